@@ -1,0 +1,118 @@
+//! What user space tells the kernel programs before they are loaded.
+//!
+//! Rust emits no CO-RE relocations, so user space reads the running kernel's
+//! BTF and hands the offsets over as read-only data. The verifier sees
+//! constants, prunes the branches of fields that this kernel lacks, and checks
+//! every access against the kernel's own types.
+
+use zerocopy::{Immutable, IntoBytes};
+
+/// A field that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Byte offsets of the fields that the programs read, and what else differs
+/// between kernels. [`ABSENT`] where there is no such field.
+#[derive(Clone, Copy, Debug, Eq, Immutable, IntoBytes, PartialEq)]
+#[repr(C)]
+pub struct Config {
+    /// `struct request`.
+    pub request_queue: u32,
+    pub request_cmd_flags: u32,
+    pub request_rq_flags: u32,
+    pub request_data_len: u32,
+    pub request_tag: u32,
+    pub request_internal_tag: u32,
+    pub request_hctx: u32,
+    /// `request.rq_disk`, until 5.16.
+    pub request_disk: u32,
+    /// `request_queue.disk`, from 5.15.
+    pub queue_disk: u32,
+    pub hctx_queue_num: u32,
+    pub disk_major: u32,
+    pub disk_first_minor: u32,
+
+    /// `struct task_struct`.
+    pub task_flags: u32,
+    pub task_group_leader: u32,
+    pub task_comm: u32,
+    pub task_exec_runtime: u32,
+    pub task_exec_start: u32,
+    pub task_run_delay: u32,
+
+    pub file_inode: u32,
+    pub inode_ino: u32,
+    pub inode_sb: u32,
+    pub sb_dev: u32,
+    pub sb_bdev: u32,
+    pub bdev_disk: u32,
+    pub bdev_dev: u32,
+    /// `xfs_inode.i_vnode`.
+    pub xfs_inode_vnode: u32,
+    /// `journal_s.j_fs_dev`.
+    pub journal_fs_dev: u32,
+    /// The first system-call argument in `struct pt_regs`.
+    pub regs_arg0: u32,
+
+    /// Which argument of the block_rq_* tracepoints is the request: 1 until
+    /// 5.10.136, 0 since (asked of BTF, not of the version).
+    pub request_arg: u32,
+    /// The bit of `request.rq_flags` for a flush sequence (`RQF_FLUSH_SEQ`).
+    pub flush_seq_bit: u32,
+    /// 1 when a request's birth has a hook of its own; 0 when its insert and
+    /// its issue stand for it.
+    pub birth_is_seen: u32,
+    /// 1 to emit debug lines through aya-log.
+    pub kernel_log: u32,
+
+    /// System call numbers of this architecture.
+    pub nr_fsync: u32,
+    pub nr_fdatasync: u32,
+    pub nr_msync: u32,
+    pub nr_sync_file_range: u32,
+    pub nr_syncfs: u32,
+    pub nr_sync: u32,
+}
+
+impl Config {
+    /// A configuration in which this kernel has nothing.
+    pub const ABSENT: Self = Self {
+        request_queue: ABSENT,
+        request_cmd_flags: ABSENT,
+        request_rq_flags: ABSENT,
+        request_data_len: ABSENT,
+        request_tag: ABSENT,
+        request_internal_tag: ABSENT,
+        request_hctx: ABSENT,
+        request_disk: ABSENT,
+        queue_disk: ABSENT,
+        hctx_queue_num: ABSENT,
+        disk_major: ABSENT,
+        disk_first_minor: ABSENT,
+        task_flags: ABSENT,
+        task_group_leader: ABSENT,
+        task_comm: ABSENT,
+        task_exec_runtime: ABSENT,
+        task_exec_start: ABSENT,
+        task_run_delay: ABSENT,
+        file_inode: ABSENT,
+        inode_ino: ABSENT,
+        inode_sb: ABSENT,
+        sb_dev: ABSENT,
+        sb_bdev: ABSENT,
+        bdev_disk: ABSENT,
+        bdev_dev: ABSENT,
+        xfs_inode_vnode: ABSENT,
+        journal_fs_dev: ABSENT,
+        regs_arg0: ABSENT,
+        request_arg: ABSENT,
+        flush_seq_bit: ABSENT,
+        birth_is_seen: 0,
+        kernel_log: 0,
+        nr_fsync: ABSENT,
+        nr_fdatasync: ABSENT,
+        nr_msync: ABSENT,
+        nr_sync_file_range: ABSENT,
+        nr_syncfs: ABSENT,
+        nr_sync: ABSENT,
+    };
+}

@@ -1,0 +1,83 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// A request: born at a tick, ended after so many.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    birth: u64,
+    age: u64,
+}
+
+fn requests() -> impl Strategy<Value = Vec<Request>> {
+    let request =
+        (0u64..5_000_000, 0u64..1_000_000).prop_map(|(birth, age)| Request { birth, age });
+    prop::collection::vec(request, 0..200)
+}
+
+/// The account as the kernel would have left it at `now`.
+fn account_at(requests: &[Request], boot: u64, now: u64) -> (u64, u64) {
+    let (mut word, mut done) = (0u64, 0u64);
+    for r in requests {
+        let birth = boot + r.birth;
+        if birth <= now {
+            word = word.wrapping_add(born(birth));
+        }
+        if birth + r.age <= now {
+            done += r.age;
+            word = word.wrapping_sub(born(birth));
+        }
+    }
+    (word, done)
+}
+
+/// Event by event: every tick of every request that lies in the window.
+fn brute_force(requests: &[Request], boot: u64, from: u64, to: u64) -> u64 {
+    requests
+        .iter()
+        .map(|r| {
+            let (birth, end) = (boot + r.birth, boot + r.birth + r.age);
+            end.min(to).saturating_sub(birth.max(from))
+        })
+        .sum()
+}
+
+proptest! {
+    /// The difference of two integrals is what a simulation counts, from the
+    /// first second of uptime to its second year.
+    #[test]
+    fn integrals_match_a_simulation(
+        requests in requests(),
+        boot in 0u64..1 << 48,
+        from in 0u64..3_000_000,
+        span in 0u64..3_000_000,
+    ) {
+        let (from, to) = (boot + from, boot + from + span);
+        let (w0, d0) = account_at(&requests, boot, from);
+        let (w1, d1) = account_at(&requests, boot, to);
+        let area = integral(w1, d1, to).wrapping_sub(integral(w0, d0, from));
+        prop_assert_eq!(area, brute_force(&requests, boot, from, to));
+    }
+
+    #[test]
+    fn an_account_whose_requests_all_ended_is_zero(requests in requests()) {
+        let (word, _) = account_at(&requests, 77, u64::MAX >> 8);
+        prop_assert_eq!(word, 0);
+    }
+
+    #[test]
+    fn the_count_in_flight_is_exact(requests in requests(), now in 0u64..6_000_000) {
+        let (word, _) = account_at(&requests, 0, now);
+        let alive = requests.iter().filter(|r| r.birth <= now && now < r.birth + r.age);
+        prop_assert_eq!(in_flight(word, now), alive.count() as u64);
+    }
+}
+
+/// A reader whose clock is older than a birth that it already sees.
+#[test]
+fn a_birth_after_the_readers_clock_is_no_age() {
+    let now = 1_000_000;
+    let word = born(now + 3);
+    assert_eq!(in_flight(word, now), 1);
+    assert_eq!(integral(word, 0, now) as i64, -3);
+}

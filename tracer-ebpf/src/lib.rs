@@ -1,0 +1,14 @@
+//! The contract between the kernel programs and user space.
+//!
+//! Everything here is `no_std`, has one layout on both sides, and knows
+//! neither aya nor the kernel: [`ledger`] is the arithmetic of blame,
+//! [`bucket`] the histogram's bucket function, [`record`] what travels through
+//! maps and the ring buffer, [`config`] what user space tells the programs
+//! before they are loaded.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod bucket;
+pub mod config;
+pub mod ledger;
+pub mod record;

@@ -1,0 +1,227 @@
+//! What travels through maps and the ring buffer.
+//!
+//! `repr(C)`, fixed-width integers, no padding (proved by the zerocopy
+//! derives), sizes asserted below. Codes are plain integers with named
+//! constants; user space converts them with checks.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Accounts per disk. Account 0 is shared by all who found no place.
+pub const ACCOUNTS: usize = 64;
+
+/// The account of those who found no account of their own.
+pub const OTHERS: u32 = 0;
+
+/// "No disk": the sync was never seen on one.
+pub const NO_DISK: u32 = u32::MAX;
+
+/// Length of a kernel task name, the NUL included (`TASK_COMM_LEN`).
+pub const COMM: usize = 16;
+
+/// Classes of block operations, kept apart everywhere.
+pub mod op {
+    pub const READ: u32 = 0;
+    pub const WRITE: u32 = 1;
+    pub const DISCARD: u32 = 2;
+    pub const WRITE_ZEROES: u32 = 3;
+    pub const FLUSH: u32 = 4;
+    pub const COUNT: usize = 5;
+}
+
+/// Stages of a block request: before and after it was given to the driver.
+pub mod stage {
+    pub const QUEUE: u32 = 0;
+    pub const DEVICE: u32 = 1;
+    pub const COUNT: usize = 2;
+}
+
+/// Ways to sync.
+pub mod kind {
+    pub const FSYNC: u32 = 0;
+    pub const FDATASYNC: u32 = 1;
+    pub const MSYNC: u32 = 2;
+    pub const SYNC_FILE_RANGE: u32 = 3;
+    pub const SYNCFS: u32 = 4;
+    pub const SYNC: u32 = 5;
+    /// A write to a file opened with O_DSYNC or O_SYNC.
+    pub const OSYNC_WRITE: u32 = 6;
+    /// An fsync or a synchronous write by an io_uring worker.
+    pub const IO_URING: u32 = 7;
+    /// By a kernel thread: nfsd, or a loop device that flushes its file.
+    pub const KERNEL: u32 = 8;
+    pub const COUNT: usize = 9;
+}
+
+/// What was lost or had to be mended, each a counter of its own.
+pub mod loss {
+    /// Sync records for which the ring buffer had no room.
+    pub const RING_FULL: u32 = 0;
+    /// Requests whose tag lies outside their disk's part of the table.
+    pub const TABLE_OVERFLOW: u32 = 1;
+    /// Requests never seen to end, given back when their slot was used again.
+    pub const HEALED: u32 = 2;
+    /// Ends of requests whose birth was not seen.
+    pub const END_UNMATCHED: u32 = 3;
+    /// Requests charged to the account "others".
+    pub const OTHERS: u32 = 4;
+    /// Requests on a disk that user space had not described yet.
+    pub const DISK_UNKNOWN: u32 = 5;
+    /// Syncs for which no place was left beside those already under way.
+    pub const SYNC_TABLE_FULL: u32 = 6;
+    /// Syncs that began before the programs were attached.
+    pub const SYNC_UNMATCHED: u32 = 7;
+    pub const COUNT: usize = 8;
+}
+
+/// Who a request is charged to, and what kind of request it is.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+#[repr(C)]
+pub struct OwnerKey {
+    /// cgroup v2 id (the inode of its directory); 0 for a kernel thread.
+    pub cgroup: u64,
+    /// The name of the process (its group leader's), NUL-padded.
+    pub comm: [u8; COMM],
+    /// Index of the disk.
+    pub disk: u32,
+    /// A code of [`op`].
+    pub op: u16,
+    /// 1 for a kernel thread.
+    pub kthread: u16,
+}
+
+/// One owner's account on one disk (see [`crate::ledger`]).
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Account {
+    /// Requests in flight and their birth times.
+    pub word: u64,
+    /// Ages of the requests that ended, in ticks.
+    pub done: u64,
+    /// Requests that ended.
+    pub ios: u64,
+    /// Bytes of the requests that ended.
+    pub bytes: u64,
+    /// The process that used the account last. Written without a lock: any of
+    /// those that use it at one time is a right answer.
+    pub tgid: u64,
+}
+
+/// All accounts of one disk.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct DiskLedger {
+    pub accounts: [Account; ACCOUNTS],
+}
+
+/// One block request in flight. A slot belongs to one (disk, hardware queue,
+/// tag), so no two live requests share it.
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct InFlight {
+    /// The request's address; 0 when the slot is free.
+    pub request: u64,
+    /// When it was born, in ns.
+    pub born_ns: u64,
+    /// When it was given to the driver, in ns; 0 while it is queued.
+    pub issued_ns: u64,
+    pub bytes: u32,
+    /// Index of its account: disk · [`ACCOUNTS`] + account.
+    pub account: u32,
+    /// The thread whose sync waits for it, or 0.
+    pub sync_tid: u32,
+    /// Which of that thread's syncs.
+    pub sync_seq: u32,
+    /// A code of [`op`].
+    pub op: u32,
+    /// Index of its disk.
+    pub disk: u32,
+}
+
+/// What user space tells the kernel about a disk.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+#[repr(C)]
+pub struct Disk {
+    /// Its index in the ledger and the histograms.
+    pub index: u32,
+    /// Its first slot in the table of requests in flight.
+    pub base: u32,
+    /// Hardware queues.
+    pub queues: u32,
+    /// Slots per hardware queue; the last one is the flush machinery's.
+    pub depth: u32,
+}
+
+/// The state of one journal (jbd2).
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Journal {
+    /// When the commit under way began, in ns; 0 when none is.
+    pub since_ns: u64,
+    /// Nanoseconds spent in commits that ended.
+    pub busy_ns: u64,
+    pub commits: u64,
+}
+
+/// One sync, from begin to end. Lengths in ns, times in kernel monotonic ns.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct SyncRecord {
+    pub begin_ns: u64,
+    pub duration_ns: u64,
+    /// On a CPU meanwhile (`sum_exec_runtime`, `exec_start`).
+    pub cpu_ns: u64,
+    /// Runnable but not running meanwhile (`sched_info.run_delay`).
+    pub runqueue_ns: u64,
+    /// Its own requests: waits for issue, added up.
+    pub own_queue_ns: u64,
+    /// Its own requests: times in service, added up.
+    pub own_device_ns: u64,
+    /// Its own requests: from the first birth to the last end.
+    pub own_span_ns: u64,
+    /// A journal commit of its filesystem was under way for so long.
+    pub journal_ns: u64,
+    /// cgroup v2 id of the caller.
+    pub cgroup: u64,
+    /// Inode number, or 0 where no file was seen.
+    pub inode: u64,
+    /// The filesystem's device as the kernel numbers it (major << 20 | minor).
+    pub device: u32,
+    /// Index of the disk below, or [`NO_DISK`].
+    pub disk: u32,
+    pub tgid: u32,
+    pub tid: u32,
+    /// A code of [`kind`].
+    pub kind: u32,
+    /// The descriptor for a system call that names one, else -1.
+    pub fd: i32,
+    /// Its own requests that ended.
+    pub own_ios: u32,
+    /// 1 for a kernel thread.
+    pub kthread: u32,
+    /// The name of the process (its group leader's), NUL-padded.
+    pub comm: [u8; COMM],
+    /// Per account of the disk: the time-integral of requests in flight
+    /// between begin and end, in ticks.
+    pub areas: [u64; ACCOUNTS],
+}
+
+/// A disk that user space has not described yet: please do.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct DiskUnknown {
+    pub device: u64,
+}
+
+// The border's layout: a change here changes the recording format too.
+const _: () = assert!(size_of::<OwnerKey>() == 32);
+const _: () = assert!(size_of::<Account>() == 40);
+const _: () = assert!(size_of::<DiskLedger>() == ACCOUNTS * 40);
+const _: () = assert!(size_of::<InFlight>() == 48);
+const _: () = assert!(size_of::<Disk>() == 16);
+const _: () = assert!(size_of::<Journal>() == 24);
+const _: () = assert!(size_of::<SyncRecord>() == 640);
+const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 128);

@@ -1,0 +1,3 @@
+//! Tells who makes an fsync slow.
+
+pub mod snapshot;

@@ -1,0 +1,297 @@
+//! What every output sees: one picture of who waits, for what, and why.
+//!
+//! The session makes a [`Snapshot`] from the engine, the ledger and the
+//! identities; `top`, the text and the JSON outputs read it and nothing else.
+//! Names in it are as the kernel gave them: outputs escape
+//! (`output::escape`). All times are seconds, all sizes bytes.
+//!
+//! The JSON form of this is a documented interface: fields are added, not
+//! changed, within one `schema`.
+
+use serde::Serialize;
+
+/// Version of the JSON form.
+pub const SCHEMA: u32 = 1;
+
+/// One picture of the node.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    pub schema: u32,
+    /// When it was taken, in Unix seconds.
+    pub at: f64,
+    /// How far back the windowed numbers reach, in seconds.
+    pub window_seconds: f64,
+    /// How long the tracer has been watching, in seconds.
+    pub watched_seconds: f64,
+    pub kernel: Kernel,
+    /// The slowest first (by sync seconds per second).
+    pub victims: Vec<Victim>,
+    pub disks: Vec<Disk>,
+    pub losses: Losses,
+    pub cost: Cost,
+}
+
+/// What this kernel offers, in brief; `tracer doctor` tells it whole.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Kernel {
+    pub release: String,
+    /// Capability and the rung of its ladder that was taken.
+    pub hooks: Vec<(String, String)>,
+    /// One sentence for each thing that is blind on this kernel.
+    pub blind: Vec<String>,
+}
+
+/// Somebody: a process (or a job of many), or a kernel thread by its role.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Who {
+    pub comm: String,
+    /// The last process seen; 0 where none is known.
+    pub tgid: u32,
+    /// Path of its cgroup, `/` for the root; empty where unknown.
+    pub cgroup: String,
+    /// systemd unit, where the cgroup path names one.
+    pub unit: Option<String>,
+    pub kernel_thread: bool,
+}
+
+/// Kinds of files whose syncs mean something of their own.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileClass {
+    /// A write-ahead log: somebody's commit waits for it.
+    Wal,
+    /// A database file.
+    Db,
+    /// A snapshot being written.
+    Snap,
+    /// A whole filesystem (syncfs, sync).
+    Filesystem,
+    Other,
+    /// Never resolved: no file was seen, or it was gone before we looked.
+    Unknown,
+}
+
+/// A workload and a file (or class of files) that it syncs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Victim {
+    /// Stable while the tracer runs.
+    pub id: u32,
+    pub who: Who,
+    pub class: FileClass,
+    /// The file, or the directory of a class of files.
+    pub path: String,
+    /// Name of the filesystem's device, such as `loop0` or `vda1`.
+    pub device: String,
+    /// Index in [`Snapshot::disks`], where the disk is known.
+    pub disk: Option<usize>,
+    /// Since the tracer started.
+    pub syncs_total: u64,
+    /// In the window.
+    pub syncs: u64,
+    pub syncs_per_second: f64,
+    pub p50_seconds: f64,
+    pub p99_seconds: f64,
+    pub max_seconds: f64,
+    /// p99 of its syncs with no competitor on the disk, once enough were seen.
+    pub baseline_p99_seconds: Option<f64>,
+    /// Seconds of sync time in the window, and what they went to.
+    pub phases: Phases,
+    /// Seconds beyond its baseline in the window: what there is to blame for.
+    pub excess_seconds: f64,
+    /// Of those, the part with no competitor in flight: the device's own.
+    pub device_alone_seconds: f64,
+    /// Of those, the part behind its own other requests (db, snapshot).
+    pub self_seconds: f64,
+    /// Of those, who else: the worst first. With `device_alone_seconds` and
+    /// `self_seconds` they add up to `excess_seconds`.
+    pub blame: Vec<Blame>,
+    pub verdict: Verdict,
+    /// Syncs since the tracer started by etcd's own bounds (1 ms · 2^k); the
+    /// last count is of those above the last bound. Not cumulative.
+    pub wal_buckets: Vec<u64>,
+}
+
+/// What sync time went to, in seconds. They add up to the syncs' duration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Phases {
+    /// It ran.
+    pub cpu: f64,
+    /// It was runnable, but another ran.
+    pub runqueue: f64,
+    /// Its requests waited to be given to the driver.
+    pub queue: f64,
+    /// Its requests were being served.
+    pub device: f64,
+    /// It waited while the filesystem's journal was committing.
+    pub journal: f64,
+    /// Locks and the rest.
+    pub other: f64,
+}
+
+impl Phases {
+    /// The phases in their usual order, with their names.
+    pub fn named(&self) -> [(&'static str, f64); 6] {
+        [
+            ("cpu", self.cpu),
+            ("runqueue", self.runqueue),
+            ("queue", self.queue),
+            ("device", self.device),
+            ("journal", self.journal),
+            ("other", self.other),
+        ]
+    }
+
+    /// Seconds of all phases together.
+    pub fn total(&self) -> f64 {
+        self.named().iter().map(|(_, seconds)| seconds).sum()
+    }
+}
+
+/// A culprit's part in a victim's wait.
+#[derive(Clone, Debug, Serialize)]
+pub struct Blame {
+    pub who: Who,
+    pub op: Op,
+    /// Seconds of the victim's wait in the window.
+    pub seconds: f64,
+    /// Of the victim's excess seconds.
+    pub share: f64,
+}
+
+/// Classes of block operations.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    Read,
+    Write,
+    Discard,
+    WriteZeroes,
+    Flush,
+}
+
+impl Op {
+    pub const ALL: [Self; 5] =
+        [Self::Read, Self::Write, Self::Discard, Self::WriteZeroes, Self::Flush];
+
+    /// Its name as outputs print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Discard => "discard",
+            Self::WriteZeroes => "write_zeroes",
+            Self::Flush => "flush",
+        }
+    }
+}
+
+/// Who makes a victim slow, in the window.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing was slower than the victim's own baseline.
+    None,
+    /// Too few syncs to say.
+    Unknown,
+    /// Others on the disk: the first in [`Victim::blame`] most of all.
+    Owners,
+    /// It waited for a CPU.
+    Cpu,
+    /// Its own other requests.
+    Own,
+    /// The device, or what is below it: nobody on this node competed.
+    Device,
+}
+
+/// A disk and who uses it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Disk {
+    pub name: String,
+    /// Requests in flight now, by the ledger.
+    pub in_flight: u64,
+    /// The busiest first (by mean requests in flight).
+    pub owners: Vec<OwnerRow>,
+    /// Per operation, since the tracer started.
+    pub latencies: Vec<Latency>,
+}
+
+/// One owner's requests of one class on one disk, in the last second.
+#[derive(Clone, Debug, Serialize)]
+pub struct OwnerRow {
+    pub who: Who,
+    pub op: Op,
+    pub ios_per_second: f64,
+    pub bytes_per_second: f64,
+    /// Mean requests in flight.
+    pub in_flight: f64,
+    /// Since the tracer started.
+    pub ios_total: u64,
+    pub bytes_total: u64,
+}
+
+/// Block request latencies of one class on one disk, since the start.
+#[derive(Clone, Debug, Serialize)]
+pub struct Latency {
+    pub op: Op,
+    pub count: u64,
+    pub queue_p50_seconds: f64,
+    pub queue_p99_seconds: f64,
+    pub device_p50_seconds: f64,
+    pub device_p99_seconds: f64,
+}
+
+/// Everything that was dropped, unmatched, evicted, torn or unresolved.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Losses {
+    /// Name and count, in a fixed order; all are shown, zeros too.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+impl Losses {
+    pub fn total(&self) -> u64 {
+        self.counters.iter().map(|(_, n)| n).sum()
+    }
+}
+
+/// What the tracer itself used.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Cost {
+    pub user_cpu_seconds: f64,
+    pub system_cpu_seconds: f64,
+    pub rss_bytes: u64,
+    pub records: u64,
+}
+
+/// One slow sync, as `tracer watch` prints it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SlowSync {
+    pub schema: u32,
+    /// When it began, in Unix seconds.
+    pub at: f64,
+    pub who: Who,
+    pub tid: u32,
+    /// `fdatasync`, `fsync`, …
+    pub kind: &'static str,
+    pub class: FileClass,
+    pub path: String,
+    pub device: String,
+    pub duration_seconds: f64,
+    pub phases: Phases,
+    /// Who had requests in flight on the disk meanwhile, the worst first.
+    pub owners: Vec<SyncOwner>,
+    /// All losses so far, added up.
+    pub losses: u64,
+}
+
+/// An owner's part in one sync's window.
+#[derive(Clone, Debug, Serialize)]
+pub struct SyncOwner {
+    pub who: Who,
+    pub op: Op,
+    /// Mean requests in flight while this sync waited.
+    pub in_flight: f64,
+    /// Of all competitors' requests in flight; 0 for the sync's own effect.
+    pub share: f64,
+    /// Whether it is the victim itself, or its journal.
+    pub own: bool,
+}
