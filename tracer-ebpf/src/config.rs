@@ -50,20 +50,15 @@ pub struct Config {
     pub xfs_inode_vnode: u32,
     /// `journal_s.j_fs_dev`.
     pub journal_fs_dev: u32,
-    /// The first system-call argument in `struct pt_regs`.
+    /// In `struct pt_regs`: the first argument of a system call, and its number.
     pub regs_arg0: u32,
+    pub regs_syscall: u32,
 
     /// Which argument of the block_rq_* tracepoints is the request: 1 until
     /// 5.10.136, 0 since (asked of BTF, not of the version).
     pub request_arg: u32,
     /// The bit of `request.rq_flags` for a flush sequence (`RQF_FLUSH_SEQ`).
     pub flush_seq_bit: u32,
-    /// 1 when a request's birth has a hook of its own; 0 when its insert and
-    /// its issue stand for it.
-    pub birth_is_seen: u32,
-    /// 1 to emit debug lines through aya-log.
-    pub kernel_log: u32,
-
     /// System call numbers of this architecture.
     pub nr_fsync: u32,
     pub nr_fdatasync: u32,
@@ -71,6 +66,9 @@ pub struct Config {
     pub nr_sync_file_range: u32,
     pub nr_syncfs: u32,
     pub nr_sync: u32,
+    /// A bit for each system call at whose end a sync may end: those above, and
+    /// the writes, for filesystems that tell only when a sync begins.
+    pub sync_exits: [u32; 16],
 }
 
 impl Config {
@@ -104,15 +102,15 @@ impl Config {
         xfs_inode_vnode: ABSENT,
         journal_fs_dev: ABSENT,
         regs_arg0: ABSENT,
+        regs_syscall: ABSENT,
         request_arg: ABSENT,
         flush_seq_bit: ABSENT,
-        birth_is_seen: 0,
-        kernel_log: 0,
         nr_fsync: ABSENT,
         nr_fdatasync: ABSENT,
         nr_msync: ABSENT,
         nr_sync_file_range: ABSENT,
         nr_syncfs: ABSENT,
         nr_sync: ABSENT,
+        sync_exits: [0; 16],
     };
 }

@@ -1,3 +1,4 @@
 //! Tells who makes an fsync slow.
 
+pub mod kernel;
 pub mod snapshot;

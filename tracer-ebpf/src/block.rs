@@ -1,0 +1,274 @@
+//! The block path: counts requests, tells nobody.
+//!
+//! A request is born (block_io_start), issued to the driver (block_rq_issue)
+//! and ends (block_rq_complete). On the way it may be requeued, merged into
+//! another, complete in parts, or go through a flush sequence. Where births
+//! have no hook of their own (before 6.5), insert and issue stand for them.
+//!
+//! Prototypes (include/trace/events/block.h, block/blk-core.c):
+//! - block_io_start(struct request *), from 6.5
+//! - block_rq_insert, _issue, _requeue, _merge(struct request *); until
+//!   5.10.136 (struct request_queue *, struct request *)
+//! - block_rq_complete(struct request *, error, unsigned int nr_bytes)
+//! - blk_account_io_start(struct request *), as a function
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_ns},
+    macros::{btf_tracepoint, fentry},
+    programs::{BtfTracePointContext, FEntryContext},
+};
+use tracer_ebpf::{
+    ledger::{born, tick},
+    record::{ACCOUNTS, Account, Disk, InFlight, loss, op, stage},
+};
+
+use crate::{
+    fields::{Kernel, Request, config},
+    maps::{DISKS, IN_FLIGHT, LEDGER, add, ask_for_disk, lose, observe},
+    owner,
+    sync::{credit, open_sync},
+};
+
+// include/linux/blk_types.h, enum req_op; stable since 4.8 but for the zones.
+const REQ_OP_MASK: u32 = 0xff;
+const REQ_OP_READ: u32 = 0;
+const REQ_OP_WRITE: u32 = 1;
+const REQ_OP_FLUSH: u32 = 2;
+const REQ_OP_DISCARD: u32 = 3;
+const REQ_OP_SECURE_ERASE: u32 = 5;
+const REQ_OP_ZONE_APPEND: u32 = 7;
+const REQ_OP_WRITE_ZEROES: u32 = 9;
+
+/// An account that a request of the flush machinery has: none.
+const NO_ACCOUNT: u32 = u32::MAX;
+
+#[btf_tracepoint(function = "block_io_start")]
+pub fn block_io_start(ctx: BtfTracePointContext) -> i32 {
+    birth(Request(Kernel(ctx.arg(0))));
+    0
+}
+
+#[fentry(function = "blk_account_io_start")]
+pub fn blk_account_io_start(ctx: FEntryContext) -> i32 {
+    birth(Request(Kernel(ctx.arg(0))));
+    0
+}
+
+#[btf_tracepoint(function = "block_rq_insert")]
+pub fn block_rq_insert(ctx: BtfTracePointContext) -> i32 {
+    let request = request_of(&ctx);
+    if operation(request) != Some(op::FLUSH) {
+        with_slot(request, |disk, slot| {
+            if slot.request != address(request) {
+                open(request, disk, slot);
+            }
+        });
+    }
+    0
+}
+
+#[btf_tracepoint(function = "block_rq_issue")]
+pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
+    let request = request_of(&ctx);
+    with_slot(request, |disk, slot| {
+        if slot.request != address(request) {
+            open(request, disk, slot);
+        }
+        slot.issued_ns = now();
+        // Merges made it grow since it was born.
+        slot.bytes = request.bytes();
+    });
+    0
+}
+
+#[btf_tracepoint(function = "block_rq_requeue")]
+pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
+    let request = request_of(&ctx);
+    with_slot(request, |_, slot| {
+        if slot.request == address(request) {
+            slot.issued_ns = 0;
+        }
+    });
+    0
+}
+
+/// Fires for the request that was merged into its neighbour, and is no more.
+#[btf_tracepoint(function = "block_rq_merge")]
+pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
+    let request = request_of(&ctx);
+    with_slot(request, |_, slot| {
+        if slot.request == address(request) {
+            settle(slot, now());
+            slot.request = 0;
+        }
+    });
+    0
+}
+
+#[btf_tracepoint(function = "block_rq_complete")]
+pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
+    let request = Request(Kernel(ctx.arg(0)));
+    let completed: u32 = ctx.arg(2);
+    let flush = operation(request) == Some(op::FLUSH);
+    // A step of a flush sequence, or a part of the data: the end is yet to come.
+    if !flush && (request.in_flush_sequence() || completed < request.bytes()) {
+        return 0;
+    }
+    with_slot(request, |disk, slot| {
+        if slot.request == address(request) {
+            end(disk, slot);
+        } else {
+            lose(loss::END_UNMATCHED);
+        }
+    });
+    0
+}
+
+#[inline(always)]
+fn request_of(ctx: &BtfTracePointContext) -> Request {
+    // Both branches name a constant; the verifier follows only one.
+    Request(Kernel(if config!(request_arg) == 1 { ctx.arg(1) } else { ctx.arg(0) }))
+}
+
+#[inline(always)]
+fn birth(request: Request) {
+    if operation(request) != Some(op::FLUSH) {
+        with_slot(request, |disk, slot| open(request, disk, slot));
+    }
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// What tells a request from all others that are alive.
+#[inline(always)]
+fn address(request: Request) -> u64 {
+    request.0.0 as u64
+}
+
+/// The class of a request; `None` for what is no one's data (pass-through,
+/// zone management).
+#[inline(always)]
+fn operation(request: Request) -> Option<u32> {
+    match request.cmd_flags() & REQ_OP_MASK {
+        REQ_OP_READ => Some(op::READ),
+        REQ_OP_WRITE | REQ_OP_ZONE_APPEND => Some(op::WRITE),
+        REQ_OP_FLUSH => Some(op::FLUSH),
+        REQ_OP_DISCARD | REQ_OP_SECURE_ERASE => Some(op::DISCARD),
+        REQ_OP_WRITE_ZEROES => Some(op::WRITE_ZEROES),
+        _ => None,
+    }
+}
+
+/// Finds the slot that belongs to a request by its disk, hardware queue and
+/// tag. A request of the flush machinery borrows another's tag, and there is
+/// one at most per hardware queue, so it has a slot of its own.
+#[inline(always)]
+fn with_slot(request: Request, then: impl FnOnce(&Disk, &mut InFlight)) {
+    let Some(operation) = operation(request) else { return };
+    let device = request.device();
+    // SAFETY: entries are replaced whole and only by user space.
+    let Some(disk) = (unsafe { DISKS.get(&device) }) else {
+        if device != 0 {
+            ask_for_disk(device);
+        }
+        return;
+    };
+    let queue = request.hardware_queue();
+    let last = disk.depth.wrapping_sub(1);
+    let tag = if operation == op::FLUSH { last } else { request.tag() };
+    if queue >= disk.queues || tag > last || (tag == last && operation != op::FLUSH) {
+        lose(loss::TABLE_OVERFLOW);
+        return;
+    }
+    if let Some(slot) = IN_FLIGHT.get_ptr_mut(disk.base + queue * disk.depth + tag) {
+        // SAFETY: the slot belongs to this request's tag; nobody else is in it.
+        then(disk, unsafe { &mut *slot });
+    }
+}
+
+#[inline(always)]
+fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
+    let Some(operation) = operation(request) else { return };
+    let now = now();
+    if slot.request != 0 {
+        // Its tag was given away again, so it has ended unseen.
+        settle(slot, now);
+        lose(loss::HEALED);
+    }
+    slot.request = address(request);
+    slot.born_ns = now;
+    slot.issued_ns = 0;
+    slot.bytes = request.bytes();
+    slot.op = operation;
+    slot.disk = disk.index;
+    slot.sync_tid = 0;
+    slot.account = NO_ACCOUNT;
+    // The flush itself has no owner: the request that wanted it waits on in
+    // its own slot.
+    if operation == op::FLUSH {
+        return;
+    }
+    let account = owner::account(disk.index, operation);
+    slot.account = disk.index * ACCOUNTS as u32 + account;
+    let pid_tgid = bpf_get_current_pid_tgid();
+    with_account(slot.account, |account| {
+        account.tgid = pid_tgid >> 32;
+        add(&raw mut account.word, born(tick(now)));
+    });
+    let tid = pid_tgid as u32;
+    if let Some(seq) = open_sync(tid, now) {
+        slot.sync_tid = tid;
+        slot.sync_seq = seq;
+    }
+}
+
+#[inline(always)]
+fn end(disk: &Disk, slot: &mut InFlight) {
+    let now = now();
+    let whole = now.saturating_sub(slot.born_ns);
+    // An empty flush is never issued itself: all its time is the device's.
+    let queue = if slot.issued_ns == 0 { 0 } else { slot.issued_ns.saturating_sub(slot.born_ns) };
+    let device = whole.saturating_sub(queue);
+    let operation = slot.op;
+    observe(disk.index, operation, stage::QUEUE, queue);
+    observe(disk.index, operation, stage::DEVICE, device);
+    settle(slot, now);
+    let bytes = slot.bytes;
+    with_account(slot.account, |account| {
+        add(&raw mut account.ios, 1);
+        add(&raw mut account.bytes, u64::from(bytes));
+    });
+    if slot.sync_tid != 0 {
+        credit(slot.sync_tid, slot.sync_seq, queue, device, now);
+    }
+    slot.request = 0;
+}
+
+/// Takes a request out of its account.
+#[inline(always)]
+fn settle(slot: &InFlight, now: u64) {
+    let birth = tick(slot.born_ns);
+    let age = tick(now).wrapping_sub(birth);
+    with_account(slot.account, |account| {
+        // In this order: see the ledger on what a reader in between sees.
+        add(&raw mut account.done, age);
+        add(&raw mut account.word, born(birth).wrapping_neg());
+    });
+}
+
+#[inline(always)]
+fn with_account(place: u32, then: impl FnOnce(&mut Account)) {
+    if place == NO_ACCOUNT {
+        return;
+    }
+    if let Some(ledger) = LEDGER.get_ptr_mut(place / ACCOUNTS as u32) {
+        let index = place as usize % ACCOUNTS;
+        // SAFETY: the index is within the array; the words are changed only by
+        // atomic adds, but for `tgid`, which may be anybody's.
+        then(unsafe { &mut *ledger.cast::<Account>().add(index) });
+    }
+}

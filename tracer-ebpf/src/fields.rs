@@ -1,0 +1,276 @@
+//! Follows kernel pointers: the one place that reads fields of kernel structs.
+//!
+//! Offsets come from [`CONFIG`], which user space fills from the running
+//! kernel's BTF before the load. The verifier knows them as constants, checks
+//! each access against the kernel's types, and makes it a direct load that
+//! cannot fault.
+
+use core::ptr::read_volatile;
+
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use tracer_ebpf::{
+    config::{ABSENT, Config},
+    record::COMM,
+};
+
+/// Set by user space before the load.
+#[unsafe(no_mangle)]
+pub static CONFIG: Config = Config::ABSENT;
+
+/// One word of the configuration.
+macro_rules! config {
+    ($field:ident) => {
+        // SAFETY: a read of a static; volatile because it is patched at load.
+        unsafe { core::ptr::read_volatile(&raw const crate::fields::CONFIG.$field) }
+    };
+}
+pub(crate) use config;
+
+/// Whether a sync may end at the end of this system call.
+#[inline(always)]
+pub fn is_sync_exit(syscall: u64) -> bool {
+    let word = (syscall >> 5) as usize;
+    if word >= 16 {
+        return false;
+    }
+    // SAFETY: the index was checked; volatile because it is patched at load.
+    let bits = unsafe { read_volatile((&raw const CONFIG.sync_exits).cast::<u32>().add(word)) };
+    bits >> (syscall & 31) & 1 == 1
+}
+
+/// A typed kernel pointer, as a hook handed it out or as a field held it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct Kernel(pub *const u8);
+
+impl Kernel {
+    /// The field at an offset.
+    #[inline(always)]
+    fn load<T: Copy>(self, offset: u32) -> T {
+        // SAFETY: the verifier checks the access against the pointer's type,
+        // and the kernel turns a faulting load into a zero.
+        unsafe { read_volatile(self.0.add(offset as usize).cast::<T>()) }
+    }
+
+    #[inline(always)]
+    fn follow(self, offset: u32) -> Self {
+        Self(self.load(offset))
+    }
+
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+}
+
+/// `struct request`.
+#[derive(Clone, Copy)]
+pub struct Request(pub Kernel);
+
+impl Request {
+    #[inline(always)]
+    pub fn cmd_flags(self) -> u32 {
+        self.0.load(config!(request_cmd_flags))
+    }
+
+    /// Whether it is between the steps of a flush sequence.
+    #[inline(always)]
+    pub fn in_flush_sequence(self) -> bool {
+        let flags: u32 = self.0.load(config!(request_rq_flags));
+        flags >> config!(flush_seq_bit) & 1 == 1
+    }
+
+    #[inline(always)]
+    pub fn bytes(self) -> u32 {
+        self.0.load(config!(request_data_len))
+    }
+
+    /// Its tag, unique among the live requests of one hardware queue: the
+    /// scheduler's where one is in charge.
+    #[inline(always)]
+    pub fn tag(self) -> u32 {
+        let internal: i32 = self.0.load(config!(request_internal_tag));
+        if internal >= 0 { internal as u32 } else { self.0.load(config!(request_tag)) }
+    }
+
+    #[inline(always)]
+    pub fn hardware_queue(self) -> u32 {
+        let hctx = self.0.follow(config!(request_hctx));
+        if hctx.is_null() { 0 } else { hctx.load(config!(hctx_queue_num)) }
+    }
+
+    /// The device number of its whole disk; 0 where it has none.
+    #[inline(always)]
+    pub fn device(self) -> u32 {
+        let disk = if config!(request_disk) != ABSENT {
+            self.0.follow(config!(request_disk))
+        } else {
+            let queue = self.0.follow(config!(request_queue));
+            if queue.is_null() {
+                return 0;
+            }
+            queue.follow(config!(queue_disk))
+        };
+        disk_device(disk)
+    }
+}
+
+/// The device number of a `struct gendisk`.
+#[inline(always)]
+fn disk_device(disk: Kernel) -> u32 {
+    if disk.is_null() {
+        return 0;
+    }
+    let major: u32 = disk.load(config!(disk_major));
+    let minor: u32 = disk.load(config!(disk_first_minor));
+    major << 20 | minor
+}
+
+/// What is known of a file that is being synced; zeros where nothing is.
+///
+/// No `Option`: the verifier forgets that a pointer was null, and so would see
+/// its fields read before they are written.
+#[derive(Clone, Copy)]
+pub struct Place {
+    pub inode: u64,
+    /// The filesystem's device.
+    pub device: u32,
+    /// The whole disk's device; 0 where the filesystem has none.
+    pub disk_device: u32,
+}
+
+impl Place {
+    const UNKNOWN: Self = Self { inode: 0, device: 0, disk_device: 0 };
+}
+
+/// Of a `struct file`.
+#[inline(always)]
+pub fn place_of_file(file: Kernel) -> Place {
+    let inode = file.follow(config!(file_inode));
+    if inode.is_null() {
+        return Place::UNKNOWN;
+    }
+    place_of_inode(inode, 0)
+}
+
+/// Of a `struct inode` that lies `within` bytes into the given struct.
+#[inline(always)]
+pub fn place_of_inode(inode: Kernel, within: u32) -> Place {
+    let number: u64 = inode.load(within.wrapping_add(config!(inode_ino)));
+    let mut place = place_of_sb(inode.follow(within.wrapping_add(config!(inode_sb))));
+    place.inode = number;
+    place
+}
+
+/// Of a `struct super_block`: a whole filesystem.
+#[inline(always)]
+pub fn place_of_sb(sb: Kernel) -> Place {
+    let mut place = Place::UNKNOWN;
+    if sb.is_null() {
+        return place;
+    }
+    place.device = sb.load(config!(sb_dev));
+    let bdev = sb.follow(config!(sb_bdev));
+    if !bdev.is_null() {
+        place.disk_device = disk_device(bdev.follow(config!(bdev_disk)));
+    }
+    place
+}
+
+/// The device of the filesystem that a `journal_t` belongs to; 0 for none.
+#[inline(always)]
+pub fn journal_device(journal: Kernel) -> u32 {
+    let bdev = journal.follow(config!(journal_fs_dev));
+    if bdev.is_null() { 0 } else { bdev.load(config!(bdev_dev)) }
+}
+
+/// The number of the system call that `struct pt_regs` are of.
+#[inline(always)]
+pub fn syscall_number(regs: Kernel) -> u64 {
+    let number: u32 = regs.load(config!(regs_syscall));
+    u64::from(number)
+}
+
+/// The first argument of the system call that `struct pt_regs` are of.
+#[inline(always)]
+pub fn syscall_arg0(regs: Kernel) -> u64 {
+    regs.load(config!(regs_arg0))
+}
+
+/// The thread that runs.
+#[derive(Clone, Copy)]
+pub struct Task(Kernel);
+
+/// `task_struct.flags`: an io_uring worker (PF_IO_WORKER).
+const PF_IO_WORKER: u32 = 0x10;
+/// A kworker (PF_WQ_WORKER).
+const PF_WQ_WORKER: u32 = 0x20;
+/// A kernel thread (PF_KTHREAD).
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+impl Task {
+    /// `None` before 5.11, where no program gets at its task's fields.
+    #[inline(always)]
+    pub fn current() -> Option<Self> {
+        if config!(task_flags) == ABSENT {
+            return None;
+        }
+        // SAFETY: the helper has no preconditions.
+        let task = unsafe { bpf_get_current_task_btf() };
+        Some(Self(Kernel(task.cast_const().cast())))
+    }
+
+    #[inline(always)]
+    fn flags(self) -> u32 {
+        self.0.load(config!(task_flags))
+    }
+
+    #[inline(always)]
+    pub fn is_kthread(self) -> bool {
+        self.flags() & PF_KTHREAD != 0
+    }
+
+    #[inline(always)]
+    pub fn is_kworker(self) -> bool {
+        self.flags() & PF_WQ_WORKER != 0
+    }
+
+    #[inline(always)]
+    pub fn is_io_worker(self) -> bool {
+        self.flags() & PF_IO_WORKER != 0
+    }
+
+    /// The name of its process: threads of one process are one owner.
+    #[inline(always)]
+    pub fn process_comm(self) -> [u8; COMM] {
+        let leader = self.0.follow(config!(task_group_leader));
+        let words: [u64; 2] = if leader.is_null() {
+            [0; 2]
+        } else {
+            [leader.load(config!(task_comm)), leader.load(config!(task_comm).wrapping_add(8))]
+        };
+        // SAFETY: 16 plain bytes either way.
+        unsafe { core::mem::transmute::<[u64; 2], [u8; COMM]>(words) }
+    }
+
+    /// `se.sum_exec_runtime`, `se.exec_start` and `sched_info.run_delay`, in
+    /// ns of the scheduler's clock.
+    #[inline(always)]
+    pub fn clocks(self) -> Clocks {
+        let run_delay = config!(task_run_delay);
+        Clocks {
+            exec_runtime: self.0.load(config!(task_exec_runtime)),
+            exec_start: self.0.load(config!(task_exec_start)),
+            run_delay: if run_delay == ABSENT { 0 } else { self.0.load(run_delay) },
+        }
+    }
+}
+
+/// Where a task's time went, up to the scheduler's last look at it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Clocks {
+    pub exec_runtime: u64,
+    pub exec_start: u64,
+    pub run_delay: u64,
+}

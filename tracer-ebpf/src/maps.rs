@@ -1,0 +1,124 @@
+//! The maps, and the few ways to touch them.
+//!
+//! User space sets the sizes of the tables when it loads them, from the disks
+//! that it finds; those here are for none.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    macros::map,
+    maps::{Array, HashMap, RingBuf},
+};
+use tracer_ebpf::{
+    bucket::{BUCKETS, bucket},
+    record::{Disk, DiskLedger, DiskUnknown, InFlight, Journal, OwnerKey, loss, op, stage},
+};
+
+use crate::sync::OpenSync;
+
+/// What is in flight, one slot per (disk, hardware queue, tag).
+#[map]
+pub static IN_FLIGHT: Array<InFlight> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The accounts, by disk index.
+#[map]
+pub static LEDGER: Array<DiskLedger> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Latency histograms, by [`histogram_index`].
+#[map]
+pub static HISTOGRAMS: Array<[u64; BUCKETS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What was lost, by the codes of [`loss`].
+#[map]
+pub static LOSSES: Array<u64> = Array::with_max_entries(loss::COUNT as u32, BPF_F_MMAPABLE);
+
+/// The disks that user space has described, by device number.
+#[map]
+pub static DISKS: HashMap<u32, Disk> = HashMap::with_max_entries(1, 0);
+
+/// Disks that user space was told about and has not described yet.
+#[map]
+pub static UNKNOWN_DISKS: HashMap<u32, u32> = HashMap::with_max_entries(64, 0);
+
+/// The account of an owner on a disk.
+#[map]
+pub static OWNERS: HashMap<OwnerKey, u32> = HashMap::with_max_entries(1, 0);
+
+/// Whose an account is, by disk · ACCOUNTS + account.
+#[map]
+pub static ACCOUNT_OWNERS: HashMap<u32, OwnerKey> = HashMap::with_max_entries(1, 0);
+
+/// The journals, by the device number of their filesystem.
+#[map]
+pub static JOURNALS: HashMap<u32, Journal> = HashMap::with_max_entries(256, 0);
+
+/// The syncs under way, by tid.
+#[map]
+pub static OPEN_SYNCS: HashMap<u32, OpenSync> = HashMap::with_max_entries(2048, 0);
+
+/// Sync records and requests to describe a disk.
+#[map]
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// Submit without waking the reader: it polls.
+pub const NO_WAKEUP: u64 = 1;
+/// Wake the reader now.
+pub const FORCE_WAKEUP: u64 = 2;
+
+/// `*word += value`, atomically. Without the result it is an instruction that
+/// all kernels know; with it, only from 5.12.
+#[inline(always)]
+pub fn add(word: *mut u64, value: u64) {
+    // SAFETY: callers pass a word of a map value; the verifier checks it.
+    unsafe {
+        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
+            word, value,
+        );
+    }
+}
+
+#[inline(always)]
+pub fn lose(what: u32) {
+    if let Some(counter) = LOSSES.get_ptr_mut(what) {
+        add(counter, 1);
+    }
+}
+
+/// Where the histogram of a disk, operation and stage lies.
+#[inline(always)]
+fn histogram_index(disk: u32, operation: u32, stage: u32) -> u32 {
+    (disk * op::COUNT as u32 + operation) * stage::COUNT as u32 + stage
+}
+
+#[inline(always)]
+pub fn observe(disk: u32, operation: u32, stage: u32, ns: u64) {
+    // The compiler knows that it is in range and would drop the check that the
+    // verifier wants to see.
+    let index = core::hint::black_box(bucket(ns));
+    if index >= BUCKETS {
+        return;
+    }
+    if let Some(histogram) = HISTOGRAMS.get_ptr_mut(histogram_index(disk, operation, stage)) {
+        // SAFETY: the index was checked against the length above.
+        add(unsafe { histogram.cast::<u64>().add(index) }, 1);
+    }
+}
+
+/// Asks user space, once, to describe a disk.
+#[inline(always)]
+pub fn ask_for_disk(device: u32) {
+    lose(loss::DISK_UNKNOWN);
+    const BPF_NOEXIST: u64 = 1;
+    if UNKNOWN_DISKS.insert(&device, &1, BPF_NOEXIST).is_err() {
+        return;
+    }
+    match RECORDS.reserve::<DiskUnknown>(0) {
+        Some(mut record) => {
+            record.write(DiskUnknown { device: u64::from(device) });
+            record.submit(FORCE_WAKEUP);
+        }
+        None => {
+            let _ = UNKNOWN_DISKS.remove(&device);
+            lose(loss::RING_FULL);
+        }
+    }
+}

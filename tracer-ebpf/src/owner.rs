@@ -1,0 +1,108 @@
+//! Whom a request is charged to.
+//!
+//! Asked where a request is born, in the submitter's context: its issue may
+//! happen in a kworker, its completion anywhere.
+
+use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm};
+use tracer_ebpf::record::{ACCOUNTS, COMM, OTHERS, OwnerKey, loss};
+
+use crate::{
+    fields::Task,
+    maps::{ACCOUNT_OWNERS, OWNERS, lose},
+};
+
+const BPF_ANY: u64 = 0;
+const BPF_NOEXIST: u64 = 1;
+
+/// Places that a newcomer tries before it shares the account "others".
+const PROBES: u32 = 16;
+
+/// All kworkers are one owner: which of them it is means nothing.
+const KWORKER: [u8; COMM] = *b"kworker\0\0\0\0\0\0\0\0\0";
+
+/// Who runs now: cgroup, process name, whether it is a kernel thread.
+#[derive(Clone, Copy)]
+pub struct Current {
+    pub cgroup: u64,
+    pub comm: [u8; COMM],
+    pub kthread: bool,
+    pub io_worker: bool,
+}
+
+#[inline(always)]
+pub fn current() -> Current {
+    let Some(task) = Task::current() else {
+        // SAFETY: the helper has no preconditions.
+        let cgroup = unsafe { bpf_get_current_cgroup_id() };
+        let comm = bpf_get_current_comm().unwrap_or([0; COMM]);
+        return Current { cgroup, comm, kthread: false, io_worker: false };
+    };
+    if task.is_kthread() {
+        let comm = if task.is_kworker() { KWORKER } else { task.process_comm() };
+        return Current { cgroup: 0, comm, kthread: true, io_worker: false };
+    }
+    // SAFETY: the helper has no preconditions.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    let io_worker = task.is_io_worker();
+    Current { cgroup, comm: task.process_comm(), kthread: false, io_worker }
+}
+
+/// The account of who runs now, for one class of requests on one disk.
+#[inline(always)]
+pub fn account(disk: u32, op: u32) -> u32 {
+    let who = current();
+    let key = OwnerKey {
+        cgroup: who.cgroup,
+        comm: who.comm,
+        disk,
+        op: op as u16,
+        kthread: u16::from(who.kthread),
+    };
+    // SAFETY: values of this map are only ever whole words.
+    let known = unsafe { OWNERS.get(&key) };
+    let account = match known {
+        Some(account) => *account,
+        None => claim(&key),
+    };
+    if account == OTHERS {
+        lose(loss::OTHERS);
+    }
+    account
+}
+
+/// Finds a free account for a new owner. `BPF_NOEXIST` makes the claim atomic.
+#[inline(never)]
+fn claim(key: &OwnerKey) -> u32 {
+    let words = [
+        key.cgroup,
+        u64::from_ne_bytes([
+            key.comm[0],
+            key.comm[1],
+            key.comm[2],
+            key.comm[3],
+            key.comm[4],
+            key.comm[5],
+            key.comm[6],
+            key.comm[7],
+        ]),
+    ];
+    let hash = (words[0] ^ words[1] ^ u64::from(key.op)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    for probe in 0..PROBES {
+        let account = 1 + (hash as u32).wrapping_add(probe) % (ACCOUNTS as u32 - 1);
+        let place = key.disk * ACCOUNTS as u32 + account;
+        if ACCOUNT_OWNERS.insert(&place, key, BPF_NOEXIST).is_err() {
+            continue;
+        }
+        if OWNERS.insert(key, &account, BPF_NOEXIST).is_ok() {
+            return account;
+        }
+        // Another CPU was faster, or the map is full: give the place back.
+        let _ = ACCOUNT_OWNERS.remove(&place);
+        // SAFETY: values of this map are only ever whole words.
+        return unsafe { OWNERS.get(key) }.copied().unwrap_or(OTHERS);
+    }
+    // Remembered, so that the search is not repeated for each request; user
+    // space forgets it once there is room.
+    let _ = OWNERS.insert(key, &OTHERS, BPF_ANY);
+    OTHERS
+}

@@ -1,0 +1,237 @@
+//! The ladder: for each capability the ways to it, in order.
+//!
+//! Pure data, and the words in which its outcome is told. `load` climbs it.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// Something that the tracer needs to see.
+pub struct Capability {
+    pub name: &'static str,
+    /// What it is for, for `doctor`.
+    pub purpose: &'static str,
+    /// Whether the tracer is of any use without it.
+    pub required: bool,
+    /// What is blind without it, as a sentence.
+    pub without: &'static str,
+    pub rungs: &'static [Rung],
+}
+
+/// One way to see it.
+pub struct Rung {
+    pub name: &'static str,
+    pub steps: &'static [Step],
+}
+
+/// One program on one hook.
+pub struct Step {
+    /// Name of the program in the kernel object.
+    pub program: &'static str,
+    pub target: Target,
+    /// Whether the rung fails without it.
+    pub required: bool,
+}
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// A BTF tracepoint.
+    Tracepoint(&'static str),
+    /// Entry or exit of a function.
+    Function(&'static str),
+    /// Entry or exit of a system call's own function.
+    SystemCall(&'static str),
+}
+
+impl Target {
+    /// The kernel's name of the function, with the architecture's prefix.
+    pub fn function_name(&self) -> String {
+        match self {
+            Self::Tracepoint(name) | Self::Function(name) => (*name).to_owned(),
+            Self::SystemCall(name) if cfg!(target_arch = "aarch64") => {
+                format!("__arm64_sys_{name}")
+            }
+            Self::SystemCall(name) => format!("__x64_sys_{name}"),
+        }
+    }
+}
+
+const fn tp(name: &'static str) -> Step {
+    Step { program: name, target: Target::Tracepoint(name), required: true }
+}
+
+const fn optional(step: Step) -> Step {
+    Step { required: false, ..step }
+}
+
+const fn function(program: &'static str, name: &'static str) -> Step {
+    Step { program, target: Target::Function(name), required: true }
+}
+
+const fn system_call(program: &'static str, name: &'static str) -> Step {
+    Step { program, target: Target::SystemCall(name), required: true }
+}
+
+/// All capabilities, in the order in which they are attached.
+pub const CAPABILITIES: &[Capability] = &[
+    Capability {
+        name: "birth",
+        purpose: "who submits a block request",
+        required: true,
+        without: "nobody can be named: block requests are not seen in their submitter's context",
+        rungs: &[
+            Rung { name: "tp", steps: &[tp("block_io_start")] },
+            Rung {
+                name: "fentry",
+                steps: &[function("blk_account_io_start", "blk_account_io_start")],
+            },
+            // With the issue as its understudy, where no scheduler is in charge.
+            Rung { name: "insert", steps: &[tp("block_rq_insert")] },
+        ],
+    },
+    Capability {
+        name: "block",
+        purpose: "when a block request is served and ends",
+        required: true,
+        without: "block requests cannot be followed",
+        rungs: &[Rung {
+            name: "tp",
+            steps: &[
+                tp("block_rq_issue"),
+                tp("block_rq_complete"),
+                tp("block_rq_requeue"),
+                tp("block_rq_merge"),
+            ],
+        }],
+    },
+    Capability {
+        name: "sync",
+        purpose: "each fsync and its kin, from begin to end",
+        required: true,
+        without: "syncs are not seen",
+        rungs: &[
+            Rung {
+                name: "fentry",
+                steps: &[
+                    system_call("fsync_entry", "fsync"),
+                    system_call("fsync_exit", "fsync"),
+                    system_call("fdatasync_entry", "fdatasync"),
+                    system_call("fdatasync_exit", "fdatasync"),
+                    system_call("msync_entry", "msync"),
+                    system_call("msync_exit", "msync"),
+                    system_call("sync_file_range_entry", "sync_file_range"),
+                    system_call("sync_file_range_exit", "sync_file_range"),
+                    system_call("syncfs_entry", "syncfs"),
+                    system_call("syncfs_exit", "syncfs"),
+                    optional(system_call("sync_entry", "sync")),
+                    optional(system_call("sync_exit", "sync")),
+                    optional(function("ext4_file_entry", "ext4_sync_file")),
+                    optional(function("ext4_file_exit", "ext4_sync_file")),
+                    optional(function("xfs_file_entry", "xfs_file_fsync")),
+                    optional(function("xfs_file_exit", "xfs_file_fsync")),
+                    optional(function("btrfs_file_entry", "btrfs_sync_file")),
+                    optional(function("btrfs_file_exit", "btrfs_sync_file")),
+                    optional(tp("ext4_sync_fs")),
+                    optional(tp("ext4_writepages")),
+                ],
+            },
+            Rung {
+                name: "tp",
+                steps: &[
+                    tp("sys_enter"),
+                    tp("sys_exit"),
+                    optional(tp("ext4_sync_file_enter")),
+                    optional(tp("ext4_sync_file_exit")),
+                    optional(tp("ext4_sync_fs")),
+                    optional(tp("ext4_writepages")),
+                    optional(tp("xfs_file_fsync")),
+                    optional(tp("btrfs_sync_file")),
+                ],
+            },
+        ],
+    },
+    Capability {
+        name: "journal",
+        purpose: "when a filesystem's journal commits (jbd2)",
+        required: false,
+        without: "time in the journal is shown as `other`",
+        rungs: &[Rung { name: "tp", steps: &[tp("jbd2_start_commit"), tp("jbd2_end_commit")] }],
+    },
+];
+
+/// How one rung fared.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "outcome", content = "reason")]
+pub enum Outcome {
+    /// It attached, and the self-test saw it fire.
+    Taken,
+    /// It attached; the self-test could not be made, for this reason.
+    Unproven(String),
+    /// A better rung serves, or the user asked for another.
+    NotNeeded,
+    /// This kernel does not have the hook.
+    Absent(String),
+    /// The kernel refused the program or the attachment.
+    Refused(String),
+    /// It attached, but did not see the tracer's own operation.
+    Silent(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken => write!(f, "taken"),
+            Self::Unproven(why) => write!(f, "taken, but unproven: {why}"),
+            Self::NotNeeded => write!(f, "not needed"),
+            Self::Absent(what) => write!(f, "absent: {what}"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Silent(why) => write!(f, "silent: {why}"),
+        }
+    }
+}
+
+/// How a capability's ladder was climbed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Climb {
+    pub capability: &'static str,
+    pub purpose: &'static str,
+    pub required: bool,
+    pub without: &'static str,
+    pub rungs: Vec<(&'static str, Outcome)>,
+}
+
+impl Climb {
+    /// The rung that serves.
+    pub fn taken(&self) -> Option<&'static str> {
+        self.rungs
+            .iter()
+            .find(|(_, o)| matches!(o, Outcome::Taken | Outcome::Unproven(_)))
+            .map(|(name, _)| *name)
+    }
+}
+
+/// A rung that the user asked for, as `--hooks sync=tp`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Forced {
+    pub capability: String,
+    pub rung: String,
+}
+
+impl std::str::FromStr for Forced {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (capability, rung) =
+            text.split_once('=').ok_or("expected CAPABILITY=RUNG, such as sync=tp")?;
+        let Some(known) = CAPABILITIES.iter().find(|c| c.name == capability) else {
+            let names: Vec<_> = CAPABILITIES.iter().map(|c| c.name).collect();
+            return Err(format!("no such capability; there are {}", names.join(", ")));
+        };
+        if !known.rungs.iter().any(|r| r.name == rung) {
+            let names: Vec<_> = known.rungs.iter().map(|r| r.name).collect();
+            return Err(format!("`{capability}` has the rungs {}", names.join(", ")));
+        }
+        Ok(Self { capability: capability.to_owned(), rung: rung.to_owned() })
+    }
+}

@@ -1,0 +1,306 @@
+//! Loads the kernel programs and climbs the ladder.
+//!
+//! A rung is taken when all of its required programs load and attach, and the
+//! self-test then saw it fire. Dropping [`Programs`] detaches and unloads
+//! everything; so does the end of the process, however it ends.
+
+use std::{io, path::Path};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Btf, Ebpf, EbpfLoader, Pod,
+    maps::{Map, MapData, RingBuf},
+    programs::{Program, ProgramError},
+};
+use tracer_ebpf::{
+    bucket::BUCKETS,
+    config::Config,
+    record::{ACCOUNTS, Disk, OwnerKey, op, stage},
+};
+
+use super::{
+    facts::Facts,
+    ladder::{CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step, Target},
+};
+
+/// The kernel object, compiled by the build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf"));
+
+/// Sizes of the tables, chosen from the disks that are there.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Disks that the ledger has room for.
+    pub disks: u32,
+    /// Requests that can be in flight at one time, over all disks.
+    pub in_flight: u32,
+}
+
+impl Sizes {
+    /// Bytes of kernel memory that the tables take, all in all.
+    pub fn kernel_bytes(self) -> u64 {
+        let histograms = (op::COUNT * stage::COUNT * BUCKETS * 8) as u64;
+        let owners = (ACCOUNTS * 2 * (size_of::<OwnerKey>() + 64)) as u64;
+        let ledger = (ACCOUNTS * 40) as u64;
+        u64::from(self.disks) * (histograms + owners + ledger)
+            + u64::from(self.in_flight) * 48
+            + (3 << 20)
+    }
+}
+
+/// What the user asked of the loading.
+#[derive(Clone, Debug, Default)]
+pub struct Wishes {
+    pub forced: Vec<Forced>,
+    pub kernel_log: bool,
+}
+
+/// The loaded object with its attached programs.
+pub struct Programs {
+    ebpf: Ebpf,
+    btf: Btf,
+    wishes: Wishes,
+    climbs: Vec<Climb>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PodConfig(Config);
+// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
+unsafe impl Pod for PodConfig {}
+
+/// A key or value of a map, as plain bytes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct PodOwnerKey(pub OwnerKey);
+// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
+unsafe impl Pod for PodOwnerKey {}
+
+/// A value of the map of disks, as plain bytes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct PodDisk(pub Disk);
+// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
+unsafe impl Pod for PodDisk {}
+
+impl Programs {
+    /// Creates the maps; no program is loaded yet.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the maps or its BTF is unreadable.
+    pub fn create(facts: &Facts, sizes: Sizes, btf: &Path, wishes: Wishes) -> Result<Self> {
+        raise_memlock();
+        let btf = Btf::parse_file(btf, aya::Endianness::default())
+            .with_context(|| format!("failed to read BTF from `{}`", btf.display()))?;
+        let config = PodConfig(facts.config);
+        // aya-log's levels: 0 is silence, 4 is debug.
+        let level: u8 = if wishes.kernel_log { 4 } else { 0 };
+        let accounts = sizes.disks * ACCOUNTS as u32;
+        let histograms = sizes.disks * (op::COUNT * stage::COUNT) as u32;
+        let ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global("CONFIG", &config, true)
+            .override_global("AYA_LOG_LEVEL", &level, false)
+            .map_max_entries("IN_FLIGHT", sizes.in_flight)
+            .map_max_entries("LEDGER", sizes.disks)
+            .map_max_entries("HISTOGRAMS", histograms)
+            .map_max_entries("DISKS", sizes.disks)
+            .map_max_entries("OWNERS", accounts * 2)
+            .map_max_entries("ACCOUNT_OWNERS", accounts)
+            .load(OBJECT)
+            .context("failed to create the tracer's maps in the kernel")?;
+        Ok(Self { ebpf, btf, wishes, climbs: Vec::new() })
+    }
+
+    /// Loads and attaches the first rung of each capability that goes.
+    pub fn climb(&mut self, facts: &Facts) {
+        for capability in CAPABILITIES {
+            let climb = Climb {
+                capability: capability.name,
+                purpose: capability.purpose,
+                required: capability.required,
+                without: capability.without,
+                rungs: capability.rungs.iter().map(|r| (r.name, Outcome::NotNeeded)).collect(),
+            };
+            self.climbs.push(climb);
+            self.climb_from(facts, capability, 0);
+        }
+    }
+
+    /// Gives up a rung that attached but did not fire, and takes the next that
+    /// goes. Returns whether there was one.
+    pub fn give_up(&mut self, facts: &Facts, capability: &str, why: &str) -> bool {
+        let Some(capability) = CAPABILITIES.iter().find(|c| c.name == capability) else {
+            return false;
+        };
+        let Some(at) = self.position(capability) else { return false };
+        self.detach(&capability.rungs[at]);
+        self.set(capability, at, Outcome::Silent(why.to_owned()));
+        self.climb_from(facts, capability, at + 1);
+        self.position(capability).is_some()
+    }
+
+    /// Notes that a rung serves although the self-test could not prove it.
+    pub fn mark_unproven(&mut self, capability: &str, why: &str) {
+        let Some(capability) = CAPABILITIES.iter().find(|c| c.name == capability) else { return };
+        if let Some(at) = self.position(capability) {
+            self.set(capability, at, Outcome::Unproven(why.to_owned()));
+        }
+    }
+
+    pub fn climbs(&self) -> &[Climb] {
+        &self.climbs
+    }
+
+    /// The first required capability that no rung serves.
+    pub fn missing(&self) -> Option<&Climb> {
+        self.climbs.iter().find(|c| c.required && c.taken().is_none())
+    }
+
+    fn climb_from(&mut self, facts: &Facts, capability: &Capability, from: usize) {
+        for (at, rung) in capability.rungs.iter().enumerate().skip(from) {
+            if self.is_unwanted(capability, rung) {
+                continue;
+            }
+            let outcome = self.attach(facts, rung);
+            let taken = outcome == Outcome::Taken;
+            self.set(capability, at, outcome);
+            if taken {
+                return;
+            }
+        }
+    }
+
+    fn is_unwanted(&self, capability: &Capability, rung: &Rung) -> bool {
+        self.wishes.forced.iter().any(|f| f.capability == capability.name && f.rung != rung.name)
+    }
+
+    fn position(&self, capability: &Capability) -> Option<usize> {
+        let climb = self.climbs.iter().find(|c| c.capability == capability.name)?;
+        climb.rungs.iter().position(|(_, o)| matches!(o, Outcome::Taken | Outcome::Unproven(_)))
+    }
+
+    fn set(&mut self, capability: &Capability, at: usize, outcome: Outcome) {
+        let climb = self.climbs.iter_mut().find(|c| c.capability == capability.name);
+        if let Some((_, slot)) = climb.and_then(|c| c.rungs.get_mut(at)) {
+            *slot = outcome;
+        }
+    }
+
+    fn attach(&mut self, facts: &Facts, rung: &Rung) -> Outcome {
+        for step in rung.steps {
+            let outcome = if facts.has(&step.target) {
+                self.attach_step(step).err().map(Outcome::Refused)
+            } else {
+                Some(Outcome::Absent(format!("no `{}`", step.target.function_name())))
+            };
+            if let Some(outcome) = outcome
+                && step.required
+            {
+                self.detach(rung);
+                return outcome;
+            }
+        }
+        Outcome::Taken
+    }
+
+    fn attach_step(&mut self, step: &Step) -> Result<(), String> {
+        let Self { ebpf, btf, .. } = self;
+        let program = ebpf
+            .program_mut(step.program)
+            .ok_or_else(|| format!("program `{}` is not in the object", step.program))?;
+        let hook = step.target.function_name();
+        let result = match (program, &step.target) {
+            (Program::BtfTracePoint(p), Target::Tracepoint(_)) => {
+                p.load(&hook, btf).and_then(|()| p.attach().map(drop))
+            }
+            (Program::FEntry(p), _) => p.load(&hook, btf).and_then(|()| p.attach().map(drop)),
+            (Program::FExit(p), _) => p.load(&hook, btf).and_then(|()| p.attach().map(drop)),
+            _ => return Err(format!("program `{}` is of another type", step.program)),
+        };
+        result.map_err(|error| explain(&hook, &error))
+    }
+
+    /// Takes a rung's programs out of the kernel again.
+    fn detach(&mut self, rung: &Rung) {
+        for step in rung.steps {
+            // Those that were never loaded say so: that is what we want.
+            let _ = match self.ebpf.program_mut(step.program) {
+                Some(Program::BtfTracePoint(p)) => p.unload(),
+                Some(Program::FEntry(p)) => p.unload(),
+                Some(Program::FExit(p)) => p.unload(),
+                _ => Ok(()),
+            };
+        }
+    }
+
+    /// Takes a map out, to be used on its own.
+    ///
+    /// # Errors
+    ///
+    /// When it was taken before.
+    pub fn take_map(&mut self, name: &str) -> Result<Map> {
+        self.ebpf.take_map(name).ok_or_else(|| anyhow!("map `{name}` is not there"))
+    }
+
+    /// The ring of records.
+    ///
+    /// # Errors
+    ///
+    /// When it was taken before, or cannot be mapped.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>> {
+        RingBuf::try_from(self.take_map("RECORDS")?).context("failed to map the ring of records")
+    }
+
+    /// Starts to print the kernel side's debug lines to stderr.
+    ///
+    /// # Errors
+    ///
+    /// When the log's ring cannot be had.
+    pub fn kernel_log(&mut self) -> Result<aya_log::EbpfLogger<&mut RingBuf<MapData>>> {
+        Err(anyhow!("not yet"))
+    }
+
+    /// Name, run count and run time in ns of each loaded program; the kernel
+    /// counts only while its BPF statistics are on.
+    pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
+        let loaded = self.ebpf.programs().filter_map(|(name, program)| {
+            let info = program.info().ok()?;
+            Some((name.to_owned(), info.run_count(), info.run_time().as_nanos() as u64))
+        });
+        loaded.collect()
+    }
+}
+
+/// Before 5.11 BPF memory counts against RLIMIT_MEMLOCK. Where the limit
+/// cannot be raised it may not matter; where it does, creating the maps says so.
+fn raise_memlock() {
+    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a valid pointer to a struct that outlives the call.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
+}
+
+/// A kernel's refusal in one line that says what to make of it.
+fn explain(hook: &str, error: &ProgramError) -> String {
+    let (errno, log) = match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            (io_error.raw_os_error(), verifier_log.to_string())
+        }
+        ProgramError::SyscallError(e) => (e.io_error.raw_os_error(), String::new()),
+        _ => return format!("`{hook}`: {error}"),
+    };
+    if std::env::var_os("TRACER_VLOG").is_some() {
+        eprintln!("{log}");
+    }
+    let last = log.lines().rev().find(|l| !l.trim().is_empty() && !l.starts_with("processed"));
+    match (errno, last) {
+        (Some(libc::EPERM), None) => {
+            format!("`{hook}`: this kernel permits no program of this kind (EPERM)")
+        }
+        (_, Some(line)) => format!("`{hook}`: the verifier says: {}", line.trim()),
+        (Some(errno), None) => {
+            format!("`{hook}`: {}", io::Error::from_raw_os_error(errno))
+        }
+        (None, None) => format!("`{hook}`: {error}"),
+    }
+}

@@ -1,0 +1,172 @@
+//! Fills the kernel programs' [`Config`] from a kernel's types.
+//!
+//! Each struct is found by the tracepoint that hands it out, not by its name:
+//! BTF may hold several of one name, and the wrong one reads out of bounds.
+
+use anyhow::{Context as _, Result};
+use tracer_ebpf::config::{ABSENT, Config};
+
+use super::types::KernelTypes;
+
+/// `RQF_FLUSH_SEQ` as a bit number where BTF does not tell: a macro
+/// (`1 << 4`) until 6.10, an enumerator since.
+const FLUSH_SEQ_BIT: u32 = 4;
+
+/// Everything that the programs need to know of this kernel.
+///
+/// # Errors
+///
+/// When the kernel lacks a field without which no block request can be
+/// followed.
+pub fn config(types: &KernelTypes<'_>) -> Result<Config> {
+    let mut config = Config::ABSENT;
+    block(types, &mut config)?;
+    task(types, &mut config);
+    files(types, &mut config)?;
+    system_calls(types, &mut config);
+    Ok(config)
+}
+
+fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
+    let args = types
+        .tracepoint("block_rq_issue")
+        .context("this kernel has no tracepoint `block_rq_issue` in its BTF")?;
+    // (queue, request) until 5.10.136, (request) since.
+    let request_arg = args.len().saturating_sub(1);
+    let request =
+        types.pointee(args[request_arg]).context("`block_rq_issue` hands out no struct request")?;
+    let need = |path: &str| required(types, request, "request", path);
+
+    config.request_arg = request_arg as u32;
+    config.request_queue = need("q")?;
+    config.request_cmd_flags = need("cmd_flags")?;
+    config.request_rq_flags = need("rq_flags")?;
+    config.request_data_len = need("__data_len")?;
+    config.request_tag = need("tag")?;
+    config.request_internal_tag = need("internal_tag")?;
+    config.request_hctx = need("mq_hctx")?;
+    config.request_disk = offset(types, request, "rq_disk");
+    config.flush_seq_bit = types.enumerator("__RQF_FLUSH_SEQ").unwrap_or(FLUSH_SEQ_BIT);
+
+    let hctx = follow(types, request, "mq_hctx")?;
+    config.hctx_queue_num = required(types, hctx, "blk_mq_hw_ctx", "queue_num")?;
+    let disk = if config.request_disk == ABSENT {
+        let queue = follow(types, request, "q")?;
+        config.queue_disk = required(types, queue, "request_queue", "disk")?;
+        follow(types, queue, "disk")?
+    } else {
+        follow(types, request, "rq_disk")?
+    };
+    config.disk_major = required(types, disk, "gendisk", "major")?;
+    config.disk_first_minor = required(types, disk, "gendisk", "first_minor")?;
+    Ok(())
+}
+
+/// The task's fields stay absent as a whole before 5.11, where no program can
+/// get at its task.
+fn task(types: &KernelTypes<'_>, config: &mut Config) {
+    if types.enumerator("BPF_FUNC_get_current_task_btf").is_none() {
+        return;
+    }
+    let Ok(task) = types.struct_named("task_struct") else { return };
+    let fields = ["flags", "group_leader", "comm", "se.sum_exec_runtime", "se.exec_start"]
+        .map(|path| offset(types, task, path));
+    if fields.contains(&ABSENT) {
+        return;
+    }
+    [
+        config.task_flags,
+        config.task_group_leader,
+        config.task_comm,
+        config.task_exec_runtime,
+        config.task_exec_start,
+    ] = fields;
+    // Needs CONFIG_SCHED_INFO.
+    config.task_run_delay = offset(types, task, "sched_info.run_delay");
+}
+
+fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
+    let file = types.struct_named("file")?;
+    config.file_inode = required(types, file, "file", "f_inode")?;
+    let inode = follow(types, file, "f_inode")?;
+    config.inode_ino = required(types, inode, "inode", "i_ino")?;
+    config.inode_sb = required(types, inode, "inode", "i_sb")?;
+    let sb = follow(types, inode, "i_sb")?;
+    config.sb_dev = required(types, sb, "super_block", "s_dev")?;
+    config.sb_bdev = required(types, sb, "super_block", "s_bdev")?;
+    let bdev = follow(types, sb, "s_bdev")?;
+    config.bdev_disk = required(types, bdev, "block_device", "bd_disk")?;
+    config.bdev_dev = required(types, bdev, "block_device", "bd_dev")?;
+    if let Ok(xfs_inode) = types.struct_named("xfs_inode") {
+        config.xfs_inode_vnode = offset(types, xfs_inode, "i_vnode");
+    }
+    if let Ok(journal) = types.struct_named("journal_s") {
+        config.journal_fs_dev = offset(types, journal, "j_fs_dev");
+    }
+    Ok(())
+}
+
+fn system_calls(types: &KernelTypes<'_>, config: &mut Config) {
+    if let Ok(regs) = types.struct_named("pt_regs") {
+        // x86-64; arm64 keeps the registers in an array.
+        config.regs_arg0 = match offset(types, regs, "di") {
+            ABSENT => offset(types, regs, "regs"),
+            at => at,
+        };
+        config.regs_syscall = match offset(types, regs, "orig_ax") {
+            ABSENT => offset(types, regs, "syscallno"),
+            at => at,
+        };
+    }
+    let number = |nr: libc::c_long| nr as u32;
+    config.nr_fsync = number(libc::SYS_fsync);
+    config.nr_fdatasync = number(libc::SYS_fdatasync);
+    config.nr_msync = number(libc::SYS_msync);
+    config.nr_sync_file_range = number(libc::SYS_sync_file_range);
+    config.nr_syncfs = number(libc::SYS_syncfs);
+    config.nr_sync = number(libc::SYS_sync);
+    let writes = [
+        libc::SYS_write,
+        libc::SYS_pwrite64,
+        libc::SYS_writev,
+        libc::SYS_pwritev,
+        libc::SYS_pwritev2,
+        libc::SYS_sendfile,
+        libc::SYS_splice,
+        libc::SYS_copy_file_range,
+        libc::SYS_fallocate,
+    ]
+    .map(number);
+    let syncs = [
+        config.nr_fsync,
+        config.nr_fdatasync,
+        config.nr_msync,
+        config.nr_sync_file_range,
+        config.nr_syncfs,
+        config.nr_sync,
+    ];
+    for nr in writes.into_iter().chain(syncs) {
+        if let Some(word) = config.sync_exits.get_mut(nr as usize / 32) {
+            *word |= 1 << (nr % 32);
+        }
+    }
+}
+
+fn offset(types: &KernelTypes<'_>, of: u32, path: &str) -> u32 {
+    types.field(of, path).map_or(ABSENT, |field| field.offset_bytes)
+}
+
+fn required(types: &KernelTypes<'_>, of: u32, name: &str, path: &str) -> Result<u32> {
+    types
+        .field(of, path)
+        .map(|field| field.offset_bytes)
+        .with_context(|| format!("no field `{path}` in this kernel's `struct {name}`"))
+}
+
+/// The struct that a pointer field leads to.
+fn follow(types: &KernelTypes<'_>, of: u32, path: &str) -> Result<u32> {
+    types
+        .field(of, path)
+        .and_then(|field| types.pointee(field.type_id))
+        .with_context(|| format!("no pointer `{path}` in this kernel's BTF"))
+}
