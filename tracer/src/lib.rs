@@ -1,4 +1,7 @@
 //! Tells who makes an fsync slow.
 
+pub mod engine;
 pub mod kernel;
+pub mod ring;
 pub mod snapshot;
+pub mod tables;

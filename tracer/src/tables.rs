@@ -1,0 +1,151 @@
+//! The kernel's tables, mapped into our memory: reading them costs no system
+//! call.
+//!
+//! With `ring`, the only place in user space with unsafe code on the hot path.
+//! Words are read as relaxed atomics: the kernel adds to them on any CPU, and
+//! each is right by itself; see `tracer_ebpf::ledger` on how two fit together.
+
+use std::{
+    os::fd::{AsFd as _, AsRawFd as _},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{Map, MapData};
+use memmap2::{MmapOptions, MmapRaw};
+use tracer_ebpf::{
+    bucket::BUCKETS,
+    ledger::{born, tick},
+    record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, loss, op, stage},
+};
+
+/// An array map in our memory.
+struct Mapped {
+    memory: MmapRaw,
+    words: usize,
+    /// Keeps the map itself alive.
+    _map: MapData,
+}
+
+impl Mapped {
+    fn new(map: Map, entries: u32, entry_bytes: usize) -> Result<Self> {
+        let Map::Array(map) = map else { bail!("the map is no array") };
+        let bytes = entries as usize * entry_bytes;
+        let memory = MmapOptions::new()
+            .len(bytes)
+            .map_raw(map.fd().as_fd().as_raw_fd())
+            .context("failed to map a table of the kernel programs")?;
+        Ok(Self { memory, words: bytes / 8, _map: map })
+    }
+
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.words, "word {index} of {}", self.words);
+        // SAFETY: the index was checked against the mapping's length; the
+        // mapping is page-aligned, lives as long as `self`, and is only ever
+        // accessed atomically by us.
+        unsafe { AtomicU64::from_ptr(self.memory.as_mut_ptr().cast::<u64>().add(index)) }
+    }
+
+    fn read(&self, index: usize) -> u64 {
+        self.word(index).load(Relaxed)
+    }
+}
+
+/// The tables that user space reads.
+pub struct Tables {
+    ledger: Mapped,
+    in_flight: Mapped,
+    histograms: Mapped,
+    losses: Mapped,
+}
+
+/// The maps behind [`Tables`], with their sizes.
+pub struct TableMaps {
+    pub ledger: Map,
+    pub in_flight: Map,
+    pub histograms: Map,
+    pub losses: Map,
+    pub disks: u32,
+    pub slots: u32,
+}
+
+const LEDGER_WORDS: usize = size_of::<DiskLedger>() / 8;
+const ACCOUNT_WORDS: usize = size_of::<Account>() / 8;
+const IN_FLIGHT_WORDS: usize = size_of::<InFlight>() / 8;
+
+impl Tables {
+    /// # Errors
+    ///
+    /// When the kernel does not let the maps be mapped (before 5.5).
+    pub fn new(maps: TableMaps) -> Result<Self> {
+        let histograms = maps.disks * (op::COUNT * stage::COUNT) as u32;
+        Ok(Self {
+            ledger: Mapped::new(maps.ledger, maps.disks, size_of::<DiskLedger>())?,
+            in_flight: Mapped::new(maps.in_flight, maps.slots, size_of::<InFlight>())?,
+            histograms: Mapped::new(maps.histograms, histograms, BUCKETS * 8)?,
+            losses: Mapped::new(maps.losses, loss::COUNT as u32, 8)?,
+        })
+    }
+
+    pub fn account(&self, disk: u32, account: usize) -> Account {
+        let at = disk as usize * LEDGER_WORDS + account * ACCOUNT_WORDS;
+        // The word first: what ends in between is then in `done` as well, for
+        // this one reading, rather than in neither.
+        let word = self.ledger.read(at);
+        let [done, ios, bytes, tgid] = [1, 2, 3, 4].map(|word| self.ledger.read(at + word));
+        Account { word, done, ios, bytes, tgid }
+    }
+
+    pub fn loss(&self, what: u32) -> u64 {
+        self.losses.read(what as usize)
+    }
+
+    /// Adds the counts of one histogram to `counts`.
+    pub fn add_histogram(&self, disk: u32, op: u32, stage: u32, counts: &mut [u64; BUCKETS]) {
+        let index = (disk as usize * op::COUNT + op as usize) * stage::COUNT + stage as usize;
+        for (bucket, count) in counts.iter_mut().enumerate() {
+            *count += self.histograms.read(index * BUCKETS + bucket);
+        }
+    }
+
+    /// Whether any request of a disk is in flight by the table.
+    pub fn has_in_flight(&self, disk: &Disk) -> bool {
+        slots(disk).any(|slot| self.in_flight.read(slot * IN_FLIGHT_WORDS) != 0)
+    }
+
+    /// Gives back every request of a disk that the kernel says has none:
+    /// each was never seen to end. Returns how many.
+    pub fn heal(&self, disk: &Disk, now_ns: u64) -> u64 {
+        let mut healed = 0;
+        for slot in slots(disk) {
+            let at = slot * IN_FLIGHT_WORDS;
+            let born_ns = self.in_flight.read(at + 1);
+            let account = (self.in_flight.read(at + 3) >> 32) as usize;
+            // Taking the address away makes a late end a counted stranger.
+            if self.in_flight.word(at).swap(0, Relaxed) == 0 {
+                continue;
+            }
+            healed += 1;
+            let (disk, account) = (account / ACCOUNTS, account % ACCOUNTS);
+            if disk * LEDGER_WORDS >= self.ledger.words {
+                continue;
+            }
+            let at = disk * LEDGER_WORDS + account * ACCOUNT_WORDS;
+            let birth = tick(born_ns);
+            self.ledger.word(at + 1).fetch_add(tick(now_ns).saturating_sub(birth), Relaxed);
+            self.ledger.word(at).fetch_sub(born(birth), Relaxed);
+        }
+        healed
+    }
+}
+
+fn slots(disk: &Disk) -> std::ops::Range<usize> {
+    let base = disk.base as usize;
+    base..base + (disk.queues * disk.depth) as usize
+}
+
+// Where `heal` finds an entry's words.
+const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);
+const _: () = assert!(std::mem::offset_of!(InFlight, born_ns) == 8);
+const _: () = assert!(std::mem::offset_of!(InFlight, account) == 28);
+const _: () = assert!(cfg!(target_endian = "little"));
