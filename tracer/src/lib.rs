@@ -1,5 +1,6 @@
 //! Tells who makes an fsync slow.
 
+pub mod accounts;
 pub mod engine;
 pub mod kernel;
 pub mod ring;

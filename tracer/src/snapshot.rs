@@ -249,7 +249,7 @@ pub struct Losses {
 
 impl Losses {
     pub fn total(&self) -> u64 {
-        self.counters.iter().map(|(_, n)| n).sum()
+        self.counters.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n))
     }
 }
 

@@ -8,6 +8,7 @@
 use std::{
     os::fd::{AsFd as _, AsRawFd as _},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -113,31 +114,42 @@ impl Tables {
         slots(disk).any(|slot| self.in_flight.read(slot * IN_FLIGHT_WORDS) != 0)
     }
 
-    /// Gives back every request of a disk that the kernel says has none:
-    /// each was never seen to end. Returns how many.
-    pub fn heal(&self, disk: &Disk, now_ns: u64) -> u64 {
+    /// Gives back every request of a disk that the kernel says has none at the
+    /// driver: what was issued more than `grace` ago, or queued for more than a
+    /// minute, was never seen to end. Returns how many.
+    pub fn heal(&self, disk: &Disk, now_ns: u64, grace: Duration) -> u64 {
         let mut healed = 0;
         for slot in slots(disk) {
             let at = slot * IN_FLIGHT_WORDS;
-            let born_ns = self.in_flight.read(at + 1);
-            let account = (self.in_flight.read(at + 3) >> 32) as usize;
-            // Taking the address away makes a late end a counted stranger.
-            if self.in_flight.word(at).swap(0, Relaxed) == 0 {
+            let [request, born_ns, issued_ns] =
+                [0, 1, 2].map(|word| self.in_flight.read(at + word));
+            let place = (self.in_flight.read(at + 3) >> 32) as usize;
+            let (since, grace) =
+                if issued_ns == 0 { (born_ns, QUEUED_GRACE) } else { (issued_ns, grace) };
+            if request == 0 || Duration::from_nanos(now_ns.saturating_sub(since)) < grace {
+                continue;
+            }
+            // Taking the address away makes a late end a counted stranger; if
+            // it is another request's by now, that one's end came first.
+            let taken = self.in_flight.word(at).compare_exchange(request, 0, Relaxed, Relaxed);
+            if taken.is_err() {
                 continue;
             }
             healed += 1;
-            let (disk, account) = (account / ACCOUNTS, account % ACCOUNTS);
-            if disk * LEDGER_WORDS >= self.ledger.words {
-                continue;
+            let at = place / ACCOUNTS * LEDGER_WORDS + place % ACCOUNTS * ACCOUNT_WORDS;
+            if at < self.ledger.words {
+                let birth = tick(born_ns);
+                self.ledger.word(at + 1).fetch_add(tick(now_ns).saturating_sub(birth), Relaxed);
+                self.ledger.word(at).fetch_sub(born(birth), Relaxed);
             }
-            let at = disk * LEDGER_WORDS + account * ACCOUNT_WORDS;
-            let birth = tick(born_ns);
-            self.ledger.word(at + 1).fetch_add(tick(now_ns).saturating_sub(birth), Relaxed);
-            self.ledger.word(at).fetch_sub(born(birth), Relaxed);
         }
         healed
     }
 }
+
+/// A scheduler may hold a request back for long; the kernel does not count it
+/// as in flight meanwhile.
+const QUEUED_GRACE: Duration = Duration::from_secs(60);
 
 fn slots(disk: &Disk) -> std::ops::Range<usize> {
     let base = disk.base as usize;
@@ -147,5 +159,6 @@ fn slots(disk: &Disk) -> std::ops::Range<usize> {
 // Where `heal` finds an entry's words.
 const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);
 const _: () = assert!(std::mem::offset_of!(InFlight, born_ns) == 8);
+const _: () = assert!(std::mem::offset_of!(InFlight, issued_ns) == 16);
 const _: () = assert!(std::mem::offset_of!(InFlight, account) == 28);
 const _: () = assert!(cfg!(target_endian = "little"));

@@ -48,12 +48,7 @@ impl Engine {
 
     /// Takes one sync in. `file` is the caller's name for the file or class of
     /// files, `owners` are those of the accounts of the record's disk.
-    pub fn sync(
-        &mut self,
-        record: &SyncRecord,
-        file: u32,
-        owners: &[Owner; ACCOUNTS],
-    ) -> Judged {
+    pub fn sync(&mut self, record: &SyncRecord, file: u32, owners: &[Owner; ACCOUNTS]) -> Judged {
         self.records += 1;
         let phases = Phases::of(record);
         let window = Window::of(record, owners);
@@ -109,12 +104,8 @@ impl Engine {
     }
 
     fn victim_index(&mut self, record: &SyncRecord, file: u32) -> usize {
-        let key = VictimKey {
-            cgroup: record.cgroup,
-            comm: record.comm,
-            file,
-            device: record.device,
-        };
+        let key =
+            VictimKey { cgroup: record.cgroup, comm: record.comm, file, device: record.device };
         if let Some(index) = self.by_key.get(&key) {
             return *index;
         }

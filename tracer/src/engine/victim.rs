@@ -189,9 +189,10 @@ impl Victim {
             return;
         }
         // The one that matters least in the window makes room.
-        let least = self.blamed.iter_mut().min_by(|a, b| {
-            (a.now_ns + a.before_ns).total_cmp(&(b.now_ns + b.before_ns))
-        });
+        let least = self
+            .blamed
+            .iter_mut()
+            .min_by(|a, b| (a.now_ns + a.before_ns).total_cmp(&(b.now_ns + b.before_ns)));
         if let Some(least) = least {
             *least = fresh;
         }

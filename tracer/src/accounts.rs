@@ -1,0 +1,295 @@
+//! The ledger as user space keeps it: which disk is which, whose each account
+//! is, what each did in the last second, and that none is blamed for ever.
+//!
+//! Flows in: the kernel's tables, once a second. Flows out: the owners of a
+//! disk's accounts (for the engine) and their rates (for people). Knows names
+//! of disks only; who an owner is, `identity` says.
+
+use std::{collections::HashMap, time::Duration};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap as KernelMap, MapData};
+use tracer_ebpf::{
+    bucket::BUCKETS,
+    ledger::{in_flight, integral, tick},
+    record::{ACCOUNTS, Account, Disk, OTHERS, OwnerKey, SyncRecord},
+};
+
+use crate::{
+    engine::blame::{Owner, OwnerId},
+    kernel::load::{PodDisk, PodOwnerKey, Programs},
+    tables::{TableMaps, Tables},
+};
+
+/// An account that did nothing for so long may be given to another.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Accounts are taken back only where a disk has fewer than this many free.
+const FREE_WANTED: usize = 16;
+
+/// What was issued so long ago and is not in flight by the kernel's own word
+/// has ended unseen.
+const HEAL_GRACE: Duration = Duration::from_secs(2);
+
+/// One owner's requests of one class on one disk, in the last second.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    pub owner: OwnerId,
+    pub tgid: u32,
+    pub ios_per_second: f64,
+    pub bytes_per_second: f64,
+    /// Mean requests in flight.
+    pub in_flight: f64,
+    pub ios_total: u64,
+    pub bytes_total: u64,
+}
+
+/// A disk that the kernel programs follow.
+pub struct DiskAccounts {
+    pub name: String,
+    pub disk: Disk,
+    /// By account; the owner of a free one is of id 0, "others".
+    pub owners: Box<[Owner; ACCOUNTS]>,
+    pub rates: Vec<Rate>,
+    /// Requests in flight now, over all accounts.
+    pub in_flight: u64,
+    seen: Box<[Seen; ACCOUNTS]>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    account: Account,
+    integral: u64,
+    busy_ns: u64,
+    /// Taken from its owner, and free as soon as nobody can be using it.
+    leaving: bool,
+}
+
+/// All accounts of all disks.
+pub struct Accounts {
+    tables: Tables,
+    owner_accounts: KernelMap<MapData, PodOwnerKey, u32>,
+    account_owners: KernelMap<MapData, u32, PodOwnerKey>,
+    kernel_disks: KernelMap<MapData, u32, PodDisk>,
+    unknown_disks: KernelMap<MapData, u32, u32>,
+    disks: Vec<DiskAccounts>,
+    /// By owner id; id 0 is "others".
+    keys: Vec<OwnerKey>,
+    ids: HashMap<OwnerKey, OwnerId>,
+    ticked_ns: u64,
+    healed: u64,
+}
+
+impl Accounts {
+    /// Takes the programs' tables over.
+    ///
+    /// # Errors
+    ///
+    /// When a table was taken before or cannot be mapped.
+    pub fn new(programs: &mut Programs, disks: u32, slots: u32) -> Result<Self> {
+        let tables = Tables::new(TableMaps {
+            ledger: programs.take_map("LEDGER")?,
+            in_flight: programs.take_map("IN_FLIGHT")?,
+            histograms: programs.take_map("HISTOGRAMS")?,
+            losses: programs.take_map("LOSSES")?,
+            disks,
+            slots,
+        })?;
+        Ok(Self {
+            tables,
+            owner_accounts: KernelMap::try_from(programs.take_map("OWNERS")?)?,
+            account_owners: KernelMap::try_from(programs.take_map("ACCOUNT_OWNERS")?)?,
+            kernel_disks: KernelMap::try_from(programs.take_map("DISKS")?)?,
+            unknown_disks: KernelMap::try_from(programs.take_map("UNKNOWN_DISKS")?)?,
+            disks: Vec::new(),
+            keys: vec![OwnerKey::default()],
+            ids: HashMap::new(),
+            ticked_ns: 0,
+            healed: 0,
+        })
+    }
+
+    /// From here on the kernel programs follow this disk.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's map is full.
+    pub fn describe(&mut self, name: &str, device: u32, disk: Disk) -> Result<()> {
+        self.kernel_disks
+            .insert(device, PodDisk(disk), 0)
+            .with_context(|| format!("failed to describe disk `{name}` to the kernel programs"))?;
+        // Absent unless the kernel had asked.
+        let _ = self.unknown_disks.remove(&device);
+        self.disks.push(DiskAccounts {
+            name: name.to_owned(),
+            disk,
+            owners: Box::new([Owner::default(); ACCOUNTS]),
+            rates: Vec::new(),
+            in_flight: 0,
+            seen: Box::new([Seen::default(); ACCOUNTS]),
+        });
+        Ok(())
+    }
+
+    pub fn disks(&self) -> &[DiskAccounts] {
+        &self.disks
+    }
+
+    /// Position in [`Accounts::disks`] of a disk by the kernel's index.
+    pub fn position(&self, index: u32) -> Option<usize> {
+        self.disks.iter().position(|d| d.disk.index == index)
+    }
+
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// Requests given back by user space.
+    pub fn healed(&self) -> u64 {
+        self.healed
+    }
+
+    /// Who an owner is, as the kernel keyed it; the disk in it means nothing.
+    pub fn key(&self, owner: OwnerId) -> OwnerKey {
+        self.keys.get(owner.0 as usize).copied().unwrap_or_default()
+    }
+
+    /// The owners of the accounts of a record's disk, new ones looked up.
+    pub fn owners_for(&mut self, record: &SyncRecord) -> &[Owner; ACCOUNTS] {
+        static NOBODY: [Owner; ACCOUNTS] =
+            [Owner { id: OwnerId(0), cgroup: 0, comm: [0; 16], kthread: false }; ACCOUNTS];
+        let Some(at) = self.position(record.disk) else { return &NOBODY };
+        for account in 1..ACCOUNTS {
+            if record.areas[account] != 0 && self.disks[at].owners[account].id == OwnerId(0) {
+                self.find_owner(at, account);
+            }
+        }
+        &self.disks[at].owners
+    }
+
+    fn find_owner(&mut self, at: usize, account: usize) {
+        let place = self.disks[at].disk.index * ACCOUNTS as u32 + account as u32;
+        let Ok(PodOwnerKey(key)) = self.account_owners.get(&place, 0) else { return };
+        let id = self.intern(key);
+        self.disks[at].owners[account] =
+            Owner { id, cgroup: key.cgroup, comm: key.comm, kthread: key.kthread != 0 };
+    }
+
+    /// One id per owner and class of requests, whatever the disk.
+    fn intern(&mut self, key: OwnerKey) -> OwnerId {
+        let key = OwnerKey { disk: 0, ..key };
+        let fresh = OwnerId(self.keys.len() as u32);
+        let id = *self.ids.entry(key).or_insert(fresh);
+        if id == fresh {
+            self.keys.push(key);
+        }
+        id
+    }
+
+    /// Reads all accounts: rates since the last tick, and housekeeping.
+    /// `in_driver` says how many requests of a disk the kernel has in flight,
+    /// where it counts them.
+    pub fn tick(&mut self, now_ns: u64, in_driver: impl Fn(&str) -> Option<u64>) {
+        let seconds = now_ns.saturating_sub(self.ticked_ns) as f64 / 1e9;
+        let first = self.ticked_ns == 0;
+        self.ticked_ns = now_ns;
+        for at in 0..self.disks.len() {
+            self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
+            if self.disks[at].in_flight > 0 && in_driver(&self.disks[at].name) == Some(0) {
+                self.healed += self.tables.heal(&self.disks[at].disk, now_ns, HEAL_GRACE);
+            }
+            self.make_room(at, now_ns);
+        }
+    }
+
+    fn read_disk(&mut self, at: usize, now_ns: u64, seconds: f64) {
+        let index = self.disks[at].disk.index;
+        self.disks[at].rates.clear();
+        self.disks[at].in_flight = 0;
+        for account in 0..ACCOUNTS {
+            let now = self.tables.account(index, account);
+            let seen = self.disks[at].seen[account];
+            let total = integral(now.word, now.done, tick(now_ns));
+            let area = total.wrapping_sub(seen.integral);
+            let busy = now.word != 0 || now.ios != seen.account.ios;
+            if busy && account as u32 != OTHERS && self.disks[at].owners[account].id == OwnerId(0) {
+                self.find_owner(at, account);
+            }
+            let disk = &mut self.disks[at];
+            let seen = &mut disk.seen[account];
+            let before = seen.account;
+            let busy_ns = if busy { now_ns } else { seen.busy_ns };
+            *seen = Seen { account: now, integral: total, busy_ns, leaving: seen.leaving };
+            if !busy {
+                continue;
+            }
+            disk.in_flight += in_flight(now.word, tick(now_ns));
+            disk.rates.push(Rate {
+                owner: disk.owners[account].id,
+                tgid: now.tgid as u32,
+                ios_per_second: now.ios.wrapping_sub(before.ios) as f64 / seconds,
+                bytes_per_second: now.bytes.wrapping_sub(before.bytes) as f64 / seconds,
+                in_flight: (area as i64).max(0) as f64 / (seconds * 1e9 / 256.0),
+                ios_total: now.ios,
+                bytes_total: now.bytes,
+            });
+        }
+    }
+
+    /// Takes accounts back from owners that have been idle, in two steps a tick
+    /// apart: first nobody finds the account any more, then, if it stayed idle,
+    /// it is free. So no request that is on its way in lands on another's.
+    fn make_room(&mut self, at: usize, now_ns: u64) {
+        let index = self.disks[at].disk.index;
+        let used = self.disks[at].owners.iter().filter(|o| o.id != OwnerId(0)).count();
+        let wanted = (used + FREE_WANTED).saturating_sub(ACCOUNTS - 1);
+        let mut leaving = 0;
+        for account in 1..ACCOUNTS {
+            let seen = self.disks[at].seen[account];
+            let owner = self.disks[at].owners[account].id;
+            let idle = Duration::from_nanos(now_ns.saturating_sub(seen.busy_ns)) >= IDLE;
+            if owner == OwnerId(0) || seen.account.word != 0 || !idle {
+                self.disks[at].seen[account].leaving = false;
+                continue;
+            }
+            let key = OwnerKey { disk: index, ..self.key(owner) };
+            if seen.leaving {
+                let _ = self.account_owners.remove(&(index * ACCOUNTS as u32 + account as u32));
+                self.disks[at].owners[account] = Owner::default();
+                self.disks[at].seen[account].leaving = false;
+            } else if leaving < wanted {
+                // Its owner may have found another way in meanwhile: that stays.
+                let key = PodOwnerKey(key);
+                if self.owner_accounts.get(&key, 0).is_ok_and(|a| a as usize == account) {
+                    let _ = self.owner_accounts.remove(&key);
+                }
+                self.disks[at].seen[account].leaving = true;
+                leaving += 1;
+            }
+        }
+        if used + FREE_WANTED < ACCOUNTS && self.disks[at].rates.iter().any(|r| r.owner.0 == 0) {
+            self.forget_others(index);
+        }
+    }
+
+    /// Owners that found no account were remembered as such; now there is room.
+    fn forget_others(&mut self, disk: u32) {
+        let sharing: Vec<_> = self
+            .owner_accounts
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(key, account)| key.0.disk == disk && *account == OTHERS)
+            .map(|(key, _)| key)
+            .collect();
+        for key in sharing {
+            let _ = self.owner_accounts.remove(&key);
+        }
+    }
+
+    /// Counts of one histogram.
+    pub fn histogram(&self, disk: u32, op: u32, stage: u32) -> [u64; BUCKETS] {
+        let mut counts = [0; BUCKETS];
+        self.tables.add_histogram(disk, op, stage, &mut counts);
+        counts
+    }
+}
