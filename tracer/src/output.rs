@@ -1,0 +1,12 @@
+//! What people and machines read.
+//!
+//! Takes a [`crate::snapshot::Snapshot`] (or one slow sync) and makes text,
+//! JSON or a full screen of it. Every name in a snapshot is an untrusted
+//! string: it passes [`escape`] before it reaches a terminal.
+//!
+//! It knows no engine, no probe and no clock; what is shown was decided before.
+
+pub mod escape;
+pub mod names;
+pub mod phases;
+pub mod units;

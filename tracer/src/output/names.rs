@@ -1,0 +1,165 @@
+//! How people and things are called.
+//!
+//! The comm stays visible always, since that is what other tools print; beside
+//! it stands what tells two of the same comm apart: the systemd unit, else the
+//! end of the cgroup path, else the process. Everything here comes out escaped
+//! and at most [`WHO_COLUMNS`] wide.
+
+use unicode_width::UnicodeWidthStr as _;
+
+use super::escape::{bounded, bounded_tail};
+use crate::snapshot::{FileClass, SlowSync, Victim, Who};
+
+/// The widest name of a [`Who`].
+pub const WHO_COLUMNS: usize = 64;
+
+/// The kernel's own bound is 15 bytes; a kernel worker's name may be longer.
+const COMM_COLUMNS: usize = 24;
+
+/// Two components of a cgroup path are shown while they fit here.
+const TAIL_COLUMNS: usize = 24;
+
+/// The kernel's own bound is 31 bytes (`DISK_NAME_LEN`).
+const DEVICE_COLUMNS: usize = 31;
+
+/// A path in a line that has no end of its own.
+const PATH_COLUMNS: usize = 80;
+
+/// So many hexadecimal digits in a row are an id of a container, not a word.
+const ID_DIGITS: usize = 32;
+
+/// What people use of such an id.
+const ID_SHOWN: usize = 12;
+
+/// `fstrim (fstrim.service)`, `fio (demo/noisy)`, `fio (tgid 42)`,
+/// `[jbd2/vda1-8]`.
+pub fn who(who: &Who) -> String {
+    let comm = if who.comm.is_empty() { "?" } else { &who.comm };
+    let comm = bounded(comm, COMM_COLUMNS);
+    if who.kernel_thread {
+        return format!("[{comm}]");
+    }
+    let place = match &who.unit {
+        Some(unit) if !unit.is_empty() => shorten_ids(unit),
+        _ => shorten_ids(cgroup_tail(&who.cgroup)),
+    };
+    if !place.is_empty() {
+        // Two brackets and a space.
+        let room = WHO_COLUMNS - COMM_COLUMNS - 3;
+        return format!("{comm} ({})", bounded(&place, room));
+    }
+    match who.tgid {
+        0 => comm.into_owned(),
+        tgid => format!("{comm} (tgid {tgid})"),
+    }
+}
+
+/// Whether two are the same owner: the process seen last may differ.
+pub fn is_same(a: &Who, b: &Who) -> bool {
+    a.comm == b.comm && a.cgroup == b.cgroup && a.kernel_thread == b.kernel_thread
+}
+
+/// A class of files in one word.
+pub fn class(class: FileClass) -> &'static str {
+    match class {
+        FileClass::Wal => "wal",
+        FileClass::Db => "db",
+        FileClass::Snap => "snap",
+        FileClass::Filesystem => "fs",
+        FileClass::Other => "other",
+        FileClass::Unknown => "?",
+    }
+}
+
+/// `etcd (etcd.service) wal` and where it lives, in one line.
+pub fn victim(victim: &Victim, columns: usize) -> String {
+    let head = format!("{} {}", who(&victim.who), class(victim.class));
+    let tail = format!(" on {}", bounded(&victim.device, DEVICE_COLUMNS));
+    let room = columns.saturating_sub(head.width() + tail.width() + 1);
+    let path = path(&victim.path, room);
+    bounded(&format!("{head}{path}{tail}"), columns).into_owned()
+}
+
+/// The file of a slow sync: its class, its path and its device.
+pub fn file(sync: &SlowSync) -> String {
+    let device = bounded(&sync.device, DEVICE_COLUMNS);
+    format!("{}{} on {device}", class(sync.class), path(&sync.path, PATH_COLUMNS))
+}
+
+/// A path with a space before it, or nothing; its end is what tells.
+fn path(path: &str, columns: usize) -> String {
+    if path.is_empty() || columns == 0 {
+        return String::new();
+    }
+    format!(" {}", bounded_tail(path, columns))
+}
+
+/// The last component of a cgroup path, or two when they are short; empty for
+/// the root, which tells nothing.
+fn cgroup_tail(cgroup: &str) -> &str {
+    let cgroup = cgroup.trim_matches('/');
+    let mut slashes = cgroup.rmatch_indices('/').map(|(at, _)| at + 1);
+    let one = slashes.next().unwrap_or(0);
+    let two = slashes.next().unwrap_or(0);
+    if cgroup.len() - two <= TAIL_COLUMNS { &cgroup[two..] } else { &cgroup[one..] }
+}
+
+/// Cuts the ids of containers to what people know them by.
+fn shorten_ids(name: &str) -> String {
+    let mut short = String::new();
+    let mut rest = name;
+    while let Some(begin) = rest.find(|c: char| c.is_ascii_hexdigit()) {
+        let run = &rest[begin..];
+        let length = run.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(run.len());
+        let shown = if length >= ID_DIGITS { ID_SHOWN } else { length };
+        short.push_str(&rest[..begin]);
+        short.push_str(&run[..shown]);
+        rest = &run[length..];
+    }
+    short + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(comm: &str, cgroup: &str, unit: Option<&str>, shown: &str) {
+        let comm = comm.to_owned();
+        let cgroup = cgroup.to_owned();
+        let unit = unit.map(str::to_owned);
+        let somebody = Who { comm, tgid: 42, cgroup, unit, kernel_thread: false };
+        assert_eq!(who(&somebody), shown);
+        assert!(who(&somebody).width() <= WHO_COLUMNS);
+    }
+
+    #[test]
+    fn the_unit_comes_before_the_cgroup_and_the_cgroup_before_the_process() {
+        check("fstrim", "/system.slice/a.service", Some("a.service"), "fstrim (a.service)");
+        check("fio", "/demo/noisy", None, "fio (demo/noisy)");
+        check("fio", "/a/demo/noisy/", None, "fio (demo/noisy)");
+        check("fio", "/some-long-slice-name/another-name", None, "fio (another-name)");
+        check("fio", "/", None, "fio (tgid 42)");
+        check("", "", None, "? (tgid 42)");
+    }
+
+    #[test]
+    fn a_container_is_known_by_twelve_digits() {
+        let scope = format!("cri-containerd-{}.scope", "0123456789abcdef".repeat(4));
+        check("etcd", "/kubepods", Some(&scope), "etcd (cri-containerd-0123456789ab.scope)");
+    }
+
+    #[test]
+    fn a_name_is_escaped_and_bounded() {
+        check("\x1b[2J", "/", None, "\\x1b[2J (tgid 42)");
+        let long = "x".repeat(500);
+        let shown = format!("{}… ({}…)", &long[..23], &long[..36]);
+        check(&long, "/", Some(&long), &shown);
+    }
+
+    #[test]
+    fn a_kernel_thread_is_shown_as_one() {
+        let jbd2 = Who { comm: "jbd2/vda1-8".into(), kernel_thread: true, ..Who::default() };
+        assert_eq!(who(&jbd2), "[jbd2/vda1-8]");
+    }
+}
