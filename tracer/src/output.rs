@@ -7,6 +7,13 @@
 //! It knows no engine, no probe and no clock; what is shown was decided before.
 
 pub mod escape;
+pub mod json;
 pub mod names;
 pub mod phases;
+pub mod text;
 pub mod units;
+pub mod verdict;
+pub mod watch;
+
+#[cfg(test)]
+mod fixture;

@@ -1,0 +1,212 @@
+//! Snapshots for tests: a disk that is being trimmed, an empty one, one full
+//! of hostile names, one with more of everything than fits.
+
+use crate::snapshot::{
+    Blame, Cost, Disk, FileClass, Kernel, Losses, Op, OwnerRow, Phases, SCHEMA, SlowSync, Snapshot,
+    SyncOwner, Verdict, Victim, Who,
+};
+
+const AT: f64 = 1_772_366_400.25;
+
+/// Nothing seen yet.
+pub fn empty() -> Snapshot {
+    Snapshot {
+        schema: SCHEMA,
+        at: AT,
+        window_seconds: 10.0,
+        watched_seconds: 3.0,
+        kernel: Kernel { release: "6.12.0-test".into(), ..Kernel::default() },
+        victims: Vec::new(),
+        disks: Vec::new(),
+        losses: Losses { counters: vec![("ring_full", 0), ("healed", 0)] },
+        cost: Cost::default(),
+    }
+}
+
+/// An etcd whose WAL waits for an fstrim, and two bystanders.
+pub fn trimmed() -> Snapshot {
+    let etcd = unit("etcd", 812, "etcd.service");
+    let trim = unit("fstrim", 4242, "demo-trim.service");
+    let exporter = unit("node_exporter", 900, "node-exporter.service");
+    let jbd2 = Who { comm: "jbd2/vda1-8".into(), kernel_thread: true, ..Who::default() };
+    let blame = vec![
+        Blame { who: trim.clone(), op: Op::Discard, seconds: 10.04, share: 0.83 },
+        Blame { who: exporter.clone(), op: Op::Read, seconds: 0.85, share: 0.07 },
+    ];
+    let wal = Victim {
+        path: "/var/lib/etcd/member/wal".into(),
+        syncs_per_second: 85.2,
+        p50_seconds: 1.3e-3,
+        p99_seconds: 48.1e-3,
+        max_seconds: 0.12,
+        excess_seconds: 12.1,
+        device_alone_seconds: 0.605,
+        self_seconds: 0.605,
+        blame,
+        verdict: Verdict::Owners,
+        ..victim(7, etcd.clone(), FileClass::Wal)
+    };
+    let db = Victim {
+        path: "/var/lib/etcd/member/snap/db".into(),
+        syncs_per_second: 9.8,
+        p50_seconds: 4.2e-3,
+        p99_seconds: 11.2e-3,
+        max_seconds: 0.019,
+        ..victim(8, etcd.clone(), FileClass::Db)
+    };
+    let journald = Victim {
+        path: "/var/log/journal/system.journal".into(),
+        device: "nvme0n1p1".into(),
+        disk: Some(1),
+        syncs_per_second: 0.3,
+        p50_seconds: 412e-6,
+        p99_seconds: 2.1,
+        max_seconds: 2.1,
+        phases: Phases { device: 2.0, other: 0.1, ..Phases::default() },
+        excess_seconds: 2.0,
+        device_alone_seconds: 2.0,
+        verdict: Verdict::Device,
+        ..victim(9, unit("systemd-journald", 301, "systemd-journald.service"), FileClass::Other)
+    };
+    let owners = vec![
+        row(trim, Op::Discard, 12.0, 805.3e6, 3.2),
+        row(etcd, Op::Write, 180.0, 1.2e6, 0.41),
+        row(jbd2, Op::Write, 85.0, 0.9e6, 0.2),
+    ];
+    let disk = |name: &str, in_flight, owners| Disk {
+        name: name.into(),
+        in_flight,
+        owners,
+        latencies: Vec::new(),
+    };
+    Snapshot {
+        watched_seconds: 125.0,
+        victims: vec![wal, db, journald],
+        disks: vec![disk("vda", 4, owners), disk("nvme0n1", 0, Vec::new())],
+        ..empty()
+    }
+}
+
+/// Names that want to do harm to a terminal, and all that can go wrong.
+pub fn hostile() -> Snapshot {
+    let mut s = trimmed();
+    s.kernel.release = "6.12\x1b[2J\n".into();
+    s.kernel.blind = vec![
+        "no journal hooks on this\nkernel: waits for a commit count as other".into(),
+        "no run delay".into(),
+    ];
+    s.losses.counters = vec![("ring_full", 3), ("healed", 0), ("end_unmatched", 12)];
+    let evil = Who {
+        comm: "\x1b]0;pwned\x07\x1b[31m".into(),
+        tgid: 66,
+        cgroup: "/a\nb/\u{202e}gnp.exe".into(),
+        ..Who::default()
+    };
+    let long = Who {
+        comm: "very-long-".repeat(30),
+        tgid: u32::MAX,
+        cgroup: format!("/{}", "x".repeat(4000)),
+        unit: Some(format!("docker-{}.scope", "ab12".repeat(16))),
+        kernel_thread: false,
+    };
+    let wide = Who { comm: "日本語\u{200d}👩\u{9b}2J".into(), ..evil.clone() };
+    s.victims[0].who = evil.clone();
+    s.victims[0].path = "/data/\r\nwal\u{7f}\u{feff}/".repeat(50);
+    s.victims[0].device = "dm-\x1b[0m\u{2066}long-device-name".into();
+    s.victims[0].blame[0].who = long.clone();
+    s.victims[1].who = long.clone();
+    s.victims[1].p50_seconds = f64::NAN;
+    s.victims[1].max_seconds = f64::INFINITY;
+    s.victims[2].who = wide.clone();
+    s.disks[0].name = "vda\x1b[5m".into();
+    s.disks[0].owners[0].who = long;
+    s.disks[0].owners[1].who = evil;
+    s.disks[0].owners[2].who = wide;
+    s
+}
+
+/// More victims and owners than any view has lines.
+pub fn crowd() -> Snapshot {
+    let mut s = trimmed();
+    s.victims = (0..40).map(|id| Victim { id, ..s.victims[0].clone() }).collect();
+    s.disks[0].owners = vec![s.disks[0].owners[0].clone(); 40];
+    s
+}
+
+/// A WAL sync that waited for a discard.
+pub fn slow_sync() -> SlowSync {
+    let s = trimmed();
+    let owner = |index: usize, in_flight, share, own| {
+        let row: &OwnerRow = &s.disks[0].owners[index];
+        SyncOwner { who: row.who.clone(), op: row.op, in_flight, share, own }
+    };
+    SlowSync {
+        schema: SCHEMA,
+        at: AT,
+        who: s.victims[0].who.clone(),
+        tid: 820,
+        kind: "fdatasync",
+        class: FileClass::Wal,
+        path: "/var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal".into(),
+        device: "vda1".into(),
+        duration_seconds: 48.1e-3,
+        phases: s.victims[0].phases,
+        owners: vec![owner(0, 3.1, 0.97, false), owner(1, 0.2, 0.0, true)],
+        losses: 3,
+    }
+}
+
+fn unit(comm: &str, tgid: u32, unit: &str) -> Who {
+    Who {
+        comm: comm.into(),
+        tgid,
+        cgroup: format!("/system.slice/{unit}"),
+        unit: Some(unit.into()),
+        kernel_thread: false,
+    }
+}
+
+/// A victim on `vda1` with nothing to complain about.
+fn victim(id: u32, who: Who, class: FileClass) -> Victim {
+    Victim {
+        id,
+        who,
+        class,
+        path: String::new(),
+        device: "vda1".into(),
+        disk: Some(0),
+        syncs_total: 10_000,
+        syncs: 850,
+        syncs_per_second: 0.0,
+        p50_seconds: 0.0,
+        p99_seconds: 0.0,
+        max_seconds: 0.0,
+        baseline_p99_seconds: None,
+        phases: Phases {
+            cpu: 0.3,
+            runqueue: 0.1,
+            queue: 0.5,
+            device: 6.1,
+            journal: 2.0,
+            other: 1.0,
+        },
+        excess_seconds: 0.0,
+        device_alone_seconds: 0.0,
+        self_seconds: 0.0,
+        blame: Vec::new(),
+        verdict: Verdict::None,
+        wal_buckets: vec![0; 15],
+    }
+}
+
+fn row(who: Who, op: Op, ios: f64, bytes: f64, in_flight: f64) -> OwnerRow {
+    OwnerRow {
+        who,
+        op,
+        ios_per_second: ios,
+        bytes_per_second: bytes,
+        in_flight,
+        ios_total: 1000,
+        bytes_total: 1 << 30,
+    }
+}

@@ -1,0 +1,229 @@
+//! One snapshot as plain text, at most [`COLUMNS`] wide: `tracer top --batch`.
+//!
+//! First what the numbers rest on (kernel, blind spots, losses), then who
+//! waits, then why, then who uses the disks. Long lists are cut, and the text
+//! says by how much.
+
+use std::io;
+
+use super::{
+    escape::{bounded, bounded_tail, padded},
+    names, phases,
+    units::{bytes_rate, duration, percent, rate, share, span, utc},
+    verdict,
+};
+use crate::snapshot::{Disk, Losses, OwnerRow, Snapshot, Victim};
+
+/// No line is wider.
+pub const COLUMNS: usize = 118;
+
+/// Longer lists are cut here.
+const VICTIMS: usize = 20;
+const EXPLAINED: usize = 5;
+const CULPRITS: usize = 5;
+const OWNERS: usize = 10;
+const DISKS: usize = 16;
+
+const WHO: usize = 30;
+const CLASS: usize = 5;
+const DEVICE: usize = 10;
+const OWNER: usize = 44;
+
+/// Writes one snapshot; an empty line ends it.
+pub fn write_snapshot(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
+    write_header(out, s)?;
+    write_victims(out, s)?;
+    for victim in s.victims.iter().filter(|v| v.excess_seconds > 0.0).take(EXPLAINED) {
+        write_blame(out, victim)?;
+    }
+    let (used, idle): (Vec<_>, Vec<_>) = s
+        .disks
+        .iter()
+        .enumerate()
+        .partition(|(_, disk)| disk.in_flight > 0 || !disk.owners.is_empty());
+    for &(index, disk) in used.iter().take(DISKS) {
+        write_owners(out, s, index, disk)?;
+    }
+    write_more(out, used.len(), DISKS, "disks in use")?;
+    if !idle.is_empty() {
+        let idle: Vec<_> =
+            idle.iter().take(DISKS).map(|(_, disk)| bounded(&disk.name, 32)).collect();
+        writeln!(out, "\n{}", bounded(&format!("idle: {}", idle.join(", ")), COLUMNS))?;
+    }
+    writeln!(out)
+}
+
+/// `LOST 15: ring_full 3, end_unmatched 12`: every counter that is not zero;
+/// `losses none` when all are.
+pub fn losses(losses: &Losses) -> String {
+    let lost: Vec<_> = losses
+        .counters
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    if lost.is_empty() {
+        return "losses none".to_owned();
+    }
+    let total = losses.counters.iter().fold(0, |total: u64, (_, n)| total.saturating_add(*n));
+    format!("LOST {total}: {}", lost.join(", "))
+}
+
+/// What is blind on this kernel: the first sentence, and of how many. The
+/// count comes first, as a long sentence may be cut.
+pub fn blind(s: &Snapshot) -> Option<String> {
+    let first = s.kernel.blind.first()?;
+    match s.kernel.blind.len() {
+        1 => Some(format!("blind: {first}")),
+        all => Some(format!("blind, 1 of {all}: {first}")),
+    }
+}
+
+/// The share of a victim's excess that these requests of this owner caused.
+pub fn blame_share(victim: &Victim, row: &OwnerRow) -> Option<f64> {
+    let blame = victim.blame.iter();
+    blame
+        .filter(|blame| blame.op == row.op && names::is_same(&blame.who, &row.who))
+        .map(|blame| blame.share)
+        .reduce(f64::max)
+}
+
+fn write_header(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
+    let head = format!(
+        "{}  kernel {}  watched {}  window {}",
+        utc(s.at),
+        bounded(&s.kernel.release, 40),
+        span(s.watched_seconds),
+        duration(s.window_seconds),
+    );
+    writeln!(out, "{}", bounded(&head, COLUMNS))?;
+    write_wrapped(out, &losses(&s.losses))?;
+    match blind(s) {
+        Some(blind) => writeln!(out, "{}", bounded(&blind, COLUMNS)),
+        None => Ok(()),
+    }
+}
+
+fn write_victims(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
+    if s.victims.is_empty() {
+        return writeln!(out, "\nno syncs seen yet");
+    }
+    writeln!(
+        out,
+        "\n{:WHO$} {:CLASS$} {:DEVICE$} {:>6} {:>7} {:>7} {:>7}  CULPRIT",
+        "WHO WAITS", "FILE", "DEVICE", "SYNC/S", "P50", "P99", "MAX"
+    )?;
+    for victim in s.victims.iter().take(VICTIMS) {
+        let row = format!(
+            "{} {:CLASS$} {} {:>6} {:>7} {:>7} {:>7}  {}",
+            padded(&names::who(&victim.who), WHO),
+            names::class(victim.class),
+            padded(&bounded_tail(&victim.device, DEVICE), DEVICE),
+            rate(victim.syncs_per_second),
+            duration(victim.p50_seconds),
+            duration(victim.p99_seconds),
+            duration(victim.max_seconds),
+            verdict::phrase(victim),
+        );
+        writeln!(out, "{}", bounded(&row, COLUMNS))?;
+        let phases = phases::all(&victim.phases);
+        let room = COLUMNS.saturating_sub(phases.len() + 4);
+        writeln!(out, "  {phases}  {}", bounded_tail(&victim.path, room))?;
+    }
+    write_more(out, s.victims.len(), VICTIMS, "who wait")
+}
+
+fn write_blame(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
+    writeln!(out, "\n{}", names::victim(victim, COLUMNS))?;
+    writeln!(out, "  {}", bounded(&verdict::sentence(victim), COLUMNS - 2))?;
+    let mut line = |share: f64, seconds: f64, who: &str| {
+        writeln!(out, "  {:>5} {:>7}  {}", percent(share), duration(seconds), bounded(who, 96))
+    };
+    for blame in victim.blame.iter().take(CULPRITS) {
+        line(blame.share, blame.seconds, &verdict::culprit(blame))?;
+    }
+    let excess = victim.excess_seconds;
+    if victim.blame.len() > CULPRITS {
+        let rest = &victim.blame[CULPRITS..];
+        let seconds = rest.iter().map(|blame| blame.seconds).sum();
+        line(share(seconds, excess), seconds, &format!("{} more", rest.len()))?;
+    }
+    let rest = [
+        (victim.self_seconds, "its own other requests"),
+        (victim.device_alone_seconds, "the device, with no competitor in flight"),
+    ];
+    for (seconds, what) in rest.into_iter().filter(|(seconds, _)| *seconds > 0.0) {
+        line(share(seconds, excess), seconds, what)?;
+    }
+    Ok(())
+}
+
+fn write_owners(
+    out: &mut impl io::Write,
+    s: &Snapshot,
+    index: usize,
+    disk: &Disk,
+) -> io::Result<()> {
+    writeln!(out, "\n{}: {} in flight", bounded(&disk.name, 32), disk.in_flight)?;
+    if disk.owners.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "  {:OWNER$} {:12} {:>6} {:>9} {:>9}  BLAMED BY",
+        "OWNER", "OP", "IOPS", "BYTES", "IN FLIGHT"
+    )?;
+    for row in disk.owners.iter().take(OWNERS) {
+        let line = format!(
+            "  {} {:12} {:>6} {:>9} {:>9}  {}",
+            padded(&names::who(&row.who), OWNER),
+            row.op.name(),
+            rate(row.ios_per_second),
+            bytes_rate(row.bytes_per_second),
+            rate(row.in_flight),
+            blamed_by(s, index, row),
+        );
+        writeln!(out, "{}", bounded(&line, COLUMNS).trim_end())?;
+    }
+    write_more(out, disk.owners.len(), OWNERS, "owners")
+}
+
+/// The victim on this disk that blames this owner most: `83% etcd wal`.
+fn blamed_by(s: &Snapshot, disk: usize, row: &OwnerRow) -> String {
+    let victims = s.victims.iter().filter(|victim| victim.disk == Some(disk));
+    let most = victims
+        .filter_map(|victim| Some((blame_share(victim, row)?, victim)))
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    match most {
+        Some((share, victim)) => {
+            let comm = bounded(&victim.who.comm, 16);
+            format!("{} {comm} {}", percent(share), names::class(victim.class))
+        }
+        None => String::new(),
+    }
+}
+
+fn write_more(out: &mut impl io::Write, all: usize, shown: usize, what: &str) -> io::Result<()> {
+    match all.saturating_sub(shown) {
+        0 => Ok(()),
+        more => writeln!(out, "  and {more} more {what}"),
+    }
+}
+
+/// A list with `, ` in it, over as many lines as it needs: it is not cut.
+fn write_wrapped(out: &mut impl io::Write, list: &str) -> io::Result<()> {
+    let mut used = 0;
+    for (index, part) in list.split(", ").enumerate() {
+        if index > 0 {
+            let end = if used + part.len() + 3 > COLUMNS { ",\n  " } else { ", " };
+            write!(out, "{end}")?;
+            used = if end.contains('\n') { 2 } else { used + end.len() };
+        }
+        write!(out, "{part}")?;
+        used += part.len();
+    }
+    writeln!(out)
+}
+
+#[cfg(test)]
+mod tests;

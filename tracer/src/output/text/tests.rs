@@ -1,0 +1,72 @@
+use unicode_width::UnicodeWidthStr as _;
+
+use super::*;
+use crate::output::{escape::is_plain, fixture};
+
+fn text(s: &Snapshot) -> String {
+    let mut out = Vec::new();
+    write_snapshot(&mut out, s).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_trimmed_disk() {
+    insta::assert_snapshot!(text(&fixture::trimmed()));
+}
+
+#[test]
+fn nothing_seen_yet() {
+    insta::assert_snapshot!(text(&fixture::empty()));
+}
+
+#[test]
+fn hostile_names() {
+    insta::assert_snapshot!(text(&fixture::hostile()));
+}
+
+#[test]
+fn lines_are_plain_and_bounded() {
+    for s in [fixture::trimmed(), fixture::empty(), fixture::hostile(), fixture::crowd()] {
+        for line in text(&s).lines() {
+            assert!(line.width() <= COLUMNS, "{} columns: {line}", line.width());
+            assert!(line.chars().all(is_plain), "{line:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_is_counted() {
+    let text = text(&fixture::crowd());
+    assert!(text.contains("and 20 more who wait"), "{text}");
+    assert!(text.contains("and 30 more owners"), "{text}");
+}
+
+#[test]
+fn every_loss_is_named_and_zeros_are_not() {
+    let lost = |counters: &[_]| losses(&Losses { counters: counters.to_vec() });
+    assert_eq!(lost(&[("ring_full", 0), ("healed", 0)]), "losses none");
+    assert_eq!(
+        lost(&[("ring_full", 3), ("torn", 0), ("healed", 9)]),
+        "LOST 12: ring_full 3, healed 9"
+    );
+}
+
+#[test]
+fn a_long_list_of_losses_is_wrapped_and_whole() {
+    let mut s = fixture::empty();
+    s.losses.counters = vec![("a_counter_with_a_long_name", u64::MAX); 12];
+    let text = text(&s);
+    assert_eq!(text.matches("a_counter_with_a_long_name 18446744073709551615").count(), 12);
+    assert!(text.lines().all(|line| line.width() <= COLUMNS));
+}
+
+/// The owner seen last may be another process than the blamed one.
+#[test]
+fn blame_finds_its_owner_whatever_its_process() {
+    let s = fixture::trimmed();
+    let mut row = s.disks[0].owners[0].clone();
+    row.who.tgid += 1;
+    assert_eq!(blame_share(&s.victims[0], &row), Some(0.83));
+    row.op = crate::snapshot::Op::Read;
+    assert_eq!(blame_share(&s.victims[0], &row), None);
+}
