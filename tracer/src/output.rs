@@ -11,6 +11,7 @@ pub mod json;
 pub mod names;
 pub mod phases;
 pub mod text;
+pub mod top;
 pub mod units;
 pub mod verdict;
 pub mod watch;

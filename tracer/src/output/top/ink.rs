@@ -1,0 +1,55 @@
+//! Colours, where they are wanted.
+//!
+//! Colour is never the only carrier: each phase has its letter, losses say
+//! LOST, the selected line has its mark. So everything here may be absent.
+
+use ratatui::style::{Color, Style};
+
+/// Whether to use colours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ink {
+    Colour,
+    Plain,
+}
+
+/// Colours of the phases, in the order of [`crate::snapshot::Phases::named`].
+const PHASES: [Color; 6] =
+    [Color::Green, Color::Yellow, Color::Blue, Color::Magenta, Color::Cyan, Color::Gray];
+
+impl Ink {
+    /// Plain when the user set `NO_COLOR` (see <https://no-color.org>).
+    pub fn from_env() -> Self {
+        match std::env::var_os("NO_COLOR") {
+            Some(value) if !value.is_empty() => Self::Plain,
+            _ => Self::Colour,
+        }
+    }
+
+    /// Of a phase's letters in a bar.
+    pub fn phase(self, phase: usize) -> Style {
+        let colour = PHASES.get(phase).copied().unwrap_or(Color::Reset);
+        self.only(Style::new().fg(Color::Black).bg(colour))
+    }
+
+    /// Of what the user must not overlook: losses, blind spots.
+    pub fn warning(self) -> Style {
+        self.only(Style::new().fg(Color::Red)).bold()
+    }
+
+    /// Of the culprit and its sentence.
+    pub fn blame(self) -> Style {
+        self.only(Style::new().fg(Color::Yellow)).bold()
+    }
+
+    /// Of headings.
+    pub fn heading(self) -> Style {
+        Style::new().bold().underlined()
+    }
+
+    fn only(self, coloured: Style) -> Style {
+        match self {
+            Self::Colour => coloured,
+            Self::Plain => Style::new(),
+        }
+    }
+}
