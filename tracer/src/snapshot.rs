@@ -8,6 +8,8 @@
 //! The JSON form of this is a documented interface: fields are added, not
 //! changed, within one `schema`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 /// Version of the JSON form.
@@ -29,6 +31,8 @@ pub struct Snapshot {
     pub disks: Vec<Disk>,
     pub losses: Losses,
     pub cost: Cost,
+    /// The tracer's own metrics, by their Prometheus names.
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// What this kernel offers, in brief; `tracer doctor` tells it whole.
