@@ -1,9 +1,13 @@
 //! Tells who makes an fsync slow.
 
 pub mod accounts;
+pub mod devices;
 pub mod engine;
+pub mod identity;
 pub mod kernel;
+pub mod mounts;
 pub mod output;
 pub mod ring;
 pub mod snapshot;
 pub mod tables;
+pub mod tree;

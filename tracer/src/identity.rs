@@ -1,0 +1,111 @@
+//! Who is it: from the numbers in kernel records to names.
+//!
+//! In go a tgid and a cgroup id, out comes [`Who`]: process, cgroup path and
+//! systemd unit, from /proc and the cgroup filesystem alone, and remembered
+//! after the process has ended and its cgroup is gone. Everything is bounded;
+//! what is forgotten for want of room, and what was gone before the first
+//! look, is counted.
+//!
+//! It has no clock: callers say what time it is (any monotonic nanoseconds).
+//! It never asks a container runtime or an API server: they may be down because
+//! of what is being traced.
+
+use std::path::Path;
+
+use crate::{snapshot::Who, tree::Tree};
+
+mod cgroups;
+mod process;
+mod procfs;
+mod unit;
+
+pub use process::Process;
+pub use unit::unit;
+
+use cgroups::Cgroups;
+use process::Processes;
+
+/// Everybody seen so far.
+#[derive(Debug)]
+pub struct Identities {
+    tree: Tree,
+    processes: Processes,
+    cgroups: Cgroups,
+}
+
+impl Identities {
+    /// Identities of the node whose `/proc` and `/sys` lie below `root`.
+    pub fn new(root: &Path) -> Self {
+        Self { tree: Tree::new(root), processes: Processes::default(), cgroups: Cgroups::default() }
+    }
+
+    /// The process with this tgid, or who it last was; `None` when it was gone
+    /// before anybody looked.
+    ///
+    /// Looks at /proc the first time and every few seconds of `now_ns` from
+    /// then on; otherwise it is one look-up in a table, without allocation.
+    pub fn process(&mut self, tgid: u32, now_ns: u64) -> Option<&Process> {
+        self.processes.find(&self.tree, tgid, now_ns)
+    }
+
+    /// The path of a cgroup v2 by its id.
+    ///
+    /// An id never seen may cost a walk through the cgroup filesystem, at most
+    /// one every few seconds; until then it is `None`.
+    pub fn cgroup(&mut self, id: u64, now_ns: u64) -> Option<&str> {
+        self.cgroups.find(&self.tree, id, now_ns)
+    }
+
+    /// Everything known about the one whom a kernel record names.
+    ///
+    /// The record's own `comm` wins over the process's: that one may have
+    /// executed another program since.
+    pub fn who(
+        &mut self,
+        comm: &str,
+        tgid: u32,
+        cgroup_id: u64,
+        kernel_thread: bool,
+        now_ns: u64,
+    ) -> Who {
+        let process = self.processes.find(&self.tree, tgid, now_ns);
+        // Spares the walk for whoever is still there, and also finds cgroups
+        // that live for less time than lies between two walks.
+        if let Some(process) = process.filter(|process| process.unified) {
+            self.cgroups.learn(&self.tree, cgroup_id, &process.cgroup);
+        }
+        let cgroup = match self.cgroups.find(&self.tree, cgroup_id, now_ns) {
+            Some(path) if path != "/" => path,
+            // On hybrid hosts everybody is in the root of v2, and v1 says more.
+            root => match process {
+                Some(process) if !kernel_thread => &process.cgroup,
+                _ if kernel_thread => "/",
+                _ => root.unwrap_or_default(),
+            },
+        };
+        let comm = match process {
+            Some(process) if comm.is_empty() => &process.comm,
+            _ => comm,
+        };
+        Who {
+            comm: comm.to_owned(),
+            tgid,
+            cgroup: cgroup.to_owned(),
+            unit: unit(cgroup),
+            kernel_thread,
+        }
+    }
+
+    /// Processes and cgroups that were gone before the first look.
+    pub fn unresolved(&self) -> u64 {
+        self.processes.unresolved() + self.cgroups.unresolved()
+    }
+
+    /// Identities forgotten for want of room.
+    pub fn evicted(&self) -> u64 {
+        self.processes.evicted() + self.cgroups.evicted()
+    }
+}
+
+#[cfg(test)]
+mod tests;
