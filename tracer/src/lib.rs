@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod devices;
 pub mod engine;
+pub mod files;
 pub mod identity;
 pub mod kernel;
 pub mod mounts;
