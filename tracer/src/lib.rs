@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod devices;
+pub mod disks;
 pub mod engine;
 pub mod files;
 pub mod identity;

@@ -1,0 +1,193 @@
+//! What block devices there are, and their places in the table of requests in
+//! flight.
+//!
+//! sysfs goes in, [`Disk`]s as the kernel programs want them come out. A
+//! disk's part of the table is queues × tags slots; disks without a queue of
+//! requests (dm, md, zram: they only pass bios on) get none. Who fits no more
+//! is returned by name, to be shown. Nothing here touches a map.
+
+use std::{fs, io, path::Path};
+
+use anyhow::{Context as _, Result};
+use tracer_ebpf::record::Disk;
+
+use crate::{
+    devices,
+    tree::{Tree, number, text},
+};
+
+/// Slots of one disk; beyond that its queues get fewer than they have tags, and
+/// the kernel programs count what lies outside.
+const MAX_SLOTS: u32 = 16_384;
+
+/// Requests of one queue while a scheduler is at work, unless it is told
+/// otherwise: one may be chosen after we looked.
+const MIN_TAGS: u32 = 256;
+
+/// The kernel's own default where a driver says nothing.
+const DEFAULT_TAGS: u32 = 128;
+
+/// In which sysfs gives sizes, whatever the disk's own are.
+const SECTOR_BYTES: u64 = 512;
+
+/// Depths are rounded up to this, to spare small changes a new place.
+const DEPTH_STEP: u32 = 64;
+
+/// A whole disk, as sysfs describes it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BlockDisk {
+    pub name: String,
+    /// As the kernel numbers it.
+    pub device: u32,
+    /// 0 for one that nothing is behind yet, such as an unused loop device.
+    pub size_bytes: u64,
+    /// Whether a device with a driver is behind it; loop, dm, md have none.
+    pub hardware: bool,
+    /// Hardware queues; 0 for a disk that has no requests of its own.
+    pub queues: u32,
+    /// Tags per hardware queue.
+    pub nr_tags: u32,
+    /// Tags per hardware queue while a scheduler is at work.
+    pub nr_requests: u32,
+    /// `none`, `mq-deadline`, …; empty where there is none to choose.
+    pub scheduler: String,
+    pub iostats: bool,
+    /// 0 where it takes no discards.
+    pub discard_granularity_bytes: u64,
+}
+
+/// A disk and its place in the ledger and the table.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Assigned {
+    pub name: String,
+    pub device: u32,
+    pub disk: Disk,
+}
+
+/// How much room there is for disks.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Disks that the ledger holds.
+    pub disks: u32,
+    /// Requests in flight that the table holds.
+    pub slots: u32,
+}
+
+/// Reads all disks of the node below `root`, by name.
+pub fn scan(root: &Path) -> Result<Vec<BlockDisk>> {
+    let tree = Tree::new(root);
+    let directory = tree.at("sys/block");
+    let entries = fs::read_dir(&directory).with_context(|| {
+        format!("failed to list the disks in `{}` (is sysfs mounted?)", directory.display())
+    })?;
+    let mut disks = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("failed to list `{}`", directory.display()))?;
+        // One that is being removed has no files any more.
+        disks.extend(entry.file_name().to_str().and_then(|name| read(&tree, name)));
+    }
+    disks.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(disks)
+}
+
+/// Gives each disk that can have requests a place behind those that `assigned`
+/// holds, where it does not have one yet, and returns the names of those for
+/// which there is no room. Hardware comes first: hundreds of loop devices shall
+/// not keep it out. A place once given is kept.
+pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: Room) -> Vec<String> {
+    let mut left_out = Vec::new();
+    let mut disks: Vec<_> =
+        disks.iter().filter(|disk| disk.queues > 0 && disk.size_bytes > 0).collect();
+    disks.sort_by_key(|disk| !disk.hardware);
+    for disk in disks {
+        if let Some(known) = assigned.iter_mut().find(|known| known.device == disk.device) {
+            known.name.clone_from(&disk.name);
+            continue;
+        }
+        let index = assigned.iter().map(|known| known.disk.index + 1).max().unwrap_or(0);
+        let base = assigned.iter().map(|known| known.disk.base + slots(&known.disk)).max();
+        let base = base.unwrap_or(0);
+        let place = Disk { index, base, queues: disk.queues, depth: depth(disk) };
+        let fits = place.depth > 1
+            && index < room.disks
+            && slots(&place) <= room.slots.saturating_sub(base);
+        if fits {
+            let name = disk.name.clone();
+            assigned.push(Assigned { name, device: disk.device, disk: place });
+        } else {
+            left_out.push(disk.name.clone());
+        }
+    }
+    left_out
+}
+
+/// Reads and writes that a disk has in flight by the kernel's own count.
+pub fn inflight(root: &Path, name: &str) -> Option<(u64, u64)> {
+    let line = Tree::new(root).read_line(format!("sys/block/{name}/inflight"))?;
+    let mut counts = line.split_ascii_whitespace().map(str::parse);
+    Some((counts.next()?.ok()?, counts.next()?.ok()?))
+}
+
+/// Slots per hardware queue: all tags it may come to use, and one for the flush
+/// machinery, whose requests borrow tags. Too few for one with absurdly many
+/// queues.
+fn depth(disk: &BlockDisk) -> u32 {
+    let tags = disk.nr_tags.max(disk.nr_requests).clamp(MIN_TAGS, MAX_SLOTS);
+    (tags.next_multiple_of(DEPTH_STEP) + 1).min(MAX_SLOTS / disk.queues.max(1))
+}
+
+fn slots(disk: &Disk) -> u32 {
+    disk.queues.saturating_mul(disk.depth)
+}
+
+fn read(tree: &Tree, name: &str) -> Option<BlockDisk> {
+    let file = |path: &str| format!("sys/block/{name}/{path}");
+    let device = match tree.read_line(file("dev")) {
+        Some(device) => devices::parse(device.trim().as_bytes())?,
+        None => read_hidden_device(tree, name)?,
+    };
+    let queues = match fs::read_dir(tree.at(file("mq"))) {
+        Ok(queues) => queues.flatten().filter(|q| q.path().is_dir()).map(|q| q.path()).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(_) => return None,
+    };
+    let tags = |queue: &Path| -> Option<u32> {
+        number(fs::read(queue.join("nr_tags")).ok()?.trim_ascii())
+    };
+    let narrow = |path: &str| {
+        tree.read_number(file(path)).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
+    };
+    Some(BlockDisk {
+        name: name.to_owned(),
+        device,
+        size_bytes: tree.read_number(file("size")).unwrap_or(0).saturating_mul(SECTOR_BYTES),
+        hardware: tree.at(file("device")).exists(),
+        queues: u32::try_from(queues.len()).unwrap_or(u32::MAX),
+        nr_tags: queues.iter().filter_map(|queue| tags(queue)).max().unwrap_or(DEFAULT_TAGS),
+        nr_requests: narrow("queue/nr_requests").unwrap_or(0),
+        scheduler: tree.read_line(file("queue/scheduler")).map(chosen).unwrap_or_default(),
+        iostats: tree.read_number(file("queue/iostats")) == Some(1),
+        discard_granularity_bytes: tree.read_number(file("queue/discard_granularity")).unwrap_or(0),
+    })
+}
+
+/// The paths of a multipath NVMe namespace (`nvme0c0n1`) are hidden: they carry
+/// the requests, but only diskstats tells their numbers.
+fn read_hidden_device(tree: &Tree, name: &str) -> Option<u32> {
+    let diskstats = tree.read_up_to("proc/diskstats", 1 << 20).ok()?;
+    diskstats.split(|&b| b == b'\n').find_map(|line| {
+        let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+        let (major, minor) = (number(fields.next()?)?, number(fields.next()?)?);
+        (fields.next()? == name.as_bytes()).then(|| devices::join(major, minor))
+    })
+}
+
+/// The one in brackets: `none [mq-deadline] kyber`; a single word is chosen.
+fn chosen(schedulers: String) -> String {
+    let in_brackets = schedulers.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    let scheduler = in_brackets.map_or(schedulers.as_str(), |(scheduler, _)| scheduler).trim();
+    text(scheduler.as_bytes(), 64)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use tempfile::TempDir;
+
+use super::*;
+
+/// A node with disks in a temporary directory.
+struct Node(TempDir);
+
+impl Node {
+    fn new() -> Self {
+        let node = Self(tempfile::tempdir().unwrap());
+        fs::create_dir_all(node.0.path().join("sys/block")).unwrap();
+        node
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn disk(&self, name: &str, dev: &str, queues: u32, nr_tags: u32, scheduler: &str) {
+        self.write(&format!("sys/block/{name}/dev"), &format!("{dev}\n"));
+        self.write(&format!("sys/block/{name}/size"), "2048\n");
+        if name.starts_with("nvme") || name.starts_with("sd") {
+            self.write(&format!("sys/block/{name}/device/model"), "");
+        }
+        self.write(&format!("sys/block/{name}/queue/iostats"), "1\n");
+        for queue in 0..queues {
+            let tags = format!("sys/block/{name}/mq/{queue}/nr_tags");
+            self.write(&tags, &format!("{nr_tags}\n"));
+        }
+        if queues > 0 {
+            self.write(&format!("sys/block/{name}/queue/nr_requests"), &format!("{nr_tags}\n"));
+            self.write(&format!("sys/block/{name}/queue/scheduler"), scheduler);
+        }
+    }
+
+    /// What a server might have.
+    fn usual() -> Self {
+        let node = Self::new();
+        node.disk("sda", "8:0", 1, 32, "none [mq-deadline] kyber bfq\n");
+        node.write("sys/block/sda/queue/nr_requests", "64\n");
+        node.write("sys/block/sda/queue/discard_granularity", "4096\n");
+        node.write("sys/block/sda/inflight", "       3       14\n");
+        node.disk("nvme0n1", "259:0", 8, 1023, "[none] mq-deadline\n");
+        node.disk("dm-0", "252:0", 0, 0, "");
+        node.disk("loop0", "7:0", 1, 128, "none\n");
+        node.disk("zram0", "253:0", 0, 0, "");
+        node
+    }
+
+    fn scan(&self) -> Vec<BlockDisk> {
+        scan(self.0.path()).unwrap()
+    }
+}
+
+const ROOM: Room = Room { disks: 16, slots: 65_536 };
+
+#[test]
+fn sysfs_is_read_whole() {
+    let disks = Node::usual().scan();
+    let names: Vec<_> = disks.iter().map(|disk| (disk.name.as_str(), disk.queues)).collect();
+    assert_eq!(names, [("dm-0", 0), ("loop0", 1), ("nvme0n1", 8), ("sda", 1), ("zram0", 0)]);
+    assert_eq!(
+        disks[3],
+        BlockDisk {
+            name: "sda".into(),
+            device: devices::join(8, 0),
+            size_bytes: 1 << 20,
+            hardware: true,
+            queues: 1,
+            nr_tags: 32,
+            nr_requests: 64,
+            scheduler: "mq-deadline".into(),
+            iostats: true,
+            discard_granularity_bytes: 4096,
+        }
+    );
+    assert_eq!((disks[1].scheduler.as_str(), disks[2].scheduler.as_str()), ("none", "none"));
+}
+
+#[test]
+fn disks_with_requests_get_consecutive_places() {
+    let mut assigned = Vec::new();
+    assert!(assign(&mut assigned, &Node::usual().scan(), ROOM).is_empty());
+    let places: Vec<_> = assigned.iter().map(|a| (a.name.as_str(), a.disk)).collect();
+    assert_eq!(
+        places,
+        [
+            ("nvme0n1", Disk { index: 0, base: 0, queues: 8, depth: 1025 }),
+            ("sda", Disk { index: 1, base: 8 * 1025, queues: 1, depth: 257 }),
+            ("loop0", Disk { index: 2, base: 8 * 1025 + 257, queues: 1, depth: 257 }),
+        ]
+    );
+}
+
+#[test]
+fn a_place_is_kept_when_disks_come_and_go() {
+    let node = Node::usual();
+    let mut assigned = Vec::new();
+    assign(&mut assigned, &node.scan(), ROOM);
+    let before = assigned.clone();
+
+    fs::remove_dir_all(node.0.path().join("sys/block/loop0")).unwrap();
+    node.disk("sdb", "8:16", 1, 32, "none\n");
+    assert!(assign(&mut assigned, &node.scan(), ROOM).is_empty());
+    assert_eq!(assigned[..3], before[..]);
+    let last = before[2].disk;
+    let place = Disk { index: 3, base: last.base + 257, queues: 1, depth: 257 };
+    assert_eq!(assigned[3].disk, place);
+}
+
+#[test]
+fn a_loop_device_gets_its_place_once_it_has_a_file() {
+    let node = Node::usual();
+    node.write("sys/block/loop0/size", "0\n");
+    let mut assigned = Vec::new();
+    assign(&mut assigned, &node.scan(), ROOM);
+    assert_eq!(assigned.len(), 2);
+    node.write("sys/block/loop0/size", "2048\n");
+    assign(&mut assigned, &node.scan(), ROOM);
+    assert_eq!((assigned.len(), assigned[2].name.as_str()), (3, "loop0"));
+}
+
+#[test]
+fn a_disk_of_many_queues_gets_fewer_slots_in_each() {
+    let node = Node::new();
+    node.disk("nvme0n1", "259:0", 128, 1023, "[none]\n");
+    let mut assigned = Vec::new();
+    assert!(assign(&mut assigned, &node.scan(), ROOM).is_empty());
+    assert_eq!(assigned[0].disk.depth, 128);
+}
+
+#[test]
+fn who_does_not_fit_is_named_and_a_smaller_one_still_fits() {
+    let disks = Node::usual().scan();
+    let mut assigned = Vec::new();
+    let room = Room { disks: 16, slots: 600 };
+    assert_eq!(assign(&mut assigned, &disks, room), ["nvme0n1"]);
+    assert_eq!(assigned.iter().map(|a| a.disk.index).collect::<Vec<_>>(), [0, 1]);
+
+    assigned.clear();
+    let room = Room { disks: 1, slots: 65_536 };
+    assert_eq!(assign(&mut assigned, &disks, room), ["sda", "loop0"]);
+}
+
+#[test]
+fn numbers_beyond_reason_neither_overflow_nor_fit() {
+    let mut disk = Node::usual().scan().remove(2);
+    (disk.queues, disk.nr_tags) = (u32::MAX, u32::MAX);
+    let room = Room { disks: u32::MAX, slots: u32::MAX };
+    let mut assigned = Vec::new();
+    assert_eq!(assign(&mut assigned, std::slice::from_ref(&disk), room), ["nvme0n1"]);
+    disk.queues = 1;
+    assert!(assign(&mut assigned, &[disk], room).is_empty());
+    assert_eq!(assigned[0].disk.depth, MAX_SLOTS);
+}
+
+#[test]
+fn a_hidden_disk_is_found_in_diskstats() {
+    let node = Node::new();
+    node.disk("nvme0c0n1", "", 2, 1023, "[none]\n");
+    fs::remove_file(node.0.path().join("sys/block/nvme0c0n1/dev")).unwrap();
+    assert!(node.scan().is_empty());
+    node.write("proc/diskstats", " 259       0 nvme0n1 1 2\n 259       1 nvme0c0n1 3 4\n");
+    assert_eq!(node.scan()[0].device, devices::join(259, 1));
+}
+
+#[test]
+fn requests_in_flight_are_reads_and_writes() {
+    let node = Node::usual();
+    assert_eq!(inflight(node.0.path(), "sda"), Some((3, 14)));
+    assert_eq!(inflight(node.0.path(), "sdz"), None);
+}
+
+#[test]
+fn without_sysfs_it_says_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = scan(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("is sysfs mounted?"), "{error}");
+}
