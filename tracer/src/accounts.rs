@@ -154,17 +154,26 @@ impl Accounts {
         self.keys.get(owner.0 as usize).copied().unwrap_or_default()
     }
 
-    /// The owners of the accounts of a record's disk, new ones looked up.
-    pub fn owners_for(&mut self, record: &SyncRecord) -> &[Owner; ACCOUNTS] {
-        static NOBODY: [Owner; ACCOUNTS] =
-            [Owner { id: OwnerId(0), cgroup: 0, comm: [0; 16], kthread: false }; ACCOUNTS];
-        let Some(at) = self.position(record.disk) else { return &NOBODY };
+    /// Looks up who the accounts are of that a record has and we do not know.
+    pub fn find_owners(&mut self, record: &SyncRecord) {
+        let Some(at) = self.position(record.disk) else { return };
         for account in 1..ACCOUNTS {
             if record.areas[account] != 0 && self.disks[at].owners[account].id == OwnerId(0) {
                 self.find_owner(at, account);
             }
         }
-        &self.disks[at].owners
+    }
+
+    /// The owners of a disk's accounts, by the kernel's index of the disk.
+    pub fn owners(&self, disk: u32) -> &[Owner; ACCOUNTS] {
+        static NOBODY: [Owner; ACCOUNTS] =
+            [Owner { id: OwnerId(0), cgroup: 0, comm: [0; 16], kthread: false }; ACCOUNTS];
+        self.position(disk).map_or(&NOBODY, |at| &self.disks[at].owners)
+    }
+
+    /// The process that used an account last.
+    pub fn last_tgid(&self, disk: u32, account: usize) -> u32 {
+        self.tables.account(disk, account).tgid as u32
     }
 
     fn find_owner(&mut self, at: usize, account: usize) {

@@ -1,15 +1,19 @@
 //! Tells who makes an fsync slow.
 
 pub mod accounts;
+pub mod clock;
 pub mod devices;
 pub mod disks;
 pub mod engine;
+pub mod exit;
 pub mod files;
 pub mod identity;
 pub mod kernel;
+pub mod metrics;
 pub mod mounts;
 pub mod output;
 pub mod ring;
+pub mod session;
 pub mod snapshot;
 pub mod tables;
 pub mod tree;

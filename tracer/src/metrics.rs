@@ -94,9 +94,7 @@ impl Metrics {
     /// Asks the kernel what this process has used.
     pub fn cost(&self) -> Cost {
         if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-            let seconds = |t: nix::sys::time::TimeVal| {
-                t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6
-            };
+            let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
             let raise = |counter: &Counter, total: f64| {
                 counter.inc_by((total - counter.get()).max(0.0));
             };
@@ -128,8 +126,8 @@ impl Metrics {
                     _ => format!("{}{{{}}}", family.name(), labels.join(",")),
                 };
                 let value = match family.get_field_type() {
-                    MetricType::COUNTER => metric.get_counter().value(),
-                    _ => metric.get_gauge().value(),
+                    MetricType::COUNTER => metric.get_counter().get_value(),
+                    _ => metric.get_gauge().get_value(),
                 };
                 values.insert(name, value);
             }

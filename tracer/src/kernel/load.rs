@@ -4,7 +4,10 @@
 //! self-test then saw it fire. Dropping [`Programs`] detaches and unloads
 //! everything; so does the end of the process, however it ends.
 
-use std::{io, path::Path};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -12,6 +15,7 @@ use aya::{
     maps::{Map, MapData, RingBuf},
     programs::{Program, ProgramError},
 };
+use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::{
     bucket::BUCKETS,
     config::Config,
@@ -252,13 +256,23 @@ impl Programs {
         RingBuf::try_from(self.take_map("RECORDS")?).context("failed to map the ring of records")
     }
 
-    /// Starts to print the kernel side's debug lines to stderr.
+    /// Starts to print the kernel side's debug lines to stderr, in a task of
+    /// the running tokio runtime.
     ///
     /// # Errors
     ///
     /// When the log's ring cannot be had.
-    pub fn kernel_log(&mut self) -> Result<aya_log::EbpfLogger<&mut RingBuf<MapData>>> {
-        Err(anyhow!("not yet"))
+    pub fn print_kernel_log(&mut self) -> Result<()> {
+        let logger = aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, StderrLog)?;
+        // SAFETY: the logger owns the ring's descriptor and outlives the watch.
+        let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
+        tokio::spawn(async move {
+            while let Ok(mut guard) = logger.readable_mut().await {
+                guard.get_inner_mut().flush();
+                guard.clear_ready();
+            }
+        });
+        Ok(())
     }
 
     /// Name, run count and run time in ns of each loaded program; the kernel
@@ -270,6 +284,22 @@ impl Programs {
         });
         loaded.collect()
     }
+}
+
+/// The kernel side's lines go straight to stderr.
+struct StderrLog;
+
+impl log::Log for StderrLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        // Nobody is left to tell when stderr is gone.
+        let _ = writeln!(io::stderr(), "kernel: {}", record.args());
+    }
+
+    fn flush(&self) {}
 }
 
 /// Before 5.11 BPF memory counts against RLIMIT_MEMLOCK. Where the limit
@@ -289,9 +319,6 @@ fn explain(hook: &str, error: &ProgramError) -> String {
         ProgramError::SyscallError(e) => (e.io_error.raw_os_error(), String::new()),
         _ => return format!("`{hook}`: {error}"),
     };
-    if std::env::var_os("TRACER_VLOG").is_some() {
-        eprintln!("{log}");
-    }
     let last = log.lines().rev().find(|l| !l.trim().is_empty() && !l.starts_with("processed"));
     match (errno, last) {
         (Some(libc::EPERM), None) => {

@@ -1,6 +1,8 @@
 //! Snapshots for tests: a disk that is being trimmed, an empty one, one full
 //! of hostile names, one with more of everything than fits.
 
+use std::collections::BTreeMap;
+
 use crate::snapshot::{
     Blame, Cost, Disk, FileClass, Kernel, Losses, Op, OwnerRow, Phases, SCHEMA, SlowSync, Snapshot,
     SyncOwner, Verdict, Victim, Who,
@@ -20,6 +22,7 @@ pub fn empty() -> Snapshot {
         disks: Vec::new(),
         losses: Losses { counters: vec![("ring_full", 0), ("healed", 0)] },
         cost: Cost::default(),
+        metrics: BTreeMap::new(),
     }
 }
 

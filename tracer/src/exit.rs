@@ -1,0 +1,134 @@
+//! How the program ends: its exit codes, and the one line that says why.
+//!
+//! 0 done, 1 failed while running, 2 bad usage (clap's own), 3 this machine
+//! cannot run it. A reader that goes away (`tracer watch | head`) is a normal
+//! end. Knows no command.
+
+use std::{fmt, io, process::ExitCode};
+
+use anyhow::{Error, Result};
+
+/// This machine, or this user on it, cannot run what was asked for: exit 3.
+///
+/// Says what is missing and what to do about it. Also found when it is the
+/// cause or the context of another error.
+#[derive(Debug)]
+pub struct CannotRun(pub String);
+
+impl fmt::Display for CannotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CannotRun {}
+
+const FAILED: u8 = 1;
+const CANNOT_RUN: u8 = 3;
+
+/// Prints an error, if it is one to be told, and gives the exit code.
+pub fn report(result: Result<()>) -> ExitCode {
+    match result {
+        Err(error) if !is_broken_pipe(&error) => {
+            // Standard error may be gone too; there is nobody left to tell.
+            let _ = io::Write::write_all(&mut io::stderr(), message(&error).as_bytes());
+            ExitCode::from(code(&error))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn code(error: &Error) -> u8 {
+    // The first looks through contexts, the second through causes.
+    let cannot_run = error.downcast_ref::<CannotRun>().is_some()
+        || error.chain().any(<dyn std::error::Error>::is::<CannotRun>);
+    if cannot_run { CANNOT_RUN } else { FAILED }
+}
+
+/// Rust ignores SIGPIPE, so a reader that is gone shows as a failed write.
+fn is_broken_pipe(error: &Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        // serde_json does not name the error of the writer as its cause.
+        let json = || cause.downcast_ref::<serde_json::Error>()?.io_error_kind();
+        io.or_else(json)
+    };
+    error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
+}
+
+/// The whole chain on one line: a name in it may hold anything.
+fn message(error: &Error) -> String {
+    let mut line = String::from("tracer: error: ");
+    for c in format!("{error:#}").chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context as _, anyhow};
+
+    fn broken_pipe() -> io::Error {
+        io::Error::from(io::ErrorKind::BrokenPipe)
+    }
+
+    #[test]
+    fn what_this_machine_cannot_run_is_3_however_deep() {
+        let cannot = || CannotRun("no BTF".into());
+        assert_eq!(code(&cannot().into()), 3);
+        assert_eq!(code(&Error::from(cannot()).context("cannot start").context("top")), 3);
+        assert_eq!(code(&anyhow!("no file").context(cannot()).context("cannot start")), 3);
+        assert_eq!(code(&Caused(cannot()).into()), 3);
+        assert_eq!(code(&anyhow!("no file")), 1);
+    }
+
+    #[test]
+    fn a_broken_pipe_is_no_error_however_deep() {
+        assert!(is_broken_pipe(&broken_pipe().into()));
+        assert!(is_broken_pipe(&Error::from(broken_pipe()).context("cannot print")));
+        let json = serde_json::to_writer(Gone, "x").context("cannot print").unwrap_err();
+        assert!(is_broken_pipe(&json));
+        assert!(!is_broken_pipe(&io::Error::from(io::ErrorKind::NotFound).into()));
+    }
+
+    #[test]
+    fn an_error_is_one_line_without_control_characters() {
+        let error = anyhow!("no such file").context("cannot open `a\nb\u{1b}[31m`");
+        assert_eq!(
+            message(&error),
+            "tracer: error: cannot open `a\\nb\\u{1b}[31m`: no such file\n"
+        );
+    }
+
+    /// Somebody's error with ours as its cause.
+    #[derive(Debug)]
+    struct Caused(CannotRun);
+
+    impl fmt::Display for Caused {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("cannot start")
+        }
+    }
+
+    impl std::error::Error for Caused {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    /// A reader that has gone away.
+    struct Gone;
+
+    impl io::Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(broken_pipe())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The running tracer: ties the kernel programs, the readers, the engine and
+//! the identities together.
+//!
+//! [`Session::start`] loads and proves the programs; then the caller waits,
+//! polls, and asks for pictures. Knows no output.
+
+mod picture;
+mod preflight;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use tracer_ebpf::record::{Account, SyncRecord, loss};
+
+use crate::{
+    accounts::Accounts,
+    clock::{Clock, monotonic_ns},
+    disks::{self, Assigned, Room},
+    engine::Engine,
+    exit::CannotRun,
+    files::Files,
+    identity::Identities,
+    kernel::{
+        facts::{Facts, VMLINUX_BTF},
+        ladder::{Climb, Forced},
+        load::{Programs, Sizes, Wishes},
+        selftest,
+    },
+    metrics::Metrics,
+    ring::{Record, RingReader},
+    snapshot::SlowSync,
+};
+
+pub use preflight::{Capabilities, check_user};
+
+/// Half of the window that windowed numbers look back on.
+const HALF_WINDOW: Duration = Duration::from_secs(5);
+
+/// Between two readings of the ledger.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Room for disks that appear while we run.
+const SPARE_DISKS: u32 = 16;
+const SPARE_SLOTS: u32 = 16_384;
+
+/// How the tracer is to be started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub btf: PathBuf,
+    pub forced: Vec<Forced>,
+    pub kernel_log: bool,
+    /// Where the node's `/proc` and `/sys` lie.
+    pub root: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            btf: PathBuf::from(VMLINUX_BTF),
+            forced: Vec::new(),
+            kernel_log: false,
+            root: PathBuf::from("/"),
+        }
+    }
+}
+
+/// A tracer at work.
+pub struct Session {
+    programs: Programs,
+    facts: Facts,
+    accounts: Accounts,
+    ring: RingReader,
+    engine: Engine,
+    identities: Identities,
+    files: Files,
+    metrics: Metrics,
+    clock: Clock,
+    root: PathBuf,
+    assigned: Vec<Assigned>,
+    room: Room,
+    /// Disks for which there was no room.
+    refused: Vec<String>,
+    foreign: u64,
+    started_ns: u64,
+    ticked_ns: u64,
+    rotated_ns: u64,
+    /// Start of the older half of the window.
+    window_ns: u64,
+}
+
+impl Session {
+    /// Loads the kernel programs and proves them. Needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`CannotRun`] where this machine or this user cannot trace at all.
+    pub fn start(options: &Options) -> Result<Self> {
+        check_user()?;
+        let facts = Facts::of_this_machine(&options.btf)
+            .map_err(|error| CannotRun(format!("this kernel cannot be traced: {error:#}")))?;
+        let found = disks::scan(&options.root)?;
+        let mut assigned = Vec::new();
+        let refused = disks::assign(&mut assigned, &found, Room { disks: 4096, slots: 1 << 20 });
+        if assigned.is_empty() {
+            let why = "no block device with requests of its own in /sys/block: there is \
+                       nothing to trace here (is /sys mounted?)";
+            return Err(CannotRun(why.to_owned()).into());
+        }
+        let slots: u32 = assigned.iter().map(|a| a.disk.queues * a.disk.depth).sum();
+        let room = Room { disks: assigned.len() as u32 + SPARE_DISKS, slots: slots + SPARE_SLOTS };
+        let sizes = Sizes { disks: room.disks, in_flight: room.slots };
+        let wishes = Wishes { forced: options.forced.clone(), kernel_log: options.kernel_log };
+        let mut programs = Programs::create(&facts, sizes, &options.btf, wishes)
+            .map_err(|error| CannotRun(preflight::explain_refusal(&facts, &error)))?;
+        let mut accounts = Accounts::new(&mut programs, room.disks, room.slots)?;
+        for disk in &assigned {
+            accounts.describe(&disk.name, disk.device, disk.disk)?;
+        }
+        let mut ring = RingReader::new(programs.take_ring()?)?;
+        programs.climb(&facts);
+        prove(&mut programs, &facts, &mut ring)?;
+
+        let now = monotonic_ns();
+        let mut session = Self {
+            programs,
+            facts,
+            accounts,
+            ring,
+            engine: Engine::new(),
+            identities: Identities::new(&options.root),
+            files: Files::new(&options.root),
+            metrics: Metrics::new()?,
+            clock: Clock::new(),
+            root: options.root.clone(),
+            assigned,
+            room,
+            refused,
+            foreign: 0,
+            started_ns: now,
+            ticked_ns: 0,
+            rotated_ns: now,
+            window_ns: now,
+        };
+        session.poll(None, &mut Vec::new());
+        Ok(session)
+    }
+
+    /// Fails where a capability is missing that the tracer cannot do without.
+    ///
+    /// # Errors
+    ///
+    /// [`CannotRun`], naming it and what each rung said.
+    pub fn check_capabilities(&self) -> Result<()> {
+        let Some(climb) = self.programs.missing() else { return Ok(()) };
+        let tried: Vec<_> = climb.rungs.iter().map(|(n, o)| format!("{n}: {o}")).collect();
+        let why =
+            format!("{} ({}); `tracer doctor` tells what to do", climb.without, tried.join("; "));
+        Err(CannotRun(why).into())
+    }
+
+    /// Waits until there may be something to poll, at most a tenth of a second.
+    pub async fn wait(&self) {
+        self.ring.wait().await;
+    }
+
+    /// Takes in what the kernel has sent. Syncs of at least `slow_ns` are also
+    /// described one by one, in `slow`.
+    pub fn poll(&mut self, slow_ns: Option<u64>, slow: &mut Vec<SlowSync>) {
+        let Self { ring, accounts, engine, files, identities, foreign, clock, .. } = self;
+        let slow_ns = slow_ns.unwrap_or(u64::MAX);
+        let losses = self.metrics.losses().total();
+        let mut unknown_disk = false;
+        ring.drain(|record| match record {
+            Record::Sync(record) => {
+                let end_ns = record.begin_ns + record.duration_ns;
+                let file =
+                    files.resolve(record.tgid, record.device, record.inode, record.fd, end_ns);
+                accounts.find_owners(record);
+                let judged = engine.sync(record, file.0, accounts.owners(record.disk));
+                if record.duration_ns >= slow_ns {
+                    let describe = picture::Describe { accounts, files, identities, clock, losses };
+                    slow.push(describe.slow_sync(record, file, &judged));
+                }
+            }
+            Record::DiskUnknown(_) => unknown_disk = true,
+            Record::Foreign => *foreign += 1,
+        });
+        if unknown_disk {
+            self.describe_new_disks();
+        }
+        let now = monotonic_ns();
+        if now.saturating_sub(self.ticked_ns) >= TICK.as_nanos() as u64 {
+            self.tick(now);
+        }
+        if now.saturating_sub(self.rotated_ns) >= HALF_WINDOW.as_nanos() as u64 {
+            self.engine.rotate();
+            self.window_ns = self.rotated_ns;
+            self.rotated_ns = now;
+        }
+    }
+
+    /// Reads the ledger and the losses.
+    fn tick(&mut self, now: u64) {
+        self.ticked_ns = now;
+        let root = &self.root;
+        // Without iostats the kernel counts none in flight.
+        self.accounts.tick(now, |name| {
+            let counted = std::fs::read(root.join(format!("sys/block/{name}/queue/iostats")));
+            if counted.ok()?.first() != Some(&b'1') {
+                return None;
+            }
+            disks::inflight(root, name).map(|(reads, writes)| reads + writes)
+        });
+        let tables = self.accounts.tables();
+        let healed = tables.loss(loss::HEALED) + self.accounts.healed();
+        let unresolved = self.identities.unresolved();
+        let evicted = self.identities.evicted() + self.files.evicted();
+        for (kind, total) in [
+            ("ring_full", tables.loss(loss::RING_FULL)),
+            ("table_overflow", tables.loss(loss::TABLE_OVERFLOW)),
+            ("healed", healed),
+            ("end_unmatched", tables.loss(loss::END_UNMATCHED)),
+            ("others", tables.loss(loss::OTHERS)),
+            ("disk_unknown", tables.loss(loss::DISK_UNKNOWN)),
+            ("disk_refused", self.refused.len() as u64),
+            ("sync_table_full", tables.loss(loss::SYNC_TABLE_FULL)),
+            ("sync_unmatched", tables.loss(loss::SYNC_UNMATCHED)),
+            ("record_foreign", self.foreign),
+            ("ledger_torn", self.engine.torn()),
+            ("victim_evicted", self.engine.evicted()),
+            ("identity_unresolved", unresolved),
+            ("file_unresolved", self.files.unresolved()),
+            ("name_evicted", evicted),
+        ] {
+            self.metrics.set_loss(kind, total);
+        }
+        self.metrics.set_records(self.engine.records());
+    }
+
+    fn describe_new_disks(&mut self) {
+        let Ok(found) = disks::scan(&self.root) else { return };
+        let known = self.assigned.len();
+        self.refused = disks::assign(&mut self.assigned, &found, self.room);
+        for disk in &self.assigned[known..] {
+            // There is room for it in the kernel's map: `assign` saw to that.
+            if self.accounts.describe(&disk.name, disk.device, disk.disk).is_err() {
+                self.refused.push(disk.name.clone());
+            }
+        }
+    }
+
+    /// How each capability's ladder was climbed.
+    pub fn climbs(&self) -> &[Climb] {
+        self.programs.climbs()
+    }
+
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Bytes of kernel memory that the tables take.
+    pub fn kernel_bytes(&self) -> u64 {
+        Sizes { disks: self.room.disks, in_flight: self.room.slots }.kernel_bytes()
+    }
+
+    /// Name, run count and run time in ns of each loaded program, while the
+    /// kernel's BPF statistics are on.
+    pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
+        self.programs.run_stats()
+    }
+
+    /// Every account of a disk by its name, as the kernel has it now.
+    pub fn accounts_of(&self, disk: &str) -> Vec<(String, Account)> {
+        let Some(found) = self.accounts.disks().iter().find(|d| d.name == disk) else {
+            return Vec::new();
+        };
+        let owners = found.owners.iter().enumerate();
+        owners
+            .map(|(at, owner)| {
+                let comm = picture::comm_text(&owner.comm);
+                (comm, self.accounts.tables().account(found.disk.index, at))
+            })
+            .filter(|(_, account)| account.ios != 0 || account.word != 0)
+            .collect()
+    }
+
+    /// Starts to print the kernel programs' debug lines to stderr.
+    ///
+    /// # Errors
+    ///
+    /// When the log's ring cannot be had.
+    pub fn print_kernel_log(&mut self) -> Result<()> {
+        self.programs.print_kernel_log().context("failed to read the kernel programs' log")
+    }
+}
+
+/// Runs the self-test until every rung that is taken has been seen to fire, or
+/// the ladder ends.
+fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Result<()> {
+    let Some(folder) = selftest::find_folder() else {
+        let why = "no writable folder on a block device for the self-test";
+        for capability in ["birth", "block", "sync"] {
+            programs.mark_unproven(capability, why);
+        }
+        return Ok(());
+    };
+    // Each round gives one rung up, and there are not so many.
+    for _ in 0..8 {
+        if programs.missing().is_some() {
+            return Ok(());
+        }
+        let performed = selftest::perform(&folder)?;
+        let mut records: Vec<SyncRecord> = Vec::new();
+        ring.drain(|record| {
+            if let Record::Sync(record) = record
+                && record.tgid == performed.tgid
+            {
+                records.push(*record);
+            }
+        });
+        let failures = selftest::judge(performed, &records);
+        let Some(failure) = failures.first() else { return Ok(()) };
+        programs.give_up(facts, failure.capability, &failure.why);
+    }
+    Ok(())
+}
