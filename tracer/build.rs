@@ -6,8 +6,8 @@ use std::{env, path::PathBuf};
 use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain};
 
-/// The toolchain of `rust-toolchain.toml`; it builds `core` for BPF from
-/// rust-src.
+/// The toolchain of `rust-toolchain.toml`, for builds that rustup did not start.
+/// It builds `core` for BPF from rust-src.
 const TOOLCHAIN: &str = "1.95.0";
 
 fn main() -> Result<()> {
@@ -28,10 +28,12 @@ fn main() -> Result<()> {
         env::set_var("CARGO_TERM_QUIET", "true");
     }
 
+    // rustup may know this toolchain by another name (`+stable`).
+    let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| TOOLCHAIN.to_owned());
     let root_dir = ebpf.to_str().context("the path to the eBPF crate is not UTF-8")?;
     aya_build::build_ebpf(
         [Package { name: "tracer-ebpf", root_dir, no_default_features: false, features: &[] }],
-        Toolchain::Custom(TOOLCHAIN),
+        Toolchain::Custom(&toolchain),
     )
     .context("failed to build the eBPF programs (`cargo xtask setup` brings what it needs)")
 }
