@@ -1,1 +1,80 @@
-fn main() {}
+//! `cargo xtask`: everything a developer or a CI machine does to this project.
+//!
+//! One file per command. Each brings what it needs by itself ([`setup`]), says
+//! on standard error what it does, and ends with exit code 1 and the name of
+//! what failed. Standard output carries results only.
+
+mod check;
+mod demo;
+mod root;
+mod setup;
+mod step;
+mod tally;
+mod test;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::setup::{Need, Talk};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Set up, build, check, test.")]
+struct Xtask {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring what building, the demo and the tests need, and say what is there.
+    Setup {
+        /// Only what this needs.
+        #[arg(value_enum)]
+        needs: Vec<Need>,
+    },
+    /// Build the tracer and its kernel programs.
+    Build {
+        #[arg(long)]
+        release: bool,
+    },
+    /// What a commit must pass: format, lints, build, tests that need no root.
+    Check,
+    /// Build the tracer and run its demo as root.
+    Demo {
+        /// For `tracer demo`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Lints and all tests, the live ones as root.
+    Test {
+        /// Only tests whose name contains this, and no lints.
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Xtask::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup { needs } if needs.is_empty() => setup::bring(&Need::ALL, Talk::Everything),
+        Command::Setup { needs } => setup::bring(&needs, Talk::Everything),
+        Command::Build { release } => {
+            setup::bring(&[Need::Build], Talk::Changes)?;
+            let profile = if release { step::Profile::Release } else { step::Profile::Debug };
+            step::build_tracer(profile).map(drop)
+        }
+        Command::Check => check::run(),
+        Command::Demo { args } => demo::run(&args),
+        Command::Test { filter } => test::run(filter.as_deref()),
+    }
+}

@@ -1,0 +1,45 @@
+//! What a commit must pass.
+
+use std::{env, process::Command};
+
+use anyhow::Result;
+
+use crate::{
+    setup::{self, Need, Talk},
+    step::{self, Profile, cargo},
+};
+
+/// The gate: lints, build, and the tests that need neither root nor a kernel.
+pub fn run() -> Result<()> {
+    setup::bring(&[Need::Build], Talk::Changes)?;
+    lint()?;
+    step::run("build (workspace)", cargo("build").arg("--workspace"))?;
+    let tracer = step::build_tracer(Profile::Debug)?;
+    let mut tests = cargo("test");
+    tests.args(["--workspace", "--no-fail-fast", "--", "--skip", "live::"]);
+    step::run("tests", tests.env("TRACER_BIN", tracer))
+}
+
+/// Format and lints, of the host's half and of the kernel's.
+pub fn lint() -> Result<()> {
+    step::run("format", cargo("fmt").args(["--all", "--check"]))?;
+    let mut host = cargo("clippy");
+    host.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
+    step::run("clippy", &mut host)?;
+    step::run("clippy (eBPF)", &mut clippy_ebpf())
+}
+
+/// Clippy for the kernel programs, compiled the way aya-build does.
+fn clippy_ebpf() -> Command {
+    let mut command = cargo("clippy");
+    command
+        .args(["--package", "tracer-ebpf", "--target", "bpfel-unknown-none"])
+        .args(["-Z", "build-std=core"])
+        // Other flags than the host's: in one directory each would rebuild the
+        // other's.
+        .args(["--target-dir", "target/clippy-ebpf", "--", "-D", "warnings"])
+        .env("RUSTC_BOOTSTRAP", "1")
+        // aya-ebpf asks for the machine whose registers it is to know.
+        .env("CARGO_ENCODED_RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH));
+    command
+}

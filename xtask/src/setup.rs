@@ -1,0 +1,49 @@
+//! Brings what is missing on this machine, and only that.
+//!
+//! Idempotent. Commands ask for what they need and hear nothing when it is all
+//! there; `cargo xtask setup` tells of everything. What is ours stays in
+//! `.tools`; the system gets only packages that the named tools come in.
+
+mod etcd;
+mod rust;
+mod tools;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+/// What the machine is to be made ready for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Need {
+    Build,
+    Demo,
+    Test,
+    Bench,
+}
+
+impl Need {
+    pub const ALL: [Self; 4] = [Self::Build, Self::Demo, Self::Test, Self::Bench];
+}
+
+/// How much to say.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum Talk {
+    Everything,
+    /// Only what is missing and what is done about it.
+    Changes,
+}
+
+impl Talk {
+    /// Says that something is there already.
+    fn there(self, what: &str) {
+        if self == Self::Everything {
+            eprintln!("setup: {what}: there");
+        }
+    }
+}
+
+/// Makes the machine ready. Every need includes [`Need::Build`].
+pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
+    rust::bring_components(talk)?;
+    rust::bring_linker(talk)?;
+    tools::bring(needs, talk)
+}

@@ -1,0 +1,54 @@
+//! etcd without its service.
+//!
+//! Debian's etcd-server enables and starts a service when it is installed, and
+//! again at each boot: a database that nobody asked for, on the very disk that
+//! is about to be measured. A `policy-rc.d` would hold back every service of
+//! every package meanwhile, and masking the unit outlives us. But the package
+//! is one program and a libc, so its files are unpacked into `.tools` and the
+//! system never hears of it.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::step::{self, read_output, workspace};
+
+pub const SERVER: &str = "etcd-server";
+pub const CLIENT: &str = "etcd-client";
+pub const PACKAGES: [&str; 2] = [SERVER, CLIENT];
+
+/// Brings the program of one of [`PACKAGES`] into `.tools/bin`.
+pub fn bring(package: &str) -> Result<()> {
+    let (program, version) = match package {
+        SERVER => ("etcd", "--version"),
+        _ => ("etcdctl", "version"),
+    };
+    let tools = workspace().join(".tools");
+    let scratch = tools.join(package);
+    // Whatever an interrupted attempt has left.
+    let _ = fs::remove_dir_all(&scratch);
+    fs::create_dir_all(&scratch)
+        .and_then(|()| fs::create_dir_all(tools.join("bin")))
+        .with_context(|| format!("cannot create `{}`", scratch.display()))?;
+
+    let mut download = Command::new("apt-get");
+    // Our directory may be closed to apt's own user.
+    download.args(["-o", "APT::Sandbox::User=root", "--quiet", "download", package]);
+    step::run(&format!("setup: {package} into .tools"), download.current_dir(&scratch))?;
+    let archive = fs::read_dir(&scratch)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("apt-get has downloaded no `{package}`"))?;
+    let unpacked = Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&scratch).status();
+    if !unpacked.context("cannot run `dpkg-deb`")?.success() {
+        bail!("cannot unpack `{}`", archive.display());
+    }
+
+    let target = tools.join("bin").join(program);
+    fs::rename(scratch.join("usr/bin").join(program), &target)
+        .with_context(|| format!("package `{package}` has no `{program}`"))?;
+    fs::remove_dir_all(&scratch)
+        .with_context(|| format!("cannot remove `{}`", scratch.display()))?;
+    let runs = read_output(Command::new(&target).arg(version).env("ETCDCTL_API", "3"));
+    runs.map(drop).with_context(|| format!("`.tools/bin/{program}` does not run here"))
+}

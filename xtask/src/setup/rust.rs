@@ -1,0 +1,67 @@
+//! What the Rust side of the build needs beyond a compiler: the toolchain's
+//! components, and the linker for BPF.
+
+use std::{env, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    setup::Talk,
+    step::{self, read_output, workspace},
+};
+
+/// The version whose LLVM matches the compiler's of `rust-toolchain.toml`.
+const LINKER: &str = "0.10.3";
+
+/// The components of `rust-toolchain.toml`, and a file that proves each.
+///
+/// rustup brings them by itself, unless it is told not to
+/// (`RUSTUP_AUTO_INSTALL=0`) or is older than the file's key.
+const COMPONENTS: [(&str, &str); 3] = [
+    ("rust-src", "lib/rustlib/src/rust/library/core/Cargo.toml"),
+    ("rustfmt", "bin/rustfmt"),
+    ("clippy", "bin/cargo-clippy"),
+];
+
+pub fn bring_components(talk: Talk) -> Result<()> {
+    let sysroot =
+        read_output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(workspace()))
+            .context("cannot run `rustc`: install Rust with rustup, see https://rustup.rs")?;
+    let is_there = |file: &str| Path::new(&sysroot).join(file).exists();
+
+    let mut missing = Vec::new();
+    for (component, file) in COMPONENTS {
+        if is_there(file) { talk.there(component) } else { missing.push(component) }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") else {
+        bail!("this Rust has no {}, and comes without rustup to add it", missing.join(", "));
+    };
+    let mut command = Command::new("rustup");
+    command.args(["component", "add", "--toolchain"]).arg(toolchain).args(missing);
+    step::run("setup: Rust components", &mut command)
+}
+
+pub fn bring_linker(talk: Talk) -> Result<()> {
+    let name = format!("bpf-linker {LINKER}");
+    let tools = workspace().join(".tools");
+    let installed = || read_output(Command::new(tools.join("bin/bpf-linker")).arg("--version"));
+    if installed().as_ref() == Some(&name) {
+        talk.there(&name);
+        return Ok(());
+    }
+    let mut command = step::cargo("install");
+    command
+        .args(["bpf-linker", "--version", LINKER, "--locked", "--force", "--root"])
+        .arg(&tools)
+        // Out of reach of this workspace's configuration.
+        .current_dir("/");
+    step::run(&format!("setup: {name} into .tools"), &mut command)?;
+    match installed() {
+        Some(version) if version == name => Ok(()),
+        Some(version) => bail!("the linker installed as `{name}` calls itself `{version}`"),
+        None => bail!("{name} is installed in `.tools`, but does not run"),
+    }
+}

@@ -1,0 +1,117 @@
+//! Programs that the demo, the tests and the bench run, and the packages that
+//! they come in.
+//!
+//! A tool is there when it is on the search path, whoever put it there: a
+//! distribution's package, or somebody by hand.
+
+use std::ffi::OsString;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    root::{self, Root, find_program, find_root},
+    setup::{Need, Talk, etcd},
+    step,
+};
+
+/// Who needs a tool how much.
+struct Tool {
+    name: &'static str,
+    /// Its package in Debian and Ubuntu.
+    package: &'static str,
+    /// These cannot run without it.
+    required: &'static [Need],
+    /// These do less without it, and say so.
+    used: &'static [Need],
+}
+
+const fn tool(
+    name: &'static str,
+    package: &'static str,
+    required: &'static [Need],
+    used: &'static [Need],
+) -> Tool {
+    Tool { name, package, required, used }
+}
+
+const TOOLS: [Tool; 9] = {
+    use Need::{Bench, Demo, Test};
+    const LAB: &[Need] = &[Demo, Test, Bench];
+    [
+        // A lab is a filesystem on a loop device.
+        tool("losetup", "mount", LAB, &[]),
+        tool("mount", "mount", LAB, &[]),
+        tool("mkfs.ext4", "e2fsprogs", LAB, &[]),
+        tool("fstrim", "util-linux", &[Demo, Test], &[]),
+        tool("fio", "fio", &[Test, Bench], &[Demo]),
+        tool("mkfs.xfs", "xfsprogs", &[], &[Test]),
+        tool("mkfs.btrfs", "btrfs-progs", &[], &[Test]),
+        tool("etcd", etcd::SERVER, &[], &[Demo, Test]),
+        tool("etcdctl", etcd::CLIENT, &[], &[Demo, Test]),
+    ]
+};
+
+pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
+    let asked = |of: &[Need]| of.iter().any(|need| needs.contains(need));
+    let mut missing = Vec::new();
+    for tool in TOOLS.iter().filter(|tool| asked(tool.required) || asked(tool.used)) {
+        if find_program(tool.name).is_some() {
+            talk.there(tool.name);
+        } else {
+            missing.push(tool);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if let Err(error) = install(&missing) {
+        eprintln!("setup: {error:#}");
+    }
+
+    missing.retain(|tool| find_program(tool.name).is_none());
+    for tool in &missing {
+        eprintln!("setup: `{}` is missing (Debian package: {})", tool.name, tool.package);
+    }
+    let lacking: Vec<_> =
+        missing.iter().filter(|tool| asked(tool.required)).map(|tool| tool.name).collect();
+    if !lacking.is_empty() {
+        bail!("cannot go on without {}: install what is listed above", lacking.join(", "));
+    }
+    Ok(())
+}
+
+/// Installs the packages of `tools` with apt-get.
+fn install(tools: &[&Tool]) -> Result<()> {
+    let mut packages: Vec<_> = tools.iter().map(|tool| tool.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    if find_program("apt-get").is_none() {
+        bail!("no apt-get here: install these with your own package manager");
+    }
+    if find_root() == Root::Nobody {
+        let packages = packages.join(" ");
+        bail!("neither root nor sudo: run `apt-get install --no-install-recommends {packages}`");
+    }
+
+    // A machine fresh from an image has no lists, or lists of files long gone.
+    // What still can be installed may be all that is needed, so go on.
+    if let Err(error) = apt_get("setup: apt-get update", &["update", "--quiet"]) {
+        eprintln!("setup: {error:#}");
+    }
+    let (etcd, system): (Vec<_>, Vec<_>) =
+        packages.into_iter().partition(|package| etcd::PACKAGES.contains(package));
+    if !system.is_empty() {
+        let name = format!("setup: apt-get install {}", system.join(" "));
+        let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
+        apt_get(&name, &[install.as_slice(), &system].concat())?;
+    }
+    etcd.into_iter().try_for_each(etcd::bring)
+}
+
+fn apt_get(name: &str, args: &[&str]) -> Result<()> {
+    let quiet = [("DEBIAN_FRONTEND", OsString::from("noninteractive"))];
+    let mut command = root::command("apt-get", &quiet).context("cannot install packages")?;
+    // Machines that have just booted often update themselves at this moment.
+    command.args(["-o", "DPkg::Lock::Timeout=300"]).args(args);
+    step::run(name, &mut command)
+}
