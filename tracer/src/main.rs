@@ -1,1 +1,64 @@
-fn main() {}
+//! `tracer`: reads the command line, does what it says, reports how it went.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use clap_complete::Shell;
+use tracer::{
+    cli::{Cli, Command},
+    exit::{self, CannotRun},
+};
+
+fn main() -> ExitCode {
+    exit::report(run(Cli::parse()))
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Top(_) => trace("top"),
+        Command::Watch(_) => trace("watch"),
+        Command::Doctor(_) => trace("doctor"),
+        Command::Demo(_) => trace("demo"),
+        Command::Completions { shell } => print_completions(shell),
+        Command::Man { of } => print_man(of.as_deref()),
+    }
+}
+
+fn trace(command: &str) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        let why = format!("`tracer {command}` must run as root: try `sudo tracer {command}`");
+        bail!(CannotRun(why));
+    }
+    bail!("`tracer {command}` does nothing yet")
+}
+
+fn print_completions(shell: Shell) -> Result<()> {
+    // clap_complete panics when it cannot write, and a pipe may be closed.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tracer", &mut script);
+    print(&script)
+}
+
+fn print_man(of: Option<&str>) -> Result<()> {
+    let mut tracer = Cli::command();
+    tracer.build();
+    let command = match of.map(|name| (name, tracer.find_subcommand(name))) {
+        None => tracer,
+        Some((_, Some(command))) => command.clone(),
+        Some((name, None)) => {
+            tracer.error(ErrorKind::InvalidValue, format!("there is no command `{name}`")).exit()
+        }
+    };
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command).render(&mut page).context("cannot write the manual page")?;
+    print(&page)
+}
+
+fn print(bytes: &[u8]) -> Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(bytes).and_then(|()| output.flush()).context("cannot print")
+}

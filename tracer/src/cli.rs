@@ -1,0 +1,208 @@
+//! The command line: what can be asked for, and how it is spelled.
+//!
+//! Text in, [`Cli`] out; `main` gives each command to the module that does it.
+//! Whether the kernel knows a hook, or a file is there, is found out later: bad
+//! usage (exit 2) is only what is wrong on every machine.
+
+mod examples;
+mod values;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub use values::Hook;
+
+/// Tells who makes this fsync slow.
+///
+/// Watches every fsync on this node and every request on its disks, and says
+/// for each workload that waits: where the time went, who else was on the disk
+/// meanwhile, and whether it was the device itself.
+#[derive(Debug, Parser)]
+#[command(name = "tracer", version, after_long_help = examples::TRACER)]
+pub struct Cli {
+    #[command(flatten)]
+    pub kernel: KernelArgs,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How the kernel programs are loaded.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Kernel")]
+pub struct KernelArgs {
+    /// Print what the kernel programs log.
+    #[arg(long, global = true)]
+    pub kernel_log: bool,
+
+    /// Use this way to hook a capability, and no other (see `tracer doctor`).
+    #[arg(long, global = true, value_name = "CAP=RUNG")]
+    pub hooks: Vec<Hook>,
+
+    /// Read the kernel's types from this file instead of /sys/kernel/btf/vmlinux.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show who is slow, where the time goes and whose fault it is.
+    #[command(after_long_help = examples::TOP)]
+    Top(TopArgs),
+
+    /// Print each slow sync as it ends.
+    #[command(after_long_help = examples::WATCH)]
+    Watch(WatchArgs),
+
+    /// Say what this kernel lets the tracer see, and why not more.
+    #[command(after_long_help = examples::DOCTOR)]
+    Doctor(DoctorArgs),
+
+    /// Make a disk slow in a lab of its own, and find the culprit.
+    #[command(after_long_help = examples::DEMO)]
+    Demo(DemoArgs),
+
+    /// Print a completion script for a shell.
+    #[command(after_long_help = examples::COMPLETIONS)]
+    Completions { shell: Shell },
+
+    /// Print a manual page.
+    #[command(after_long_help = examples::MAN)]
+    Man {
+        /// The page of this command instead of the tracer's own.
+        #[arg(value_name = "COMMAND")]
+        of: Option<String>,
+    },
+}
+
+/// What of the node is looked at, and for how long.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Scope {
+    /// Stop after this time, such as `30s` or `2m`.
+    #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Only what has this text in the name of its process, cgroup, file or device.
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TopArgs {
+    /// Print one screen after another as plain text, for logs and pipes.
+    #[arg(long)]
+    pub batch: bool,
+
+    /// Print one JSON object per line and interval instead of a screen.
+    #[arg(long, conflicts_with = "batch")]
+    pub json: bool,
+
+    /// Time between screens, in seconds or as a duration such as `500ms`.
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = values::parse_interval)]
+    pub interval: Duration,
+
+    /// Stop after so many screens.
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub iterations: Option<u64>,
+
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct WatchArgs {
+    /// Print syncs that took at least this long.
+    #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = values::parse_duration)]
+    pub min: Duration,
+
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub scope: Scope,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Print one JSON object with the findings.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Shorter acts: enough to see it work, too short for steady numbers.
+    #[arg(long)]
+    pub fast: bool,
+
+    /// Make the lab's disk image in this directory instead of a temporary one.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn top_alone_looks_every_second_at_everything() {
+        let Command::Top(top) = parse("tracer top").unwrap().command else { panic!("not top") };
+        assert_eq!(top.interval, Duration::from_secs(1));
+        assert!(top.iterations.is_none() && top.scope.duration.is_none());
+        assert!(top.scope.filter.is_none() && !top.json && !top.batch);
+    }
+
+    #[test]
+    fn kernel_options_go_before_and_after_the_command() {
+        for line in
+            ["tracer --hooks a=b --hooks c=d doctor", "tracer doctor --hooks a=b --hooks c=d"]
+        {
+            let kernel = parse(line).unwrap().kernel;
+            let hooks: Vec<_> =
+                kernel.hooks.iter().map(|h| (h.capability.as_str(), h.rung.as_str())).collect();
+            assert_eq!(hooks, [("a", "b"), ("c", "d")], "{line}");
+        }
+    }
+
+    #[test]
+    fn options_of_watch_are_read() {
+        let line = "tracer watch --min 1.5s --for 2m --filter etcd --json";
+        let Command::Watch(watch) = parse(line).unwrap().command else { panic!("not watch") };
+        assert_eq!(watch.min, Duration::from_millis(1500));
+        assert_eq!(watch.scope.duration, Some(Duration::from_secs(120)));
+        assert_eq!(watch.scope.filter.as_deref(), Some("etcd"));
+        assert!(watch.json);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "tracer",
+            "tracer nonsense",
+            "tracer top --batch --json",
+            "tracer top -n 0",
+            "tracer top --for 0s",
+            "tracer top --interval 0",
+            "tracer doctor --hooks start",
+            "tracer doctor --hooks =fentry",
+        ] {
+            assert_eq!(parse(line).map(drop).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The examples at the end of each `--help`, and of each manual page.
+
+pub const TRACER: &str = "\
+EXAMPLES:
+  See who is slow and whose fault it is:
+      sudo tracer top
+  Print every sync of etcd that takes 25 ms or longer:
+      sudo tracer watch --min 25ms --filter etcd
+  Ask what the tracer can see on this machine:
+      sudo tracer doctor
+  See it find a culprit that it made itself:
+      sudo tracer demo
+
+EXIT CODES:
+  0  done
+  1  failed while running
+  2  bad usage
+  3  this machine cannot run it (not root, or the kernel lacks something)";
+
+pub const TOP: &str = "\
+EXAMPLES:
+  Watch the node, with a new screen each second:
+      sudo tracer top
+  Only what has to do with etcd, every five seconds:
+      sudo tracer top --filter etcd --interval 5
+  Write one minute to a file, to send to somebody:
+      sudo tracer top --batch --for 1m --interval 10 > slow.txt
+  The worst victim now, for a script:
+      sudo tracer top --json -n 1 | jq '.victims[0]'";
+
+pub const WATCH: &str = "\
+EXAMPLES:
+  Every sync on the node that takes 10 ms or longer:
+      sudo tracer watch
+  The very slow ones of PostgreSQL, for an hour:
+      sudo tracer watch --min 100ms --filter postgres --for 1h
+  Durations only, for a script:
+      sudo tracer watch --json | jq .duration_seconds";
+
+pub const DOCTOR: &str = "\
+EXAMPLES:
+  See which hooks this kernel offers and which are taken:
+      sudo tracer doctor
+  Try one way and no other:
+      sudo tracer doctor --hooks CAP=RUNG
+  For a bug report:
+      sudo tracer doctor --json > doctor.json";
+
+pub const DEMO: &str = "\
+EXAMPLES:
+  A disk of its own, a victim, a culprit, and the verdict:
+      sudo tracer demo
+  The same on the disk that holds this directory:
+      sudo tracer demo --dir /var/lib
+  In a script:
+      sudo tracer demo --fast --json";
+
+pub const COMPLETIONS: &str = "\
+EXAMPLES:
+  For this bash, now:
+      source <(tracer completions bash)
+  For every fish of this user:
+      tracer completions fish > ~/.config/fish/completions/tracer.fish";
+
+pub const MAN: &str = "\
+EXAMPLES:
+  Read the manual:
+      tracer man | man -l -
+  Read the page of one command:
+      tracer man top | man -l -";
