@@ -1,1 +1,14 @@
+//! Everything that runs the tracer from outside, in one binary.
+//!
+//! `cargo xtask test` runs it as root, one test at a time; what needs neither
+//! root nor a kernel to trace is also part of `cargo xtask check`, which leaves
+//! out whatever is below `live`.
 
+/// The command line: help, usage errors, exit codes, completions, manual.
+mod cli;
+/// With root on this kernel: a known delay is caused, and must be explained.
+mod live;
+/// How a test says that this machine cannot run it.
+mod skip;
+/// The program under test: where it is, and a running one.
+mod subject;

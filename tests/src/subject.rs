@@ -1,0 +1,224 @@
+//! The program under test: where it is, and a running one.
+//!
+//! A [`Tracer`] never outlives its test, and nothing here waits for ever: each
+//! wait has a limit, and running into it shows what the program said so far.
+
+#![expect(dead_code, reason = "live tests use it all; the command line's only a part")]
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader, Read},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// The tracer's executable: `TRACER_BIN`, or what cargo has built beside this
+/// test, in the same profile or else another.
+pub fn tracer_bin() -> PathBuf {
+    if let Some(file) = env::var_os("TRACER_BIN") {
+        return file.into();
+    }
+    let test = env::current_exe().expect("a test knows its executable");
+    // target/PROFILE/deps/tests-HASH
+    let profile = test.ancestors().nth(2).expect("the test lies in a target directory");
+    let target = profile.parent().expect("a profile lies in a target directory");
+    [profile.join("tracer"), target.join("release/tracer"), target.join("debug/tracer")]
+        .into_iter()
+        .find(|file| file.is_file())
+        .expect("no tracer is built: run `cargo xtask build`, or set TRACER_BIN")
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A running program, killed when dropped.
+pub struct Tracer {
+    child: Child,
+    lines: Receiver<String>,
+    /// All lines of both streams so far, for the message of a failing test.
+    transcript: Arc<Mutex<String>>,
+}
+
+impl Tracer {
+    /// Starts the tracer with nothing to read on standard input.
+    pub fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(tracer_bin());
+        command.args(args);
+        Self::spawn(command)
+    }
+
+    /// Starts any program, for an environment of its own or a stand-in.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let transcript = Arc::default();
+        let (sender, lines) = mpsc::channel();
+        let stdout = child.stdout.take().expect("is piped");
+        // The test may have stopped listening.
+        read_lines(stdout, "", &transcript, move |line| drop(sender.send(line)));
+        let stderr = child.stderr.take().expect("is piped");
+        read_lines(stderr, "stderr: ", &transcript, drop);
+        Self { child, lines, transcript }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line of standard output.
+    #[track_caller]
+    pub fn line(&self, within: Duration) -> String {
+        self.find_line(within, |_| true)
+    }
+
+    /// The next line of standard output that `is_it`; those before are dropped.
+    #[track_caller]
+    pub fn find_line(&self, within: Duration, is_it: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + within;
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if is_it(&line) => return line,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => self.give_up(&format!("no line in {within:?}")),
+                Err(RecvTimeoutError::Disconnected) => self.give_up("it ended without the line"),
+            }
+        }
+    }
+
+    /// The next line of standard output, which must be JSON.
+    #[track_caller]
+    pub fn json(&self, within: Duration) -> serde_json::Value {
+        let line = self.line(within);
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("not JSON: {error}: {line}"))
+    }
+
+    /// Asks it to stop, as ^C does.
+    pub fn interrupt(&self) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a process id fits"));
+        kill(pid, Signal::SIGINT).expect("can signal our own child");
+    }
+
+    /// Stops it without asking.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("can kill our own child");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("can wait for our own child") {
+                return status;
+            }
+            if Instant::now() > end {
+                self.give_up(&format!("it still runs after {within:?}"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// All lines of both streams so far, those of standard error marked so.
+    pub fn transcript(&self) -> String {
+        self.transcript.lock().expect("no reader panics").clone()
+    }
+
+    #[track_caller]
+    fn give_up(&self, why: &str) -> ! {
+        panic!("{why}; it said:\n{}", self.transcript());
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // Fails only when it has ended already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads lines to the stream's end, in a thread of its own.
+fn read_lines(
+    stream: impl Read + Send + 'static,
+    mark: &'static str,
+    transcript: &Arc<Mutex<String>>,
+    take: impl Fn(String) + Send + 'static,
+) {
+    let transcript = Arc::clone(transcript);
+    thread::spawn(move || {
+        // Names from the kernel are any bytes, but tests compare text.
+        for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            *transcript.lock().expect("no reader panics") += &format!("{mark}{line}\n");
+            take(line);
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn shell(script: &str) -> Tracer {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Tracer::spawn(command)
+    }
+
+    #[test]
+    fn lines_arrive_in_order_and_the_status_after_them() {
+        let mut shell = shell("echo one; echo oops >&2; echo two; echo '{\"n\":3}'; exit 4");
+        assert_eq!(shell.line(SOON), "one");
+        assert_eq!(shell.find_line(SOON, |line| line.starts_with('t')), "two");
+        assert_eq!(shell.json(SOON)["n"], 3);
+        assert_eq!(shell.wait(SOON).code(), Some(4));
+    }
+
+    #[test]
+    fn an_interrupt_reaches_it() {
+        let mut shell = shell("trap 'exit 5' INT; echo ready; while :; do sleep 0.01; done");
+        shell.line(SOON);
+        shell.interrupt();
+        assert_eq!(shell.wait(SOON).code(), Some(5));
+    }
+
+    #[test]
+    #[should_panic(expected = "it ended without the line; it said:\nwhy\n")]
+    fn a_line_that_does_not_come_shows_what_did() {
+        shell("echo why").find_line(SOON, |line| line == "because");
+    }
+
+    #[test]
+    #[should_panic(expected = "it still runs after 20ms")]
+    fn waiting_has_an_end() {
+        shell("exec sleep 60").wait(Duration::from_millis(20));
+    }
+
+    #[test]
+    fn it_does_not_outlive_its_test() {
+        let shell = shell("exec sleep 60");
+        let process = PathBuf::from(format!("/proc/{}", shell.id()));
+        assert!(process.exists());
+        drop(shell);
+        assert!(!process.exists());
+    }
+}
