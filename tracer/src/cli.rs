@@ -12,7 +12,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use values::Hook;
+use crate::{
+    kernel::{facts::VMLINUX_BTF, ladder::Forced},
+    session::Options,
+};
 
 /// Tells who makes this fsync slow.
 ///
@@ -38,11 +41,23 @@ pub struct KernelArgs {
 
     /// Use this way to hook a capability, and no other (see `tracer doctor`).
     #[arg(long, global = true, value_name = "CAP=RUNG")]
-    pub hooks: Vec<Hook>,
+    pub hooks: Vec<Forced>,
 
     /// Read the kernel's types from this file instead of /sys/kernel/btf/vmlinux.
     #[arg(long, global = true, value_name = "FILE")]
     pub btf: Option<PathBuf>,
+}
+
+impl KernelArgs {
+    /// As the session wants them.
+    pub fn to_options(&self) -> Options {
+        Options {
+            btf: self.btf.clone().unwrap_or_else(|| PathBuf::from(VMLINUX_BTF)),
+            forced: self.hooks.clone(),
+            kernel_log: self.kernel_log,
+            ..Options::default()
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -84,7 +99,7 @@ pub struct Scope {
     pub duration: Option<Duration>,
 
     /// Only what has this text in the name of its process, cgroup, file or device.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = values::parse_filter)]
     pub filter: Option<String>,
 }
 
@@ -170,13 +185,14 @@ mod tests {
 
     #[test]
     fn kernel_options_go_before_and_after_the_command() {
-        for line in
-            ["tracer --hooks a=b --hooks c=d doctor", "tracer doctor --hooks a=b --hooks c=d"]
-        {
+        for line in [
+            "tracer --hooks sync=tp --hooks block=tp doctor",
+            "tracer doctor --hooks sync=tp --hooks block=tp",
+        ] {
             let kernel = parse(line).unwrap().kernel;
             let hooks: Vec<_> =
                 kernel.hooks.iter().map(|h| (h.capability.as_str(), h.rung.as_str())).collect();
-            assert_eq!(hooks, [("a", "b"), ("c", "d")], "{line}");
+            assert_eq!(hooks, [("sync", "tp"), ("block", "tp")], "{line}");
         }
     }
 

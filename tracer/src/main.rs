@@ -5,12 +5,13 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use clap_complete::Shell;
 use tracer::{
     cli::{Cli, Command},
-    exit::{self, CannotRun},
+    commands::{block_on, doctor, top, watch},
+    exit,
 };
 
 fn main() -> ExitCode {
@@ -18,22 +19,16 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
+    let options = cli.kernel.to_options();
     match cli.command {
-        Command::Top(_) => trace("top"),
-        Command::Watch(_) => trace("watch"),
-        Command::Doctor(_) => trace("doctor"),
-        Command::Demo(_) => trace("demo"),
+        Command::Top(args) => block_on(top::run(&args, &options)),
+        Command::Watch(args) => block_on(watch::run(&args, &options)),
+        // The ring's reader wants a runtime even if nobody waits for it.
+        Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),
+        Command::Demo(_) => anyhow::bail!("soon"),
         Command::Completions { shell } => print_completions(shell),
         Command::Man { of } => print_man(of.as_deref()),
     }
-}
-
-fn trace(command: &str) -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        let why = format!("`tracer {command}` must run as root: try `sudo tracer {command}`");
-        bail!(CannotRun(why));
-    }
-    bail!("`tracer {command}` does nothing yet")
 }
 
 fn print_completions(shell: Shell) -> Result<()> {

@@ -1,28 +1,16 @@
 //! Values on the command line that are more than a word.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 /// Shorter intervals would be a load of their own.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A capability and the rung of its ladder that it must take.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Hook {
-    pub capability: String,
-    pub rung: String,
-}
-
-impl FromStr for Hook {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once('=') {
-            Some((capability, rung)) if !capability.is_empty() && !rung.is_empty() => {
-                Ok(Self { capability: capability.into(), rung: rung.into() })
-            }
-            _ => Err("expected CAP=RUNG, as `tracer doctor` names them"),
-        }
+/// What to look for in names.
+pub fn parse_filter(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("must not be empty: everything would match".into());
     }
+    Ok(text.to_owned())
 }
 
 /// A duration with its unit, longer than nothing.

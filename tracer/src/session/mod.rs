@@ -10,7 +10,7 @@ mod preflight;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tracer_ebpf::record::{Account, SyncRecord, loss};
+use tracer_ebpf::record::{Account, SyncRecord, kind, loss};
 
 use crate::{
     accounts::Accounts,
@@ -173,8 +173,11 @@ impl Session {
         ring.drain(|record| match record {
             Record::Sync(record) => {
                 let end_ns = record.begin_ns + record.duration_ns;
-                let file =
-                    files.resolve(record.tgid, record.device, record.inode, record.fd, end_ns);
+                let (tgid, device, fd) = (record.tgid, record.device, record.fd);
+                let file = match record.kind {
+                    kind::SYNCFS | kind::SYNC => files.filesystem(tgid, device, fd, end_ns),
+                    _ => files.resolve(tgid, device, record.inode, fd, end_ns),
+                };
                 accounts.find_owners(record);
                 let judged = engine.sync(record, file.0, accounts.owners(record.disk));
                 if record.duration_ns >= slow_ns {

@@ -1,0 +1,133 @@
+//! `tracer doctor`: what this kernel lets the tracer see, and why not more.
+
+use std::io::{self, Write};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use crate::{
+    cli::DoctorArgs,
+    exit::CannotRun,
+    kernel::ladder::{Climb, Outcome},
+    output::{escape::escape, json},
+    session::{Capabilities, Options, Session},
+};
+
+/// Everything that `doctor` tells; also its JSON form.
+#[derive(Debug, Serialize)]
+struct Report {
+    release: String,
+    arch: &'static str,
+    btf: String,
+    lockdown: String,
+    capabilities: String,
+    /// Kernel memory of the tables, in bytes.
+    kernel_bytes: u64,
+    disks: Vec<String>,
+    ladder: Vec<Climb>,
+    run_delay: bool,
+    blind: Vec<String>,
+    advice: Vec<String>,
+    can_run: bool,
+}
+
+/// # Errors
+///
+/// `CannotRun` where the tracer cannot do its main job here.
+pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
+    let mut session = Session::start(options)?;
+    let snapshot = session.snapshot();
+    let facts = session.facts();
+    let verdict = session.check_capabilities();
+    let report = Report {
+        release: facts.release.clone(),
+        arch: std::env::consts::ARCH,
+        btf: options.btf.display().to_string(),
+        lockdown: facts.lockdown.clone(),
+        capabilities: Capabilities::read().to_string(),
+        kernel_bytes: session.kernel_bytes(),
+        disks: snapshot.disks.iter().map(|d| d.name.clone()).collect(),
+        ladder: session.climbs().to_vec(),
+        run_delay: facts.sees_run_delay(),
+        blind: snapshot.kernel.blind.clone(),
+        advice: advice(session.climbs(), facts.sees_run_delay()),
+        can_run: verdict.is_ok(),
+    };
+    let mut out = io::stdout().lock();
+    if args.json {
+        json::write_json(&mut out, &report)?;
+    } else {
+        write(&mut out, &report).context("cannot print")?;
+    }
+    out.flush().context("cannot print")?;
+    verdict.map_err(|_| {
+        let why = "this kernel does not let the tracer do its main job; see the ladder above";
+        CannotRun(why.to_owned()).into()
+    })
+}
+
+fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    let mib = report.kernel_bytes as f64 / f64::from(1 << 20);
+    writeln!(out, "kernel        {} ({})", escape(&report.release), report.arch)?;
+    writeln!(out, "types (BTF)   {}", escape(&report.btf))?;
+    writeln!(out, "lockdown      {}", escape(&report.lockdown))?;
+    writeln!(out, "capabilities  {}", report.capabilities)?;
+    writeln!(out, "disks         {}", escape(&report.disks.join(" ")))?;
+    writeln!(out, "memory        {mib:.1} MiB in the kernel")?;
+    writeln!(out)?;
+    for climb in &report.ladder {
+        let state = match climb.taken() {
+            Some(rung) => format!("seen by `{rung}`"),
+            None if climb.required => "NOT SEEN, and needed".to_owned(),
+            None => "not seen".to_owned(),
+        };
+        writeln!(out, "{:<9}{} - {state}", climb.capability, climb.purpose)?;
+        for (rung, outcome) in &climb.rungs {
+            let mark = match outcome {
+                Outcome::Taken | Outcome::Unproven(_) => '*',
+                Outcome::NotNeeded => ' ',
+                _ => '-',
+            };
+            writeln!(out, "       {mark} {rung:<8} {}", escape(&outcome.to_string()))?;
+        }
+    }
+    let delay = if report.run_delay { "seen" } else { "not seen" };
+    writeln!(out, "runqueue how long a sync waited for a CPU - {delay}")?;
+    writeln!(out)?;
+    for sentence in &report.blind {
+        writeln!(out, "blind: {}", escape(sentence))?;
+    }
+    for sentence in &report.advice {
+        writeln!(out, "to do: {sentence}")?;
+    }
+    let verdict = if report.can_run { "can" } else { "cannot" };
+    writeln!(out, "The tracer {verdict} do its main job here.")
+}
+
+/// What the user can do about each rung that was not to be had.
+fn advice(ladder: &[Climb], run_delay: bool) -> Vec<String> {
+    let mut advice = Vec::new();
+    for climb in ladder.iter().filter(|c| c.taken().is_none()) {
+        for (rung, outcome) in &climb.rungs {
+            let what = match outcome {
+                Outcome::Absent(_) => {
+                    "is not in this kernel: a newer one, or CONFIG_DEBUG_INFO_BTF=y, has it"
+                }
+                Outcome::Refused(_) => {
+                    "was refused: see whether lockdown or the container's seccomp and \
+                     capabilities forbid BPF"
+                }
+                Outcome::Silent(_) => {
+                    "attaches but does not fire: this kernel's compiler has inlined it; please \
+                     report the release above"
+                }
+                _ => continue,
+            };
+            advice.push(format!("{} by `{rung}` {what}", climb.capability));
+        }
+    }
+    if !run_delay {
+        advice.push("for waits for a CPU the kernel needs CONFIG_SCHED_INFO and 5.11".to_owned());
+    }
+    advice
+}

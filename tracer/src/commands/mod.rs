@@ -1,0 +1,100 @@
+//! What each command does: a session goes in, lines and screens come out.
+
+pub mod doctor;
+pub mod top;
+pub mod watch;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
+
+use crate::{
+    output::names,
+    session::{Options, Session},
+    snapshot::{Snapshot, Who},
+};
+
+/// A loaded and proven tracer, or why there is none.
+///
+/// # Errors
+///
+/// `CannotRun` where this machine cannot be traced.
+pub fn start(options: &Options) -> Result<Session> {
+    let mut session = Session::start(options)?;
+    session.check_capabilities()?;
+    if options.kernel_log {
+        session.print_kernel_log()?;
+    }
+    Ok(session)
+}
+
+/// Runs a command's loop; one thread is enough for all of it.
+///
+/// # Errors
+///
+/// What the command says, or that the runtime cannot be made.
+pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?
+        .block_on(future)
+}
+
+/// The signals that ask to stop, and the end of the time that was asked for.
+pub struct Stop {
+    signals: [Signal; 3],
+    deadline: Option<Instant>,
+}
+
+impl Stop {
+    /// # Errors
+    ///
+    /// When the signals cannot be watched.
+    pub fn new(after: Option<Duration>) -> Result<Self> {
+        let watch = |kind| signal(kind).context("failed to watch for signals");
+        Ok(Self {
+            signals: [
+                watch(SignalKind::interrupt())?,
+                watch(SignalKind::terminate())?,
+                watch(SignalKind::hangup())?,
+            ],
+            deadline: after.map(|after| Instant::now() + after),
+        })
+    }
+
+    /// Waits until it is time to stop.
+    pub async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.signals;
+        let deadline = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+            () = deadline => {}
+        }
+    }
+}
+
+/// Keeps the victims that a filter asks for, in whatever case.
+pub fn filter_snapshot(snapshot: &mut Snapshot, filter: Option<&str>) {
+    let Some(filter) = filter.map(str::to_lowercase) else { return };
+    snapshot.victims.retain(|v| {
+        matches(&filter, &v.who, [v.path.as_str(), v.device.as_str(), names::class(v.class)])
+    });
+}
+
+/// Whether a filter, in lower case, is in any of the names.
+pub fn matches(filter: &str, who: &Who, others: [&str; 3]) -> bool {
+    let own = [who.comm.as_str(), who.cgroup.as_str(), who.unit.as_deref().unwrap_or_default()];
+    own.into_iter().chain(others).any(|name| name.to_lowercase().contains(filter))
+}
