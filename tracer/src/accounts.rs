@@ -144,6 +144,11 @@ impl Accounts {
         &self.tables
     }
 
+    /// From here on losses count.
+    pub fn begin_watch(&mut self) {
+        self.tables.begin_watch();
+    }
+
     /// Requests given back by user space.
     pub fn healed(&self) -> u64 {
         self.healed

@@ -58,6 +58,8 @@ pub struct Tables {
     in_flight: Mapped,
     histograms: Mapped,
     losses: Mapped,
+    /// Losses before the watch began.
+    zero: [u64; loss::COUNT],
 }
 
 /// The maps behind [`Tables`], with their sizes.
@@ -85,6 +87,7 @@ impl Tables {
             in_flight: Mapped::new(maps.in_flight, maps.slots, size_of::<InFlight>())?,
             histograms: Mapped::new(maps.histograms, histograms, BUCKETS * 8)?,
             losses: Mapped::new(maps.losses, loss::COUNT as u32, 8)?,
+            zero: [0; loss::COUNT],
         })
     }
 
@@ -97,8 +100,15 @@ impl Tables {
         Account { word, done, ios, bytes, tgid }
     }
 
+    /// What was lost since the watch began.
     pub fn loss(&self, what: u32) -> u64 {
-        self.losses.read(what as usize)
+        self.losses.read(what as usize) - self.zero[what as usize]
+    }
+
+    /// The watch begins: what the programs missed while only some of them were
+    /// attached is no loss of it.
+    pub fn begin_watch(&mut self) {
+        self.zero = std::array::from_fn(|what| self.losses.read(what));
     }
 
     /// Adds the counts of one histogram to `counts`.

@@ -73,23 +73,9 @@ const fn system_call(program: &'static str, name: &'static str) -> Step {
     Step { program, target: Target::SystemCall(name), required: true }
 }
 
-/// All capabilities, in the order in which they are attached.
+/// All capabilities, in the order in which they are attached: ends before
+/// births, so that no request is born seen and ends unseen meanwhile.
 pub const CAPABILITIES: &[Capability] = &[
-    Capability {
-        name: "birth",
-        purpose: "who submits a block request",
-        required: true,
-        without: "nobody can be named: block requests are not seen in their submitter's context",
-        rungs: &[
-            Rung { name: "tp", steps: &[tp("block_io_start")] },
-            Rung {
-                name: "fentry",
-                steps: &[function("blk_account_io_start", "blk_account_io_start")],
-            },
-            // With the issue as its understudy, where no scheduler is in charge.
-            Rung { name: "insert", steps: &[tp("block_rq_insert")] },
-        ],
-    },
     Capability {
         name: "block",
         purpose: "when a block request is served and ends",
@@ -104,6 +90,21 @@ pub const CAPABILITIES: &[Capability] = &[
                 tp("block_rq_merge"),
             ],
         }],
+    },
+    Capability {
+        name: "birth",
+        purpose: "who submits a block request",
+        required: true,
+        without: "nobody can be named: block requests are not seen in their submitter's context",
+        rungs: &[
+            Rung { name: "tp", steps: &[tp("block_io_start")] },
+            Rung {
+                name: "fentry",
+                steps: &[function("blk_account_io_start", "blk_account_io_start")],
+            },
+            // With the issue as its understudy, where no scheduler is in charge.
+            Rung { name: "insert", steps: &[tp("block_rq_insert")] },
+        ],
     },
     Capability {
         name: "sync",

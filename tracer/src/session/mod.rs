@@ -119,6 +119,7 @@ impl Session {
         let mut ring = RingReader::new(programs.take_ring()?)?;
         programs.climb(&facts);
         prove(&mut programs, &facts, &mut ring)?;
+        accounts.begin_watch();
 
         let now = monotonic_ns();
         let mut session = Self {

@@ -127,7 +127,7 @@ impl Session {
             who,
             class,
             path,
-            device: self.files.device_name(victim.key.device).to_owned(),
+            device: device_name(&mut self.files, victim.key.device),
             disk: self.accounts.position(victim.disk),
             syncs_total: victim.syncs_total,
             syncs,
@@ -272,13 +272,18 @@ impl Describe<'_> {
             kind: KINDS.get(record.kind as usize).copied().unwrap_or("unknown"),
             class,
             path,
-            device: files.device_name(record.device).to_owned(),
+            device: device_name(files, record.device),
             duration_seconds: seconds(record.duration_ns),
             phases: judged.phases.to_seconds(),
             owners,
             losses,
         }
     }
+}
+
+/// Not every sync is seen on a filesystem: one of a block device itself is not.
+fn device_name(files: &mut Files, device: u32) -> String {
+    if device == 0 { "?".to_owned() } else { files.device_name(device).to_owned() }
 }
 
 fn seconds(ns: u64) -> f64 {
