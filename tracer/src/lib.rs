@@ -11,6 +11,7 @@ pub mod exit;
 pub mod files;
 pub mod identity;
 pub mod kernel;
+pub mod lab;
 pub mod metrics;
 pub mod mounts;
 pub mod output;
