@@ -15,6 +15,8 @@
 //! SIGHUP into an early return. Everything blocks, nothing is async.
 
 pub mod cgroup;
+pub mod disk;
+pub mod folder;
 pub mod mounts;
 pub mod process;
 pub mod tool;
