@@ -16,7 +16,12 @@
 
 pub mod cgroup;
 pub mod disk;
+pub mod etcd;
 pub mod folder;
+pub mod histogram;
 pub mod mounts;
+pub mod pace;
 pub mod process;
+pub mod puts;
 pub mod tool;
+pub mod wal;
