@@ -23,5 +23,7 @@ pub mod mounts;
 pub mod pace;
 pub mod process;
 pub mod puts;
+pub mod tenant;
 pub mod tool;
+pub mod trim;
 pub mod wal;

@@ -1,0 +1,266 @@
+//! The first culprit: `fstrim`, again and again.
+//!
+//! Two things make each round a real one. ext4 remembers which groups it has
+//! trimmed and skips them: a file over nearly all free space is preallocated
+//! and deleted before each round, which makes them all due again without
+//! writing data. And a discard of what is a hole already costs nothing, as
+//! does one of a single long extent on a fast machine: so the image gets
+//! blocks before each round, in pieces, as images of thin disks are after
+//! some use. Each discard then frees hundreds of extents in the backing
+//! filesystem, and the loop device does nothing else meanwhile.
+//!
+//! How much a piece costs differs by a hundred between machines (most where
+//! the backing filesystem discards, too, and has no journal), so `prepare`
+//! finds out how fine they must be, and how many `fstrim` at once, each with
+//! its part of the disk.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::{
+    fcntl::{FallocateFlags, fallocate},
+    sys::statvfs::{fstatvfs, statvfs},
+    unistd::syncfs,
+};
+
+use crate::lab::{
+    cgroup::Cgroup,
+    disk::{self, LoopDisk},
+    process::Process,
+    tool::{self, FSTRIM},
+};
+
+/// From coarse to fine; random writes of a database make pieces of 16 KiB.
+const PIECES: [u64; 6] = [8 << 20, 2 << 20, 512 << 10, 128 << 10, 32 << 10, 16 << 10];
+/// Of a discard; finer pieces are not tried once it takes so long.
+const LONG: Duration = Duration::from_millis(4);
+/// Of all discards that are in flight at a time: a sync, which is three or
+/// four requests one after the other, waits for them with each.
+const QUEUED: Duration = Duration::from_millis(16);
+/// The most `fstrim` at a time.
+const AT_ONCE: u32 = 8;
+/// Free space that the preallocated file leaves to others.
+const LEFT: u64 = 512 << 20;
+/// The victims' own commits free the deleted file in this time.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Trims one disk when told to.
+#[derive(Debug)]
+pub struct Trim {
+    rounds: Arc<Rounds>,
+    running: Option<JoinHandle<Result<TrimWork>>>,
+}
+
+/// What was trimmed between start and stop.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct TrimWork {
+    pub rounds: u32,
+    pub discards: u64,
+    pub discarded_bytes: u64,
+    /// Sum over the discards.
+    pub discarding: Duration,
+}
+
+#[derive(Debug)]
+struct Rounds {
+    mountpoint: PathBuf,
+    image: File,
+    device: String,
+    cgroup: Cgroup,
+    piece: u64,
+    at_once: u32,
+    stop: AtomicBool,
+}
+
+impl Trim {
+    /// Finds out how to make a discard last on this machine; a few seconds,
+    /// with load on the disk.
+    pub fn prepare(disk: &LoopDisk, cgroup: &Cgroup) -> Result<Trim> {
+        let image = File::options()
+            .write(true)
+            .open(disk.image())
+            .with_context(|| format!("failed to open `{}`", disk.image().display()))?;
+        let vfs = fstatvfs(&image).context("failed to look at the image's filesystem")?;
+        let (free, size) = (vfs.blocks_available() * vfs.fragment_size(), image.metadata()?.len());
+        if free < size / 2 + LEFT {
+            bail!("trimming wants {} MiB below `{}`", (size / 2 + LEFT) >> 20, disk.name());
+        }
+        let mut rounds = Rounds {
+            mountpoint: disk.mountpoint().to_owned(),
+            image,
+            device: disk.name().to_owned(),
+            cgroup: cgroup.clone(),
+            piece: 0,
+            at_once: 1,
+            stop: AtomicBool::new(false),
+        };
+        let mut discards = 0;
+        for piece in PIECES {
+            rounds.piece = piece;
+            rounds.make_due()?;
+            rounds.sync()?;
+            let work = rounds.measure(|rounds| rounds.trim(&[(0, size)]))?;
+            discards += work.discards;
+            let at_once = QUEUED.as_micros().div_ceil(work.mean().as_micros().max(1));
+            rounds.at_once = u32::try_from(at_once).unwrap_or(AT_ONCE).clamp(1, AT_ONCE);
+            if work.mean() >= LONG {
+                break;
+            }
+        }
+        if discards == 0 {
+            bail!("`{}` takes no discards: is its folder on tmpfs or an overlay?", disk.name());
+        }
+        rounds.make_due()?;
+        rounds.sync()?;
+        Ok(Trim { rounds: Arc::new(rounds), running: None })
+    }
+
+    /// Size of the pieces that were settled on.
+    pub fn piece_bytes(&self) -> u64 {
+        self.rounds.piece
+    }
+
+    /// How many `fstrim` run at the same time.
+    pub fn at_once(&self) -> u32 {
+        self.rounds.at_once
+    }
+
+    /// Starts trimming in the background, if it is not going on.
+    pub fn start(&mut self) -> Result<()> {
+        if self.running.is_none() {
+            self.rounds.stop.store(false, Relaxed);
+            let rounds = Arc::clone(&self.rounds);
+            let thread = thread::Builder::new().name("lab-trim".into());
+            self.running = Some(thread.spawn(move || rounds.measure(Rounds::go_on))?);
+        }
+        Ok(())
+    }
+
+    /// Ends the `fstrim` under way and says what was trimmed since `start`.
+    pub fn stop(&mut self) -> Result<TrimWork> {
+        let Some(running) = self.running.take() else { return Ok(TrimWork::default()) };
+        self.rounds.stop.store(true, Relaxed);
+        running.join().map_err(|_| anyhow!("the thread that trims panicked"))?
+    }
+}
+
+impl Drop for Trim {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("lab: {error:#}");
+        }
+    }
+}
+
+impl TrimWork {
+    /// Of one discard.
+    pub fn mean(&self) -> Duration {
+        u32::try_from(self.discards).map_or(Duration::ZERO, |n| self.discarding / n.max(1))
+    }
+}
+
+impl Rounds {
+    fn go_on(&self) -> Result<u32> {
+        let parts = self.parts()?;
+        let mut rounds = 0;
+        while !self.stop.load(Relaxed) {
+            let before = disk::read_stat(&self.device)?.discards;
+            rounds += self.trim(&parts)?;
+            let idle = disk::read_stat(&self.device)?.discards == before;
+            self.make_due()?;
+            if idle {
+                // Nobody else commits on this disk.
+                self.sync()?;
+            }
+            thread::sleep(PAUSE);
+        }
+        Ok(rounds)
+    }
+
+    /// Offset and length of what each `fstrim` gets.
+    fn parts(&self) -> Result<Vec<(u64, u64)>> {
+        let length = self.image.metadata()?.len() / u64::from(self.at_once);
+        Ok((0..u64::from(self.at_once)).map(|part| (part * length, length)).collect())
+    }
+
+    /// Counts what `work`, which returns its rounds, does to the disk.
+    fn measure(&self, work: impl FnOnce(&Rounds) -> Result<u32>) -> Result<TrimWork> {
+        let before = disk::read_stat(&self.device)?;
+        let rounds = work(self)?;
+        let after = disk::read_stat(&self.device)?;
+        Ok(TrimWork {
+            rounds,
+            discards: after.discards.saturating_sub(before.discards),
+            discarded_bytes: after.discard_sectors.saturating_sub(before.discard_sectors) * 512,
+            discarding: Duration::from_millis(after.discard_ms.saturating_sub(before.discard_ms)),
+        })
+    }
+
+    /// One round: an `fstrim` for each part, all at once.
+    fn trim(&self, parts: &[(u64, u64)]) -> Result<u32> {
+        let mut trims = Vec::new();
+        for (offset, length) in parts {
+            let mut command = FSTRIM.command()?;
+            command.args(["--offset", &offset.to_string(), "--length", &length.to_string()]);
+            command.arg(&self.mountpoint);
+            trims.push(Process::spawn(command, &self.cgroup)?);
+        }
+        for mut process in trims {
+            let ended = loop {
+                if let Some(ended) = process.wait(Duration::from_millis(20)) {
+                    break Some(ended);
+                }
+                if self.stop.load(Relaxed) {
+                    process.stop(Duration::ZERO)?;
+                    break None;
+                }
+            };
+            if let Some(ended) = ended.filter(|ended| !ended.status.success()) {
+                bail!("`fstrim` failed ({}): {}", ended.status, tool::last_line(&ended.stderr));
+            }
+        }
+        Ok(1)
+    }
+
+    /// Gives the next round something to do: free space that the filesystem
+    /// has not trimmed yet, and blocks behind it.
+    fn make_due(&self) -> Result<()> {
+        let vfs = statvfs(&self.mountpoint).context("failed to look at the lab's disk")?;
+        let free = vfs.blocks_available() * vfs.fragment_size();
+        let length = free.saturating_sub(LEFT.min(free / 4));
+        let path = self.mountpoint.join("deleted");
+        let file =
+            File::create(&path).with_context(|| format!("failed to make `{}`", path.display()))?;
+        let allocated = fallocate(&file, FallocateFlags::empty(), 0, i64::try_from(length)?);
+        fs::remove_file(&path).with_context(|| format!("failed to remove `{}`", path.display()))?;
+        allocated.with_context(|| format!("failed to preallocate `{}`", path.display()))?;
+        drop(file);
+
+        let size = self.image.metadata()?.len();
+        let until = Instant::now() + Duration::from_secs(30);
+        for at in (0..size).step_by(usize::try_from(2 * self.piece)?) {
+            let length = self.piece.min(size - at);
+            let flags = FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            fallocate(&self.image, flags, i64::try_from(at)?, i64::try_from(length)?)
+                .context("failed to allocate blocks behind the lab's disk")?;
+            if Instant::now() > until || self.stop.load(Relaxed) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        let root = File::open(&self.mountpoint).context("failed to open the lab's disk")?;
+        syncfs(&root).context("failed to sync the lab's disk")
+    }
+}
