@@ -58,7 +58,7 @@ impl RingReader {
 
 /// Length tells what a record is; both kinds are whole words at an aligned
 /// address.
-fn decode(bytes: &[u8]) -> Record<'_> {
+pub fn decode(bytes: &[u8]) -> Record<'_> {
     if let Ok(record) = SyncRecord::ref_from_bytes(bytes) {
         Record::Sync(record)
     } else if let Ok(unknown) = DiskUnknown::read_from_bytes(bytes) {

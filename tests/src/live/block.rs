@@ -1,0 +1,174 @@
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use tracer::{
+    lab::disk::{Filesystem, LoopDisk},
+    session::Session,
+    snapshot::{Op, Snapshot},
+};
+
+use super::{fill, lab_disk, need_live, traced};
+
+fn count(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
+    let disk = snapshot.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
+    disk.latencies.iter().find(|l| l.op == op).map_or(0, |l| l.count)
+}
+
+fn bytes(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
+    let disk = snapshot.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
+    disk.owners.iter().filter(|o| o.op == op).map(|o| o.bytes_total).sum()
+}
+
+/// Waits for whatever a flusher or a journal still does.
+fn settle(disk: &LoopDisk) {
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut before = disk.stat().unwrap();
+    while Instant::now() < end {
+        sleep(Duration::from_millis(300));
+        let now = disk.stat().unwrap();
+        if now == before && disk.inflight().unwrap() == (0, 0) {
+            return;
+        }
+        before = now;
+    }
+    panic!("the lab's disk does not come to rest");
+}
+
+/// Requests of all classes, on a filesystem and on the device itself.
+fn mixed_load(disk: &LoopDisk) {
+    let path = disk.mountpoint().join("mixed");
+    fill(&path, 32 << 20);
+    let mut file = File::options().read(true).write(true).open(&path).unwrap();
+    file.sync_all().unwrap();
+    for round in 0..50u64 {
+        file.seek(SeekFrom::Start(round * 300_000)).unwrap();
+        file.write_all(&[round as u8; 10_000]).unwrap();
+        file.sync_data().unwrap();
+    }
+    drop(file);
+    // Reads that no cache answers.
+    let mut device = File::open(disk.device()).unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    for at in 0..64u64 {
+        device.seek(SeekFrom::Start(at * (8 << 20))).unwrap();
+        device.read_exact(&mut buffer).unwrap();
+    }
+    std::fs::remove_file(&path).unwrap();
+    run("sync", &["-f", &disk.mountpoint().display().to_string()]);
+    run("fstrim", &[&disk.mountpoint().display().to_string()]);
+}
+
+fn run(program: &str, args: &[&str]) {
+    let status = Command::new(program).args(args).stdout(Stdio::null()).status();
+    assert!(status.expect("is installed").success(), "{program} {args:?}");
+}
+
+#[test]
+fn counts_and_bytes_of_each_operation_equal_the_kernels_own() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    settle(&disk);
+    traced(|session| {
+        settle(&disk);
+        let (before, first) = (disk.stat().unwrap(), session.snapshot());
+        mixed_load(&disk);
+        settle(&disk);
+        sleep(Duration::from_millis(1100));
+        let (after, last) = (disk.stat().unwrap(), session.snapshot());
+        let ours = |op| count(&last, disk.name(), op) - count(&first, disk.name(), op);
+        assert_eq!(ours(Op::Read), after.reads - before.reads, "reads");
+        // The kernel counts write-zeroes as writes.
+        let writes = ours(Op::Write) + ours(Op::WriteZeroes);
+        assert_eq!(writes, after.writes - before.writes, "writes");
+        assert_eq!(ours(Op::Discard), after.discards - before.discards, "discards");
+        assert_eq!(ours(Op::Flush), after.flushes - before.flushes, "flushes");
+        for op in [Op::Read, Op::Write, Op::Discard, Op::Flush] {
+            assert!(ours(op) > 0, "the load made no {}", op.name());
+        }
+        assert_eq!(last.losses.total(), first.losses.total(), "{:?}", last.losses);
+        let discarded = 512 * (after.discard_sectors - before.discard_sectors);
+        let ours = bytes(&last, disk.name(), Op::Discard);
+        // Owners are told while they are active; fstrim was, in the last second.
+        assert!(ours == 0 || ours == discarded, "{ours} of {discarded} bytes discarded");
+    });
+}
+
+fn fio(disk: &LoopDisk, args: &[&str]) -> Child {
+    Command::new("fio")
+        .args(["--name=load", "--ioengine=libaio", "--iodepth=32", "--direct=1", "--size=128m"])
+        .args(["--time_based", "--runtime=20", "--output=/dev/null"])
+        .arg(format!("--directory={}", disk.mountpoint().display()))
+        .args(args)
+        .spawn()
+        .expect("fio is installed (`cargo xtask setup`)")
+}
+
+/// Every account is back at zero, and agrees with the kernel.
+fn nothing_leaks(session: &mut Session, disk: &LoopDisk, what: &str) {
+    settle(disk);
+    session.poll(None, &mut Vec::new());
+    let accounts = session.accounts_of(disk.name());
+    let kept: Vec<_> = accounts.iter().filter(|(_, a)| a.word != 0).collect();
+    assert!(kept.is_empty(), "{what}: {kept:?}");
+    assert!(accounts.iter().any(|(_, a)| a.ios > 0), "{what}: nothing was seen");
+}
+
+#[test]
+fn no_load_leaves_anything_in_flight_under_any_scheduler() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let loads: [(&str, &[&str]); 3] = [
+        ("random writes", &["--rw=randwrite", "--bs=4k", "--fdatasync=8"]),
+        ("random reads", &["--rw=randread", "--bs=4k"]),
+        // Small sequential writes merge in a scheduler.
+        ("merging writes", &["--rw=write", "--bs=4k", "--direct=0", "--fsync=256"]),
+    ];
+    traced(|session| {
+        for scheduler in ["none", "mq-deadline", "bfq", "kyber"] {
+            if disk.set_scheduler(scheduler).is_err() {
+                println!("no scheduler `{scheduler}` here");
+                continue;
+            }
+            for (name, args) in loads {
+                let mut load = fio(&disk, args);
+                sleep(Duration::from_millis(1500));
+                // Killed in the middle.
+                load.kill().unwrap();
+                load.wait().unwrap();
+                nothing_leaks(session, &disk, &format!("{name} under {scheduler}"));
+            }
+        }
+        let losses = session.snapshot().losses;
+        for (kind, n) in losses.counters {
+            let may = matches!(kind, "identity_unresolved" | "file_unresolved");
+            assert!(may || n == 0, "{kind}: {n}");
+        }
+    });
+}
+
+#[test]
+fn a_scheduler_changed_under_load_heals() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    traced(|session| {
+        let mut load = fio(&disk, &["--rw=randwrite", "--bs=4k"]);
+        for scheduler in ["mq-deadline", "none", "mq-deadline", "none"] {
+            sleep(Duration::from_millis(500));
+            disk.set_scheduler(scheduler).expect("mq-deadline is in every kernel");
+        }
+        load.kill().unwrap();
+        load.wait().unwrap();
+        // Healing waits until a request is surely gone.
+        let end = Instant::now() + Duration::from_secs(6);
+        while Instant::now() < end {
+            sleep(Duration::from_millis(500));
+            session.poll(None, &mut Vec::new());
+        }
+        nothing_leaks(session, &disk, "scheduler changes");
+    });
+}

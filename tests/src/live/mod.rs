@@ -1,0 +1,56 @@
+//! Tests that trace this machine's kernel, as root.
+//!
+//! Each causes a known delay and asserts bounds and counts. What a machine
+//! lacks is said with `skip!`; one that has all must not skip
+//! (`TRACER_NO_SKIP_LIVE=1`).
+
+/// Block requests: counts against the kernel's own, and that none leaks.
+mod block;
+/// A real etcd: its own counters against ours.
+mod etcd;
+/// The program as a whole: what it leaves behind, what it prints.
+mod program;
+/// Every way to sync, seen once per call.
+mod syncs;
+
+use std::path::Path;
+
+use tracer::{
+    lab::disk::{Filesystem, LoopDisk, default_dir},
+    session::{Options, Session},
+};
+
+/// Skips unless this machine can be traced.
+macro_rules! need_live {
+    () => {
+        if !crate::subject::is_root() {
+            crate::skip::skip!("not root");
+        }
+        if !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
+            crate::skip::skip!("this kernel has no BTF");
+        }
+    };
+}
+use need_live;
+
+/// Runs a test with a tracer in its own process.
+fn traced<T>(test: impl FnOnce(&mut Session) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let mut session = Session::start(&Options::default()).expect("this kernel can be traced");
+        session.check_capabilities().expect("all capabilities are there");
+        test(&mut session)
+    })
+}
+
+/// A disk of our own.
+fn lab_disk(filesystem: Filesystem) -> LoopDisk {
+    let folder = default_dir().expect("a folder on a block device");
+    LoopDisk::create(&folder, 1 << 30, filesystem).expect("a loop device with a filesystem")
+}
+
+/// Writes so many bytes of noise at the start of a file.
+fn fill(path: &Path, bytes: usize) {
+    let noise: Vec<u8> = (0..bytes).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
+    std::fs::write(path, noise).expect("the lab's disk can be written");
+}

@@ -1,0 +1,71 @@
+use std::{thread::sleep, time::Duration};
+
+use super::need_live;
+use crate::subject::Tracer;
+
+/// Programs in the kernel, by name.
+fn loaded(name: &str) -> usize {
+    aya::programs::loaded_programs()
+        .filter_map(Result::ok)
+        .filter(|program| program.name() == name.as_bytes())
+        .count()
+}
+
+#[test]
+fn doctor_says_that_this_machine_can_be_traced() {
+    need_live!();
+    let mut doctor = Tracer::start(&["doctor"]);
+    let status = doctor.wait(Duration::from_secs(30));
+    assert_eq!(status.code(), Some(0), "{}", doctor.transcript());
+    assert!(doctor.transcript().contains("can do its main job"), "{}", doctor.transcript());
+}
+
+#[test]
+fn killing_the_tracer_leaves_no_program_loaded() {
+    need_live!();
+    // The kernel keeps 15 characters of a name.
+    let before = loaded("block_io_start");
+    let mut top = Tracer::start(&["top", "--batch", "--interval", "0.2"]);
+    top.line(Duration::from_secs(10));
+    assert_eq!(loaded("block_io_start"), before + 1);
+    top.kill();
+    top.wait(Duration::from_secs(10));
+    // The kernel frees them when the last reference is gone, a moment later.
+    for _ in 0..50 {
+        if loaded("block_io_start") == before {
+            return;
+        }
+        sleep(Duration::from_millis(100));
+    }
+    panic!("{} programs are still loaded", loaded("block_io_start") - before);
+}
+
+#[test]
+fn top_answers_within_five_seconds_and_stops_when_asked() {
+    need_live!();
+    let mut top = Tracer::start(&["top", "--json", "--interval", "0.5"]);
+    let picture = top.json(Duration::from_secs(5));
+    assert_eq!(picture["schema"], 1);
+    assert!(picture["losses"]["counters"].as_array().is_some_and(|c| !c.is_empty()));
+    assert!(picture["metrics"]["tracer_losses_total{kind=\"ring_full\"}"].is_number());
+    top.interrupt();
+    assert_eq!(top.wait(Duration::from_secs(5)).code(), Some(0), "{}", top.transcript());
+}
+
+#[test]
+fn a_rung_that_was_asked_for_is_the_only_one() {
+    need_live!();
+    let mut doctor = Tracer::start(&["doctor", "--json", "--hooks", "sync=fentry"]);
+    let report = doctor.json(Duration::from_secs(30));
+    let ladder = report["ladder"].as_array().expect("a ladder");
+    let sync = ladder.iter().find(|c| c["capability"] == "sync").expect("syncs");
+    let outcome = |rung: &str| {
+        let rungs = sync["rungs"].as_array().expect("rungs");
+        rungs.iter().find(|r| r[0] == rung).expect("a rung")[1]["outcome"].clone()
+    };
+    assert_eq!(outcome("tp"), "not_needed");
+    let can_run = outcome("fentry") == "taken";
+    assert_eq!(report["can_run"], can_run);
+    let code = doctor.wait(Duration::from_secs(5)).code();
+    assert_eq!(code, Some(if can_run { 0 } else { 3 }));
+}
