@@ -3,8 +3,6 @@
 //! A [`Tracer`] never outlives its test, and nothing here waits for ever: each
 //! wait has a limit, and running into it shows what the program said so far.
 
-#![expect(dead_code, reason = "live tests use it all; the command line's only a part")]
-
 use std::{
     env,
     io::{BufRead as _, BufReader, Read},

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod cli;
 pub mod clock;
 pub mod commands;
+pub mod demo;
 pub mod devices;
 pub mod disks;
 pub mod engine;

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use tracer::{
     cli::{Cli, Command},
     commands::{block_on, doctor, top, watch},
-    exit,
+    demo, exit,
 };
 
 fn main() -> ExitCode {
@@ -25,7 +25,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Watch(args) => block_on(watch::run(&args, &options)),
         // The ring's reader wants a runtime even if nobody waits for it.
         Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),
-        Command::Demo(_) => anyhow::bail!("soon"),
+        Command::Demo(args) => block_on(demo::run(&args, &options)),
         Command::Completions { shell } => print_completions(shell),
         Command::Man { of } => print_man(of.as_deref()),
     }

@@ -110,6 +110,8 @@ pub struct Victim {
     /// `self_seconds` they add up to `excess_seconds`.
     pub blame: Vec<Blame>,
     pub verdict: Verdict,
+    /// The same since the tracer started.
+    pub total: Totals,
     /// Syncs since the tracer started by etcd's own bounds (1 ms · 2^k); the
     /// last count is of those above the last bound. Not cumulative.
     pub wal_buckets: Vec<u64>,
@@ -151,12 +153,22 @@ impl Phases {
     }
 }
 
+/// How a victim's excess was divided since the tracer started, in seconds.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Totals {
+    pub excess_seconds: f64,
+    pub device_alone_seconds: f64,
+    pub self_seconds: f64,
+    /// The worst first; shares are of all excess.
+    pub blame: Vec<Blame>,
+}
+
 /// A culprit's part in a victim's wait.
 #[derive(Clone, Debug, Serialize)]
 pub struct Blame {
     pub who: Who,
     pub op: Op,
-    /// Seconds of the victim's wait in the window.
+    /// Seconds of the victim's wait, in the window or since the start.
     pub seconds: f64,
     /// Of the victim's excess seconds.
     pub share: f64,

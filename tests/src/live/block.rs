@@ -101,11 +101,21 @@ fn counts_and_bytes_of_each_operation_equal_the_kernels_own() {
 fn fio(disk: &LoopDisk, args: &[&str]) -> Child {
     Command::new("fio")
         .args(["--name=load", "--ioengine=libaio", "--iodepth=32", "--direct=1", "--size=128m"])
-        .args(["--time_based", "--runtime=20", "--output=/dev/null"])
+        // Threads end with the process that is killed; its children would not.
+        .args(["--thread", "--time_based", "--runtime=20", "--output=/dev/null"])
         .arg(format!("--directory={}", disk.mountpoint().display()))
         .args(args)
         .spawn()
         .expect("fio is installed (`cargo xtask setup`)")
+}
+
+/// Lets time pass and keeps the ring from filling meanwhile.
+fn watch(session: &mut Session, time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        sleep(Duration::from_millis(20));
+        session.poll(None, &mut Vec::new());
+    }
 }
 
 /// Every account is back at zero, and agrees with the kernel.
@@ -136,7 +146,7 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
             }
             for (name, args) in loads {
                 let mut load = fio(&disk, args);
-                sleep(Duration::from_millis(1500));
+                watch(session, Duration::from_millis(1500));
                 // Killed in the middle.
                 load.kill().unwrap();
                 load.wait().unwrap();
@@ -158,17 +168,13 @@ fn a_scheduler_changed_under_load_heals() {
     traced(|session| {
         let mut load = fio(&disk, &["--rw=randwrite", "--bs=4k"]);
         for scheduler in ["mq-deadline", "none", "mq-deadline", "none"] {
-            sleep(Duration::from_millis(500));
+            watch(session, Duration::from_millis(500));
             disk.set_scheduler(scheduler).expect("mq-deadline is in every kernel");
         }
         load.kill().unwrap();
         load.wait().unwrap();
         // Healing waits until a request is surely gone.
-        let end = Instant::now() + Duration::from_secs(6);
-        while Instant::now() < end {
-            sleep(Duration::from_millis(500));
-            session.poll(None, &mut Vec::new());
-        }
+        watch(session, Duration::from_secs(6));
         nothing_leaks(session, &disk, "scheduler changes");
     });
 }

@@ -105,6 +105,8 @@ pub struct Victim {
     pub now: Half,
     pub before: Half,
     pub blamed: Vec<Blamed>,
+    /// Since the start: excess, the device's part, its own other work's.
+    pub total_ns: [f64; 3],
     /// All of its syncs, by etcd's own bounds.
     pub wal_buckets: [u64; WAL_BOUNDS + 1],
     baseline: Histogram<u32>,
@@ -124,6 +126,7 @@ impl Victim {
             now: Half::new(),
             before: Half::new(),
             blamed: Vec::with_capacity(BLAMED),
+            total_ns: [0.0; 3],
             wal_buckets: [0; WAL_BOUNDS + 1],
             baseline: latency_histogram(),
             baseline_ns: 0,
@@ -151,6 +154,10 @@ impl Victim {
         half.excess_ns += division.excess_ns;
         half.alone_ns += division.alone_ns;
         half.own_ns += division.own_ns;
+        let parts = [division.excess_ns, division.alone_ns, division.own_ns];
+        for (total, part) in self.total_ns.iter_mut().zip(parts) {
+            *total += part;
+        }
         self.wal_buckets[wal_bucket(duration_ns)] += 1;
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::snapshot::{
     Blame, Cost, Disk, FileClass, Kernel, Losses, Op, OwnerRow, Phases, SCHEMA, SlowSync, Snapshot,
-    SyncOwner, Verdict, Victim, Who,
+    SyncOwner, Totals, Verdict, Victim, Who,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -198,6 +198,7 @@ fn victim(id: u32, who: Who, class: FileClass) -> Victim {
         self_seconds: 0.0,
         blame: Vec::new(),
         verdict: Verdict::None,
+        total: Totals::default(),
         wal_buckets: vec![0; 15],
     }
 }

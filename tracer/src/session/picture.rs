@@ -18,7 +18,7 @@ use crate::{
     identity::Identities,
     snapshot::{
         self, Blame, Disk, Kernel, Latency, Op, OwnerRow, SCHEMA, SlowSync, Snapshot, SyncOwner,
-        Who,
+        Totals, Who,
     },
 };
 
@@ -127,7 +127,7 @@ impl Session {
             who,
             class,
             path,
-            device: device_name(&mut self.files, victim.key.device),
+            device: device_name(&mut self.files, victim.key.device, FileId(victim.key.file)),
             disk: self.accounts.position(victim.disk),
             syncs_total: victim.syncs_total,
             syncs,
@@ -140,26 +140,44 @@ impl Session {
             excess_seconds: excess / 1e9,
             device_alone_seconds: alone / 1e9,
             self_seconds: own / 1e9,
-            blame: self.blame(&victim, excess, now),
+            blame: self.blame(&victim.blamed, |b| b.now_ns + b.before_ns, excess, now),
             verdict: victim.verdict(),
+            total: self.totals(&victim, now),
             wal_buckets: victim.wal_buckets.to_vec(),
         })
     }
 
-    fn blame(&mut self, victim: &Victim, excess_ns: f64, now: u64) -> Vec<Blame> {
-        let total = |b: &Blamed| b.now_ns + b.before_ns;
-        let mut blamed: Vec<_> = victim.blamed.iter().filter(|b| total(b) > 0.0).collect();
-        blamed.sort_by(|a, b| total(b).total_cmp(&total(a)));
+    fn totals(&mut self, victim: &Victim, now: u64) -> Totals {
+        let [excess, alone, own] = victim.total_ns;
+        Totals {
+            excess_seconds: excess / 1e9,
+            device_alone_seconds: alone / 1e9,
+            self_seconds: own / 1e9,
+            blame: self.blame(&victim.blamed, |b| b.total_ns, excess, now),
+        }
+    }
+
+    /// Who has a part in an excess, the worst first.
+    fn blame(
+        &mut self,
+        blamed: &[Blamed],
+        part_ns: impl Fn(&Blamed) -> f64,
+        excess_ns: f64,
+        now: u64,
+    ) -> Vec<Blame> {
+        let mut blamed: Vec<_> =
+            blamed.iter().map(|b| (b.owner, part_ns(b))).filter(|(_, ns)| *ns > 0.0).collect();
+        blamed.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         blamed
             .into_iter()
-            .map(|b| {
-                let key = self.accounts.key(b.owner);
-                let tgid = self.last_tgid(b.owner);
+            .map(|(id, ns)| {
+                let key = self.accounts.key(id);
+                let tgid = self.last_tgid(id);
                 Blame {
                     who: owner(&mut self.identities, &key, tgid, now),
                     op: operation(key.op),
-                    seconds: total(b) / 1e9,
-                    share: if excess_ns > 0.0 { total(b) / excess_ns } else { 0.0 },
+                    seconds: ns / 1e9,
+                    share: if excess_ns > 0.0 { ns / excess_ns } else { 0.0 },
                 }
             })
             .collect()
@@ -272,7 +290,7 @@ impl Describe<'_> {
             kind: KINDS.get(record.kind as usize).copied().unwrap_or("unknown"),
             class,
             path,
-            device: device_name(files, record.device),
+            device: device_name(files, record.device, file),
             duration_seconds: seconds(record.duration_ns),
             phases: judged.phases.to_seconds(),
             owners,
@@ -281,9 +299,12 @@ impl Describe<'_> {
     }
 }
 
-/// Not every sync is seen on a filesystem: one of a block device itself is not.
-fn device_name(files: &mut Files, device: u32) -> String {
-    if device == 0 { "?".to_owned() } else { files.device_name(device).to_owned() }
+/// Not every sync is seen on a filesystem; then its file may tell.
+fn device_name(files: &mut Files, device: u32, file: FileId) -> String {
+    match if device == 0 { files.label(file).device } else { device } {
+        0 => "?".to_owned(),
+        device => files.device_name(device).to_owned(),
+    }
 }
 
 fn seconds(ns: u64) -> f64 {

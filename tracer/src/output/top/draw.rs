@@ -89,7 +89,10 @@ fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'stat
     let cut = |text: &str| bounded(text, columns).into_owned();
     let lost = losses(&s.losses);
     let none = s.losses.counters.iter().all(|(_, count)| *count == 0);
-    let mut first = format!("tracer {}", bounded(&s.kernel.release, 24));
+    let mut first = match &view.title {
+        Some(title) => format!("tracer {}", bounded(title, 48)),
+        None => format!("tracer {}", bounded(&s.kernel.release, 24)),
+    };
     if none {
         first += &format!("  {lost}");
     }

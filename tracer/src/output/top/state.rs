@@ -53,6 +53,8 @@ pub enum Action {
 /// What is shown of a snapshot, and how.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct View {
+    /// What the header says instead of the kernel, such as a demo's act.
+    pub title: Option<String>,
     pub sort: Sort,
     /// [`Victim::id`] of the selected one; the first row where there is none.
     pub selected: Option<u32>,

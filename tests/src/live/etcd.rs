@@ -1,0 +1,87 @@
+use std::{thread::sleep, time::Duration};
+
+use tracer::{
+    lab::{
+        cgroup::Cgroup,
+        disk::Filesystem,
+        etcd::{Etcd, WAL_FSYNC},
+        histogram::{Histogram, histogram},
+        puts::Puts,
+    },
+    session::Session,
+    snapshot::FileClass,
+};
+
+use super::{lab_disk, need_live, traced};
+
+/// Counts per bucket, the last above all bounds.
+fn buckets(histogram: &Histogram) -> Vec<u64> {
+    let mut below = 0;
+    histogram
+        .buckets
+        .iter()
+        .map(|(_, cumulative)| {
+            let count = cumulative - below;
+            below = *cumulative;
+            count
+        })
+        .collect()
+}
+
+/// Counts of all WAL syncs of a process since the start, by etcd's bounds.
+fn wal_counts(session: &mut Session, tgid: u32) -> Vec<u64> {
+    session.poll(None, &mut Vec::new());
+    let snapshot = session.snapshot();
+    let wal = snapshot.victims.iter().filter(|v| v.who.tgid == tgid && v.class == FileClass::Wal);
+    let mut counts = vec![0; 15];
+    for victim in wal {
+        for (sum, count) in counts.iter_mut().zip(&victim.wal_buckets) {
+            *sum += count;
+        }
+    }
+    counts
+}
+
+/// Also that etcd is a victim of its own process and cgroup, with its files
+/// told apart.
+#[test]
+fn our_count_of_wal_syncs_equals_etcds_own() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let cgroup = Cgroup::create("etcd-test").expect("this machine has cgroup2");
+    let etcd = Etcd::start(&disk.mountpoint().join("etcd"), &cgroup).expect("etcd runs");
+    let fsyncs = || histogram(&etcd.metrics().unwrap(), WAL_FSYNC).expect("etcd counts fsyncs");
+    // Its own start is over.
+    sleep(Duration::from_secs(2));
+    traced(|session| {
+        let (theirs, ours) = (fsyncs(), wal_counts(session, etcd.pid()));
+        let puts = Puts::start(&etcd, 200, 4).expect("clients run");
+        for _ in 0..50 {
+            sleep(Duration::from_millis(100));
+            session.poll(None, &mut Vec::new());
+        }
+        let work = puts.stop();
+        assert!(work.done > 200, "etcd took only {} puts", work.done);
+        sleep(Duration::from_millis(500));
+        let (theirs_now, ours_now) = (fsyncs(), wal_counts(session, etcd.pid()));
+        let theirs = theirs_now.since(&theirs).expect("the same bounds");
+        let ours: Vec<_> = ours_now.iter().zip(&ours).map(|(now, then)| now - then).collect();
+        assert_eq!(ours.iter().sum::<u64>(), theirs.count, "syncs of the WAL");
+
+        // etcd measures around ours: it is now and then one bucket later.
+        let theirs = buckets(&theirs);
+        println!("etcd {theirs:?}\nours {ours:?}");
+        let total: u64 = ours.iter().sum();
+        let misplaced: u64 = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).sum::<u64>() / 2;
+        assert!(misplaced * 50 <= total, "{misplaced} of {total}: etcd {theirs:?} ours {ours:?}");
+
+        let snapshot = session.snapshot();
+        let of_etcd: Vec<_> =
+            snapshot.victims.iter().filter(|v| v.who.tgid == etcd.pid()).collect();
+        assert!(of_etcd.iter().all(|v| v.who.cgroup == cgroup.path()), "{of_etcd:?}");
+        for class in [FileClass::Wal, FileClass::Db] {
+            let of_class = of_etcd.iter().filter(|v| v.class == class);
+            assert_eq!(of_class.count(), 1, "{class:?}: {of_etcd:?}");
+        }
+    });
+}

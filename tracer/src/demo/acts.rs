@@ -1,0 +1,222 @@
+//! One act after the other, as the tracer sees them.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use tokio::time::{Instant, interval_at, sleep_until};
+
+use super::{
+    report::{ActReport, Part},
+    say,
+    stage::Stage,
+};
+use crate::{
+    commands::Stop,
+    output::{
+        top::{
+            state::{Action, View},
+            terminal::{self, Guard, Input},
+        },
+        units, verdict,
+    },
+    session::Session,
+    snapshot::{FileClass, Losses, SlowSync, Snapshot, Totals, Victim},
+};
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    Quiet,
+    Trim,
+    Rest,
+    Tenant,
+}
+
+impl Act {
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Quiet => "quiet: etcd alone on its disk",
+            Self::Trim => "an fstrim of much freed space",
+            Self::Rest => "quiet again",
+            Self::Tenant => "a tenant that writes",
+        }
+    }
+}
+
+/// The full screen with its keys, on a terminal.
+struct Screen {
+    guard: Guard,
+    keys: tokio::sync::mpsc::Receiver<Input>,
+    view: View,
+}
+
+/// The tracer, and what it has seen by the beginning of an act.
+pub struct Watcher<'a> {
+    session: &'a mut Session,
+    disk: String,
+    victim_pid: u32,
+    screen: Option<Screen>,
+    before: Totals,
+}
+
+impl<'a> Watcher<'a> {
+    pub fn new(session: &'a mut Session, stage: &Stage, live: bool) -> Result<Self> {
+        let screen = if live {
+            let guard = terminal::enter()?;
+            let keys = terminal::spawn_keys()?;
+            Some(Screen { guard, keys, view: View::default() })
+        } else {
+            None
+        };
+        let (disk, victim_pid) = (stage.disk().to_owned(), stage.victim_pid());
+        Ok(Self { session, disk, victim_pid, screen, before: Totals::default() })
+    }
+
+    /// Watches one act; `None` when the user has had enough.
+    pub async fn watch(
+        &mut self,
+        act: Act,
+        length: Duration,
+        stop: &mut Stop,
+    ) -> Result<Option<ActReport>> {
+        let end = Instant::now() + length;
+        let mut ticks = interval_at(Instant::now() + Duration::from_secs(1), TICK);
+        let mut latency = Histogram::<u64>::new_with_bounds(1_000, 3_600_000_000_000, 3)?;
+        let mut slow = Vec::new();
+        if self.screen.is_none() {
+            say(&format!("--- {} ---", act.title()));
+        }
+        // What lies in the ring is of the act before.
+        self.session.poll(None, &mut slow);
+        loop {
+            tokio::select! {
+                () = sleep_until(end) => break,
+                () = stop.wait() => return Ok(None),
+                () = self.session.wait() => {}
+                _ = ticks.tick() => self.show(act)?,
+                input = next_key(&mut self.screen) => if !self.take_key(act, input)? {
+                    return Ok(None);
+                },
+            }
+            self.session.poll(Some(0), &mut slow);
+            self.keep(&mut latency, &mut slow);
+        }
+        self.session.poll(Some(0), &mut slow);
+        self.keep(&mut latency, &mut slow);
+        Ok(Some(self.report(act, length, &latency)))
+    }
+
+    /// Gives the terminal back.
+    pub fn finish(self) -> Losses {
+        self.session.snapshot().losses
+    }
+
+    /// All WAL syncs so far, by etcd's bounds.
+    pub fn wal_buckets(&mut self) -> Vec<u64> {
+        self.session.poll(None, &mut Vec::new());
+        let snapshot = self.session.snapshot();
+        self.wal(&snapshot).map(|v| v.wal_buckets.clone()).unwrap_or_default()
+    }
+
+    fn wal<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Victim> {
+        snapshot.victims.iter().find(|v| v.who.tgid == self.victim_pid && v.class == FileClass::Wal)
+    }
+
+    fn keep(&self, latency: &mut Histogram<u64>, slow: &mut Vec<SlowSync>) {
+        for sync in slow.drain(..) {
+            if sync.who.tgid == self.victim_pid && sync.class == FileClass::Wal {
+                latency.saturating_record((sync.duration_seconds * 1e9) as u64);
+            }
+        }
+    }
+
+    fn on_the_labs_disk(&mut self) -> Snapshot {
+        let mut snapshot = self.session.snapshot();
+        let disk = snapshot.disks.iter().position(|d| d.name == self.disk);
+        snapshot.victims.retain(|v| disk.is_some() && v.disk == disk);
+        snapshot
+    }
+
+    fn show(&mut self, act: Act) -> Result<()> {
+        let snapshot = self.on_the_labs_disk();
+        if let Some(screen) = &mut self.screen {
+            screen.view.title = Some(format!("demo: {}", act.title()));
+            return screen.guard.draw(&screen.view, &snapshot);
+        }
+        if let Some(wal) = self.wal(&snapshot) {
+            say(&format!(
+                "{:>4.0} WAL syncs/s  p50 {}  p99 {}  {}",
+                wal.syncs_per_second,
+                units::duration(wal.p50_seconds),
+                units::duration(wal.p99_seconds),
+                verdict::sentence(wal),
+            ));
+        }
+        Ok(())
+    }
+
+    fn take_key(&mut self, act: Act, input: Option<Input>) -> Result<bool> {
+        let snapshot = self.on_the_labs_disk();
+        let Some(screen) = &mut self.screen else { return Ok(true) };
+        match input {
+            Some(Input::Key(key)) => {
+                if screen.view.key(key, &snapshot) == Action::Quit {
+                    return Ok(false);
+                }
+            }
+            Some(Input::Resize) => {}
+            None => return Ok(false),
+        }
+        self.show(act).map(|()| true)
+    }
+
+    /// What was blamed during this act alone.
+    fn report(&mut self, act: Act, length: Duration, latency: &Histogram<u64>) -> ActReport {
+        let snapshot = self.session.snapshot();
+        let wal = self.wal(&snapshot);
+        let now = wal.map(|v| v.total.clone()).unwrap_or_default();
+        let before = std::mem::replace(&mut self.before, now.clone());
+        let excess = now.excess_seconds - before.excess_seconds;
+        let share = |seconds: f64| if excess > 0.0 { seconds / excess } else { 0.0 };
+        let mut blame: Vec<Part> = now
+            .blame
+            .iter()
+            .map(|b| {
+                let same = |c: &&crate::snapshot::Blame| {
+                    c.op == b.op && c.who.comm == b.who.comm && c.who.cgroup == b.who.cgroup
+                };
+                let earlier = before.blame.iter().find(same).map_or(0.0, |c| c.seconds);
+                let seconds = b.seconds - earlier;
+                Part { who: b.who.clone(), op: b.op, seconds, share: share(seconds) }
+            })
+            .filter(|part| part.seconds > 0.0)
+            .collect();
+        blame.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        let quantile = |q| latency.value_at_quantile(q) as f64 / 1e9;
+        ActReport {
+            act,
+            seconds: length.as_secs_f64(),
+            syncs: latency.len(),
+            sync_seconds: latency.mean() * latency.len() as f64 / 1e9,
+            p50_seconds: quantile(0.50),
+            p99_seconds: quantile(0.99),
+            max_seconds: latency.max() as f64 / 1e9,
+            excess_seconds: excess,
+            device_alone_share: share(now.device_alone_seconds - before.device_alone_seconds),
+            self_share: share(now.self_seconds - before.self_seconds),
+            blame,
+        }
+    }
+}
+
+const TICK: Duration = Duration::from_secs(1);
+
+/// Never, where there is no terminal.
+async fn next_key(screen: &mut Option<Screen>) -> Option<Input> {
+    match screen {
+        Some(screen) => screen.keys.recv().await,
+        None => std::future::pending().await,
+    }
+}

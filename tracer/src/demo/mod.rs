@@ -1,0 +1,80 @@
+//! `tracer demo`: a disk of our own, a real etcd on it, and two culprits.
+//!
+//! Four acts: quiet, an fstrim, quiet again, a tenant that writes. The tracer
+//! watches as it would anywhere; it is told nothing of what the demo does. At
+//! the end its findings stand beside what was really going on, and its
+//! histogram of the WAL beside etcd's own.
+
+mod acts;
+mod report;
+mod stage;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    cli::DemoArgs,
+    commands::{Stop, start},
+    output::json,
+    session::Options,
+};
+
+use acts::{Act, Watcher};
+use stage::Stage;
+
+/// The acts, how long each lasts, and how long with `--fast`.
+const ACTS: [(Act, u64, u64); 4] =
+    [(Act::Quiet, 15, 6), (Act::Trim, 15, 7), (Act::Rest, 6, 3), (Act::Tenant, 15, 7)];
+
+/// Runs the demo; everything that it made is gone afterwards.
+///
+/// # Errors
+///
+/// When the lab or the tracer cannot be set up, when it is interrupted, and
+/// when the tracer names somebody else than it should.
+pub async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
+    let mut stop = Stop::new(None)?;
+    say("making a disk of our own, with ext4, and an etcd on it ...");
+    let mut stage = Stage::build(args.dir.as_deref())?;
+    say(&stage.describe());
+    let mut session = start(options)?;
+    let live = !args.json && io::stdout().is_terminal();
+    let mut watcher = Watcher::new(&mut session, &stage, live)?;
+    let mut reports = Vec::new();
+    for (act, seconds, fast_seconds) in ACTS {
+        let length = Duration::from_secs(if args.fast { fast_seconds } else { seconds });
+        stage.begin(act, length)?;
+        let report = watcher.watch(act, length, &mut stop).await;
+        let done = stage.end(act);
+        let Some(report) = report? else { bail!("interrupted; everything is cleaned up") };
+        done?;
+        reports.push(report);
+    }
+    let wal = stage.compare_wal(watcher.wal_buckets())?;
+    let losses = watcher.finish();
+    let findings = report::Findings::new(reports, wal, losses);
+
+    let mut bytes = Vec::new();
+    if args.json {
+        json::write_json(&mut bytes, &findings)?;
+    } else {
+        findings.write(&mut bytes)?;
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")?;
+    drop(out);
+    drop(stage);
+    match findings.mistakes().as_slice() {
+        [] => Ok(()),
+        mistakes => bail!("the tracer was wrong: {}", mistakes.join("; ")),
+    }
+}
+
+/// Progress goes to stderr, so that stdout holds the findings alone.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "demo: {line}");
+}

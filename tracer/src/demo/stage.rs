@@ -1,0 +1,137 @@
+//! What really goes on: the disk, etcd and its clients, the culprits.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+use super::{acts::Act, report::Wal, say};
+use crate::lab::{
+    cgroup::Cgroup,
+    disk::{Filesystem, LoopDisk, default_dir},
+    etcd::{Etcd, WAL_FSYNC, etcd_installed},
+    histogram::{Histogram, histogram},
+    puts::Puts,
+    tenant::Tenant,
+    trim::Trim,
+    wal::WalWriter,
+};
+
+const DISK_BYTES: u64 = 4 << 30;
+const PUTS_PER_SECOND: u32 = 150;
+const CLIENTS: u32 = 4;
+
+/// Who writes the log that is watched. Fields are dropped in order: the
+/// clients before etcd.
+enum Victim {
+    Etcd { _puts: Puts, etcd: Etcd, before: Histogram },
+    Writer { _writer: WalWriter },
+}
+
+/// Fields are dropped in order: what runs, then the disk that it runs on.
+pub struct Stage {
+    tenant: Tenant,
+    trim: Trim,
+    victim: Victim,
+    disk: LoopDisk,
+}
+
+impl Stage {
+    /// Makes the disk, starts the victim, and prepares the culprits, so that
+    /// their preparations are over before anybody watches.
+    pub fn build(folder: Option<&Path>) -> Result<Self> {
+        let folder = folder.map_or_else(default_dir, |folder| Ok(folder.to_owned()))?;
+        let disk = LoopDisk::create(&folder, DISK_BYTES, Filesystem::Ext4)?;
+        let cgroup = |name| {
+            Cgroup::create(name).unwrap_or_else(|error| {
+                say(&format!("no cgroup for `{name}`: {error:#}"));
+                Cgroup::none()
+            })
+        };
+        let trim = Trim::prepare(&disk, &cgroup("fstrim"))?;
+        let tenant = Tenant::prepare(&disk, &cgroup("tenant"))?;
+        let data = disk.mountpoint().join("etcd");
+        let victim = if etcd_installed() {
+            let etcd = Etcd::start(&data, &cgroup("etcd"))?;
+            let puts = Puts::start(&etcd, PUTS_PER_SECOND, CLIENTS)?;
+            // Its own start, an election, is over by then.
+            std::thread::sleep(Duration::from_secs(2));
+            let before = wal_fsyncs(&etcd)?;
+            Victim::Etcd { _puts: puts, etcd, before }
+        } else {
+            say("etcd is not installed: a writer of our own stands in for it");
+            Victim::Writer { _writer: WalWriter::start(&data, PUTS_PER_SECOND)? }
+        };
+        Ok(Self { tenant, trim, victim, disk })
+    }
+
+    pub fn describe(&self) -> String {
+        let victim = match &self.victim {
+            Victim::Etcd { etcd, .. } => {
+                format!("etcd (pid {}) under {PUTS_PER_SECOND} puts/s", etcd.pid())
+            }
+            Victim::Writer { .. } => format!("a WAL writer at {PUTS_PER_SECOND} syncs/s"),
+        };
+        format!(
+            "{} with ext4, {victim}; then fstrim (the image's blocks are put back between \
+             rounds, in pieces of {} KiB, so that there is something to free) and a tenant, {}",
+            self.disk.device(),
+            self.trim.piece_bytes() >> 10,
+            self.tenant.program(),
+        )
+    }
+
+    /// Name of the disk, such as `loop0`.
+    pub fn disk(&self) -> &str {
+        self.disk.name()
+    }
+
+    /// The process whose log is watched.
+    pub fn victim_pid(&self) -> u32 {
+        match &self.victim {
+            Victim::Etcd { etcd, .. } => etcd.pid(),
+            Victim::Writer { .. } => std::process::id(),
+        }
+    }
+
+    pub fn begin(&mut self, act: Act, length: Duration) -> Result<()> {
+        match act {
+            Act::Quiet | Act::Rest => Ok(()),
+            Act::Trim => self.trim.start(),
+            Act::Tenant => self.tenant.start(length + Duration::from_secs(5)),
+        }
+    }
+
+    pub fn end(&mut self, act: Act) -> Result<()> {
+        match act {
+            Act::Quiet | Act::Rest => {}
+            Act::Trim => {
+                let work = self.trim.stop()?;
+                let each = work.discarding.as_secs_f64() * 1e3 / (work.discards.max(1) as f64);
+                say(&format!(
+                    "fstrim made {} discards in {} rounds, {each:.1} ms each on average",
+                    work.discards, work.rounds
+                ));
+            }
+            Act::Tenant => {
+                let work = self.tenant.stop()?;
+                let rate = work.written_bytes as f64 / work.took.as_secs_f64().max(1e-3) / 1e6;
+                say(&format!("the tenant wrote {rate:.0} MB/s"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Our counts of WAL syncs beside etcd's own, where there is an etcd. They
+    /// are of slightly different times: etcd goes on while it is asked.
+    pub fn compare_wal(&self, ours: Vec<u64>) -> Result<Option<Wal>> {
+        let Victim::Etcd { etcd, before, .. } = &self.victim else { return Ok(None) };
+        let theirs = wal_fsyncs(etcd)?;
+        let theirs = theirs.since(before).context("etcd was restarted meanwhile")?;
+        Ok(Some(Wal::new(&theirs, ours)))
+    }
+}
+
+fn wal_fsyncs(etcd: &Etcd) -> Result<Histogram> {
+    histogram(&etcd.metrics()?, WAL_FSYNC)
+        .with_context(|| format!("etcd's metrics hold no `{WAL_FSYNC}`"))
+}
