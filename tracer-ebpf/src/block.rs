@@ -17,6 +17,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, fentry},
     programs::{BtfTracePointContext, FEntryContext},
 };
+use aya_log_ebpf::debug;
 use tracer_ebpf::{
     ledger::{born, tick},
     record::{ACCOUNTS, Account, Disk, InFlight, loss, op, stage},
@@ -118,6 +119,7 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
         if slot.request == address(request) {
             end(disk, slot);
         } else {
+            debug!((), "disk {}: a request ended whose birth was not seen", disk.index);
             lose(loss::END_UNMATCHED);
         }
     });
@@ -196,6 +198,14 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
     let now = now();
     if slot.request != 0 {
         // Its tag was given away again, so it has ended unseen.
+        debug!(
+            (),
+            "disk {}: a request of class {} ended unseen; born {} ns ago, issued at {}",
+            slot.disk,
+            slot.op,
+            now.saturating_sub(slot.born_ns),
+            slot.issued_ns
+        );
         settle(slot, now);
         lose(loss::HEALED);
     }

@@ -12,8 +12,9 @@ use prometheus::{Counter, Gauge, IntCounter, IntCounterVec, Opts, Registry, prot
 use crate::snapshot::{Cost, Losses};
 
 /// Names of everything that can be lost, in the order in which it is shown.
-pub const LOSSES: [&str; 15] = [
+pub const LOSSES: [&str; 16] = [
     "ring_full",
+    "hook_missed",
     "table_overflow",
     "healed",
     "end_unmatched",

@@ -88,8 +88,10 @@ impl<'a> Watcher<'a> {
         if self.screen.is_none() {
             say(&format!("--- {} ---", act.title()));
         }
-        // What lies in the ring is of the act before.
+        // What happened since the end of the act before belongs to none.
         self.session.poll(None, &mut slow);
+        let snapshot = self.session.snapshot();
+        self.before = self.wal(&snapshot).map(|v| v.total.clone()).unwrap_or_default();
         loop {
             tokio::select! {
                 () = sleep_until(end) => break,
@@ -177,7 +179,7 @@ impl<'a> Watcher<'a> {
         let snapshot = self.session.snapshot();
         let wal = self.wal(&snapshot);
         let now = wal.map(|v| v.total.clone()).unwrap_or_default();
-        let before = std::mem::replace(&mut self.before, now.clone());
+        let before = &self.before;
         let excess = now.excess_seconds - before.excess_seconds;
         let share = |seconds: f64| if excess > 0.0 { seconds / excess } else { 0.0 };
         let mut blame: Vec<Part> = now

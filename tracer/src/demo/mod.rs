@@ -44,6 +44,7 @@ pub async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
     let mut session = start(options)?;
     let live = !args.json && io::stdout().is_terminal();
     let mut watcher = Watcher::new(&mut session, &stage, live)?;
+    stage.begin_puts()?;
     let mut reports = Vec::new();
     for (act, seconds, fast_seconds) in ACTS {
         let length = Duration::from_secs(if args.fast { fast_seconds } else { seconds });
@@ -54,6 +55,7 @@ pub async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
         done?;
         reports.push(report);
     }
+    stage.end_puts();
     let wal = stage.compare_wal(watcher.wal_buckets())?;
     let losses = watcher.finish();
     let findings = report::Findings::new(reports, wal, losses);

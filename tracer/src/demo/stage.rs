@@ -23,7 +23,7 @@ const CLIENTS: u32 = 4;
 /// Who writes the log that is watched. Fields are dropped in order: the
 /// clients before etcd.
 enum Victim {
-    Etcd { _puts: Puts, etcd: Etcd, before: Histogram },
+    Etcd { puts: Option<Puts>, etcd: Etcd, before: Option<Histogram> },
     Writer { _writer: WalWriter },
 }
 
@@ -52,11 +52,9 @@ impl Stage {
         let data = disk.mountpoint().join("etcd");
         let victim = if etcd_installed() {
             let etcd = Etcd::start(&data, &cgroup("etcd"))?;
-            let puts = Puts::start(&etcd, PUTS_PER_SECOND, CLIENTS)?;
             // Its own start, an election, is over by then.
             std::thread::sleep(Duration::from_secs(2));
-            let before = wal_fsyncs(&etcd)?;
-            Victim::Etcd { _puts: puts, etcd, before }
+            Victim::Etcd { puts: None, etcd, before: None }
         } else {
             say("etcd is not installed: a writer of our own stands in for it");
             Victim::Writer { _writer: WalWriter::start(&data, PUTS_PER_SECOND)? }
@@ -121,10 +119,40 @@ impl Stage {
         Ok(())
     }
 
-    /// Our counts of WAL syncs beside etcd's own, where there is an etcd. They
-    /// are of slightly different times: etcd goes on while it is asked.
+    /// The clients begin; etcd has been at rest, so that its count and ours
+    /// begin at the same sync.
+    pub fn begin_puts(&mut self) -> Result<()> {
+        if let Victim::Etcd { puts, etcd, before } = &mut self.victim {
+            *before = Some(wal_fsyncs(etcd)?);
+            *puts = Some(Puts::start(etcd, PUTS_PER_SECOND, CLIENTS)?);
+        }
+        Ok(())
+    }
+
+    /// The clients end; etcd comes to rest.
+    pub fn end_puts(&mut self) {
+        if let Victim::Etcd { puts, .. } = &mut self.victim
+            && let Some(puts) = puts.take()
+        {
+            let work = puts.stop();
+            let ms = |time: Duration| time.as_secs_f64() * 1e3;
+            say(&format!(
+                "etcd took {} puts ({} failed): p50 {:.1} ms, p99 {:.1} ms, max {:.0} ms",
+                work.done,
+                work.errors,
+                ms(work.p50),
+                ms(work.p99),
+                ms(work.max)
+            ));
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// Our counts of WAL syncs beside etcd's own, where there is an etcd.
     pub fn compare_wal(&self, ours: Vec<u64>) -> Result<Option<Wal>> {
-        let Victim::Etcd { etcd, before, .. } = &self.victim else { return Ok(None) };
+        let Victim::Etcd { etcd, before: Some(before), .. } = &self.victim else {
+            return Ok(None);
+        };
         let theirs = wal_fsyncs(etcd)?;
         let theirs = theirs.since(before).context("etcd was restarted meanwhile")?;
         Ok(Some(Wal::new(&theirs, ours)))

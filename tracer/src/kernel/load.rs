@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, Write as _},
+    os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
 };
 
@@ -275,6 +276,13 @@ impl Programs {
         Ok(())
     }
 
+    /// Runs that the kernel left out because the same program was already
+    /// running on that CPU: an interrupt's completion within another one.
+    /// Counted from 5.12 on; zero before.
+    pub fn missed_runs(&self) -> u64 {
+        self.ebpf.programs().filter_map(|(_, program)| missed_runs(program)).sum()
+    }
+
     /// Name, run count and run time in ns of each loaded program; the kernel
     /// counts only while its BPF statistics are on.
     pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
@@ -284,6 +292,19 @@ impl Programs {
         });
         loaded.collect()
     }
+}
+
+/// `recursion_misses` of a loaded program, which only its descriptor tells.
+fn missed_runs(program: &Program) -> Option<u64> {
+    let fd = match program {
+        Program::BtfTracePoint(p) => p.fd(),
+        Program::FEntry(p) => p.fd(),
+        Program::FExit(p) => p.fd(),
+        _ => return None,
+    };
+    let path = format!("/proc/self/fdinfo/{}", fd.ok()?.as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(path).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
 /// The kernel side's lines go straight to stderr.
@@ -319,7 +340,12 @@ fn explain(hook: &str, error: &ProgramError) -> String {
         ProgramError::SyscallError(e) => (e.io_error.raw_os_error(), String::new()),
         _ => return format!("`{hook}`: {error}"),
     };
-    let last = log.lines().rev().find(|l| !l.trim().is_empty() && !l.starts_with("processed"));
+    // The verifier ends with statistics; its reason stands before them.
+    let statistics = ["processed", "stack depth", "verification time"];
+    let is_reason = |line: &&str| {
+        !line.trim().is_empty() && !statistics.iter().any(|start| line.starts_with(start))
+    };
+    let last = log.lines().rev().find(is_reason);
     match (errno, last) {
         (Some(libc::EPERM), None) => {
             format!("`{hook}`: this kernel permits no program of this kind (EPERM)")

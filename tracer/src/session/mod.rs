@@ -221,6 +221,7 @@ impl Session {
         let evicted = self.identities.evicted() + self.files.evicted();
         for (kind, total) in [
             ("ring_full", tables.loss(loss::RING_FULL)),
+            ("hook_missed", self.programs.missed_runs()),
             ("table_overflow", tables.loss(loss::TABLE_OVERFLOW)),
             ("healed", healed),
             ("end_unmatched", tables.loss(loss::END_UNMATCHED)),
