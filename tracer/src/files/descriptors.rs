@@ -4,7 +4,7 @@
 //! What must not happen here is to wait: `stat` on a file of an NFS server
 //! that is away does, links and `fdinfo` in /proc do not. So a descriptor is
 //! first asked for its link and for the inode number in its `fdinfo` (from 5.14,
-//! https://github.com/torvalds/linux/commit/3845f256a8b5), which is the very
+//! <https://github.com/torvalds/linux/commit/3845f256a8b5>), which is the very
 //! number that the record has, on btrfs and overlay too, and `stat` is left
 //! for a match on a filesystem with a block device of its own.
 

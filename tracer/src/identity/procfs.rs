@@ -160,7 +160,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_panic(bytes in any::<Vec<u8>>(), text in "[0-9a-z:/.() \n\\\\]{0,80}") {
+        fn any_bytes_are_read_without_panic(
+            bytes in any::<Vec<u8>>(),
+            text in "[0-9a-z:/.() \n\\\\]{0,80}",
+        ) {
             for bytes in [&bytes[..], text.as_bytes()] {
                 parse_stat(bytes);
                 parse_cgroup(bytes);
@@ -168,7 +171,9 @@ mod tests {
         }
 
         #[test]
-        fn any_comm_is_found_between_its_parentheses(comm in prop::collection::vec(any::<u8>(), 0..20)) {
+        fn any_comm_is_found_between_its_parentheses(
+            comm in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
             prop_assume!(!comm.contains(&b'\\'));
             let stat = [b"1 (", &comm[..], b")", TAIL.as_bytes()].concat();
             let stat = parse_stat(&stat).unwrap();

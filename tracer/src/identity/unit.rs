@@ -89,7 +89,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_path_is_read_without_panic(path in any::<String>(), tail in "(\\\\x?[0-9a-g]{0,3}){0,4}") {
+        fn any_path_is_read_without_panic(
+            path in any::<String>(),
+            tail in "(\\\\x?[0-9a-g]{0,3}){0,4}",
+        ) {
             unit(&path);
             unit(&format!("/{path}{tail}.service"));
         }
