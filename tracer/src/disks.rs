@@ -172,13 +172,15 @@ fn read(tree: &Tree, name: &str) -> Option<BlockDisk> {
 }
 
 /// The paths of a multipath NVMe namespace (`nvme0c0n1`) are hidden: they carry
-/// the requests, but only diskstats tells their numbers.
+/// the requests, but only diskstats tells their numbers, and that from 6.1 (`0 0`
+/// before).
 fn read_hidden_device(tree: &Tree, name: &str) -> Option<u32> {
     let diskstats = tree.read_up_to("proc/diskstats", 1 << 20).ok()?;
     diskstats.split(|&b| b == b'\n').find_map(|line| {
         let mut fields = line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
         let (major, minor) = (number(fields.next()?)?, number(fields.next()?)?);
-        (fields.next()? == name.as_bytes()).then(|| devices::join(major, minor))
+        let device = devices::join(major, minor);
+        (fields.next()? == name.as_bytes() && device != 0).then_some(device)
     })
 }
 

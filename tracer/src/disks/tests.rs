@@ -162,6 +162,8 @@ fn a_hidden_disk_is_found_in_diskstats() {
     node.disk("nvme0c0n1", "", 2, 1023, "[none]\n");
     fs::remove_file(node.0.path().join("sys/block/nvme0c0n1/dev")).unwrap();
     assert!(node.scan().is_empty());
+    node.write("proc/diskstats", "   0       0 nvme0c0n1 3 4\n");
+    assert!(node.scan().is_empty());
     node.write("proc/diskstats", " 259       0 nvme0n1 1 2\n 259       1 nvme0c0n1 3 4\n");
     assert_eq!(node.scan()[0].device, devices::join(259, 1));
 }
