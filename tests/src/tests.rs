@@ -4,6 +4,8 @@
 //! root nor a kernel to trace is also part of `cargo xtask check`, which leaves
 //! out whatever is below `live`.
 
+/// No heap allocation per record.
+mod allocations;
 /// The command line: help, usage errors, exit codes, completions, manual.
 mod cli;
 /// With root on this kernel: a known delay is caused, and must be explained.

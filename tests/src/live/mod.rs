@@ -6,6 +6,8 @@
 
 /// Block requests: counts against the kernel's own, and that none leaks.
 mod block;
+/// The demo, as a user runs it.
+mod demo;
 /// A real etcd: its own counters against ours.
 mod etcd;
 /// The program as a whole: what it leaves behind, what it prints.
