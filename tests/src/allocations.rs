@@ -92,7 +92,7 @@ fn record(n: u64, file: &File) -> SyncRecord {
     record.fd = file.as_raw_fd();
     record.cgroup = 1;
     record.comm[..4].copy_from_slice(b"etcd");
-    if n % 3 != 0 {
+    if !n.is_multiple_of(3) {
         for account in 1..7 {
             record.areas[account] = tick(record.duration_ns) * (account as u64) / 4;
         }

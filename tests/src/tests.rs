@@ -4,6 +4,8 @@
 //! root nor a kernel to trace is also part of `cargo xtask check`, which leaves
 //! out whatever is below `live`.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails here shows the line and the error")]
+
 /// No heap allocation per record.
 mod allocations;
 /// The command line: help, usage errors, exit codes, completions, manual.

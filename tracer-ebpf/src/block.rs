@@ -173,7 +173,7 @@ fn with_slot(request: Request, then: impl FnOnce(&Disk, &mut InFlight)) {
     let Some(operation) = operation(request) else { return };
     let device = request.device();
     // SAFETY: entries are replaced whole and only by user space.
-    let Some(disk) = (unsafe { DISKS.get(&device) }) else {
+    let Some(disk) = (unsafe { DISKS.get(device) }) else {
         if device != 0 {
             ask_for_disk(device);
         }

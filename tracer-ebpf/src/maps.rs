@@ -108,7 +108,7 @@ pub fn observe(disk: u32, operation: u32, stage: u32, ns: u64) {
 pub fn ask_for_disk(device: u32) {
     lose(loss::DISK_UNKNOWN);
     const BPF_NOEXIST: u64 = 1;
-    if UNKNOWN_DISKS.insert(&device, &1, BPF_NOEXIST).is_err() {
+    if UNKNOWN_DISKS.insert(device, 1, BPF_NOEXIST).is_err() {
         return;
     }
     match RECORDS.reserve::<DiskUnknown>(0) {
@@ -117,7 +117,7 @@ pub fn ask_for_disk(device: u32) {
             record.submit(FORCE_WAKEUP);
         }
         None => {
-            let _ = UNKNOWN_DISKS.remove(&device);
+            let _ = UNKNOWN_DISKS.remove(device);
             lose(loss::RING_FULL);
         }
     }

@@ -59,7 +59,7 @@ pub fn account(disk: u32, op: u32) -> u32 {
         kthread: u16::from(who.kthread),
     };
     // SAFETY: values of this map are only ever whole words.
-    let known = unsafe { OWNERS.get(&key) };
+    let known = unsafe { OWNERS.get(key) };
     let account = match known {
         Some(account) => *account,
         None => claim(&key),
@@ -90,19 +90,19 @@ fn claim(key: &OwnerKey) -> u32 {
     for probe in 0..PROBES {
         let account = 1 + (hash as u32).wrapping_add(probe) % (ACCOUNTS as u32 - 1);
         let place = key.disk * ACCOUNTS as u32 + account;
-        if ACCOUNT_OWNERS.insert(&place, key, BPF_NOEXIST).is_err() {
+        if ACCOUNT_OWNERS.insert(place, key, BPF_NOEXIST).is_err() {
             continue;
         }
-        if OWNERS.insert(key, &account, BPF_NOEXIST).is_ok() {
+        if OWNERS.insert(key, account, BPF_NOEXIST).is_ok() {
             return account;
         }
         // Another CPU was faster, or the map is full: give the place back.
-        let _ = ACCOUNT_OWNERS.remove(&place);
+        let _ = ACCOUNT_OWNERS.remove(place);
         // SAFETY: values of this map are only ever whole words.
         return unsafe { OWNERS.get(key) }.copied().unwrap_or(OTHERS);
     }
     // Remembered, so that the search is not repeated for each request; user
     // space forgets it once there is room.
-    let _ = OWNERS.insert(key, &OTHERS, BPF_ANY);
+    let _ = OWNERS.insert(key, OTHERS, BPF_ANY);
     OTHERS
 }

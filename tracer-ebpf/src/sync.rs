@@ -132,7 +132,7 @@ pub fn ext4_sync_fs(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "ext4_writepages")]
 pub fn ext4_writepages(ctx: BtfTracePointContext) -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
-    if OPEN_SYNCS.get_ptr(&tid).is_none() {
+    if OPEN_SYNCS.get_ptr(tid).is_none() {
         return 0;
     }
     locate(&place_of_inode(Kernel(ctx.arg(0)), 0));
@@ -209,7 +209,7 @@ fn enter_file(file: Kernel) {
 #[inline(always)]
 fn enter(place: Place) {
     let tid = bpf_get_current_pid_tgid() as u32;
-    if OPEN_SYNCS.get_ptr(&tid).is_none() {
+    if OPEN_SYNCS.get_ptr(tid).is_none() {
         let who = owner::current();
         let kind = if who.kthread {
             kind::KERNEL
@@ -227,7 +227,7 @@ fn enter(place: Place) {
 /// born.
 #[inline(always)]
 pub fn open_sync(tid: u32, now: u64) -> Option<u32> {
-    let sync = OPEN_SYNCS.get_ptr_mut(&tid)?;
+    let sync = OPEN_SYNCS.get_ptr_mut(tid)?;
     // SAFETY: only this thread opens and closes its entry.
     let sync = unsafe { &mut *sync };
     if sync.own_first_ns == 0 {
@@ -239,7 +239,7 @@ pub fn open_sync(tid: u32, now: u64) -> Option<u32> {
 /// A request that a thread's sync waits for has ended.
 #[inline(always)]
 pub fn credit(tid: u32, seq: u32, queue_ns: u64, device_ns: u64, now: u64) {
-    let Some(sync) = OPEN_SYNCS.get_ptr_mut(&tid) else { return };
+    let Some(sync) = OPEN_SYNCS.get_ptr_mut(tid) else { return };
     // SAFETY: the sums are changed by atomic adds; of two ends that race for
     // `own_last_ns` either is within their difference of the right one.
     unsafe {
@@ -257,11 +257,11 @@ pub fn credit(tid: u32, seq: u32, queue_ns: u64, device_ns: u64, now: u64) {
 fn begin(kind: u32, fd: i32, opened_by: u32) -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
     let Some(empty) = EMPTY_SYNC.get(0) else { return 0 };
-    if OPEN_SYNCS.insert(&tid, empty, 0).is_err() {
+    if OPEN_SYNCS.insert(tid, empty, 0).is_err() {
         lose(loss::SYNC_TABLE_FULL);
         return 0;
     }
-    let Some(sync) = OPEN_SYNCS.get_ptr_mut(&tid) else { return 0 };
+    let Some(sync) = OPEN_SYNCS.get_ptr_mut(tid) else { return 0 };
     // SAFETY: only this thread opens and closes its entry.
     let sync = unsafe { &mut *sync };
     sync.kind = kind;
@@ -283,7 +283,7 @@ fn begin(kind: u32, fd: i32, opened_by: u32) -> i32 {
 #[inline(never)]
 fn locate(place: &Place) -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
-    let Some(sync) = OPEN_SYNCS.get_ptr_mut(&tid) else { return 0 };
+    let Some(sync) = OPEN_SYNCS.get_ptr_mut(tid) else { return 0 };
     // SAFETY: only this thread opens and closes its entry.
     let sync = unsafe { &mut *sync };
     if sync.device != 0 || place.device == 0 {
@@ -295,7 +295,7 @@ fn locate(place: &Place) -> i32 {
     let now = unsafe { bpf_ktime_get_ns() };
     sync.journal_ns = journal::busy_ns(place.device, now);
     // SAFETY: entries are replaced whole and only by user space.
-    let Some(disk) = (unsafe { DISKS.get(&place.disk_device) }) else { return 0 };
+    let Some(disk) = (unsafe { DISKS.get(place.disk_device) }) else { return 0 };
     let Some(ledger) = LEDGER.get_ptr(disk.index) else { return 0 };
     sync.disk = disk.index;
     for account in 0..ACCOUNTS {
@@ -321,7 +321,7 @@ fn read_account(ledger: *const DiskLedger, account: usize, now: u64) -> u64 {
 fn finish_opened_by(opened_by: u32) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tid = pid_tgid as u32;
-    let Some(sync) = OPEN_SYNCS.get_ptr(&tid) else {
+    let Some(sync) = OPEN_SYNCS.get_ptr(tid) else {
         if opened_by == FILESYSTEM {
             lose(loss::SYNC_UNMATCHED);
         }
@@ -335,7 +335,7 @@ fn finish_opened_by(opened_by: u32) -> i32 {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     let Some(mut entry) = RECORDS.reserve::<SyncRecord>(0) else {
-        let _ = OPEN_SYNCS.remove(&tid);
+        let _ = OPEN_SYNCS.remove(tid);
         lose(loss::RING_FULL);
         return 0;
     };
@@ -348,7 +348,7 @@ fn finish_opened_by(opened_by: u32) -> i32 {
     }
     let waiting = RECORDS.query(u64::from(BPF_RB_AVAIL_DATA));
     entry.submit(if waiting >= WAKE_AT_BYTES { FORCE_WAKEUP } else { NO_WAKEUP });
-    let _ = OPEN_SYNCS.remove(&tid);
+    let _ = OPEN_SYNCS.remove(tid);
     0
 }
 

@@ -5,7 +5,10 @@
 //! disk's accounts (for the engine) and their rates (for people). Knows names
 //! of disks only; who an owner is, `identity` says.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{HashMap as KernelMap, MapData};
@@ -26,6 +29,9 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// Accounts are taken back only where a disk has fewer than this many free.
 const FREE_WANTED: usize = 16;
+
+/// Owners that are remembered; short-lived jobs make new ones for ever.
+const MOST_OWNERS: usize = 8192;
 
 /// What was issued so long ago and is not in flight by the kernel's own word
 /// has ended unseen.
@@ -76,6 +82,8 @@ pub struct Accounts {
     /// By owner id; id 0 is "others".
     keys: Vec<OwnerKey>,
     ids: HashMap<OwnerKey, OwnerId>,
+    /// Ids whose owners were forgotten.
+    free: Vec<OwnerId>,
     ticked_ns: u64,
     healed: u64,
 }
@@ -104,6 +112,7 @@ impl Accounts {
             disks: Vec::new(),
             keys: vec![OwnerKey::default()],
             ids: HashMap::new(),
+            free: Vec::new(),
             ticked_ns: 0,
             healed: 0,
         })
@@ -192,12 +201,34 @@ impl Accounts {
     /// One id per owner and class of requests, whatever the disk.
     fn intern(&mut self, key: OwnerKey) -> OwnerId {
         let key = OwnerKey { disk: 0, ..key };
-        let fresh = OwnerId(self.keys.len() as u32);
-        let id = *self.ids.entry(key).or_insert(fresh);
-        if id == fresh {
-            self.keys.push(key);
+        if let Some(id) = self.ids.get(&key) {
+            return *id;
         }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.keys.push(OwnerKey::default());
+            OwnerId(self.keys.len() as u32 - 1)
+        });
+        self.keys[id.0 as usize] = key;
+        self.ids.insert(key, id);
         id
+    }
+
+    /// Whether there are more owners than anybody looks at.
+    pub fn is_crowded(&self) -> bool {
+        self.ids.len() >= MOST_OWNERS
+    }
+
+    /// Forgets all owners that have no account and are not among `blamed`.
+    pub fn forget_owners(&mut self, blamed: impl Iterator<Item = OwnerId>) {
+        let accounts = self.disks.iter().flat_map(|d| d.owners.iter().map(|o| o.id));
+        let used: HashSet<_> = accounts.chain(blamed).collect();
+        self.ids.retain(|_, id| {
+            let keep = used.contains(id);
+            if !keep {
+                self.free.push(*id);
+            }
+            keep
+        });
     }
 
     /// Reads all accounts: rates since the last tick, and housekeeping.

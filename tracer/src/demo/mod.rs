@@ -20,7 +20,7 @@ use crate::{
     cli::DemoArgs,
     commands::{Stop, start},
     output::json,
-    session::Options,
+    session::{Options, check_user},
 };
 
 use acts::{Act, Watcher};
@@ -37,6 +37,8 @@ const ACTS: [(Act, u64, u64); 4] =
 /// When the lab or the tracer cannot be set up, when it is interrupted, and
 /// when the tracer names somebody else than it should.
 pub async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
+    // Before anything is made that would fail half-way.
+    check_user()?;
     let mut stop = Stop::new(None)?;
     say("making a disk of our own, with ext4, and an etcd on it ...");
     let mut stage = Stage::build(args.dir.as_deref())?;

@@ -224,7 +224,7 @@ impl std::str::FromStr for Forced {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (capability, rung) =
-            text.split_once('=').ok_or("expected CAPABILITY=RUNG, such as sync=tp")?;
+            text.split_once('=').ok_or("expected CAP=RUNG, such as sync=tp")?;
         let Some(known) = CAPABILITIES.iter().find(|c| c.name == capability) else {
             let names: Vec<_> = CAPABILITIES.iter().map(|c| c.name).collect();
             return Err(format!("no such capability; there are {}", names.join(", ")));

@@ -215,6 +215,10 @@ impl Session {
             }
             disks::inflight(root, name).map(|(reads, writes)| reads + writes)
         });
+        if self.accounts.is_crowded() {
+            let victims = self.engine.victims().iter();
+            self.accounts.forget_owners(victims.flat_map(|v| v.blamed.iter().map(|b| b.owner)));
+        }
         let tables = self.accounts.tables();
         let healed = tables.loss(loss::HEALED) + self.accounts.healed();
         let unresolved = self.identities.unresolved();
