@@ -60,6 +60,7 @@ pub async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
     stage.end_puts();
     let wal = stage.compare_wal(watcher.wal_buckets())?;
     let losses = watcher.finish();
+    stage.notes().iter().for_each(|note| say(note));
     let findings = report::Findings::new(reports, wal, losses);
 
     let mut bytes = Vec::new();

@@ -33,6 +33,8 @@ pub struct Stage {
     trim: Trim,
     victim: Victim,
     disk: LoopDisk,
+    /// What the culprits did, to be told when the screen is ours again.
+    notes: Vec<String>,
 }
 
 impl Stage {
@@ -59,7 +61,7 @@ impl Stage {
             say("etcd is not installed: a writer of our own stands in for it");
             Victim::Writer { _writer: WalWriter::start(&data, PUTS_PER_SECOND)? }
         };
-        Ok(Self { tenant, trim, victim, disk })
+        Ok(Self { tenant, trim, victim, disk, notes: Vec::new() })
     }
 
     pub fn describe(&self) -> String {
@@ -105,7 +107,7 @@ impl Stage {
             Act::Trim => {
                 let work = self.trim.stop()?;
                 let each = work.discarding.as_secs_f64() * 1e3 / (work.discards.max(1) as f64);
-                say(&format!(
+                self.notes.push(format!(
                     "fstrim made {} discards in {} rounds, {each:.1} ms each on average",
                     work.discards, work.rounds
                 ));
@@ -113,7 +115,7 @@ impl Stage {
             Act::Tenant => {
                 let work = self.tenant.stop()?;
                 let rate = work.written_bytes as f64 / work.took.as_secs_f64().max(1e-3) / 1e6;
-                say(&format!("the tenant wrote {rate:.0} MB/s"));
+                self.notes.push(format!("the tenant wrote {rate:.0} MB/s"));
             }
         }
         Ok(())
@@ -136,7 +138,7 @@ impl Stage {
         {
             let work = puts.stop();
             let ms = |time: Duration| time.as_secs_f64() * 1e3;
-            say(&format!(
+            self.notes.push(format!(
                 "etcd took {} puts ({} failed): p50 {:.1} ms, p99 {:.1} ms, max {:.0} ms",
                 work.done,
                 work.errors,
@@ -146,6 +148,10 @@ impl Stage {
             ));
             std::thread::sleep(Duration::from_millis(500));
         }
+    }
+
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Our counts of WAL syncs beside etcd's own, where there is an etcd.
