@@ -1,4 +1,4 @@
-//! What is mounted where, from `/proc/self/mountinfo`.
+//! What is mounted where, as the lab wants it: whole paths of its own.
 
 use std::{
     ffi::OsString,
@@ -8,6 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+
+use crate::mounts;
 
 /// One line of mountinfo.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -44,35 +46,15 @@ pub fn find_mount_of<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> 
 
 /// Lines that do not parse are left out.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
-    text.split(|&b| b == b'\n').filter_map(parse_line).collect()
-}
-
-/// `36 35 98:0 /root /mountpoint options [optional…] - fstype source …`
-fn parse_line(line: &[u8]) -> Option<Mount> {
-    let mut words = line.split(|&b| b == b' ');
-    let root = unescape(words.nth(3)?);
-    let mountpoint = unescape(words.next()?);
-    let mut words = words.skip_while(|&word| word != b"-").skip(1);
-    let fstype = String::from_utf8_lossy(words.next()?).into_owned();
-    let source = unescape(words.next()?);
-    Some(Mount { root, mountpoint, fstype, source })
-}
-
-/// The kernel writes space, tab, newline and backslash as three octal digits.
-fn unescape(word: &[u8]) -> PathBuf {
-    let mut bytes = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let [first, tail @ ..] = rest {
-        let octal = match tail {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] if *first == b'\\' => {
-                Some((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'))
-            }
-            _ => None,
-        };
-        bytes.push(octal.unwrap_or(*first));
-        rest = if octal.is_some() { &tail[3..] } else { tail };
-    }
-    PathBuf::from(OsString::from_vec(bytes))
+    let path =
+        |field: &[u8]| PathBuf::from(OsString::from_vec(mounts::unescape(field).into_owned()));
+    let own = |mount: mounts::Mount<'_>| Mount {
+        root: path(mount.root),
+        mountpoint: path(mount.point),
+        fstype: String::from_utf8_lossy(mount.fstype).into_owned(),
+        source: path(mount.source),
+    };
+    mounts::parse(text).map(own).collect()
 }
 
 #[cfg(test)]
