@@ -55,9 +55,10 @@ pub static JOURNALS: HashMap<u32, Journal> = HashMap::with_max_entries(256, 0);
 #[map]
 pub static OPEN_SYNCS: HashMap<u32, OpenSync> = HashMap::with_max_entries(2048, 0);
 
-/// Sync records and requests to describe a disk.
+/// Sync records and requests to describe a disk: room for 6,500, or a tenth of
+/// a second of 65,000 syncs a second.
 #[map]
-pub static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
 /// Submit without waking the reader: it polls.
 pub const NO_WAKEUP: u64 = 1;

@@ -72,7 +72,7 @@ const FILESYSTEM: u32 = 2;
 static EMPTY_SYNC: Array<OpenSync> = Array::with_max_entries(1, 0);
 
 /// Wake the reader when this much of the ring waits for it; else it polls.
-const WAKE_AT_BYTES: u64 = 256 << 10;
+const WAKE_AT_BYTES: u64 = 1 << 20;
 
 #[btf_tracepoint(function = "sys_enter")]
 pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {

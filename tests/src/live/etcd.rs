@@ -56,9 +56,15 @@ fn our_count_of_wal_syncs_equals_etcds_own() {
     traced(|session| {
         let (theirs, ours) = (fsyncs(), wal_counts(session, etcd.pid()));
         let puts = Puts::start(&etcd, 200, 4).expect("clients run");
-        for _ in 0..50 {
-            sleep(Duration::from_millis(100));
-            session.poll(None, &mut Vec::new());
+        let mut syncs = Vec::new();
+        for _ in 0..250 {
+            sleep(Duration::from_millis(20));
+            session.poll(Some(0), &mut syncs);
+        }
+        assert!(!syncs.is_empty());
+        for sync in &syncs {
+            let off = (sync.phases.total() - sync.duration_seconds).abs();
+            assert!(off <= 0.01 * sync.duration_seconds, "{sync:?}");
         }
         let work = puts.stop();
         assert!(work.done > 200, "etcd took only {} puts", work.done);
@@ -66,7 +72,14 @@ fn our_count_of_wal_syncs_equals_etcds_own() {
         let (theirs_now, ours_now) = (fsyncs(), wal_counts(session, etcd.pid()));
         let theirs = theirs_now.since(&theirs).expect("the same bounds");
         let ours: Vec<_> = ours_now.iter().zip(&ours).map(|(now, then)| now - then).collect();
-        assert_eq!(ours.iter().sum::<u64>(), theirs.count, "syncs of the WAL");
+        let snapshot = session.snapshot();
+        let told: Vec<_> = snapshot
+            .victims
+            .iter()
+            .map(|v| (&v.who.comm, v.who.tgid, v.class, &v.path, v.syncs_total))
+            .collect();
+        let losses = &snapshot.losses;
+        assert_eq!(ours.iter().sum::<u64>(), theirs.count, "{told:?} {losses:?}");
 
         // etcd measures around ours: it is now and then one bucket later.
         let theirs = buckets(&theirs);
@@ -75,7 +88,6 @@ fn our_count_of_wal_syncs_equals_etcds_own() {
         let misplaced: u64 = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b)).sum::<u64>() / 2;
         assert!(misplaced * 50 <= total, "{misplaced} of {total}: etcd {theirs:?} ours {ours:?}");
 
-        let snapshot = session.snapshot();
         let of_etcd: Vec<_> =
             snapshot.victims.iter().filter(|v| v.who.tgid == etcd.pid()).collect();
         assert!(of_etcd.iter().all(|v| v.who.cgroup == cgroup.path()), "{of_etcd:?}");

@@ -48,7 +48,8 @@ impl Sizes {
         let ledger = (ACCOUNTS * 40) as u64;
         u64::from(self.disks) * (histograms + owners + ledger)
             + u64::from(self.in_flight) * 48
-            + (3 << 20)
+            // The ring, the syncs under way, and small change.
+            + (6 << 20)
     }
 }
 
