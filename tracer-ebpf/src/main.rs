@@ -3,6 +3,7 @@
 //! [`block`] counts requests and never tells user space about one; [`sync`]
 //! narrates each sync with one record; [`journal`] times commits; [`owner`]
 //! says whom a request is charged to. Only [`fields`] follows kernel pointers.
+//! [`floor`] does nothing, for the bench.
 //!
 //! All loads are BTF-typed and direct: no `bpf_probe_read_kernel`, so that the
 //! programs load under lockdown=confidentiality.
@@ -18,6 +19,8 @@
 mod block;
 #[cfg(target_arch = "bpf")]
 mod fields;
+#[cfg(target_arch = "bpf")]
+mod floor;
 #[cfg(target_arch = "bpf")]
 mod journal;
 #[cfg(target_arch = "bpf")]

@@ -29,7 +29,8 @@ use super::{
 };
 
 /// The kernel object, compiled by the build script.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf"));
 
 /// Sizes of the tables, chosen from the disks that are there.
 #[derive(Clone, Copy, Debug)]
@@ -287,12 +288,17 @@ impl Programs {
     /// Name, run count and run time in ns of each loaded program; the kernel
     /// counts only while its BPF statistics are on.
     pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
-        let loaded = self.ebpf.programs().filter_map(|(name, program)| {
-            let info = program.info().ok()?;
-            Some((name.to_owned(), info.run_count(), info.run_time().as_nanos() as u64))
-        });
-        loaded.collect()
+        run_stats(&self.ebpf)
     }
+}
+
+/// What [`Programs::run_stats`] tells, of any loaded object.
+pub(super) fn run_stats(ebpf: &Ebpf) -> Vec<(String, u64, u64)> {
+    let loaded = ebpf.programs().filter_map(|(name, program)| {
+        let info = program.info().ok()?;
+        Some((name.to_owned(), info.run_count(), info.run_time().as_nanos() as u64))
+    });
+    loaded.collect()
 }
 
 /// `recursion_misses` of a loaded program, which only its descriptor tells.
@@ -326,7 +332,7 @@ impl log::Log for StderrLog {
 
 /// Before 5.11 BPF memory counts against RLIMIT_MEMLOCK. Where the limit
 /// cannot be raised it may not matter; where it does, creating the maps says so.
-fn raise_memlock() {
+pub(super) fn raise_memlock() {
     let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: a valid pointer to a struct that outlives the call.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };

@@ -4,8 +4,10 @@
 //! configuration, [`facts`] is the sum as a value, [`ladder`] lists the ways to
 //! each capability, [`load`] climbs it on the running kernel and
 //! [`selftest`] proves each rung on an operation that the tracer makes itself.
+//! [`floor`] loads programs that do nothing, to compare costs with.
 
 pub mod facts;
+pub mod floor;
 pub mod ladder;
 pub mod load;
 pub mod offsets;
