@@ -4,6 +4,7 @@
 //! on standard error what it does, and ends with exit code 1 and the name of
 //! what failed. Standard output carries results only.
 
+mod bench;
 mod check;
 mod demo;
 mod root;
@@ -20,7 +21,11 @@ use clap::{Parser, Subcommand};
 use crate::setup::{Need, Talk};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Set up, build, check, test.")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Set up, build, check, test, measure."
+)]
 struct Xtask {
     #[command(subcommand)]
     command: Command,
@@ -28,6 +33,8 @@ struct Xtask {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure, as root, what the tracer costs on this machine.
+    Bench(bench::BenchArgs),
     /// Bring what building, the demo and the tests need, and say what is there.
     Setup {
         /// Only what this needs.
@@ -73,6 +80,7 @@ fn run(command: Command) -> Result<()> {
             let profile = if release { step::Profile::Release } else { step::Profile::Debug };
             step::build_tracer(profile).map(drop)
         }
+        Command::Bench(args) => bench::run(&args),
         Command::Check => check::run(),
         Command::Demo { args } => demo::run(&args),
         Command::Test { filter } => test::run(filter.as_deref()),

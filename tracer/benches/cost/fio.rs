@@ -1,0 +1,179 @@
+//! The loads: a disk of our own, fio on it, and what fio says it got.
+//!
+//! Knows nothing of the tracer.
+
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, Write as _},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use tracer::lab::{
+    cgroup::Cgroup,
+    disk::{Filesystem, LoopDisk, default_dir},
+    process::Process,
+    tool::{FIO, last_line},
+};
+
+const DISK_BYTES: u64 = 1 << 30;
+/// Files in the disk's root, written in whole before anything is measured.
+const READ_FILE: (&str, usize) = ("reads", 256 << 20);
+const SYNC_FILE: (&str, usize) = ("syncs", 16 << 20);
+
+/// How much later than asked fio may end.
+const LATE: Duration = Duration::from_secs(30);
+
+/// What the loads run on.
+pub struct Stand {
+    pub disk: LoopDisk,
+    cgroup: Cgroup,
+}
+
+/// What fio is to do, for a given time.
+#[derive(Clone, Copy)]
+pub enum Work {
+    /// Random reads of 4 KiB past the page cache, 16 at a time.
+    Reads,
+    /// Random writes of 4 KiB, an fdatasync after each.
+    Syncs,
+    /// Both, at rates that leave most of the machine idle.
+    Steady,
+}
+
+/// A load under way.
+pub struct Load {
+    process: Process,
+    output: File,
+    until: Instant,
+}
+
+/// What fio says of a load; zero for what was no part of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    pub reads_per_second: f64,
+    pub syncs_per_second: f64,
+    pub sync_p50_us: f64,
+    pub sync_p99_us: f64,
+}
+
+impl Stand {
+    pub fn build() -> Result<Self> {
+        let disk = LoopDisk::create(&default_dir()?, DISK_BYTES, Filesystem::Ext4)?;
+        let stand = Self { disk, cgroup: Cgroup::create("bench")? };
+        for (name, bytes) in [READ_FILE, SYNC_FILE] {
+            let path = stand.path(name);
+            lay_out(&path, bytes)
+                .with_context(|| format!("failed to write `{}`", path.display()))?;
+        }
+        Ok(stand)
+    }
+
+    /// The file that [`Work::Syncs`] syncs.
+    pub fn sync_file(&self) -> PathBuf {
+        self.path(SYNC_FILE.0)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.disk.mountpoint().join(name)
+    }
+
+    pub fn start(&self, work: Work, length: Duration) -> Result<Load> {
+        let output = tempfile::tempfile().context("failed to make a file for fio's output")?;
+        let mut command = FIO.command()?;
+        // In the disk's folder, so that no path needs escaping for fio.
+        command.current_dir(self.disk.mountpoint());
+        command.stdout(output.try_clone()?);
+        command.args(["--thread", "--time_based", "--output-format=json"]);
+        command.args(["--bs=4k", "--randrepeat=0", "--norandommap", "--fallocate=none"]);
+        command.arg(format!("--runtime={}ms", length.as_millis()));
+        let reads = |size: usize| {
+            let file = format!("--filename={}", READ_FILE.0);
+            let load = ["--name=reads", "--rw=randread", "--direct=1", "--ioengine=libaio"];
+            let load = load.map(str::to_owned).into_iter();
+            load.chain([file, format!("--size={size}"), "--iodepth=16".to_owned()])
+        };
+        let syncs = |size: usize| {
+            let file = format!("--filename={}", SYNC_FILE.0);
+            let load = ["--name=syncs", "--rw=randwrite", "--ioengine=psync", "--fdatasync=1"];
+            load.map(str::to_owned).into_iter().chain([file, format!("--size={size}")])
+        };
+        match work {
+            Work::Reads => command.args(reads(READ_FILE.1)),
+            Work::Syncs => command.args(syncs(SYNC_FILE.1)),
+            Work::Steady => command
+                .args(reads(READ_FILE.1))
+                .arg("--rate_iops=2000")
+                .args(syncs(SYNC_FILE.1))
+                .arg("--rate_iops=200"),
+        };
+        let process = Process::spawn(command, &self.cgroup)?;
+        Ok(Load { process, output, until: Instant::now() + length + LATE })
+    }
+
+    /// A load from its beginning to its end.
+    pub async fn run(&self, work: Work, length: Duration) -> Result<Figures> {
+        let load = self.start(work, length)?;
+        while load.is_running()? {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        load.finish()
+    }
+}
+
+impl Load {
+    /// # Errors
+    ///
+    /// When it should have ended long ago.
+    pub fn is_running(&self) -> Result<bool> {
+        let running = self.process.ended().is_none();
+        if running && Instant::now() > self.until {
+            bail!("fio did not end {} s after its time: is the disk stuck?", LATE.as_secs());
+        }
+        Ok(running)
+    }
+
+    /// What it got; of one that has ended.
+    pub fn finish(mut self) -> Result<Figures> {
+        let Some(ended) = self.process.ended() else { bail!("fio is still running") };
+        if !ended.status.success() {
+            bail!("fio failed ({}): {}", ended.status, last_line(&ended.stderr));
+        }
+        let mut text = String::new();
+        self.output.rewind()?;
+        self.output.read_to_string(&mut text).context("failed to read fio's output")?;
+        parse(&text).context("fio's output is not what it should be (is it 3.x?)")
+    }
+}
+
+/// Real blocks: reads of holes would not reach the disk.
+fn lay_out(path: &PathBuf, bytes: usize) -> Result<()> {
+    let mut file = File::create(path)?;
+    let block = vec![0xa5; 1 << 20];
+    for _ in 0..bytes / block.len() {
+        file.write_all(&block)?;
+    }
+    Ok(file.sync_all()?)
+}
+
+fn parse(text: &str) -> Result<Figures> {
+    // Its warnings may come before.
+    let json = text.find('{').map_or("", |begin| &text[begin..]);
+    let output: Value = serde_json::from_str(json)?;
+    let jobs = output["jobs"].as_array().context("there are no `jobs`")?;
+    let mut figures = Figures::default();
+    for job in jobs {
+        let number = |value: &Value| value.as_f64().context("a number is missing");
+        if job["jobname"] == "reads" {
+            figures.reads_per_second = number(&job["read"]["iops"])?;
+        } else {
+            let latency = &job["sync"]["lat_ns"];
+            figures.syncs_per_second = number(&job["write"]["iops"])?;
+            figures.sync_p50_us = number(&latency["percentile"]["50.000000"])? / 1e3;
+            figures.sync_p99_us = number(&latency["percentile"]["99.000000"])? / 1e3;
+        }
+    }
+    Ok(figures)
+}

@@ -1,0 +1,219 @@
+//! The kernel's side: run times of the programs, from BPF statistics.
+//!
+//! The time that the kernel counts has its own clock readings in it, and so
+//! has that of the empty programs on the same hooks, which is the floor. All
+//! requests and system calls of the machine are counted, not only the load's.
+
+use std::{
+    collections::BTreeMap,
+    hint::black_box,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use aya::sys::{Stats, enable_stats};
+use tracer::{
+    kernel::{
+        facts::{Facts, VMLINUX_BTF},
+        floor::{EMPTY, Floor},
+        ladder::CAPABILITIES,
+    },
+    session::{Options, Session},
+};
+
+use crate::{
+    Round,
+    fio::{Stand, Work},
+    table::{Section, Table},
+};
+
+const READS: Section =
+    Section { title: "kernel: BPF run time, random 4k reads, depth 16", base: "empty programs" };
+const SYNCS: Section =
+    Section { title: "kernel: BPF run time, 4k writes with fdatasync", base: "" };
+const SNAPSHOT: Section = Section { title: "user: a picture of everything", base: "" };
+
+/// Programs with fewer runs in a phase are not told of.
+const FEW_RUNS: u64 = 100;
+
+/// Snapshots that are taken for one number.
+const SNAPSHOTS: u32 = 50;
+
+/// Runs and run time of each program, by name.
+struct Runs(BTreeMap<String, (u64, u64)>);
+
+pub async fn measure(stand: &Stand, round: &Round, table: &mut Table) -> Result<()> {
+    let _counting = enable_stats(Stats::RunTime)
+        .context("failed to turn BPF statistics on: they need kernel 5.8 or newer")?;
+    // Even the slowest disk gives enough runs for a mean in that time.
+    let length = (round.length / 4).max(Duration::from_millis(500));
+    if round.reversed {
+        measure_floor(stand, round, length, table).await?;
+        measure_tracer(stand, round, length, table).await
+    } else {
+        measure_tracer(stand, round, length, table).await?;
+        measure_floor(stand, round, length, table).await
+    }
+}
+
+async fn measure_tracer(
+    stand: &Stand,
+    round: &Round,
+    length: Duration,
+    table: &mut Table,
+) -> Result<()> {
+    let mut session = Session::start(&Options::default())?;
+    session.check_capabilities()?;
+    // What the self-test did is in the ring: it is not the load's.
+    session.poll(None, &mut Vec::new());
+
+    round.say("random reads, run time of the tracer's programs");
+    let runs = watch(stand, &mut session, Work::Reads, length).await?;
+    table.note(&READS, BLOCK_PROGRAMS, "ns", runs.per_request(&block_programs()));
+    for program in block_programs() {
+        runs.note_run(program, &READS, table);
+    }
+    for (program, what) in SYSTEM_CALLS {
+        if let Some(ns) = runs.per_run(program) {
+            table.note(&READS, what, "ns", ns);
+        }
+    }
+
+    round.say("fdatasync, run time of the tracer's programs");
+    let before = session.engine().records();
+    let runs = watch(stand, &mut session, Work::Syncs, length).await?;
+    let syncs = session.engine().records() - before;
+    let programs = programs_of(&["sync"]);
+    let per_sync = runs.total_ns(&programs) as f64 / syncs.max(1) as f64;
+    table.note(&SYNCS, "sync programs, per sync", "ns", per_sync);
+    table.note(&SYNCS, BLOCK_PROGRAMS, "ns", runs.per_request(&block_programs()));
+    for program in programs.into_iter().chain(programs_of(&["journal"])) {
+        runs.note_run(program, &SYNCS, table);
+    }
+    table.note(&SYNCS, "syncs seen, the loop device's own too", "/s", {
+        syncs as f64 / length.as_secs_f64()
+    });
+
+    let begin = Instant::now();
+    let mut victims = 0;
+    for _ in 0..SNAPSHOTS {
+        victims = black_box(session.snapshot()).victims.len();
+    }
+    let us = begin.elapsed().as_secs_f64() * 1e6 / f64::from(SNAPSHOTS);
+    table.note(&SNAPSHOT, "snapshot", "us", us);
+    table.note(&SNAPSHOT, "victims in it", "", victims as f64);
+    Ok(())
+}
+
+/// What a hook on system calls does at those that are no syncs.
+const SYSTEM_CALLS: [(&str, &str); 2] = [
+    ("sys_enter", "sys_enter, per system call of any kind"),
+    ("sys_exit", "sys_exit, per system call of any kind"),
+];
+
+const BLOCK_PROGRAMS: &str = "block programs, per request";
+
+async fn measure_floor(
+    stand: &Stand,
+    round: &Round,
+    length: Duration,
+    table: &mut Table,
+) -> Result<()> {
+    let btf = Path::new(VMLINUX_BTF);
+    let floor = Floor::attach(&Facts::of_this_machine(btf)?, btf)?;
+    round.say("random reads, run time of empty programs");
+    let before = Runs::of(floor.run_stats());
+    stand.run(Work::Reads, length).await?;
+    // Under the names of the tracer's, to stand beside them.
+    let runs = Runs::of(floor.run_stats()).since(&before).renamed();
+    table.note_base(&READS, BLOCK_PROGRAMS, runs.per_request(&block_programs()));
+    for program in block_programs() {
+        if let Some(ns) = runs.per_run(program) {
+            table.note_base(&READS, &per_run_name(program), ns);
+        }
+    }
+    for (program, what) in SYSTEM_CALLS {
+        if let Some(ns) = runs.per_run(program) {
+            table.note_base(&READS, what, ns);
+        }
+    }
+    Ok(())
+}
+
+/// Runs of the tracer's programs under a load, while it is polled as always.
+async fn watch(stand: &Stand, session: &mut Session, work: Work, length: Duration) -> Result<Runs> {
+    let before = Runs::of(session.run_stats());
+    let load = stand.start(work, length)?;
+    while load.is_running()? {
+        session.wait().await;
+        session.poll(None, &mut Vec::new());
+    }
+    let runs = Runs::of(session.run_stats()).since(&before);
+    session.poll(None, &mut Vec::new());
+    load.finish()?;
+    Ok(runs)
+}
+
+fn block_programs() -> Vec<&'static str> {
+    programs_of(&["birth", "block"])
+}
+
+/// The programs of some capabilities, on whatever rung.
+fn programs_of(capabilities: &[&str]) -> Vec<&'static str> {
+    let wanted = CAPABILITIES.iter().filter(|c| capabilities.contains(&c.name));
+    wanted.flat_map(|c| c.rungs).flat_map(|r| r.steps).map(|step| step.program).collect()
+}
+
+fn per_run_name(program: &str) -> String {
+    format!("{program}, per run")
+}
+
+impl Runs {
+    fn of(stats: Vec<(String, u64, u64)>) -> Self {
+        Self(stats.into_iter().map(|(name, runs, ns)| (name, (runs, ns))).collect())
+    }
+
+    fn since(mut self, before: &Self) -> Self {
+        for (name, (runs, ns)) in &mut self.0 {
+            let (runs_before, ns_before) = before.get(name);
+            *runs = runs.saturating_sub(runs_before);
+            *ns = ns.saturating_sub(ns_before);
+        }
+        self
+    }
+
+    fn renamed(self) -> Self {
+        let twin = |name: &str| EMPTY.iter().find(|(empty, _)| *empty == name);
+        let renamed = |(name, runs): (String, _)| match twin(&name) {
+            Some((_, hook)) => ((*hook).to_owned(), runs),
+            None => (name, runs),
+        };
+        Self(self.0.into_iter().map(renamed).collect())
+    }
+
+    fn get(&self, program: &str) -> (u64, u64) {
+        self.0.get(program).copied().unwrap_or_default()
+    }
+
+    fn total_ns(&self, programs: &[&str]) -> u64 {
+        programs.iter().map(|program| self.get(program).1).sum()
+    }
+
+    /// A request completes once, but for the steps of a flush.
+    fn per_request(&self, programs: &[&str]) -> f64 {
+        let (requests, _) = self.get("block_rq_complete");
+        self.total_ns(programs) as f64 / requests.max(1) as f64
+    }
+
+    fn per_run(&self, program: &str) -> Option<f64> {
+        let (runs, ns) = self.get(program);
+        (runs >= FEW_RUNS).then(|| ns as f64 / runs as f64)
+    }
+
+    fn note_run(&self, program: &str, section: &'static Section, table: &mut Table) {
+        if let Some(ns) = self.per_run(program) {
+            table.note(section, &per_run_name(program), "ns", ns);
+        }
+    }
+}
