@@ -11,22 +11,24 @@
 //!   5.10.136 (struct request_queue *, struct request *)
 //! - block_rq_complete(struct request *, error, unsigned int nr_bytes)
 //! - blk_account_io_start(struct request *), as a function
+//! - block_getrq(struct bio *), from 5.11
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_ns},
+    helpers::generated::bpf_ktime_get_ns,
     macros::{btf_tracepoint, fentry},
     programs::{BtfTracePointContext, FEntryContext},
 };
 use aya_log_ebpf::debug;
 use tracer_ebpf::{
+    config::ABSENT,
     ledger::{born, tick},
     record::{ACCOUNTS, Account, Disk, InFlight, loss, op, stage},
 };
 
 use crate::{
     fields::{Kernel, Request, config},
-    maps::{DISKS, IN_FLIGHT, LEDGER, add, ask_for_disk, lose, observe},
-    owner,
+    maps::{DISKS, IN_FLIGHT, LEDGER, SUBMITTERS, add, ask_for_disk, lose, observe},
+    owner::{self, Submitter},
     sync::{credit, open_sync},
 };
 
@@ -52,6 +54,15 @@ pub fn block_io_start(ctx: BtfTracePointContext) -> i32 {
 #[fentry(function = "blk_account_io_start")]
 pub fn blk_account_io_start(ctx: FEntryContext) -> i32 {
     birth(Request(Kernel(ctx.arg(0))));
+    0
+}
+
+/// Fires in the submitter's context when a bio has been given a request, which
+/// it does not name: until 6.4 nothing names it before its issue.
+#[btf_tracepoint(function = "block_getrq")]
+pub fn block_getrq(ctx: BtfTracePointContext) -> i32 {
+    let bio: *const u8 = ctx.arg(0);
+    let _ = SUBMITTERS.insert(bio as u64, Submitter::current(), 0);
     0
 }
 
@@ -210,30 +221,47 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
         lose(loss::HEALED);
     }
     slot.request = address(request);
-    slot.born_ns = now;
     slot.issued_ns = 0;
     slot.bytes = request.bytes();
     slot.op = operation;
     slot.disk = disk.index;
     slot.sync_tid = 0;
     slot.account = NO_ACCOUNT;
+    slot.born_ns = now;
     // The flush itself has no owner: the request that wanted it waits on in
     // its own slot.
     if operation == op::FLUSH {
         return;
     }
-    let account = owner::account(disk.index, operation);
+    let who = submitter(request);
+    slot.born_ns = who.born_ns;
+    let account = owner::account(&who, disk.index, operation);
     slot.account = disk.index * ACCOUNTS as u32 + account;
-    let pid_tgid = bpf_get_current_pid_tgid();
     with_account(slot.account, |account| {
-        account.tgid = pid_tgid >> 32;
-        add(&raw mut account.word, born(tick(now)));
+        account.tgid = who.pid_tgid >> 32;
+        add(&raw mut account.word, born(tick(who.born_ns)));
     });
-    let tid = pid_tgid as u32;
-    if let Some(seq) = open_sync(tid, now) {
+    let tid = who.pid_tgid as u32;
+    if let Some(seq) = open_sync(tid, who.born_ns) {
         slot.sync_tid = tid;
         slot.sync_seq = seq;
     }
+}
+
+/// Who submitted a request: who runs now, or who was seen with its bio.
+#[inline(always)]
+fn submitter(request: Request) -> Submitter {
+    if config!(request_bio) != ABSENT {
+        let bio = request.bio();
+        // SAFETY: copied at once; an entry is written before its request is
+        // issued, and by nobody else.
+        if let Some(known) = unsafe { SUBMITTERS.get(bio) } {
+            let known = *known;
+            let _ = SUBMITTERS.remove(bio);
+            return known;
+        }
+    }
+    Submitter::current()
 }
 
 #[inline(always)]

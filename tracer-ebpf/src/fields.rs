@@ -85,6 +85,12 @@ impl Request {
         self.0.load(config!(request_data_len))
     }
 
+    /// The address of its first bio.
+    #[inline(always)]
+    pub fn bio(self) -> u64 {
+        self.0.load(config!(request_bio))
+    }
+
     /// Its tag, unique among the live requests of one hardware queue: the
     /// scheduler's where one is in charge.
     #[inline(always)]

@@ -6,14 +6,14 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, RingBuf},
 };
 use tracer_ebpf::{
     bucket::{BUCKETS, bucket},
     record::{Disk, DiskLedger, DiskUnknown, InFlight, Journal, OwnerKey, loss, op, stage},
 };
 
-use crate::sync::OpenSync;
+use crate::{owner::Submitter, sync::OpenSync};
 
 /// What is in flight, one slot per (disk, hardware queue, tag).
 #[map]
@@ -30,6 +30,11 @@ pub static HISTOGRAMS: Array<[u64; BUCKETS]> = Array::with_max_entries(1, BPF_F_
 /// What was lost, by the codes of [`loss`].
 #[map]
 pub static LOSSES: Array<u64> = Array::with_max_entries(loss::COUNT as u32, BPF_F_MMAPABLE);
+
+/// Who submitted a bio that has been given a request, by the bio's address: for
+/// kernels where that request itself is first seen when it is issued.
+#[map]
+pub static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_entries(4096, 0);
 
 /// The disks that user space has described, by device number.
 #[map]

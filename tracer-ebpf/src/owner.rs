@@ -3,7 +3,10 @@
 //! Asked where a request is born, in the submitter's context: its issue may
 //! happen in a kworker, its completion anywhere.
 
-use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm};
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
+    generated::bpf_ktime_get_ns,
+};
 use tracer_ebpf::record::{ACCOUNTS, COMM, OTHERS, OwnerKey, loss};
 
 use crate::{
@@ -47,16 +50,42 @@ pub fn current() -> Current {
     Current { cgroup, comm: task.process_comm(), kthread: false, io_worker }
 }
 
-/// The account of who runs now, for one class of requests on one disk.
+/// Who submitted a request, and when.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Submitter {
+    pub cgroup: u64,
+    pub comm: [u8; COMM],
+    pub pid_tgid: u64,
+    pub born_ns: u64,
+    pub kthread: u64,
+}
+
+impl Submitter {
+    /// Who runs now.
+    #[inline(always)]
+    pub fn current() -> Self {
+        let who = current();
+        Self {
+            cgroup: who.cgroup,
+            comm: who.comm,
+            pid_tgid: bpf_get_current_pid_tgid(),
+            // SAFETY: the helper has no preconditions.
+            born_ns: unsafe { bpf_ktime_get_ns() },
+            kthread: u64::from(who.kthread),
+        }
+    }
+}
+
+/// A submitter's account, for one class of requests on one disk.
 #[inline(always)]
-pub fn account(disk: u32, op: u32) -> u32 {
-    let who = current();
+pub fn account(who: &Submitter, disk: u32, op: u32) -> u32 {
     let key = OwnerKey {
         cgroup: who.cgroup,
         comm: who.comm,
         disk,
         op: op as u16,
-        kthread: u16::from(who.kthread),
+        kthread: who.kthread as u16,
     };
     // SAFETY: values of this map are only ever whole words.
     let known = unsafe { OWNERS.get(key) };

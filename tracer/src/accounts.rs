@@ -78,6 +78,9 @@ pub struct Accounts {
     account_owners: KernelMap<MapData, u32, PodOwnerKey>,
     kernel_disks: KernelMap<MapData, u32, PodDisk>,
     unknown_disks: KernelMap<MapData, u32, u32>,
+    /// Asks of a process whether it is a kernel thread, where the kernel
+    /// programs cannot tell.
+    is_kthread: Box<dyn Fn(u32) -> bool>,
     disks: Vec<DiskAccounts>,
     /// By owner id; id 0 is "others".
     keys: Vec<OwnerKey>,
@@ -94,7 +97,12 @@ impl Accounts {
     /// # Errors
     ///
     /// When a table was taken before or cannot be mapped.
-    pub fn new(programs: &mut Programs, disks: u32, slots: u32) -> Result<Self> {
+    pub fn new(
+        programs: &mut Programs,
+        disks: u32,
+        slots: u32,
+        is_kthread: Box<dyn Fn(u32) -> bool>,
+    ) -> Result<Self> {
         let tables = Tables::new(TableMaps {
             ledger: programs.take_map("LEDGER")?,
             in_flight: programs.take_map("IN_FLIGHT")?,
@@ -109,6 +117,7 @@ impl Accounts {
             account_owners: KernelMap::try_from(programs.take_map("ACCOUNT_OWNERS")?)?,
             kernel_disks: KernelMap::try_from(programs.take_map("DISKS")?)?,
             unknown_disks: KernelMap::try_from(programs.take_map("UNKNOWN_DISKS")?)?,
+            is_kthread,
             disks: Vec::new(),
             keys: vec![OwnerKey::default()],
             ids: HashMap::new(),
@@ -194,8 +203,9 @@ impl Accounts {
         let place = self.disks[at].disk.index * ACCOUNTS as u32 + account as u32;
         let Ok(PodOwnerKey(key)) = self.account_owners.get(&place, 0) else { return };
         let id = self.intern(key);
-        self.disks[at].owners[account] =
-            Owner { id, cgroup: key.cgroup, comm: key.comm, kthread: key.kthread != 0 };
+        let tgid = self.last_tgid(self.disks[at].disk.index, account);
+        let kthread = key.kthread != 0 || (self.is_kthread)(tgid);
+        self.disks[at].owners[account] = Owner { id, cgroup: key.cgroup, comm: key.comm, kthread };
     }
 
     /// One id per owner and class of requests, whatever the disk.

@@ -107,5 +107,12 @@ impl Identities {
     }
 }
 
+/// Whether a process is a kernel thread, by its flags in /proc; no where it is
+/// gone. For kernels whose programs cannot tell.
+pub fn is_kernel_thread(root: &Path, tgid: u32) -> bool {
+    let stat = std::fs::read(root.join(format!("proc/{tgid}/stat")));
+    stat.is_ok_and(|stat| procfs::parse_stat(&stat).is_some_and(|stat| stat.kernel_thread))
+}
+
 #[cfg(test)]
 mod tests;

@@ -102,6 +102,8 @@ pub const CAPABILITIES: &[Capability] = &[
                 name: "fentry",
                 steps: &[function("blk_account_io_start", "blk_account_io_start")],
             },
+            // The bio tells who submits; the request is met at insert or issue.
+            Rung { name: "getrq", steps: &[tp("block_getrq"), tp("block_rq_insert")] },
             // With the issue as its understudy, where no scheduler is in charge.
             Rung { name: "insert", steps: &[tp("block_rq_insert")] },
         ],

@@ -45,6 +45,12 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     config.request_tag = need("tag")?;
     config.request_internal_tag = need("internal_tag")?;
     config.request_hctx = need("mq_hctx")?;
+    // Where births have no hook of their own, they are told by the bio.
+    let told_by_bio = types.tracepoint("block_io_start").is_none()
+        && types.tracepoint("block_getrq").is_some_and(|args| args.len() == 1);
+    if told_by_bio {
+        config.request_bio = need("bio")?;
+    }
     config.request_disk = offset(types, request, "rq_disk");
     config.flush_seq_bit = types.enumerator("__RQF_FLUSH_SEQ").unwrap_or(FLUSH_SEQ_BIT);
 

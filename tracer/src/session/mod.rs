@@ -19,7 +19,7 @@ use crate::{
     engine::Engine,
     exit::CannotRun,
     files::Files,
-    identity::Identities,
+    identity::{Identities, is_kernel_thread},
     kernel::{
         facts::{Facts, VMLINUX_BTF},
         ladder::{Climb, Forced},
@@ -112,7 +112,13 @@ impl Session {
         let wishes = Wishes { forced: options.forced.clone(), kernel_log: options.kernel_log };
         let mut programs = Programs::create(&facts, sizes, &options.btf, wishes)
             .map_err(|error| CannotRun(preflight::explain_refusal(&facts, &error)))?;
-        let mut accounts = Accounts::new(&mut programs, room.disks, room.slots)?;
+        let root = options.root.clone();
+        let is_kthread: Box<dyn Fn(u32) -> bool> = if facts.sees_tasks() {
+            Box::new(|_| false)
+        } else {
+            Box::new(move |tgid| is_kernel_thread(&root, tgid))
+        };
+        let mut accounts = Accounts::new(&mut programs, room.disks, room.slots, is_kthread)?;
         for disk in &assigned {
             accounts.describe(&disk.name, disk.device, disk.disk)?;
         }
