@@ -127,8 +127,9 @@ pub const CAPABILITIES: &[Capability] = &[
                     system_call("sync_file_range_exit", "sync_file_range"),
                     system_call("syncfs_entry", "syncfs"),
                     system_call("syncfs_exit", "syncfs"),
-                    optional(system_call("sync_entry", "sync")),
-                    optional(system_call("sync_exit", "sync")),
+                    // It takes no arguments, and so has no function that unpacks them.
+                    optional(function("sync_entry", "ksys_sync")),
+                    optional(function("sync_exit", "ksys_sync")),
                     optional(function("ext4_file_entry", "ext4_sync_file")),
                     optional(function("ext4_file_exit", "ext4_sync_file")),
                     optional(function("xfs_file_entry", "xfs_file_fsync")),
