@@ -64,7 +64,8 @@ pub struct Wishes {
 /// The loaded object with its attached programs.
 pub struct Programs {
     ebpf: Ebpf,
-    btf: Btf,
+    /// The kernel's types, while there are programs to load.
+    btf: Option<Btf>,
     wishes: Wishes,
     climbs: Vec<Climb>,
 }
@@ -116,7 +117,7 @@ impl Programs {
             .map_max_entries("ACCOUNT_OWNERS", accounts)
             .load(OBJECT)
             .context("failed to create the tracer's maps in the kernel")?;
-        Ok(Self { ebpf, btf, wishes, climbs: Vec::new() })
+        Ok(Self { ebpf, btf: Some(btf), wishes, climbs: Vec::new() })
     }
 
     /// Loads and attaches the first rung of each capability that goes.
@@ -145,6 +146,17 @@ impl Programs {
         self.set(capability, at, Outcome::Silent(why.to_owned()));
         self.climb_from(facts, capability, at + 1);
         self.position(capability).is_some()
+    }
+
+    /// The climb is over: the kernel's types, the largest thing in our memory,
+    /// are given back.
+    pub fn end_climb(&mut self) {
+        self.btf = None;
+        // SAFETY: has no preconditions.
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::malloc_trim(0);
+        }
     }
 
     /// Notes that a rung serves although the self-test could not prove it.
@@ -213,6 +225,7 @@ impl Programs {
 
     fn attach_step(&mut self, step: &Step) -> Result<(), String> {
         let Self { ebpf, btf, .. } = self;
+        let btf = btf.as_ref().ok_or("the climb is over")?;
         let program = ebpf
             .program_mut(step.program)
             .ok_or_else(|| format!("program `{}` is not in the object", step.program))?;

@@ -125,6 +125,7 @@ impl Session {
         let mut ring = RingReader::new(programs.take_ring()?)?;
         programs.climb(&facts);
         prove(&mut programs, &facts, &mut ring)?;
+        programs.end_climb();
         accounts.begin_watch();
 
         let now = monotonic_ns();
