@@ -122,6 +122,7 @@ fn every_way_is_seen_once_per_call(filesystem: Filesystem, ways: &[Way]) {
             let syncs = own_syncs(session);
             let kinds: Vec<_> = syncs.iter().map(|s| s.kind).collect();
             assert_eq!(kinds, [way.kind; ROUNDS], "{} on {filesystem:?}", way.kind);
+            let mut close = 0;
             for (sync, took) in syncs.iter().zip(took) {
                 let kind = way.kind;
                 phases_add_up(sync);
@@ -134,9 +135,13 @@ fn every_way_is_seen_once_per_call(filesystem: Filesystem, ways: &[Way]) {
                 }
                 assert!(sync.duration_seconds <= seconds(took), "{kind}: {sync:?} {took:?}");
                 // A hook and a clock read on each side.
-                let least = if way.exact { seconds(took) * 0.9 - 20e-6 } else { 0.0 };
-                assert!(sync.duration_seconds >= least, "{kind}: {sync:?} {took:?}");
+                if sync.duration_seconds >= seconds(took) * 0.9 - 20e-6 {
+                    close += 1;
+                }
             }
+            // Now and then the test itself is put off between its clock and the
+            // call.
+            assert!(!way.exact || close >= ROUNDS - 2, "{}: {close} of {ROUNDS}", way.kind);
         }
     });
 }
