@@ -14,7 +14,6 @@
 //! - block_getrq(struct bio *), from 5.11
 
 use aya_ebpf::{
-    helpers::generated::bpf_ktime_get_ns,
     macros::{btf_tracepoint, fentry},
     programs::{BtfTracePointContext, FEntryContext},
 };
@@ -26,6 +25,7 @@ use tracer_ebpf::{
 };
 
 use crate::{
+    clock::now_ns,
     fields::{Kernel, Request, config},
     maps::{DISKS, IN_FLIGHT, LEDGER, SUBMITTERS, add, ask_for_disk, lose, observe},
     owner::{self, Submitter},
@@ -62,7 +62,7 @@ pub fn blk_account_io_start(ctx: FEntryContext) -> i32 {
 #[btf_tracepoint(function = "block_getrq")]
 pub fn block_getrq(ctx: BtfTracePointContext) -> i32 {
     let bio: *const u8 = ctx.arg(0);
-    let _ = SUBMITTERS.insert(bio as u64, Submitter::current(), 0);
+    let _ = SUBMITTERS.insert(bio as u64, Submitter::current(now_ns()), 0);
     0
 }
 
@@ -86,7 +86,7 @@ pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
         if slot.request != address(request) {
             open(request, disk, slot);
         }
-        slot.issued_ns = now();
+        slot.issued_ns = now_ns();
         // Merges made it grow since it was born.
         slot.bytes = request.bytes();
     });
@@ -110,7 +110,7 @@ pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
     with_slot(request, |_, slot| {
         if slot.request == address(request) {
-            settle(slot, now());
+            settle(slot, now_ns());
             slot.request = 0;
         }
     });
@@ -148,12 +148,6 @@ fn birth(request: Request) {
     if operation(request) != Some(op::FLUSH) {
         with_slot(request, |disk, slot| open(request, disk, slot));
     }
-}
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_ns() }
 }
 
 /// What tells a request from all others that are alive.
@@ -206,7 +200,7 @@ fn with_slot(request: Request, then: impl FnOnce(&Disk, &mut InFlight)) {
 #[inline(always)]
 fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
     let Some(operation) = operation(request) else { return };
-    let now = now();
+    let now = now_ns();
     if slot.request != 0 {
         // Its tag was given away again, so it has ended unseen.
         debug!(
@@ -233,7 +227,7 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
     if operation == op::FLUSH {
         return;
     }
-    let who = submitter(request);
+    let who = submitter(request, now);
     slot.born_ns = who.born_ns;
     let account = owner::account(&who, disk.index, operation);
     slot.account = disk.index * ACCOUNTS as u32 + account;
@@ -250,7 +244,7 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
 
 /// Who submitted a request: who runs now, or who was seen with its bio.
 #[inline(always)]
-fn submitter(request: Request) -> Submitter {
+fn submitter(request: Request, now: u64) -> Submitter {
     if config!(request_bio) != ABSENT {
         let bio = request.bio();
         // SAFETY: copied at once; an entry is written before its request is
@@ -261,12 +255,12 @@ fn submitter(request: Request) -> Submitter {
             return known;
         }
     }
-    Submitter::current()
+    Submitter::current(now)
 }
 
 #[inline(always)]
 fn end(disk: &Disk, slot: &mut InFlight) {
-    let now = now();
+    let now = now_ns();
     let whole = now.saturating_sub(slot.born_ns);
     // An empty flush is never issued itself: all its time is the device's.
     let queue = if slot.issued_ns == 0 { 0 } else { slot.issued_ns.saturating_sub(slot.born_ns) };

@@ -6,12 +6,11 @@
 //! Prototypes (include/trace/events/jbd2.h):
 //! - jbd2_start_commit, jbd2_end_commit(journal_t *, transaction_t *)
 
-use aya_ebpf::{
-    helpers::generated::bpf_ktime_get_ns, macros::btf_tracepoint, programs::BtfTracePointContext,
-};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_ebpf::record::Journal;
 
 use crate::{
+    clock::now_ns,
     fields::{Kernel, journal_device},
     maps::JOURNALS,
 };
@@ -19,8 +18,7 @@ use crate::{
 #[btf_tracepoint(function = "jbd2_start_commit")]
 pub fn jbd2_start_commit(ctx: BtfTracePointContext) -> i32 {
     let device = journal_device(Kernel(ctx.arg(0)));
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let now = now_ns();
     match JOURNALS.get_ptr_mut(device) {
         // SAFETY: only this journal's own thread writes to its entry.
         Some(journal) => unsafe { (*journal).since_ns = now },
@@ -39,8 +37,7 @@ pub fn jbd2_end_commit(ctx: BtfTracePointContext) -> i32 {
     // SAFETY: only this journal's own thread writes to its entry.
     let journal = unsafe { &mut *journal };
     if journal.since_ns != 0 {
-        // SAFETY: the helper has no preconditions.
-        let now = unsafe { bpf_ktime_get_ns() };
+        let now = now_ns();
         journal.busy_ns += now.saturating_sub(journal.since_ns);
         journal.commits += 1;
         journal.since_ns = 0;

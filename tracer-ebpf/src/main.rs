@@ -18,6 +18,8 @@
 #[cfg(target_arch = "bpf")]
 mod block;
 #[cfg(target_arch = "bpf")]
+mod clock;
+#[cfg(target_arch = "bpf")]
 mod fields;
 #[cfg(target_arch = "bpf")]
 mod floor;

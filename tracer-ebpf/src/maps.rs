@@ -65,6 +65,10 @@ pub static OPEN_SYNCS: HashMap<u32, OpenSync> = HashMap::with_max_entries(2048, 
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 
+/// Insert or replace; insert only what is not there, atomically.
+pub const BPF_ANY: u64 = 0;
+pub const BPF_NOEXIST: u64 = 1;
+
 /// Submit without waking the reader: it polls.
 pub const NO_WAKEUP: u64 = 1;
 /// Wake the reader now.
@@ -113,7 +117,6 @@ pub fn observe(disk: u32, operation: u32, stage: u32, ns: u64) {
 #[inline(always)]
 pub fn ask_for_disk(device: u32) {
     lose(loss::DISK_UNKNOWN);
-    const BPF_NOEXIST: u64 = 1;
     if UNKNOWN_DISKS.insert(device, 1, BPF_NOEXIST).is_err() {
         return;
     }

@@ -5,17 +5,13 @@
 
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-    generated::bpf_ktime_get_ns,
 };
 use tracer_ebpf::record::{ACCOUNTS, COMM, OTHERS, OwnerKey, loss};
 
 use crate::{
     fields::Task,
-    maps::{ACCOUNT_OWNERS, OWNERS, lose},
+    maps::{ACCOUNT_OWNERS, BPF_ANY, BPF_NOEXIST, OWNERS, lose},
 };
-
-const BPF_ANY: u64 = 0;
-const BPF_NOEXIST: u64 = 1;
 
 /// Places that a newcomer tries before it shares the account "others".
 const PROBES: u32 = 16;
@@ -62,16 +58,15 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// Who runs now.
+    /// Who runs, at `now`.
     #[inline(always)]
-    pub fn current() -> Self {
+    pub fn current(now: u64) -> Self {
         let who = current();
         Self {
             cgroup: who.cgroup,
             comm: who.comm,
             pid_tgid: bpf_get_current_pid_tgid(),
-            // SAFETY: the helper has no preconditions.
-            born_ns: unsafe { bpf_ktime_get_ns() },
+            born_ns: now,
             kthread: u64::from(who.kthread),
         }
     }

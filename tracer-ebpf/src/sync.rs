@@ -17,7 +17,7 @@
 
 use aya_ebpf::{
     bindings::BPF_RB_AVAIL_DATA,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_ns},
+    helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, fentry, fexit, map},
     maps::Array,
     programs::{BtfTracePointContext, FEntryContext, FExitContext},
@@ -28,6 +28,7 @@ use tracer_ebpf::{
 };
 
 use crate::{
+    clock::now_ns,
     fields::{
         Clocks, Kernel, Place, Task, config, is_sync_exit, place_of_file, place_of_inode,
         place_of_sb, syscall_arg0, syscall_number,
@@ -96,8 +97,7 @@ pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     } else {
         return 0;
     };
-    let names_file = kind != kind::MSYNC && kind != kind::SYNC;
-    let fd = if names_file { syscall_arg0(Kernel(ctx.arg(0))) as i32 } else { -1 };
+    let fd = if names_file(kind) { syscall_arg0(Kernel(ctx.arg(0))) as i32 } else { -1 };
     begin(kind, fd, SYSTEM_CALL);
     0
 }
@@ -179,8 +179,7 @@ macro_rules! around_system_call {
     ($entry:ident, $exit:ident, $kind:expr) => {
         #[fentry]
         pub fn $entry(ctx: FEntryContext) -> i32 {
-            let names_file = $kind != kind::MSYNC && $kind != kind::SYNC;
-            let fd = if names_file { syscall_arg0(Kernel(ctx.arg(0))) as i32 } else { -1 };
+            let fd = if names_file($kind) { syscall_arg0(Kernel(ctx.arg(0))) as i32 } else { -1 };
             begin($kind, fd, SYSTEM_CALL);
             0
         }
@@ -199,6 +198,12 @@ around_system_call!(msync_entry, msync_exit, kind::MSYNC);
 around_system_call!(sync_file_range_entry, sync_file_range_exit, kind::SYNC_FILE_RANGE);
 around_system_call!(syncfs_entry, syncfs_exit, kind::SYNCFS);
 around_system_call!(sync_entry, sync_exit, kind::SYNC);
+
+/// Whether a system call names a file by a descriptor, its first argument.
+#[inline(always)]
+const fn names_file(kind: u32) -> bool {
+    kind != kind::MSYNC && kind != kind::SYNC
+}
 
 #[inline(always)]
 fn enter_file(file: Kernel) {
@@ -271,8 +276,7 @@ fn begin(kind: u32, fd: i32, opened_by: u32) -> i32 {
     if let Some(task) = Task::current() {
         sync.clocks = task.clocks();
     }
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let now = now_ns();
     sync.begin_ns = now;
     sync.seq = now as u32;
     0
@@ -291,8 +295,7 @@ fn locate(place: &Place) -> i32 {
     }
     sync.inode = place.inode;
     sync.device = place.device;
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let now = now_ns();
     sync.journal_ns = journal::busy_ns(place.device, now);
     // SAFETY: entries are replaced whole and only by user space.
     let Some(disk) = (unsafe { DISKS.get(place.disk_device) }) else { return 0 };
@@ -332,8 +335,7 @@ fn finish_opened_by(opened_by: u32) -> i32 {
     if opened_by != 0 && sync.opened_by != opened_by {
         return 0;
     }
-    // SAFETY: the helper has no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
+    let now = now_ns();
     let Some(mut entry) = RECORDS.reserve::<SyncRecord>(0) else {
         let _ = OPEN_SYNCS.remove(tid);
         lose(loss::RING_FULL);
