@@ -155,6 +155,13 @@ pub struct Disk {
     pub depth: u32,
 }
 
+impl Disk {
+    /// Slots of its part of the table.
+    pub const fn slots(&self) -> u32 {
+        self.queues.saturating_mul(self.depth)
+    }
+}
+
 /// The state of one journal (jbd2).
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]

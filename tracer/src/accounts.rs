@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::{
     bucket::BUCKETS,
-    ledger::{in_flight, integral, tick},
+    ledger::{in_flight, integral, tick, ticks_to_ns},
     record::{ACCOUNTS, Account, Disk, OTHERS, OwnerKey, SyncRecord},
 };
 
@@ -284,7 +284,7 @@ impl Accounts {
                 tgid: now.tgid as u32,
                 ios_per_second: now.ios.wrapping_sub(before.ios) as f64 / seconds,
                 bytes_per_second: now.bytes.wrapping_sub(before.bytes) as f64 / seconds,
-                in_flight: (area as i64).max(0) as f64 / (seconds * 1e9 / 256.0),
+                in_flight: ticks_to_ns((area as i64).max(0) as u64) as f64 / (seconds * 1e9),
                 ios_total: now.ios,
                 bytes_total: now.bytes,
             });

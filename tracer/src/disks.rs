@@ -105,12 +105,12 @@ pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: Room) -> 
             continue;
         }
         let index = assigned.iter().map(|known| known.disk.index + 1).max().unwrap_or(0);
-        let base = assigned.iter().map(|known| known.disk.base + slots(&known.disk)).max();
+        let base = assigned.iter().map(|known| known.disk.base + known.disk.slots()).max();
         let base = base.unwrap_or(0);
         let place = Disk { index, base, queues: disk.queues, depth: depth(disk) };
         let fits = place.depth > 1
             && index < room.disks
-            && slots(&place) <= room.slots.saturating_sub(base);
+            && place.slots() <= room.slots.saturating_sub(base);
         if fits {
             let name = disk.name.clone();
             assigned.push(Assigned { name, device: disk.device, disk: place });
@@ -134,10 +134,6 @@ pub fn inflight(root: &Path, name: &str) -> Option<(u64, u64)> {
 fn depth(disk: &BlockDisk) -> u32 {
     let tags = disk.nr_tags.max(disk.nr_requests).clamp(MIN_TAGS, MAX_SLOTS);
     (tags.next_multiple_of(DEPTH_STEP) + 1).min(MAX_SLOTS / disk.queues.max(1))
-}
-
-fn slots(disk: &Disk) -> u32 {
-    disk.queues.saturating_mul(disk.depth)
 }
 
 fn read(tree: &Tree, name: &str) -> Option<BlockDisk> {

@@ -119,17 +119,12 @@ impl Tables {
         }
     }
 
-    /// Whether any request of a disk is in flight by the table.
-    pub fn has_in_flight(&self, disk: &Disk) -> bool {
-        slots(disk).any(|slot| self.in_flight.read(slot * IN_FLIGHT_WORDS) != 0)
-    }
-
     /// Gives back every request of a disk that the kernel says has none at the
     /// driver: what was issued more than `grace` ago, or queued for more than a
     /// minute, was never seen to end. Returns how many.
     pub fn heal(&self, disk: &Disk, now_ns: u64, grace: Duration) -> u64 {
         let mut healed = 0;
-        for slot in slots(disk) {
+        for slot in disk.base as usize..(disk.base + disk.slots()) as usize {
             let at = slot * IN_FLIGHT_WORDS;
             let [request, born_ns, issued_ns] =
                 [0, 1, 2].map(|word| self.in_flight.read(at + word));
@@ -160,11 +155,6 @@ impl Tables {
 /// A scheduler may hold a request back for long; the kernel does not count it
 /// as in flight meanwhile.
 const QUEUED_GRACE: Duration = Duration::from_secs(60);
-
-fn slots(disk: &Disk) -> std::ops::Range<usize> {
-    let base = disk.base as usize;
-    base..base + (disk.queues * disk.depth) as usize
-}
 
 // Where `heal` finds an entry's words.
 const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);

@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     output::names,
     session::{Options, Session},
-    snapshot::{Snapshot, Who},
+    snapshot::Snapshot,
 };
 
 /// A loaded and proven tracer, or why there is none.
@@ -88,13 +88,5 @@ impl Stop {
 /// Keeps the victims that a filter asks for, in whatever case.
 pub fn filter_snapshot(snapshot: &mut Snapshot, filter: Option<&str>) {
     let Some(filter) = filter.map(str::to_lowercase) else { return };
-    snapshot.victims.retain(|v| {
-        matches(&filter, &v.who, [v.path.as_str(), v.device.as_str(), names::class(v.class)])
-    });
-}
-
-/// Whether a filter, in lower case, is in any of the names.
-pub fn matches(filter: &str, who: &Who, others: [&str; 3]) -> bool {
-    let own = [who.comm.as_str(), who.cgroup.as_str(), who.unit.as_deref().unwrap_or_default()];
-    own.into_iter().chain(others).any(|name| name.to_lowercase().contains(filter))
+    snapshot.victims.retain(|v| names::matches(&filter, &v.who, v.class, &v.path, &v.device));
 }

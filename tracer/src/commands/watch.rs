@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use anyhow::{Context as _, Result};
 
-use super::{Stop, matches, start};
+use super::{Stop, start};
 use crate::{
     cli::WatchArgs,
     output::{json, names, watch},
@@ -47,6 +47,7 @@ pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
 }
 
 fn is_wanted(filter: Option<&str>, sync: &SlowSync) -> bool {
-    let others = [sync.path.as_str(), sync.device.as_str(), names::class(sync.class)];
-    filter.is_none_or(|filter| matches(filter, &sync.who, others))
+    filter.is_none_or(|filter| {
+        names::matches(filter, &sync.who, sync.class, &sync.path, &sync.device)
+    })
 }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     commands::Stop,
     output::{
+        names,
         top::{
             state::{Action, View},
             terminal::{self, Guard, Input},
@@ -186,9 +187,8 @@ impl<'a> Watcher<'a> {
             .blame
             .iter()
             .map(|b| {
-                let same = |c: &&crate::snapshot::Blame| {
-                    c.op == b.op && c.who.comm == b.who.comm && c.who.cgroup == b.who.cgroup
-                };
+                let same =
+                    |c: &&crate::snapshot::Blame| c.op == b.op && names::is_same(&c.who, &b.who);
                 let earlier = before.blame.iter().find(same).map_or(0.0, |c| c.seconds);
                 let seconds = b.seconds - earlier;
                 Part { who: b.who.clone(), op: b.op, seconds, share: share(seconds) }

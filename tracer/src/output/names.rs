@@ -59,6 +59,14 @@ pub fn is_same(a: &Who, b: &Who) -> bool {
     a.comm == b.comm && a.cgroup == b.cgroup && a.kernel_thread == b.kernel_thread
 }
 
+/// Whether anything that tells who syncs what contains a filter, which is in
+/// lower case.
+pub fn matches(filter: &str, who: &Who, class: FileClass, path: &str, device: &str) -> bool {
+    let unit = who.unit.as_deref().unwrap_or_default();
+    let fields = [&who.comm, &who.cgroup, unit, path, device, self::class(class)];
+    fields.iter().any(|field| field.to_lowercase().contains(filter))
+}
+
 /// A class of files in one word.
 pub fn class(class: FileClass) -> &'static str {
     match class {

@@ -106,7 +106,7 @@ impl Session {
                        nothing to trace here (is /sys mounted?)";
             return Err(CannotRun(why.to_owned()).into());
         }
-        let slots: u32 = assigned.iter().map(|a| a.disk.queues * a.disk.depth).sum();
+        let slots: u32 = assigned.iter().map(|a| a.disk.slots()).sum();
         let room = Room { disks: assigned.len() as u32 + SPARE_DISKS, slots: slots + SPARE_SLOTS };
         let sizes = Sizes { disks: room.disks, in_flight: room.slots };
         let wishes = Wishes { forced: options.forced.clone(), kernel_log: options.kernel_log };
@@ -175,8 +175,9 @@ impl Session {
     /// described one by one, in `slow`.
     pub fn poll(&mut self, slow_ns: Option<u64>, slow: &mut Vec<SlowSync>) {
         let Self { ring, accounts, engine, files, identities, foreign, clock, .. } = self;
+        // Asked for only where somebody is told.
+        let losses = slow_ns.map_or(0, |_| self.metrics.losses().total());
         let slow_ns = slow_ns.unwrap_or(u64::MAX);
-        let losses = self.metrics.losses().total();
         let mut unknown_disk = false;
         ring.drain(|record| match record {
             Record::Sync(record) => {
@@ -200,13 +201,17 @@ impl Session {
             self.describe_new_disks();
         }
         let now = monotonic_ns();
-        if now.saturating_sub(self.ticked_ns) >= TICK.as_nanos() as u64 {
-            self.tick(now);
-        }
+        self.tick_if_due(now);
         if now.saturating_sub(self.rotated_ns) >= HALF_WINDOW.as_nanos() as u64 {
             self.engine.rotate();
             self.window_ns = self.rotated_ns;
             self.rotated_ns = now;
+        }
+    }
+
+    fn tick_if_due(&mut self, now: u64) {
+        if now.saturating_sub(self.ticked_ns) >= TICK.as_nanos() as u64 {
+            self.tick(now);
         }
     }
 

@@ -59,9 +59,11 @@ impl Session {
     pub fn snapshot(&mut self) -> Snapshot {
         let now = monotonic_ns();
         self.tick_if_due(now);
-        let victims: Vec<_> =
-            (0..self.engine.victims().len()).filter_map(|index| self.victim(index, now)).collect();
-        let mut victims = victims;
+        // Lent for the while: naming its victims changes what is remembered.
+        let engine = std::mem::take(&mut self.engine);
+        let mut victims: Vec<_> =
+            engine.victims().iter().filter_map(|victim| self.victim(victim, now)).collect();
+        self.engine = engine;
         let cost = |v: &snapshot::Victim| v.phases.total();
         victims.sort_by(|a, b| cost(b).total_cmp(&cost(a)).then(a.id.cmp(&b.id)));
         let disks = (0..self.accounts.disks().len()).map(|at| self.disk(at, now)).collect();
@@ -76,13 +78,6 @@ impl Session {
             cost: self.metrics.cost(),
             losses: self.metrics.losses(),
             metrics: self.metrics.dump(),
-        }
-    }
-
-    fn tick_if_due(&mut self, now: u64) {
-        // A second's rates are no better for being asked for more often.
-        if now.saturating_sub(self.ticked_ns) >= 1_000_000_000 {
-            self.tick(now);
         }
     }
 
@@ -104,8 +99,7 @@ impl Session {
     }
 
     /// `None` for a victim that has not synced within the window.
-    fn victim(&mut self, index: usize, now: u64) -> Option<snapshot::Victim> {
-        let victim = self.engine.victims()[index].clone();
+    fn victim(&mut self, victim: &Victim, now: u64) -> Option<snapshot::Victim> {
         let syncs = victim.now.syncs + victim.before.syncs;
         if syncs == 0 {
             return None;
@@ -142,7 +136,7 @@ impl Session {
             self_seconds: own / 1e9,
             blame: self.blame(&victim.blamed, |b| b.now_ns + b.before_ns, excess, now),
             verdict: victim.verdict(),
-            total: self.totals(&victim, now),
+            total: self.totals(victim, now),
             wal_buckets: victim.wal_buckets.to_vec(),
         })
     }

@@ -103,8 +103,8 @@ impl View {
     /// The victims to show, in their order.
     pub fn rows<'a>(&self, shown: &'a Snapshot) -> Vec<&'a Victim> {
         let filter = self.filter.to_lowercase();
-        let mut rows: Vec<_> =
-            shown.victims.iter().filter(|victim| is_match(victim, &filter)).collect();
+        let is_shown = |v: &&Victim| names::matches(&filter, &v.who, v.class, &v.path, &v.device);
+        let mut rows: Vec<_> = shown.victims.iter().filter(is_shown).collect();
         // Stable sorts, so that equals keep the snapshot's order.
         match self.sort {
             Sort::Time => {}
@@ -145,16 +145,6 @@ impl View {
             _ => {}
         }
     }
-}
-
-/// Whether anything that tells who or what a victim is contains the filter,
-/// which is in lower case.
-fn is_match(victim: &Victim, filter: &str) -> bool {
-    let who = &victim.who;
-    let class = names::class(victim.class);
-    let unit = who.unit.as_deref().unwrap_or_default();
-    let fields = [&who.comm, &who.cgroup, unit, &victim.path, &victim.device, class];
-    fields.iter().any(|field| field.to_lowercase().contains(filter))
 }
 
 #[cfg(test)]
