@@ -236,7 +236,7 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
         add(&raw mut account.word, born(tick(who.born_ns)));
     });
     let tid = who.pid_tgid as u32;
-    if let Some(seq) = open_sync(tid, who.born_ns) {
+    if let Some(seq) = open_sync(tid, disk.index, who.born_ns) {
         slot.sync_tid = tid;
         slot.sync_seq = seq;
     }

@@ -41,6 +41,8 @@ pub struct Config {
     pub task_run_delay: u32,
 
     pub file_inode: u32,
+    /// `address_space.host`.
+    pub mapping_host: u32,
     pub inode_ino: u32,
     pub inode_sb: u32,
     pub sb_dev: u32,
@@ -95,6 +97,7 @@ impl Config {
         task_exec_start: ABSENT,
         task_run_delay: ABSENT,
         file_inode: ABSENT,
+        mapping_host: ABSENT,
         inode_ino: ABSENT,
         inode_sb: ABSENT,
         sb_dev: ABSENT,

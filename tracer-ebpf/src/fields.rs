@@ -168,6 +168,16 @@ pub fn place_of_inode(inode: Kernel, within: u32) -> Place {
     place
 }
 
+/// Of a `struct address_space`: the file whose pages it holds.
+#[inline(always)]
+pub fn place_of_mapping(mapping: Kernel) -> Place {
+    let inode = mapping.follow(config!(mapping_host));
+    if inode.is_null() {
+        return Place::UNKNOWN;
+    }
+    place_of_inode(inode, 0)
+}
+
 /// Of a `struct super_block`: a whole filesystem.
 #[inline(always)]
 pub fn place_of_sb(sb: Kernel) -> Place {

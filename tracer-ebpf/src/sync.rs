@@ -3,24 +3,12 @@
 //!
 //! A sync opens at its system call or, where it is none of the sync calls (a
 //! write to an O_DSYNC file, an io_uring worker, a kernel thread), at the
-//! filesystem; it closes where it was opened. Whatever names the file in
-//! between fills it in. So several hooks on one path count it once.
-//!
-//! Prototypes:
-//! - sys_enter(struct pt_regs *, long id), sys_exit(struct pt_regs *, long ret)
-//! - ext4_sync_file_enter(struct file *, int), _exit(struct inode *, int)
-//! - ext4_sync_fs(struct super_block *, int), ext4_writepages(struct inode *,
-//!   struct writeback_control *)
-//! - xfs_file_fsync(struct xfs_inode *), btrfs_sync_file(struct file *, int)
-//! - ext4_sync_file, xfs_file_fsync, btrfs_sync_file(struct file *, loff_t,
-//!   loff_t, int) as functions
+//! filesystem; it closes where it was opened. Whatever names the file or the
+//! disk in between fills it in, and if nothing does, its first block request
+//! tells the disk. So several hooks on one path count it once.
 
 use aya_ebpf::{
-    bindings::BPF_RB_AVAIL_DATA,
-    helpers::bpf_get_current_pid_tgid,
-    macros::{btf_tracepoint, fentry, fexit, map},
-    maps::Array,
-    programs::{BtfTracePointContext, FEntryContext, FExitContext},
+    bindings::BPF_RB_AVAIL_DATA, helpers::bpf_get_current_pid_tgid, macros::map, maps::Array,
 };
 use tracer_ebpf::{
     ledger::{integral, tick},
@@ -29,21 +17,20 @@ use tracer_ebpf::{
 
 use crate::{
     clock::now_ns,
-    fields::{
-        Clocks, Kernel, Place, Task, config, is_sync_exit, place_of_file, place_of_inode,
-        place_of_sb, syscall_arg0, syscall_number,
-    },
+    fields::{Clocks, Place, Task},
     journal,
     maps::{DISKS, FORCE_WAKEUP, LEDGER, NO_WAKEUP, OPEN_SYNCS, RECORDS, add, lose},
     owner,
 };
+
+mod hooks;
 
 /// A sync under way.
 #[repr(C)]
 pub struct OpenSync {
     begin_ns: u64,
     clocks: Clocks,
-    /// The journal's busy time when the file became known.
+    /// The journal's busy time when the filesystem became known.
     journal_ns: u64,
     inode: u64,
     /// Sums over its own requests; added to where they end, on any CPU.
@@ -57,16 +44,20 @@ pub struct OpenSync {
     seq: u32,
     kind: u32,
     fd: i32,
+    /// The filesystem of the file that was named.
     device: u32,
+    /// The filesystem on the disk: another one below an overlay.
+    base_device: u32,
     disk: u32,
-    opened_by: u32,
+    /// How deep it is in filesystems' own syncs; always 0 in a system call's.
+    depth: u32,
     /// The accounts' integrals when the disk became known.
     marks: [u64; ACCOUNTS],
 }
 
-/// `OpenSync::opened_by`.
-const SYSTEM_CALL: u32 = 1;
-const FILESYSTEM: u32 = 2;
+/// `begin`'s depths: the first end of all closes what a system call opened.
+const SYSTEM_CALL: u32 = 0;
+const FILESYSTEM: u32 = 1;
 
 /// An empty entry to insert: it would not fit on the stack.
 #[map]
@@ -75,168 +66,66 @@ static EMPTY_SYNC: Array<OpenSync> = Array::with_max_entries(1, 0);
 /// Wake the reader when this much of the ring waits for it; else it polls.
 const WAKE_AT_BYTES: u64 = 1 << 20;
 
-#[btf_tracepoint(function = "sys_enter")]
-pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
-    let id: u64 = ctx.arg(1);
-    if !is_sync_exit(id) {
-        return 0;
-    }
-    let id = id as u32;
-    let kind = if id == config!(nr_fdatasync) {
-        kind::FDATASYNC
-    } else if id == config!(nr_fsync) {
-        kind::FSYNC
-    } else if id == config!(nr_msync) {
-        kind::MSYNC
-    } else if id == config!(nr_sync_file_range) {
-        kind::SYNC_FILE_RANGE
-    } else if id == config!(nr_syncfs) {
-        kind::SYNCFS
-    } else if id == config!(nr_sync) {
-        kind::SYNC
-    } else {
-        return 0;
-    };
-    let fd = if names_file(kind) { syscall_arg0(Kernel(ctx.arg(0))) as i32 } else { -1 };
-    begin(kind, fd, SYSTEM_CALL);
-    0
-}
-
-#[btf_tracepoint(function = "sys_exit")]
-pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
-    if is_sync_exit(syscall_number(Kernel(ctx.arg(0)))) {
-        finish(None);
-    }
-    0
-}
-
-#[btf_tracepoint(function = "ext4_sync_file_enter")]
-pub fn ext4_sync_file_enter(ctx: BtfTracePointContext) -> i32 {
-    enter_file(Kernel(ctx.arg(0)));
-    0
-}
-
-#[btf_tracepoint(function = "ext4_sync_file_exit")]
-pub fn ext4_sync_file_exit(_ctx: BtfTracePointContext) -> i32 {
-    finish(Some(FILESYSTEM));
-    0
-}
-
-#[btf_tracepoint(function = "ext4_sync_fs")]
-pub fn ext4_sync_fs(ctx: BtfTracePointContext) -> i32 {
-    locate(&place_of_sb(Kernel(ctx.arg(0))));
-    0
-}
-
-/// For sync_file_range, which asks no filesystem to sync.
-#[btf_tracepoint(function = "ext4_writepages")]
-pub fn ext4_writepages(ctx: BtfTracePointContext) -> i32 {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    if OPEN_SYNCS.get_ptr(tid).is_none() {
-        return 0;
-    }
-    locate(&place_of_inode(Kernel(ctx.arg(0)), 0));
-    0
-}
-
-#[btf_tracepoint(function = "xfs_file_fsync")]
-pub fn xfs_file_fsync(ctx: BtfTracePointContext) -> i32 {
-    enter(place_of_inode(Kernel(ctx.arg(0)), config!(xfs_inode_vnode)));
-    0
-}
-
-#[btf_tracepoint(function = "btrfs_sync_file")]
-pub fn btrfs_sync_file(ctx: BtfTracePointContext) -> i32 {
-    enter_file(Kernel(ctx.arg(0)));
-    0
-}
-
-/// One pair of programs around a filesystem's own sync function.
-macro_rules! around_file_sync {
-    ($entry:ident, $exit:ident, $function:literal) => {
-        #[fentry(function = $function)]
-        pub fn $entry(ctx: FEntryContext) -> i32 {
-            enter_file(Kernel(ctx.arg(0)));
-            0
-        }
-
-        #[fexit(function = $function)]
-        pub fn $exit(_ctx: FExitContext) -> i32 {
-            finish(Some(FILESYSTEM));
-            0
-        }
-    };
-}
-
-around_file_sync!(ext4_file_entry, ext4_file_exit, "ext4_sync_file");
-around_file_sync!(xfs_file_entry, xfs_file_exit, "xfs_file_fsync");
-around_file_sync!(btrfs_file_entry, btrfs_file_exit, "btrfs_sync_file");
-
-/// One pair of programs around a system call's own function, whose only
-/// argument is its `struct pt_regs`. User space names the function: its prefix
-/// depends on the architecture.
-macro_rules! around_system_call {
-    ($entry:ident, $exit:ident, $kind:expr) => {
-        #[fentry]
-        pub fn $entry(ctx: FEntryContext) -> i32 {
-            let fd = if names_file($kind) { syscall_arg0(Kernel(ctx.arg(0))) as i32 } else { -1 };
-            begin($kind, fd, SYSTEM_CALL);
-            0
-        }
-
-        #[fexit]
-        pub fn $exit(_ctx: FExitContext) -> i32 {
-            finish(None);
-            0
-        }
-    };
-}
-
-around_system_call!(fsync_entry, fsync_exit, kind::FSYNC);
-around_system_call!(fdatasync_entry, fdatasync_exit, kind::FDATASYNC);
-around_system_call!(msync_entry, msync_exit, kind::MSYNC);
-around_system_call!(sync_file_range_entry, sync_file_range_exit, kind::SYNC_FILE_RANGE);
-around_system_call!(syncfs_entry, syncfs_exit, kind::SYNCFS);
-around_system_call!(sync_entry, sync_exit, kind::SYNC);
-
-/// Whether a system call names a file by a descriptor, its first argument.
+/// The filesystem was asked to sync a file: for the sync call under way, or for
+/// one of its own, of the `kind` that the hook says or else of its thread's.
 #[inline(always)]
-const fn names_file(kind: u32) -> bool {
-    kind != kind::MSYNC && kind != kind::SYNC
-}
-
-#[inline(always)]
-fn enter_file(file: Kernel) {
-    enter(place_of_file(file));
-}
-
-/// The filesystem was asked to sync a file.
-#[inline(always)]
-fn enter(place: Place) {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    if OPEN_SYNCS.get_ptr(tid).is_none() {
-        let who = owner::current();
-        let kind = if who.kthread {
-            kind::KERNEL
-        } else if who.io_worker {
-            kind::IO_URING
-        } else {
-            kind::OSYNC_WRITE
-        };
-        begin(kind, -1, FILESYSTEM);
+fn enter(place: Place, kind: Option<u32>) {
+    match OPEN_SYNCS.get_ptr_mut(bpf_get_current_pid_tgid() as u32) {
+        Some(sync) => {
+            // SAFETY: only this thread opens and closes its entry.
+            let sync = unsafe { &mut *sync };
+            sync.depth += u32::from(sync.depth != SYSTEM_CALL);
+        }
+        None => {
+            let kind = kind.unwrap_or_else(|| {
+                let who = owner::current();
+                if who.kthread {
+                    kind::KERNEL
+                } else if who.io_worker {
+                    kind::IO_URING
+                } else {
+                    kind::OSYNC_WRITE
+                }
+            });
+            begin(kind, -1, FILESYSTEM);
+        }
     }
     locate(&place);
 }
 
-/// Which of its syncs a thread is in, if any; notes that a request of it was
-/// born.
+/// The filesystem is done with a file.
 #[inline(always)]
-pub fn open_sync(tid: u32, now: u64) -> Option<u32> {
-    let sync = OPEN_SYNCS.get_ptr_mut(tid)?;
+fn leave() {
+    let Some(sync) = OPEN_SYNCS.get_ptr_mut(bpf_get_current_pid_tgid() as u32) else {
+        lose(loss::SYNC_UNMATCHED);
+        return;
+    };
     // SAFETY: only this thread opens and closes its entry.
+    let sync = unsafe { &mut *sync };
+    if sync.depth == SYSTEM_CALL {
+        return;
+    }
+    sync.depth -= 1;
+    if sync.depth == 0 {
+        finish();
+    }
+}
+
+/// Which of its syncs a thread is in, if any; notes that a request of it was
+/// born on a disk.
+#[inline(always)]
+pub fn open_sync(tid: u32, disk: u32, now: u64) -> Option<u32> {
+    let sync = OPEN_SYNCS.get_ptr_mut(tid)?;
+    // SAFETY: the thread's own entry, or a word that only this writes.
     let sync = unsafe { &mut *sync };
     if sync.own_first_ns == 0 {
         sync.own_first_ns = now;
+    }
+    // Nothing has told the disk so far (btrfs, device mapper, md, …). Where
+    // births are seen late, in another thread, this one may be closing its
+    // entry.
+    if sync.disk == NO_DISK && tid == bpf_get_current_pid_tgid() as u32 {
+        watch(sync, disk, now);
     }
     Some(sync.seq)
 }
@@ -259,7 +148,7 @@ pub fn credit(tid: u32, seq: u32, queue_ns: u64, device_ns: u64, now: u64) {
 }
 
 #[inline(never)]
-fn begin(kind: u32, fd: i32, opened_by: u32) -> i32 {
+fn begin(kind: u32, fd: i32, depth: u32) -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
     let Some(empty) = EMPTY_SYNC.get(0) else { return 0 };
     if OPEN_SYNCS.insert(tid, empty, 0).is_err() {
@@ -271,7 +160,7 @@ fn begin(kind: u32, fd: i32, opened_by: u32) -> i32 {
     let sync = unsafe { &mut *sync };
     sync.kind = kind;
     sync.fd = fd;
-    sync.opened_by = opened_by;
+    sync.depth = depth;
     sync.disk = NO_DISK;
     if let Some(task) = Task::current() {
         sync.clocks = task.clocks();
@@ -282,25 +171,42 @@ fn begin(kind: u32, fd: i32, opened_by: u32) -> i32 {
     0
 }
 
-/// The file, or at least the filesystem, of the sync under way is known: from
-/// here on the accounts of its disk are watched. The first to say so wins.
+/// The file, or at least the filesystem, of the sync under way is known. The
+/// first that is named is what was synced; the first with a disk is what is
+/// waited for.
 #[inline(never)]
 fn locate(place: &Place) -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
     let Some(sync) = OPEN_SYNCS.get_ptr_mut(tid) else { return 0 };
     // SAFETY: only this thread opens and closes its entry.
     let sync = unsafe { &mut *sync };
-    if sync.device != 0 || place.device == 0 {
+    if sync.base_device != 0 || place.device == 0 {
         return 0;
     }
-    sync.inode = place.inode;
-    sync.device = place.device;
+    if sync.device == 0 {
+        sync.inode = place.inode;
+        sync.device = place.device;
+    }
+    if place.disk_device == 0 {
+        return 0;
+    }
     let now = now_ns();
+    sync.base_device = place.device;
     sync.journal_ns = journal::busy_ns(place.device, now);
     // SAFETY: entries are replaced whole and only by user space.
-    let Some(disk) = (unsafe { DISKS.get(place.disk_device) }) else { return 0 };
-    let Some(ledger) = LEDGER.get_ptr(disk.index) else { return 0 };
-    sync.disk = disk.index;
+    if let Some(disk) = unsafe { DISKS.get(place.disk_device) }
+        && sync.disk == NO_DISK
+    {
+        watch(sync, disk.index, now);
+    }
+    0
+}
+
+/// From here on the accounts of a disk are watched.
+#[inline(never)]
+fn watch(sync: &mut OpenSync, disk: u32, now: u64) -> i32 {
+    let Some(ledger) = LEDGER.get_ptr(disk) else { return 0 };
+    sync.disk = disk;
     for account in 0..ACCOUNTS {
         sync.marks[account] = read_account(ledger, account, now);
     }
@@ -319,22 +225,14 @@ fn read_account(ledger: *const DiskLedger, account: usize, now: u64) -> u64 {
     integral(word, done, tick(now))
 }
 
-/// The end of a sync: `Some` where only one that was opened there ends.
+/// The end of the thread's sync, if it is in one.
 #[inline(never)]
-fn finish_opened_by(opened_by: u32) -> i32 {
+fn finish() -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let tid = pid_tgid as u32;
-    let Some(sync) = OPEN_SYNCS.get_ptr(tid) else {
-        if opened_by == FILESYSTEM {
-            lose(loss::SYNC_UNMATCHED);
-        }
-        return 0;
-    };
+    let Some(sync) = OPEN_SYNCS.get_ptr(tid) else { return 0 };
     // SAFETY: only this thread opens and closes its entry.
     let sync = unsafe { &*sync };
-    if opened_by != 0 && sync.opened_by != opened_by {
-        return 0;
-    }
     let now = now_ns();
     let Some(mut entry) = RECORDS.reserve::<SyncRecord>(0) else {
         let _ = OPEN_SYNCS.remove(tid);
@@ -352,12 +250,6 @@ fn finish_opened_by(opened_by: u32) -> i32 {
     entry.submit(if waiting >= WAKE_AT_BYTES { FORCE_WAKEUP } else { NO_WAKEUP });
     let _ = OPEN_SYNCS.remove(tid);
     0
-}
-
-/// Ends the thread's sync: any, or only one that was opened by `by`.
-#[inline(always)]
-fn finish(by: Option<u32>) {
-    finish_opened_by(by.unwrap_or(0));
 }
 
 /// # Safety
@@ -383,10 +275,10 @@ unsafe fn fill(record: *mut SyncRecord, sync: &OpenSync, pid_tgid: u64, now: u64
         }
         None => (0, 0),
     };
-    let journal = if sync.device == 0 {
+    let journal = if sync.base_device == 0 {
         0
     } else {
-        journal::busy_ns(sync.device, now).saturating_sub(sync.journal_ns)
+        journal::busy_ns(sync.base_device, now).saturating_sub(sync.journal_ns)
     };
     // SAFETY: the caller's.
     let record = unsafe { &mut *record };

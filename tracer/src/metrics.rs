@@ -7,9 +7,14 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
 use nix::sys::resource::{UsageWho, getrusage};
-use prometheus::{Counter, Gauge, IntCounter, IntCounterVec, Opts, Registry, proto::MetricType};
+use prometheus::{
+    Counter, Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, proto::MetricType,
+};
 
-use crate::snapshot::{Cost, Losses};
+use crate::{
+    kernel::blind::Blind,
+    snapshot::{Cost, Losses},
+};
 
 /// Names of everything that can be lost, in the order in which it is shown.
 pub const LOSSES: [&str; 16] = [
@@ -35,6 +40,7 @@ pub const LOSSES: [&str; 16] = [
 pub struct Metrics {
     registry: Registry,
     losses: IntCounterVec,
+    blind: IntGaugeVec,
     records: IntCounter,
     user_cpu: Counter,
     system_cpu: Counter,
@@ -56,6 +62,14 @@ impl Metrics {
                 ),
                 &["kind"],
             )?,
+            blind: IntGaugeVec::new(
+                Opts::new(
+                    "tracer_blind",
+                    "1 for each thing that the tracer does not see on this kernel; `tracer \
+                     doctor` says it in a sentence.",
+                ),
+                &["what"],
+            )?,
             records: IntCounter::new("tracer_sync_records_total", "Syncs that were narrated.")?,
             user_cpu: Counter::new("tracer_user_cpu_seconds_total", "User CPU of the tracer.")?,
             system_cpu: Counter::new(
@@ -65,8 +79,9 @@ impl Metrics {
             rss: Gauge::new("tracer_resident_memory_bytes", "Resident memory of the tracer.")?,
             registry,
         };
-        let Self { registry, losses, records, user_cpu, system_cpu, rss } = &metrics;
+        let Self { registry, losses, blind, records, user_cpu, system_cpu, rss } = &metrics;
         registry.register(Box::new(losses.clone()))?;
+        registry.register(Box::new(blind.clone()))?;
         registry.register(Box::new(records.clone()))?;
         registry.register(Box::new(user_cpu.clone()))?;
         registry.register(Box::new(system_cpu.clone()))?;
@@ -81,6 +96,14 @@ impl Metrics {
     /// Raises a loss to what its source has counted so far.
     pub fn set_loss(&self, kind: &str, total: u64) {
         raise(&self.losses.with_label_values(&[kind]), total);
+    }
+
+    /// Says what is not seen, and of nothing else that it is not.
+    pub fn set_blind(&self, blind: &[Blind]) {
+        self.blind.reset();
+        for Blind { what, .. } in blind {
+            self.blind.with_label_values(&[what]).set(1);
+        }
     }
 
     pub fn set_records(&self, total: u64) {

@@ -76,6 +76,14 @@ impl Facts {
         Ok(Self { release, lockdown, tracepoints, functions, config })
     }
 
+    /// A kernel that offers no hook at all, with this layout.
+    #[cfg(test)]
+    pub fn with_config(config: Config) -> Self {
+        let unknown = || "unknown".to_owned();
+        let (tracepoints, functions) = Default::default();
+        Self { release: unknown(), lockdown: unknown(), tracepoints, functions, config }
+    }
+
     pub fn has(&self, target: &Target) -> bool {
         match target {
             Target::Tracepoint(name) => self.tracepoints.contains(name),

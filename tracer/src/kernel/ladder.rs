@@ -117,40 +117,48 @@ pub const CAPABILITIES: &[Capability] = &[
             Rung {
                 name: "fentry",
                 steps: &[
-                    system_call("fsync_entry", "fsync"),
                     system_call("fsync_exit", "fsync"),
-                    system_call("fdatasync_entry", "fdatasync"),
+                    system_call("fsync_entry", "fsync"),
                     system_call("fdatasync_exit", "fdatasync"),
-                    system_call("msync_entry", "msync"),
+                    system_call("fdatasync_entry", "fdatasync"),
                     system_call("msync_exit", "msync"),
-                    system_call("sync_file_range_entry", "sync_file_range"),
+                    system_call("msync_entry", "msync"),
                     system_call("sync_file_range_exit", "sync_file_range"),
-                    system_call("syncfs_entry", "syncfs"),
+                    system_call("sync_file_range_entry", "sync_file_range"),
                     system_call("syncfs_exit", "syncfs"),
+                    system_call("syncfs_entry", "syncfs"),
                     // It takes no arguments, and so has no function that unpacks them.
-                    optional(function("sync_entry", "ksys_sync")),
                     optional(function("sync_exit", "ksys_sync")),
-                    optional(function("ext4_file_entry", "ext4_sync_file")),
-                    optional(function("ext4_file_exit", "ext4_sync_file")),
-                    optional(function("xfs_file_entry", "xfs_file_fsync")),
-                    optional(function("xfs_file_exit", "xfs_file_fsync")),
-                    optional(function("btrfs_file_entry", "btrfs_sync_file")),
-                    optional(function("btrfs_file_exit", "btrfs_sync_file")),
-                    optional(tp("ext4_sync_fs")),
-                    optional(tp("ext4_writepages")),
+                    optional(function("sync_entry", "ksys_sync")),
+                    optional(function("vfs_range_exit", "vfs_fsync_range")),
+                    optional(function("vfs_range_entry", "vfs_fsync_range")),
+                    optional(function("vfs_exit", "vfs_fsync")),
+                    optional(function("vfs_entry", "vfs_fsync")),
+                    optional(function("write_file_entry", "file_write_and_wait_range")),
+                    optional(function("write_pages_entry", "do_writepages")),
+                    optional(function("sync_inodes_entry", "sync_inodes_sb")),
                 ],
             },
             Rung {
                 name: "tp",
                 steps: &[
-                    tp("sys_enter"),
                     tp("sys_exit"),
-                    optional(tp("ext4_sync_file_enter")),
+                    tp("sys_enter"),
                     optional(tp("ext4_sync_file_exit")),
+                    optional(tp("ext4_sync_file_enter")),
                     optional(tp("ext4_sync_fs")),
                     optional(tp("ext4_writepages")),
                     optional(tp("xfs_file_fsync")),
                     optional(tp("btrfs_sync_file")),
+                ],
+            },
+            Rung {
+                name: "vfs",
+                steps: &[
+                    function("vfs_range_exit", "vfs_fsync_range"),
+                    function("vfs_only_entry", "vfs_fsync_range"),
+                    optional(function("write_file_entry", "file_write_and_wait_range")),
+                    optional(function("write_pages_entry", "do_writepages")),
                 ],
             },
         ],
@@ -203,6 +211,8 @@ pub struct Climb {
     pub required: bool,
     pub without: &'static str,
     pub rungs: Vec<(&'static str, Outcome)>,
+    /// Programs of the rung that serves, optional ones only where they are.
+    pub attached: Vec<&'static str>,
 }
 
 impl Climb {
@@ -215,7 +225,7 @@ impl Climb {
     }
 }
 
-/// A rung that the user asked for, as `--hooks sync=tp`.
+/// A rung that the user asked for, as `--hooks sync=tp`: it is tried first.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Forced {
     pub capability: String,

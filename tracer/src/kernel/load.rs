@@ -24,6 +24,7 @@ use tracer_ebpf::{
 };
 
 use super::{
+    blind::{self, Blind},
     facts::Facts,
     ladder::{CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step, Target},
 };
@@ -129,9 +130,10 @@ impl Programs {
                 required: capability.required,
                 without: capability.without,
                 rungs: capability.rungs.iter().map(|r| (r.name, Outcome::NotNeeded)).collect(),
+                attached: Vec::new(),
             };
             self.climbs.push(climb);
-            self.climb_from(facts, capability, 0);
+            self.climb_on(facts, capability);
         }
     }
 
@@ -144,7 +146,7 @@ impl Programs {
         let Some(at) = self.position(capability) else { return false };
         self.detach(&capability.rungs[at]);
         self.set(capability, at, Outcome::Silent(why.to_owned()));
-        self.climb_from(facts, capability, at + 1);
+        self.climb_on(facts, capability);
         self.position(capability).is_some()
     }
 
@@ -156,6 +158,13 @@ impl Programs {
         #[cfg(target_env = "gnu")]
         unsafe {
             libc::malloc_trim(0);
+        }
+    }
+
+    /// Notes that an optional program of the rung that serves does not fire.
+    pub fn strike(&mut self, capability: &str, program: &str) {
+        if let Some(climb) = self.climbs.iter_mut().find(|c| c.capability == capability) {
+            climb.attached.retain(|attached| *attached != program);
         }
     }
 
@@ -171,27 +180,41 @@ impl Programs {
         &self.climbs
     }
 
+    /// What is not seen on this kernel.
+    pub fn blind(&self, facts: &Facts) -> Vec<Blind> {
+        blind::find(facts, &self.climbs, &self.wishes.forced)
+    }
+
     /// The first required capability that no rung serves.
     pub fn missing(&self) -> Option<&Climb> {
         self.climbs.iter().find(|c| c.required && c.taken().is_none())
     }
 
-    fn climb_from(&mut self, facts: &Facts, capability: &Capability, from: usize) {
-        for (at, rung) in capability.rungs.iter().enumerate().skip(from) {
-            if self.is_unwanted(capability, rung) {
+    /// Takes the next rung that goes, of those not yet tried.
+    fn climb_on(&mut self, facts: &Facts, capability: &Capability) {
+        let wanted = self.wishes.forced.iter().find(|f| f.capability == capability.name);
+        let is_wanted = |rung: &Rung| wanted.is_some_and(|f| f.rung == rung.name);
+        let mut order: Vec<_> = (0..capability.rungs.len()).collect();
+        order.sort_by_key(|&at| !is_wanted(&capability.rungs[at]));
+        for at in order {
+            let Some(climb) = self.climb_mut(capability) else { return };
+            if climb.rungs[at].1 != Outcome::NotNeeded {
                 continue;
             }
-            let outcome = self.attach(facts, rung);
+            let (outcome, attached) = self.attach(facts, &capability.rungs[at]);
             let taken = outcome == Outcome::Taken;
-            self.set(capability, at, outcome);
+            if let Some(climb) = self.climb_mut(capability) {
+                climb.rungs[at].1 = outcome;
+                climb.attached = attached;
+            }
             if taken {
                 return;
             }
         }
     }
 
-    fn is_unwanted(&self, capability: &Capability, rung: &Rung) -> bool {
-        self.wishes.forced.iter().any(|f| f.capability == capability.name && f.rung != rung.name)
+    fn climb_mut(&mut self, capability: &Capability) -> Option<&mut Climb> {
+        self.climbs.iter_mut().find(|c| c.capability == capability.name)
     }
 
     fn position(&self, capability: &Capability) -> Option<usize> {
@@ -200,27 +223,30 @@ impl Programs {
     }
 
     fn set(&mut self, capability: &Capability, at: usize, outcome: Outcome) {
-        let climb = self.climbs.iter_mut().find(|c| c.capability == capability.name);
-        if let Some((_, slot)) = climb.and_then(|c| c.rungs.get_mut(at)) {
+        if let Some((_, slot)) = self.climb_mut(capability).and_then(|c| c.rungs.get_mut(at)) {
             *slot = outcome;
         }
     }
 
-    fn attach(&mut self, facts: &Facts, rung: &Rung) -> Outcome {
+    /// Attaches a rung whole, or not at all; tells which programs are at work.
+    fn attach(&mut self, facts: &Facts, rung: &Rung) -> (Outcome, Vec<&'static str>) {
+        let mut attached = Vec::new();
         for step in rung.steps {
             let outcome = if facts.has(&step.target) {
                 self.attach_step(step).err().map(Outcome::Refused)
             } else {
                 Some(Outcome::Absent(format!("no `{}`", step.target.function_name())))
             };
-            if let Some(outcome) = outcome
-                && step.required
-            {
-                self.detach(rung);
-                return outcome;
+            match outcome {
+                None => attached.push(step.program),
+                Some(outcome) if step.required => {
+                    self.detach(rung);
+                    return (outcome, Vec::new());
+                }
+                Some(_) => {}
             }
         }
-        Outcome::Taken
+        (Outcome::Taken, attached)
     }
 
     fn attach_step(&mut self, step: &Step) -> Result<(), String> {

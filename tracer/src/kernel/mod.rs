@@ -6,6 +6,7 @@
 //! [`selftest`] proves each rung on an operation that the tracer makes itself.
 //! [`floor`] loads programs that do nothing, to compare costs with.
 
+pub mod blind;
 pub mod facts;
 pub mod floor;
 pub mod ladder;

@@ -97,6 +97,8 @@ fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     let inode = follow(types, file, "f_inode")?;
     config.inode_ino = required(types, inode, "inode", "i_ino")?;
     config.inode_sb = required(types, inode, "inode", "i_sb")?;
+    let mapping = follow(types, inode, "i_mapping")?;
+    config.mapping_host = required(types, mapping, "address_space", "host")?;
     let sb = follow(types, inode, "i_sb")?;
     config.sb_dev = required(types, sb, "super_block", "s_dev")?;
     config.sb_bdev = required(types, sb, "super_block", "s_bdev")?;

@@ -1,20 +1,33 @@
-//! The self-test: a known sync, made by the tracer itself, must be seen.
+//! The self-test: known syncs, made by the tracer itself, must be seen.
 //!
 //! The inliner decides which hooks fire: the obvious one may attach without an
 //! error and then miss every fdatasync. So [`perform`] writes to a file of its
-//! own and syncs it both ways, and [`judge`] looks for it in the records: that
-//! proves the hooks of births (its requests), of issues and ends (their times)
-//! and of syncs at once. Judging is pure; only performing touches a disk.
+//! own and syncs it in three ways, and [`judge`] looks for them in the records:
+//! that proves the hooks of births (its requests), of issues and ends (their
+//! times) and of syncs at once. Judging is pure; only performing touches a disk.
 
 use std::{
-    fs::File,
-    io::Write as _,
-    os::unix::fs::MetadataExt as _,
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs};
 use tracer_ebpf::record::{SyncRecord, kind};
+
+/// Where the self-test is made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ground {
+    pub folder: PathBuf,
+    /// Whether its writes surely reach a disk of this kernel: an overlay may
+    /// lie on memory.
+    pub on_disk: bool,
+}
 
 /// What the self-test did.
 #[derive(Clone, Copy, Debug)]
@@ -23,68 +36,159 @@ pub struct Performed {
     pub inode: u64,
 }
 
-/// Why a capability's rung failed it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Failure {
-    pub capability: &'static str,
-    pub why: String,
+/// What the records say of what was performed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Proof {
+    /// The first capability whose hooks did not fire, and why we think so.
+    pub failure: Option<(&'static str, String)>,
+    /// Whether the file was named in the kernel.
+    pub named: bool,
+    /// Whether a write to an O_DSYNC file was seen.
+    pub osync: bool,
 }
 
-/// Writes 4 KiB and fdatasyncs them, twice, and then fsyncs, in a file of its
-/// own that is gone afterwards.
+/// Writes 4 KiB and fdatasyncs them, twice, then fsyncs, then writes to the
+/// file opened with O_DSYNC; it is gone afterwards.
 ///
 /// # Errors
 ///
 /// When the folder cannot be written to.
-pub fn perform(folder: &Path) -> Result<Performed> {
-    let path = folder.display();
-    let file = tempfile::tempfile_in(folder)
+pub fn perform(ground: &Ground) -> Result<Performed> {
+    let path = ground.folder.display();
+    let file = tempfile::tempfile_in(&ground.folder)
         .with_context(|| format!("failed to make a file for the self-test in `{path}`"))?;
-    let write = |mut file: &File| -> std::io::Result<()> {
-        for round in 0..3u8 {
-            file.write_all(&[round; 4096])?;
-            if round < 2 { file.sync_data()? } else { file.sync_all()? }
-        }
-        Ok(())
-    };
-    write(&file).with_context(|| format!("failed to write for the self-test in `{path}`"))?;
+    sync_in_all_ways(&file)
+        .with_context(|| format!("failed to write for the self-test in `{path}`"))?;
     let inode = file.metadata().context("failed to stat the self-test's own file")?.ino();
     Ok(Performed { tgid: std::process::id(), inode })
 }
 
-/// What the records say of what was performed: the capabilities whose hooks
-/// did not fire.
-pub fn judge(performed: Performed, records: &[SyncRecord]) -> Vec<Failure> {
-    let own = |r: &&SyncRecord| r.tgid == performed.tgid && r.inode == performed.inode;
-    let seen = |k: u32| records.iter().filter(own).filter(|r| r.kind == k).count();
-    let (data, full) = (seen(kind::FDATASYNC), seen(kind::FSYNC));
-    let mut failures = Vec::new();
-    if (data, full) != (2, 1) {
-        failures.push(Failure {
-            capability: "sync",
-            why: format!("of its own 2 fdatasync and 1 fsync the tracer saw {data} and {full}"),
-        });
-        return failures;
+fn sync_in_all_ways(mut file: &File) -> io::Result<()> {
+    for round in 0..3u8 {
+        file.write_all(&[round; 4096])?;
+        if round < 2 { file.sync_data()? } else { file.sync_all()? }
     }
-    let ios: u32 = records.iter().filter(own).map(|r| r.own_ios).sum();
-    let device_ns: u64 = records.iter().filter(own).map(|r| r.own_device_ns).sum();
-    if ios == 0 || device_ns == 0 {
-        failures.push(Failure {
-            capability: "birth",
-            why: "the block requests of the tracer's own sync were not seen".to_owned(),
-        });
-    }
-    failures
+    let again = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(libc::O_DSYNC).open(again)?.write_all(&[3; 4096])
 }
 
-/// A folder on a filesystem that a block device carries, for the self-test.
-pub fn find_folder() -> Option<PathBuf> {
+/// Looks for what was performed; births count only where its writes must have
+/// reached a disk.
+pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> Proof {
+    // Where nothing names a file in the kernel, records have no inode.
+    let own: Vec<_> = records
+        .iter()
+        .filter(|r| r.tgid == performed.tgid && (r.inode == performed.inode || r.inode == 0))
+        .collect();
+    let seen = |k: u32| own.iter().filter(|r| r.kind == k).count();
+    let mut proof = Proof {
+        failure: None,
+        named: own.iter().all(|r| r.inode == performed.inode),
+        osync: seen(kind::OSYNC_WRITE) == 1,
+    };
+    let (data, full) = (seen(kind::FDATASYNC), seen(kind::FSYNC));
+    // What is hooked below the system calls takes an O_DSYNC write for one.
+    if !(data == 2 || data == 3 && !proof.osync) || full != 1 {
+        let why = format!("of its own 2 fdatasync and 1 fsync the tracer saw {data} and {full}");
+        proof.failure = Some(("sync", why));
+        return proof;
+    }
+    let ios: u32 = own.iter().map(|r| r.own_ios).sum();
+    let device_ns: u64 = own.iter().map(|r| r.own_device_ns).sum();
+    if ground.on_disk && (ios == 0 || device_ns == 0) {
+        let why = "the block requests of the tracer's own sync were not seen".to_owned();
+        proof.failure = Some(("birth", why));
+    }
+    proof
+}
+
+/// A folder for the self-test: on a filesystem that a disk carries, else on an
+/// overlay, as a container's own root is.
+pub fn find_ground() -> Option<Ground> {
     let candidates = ["/var/lib", "/var/tmp", "/tmp", "/root", "."];
-    candidates.iter().map(PathBuf::from).find(|folder| {
-        let Ok(metadata) = folder.metadata() else { return false };
-        let device = metadata.dev();
-        let (major, minor) = (libc::major(device), libc::minor(device));
-        Path::new(&format!("/sys/dev/block/{major}:{minor}")).exists()
-            && tempfile::tempfile_in(folder).is_ok()
-    })
+    let mut grounds = candidates.iter().map(PathBuf::from).filter_map(|folder| {
+        let on_disk = is_on_disk(&folder)?;
+        tempfile::tempfile_in(&folder).is_ok().then_some(Ground { folder, on_disk })
+    });
+    let first = grounds.next()?;
+    if first.on_disk { Some(first) } else { grounds.find(|g| g.on_disk).or(Some(first)) }
+}
+
+/// `None` for what is neither on a disk nor on an overlay.
+fn is_on_disk(folder: &Path) -> Option<bool> {
+    let device = folder.metadata().ok()?.dev();
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    if Path::new(&format!("/sys/dev/block/{major}:{minor}")).exists() {
+        return Some(true);
+    }
+    // btrfs has a device number for each subvolume, and no disk has that.
+    match statfs(folder).ok()?.filesystem_type() {
+        BTRFS_SUPER_MAGIC => Some(true),
+        OVERLAYFS_SUPER_MAGIC => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    const DONE: Performed = Performed { tgid: 7, inode: 12 };
+
+    fn record(kind: u32, inode: u64, ios: u32) -> SyncRecord {
+        let device_ns = u64::from(ios) * 1000;
+        SyncRecord {
+            tgid: 7,
+            inode,
+            kind,
+            own_ios: ios,
+            own_device_ns: device_ns,
+            ..SyncRecord::new_zeroed()
+        }
+    }
+
+    fn check(on_disk: bool, kinds: &[u32], inode: u64, ios: u32, expected: (Option<&str>, bool)) {
+        let ground = Ground { folder: PathBuf::new(), on_disk };
+        let records: Vec<_> = kinds.iter().map(|kind| record(*kind, inode, ios)).collect();
+        let proof = judge(&ground, DONE, &records);
+        assert_eq!((proof.failure.map(|(capability, _)| capability), proof.osync), expected);
+        assert_eq!(proof.named, inode != 0);
+    }
+
+    const ALL: [u32; 4] = [kind::FDATASYNC, kind::FDATASYNC, kind::FSYNC, kind::OSYNC_WRITE];
+
+    #[test]
+    fn everything_seen_proves_everything() {
+        check(true, &ALL, 12, 1, (None, true));
+    }
+
+    #[test]
+    fn an_unseen_fdatasync_is_a_failure() {
+        check(true, &ALL[1..], 12, 1, (Some("sync"), true));
+        check(true, &[], 12, 1, (Some("sync"), false));
+    }
+
+    #[test]
+    fn an_unseen_o_dsync_write_is_no_failure() {
+        check(true, &ALL[..3], 12, 1, (None, false));
+    }
+
+    #[test]
+    fn an_o_dsync_write_taken_for_an_fdatasync_is_no_failure() {
+        check(true, &[ALL[0], ALL[1], ALL[2], ALL[0]], 12, 1, (None, false));
+    }
+
+    #[test]
+    fn files_that_nothing_names_are_told_by_their_process() {
+        check(true, &ALL[..3], 0, 1, (None, false));
+    }
+
+    #[test]
+    fn births_are_proven_only_where_there_must_be_some() {
+        check(true, &ALL, 12, 0, (Some("birth"), true));
+        check(false, &ALL, 12, 0, (None, true));
+    }
 }

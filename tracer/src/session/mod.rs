@@ -21,6 +21,7 @@ use crate::{
     files::Files,
     identity::{Identities, is_kernel_thread},
     kernel::{
+        blind::Blind,
         facts::{Facts, VMLINUX_BTF},
         ladder::{Climb, Forced},
         load::{Programs, Sizes, Wishes},
@@ -256,6 +257,7 @@ impl Session {
             self.metrics.set_loss(kind, total);
         }
         self.metrics.set_records(self.engine.records());
+        self.metrics.set_blind(&self.blind());
     }
 
     fn describe_new_disks(&mut self) {
@@ -268,6 +270,16 @@ impl Session {
                 self.refused.push(disk.name.clone());
             }
         }
+    }
+
+    /// What is not seen here, what matters most first.
+    pub fn blind(&self) -> Vec<Blind> {
+        let mut blind = self.programs.blind(&self.facts);
+        if !self.refused.is_empty() {
+            let sentence = format!("there is no room to follow {}", self.refused.join(", "));
+            blind.push(Blind { what: "disks", sentence });
+        }
+        blind
     }
 
     /// How each capability's ladder was climbed.
@@ -322,19 +334,24 @@ impl Session {
 /// Runs the self-test until every rung that is taken has been seen to fire, or
 /// the ladder ends.
 fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Result<()> {
-    let Some(folder) = selftest::find_folder() else {
+    let Some(ground) = selftest::find_ground() else {
         let why = "no writable folder on a block device for the self-test";
         for capability in ["birth", "block", "sync"] {
             programs.mark_unproven(capability, why);
         }
         return Ok(());
     };
+    if !ground.on_disk {
+        let why = "its folder may not be on a disk";
+        programs.mark_unproven("birth", why);
+        programs.mark_unproven("block", why);
+    }
     // Each round gives one rung up, and there are not so many.
     for _ in 0..8 {
         if programs.missing().is_some() {
             return Ok(());
         }
-        let performed = selftest::perform(&folder)?;
+        let performed = selftest::perform(&ground)?;
         let mut records: Vec<SyncRecord> = Vec::new();
         ring.drain(|record| {
             if let Record::Sync(record) = record
@@ -343,9 +360,18 @@ fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Resul
                 records.push(*record);
             }
         });
-        let failures = selftest::judge(performed, &records);
-        let Some(failure) = failures.first() else { return Ok(()) };
-        programs.give_up(facts, failure.capability, &failure.why);
+        let proof = selftest::judge(&ground, performed, &records);
+        let Some((capability, why)) = proof.failure else {
+            // Optional hooks may be silent too.
+            if !proof.named {
+                programs.strike("sync", "write_file_entry");
+            }
+            if !proof.osync {
+                programs.strike("sync", "vfs_range_entry");
+            }
+            return Ok(());
+        };
+        programs.give_up(facts, capability, &why);
     }
     Ok(())
 }

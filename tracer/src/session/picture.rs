@@ -87,14 +87,7 @@ impl Session {
             .iter()
             .filter_map(|c| Some((c.capability.to_owned(), c.taken()?.to_owned())))
             .collect();
-        let mut blind: Vec<String> =
-            climbs.iter().filter(|c| c.taken().is_none()).map(|c| c.without.to_owned()).collect();
-        if !self.facts.sees_run_delay() {
-            blind.push("waiting for a CPU is not told from waiting for the disk".to_owned());
-        }
-        if !self.refused.is_empty() {
-            blind.push(format!("no room to follow {}", self.refused.join(", ")));
-        }
+        let blind = self.blind().into_iter().map(|blind| blind.sentence).collect();
         Kernel { release: self.facts.release.clone(), hooks, blind }
     }
 

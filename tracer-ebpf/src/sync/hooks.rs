@@ -1,0 +1,217 @@
+//! Where a sync is seen: the hooks, and what each says of it.
+//!
+//! Three ways to the system calls: their own functions (fentry), all of them
+//! (tp), or the one function behind most of them (vfs). Beside them what opens
+//! and closes the syncs that no system call of their own asks for, and what
+//! names the file. All of that is the kernel's common part, so that it serves
+//! any filesystem, built in or a module.
+//!
+//! Prototypes:
+//! - sys_enter(struct pt_regs *, long id), sys_exit(struct pt_regs *, long ret)
+//! - vfs_fsync_range(struct file *, loff_t, loff_t, int datasync),
+//!   vfs_fsync(struct file *, int)
+//! - file_write_and_wait_range(struct file *, loff_t, loff_t)
+//! - do_writepages(struct address_space *, struct writeback_control *)
+//! - sync_inodes_sb(struct super_block *)
+//! - ext4_sync_file_enter(struct file *, int), _exit(struct inode *, int)
+//! - ext4_sync_fs(struct super_block *, int), ext4_writepages(struct inode *,
+//!   struct writeback_control *)
+//! - xfs_file_fsync(struct xfs_inode *), btrfs_sync_file(struct file *, int)
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, fentry, fexit},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext},
+};
+use tracer_ebpf::record::kind;
+
+use super::{SYSTEM_CALL, begin, enter, finish, leave, locate};
+use crate::{
+    fields::{
+        Kernel, Place, config, is_sync_exit, place_of_file, place_of_inode, place_of_mapping,
+        place_of_sb, syscall_arg0, syscall_number,
+    },
+    owner,
+};
+
+#[btf_tracepoint(function = "sys_enter")]
+pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+    let id: u64 = ctx.arg(1);
+    if !is_sync_exit(id) {
+        return 0;
+    }
+    let id = id as u32;
+    let kind = if id == config!(nr_fdatasync) {
+        kind::FDATASYNC
+    } else if id == config!(nr_fsync) {
+        kind::FSYNC
+    } else if id == config!(nr_msync) {
+        kind::MSYNC
+    } else if id == config!(nr_sync_file_range) {
+        kind::SYNC_FILE_RANGE
+    } else if id == config!(nr_syncfs) {
+        kind::SYNCFS
+    } else if id == config!(nr_sync) {
+        kind::SYNC
+    } else {
+        return 0;
+    };
+    let fd = if names_file(kind) { syscall_arg0(Kernel(ctx.arg(0))) as i32 } else { -1 };
+    begin(kind, fd, SYSTEM_CALL);
+    0
+}
+
+#[btf_tracepoint(function = "sys_exit")]
+pub fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    if is_sync_exit(syscall_number(Kernel(ctx.arg(0)))) {
+        finish();
+    }
+    0
+}
+
+/// One pair of programs around a system call's own function, whose only
+/// argument is its `struct pt_regs`. User space names the function: its prefix
+/// depends on the architecture.
+macro_rules! around_system_call {
+    ($entry:ident, $exit:ident, $kind:expr) => {
+        #[fentry]
+        pub fn $entry(ctx: FEntryContext) -> i32 {
+            let fd = if names_file($kind) { syscall_arg0(Kernel(ctx.arg(0))) as i32 } else { -1 };
+            begin($kind, fd, SYSTEM_CALL);
+            0
+        }
+
+        #[fexit]
+        pub fn $exit(_ctx: FExitContext) -> i32 {
+            finish();
+            0
+        }
+    };
+}
+
+around_system_call!(fsync_entry, fsync_exit, kind::FSYNC);
+around_system_call!(fdatasync_entry, fdatasync_exit, kind::FDATASYNC);
+around_system_call!(msync_entry, msync_exit, kind::MSYNC);
+around_system_call!(sync_file_range_entry, sync_file_range_exit, kind::SYNC_FILE_RANGE);
+around_system_call!(syncfs_entry, syncfs_exit, kind::SYNCFS);
+around_system_call!(sync_entry, sync_exit, kind::SYNC);
+
+/// Whether a system call names a file by a descriptor, its first argument.
+#[inline(always)]
+const fn names_file(kind: u32) -> bool {
+    kind != kind::MSYNC && kind != kind::SYNC
+}
+
+/// What writes to O_DSYNC files, io_uring, aio and nfsd call; fsync and
+/// fdatasync have it inlined on some kernels. One filesystem on another calls
+/// it again for the file below.
+#[fentry(function = "vfs_fsync_range")]
+pub fn vfs_range_entry(ctx: FEntryContext) -> i32 {
+    enter(place_of_file(Kernel(ctx.arg(0))), None);
+    0
+}
+
+#[fexit(function = "vfs_fsync_range")]
+pub fn vfs_range_exit(_ctx: FExitContext) -> i32 {
+    leave();
+    0
+}
+
+/// What loop devices and aio call.
+#[fentry(function = "vfs_fsync")]
+pub fn vfs_entry(ctx: FEntryContext) -> i32 {
+    enter(place_of_file(Kernel(ctx.arg(0))), None);
+    0
+}
+
+#[fexit(function = "vfs_fsync")]
+pub fn vfs_exit(_ctx: FExitContext) -> i32 {
+    leave();
+    0
+}
+
+/// [`vfs_range_entry`] where no system call is hooked: then a write to an
+/// O_DSYNC file looks like fdatasync.
+#[fentry(function = "vfs_fsync_range")]
+pub fn vfs_only_entry(ctx: FEntryContext) -> i32 {
+    let datasync: i32 = ctx.arg(3);
+    let kind = if datasync == 0 { kind::FSYNC } else { kind::FDATASYNC };
+    enter(place_of_file(Kernel(ctx.arg(0))), Some(kind));
+    0
+}
+
+/// The first thing that most filesystems do to sync a file.
+#[fentry(function = "file_write_and_wait_range")]
+pub fn write_file_entry(ctx: FEntryContext) -> i32 {
+    locate(&place_of_file(Kernel(ctx.arg(0))));
+    0
+}
+
+/// For what asks no filesystem to sync (sync_file_range), and for btrfs.
+#[fentry(function = "do_writepages")]
+pub fn write_pages_entry(ctx: FEntryContext) -> i32 {
+    locate(&place_of_mapping(Kernel(ctx.arg(0))));
+    0
+}
+
+/// For syncs of a whole filesystem.
+#[fentry(function = "sync_inodes_sb")]
+pub fn sync_inodes_entry(ctx: FEntryContext) -> i32 {
+    locate_filesystem(Kernel(ctx.arg(0)));
+    0
+}
+
+#[btf_tracepoint(function = "ext4_sync_file_enter")]
+pub fn ext4_sync_file_enter(ctx: BtfTracePointContext) -> i32 {
+    enter(place_of_file(Kernel(ctx.arg(0))), None);
+    0
+}
+
+#[btf_tracepoint(function = "ext4_sync_file_exit")]
+pub fn ext4_sync_file_exit(_ctx: BtfTracePointContext) -> i32 {
+    leave();
+    0
+}
+
+#[btf_tracepoint(function = "ext4_sync_fs")]
+pub fn ext4_sync_fs(ctx: BtfTracePointContext) -> i32 {
+    locate_filesystem(Kernel(ctx.arg(0)));
+    0
+}
+
+/// For sync_file_range, which asks no filesystem to sync.
+#[btf_tracepoint(function = "ext4_writepages")]
+pub fn ext4_writepages(ctx: BtfTracePointContext) -> i32 {
+    locate(&place_of_inode(Kernel(ctx.arg(0)), 0));
+    0
+}
+
+#[btf_tracepoint(function = "xfs_file_fsync")]
+pub fn xfs_file_fsync(ctx: BtfTracePointContext) -> i32 {
+    enter_until_the_call_ends(place_of_inode(Kernel(ctx.arg(0)), config!(xfs_inode_vnode)));
+    0
+}
+
+#[btf_tracepoint(function = "btrfs_sync_file")]
+pub fn btrfs_sync_file(ctx: BtfTracePointContext) -> i32 {
+    enter_until_the_call_ends(place_of_file(Kernel(ctx.arg(0))));
+    0
+}
+
+/// Where only the begin is told, the end of the system call must do for the
+/// end; io_uring workers and kernel threads make none.
+#[inline(always)]
+fn enter_until_the_call_ends(place: Place) {
+    let who = owner::current();
+    if !who.kthread && !who.io_worker {
+        enter(place, None);
+    }
+}
+
+/// sync(2) goes through all filesystems, those of no disk too.
+#[inline(always)]
+fn locate_filesystem(sb: Kernel) {
+    let place = place_of_sb(sb);
+    if place.disk_device != 0 {
+        locate(&place);
+    }
+}

@@ -1,0 +1,231 @@
+//! What the tracer does not see on this kernel: one sentence each.
+//!
+//! Decided from how the ladders were climbed and from nothing else, so that
+//! `doctor`, the metrics and the first lines of every picture say the same.
+
+use serde::Serialize;
+
+use super::{
+    facts::Facts,
+    ladder::{Climb, Forced, Outcome},
+};
+
+/// Something that is not seen.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Blind {
+    /// One word for it, for labels: from a fixed set.
+    pub what: &'static str,
+    /// A sentence, without its full stop.
+    pub sentence: String,
+}
+
+fn blind(what: &'static str, sentence: impl Into<String>) -> Blind {
+    Blind { what, sentence: sentence.into() }
+}
+
+/// All that is blind, what matters most first.
+pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Blind> {
+    let mut found = Vec::new();
+    for climb in climbs {
+        match climb.taken() {
+            None => found.push(blind(climb.capability, climb.without)),
+            Some(rung) => match climb.capability {
+                "birth" => found.extend(of_births(rung)),
+                "sync" => of_syncs(rung, &climb.attached, &mut found),
+                _ => {}
+            },
+        }
+    }
+    if !facts.sees_run_delay() {
+        found.push(blind("runqueue", "waiting for a CPU is not told from waiting for the disk"));
+    }
+    found.extend(climbs.iter().find_map(unproven));
+    found.extend(forced.iter().filter_map(|wish| disobeyed(wish, climbs)));
+    found
+}
+
+fn of_births(rung: &str) -> Option<Blind> {
+    (rung == "insert").then(|| {
+        let sentence = "requests that a kernel worker hands on are charged to it, not to who \
+                        submitted them";
+        blind("submitter", sentence)
+    })
+}
+
+fn of_syncs(rung: &str, attached: &[&str], found: &mut Vec<Blind>) {
+    let has = |programs: &[&str]| programs.iter().all(|program| attached.contains(program));
+    match rung {
+        "fentry" => {
+            if !has(&["vfs_range_entry", "vfs_range_exit"]) {
+                let sentence = "writes to O_DSYNC files and io_uring's syncs are not seen";
+                found.push(blind("osync", sentence));
+            }
+            if !has(&["write_file_entry"]) {
+                found.push(late_disk("all filesystems"));
+            }
+        }
+        "vfs" => {
+            let sentence = "only fsync and fdatasync are seen, and writes to O_DSYNC files are \
+                            taken for fdatasync";
+            found.push(blind("calls", sentence));
+        }
+        _ => {
+            let ext4 = has(&["ext4_sync_file_enter", "ext4_sync_file_exit"]).then_some("ext4");
+            let xfs = has(&["xfs_file_fsync"]).then_some("xfs");
+            let btrfs = has(&["btrfs_sync_file"]).then_some("btrfs");
+            let named: Vec<_> = [ext4, xfs, btrfs].into_iter().flatten().collect();
+            let (written, queued) = (but_on(&named), but_on(ext4.as_slice()));
+            let sentence = format!("writes to O_DSYNC files are not seen{written}");
+            found.push(blind("osync", sentence));
+            found.push(blind("io_uring", format!("io_uring's syncs are not seen{queued}")));
+            found.push(late_disk(match (ext4, xfs) {
+                (Some(_), Some(_)) => "filesystems other than ext4 and xfs",
+                (Some(_), None) => "filesystems other than ext4",
+                (None, Some(_)) => "filesystems other than xfs",
+                (None, None) => "all filesystems",
+            }));
+        }
+    }
+}
+
+/// `, but on ext4 and xfs`; nothing for none.
+fn but_on(filesystems: &[&str]) -> String {
+    if filesystems.is_empty() {
+        String::new()
+    } else {
+        format!(", but on {}", filesystems.join(" and "))
+    }
+}
+
+/// Where no hook names a file's disk, its first request does.
+fn late_disk(filesystems: &str) -> Blind {
+    let sentence = format!(
+        "on {filesystems} a sync's disk is known from its first block request on: who else was \
+         in flight before is not"
+    );
+    blind("disk", sentence)
+}
+
+fn unproven(climb: &Climb) -> Option<Blind> {
+    climb.rungs.iter().find_map(|(_, outcome)| match outcome {
+        Outcome::Unproven(why) => {
+            Some(blind("proof", format!("whether the hooks fire is not proven: {why}")))
+        }
+        _ => None,
+    })
+}
+
+/// A rung that was asked for and does not serve.
+fn disobeyed(wish: &Forced, climbs: &[Climb]) -> Option<Blind> {
+    let climb = climbs.iter().find(|climb| climb.capability == wish.capability)?;
+    let (rung, outcome) = climb.rungs.iter().find(|(rung, _)| *rung == wish.rung)?;
+    let instead = match climb.taken() {
+        Some(taken) if taken == *rung => return None,
+        Some(taken) => format!("`{taken}` serves instead"),
+        None => "and no other serves".to_owned(),
+    };
+    let capability = climb.capability;
+    Some(blind("hooks", format!("{capability} by `{rung}` is {outcome}; {instead}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::ladder::CAPABILITIES;
+
+    const ALL: [(&str, &str); 4] =
+        [("block", "tp"), ("birth", "tp"), ("sync", "fentry"), ("journal", "tp")];
+
+    /// A climb in which these rungs are taken, all their programs at work.
+    fn climbs(taken: &[(&str, &str)]) -> Vec<Climb> {
+        let of = |name| taken.iter().find(|(capability, _)| *capability == name).map(|t| t.1);
+        CAPABILITIES
+            .iter()
+            .map(|c| {
+                let outcome = |rung: &str| match of(c.name) {
+                    Some(taken) if taken == rung => Outcome::Taken,
+                    Some(_) => Outcome::NotNeeded,
+                    None => Outcome::Absent("no such hook".to_owned()),
+                };
+                let rung = c.rungs.iter().find(|r| Some(r.name) == of(c.name));
+                Climb {
+                    capability: c.name,
+                    purpose: c.purpose,
+                    required: c.required,
+                    without: c.without,
+                    rungs: c.rungs.iter().map(|r| (r.name, outcome(r.name))).collect(),
+                    attached: rung
+                        .map_or(Vec::new(), |r| r.steps.iter().map(|s| s.program).collect()),
+                }
+            })
+            .collect()
+    }
+
+    fn facts(run_delay: u32) -> Facts {
+        let mut config = tracer_ebpf::config::Config::ABSENT;
+        (config.task_flags, config.task_run_delay) = (0, run_delay);
+        Facts::with_config(config)
+    }
+
+    fn check(climbs: &[Climb], facts: &Facts, forced: &[&str], expected: &[(&str, &str)]) {
+        let forced: Vec<Forced> = forced.iter().map(|text| text.parse().unwrap()).collect();
+        let found = find(facts, climbs, &forced);
+        let found: Vec<_> = found.iter().map(|b| (b.what, b.sentence.as_str())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_kernel_with_everything_is_not_blind() {
+        check(&climbs(&ALL), &facts(8), &["sync=fentry"], &[]);
+    }
+
+    #[test]
+    fn what_no_rung_serves_is_told_in_the_capabilitys_own_words() {
+        check(
+            &climbs(&ALL[..3]),
+            &facts(tracer_ebpf::config::ABSENT),
+            &[],
+            &[
+                ("journal", "time in the journal is shown as `other`"),
+                ("runqueue", "waiting for a CPU is not told from waiting for the disk"),
+            ],
+        );
+    }
+
+    #[test]
+    fn tracepoints_are_blind_where_a_filesystem_has_none() {
+        let mut climbs = climbs(&[ALL[0], ("birth", "insert"), ("sync", "tp"), ALL[3]]);
+        climbs[2].attached.retain(|program| !program.starts_with("btrfs"));
+        check(
+            &climbs,
+            &facts(8),
+            &[],
+            &[
+                (
+                    "submitter",
+                    "requests that a kernel worker hands on are charged to it, not to who \
+                     submitted them",
+                ),
+                ("osync", "writes to O_DSYNC files are not seen, but on ext4 and xfs"),
+                ("io_uring", "io_uring's syncs are not seen, but on ext4"),
+                (
+                    "disk",
+                    "on filesystems other than ext4 and xfs a sync's disk is known from its \
+                     first block request on: who else was in flight before is not",
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_wish_that_is_not_obeyed_is_told_with_its_reason() {
+        let mut climbs = climbs(&ALL);
+        climbs[2].rungs[2].1 = Outcome::Silent("it saw nothing".to_owned());
+        check(
+            &climbs,
+            &facts(8),
+            &["sync=vfs"],
+            &[("hooks", "sync by `vfs` is silent: it saw nothing; `fentry` serves instead")],
+        );
+    }
+}
