@@ -5,6 +5,7 @@
 //! what failed. Standard output carries results only.
 
 mod bench;
+mod build;
 mod check;
 mod demo;
 mod root;
@@ -12,6 +13,7 @@ mod setup;
 mod step;
 mod tally;
 mod test;
+mod vm;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -42,10 +44,7 @@ enum Command {
         needs: Vec<Need>,
     },
     /// Build the tracer and its kernel programs.
-    Build {
-        #[arg(long)]
-        release: bool,
-    },
+    Build(build::BuildArgs),
     /// What a commit must pass: format, lints, build, tests that need no root.
     Check,
     /// Build the tracer and run its demo as root.
@@ -59,6 +58,8 @@ enum Command {
         /// Only tests whose name contains this, and no lints.
         filter: Option<String>,
     },
+    /// Run the live tests on other kernels, in emulated machines; needs no root.
+    Vm(vm::VmArgs),
 }
 
 fn main() -> ExitCode {
@@ -75,14 +76,11 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup { needs } if needs.is_empty() => setup::bring(&Need::ALL, Talk::Everything),
         Command::Setup { needs } => setup::bring(&needs, Talk::Everything),
-        Command::Build { release } => {
-            setup::bring(&[Need::Build], Talk::Changes)?;
-            let profile = if release { step::Profile::Release } else { step::Profile::Debug };
-            step::build_tracer(profile).map(drop)
-        }
+        Command::Build(args) => build::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Check => check::run(),
         Command::Demo { args } => demo::run(&args),
         Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Vm(args) => vm::run(&args),
     }
 }

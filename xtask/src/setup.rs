@@ -47,3 +47,8 @@ pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
     rust::bring_linker(talk)?;
     tools::bring(needs, talk)
 }
+
+/// Makes the toolchain ready to build for another target.
+pub fn bring_target(target: &str, talk: Talk) -> Result<()> {
+    rust::bring_target(target, talk)
+}

@@ -45,6 +45,10 @@ impl Tally {
         self.ok.saturating_sub(self.skips)
     }
 
+    pub fn skipped(&self) -> u64 {
+        self.skips + self.ignored
+    }
+
     fn count(&mut self, line: &str) {
         if line.starts_with("skipped: ") {
             self.skips += 1;
@@ -68,8 +72,8 @@ fn number_of(result: &str, word: &str) -> u64 {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let skipped = self.skips + self.ignored;
-        write!(f, "{} passed, {} failed, {skipped} skipped", self.passed(), self.failed)
+        let (passed, failed, skipped) = (self.passed(), self.failed, self.skipped());
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the Rust side of the build needs beyond a compiler: the toolchain's
 //! components, and the linker for BPF.
 
-use std::{env, path::Path, process::Command};
+use std::{env, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -24,10 +24,8 @@ const COMPONENTS: [(&str, &str); 3] = [
 ];
 
 pub fn bring_components(talk: Talk) -> Result<()> {
-    let sysroot =
-        read_output(Command::new("rustc").args(["--print", "sysroot"]).current_dir(workspace()))
-            .context("cannot run `rustc`: install Rust with rustup, see https://rustup.rs")?;
-    let is_there = |file: &str| Path::new(&sysroot).join(file).exists();
+    let sysroot = find_sysroot()?;
+    let is_there = |file: &str| sysroot.join(file).exists();
 
     let mut missing = Vec::new();
     for (component, file) in COMPONENTS {
@@ -42,6 +40,28 @@ pub fn bring_components(talk: Talk) -> Result<()> {
     let mut command = Command::new("rustup");
     command.args(["component", "add", "--toolchain"]).arg(toolchain).args(missing);
     step::run("setup: Rust components", &mut command)
+}
+
+/// The standard library of another target.
+pub fn bring_target(target: &str, talk: Talk) -> Result<()> {
+    if find_sysroot()?.join("lib/rustlib").join(target).join("lib").exists() {
+        talk.there(target);
+        return Ok(());
+    }
+    let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") else {
+        bail!("this Rust has no target {target}, and comes without rustup to add it");
+    };
+    let mut command = Command::new("rustup");
+    command.args(["target", "add", "--toolchain"]).arg(toolchain).arg(target);
+    step::run(&format!("setup: Rust for {target}"), &mut command)
+}
+
+fn find_sysroot() -> Result<PathBuf> {
+    let mut command = Command::new("rustc");
+    command.args(["--print", "sysroot"]).current_dir(workspace());
+    read_output(&mut command)
+        .map(PathBuf::from)
+        .context("cannot run `rustc`: install Rust with rustup, see https://rustup.rs")
 }
 
 pub fn bring_linker(talk: Talk) -> Result<()> {

@@ -1,0 +1,67 @@
+//! Builds the tracer: for this machine, or as one file for any Linux.
+//!
+//! The static one is linked with musl by the linker that comes with Rust, so
+//! that another machine's needs no cross compiler. The kernel programs in it
+//! are compiled for the machine that it will run on (aya-build asks cargo for
+//! the target, not the host).
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    setup::{self, Need, Talk},
+    step::{self, Profile, cargo},
+    vm::arch::Arch,
+};
+
+#[derive(Args)]
+pub struct BuildArgs {
+    #[arg(long)]
+    release: bool,
+    /// One file without libraries, in release profile; prints where it is.
+    #[arg(long = "static")]
+    is_static: bool,
+    /// For another machine.
+    #[arg(long, value_enum, requires = "is_static")]
+    arch: Option<Arch>,
+}
+
+pub fn run(args: &BuildArgs) -> Result<()> {
+    setup::bring(&[Need::Build], Talk::Changes)?;
+    if args.is_static {
+        let file = build_static_tracer(args.arch.unwrap_or(Arch::host()))?;
+        println!("{}", file.display());
+        return Ok(());
+    }
+    let profile = if args.release { Profile::Release } else { Profile::Debug };
+    step::build_tracer(profile).map(drop)
+}
+
+pub fn build_static_tracer(arch: Arch) -> Result<PathBuf> {
+    setup::bring_target(arch.static_target(), Talk::Changes)?;
+    let mut command = for_target("build", arch);
+    command.args(["--package", "tracer", "--bin", "tracer"]);
+    let name = format!("build (static, {})", arch.name());
+    step::timed(&name, || step::build_executable(&mut command, "tracer"))
+}
+
+/// The tests' binary: optimised as the tracer is, because it runs where every
+/// instruction is emulated.
+pub fn build_static_tests(arch: Arch) -> Result<PathBuf> {
+    setup::bring_target(arch.static_target(), Talk::Changes)?;
+    let mut command = for_target("test", arch);
+    command.args(["--package", "tracer-tests", "--test", "tests", "--no-run"]);
+    let name = format!("build (static tests, {})", arch.name());
+    step::timed(&name, || step::build_executable(&mut command, "tests"))
+}
+
+fn for_target(subcommand: &str, arch: Arch) -> Command {
+    let target = arch.static_target();
+    let mut command = cargo(subcommand);
+    command.args(["--release", "--target", target]);
+    let linker = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
+    command.env(linker, "rust-lld");
+    command
+}

@@ -1,0 +1,232 @@
+//! One boot: QEMU, started, read and ended.
+//!
+//! Emulated throughout (no KVM, so that it runs wherever a user may run
+//! programs), each processor in turn in one thread: what a test sees then
+//! depends little on how busy this machine is.
+
+use std::{
+    fs::File,
+    io::{Read, Write as _},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::{prctl, signal::Signal};
+
+use crate::vm::{
+    apt::Apt,
+    arch::Arch,
+    console::{Console, Port},
+    files::{self, Refresh},
+};
+
+/// Emulators, ours or the user's.
+pub struct Qemu {
+    folder: PathBuf,
+    whose: Whose,
+}
+
+enum Whose {
+    /// Unpacked, with its libraries and its own dynamic linker.
+    Ours,
+    Users,
+}
+
+impl Qemu {
+    /// Fetches QEMU, unless the user has named the folder of one.
+    pub fn bring(given: Option<&Path>, refresh: Refresh) -> Result<Self> {
+        if let Some(folder) = given {
+            return Ok(Self { folder: folder.into(), whose: Whose::Users });
+        }
+        let folder = files::cache().join("qemu");
+        if !folder.exists() || refresh == Refresh::Yes {
+            let apt = Apt::open(Arch::host(), Refresh::No)?;
+            apt.unpack_closure(&["qemu-system-x86", "qemu-system-arm"], &folder)?;
+        }
+        Ok(Self { folder, whose: Whose::Ours })
+    }
+
+    fn command(&self, arch: Arch) -> Result<Command> {
+        let name = format!("qemu-system-{}", arch.name());
+        if let Whose::Users = self.whose {
+            return Ok(Command::new(self.folder.join(name)));
+        }
+        let at = |path: &str| self.folder.join(path);
+        let linkers = ["usr/lib64/ld-linux-x86-64.so.2", "usr/lib/ld-linux-aarch64.so.1"];
+        let linker = linkers.map(at).into_iter().find(|file| file.exists());
+        let libraries = at(Arch::host().library_folder());
+        let mut command = Command::new(linker.context("the unpacked QEMU has no dynamic linker")?);
+        command.arg("--library-path").arg(&libraries).arg(at("usr/bin").join(name));
+        command.env("QEMU_MODULE_DIR", libraries.join("qemu"));
+        for data in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
+            command.arg("-L").arg(at(data));
+        }
+        Ok(command)
+    }
+}
+
+/// The machine to emulate.
+pub struct Machine<'a> {
+    pub arch: Arch,
+    pub vmlinuz: &'a Path,
+    /// The initial root filesystem.
+    pub root: &'a Path,
+    /// For files of this boot, removed afterwards.
+    pub scratch: &'a Path,
+    pub cpus: u32,
+    pub kernel_arguments: &'a str,
+}
+
+const MEMORY_MIB: u32 = 4096;
+const DISK_BYTES: u64 = 2 << 30;
+
+/// How long a kernel in trouble may go on to say why.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+impl Machine<'_> {
+    fn command(&self, qemu: &Qemu) -> Result<Command> {
+        let mut command = qemu.command(self.arch)?;
+        match self.arch {
+            // The kernel takes its own way for 16-byte compare-and-exchange,
+            // which emulation makes dear.
+            Arch::X86 => command.args(["-machine", "pc", "-cpu", "max,cx16=off"]),
+            // `max` signs pointers, which emulation makes dearer still.
+            Arch::Arm => command.args(["-machine", "virt", "-cpu", "cortex-a76"]),
+        };
+        command.args(["-accel", "tcg,thread=single", "-nic", "none", "-no-reboot"]);
+        command.args(["-display", "none", "-monitor", "none"]);
+        command.args(["-smp", &self.cpus.to_string(), "-m", &MEMORY_MIB.to_string()]);
+        // The kernel's port goes to standard error, the tests' to standard output.
+        command.args(["-serial", "file:/dev/stderr", "-serial", "stdio"]);
+        command.args(["-device", "virtio-rng-pci"]);
+        self.add_disks(&mut command)?;
+        let console = format!("console={}0", self.arch.serial());
+        let arguments = format!("{console} panic=-1 quiet {}", self.kernel_arguments);
+        command.arg("-kernel").arg(self.vmlinuz).arg("-initrd").arg(self.root);
+        command.args(["-append", arguments.trim()]);
+        Ok(command)
+    }
+
+    /// Two empty disks, told apart by their serial numbers: one that can
+    /// discard, and one that cannot.
+    fn add_disks(&self, command: &mut Command) -> Result<()> {
+        for (name, discard) in [("discard", "on"), ("plain", "off")] {
+            let file = self.scratch.join(format!("{name}.img"));
+            File::create(&file)
+                .and_then(|image| image.set_len(DISK_BYTES))
+                .with_context(|| format!("cannot create `{}`", file.display()))?;
+            // A comma in a path ends it, unless there are two.
+            let path = file.display().to_string().replace(',', ",,");
+            let unmap = if discard == "on" { "unmap" } else { "ignore" };
+            command.arg("-drive").arg(format!(
+                "if=none,id={name},format=raw,cache=unsafe,discard={unmap},file={path}"
+            ));
+            command.arg("-device").arg(format!(
+                "virtio-blk-pci,drive={name},serial={name},discard={discard},write-zeroes={discard},\
+                 num-queues={}",
+                self.cpus
+            ));
+        }
+        Ok(())
+    }
+
+    /// Boots, and reads until the verdict, or until there is no hope of one.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no verdict. `console` has all that was said by then, and so
+    /// has `log`.
+    pub fn boot(
+        &self,
+        qemu: &Qemu,
+        limit: Duration,
+        interrupted: &AtomicBool,
+        log: &mut File,
+        console: &mut Console,
+    ) -> Result<()> {
+        let command = self.command(qemu)?;
+        writeln!(log, "{command:?}")?;
+        let begin = Instant::now();
+        let mut guest = Guest::start(command)?;
+        let (sender, pieces) = mpsc::channel();
+        let Child { stdout, stderr, .. } = &mut guest.0;
+        pump(stdout.take().context("QEMU has no output")?, Port::Tests, sender.clone());
+        pump(stderr.take().context("QEMU has no output")?, Port::Kernel, sender);
+
+        let mut end = begin + limit;
+        let mut in_trouble = false;
+        while console.verdict.is_none() && Instant::now() < end {
+            if interrupted.load(Ordering::Relaxed) {
+                bail!("interrupted");
+            }
+            match pieces.recv_timeout(Duration::from_millis(200)) {
+                Ok((port, piece)) => {
+                    let mut written = Ok(());
+                    console.feed(port, &piece, |line| written = writeln!(log, "{line}"));
+                    written.context("cannot write the log")?;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // It is gone, and has said all it had to.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if console.trouble.is_some() && !in_trouble {
+                in_trouble = true;
+                end = end.min(Instant::now() + LAST_WORDS);
+            }
+        }
+        match (&console.trouble, console.verdict) {
+            (Some(line), _) => bail!("the kernel is in trouble: {line}"),
+            (None, Some(_)) => Ok(()),
+            (None, None) if Instant::now() >= end => {
+                bail!("no verdict within {} s", limit.as_secs())
+            }
+            (None, None) => bail!("the guest ended without a verdict"),
+        }
+    }
+}
+
+/// A running QEMU, killed when dropped, and when we die without that.
+struct Guest(Child);
+
+impl Guest {
+    fn start(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A ^C is for us, who then end it.
+        command.process_group(0);
+        // SAFETY: between fork and exec only a system call is made.
+        unsafe {
+            command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?));
+        }
+        let program = command.get_program().display().to_string();
+        let child = command.spawn().with_context(|| format!("cannot run `{program}`"))?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Fails only when it has ended already, which is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Hands on what a port says, in a thread that ends with the port.
+fn pump(mut stream: impl Read + Send + 'static, port: Port, to: Sender<(Port, Vec<u8>)>) {
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            if to.send((port, buffer[..length].to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+}

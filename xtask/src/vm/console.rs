@@ -1,0 +1,239 @@
+//! What a guest says: tests counted, cells collected, trouble noticed.
+//!
+//! Two serial ports speak: the kernel's console, and the tests'. Pure: bytes
+//! in, cut anywhere; knows no process and no clock.
+
+use serde::{Deserialize, Serialize};
+
+use crate::tally::Tally;
+
+/// How a test found one combination of filesystem, scheduler, stack ….
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Cell {
+    /// `xfs, bfq`
+    pub cell: String,
+    pub outcome: Outcome,
+    /// One sentence, or nothing.
+    #[serde(default)]
+    pub why: String,
+    /// The rung taken, by capability.
+    #[serde(default)]
+    pub rungs: std::collections::BTreeMap<String, String>,
+    /// What was compared: `352 requests and 49 syncs, all equal`.
+    #[serde(default)]
+    pub counted: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Green,
+    /// The tracer knows and says that it does not see this.
+    Blind,
+    Failed,
+    Skipped,
+}
+
+/// A kernel that prints one of these is not one to go on with.
+const TROUBLE: [&str; 8] = [
+    "Kernel panic",
+    "BUG:",
+    "soft lockup",
+    "hard LOCKUP",
+    "Oops",
+    "self-detected stall",
+    "detected stalls on CPU",
+    "Unable to handle kernel",
+];
+
+/// The line that decides, the guest's last.
+const VERDICT: &str = "tracer-vm: exit ";
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Port {
+    Kernel,
+    Tests,
+}
+
+#[derive(Default)]
+pub struct Console {
+    pub tally: Tally,
+    pub cells: Vec<Cell>,
+    /// Names of tests that failed.
+    pub failures: Vec<String>,
+    /// What the guest had to say of its kernel.
+    pub remarks: Vec<String>,
+    /// The first line of a kernel in trouble.
+    pub trouble: Option<String>,
+    /// The exit code of the tests.
+    pub verdict: Option<i32>,
+    /// libtest is listing those that failed.
+    in_failures: bool,
+    kernel: Vec<u8>,
+    tests: Vec<u8>,
+}
+
+impl Console {
+    /// Takes the next piece of what a port says; hands each whole line to
+    /// `show`.
+    pub fn feed(&mut self, port: Port, bytes: &[u8], mut show: impl FnMut(&str)) {
+        for &byte in bytes {
+            let open = match port {
+                Port::Kernel => &mut self.kernel,
+                Port::Tests => &mut self.tests,
+            };
+            if byte != b'\n' {
+                open.push(byte);
+                continue;
+            }
+            let line = std::mem::take(open);
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches('\r');
+            show(line);
+            self.take(port, line);
+        }
+    }
+
+    fn take(&mut self, port: Port, line: &str) {
+        // A guest with one port alone says everything there.
+        if port == Port::Kernel && self.trouble.is_none() && is_trouble(line) {
+            self.trouble = Some(line.trim().to_owned());
+        }
+        self.tally.feed(line.as_bytes());
+        self.tally.feed(b"\n");
+        if let Some(code) = line.strip_prefix(VERDICT) {
+            self.verdict = code.trim().parse().ok();
+        } else if let Some(remark) = line.strip_prefix("guest: ") {
+            self.remarks.push(remark.to_owned());
+        } else if let Some(cell) = after_test_name(line).strip_prefix("cell: ") {
+            self.take_cell(cell);
+        } else {
+            self.take_failure(line);
+        }
+    }
+
+    fn take_cell(&mut self, json: &str) {
+        match serde_json::from_str(json) {
+            Ok(cell) => self.cells.push(cell),
+            Err(error) => {
+                let why = format!("no cell, {error}: {json}");
+                self.remarks.push(why.clone());
+                self.failures.push(why);
+            }
+        }
+    }
+
+    /// libtest lists at its end, indented, the names of those that failed.
+    fn take_failure(&mut self, line: &str) {
+        if line == "failures:" {
+            self.in_failures = true;
+        } else if let (true, Some(name)) = (self.in_failures, line.strip_prefix("    ")) {
+            self.failures.push(name.to_owned());
+        } else if !line.is_empty() {
+            self.in_failures = false;
+        }
+    }
+}
+
+fn is_trouble(line: &str) -> bool {
+    TROUBLE.iter().any(|text| line.contains(text))
+}
+
+/// A line without the `test NAME ... ` that libtest has begun it with.
+fn after_test_name(line: &str) -> &str {
+    let named = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "));
+    named.map_or(line, |(_, rest)| rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = "\
+guest: 6.1.0-50-amd64, 1 CPUs, up in 9.1 s\r
+\r
+running 3 tests\r
+test guest::cells::ext4 ... cell: {\"cell\":\"ext4, none\",\"outcome\":\"green\",\"why\":\"\",\"rungs\":{\"sync\":\"tp\"},\"counted\":\"352 requests\"}\r
+ok\r
+test guest::cells::nfs ... \r
+cell: {\"cell\":\"nfs\",\"outcome\":\"blind\",\"why\":\"nfs has no disk here.\"}\r
+ok\r
+test live::syncs::x ... FAILED\r
+\r
+failures:\r
+\r
+failures:\r
+    live::syncs::x\r
+\r
+test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\r
+guest: dmesg: WARNING: odd\r
+tracer-vm: exit 101\r
+";
+
+    fn console(kernel: &str, tests: &str, piece: usize) -> Console {
+        let mut console = Console::default();
+        kernel.as_bytes().chunks(piece).for_each(|p| console.feed(Port::Kernel, p, |_| {}));
+        tests.as_bytes().chunks(piece).for_each(|p| console.feed(Port::Tests, p, |_| {}));
+        console
+    }
+
+    #[test]
+    fn everything_is_found_wherever_the_stream_is_cut() {
+        for piece in [1, 2, 7, 64, 4096] {
+            let console = console("", RUN, piece);
+            assert_eq!(console.verdict, Some(101));
+            assert_eq!(console.tally.to_string(), "2 passed, 1 failed, 0 skipped");
+            assert_eq!(console.failures, ["live::syncs::x"]);
+            assert_eq!(console.remarks.len(), 2);
+            let cells: Vec<_> = console
+                .cells
+                .iter()
+                .map(|c| (c.cell.as_str(), c.outcome, c.why.as_str()))
+                .collect();
+            assert_eq!(
+                cells,
+                [
+                    ("ext4, none", Outcome::Green, ""),
+                    ("nfs", Outcome::Blind, "nfs has no disk here."),
+                ]
+            );
+            assert_eq!(console.cells[0].rungs["sync"], "tp");
+            assert_eq!(console.trouble, None);
+        }
+    }
+
+    #[test]
+    fn a_kernel_in_trouble_is_noticed() {
+        for line in [
+            "[    9.1] Kernel panic - not syncing: Attempted to kill init!",
+            "[  120.0] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [fio:1]",
+            "[    3.0] Internal error: Oops: 0000000096000004 [#1] SMP",
+            "[   60.0] rcu: INFO: rcu_sched self-detected stall on CPU",
+            "[   60.0] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            "[    5.0] Unable to handle kernel NULL pointer dereference at virtual address 0",
+        ] {
+            let console = console(&format!("quiet before\n{line}\nBUG: more\n"), "", 5);
+            assert_eq!(console.trouble.as_deref(), Some(line));
+        }
+        assert_eq!(console("[ 1.0] loop: module loaded\n", "", 5).trouble, None);
+    }
+
+    #[test]
+    fn what_a_test_prints_is_no_trouble_of_the_kernel() {
+        assert_eq!(console("", "thread panicked: Oops\n", 5).trouble, None);
+    }
+
+    #[test]
+    fn a_guest_that_stops_in_the_middle_has_no_verdict() {
+        let cut = &RUN[..RUN.len() / 2];
+        assert_eq!(console("", cut, 7).verdict, None);
+        assert_eq!(console("", "tracer-vm: exit 0", 7).verdict, None, "the line must end");
+    }
+
+    #[test]
+    fn a_cell_that_cannot_be_read_is_a_failure() {
+        let console = console("", "cell: {\"cell\":\"ext4\"\n", 7);
+        assert_eq!(console.failures.len(), 1);
+        assert!(console.cells.is_empty());
+    }
+}

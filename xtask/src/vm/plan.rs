@@ -1,0 +1,221 @@
+//! Which kernels are booted how: data, and what the command line makes of it.
+
+use std::fmt;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::vm::{arch::Arch, kernels::Series};
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Lockdown {
+    #[value(name = "none")]
+    Off,
+    Integrity,
+    Confidentiality,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Cgroup {
+    V1,
+    V2,
+}
+
+/// One machine to boot, and what to run in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Boot {
+    pub series: Series,
+    pub arch: Arch,
+    pub lockdown: Lockdown,
+    pub cpus: u32,
+    pub cgroup: Cgroup,
+    /// Tests whose names contain one of these.
+    pub tests: Vec<String>,
+}
+
+struct Row(&'static str, Arch, Lockdown, u32, Cgroup, &'static [&'static str]);
+
+use Arch::{Arm, X86};
+use Cgroup::{V1, V2};
+use Lockdown::{Confidentiality, Integrity, Off};
+
+/// Everything that can run in a guest.
+const ALL_TESTS: &[&str] = &["live::", "guest::"];
+/// Every way to sync, and requests against the kernel's own counts.
+const FEW_TESTS: &[&str] = &["guest::cells::smoke", "live::syncs::", "live::program::doctor"];
+
+/// For every change: the oldest, the newest, the strictest, the other machine.
+const SHORT: [Row; 5] = [
+    Row("5.10", X86, Off, 1, V2, FEW_TESTS),
+    Row("6.1", X86, Off, 2, V2, FEW_TESTS),
+    Row("6.12", X86, Confidentiality, 1, V2, FEW_TESTS),
+    Row("7", X86, Off, 1, V2, FEW_TESTS),
+    Row("6.12", Arm, Off, 1, V2, FEW_TESTS),
+];
+
+/// For a release.
+const ALL: [Row; 22] = [
+    Row("5.10", X86, Off, 1, V2, ALL_TESTS),
+    Row("5.10", X86, Integrity, 1, V2, FEW_TESTS),
+    Row("5.10", X86, Confidentiality, 1, V2, ALL_TESTS),
+    Row("6.1", X86, Off, 1, V2, ALL_TESTS),
+    Row("6.1", X86, Integrity, 1, V2, FEW_TESTS),
+    Row("6.1", X86, Confidentiality, 1, V2, ALL_TESTS),
+    Row("6.1", X86, Off, 2, V1, ALL_TESTS),
+    Row("6.12", X86, Off, 1, V2, ALL_TESTS),
+    Row("6.12", X86, Off, 4, V2, ALL_TESTS),
+    Row("6.12", X86, Integrity, 1, V2, FEW_TESTS),
+    Row("6.12", X86, Confidentiality, 1, V2, ALL_TESTS),
+    Row("6.12-rt", X86, Off, 1, V2, ALL_TESTS),
+    Row("6", X86, Off, 1, V2, ALL_TESTS),
+    Row("6", X86, Integrity, 1, V2, FEW_TESTS),
+    Row("6", X86, Confidentiality, 1, V2, ALL_TESTS),
+    Row("7", X86, Off, 1, V2, ALL_TESTS),
+    Row("7", X86, Integrity, 1, V2, FEW_TESTS),
+    Row("7", X86, Confidentiality, 1, V2, ALL_TESTS),
+    Row("5.10", Arm, Off, 1, V2, ALL_TESTS),
+    Row("6.1", Arm, Off, 1, V2, ALL_TESTS),
+    Row("6.12", Arm, Off, 2, V2, ALL_TESTS),
+    Row("7", Arm, Off, 1, V2, ALL_TESTS),
+];
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Plan {
+    Short,
+    All,
+}
+
+/// What the user wants other than the plan has it.
+#[derive(Default)]
+pub struct Wishes {
+    pub kernels: Vec<Series>,
+    pub arch: Option<Arch>,
+    pub lockdown: Option<Lockdown>,
+    pub cpus: Option<u32>,
+    pub cgroup: Option<Cgroup>,
+    pub tests: Vec<String>,
+}
+
+/// The boots of a plan; without one, a boot for each kernel that is named.
+pub fn boots(plan: Option<Plan>, wishes: &Wishes) -> Result<Vec<Boot>> {
+    let rows = match plan {
+        Some(Plan::Short) => SHORT.as_slice(),
+        Some(Plan::All) => &ALL,
+        None if wishes.kernels.is_empty() => &SHORT,
+        None => {
+            return Ok(wishes.kernels.iter().map(|series| wishes.boot(series)).collect());
+        }
+    };
+    let mut boots = Vec::new();
+    for row in rows {
+        let mut boot = row.boot()?;
+        let is_asked = |series: &Series| *series == boot.series;
+        if !wishes.kernels.is_empty() && !wishes.kernels.iter().any(is_asked) {
+            continue;
+        }
+        if wishes.arch.is_some_and(|arch| arch != boot.arch) {
+            continue;
+        }
+        boot.lockdown = wishes.lockdown.unwrap_or(boot.lockdown);
+        boot.cpus = wishes.cpus.unwrap_or(boot.cpus);
+        boot.cgroup = wishes.cgroup.unwrap_or(boot.cgroup);
+        if !wishes.tests.is_empty() {
+            boot.tests.clone_from(&wishes.tests);
+        }
+        // Two rows may have become one.
+        if !boots.contains(&boot) {
+            boots.push(boot);
+        }
+    }
+    Ok(boots)
+}
+
+impl Wishes {
+    fn boot(&self, series: &Series) -> Boot {
+        let tests = ALL_TESTS.iter().map(|&test| test.to_owned()).collect();
+        Boot {
+            series: series.clone(),
+            arch: self.arch.unwrap_or(Arch::host()),
+            lockdown: self.lockdown.unwrap_or(Off),
+            cpus: self.cpus.unwrap_or(1),
+            cgroup: self.cgroup.unwrap_or(V2),
+            tests: if self.tests.is_empty() { tests } else { self.tests.clone() },
+        }
+    }
+}
+
+impl Row {
+    fn boot(&self) -> Result<Boot> {
+        let &Self(series, arch, lockdown, cpus, cgroup, tests) = self;
+        let tests = tests.iter().map(|&test| test.to_owned()).collect();
+        Ok(Boot { series: series.parse()?, arch, lockdown, cpus, cgroup, tests })
+    }
+}
+
+/// A name for progress lines and files: what is usual goes without saying.
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.series, self.arch.name())?;
+        match self.lockdown {
+            Off => {}
+            Integrity => f.write_str("-integrity")?,
+            Confidentiality => f.write_str("-confidentiality")?,
+        }
+        if self.cpus > 1 {
+            write!(f, "-{}cpus", self.cpus)?;
+        }
+        if self.cgroup == V1 {
+            f.write_str("-cgroup1")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(plan: Option<Plan>, wishes: &Wishes) -> Vec<String> {
+        boots(plan, wishes).unwrap().iter().map(Boot::to_string).collect()
+    }
+
+    #[test]
+    fn every_boot_of_a_plan_has_a_name_of_its_own() {
+        for plan in [Plan::Short, Plan::All] {
+            let mut all = names(Some(plan), &Wishes::default());
+            let count = all.len();
+            all.sort();
+            all.dedup();
+            assert_eq!(all.len(), count);
+        }
+    }
+
+    #[test]
+    fn kernels_that_are_named_need_no_plan() {
+        let wishes = Wishes {
+            kernels: vec!["6.18".parse().unwrap()],
+            arch: Some(Arm),
+            cpus: Some(4),
+            ..Wishes::default()
+        };
+        assert_eq!(names(None, &wishes), ["6.18-aarch64-4cpus"]);
+    }
+
+    #[test]
+    fn a_plan_is_narrowed_to_what_is_named() {
+        let wishes = Wishes { kernels: vec!["6.12".parse().unwrap()], ..Wishes::default() };
+        assert_eq!(
+            names(Some(Plan::Short), &wishes),
+            ["6.12-x86_64-confidentiality", "6.12-aarch64"]
+        );
+        // All lockdowns become one.
+        let wishes = Wishes {
+            arch: Some(X86),
+            lockdown: Some(Integrity),
+            cpus: Some(1),
+            tests: vec!["x".into()],
+            ..wishes
+        };
+        assert_eq!(names(Some(Plan::All), &wishes), ["6.12-x86_64-integrity"]);
+    }
+}
