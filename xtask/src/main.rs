@@ -20,7 +20,10 @@ use std::{ffi::OsString, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::setup::{Need, Talk};
+use crate::{
+    setup::{Need, Talk},
+    test::Machines,
+};
 
 #[derive(Parser)]
 #[command(
@@ -53,13 +56,16 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Lints and all tests, the live ones as root.
+    /// Lints and all tests, the live ones as root and on other kernels.
     Test {
-        /// Only tests whose name contains this, and no lints.
+        /// Only tests whose name contains this, on this kernel, and no lints.
         filter: Option<String>,
+        /// Boot no other kernels.
+        #[arg(long)]
+        no_vm: bool,
     },
     /// Run the live tests on other kernels, in emulated machines; needs no root.
-    Vm(vm::VmArgs),
+    Vm(Box<vm::VmArgs>),
 }
 
 fn main() -> ExitCode {
@@ -80,7 +86,10 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Check => check::run(),
         Command::Demo { args } => demo::run(&args),
-        Command::Test { filter } => test::run(filter.as_deref()),
+        Command::Test { filter, no_vm } => {
+            let machines = if no_vm { Machines::LeaveOut } else { Machines::Boot };
+            test::run(filter.as_deref(), machines)
+        }
         Command::Vm(args) => vm::run(&args),
     }
 }

@@ -41,6 +41,14 @@ impl Tally {
         self.failed_before = self.failed;
     }
 
+    /// Adds tests that somebody else has counted.
+    pub fn add(&mut self, passed: u64, failed: u64, skipped: u64) {
+        self.ok += passed;
+        self.failed += failed;
+        self.ignored += skipped;
+        self.failed_before = self.failed;
+    }
+
     pub fn passed(&self) -> u64 {
         self.ok.saturating_sub(self.skips)
     }
@@ -110,6 +118,16 @@ test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out; fini
     fn several_programs_add_up() {
         let bad = "test result: FAILED. 4 passed; 2 failed; 0 ignored; 0 measured\n";
         check(&[(GOOD, true), (bad, false)], "5 passed, 2 failed, 2 skipped");
+    }
+
+    #[test]
+    fn tests_counted_elsewhere_are_added() {
+        let mut tally = Tally::default();
+        tally.feed(GOOD.as_bytes());
+        tally.end(true);
+        tally.add(4, 1, 2);
+        tally.end(true);
+        assert_eq!(tally.to_string(), "5 passed, 1 failed, 4 skipped");
     }
 
     #[test]

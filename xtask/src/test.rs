@@ -1,4 +1,5 @@
-//! All tests: the pure ones as the user, those of the `tests` crate as root.
+//! All tests: the pure ones as the user, those of the `tests` crate as root,
+//! and some of these on other kernels.
 //!
 //! Everything goes to standard error as it happens, but for one closing line
 //! on standard output: `N passed, N failed, N skipped`.
@@ -17,12 +18,20 @@ use crate::{
     setup::{self, Need, Talk},
     step::{self, Profile, cargo},
     tally::Tally,
+    vm,
 };
 
 /// Makes a live test that finds it cannot run fail instead of being skipped.
 const NO_SKIP: &str = "TRACER_NO_SKIP_LIVE";
 
-pub fn run(filter: Option<&str>) -> Result<()> {
+/// Whether to boot other kernels at the end.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum Machines {
+    Boot,
+    LeaveOut,
+}
+
+pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
     setup::bring(&[Need::Build, Need::Test], Talk::Changes)?;
     if filter.is_none() {
         check::lint()?;
@@ -45,8 +54,11 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     let mut live = root::command(live, &variables)?;
     live.current_dir(step::workspace().join("tests"));
     // One at a time: they share the kernel that they look at.
-    live.args(["--test-threads=1", "--nocapture"]).args(filter);
+    live.args(["--test-threads=1", "--nocapture", "--skip", "guest::"]).args(filter);
     count("tests from outside, as root", &mut live, &mut tally)?;
+    if filter.is_none() && machines == Machines::Boot {
+        step::timed("tests in virtual machines", || vm::count_short(&mut tally))?;
+    }
 
     println!("{tally}");
     match (tally.failed, tally.passed()) {

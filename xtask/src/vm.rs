@@ -13,29 +13,34 @@ mod console;
 mod files;
 mod guest;
 mod kernels;
+mod matrix;
+mod modules;
 mod plan;
+mod programs;
 mod report;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fs::File,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
     },
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
     build,
     setup::{self, Need, Talk},
+    step::workspace,
+    tally::Tally,
     vm::{
+        apt::Apt,
         arch::Arch,
         boot::{Machine, Qemu},
         console::Console,
@@ -46,7 +51,7 @@ use crate::{
     },
 };
 
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct VmArgs {
     /// Only this kernel (`6.1`, `7`, `6.12-rt`); without a plan, any that
     /// Debian has. May be repeated.
@@ -81,9 +86,9 @@ pub struct VmArgs {
     /// Boots at a time (default: one per processor).
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// How long a boot may take.
-    #[arg(long, value_name = "MINUTES", default_value_t = 15)]
-    timeout: u64,
+    /// How long a boot may take (default 15).
+    #[arg(long, value_name = "MINUTES")]
+    timeout: Option<u64>,
     /// A kernel of your own instead of Debian's; its modules go with it.
     #[arg(long, value_name = "FILE", requires = "modules", conflicts_with_all = ["kernels", "short", "all"])]
     vmlinuz: Option<PathBuf>,
@@ -96,6 +101,9 @@ pub struct VmArgs {
     /// Ask the archive for newer packages than those fetched before.
     #[arg(long)]
     refresh: bool,
+    /// Write `docs/kernels.md` from the results of all boots.
+    #[arg(long, requires = "all")]
+    docs: bool,
     /// Only say what would be booted.
     #[arg(long)]
     list: bool,
@@ -109,18 +117,28 @@ fn parse_variable(text: &str) -> Result<(String, String)> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// What a boot needs beside the plan; all of it is there before the first one.
-struct Ready {
+/// What comes from Debian.
+struct Fetched {
     qemu: Qemu,
-    machines: BTreeMap<Arch, Binaries>,
-    /// By series and architecture; none where Debian has no such kernel.
+    /// The archive of programs for a guest.
+    programs: BTreeMap<Arch, PathBuf>,
+    /// None where Debian has no such kernel.
     kernels: BTreeMap<(Series, Arch), Option<Kernel>>,
 }
 
-struct Binaries {
+/// What is built here, for one architecture.
+struct Built {
     tracer: PathBuf,
     tests: PathBuf,
-    programs: PathBuf,
+}
+
+/// All that a boot needs beside the plan; it is there before the first one.
+struct Ready<'a> {
+    fetched: Fetched,
+    built: BTreeMap<Arch, Built>,
+    args: &'a VmArgs,
+    /// Set by a ^C.
+    interrupted: Arc<AtomicBool>,
 }
 
 pub fn run(args: &VmArgs) -> Result<()> {
@@ -135,7 +153,15 @@ pub fn run(args: &VmArgs) -> Result<()> {
         bail!("no kernel can be fetched: {why}");
     }
     setup::bring(&[Need::Build], Talk::Changes)?;
-    let reports = run_all(&boots, args)?;
+    let fetched = fetch(&boots, args)?;
+    let reports = run_all(&boots, fetched, args)?;
+    if args.docs {
+        let today = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let page = matrix::render(&reports, today.get(..10).unwrap_or_default());
+        let folder = workspace().join("docs");
+        files::create_folder(&folder)?;
+        files::write(&folder.join("kernels.md"), page.as_bytes())?;
+    }
     if args.json {
         for report in &reports {
             println!("{}", serde_json::to_string(report)?);
@@ -146,6 +172,31 @@ pub fn run(args: &VmArgs) -> Result<()> {
     let failed = reports.iter().filter(|report| report.verdict.is_failure()).count();
     if failed > 0 {
         bail!("{failed} of {} boots failed", reports.len());
+    }
+    Ok(())
+}
+
+/// The boots for every change, as a part of all tests. A machine that cannot
+/// have the kernels skips them, and says why.
+pub fn count_short(tally: &mut Tally) -> Result<()> {
+    let args = VmArgs { short: true, ..VmArgs::default() };
+    let boots = plan(&args)?;
+    let fetched = match apt::find_obstacle() {
+        Some(why) => Err(why),
+        None => fetch(&boots, &args).map_err(|error| format!("{error:#}")),
+    };
+    let fetched = match fetched {
+        Ok(fetched) => fetched,
+        Err(why) => {
+            tally.add(0, 0, 1);
+            eprintln!("skipped: vm: {why}");
+            return Ok(());
+        }
+    };
+    let reports = run_all(&boots, fetched, &args)?;
+    eprint!("{}", report::summary(&reports));
+    for report in &reports {
+        tally.add(report.passed, report.failed, report.skipped);
     }
     Ok(())
 }
@@ -180,8 +231,8 @@ fn plan(args: &VmArgs) -> Result<Vec<Boot>> {
 
 /// Does all boots, several at a time, and tells of each in the order of the
 /// plan.
-fn run_all(boots: &[Boot], args: &VmArgs) -> Result<Vec<Report>> {
-    let ready = prepare(boots, args)?;
+fn run_all(boots: &[Boot], fetched: Fetched, args: &VmArgs) -> Result<Vec<Report>> {
+    let built = build(boots)?;
     files::create_folder(&files::cache().join("logs"))?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -189,156 +240,148 @@ fn run_all(boots: &[Boot], args: &VmArgs) -> Result<Vec<Report>> {
             .context("cannot watch for signals")?;
     }
     let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
+    let ready = Ready { fetched, built, args, interrupted };
     let next = AtomicUsize::new(0);
-    let (sender, finished) = mpsc::channel();
-    thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, boots.len()) {
-            let (sender, next, ready, interrupted) = (sender.clone(), &next, &ready, &*interrupted);
-            scope.spawn(move || {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(boot) = boots.get(index) else { break };
-                    if interrupted.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let report = run_one(boot, ready, args, interrupted);
-                    // The receiver outlives all of us.
-                    let _ = sender.send((index, report));
-                }
-            });
+    let work = || {
+        let mut reports = Vec::new();
+        while !ready.interrupted.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(boot) = boots.get(index) else { break };
+            reports.push((index, ready.run_one(boot)));
         }
-    });
-    drop(sender);
-    let mut reports: Vec<_> = finished.into_iter().collect();
-    if interrupted.load(Ordering::Relaxed) {
+        reports
+    };
+    let mut reports = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs.clamp(1, boots.len())).map(|_| scope.spawn(work)).collect();
+        let reports = workers.into_iter().map(thread::ScopedJoinHandle::join);
+        reports.collect::<Result<Vec<_>, _>>()
+    })
+    .map_err(|_| anyhow!("a boot's thread has panicked"))?
+    .concat();
+    if ready.interrupted.load(Ordering::Relaxed) {
         bail!("interrupted");
     }
     reports.sort_by_key(|(index, _)| *index);
     Ok(reports.into_iter().map(|(_, report)| report).collect())
 }
 
-/// Fetches and builds everything, before any time is measured.
-fn prepare(boots: &[Boot], args: &VmArgs) -> Result<Ready> {
+fn fetch(boots: &[Boot], args: &VmArgs) -> Result<Fetched> {
     let _lock = files::lock()?;
     let refresh = if args.refresh { Refresh::Yes } else { Refresh::No };
-    let mut machines = BTreeMap::new();
-    let mut kernels = BTreeMap::new();
+    let arches: BTreeSet<_> = boots.iter().map(|boot| boot.arch).collect();
     if refresh == Refresh::Yes {
-        let arches = boots.iter().map(|boot| boot.arch).chain([Arch::host()]);
-        for arch in arches.collect::<std::collections::BTreeSet<_>>() {
-            apt::Apt::open(arch, refresh)?;
+        for &arch in arches.union(&BTreeSet::from([Arch::host()])) {
+            Apt::open(arch, refresh)?;
         }
     }
     let qemu = Qemu::bring(args.qemu.as_deref(), refresh)?;
+    let mut programs = BTreeMap::new();
+    for arch in arches {
+        programs.insert(arch, programs::bring(arch, refresh)?);
+    }
+    let mut kernels = BTreeMap::new();
     for boot in boots {
-        let arch = boot.arch;
-        if let std::collections::btree_map::Entry::Vacant(entry) = machines.entry(arch) {
-            let tracer = build::build_static_tracer(arch)?;
-            let tests = build::build_static_tests(arch)?;
-            let programs = guest::bring_programs(arch, refresh)?;
-            entry.insert(Binaries { tracer, tests, programs });
-        }
-        let key = (boot.series.clone(), arch);
-        if kernels.contains_key(&key) {
+        let Entry::Vacant(entry) = kernels.entry((boot.series.clone(), boot.arch)) else {
             continue;
-        }
-        let kernel = match (&args.vmlinuz, &args.modules) {
-            (Some(vmlinuz), Some(modules)) => Some(Kernel::given(vmlinuz, modules)?),
-            _ => kernels::bring(&boot.series, arch, refresh)?,
         };
-        kernels.insert(key, kernel);
+        entry.insert(match (&args.vmlinuz, &args.modules) {
+            (Some(vmlinuz), Some(modules)) => Some(Kernel::given(vmlinuz, modules)?),
+            _ => kernels::bring(&boot.series, boot.arch, refresh)?,
+        });
     }
-    Ok(Ready { qemu, machines, kernels })
+    Ok(Fetched { qemu, programs, kernels })
 }
 
-/// One boot, from the archive of its modules to its report.
-fn run_one(boot: &Boot, ready: &Ready, args: &VmArgs, interrupted: &AtomicBool) -> Report {
-    let Some(Some(kernel)) = ready.kernels.get(&(boot.series.clone(), boot.arch)) else {
-        let why = format!("Debian has no kernel {} for {} now", boot.series, boot.arch.debian());
-        eprintln!("vm: {boot}: skipped: {why}");
-        return Report::new(boot, "", Verdict::Skipped(why));
-    };
-    eprintln!("vm: {boot}: boots {}", kernel.release());
-    let begin = Instant::now();
-    let mut console = Console::default();
-    let log = files::cache().join("logs").join(format!("{boot}.log"));
-    let result = try_one(boot, kernel, ready, args, interrupted, &log, &mut console);
-    let failed_tests =
-        console.verdict != Some(0) || result.is_err() || !console.failures.is_empty();
-    console.tally.end(!failed_tests);
-    let verdict = match result {
-        Err(error) => Verdict::Failed(format!("{error:#}")),
-        Ok(()) if failed_tests => Verdict::Failed("tests failed".to_owned()),
-        Ok(()) => Verdict::Passed,
-    };
-    let mut report = Report::new(boot, &kernel.release(), verdict);
-    report.take(console, begin.elapsed());
-    eprintln!("vm: {}", report.line());
-    if report.verdict.is_failure() {
-        eprint!("{}", report::tail(&log));
+fn build(boots: &[Boot]) -> Result<BTreeMap<Arch, Built>> {
+    let mut built = BTreeMap::new();
+    for boot in boots {
+        if let Entry::Vacant(entry) = built.entry(boot.arch) {
+            let tracer = build::build_static_tracer(boot.arch)?;
+            entry.insert(Built { tracer, tests: build::build_static_tests(boot.arch)? });
+        }
     }
-    report
+    Ok(built)
 }
 
-fn try_one(
-    boot: &Boot,
-    kernel: &Kernel,
-    ready: &Ready,
-    args: &VmArgs,
-    interrupted: &AtomicBool,
-    log: &Path,
-    console: &mut Console,
-) -> Result<()> {
-    let binaries = ready.machines.get(&boot.arch).context("no programs for this machine")?;
-    let modules = {
-        let _lock = files::lock()?;
-        guest::bring_modules(boot.arch, kernel)?
-    };
-    let scratch = tempfile::Builder::new().prefix("boot").tempdir_in(files::cache())?;
-    let root = scratch.path().join("root.cpio");
-    let mut arguments = vec!["--test-threads=1".to_owned(), "--nocapture".to_owned()];
-    arguments.extend(boot.tests.iter().cloned());
-    let contents = guest::Contents {
-        tracer: &binaries.tracer,
-        tests: &binaries.tests,
-        cgroup_v1: boot.cgroup == Cgroup::V1,
-        environment: &environment(boot, args),
-        arguments: &arguments,
-    };
-    guest::write_root(boot.arch, &[&binaries.programs, &modules], &contents, &root)?;
-    let kernel_arguments = match boot.lockdown {
-        Lockdown::Off => "",
-        Lockdown::Integrity => "lockdown=integrity",
-        Lockdown::Confidentiality => "lockdown=confidentiality",
-    };
-    let machine = Machine {
-        arch: boot.arch,
-        vmlinuz: &kernel.vmlinuz,
-        root: &root,
-        scratch: scratch.path(),
-        cpus: boot.cpus,
-        kernel_arguments,
-    };
-    let mut log =
-        File::create(log).with_context(|| format!("cannot create `{}`", log.display()))?;
-    let limit = Duration::from_secs(60 * args.timeout);
-    machine.boot(&ready.qemu, limit, interrupted, &mut log, console)
+impl Ready<'_> {
+    /// One boot, from the archive of its modules to its report.
+    fn run_one(&self, boot: &Boot) -> Report {
+        let kernel = self.fetched.kernels.get(&(boot.series.clone(), boot.arch));
+        let Some(Some(kernel)) = kernel else {
+            let why =
+                format!("Debian has no kernel {} for {} now", boot.series, boot.arch.debian());
+            let report = Report::new(boot, "", Verdict::Skipped(why));
+            eprintln!("vm: {}", report.line());
+            return report;
+        };
+        eprintln!("vm: {boot}: boots {}", kernel.release());
+        let begin = Instant::now();
+        let mut console = Console::default();
+        let log = files::cache().join("logs").join(format!("{boot}.log"));
+        let result = self.boot(boot, kernel, &log, &mut console);
+        let all_passed = console.verdict == Some(0) && console.failures.is_empty();
+        console.tally.end(all_passed && result.is_ok());
+        let verdict = match result {
+            Err(error) => Verdict::Failed(format!("{error:#}")),
+            Ok(()) if all_passed => Verdict::Passed,
+            Ok(()) => Verdict::Failed("tests failed".to_owned()),
+        };
+        let mut report = Report::new(boot, &kernel.release(), verdict);
+        report.take(console, begin.elapsed());
+        eprintln!("vm: {}", report.line());
+        if report.verdict.is_failure() {
+            eprint!("{}", report::tail(&log));
+        }
+        report
+    }
+
+    fn boot(&self, boot: &Boot, kernel: &Kernel, log: &Path, console: &mut Console) -> Result<()> {
+        let of = "everything is brought for every boot";
+        let built = self.built.get(&boot.arch).context(of)?;
+        let programs = self.fetched.programs.get(&boot.arch).context(of)?;
+        let modules = {
+            let _lock = files::lock()?;
+            modules::bring(boot.arch, kernel)?
+        };
+        let scratch = tempfile::Builder::new().prefix("boot").tempdir_in(files::cache())?;
+        let root = scratch.path().join("root.cpio");
+        let mut arguments = vec!["--test-threads=1".to_owned(), "--nocapture".to_owned()];
+        arguments.extend(boot.tests.iter().cloned());
+        let contents = guest::Contents {
+            tracer: &built.tracer,
+            tests: &built.tests,
+            cgroup: boot.cgroup.name(),
+            environment: &environment(boot, self.args),
+            arguments: &arguments,
+        };
+        guest::write_root(boot.arch, &[programs, &modules], &contents, &root)?;
+        let kernel_arguments = match boot.lockdown {
+            Lockdown::Off => String::new(),
+            lockdown => format!("lockdown={}", lockdown.name()),
+        };
+        let machine = Machine {
+            arch: boot.arch,
+            vmlinuz: &kernel.vmlinuz,
+            root: &root,
+            scratch: scratch.path(),
+            cpus: boot.cpus,
+            kernel_arguments: &kernel_arguments,
+        };
+        let mut log =
+            File::create(log).with_context(|| format!("cannot create `{}`", log.display()))?;
+        let limit = Duration::from_secs(60 * self.args.timeout.unwrap_or(15));
+        machine.boot(&self.fetched.qemu, limit, &self.interrupted, &mut log, console)
+    }
 }
 
 /// What the tests find in their environment.
 fn environment(boot: &Boot, args: &VmArgs) -> BTreeMap<String, String> {
-    let lockdown = match boot.lockdown {
-        Lockdown::Off => "none",
-        Lockdown::Integrity => "integrity",
-        Lockdown::Confidentiality => "confidentiality",
-    };
     let mut variables = BTreeMap::from(
         [
             ("TRACER_BIN", "/root/tracer"),
             ("TRACER_GUEST", "1"),
-            ("TRACER_GUEST_LOCKDOWN", lockdown),
-            ("TRACER_GUEST_CGROUP", if boot.cgroup == Cgroup::V1 { "v1" } else { "v2" }),
-            ("RUST_BACKTRACE", "1"),
+            ("TRACER_GUEST_LOCKDOWN", boot.lockdown.name()),
+            ("TRACER_GUEST_CGROUP", boot.cgroup.name()),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );

@@ -83,6 +83,7 @@ impl Apt {
         let mirror = find_mirror()?;
         files::create_folder(&apt.folder.join("lists/partial"))?;
         files::create_folder(&apt.folder.join("archives/partial"))?;
+        files::create_folder(&apt.folder.join("none"))?;
         files::write(&apt.folder.join("status"), b"")?;
         let sources: String = SUITES
             .iter()

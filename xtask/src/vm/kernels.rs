@@ -160,7 +160,7 @@ fn numbers(version: &str) -> Vec<u64> {
 
 /// What a version is made of: one package, or since 6.19 several.
 fn packages(names: &[String], version: &str) -> Vec<String> {
-    ["image", "binary", "modules"]
+    ["image", "binary", "modules", "base"]
         .map(|part| format!("linux-{part}-{version}"))
         .into_iter()
         .filter(|name| names.contains(name))

@@ -21,6 +21,25 @@ pub enum Cgroup {
     V2,
 }
 
+impl Lockdown {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "none",
+            Self::Integrity => "integrity",
+            Self::Confidentiality => "confidentiality",
+        }
+    }
+}
+
+impl Cgroup {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
 /// One machine to boot, and what to run in it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Boot {
@@ -149,6 +168,16 @@ impl Row {
         let &Self(series, arch, lockdown, cpus, cgroup, tests) = self;
         let tests = tests.iter().map(|&test| test.to_owned()).collect();
         Ok(Boot { series: series.parse()?, arch, lockdown, cpus, cgroup, tests })
+    }
+}
+
+impl Boot {
+    /// What sets it apart from the plain boot of its kernel, in words.
+    pub fn unusual(&self) -> Vec<String> {
+        let lockdown = (self.lockdown != Off).then(|| format!("lockdown={}", self.lockdown.name()));
+        let cpus = (self.cpus != 1).then(|| format!("{} CPUs", self.cpus));
+        let cgroup = (self.cgroup == V1).then(|| "cgroup v1".to_owned());
+        [lockdown, cpus, cgroup].into_iter().flatten().collect()
     }
 }
 

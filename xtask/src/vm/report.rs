@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::vm::{
     console::{Cell, Console},
@@ -25,8 +25,9 @@ impl Verdict {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The boot's name.
-    pub boot: String,
+    /// In JSON, its name.
+    #[serde(serialize_with = "serialize_name")]
+    pub boot: Boot,
     /// What `uname -r` says.
     pub release: String,
     pub verdict: Verdict,
@@ -40,11 +41,15 @@ pub struct Report {
     pub remarks: Vec<String>,
 }
 
+fn serialize_name<S: Serializer>(boot: &Boot, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(boot)
+}
+
 impl Report {
     pub fn new(boot: &Boot, release: &str, verdict: Verdict) -> Self {
         let skipped = u64::from(matches!(verdict, Verdict::Skipped(_)));
         Self {
-            boot: boot.to_string(),
+            boot: boot.clone(),
             release: release.to_owned(),
             verdict,
             duration_seconds: 0.0,
@@ -83,12 +88,14 @@ impl Report {
     }
 }
 
-/// The table of boots, what failed, and the closing line.
+/// The table of boots, what failed where, and the closing line.
 pub fn summary(reports: &[Report]) -> String {
-    let width = reports.iter().map(|report| report.boot.len()).max().unwrap_or(0);
-    let mut text = String::new();
-    for report in reports {
-        let result = match &report.verdict {
+    let names: Vec<_> = reports.iter().map(|report| report.boot.to_string()).collect();
+    let width = names.iter().map(String::len).max().unwrap_or(0);
+    let mut text = format!("{:width$} SECONDS PASSED FAILED SKIPPED\n", "BOOT");
+    let mut where_failed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (report, name) in reports.iter().zip(&names) {
+        let why = match &report.verdict {
             Verdict::Passed => "ok".to_owned(),
             Verdict::Failed(why) => format!("FAILED: {why}"),
             Verdict::Skipped(why) => format!("skipped: {why}"),
@@ -97,14 +104,11 @@ pub fn summary(reports: &[Report]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{:width$}  {:5.0} s  {passed:3} {failed:3} {skipped:3}  {result}",
-            report.boot, report.duration_seconds
+            "{name:width$} {:7.0} {passed:6} {failed:6} {skipped:7}  {why}",
+            report.duration_seconds
         );
-    }
-    let mut where_failed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for report in reports {
         for test in &report.failures {
-            where_failed.entry(test).or_default().push(&report.boot);
+            where_failed.entry(test).or_default().push(name);
         }
     }
     for (test, boots) in where_failed {
@@ -128,4 +132,46 @@ pub fn tail(log: &Path) -> String {
         let _ = writeln!(tail, "   {line}");
     }
     tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::plan::{Wishes, boots};
+
+    fn reports() -> Vec<Report> {
+        let wishes = Wishes {
+            kernels: ["5.10", "6.12-rt", "7"].map(|kernel| kernel.parse().unwrap()).into(),
+            arch: Some(crate::vm::arch::Arch::X86),
+            ..Wishes::default()
+        };
+        let boots = boots(None, &wishes).unwrap();
+        let mut ok = Report::new(&boots[0], "5.10.0-32-amd64", Verdict::Passed);
+        (ok.passed, ok.skipped, ok.duration_seconds) = (12, 1, 61.2);
+        let broken = Verdict::Failed("tests failed".into());
+        let mut bad = Report::new(&boots[1], "6.12.1-rt-amd64", broken);
+        (bad.passed, bad.failed, bad.duration_seconds) = (11, 1, 80.0);
+        bad.failures = vec!["live::syncs::x".into()];
+        let none = Verdict::Skipped("Debian has no kernel 7 for amd64 now".into());
+        vec![ok, bad, Report::new(&boots[2], "", none)]
+    }
+
+    #[test]
+    fn a_summary_ends_with_the_sums() {
+        insta::assert_snapshot!(summary(&reports()), @r"
+        BOOT           SECONDS PASSED FAILED SKIPPED
+        5.10-x86_64         61     12      0       1  ok
+        6.12-rt-x86_64      80     11      1       0  FAILED: tests failed
+        7-x86_64             0      0      0       1  skipped: Debian has no kernel 7 for amd64 now
+        failed: live::syncs::x: 6.12-rt-x86_64
+        23 passed, 1 failed, 2 skipped
+        ");
+    }
+
+    #[test]
+    fn json_calls_a_boot_by_its_name() {
+        let json = serde_json::to_value(&reports()[1]).unwrap();
+        assert_eq!(json["boot"], "6.12-rt-x86_64");
+        assert_eq!(json["verdict"]["failed"], "tests failed");
+    }
 }

@@ -1,0 +1,319 @@
+//! The page that says what works on which kernel, from reports alone.
+//!
+//! Pure: the same reports and date make the same text.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use crate::vm::{
+    console::Outcome,
+    plan::Boot,
+    report::{Report, Verdict},
+};
+
+/// Reasons, numbered as they are first given.
+#[derive(Default)]
+struct Footnotes(Vec<String>);
+
+impl Footnotes {
+    fn mark(&mut self, reason: &str) -> String {
+        if reason.is_empty() {
+            return String::new();
+        }
+        let known = self.0.iter().position(|known| known == reason);
+        let index = known.unwrap_or_else(|| {
+            self.0.push(reason.to_owned());
+            self.0.len() - 1
+        });
+        format!(" [^{}]", index + 1)
+    }
+}
+
+/// The whole page.
+pub fn render(reports: &[Report], date: &str) -> String {
+    let mut notes = Footnotes::default();
+    let mut page = format!(
+        "# Kernels\n\n\
+         Debian's kernels in emulated machines, booted on {date} by `cargo xtask vm --all --docs`, which writes this page.\n"
+    );
+    page += &boots(reports, &mut notes);
+    page += &rungs(reports);
+    page += &cells(reports, &mut notes);
+    for (index, reason) in notes.0.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = write!(page, "\n[^{}]: {}\n", index + 1, reason);
+    }
+    page
+}
+
+fn boots(reports: &[Report], notes: &mut Footnotes) -> String {
+    let mut text = "\n## Boots\n\n\
+        | kernel | machine | lockdown | CPUs | cgroup | passed | failed | skipped | |\n\
+        |---|---|---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for report in reports {
+        let Boot { series, arch, lockdown, cpus, cgroup, .. } = &report.boot;
+        let kernel =
+            if report.release.is_empty() { series.to_string() } else { report.release.clone() };
+        let result = match &report.verdict {
+            Verdict::Passed => "✓".to_owned(),
+            Verdict::Failed(_) if !report.failures.is_empty() => {
+                let tests = format!("failed: {}", report.failures.join(", "));
+                format!("✗{}", notes.mark(&sentence(&tests)))
+            }
+            Verdict::Failed(why) => format!("✗{}", notes.mark(&sentence(why))),
+            Verdict::Skipped(why) => format!("–{}", notes.mark(&sentence(why))),
+        };
+        let _ = writeln!(
+            text,
+            "| {kernel} | {} | {} | {cpus} | {} | {} | {} | {} | {result} |",
+            arch.name(),
+            lockdown.name(),
+            cgroup.name(),
+            report.passed,
+            report.failed,
+            report.skipped,
+        );
+    }
+    text
+}
+
+/// Which way was taken for each capability; several where cells differ.
+fn rungs(reports: &[Report]) -> String {
+    let mut capabilities: Vec<&str> = Vec::new();
+    let mut taken: BTreeMap<(usize, &str), Vec<&str>> = BTreeMap::new();
+    for (index, report) in reports.iter().enumerate() {
+        for (capability, rung) in report.cells.iter().flat_map(|cell| &cell.rungs) {
+            if !capabilities.contains(&capability.as_str()) {
+                capabilities.push(capability);
+            }
+            let rungs = taken.entry((index, capability)).or_default();
+            if !rungs.contains(&rung.as_str()) {
+                rungs.push(rung);
+            }
+        }
+    }
+    if capabilities.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "\n## Ways to see\n\n| kernel | machine | lockdown | {} |\n|---|---|---|{}\n",
+        capabilities.join(" | "),
+        "---|".repeat(capabilities.len())
+    );
+    for (index, report) in reports.iter().enumerate() {
+        if report.cells.is_empty() {
+            continue;
+        }
+        let Boot { arch, lockdown, .. } = &report.boot;
+        let _ = write!(text, "| {} | {} | {} |", report.release, arch.name(), lockdown.name());
+        for capability in &capabilities {
+            let rungs = taken.get(&(index, *capability)).map_or("–".into(), |r| r.join(", "));
+            let _ = write!(text, " {rungs} |");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// One column for each kernel and machine; its boots are told apart only where
+/// they differ.
+fn cells(reports: &[Report], notes: &mut Footnotes) -> String {
+    let mut columns: Vec<(String, Vec<&Report>)> = Vec::new();
+    for report in reports.iter().filter(|report| !report.cells.is_empty()) {
+        let title = format!("{} {}", report.boot.series, report.boot.arch.name());
+        match columns.iter_mut().find(|(known, _)| *known == title) {
+            Some((_, boots)) => boots.push(report),
+            None => columns.push((title, vec![report])),
+        }
+    }
+    let mut names: Vec<&str> = Vec::new();
+    for cell in reports.iter().flat_map(|report| &report.cells) {
+        if !names.contains(&cell.cell.as_str()) {
+            names.push(&cell.cell);
+        }
+    }
+    if names.is_empty() {
+        return String::new();
+    }
+    let titles: Vec<_> = columns.iter().map(|(title, _)| title.as_str()).collect();
+    let mut text = format!(
+        "\n## What is seen where\n\n\
+         ✓ all counts equal the kernel's own · blind: not seen, and the tracer says so · ✗ failed · – cannot be tried\n\n\
+         | cell | {} |\n|---|{}\n",
+        titles.join(" | "),
+        "---|".repeat(titles.len())
+    );
+    for name in names {
+        let _ = write!(text, "| {name} |");
+        for (_, boots) in &columns {
+            let _ = write!(text, " {} |", merged(name, boots, notes));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// What the boots of one column found in a cell: the worst, and why.
+fn merged(name: &str, boots: &[&Report], notes: &mut Footnotes) -> String {
+    let found: Vec<_> = boots
+        .iter()
+        .flat_map(|report| report.cells.iter().map(move |cell| (&report.boot, cell)))
+        .filter(|(_, cell)| cell.cell == name)
+        .collect();
+    let Some(worst) = found.iter().map(|(_, cell)| cell.outcome).max_by_key(|it| badness(*it))
+    else {
+        return String::new();
+    };
+    let mut text = match worst {
+        Outcome::Green => "✓",
+        Outcome::Blind => "blind",
+        Outcome::Failed => "✗",
+        Outcome::Skipped => "–",
+    }
+    .to_owned();
+    let is_everywhere =
+        found.iter().all(|(_, cell)| cell.outcome == worst && cell.why == found[0].1.why);
+    for (boot, cell) in found.iter().filter(|(_, cell)| cell.outcome == worst) {
+        let unusual = boot.unusual().join(", ");
+        let reason = match cell.why.as_str() {
+            "" => String::new(),
+            why if is_everywhere || unusual.is_empty() => why.to_owned(),
+            why => format!("With {unusual}: {why}"),
+        };
+        let mark = notes.mark(&reason);
+        if !text.contains(&mark) {
+            text += &mark;
+        }
+    }
+    text
+}
+
+fn badness(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Skipped => 0,
+        Outcome::Green => 1,
+        Outcome::Blind => 2,
+        Outcome::Failed => 3,
+    }
+}
+
+/// With a capital and a full stop, on one line.
+fn sentence(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut letters = text.trim_end_matches('.').chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::{
+        console::Cell,
+        plan::{Boot, Cgroup, Lockdown},
+    };
+
+    fn cell(name: &str, outcome: Outcome, why: &str) -> Cell {
+        let rungs = [("block", "tp"), ("sync", "fentry")];
+        Cell {
+            cell: name.into(),
+            outcome,
+            why: why.into(),
+            rungs: rungs.map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
+            counted: String::new(),
+        }
+    }
+
+    fn report(series: &str, lockdown: Lockdown, verdict: Verdict, cells: Vec<Cell>) -> Report {
+        let boot = Boot {
+            series: series.parse().unwrap(),
+            arch: crate::vm::arch::Arch::X86,
+            lockdown,
+            cpus: 1,
+            cgroup: Cgroup::V2,
+            tests: Vec::new(),
+        };
+        let release = format!("{series}.0-1-amd64");
+        let failures = match &verdict {
+            Verdict::Failed(_) => vec!["live::x".to_owned(), "live::y".to_owned()],
+            _ => Vec::new(),
+        };
+        Report { cells, failures, passed: 3, ..Report::new(&boot, &release, verdict) }
+    }
+
+    #[test]
+    fn a_page_has_boots_rungs_cells_and_reasons() {
+        use Outcome::{Blind, Failed, Green, Skipped};
+        let nfs = || cell("nfs", Blind, "nfs has no disk here.");
+        let reports = [
+            report(
+                "5.10",
+                Lockdown::Off,
+                Verdict::Passed,
+                vec![cell("ext4, none", Green, ""), nfs(), cell("f2fs", Skipped, "No f2fs.")],
+            ),
+            report(
+                "6.1",
+                Lockdown::Off,
+                Verdict::Passed,
+                vec![cell("ext4, none", Green, ""), nfs()],
+            ),
+            report(
+                "6.1",
+                Lockdown::Confidentiality,
+                Verdict::Failed("tests failed".into()),
+                vec![cell("ext4, none", Failed, "3 of 4 were seen."), nfs()],
+            ),
+            report("9.9", Lockdown::Off, Verdict::Skipped("no such kernel".into()), Vec::new()),
+        ];
+        insta::assert_snapshot!(render(&reports, "2000-01-01"), @r"
+        # Kernels
+
+        Debian's kernels in emulated machines, booted on 2000-01-01 by `cargo xtask vm --all --docs`, which writes this page.
+
+        ## Boots
+
+        | kernel | machine | lockdown | CPUs | cgroup | passed | failed | skipped | |
+        |---|---|---|---|---|---|---|---|---|
+        | 5.10.0-1-amd64 | x86_64 | none | 1 | v2 | 3 | 0 | 0 | ✓ |
+        | 6.1.0-1-amd64 | x86_64 | none | 1 | v2 | 3 | 0 | 0 | ✓ |
+        | 6.1.0-1-amd64 | x86_64 | confidentiality | 1 | v2 | 3 | 0 | 0 | ✗ [^1] |
+        | 9.9.0-1-amd64 | x86_64 | none | 1 | v2 | 3 | 0 | 1 | – [^2] |
+
+        ## Ways to see
+
+        | kernel | machine | lockdown | block | sync |
+        |---|---|---|---|---|
+        | 5.10.0-1-amd64 | x86_64 | none | tp | fentry |
+        | 6.1.0-1-amd64 | x86_64 | none | tp | fentry |
+        | 6.1.0-1-amd64 | x86_64 | confidentiality | tp | fentry |
+
+        ## What is seen where
+
+        ✓ all counts equal the kernel's own · blind: not seen, and the tracer says so · ✗ failed · – cannot be tried
+
+        | cell | 5.10 x86_64 | 6.1 x86_64 |
+        |---|---|---|
+        | ext4, none | ✓ | ✗ [^3] |
+        | nfs | blind [^4] | blind [^4] |
+        | f2fs | – [^5] |  |
+
+        [^1]: Failed: live::x, live::y.
+
+        [^2]: No such kernel.
+
+        [^3]: With lockdown=confidentiality: 3 of 4 were seen.
+
+        [^4]: nfs has no disk here.
+
+        [^5]: No f2fs.
+        ");
+    }
+
+    #[test]
+    fn without_cells_there_is_only_the_table_of_boots() {
+        let page =
+            render(&[report("6.1", Lockdown::Off, Verdict::Passed, Vec::new())], "2000-01-01");
+        assert!(page.ends_with("| 6.1.0-1-amd64 | x86_64 | none | 1 | v2 | 3 | 0 | 0 | ✓ |\n"));
+    }
+}

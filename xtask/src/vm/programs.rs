@@ -1,0 +1,212 @@
+//! The programs of a guest: from Debian's packages for its architecture, with
+//! the libraries they need and nothing else.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::vm::{
+    apt::Apt,
+    arch::Arch,
+    archive::Archive,
+    closure,
+    files::{self, Refresh},
+};
+
+/// The packages that [`PROGRAMS`] come in.
+const PACKAGES: [&str; 16] = [
+    "busybox-static",
+    "bash",
+    "btrfs-progs",
+    "coreutils",
+    "cryptsetup-bin",
+    "dmsetup",
+    "e2fsprogs",
+    "etcd-client",
+    "etcd-server",
+    "f2fs-tools",
+    "fio",
+    "fuse2fs",
+    "kmod",
+    "mdadm",
+    "util-linux",
+    "xfsprogs",
+];
+const MORE_PACKAGES: [&str; 4] =
+    ["libgcc-s1", "mount", "thin-provisioning-tools", "util-linux-extra"];
+
+/// Programs that a test may run, beyond those of busybox.
+const PROGRAMS: [&str; 62] = [
+    "bash",
+    "blkdiscard",
+    "blkzone",
+    "blockdev",
+    "btrfs",
+    "busybox",
+    "chrt",
+    "cryptsetup",
+    "dd",
+    "depmod",
+    "dmsetup",
+    "dumpe2fs",
+    "e2fsck",
+    "etcd",
+    "etcdctl",
+    "fallocate",
+    "findmnt",
+    "fio",
+    "flock",
+    "fsfreeze",
+    "fstrim",
+    "fuse2fs",
+    "insmod",
+    "ionice",
+    "kmod",
+    "losetup",
+    "lsblk",
+    "lsmod",
+    "mdadm",
+    "mkfs.btrfs",
+    "mkfs.ext2",
+    "mkfs.ext3",
+    "mkfs.ext4",
+    "mkfs.f2fs",
+    "mkfs.xfs",
+    "mke2fs",
+    "modinfo",
+    "modprobe",
+    "mount",
+    "nsenter",
+    "prlimit",
+    "resize2fs",
+    "rmmod",
+    "setpriv",
+    "sha256sum",
+    "sleep",
+    "stat",
+    "stdbuf",
+    "stty",
+    "swapoff",
+    "swapon",
+    "sync",
+    "taskset",
+    "thin_check",
+    "timeout",
+    "truncate",
+    "tune2fs",
+    "umount",
+    "unshare",
+    "wipefs",
+    "xfs_io",
+    "xfs_growfs",
+];
+
+/// Loaded by name at run time, so that no program tells of them.
+const LOADED_LATER: [&str; 1] = ["libgcc_s.so.1"];
+
+/// Data that programs read.
+const FOLDERS: [&str; 1] = ["usr/share/xfsprogs/mkfs"];
+
+/// The kept archive of programs.
+pub fn bring(arch: Arch, refresh: Refresh) -> Result<PathBuf> {
+    let folder = files::cache().join(arch.name());
+    let mut key = DefaultHasher::new();
+    (PACKAGES, MORE_PACKAGES, PROGRAMS, LOADED_LATER, FOLDERS).hash(&mut key);
+    let archive = folder.join(format!("programs-{:016x}.cpio", key.finish()));
+    if archive.exists() && refresh == Refresh::No {
+        return Ok(archive);
+    }
+    let apt = Apt::open(arch, Refresh::No)?;
+    let unpacked = folder.join("programs");
+    let packages: Vec<_> = PACKAGES.iter().chain(&MORE_PACKAGES).copied().collect();
+    apt.unpack_closure(&packages, &unpacked)?;
+    files::make_whole(&archive, |path| pack(arch, &unpacked, path))?;
+    files::remove(&unpacked)?;
+    eprintln!("vm: programs of {} packed into `{}`", arch.name(), files::shown(&archive));
+    Ok(archive)
+}
+
+fn pack(arch: Arch, root: &Path, path: &Path) -> Result<()> {
+    let places = ["usr/bin", "usr/sbin"];
+    let mut programs = Vec::new();
+    for name in PROGRAMS {
+        let mut candidates = places.iter().map(|place| format!("{place}/{name}"));
+        let found = candidates.find(|file| root.join(file).exists());
+        programs.push(found.with_context(|| format!("no package has the program `{name}`"))?);
+    }
+    let by_name = index_libraries(arch, root)?;
+    let find = |name: &str| match name.strip_prefix('/') {
+        // The dynamic linker, by its path.
+        Some(path) => Some(format!("usr/{path}")).filter(|path| root.join(path).is_file()),
+        None => by_name.get(name).cloned(),
+    };
+    let mut wanted = programs.clone();
+    for name in LOADED_LATER {
+        wanted.push(find(name).with_context(|| format!("no package has `{name}`"))?);
+    }
+    let read = |file: &str| closure::read_needs(&fs::read(root.join(file))?);
+    let libraries = closure::libraries(&wanted, read, find)?;
+
+    let everything: BTreeSet<_> = wanted.into_iter().chain(libraries).collect();
+    let mut archive = Archive::create(path)?;
+    let mut folders = BTreeSet::new();
+    for place in ["dev", "proc", "root", "sys", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"] {
+        make_parents(&mut archive, &mut folders, &format!("{place}/x"))?;
+    }
+    for (name, target) in
+        [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
+    {
+        archive.link(name, target)?;
+    }
+    for file in everything {
+        make_parents(&mut archive, &mut folders, &file)?;
+        archive.copy(&file, &root.join(&file))?;
+    }
+    for name in FOLDERS {
+        make_parents(&mut archive, &mut folders, name)?;
+        archive.tree(name, &root.join(name))?;
+    }
+    archive.finish()
+}
+
+/// Where libraries are, by the names that others ask for them with.
+fn index_libraries(arch: Arch, root: &Path) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    // Private folders first: what is in the common one wins.
+    let mut places = vec!["usr/lib".to_owned(), "usr/lib64".to_owned()];
+    let common = arch.library_folder();
+    for entry in fs::read_dir(root.join(common)).with_context(|| format!("no `{common}`"))? {
+        let entry = entry?;
+        if entry.path().is_dir() {
+            places.push(format!("{common}/{}", entry.file_name().display()));
+        }
+    }
+    places.push(common.to_owned());
+    for place in places {
+        let Ok(entries) = fs::read_dir(root.join(&place)) else { continue };
+        for entry in entries {
+            let name = entry?.file_name().display().to_string();
+            // Its target is elsewhere when a package is missing.
+            let is_library = name.contains(".so") && root.join(&place).join(&name).is_file();
+            if is_library {
+                found.insert(name.clone(), format!("{place}/{name}"));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Folders above `file` that are not there yet.
+fn make_parents(archive: &mut Archive, folders: &mut BTreeSet<String>, file: &str) -> Result<()> {
+    for (at, _) in file.match_indices('/') {
+        if folders.insert(file[..at].to_owned()) {
+            archive.folder(&file[..at])?;
+        }
+    }
+    Ok(())
+}
