@@ -150,8 +150,14 @@ impl Place {
 }
 
 /// Of a `struct file`.
+///
+/// This and the next ask for null because newer verifiers (6.12.y, 6.13) want
+/// to be shown that what a module's tracepoint hands out is not.
 #[inline(always)]
 pub fn place_of_file(file: Kernel) -> Place {
+    if file.is_null() {
+        return Place::UNKNOWN;
+    }
     let inode = file.follow(config!(file_inode));
     if inode.is_null() {
         return Place::UNKNOWN;
@@ -162,6 +168,9 @@ pub fn place_of_file(file: Kernel) -> Place {
 /// Of a `struct inode` that lies `within` bytes into the given struct.
 #[inline(always)]
 pub fn place_of_inode(inode: Kernel, within: u32) -> Place {
+    if inode.is_null() {
+        return Place::UNKNOWN;
+    }
     let number: u64 = inode.load(within.wrapping_add(config!(inode_ino)));
     let mut place = place_of_sb(inode.follow(within.wrapping_add(config!(inode_sb))));
     place.inode = number;
@@ -196,6 +205,9 @@ pub fn place_of_sb(sb: Kernel) -> Place {
 /// The device of the filesystem that a `journal_t` belongs to; 0 for none.
 #[inline(always)]
 pub fn journal_device(journal: Kernel) -> u32 {
+    if journal.is_null() {
+        return 0;
+    }
     let bdev = journal.follow(config!(journal_fs_dev));
     if bdev.is_null() { 0 } else { bdev.load(config!(bdev_dev)) }
 }

@@ -89,6 +89,11 @@ fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
                 _ => '-',
             };
             writeln!(out, "       {mark} {rung:<8} {}", escape(&outcome.to_string()))?;
+            if Some(*rung) == climb.taken() {
+                for note in &climb.notes {
+                    writeln!(out, "                  {}", escape(note))?;
+                }
+            }
         }
     }
     let delay = if report.run_delay { "seen" } else { "not seen" };

@@ -154,6 +154,7 @@ mod tests {
                     required: c.required,
                     without: c.without,
                     rungs: c.rungs.iter().map(|r| (r.name, outcome(r.name))).collect(),
+                    notes: Vec::new(),
                     attached: rung
                         .map_or(Vec::new(), |r| r.steps.iter().map(|s| s.program).collect()),
                 }

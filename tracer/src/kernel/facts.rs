@@ -3,13 +3,13 @@
 //! [`Facts::of_this_machine`] asks the running kernel; tests and `--btf` make
 //! the same value from files. Everything after this decides from the value.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context as _, Result};
 use tracer_ebpf::config::{ABSENT, Config};
 
 use super::{
-    ladder::{CAPABILITIES, Target},
+    ladder::{CAPABILITIES, MODULES, Target},
     offsets,
     types::KernelTypes,
 };
@@ -24,10 +24,30 @@ pub struct Facts {
     /// `none`, `integrity`, `confidentiality`, or `unknown`.
     pub lockdown: String,
     /// Of all hooks on the ladder, those that exist here.
-    pub tracepoints: BTreeSet<&'static str>,
-    pub functions: BTreeSet<String>,
+    tracepoints: BTreeMap<&'static str, Home>,
+    functions: BTreeMap<String, Home>,
+    /// Why nothing is known of a module.
+    unknown_modules: BTreeMap<&'static str, String>,
     pub config: Config,
 }
+
+/// Where a hook lies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Home {
+    Kernel,
+    Module(InModule),
+}
+
+/// A hook's type within a module's BTF.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct InModule {
+    pub module: &'static str,
+    pub type_id: u32,
+}
+
+/// The types of the modules that the ladder has hooks in, or why there are
+/// none, as a sentence about the module.
+pub type Modules = BTreeMap<&'static str, Result<Vec<u8>, String>>;
 
 impl Facts {
     /// Asks the running kernel.
@@ -43,54 +63,109 @@ impl Facts {
                 btf.display()
             )
         })?;
-        Self::from_btf(&bytes, release(), lockdown())
+        let modules = MODULES.iter().map(|module| (*module, read_module(module))).collect();
+        Self::from_btf(&bytes, &modules, release(), lockdown())
+            .with_context(|| format!("failed to use the types in `{}`", btf.display()))
     }
 
-    /// From the bytes of a BTF blob.
+    /// From the bytes of BTF blobs.
     ///
     /// # Errors
     ///
     /// As [`Facts::of_this_machine`].
-    pub fn from_btf(bytes: &[u8], release: String, lockdown: String) -> Result<Self> {
-        let types = KernelTypes::parse(bytes)?;
-        let config = offsets::config(&types)?;
-        let mut tracepoints = BTreeSet::new();
-        let mut functions = BTreeSet::new();
-        let steps = CAPABILITIES.iter().flat_map(|c| c.rungs).flat_map(|r| r.steps);
-        for step in steps {
-            match step.target {
-                // Until 5.10 it hands out other things.
-                Target::Tracepoint("block_getrq") if config.request_bio == ABSENT => {}
-                Target::Tracepoint(name) if types.tracepoint(name).is_some() => {
-                    tracepoints.insert(name);
+    pub fn from_btf(
+        kernel: &[u8],
+        modules: &Modules,
+        release: String,
+        lockdown: String,
+    ) -> Result<Self> {
+        let kernel = KernelTypes::parse(kernel)?;
+        let mut config = offsets::config(&kernel)?;
+        let mut unknown_modules = BTreeMap::new();
+        let mut with_module = BTreeMap::new();
+        for (module, bytes) in modules {
+            let types = bytes.as_ref().map_err(Clone::clone).and_then(|bytes| {
+                let types = kernel.with_module(bytes);
+                types.map_err(|error| format!("has unreadable types: {error}"))
+            });
+            match types {
+                Ok(types) => {
+                    offsets::filesystems(&types, &mut config);
+                    with_module.insert(*module, types);
                 }
-                Target::Tracepoint(_) => {}
-                Target::Function(_) | Target::SystemCall(_) => {
-                    let name = step.target.function_name();
-                    if types.has_function(&name) {
-                        functions.insert(name);
-                    }
+                Err(why) => {
+                    unknown_modules.insert(*module, why);
                 }
             }
         }
-        Ok(Self { release, lockdown, tracepoints, functions, config })
+        let home = |target: &Target, find: &dyn Fn(&KernelTypes<'_>) -> Option<u32>| {
+            if find(&kernel).is_some() {
+                return Some(Home::Kernel);
+            }
+            let module = target.module()?;
+            let type_id = find(with_module.get(module)?)?;
+            Some(Home::Module(InModule { module, type_id }))
+        };
+        let mut tracepoints = BTreeMap::new();
+        let mut functions = BTreeMap::new();
+        let steps = CAPABILITIES.iter().flat_map(|c| c.rungs).flat_map(|r| r.steps);
+        for target in steps.map(|step| &step.target) {
+            match *target {
+                // Until 5.10 it hands out other things.
+                Target::Tracepoint("block_getrq") if config.request_bio == ABSENT => {}
+                Target::Tracepoint(name) => {
+                    let home = home(target, &|types| types.tracepoint(name));
+                    tracepoints.extend(home.map(|home| (name, home)));
+                }
+                Target::Function(_) | Target::SystemCall(_) => {
+                    let name = target.function_name();
+                    let home = home(target, &|types| types.function(&name));
+                    functions.extend(home.map(|home| (name, home)));
+                }
+            }
+        }
+        Ok(Self { release, lockdown, tracepoints, functions, unknown_modules, config })
     }
 
     /// A kernel that offers no hook at all, with this layout.
     #[cfg(test)]
     pub fn with_config(config: Config) -> Self {
         let unknown = || "unknown".to_owned();
-        let (tracepoints, functions) = Default::default();
-        Self { release: unknown(), lockdown: unknown(), tracepoints, functions, config }
+        let (tracepoints, functions, unknown_modules) = Default::default();
+        Self {
+            release: unknown(),
+            lockdown: unknown(),
+            tracepoints,
+            functions,
+            unknown_modules,
+            config,
+        }
     }
 
-    pub fn has(&self, target: &Target) -> bool {
+    /// Where a hook lies; `None` where this kernel has none.
+    pub fn home(&self, target: &Target) -> Option<Home> {
         match target {
-            Target::Tracepoint(name) => self.tracepoints.contains(name),
+            Target::Tracepoint(name) => self.tracepoints.get(name),
             Target::Function(_) | Target::SystemCall(_) => {
-                self.functions.contains(&target.function_name())
+                self.functions.get(&target.function_name())
             }
         }
+        .copied()
+    }
+
+    /// Why a hook is not there.
+    pub fn absence(&self, target: &Target) -> String {
+        let hook = target.function_name();
+        match target.module().and_then(|module| Some((module, self.unknown_modules.get(module)?))) {
+            Some((module, why)) => format!("no `{hook}`: module `{module}` {why}"),
+            None => format!("no `{hook}`"),
+        }
+    }
+
+    /// Whether any hook lies in a module.
+    pub fn knows_modules(&self) -> bool {
+        let mut homes = self.tracepoints.values().chain(self.functions.values());
+        homes.any(|home| matches!(home, Home::Module(_)))
     }
 
     /// Whether programs can read the fields of the task that they run in.
@@ -101,6 +176,23 @@ impl Facts {
     pub fn sees_run_delay(&self) -> bool {
         self.sees_tasks() && self.config.task_run_delay != ABSENT
     }
+}
+
+/// The types of one module, as the running kernel has them.
+fn read_module(module: &str) -> Result<Vec<u8>, String> {
+    let error = match fs::read(format!("/sys/kernel/btf/{module}")) {
+        Ok(bytes) => return Ok(bytes),
+        Err(error) => error,
+    };
+    // What is built in has no such state.
+    let is_loaded = Path::new(&format!("/sys/module/{module}/initstate")).exists();
+    Err(match error.kind() {
+        ErrorKind::NotFound if !is_loaded => "is not loaded".to_owned(),
+        ErrorKind::NotFound => {
+            "has no types (it takes 5.11 and CONFIG_DEBUG_INFO_BTF_MODULES=y)".to_owned()
+        }
+        _ => format!("has unreadable types: {error}"),
+    })
 }
 
 fn release() -> String {

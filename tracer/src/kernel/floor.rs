@@ -44,7 +44,7 @@ impl Floor {
             .load(OBJECT)
             .context("failed to create the maps of the empty programs in the kernel")?;
         for (name, hook) in EMPTY {
-            if !facts.has(&Target::Tracepoint(hook)) {
+            if facts.home(&Target::Tracepoint(hook)).is_none() {
                 continue;
             }
             let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) else {

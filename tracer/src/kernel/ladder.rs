@@ -44,7 +44,18 @@ pub enum Target {
     SystemCall(&'static str),
 }
 
+/// Filesystems and their journal, which most distributions build as modules.
+/// The names of their hooks begin with theirs.
+pub const MODULES: [&str; 4] = ["btrfs", "ext4", "jbd2", "xfs"];
+
 impl Target {
+    /// The module that has this hook, where the kernel itself has not.
+    pub fn module(&self) -> Option<&'static str> {
+        let (Self::Tracepoint(name) | Self::Function(name)) = self else { return None };
+        let (first, _) = name.split_once('_')?;
+        MODULES.into_iter().find(|module| *module == first)
+    }
+
     /// The kernel's name of the function, with the architecture's prefix.
     pub fn function_name(&self) -> String {
         match self {
@@ -213,6 +224,9 @@ pub struct Climb {
     pub rungs: Vec<(&'static str, Outcome)>,
     /// Programs of the rung that serves, optional ones only where they are.
     pub attached: Vec<&'static str>,
+    /// Of the rung that serves: the modules that its hooks lie in, and those
+    /// that are missing without making it fail.
+    pub notes: Vec<String>,
 }
 
 impl Climb {

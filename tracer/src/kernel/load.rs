@@ -5,8 +5,9 @@
 //! everything; so does the end of the process, however it ends.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write as _},
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::Path,
 };
 
@@ -14,7 +15,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
     maps::{Map, MapData, RingBuf},
-    programs::{Program, ProgramError},
+    programs::Program,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::{
@@ -25,8 +26,10 @@ use tracer_ebpf::{
 
 use super::{
     blind::{self, Blind},
-    facts::Facts,
+    facts::{Facts, Home},
     ladder::{CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step, Target},
+    module::{self, Attached},
+    refusal::explain,
 };
 
 /// The kernel object, compiled by the build script.
@@ -62,11 +65,22 @@ pub struct Wishes {
     pub kernel_log: bool,
 }
 
+/// What a rung that is taken has at work: its programs, and notes for `doctor`.
+#[derive(Default)]
+struct Served {
+    attached: Vec<&'static str>,
+    notes: Vec<String>,
+}
+
 /// The loaded object with its attached programs.
 pub struct Programs {
     ebpf: Ebpf,
     /// The kernel's types, while there are programs to load.
     btf: Option<Btf>,
+    /// For hooks in modules, while there are programs to load and such hooks.
+    modules: Option<module::Loader>,
+    /// What it attached, by the program's name.
+    in_modules: BTreeMap<&'static str, Attached>,
     wishes: Wishes,
     climbs: Vec<Climb>,
 }
@@ -118,7 +132,15 @@ impl Programs {
             .map_max_entries("ACCOUNT_OWNERS", accounts)
             .load(OBJECT)
             .context("failed to create the tracer's maps in the kernel")?;
-        Ok(Self { ebpf, btf: Some(btf), wishes, climbs: Vec::new() })
+        let modules = facts.knows_modules().then(|| module::Loader::new(&ebpf)).transpose()?;
+        Ok(Self {
+            ebpf,
+            btf: Some(btf),
+            modules,
+            in_modules: BTreeMap::new(),
+            wishes,
+            climbs: Vec::new(),
+        })
     }
 
     /// Loads and attaches the first rung of each capability that goes.
@@ -131,6 +153,7 @@ impl Programs {
                 without: capability.without,
                 rungs: capability.rungs.iter().map(|r| (r.name, Outcome::NotNeeded)).collect(),
                 attached: Vec::new(),
+                notes: Vec::new(),
             };
             self.climbs.push(climb);
             self.climb_on(facts, capability);
@@ -154,6 +177,7 @@ impl Programs {
     /// are given back.
     pub fn end_climb(&mut self) {
         self.btf = None;
+        self.modules = None;
         // SAFETY: has no preconditions.
         #[cfg(target_env = "gnu")]
         unsafe {
@@ -201,11 +225,11 @@ impl Programs {
             if climb.rungs[at].1 != Outcome::NotNeeded {
                 continue;
             }
-            let (outcome, attached) = self.attach(facts, &capability.rungs[at]);
+            let (outcome, served) = self.attach(facts, &capability.rungs[at]);
             let taken = outcome == Outcome::Taken;
             if let Some(climb) = self.climb_mut(capability) {
                 climb.rungs[at].1 = outcome;
-                climb.attached = attached;
+                (climb.attached, climb.notes) = (served.attached, served.notes);
             }
             if taken {
                 return;
@@ -228,34 +252,56 @@ impl Programs {
         }
     }
 
-    /// Attaches a rung whole, or not at all; tells which programs are at work.
-    fn attach(&mut self, facts: &Facts, rung: &Rung) -> (Outcome, Vec<&'static str>) {
+    /// Attaches a rung whole, or not at all.
+    fn attach(&mut self, facts: &Facts, rung: &Rung) -> (Outcome, Served) {
         let mut attached = Vec::new();
+        // Two programs may share a hook: its entry and its exit.
+        let mut by_module: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+        let mut left_out = BTreeSet::new();
         for step in rung.steps {
-            let outcome = if facts.has(&step.target) {
-                self.attach_step(step).err().map(Outcome::Refused)
-            } else {
-                Some(Outcome::Absent(format!("no `{}`", step.target.function_name())))
+            let home = facts.home(&step.target);
+            let failed = match home {
+                Some(home) => self.attach_step(step, home).err().map(Outcome::Refused),
+                None => Some(Outcome::Absent(facts.absence(&step.target))),
             };
-            match outcome {
-                None => attached.push(step.program),
+            match failed {
                 Some(outcome) if step.required => {
                     self.detach(rung);
-                    return (outcome, Vec::new());
+                    return (outcome, Served::default());
                 }
-                Some(_) => {}
+                Some(outcome) => {
+                    left_out.insert(outcome.to_string());
+                }
+                None => {
+                    attached.push(step.program);
+                    if let Some(Home::Module(at)) = home {
+                        let hooks = by_module.entry(at.module).or_default();
+                        hooks.insert(format!("`{}`", step.target.function_name()));
+                    }
+                }
             }
         }
-        (Outcome::Taken, attached)
+        let found = by_module.into_iter().map(|(module, hooks)| {
+            let hooks: Vec<_> = hooks.into_iter().collect();
+            format!("in module `{module}`: {}", hooks.join(", "))
+        });
+        let notes = found.chain(left_out).collect();
+        (Outcome::Taken, Served { attached, notes })
     }
 
-    fn attach_step(&mut self, step: &Step) -> Result<(), String> {
+    fn attach_step(&mut self, step: &Step, home: Home) -> Result<(), String> {
         let Self { ebpf, btf, .. } = self;
+        let hook = step.target.function_name();
+        if let Home::Module(at) = home {
+            let loader = self.modules.as_ref().ok_or("the climb is over")?;
+            let attached = loader.attach(step.program, &hook, at)?;
+            self.in_modules.insert(step.program, attached);
+            return Ok(());
+        }
         let btf = btf.as_ref().ok_or("the climb is over")?;
         let program = ebpf
             .program_mut(step.program)
             .ok_or_else(|| format!("program `{}` is not in the object", step.program))?;
-        let hook = step.target.function_name();
         let result = match (program, &step.target) {
             (Program::BtfTracePoint(p), Target::Tracepoint(_)) => {
                 p.load(&hook, btf).and_then(|()| p.attach().map(drop))
@@ -270,6 +316,7 @@ impl Programs {
     /// Takes a rung's programs out of the kernel again.
     fn detach(&mut self, rung: &Rung) {
         for step in rung.steps {
+            self.in_modules.remove(step.program);
             // Those that were never loaded say so: that is what we want.
             let _ = match self.ebpf.program_mut(step.program) {
                 Some(Program::BtfTracePoint(p)) => p.unload(),
@@ -321,13 +368,20 @@ impl Programs {
     /// running on that CPU: an interrupt's completion within another one.
     /// Counted from 5.12 on; zero before.
     pub fn missed_runs(&self) -> u64 {
-        self.ebpf.programs().filter_map(|(_, program)| missed_runs(program)).sum()
+        let of_aya = self.ebpf.programs().filter_map(|(_, program)| missed_runs(program));
+        let in_modules = self.in_modules.values();
+        let in_modules = in_modules.filter_map(|p| read_counter(p.program(), "recursion_misses"));
+        of_aya.chain(in_modules).sum()
     }
 
     /// Name, run count and run time in ns of each loaded program; the kernel
     /// counts only while its BPF statistics are on.
     pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
-        run_stats(&self.ebpf)
+        let in_modules = self.in_modules.iter().filter_map(|(name, attached)| {
+            let counter = |what| read_counter(attached.program(), what);
+            Some(((*name).to_owned(), counter("run_cnt")?, counter("run_time_ns")?))
+        });
+        run_stats(&self.ebpf).into_iter().chain(in_modules).collect()
     }
 }
 
@@ -348,9 +402,15 @@ fn missed_runs(program: &Program) -> Option<u64> {
         Program::FExit(p) => p.fd(),
         _ => return None,
     };
-    let path = format!("/proc/self/fdinfo/{}", fd.ok()?.as_fd().as_raw_fd());
+    read_counter(fd.ok()?.as_fd(), "recursion_misses")
+}
+
+/// A counter that the kernel shows beside a program's descriptor.
+fn read_counter(program: BorrowedFd<'_>, name: &str) -> Option<u64> {
+    let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
     let info = std::fs::read_to_string(path).ok()?;
-    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+    let counter = |line: &str| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok();
+    info.lines().find_map(counter)
 }
 
 /// The kernel side's lines go straight to stderr.
@@ -375,31 +435,4 @@ pub(super) fn raise_memlock() {
     let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: a valid pointer to a struct that outlives the call.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
-}
-
-/// A kernel's refusal in one line that says what to make of it.
-fn explain(hook: &str, error: &ProgramError) -> String {
-    let (errno, log) = match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            (io_error.raw_os_error(), verifier_log.to_string())
-        }
-        ProgramError::SyscallError(e) => (e.io_error.raw_os_error(), String::new()),
-        _ => return format!("`{hook}`: {error}"),
-    };
-    // The verifier ends with statistics; its reason stands before them.
-    let statistics = ["processed", "stack depth", "verification time"];
-    let is_reason = |line: &&str| {
-        !line.trim().is_empty() && !statistics.iter().any(|start| line.starts_with(start))
-    };
-    let last = log.lines().rev().find(is_reason);
-    match (errno, last) {
-        (Some(libc::EPERM), None) => {
-            format!("`{hook}`: this kernel permits no program of this kind (EPERM)")
-        }
-        (_, Some(line)) => format!("`{hook}`: the verifier says: {}", line.trim()),
-        (Some(errno), None) => {
-            format!("`{hook}`: {}", io::Error::from_raw_os_error(errno))
-        }
-        (None, None) => format!("`{hook}`: {error}"),
-    }
 }

@@ -2,8 +2,10 @@
 //!
 //! [`types`] reads its BTF, [`offsets`] turns that into the programs'
 //! configuration, [`facts`] is the sum as a value, [`ladder`] lists the ways to
-//! each capability, [`load`] climbs it on the running kernel and
-//! [`selftest`] proves each rung on an operation that the tracer makes itself.
+//! each capability, [`load`] climbs it on the running kernel, with [`module`]
+//! for the hooks that lie in modules and [`refusal`] for what the kernel says,
+//! and [`selftest`] proves each rung on an operation that the tracer makes
+//! itself.
 //! [`floor`] loads programs that do nothing, to compare costs with.
 
 pub mod blind;
@@ -11,6 +13,8 @@ pub mod facts;
 pub mod floor;
 pub mod ladder;
 pub mod load;
+pub mod module;
 pub mod offsets;
+pub mod refusal;
 pub mod selftest;
 pub mod types;

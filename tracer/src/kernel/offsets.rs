@@ -29,7 +29,7 @@ pub fn config(types: &KernelTypes<'_>) -> Result<Config> {
 
 fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     let args = types
-        .tracepoint("block_rq_issue")
+        .tracepoint_args("block_rq_issue")
         .context("this kernel has no tracepoint `block_rq_issue` in its BTF")?;
     // (queue, request) until 5.10.136, (request) since.
     let request_arg = args.len().saturating_sub(1);
@@ -47,7 +47,7 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     config.request_hctx = need("mq_hctx")?;
     // Where births have no hook of their own, they are told by the bio.
     let told_by_bio = types.tracepoint("block_io_start").is_none()
-        && types.tracepoint("block_getrq").is_some_and(|args| args.len() == 1);
+        && types.tracepoint_args("block_getrq").is_some_and(|args| args.len() == 1);
     if told_by_bio {
         config.request_bio = need("bio")?;
     }
@@ -105,13 +105,23 @@ fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     let bdev = follow(types, sb, "s_bdev")?;
     config.bdev_disk = required(types, bdev, "block_device", "bd_disk")?;
     config.bdev_dev = required(types, bdev, "block_device", "bd_dev")?;
-    if let Ok(xfs_inode) = types.struct_named("xfs_inode") {
+    filesystems(types, config);
+    Ok(())
+}
+
+/// What the filesystems know, each of which may be a module with types of its
+/// own.
+pub fn filesystems(types: &KernelTypes<'_>, config: &mut Config) {
+    if config.xfs_inode_vnode == ABSENT
+        && let Ok(xfs_inode) = types.struct_named("xfs_inode")
+    {
         config.xfs_inode_vnode = offset(types, xfs_inode, "i_vnode");
     }
-    if let Ok(journal) = types.struct_named("journal_s") {
+    if config.journal_fs_dev == ABSENT
+        && let Ok(journal) = types.struct_named("journal_s")
+    {
         config.journal_fs_dev = offset(types, journal, "j_fs_dev");
     }
-    Ok(())
 }
 
 fn system_calls(types: &KernelTypes<'_>, config: &mut Config) {

@@ -1,0 +1,197 @@
+//! The kernel's own description of its types (BTF), and what we ask of it.
+//!
+//! Owns the questions: where a field lies, what a tracepoint hands out, which
+//! functions exist. Reads bytes that somebody else brought (the running
+//! kernel's, a file's, a fixture's), so it knows no kernel of its own. No bytes
+//! make it panic or run for ever: what makes no sense is not found.
+
+mod blob;
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result, bail};
+
+use blob::{Blob, Head, Kind};
+
+/// Steps through modifiers, and members looked at for one name, after which the
+/// types must be running in circles.
+const MOST_MODIFIERS: usize = 32;
+const MOST_MEMBERS: u32 = 4096;
+
+/// The types of the kernel, or of the kernel with one module.
+pub struct KernelTypes<'a> {
+    base: Rc<Blob<'a>>,
+    /// A module's blob continues the ids and string offsets of its base.
+    module: Option<Blob<'a>>,
+}
+
+/// One field: where it lies, and its type.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    pub offset_bytes: u32,
+    pub type_id: u32,
+}
+
+impl<'a> KernelTypes<'a> {
+    /// Parses raw BTF as `/sys/kernel/btf/vmlinux` holds it.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no BTF.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self> {
+        Ok(Self { base: Rc::new(Blob::parse(bytes)?), module: None })
+    }
+
+    /// The same with the types of a module (`/sys/kernel/btf/ext4`) added.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no BTF.
+    pub fn with_module(&self, bytes: &'a [u8]) -> Result<Self> {
+        Ok(Self { base: Rc::clone(&self.base), module: Some(Blob::parse(bytes)?) })
+    }
+
+    /// The id of a function of this name (it may still be inlined everywhere:
+    /// only a self-test tells).
+    pub fn function(&self, name: &str) -> Option<u32> {
+        self.ids_of(Kind::Function, name).next()
+    }
+
+    /// The id under which programs attach to a tracepoint.
+    pub fn tracepoint(&self, name: &str) -> Option<u32> {
+        self.ids_of(Kind::Typedef, &format!("btf_trace_{name}")).next()
+    }
+
+    /// Types of what a BTF tracepoint hands to a program; `None` where this
+    /// kernel has no such tracepoint.
+    pub fn tracepoint_args(&self, name: &str) -> Option<Vec<u32>> {
+        let prototype = self.pointee(self.tracepoint(name)?)?;
+        let head = self.head(prototype)?;
+        if head.kind() != Kind::Prototype {
+            return None;
+        }
+        // The first is the tracepoint's own private data.
+        (1..head.len()).map(|n| self.entry(prototype, n).map(|[_name, id]| id)).collect()
+    }
+
+    /// The struct behind a pointer type, by id.
+    pub fn pointee(&self, type_id: u32) -> Option<u32> {
+        let head = self.head(self.bare(type_id)?)?;
+        if head.kind() == Kind::Pointer { self.bare(head.refers_to) } else { None }
+    }
+
+    /// The struct that bears a name; an error where several different ones do,
+    /// since taking the wrong one reads out of bounds.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or more than one.
+    pub fn struct_named(&self, name: &str) -> Result<u32> {
+        let mut found = self.ids_of(Kind::Struct, name);
+        let first = found.next().with_context(|| format!("no `struct {name}` in BTF"))?;
+        if found.next().is_some() {
+            bail!("more than one `struct {name}` in BTF");
+        }
+        Ok(first)
+    }
+
+    /// A field of a struct by its path, such as `se.sum_exec_runtime`; fields
+    /// of anonymous members are found by their own name. `None` where there is
+    /// none, or where it is not byte-aligned.
+    pub fn field(&self, type_id: u32, path: &str) -> Option<Field> {
+        let mut at = Field { offset_bytes: 0, type_id };
+        for name in path.split('.') {
+            let mut budget = MOST_MEMBERS;
+            let next = self.member(at.type_id, name, &mut budget)?;
+            at = Field { offset_bytes: at.offset_bytes.checked_add(next.offset_bytes)?, ..next };
+        }
+        Some(at)
+    }
+
+    fn member(&self, type_id: u32, name: &str, budget: &mut u32) -> Option<Field> {
+        let id = self.bare(type_id)?;
+        let head = self.head(id)?;
+        if !matches!(head.kind(), Kind::Struct | Kind::Union) {
+            return None;
+        }
+        for n in 0..head.len() {
+            *budget = budget.checked_sub(1)?;
+            let [member, type_id, place] = self.entry(id, n)?;
+            let (width, bits) =
+                if head.has_bit_fields() { (place >> 24, place & 0x00ff_ffff) } else { (0, place) };
+            let here = Field { offset_bytes: bits / 8, type_id };
+            if self.is_named(member, name) {
+                return (bits % 8 == 0 && width == 0).then_some(here);
+            }
+            if self.is_named(member, "")
+                && let Some(inner) = self.member(type_id, name, budget)
+            {
+                let offset_bytes = here.offset_bytes.checked_add(inner.offset_bytes)?;
+                return Some(Field { offset_bytes, ..inner });
+            }
+        }
+        None
+    }
+
+    /// The value of an enumerator, wherever it is declared.
+    pub fn enumerator(&self, name: &str) -> Option<u32> {
+        let enums = self.heads().filter(|(_, head)| head.kind() == Kind::Enum);
+        let mut values = enums.flat_map(|(id, head)| (0..head.len()).map(move |n| (id, n)));
+        values.find_map(|(id, n)| {
+            let [value_name, value] = self.entry(id, n)?;
+            self.is_named(value_name, name).then_some(value)
+        })
+    }
+
+    /// A type without its typedefs and modifiers.
+    fn bare(&self, type_id: u32) -> Option<u32> {
+        let mut id = type_id;
+        for _ in 0..MOST_MODIFIERS {
+            let head = self.head(id)?;
+            if !matches!(head.kind(), Kind::Typedef | Kind::Modifier) {
+                return Some(id);
+            }
+            id = head.refers_to;
+        }
+        None
+    }
+
+    fn ids_of<'b>(&'b self, kind: Kind, name: &'b str) -> impl Iterator<Item = u32> + 'b {
+        let named = move |(_, head): &(u32, Head)| self.is_named(head.name, name);
+        self.heads().filter(move |(_, head)| head.kind() == kind).filter(named).map(|(id, _)| id)
+    }
+
+    fn heads(&self) -> impl Iterator<Item = (u32, Head)> {
+        let count = self.base.len() + self.module.as_ref().map_or(0, Blob::len);
+        (1..=count).filter_map(|id| Some((id, self.head(id)?)))
+    }
+
+    /// The blob in which a type lies, and its place there. Type 0 is `void`,
+    /// which lies nowhere.
+    fn find(&self, type_id: u32) -> Option<(&Blob<'a>, u32)> {
+        let index = type_id.checked_sub(1)?;
+        match index.checked_sub(self.base.len()) {
+            None => Some((&self.base, index)),
+            Some(index) => Some((self.module.as_ref()?, index)),
+        }
+    }
+
+    fn head(&self, type_id: u32) -> Option<Head> {
+        let (blob, index) = self.find(type_id)?;
+        blob.head(index)
+    }
+
+    fn entry<const WORDS: usize>(&self, type_id: u32, n: usize) -> Option<[u32; WORDS]> {
+        let (blob, index) = self.find(type_id)?;
+        blob.entry(index, n)
+    }
+
+    fn is_named(&self, name: u32, text: &str) -> bool {
+        match name.checked_sub(self.base.strings_len()) {
+            None => self.base.is_string(name, text),
+            Some(name) => self.module.as_ref().is_some_and(|module| module.is_string(name, text)),
+        }
+    }
+}

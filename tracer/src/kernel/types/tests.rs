@@ -1,0 +1,176 @@
+use super::*;
+use proptest::prelude::*;
+
+/// A blob under construction.
+#[derive(Default)]
+struct Draft {
+    words: Vec<u32>,
+    strings: Vec<u8>,
+    /// Where the strings begin to count: after those of the base.
+    first_string: u32,
+}
+
+impl Draft {
+    /// The base's strings begin with the empty one.
+    fn base() -> Self {
+        Self { strings: vec![0], ..Self::default() }
+    }
+
+    fn string(&mut self, text: &str) -> u32 {
+        if text.is_empty() {
+            return 0;
+        }
+        let at = self.first_string + self.strings.len() as u32;
+        self.strings.extend(text.bytes().chain([0]));
+        at
+    }
+
+    fn add(&mut self, kind: u32, name: &str, refers_to: u32, entries: &[&[u32]]) {
+        let name = self.string(name);
+        self.words.extend([name, kind << 24 | entries.len() as u32, refers_to]);
+        self.words.extend(entries.iter().copied().flatten());
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let types = self.words.len() as u32 * 4;
+        let header =
+            [u32::from(0xeb9f_u16) | 1 << 16, 24, 0, types, types, self.strings.len() as u32];
+        let words = header.iter().chain(&self.words);
+        words.flat_map(|w| w.to_ne_bytes()).chain(self.strings.iter().copied()).collect()
+    }
+}
+
+const POINTER: u32 = 2;
+const STRUCT: u32 = 4;
+const UNION: u32 = 5;
+const ENUM: u32 = 6;
+const FORWARD: u32 = 7;
+const TYPEDEF: u32 = 8;
+const CONST: u32 = 10;
+const FUNCTION: u32 = 12;
+const PROTOTYPE: u32 = 13;
+
+/// A small kernel: an inode with an anonymous union, a tracepoint that hands
+/// one out, and a journal that only a module knows.
+fn kernel() -> Draft {
+    let mut draft = Draft::base();
+    let (ino, flags, sb) = (draft.string("i_ino"), draft.string("flags"), draft.string("i_sb"));
+    draft.add(STRUCT, "super_block", 8, &[]); // 1
+    draft.add(POINTER, "", 1, &[]); // 2
+    draft.add(UNION, "", 8, &[&[sb, 2, 0], &[flags, 0, 3]]); // 3
+    draft.add(STRUCT, "inode", 16, &[&[ino, 0, 0], &[0, 3, 64]]); // 4
+    draft.add(CONST, "", 4, &[]); // 5
+    draft.add(POINTER, "", 5, &[]); // 6
+    draft.add(PROTOTYPE, "", 0, &[&[0, 0], &[0, 6]]); // 7
+    draft.add(POINTER, "", 7, &[]); // 8
+    draft.add(TYPEDEF, "btf_trace_sync", 8, &[]); // 9
+    draft.add(FUNCTION, "do_sync", 7, &[]); // 10
+    let answer = draft.string("ANSWER");
+    draft.add(ENUM, "", 4, &[&[answer, 42]]); // 11
+    draft.add(FORWARD, "journal_s", 0, &[]); // 12
+    draft
+}
+
+const KERNEL_TYPES: u32 = 12;
+
+/// A module that continues it.
+fn module() -> Draft {
+    let mut draft = Draft { first_string: kernel().strings.len() as u32, ..Draft::default() };
+    let inode = draft.string("j_inode");
+    draft.add(STRUCT, "journal_s", 8, &[&[inode, 6, 32]]); // 13
+    draft.add(FUNCTION, "journal_sync", 7, &[]); // 14
+    draft
+}
+
+/// Every question, to bytes of any kind.
+fn ask_everything(bytes: &[u8], module: &[u8]) {
+    let Ok(types) = KernelTypes::parse(bytes) else { return };
+    for types in [types.with_module(module).ok(), Some(types)].into_iter().flatten() {
+        for id in 0..=KERNEL_TYPES + 4 {
+            types.field(id, "i_sb.s_dev");
+            types.pointee(id);
+        }
+        types.tracepoint_args("sync");
+        let _ = types.struct_named("journal_s");
+        types.function("journal_sync");
+        types.enumerator("ANSWER");
+    }
+}
+
+#[test]
+fn a_field_is_found_through_anonymous_members_and_pointers() {
+    let bytes = kernel().bytes();
+    let types = KernelTypes::parse(&bytes).expect("is BTF");
+    let inode = types.struct_named("inode").expect("is there");
+    assert_eq!(types.tracepoint_args("sync"), Some(vec![6]));
+    assert_eq!(types.pointee(6), Some(inode));
+    let sb = types.field(inode, "i_sb").expect("is there");
+    assert_eq!((sb.offset_bytes, types.pointee(sb.type_id)), (8, Some(1)));
+    assert!(types.field(inode, "flags").is_none(), "is not byte-aligned");
+    assert_eq!(types.enumerator("ANSWER"), Some(42));
+    assert_eq!((types.function("do_sync"), types.function("sync")), (Some(10), None));
+}
+
+#[test]
+fn a_module_continues_the_numbers_of_its_kernel() {
+    let (bytes, module) = (kernel().bytes(), module().bytes());
+    let kernel = KernelTypes::parse(&bytes).expect("is BTF");
+    let both = kernel.with_module(&module).expect("is BTF");
+    assert!(kernel.struct_named("journal_s").is_err(), "a forward declaration is no struct");
+    let journal = both.struct_named("journal_s").expect("is there");
+    assert_eq!(journal, KERNEL_TYPES + 1);
+    let inode = both.field(journal, "j_inode").expect("is there");
+    assert_eq!((inode.offset_bytes, both.pointee(inode.type_id)), (4, Some(4)));
+    assert_eq!(both.function("journal_sync"), Some(KERNEL_TYPES + 2));
+    assert_eq!(both.tracepoint("sync"), kernel.tracepoint("sync"));
+}
+
+#[test]
+fn types_that_run_in_circles_are_not_found() {
+    let mut draft = Draft::base();
+    draft.add(TYPEDEF, "btf_trace_sync", 1, &[]);
+    draft.add(STRUCT, "inode", 0, &[&[0, 2, 0], &[0, 2, 0], &[0, 2, 0]]);
+    let bytes = draft.bytes();
+    let types = KernelTypes::parse(&bytes).expect("is BTF");
+    assert!(types.tracepoint_args("sync").is_none());
+    assert!(types.field(2, "i_ino").is_none());
+}
+
+#[test]
+fn what_is_no_btf_is_said_to_be_none() {
+    let whole = kernel().bytes();
+    let mut foreign = whole.clone();
+    foreign[..2].reverse();
+    let mut unknown = kernel();
+    unknown.add(99, "", 0, &[]);
+    for (bytes, why) in [
+        (&b"ELF"[..], "it does not begin as BTF does"),
+        (&foreign, "its byte order is another machine's"),
+        (&whole[..10], "its header is cut short"),
+        (&whole[..100], "its header points beyond its end"),
+        (&unknown.bytes(), "it holds types of an unknown kind 99"),
+    ] {
+        let error = KernelTypes::parse(bytes).err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some(why));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        in_module in any::<bool>(),
+    ) {
+        let (mut bytes, mut module) = (kernel().bytes(), module().bytes());
+        let changed = if in_module { &mut module } else { &mut bytes };
+        for (at, byte) in changes {
+            let at = at.index(changed.len());
+            changed[at] = byte;
+        }
+        if let Some(cut) = cut {
+            changed.truncate(cut.index(changed.len()));
+        }
+        ask_everything(&bytes, &module);
+    }
+}
