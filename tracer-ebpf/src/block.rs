@@ -180,6 +180,7 @@ fn with_slot(request: Request, then: impl FnOnce(&Disk, &mut InFlight)) {
     // SAFETY: entries are replaced whole and only by user space.
     let Some(disk) = (unsafe { DISKS.get(device) }) else {
         if device != 0 {
+            lose(loss::DISK_UNKNOWN);
             ask_for_disk(device);
         }
         return;

@@ -116,7 +116,6 @@ pub fn observe(disk: u32, operation: u32, stage: u32, ns: u64) {
 /// Asks user space, once, to describe a disk.
 #[inline(always)]
 pub fn ask_for_disk(device: u32) {
-    lose(loss::DISK_UNKNOWN);
     if UNKNOWN_DISKS.insert(device, 1, BPF_NOEXIST).is_err() {
         return;
     }

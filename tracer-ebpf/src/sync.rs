@@ -19,7 +19,7 @@ use crate::{
     clock::now_ns,
     fields::{Clocks, Place, Task},
     journal,
-    maps::{DISKS, FORCE_WAKEUP, LEDGER, NO_WAKEUP, OPEN_SYNCS, RECORDS, add, lose},
+    maps::{DISKS, FORCE_WAKEUP, LEDGER, NO_WAKEUP, OPEN_SYNCS, RECORDS, add, ask_for_disk, lose},
     owner,
 };
 
@@ -194,12 +194,14 @@ fn locate(place: &Place) -> i32 {
     sync.base_device = place.device;
     sync.journal_ns = journal::busy_ns(place.device, now);
     // SAFETY: entries are replaced whole and only by user space.
-    if let Some(disk) = unsafe { DISKS.get(place.disk_device) }
-        && sync.disk == NO_DISK
-    {
-        watch(sync, disk.index, now);
+    match unsafe { DISKS.get(place.disk_device) } {
+        Some(disk) if sync.disk == NO_DISK => watch(sync, disk.index, now),
+        Some(_) => 0,
+        None => {
+            ask_for_disk(place.disk_device);
+            0
+        }
     }
-    0
 }
 
 /// From here on the accounts of a disk are watched.

@@ -19,6 +19,7 @@ use tracer_ebpf::{
 };
 
 use crate::{
+    disks::Carried,
     engine::blame::{Owner, OwnerId},
     kernel::load::{PodDisk, PodOwnerKey, Programs},
     tables::{TableMaps, Tables},
@@ -146,6 +147,21 @@ impl Accounts {
             in_flight: 0,
             seen: Box::new([Seen::default(); ACCOUNTS]),
         });
+        Ok(())
+    }
+
+    /// Has the kernel programs take a disk without requests of its own for the
+    /// one that carries it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's map is full.
+    pub fn describe_carried(&mut self, disk: &Carried) -> Result<()> {
+        let Carried { name, device, carrier } = disk;
+        self.kernel_disks
+            .insert(device, PodDisk(*carrier), 0)
+            .with_context(|| format!("failed to describe disk `{name}` to the kernel programs"))?;
+        let _ = self.unknown_disks.remove(device);
         Ok(())
     }
 

@@ -16,6 +16,10 @@ use crate::{
     tree::{Tree, number, text},
 };
 
+mod stacks;
+
+pub use stacks::{Carried, carried};
+
 /// Slots of one disk; beyond that its queues get fewer than they have tags, and
 /// the kernel programs count what lies outside.
 const MAX_SLOTS: u32 = 16_384;

@@ -217,6 +217,9 @@ pub enum Verdict {
     Own,
     /// The device, or what is below it: nobody on this node competed.
     Device,
+    /// What carries its files is no disk of this kernel: a FUSE process, a
+    /// server, memory.
+    Unseen,
 }
 
 /// A disk and who uses it.

@@ -54,6 +54,44 @@ impl Node {
     }
 }
 
+/// dm-1 on dm-0 on sda's second partition, md0 on what is not there.
+fn stacked() -> Node {
+    let node = Node::usual();
+    node.write("sys/block/sda/sda2/partition", "2\n");
+    node.disk("dm-1", "252:1", 0, 0, "");
+    node.disk("md0", "9:0", 0, 0, "");
+    for (upper, lower) in [("dm-0", "sda/sda2"), ("dm-1", "dm-0"), ("md0", "gone")] {
+        let slaves = node.0.path().join(format!("sys/block/{upper}/slaves"));
+        fs::create_dir_all(&slaves).unwrap();
+        let name = lower.rsplit('/').next().unwrap();
+        std::os::unix::fs::symlink(format!("../../{lower}"), slaves.join(name)).unwrap();
+    }
+    node
+}
+
+#[test]
+fn a_disk_without_requests_is_carried_by_the_one_below() {
+    let node = stacked();
+    let disks = node.scan();
+    let mut assigned = Vec::new();
+    assign(&mut assigned, &disks, ROOM);
+    let sda = assigned.iter().find(|known| known.name == "sda").unwrap().disk;
+    let carried = carried(node.0.path(), &disks, &assigned);
+    let carried: Vec<_> = carried.iter().map(|c| (c.name.as_str(), c.device, c.carrier)).collect();
+    let dm = |minor| devices::join(252, minor);
+    assert_eq!(carried, [("dm-0", dm(0), sda), ("dm-1", dm(1), sda)]);
+}
+
+#[test]
+fn a_stack_in_a_circle_ends() {
+    let node = Node::new();
+    node.disk("dm-0", "252:0", 0, 0, "");
+    let slaves = node.0.path().join("sys/block/dm-0/slaves");
+    fs::create_dir_all(&slaves).unwrap();
+    std::os::unix::fs::symlink("../../dm-0", slaves.join("dm-0")).unwrap();
+    assert_eq!(carried(node.0.path(), &node.scan(), &[]), []);
+}
+
 const ROOM: Room = Room { disks: 16, slots: 65_536 };
 
 #[test]

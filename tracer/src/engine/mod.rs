@@ -11,7 +11,7 @@ pub mod victim;
 
 use std::collections::HashMap;
 
-use tracer_ebpf::record::{ACCOUNTS, SyncRecord};
+use tracer_ebpf::record::{ACCOUNTS, NO_DISK, SyncRecord};
 
 use blame::{Division, Owner, Window, divide};
 use phases::Phases;
@@ -58,7 +58,10 @@ impl Engine {
         let victim = &mut self.victims[index];
         victim.tgid = record.tgid;
         victim.kthread = record.kthread != 0;
-        victim.disk = record.disk;
+        // A sync that made no request may not know its disk.
+        if record.disk != NO_DISK {
+            victim.disk = record.disk;
+        }
         victim.last_ns = record.begin_ns + record.duration_ns;
 
         let wait_ns = phases.wait_ns();

@@ -102,6 +102,17 @@ fn slow_syncs_with_nobody_else_in_flight_are_the_devices_own() {
 }
 
 #[test]
+fn slow_syncs_on_no_disk_are_nobodys_that_is_known() {
+    let on_none = |duration| SyncRecord { disk: NO_DISK, ..sync(duration, &[]) };
+    let mut syncs = vec![on_none(MS); 100];
+    syncs.extend(vec![on_none(30 * MS); 30]);
+    assert_eq!(victim_after(&syncs).verdict(), Verdict::Unseen);
+    // One that met its disk is enough.
+    syncs.push(sync(30 * MS, &[]));
+    assert_eq!(victim_after(&syncs).verdict(), Verdict::Device);
+}
+
+#[test]
 fn waiting_for_a_cpu_is_no_ones_disk() {
     let mut starved = sync(10 * MS, &[(3, 0.2)]);
     starved.runqueue_ns = 8 * MS;

@@ -5,7 +5,7 @@
 //! is a swap.
 
 use hdrhistogram::Histogram;
-use tracer_ebpf::record::COMM;
+use tracer_ebpf::record::{COMM, NO_DISK};
 
 use super::{
     blame::{Division, OwnerId, Window},
@@ -99,6 +99,7 @@ pub struct Victim {
     /// The process that synced last.
     pub tgid: u32,
     pub kthread: bool,
+    /// `NO_DISK` until a sync tells.
     pub disk: u32,
     pub last_ns: u64,
     pub syncs_total: u64,
@@ -120,7 +121,7 @@ impl Victim {
             key,
             tgid: 0,
             kthread: false,
-            disk: 0,
+            disk: NO_DISK,
             last_ns: 0,
             syncs_total: 0,
             now: Half::new(),
@@ -242,6 +243,8 @@ impl Victim {
             Verdict::Owners
         } else if own >= alone {
             Verdict::Own
+        } else if self.disk == NO_DISK {
+            Verdict::Unseen
         } else {
             Verdict::Device
         }

@@ -127,7 +127,8 @@ impl Programs {
             .map_max_entries("IN_FLIGHT", sizes.in_flight)
             .map_max_entries("LEDGER", sizes.disks)
             .map_max_entries("HISTOGRAMS", histograms)
-            .map_max_entries("DISKS", sizes.disks)
+            // Disks on disks are in it too.
+            .map_max_entries("DISKS", sizes.disks * 4)
             .map_max_entries("OWNERS", accounts * 2)
             .map_max_entries("ACCOUNT_OWNERS", accounts)
             .load(OBJECT)

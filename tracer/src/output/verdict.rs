@@ -35,6 +35,9 @@ pub fn sentence(victim: &Victim) -> String {
             let share = percent(share(victim.device_alone_seconds, victim.excess_seconds));
             format!("nobody on this node: the device itself, alone for {share} of {excess} excess")
         }
+        Verdict::Unseen => {
+            format!("no disk of this node carries it (FUSE, a server): {excess} excess unexplained")
+        }
     }
 }
 
@@ -46,6 +49,7 @@ pub fn phrase(victim: &Victim) -> String {
             format!("{} {}", percent(worst.share), culprit(worst))
         }
         (Verdict::Device, _) => "device alone".to_owned(),
+        (Verdict::Unseen, _) => "no disk here".to_owned(),
         _ => word(victim),
     }
 }
@@ -56,6 +60,7 @@ pub fn word(victim: &Victim) -> String {
         (Verdict::Owners, Some(worst)) => percent(worst.share),
         (Verdict::Owners, None) => "others".to_owned(),
         (Verdict::Device, _) => "device".to_owned(),
+        (Verdict::Unseen, _) => "unseen".to_owned(),
         (Verdict::Own, _) => "itself".to_owned(),
         (Verdict::Cpu, _) => "cpu".to_owned(),
         (Verdict::None, _) => "-".to_owned(),
@@ -104,6 +109,12 @@ mod tests {
             "fstrim (demo-trim.service) discard makes it wait: 83% of 12.1 s excess",
             "83% fstrim (demo-trim.service) discard",
             "83%",
+        );
+        check(
+            Verdict::Unseen,
+            "no disk of this node carries it (FUSE, a server): 12.1 s excess unexplained",
+            "no disk here",
+            "unseen",
         );
         check(
             Verdict::Device,

@@ -123,6 +123,9 @@ impl Session {
         for disk in &assigned {
             accounts.describe(&disk.name, disk.device, disk.disk)?;
         }
+        for disk in disks::carried(&options.root, &found, &assigned) {
+            accounts.describe_carried(&disk)?;
+        }
         let mut ring = RingReader::new(programs.take_ring()?)?;
         programs.climb(&facts);
         prove(&mut programs, &facts, &mut ring)?;
@@ -260,6 +263,7 @@ impl Session {
         self.metrics.set_blind(&self.blind());
     }
 
+    /// The kernel programs met a disk that they do not know.
     fn describe_new_disks(&mut self) {
         let Ok(found) = disks::scan(&self.root) else { return };
         let known = self.assigned.len();
@@ -268,6 +272,11 @@ impl Session {
             // There is room for it in the kernel's map: `assign` saw to that.
             if self.accounts.describe(&disk.name, disk.device, disk.disk).is_err() {
                 self.refused.push(disk.name.clone());
+            }
+        }
+        for disk in disks::carried(&self.root, &found, &self.assigned) {
+            if self.accounts.describe_carried(&disk).is_err() {
+                self.refused.push(disk.name);
             }
         }
     }
