@@ -89,6 +89,10 @@ pub struct VmArgs {
     /// How long a boot may take (default 15).
     #[arg(long, value_name = "MINUTES")]
     timeout: Option<u64>,
+    /// Run this shell script in the guest instead of the tests, and show what
+    /// it says.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tests", "docs"])]
+    script: Option<PathBuf>,
     /// A kernel of your own instead of Debian's; its modules go with it.
     #[arg(long, value_name = "FILE", requires = "modules", conflicts_with_all = ["kernels", "short", "all"])]
     vmlinuz: Option<PathBuf>,
@@ -329,8 +333,10 @@ impl Ready<'_> {
         let mut report = Report::new(boot, &kernel.release(), verdict);
         report.take(console, begin.elapsed());
         eprintln!("vm: {}", report.line());
-        if report.verdict.is_failure() {
-            eprint!("{}", report::tail(&log));
+        if self.args.script.is_some() {
+            eprint!("{}", report::read(&log, report::Part::Whole));
+        } else if report.verdict.is_failure() {
+            eprint!("{}", report::read(&log, report::Part::End));
         }
         report
     }
@@ -353,6 +359,7 @@ impl Ready<'_> {
             cgroup: boot.cgroup.name(),
             environment: &environment(boot, self.args),
             arguments: &arguments,
+            script: self.args.script.as_deref(),
         };
         guest::write_root(boot.arch, &[programs, &modules], &contents, &root)?;
         let kernel_arguments = match boot.lockdown {

@@ -20,6 +20,8 @@ pub struct Contents<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// For the tests' command line.
     pub arguments: &'a [String],
+    /// To be run instead of the tests.
+    pub script: Option<&'a Path>,
 }
 
 /// Writes the root filesystem of one boot.
@@ -38,6 +40,9 @@ pub fn write_root(
     archive.file("usr/local/bin/mkfs.xfs", 0o755, include_bytes!("mkfs.xfs.sh"))?;
     archive.copy("root/tracer", contents.tracer)?;
     archive.copy("root/tests", contents.tests)?;
+    if let Some(script) = contents.script {
+        archive.copy("root/script", script)?;
+    }
     let arguments =
         contents.arguments.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     let plan: String = [

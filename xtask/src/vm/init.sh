@@ -17,6 +17,7 @@ mount -t debugfs debug /sys/kernel/debug 2>/dev/null
 mount -t tracefs trace /sys/kernel/tracing 2>/dev/null
 ln -sf /proc/self/fd /dev/fd
 ln -sf /proc/mounts /etc/mtab
+echo '127.0.0.1 localhost' >/etc/hosts
 
 . /root/plan
 port=/dev/${SERIAL}1
@@ -61,7 +62,7 @@ set -a
 . /root/environment
 set +a
 eval "set -- $ARGUMENTS"
-./tests "$@"
+if [ -f script ]; then bash ./script; else ./tests "$@"; fi
 result=$?
 dmesg | grep -E 'WARNING|BUG|Oops|Lockdown: (tests|tracer)' | head -20 | sed 's/^/guest: dmesg: /'
 echo "tracer-vm: exit $result"

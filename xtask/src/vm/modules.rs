@@ -26,7 +26,7 @@ const MODULES: &str = "\
     dm-mod dm-cache dm-cache-smq dm-clone dm-crypt dm-delay dm-dust dm-era dm-flakey dm-integrity \
     dm-log-writes dm-mirror dm-multipath dm-raid dm-snapshot dm-thin-pool dm-verity \
     dm-writecache dm-zero dm-zoned bcache md-mod raid0 raid1 raid10 raid456 \
-    crc32c_generic crc32c_intel crc32c-intel libcrc32c crct10dif_generic xxhash_generic \
+    crc32_generic crc32-ce crc32c_generic crc32c_intel crc32c-intel libcrc32c crct10dif_generic xxhash_generic \
     blake2b_generic sha256_generic sha256_ssse3 sha256-arm64 aes_generic aesni-intel aes-arm64 \
     aes-ce-blk xts ecb cbc essiv zstd lz4 lzo lzo-rle";
 
@@ -37,8 +37,9 @@ pub const LOADED: &str = "\
 
 /// The kept archive of a kernel's modules.
 pub fn bring(arch: Arch, kernel: &Kernel) -> Result<PathBuf> {
+    // What is packed and how, so that a change here makes a new archive.
     let mut key = DefaultHasher::new();
-    (MODULES, &kernel.modules).hash(&mut key);
+    (include_str!("modules.rs"), &kernel.modules).hash(&mut key);
     let name = format!("{}-{:016x}.cpio", kernel.release(), key.finish());
     let archive = files::cache().join(arch.name()).join("modules").join(name);
     if !archive.exists() {

@@ -115,8 +115,9 @@ const FOLDERS: [&str; 1] = ["usr/share/xfsprogs/mkfs"];
 /// The kept archive of programs.
 pub fn bring(arch: Arch, refresh: Refresh) -> Result<PathBuf> {
     let folder = files::cache().join(arch.name());
+    // What is packed and how, so that a change here makes a new archive.
     let mut key = DefaultHasher::new();
-    (PACKAGES, MORE_PACKAGES, PROGRAMS, LOADED_LATER, FOLDERS).hash(&mut key);
+    include_str!("programs.rs").hash(&mut key);
     let archive = folder.join(format!("programs-{:016x}.cpio", key.finish()));
     if archive.exists() && refresh == Refresh::No {
         return Ok(archive);
@@ -163,6 +164,8 @@ fn pack(arch: Arch, root: &Path, path: &Path) -> Result<()> {
     {
         archive.link(name, target)?;
     }
+    // A shell that runs the programs above, not applets of the same name.
+    archive.link("usr/bin/sh", "bash")?;
     for file in everything {
         make_parents(&mut archive, &mut folders, &file)?;
         archive.copy(&file, &root.join(&file))?;

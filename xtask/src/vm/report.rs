@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::vm::{
     console::{Cell, Console},
+    files,
     plan::Boot,
 };
 
@@ -120,18 +121,29 @@ pub fn summary(reports: &[Report]) -> String {
     text
 }
 
-/// The end of a log.
-pub fn tail(log: &Path) -> String {
-    const LINES: usize = 60;
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub enum Part {
+    Whole,
+    End,
+}
+
+/// What a guest has said, for people.
+pub fn read(log: &Path, part: Part) -> String {
+    const END_LINES: usize = 60;
     let bytes = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<_> = text.lines().collect();
-    let shown = lines.len().saturating_sub(LINES);
-    let mut tail = format!("-- end of `{}`\n", log.display());
-    for line in &lines[shown..] {
-        let _ = writeln!(tail, "   {line}");
+    let (title, from) = match part {
+        // The first line is QEMU's command.
+        Part::Whole => ("", 1.min(lines.len())),
+        Part::End => ("the end of ", lines.len().saturating_sub(END_LINES)),
+    };
+    let mut shown = format!("-- {title}`{}`\n", files::shown(log));
+    for line in &lines[from..] {
+        // Writing to a string cannot fail.
+        let _ = writeln!(shown, "   {line}");
     }
-    tail
+    shown
 }
 
 #[cfg(test)]
