@@ -10,8 +10,12 @@
 mod allocations;
 /// The command line: help, usage errors, exit codes, completions, manual.
 mod cli;
+/// Only in a virtual machine: devices, modules and cgroups of any kind.
+mod guest;
 /// With root on this kernel: a known delay is caused, and must be explained.
 mod live;
+/// What is counted everywhere, and how the result is told.
+mod matrix;
 /// How a test says that this machine cannot run it.
 mod skip;
 /// The program under test: where it is, and a running one.

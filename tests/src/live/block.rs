@@ -1,7 +1,5 @@
 use std::{
-    fs::File,
-    io::{Read as _, Seek as _, SeekFrom, Write as _},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -12,72 +10,24 @@ use tracer::{
     snapshot::{Op, Snapshot},
 };
 
-use super::{fill, lab_disk, need_live, traced};
-
-fn count(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
-    let disk = snapshot.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
-    disk.latencies.iter().find(|l| l.op == op).map_or(0, |l| l.count)
-}
+use super::{lab_disk, need_live, traced};
+use crate::matrix::requests::{count, mixed_load, nothing_leaks, settle, trim};
 
 fn bytes(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
     let disk = snapshot.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
     disk.owners.iter().filter(|o| o.op == op).map(|o| o.bytes_total).sum()
 }
 
-/// Waits for whatever a flusher or a journal still does.
-fn settle(disk: &LoopDisk) {
-    let end = Instant::now() + Duration::from_secs(10);
-    let mut before = disk.stat().unwrap();
-    while Instant::now() < end {
-        sleep(Duration::from_millis(300));
-        let now = disk.stat().unwrap();
-        if now == before && disk.inflight().unwrap() == (0, 0) {
-            return;
-        }
-        before = now;
-    }
-    panic!("the lab's disk does not come to rest");
-}
-
-/// Requests of all classes, on a filesystem and on the device itself.
-fn mixed_load(disk: &LoopDisk) {
-    let path = disk.mountpoint().join("mixed");
-    fill(&path, 32 << 20);
-    let mut file = File::options().read(true).write(true).open(&path).unwrap();
-    file.sync_all().unwrap();
-    for round in 0..50u64 {
-        file.seek(SeekFrom::Start(round * 300_000)).unwrap();
-        file.write_all(&[round as u8; 10_000]).unwrap();
-        file.sync_data().unwrap();
-    }
-    drop(file);
-    // Reads that no cache answers.
-    let mut device = File::open(disk.device()).unwrap();
-    let mut buffer = vec![0; 1 << 20];
-    for at in 0..64u64 {
-        device.seek(SeekFrom::Start(at * (8 << 20))).unwrap();
-        device.read_exact(&mut buffer).unwrap();
-    }
-    std::fs::remove_file(&path).unwrap();
-    run("sync", &["-f", &disk.mountpoint().display().to_string()]);
-    run("fstrim", &[&disk.mountpoint().display().to_string()]);
-}
-
-fn run(program: &str, args: &[&str]) {
-    let status = Command::new(program).args(args).stdout(Stdio::null()).status();
-    assert!(status.expect("is installed").success(), "{program} {args:?}");
-}
-
 #[test]
 fn counts_and_bytes_of_each_operation_equal_the_kernels_own() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
-    settle(&disk);
     traced(|session| {
-        settle(&disk);
+        settle(session, disk.name()).unwrap();
         let (before, first) = (disk.stat().unwrap(), session.snapshot());
-        mixed_load(&disk);
-        settle(&disk);
+        mixed_load(disk.mountpoint(), disk.device()).unwrap();
+        trim(disk.mountpoint()).unwrap();
+        settle(session, disk.name()).unwrap();
         sleep(Duration::from_millis(1100));
         let (after, last) = (disk.stat().unwrap(), session.snapshot());
         let ours = |op| count(&last, disk.name(), op) - count(&first, disk.name(), op);
@@ -117,16 +67,6 @@ fn watch(session: &mut Session, time: Duration) {
     }
 }
 
-/// Every account is back at zero, and agrees with the kernel.
-fn nothing_leaks(session: &mut Session, disk: &LoopDisk, what: &str) {
-    settle(disk);
-    session.poll(None, &mut Vec::new());
-    let accounts = session.accounts_of(disk.name());
-    let kept: Vec<_> = accounts.iter().filter(|(_, a)| a.word != 0).collect();
-    assert!(kept.is_empty(), "{what}: {kept:?}");
-    assert!(accounts.iter().any(|(_, a)| a.ios > 0), "{what}: nothing was seen");
-}
-
 #[test]
 fn no_load_leaves_anything_in_flight_under_any_scheduler() {
     need_live!();
@@ -149,7 +89,8 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
                 // Killed in the middle.
                 load.kill().unwrap();
                 load.wait().unwrap();
-                nothing_leaks(session, &disk, &format!("{name} under {scheduler}"));
+                nothing_leaks(session, disk.name())
+                    .unwrap_or_else(|error| panic!("{name} under {scheduler}: {error:#}"));
             }
         }
         let losses = session.snapshot().losses;
@@ -176,6 +117,6 @@ fn a_scheduler_changed_under_load_heals() {
         load.wait().unwrap();
         // Healing waits until a request is surely gone.
         watch(session, Duration::from_secs(6));
-        nothing_leaks(session, &disk, "scheduler changes");
+        nothing_leaks(session, disk.name()).unwrap();
     });
 }

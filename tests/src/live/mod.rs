@@ -6,6 +6,8 @@
 
 /// Block requests: counts against the kernel's own, and that none leaks.
 mod block;
+/// Filesystems, schedulers and rungs, cell by cell.
+mod cells;
 /// The demo, as a user runs it.
 mod demo;
 /// A real etcd: its own counters against ours.
@@ -15,9 +17,8 @@ mod program;
 /// Every way to sync, seen once per call.
 mod syncs;
 
-use std::path::Path;
-
 use tracer::{
+    kernel::ladder::Forced,
     lab::disk::{Filesystem, LoopDisk, default_dir},
     session::{Options, Session},
 };
@@ -36,23 +37,25 @@ macro_rules! need_live {
 use need_live;
 
 /// Runs a test with a tracer in its own process.
-fn traced<T>(test: impl FnOnce(&mut Session) -> T) -> T {
+pub fn traced<T>(test: impl FnOnce(&mut Session) -> T) -> T {
+    traced_through(Vec::new(), |session| {
+        session.check_capabilities().expect("all capabilities are there");
+        test(session)
+    })
+}
+
+/// The same with rungs that were asked for, which this kernel may not have.
+fn traced_through<T>(forced: Vec<Forced>, test: impl FnOnce(&mut Session) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let mut session = Session::start(&Options::default()).expect("this kernel can be traced");
-        session.check_capabilities().expect("all capabilities are there");
+        let options = Options { forced, ..Options::default() };
+        let mut session = Session::start(&options).expect("this kernel can be traced");
         test(&mut session)
     })
 }
 
 /// A disk of our own.
-fn lab_disk(filesystem: Filesystem) -> LoopDisk {
+pub fn lab_disk(filesystem: Filesystem) -> LoopDisk {
     let folder = default_dir().expect("a folder on a block device");
     LoopDisk::create(&folder, 1 << 30, filesystem).expect("a loop device with a filesystem")
-}
-
-/// Writes so many bytes of noise at the start of a file.
-fn fill(path: &Path, bytes: usize) {
-    let noise: Vec<u8> = (0..bytes).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
-    std::fs::write(path, noise).expect("the lab's disk can be written");
 }

@@ -1,0 +1,209 @@
+//! The matrix: every filesystem under every scheduler, and every rung of every
+//! ladder. Each cell counts syncs against the calls made and block requests
+//! against the kernel's own counters, and is told in a line of its own.
+//!
+//! `TRACER_CELL_FS` and `TRACER_CELL_SCHEDULER` leave only the cells of one.
+
+use std::{env, fs, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+use tracer::{
+    kernel::ladder::{CAPABILITIES, Forced, Outcome},
+    lab::{
+        disk::{Filesystem, LoopDisk, default_dir},
+        tool::{MKFS_BTRFS, MKFS_EXT4, MKFS_XFS},
+    },
+    session::Session,
+};
+
+use super::{lab_disk, need_live, traced, traced_through};
+use crate::matrix::{
+    cells::{Cells, Shortfall, Tally},
+    requests::{compare, meet, mixed_load, nothing_leaks, ours, read_direct, settle, trim},
+    ways::{Ground, ROUNDS, SIMPLE, WAYS, Way, count_way},
+};
+
+const FILESYSTEMS: [Filesystem; 3] = [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs];
+
+/// And the kernel's modules that hold them.
+const SCHEDULERS: [(&str, &str); 4] =
+    [("none", ""), ("mq-deadline", "mq-deadline"), ("kyber", "kyber-iosched"), ("bfq", "bfq")];
+
+const DISK_BYTES: u64 = 1 << 30;
+
+fn is_wanted(variable: &str, name: &str) -> bool {
+    env::var(variable).map_or(true, |wanted| wanted.is_empty() || wanted == name)
+}
+
+/// What it would take to have a filesystem here.
+fn lack_of(filesystem: Filesystem) -> Option<String> {
+    let name = filesystem.name();
+    load_module(name);
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !known.lines().any(|line| line.trim() == name) {
+        return Some(format!("this kernel has no {name}"));
+    }
+    let mkfs = match filesystem {
+        Filesystem::Ext4 => MKFS_EXT4,
+        Filesystem::Xfs => MKFS_XFS,
+        Filesystem::Btrfs => MKFS_BTRFS,
+    };
+    mkfs.find().is_none().then(|| format!("`{}` is not installed", mkfs.name))
+}
+
+/// Where it is not built in; that there is none shows when it is used.
+fn load_module(name: &str) {
+    let _ = Command::new("modprobe").arg("-q").arg(name).status();
+}
+
+/// Every way to sync on a disk.
+fn syncs(
+    session: &mut Session,
+    disk: &LoopDisk,
+    filesystem: Filesystem,
+    (ways, rounds): (&[Way], usize),
+    tally: &mut Tally,
+) -> Result<()> {
+    let (mountpoint, device) = (disk.mountpoint(), disk.name());
+    let ground = Ground { filesystem: filesystem.name(), mountpoint, device };
+    for way in ways {
+        match count_way(session, ground, way, rounds)? {
+            Some(short) => tally.short.push(short),
+            None => tally.syncs += rounds,
+        }
+    }
+    Ok(())
+}
+
+/// Syncs and requests of all classes.
+fn cell(session: &mut Session, disk: &LoopDisk, filesystem: Filesystem) -> Result<Tally> {
+    let mut tally = Tally::default();
+    let (requests, short) = compare(session, &[disk.name()], |session| {
+        syncs(session, disk, filesystem, (&WAYS, ROUNDS), &mut tally)?;
+        mixed_load(disk.mountpoint(), disk.device())?;
+        trim(disk.mountpoint())
+    })?;
+    tally.requests = requests;
+    tally.short.extend(short);
+    nothing_leaks(session, disk.name())?;
+    Ok(tally)
+}
+
+/// Without iostats the kernel counts nothing, and we still do.
+fn uncounted(session: &mut Session, disk: &LoopDisk, filesystem: Filesystem) -> Result<Tally> {
+    const READS: u64 = 64;
+    let iostats = format!("/sys/block/{}/queue/iostats", disk.name());
+    fs::write(&iostats, "0").with_context(|| format!("failed to write `{iostats}`"))?;
+    let mut tally = Tally { requests: READS, ..Tally::default() };
+    let result = syncs(session, disk, filesystem, (&WAYS, ROUNDS), &mut tally).and_then(|()| {
+        settle(session, disk.name())?;
+        let before = ours(session, disk.name()).reads;
+        read_direct(disk.device(), READS)?;
+        let seen = ours(session, disk.name()).reads - before;
+        if seen != READS {
+            let what = format!("of {READS} reads with iostats off we count {seen}");
+            tally.short.push(Shortfall::new(what, &["iostats"]));
+        }
+        nothing_leaks(session, disk.name())
+    });
+    fs::write(&iostats, "1").with_context(|| format!("failed to write `{iostats}`"))?;
+    result.map(|()| tally)
+}
+
+#[test]
+fn cells() {
+    need_live!();
+    let folder = default_dir().expect("a folder on a block device");
+    let mut cells = Cells::default();
+    traced(|session| {
+        for filesystem in FILESYSTEMS {
+            let name = filesystem.name();
+            if !is_wanted("TRACER_CELL_FS", name) {
+                continue;
+            }
+            if let Some(lack) = lack_of(filesystem) {
+                cells.skip(name, &lack);
+                continue;
+            }
+            let disk = LoopDisk::create(&folder, DISK_BYTES, filesystem)
+                .and_then(|disk| meet(session, disk.name()).map(|()| disk));
+            let disk = match disk {
+                Ok(disk) => disk,
+                Err(error) => {
+                    cells.fail(name, &format!("{error:#}"));
+                    continue;
+                }
+            };
+            for (scheduler, module) in SCHEDULERS {
+                if !is_wanted("TRACER_CELL_SCHEDULER", scheduler) {
+                    continue;
+                }
+                let named = format!("{name}, {scheduler}");
+                if !module.is_empty() {
+                    load_module(module);
+                }
+                if disk.set_scheduler(scheduler).is_err() {
+                    cells.skip(&named, &format!("this kernel has no scheduler `{scheduler}`"));
+                    continue;
+                }
+                let tally = cell(session, &disk, filesystem);
+                cells.tell(&named, session, tally);
+            }
+            if filesystem == Filesystem::Ext4 && is_wanted("TRACER_CELL_SCHEDULER", "none") {
+                let tally =
+                    disk.set_scheduler("none").and_then(|()| uncounted(session, &disk, filesystem));
+                cells.tell(&format!("{name}, none, iostats off"), session, tally);
+            }
+        }
+    });
+    cells.end();
+}
+
+/// What a rung that was asked for counts.
+fn forced(session: &mut Session, disk: &LoopDisk) -> Result<Tally> {
+    const FEW: usize = 3;
+    meet(session, disk.name())?;
+    let mut tally = Tally::default();
+    let (requests, short) = compare(session, &[disk.name()], |session| {
+        syncs(session, disk, Filesystem::Ext4, (&WAYS[..SIMPLE], FEW), &mut tally)
+    })?;
+    tally.requests = requests;
+    tally.short.extend(short);
+    nothing_leaks(session, disk.name())?;
+    Ok(tally)
+}
+
+fn outcome(session: &Session, capability: &str, rung: &str) -> Result<Outcome> {
+    let climb = session.climbs().iter().find(|climb| climb.capability == capability);
+    let rungs = climb.map_or(&[][..], |climb| &climb.rungs);
+    match rungs.iter().find(|(name, _)| *name == rung) {
+        Some((_, outcome)) => Ok(outcome.clone()),
+        None => bail!("`{capability}={rung}` was not tried"),
+    }
+}
+
+#[test]
+fn forced_rungs() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let mut cells = Cells::default();
+    for capability in CAPABILITIES {
+        for rung in capability.rungs {
+            let named = format!("forced {}={}", capability.name, rung.name);
+            let asked =
+                Forced { capability: capability.name.to_owned(), rung: rung.name.to_owned() };
+            traced_through(vec![asked], |session| {
+                match outcome(session, capability.name, rung.name) {
+                    Ok(Outcome::Taken) => {
+                        let tally = forced(session, &disk);
+                        cells.tell(&named, session, tally);
+                    }
+                    Ok(Outcome::Unproven(why)) => cells.fail(&named, &format!("unproven: {why}")),
+                    Ok(other) => cells.skip(&named, &other.to_string()),
+                    Err(error) => cells.fail(&named, &format!("{error:#}")),
+                }
+            });
+        }
+    }
+    cells.end();
+}

@@ -1,0 +1,146 @@
+//! One line per cell of the matrix, past libtest's capture.
+//!
+//! A cell is one filesystem, scheduler, device or rung on this kernel. It is
+//! green, or blind (it falls short by exactly what the tracer itself says that
+//! it cannot see here), failed, or skipped (this kernel or machine has not got
+//! it). `cargo xtask vm` collects the lines `cell: {…}` of all kernels.
+
+use std::io::{self, Write as _};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tracer::session::Session;
+
+/// Something that was not seen, or not told as it should be.
+#[derive(Clone, Debug)]
+pub struct Shortfall {
+    pub what: String,
+    /// Words that a sentence must hold to be about this shortfall.
+    pub about: Vec<String>,
+}
+
+impl Shortfall {
+    pub fn new(what: impl Into<String>, about: &[&str]) -> Self {
+        Self { what: what.into(), about: about.iter().map(|word| (*word).to_owned()).collect() }
+    }
+}
+
+/// What was counted in a cell.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub requests: u64,
+    pub syncs: usize,
+    pub short: Vec<Shortfall>,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// The cells of one test. All are tried before it fails.
+#[derive(Default)]
+pub struct Cells {
+    failed: Vec<String>,
+}
+
+impl Cells {
+    /// Tells how a cell that was tried went.
+    pub fn tell(&mut self, cell: &str, session: &mut Session, tally: Result<Tally>) {
+        let blind = blind(session);
+        let (outcome, why, counted) = match tally {
+            Ok(tally) => {
+                let (outcome, why) = judge(&tally, &blind);
+                (outcome, why, counted(&tally))
+            }
+            Err(error) => ("failed", format!("{error:#}"), String::new()),
+        };
+        if outcome == "failed" {
+            self.failed.push(format!("{cell}: {why}"));
+        }
+        announce(&json!({
+            "cell": cell, "outcome": outcome, "why": why, "rungs": rungs(session), "counted": counted,
+        }));
+    }
+
+    /// Tells that this kernel or machine has not got what a cell needs.
+    pub fn skip(&mut self, cell: &str, why: &str) {
+        announce(&json!({
+            "cell": cell, "outcome": "skipped", "why": why, "rungs": {}, "counted": "",
+        }));
+    }
+
+    /// Tells that a cell could not even be made.
+    pub fn fail(&mut self, cell: &str, why: &str) {
+        self.failed.push(format!("{cell}: {why}"));
+        announce(&json!({
+            "cell": cell, "outcome": "failed", "why": why, "rungs": {}, "counted": "",
+        }));
+    }
+
+    /// Fails the test if any cell failed.
+    #[track_caller]
+    pub fn end(self) {
+        assert!(self.failed.is_empty(), "failed cells:\n{}", self.failed.join("\n"));
+    }
+}
+
+/// What the tracer says that it cannot see on this kernel.
+fn blind(session: &mut Session) -> Vec<String> {
+    session.snapshot().kernel.blind
+}
+
+fn judge(tally: &Tally, blind: &[String]) -> (&'static str, String) {
+    let mut said: Vec<&str> = Vec::new();
+    let mut unsaid = Vec::new();
+    for short in &tally.short {
+        match blind.iter().find(|sentence| is_about(sentence, &short.about)) {
+            Some(sentence) => said.push(sentence),
+            None => unsaid.push(short.what.as_str()),
+        }
+    }
+    said.dedup();
+    match (unsaid.is_empty(), said.is_empty()) {
+        (false, _) => ("failed", unsaid.join("; ")),
+        (true, false) => ("blind", said.join("; ")),
+        (true, true) => ("green", String::new()),
+    }
+}
+
+fn is_about(sentence: &str, about: &[String]) -> bool {
+    let sentence = sentence.to_lowercase();
+    !about.is_empty() && about.iter().all(|word| sentence.contains(&word.to_lowercase()))
+}
+
+fn counted(tally: &Tally) -> String {
+    let mut parts = match (tally.requests, tally.syncs) {
+        (0, syncs) => vec![format!("{syncs} syncs")],
+        (requests, syncs) => vec![format!("{requests} requests and {syncs} syncs")],
+    };
+    match tally.short.len() {
+        0 => parts.push("all equal".to_owned()),
+        n => parts.push(format!("{n} not equal")),
+    }
+    parts.extend_from_slice(&tally.notes);
+    parts.join(", ")
+}
+
+fn rungs(session: &Session) -> Value {
+    let taken = session.climbs().iter().map(|c| (c.capability.to_owned(), json!(c.taken())));
+    Value::Object(taken.collect())
+}
+
+/// In one piece and on a line of its own, whatever libtest has begun to say.
+fn announce(cell: &Value) {
+    let _ = io::stdout().write_all(format!("\ncell: {cell}\n").as_bytes());
+}
+
+#[test]
+fn a_shortfall_is_blind_only_where_a_sentence_says_just_that() {
+    let blind = ["an io_uring fsync on xfs is not seen".to_owned()];
+    let outcome = |what: &str, about: &[&str]| {
+        let tally = Tally { short: vec![Shortfall::new(what, about)], ..Tally::default() };
+        judge(&tally, &blind)
+    };
+    assert_eq!(outcome("0 of 7", &["io_uring", "XFS"]), ("blind", blind[0].clone()));
+    assert_eq!(outcome("0 of 7", &["io_uring", "btrfs"]), ("failed", "0 of 7".to_owned()));
+    assert_eq!(outcome("torn", &[]), ("failed", "torn".to_owned()));
+    assert_eq!(judge(&Tally::default(), &blind), ("green", String::new()));
+}

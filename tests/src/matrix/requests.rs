@@ -1,0 +1,200 @@
+//! Block requests as the tracer counts them, against the kernel's own
+//! `/sys/block/*/stat`.
+
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tracer::{
+    disks,
+    lab::disk::read_stat,
+    session::Session,
+    snapshot::{Op, Snapshot},
+};
+
+use super::cells::Shortfall;
+
+/// Requests of one disk by class.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    pub reads: u64,
+    /// With write-zeroes: the kernel counts them as writes.
+    pub writes: u64,
+    pub discards: u64,
+    pub flushes: u64,
+}
+
+impl Counts {
+    fn since(self, before: Self) -> Self {
+        Self {
+            reads: self.reads - before.reads,
+            writes: self.writes - before.writes,
+            discards: self.discards - before.discards,
+            flushes: self.flushes - before.flushes,
+        }
+    }
+
+    fn total(self) -> u64 {
+        self.reads + self.writes + self.discards + self.flushes
+    }
+}
+
+/// Requests of a class that the tracer has counted on a disk.
+pub fn count(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
+    let disk = snapshot.disks.iter().find(|d| d.name == disk);
+    let latencies = disk.map_or(&[][..], |disk| &disk.latencies);
+    latencies.iter().find(|l| l.op == op).map_or(0, |l| l.count)
+}
+
+/// What the tracer has counted on a disk.
+pub fn ours(session: &mut Session, disk: &str) -> Counts {
+    let snapshot = session.snapshot();
+    let count = |op| count(&snapshot, disk, op);
+    Counts {
+        reads: count(Op::Read),
+        writes: count(Op::Write) + count(Op::WriteZeroes),
+        discards: count(Op::Discard),
+        flushes: count(Op::Flush),
+    }
+}
+
+/// What the kernel has counted on a disk.
+pub fn theirs(disk: &str) -> Result<Counts> {
+    let stat = read_stat(disk)?;
+    Ok(Counts {
+        reads: stat.reads,
+        writes: stat.writes,
+        discards: stat.discards,
+        flushes: stat.flushes,
+    })
+}
+
+/// Has the tracer know a disk that appeared after it started: the first request
+/// on an unknown one makes it look.
+pub fn meet(session: &mut Session, disk: &str) -> Result<()> {
+    let until = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < until {
+        session.poll(None, &mut Vec::new());
+        if session.snapshot().disks.iter().any(|d| d.name == disk) {
+            return Ok(());
+        }
+        read_direct(&format!("/dev/{disk}"), 1)?;
+        sleep(Duration::from_millis(20));
+    }
+    bail!("the tracer does not learn of `{disk}`")
+}
+
+/// Counts what `load` does to `disks`: how many requests, and where the two
+/// counts are not equal.
+pub fn compare(
+    session: &mut Session,
+    disks: &[&str],
+    load: impl FnOnce(&mut Session) -> Result<()>,
+) -> Result<(u64, Vec<Shortfall>)> {
+    let mut before = Vec::new();
+    for disk in disks {
+        settle(session, disk)?;
+        before.push((ours(session, disk), theirs(disk)?));
+    }
+    load(session)?;
+    let (mut requests, mut short) = (0, Vec::new());
+    for (disk, (ours_before, theirs_before)) in disks.iter().zip(before) {
+        settle(session, disk)?;
+        let ours = ours(session, disk).since(ours_before);
+        let theirs = theirs(disk)?.since(theirs_before);
+        requests += theirs.total();
+        if ours != theirs {
+            let what = format!("on {disk} we count {ours:?} and the kernel {theirs:?}");
+            short.push(Shortfall::new(what, &["requests"]));
+        }
+    }
+    Ok((requests, short))
+}
+
+/// Waits for whatever a flusher or a journal still does.
+pub fn settle(session: &mut Session, disk: &str) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(60);
+    let mut before = read_stat(disk)?;
+    while Instant::now() < end {
+        sleep(Duration::from_millis(300));
+        session.poll(None, &mut Vec::new());
+        let now = read_stat(disk)?;
+        if now == before && disks::inflight(Path::new("/"), disk) == Some((0, 0)) {
+            return Ok(());
+        }
+        before = now;
+    }
+    bail!("`{disk}` does not come to rest: {before:?}")
+}
+
+/// Every account is back at zero, as the kernel's own count is, and something
+/// was counted at all.
+pub fn nothing_leaks(session: &mut Session, disk: &str) -> Result<()> {
+    settle(session, disk)?;
+    let accounts = session.accounts_of(disk);
+    let kept: Vec<_> = accounts.iter().filter(|(_, a)| a.word != 0).collect();
+    ensure!(kept.is_empty(), "in flight for ever on `{disk}`: {kept:?}");
+    ensure!(accounts.iter().any(|(_, a)| a.ios > 0), "nothing was seen on `{disk}`");
+    Ok(())
+}
+
+/// Writes, small syncs, and reads that no cache answers.
+pub fn mixed_load(mountpoint: &Path, device: &str) -> Result<()> {
+    let path = mountpoint.join("mixed");
+    let noise: Vec<u8> =
+        (0..32u64 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 7) as u8).collect();
+    std::fs::write(&path, noise).with_context(|| format!("failed to fill `{}`", path.display()))?;
+    let mut file = File::options().read(true).write(true).open(&path)?;
+    file.sync_all()?;
+    for round in 0..50u64 {
+        file.seek(SeekFrom::Start(round * 300_000))?;
+        file.write_all(&[round as u8; 10_000])?;
+        file.sync_data()?;
+    }
+    drop(file);
+    let mut device = File::open(device).with_context(|| format!("failed to open `{device}`"))?;
+    let mut buffer = vec![0; 1 << 20];
+    for at in 0..64u64 {
+        device.seek(SeekFrom::Start(at * (2 << 20)))?;
+        device.read_exact(&mut buffer)?;
+    }
+    std::fs::remove_file(&path)?;
+    run("sync", &["-f", &mountpoint.display().to_string()])
+}
+
+/// Discards what is free.
+pub fn trim(mountpoint: &Path) -> Result<()> {
+    run("fstrim", &[&mountpoint.display().to_string()])
+}
+
+/// So many reads of 4 KiB past the page cache: each is one request.
+pub fn read_direct(device: &str, reads: u64) -> Result<()> {
+    #[repr(align(4096))]
+    struct Page([u8; 4096]);
+
+    let mut page = Page([0; 4096]);
+    let mut file = File::options()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(device)
+        .with_context(|| format!("failed to open `{device}`"))?;
+    for at in 0..reads {
+        file.seek(SeekFrom::Start(at << 16))?;
+        file.read_exact(&mut page.0).with_context(|| format!("failed to read `{device}`"))?;
+    }
+    Ok(())
+}
+
+fn run(program: &str, args: &[&str]) -> Result<()> {
+    let status = Command::new(program).args(args).stdout(Stdio::null()).status();
+    let status = status.with_context(|| format!("failed to start `{program}`"))?;
+    ensure!(status.success(), "`{program} {}` failed ({status})", args.join(" "));
+    Ok(())
+}

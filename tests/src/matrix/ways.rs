@@ -1,0 +1,180 @@
+//! The ways to sync, and that the tracer sees each once per call.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use io_uring::{IoUring, opcode, types::Fd};
+use tracer::{
+    session::Session,
+    snapshot::{FileClass, SlowSync},
+};
+
+use super::cells::Shortfall;
+
+/// How often each way is gone.
+pub const ROUNDS: usize = 7;
+
+/// A way to sync: its name in records, and how it is done to a file that has
+/// something new to write.
+pub struct Way {
+    pub kind: &'static str,
+    sync: fn(&Path, &File) -> io::Result<()>,
+    /// Whether the measured time is that of the sync alone.
+    exact: bool,
+}
+
+pub const WAYS: [Way; 7] = [
+    Way { kind: "fsync", sync: |_, file| file.sync_all(), exact: true },
+    Way { kind: "fdatasync", sync: |_, file| file.sync_data(), exact: true },
+    Way { kind: "sync_file_range", sync: sync_file_range, exact: true },
+    Way { kind: "msync", sync: msync, exact: false },
+    Way { kind: "syncfs", sync: syncfs, exact: true },
+    Way { kind: "o_dsync write", sync: write_synchronously, exact: false },
+    Way { kind: "io_uring", sync: io_uring_fsync, exact: false },
+];
+
+/// The ways that are one system call each.
+pub const SIMPLE: usize = 5;
+
+/// Where files are synced, and what the tracer is to say of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    pub filesystem: &'a str,
+    pub mountpoint: &'a Path,
+    /// As the tracer names it.
+    pub device: &'a str,
+}
+
+/// Syncs a file of its own `rounds` times in one way.
+///
+/// # Errors
+///
+/// When a sync itself fails, or the tracer contradicts what was measured.
+pub fn count_way(
+    session: &mut Session,
+    ground: Ground<'_>,
+    way: &Way,
+    rounds: usize,
+) -> Result<Option<Shortfall>> {
+    let Ground { filesystem, mountpoint, device } = ground;
+    let kind = way.kind;
+    let path = mountpoint.join(kind.replace(' ', "-"));
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("failed to make `{}`", path.display()))?;
+    file.set_len(8192)?;
+    own_syncs(session);
+    let mut took = Vec::new();
+    for round in 0..rounds {
+        file.write_all(&[round as u8; 4096])?;
+        let begin = Instant::now();
+        (way.sync)(&path, &file).with_context(|| format!("{kind} on {filesystem} failed"))?;
+        took.push(begin.elapsed());
+    }
+    let syncs = own_syncs(session);
+    let about = [kind, filesystem];
+    if syncs.len() != rounds || syncs.iter().any(|sync| sync.kind != kind) {
+        let kinds: Vec<_> = syncs.iter().map(|sync| sync.kind).collect();
+        let what = format!("of {rounds} times {kind} on {filesystem} were seen {kinds:?}");
+        return Ok(Some(Shortfall::new(what, &about)));
+    }
+    let mut close = 0;
+    for (sync, took) in syncs.iter().zip(took) {
+        let took = took.as_secs_f64();
+        ensure!(phases_add_up(sync), "the phases of a {kind} do not add up: {sync:?}");
+        ensure!(sync.duration_seconds <= took, "a {kind} of {took} s is too long: {sync:?}");
+        let place = if kind == "syncfs" { mountpoint } else { &path };
+        let class_fits = kind != "syncfs" || sync.class == FileClass::Filesystem;
+        if sync.device != device || Path::new(&sync.path) != place || !class_fits {
+            let told = format!("`{}` on `{}`, {:?}", sync.path, sync.device, sync.class);
+            let what = format!("a {kind} of `{}` on `{device}` is told as {told}", place.display());
+            return Ok(Some(Shortfall::new(what, &about)));
+        }
+        // A hook and a clock read on each side.
+        if sync.duration_seconds >= took * 0.9 - clock_slack().as_secs_f64() {
+            close += 1;
+        }
+    }
+    // Now and then the test itself is put off between its clock and the call.
+    ensure!(!way.exact || close + 2 >= rounds, "{kind}: {close} of {rounds} were as long as ours");
+    Ok(None)
+}
+
+/// What two clock reads and the hooks take between our clock and the sync.
+/// An emulated machine is tens of times slower.
+fn clock_slack() -> Duration {
+    Duration::from_micros(if crate::guest::is_guest() { 1_000 } else { 20 })
+}
+
+/// The syncs of this process since the last look.
+pub fn own_syncs(session: &mut Session) -> Vec<SlowSync> {
+    let mut syncs = Vec::new();
+    session.poll(Some(0), &mut syncs);
+    let own = std::process::id();
+    syncs.retain(|s| s.who.tgid == own);
+    syncs
+}
+
+/// Whether the phases of a sync are its length, within a hundredth.
+pub fn phases_add_up(sync: &SlowSync) -> bool {
+    let off = (sync.phases.total() - sync.duration_seconds).abs();
+    off <= 0.01 * sync.duration_seconds
+}
+
+fn ok(result: i32) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn sync_file_range(_: &Path, file: &File) -> io::Result<()> {
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+        | libc::SYNC_FILE_RANGE_WRITE
+        | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    // SAFETY: an open descriptor; the call takes no pointers.
+    ok(unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) })
+}
+
+fn syncfs(_: &Path, file: &File) -> io::Result<()> {
+    // SAFETY: an open descriptor; the call takes no pointers.
+    ok(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
+fn msync(_: &Path, file: &File) -> io::Result<()> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let fd = file.as_raw_fd();
+    // SAFETY: a fresh mapping of one page of a file that is longer than that,
+    // written to, synced and unmapped here.
+    unsafe {
+        let page = libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_SHARED, fd, 0);
+        if page == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        page.cast::<u8>().write(page.cast::<u8>().read().wrapping_add(1));
+        ok(libc::msync(page, 4096, libc::MS_SYNC))?;
+        ok(libc::munmap(page, 4096))
+    }
+}
+
+fn write_synchronously(path: &Path, _: &File) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).custom_flags(libc::O_DSYNC).open(path);
+    file?.write_all(&[7; 4096])
+}
+
+fn io_uring_fsync(_: &Path, file: &File) -> io::Result<()> {
+    let mut ring = IoUring::new(2)?;
+    let entry = opcode::Fsync::new(Fd(file.as_raw_fd())).build();
+    // SAFETY: the file is open until the operation is waited for below.
+    unsafe { ring.submission().push(&entry).map_err(io::Error::other)? };
+    ring.submit_and_wait(1)?;
+    let done = ring.completion().next().ok_or_else(|| io::Error::other("no completion"))?;
+    if done.result() == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-done.result())) }
+}
