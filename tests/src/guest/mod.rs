@@ -5,7 +5,61 @@
 //! slower than a real one. Speeds are only compared with delays that the test
 //! itself put in, and those are long.
 
+/// Filesystems beyond those whose hooks we know: overlay, FUSE, tmpfs, f2fs.
+mod beyond;
+/// Owners by their cgroups, and a victim whose own limit slows it.
+mod cgroups;
+/// A delay of the device, of a queue and of a request that waits to exist.
+mod delays;
+/// Devices that only a virtual machine may make.
+mod devices;
+/// Device mapper, md, null_blk, scsi_debug, virtio, partitions.
+mod stacks;
+/// A trim that stalls a device, as a user would see it.
+mod stalls;
+
+use tracer::lab::tool::{Tool, last_line};
+
 /// Whether this is a virtual machine that is ours to break.
 pub fn is_guest() -> bool {
     std::env::var_os("TRACER_GUEST").is_some_and(|value| value == "1")
+}
+
+/// Skips outside of such a machine, or where it cannot be traced.
+macro_rules! need_guest {
+    () => {
+        if !crate::guest::is_guest() {
+            crate::skip::skip!("only in a virtual machine: cargo xtask vm");
+        }
+        crate::live::need_live!();
+    };
+}
+use need_guest;
+
+/// Skips a test that needs something that [`lack_of`] says is not here.
+macro_rules! need {
+    ($modules:expr, $tools:expr) => {
+        if let Some(lack) = crate::guest::lack_of($modules, $tools) {
+            crate::skip::skip!("{lack}");
+        }
+    };
+}
+use need;
+
+const MODPROBE: Tool = Tool { name: "modprobe", package: "kmod" };
+
+/// The first of these modules and tools that this machine has not got. Modules
+/// that are there are loaded.
+fn lack_of(modules: &[&str], tools: &[Tool]) -> Option<String> {
+    let module = modules.iter().find_map(|name| {
+        let mut modprobe = MODPROBE.command().ok()?;
+        let output = modprobe.arg(name).output().ok()?;
+        let built_in = std::path::Path::new("/sys/module").join(name.replace('-', "_")).exists();
+        let lacks = !output.status.success() && !built_in;
+        lacks.then(|| format!("no module `{name}`: {}", last_line(&output.stderr)))
+    });
+    module.or_else(|| {
+        let tool = tools.iter().find(|tool| tool.find().is_none())?;
+        Some(format!("`{}` is not installed: `apt install {}`", tool.name, tool.package))
+    })
 }

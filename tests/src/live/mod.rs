@@ -34,7 +34,7 @@ macro_rules! need_live {
         }
     };
 }
-use need_live;
+pub(crate) use need_live;
 
 /// Runs a test with a tracer in its own process.
 pub fn traced<T>(test: impl FnOnce(&mut Session) -> T) -> T {

@@ -1,0 +1,224 @@
+//! Filesystems beyond those that the tracer has hooks of their own for: each
+//! fsync and fdatasync is seen once, and what cannot be split is said.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+use tracer::{
+    lab::{
+        cgroup::Cgroup,
+        disk::Filesystem,
+        process::Process,
+        tool::{MKFS_EXT4, last_line},
+    },
+    session::Session,
+    snapshot::SlowSync,
+};
+
+use super::{
+    devices::{FUSE2FS, MKFS_F2FS, Mounted, loop_device},
+    lack_of, need_guest,
+};
+use crate::{
+    live::{lab_disk, traced},
+    matrix::{
+        cells::{Cells, Shortfall, Tally},
+        requests::meet,
+        ways::{own_syncs, phases_add_up},
+    },
+};
+
+const ROUNDS: usize = 5;
+const SIZE_BYTES: u64 = 128 << 20;
+
+const KINDS: [&str; 3] = ["fsync", "fdatasync", "o_dsync write"];
+
+/// What the tracer should be able to say of where a file lies.
+struct Expected<'a> {
+    filesystem: &'a str,
+    /// None for what lies on no disk.
+    disk: Option<&'a str>,
+    kinds: &'a [&'a str],
+}
+
+fn sync(kind: &str, path: &Path) -> Result<()> {
+    let mut options = File::options();
+    options.create(true).append(true);
+    if kind == "o_dsync write" {
+        options.custom_flags(libc::O_DSYNC);
+    }
+    let mut file = options.open(path)?;
+    for round in 0..ROUNDS {
+        file.write_all(&[round as u8; 4096])?;
+        match kind {
+            "fsync" => file.sync_all()?,
+            "fdatasync" => file.sync_data()?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Syncs files in a folder, and looks for each once: with its process, its
+/// path, and the disk that it waits for.
+fn count(session: &mut Session, folder: &Path, expected: &Expected<'_>) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for kind in expected.kinds {
+        let path = folder.join(kind.replace(' ', "-"));
+        own_syncs(session);
+        sync(kind, &path).with_context(|| format!("{kind} on {}", expected.filesystem))?;
+        let syncs = own_syncs(session);
+        let about = [*kind, expected.filesystem];
+        if syncs.len() != ROUNDS || syncs.iter().any(|sync| sync.kind != *kind) {
+            let kinds: Vec<_> = syncs.iter().map(|sync| sync.kind).collect();
+            let what = format!("of {ROUNDS} times {kind} were seen {kinds:?}");
+            tally.short.push(Shortfall::new(what, &about));
+            continue;
+        }
+        tally.syncs += ROUNDS;
+        if let Some(wrong) = syncs.iter().find(|sync| !phases_add_up(sync)) {
+            bail!("the phases of a {kind} do not add up: {wrong:?}");
+        }
+        tally.short.extend(misplaced(&syncs, &path, expected.disk, &about));
+        let SlowSync { path, device, phases, .. } = &syncs[ROUNDS - 1];
+        tally.notes.push(format!("{kind} is `{path}` on `{device}`, {}", told(phases.named())));
+    }
+    Ok(tally)
+}
+
+fn misplaced(
+    syncs: &[SlowSync],
+    path: &Path,
+    disk: Option<&str>,
+    about: &[&str],
+) -> Vec<Shortfall> {
+    let mut short = Vec::new();
+    // The file is closed by now, but was open at the first of its syncs.
+    if syncs.iter().any(|sync| !sync.path.is_empty() && Path::new(&sync.path) != path) {
+        let what = format!("a file `{}` is told as `{}`", path.display(), syncs[0].path);
+        short.push(Shortfall::new(what, about));
+    }
+    if let Some(disk) = disk
+        && syncs.iter().all(|sync| sync.device != disk)
+    {
+        let what = format!("it waits for `{disk}`, and `{}` is told", syncs[0].device);
+        short.push(Shortfall::new(what, about));
+    }
+    short
+}
+
+fn told(phases: [(&'static str, f64); 6]) -> String {
+    let (name, seconds) =
+        phases.into_iter().fold(("", 0.0), |most, phase| if phase.1 > most.1 { phase } else { most });
+    format!("mostly {name} ({:.1} ms)", seconds * 1e3)
+}
+
+fn overlay(session: &mut Session) -> Result<Tally> {
+    let disk = lab_disk(Filesystem::Ext4);
+    meet(session, disk.name())?;
+    let folders = ["lower", "upper", "work"].map(|name| disk.mountpoint().join(name));
+    for folder in &folders {
+        fs::create_dir(folder)?;
+    }
+    let [lower, upper, work] = folders.map(|folder| folder.display().to_string());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let mounted = Mounted::mount("overlay", "overlay", &options)?;
+    let expected = Expected { filesystem: "overlay", disk: Some(disk.name()), kinds: &KINDS };
+    count(session, mounted.path(), &expected)
+}
+
+fn tmpfs(session: &mut Session) -> Result<Tally> {
+    let mounted = Mounted::mount("tmpfs", "tmpfs", "")?;
+    // An O_DSYNC write has nothing to wait for there, and asks nobody.
+    let expected = Expected { filesystem: "tmpfs", disk: None, kinds: &KINDS[..2] };
+    count(session, mounted.path(), &expected)
+}
+
+fn f2fs(session: &mut Session) -> Result<Tally> {
+    let disk = loop_device(SIZE_BYTES)?;
+    MKFS_F2FS.run(&["-q", "-f", &disk.path()])?;
+    let mounted = Mounted::mount(&disk.path(), "f2fs", "")?;
+    meet(session, &disk.name)?;
+    let expected = Expected { filesystem: "f2fs", disk: Some(&disk.name), kinds: &KINDS };
+    count(session, mounted.path(), &expected)
+}
+
+/// An image of ext4 that a process serves.
+fn fuse(session: &mut Session) -> Result<Tally> {
+    let disk = lab_disk(Filesystem::Ext4);
+    meet(session, disk.name())?;
+    let image = disk.mountpoint().join("fuse.img");
+    File::create(&image)?.set_len(SIZE_BYTES)?;
+    let image = image.display().to_string();
+    MKFS_EXT4.run(&["-q", "-F", &image])?;
+    let served = Served::start(&image)?;
+    let expected = Expected { filesystem: "fuse", disk: None, kinds: &KINDS[..2] };
+    count(session, served.folder.path(), &expected)
+}
+
+/// A filesystem in user space, unmounted and ended when dropped.
+struct Served {
+    process: Process,
+    folder: TempDir,
+}
+
+impl Served {
+    fn start(image: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("tracer-guest-").tempdir()?;
+        let mut command = FUSE2FS.command()?;
+        command.args(["-f", "-o", "rw,fakeroot", image]).arg(folder.path());
+        let process = Process::spawn(command, &Cgroup::none())?;
+        let served = Self { process, folder };
+        for _ in 0..300 {
+            let mounts = fs::read_to_string("/proc/self/mounts")?;
+            if mounts.contains(&*served.folder.path().to_string_lossy()) {
+                return Ok(served);
+            }
+            if let Some(ended) = served.process.ended() {
+                bail!("`fuse2fs` ended ({}): {}", ended.status, last_line(&ended.stderr));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        bail!("`fuse2fs` does not mount")
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let unmounted = tracer::lab::folder::unmount(self.folder.path());
+        if let Err(error) = unmounted {
+            eprintln!("guest: {error:#}");
+        }
+        // It ends by itself once it is unmounted; its image is closed then.
+        drop(self.process.wait(Duration::from_secs(30)));
+    }
+}
+
+#[test]
+fn cells() {
+    need_guest!();
+    let mut cells = Cells::default();
+    traced(|session| {
+        let mut cell = |session: &mut Session, name, lack: Option<String>, make: Make| match lack {
+            Some(lack) => cells.skip(name, &lack),
+            None => {
+                let tally = make(session);
+                cells.tell(name, session, tally);
+            }
+        };
+        cell(session, "overlay on ext4", lack_of(&["overlay"], &[]), overlay);
+        cell(session, "tmpfs", None, tmpfs);
+        cell(session, "f2fs", lack_of(&["f2fs"], &[MKFS_F2FS]), f2fs);
+        cell(session, "fuse (fuse2fs on ext4)", lack_of(&["fuse"], &[FUSE2FS]), fuse);
+    });
+    cells.end();
+}
+
+type Make = fn(&mut Session) -> Result<Tally>;

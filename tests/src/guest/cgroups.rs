@@ -1,0 +1,172 @@
+//! Real cgroups with the io controller: owners are told by them, and a victim
+//! that its own limit slows blames nobody.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tracer::{
+    lab::{
+        cgroup::Cgroup,
+        process::Process,
+        tool::{DD, last_line},
+    },
+    session::Session,
+    snapshot::{Op, Snapshot, Verdict},
+};
+
+use super::{
+    devices::{self, Device, Mounted, NullBlk, write},
+    need, need_guest,
+};
+use crate::{live::traced, matrix::requests::meet};
+
+const HIERARCHY: &str = "/sys/fs/cgroup";
+const MODULES: [&str; 2] = ["configfs", "null_blk"];
+/// Of every request, so that there is something in flight to see.
+const DELAY: Duration = Duration::from_millis(20);
+/// For anything that takes seconds on an emulated machine.
+const LONG: Duration = Duration::from_secs(120);
+
+fn folder(cgroup: &Cgroup) -> PathBuf {
+    Path::new(HIERARCHY).join(cgroup.path().trim_start_matches('/'))
+}
+
+/// Makes a cgroup for which the io controller is on.
+fn cgroup_with_io(name: &str) -> Result<Cgroup> {
+    let cgroup = Cgroup::create(name)?;
+    ensure!(!cgroup.is_none(), "there is no cgroup2");
+    let folder = folder(&cgroup);
+    let run = folder.parent().context("a cgroup lies in the run's folder")?;
+    for above in [Path::new(HIERARCHY), run] {
+        write(&above.join("cgroup.subtree_control"), "+io")?;
+    }
+    Ok(cgroup)
+}
+
+/// Whether cgroups can have io limits here.
+fn has_io_controller() -> bool {
+    let controllers = fs::read_to_string(format!("{HIERARCHY}/cgroup.controllers"));
+    controllers.is_ok_and(|controllers| controllers.split_whitespace().any(|name| name == "io"))
+}
+
+fn slow_disk(session: &mut Session) -> (Device, Mounted) {
+    let wanted = NullBlk { delay: DELAY, ..NullBlk::default() };
+    let device = devices::null_blk(wanted).expect("a null_blk of our own");
+    let mounted = Mounted::ext4(&device.path()).expect("ext4 on it");
+    meet(session, &device.name).unwrap();
+    (device, mounted)
+}
+
+/// Writes zeros over a file that has its blocks already.
+fn dd(file: &Path, flags: &str, writes: u32, cgroup: &Cgroup) -> Result<Process> {
+    let mut command: Command = DD.command()?;
+    command.args(["if=/dev/zero", "bs=4k", "conv=notrunc", "status=none"]);
+    command.args([format!("of={}", file.display()), format!("oflag={flags}")]);
+    command.arg(format!("count={writes}"));
+    Process::spawn(command, cgroup)
+}
+
+fn lay_out(path: &Path) -> Result<()> {
+    fs::write(path, vec![1; 1 << 20])?;
+    fs::File::open(path)?.sync_all()?;
+    Ok(())
+}
+
+/// Takes pictures until the processes have ended, and a last one.
+fn watch(session: &mut Session, processes: &[Process], mut look: impl FnMut(&Snapshot)) {
+    let until = Instant::now() + LONG;
+    let mut ended = false;
+    while !ended {
+        assert!(Instant::now() < until, "the writers do not end");
+        ended = processes.iter().all(|process| process.ended().is_some());
+        // The numbers of owners are read once a second.
+        for _ in 0..11 {
+            std::thread::sleep(Duration::from_millis(100));
+            session.poll(None, &mut Vec::new());
+        }
+        look(&session.snapshot());
+    }
+    for process in processes {
+        let ended = process.ended().expect("it has ended");
+        assert!(ended.status.success(), "{}", last_line(&ended.stderr));
+    }
+}
+
+#[test]
+fn owners_are_told_by_their_cgroups() {
+    const WRITES: u32 = 150;
+    need_guest!();
+    need!(&MODULES, &[DD]);
+    traced(|session| {
+        let (device, mounted) = slow_disk(session);
+        let tenants = ["tenant-a", "tenant-b"].map(|name| Cgroup::create(name).unwrap());
+        let mut processes = Vec::new();
+        for (at, tenant) in tenants.iter().enumerate() {
+            let file = mounted.path().join(format!("tenant-{at}"));
+            lay_out(&file).unwrap();
+            processes.push(dd(&file, "direct", WRITES, tenant).unwrap());
+        }
+        let mut seen = [0, 0];
+        watch(session, &processes, |snapshot| {
+            let disk = snapshot.disks.iter().find(|d| d.name == device.name).unwrap();
+            for (seen, tenant) in seen.iter_mut().zip(&tenants) {
+                let rows = disk.owners.iter().filter(|owner| {
+                    owner.who.cgroup == tenant.path() && owner.op == Op::Write
+                });
+                for row in rows {
+                    assert_eq!(row.who.comm, "dd", "{row:?}");
+                    *seen = row.ios_total.max(*seen);
+                }
+            }
+        });
+        assert_eq!(seen, [u64::from(WRITES); 2]);
+    });
+}
+
+/// Its own limit makes a victim slow while a neighbour does a little.
+#[test]
+fn a_limit_of_its_own_is_nobodys_fault() {
+    const SYNCS: u32 = 40;
+    need_guest!();
+    need!(&MODULES, &[DD]);
+    if !has_io_controller() {
+        crate::skip::skip!("this kernel has no io controller for cgroups");
+    }
+    traced(|session| {
+        let (device, mounted) = slow_disk(session);
+        let victim = cgroup_with_io("victim").unwrap();
+        let neighbour = cgroup_with_io("neighbour").unwrap();
+        let (file, other) = (mounted.path().join("victim"), mounted.path().join("other"));
+        lay_out(&file).unwrap();
+        lay_out(&other).unwrap();
+
+        // What it is like without a limit is known then.
+        let alone = dd(&file, "dsync", 3 * SYNCS / 2, &victim).unwrap();
+        watch(session, &[alone], |_| {});
+
+        let number = fs::read_to_string(format!("/sys/block/{}/dev", device.name)).unwrap();
+        let limit = |of: &Cgroup, writes_per_second: &str| {
+            let limit = format!("{} wiops={writes_per_second}", number.trim());
+            write(&folder(of).join("io.max"), &limit).unwrap();
+        };
+        limit(&victim, "5");
+        limit(&neighbour, "2");
+        let limited = dd(&file, "dsync", SYNCS, &victim).unwrap();
+        let beside = dd(&other, "direct", SYNCS / 3, &neighbour).unwrap();
+        let mut last = None;
+        watch(session, &[limited, beside], |snapshot| {
+            let mut victims = snapshot.victims.iter();
+            last = victims.find(|v| v.who.cgroup == victim.path()).cloned().or(last.take());
+        });
+        let last = last.expect("the victim syncs");
+        println!("limited: {:?}, {:?}, blame {:?}", last.verdict, last.phases, last.blame);
+        assert!(last.p50_seconds > 0.1, "the limit was not in force: {last:?}");
+        assert_ne!(last.verdict, Verdict::Owners, "{last:?}");
+        assert!(last.blame.iter().all(|blame| blame.share < 0.3), "{last:?}");
+    });
+}

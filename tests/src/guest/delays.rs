@@ -1,0 +1,197 @@
+//! Delays that the test itself puts in, found again where they belong: in the
+//! device, in a queue, or before a request exists at all.
+
+use std::{
+    fs::{self, File},
+    io::{Seek as _, SeekFrom, Write as _},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use tracer::{
+    session::Session,
+    snapshot::{Phases, SlowSync},
+};
+
+use super::{
+    devices::{self, Device, Mounted, NullBlk, write},
+    need, need_guest,
+};
+use crate::{
+    live::traced,
+    matrix::{
+        requests::{meet, nothing_leaks, settle},
+        ways::{own_syncs, phases_add_up},
+    },
+};
+
+const MODULES: [&str; 2] = ["configfs", "null_blk"];
+
+/// Of every request. Far longer than what an emulated machine adds.
+const DELAY: Duration = Duration::from_millis(40);
+
+#[repr(align(4096))]
+struct Page([u8; 4096]);
+
+/// ext4 on a slow disk that the tracer knows.
+fn slow_disk(session: &mut Session, depth: u32) -> (Device, Mounted) {
+    let wanted = NullBlk { delay: DELAY, depth, ..NullBlk::default() };
+    let device = devices::null_blk(wanted).expect("a null_blk of our own");
+    let mounted = Mounted::ext4(&device.path()).expect("ext4 on it");
+    meet(session, &device.name).unwrap();
+    (device, mounted)
+}
+
+/// A file whose blocks are there already: to write to it and fdatasync is one
+/// request, and concerns no journal.
+fn lay_out(path: &Path) -> Result<PathBuf> {
+    fs::write(path, [1; 64 << 10]).with_context(|| format!("failed to make `{}`", path.display()))?;
+    File::open(path)?.sync_all()?;
+    Ok(path.to_owned())
+}
+
+/// So many syncs of one request each, and how long each took.
+fn overwrite(path: &Path, syncs: usize) -> Result<Vec<Duration>> {
+    let mut file = File::options().write(true).open(path)?;
+    let mut took = Vec::new();
+    for round in 0..syncs {
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&[round as u8; 4096])?;
+        let begin = Instant::now();
+        file.sync_data()?;
+        took.push(begin.elapsed());
+    }
+    Ok(took)
+}
+
+fn mean(syncs: &[SlowSync], phase: impl Fn(&Phases) -> f64) -> f64 {
+    syncs.iter().map(|sync| phase(&sync.phases)).sum::<f64>() / syncs.len().max(1) as f64
+}
+
+/// What syncs went to on average, in milliseconds.
+fn told(syncs: &[SlowSync]) -> String {
+    let names = Phases::default().named().map(|(name, _)| name);
+    let means = (0..names.len()).map(|at| {
+        let ms = mean(syncs, |phases| phases.named()[at].1) * 1e3;
+        format!("{} {ms:.1} ms", names[at])
+    });
+    means.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn a_delay_of_the_device_is_device_time() {
+    const SYNCS: usize = 8;
+    need_guest!();
+    need!(&MODULES, &[]);
+    traced(|session| {
+        let (device, mounted) = slow_disk(session, 64);
+        let path = lay_out(&mounted.path().join("data")).unwrap();
+        settle(session, &device.name).unwrap();
+        own_syncs(session);
+        overwrite(&path, SYNCS).unwrap();
+        let syncs = own_syncs(session);
+        println!("a device of {DELAY:?}: {}", told(&syncs));
+        assert_eq!(syncs.len(), SYNCS);
+        for sync in &syncs {
+            assert!(phases_add_up(sync), "{sync:?}");
+            assert!(sync.phases.device >= 0.8 * DELAY.as_secs_f64(), "{sync:?}");
+        }
+        nothing_leaks(session, &device.name).unwrap();
+    });
+}
+
+/// A device that serves one request at a time, and several that want it: the
+/// wait is the queue's, the service the device's.
+#[test]
+fn queueing_is_told_from_device_time() {
+    const WRITERS: usize = 4;
+    const SYNCS: usize = 6;
+    need_guest!();
+    need!(&MODULES, &[]);
+    need!(&["mq-deadline", "bfq"], &[]);
+    traced(|session| {
+        let (device, mounted) = slow_disk(session, 1);
+        let queue = Path::new("/sys/block").join(&device.name).join("queue");
+        let paths: Vec<_> = (0..WRITERS)
+            .map(|writer| lay_out(&mounted.path().join(format!("writer-{writer}"))).unwrap())
+            .collect();
+        for scheduler in ["mq-deadline", "bfq"] {
+            write(&queue.join("scheduler"), scheduler).unwrap();
+            // Else there are no more requests than twice the device's.
+            write(&queue.join("nr_requests"), "64").unwrap();
+            settle(session, &device.name).unwrap();
+            own_syncs(session);
+            thread::scope(|scope| {
+                for path in &paths {
+                    scope.spawn(move || overwrite(path, SYNCS).unwrap());
+                }
+            });
+            let syncs = own_syncs(session);
+            println!("{WRITERS} writers under {scheduler}: {}", told(&syncs));
+            assert_eq!(syncs.len(), WRITERS * SYNCS);
+            let (queue, in_device) = (mean(&syncs, |p| p.queue), mean(&syncs, |p| p.device));
+            let delay = DELAY.as_secs_f64();
+            assert!(in_device >= 0.8 * delay, "{scheduler}: {in_device} s in the device");
+            assert!(in_device <= 1.6 * delay, "{scheduler}: {in_device} s in the device");
+            assert!(queue >= 1.2 * delay, "{scheduler}: {queue} s in the queue");
+            nothing_leaks(session, &device.name).unwrap();
+        }
+    });
+}
+
+/// All tags are taken: the sync waits before it has a request. That is not the
+/// device's time, and must not get lost.
+#[test]
+fn the_wait_for_a_tag_is_in_the_record() {
+    const WRITERS: usize = 16;
+    const TAGS: u32 = 4;
+    const SYNCS: usize = 6;
+    need_guest!();
+    need!(&MODULES, &[]);
+    traced(|session| {
+        let (device, mounted) = slow_disk(session, TAGS);
+        let victim = lay_out(&mounted.path().join("victim")).unwrap();
+        let crowd = lay_out(&mounted.path().join("crowd")).unwrap();
+        settle(session, &device.name).unwrap();
+        own_syncs(session);
+        let stop = AtomicBool::new(false);
+        let took = thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let (stop, crowd) = (&stop, &crowd);
+                scope.spawn(move || write_directly(crowd, writer, stop));
+            }
+            // Until all are there.
+            thread::sleep(DELAY * 10);
+            let took = overwrite(&victim, SYNCS);
+            stop.store(true, Relaxed);
+            took
+        })
+        .unwrap();
+        let syncs = own_syncs(session);
+        println!("{WRITERS} writers for {TAGS} tags: {}", told(&syncs));
+        assert_eq!(syncs.len(), SYNCS);
+        for (sync, took) in syncs.iter().zip(took) {
+            assert!(phases_add_up(sync), "{sync:?}");
+            assert!(sync.duration_seconds >= 0.8 * took.as_secs_f64(), "{took:?}: {sync:?}");
+        }
+        let delay = DELAY.as_secs_f64();
+        let (in_device, waiting) =
+            (mean(&syncs, |p| p.device), mean(&syncs, |p| p.queue + p.other));
+        assert!(in_device <= 1.6 * delay, "{in_device} s in the device");
+        assert!(waiting >= delay, "{waiting} s of waiting for a tag");
+        nothing_leaks(session, &device.name).unwrap();
+    });
+}
+
+/// Writes a page of its own past the page cache until told to stop.
+fn write_directly(path: &Path, page: usize, stop: &AtomicBool) {
+    let file = File::options().write(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
+    let data = Page([page as u8; 4096]);
+    while !stop.load(Relaxed) {
+        file.write_all_at(&data.0, page as u64 * 4096).unwrap();
+    }
+}

@@ -1,0 +1,117 @@
+//! A trim that stalls a device, as a user would see it: the tracer's own
+//! executable names who trims while a write-ahead log waits.
+//!
+//! What stalls a disk is a discard in many pieces, each of which takes its
+//! time, before a device that serves one request at a time: they fill the
+//! scheduler's queue, and whoever syncs waits behind them.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::Value;
+use tracer::lab::{
+    cgroup::Cgroup,
+    process::Process,
+    tool::{FSTRIM, Tool, last_line},
+    wal::WalWriter,
+};
+
+use super::{
+    devices::{self, Device, Mounted, NullBlk, write},
+    need, need_guest,
+};
+use crate::subject::Tracer;
+
+const DMESG: Tool = Tool { name: "dmesg", package: "util-linux" };
+/// Of every request.
+const DELAY: Duration = Duration::from_millis(20);
+/// Between two pictures; an emulated machine is late.
+const PICTURE: Duration = Duration::from_secs(30);
+/// Pictures of ten seconds' window before and while somebody trims.
+const BEFORE: usize = 8;
+const DURING: usize = 30;
+
+/// What the kernel complains of, but for its boot.
+fn complaints() -> Vec<String> {
+    let log = DMESG.run(&[]).expect("the kernel's log can be read");
+    let words = ["WARNING:", "BUG:", "Oops", "INFO: task", "rcu_", "Lockdown:", "general protection"];
+    log.lines()
+        .filter(|line| words.iter().any(|word| line.contains(word)))
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+/// The victim that waits for its log, if it is told.
+fn log_of(picture: &Value) -> Option<&Value> {
+    picture["victims"].as_array()?.iter().find(|victim| victim["class"] == "wal")
+}
+
+fn share_of_fstrim(victim: &Value) -> f64 {
+    let blame = victim["blame"].as_array().and_then(|blame| blame.first());
+    let first = blame.filter(|blame| blame["who"]["comm"] == "fstrim" && blame["op"] == "discard");
+    first.and_then(|blame| blame["share"].as_f64()).unwrap_or(0.0)
+}
+
+fn discards_of_fstrim(picture: &Value, disk: &str) -> u64 {
+    let disks = picture["disks"].as_array().map_or(&[][..], Vec::as_slice);
+    let owners = disks.iter().filter(|d| d["name"] == disk).filter_map(|d| d["owners"].as_array());
+    let discards = owners.flatten().filter(|o| o["who"]["comm"] == "fstrim" && o["op"] == "discard");
+    discards.filter_map(|owner| owner["ios_total"].as_u64()).max().unwrap_or(0)
+}
+
+fn the_trim_is_named(device: &Device) {
+    let queue = Path::new("/sys/block").join(&device.name).join("queue");
+    write(&queue.join("discard_max_bytes"), &(512 << 10).to_string()).unwrap();
+    write(&queue.join("scheduler"), "mq-deadline").unwrap();
+    write(&queue.join("nr_requests"), "64").unwrap();
+    let mounted = Mounted::ext4(&device.path()).expect("ext4 on the device");
+    let before = complaints();
+
+    let wal = WalWriter::start(&mounted.path().join("etcd"), 20).expect("a log is written");
+    let mut top = Tracer::start(&["top", "--json", "--interval", "1"]);
+    for _ in 0..BEFORE {
+        top.json(PICTURE);
+    }
+    let mut command = FSTRIM.command().unwrap();
+    command.arg("-v").arg(mounted.path());
+    let fstrim = Process::spawn(command, &Cgroup::create("trim").unwrap()).unwrap();
+    let (mut share, mut verdict, mut discards) = (0.0, Value::Null, 0);
+    for _ in 0..DURING {
+        let picture = top.json(PICTURE);
+        discards = discards.max(discards_of_fstrim(&picture, &device.name));
+        if let Some(victim) = log_of(&picture)
+            && share_of_fstrim(victim) > share
+        {
+            (share, verdict) = (share_of_fstrim(victim), victim["verdict"].clone());
+            let ms = victim["max_seconds"].as_f64().unwrap_or(0.0) * 1e3;
+            println!("{}: fstrim {share:.2}, {verdict}, worst sync {ms:.0} ms", device.name);
+        }
+        if fstrim.ended().is_some() && share > 0.5 {
+            break;
+        }
+    }
+    top.interrupt();
+    assert_eq!(top.wait(PICTURE).code(), Some(0), "{}", top.transcript());
+    let ended = fstrim.wait(Duration::from_secs(60)).expect("fstrim ends");
+    assert!(ended.status.success(), "{}", last_line(&ended.stderr));
+    drop(wal);
+
+    assert!(discards > 20, "only {discards} discards of fstrim are seen");
+    assert!(share > 0.5, "fstrim has a share of {share}: {}", top.transcript());
+    assert_eq!(verdict, "owners");
+    assert_eq!(complaints(), before);
+}
+
+#[test]
+fn a_trim_that_stalls_a_disk_is_named() {
+    need_guest!();
+    need!(&["configfs", "null_blk", "mq-deadline"], &[FSTRIM, DMESG]);
+    let wanted = NullBlk { delay: DELAY, depth: 1, ..NullBlk::default() };
+    the_trim_is_named(&devices::null_blk(wanted).expect("a null_blk of our own"));
+}
+
+#[test]
+fn a_trim_that_stalls_a_scsi_disk_is_named() {
+    need_guest!();
+    need!(&["sd_mod", "mq-deadline"], &[FSTRIM, DMESG]);
+    the_trim_is_named(&devices::scsi_debug(DELAY, 1).expect("a scsi_debug of our own"));
+}
