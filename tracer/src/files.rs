@@ -9,9 +9,10 @@
 //!
 //! It has no clock and knows neither syncs nor who is slow.
 
-use std::{num::NonZeroUsize, path::Path};
+use std::{fs::File, num::NonZeroUsize, os::fd::AsFd as _, path::Path};
 
 use lru::LruCache;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{
     devices, mounts,
@@ -41,7 +42,7 @@ const UNDECIDED_NS: u64 = SECOND_NS;
 /// How long a file of a known class is.
 const DECIDED_NS: u64 = 5 * SECOND_NS;
 
-/// How long a mount point is.
+/// How long a mount point is, unless the kernel tells that mounts changed.
 const MOUNT_NS: u64 = 60 * SECOND_NS;
 
 /// Each search in vain doubles the time to the next, up to a minute.
@@ -54,6 +55,8 @@ pub struct Files {
     entries: LruCache<Key, Entry>,
     labels: Labels,
     names: devices::Names,
+    /// The node's mounts, open to be told of changes.
+    mounts: Option<File>,
     budget: Budget,
     unresolved: u64,
     evicted: u64,
@@ -84,8 +87,11 @@ struct Entry {
 impl Files {
     /// Files of the node whose `/proc` and `/sys` lie below `root`.
     pub fn new(root: &Path) -> Self {
+        let tree = Tree::new(root);
+        let open = |process| File::open(tree.at(format!("proc/{process}/mountinfo"))).ok();
         Self {
-            tree: Tree::new(root),
+            mounts: ["1", "self"].into_iter().find_map(open),
+            tree,
             entries: LruCache::new(MAX_FILES),
             labels: Labels::default(),
             names: devices::Names::default(),
@@ -117,6 +123,7 @@ impl Files {
     /// The whole filesystem that a process syncs (syncfs), by device or, where
     /// that is 0, by descriptor; every filesystem (sync) where that is -1 too.
     pub fn filesystem(&mut self, tgid: u32, device: u32, fd: i32, now_ns: u64) -> FileId {
+        self.forget_old_mounts();
         let device = if device == 0 && fd >= 0 {
             let file = self.resolve(tgid, 0, 0, fd, now_ns);
             match self.labels.get(file).device {
@@ -159,6 +166,22 @@ impl Files {
     /// Files and labels forgotten for want of room.
     pub fn evicted(&self) -> u64 {
         self.evicted + self.labels.evicted()
+    }
+
+    /// Device numbers are used again: what is mounted may be another filesystem
+    /// by now, and lie elsewhere.
+    fn forget_old_mounts(&mut self) {
+        let Some(mounts) = &self.mounts else { return };
+        // The kernel tells each opener once of each change.
+        let mut wait = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
+        if poll(&mut wait, PollTimeout::ZERO).is_ok_and(|changed| changed > 0) {
+            self.names = devices::Names::default();
+            let whole = |key: &Key| key.inode == 0;
+            let old: Vec<_> = self.entries.iter().map(|(key, _)| *key).filter(whole).collect();
+            for key in old {
+                self.entries.pop(&key);
+            }
+        }
     }
 
     /// The file, if it need not be looked for again.
