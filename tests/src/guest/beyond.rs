@@ -48,7 +48,8 @@ struct Expected<'a> {
     kinds: &'a [&'a str],
 }
 
-fn sync(kind: &str, path: &Path) -> Result<()> {
+/// Syncs a file, which is still open afterwards: it is looked for by then.
+fn sync(kind: &str, path: &Path) -> Result<File> {
     let mut options = File::options();
     options.create(true).append(true);
     if kind == "o_dsync write" {
@@ -63,7 +64,7 @@ fn sync(kind: &str, path: &Path) -> Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(file)
 }
 
 /// Syncs files in a folder, and looks for each once: with its process, its
@@ -73,50 +74,47 @@ fn count(session: &mut Session, folder: &Path, expected: &Expected<'_>) -> Resul
     for kind in expected.kinds {
         let path = folder.join(kind.replace(' ', "-"));
         own_syncs(session);
-        sync(kind, &path).with_context(|| format!("{kind} on {}", expected.filesystem))?;
+        let file =
+            sync(kind, &path).with_context(|| format!("{kind} on {}", expected.filesystem))?;
         let syncs = own_syncs(session);
-        let about = [*kind, expected.filesystem];
+        drop(file);
         if syncs.len() != ROUNDS || syncs.iter().any(|sync| sync.kind != *kind) {
             let kinds: Vec<_> = syncs.iter().map(|sync| sync.kind).collect();
             let what = format!("of {ROUNDS} times {kind} were seen {kinds:?}");
-            tally.short.push(Shortfall::new(what, &about));
+            tally.short.push(Shortfall::unseen(what, kind, expected.filesystem));
             continue;
         }
         tally.syncs += ROUNDS;
         if let Some(wrong) = syncs.iter().find(|sync| !phases_add_up(sync)) {
             bail!("the phases of a {kind} do not add up: {wrong:?}");
         }
-        tally.short.extend(misplaced(&syncs, &path, expected.disk, &about));
-        let SlowSync { path, device, phases, .. } = &syncs[ROUNDS - 1];
-        tally.notes.push(format!("{kind} is `{path}` on `{device}`, {}", told(phases.named())));
+        tally.short.extend(misplaced(&syncs, &path, expected.disk));
+        let SlowSync { device, phases, .. } = &syncs[ROUNDS - 1];
+        tally.notes.push(format!("{kind} on `{device}` is {}", told(phases.named())));
     }
     Ok(tally)
 }
 
-fn misplaced(
-    syncs: &[SlowSync],
-    path: &Path,
-    disk: Option<&str>,
-    about: &[&str],
-) -> Vec<Shortfall> {
+fn misplaced(syncs: &[SlowSync], path: &Path, disk: Option<&str>) -> Vec<Shortfall> {
     let mut short = Vec::new();
-    // The file is closed by now, but was open at the first of its syncs.
-    if syncs.iter().any(|sync| !sync.path.is_empty() && Path::new(&sync.path) != path) {
-        let what = format!("a file `{}` is told as `{}`", path.display(), syncs[0].path);
-        short.push(Shortfall::new(what, about));
+    if let Some(sync) = syncs.iter().find(|sync| Path::new(&sync.path) != path) {
+        let what = format!("the file of a {} is told as `{}`", sync.kind, sync.path);
+        short.push(Shortfall::wrong(what));
     }
     if let Some(disk) = disk
         && syncs.iter().all(|sync| sync.device != disk)
     {
-        let what = format!("it waits for `{disk}`, and `{}` is told", syncs[0].device);
-        short.push(Shortfall::new(what, about));
+        let sync = &syncs[0];
+        let what = format!("a {} waits for `{disk}`, and `{}` is told", sync.kind, sync.device);
+        short.push(Shortfall::wrong(what));
     }
     short
 }
 
 fn told(phases: [(&'static str, f64); 6]) -> String {
-    let (name, seconds) =
-        phases.into_iter().fold(("", 0.0), |most, phase| if phase.1 > most.1 { phase } else { most });
+    let (name, seconds) = phases
+        .into_iter()
+        .fold(("", 0.0), |most, phase| if phase.1 > most.1 { phase } else { most });
     format!("mostly {name} ({:.1} ms)", seconds * 1e3)
 }
 

@@ -49,7 +49,8 @@ fn slow_disk(session: &mut Session, depth: u32) -> (Device, Mounted) {
 /// A file whose blocks are there already: to write to it and fdatasync is one
 /// request, and concerns no journal.
 fn lay_out(path: &Path) -> Result<PathBuf> {
-    fs::write(path, [1; 64 << 10]).with_context(|| format!("failed to make `{}`", path.display()))?;
+    fs::write(path, [1; 64 << 10])
+        .with_context(|| format!("failed to make `{}`", path.display()))?;
     File::open(path)?.sync_all()?;
     Ok(path.to_owned())
 }
@@ -121,8 +122,7 @@ fn queueing_is_told_from_device_time() {
             .collect();
         for scheduler in ["mq-deadline", "bfq"] {
             write(&queue.join("scheduler"), scheduler).unwrap();
-            // Else there are no more requests than twice the device's.
-            write(&queue.join("nr_requests"), "64").unwrap();
+            devices::deepen(&queue).unwrap();
             settle(session, &device.name).unwrap();
             own_syncs(session);
             thread::scope(|scope| {

@@ -26,6 +26,7 @@ use super::MODPROBE;
 
 pub const DMSETUP: Tool = Tool { name: "dmsetup", package: "dmsetup" };
 pub const MDADM: Tool = Tool { name: "mdadm", package: "mdadm" };
+const RMMOD: Tool = Tool { name: "rmmod", package: "kmod" };
 pub const MKFS_F2FS: Tool = Tool { name: "mkfs.f2fs", package: "f2fs-tools" };
 pub const FUSE2FS: Tool = Tool { name: "fuse2fs", package: "fuse2fs" };
 
@@ -99,7 +100,20 @@ fn run(tool: Tool, args: &[String]) -> Result<()> {
 }
 
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    fs::write(path, text).with_context(|| format!("failed to write `{text}` to `{}`", path.display()))
+    fs::write(path, text)
+        .with_context(|| format!("failed to write `{text}` to `{}`", path.display()))
+}
+
+/// Lets a scheduler hold many requests; without it there are no more than twice
+/// what the device takes. Some kernels tell their schedulers a change late: only
+/// the second has its effect.
+pub fn deepen(queue: &Path) -> Result<()> {
+    // Writeback throttling would hold requests back before they exist.
+    let throttling = queue.join("wbt_lat_usec");
+    if throttling.exists() {
+        write(&throttling, "0")?;
+    }
+    ["63", "64"].iter().try_for_each(|requests| write(&queue.join("nr_requests"), requests))
 }
 
 /// A loop device over a sparse file.
@@ -141,20 +155,14 @@ pub fn partition(size_bytes: u64) -> Result<Device> {
 
 /// A device of the device mapper: `target` is all of the table's line behind
 /// the device's length, by the path of what is below.
-fn mapped(
-    name: &str,
-    sectors: u64,
-    target: &str,
-    below: Vec<Device>,
-) -> Result<Device> {
+fn mapped(name: &str, sectors: u64, target: &str, below: Vec<Device>) -> Result<Device> {
     let table = format!("0 {sectors} {target}");
     DMSETUP.run(&["create", "--noudevrules", "--noudevsync", name, "--table", &table])?;
     let remove = ["remove", "--noudevrules", "--noudevsync", "--retry", name];
     let undo = vec![Undo::Run(DMSETUP, remove.map(str::to_owned).to_vec())];
     // A guard from here on.
     let mut device = Device::of(name, below, undo);
-    device.name =
-        DMSETUP.run(&["info", "--columns", "--noheadings", "-o", "blkdevname", name])?;
+    device.name = DMSETUP.run(&["info", "--columns", "--noheadings", "-o", "blkdevname", name])?;
     await_node(&device.name)?;
     Ok(device)
 }
@@ -253,7 +261,7 @@ pub fn scsi_debug(delay: Duration, depth: u32) -> Result<Device> {
     // Pieces of 1 MiB: the kernel splits a discard.
     let unmap = ["lbpu=1", "unmap_max_blocks=2048"];
     MODPROBE.run(&[&["scsi_debug", "dev_size_mb=256", &delay, &depth][..], &unmap].concat())?;
-    let undo = vec![Undo::Run(MODPROBE, vec!["-r".into(), "scsi_debug".into()])];
+    let undo = vec![Undo::Run(RMMOD, vec!["scsi_debug".into()])];
     let mut device = Device::of("scsi_debug", Vec::new(), undo);
     device.name = find_new_disk(&before)?;
     Ok(device.is_metal())

@@ -89,8 +89,7 @@ fn count(session: &mut Session, device: &Device) -> Result<Tally> {
     }
     let metal: Vec<_> = device.metal.iter().map(String::as_str).collect();
     let mut tally = Tally::default();
-    let ground =
-        Ground { filesystem: "ext4", mountpoint: mounted.path(), device: &device.name };
+    let ground = Ground { filesystem: "ext4", mountpoint: mounted.path(), device: &device.name };
     let (requests, short) = compare(session, &metal, |session| {
         for way in &WAYS {
             match count_way(session, ground, way, ROUNDS)? {

@@ -102,7 +102,7 @@ fn uncounted(session: &mut Session, disk: &LoopDisk, filesystem: Filesystem) -> 
         let seen = ours(session, disk.name()).reads - before;
         if seen != READS {
             let what = format!("of {READS} reads with iostats off we count {seen}");
-            tally.short.push(Shortfall::new(what, &["iostats"]));
+            tally.short.push(Shortfall::wrong(what));
         }
         nothing_leaks(session, disk.name())
     });

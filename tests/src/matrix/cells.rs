@@ -9,19 +9,39 @@ use std::io::{self, Write as _};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tracer::session::Session;
+use tracer::{kernel::blind::Blind, session::Session};
 
 /// Something that was not seen, or not told as it should be.
 #[derive(Clone, Debug)]
 pub struct Shortfall {
-    pub what: String,
-    /// Words that a sentence must hold to be about this shortfall.
-    pub about: Vec<String>,
+    what: String,
+    /// Which blindness would account for it, and where it does not.
+    labels: &'static [&'static str],
+    filesystem: String,
 }
 
 impl Shortfall {
-    pub fn new(what: impl Into<String>, about: &[&str]) -> Self {
-        Self { what: what.into(), about: about.iter().map(|word| (*word).to_owned()).collect() }
+    /// Syncs of a kind that were not seen on a filesystem, or not as what they are.
+    pub fn unseen(what: String, kind: &str, filesystem: &str) -> Self {
+        let labels: &[_] = match kind {
+            "fsync" | "fdatasync" => &[],
+            "o_dsync write" => &["osync", "calls"],
+            "io_uring" => &["io_uring", "osync", "calls"],
+            _ => &["calls"],
+        };
+        Self { what, labels, filesystem: filesystem.to_owned() }
+    }
+
+    /// What no blindness accounts for.
+    pub fn wrong(what: String) -> Self {
+        Self { what, labels: &[], filesystem: String::new() }
+    }
+
+    fn is_accounted_for_by(&self, blind: &Blind) -> bool {
+        let excepted = blind.sentence.split_once("but on").is_some_and(|(_, filesystems)| {
+            filesystems.split_whitespace().any(|name| name == self.filesystem)
+        });
+        self.labels.contains(&blind.what) && !excepted
     }
 }
 
@@ -43,8 +63,8 @@ pub struct Cells {
 
 impl Cells {
     /// Tells how a cell that was tried went.
-    pub fn tell(&mut self, cell: &str, session: &mut Session, tally: Result<Tally>) {
-        let blind = blind(session);
+    pub fn tell(&mut self, cell: &str, session: &Session, tally: Result<Tally>) {
+        let blind = session.blind();
         let (outcome, why, counted) = match tally {
             Ok(tally) => {
                 let (outcome, why) = judge(&tally, &blind);
@@ -82,17 +102,12 @@ impl Cells {
     }
 }
 
-/// What the tracer says that it cannot see on this kernel.
-fn blind(session: &mut Session) -> Vec<String> {
-    session.snapshot().kernel.blind
-}
-
-fn judge(tally: &Tally, blind: &[String]) -> (&'static str, String) {
+fn judge(tally: &Tally, blind: &[Blind]) -> (&'static str, String) {
     let mut said: Vec<&str> = Vec::new();
     let mut unsaid = Vec::new();
     for short in &tally.short {
-        match blind.iter().find(|sentence| is_about(sentence, &short.about)) {
-            Some(sentence) => said.push(sentence),
+        match blind.iter().find(|blind| short.is_accounted_for_by(blind)) {
+            Some(blind) => said.push(&blind.sentence),
             None => unsaid.push(short.what.as_str()),
         }
     }
@@ -102,11 +117,6 @@ fn judge(tally: &Tally, blind: &[String]) -> (&'static str, String) {
         (true, false) => ("blind", said.join("; ")),
         (true, true) => ("green", String::new()),
     }
-}
-
-fn is_about(sentence: &str, about: &[String]) -> bool {
-    let sentence = sentence.to_lowercase();
-    !about.is_empty() && about.iter().all(|word| sentence.contains(&word.to_lowercase()))
 }
 
 fn counted(tally: &Tally) -> String {
@@ -134,13 +144,14 @@ fn announce(cell: &Value) {
 
 #[test]
 fn a_shortfall_is_blind_only_where_a_sentence_says_just_that() {
-    let blind = ["an io_uring fsync on xfs is not seen".to_owned()];
-    let outcome = |what: &str, about: &[&str]| {
-        let tally = Tally { short: vec![Shortfall::new(what, about)], ..Tally::default() };
-        judge(&tally, &blind)
-    };
-    assert_eq!(outcome("0 of 7", &["io_uring", "XFS"]), ("blind", blind[0].clone()));
-    assert_eq!(outcome("0 of 7", &["io_uring", "btrfs"]), ("failed", "0 of 7".to_owned()));
-    assert_eq!(outcome("torn", &[]), ("failed", "torn".to_owned()));
+    let sentence = "io_uring's syncs are not seen, but on ext4 and f2fs".to_owned();
+    let blind = [Blind { what: "io_uring", sentence: sentence.clone() }];
+    let outcome = |short| judge(&Tally { short: vec![short], ..Tally::default() }, &blind);
+    let unseen = |kind, filesystem| Shortfall::unseen("0 of 7".to_owned(), kind, filesystem);
+    assert_eq!(outcome(unseen("io_uring", "xfs")), ("blind", sentence));
+    let failed = ("failed", "0 of 7".to_owned());
+    assert_eq!(outcome(unseen("io_uring", "ext4")), failed);
+    assert_eq!(outcome(unseen("fsync", "xfs")), failed);
+    assert_eq!(outcome(Shortfall::wrong("0 of 7".to_owned())), failed);
     assert_eq!(judge(&Tally::default(), &blind), ("green", String::new()));
 }

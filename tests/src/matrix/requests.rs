@@ -112,7 +112,7 @@ pub fn compare(
         requests += theirs.total();
         if ours != theirs {
             let what = format!("on {disk} we count {ours:?} and the kernel {theirs:?}");
-            short.push(Shortfall::new(what, &["requests"]));
+            short.push(Shortfall::wrong(what));
         }
     }
     Ok((requests, short))

@@ -82,11 +82,10 @@ pub fn count_way(
         took.push(begin.elapsed());
     }
     let syncs = own_syncs(session);
-    let about = [kind, filesystem];
     if syncs.len() != rounds || syncs.iter().any(|sync| sync.kind != kind) {
         let kinds: Vec<_> = syncs.iter().map(|sync| sync.kind).collect();
         let what = format!("of {rounds} times {kind} on {filesystem} were seen {kinds:?}");
-        return Ok(Some(Shortfall::new(what, &about)));
+        return Ok(Some(Shortfall::unseen(what, kind, filesystem)));
     }
     let mut close = 0;
     for (sync, took) in syncs.iter().zip(took) {
@@ -98,7 +97,7 @@ pub fn count_way(
         if sync.device != device || Path::new(&sync.path) != place || !class_fits {
             let told = format!("`{}` on `{}`, {:?}", sync.path, sync.device, sync.class);
             let what = format!("a {kind} of `{}` on `{device}` is told as {told}", place.display());
-            return Ok(Some(Shortfall::new(what, &about)));
+            return Ok(Some(Shortfall::wrong(what)));
         }
         // A hook and a clock read on each side.
         if sync.duration_seconds >= took * 0.9 - clock_slack().as_secs_f64() {
