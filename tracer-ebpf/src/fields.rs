@@ -3,11 +3,15 @@
 //! Offsets come from [`CONFIG`], which user space fills from the running
 //! kernel's BTF before the load. The verifier knows them as constants, checks
 //! each access against the kernel's types, and makes it a direct load that
-//! cannot fault.
+//! cannot fault. On a kernel without BTF it knows no types, and a helper reads;
+//! on all others it never sees the calls of the helper, which lockdown forbids.
 
 use core::ptr::read_volatile;
 
-use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel,
+    generated::{bpf_get_current_task, bpf_get_current_task_btf},
+};
 use tracer_ebpf::{
     config::{ABSENT, Config},
     record::COMM,
@@ -47,9 +51,15 @@ impl Kernel {
     /// The field at an offset.
     #[inline(always)]
     fn load<T: Copy>(self, offset: u32) -> T {
+        let field = self.0.wrapping_add(offset as usize).cast::<T>();
+        if config!(untyped) == 1 {
+            // SAFETY: the helper checks the address; zeros are a value of all
+            // that is loaded, and what a faulting direct load gives.
+            return unsafe { bpf_probe_read_kernel(field).unwrap_or(core::mem::zeroed()) };
+        }
         // SAFETY: the verifier checks the access against the pointer's type,
         // and the kernel turns a faulting load into a zero.
-        unsafe { read_volatile(self.0.add(offset as usize).cast::<T>()) }
+        unsafe { read_volatile(field) }
     }
 
     #[inline(always)]
@@ -237,11 +247,16 @@ const PF_WQ_WORKER: u32 = 0x20;
 const PF_KTHREAD: u32 = 0x0020_0000;
 
 impl Task {
-    /// `None` before 5.11, where no program gets at its task's fields.
+    /// `None` before 5.11, where no typed program gets at its task's fields.
     #[inline(always)]
     pub fn current() -> Option<Self> {
         if config!(task_flags) == ABSENT {
             return None;
+        }
+        if config!(untyped) == 1 {
+            // SAFETY: the helper has no preconditions.
+            let task = unsafe { bpf_get_current_task() };
+            return Some(Self(Kernel(task as *const u8)));
         }
         // SAFETY: the helper has no preconditions.
         let task = unsafe { bpf_get_current_task_btf() };

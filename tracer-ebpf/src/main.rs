@@ -6,7 +6,9 @@
 //! [`floor`] does nothing, for the bench.
 //!
 //! All loads are BTF-typed and direct: no `bpf_probe_read_kernel`, so that the
-//! programs load under lockdown=confidentiality.
+//! programs load under lockdown=confidentiality. Only for a kernel without BTF
+//! user space turns them all into calls of it, and the tracepoints' programs
+//! into plain raw ones, whose arguments lie in the same places.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]

@@ -43,7 +43,10 @@ pub struct KernelArgs {
     #[arg(long, global = true, value_name = "CAP=RUNG")]
     pub hooks: Vec<Forced>,
 
-    /// Read the kernel's types from this file instead of /sys/kernel/btf/vmlinux.
+    /// Read the kernel's types from this file, for a kernel without BTF.
+    ///
+    /// It must be of this very kernel: nothing can check that. The types of its
+    /// modules are looked for beside it, in files such as `ext4` and `jbd2`.
     #[arg(long, global = true, value_name = "FILE")]
     pub btf: Option<PathBuf>,
 }

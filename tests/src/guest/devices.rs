@@ -77,7 +77,7 @@ impl Device {
         Self { name: name.to_owned(), metal, undo, _below: below, _image: None }
     }
 
-    fn is_metal(mut self) -> Self {
+    fn into_metal(mut self) -> Self {
         self.metal = vec![self.name.clone()];
         self
     }
@@ -132,7 +132,7 @@ fn loop_over(size_bytes: u64, prepare: impl FnOnce(&File) -> Result<()>) -> Resu
     let undo = Undo::Run(LOSETUP, vec!["--detach".into(), path.clone()]);
     let mut device = Device::of(path.trim_start_matches("/dev/"), Vec::new(), vec![undo]);
     device._image = Some(folder);
-    Ok(device.is_metal())
+    Ok(device.into_metal())
 }
 
 /// The only partition of a loop device.
@@ -250,7 +250,7 @@ pub fn null_blk(wanted: NullBlk) -> Result<Device> {
     }
     device.undo.push(Undo::Write(folder.join("power"), "0"));
     device.name = find_new_disk(&before)?;
-    Ok(device.is_metal())
+    Ok(device.into_metal())
 }
 
 /// A disk of memory behind the SCSI layer, with UNMAP.
@@ -264,7 +264,7 @@ pub fn scsi_debug(delay: Duration, depth: u32) -> Result<Device> {
     let undo = vec![Undo::Run(RMMOD, vec!["scsi_debug".into()])];
     let mut device = Device::of("scsi_debug", Vec::new(), undo);
     device.name = find_new_disk(&before)?;
-    Ok(device.is_metal())
+    Ok(device.into_metal())
 }
 
 /// The virtio disks of the machine that nobody uses.
@@ -272,7 +272,7 @@ pub fn virtio() -> Result<Vec<Device>> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     let free = |name: &String| name.starts_with("vd") && !mounts.contains(&format!("/dev/{name}"));
     let disks = disks()?.into_iter().filter(free);
-    Ok(disks.map(|name| Device::of(&name, Vec::new(), Vec::new()).is_metal()).collect())
+    Ok(disks.map(|name| Device::of(&name, Vec::new(), Vec::new()).into_metal()).collect())
 }
 
 fn disks() -> Result<BTreeSet<String>> {

@@ -8,7 +8,10 @@ use serde::Serialize;
 use crate::{
     cli::DoctorArgs,
     exit::CannotRun,
-    kernel::ladder::{Climb, Outcome},
+    kernel::{
+        facts::Pointers,
+        ladder::{Climb, Outcome},
+    },
     output::{escape::escape, json},
     session::{Capabilities, Options, Session},
 };
@@ -19,6 +22,8 @@ struct Report {
     release: String,
     arch: &'static str,
     btf: String,
+    /// Whether the kernel itself has the types, or only we.
+    typed: bool,
     lockdown: String,
     capabilities: String,
     /// Kernel memory of the tables, in bytes.
@@ -43,6 +48,7 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
         release: facts.release.clone(),
         arch: std::env::consts::ARCH,
         btf: options.btf.display().to_string(),
+        typed: facts.pointers == Pointers::Typed,
         lockdown: facts.lockdown.clone(),
         capabilities: Capabilities::read().to_string(),
         kernel_bytes: session.kernel_bytes(),
@@ -69,7 +75,8 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
 fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let mib = report.kernel_bytes as f64 / f64::from(1 << 20);
     writeln!(out, "kernel        {} ({})", escape(&report.release), report.arch)?;
-    writeln!(out, "types (BTF)   {}", escape(&report.btf))?;
+    let whose = if report.typed { "" } else { ", which this kernel does not know itself" };
+    writeln!(out, "types (BTF)   {}{whose}", escape(&report.btf))?;
     writeln!(out, "lockdown      {}", escape(&report.lockdown))?;
     writeln!(out, "capabilities  {}", report.capabilities)?;
     writeln!(out, "disks         {}", escape(&report.disks.join(" ")))?;
@@ -116,11 +123,13 @@ fn advice(ladder: &[Climb], run_delay: bool) -> Vec<String> {
         for (rung, outcome) in &climb.rungs {
             let what = match outcome {
                 Outcome::Absent(_) => {
-                    "is not in this kernel: a newer one, or CONFIG_DEBUG_INFO_BTF=y, has it"
+                    "is not to be had here: it may take a newer kernel, one with \
+                     CONFIG_DEBUG_INFO_BTF=y and CONFIG_DEBUG_INFO_BTF_MODULES=y, or its module \
+                     to be loaded before the tracer starts"
                 }
                 Outcome::Refused(_) => {
-                    "was refused: see whether lockdown or the container's seccomp and \
-                     capabilities forbid BPF"
+                    "was refused: give the tracer CAP_SYS_ADMIN where it asks for it, and see \
+                     whether lockdown or the container's seccomp forbids BPF"
                 }
                 Outcome::Silent(_) => {
                     "attaches but does not fire: this kernel's compiler has inlined it; please \

@@ -3,7 +3,7 @@
 //! [`Facts::of_this_machine`] asks the running kernel; tests and `--btf` make
 //! the same value from files. Everything after this decides from the value.
 
-use std::{collections::BTreeMap, fs, io::ErrorKind, path::Path};
+use std::{collections::BTreeMap, fmt, fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context as _, Result};
 use tracer_ebpf::config::{ABSENT, Config};
@@ -26,8 +26,8 @@ pub struct Facts {
     /// Of all hooks on the ladder, those that exist here.
     tracepoints: BTreeMap<&'static str, Home>,
     functions: BTreeMap<String, Home>,
-    /// Why nothing is known of a module.
-    unknown_modules: BTreeMap<&'static str, String>,
+    unknown_modules: BTreeMap<&'static str, Untold>,
+    pub pointers: Pointers,
     pub config: Config,
 }
 
@@ -36,6 +36,18 @@ pub struct Facts {
 pub enum Home {
     Kernel,
     Module(InModule),
+    /// Wherever a tracepoint of this name is: for kernels without BTF.
+    ByName,
+}
+
+/// How the verifier sees the kernel's pointers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pointers {
+    /// By the kernel's own BTF.
+    Typed,
+    /// The kernel has none: as numbers. Nobody checks that the types that we
+    /// were given are its own.
+    Untyped,
 }
 
 /// A hook's type within a module's BTF.
@@ -45,12 +57,32 @@ pub struct InModule {
     pub type_id: u32,
 }
 
-/// The types of the modules that the ladder has hooks in, or why there are
-/// none, as a sentence about the module.
-pub type Modules = BTreeMap<&'static str, Result<Vec<u8>, String>>;
+/// The types of the modules that the ladder has hooks in.
+pub type Modules = BTreeMap<&'static str, Result<Vec<u8>, Untold>>;
+
+/// Why nothing is known of a module.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Untold {
+    NotLoaded,
+    NoTypes,
+    Unreadable(String),
+}
+
+impl fmt::Display for Untold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLoaded => write!(f, "is not loaded"),
+            Self::NoTypes => {
+                write!(f, "has no types (it takes 5.11 and CONFIG_DEBUG_INFO_BTF_MODULES=y)")
+            }
+            Self::Unreadable(why) => write!(f, "has unreadable types: {why}"),
+        }
+    }
+}
 
 impl Facts {
-    /// Asks the running kernel.
+    /// Asks the running kernel. A file of types serves where it has none of its
+    /// own; those of its modules lie beside it, each under the module's name.
     ///
     /// # Errors
     ///
@@ -58,13 +90,17 @@ impl Facts {
     pub fn of_this_machine(btf: &Path) -> Result<Self> {
         let bytes = fs::read(btf).with_context(|| {
             format!(
-                "failed to read the kernel's types from `{}`: it must be built with \
-                 CONFIG_DEBUG_INFO_BTF=y, or give its BTF with --btf FILE",
+                "failed to read the kernel's types from `{}`: use a kernel with \
+                 CONFIG_DEBUG_INFO_BTF=y, or give the types of this very kernel with --btf FILE \
+                 (`pahole --btf_encode_detached=FILE vmlinux` makes it from debug information)",
                 btf.display()
             )
         })?;
-        let modules = MODULES.iter().map(|module| (*module, read_module(module))).collect();
-        Self::from_btf(&bytes, &modules, release(), lockdown())
+        let folder = btf.parent().unwrap_or(Path::new("/"));
+        let modules = MODULES.iter().map(|module| (*module, read_module(folder, module))).collect();
+        let has_own = Path::new(VMLINUX_BTF).exists();
+        let pointers = if has_own { Pointers::Typed } else { Pointers::Untyped };
+        Self::from_btf(&bytes, &modules, pointers, release(), lockdown())
             .with_context(|| format!("failed to use the types in `{}`", btf.display()))
     }
 
@@ -76,17 +112,18 @@ impl Facts {
     pub fn from_btf(
         kernel: &[u8],
         modules: &Modules,
+        pointers: Pointers,
         release: String,
         lockdown: String,
     ) -> Result<Self> {
         let kernel = KernelTypes::parse(kernel)?;
-        let mut config = offsets::config(&kernel)?;
+        let mut config = offsets::config(&kernel, pointers)?;
         let mut unknown_modules = BTreeMap::new();
         let mut with_module = BTreeMap::new();
         for (module, bytes) in modules {
             let types = bytes.as_ref().map_err(Clone::clone).and_then(|bytes| {
                 let types = kernel.with_module(bytes);
-                types.map_err(|error| format!("has unreadable types: {error}"))
+                types.map_err(|error| Untold::Unreadable(error.to_string()))
             });
             match types {
                 Ok(types) => {
@@ -106,6 +143,16 @@ impl Facts {
             let type_id = find(with_module.get(module)?)?;
             Some(Home::Module(InModule { module, type_id }))
         };
+        let tracepoint = |target: &Target, name: &'static str| {
+            let typed = home(target, &|types| types.tracepoint(name));
+            if pointers == Pointers::Typed {
+                return typed;
+            }
+            // A module without types still has its tracepoints.
+            let untold = target.module().and_then(|module| unknown_modules.get(module));
+            let is_there = typed.is_some() || untold == Some(&Untold::NoTypes);
+            is_there.then_some(Home::ByName)
+        };
         let mut tracepoints = BTreeMap::new();
         let mut functions = BTreeMap::new();
         let steps = CAPABILITIES.iter().flat_map(|c| c.rungs).flat_map(|r| r.steps);
@@ -113,10 +160,14 @@ impl Facts {
             match *target {
                 // Until 5.10 it hands out other things.
                 Target::Tracepoint("block_getrq") if config.request_bio == ABSENT => {}
+                // What they hand out cannot be read without these.
+                Target::Tracepoint("xfs_file_fsync") if config.xfs_inode_vnode == ABSENT => {}
+                Target::Tracepoint("jbd2_start_commit" | "jbd2_end_commit")
+                    if config.journal_fs_dev == ABSENT => {}
                 Target::Tracepoint(name) => {
-                    let home = home(target, &|types| types.tracepoint(name));
-                    tracepoints.extend(home.map(|home| (name, home)));
+                    tracepoints.extend(tracepoint(target, name).map(|home| (name, home)));
                 }
+                Target::Function(_) | Target::SystemCall(_) if pointers == Pointers::Untyped => {}
                 Target::Function(_) | Target::SystemCall(_) => {
                     let name = target.function_name();
                     let home = home(target, &|types| types.function(&name));
@@ -124,7 +175,7 @@ impl Facts {
                 }
             }
         }
-        Ok(Self { release, lockdown, tracepoints, functions, unknown_modules, config })
+        Ok(Self { release, lockdown, tracepoints, functions, unknown_modules, pointers, config })
     }
 
     /// A kernel that offers no hook at all, with this layout.
@@ -138,6 +189,7 @@ impl Facts {
             tracepoints,
             functions,
             unknown_modules,
+            pointers: Pointers::Typed,
             config,
         }
     }
@@ -158,14 +210,19 @@ impl Facts {
         let hook = target.function_name();
         match target.module().and_then(|module| Some((module, self.unknown_modules.get(module)?))) {
             Some((module, why)) => format!("no `{hook}`: module `{module}` {why}"),
+            None if self.pointers == Pointers::Untyped
+                && !matches!(target, Target::Tracepoint(_)) =>
+            {
+                format!("no `{hook}`: functions are found by the kernel's own BTF only")
+            }
             None => format!("no `{hook}`"),
         }
     }
 
-    /// Whether any hook lies in a module.
-    pub fn knows_modules(&self) -> bool {
+    /// Whether any hook is not the kernel's own.
+    pub fn goes_beyond_the_kernel(&self) -> bool {
         let mut homes = self.tracepoints.values().chain(self.functions.values());
-        homes.any(|home| matches!(home, Home::Module(_)))
+        homes.any(|home| *home != Home::Kernel)
     }
 
     /// Whether programs can read the fields of the task that they run in.
@@ -179,19 +236,17 @@ impl Facts {
 }
 
 /// The types of one module, as the running kernel has them.
-fn read_module(module: &str) -> Result<Vec<u8>, String> {
-    let error = match fs::read(format!("/sys/kernel/btf/{module}")) {
+fn read_module(folder: &Path, module: &str) -> Result<Vec<u8>, Untold> {
+    let error = match fs::read(folder.join(module)) {
         Ok(bytes) => return Ok(bytes),
         Err(error) => error,
     };
     // What is built in has no such state.
     let is_loaded = Path::new(&format!("/sys/module/{module}/initstate")).exists();
     Err(match error.kind() {
-        ErrorKind::NotFound if !is_loaded => "is not loaded".to_owned(),
-        ErrorKind::NotFound => {
-            "has no types (it takes 5.11 and CONFIG_DEBUG_INFO_BTF_MODULES=y)".to_owned()
-        }
-        _ => format!("has unreadable types: {error}"),
+        ErrorKind::NotFound if !is_loaded => Untold::NotLoaded,
+        ErrorKind::NotFound => Untold::NoTypes,
+        _ => Untold::Unreadable(error.to_string()),
     })
 }
 

@@ -26,9 +26,9 @@ use tracer_ebpf::{
 
 use super::{
     blind::{self, Blind},
-    facts::{Facts, Home},
+    facts::{Facts, Home, Pointers},
     ladder::{CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step, Target},
-    module::{self, Attached},
+    loader::{Attached, Loader, Place},
     refusal::explain,
 };
 
@@ -75,12 +75,12 @@ struct Served {
 /// The loaded object with its attached programs.
 pub struct Programs {
     ebpf: Ebpf,
-    /// The kernel's types, while there are programs to load.
+    /// The kernel's types, while there are programs to load by them.
     btf: Option<Btf>,
-    /// For hooks in modules, while there are programs to load and such hooks.
-    modules: Option<module::Loader>,
+    /// For hooks that aya cannot name, while there are programs to load.
+    loader: Option<Loader>,
     /// What it attached, by the program's name.
-    in_modules: BTreeMap<&'static str, Attached>,
+    beyond: BTreeMap<&'static str, Attached>,
     wishes: Wishes,
     climbs: Vec<Climb>,
 }
@@ -113,15 +113,19 @@ impl Programs {
     /// When the kernel refuses the maps or its BTF is unreadable.
     pub fn create(facts: &Facts, sizes: Sizes, btf: &Path, wishes: Wishes) -> Result<Self> {
         raise_memlock();
-        let btf = Btf::parse_file(btf, aya::Endianness::default())
-            .with_context(|| format!("failed to read BTF from `{}`", btf.display()))?;
+        let typed = facts.pointers == Pointers::Typed;
+        let btf = typed.then(|| {
+            Btf::parse_file(btf, aya::Endianness::default())
+                .with_context(|| format!("failed to read BTF from `{}`", btf.display()))
+        });
+        let btf = btf.transpose()?;
         let config = PodConfig(facts.config);
         // aya-log's levels: 0 is silence, 4 is debug.
         let level: u8 = if wishes.kernel_log { 4 } else { 0 };
         let accounts = sizes.disks * ACCOUNTS as u32;
         let histograms = sizes.disks * (op::COUNT * stage::COUNT) as u32;
         let ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
+            .btf(btf.as_ref())
             .override_global("CONFIG", &config, true)
             .override_global("AYA_LOG_LEVEL", &level, false)
             .map_max_entries("IN_FLIGHT", sizes.in_flight)
@@ -133,15 +137,8 @@ impl Programs {
             .map_max_entries("ACCOUNT_OWNERS", accounts)
             .load(OBJECT)
             .context("failed to create the tracer's maps in the kernel")?;
-        let modules = facts.knows_modules().then(|| module::Loader::new(&ebpf)).transpose()?;
-        Ok(Self {
-            ebpf,
-            btf: Some(btf),
-            modules,
-            in_modules: BTreeMap::new(),
-            wishes,
-            climbs: Vec::new(),
-        })
+        let loader = facts.goes_beyond_the_kernel().then(|| Loader::new(&ebpf)).transpose()?;
+        Ok(Self { ebpf, btf, loader, beyond: BTreeMap::new(), wishes, climbs: Vec::new() })
     }
 
     /// Loads and attaches the first rung of each capability that goes.
@@ -178,7 +175,7 @@ impl Programs {
     /// are given back.
     pub fn end_climb(&mut self) {
         self.btf = None;
-        self.modules = None;
+        self.loader = None;
         // SAFETY: has no preconditions.
         #[cfg(target_env = "gnu")]
         unsafe {
@@ -293,10 +290,15 @@ impl Programs {
     fn attach_step(&mut self, step: &Step, home: Home) -> Result<(), String> {
         let Self { ebpf, btf, .. } = self;
         let hook = step.target.function_name();
-        if let Home::Module(at) = home {
-            let loader = self.modules.as_ref().ok_or("the climb is over")?;
-            let attached = loader.attach(step.program, &hook, at)?;
-            self.in_modules.insert(step.program, attached);
+        let place = match home {
+            Home::Kernel => None,
+            Home::Module(at) => Some(Place::Module(at)),
+            Home::ByName => Some(Place::ByName),
+        };
+        if let Some(place) = place {
+            let loader = self.loader.as_ref().ok_or("the climb is over")?;
+            let attached = loader.attach(step.program, &hook, place)?;
+            self.beyond.insert(step.program, attached);
             return Ok(());
         }
         let btf = btf.as_ref().ok_or("the climb is over")?;
@@ -317,7 +319,7 @@ impl Programs {
     /// Takes a rung's programs out of the kernel again.
     fn detach(&mut self, rung: &Rung) {
         for step in rung.steps {
-            self.in_modules.remove(step.program);
+            self.beyond.remove(step.program);
             // Those that were never loaded say so: that is what we want.
             let _ = match self.ebpf.program_mut(step.program) {
                 Some(Program::BtfTracePoint(p)) => p.unload(),
@@ -370,19 +372,19 @@ impl Programs {
     /// Counted from 5.12 on; zero before.
     pub fn missed_runs(&self) -> u64 {
         let of_aya = self.ebpf.programs().filter_map(|(_, program)| missed_runs(program));
-        let in_modules = self.in_modules.values();
-        let in_modules = in_modules.filter_map(|p| read_counter(p.program(), "recursion_misses"));
-        of_aya.chain(in_modules).sum()
+        let beyond = self.beyond.values();
+        let beyond = beyond.filter_map(|p| read_counter(p.program(), "recursion_misses"));
+        of_aya.chain(beyond).sum()
     }
 
     /// Name, run count and run time in ns of each loaded program; the kernel
     /// counts only while its BPF statistics are on.
     pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
-        let in_modules = self.in_modules.iter().filter_map(|(name, attached)| {
+        let beyond = self.beyond.iter().filter_map(|(name, attached)| {
             let counter = |what| read_counter(attached.program(), what);
             Some(((*name).to_owned(), counter("run_cnt")?, counter("run_time_ns")?))
         });
-        run_stats(&self.ebpf).into_iter().chain(in_modules).collect()
+        run_stats(&self.ebpf).into_iter().chain(beyond).collect()
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`types`] reads its BTF, [`offsets`] turns that into the programs'
 //! configuration, [`facts`] is the sum as a value, [`ladder`] lists the ways to
-//! each capability, [`load`] climbs it on the running kernel, with [`module`]
-//! for the hooks that lie in modules and [`refusal`] for what the kernel says,
+//! each capability, [`load`] climbs it on the running kernel, with [`loader`]
+//! for the hooks that aya cannot name and [`refusal`] for what the kernel says,
 //! and [`selftest`] proves each rung on an operation that the tracer makes
 //! itself.
 //! [`floor`] loads programs that do nothing, to compare costs with.
@@ -13,7 +13,7 @@ pub mod facts;
 pub mod floor;
 pub mod ladder;
 pub mod load;
-pub mod module;
+pub mod loader;
 pub mod offsets;
 pub mod refusal;
 pub mod selftest;

@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result};
 use tracer_ebpf::config::{ABSENT, Config};
 
-use super::types::KernelTypes;
+use super::{facts::Pointers, types::KernelTypes};
 
 /// `RQF_FLUSH_SEQ` as a bit number where BTF does not tell: a macro
 /// (`1 << 4`) until 6.10, an enumerator since.
@@ -18,8 +18,9 @@ const FLUSH_SEQ_BIT: u32 = 4;
 ///
 /// When the kernel lacks a field without which no block request can be
 /// followed.
-pub fn config(types: &KernelTypes<'_>) -> Result<Config> {
+pub fn config(types: &KernelTypes<'_>, pointers: Pointers) -> Result<Config> {
     let mut config = Config::ABSENT;
+    config.untyped = u32::from(pointers == Pointers::Untyped);
     block(types, &mut config)?;
     task(types, &mut config);
     files(types, &mut config)?;
@@ -68,10 +69,10 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// The task's fields stay absent as a whole before 5.11, where no program can
-/// get at its task.
+/// The task's fields stay absent as a whole before 5.11, where no typed program
+/// can get at its task.
 fn task(types: &KernelTypes<'_>, config: &mut Config) {
-    if types.enumerator("BPF_FUNC_get_current_task_btf").is_none() {
+    if config.untyped == 0 && types.enumerator("BPF_FUNC_get_current_task_btf").is_none() {
         return;
     }
     let Ok(task) = types.struct_named("task_struct") else { return };
@@ -110,17 +111,18 @@ fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
 }
 
 /// What the filesystems know, each of which may be a module with types of its
-/// own.
+/// own. There may be several structs of one name: the tracepoints tell.
 pub fn filesystems(types: &KernelTypes<'_>, config: &mut Config) {
-    if config.xfs_inode_vnode == ABSENT
-        && let Ok(xfs_inode) = types.struct_named("xfs_inode")
-    {
-        config.xfs_inode_vnode = offset(types, xfs_inode, "i_vnode");
+    let of_first_arg = |tracepoint, path| {
+        let args = types.tracepoint_args(tracepoint)?;
+        let handed_out = types.pointee(*args.first()?)?;
+        Some(types.field(handed_out, path)?.offset_bytes)
+    };
+    if let Some(at) = of_first_arg("xfs_file_fsync", "i_vnode") {
+        config.xfs_inode_vnode = at;
     }
-    if config.journal_fs_dev == ABSENT
-        && let Ok(journal) = types.struct_named("journal_s")
-    {
-        config.journal_fs_dev = offset(types, journal, "j_fs_dev");
+    if let Some(at) = of_first_arg("jbd2_start_commit", "j_fs_dev") {
+        config.journal_fs_dev = at;
     }
 }
 

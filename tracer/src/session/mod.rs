@@ -99,6 +99,7 @@ impl Session {
         check_user()?;
         let facts = Facts::of_this_machine(&options.btf)
             .map_err(|error| CannotRun(format!("this kernel cannot be traced: {error:#}")))?;
+        preflight::check_kernel(&facts)?;
         let found = disks::scan(&options.root)?;
         let mut assigned = Vec::new();
         let refused = disks::assign(&mut assigned, &found, Room { disks: 4096, slots: 1 << 20 });

@@ -4,7 +4,10 @@ use std::{fmt, fs};
 
 use anyhow::{Error, Result};
 
-use crate::{exit::CannotRun, kernel::facts::Facts};
+use crate::{
+    exit::CannotRun,
+    kernel::facts::{Facts, Pointers},
+};
 
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
@@ -67,6 +70,21 @@ pub fn check_user() -> Result<()> {
         "loading kernel programs needs root: try it with sudo".to_owned()
     };
     Err(CannotRun(why).into())
+}
+
+/// Whether this kernel lets programs follow its pointers.
+///
+/// # Errors
+///
+/// [`CannotRun`], with what to do.
+pub fn check_kernel(facts: &Facts) -> Result<()> {
+    if facts.pointers == Pointers::Typed || facts.lockdown != "confidentiality" {
+        return Ok(());
+    }
+    let why = "this kernel has no BTF of its own, and locked down (confidentiality) it lets \
+               programs read its memory by nothing else: use a kernel with \
+               CONFIG_DEBUG_INFO_BTF=y, or boot this one with lockdown=integrity";
+    Err(CannotRun(why.to_owned()).into())
 }
 
 /// Why the kernel refused the tracer's maps, and what to do.

@@ -1,12 +1,14 @@
-//! Loads and attaches programs whose hook lies in a kernel module.
+//! Loads and attaches programs whose hook is not in the kernel's own BTF.
 //!
-//! aya names a hook by its type in the kernel's own BTF; there is no way to
-//! tell it that the type is a module's. So this room takes the object through
-//! aya's own parser and relocations once more, onto the maps that aya has
-//! created, and makes the two system calls itself. The rest is as if aya had
-//! done it: dropping an [`Attached`] detaches and unloads.
+//! aya names a hook by its type there; there is no way to tell it that the type
+//! is a module's, or that a program for a typed tracepoint is to be attached to
+//! it by name. So this room takes the object through aya's own parser and
+//! relocations once more, onto the maps that aya has created, and makes the two
+//! system calls itself. The rest is as if aya had done it: dropping an
+//! [`Attached`] detaches and unloads.
 //!
-//! From 5.11 on, where modules have BTF. To name it takes CAP_SYS_ADMIN.
+//! Modules have BTF from 5.11 on; to name it takes CAP_SYS_ADMIN. By name goes
+//! with neither.
 
 use std::{
     collections::HashSet,
@@ -26,6 +28,13 @@ use super::{facts::InModule, load::OBJECT, refusal::explain_errno};
 
 /// What the verifier may say of a program that it refuses, in bytes.
 const LOG_BYTES: usize = 1 << 20;
+
+/// Where a hook is that aya cannot name.
+#[derive(Clone, Copy)]
+pub enum Place {
+    Module(InModule),
+    ByName,
+}
 
 /// The object, ready to be loaded from.
 pub struct Loader {
@@ -71,43 +80,57 @@ impl Loader {
         Ok(Self { object, _maps: fds })
     }
 
-    /// Loads a program for a hook in a module, and attaches it there.
+    /// Loads a program for a hook, and attaches it there.
     ///
     /// # Errors
     ///
     /// What the kernel refuses, in one line.
-    pub fn attach(&self, program: &str, hook: &str, at: InModule) -> Result<Attached, String> {
-        let types = find_types(at.module)?;
-        let program = self.load(program, hook, &types, at.type_id)?;
+    pub fn attach(&self, program: &str, hook: &str, at: Place) -> Result<Attached, String> {
+        let program = self.load(program, hook, at)?;
+        let name = CString::new(hook).map_err(|error| format!("`{hook}`: {error}"))?;
         let mut attr = no_attr();
         attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
+        if matches!(at, Place::ByName) {
+            attr.raw_tracepoint.name = name.as_ptr() as u64;
+        }
         let link = new_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
             .map_err(|error| explain_errno(hook, &error, ""))?;
         Ok(Attached { program, _link: link })
     }
 
-    fn load(&self, name: &str, hook: &str, types: &OwnedFd, id: u32) -> Result<OwnedFd, String> {
+    fn load(&self, name: &str, hook: &str, at: Place) -> Result<OwnedFd, String> {
         let missing = || format!("program `{name}` is not in the object");
         let program = self.object.programs.get(name).ok_or_else(missing)?;
         let function = self.object.functions.get(&program.function_key()).ok_or_else(missing)?;
-        let attach_type = match program.section {
-            ProgramSection::BtfTracePoint => bpf_attach_type::BPF_TRACE_RAW_TP,
-            ProgramSection::FEntry { .. } => bpf_attach_type::BPF_TRACE_FENTRY,
-            ProgramSection::FExit { .. } => bpf_attach_type::BPF_TRACE_FEXIT,
+        let attach_type = match (&program.section, at) {
+            // Its kind of program has no attach types.
+            (ProgramSection::BtfTracePoint, Place::ByName) => None,
+            (ProgramSection::BtfTracePoint, _) => Some(bpf_attach_type::BPF_TRACE_RAW_TP),
+            (ProgramSection::FEntry { .. }, _) => Some(bpf_attach_type::BPF_TRACE_FENTRY),
+            (ProgramSection::FExit { .. }, _) => Some(bpf_attach_type::BPF_TRACE_FEXIT),
             _ => return Err(format!("program `{name}` is of another type")),
+        };
+        let types = match at {
+            Place::Module(at) => Some((find_types(at.module)?, at.type_id)),
+            Place::ByName => None,
         };
         let load = |log: &mut [u8]| {
             let mut attr = no_attr();
             // SAFETY: of this union's members, all of plain integers, this is
             // the one that BPF_PROG_LOAD reads.
             let load = unsafe { &mut attr.__bindgen_anon_3 };
-            load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
-            load.expected_attach_type = attach_type as u32;
+            load.prog_type = bpf_prog_type::BPF_PROG_TYPE_RAW_TRACEPOINT as u32;
+            if let Some(attach_type) = attach_type {
+                load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
+                load.expected_attach_type = attach_type as u32;
+            }
             load.insns = function.instructions.as_ptr() as u64;
             load.insn_cnt = function.instructions.len() as u32;
             load.license = program.license.as_ptr() as u64;
-            load.attach_btf_id = id;
-            load.__bindgen_anon_1.attach_btf_obj_fd = types.as_raw_fd() as u32;
+            if let Some((types, id)) = &types {
+                load.attach_btf_id = *id;
+                load.__bindgen_anon_1.attach_btf_obj_fd = types.as_raw_fd() as u32;
+            }
             // The last byte ends it.
             let room = load.prog_name.len() - 1;
             for (slot, byte) in load.prog_name.iter_mut().take(room).zip(name.bytes()) {
