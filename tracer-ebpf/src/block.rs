@@ -127,6 +127,10 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     with_slot(request, |disk, slot| {
+        // A flush without data is never issued itself.
+        if slot.request != address(request) && has_known_submitter(request) {
+            open(request, disk, slot);
+        }
         if slot.request == address(request) {
             end(disk, slot);
         } else {
@@ -241,6 +245,13 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
         slot.sync_tid = tid;
         slot.sync_seq = seq;
     }
+}
+
+/// Whether a request's submitter was seen with its bio.
+#[inline(always)]
+fn has_known_submitter(request: Request) -> bool {
+    // SAFETY: looked at, not read.
+    config!(request_bio) != ABSENT && unsafe { SUBMITTERS.get(request.bio()) }.is_some()
 }
 
 /// Who submitted a request: who runs now, or who was seen with its bio.

@@ -32,6 +32,15 @@ impl Shortfall {
         Self { what, labels, filesystem: filesystem.to_owned() }
     }
 
+    /// Requests that were not counted as the kernel does.
+    pub fn uncounted(what: String, missing: Missing) -> Self {
+        let labels: &[_] = match missing {
+            Missing::Writes => &["flush"],
+            Missing::Others => &[],
+        };
+        Self { what, labels, filesystem: String::new() }
+    }
+
     /// What no blindness accounts for.
     pub fn wrong(what: String) -> Self {
         Self { what, labels: &[], filesystem: String::new() }
@@ -43,6 +52,14 @@ impl Shortfall {
         });
         self.labels.contains(&blind.what) && !excepted
     }
+}
+
+/// Which of the kernel's requests we do not count.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Missing {
+    /// Some writes and nothing else: empty flushes are writes to the kernel.
+    Writes,
+    Others,
 }
 
 /// What was counted in a cell.

@@ -19,7 +19,7 @@ use tracer::{
     snapshot::{Op, Snapshot},
 };
 
-use super::cells::Shortfall;
+use super::cells::{Missing, Shortfall};
 
 /// Requests of one disk by class.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -112,7 +112,12 @@ pub fn compare(
         requests += theirs.total();
         if ours != theirs {
             let what = format!("on {disk} we count {ours:?} and the kernel {theirs:?}");
-            short.push(Shortfall::wrong(what));
+            let all_but_writes = Counts { writes: theirs.writes, ..ours } == theirs;
+            let missing = match all_but_writes && ours.writes < theirs.writes {
+                true => Missing::Writes,
+                false => Missing::Others,
+            };
+            short.push(Shortfall::uncounted(what, missing));
         }
     }
     Ok((requests, short))

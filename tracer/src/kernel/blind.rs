@@ -30,7 +30,7 @@ pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Blind> {
         match climb.taken() {
             None => found.push(blind(climb.capability, climb.without)),
             Some(rung) => match climb.capability {
-                "birth" => found.extend(of_births(rung)),
+                "birth" => of_births(rung, &mut found),
                 "sync" => of_syncs(rung, &climb.attached, &mut found),
                 _ => {}
             },
@@ -44,12 +44,14 @@ pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Blind> {
     found
 }
 
-fn of_births(rung: &str) -> Option<Blind> {
-    (rung == "insert").then(|| {
+fn of_births(rung: &str, found: &mut Vec<Blind>) {
+    if rung == "insert" {
         let sentence = "requests that a kernel worker hands on are charged to it, not to who \
                         submitted them";
-        blind("submitter", sentence)
-    })
+        found.push(blind("submitter", sentence));
+        let sentence = "waiting for a flush without data is shown as `other`";
+        found.push(blind("flush", sentence));
+    }
 }
 
 fn of_syncs(rung: &str, attached: &[&str], found: &mut Vec<Blind>) {
@@ -207,6 +209,7 @@ mod tests {
                     "requests that a kernel worker hands on are charged to it, not to who \
                      submitted them",
                 ),
+                ("flush", "waiting for a flush without data is shown as `other`"),
                 ("osync", "writes to O_DSYNC files are not seen, but on ext4 and xfs"),
                 ("io_uring", "io_uring's syncs are not seen, but on ext4"),
                 (
