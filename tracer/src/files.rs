@@ -155,6 +155,9 @@ impl Files {
 
     /// The name of a device: `vda1`, `loop0`, or what it was mounted from.
     pub fn device_name(&mut self, device: u32) -> &str {
+        if devices::is_anonymous(device) {
+            self.forget_old_mounts();
+        }
         self.names.find(&self.tree, device)
     }
 

@@ -25,7 +25,7 @@ const DMESG: Tool = Tool { name: "dmesg", package: "util-linux" };
 /// Of every request.
 const DELAY: Duration = Duration::from_millis(20);
 /// Between two pictures; an emulated machine is late.
-const PICTURE: Duration = Duration::from_secs(30);
+const PICTURE: Duration = Duration::from_secs(120);
 /// Pictures of ten seconds' window before and while somebody trims.
 const BEFORE: usize = 8;
 const DURING: usize = 30;
