@@ -4,7 +4,7 @@
 //! kernel's BTF before the load. The verifier knows them as constants, checks
 //! each access against the kernel's types, and makes it a direct load that
 //! cannot fault. On a kernel without BTF it knows no types, and a helper reads;
-//! on all others it never sees the calls of the helper, which lockdown forbids.
+//! on all others it prunes the calls of that helper, which lockdown forbids.
 
 use core::ptr::read_volatile;
 
