@@ -15,10 +15,6 @@ pub const ABSENT: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, Eq, Immutable, IntoBytes, PartialEq)]
 #[repr(C)]
 pub struct Config {
-    /// 1 where the kernel has no BTF: its pointers are mere numbers to the
-    /// verifier, and a helper reads what they point to.
-    pub untyped: u32,
-
     /// `struct request`.
     pub request_queue: u32,
     pub request_cmd_flags: u32,
@@ -81,7 +77,6 @@ pub struct Config {
 impl Config {
     /// A configuration in which this kernel has nothing.
     pub const ABSENT: Self = Self {
-        untyped: 0,
         request_queue: ABSENT,
         request_cmd_flags: ABSENT,
         request_rq_flags: ABSENT,

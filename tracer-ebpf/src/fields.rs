@@ -3,8 +3,8 @@
 //! Offsets come from [`CONFIG`], which user space fills from the running
 //! kernel's BTF before the load. The verifier knows them as constants, checks
 //! each access against the kernel's types, and makes it a direct load that
-//! cannot fault. On a kernel without BTF it knows no types, and a helper reads;
-//! on all others it prunes the calls of that helper, which lockdown forbids.
+//! cannot fault. On a kernel without BTF it knows no types, and a helper reads,
+//! which lockdown forbids.
 
 use core::ptr::read_volatile;
 
@@ -52,7 +52,7 @@ impl Kernel {
     #[inline(always)]
     fn load<T: Copy>(self, offset: u32) -> T {
         let field = self.0.wrapping_add(offset as usize).cast::<T>();
-        if config!(untyped) == 1 {
+        if crate::UNTYPED {
             // SAFETY: the helper checks the address; zeros are a value of all
             // that is loaded, and what a faulting direct load gives.
             return unsafe { bpf_probe_read_kernel(field).unwrap_or(core::mem::zeroed()) };
@@ -253,7 +253,7 @@ impl Task {
         if config!(task_flags) == ABSENT {
             return None;
         }
-        if config!(untyped) == 1 {
+        if crate::UNTYPED {
             // SAFETY: the helper has no preconditions.
             let task = unsafe { bpf_get_current_task() };
             return Some(Self(Kernel(task as *const u8)));

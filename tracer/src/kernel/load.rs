@@ -29,12 +29,15 @@ use super::{
     facts::{Facts, Home, Pointers},
     ladder::{CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step, Target},
     loader::{Attached, Loader, Place},
+    quiet,
     refusal::explain,
 };
 
-/// The kernel object, compiled by the build script.
+/// The kernel objects, compiled by the build script.
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf"));
+static UNTYPED_OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf-untyped"));
 
 /// Sizes of the tables, chosen from the disks that are there.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +122,10 @@ impl Programs {
                 .with_context(|| format!("failed to read BTF from `{}`", btf.display()))
         });
         let btf = btf.transpose()?;
+        let object = if typed { OBJECT } else { UNTYPED_OBJECT };
+        if facts.lockdown == "confidentiality" {
+            quiet::probe_features();
+        }
         let config = PodConfig(facts.config);
         // aya-log's levels: 0 is silence, 4 is debug.
         let level: u8 = if wishes.kernel_log { 4 } else { 0 };
@@ -135,9 +142,10 @@ impl Programs {
             .map_max_entries("DISKS", sizes.disks * 4)
             .map_max_entries("OWNERS", accounts * 2)
             .map_max_entries("ACCOUNT_OWNERS", accounts)
-            .load(OBJECT)
+            .load(object)
             .context("failed to create the tracer's maps in the kernel")?;
-        let loader = facts.goes_beyond_the_kernel().then(|| Loader::new(&ebpf)).transpose()?;
+        let loader =
+            facts.goes_beyond_the_kernel().then(|| Loader::new(object, &ebpf)).transpose()?;
         Ok(Self { ebpf, btf, loader, beyond: BTreeMap::new(), wishes, climbs: Vec::new() })
     }
 

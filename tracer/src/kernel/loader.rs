@@ -24,7 +24,7 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_prog_type},
 };
 
-use super::{facts::InModule, load::OBJECT, refusal::explain_errno};
+use super::{facts::InModule, refusal::explain_errno};
 
 /// What the verifier may say of a program that it refuses, in bytes.
 const LOG_BYTES: usize = 1 << 20;
@@ -61,8 +61,8 @@ impl Loader {
     /// # Errors
     ///
     /// When a map is missing, or the object is not what aya's parser expects.
-    pub fn new(ebpf: &Ebpf) -> Result<Self> {
-        let mut object = Object::parse(OBJECT).context("failed to parse the kernel object")?;
+    pub fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self> {
+        let mut object = Object::parse(object).context("failed to parse the kernel object")?;
         let mut fds = Vec::new();
         let mut maps = Vec::new();
         for (name, map) in object.maps.drain() {

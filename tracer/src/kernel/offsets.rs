@@ -20,9 +20,8 @@ const FLUSH_SEQ_BIT: u32 = 4;
 /// followed.
 pub fn config(types: &KernelTypes<'_>, pointers: Pointers) -> Result<Config> {
     let mut config = Config::ABSENT;
-    config.untyped = u32::from(pointers == Pointers::Untyped);
     block(types, &mut config)?;
-    task(types, &mut config);
+    task(types, pointers, &mut config);
     files(types, &mut config)?;
     system_calls(types, &mut config);
     Ok(config)
@@ -71,8 +70,9 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
 
 /// The task's fields stay absent as a whole before 5.11, where no typed program
 /// can get at its task.
-fn task(types: &KernelTypes<'_>, config: &mut Config) {
-    if config.untyped == 0 && types.enumerator("BPF_FUNC_get_current_task_btf").is_none() {
+fn task(types: &KernelTypes<'_>, pointers: Pointers, config: &mut Config) {
+    let typed = pointers == Pointers::Typed;
+    if typed && types.enumerator("BPF_FUNC_get_current_task_btf").is_none() {
         return;
     }
     let Ok(task) = types.struct_named("task_struct") else { return };

@@ -1,0 +1,34 @@
+// What both objects are made of: see `main.rs` and `untyped.rs`.
+
+#[cfg(target_arch = "bpf")]
+mod block;
+#[cfg(target_arch = "bpf")]
+mod clock;
+#[cfg(target_arch = "bpf")]
+mod fields;
+#[cfg(target_arch = "bpf")]
+mod floor;
+#[cfg(target_arch = "bpf")]
+mod journal;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod owner;
+#[cfg(target_arch = "bpf")]
+mod sync;
+
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// An endless loop: a program that can panic cannot be loaded.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// On the host this target is empty, so that the workspace builds as a whole.
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

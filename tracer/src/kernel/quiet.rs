@@ -1,0 +1,32 @@
+//! Keeps aya from asking what a locked down kernel writes down.
+//!
+//! Once in a process, aya tries what the kernel can do. One of its questions
+//! is whether a program may read kernel memory, and under
+//! lockdown=confidentiality that leaves a line in the kernel's log at each
+//! start, though none of our programs does. Without CAP_PERFMON the kernel says
+//! no before it looks at the program, and the questions whose answers we need
+//! are not about tracing. The programs go without a name then: that is asked by
+//! way of a tracing program too.
+
+use caps::{CapSet, Capability};
+
+/// Has aya ask its questions now, in this thread, without the capabilities
+/// that tracing takes.
+pub fn probe_features() {
+    let tracing = [Capability::CAP_PERFMON, Capability::CAP_SYS_ADMIN];
+    let held: Vec<_> = tracing
+        .into_iter()
+        .filter(|capability| caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(false))
+        .collect();
+    // Where they cannot be put down, or there is no CAP_BPF to go by, a line
+    // in the log is the lesser evil.
+    let asks = caps::has_cap(None, CapSet::Effective, Capability::CAP_BPF).unwrap_or(false)
+        && held.iter().all(|held| caps::drop(None, CapSet::Effective, *held).is_ok());
+    if asks {
+        let _ = aya::features();
+    }
+    for capability in held {
+        // They are permitted still: it cannot fail.
+        let _ = caps::raise(None, CapSet::Effective, capability);
+    }
+}
