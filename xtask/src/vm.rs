@@ -133,7 +133,8 @@ struct Fetched {
 /// What is built here, for one architecture.
 struct Built {
     tracer: PathBuf,
-    tests: PathBuf,
+    /// None when a script runs in their place.
+    tests: Option<PathBuf>,
 }
 
 /// All that a boot needs beside the plan; it is there before the first one.
@@ -236,7 +237,7 @@ fn plan(args: &VmArgs) -> Result<Vec<Boot>> {
 /// Does all boots, several at a time, and tells of each in the order of the
 /// plan.
 fn run_all(boots: &[Boot], fetched: Fetched, args: &VmArgs) -> Result<Vec<Report>> {
-    let built = build(boots)?;
+    let built = build(boots, args)?;
     files::create_folder(&files::cache().join("logs"))?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -296,12 +297,16 @@ fn fetch(boots: &[Boot], args: &VmArgs) -> Result<Fetched> {
     Ok(Fetched { qemu, programs, kernels })
 }
 
-fn build(boots: &[Boot]) -> Result<BTreeMap<Arch, Built>> {
+fn build(boots: &[Boot], args: &VmArgs) -> Result<BTreeMap<Arch, Built>> {
     let mut built = BTreeMap::new();
     for boot in boots {
         if let Entry::Vacant(entry) = built.entry(boot.arch) {
             let tracer = build::build_static_tracer(boot.arch)?;
-            entry.insert(Built { tracer, tests: build::build_static_tests(boot.arch)? });
+            let tests = match args.script {
+                Some(_) => None,
+                None => Some(build::build_static_tests(boot.arch)?),
+            };
+            entry.insert(Built { tracer, tests });
         }
     }
     Ok(built)
@@ -353,9 +358,10 @@ impl Ready<'_> {
         let root = scratch.path().join("root.cpio");
         let mut arguments = vec!["--test-threads=1".to_owned(), "--nocapture".to_owned()];
         arguments.extend(boot.tests.iter().cloned());
+        arguments.extend(boot.without.iter().flat_map(|test| ["--skip".to_owned(), test.clone()]));
         let contents = guest::Contents {
             tracer: &built.tracer,
-            tests: &built.tests,
+            tests: built.tests.as_deref(),
             cgroup: boot.cgroup.name(),
             environment: &environment(boot, self.args),
             arguments: &arguments,

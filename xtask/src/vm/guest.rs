@@ -13,7 +13,7 @@ use crate::vm::{arch::Arch, archive::Archive, files, modules};
 /// What one boot is about.
 pub struct Contents<'a> {
     pub tracer: &'a Path,
-    pub tests: &'a Path,
+    pub tests: Option<&'a Path>,
     /// `v1` or `v2`.
     pub cgroup: &'a str,
     /// For the tests' environment.
@@ -39,7 +39,9 @@ pub fn write_root(
     }
     archive.file("usr/local/bin/mkfs.xfs", 0o755, include_bytes!("mkfs.xfs.sh"))?;
     archive.copy("root/tracer", contents.tracer)?;
-    archive.copy("root/tests", contents.tests)?;
+    if let Some(tests) = contents.tests {
+        archive.copy("root/tests", tests)?;
+    }
     if let Some(script) = contents.script {
         archive.copy("root/script", script)?;
     }

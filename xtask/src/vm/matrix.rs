@@ -232,6 +232,7 @@ mod tests {
             cpus: 1,
             cgroup: Cgroup::V2,
             tests: Vec::new(),
+            without: Vec::new(),
         };
         let release = format!("{series}.0-1-amd64");
         let failures = match &verdict {
