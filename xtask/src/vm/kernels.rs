@@ -144,8 +144,13 @@ fn versions(names: &[String], series: &Series, arch: Arch) -> Vec<String> {
             let is_bare = bare.split(['.', '+', '-']).all(|part| {
                 part.trim_start_matches("deb").trim_start_matches("bpo").parse::<u64>().is_ok()
             });
+            // One that is divided has its modules in a package of their own; the
+            // archive drops that one first.
+            let has = |part: &str| names.contains(&format!("linux-{part}-{version}"));
+            let is_whole = !has("binary") || has("modules");
             let numbers = numbers(bare);
-            (is_bare && numbers.starts_with(&series.numbers)).then(|| (numbers, version.to_owned()))
+            (is_bare && is_whole && numbers.starts_with(&series.numbers))
+                .then(|| (numbers, version.to_owned()))
         })
         .collect();
     found.sort();
@@ -194,7 +199,7 @@ pub fn depmod(root: &Path, release: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 18] = [
         "linux-image-5.10.0-30-amd64",
         "linux-image-5.10.0-32-amd64",
         "linux-image-6.1.0-50-amd64",
@@ -205,6 +210,8 @@ mod tests {
         "linux-image-6.12.107+deb13-amd64-unsigned",
         "linux-image-6.12.107+deb13-rt-amd64",
         "linux-image-6.18.15+deb13-amd64",
+        "linux-image-6.19.14+deb13-amd64",
+        "linux-binary-6.19.14+deb13-amd64",
         "linux-image-7.2.12+deb13-amd64",
         "linux-image-7.2.12+deb14-amd64",
         "linux-image-amd64",
@@ -226,6 +233,11 @@ mod tests {
         check("6.12-rt", &["6.12.107+deb13-rt-amd64"]);
         check("7", &["7.2.12+deb14-amd64", "7.2.12+deb13-amd64"]);
         check("4.19", &[]);
+    }
+
+    #[test]
+    fn a_kernel_without_its_modules_is_none() {
+        check("6.19", &[]);
     }
 
     #[test]

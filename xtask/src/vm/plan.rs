@@ -62,8 +62,10 @@ use Lockdown::{Confidentiality, Integrity, Off};
 
 /// Everything that can run in a guest.
 const ALL_TESTS: &[&str] = &["live::", "guest::"];
-/// Every way to sync, and requests against the kernel's own counts.
-const FEW_TESTS: &[&str] = &["live::syncs::", "live::block::counts", "live::program::doctor"];
+/// Every way to sync, filesystems of all kinds, requests against the kernel's
+/// own counts.
+const FEW_TESTS: &[&str] =
+    &["guest::beyond::", "live::syncs::", "live::block::counts", "live::program::doctor"];
 
 /// Tests that want a machine of some speed. Emulated, they say nothing; they
 /// run in a guest only when they are asked for.
