@@ -18,6 +18,8 @@ mod stacks;
 /// A trim that stalls a device, as a user would see it.
 mod stalls;
 
+use std::{fs, path::Path};
+
 use tracer::lab::tool::{Tool, last_line};
 
 /// Whether this is a virtual machine that is ours to break.
@@ -52,14 +54,23 @@ const MODPROBE: Tool = Tool { name: "modprobe", package: "kmod" };
 /// that are there are loaded.
 fn lack_of(modules: &[&str], tools: &[Tool]) -> Option<String> {
     let module = modules.iter().find_map(|name| {
-        let mut modprobe = MODPROBE.command().ok()?;
-        let output = modprobe.arg(name).output().ok()?;
-        let built_in = std::path::Path::new("/sys/module").join(name.replace('-', "_")).exists();
-        let lacks = !output.status.success() && !built_in;
+        let output = MODPROBE.command().ok()?.arg(name).output().ok()?;
+        let lacks = !output.status.success() && !is_built_in(name);
         lacks.then(|| format!("no module `{name}`: {}", last_line(&output.stderr)))
     });
     module.or_else(|| {
         let tool = tools.iter().find(|tool| tool.find().is_none())?;
         Some(format!("`{}` is not installed: `apt install {}`", tool.name, tool.package))
     })
+}
+
+/// Not every modprobe knows: the list of these lies beside the modules, and
+/// those that have parameters show.
+fn is_built_in(module: &str) -> bool {
+    let name = module.replace('-', "_");
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let list = format!("/lib/modules/{}/modules.builtin", release.trim());
+    let list = fs::read_to_string(list).unwrap_or_default().replace('-', "_");
+    list.lines().any(|line| line.ends_with(&format!("/{name}.ko")))
+        || Path::new("/sys/module").join(name).exists()
 }
