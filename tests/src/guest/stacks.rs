@@ -142,6 +142,8 @@ fn cells() {
 }
 
 fn virtio(session: &mut Session, cells: &mut Cells) {
+    // Without them there is no such disk, which is told below.
+    let _ = lack_of(&["virtio-pci", "virtio-blk"], &[]);
     let disks = devices::virtio().expect("sysfs is mounted");
     if disks.is_empty() {
         cells.skip("ext4 on virtio", "this machine has no virtio disk to spare");
