@@ -104,6 +104,15 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("failed to write `{text}` to `{}`", path.display()))
 }
 
+/// Chooses a scheduler; where there is none of that name, says so. No list of
+/// modules tells of those that are built in on all kernels.
+pub fn choose_scheduler(queue: &Path, scheduler: &str) -> Result<(), String> {
+    // Its module need not have the same name, and the kernel asks for that one.
+    let _ = MODPROBE.run(&["-q", scheduler]);
+    fs::write(queue.join("scheduler"), scheduler)
+        .map_err(|error| format!("no scheduler `{scheduler}`: {error}"))
+}
+
 /// Lets a scheduler hold many requests; without it there are no more than twice
 /// what the device takes. Some kernels tell their schedulers a change late: only
 /// the second has its effect.

@@ -111,7 +111,9 @@ pub fn compare(
         let theirs = theirs(disk)?.since(theirs_before);
         requests += theirs.total();
         if ours != theirs {
-            let what = format!("on {disk} we count {ours:?} and the kernel {theirs:?}");
+            let losses = losses(session);
+            let what =
+                format!("on {disk} we count {ours:?} and the kernel {theirs:?}; lost: {losses}");
             let all_but_writes = Counts { writes: theirs.writes, ..ours } == theirs;
             let missing = match all_but_writes && ours.writes < theirs.writes {
                 true => Missing::Writes,
@@ -121,6 +123,13 @@ pub fn compare(
         }
     }
     Ok((requests, short))
+}
+
+/// What the tracer itself says that it lost so far.
+fn losses(session: &mut Session) -> String {
+    let counters = session.snapshot().losses.counters.into_iter().filter(|(_, n)| *n > 0);
+    let told: Vec<_> = counters.map(|(kind, n)| format!("{kind} {n}")).collect();
+    if told.is_empty() { "nothing".to_owned() } else { told.join(", ") }
 }
 
 /// Waits for whatever a flusher or a journal still does.
