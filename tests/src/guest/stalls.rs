@@ -77,16 +77,17 @@ fn the_trim_is_named(device: &Device) {
     let mut command = FSTRIM.command().unwrap();
     command.arg("-v").arg(mounted.path());
     let fstrim = Process::spawn(command, &Cgroup::create("trim").unwrap()).unwrap();
-    let (mut share, mut verdict, mut discards) = (0.0, Value::Null, 0);
+    let (mut share, mut discards) = (0.0, 0);
     for _ in 0..DURING {
         let picture = top.json(PICTURE);
         discards = discards.max(discards_of_fstrim(&picture, &device.name));
-        if let Some(victim) = log_of(&picture)
+        // In a window of too few syncs there is no verdict.
+        if let Some(victim) = log_of(&picture).filter(|victim| victim["verdict"] == "owners")
             && share_of_fstrim(victim) > share
         {
-            (share, verdict) = (share_of_fstrim(victim), victim["verdict"].clone());
+            share = share_of_fstrim(victim);
             let ms = victim["max_seconds"].as_f64().unwrap_or(0.0) * 1e3;
-            println!("{}: fstrim {share:.2}, {verdict}, worst sync {ms:.0} ms", device.name);
+            println!("{}: fstrim {share:.2}, worst sync {ms:.0} ms", device.name);
         }
         if fstrim.ended().is_some() && share > 0.5 {
             break;
@@ -100,7 +101,6 @@ fn the_trim_is_named(device: &Device) {
 
     assert!(discards > 20, "only {discards} discards of fstrim are seen");
     assert!(share > 0.5, "fstrim has a share of {share}: {}", top.transcript());
-    assert_eq!(verdict, "owners");
     assert_eq!(complaints(), before);
 }
 
