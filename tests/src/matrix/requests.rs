@@ -163,7 +163,8 @@ pub fn nothing_leaks(session: &mut Session, disk: &str) -> Result<()> {
 pub fn mixed_load(mountpoint: &Path, device: &str) -> Result<()> {
     let path = mountpoint.join("mixed");
     // Little, as emulated machines are slow; requests are what counts.
-    std::fs::write(&path, vec![0xa5; 8 << 20]).with_context(|| format!("failed to fill `{}`", path.display()))?;
+    std::fs::write(&path, vec![0xa5; 8 << 20])
+        .with_context(|| format!("failed to fill `{}`", path.display()))?;
     let mut file = File::options().read(true).write(true).open(&path)?;
     file.sync_all()?;
     for round in 0..25u64 {
