@@ -183,6 +183,9 @@ pub fn linear(size_bytes: u64) -> Result<Device> {
 }
 
 pub fn crypt(size_bytes: u64) -> Result<Device> {
+    // Older kernels make xts of it, and their own call for modules finds none
+    // where there is no /sbin/modprobe.
+    let _ = MODPROBE.run(&["-q", "ecb"]);
     let below = loop_device(size_bytes)?;
     let target = format!("crypt aes-xts-plain64 {} 0 {} 0", "5a".repeat(64), below.path());
     mapped("tracer-crypt", below.sectors()?, &target, vec![below])
