@@ -183,6 +183,12 @@ fn locate(place: &Place) -> i32 {
     if sync.base_device != 0 || place.device == 0 {
         return 0;
     }
+    // One of whole filesystems goes through the block device's own pages too,
+    // and sync(2) through filesystems of no disk.
+    let whole = sync.kind == kind::SYNCFS || sync.kind == kind::SYNC;
+    if whole && place.disk_device == 0 {
+        return 0;
+    }
     if sync.device == 0 {
         sync.inode = place.inode;
         sync.device = place.device;

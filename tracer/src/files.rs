@@ -256,9 +256,12 @@ impl Files {
 
     fn found(&mut self, wanted: Wanted, found: Found, now_ns: u64) -> Entry {
         let classified = classify(&found.path);
-        // A descriptor alone may be another file's at any time.
-        let decided = classified.class != FileClass::Other && wanted.device != 0;
-        let believed_ns = if decided { DECIDED_NS } else { UNDECIDED_NS };
+        // A descriptor alone may be another file's at the next sync.
+        let believed_ns = match (wanted.device, classified.class) {
+            (0, _) => 0,
+            (_, FileClass::Other) => UNDECIDED_NS,
+            _ => DECIDED_NS,
+        };
         Entry {
             file: self.labels.intern(FileLabel::new(found.device, classified)),
             tgid: wanted.tgid,

@@ -149,14 +149,14 @@ pub fn write_file_entry(ctx: FEntryContext) -> i32 {
 /// For what asks no filesystem to sync (sync_file_range).
 #[fentry(function = "do_writepages")]
 pub fn write_pages_entry(ctx: FEntryContext) -> i32 {
-    locate_on_disk(&place_of_mapping(Kernel(ctx.arg(0))));
+    locate(&place_of_mapping(Kernel(ctx.arg(0))));
     0
 }
 
 /// For syncs of a whole filesystem.
 #[fentry(function = "sync_inodes_sb")]
 pub fn sync_inodes_entry(ctx: FEntryContext) -> i32 {
-    locate_on_disk(&place_of_sb(Kernel(ctx.arg(0))));
+    locate(&place_of_sb(Kernel(ctx.arg(0))));
     0
 }
 
@@ -174,7 +174,7 @@ pub fn ext4_sync_file_exit(_ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "ext4_sync_fs")]
 pub fn ext4_sync_fs(ctx: BtfTracePointContext) -> i32 {
-    locate_on_disk(&place_of_sb(Kernel(ctx.arg(0))));
+    locate(&place_of_sb(Kernel(ctx.arg(0))));
     0
 }
 
@@ -204,14 +204,5 @@ fn enter_until_the_call_ends(place: Place) {
     let who = owner::current();
     if !who.kthread && !who.io_worker {
         enter(place, None);
-    }
-}
-
-/// A sync of a whole filesystem goes through a block device's own pages too,
-/// and sync(2) through filesystems of no disk.
-#[inline(always)]
-fn locate_on_disk(place: &Place) {
-    if place.disk_device != 0 {
-        locate(place);
     }
 }

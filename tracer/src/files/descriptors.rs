@@ -140,7 +140,7 @@ impl<'a> Search<'a> {
             // A file on an overlay has the inode number of the one beneath.
             Some(_) => self.mount(info.mount).is_some_and(|m| m.device == device || m.is_overlay),
             None => {
-                self.mount(info.mount).is_some_and(|mount| mount.device == device)
+                self.mount(info.mount).is_some_and(|m| m.device == device || m.is_overlay)
                     && fs::metadata(&link).is_ok_and(|metadata| metadata.ino() == inode)
             }
         };
