@@ -18,6 +18,7 @@ mod modules;
 mod plan;
 mod programs;
 mod report;
+mod results;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -50,6 +51,9 @@ use crate::{
         report::{Report, Verdict},
     },
 };
+
+/// Enough for all tests in a guest on a machine that has other things to do.
+const LIMIT_MINUTES: u64 = 45;
 
 #[derive(Args, Default)]
 pub struct VmArgs {
@@ -86,7 +90,7 @@ pub struct VmArgs {
     /// Boots at a time (default: one per processor).
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// How long a boot may take (default 15).
+    /// How long a boot may take (default 45).
     #[arg(long, value_name = "MINUTES")]
     timeout: Option<u64>,
     /// Run this shell script in the guest instead of the tests, and show what
@@ -108,6 +112,10 @@ pub struct VmArgs {
     /// Write `docs/kernels.md` from the results of all boots.
     #[arg(long, requires = "all")]
     docs: bool,
+    /// Take the results of boots that have passed before, where the tracer is
+    /// still the same.
+    #[arg(long, conflicts_with = "script")]
+    resume: bool,
     /// Only say what would be booted.
     #[arg(long)]
     list: bool,
@@ -252,7 +260,7 @@ fn run_all(boots: &[Boot], fetched: Fetched, args: &VmArgs) -> Result<Vec<Report
         while !ready.interrupted.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(boot) = boots.get(index) else { break };
-            reports.push((index, ready.run_one(boot)));
+            reports.push((index, ready.run_or_resume(boot)));
         }
         reports
     };
@@ -313,6 +321,27 @@ fn build(boots: &[Boot], args: &VmArgs) -> Result<BTreeMap<Arch, Built>> {
 }
 
 impl Ready<'_> {
+    fn run_or_resume(&self, boot: &Boot) -> Report {
+        let tracer = self.built.get(&boot.arch).map(|built| built.tracer.as_path());
+        if self.args.resume
+            && let Some(report) = tracer.and_then(|tracer| results::find(boot, tracer))
+        {
+            eprintln!("vm: kept: {}", report.line());
+            return report;
+        }
+        let report = self.run_one(boot);
+        let VmArgs { fs, scheduler, script, environment, .. } = self.args;
+        let whole = fs.is_none() && scheduler.is_none() && environment.is_empty();
+        let kept = match tracer {
+            Some(tracer) if whole && script.is_none() => results::keep(&report, tracer),
+            _ => Ok(()),
+        };
+        if let Err(error) = kept {
+            eprintln!("vm: {boot}: its result is not kept: {error:#}");
+        }
+        report
+    }
+
     /// One boot, from the archive of its modules to its report.
     fn run_one(&self, boot: &Boot) -> Report {
         let kernel = self.fetched.kernels.get(&(boot.series.clone(), boot.arch));
@@ -382,7 +411,7 @@ impl Ready<'_> {
         };
         let mut log =
             File::create(log).with_context(|| format!("cannot create `{}`", log.display()))?;
-        let limit = Duration::from_secs(60 * self.args.timeout.unwrap_or(15));
+        let limit = Duration::from_secs(60 * self.args.timeout.unwrap_or(LIMIT_MINUTES));
         machine.boot(&self.fetched.qemu, limit, &self.interrupted, &mut log, console)
     }
 }
