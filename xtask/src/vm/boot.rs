@@ -170,7 +170,9 @@ impl Machine<'_> {
             match pieces.recv_timeout(Duration::from_millis(200)) {
                 Ok((port, piece)) => {
                     let mut written = Ok(());
-                    console.feed(port, &piece, |line| written = writeln!(log, "{line}"));
+                    let seconds = begin.elapsed().as_secs_f64();
+                    let keep = |line: &str| written = writeln!(log, "{seconds:6.1} {line}");
+                    console.feed(port, &piece, keep);
                     written.context("cannot write the log")?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
