@@ -30,16 +30,13 @@ const PICTURE: Duration = Duration::from_secs(120);
 const BEFORE: usize = 8;
 const DURING: usize = 30;
 
-/// What the kernel complains of, but for one thing: where it is locked down it
-/// notes that bpf may not read its memory, for what aya asks at its start and,
-/// from 7.2, for branches of the tracer's own programs that are never taken.
+/// What the kernel complains of.
 fn complaints() -> Vec<String> {
     let log = DMESG.run(&[]).expect("the kernel's log can be read");
     let words =
         ["WARNING:", "BUG:", "Oops", "INFO: task", "rcu_", "Lockdown:", "general protection"];
     log.lines()
         .filter(|line| words.iter().any(|word| line.contains(word)))
-        .filter(|line| !line.contains("use of bpf to read kernel RAM is restricted"))
         .map(ToOwned::to_owned)
         .collect()
 }
