@@ -19,6 +19,9 @@ const PROBES: u32 = 16;
 /// All kworkers are one owner: which of them it is means nothing.
 const KWORKER: [u8; COMM] = *b"kworker\0\0\0\0\0\0\0\0\0";
 
+/// How io_uring's workers are called, where their flags are out of reach.
+const IO_WORKER: &[u8; 8] = b"iou-wrk-";
+
 /// Who runs now: cgroup, process name, whether it is a kernel thread.
 #[derive(Clone, Copy)]
 pub struct Current {
@@ -34,7 +37,8 @@ pub fn current() -> Current {
         // SAFETY: the helper has no preconditions.
         let cgroup = unsafe { bpf_get_current_cgroup_id() };
         let comm = bpf_get_current_comm().unwrap_or([0; COMM]);
-        return Current { cgroup, comm, kthread: false, io_worker: false };
+        let io_worker = comm.first_chunk() == Some(IO_WORKER);
+        return Current { cgroup, comm, kthread: false, io_worker };
     };
     if task.is_kthread() {
         let comm = if task.is_kworker() { KWORKER } else { task.process_comm() };
