@@ -190,8 +190,8 @@ pub fn run(args: &VmArgs) -> Result<()> {
 }
 
 /// The boots for every change, as a part of all tests. A machine that cannot
-/// have the kernels skips them, and says why.
-pub fn count_short(tally: &mut Tally) -> Result<()> {
+/// have the kernels skips them, and says why, unless they `must_run`.
+pub fn count_short(tally: &mut Tally, must_run: bool) -> Result<()> {
     let args = VmArgs { short: true, ..VmArgs::default() };
     let boots = plan(&args)?;
     let fetched = match apt::find_obstacle() {
@@ -200,6 +200,7 @@ pub fn count_short(tally: &mut Tally) -> Result<()> {
     };
     let fetched = match fetched {
         Ok(fetched) => fetched,
+        Err(why) if must_run => bail!("no virtual machine can be had: {why}"),
         Err(why) => {
             tally.add(0, 0, 1);
             eprintln!("skipped: vm: {why}");

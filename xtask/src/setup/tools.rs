@@ -34,7 +34,7 @@ const fn tool(
     Tool { name, package, required, used }
 }
 
-const TOOLS: [Tool; 9] = {
+const TOOLS: [Tool; 11] = {
     use Need::{Bench, Demo, Test};
     const LAB: &[Need] = &[Demo, Test, Bench];
     [
@@ -48,6 +48,9 @@ const TOOLS: [Tool; 9] = {
         tool("mkfs.btrfs", "btrfs-progs", &[], &[Test]),
         tool("etcd", etcd::SERVER, &[], &[Demo, Test]),
         tool("etcdctl", etcd::CLIENT, &[], &[Demo, Test]),
+        // For other kernels: their modules are packed, and indexed anew.
+        tool("xz", "xz-utils", &[], &[Test]),
+        tool("depmod", "kmod", &[], &[Test]),
     ]
 };
 
