@@ -86,8 +86,9 @@ fn watch(session: &mut Session, processes: &[Process], mut look: impl FnMut(&Sna
     while !ended {
         assert!(Instant::now() < until, "the writers do not end");
         ended = processes.iter().all(|process| process.ended().is_some());
-        // The numbers of owners are read once a second.
-        for _ in 0..11 {
+        // The numbers of owners are read once a second, and told while they
+        // change: each reading must be looked at.
+        for _ in 0..5 {
             std::thread::sleep(Duration::from_millis(100));
             session.poll(None, &mut Vec::new());
         }

@@ -32,6 +32,11 @@ impl Shortfall {
         Self { what, labels, filesystem: filesystem.to_owned() }
     }
 
+    /// Syncs whose file was not told.
+    pub fn unnamed(what: String, filesystem: &str) -> Self {
+        Self { what, labels: &["osync"], filesystem: filesystem.to_owned() }
+    }
+
     /// Requests that were not counted as the kernel does.
     pub fn uncounted(what: String, missing: Missing) -> Self {
         let labels: &[_] = match missing {

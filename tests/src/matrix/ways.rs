@@ -97,7 +97,10 @@ pub fn count_way(
         if sync.device != device || Path::new(&sync.path) != place || !class_fits {
             let told = format!("`{}` on `{}`, {:?}", sync.path, sync.device, sync.class);
             let what = format!("a {kind} of `{}` on `{device}` is told as {told}", place.display());
-            return Ok(Some(Shortfall::wrong(what)));
+            return Ok(Some(match (kind, sync.path.as_str()) {
+                ("msync", "") => Shortfall::unnamed(what, filesystem),
+                _ => Shortfall::wrong(what),
+            }));
         }
         // A hook and a clock read on each side.
         if sync.duration_seconds >= took * 0.9 - clock_slack().as_secs_f64() {

@@ -39,6 +39,9 @@ pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Blind> {
     if !facts.sees_run_delay() {
         found.push(blind("runqueue", "waiting for a CPU is not told from waiting for the disk"));
     }
+    if !facts.sees_tasks() {
+        found.push(blind("process", "threads go by their own names, not by their process's"));
+    }
     found.extend(climbs.iter().find_map(unproven));
     found.extend(forced.iter().filter_map(|wish| disobeyed(wish, climbs)));
     found
@@ -77,7 +80,8 @@ fn of_syncs(rung: &str, attached: &[&str], found: &mut Vec<Blind>) {
             let btrfs = has(&["btrfs_sync_file"]).then_some("btrfs");
             let named: Vec<_> = [ext4, xfs, btrfs].into_iter().flatten().collect();
             let (written, queued) = (but_on(&named), but_on(ext4.as_slice()));
-            let sentence = format!("writes to O_DSYNC files are not seen{written}");
+            let sentence =
+                format!("writes to O_DSYNC files, and the file of an msync, are not seen{written}");
             found.push(blind("osync", sentence));
             found.push(blind("io_uring", format!("io_uring's syncs are not seen{queued}")));
             found.push(late_disk(match (ext4, xfs) {
@@ -166,7 +170,7 @@ mod tests {
 
     fn facts(run_delay: u32) -> Facts {
         let mut config = tracer_ebpf::config::Config::ABSENT;
-        (config.task_flags, config.task_run_delay) = (0, run_delay);
+        (config.task_flags, config.task_run_delay) = (run_delay, run_delay);
         Facts::with_config(config)
     }
 
@@ -191,6 +195,7 @@ mod tests {
             &[
                 ("journal", "time in the journal is shown as `other`"),
                 ("runqueue", "waiting for a CPU is not told from waiting for the disk"),
+                ("process", "threads go by their own names, not by their process's"),
             ],
         );
     }
@@ -210,7 +215,11 @@ mod tests {
                      submitted them",
                 ),
                 ("flush", "waiting for a flush without data is shown as `other`"),
-                ("osync", "writes to O_DSYNC files are not seen, but on ext4 and xfs"),
+                (
+                    "osync",
+                    "writes to O_DSYNC files, and the file of an msync, are not seen, but on \
+                     ext4 and xfs",
+                ),
                 ("io_uring", "io_uring's syncs are not seen, but on ext4"),
                 (
                     "disk",
