@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, fs, io::ErrorKind, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tracer_ebpf::config::{ABSENT, Config};
 
 use super::{
@@ -117,6 +117,10 @@ impl Facts {
         lockdown: String,
     ) -> Result<Self> {
         let kernel = KernelTypes::parse(kernel)?;
+        // Asked first: without them the rest does not matter.
+        if kernel.enumerator("BPF_MAP_TYPE_RINGBUF").is_none() {
+            bail!("this kernel is too old: it has no BPF ring buffers, which takes Linux 5.8");
+        }
         let mut config = offsets::config(&kernel, pointers)?;
         let mut unknown_modules = BTreeMap::new();
         let mut with_module = BTreeMap::new();

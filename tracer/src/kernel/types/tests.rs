@@ -1,5 +1,7 @@
-use super::*;
 use proptest::prelude::*;
+
+use super::*;
+use crate::kernel::facts::{Facts, Modules, Pointers};
 
 /// A blob under construction.
 #[derive(Default)]
@@ -173,4 +175,12 @@ proptest! {
         }
         ask_everything(&bytes, &module);
     }
+}
+
+#[test]
+fn a_kernel_without_ring_buffers_is_too_old() {
+    let kernel = kernel().bytes();
+    let unknown = || "unknown".to_owned();
+    let facts = Facts::from_btf(&kernel, &Modules::new(), Pointers::Typed, unknown(), unknown());
+    assert!(facts.unwrap_err().to_string().contains("too old"));
 }
