@@ -51,6 +51,11 @@ impl Shortfall {
         Self { what, labels: &[], filesystem: String::new() }
     }
 
+    /// The blindness that accounts for it.
+    pub fn said_by<'b>(&self, blind: &'b [Blind]) -> Option<&'b Blind> {
+        blind.iter().find(|blind| self.is_accounted_for_by(blind))
+    }
+
     fn is_accounted_for_by(&self, blind: &Blind) -> bool {
         let excepted = blind.sentence.split_once("but on").is_some_and(|(_, filesystems)| {
             filesystems.split_whitespace().any(|name| name == self.filesystem)
@@ -128,7 +133,7 @@ fn judge(tally: &Tally, blind: &[Blind]) -> (&'static str, String) {
     let mut said: Vec<&str> = Vec::new();
     let mut unsaid = Vec::new();
     for short in &tally.short {
-        match blind.iter().find(|blind| short.is_accounted_for_by(blind)) {
+        match short.said_by(blind) {
             Some(blind) => said.push(&blind.sentence),
             None => unsaid.push(short.what.as_str()),
         }
