@@ -3,6 +3,8 @@
 //! Two serial ports speak: the kernel's console, and the tests'. Pure: bytes
 //! in, cut anywhere; knows no process and no clock.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::tally::Tally;
@@ -16,9 +18,9 @@ pub struct Cell {
     /// One sentence, or nothing.
     #[serde(default)]
     pub why: String,
-    /// The rung taken, by capability.
+    /// The rung taken, by capability; none where there is no sight.
     #[serde(default)]
-    pub rungs: std::collections::BTreeMap<String, String>,
+    pub rungs: BTreeMap<String, Option<String>>,
     /// What was compared: `352 requests and 49 syncs, all equal`.
     #[serde(default)]
     pub counted: String,
@@ -153,7 +155,7 @@ mod tests {
 guest: 6.1.0-50-amd64, 1 CPUs, up in 9.1 s\r
 \r
 running 3 tests\r
-test guest::cells::ext4 ... cell: {\"cell\":\"ext4, none\",\"outcome\":\"green\",\"why\":\"\",\"rungs\":{\"sync\":\"tp\"},\"counted\":\"352 requests\"}\r
+test guest::cells::ext4 ... cell: {\"cell\":\"ext4, none\",\"outcome\":\"green\",\"why\":\"\",\"rungs\":{\"journal\":null,\"sync\":\"tp\"},\"counted\":\"352 requests\"}\r
 ok\r
 test guest::cells::nfs ... \r
 cell: {\"cell\":\"nfs\",\"outcome\":\"blind\",\"why\":\"nfs has no disk here.\"}\r
@@ -197,7 +199,8 @@ tracer-vm: exit 101\r
                     ("nfs", Outcome::Blind, "nfs has no disk here."),
                 ]
             );
-            assert_eq!(console.cells[0].rungs["sync"], "tp");
+            assert_eq!(console.cells[0].rungs["sync"].as_deref(), Some("tp"));
+            assert_eq!(console.cells[0].rungs["journal"], None);
             assert_eq!(console.trouble, None);
         }
     }

@@ -86,8 +86,9 @@ fn rungs(reports: &[Report]) -> String {
             if !capabilities.contains(&capability.as_str()) {
                 capabilities.push(capability);
             }
+            let rung = rung.as_deref().unwrap_or("not seen");
             let rungs = taken.entry((index, capability)).or_default();
-            if !rungs.contains(&rung.as_str()) {
+            if !rungs.contains(&rung) {
                 rungs.push(rung);
             }
         }
@@ -214,12 +215,12 @@ mod tests {
     };
 
     fn cell(name: &str, outcome: Outcome, why: &str) -> Cell {
-        let rungs = [("block", "tp"), ("sync", "fentry")];
+        let rungs = [("block", Some("tp")), ("journal", None), ("sync", Some("fentry"))];
         Cell {
             cell: name.into(),
             outcome,
             why: why.into(),
-            rungs: rungs.map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
+            rungs: rungs.map(|(name, rung)| (name.to_owned(), rung.map(str::to_owned))).into(),
             counted: String::new(),
         }
     }
@@ -283,11 +284,11 @@ mod tests {
 
         ## Ways to see
 
-        | kernel | machine | lockdown | block | sync |
-        |---|---|---|---|---|
-        | 5.10.0-1-amd64 | x86_64 | none | tp | fentry |
-        | 6.1.0-1-amd64 | x86_64 | none | tp | fentry |
-        | 6.1.0-1-amd64 | x86_64 | confidentiality | tp | fentry |
+        | kernel | machine | lockdown | block | journal | sync |
+        |---|---|---|---|---|---|
+        | 5.10.0-1-amd64 | x86_64 | none | tp | not seen | fentry |
+        | 6.1.0-1-amd64 | x86_64 | none | tp | not seen | fentry |
+        | 6.1.0-1-amd64 | x86_64 | confidentiality | tp | not seen | fentry |
 
         ## What is seen where
 
