@@ -79,13 +79,14 @@ fn lay_out(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes pictures until the processes have ended, and a last one.
+/// Takes pictures until the processes have ended and their last second was
+/// read.
 fn watch(session: &mut Session, processes: &[Process], mut look: impl FnMut(&Snapshot)) {
     let until = Instant::now() + LONG;
-    let mut ended = false;
-    while !ended {
+    let mut after = 0;
+    while after < 4 {
         assert!(Instant::now() < until, "the writers do not end");
-        ended = processes.iter().all(|process| process.ended().is_some());
+        after += u32::from(processes.iter().all(|process| process.ended().is_some()));
         // The numbers of owners are read once a second, and told while they
         // change: each reading must be looked at.
         for _ in 0..5 {
