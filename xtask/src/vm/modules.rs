@@ -26,7 +26,7 @@ const MODULES: &str = "\
     dm-mod dm-cache dm-cache-smq dm-clone dm-crypt dm-delay dm-dust dm-era dm-flakey dm-integrity \
     dm-log-writes dm-mirror dm-multipath dm-raid dm-snapshot dm-thin-pool dm-verity \
     dm-writecache dm-zero dm-zoned bcache md-mod raid0 raid1 raid10 raid456 \
-    crc32_generic crc32-ce crc32c_generic crc32c_intel crc32c-intel libcrc32c crct10dif_generic xxhash_generic \
+    crc32-cryptoapi crc32c-cryptoapi crc32_generic crc32-ce crc32c_generic crc32c_intel crc32c-intel libcrc32c crct10dif_generic xxhash_generic \
     blake2b_generic sha256_generic sha256_ssse3 sha256-arm64 aes_generic aesni-intel aes-arm64 \
     aes-ce-blk xts ecb cbc essiv zstd lz4 lzo lzo-rle";
 
