@@ -170,7 +170,10 @@ pub fn run(args: &VmArgs) -> Result<()> {
     let reports = run_all(&boots, fetched, args)?;
     if args.docs {
         let today = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let page = matrix::render(&reports, today.get(..10).unwrap_or_default());
+        let page = {
+            let command: Vec<_> = std::env::args().skip(1).collect();
+            matrix::render(&reports, today.get(..10).unwrap_or_default(), &command.join(" "))
+        };
         let folder = workspace().join("docs");
         files::create_folder(&folder)?;
         files::write(&folder.join("kernels.md"), page.as_bytes())?;

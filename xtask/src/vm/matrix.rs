@@ -29,11 +29,11 @@ impl Footnotes {
 }
 
 /// The whole page.
-pub fn render(reports: &[Report], date: &str) -> String {
+pub fn render(reports: &[Report], date: &str, command: &str) -> String {
     let mut notes = Footnotes::default();
     let mut page = format!(
         "# Kernels\n\n\
-         Debian's kernels in emulated machines, booted on {date} by `cargo xtask vm --all --docs`, which writes this page.\n"
+         Debian's kernels in emulated machines, booted on {date} by `cargo xtask {command}`, which wrote this page.\n"
     );
     page += &boots(reports, &mut notes);
     page += &rungs(reports);
@@ -268,10 +268,10 @@ mod tests {
             ),
             report("9.9", Lockdown::Off, Verdict::Skipped("no such kernel".into()), Vec::new()),
         ];
-        insta::assert_snapshot!(render(&reports, "2000-01-01"), @r"
+        insta::assert_snapshot!(render(&reports, "2000-01-01", "vm --all --docs"), @r"
         # Kernels
 
-        Debian's kernels in emulated machines, booted on 2000-01-01 by `cargo xtask vm --all --docs`, which writes this page.
+        Debian's kernels in emulated machines, booted on 2000-01-01 by `cargo xtask vm --all --docs`, which wrote this page.
 
         ## Boots
 
@@ -314,8 +314,11 @@ mod tests {
 
     #[test]
     fn without_cells_there_is_only_the_table_of_boots() {
-        let page =
-            render(&[report("6.1", Lockdown::Off, Verdict::Passed, Vec::new())], "2000-01-01");
+        let page = render(
+            &[report("6.1", Lockdown::Off, Verdict::Passed, Vec::new())],
+            "2000-01-01",
+            "vm",
+        );
         assert!(page.ends_with("| 6.1.0-1-amd64 | x86_64 | none | 1 | v2 | 3 | 0 | 0 | ✓ |\n"));
     }
 }
