@@ -225,9 +225,11 @@ impl Files {
         }
         // Then what it was is still the best that can be said of it: its path
         // could not be checked, or it has none any more.
+        // A descriptor alone may have been another file's.
+        let is_named = wanted.device != 0;
         let is_believed = |failure| match failure {
-            Failure::Gone | Failure::Unfinished => true,
-            Failure::Closed => devices::is_anonymous(wanted.device),
+            Failure::Gone | Failure::Unfinished => is_named,
+            Failure::Closed => is_named && devices::is_anonymous(wanted.device),
         };
         match found {
             Ok(found) => self.found(wanted, found, now_ns),
@@ -240,7 +242,10 @@ impl Files {
                     Failure::Unfinished => before.failures,
                     Failure::Closed | Failure::Gone => before.failures + 1,
                 };
-                let wait_ns = UNDECIDED_NS << failures.saturating_sub(1).min(MAX_DOUBLINGS);
+                let wait_ns = match is_named {
+                    true => UNDECIDED_NS << failures.saturating_sub(1).min(MAX_DOUBLINGS),
+                    false => 0,
+                };
                 Entry {
                     file: self.labels.intern(FileLabel::unknown(wanted.device)),
                     path: String::new(),
