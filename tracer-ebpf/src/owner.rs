@@ -6,7 +6,7 @@
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
 };
-use tracer_ebpf::record::{ACCOUNTS, COMM, OTHERS, OwnerKey, loss};
+use tracer_ebpf::record::{ACCOUNTS, COMM, OTHERS, OwnerKey, loss, via};
 
 use crate::{
     fields::Task,
@@ -84,7 +84,8 @@ pub fn account(who: &Submitter, disk: u32, op: u32) -> u32 {
         comm: who.comm,
         disk,
         op: op as u16,
-        kthread: who.kthread as u16,
+        kthread: who.kthread as u8,
+        via: via::DIRECT,
     };
     // SAFETY: values of this map are only ever whole words.
     let known = unsafe { OWNERS.get(key) };

@@ -15,6 +15,9 @@ pub const OTHERS: u32 = 0;
 /// "No disk": the sync was never seen on one.
 pub const NO_DISK: u32 = u32::MAX;
 
+/// Further disks that one sync's window covers, below or beside its first.
+pub const LOWER: usize = 3;
+
 /// Length of a kernel task name, the NUL included (`TASK_COMM_LEN`).
 pub const COMM: usize = 16;
 
@@ -26,6 +29,67 @@ pub mod op {
     pub const WRITE_ZEROES: u32 = 3;
     pub const FLUSH: u32 = 4;
     pub const COUNT: usize = 5;
+
+    // What an owner can be blamed for beside block requests.
+
+    /// Blocks put into a filesystem's journal.
+    pub const METADATA: u32 = 5;
+    /// Running on a CPU that another waited for.
+    pub const CPU: u32 = 6;
+    /// Allocating memory that others had to be reclaimed for.
+    pub const MEMORY: u32 = 7;
+}
+
+/// How an owner's request came to be issued, where not by the owner itself.
+pub mod via {
+    /// By itself, or by nobody known: then the owner is who issued it.
+    pub const DIRECT: u8 = 0;
+    /// Written back by a kernel worker; the owner is who dirtied the file.
+    pub const WRITEBACK: u8 = 1;
+    /// Ordered data, written by a journal's commit; the owner is who dirtied it.
+    pub const JOURNAL: u8 = 2;
+    /// On behalf of the owner's cgroup, which the bio names.
+    pub const CGROUP: u8 = 3;
+    pub const COUNT: usize = 4;
+}
+
+/// Classes of request sizes, for the service times that are learnt.
+pub mod size {
+    /// 0 bytes, up to 4 KiB, 16 KiB, 64 KiB, 256 KiB, 1 MiB, 16 MiB, and above.
+    pub const COUNT: usize = 8;
+
+    /// The class of a request of so many bytes.
+    #[inline(always)]
+    pub const fn class(bytes: u64) -> usize {
+        if bytes == 0 {
+            0
+        } else if bytes <= 4 << 10 {
+            1
+        } else if bytes <= 16 << 10 {
+            2
+        } else if bytes <= 64 << 10 {
+            3
+        } else if bytes <= 256 << 10 {
+            4
+        } else if bytes <= 1 << 20 {
+            5
+        } else if bytes <= 16 << 20 {
+            6
+        } else {
+            7
+        }
+    }
+}
+
+/// Parts of a journal's commit (jbd2).
+pub mod commit {
+    /// It waits for the handles that are open to end.
+    pub const LOCKING: usize = 0;
+    /// It writes the files' data that must go first.
+    pub const FLUSHING: usize = 1;
+    /// It writes the log.
+    pub const LOGGING: usize = 2;
+    pub const COUNT: usize = 3;
 }
 
 /// Stages of a block request: before and after it was given to the driver.
@@ -88,7 +152,9 @@ pub struct OwnerKey {
     /// A code of [`op`].
     pub op: u16,
     /// 1 for a kernel thread.
-    pub kthread: u16,
+    pub kthread: u8,
+    /// A code of [`via`].
+    pub via: u8,
 }
 
 /// One owner's account on one disk (see [`crate::ledger`]).
@@ -153,6 +219,9 @@ pub struct Disk {
     pub queues: u32,
     /// Slots per hardware queue; the last one is the flush machinery's.
     pub depth: u32,
+    /// Indices of the other disks that a sync on this one waits for, without
+    /// gaps; [`NO_DISK`] for none.
+    pub lower: [u32; LOWER],
 }
 
 impl Disk {
@@ -191,6 +260,17 @@ pub struct SyncRecord {
     pub own_span_ns: u64,
     /// A journal commit of its filesystem was under way for so long.
     pub journal_ns: u64,
+    /// Of those, the commits' requests waited for issue, or were in service.
+    /// Known where a commit ends, so they may be more than `journal_ns`.
+    pub journal_queue_ns: u64,
+    pub journal_device_ns: u64,
+    /// Of `journal_ns`, the parts of the commits, by the codes of [`commit`].
+    pub journal_stage_ns: [u64; commit::COUNT],
+    /// Its own bios waited to become requests: tags, writeback throttling,
+    /// iocost.
+    pub throttle_ns: u64,
+    /// It reclaimed memory itself, or read back what had been evicted.
+    pub reclaim_ns: u64,
     /// cgroup v2 id of the caller.
     pub cgroup: u64,
     /// Inode number, or 0 where no file was seen.
@@ -216,6 +296,32 @@ pub struct SyncRecord {
     pub areas: [u64; ACCOUNTS],
 }
 
+/// What was in flight on a further disk during one sync.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct LowerWindow {
+    /// Index of the disk, or [`NO_DISK`]: then nothing follows.
+    pub disk: u64,
+    pub areas: [u64; ACCOUNTS],
+}
+
+/// A sync that waited for more than one disk.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct StackedRecord {
+    pub sync: SyncRecord,
+    pub lower: [LowerWindow; LOWER],
+}
+
+/// Service times of requests that were alone on their disk, by disk, operation
+/// and [`size`] class.
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Solo {
+    pub ios: u64,
+    pub ns: u64,
+}
+
 /// A disk that user space has not described yet: please do.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
@@ -228,7 +334,8 @@ const _: () = assert!(size_of::<OwnerKey>() == 32);
 const _: () = assert!(size_of::<Account>() == 40);
 const _: () = assert!(size_of::<DiskLedger>() == ACCOUNTS * 40);
 const _: () = assert!(size_of::<InFlight>() == 48);
-const _: () = assert!(size_of::<Disk>() == 16);
+const _: () = assert!(size_of::<Disk>() == 28);
 const _: () = assert!(size_of::<Journal>() == 24);
-const _: () = assert!(size_of::<SyncRecord>() == 640);
-const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 128);
+const _: () = assert!(size_of::<SyncRecord>() == 696);
+const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 184);
+const _: () = assert!(size_of::<StackedRecord>() == 696 + LOWER * 520);

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     ledger::{integral, tick},
-    record::{ACCOUNTS, DiskLedger, NO_DISK, SyncRecord, kind, loss},
+    record::{ACCOUNTS, DiskLedger, NO_DISK, SyncRecord, commit, kind, loss},
 };
 
 use crate::{
@@ -298,6 +298,11 @@ unsafe fn fill(record: *mut SyncRecord, sync: &OpenSync, pid_tgid: u64, now: u64
     record.own_device_ns = sync.own_device_ns;
     record.own_span_ns = sync.own_last_ns.saturating_sub(sync.own_first_ns);
     record.journal_ns = journal;
+    record.journal_queue_ns = 0;
+    record.journal_device_ns = 0;
+    record.journal_stage_ns = [0; commit::COUNT];
+    record.throttle_ns = 0;
+    record.reclaim_ns = 0;
     record.cgroup = who.cgroup;
     record.inode = sync.inode;
     record.device = sync.device;

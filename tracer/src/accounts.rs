@@ -15,7 +15,7 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::{
     bucket::BUCKETS,
     ledger::{in_flight, integral, tick, ticks_to_ns},
-    record::{ACCOUNTS, Account, Disk, OTHERS, OwnerKey, SyncRecord},
+    record::{ACCOUNTS, Account, Disk, LowerWindow, OTHERS, OwnerKey, SyncRecord},
 };
 
 use crate::{
@@ -194,10 +194,17 @@ impl Accounts {
     }
 
     /// Looks up who the accounts are of that a record has and we do not know.
-    pub fn find_owners(&mut self, record: &SyncRecord) {
-        let Some(at) = self.position(record.disk) else { return };
-        for account in 1..ACCOUNTS {
-            if record.areas[account] != 0 && self.disks[at].owners[account].id == OwnerId(0) {
+    pub fn find_owners(&mut self, record: &SyncRecord, lower: &[LowerWindow]) {
+        self.find_owners_of(record.disk, &record.areas);
+        for window in lower {
+            self.find_owners_of(window.disk as u32, &window.areas);
+        }
+    }
+
+    fn find_owners_of(&mut self, disk: u32, areas: &[u64; ACCOUNTS]) {
+        let Some(at) = self.position(disk) else { return };
+        for (account, area) in areas.iter().enumerate().skip(1) {
+            if *area != 0 && self.disks[at].owners[account].id == OwnerId(0) {
                 self.find_owner(at, account);
             }
         }
@@ -206,7 +213,8 @@ impl Accounts {
     /// The owners of a disk's accounts, by the kernel's index of the disk.
     pub fn owners(&self, disk: u32) -> &[Owner; ACCOUNTS] {
         static NOBODY: [Owner; ACCOUNTS] =
-            [Owner { id: OwnerId(0), cgroup: 0, comm: [0; 16], kthread: false }; ACCOUNTS];
+            [Owner { id: OwnerId(0), cgroup: 0, comm: [0; 16], kthread: false, weight_ns: 1 };
+                ACCOUNTS];
         self.position(disk).map_or(&NOBODY, |at| &self.disks[at].owners)
     }
 
@@ -221,7 +229,8 @@ impl Accounts {
         let id = self.intern(key);
         let tgid = self.last_tgid(self.disks[at].disk.index, account);
         let kthread = key.kthread != 0 || (self.is_kthread)(tgid);
-        self.disks[at].owners[account] = Owner { id, cgroup: key.cgroup, comm: key.comm, kthread };
+        self.disks[at].owners[account] =
+            Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, weight_ns: 1 };
     }
 
     /// One id per owner and class of requests, whatever the disk.

@@ -9,7 +9,7 @@
 use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
-use tracer_ebpf::record::Disk;
+use tracer_ebpf::record::{Disk, LOWER, NO_DISK};
 
 use crate::{
     devices,
@@ -111,7 +111,8 @@ pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: Room) -> 
         let index = assigned.iter().map(|known| known.disk.index + 1).max().unwrap_or(0);
         let base = assigned.iter().map(|known| known.disk.base + known.disk.slots()).max();
         let base = base.unwrap_or(0);
-        let place = Disk { index, base, queues: disk.queues, depth: depth(disk) };
+        let place =
+            Disk { index, base, queues: disk.queues, depth: depth(disk), lower: [NO_DISK; LOWER] };
         let fits = place.depth > 1
             && index < room.disks
             && place.slots() <= room.slots.saturating_sub(base);

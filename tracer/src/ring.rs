@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
 use tokio::io::{Interest, unix::AsyncFd};
-use tracer_ebpf::record::{DiskUnknown, SyncRecord};
+use tracer_ebpf::record::{DiskUnknown, LowerWindow, NO_DISK, StackedRecord, SyncRecord};
 use zerocopy::FromBytes as _;
 
 /// How long a record may lie in the ring before anybody looks.
@@ -16,7 +16,8 @@ pub const POLL: Duration = Duration::from_millis(100);
 
 /// What the kernel sends.
 pub enum Record<'a> {
-    Sync(&'a SyncRecord),
+    /// A sync, and what was in flight on further disks meanwhile.
+    Sync(&'a SyncRecord, &'a [LowerWindow]),
     DiskUnknown(DiskUnknown),
     /// Of a size that no record has: a kernel object of another version.
     Foreign,
@@ -60,7 +61,10 @@ impl RingReader {
 /// address.
 pub fn decode(bytes: &[u8]) -> Record<'_> {
     if let Ok(record) = SyncRecord::ref_from_bytes(bytes) {
-        Record::Sync(record)
+        Record::Sync(record, &[])
+    } else if let Ok(record) = StackedRecord::ref_from_bytes(bytes) {
+        let known = record.lower.iter().take_while(|window| window.disk != u64::from(NO_DISK));
+        Record::Sync(&record.sync, &record.lower[..known.count()])
     } else if let Ok(unknown) = DiskUnknown::read_from_bytes(bytes) {
         Record::DiskUnknown(unknown)
     } else {
@@ -76,6 +80,6 @@ mod tests {
     fn bytes_of_another_length_are_foreign() {
         assert!(matches!(decode(&[0; 7]), Record::Foreign));
         assert!(matches!(decode(&[]), Record::Foreign));
-        assert!(matches!(decode(&[0; 648]), Record::Foreign));
+        assert!(matches!(decode(&[0; 704]), Record::Foreign));
     }
 }

@@ -86,12 +86,13 @@ impl Replay {
     fn run(&mut self, pool: &[SyncRecord], records: usize) -> Result<()> {
         for (at, record) in pool.iter().cycle().take(records).enumerate() {
             // The compiler must not know that these bytes are a record.
-            let Record::Sync(record) = decode(black_box(record.as_bytes())) else {
+            let Record::Sync(record, lower) = decode(black_box(record.as_bytes())) else {
                 bail!("a record is not decoded as one");
             };
             let (tgid, device) = (record.tgid, record.device);
             let file = self.files.resolve(tgid, device, record.inode, record.fd, self.now_ns);
-            black_box(self.engine.sync(record, file.0, &self.owners));
+            let owners = &self.owners;
+            black_box(self.engine.sync(record, lower, file.0, |_| owners));
             if at % ROTATE_EVERY == ROTATE_EVERY - 1 {
                 self.engine.rotate();
             }
@@ -111,7 +112,7 @@ fn make_owners() -> [Owner; ACCOUNTS] {
         };
         comm[..name.len()].copy_from_slice(name);
         let cgroup = if at == 2 { 0 } else { at as u64 };
-        Owner { id: OwnerId(at as u32), cgroup, comm, kthread: at == 2 }
+        Owner { id: OwnerId(at as u32), cgroup, comm, kthread: at == 2, weight_ns: 1 }
     })
 }
 

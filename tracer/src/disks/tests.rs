@@ -2,6 +2,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+const NONE: [u32; LOWER] = [NO_DISK; LOWER];
+
 /// A node with disks in a temporary directory.
 struct Node(TempDir);
 
@@ -125,9 +127,9 @@ fn disks_with_requests_get_consecutive_places() {
     assert_eq!(
         places,
         [
-            ("nvme0n1", Disk { index: 0, base: 0, queues: 8, depth: 1025 }),
-            ("sda", Disk { index: 1, base: 8 * 1025, queues: 1, depth: 257 }),
-            ("loop0", Disk { index: 2, base: 8 * 1025 + 257, queues: 1, depth: 257 }),
+            ("nvme0n1", Disk { index: 0, base: 0, queues: 8, depth: 1025, lower: NONE }),
+            ("sda", Disk { index: 1, base: 8 * 1025, queues: 1, depth: 257, lower: NONE }),
+            ("loop0", Disk { index: 2, base: 8 * 1025 + 257, queues: 1, depth: 257, lower: NONE }),
         ]
     );
 }
@@ -144,7 +146,7 @@ fn a_place_is_kept_when_disks_come_and_go() {
     assert!(assign(&mut assigned, &node.scan(), ROOM).is_empty());
     assert_eq!(assigned[..3], before[..]);
     let last = before[2].disk;
-    let place = Disk { index: 3, base: last.base + 257, queues: 1, depth: 257 };
+    let place = Disk { index: 3, base: last.base + 257, queues: 1, depth: 257, lower: NONE };
     assert_eq!(assigned[3].disk, place);
 }
 

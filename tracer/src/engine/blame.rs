@@ -12,13 +12,16 @@
 //! order, because requests of the victim pile up *behind* a culprit: equal
 //! weights would call them its own fault.
 
+use serde::{Deserialize, Serialize};
 use tracer_ebpf::{
     ledger::ticks_to_ns,
     record::{ACCOUNTS, COMM, SyncRecord},
 };
 
 /// An owner and one class of its requests, interned by the caller.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Ord, PartialOrd)]
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
 pub struct OwnerId(pub u32);
 
 /// What the engine must know of an account's owner.
@@ -28,6 +31,9 @@ pub struct Owner {
     pub cgroup: u64,
     pub comm: [u8; COMM],
     pub kthread: bool,
+    /// What one of its requests costs its disk: the time that a request of this
+    /// class takes alone, in ns.
+    pub weight_ns: u32,
 }
 
 impl Owner {

@@ -7,11 +7,12 @@
 
 pub mod blame;
 pub mod phases;
+pub mod tick;
 pub mod victim;
 
 use std::collections::HashMap;
 
-use tracer_ebpf::record::{ACCOUNTS, NO_DISK, SyncRecord};
+use tracer_ebpf::record::{ACCOUNTS, LowerWindow, NO_DISK, SyncRecord};
 
 use blame::{Division, Owner, Window, divide};
 use phases::Phases;
@@ -47,10 +48,18 @@ impl Engine {
     }
 
     /// Takes one sync in. `file` is the caller's name for the file or class of
-    /// files, `owners` are those of the accounts of the record's disk.
-    pub fn sync(&mut self, record: &SyncRecord, file: u32, owners: &[Owner; ACCOUNTS]) -> Judged {
+    /// files, `owners` gives those of a disk's accounts; `_lower` is what was in
+    /// flight on further disks.
+    pub fn sync<'a>(
+        &mut self,
+        record: &SyncRecord,
+        _lower: &[LowerWindow],
+        file: u32,
+        owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
+    ) -> Judged {
         self.records += 1;
         let phases = Phases::of(record);
+        let owners = owners(record.disk);
         let window = Window::of(record, owners);
         self.torn += u64::from(window.torn);
 
@@ -81,6 +90,9 @@ impl Engine {
         }
         Judged { victim: index, phases, window, division }
     }
+
+    /// Takes in what went on around the syncs in the last second.
+    pub fn tick(&mut self, _tick: &tick::Tick) {}
 
     /// Forgets the older half of every victim's window.
     pub fn rotate(&mut self) {

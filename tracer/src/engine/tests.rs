@@ -21,9 +21,11 @@ fn owners() -> [Owner; ACCOUNTS] {
     let mut owners = [Owner::default(); ACCOUNTS];
     let named = [("etcd", 10, false), ("jbd2/loop0-8", 0, true), ("fstrim", 20, false)];
     for (at, (name, cgroup, kthread)) in (1u32..).zip(named) {
-        owners[at as usize] = Owner { id: OwnerId(at), cgroup, comm: comm(name), kthread };
+        owners[at as usize] =
+            Owner { id: OwnerId(at), cgroup, comm: comm(name), kthread, weight_ns: 1 };
     }
-    owners[4] = Owner { id: OwnerId(4), cgroup: 30, comm: comm("fio"), kthread: false };
+    owners[4] =
+        Owner { id: OwnerId(4), cgroup: 30, comm: comm("fio"), kthread: false, weight_ns: 1 };
     owners
 }
 
@@ -43,9 +45,9 @@ fn sync(duration_ns: u64, in_flight: &[(usize, f64)]) -> SyncRecord {
 }
 
 fn victim_after(syncs: &[SyncRecord]) -> Victim {
-    let mut engine = Engine::new();
+    let (owners, mut engine) = (owners(), Engine::new());
     for record in syncs {
-        engine.sync(record, 0, &owners());
+        engine.sync(record, &[], 0, |_| &owners);
     }
     engine.victims()[0].clone()
 }
@@ -134,19 +136,19 @@ fn the_victims_other_requests_are_its_own_doing() {
 fn a_torn_integral_is_counted_and_blames_nobody() {
     let mut torn = sync(10 * MS, &[]);
     torn.areas[3] = u64::MAX / 4;
-    let mut engine = Engine::new();
-    engine.sync(&torn, 0, &owners());
+    let (owners, mut engine) = (owners(), Engine::new());
+    engine.sync(&torn, &[], 0, |_| &owners);
     assert_eq!(engine.torn(), 1);
     assert!(engine.victims()[0].blamed.is_empty());
 }
 
 #[test]
 fn the_victim_that_synced_longest_ago_makes_room() {
-    let mut engine = Engine::new();
+    let (owners, mut engine) = (owners(), Engine::new());
     for file in 0..600 {
         let mut record = sync(MS, &[]);
         record.begin_ns = u64::from(file) * MS;
-        engine.sync(&record, file, &owners());
+        engine.sync(&record, &[], file, |_| &owners);
     }
     assert_eq!(engine.victims().len(), 512);
     assert_eq!(engine.evicted(), 88);
@@ -155,8 +157,8 @@ fn the_victim_that_synced_longest_ago_makes_room() {
 
 #[test]
 fn the_window_forgets_after_two_rotations() {
-    let mut engine = Engine::new();
-    engine.sync(&sync(10 * MS, &[(3, 1.0)]), 0, &owners());
+    let (owners, mut engine) = (owners(), Engine::new());
+    engine.sync(&sync(10 * MS, &[(3, 1.0)]), &[], 0, |_| &owners);
     engine.rotate();
     assert_eq!(engine.victims()[0].before.syncs, 1);
     engine.rotate();
@@ -195,12 +197,12 @@ proptest! {
     ) {
         let mut owners = owners();
         for (at, owner) in owners.iter_mut().enumerate().skip(4) {
-            *owner = Owner { id: OwnerId(at as u32), cgroup: 99, comm: comm("x"), kthread: false };
+            *owner = Owner { id: OwnerId(at as u32), cgroup: 99, comm: comm("x"), kthread: false, weight_ns: 1 };
         }
         let in_flight: Vec<_> =
             areas.iter().enumerate().filter(|(at, _)| *at != absent).map(|(i, a)| (i, *a)).collect();
         let mut engine = Engine::new();
-        let judged = engine.sync(&sync(duration, &in_flight), 0, &owners);
+        let judged = engine.sync(&sync(duration, &in_flight), &[], 0, |_| &owners);
         let victim = &engine.victims()[0];
         let blamed: f64 = victim.blamed.iter().map(|b| b.total_ns).sum();
         let (excess, alone, own) = victim.excess_ns();

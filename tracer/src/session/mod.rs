@@ -185,15 +185,15 @@ impl Session {
         let slow_ns = slow_ns.unwrap_or(u64::MAX);
         let mut unknown_disk = false;
         ring.drain(|record| match record {
-            Record::Sync(record) => {
+            Record::Sync(record, lower) => {
                 let end_ns = record.begin_ns + record.duration_ns;
                 let (tgid, device, fd) = (record.tgid, record.device, record.fd);
                 let file = match record.kind {
                     kind::SYNCFS | kind::SYNC => files.filesystem(tgid, device, fd, end_ns),
                     _ => files.resolve(tgid, device, record.inode, fd, end_ns),
                 };
-                accounts.find_owners(record);
-                let judged = engine.sync(record, file.0, accounts.owners(record.disk));
+                accounts.find_owners(record, lower);
+                let judged = engine.sync(record, lower, file.0, |disk| accounts.owners(disk));
                 if record.duration_ns >= slow_ns {
                     let describe = picture::Describe { accounts, files, identities, clock, losses };
                     slow.push(describe.slow_sync(record, file, &judged));
@@ -364,7 +364,7 @@ fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Resul
         let performed = selftest::perform(&ground)?;
         let mut records: Vec<SyncRecord> = Vec::new();
         ring.drain(|record| {
-            if let Record::Sync(record) = record
+            if let Record::Sync(record, _) = record
                 && record.tgid == performed.tgid
             {
                 records.push(*record);
