@@ -24,16 +24,16 @@ fn doctor_says_that_this_machine_can_be_traced() {
 #[test]
 fn killing_the_tracer_leaves_no_program_loaded() {
     need_live!();
-    let before = loaded("block_io_start");
+    let before = loaded("block_rq_issue");
     let mut top = Tracer::start(&["top", "--batch", "--interval", "0.2"]);
     top.line(Duration::from_secs(10));
-    let mut of_top = &loaded("block_io_start") - &before;
+    let mut of_top = &loaded("block_rq_issue") - &before;
     assert_eq!(of_top.len(), 1);
     top.kill();
     top.wait(Duration::from_secs(10));
     // The kernel frees them when the last reference is gone, a moment later.
     for _ in 0..50 {
-        of_top = &of_top & &loaded("block_io_start");
+        of_top = &of_top & &loaded("block_rq_issue");
         if of_top.is_empty() {
             return;
         }
