@@ -1,10 +1,10 @@
 //! The contract between the kernel programs and user space.
 //!
 //! Everything here is `no_std`, has one layout on both sides, and knows
-//! neither aya nor the kernel: [`ledger`] is the arithmetic of blame,
-//! [`bucket`] the histogram's bucket function, [`record`] what travels through
-//! maps and the ring buffer, [`config`] what user space tells the programs
-//! before they are loaded.
+//! neither aya nor the kernel: [`ledger`] is the arithmetic of blame, [`span`]
+//! that of overlapping requests, [`bucket`] the histogram's bucket function,
+//! [`record`] what travels through maps and the ring buffer, [`config`] what
+//! user space tells the programs before they are loaded.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -12,3 +12,4 @@ pub mod bucket;
 pub mod config;
 pub mod ledger;
 pub mod record;
+pub mod span;

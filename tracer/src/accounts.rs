@@ -212,9 +212,14 @@ impl Accounts {
 
     /// The owners of a disk's accounts, by the kernel's index of the disk.
     pub fn owners(&self, disk: u32) -> &[Owner; ACCOUNTS] {
-        static NOBODY: [Owner; ACCOUNTS] =
-            [Owner { id: OwnerId(0), cgroup: 0, comm: [0; 16], kthread: false, weight_ns: 1 };
-                ACCOUNTS];
+        static NOBODY: [Owner; ACCOUNTS] = [Owner {
+            id: OwnerId(0),
+            cgroup: 0,
+            comm: [0; 16],
+            kthread: false,
+            op: 0,
+            weight_ns: 1,
+        }; ACCOUNTS];
         self.position(disk).map_or(&NOBODY, |at| &self.disks[at].owners)
     }
 
@@ -230,7 +235,7 @@ impl Accounts {
         let tgid = self.last_tgid(self.disks[at].disk.index, account);
         let kthread = key.kthread != 0 || (self.is_kthread)(tgid);
         self.disks[at].owners[account] =
-            Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, weight_ns: 1 };
+            Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, op: key.op, weight_ns: 1 };
     }
 
     /// One id per owner and class of requests, whatever the disk.

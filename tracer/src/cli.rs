@@ -69,6 +69,14 @@ pub enum Command {
     #[command(after_long_help = examples::TOP)]
     Top(TopArgs),
 
+    /// Watch for a while, then say who makes one victim slow, and how sure that is.
+    ///
+    /// Prints the verdict with its evidence: the culprits and their shares, the
+    /// syncs with and without each, who was there and is ruled out, what stays
+    /// unexplained, and what to do.
+    #[command(after_long_help = examples::WHY)]
+    Why(WhyArgs),
+
     /// Print each slow sync as it ends.
     #[command(after_long_help = examples::WATCH)]
     Watch(WatchArgs),
@@ -126,6 +134,28 @@ pub struct TopArgs {
 
     #[command(flatten)]
     pub scope: Scope,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct WhyArgs {
+    /// Whose syncs: a process id, or text in the name of the process, cgroup, file or device.
+    ///
+    /// Of several victims its log is taken (etcd's WAL, for one). Without it,
+    /// whoever waits most beyond its own baseline.
+    #[arg(value_parser = values::parse_filter)]
+    pub victim: Option<String>,
+
+    /// Watch for this time, such as `30s` or `2m` [default: 30s, or for ever with --every].
+    #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Print a verdict for each period of this length, and go on.
+    #[arg(long, value_name = "DURATION", value_parser = values::parse_duration)]
+    pub every: Option<Duration>,
+
+    /// Print one JSON object per verdict.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Clone, Debug)]

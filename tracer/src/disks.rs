@@ -133,6 +133,12 @@ pub fn inflight(root: &Path, name: &str) -> Option<(u64, u64)> {
     Some((counts.next()?.ok()?, counts.next()?.ok()?))
 }
 
+/// The IO scheduler that a disk has now; empty where there is none to choose.
+pub fn scheduler(root: &Path, name: &str) -> String {
+    let line = Tree::new(root).read_line(format!("sys/block/{name}/queue/scheduler"));
+    line.map(chosen).unwrap_or_default()
+}
+
 /// Slots per hardware queue: all tags it may come to use, and one for the flush
 /// machinery, whose requests borrow tags. Too few for one with absurdly many
 /// queues.

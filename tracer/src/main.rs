@@ -10,7 +10,7 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use clap_complete::Shell;
 use tracer::{
     cli::{Cli, Command},
-    commands::{block_on, doctor, top, watch},
+    commands::{block_on, doctor, top, watch, why},
     demo, exit,
 };
 
@@ -23,6 +23,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Top(args) => block_on(top::run(&args, &options)),
         Command::Watch(args) => block_on(watch::run(&args, &options)),
+        Command::Why(args) => block_on(why::run(&args, &options)),
         // The ring's reader wants a runtime even if nobody waits for it.
         Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),
         Command::Demo(args) => block_on(demo::run(&args, &options)),

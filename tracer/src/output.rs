@@ -10,11 +10,13 @@ pub mod escape;
 pub mod json;
 pub mod names;
 pub mod phases;
+pub mod remedy;
 pub mod text;
 pub mod top;
 pub mod units;
 pub mod verdict;
 pub mod watch;
+pub mod why;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

@@ -100,15 +100,6 @@ pub struct Victim {
     pub baseline_p99_seconds: Option<f64>,
     /// Seconds of sync time in the window, and what they went to.
     pub phases: Phases,
-    /// Seconds beyond its baseline in the window: what there is to blame for.
-    pub excess_seconds: f64,
-    /// Of those, the part with no competitor in flight: the device's own.
-    pub device_alone_seconds: f64,
-    /// Of those, the part behind its own other requests (db, snapshot).
-    pub self_seconds: f64,
-    /// Of those, who else: the worst first. With `device_alone_seconds` and
-    /// `self_seconds` they add up to `excess_seconds`.
-    pub blame: Vec<Blame>,
     pub verdict: Verdict,
     /// The same since the tracer started.
     pub total: Totals,
@@ -117,6 +108,9 @@ pub struct Victim {
     pub wal_buckets: Vec<u64>,
 }
 
+/// Parts that sync time is divided into.
+pub const PHASES: usize = 8;
+
 /// What sync time went to, in seconds. They add up to the syncs' duration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Phases {
@@ -124,11 +118,17 @@ pub struct Phases {
     pub cpu: f64,
     /// It was runnable, but another ran.
     pub runqueue: f64,
-    /// Its requests waited to be given to the driver.
+    /// Its requests, or those of the journal's commit that it waited for,
+    /// waited to be given to the driver.
     pub queue: f64,
-    /// Its requests were being served.
+    /// They were being served.
     pub device: f64,
-    /// It waited while the filesystem's journal was committing.
+    /// It waited for requests to be had: for tags, or held back by the kernel.
+    pub throttle: f64,
+    /// It reclaimed memory itself, or read back what had been evicted.
+    pub reclaim: f64,
+    /// It waited while the filesystem's journal was committing, and none of the
+    /// commit's requests was there to wait for.
     pub journal: f64,
     /// Locks and the rest.
     pub other: f64,
@@ -136,12 +136,14 @@ pub struct Phases {
 
 impl Phases {
     /// The phases in their usual order, with their names.
-    pub fn named(&self) -> [(&'static str, f64); 6] {
+    pub fn named(&self) -> [(&'static str, f64); PHASES] {
         [
             ("cpu", self.cpu),
             ("runqueue", self.runqueue),
             ("queue", self.queue),
             ("device", self.device),
+            ("throttle", self.throttle),
+            ("reclaim", self.reclaim),
             ("journal", self.journal),
             ("other", self.other),
         ]
@@ -157,9 +159,11 @@ impl Phases {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Totals {
     pub excess_seconds: f64,
+    /// With nobody else in flight: the device's own, and what nothing explains.
     pub device_alone_seconds: f64,
+    /// Behind its own other requests.
     pub self_seconds: f64,
-    /// The worst first; shares are of all excess.
+    /// Behind others' requests, the worst first; shares are of all excess.
     pub blame: Vec<Blame>,
 }
 
@@ -168,13 +172,14 @@ pub struct Totals {
 pub struct Blame {
     pub who: Who,
     pub op: Op,
-    /// Seconds of the victim's wait, in the window or since the start.
+    /// Seconds of the victim's wait since the start.
     pub seconds: f64,
     /// Of the victim's excess seconds.
     pub share: f64,
 }
 
-/// Classes of block operations.
+/// What somebody does that others wait for: classes of block operations, and
+/// what comes beside them.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
@@ -183,11 +188,26 @@ pub enum Op {
     Discard,
     WriteZeroes,
     Flush,
+    /// It fills the filesystem's journal.
+    Metadata,
+    /// It runs on the CPU that another waits for.
+    Cpu,
+    /// It allocates memory that others must give back.
+    Memory,
 }
 
 impl Op {
-    pub const ALL: [Self; 5] =
-        [Self::Read, Self::Write, Self::Discard, Self::WriteZeroes, Self::Flush];
+    /// By the codes of `record::op`.
+    pub const ALL: [Self; 8] = [
+        Self::Read,
+        Self::Write,
+        Self::Discard,
+        Self::WriteZeroes,
+        Self::Flush,
+        Self::Metadata,
+        Self::Cpu,
+        Self::Memory,
+    ];
 
     /// Its name as outputs print it.
     pub fn name(self) -> &'static str {
@@ -197,35 +217,179 @@ impl Op {
             Self::Discard => "discard",
             Self::WriteZeroes => "write_zeroes",
             Self::Flush => "flush",
+            Self::Metadata => "metadata",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
         }
     }
 }
 
-/// Who makes a victim slow, in the window.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+/// Who or what makes a victim slow.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum Kind {
     /// Nothing was slower than the victim's own baseline.
+    #[default]
     None,
     /// Too few syncs to say.
     Unknown,
-    /// Others on the disk: the first in [`Victim::blame`] most of all.
+    /// Others on its disk or in its journal.
     Owners,
     /// It waited for a CPU.
     Cpu,
+    /// It reclaimed memory, or read back what had been evicted.
+    Memory,
+    /// A limit that is set on itself.
+    Throttle,
     /// Its own other requests.
+    #[serde(rename = "self")]
     Own,
     /// The device, or what is below it: nobody on this node competed.
     Device,
     /// What carries its files is no disk of this kernel: a FUSE process, a
     /// server, memory.
     Unseen,
+    /// None of these: locks, or what this kernel does not show.
+    Unexplained,
+}
+
+/// Where the victim met who it waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    Queue,
+    Device,
+    Journal,
+    Runqueue,
+    Memory,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    #[default]
+    Low,
+    Medium,
+    High,
+}
+
+/// The verdict on one victim: what is blamed, and what speaks for it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Verdict {
+    pub kind: Kind,
+    pub confidence: Confidence,
+    /// Why no more, or no less.
+    pub confidence_reason: String,
+    /// Seconds beyond its baseline, with those for a CPU: what there is to
+    /// blame for. All shares are of these.
+    pub excess_seconds: f64,
+    /// By kind of cause; they add up to 1, or are all 0.
+    pub shares: Shares,
+    /// The worst first.
+    pub culprits: Vec<Culprit>,
+    pub ruled_out: Vec<RuledOut>,
+    /// Its own other syncs, by class of files, most sync time first.
+    pub own: Vec<OwnWork>,
+    /// What is known of the device.
+    pub device: DeviceState,
+    /// The setting of a limit that held the victim itself back, and for which
+    /// part of the time.
+    pub limit: Option<String>,
+    pub limit_share: f64,
+    /// Of all CPU time, what the hypervisor gave to others.
+    pub steal_share: f64,
+    /// By how much the machine's memory shrank (a balloon).
+    pub memory_shrank_bytes: u64,
+}
+
+/// Of the excess, by kind of cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Shares {
+    pub owners: f64,
+    pub cpu: f64,
+    pub memory: f64,
+    pub throttle: f64,
+    #[serde(rename = "self")]
+    pub own: f64,
+    pub device: f64,
+    pub unexplained: f64,
+}
+
+/// Somebody who is blamed, with the evidence.
+#[derive(Clone, Debug, Serialize)]
+pub struct Culprit {
+    pub who: Who,
+    /// What it does most harm with.
+    pub op: Op,
+    pub via: Via,
+    /// Of the excess.
+    pub share: f64,
+    pub wait_seconds: f64,
+    pub evidence: Evidence,
+    pub confidence: Confidence,
+}
+
+/// How the victim's syncs were with somebody's work on their path, and without.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Evidence {
+    pub with_n: u64,
+    pub without_n: u64,
+    pub with_p50_seconds: f64,
+    pub with_p99_seconds: f64,
+    pub without_p50_seconds: f64,
+    pub without_p99_seconds: f64,
+    /// With, divided by without; `None` where one of them has no sync.
+    pub lift_p50: Option<f64>,
+    pub lift_p99: Option<f64>,
+    pub change: Option<Change>,
+}
+
+/// The victim's mean sync around a start or a stop.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Change {
+    /// Else it stopped.
+    pub started: bool,
+    pub seconds_ago: u32,
+    pub before_seconds: f64,
+    pub after_seconds: f64,
+}
+
+/// Somebody who was there, and is not to blame.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuledOut {
+    pub who: Who,
+    pub op: Op,
+    pub share: f64,
+    pub evidence: Evidence,
+    pub reason: String,
+}
+
+/// Other syncs of a victim's own process.
+#[derive(Clone, Debug, Serialize)]
+pub struct OwnWork {
+    pub class: FileClass,
+    pub path: String,
+    pub syncs: u64,
+    pub sync_seconds: f64,
+}
+
+/// The victim's device, now and in its own history.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct DeviceState {
+    /// Mean wait per sync, now.
+    pub wait_seconds: f64,
+    /// p50 of the waits with nobody else on the disk, of all that was watched.
+    pub usual_wait_seconds: Option<f64>,
+    /// Mean competing requests in flight during the victim's syncs.
+    pub competing_in_flight: f64,
 }
 
 /// A disk and who uses it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Disk {
     pub name: String,
+    /// Its IO scheduler, such as `mq-deadline`; empty where unknown.
+    pub scheduler: String,
     /// Requests in flight now, by the ledger.
     pub in_flight: u64,
     /// The busiest first (by mean requests in flight).

@@ -19,7 +19,7 @@ use tracer::{
         tool::{MKFS_EXT4, last_line},
     },
     session::Session,
-    snapshot::SlowSync,
+    snapshot::{PHASES, SlowSync},
 };
 
 use super::{
@@ -117,7 +117,7 @@ fn misplaced(
     short
 }
 
-fn told(phases: [(&'static str, f64); 6]) -> String {
+fn told(phases: [(&'static str, f64); PHASES]) -> String {
     let (name, seconds) = phases
         .into_iter()
         .fold(("", 0.0), |most, phase| if phase.1 > most.1 { phase } else { most });

@@ -16,7 +16,7 @@ use tracer::{
         tool::{DD, last_line},
     },
     session::Session,
-    snapshot::{Op, Snapshot, Verdict},
+    snapshot::{Kind, Op, Snapshot},
 };
 
 use super::{
@@ -174,9 +174,9 @@ fn a_limit_of_its_own_is_nobodys_fault() {
             last = victims.find(|v| v.who.cgroup == victim.path()).cloned().or(last.take());
         });
         let last = last.expect("the victim syncs");
-        println!("limited: {:?}, {:?}, blame {:?}", last.verdict, last.phases, last.blame);
+        println!("limited: {:?}, {:?}", last.verdict, last.phases);
         assert!(last.p50_seconds > 0.1, "the limit was not in force: {last:?}");
-        assert_ne!(last.verdict, Verdict::Owners, "{last:?}");
-        assert!(last.blame.iter().all(|blame| blame.share < 0.3), "{last:?}");
+        assert_ne!(last.verdict.kind, Kind::Owners, "{last:?}");
+        assert!(last.verdict.culprits.iter().all(|culprit| culprit.share < 0.3), "{last:?}");
     });
 }

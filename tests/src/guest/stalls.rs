@@ -47,7 +47,8 @@ fn log_of(picture: &Value) -> Option<&Value> {
 }
 
 fn share_of_fstrim(victim: &Value) -> f64 {
-    let blame = victim["blame"].as_array().and_then(|blame| blame.first());
+    let culprits = victim["verdict"]["culprits"].as_array();
+    let blame = culprits.and_then(|culprits| culprits.first());
     let first = blame.filter(|blame| blame["who"]["comm"] == "fstrim" && blame["op"] == "discard");
     first.and_then(|blame| blame["share"].as_f64()).unwrap_or(0.0)
 }
@@ -81,7 +82,8 @@ fn the_trim_is_named(device: &Device) {
         let picture = top.json(PICTURE);
         discards = discards.max(discards_of_fstrim(&picture, &device.name));
         // In a window of too few syncs there is no verdict.
-        if let Some(victim) = log_of(&picture).filter(|victim| victim["verdict"] == "owners")
+        if let Some(victim) =
+            log_of(&picture).filter(|victim| victim["verdict"]["kind"] == "owners")
             && share_of_fstrim(victim) > share
         {
             share = share_of_fstrim(victim);

@@ -4,6 +4,8 @@ pub const TRACER: &str = "\
 EXAMPLES:
   See who is slow and whose fault it is:
       sudo tracer top
+  Ask who makes etcd slow, with the evidence:
+      sudo tracer why etcd
   Print every sync of etcd that takes 25 ms or longer:
       sudo tracer watch --min 25ms --filter etcd
   Ask what the tracer can see on this machine:
@@ -27,6 +29,15 @@ EXAMPLES:
       sudo tracer top --batch --for 1m --interval 10 > slow.txt
   The worst victim now, for a script:
       sudo tracer top --json -n 1 | jq '.victims[0]'";
+
+pub const WHY: &str = "\
+EXAMPLES:
+  Who makes etcd's log slow? Watch for half a minute, then say:
+      sudo tracer why etcd
+  Whoever is slowest, for two minutes:
+      sudo tracer why --for 2m
+  One verdict every ten seconds, for a log or a script:
+      sudo tracer why etcd --every 10s --json | jq '[.kind, .culprits[0].name]'";
 
 pub const WATCH: &str = "\
 EXAMPLES:

@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod top;
 pub mod watch;
+pub mod why;
 
 use std::time::Duration;
 

@@ -1,28 +1,48 @@
 //! Who a sync waited for.
 //!
-//! The accounts of a disk belong to the sync's own process, to the journal of
-//! its filesystem, or to others. The requests that the sync itself waits for
-//! (its own, its journal's) are the effect, not a cause. What is left of its
-//! process's account is its own other work; the rest are competitors.
+//! The accounts of the disks that a sync waits for belong to its own process,
+//! to the journal of its filesystem, or to others. The requests that the sync
+//! itself waits for (its own, its journal's) are the effect, not a cause. What
+//! is left of its process's account is its own other work; the rest are
+//! competitors. On the disks below its first one, kernel workers without an
+//! owner carry the requests of the disk above, and are an effect too.
 //!
-//! What is blamed is the *excess*: the wait beyond the victim's baseline. Where
-//! at least one competing request was in flight on average, all of it is
-//! divided by their shares. Of the time that competitors leave, the victim's
-//! own other work takes its part, and the rest is the device's own. In this
-//! order, because requests of the victim pile up *behind* a culprit: equal
-//! weights would call them its own fault.
+//! What is blamed is the *excess*: the wait beyond the victim's baseline. Work
+//! that was in flight can explain no more of it than the time that it was in
+//! flight for. That part is divided by work, not by counts: a request weighs
+//! what one of its class takes when it is alone on its disk. So one discard
+//! outweighs thirty small reads, and the victim's own requests, which pile up
+//! behind a culprit, do not outweigh it. What is left is looked for in the
+//! sync's own phases (see [`Division`]).
 
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::{
     ledger::ticks_to_ns,
-    record::{ACCOUNTS, COMM, SyncRecord},
+    record::{ACCOUNTS, COMM, LowerWindow, SyncRecord},
 };
+
+use super::phases::Phases;
 
 /// An owner and one class of its requests, interned by the caller.
 #[derive(
     Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
 )]
 pub struct OwnerId(pub u32);
+
+/// Who can be blamed: an owner, whatever its requests.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Party {
+    pub cgroup: u64,
+    pub comm: [u8; COMM],
+    pub kthread: bool,
+}
+
+impl Party {
+    /// A kernel worker that nobody is known to be behind.
+    pub fn is_kworker(&self) -> bool {
+        self.kthread && self.comm.starts_with(b"kworker")
+    }
+}
 
 /// What the engine must know of an account's owner.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -31,15 +51,24 @@ pub struct Owner {
     pub cgroup: u64,
     pub comm: [u8; COMM],
     pub kthread: bool,
+    /// A code of [`tracer_ebpf::record::op`].
+    pub op: u16,
     /// What one of its requests costs its disk: the time that a request of this
     /// class takes alone, in ns.
     pub weight_ns: u32,
 }
 
 impl Owner {
+    pub fn party(&self) -> Party {
+        Party { cgroup: self.cgroup, comm: self.comm, kthread: self.kthread }
+    }
+
+    /// Also when a kernel worker issues what the caller's cgroup submitted: its
+    /// limit (`io.max`) held it back.
     fn is_caller(&self, record: &SyncRecord) -> bool {
         // Kernel threads are in no cgroup (0), so nobody else passes for one.
-        self.cgroup == record.cgroup && self.comm == record.comm
+        let issued_for = !self.kthread && self.comm.starts_with(b"kworker\0");
+        self.cgroup == record.cgroup && (self.comm == record.comm || issued_for)
     }
 
     /// The thread that commits a filesystem's journal for those who sync.
@@ -48,15 +77,30 @@ impl Owner {
     }
 }
 
-/// Requests in flight during one sync, as time-integrals in ns.
+/// One competitor's requests in flight during one sync.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Competitor {
+    pub owner: Owner,
+    /// Time-integral of its requests in flight.
+    pub area_ns: u64,
+    /// The same, weighed by what its requests cost, in ns of service.
+    pub work: f64,
+}
+
+/// Competitors that one sync tells apart.
+const COMPETITORS: usize = ACCOUNTS;
+
+/// Requests in flight during one sync.
 #[derive(Clone, Debug)]
 pub struct Window {
-    /// Per account, zero for the sync's own effects.
-    pub competitors_ns: [u64; ACCOUNTS],
-    /// All competitors together.
+    competitors: [Competitor; COMPETITORS],
+    count: usize,
+    /// All competitors together: their integral in ns, and their work.
     pub total_ns: u64,
+    pub total_work: f64,
     /// The victim's own other requests.
     pub own_other_ns: u64,
+    pub own_work: f64,
     /// Accounts whose integral cannot be: more than any disk has in flight.
     pub torn: u32,
 }
@@ -65,32 +109,92 @@ pub struct Window {
 const MOST_IN_FLIGHT: u64 = 1 << 20;
 
 impl Window {
-    /// Sorts a record's accounts by whose they are.
-    pub fn of(record: &SyncRecord, owners: &[Owner; ACCOUNTS]) -> Self {
-        let mut window =
-            Self { competitors_ns: [0; ACCOUNTS], total_ns: 0, own_other_ns: 0, torn: 0 };
-        let most = record.duration_ns.saturating_mul(MOST_IN_FLIGHT);
-        let mut own_ns = 0u64;
-        for (account, owner) in owners.iter().enumerate() {
-            // A request that ended between two reads of one account makes the
-            // earlier integral larger by less than its age: none, then.
-            if (record.areas[account] as i64) <= 0 {
-                continue;
-            }
-            let area_ns = ticks_to_ns(record.areas[account]);
-            if area_ns > most {
-                window.torn += 1;
-            } else if owner.is_caller(record) {
-                own_ns += area_ns;
-            } else if !owner.is_journal() {
-                window.competitors_ns[account] = area_ns;
-                window.total_ns += area_ns;
-            }
+    /// Sorts the accounts of a record's disks by whose they are; `owners` gives
+    /// those of a disk.
+    pub fn of<'a>(
+        record: &SyncRecord,
+        lower: &[LowerWindow],
+        owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
+    ) -> Self {
+        let mut window = Self {
+            competitors: [Competitor::default(); COMPETITORS],
+            count: 0,
+            total_ns: 0,
+            total_work: 0.0,
+            own_other_ns: 0,
+            own_work: 0.0,
+            torn: 0,
+        };
+        let mut own = Own::default();
+        window.add_disk(record, &record.areas, owners(record.disk), false, &mut own);
+        for below in lower {
+            // Indices are narrower than the word they travel in.
+            let owners = owners(below.disk as u32);
+            window.add_disk(record, &below.areas, owners, true, &mut own);
         }
         let effect_ns = record.own_queue_ns.saturating_add(record.own_device_ns);
         // Two readings in ticks of a clock in ns: less than a tick is nothing.
-        window.own_other_ns = own_ns.saturating_sub(effect_ns.saturating_add(ticks_to_ns(4)));
+        let other_ns = own.area_ns.saturating_sub(effect_ns.saturating_add(ticks_to_ns(4)));
+        window.own_other_ns = other_ns;
+        if own.area_ns > 0 {
+            window.own_work = own.work * (other_ns as f64 / own.area_ns as f64);
+        }
         window
+    }
+
+    fn add_disk(
+        &mut self,
+        record: &SyncRecord,
+        areas: &[u64; ACCOUNTS],
+        owners: &[Owner; ACCOUNTS],
+        below: bool,
+        own: &mut Own,
+    ) {
+        let most = record.duration_ns.saturating_mul(MOST_IN_FLIGHT);
+        for (area, owner) in areas.iter().zip(owners) {
+            // A request that ended between two reads of one account makes the
+            // earlier integral larger by less than its age: none, then.
+            if (*area as i64) <= 0 {
+                continue;
+            }
+            let area_ns = ticks_to_ns(*area);
+            let work = area_ns as f64 * f64::from(owner.weight_ns.max(1));
+            if area_ns > most {
+                self.torn += 1;
+            } else if owner.is_caller(record) {
+                // Below, the same requests are carried once more.
+                if !below {
+                    own.area_ns += area_ns;
+                    own.work += work;
+                }
+            } else if !(owner.is_journal() || below && owner.party().is_kworker()) {
+                self.add(Competitor { owner: *owner, area_ns, work });
+            }
+        }
+    }
+
+    /// An owner may have requests on several disks.
+    fn add(&mut self, one: Competitor) {
+        self.total_ns += one.area_ns;
+        self.total_work += one.work;
+        let known = &mut self.competitors[..self.count];
+        // Who finds no place shares the last.
+        let place = match known.iter_mut().find(|c| c.owner.id == one.owner.id) {
+            Some(place) => place,
+            None if self.count < COMPETITORS => {
+                self.count += 1;
+                let place = &mut self.competitors[self.count - 1];
+                place.owner = one.owner;
+                place
+            }
+            None => &mut self.competitors[COMPETITORS - 1],
+        };
+        place.area_ns += one.area_ns;
+        place.work += one.work;
+    }
+
+    pub fn competitors(&self) -> &[Competitor] {
+        &self.competitors[..self.count]
     }
 
     /// Whether nobody else had a request in flight for more than 1 % of the
@@ -102,36 +206,92 @@ impl Window {
     }
 }
 
-/// How a sync's excess is divided, in ns. `alone + own` and the parts of all
-/// competitors add up to the excess, but for rounding.
+/// The caller's own account.
+#[derive(Default)]
+struct Own {
+    area_ns: u64,
+    work: f64,
+}
+
+/// How a sync's excess is divided, in ns. All parts, with those of the
+/// competitors, add up to the excess, but for rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Division {
     pub excess_ns: f64,
-    /// With no competitor in flight: the device's own.
-    pub alone_ns: f64,
+    /// Behind competitors' requests.
+    pub others_ns: f64,
     /// Behind the victim's own other requests.
     pub own_ns: f64,
-    /// Blame per ns of a competitor's integral.
-    pub per_area: f64,
+    /// In reclaim, or for what it had evicted.
+    pub memory_ns: f64,
+    /// Before its requests existed, with nobody else in flight.
+    pub throttle_ns: f64,
+    /// In the journal's commit, with nobody else in flight: whose blocks these
+    /// were, the ticks tell.
+    pub journal_ns: f64,
+    /// At the device, with nobody else in flight.
+    pub device_ns: f64,
+    /// None of these.
+    pub unexplained_ns: f64,
+}
+
+impl Division {
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            excess_ns,
+            others_ns,
+            own_ns,
+            memory_ns,
+            throttle_ns,
+            journal_ns,
+            device_ns,
+            unexplained_ns,
+        } = other;
+        self.excess_ns += excess_ns;
+        self.others_ns += others_ns;
+        self.own_ns += own_ns;
+        self.memory_ns += memory_ns;
+        self.throttle_ns += throttle_ns;
+        self.journal_ns += journal_ns;
+        self.device_ns += device_ns;
+        self.unexplained_ns += unexplained_ns;
+    }
 }
 
 /// Divides a wait beyond its baseline.
-pub fn divide(window: &Window, duration_ns: u64, wait_ns: u64, baseline_ns: u64) -> Division {
+pub fn divide(record: &SyncRecord, window: &Window, phases: &Phases, baseline_ns: u64) -> Division {
+    let wait_ns = phases.wait_ns();
     let excess_ns = wait_ns.saturating_sub(baseline_ns) as f64;
-    if excess_ns <= 0.0 || duration_ns == 0 {
+    if excess_ns <= 0.0 {
         return Division::default();
     }
-    let mean = |area_ns: u64| area_ns as f64 / duration_ns as f64;
-    let others = mean(window.total_ns).min(1.0);
-    let own = mean(window.own_other_ns).min(1.0 - others);
-    let per_area = match window.total_ns {
-        0 => 0.0,
-        total => excess_ns * others / total as f64,
-    };
-    Division {
-        excess_ns,
-        alone_ns: excess_ns * (1.0 - others - own),
-        own_ns: excess_ns * own,
-        per_area,
+    let mut division = Division { excess_ns, ..Division::default() };
+    division.memory_ns = excess_ns.min(phases.reclaim_ns as f64);
+    let left = excess_ns - division.memory_ns;
+
+    // Work in flight explains at most the time that it was in flight for.
+    let in_flight_ns = window.total_ns.saturating_add(window.own_other_ns) as f64;
+    let contended = left.min(in_flight_ns);
+    let work = window.total_work + window.own_work;
+    if work > 0.0 {
+        division.others_ns = contended * window.total_work / work;
+        division.own_ns = contended * window.own_work / work;
     }
+
+    // The rest is as the sync's own phases are.
+    let alone = (left - division.others_ns - division.own_ns).max(0.0);
+    let journal_ns = record.journal_ns.min(phases.journal_ns + phases.journal_io_ns) as f64;
+    let throttle_ns = phases.throttle_ns as f64;
+    let io_ns = (phases.queue_ns + phases.device_ns).saturating_sub(phases.journal_io_ns) as f64;
+    let other_ns = phases.other_ns as f64;
+    let all = journal_ns + throttle_ns + io_ns + other_ns;
+    if all > 0.0 {
+        division.journal_ns = alone * journal_ns / all;
+        division.throttle_ns = alone * throttle_ns / all;
+        division.device_ns = alone * io_ns / all;
+        division.unexplained_ns = alone * other_ns / all;
+    } else {
+        division.unexplained_ns = alone;
+    }
+    division
 }

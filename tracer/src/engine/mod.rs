@@ -6,20 +6,30 @@
 //! before.
 
 pub mod blame;
+mod curve;
 pub mod phases;
+pub mod suspect;
 pub mod tick;
+pub mod verdict;
 pub mod victim;
 
 use std::collections::HashMap;
 
-use tracer_ebpf::record::{ACCOUNTS, LowerWindow, NO_DISK, SyncRecord};
+use tracer_ebpf::record::{ACCOUNTS, LowerWindow, NO_DISK, SyncRecord, op};
 
-use blame::{Division, Owner, Window, divide};
+use blame::{Division, Owner, OwnerId, Party, Window, divide};
 use phases::Phases;
-use victim::{Victim, VictimKey, charge};
+use tick::{LimitKind, Tick};
+use victim::{Victim, VictimKey};
 
 /// Victims that are kept; the one that has synced longest ago makes room.
 const VICTIMS: usize = 512;
+
+/// Rotations after which evidence counts half: a minute, at 5 s each.
+const FADE_EVERY: u64 = 12;
+
+/// Between two ticks, with room for a late one.
+const TICK_NS: u64 = 1_500_000_000;
 
 /// What was made of one sync.
 #[derive(Clone, Debug)]
@@ -38,8 +48,19 @@ pub struct Engine {
     by_key: HashMap<VictimKey, usize>,
     next_id: u32,
     records: u64,
+    rotations: u64,
     evicted: u64,
     torn: u64,
+    steal: Steal,
+    memory: Option<(tick::Memory, tick::Memory)>,
+}
+
+/// What the hypervisor took, since the period began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Steal {
+    stolen_ns: u64,
+    /// Over all CPUs.
+    of_ns: u64,
 }
 
 impl Engine {
@@ -48,19 +69,18 @@ impl Engine {
     }
 
     /// Takes one sync in. `file` is the caller's name for the file or class of
-    /// files, `owners` gives those of a disk's accounts; `_lower` is what was in
+    /// files, `owners` gives those of a disk's accounts; `lower` is what was in
     /// flight on further disks.
     pub fn sync<'a>(
         &mut self,
         record: &SyncRecord,
-        _lower: &[LowerWindow],
+        lower: &[LowerWindow],
         file: u32,
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
     ) -> Judged {
         self.records += 1;
         let phases = Phases::of(record);
-        let owners = owners(record.disk);
-        let window = Window::of(record, owners);
+        let window = Window::of(record, lower, owners);
         self.torn += u64::from(window.torn);
 
         let index = self.victim_index(record, file);
@@ -71,32 +91,92 @@ impl Engine {
         if record.disk != NO_DISK {
             victim.disk = record.disk;
         }
-        victim.last_ns = record.begin_ns + record.duration_ns;
+        let end_ns = record.begin_ns + record.duration_ns;
+        victim.last_ns = end_ns;
 
-        let wait_ns = phases.wait_ns();
-        let baseline_ns = victim.baseline_ns().unwrap_or(0);
         let contended = !window.is_uncontended(record.duration_ns);
         // Without a baseline an undisturbed sync is no excess: it is the first
         // lesson.
-        let division = if contended || victim.baseline_ns().is_some() {
-            divide(&window, record.duration_ns, wait_ns, baseline_ns)
-        } else {
-            Division::default()
+        let division = match victim.baseline_ns() {
+            Some(baseline_ns) => divide(record, &window, &phases, baseline_ns),
+            None if contended => divide(record, &window, &phases, 0),
+            None => Division::default(),
         };
-        victim.record(record.duration_ns, &phases, &division);
-        charge(victim, &window, &division, |account| owners[account].id);
+        victim.record(end_ns, record.duration_ns, &phases, &window, &division);
         if !contended {
-            victim.learn(wait_ns);
+            victim.learn(phases.wait_ns());
         }
         Judged { victim: index, phases, window, division }
     }
 
-    /// Takes in what went on around the syncs in the last second.
-    pub fn tick(&mut self, _tick: &tick::Tick) {}
+    /// Takes in what went on around the syncs in the last second; `party` says
+    /// who an owner is.
+    pub fn tick(&mut self, tick: &Tick, party: impl Fn(OwnerId) -> Party) {
+        self.steal.stolen_ns += tick.steal_ns;
+        self.steal.of_ns += u64::from(tick.cpus) * 1_000_000_000;
+        if tick.memory.total_bytes > 0 {
+            let first = self.memory.map_or(tick.memory, |(first, _)| first);
+            self.memory = Some((first, tick.memory));
+        }
+        let until_ns = tick.at_ns + TICK_NS;
+        for victim in &mut self.victims {
+            if tick.at_ns.saturating_sub(victim.last_ns) > 60_000_000_000 {
+                continue;
+            }
+            let (device, tgid, cgroup) = (victim.key.device, victim.tgid, victim.key.cgroup);
+            victim.advance(tick.at_ns);
+            victim.now.ticks += 1;
+            for work in tick.journals.iter().filter(|work| work.device == device) {
+                let (who, blocks) = (party(work.owner), work.blocks as f64);
+                victim.blame_around(who, work.owner, op::METADATA, blocks, until_ns);
+            }
+            for rival in tick.rivals.iter().filter(|rival| rival.victim_tgid == tgid) {
+                let who = party(rival.owner);
+                victim.blame_around(who, rival.owner, op::CPU, rival.ns as f64, 0);
+            }
+            for one in &tick.reclaimers {
+                let who = party(one.owner);
+                victim.blame_around(who, one.owner, op::MEMORY, one.ns as f64, 0);
+            }
+            for limit in tick.limits.iter().filter(|limit| limit.cgroup == cgroup) {
+                match limit.kind {
+                    LimitKind::Cpu => victim.now.limited_cpu_ns += limit.ns,
+                    LimitKind::Io => victim.now.limited_io_ns += limit.ns,
+                }
+                let known = victim.limit.as_ref().is_some_and(|(_, s)| *s == limit.setting);
+                if !known {
+                    victim.limit = Some((limit.kind, limit.setting.clone()));
+                }
+            }
+        }
+    }
 
     /// Forgets the older half of every victim's window.
     pub fn rotate(&mut self) {
         self.victims.iter_mut().for_each(Victim::rotate);
+        self.rotations += 1;
+        if self.rotations.is_multiple_of(FADE_EVERY) {
+            self.victims.iter_mut().for_each(Victim::fade);
+        }
+    }
+
+    /// From here on a new period is judged; what is normal and who was there
+    /// is remembered.
+    pub fn begin_period(&mut self) {
+        self.victims.iter_mut().for_each(Victim::begin_period);
+        self.steal = Steal::default();
+        self.memory = self.memory.map(|(_, last)| (last, last));
+    }
+
+    /// Of all CPU time of this machine, what its hypervisor gave to others in
+    /// the period.
+    pub fn steal_share(&self) -> f64 {
+        self.steal.stolen_ns as f64 / self.steal.of_ns.max(1) as f64
+    }
+
+    /// Bytes by which the machine's memory shrank in the period: a balloon.
+    pub fn memory_shrank_bytes(&self) -> u64 {
+        self.memory.map_or(0, |(then, now)| then.total_bytes.saturating_sub(now.total_bytes))
     }
 
     pub fn victims(&self) -> &[Victim] {
@@ -147,5 +227,7 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+mod oracle;
 #[cfg(test)]
 mod tests;

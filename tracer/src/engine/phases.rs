@@ -1,27 +1,43 @@
 //! What one sync's time went to.
 
-use tracer_ebpf::record::SyncRecord;
+use tracer_ebpf::{
+    record::{SyncRecord, commit},
+    span::divide,
+};
 
 use crate::snapshot;
 
-/// Nanoseconds; they add up to the sync's duration exactly.
+/// Nanoseconds; but for those of the journal that are parts of others, they add
+/// up to the sync's duration exactly.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Phases {
     pub cpu_ns: u64,
     pub runqueue_ns: u64,
+    /// Its own requests, or those of a journal's commit, waited for issue.
     pub queue_ns: u64,
+    /// They were in service.
     pub device_ns: u64,
+    /// Its own bios waited to become requests.
+    pub throttle_ns: u64,
+    /// It reclaimed memory, or read back what had been evicted.
+    pub reclaim_ns: u64,
+    /// A commit was under way, and none of its requests.
     pub journal_ns: u64,
     pub other_ns: u64,
+    /// Of queue and device, the part of the journal's requests.
+    pub journal_io_ns: u64,
+    /// Parts of `journal_ns`, by the codes of [`commit`]: together at most as
+    /// much.
+    pub journal_stage_ns: [u64; commit::COUNT],
 }
 
 impl Phases {
     /// Divides a sync's duration. Each part is bounded by what the parts before
     /// it left, so that they add up whatever the clocks say.
     ///
-    /// Its own requests may overlap: then their added-up times are more than
-    /// the time from the first birth to the last end, and that span counts,
-    /// divided in the proportion of their waits and services.
+    /// Requests may overlap: then their added-up times are more than the time
+    /// that passed, and that is divided in the proportion of their waits and
+    /// services.
     pub fn of(record: &SyncRecord) -> Self {
         let mut left = record.duration_ns;
         let mut take = |wanted: u64| {
@@ -31,30 +47,65 @@ impl Phases {
         };
         let cpu_ns = take(record.cpu_ns);
         let runqueue_ns = take(record.runqueue_ns);
+        let reclaim_ns = take(record.reclaim_ns);
         let own_sum = record.own_queue_ns.saturating_add(record.own_device_ns);
         let own = take(own_sum.min(record.own_span_ns));
-        let journal_ns = take(record.journal_ns);
-        let queue_ns = match own_sum {
-            0 => 0,
-            _ => (u128::from(own) * u128::from(record.own_queue_ns) / u128::from(own_sum)) as u64,
-        };
-        let device_ns = own - queue_ns;
-        Self { cpu_ns, runqueue_ns, queue_ns, device_ns, journal_ns, other_ns: left }
+        let (own_queue, own_device) = divide(record.own_queue_ns, record.own_device_ns, own);
+        let throttle_ns = take(record.throttle_ns);
+        let journal = take(record.journal_ns);
+        // A commit that had begun before the sync counts its requests whole.
+        let (commit_queue, commit_device) =
+            divide(record.journal_queue_ns, record.journal_device_ns, journal);
+        let journal_ns = journal - commit_queue - commit_device;
+        Self {
+            cpu_ns,
+            runqueue_ns,
+            queue_ns: own_queue + commit_queue,
+            device_ns: own_device + commit_device,
+            throttle_ns,
+            reclaim_ns,
+            journal_ns,
+            other_ns: left,
+            journal_io_ns: commit_queue + commit_device,
+            journal_stage_ns: stages(record.journal_stage_ns, journal_ns),
+        }
     }
 
     /// Time that it neither ran nor could have run.
     pub fn wait_ns(&self) -> u64 {
-        self.queue_ns + self.device_ns + self.journal_ns + self.other_ns
+        self.queue_ns
+            + self.device_ns
+            + self.throttle_ns
+            + self.reclaim_ns
+            + self.journal_ns
+            + self.other_ns
     }
 
     pub fn add(&mut self, other: &Self) {
-        let Self { cpu_ns, runqueue_ns, queue_ns, device_ns, journal_ns, other_ns } = other;
+        let Self {
+            cpu_ns,
+            runqueue_ns,
+            queue_ns,
+            device_ns,
+            throttle_ns,
+            reclaim_ns,
+            journal_ns,
+            other_ns,
+            journal_io_ns,
+            journal_stage_ns,
+        } = other;
         self.cpu_ns += cpu_ns;
         self.runqueue_ns += runqueue_ns;
         self.queue_ns += queue_ns;
         self.device_ns += device_ns;
+        self.throttle_ns += throttle_ns;
+        self.reclaim_ns += reclaim_ns;
         self.journal_ns += journal_ns;
         self.other_ns += other_ns;
+        self.journal_io_ns += journal_io_ns;
+        for (sum, ns) in self.journal_stage_ns.iter_mut().zip(journal_stage_ns) {
+            *sum += ns;
+        }
     }
 
     pub fn to_seconds(self) -> snapshot::Phases {
@@ -64,8 +115,60 @@ impl Phases {
             runqueue: seconds(self.runqueue_ns),
             queue: seconds(self.queue_ns),
             device: seconds(self.device_ns),
+            throttle: seconds(self.throttle_ns),
+            reclaim: seconds(self.reclaim_ns),
             journal: seconds(self.journal_ns),
             other: seconds(self.other_ns),
         }
+    }
+}
+
+/// The stages' parts of the time that a commit's requests leave. While it waits
+/// for handles (locking) it has made none, so that time stays whole.
+fn stages(stage_ns: [u64; commit::COUNT], journal_ns: u64) -> [u64; commit::COUNT] {
+    let locking = stage_ns[commit::LOCKING].min(journal_ns);
+    let (flushing, logging) =
+        divide(stage_ns[commit::FLUSHING], stage_ns[commit::LOGGING], journal_ns - locking);
+    let mut stages = [0; commit::COUNT];
+    stages[commit::LOCKING] = locking;
+    stages[commit::FLUSHING] = flushing;
+    stages[commit::LOGGING] = logging;
+    stages
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::FromZeros as _;
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_commits_requests_are_the_devices_time_and_the_rest_is_the_journals() {
+        let mut record = SyncRecord::new_zeroed();
+        record.duration_ns = 20 * MS;
+        record.cpu_ns = MS;
+        record.journal_ns = 18 * MS;
+        record.journal_queue_ns = 2 * MS;
+        record.journal_device_ns = 9 * MS;
+        record.journal_stage_ns = [3 * MS, MS, 14 * MS];
+        let phases = Phases::of(&record);
+        assert_eq!((phases.queue_ns, phases.device_ns), (2 * MS, 9 * MS));
+        assert_eq!((phases.journal_ns, phases.other_ns), (7 * MS, MS));
+        assert_eq!(phases.journal_stage_ns[commit::LOCKING], 3 * MS);
+        assert_eq!(phases.journal_stage_ns.iter().sum::<u64>(), 7 * MS);
+    }
+
+    #[test]
+    fn a_commit_that_had_begun_before_is_bounded_by_its_time_in_the_sync() {
+        let mut record = SyncRecord::new_zeroed();
+        record.duration_ns = 10 * MS;
+        record.journal_ns = 4 * MS;
+        record.journal_queue_ns = 10 * MS;
+        record.journal_device_ns = 30 * MS;
+        let phases = Phases::of(&record);
+        assert_eq!((phases.queue_ns, phases.device_ns), (MS, 3 * MS));
+        assert_eq!((phases.journal_ns, phases.other_ns), (0, 6 * MS));
     }
 }

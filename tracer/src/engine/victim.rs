@@ -1,17 +1,19 @@
 //! One victim: a workload and a file that it syncs, and what we know of it.
 //!
-//! Everything is fixed in size or grows only with new owners. Windowed numbers
+//! Everything is fixed in size or grows only with new parties. Windowed numbers
 //! are kept in two halves, the current and the one before, so that forgetting
-//! is a swap.
+//! is a swap; what leaves the window is added to the period's past.
 
 use hdrhistogram::Histogram;
-use tracer_ebpf::record::{COMM, NO_DISK};
+use tracer_ebpf::record::{COMM, NO_DISK, op};
 
 use super::{
-    blame::{Division, OwnerId, Window},
+    blame::{Competitor, Division, OwnerId, Party, Window},
+    curve::Curve,
     phases::Phases,
+    suspect::{SECONDS, STRATA, Second, Suspect},
+    tick::LimitKind,
 };
-use crate::snapshot::Verdict;
 
 /// What tells victims apart.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -27,8 +29,8 @@ pub struct VictimKey {
 /// etcd's own bounds: 1 ms · 2^k.
 pub const WAL_BOUNDS: usize = 14;
 
-/// Owners that one victim remembers blame for; the rest share the last place.
-const BLAMED: usize = 64;
+/// Parties that one victim remembers; who matters least makes room.
+const SUSPECTS: usize = 48;
 
 /// Uncontended syncs before a baseline is believed.
 const BASELINE_SYNCS: u64 = 20;
@@ -36,28 +38,36 @@ const BASELINE_SYNCS: u64 = 20;
 /// When so many uncontended syncs are known, the older ones lose half weight.
 const BASELINE_MEMORY: u64 = 4096;
 
+/// A wait of so many baselines is no lesson at once, but only one of so many
+/// of them: a device that became slow shall not become its own excuse.
+const ODD_BASELINES: u64 = 3;
+const ODD_LESSONS: u64 = 32;
+
+/// The most that is nobody's fault: etcd's guidance for a WAL's sync. Beyond
+/// it a device that was never faster is slow all the same.
+const MOST_BASELINE_NS: u64 = 10_000_000;
+
 /// Longest sync told apart from longer ones: 1 hour.
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 
-/// One owner's part in this victim's waits, in ns.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Blamed {
-    pub owner: OwnerId,
-    pub now_ns: f64,
-    pub before_ns: f64,
-    pub total_ns: f64,
-}
+/// A party is on a sync's path if its requests were in flight for so large a
+/// part of it.
+const ON_THE_PATH: f64 = 0.05;
 
-/// One half of the window.
+/// What was added up over some time.
 #[derive(Clone, Debug)]
 pub struct Half {
     pub latency: Histogram<u32>,
     pub phases: Phases,
     pub syncs: u64,
     pub duration_ns: u64,
-    pub excess_ns: f64,
-    pub alone_ns: f64,
-    pub own_ns: f64,
+    pub parts: Division,
+    /// Mean competing requests in flight, added up over the syncs.
+    pub in_flight: f64,
+    /// Ticks, and for how long a limit held the victim back.
+    pub ticks: u32,
+    pub limited_cpu_ns: u64,
+    pub limited_io_ns: u64,
 }
 
 impl Half {
@@ -67,18 +77,55 @@ impl Half {
             phases: Phases::default(),
             syncs: 0,
             duration_ns: 0,
-            excess_ns: 0.0,
-            alone_ns: 0.0,
-            own_ns: 0.0,
+            parts: Division::default(),
+            in_flight: 0.0,
+            ticks: 0,
+            limited_cpu_ns: 0,
+            limited_io_ns: 0,
         }
     }
 
     fn clear(&mut self) {
-        let Self { latency, phases, syncs, duration_ns, excess_ns, alone_ns, own_ns } = self;
+        let Self {
+            latency,
+            phases,
+            syncs,
+            duration_ns,
+            parts,
+            in_flight,
+            ticks,
+            limited_cpu_ns,
+            limited_io_ns,
+        } = self;
         latency.clear();
         *phases = Phases::default();
-        (*syncs, *duration_ns) = (0, 0);
-        (*excess_ns, *alone_ns, *own_ns) = (0.0, 0.0, 0.0);
+        *parts = Division::default();
+        (*syncs, *duration_ns, *in_flight) = (0, 0, 0.0);
+        (*ticks, *limited_cpu_ns, *limited_io_ns) = (0, 0, 0);
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            latency,
+            phases,
+            syncs,
+            duration_ns,
+            parts,
+            in_flight,
+            ticks,
+            limited_cpu_ns,
+            limited_io_ns,
+        } = other;
+        // Both have the same bounds.
+        let _ = self.latency.add(latency);
+        self.phases.add(phases);
+        self.syncs += syncs;
+        self.duration_ns += duration_ns;
+        self.parts.add(parts);
+        self.in_flight += in_flight;
+        self.ticks += ticks;
+        self.limited_cpu_ns += limited_cpu_ns;
+        self.limited_io_ns += limited_io_ns;
     }
 }
 
@@ -89,6 +136,15 @@ fn latency_histogram() -> Histogram<u32> {
         // The bounds are constants that the library accepts.
         Err(error) => unreachable!("histogram bounds: {error}"),
     }
+}
+
+/// How far back a number looks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Span {
+    /// The last seconds.
+    Window,
+    /// Since the period began.
+    Period,
 }
 
 /// A victim's state.
@@ -105,13 +161,26 @@ pub struct Victim {
     pub syncs_total: u64,
     pub now: Half,
     pub before: Half,
-    pub blamed: Vec<Blamed>,
-    /// Since the start: excess, the device's part, its own other work's.
-    pub total_ns: [f64; 3],
+    /// From the begin of the period to where the window begins.
+    past: Half,
+    pub suspects: Vec<Suspect>,
+    /// Since the start.
+    pub total: Division,
     /// All of its syncs, by etcd's own bounds.
     pub wal_buckets: [u64; WAL_BOUNDS + 1],
+    /// All of its syncs, as those of the suspects are kept.
+    pub syncs: [Curve; STRATA],
+    /// The last seconds, 0 the current one.
+    pub seconds: [Second; SECONDS],
+    second: u64,
+    /// The setting of the limit that held it back last.
+    pub limit: Option<(LimitKind, String)>,
+    /// Whom it is blamed on most, by position in `suspects`.
+    worst: Option<usize>,
     baseline: Histogram<u32>,
     baseline_ns: u64,
+    /// Waits beyond the baseline's reach, with nobody else in flight.
+    odd: u64,
 }
 
 impl Victim {
@@ -126,44 +195,159 @@ impl Victim {
             syncs_total: 0,
             now: Half::new(),
             before: Half::new(),
-            blamed: Vec::with_capacity(BLAMED),
-            total_ns: [0.0; 3],
+            past: Half::new(),
+            suspects: Vec::with_capacity(4),
+            total: Division::default(),
             wal_buckets: [0; WAL_BOUNDS + 1],
+            syncs: [Curve::default(), Curve::default()],
+            seconds: [Second::default(); SECONDS],
+            second: 0,
+            limit: None,
+            worst: None,
             baseline: latency_histogram(),
             baseline_ns: 0,
+            odd: 0,
         }
     }
 
-    /// The wait that is nobody's fault: p90 of the uncontended syncs; `None`
-    /// until enough of them were seen.
+    pub fn party(&self) -> Party {
+        Party { cgroup: self.key.cgroup, comm: self.key.comm, kthread: self.kthread }
+    }
+
+    /// The wait that is nobody's fault: p90 of the uncontended syncs, but never
+    /// more than any disk for a log should take; `None` until enough of them
+    /// were seen.
     pub fn baseline_ns(&self) -> Option<u64> {
-        (self.baseline.len() >= BASELINE_SYNCS).then_some(self.baseline_ns)
+        self.has_baseline().then(|| self.baseline_ns.min(MOST_BASELINE_NS))
     }
 
-    /// p99 of the uncontended syncs.
-    pub fn baseline_p99_ns(&self) -> Option<u64> {
-        self.baseline_ns().map(|_| self.baseline.value_at_quantile(0.99))
+    /// A quantile of the uncontended syncs' waits.
+    pub fn baseline_quantile_ns(&self, q: f64) -> Option<u64> {
+        self.has_baseline().then(|| self.baseline.value_at_quantile(q))
     }
 
-    pub fn record(&mut self, duration_ns: u64, phases: &Phases, division: &Division) {
+    fn has_baseline(&self) -> bool {
+        self.baseline.len() >= BASELINE_SYNCS
+    }
+
+    pub fn record(
+        &mut self,
+        end_ns: u64,
+        duration_ns: u64,
+        phases: &Phases,
+        window: &Window,
+        division: &Division,
+    ) {
         self.syncs_total += 1;
+        self.advance(end_ns);
         let half = &mut self.now;
         half.latency.saturating_record(duration_ns);
         half.phases.add(phases);
         half.syncs += 1;
         half.duration_ns += duration_ns;
-        half.excess_ns += division.excess_ns;
-        half.alone_ns += division.alone_ns;
-        half.own_ns += division.own_ns;
-        let parts = [division.excess_ns, division.alone_ns, division.own_ns];
-        for (total, part) in self.total_ns.iter_mut().zip(parts) {
-            *total += part;
-        }
+        half.parts.add(division);
+        half.in_flight += window.total_ns as f64 / duration_ns.max(1) as f64;
+        self.total.add(division);
         self.wal_buckets[wal_bucket(duration_ns)] += 1;
+        let second = &mut self.seconds[0];
+        second.syncs += 1;
+        second.sum_ns += duration_ns;
+        self.testify(end_ns, duration_ns, window, division);
+    }
+
+    /// Charges the competitors, and keeps how long the sync was with each.
+    fn testify(&mut self, end_ns: u64, duration_ns: u64, window: &Window, division: &Division) {
+        let is_there = |c: &Competitor| c.area_ns as f64 >= ON_THE_PATH * duration_ns as f64;
+        let worst = self.worst.and_then(|at| self.suspects.get(at)).map(|worst| worst.party);
+        let disturbed =
+            window.competitors().iter().any(|c| is_there(c) && Some(c.owner.party()) == worst);
+        let stratum = usize::from(disturbed);
+        self.syncs[stratum].record(duration_ns);
+        let sync = self.syncs_total;
+        for competitor in window.competitors() {
+            let charge = usize::from(competitor.owner.op).min(op::COUNT - 1);
+            let suspect = self.suspect(competitor.owner.party(), competitor.owner.id);
+            if window.total_work > 0.0 {
+                suspect.charge(charge, division.others_ns * competitor.work / window.total_work);
+            }
+            if is_there(competitor) {
+                suspect.seconds |= 1;
+                if suspect.seen_in != sync {
+                    suspect.seen_in = sync;
+                    suspect.with[stratum].record(duration_ns);
+                }
+            }
+        }
+        // Those that leave no requests of their own on the disk.
+        for suspect in &mut self.suspects {
+            if suspect.around_until_ns >= end_ns && suspect.seen_in != sync {
+                suspect.seen_in = sync;
+                suspect.with[stratum].record(duration_ns);
+            }
+        }
+    }
+
+    /// Blames a party for what no single sync shows.
+    pub fn blame_around(
+        &mut self,
+        party: Party,
+        owner: OwnerId,
+        charge: u32,
+        amount: f64,
+        until_ns: u64,
+    ) {
+        let suspect = self.suspect(party, owner);
+        suspect.charge(charge as usize, amount);
+        suspect.seconds |= 1;
+        suspect.around_until_ns = until_ns;
+    }
+
+    fn suspect(&mut self, party: Party, owner: OwnerId) -> &mut Suspect {
+        let at = match self.suspects.iter().position(|s| s.party == party) {
+            Some(at) => at,
+            None if self.suspects.len() < SUSPECTS => {
+                self.suspects.push(Suspect::new(party, owner));
+                self.suspects.len() - 1
+            }
+            None => {
+                let weights = self.suspects.iter().map(Suspect::weight).enumerate();
+                let least = weights.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at);
+                self.suspects[least] = Suspect::new(party, owner);
+                if self.worst == Some(least) {
+                    self.worst = None;
+                }
+                least
+            }
+        };
+        let suspect = &mut self.suspects[at];
+        suspect.owner = owner;
+        suspect
+    }
+
+    /// Goes on to the second that `now_ns` lies in.
+    pub fn advance(&mut self, now_ns: u64) {
+        let second = now_ns / 1_000_000_000;
+        let passed = second.saturating_sub(self.second);
+        if passed == 0 {
+            return;
+        }
+        self.second = second;
+        let passed = usize::try_from(passed).unwrap_or(SECONDS).min(SECONDS);
+        self.seconds.rotate_right(passed);
+        self.seconds[..passed].fill(Second::default());
+        for suspect in &mut self.suspects {
+            suspect.seconds = suspect.seconds.checked_shl(passed as u32).unwrap_or(0);
+        }
     }
 
     /// A sync that nobody disturbed teaches what is normal.
     pub fn learn(&mut self, wait_ns: u64) {
+        if self.has_baseline() && wait_ns > self.baseline_ns.saturating_mul(ODD_BASELINES) {
+            self.odd += 1;
+            if !self.odd.is_multiple_of(ODD_LESSONS) {
+                return;
+            }
+        }
         if self.baseline.len() >= BASELINE_MEMORY {
             self.halve_baseline();
         }
@@ -185,94 +369,66 @@ impl Victim {
         }
     }
 
-    pub fn blame(&mut self, owner: OwnerId, ns: f64) {
-        if let Some(known) = self.blamed.iter_mut().find(|b| b.owner == owner) {
-            known.now_ns += ns;
-            known.total_ns += ns;
-            return;
-        }
-        let fresh = Blamed { owner, now_ns: ns, before_ns: 0.0, total_ns: ns };
-        if self.blamed.len() < BLAMED {
-            self.blamed.push(fresh);
-            return;
-        }
-        // The one that matters least in the window makes room.
-        let least = self
-            .blamed
-            .iter_mut()
-            .min_by(|a, b| (a.now_ns + a.before_ns).total_cmp(&(b.now_ns + b.before_ns)));
-        if let Some(least) = least {
-            *least = fresh;
-        }
-    }
-
     /// Forgets the older half of the window.
     pub fn rotate(&mut self) {
+        self.past.add(&self.before);
         std::mem::swap(&mut self.now, &mut self.before);
         self.now.clear();
-        for blamed in &mut self.blamed {
-            blamed.before_ns = blamed.now_ns;
-            blamed.now_ns = 0.0;
+        self.suspects.iter_mut().for_each(Suspect::rotate);
+        self.choose_worst();
+    }
+
+    /// A new period begins with an empty window.
+    pub fn begin_period(&mut self) {
+        self.now.clear();
+        self.before.clear();
+        self.past.clear();
+        self.limit = None;
+        self.suspects.iter_mut().for_each(Suspect::begin_period);
+    }
+
+    /// What happened so far counts half as evidence.
+    pub fn fade(&mut self) {
+        self.syncs.iter_mut().for_each(Curve::halve);
+        for suspect in &mut self.suspects {
+            suspect.with.iter_mut().for_each(Curve::halve);
         }
     }
 
-    /// Seconds of excess in the window, and how they are divided: all, the
-    /// device alone, its own other work.
-    pub fn excess_ns(&self) -> (f64, f64, f64) {
-        let (a, b) = (&self.now, &self.before);
-        (a.excess_ns + b.excess_ns, a.alone_ns + b.alone_ns, a.own_ns + b.own_ns)
+    /// Whom it is blamed on most has changed: then the strata begin anew.
+    fn choose_worst(&mut self) {
+        let weight = |suspect: &Suspect| {
+            suspect.now[..op::COUNT].iter().chain(&suspect.before[..op::COUNT]).sum::<f64>()
+        };
+        let weights = self.suspects.iter().map(weight).enumerate();
+        let Some((at, worst)) = weights.max_by(|(_, a), (_, b)| a.total_cmp(b)) else { return };
+        let current = self.worst.and_then(|at| self.suspects.get(at)).map_or(0.0, weight);
+        if self.worst == Some(at) || worst <= 1.5 * current || worst <= 0.0 {
+            return;
+        }
+        self.worst = Some(at);
+        merge_strata(&mut self.syncs);
+        self.suspects.iter_mut().for_each(|suspect| merge_strata(&mut suspect.with));
     }
 
-    /// Who makes it slow, in the window.
-    pub fn verdict(&self) -> Verdict {
-        let syncs = self.now.syncs + self.before.syncs;
-        if syncs < 5 {
-            return Verdict::Unknown;
+    /// All that was added up over a span.
+    pub fn sum(&self, span: Span) -> Half {
+        let mut sum = self.now.clone();
+        sum.add(&self.before);
+        if span == Span::Period {
+            sum.add(&self.past);
         }
-        let duration = (self.now.duration_ns + self.before.duration_ns) as f64;
-        let runqueue = (self.now.phases.runqueue_ns + self.before.phases.runqueue_ns) as f64;
-        let (excess, alone, own) = self.excess_ns();
-        let others = excess - alone - own;
-        let worst = excess.max(runqueue);
-        if worst < SLOW_SHARE * duration {
-            return Verdict::None;
-        }
-        if runqueue >= excess {
-            Verdict::Cpu
-        } else if others >= alone.max(own) {
-            Verdict::Owners
-        } else if own >= alone {
-            Verdict::Own
-        } else if self.disk == NO_DISK {
-            Verdict::Unseen
-        } else {
-            Verdict::Device
-        }
+        sum
     }
 }
 
-/// Below this share of the sync time, an excess means nothing: the slowest
-/// tenth of all undisturbed syncs lies above the baseline too.
-const SLOW_SHARE: f64 = 0.25;
+fn merge_strata(strata: &mut [Curve; STRATA]) {
+    let [all, disturbed] = strata;
+    all.add(disturbed);
+    disturbed.clear();
+}
 
 /// Which of etcd's buckets a duration falls into (its bounds are inclusive).
 pub fn wal_bucket(duration_ns: u64) -> usize {
     (0..WAL_BOUNDS).find(|k| duration_ns <= 1_000_000u64 << k).unwrap_or(WAL_BOUNDS)
-}
-
-/// Charges each competitor of a sync.
-pub fn charge(
-    victim: &mut Victim,
-    window: &Window,
-    division: &Division,
-    owner_of: impl Fn(usize) -> OwnerId,
-) {
-    if division.per_area <= 0.0 {
-        return;
-    }
-    for (account, area_ns) in window.competitors_ns.iter().enumerate() {
-        if *area_ns > 0 {
-            victim.blame(owner_of(account), division.per_area * *area_ns as f64);
-        }
-    }
 }

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::snapshot::{
-    Blame, Cost, Disk, FileClass, Kernel, Losses, Op, OwnerRow, Phases, SCHEMA, SlowSync, Snapshot,
-    SyncOwner, Totals, Verdict, Victim, Who,
+    Change, Confidence, Cost, Culprit, DeviceState, Disk, Evidence, FileClass, Kernel, Kind,
+    Losses, Op, OwnWork, OwnerRow, Phases, RuledOut, SCHEMA, Shares, SlowSync, Snapshot, SyncOwner,
+    Totals, Verdict, Via, Victim, Who,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -32,21 +33,64 @@ pub fn trimmed() -> Snapshot {
     let trim = unit("fstrim", 4242, "demo-trim.service");
     let exporter = unit("node_exporter", 900, "node-exporter.service");
     let jbd2 = Who { comm: "jbd2/vda1-8".into(), kernel_thread: true, ..Who::default() };
-    let blame = vec![
-        Blame { who: trim.clone(), op: Op::Discard, seconds: 10.04, share: 0.83 },
-        Blame { who: exporter.clone(), op: Op::Read, seconds: 0.85, share: 0.07 },
+    let culprits = vec![
+        Culprit {
+            evidence: Evidence {
+                with_n: 210,
+                without_n: 640,
+                with_p50_seconds: 41e-3,
+                with_p99_seconds: 50e-3,
+                without_p50_seconds: 1.1e-3,
+                without_p99_seconds: 1.9e-3,
+                lift_p50: Some(37.3),
+                lift_p99: Some(26.3),
+                change: Some(Change {
+                    started: true,
+                    seconds_ago: 21,
+                    before_seconds: 1.2e-3,
+                    after_seconds: 39e-3,
+                }),
+            },
+            ..culprit(trim.clone(), Op::Discard, 0.83)
+        },
+        Culprit { confidence: Confidence::Low, ..culprit(exporter.clone(), Op::Read, 0.07) },
     ];
+    let backup = RuledOut {
+        who: unit("restic", 77, "backup.service"),
+        op: Op::Read,
+        share: 0.004,
+        evidence: Evidence { with_n: 300, without_n: 550, ..Evidence::default() },
+        reason: "syncs with it are x1.02 at p50 and x0.97 at p99 (300 with, 550 without)".into(),
+    };
     let wal = Victim {
         path: "/var/lib/etcd/member/wal".into(),
         syncs_per_second: 85.2,
         p50_seconds: 1.3e-3,
         p99_seconds: 48.1e-3,
         max_seconds: 0.12,
-        excess_seconds: 12.1,
-        device_alone_seconds: 0.605,
-        self_seconds: 0.605,
-        blame,
-        verdict: Verdict::Owners,
+        baseline_p99_seconds: Some(2.1e-3),
+        verdict: Verdict {
+            kind: Kind::Owners,
+            confidence: Confidence::High,
+            confidence_reason: "its share and the syncs with and without it agree".into(),
+            excess_seconds: 12.1,
+            shares: Shares {
+                owners: 0.9,
+                own: 0.05,
+                device: 0.03,
+                unexplained: 0.02,
+                ..Shares::default()
+            },
+            culprits,
+            ruled_out: vec![backup],
+            own: vec![OwnWork {
+                class: FileClass::Db,
+                path: "/var/lib/etcd/member/snap/db".into(),
+                syncs: 98,
+                sync_seconds: 0.6,
+            }],
+            ..Verdict::default()
+        },
         ..victim(7, etcd.clone(), FileClass::Wal)
     };
     let db = Victim {
@@ -66,9 +110,19 @@ pub fn trimmed() -> Snapshot {
         p99_seconds: 2.1,
         max_seconds: 2.1,
         phases: Phases { device: 2.0, other: 0.1, ..Phases::default() },
-        excess_seconds: 2.0,
-        device_alone_seconds: 2.0,
-        verdict: Verdict::Device,
+        verdict: Verdict {
+            kind: Kind::Device,
+            confidence: Confidence::Medium,
+            confidence_reason: "nobody else had requests in flight meanwhile".into(),
+            excess_seconds: 2.0,
+            shares: Shares { device: 1.0, ..Shares::default() },
+            device: DeviceState {
+                wait_seconds: 0.7,
+                usual_wait_seconds: Some(3e-3),
+                competing_in_flight: 0.0,
+            },
+            ..Verdict::default()
+        },
         ..victim(9, unit("systemd-journald", 301, "systemd-journald.service"), FileClass::Other)
     };
     let owners = vec![
@@ -78,6 +132,7 @@ pub fn trimmed() -> Snapshot {
     ];
     let disk = |name: &str, in_flight, owners| Disk {
         name: name.into(),
+        scheduler: "none".into(),
         in_flight,
         owners,
         latencies: Vec::new(),
@@ -116,7 +171,9 @@ pub fn hostile() -> Snapshot {
     s.victims[0].who = evil.clone();
     s.victims[0].path = "/data/\r\nwal\u{7f}\u{feff}/".repeat(50);
     s.victims[0].device = "dm-\x1b[0m\u{2066}long-device-name".into();
-    s.victims[0].blame[0].who = long.clone();
+    s.victims[0].verdict.culprits[0].who = long.clone();
+    s.victims[0].verdict.ruled_out[0].who = evil.clone();
+    s.victims[0].verdict.limit = Some("io.max\x1b[2J".into());
     s.victims[1].who = long.clone();
     s.victims[1].p50_seconds = f64::NAN;
     s.victims[1].max_seconds = f64::INFINITY;
@@ -192,12 +249,9 @@ fn victim(id: u32, who: Who, class: FileClass) -> Victim {
             device: 6.1,
             journal: 2.0,
             other: 1.0,
+            ..Phases::default()
         },
-        excess_seconds: 0.0,
-        device_alone_seconds: 0.0,
-        self_seconds: 0.0,
-        blame: Vec::new(),
-        verdict: Verdict::None,
+        verdict: Verdict::default(),
         total: Totals::default(),
         wal_buckets: vec![0; 15],
     }
@@ -212,5 +266,18 @@ fn row(who: Who, op: Op, ios: f64, bytes: f64, in_flight: f64) -> OwnerRow {
         in_flight,
         ios_total: 1000,
         bytes_total: 1 << 30,
+    }
+}
+
+/// Somebody who has a share of 12.1 s.
+fn culprit(who: Who, op: Op, share: f64) -> Culprit {
+    Culprit {
+        who,
+        op,
+        via: Via::Device,
+        share,
+        wait_seconds: 12.1 * share,
+        evidence: Evidence::default(),
+        confidence: Confidence::High,
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use super::{
     escape::{bounded, bounded_tail, padded},
     names, phases,
-    units::{bytes_rate, duration, percent, rate, share, span, utc},
+    units::{bytes_rate, duration, percent, rate, span, utc},
     verdict,
 };
 use crate::snapshot::{Disk, Losses, OwnerRow, Snapshot, Victim};
@@ -33,7 +33,7 @@ const OWNER: usize = 44;
 pub fn write_snapshot(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
     write_header(out, s)?;
     write_victims(out, s)?;
-    for victim in s.victims.iter().filter(|v| v.excess_seconds > 0.0).take(EXPLAINED) {
+    for victim in s.victims.iter().filter(|v| v.verdict.excess_seconds > 0.0).take(EXPLAINED) {
         write_blame(out, victim)?;
     }
     let (used, idle): (Vec<_>, Vec<_>) = s
@@ -81,10 +81,10 @@ pub fn blind(s: &Snapshot) -> Option<String> {
 
 /// The share of a victim's excess that these requests of this owner caused.
 pub fn blame_share(victim: &Victim, row: &OwnerRow) -> Option<f64> {
-    let blame = victim.blame.iter();
-    blame
-        .filter(|blame| blame.op == row.op && names::is_same(&blame.who, &row.who))
-        .map(|blame| blame.share)
+    let culprits = victim.verdict.culprits.iter();
+    culprits
+        .filter(|culprit| culprit.op == row.op && names::is_same(&culprit.who, &row.who))
+        .map(|culprit| culprit.share)
         .reduce(f64::max)
 }
 
@@ -136,24 +136,26 @@ fn write_victims(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
 fn write_blame(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
     writeln!(out, "\n{}", names::victim(victim, COLUMNS))?;
     writeln!(out, "  {}", bounded(&verdict::sentence(victim), COLUMNS - 2))?;
-    let mut line = |share: f64, seconds: f64, who: &str| {
-        writeln!(out, "  {:>5} {:>7}  {}", percent(share), duration(seconds), bounded(who, 96))
+    let verdict = &victim.verdict;
+    let mut line = |share: f64, who: &str| {
+        let seconds = duration(share * verdict.excess_seconds);
+        writeln!(out, "  {:>5} {seconds:>7}  {}", percent(share), bounded(who, 96))
     };
-    for blame in victim.blame.iter().take(CULPRITS) {
-        line(blame.share, blame.seconds, &verdict::culprit(blame))?;
+    for culprit in verdict.culprits.iter().take(CULPRITS) {
+        line(culprit.share, &verdict::culprit(culprit))?;
     }
-    let excess = victim.excess_seconds;
-    if victim.blame.len() > CULPRITS {
-        let rest = &victim.blame[CULPRITS..];
-        let seconds = rest.iter().map(|blame| blame.seconds).sum();
-        line(share(seconds, excess), seconds, &format!("{} more", rest.len()))?;
+    if let Some(rest) = verdict.culprits.get(CULPRITS..).filter(|rest| !rest.is_empty()) {
+        line(rest.iter().map(|culprit| culprit.share).sum(), &format!("{} more", rest.len()))?;
     }
+    let shares = &verdict.shares;
     let rest = [
-        (victim.self_seconds, "its own other requests"),
-        (victim.device_alone_seconds, "the device, with no competitor in flight"),
+        (shares.throttle, "its own limit"),
+        (shares.own, "its own other requests"),
+        (shares.device, "the device, with nobody else in flight"),
+        (shares.unexplained, "not explained"),
     ];
-    for (seconds, what) in rest.into_iter().filter(|(seconds, _)| *seconds > 0.0) {
-        line(share(seconds, excess), seconds, what)?;
+    for (share, what) in rest.into_iter().filter(|(share, _)| *share >= 0.005) {
+        line(share, what)?;
     }
     Ok(())
 }

@@ -4,87 +4,137 @@
 //! and on the screen. Sentences are escaped but not cut: they know no width.
 
 use super::{
+    escape::escape,
     names,
     units::{duration, percent, share},
 };
-use crate::snapshot::{Blame, Verdict, Victim};
+use crate::snapshot::{Culprit, Kind, Shares, Verdict, Victim};
 
 /// One sentence, such as `fstrim (fstrim.service) discard makes it wait: 83%
 /// of 12.1 s excess`.
 pub fn sentence(victim: &Victim) -> String {
-    let excess = duration(victim.excess_seconds);
-    match victim.verdict {
-        Verdict::None => "nobody: nothing slower than its own baseline".to_owned(),
-        Verdict::Unknown => "nobody can be named yet: too few syncs to say".to_owned(),
-        Verdict::Owners => match victim.blame.first() {
-            Some(worst) => {
-                let share = percent(worst.share);
-                format!("{} makes it wait: {share} of {excess} excess", culprit(worst))
-            }
+    let verdict = &victim.verdict;
+    let excess = duration(verdict.excess_seconds);
+    let of = |share: f64| format!("{} of {excess} excess", percent(share));
+    let shares = &verdict.shares;
+    let worst = verdict.culprits.first();
+    match verdict.kind {
+        Kind::None => "nobody: nothing slower than its own baseline".to_owned(),
+        Kind::Unknown => "nobody can be named yet: too few syncs to say".to_owned(),
+        Kind::Owners => match worst {
+            Some(worst) => format!("{} makes it wait: {}", culprit(worst), of(worst.share)),
             None => format!("others on its disk, none of them by name: {excess} excess"),
         },
-        Verdict::Cpu => {
+        Kind::Cpu => {
             let share = percent(share(victim.phases.runqueue, victim.phases.total()));
-            format!("it waits for a CPU: runnable but not running for {share} of its sync time")
+            let why = format!("runnable but not running for {share} of its sync time");
+            match worst.filter(|worst| worst.op == crate::snapshot::Op::Cpu) {
+                Some(worst) => {
+                    format!("it waits for a CPU, behind {}: {why}", names::who(&worst.who))
+                }
+                None => format!("it waits for a CPU: {why}"),
+            }
         }
-        Verdict::Own => {
-            let share = percent(share(victim.self_seconds, victim.excess_seconds));
-            format!("its own other requests make it wait: {share} of {excess} excess")
+        Kind::Memory => match worst.filter(|worst| worst.op == crate::snapshot::Op::Memory) {
+            Some(worst) => {
+                let who = names::who(&worst.who);
+                format!("memory is short, {who} wants it: {}", of(shares.memory))
+            }
+            None => format!("memory is short: {}", of(shares.memory)),
+        },
+        Kind::Throttle => {
+            let limit = verdict.limit.as_deref().unwrap_or("a limit");
+            format!("its own limit, {}: {}", escape(limit), of(shares.throttle))
         }
-        Verdict::Device => {
-            let share = percent(share(victim.device_alone_seconds, victim.excess_seconds));
-            format!("nobody on this node: the device itself, alone for {share} of {excess} excess")
+        Kind::Own => match own_work(verdict) {
+            Some(work) => format!("its own other work makes it wait, {work}: {}", of(shares.own)),
+            None => format!("its own other requests make it wait: {}", of(shares.own)),
+        },
+        Kind::Device => {
+            let slow = "nobody on this node: the device itself, or what is below it";
+            format!("{slow}: {}", of(shares.device))
         }
-        Verdict::Unseen => {
+        Kind::Unseen => {
             format!("no disk of this node carries it (FUSE, a server): {excess} excess unexplained")
+        }
+        Kind::Unexplained => {
+            format!("not explained by any disk, CPU or neighbour: {}", of(shares.unexplained))
         }
     }
 }
 
-/// As much as fits a column of a table: `fstrim (fstrim.service) discard 83%`.
+/// As much as fits a column of a table: `83% fstrim (fstrim.service) discard`.
 pub fn phrase(victim: &Victim) -> String {
-    match (victim.verdict, victim.blame.first()) {
-        (Verdict::Owners, Some(worst)) => {
+    match (victim.verdict.kind, victim.verdict.culprits.first()) {
+        (Kind::Owners | Kind::Cpu | Kind::Memory, Some(worst)) => {
             // The share comes first, as a long name may be cut.
             format!("{} {}", percent(worst.share), culprit(worst))
         }
-        (Verdict::Device, _) => "device alone".to_owned(),
-        (Verdict::Unseen, _) => "no disk here".to_owned(),
+        (Kind::Device, _) => "device alone".to_owned(),
+        (Kind::Unseen, _) => "no disk here".to_owned(),
+        (Kind::Throttle, _) => "its own limit".to_owned(),
         _ => word(victim),
     }
 }
 
 /// As much as fits six columns: the worst culprit's share, or who else it is.
 pub fn word(victim: &Victim) -> String {
-    match (victim.verdict, victim.blame.first()) {
-        (Verdict::Owners, Some(worst)) => percent(worst.share),
-        (Verdict::Owners, None) => "others".to_owned(),
-        (Verdict::Device, _) => "device".to_owned(),
-        (Verdict::Unseen, _) => "unseen".to_owned(),
-        (Verdict::Own, _) => "itself".to_owned(),
-        (Verdict::Cpu, _) => "cpu".to_owned(),
-        (Verdict::None, _) => "-".to_owned(),
-        (Verdict::Unknown, _) => "?".to_owned(),
+    match (victim.verdict.kind, victim.verdict.culprits.first()) {
+        (Kind::Owners, Some(worst)) => percent(worst.share),
+        (kind, _) => kind_word(kind).to_owned(),
     }
 }
 
-/// Where the excess went: `12.1 s excess: others 83%, itself 10%, device alone
-/// 7%`; nothing when there is no excess.
+fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Owners => "others",
+        Kind::Device => "device",
+        Kind::Unseen => "unseen",
+        Kind::Own => "itself",
+        Kind::Cpu => "cpu",
+        Kind::Memory => "memory",
+        Kind::Throttle => "limit",
+        Kind::Unexplained | Kind::Unknown => "?",
+        Kind::None => "-",
+    }
+}
+
+/// Where the excess went: `12.1 s excess: others 83%, itself 10%, device 7%`;
+/// nothing when there is no excess.
 pub fn split(victim: &Victim) -> Option<String> {
-    let excess = victim.excess_seconds;
+    let excess = victim.verdict.excess_seconds;
     if excess.is_nan() || excess <= 0.0 {
         return None;
     }
-    let others: f64 = victim.blame.iter().map(|blame| blame.seconds).sum();
-    let [others, own, alone] = [others, victim.self_seconds, victim.device_alone_seconds]
-        .map(|seconds| percent(share(seconds, excess)));
-    let excess = duration(excess);
-    Some(format!("{excess} excess: others {others}, itself {own}, device alone {alone}"))
+    let named = named(&victim.verdict.shares);
+    let parts = named.iter().filter(|(_, share)| *share >= 0.005);
+    let parts: Vec<_> = parts.map(|(name, share)| format!("{name} {}", percent(*share))).collect();
+    Some(format!("{} excess: {}", duration(excess), parts.join(", ")))
 }
 
-/// A culprit and its operation: `fstrim (fstrim.service) discard`.
-pub fn culprit(blame: &Blame) -> String {
-    format!("{} {}", names::who(&blame.who), blame.op.name())
+/// The shares by kind of cause, with the words for them.
+pub fn named(shares: &Shares) -> [(&'static str, f64); 7] {
+    let Shares { owners, cpu, memory, throttle, own, device, unexplained } = *shares;
+    [
+        ("others", owners),
+        ("CPU", cpu),
+        ("memory", memory),
+        ("own limit", throttle),
+        ("itself", own),
+        ("device", device),
+        ("unexplained", unexplained),
+    ]
+}
+
+/// A culprit and what it does: `fstrim (fstrim.service) discard`.
+pub fn culprit(culprit: &Culprit) -> String {
+    format!("{} {}", names::who(&culprit.who), culprit.op.name())
+}
+
+/// What else the victim's own process synced most.
+pub fn own_work(verdict: &Verdict) -> Option<String> {
+    let work = verdict.own.first()?;
+    Some(format!("{} {}", names::class(work.class), escape(&work.path)).trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -93,9 +143,9 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(verdict: Verdict, said: &str, phrased: &str, in_a_word: &str) {
+    fn check(kind: Kind, said: &str, phrased: &str, in_a_word: &str) {
         let mut victim = fixture::trimmed().victims.remove(0);
-        victim.verdict = verdict;
+        victim.verdict.kind = kind;
         assert_eq!(sentence(&victim), said);
         assert_eq!(phrase(&victim), phrased);
         assert_eq!(word(&victim), in_a_word);
@@ -105,43 +155,60 @@ mod tests {
     #[test]
     fn each_verdict_has_its_words() {
         check(
-            Verdict::Owners,
+            Kind::Owners,
             "fstrim (demo-trim.service) discard makes it wait: 83% of 12.1 s excess",
             "83% fstrim (demo-trim.service) discard",
             "83%",
         );
         check(
-            Verdict::Unseen,
+            Kind::Unseen,
             "no disk of this node carries it (FUSE, a server): 12.1 s excess unexplained",
             "no disk here",
             "unseen",
         );
         check(
-            Verdict::Device,
-            "nobody on this node: the device itself, alone for 5% of 12.1 s excess",
+            Kind::Device,
+            "nobody on this node: the device itself, or what is below it: 3% of 12.1 s excess",
             "device alone",
             "device",
         );
         check(
-            Verdict::Own,
-            "its own other requests make it wait: 5% of 12.1 s excess",
+            Kind::Own,
+            "its own other work makes it wait, db /var/lib/etcd/member/snap/db: 5% of 12.1 s excess",
             "itself",
             "itself",
         );
         check(
-            Verdict::Cpu,
-            "it waits for a CPU: runnable but not running for 1% of its sync time",
-            "cpu",
-            "cpu",
+            Kind::Throttle,
+            "its own limit, a limit: 0% of 12.1 s excess",
+            "its own limit",
+            "limit",
         );
-        check(Verdict::None, "nobody: nothing slower than its own baseline", "-", "-");
-        check(Verdict::Unknown, "nobody can be named yet: too few syncs to say", "?", "?");
+        check(Kind::None, "nobody: nothing slower than its own baseline", "-", "-");
+        check(Kind::Unknown, "nobody can be named yet: too few syncs to say", "?", "?");
+    }
+
+    #[test]
+    fn a_starved_victim_names_who_ran() {
+        let mut victim = fixture::trimmed().victims.remove(0);
+        victim.verdict.kind = Kind::Cpu;
+        victim.verdict.culprits[0].op = crate::snapshot::Op::Cpu;
+        assert_eq!(
+            sentence(&victim),
+            "it waits for a CPU, behind fstrim (demo-trim.service): runnable but not running for \
+             1% of its sync time"
+        );
+        victim.verdict.culprits.clear();
+        assert_eq!(
+            sentence(&victim),
+            "it waits for a CPU: runnable but not running for 1% of its sync time"
+        );
     }
 
     #[test]
     fn owners_without_a_name_are_not_made_up() {
         let mut victim = fixture::trimmed().victims.remove(0);
-        victim.blame.clear();
+        victim.verdict.culprits.clear();
         assert_eq!(sentence(&victim), "others on its disk, none of them by name: 12.1 s excess");
         assert_eq!(phrase(&victim), "others");
     }
@@ -151,9 +218,9 @@ mod tests {
         let mut victim = fixture::trimmed().victims.remove(0);
         assert_eq!(
             split(&victim).unwrap(),
-            "12.1 s excess: others 90%, itself 5%, device alone 5%"
+            "12.1 s excess: others 90%, itself 5%, device 3%, unexplained 2%"
         );
-        victim.excess_seconds = f64::NAN;
+        victim.verdict.excess_seconds = f64::NAN;
         assert_eq!(split(&victim), None);
     }
 }

@@ -87,6 +87,8 @@ pub struct Session {
     rotated_ns: u64,
     /// Start of the older half of the window.
     window_ns: u64,
+    /// Start of the period.
+    period_ns: u64,
 }
 
 impl Session {
@@ -153,6 +155,7 @@ impl Session {
             ticked_ns: 0,
             rotated_ns: now,
             window_ns: now,
+            period_ns: now,
         };
         session.poll(None, &mut Vec::new());
         Ok(session)
@@ -234,7 +237,7 @@ impl Session {
         });
         if self.accounts.is_crowded() {
             let victims = self.engine.victims().iter();
-            self.accounts.forget_owners(victims.flat_map(|v| v.blamed.iter().map(|b| b.owner)));
+            self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
         }
         let tables = self.accounts.tables();
         let healed = tables.loss(loss::HEALED) + self.accounts.healed();
@@ -280,6 +283,13 @@ impl Session {
                 self.refused.push(disk.name);
             }
         }
+    }
+
+    /// From here on pictures of the period begin anew.
+    pub fn begin_period(&mut self) {
+        self.engine.begin_period();
+        let now = monotonic_ns();
+        (self.period_ns, self.window_ns, self.rotated_ns) = (now, now, now);
     }
 
     /// What is not seen here, what matters most first.

@@ -9,16 +9,19 @@ use super::Session;
 use crate::{
     accounts::{Accounts, DiskAccounts},
     clock::{Clock, monotonic_ns},
+    disks,
     engine::{
-        Judged,
-        blame::OwnerId,
-        victim::{Blamed, Victim},
+        Engine, Judged,
+        blame::{OwnerId, Party},
+        verdict::{Cleared, Finding, Judgement, Shares, judge},
+        victim::{Half, Span, Victim},
     },
     files::{FileId, Files},
     identity::Identities,
     snapshot::{
-        self, Blame, Disk, Kernel, Latency, Op, OwnerRow, SCHEMA, SlowSync, Snapshot, SyncOwner,
-        Totals, Who,
+        self, Blame, Change, Confidence, Culprit, DeviceState, Disk, Evidence, Kernel, Kind,
+        Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, SyncOwner, Totals,
+        Verdict, Who,
     },
 };
 
@@ -55,14 +58,20 @@ fn owner(identities: &mut Identities, key: &OwnerKey, tgid: u32, now_ns: u64) ->
 }
 
 impl Session {
-    /// A picture of now.
+    /// A picture of the last seconds.
     pub fn snapshot(&mut self) -> Snapshot {
+        self.snapshot_of(Span::Window)
+    }
+
+    /// A picture of all that happened since the period began.
+    pub fn snapshot_of(&mut self, span: Span) -> Snapshot {
         let now = monotonic_ns();
         self.tick_if_due(now);
         // Lent for the while: naming its victims changes what is remembered.
         let engine = std::mem::take(&mut self.engine);
+        let victims = engine.victims().iter();
         let mut victims: Vec<_> =
-            engine.victims().iter().filter_map(|victim| self.victim(victim, now)).collect();
+            victims.filter_map(|victim| self.victim(&engine, victim, span, now)).collect();
         self.engine = engine;
         let cost = |v: &snapshot::Victim| v.phases.total();
         victims.sort_by(|a, b| cost(b).total_cmp(&cost(a)).then(a.id.cmp(&b.id)));
@@ -70,7 +79,10 @@ impl Session {
         Snapshot {
             schema: SCHEMA,
             at: self.clock.unix_seconds(now),
-            window_seconds: seconds(now.saturating_sub(self.window_ns)),
+            window_seconds: seconds(now.saturating_sub(match span {
+                Span::Window => self.window_ns,
+                Span::Period => self.period_ns,
+            })),
             watched_seconds: seconds(now.saturating_sub(self.started_ns)),
             kernel: self.kernel(),
             victims,
@@ -91,24 +103,25 @@ impl Session {
         Kernel { release: self.facts.release.clone(), hooks, blind }
     }
 
-    /// `None` for a victim that has not synced within the window.
-    fn victim(&mut self, victim: &Victim, now: u64) -> Option<snapshot::Victim> {
-        let syncs = victim.now.syncs + victim.before.syncs;
-        if syncs == 0 {
+    /// `None` for a victim that has not synced within the span.
+    fn victim(
+        &mut self,
+        engine: &Engine,
+        victim: &Victim,
+        span: Span,
+        now: u64,
+    ) -> Option<snapshot::Victim> {
+        let sum = victim.sum(span);
+        if sum.syncs == 0 {
             return None;
         }
-        let mut latency = victim.now.latency.clone();
-        // Both have the same bounds.
-        let _ = latency.add(&victim.before.latency);
-        let quantile = |q| seconds(latency.value_at_quantile(q));
-        let mut phases = victim.now.phases;
-        phases.add(&victim.before.phases);
-        let (excess, alone, own) = victim.excess_ns();
+        let quantile = |q| seconds(sum.latency.value_at_quantile(q));
         let comm = comm_text(&victim.key.comm);
         let who = self.identities.who(&comm, victim.tgid, victim.key.cgroup, victim.kthread, now);
         let label = self.files.label(FileId(victim.key.file));
         let (class, path) = (label.class, label.path.clone());
-        let window = seconds(now.saturating_sub(self.window_ns)).max(1e-3);
+        let since_ns = if span == Span::Window { self.window_ns } else { self.period_ns };
+        let window = seconds(now.saturating_sub(since_ns)).max(1e-3);
         Some(snapshot::Victim {
             id: victim.id,
             who,
@@ -117,57 +130,139 @@ impl Session {
             device: device_name(&mut self.files, victim.key.device, FileId(victim.key.file)),
             disk: self.accounts.position(victim.disk),
             syncs_total: victim.syncs_total,
-            syncs,
-            syncs_per_second: syncs as f64 / window,
+            syncs: sum.syncs,
+            syncs_per_second: sum.syncs as f64 / window,
             p50_seconds: quantile(0.50),
             p99_seconds: quantile(0.99),
-            max_seconds: seconds(latency.max()),
-            baseline_p99_seconds: victim.baseline_p99_ns().map(seconds),
-            phases: phases.to_seconds(),
-            excess_seconds: excess / 1e9,
-            device_alone_seconds: alone / 1e9,
-            self_seconds: own / 1e9,
-            blame: self.blame(&victim.blamed, |b| b.now_ns + b.before_ns, excess, now),
-            verdict: victim.verdict(),
+            max_seconds: seconds(sum.latency.max()),
+            baseline_p99_seconds: victim.baseline_quantile_ns(0.99).map(seconds),
+            phases: sum.phases.to_seconds(),
+            verdict: self.verdict(engine, victim, &sum, span, now),
             total: self.totals(victim, now),
             wal_buckets: victim.wal_buckets.to_vec(),
         })
     }
 
-    fn totals(&mut self, victim: &Victim, now: u64) -> Totals {
-        let [excess, alone, own] = victim.total_ns;
-        Totals {
-            excess_seconds: excess / 1e9,
-            device_alone_seconds: alone / 1e9,
-            self_seconds: own / 1e9,
-            blame: self.blame(&victim.blamed, |b| b.total_ns, excess, now),
+    fn verdict(
+        &mut self,
+        engine: &Engine,
+        victim: &Victim,
+        sum: &Half,
+        span: Span,
+        now: u64,
+    ) -> Verdict {
+        let judgement = judge(victim, sum, span);
+        let Shares { owners, cpu, memory, throttle, own, device, unexplained } = judgement.shares;
+        let syncs = sum.syncs.max(1) as f64;
+        let culprits = judgement.culprits.iter().map(|finding| Culprit {
+            who: self.party(finding, now),
+            op: operation(finding.charge as u16),
+            via: finding.via,
+            share: finding.share,
+            wait_seconds: finding.wait_ns / 1e9,
+            evidence: evidence(finding),
+            confidence: finding.confidence,
+        });
+        let culprits = culprits.collect();
+        let ruled_out = judgement.ruled_out.iter().take(RULED_OUT).map(|finding| RuledOut {
+            who: self.party(finding, now),
+            op: operation(finding.charge as u16),
+            share: finding.share,
+            evidence: evidence(finding),
+            reason: why_ruled_out(finding),
+        });
+        let ruled_out = ruled_out.collect();
+        let is_limited = judgement.limited > 0.0;
+        Verdict {
+            kind: judgement.kind,
+            confidence: judgement.confidence,
+            confidence_reason: why_confident(&judgement, victim, sum),
+            excess_seconds: judgement.excess_ns / 1e9,
+            shares: snapshot::Shares { owners, cpu, memory, throttle, own, device, unexplained },
+            culprits,
+            ruled_out,
+            own: self.own_work(engine, victim, span),
+            device: DeviceState {
+                wait_seconds: (sum.phases.wait_ns() as f64 / syncs) / 1e9,
+                usual_wait_seconds: victim.baseline_quantile_ns(0.5).map(seconds),
+                competing_in_flight: sum.in_flight / syncs,
+            },
+            limit: victim.limit.as_ref().filter(|_| is_limited).map(|(_, s)| s.clone()),
+            limit_share: judgement.limited,
+            steal_share: engine.steal_share(),
+            memory_shrank_bytes: engine.memory_shrank_bytes(),
         }
     }
 
-    /// Who has a part in an excess, the worst first.
-    fn blame(
-        &mut self,
-        blamed: &[Blamed],
-        part_ns: impl Fn(&Blamed) -> f64,
-        excess_ns: f64,
-        now: u64,
-    ) -> Vec<Blame> {
-        let mut blamed: Vec<_> =
-            blamed.iter().map(|b| (b.owner, part_ns(b))).filter(|(_, ns)| *ns > 0.0).collect();
-        blamed.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-        blamed
-            .into_iter()
-            .map(|(id, ns)| {
-                let key = self.accounts.key(id);
-                let tgid = self.last_tgid(id);
-                Blame {
-                    who: owner(&mut self.identities, &key, tgid, now),
-                    op: operation(key.op),
-                    seconds: ns / 1e9,
-                    share: if excess_ns > 0.0 { ns / excess_ns } else { 0.0 },
+    fn party(&mut self, finding: &Finding, now: u64) -> Who {
+        let Party { cgroup, comm, kthread } = finding.party;
+        if finding.owner == OwnerId(0) {
+            return Who { comm: "(others)".to_owned(), ..Who::default() };
+        }
+        let tgid = self.last_tgid(finding.owner);
+        self.identities.who(&comm_text(&comm), tgid, cgroup, kthread, now)
+    }
+
+    /// What else the victim's own process syncs, the most first.
+    fn own_work(&mut self, engine: &Engine, victim: &Victim, span: Span) -> Vec<OwnWork> {
+        let others = engine.victims().iter().filter(|other| {
+            other.key.cgroup == victim.key.cgroup
+                && other.key.comm == victim.key.comm
+                && other.id != victim.id
+        });
+        let mut work: Vec<_> = others
+            .map(|other| {
+                let sum = other.sum(span);
+                let label = self.files.label(FileId(other.key.file));
+                OwnWork {
+                    class: label.class,
+                    path: label.path.clone(),
+                    syncs: sum.syncs,
+                    sync_seconds: seconds(sum.duration_ns),
                 }
             })
-            .collect()
+            .filter(|work| work.syncs > 0)
+            .collect();
+        work.sort_by(|a, b| b.sync_seconds.total_cmp(&a.sync_seconds));
+        work
+    }
+
+    fn totals(&mut self, victim: &Victim, now: u64) -> Totals {
+        let total = &victim.total;
+        let alone = total.excess_ns - total.others_ns - total.own_ns;
+        Totals {
+            excess_seconds: total.excess_ns / 1e9,
+            device_alone_seconds: alone / 1e9,
+            self_seconds: total.own_ns / 1e9,
+            blame: self.blame(victim, now),
+        }
+    }
+
+    /// Who has a part in all excess so far, the worst first.
+    fn blame(&mut self, victim: &Victim, now: u64) -> Vec<Blame> {
+        let excess_ns = victim.total.excess_ns;
+        let mut blame = Vec::new();
+        for suspect in &victim.suspects {
+            let tgid = self.last_tgid(suspect.owner);
+            let Party { cgroup, comm, kthread } = suspect.party;
+            for (code, ns) in suspect.total[..op::COUNT].iter().enumerate() {
+                if *ns <= 0.0 {
+                    continue;
+                }
+                let who = match suspect.owner {
+                    OwnerId(0) => Who { comm: "(others)".to_owned(), ..Who::default() },
+                    _ => self.identities.who(&comm_text(&comm), tgid, cgroup, kthread, now),
+                };
+                blame.push(Blame {
+                    who,
+                    op: operation(code as u16),
+                    seconds: ns / 1e9,
+                    share: if excess_ns > 0.0 { ns / excess_ns } else { 0.0 },
+                });
+            }
+        }
+        blame.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        blame
     }
 
     fn last_tgid(&self, owner: OwnerId) -> u32 {
@@ -196,7 +291,83 @@ impl Session {
                 }
             })
             .collect();
-        Disk { name, in_flight, owners, latencies }
+        let scheduler = disks::scheduler(&self.root, &name);
+        Disk { name, scheduler, in_flight, owners, latencies }
+    }
+}
+
+/// Longer lists of innocents are cut.
+const RULED_OUT: usize = 12;
+
+fn evidence(finding: &Finding) -> Evidence {
+    let lift = &finding.lift;
+    let ratios = lift.ratios();
+    let [with_p50_seconds, with_p99_seconds] = lift.with_ns.map(|ns| ns / 1e9);
+    let [without_p50_seconds, without_p99_seconds] = lift.without_ns.map(|ns| ns / 1e9);
+    Evidence {
+        with_n: lift.with_n,
+        without_n: lift.without_n,
+        with_p50_seconds,
+        with_p99_seconds,
+        without_p50_seconds,
+        without_p99_seconds,
+        lift_p50: ratios.map(|lift| lift[0]),
+        lift_p99: ratios.map(|lift| lift[1]),
+        change: finding.change.map(|change| Change {
+            started: change.started,
+            seconds_ago: change.ago,
+            before_seconds: change.before_ns / 1e9,
+            after_seconds: change.after_ns / 1e9,
+        }),
+    }
+}
+
+fn why_ruled_out(finding: &Finding) -> String {
+    let lift = &finding.lift;
+    let share = 100.0 * finding.share;
+    match (finding.cleared, lift.ratios()) {
+        (Some(Cleared::Lift), Some([p50, p99])) => format!(
+            "syncs with it are x{p50:.2} at p50 and x{p99:.2} at p99 ({} with, {} without)",
+            lift.with_n, lift.without_n
+        ),
+        _ if lift.with_n > 0 => {
+            format!("{share:.1}% of the wait, on the path of {} syncs", lift.with_n)
+        }
+        _ => format!("{share:.1}% of the wait"),
+    }
+}
+
+/// What the confidence rests on, in a sentence.
+fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
+    let no_baseline = victim.baseline_ns().is_none();
+    match judgement.kind {
+        Kind::None => "its syncs are as long as undisturbed ones".to_owned(),
+        Kind::Unknown => format!("{} syncs say nothing", sum.syncs),
+        Kind::Owners | Kind::Memory | Kind::Cpu => match judgement.culprits.first() {
+            None => "nobody was seen to do it".to_owned(),
+            Some(worst) => match (worst.lift.accuses(), worst.confidence) {
+                (true, Confidence::High) => {
+                    "its share and the syncs with and without it agree".to_owned()
+                }
+                (true, _) => "syncs with it are longer, but its share is small".to_owned(),
+                (false, Confidence::High) => "it was seen to run meanwhile".to_owned(),
+                (false, _) if !worst.lift.is_enough() => format!(
+                    "no control group: {} syncs with it, {} without",
+                    worst.lift.with_n, worst.lift.without_n
+                ),
+                (false, _) => "syncs without it are not clearly shorter".to_owned(),
+            },
+        },
+        Kind::Throttle => {
+            format!("the limit was reached for {:.0}% of the time", 100.0 * judgement.limited)
+        }
+        Kind::Own | Kind::Device if no_baseline => {
+            "no undisturbed syncs to compare with yet".to_owned()
+        }
+        Kind::Own => "only its own process had other requests in flight".to_owned(),
+        Kind::Device => "nobody else had requests in flight meanwhile".to_owned(),
+        Kind::Unseen => "no disk of this kernel carries the file".to_owned(),
+        Kind::Unexplained => "no phase and no owner accounts for most of the wait".to_owned(),
     }
 }
 
@@ -256,14 +427,15 @@ impl Describe<'_> {
                 if (record.areas[account] as i64) <= 0 || record.duration_ns == 0 {
                     continue;
                 }
-                let competing = judged.window.competitors_ns[account];
+                let mut competitors = judged.window.competitors().iter();
+                let competing = competitors.find(|c| c.owner.id == owned.id);
                 let key = accounts.key(owned.id);
                 owners.push(SyncOwner {
                     who: owner(identities, &key, accounts.last_tgid(record.disk, account), now),
                     op: operation(key.op),
                     in_flight: area_ns as f64 / record.duration_ns as f64,
-                    share: competing as f64 / judged.window.total_ns.max(1) as f64,
-                    own: competing == 0,
+                    share: competing.map_or(0.0, |c| c.work / judged.window.total_work.max(1.0)),
+                    own: competing.is_none(),
                 });
             }
         }

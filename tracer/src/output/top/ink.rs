@@ -5,6 +5,8 @@
 
 use ratatui::style::{Color, Style};
 
+use crate::snapshot::PHASES;
+
 /// Whether to use colours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ink {
@@ -13,8 +15,16 @@ pub enum Ink {
 }
 
 /// Colours of the phases, in the order of [`crate::snapshot::Phases::named`].
-const PHASES: [Color; 6] =
-    [Color::Green, Color::Yellow, Color::Blue, Color::Magenta, Color::Cyan, Color::Gray];
+const COLOURS: [Color; PHASES] = [
+    Color::Green,
+    Color::Yellow,
+    Color::Blue,
+    Color::Magenta,
+    Color::LightRed,
+    Color::LightYellow,
+    Color::Cyan,
+    Color::Gray,
+];
 
 impl Ink {
     /// Plain when the user set `NO_COLOR` (see <https://no-color.org>).
@@ -27,7 +37,7 @@ impl Ink {
 
     /// Of a phase's letters in a bar.
     pub fn phase(self, phase: usize) -> Style {
-        let colour = PHASES.get(phase).copied().unwrap_or(Color::Reset);
+        let colour = COLOURS.get(phase).copied().unwrap_or(Color::Reset);
         self.only(Style::new().fg(Color::Black).bg(colour))
     }
 

@@ -118,14 +118,14 @@ fn bar(phases: &Phases, columns: u16, ink: Ink) -> Line<'static> {
     Line::from_iter(spans)
 }
 
-/// What the letters of the bars mean.
+/// What the letters of the bars mean, within 80 columns.
 pub fn legend(ink: Ink) -> Line<'static> {
-    let named = Phases::default().named();
-    let mut spans = vec![Span::raw("phases:")];
-    for (phase, (look, (name, _))) in LOOKS.iter().zip(named).enumerate() {
-        spans.push(Span::raw("  "));
+    let mut spans = Vec::new();
+    for (phase, look) in LOOKS.iter().enumerate() {
+        let gap = if phase == 0 { "" } else { "  " };
+        spans.push(Span::raw(gap));
         spans.push(Span::styled(look.letter.to_string(), ink.phase(phase)));
-        spans.push(Span::raw(format!(" {name}")));
+        spans.push(Span::raw(format!(" {}", look.short)));
     }
     Line::from(spans)
 }
@@ -174,10 +174,10 @@ fn ranked<'a>(victim: &Victim, disk: &'a Disk) -> Vec<Ranked<'a>> {
         .map(|row| (names::who(&row.who), row.op.name(), Some(row), blame_share(victim, row)))
         .collect();
     // Blame reaches further back than the rows do: its owner may have stopped.
-    for blame in &victim.blame {
-        let is_here = |row: &OwnerRow| row.op == blame.op && names::is_same(&row.who, &blame.who);
+    for one in &victim.verdict.culprits {
+        let is_here = |row: &OwnerRow| row.op == one.op && names::is_same(&row.who, &one.who);
         if !disk.owners.iter().any(is_here) {
-            ranked.push((names::who(&blame.who), blame.op.name(), None, Some(blame.share)));
+            ranked.push((names::who(&one.who), one.op.name(), None, Some(one.share)));
         }
     }
     let key = |share: Option<f64>| share.unwrap_or(f64::NEG_INFINITY);

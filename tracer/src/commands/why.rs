@@ -1,0 +1,133 @@
+//! `tracer why`: watches, and says who makes one victim slow, and how it knows.
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::{Stop, start};
+use crate::{
+    cli::WhyArgs,
+    engine::victim::Span,
+    output::{json, names, why},
+    session::Options,
+    snapshot::{FileClass, Kind, Snapshot, Victim},
+};
+
+/// Without `--for` and `--every`.
+const USUAL: Duration = Duration::from_secs(30);
+
+/// # Errors
+///
+/// When the tracer cannot start, nobody was seen to sync, or the output cannot
+/// be written.
+pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
+    let mut session = start(options)?;
+    let length = args.duration.or(args.every.is_none().then_some(USUAL));
+    let mut stop = Stop::new(length)?;
+    if io::stderr().is_terminal() {
+        let until = length.map_or("until ^C".to_owned(), |l| format!("for {} s", l.as_secs()));
+        eprintln!("watching {until}; ^C tells what is known so far");
+    }
+    let far = Duration::from_secs(365 * 86_400);
+    let every = args.every.unwrap_or(far);
+    let mut ticks = interval_at(Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut slow = Vec::new();
+    loop {
+        let last = tokio::select! {
+            () = session.wait() => {
+                session.poll(None, &mut slow);
+                continue;
+            }
+            _ = ticks.tick() => false,
+            () = stop.wait() => true,
+        };
+        session.poll(None, &mut slow);
+        let told = tell(args, &session.snapshot_of(Span::Period))?;
+        if last {
+            // A period in which nobody synced is worth a line of a log, but a
+            // command that has nothing to say has failed.
+            return if told || args.every.is_some() { Ok(()) } else { Err(nobody(args)) };
+        }
+        session.begin_period();
+    }
+}
+
+/// Prints the verdict on whom was asked for; false where nobody is.
+fn tell(args: &WhyArgs, s: &Snapshot) -> Result<bool> {
+    let Some(victim) = choose(args.victim.as_deref(), s) else { return Ok(false) };
+    let mut bytes = Vec::new();
+    if args.json {
+        json::write_json(&mut bytes, &why::why(victim, s))?;
+    } else {
+        why::write_why(&mut bytes, victim, s)?;
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")?;
+    Ok(true)
+}
+
+fn nobody(args: &WhyArgs) -> anyhow::Error {
+    match &args.victim {
+        Some(victim) => anyhow::anyhow!(
+            "nobody called `{victim}` was seen to sync: is it the name, cgroup or pid of a process \
+             that does? `tracer top` shows who does"
+        ),
+        None => anyhow::anyhow!("nobody was seen to sync"),
+    }
+}
+
+/// The victim that is meant: of several the one whose log it is, and of those
+/// the one with the worst verdict. Without a name the worst of all.
+fn choose<'a>(wanted: Option<&str>, s: &'a Snapshot) -> Option<&'a Victim> {
+    let wanted = wanted.map(str::to_lowercase);
+    let is_wanted = |victim: &&Victim| match &wanted {
+        None => true,
+        Some(name) => is_called(name, victim),
+    };
+    // Without a name, whoever waits most beyond its baseline; with one, its log
+    // first, for that is what somebody's commit waits for.
+    let rank = |victim: &Victim| {
+        let judged = !matches!(victim.verdict.kind, Kind::Unknown);
+        let log = wanted.is_some() && victim.class == FileClass::Wal;
+        (log, judged)
+    };
+    s.victims.iter().filter(is_wanted).max_by(|a, b| {
+        let excess = a.verdict.excess_seconds.total_cmp(&b.verdict.excess_seconds);
+        rank(a).cmp(&rank(b)).then(excess)
+    })
+}
+
+/// A process id, or what is in one of its names.
+fn is_called(name: &str, victim: &Victim) -> bool {
+    match name.parse::<u32>() {
+        Ok(tgid) => victim.who.tgid == tgid,
+        Err(_) => names::matches(name, &victim.who, victim.class, &victim.path, &victim.device),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::fixture;
+
+    #[track_caller]
+    fn check(wanted: Option<&str>, id: Option<u32>) {
+        assert_eq!(choose(wanted, &fixture::trimmed()).map(|v| v.id), id, "{wanted:?}");
+    }
+
+    #[test]
+    fn a_victim_is_chosen_by_pid_or_name_and_its_log_comes_first() {
+        check(None, Some(7));
+        check(Some("etcd"), Some(7));
+        check(Some("812"), Some(7));
+        check(Some("snap/db"), Some(8));
+        check(Some("systemd-JOURNALD"), Some(9));
+        check(Some("9999"), None);
+        check(Some("nobody"), None);
+    }
+}

@@ -1,0 +1,261 @@
+//! What one victim knows of one party: what it was blamed for, and how the
+//! victim fared with and without it.
+//!
+//! Overlap is not guilt. So beside the blame there are two other opinions: how
+//! long the victim's syncs were with this party's work on their path and how
+//! long without (the *lift*), and how they changed when it started or stopped.
+
+use super::{
+    blame::{OwnerId, Party},
+    curve::{Curve, rank_z},
+};
+
+/// What a party can be blamed for: block operations, and the three beyond
+/// them (`record::op`).
+pub const CHARGES: usize = 8;
+
+/// Whether the one that is blamed most for this victim was on the sync's path
+/// too: a periodic innocent beside a continuous culprit must be compared among
+/// syncs that the culprit disturbed.
+pub const STRATA: usize = 2;
+
+/// Seconds that are looked back on for starts and stops.
+pub const SECONDS: usize = 64;
+
+/// Syncs on each side before a lift is believed.
+pub const ENOUGH: u64 = 20;
+
+/// One party before one victim.
+#[derive(Clone, Debug)]
+pub struct Suspect {
+    pub party: Party,
+    /// The owner that was blamed last, to find its process by.
+    pub owner: OwnerId,
+    /// Blame by charge: in ns of wait for block operations; blocks for
+    /// METADATA, ns of running for CPU, of reclaim for MEMORY.
+    pub now: [f64; CHARGES],
+    pub before: [f64; CHARGES],
+    /// From the begin of the period to where the window begins.
+    pub past: [f64; CHARGES],
+    pub total: [f64; CHARGES],
+    /// Syncs with its work on their path, by stratum.
+    pub with: [Curve; STRATA],
+    /// The seconds in which it was there, bit 0 the current one.
+    pub seconds: u64,
+    /// The victim's sync in which it was seen last.
+    pub seen_in: u64,
+    /// Without a part in single syncs, it is told as there until this time.
+    pub around_until_ns: u64,
+}
+
+impl Suspect {
+    pub fn new(party: Party, owner: OwnerId) -> Self {
+        Self {
+            party,
+            owner,
+            now: [0.0; CHARGES],
+            before: [0.0; CHARGES],
+            past: [0.0; CHARGES],
+            total: [0.0; CHARGES],
+            with: [Curve::default(), Curve::default()],
+            seconds: 0,
+            seen_in: 0,
+            around_until_ns: 0,
+        }
+    }
+
+    pub fn charge(&mut self, charge: usize, amount: f64) {
+        self.now[charge] += amount;
+        self.total[charge] += amount;
+    }
+
+    /// What it was blamed for of late, for who must make room.
+    pub fn weight(&self) -> f64 {
+        self.now.iter().chain(&self.before).sum()
+    }
+
+    pub fn rotate(&mut self) {
+        for at in 0..CHARGES {
+            self.past[at] += self.before[at];
+            self.before[at] = std::mem::take(&mut self.now[at]);
+        }
+    }
+
+    pub fn begin_period(&mut self) {
+        (self.now, self.before, self.past) = ([0.0; CHARGES], [0.0; CHARGES], [0.0; CHARGES]);
+    }
+}
+
+/// A victim's syncs with a party and without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lift {
+    pub with_n: u64,
+    pub without_n: u64,
+    /// p50 and p99 in ns; 0 where there are none.
+    pub with_ns: [f64; 2],
+    pub without_ns: [f64; 2],
+    /// How sure it is that those with it are longer, in standard errors.
+    pub z: f64,
+}
+
+impl Lift {
+    /// Compares within the stratum that says most: among the syncs that the
+    /// worst culprit disturbed, if there are enough on both sides; all, if not.
+    pub fn of(all: &[Curve; STRATA], with: &[Curve; STRATA], is_worst: bool) -> Self {
+        let disturbed = Self::between(&with[1], &all[1].without(&with[1]));
+        if !is_worst && disturbed.is_enough() {
+            return disturbed;
+        }
+        let mut whole = (all[0].clone(), with[0].clone());
+        whole.0.add(&all[1]);
+        whole.1.add(&with[1]);
+        Self::between(&whole.1, &whole.0.without(&whole.1))
+    }
+
+    fn between(with: &Curve, without: &Curve) -> Self {
+        let quantiles = |curve: &Curve| [0.5, 0.99].map(|q| curve.quantile(q).unwrap_or(0.0));
+        Self {
+            with_n: with.count(),
+            without_n: without.count(),
+            with_ns: quantiles(with),
+            without_ns: quantiles(without),
+            z: rank_z(with, without),
+        }
+    }
+
+    /// Whether both sides have syncs enough to be compared.
+    pub fn is_enough(&self) -> bool {
+        self.with_n >= ENOUGH && self.without_n >= ENOUGH
+    }
+
+    /// How much longer a sync is with it, at p50 and p99; `None` without a
+    /// control group.
+    pub fn ratios(&self) -> Option<[f64; 2]> {
+        let known = self.with_n > 0 && self.without_n > 0;
+        known.then(|| [0, 1].map(|at| self.with_ns[at] / self.without_ns[at].max(1.0)))
+    }
+
+    /// Its syncs are longer, and not by chance.
+    pub fn accuses(&self) -> bool {
+        self.is_enough()
+            && self.z >= 3.0
+            && self.ratios().is_some_and(|lift| lift[0] >= 1.3 || lift[1] >= 1.5)
+    }
+
+    /// Its syncs are no longer than those without it.
+    pub fn clears(&self) -> bool {
+        self.is_enough()
+            && self.z < 2.0
+            && self.ratios().is_some_and(|lift| lift[0] < 1.1 && lift[1] < 1.25)
+    }
+}
+
+/// The victim's mean sync before and after a party started or stopped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Change {
+    pub started: bool,
+    /// Seconds ago.
+    pub ago: u32,
+    pub before_ns: f64,
+    pub after_ns: f64,
+}
+
+/// One second of a victim's syncs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Second {
+    pub syncs: u32,
+    pub sum_ns: u64,
+}
+
+/// On each side of a change.
+const STEADY: usize = 3;
+
+/// The last start or stop with some seconds of one kind before and after it.
+/// `seconds` and `there` count back from the current second, which is not over
+/// and so is left out.
+pub fn last_change(seconds: &[Second; SECONDS], there: u64) -> Option<Change> {
+    let is_there = |ago: usize| there >> ago & 1 == 1;
+    for edge in 1 + STEADY..SECONDS - STEADY {
+        // Seconds [edge - STEADY, edge) are after it, [edge, edge + STEADY) before.
+        let after = (edge - STEADY..edge).all(|ago| is_there(ago) == is_there(edge - 1));
+        let before = (edge..edge + STEADY).all(|ago| is_there(ago) == is_there(edge));
+        if !after || !before || is_there(edge) == is_there(edge - 1) {
+            continue;
+        }
+        let mean = |range: std::ops::Range<usize>| {
+            let (mut syncs, mut sum_ns) = (0u64, 0u64);
+            for second in &seconds[range] {
+                syncs += u64::from(second.syncs);
+                sum_ns += second.sum_ns;
+            }
+            (syncs >= 5).then(|| sum_ns as f64 / syncs as f64)
+        };
+        return Some(Change {
+            started: is_there(edge - 1),
+            ago: edge as u32,
+            before_ns: mean(edge..edge + STEADY)?,
+            after_ns: mean(edge - STEADY..edge)?,
+        });
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn curve(ns: u64, count: usize) -> Curve {
+        let mut curve = Curve::default();
+        (0..count).for_each(|n| curve.record(ns + n as u64 * ns / 1000));
+        curve
+    }
+
+    #[test]
+    fn who_makes_syncs_longer_is_accused_and_who_does_not_is_cleared() {
+        let (quick, slow) = (curve(MS, 200), curve(20 * MS, 60));
+        let mut all = quick.clone();
+        all.add(&slow);
+        let culprit = Lift::of(&[all.clone(), Curve::default()], &[slow, Curve::default()], true);
+        assert!(culprit.accuses() && !culprit.clears(), "{culprit:?}");
+        assert!(culprit.ratios().unwrap()[0] > 15.0);
+
+        let innocent = curve(MS, 60);
+        let innocent = Lift::of(&[quick, Curve::default()], &[innocent, Curve::default()], false);
+        assert!(innocent.clears() && !innocent.accuses(), "{innocent:?}");
+    }
+
+    #[test]
+    fn a_cron_job_beside_a_culprit_is_compared_among_the_syncs_that_it_disturbed() {
+        // Quiet at first; then the culprit goes on, and the job bursts now and then.
+        let all = [curve(MS, 300), curve(20 * MS, 300)];
+        let job = [Curve::default(), curve(20 * MS, 40)];
+        assert!(Lift::of(&all, &job, false).clears());
+        // Compared with all it would not be cleared.
+        assert!(!Lift::of(&all, &job, true).clears());
+    }
+
+    #[test]
+    fn without_a_control_group_nobody_is_accused_or_cleared() {
+        let all = [curve(20 * MS, 300), Curve::default()];
+        let lift = Lift::of(&all, &all, true);
+        assert!(!lift.accuses() && !lift.clears());
+        assert_eq!(lift.ratios(), None);
+    }
+
+    #[test]
+    fn a_start_is_found_with_the_victims_mean_on_both_sides() {
+        let mut seconds = [Second::default(); SECONDS];
+        for (ago, second) in seconds.iter_mut().enumerate().take(20) {
+            let ms = if ago < 8 { 30 } else { 2 };
+            *second = Second { syncs: 10, sum_ns: 10 * ms * MS };
+        }
+        let change = last_change(&seconds, 0xff).unwrap();
+        assert_eq!((change.started, change.ago), (true, 8));
+        assert_eq!((change.before_ns, change.after_ns), (2e6, 30e6));
+        assert!(!last_change(&seconds, !0xff).unwrap().started);
+        assert_eq!(last_change(&seconds, 0), None);
+        assert_eq!(last_change(&seconds, u64::MAX), None);
+    }
+}

@@ -1,0 +1,432 @@
+//! Who makes a victim slow: the account of its waits, the opinions on each
+//! party, and what is left unexplained.
+//!
+//! Pure: a victim's sums go in, a [`Judgement`] comes out. All that is divided
+//! here is the excess, the wait beyond the victim's own baseline, with the
+//! wait for a CPU; the shares of all parties and of all [`Shares`] are of that
+//! one sum, and add up to 1.
+
+use tracer_ebpf::record::{NO_DISK, op};
+
+use super::{
+    blame::{OwnerId, Party},
+    suspect::{CHARGES, Change, ENOUGH, Lift, Suspect, last_change},
+    victim::{Half, Span, Victim},
+};
+use crate::snapshot::{Confidence, Kind, Via};
+
+/// Below this share of the sync time, an excess means nothing: the slowest
+/// tenth of all undisturbed syncs lies above the baseline too.
+const SLOW_SHARE: f64 = 0.25;
+
+/// Fewer syncs say nothing.
+const FEW_SYNCS: u64 = 5;
+
+/// Who has less of the excess is no culprit.
+const CULPRIT_SHARE: f64 = 0.05;
+
+/// A limit that held for so much of the time is the reason for a wait that
+/// nothing else explains.
+const LIMITED: f64 = 0.3;
+
+/// Of the excess, by kind of cause. They add up to 1, or are all 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Shares {
+    /// Others' requests, and what they put into the journal.
+    pub owners: f64,
+    pub cpu: f64,
+    pub memory: f64,
+    pub throttle: f64,
+    /// The victim's own other requests.
+    pub own: f64,
+    pub device: f64,
+    pub unexplained: f64,
+}
+
+/// One party's part.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub party: Party,
+    pub owner: OwnerId,
+    /// What it did most harm with: a code of [`op`].
+    pub charge: usize,
+    pub via: Via,
+    pub wait_ns: f64,
+    pub share: f64,
+    pub lift: Lift,
+    pub change: Option<Change>,
+    pub confidence: Confidence,
+    /// Why it is no culprit, for those ruled out.
+    pub cleared: Option<Cleared>,
+}
+
+/// What clears a party.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cleared {
+    /// The victim's syncs are as long without it.
+    Lift,
+    /// Its part is too small.
+    Share,
+}
+
+/// The verdict on one victim.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    pub kind: Kind,
+    pub excess_ns: f64,
+    pub shares: Shares,
+    /// The worst first.
+    pub culprits: Vec<Finding>,
+    pub ruled_out: Vec<Finding>,
+    pub confidence: Confidence,
+    /// For how much of the time a limit of its own held the victim back.
+    pub limited: f64,
+}
+
+/// Judges a victim over a span whose sums are `sum`.
+pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
+    let runqueue_ns = sum.phases.runqueue_ns as f64;
+    let excess_ns = sum.parts.excess_ns + runqueue_ns;
+    let slow = excess_ns >= SLOW_SHARE * sum.duration_ns as f64;
+    let mut account = Account::new(victim, span);
+    account.divide(victim, sum, runqueue_ns);
+    account.acquit();
+
+    let total = if excess_ns > 0.0 { excess_ns } else { 1.0 };
+    let shares = account.shares(total);
+    let tick_ns = f64::from(sum.ticks) * 1e9;
+    let limited_ns = sum.limited_cpu_ns.max(sum.limited_io_ns) as f64;
+    let (mut culprits, mut ruled_out) = account.findings(total, sum);
+    let kind = match () {
+        () if sum.syncs < FEW_SYNCS => Kind::Unknown,
+        () if !slow => Kind::None,
+        () => kind_of(&shares, victim.disk == NO_DISK),
+    };
+    if matches!(kind, Kind::None | Kind::Unknown) {
+        // What is not slow has no culprits.
+        culprits.retain(|finding| finding.lift.with_n > 0);
+        for finding in &mut culprits {
+            finding.cleared = Some(Cleared::Share);
+        }
+        ruled_out.splice(0..0, culprits.drain(..));
+    }
+    let confidence = match kind {
+        Kind::Owners | Kind::Memory | Kind::Cpu => {
+            culprits.first().map_or(Confidence::Low, |worst| worst.confidence)
+        }
+        Kind::Device | Kind::Own if victim.baseline_ns().is_some() && sum.syncs >= ENOUGH => {
+            if shares.device.max(shares.own) >= 0.6 {
+                Confidence::High
+            } else {
+                Confidence::Medium
+            }
+        }
+        Kind::Throttle if limited_ns > 0.0 => Confidence::High,
+        _ if sum.syncs >= ENOUGH => Confidence::Medium,
+        _ => Confidence::Low,
+    };
+    Judgement {
+        kind,
+        excess_ns,
+        shares,
+        culprits,
+        ruled_out,
+        confidence,
+        limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
+    }
+}
+
+fn kind_of(shares: &Shares, no_disk: bool) -> Kind {
+    let Shares { owners, cpu, memory, throttle, own, device, unexplained } = *shares;
+    let kinds = [
+        (owners, Kind::Owners),
+        (cpu, Kind::Cpu),
+        (memory, Kind::Memory),
+        (throttle, Kind::Throttle),
+        (own, Kind::Own),
+        (device, Kind::Device),
+        (unexplained, if no_disk { Kind::Unseen } else { Kind::Unexplained }),
+    ];
+    // Of equals the first.
+    let worst = kinds.iter().rev().max_by(|(a, _), (b, _)| a.total_cmp(b));
+    worst.map_or(Kind::None, |(_, kind)| *kind)
+}
+
+/// The excess, divided, in ns.
+struct Account<'a> {
+    victim: &'a Victim,
+    /// What each suspect was charged over the span, in the victim's order.
+    charges: Vec<[f64; CHARGES]>,
+    lifts: Vec<Lift>,
+    /// Wait by suspect: behind its requests, its blocks, its running, its
+    /// allocations.
+    waits: Vec<Waits>,
+    cpu_ns: f64,
+    memory_ns: f64,
+    throttle_ns: f64,
+    own_ns: f64,
+    device_ns: f64,
+    unexplained_ns: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Waits {
+    requests: f64,
+    journal: f64,
+    cpu: f64,
+    memory: f64,
+    acquitted: bool,
+}
+
+impl Waits {
+    fn total(&self) -> f64 {
+        self.requests + self.journal + self.cpu + self.memory
+    }
+}
+
+impl<'a> Account<'a> {
+    fn new(victim: &'a Victim, span: Span) -> Self {
+        let charges: Vec<_> = victim.suspects.iter().map(|s| charged(s, span)).collect();
+        let requests = charges
+            .iter()
+            .map(|c| Waits { requests: c[..op::COUNT].iter().sum(), ..Waits::default() });
+        let waits: Vec<_> = requests.collect();
+        let worst = most(waits.iter().map(|w| w.requests));
+        let lifts = victim.suspects.iter().enumerate();
+        let lifts =
+            lifts.map(|(at, s)| Lift::of(&victim.syncs, &s.with, Some(at) == worst)).collect();
+        Self {
+            victim,
+            charges,
+            lifts,
+            waits,
+            cpu_ns: 0.0,
+            memory_ns: 0.0,
+            throttle_ns: 0.0,
+            own_ns: 0.0,
+            device_ns: 0.0,
+            unexplained_ns: 0.0,
+        }
+    }
+
+    fn divide(&mut self, victim: &Victim, sum: &Half, runqueue_ns: f64) {
+        let parts = &sum.parts;
+        self.own_ns = parts.own_ns;
+        self.device_ns = parts.device_ns;
+        self.unexplained_ns = parts.unexplained_ns;
+        let tick_ns = f64::from(sum.ticks) * 1e9;
+        let is_limited = |ns: u64| tick_ns > 0.0 && ns as f64 >= LIMITED * tick_ns;
+
+        // The journal's time belongs to those who filled it, and so does what
+        // kernel workers write of its filesystem's own blocks.
+        let blocks: f64 = self.charges.iter().map(|c| c[op::METADATA as usize]).sum();
+        let worker = victim.suspects.iter().position(|s| s.party.is_kworker());
+        let written = worker.map_or(0.0, |at| self.waits[at].requests);
+        let (mut journal, mut metadata) = (parts.journal_ns, written);
+        if blocks > 0.0 {
+            for (at, suspect) in victim.suspects.iter().enumerate() {
+                let share = self.charges[at][op::METADATA as usize] / blocks;
+                if suspect.party == victim.party() {
+                    // Its own blocks are what it came for; what is written of
+                    // them later is its own doing.
+                    self.own_ns += written * share;
+                } else {
+                    self.waits[at].journal += (parts.journal_ns + written) * share;
+                    journal -= parts.journal_ns * share;
+                }
+                metadata -= written * share;
+            }
+            if let Some(at) = worker {
+                self.waits[at].requests = metadata.max(0.0);
+            }
+        }
+        self.device_ns += journal.max(0.0);
+
+        // A CPU it waited for: its own quota, or whoever ran meanwhile.
+        if is_limited(sum.limited_cpu_ns) {
+            self.throttle_ns += runqueue_ns;
+        } else {
+            let left = self.share_out(op::CPU, runqueue_ns, |waits| &mut waits.cpu);
+            self.cpu_ns = left;
+        }
+        self.memory_ns = self.share_out(op::MEMORY, parts.memory_ns, |waits| &mut waits.memory);
+
+        // Waiting for its own limit leaves no trace but the limit.
+        if is_limited(sum.limited_io_ns) {
+            self.throttle_ns += parts.throttle_ns + self.unexplained_ns;
+            self.unexplained_ns = 0.0;
+        } else {
+            self.device_ns += parts.throttle_ns;
+        }
+    }
+
+    /// Divides a wait by what the suspects other than the victim were charged;
+    /// returns what nobody is known for.
+    fn share_out(
+        &mut self,
+        charge: u32,
+        wait_ns: f64,
+        place: impl Fn(&mut Waits) -> &mut f64,
+    ) -> f64 {
+        let own = self.victim.party();
+        let suspects = self.victim.suspects.iter().map(|s| s.party != own);
+        let amounts: Vec<_> = suspects
+            .zip(&self.charges)
+            .map(|(other, c)| if other { c[charge as usize] } else { 0.0 })
+            .collect();
+        let sum: f64 = amounts.iter().sum();
+        if sum <= 0.0 {
+            return wait_ns;
+        }
+        for (waits, amount) in self.waits.iter_mut().zip(amounts) {
+            *place(waits) += wait_ns * amount / sum;
+        }
+        0.0
+    }
+
+    /// Whom the evidence clears gives what it was blamed for to those that it
+    /// does not, or to nobody.
+    fn acquit(&mut self) {
+        let mut freed = 0.0;
+        for (waits, lift) in self.waits.iter_mut().zip(&self.lifts) {
+            if lift.clears() && waits.requests + waits.journal > 0.0 {
+                freed += waits.requests + waits.journal;
+                (waits.requests, waits.journal, waits.acquitted) = (0.0, 0.0, true);
+            }
+        }
+        let guilty: f64 = self.waits.iter().map(|w| w.requests + w.journal).sum();
+        if guilty <= 0.0 {
+            self.unexplained_ns += freed;
+            return;
+        }
+        for waits in &mut self.waits {
+            let grown = 1.0 + freed / guilty;
+            waits.requests *= grown;
+            waits.journal *= grown;
+        }
+    }
+
+    fn shares(&self, total: f64) -> Shares {
+        let sum = |part: fn(&Waits) -> f64| self.waits.iter().map(part).sum::<f64>();
+        Shares {
+            owners: sum(|w| w.requests + w.journal) / total,
+            cpu: (self.cpu_ns + sum(|w| w.cpu)) / total,
+            memory: (self.memory_ns + sum(|w| w.memory)) / total,
+            throttle: self.throttle_ns / total,
+            own: self.own_ns / total,
+            device: self.device_ns / total,
+            unexplained: self.unexplained_ns / total,
+        }
+    }
+
+    /// The culprits, the worst first, and those who were there and are none.
+    fn findings(&self, total: f64, sum: &Half) -> (Vec<Finding>, Vec<Finding>) {
+        let own = self.victim.party();
+        let mut culprits = Vec::new();
+        let mut ruled_out = Vec::new();
+        for (at, suspect) in self.victim.suspects.iter().enumerate() {
+            let (waits, lift) = (&self.waits[at], self.lifts[at]);
+            let share = waits.total() / total;
+            let there = lift.with_n > 0 || self.charges[at].iter().any(|c| *c > 0.0);
+            if suspect.party == own || !there {
+                continue;
+            }
+            let change = last_change(&self.victim.seconds, suspect.seconds);
+            let mut finding = Finding {
+                party: suspect.party,
+                owner: suspect.owner,
+                charge: self.worst_charge(at),
+                via: via(waits, sum),
+                wait_ns: waits.total(),
+                share,
+                lift,
+                change,
+                confidence: confidence(share, &lift, change, waits),
+                cleared: None,
+            };
+            if share >= CULPRIT_SHARE {
+                culprits.push(finding);
+            } else {
+                finding.cleared = Some(if waits.acquitted || lift.clears() {
+                    Cleared::Lift
+                } else {
+                    Cleared::Share
+                });
+                ruled_out.push(finding);
+            }
+        }
+        culprits.sort_by(|a, b| b.share.total_cmp(&a.share));
+        ruled_out.sort_by_key(|finding| std::cmp::Reverse(finding.lift.with_n));
+        (culprits, ruled_out)
+    }
+
+    /// What a suspect did most harm with.
+    fn worst_charge(&self, at: usize) -> usize {
+        let waits = &self.waits[at];
+        let beyond = [
+            (waits.journal, op::METADATA as usize),
+            (waits.cpu, op::CPU as usize),
+            (waits.memory, op::MEMORY as usize),
+        ];
+        let of_requests = most(self.charges[at][..op::COUNT].iter().copied()).unwrap_or(0);
+        beyond
+            .into_iter()
+            .fold(
+                (waits.requests, of_requests),
+                |worst, one| if one.0 > worst.0 { one } else { worst },
+            )
+            .1
+    }
+}
+
+fn charged(suspect: &Suspect, span: Span) -> [f64; CHARGES] {
+    std::array::from_fn(|at| {
+        let past = if span == Span::Period { suspect.past[at] } else { 0.0 };
+        suspect.now[at] + suspect.before[at] + past
+    })
+}
+
+/// Where the largest lies; `None` if none is above 0.
+fn most(values: impl Iterator<Item = f64>) -> Option<usize> {
+    let largest = values.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    (largest.1 > 0.0).then_some(largest.0)
+}
+
+/// Where the victim met a party: in front of the driver or behind it, in the
+/// journal, at a CPU, at the page allocator.
+fn via(waits: &Waits, sum: &Half) -> Via {
+    let met = if sum.phases.queue_ns + sum.phases.throttle_ns > sum.phases.device_ns {
+        Via::Queue
+    } else {
+        Via::Device
+    };
+    let ways = [
+        (waits.requests, met),
+        (waits.journal, Via::Journal),
+        (waits.cpu, Via::Runqueue),
+        (waits.memory, Via::Memory),
+    ];
+    let worst = ways.into_iter().rev().max_by(|(a, _), (b, _)| a.total_cmp(b));
+    worst.map_or(met, |(_, via)| via)
+}
+
+/// Two opinions that agree are sure.
+fn confidence(share: f64, lift: &Lift, change: Option<Change>, waits: &Waits) -> Confidence {
+    // Who ran while the victim waited for that CPU was seen to do so.
+    if waits.cpu > waits.total() / 2.0 {
+        return if share >= 0.3 { Confidence::High } else { Confidence::Medium };
+    }
+    let changed = change.is_some_and(|change| {
+        let (with, without) = match change.started {
+            true => (change.after_ns, change.before_ns),
+            false => (change.before_ns, change.after_ns),
+        };
+        with >= 1.5 * without
+    });
+    match (lift.accuses(), changed) {
+        (true, _) if share >= 0.1 => Confidence::High,
+        (true, _) | (false, true) => Confidence::Medium,
+        (false, false) if share >= 0.5 && !lift.clears() => Confidence::Medium,
+        (false, false) => Confidence::Low,
+    }
+}

@@ -1,0 +1,202 @@
+//! What to do about it: for each kind of culprit the setting that helps, where
+//! it is honoured, and the experiment that settles a doubt.
+//!
+//! Reads only the snapshot. Sentences are escaped.
+
+use super::{escape::escape, names};
+use crate::snapshot::{Confidence, Culprit, FileClass, Kind, Op, Snapshot, Victim};
+
+/// Nothing is said of what to do about a smaller share of the wait.
+const WORTH_DOING: f64 = 0.2;
+
+/// What to do, the first thing first; at least one for each verdict that
+/// blames somebody or something.
+pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
+    let verdict = &victim.verdict;
+    let scheduler = victim.disk.and_then(|at| s.disks.get(at)).map(|d| d.scheduler.as_str());
+    let mut all = Vec::new();
+    match verdict.kind {
+        Kind::None => {}
+        Kind::Unknown => all.push("watch longer, or while it syncs more".to_owned()),
+        Kind::Owners => {
+            let worst = verdict.culprits.iter().filter(|c| c.share >= WORTH_DOING);
+            for culprit in worst.take(2) {
+                all.extend(of_owner(victim, culprit, scheduler));
+            }
+            if all.is_empty() {
+                all.push("it is the sum of many: see the owners in `tracer top`".to_owned());
+            }
+        }
+        Kind::Cpu => {
+            if verdict.steal_share >= 0.05 {
+                all.push(format!(
+                    "the hypervisor gives {:.0}% of this machine's CPU time to others: ask for \
+                     dedicated or pinned CPUs",
+                    100.0 * verdict.steal_share
+                ));
+            }
+            match verdict.culprits.first() {
+                Some(worst) => all.push(format!(
+                    "give the victim a larger cpu.weight (or CPUs of its own by cpuset), or cap {} \
+                     by cpu.max",
+                    names::who(&worst.who)
+                )),
+                None => all.push("give the victim a larger cpu.weight, or CPUs of its own".into()),
+            }
+        }
+        Kind::Memory => {
+            if verdict.memory_shrank_bytes > 0 {
+                all.push(format!(
+                    "the machine's memory shrank by {} MiB meanwhile: look at its balloon",
+                    verdict.memory_shrank_bytes >> 20
+                ));
+            }
+            all.push(match verdict.culprits.first().filter(|worst| worst.op == Op::Memory) {
+                Some(worst) => format!(
+                    "set memory.high or memory.max on {}, and memory.min on the victim's cgroup",
+                    cgroup(worst)
+                ),
+                None => "set memory.min on the victim's cgroup, or give it more memory".to_owned(),
+            });
+        }
+        Kind::Throttle => {
+            let limit = verdict.limit.as_deref().unwrap_or("the limit on its cgroup");
+            all.push(format!("raise or remove {}: nobody else is to blame", escape(limit)));
+        }
+        Kind::Own => {
+            all.push(match victim.class {
+                FileClass::Wal => "put the WAL on a disk of its own (etcd: --wal-dir); run \
+                                   snapshots, defragmentation and compaction one member at a \
+                                   time, when it is quiet; make the db smaller"
+                    .to_owned(),
+                _ => "let it write less at a time, or spread its files over two disks".to_owned(),
+            });
+        }
+        Kind::Device => {
+            all.push(
+                "ask who provides the disk (cloud, SAN, hypervisor, Ceph) for its latency and IOPS \
+                 limit at these times; for a virtual machine run the tracer on its host; else move \
+                 the file to a faster, local disk"
+                    .to_owned(),
+            );
+            all.push(
+                "to settle it: `fio --name=t --filename=FILE --size=64m --rw=write --bs=4k \
+                 --fdatasync=1 --runtime=30 --time_based` on the same disk while nobody else is on \
+                 it"
+                .to_owned(),
+            );
+        }
+        Kind::Unseen => all.push(
+            "look where the file is really kept: run the tracer on the server or the host".into(),
+        ),
+        Kind::Unexplained => all.push(
+            "see `tracer watch --min 10ms` for single syncs and `tracer doctor` for what is blind \
+             here"
+                .to_owned(),
+        ),
+    }
+    all
+}
+
+fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<String> {
+    let who = names::who(&culprit.who);
+    let mut all = Vec::new();
+    match culprit.op {
+        Op::Discard => all.push(format!(
+            "stop {who} now; then let it run when it is quiet (fstrim.timer: OnCalendar=, \
+             RandomizedDelaySec=), or in pieces: `fstrim --offset N --length 1G` with pauses; \
+             mount without `discard`"
+        )),
+        Op::Metadata => all.push(format!(
+            "{who} shares the filesystem's journal: put {} on a filesystem of its own",
+            if victim.class == FileClass::Wal { "the WAL" } else { "the victim's file" }
+        )),
+        _ if culprit.who.kernel_thread => all.push(format!(
+            "{who} works for somebody it does not name: see the owners in `tracer top`"
+        )),
+        _ => all.push(limit_of(culprit, scheduler)),
+    }
+    if culprit.confidence < Confidence::High {
+        all.push(format!("to settle it: stop {who} for a minute, and watch whether p99 falls"));
+    }
+    all
+}
+
+/// Which of the cgroup's settings the disk's scheduler honours.
+fn limit_of(culprit: &Culprit, scheduler: Option<&str>) -> String {
+    let cgroup = cgroup(culprit);
+    let weight = match scheduler {
+        Some("bfq") => "io.bfq.weight is honoured by bfq here",
+        Some("none" | "mq-deadline" | "kyber") => {
+            "io.weight needs iocost (io.cost.qos), and ionice does nothing with this scheduler but \
+             for mq-deadline's classes"
+        }
+        _ => "io.weight needs bfq or iocost",
+    };
+    format!(
+        "limit {cgroup} by io.max (rbps=, wbps=, riops=, wiops=), which any scheduler honours, or \
+         protect the victim by io.latency; {weight}"
+    )
+}
+
+fn cgroup(culprit: &Culprit) -> String {
+    match &culprit.who.unit {
+        Some(unit) if !unit.is_empty() => escape(unit).into_owned(),
+        _ if culprit.who.cgroup.is_empty() => names::who(&culprit.who),
+        _ => format!("cgroup {}", escape(&culprit.who.cgroup)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::*;
+
+    #[test]
+    fn each_verdict_that_blames_ends_with_something_to_do() {
+        let s = fixture::trimmed();
+        let kinds = [
+            Kind::Unknown,
+            Kind::Owners,
+            Kind::Cpu,
+            Kind::Memory,
+            Kind::Throttle,
+            Kind::Own,
+            Kind::Device,
+            Kind::Unseen,
+            Kind::Unexplained,
+        ];
+        for kind in kinds {
+            let mut victim = s.victims[0].clone();
+            victim.verdict.kind = kind;
+            assert!(!remedies(&victim, &s).is_empty(), "{kind:?}");
+            victim.verdict.culprits.clear();
+            assert!(!remedies(&victim, &s).is_empty(), "{kind:?} without culprits");
+        }
+        let mut victim = s.victims[0].clone();
+        victim.verdict.kind = Kind::None;
+        assert!(remedies(&victim, &s).is_empty());
+    }
+
+    #[test]
+    fn what_helps_depends_on_what_the_culprit_does() {
+        let s = fixture::trimmed();
+        let mut victim = s.victims[0].clone();
+        assert!(remedies(&victim, &s)[0].starts_with("stop fstrim (demo-trim.service) now"));
+        victim.verdict.culprits[0].op = Op::Metadata;
+        assert!(remedies(&victim, &s)[0].contains("a filesystem of its own"));
+        victim.verdict.culprits[0].op = Op::Write;
+        assert!(remedies(&victim, &s)[0].starts_with("limit demo-trim.service by io.max"));
+    }
+
+    #[test]
+    fn a_doubt_comes_with_an_experiment() {
+        let s = fixture::trimmed();
+        let mut victim = s.victims[0].clone();
+        victim.verdict.culprits.truncate(1);
+        victim.verdict.culprits[0].confidence = Confidence::High;
+        assert_eq!(remedies(&victim, &s).len(), 1);
+        victim.verdict.culprits[0].confidence = Confidence::Low;
+        assert!(remedies(&victim, &s)[1].starts_with("to settle it: stop fstrim"));
+    }
+}

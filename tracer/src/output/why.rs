@@ -1,0 +1,415 @@
+//! The verdict on one victim with all its evidence: `tracer why`.
+//!
+//! As text for an operator who has ten seconds, and as JSON with the fields
+//! that scripts want by name. Both say the same.
+
+use std::{collections::BTreeMap, io};
+
+use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{
+    escape::bounded,
+    names, phases, remedy,
+    text::{blind, losses},
+    units::{duration, percent, utc},
+    verdict::{culprit, named, own_work, sentence},
+};
+use crate::snapshot::{
+    Change, Confidence, DeviceState, Evidence, FileClass, Kind, Losses, Op, OwnWork, Phases,
+    SCHEMA, Shares, Snapshot, Via, Victim, Who,
+};
+
+/// No line is wider.
+const COLUMNS: usize = 100;
+
+/// Longer lists are cut.
+const CULPRITS: usize = 4;
+const RULED_OUT: usize = 4;
+
+/// Below this share nothing is said of a part.
+const WORTH_SAYING: f64 = 0.01;
+
+/// The JSON form; `tracer why --json` prints one of these a line.
+#[derive(Debug, Serialize)]
+pub struct Why<'a> {
+    schema: u32,
+    /// Unix seconds.
+    from: f64,
+    to: f64,
+    victim: Subject<'a>,
+    kind: Kind,
+    confidence: Confidence,
+    confidence_reason: &'a str,
+    /// One sentence that says it all.
+    verdict: String,
+    culprits: Vec<Blamed<'a>>,
+    ruled_out: Vec<Cleared<'a>>,
+    /// Of the excess, by kind of cause; they add up to 1, or are all 0.
+    shares: Shares,
+    unexplained_share: f64,
+    /// Seconds of sync time by phase.
+    phases: Phases,
+    syncs: u64,
+    p50_seconds: f64,
+    p99_seconds: f64,
+    max_seconds: f64,
+    baseline_p99_seconds: Option<f64>,
+    excess_seconds: f64,
+    device: DeviceState,
+    own: &'a [OwnWork],
+    limit: Option<&'a str>,
+    limit_share: f64,
+    steal_share: f64,
+    memory_shrank_bytes: u64,
+    remedies: Vec<String>,
+    blind: &'a [String],
+    losses: BTreeMap<&'static str, u64>,
+}
+
+/// Somebody, with the fields of a [`Who`] beside a name for people.
+#[derive(Debug, Serialize)]
+struct Named<'a> {
+    comm: &'a str,
+    tgid: u32,
+    cgroup: &'a str,
+    unit: Option<&'a str>,
+    /// What outputs call it, such as `fstrim (fstrim.service)`.
+    name: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Subject<'a> {
+    #[serde(flatten)]
+    who: Named<'a>,
+    file_class: FileClass,
+    path: &'a str,
+    device: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Blamed<'a> {
+    #[serde(flatten)]
+    who: Named<'a>,
+    op: Op,
+    via: Via,
+    share: f64,
+    wait_seconds: f64,
+    confidence: Confidence,
+    #[serde(flatten)]
+    evidence: Evidence,
+}
+
+#[derive(Debug, Serialize)]
+struct Cleared<'a> {
+    #[serde(flatten)]
+    who: Named<'a>,
+    op: Op,
+    share: f64,
+    reason: &'a str,
+    #[serde(flatten)]
+    evidence: Evidence,
+}
+
+fn named_who(who: &Who) -> Named<'_> {
+    Named {
+        comm: &who.comm,
+        tgid: who.tgid,
+        cgroup: &who.cgroup,
+        unit: who.unit.as_deref(),
+        name: names::who(who),
+    }
+}
+
+fn counters(losses: &Losses) -> BTreeMap<&'static str, u64> {
+    losses.counters.iter().copied().collect()
+}
+
+/// The JSON form of the verdict on a victim of a snapshot.
+pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
+    let verdict = &victim.verdict;
+    let culprits = verdict.culprits.iter().map(|one| Blamed {
+        who: named_who(&one.who),
+        op: one.op,
+        via: one.via,
+        share: one.share,
+        wait_seconds: one.wait_seconds,
+        confidence: one.confidence,
+        evidence: one.evidence,
+    });
+    let ruled_out = verdict.ruled_out.iter().map(|one| Cleared {
+        who: named_who(&one.who),
+        op: one.op,
+        share: one.share,
+        reason: &one.reason,
+        evidence: one.evidence,
+    });
+    Why {
+        schema: SCHEMA,
+        from: s.at - s.window_seconds,
+        to: s.at,
+        victim: Subject {
+            who: named_who(&victim.who),
+            file_class: victim.class,
+            path: &victim.path,
+            device: &victim.device,
+        },
+        kind: verdict.kind,
+        confidence: verdict.confidence,
+        confidence_reason: &verdict.confidence_reason,
+        verdict: sentence(victim),
+        culprits: culprits.collect(),
+        ruled_out: ruled_out.collect(),
+        shares: verdict.shares,
+        unexplained_share: verdict.shares.unexplained,
+        phases: victim.phases,
+        syncs: victim.syncs,
+        p50_seconds: victim.p50_seconds,
+        p99_seconds: victim.p99_seconds,
+        max_seconds: victim.max_seconds,
+        baseline_p99_seconds: victim.baseline_p99_seconds,
+        excess_seconds: verdict.excess_seconds,
+        device: verdict.device,
+        own: &verdict.own,
+        limit: verdict.limit.as_deref(),
+        limit_share: verdict.limit_share,
+        steal_share: verdict.steal_share,
+        memory_shrank_bytes: verdict.memory_shrank_bytes,
+        remedies: remedy::remedies(victim, s),
+        blind: &s.kernel.blind,
+        losses: counters(&s.losses),
+    }
+}
+
+/// Writes the verdict as text; an empty line ends it.
+pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io::Result<()> {
+    let verdict = &victim.verdict;
+    writeln!(out, "{}", names::victim(victim, COLUMNS))?;
+    let sure = match verdict.kind {
+        Kind::None | Kind::Unknown => String::new(),
+        _ => format!("  [{} confidence]", word(verdict.confidence)),
+    };
+    line(out, "verdict", &format!("{}{sure}", sentence(victim)))?;
+    line(out, "", &format!("because {}", verdict.confidence_reason))?;
+
+    let from = utc(s.at - s.window_seconds);
+    let baseline = match victim.baseline_p99_seconds {
+        Some(p99) => format!("; p99 undisturbed {}", duration(p99)),
+        None => "; no undisturbed syncs yet".to_owned(),
+    };
+    line(
+        out,
+        "syncs",
+        &format!(
+            "{} since {from}: p50 {}, p99 {}, max {}{baseline}",
+            victim.syncs,
+            duration(victim.p50_seconds),
+            duration(victim.p99_seconds),
+            duration(victim.max_seconds),
+        ),
+    )?;
+    line(out, "time", &phases::major(&victim.phases))?;
+    if verdict.excess_seconds > 0.0 {
+        let named = named(&verdict.shares);
+        let parts = named.iter().filter(|(_, share)| *share >= WORTH_SAYING);
+        let parts: Vec<_> =
+            parts.map(|(name, share)| format!("{name} {}", percent(*share))).collect();
+        let excess = duration(verdict.excess_seconds);
+        line(out, "excess", &format!("{excess}: {}", parts.join(", ")))?;
+    }
+    write_culprits(out, victim)?;
+    write_circumstances(out, victim)?;
+    for (at, one) in verdict.ruled_out.iter().take(RULED_OUT).enumerate() {
+        let label = if at == 0 { "ruled out" } else { "" };
+        let who = format!("{} {}", names::who(&one.who), one.op.name());
+        line(out, label, &format!("{who}: {}", one.reason))?;
+    }
+    for (at, remedy) in remedy::remedies(victim, s).iter().enumerate() {
+        let label = if at == 0 { "to do" } else { "" };
+        line(out, label, remedy)?;
+    }
+    line(out, "lost", &losses(&s.losses))?;
+    if let Some(blind) = blind(s) {
+        line(out, "", &blind)?;
+    }
+    writeln!(out)
+}
+
+fn write_culprits(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
+    for (at, one) in victim.verdict.culprits.iter().take(CULPRITS).enumerate() {
+        let label = if at == 0 { "culprit" } else { "" };
+        let head = format!(
+            "{}: {} ({}), met in the {}",
+            culprit(one),
+            percent(one.share),
+            duration(one.wait_seconds),
+            met(one.via),
+        );
+        line(out, label, &head)?;
+        if let Some(compared) = compared(&one.evidence) {
+            line(out, "", &format!("  {compared}"))?;
+        }
+        if let Some(change) = one.evidence.change {
+            line(out, "", &format!("  {}", changed(change)))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is not somebody: the device's history, limits, the hypervisor, memory.
+fn write_circumstances(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
+    let verdict = &victim.verdict;
+    if verdict.kind == Kind::Device {
+        let usual = verdict.device.usual_wait_seconds.map_or("not known".to_owned(), duration);
+        let now = duration(verdict.device.wait_seconds);
+        let depth = verdict.device.competing_in_flight;
+        line(
+            out,
+            "device",
+            &format!("mean wait {now}, undisturbed {usual}; {depth:.2} other requests in flight"),
+        )?;
+    }
+    if verdict.kind == Kind::Own
+        && let Some(work) = own_work(verdict)
+    {
+        line(out, "own work", &work)?;
+    }
+    if let Some(limit) = &verdict.limit {
+        let share = percent(verdict.limit_share);
+        line(out, "limit", &format!("{limit}, reached for {share} of the time"))?;
+    }
+    if verdict.steal_share >= WORTH_SAYING {
+        let share = percent(verdict.steal_share);
+        line(out, "steal", &format!("the hypervisor gave {share} of all CPU time to others"))?;
+    }
+    if verdict.memory_shrank_bytes > 0 {
+        let mib = verdict.memory_shrank_bytes >> 20;
+        line(out, "memory", &format!("the machine's memory shrank by {mib} MiB"))?;
+    }
+    Ok(())
+}
+
+/// `with it p50 41 ms p99 50 ms (210 syncs), without 1.1 ms and 1.9 ms (640): x37, x26`.
+fn compared(evidence: &Evidence) -> Option<String> {
+    let (p50, p99) = (evidence.lift_p50?, evidence.lift_p99?);
+    Some(format!(
+        "with it p50 {}, p99 {} ({} syncs); without {}, {} ({}): {}, {}",
+        duration(evidence.with_p50_seconds),
+        duration(evidence.with_p99_seconds),
+        evidence.with_n,
+        duration(evidence.without_p50_seconds),
+        duration(evidence.without_p99_seconds),
+        evidence.without_n,
+        times(p50),
+        times(p99),
+    ))
+}
+
+fn times(ratio: f64) -> String {
+    if ratio < 10.0 { format!("x{ratio:.1}") } else { format!("x{ratio:.0}") }
+}
+
+fn changed(change: Change) -> String {
+    let what = if change.started { "started" } else { "stopped" };
+    let (before, after) = (duration(change.before_seconds), duration(change.after_seconds));
+    format!(
+        "it {what} {} s before the end: mean sync {before} before, {after} after",
+        change.seconds_ago
+    )
+}
+
+fn met(via: Via) -> &'static str {
+    match via {
+        Via::Queue => "queue",
+        Via::Device => "device",
+        Via::Journal => "journal",
+        Via::Runqueue => "run queue",
+        Via::Memory => "page allocator",
+    }
+}
+
+fn word(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Low => "low",
+        Confidence::Medium => "medium",
+        Confidence::High => "high",
+    }
+}
+
+const LABEL: usize = 9;
+
+/// Over as many lines as it needs: evidence and what to do must not be cut.
+fn line(out: &mut impl io::Write, label: &str, text: &str) -> io::Result<()> {
+    let room = COLUMNS - LABEL - 4;
+    let indent = &text[..text.len() - text.trim_start().len()];
+    let (mut row, mut label) = (String::new(), label);
+    let mut write = |label: &str, row: &str| {
+        writeln!(out, "  {label:LABEL$}  {}", bounded(&format!("{indent}{row}"), room))
+    };
+    for word in text.split_ascii_whitespace() {
+        let used = indent.len() + row.width();
+        if !row.is_empty() && used + 1 + word.width() > room {
+            write(label, &row)?;
+            (row, label) = (String::new(), "");
+        }
+        if !row.is_empty() {
+            row.push(' ');
+        }
+        row.push_str(word);
+    }
+    write(label, &row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{escape, fixture, json};
+    use super::*;
+
+    fn text(victim: usize, s: &Snapshot) -> String {
+        let mut out = Vec::new();
+        write_why(&mut out, &s.victims[victim], s).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_culprit_is_told_with_its_evidence_and_what_to_do() {
+        insta::assert_snapshot!(text(0, &fixture::trimmed()));
+    }
+
+    #[test]
+    fn a_slow_device_is_told_with_its_history() {
+        insta::assert_snapshot!(text(2, &fixture::trimmed()));
+    }
+
+    #[test]
+    fn hostile_names_stay_in_their_lines() {
+        let s = fixture::hostile();
+        for victim in 0..s.victims.len() {
+            let shown = text(victim, &s);
+            for line in shown.lines() {
+                assert!(line.chars().all(escape::is_plain), "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_json_form_has_the_fields_that_scripts_want() {
+        let s = fixture::trimmed();
+        let mut out = Vec::new();
+        json::write_json(&mut out, &why(&s.victims[0], &s)).unwrap();
+        let why: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(why["schema"], 1);
+        assert_eq!(why["kind"], "owners");
+        assert_eq!(why["victim"]["file_class"], "wal");
+        let culprit = &why["culprits"][0];
+        assert_eq!((&culprit["comm"], &culprit["op"]), (&"fstrim".into(), &"discard".into()));
+        assert_eq!((&culprit["via"], &culprit["with_n"]), (&"device".into(), &210.into()));
+        let cleared = &why["ruled_out"][0];
+        assert_eq!(cleared["comm"], "restic");
+        assert!(cleared["reason"].as_str().unwrap().contains("x1.02"));
+        let shares = why["shares"].as_object().unwrap().values();
+        let sum: f64 = shares.map(|share| share.as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-9);
+        assert!(why["losses"]["ring_full"].is_u64());
+    }
+}
