@@ -247,6 +247,8 @@ fn victim(id: u32, who: Who, class: FileClass) -> Victim {
             runqueue: 0.1,
             queue: 0.5,
             device: 6.1,
+            throttle: 0.0,
+            reclaim: 0.0,
             journal: 2.0,
             other: 1.0,
             ..Phases::default()
