@@ -30,6 +30,7 @@ use crate::{
     maps::{DISKS, IN_FLIGHT, LEDGER, SUBMITTERS, add, ask_for_disk, lose, observe},
     owner::{self, Submitter},
     sync::{credit, open_sync},
+    throttle::has_request,
 };
 
 // include/linux/blk_types.h, enum req_op; stable since 4.8 but for the zones.
@@ -62,7 +63,9 @@ pub fn blk_account_io_start(ctx: FEntryContext) -> i32 {
 #[btf_tracepoint(function = "block_getrq")]
 pub fn block_getrq(ctx: BtfTracePointContext) -> i32 {
     let bio: *const u8 = ctx.arg(0);
-    let _ = SUBMITTERS.insert(bio as u64, Submitter::current(now_ns()), 0);
+    let now = now_ns();
+    let _ = SUBMITTERS.insert(bio as u64, Submitter::current(now), 0);
+    has_request(now);
     0
 }
 
@@ -241,7 +244,7 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
         add(&raw mut account.word, born(tick(who.born_ns)));
     });
     let tid = who.pid_tgid as u32;
-    if let Some(seq) = open_sync(tid, disk.index, who.born_ns) {
+    if let Some(seq) = open_sync(tid, disk, who.born_ns) {
         slot.sync_tid = tid;
         slot.sync_seq = seq;
     }
@@ -287,7 +290,7 @@ fn end(disk: &Disk, slot: &mut InFlight) {
         add(&raw mut account.bytes, u64::from(bytes));
     });
     if slot.sync_tid != 0 {
-        credit(slot.sync_tid, slot.sync_seq, queue, device, now);
+        credit(slot.sync_tid, slot.sync_seq, operation, queue, device, now);
     }
     slot.request = 0;
 }

@@ -39,6 +39,12 @@ pub struct Config {
     pub task_exec_runtime: u32,
     pub task_exec_start: u32,
     pub task_run_delay: u32,
+    pub task_pid: u32,
+    /// `task_struct.cgroups`, and from there to the id of its v2 cgroup.
+    pub task_cgroups: u32,
+    pub css_set_dfl_cgrp: u32,
+    pub cgroup_kn: u32,
+    pub kernfs_id: u32,
 
     pub file_inode: u32,
     /// `address_space.host`.
@@ -60,6 +66,9 @@ pub struct Config {
     /// Which argument of the block_rq_* tracepoints is the request: 1 until
     /// 5.10.136, 0 since (asked of BTF, not of the version).
     pub request_arg: u32,
+    /// Which argument of sched_switch is the task that leaves; the next one is
+    /// the task that comes.
+    pub switch_prev_arg: u32,
     /// The bit of `request.rq_flags` for a flush sequence (`RQF_FLUSH_SEQ`).
     pub flush_seq_bit: u32,
     /// System call numbers of this architecture.
@@ -96,6 +105,11 @@ impl Config {
         task_exec_runtime: ABSENT,
         task_exec_start: ABSENT,
         task_run_delay: ABSENT,
+        task_pid: ABSENT,
+        task_cgroups: ABSENT,
+        css_set_dfl_cgrp: ABSENT,
+        cgroup_kn: ABSENT,
+        kernfs_id: ABSENT,
         file_inode: ABSENT,
         mapping_host: ABSENT,
         inode_ino: ABSENT,
@@ -109,6 +123,7 @@ impl Config {
         regs_arg0: ABSENT,
         regs_syscall: ABSENT,
         request_arg: ABSENT,
+        switch_prev_arg: ABSENT,
         flush_seq_bit: ABSENT,
         nr_fsync: ABSENT,
         nr_fdatasync: ABSENT,

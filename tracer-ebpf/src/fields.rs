@@ -235,9 +235,9 @@ pub fn syscall_arg0(regs: Kernel) -> u64 {
     regs.load(config!(regs_arg0))
 }
 
-/// The thread that runs.
+/// A thread: `struct task_struct`.
 #[derive(Clone, Copy)]
-pub struct Task(Kernel);
+pub struct Task(pub Kernel);
 
 /// `task_struct.flags`: an io_uring worker (PF_IO_WORKER).
 const PF_IO_WORKER: u32 = 0x10;
@@ -247,7 +247,7 @@ const PF_WQ_WORKER: u32 = 0x20;
 const PF_KTHREAD: u32 = 0x0020_0000;
 
 impl Task {
-    /// `None` before 5.11, where no typed program gets at its task's fields.
+    /// The one that runs; `None` before 5.11, where no typed program gets at its task's fields.
     #[inline(always)]
     pub fn current() -> Option<Self> {
         if config!(task_flags) == ABSENT {
@@ -296,15 +296,42 @@ impl Task {
         unsafe { core::mem::transmute::<[u64; 2], [u8; COMM]>(words) }
     }
 
+    /// Its own number; 0 for a CPU that idles.
+    #[inline(always)]
+    pub fn tid(self) -> u32 {
+        self.0.load(config!(task_pid))
+    }
+
+    /// The id of its cgroup v2, of any task; the helper knows only who runs.
+    #[inline(always)]
+    pub fn cgroup_id(self) -> u64 {
+        let set = self.0.follow(config!(task_cgroups));
+        if set.is_null() {
+            return 0;
+        }
+        let cgroup = set.follow(config!(css_set_dfl_cgrp));
+        if cgroup.is_null() {
+            return 0;
+        }
+        let node = cgroup.follow(config!(cgroup_kn));
+        if node.is_null() { 0 } else { node.load(config!(kernfs_id)) }
+    }
+
+    /// Time in ns that it was runnable and did not run, up to when it ran last.
+    #[inline(always)]
+    pub fn run_delay(self) -> u64 {
+        let run_delay = config!(task_run_delay);
+        if run_delay == ABSENT { 0 } else { self.0.load(run_delay) }
+    }
+
     /// `se.sum_exec_runtime`, `se.exec_start` and `sched_info.run_delay`, in
     /// ns of the scheduler's clock.
     #[inline(always)]
     pub fn clocks(self) -> Clocks {
-        let run_delay = config!(task_run_delay);
         Clocks {
             exec_runtime: self.0.load(config!(task_exec_runtime)),
             exec_start: self.0.load(config!(task_exec_start)),
-            run_delay: if run_delay == ABSENT { 0 } else { self.0.load(run_delay) },
+            run_delay: self.run_delay(),
         }
     }
 }
@@ -316,4 +343,30 @@ pub struct Clocks {
     pub exec_runtime: u64,
     pub exec_start: u64,
     pub run_delay: u64,
+}
+
+impl Clocks {
+    pub const NONE: Self = Self { exec_runtime: 0, exec_start: 0, run_delay: 0 };
+
+    /// Nanoseconds on a CPU between two readings by the task itself that lie so
+    /// far apart.
+    ///
+    /// What ran since the scheduler last looked is not in `exec_runtime` yet, at
+    /// either end; the distance to `exec_start` makes up for it, and the two
+    /// clocks' offset cancels out.
+    #[inline(always)]
+    pub fn cpu_since(&self, begin: &Self, elapsed_ns: u64) -> u64 {
+        let cpu = self
+            .exec_runtime
+            .wrapping_sub(begin.exec_runtime)
+            .wrapping_add(elapsed_ns)
+            .wrapping_sub(self.exec_start.wrapping_sub(begin.exec_start));
+        if cpu as i64 > 0 { cpu } else { 0 }
+    }
+
+    /// Nanoseconds that it was runnable and did not run.
+    #[inline(always)]
+    pub fn runqueue_since(&self, begin: &Self) -> u64 {
+        self.run_delay.saturating_sub(begin.run_delay)
+    }
 }

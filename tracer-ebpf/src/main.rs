@@ -1,8 +1,9 @@
 //! The kernel programs.
 //!
 //! [`block`] counts requests and never tells user space about one; [`sync`]
-//! narrates each sync with one record; [`journal`] times commits; [`owner`]
-//! says whom a request is charged to. Only [`fields`] follows kernel pointers.
+//! narrates each sync with one record; [`journal`] times commits, [`throttle`]
+//! waits for a request, [`reclaim`] hunts for memory, and [`rivals`] who ran
+//! instead; [`owner`] says whom a request is charged to. Only [`fields`] follows kernel pointers.
 //! [`floor`] does nothing, for the bench.
 //!
 //! All loads are BTF-typed and direct: no `bpf_probe_read_kernel`, so that the

@@ -40,14 +40,19 @@ pub fn current() -> Current {
         let io_worker = comm.first_chunk() == Some(IO_WORKER);
         return Current { cgroup, comm, kthread: false, io_worker };
     };
+    // SAFETY: the helper has no preconditions.
+    of_task(task, || unsafe { bpf_get_current_cgroup_id() })
+}
+
+/// Who a task is; kernel threads are asked for no cgroup.
+#[inline(always)]
+pub fn of_task(task: Task, cgroup: impl FnOnce() -> u64) -> Current {
     if task.is_kthread() {
         let comm = if task.is_kworker() { KWORKER } else { task.process_comm() };
         return Current { cgroup: 0, comm, kthread: true, io_worker: false };
     }
-    // SAFETY: the helper has no preconditions.
-    let cgroup = unsafe { bpf_get_current_cgroup_id() };
     let io_worker = task.is_io_worker();
-    Current { cgroup, comm: task.process_comm(), kthread: false, io_worker }
+    Current { cgroup: cgroup(), comm: task.process_comm(), kthread: false, io_worker }
 }
 
 /// Who submitted a request, and when.

@@ -15,7 +15,13 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod owner;
 #[cfg(target_arch = "bpf")]
+mod reclaim;
+#[cfg(target_arch = "bpf")]
+mod rivals;
+#[cfg(target_arch = "bpf")]
 mod sync;
+#[cfg(target_arch = "bpf")]
+mod throttle;
 
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]

@@ -240,6 +240,41 @@ pub struct Journal {
     /// Nanoseconds spent in commits that ended.
     pub busy_ns: u64,
     pub commits: u64,
+    /// Of those commits' requests: waits for issue and times in service, as
+    /// parts of the span in which they overlapped.
+    pub queue_ns: u64,
+    pub device_ns: u64,
+    /// The part of the commit under way, a code of [`commit`]; `COUNT` for none
+    /// that is known.
+    pub stage: u64,
+    /// When that part began, in ns.
+    pub stage_since_ns: u64,
+    /// Nanoseconds spent in parts that ended, by the codes of [`commit`].
+    pub stage_ns: [u64; commit::COUNT],
+}
+
+/// Who ran while a process's syncing thread waited for that CPU.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+#[repr(C)]
+pub struct RivalKey {
+    /// cgroup v2 id of who ran; 0 for a kernel thread.
+    pub cgroup: u64,
+    /// The name of its process (its group leader's), NUL-padded.
+    pub comm: [u8; COMM],
+    /// 1 for a kernel thread.
+    pub kthread: u32,
+    /// The process that waited.
+    pub victim_tgid: u32,
+}
+
+/// What one owner spent in direct reclaim.
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Reclaimed {
+    pub times: u64,
+    pub ns: u64,
 }
 
 /// One sync, from begin to end. Lengths in ns, times in kernel monotonic ns.
@@ -335,7 +370,9 @@ const _: () = assert!(size_of::<Account>() == 40);
 const _: () = assert!(size_of::<DiskLedger>() == ACCOUNTS * 40);
 const _: () = assert!(size_of::<InFlight>() == 48);
 const _: () = assert!(size_of::<Disk>() == 28);
-const _: () = assert!(size_of::<Journal>() == 24);
+const _: () = assert!(size_of::<Journal>() == 80);
+const _: () = assert!(size_of::<RivalKey>() == 32);
+const _: () = assert!(size_of::<Reclaimed>() == 16);
 const _: () = assert!(size_of::<SyncRecord>() == 696);
 const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 184);
 const _: () = assert!(size_of::<StackedRecord>() == 696 + LOWER * 520);

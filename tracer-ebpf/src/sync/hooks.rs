@@ -17,6 +17,8 @@
 //! - ext4_sync_fs(struct super_block *, int), ext4_writepages(struct inode *,
 //!   struct writeback_control *)
 //! - xfs_file_fsync(struct xfs_inode *), btrfs_sync_file(struct file *, int)
+//! - xfs_log_force(struct xfs_mount *, xfs_lsn_t, unsigned long), of which
+//!   nothing is read
 
 use aya_ebpf::{
     macros::{btf_tracepoint, fentry, fexit},
@@ -24,7 +26,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::record::kind;
 
-use super::{SYSTEM_CALL, begin, enter, finish, leave, locate};
+use super::{SYSTEM_CALL, begin, enter, finish, force_log, leave, locate};
 use crate::{
     fields::{
         Kernel, Place, config, is_sync_exit, place_of_file, place_of_inode, place_of_mapping,
@@ -188,6 +190,14 @@ pub fn ext4_writepages(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "xfs_file_fsync")]
 pub fn xfs_file_fsync(ctx: BtfTracePointContext) -> i32 {
     enter_until_the_call_ends(place_of_inode(Kernel(ctx.arg(0)), config!(xfs_inode_vnode)));
+    0
+}
+
+/// From here to the end of the sync xfs waits for its log, which its workers
+/// write.
+#[btf_tracepoint(function = "xfs_log_force")]
+pub fn xfs_log_force(_ctx: BtfTracePointContext) -> i32 {
+    force_log();
     0
 }
 

@@ -32,6 +32,8 @@ pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Blind> {
             Some(rung) => match climb.capability {
                 "birth" => of_births(rung, &mut found),
                 "sync" => of_syncs(rung, &climb.attached, &mut found),
+                "journal" => of_journals(&climb.attached, &mut found),
+                "reclaim" => of_reclaim(&climb.attached, &mut found),
                 _ => {}
             },
         }
@@ -94,6 +96,20 @@ fn of_syncs(rung: &str, attached: &[&str], found: &mut Vec<Blind>) {
     }
 }
 
+fn of_journals(attached: &[&str], found: &mut Vec<Blind>) {
+    let parts = ["jbd2_commit_locking", "jbd2_commit_flushing", "jbd2_commit_logging"];
+    if !parts.iter().all(|part| attached.contains(part)) {
+        found.push(blind("commit", "the parts of a journal's commit are not told apart"));
+    }
+}
+
+fn of_reclaim(attached: &[&str], found: &mut Vec<Blind>) {
+    if !["memcg_reclaim_begin", "memcg_reclaim_end"].iter().all(|hook| attached.contains(hook)) {
+        let sentence = "reclaiming memory for a cgroup's own limit is not seen";
+        found.push(blind("memcg", sentence));
+    }
+}
+
 /// `, but on ext4 and xfs`; nothing for none.
 fn but_on(filesystems: &[&str]) -> String {
     if filesystems.is_empty() {
@@ -139,8 +155,16 @@ mod tests {
     use super::*;
     use crate::kernel::ladder::CAPABILITIES;
 
-    const ALL: [(&str, &str); 4] =
-        [("block", "tp"), ("birth", "tp"), ("sync", "fentry"), ("journal", "tp")];
+    const ALL: [(&str, &str); 8] = [
+        ("block", "tp"),
+        ("birth", "tp"),
+        ("sync", "fentry"),
+        ("journal", "tp"),
+        ("log", "tp"),
+        ("throttle", "tp"),
+        ("reclaim", "tp"),
+        ("rivals", "tp"),
+    ];
 
     /// A climb in which these rungs are taken, all their programs at work.
     fn climbs(taken: &[(&str, &str)]) -> Vec<Climb> {
@@ -194,6 +218,13 @@ mod tests {
             &[],
             &[
                 ("journal", "time in the journal is shown as `other`"),
+                ("log", "waiting for the log of an xfs is shown as `other`"),
+                ("throttle", "waiting for a request to be had is shown as `other`"),
+                (
+                    "reclaim",
+                    "reclaiming memory is shown as `cpu` and `other`, and nobody is named for it",
+                ),
+                ("rivals", "who runs while a sync waits for a CPU is not named"),
                 ("runqueue", "waiting for a CPU is not told from waiting for the disk"),
                 ("process", "threads go by their own names, not by their process's"),
             ],
@@ -202,7 +233,9 @@ mod tests {
 
     #[test]
     fn tracepoints_are_blind_where_a_filesystem_has_none() {
-        let mut climbs = climbs(&[ALL[0], ("birth", "insert"), ("sync", "tp"), ALL[3]]);
+        let mut taken = ALL;
+        (taken[1], taken[2]) = (("birth", "insert"), ("sync", "tp"));
+        let mut climbs = climbs(&taken);
         climbs[2].attached.retain(|program| !program.starts_with("btrfs"));
         check(
             &climbs,
@@ -226,6 +259,22 @@ mod tests {
                     "on filesystems other than ext4 and xfs a sync's disk is known from its \
                      first block request on: who else was in flight before is not",
                 ),
+            ],
+        );
+    }
+
+    #[test]
+    fn optional_hooks_that_are_missing_are_told() {
+        let mut climbs = climbs(&ALL);
+        climbs[3].attached.retain(|program| *program != "jbd2_commit_logging");
+        climbs[6].attached.retain(|program| !program.starts_with("memcg"));
+        check(
+            &climbs,
+            &facts(8),
+            &[],
+            &[
+                ("commit", "the parts of a journal's commit are not told apart"),
+                ("memcg", "reclaiming memory for a cgroup's own limit is not seen"),
             ],
         );
     }

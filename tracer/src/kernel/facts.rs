@@ -166,8 +166,9 @@ impl Facts {
                 Target::Tracepoint("block_getrq") if config.request_bio == ABSENT => {}
                 // What they hand out cannot be read without these.
                 Target::Tracepoint("xfs_file_fsync") if config.xfs_inode_vnode == ABSENT => {}
-                Target::Tracepoint("jbd2_start_commit" | "jbd2_end_commit")
-                    if config.journal_fs_dev == ABSENT => {}
+                Target::Tracepoint(name)
+                    if name.starts_with("jbd2_") && config.journal_fs_dev == ABSENT => {}
+                Target::Tracepoint("sched_switch") if !sees_switches(&config) => {}
                 Target::Tracepoint(name) => {
                     tracepoints.extend(tracepoint(target, name).map(|home| (name, home)));
                 }
@@ -237,6 +238,14 @@ impl Facts {
     pub fn sees_run_delay(&self) -> bool {
         self.sees_tasks() && self.config.task_run_delay != ABSENT
     }
+}
+
+/// Whether programs can read who leaves a CPU and who comes, and how long that
+/// one had waited.
+fn sees_switches(config: &Config) -> bool {
+    // The program knows two places: before 5.18 and since.
+    matches!(config.switch_prev_arg, 1 | 2)
+        && [config.task_run_delay, config.task_pid, config.kernfs_id].iter().all(|at| *at != ABSENT)
 }
 
 /// The types of one module, as the running kernel has them.

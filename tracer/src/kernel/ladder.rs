@@ -15,7 +15,18 @@ pub struct Capability {
     pub required: bool,
     /// What is blind without it, as a sentence.
     pub without: &'static str,
+    pub attach: Attach,
     pub rungs: &'static [Rung],
+}
+
+/// When a capability's programs are at work.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Attach {
+    /// As long as the tracer runs.
+    Always,
+    /// Loaded at the start, and attached while there is something to see: what
+    /// runs so often that it would cost too much.
+    OnDemand,
 }
 
 /// One way to see it.
@@ -69,7 +80,12 @@ impl Target {
 }
 
 const fn tp(name: &'static str) -> Step {
-    Step { program: name, target: Target::Tracepoint(name), required: true }
+    step(name, name)
+}
+
+/// A tracepoint whose program goes by a shorter name.
+const fn step(program: &'static str, tracepoint: &'static str) -> Step {
+    Step { program, target: Target::Tracepoint(tracepoint), required: true }
 }
 
 const fn optional(step: Step) -> Step {
@@ -92,6 +108,7 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "when a block request is served and ends",
         required: true,
         without: "block requests cannot be followed",
+        attach: Attach::Always,
         rungs: &[Rung {
             name: "tp",
             steps: &[
@@ -107,6 +124,7 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "who submits a block request",
         required: true,
         without: "nobody can be named: block requests are not seen in their submitter's context",
+        attach: Attach::Always,
         rungs: &[
             Rung { name: "tp", steps: &[tp("block_io_start")] },
             Rung {
@@ -124,6 +142,7 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "each fsync and its kin, from begin to end",
         required: true,
         without: "syncs are not seen",
+        attach: Attach::Always,
         rungs: &[
             Rung {
                 name: "fentry",
@@ -179,7 +198,57 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "when a filesystem's journal commits (jbd2)",
         required: false,
         without: "time in the journal is shown as `other`",
-        rungs: &[Rung { name: "tp", steps: &[tp("jbd2_start_commit"), tp("jbd2_end_commit")] }],
+        attach: Attach::Always,
+        rungs: &[Rung {
+            name: "tp",
+            steps: &[
+                tp("jbd2_end_commit"),
+                optional(tp("jbd2_commit_logging")),
+                optional(tp("jbd2_commit_flushing")),
+                optional(tp("jbd2_commit_locking")),
+                tp("jbd2_start_commit"),
+            ],
+        }],
+    },
+    Capability {
+        name: "log",
+        purpose: "when a sync on xfs begins to wait for the log",
+        required: false,
+        without: "waiting for the log of an xfs is shown as `other`",
+        attach: Attach::Always,
+        rungs: &[Rung { name: "tp", steps: &[tp("xfs_log_force")] }],
+    },
+    Capability {
+        name: "throttle",
+        purpose: "when a bio begins to wait for a request",
+        required: false,
+        without: "waiting for a request to be had is shown as `other`",
+        attach: Attach::Always,
+        rungs: &[Rung { name: "tp", steps: &[tp("block_bio_queue")] }],
+    },
+    Capability {
+        name: "reclaim",
+        purpose: "who reclaims memory itself",
+        required: false,
+        without: "reclaiming memory is shown as `cpu` and `other`, and nobody is named for it",
+        attach: Attach::Always,
+        rungs: &[Rung {
+            name: "tp",
+            steps: &[
+                step("direct_reclaim_end", "mm_vmscan_direct_reclaim_end"),
+                step("direct_reclaim_begin", "mm_vmscan_direct_reclaim_begin"),
+                optional(step("memcg_reclaim_end", "mm_vmscan_memcg_reclaim_end")),
+                optional(step("memcg_reclaim_begin", "mm_vmscan_memcg_reclaim_begin")),
+            ],
+        }],
+    },
+    Capability {
+        name: "rivals",
+        purpose: "who runs while a sync waits for a CPU (attached only then)",
+        required: false,
+        without: "who runs while a sync waits for a CPU is not named",
+        attach: Attach::OnDemand,
+        rungs: &[Rung { name: "tp", steps: &[tp("sched_switch")] }],
     },
 ];
 

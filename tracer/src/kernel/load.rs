@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
     maps::{Map, MapData, RingBuf},
-    programs::Program,
+    programs::{Program, tp_btf::BtfTracePointLinkId},
 };
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::{
@@ -27,7 +27,7 @@ use tracer_ebpf::{
 use super::{
     blind::{self, Blind},
     facts::{Facts, Home, Pointers},
-    ladder::{CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step, Target},
+    ladder::{Attach, CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step, Target},
     loader::{Attached, Loader, Place},
     quiet,
     refusal::explain,
@@ -57,7 +57,7 @@ impl Sizes {
         u64::from(self.disks) * (histograms + owners + ledger)
             + u64::from(self.in_flight) * 48
             // The ring, the syncs under way, and small change.
-            + (6 << 20)
+            + (7 << 20)
     }
 }
 
@@ -84,6 +84,8 @@ pub struct Programs {
     loader: Option<Loader>,
     /// What it attached, by the program's name.
     beyond: BTreeMap<&'static str, Attached>,
+    /// What is attached on demand, and is now, by the program's name.
+    on_demand: BTreeMap<&'static str, BtfTracePointLinkId>,
     wishes: Wishes,
     climbs: Vec<Climb>,
 }
@@ -146,7 +148,8 @@ impl Programs {
             .context("failed to create the tracer's maps in the kernel")?;
         let loader =
             facts.goes_beyond_the_kernel().then(|| Loader::new(object, &ebpf)).transpose()?;
-        Ok(Self { ebpf, btf, loader, beyond: BTreeMap::new(), wishes, climbs: Vec::new() })
+        let (beyond, on_demand) = Default::default();
+        Ok(Self { ebpf, btf, loader, beyond, on_demand, wishes, climbs: Vec::new() })
     }
 
     /// Loads and attaches the first rung of each capability that goes.
@@ -206,6 +209,20 @@ impl Programs {
         }
     }
 
+    /// Attaches or detaches the programs of a capability that is attached on
+    /// demand. Where the kernel refuses, its rung is given up.
+    pub fn set_attached(&mut self, capability: &str, on: bool) {
+        let Some(capability) = CAPABILITIES.iter().find(|c| c.name == capability) else { return };
+        let Some(at) = self.position(capability) else { return };
+        for step in capability.rungs[at].steps {
+            if let Err(why) = self.set_step(step, on) {
+                self.detach(&capability.rungs[at]);
+                self.set(capability, at, Outcome::Refused(why));
+                return;
+            }
+        }
+    }
+
     pub fn climbs(&self) -> &[Climb] {
         &self.climbs
     }
@@ -231,7 +248,7 @@ impl Programs {
             if climb.rungs[at].1 != Outcome::NotNeeded {
                 continue;
             }
-            let (outcome, served) = self.attach(facts, &capability.rungs[at]);
+            let (outcome, served) = self.attach(facts, capability.attach, &capability.rungs[at]);
             let taken = outcome == Outcome::Taken;
             if let Some(climb) = self.climb_mut(capability) {
                 climb.rungs[at].1 = outcome;
@@ -259,7 +276,7 @@ impl Programs {
     }
 
     /// Attaches a rung whole, or not at all.
-    fn attach(&mut self, facts: &Facts, rung: &Rung) -> (Outcome, Served) {
+    fn attach(&mut self, facts: &Facts, when: Attach, rung: &Rung) -> (Outcome, Served) {
         let mut attached = Vec::new();
         // Two programs may share a hook: its entry and its exit.
         let mut by_module: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
@@ -267,7 +284,7 @@ impl Programs {
         for step in rung.steps {
             let home = facts.home(&step.target);
             let failed = match home {
-                Some(home) => self.attach_step(step, home).err().map(Outcome::Refused),
+                Some(home) => self.attach_step(step, home, when).err().map(Outcome::Refused),
                 None => Some(Outcome::Absent(facts.absence(&step.target))),
             };
             match failed {
@@ -295,8 +312,33 @@ impl Programs {
         (Outcome::Taken, Served { attached, notes })
     }
 
-    fn attach_step(&mut self, step: &Step, home: Home) -> Result<(), String> {
-        let Self { ebpf, btf, .. } = self;
+    /// What is attached on demand is attached once, to see that it goes.
+    fn attach_step(&mut self, step: &Step, home: Home, when: Attach) -> Result<(), String> {
+        self.load_step(step, home, when)?;
+        if when == Attach::OnDemand { self.set_step(step, false) } else { Ok(()) }
+    }
+
+    fn set_step(&mut self, step: &Step, on: bool) -> Result<(), String> {
+        let hook = step.target.function_name();
+        if let Some(beyond) = self.beyond.get_mut(step.program) {
+            beyond.detach();
+            return if on { beyond.attach().map_err(|e| format!("`{hook}`: {e}")) } else { Ok(()) };
+        }
+        let Some(Program::BtfTracePoint(program)) = self.ebpf.program_mut(step.program) else {
+            return Err(format!("program `{}` is of another type", step.program));
+        };
+        if let Some(link) = self.on_demand.remove(step.program) {
+            program.detach(link).map_err(|error| explain(&hook, &error))?;
+        }
+        if on {
+            let link = program.attach().map_err(|error| explain(&hook, &error))?;
+            self.on_demand.insert(step.program, link);
+        }
+        Ok(())
+    }
+
+    fn load_step(&mut self, step: &Step, home: Home, when: Attach) -> Result<(), String> {
+        let Self { ebpf, btf, on_demand, .. } = self;
         let hook = step.target.function_name();
         let place = match home {
             Home::Kernel => None,
@@ -315,7 +357,11 @@ impl Programs {
             .ok_or_else(|| format!("program `{}` is not in the object", step.program))?;
         let result = match (program, &step.target) {
             (Program::BtfTracePoint(p), Target::Tracepoint(_)) => {
-                p.load(&hook, btf).and_then(|()| p.attach().map(drop))
+                p.load(&hook, btf).and_then(|()| p.attach()).map(|link| {
+                    if when == Attach::OnDemand {
+                        on_demand.insert(step.program, link);
+                    }
+                })
             }
             (Program::FEntry(p), _) => p.load(&hook, btf).and_then(|()| p.attach().map(drop)),
             (Program::FExit(p), _) => p.load(&hook, btf).and_then(|()| p.attach().map(drop)),
@@ -328,6 +374,7 @@ impl Programs {
     fn detach(&mut self, rung: &Rung) {
         for step in rung.steps {
             self.beyond.remove(step.program);
+            self.on_demand.remove(step.program);
             // Those that were never loaded say so: that is what we want.
             let _ = match self.ebpf.program_mut(step.program) {
                 Some(Program::BtfTracePoint(p)) => p.unload(),

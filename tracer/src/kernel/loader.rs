@@ -43,15 +43,37 @@ pub struct Loader {
     _maps: Vec<OwnedFd>,
 }
 
-/// A program on its hook, until this is dropped.
+/// A program on its hook, until it is taken off or this is dropped.
 pub struct Attached {
     program: OwnedFd,
-    _link: OwnedFd,
+    /// The hook's name, where that is how it is found.
+    name: Option<CString>,
+    link: Option<OwnedFd>,
 }
 
 impl Attached {
     pub fn program(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
+    }
+
+    /// Takes the program off its hook; it stays loaded.
+    pub fn detach(&mut self) {
+        self.link = None;
+    }
+
+    /// Puts it on its hook.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn attach(&mut self) -> io::Result<()> {
+        let mut attr = no_attr();
+        attr.raw_tracepoint.prog_fd = self.program.as_raw_fd() as u32;
+        if let Some(name) = &self.name {
+            attr.raw_tracepoint.name = name.as_ptr() as u64;
+        }
+        self.link = Some(new_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)?);
+        Ok(())
     }
 }
 
@@ -87,15 +109,15 @@ impl Loader {
     /// What the kernel refuses, in one line.
     pub fn attach(&self, program: &str, hook: &str, at: Place) -> Result<Attached, String> {
         let program = self.load(program, hook, at)?;
-        let name = CString::new(hook).map_err(|error| format!("`{hook}`: {error}"))?;
-        let mut attr = no_attr();
-        attr.raw_tracepoint.prog_fd = program.as_raw_fd() as u32;
-        if matches!(at, Place::ByName) {
-            attr.raw_tracepoint.name = name.as_ptr() as u64;
-        }
-        let link = new_fd(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
-            .map_err(|error| explain_errno(hook, &error, ""))?;
-        Ok(Attached { program, _link: link })
+        let name = match at {
+            Place::ByName => {
+                Some(CString::new(hook).map_err(|error| format!("`{hook}`: {error}"))?)
+            }
+            Place::Module(_) => None,
+        };
+        let mut attached = Attached { program, name, link: None };
+        attached.attach().map_err(|error| explain_errno(hook, &error, ""))?;
+        Ok(attached)
     }
 
     fn load(&self, name: &str, hook: &str, at: Place) -> Result<OwnedFd, String> {

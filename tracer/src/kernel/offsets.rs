@@ -90,6 +90,24 @@ fn task(types: &KernelTypes<'_>, pointers: Pointers, config: &mut Config) {
     ] = fields;
     // Needs CONFIG_SCHED_INFO.
     config.task_run_delay = offset(types, task, "sched_info.run_delay");
+    config.task_pid = offset(types, task, "pid");
+    switches(types, task, config);
+}
+
+/// Which tasks a switch of a CPU hands out, and from a task to its cgroup.
+/// What is missing stays absent.
+fn switches(types: &KernelTypes<'_>, task: u32, config: &mut Config) {
+    let args = types.tracepoint_args("sched_switch").unwrap_or_default();
+    if let Some(prev) = args.iter().position(|arg| types.pointee(*arg) == Some(task)) {
+        config.switch_prev_arg = prev as u32;
+    }
+    config.task_cgroups = offset(types, task, "cgroups");
+    let Ok(set) = follow(types, task, "cgroups") else { return };
+    config.css_set_dfl_cgrp = offset(types, set, "dfl_cgrp");
+    let Ok(cgroup) = follow(types, set, "dfl_cgrp") else { return };
+    config.cgroup_kn = offset(types, cgroup, "kn");
+    let Ok(node) = follow(types, cgroup, "kn") else { return };
+    config.kernfs_id = offset(types, node, "id");
 }
 
 fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {

@@ -1,0 +1,118 @@
+//! Who reclaims memory itself, because it wants some and none is free.
+//!
+//! Counted for everybody, by owner; where a sync is under way in the thread, it
+//! is a part of that sync's time too.
+//!
+//! Prototypes (include/trace/events/vmscan.h), of which nothing is read:
+//! - mm_vmscan_direct_reclaim_begin(int order, gfp_t, …), _end(unsigned long)
+//! - mm_vmscan_memcg_reclaim_begin(int order, gfp_t, …), _end(unsigned long)
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{btf_tracepoint, map},
+    maps::LruHashMap,
+    programs::BtfTracePointContext,
+};
+use tracer_ebpf::record::{OwnerKey, Reclaimed, op, via};
+
+use crate::{
+    clock::now_ns,
+    fields::{Clocks, Task},
+    maps::{BPF_ANY, add},
+    owner, sync,
+};
+
+/// A thread in direct reclaim.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Reclaiming {
+    since_ns: u64,
+    clocks: Clocks,
+}
+
+/// Threads in direct reclaim, by tid.
+#[map]
+static RECLAIMING: LruHashMap<u32, Reclaiming> = LruHashMap::with_max_entries(1024, 0);
+
+/// What each owner spent in it; the disk in the key means nothing.
+#[map]
+static RECLAIMERS: LruHashMap<OwnerKey, Reclaimed> = LruHashMap::with_max_entries(256, 0);
+
+#[btf_tracepoint(function = "mm_vmscan_direct_reclaim_begin")]
+pub fn direct_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
+    begin()
+}
+
+#[btf_tracepoint(function = "mm_vmscan_direct_reclaim_end")]
+pub fn direct_reclaim_end(_ctx: BtfTracePointContext) -> i32 {
+    end()
+}
+
+/// For a cgroup's own limit.
+#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_begin")]
+pub fn memcg_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
+    begin()
+}
+
+#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_end")]
+pub fn memcg_reclaim_end(_ctx: BtfTracePointContext) -> i32 {
+    end()
+}
+
+#[inline(always)]
+fn begin() -> i32 {
+    let clocks = match Task::current() {
+        Some(task) => task.clocks(),
+        None => Clocks::NONE,
+    };
+    let reclaiming = Reclaiming { since_ns: now_ns(), clocks };
+    let _ = RECLAIMING.insert(bpf_get_current_pid_tgid() as u32, reclaiming, BPF_ANY);
+    0
+}
+
+#[inline(always)]
+fn end() -> i32 {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    // SAFETY: only this thread writes to its entry.
+    let Some(begun) = (unsafe { RECLAIMING.get(tid) }) else { return 0 };
+    let ns = now_ns().saturating_sub(begun.since_ns);
+    if let Some(sync) = sync::of_current() {
+        let (cpu, runqueue) = match Task::current() {
+            Some(task) => {
+                let clocks = task.clocks();
+                (clocks.cpu_since(&begun.clocks, ns), clocks.runqueue_since(&begun.clocks))
+            }
+            None => (0, 0),
+        };
+        // Hunting for memory keeps a CPU busy: that time is reclaim, not the
+        // sync's own; a wait for the CPU is told as such.
+        sync.reclaim_ns += ns.saturating_sub(runqueue);
+        sync.reclaim_cpu_ns += cpu;
+    }
+    let _ = RECLAIMING.remove(tid);
+    count(ns);
+    0
+}
+
+#[inline(always)]
+fn count(ns: u64) {
+    let who = owner::current();
+    let key = OwnerKey {
+        cgroup: who.cgroup,
+        comm: who.comm,
+        disk: 0,
+        op: op::MEMORY as u16,
+        kthread: u8::from(who.kthread),
+        via: via::DIRECT,
+    };
+    match RECLAIMERS.get_ptr_mut(key) {
+        // SAFETY: a value of a map; its words are only added to.
+        Some(sum) => unsafe {
+            add(&raw mut (*sum).times, 1);
+            add(&raw mut (*sum).ns, ns);
+        },
+        None => {
+            let _ = RECLAIMERS.insert(key, Reclaimed { times: 1, ns }, BPF_ANY);
+        }
+    }
+}
