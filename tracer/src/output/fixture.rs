@@ -251,7 +251,6 @@ fn victim(id: u32, who: Who, class: FileClass) -> Victim {
             reclaim: 0.0,
             journal: 2.0,
             other: 1.0,
-            ..Phases::default()
         },
         verdict: Verdict::default(),
         total: Totals::default(),
