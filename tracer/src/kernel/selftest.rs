@@ -17,7 +17,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nix::sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs};
+use nix::{
+    sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs},
+    unistd::gettid,
+};
 use tracer_ebpf::record::{SyncRecord, kind};
 
 /// Where the self-test is made.
@@ -32,7 +35,8 @@ pub struct Ground {
 /// What the self-test did.
 #[derive(Clone, Copy, Debug)]
 pub struct Performed {
-    pub tgid: u32,
+    /// The thread: others of this process may sync meanwhile.
+    pub tid: u32,
     pub inode: u64,
 }
 
@@ -60,7 +64,7 @@ pub fn perform(ground: &Ground) -> Result<Performed> {
     sync_in_all_ways(&file)
         .with_context(|| format!("failed to write for the self-test in `{path}`"))?;
     let inode = file.metadata().context("failed to stat the self-test's own file")?.ino();
-    Ok(Performed { tgid: std::process::id(), inode })
+    Ok(Performed { tid: gettid().as_raw().cast_unsigned(), inode })
 }
 
 fn sync_in_all_ways(mut file: &File) -> io::Result<()> {
@@ -79,7 +83,7 @@ pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> P
     // Where nothing names a file in the kernel, records have no inode.
     let own: Vec<_> = records
         .iter()
-        .filter(|r| r.tgid == performed.tgid && (r.inode == performed.inode || r.inode == 0))
+        .filter(|r| r.tid == performed.tid && (r.inode == performed.inode || r.inode == 0))
         .collect();
     let seen = |k: u32| own.iter().filter(|r| r.kind == k).count();
     let mut proof = Proof {
@@ -136,12 +140,12 @@ mod tests {
 
     use super::*;
 
-    const DONE: Performed = Performed { tgid: 7, inode: 12 };
+    const DONE: Performed = Performed { tid: 7, inode: 12 };
 
     fn record(kind: u32, inode: u64, ios: u32) -> SyncRecord {
         let device_ns = u64::from(ios) * 1000;
         SyncRecord {
-            tgid: 7,
+            tid: 7,
             inode,
             kind,
             own_ios: ios,

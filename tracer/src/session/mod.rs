@@ -375,7 +375,7 @@ fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Resul
         let mut records: Vec<SyncRecord> = Vec::new();
         ring.drain(|record| {
             if let Record::Sync(record, _) = record
-                && record.tgid == performed.tgid
+                && record.tid == performed.tid
             {
                 records.push(*record);
             }
