@@ -20,7 +20,7 @@ use tracer_ebpf::{
 
 use crate::{
     disks::Carried,
-    engine::blame::{Owner, OwnerId},
+    engine::blame::{Owner, OwnerId, Party},
     kernel::load::{PodDisk, PodOwnerKey, Programs},
     tables::{TableMaps, Tables},
 };
@@ -193,6 +193,12 @@ impl Accounts {
         self.keys.get(owner.0 as usize).copied().unwrap_or_default()
     }
 
+    /// The same without what it did.
+    pub fn party(&self, owner: OwnerId) -> Party {
+        let OwnerKey { cgroup, comm, kthread, .. } = self.key(owner);
+        Party { cgroup, comm, kthread: kthread != 0 }
+    }
+
     /// Looks up who the accounts are of that a record has and we do not know.
     pub fn find_owners(&mut self, record: &SyncRecord, lower: &[LowerWindow]) {
         self.find_owners_of(record.disk, &record.areas);
@@ -238,8 +244,8 @@ impl Accounts {
             Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, op: key.op, weight_ns: 1 };
     }
 
-    /// One id per owner and class of requests, whatever the disk.
-    fn intern(&mut self, key: OwnerKey) -> OwnerId {
+    /// One id per owner and class of requests (or other blame), whatever the disk.
+    pub fn intern(&mut self, key: OwnerKey) -> OwnerId {
         let key = OwnerKey { disk: 0, ..key };
         if let Some(id) = self.ids.get(&key) {
             return *id;

@@ -19,5 +19,7 @@ pub mod output;
 pub mod ring;
 pub mod session;
 pub mod snapshot;
+pub mod surroundings;
 pub mod tables;
+pub mod tallies;
 pub mod tree;

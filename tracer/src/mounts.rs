@@ -5,7 +5,13 @@
 //! the *filesystem's* own: on btrfs `stat` shows another number for each
 //! subvolume, this file does not.
 
-use std::{borrow::Cow, io};
+use std::{
+    borrow::Cow,
+    ffi::OsStr,
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     devices,
@@ -25,6 +31,8 @@ pub struct Mount<'a> {
     pub point: &'a [u8],
     pub fstype: &'a [u8],
     pub source: &'a [u8],
+    /// The filesystem's own options, such as the controllers of a cgroup v1.
+    pub options: &'a [u8],
 }
 
 /// Reads the mounts that a process sees; `process` is a tgid or `self`.
@@ -47,7 +55,17 @@ fn parse_line(line: &[u8]) -> Option<Mount<'_>> {
     let point = fields.next()?;
     // Options, then any number of tags up to the dash.
     fields.find(|&field| field == b"-")?;
-    Some(Mount { id, device, root, point, fstype: fields.next()?, source: fields.next()? })
+    let (fstype, source) = (fields.next()?, fields.next()?);
+    let options = fields.next().unwrap_or_default();
+    Some(Mount { id, device, root, point, fstype, source, options })
+}
+
+/// Where a mount point of ours lies. With the host's tree below a root of ours,
+/// our mount table has the host's mounts with that root.
+pub fn locate(tree: &Tree, point: &[u8]) -> PathBuf {
+    let point = unescape(point);
+    let point = Path::new(OsStr::from_bytes(&point));
+    if point.starts_with(tree.root()) { point.to_path_buf() } else { tree.at(point) }
 }
 
 /// Undoes the kernel's `\040` for spaces, tabs, newlines and backslashes.
@@ -85,6 +103,7 @@ mod tests {
         assert_eq!(mounts.len(), 2);
         assert_eq!((mounts[0].id, mounts[0].device), (36, 98 << 20 | 1));
         assert_eq!((mounts[0].root, mounts[0].source), (&b"/a"[..], &b"/dev/sda1"[..]));
+        assert_eq!((mounts[0].options, mounts[1].options), (&b"rw"[..], &b"rw"[..]));
         assert_eq!(unescape(mounts[0].point), &b"/b c"[..]);
         assert_eq!((mounts[1].point, mounts[1].fstype), (&b"/sys/fs/cgroup"[..], &b"cgroup2"[..]));
     }

@@ -202,9 +202,8 @@ fn find_mounts(tree: &Tree) -> Vec<Mount> {
             widest = above;
         }
         if above == widest {
-            let point = mounts::unescape(mount.point);
             found.push(Mount {
-                point: locate(tree, Path::new(OsStr::from_bytes(&point))),
+                point: mounts::locate(tree, mount.point),
                 prefix: PathBuf::from(OsStr::from_bytes(prefix)),
             });
         }
@@ -213,10 +212,4 @@ fn find_mounts(tree: &Tree) -> Vec<Mount> {
         found = vec![found.swap_remove(whole)];
     }
     found
-}
-
-/// With the host's tree below a root of ours, our mount table has the host's
-/// mounts with that root.
-fn locate(tree: &Tree, point: &Path) -> PathBuf {
-    if point.starts_with(tree.root()) { point.to_path_buf() } else { tree.at(point) }
 }

@@ -21,7 +21,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::{
     bucket::BUCKETS,
     config::Config,
-    record::{ACCOUNTS, Disk, OwnerKey, op, stage},
+    record::{ACCOUNTS, Disk, OwnerKey, Reclaimed, RivalKey, op, stage},
 };
 
 use super::{
@@ -102,6 +102,20 @@ unsafe impl Pod for PodConfig {}
 pub struct PodOwnerKey(pub OwnerKey);
 // SAFETY: integers only, without padding (proved by IntoBytes in the contract).
 unsafe impl Pod for PodOwnerKey {}
+
+/// A key of the map of rivals, as plain bytes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct PodRivalKey(pub RivalKey);
+// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
+unsafe impl Pod for PodRivalKey {}
+
+/// A value of the map of reclaimers, as plain bytes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct PodReclaimed(pub Reclaimed);
+// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
+unsafe impl Pod for PodReclaimed {}
 
 /// A value of the map of disks, as plain bytes.
 #[derive(Clone, Copy)]

@@ -4,6 +4,8 @@
 //! [`Session::start`] loads and proves the programs; then the caller waits,
 //! polls, and asks for pictures. Knows no output.
 
+mod around;
+mod demand;
 mod picture;
 mod preflight;
 
@@ -16,7 +18,7 @@ use crate::{
     accounts::Accounts,
     clock::{Clock, monotonic_ns},
     disks::{self, Assigned, Room},
-    engine::Engine,
+    engine::{Engine, blame::OwnerId, tick::Tick},
     exit::CannotRun,
     files::Files,
     identity::{Identities, is_kernel_thread},
@@ -30,7 +32,11 @@ use crate::{
     metrics::Metrics,
     ring::{Record, RingReader},
     snapshot::SlowSync,
+    surroundings::Surroundings,
+    tallies::Tallies,
 };
+
+use demand::Demand;
 
 pub use preflight::{Capabilities, check_user};
 
@@ -75,6 +81,12 @@ pub struct Session {
     identities: Identities,
     files: Files,
     metrics: Metrics,
+    surroundings: Surroundings,
+    tallies: Tallies,
+    demand: Demand,
+    /// Whether every switch of a CPU is seen now.
+    sees_rivals: bool,
+    last_tick: Tick,
     clock: Clock,
     root: PathBuf,
     assigned: Vec<Assigned>,
@@ -129,6 +141,7 @@ impl Session {
         for disk in disks::carried(&options.root, &found, &assigned) {
             accounts.describe_carried(&disk)?;
         }
+        let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?)?;
         programs.climb(&facts);
         prove(&mut programs, &facts, &mut ring)?;
@@ -145,6 +158,11 @@ impl Session {
             identities: Identities::new(&options.root),
             files: Files::new(&options.root),
             metrics: Metrics::new()?,
+            surroundings: Surroundings::new(&options.root),
+            tallies,
+            demand: Demand::default(),
+            sees_rivals: false,
+            last_tick: Tick::default(),
             clock: Clock::new(),
             root: options.root.clone(),
             assigned,
@@ -223,7 +241,7 @@ impl Session {
         }
     }
 
-    /// Reads the ledger and the losses.
+    /// Reads the ledger, the surroundings and the losses.
     fn tick(&mut self, now: u64) {
         self.ticked_ns = now;
         let root = &self.root;
@@ -235,6 +253,10 @@ impl Session {
             }
             disks::inflight(root, name).map(|(reads, writes)| reads + writes)
         });
+        let tick = self.read_tick(now);
+        let Self { engine, accounts, .. } = self;
+        engine.tick(&tick, |owner| accounts.party(owner));
+        self.last_tick = tick;
         if self.accounts.is_crowded() {
             let victims = self.engine.victims().iter();
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
@@ -290,6 +312,21 @@ impl Session {
         self.engine.begin_period();
         let now = monotonic_ns();
         (self.period_ns, self.window_ns, self.rotated_ns) = (now, now, now);
+    }
+
+    /// What the engine was told last beside the syncs.
+    pub fn last_tick(&self) -> &Tick {
+        &self.last_tick
+    }
+
+    /// Whether every switch of a CPU is seen now, to name who runs instead.
+    pub fn sees_rivals(&self) -> bool {
+        self.sees_rivals
+    }
+
+    /// The name of an owner's process, as the kernel has it.
+    pub fn owner_comm(&self, owner: OwnerId) -> String {
+        picture::comm_text(&self.accounts.key(owner).comm)
     }
 
     /// What is not seen here, what matters most first.

@@ -1,0 +1,69 @@
+//! What the engine is told once a second beside the syncs.
+
+use std::collections::HashSet;
+
+use tracer_ebpf::record::NO_DISK;
+
+use super::Session;
+use crate::{
+    engine::{Engine, tick::Tick, victim::Victim},
+    surroundings::{Around, Subject},
+};
+
+/// Who synced within so long is a victim now.
+const RECENT_NS: u64 = 5_000_000_000;
+
+impl Session {
+    /// What went on around the syncs since the last tick.
+    pub(super) fn read_tick(&mut self, now: u64) -> Tick {
+        self.demand_rivals(now);
+        let subjects = self.subjects(now);
+        let Around { limits, steal_ns, cpus, memory } = self.surroundings.look(now, &subjects);
+        Tick {
+            at_ns: now,
+            rivals: self.tallies.read_rivals(&mut self.accounts),
+            reclaimers: self.tallies.read_reclaimers(&mut self.accounts),
+            limits,
+            steal_ns,
+            cpus,
+            memory,
+            ..Tick::default()
+        }
+    }
+
+    /// Puts the hook of switches on or off, as it is wanted.
+    fn demand_rivals(&mut self, now: u64) {
+        let wanted = self.demand.is_wanted(now, recent(&self.engine, now));
+        if wanted != self.sees_rivals {
+            self.programs.set_attached("rivals", wanted);
+            self.sees_rivals = wanted;
+        }
+    }
+
+    /// Whose limits are to be looked at.
+    fn subjects(&mut self, now: u64) -> Vec<Subject> {
+        let mut known = HashSet::new();
+        let mut subjects = Vec::new();
+        for victim in recent(&self.engine, now) {
+            if victim.kthread || !known.insert((victim.key.cgroup, victim.tgid, victim.disk)) {
+                continue;
+            }
+            let disks = self.assigned.iter().filter(|a| a.disk.index == victim.disk);
+            let mut devices: Vec<_> = disks.map(|disk| disk.device).collect();
+            // A limit may be on what lies on that disk.
+            devices.push(victim.key.device);
+            devices.dedup();
+            subjects.push(Subject {
+                cgroup: victim.key.cgroup,
+                path: self.identities.cgroup(victim.key.cgroup, now).map(str::to_owned),
+                tgid: victim.tgid,
+                devices: if victim.disk == NO_DISK { Vec::new() } else { devices },
+            });
+        }
+        subjects
+    }
+}
+
+fn recent(engine: &Engine, now: u64) -> impl Iterator<Item = &Victim> {
+    engine.victims().iter().filter(move |v| now.saturating_sub(v.last_ns) < RECENT_NS)
+}

@@ -1,0 +1,73 @@
+//! Limits on a cgroup's CPU time (cfs bandwidth), of either version.
+//!
+//! The limit is asked for first: most cgroups have none, and then nothing else
+//! is read.
+
+use std::path::Path;
+
+use super::{Hierarchy, machine::words, read};
+use crate::tree::number;
+
+/// How long a cgroup has been held back so far, in ns added up over the CPUs,
+/// and by which setting; `None` where nothing limits it.
+pub fn read_throttled(folder: &Path, hierarchy: Hierarchy) -> Option<(u64, String)> {
+    let setting = match hierarchy {
+        Hierarchy::Unified => {
+            let max = read(folder, "cpu.max")?;
+            let limit = words(&max).next()?;
+            (limit != b"max").then(|| format!("cpu.max {}", line(&max)))?
+        }
+        Hierarchy::V1 => {
+            let quota = read(folder, "cpu.cfs_quota_us")?;
+            (!quota.starts_with(b"-")).then(|| format!("cpu.cfs_quota_us {}", line(&quota)))?
+        }
+    };
+    Some((parse_throttled(&read(folder, "cpu.stat")?)?, setting))
+}
+
+/// `throttled_usec` (v2) or `throttled_time` (v1), in ns.
+fn parse_throttled(stat: &[u8]) -> Option<u64> {
+    stat.split(|&b| b == b'\n').find_map(|line| {
+        let mut words = words(line);
+        let unit_ns = match words.next()? {
+            b"throttled_usec" => 1000,
+            b"throttled_time" => 1,
+            _ => return None,
+        };
+        number::<u64>(words.next()?)?.checked_mul(unit_ns)
+    })
+}
+
+/// A file of one line, as text.
+fn line(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes.trim_ascii()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_told_in_ns_by_either_version() {
+        let v2 = b"usage_usec 100\nnr_periods 3\nnr_throttled 2\nthrottled_usec 34\n";
+        assert_eq!(parse_throttled(v2), Some(34_000));
+        let v1 = b"nr_periods 3\nnr_throttled 2\nthrottled_time 34567\n";
+        assert_eq!(parse_throttled(v1), Some(34_567));
+        assert_eq!(parse_throttled(b"usage_usec 100\n"), None);
+        assert_eq!(parse_throttled(b"throttled_usec 18446744073709551615\n"), None);
+    }
+
+    #[test]
+    fn who_has_no_limit_is_not_looked_at_further() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name, text| std::fs::write(folder.path().join(name), text).unwrap();
+        write("cpu.max", "max 100000\n");
+        write("cpu.stat", "throttled_usec 5\n");
+        assert_eq!(read_throttled(folder.path(), Hierarchy::Unified), None);
+        write("cpu.max", "20000 100000\n");
+        let setting = "cpu.max 20000 100000".to_owned();
+        assert_eq!(read_throttled(folder.path(), Hierarchy::Unified), Some((5000, setting)));
+        write("cpu.cfs_quota_us", "-1\n");
+        assert_eq!(read_throttled(folder.path(), Hierarchy::V1), None);
+    }
+}

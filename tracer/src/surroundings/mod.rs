@@ -1,0 +1,231 @@
+//! What goes on around the syncs: limits that hold victims back, CPU time that
+//! the hypervisor takes, and memory.
+//!
+//! Flows in: once a second, who the victims of the last seconds are. Flows out:
+//! what happened since the look before, as the engine wants it. Everything is
+//! read below a root, so that a fixture does as well as a machine. Knows neither
+//! the kernel programs nor names of workloads. Files of cgroups are read for
+//! victims only, and usage only where there is a limit.
+
+pub mod cpu;
+pub mod hierarchies;
+pub mod io;
+pub mod machine;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use hierarchies::{Controller, Hierarchies, Place};
+use io::Usage;
+
+use crate::{
+    engine::tick::{Limit, LimitKind, Memory},
+    tree::Tree,
+};
+
+/// More than any file here holds that we look at.
+const FILE_BYTES: usize = 64 << 10;
+
+/// Cgroups above each other that are looked at.
+const MAX_DEPTH: usize = 16;
+
+/// Mounts of cgroups hardly ever change.
+const MOUNTS_EVERY_NS: u64 = 60_000_000_000;
+
+/// Which version of cgroups a file belongs to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hierarchy {
+    Unified,
+    V1,
+}
+
+/// A victim of the last seconds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Subject {
+    /// cgroup v2 id.
+    pub cgroup: u64,
+    /// The path of that, where it is known.
+    pub path: Option<String>,
+    pub tgid: u32,
+    /// Its disks, as the kernel numbers devices.
+    pub devices: Vec<u32>,
+}
+
+/// What happened since the look before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Around {
+    pub limits: Vec<Limit>,
+    pub steal_ns: u64,
+    pub cpus: u32,
+    pub memory: Memory,
+}
+
+/// Looks around once a second.
+#[derive(Debug)]
+pub struct Surroundings {
+    tree: Tree,
+    hierarchies: Hierarchies,
+    found_ns: Option<u64>,
+    looked_ns: u64,
+    steal_ticks: Option<u64>,
+    /// By the cgroup's folder: how long it was held back so far.
+    throttled: HashMap<PathBuf, u64>,
+    /// By the cgroup's folder and the disk: what was used so far.
+    used: HashMap<(PathBuf, u32), Usage>,
+}
+
+impl Surroundings {
+    /// Those of the node whose `/proc` and `/sys` lie below `root`.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            tree: Tree::new(root),
+            hierarchies: Hierarchies::default(),
+            found_ns: None,
+            looked_ns: 0,
+            steal_ticks: None,
+            throttled: HashMap::new(),
+            used: HashMap::new(),
+        }
+    }
+
+    /// Reads what there is to read. The first look at anything tells nothing
+    /// yet: there is none before it.
+    pub fn look(&mut self, now_ns: u64, subjects: &[Subject]) -> Around {
+        let elapsed_ns = now_ns.saturating_sub(self.looked_ns);
+        self.looked_ns = now_ns;
+        let mut around = Around::default();
+        let (steal_ns, cpus) = self.steal();
+        (around.steal_ns, around.cpus) = (steal_ns, cpus);
+        let meminfo = self.tree.read_up_to("proc/meminfo", FILE_BYTES).unwrap_or_default();
+        around.memory = machine::parse_memory(&meminfo).unwrap_or_default();
+        if subjects.is_empty() {
+            self.throttled.clear();
+            self.used.clear();
+            return around;
+        }
+        if self.found_ns.is_none_or(|then| now_ns.saturating_sub(then) >= MOUNTS_EVERY_NS) {
+            self.hierarchies = Hierarchies::find(&self.tree);
+            self.found_ns = Some(now_ns);
+        }
+        let mut look = Look {
+            elapsed_ns,
+            throttled: std::mem::take(&mut self.throttled),
+            used: std::mem::take(&mut self.used),
+            now_throttled: HashMap::new(),
+            now_used: HashMap::new(),
+            limits: &mut around.limits,
+        };
+        for subject in subjects {
+            let places = |controller| {
+                let path = subject.path.as_deref();
+                self.hierarchies.places(&self.tree, controller, path, subject.tgid)
+            };
+            places(Controller::Cpu).iter().for_each(|place| look.cpu(subject, place));
+            places(Controller::Io).iter().for_each(|place| look.io(subject, place));
+        }
+        (self.throttled, self.used) = (look.now_throttled, look.now_used);
+        around
+    }
+
+    fn steal(&mut self) -> (u64, u32) {
+        let stat = self.tree.read_up_to("proc/stat", FILE_BYTES).unwrap_or_default();
+        let Some((ticks, cpus)) = machine::parse_steal(&stat) else { return (0, 0) };
+        let before = self.steal_ticks.replace(ticks).unwrap_or(ticks);
+        // USER_HZ is part of the kernel's interface.
+        (ticks.saturating_sub(before).saturating_mul(1_000_000_000 / 100), cpus)
+    }
+}
+
+/// One look at the cgroups of all subjects. Those that are met remember what
+/// was seen; the others are forgotten.
+struct Look<'a> {
+    elapsed_ns: u64,
+    throttled: HashMap<PathBuf, u64>,
+    used: HashMap<(PathBuf, u32), Usage>,
+    now_throttled: HashMap<PathBuf, u64>,
+    now_used: HashMap<(PathBuf, u32), Usage>,
+    limits: &'a mut Vec<Limit>,
+}
+
+impl Look<'_> {
+    fn cpu(&mut self, subject: &Subject, place: &Place) {
+        for folder in levels(place) {
+            let Some((ns, setting)) = cpu::read_throttled(folder, place.hierarchy) else {
+                continue;
+            };
+            let before = self.throttled.get(folder).copied().unwrap_or(ns);
+            self.now_throttled.insert(folder.to_path_buf(), ns);
+            // CPUs are held back one by one, so their times add up to more.
+            let ns = ns.saturating_sub(before).min(self.elapsed_ns);
+            if ns > 0 {
+                self.tell(subject, place, folder, LimitKind::Cpu, ns, &setting);
+            }
+        }
+    }
+
+    fn io(&mut self, subject: &Subject, place: &Place) {
+        // In version 1 the kernel throttles each cgroup as if it had no parents.
+        let depth = if place.hierarchy == Hierarchy::V1 { 1 } else { MAX_DEPTH };
+        for folder in levels(place).take(depth) {
+            for device in &subject.devices {
+                let Some(limits) = io::read_limits(folder, place.hierarchy, *device) else {
+                    continue;
+                };
+                let Some(usage) = io::read_usage(folder, place.hierarchy, *device) else {
+                    continue;
+                };
+                let key = (folder.to_path_buf(), *device);
+                let before = self.used.get(&key).copied().unwrap_or(usage);
+                self.now_used.insert(key, usage);
+                let used = std::array::from_fn(|kind| usage[kind].saturating_sub(before[kind]));
+                if let Some(setting) = limits.reached(&used, self.elapsed_ns) {
+                    self.tell(subject, place, folder, LimitKind::Io, self.elapsed_ns, setting);
+                }
+            }
+        }
+    }
+
+    fn tell(
+        &mut self,
+        subject: &Subject,
+        place: &Place,
+        folder: &Path,
+        kind: LimitKind,
+        ns: u64,
+        setting: &str,
+    ) {
+        let mut setting = setting.to_owned();
+        if folder != place.folder {
+            let above = folder.strip_prefix(&place.top).unwrap_or(folder);
+            setting += &format!(" of /{}", above.display());
+        }
+        let limit = Limit { cgroup: subject.cgroup, kind, ns, setting };
+        // Several victims may be in one cgroup.
+        let is_same = |known: &&mut Limit| {
+            (known.cgroup, known.kind, &known.setting) == (limit.cgroup, kind, &limit.setting)
+        };
+        match self.limits.iter_mut().find(is_same) {
+            Some(known) => known.ns = known.ns.max(ns),
+            None => self.limits.push(limit),
+        }
+    }
+}
+
+/// A cgroup and those above it, without the root, which has no limits.
+fn levels(place: &Place) -> impl Iterator<Item = &Path> {
+    place.folder.ancestors().take_while(|folder| **folder != place.top).take(MAX_DEPTH)
+}
+
+/// A file of a cgroup; `None` where it is not there.
+fn read(folder: &Path, file: &str) -> Option<Vec<u8>> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(folder.join(file)).ok()?;
+    file.take(FILE_BYTES as u64).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests;

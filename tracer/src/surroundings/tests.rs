@@ -1,0 +1,98 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::devices;
+
+const SECOND_NS: u64 = 1_000_000_000;
+const LOOP0: u32 = devices::join(7, 0);
+
+/// A hybrid host: cgroup v2, and the cpu and blkio controllers in v1.
+fn node() -> (TempDir, Surroundings) {
+    let root = tempfile::tempdir().unwrap();
+    put(
+        &root,
+        "proc/self/mountinfo",
+        "30 1 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+         31 1 0:27 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
+         32 1 0:28 / /sys/fs/cgroup/blkio rw - cgroup cgroup rw,blkio\n",
+    );
+    put(&root, "proc/7/cgroup", "5:cpu,cpuacct:/pod/one\n4:blkio:/pod/one\n0::/pod/one\n");
+    put(&root, "proc/stat", "cpu  0 0 0 0 0 0 0 100 0 0\ncpu0 0 0 0 0 0 0 0 100 0 0\n");
+    put(&root, "proc/meminfo", "MemTotal: 2 kB\nMemAvailable: 1 kB\n");
+    let surroundings = Surroundings::new(root.path());
+    (root, surroundings)
+}
+
+fn put(root: &TempDir, path: &str, text: &str) {
+    let path = root.path().join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn subject(path: Option<&str>) -> Subject {
+    Subject { cgroup: 5, path: path.map(str::to_owned), tgid: 7, devices: vec![LOOP0] }
+}
+
+fn limit(kind: LimitKind, ns: u64, setting: &str) -> Limit {
+    Limit { cgroup: 5, kind, ns, setting: setting.to_owned() }
+}
+
+#[test]
+fn a_limit_is_told_with_the_ancestor_that_has_it() {
+    let (root, mut surroundings) = node();
+    let pod = "sys/fs/cgroup/unified/pod";
+    put(&root, &format!("{pod}/cpu.max"), "20000 100000\n");
+    put(&root, &format!("{pod}/cpu.stat"), "throttled_usec 1000\n");
+    put(&root, &format!("{pod}/one/cpu.max"), "max 100000\n");
+    put(&root, &format!("{pod}/one/io.max"), "7:0 rbps=max wbps=1000 riops=max wiops=max\n");
+    put(&root, &format!("{pod}/one/io.stat"), "7:0 rbytes=0 wbytes=5000 rios=0 wios=1\n");
+    let subjects = [subject(Some("/pod/one"))];
+    assert!(surroundings.look(SECOND_NS, &subjects).limits.is_empty(), "there is none before");
+    put(&root, &format!("{pod}/cpu.stat"), "throttled_usec 301000\n");
+    put(&root, &format!("{pod}/one/io.stat"), "7:0 rbytes=0 wbytes=5990 rios=0 wios=2\n");
+    let limits = surroundings.look(2 * SECOND_NS, &subjects).limits;
+    let cpu = limit(LimitKind::Cpu, 300_000_000, "cpu.max 20000 100000 of /pod");
+    let io = limit(LimitKind::Io, SECOND_NS, "io.max 7:0 wbps=1000");
+    assert_eq!(limits, [cpu, io]);
+    assert!(surroundings.look(3 * SECOND_NS, &subjects).limits.is_empty(), "nothing happened");
+}
+
+#[test]
+fn limits_of_the_first_version_are_found_by_the_process() {
+    let (root, mut surroundings) = node();
+    let cpu = "sys/fs/cgroup/cpu/pod/one";
+    let blkio = "sys/fs/cgroup/blkio/pod/one";
+    put(&root, &format!("{cpu}/cpu.cfs_quota_us"), "20000\n");
+    put(&root, &format!("{cpu}/cpu.stat"), "nr_throttled 1\nthrottled_time 0\n");
+    put(&root, &format!("{blkio}/blkio.throttle.write_iops_device"), "7:0 10\n");
+    put(&root, &format!("{blkio}/blkio.throttle.io_service_bytes"), "7:0 Write 0\n");
+    put(&root, &format!("{blkio}/blkio.throttle.io_serviced"), "7:0 Write 0\n");
+    // Twice: two victims of one cgroup are told once.
+    let subjects = [subject(Some("/")), subject(None)];
+    surroundings.look(SECOND_NS, &subjects);
+    put(&root, &format!("{cpu}/cpu.stat"), "nr_throttled 9\nthrottled_time 8000000000\n");
+    put(&root, &format!("{blkio}/blkio.throttle.io_serviced"), "7:0 Write 10\n");
+    let limits = surroundings.look(2 * SECOND_NS, &subjects).limits;
+    let cpu = limit(LimitKind::Cpu, SECOND_NS, "cpu.cfs_quota_us 20000");
+    let io = limit(LimitKind::Io, SECOND_NS, "blkio.throttle.write_iops_device 7:0 10");
+    assert_eq!(limits, [cpu, io]);
+}
+
+#[test]
+fn stolen_time_is_told_since_the_last_look() {
+    let (root, mut surroundings) = node();
+    let first = surroundings.look(SECOND_NS, &[]);
+    assert_eq!((first.steal_ns, first.cpus), (0, 1));
+    assert_eq!(first.memory, Memory { total_bytes: 2048, available_bytes: 1024 });
+    put(&root, "proc/stat", "cpu  0 0 0 0 0 0 0 125 0 0\ncpu0 0 0 0 0 0 0 0 125 0 0\n");
+    assert_eq!(surroundings.look(2 * SECOND_NS, &[]).steal_ns, 250_000_000);
+}
+
+#[test]
+fn a_node_without_anything_is_no_error() {
+    let root = tempfile::tempdir().unwrap();
+    let mut surroundings = Surroundings::new(root.path());
+    assert_eq!(surroundings.look(SECOND_NS, &[subject(Some("/pod"))]), Around::default());
+}
