@@ -12,6 +12,8 @@ mod cells;
 mod demo;
 /// A real etcd: its own counters against ours.
 mod etcd;
+/// What sync time goes to, and what goes on around.
+mod phases;
 /// The program as a whole: what it leaves behind, what it prints.
 mod program;
 /// Every way to sync, seen once per call.

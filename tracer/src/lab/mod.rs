@@ -15,6 +15,7 @@
 //! SIGHUP into an early return. Everything blocks, nothing is async.
 
 pub mod cgroup;
+pub mod cgroup_v1;
 pub mod disk;
 pub mod etcd;
 pub mod folder;

@@ -1,0 +1,197 @@
+use std::{
+    fs::File,
+    io::Write as _,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use tracer::{
+    engine::{
+        tick::{LimitKind, Tick},
+        victim::Victim,
+    },
+    lab::{
+        cgroup::Cgroup,
+        cgroup_v1::CgroupV1,
+        disk::{Filesystem, LoopDisk},
+        process::Process,
+        tool::DD,
+    },
+    session::Session,
+};
+
+use super::{lab_disk, need_live, traced};
+use crate::matrix::ways::{own_syncs, phases_add_up};
+
+/// What the kernel and two ticks need to show a limit or a rival.
+const LONG: Duration = Duration::from_secs(15);
+
+/// Lets the session tick until a tick, or what is known by then, is as wanted.
+fn watch_until(session: &mut Session, mut is_it: impl FnMut(&Session, &Tick) -> bool) -> bool {
+    let until = Instant::now() + LONG;
+    while Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+        session.poll(None, &mut Vec::new());
+        if is_it(session, session.last_tick()) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Writes 4 KiB after 4 KiB with O_DSYNC until it is killed, as `prefix` has it.
+fn syncing(disk: &LoopDisk, prefix: &[&str]) -> Command {
+    let file = disk.mountpoint().join("victim");
+    std::fs::write(&file, vec![1; 1 << 20]).unwrap();
+    File::open(&file).unwrap().sync_all().unwrap();
+    let mut words = prefix.iter().copied().chain([DD.name]);
+    let mut command = Command::new(words.next().expect("dd at least"));
+    command.args(words).args(["if=/dev/zero", "bs=4k", "conv=notrunc", "oflag=dsync"]);
+    command.args(["count=1000000", "status=none", &format!("of={}", file.display())]);
+    command
+}
+
+/// The victim of a process, as the engine knows it.
+fn victim_of(session: &Session, tgid: u32) -> Option<&Victim> {
+    session.engine().victims().iter().find(|victim| victim.tgid == tgid)
+}
+
+fn device_number(disk: &LoopDisk) -> String {
+    let number = std::fs::read_to_string(format!("/sys/block/{}/dev", disk.name()));
+    number.expect("a block device has a number").trim().to_owned()
+}
+
+/// A cgroup of version 1, or the reason why this machine has none.
+macro_rules! need_v1 {
+    ($controller:literal) => {
+        match CgroupV1::create($controller, "victim").unwrap() {
+            Some(cgroup) => cgroup,
+            None => crate::skip::skip!("no cgroup v1 for `{}`", $controller),
+        }
+    };
+}
+
+#[test]
+fn an_io_limit_that_is_run_into_is_told() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let cgroup = need_v1!("blkio");
+    let limit = format!("{} {}", device_number(&disk), 256 << 10);
+    cgroup.set("blkio.throttle.write_bps_device", &limit).unwrap();
+    let own = Cgroup::create("limited").unwrap();
+    traced(|session| {
+        let mut command = syncing(&disk, &[]);
+        cgroup.enter(&mut command).unwrap();
+        let mut victim = Process::spawn(command, &own).unwrap();
+        let mut seen = Vec::new();
+        let told = watch_until(session, |_, tick| {
+            seen = tick.limits.clone();
+            seen.iter().any(|l| l.kind == LimitKind::Io && l.cgroup == own.id())
+        });
+        victim.stop(Duration::ZERO).unwrap();
+        let known = victim_of(session, victim.pid()).map(|v| (v.now.phases, v.before.phases));
+        println!("{seen:?}, {known:?}");
+        assert!(told, "no limit is told");
+        let setting = format!("blkio.throttle.write_bps_device {limit}");
+        assert!(seen.iter().any(|l| l.setting == setting), "{seen:?}");
+    });
+}
+
+#[test]
+fn a_cpu_quota_that_is_used_up_is_told() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let cgroup = need_v1!("cpu");
+    cgroup.set("cpu.cfs_quota_us", "2000").unwrap();
+    let own = Cgroup::create("starved").unwrap();
+    traced(|session| {
+        let mut command = syncing(&disk, &[]);
+        cgroup.enter(&mut command).unwrap();
+        let mut victim = Process::spawn(command, &own).unwrap();
+        let mut seen = Vec::new();
+        let told = watch_until(session, |_, tick| {
+            seen = tick.limits.clone();
+            seen.iter().any(|l| l.kind == LimitKind::Cpu && l.cgroup == own.id())
+        });
+        victim.stop(Duration::ZERO).unwrap();
+        assert!(told, "no limit is told");
+        let limit = &seen[0];
+        assert_eq!(limit.setting, "cpu.cfs_quota_us 2000");
+        assert!(limit.ns > 100_000_000, "{limit:?}");
+        // A container on this machine may have a quota of its own.
+        assert!(session.last_tick().memory.total_bytes > 1 << 20);
+        assert!(session.last_tick().cpus > 0);
+    });
+}
+
+#[test]
+fn who_runs_instead_is_named_and_the_hook_goes_again() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    traced(|session| {
+        assert!(!session.sees_rivals());
+        // On one core, where everybody else comes first.
+        let pinned = ["taskset", "-c", "0", "nice", "-n", "19"];
+        let hogs: Vec<_> = (0..2)
+            .map(|_| {
+                let mut command = Command::new("taskset");
+                command.args(["-c", "0", "yes"]).stdout(std::process::Stdio::null());
+                Process::spawn(command, &Cgroup::none()).unwrap()
+            })
+            .collect();
+        let mut victim = Process::spawn(syncing(&disk, &pinned), &Cgroup::none()).unwrap();
+        let mut rivals = Vec::new();
+        let named = watch_until(session, |session, tick| {
+            let of_victim = tick.rivals.iter().filter(|r| r.victim_tgid == victim.pid());
+            rivals.extend(of_victim.map(|r| (session.owner_comm(r.owner), r.ns)));
+            rivals.iter().any(|(comm, ns)| comm == "yes" && *ns > 100_000_000)
+        });
+        println!("{rivals:?}");
+        let phases = victim_of(session, victim.pid()).expect("it syncs").now.phases;
+        drop(hogs);
+        victim.stop(Duration::ZERO).unwrap();
+        assert!(named, "the hogs are not named: {rivals:?}");
+        assert!(session.sees_rivals());
+        assert!(phases.runqueue_ns > phases.wait_ns() + phases.cpu_ns, "{phases:?}");
+        // It lingers for ten seconds, beside the window.
+        let gone = (0..2).any(|_| watch_until(session, |session, _| !session.sees_rivals()));
+        assert!(gone, "the hook stays on");
+    });
+}
+
+#[test]
+fn a_commits_requests_are_the_devices_and_the_rest_is_the_journals() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    traced(|session| {
+        grow(&disk.mountpoint().join("first"), 1);
+        own_syncs(session);
+        grow(&disk.mountpoint().join("grown"), 100);
+        let syncs = own_syncs(session);
+        assert_eq!(syncs.len(), 100);
+        for sync in &syncs {
+            assert!(phases_add_up(sync), "{sync:?}");
+        }
+        let victim = victim_of(session, std::process::id()).expect("it syncs");
+        let mut phases = victim.now.phases;
+        phases.add(&victim.before.phases);
+        println!("{phases:?}");
+        // The sync itself writes nothing: what is served is the commit's.
+        assert!(phases.device_ns > 0, "{phases:?}");
+        let stages: u64 = phases.journal_stage_ns.iter().sum();
+        assert!(stages > 0 && stages <= phases.journal_ns, "{phases:?}");
+        assert!(phases.other_ns < phases.device_ns + phases.journal_ns, "{phases:?}");
+    });
+}
+
+/// Syncs a file that has only changed in size: a commit, and no data.
+fn grow(path: &Path, rounds: u64) {
+    let mut file = File::create(path).unwrap();
+    file.write_all(b"x").unwrap();
+    file.sync_all().unwrap();
+    for round in 1..rounds {
+        file.set_len(4096 * round).unwrap();
+        file.sync_all().unwrap();
+    }
+}
