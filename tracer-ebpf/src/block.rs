@@ -19,7 +19,6 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use tracer_ebpf::{
-    config::ABSENT,
     ledger::{born, tick},
     record::{ACCOUNTS, Account, Disk, InFlight, loss, op, stage},
 };
@@ -31,6 +30,7 @@ use crate::{
     owner::{self, Submitter},
     sync::{credit, open_sync},
     throttle::has_request,
+    work,
 };
 
 // include/linux/blk_types.h, enum req_op; stable since 4.8 but for the zones.
@@ -62,9 +62,9 @@ pub fn blk_account_io_start(ctx: FEntryContext) -> i32 {
 /// it does not name: until 6.4 nothing names it before its issue.
 #[btf_tracepoint(function = "block_getrq")]
 pub fn block_getrq(ctx: BtfTracePointContext) -> i32 {
-    let bio: *const u8 = ctx.arg(0);
+    let bio = Kernel(ctx.arg(0));
     let now = now_ns();
-    let _ = SUBMITTERS.insert(bio as u64, Submitter::current(now), 0);
+    let _ = SUBMITTERS.insert(bio.0 as u64, Submitter::of_bio(bio, now), 0);
     has_request(now);
     0
 }
@@ -89,6 +89,7 @@ pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
         if slot.request != address(request) {
             open(request, disk, slot);
         }
+        slot.solo = if slot.issued_ns == 0 { work::enter(disk.index) } else { 0 };
         slot.issued_ns = now_ns();
         // Merges made it grow since it was born.
         slot.bytes = request.bytes();
@@ -101,6 +102,7 @@ pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
     with_slot(request, |_, slot| {
         if slot.request == address(request) {
+            withdraw(slot);
             slot.issued_ns = 0;
         }
     });
@@ -114,6 +116,7 @@ pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
     with_slot(request, |_, slot| {
         if slot.request == address(request) {
             settle(slot, now_ns());
+            withdraw(slot);
             slot.request = 0;
         }
     });
@@ -220,13 +223,15 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
             slot.issued_ns
         );
         settle(slot, now);
+        withdraw(slot);
         lose(loss::HEALED);
     }
     slot.request = address(request);
     slot.issued_ns = 0;
     slot.bytes = request.bytes();
-    slot.op = operation;
-    slot.disk = disk.index;
+    slot.op = operation as u16;
+    slot.disk = disk.index as u16;
+    slot.solo = 0;
     slot.sync_tid = 0;
     slot.account = NO_ACCOUNT;
     slot.born_ns = now;
@@ -240,12 +245,11 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
     let account = owner::account(&who, disk.index, operation);
     slot.account = disk.index * ACCOUNTS as u32 + account;
     with_account(slot.account, |account| {
-        account.tgid = who.pid_tgid >> 32;
+        account.tgid = u64::from(who.tgid);
         add(&raw mut account.word, born(tick(who.born_ns)));
     });
-    let tid = who.pid_tgid as u32;
-    if let Some(seq) = open_sync(tid, disk, who.born_ns) {
-        slot.sync_tid = tid;
+    if let Some(seq) = open_sync(who.tid, disk, who.born_ns) {
+        slot.sync_tid = who.tid;
         slot.sync_seq = seq;
     }
 }
@@ -254,14 +258,15 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
 #[inline(always)]
 fn has_known_submitter(request: Request) -> bool {
     // SAFETY: looked at, not read.
-    config!(request_bio) != ABSENT && unsafe { SUBMITTERS.get(request.bio()) }.is_some()
+    config!(births_by_bio) == 1 && unsafe { SUBMITTERS.get(request.bio().0 as u64) }.is_some()
 }
 
-/// Who submitted a request: who runs now, or who was seen with its bio.
+/// Who submitted a request: who was seen with its bio, or who runs now or whom
+/// that one works for.
 #[inline(always)]
 fn submitter(request: Request, now: u64) -> Submitter {
-    if config!(request_bio) != ABSENT {
-        let bio = request.bio();
+    if config!(births_by_bio) == 1 {
+        let bio = request.bio().0 as u64;
         // SAFETY: copied at once; an entry is written before its request is
         // issued, and by nobody else.
         if let Some(known) = unsafe { SUBMITTERS.get(bio) } {
@@ -270,7 +275,7 @@ fn submitter(request: Request, now: u64) -> Submitter {
             return known;
         }
     }
-    Submitter::current(now)
+    Submitter::of_bio(request.bio(), now)
 }
 
 #[inline(always)]
@@ -280,7 +285,10 @@ fn end(disk: &Disk, slot: &mut InFlight) {
     // An empty flush is never issued itself: all its time is the device's.
     let queue = if slot.issued_ns == 0 { 0 } else { slot.issued_ns.saturating_sub(slot.born_ns) };
     let device = whole.saturating_sub(queue);
-    let operation = slot.op;
+    if slot.issued_ns != 0 {
+        work::leave(slot, device);
+    }
+    let operation = u32::from(slot.op);
     observe(disk.index, operation, stage::QUEUE, queue);
     observe(disk.index, operation, stage::DEVICE, device);
     settle(slot, now);
@@ -293,6 +301,15 @@ fn end(disk: &Disk, slot: &mut InFlight) {
         credit(slot.sync_tid, slot.sync_seq, operation, queue, device, now);
     }
     slot.request = 0;
+}
+
+/// Takes a request that is not going to end from its disk's driver, if it is
+/// there.
+#[inline(always)]
+fn withdraw(slot: &InFlight) {
+    if slot.issued_ns != 0 {
+        work::withdraw(u32::from(slot.disk));
+    }
 }
 
 /// Takes a request out of its account.

@@ -40,16 +40,31 @@ pub struct Config {
     pub task_exec_start: u32,
     pub task_run_delay: u32,
     pub task_pid: u32,
-    /// `task_struct.cgroups`, and from there to the id of its v2 cgroup.
+    /// `task_struct.cgroups`, and from there to its v2 cgroup.
     pub task_cgroups: u32,
     pub css_set_dfl_cgrp: u32,
-    pub cgroup_kn: u32,
-    pub kernfs_id: u32,
+
+    /// From a bio to the cgroup that it is for: `bio.bi_blkg.blkcg.css.cgroup`,
+    /// all or none.
+    pub bio_blkg: u32,
+    pub blkg_blkcg: u32,
+    pub blkcg_cgroup: u32,
+    /// Of `struct cgroup` and what it points to.
+    pub cgroup_level: u32,
+    pub cgroup_root: u32,
+    pub cgroup_node: u32,
+    pub root_hierarchy: u32,
+    pub node_id: u32,
+    /// From a task to the cgroup that its bios name:
+    /// `task_struct.cgroups.subsys[io_cgrp_id].cgroup`, all or none.
+    pub cgroups_io: u32,
+    pub css_cgroup: u32,
 
     pub file_inode: u32,
     /// `address_space.host`.
     pub mapping_host: u32,
     pub inode_ino: u32,
+    pub inode_mode: u32,
     pub inode_sb: u32,
     pub sb_dev: u32,
     pub sb_bdev: u32,
@@ -69,6 +84,8 @@ pub struct Config {
     /// Which argument of sched_switch is the task that leaves; the next one is
     /// the task that comes.
     pub switch_prev_arg: u32,
+    /// 1 where births have no hook of their own and are told by the bio.
+    pub births_by_bio: u32,
     /// The bit of `request.rq_flags` for a flush sequence (`RQF_FLUSH_SEQ`).
     pub flush_seq_bit: u32,
     /// System call numbers of this architecture.
@@ -105,14 +122,23 @@ impl Config {
         task_exec_runtime: ABSENT,
         task_exec_start: ABSENT,
         task_run_delay: ABSENT,
+        bio_blkg: ABSENT,
+        blkg_blkcg: ABSENT,
+        blkcg_cgroup: ABSENT,
+        cgroup_level: ABSENT,
+        cgroup_root: ABSENT,
+        cgroup_node: ABSENT,
+        root_hierarchy: ABSENT,
+        node_id: ABSENT,
         task_pid: ABSENT,
         task_cgroups: ABSENT,
         css_set_dfl_cgrp: ABSENT,
-        cgroup_kn: ABSENT,
-        kernfs_id: ABSENT,
+        cgroups_io: ABSENT,
+        css_cgroup: ABSENT,
         file_inode: ABSENT,
         mapping_host: ABSENT,
         inode_ino: ABSENT,
+        inode_mode: ABSENT,
         inode_sb: ABSENT,
         sb_dev: ABSENT,
         sb_bdev: ABSENT,
@@ -124,6 +150,7 @@ impl Config {
         regs_syscall: ABSENT,
         request_arg: ABSENT,
         switch_prev_arg: ABSENT,
+        births_by_bio: ABSENT,
         flush_seq_bit: ABSENT,
         nr_fsync: ABSENT,
         nr_fdatasync: ABSENT,

@@ -95,10 +95,10 @@ impl Request {
         self.0.load(config!(request_data_len))
     }
 
-    /// The address of its first bio.
+    /// Its first bio; null for a flush of the flush machinery.
     #[inline(always)]
-    pub fn bio(self) -> u64 {
-        self.0.load(config!(request_bio))
+    pub fn bio(self) -> Kernel {
+        self.0.follow(config!(request_bio))
     }
 
     /// Its tag, unique among the live requests of one hardware queue: the
@@ -140,6 +140,80 @@ fn disk_device(disk: Kernel) -> u32 {
     let major: u32 = disk.load(config!(disk_major));
     let minor: u32 = disk.load(config!(disk_first_minor));
     major << 20 | minor
+}
+
+/// The cgroup for which a bio is; 0 where that is none of its own, or of
+/// cgroup v1, whose numbers mean nothing beside those of v2.
+#[inline(always)]
+pub fn bio_cgroup(bio: Kernel) -> u64 {
+    if config!(bio_blkg) == ABSENT || bio.is_null() {
+        return 0;
+    }
+    let group = bio.follow(config!(bio_blkg));
+    if group.is_null() {
+        return 0;
+    }
+    cgroup_below_root(group.follow(config!(blkg_blkcg)), config!(blkcg_cgroup))
+}
+
+/// The id of the cgroup that a struct points to at an offset; 0 for a root, or
+/// one of v1.
+#[inline(always)]
+fn cgroup_below_root(of: Kernel, at: u32) -> u64 {
+    if of.is_null() {
+        return 0;
+    }
+    let cgroup = of.follow(at);
+    if cgroup.is_null() {
+        return 0;
+    }
+    let level: u32 = cgroup.load(config!(cgroup_level));
+    let root = cgroup.follow(config!(cgroup_root));
+    let node = cgroup.follow(config!(cgroup_node));
+    if level == 0 || root.is_null() || node.is_null() {
+        return 0;
+    }
+    let hierarchy: u32 = root.load(config!(root_hierarchy));
+    if hierarchy == 0 { node.load(config!(node_id)) } else { 0 }
+}
+
+/// What tells a file from all others of the node; zeros where it is not known.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FileKey {
+    pub inode: u64,
+    /// The filesystem's device.
+    pub device: u32,
+    /// `i_mode`'s type of file.
+    kind: u32,
+}
+
+/// `S_IFMT` and `S_IFBLK` (include/uapi/linux/stat.h).
+const KIND_MASK: u16 = 0o170_000;
+const BLOCK_DEVICE: u32 = 0o060_000;
+
+impl FileKey {
+    #[inline(always)]
+    pub fn is_block_device(&self) -> bool {
+        self.kind == BLOCK_DEVICE
+    }
+}
+
+/// Of a `struct inode`, which newer verifiers want to be shown is not null.
+#[inline(always)]
+pub fn file_key(inode: Kernel) -> FileKey {
+    let mut key = FileKey { inode: 0, device: 0, kind: 0 };
+    if inode.is_null() {
+        return key;
+    }
+    key.inode = inode.load(config!(inode_ino));
+    let mode: u16 = inode.load(config!(inode_mode));
+    key.kind = u32::from(mode & KIND_MASK);
+    let sb = inode.follow(config!(inode_sb));
+    if !sb.is_null() {
+        key.device = sb.load(config!(sb_dev));
+    }
+    key
 }
 
 /// What is known of a file that is being synced; zeros where nothing is.
@@ -313,8 +387,8 @@ impl Task {
         if cgroup.is_null() {
             return 0;
         }
-        let node = cgroup.follow(config!(cgroup_kn));
-        if node.is_null() { 0 } else { node.load(config!(kernfs_id)) }
+        let node = cgroup.follow(config!(cgroup_node));
+        if node.is_null() { 0 } else { node.load(config!(node_id)) }
     }
 
     /// Time in ns that it was runnable and did not run, up to when it ran last.
@@ -322,6 +396,20 @@ impl Task {
     pub fn run_delay(self) -> u64 {
         let run_delay = config!(task_run_delay);
         if run_delay == ABSENT { 0 } else { self.0.load(run_delay) }
+    }
+
+    /// The cgroup that its bios name: its own, or the nearest above it for which
+    /// the io controller is on; 0 for a root.
+    #[inline(always)]
+    pub fn io_cgroup(self) -> u64 {
+        if config!(cgroups_io) == ABSENT {
+            return 0;
+        }
+        let cgroups = self.0.follow(config!(task_cgroups));
+        if cgroups.is_null() {
+            return 0;
+        }
+        cgroup_below_root(cgroups.follow(config!(cgroups_io)), config!(css_cgroup))
     }
 
     /// `se.sum_exec_runtime`, `se.exec_start` and `sched_info.run_delay`, in

@@ -3,7 +3,9 @@
 //! [`block`] counts requests and never tells user space about one; [`sync`]
 //! narrates each sync with one record; [`journal`] times commits, [`throttle`]
 //! waits for a request, [`reclaim`] hunts for memory, and [`rivals`] who ran
-//! instead; [`owner`] says whom a request is charged to. Only [`fields`] follows kernel pointers.
+//! instead; [`owner`] says whom a request is charged to, and [`dirtier`] for whom
+//! a kernel thread works; [`metadata`] counts what each puts into a journal;
+//! [`work`] learns what requests cost. Only [`fields`] follows kernel pointers.
 //! [`floor`] does nothing, for the bench.
 //!
 //! All loads are BTF-typed and direct: no `bpf_probe_read_kernel`, so that the

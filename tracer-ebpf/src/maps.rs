@@ -10,7 +10,10 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     bucket::{BUCKETS, bucket},
-    record::{Disk, DiskLedger, DiskUnknown, InFlight, Journal, OwnerKey, loss, op, stage},
+    record::{
+        Disk, DiskLedger, DiskUnknown, Handles, InFlight, InService, Journal, OwnerKey, Solo, loss, op,
+        stage,
+    },
 };
 
 use crate::{owner::Submitter, sync::OpenSync};
@@ -26,6 +29,15 @@ pub static LEDGER: Array<DiskLedger> = Array::with_max_entries(1, BPF_F_MMAPABLE
 /// Latency histograms, by [`histogram_index`].
 #[map]
 pub static HISTOGRAMS: Array<[u64; BUCKETS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// How many requests each disk's driver was given and has served.
+#[map]
+pub static IN_SERVICE: Array<InService> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Service times of requests that were alone: by disk, operation and class of
+/// size.
+#[map]
+pub static SOLO: Array<Solo> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// What was lost, by the codes of [`loss`].
 #[map]
@@ -55,6 +67,11 @@ pub static ACCOUNT_OWNERS: HashMap<u32, OwnerKey> = HashMap::with_max_entries(1,
 /// The journals, by the device number of their filesystem.
 #[map]
 pub static JOURNALS: HashMap<u32, Journal> = HashMap::with_max_entries(256, 0);
+
+/// What each owner put into the journals, with the filesystem's device in the
+/// place of the disk.
+#[map]
+pub static HANDLES: LruHashMap<OwnerKey, Handles> = LruHashMap::with_max_entries(1024, 0);
 
 /// The syncs under way, by tid.
 #[map]

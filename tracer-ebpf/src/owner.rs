@@ -1,15 +1,20 @@
 //! Whom a request is charged to.
 //!
 //! Asked where a request is born, in the submitter's context: its issue may
-//! happen in a kworker, its completion anywhere.
+//! happen in a kworker, its completion anywhere. Where that is a kernel thread,
+//! [`dirtier`] may know for whom.
 
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
 };
-use tracer_ebpf::record::{ACCOUNTS, COMM, OTHERS, OwnerKey, loss, via};
+use tracer_ebpf::{
+    config::ABSENT,
+    record::{ACCOUNTS, COMM, OTHERS, OwnerKey, loss, via},
+};
 
 use crate::{
-    fields::Task,
+    dirtier,
+    fields::{Kernel, Task, config},
     maps::{ACCOUNT_OWNERS, BPF_ANY, BPF_NOEXIST, OWNERS, lose},
 };
 
@@ -29,6 +34,30 @@ pub struct Current {
     pub comm: [u8; COMM],
     pub kthread: bool,
     pub io_worker: bool,
+}
+
+impl Current {
+    /// Whether this is a kernel thread, as far as can be told.
+    #[inline(always)]
+    pub fn is_kernel(&self) -> bool {
+        self.kthread || config!(task_flags) == ABSENT && has_kernel_name(&self.comm)
+    }
+}
+
+/// Where a task's flags are out of reach, the threads that do others' work are
+/// told by their names.
+#[inline(always)]
+fn has_kernel_name(comm: &[u8; COMM]) -> bool {
+    comm.first_chunk() == Some(b"kworker/") || comm.first_chunk() == Some(b"jbd2/")
+}
+
+/// Whether a kernel thread runs.
+#[inline(always)]
+pub fn in_kernel_thread() -> bool {
+    match Task::current() {
+        Some(task) => task.is_kthread(),
+        None => has_kernel_name(&bpf_get_current_comm().unwrap_or([0; COMM])),
+    }
 }
 
 #[inline(always)]
@@ -61,9 +90,14 @@ pub fn of_task(task: Task, cgroup: impl FnOnce() -> u64) -> Current {
 pub struct Submitter {
     pub cgroup: u64,
     pub comm: [u8; COMM],
-    pub pid_tgid: u64,
     pub born_ns: u64,
-    pub kthread: u64,
+    /// The thread that submitted it.
+    pub tid: u32,
+    /// The process that it is charged to; 0 where only its cgroup is known.
+    pub tgid: u32,
+    pub kthread: u32,
+    /// A code of [`via`].
+    pub via: u32,
 }
 
 impl Submitter {
@@ -71,13 +105,32 @@ impl Submitter {
     #[inline(always)]
     pub fn current(now: u64) -> Self {
         let who = current();
+        let pid_tgid = bpf_get_current_pid_tgid();
         Self {
             cgroup: who.cgroup,
             comm: who.comm,
-            pid_tgid: bpf_get_current_pid_tgid(),
             born_ns: now,
-            kthread: u64::from(who.kthread),
+            tid: pid_tgid as u32,
+            tgid: (pid_tgid >> 32) as u32,
+            kthread: u32::from(who.kthread),
+            via: u32::from(via::DIRECT),
         }
+    }
+
+    /// Whether this is a kernel thread, as far as can be told.
+    #[inline(always)]
+    pub fn is_kernel(&self) -> bool {
+        self.kthread != 0 || config!(task_flags) == ABSENT && has_kernel_name(&self.comm)
+    }
+
+    /// Who runs, at `now`, or for whom it submits this bio.
+    #[inline(always)]
+    pub fn of_bio(bio: Kernel, now: u64) -> Self {
+        let mut who = Self::current(now);
+        if who.is_kernel() {
+            dirtier::stand_in(&mut who, bio);
+        }
+        who
     }
 }
 
@@ -90,7 +143,7 @@ pub fn account(who: &Submitter, disk: u32, op: u32) -> u32 {
         disk,
         op: op as u16,
         kthread: who.kthread as u8,
-        via: via::DIRECT,
+        via: who.via as u8,
     };
     // SAFETY: values of this map are only ever whole words.
     let known = unsafe { OWNERS.get(key) };

@@ -5,6 +5,8 @@ mod block;
 #[cfg(target_arch = "bpf")]
 mod clock;
 #[cfg(target_arch = "bpf")]
+mod dirtier;
+#[cfg(target_arch = "bpf")]
 mod fields;
 #[cfg(target_arch = "bpf")]
 mod floor;
@@ -12,6 +14,8 @@ mod floor;
 mod journal;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod metadata;
 #[cfg(target_arch = "bpf")]
 mod owner;
 #[cfg(target_arch = "bpf")]
@@ -22,6 +26,8 @@ mod rivals;
 mod sync;
 #[cfg(target_arch = "bpf")]
 mod throttle;
+#[cfg(target_arch = "bpf")]
+mod work;
 
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]

@@ -200,9 +200,11 @@ pub struct InFlight {
     /// Which of that thread's syncs.
     pub sync_seq: u32,
     /// A code of [`op`].
-    pub op: u32,
+    pub op: u16,
     /// Index of its disk.
-    pub disk: u32,
+    pub disk: u16,
+    /// Marks the request that found its disk idle when it was issued; else 0.
+    pub solo: u32,
 }
 
 /// What user space tells the kernel about a disk.
@@ -357,6 +359,24 @@ pub struct Solo {
     pub ns: u64,
 }
 
+/// Requests that a disk's driver was given, and those of them that it has no
+/// more.
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct InService {
+    pub issued: u64,
+    pub ended: u64,
+}
+
+/// What one owner put into one filesystem's journal.
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Handles {
+    pub handles: u64,
+    /// Metadata blocks that they dirtied.
+    pub blocks: u64,
+}
+
 /// A disk that user space has not described yet: please do.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
@@ -370,6 +390,9 @@ const _: () = assert!(size_of::<Account>() == 40);
 const _: () = assert!(size_of::<DiskLedger>() == ACCOUNTS * 40);
 const _: () = assert!(size_of::<InFlight>() == 48);
 const _: () = assert!(size_of::<Disk>() == 28);
+const _: () = assert!(size_of::<InService>() == 16);
+const _: () = assert!(size_of::<Handles>() == 16);
+const _: () = assert!(size_of::<Solo>() == 16);
 const _: () = assert!(size_of::<Journal>() == 80);
 const _: () = assert!(size_of::<RivalKey>() == 32);
 const _: () = assert!(size_of::<Reclaimed>() == 16);

@@ -15,14 +15,19 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::{
     bucket::BUCKETS,
     ledger::{in_flight, integral, tick, ticks_to_ns},
-    record::{ACCOUNTS, Account, Disk, LowerWindow, OTHERS, OwnerKey, SyncRecord},
+    record::{ACCOUNTS, Account, Disk, LowerWindow, OTHERS, OwnerKey, SyncRecord, op, size},
 };
 
 use crate::{
     disks::Carried,
-    engine::blame::{Owner, OwnerId, Party},
+    engine::{
+        blame::{Owner, OwnerId, Party},
+        tick::{JournalWork, Tick},
+    },
+    journals::Journals,
     kernel::load::{PodDisk, PodOwnerKey, Programs},
     tables::{TableMaps, Tables},
+    work::{Learnt, Work},
 };
 
 /// An account that did nothing for so long may be given to another.
@@ -33,6 +38,9 @@ const FREE_WANTED: usize = 16;
 
 /// Owners that are remembered; short-lived jobs make new ones for ever.
 const MOST_OWNERS: usize = 8192;
+
+/// Of requests of which none has ended yet.
+const USUAL_BYTES: u64 = 4096;
 
 /// What was issued so long ago and is not in flight by the kernel's own word
 /// has ended unseen.
@@ -68,6 +76,8 @@ struct Seen {
     account: Account,
     integral: u64,
     busy_ns: u64,
+    /// Mean size of its requests when it last had some.
+    request_bytes: Option<u64>,
     /// Taken from its owner, and free as soon as nobody can be using it.
     leaving: bool,
 }
@@ -83,6 +93,8 @@ pub struct Accounts {
     /// programs cannot tell.
     is_kthread: Box<dyn Fn(u32) -> bool>,
     disks: Vec<DiskAccounts>,
+    work: Work,
+    journals: Journals,
     /// By owner id; id 0 is "others".
     keys: Vec<OwnerKey>,
     ids: HashMap<OwnerKey, OwnerId>,
@@ -108,6 +120,8 @@ impl Accounts {
             ledger: programs.take_map("LEDGER")?,
             in_flight: programs.take_map("IN_FLIGHT")?,
             histograms: programs.take_map("HISTOGRAMS")?,
+            in_service: programs.take_map("IN_SERVICE")?,
+            solo: programs.take_map("SOLO")?,
             losses: programs.take_map("LOSSES")?,
             disks,
             slots,
@@ -120,6 +134,8 @@ impl Accounts {
             unknown_disks: KernelMap::try_from(programs.take_map("UNKNOWN_DISKS")?)?,
             is_kthread,
             disks: Vec::new(),
+            work: Work::default(),
+            journals: Journals::new(KernelMap::try_from(programs.take_map("HANDLES")?)?),
             keys: vec![OwnerKey::default()],
             ids: HashMap::new(),
             free: Vec::new(),
@@ -128,17 +144,26 @@ impl Accounts {
         })
     }
 
-    /// From here on the kernel programs follow this disk.
+    /// From here on the kernel programs follow this disk, and know what lies
+    /// below it.
     ///
     /// # Errors
     ///
     /// When the kernel's map is full.
     pub fn describe(&mut self, name: &str, device: u32, disk: Disk) -> Result<()> {
+        let known = self.disks.iter().position(|known| known.disk.index == disk.index);
+        if known.is_some_and(|at| self.disks[at].disk == disk) {
+            return Ok(());
+        }
         self.kernel_disks
             .insert(device, PodDisk(disk), 0)
             .with_context(|| format!("failed to describe disk `{name}` to the kernel programs"))?;
         // Absent unless the kernel had asked.
         let _ = self.unknown_disks.remove(&device);
+        if let Some(at) = known {
+            self.disks[at].disk = disk;
+            return Ok(());
+        }
         self.disks.push(DiskAccounts {
             name: name.to_owned(),
             disk,
@@ -240,8 +265,34 @@ impl Accounts {
         let id = self.intern(key);
         let tgid = self.last_tgid(self.disks[at].disk.index, account);
         let kthread = key.kthread != 0 || (self.is_kthread)(tgid);
+        let weight_ns = self.weight_ns(at, account, key.op);
         self.disks[at].owners[account] =
-            Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, op: key.op, weight_ns: 1 };
+            Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, op: key.op, weight_ns };
+    }
+
+    /// What one request of an account costs its disk.
+    fn weight_ns(&self, at: usize, account: usize, op: u16) -> u32 {
+        let disk = &self.disks[at];
+        let index = disk.disk.index;
+        let bytes = disk.seen[account].request_bytes.or_else(|| {
+            let now = self.tables.account(index, account);
+            now.bytes.checked_div(now.ios)
+        });
+        self.work.request_ns(index, op, bytes.unwrap_or(USUAL_BYTES))
+    }
+
+    /// What was learnt of the requests of a disk of [`Accounts::disks`].
+    pub fn work(&self, at: usize) -> Vec<Learnt> {
+        self.disks.get(at).map_or(Vec::new(), |disk| self.work.learnt(disk.disk.index))
+    }
+
+    /// Adds what each owner put into the filesystems' journals since the last
+    /// tick.
+    pub fn journal_work(&mut self, tick: &mut Tick) {
+        for (key, blocks) in self.journals.read(tick.at_ns) {
+            let owner = self.intern(key);
+            tick.journals.push(JournalWork { device: key.disk, owner, blocks });
+        }
     }
 
     /// One id per owner and class of requests (or other blame), whatever the disk.
@@ -267,7 +318,10 @@ impl Accounts {
     /// Forgets all owners that have no account and are not among `blamed`.
     pub fn forget_owners(&mut self, blamed: impl Iterator<Item = OwnerId>) {
         let accounts = self.disks.iter().flat_map(|d| d.owners.iter().map(|o| o.id));
-        let used: HashSet<_> = accounts.chain(blamed).collect();
+        let journals = self.journals.owners();
+        let journals =
+            journals.filter_map(|key| self.ids.get(&OwnerKey { disk: 0, ..key }).copied());
+        let used: HashSet<_> = accounts.chain(journals).chain(blamed).collect();
         self.ids.retain(|_, id| {
             let keep = used.contains(id);
             if !keep {
@@ -285,11 +339,21 @@ impl Accounts {
         let first = self.ticked_ns == 0;
         self.ticked_ns = now_ns;
         for at in 0..self.disks.len() {
+            self.read_work(at);
             self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
             if self.disks[at].in_flight > 0 && in_driver(&self.disks[at].name) == Some(0) {
                 self.healed += self.tables.heal(&self.disks[at].disk, now_ns, HEAL_GRACE);
             }
             self.make_room(at, now_ns);
+        }
+    }
+
+    fn read_work(&mut self, at: usize) {
+        let disk = self.disks[at].disk.index;
+        for op in 0..op::COUNT {
+            for class in 0..size::COUNT {
+                self.work.take(disk, op, class, self.tables.solo(disk, op, class));
+            }
         }
     }
 
@@ -303,14 +367,23 @@ impl Accounts {
             let total = integral(now.word, now.done, tick(now_ns));
             let area = total.wrapping_sub(seen.integral);
             let busy = now.word != 0 || now.ios != seen.account.ios;
+            let ios = now.ios.wrapping_sub(seen.account.ios);
+            let bytes = now.bytes.wrapping_sub(seen.account.bytes);
+            let request_bytes = bytes.checked_div(ios).or(seen.request_bytes);
+            self.disks[at].seen[account].request_bytes = request_bytes;
             if busy && account as u32 != OTHERS && self.disks[at].owners[account].id == OwnerId(0) {
                 self.find_owner(at, account);
+            }
+            let id = self.disks[at].owners[account].id;
+            if id != OwnerId(0) {
+                self.disks[at].owners[account].weight_ns =
+                    self.weight_ns(at, account, self.key(id).op);
             }
             let disk = &mut self.disks[at];
             let seen = &mut disk.seen[account];
             let before = seen.account;
             let busy_ns = if busy { now_ns } else { seen.busy_ns };
-            *seen = Seen { account: now, integral: total, busy_ns, leaving: seen.leaving };
+            *seen = Seen { account: now, integral: total, busy_ns, ..*seen };
             if !busy {
                 continue;
             }
@@ -348,6 +421,7 @@ impl Accounts {
                 let _ = self.account_owners.remove(&(index * ACCOUNTS as u32 + account as u32));
                 self.disks[at].owners[account] = Owner::default();
                 self.disks[at].seen[account].leaving = false;
+                self.disks[at].seen[account].request_bytes = None;
             } else if leaving < wanted {
                 // Its owner may have found another way in meanwhile: that stays.
                 let key = PodOwnerKey(key);

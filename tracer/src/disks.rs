@@ -18,7 +18,7 @@ use crate::{
 
 mod stacks;
 
-pub use stacks::{Carried, carried};
+pub use stacks::{Carried, LoopFiles, carried, connect};
 
 /// Slots of one disk; beyond that its queues get fewer than they have tags, and
 /// the kernel programs count what lies outside.

@@ -396,6 +396,21 @@ pub struct Disk {
     pub owners: Vec<OwnerRow>,
     /// Per operation, since the tracer started.
     pub latencies: Vec<Latency>,
+    /// What requests take alone, as far as was learnt.
+    pub work: Vec<Work>,
+}
+
+/// What a request of one class takes when it is alone on its disk.
+#[derive(Clone, Debug, Serialize)]
+pub struct Work {
+    pub op: Op,
+    /// The largest requests of the class; `None` for those larger than all
+    /// others.
+    pub size_bytes_up_to: Option<u64>,
+    /// A mean that forgets slowly.
+    pub seconds: f64,
+    /// Requests that were seen alone.
+    pub samples: u64,
 }
 
 /// One owner's requests of one class on one disk, in the last second.

@@ -17,7 +17,9 @@ use memmap2::{MmapOptions, MmapRaw};
 use tracer_ebpf::{
     bucket::BUCKETS,
     ledger::{born, tick},
-    record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, loss, op, stage},
+    record::{
+        ACCOUNTS, Account, Disk, DiskLedger, InFlight, InService, Solo, loss, op, size, stage,
+    },
 };
 
 /// An array map in our memory.
@@ -57,6 +59,8 @@ pub struct Tables {
     ledger: Mapped,
     in_flight: Mapped,
     histograms: Mapped,
+    in_service: Mapped,
+    solo: Mapped,
     losses: Mapped,
     /// Losses before the watch began.
     zero: [u64; loss::COUNT],
@@ -67,6 +71,8 @@ pub struct TableMaps {
     pub ledger: Map,
     pub in_flight: Map,
     pub histograms: Map,
+    pub in_service: Map,
+    pub solo: Map,
     pub losses: Map,
     pub disks: u32,
     pub slots: u32,
@@ -82,10 +88,13 @@ impl Tables {
     /// When the kernel does not let the maps be mapped (before 5.5).
     pub fn new(maps: TableMaps) -> Result<Self> {
         let histograms = maps.disks * (op::COUNT * stage::COUNT) as u32;
+        let solo = maps.disks * (op::COUNT * size::COUNT) as u32;
         Ok(Self {
             ledger: Mapped::new(maps.ledger, maps.disks, size_of::<DiskLedger>())?,
             in_flight: Mapped::new(maps.in_flight, maps.slots, size_of::<InFlight>())?,
             histograms: Mapped::new(maps.histograms, histograms, BUCKETS * 8)?,
+            in_service: Mapped::new(maps.in_service, maps.disks, size_of::<InService>())?,
+            solo: Mapped::new(maps.solo, solo, size_of::<Solo>())?,
             losses: Mapped::new(maps.losses, loss::COUNT as u32, 8)?,
             zero: [0; loss::COUNT],
         })
@@ -119,6 +128,15 @@ impl Tables {
         }
     }
 
+    /// Service times of requests of one class that were alone on their disk.
+    pub fn solo(&self, disk: u32, op: usize, class: usize) -> Solo {
+        let index = (disk as usize * op::COUNT + op) * size::COUNT + class;
+        // The sum first: a request between two reads makes the mean a little
+        // smaller for this one reading, and none is lost.
+        let ns = self.solo.read(index * 2 + 1);
+        Solo { ios: self.solo.read(index * 2), ns }
+    }
+
     /// Gives back every request of a disk that the kernel says has none at the
     /// driver: what was issued more than `grace` ago, or queued for more than a
     /// minute, was never seen to end. Returns how many.
@@ -141,6 +159,10 @@ impl Tables {
                 continue;
             }
             healed += 1;
+            if issued_ns != 0 {
+                let ended = disk.index as usize * 2 + 1;
+                self.in_service.word(ended).fetch_add(1, Relaxed);
+            }
             let at = place / ACCOUNTS * LEDGER_WORDS + place % ACCOUNTS * ACCOUNT_WORDS;
             if at < self.ledger.words {
                 let birth = tick(born_ns);
@@ -161,4 +183,6 @@ const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);
 const _: () = assert!(std::mem::offset_of!(InFlight, born_ns) == 8);
 const _: () = assert!(std::mem::offset_of!(InFlight, issued_ns) == 16);
 const _: () = assert!(std::mem::offset_of!(InFlight, account) == 28);
+const _: () = assert!(std::mem::offset_of!(InService, ended) == 8);
+const _: () = assert!(std::mem::offset_of!(Solo, ns) == 8);
 const _: () = assert!(cfg!(target_endian = "little"));

@@ -99,9 +99,14 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
                     .unwrap_or_else(|error| panic!("{name} under {scheduler}: {error:#}"));
             }
         }
-        let losses = session.snapshot().losses;
+        let snapshot = session.snapshot();
+        let losses = snapshot.losses;
         // The kernel runs no program within itself: a completion in an interrupt
-        // is missed now and then on another disk, and healed.
+        // is missed now and then, and healed.
+        let seen: u64 = session.accounts_of(disk.name()).iter().map(|(_, a)| a.ios).sum();
+        let healed =
+            losses.counters.iter().find(|(kind, _)| *kind == "healed").expect("it is told").1;
+        assert!(healed <= 2 + seen / 10_000, "{healed} of {seen} requests were missed");
         let may = ["identity_unresolved", "file_unresolved", "hook_missed", "healed"];
         for (kind, n) in losses.counters {
             assert!(may.contains(&kind) || n == 0, "{kind}: {n}");
@@ -121,8 +126,6 @@ fn a_scheduler_changed_under_load_heals() {
         }
         load.kill().unwrap();
         load.wait().unwrap();
-        // Healing waits until a request is surely gone.
-        watch(session, Duration::from_secs(6));
         nothing_leaks(session, disk.name()).unwrap();
     });
 }

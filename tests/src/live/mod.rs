@@ -12,6 +12,8 @@ mod cells;
 mod demo;
 /// A real etcd: its own counters against ours.
 mod etcd;
+/// For whom kernel threads work, and what their requests cost.
+mod ownership;
 /// What sync time goes to, and what goes on around.
 mod phases;
 /// The program as a whole: what it leaves behind, what it prints.

@@ -1,19 +1,31 @@
-//! Disks on disks: who carries one that has no requests of its own.
+//! Disks on disks: who carries one, and what lies below.
 //!
 //! Device mapper and md pass bios on, and so are never seen on the block path;
-//! a sync on them waits for the disk below. sysfs tells which that is
-//! (`slaves`), partitions by their whole disk. Of several, the first stands for
-//! all.
+//! a sync on them waits for the disks below. sysfs tells which those are
+//! (`slaves`), partitions by their whole disk, a multipath NVMe namespace by
+//! the names of its paths. Of several the first carries it, and the others are
+//! its lower ones. A loop device has requests of its own, and waits for the
+//! disk below the filesystem that holds its file.
+//!
+//! On a lower disk the requests that carry the upper one's are of kernel
+//! workers (loop's, dm-crypt's) with nobody behind: not competitors, but the
+//! same work seen twice. Who reads this leaves them out.
 
-use std::{fs, path::Path};
+use std::{collections::HashMap, fs, path::Path};
 
-use tracer_ebpf::record::Disk;
+use tracer_ebpf::record::{Disk, LOWER, NO_DISK};
 
 use super::{Assigned, BlockDisk};
-use crate::tree::Tree;
+use crate::{
+    devices, mounts,
+    tree::{Tree, text},
+};
 
-/// Deeper stacks than any that were seen.
-const MAX_DEPTH: usize = 8;
+/// Deeper stacks than any that were seen, and wider ones.
+const MOST_MEMBERS: usize = 64;
+
+/// A path is no longer.
+const PATH_BYTES: usize = 4096;
 
 /// A disk without requests of its own, and the one that carries it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,29 +37,158 @@ pub struct Carried {
 
 /// All of `disks` that one of the `assigned` carries.
 pub fn carried(root: &Path, disks: &[BlockDisk], assigned: &[Assigned]) -> Vec<Carried> {
-    let tree = Tree::new(root);
+    let below = Below::new(root, assigned);
     let stacked = disks.iter().filter(|disk| disk.queues == 0);
     stacked
         .filter_map(|disk| {
-            let carrier = find(&tree, &disk.name, assigned, 0)?;
+            let carrier = below.place(&disk.name)?;
             Some(Carried { name: disk.name.clone(), device: disk.device, carrier })
         })
         .collect()
 }
 
-fn find(tree: &Tree, name: &str, assigned: &[Assigned], depth: usize) -> Option<Disk> {
-    if let Some(found) = assigned.iter().find(|known| known.name == name) {
-        return Some(found.disk);
+/// Fills in what lies below each of the `assigned` itself.
+pub fn connect(root: &Path, assigned: &mut [Assigned]) {
+    let below = Below::new(root, assigned);
+    let places: Vec<_> = assigned.iter().map(|disk| below.place(&disk.name)).collect();
+    for (disk, place) in assigned.iter_mut().zip(places) {
+        disk.disk = place.unwrap_or(disk.disk);
     }
-    if depth == MAX_DEPTH {
-        return None;
+}
+
+/// The files behind loop devices, as they were when last looked at: a device
+/// may be given another at any time.
+#[derive(Debug, Default)]
+pub struct LoopFiles {
+    seen: HashMap<String, Vec<u8>>,
+}
+
+impl LoopFiles {
+    /// Whether a loop device has another file than at the last look.
+    pub fn have_changed(&mut self, root: &Path, assigned: &[Assigned]) -> bool {
+        let tree = Tree::new(root);
+        let mut buf = [0; PATH_BYTES];
+        let mut changed = false;
+        for disk in assigned.iter().filter(|disk| disk.name.starts_with("loop")) {
+            let file = format_args!("sys/block/{}/loop/backing_file", disk.name);
+            let file = tree.read(file, &mut buf).unwrap_or_default();
+            match self.seen.get_mut(&disk.name) {
+                Some(seen) if seen == file => {}
+                Some(seen) => {
+                    *seen = file.to_vec();
+                    changed = true;
+                }
+                None => {
+                    self.seen.insert(disk.name.clone(), file.to_vec());
+                    changed = true;
+                }
+            }
+        }
+        changed
     }
-    let slaves = fs::read_dir(tree.at(format!("sys/block/{name}/slaves"))).ok()?;
-    let mut slaves: Vec<_> = slaves.flatten().map(|slave| slave.path()).collect();
-    slaves.sort();
-    slaves.iter().find_map(|slave| {
-        let slave = fs::canonicalize(slave).ok()?;
-        let whole = if slave.join("partition").exists() { slave.parent()? } else { &slave };
-        find(tree, whole.file_name()?.to_str()?, assigned, depth + 1)
-    })
+}
+
+/// Finds what is below.
+struct Below<'a> {
+    tree: Tree,
+    mountinfo: Vec<u8>,
+    assigned: &'a [Assigned],
+}
+
+impl<'a> Below<'a> {
+    fn new(root: &Path, assigned: &'a [Assigned]) -> Self {
+        let tree = Tree::new(root);
+        // The host's view; in a container without the host's processes only our
+        // own is left.
+        let mountinfo = ["1", "self"].into_iter().find_map(|p| mounts::read(&tree, p).ok());
+        Self { tree, mountinfo: mountinfo.unwrap_or_default(), assigned }
+    }
+
+    /// The first assigned disk from this one on downwards, with the next ones
+    /// as its lower.
+    fn place(&self, name: &str) -> Option<Disk> {
+        let mut names = vec![name.to_owned()];
+        let mut found: Vec<Disk> = Vec::new();
+        let mut at = 0;
+        // Level by level: members come before what lies below them.
+        while at < names.len() && found.len() <= LOWER {
+            found.extend(self.assigned.iter().find(|k| k.name == names[at]).map(|k| k.disk));
+            for member in self.members(&names[at]) {
+                if !names.contains(&member) && names.len() < MOST_MEMBERS {
+                    names.push(member);
+                }
+            }
+            at += 1;
+        }
+        let (first, others) = found.split_first()?;
+        let mut lower = [NO_DISK; LOWER];
+        for (lower, other) in lower.iter_mut().zip(others) {
+            *lower = other.index;
+        }
+        Some(Disk { lower, ..*first })
+    }
+
+    /// The whole disks directly below one.
+    fn members(&self, name: &str) -> Vec<String> {
+        if name.starts_with("loop") {
+            return self.file_disk(name).into_iter().collect();
+        }
+        let slaves = fs::read_dir(self.tree.at(format!("sys/block/{name}/slaves")));
+        let slaves = slaves.into_iter().flatten().flatten().map(|slave| slave.path());
+        let mut slaves: Vec<_> = slaves.collect();
+        slaves.sort();
+        let slaves = slaves.iter().filter_map(|slave| whole_disk(slave));
+        slaves.chain(self.nvme_paths(name)).collect()
+    }
+
+    /// The paths `nvme0c1n1` of `nvme0n1`; an NVMe that has none has requests
+    /// of its own.
+    fn nvme_paths(&self, name: &str) -> impl Iterator<Item = String> {
+        let ids = name.strip_prefix("nvme").and_then(|rest| rest.split_once('n'));
+        self.assigned.iter().map(|known| &known.name).filter_map(move |path| {
+            let (subsystem, namespace) = ids?;
+            let rest = path.strip_prefix("nvme")?.strip_prefix(subsystem)?.strip_prefix('c')?;
+            let (_, of) = rest.split_once('n')?;
+            (of == namespace).then(|| path.clone())
+        })
+    }
+
+    /// The disk below the filesystem that holds a loop device's file.
+    fn file_disk(&self, name: &str) -> Option<String> {
+        let file = format!("sys/block/{name}/loop/backing_file");
+        let file = self.tree.read_up_to(file, PATH_BYTES).ok()?;
+        let file = file.strip_suffix(b"\n").unwrap_or(&file);
+        // Of mounts on one place the last hides the others.
+        let mounts = mounts::parse(&self.mountinfo).filter_map(|mount| {
+            let point = mounts::unescape(mount.point);
+            is_below(file, &point).then_some((point.len(), mount))
+        });
+        let (_, mount) = mounts.max_by_key(|(length, _)| *length)?;
+        if devices::is_anonymous(mount.device) {
+            // btrfs names a device of its own; what it was mounted from may be
+            // a link of device mapper's.
+            let source = text(&mounts::unescape(mount.source), PATH_BYTES);
+            let node =
+                fs::canonicalize(self.tree.at(source.strip_prefix("/dev/").map(|_| &source)?));
+            let node = node.ok()?;
+            let name = node.file_name()?.to_str()?;
+            return whole_disk(&self.tree.at(format!("sys/class/block/{name}")));
+        }
+        let (major, minor) = (devices::major(mount.device), devices::minor(mount.device));
+        whole_disk(&self.tree.at(format!("sys/dev/block/{major}:{minor}")))
+    }
+}
+
+/// The name of the disk that a link in sysfs leads to, or that the partition is
+/// on to which it leads.
+fn whole_disk(link: &Path) -> Option<String> {
+    let place = fs::canonicalize(link).ok()?;
+    let whole = if place.join("partition").exists() { place.parent()? } else { &place };
+    Some(whole.file_name()?.to_str()?.to_owned())
+}
+
+/// Whether a path lies at or below a mount point.
+fn is_below(path: &[u8], point: &[u8]) -> bool {
+    let point = point.strip_suffix(b"/").unwrap_or(point);
+    path.strip_prefix(point).is_some_and(|rest| rest.first() == Some(&b'/'))
 }

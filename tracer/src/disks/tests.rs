@@ -63,10 +63,7 @@ fn stacked() -> Node {
     node.disk("dm-1", "252:1", 0, 0, "");
     node.disk("md0", "9:0", 0, 0, "");
     for (upper, lower) in [("dm-0", "sda/sda2"), ("dm-1", "dm-0"), ("md0", "gone")] {
-        let slaves = node.0.path().join(format!("sys/block/{upper}/slaves"));
-        fs::create_dir_all(&slaves).unwrap();
-        let name = lower.rsplit('/').next().unwrap();
-        std::os::unix::fs::symlink(format!("../../{lower}"), slaves.join(name)).unwrap();
+        slave(&node, upper, lower);
     }
     node
 }
@@ -82,6 +79,147 @@ fn a_disk_without_requests_is_carried_by_the_one_below() {
     let carried: Vec<_> = carried.iter().map(|c| (c.name.as_str(), c.device, c.carrier)).collect();
     let dm = |minor| devices::join(252, minor);
     assert_eq!(carried, [("dm-0", dm(0), sda), ("dm-1", dm(1), sda)]);
+}
+
+/// Links a disk to another one below it.
+fn slave(node: &Node, upper: &str, lower: &str) {
+    let slaves = node.0.path().join(format!("sys/block/{upper}/slaves"));
+    fs::create_dir_all(&slaves).unwrap();
+    let name = lower.rsplit('/').next().unwrap();
+    std::os::unix::fs::symlink(format!("../../{lower}"), slaves.join(name)).unwrap();
+}
+
+/// Links a device number, or a name, to its place in sysfs.
+fn link(node: &Node, from: &str, to: &str) {
+    let from = node.0.path().join(from);
+    fs::create_dir_all(from.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(node.0.path().join(to), from).unwrap();
+}
+
+/// What each disk waits for, by name: itself or its carrier first.
+fn stacks(node: &Node) -> Vec<(String, Vec<String>)> {
+    let disks = node.scan();
+    let mut assigned = Vec::new();
+    assign(&mut assigned, &disks, ROOM);
+    connect(node.0.path(), &mut assigned);
+    let name = |index: &u32| assigned.iter().find(|a| a.disk.index == *index).map(|a| &a.name);
+    let own = assigned.iter().map(|a| (a.name.clone(), a.disk));
+    let carried = carried(node.0.path(), &disks, &assigned);
+    let carried = carried.into_iter().map(|c| (c.name, c.carrier));
+    let all = own.chain(carried).map(|(upper, disk)| {
+        let indices = [disk.index].into_iter().chain(disk.lower);
+        (upper, indices.map_while(|index| name(&index).cloned()).collect())
+    });
+    all.collect()
+}
+
+fn check_stack(node: &Node, upper: &str, expected: &[&str]) {
+    let stacks = stacks(node);
+    let found = stacks.iter().find(|(name, _)| name == upper).map(|(_, below)| below);
+    assert_eq!(found.unwrap(), expected, "{upper} of {stacks:?}");
+}
+
+#[test]
+fn all_members_of_an_array_are_waited_for() {
+    let node = Node::new();
+    for (at, name) in ["sda", "sdb", "sdc", "sdd", "sde"].iter().enumerate() {
+        node.disk(name, &format!("8:{}", at * 16), 1, 32, "none\n");
+    }
+    node.write("sys/block/sdb/sdb1/partition", "1\n");
+    node.disk("md0", "9:0", 0, 0, "");
+    node.disk("dm-0", "252:0", 0, 0, "");
+    for lower in ["sda", "sdb/sdb1", "sdc", "sdd", "sde"] {
+        slave(&node, "md0", lower);
+    }
+    slave(&node, "dm-0", "md0");
+    // There is room for three beside the carrier.
+    check_stack(&node, "md0", &["sda", "sdb", "sdc", "sdd"]);
+    check_stack(&node, "dm-0", &["sda", "sdb", "sdc", "sdd"]);
+    check_stack(&node, "sda", &["sda"]);
+}
+
+/// A loop device over a file on the second partition of sda.
+fn looped() -> Node {
+    let node = Node::usual();
+    node.write("sys/block/sda/sda2/partition", "2\n");
+    link(&node, "sys/dev/block/8:2", "sys/block/sda/sda2");
+    link(&node, "sys/dev/block/259:0", "sys/block/nvme0n1");
+    node.write(
+        "proc/1/mountinfo",
+        "1 0 8:2 / / rw - ext4 /dev/sda2 rw\n\
+         2 1 259:0 / /data rw - xfs /dev/nvme0n1 rw\n\
+         3 1 0:40 / /my\\040pool rw - btrfs /dev/mapper/pool rw\n\
+         4 1 0:41 / /run rw - tmpfs tmpfs rw\n",
+    );
+    node.write("sys/block/loop0/loop/backing_file", "/var/images/a.img\n");
+    node
+}
+
+#[test]
+fn a_loop_device_waits_for_the_disk_of_its_file_too() {
+    let node = looped();
+    check_stack(&node, "loop0", &["loop0", "sda"]);
+    let file = |path: &str| node.write("sys/block/loop0/loop/backing_file", path);
+    file("/data/a.img\n");
+    check_stack(&node, "loop0", &["loop0", "nvme0n1"]);
+    file("/database/a.img (deleted)\n");
+    check_stack(&node, "loop0", &["loop0", "sda"]);
+    // In memory.
+    file("/run/a.img\n");
+    check_stack(&node, "loop0", &["loop0"]);
+    // Of another mount namespace.
+    file("\n");
+    check_stack(&node, "loop0", &["loop0"]);
+}
+
+#[test]
+fn stacks_are_followed_through_loop_devices_and_mapper() {
+    let node = looped();
+    node.disk("dm-1", "252:1", 0, 0, "");
+    slave(&node, "dm-1", "loop0");
+    check_stack(&node, "dm-1", &["loop0", "sda"]);
+    // The file now lies on btrfs on a mapper's device on the NVMe.
+    slave(&node, "dm-0", "nvme0n1");
+    node.write("dev/dm-0", "");
+    link(&node, "dev/mapper/pool", "dev/dm-0");
+    link(&node, "sys/class/block/dm-0", "sys/block/dm-0");
+    node.write("sys/block/loop0/loop/backing_file", "/my pool/a.img\n");
+    check_stack(&node, "dm-1", &["loop0", "nvme0n1"]);
+}
+
+#[test]
+fn a_file_on_its_own_loop_device_ends() {
+    let node = looped();
+    link(&node, "sys/dev/block/7:0", "sys/block/loop0");
+    node.write("proc/1/mountinfo", "1 0 7:0 / / rw - ext4 /dev/loop0 rw\n");
+    check_stack(&node, "loop0", &["loop0"]);
+}
+
+#[test]
+fn the_paths_of_a_multipath_nvme_carry_it() {
+    let node = Node::new();
+    node.disk("nvme1n2", "259:1", 0, 0, "");
+    for (path, dev) in [("nvme1c0n2", "259:2"), ("nvme1c3n2", "259:3"), ("nvme1c3n21", "259:4")] {
+        node.disk(path, dev, 1, 64, "none\n");
+    }
+    check_stack(&node, "nvme1n2", &["nvme1c0n2", "nvme1c3n2"]);
+}
+
+#[test]
+fn a_loop_device_with_another_file_is_noticed_once() {
+    let node = looped();
+    let mut assigned = Vec::new();
+    assign(&mut assigned, &node.scan(), ROOM);
+    let mut files = LoopFiles::default();
+    let mut changed = || files.have_changed(node.0.path(), &assigned);
+    assert!(changed());
+    assert!(!changed());
+    node.write("sys/block/loop0/loop/backing_file", "/data/b.img\n");
+    assert!(changed());
+    assert!(!changed());
+    fs::remove_dir_all(node.0.path().join("sys/block/loop0/loop")).unwrap();
+    assert!(changed());
+    assert!(!changed());
 }
 
 #[test]

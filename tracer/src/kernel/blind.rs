@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::kernel::ladder::CAPABILITIES;
 
-    const ALL: [(&str, &str); 8] = [
+    const ALL: [(&str, &str); 10] = [
         ("block", "tp"),
         ("birth", "tp"),
         ("sync", "fentry"),
@@ -164,6 +164,8 @@ mod tests {
         ("throttle", "tp"),
         ("reclaim", "tp"),
         ("rivals", "tp"),
+        ("writeback", "tp"),
+        ("metadata", "tp"),
     ];
 
     /// A climb in which these rungs are taken, all their programs at work.
@@ -225,6 +227,11 @@ mod tests {
                     "reclaiming memory is shown as `cpu` and `other`, and nobody is named for it",
                 ),
                 ("rivals", "who runs while a sync waits for a CPU is not named"),
+                (
+                    "writeback",
+                    "data written back are charged to the kernel worker, not to who wrote them",
+                ),
+                ("metadata", "whose metadata and data a journal's commit writes is not known"),
                 ("runqueue", "waiting for a CPU is not told from waiting for the disk"),
                 ("process", "threads go by their own names, not by their process's"),
             ],

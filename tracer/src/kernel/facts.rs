@@ -163,7 +163,7 @@ impl Facts {
         for target in steps.map(|step| &step.target) {
             match *target {
                 // Until 5.10 it hands out other things.
-                Target::Tracepoint("block_getrq") if config.request_bio == ABSENT => {}
+                Target::Tracepoint("block_getrq") if config.births_by_bio != 1 => {}
                 // What they hand out cannot be read without these.
                 Target::Tracepoint("xfs_file_fsync") if config.xfs_inode_vnode == ABSENT => {}
                 Target::Tracepoint(name)
@@ -245,7 +245,7 @@ impl Facts {
 fn sees_switches(config: &Config) -> bool {
     // The program knows two places: before 5.18 and since.
     matches!(config.switch_prev_arg, 1 | 2)
-        && [config.task_run_delay, config.task_pid, config.kernfs_id].iter().all(|at| *at != ABSENT)
+        && [config.task_run_delay, config.task_pid, config.node_id].iter().all(|at| *at != ABSENT)
 }
 
 /// The types of one module, as the running kernel has them.

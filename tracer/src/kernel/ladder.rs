@@ -250,6 +250,40 @@ pub const CAPABILITIES: &[Capability] = &[
         attach: Attach::OnDemand,
         rungs: &[Rung { name: "tp", steps: &[tp("sched_switch")] }],
     },
+    Capability {
+        name: "writeback",
+        purpose: "whose data a kernel worker writes back",
+        required: false,
+        without: "data written back are charged to the kernel worker, not to who wrote them",
+        attach: Attach::Always,
+        rungs: &[Rung {
+            name: "tp",
+            steps: &[
+                tp("writeback_single_inode"),
+                tp("writeback_single_inode_start"),
+                tp("writeback_dirty_inode_enqueue"),
+            ],
+        }],
+    },
+    Capability {
+        name: "metadata",
+        purpose: "who fills a filesystem's journal (jbd2)",
+        required: false,
+        without: "whose metadata and data a journal's commit writes is not known",
+        attach: Attach::Always,
+        rungs: &[Rung {
+            name: "tp",
+            steps: &[
+                tp("jbd2_handle_stats"),
+                optional(Step {
+                    program: "jbd2_data_submitted",
+                    target: Target::Tracepoint("jbd2_commit_logging"),
+                    required: true,
+                }),
+                optional(tp("jbd2_submit_inode_data")),
+            ],
+        }],
+    },
 ];
 
 /// How one rung fared.

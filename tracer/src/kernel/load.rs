@@ -21,7 +21,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::{
     bucket::BUCKETS,
     config::Config,
-    record::{ACCOUNTS, Disk, OwnerKey, Reclaimed, RivalKey, op, stage},
+    record::{ACCOUNTS, Disk, Handles, OwnerKey, Reclaimed, RivalKey, Solo, op, size, stage},
 };
 
 use super::{
@@ -54,10 +54,11 @@ impl Sizes {
         let histograms = (op::COUNT * stage::COUNT * BUCKETS * 8) as u64;
         let owners = (ACCOUNTS * 2 * (size_of::<OwnerKey>() + 64)) as u64;
         let ledger = (ACCOUNTS * 40) as u64;
-        u64::from(self.disks) * (histograms + owners + ledger)
+        let solo = (op::COUNT * size::COUNT * size_of::<Solo>()) as u64;
+        u64::from(self.disks) * (histograms + owners + ledger + solo)
             + u64::from(self.in_flight) * 48
-            // The ring, the syncs under way, and small change.
-            + (7 << 20)
+            // The ring, the dirty files, the syncs under way, and small change.
+            + (10 << 20)
     }
 }
 
@@ -116,6 +117,12 @@ unsafe impl Pod for PodRivalKey {}
 pub struct PodReclaimed(pub Reclaimed);
 // SAFETY: integers only, without padding (proved by IntoBytes in the contract).
 unsafe impl Pod for PodReclaimed {}
+/// A value of the map of journals' contents, as plain bytes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub struct PodHandles(pub Handles);
+// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
+unsafe impl Pod for PodHandles {}
 
 /// A value of the map of disks, as plain bytes.
 #[derive(Clone, Copy)]
@@ -154,6 +161,8 @@ impl Programs {
             .map_max_entries("IN_FLIGHT", sizes.in_flight)
             .map_max_entries("LEDGER", sizes.disks)
             .map_max_entries("HISTOGRAMS", histograms)
+            .map_max_entries("IN_SERVICE", sizes.disks)
+            .map_max_entries("SOLO", sizes.disks * (op::COUNT * size::COUNT) as u32)
             // Disks on disks are in it too.
             .map_max_entries("DISKS", sizes.disks * 4)
             .map_max_entries("OWNERS", accounts * 2)

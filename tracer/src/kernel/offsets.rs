@@ -45,12 +45,10 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     config.request_tag = need("tag")?;
     config.request_internal_tag = need("internal_tag")?;
     config.request_hctx = need("mq_hctx")?;
-    // Where births have no hook of their own, they are told by the bio.
+    config.request_bio = need("bio")?;
     let told_by_bio = types.tracepoint("block_io_start").is_none()
         && types.tracepoint_args("block_getrq").is_some_and(|args| args.len() == 1);
-    if told_by_bio {
-        config.request_bio = need("bio")?;
-    }
+    config.births_by_bio = u32::from(told_by_bio);
     config.request_disk = offset(types, request, "rq_disk");
     config.flush_seq_bit = types.enumerator("__RQF_FLUSH_SEQ").unwrap_or(FLUSH_SEQ_BIT);
 
@@ -65,7 +63,41 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     };
     config.disk_major = required(types, disk, "gendisk", "major")?;
     config.disk_first_minor = required(types, disk, "gendisk", "first_minor")?;
+    // Absent as a whole without CONFIG_BLK_CGROUP.
+    let _ = cgroups(types, request, config);
     Ok(())
+}
+
+/// From a request's bio to its cgroup.
+fn cgroups(types: &KernelTypes<'_>, request: u32, config: &mut Config) -> Option<()> {
+    let field = |of, path| types.field(of, path);
+    let behind = |of, path| types.pointee(field(of, path)?.type_id);
+    let bio = behind(request, "bio")?;
+    let group = behind(bio, "bi_blkg")?;
+    let blkcg = behind(group, "blkcg")?;
+    let cgroup = behind(blkcg, "css.cgroup")?;
+    let root = behind(cgroup, "root")?;
+    let node = behind(cgroup, "kn")?;
+    [
+        config.bio_blkg,
+        config.blkg_blkcg,
+        config.blkcg_cgroup,
+        config.cgroup_level,
+        config.cgroup_root,
+        config.cgroup_node,
+        config.root_hierarchy,
+        config.node_id,
+    ] = [
+        field(bio, "bi_blkg")?.offset_bytes,
+        field(group, "blkcg")?.offset_bytes,
+        field(blkcg, "css.cgroup")?.offset_bytes,
+        field(cgroup, "level")?.offset_bytes,
+        field(cgroup, "root")?.offset_bytes,
+        field(cgroup, "kn")?.offset_bytes,
+        field(root, "hierarchy_id")?.offset_bytes,
+        field(node, "id")?.offset_bytes,
+    ];
+    Some(())
 }
 
 /// The task's fields stay absent as a whole before 5.11, where no typed program
@@ -92,6 +124,10 @@ fn task(types: &KernelTypes<'_>, pointers: Pointers, config: &mut Config) {
     config.task_run_delay = offset(types, task, "sched_info.run_delay");
     config.task_pid = offset(types, task, "pid");
     switches(types, task, config);
+    if config.bio_blkg != ABSENT {
+        // Absent without CONFIG_CGROUPS and CONFIG_BLK_CGROUP.
+        let _ = io_cgroup(types, task, config);
+    }
 }
 
 /// Which tasks a switch of a CPU hands out, and from a task to its cgroup.
@@ -105,9 +141,22 @@ fn switches(types: &KernelTypes<'_>, task: u32, config: &mut Config) {
     let Ok(set) = follow(types, task, "cgroups") else { return };
     config.css_set_dfl_cgrp = offset(types, set, "dfl_cgrp");
     let Ok(cgroup) = follow(types, set, "dfl_cgrp") else { return };
-    config.cgroup_kn = offset(types, cgroup, "kn");
+    config.cgroup_node = offset(types, cgroup, "kn");
     let Ok(node) = follow(types, cgroup, "kn") else { return };
-    config.kernfs_id = offset(types, node, "id");
+    config.node_id = offset(types, node, "id");
+}
+
+/// From a task to the cgroup that its bios name.
+fn io_cgroup(types: &KernelTypes<'_>, task: u32, config: &mut Config) -> Option<()> {
+    const POINTER_BYTES: u32 = 8;
+    let cgroups = types.field(task, "cgroups")?;
+    let set = types.pointee(cgroups.type_id)?;
+    let subsystems = types.field(set, "subsys")?.offset_bytes;
+    let io = types.enumerator("io_cgrp_id")?;
+    let state = types.struct_named("cgroup_subsys_state").ok()?;
+    [config.cgroups_io, config.css_cgroup] =
+        [subsystems + io * POINTER_BYTES, types.field(state, "cgroup")?.offset_bytes];
+    Some(())
 }
 
 fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
@@ -115,6 +164,7 @@ fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     config.file_inode = required(types, file, "file", "f_inode")?;
     let inode = follow(types, file, "f_inode")?;
     config.inode_ino = required(types, inode, "inode", "i_ino")?;
+    config.inode_mode = required(types, inode, "inode", "i_mode")?;
     config.inode_sb = required(types, inode, "inode", "i_sb")?;
     let mapping = follow(types, inode, "i_mapping")?;
     config.mapping_host = required(types, mapping, "address_space", "host")?;

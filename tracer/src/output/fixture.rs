@@ -136,6 +136,7 @@ pub fn trimmed() -> Snapshot {
         in_flight,
         owners,
         latencies: Vec::new(),
+        work: Vec::new(),
     };
     Snapshot {
         watched_seconds: 125.0,

@@ -12,12 +12,12 @@ mod preflight;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tracer_ebpf::record::{Account, SyncRecord, kind, loss};
+use tracer_ebpf::record::{Account, OwnerKey, SyncRecord, kind, loss};
 
 use crate::{
     accounts::Accounts,
     clock::{Clock, monotonic_ns},
-    disks::{self, Assigned, Room},
+    disks::{self, Assigned, LoopFiles, Room},
     engine::{Engine, blame::OwnerId, tick::Tick},
     exit::CannotRun,
     files::Files,
@@ -90,6 +90,7 @@ pub struct Session {
     clock: Clock,
     root: PathBuf,
     assigned: Vec<Assigned>,
+    loop_files: LoopFiles,
     room: Room,
     /// Disks for which there was no room.
     refused: Vec<String>,
@@ -117,6 +118,9 @@ impl Session {
         let found = disks::scan(&options.root)?;
         let mut assigned = Vec::new();
         let refused = disks::assign(&mut assigned, &found, Room { disks: 4096, slots: 1 << 20 });
+        disks::connect(&options.root, &mut assigned);
+        let mut loop_files = LoopFiles::default();
+        loop_files.have_changed(&options.root, &assigned);
         if assigned.is_empty() {
             let why = "no block device with requests of its own in /sys/block: there is \
                        nothing to trace here (is /sys mounted?)";
@@ -166,6 +170,7 @@ impl Session {
             clock: Clock::new(),
             root: options.root.clone(),
             assigned,
+            loop_files,
             room,
             refused,
             foreign: 0,
@@ -224,7 +229,7 @@ impl Session {
             Record::Foreign => *foreign += 1,
         });
         if unknown_disk {
-            self.describe_new_disks();
+            self.describe_disks();
         }
         let now = monotonic_ns();
         self.tick_if_due(now);
@@ -253,10 +258,14 @@ impl Session {
             }
             disks::inflight(root, name).map(|(reads, writes)| reads + writes)
         });
-        let tick = self.read_tick(now);
+        let mut tick = self.read_tick(now);
+        self.accounts.journal_work(&mut tick);
         let Self { engine, accounts, .. } = self;
         engine.tick(&tick, |owner| accounts.party(owner));
         self.last_tick = tick;
+        if self.loop_files.have_changed(&self.root, &self.assigned) {
+            self.describe_disks();
+        }
         if self.accounts.is_crowded() {
             let victims = self.engine.victims().iter();
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
@@ -289,12 +298,13 @@ impl Session {
         self.metrics.set_blind(&self.blind());
     }
 
-    /// The kernel programs met a disk that they do not know.
-    fn describe_new_disks(&mut self) {
+    /// The kernel programs met a disk that they do not know, or one lies on
+    /// another now.
+    fn describe_disks(&mut self) {
         let Ok(found) = disks::scan(&self.root) else { return };
-        let known = self.assigned.len();
         self.refused = disks::assign(&mut self.assigned, &found, self.room);
-        for disk in &self.assigned[known..] {
+        disks::connect(&self.root, &mut self.assigned);
+        for disk in &self.assigned {
             // There is room for it in the kernel's map: `assign` saw to that.
             if self.accounts.describe(&disk.name, disk.device, disk.disk).is_err() {
                 self.refused.push(disk.name.clone());
@@ -350,6 +360,18 @@ impl Session {
 
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Who an owner is, as the kernel keyed it; the disk in it means nothing.
+    pub fn owner(&self, owner: OwnerId) -> OwnerKey {
+        self.accounts.key(owner)
+    }
+
+    /// Everybody who has an account on a disk, by its name.
+    pub fn owners_of(&self, disk: &str) -> Vec<OwnerKey> {
+        let found = self.accounts.disks().iter().find(|d| d.name == disk);
+        let owners = found.into_iter().flat_map(|d| d.owners.iter());
+        owners.filter(|o| o.id != OwnerId(0)).map(|o| self.accounts.key(o.id)).collect()
     }
 
     /// Bytes of kernel memory that the tables take.

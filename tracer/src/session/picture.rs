@@ -292,7 +292,14 @@ impl Session {
             })
             .collect();
         let scheduler = disks::scheduler(&self.root, &name);
-        Disk { name, scheduler, in_flight, owners, latencies }
+        let work = self.accounts.work(at).into_iter().map(|learnt| snapshot::Work {
+            op: operation(learnt.op),
+            size_bytes_up_to: learnt.bytes_up_to,
+            seconds: learnt.ns / 1e9,
+            samples: learnt.samples,
+        });
+        let work = work.collect();
+        Disk { name, scheduler, in_flight, owners, latencies, work }
     }
 }
 

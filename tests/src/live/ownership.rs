@@ -1,0 +1,180 @@
+//! For whom kernel threads work, what a journal is filled with, and what a
+//! request takes alone.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use tracer::{
+    devices,
+    lab::{
+        cgroup::Cgroup,
+        disk::{Filesystem, LoopDisk},
+        process::Process,
+        tool::{DD, Tool, last_line},
+    },
+    session::Session,
+    snapshot::{Op, OwnerRow},
+};
+use tracer_ebpf::record::via;
+
+use super::{lab_disk, need_live, traced};
+use crate::matrix::requests::settle;
+
+const WRITTEN_BYTES: u64 = 4 << 20;
+const SYNC: Tool = Tool { name: "sync", package: "coreutils" };
+const TOUCH: Tool = Tool { name: "touch", package: "coreutils" };
+const LONG: Duration = Duration::from_secs(60);
+
+fn run(command: Command, cgroup: &Cgroup) -> u32 {
+    let process = Process::spawn(command, cgroup).unwrap();
+    let ended = process.wait(LONG).expect("it ends");
+    assert!(ended.status.success(), "{}", last_line(&ended.stderr));
+    process.pid()
+}
+
+/// Lets time pass, and looks at what each of these seconds was like.
+fn watch(session: &mut Session, time: Duration, mut look: impl FnMut(&mut Session)) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        sleep(Duration::from_millis(50));
+        session.poll(None, &mut Vec::new());
+        look(session);
+    }
+}
+
+/// Writes to a file, and ends before anything is on the disk.
+fn write_and_leave(file: &Path, cgroup: &Cgroup) -> u32 {
+    let mut command = DD.command().unwrap();
+    command.args(["if=/dev/zero", "bs=64k", "status=none"]);
+    command.arg(format!("count={}", WRITTEN_BYTES >> 16));
+    command.arg(format!("of={}", file.display()));
+    run(command, cgroup)
+}
+
+/// Has the flusher write everything back, and waits for it.
+fn write_back(disk: &LoopDisk) {
+    let mut command = SYNC.command().unwrap();
+    command.arg("-f").arg(disk.mountpoint());
+    run(command, &Cgroup::none());
+}
+
+fn is_blind(session: &Session, what: &str) -> bool {
+    session.blind().iter().any(|blind| blind.what == what)
+}
+
+fn what_is_written_back_is_who_wrote_its(filesystem: Filesystem) {
+    let disk = lab_disk(filesystem);
+    traced(|session| {
+        assert!(!is_blind(session, "writeback"));
+        settle(session, disk.name()).unwrap();
+        let tenant = Cgroup::create("writer").unwrap();
+        let pid = write_and_leave(&disk.mountpoint().join("file"), &tenant);
+        write_back(&disk);
+
+        let (mut of_writer, mut of_workers) = (0, 0);
+        let mut rows: Vec<OwnerRow> = Vec::new();
+        watch(session, Duration::from_millis(2500), |session| {
+            let snapshot = session.snapshot();
+            let disk = snapshot.disks.iter().find(|d| d.name == disk.name()).unwrap();
+            for row in disk.owners.iter().filter(|row| row.op == Op::Write) {
+                if row.who.comm == "dd" {
+                    of_writer = row.bytes_total.max(of_writer);
+                    assert!(!row.who.kernel_thread, "{row:?}");
+                    assert_eq!(row.who.tgid, pid, "{row:?}");
+                    assert!(tenant.is_none() || row.who.cgroup == tenant.path(), "{row:?}");
+                } else if row.who.comm.starts_with("kworker") {
+                    of_workers = row.bytes_total.max(of_workers);
+                }
+                rows.push(row.clone());
+            }
+        });
+        assert!(of_writer >= WRITTEN_BYTES, "{of_writer} bytes of {WRITTEN_BYTES}: {rows:#?}");
+        assert!(of_workers < WRITTEN_BYTES / 4, "{of_workers} bytes of nobody's: {rows:#?}");
+        let owners = session.owners_of(disk.name());
+        // xfs may have it write a little of the log itself.
+        let mut via = owners.iter().filter(|key| key.comm.starts_with(b"dd\0")).map(|key| key.via);
+        assert!(via.any(|via| via == via::WRITEBACK), "{owners:?}");
+    });
+}
+
+#[test]
+fn what_is_written_back_is_who_wrote_its_on_ext4() {
+    need_live!();
+    what_is_written_back_is_who_wrote_its(Filesystem::Ext4);
+}
+
+#[test]
+fn what_is_written_back_is_who_wrote_its_on_xfs() {
+    need_live!();
+    what_is_written_back_is_who_wrote_its(Filesystem::Xfs);
+}
+
+#[test]
+fn who_creates_files_fills_the_journal() {
+    const FILES: u32 = 300;
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    traced(|session| {
+        if is_blind(session, "metadata") {
+            crate::skip::skip!("this kernel does not tell who fills a journal");
+        }
+        settle(session, disk.name()).unwrap();
+        let device = devices::from_stat(fs::metadata(disk.mountpoint()).unwrap().dev());
+        let tenant = Cgroup::create("creator").unwrap();
+        let folders = disk.mountpoint().join("many");
+        fs::create_dir(&folders).unwrap();
+        let mut command = TOUCH.command().unwrap();
+        command.args((0..FILES).map(|n| folders.join(n.to_string())));
+        run(command, &tenant);
+
+        let (mut blocks, mut last_ns) = (0, 0);
+        watch(session, Duration::from_millis(2500), |session| {
+            let around = session.last_tick();
+            if around.at_ns == last_ns {
+                return;
+            }
+            last_ns = around.at_ns;
+            for work in around.journals.iter().filter(|work| work.device == device) {
+                let key = session.owner(work.owner);
+                if key.comm.starts_with(b"touch\0") {
+                    assert!(tenant.is_none() || key.cgroup == tenant.id(), "{key:?}");
+                    blocks += work.blocks;
+                }
+            }
+        });
+        // A block counts once in a transaction; those of the inodes alone, of
+        // 256 bytes each, are so many.
+        assert!(blocks >= u64::from(FILES) * 256 / 4096, "{blocks} blocks for {FILES} files");
+    });
+}
+
+#[test]
+fn what_a_request_takes_alone_is_learnt() {
+    const READS: u64 = 200;
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    traced(|session| {
+        settle(session, disk.name()).unwrap();
+        let mut command = DD.command().unwrap();
+        command.args(["iflag=direct", "bs=4k", "of=/dev/null", "status=none"]);
+        command.arg(format!("count={READS}")).arg(format!("if={}", disk.device()));
+        run(command, &Cgroup::none());
+        watch(session, Duration::from_millis(2200), |_| {});
+
+        let snapshot = session.snapshot();
+        let disk = snapshot.disks.iter().find(|d| d.name == disk.name()).unwrap();
+        let mut work = disk.work.iter();
+        let read = work.find(|w| w.op == Op::Read && w.size_bytes_up_to == Some(4096));
+        let read = read.unwrap_or_else(|| panic!("nothing learnt of reads: {:?}", disk.work));
+        assert!(read.samples >= READS * 9 / 10, "{read:?}");
+        let usual = disk.latencies.iter().find(|l| l.op == Op::Read).unwrap();
+        let (low, high) = (usual.device_p50_seconds / 4.0, usual.device_p99_seconds * 4.0);
+        assert!((low..high).contains(&read.seconds), "{read:?} of {usual:?}");
+    });
+}

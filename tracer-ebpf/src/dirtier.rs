@@ -1,0 +1,208 @@
+//! For whom a kernel thread works.
+//!
+//! A flusher writes back what somebody dirtied a while ago, a journal's commit
+//! writes the data that must go before it, a worker of a loop device or of the
+//! throttling layer hands on what it was given. Two things tell for whom: the
+//! cgroup that the bio names (cgroup v2 with the io controller), and who last
+//! made the clean inode dirty that this thread is writing. An inode that never
+//! gets clean keeps the first.
+//!
+//! The block device's own inode holds a filesystem's metadata, which is of all
+//! its users: nobody is behind its writeback, whatever its cgroup.
+//!
+//! Prototypes (include/trace/events/{writeback,jbd2}.h):
+//! - writeback_dirty_inode_enqueue(struct inode *), in the dirtier's context
+//! - writeback_single_inode_start, writeback_single_inode(struct inode *,
+//!   struct writeback_control *, unsigned long), around the writing of one
+//! - jbd2_submit_inode_data(struct inode *), then jbd2_commit_logging(journal_t
+//!   *, transaction_t *)
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{btf_tracepoint, map},
+    maps::LruHashMap,
+    programs::BtfTracePointContext,
+};
+use tracer_ebpf::record::{COMM, via};
+
+use crate::{
+    fields::{FileKey, Kernel, Task, bio_cgroup, file_key},
+    owner::{self, Submitter},
+};
+
+/// Who made a clean inode dirty.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Dirtier {
+    cgroup: u64,
+    /// The cgroup that its bios will name: its own, or the nearest above it for
+    /// which the io controller is on. 0 where that cannot be asked.
+    io_cgroup: u64,
+    comm: [u8; COMM],
+    tgid: u64,
+}
+
+/// What a kernel thread is writing.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Writing {
+    dirtier: Dirtier,
+    /// A code of [`via`]; `DIRECT` while nothing is known.
+    via: u32,
+    /// 1 while it writes what is of everybody.
+    shared: u32,
+}
+
+/// 4 MiB of kernel memory; beyond so many dirty inodes at a time the oldest are
+/// nobody's.
+#[map]
+static DIRTIERS: LruHashMap<FileKey, Dirtier> = LruHashMap::with_max_entries(32_768, 0);
+
+/// By tid. An entry stays and is used again: flushers are few.
+#[map]
+static WRITING: LruHashMap<u32, Writing> = LruHashMap::with_max_entries(1024, 0);
+
+#[btf_tracepoint(function = "writeback_dirty_inode_enqueue")]
+pub fn writeback_dirty_inode_enqueue(ctx: BtfTracePointContext) -> i32 {
+    let file = file_key(Kernel(ctx.arg(0)));
+    if file.device == 0 || file.is_block_device() {
+        return 0;
+    }
+    let who = owner::current();
+    if who.is_kernel() {
+        // A loop device's worker, say, for whom nobody knows: who had dirtied
+        // the file before has nothing to do with it any more.
+        let _ = DIRTIERS.remove(file);
+        return 0;
+    }
+    let io_cgroup = match Task::current() {
+        Some(task) => task.io_cgroup(),
+        None => 0,
+    };
+    let tgid = bpf_get_current_pid_tgid() >> 32;
+    let dirtier = Dirtier { cgroup: who.cgroup, io_cgroup, comm: who.comm, tgid };
+    let _ = DIRTIERS.insert(file, dirtier, 0);
+    0
+}
+
+#[btf_tracepoint(function = "writeback_single_inode_start")]
+pub fn writeback_single_inode_start(ctx: BtfTracePointContext) -> i32 {
+    begin(Kernel(ctx.arg(0)), u32::from(via::WRITEBACK));
+    0
+}
+
+#[btf_tracepoint(function = "writeback_single_inode")]
+pub fn writeback_single_inode(_ctx: BtfTracePointContext) -> i32 {
+    end();
+    0
+}
+
+#[btf_tracepoint(function = "jbd2_submit_inode_data")]
+pub fn jbd2_submit_inode_data(ctx: BtfTracePointContext) -> i32 {
+    begin(Kernel(ctx.arg(0)), u32::from(via::JOURNAL));
+    0
+}
+
+/// From here on the journal writes its own blocks.
+#[btf_tracepoint(function = "jbd2_commit_logging")]
+pub fn jbd2_data_submitted(_ctx: BtfTracePointContext) -> i32 {
+    end();
+    0
+}
+
+/// The running thread, if it is one of the kernel, writes an inode. A user's
+/// task that does so waits for it, and is charged itself.
+#[inline(always)]
+fn begin(inode: Kernel, via: u32) {
+    if !owner::in_kernel_thread() {
+        return;
+    }
+    let file = file_key(inode);
+    let tid = bpf_get_current_pid_tgid() as u32;
+    let nobody = Dirtier { cgroup: 0, io_cgroup: 0, comm: [0; COMM], tgid: 0 };
+    let mut writing =
+        Writing { dirtier: nobody, via: u32::from(via::DIRECT), shared: file.is_block_device().into() };
+    // SAFETY: an entry is replaced whole; what is torn by that names one of two
+    // who dirtied the file in turn.
+    if let Some(dirtier) = unsafe { DIRTIERS.get(file) } {
+        writing.dirtier = *dirtier;
+        writing.via = via;
+    }
+    match WRITING.get_ptr_mut(tid) {
+        // SAFETY: only this thread reads or writes its entry.
+        Some(known) => unsafe { *known = writing },
+        None => {
+            let _ = WRITING.insert(tid, writing, 0);
+        }
+    }
+}
+
+#[inline(always)]
+fn end() {
+    if !owner::in_kernel_thread() {
+        return;
+    }
+    if let Some(known) = WRITING.get_ptr_mut(bpf_get_current_pid_tgid() as u32) {
+        // SAFETY: only this thread reads or writes its entry.
+        unsafe {
+            (*known).via = u32::from(via::DIRECT);
+            (*known).shared = 0;
+        }
+    }
+}
+
+/// Puts the one for whom a kernel thread submits a bio in its place, where
+/// somebody is known.
+#[inline(never)]
+pub fn stand_in(who: &mut Submitter, bio: Kernel) -> i32 {
+    let Some(writing) = WRITING.get_ptr(who.tid) else {
+        name_cgroup(who, bio_cgroup(bio));
+        return 0;
+    };
+    // SAFETY: only this thread reads or writes its entry.
+    let writing = unsafe { &*writing };
+    if writing.shared != 0 {
+        return 0;
+    }
+    let cgroup = bio_cgroup(bio);
+    let dirtier = &writing.dirtier;
+    let agrees = cgroup == 0 || cgroup == dirtier.cgroup || cgroup == dirtier.io_cgroup;
+    if writing.via != u32::from(via::DIRECT) && agrees {
+        name_dirtier(who, writing);
+    } else {
+        name_cgroup(who, cgroup);
+    }
+    0
+}
+
+/// The same for what a kernel thread does without a bio.
+#[inline(always)]
+pub fn stand_in_for_file(who: &mut Submitter) {
+    if let Some(writing) = WRITING.get_ptr(who.tid) {
+        // SAFETY: only this thread reads or writes its entry.
+        let writing = unsafe { &*writing };
+        if writing.via != u32::from(via::DIRECT) {
+            name_dirtier(who, writing);
+        }
+    }
+}
+
+#[inline(always)]
+fn name_dirtier(who: &mut Submitter, writing: &Writing) {
+    who.cgroup = writing.dirtier.cgroup;
+    who.comm = writing.dirtier.comm;
+    who.tgid = writing.dirtier.tgid as u32;
+    who.kthread = 0;
+    who.via = writing.via;
+}
+
+/// Of the process nothing is known then: the name stays the kernel thread's.
+#[inline(always)]
+fn name_cgroup(who: &mut Submitter, cgroup: u64) {
+    if cgroup != 0 {
+        who.cgroup = cgroup;
+        who.tgid = 0;
+        who.kthread = 0;
+        who.via = u32::from(via::CGROUP);
+    }
+}

@@ -1,0 +1,54 @@
+//! Who fills a filesystem's journal.
+//!
+//! A commit writes what all tasks put into its transaction, and a sync waits
+//! for the whole of it. Each task that changes metadata does so within a handle
+//! and says at its end how many blocks it dirtied: a block of one transaction
+//! counts once, for the first that dirtied it.
+//!
+//! Prototype (include/trace/events/jbd2.h):
+//! - jbd2_handle_stats(dev_t, tid_t, unsigned int type, unsigned int line, int
+//!   interval, int sync, int requested_blocks, int dirtied_blocks)
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_ebpf::record::{Handles, OwnerKey, op, via};
+
+use crate::{
+    dirtier,
+    maps::{BPF_NOEXIST, HANDLES, add},
+    owner::Submitter,
+};
+
+#[btf_tracepoint(function = "jbd2_handle_stats")]
+pub fn jbd2_handle_stats(ctx: BtfTracePointContext) -> i32 {
+    let device: u32 = ctx.arg(0);
+    let blocks: i32 = ctx.arg(7);
+    if blocks <= 0 {
+        return 0;
+    }
+    let mut who = Submitter::current(0);
+    if who.is_kernel() {
+        dirtier::stand_in_for_file(&mut who);
+    }
+    // What it put there itself and what was put there when its data were
+    // written back is one owner's work.
+    let key = OwnerKey {
+        cgroup: who.cgroup,
+        comm: who.comm,
+        disk: device,
+        op: op::METADATA as u16,
+        kthread: who.kthread as u8,
+        via: via::DIRECT,
+    };
+    let blocks = blocks as u64;
+    if HANDLES.get_ptr_mut(key).is_none() {
+        let _ = HANDLES.insert(key, Handles { handles: 0, blocks: 0 }, BPF_NOEXIST);
+    }
+    if let Some(handles) = HANDLES.get_ptr_mut(key) {
+        // SAFETY: plain words, changed only by atomic adds.
+        unsafe {
+            add(&raw mut (*handles).handles, 1);
+            add(&raw mut (*handles).blocks, blocks);
+        }
+    }
+    0
+}

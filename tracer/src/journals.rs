@@ -1,0 +1,122 @@
+//! Who fills the filesystems' journals.
+//!
+//! In flow the kernel programs' sums by owner and filesystem, once a second;
+//! out come each one's blocks of that second. Who is idle is forgotten, here
+//! and there.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use aya::maps::{HashMap as KernelMap, MapData};
+use tracer_ebpf::record::{Handles, OwnerKey};
+
+use crate::kernel::load::{PodHandles, PodOwnerKey};
+
+/// Whose sums did not change for so long has no entry any more.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// The sums, and what they were a second ago.
+pub struct Journals {
+    map: KernelMap<MapData, PodOwnerKey, PodHandles>,
+    known: Known,
+}
+
+impl Journals {
+    pub fn new(map: KernelMap<MapData, PodOwnerKey, PodHandles>) -> Self {
+        Self { map, known: Known::default() }
+    }
+
+    /// Blocks of each owner since the last reading; the disk in a key is the
+    /// filesystem's device.
+    pub fn read(&mut self, now_ns: u64) -> Vec<(OwnerKey, u64)> {
+        let sums = self.map.iter().filter_map(Result::ok);
+        let sums: Vec<_> = sums.map(|(key, handles)| (key.0, handles.0)).collect();
+        let (grown, idle) = self.known.take(&sums, now_ns);
+        for key in idle {
+            // Gone already where the kernel needed the room.
+            let _ = self.map.remove(&PodOwnerKey(key));
+        }
+        grown
+    }
+
+    /// Everybody who has an entry.
+    pub fn owners(&self) -> impl Iterator<Item = OwnerKey> {
+        self.known.sums.keys().copied()
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    /// Blocks, and when they last changed.
+    sums: HashMap<OwnerKey, (u64, u64)>,
+}
+
+impl Known {
+    /// Who added how much, and who has been idle for too long.
+    fn take(
+        &mut self,
+        sums: &[(OwnerKey, Handles)],
+        now_ns: u64,
+    ) -> (Vec<(OwnerKey, u64)>, Vec<OwnerKey>) {
+        let mut grown = Vec::new();
+        let mut idle = Vec::new();
+        for (key, Handles { blocks, .. }) in sums {
+            let (before, changed_ns) = self.sums.entry(*key).or_insert((0, now_ns));
+            // A smaller sum is a new one: the kernel made room in between.
+            let more = if blocks < before { *blocks } else { blocks - *before };
+            if more > 0 {
+                (*before, *changed_ns) = (*blocks, now_ns);
+                grown.push((*key, more));
+            } else if Duration::from_nanos(now_ns.saturating_sub(*changed_ns)) >= IDLE {
+                idle.push(*key);
+            }
+        }
+        let idle_set: HashSet<_> = idle.iter().collect();
+        let there: HashSet<_> = sums.iter().map(|(key, _)| key).collect();
+        self.sums.retain(|key, _| there.contains(key) && !idle_set.contains(key));
+        (grown, idle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn owner(name: u8) -> OwnerKey {
+        OwnerKey { comm: [name; 16], ..OwnerKey::default() }
+    }
+
+    fn sum(name: u8, blocks: u64) -> (OwnerKey, Handles) {
+        (owner(name), Handles { handles: 1, blocks })
+    }
+
+    #[test]
+    fn each_second_has_its_own_blocks() {
+        let mut known = Known::default();
+        assert_eq!(known.take(&[sum(1, 5)], SECOND).0, [(owner(1), 5)]);
+        assert_eq!(known.take(&[sum(1, 5), sum(2, 1)], 2 * SECOND).0, [(owner(2), 1)]);
+        assert_eq!(known.take(&[sum(1, 9), sum(2, 1)], 3 * SECOND).0, [(owner(1), 4)]);
+    }
+
+    #[test]
+    fn an_entry_that_the_kernel_gave_away_begins_anew() {
+        let mut known = Known::default();
+        known.take(&[sum(1, 50)], SECOND);
+        assert_eq!(known.take(&[sum(1, 3)], 2 * SECOND).0, [(owner(1), 3)]);
+        known.take(&[], 3 * SECOND);
+        assert_eq!(known.take(&[sum(1, 3)], 4 * SECOND).0, [(owner(1), 3)]);
+    }
+
+    #[test]
+    fn the_idle_are_forgotten() {
+        let mut known = Known::default();
+        known.take(&[sum(1, 5)], SECOND);
+        assert_eq!(known.take(&[sum(1, 5)], 30 * SECOND), (vec![], vec![]));
+        assert_eq!(known.take(&[sum(1, 5)], 31 * SECOND), (vec![], vec![owner(1)]));
+        assert!(known.sums.is_empty());
+    }
+}

@@ -1,0 +1,215 @@
+//! What a request costs its disk: the time that one of its kind takes alone.
+//!
+//! In flow the service times of requests that were alone on their disk, as the
+//! kernel programs sum them up by disk, operation and class of size; out comes
+//! the time for any request. Where too few were seen, others of the same
+//! operation on the same disk are scaled, and where there are none, a
+//! middling device's times stand in. Knows no clock and no map.
+
+use tracer_ebpf::record::{Solo, op, size};
+
+/// Fewer are not believed.
+const MIN_SAMPLES: u64 = 8;
+
+/// What is left of older samples' weight after a second with new ones: a disk
+/// that turns slow (a full cache, a spent credit) is believed within a minute.
+const DECAY: f64 = 0.95;
+
+const MICROSECOND: f64 = 1e3;
+const MILLISECOND: f64 = 1e6;
+
+/// What was learnt of one class of requests on one disk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Class {
+    read: Solo,
+    ios: f64,
+    ns: f64,
+    samples: u64,
+}
+
+impl Class {
+    fn take(&mut self, now: Solo) {
+        let ios = now.ios.wrapping_sub(self.read.ios);
+        let ns = now.ns.wrapping_sub(self.read.ns);
+        self.read = now;
+        if ios == 0 {
+            return;
+        }
+        self.ios = self.ios * DECAY + ios as f64;
+        self.ns = self.ns * DECAY + ns as f64;
+        self.samples = self.samples.saturating_add(ios);
+    }
+
+    fn mean_ns(&self) -> Option<f64> {
+        (self.samples >= MIN_SAMPLES).then(|| self.ns / self.ios)
+    }
+}
+
+type Classes = [[Class; size::COUNT]; op::COUNT];
+
+/// One class of requests whose time is known.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Learnt {
+    /// A code of [`op`].
+    pub op: u16,
+    /// The largest requests of the class; `None` for the last class.
+    pub bytes_up_to: Option<u64>,
+    pub ns: f64,
+    pub samples: u64,
+}
+
+/// The times of all disks, by the kernel's index.
+#[derive(Debug, Default)]
+pub struct Work {
+    disks: Vec<Classes>,
+}
+
+impl Work {
+    /// Takes in one class's sums as they are now.
+    pub fn take(&mut self, disk: u32, op: usize, class: usize, now: Solo) {
+        let disk = disk as usize;
+        if self.disks.len() <= disk {
+            self.disks.resize(disk + 1, Classes::default());
+        }
+        self.disks[disk][op][class].take(now);
+    }
+
+    /// The time in ns that a request of so many bytes takes alone.
+    pub fn request_ns(&self, disk: u32, op: u16, bytes: u64) -> u32 {
+        // A write without data is a flush to the one who waits for it.
+        let code = if u32::from(op) == op::WRITE && bytes == 0 { op::FLUSH } else { op.into() };
+        let usual = usual_ns(code, bytes);
+        let classes = self.disks.get(disk as usize).and_then(|d| d.get(code as usize));
+        let learnt = classes.and_then(|classes| nearest(classes, size::class(bytes)));
+        let ns = match learnt {
+            Some((class, mean)) if class == size::class(bytes) => mean,
+            Some((class, mean)) => mean * usual / usual_ns(code, typical_bytes(class)),
+            None => usual,
+        };
+        // Saturates, but an owner without weight would be nobody.
+        (ns as u32).max(1)
+    }
+
+    /// All that was learnt of a disk.
+    pub fn learnt(&self, disk: u32) -> Vec<Learnt> {
+        let classes = self.disks.get(disk as usize).into_iter().flatten().enumerate();
+        let each = classes.flat_map(|(op, classes)| {
+            classes.iter().enumerate().map(move |(class, known)| (op, class, known))
+        });
+        each.filter_map(|(op, class, known)| {
+            let bytes_up_to = UP_TO_BYTES.get(class).copied();
+            Some(Learnt {
+                op: op as u16,
+                bytes_up_to,
+                ns: known.mean_ns()?,
+                samples: known.samples,
+            })
+        })
+        .collect()
+    }
+}
+
+/// Upper bounds of the classes of [`size`], but for the last.
+const UP_TO_BYTES: [u64; size::COUNT - 1] =
+    [0, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20];
+
+fn typical_bytes(class: usize) -> u64 {
+    UP_TO_BYTES.get(class).copied().unwrap_or(64 << 20)
+}
+
+/// The class nearest to one, itself first, of which enough was seen.
+fn nearest(classes: &[Class; size::COUNT], to: usize) -> Option<(usize, f64)> {
+    let known = classes.iter().enumerate().filter_map(|(at, class)| Some((at, class.mean_ns()?)));
+    known.min_by_key(|(at, _)| at.abs_diff(to))
+}
+
+/// A middling SSD's time for a request, in ns.
+fn usual_ns(op: u32, bytes: u64) -> f64 {
+    let bytes = bytes as f64;
+    // 500 MB/s, 10 GB/s and 2 GB/s.
+    match op {
+        op::READ | op::WRITE => 100.0 * MICROSECOND + (bytes - 4096.0).max(0.0) * 2.0,
+        op::DISCARD => 2.0 * MILLISECOND + bytes * 0.1,
+        op::WRITE_ZEROES => MILLISECOND + bytes * 0.5,
+        _ => 2.0 * MILLISECOND,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: u16 = op::READ as u16;
+    const WRITE: u16 = op::WRITE as u16;
+
+    fn with(op: u32, bytes: u64, ios: u64, each_ns: u64) -> Work {
+        let mut work = Work::default();
+        work.take(1, op as usize, size::class(bytes), Solo { ios, ns: ios * each_ns });
+        work
+    }
+
+    #[test]
+    fn an_unknown_disk_is_a_middling_one() {
+        let work = Work::default();
+        assert_eq!(work.request_ns(0, READ, 4096), 100_000);
+        assert_eq!(work.request_ns(0, WRITE, 4096 + (1 << 20)), 100_000 + 2 * (1 << 20));
+        assert_eq!(work.request_ns(0, op::DISCARD as u16, 10_000_000), 3_000_000);
+        assert_eq!(work.request_ns(0, op::WRITE_ZEROES as u16, 2_000_000), 2_000_000);
+        assert_eq!(work.request_ns(0, op::FLUSH as u16, 0), 2_000_000);
+    }
+
+    #[test]
+    fn a_write_without_data_is_a_flush() {
+        let work = with(op::FLUSH, 0, 100, 700_000);
+        assert_eq!(work.request_ns(1, WRITE, 0), 700_000);
+        assert_eq!(work.request_ns(1, WRITE, 4096), 100_000);
+    }
+
+    #[test]
+    fn few_samples_are_not_believed() {
+        assert_eq!(with(op::READ, 4096, 7, 5_000).request_ns(1, READ, 4096), 100_000);
+        assert_eq!(with(op::READ, 4096, 8, 5_000).request_ns(1, READ, 4096), 5_000);
+    }
+
+    #[test]
+    fn other_sizes_are_scaled_from_the_nearest() {
+        let work = with(op::READ, 4096, 100, 10_000);
+        let mib = 1 << 20;
+        // A tenth of the usual time, whatever the size.
+        assert_eq!(work.request_ns(1, READ, mib), (100_000 + (mib - 4096) * 2) as u32 / 10);
+        assert_eq!(work.request_ns(1, WRITE, mib), (100_000 + (mib - 4096) * 2) as u32);
+        assert_eq!(work.request_ns(0, READ, 4096), 100_000, "another disk's");
+    }
+
+    #[test]
+    fn a_disk_that_turns_slow_is_believed_and_an_idle_one_is_not_forgotten() {
+        let mut work = with(op::READ, 4096, 100, 10_000);
+        let mut sums = Solo { ios: 100, ns: 1_000_000 };
+        for _ in 0..60 {
+            sums = Solo { ios: sums.ios + 100, ns: sums.ns + 100 * 90_000 };
+            work.take(1, 0, 1, sums);
+        }
+        let slow = work.request_ns(1, READ, 4096);
+        assert!((85_000..=90_000).contains(&slow), "{slow}");
+        for _ in 0..1000 {
+            work.take(1, 0, 1, sums);
+        }
+        assert_eq!(work.request_ns(1, READ, 4096), slow);
+    }
+
+    #[test]
+    fn what_was_learnt_can_be_shown() {
+        let work = with(op::WRITE, 64 << 20, 10, 30_000_000);
+        let learnt = Learnt { op: WRITE, bytes_up_to: None, ns: 30_000_000.0, samples: 10 };
+        assert_eq!(work.learnt(1), [learnt]);
+        assert_eq!(work.learnt(7), []);
+    }
+
+    #[test]
+    fn classes_end_where_the_kernels_do() {
+        for (class, bytes) in UP_TO_BYTES.into_iter().enumerate() {
+            assert_eq!(size::class(bytes), class);
+            assert_eq!(size::class(bytes + 1), class + 1);
+        }
+    }
+}
