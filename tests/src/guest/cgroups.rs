@@ -2,6 +2,7 @@
 //! that its own limit slows blames nobody.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -13,11 +14,12 @@ use tracer::{
     lab::{
         cgroup::Cgroup,
         process::Process,
-        tool::{DD, last_line},
+        tool::{DD, Tool, last_line},
     },
     session::Session,
     snapshot::{Kind, Op, Snapshot},
 };
+use tracer_ebpf::record::{OwnerKey, via};
 
 use super::{
     devices::{self, Device, Mounted, NullBlk, write},
@@ -26,6 +28,7 @@ use super::{
 use crate::{live::traced, matrix::requests::meet};
 
 const HIERARCHY: &str = "/sys/fs/cgroup";
+const SYNC: Tool = Tool { name: "sync", package: "coreutils" };
 const MODULES: [&str; 2] = ["configfs", "null_blk"];
 /// Of every request, so that there is something in flight to see.
 const DELAY: Duration = Duration::from_millis(20);
@@ -178,5 +181,88 @@ fn a_limit_of_its_own_is_nobodys_fault() {
         assert!(last.p50_seconds > 0.1, "the limit was not in force: {last:?}");
         assert_ne!(last.verdict.kind, Kind::Owners, "{last:?}");
         assert!(last.verdict.culprits.iter().all(|culprit| culprit.share < 0.3), "{last:?}");
+    });
+}
+
+const WRITTEN_BYTES: u64 = 1 << 20;
+
+/// Writes to a file through the page cache, and ends before it is on the disk.
+fn write_and_leave(file: &Path, cgroup: &Cgroup) {
+    let mut command: Command = DD.command().unwrap();
+    command.args(["if=/dev/zero", "bs=64k", "status=none"]);
+    command.arg(format!("count={}", WRITTEN_BYTES >> 16));
+    command.arg(format!("of={}", file.display()));
+    let writer = Process::spawn(command, cgroup).unwrap();
+    let ended = writer.wait(LONG).expect("it ends");
+    assert!(ended.status.success(), "{}", last_line(&ended.stderr));
+}
+
+/// Has a kernel worker write everything back, and returns how many bytes who in
+/// this cgroup wrote to the disk, by name.
+fn write_back(
+    session: &mut Session,
+    device: &Device,
+    mounted: &Mounted,
+    cgroup: &Cgroup,
+) -> BTreeMap<String, u64> {
+    let mut command: Command = SYNC.command().unwrap();
+    command.arg("-f").arg(mounted.path());
+    let sync = Process::spawn(command, &Cgroup::none()).unwrap();
+    let mut bytes = BTreeMap::new();
+    watch(session, &[sync], |snapshot| {
+        let disk = snapshot.disks.iter().find(|d| d.name == device.name).unwrap();
+        // Who has ended before anybody looked has no path yet.
+        let is_it = |path: &str| path.is_empty() || path == cgroup.path();
+        let rows = disk.owners.iter();
+        for row in rows.filter(|o| is_it(&o.who.cgroup) && o.op == Op::Write) {
+            assert!(!row.who.kernel_thread, "{row:?}");
+            let most = bytes.entry(row.who.comm.clone()).or_insert(0);
+            *most = row.bytes_total.max(*most);
+        }
+    });
+    bytes
+}
+
+/// The bio's cgroup and who dirtied the file agree.
+#[test]
+fn what_is_written_back_is_who_wrote_its_with_the_io_controller() {
+    need_guest!();
+    need!(&MODULES, &[DD, SYNC]);
+    if !has_controllers() {
+        crate::skip::skip!("this kernel has no io and memory controllers for cgroups");
+    }
+    traced(|session| {
+        let (device, mounted) = slow_disk(session);
+        let writer = cgroup_with_io("writer").unwrap();
+        write_and_leave(&mounted.path().join("file"), &writer);
+        let bytes = write_back(session, &device, &mounted, &writer);
+        assert!(bytes.get("dd").is_some_and(|bytes| *bytes >= WRITTEN_BYTES), "{bytes:?}");
+        assert_eq!(bytes.get("kworker"), None, "{bytes:?}");
+        let owners = session.owners_of(&device.name);
+        let mut dd = owners.iter().filter(|key| key.comm.starts_with(b"dd\0"));
+        let is_it = |key: &OwnerKey| key.cgroup == writer.id() && key.via == via::WRITEBACK;
+        assert!(dd.any(is_it), "{owners:?}");
+    });
+}
+
+/// Nobody saw who dirtied the file, but the bio names the cgroup.
+#[test]
+fn a_cgroup_is_told_by_its_bios_alone() {
+    need_guest!();
+    need!(&MODULES, &[DD, SYNC]);
+    if !has_controllers() {
+        crate::skip::skip!("this kernel has no io and memory controllers for cgroups");
+    }
+    let device = devices::null_blk(NullBlk { delay: DELAY, ..NullBlk::default() }).unwrap();
+    let mounted = Mounted::ext4(&device.path()).unwrap();
+    let writer = cgroup_with_io("writer").unwrap();
+    write_and_leave(&mounted.path().join("file"), &writer);
+    traced(|session| {
+        if let Some(blind) = session.blind().iter().find(|blind| blind.what == "process") {
+            crate::skip::skip!("{}", blind.sentence);
+        }
+        meet(session, &device.name).unwrap();
+        let bytes = write_back(session, &device, &mounted, &writer);
+        assert!(bytes.get("kworker").is_some_and(|bytes| *bytes >= WRITTEN_BYTES), "{bytes:?}");
     });
 }
