@@ -38,7 +38,14 @@ pub struct LoopDisk {
     mounted: bool,
     device: Option<String>,
     // Removed last.
-    _folder: Folder,
+    _folder: Option<Folder>,
+}
+
+/// Whether the image's requests go through the page cache of where it lies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Caching {
+    Buffered,
+    Direct,
 }
 
 /// `/sys/block/<name>/stat`. Fields that an older kernel does not have are 0.
@@ -98,25 +105,42 @@ impl LoopDisk {
 
         let folder = Folder::create(&dir)?;
         let (image, mountpoint) = (folder.path().join(IMAGE), folder.path().join(MOUNT));
-        // From here on its drop undoes what has been done so far.
-        let mut disk =
-            LoopDisk { mountpoint, image, mounted: false, device: None, _folder: folder };
-        File::create_new(&disk.image)
+        File::create_new(&image)
             .and_then(|image| image.set_len(size_bytes))
-            .with_context(|| format!("failed to make `{}`", disk.image.display()))?;
-        fs::create_dir(&disk.mountpoint)
-            .with_context(|| format!("failed to make `{}`", disk.mountpoint.display()))?;
+            .with_context(|| format!("failed to make `{}`", image.display()))?;
+        let mut disk =
+            LoopDisk { mountpoint, image, mounted: false, device: None, _folder: Some(folder) };
+        disk.set_up(fs, Caching::Buffered)?;
+        Ok(disk)
+    }
 
-        let image = disk.image.to_string_lossy().into_owned();
-        let device = LOSETUP.run(&["--find", "--show", &image])?;
-        disk.device = Some(device.clone());
+    /// Makes a disk of a file of the caller's, which every request reaches as
+    /// it is, mounted at `mountpoint` (made here, and removed by the caller).
+    pub fn over(image: &Path, mountpoint: &Path, fs: Filesystem) -> Result<LoopDisk> {
+        let (image, mountpoint) = (image.to_owned(), mountpoint.to_owned());
+        let mut disk = LoopDisk { mountpoint, image, mounted: false, device: None, _folder: None };
+        disk.set_up(fs, Caching::Direct)?;
+        Ok(disk)
+    }
+
+    /// Whatever of it was done is undone by the drop.
+    fn set_up(&mut self, fs: Filesystem, caching: Caching) -> Result<()> {
+        fs::create_dir(&self.mountpoint)
+            .with_context(|| format!("failed to make `{}`", self.mountpoint.display()))?;
+        let image = self.image.to_string_lossy().into_owned();
+        let direct: &[&str] = match caching {
+            Caching::Buffered => &[],
+            Caching::Direct => &["--direct-io=on"],
+        };
+        let device = LOSETUP.run(&[direct, &["--find", "--show", &image]].concat())?;
+        self.device = Some(device.clone());
         let (mkfs, options) = fs.mkfs();
         mkfs.run(&[options, &[&device]].concat())?;
         let (none, flags): (Option<&str>, _) = (None, MsFlags::MS_NODEV | MsFlags::MS_NOSUID);
-        mount(Some(device.as_str()), &disk.mountpoint, Some(fs.name()), flags, none)
+        mount(Some(device.as_str()), &self.mountpoint, Some(fs.name()), flags, none)
             .with_context(|| format!("failed to mount `{device}` as {}", fs.name()))?;
-        disk.mounted = true;
-        Ok(disk)
+        self.mounted = true;
+        Ok(())
     }
 
     pub fn mountpoint(&self) -> &Path {

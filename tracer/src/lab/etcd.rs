@@ -137,6 +137,11 @@ impl Etcd {
 }
 
 impl Client {
+    /// Where etcd listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// One put through the JSON gateway.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         let body = json!({

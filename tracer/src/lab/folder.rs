@@ -99,12 +99,16 @@ pub fn sweep(dir: &Path) {
 }
 
 fn remove_left(folder: &Path) -> Result<()> {
+    // The last mount lies on the loop device, which may lie on an earlier one.
     for mount in mounts::read()?.iter().rev() {
         if mount.mountpoint.starts_with(folder) {
             unmount(&mount.mountpoint)?;
+            for device in find_loops_below(folder) {
+                detach(&device)?;
+            }
         }
     }
-    for device in find_loops_of(&folder.join(IMAGE)) {
+    for device in find_loops_below(folder) {
         detach(&device)?;
     }
     fs::remove_dir_all(folder).context("failed to remove it")
@@ -150,29 +154,27 @@ pub fn detach(device: &str) -> Result<()> {
     Ok(())
 }
 
-fn find_loops_of(image: &Path) -> Vec<String> {
+fn find_loops_below(folder: &Path) -> Vec<String> {
     let mut devices = Vec::new();
     for block in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
         let backing = fs::read_to_string(block.path().join("loop/backing_file"));
-        if is_backed_by(backing, image) {
+        if is_backed_from(backing, folder) {
             devices.push(format!("/dev/{}", block.file_name().to_string_lossy()));
         }
     }
     devices
 }
 
-fn is_backed_by(backing: io::Result<String>, image: &Path) -> bool {
-    backing.is_ok_and(|backing| {
-        let backing = backing.trim_end_matches('\n');
-        Path::new(backing.strip_suffix(" (deleted)").unwrap_or(backing)) == image
-    })
+/// A deleted image has ` (deleted)` behind its name, which changes nothing.
+fn is_backed_from(backing: io::Result<String>, folder: &Path) -> bool {
+    backing.is_ok_and(|backing| Path::new(&backing).starts_with(folder))
 }
 
 #[cfg(test)]
 mod tests {
     use std::{io, path::Path};
 
-    use super::{Folder, is_backed_by, sweep};
+    use super::{Folder, is_backed_from, sweep};
 
     #[test]
     fn a_sweep_spares_the_living() {
@@ -198,12 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_image_is_still_its_image() {
-        let image = Path::new("/a/disk.img");
-        let backing = |text: &str| is_backed_by(Ok(text.to_owned()), image);
-        assert!(backing("/a/disk.img\n"));
-        assert!(backing("/a/disk.img (deleted)\n"));
-        assert!(!backing("/a/disk.img2\n"));
-        assert!(!is_backed_by(Err(io::ErrorKind::NotFound.into()), image));
+    fn a_loop_is_of_the_folder_that_its_image_lies_or_lay_in() {
+        let folder = Path::new("/a/lab");
+        let backing = |text: &str| is_backed_from(Ok(text.to_owned()), folder);
+        assert!(backing("/a/lab/disk.img\n"));
+        assert!(backing("/a/lab/disk.img (deleted)\n"));
+        assert!(backing("/a/lab/fuse/disk.img\n"));
+        assert!(!backing("/a/lab2/disk.img\n"));
+        assert!(!is_backed_from(Err(io::ErrorKind::NotFound.into()), folder));
     }
 }

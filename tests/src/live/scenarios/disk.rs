@@ -1,0 +1,121 @@
+//! The simulated disk is what its model says, through the loop device and a
+//! filesystem: times, side by side and one after the other, discards, flushes.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use tracer::lab::{
+    disk::Filesystem,
+    tool::{FIO, FSTRIM},
+};
+
+use super::super::need_live;
+use crate::{
+    matrix::requests::read_direct,
+    simulated::{SimulatedDisk, model::Model},
+};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Reads at random for three seconds: requests per second, and the mean time of
+/// each in seconds.
+fn fio(device: &str, depth: u32, block: &str) -> Result<(f64, f64)> {
+    let said = FIO.run(&[
+        "--name=reads",
+        "--thread",
+        "--rw=randread",
+        "--direct=1",
+        "--ioengine=libaio",
+        "--time_based",
+        "--runtime=3",
+        "--readonly",
+        &format!("--iodepth={depth}"),
+        &format!("--bs={block}"),
+        &format!("--filename={device}"),
+        "--output-format=json",
+    ])?;
+    let said: Value = serde_json::from_str(&said).context("fio does not speak JSON")?;
+    let reads = &said["jobs"][0]["read"];
+    let number = |value: &Value| value.as_f64().context("fio does not tell");
+    Ok((number(&reads["iops"])?, number(&reads["clat_ns"]["mean"])? / 1e9))
+}
+
+#[track_caller]
+fn assert_between(what: &str, value: f64, least: f64, most: f64) {
+    println!("{what}: {value:.6} (of {least:.6} to {most:.6})");
+    assert!((least..=most).contains(&value), "{what}: {value}, not of {least} to {most}");
+}
+
+fn seconds_of(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+#[test]
+fn a_simulated_disk_takes_as_long_as_its_model_says() {
+    need_live!();
+    let disk = SimulatedDisk::create(Filesystem::Ext4).expect("a simulated disk");
+    let device = disk.disk().device();
+    // By default; the upper bound is for a machine that does other things too.
+    let one_by_one = seconds_of(|| read_direct(device, 500).unwrap()) / 500.0;
+    assert_between("one read", one_by_one, 150e-6, 1e-3);
+
+    // Four at a time, each 8 ms: 500 a second, and 32 wait eight times as long.
+    disk.become_another(&Model { read: 8 * MS, ..Model::default() }).unwrap();
+    let (iops, mean) = fio(device, 1, "4k").unwrap();
+    assert_between("reads per second at depth 1", iops, 90.0, 125.0);
+    assert_between("seconds of each at depth 1", mean, 8e-3, 10e-3);
+    let (iops, mean) = fio(device, 32, "4k").unwrap();
+    assert_between("reads per second at depth 32", iops, 400.0, 501.0);
+    assert_between("seconds of each at depth 32", mean, 60e-3, 80e-3);
+
+    // 40 MB/s, whoever asks.
+    disk.become_another(&Model { bytes_per_second: 40_000_000, ..Model::default() }).unwrap();
+    let (iops, _) = fio(device, 16, "1m").unwrap();
+    assert_between("MB per second", iops * 1.048_576, 30.0, 45.0);
+}
+
+fn sync(file: &Path) {
+    fs::write(file, [1; 4096]).unwrap();
+    File::open(file).unwrap().sync_all().unwrap();
+}
+
+#[test]
+fn flushes_and_discards_reach_the_simulated_disk() {
+    need_live!();
+    for filesystem in [Filesystem::Ext4, Filesystem::Xfs] {
+        let disk = SimulatedDisk::create(filesystem).expect("a simulated disk");
+        let file = disk.mountpoint().join("synced");
+        sync(&file);
+        disk.become_another(&Model { flush: 50 * MS, ..Model::default() }).unwrap();
+        let before = disk.served().unwrap();
+        assert_between("a sync with a slow flush", seconds_of(|| sync(&file)), 50e-3, 250e-3);
+        let flushes = disk.served().unwrap().flushes - before.flushes;
+        assert!((1..=4).contains(&flushes), "{flushes} flushes for a sync");
+
+        disk.become_another(&Model::default()).unwrap();
+        let mountpoint = disk.mountpoint().display().to_string();
+        let (stat, before) = (disk.disk().stat().unwrap(), disk.served().unwrap());
+        FSTRIM.run(&[&mountpoint]).unwrap();
+        // xfs does not wait for the last of them.
+        let until = Instant::now() + Duration::from_secs(5);
+        while disk.disk().inflight().unwrap() != (0, 0) && Instant::now() < until {
+            sleep(10 * MS);
+        }
+        let (after, served) = (disk.disk().stat().unwrap(), disk.served().unwrap());
+        let discards = served.discards - before.discards;
+        assert_eq!(discards, after.discards - stat.discards, "of {filesystem:?}");
+        assert!(discards > 0 && served.discarded_bytes - before.discarded_bytes > 1 << 30);
+        // One after the other, whatever came with them.
+        let each = (after.discard_ms - stat.discard_ms) as f64 / discards as f64 / 1e3;
+        println!("{filesystem:?}: {discards} discards");
+        assert_between("a discard", each, 40e-3, 40e-3 * discards as f64);
+    }
+}

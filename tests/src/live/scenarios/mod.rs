@@ -1,0 +1,47 @@
+//! Scenarios: an etcd on a simulated disk, somebody who makes it slow on
+//! purpose and somebody who does not, and what the tracer says of it.
+//!
+//! Each has a test of its own. `TRACER_REPEAT=3` plays every scenario three
+//! times; each time must be right.
+
+/// Who makes the disk slow.
+mod culprits;
+/// The simulated disk against its own model.
+mod disk;
+/// Neighbours on the same disk.
+mod neighbours;
+/// What no neighbour on the disk did.
+mod others;
+/// What all scenarios have.
+mod stage;
+/// What the tracer says, and whether it is right.
+mod verdict;
+
+use std::env;
+
+use tracer::lab::{disk::Filesystem, etcd::etcd_installed};
+
+use stage::Stage;
+
+/// Plays a scenario, as often as was asked for.
+fn play(filesystem: Filesystem, scenario: impl Fn(&Stage)) {
+    let times = env::var("TRACER_REPEAT").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    for _ in 0..times {
+        scenario(&Stage::build(filesystem));
+    }
+}
+
+/// Skips unless a scenario can be played here.
+macro_rules! need_stage {
+    () => {
+        crate::live::need_live!();
+        if !crate::live::scenarios::has_etcd() {
+            crate::skip::skip!("etcd is not installed");
+        }
+    };
+}
+use need_stage;
+
+fn has_etcd() -> bool {
+    etcd_installed()
+}

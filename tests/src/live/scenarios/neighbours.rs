@@ -1,0 +1,192 @@
+//! Neighbours that make etcd wait for its own disk.
+
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use tracer::lab::{disk::Filesystem, process::Process};
+
+use super::{
+    culprits::{Fio, make_due, trim},
+    need_stage, play,
+    stage::{cgroup, repeat},
+    verdict::{Actor, Truth, watch, watch_for},
+};
+use crate::simulated::parts::Part;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// As the device behind it is served 400 MB a second, this crowds it.
+const READS: Fio = Fio { rw: "randread", block: "128k", depth: 32 };
+
+fn an_fstrim_is_named(filesystem: Filesystem) {
+    play(filesystem, |stage| {
+        let (trimmer, writer) = (cgroup("trimmer"), cgroup("bystander"));
+        let bystander = Part::Writer {
+            file: stage.disk.mountpoint().join("bystander"),
+            file_bytes: 16 << 20,
+            bytes_per_second: 1 << 20,
+        };
+        let _bystander = bystander.start("bystander", &writer).unwrap();
+        let told = watch(stage, |length| {
+            let round = || {
+                if filesystem == Filesystem::Ext4 {
+                    make_due(stage.disk.mountpoint())?;
+                }
+                trim(stage.disk.mountpoint(), &trimmer)
+            };
+            repeat(length, round).unwrap();
+        });
+        let truth = Truth {
+            kinds: &["owners"],
+            guilty: &[Actor { comm: "fstrim", cgroup: &trimmer }],
+            innocent: &[Actor { comm: "bystander", cgroup: &writer }],
+            slower: 3.0,
+        };
+        told.judge(&format!("fstrim on {}", filesystem.name()), &truth);
+    });
+}
+
+#[test]
+fn an_fstrim_is_named_on_ext4() {
+    need_stage!();
+    an_fstrim_is_named(Filesystem::Ext4);
+}
+
+#[test]
+fn an_fstrim_is_named_on_xfs() {
+    need_stage!();
+    an_fstrim_is_named(Filesystem::Xfs);
+}
+
+/// What it wrote reaches the disk through a kernel worker.
+#[test]
+fn a_buffered_writer_is_named_and_not_the_kernels_worker() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        stage.disk.limit_dirty(64 << 20).unwrap();
+        let tenant = cgroup("logwriter");
+        let writer = Part::Writer {
+            file: stage.disk.mountpoint().join("log"),
+            file_bytes: 512 << 20,
+            bytes_per_second: 600_000_000,
+        };
+        let told = watch(stage, |length| {
+            let _writer = writer.start("logwriter", &tenant).unwrap();
+            sleep(length);
+        });
+        let truth = Truth {
+            kinds: &["owners"],
+            guilty: &[Actor { comm: "logwriter", cgroup: &tenant }],
+            innocent: &[],
+            slower: 3.0,
+        };
+        told.judge("a buffered writer", &truth);
+    });
+}
+
+#[test]
+fn a_random_reader_is_named() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let tenant = cgroup("reader");
+        let reader = READS.prepare(stage.disk.mountpoint(), "reader").unwrap();
+        let told = watch(stage, |length| {
+            let _reader = reader.start(&tenant).unwrap();
+            sleep(length);
+        });
+        let truth = Truth {
+            kinds: &["owners"],
+            guilty: &[Actor { comm: "fio", cgroup: &tenant }],
+            innocent: &[],
+            slower: 2.0,
+        };
+        told.judge("a random reader", &truth);
+    });
+}
+
+/// It has no request of its own: the journal writes what it changed, in
+/// transactions that etcd waits for.
+#[test]
+fn a_tenant_that_shuffles_files_is_named_through_the_journal() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let tenant = cgroup("shuffler");
+        let files = Part::Files { folder: stage.disk.mountpoint().join("files"), per_second: 4000 };
+        let told = watch(stage, |length| {
+            let _files = files.start("shuffler", &tenant).unwrap();
+            sleep(length);
+        });
+        let truth = Truth {
+            kinds: &["owners"],
+            guilty: &[Actor { comm: "shuffler", cgroup: &tenant }],
+            innocent: &[],
+            slower: 1.5,
+        };
+        told.judge("a tenant of the journal", &truth);
+    });
+}
+
+#[test]
+fn two_culprits_are_told_apart_by_what_they_do() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let (more, less) = (cgroup("more"), cgroup("less"));
+        let folder = stage.disk.mountpoint();
+        let writes = |depth| Fio { rw: "randwrite", block: "128k", depth };
+        let (first, second) = (
+            writes(24).prepare(folder, "more").unwrap(),
+            writes(8).prepare(folder, "less").unwrap(),
+        );
+        let told = watch(stage, |length| {
+            let _writers = (first.start(&more).unwrap(), second.start(&less).unwrap());
+            sleep(length);
+        });
+        let (more, less) =
+            (Actor { comm: "fio", cgroup: &more }, Actor { comm: "fio", cgroup: &less });
+        let ratio = more.share(&told.verdict) / less.share(&told.verdict).max(1e-9);
+        println!("two culprits, of 3 to 1: {ratio:.2} to 1");
+        let truth = Truth { kinds: &["owners"], guilty: &[more, less], innocent: &[], slower: 2.0 };
+        told.judge("two culprits", &truth);
+        assert!((1.5..=6.0).contains(&ratio), "{:?}", told.verdict);
+    });
+}
+
+/// A second of every fifteen, beside somebody who never stops.
+#[test]
+fn a_cron_job_is_cleared_beside_a_culprit_that_never_stops() {
+    const EVERY: Duration = Duration::from_secs(15);
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let (tenant, cron) = (cgroup("reader"), cgroup("cron"));
+        let folder = stage.disk.mountpoint();
+        let reader = READS.prepare(folder, "reader").unwrap();
+        fs::write(folder.join("cron"), vec![1; 8 << 20]).unwrap();
+        let job = Part::Writer {
+            file: folder.join("cron"),
+            file_bytes: 8 << 20,
+            bytes_per_second: 4 << 20,
+        };
+        let told = watch_for(stage, 19 * SECOND, |length| {
+            let _reader = reader.start(&tenant).unwrap();
+            let begin = Instant::now();
+            for number in 0.. {
+                let due = 2 * SECOND + EVERY * number;
+                sleep(due.min(length).saturating_sub(begin.elapsed()));
+                if due >= length {
+                    break;
+                }
+                let _job: Process = job.start("cron", &cron).unwrap();
+                sleep(SECOND);
+            }
+        });
+        let truth = Truth {
+            kinds: &["owners"],
+            guilty: &[Actor { comm: "fio", cgroup: &tenant }],
+            innocent: &[Actor { comm: "cron", cgroup: &cron }],
+            slower: 2.0,
+        };
+        told.judge("a cron job beside a reader", &truth);
+    });
+}

@@ -1,0 +1,109 @@
+//! What no neighbour on the disk did: nobody, the disk itself, etcd itself, a
+//! crowded CPU.
+
+use std::{thread::sleep, time::Duration};
+
+use anyhow::Result;
+use tracer::lab::disk::Filesystem;
+
+use super::{
+    culprits::{ETCDCTL, Fio, run},
+    need_stage, play,
+    stage::{Stage, cgroup, repeat},
+    verdict::{Actor, QUIET_TRUTH, Truth, watch, watch_for},
+};
+use crate::simulated::{SimulatedDisk, model::Model, parts::Part};
+
+#[test]
+fn nobody_is_named_where_nothing_is_slow() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let told = watch_for(stage, Duration::from_secs(4), sleep);
+        told.judge("quiet", &QUIET_TRUTH);
+    });
+}
+
+#[test]
+fn a_crowd_on_another_disk_is_innocent() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let other = SimulatedDisk::create(Filesystem::Ext4).expect("another disk");
+        let tenant = cgroup("elsewhere");
+        let writes = Fio { rw: "randwrite", block: "128k", depth: 16 };
+        let writer = writes.prepare(other.mountpoint(), "elsewhere").unwrap();
+        // No more than the CPUs bear beside.
+        let calm = Model { bytes_per_second: 50_000_000, ..Model::default() };
+        other.become_another(&calm).unwrap();
+        let told = watch(stage, |length| {
+            let _writer = writer.start(&tenant).unwrap();
+            sleep(length);
+        });
+        let innocent = [Actor { comm: "fio", cgroup: &tenant }];
+        told.judge("another disk", &Truth { innocent: &innocent, ..QUIET_TRUTH });
+    });
+}
+
+#[test]
+fn a_disk_that_becomes_slow_by_itself_is_nobodys_fault() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let told = watch(stage, |length| {
+            stage.disk.become_another(&Model::default().slower(12)).unwrap();
+            sleep(length);
+        });
+        let truth = Truth { kinds: &["device"], slower: 3.0, ..QUIET_TRUTH };
+        told.judge("a slow device", &truth);
+    });
+}
+
+/// etcd shares its only CPU with others that have no business on its disk.
+#[test]
+fn a_crowded_cpu_is_told_and_who_crowds_it() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let crowd = cgroup("crowd");
+        stage.pin_etcd(0).unwrap();
+        let told = watch(stage, |length| {
+            let hog = Part::Hog { cpu: 0 };
+            let _hogs = [(); 4].map(|()| hog.start("hog", &crowd).unwrap());
+            sleep(length);
+        });
+        let truth = Truth {
+            kinds: &["cpu"],
+            guilty: &[Actor { comm: "hog", cgroup: &crowd }],
+            innocent: &[],
+            slower: 1.5,
+        };
+        told.judge("a crowded CPU", &truth);
+    });
+}
+
+/// What etcd is told to do with a database of some size.
+fn etcd_does(scenario: &str, slower: f64, work: impl Fn(&Stage, &str) -> Result<()> + Sync) {
+    const MIB: u32 = 128;
+    play(Filesystem::Ext4, |stage| {
+        stage.fill(MIB).expect("etcd takes values of a MiB");
+        let endpoint = format!("--endpoints={}", stage.etcd.client().url());
+        let told = watch(stage, |length| repeat(length, || work(stage, &endpoint)).unwrap());
+        told.judge(scenario, &Truth { kinds: &["self"], slower, ..QUIET_TRUTH });
+    });
+}
+
+/// Beside the data, by who keeps etcd's own house.
+#[test]
+fn a_snapshot_of_etcd_is_its_own_doing() {
+    need_stage!();
+    etcd_does("a snapshot", 1.5, |stage, endpoint| {
+        let file = stage.disk.mountpoint().join("snapshot");
+        let file = file.to_string_lossy();
+        run(ETCDCTL, &[endpoint, "snapshot", "save", &file], &stage.cgroup)
+    });
+}
+
+#[test]
+fn a_defragmentation_of_etcd_is_its_own_doing() {
+    need_stage!();
+    etcd_does("a defragmentation", 1.5, |stage, endpoint| {
+        run(ETCDCTL, &[endpoint, "--command-timeout=60s", "defrag"], &stage.cgroup)
+    });
+}

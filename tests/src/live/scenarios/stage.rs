@@ -1,0 +1,83 @@
+//! What all scenarios have: a simulated disk with an etcd under steady puts.
+
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use tracer::lab::{
+    cgroup::Cgroup,
+    disk::Filesystem,
+    etcd::{Etcd, WAL_FSYNC},
+    histogram::{Histogram, histogram},
+    puts::Puts,
+};
+
+use crate::simulated::SimulatedDisk;
+
+const PUTS_PER_SECOND: u32 = 100;
+const CLIENTS: u32 = 4;
+
+/// Fields are dropped in order: what runs, then what it runs on.
+pub struct Stage {
+    _puts: Puts,
+    pub etcd: Etcd,
+    /// etcd's own.
+    pub cgroup: Cgroup,
+    pub disk: SimulatedDisk,
+}
+
+impl Stage {
+    pub fn build(filesystem: Filesystem) -> Self {
+        let disk = SimulatedDisk::create(filesystem).expect("a simulated disk");
+        let cgroup = cgroup("etcd");
+        let etcd = Etcd::start(&disk.mountpoint().join("etcd"), &cgroup).expect("etcd runs");
+        let puts = Puts::start(&etcd, PUTS_PER_SECOND, CLIENTS).expect("clients run");
+        Self { _puts: puts, etcd, cgroup, disk }
+    }
+
+    /// etcd's own account of its WAL.
+    pub fn wal_fsyncs(&self) -> Histogram {
+        histogram(&self.etcd.metrics().expect("etcd answers"), WAL_FSYNC).expect("it counts")
+    }
+
+    /// Makes its database so large, in values of a MiB.
+    pub fn fill(&self, mib: u32) -> Result<()> {
+        let value = vec![b'x'; 1 << 20];
+        (0..mib).try_for_each(|number| self.etcd.put(format!("fill/{number}").as_bytes(), &value))
+    }
+
+    /// Keeps etcd on one CPU, with the threads it will yet make.
+    pub fn pin_etcd(&self, cpu: usize) -> Result<()> {
+        let mut cpus = CpuSet::new();
+        cpus.set(cpu)?;
+        let tasks = format!("/proc/{}/task", self.etcd.pid());
+        for task in fs::read_dir(&tasks).with_context(|| format!("failed to list `{tasks}`"))? {
+            let tid: i32 = task?.file_name().to_string_lossy().parse()?;
+            sched_setaffinity(Pid::from_raw(tid), &cpus)
+                .with_context(|| format!("failed to pin thread {tid} of etcd"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A cgroup of its own, for one actor.
+pub fn cgroup(name: &str) -> Cgroup {
+    Cgroup::create(name).expect("a cgroup of cgroup2")
+}
+
+/// Does `step` again and again for so long.
+pub fn repeat(length: Duration, mut step: impl FnMut() -> Result<()>) -> Result<()> {
+    let until = Instant::now() + length;
+    while Instant::now() < until {
+        step()?;
+        sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! A disk that is as slow as a test says: whose requests take how long is known
+//! beforehand, whatever this machine's own disk is doing.
+//!
+//! A FUSE file with a [`Model`] of its service, its blocks in memory, below a
+//! loop device that passes every request on as it is, with a filesystem on top.
+//! The server is a process of its own ([`parts`]): it would hang with a test
+//! that is killed while it waits for the disk.
+//!
+//! The loop device itself hands flushes and discards of one cgroup on one at a
+//! time, and nothing behind them meanwhile, as it does on any file.
+
+pub mod model;
+pub mod parts;
+mod server;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use tracer::lab::{
+    cgroup::Cgroup,
+    disk::{Filesystem, LoopDisk, default_dir},
+    folder::{self, Folder, MOUNT},
+    process::Process,
+    tool::last_line,
+};
+
+use model::Model;
+use parts::Part;
+use server::{IMAGE, MODEL, SERVED};
+
+pub use server::Served;
+
+pub const DISK_BYTES: u64 = 2 << 30;
+/// For the server to begin.
+const BEGUN: Duration = Duration::from_secs(10);
+
+/// A mounted disk; all of it goes when dropped, in this order.
+#[derive(Debug)]
+pub struct SimulatedDisk {
+    disk: LoopDisk,
+    server: Server,
+    _folder: Folder,
+}
+
+/// The process and its mount.
+#[derive(Debug)]
+struct Server {
+    mountpoint: PathBuf,
+    process: Process,
+}
+
+impl SimulatedDisk {
+    /// Makes one of [`DISK_BYTES`] with the default model, after sweeping what
+    /// killed tests left.
+    pub fn create(filesystem: Filesystem) -> Result<Self> {
+        let parent = default_dir()?;
+        folder::sweep(&parent);
+        let folder = Folder::create(&parent)?;
+        let server = Server::start(&folder.path().join("fuse"))?;
+        let (image, mountpoint) = (server.mountpoint.join(IMAGE), folder.path().join(MOUNT));
+        let disk = LoopDisk::over(&image, &mountpoint, filesystem)?;
+        let largest = format!("/sys/block/{}/queue/max_sectors_kb", disk.name());
+        fs::write(&largest, (server::LARGEST_BYTES >> 10).to_string())
+            .with_context(|| format!("failed to write `{largest}`"))?;
+        Ok(Self { disk, server, _folder: folder })
+    }
+
+    pub fn disk(&self) -> &LoopDisk {
+        &self.disk
+    }
+
+    pub fn mountpoint(&self) -> &Path {
+        self.disk.mountpoint()
+    }
+
+    /// `loop0`
+    pub fn name(&self) -> &str {
+        self.disk.name()
+    }
+
+    /// Goes on as another disk.
+    pub fn become_another(&self, model: &Model) -> Result<()> {
+        let path = self.server.mountpoint.join(MODEL);
+        fs::write(&path, serde_json::to_vec(model)?)
+            .with_context(|| format!("failed to write `{}`", path.display()))
+    }
+
+    /// What reached the disk so far.
+    pub fn served(&self) -> Result<Served> {
+        let path = self.server.mountpoint.join(SERVED);
+        let text =
+            fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// Has the node keep no more than this of what is to be written to it.
+    pub fn limit_dirty(&self, bytes: u64) -> Result<()> {
+        let number = fs::read_to_string(format!("/sys/block/{}/dev", self.name()))?;
+        let folder = Path::new("/sys/class/bdi").join(number.trim());
+        for (name, value) in [("strict_limit", 1), ("max_bytes", bytes)] {
+            let path = folder.join(name);
+            fs::write(&path, value.to_string())
+                .with_context(|| format!("failed to write `{}`", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Server {
+    fn start(mountpoint: &Path) -> Result<Self> {
+        fs::create_dir(mountpoint)
+            .with_context(|| format!("failed to make `{}`", mountpoint.display()))?;
+        let part = Part::Disk { mountpoint: mountpoint.to_owned(), size_bytes: DISK_BYTES };
+        let process = part.start("sim-disk", &Cgroup::none())?;
+        let server = Self { mountpoint: mountpoint.to_owned(), process };
+        let until = Instant::now() + BEGUN;
+        while !mountpoint.join(IMAGE).exists() {
+            if let Some(ended) = server.process.ended() {
+                bail!("the simulated disk does not serve: {}", last_line(&ended.stderr));
+            }
+            if Instant::now() > until {
+                bail!("the simulated disk does not serve after {BEGUN:?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = folder::unmount(&self.mountpoint) {
+            eprintln!("lab: {error:#}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Parts that this very program plays as a process of its own: the simulated
+//! disk, and culprits that no program of the system can be.
+//!
+//! It is started as libtest is for one test, the only one here, which finds its
+//! part in the environment. It goes by the name that it is given.
+
+use std::{
+    env,
+    fs::{self, File},
+    hint::black_box,
+    io::Write as _,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use serde::{Deserialize, Serialize};
+use tracer::lab::{cgroup::Cgroup, process::Process};
+
+use super::server;
+
+const PLAYER: &str = "simulated::parts::a_child_plays_the_part_that_it_is_given";
+const PART: &str = "TRACER_TEST_PART";
+const NAME: &str = "TRACER_TEST_NAME";
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub enum Part {
+    /// Plays nothing, and says so.
+    Extra,
+    Disk {
+        mountpoint: PathBuf,
+        size_bytes: u64,
+    },
+    /// Writes one file over and over through the page cache, and never syncs.
+    Writer {
+        file: PathBuf,
+        file_bytes: u64,
+        bytes_per_second: u64,
+    },
+    /// Makes small files, renames and removes them, and never syncs.
+    Files {
+        folder: PathBuf,
+        per_second: u32,
+    },
+    /// Keeps one CPU busy.
+    Hog {
+        cpu: usize,
+    },
+    /// Reads a file over and over through the page cache.
+    Reader {
+        file: PathBuf,
+    },
+}
+
+impl Part {
+    /// Starts a process called `name` that plays it until stopped.
+    pub fn start(&self, name: &str, cgroup: &Cgroup) -> Result<Process> {
+        let mut command = self.command(name)?;
+        command.stdout(Stdio::null());
+        Process::spawn(command, cgroup)
+    }
+
+    fn command(&self, name: &str) -> Result<Command> {
+        let program = env::current_exe().context("failed to find this program")?;
+        let mut command = if matches!(self, Part::Disk { .. }) {
+            // A disk waits for nobody's CPU.
+            let mut command = Command::new("nice");
+            command.args(["-n", "-15"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command.args(["--exact", PLAYER, "--nocapture", "--test-threads=1"]);
+        command.env(PART, serde_json::to_string(self)?).env(NAME, name);
+        Ok(command)
+    }
+
+    fn play(&self) -> Result<()> {
+        match self {
+            Part::Extra => {
+                println!("on stage");
+                Ok(())
+            }
+            Part::Disk { mountpoint, size_bytes } => server::serve(mountpoint, *size_bytes),
+            Part::Writer { file, file_bytes, bytes_per_second } => {
+                write(file, *file_bytes, *bytes_per_second)
+            }
+            Part::Files { folder, per_second } => shuffle_files(folder, *per_second),
+            Part::Hog { cpu } => hog(*cpu),
+            Part::Reader { file } => loop {
+                black_box(fs::read(file)?.len());
+            },
+        }
+    }
+}
+
+/// Waits for the moment at which step `number` of so many per second is due.
+fn keep_pace(start: Instant, number: u64, per_second: u64) {
+    let due = start + Duration::from_secs_f64(number as f64 / per_second.max(1) as f64);
+    sleep(due.saturating_duration_since(Instant::now()));
+}
+
+fn write(path: &Path, file_bytes: u64, bytes_per_second: u64) -> Result<()> {
+    const PIECE: u64 = 1 << 20;
+    let file = File::create(path)?;
+    let piece = vec![0x55; PIECE as usize];
+    let start = Instant::now();
+    for number in 0.. {
+        file.write_all_at(&piece, number * PIECE % file_bytes)?;
+        keep_pace(start, number, bytes_per_second / PIECE);
+    }
+    Ok(())
+}
+
+/// Every file lies for a while in one of many folders, so that each commit of
+/// the journal finds many blocks of metadata changed.
+fn shuffle_files(folder: &Path, per_second: u32) -> Result<()> {
+    const FOLDERS: u64 = 256;
+    const KEPT: u64 = 4096;
+    let path = |kind: char, number: u64| {
+        folder.join(format!("{}", number % FOLDERS)).join(format!("{kind}{number}"))
+    };
+    for number in 0..FOLDERS {
+        fs::create_dir_all(folder.join(format!("{number}")))?;
+    }
+    let start = Instant::now();
+    for number in 0.. {
+        File::create(path('n', number))?;
+        fs::rename(path('n', number), path('r', number * 7 + 1))?;
+        if let Some(old) = number.checked_sub(KEPT) {
+            fs::remove_file(path('r', old * 7 + 1))?;
+        }
+        keep_pace(start, number, per_second.into());
+    }
+    Ok(())
+}
+
+fn hog(cpu: usize) -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus)?;
+    let mut turns = 0u64;
+    loop {
+        turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+#[test]
+fn a_child_plays_the_part_that_it_is_given() {
+    if let Ok(part) = env::var(PART) {
+        let part: Part = serde_json::from_str(&part).expect("a part as `command` gives it");
+        // The leader's name is the process's, whichever thread this is.
+        fs::write("/proc/self/comm", env::var(NAME).expect("a name")).unwrap();
+        let played = part.play();
+        if let Err(error) = &played {
+            // Not by `eprintln!`, which libtest may keep to itself.
+            let _ = writeln!(std::io::stderr(), "{error:#}");
+        }
+        std::process::exit(i32::from(played.is_err()));
+    }
+    let output = Part::Extra.command("extra").unwrap().output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("on stage"), "{output:?}");
+}
