@@ -14,11 +14,16 @@ use super::{
     stage::{cgroup, repeat},
     verdict::{Actor, Truth, watch, watch_for},
 };
-use crate::simulated::parts::Part;
+use crate::simulated::{model::Model, parts::Part};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// As the device behind it is served 400 MB a second, this crowds it.
-const READS: Fio = Fio { rw: "randread", block: "128k", depth: 32 };
+/// Small requests, so that a disk and not the CPUs is crowded by them.
+const READS: Fio = Fio { rw: "randread", block: "4k", depth: 32 };
+
+/// A disk that serves 2000 of them a second.
+fn crowdable() -> Model {
+    Model { read: Duration::from_millis(2), ..Model::default() }
+}
 
 fn an_fstrim_is_named(filesystem: Filesystem) {
     play(filesystem, |stage| {
@@ -91,6 +96,7 @@ fn a_random_reader_is_named() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
         let tenant = cgroup("reader");
+        stage.disk.become_another(&crowdable()).unwrap();
         let reader = READS.prepare(stage.disk.mountpoint(), "reader").unwrap();
         let told = watch(stage, |length| {
             let _reader = reader.start(&tenant).unwrap();
@@ -113,7 +119,10 @@ fn a_tenant_that_shuffles_files_is_named_through_the_journal() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
         let tenant = cgroup("shuffler");
-        let files = Part::Files { folder: stage.disk.mountpoint().join("files"), per_second: 4000 };
+        let files = Part::Files { folder: stage.disk.mountpoint().join("files"), per_second: 5000 };
+        // Transactions of many blocks take long on it, those of few do not.
+        let slower = Model { bytes_per_second: 20_000_000, ..Model::default() };
+        stage.disk.become_another(&slower).unwrap();
         let told = watch(stage, |length| {
             let _files = files.start("shuffler", &tenant).unwrap();
             sleep(length);
@@ -134,11 +143,13 @@ fn two_culprits_are_told_apart_by_what_they_do() {
     play(Filesystem::Ext4, |stage| {
         let (more, less) = (cgroup("more"), cgroup("less"));
         let folder = stage.disk.mountpoint();
-        let writes = |depth| Fio { rw: "randwrite", block: "128k", depth };
+        let writes = |depth| Fio { rw: "randwrite", block: "4k", depth };
         let (first, second) = (
             writes(24).prepare(folder, "more").unwrap(),
             writes(8).prepare(folder, "less").unwrap(),
         );
+        let slower = Model { write: Duration::from_millis(2), ..Model::default() };
+        stage.disk.become_another(&slower).unwrap();
         let told = watch(stage, |length| {
             let _writers = (first.start(&more).unwrap(), second.start(&less).unwrap());
             sleep(length);
@@ -161,6 +172,7 @@ fn a_cron_job_is_cleared_beside_a_culprit_that_never_stops() {
     play(Filesystem::Ext4, |stage| {
         let (tenant, cron) = (cgroup("reader"), cgroup("cron"));
         let folder = stage.disk.mountpoint();
+        stage.disk.become_another(&crowdable()).unwrap();
         let reader = READS.prepare(folder, "reader").unwrap();
         fs::write(folder.join("cron"), vec![1; 8 << 20]).unwrap();
         let job = Part::Writer {
