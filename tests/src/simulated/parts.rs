@@ -53,10 +53,6 @@ pub enum Part {
     Hog {
         cpu: usize,
     },
-    /// Reads a file over and over through the page cache.
-    Reader {
-        file: PathBuf,
-    },
 }
 
 impl Part {
@@ -94,9 +90,6 @@ impl Part {
             }
             Part::Files { folder, per_second } => shuffle_files(folder, *per_second),
             Part::Hog { cpu } => hog(*cpu),
-            Part::Reader { file } => loop {
-                black_box(fs::read(file)?.len());
-            },
         }
     }
 }

@@ -82,7 +82,8 @@ const ARM: &[&str] = &[
 
 /// Tests that want a machine of some speed. Emulated, they say nothing; they
 /// run in a guest only when they are asked for.
-const UNFIT: &[&str] = &["live::demo::", "live::etcd::", "within_five_seconds"];
+const UNFIT: &[&str] =
+    &["live::demo::", "live::etcd::", "live::scenarios::", "within_five_seconds"];
 
 /// For every change: the oldest, the newest, the strictest, the other machine.
 const SHORT: [Row; 5] = [

@@ -15,7 +15,7 @@ use tracer::lab::{
     tool::{FIO, FSTRIM},
 };
 
-use super::super::need_live;
+use super::need_stage;
 use crate::{
     matrix::requests::read_direct,
     simulated::{SimulatedDisk, model::Model},
@@ -60,7 +60,7 @@ fn seconds_of(work: impl FnOnce()) -> f64 {
 
 #[test]
 fn a_simulated_disk_takes_as_long_as_its_model_says() {
-    need_live!();
+    need_stage!();
     let disk = SimulatedDisk::create(Filesystem::Ext4).expect("a simulated disk");
     let device = disk.disk().device();
     // By default; the upper bound is for a machine that does other things too.
@@ -89,7 +89,7 @@ fn sync(file: &Path) {
 
 #[test]
 fn flushes_and_discards_reach_the_simulated_disk() {
-    need_live!();
+    need_stage!();
     for filesystem in [Filesystem::Ext4, Filesystem::Xfs] {
         let disk = SimulatedDisk::create(filesystem).expect("a simulated disk");
         let file = disk.mountpoint().join("synced");

@@ -17,10 +17,14 @@ mod stage;
 /// What the tracer says, and whether it is right.
 mod verdict;
 
-use std::env;
+use std::{env, path::Path};
 
-use tracer::lab::{disk::Filesystem, etcd::etcd_installed};
+use tracer::lab::{
+    disk::Filesystem,
+    tool::{ETCD, FIO, FSTRIM, MKFS_EXT4, MKFS_XFS},
+};
 
+use culprits::ETCDCTL;
 use stage::Stage;
 
 /// Plays a scenario, as often as was asked for.
@@ -35,13 +39,19 @@ fn play(filesystem: Filesystem, scenario: impl Fn(&Stage)) {
 macro_rules! need_stage {
     () => {
         crate::live::need_live!();
-        if !crate::live::scenarios::has_etcd() {
-            crate::skip::skip!("etcd is not installed");
+        if let Some(lack) = crate::live::scenarios::lack() {
+            crate::skip::skip!("{lack}");
         }
     };
 }
 use need_stage;
 
-fn has_etcd() -> bool {
-    etcd_installed()
+/// What it would take to play scenarios here.
+fn lack() -> Option<String> {
+    if !Path::new("/dev/fuse").exists() {
+        return Some("there is no /dev/fuse".to_owned());
+    }
+    let tools = [ETCD, ETCDCTL, FIO, FSTRIM, MKFS_EXT4, MKFS_XFS];
+    let missing = tools.iter().find(|tool| tool.find().is_none())?;
+    Some(format!("`{}` is not installed", missing.name))
 }

@@ -227,24 +227,27 @@ impl Told {
     pub fn print(&self, scenario: &str) {
         let v = &self.verdict;
         let ms = |seconds: f64| seconds * 1e3;
-        let shares: Vec<_> = v
-            .culprits
-            .iter()
-            .filter(|c| c.share >= 0.01)
-            .map(|c| format!("{} ({}) {:.0}%", c.comm, c.cgroup, c.share * 1e2))
-            .collect();
+        let list = |of: &[Culprit]| {
+            let told = of.iter().filter(|c| c.share >= 0.01).map(|c| {
+                let (op, via) = (c.op.as_deref(), c.via.as_deref());
+                let how = [op, via].into_iter().flatten().collect::<Vec<_>>().join(" by ");
+                format!("{} ({}) {how} {:.0}%", c.comm, c.cgroup, c.share * 1e2)
+            });
+            told.collect::<Vec<_>>().join(", ")
+        };
         let phases: Vec<_> =
             v.phases.iter().map(|(name, seconds)| format!("{name} {:.0}", ms(*seconds))).collect();
         println!(
             "{scenario}: {} syncs, p99 {:.1} ms, then p50 {:.1}, p99 {:.1} ms; {} [{:?}]: {}; \
-             unexplained {:.0}%; etcd {:.2} s; phases in ms: {}",
+             ruled out: {}; unexplained {:.0}%; etcd {:.2} s; phases in ms: {}",
             v.syncs,
             ms(v.baseline_p99_seconds.unwrap_or_default()),
             ms(v.p50_seconds),
             ms(v.p99_seconds),
             v.kind,
             self.by,
-            shares.join(", "),
+            list(&v.culprits),
+            list(&v.ruled_out),
             v.unexplained_share * 1e2,
             self.etcd_seconds,
             phases.join(", "),
