@@ -90,7 +90,7 @@ fn etcd_does(
     scenario: &str,
     kinds: &[&str],
     slower: f64,
-    work: impl Fn(&Stage, &str) -> Result<()> + Sync,
+    work: impl Fn(&Stage, &str) -> Result<()>,
 ) {
     const MIB: u32 = 128;
     play(Filesystem::Ext4, |stage| {
