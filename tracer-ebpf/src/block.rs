@@ -298,7 +298,7 @@ fn end(disk: &Disk, slot: &mut InFlight) {
         add(&raw mut account.bytes, u64::from(bytes));
     });
     if slot.sync_tid != 0 {
-        credit(slot.sync_tid, slot.sync_seq, operation, queue, device, now);
+        credit(slot, queue, device, now);
     }
     slot.request = 0;
 }

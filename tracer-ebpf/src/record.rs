@@ -308,6 +308,8 @@ pub struct SyncRecord {
     pub throttle_ns: u64,
     /// It reclaimed memory itself, or read back what had been evicted.
     pub reclaim_ns: u64,
+    /// Bytes of its own requests that ended, but for reads.
+    pub own_bytes: u64,
     /// cgroup v2 id of the caller.
     pub cgroup: u64,
     /// Inode number, or 0 where no file was seen.
@@ -396,6 +398,6 @@ const _: () = assert!(size_of::<Solo>() == 16);
 const _: () = assert!(size_of::<Journal>() == 80);
 const _: () = assert!(size_of::<RivalKey>() == 32);
 const _: () = assert!(size_of::<Reclaimed>() == 16);
-const _: () = assert!(size_of::<SyncRecord>() == 696);
-const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 184);
-const _: () = assert!(size_of::<StackedRecord>() == 696 + LOWER * 520);
+const _: () = assert!(size_of::<SyncRecord>() == 704);
+const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 192);
+const _: () = assert!(size_of::<StackedRecord>() == 704 + LOWER * 520);

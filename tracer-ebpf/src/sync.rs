@@ -9,7 +9,7 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::Array};
 use tracer_ebpf::{
-    record::{ACCOUNTS, Disk, NO_DISK, kind, loss, op},
+    record::{ACCOUNTS, Disk, InFlight, NO_DISK, kind, loss, op},
     span::divide,
 };
 
@@ -44,6 +44,7 @@ pub struct OpenSync {
     own_device_ns: u64,
     own_read_ns: u64,
     own_ios: u64,
+    own_bytes: u64,
     /// Birth of its first own request, end of its last.
     own_first_ns: u64,
     own_last_ns: u64,
@@ -162,19 +163,20 @@ pub fn open_sync(tid: u32, disk: &Disk, now: u64) -> Option<u32> {
 
 /// A request that a thread's sync waits for has ended.
 #[inline(always)]
-pub fn credit(tid: u32, seq: u32, operation: u32, queue_ns: u64, device_ns: u64, now: u64) {
-    let Some(sync) = OPEN_SYNCS.get_ptr_mut(tid) else { return };
+pub fn credit(slot: &InFlight, queue_ns: u64, device_ns: u64, now: u64) {
+    let Some(sync) = OPEN_SYNCS.get_ptr_mut(slot.sync_tid) else { return };
     // SAFETY: the sums are changed by atomic adds; of two ends that race for
     // `own_last_ns` either is within their difference of the right one.
     unsafe {
-        if (*sync).seq != seq {
+        if (*sync).seq != slot.sync_seq {
             return;
         }
-        if operation == op::READ {
+        if u32::from(slot.op) == op::READ {
             add(&raw mut (*sync).own_read_ns, queue_ns + device_ns);
         } else {
             add(&raw mut (*sync).own_queue_ns, queue_ns);
             add(&raw mut (*sync).own_device_ns, device_ns);
+            add(&raw mut (*sync).own_bytes, u64::from(slot.bytes));
         }
         add(&raw mut (*sync).own_ios, 1);
         (*sync).own_last_ns = now;

@@ -15,7 +15,9 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::{
     bucket::BUCKETS,
     ledger::{in_flight, integral, tick, ticks_to_ns},
-    record::{ACCOUNTS, Account, Disk, LowerWindow, OTHERS, OwnerKey, SyncRecord, op, size},
+    record::{
+        ACCOUNTS, Account, Disk, LowerWindow, NO_DISK, OTHERS, OwnerKey, SyncRecord, op, size,
+    },
 };
 
 use crate::{
@@ -279,6 +281,18 @@ impl Accounts {
             now.bytes.checked_div(now.ios)
         });
         self.work.request_ns(index, op, bytes.unwrap_or(USUAL_BYTES))
+    }
+
+    /// What a sync's own requests would take alone on their disk, one after
+    /// another.
+    pub fn need_ns(&self, record: &SyncRecord) -> u64 {
+        match record.own_bytes.checked_div(u64::from(record.own_ios)) {
+            Some(bytes) if record.disk != NO_DISK => {
+                let each = self.work.request_ns(record.disk, op::WRITE as u16, bytes);
+                u64::from(each) * u64::from(record.own_ios)
+            }
+            _ => 0,
+        }
     }
 
     /// What was learnt of the requests of a disk of [`Accounts::disks`].

@@ -117,6 +117,7 @@ unsafe fn fill(record: *mut SyncRecord, sync: &OpenSync, pid_tgid: u64, now: u64
     }
     record.throttle_ns = sync.throttle_ns;
     record.reclaim_ns = sync.reclaim_ns + sync.own_read_ns;
+    record.own_bytes = sync.own_bytes;
     record.cgroup = who.cgroup;
     record.inode = sync.inode;
     record.device = sync.device;

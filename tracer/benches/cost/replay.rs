@@ -92,7 +92,7 @@ impl Replay {
             let (tgid, device) = (record.tgid, record.device);
             let file = self.files.resolve(tgid, device, record.inode, record.fd, self.now_ns);
             let owners = &self.owners;
-            black_box(self.engine.sync(record, lower, file.0, |_| owners));
+            black_box(self.engine.sync(record, lower, file.0, 0, |_| owners));
             if at % ROTATE_EVERY == ROTATE_EVERY - 1 {
                 self.engine.rotate();
             }

@@ -220,7 +220,8 @@ pub struct Division {
     pub excess_ns: f64,
     /// Behind competitors' requests.
     pub others_ns: f64,
-    /// Behind the victim's own other requests.
+    /// Behind the victim's own other requests, and for what it had to write
+    /// itself beyond the usual.
     pub own_ns: f64,
     /// In reclaim, or for what it had evicted.
     pub memory_ns: f64,
@@ -258,8 +259,15 @@ impl Division {
     }
 }
 
-/// Divides a wait beyond its baseline.
-pub fn divide(record: &SyncRecord, window: &Window, phases: &Phases, baseline_ns: u64) -> Division {
+/// Divides a wait beyond its baseline; `more_ns` is what the sync's own requests
+/// need more than usually, since it has more to write.
+pub fn divide(
+    record: &SyncRecord,
+    window: &Window,
+    phases: &Phases,
+    baseline_ns: u64,
+    more_ns: u64,
+) -> Division {
     let wait_ns = phases.wait_ns();
     let excess_ns = wait_ns.saturating_sub(baseline_ns) as f64;
     if excess_ns <= 0.0 {
@@ -288,7 +296,10 @@ pub fn divide(record: &SyncRecord, window: &Window, phases: &Phases, baseline_ns
     if all > 0.0 {
         division.journal_ns = alone * journal_ns / all;
         division.throttle_ns = alone * throttle_ns / all;
-        division.device_ns = alone * io_ns / all;
+        let device_ns = alone * io_ns / all;
+        let more_ns = device_ns.min(more_ns as f64);
+        division.own_ns += more_ns;
+        division.device_ns = device_ns - more_ns;
         division.unexplained_ns = alone * other_ns / all;
     } else {
         division.unexplained_ns = alone;

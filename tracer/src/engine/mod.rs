@@ -70,12 +70,14 @@ impl Engine {
 
     /// Takes one sync in. `file` is the caller's name for the file or class of
     /// files, `owners` gives those of a disk's accounts; `lower` is what was in
-    /// flight on further disks.
+    /// flight on further disks; `need_ns` what its own requests would take alone,
+    /// one after another.
     pub fn sync<'a>(
         &mut self,
         record: &SyncRecord,
         lower: &[LowerWindow],
         file: u32,
+        need_ns: u64,
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
     ) -> Judged {
         self.records += 1;
@@ -98,13 +100,16 @@ impl Engine {
         // Without a baseline an undisturbed sync is no excess: it is the first
         // lesson.
         let division = match victim.baseline_ns() {
-            Some(baseline_ns) => divide(record, &window, &phases, baseline_ns),
-            None if contended => divide(record, &window, &phases, 0),
+            Some(baseline_ns) => {
+                let more_ns = victim.needs_more_ns(need_ns);
+                divide(record, &window, &phases, baseline_ns, more_ns)
+            }
+            None if contended => divide(record, &window, &phases, 0, 0),
             None => Division::default(),
         };
         victim.record(end_ns, record.duration_ns, &phases, &window, &division);
         if !contended {
-            victim.learn(phases.wait_ns());
+            victim.learn(phases.wait_ns(), need_ns);
         }
         Judged { victim: index, phases, window, division }
     }

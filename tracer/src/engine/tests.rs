@@ -57,7 +57,7 @@ fn sync(duration_ns: u64, in_flight: &[(usize, f64)]) -> SyncRecord {
 fn victim_after(syncs: &[SyncRecord]) -> Victim {
     let (owners, mut engine) = (owners(), Engine::new());
     for record in syncs {
-        engine.sync(record, &[], 0, |_| &owners);
+        engine.sync(record, &[], 0, 0, |_| &owners);
     }
     engine.victims()[0].clone()
 }
@@ -121,7 +121,7 @@ fn one_long_discard_outweighs_thirty_small_reads_and_those_an_idle_write() {
     weigh(&mut owners, 4, op::READ as u16, 100_000);
     let ratio = |owners: &[Owner; ACCOUNTS], in_flight: &[(usize, f64)]| {
         let mut engine = Engine::new();
-        engine.sync(&sync(20 * MS, in_flight), &[], 0, |_| owners);
+        engine.sync(&sync(20 * MS, in_flight), &[], 0, 0, |_| owners);
         let victim = &engine.victims()[0];
         blame_of(victim, 3) / blame_of(victim, 4)
     };
@@ -202,7 +202,7 @@ fn starved() -> Vec<SyncRecord> {
 fn after_tick(syncs: &[SyncRecord], tick: Tick) -> Judgement {
     let (owners, mut engine) = (owners(), Engine::new());
     for record in syncs {
-        engine.sync(record, &[], 0, |_| &owners);
+        engine.sync(record, &[], 0, 0, |_| &owners);
     }
     let tick = Tick { at_ns: 1_500 * MS, cpus: 2, ..tick };
     engine.tick(&tick, |owner| owners[owner.0 as usize].party());
@@ -283,13 +283,41 @@ fn the_victims_other_requests_are_its_own_doing() {
 }
 
 #[test]
+fn more_to_write_is_its_own_doing_and_a_slower_disk_is_not() {
+    let owners = owners();
+    for (need_ns, then) in [(20 * MS, Kind::Own), (MS, Kind::Device)] {
+        let mut engine = Engine::new();
+        let mut take = |length, need_ns| {
+            engine.sync(&sync(length, &[]), &[], 0, need_ns, |_| &owners);
+        };
+        (0..100).for_each(|_| take(MS, MS));
+        (0..40).for_each(|_| take(20 * MS, need_ns));
+        assert_eq!(kind(&engine.victims()[0]), then);
+    }
+}
+
+#[test]
+fn what_is_of_the_victims_own_cgroup_is_no_neighbour() {
+    let (mut owners, mut engine) = (owners(), Engine::new());
+    owners[4].cgroup = 10;
+    let mut syncs = quiet();
+    syncs.extend(vec![sync(20 * MS, &[(4, 4.0)]); 50]);
+    for record in &syncs {
+        engine.sync(record, &[], 0, 0, |_| &owners);
+    }
+    let judged = judged(&engine.victims()[0]);
+    assert_eq!((judged.kind, judged.in_house), (Kind::Own, true), "{judged:?}");
+    assert_eq!(judged.culprits[0].owner, OwnerId(4), "it is named all the same");
+}
+
+#[test]
 fn a_periodic_innocent_beside_a_continuous_culprit_is_cleared() {
     let (owners, mut engine) = (owners(), Engine::new());
     let mut at = 0;
     let mut take = |record: SyncRecord, times: usize, engine: &mut Engine| {
         for _ in 0..times {
             at += record.duration_ns;
-            engine.sync(&SyncRecord { begin_ns: at, ..record }, &[], 0, |_| &owners);
+            engine.sync(&SyncRecord { begin_ns: at, ..record }, &[], 0, 0, |_| &owners);
         }
         engine.rotate();
     };
@@ -313,10 +341,10 @@ fn on_disks_below_workers_carry_and_others_compete() {
     let mut below = LowerWindow { disk: 7, areas: [0; ACCOUNTS] };
     below.areas[5] = tick(20 * MS);
     let mut engine = Engine::new();
-    engine.sync(&sync(20 * MS, &[]), &[below], 0, |_| &owners);
+    engine.sync(&sync(20 * MS, &[]), &[below], 0, 0, |_| &owners);
     assert!(engine.victims()[0].suspects.is_empty());
     below.areas[4] = tick(20 * MS);
-    engine.sync(&sync(20 * MS, &[]), &[below], 0, |_| &owners);
+    engine.sync(&sync(20 * MS, &[]), &[below], 0, 0, |_| &owners);
     assert!(blame_of(&engine.victims()[0], 4) > 0.0);
 }
 
@@ -325,7 +353,7 @@ fn a_torn_integral_is_counted_and_blames_nobody() {
     let mut torn = sync(10 * MS, &[]);
     torn.areas[3] = u64::MAX / 4;
     let (owners, mut engine) = (owners(), Engine::new());
-    engine.sync(&torn, &[], 0, |_| &owners);
+    engine.sync(&torn, &[], 0, 0, |_| &owners);
     assert_eq!(engine.torn(), 1);
     assert!(engine.victims()[0].suspects.is_empty());
 }
@@ -336,7 +364,7 @@ fn the_victim_that_synced_longest_ago_makes_room() {
     for file in 0..600 {
         let mut record = sync(MS, &[]);
         record.begin_ns = u64::from(file) * MS;
-        engine.sync(&record, &[], file, |_| &owners);
+        engine.sync(&record, &[], file, 0, |_| &owners);
     }
     assert_eq!(engine.victims().len(), 512);
     assert_eq!(engine.evicted(), 88);
@@ -346,7 +374,7 @@ fn the_victim_that_synced_longest_ago_makes_room() {
 #[test]
 fn the_window_forgets_after_two_rotations() {
     let (owners, mut engine) = (owners(), Engine::new());
-    engine.sync(&sync(10 * MS, &[(3, 1.0)]), &[], 0, |_| &owners);
+    engine.sync(&sync(10 * MS, &[(3, 1.0)]), &[], 0, 0, |_| &owners);
     engine.rotate();
     assert_eq!(engine.victims()[0].before.syncs, 1);
     engine.rotate();
@@ -407,7 +435,7 @@ proptest! {
         let mut record = sync(duration, &in_flight);
         [record.journal_ns, record.journal_device_ns, record.throttle_ns, record.reclaim_ns] = parts;
         let mut engine = Engine::new();
-        let judged = engine.sync(&record, &[], 0, |_| &owners);
+        let judged = engine.sync(&record, &[], 0, 0, |_| &owners);
         let victim = &engine.victims()[0];
         let blamed: f64 = victim.suspects.iter().flat_map(|s| s.total).sum();
         let d = judged.division;

@@ -79,6 +79,8 @@ pub struct Judgement {
     pub culprits: Vec<Finding>,
     pub ruled_out: Vec<Finding>,
     pub confidence: Confidence,
+    /// The worst culprit is of the victim's own cgroup: its own doing.
+    pub in_house: bool,
     /// For how much of the time a limit of its own held the victim back.
     pub limited: f64,
 }
@@ -102,6 +104,11 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         () if !slow => Kind::None,
         () => kind_of(&shares, victim.disk == NO_DISK),
     };
+    // What was started beside it, such as a backup within its pod, is no
+    // neighbour.
+    let in_house = kind == Kind::Owners
+        && culprits.first().is_some_and(|worst| is_of_its_house(victim, &worst.party));
+    let kind = if in_house { Kind::Own } else { kind };
     if matches!(kind, Kind::None | Kind::Unknown) {
         // What is not slow has no culprits.
         culprits.retain(|finding| finding.lift.with_n > 0);
@@ -111,7 +118,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         ruled_out.splice(0..0, culprits.drain(..));
     }
     let confidence = match kind {
-        Kind::Owners | Kind::Memory | Kind::Cpu => {
+        _ if in_house || matches!(kind, Kind::Owners | Kind::Memory | Kind::Cpu) => {
             culprits.first().map_or(Confidence::Low, |worst| worst.confidence)
         }
         Kind::Device | Kind::Own if victim.baseline_ns().is_some() && sum.syncs >= ENOUGH => {
@@ -132,8 +139,16 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         culprits,
         ruled_out,
         confidence,
+        in_house,
         limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
     }
+}
+
+/// The root is everybody's house, and kernel threads are in none.
+const ROOT_CGROUP: u64 = 1;
+
+fn is_of_its_house(victim: &Victim, party: &Party) -> bool {
+    party.cgroup == victim.key.cgroup && party.cgroup > ROOT_CGROUP
 }
 
 fn kind_of(shares: &Shares, no_disk: bool) -> Kind {

@@ -43,6 +43,11 @@ const BASELINE_MEMORY: u64 = 4096;
 const ODD_BASELINES: u64 = 3;
 const ODD_LESSONS: u64 = 32;
 
+/// Beyond so many times the usual a sync's own requests are much to write, and
+/// so many uncontended syncs say what is usual.
+const USUAL_NEEDS: f64 = 2.0;
+const NEED_LESSONS: u64 = 64;
+
 /// The most that is nobody's fault: etcd's guidance for a WAL's sync. Beyond
 /// it a device that was never faster is slow all the same.
 const MOST_BASELINE_NS: u64 = 10_000_000;
@@ -179,6 +184,8 @@ pub struct Victim {
     worst: Option<usize>,
     baseline: Histogram<u32>,
     baseline_ns: u64,
+    /// What the requests of an uncontended sync need, on average.
+    usual_need_ns: f64,
     /// Waits beyond the baseline's reach, with nobody else in flight.
     odd: u64,
 }
@@ -206,6 +213,7 @@ impl Victim {
             worst: None,
             baseline: latency_histogram(),
             baseline_ns: 0,
+            usual_need_ns: 0.0,
             odd: 0,
         }
     }
@@ -340,14 +348,21 @@ impl Victim {
         }
     }
 
+    /// What a sync's own requests need beyond what is not unusual.
+    pub fn needs_more_ns(&self, need_ns: u64) -> u64 {
+        need_ns.saturating_sub((USUAL_NEEDS * self.usual_need_ns) as u64)
+    }
+
     /// A sync that nobody disturbed teaches what is normal.
-    pub fn learn(&mut self, wait_ns: u64) {
+    pub fn learn(&mut self, wait_ns: u64, need_ns: u64) {
         if self.has_baseline() && wait_ns > self.baseline_ns.saturating_mul(ODD_BASELINES) {
             self.odd += 1;
             if !self.odd.is_multiple_of(ODD_LESSONS) {
                 return;
             }
         }
+        let lessons = (self.baseline.len() + 1).min(NEED_LESSONS) as f64;
+        self.usual_need_ns += (need_ns as f64 - self.usual_need_ns) / lessons;
         if self.baseline.len() >= BASELINE_MEMORY {
             self.halve_baseline();
         }

@@ -46,9 +46,14 @@ pub fn sentence(victim: &Victim) -> String {
             let limit = verdict.limit.as_deref().unwrap_or("a limit");
             format!("its own limit, {}: {}", escape(limit), of(shares.throttle))
         }
-        Kind::Own => match own_work(verdict) {
-            Some(work) => format!("its own other work makes it wait, {work}: {}", of(shares.own)),
-            None => format!("its own other requests make it wait: {}", of(shares.own)),
+        Kind::Own => match (in_house(victim), own_work(verdict)) {
+            (Some(worst), _) => {
+                format!("its own cgroup's {} makes it wait: {}", culprit(worst), of(worst.share))
+            }
+            (None, Some(work)) => {
+                format!("its own other work makes it wait, {work}: {}", of(shares.own))
+            }
+            (None, None) => format!("its own other requests make it wait: {}", of(shares.own)),
         },
         Kind::Device => {
             let slow = "nobody on this node: the device itself, or what is below it";
@@ -129,6 +134,14 @@ pub fn named(shares: &Shares) -> [(&'static str, f64); 7] {
 /// A culprit and what it does: `fstrim (fstrim.service) discard`.
 pub fn culprit(culprit: &Culprit) -> String {
     format!("{} {}", names::who(&culprit.who), culprit.op.name())
+}
+
+/// Who of the victim's own cgroup, such as a backup in its pod, outweighs what
+/// its own process does.
+fn in_house(victim: &Victim) -> Option<&Culprit> {
+    let verdict = &victim.verdict;
+    let worst = verdict.culprits.first()?;
+    (worst.who.cgroup == victim.who.cgroup && worst.share > verdict.shares.own).then_some(worst)
 }
 
 /// What else the victim's own process synced most.

@@ -219,7 +219,9 @@ impl Session {
                     _ => files.resolve(tgid, device, record.inode, fd, end_ns),
                 };
                 accounts.find_owners(record, lower);
-                let judged = engine.sync(record, lower, file.0, |disk| accounts.owners(disk));
+                let need_ns = accounts.need_ns(record);
+                let owners = |disk| accounts.owners(disk);
+                let judged = engine.sync(record, lower, file.0, need_ns, owners);
                 if record.duration_ns >= slow_ns {
                     let describe = picture::Describe { accounts, files, identities, clock, losses };
                     slow.push(describe.slow_sync(record, file, &judged));

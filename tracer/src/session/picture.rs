@@ -368,6 +368,7 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
         Kind::Throttle => {
             format!("the limit was reached for {:.0}% of the time", 100.0 * judgement.limited)
         }
+        Kind::Own if judgement.in_house => "it is of the victim's own cgroup".to_owned(),
         Kind::Own | Kind::Device if no_baseline => {
             "no undisturbed syncs to compare with yet".to_owned()
         }

@@ -112,6 +112,18 @@ fn a_snapshot_of_etcd_is_its_own_doing() {
     });
 }
 
+/// Values of a MiB: what etcd writes at a time, into its WAL and its database.
+#[test]
+fn large_values_are_etcds_own_doing() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let slower = Model { bytes_per_second: 50_000_000, ..Model::default() };
+        stage.disk.become_another(&slower).unwrap();
+        let told = watch(stage, |length| repeat(length, || stage.fill(1)).unwrap());
+        told.judge("large values", &Truth { kinds: &["self"], slower: 2.0, ..QUIET_TRUTH });
+    });
+}
+
 /// Puts wait in etcd meanwhile, so that few syncs are disturbed.
 #[test]
 fn a_defragmentation_of_etcd_is_its_own_doing() {
