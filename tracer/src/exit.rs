@@ -8,6 +8,8 @@ use std::{fmt, io, process::ExitCode};
 
 use anyhow::{Error, Result};
 
+use crate::output::escape::escape;
+
 /// This machine, or this user on it, cannot run what was asked for: exit 3.
 ///
 /// Says what is missing and what to do about it. Also found when it is the
@@ -58,12 +60,7 @@ fn is_broken_pipe(error: &Error) -> bool {
 
 /// The whole chain on one line: a name in it may hold anything.
 fn message(error: &Error) -> String {
-    let mut line = String::from("tracer: error: ");
-    for c in format!("{error:#}").chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line.push('\n');
-    line
+    format!("tracer: error: {}\n", escape(&format!("{error:#}")))
 }
 
 #[cfg(test)]
@@ -95,11 +92,11 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_line_without_control_characters() {
-        let error = anyhow!("no such file").context("cannot open `a\nb\u{1b}[31m`");
+    fn an_error_is_one_line_that_hides_nothing() {
+        let error = anyhow!("no such file").context("cannot open `a\nb\u{1b}[31m\u{202e}`");
         assert_eq!(
             message(&error),
-            "tracer: error: cannot open `a\\nb\\u{1b}[31m`: no such file\n"
+            "tracer: error: cannot open `a\\x0ab\\x1b[31m\\u{202e}`: no such file\n"
         );
     }
 
