@@ -62,7 +62,12 @@ static ROWS: &[Row] = &[
     row("etcd wal", Wal, &[Like(is_etcd_segment)], Dir),
     row("etcd db", Db, &[Is("member"), Is("snap"), Is("db")], File),
     row("etcd snapshot", Snap, &[Is("member"), Is("snap"), Starts("")], Dir),
-    // k3s without etcd.
+    // Of k3s and RKE2, which name them as the user likes (k3s
+    // `pkg/etcd/snapshot.go`, v1.31), and of etcdctl and etcdutl while they write
+    // (etcd `client/v3/snapshot/v3_snapshot.go`, v3.5).
+    row("etcd snapshot", Snap, &[Is("server"), Is("db"), Is("snapshots"), Starts("")], Dir),
+    row("etcd snapshot", Snap, &[Ends(".db.part")], Dir),
+    // k3s without etcd (kine `pkg/drivers/sqlite/sqlite.go`, v0.13).
     row("kine wal", Wal, &[Is("state.db-wal")], File),
     row("kine wal", Wal, &[Is("state.db-journal")], File),
     row("kine db", Db, &[Is("state.db")], File),
@@ -102,11 +107,12 @@ static ROWS: &[Row] = &[
     row("redis log", Wal, &[Is("appendonlydir"), Starts("")], Dir),
     row("redis log", Wal, &[Ends(".aof")], File),
     row("redis snapshot", Snap, &[Ends(".rdb")], Dir),
-    row("sqlite wal", Wal, &[Ends(".db-wal")], File),
-    row("sqlite wal", Wal, &[Ends(".sqlite-wal")], File),
-    row("sqlite wal", Wal, &[Ends(".sqlite3-wal")], File),
+    // SQLite puts them beside the database, whatever that is called
+    // (<https://www.sqlite.org/tempfiles.html>).
+    row("sqlite wal", Wal, &[Ends("-wal")], File),
     row("sqlite journal", Wal, &[Ends("-journal")], File),
     row("db", Db, &[Ends(".db")], File),
+    row("db", Db, &[Ends(".db3")], File),
     row("db", Db, &[Ends(".sqlite")], File),
     row("db", Db, &[Ends(".sqlite3")], File),
     row("wal", Wal, &[Ends(".wal")], Dir),
@@ -226,6 +232,9 @@ mod tests {
         let db = "/var/lib/rancher/k3s/server/db/state.db";
         check(db, Db, db, "kine db");
         check(&format!("{db}-wal"), Wal, &format!("{db}-wal"), "kine wal");
+        check(&format!("{db}-journal"), Wal, &format!("{db}-journal"), "kine wal");
+        check("/a/grafana-wal", Wal, "/a/grafana-wal", "sqlite wal");
+        check("/a/x.db3", Db, "/a/x.db3", "db");
         check("/a/x.db-wal", Wal, "/a/x.db-wal", "sqlite wal");
         check("/a/x.sqlite-journal", Wal, "/a/x.sqlite-journal", "sqlite journal");
         check("/a/meta.db", Db, "/a/meta.db", "db");
