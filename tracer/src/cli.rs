@@ -32,7 +32,7 @@ pub struct Cli {
 }
 
 /// How the kernel programs are loaded.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Kernel")]
 pub struct KernelArgs {
     /// Print what the kernel programs log.
@@ -49,6 +49,22 @@ pub struct KernelArgs {
     /// modules are looked for beside it, in files such as `ext4` and `jbd2`.
     #[arg(long, global = true, value_name = "FILE")]
     pub btf: Option<PathBuf>,
+
+    /// The node's files lie here: in a container that has them mounted.
+    ///
+    /// `/var/log/pods` and the like are read below it, and so are `/proc` and
+    /// `/sys` where they are mounted there too.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "TRACER_HOST_ROOT",
+        default_value = "/",
+        hide_default_value = true,
+        hide_env_values = true,
+        help_heading = "Node"
+    )]
+    pub host_root: PathBuf,
 }
 
 impl KernelArgs {
@@ -58,7 +74,7 @@ impl KernelArgs {
             btf: self.btf.clone().unwrap_or_else(|| PathBuf::from(VMLINUX_BTF)),
             forced: self.hooks.clone(),
             kernel_log: self.kernel_log,
-            ..Options::default()
+            ..Options::below(self.host_root.clone())
         }
     }
 }
@@ -109,7 +125,7 @@ pub struct Scope {
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Only what has this text in the name of its process, cgroup, file or device.
+    /// Only what has this text in the name of its process, pod, VM, unit, cgroup, file or device.
     #[arg(long, value_name = "TEXT", value_parser = values::parse_filter)]
     pub filter: Option<String>,
 }
@@ -138,7 +154,8 @@ pub struct TopArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct WhyArgs {
-    /// Whose syncs: a process id, or text in the name of the process, cgroup, file or device.
+    /// Whose syncs: a process id, or text in the name of the process, pod (`namespace/name`),
+    /// VM, unit, cgroup, file or device.
     ///
     /// Of several victims its log is taken (etcd's WAL, for one). Without it,
     /// whoever waits most beyond its own baseline.
@@ -227,6 +244,14 @@ mod tests {
                 kernel.hooks.iter().map(|h| (h.capability.as_str(), h.rung.as_str())).collect();
             assert_eq!(hooks, [("sync", "tp"), ("block", "tp")], "{line}");
         }
+    }
+
+    #[test]
+    fn the_nodes_files_may_lie_elsewhere() {
+        let kernel = parse("tracer top --host-root /nonexistent").unwrap().kernel;
+        let options = kernel.to_options();
+        assert_eq!(options.host, PathBuf::from("/nonexistent"));
+        assert_eq!(options.root, PathBuf::from("/"), "there is no /proc in it");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Who is it: from the numbers in kernel records to names.
 //!
-//! In go a tgid and a cgroup id, out comes [`Who`]: process, cgroup path and
-//! systemd unit, from /proc and the cgroup filesystem alone, and remembered
-//! after the process has ended and its cgroup is gone. Everything is bounded;
+//! In go a tgid and a cgroup id, out comes [`Who`]: process, cgroup path,
+//! systemd unit and the workload (pod, virtual machine, container, volume), from
+//! /proc, the cgroup filesystem and what the kubelet leaves on the disk, and
+//! remembered after the process has ended and its cgroup is gone. Everything is
+//! bounded;
 //! what is forgotten for want of room, and what was gone before the first
 //! look, is counted.
 //!
@@ -14,29 +16,47 @@ use std::path::Path;
 
 use crate::{snapshot::Who, tree::Tree};
 
+mod arguments;
 mod cgroups;
+mod place;
+mod pods;
 mod process;
 mod procfs;
 mod unit;
+mod workload;
 
+pub use arguments::Program;
 pub use process::Process;
 pub use unit::unit;
 
 use cgroups::Cgroups;
+use place::Place;
+use pods::Pods;
 use process::Processes;
+use workload::find_workload;
 
 /// Everybody seen so far.
 #[derive(Debug)]
 pub struct Identities {
     tree: Tree,
+    /// Where the rest of the node's files lie, those of the kubelet.
+    host: Tree,
     processes: Processes,
     cgroups: Cgroups,
+    pods: Pods,
 }
 
 impl Identities {
-    /// Identities of the node whose `/proc` and `/sys` lie below `root`.
-    pub fn new(root: &Path) -> Self {
-        Self { tree: Tree::new(root), processes: Processes::default(), cgroups: Cgroups::default() }
+    /// Identities of the node whose `/proc` and `/sys` lie below `root`, and all
+    /// its other files below `host`.
+    pub fn new(root: &Path, host: &Path) -> Self {
+        Self {
+            tree: Tree::new(root),
+            host: Tree::new(host),
+            processes: Processes::default(),
+            cgroups: Cgroups::default(),
+            pods: Pods::default(),
+        }
     }
 
     /// The process with this tgid, or who it last was; `None` when it was gone
@@ -68,7 +88,8 @@ impl Identities {
         kernel_thread: bool,
         now_ns: u64,
     ) -> Who {
-        let process = self.processes.find(&self.tree, tgid, now_ns);
+        self.processes.find(&self.tree, tgid, now_ns);
+        let process = self.processes.known(tgid);
         // Spares the walk for whoever is still there, and also finds cgroups
         // that live for less time than lies between two walks.
         if let Some(process) = process.filter(|process| process.unified) {
@@ -87,12 +108,28 @@ impl Identities {
             Some(process) if comm.is_empty() => &process.comm,
             _ => comm,
         };
+        let place = Place::of(cgroup);
+        // A process elsewhere was there when it was seen last, or has the
+        // number of one that was.
+        let program = process.filter(|process| {
+            process.cgroup == cgroup || (!kernel_thread && Place::of(&process.cgroup) == place)
+        });
+        let program = program.filter(|process| process.program.is_some());
+        let named = program.and_then(|process| process.program.as_ref());
+        let mut workload = find_workload(&mut self.pods, &self.host, place, named, now_ns);
+        if let (Some(workload), Some(process)) = (&mut workload, program) {
+            let others = self.processes.count_others(process);
+            if others > 0 {
+                workload.name.push_str(&format!(" +{others}"));
+            }
+        }
         Who {
             comm: comm.to_owned(),
             tgid,
             cgroup: cgroup.to_owned(),
             unit: unit(cgroup),
             kernel_thread,
+            workload,
         }
     }
 
@@ -103,7 +140,7 @@ impl Identities {
 
     /// Identities forgotten for want of room.
     pub fn evicted(&self) -> u64 {
-        self.processes.evicted() + self.cgroups.evicted()
+        self.processes.evicted() + self.cgroups.evicted() + self.pods.evicted()
     }
 }
 

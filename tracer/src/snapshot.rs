@@ -56,6 +56,55 @@ pub struct Who {
     /// systemd unit, where the cgroup path names one.
     pub unit: Option<String>,
     pub kernel_thread: bool,
+    /// What it works for, where the node tells; absent for a bare process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<Workload>,
+}
+
+/// What a process works for, as people call it: a pod, a virtual machine, a
+/// container, a volume, a unit. What the node alone does not tell is absent.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Workload {
+    pub kind: WorkloadKind,
+    /// Short: `kube-system/etcd-node1`, `vm 101 web`, `node-exporter.service`.
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// The container's name, also of one that is no pod's (LXC, nspawn).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vm: Option<String>,
+    /// Its number on Proxmox.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vm_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// The pod or virtual machine on this node that has the volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The numeric user whose unit it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkloadKind {
+    Pod,
+    Vm,
+    Container,
+    Volume,
+    #[default]
+    Unit,
 }
 
 /// Kinds of files whose syncs mean something of their own.

@@ -74,8 +74,8 @@ fn tell(args: &WhyArgs, s: &Snapshot) -> Result<bool> {
 fn nobody(args: &WhyArgs) -> anyhow::Error {
     match &args.victim {
         Some(victim) => anyhow::anyhow!(
-            "nobody called `{victim}` was seen to sync: is it the name, cgroup or pid of a process \
-             that does? `tracer top` shows who does"
+            "nobody called `{victim}` was seen to sync: is it the name, pod, virtual machine, unit, \
+             cgroup or pid of a process that does? `tracer top` shows who does"
         ),
         None => anyhow::anyhow!("nobody was seen to sync"),
     }
@@ -102,10 +102,12 @@ fn choose<'a>(wanted: Option<&str>, s: &'a Snapshot) -> Option<&'a Victim> {
     })
 }
 
-/// A process id, or what is in one of its names.
+/// A process id, Proxmox's number of a virtual machine, or what is in one of
+/// its names.
 fn is_called(name: &str, victim: &Victim) -> bool {
+    let vm_id = victim.who.workload.as_ref().and_then(|workload| workload.vm_id.as_deref());
     match name.parse::<u32>() {
-        Ok(tgid) => victim.who.tgid == tgid,
+        Ok(tgid) => victim.who.tgid == tgid || vm_id == Some(name),
         Err(_) => names::matches(name, &victim.who, victim.class, &victim.path, &victim.device),
     }
 }
@@ -113,7 +115,10 @@ fn is_called(name: &str, victim: &Victim) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::fixture;
+    use crate::{
+        output::fixture,
+        snapshot::{Workload, WorkloadKind},
+    };
 
     #[track_caller]
     fn check(wanted: Option<&str>, id: Option<u32>) {
@@ -129,5 +134,38 @@ mod tests {
         check(Some("systemd-JOURNALD"), Some(9));
         check(Some("9999"), None);
         check(Some("nobody"), None);
+    }
+
+    #[test]
+    fn a_victim_is_chosen_by_its_pod_and_its_virtual_machine() {
+        let mut s = fixture::trimmed();
+        let pod = Workload {
+            kind: WorkloadKind::Pod,
+            name: "kube-system/etcd-node1".into(),
+            namespace: Some("kube-system".into()),
+            pod: Some("etcd-node1".into()),
+            ..Workload::default()
+        };
+        let vm = Workload {
+            kind: WorkloadKind::Vm,
+            name: "vm 101 shop/web".into(),
+            namespace: Some("shop".into()),
+            pod: Some("virt-launcher-web-x7k2p".into()),
+            vm: Some("web".into()),
+            vm_id: Some("101".into()),
+            ..Workload::default()
+        };
+        s.victims.iter_mut().find(|v| v.id == 7).unwrap().who.workload = Some(pod);
+        s.victims.iter_mut().find(|v| v.id == 9).unwrap().who.workload = Some(vm);
+        for (wanted, id) in [
+            ("kube-system/etcd-node1", 7),
+            ("etcd-node1", 7),
+            ("shop/web", 9),
+            ("Shop/virt-launcher-web-x7k2p", 9),
+            ("vm 101", 9),
+            ("101", 9),
+        ] {
+            assert_eq!(choose(Some(wanted), &s).map(|v| v.id), Some(id), "{wanted}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 
 use super::{
+    arguments::{Program, find_program},
     procfs::{Membership, Stat, parse_cgroup, parse_stat},
     unit::unit,
 };
@@ -26,6 +27,9 @@ const COMM_BYTES: usize = 64;
 
 const CMDLINE_BYTES: usize = 256;
 
+/// Arguments that are looked through for whom a program works.
+const ARGUMENTS_BYTES: usize = 4096;
+
 pub(super) const CGROUP_BYTES: usize = 1024;
 
 /// A process as it was when it was last seen.
@@ -37,6 +41,8 @@ pub struct Process {
     pub comm: String,
     /// Arguments separated by spaces, the first 256 bytes.
     pub cmdline: String,
+    /// Whom it works for, where its arguments say so.
+    pub program: Option<Program>,
     /// Path of its cgroup, `/` for the root; empty where unknown.
     pub cgroup: String,
     /// Whether `cgroup` is its path in cgroup v2.
@@ -89,6 +95,28 @@ impl Processes {
         self.entries.peek(&tgid)?.process.as_ref()
     }
 
+    /// The process as it was found last, without another look.
+    pub fn known(&self, tgid: u32) -> Option<&Process> {
+        self.entries.peek(&tgid)?.process.as_ref()
+    }
+
+    /// How many others of the same name and cgroup work for somebody else: to
+    /// the kernel they all are one owner.
+    pub fn count_others(&self, process: &Process) -> usize {
+        let all = self.entries.iter().filter_map(|(_, entry)| match &entry.process {
+            Some(other) if entry.alive => Some(other),
+            _ => None,
+        });
+        let mut others: Vec<_> = all
+            .filter(|other| other.comm == process.comm && other.cgroup == process.cgroup)
+            .filter_map(|other| other.program.as_ref())
+            .filter(|program| Some(*program) != process.program.as_ref())
+            .collect();
+        others.sort();
+        others.dedup();
+        others.len()
+    }
+
     pub fn unresolved(&self) -> u64 {
         self.unresolved
     }
@@ -133,11 +161,13 @@ impl Entry {
 
 impl Process {
     fn new(tree: &Tree, tgid: u32, stat: &Stat<'_>, cgroup: Option<Membership<'_>>) -> Self {
+        let (cmdline, program) = read_cmdline(tree, tgid);
         let mut process = Self {
             tgid,
             start_ticks: stat.start_ticks,
             comm: text(&stat.comm, COMM_BYTES),
-            cmdline: read_cmdline(tree, tgid),
+            cmdline,
+            program,
             cgroup: String::new(),
             unified: false,
             unit: None,
@@ -152,9 +182,9 @@ impl Process {
         if self.comm.as_bytes() != &*stat.comm {
             self.comm = text(&stat.comm, COMM_BYTES);
             // A process that has ended and waits for its parent has none.
-            let cmdline = read_cmdline(tree, self.tgid);
+            let (cmdline, program) = read_cmdline(tree, self.tgid);
             if !cmdline.is_empty() {
-                self.cmdline = cmdline;
+                (self.cmdline, self.program) = (cmdline, program);
             }
         }
         self.set_cgroup(cgroup);
@@ -170,11 +200,12 @@ impl Process {
     }
 }
 
-fn read_cmdline(tree: &Tree, tgid: u32) -> String {
-    let mut cmdline = [0; CMDLINE_BYTES];
+fn read_cmdline(tree: &Tree, tgid: u32) -> (String, Option<Program>) {
+    let mut cmdline = [0; ARGUMENTS_BYTES];
     let Ok(cmdline) = tree.read(format_args!("proc/{tgid}/cmdline"), &mut cmdline) else {
-        return String::new();
+        return (String::new(), None);
     };
     let end = cmdline.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
-    text(&cmdline[..end], CMDLINE_BYTES).replace('\0', " ")
+    let shown = text(&cmdline[..end], CMDLINE_BYTES).replace('\0', " ");
+    (shown, find_program(&cmdline[..end]))
 }

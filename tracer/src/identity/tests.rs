@@ -3,6 +3,10 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 use tempfile::TempDir;
 
 use super::*;
+use crate::snapshot::Workload;
+
+mod hostile;
+mod layouts;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -47,7 +51,7 @@ impl Node {
     }
 
     fn identities(&self) -> Identities {
-        Identities::new(self.0.path())
+        Identities::new(self.0.path(), self.0.path())
     }
 }
 

@@ -12,13 +12,13 @@ pub fn unit(cgroup_path: &str) -> Option<String> {
     cgroup_path.rsplit('/').find(|name| is_unit(name)).map(unescape)
 }
 
-fn is_unit(name: &str) -> bool {
+pub(super) fn is_unit(name: &str) -> bool {
     SUFFIXES.iter().any(|suffix| name.strip_suffix(suffix).is_some_and(|stem| !stem.is_empty()))
 }
 
 /// Undoes `\x2d`, and the underscore that systemd puts before names that the
 /// kernel would take for its own files (`_cpu.service`).
-fn unescape(name: &str) -> String {
+pub(super) fn unescape(name: &str) -> String {
     let mut rest = name.strip_prefix('_').unwrap_or(name).as_bytes();
     let mut out = Vec::with_capacity(rest.len());
     while let Some((&first, after)) = rest.split_first() {

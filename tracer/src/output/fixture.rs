@@ -167,6 +167,7 @@ pub fn hostile() -> Snapshot {
         cgroup: format!("/{}", "x".repeat(4000)),
         unit: Some(format!("docker-{}.scope", "ab12".repeat(16))),
         kernel_thread: false,
+        ..Who::default()
     };
     let wide = Who { comm: "日本語\u{200d}👩\u{9b}2J".into(), ..evil.clone() };
     s.victims[0].who = evil.clone();
@@ -224,6 +225,7 @@ fn unit(comm: &str, tgid: u32, unit: &str) -> Who {
         cgroup: format!("/system.slice/{unit}"),
         unit: Some(unit.into()),
         kernel_thread: false,
+        ..Who::default()
     }
 }
 

@@ -1,14 +1,14 @@
 //! How people and things are called.
 //!
 //! The comm stays visible always, since that is what other tools print; beside
-//! it stands what tells two of the same comm apart: the systemd unit, else the
-//! end of the cgroup path, else the process. Everything here comes out escaped
+//! it stands what tells two of the same comm apart: the workload, else the
+//! systemd unit, else the end of the cgroup path, else the process. Everything here comes out escaped
 //! and at most [`WHO_COLUMNS`] wide.
 
 use unicode_width::UnicodeWidthStr as _;
 
 use super::escape::{bounded, bounded_tail};
-use crate::snapshot::{FileClass, SlowSync, Victim, Who};
+use crate::snapshot::{FileClass, SlowSync, Victim, Who, Workload};
 
 /// The widest name of a [`Who`].
 pub const WHO_COLUMNS: usize = 64;
@@ -31,21 +31,22 @@ const ID_DIGITS: usize = 32;
 /// What people use of such an id.
 const ID_SHOWN: usize = 12;
 
-/// `fstrim (fstrim.service)`, `fio (demo/noisy)`, `fio (tgid 42)`,
-/// `[jbd2/vda1-8]`.
+/// `etcd (kube-system/etcd-node1)`, `fstrim (fstrim.service)`, `fio (demo/noisy)`,
+/// `fio (tgid 42)`, `[jbd2/vda1-8]`.
 pub fn who(who: &Who) -> String {
     let comm = if who.comm.is_empty() { "?" } else { &who.comm };
     let comm = bounded(comm, COMM_COLUMNS);
     if who.kernel_thread {
         return format!("[{comm}]");
     }
-    let place = match &who.unit {
-        Some(unit) if !unit.is_empty() => shorten_ids(unit),
+    let place = match (&who.workload, &who.unit) {
+        (Some(workload), _) => shorten_ids(&workload.name),
+        (None, Some(unit)) if !unit.is_empty() => shorten_ids(unit),
         _ => shorten_ids(cgroup_tail(&who.cgroup)),
     };
     if !place.is_empty() {
         // Two brackets and a space.
-        let room = WHO_COLUMNS - COMM_COLUMNS - 3;
+        let room = WHO_COLUMNS - comm.width() - 3;
         return format!("{comm} ({})", bounded(&place, room));
     }
     match who.tgid {
@@ -64,7 +65,21 @@ pub fn is_same(a: &Who, b: &Who) -> bool {
 pub fn matches(filter: &str, who: &Who, class: FileClass, path: &str, device: &str) -> bool {
     let unit = who.unit.as_deref().unwrap_or_default();
     let fields = [&who.comm, &who.cgroup, unit, path, device, self::class(class)];
-    fields.iter().any(|field| field.to_lowercase().contains(filter))
+    let contains = |field: &str| field.to_lowercase().contains(filter);
+    fields.iter().any(|field| contains(field))
+        || who.workload.as_ref().is_some_and(|workload| {
+            let Workload { name, pod, pod_uid, container, vm, volume, used_by, .. } = workload;
+            // The pod's full name, also where the workload is called otherwise.
+            let full = format!(
+                "{}/{}",
+                workload.namespace.as_deref().unwrap_or_default(),
+                pod.as_deref().unwrap_or_default()
+            );
+            let parts = [pod_uid, container, vm, volume, used_by];
+            contains(name)
+                || contains(&full)
+                || parts.into_iter().flatten().any(|part| contains(part))
+        })
 }
 
 /// A class of files in one word.
@@ -136,7 +151,7 @@ mod tests {
         let comm = comm.to_owned();
         let cgroup = cgroup.to_owned();
         let unit = unit.map(str::to_owned);
-        let somebody = Who { comm, tgid: 42, cgroup, unit, kernel_thread: false };
+        let somebody = Who { comm, tgid: 42, cgroup, unit, ..Who::default() };
         assert_eq!(who(&somebody), shown);
         assert!(who(&somebody).width() <= WHO_COLUMNS);
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::snapshot::{
     Change, Confidence, DeviceState, Evidence, FileClass, Kind, Losses, Op, OwnWork, Phases,
-    SCHEMA, Shares, Snapshot, Via, Victim, Who,
+    SCHEMA, Shares, Snapshot, Via, Victim, Who, Workload,
 };
 
 /// No line is wider.
@@ -76,6 +76,8 @@ struct Named<'a> {
     unit: Option<&'a str>,
     /// What outputs call it, such as `fstrim (fstrim.service)`.
     name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload: Option<&'a Workload>,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +120,7 @@ fn named_who(who: &Who) -> Named<'_> {
         cgroup: &who.cgroup,
         unit: who.unit.as_deref(),
         name: names::who(who),
+        workload: who.workload.as_ref(),
     }
 }
 

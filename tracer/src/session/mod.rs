@@ -58,6 +58,23 @@ pub struct Options {
     pub kernel_log: bool,
     /// Where the node's `/proc` and `/sys` lie.
     pub root: PathBuf,
+    /// Where all its other files lie.
+    pub host: PathBuf,
+}
+
+impl Options {
+    /// Of a node whose files lie below `host`, in a container that has them
+    /// mounted there.
+    ///
+    /// Its `/proc` and `/sys` are taken from there only if both were mounted
+    /// with it. A bind mount that is not recursive has empty directories in
+    /// their places; then our own are the node's as well, since tracing takes
+    /// its PID namespace anyway, and there is one sysfs for all.
+    pub fn below(host: PathBuf) -> Self {
+        let is_whole = host.join("proc/1").exists() && host.join("sys/block").exists();
+        let root = if is_whole { host.clone() } else { PathBuf::from("/") };
+        Self { root, host, ..Self::default() }
+    }
 }
 
 impl Default for Options {
@@ -67,6 +84,7 @@ impl Default for Options {
             forced: Vec::new(),
             kernel_log: false,
             root: PathBuf::from("/"),
+            host: PathBuf::from("/"),
         }
     }
 }
@@ -159,7 +177,7 @@ impl Session {
             accounts,
             ring,
             engine: Engine::new(),
-            identities: Identities::new(&options.root),
+            identities: Identities::new(&options.root, &options.host),
             files: Files::new(&options.root),
             metrics: Metrics::new()?,
             surroundings: Surroundings::new(&options.root),

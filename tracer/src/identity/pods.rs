@@ -1,0 +1,248 @@
+//! Names of pods, their containers and their volumes, as the kubelet leaves
+//! them on the node's disk.
+//!
+//! Directories are listed and links are read; no file is opened, no link is
+//! followed, and nothing below a volume's own directory is touched, since a
+//! server that is away would hold us there. A uid, a container or a volume that
+//! is not known yet leads to one scan of everything, at most every few seconds
+//! and a few times for each. What a scan no longer meets is remembered until
+//! there is no room for it.
+//!
+//! Sources (Kubernetes v1.31): `pkg/kubelet/kuberuntime/helpers.go`
+//! `BuildPodLogsDirectory` (`<namespace>_<name>_<uid>`), `legacy.go`
+//! `logSymlink` (`<pod>_<namespace>_<container>-<id>.log`, cut at 255 bytes),
+//! `pkg/kubelet/kubelet_getters.go` and `pkg/volume/csi/csi_mounter.go`,
+//! `csi_block.go` (`pods/<uid>/volumes/kubernetes.io~csi/<volume>`,
+//! `pods/<uid>/volumeDevices/kubernetes.io~csi/<volume>`); with Docker, its
+//! `json-file` log below `/var/lib/docker/containers/<id>/` (v27).
+
+use std::{
+    fs::{self, DirEntry},
+    num::NonZeroUsize,
+    os::unix::ffi::OsStringExt as _,
+    path::Path,
+};
+
+use lru::LruCache;
+
+use super::place::NAME_BYTES;
+use crate::tree::{Tree, text};
+
+const POD_LOGS: &str = "var/log/pods";
+const CONTAINER_LOGS: &str = "var/log/containers";
+
+/// The kubelet's directory: the usual one, that of k0s, that of MicroK8s where
+/// the usual one is no link to it.
+const KUBELETS: [&str; 3] =
+    ["var/lib/kubelet", "var/lib/k0s/kubelet", "var/snap/microk8s/common/var/lib/kubelet"];
+
+const CSI: &str = "kubernetes.io~csi";
+
+/// Entries of one directory that are looked at.
+const MAX_ENTRIES: usize = 8192;
+
+const MAX_PODS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+const MAX_CONTAINERS: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+
+/// Between scans, and what each entry met adds to it: at some 10 µs an entry
+/// they take about 1 % of one CPU at worst.
+const SCAN_EVERY_NS: u64 = 3_000_000_000;
+const SCAN_ENTRY_NS: u64 = 1_000_000;
+
+/// A container runs a little before the kubelet makes its link; a pod's own
+/// ("pause") never has one.
+const SCANS_EACH: u8 = 4;
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pod {
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+}
+
+/// A container of a pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Member {
+    pub pod: Pod,
+    pub container: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+pub struct Pods {
+    /// By uid.
+    pods: LruCache<Box<str>, Pod>,
+    /// By container id.
+    members: LruCache<Box<str>, Member>,
+    /// Uids of pods by the volume that they have.
+    users: LruCache<Box<str>, Box<str>>,
+    /// What was looked for in vain, and in how many scans.
+    wanted: LruCache<Box<str>, u8>,
+    next_scan_ns: u64,
+    evicted: u64,
+}
+
+impl Default for Pods {
+    fn default() -> Self {
+        Self {
+            pods: LruCache::new(MAX_PODS),
+            members: LruCache::new(MAX_CONTAINERS),
+            users: LruCache::new(MAX_CONTAINERS),
+            wanted: LruCache::new(MAX_PODS),
+            next_scan_ns: 0,
+            evicted: 0,
+        }
+    }
+}
+
+impl Pods {
+    /// The pod with this uid, and the name of its container with this id.
+    pub fn find(
+        &mut self,
+        tree: &Tree,
+        uid: &str,
+        container: Option<&str>,
+        now_ns: u64,
+    ) -> Option<Member> {
+        if let Some(id) = container {
+            let is_known = self.members.peek(id).is_some();
+            if !is_known && self.want(tree, id, now_ns) && self.members.peek(id).is_none() {
+                self.look_into_logs(tree, uid, id);
+            }
+            if let Some(member) = self.members.get(id) {
+                return Some(member.clone());
+            }
+        }
+        if self.pods.peek(uid).is_none() {
+            self.want(tree, uid, now_ns);
+        }
+        self.pods.get(uid).map(|pod| Member { pod: pod.clone(), container: None })
+    }
+
+    /// The pod on this node that has a volume of this name.
+    pub fn find_user(&mut self, tree: &Tree, volume: &str, now_ns: u64) -> Option<Pod> {
+        if self.users.peek(volume).is_none() {
+            self.want(tree, volume, now_ns);
+        }
+        let uid = self.users.get(volume)?.clone();
+        self.find(tree, &uid, None, now_ns).map(|member| member.pod)
+    }
+
+    /// Names forgotten for want of room.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Scans for somebody unknown, if it may be worth it; tells whether it did.
+    fn want(&mut self, tree: &Tree, key: &str, now_ns: u64) -> bool {
+        if now_ns < self.next_scan_ns {
+            return false;
+        }
+        let scans = match self.wanted.get_mut(key) {
+            Some(scans) => scans,
+            None => self.wanted.get_or_insert_mut(key.into(), || 0),
+        };
+        if *scans >= SCANS_EACH {
+            return false;
+        }
+        *scans += 1;
+        let met = self.scan(tree) as u64;
+        self.next_scan_ns = now_ns + SCAN_EVERY_NS + met * SCAN_ENTRY_NS;
+        true
+    }
+
+    /// Lists all that the kubelet keeps; gives the number of entries met.
+    fn scan(&mut self, tree: &Tree) -> usize {
+        let mut met = 0;
+        for name in list(&tree.at(POD_LOGS)) {
+            met += 1;
+            if let Some((pod, uid)) = parse_pod_directory(&name) {
+                self.evicted += put(&mut self.pods, uid, pod);
+            }
+        }
+        for name in list(&tree.at(CONTAINER_LOGS)) {
+            met += 1;
+            if let Some((id, member)) = parse_container_log(&name) {
+                self.evicted += put(&mut self.members, id, member);
+            }
+        }
+        for kubelet in KUBELETS {
+            let pods = tree.at(kubelet).join("pods");
+            for uid in list(&pods) {
+                met += 1;
+                for kind in ["volumes", "volumeDevices"] {
+                    for volume in list(&pods.join(&uid).join(kind).join(CSI)) {
+                        met += 1;
+                        self.evicted += put(&mut self.users, &volume, uid.as_str().into());
+                    }
+                }
+            }
+        }
+        met
+    }
+
+    /// A container without a link of its own name: by what its log links to
+    /// (Docker), else it is the only one of its pod.
+    fn look_into_logs(&mut self, tree: &Tree, uid: &str, id: &str) {
+        let Some(pod) = self.pods.get(uid).cloned() else { return };
+        let directory = format!("{}_{}_{uid}", pod.namespace, pod.name);
+        let directory = tree.at(POD_LOGS).join(directory);
+        let containers = list(&directory);
+        let linked = containers.iter().find(|name| links_to(&directory.join(name), id));
+        let container = match (linked, &containers[..]) {
+            (Some(name), _) => Some(name),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        if let Some(name) = container {
+            let member = Member { pod, container: Some(name.as_str().into()) };
+            self.evicted += put(&mut self.members, id, member);
+        }
+    }
+}
+
+/// Puts an entry in front; gives the number of those that had to go for it.
+fn put<V>(cache: &mut LruCache<Box<str>, V>, key: &str, value: V) -> u64 {
+    let replaced = cache.push(key.into(), value);
+    u64::from(replaced.is_some_and(|(old, _)| *old != *key))
+}
+
+/// Names in a directory, those that are text and of use; none where it cannot
+/// be read.
+fn list(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let name = |entry: DirEntry| entry.file_name().into_string().ok();
+    entries.take(MAX_ENTRIES).flatten().filter_map(name).collect()
+}
+
+/// Whether a log in this directory is a link to one of this container.
+fn links_to(logs: &Path, id: &str) -> bool {
+    list(logs).iter().any(|log| {
+        let Ok(target) = fs::read_link(logs.join(log)) else { return false };
+        let target = target.into_os_string().into_vec();
+        target.split(|&b| b == b'/').any(|component| component == id.as_bytes())
+    })
+}
+
+/// `<namespace>_<name>_<uid>`.
+fn parse_pod_directory(directory: &str) -> Option<(Pod, &str)> {
+    let (namespace, rest) = directory.split_once('_')?;
+    let (name, uid) = rest.rsplit_once('_')?;
+    Some((pod(namespace, name)?, uid))
+}
+
+/// `<pod>_<namespace>_<container>-<id>.log`.
+fn parse_container_log(log: &str) -> Option<(&str, Member)> {
+    let (name, id) = log.strip_suffix(".log")?.rsplit_once('-')?;
+    let mut parts = name.splitn(3, '_');
+    let (name, namespace, container) = (parts.next()?, parts.next()?, parts.next()?);
+    // A name that was cut has lost a part of its id.
+    let is_id = id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let container = text(container.as_bytes(), NAME_BYTES);
+    let member = Member { pod: pod(namespace, name)?, container: Some(container.into()) };
+    is_id.then_some((id, member))
+}
+
+fn pod(namespace: &str, name: &str) -> Option<Pod> {
+    let bounded = |part: &str| -> Box<str> { text(part.as_bytes(), NAME_BYTES).into() };
+    let is_named = !namespace.is_empty() && !name.is_empty();
+    is_named.then(|| Pod { namespace: bounded(namespace), name: bounded(name) })
+}
