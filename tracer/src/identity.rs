@@ -18,6 +18,7 @@ use crate::{snapshot::Who, tree::Tree};
 
 mod arguments;
 mod cgroups;
+mod containers;
 mod place;
 mod pods;
 mod process;
@@ -31,19 +32,18 @@ pub use unit::unit;
 
 use cgroups::Cgroups;
 use place::Place;
-use pods::Pods;
 use process::Processes;
-use workload::find_workload;
+use workload::{Names, find_workload};
 
 /// Everybody seen so far.
 #[derive(Debug)]
 pub struct Identities {
     tree: Tree,
-    /// Where the rest of the node's files lie, those of the kubelet.
+    /// Where the rest of the node's files lie, the kubelet's above all.
     host: Tree,
     processes: Processes,
     cgroups: Cgroups,
-    pods: Pods,
+    names: Names,
 }
 
 impl Identities {
@@ -55,7 +55,7 @@ impl Identities {
             host: Tree::new(host),
             processes: Processes::default(),
             cgroups: Cgroups::default(),
-            pods: Pods::default(),
+            names: Names::default(),
         }
     }
 
@@ -116,7 +116,7 @@ impl Identities {
         });
         let program = program.filter(|process| process.program.is_some());
         let named = program.and_then(|process| process.program.as_ref());
-        let mut workload = find_workload(&mut self.pods, &self.host, place, named, now_ns);
+        let mut workload = find_workload(&mut self.names, &self.host, place, named, now_ns);
         if let (Some(workload), Some(process)) = (&mut workload, program) {
             let others = self.processes.count_others(process);
             if others > 0 {
@@ -140,7 +140,8 @@ impl Identities {
 
     /// Identities forgotten for want of room.
     pub fn evicted(&self) -> u64 {
-        self.processes.evicted() + self.cgroups.evicted() + self.pods.evicted()
+        let names = self.names.pods.evicted() + self.names.containers.evicted();
+        self.processes.evicted() + self.cgroups.evicted() + names
     }
 }
 

@@ -1,12 +1,13 @@
 //! What somebody works for, by everything that the node tells of it.
 //!
-//! Joins the cgroup's [`Place`], the process's [`Program`] and the kubelet's
-//! names ([`Pods`]) into one [`Workload`] with one short name. Of several
+//! Joins the cgroup's [`Place`], the process's [`Program`] and the names on the
+//! disk ([`Pods`], [`Containers`]) into one [`Workload`] with one short name. Of several
 //! answers the most telling is taken: a volume or a virtual machine that a pod
 //! serves, the pod, the container, the unit.
 
 use super::{
     arguments::Program,
+    containers::Containers,
     place::{Place, Vm, bounded},
     pods::{Pod, Pods},
 };
@@ -27,27 +28,35 @@ const LAUNCHER: &str = "virt-launcher-";
 /// longhorn-manager `types/types.go` (v1.7): the pods of engines and replicas.
 const INSTANCE_MANAGER: &str = "instance-manager-";
 
+/// Names that lie on the node's disk.
+#[derive(Debug, Default)]
+pub struct Names {
+    pub pods: Pods,
+    pub containers: Containers,
+}
+
 /// What lies at this place and runs this program works for; `None` where
 /// nothing but the process itself is known.
 pub fn find_workload(
-    pods: &mut Pods,
+    names: &mut Names,
     tree: &Tree,
     place: Place,
     program: Option<&Program>,
     now_ns: u64,
 ) -> Option<Workload> {
-    let mut workload = describe(pods, tree, place, program, now_ns)?;
+    let mut workload = describe(names, tree, place, program, now_ns)?;
     workload.name = bounded(&workload.name);
     Some(workload)
 }
 
 fn describe(
-    pods: &mut Pods,
+    names: &mut Names,
     tree: &Tree,
     place: Place,
     program: Option<&Program>,
     now_ns: u64,
 ) -> Option<Workload> {
+    let Names { pods, containers } = names;
     let container_id = place.container.as_ref().map(|container| container.id.clone());
     let member = place
         .pod_uid
@@ -93,8 +102,10 @@ fn describe(
         workload.container = Some(machine.name);
     } else if let Some(container) = place.container {
         workload.kind = WorkloadKind::Container;
+        workload.container = containers.find_name(tree, &container).map(str::to_owned);
         let id = &container.id[..CONTAINER_DIGITS.min(container.id.len())];
-        workload.name = with_unit(format!("{} {id}", container.runtime), &workload);
+        let name = workload.container.as_deref().unwrap_or(id);
+        workload.name = with_unit(format!("{} {name}", container.runtime), &workload);
     } else if let Some(service) = place.talos {
         workload.name = format!("talos {service}");
     } else {

@@ -42,6 +42,20 @@ fn check(workload: &Workload) {
     }
 }
 
+#[test]
+fn configuration_that_is_none_gives_no_name() {
+    let node = Node::new();
+    let id = "0".repeat(64);
+    let config = format!("var/lib/docker/containers/{id}/config.v2.json");
+    for content in ["", "{", "[]", "{\"Name\":7}", "{\"Name\":\"/\"}", &"[".repeat(10_000)] {
+        node.write(&config, content);
+        let place = Place::of(&format!("/docker/{id}"));
+        let tree = Tree::new(node.0.path());
+        let workload = find_workload(&mut Names::default(), &tree, place, None, 0).unwrap();
+        assert_eq!((workload.name.as_str(), workload.container), ("docker 000000000000", None));
+    }
+}
+
 proptest! {
     #[test]
     fn any_cgroup_and_arguments_give_bounded_names(
@@ -60,7 +74,7 @@ proptest! {
         let program = find_program(&cmdline);
         let tree = Tree::new(Path::new("/nonexistent"));
         let place = Place::of(&path);
-        let found = find_workload(&mut Pods::default(), &tree, place, program.as_ref(), 0);
+        let found = find_workload(&mut Names::default(), &tree, place, program.as_ref(), 0);
         if let Some(workload) = found {
             check(&workload);
         }
@@ -90,7 +104,7 @@ proptest! {
         for uid in uids.chain(["12345678"]) {
             let place = Place::of(&format!("/kubepods/pod{uid}/{}", "0".repeat(64)));
             let tree = Tree::new(node.0.path());
-            if let Some(workload) = find_workload(&mut Pods::default(), &tree, place, None, 0) {
+            if let Some(workload) = find_workload(&mut Names::default(), &tree, place, None, 0) {
                 check(&workload);
             }
         }

@@ -138,6 +138,24 @@ fn kubeadm_with_docker_and_cgroupfs_on_v1() {
 }
 
 #[test]
+fn docker_and_podman_keep_their_containers_names() {
+    let node = Node::new();
+    let docker = format!("var/lib/docker/containers/{}/config.v2.json", id('a'));
+    node.write(&docker, r#"{"Config":{"Env":["SECRET=1"]},"Name":"/shop-db-1"}"#);
+    let podman = "var/lib/containers/storage/overlay-containers";
+    let list = |end, name| format!(r#"[{{"id":"{}","names":["{name}"],"flags":{{}}}}]"#, id(end));
+    node.write(&format!("{podman}/containers.json"), &list('b', "web"));
+    node.write(&format!("{podman}/volatile-containers.json"), &list('c', "brief"));
+    let kind = WorkloadKind::Container;
+    let scope = |runtime: &str, end| format!("/machine.slice/{runtime}-{}.scope", id(end));
+    let db = node.check("mysqld", &scope("docker", 'a'), kind, "docker shop-db-1");
+    assert_eq!((db.container.as_deref(), db.container_id), (Some("shop-db-1"), Some(id('a'))));
+    node.check("web", &scope("libpod", 'b'), kind, "podman web");
+    node.check("web", &scope("libpod", 'c'), kind, "podman brief");
+    node.check("web", &scope("libpod", 'd'), kind, "podman 0123456789ab");
+}
+
+#[test]
 fn cri_o_and_its_monitor() {
     let node = Node::new();
     node.pod_log("openshift-etcd", "etcd-master-0", UID, "etcd", &id('a'));
