@@ -49,9 +49,13 @@ const USUAL_BYTES: u64 = 4096;
 const HEAL_GRACE: Duration = Duration::from_secs(2);
 
 /// One owner's requests of one class on one disk, in the last second.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
     pub owner: OwnerId,
+    pub party: Party,
+    /// A code of [`op`].
+    pub op: u16,
+    /// The process that used the account last.
     pub tgid: u32,
     pub ios_per_second: f64,
     pub bytes_per_second: f64,
@@ -102,6 +106,8 @@ pub struct Accounts {
     ids: HashMap<OwnerKey, OwnerId>,
     /// Ids whose owners were forgotten.
     free: Vec<OwnerId>,
+    /// Who was met for the first time, and by which process.
+    met: Vec<(Party, u32)>,
     ticked_ns: u64,
     healed: u64,
 }
@@ -141,6 +147,7 @@ impl Accounts {
             keys: vec![OwnerKey::default()],
             ids: HashMap::new(),
             free: Vec::new(),
+            met: Vec::new(),
             ticked_ns: 0,
             healed: 0,
         })
@@ -245,14 +252,7 @@ impl Accounts {
 
     /// The owners of a disk's accounts, by the kernel's index of the disk.
     pub fn owners(&self, disk: u32) -> &[Owner; ACCOUNTS] {
-        static NOBODY: [Owner; ACCOUNTS] = [Owner {
-            id: OwnerId(0),
-            cgroup: 0,
-            comm: [0; 16],
-            kthread: false,
-            op: 0,
-            weight_ns: 1,
-        }; ACCOUNTS];
+        static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
         self.position(disk).map_or(&NOBODY, |at| &self.disks[at].owners)
     }
 
@@ -270,6 +270,14 @@ impl Accounts {
         let weight_ns = self.weight_ns(at, account, key.op);
         self.disks[at].owners[account] =
             Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, op: key.op, weight_ns };
+        self.met.push((self.disks[at].owners[account].party(), tgid));
+    }
+
+    /// Who got an account since this was called last, and by which process.
+    pub fn take_met(&mut self, mut take: impl FnMut(Party, u32)) {
+        for (party, tgid) in self.met.drain(..) {
+            take(party, tgid);
+        }
     }
 
     /// What one request of an account costs its disk.
@@ -404,6 +412,8 @@ impl Accounts {
             disk.in_flight += in_flight(now.word, tick(now_ns));
             disk.rates.push(Rate {
                 owner: disk.owners[account].id,
+                party: disk.owners[account].party(),
+                op: disk.owners[account].op,
                 tgid: now.tgid as u32,
                 ios_per_second: now.ios.wrapping_sub(before.ios) as f64 / seconds,
                 bytes_per_second: now.bytes.wrapping_sub(before.bytes) as f64 / seconds,

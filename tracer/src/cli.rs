@@ -9,7 +9,7 @@ mod values;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use crate::{
@@ -96,6 +96,23 @@ pub enum Command {
     /// Print each slow sync as it ends.
     #[command(after_long_help = examples::WATCH)]
     Watch(WatchArgs),
+
+    /// Keep what happens in a file, to be replayed later or elsewhere.
+    ///
+    /// The file grows by some kilobytes a second, and holds names of processes,
+    /// cgroups and files, but nothing of what is in them. It is gzip of JSON
+    /// lines; a recorder that is stopped in whatever way leaves a file that can
+    /// be replayed up to its last second.
+    #[command(after_long_help = examples::RECORD)]
+    Record(RecordArgs),
+
+    /// Show a recording as if it happened now: the verdict, or another view.
+    ///
+    /// Needs neither root nor the machine that it was made on. Without a view it
+    /// prints the verdict on all of it, as `tracer why` does. Times are of the
+    /// recording: `--for 1m` looks at its first minute.
+    #[command(after_long_help = examples::REPLAY)]
+    Replay(ReplayArgs),
 
     /// Say what this kernel lets the tracer see, and why not more.
     #[command(after_long_help = examples::DOCTOR)]
@@ -190,6 +207,59 @@ pub struct WatchArgs {
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct RecordArgs {
+    /// Where to write; `-` is standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Stop after this time, such as `30s` or `10m`.
+    #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Overwrite a file that is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ReplayArgs {
+    /// The recording; `-` is standard input.
+    pub file: PathBuf,
+
+    #[command(flatten)]
+    pub why: WhyArgs,
+
+    #[command(subcommand)]
+    pub view: Option<View>,
+}
+
+impl ReplayArgs {
+    /// # Errors
+    ///
+    /// Bad usage: options of the verdict before the name of another view.
+    pub fn check(&self) -> Result<(), clap::Error> {
+        let WhyArgs { victim, duration, every, json } = &self.why;
+        let is_asked = victim.is_some() || duration.is_some() || every.is_some() || *json;
+        if self.view.is_none() || !is_asked {
+            return Ok(());
+        }
+        let message = "options go behind the view: `tracer replay FILE top --json`";
+        Err(Cli::command().error(ErrorKind::ArgumentConflict, message))
+    }
+}
+
+/// Views of a recording.
+#[derive(Clone, Debug, Subcommand)]
+pub enum View {
+    /// The verdict on one victim; what is printed without a view.
+    Why(WhyArgs),
+    /// One screen after another, ten times as fast as it happened.
+    Top(TopArgs),
+    /// Each slow sync.
+    Watch(WatchArgs),
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
     /// Print one JSON object.
     #[arg(long)]
@@ -214,7 +284,6 @@ pub struct DemoArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split(' '))
@@ -265,6 +334,23 @@ mod tests {
     }
 
     #[test]
+    fn a_replay_is_the_verdict_unless_another_view_is_named() {
+        let replay = |line: &str| match parse(line).unwrap().command {
+            Command::Replay(replay) => replay,
+            other => panic!("{other:?}"),
+        };
+        let plain = replay("tracer replay slow.rec etcd --json --every 10s");
+        assert!(plain.view.is_none() && plain.why.json && plain.check().is_ok());
+        assert_eq!(plain.why.victim.as_deref(), Some("etcd"));
+        let Some(View::Top(top)) = replay("tracer replay slow.rec top --batch -n 3").view else {
+            panic!("not top");
+        };
+        assert!(top.batch && top.iterations == Some(3));
+        assert!(matches!(replay("tracer replay - watch --min 5ms").view, Some(View::Watch(_))));
+        assert!(replay("tracer replay slow.rec --json top").check().is_err());
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for line in [
             "tracer",
@@ -273,6 +359,8 @@ mod tests {
             "tracer top -n 0",
             "tracer top --for 0s",
             "tracer top --interval 0",
+            "tracer record",
+            "tracer replay",
             "tracer doctor --hooks start",
             "tracer doctor --hooks =fentry",
         ] {

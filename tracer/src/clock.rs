@@ -1,9 +1,10 @@
 //! The kernel's clock, and how it lies to the wall's.
 
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 /// Ties the kernel's monotonic time to Unix time, once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Clock {
     unix_minus_monotonic_ns: i64,
 }
@@ -16,7 +17,7 @@ impl Clock {
 
     /// Unix seconds of a moment in kernel time.
     pub fn unix_seconds(&self, monotonic_ns: u64) -> f64 {
-        (monotonic_ns.cast_signed() + self.unix_minus_monotonic_ns) as f64 / 1e9
+        monotonic_ns.cast_signed().saturating_add(self.unix_minus_monotonic_ns) as f64 / 1e9
     }
 }
 

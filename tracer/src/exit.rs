@@ -1,7 +1,7 @@
 //! How the program ends: its exit codes, and the one line that says why.
 //!
 //! 0 done, 1 failed while running, 2 bad usage (clap's own), 3 this machine
-//! cannot run it. A reader that goes away (`tracer watch | head`) is a normal
+//! cannot run it, 4 a recording was read only in part. A reader that goes away (`tracer watch | head`) is a normal
 //! end. Knows no command.
 
 use std::{fmt, io, process::ExitCode};
@@ -25,8 +25,23 @@ impl fmt::Display for CannotRun {
 
 impl std::error::Error for CannotRun {}
 
+/// A recording is none, or is damaged or cut off: exit 4.
+///
+/// What could be read of it was shown before.
+#[derive(Debug)]
+pub struct Incomplete(pub String);
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Incomplete {}
+
 const FAILED: u8 = 1;
 const CANNOT_RUN: u8 = 3;
+const INCOMPLETE: u8 = 4;
 
 /// Prints an error, if it is one to be told, and gives the exit code.
 pub fn report(result: Result<()>) -> ExitCode {
@@ -41,10 +56,18 @@ pub fn report(result: Result<()>) -> ExitCode {
 }
 
 fn code(error: &Error) -> u8 {
-    // The first looks through contexts, the second through causes.
-    let cannot_run = error.downcast_ref::<CannotRun>().is_some()
-        || error.chain().any(<dyn std::error::Error>::is::<CannotRun>);
-    if cannot_run { CANNOT_RUN } else { FAILED }
+    if is_or_is_caused_by::<CannotRun>(error) {
+        CANNOT_RUN
+    } else if is_or_is_caused_by::<Incomplete>(error) {
+        INCOMPLETE
+    } else {
+        FAILED
+    }
+}
+
+/// The first looks through contexts, the second through causes.
+fn is_or_is_caused_by<E: std::error::Error + Send + Sync + 'static>(error: &Error) -> bool {
+    error.downcast_ref::<E>().is_some() || error.chain().any(<dyn std::error::Error>::is::<E>)
 }
 
 /// Rust ignores SIGPIPE, so a reader that is gone shows as a failed write.
@@ -80,6 +103,13 @@ mod tests {
         assert_eq!(code(&anyhow!("no file").context(cannot()).context("cannot start")), 3);
         assert_eq!(code(&Caused(cannot()).into()), 3);
         assert_eq!(code(&anyhow!("no file")), 1);
+    }
+
+    #[test]
+    fn a_recording_that_was_read_in_part_is_4() {
+        let incomplete = || Incomplete("it is cut off".into());
+        assert_eq!(code(&incomplete().into()), 4);
+        assert_eq!(code(&Error::from(incomplete()).context("cannot replay")), 4);
     }
 
     #[test]

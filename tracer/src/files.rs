@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{
     devices, mounts,
+    scene::FileNames,
     snapshot::FileClass,
     tree::{Tree, text},
 };
@@ -28,7 +29,7 @@ pub use classes::{Classified, classify};
 pub use labels::{FileId, FileLabel};
 
 use descriptors::{Budget, Failure, Found, Search, Wanted};
-use labels::Labels;
+pub(crate) use labels::Labels;
 
 /// Files remembered, at about 200 bytes each.
 const MAX_FILES: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
@@ -291,6 +292,16 @@ impl Files {
                 Some(text(&mounts::unescape(mount.point), descriptors::PATH_BYTES))
             })
             .unwrap_or_default()
+    }
+}
+
+impl FileNames for Files {
+    fn label(&self, file: FileId) -> &FileLabel {
+        Files::label(self, file)
+    }
+
+    fn device_name(&mut self, device: u32) -> &str {
+        Files::device_name(self, device)
     }
 }
 

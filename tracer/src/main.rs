@@ -10,7 +10,7 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use clap_complete::Shell;
 use tracer::{
     cli::{Cli, Command},
-    commands::{block_on, doctor, top, watch, why},
+    commands::{block_on, doctor, record, replay, top, watch, why},
     demo, exit,
 };
 
@@ -24,6 +24,11 @@ fn run(cli: Cli) -> Result<()> {
         Command::Top(args) => block_on(top::run(&args, &options)),
         Command::Watch(args) => block_on(watch::run(&args, &options)),
         Command::Why(args) => block_on(why::run(&args, &options)),
+        Command::Record(args) => block_on(record::run(&args, &options)),
+        Command::Replay(args) => match args.check() {
+            Ok(()) => block_on(replay::run(&args)),
+            Err(error) => error.exit(),
+        },
         // The ring's reader wants a runtime even if nobody waits for it.
         Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),
         Command::Demo(args) => block_on(demo::run(&args, &options)),

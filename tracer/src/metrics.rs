@@ -98,6 +98,13 @@ impl Metrics {
         raise(&self.losses.with_label_values(&[kind]), total);
     }
 
+    /// The same for a loss that may be none of ours.
+    pub fn set_known_loss(&self, kind: &str, total: u64) {
+        if LOSSES.contains(&kind) {
+            self.set_loss(kind, total);
+        }
+    }
+
     /// Says what is not seen, and of nothing else that it is not.
     pub fn set_blind(&self, blind: &[Blind]) {
         self.blind.reset();

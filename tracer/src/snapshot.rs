@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Version of the JSON form.
 pub const SCHEMA: u32 = 1;
@@ -36,7 +36,7 @@ pub struct Snapshot {
 }
 
 /// What this kernel offers, in brief; `tracer doctor` tells it whole.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Kernel {
     pub release: String,
     /// Capability and the rung of its ladder that was taken.
@@ -46,7 +46,7 @@ pub struct Kernel {
 }
 
 /// Somebody: a process (or a job of many), or a kernel thread by its role.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Who {
     pub comm: String,
     /// The last process seen; 0 where none is known.
@@ -57,46 +57,82 @@ pub struct Who {
     pub unit: Option<String>,
     pub kernel_thread: bool,
     /// What it works for, where the node tells; absent for a bare process.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
 }
 
 /// What a process works for, as people call it: a pod, a virtual machine, a
 /// container, a volume, a unit. What the node alone does not tell is absent.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Workload {
     pub kind: WorkloadKind,
     /// Short: `kube-system/etcd-node1`, `vm 101 web`, `node-exporter.service`.
     pub name: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
     /// The container's name, also of one that is no pod's (LXC, nspawn).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm: Option<String>,
     /// Its number on Proxmox.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vm_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<String>,
     /// The pod or virtual machine on this node that has the volume.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_by: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// The numeric user whose unit it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+impl Workload {
+    /// Every name in it.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let Self {
+            kind: _,
+            name,
+            namespace,
+            pod,
+            pod_uid,
+            container,
+            container_id,
+            vm,
+            vm_id,
+            volume,
+            used_by,
+            unit,
+            user,
+        } = self;
+        let parts = [
+            namespace,
+            pod,
+            pod_uid,
+            container,
+            container_id,
+            vm,
+            vm_id,
+            volume,
+            used_by,
+            unit,
+            user,
+        ];
+        let parts = parts.into_iter().filter_map(|part| part.as_deref());
+        std::iter::once(name.as_str()).chain(parts)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkloadKind {
     Pod,
@@ -108,7 +144,7 @@ pub enum WorkloadKind {
 }
 
 /// Kinds of files whose syncs mean something of their own.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileClass {
     /// A write-ahead log: somebody's commit waits for it.
@@ -229,7 +265,7 @@ pub struct Blame {
 
 /// What somebody does that others wait for: classes of block operations, and
 /// what comes beside them.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
     Read,

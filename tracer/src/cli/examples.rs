@@ -8,6 +8,9 @@ EXAMPLES:
       sudo tracer why etcd
   Print every sync of etcd that takes 25 ms or longer:
       sudo tracer watch --min 25ms --filter etcd
+  Keep ten minutes, and ask later:
+      sudo tracer record -o slow.rec --for 10m
+      tracer replay slow.rec
   Ask what the tracer can see on this machine:
       sudo tracer doctor
   See it find a culprit that it made itself:
@@ -17,7 +20,8 @@ EXIT CODES:
   0  done
   1  failed while running
   2  bad usage
-  3  this machine cannot run it (not root, or the kernel lacks something)";
+  3  this machine cannot run it (not root, or the kernel lacks something)
+  4  a recording is damaged, cut off or none; what could be read was shown";
 
 pub const TOP: &str = "\
 EXAMPLES:
@@ -47,6 +51,28 @@ EXAMPLES:
       sudo tracer watch --min 100ms --filter postgres --for 1h
   Durations only, for a script:
       sudo tracer watch --json | jq .duration_seconds";
+
+pub const RECORD: &str = "\
+EXAMPLES:
+  Ten minutes of this node:
+      sudo tracer record -o slow.rec --for 10m
+  Until ^C, on another machine's disk:
+      ssh root@node tracer record -o - > node.rec
+  How long the syncs were, with common tools:
+      zcat slow.rec | jq '.sync.duration_ns // empty'";
+
+pub const REPLAY: &str = "\
+EXAMPLES:
+  Who made whom slow, over all of it:
+      tracer replay slow.rec
+  Who made etcd's log slow, for every ten seconds:
+      tracer replay slow.rec etcd --every 10s
+  The same for a script:
+      tracer replay slow.rec --json | jq .verdict
+  Look at it, ten times as fast as it happened:
+      tracer replay slow.rec top
+  Every sync that took 50 ms or longer:
+      tracer replay slow.rec watch --min 50ms";
 
 pub const DOCTOR: &str = "\
 EXAMPLES:

@@ -1,6 +1,8 @@
 //! What each command does: a session goes in, lines and screens come out.
 
 pub mod doctor;
+pub mod record;
+pub mod replay;
 pub mod top;
 pub mod watch;
 pub mod why;
@@ -84,6 +86,12 @@ impl Stop {
             () = deadline => {}
         }
     }
+}
+
+/// A moment so much later; never, where no time is asked for.
+fn after(now_ns: u64, time: Option<Duration>) -> u64 {
+    let ns = time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    now_ns.saturating_add(ns)
 }
 
 /// Keeps the victims that a filter asks for, in whatever case.

@@ -8,9 +8,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Stop, filter_snapshot, start};
+use super::{Stop, after, filter_snapshot, start};
 use crate::{
     cli::TopArgs,
+    engine::victim::Span,
     output::{
         json, text,
         top::{
@@ -18,11 +19,16 @@ use crate::{
             terminal::{self, Input},
         },
     },
+    recording::replay::{Played, Replay},
     session::{Options, Session},
+    snapshot::Snapshot,
 };
 
 /// The first screen comes sooner than the first interval: people wait for it.
 const FIRST_SCREEN: Duration = Duration::from_millis(500);
+
+/// A recording is shown so many times as fast as it happened.
+const SPEED: u32 = 10;
 
 /// # Errors
 ///
@@ -30,10 +36,77 @@ const FIRST_SCREEN: Duration = Duration::from_millis(500);
 pub async fn run(args: &TopArgs, options: &Options) -> Result<()> {
     let session = start(options)?;
     let stop = Stop::new(args.scope.duration)?;
-    if args.batch || args.json || !io::stdout().is_terminal() {
+    if is_text(args) {
         print(args, session, stop).await
     } else {
-        draw(args, session, stop).await
+        draw(args, &mut Shown::Live(Box::new(session)), stop).await
+    }
+}
+
+/// The same over a recording: times are of its own, and screens follow each
+/// other as fast as they can be printed, or be looked at.
+///
+/// # Errors
+///
+/// When the output cannot be written.
+pub async fn replay(args: &TopArgs, replay: &mut Replay) -> Result<()> {
+    let end_ns = after(replay.now_ns(), args.scope.duration);
+    if !is_text(args) {
+        return draw(args, &mut Shown::Recorded { replay, end_ns }, Stop::new(None)?).await;
+    }
+    let mut left = args.iterations;
+    while left != Some(0) {
+        let until_ns = after(replay.now_ns(), Some(args.interval)).min(end_ns);
+        let played = replay.play(until_ns, None, &mut Vec::new());
+        show(args, replay.snapshot_of(Span::Window))?;
+        if played == Played::Whole || until_ns == end_ns {
+            return Ok(());
+        }
+        left = left.map(|n| n - 1);
+    }
+    Ok(())
+}
+
+fn is_text(args: &TopArgs) -> bool {
+    args.batch || args.json || !io::stdout().is_terminal()
+}
+
+/// What the full screen shows.
+enum Shown<'a> {
+    Live(Box<Session>),
+    Recorded { replay: &'a mut Replay, end_ns: u64 },
+}
+
+impl Shown<'_> {
+    /// Takes in what there is, until the time of the next screen.
+    async fn follow(&mut self) {
+        match self {
+            Self::Live(session) => {
+                session.wait().await;
+                session.poll(None, &mut Vec::new());
+            }
+            Self::Recorded { .. } => std::future::pending().await,
+        }
+    }
+
+    /// The next screen, an interval after the last.
+    fn next(&mut self, interval: Duration) -> Snapshot {
+        match self {
+            Self::Live(session) => session.snapshot(),
+            Self::Recorded { replay, end_ns } => {
+                let until_ns = after(replay.now_ns(), Some(interval)).min(*end_ns);
+                replay.play(until_ns, None, &mut Vec::new());
+                replay.snapshot_of(Span::Window)
+            }
+        }
+    }
+
+    /// Time between two screens.
+    fn pace(&self, interval: Duration) -> Duration {
+        match self {
+            Self::Live(_) => interval,
+            Self::Recorded { .. } => interval / SPEED,
+        }
     }
 }
 
@@ -43,7 +116,6 @@ async fn print(args: &TopArgs, mut session: Session, mut stop: Stop) -> Result<(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut left = args.iterations;
     let mut slow = Vec::new();
-    let mut bytes = Vec::new();
     while left != Some(0) {
         let last = tokio::select! {
             () = session.wait() => {
@@ -54,16 +126,7 @@ async fn print(args: &TopArgs, mut session: Session, mut stop: Stop) -> Result<(
             () = stop.wait() => true,
         };
         session.poll(None, &mut slow);
-        let mut snapshot = session.snapshot();
-        filter_snapshot(&mut snapshot, args.scope.filter.as_deref());
-        bytes.clear();
-        if args.json {
-            json::write_json(&mut bytes, &snapshot)?;
-        } else {
-            text::write_snapshot(&mut bytes, &snapshot)?;
-        }
-        let mut out = io::stdout().lock();
-        out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")?;
+        show(args, session.snapshot())?;
         if last {
             return Ok(());
         }
@@ -72,22 +135,33 @@ async fn print(args: &TopArgs, mut session: Session, mut stop: Stop) -> Result<(
     Ok(())
 }
 
+fn show(args: &TopArgs, mut snapshot: Snapshot) -> Result<()> {
+    filter_snapshot(&mut snapshot, args.scope.filter.as_deref());
+    let mut bytes = Vec::new();
+    if args.json {
+        json::write_json(&mut bytes, &snapshot)?;
+    } else {
+        text::write_snapshot(&mut bytes, &snapshot)?;
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")
+}
+
 /// The full screen.
-async fn draw(args: &TopArgs, mut session: Session, mut stop: Stop) -> Result<()> {
+async fn draw(args: &TopArgs, shown: &mut Shown<'_>, mut stop: Stop) -> Result<()> {
     let mut screen = terminal::enter()?;
     let mut keys = terminal::spawn_keys()?;
     let mut view = View::default();
-    let mut slow = Vec::new();
-    let mut ticks = interval_at(Instant::now() + FIRST_SCREEN, args.interval);
+    let mut ticks = interval_at(Instant::now() + FIRST_SCREEN, shown.pace(args.interval));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let filter = args.scope.filter.as_deref();
-    let mut snapshot = session.snapshot();
+    let mut snapshot = shown.next(args.interval);
     filter_snapshot(&mut snapshot, filter);
     loop {
         screen.draw(&view, &snapshot)?;
         let stale = loop {
             tokio::select! {
-                () = session.wait() => session.poll(None, &mut slow),
+                () = shown.follow() => {}
                 _ = ticks.tick() => break !view.paused,
                 () = stop.wait() => return Ok(()),
                 input = keys.recv() => match input {
@@ -102,7 +176,7 @@ async fn draw(args: &TopArgs, mut session: Session, mut stop: Stop) -> Result<()
             }
         };
         if stale {
-            snapshot = session.snapshot();
+            snapshot = shown.next(args.interval);
             filter_snapshot(&mut snapshot, filter);
         }
     }

@@ -1,16 +1,23 @@
 //! `tracer watch`: one line for each slow sync, as it ends.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 
-use super::{Stop, start};
+use super::{Stop, after, start};
 use crate::{
     cli::WatchArgs,
     output::{json, names, watch},
+    recording::replay::{Played, Replay},
     session::Options,
     snapshot::SlowSync,
 };
+
+/// Lines of a recording are printed when so much of it was played.
+const PRINTED_EVERY: Duration = Duration::from_secs(1);
 
 /// # Errors
 ///
@@ -18,32 +25,57 @@ use crate::{
 pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
     let mut session = start(options)?;
     let mut stop = Stop::new(args.scope.duration)?;
-    let filter = args.scope.filter.as_deref().map(str::to_lowercase);
-    let min_ns = u64::try_from(args.min.as_nanos()).unwrap_or(u64::MAX);
     let mut slow = Vec::new();
-    let mut bytes = Vec::new();
     loop {
         let last = tokio::select! {
             () = session.wait() => false,
             () = stop.wait() => true,
         };
-        session.poll(Some(min_ns), &mut slow);
-        bytes.clear();
-        for sync in slow.drain(..).filter(|sync| is_wanted(filter.as_deref(), sync)) {
-            if args.json {
-                json::write_json(&mut bytes, &sync)?;
-            } else {
-                watch::write_slow_sync(&mut bytes, &sync)?;
-            }
-        }
-        if !bytes.is_empty() {
-            let mut out = io::stdout().lock();
-            out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")?;
-        }
+        session.poll(Some(min_ns(args)), &mut slow);
+        print(args, &mut slow)?;
         if last {
             return Ok(());
         }
     }
+}
+
+/// The same over a recording: `--for` is of its time.
+///
+/// # Errors
+///
+/// When the output cannot be written.
+pub fn replay(args: &WatchArgs, replay: &mut Replay) -> Result<()> {
+    let end_ns = after(replay.now_ns(), args.scope.duration);
+    let mut slow = Vec::new();
+    loop {
+        let until_ns = after(replay.now_ns(), Some(PRINTED_EVERY)).min(end_ns);
+        let played = replay.play(until_ns, Some(min_ns(args)), &mut slow);
+        print(args, &mut slow)?;
+        if played == Played::Whole || until_ns == end_ns {
+            return Ok(());
+        }
+    }
+}
+
+fn min_ns(args: &WatchArgs) -> u64 {
+    u64::try_from(args.min.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn print(args: &WatchArgs, slow: &mut Vec<SlowSync>) -> Result<()> {
+    let filter = args.scope.filter.as_deref().map(str::to_lowercase);
+    let mut bytes = Vec::new();
+    for sync in slow.drain(..).filter(|sync| is_wanted(filter.as_deref(), sync)) {
+        if args.json {
+            json::write_json(&mut bytes, &sync)?;
+        } else {
+            watch::write_slow_sync(&mut bytes, &sync)?;
+        }
+    }
+    if !bytes.is_empty() {
+        let mut out = io::stdout().lock();
+        out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")?;
+    }
+    Ok(())
 }
 
 fn is_wanted(filter: Option<&str>, sync: &SlowSync) -> bool {

@@ -8,11 +8,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Stop, start};
+use super::{Stop, after, start};
 use crate::{
     cli::WhyArgs,
     engine::victim::Span,
     output::{json, names, why},
+    recording::replay::{Played, Replay},
     session::Options,
     snapshot::{FileClass, Kind, Snapshot, Victim},
 };
@@ -54,6 +55,24 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
             return if told || args.every.is_some() { Ok(()) } else { Err(nobody(args)) };
         }
         session.begin_period();
+    }
+}
+
+/// The same over a recording: `--for` and `--every` are of its time.
+///
+/// # Errors
+///
+/// When nobody was seen to sync, or the output cannot be written.
+pub fn replay(args: &WhyArgs, replay: &mut Replay) -> Result<()> {
+    let end_ns = after(replay.now_ns(), args.duration);
+    loop {
+        let until_ns = after(replay.now_ns(), args.every).min(end_ns);
+        let played = replay.play(until_ns, None, &mut Vec::new());
+        let told = tell(args, &replay.snapshot_of(Span::Period))?;
+        if played == Played::Whole || until_ns == end_ns {
+            return if told || args.every.is_some() { Ok(()) } else { Err(nobody(args)) };
+        }
+        replay.begin_period();
     }
 }
 

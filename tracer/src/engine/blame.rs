@@ -59,6 +59,10 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Of an account that nobody has, or of those who found none.
+    pub const NOBODY: Self =
+        Self { id: OwnerId(0), cgroup: 0, comm: [0; COMM], kthread: false, op: 0, weight_ns: 1 };
+
     pub fn party(&self) -> Party {
         Party { cgroup: self.cgroup, comm: self.comm, kthread: self.kthread }
     }
@@ -164,7 +168,7 @@ impl Window {
             } else if owner.is_caller(record) {
                 // Below, the same requests are carried once more.
                 if !below {
-                    own.area_ns += area_ns;
+                    own.area_ns = own.area_ns.saturating_add(area_ns);
                     own.work += work;
                 }
             } else if !(owner.is_journal() || below && owner.party().is_kworker()) {
@@ -175,7 +179,7 @@ impl Window {
 
     /// An owner may have requests on several disks.
     fn add(&mut self, one: Competitor) {
-        self.total_ns += one.area_ns;
+        self.total_ns = self.total_ns.saturating_add(one.area_ns);
         self.total_work += one.work;
         let known = &mut self.competitors[..self.count];
         // Who finds no place shares the last.
@@ -189,7 +193,7 @@ impl Window {
             }
             None => &mut self.competitors[COMPETITORS - 1],
         };
-        place.area_ns += one.area_ns;
+        place.area_ns = place.area_ns.saturating_add(one.area_ns);
         place.work += one.work;
     }
 

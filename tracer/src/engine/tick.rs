@@ -26,6 +26,15 @@ pub struct Tick {
     pub memory: Memory,
 }
 
+impl Tick {
+    /// Everybody whom it speaks of.
+    pub fn owners(&self) -> impl Iterator<Item = OwnerId> {
+        let journals = self.journals.iter().map(|work| work.owner);
+        let rivals = self.rivals.iter().map(|rival| rival.owner);
+        journals.chain(rivals).chain(self.reclaimers.iter().map(|one| one.owner))
+    }
+}
+
 /// One owner's part in a journal's transactions.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct JournalWork {

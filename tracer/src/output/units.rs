@@ -32,11 +32,17 @@ pub fn rate(per_second: f64) -> String {
     format!("{number}{prefix}")
 }
 
+/// A size, such as `12.3 MB`: at most 7 columns.
+pub fn bytes(size: f64) -> String {
+    let (number, prefix) = scaled(size);
+    if number == "-" { number } else { format!("{number} {prefix}B") }
+}
+
 /// Bytes per second, such as `12.3 MB/s`: at most 9 columns.
 pub fn bytes_rate(per_second: f64) -> String {
-    match scaled(per_second) {
-        (number, _) if number == "-" => number,
-        (number, prefix) => format!("{number} {prefix}B/s"),
+    match bytes(per_second) {
+        nothing if nothing == "-" => nothing,
+        bytes => format!("{bytes}/s"),
     }
 }
 

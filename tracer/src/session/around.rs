@@ -33,7 +33,7 @@ impl Session {
 
     /// Puts the hook of switches on or off, as it is wanted.
     fn demand_rivals(&mut self, now: u64) {
-        let wanted = self.demand.is_wanted(now, recent(&self.engine, now));
+        let wanted = self.demand.is_wanted(now, recent(&self.scene.engine, now));
         if wanted != self.sees_rivals {
             self.programs.set_attached("rivals", wanted);
             self.sees_rivals = wanted;
@@ -44,7 +44,7 @@ impl Session {
     fn subjects(&mut self, now: u64) -> Vec<Subject> {
         let mut known = HashSet::new();
         let mut subjects = Vec::new();
-        for victim in recent(&self.engine, now) {
+        for victim in recent(&self.scene.engine, now) {
             if victim.kthread || !known.insert((victim.key.cgroup, victim.tgid, victim.disk)) {
                 continue;
             }
@@ -64,6 +64,6 @@ impl Session {
     }
 }
 
-fn recent(engine: &Engine, now: u64) -> impl Iterator<Item = &Victim> {
+pub(super) fn recent(engine: &Engine, now: u64) -> impl Iterator<Item = &Victim> {
     engine.victims().iter().filter(move |v| now.saturating_sub(v.last_ns) < RECENT_NS)
 }

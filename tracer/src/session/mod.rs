@@ -6,19 +6,23 @@
 
 mod around;
 mod demand;
-mod picture;
 mod preflight;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tracer_ebpf::record::{Account, OwnerKey, SyncRecord, kind, loss};
+use tracer_ebpf::record::{Account, OwnerKey, SyncRecord, kind, loss, op, stage};
 
 use crate::{
-    accounts::Accounts,
+    accounts::{Accounts, DiskAccounts},
     clock::{Clock, monotonic_ns},
     disks::{self, Assigned, LoopFiles, Room},
-    engine::{Engine, blame::OwnerId, tick::Tick},
+    engine::{
+        Engine,
+        blame::{Owner, OwnerId, Party},
+        tick::Tick,
+        victim::Span,
+    },
     exit::CannotRun,
     files::Files,
     identity::{Identities, is_kernel_thread},
@@ -29,9 +33,10 @@ use crate::{
         load::{Programs, Sizes, Wishes},
         selftest,
     },
-    metrics::Metrics,
+    recording::recorder::{Progress, Recorder},
     ring::{Record, RingReader},
-    snapshot::SlowSync,
+    scene::{DiskState, Histograms, Scene, comm_text, picture::Slow},
+    snapshot::{Kernel, SlowSync, Snapshot},
     surroundings::Surroundings,
     tallies::Tallies,
 };
@@ -39,9 +44,6 @@ use crate::{
 use demand::Demand;
 
 pub use preflight::{Capabilities, check_user};
-
-/// Half of the window that windowed numbers look back on.
-const HALF_WINDOW: Duration = Duration::from_secs(5);
 
 /// Between two readings of the ledger.
 const TICK: Duration = Duration::from_secs(1);
@@ -95,17 +97,16 @@ pub struct Session {
     facts: Facts,
     accounts: Accounts,
     ring: RingReader,
-    engine: Engine,
+    scene: Scene,
     identities: Identities,
     files: Files,
-    metrics: Metrics,
+    recorder: Option<Recorder>,
     surroundings: Surroundings,
     tallies: Tallies,
     demand: Demand,
     /// Whether every switch of a CPU is seen now.
     sees_rivals: bool,
     last_tick: Tick,
-    clock: Clock,
     root: PathBuf,
     assigned: Vec<Assigned>,
     loop_files: LoopFiles,
@@ -113,13 +114,7 @@ pub struct Session {
     /// Disks for which there was no room.
     refused: Vec<String>,
     foreign: u64,
-    started_ns: u64,
     ticked_ns: u64,
-    rotated_ns: u64,
-    /// Start of the older half of the window.
-    window_ns: u64,
-    /// Start of the period.
-    period_ns: u64,
 }
 
 impl Session {
@@ -170,34 +165,29 @@ impl Session {
         programs.end_climb();
         accounts.begin_watch();
 
-        let now = monotonic_ns();
         let mut session = Self {
             programs,
             facts,
             accounts,
             ring,
-            engine: Engine::new(),
+            scene: Scene::new(Kernel::default(), Clock::new(), monotonic_ns())?,
             identities: Identities::new(&options.root, &options.host),
             files: Files::new(&options.root),
-            metrics: Metrics::new()?,
+            recorder: None,
             surroundings: Surroundings::new(&options.root),
             tallies,
             demand: Demand::default(),
             sees_rivals: false,
             last_tick: Tick::default(),
-            clock: Clock::new(),
             root: options.root.clone(),
             assigned,
             loop_files,
             room,
             refused,
             foreign: 0,
-            started_ns: now,
             ticked_ns: 0,
-            rotated_ns: now,
-            window_ns: now,
-            period_ns: now,
         };
+        session.scene.kernel = session.kernel();
         session.poll(None, &mut Vec::new());
         Ok(session)
     }
@@ -223,9 +213,9 @@ impl Session {
     /// Takes in what the kernel has sent. Syncs of at least `slow_ns` are also
     /// described one by one, in `slow`.
     pub fn poll(&mut self, slow_ns: Option<u64>, slow: &mut Vec<SlowSync>) {
-        let Self { ring, accounts, engine, files, identities, foreign, clock, .. } = self;
+        let Self { ring, accounts, scene, files, identities, recorder, foreign, .. } = self;
         // Asked for only where somebody is told.
-        let losses = slow_ns.map_or(0, |_| self.metrics.losses().total());
+        let losses = slow_ns.map_or(0, |_| scene.metrics.losses().total());
         let slow_ns = slow_ns.unwrap_or(u64::MAX);
         let mut unknown_disk = false;
         ring.drain(|record| match record {
@@ -237,12 +227,25 @@ impl Session {
                     _ => files.resolve(tgid, device, record.inode, fd, end_ns),
                 };
                 accounts.find_owners(record, lower);
+                let Scene { engine, people, .. } = scene;
                 let need_ns = accounts.need_ns(record);
-                let owners = |disk| accounts.owners(disk);
-                let judged = engine.sync(record, lower, file.0, need_ns, owners);
+                let judged =
+                    engine.sync(record, lower, file.0, need_ns, |disk| accounts.owners(disk));
+                // Later they may be gone.
+                accounts.take_met(|party, tgid| people.meet(identities, party, tgid, end_ns));
+                let victim = &engine.victims()[judged.victim];
+                if victim.syncs_total == 1 {
+                    people.meet(identities, victim.party(), tgid, end_ns);
+                }
+                if let Some(recorder) = recorder {
+                    let owners = |disk| accounts.owners(disk);
+                    recorder.sync(record, lower, file, need_ns, owners, people, files);
+                }
                 if record.duration_ns >= slow_ns {
-                    let describe = picture::Describe { accounts, files, identities, clock, losses };
-                    slow.push(describe.slow_sync(record, file, &judged));
+                    let owners = accounts.owners(record.disk);
+                    let tgid = &|account| accounts.last_tgid(record.disk, account);
+                    let sync = Slow { record, file, judged: &judged, owners, tgid, losses };
+                    slow.push(scene.slow_sync(&sync, files));
                 }
             }
             Record::DiskUnknown(_) => unknown_disk = true,
@@ -251,13 +254,7 @@ impl Session {
         if unknown_disk {
             self.describe_disks();
         }
-        let now = monotonic_ns();
-        self.tick_if_due(now);
-        if now.saturating_sub(self.rotated_ns) >= HALF_WINDOW.as_nanos() as u64 {
-            self.engine.rotate();
-            self.window_ns = self.rotated_ns;
-            self.rotated_ns = now;
-        }
+        self.tick_if_due(monotonic_ns());
     }
 
     fn tick_if_due(&mut self, now: u64) {
@@ -280,20 +277,21 @@ impl Session {
         });
         let mut tick = self.read_tick(now);
         self.accounts.journal_work(&mut tick);
-        let Self { engine, accounts, .. } = self;
-        engine.tick(&tick, |owner| accounts.party(owner));
+        self.meet_people(&tick);
+        self.scene.engine.tick(&tick, |owner| self.accounts.party(owner));
         self.last_tick = tick;
         if self.loop_files.have_changed(&self.root, &self.assigned) {
             self.describe_disks();
         }
         if self.accounts.is_crowded() {
-            let victims = self.engine.victims().iter();
+            let victims = self.scene.engine.victims().iter();
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
         }
         let tables = self.accounts.tables();
         let healed = tables.loss(loss::HEALED) + self.accounts.healed();
         let unresolved = self.identities.unresolved();
-        let evicted = self.identities.evicted() + self.files.evicted();
+        let Scene { engine, people, metrics, .. } = &self.scene;
+        let evicted = self.identities.evicted() + self.files.evicted() + people.evicted();
         for (kind, total) in [
             ("ring_full", tables.loss(loss::RING_FULL)),
             ("hook_missed", self.programs.missed_runs()),
@@ -306,16 +304,46 @@ impl Session {
             ("sync_table_full", tables.loss(loss::SYNC_TABLE_FULL)),
             ("sync_unmatched", tables.loss(loss::SYNC_UNMATCHED)),
             ("record_foreign", self.foreign),
-            ("ledger_torn", self.engine.torn()),
-            ("victim_evicted", self.engine.evicted()),
+            ("ledger_torn", engine.torn()),
+            ("victim_evicted", engine.evicted()),
             ("identity_unresolved", unresolved),
             ("file_unresolved", self.files.unresolved()),
             ("name_evicted", evicted),
         ] {
-            self.metrics.set_loss(kind, total);
+            metrics.set_loss(kind, total);
         }
-        self.metrics.set_records(self.engine.records());
-        self.metrics.set_blind(&self.blind());
+        metrics.set_records(engine.records());
+        metrics.set_blind(&self.blind());
+        self.record_tick();
+        self.scene.rotate_if_due(now);
+    }
+
+    /// Finds out who those are that the tick is about, while they are there.
+    fn meet_people(&mut self, tick: &Tick) {
+        let Self { scene: Scene { engine, people, .. }, accounts, identities, .. } = self;
+        let now = tick.at_ns;
+        people.refill();
+        accounts.take_met(|party, tgid| people.meet(identities, party, tgid, now));
+        let rates = accounts.disks().iter().flat_map(|disk| &disk.rates);
+        for rate in rates.filter(|rate| rate.owner != OwnerId(0)) {
+            people.meet(identities, rate.party, rate.tgid, now);
+        }
+        for victim in around::recent(engine, now) {
+            people.meet(identities, victim.party(), victim.tgid, now);
+        }
+        for owner in tick.owners() {
+            people.meet(identities, accounts.party(owner), 0, now);
+        }
+        if people.is_crowded() {
+            let victims = engine.victims().iter();
+            let blamed = victims.flat_map(|victim| {
+                let suspects = victim.suspects.iter().map(|suspect| suspect.party);
+                suspects.chain([victim.party()])
+            });
+            let owners = accounts.disks().iter().flat_map(|disk| disk.owners.iter());
+            let spoken_of: HashSet<Party> = blamed.chain(owners.map(Owner::party)).collect();
+            people.forget_others(&spoken_of);
+        }
     }
 
     /// The kernel programs met a disk that they do not know, or one lies on
@@ -339,9 +367,97 @@ impl Session {
 
     /// From here on pictures of the period begin anew.
     pub fn begin_period(&mut self) {
-        self.engine.begin_period();
+        self.scene.begin_period(monotonic_ns());
+    }
+
+    /// A picture of the last seconds.
+    pub fn snapshot(&mut self) -> Snapshot {
+        self.snapshot_of(Span::Window)
+    }
+
+    /// A picture of all that happened since the period began.
+    pub fn snapshot_of(&mut self, span: Span) -> Snapshot {
         let now = monotonic_ns();
-        (self.period_ns, self.window_ns, self.rotated_ns) = (now, now, now);
+        self.tick_if_due(now);
+        self.scene.disks = self.read_disks();
+        self.scene.kernel = self.kernel();
+        self.scene.snapshot(span, now, &mut self.files)
+    }
+
+    fn kernel(&self) -> Kernel {
+        let climbs = self.climbs();
+        let hooks = climbs
+            .iter()
+            .filter_map(|c| Some((c.capability.to_owned(), c.taken()?.to_owned())))
+            .collect();
+        let blind = self.blind().into_iter().map(|blind| blind.sentence).collect();
+        Kernel { release: self.facts.release.clone(), hooks, blind }
+    }
+
+    fn read_disks(&self) -> Vec<DiskState> {
+        let disks = self.accounts.disks().iter().enumerate();
+        let read = |(at, disk): (usize, &DiskAccounts)| DiskState {
+            index: disk.disk.index,
+            name: disk.name.clone(),
+            scheduler: disks::scheduler(&self.root, &disk.name),
+            in_flight: disk.in_flight,
+            rates: disk.rates.clone(),
+            work: self.accounts.work(at),
+            latencies: (0..op::COUNT as u32)
+                .map(|code| Histograms {
+                    op: code as u16,
+                    queue: self.accounts.histogram(disk.disk.index, code, stage::QUEUE),
+                    device: self.accounts.histogram(disk.disk.index, code, stage::DEVICE),
+                })
+                .filter(|of| of.device.iter().any(|n| *n > 0))
+                .collect(),
+        };
+        disks.map(read).collect()
+    }
+
+    /// From here on everything that pictures are made of is also written to
+    /// `out`, once a second and at [`Session::end_recording`].
+    ///
+    /// # Errors
+    ///
+    /// When the first line cannot be written.
+    pub fn begin_recording(&mut self, out: Box<dyn Write>) -> Result<()> {
+        self.scene.begin_period(monotonic_ns());
+        self.scene.people.repeat_news();
+        self.recorder = Some(Recorder::begin(out, &self.scene)?);
+        Ok(())
+    }
+
+    fn record_tick(&mut self) {
+        if self.recorder.is_none() {
+            // Nobody else asks for news.
+            self.scene.people.take_news(|_, _| ());
+            return;
+        }
+        self.scene.disks = self.read_disks();
+        let Self { recorder, scene, accounts, last_tick, .. } = self;
+        if let Some(recorder) = recorder {
+            recorder.tick(last_tick, scene, |owner| accounts.key(owner));
+        }
+    }
+
+    /// How much has been written so far; `None` where nothing is recorded.
+    ///
+    /// # Errors
+    ///
+    /// When something could not be written: then nothing more is.
+    pub fn check_recording(&mut self) -> Result<Option<Progress>> {
+        self.recorder.as_mut().map(Recorder::check).transpose()
+    }
+
+    /// Writes what is left, and that this is the end.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn end_recording(&mut self) -> Result<Option<Progress>> {
+        let now = monotonic_ns();
+        self.recorder.take().map(|recorder| recorder.end(now, &mut self.scene)).transpose()
     }
 
     /// What the engine was told last beside the syncs.
@@ -356,7 +472,7 @@ impl Session {
 
     /// The name of an owner's process, as the kernel has it.
     pub fn owner_comm(&self, owner: OwnerId) -> String {
-        picture::comm_text(&self.accounts.key(owner).comm)
+        comm_text(&self.accounts.key(owner).comm)
     }
 
     /// What is not seen here, what matters most first.
@@ -379,7 +495,7 @@ impl Session {
     }
 
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        &self.scene.engine
     }
 
     /// Who an owner is, as the kernel keyed it; the disk in it means nothing.
@@ -413,7 +529,7 @@ impl Session {
         let owners = found.owners.iter().enumerate();
         owners
             .map(|(at, owner)| {
-                let comm = picture::comm_text(&owner.comm);
+                let comm = comm_text(&owner.comm);
                 (comm, self.accounts.tables().account(found.disk.index, at))
             })
             .filter(|(_, account)| account.ios != 0 || account.word != 0)

@@ -1,0 +1,95 @@
+//! `tracer record`: keeps what happens in a file, to be asked about later.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, ErrorKind, IsTerminal as _, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{Stop, start};
+use crate::{
+    cli::RecordArgs,
+    output::units::{bytes, rate, span},
+    recording::recorder::Progress,
+    session::Options,
+};
+
+/// Between two lines of progress.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// # Errors
+///
+/// When the tracer cannot start, or the recording cannot be written: what was
+/// written until then can be replayed.
+pub async fn run(args: &RecordArgs, options: &Options) -> Result<()> {
+    // Before anything is loaded, and again when it is made.
+    if !args.force && args.output != Path::new("-") && args.output.exists() {
+        return Err(exists(&args.output));
+    }
+    let mut session = start(options)?;
+    session.begin_recording(open(args)?)?;
+    let mut stop = Stop::new(args.duration)?;
+    let mut slow = Vec::new();
+    let begin = Instant::now();
+    let mut told = begin;
+    let tells = io::stderr().is_terminal();
+    loop {
+        let last = tokio::select! {
+            () = session.wait() => false,
+            () = stop.wait() => true,
+        };
+        session.poll(None, &mut slow);
+        let progress = session.check_recording()?;
+        if last {
+            break;
+        }
+        if tells && told.elapsed() >= TOLD_EVERY {
+            told = Instant::now();
+            tell(begin.elapsed(), progress.unwrap_or_default(), "");
+        }
+    }
+    let progress = session.end_recording()?;
+    if tells {
+        tell(begin.elapsed(), progress.unwrap_or_default(), "\n");
+    }
+    Ok(())
+}
+
+fn open(args: &RecordArgs) -> Result<Box<dyn Write>> {
+    let path = &args.output;
+    if path == Path::new("-") {
+        if io::stdout().is_terminal() {
+            bail!("a recording is no text for a terminal: give a file or a pipe");
+        }
+        return Ok(Box::new(io::stdout()));
+    }
+    let file = match args.force {
+        true => File::create(path),
+        false => OpenOptions::new().write(true).create_new(true).open(path),
+    };
+    match file {
+        Ok(file) => Ok(Box::new(file)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(exists(path)),
+        Err(error) => Err(error).with_context(|| format!("failed to make `{}`", path.display())),
+    }
+}
+
+fn exists(path: &Path) -> anyhow::Error {
+    anyhow::anyhow!("`{}` is there already; --force overwrites it", path.display())
+}
+
+/// One line that is written over and over.
+fn tell(elapsed: Duration, progress: Progress, end: &str) {
+    let Progress { syncs, bytes: size } = progress;
+    let line = format!(
+        "\rrecorded {}: {} syncs, {}\x1b[K{end}",
+        span(elapsed.as_secs() as f64),
+        rate(syncs as f64),
+        bytes(size as f64),
+    );
+    // Nobody is told where there is no terminal any more.
+    let _ = io::stderr().write_all(line.as_bytes());
+}

@@ -1,0 +1,378 @@
+//! The lines of a recording, and what they are made from.
+//!
+//! Each is an object with one key that says what it is. All times are kernel
+//! monotonic nanoseconds, all lengths nanoseconds, all sizes bytes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tracer_ebpf::record::{ACCOUNTS, NO_DISK, OwnerKey, SyncRecord, commit};
+use zerocopy::FromZeros as _;
+
+use super::comm::Comm;
+use crate::{
+    clock::Clock,
+    engine::{
+        blame::{Owner, OwnerId, Party},
+        tick::Tick,
+    },
+    scene::picture::{KINDS, operation},
+    snapshot::{FileClass, Kernel, Op, Who},
+};
+
+/// Anything that a line can be; one that is none of these is of a later
+/// version, and is skipped.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Line {
+    pub header: Option<Header>,
+    pub owner: Option<OwnerLine>,
+    pub identity: Option<Identity>,
+    pub file: Option<File>,
+    pub device: Option<Device>,
+    pub disk: Option<Disk>,
+    pub sync: Option<Sync>,
+    pub losses: Option<BTreeMap<String, u64>>,
+    pub tick: Option<Tick>,
+    pub end: Option<End>,
+}
+
+/// The first line.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Header {
+    pub format: String,
+    pub version: u32,
+    /// Version of the tracer that recorded.
+    #[serde(default)]
+    pub tracer: String,
+    pub started_ns: u64,
+    pub clock: Clock,
+    #[serde(default)]
+    pub kernel: Kernel,
+}
+
+/// What the number of an owner stands for, until it is given to another.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct OwnerLine {
+    pub id: u32,
+    #[serde(flatten)]
+    pub party: PartyName,
+    pub op: Op,
+}
+
+/// A party, as syncs and owners name it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PartyName {
+    /// cgroup v2 id; 0 for a kernel thread.
+    pub cgroup: u64,
+    pub comm: Comm,
+    pub kthread: bool,
+}
+
+impl From<Party> for PartyName {
+    fn from(party: Party) -> Self {
+        let Party { cgroup, comm, kthread } = party;
+        Self { cgroup, comm: Comm(comm), kthread }
+    }
+}
+
+impl From<PartyName> for Party {
+    fn from(name: PartyName) -> Self {
+        Self { cgroup: name.cgroup, comm: name.comm.0, kthread: name.kthread }
+    }
+}
+
+impl OwnerLine {
+    pub fn of_key(id: OwnerId, key: &OwnerKey) -> Self {
+        let OwnerKey { cgroup, comm, kthread, op, .. } = *key;
+        let party = Party { cgroup, comm, kthread: kthread != 0 };
+        Self { id: id.0, party: party.into(), op: operation(op) }
+    }
+
+    pub fn of_owner(owner: &Owner) -> Self {
+        Self { id: owner.id.0, party: owner.party().into(), op: operation(owner.op) }
+    }
+}
+
+/// Who a party is.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Identity {
+    #[serde(flatten)]
+    pub party: PartyName,
+    pub who: Who,
+}
+
+/// What the number of a file stands for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct File {
+    pub id: u32,
+    pub class: FileClass,
+    pub path: String,
+    pub device: u32,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Device {
+    pub device: u32,
+    pub name: String,
+}
+
+/// A disk in the second before the tick that follows.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Disk {
+    pub index: u32,
+    pub name: String,
+    pub scheduler: String,
+    pub in_flight: u64,
+    pub owners: Vec<DiskOwner>,
+    /// What requests take alone; absent where nothing was learnt since the
+    /// disk's last line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Vec<Work>>,
+    /// Requests that ended since the disk's last line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latencies: Vec<Latency>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct DiskOwner {
+    pub owner: u32,
+    pub tgid: u32,
+    pub ios_per_second: f64,
+    pub bytes_per_second: f64,
+    pub in_flight: f64,
+    pub ios_total: u64,
+    pub bytes_total: u64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Work {
+    pub op: Op,
+    pub bytes_up_to: Option<u64>,
+    pub ns: f64,
+    pub samples: u64,
+}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Latency {
+    pub op: Op,
+    /// Bucket and count.
+    pub queue: Vec<(u32, u64)>,
+    pub device: Vec<(u32, u64)>,
+}
+
+/// One account that had requests in flight during a sync: its owner, the
+/// time-integral in ticks of 256 ns, and what one of its requests costs, in ns.
+pub type Account = (u32, u64, u32);
+
+/// A sync: the kernel's record, and who had requests in flight meanwhile.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Sync {
+    pub begin_ns: u64,
+    pub duration_ns: u64,
+    pub cpu_ns: u64,
+    pub runqueue_ns: u64,
+    pub own_queue_ns: u64,
+    pub own_device_ns: u64,
+    pub own_span_ns: u64,
+    pub journal_ns: u64,
+    pub journal_queue_ns: u64,
+    pub journal_device_ns: u64,
+    /// By the parts of a commit: locking, flushing, logging.
+    pub journal_stage_ns: [u64; commit::COUNT],
+    pub throttle_ns: u64,
+    pub reclaim_ns: u64,
+    #[serde(default)]
+    pub own_bytes: u64,
+    /// What its own requests would take alone, one after another.
+    #[serde(default)]
+    pub need_ns: u64,
+    pub cgroup: u64,
+    pub inode: u64,
+    pub device: u32,
+    /// `None` where the sync was never seen on one.
+    pub disk: Option<u32>,
+    pub tgid: u32,
+    pub tid: u32,
+    pub kind: Kind,
+    pub fd: i32,
+    pub own_ios: u32,
+    pub kthread: bool,
+    pub comm: Comm,
+    pub file: u32,
+    pub in_flight: Vec<Account>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lower: Vec<Lower>,
+}
+
+/// The same on a further disk.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Lower {
+    pub disk: u32,
+    pub in_flight: Vec<Account>,
+}
+
+/// A way to sync, by its name.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(from = "String", into = "&'static str")]
+pub struct Kind(pub u32);
+
+impl From<String> for Kind {
+    fn from(name: String) -> Self {
+        Self(KINDS.iter().position(|kind| *kind == name).unwrap_or(KINDS.len()) as u32)
+    }
+}
+
+impl From<Kind> for &'static str {
+    fn from(kind: Kind) -> Self {
+        KINDS.get(kind.0 as usize).copied().unwrap_or("unknown")
+    }
+}
+
+/// The last line.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct End {
+    pub at_ns: u64,
+    pub syncs: u64,
+}
+
+impl Sync {
+    /// Takes over all of a record but its accounts.
+    pub fn set_record(&mut self, record: &SyncRecord) {
+        let SyncRecord {
+            begin_ns,
+            duration_ns,
+            cpu_ns,
+            runqueue_ns,
+            own_queue_ns,
+            own_device_ns,
+            own_span_ns,
+            journal_ns,
+            journal_queue_ns,
+            journal_device_ns,
+            journal_stage_ns,
+            throttle_ns,
+            reclaim_ns,
+            own_bytes,
+            cgroup,
+            inode,
+            device,
+            disk,
+            tgid,
+            tid,
+            kind,
+            fd,
+            own_ios,
+            kthread,
+            comm,
+            areas: _,
+        } = *record;
+        let Self { file, need_ns, in_flight, lower, .. } = std::mem::take(self);
+        *self = Self {
+            begin_ns,
+            duration_ns,
+            cpu_ns,
+            runqueue_ns,
+            own_queue_ns,
+            own_device_ns,
+            own_span_ns,
+            journal_ns,
+            journal_queue_ns,
+            journal_device_ns,
+            journal_stage_ns,
+            throttle_ns,
+            reclaim_ns,
+            own_bytes,
+            need_ns,
+            cgroup,
+            inode,
+            device,
+            disk: (disk != NO_DISK).then_some(disk),
+            tgid,
+            tid,
+            kind: Kind(kind),
+            fd,
+            own_ios,
+            kthread: kthread != 0,
+            comm: Comm(comm),
+            file,
+            in_flight,
+            lower,
+        };
+    }
+
+    /// The record, with the accounts in the order in which they are told.
+    pub fn record(&self) -> SyncRecord {
+        let mut record = SyncRecord {
+            begin_ns: self.begin_ns,
+            duration_ns: self.duration_ns,
+            cpu_ns: self.cpu_ns,
+            runqueue_ns: self.runqueue_ns,
+            own_queue_ns: self.own_queue_ns,
+            own_device_ns: self.own_device_ns,
+            own_span_ns: self.own_span_ns,
+            journal_ns: self.journal_ns,
+            journal_queue_ns: self.journal_queue_ns,
+            journal_device_ns: self.journal_device_ns,
+            journal_stage_ns: self.journal_stage_ns,
+            throttle_ns: self.throttle_ns,
+            reclaim_ns: self.reclaim_ns,
+            own_bytes: self.own_bytes,
+            cgroup: self.cgroup,
+            inode: self.inode,
+            device: self.device,
+            disk: self.disk.unwrap_or(NO_DISK),
+            tgid: self.tgid,
+            tid: self.tid,
+            kind: self.kind.0,
+            fd: self.fd,
+            own_ios: self.own_ios,
+            kthread: u32::from(self.kthread),
+            comm: self.comm.0,
+            ..SyncRecord::new_zeroed()
+        };
+        record.areas = areas(&self.in_flight);
+        record
+    }
+
+    pub fn end_ns(&self) -> u64 {
+        self.begin_ns.saturating_add(self.duration_ns)
+    }
+
+    /// Everything that is a length of time.
+    pub fn lengths_ns(&self) -> impl Iterator<Item = u64> {
+        [
+            self.duration_ns,
+            self.cpu_ns,
+            self.runqueue_ns,
+            self.own_queue_ns,
+            self.own_device_ns,
+            self.own_span_ns,
+            self.journal_ns,
+            self.journal_queue_ns,
+            self.journal_device_ns,
+            self.throttle_ns,
+            self.reclaim_ns,
+            self.need_ns,
+        ]
+        .into_iter()
+        .chain(self.journal_stage_ns)
+    }
+}
+
+/// Those accounts that had something in flight. One whose integral is not above
+/// 0 says nothing.
+pub fn set_accounts(to: &mut Vec<Account>, areas: &[u64; ACCOUNTS], owners: &[Owner; ACCOUNTS]) {
+    to.clear();
+    let accounts = areas.iter().zip(owners).filter(|(area, _)| area.cast_signed() > 0);
+    to.extend(accounts.map(|(area, owner)| (owner.id.0, *area, owner.weight_ns)));
+}
+
+/// The integrals by account.
+pub fn areas(accounts: &[Account]) -> [u64; ACCOUNTS] {
+    let mut areas = [0; ACCOUNTS];
+    for (area, (_, ticks, _)) in areas.iter_mut().zip(accounts) {
+        *area = *ticks;
+    }
+    areas
+}

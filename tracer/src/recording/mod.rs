@@ -1,0 +1,24 @@
+//! A session kept in a file, and played again.
+//!
+//! A recording holds what the engine is fed (syncs and ticks) and what pictures
+//! are named by (owners, identities, files, devices, disks), as one JSON object
+//! a line, in gzip. `docs/recording.md` describes it for others. A replay feeds
+//! the same engine, and so comes to the same verdicts.
+//!
+//! The writer trusts what it is given; the reader trusts nothing.
+
+mod comm;
+pub mod line;
+pub mod reader;
+pub mod recorder;
+pub mod replay;
+
+/// What the first line of every recording says it is.
+pub const FORMAT: &str = "tracer-recording";
+
+/// Raised when what is written means something else than before. New lines and
+/// new fields are added without it: readers skip what they do not know.
+pub const VERSION: u32 = 1;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,497 @@
+//! Plays a recording: its lines feed a scene, as a session's kernel does.
+//!
+//! Time is the recording's. Every number and every string is checked before
+//! anything else sees it, and everything that grows has a bound; the first line
+//! that does not hold ends the replay, with what came before it intact.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Read},
+    num::NonZeroUsize,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use lru::LruCache;
+use tracer_ebpf::{
+    bucket::BUCKETS,
+    record::{ACCOUNTS, LowerWindow, NO_DISK, op},
+};
+
+use super::{
+    FORMAT, VERSION,
+    line::{Account, Disk, DiskOwner, Header, Latency, Line, OwnerLine, Sync, areas},
+    reader::{Damage, Reader},
+};
+use crate::{
+    accounts::Rate,
+    engine::{
+        blame::{Owner, OwnerId, Party},
+        tick::Tick,
+        victim::Span,
+    },
+    exit::Incomplete,
+    files::{FileId, FileLabel, Labels},
+    scene::{DiskState, FileNames, Histograms, Scene, people::People, picture::Slow},
+    snapshot::{SlowSync, Snapshot, Workload},
+    work::Learnt,
+};
+
+/// Names of files and devices remembered: more than the writer trusts in.
+const FILES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+const OWNERS: usize = 1 << 16;
+const DISKS: usize = 4096;
+
+/// Longer lists in one line are no session's.
+const LIST: usize = 1 << 14;
+
+/// Names, paths, settings.
+const TEXT_BYTES: usize = 4096;
+
+/// Later moments and longer times are no kernel's: 36 years, and 19 hours.
+const MOST_TIME_NS: u64 = 1 << 60;
+pub(super) const MOST_LENGTH_NS: u64 = 1 << 46;
+
+/// Counts and sizes: what JSON's readers take for whole numbers.
+const MOST: u64 = 1 << 53;
+
+/// Why a replay stopped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Played {
+    /// The time was reached that was asked for.
+    Until,
+    /// There is no more to be read.
+    Whole,
+}
+
+/// A recording being played.
+pub struct Replay {
+    /// For messages.
+    name: String,
+    reader: Reader,
+    scene: Scene,
+    names: Names,
+    owners: HashMap<u32, (Party, u16)>,
+    windows: Windows,
+    now_ns: u64,
+    ended: bool,
+    damage: Option<Damage>,
+}
+
+impl Replay {
+    /// Opens a recording; `-` is standard input.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened, and [`Incomplete`] when it is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        if path == Path::new("-") {
+            return Self::new(name, io::stdin());
+        }
+        let file = File::open(path).with_context(|| format!("failed to open `{name}`"))?;
+        Self::new(name, file)
+    }
+
+    /// The same for anything that can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`Incomplete`] when it is not a recording.
+    pub fn new(name: String, source: impl Read + 'static) -> Result<Self> {
+        let foreign = |why| Incomplete(format!("`{name}` is not a recording of tracer's: {why}"));
+        let mut reader = Reader::new(source).map_err(|damage| foreign(damage.why))?;
+        let first = reader.next_line().map_err(|damage| foreign(damage.to_string()))?;
+        let header = first
+            .and_then(|line| line.header)
+            .filter(|header| header.format == FORMAT)
+            .ok_or_else(|| foreign("its first line is not a recording's header".to_owned()))?;
+        let Header { version, started_ns, clock, kernel, .. } = header;
+        if version != VERSION {
+            let why = format!(
+                "`{name}` is a recording of version {version}, and this tracer reads {VERSION}"
+            );
+            return Err(Incomplete(why).into());
+        }
+        let now_ns = started_ns.min(MOST_TIME_NS);
+        Ok(Self {
+            reader,
+            scene: Scene::new(kernel, clock, now_ns)?,
+            names: Names::default(),
+            owners: HashMap::new(),
+            windows: Windows::default(),
+            now_ns,
+            ended: false,
+            damage: None,
+            name,
+        })
+    }
+
+    /// When we are, in the recorded kernel's time.
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    /// Goes on until `until_ns`, or to the end. Syncs of at least `slow_ns` are
+    /// also described one by one, in `slow`.
+    pub fn play(
+        &mut self,
+        until_ns: u64,
+        slow_ns: Option<u64>,
+        slow: &mut Vec<SlowSync>,
+    ) -> Played {
+        while self.damage.is_none() {
+            if self.now_ns >= until_ns {
+                return Played::Until;
+            }
+            let taken = match self.reader.next_line() {
+                Ok(Some(_)) if self.ended => Err("something follows its end".to_owned()),
+                Ok(Some(line)) => self.take(line, slow_ns, slow),
+                Ok(None) if self.ended => break,
+                Ok(None) => Err("it has no end: the recorder was stopped".to_owned()),
+                Err(damage) => {
+                    self.damage = Some(damage);
+                    break;
+                }
+            };
+            self.damage = taken.err().map(|why| self.reader.damage(why));
+        }
+        self.scene.metrics.set_records(self.scene.engine.records());
+        Played::Whole
+    }
+
+    /// A picture of the last seconds that were played, or of the period.
+    pub fn snapshot_of(&mut self, span: Span) -> Snapshot {
+        self.scene.metrics.set_records(self.scene.engine.records());
+        self.scene.snapshot(span, self.now_ns, &mut self.names)
+    }
+
+    /// From here on pictures of the period begin anew.
+    pub fn begin_period(&mut self) {
+        self.scene.begin_period(self.now_ns);
+    }
+
+    /// Whether all of it was read and nothing was wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Incomplete`] when it ends too early or something in it cannot be.
+    pub fn check(&self) -> Result<()> {
+        match &self.damage {
+            None => Ok(()),
+            Some(damage) => {
+                let Self { name, .. } = self;
+                Err(Incomplete(format!("`{name}` was read only in part: {damage}")).into())
+            }
+        }
+    }
+
+    /// The disks as they were last.
+    pub fn disks(&self) -> &[DiskState] {
+        &self.scene.disks
+    }
+
+    /// Everybody who was named.
+    pub fn people(&self) -> &People {
+        &self.scene.people
+    }
+
+    fn take(
+        &mut self,
+        line: Line,
+        slow_ns: Option<u64>,
+        slow: &mut Vec<SlowSync>,
+    ) -> Result<(), String> {
+        let Line { header, owner, identity, file, device, disk, sync, losses, tick, end } = line;
+        if header.is_some() {
+            return Err("another recording begins".to_owned());
+        }
+        if let Some(OwnerLine { id, party, op }) = owner {
+            if self.owners.len() >= OWNERS && !self.owners.contains_key(&id) {
+                return Err("too many owners".to_owned());
+            }
+            self.owners.insert(id, (party.into(), op as u16));
+        }
+        if let Some(identity) = identity {
+            let who = &identity.who;
+            let unit = who.unit.as_deref().unwrap_or_default();
+            check_texts(&[&who.comm, &who.cgroup, unit])?;
+            let texts: Vec<_> = who.workload.iter().flat_map(Workload::texts).collect();
+            check_texts(&texts)?;
+            self.scene.people.learn(identity.party.into(), identity.who, self.now_ns);
+            // Nobody asks here.
+            self.scene.people.take_news(|_, _| ());
+        }
+        if let Some(file) = file {
+            check_texts(&[&file.path])?;
+            self.names.learn_file(file.id, file.class, file.path, file.device);
+        }
+        if let Some(device) = device {
+            check_texts(&[&device.name])?;
+            self.names.devices.put(device.device, device.name);
+        }
+        if let Some(disk) = disk {
+            self.disk(disk)?;
+        }
+        if let Some(sync) = sync {
+            self.sync(&sync, slow_ns, slow)?;
+        }
+        for (kind, count) in losses.iter().flatten() {
+            self.scene.metrics.set_known_loss(kind, (*count).min(MOST));
+        }
+        if let Some(tick) = tick {
+            self.tick(&tick)?;
+        }
+        if let Some(end) = end {
+            check_time(end.at_ns)?;
+            self.now_ns = self.now_ns.max(end.at_ns);
+            self.ended = true;
+        }
+        Ok(())
+    }
+
+    fn sync(
+        &mut self,
+        sync: &Sync,
+        slow_ns: Option<u64>,
+        slow: &mut Vec<SlowSync>,
+    ) -> Result<(), String> {
+        check_time(sync.begin_ns)?;
+        if let Some(length_ns) = sync.lengths_ns().find(|ns| *ns > MOST_LENGTH_NS) {
+            return Err(format!("a sync of {length_ns} ns"));
+        }
+        self.windows.fill(sync, &self.owners)?;
+        let record = sync.record();
+        let Windows { first, lower, lower_owners } = &self.windows;
+        let owners = |disk| match lower.iter().position(|w| w.disk == u64::from(disk)) {
+            _ if disk == record.disk => first,
+            Some(at) => &lower_owners[at],
+            None => &NOBODY,
+        };
+        let file = self.names.file(sync.file);
+        let judged = self.scene.engine.sync(&record, lower, file.0, sync.need_ns, owners);
+        self.now_ns = self.now_ns.max(sync.end_ns());
+        if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
+            let losses = self.scene.metrics.losses().total();
+            let (record, judged, tgid) = (&record, &judged, &|_| 0);
+            let sync = Slow { record, file, judged, owners: first, tgid, losses };
+            slow.push(self.scene.slow_sync(&sync, &mut self.names));
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, tick: &Tick) -> Result<(), String> {
+        check_time(tick.at_ns)?;
+        let Tick { journals, rivals, reclaimers, limits, .. } = tick;
+        let lists = [journals.len(), rivals.len(), reclaimers.len(), limits.len()];
+        if lists.into_iter().any(|length| length > LIST) {
+            return Err("a tick of too many parties".to_owned());
+        }
+        let limited = limits.iter().map(|limit| limit.ns);
+        let lengths = limited.chain([tick.steal_ns]);
+        let shares = rivals.iter().map(|r| r.ns).chain(reclaimers.iter().map(|r| r.ns));
+        if lengths.chain(shares).any(|ns| ns > MOST_LENGTH_NS) {
+            return Err("a tick of more time than there is".to_owned());
+        }
+        let settings: Vec<_> = limits.iter().map(|limit| limit.setting.as_str()).collect();
+        check_texts(&settings)?;
+        if let Some(owner) = tick.owners().find(|o| !self.owners.contains_key(&o.0) && o.0 != 0) {
+            return Err(format!("it speaks of owner {} and never said who that is", owner.0));
+        }
+        let party = |owner: OwnerId| self.owners.get(&owner.0).map(|(party, _)| *party);
+        self.scene.engine.tick(tick, |owner| party(owner).unwrap_or_default());
+        self.now_ns = self.now_ns.max(tick.at_ns);
+        self.scene.rotate_if_due(self.now_ns);
+        Ok(())
+    }
+
+    fn disk(&mut self, line: Disk) -> Result<(), String> {
+        check_texts(&[&line.name, &line.scheduler])?;
+        let work = line.work.as_ref().map_or(0, Vec::len);
+        if line.owners.len() > ACCOUNTS || work > LIST || line.latencies.len() > op::COUNT {
+            return Err("a disk of too many owners".to_owned());
+        }
+        let known = self.scene.disks.iter().position(|disk| disk.index == line.index);
+        let at = match known {
+            Some(at) => at,
+            None if self.scene.disks.len() >= DISKS => return Err("too many disks".to_owned()),
+            None => {
+                self.scene.disks.push(DiskState { index: line.index, ..DiskState::default() });
+                self.scene.disks.len() - 1
+            }
+        };
+        let rates: Result<Vec<_>, _> = line.owners.iter().map(|row| self.rate(row)).collect();
+        let disk = &mut self.scene.disks[at];
+        disk.rates = rates?;
+        (disk.name, disk.scheduler, disk.in_flight) = (line.name, line.scheduler, line.in_flight);
+        if let Some(work) = line.work {
+            let learnt = work.into_iter().map(|known| Learnt {
+                op: known.op as u16,
+                bytes_up_to: known.bytes_up_to,
+                ns: known.ns,
+                samples: known.samples,
+            });
+            disk.work = learnt.collect();
+        }
+        line.latencies.iter().try_for_each(|latency| add_latency(disk, latency))
+    }
+
+    fn rate(&self, row: &DiskOwner) -> Result<Rate, String> {
+        let (party, op) = find_owner(&self.owners, row.owner)?;
+        Ok(Rate {
+            owner: OwnerId(row.owner),
+            party,
+            op,
+            tgid: row.tgid,
+            ios_per_second: row.ios_per_second,
+            bytes_per_second: row.bytes_per_second,
+            in_flight: row.in_flight,
+            ios_total: row.ios_total,
+            bytes_total: row.bytes_total,
+        })
+    }
+}
+
+static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
+
+/// What was in flight during one sync, in the form that the engine takes.
+struct Windows {
+    first: [Owner; ACCOUNTS],
+    lower: Vec<LowerWindow>,
+    lower_owners: Vec<[Owner; ACCOUNTS]>,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { first: NOBODY, lower: Vec::new(), lower_owners: Vec::new() }
+    }
+}
+
+impl Windows {
+    fn fill(&mut self, sync: &Sync, known: &HashMap<u32, (Party, u16)>) -> Result<(), String> {
+        self.first = owners_of(&sync.in_flight, known)?;
+        self.lower.clear();
+        self.lower_owners.clear();
+        if sync.lower.len() > tracer_ebpf::record::LOWER {
+            return Err("a sync on too many disks".to_owned());
+        }
+        for lower in &sync.lower {
+            if Some(lower.disk) == sync.disk || lower.disk == NO_DISK {
+                return Err("a sync that waits twice for one disk".to_owned());
+            }
+            self.lower_owners.push(owners_of(&lower.in_flight, known)?);
+            let areas = areas(&lower.in_flight);
+            self.lower.push(LowerWindow { disk: lower.disk.into(), areas });
+        }
+        Ok(())
+    }
+}
+
+fn owners_of(
+    accounts: &[Account],
+    known: &HashMap<u32, (Party, u16)>,
+) -> Result<[Owner; ACCOUNTS], String> {
+    if accounts.len() > ACCOUNTS {
+        return Err(format!("{} accounts on one disk", accounts.len()));
+    }
+    let mut owners = NOBODY;
+    for (owner, (id, _, weight_ns)) in owners.iter_mut().zip(accounts) {
+        let (Party { cgroup, comm, kthread }, op) = find_owner(known, *id)?;
+        let (id, weight_ns) = (OwnerId(*id), *weight_ns);
+        *owner = Owner { id, cgroup, comm, kthread, op, weight_ns };
+    }
+    Ok(owners)
+}
+
+/// Owner 0 is everybody who found no account.
+fn find_owner(known: &HashMap<u32, (Party, u16)>, id: u32) -> Result<(Party, u16), String> {
+    match known.get(&id) {
+        _ if id == 0 => Ok((Party::default(), 0)),
+        Some(owner) => Ok(*owner),
+        None => Err(format!("it speaks of owner {id} and never said who that is")),
+    }
+}
+
+fn add_latency(disk: &mut DiskState, latency: &Latency) -> Result<(), String> {
+    let code = latency.op as u16;
+    if usize::from(code) >= op::COUNT {
+        return Err(format!("requests of the kind `{}`", latency.op.name()));
+    }
+    let at = disk.latencies.iter().position(|of| of.op == code).unwrap_or_else(|| {
+        let fresh = Histograms { op: code, queue: [0; BUCKETS], device: [0; BUCKETS] };
+        disk.latencies.push(fresh);
+        disk.latencies.len() - 1
+    });
+    let of = &mut disk.latencies[at];
+    for (counts, grown) in [(&mut of.queue, &latency.queue), (&mut of.device, &latency.device)] {
+        for (bucket, count) in grown {
+            let place = counts.get_mut(*bucket as usize);
+            let place = place.ok_or_else(|| format!("a bucket {bucket} of {BUCKETS}"))?;
+            *place = place.saturating_add(*count);
+        }
+    }
+    // As a session has them.
+    disk.latencies.sort_by_key(|of| of.op);
+    Ok(())
+}
+
+fn check_time(ns: u64) -> Result<(), String> {
+    if ns <= MOST_TIME_NS { Ok(()) } else { Err(format!("a moment of {ns} ns")) }
+}
+
+fn check_texts(texts: &[&str]) -> Result<(), String> {
+    match texts.iter().find(|text| text.len() > TEXT_BYTES) {
+        None => Ok(()),
+        Some(text) => Err(format!("a name of {} bytes", text.len())),
+    }
+}
+
+/// How the recording calls files and devices.
+struct Names {
+    labels: Labels,
+    /// Ours by the recording's.
+    files: LruCache<u32, FileId>,
+    devices: LruCache<u32, String>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            labels: Labels::default(),
+            files: LruCache::new(FILES),
+            devices: LruCache::new(FILES),
+        }
+    }
+}
+
+impl Names {
+    fn learn_file(
+        &mut self,
+        id: u32,
+        class: crate::snapshot::FileClass,
+        path: String,
+        device: u32,
+    ) {
+        let label = FileLabel { class, path, pattern: "recorded", device };
+        self.files.put(id, self.labels.intern(label));
+    }
+
+    /// What was forgotten, or never told, is unknown.
+    fn file(&mut self, id: u32) -> FileId {
+        let file = self.files.get(&id).copied().unwrap_or_default();
+        self.labels.touch(file);
+        file
+    }
+}
+
+impl FileNames for Names {
+    fn label(&self, file: FileId) -> &FileLabel {
+        self.labels.get(file)
+    }
+
+    fn device_name(&mut self, device: u32) -> &str {
+        self.devices.get(&device).map_or("?", String::as_str)
+    }
+}

@@ -1,0 +1,560 @@
+use std::{
+    cell::RefCell,
+    io::{self, Cursor, Read as _, Write},
+    rc::Rc,
+    sync::LazyLock,
+};
+
+use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
+use proptest::prelude::*;
+use tracer_ebpf::{
+    bucket::BUCKETS,
+    record::{ACCOUNTS, LowerWindow, OwnerKey, SyncRecord, kind, op},
+};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+use super::{
+    line::Line,
+    recorder::Recorder,
+    replay::{Played, Replay},
+};
+use crate::{
+    accounts::Rate,
+    clock::Clock,
+    engine::{
+        blame::{Owner, OwnerId, Party},
+        tick::{JournalWork, Limit, LimitKind, Memory, Reclaimer, Rival, Tick},
+        victim::Span,
+    },
+    exit::Incomplete,
+    files::{FileId, FileLabel},
+    scene::{DiskState, FileNames, Histograms, Scene},
+    snapshot::{FileClass, Kernel, Snapshot, Who},
+    work::Learnt,
+};
+
+const MS: u64 = 1_000_000;
+const SECOND: u64 = 1000 * MS;
+
+/// A file that a test can look into.
+#[derive(Clone, Default)]
+struct Shared(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One file, and one device.
+struct OneFile(FileLabel);
+
+impl FileNames for OneFile {
+    fn label(&self, _: FileId) -> &FileLabel {
+        &self.0
+    }
+
+    fn device_name(&mut self, _: u32) -> &str {
+        "loop0"
+    }
+}
+
+fn one_file() -> OneFile {
+    let path = "/var/lib/etcd/member/wal".to_owned();
+    OneFile(FileLabel { class: FileClass::Wal, path, pattern: "etcd wal", device: 7 << 20 })
+}
+
+fn comm(name: &[u8]) -> [u8; 16] {
+    let mut comm = [0; 16];
+    comm[..name.len()].copy_from_slice(name);
+    comm
+}
+
+fn owner(id: u32, name: &[u8], op: u32, weight_ns: u32) -> Owner {
+    let (cgroup, comm) = (u64::from(id), comm(name));
+    Owner { id: OwnerId(id), cgroup, comm, kthread: false, op: op as u16, weight_ns }
+}
+
+fn owners() -> [Owner; ACCOUNTS] {
+    let mut owners = [Owner::default(); ACCOUNTS];
+    owners[1] = owner(1, b"etcd", op::WRITE, 100_000);
+    owners[2] = owner(2, b"fstrim", op::DISCARD, 20_000_000);
+    owners[9] = owner(9, b"fio", op::READ, 80_000);
+    owners
+}
+
+/// The `n`th sync of etcd's; from the 40th on with a discard in flight.
+fn sync(n: u64) -> SyncRecord {
+    let mut record = SyncRecord::new_zeroed();
+    let slow = n >= 40;
+    record.begin_ns = SECOND + n * 50 * MS;
+    record.duration_ns = if slow { 40 * MS } else { MS } + n * 1000;
+    record.cpu_ns = 20_000;
+    record.own_device_ns = record.duration_ns / 2;
+    record.own_span_ns = record.duration_ns / 2;
+    record.own_ios = 2;
+    record.kind = kind::FDATASYNC;
+    (record.cgroup, record.comm) = (1, comm(b"etcd"));
+    (record.tgid, record.tid, record.fd, record.inode) = (812, 815, 9, 131);
+    record.device = 7 << 20;
+    if slow {
+        record.areas[1] = record.duration_ns / 256 / 2;
+        record.areas[2] = record.duration_ns / 256;
+    }
+    record
+}
+
+fn tick(at_ns: u64) -> Tick {
+    Tick {
+        at_ns,
+        journals: vec![JournalWork { device: 7 << 20, owner: OwnerId(9), blocks: 3 }],
+        rivals: vec![Rival { victim_tgid: 812, owner: OwnerId(2), ns: MS }],
+        reclaimers: vec![Reclaimer { owner: OwnerId(9), times: 2, ns: MS }],
+        limits: vec![Limit {
+            cgroup: 1,
+            kind: LimitKind::Io,
+            ns: 2 * MS,
+            setting: "io.max 7:0 wbps=1".to_owned(),
+        }],
+        steal_ns: MS,
+        cpus: 2,
+        memory: Memory { total_bytes: 1 << 30, available_bytes: 1 << 29 },
+    }
+}
+
+fn disk(second: u64) -> DiskState {
+    let of = owners()[2];
+    let mut histograms =
+        Histograms { op: op::DISCARD as u16, queue: [0; BUCKETS], device: [0; BUCKETS] };
+    (histograms.queue[3], histograms.device[100]) = (second, 2 * second);
+    DiskState {
+        index: 0,
+        name: "loop0".to_owned(),
+        scheduler: "none".to_owned(),
+        in_flight: 1,
+        rates: vec![Rate {
+            owner: of.id,
+            party: of.party(),
+            op: of.op,
+            tgid: 44,
+            ios_per_second: 77.5,
+            bytes_per_second: 1e9 / 3.0,
+            in_flight: 1.6,
+            ios_total: 100 * second,
+            bytes_total: second << 30,
+        }],
+        work: vec![Learnt { op: of.op, bytes_up_to: None, ns: 2e7, samples: second }],
+        latencies: vec![histograms],
+    }
+}
+
+/// What a live session does with the kernel's records, and its recording.
+fn record(syncs: u64) -> (Scene, Vec<u8>) {
+    let kernel = Kernel {
+        release: "6.18.0".to_owned(),
+        hooks: vec![("sync".to_owned(), "tp".to_owned())],
+        blind: vec!["some syncs are not seen".to_owned()],
+    };
+    let mut scene = Scene::new(kernel, Clock::new(), SECOND).unwrap();
+    let file = Shared::default();
+    let mut recorder = Recorder::begin(Box::new(file.clone()), &scene).unwrap();
+    let (owners, mut files) = (owners(), one_file());
+    for (id, cgroup) in [(1, "/system.slice/etcd.service"), (2, "/system.slice/fstrim.service")] {
+        let party = owners[id].party();
+        let comm = crate::scene::comm_text(&party.comm);
+        let unit = cgroup.rsplit_once('/').map(|(_, unit)| unit.to_owned());
+        let cgroup = cgroup.to_owned();
+        let who =
+            Who { comm, tgid: 800 + id as u32, cgroup, unit, kernel_thread: false, workload: None };
+        scene.people.learn(party, who, 0);
+    }
+    for n in 0..syncs {
+        let record = sync(n);
+        scene.engine.sync(&record, &[], 4, 0, |_| &owners);
+        let Scene { people, .. } = &mut scene;
+        recorder.sync(&record, &[], FileId(4), 0, |_| &owners, people, &mut files);
+        if n % 20 == 19 {
+            let tick = tick(record.begin_ns + 50 * MS);
+            scene.engine.tick(&tick, |id| owners[id.0 as usize].party());
+            scene.disks = vec![disk(n / 20)];
+            scene.metrics.set_loss("healed", n);
+            recorder.tick(&tick, &mut scene, |id| {
+                let Owner { cgroup, comm, op, .. } = owners[id.0 as usize];
+                OwnerKey { cgroup, comm, disk: 0, op, kthread: 0, via: 0 }
+            });
+            scene.rotate_if_due(tick.at_ns);
+        }
+    }
+    let progress = recorder.end(SECOND + syncs * 50 * MS, &mut scene).unwrap();
+    let bytes = file.0.borrow().clone();
+    assert_eq!((progress.syncs, progress.bytes), (syncs, bytes.len() as u64));
+    (scene, bytes)
+}
+
+/// The recording of 60 syncs, made once.
+fn sixty() -> &'static [u8] {
+    static SIXTY: LazyLock<Vec<u8>> = LazyLock::new(|| record(60).1);
+    &SIXTY
+}
+
+fn open(bytes: &[u8]) -> anyhow::Result<Replay> {
+    Replay::new("x.rec".to_owned(), Cursor::new(bytes.to_vec()))
+}
+
+/// Plays all that can be read.
+fn play(bytes: &[u8]) -> (Snapshot, anyhow::Result<()>) {
+    let mut replay = open(bytes).unwrap();
+    assert_eq!(replay.play(u64::MAX, None, &mut Vec::new()), Played::Whole);
+    (replay.snapshot_of(Span::Period), replay.check())
+}
+
+/// A picture without what is the process's own.
+fn json(mut snapshot: Snapshot) -> serde_json::Value {
+    snapshot.cost = Default::default();
+    snapshot.metrics.clear();
+    serde_json::to_value(snapshot).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    MultiGzDecoder::new(bytes).read_to_string(&mut text).unwrap();
+    text
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(text).unwrap();
+    gzip.finish().unwrap()
+}
+
+#[test]
+fn a_replay_shows_what_the_session_showed() {
+    let (live, bytes) = record(400);
+    for (span, end_ns) in [(Span::Period, SECOND + 20 * SECOND), (Span::Window, 21 * SECOND)] {
+        let mut replay = open(&bytes).unwrap();
+        replay.play(u64::MAX, None, &mut Vec::new());
+        replay.check().unwrap();
+        let told = json(replay.snapshot_of(span));
+        assert_eq!(told, json(live.snapshot(span, end_ns, &mut one_file())));
+        let verdict = &told["victims"][0]["verdict"];
+        assert_eq!(verdict["culprits"][0]["who"]["unit"], "fstrim.service", "{verdict}");
+    }
+}
+
+#[test]
+fn a_replay_stops_when_it_is_told_and_goes_on() {
+    let (_, bytes) = record(100);
+    let mut replay = open(&bytes).unwrap();
+    let mut slow = Vec::new();
+    assert_eq!(replay.play(2 * SECOND, Some(0), &mut slow), Played::Until);
+    assert!((19..=21).contains(&slow.len()), "{}", slow.len());
+    replay.begin_period();
+    assert_eq!(replay.play(3 * SECOND, None, &mut slow), Played::Until);
+    let victims = replay.snapshot_of(Span::Period).victims;
+    assert!((19..=21).contains(&victims[0].syncs), "{}", victims[0].syncs);
+    assert_eq!(replay.play(u64::MAX, Some(30 * MS), &mut slow), Played::Whole);
+    let worst = slow.last().unwrap();
+    assert_eq!((worst.kind, &*worst.path), ("fdatasync", "/var/lib/etcd/member/wal"));
+    assert_eq!((&*worst.device, worst.losses), ("loop0", 79));
+    let fstrim = worst.owners.iter().find(|o| o.who.comm == "fstrim").unwrap();
+    assert_eq!(fstrim.who.cgroup, "/system.slice/fstrim.service");
+    assert!((fstrim.in_flight - 1.0).abs() < 0.01 && !fstrim.own, "{fstrim:?}");
+}
+
+#[test]
+fn plain_lines_are_read_as_well_as_packed_ones() {
+    let (_, bytes) = record(100);
+    let (told, whole) = play(text(&bytes).as_bytes());
+    whole.unwrap();
+    assert_eq!(json(told), json(play(&bytes).0));
+}
+
+#[test]
+fn cut_off_anywhere_it_shows_what_was_before() {
+    let (_, bytes) = record(24);
+    let whole = text(&bytes);
+    for length in 0..bytes.len() {
+        let cut = &bytes[..length];
+        let mut replay = match open(cut) {
+            Ok(replay) => replay,
+            Err(error) => {
+                // Not even the header, which is a member of its own.
+                assert!(length < 400, "{length}: {error:#}");
+                assert!(error.downcast_ref::<Incomplete>().is_some(), "{error:#}");
+                continue;
+            }
+        };
+        replay.play(u64::MAX, None, &mut Vec::new());
+        let error = replay.check().unwrap_err();
+        assert!(error.downcast_ref::<Incomplete>().is_some(), "{error:#}");
+        // All lines that can be unpacked were taken in.
+        let mut readable = Vec::new();
+        let _ = MultiGzDecoder::new(cut).read_to_end(&mut readable);
+        assert!(whole.as_bytes().starts_with(&readable), "{length}");
+        let end = readable.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let readable = String::from_utf8_lossy(&readable[..end]);
+        let syncs = readable.lines().filter(|line| line.starts_with("{\"sync\"")).count();
+        let told = replay.snapshot_of(Span::Period);
+        assert_eq!(told.victims.iter().map(|v| v.syncs).sum::<u64>(), syncs as u64, "{length}");
+    }
+}
+
+#[track_caller]
+fn foreign(bytes: &[u8], says: &str) {
+    let error = open(bytes).err().unwrap();
+    assert!(error.downcast_ref::<Incomplete>().is_some(), "{error:#}");
+    assert!(error.to_string().contains(says), "{error:#}");
+}
+
+#[test]
+fn what_is_no_recording_is_called_so() {
+    foreign(b"", "it is empty");
+    foreign(b"\x89PNG\r\n\x1a\n", "neither gzip nor lines of JSON");
+    foreign(b"\x1f\x8b not gzip at all", "not a recording of tracer's");
+    foreign(&gzip(b"some text\nand more\n"), "not a line of a recording");
+    foreign(&gzip(b""), "its first line is not a recording's header");
+    foreign(b"{}\n", "its first line is not a recording's header");
+    foreign(b"{\"schema\":1}", "it is cut off");
+    let (_, bytes) = record(1);
+    let later = text(&bytes).replacen("\"version\":1", "\"version\":2", 1);
+    foreign(later.as_bytes(), "of version 2, and this tracer reads 1");
+    let other = text(&bytes).replacen("tracer-recording", "weather", 1);
+    foreign(other.as_bytes(), "its first line");
+}
+
+/// What a recording of sixty syncs with a line in its middle is said to be.
+#[track_caller]
+fn damaged(line: &str, says: &str) {
+    let whole = text(sixty());
+    let lines: Vec<_> = whole.lines().collect();
+    let (before, after) = lines.split_at(lines.len() / 2);
+    let lines: Vec<_> = before.iter().chain([&line]).chain(after).copied().collect();
+    let (told, checked) = play((lines.join("\n") + "\n").as_bytes());
+    let error = checked.unwrap_err().to_string();
+    assert!(error.contains(says) && error.contains("line "), "{error}");
+    assert!(!told.victims.is_empty());
+}
+
+#[test]
+fn a_line_that_cannot_be_ends_the_replay_and_is_named() {
+    let sync = |with: serde_json::Value| {
+        let lines = text(sixty());
+        let line = lines.lines().find(|line| line.starts_with("{\"sync\"")).unwrap();
+        let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+        for (key, value) in with.as_object().unwrap() {
+            line["sync"][key] = value.clone();
+        }
+        line.to_string()
+    };
+    let json = |value: serde_json::Value| value.to_string();
+    use serde_json::json as of;
+    damaged("nonsense", "not a line of a recording");
+    damaged(&"x".repeat(5 << 20), "a line is too long");
+    damaged(&sync(of!({"duration_ns": 1u64 << 50})), "a sync of");
+    damaged(&sync(of!({"begin_ns": u64::MAX})), "a moment of");
+    damaged(&sync(of!({"in_flight": [[77, 1, 1]]})), "owner 77 and never said who");
+    damaged(&sync(of!({"in_flight": vec![(0, 1, 1); 65]})), "65 accounts");
+    damaged(&sync(of!({"comm": "longer than sixteen bytes"})), "not a line of a recording");
+    let lower: Vec<_> = (1..5).map(|disk| of!({"disk": disk, "in_flight": []})).collect();
+    damaged(&sync(of!({"lower": lower})), "too many disks");
+    damaged(&sync(of!({"lower": [{"disk": 0, "in_flight": []}]})), "waits twice");
+    damaged(&json(of!({"device": {"device": 1, "name": "x".repeat(5000)}})), "a name of 5000");
+    damaged(&json(of!({"end": {"at_ns": 2 * SECOND, "syncs": 0}})), "something follows its end");
+    let mut strange = tick(2 * SECOND);
+    strange.rivals[0].owner = OwnerId(78);
+    damaged(&json(of!({"tick": strange})), "owner 78");
+    let disk = |latencies| {
+        of!({"disk": {"index": 0, "name": "a", "scheduler": "", "in_flight": 0, "owners": [],
+            "latencies": latencies}})
+    };
+    damaged(&json(disk(of!([{"op": "read", "queue": [[9999, 1]], "device": []}]))), "a bucket");
+    damaged(&json(disk(of!([{"op": "cpu", "queue": [], "device": []}]))), "of the kind `cpu`");
+}
+
+#[test]
+fn what_a_later_tracer_adds_is_skipped() {
+    let mut whole = text(sixty()).replace("\"begin_ns\"", "\"phase_of_the_moon\":[1],\"begin_ns\"");
+    let header = whole.find('\n').unwrap() + 1;
+    whole.insert_str(header, "{\"weather\":{\"rain\":true}}\n");
+    let (told, checked) = play(whole.as_bytes());
+    checked.unwrap();
+    assert_eq!(told.victims[0].syncs, 60);
+}
+
+/// Disk full, say.
+struct Full;
+
+impl Write for Full {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::Error::from(io::ErrorKind::StorageFull))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_says_so() {
+    let scene = Scene::new(Kernel::default(), Clock::new(), 0).unwrap();
+    let error = Recorder::begin(Box::new(Full), &scene).err().unwrap();
+    assert!(format!("{error:#}").contains("failed to write the recording: "), "{error:#}");
+}
+
+fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {
+    let one = prop_oneof![4 => Just(0), 2 => 0u64..1 << 40, 1 => any::<u64>()];
+    proptest::collection::vec(one, ACCOUNTS).prop_map(|areas| areas.try_into().unwrap())
+}
+
+prop_compose! {
+    /// Any record that the kernel can send, and further disks.
+    fn any_sync()(
+        bytes in proptest::collection::vec(any::<u8>(), 184),
+        areas in any_accounts(),
+        lower in proptest::collection::vec(any_accounts(), 0..4),
+        kind in 0..kind::COUNT as u32,
+        kthread in 0u32..2,
+    ) -> (SyncRecord, Vec<LowerWindow>) {
+        let mut record = SyncRecord::new_zeroed();
+        record.as_mut_bytes()[..184].copy_from_slice(&bytes);
+        (record.areas, record.kind, record.kthread) = (areas, kind, kthread);
+        let lower = (0u64..).zip(lower).map(|(disk, areas)| LowerWindow { disk, areas });
+        (record, lower.collect())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_sync_comes_back_as_it_was((record, lower) in any_sync()) {
+        let owners: [Owner; ACCOUNTS] =
+            std::array::from_fn(|at| owner(at as u32, b"\xff\0x", op::READ, at as u32 * 7));
+        let scene = &mut Scene::new(Kernel::default(), Clock::new(), 0).unwrap();
+        let file = Shared::default();
+        let mut recorder = Recorder::begin(Box::new(file.clone()), scene).unwrap();
+        let people = &mut scene.people;
+        recorder.sync(&record, &lower, FileId(3), 0, |_| &owners, people, &mut one_file());
+        recorder.end(0, scene).unwrap();
+        let lines = text(&file.0.borrow());
+        let lines = lines.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
+        let lines: Vec<_> = lines.collect();
+        let sync = lines.iter().find_map(|line| line.sync.as_ref()).unwrap();
+        let back = sync.record();
+        prop_assert_eq!(&back.as_bytes()[..184], &record.as_bytes()[..184]);
+        let in_flight = |areas: &[u64; ACCOUNTS]| {
+            let owned = areas.iter().zip(&owners).filter(|(area, _)| area.cast_signed() > 0);
+            owned.map(|(area, owner)| (owner.id.0, *area, owner.weight_ns)).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(&sync.in_flight, &in_flight(&record.areas));
+        let back: Vec<_> = sync.lower.iter().map(|lower| lower.in_flight.clone()).collect();
+        prop_assert_eq!(back, lower.iter().map(|w| in_flight(&w.areas)).collect::<Vec<_>>());
+        // Everybody was named, with every byte.
+        for (id, ..) in &sync.in_flight {
+            let named = lines.iter().filter_map(|line| line.owner.as_ref());
+            let named = named.into_iter().any(|named| {
+                named.id == *id && Party::from(named.party) == owners[*id as usize].party()
+            });
+            prop_assert!(named || *id == 0, "{}", id);
+        }
+    }
+
+    #[test]
+    fn a_disk_a_tick_and_an_identity_come_back_as_they_were(
+        second in 1u64..1 << 40,
+        in_flight in 0.0f64..1e9,
+        name in "\\PC{0,40}",
+        ns in any::<u64>(),
+    ) {
+        let mut scene = Scene::new(Kernel::default(), Clock::new(), 0).unwrap();
+        let file = Shared::default();
+        let mut recorder = Recorder::begin(Box::new(file.clone()), &scene).unwrap();
+        let mut told = disk(second);
+        (told.rates[0].in_flight, told.name) = (in_flight, name.clone());
+        scene.disks = vec![told.clone()];
+        let who = Who { comm: name.clone(), cgroup: name, ..Who::default() };
+        scene.people.learn(owners()[2].party(), who.clone(), 0);
+        let mut tick = tick(second);
+        tick.limits[0].ns = ns % super::replay::MOST_LENGTH_NS;
+        recorder.tick(&tick, &mut scene, |id| {
+            let Owner { cgroup, comm, op, .. } = owners()[id.0 as usize];
+            OwnerKey { cgroup, comm, op, ..OwnerKey::default() }
+        });
+        recorder.end(second, &mut scene).unwrap();
+        let bytes = file.0.borrow().clone();
+        let lines = text(&bytes);
+        let mut ticks = lines.lines().filter_map(|line| {
+            serde_json::from_str::<Line>(line).unwrap().tick
+        });
+        prop_assert_eq!(ticks.next(), Some(tick));
+        let mut replay = open(&bytes).unwrap();
+        replay.play(u64::MAX, None, &mut Vec::new());
+        prop_assert!(replay.check().is_ok(), "{:?}", replay.check());
+        prop_assert_eq!(replay.disks(), &[told][..]);
+        let known = replay.people().find(&owners()[2].party());
+        prop_assert_eq!(known, Some(&who));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let header = text(sixty()).lines().next().unwrap().to_owned();
+        let behind = [header.as_bytes(), b"\n", &bytes].concat();
+        for bytes in [bytes.clone(), gzip(&bytes), gzip(&behind), behind] {
+            if let Ok(mut replay) = open(&bytes) {
+                replay.play(u64::MAX, Some(0), &mut Vec::new());
+                prop_assert!(replay.check().is_err());
+                replay.snapshot_of(Span::Window);
+            }
+        }
+    }
+
+    #[test]
+    fn no_flipped_bit_makes_it_panic(at in any::<prop::sample::Index>(), bit in 0u8..8) {
+        let bytes = sixty();
+        for mut bytes in [text(bytes).into_bytes(), bytes.to_vec()] {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            if let Ok(mut replay) = open(&bytes) {
+                replay.play(u64::MAX, Some(0), &mut Vec::new());
+                replay.snapshot_of(Span::Window);
+                replay.snapshot_of(Span::Period);
+            }
+        }
+    }
+
+    #[test]
+    fn no_numbers_make_it_panic(
+        numbers in proptest::collection::vec((any::<prop::sample::Index>(), any::<u64>()), 1..20),
+        zeros in 0u32..64,
+    ) {
+        let whole = text(sixty());
+        let pieces: Vec<_> = whole.split_inclusive(|c: char| !c.is_ascii_digit()).collect();
+        let is_number = |piece: &&str| piece.starts_with(|c: char| c.is_ascii_digit());
+        let places: Vec<_> = (0..pieces.len()).filter(|at| is_number(&pieces[*at])).collect();
+        let mut pieces: Vec<_> = pieces.into_iter().map(str::to_owned).collect();
+        for (index, number) in numbers {
+            let place = places[index.index(places.len())];
+            let end = pieces[place].trim_start_matches(|c: char| c.is_ascii_digit()).to_owned();
+            pieces[place] = format!("{}{end}", number >> zeros);
+        }
+        if let Ok(mut replay) = open(pieces.concat().as_bytes()) {
+            replay.play(u64::MAX, Some(0), &mut Vec::new());
+            replay.snapshot_of(Span::Window);
+            replay.snapshot_of(Span::Period);
+        }
+    }
+}
+
+#[test]
+fn names_of_lines_are_those_of_the_format() {
+    let text = text(sixty());
+    let known = ["header", "owner", "identity", "file", "device", "disk", "sync", "losses", "tick"];
+    for name in known.into_iter().chain(["end"]) {
+        assert!(text.lines().any(|line| line.starts_with(&format!("{{\"{name}\":"))), "{name}");
+    }
+    assert!(text.lines().all(|line| serde_json::from_str::<Line>(line).is_ok()));
+}

@@ -1,0 +1,125 @@
+//! All that a picture is made of: the engine, names, what the ledger said
+//! last, and since when.
+//!
+//! A session fills a [`Scene`] from a kernel, a replay from a recording; both
+//! get the same pictures from it. So nothing here asks the machine for
+//! anything: not what time it is, not who a process is.
+
+pub mod people;
+pub mod picture;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tracer_ebpf::bucket::BUCKETS;
+
+use crate::{
+    accounts::Rate,
+    clock::Clock,
+    engine::Engine,
+    files::{FileId, FileLabel},
+    metrics::Metrics,
+    snapshot::Kernel,
+    work::Learnt,
+};
+use people::People;
+
+pub use picture::comm_text;
+
+/// Half of the window that windowed numbers look back on.
+const HALF_WINDOW: Duration = Duration::from_secs(5);
+
+/// Ticks are about a second apart: the half ends with the nearest.
+const HALF_A_TICK: Duration = Duration::from_millis(500);
+
+/// How files and devices are called.
+pub trait FileNames {
+    fn label(&self, file: FileId) -> &FileLabel;
+    fn device_name(&mut self, device: u32) -> &str;
+}
+
+/// A disk as it was at the last tick.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DiskState {
+    /// As records name it.
+    pub index: u32,
+    pub name: String,
+    pub scheduler: String,
+    pub in_flight: u64,
+    pub rates: Vec<Rate>,
+    pub work: Vec<Learnt>,
+    /// Of operations that the disk has had.
+    pub latencies: Vec<Histograms>,
+}
+
+/// Latencies of one operation's requests on one disk, since the start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histograms {
+    pub op: u16,
+    pub queue: [u64; BUCKETS],
+    pub device: [u64; BUCKETS],
+}
+
+/// What pictures show.
+pub struct Scene {
+    pub engine: Engine,
+    pub people: People,
+    pub disks: Vec<DiskState>,
+    pub metrics: Metrics,
+    pub kernel: Kernel,
+    clock: Clock,
+    started_ns: u64,
+    rotated_ns: u64,
+    /// Start of the older half of the window.
+    window_ns: u64,
+    /// Start of the period.
+    period_ns: u64,
+}
+
+impl Scene {
+    /// An empty scene that begins at `now_ns`.
+    ///
+    /// # Errors
+    ///
+    /// When the metrics cannot be made: never, as their names are constants.
+    pub fn new(kernel: Kernel, clock: Clock, now_ns: u64) -> Result<Self> {
+        Ok(Self {
+            engine: Engine::new(),
+            people: People::default(),
+            disks: Vec::new(),
+            metrics: Metrics::new()?,
+            kernel,
+            clock,
+            started_ns: now_ns,
+            rotated_ns: now_ns,
+            window_ns: now_ns,
+            period_ns: now_ns,
+        })
+    }
+
+    /// From here on pictures of the period begin anew.
+    pub fn begin_period(&mut self, now_ns: u64) {
+        self.engine.begin_period();
+        (self.period_ns, self.window_ns, self.rotated_ns) = (now_ns, now_ns, now_ns);
+    }
+
+    /// Forgets the older half of the window when it is time. Called after each
+    /// tick with the tick's time and at no other, so that a replay forgets what
+    /// the session forgot.
+    pub fn rotate_if_due(&mut self, now_ns: u64) {
+        let passed = now_ns.saturating_sub(self.rotated_ns);
+        if passed >= (HALF_WINDOW - HALF_A_TICK).as_nanos() as u64 {
+            self.engine.rotate();
+            self.window_ns = self.rotated_ns;
+            self.rotated_ns = now_ns;
+        }
+    }
+
+    pub fn period_ns(&self) -> u64 {
+        self.period_ns
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+}

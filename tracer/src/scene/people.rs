@@ -1,0 +1,223 @@
+//! Who the parties are that the engine and the ledger speak of.
+//!
+//! In flow parties as soon as they are seen, with the process that acted last;
+//! out come their names at any later time. What was once known of somebody
+//! stays known after the process has ended and its cgroup is gone, for as long
+//! as anybody speaks of them. It asks for no identity itself but through
+//! [`Identities`], at most so many times a second.
+
+use std::collections::{HashMap, HashSet};
+
+use super::picture::comm_text;
+use crate::{engine::blame::Party, identity::Identities, snapshot::Who};
+
+/// Parties remembered, at about 300 bytes each.
+const MOST: usize = 16_384;
+
+/// From so many on, those that nobody speaks of are forgotten.
+const CROWDED: usize = 8192;
+
+/// Identities asked for in one second; each may read some files of /proc.
+const ASKED_PER_TICK: u32 = 256;
+
+/// How long an answer is believed: a process may execute another program.
+const BELIEVED_NS: u64 = 5_000_000_000;
+
+#[derive(Debug)]
+struct Known {
+    who: Who,
+    asked_ns: u64,
+}
+
+/// Everybody who was seen.
+#[derive(Debug)]
+pub struct People {
+    known: HashMap<Party, Known>,
+    /// Whose name is new, since somebody asked.
+    news: Vec<Party>,
+    asks_left: u32,
+    evicted: u64,
+}
+
+impl Default for People {
+    fn default() -> Self {
+        Self { known: HashMap::new(), news: Vec::new(), asks_left: ASKED_PER_TICK, evicted: 0 }
+    }
+}
+
+impl People {
+    /// Finds out who somebody is, unless that is known. `tgid` is the process
+    /// that acted last, 0 where none is known.
+    pub fn meet(&mut self, identities: &mut Identities, party: Party, tgid: u32, now_ns: u64) {
+        let known = self.known.get(&party);
+        let is_known = known.is_some_and(|known| {
+            let is_named = !known.who.cgroup.is_empty() || known.who.kernel_thread;
+            let is_fresh = now_ns.saturating_sub(known.asked_ns) < BELIEVED_NS;
+            // Without a process there is nothing new to ask.
+            is_named && (tgid == 0 || tgid == known.who.tgid && is_fresh)
+        });
+        if is_known || self.asks_left == 0 {
+            return;
+        }
+        self.asks_left -= 1;
+        let comm = comm_text(&party.comm);
+        let mut who = identities.who(&comm, tgid, party.cgroup, party.kthread, now_ns);
+        if let Some(Known { who: before, .. }) = known {
+            if who.cgroup.is_empty() {
+                (who.cgroup, who.unit) = (before.cgroup.clone(), before.unit.clone());
+                who.workload = before.workload.clone();
+            }
+            if who.tgid == 0 {
+                who.tgid = before.tgid;
+            }
+        }
+        self.learn(party, who, now_ns);
+    }
+
+    /// Takes over what somebody else found out.
+    pub fn learn(&mut self, party: Party, who: Who, now_ns: u64) {
+        if self.known.len() >= MOST && !self.known.contains_key(&party) {
+            self.evicted += 1;
+            return;
+        }
+        let before = self.known.insert(party, Known { who, asked_ns: now_ns });
+        let is_news = before.is_none_or(|before| before.who != self.known[&party].who);
+        if is_news && self.news.len() < MOST {
+            self.news.push(party);
+        }
+    }
+
+    /// Who somebody is; by the kernel's own words alone where nobody asked yet.
+    pub fn who(&self, party: &Party) -> Who {
+        self.find(party).cloned().unwrap_or_else(|| Who {
+            comm: comm_text(&party.comm),
+            kernel_thread: party.kthread,
+            ..Who::default()
+        })
+    }
+
+    pub fn find(&self, party: &Party) -> Option<&Who> {
+        self.known.get(party).map(|known| &known.who)
+    }
+
+    /// Everybody whose name is new since this was called last.
+    pub fn take_news(&mut self, mut take: impl FnMut(&Party, &Who)) {
+        for party in self.news.drain(..) {
+            if let Some(known) = self.known.get(&party) {
+                take(&party, &known.who);
+            }
+        }
+    }
+
+    /// Makes everybody news again, for somebody who has heard nothing yet.
+    pub fn repeat_news(&mut self) {
+        self.news.clear();
+        self.news.extend(self.known.keys());
+    }
+
+    /// A second has passed: as many may be asked for again.
+    pub fn refill(&mut self) {
+        self.asks_left = ASKED_PER_TICK;
+    }
+
+    /// Whether those that nobody speaks of are to be forgotten.
+    pub fn is_crowded(&self) -> bool {
+        self.known.len() >= CROWDED
+    }
+
+    /// Forgets all others.
+    pub fn forget_others(&mut self, spoken_of: &HashSet<Party>) {
+        self.known.retain(|party, _| spoken_of.contains(party));
+    }
+
+    /// Parties for whom there was no room.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn party(cgroup: u64) -> Party {
+        let mut comm = [0; 16];
+        comm[..4].copy_from_slice(b"etcd");
+        Party { cgroup, comm, kthread: false }
+    }
+
+    fn who(tgid: u32, cgroup: &str) -> Who {
+        Who { comm: "etcd".to_owned(), tgid, cgroup: cgroup.to_owned(), ..Who::default() }
+    }
+
+    fn news(people: &mut People) -> Vec<(u64, u32)> {
+        let mut news = Vec::new();
+        people.take_news(|party, who| news.push((party.cgroup, who.tgid)));
+        news
+    }
+
+    #[test]
+    fn who_was_met_keeps_the_name_after_the_end() {
+        let node = tempfile::tempdir().unwrap();
+        let process = node.path().join("proc/7");
+        std::fs::create_dir_all(&process).unwrap();
+        let stat = "7 (etcd) S 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0";
+        std::fs::write(process.join("stat"), stat).unwrap();
+        std::fs::write(process.join("cgroup"), "0::/a.slice/etcd.service\n").unwrap();
+        let mut identities = Identities::new(node.path(), node.path());
+        let mut people = People::default();
+        people.meet(&mut identities, party(5), 7, 0);
+        let known = people.who(&party(5));
+        assert_eq!((known.tgid, &*known.cgroup), (7, "/a.slice/etcd.service"));
+        assert_eq!(known.unit.as_deref(), Some("etcd.service"));
+
+        std::fs::remove_dir_all(node.path().join("proc")).unwrap();
+        let mut identities = Identities::new(node.path(), node.path());
+        people.meet(&mut identities, party(5), 8, 1 << 40);
+        assert_eq!(people.who(&party(5)).cgroup, "/a.slice/etcd.service");
+    }
+
+    #[test]
+    fn a_stranger_goes_by_the_kernels_words() {
+        let people = People::default();
+        assert_eq!(people.who(&party(1)), Who { comm: "etcd".to_owned(), ..Who::default() });
+    }
+
+    #[test]
+    fn only_what_changed_is_news() {
+        let mut people = People::default();
+        people.learn(party(1), who(10, "/a"), 0);
+        people.learn(party(2), who(20, "/b"), 0);
+        assert_eq!(news(&mut people), [(1, 10), (2, 20)]);
+        people.learn(party(1), who(10, "/a"), 1);
+        people.learn(party(2), who(21, "/b"), 1);
+        assert_eq!(news(&mut people), [(2, 21)]);
+        people.repeat_news();
+        assert_eq!(news(&mut people).len(), 2);
+    }
+
+    #[test]
+    fn no_more_are_asked_for_in_a_second_than_may_be() {
+        let mut identities = Identities::new("/nowhere".as_ref(), "/nowhere".as_ref());
+        let mut people = People::default();
+        for cgroup in 0..1000 {
+            people.meet(&mut identities, party(cgroup), 0, 0);
+        }
+        assert_eq!(news(&mut people).len(), ASKED_PER_TICK as usize);
+        people.refill();
+        people.meet(&mut identities, party(999), 0, 0);
+        assert!(people.find(&party(999)).is_some());
+    }
+
+    #[test]
+    fn who_is_spoken_of_is_not_forgotten_and_others_make_room() {
+        let mut people = People::default();
+        for cgroup in 0..=MOST as u64 {
+            people.learn(party(cgroup), who(1, "/a"), 0);
+        }
+        assert_eq!(people.evicted(), 1);
+        assert!(people.is_crowded());
+        people.forget_others(&HashSet::from([party(3)]));
+        assert!(people.find(&party(3)).is_some() && people.find(&party(4)).is_none());
+    }
+}
