@@ -1,19 +1,16 @@
 //! The command line, from outside.
 
 use std::{
-    fs, io,
-    os::unix::{fs::PermissionsExt, process::CommandExt as _},
+    io,
     process::{Command, Output, Stdio},
 };
 
 use assert_cmd::assert::OutputAssertExt as _;
 
-use crate::subject::{is_root, tracer_bin};
+use crate::subject::{as_nobody, tracer_bin};
 
-const COMMANDS: [&str; 6] = ["top", "watch", "doctor", "demo", "completions", "man"];
-
-/// A user with no rights.
-const NOBODY: u32 = 65534;
+const COMMANDS: [&str; 8] =
+    ["top", "watch", "record", "replay", "doctor", "demo", "completions", "man"];
 
 fn tracer(args: &[&str]) -> Output {
     let mut command = Command::new(tracer_bin());
@@ -30,20 +27,6 @@ fn complaint(args: &[&str]) -> String {
     let output = tracer(args).assert().code(2).get_output().clone();
     assert_eq!(output.stdout, b"", "{args:?}: an error belongs on standard error");
     String::from_utf8(output.stderr).expect("is text")
-}
-
-/// The tracer run by [`NOBODY`], from a place where that user may.
-fn as_nobody(args: &[&str]) -> Output {
-    if !is_root() {
-        return tracer(args);
-    }
-    let place = tempfile::tempdir().expect("can make a directory");
-    fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
-    let copy = place.path().join("tracer");
-    fs::copy(tracer_bin(), &copy).expect("can copy the tracer");
-    let mut command = Command::new(copy);
-    command.args(args).uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
-    command.current_dir("/").output().expect("nobody can start the tracer")
 }
 
 #[test]
@@ -141,9 +124,14 @@ fn a_reader_that_has_gone_away_is_no_error() {
 
 #[test]
 fn who_is_not_root_is_told_so_in_one_line() {
-    for args in [["top", "--batch"], ["watch", "--json"], ["doctor", "--json"], ["demo", "--fast"]]
-    {
-        let output = as_nobody(&args).assert().code(3).get_output().clone();
+    for args in [
+        ["top", "--batch"],
+        ["watch", "--json"],
+        ["doctor", "--json"],
+        ["demo", "--fast"],
+        ["record", "-o-"],
+    ] {
+        let output = as_nobody(&args, b"").assert().code(3).get_output().clone();
         let complaint = String::from_utf8(output.stderr).expect("is text");
         assert!(complaint.starts_with("tracer: error: "), "{args:?}: {complaint}");
         assert!(complaint.contains("root"), "{args:?}: {complaint}");

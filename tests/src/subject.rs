@@ -4,10 +4,11 @@
 //! wait has a limit, and running into it shows what the program said so far.
 
 use std::{
-    env,
-    io::{BufRead as _, BufReader, Read},
+    env, fs,
+    io::{BufRead as _, BufReader, Read, Write as _},
+    os::unix::{fs::PermissionsExt, process::CommandExt as _},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{
         Arc, Mutex,
         mpsc::{self, Receiver, RecvTimeoutError},
@@ -39,6 +40,31 @@ pub fn tracer_bin() -> PathBuf {
 
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// A user with no rights.
+const NOBODY: u32 = 65534;
+
+/// The tracer run to its end by [`NOBODY`], from a place where that user may.
+pub fn as_nobody(args: &[&str], input: &[u8]) -> Output {
+    let place = tempfile::tempdir().expect("can make a directory");
+    fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let copy = place.path().join("tracer");
+    fs::copy(tracer_bin(), &copy).expect("can copy the tracer");
+    let mut command = Command::new(copy);
+    if is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let piped = Stdio::piped;
+    command.args(args).current_dir("/").stdin(piped()).stdout(piped()).stderr(piped());
+    let mut child = command.spawn().expect("nobody can start the tracer");
+    let mut stdin = child.stdin.take().expect("is piped");
+    let input = input.to_owned();
+    // It may answer before it has read all, or not read at all.
+    let writer = thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().expect("can wait for our own child");
+    writer.join().expect("a writer does not panic");
+    output
 }
 
 /// A running program, killed when dropped.

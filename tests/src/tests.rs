@@ -18,6 +18,8 @@ mod live;
 mod matrix;
 /// A disk whose slowness is known, and culprits for it.
 mod simulated;
+/// Recordings, by a user with no rights.
+mod replay;
 /// How a test says that this machine cannot run it.
 mod skip;
 /// The program under test: where it is, and a running one.

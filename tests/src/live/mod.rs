@@ -20,6 +20,8 @@ mod phases;
 mod program;
 /// Somebody who is guilty and somebody who is not, on a disk of known slowness.
 mod scenarios;
+/// Recordings: whole, cut off, and their verdicts.
+mod recording;
 /// Every way to sync, seen once per call.
 mod syncs;
 

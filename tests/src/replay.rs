@@ -1,0 +1,93 @@
+//! Recordings, replayed by a user with no rights: one that was made while an
+//! `fstrim` ran, and what may become of it.
+
+use std::{fs, path::Path};
+
+use assert_cmd::assert::OutputAssertExt as _;
+use serde_json::Value;
+
+use crate::subject::as_nobody;
+
+/// 13 seconds of a log under `fstrim`, on a machine that also compiled.
+const FSTRIM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/fstrim.rec");
+
+fn replay(bytes: &[u8], args: &[&str]) -> std::process::Output {
+    as_nobody(&[&["replay", "-"], args].concat(), bytes)
+}
+
+fn fstrim() -> Vec<u8> {
+    fs::read(Path::new(FSTRIM)).expect("the recording lies beside the tests")
+}
+
+fn json(line: &[u8]) -> Value {
+    serde_json::from_slice(line).expect("is JSON")
+}
+
+#[test]
+fn the_verdict_on_a_recording_names_fstrim() {
+    let output = replay(&fstrim(), &["wal", "--json"]).assert().code(0).stderr("");
+    let why = json(&output.get_output().stdout);
+    assert_eq!(why["kind"], "owners", "{why}");
+    let culprit = &why["culprits"][0];
+    assert_eq!((&culprit["comm"], &culprit["op"]), (&"fstrim".into(), &"discard".into()), "{why}");
+    // Each fstrim was gone within a second.
+    let cgroup = culprit["cgroup"].as_str().expect("it is known");
+    assert!(cgroup.ends_with("/fstrim"), "{why}");
+    assert!(why["losses"].to_string().contains("healed"), "{why}");
+    let text = replay(&fstrim(), &[]).assert().code(0);
+    let text = String::from_utf8_lossy(&text.get_output().stdout).into_owned();
+    assert!(text.contains("fstrim") && text.contains("makes it wait"), "{text}");
+}
+
+#[test]
+fn periods_and_screens_and_slow_syncs_are_of_the_recordings_time() {
+    let periods = replay(&fstrim(), &["wal", "--every", "5s", "--json"]).assert().code(0);
+    let periods: Vec<_> = periods.get_output().stdout.split_inclusive(|b| *b == b'\n').collect();
+    assert_eq!(periods.len(), 3);
+    let syncs = |line: &&[u8]| json(line)["syncs"].as_u64().expect("a number");
+    let parts: u64 = periods.iter().map(syncs).sum();
+    let whole = replay(&fstrim(), &["wal", "--json"]).stdout;
+    assert_eq!(parts, syncs(&&*whole));
+
+    let screens = replay(&fstrim(), &["top", "--json", "-n", "4"]).assert().code(0);
+    let screens: Vec<_> = screens.get_output().stdout.split_inclusive(|b| *b == b'\n').collect();
+    let at = |line: &[u8]| json(line)["at"].as_f64().expect("a time");
+    assert_eq!(screens.len(), 4);
+    assert!((at(screens[3]) - at(screens[0]) - 3.0).abs() < 0.3);
+
+    let slow = replay(&fstrim(), &["watch", "--min", "50ms", "--json"]).assert().code(0);
+    let slow = &slow.get_output().stdout;
+    let durations = slow
+        .split_inclusive(|b| *b == b'\n')
+        .map(|line| json(line)["duration_seconds"].as_f64().expect("a number"));
+    let durations: Vec<_> = durations.collect();
+    assert!(!durations.is_empty() && durations.iter().all(|s| *s >= 0.05), "{durations:?}");
+}
+
+#[test]
+fn what_is_left_of_a_recording_is_shown_and_then_4() {
+    let whole = fstrim();
+    let half = &whole[..whole.len() / 2];
+    let output = replay(half, &["wal", "--json"]).assert().code(4).get_output().clone();
+    assert!(json(&output.stdout)["syncs"].as_u64().is_some_and(|n| n > 100));
+    let complaint = String::from_utf8(output.stderr).expect("is text");
+    assert!(complaint.starts_with("tracer: error: `-` was read only in part"), "{complaint}");
+    assert!(complaint.contains("line ") && complaint.contains("byte "), "{complaint}");
+    for foreign in [&b""[..], b"\x89PNG\r\n\x1a\n", b"\x1f\x8b\x08nothing", b"hello\n"] {
+        let output = replay(foreign, &[]).assert().code(4).stdout("").get_output().clone();
+        let complaint = String::from_utf8(output.stderr).expect("is text");
+        assert!(complaint.contains("is not a recording of tracer's: "), "{complaint}");
+    }
+    as_nobody(&["replay", "/nonexistent.rec"], b"").assert().code(1);
+}
+
+#[test]
+fn a_file_that_is_there_is_not_overwritten() {
+    let there = tempfile::NamedTempFile::new().expect("can make a file");
+    fs::write(there.path(), "mine").expect("it is ours");
+    let path = there.path().to_str().expect("is text");
+    let output = as_nobody(&["record", "-o", path], b"").assert().code(1).get_output().clone();
+    let complaint = String::from_utf8(output.stderr).expect("is text");
+    assert!(complaint.contains("--force overwrites it"), "{complaint}");
+    assert_eq!(fs::read_to_string(there.path()).expect("it is ours"), "mine");
+}
