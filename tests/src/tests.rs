@@ -16,10 +16,10 @@ mod guest;
 mod live;
 /// What is counted everywhere, and how the result is told.
 mod matrix;
-/// A disk whose slowness is known, and culprits for it.
-mod simulated;
 /// Recordings, by a user with no rights.
 mod replay;
+/// A disk whose slowness is known, and culprits for it.
+mod simulated;
 /// How a test says that this machine cannot run it.
 mod skip;
 /// The program under test: where it is, and a running one.

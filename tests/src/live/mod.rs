@@ -18,10 +18,10 @@ mod ownership;
 mod phases;
 /// The program as a whole: what it leaves behind, what it prints.
 mod program;
-/// Somebody who is guilty and somebody who is not, on a disk of known slowness.
-mod scenarios;
 /// Recordings: whole, cut off, and their verdicts.
 mod recording;
+/// Somebody who is guilty and somebody who is not, on a disk of known slowness.
+mod scenarios;
 /// Every way to sync, seen once per call.
 mod syncs;
 

@@ -50,6 +50,16 @@ pub struct Progress {
     pub bytes: u64,
 }
 
+/// A sync as the engine took it in.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken<'a> {
+    pub record: &'a SyncRecord,
+    pub lower: &'a [LowerWindow],
+    pub file: FileId,
+    /// What its own requests would take alone, one after another.
+    pub need_ns: u64,
+}
+
 /// A recording being written.
 pub struct Recorder {
     out: Box<dyn Write>,
@@ -104,14 +114,12 @@ impl Recorder {
     /// Writes a sync, and whom and what it names for the first time.
     pub fn sync<'a>(
         &mut self,
-        record: &SyncRecord,
-        lower: &[LowerWindow],
-        file: FileId,
-        need_ns: u64,
+        taken: Taken<'_>,
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
         people: &mut People,
         files: &mut dyn FileNames,
     ) {
+        let Taken { record, lower, file, need_ns } = taken;
         if self.failure.is_some() {
             return;
         }

@@ -15,7 +15,7 @@ use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
     line::Line,
-    recorder::Recorder,
+    recorder::{Recorder, Taken},
     replay::{Played, Replay},
 };
 use crate::{
@@ -176,7 +176,8 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
         let record = sync(n);
         scene.engine.sync(&record, &[], 4, 0, |_| &owners);
         let Scene { people, .. } = &mut scene;
-        recorder.sync(&record, &[], FileId(4), 0, |_| &owners, people, &mut files);
+        let taken = Taken { record: &record, lower: &[], file: FileId(4), need_ns: 0 };
+        recorder.sync(taken, |_| &owners, people, &mut files);
         if n % 20 == 19 {
             let tick = tick(record.begin_ns + 50 * MS);
             scene.engine.tick(&tick, |id| owners[id.0 as usize].party());
@@ -438,12 +439,14 @@ proptest! {
         let file = Shared::default();
         let mut recorder = Recorder::begin(Box::new(file.clone()), scene).unwrap();
         let people = &mut scene.people;
-        recorder.sync(&record, &lower, FileId(3), 0, |_| &owners, people, &mut one_file());
+        let taken = Taken { record: &record, lower: &lower, file: FileId(3), need_ns: 9 };
+        recorder.sync(taken, |_| &owners, people, &mut one_file());
         recorder.end(0, scene).unwrap();
         let lines = text(&file.0.borrow());
         let lines = lines.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
         let lines: Vec<_> = lines.collect();
         let sync = lines.iter().find_map(|line| line.sync.as_ref()).unwrap();
+        prop_assert_eq!(sync.need_ns, 9);
         let back = sync.record();
         prop_assert_eq!(&back.as_bytes()[..184], &record.as_bytes()[..184]);
         let in_flight = |areas: &[u64; ACCOUNTS]| {

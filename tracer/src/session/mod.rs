@@ -33,7 +33,7 @@ use crate::{
         load::{Programs, Sizes, Wishes},
         selftest,
     },
-    recording::recorder::{Progress, Recorder},
+    recording::recorder::{Progress, Recorder, Taken},
     ring::{Record, RingReader},
     scene::{DiskState, Histograms, Scene, comm_text, picture::Slow},
     snapshot::{Kernel, SlowSync, Snapshot},
@@ -239,7 +239,8 @@ impl Session {
                 }
                 if let Some(recorder) = recorder {
                     let owners = |disk| accounts.owners(disk);
-                    recorder.sync(record, lower, file, need_ns, owners, people, files);
+                    let taken = Taken { record, lower, file, need_ns };
+                    recorder.sync(taken, owners, people, files);
                 }
                 if record.duration_ns >= slow_ns {
                     let owners = accounts.owners(record.disk);

@@ -2,7 +2,8 @@
 //! purpose and somebody who does not, and what the tracer says of it.
 //!
 //! Each has a test of its own. `TRACER_REPEAT=3` plays every scenario three
-//! times; each time must be right.
+//! times; each time must be right. `TRACER_KEEP_RECORDINGS=DIR` keeps what was
+//! seen, for `tracer replay`.
 
 /// Who makes the disk slow.
 mod culprits;

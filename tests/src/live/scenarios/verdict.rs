@@ -1,6 +1,6 @@
 //! What `tracer why` says of a scenario, and whether it is right.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{collections::BTreeMap, env, path::Path, thread, time::Duration};
 
 use serde::Deserialize;
 use tracer::lab::cgroup::Cgroup;
@@ -90,6 +90,7 @@ pub fn watch_for(stage: &Stage, length: Duration, busy: impl FnOnce(Duration)) -
 fn ask_why(stage: &Stage, length: Duration, busy: impl FnOnce(Duration)) -> Verdict {
     let whole = QUIET + length;
     let victim = stage.etcd.pid().to_string();
+    let mut recording = keep_recording(whole);
     let mut why =
         Tracer::start(&["why", &victim, "--for", &format!("{}s", whole.as_secs()), "--json"]);
     thread::sleep(BEGINS + QUIET);
@@ -99,7 +100,21 @@ fn ask_why(stage: &Stage, length: Duration, busy: impl FnOnce(Duration)) -> Verd
         .unwrap_or_else(|error| panic!("not a verdict: {error}: {verdict}"));
     let status = why.wait(ENDS);
     assert_eq!(status.code(), Some(0), "{}", why.transcript());
+    if let Some(recording) = &mut recording {
+        assert_eq!(recording.wait(ENDS).code(), Some(0), "{}", recording.transcript());
+    }
     verdict
+}
+
+/// Records the scenario beside, for people: into the folder that
+/// `TRACER_KEEP_RECORDINGS` names, by the name of the test.
+fn keep_recording(length: Duration) -> Option<Tracer> {
+    let folder = env::var_os("TRACER_KEEP_RECORDINGS")?;
+    let test = thread::current().name().unwrap_or("scenario").to_owned();
+    let name = test.rsplit("::").next().unwrap_or(&test);
+    let file = Path::new(&folder).join(format!("{name}.rec"));
+    let length = format!("{}s", length.as_secs());
+    Some(Tracer::start(&["record", "--force", "--for", &length, "-o", &file.to_string_lossy()]))
 }
 
 /// What is true of a scenario.
