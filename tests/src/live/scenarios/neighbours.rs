@@ -106,7 +106,7 @@ fn a_random_reader_is_named() {
             kinds: &["owners"],
             guilty: &[Actor { comm: "fio", cgroup: &tenant }],
             innocent: &[],
-            slower: 2.0,
+            slower: 1.2,
         };
         told.judge("a random reader", &truth);
     });
@@ -131,7 +131,7 @@ fn a_tenant_that_shuffles_files_is_named_through_the_journal() {
             kinds: &["owners"],
             guilty: &[Actor { comm: "shuffler", cgroup: &tenant }],
             innocent: &[],
-            slower: 1.5,
+            slower: 1.2,
         };
         told.judge("a tenant of the journal", &truth);
     });
@@ -158,7 +158,7 @@ fn two_culprits_are_told_apart_by_what_they_do() {
             (Actor { comm: "fio", cgroup: &more }, Actor { comm: "fio", cgroup: &less });
         let ratio = more.share(&told.verdict) / less.share(&told.verdict).max(1e-9);
         println!("two culprits, of 3 to 1: {ratio:.2} to 1");
-        let truth = Truth { kinds: &["owners"], guilty: &[more, less], innocent: &[], slower: 2.0 };
+        let truth = Truth { kinds: &["owners"], guilty: &[more, less], innocent: &[], slower: 1.2 };
         told.judge("two culprits", &truth);
         assert!((1.5..=6.0).contains(&ratio), "{:?}", told.verdict);
     });
@@ -197,7 +197,7 @@ fn a_cron_job_is_cleared_beside_a_culprit_that_never_stops() {
             kinds: &["owners"],
             guilty: &[Actor { comm: "fio", cgroup: &tenant }],
             innocent: &[Actor { comm: "cron", cgroup: &cron }],
-            slower: 2.0,
+            slower: 1.2,
         };
         told.judge("a cron job beside a reader", &truth);
     });

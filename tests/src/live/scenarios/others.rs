@@ -79,7 +79,7 @@ fn a_crowded_cpu_is_told_and_who_crowds_it() {
             kinds: &["cpu"],
             guilty: &[Actor { comm: "hog", cgroup: &crowd }],
             innocent: &[],
-            slower: 1.5,
+            slower: 1.2,
         };
         told.judge("a crowded CPU", &truth);
     });
@@ -105,7 +105,7 @@ fn etcd_does(
 #[test]
 fn a_snapshot_of_etcd_is_its_own_doing() {
     need_stage!();
-    etcd_does("a snapshot", &["self"], 1.5, |stage, endpoint| {
+    etcd_does("a snapshot", &["self"], 1.2, |stage, endpoint| {
         let file = stage.disk.mountpoint().join("snapshot");
         let file = file.to_string_lossy();
         run(ETCDCTL, &[endpoint, "snapshot", "save", &file], &stage.cgroup)
@@ -120,7 +120,7 @@ fn large_values_are_etcds_own_doing() {
         let slower = Model { bytes_per_second: 50_000_000, ..Model::default() };
         stage.disk.become_another(&slower).unwrap();
         let told = watch(stage, |length| repeat(length, || stage.fill(1)).unwrap());
-        told.judge("large values", &Truth { kinds: &["self"], slower: 2.0, ..QUIET_TRUTH });
+        told.judge("large values", &Truth { kinds: &["self"], slower: 1.2, ..QUIET_TRUTH });
     });
 }
 
