@@ -23,6 +23,10 @@ const ASKED_PER_TICK: u32 = 256;
 /// How long an answer is believed: a process may execute another program.
 const BELIEVED_NS: u64 = 5_000_000_000;
 
+/// How many seconds in a row somebody without a cgroup is asked for again: the
+/// walk through all cgroups is not made each second.
+const TRIES: u8 = 30;
+
 #[derive(Debug)]
 struct Known {
     who: Who,
@@ -35,13 +39,21 @@ pub struct People {
     known: HashMap<Party, Known>,
     /// Whose name is new, since somebody asked.
     news: Vec<Party>,
+    /// Whose cgroup is not known yet, and how often they are still asked for.
+    unnamed: Vec<(Party, u8)>,
     asks_left: u32,
     evicted: u64,
 }
 
 impl Default for People {
     fn default() -> Self {
-        Self { known: HashMap::new(), news: Vec::new(), asks_left: ASKED_PER_TICK, evicted: 0 }
+        Self {
+            known: HashMap::new(),
+            news: Vec::new(),
+            unnamed: Vec::new(),
+            asks_left: ASKED_PER_TICK,
+            evicted: 0,
+        }
     }
 }
 
@@ -56,10 +68,42 @@ impl People {
             // Without a process there is nothing new to ask.
             is_named && (tgid == 0 || tgid == known.who.tgid && is_fresh)
         });
-        if is_known || self.asks_left == 0 {
+        if is_known {
+            return;
+        }
+        let is_new = known.is_none();
+        self.ask(identities, party, tgid, now_ns);
+        if is_new && self.is_unnamed(&party) {
+            self.unnamed.push((party, TRIES));
+        }
+    }
+
+    /// Finds out who those are that have no name yet; to be called once a second.
+    pub fn ask_again(&mut self, identities: &mut Identities, now_ns: u64) {
+        let mut unnamed = std::mem::take(&mut self.unnamed);
+        unnamed.retain_mut(|(party, tries)| {
+            // Half is for those who come.
+            if self.asks_left <= ASKED_PER_TICK / 2 {
+                return true;
+            }
+            let tgid = self.find(party).map_or(0, |who| who.tgid);
+            self.ask(identities, *party, tgid, now_ns);
+            *tries -= 1;
+            *tries > 0 && self.is_unnamed(party)
+        });
+        self.unnamed = unnamed;
+    }
+
+    fn is_unnamed(&self, party: &Party) -> bool {
+        self.find(party).is_some_and(|who| who.cgroup.is_empty() && !who.kernel_thread)
+    }
+
+    fn ask(&mut self, identities: &mut Identities, party: Party, tgid: u32, now_ns: u64) {
+        if self.asks_left == 0 {
             return;
         }
         self.asks_left -= 1;
+        let known = self.known.get(&party);
         let comm = comm_text(&party.comm);
         let mut who = identities.who(&comm, tgid, party.cgroup, party.kthread, now_ns);
         if let Some(Known { who: before, .. }) = known {
@@ -154,6 +198,43 @@ mod tests {
         let mut news = Vec::new();
         people.take_news(|party, who| news.push((party.cgroup, who.tgid)));
         news
+    }
+
+    #[test]
+    fn who_had_no_name_at_first_is_asked_for_again() {
+        let node = tempfile::tempdir().unwrap();
+        let mut identities = Identities::new(node.path(), node.path());
+        let mut people = People::default();
+        people.meet(&mut identities, party(5), 7, 0);
+        assert!(people.is_unnamed(&party(5)));
+        let process = node.path().join("proc/7");
+        std::fs::create_dir_all(&process).unwrap();
+        let stat = "7 (etcd) S 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0";
+        std::fs::write(process.join("stat"), stat).unwrap();
+        std::fs::write(process.join("cgroup"), "0::/a.slice/etcd.service\n").unwrap();
+        people.refill();
+        people.ask_again(&mut identities, 10_000_000_000);
+        assert_eq!(people.who(&party(5)).cgroup, "/a.slice/etcd.service");
+        assert!(people.unnamed.is_empty());
+    }
+
+    #[test]
+    fn who_is_never_named_is_asked_for_so_often_and_no_more() {
+        let node = tempfile::tempdir().unwrap();
+        let mut identities = Identities::new(node.path(), node.path());
+        let mut people = People::default();
+        for id in 0..10_000 {
+            people.meet(&mut identities, party(id), 0, 0);
+            people.refill();
+        }
+        let mut seconds = 0;
+        while !people.unnamed.is_empty() {
+            seconds += 1;
+            people.refill();
+            people.ask_again(&mut identities, seconds * 1_000_000_000);
+            assert!(people.asks_left >= ASKED_PER_TICK / 2, "newcomers have no turn");
+            assert!(seconds < 10_000, "it never ends");
+        }
     }
 
     #[test]

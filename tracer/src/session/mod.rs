@@ -36,7 +36,7 @@ use crate::{
     recording::recorder::{Progress, Recorder, Taken},
     ring::{Record, RingReader},
     scene::{DiskState, Histograms, Scene, comm_text, picture::Slow},
-    snapshot::{Kernel, SlowSync, Snapshot},
+    snapshot::{Kernel, SlowSync, Snapshot, Who},
     surroundings::Surroundings,
     tallies::Tallies,
 };
@@ -324,6 +324,7 @@ impl Session {
         let Self { scene: Scene { engine, people, .. }, accounts, identities, .. } = self;
         let now = tick.at_ns;
         people.refill();
+        people.ask_again(identities, now);
         accounts.take_met(|party, tgid| people.meet(identities, party, tgid, now));
         let rates = accounts.disks().iter().flat_map(|disk| &disk.rates);
         for rate in rates.filter(|rate| rate.owner != OwnerId(0)) {
@@ -469,6 +470,11 @@ impl Session {
     /// Whether every switch of a CPU is seen now, to name who runs instead.
     pub fn sees_rivals(&self) -> bool {
         self.sees_rivals
+    }
+
+    /// Who a party is, as far as was found out.
+    pub fn who(&self, party: &Party) -> Who {
+        self.scene.people.who(party)
     }
 
     /// The name of an owner's process, as the kernel has it.
