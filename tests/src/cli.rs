@@ -9,8 +9,8 @@ use assert_cmd::assert::OutputAssertExt as _;
 
 use crate::subject::{as_nobody, tracer_bin};
 
-const COMMANDS: [&str; 8] =
-    ["top", "watch", "record", "replay", "doctor", "demo", "completions", "man"];
+const COMMANDS: [&str; 9] =
+    ["top", "watch", "record", "replay", "agent", "doctor", "demo", "completions", "man"];
 
 fn tracer(args: &[&str]) -> Output {
     let mut command = Command::new(tracer_bin());
@@ -127,6 +127,7 @@ fn who_is_not_root_is_told_so_in_one_line() {
     for args in [
         ["top", "--batch"],
         ["watch", "--json"],
+        ["agent", "--keep-privileges"],
         ["doctor", "--json"],
         ["demo", "--fast"],
         ["record", "-o-"],

@@ -74,6 +74,8 @@ pub struct DiskAccounts {
     pub rates: Vec<Rate>,
     /// Requests in flight now, over all accounts.
     pub in_flight: u64,
+    /// By operation, since the start, without those of the account "others".
+    pub bytes: [u64; op::COUNT],
     seen: Box<[Seen; ACCOUNTS]>,
 }
 
@@ -179,6 +181,7 @@ impl Accounts {
             owners: Box::new([Owner::default(); ACCOUNTS]),
             rates: Vec::new(),
             in_flight: 0,
+            bytes: [0; op::COUNT],
             seen: Box::new([Seen::default(); ACCOUNTS]),
         });
         Ok(())
@@ -398,8 +401,11 @@ impl Accounts {
             }
             let id = self.disks[at].owners[account].id;
             if id != OwnerId(0) {
-                self.disks[at].owners[account].weight_ns =
-                    self.weight_ns(at, account, self.key(id).op);
+                let op = self.key(id).op;
+                self.disks[at].owners[account].weight_ns = self.weight_ns(at, account, op);
+                if let Some(sum) = self.disks[at].bytes.get_mut(usize::from(op)) {
+                    *sum += bytes;
+                }
             }
             let disk = &mut self.disks[at];
             let seen = &mut disk.seen[account];

@@ -5,14 +5,15 @@
 //! usage (exit 2) is only what is wrong on every machine.
 
 mod examples;
-mod values;
+pub(crate) mod values;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use crate::{
+    agent::config::Settings,
     kernel::{facts::VMLINUX_BTF, ladder::Forced},
     session::Options,
 };
@@ -113,6 +114,13 @@ pub enum Command {
     /// recording: `--for 1m` looks at its first minute.
     #[command(after_long_help = examples::REPLAY)]
     Replay(ReplayArgs),
+    /// Run on a node for good, and serve metrics, verdicts and a page.
+    ///
+    /// What a flag does not say, the environment may (the names stand at the
+    /// flags), and what that does not say, the file may. SIGHUP has the file
+    /// read again; SIGTERM ends the agent.
+    #[command(after_long_help = examples::AGENT)]
+    Agent(AgentArgs),
 
     /// Say what this kernel lets the tracer see, and why not more.
     #[command(after_long_help = examples::DOCTOR)]
@@ -260,10 +268,37 @@ pub enum View {
 }
 
 #[derive(Args, Clone, Debug)]
+pub struct AgentArgs {
+    /// Read what neither flags nor the environment say from this TOML file.
+    #[arg(long, env = "TRACER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print what all sources together say, as such a file, and do nothing.
+    #[arg(long)]
+    pub print_config: bool,
+
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+#[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+
+    /// Also say, one by one, whether `tracer agent` has what it needs here.
+    #[arg(long)]
+    pub agent: bool,
+
+    /// The address that the agent is to listen on.
+    #[arg(
+        long,
+        env = "TRACER_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:9464"
+    )]
+    pub listen: SocketAddr,
 }
 
 #[derive(Args, Clone, Debug)]

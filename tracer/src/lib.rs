@@ -1,6 +1,7 @@
 //! Tells who makes an fsync slow.
 
 pub mod accounts;
+pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod commands;

@@ -10,7 +10,7 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use clap_complete::Shell;
 use tracer::{
     cli::{Cli, Command},
-    commands::{block_on, doctor, record, replay, top, watch, why},
+    commands::{agent, block_on, doctor, record, replay, top, watch, why},
     demo, exit,
 };
 
@@ -29,6 +29,7 @@ fn run(cli: Cli) -> Result<()> {
             Ok(()) => block_on(replay::run(&args)),
             Err(error) => error.exit(),
         },
+        Command::Agent(args) => block_on(agent::run(&args, &options)),
         // The ring's reader wants a runtime even if nobody waits for it.
         Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),
         Command::Demo(args) => block_on(demo::run(&args, &options)),

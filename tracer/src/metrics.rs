@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, fs};
 use anyhow::Result;
 use nix::sys::resource::{UsageWho, getrusage};
 use prometheus::{
-    Counter, Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, proto::MetricType,
+    Counter, Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    proto::{MetricFamily, MetricType},
 };
 
 use crate::{
@@ -140,6 +141,11 @@ impl Metrics {
             rss_bytes,
             records: self.records.get(),
         }
+    }
+
+    /// All of the registry.
+    pub fn families(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
     }
 
     /// Every value by its name, labels included.

@@ -160,6 +160,20 @@ pub enum FileClass {
     Unknown,
 }
 
+impl FileClass {
+    /// Its name in metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wal => "wal",
+            Self::Db => "db",
+            Self::Snap => "snap",
+            Self::Filesystem => "filesystem",
+            Self::Other => "other",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// A workload and a file (or class of files) that it syncs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Victim {
@@ -188,6 +202,9 @@ pub struct Victim {
     pub verdict: Verdict,
     /// The same since the tracer started.
     pub total: Totals,
+    /// Syncs in the window by `engine::victim::SYNC_BOUNDS_NS`; the last count
+    /// is of those above the last bound. Not cumulative.
+    pub sync_buckets: Vec<u64>,
     /// Syncs since the tracer started by etcd's own bounds (1 ms · 2^k); the
     /// last count is of those above the last bound. Not cumulative.
     pub wal_buckets: Vec<u64>,
@@ -338,6 +355,24 @@ pub enum Kind {
     Unexplained,
 }
 
+impl Kind {
+    /// Its name in metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Unknown => "unknown",
+            Self::Owners => "owners",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Throttle => "throttle",
+            Self::Own => "self",
+            Self::Device => "device",
+            Self::Unseen => "unseen",
+            Self::Unexplained => "unexplained",
+        }
+    }
+}
+
 /// Where the victim met who it waited for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -356,6 +391,17 @@ pub enum Confidence {
     Low,
     Medium,
     High,
+}
+
+impl Confidence {
+    /// Its name in every output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
 }
 
 /// The verdict on one victim: what is blamed, and what speaks for it.
@@ -521,6 +567,35 @@ pub struct Latency {
     pub queue_p99_seconds: f64,
     pub device_p50_seconds: f64,
     pub device_p99_seconds: f64,
+    /// Of all who have an account of their own.
+    pub bytes_total: u64,
+    pub queue: Spread,
+    pub device: Spread,
+}
+
+/// Bounds of block latencies: powers of four around 1 ms, which all are edges
+/// of the buckets that the kernel counts in.
+pub const BLOCK_BOUNDS_NS: [u64; 11] = [
+    15_625,
+    62_500,
+    250_000,
+    1_000_000,
+    4_000_000,
+    16_000_000,
+    64_000_000,
+    256_000_000,
+    1_024_000_000,
+    4_096_000_000,
+    16_384_000_000,
+];
+
+/// How requests' latencies are spread, since the start.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Spread {
+    /// Requests of at most each of [`BLOCK_BOUNDS_NS`].
+    pub cumulative: Vec<u64>,
+    /// All together, from the middles of the kernel's buckets: to 3 %.
+    pub seconds: f64,
 }
 
 /// Everything that was dropped, unmatched, evicted, torn or unresolved.

@@ -73,6 +73,17 @@ EXAMPLES:
       tracer replay slow.rec top
   Every sync that took 50 ms or longer:
       tracer replay slow.rec watch --min 50ms";
+pub const AGENT: &str = "\
+EXAMPLES:
+  On this node, for its own Prometheus and a browser on it:
+      sudo tracer agent
+  For a Prometheus elsewhere:
+      sudo tracer agent --listen 0.0.0.0:9464
+  With a file, and what all sources together say:
+      sudo tracer agent --config /etc/tracer.toml
+      tracer agent --config /etc/tracer.toml --print-config
+  Whether this node, or this container, has what the agent needs:
+      sudo tracer doctor --agent";
 
 pub const DOCTOR: &str = "\
 EXAMPLES:
@@ -80,6 +91,8 @@ EXAMPLES:
       sudo tracer doctor
   Try one way and no other:
       sudo tracer doctor --hooks CAP=RUNG
+  See whether `tracer agent` has what it needs, one by one:
+      sudo tracer doctor --agent
   For a bug report:
       sudo tracer doctor --json > doctor.json";
 

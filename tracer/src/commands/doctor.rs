@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::{
+    agent::checks::{Check, State, checks},
     cli::DoctorArgs,
     exit::CannotRun,
     kernel::{
@@ -34,12 +35,21 @@ struct Report {
     blind: Vec<String>,
     advice: Vec<String>,
     can_run: bool,
+    /// What the agent needs here, where that was asked for.
+    agent: Vec<Check>,
 }
 
 /// # Errors
 ///
 /// `CannotRun` where the tracer cannot do its main job here.
 pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
+    let agent =
+        if args.agent { checks(&options.root, &options.btf, args.listen) } else { Vec::new() };
+    if !args.json {
+        // First of all: what is missing may keep the tracer from starting.
+        write_checks(&mut io::stdout().lock(), &agent).context("cannot print")?;
+    }
+    let lacks = agent.iter().any(|check| check.state == State::Bad);
     let mut session = Session::start(options)?;
     let snapshot = session.snapshot();
     let facts = session.facts();
@@ -58,6 +68,7 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
         blind: snapshot.kernel.blind.clone(),
         advice: advice(session.climbs(), facts.sees_run_delay()),
         can_run: verdict.is_ok(),
+        agent,
     };
     let mut out = io::stdout().lock();
     if args.json {
@@ -66,10 +77,27 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
         write(&mut out, &report).context("cannot print")?;
     }
     out.flush().context("cannot print")?;
-    verdict.map_err(|_| {
-        let why = "this kernel does not let the tracer do its main job; see the ladder above";
-        CannotRun(why.to_owned()).into()
-    })
+    let why = match verdict {
+        Err(_) => "this kernel does not let the tracer do its main job; see the ladder above",
+        Ok(()) if lacks => "the agent lacks something here; see its lines above",
+        Ok(()) => return Ok(()),
+    };
+    Err(CannotRun(why.to_owned()).into())
+}
+
+fn write_checks(out: &mut impl Write, checks: &[Check]) -> io::Result<()> {
+    for check in checks {
+        let state = match check.state {
+            State::Good => "good",
+            State::Weak => "weak",
+            State::Bad => "BAD",
+        };
+        writeln!(out, "{state:<5}{:<20} {}", escape(&check.what), escape(&check.says))?;
+        if let Some(remedy) = &check.remedy {
+            writeln!(out, "     {:<20} to do: {}", "", escape(remedy))?;
+        }
+    }
+    if checks.is_empty() { Ok(()) } else { writeln!(out) }
 }
 
 fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! What each command does: a session goes in, lines and screens come out.
 
+pub mod agent;
 pub mod doctor;
 pub mod record;
 pub mod replay;

@@ -29,6 +29,33 @@ pub struct VictimKey {
 /// etcd's own bounds: 1 ms · 2^k.
 pub const WAL_BOUNDS: usize = 14;
 
+/// Bounds by which all syncs are counted: finer than etcd's below 1 ms, with
+/// etcd's own, and the 10 ms and 25 ms of its guidance.
+pub const SYNC_BOUNDS_NS: [u64; 19] = [
+    125_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    4_000_000,
+    8_000_000,
+    10_000_000,
+    16_000_000,
+    25_000_000,
+    32_000_000,
+    64_000_000,
+    128_000_000,
+    256_000_000,
+    512_000_000,
+    1_024_000_000,
+    2_048_000_000,
+    4_096_000_000,
+    8_192_000_000,
+];
+
+/// One more than there are bounds: the last is of what lies above them all.
+pub type SyncBuckets = [u64; SYNC_BOUNDS_NS.len() + 1];
+
 /// Parties that one victim remembers; who matters least makes room.
 const SUSPECTS: usize = 48;
 
@@ -66,6 +93,8 @@ pub struct Half {
     pub phases: Phases,
     pub syncs: u64,
     pub duration_ns: u64,
+    /// The syncs, by [`SYNC_BOUNDS_NS`].
+    pub buckets: SyncBuckets,
     pub parts: Division,
     /// Mean competing requests in flight, added up over the syncs.
     pub in_flight: f64,
@@ -82,6 +111,7 @@ impl Half {
             phases: Phases::default(),
             syncs: 0,
             duration_ns: 0,
+            buckets: SyncBuckets::default(),
             parts: Division::default(),
             in_flight: 0.0,
             ticks: 0,
@@ -96,6 +126,7 @@ impl Half {
             phases,
             syncs,
             duration_ns,
+            buckets,
             parts,
             in_flight,
             ticks,
@@ -103,6 +134,7 @@ impl Half {
             limited_io_ns,
         } = self;
         latency.clear();
+        *buckets = SyncBuckets::default();
         *phases = Phases::default();
         *parts = Division::default();
         (*syncs, *duration_ns, *in_flight) = (0, 0, 0.0);
@@ -115,6 +147,7 @@ impl Half {
             phases,
             syncs,
             duration_ns,
+            buckets,
             parts,
             in_flight,
             ticks,
@@ -126,6 +159,7 @@ impl Half {
         self.phases.add(phases);
         self.syncs += syncs;
         self.duration_ns += duration_ns;
+        self.buckets.iter_mut().zip(buckets).for_each(|(sum, count)| *sum += count);
         self.parts.add(parts);
         self.in_flight += in_flight;
         self.ticks += ticks;
@@ -171,8 +205,8 @@ pub struct Victim {
     pub suspects: Vec<Suspect>,
     /// Since the start.
     pub total: Division,
-    /// All of its syncs, by etcd's own bounds.
-    pub wal_buckets: [u64; WAL_BOUNDS + 1],
+    /// All of its syncs, by [`SYNC_BOUNDS_NS`].
+    pub buckets_total: SyncBuckets,
     /// All of its syncs, as those of the suspects are kept.
     pub syncs: [Curve; STRATA],
     /// The last seconds, 0 the current one.
@@ -205,7 +239,7 @@ impl Victim {
             past: Half::new(),
             suspects: Vec::with_capacity(4),
             total: Division::default(),
-            wal_buckets: [0; WAL_BOUNDS + 1],
+            buckets_total: SyncBuckets::default(),
             syncs: [Curve::default(), Curve::default()],
             seconds: [Second::default(); SECONDS],
             second: 0,
@@ -256,7 +290,9 @@ impl Victim {
         half.parts.add(division);
         half.in_flight += window.total_ns as f64 / duration_ns.max(1) as f64;
         self.total.add(division);
-        self.wal_buckets[wal_bucket(duration_ns)] += 1;
+        let bucket = sync_bucket(duration_ns);
+        half.buckets[bucket] += 1;
+        self.buckets_total[bucket] += 1;
         let second = &mut self.seconds[0];
         second.syncs += 1;
         second.sum_ns += duration_ns;
@@ -443,7 +479,44 @@ fn merge_strata(strata: &mut [Curve; STRATA]) {
     disturbed.clear();
 }
 
-/// Which of etcd's buckets a duration falls into (its bounds are inclusive).
-pub fn wal_bucket(duration_ns: u64) -> usize {
-    (0..WAL_BOUNDS).find(|k| duration_ns <= 1_000_000u64 << k).unwrap_or(WAL_BOUNDS)
+/// Which bucket a duration falls into (bounds are inclusive, as etcd's are).
+pub fn sync_bucket(duration_ns: u64) -> usize {
+    SYNC_BOUNDS_NS.partition_point(|bound| *bound < duration_ns)
+}
+
+/// Counts by etcd's own bounds.
+pub fn wal_buckets(buckets: &SyncBuckets) -> [u64; WAL_BOUNDS + 1] {
+    let mut wal = [0; WAL_BOUNDS + 1];
+    for (at, count) in buckets.iter().enumerate() {
+        let bound_ns = SYNC_BOUNDS_NS.get(at).copied().unwrap_or(u64::MAX);
+        let k = (0..WAL_BOUNDS).find(|k| bound_ns <= 1_000_000u64 << k).unwrap_or(WAL_BOUNDS);
+        wal[k] += count;
+    }
+    wal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_sync_is_in_the_first_bucket_whose_bound_it_does_not_exceed(
+            duration_ns in prop_oneof![
+                0u64..20_000_000_000,
+                (0..SYNC_BOUNDS_NS.len(), 0u64..3).prop_map(|(at, d)| SYNC_BOUNDS_NS[at] + d - 1),
+            ]
+        ) {
+            let mut buckets = SyncBuckets::default();
+            buckets[sync_bucket(duration_ns)] = 1;
+            let at = sync_bucket(duration_ns);
+            prop_assert!(SYNC_BOUNDS_NS.get(at).is_none_or(|bound| duration_ns <= *bound));
+            prop_assert!(at == 0 || duration_ns > SYNC_BOUNDS_NS[at - 1]);
+            let of_etcd =
+                (0..WAL_BOUNDS).find(|k| duration_ns <= 1_000_000 << k).unwrap_or(WAL_BOUNDS);
+            let wal = wal_buckets(&buckets);
+            prop_assert_eq!((wal[of_etcd], wal.iter().sum::<u64>()), (1, 1));
+        }
+    }
 }

@@ -257,6 +257,7 @@ fn victim(id: u32, who: Who, class: FileClass) -> Victim {
         },
         verdict: Verdict::default(),
         total: Totals::default(),
+        sync_buckets: vec![0; 20],
         wal_buckets: vec![0; 15],
     }
 }

@@ -190,7 +190,7 @@ pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io:
     writeln!(out, "{}", names::victim(victim, COLUMNS))?;
     let sure = match verdict.kind {
         Kind::None | Kind::Unknown => String::new(),
-        _ => format!("  [{} confidence]", word(verdict.confidence)),
+        _ => format!("  [{} confidence]", verdict.confidence.name()),
     };
     line(out, "verdict", &format!("{}{sure}", sentence(victim)))?;
     line(out, "", &format!("because {}", verdict.confidence_reason))?;
@@ -328,14 +328,6 @@ fn met(via: Via) -> &'static str {
         Via::Journal => "journal",
         Via::Runqueue => "run queue",
         Via::Memory => "page allocator",
-    }
-}
-
-fn word(confidence: Confidence) -> &'static str {
-    match confidence {
-        Confidence::Low => "low",
-        Confidence::Medium => "medium",
-        Confidence::High => "high",
     }
 }
 

@@ -156,6 +156,8 @@ pub struct Work {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Latency {
     pub op: Op,
+    #[serde(default)]
+    pub bytes: u64,
     /// Bucket and count.
     pub queue: Vec<(u32, u64)>,
     pub device: Vec<(u32, u64)>,

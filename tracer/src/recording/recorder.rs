@@ -311,6 +311,7 @@ fn disk_line(disk: &DiskState, before: &DiskState) -> Disk {
         let then = before.latencies.iter().find(|then| then.op == now.op);
         let latency = Latency {
             op: operation(now.op),
+            bytes: now.bytes.wrapping_sub(then.map_or(0, |then| then.bytes)),
             queue: growth(&now.queue, then.map(|then| &then.queue)),
             device: growth(&now.device, then.map(|then| &then.device)),
         };

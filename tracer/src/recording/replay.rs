@@ -420,11 +420,12 @@ fn add_latency(disk: &mut DiskState, latency: &Latency) -> Result<(), String> {
         return Err(format!("requests of the kind `{}`", latency.op.name()));
     }
     let at = disk.latencies.iter().position(|of| of.op == code).unwrap_or_else(|| {
-        let fresh = Histograms { op: code, queue: [0; BUCKETS], device: [0; BUCKETS] };
+        let fresh = Histograms { op: code, bytes: 0, queue: [0; BUCKETS], device: [0; BUCKETS] };
         disk.latencies.push(fresh);
         disk.latencies.len() - 1
     });
     let of = &mut disk.latencies[at];
+    of.bytes = of.bytes.saturating_add(latency.bytes);
     for (counts, grown) in [(&mut of.queue, &latency.queue), (&mut of.device, &latency.device)] {
         for (bucket, count) in grown {
             let place = counts.get_mut(*bucket as usize);

@@ -129,7 +129,7 @@ fn tick(at_ns: u64) -> Tick {
 fn disk(second: u64) -> DiskState {
     let of = owners()[2];
     let mut histograms =
-        Histograms { op: op::DISCARD as u16, queue: [0; BUCKETS], device: [0; BUCKETS] };
+        Histograms { op: op::DISCARD as u16, bytes: 0, queue: [0; BUCKETS], device: [0; BUCKETS] };
     (histograms.queue[3], histograms.device[100]) = (second, 2 * second);
     DiskState {
         index: 0,

@@ -56,6 +56,8 @@ pub struct DiskState {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histograms {
     pub op: u16,
+    /// Of the requests that ended.
+    pub bytes: u64,
     pub queue: [u64; BUCKETS],
     pub device: [u64; BUCKETS],
 }

@@ -12,12 +12,13 @@ use crate::{
         Judged,
         blame::{Owner, OwnerId, Party},
         verdict::{Cleared, Finding, Judgement, Shares, judge},
-        victim::{Half, Span, Victim},
+        victim::{Half, Span, Victim, wal_buckets},
     },
     files::FileId,
     snapshot::{
-        self, Blame, Change, Confidence, Culprit, DeviceState, Disk, Evidence, Kind, Latency, Op,
-        OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, SyncOwner, Totals, Verdict, Who,
+        self, BLOCK_BOUNDS_NS, Blame, Change, Confidence, Culprit, DeviceState, Disk, Evidence,
+        Kind, Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread,
+        SyncOwner, Totals, Verdict, Who,
     },
 };
 
@@ -126,7 +127,8 @@ impl Scene {
             phases: sum.phases.to_seconds(),
             verdict: self.verdict(victim, &sum, span, files),
             total: self.totals(victim),
-            wal_buckets: victim.wal_buckets.to_vec(),
+            sync_buckets: sum.buckets.to_vec(),
+            wal_buckets: wal_buckets(&victim.buckets_total).to_vec(),
         })
     }
 
@@ -405,6 +407,9 @@ fn latency(of: &Histograms) -> Latency {
         queue_p99_seconds: quantile(&of.queue, 0.99),
         device_p50_seconds: quantile(&of.device, 0.50),
         device_p99_seconds: quantile(&of.device, 0.99),
+        bytes_total: of.bytes,
+        queue: spread(&of.queue),
+        device: spread(&of.device),
     }
 }
 
@@ -422,6 +427,26 @@ fn quantile(counts: &[u64; BUCKETS], q: f64) -> f64 {
         }
     }
     0.0
+}
+
+/// Cumulative counts by [`BLOCK_BOUNDS_NS`], all of which are edges of the
+/// kernel's buckets, and about how long all took together.
+fn spread(counts: &[u64; BUCKETS]) -> Spread {
+    let mut cumulative = vec![0; BLOCK_BOUNDS_NS.len()];
+    let (mut at, mut sum, mut ns, mut lower_ns) = (0, 0, 0.0, 0);
+    for (bucket, count) in counts.iter().enumerate() {
+        // What is longer than all counts as long as the last edge.
+        let upper_ns = upper_edge_ns(bucket).unwrap_or(lower_ns);
+        ns += *count as f64 * (lower_ns + upper_ns) as f64 / 2.0;
+        sum += count;
+        // An edge is rounded up to whole nanoseconds.
+        while at < BLOCK_BOUNDS_NS.len() && upper_ns + upper_ns / 64 >= BLOCK_BOUNDS_NS[at] {
+            cumulative[at] = sum;
+            at += 1;
+        }
+        lower_ns = upper_ns;
+    }
+    Spread { cumulative, seconds: ns / 1e9 }
 }
 
 /// Not every sync is seen on a filesystem; then its file may tell.

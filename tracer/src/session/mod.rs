@@ -11,6 +11,7 @@ mod preflight;
 use std::{collections::HashSet, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
+use prometheus::proto::MetricFamily;
 use tracer_ebpf::record::{Account, OwnerKey, SyncRecord, kind, loss, op, stage};
 
 use crate::{
@@ -408,6 +409,7 @@ impl Session {
             latencies: (0..op::COUNT as u32)
                 .map(|code| Histograms {
                     op: code as u16,
+                    bytes: disk.bytes[code as usize],
                     queue: self.accounts.histogram(disk.disk.index, code, stage::QUEUE),
                     device: self.accounts.histogram(disk.disk.index, code, stage::DEVICE),
                 })
@@ -515,6 +517,11 @@ impl Session {
         let found = self.accounts.disks().iter().find(|d| d.name == disk);
         let owners = found.into_iter().flat_map(|d| d.owners.iter());
         owners.filter(|o| o.id != OwnerId(0)).map(|o| self.accounts.key(o.id)).collect()
+    }
+
+    /// The tracer's own metrics, as the last picture left them.
+    pub fn metric_families(&self) -> Vec<MetricFamily> {
+        self.scene.metrics.families()
     }
 
     /// Bytes of kernel memory that the tables take.

@@ -1,0 +1,200 @@
+//! Whether a node, or a DaemonSet's container on it, has what the agent needs.
+//!
+//! One line for each thing, with what it is for and what to do. Looks at the
+//! calling process and the node's files; loads nothing. Whether the kernel can
+//! be traced, the ladder tells.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
+
+use caps::{CapSet, Capability};
+use serde::Serialize;
+
+/// How it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Good,
+    /// The agent runs, and tells less.
+    Weak,
+    /// It does not run.
+    Bad,
+}
+
+/// One thing.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Check {
+    pub what: String,
+    pub state: State,
+    /// What it is for, or how it was found.
+    pub says: String,
+    /// What to do, where it is not good.
+    pub remedy: Option<String>,
+}
+
+/// The initial namespaces' inodes, the same on every kernel:
+/// <https://github.com/torvalds/linux/blob/v6.1/include/linux/proc_ns.h#L41-L49>.
+const INITIAL_PID: u64 = 0xeffffffc;
+const INITIAL_CGROUP: u64 = 0xeffffffb;
+
+/// Everything, in the order in which it is told.
+pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
+    let has = |c| caps::has_cap(None, CapSet::Effective, c).unwrap_or(false);
+    let mut checks = capabilities(has);
+    let namespace = |name: &str| fs::metadata(root.join(format!("proc/self/ns/{name}")));
+    checks.push(initial(
+        "pid namespace",
+        namespace("pid").ok().map(|m| m.ino()) == Some(INITIAL_PID),
+        State::Bad,
+        "processes are the host's",
+        "hostPID: true in the pod's spec",
+    ));
+    checks.push(initial(
+        "cgroup namespace",
+        namespace("cgroup").ok().map(|m| m.ino()) == Some(INITIAL_CGROUP),
+        State::Weak,
+        "paths of cgroups are the host's",
+        "the host's cgroup namespace (privileged, or the runtime's option), or mount the host's \
+         /sys/fs/cgroup: without it some cgroups have no name",
+    ));
+    checks.push(readable(
+        "BTF",
+        btf.exists() && fs::File::open(btf).is_ok(),
+        State::Weak,
+        &format!("`{}` tells the kernel's types", btf.display()),
+        "a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE",
+    ));
+    checks.push(readable(
+        "disks",
+        fs::read_dir(root.join("sys/block")).is_ok_and(|mut disks| disks.next().is_some()),
+        State::Bad,
+        "/sys/block tells what disks there are",
+        "mount the host's /sys",
+    ));
+    checks.push(cgroups(root));
+    checks.push(readable(
+        "pods' logs",
+        fs::read_dir(root.join("var/log/pods")).is_ok(),
+        State::Weak,
+        "/var/log/pods tells which pods there are",
+        "on a node of Kubernetes: mount the host's /var/log/pods, read-only",
+    ));
+    let bound = TcpListener::bind(listen);
+    let says = match &bound {
+        Ok(_) => format!("{listen} is free"),
+        Err(error) => format!("{listen}: {error}"),
+    };
+    let remedy = bound.is_err().then(|| "--listen, or `TRACER_LISTEN`, another one".to_owned());
+    let state = if bound.is_ok() { State::Good } else { State::Bad };
+    checks.push(Check { what: "address".into(), state, says, remedy });
+    checks
+}
+
+/// Each capability with what it is for.
+fn capabilities(has: impl Fn(Capability) -> bool) -> Vec<Check> {
+    let admin = has(Capability::CAP_SYS_ADMIN);
+    let wanted = [
+        (Capability::CAP_BPF, State::Bad, "to load kernel programs and to read their tables"),
+        (
+            Capability::CAP_PERFMON,
+            State::Bad,
+            "to attach them, and to follow the kernel's pointers",
+        ),
+        (
+            Capability::CAP_SYS_ADMIN,
+            State::Weak,
+            "to hook modules (jbd2, ext4, xfs, btrfs); given up after the start",
+        ),
+        (
+            Capability::CAP_SYS_RESOURCE,
+            State::Weak,
+            "before Linux 5.11, to lock memory for the tables; given up after the start",
+        ),
+        (Capability::CAP_SYS_PTRACE, State::Weak, "to see which files others have open"),
+        (Capability::CAP_DAC_READ_SEARCH, State::Weak, "to look into others' folders in /proc"),
+    ];
+    let one = |(capability, without, says): (Capability, State, &str)| {
+        // The two were once part of it.
+        let stands_in = admin && matches!(without, State::Bad);
+        let good = has(capability) || stands_in;
+        let name = capability.to_string();
+        let short = name.trim_start_matches("CAP_");
+        Check {
+            state: if good { State::Good } else { without },
+            says: says.to_owned(),
+            remedy: (!good)
+                .then(|| format!("add {short} to securityContext.capabilities.add, or be root")),
+            what: name,
+        }
+    };
+    wanted.into_iter().map(one).collect()
+}
+
+fn cgroups(root: &Path) -> Check {
+    let at = |path: &str| root.join("sys/fs/cgroup").join(path);
+    let (state, says) = match () {
+        () if at("cgroup.controllers").exists() => (State::Good, "version 2 at /sys/fs/cgroup"),
+        () if at("unified/cgroup.controllers").exists() => {
+            (State::Good, "hybrid, version 2 at /sys/fs/cgroup/unified")
+        }
+        () if at("memory").exists() => (State::Good, "version 1: names come from /proc"),
+        () => (State::Weak, "nothing at /sys/fs/cgroup: some cgroups have no name, and no limits"),
+    };
+    let remedy =
+        (state != State::Good).then(|| "mount the host's /sys/fs/cgroup, read-only".to_owned());
+    Check { what: "cgroups".into(), state, says: says.to_owned(), remedy }
+}
+
+fn initial(what: &str, good: bool, without: State, says: &str, remedy: &str) -> Check {
+    let says = if good { says.to_owned() } else { format!("a container's own: not {says}") };
+    check(what, good, without, says, remedy)
+}
+
+fn readable(what: &str, good: bool, without: State, says: &str, remedy: &str) -> Check {
+    let says = if good { says.to_owned() } else { format!("not to be read: {says}") };
+    check(what, good, without, says, remedy)
+}
+
+fn check(what: &str, good: bool, without: State, says: String, remedy: &str) -> Check {
+    Check {
+        what: what.to_owned(),
+        state: if good { State::Good } else { without },
+        says,
+        remedy: (!good).then(|| remedy.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sys_admin_stands_for_the_two_that_are_needed() {
+        let states = |has: &[Capability]| -> Vec<_> {
+            capabilities(|c| has.contains(&c)).iter().map(|check| check.state).collect()
+        };
+        use State::{Bad, Good, Weak};
+        assert_eq!(states(&[]), [Bad, Bad, Weak, Weak, Weak, Weak]);
+        assert_eq!(states(&[Capability::CAP_SYS_ADMIN])[..3], [Good, Good, Good]);
+        assert_eq!(states(&[Capability::CAP_BPF])[..3], [Good, Bad, Weak]);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_with_a_remedy_and_what_is_there_without() {
+        let empty = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = listener.local_addr().unwrap();
+        let checks = checks(empty.path(), &empty.path().join("btf"), taken);
+        for check in &checks {
+            assert_eq!(check.remedy.is_some(), check.state != State::Good, "{check:?}");
+        }
+        let state = |what: &str| checks.iter().find(|c| c.what == what).map(|c| c.state);
+        assert_eq!(state("address"), Some(State::Bad));
+        assert_eq!(state("disks"), Some(State::Bad));
+        assert_eq!(state("pods' logs"), Some(State::Weak));
+    }
+}

@@ -1,0 +1,264 @@
+//! How the agent is set up: flags, environment, a file, defaults.
+//!
+//! One struct is all three sources: what a flag or `TRACER_…` does not say, the
+//! file may, and what nobody says has a default. The file is read again on
+//! SIGHUP.
+
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Args;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::series::Limits;
+use crate::{cli::values, output::escape::bounded};
+
+/// What may be said, by whichever source.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// Serve metrics, verdicts and the page on this address [default: 127.0.0.1:9464].
+    ///
+    /// There is no authentication: whoever reaches it reads the names of
+    /// processes, cgroups and files.
+    #[arg(long, env = "TRACER_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Time between verdicts; metrics change as often [default: 10s].
+    #[arg(long, env = "TRACER_PERIOD", value_name = "DURATION", value_parser = values::parse_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub period: Option<Duration>,
+
+    /// Victims with series of their own; the others are summed up [default: 50].
+    #[arg(long, env = "TRACER_VICTIMS", value_name = "N")]
+    pub victims: Option<usize>,
+
+    /// Culprits of a victim with series of their own [default: 10].
+    #[arg(long, env = "TRACER_CULPRITS", value_name = "N")]
+    pub culprits: Option<usize>,
+
+    /// Keep syncs that took at least this long, with their full account [default: 10ms].
+    #[arg(long, env = "TRACER_MIN_SYNC", value_name = "DURATION", value_parser = values::parse_duration)]
+    #[serde(default, deserialize_with = "duration")]
+    pub min_sync: Option<Duration>,
+
+    /// Keep so many of them [default: 1024].
+    #[arg(long, env = "TRACER_SLOW_SYNCS", value_name = "N")]
+    pub slow_syncs: Option<usize>,
+
+    /// The node's name in answers [default: the host's name].
+    #[arg(long, env = "TRACER_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// Keep all capabilities after the start.
+    #[arg(
+        long, env = "TRACER_KEEP_PRIVILEGES", value_name = "BOOL",
+        num_args = 0..=1, require_equals = true, default_missing_value = "true",
+    )]
+    pub keep_privileges: Option<bool>,
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    values::parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+impl Settings {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or says what nobody understands: with the line,
+    /// in one line.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("failed to read `{}`", path.display()))?;
+        Self::parse(&text).with_context(|| format!("failed to read `{}`", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            let why = error.message().replace('\n', " ");
+            let Some(span) = error.span() else { return anyhow!("{why}") };
+            let before = text.get(..span.start).unwrap_or(text);
+            let number = before.matches('\n').count();
+            // The key stands in the line; the message may not name it.
+            let key = text.lines().nth(number).unwrap_or_default();
+            let key = key.split('=').next().unwrap_or_default().trim();
+            anyhow!("line {}: `{}`: {why}", number + 1, bounded(key, 40))
+        })
+    }
+
+    /// What this does not say, `lower` may.
+    #[must_use]
+    pub fn or(self, lower: Self) -> Self {
+        Self {
+            listen: self.listen.or(lower.listen),
+            period: self.period.or(lower.period),
+            victims: self.victims.or(lower.victims),
+            culprits: self.culprits.or(lower.culprits),
+            min_sync: self.min_sync.or(lower.min_sync),
+            slow_syncs: self.slow_syncs.or(lower.slow_syncs),
+            node: self.node.or(lower.node),
+            keep_privileges: self.keep_privileges.or(lower.keep_privileges),
+        }
+    }
+}
+
+/// What holds.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Config {
+    pub listen: SocketAddr,
+    #[serde(serialize_with = "spell")]
+    pub period: Duration,
+    pub victims: usize,
+    pub culprits: usize,
+    #[serde(serialize_with = "spell")]
+    pub min_sync: Duration,
+    pub slow_syncs: usize,
+    pub node: String,
+    pub keep_privileges: bool,
+}
+
+fn spell<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+/// Shorter periods have too few syncs for a verdict, and longer ones make
+/// metrics stale.
+const PERIODS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
+
+impl Config {
+    /// Flags and environment first, then the file, then the defaults.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or a value makes no sense.
+    pub fn load(flags: &Settings, file: Option<&Path>) -> Result<Self> {
+        let below = file.map(Settings::read).transpose()?.unwrap_or_default();
+        Self::of(flags.clone().or(below))
+    }
+
+    fn of(settings: Settings) -> Result<Self> {
+        let config = Self {
+            listen: settings.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
+            period: settings.period.unwrap_or(Duration::from_secs(10)),
+            victims: settings.victims.unwrap_or(50),
+            culprits: settings.culprits.unwrap_or(10),
+            min_sync: settings.min_sync.unwrap_or(Duration::from_millis(10)),
+            slow_syncs: settings.slow_syncs.unwrap_or(1024),
+            node: settings.node.unwrap_or_else(host_name),
+            keep_privileges: settings.keep_privileges.unwrap_or(false),
+        };
+        let [shortest, longest] = PERIODS;
+        if !(shortest..=longest).contains(&config.period) {
+            let [shortest, longest] = PERIODS.map(humantime::format_duration);
+            bail!("`period` must be {shortest} to {longest}");
+        }
+        for (name, value, most) in [
+            ("victims", config.victims, 1000),
+            ("culprits", config.culprits, 100),
+            ("slow-syncs", config.slow_syncs, 100_000),
+        ] {
+            if !(1..=most).contains(&value) {
+                bail!("`{name}` must be 1 to {most}");
+            }
+        }
+        Ok(config)
+    }
+
+    pub fn limits(&self) -> Limits {
+        Limits { victims: self.victims, culprits: self.culprits }
+    }
+
+    /// As a file that says the same.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written: never.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).context("failed to write the configuration")
+    }
+
+    /// Names of what changed and only a restart can change.
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let changed = [
+            ("listen", self.listen != new.listen),
+            ("node", self.node != new.node),
+            ("keep-privileges", self.keep_privileges != new.keep_privileges),
+        ];
+        changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+    }
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "unknown".to_owned() } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(line: &str) -> Settings {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            settings: Settings,
+        }
+        <Line as clap::Parser>::try_parse_from(line.split(' ')).unwrap().settings
+    }
+
+    #[track_caller]
+    fn refused(text: &str, says: &[&str]) {
+        let error = Settings::parse(text).and_then(Config::of).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(says.iter().all(|says| error.contains(says)), "{error}");
+        assert!(!error.contains('\n'), "{error:?}");
+    }
+
+    #[test]
+    fn what_a_flag_does_not_say_the_file_may() {
+        let file = Settings::parse("period = \"5s\"\nvictims = 7\nnode = \"a\"\n").unwrap();
+        let config = Config::of(flags("agent --period 20s --keep-privileges").or(file)).unwrap();
+        assert_eq!((config.period, config.victims), (Duration::from_secs(20), 7));
+        assert_eq!((config.culprits, config.node.as_str()), (10, "a"));
+        assert!(config.keep_privileges);
+        assert_eq!(config.listen.to_string(), "127.0.0.1:9464");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        refused("period = \"5s\"\n\nperiode = \"6s\"\n", &["line 3", "`periode`"]);
+        refused("victims = \"many\"\n", &["line 1", "victims"]);
+        refused("# fine\nperiod = \"soon\"\n", &["line 2", "write it like 10ms"]);
+        refused("[agent]\n", &["`agent`"]);
+        refused("period = \"5s\"\nperiod = \"6s\"\n", &["line 2", "duplicate"]);
+        refused("nonsense", &["line 1"]);
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_is_refused() {
+        refused("victims = 0\n", &["`victims` must be 1 to 1000"]);
+        refused("culprits = 101\n", &["`culprits`"]);
+        refused("period = \"500ms\"\n", &["`period` must be 1s to 10m"]);
+        refused("listen = \"localhost\"\n", &["line 1"]);
+    }
+
+    #[test]
+    fn what_is_printed_is_a_file_that_says_the_same() {
+        let settings = Settings::parse("min-sync = \"2ms\"\nnode = \"a\\\"b\"\n").unwrap();
+        let config = Config::of(settings).unwrap();
+        let printed = config.to_toml().unwrap();
+        assert_eq!(Config::of(Settings::parse(&printed).unwrap()).unwrap(), config, "{printed}");
+    }
+
+    #[test]
+    fn what_only_a_restart_changes_is_named() {
+        let old = Config::of(Settings::default()).unwrap();
+        let new = Config { victims: 3, listen: "[::]:9464".parse().unwrap(), ..old.clone() };
+        assert_eq!(old.needs_restart(&new), ["listen"]);
+    }
+}

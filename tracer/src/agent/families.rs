@@ -1,0 +1,346 @@
+//! The agent's metrics: from sums and a picture to metric families.
+//!
+//! Names, labels and help texts are here and nowhere else; how they are
+//! written, `exposition` knows. An empty label is left out.
+
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
+
+use super::series::{COLUMNS, CulpritLabels, Row, Series, VictimLabels};
+use crate::{
+    engine::victim::SYNC_BOUNDS_NS,
+    output::escape::bounded,
+    snapshot::{BLOCK_BOUNDS_NS, Disk, Shares, Snapshot, Spread},
+};
+
+/// What metrics tell beside the victims' sums and the picture.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// Of the tracer's own registry.
+    pub own: Vec<MetricFamily>,
+    /// Name, runs and nanoseconds of each kernel program.
+    pub programs: Vec<(String, u64, u64)>,
+    pub kernel_memory_bytes: u64,
+    pub config_reloads: u64,
+    pub config_reload_failures: u64,
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+/// Everything that is served at `/metrics`.
+pub fn families(series: &Series, s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
+    let rows: Vec<_> = series.rows().map(|(labels, row)| (victim(&labels), labels, row)).collect();
+    let mut all = victims(&rows);
+    all.extend(disks(s));
+    all.extend(itself(s, beside));
+    all.extend(beside.own.iter().cloned());
+    // A family without series is no family to the encoder.
+    all.retain(|family| !family.get_metric().is_empty());
+    all.sort_by(|a, b| a.name().cmp(b.name()));
+    all
+}
+
+type Rows<'a> = [(Labels, VictimLabels, &'a Row)];
+
+fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
+    let with = |labels: &Labels, more: Labels| [labels.clone(), more].concat();
+    let phases = rows.iter().flat_map(|(labels, _, row)| {
+        PHASE_NAMES.iter().zip(row.sums.phases).map(move |(name, seconds)| {
+            (with(labels, vec![("phase", (*name).to_owned())]), seconds)
+        })
+    });
+    let blame = rows.iter().flat_map(|(labels, _, row)| {
+        row.blame().map(move |(who, seconds)| (with(labels, culprit(who)), seconds))
+    });
+    let present = rows.iter().filter_map(|(labels, _, row)| Some((labels, row.present.as_ref()?)));
+    let verdicts = present.clone().map(|(labels, present)| {
+        let verdict = vec![
+            ("kind", present.kind.to_owned()),
+            ("culprit", present.culprit.clone()),
+            ("op", present.op.to_owned()),
+            ("confidence", present.confidence.to_owned()),
+        ];
+        (with(labels, verdict), 1.0)
+    });
+    let shares = present.flat_map(|(labels, present)| {
+        causes(&present.shares)
+            .map(|(cause, share)| (with(labels, vec![("cause", cause.to_owned())]), share))
+    });
+    let baselines =
+        rows.iter().filter_map(|(labels, _, row)| Some((labels.clone(), row.baseline_seconds?)));
+    let sum = |name, help, of: fn(&Row) -> f64| {
+        counters(name, help, rows.iter().map(|(labels, _, row)| (labels.clone(), of(row))))
+    };
+    vec![
+        sync_durations(rows),
+        counters(
+            "tracer_sync_phase_seconds_total",
+            "Seconds of syncs by what they went to; they add up to the syncs' duration.",
+            phases,
+        ),
+        sum(
+            "tracer_sync_excess_seconds_total",
+            "Seconds of syncs beyond the victim's own baseline, with the wait for a CPU.",
+            |row| row.sums.excess,
+        ),
+        counters(
+            "tracer_blame_seconds_total",
+            "Seconds that a victim waited for a culprit, by what that one did.",
+            blame,
+        ),
+        sum(
+            "tracer_device_alone_seconds_total",
+            "Of the excess: the device's own, nobody else being there.",
+            |row| row.sums.device_alone,
+        ),
+        sum(
+            "tracer_self_seconds_total",
+            "Of the excess: behind the victim's own other requests.",
+            |row| row.sums.own,
+        ),
+        sum(
+            "tracer_unexplained_seconds_total",
+            "Of the excess: what nothing that was seen explains.",
+            |row| row.sums.unexplained,
+        ),
+        sum(
+            "tracer_own_limit_seconds_total",
+            "Of the excess: held back by a limit on the victim itself.",
+            |row| row.sums.own_limit,
+        ),
+        sum("tracer_cpu_wait_seconds_total", "Of the excess: runnable, while others ran.", |row| {
+            row.sums.cpu_wait
+        }),
+        sum(
+            "tracer_memory_wait_seconds_total",
+            "Of the excess: reclaiming memory, or reading back what had been evicted.",
+            |row| row.sums.memory_wait,
+        ),
+        gauges("tracer_sync_baseline_seconds", "p99 of the victim's undisturbed syncs.", baselines),
+        gauges(
+            "tracer_verdict_info",
+            "1 for each victim of the last period, with the verdict on it.",
+            verdicts,
+        ),
+        gauges(
+            "tracer_verdict_share",
+            "Of the excess in the last period, by kind of cause.",
+            shares,
+        ),
+    ]
+}
+
+/// As `snapshot::Phases` names them.
+const PHASE_NAMES: [&str; 8] =
+    ["cpu", "runqueue", "queue", "device", "throttle", "reclaim", "journal", "other"];
+
+fn causes(shares: &Shares) -> [(&'static str, f64); 7] {
+    let Shares { owners, cpu, memory, throttle, own, device, unexplained } = *shares;
+    [
+        ("owners", owners),
+        ("cpu", cpu),
+        ("memory", memory),
+        ("throttle", throttle),
+        ("self", own),
+        ("device", device),
+        ("unexplained", unexplained),
+    ]
+}
+
+fn victim(labels: &VictimLabels) -> Labels {
+    vec![
+        ("victim", labels.who.name.clone()),
+        ("comm", labels.who.comm.clone()),
+        ("file_class", labels.file_class.to_owned()),
+        ("device", labels.device.clone()),
+        ("namespace", labels.who.namespace.clone()),
+        ("pod", labels.who.pod.clone()),
+        ("vm", labels.who.vm.clone()),
+    ]
+}
+
+fn culprit(labels: CulpritLabels) -> Labels {
+    vec![
+        ("culprit", labels.who.name),
+        ("culprit_comm", labels.who.comm),
+        ("op", labels.op.to_owned()),
+        ("culprit_namespace", labels.who.namespace),
+        ("culprit_pod", labels.who.pod),
+        ("culprit_vm", labels.who.vm),
+    ]
+}
+
+fn sync_durations(rows: &Rows<'_>) -> MetricFamily {
+    let metrics = rows.iter().map(|(labels, _, row)| {
+        let mut sum = 0;
+        let mut cumulative = row.sums.buckets.iter().map(|count| {
+            sum += count;
+            sum
+        });
+        let bounds: Vec<_> = SYNC_BOUNDS_NS.into_iter().zip(cumulative.by_ref()).collect();
+        let all = cumulative.last().unwrap_or(0);
+        histogram(labels.clone(), &bounds, all, row.sums.seconds())
+    });
+    family(
+        "tracer_sync_duration_seconds",
+        "How long syncs took, from entering the system call to leaving it.",
+        MetricType::HISTOGRAM,
+        metrics.collect(),
+    )
+}
+
+fn disks(s: &Snapshot) -> Vec<MetricFamily> {
+    let classes = || s.disks.iter().flat_map(|d| d.latencies.iter().map(move |l| (d, l)));
+    let disk_name = |disk: &Disk| bounded(&disk.name, COLUMNS).into_owned();
+    let labels = |disk: &Disk, op: &str| vec![("disk", disk_name(disk)), ("op", op.to_owned())];
+    let durations = classes().flat_map(|(disk, latency)| {
+        [("queue", &latency.queue), ("device", &latency.device)].map(|(stage, spread)| {
+            let Spread { cumulative, seconds } = spread;
+            let bounds: Vec<_> =
+                BLOCK_BOUNDS_NS.into_iter().zip(cumulative.iter().copied()).collect();
+            let mut labels = labels(disk, latency.op.name());
+            labels.push(("stage", stage.to_owned()));
+            histogram(labels, &bounds, latency.count, *seconds)
+        })
+    });
+    vec![
+        family(
+            "tracer_block_request_duration_seconds",
+            "How long block requests waited for the driver (queue) and were served (device); \
+             the sum is to 3 %.",
+            MetricType::HISTOGRAM,
+            durations.collect(),
+        ),
+        gauges(
+            "tracer_block_in_flight",
+            "Block requests in flight now.",
+            s.disks.iter().map(|d| (vec![("disk", disk_name(d))], d.in_flight as f64)),
+        ),
+        counters(
+            "tracer_block_requests_total",
+            "Block requests that were served.",
+            classes().map(|(d, l)| (labels(d, l.op.name()), l.count as f64)),
+        ),
+        counters(
+            "tracer_block_bytes_total",
+            "Bytes of block requests.",
+            classes().map(|(d, l)| (labels(d, l.op.name()), l.bytes_total as f64)),
+        ),
+    ]
+}
+
+fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
+    let none = Labels::new;
+    let build = vec![
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("kernel", bounded(&s.kernel.release, COLUMNS).into_owned()),
+    ];
+    let hooks = s.kernel.hooks.iter().map(|(capability, rung)| {
+        (vec![("capability", capability.clone()), ("rung", rung.clone())], 1.0)
+    });
+    // All are zero while the kernel does not count them.
+    let counted = beside.programs.iter().any(|(_, runs, _)| *runs > 0);
+    let programs = beside.programs.iter().filter(move |_| counted);
+    let program = |name: &str| vec![("program", name.to_owned())];
+    vec![
+        gauges("tracer_build_info", "1, with the version and the kernel.", [(build, 1.0)]),
+        gauges("tracer_hook_info", "1 for each capability, with the rung taken.", hooks),
+        gauges(
+            "tracer_victims",
+            "Victims that synced in the last period.",
+            [(none(), s.victims.len() as f64)],
+        ),
+        gauges(
+            "tracer_owners",
+            "Owners of block requests in the last second, over all disks.",
+            [(none(), s.disks.iter().map(|d| d.owners.len()).sum::<usize>() as f64)],
+        ),
+        gauges(
+            "tracer_kernel_memory_bytes",
+            "Kernel memory that the tables take.",
+            [(none(), beside.kernel_memory_bytes as f64)],
+        ),
+        counters(
+            "tracer_program_run_seconds_total",
+            "Run time of the kernel programs, while the kernel's BPF statistics are on.",
+            programs.clone().map(|(name, _, ns)| (program(name), *ns as f64 / 1e9)),
+        ),
+        counters(
+            "tracer_program_runs_total",
+            "Runs of the kernel programs, while the kernel's BPF statistics are on.",
+            programs.map(|(name, runs, _)| (program(name), *runs as f64)),
+        ),
+        counters(
+            "tracer_config_reloads_total",
+            "Times that the configuration was read again.",
+            [(none(), beside.config_reloads as f64)],
+        ),
+        counters(
+            "tracer_config_reload_failures_total",
+            "Times that it could not be, and the old one stayed.",
+            [(none(), beside.config_reload_failures as f64)],
+        ),
+    ]
+}
+
+fn counters(
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (Labels, f64)>,
+) -> MetricFamily {
+    let metrics = values.into_iter().map(|(labels, value)| {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        let mut metric = metric(labels);
+        metric.set_counter(counter);
+        metric
+    });
+    family(name, help, MetricType::COUNTER, metrics.collect())
+}
+
+fn gauges(name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) -> MetricFamily {
+    let metrics = values.into_iter().map(|(labels, value)| {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        let mut metric = metric(labels);
+        metric.set_gauge(gauge);
+        metric
+    });
+    family(name, help, MetricType::GAUGE, metrics.collect())
+}
+
+fn histogram(labels: Labels, bounds: &[(u64, u64)], all: u64, seconds: f64) -> Metric {
+    let buckets = bounds.iter().map(|(bound_ns, cumulative)| {
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound_ns as f64 / 1e9);
+        bucket.set_cumulative_count(*cumulative);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(all);
+    histogram.set_sample_sum(seconds);
+    let mut metric = metric(labels);
+    metric.set_histogram(histogram);
+    metric
+}
+
+fn metric(labels: Labels) -> Metric {
+    let pairs = labels.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name(name.to_owned());
+        pair.set_value(value);
+        pair
+    });
+    Metric::from_label(pairs.collect())
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}

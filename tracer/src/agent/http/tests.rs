@@ -1,0 +1,146 @@
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Instant,
+};
+
+use super::*;
+use crate::{agent::shared::Picture, output::fixture};
+
+/// A server with one picture, on a port of its own.
+fn server() -> (SocketAddr, Arc<Shared>) {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let shared = Arc::new(Shared::new(4));
+    serve(listener, Arc::clone(&shared), Privileges::Keep).unwrap();
+    (address, shared)
+}
+
+fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // It may have answered before it has read all.
+    let _ = stream.write_all(request.as_bytes());
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+}
+
+#[track_caller]
+fn check(answer: &str, status: u16) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+}
+
+#[test]
+fn it_is_ready_once_the_hooks_are_proven_and_has_metrics_with_the_first_picture() {
+    let (address, shared) = server();
+    check(&get(address, "/healthz"), 200);
+    check(&get(address, "/readyz"), 503);
+    check(&get(address, "/metrics"), 503);
+    check(&get(address, "/api/v1/verdicts"), 503);
+    shared.set_proven();
+    shared.set_picture(Picture::new("node-1".into(), fixture::trimmed(), Vec::new()));
+    check(&get(address, "/readyz"), 200);
+    let metrics = get(address, "/metrics");
+    check(&metrics, 200);
+    assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
+    let accept = "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n";
+    let metrics = ask(address, accept);
+    assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0"));
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    let verdicts = get(address, "/api/v1/verdicts");
+    assert!(verdicts.contains("\"node\":\"node-1\""), "{verdicts}");
+}
+
+#[test]
+fn what_is_not_there_is_404_and_what_is_not_asked_for_is_405() {
+    let (address, _shared) = server();
+    for path in ["/nonsense", "/metrics/", "/api/v1", "/../etc/passwd", "//"] {
+        check(&get(address, path), 404);
+    }
+    for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
+        let answer = ask(address, &format!("{method} /metrics HTTP/1.1\r\nHost: x\r\n\r\n"));
+        check(&answer, 405);
+        assert!(answer.contains("allow: GET, HEAD"), "{answer}");
+    }
+    check(&get(address, "/favicon.ico"), 204);
+    let head = ask(address, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
+    check(&head, 200);
+    assert!(head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[test]
+fn slow_syncs_are_asked_for_by_length_and_number() {
+    let (address, shared) = server();
+    shared.push(&mut vec![fixture::slow_sync(); 3]);
+    let two = get(address, "/api/v1/syncs?min=10ms&limit=2");
+    assert_eq!(two.matches("\"duration_seconds\"").count(), 2, "{two}");
+    let none = get(address, "/api/v1/syncs?min=1s");
+    assert_eq!(none.matches("\"duration_seconds\"").count(), 0, "{none}");
+    for query in ["min=long", "limit=-1", "limit=x", "nonsense", "min"] {
+        check(&get(address, &format!("/api/v1/syncs?{query}")), 400);
+    }
+}
+
+#[test]
+fn the_page_may_load_and_run_nothing_but_itself() {
+    let (address, _shared) = server();
+    let page = get(address, "/");
+    check(&page, 200);
+    let policy = page.lines().find(|l| l.starts_with("content-security-policy: ")).unwrap();
+    assert!(policy.contains("default-src 'none'; script-src 'sha256-"), "{policy}");
+    for tag in ["script", "style"] {
+        assert_eq!(PAGE.matches(&format!("<{tag}")).count(), 1, "one {tag}, and no attributes");
+        assert!(inside(PAGE, tag).is_some_and(|text| !text.trim().is_empty()));
+    }
+    // Names are made text, never markup; and nothing comes from elsewhere.
+    for banned in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "://"] {
+        assert!(!PAGE.contains(banned), "{banned}");
+    }
+    for attribute in [" style=", " onclick=", " src="] {
+        assert!(!PAGE.contains(attribute), "{attribute}");
+    }
+}
+
+#[test]
+fn nonsense_and_giants_are_turned_away() {
+    let (address, _shared) = server();
+    check(&ask(address, "nonsense\r\n\r\n"), 400);
+    let giant = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Giant: {}\r\n\r\n", "x".repeat(64 << 10));
+    check(&ask(address, &giant), 431);
+    let many: String = (0..200).map(|n| format!("X-{n}: x\r\n")).collect();
+    check(&ask(address, &format!("GET / HTTP/1.1\r\n{many}\r\n")), 431);
+    check(&get(address, "/healthz"), 200);
+}
+
+#[test]
+fn who_says_nothing_is_cut_off_and_holds_nobody_up() {
+    let (address, _shared) = server();
+    let began = Instant::now();
+    let mut silent: Vec<_> =
+        (0..CONNECTIONS - 1).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut dripping = TcpStream::connect(address).unwrap();
+    dripping.write_all(b"GET / HT").unwrap();
+    // All places are taken: the next waits until one is free.
+    check(&get(address, "/healthz"), 200);
+    let waited = began.elapsed();
+    assert!(waited < HEAD_TIME + Duration::from_secs(4), "{waited:?}");
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        assert!(!String::from_utf8_lossy(&bytes).contains(" 200 "));
+    }
+}
+
+#[test]
+fn an_address_in_use_is_said_with_what_to_do() {
+    let (address, _shared) = server();
+    let error = format!("{:#}", listen(address).unwrap_err());
+    assert!(error.contains(&address.to_string()) && error.contains("--listen"), "{error}");
+    assert!(error.contains("in use"), "{error}");
+}

@@ -1,0 +1,73 @@
+//! What the agent may do once it traces: hardly anything.
+//!
+//! Loading and attaching takes much; afterwards the kernel asks only for what
+//! is in [`KEPT`]. Capabilities belong to threads: the loop gives up all
+//! others, and the thread that speaks HTTP all of them.
+
+use anyhow::{Context as _, Result};
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::prctl::set_no_new_privs;
+
+/// What the loop keeps, of what it has, and why.
+pub const KEPT: [(Capability, &str); 4] = [
+    (Capability::CAP_BPF, "to read the kernel programs' tables"),
+    (Capability::CAP_PERFMON, "to attach the hook of the run queue when it is wanted"),
+    (Capability::CAP_SYS_PTRACE, "to see which files others have open"),
+    (Capability::CAP_DAC_READ_SEARCH, "to look into others' folders in /proc"),
+];
+
+/// Whether privileges are given up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Privileges {
+    Drop,
+    Keep,
+}
+
+/// The calling thread gives up all but what the loop needs, and says what it
+/// kept.
+///
+/// # Errors
+///
+/// When the kernel does not let it.
+pub fn drop_most() -> Result<Vec<Capability>> {
+    let has = caps::read(None, CapSet::Permitted).context("failed to read the capabilities")?;
+    let mut kept: Vec<_> = KEPT.iter().map(|(c, _)| *c).filter(|c| has.contains(c)).collect();
+    // Where CAP_SYS_ADMIN stands for the two.
+    if !has.contains(&Capability::CAP_BPF) && has.contains(&Capability::CAP_SYS_ADMIN) {
+        kept.insert(0, Capability::CAP_SYS_ADMIN);
+    }
+    keep(&kept)?;
+    Ok(kept)
+}
+
+/// The calling thread gives up everything.
+///
+/// # Errors
+///
+/// When the kernel does not let it.
+pub fn drop_all() -> Result<()> {
+    keep(&[])
+}
+
+fn keep(kept: &[Capability]) -> Result<()> {
+    let wanted: CapsHashSet = kept.iter().copied().collect();
+    let bounding = caps::read(None, CapSet::Bounding).context("failed to read the bounding set")?;
+    let may_bound = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP);
+    if may_bound.unwrap_or(false) {
+        for capability in bounding.difference(&wanted) {
+            caps::drop(None, CapSet::Bounding, *capability)
+                .with_context(|| format!("failed to bound `{capability}`"))?;
+        }
+    }
+    // Kernels before 4.3 have none; and what is not inheritable is not ambient.
+    let _ = caps::clear(None, CapSet::Ambient);
+    let nothing = CapsHashSet::new();
+    for (set, left) in [
+        (CapSet::Inheritable, &nothing),
+        (CapSet::Effective, &wanted),
+        (CapSet::Permitted, &wanted),
+    ] {
+        caps::set(None, set, left).with_context(|| format!("failed to shrink `{set:?}`"))?;
+    }
+    set_no_new_privs().context("failed to set no_new_privs")
+}

@@ -1,0 +1,346 @@
+//! Which victims and culprits have series of their own, and their sums.
+//!
+//! Pure and bounded: periods go in, sums that never fall come out. Whoever was
+//! given series keeps them until idle for [`IDLE_SECONDS`], since a counter
+//! that comes and goes has no rate; newcomers take free places, the worst
+//! first, and whoever finds none is summed up in `other`. So the sum over all
+//! series is the sum over everybody, but for the series that have expired.
+//!
+//! Series are told apart by their labels and not by who the engine says it is:
+//! two of the same labels would be one series twice, which no scraper takes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::{
+    engine::victim::SyncBuckets,
+    output::{escape::bounded, names},
+    snapshot::{PHASES, Shares, Victim, Who},
+};
+
+/// Who did nothing for so long is taken for dead.
+pub const IDLE_SECONDS: f64 = 600.0;
+
+/// Stands for all who have no series of their own.
+pub const OTHER: &str = "other";
+
+/// The widest label value, in columns.
+pub const COLUMNS: usize = 64;
+
+/// Who has series: at most so many victims, and culprits of each.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    pub victims: usize,
+    pub culprits: usize,
+}
+
+/// Somebody's labels; an empty one is absent.
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct WhoLabels {
+    pub name: String,
+    pub comm: String,
+    pub namespace: String,
+    pub pod: String,
+    pub vm: String,
+}
+
+/// A victim's labels.
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct VictimLabels {
+    pub who: WhoLabels,
+    pub file_class: &'static str,
+    pub device: String,
+}
+
+/// A culprit's labels, with what it does.
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CulpritLabels {
+    pub who: WhoLabels,
+    pub op: &'static str,
+}
+
+/// How somebody is called in metrics.
+pub fn labels_of(who: &Who) -> WhoLabels {
+    WhoLabels {
+        name: names::who(who),
+        comm: bounded(&who.comm, COLUMNS).into_owned(),
+        ..WhoLabels::default()
+    }
+}
+
+/// What is added up, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sums {
+    pub buckets: SyncBuckets,
+    pub phases: [f64; PHASES],
+    pub excess: f64,
+    pub device_alone: f64,
+    pub own: f64,
+    pub unexplained: f64,
+    pub own_limit: f64,
+    pub cpu_wait: f64,
+    pub memory_wait: f64,
+}
+
+impl Sums {
+    /// Of all syncs.
+    pub fn seconds(&self) -> f64 {
+        self.phases.iter().sum()
+    }
+
+    fn add(&mut self, other: &Self) {
+        let Self {
+            buckets,
+            phases,
+            excess,
+            device_alone,
+            own,
+            unexplained,
+            own_limit,
+            cpu_wait,
+            memory_wait,
+        } = other;
+        self.buckets.iter_mut().zip(buckets).for_each(|(sum, n)| *sum = sum.saturating_add(*n));
+        self.phases.iter_mut().zip(phases).for_each(|(sum, s)| *sum += counted(*s));
+        self.excess += counted(*excess);
+        self.device_alone += counted(*device_alone);
+        self.own += counted(*own);
+        self.unexplained += counted(*unexplained);
+        self.own_limit += counted(*own_limit);
+        self.cpu_wait += counted(*cpu_wait);
+        self.memory_wait += counted(*memory_wait);
+    }
+}
+
+/// Rounding may leave a part a hair below nothing, and a counter never falls.
+fn counted(seconds: f64) -> f64 {
+    if seconds.is_finite() { seconds.max(0.0) } else { 0.0 }
+}
+
+/// The verdict on a victim in the last period.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Present {
+    pub kind: &'static str,
+    pub confidence: &'static str,
+    /// The worst culprit; empty where there is none.
+    pub culprit: String,
+    pub op: &'static str,
+    pub shares: Shares,
+    excess: f64,
+}
+
+/// One victim in one period.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub labels: VictimLabels,
+    pub sums: Sums,
+    pub blame: Vec<(CulpritLabels, f64)>,
+    pub present: Present,
+    pub baseline_seconds: Option<f64>,
+}
+
+impl Observed {
+    /// What `tracer why` would say of a victim of a period, in numbers.
+    pub fn of(victim: &Victim) -> Self {
+        let verdict = &victim.verdict;
+        let excess = verdict.excess_seconds;
+        let shares = verdict.shares;
+        let mut buckets = SyncBuckets::default();
+        buckets.iter_mut().zip(&victim.sync_buckets).for_each(|(sum, count)| *sum = *count);
+        let blame = verdict.culprits.iter().map(|culprit| {
+            let labels = CulpritLabels { who: labels_of(&culprit.who), op: culprit.op.name() };
+            (labels, culprit.wait_seconds)
+        });
+        let worst = verdict.culprits.first();
+        Self {
+            labels: VictimLabels {
+                who: labels_of(&victim.who),
+                file_class: victim.class.name(),
+                device: bounded(&victim.device, COLUMNS).into_owned(),
+            },
+            sums: Sums {
+                buckets,
+                phases: victim.phases.named().map(|(_, seconds)| seconds),
+                excess,
+                device_alone: excess * shares.device,
+                own: excess * shares.own,
+                unexplained: excess * shares.unexplained,
+                own_limit: excess * shares.throttle,
+                cpu_wait: excess * shares.cpu,
+                memory_wait: excess * shares.memory,
+            },
+            blame: blame.collect(),
+            present: Present {
+                kind: verdict.kind.name(),
+                confidence: verdict.confidence.name(),
+                culprit: worst.map(|culprit| labels_of(&culprit.who).name).unwrap_or_default(),
+                op: worst.map_or("", |culprit| culprit.op.name()),
+                shares,
+                excess,
+            },
+            baseline_seconds: victim.baseline_p99_seconds,
+        }
+    }
+}
+
+/// A culprit's sum.
+#[derive(Clone, Copy, Debug)]
+struct Blamed {
+    seconds: f64,
+    last_at: f64,
+}
+
+/// Everything of one victim.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    pub sums: Sums,
+    blame: BTreeMap<CulpritLabels, Blamed>,
+    /// By operation.
+    others: BTreeMap<&'static str, f64>,
+    /// `None` while it does not sync, and for the crowd.
+    pub present: Option<Present>,
+    pub baseline_seconds: Option<f64>,
+    last_at: f64,
+}
+
+impl Row {
+    /// Whom its waits are blamed on; the crowd's labels have a name and an
+    /// operation, and nothing else.
+    pub fn blame(&self) -> impl Iterator<Item = (CulpritLabels, f64)> {
+        let known = self.blame.iter().map(|(labels, blamed)| (labels.clone(), blamed.seconds));
+        let others = self.others.iter().map(|(op, seconds)| {
+            let who = WhoLabels { name: OTHER.to_owned(), ..WhoLabels::default() };
+            (CulpritLabels { who, op }, *seconds)
+        });
+        known.chain(others)
+    }
+
+    fn take(&mut self, at: f64, culprits: usize, observed: &Observed) {
+        self.sums.add(&observed.sums);
+        self.last_at = at;
+        // The worst first, for they may be given the last places.
+        let mut blame: Vec<_> = observed.blame.iter().collect();
+        blame.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        for (labels, seconds) in blame {
+            let seconds = counted(*seconds);
+            if let Some(blamed) = self.blame.get_mut(labels) {
+                blamed.seconds += seconds;
+                blamed.last_at = at;
+            } else if self.blame.len() < culprits {
+                self.blame.insert(labels.clone(), Blamed { seconds, last_at: at });
+            } else {
+                *self.others.entry(labels.op).or_default() += seconds;
+            }
+        }
+    }
+
+    fn expire(&mut self, at: f64) {
+        self.blame.retain(|_, blamed| at - blamed.last_at < IDLE_SECONDS);
+    }
+
+    /// Those with the least blame lose their series.
+    fn shrink(&mut self, culprits: usize) {
+        let mut rows: Vec<_> = self.blame.iter().map(|(l, b)| (b.seconds, l.clone())).collect();
+        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, labels) in rows.split_off(rows.len().min(culprits)) {
+            self.blame.remove(&labels);
+        }
+    }
+}
+
+/// All victims' series.
+#[derive(Clone, Debug)]
+pub struct Series {
+    limits: Limits,
+    rows: BTreeMap<VictimLabels, Row>,
+    crowd: Row,
+}
+
+impl Series {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, rows: BTreeMap::new(), crowd: Row::default() }
+    }
+
+    /// From here on there are at most so many; those with the least excess lose
+    /// their series.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        let mut rows: Vec<_> =
+            self.rows.iter().map(|(l, row)| (row.sums.excess, l.clone())).collect();
+        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, labels) in rows.split_off(rows.len().min(limits.victims)) {
+            self.rows.remove(&labels);
+        }
+        for row in self.rows.values_mut().chain([&mut self.crowd]) {
+            row.shrink(limits.culprits);
+        }
+    }
+
+    /// Adds a period that ended at `at` (seconds of any clock that does not go
+    /// back).
+    pub fn take(&mut self, at: f64, period: impl IntoIterator<Item = Observed>) {
+        self.rows.retain(|_, row| at - row.last_at < IDLE_SECONDS);
+        for row in self.rows.values_mut().chain([&mut self.crowd]) {
+            row.expire(at);
+            row.present = None;
+        }
+        let mut newcomers = Vec::new();
+        for one in merge(period) {
+            match self.rows.get_mut(&one.labels) {
+                Some(row) => put(row, at, self.limits.culprits, one),
+                None => newcomers.push(one),
+            }
+        }
+        newcomers.sort_by(|a, b| {
+            let by_seconds = || b.sums.seconds().total_cmp(&a.sums.seconds());
+            let by_excess = b.sums.excess.total_cmp(&a.sums.excess);
+            by_excess.then_with(by_seconds).then_with(|| a.labels.cmp(&b.labels))
+        });
+        for one in newcomers {
+            if self.rows.len() < self.limits.victims {
+                let mut row = Row::default();
+                let labels = one.labels.clone();
+                put(&mut row, at, self.limits.culprits, one);
+                self.rows.insert(labels, row);
+            } else {
+                self.crowd.take(at, self.limits.culprits, &one);
+            }
+        }
+    }
+
+    /// All rows; the crowd's labels have a name only, and it is there once
+    /// somebody was in it.
+    pub fn rows(&self) -> impl Iterator<Item = (VictimLabels, &Row)> {
+        let crowd = (self.crowd.last_at > 0.0).then(|| {
+            let who = WhoLabels { name: OTHER.to_owned(), ..WhoLabels::default() };
+            (VictimLabels { who, ..VictimLabels::default() }, &self.crowd)
+        });
+        self.rows.iter().map(|(labels, row)| (labels.clone(), row)).chain(crowd)
+    }
+}
+
+fn put(row: &mut Row, at: f64, culprits: usize, one: Observed) {
+    row.take(at, culprits, &one);
+    row.present = Some(one.present);
+    row.baseline_seconds = one.baseline_seconds.or(row.baseline_seconds);
+}
+
+/// Those of the same labels are one: the verdict is that of the worst.
+fn merge(period: impl IntoIterator<Item = Observed>) -> Vec<Observed> {
+    let mut merged: HashMap<VictimLabels, Observed> = HashMap::new();
+    for mut one in period {
+        let Some(known) = merged.get_mut(&one.labels) else {
+            merged.insert(one.labels.clone(), one);
+            continue;
+        };
+        known.sums.add(&one.sums);
+        known.blame.append(&mut one.blame);
+        if one.present.excess > known.present.excess {
+            known.present = one.present;
+            known.baseline_seconds = one.baseline_seconds.or(known.baseline_seconds);
+        }
+    }
+    merged.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests;

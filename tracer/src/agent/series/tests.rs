@@ -1,0 +1,220 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{output::fixture, snapshot::Op};
+
+fn named(name: &str) -> WhoLabels {
+    WhoLabels { name: name.to_owned(), comm: name.to_owned(), ..WhoLabels::default() }
+}
+
+fn observed(victim: usize, excess: f64, blame: &[(usize, f64)]) -> Observed {
+    let who = named(&format!("victim-{victim}"));
+    let blame = blame.iter().map(|(culprit, seconds)| {
+        let labels = CulpritLabels { who: named(&format!("culprit-{culprit}")), op: "write" };
+        (labels, *seconds)
+    });
+    let mut sums = Sums { excess, ..Sums::default() };
+    sums.phases[3] = 2.0 * excess;
+    sums.buckets[4] = 1;
+    Observed {
+        labels: VictimLabels { who, file_class: "wal", device: "vda1".into() },
+        sums,
+        blame: blame.collect(),
+        present: Present {
+            kind: "owners",
+            confidence: "high",
+            culprit: String::new(),
+            op: "write",
+            shares: Shares::default(),
+            excess,
+        },
+        baseline_seconds: Some(0.001),
+    }
+}
+
+fn series(victims: usize, culprits: usize) -> Series {
+    Series::new(Limits { victims, culprits })
+}
+
+/// Names of the victims that have series.
+fn shown(series: &Series) -> Vec<String> {
+    series.rows().map(|(labels, _)| labels.who.name).collect()
+}
+
+#[test]
+fn the_worst_newcomers_get_the_free_places_and_keep_them() {
+    let mut series = series(2, 2);
+    series.take(10.0, [observed(1, 1.0, &[]), observed(2, 3.0, &[]), observed(3, 2.0, &[])]);
+    assert_eq!(shown(&series), ["victim-2", "victim-3", OTHER]);
+    series.take(20.0, [observed(1, 100.0, &[]), observed(3, 0.1, &[])]);
+    assert_eq!(shown(&series), ["victim-2", "victim-3", OTHER]);
+    let crowd = series.rows().last().unwrap().1;
+    assert_eq!(crowd.sums.excess, 101.0);
+    assert!(crowd.present.is_none());
+}
+
+#[test]
+fn who_is_idle_for_ten_minutes_makes_room() {
+    let mut series = series(1, 1);
+    series.take(10.0, [observed(1, 1.0, &[(1, 1.0)])]);
+    series.take(600.0, [observed(2, 1.0, &[])]);
+    assert_eq!(shown(&series), ["victim-1", OTHER]);
+    assert!(series.rows().next().unwrap().1.present.is_none(), "it did not sync");
+    series.take(611.0, [observed(2, 1.0, &[])]);
+    assert_eq!(shown(&series), ["victim-2", OTHER]);
+}
+
+#[test]
+fn a_culprit_without_a_place_is_among_the_others_by_what_it_does() {
+    let mut series = series(1, 1);
+    series.take(10.0, [observed(1, 9.0, &[(1, 1.0), (2, 5.0)])]);
+    series.take(20.0, [observed(1, 9.0, &[(1, 2.0), (2, 5.0)])]);
+    let blame: Vec<_> = series.rows().next().unwrap().1.blame().collect();
+    let told: Vec<_> = blame.iter().map(|(l, s)| (l.who.name.as_str(), l.op, *s)).collect();
+    assert_eq!(told, [("culprit-2", "write", 10.0), (OTHER, "write", 3.0)]);
+}
+
+#[test]
+fn two_victims_of_the_same_labels_are_one_series_with_the_worse_verdict() {
+    let mut series = series(2, 2);
+    let mut worse = observed(1, 5.0, &[(1, 1.0)]);
+    worse.present.kind = "device";
+    series.take(10.0, [observed(1, 1.0, &[(1, 1.0)]), worse]);
+    let (_, row) = series.rows().next().unwrap();
+    assert_eq!((row.sums.excess, row.present.as_ref().unwrap().kind), (6.0, "device"));
+    assert_eq!(row.blame().map(|(_, seconds)| seconds).sum::<f64>(), 2.0);
+    assert_eq!(series.rows().count(), 1);
+}
+
+#[test]
+fn smaller_limits_take_the_series_of_those_who_matter_least() {
+    let mut series = series(3, 2);
+    series.take(10.0, (1..=3).map(|n| observed(n, n as f64, &[(1, 1.0), (2, 2.0)])));
+    series.set_limits(Limits { victims: 1, culprits: 1 });
+    assert_eq!(shown(&series), ["victim-3"]);
+    assert_eq!(series.rows().next().unwrap().1.blame().count(), 1);
+}
+
+#[test]
+fn ten_thousand_victims_and_culprits_keep_a_flat_count() {
+    let mut series = series(50, 10);
+    let count =
+        |series: &Series| -> usize { series.rows().map(|(_, row)| 1 + row.blame().count()).sum() };
+    let mut counts = Vec::new();
+    for period in 0..100 {
+        let some = (0..100).map(|n| observed(period * 100 + n, 1.0, &[(period * 100 + n, 0.5)]));
+        let busy = (0..50).map(|n| observed(n, 1.0, &[(period * 100 + n, 0.5)]));
+        series.take(10.0 * (period + 1) as f64, some.chain(busy));
+        counts.push(count(&series));
+    }
+    let most: usize = 51 * (1 + 10 + Op::ALL.len());
+    assert!(counts.iter().all(|count| *count <= most), "{counts:?}");
+}
+
+/// What is added up is what `tracer why` says of the same period.
+#[test]
+fn a_picture_becomes_the_sums_of_its_verdicts() {
+    let snapshot = fixture::trimmed();
+    let wal = Observed::of(&snapshot.victims[0]);
+    let verdict = &snapshot.victims[0].verdict;
+    assert_eq!((wal.labels.file_class, wal.labels.device.as_str()), ("wal", "vda1"));
+    assert_eq!(wal.sums.seconds(), snapshot.victims[0].phases.total());
+    let parts = [wal.sums.device_alone, wal.sums.own, wal.sums.unexplained, wal.sums.own_limit];
+    let parts: f64 = parts.iter().sum::<f64>() + wal.sums.cpu_wait + wal.sums.memory_wait;
+    let owners = verdict.excess_seconds * verdict.shares.owners;
+    assert!((parts + owners - verdict.excess_seconds).abs() < 1e-9);
+    let blame: Vec<_> = wal.blame.iter().map(|(l, s)| (l.who.comm.as_str(), l.op, *s)).collect();
+    let said = verdict.culprits.iter().map(|c| (c.who.comm.as_str(), c.op.name(), c.wait_seconds));
+    assert_eq!(blame, said.collect::<Vec<_>>());
+    assert_eq!(wal.present.kind, "owners");
+}
+
+type Step = Vec<(usize, f64, Vec<(usize, f64)>)>;
+
+fn step() -> impl Strategy<Value = Step> {
+    let blame = prop::collection::vec((0usize..6, 0.0f64..5.0), 0..6);
+    prop::collection::vec((0usize..8, 0.0f64..10.0, blame), 0..8)
+}
+
+/// Every sum by its series.
+fn flat(series: &Series) -> HashMap<(VictimLabels, Option<CulpritLabels>), f64> {
+    let rows = series.rows().flat_map(|(labels, row)| {
+        let blame = row.blame().map(|(culprit, s)| ((labels.clone(), Some(culprit)), s));
+        let own = [((labels.clone(), None), row.sums.excess)];
+        blame.chain(own).collect::<Vec<_>>()
+    });
+    rows.collect()
+}
+
+proptest! {
+    #[test]
+    fn sums_never_fall_and_nothing_is_lost(
+        steps in prop::collection::vec(step(), 1..30), victims in 1usize..5, culprits in 1usize..4,
+    ) {
+        let mut series = series(victims, culprits);
+        let (mut excess, mut blamed, mut before) = (0.0, 0.0, HashMap::new());
+        for (at, step) in steps.iter().enumerate() {
+            series.take(
+                10.0 * (at + 1) as f64,
+                step.iter().map(|(victim, excess, blame)| observed(*victim, *excess, blame)),
+            );
+            excess += step.iter().map(|(_, excess, _)| excess).sum::<f64>();
+            blamed += step.iter().flat_map(|(_, _, b)| b.iter().map(|(_, s)| s)).sum::<f64>();
+            let now = flat(&series);
+            for (key, value) in &before {
+                prop_assert!(now.get(key).is_some_and(|now| now >= value), "{key:?}");
+            }
+            let of_victims: f64 = now.iter().filter(|(k, _)| k.1.is_none()).map(|(_, v)| v).sum();
+            let of_culprits: f64 = now.iter().filter(|(k, _)| k.1.is_some()).map(|(_, v)| v).sum();
+            prop_assert!((of_victims - excess).abs() < 1e-6, "{of_victims} {excess}");
+            prop_assert!((of_culprits - blamed).abs() < 1e-6, "{of_culprits} {blamed}");
+            let rows: Vec<_> = series.rows().collect();
+            prop_assert!(rows.len() <= victims + 1);
+            for (_, row) in rows {
+                prop_assert!(row.blame().count() <= culprits + Op::ALL.len());
+            }
+            before = now;
+        }
+    }
+
+    /// A fall is a reset, and only who was idle for long enough has one.
+    #[test]
+    fn whoever_comes_and_goes_a_sum_falls_only_after_ten_idle_minutes(
+        steps in prop::collection::vec((1.0f64..500.0, step()), 1..40),
+    ) {
+        let mut series = series(3, 2);
+        let mut at = 0.0;
+        let mut before = HashMap::new();
+        let mut seen: HashMap<(String, String), f64> = HashMap::new();
+        for (pause, step) in steps {
+            at += pause;
+            series.take(at, step.iter().map(|(v, e, b)| observed(*v, *e, b)));
+            let now = flat(&series);
+            for (key, value) in &before {
+                let (victim, culprit) = names_of(key);
+                // The crowd's culprits come and go with other people's blame.
+                let is_crowds = victim == OTHER && !culprit.is_empty() && culprit != OTHER;
+                if !is_crowds && now.get(key).is_some_and(|now| now < value) {
+                    // A victim's others live as long as itself.
+                    let alone = (victim.clone(), String::new());
+                    let last_at = seen.get(&(victim, culprit)).or_else(|| seen.get(&alone));
+                    let last_at = last_at.copied().unwrap_or(at);
+                    prop_assert!(at - last_at >= IDLE_SECONDS, "{key:?}");
+                }
+            }
+            for (victim, _, blame) in &step {
+                let victim = format!("victim-{victim}");
+                seen.insert((victim.clone(), String::new()), at);
+                for (culprit, _) in blame {
+                    seen.insert((victim.clone(), format!("culprit-{culprit}")), at);
+                }
+            }
+            before = now;
+        }
+    }
+}
+
+fn names_of(key: &(VictimLabels, Option<CulpritLabels>)) -> (String, String) {
+    let culprit = key.1.as_ref().map(|culprit| culprit.who.name.clone());
+    (key.0.who.name.clone(), culprit.unwrap_or_default())
+}

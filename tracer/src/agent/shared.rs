@@ -1,0 +1,286 @@
+//! What the loop shows to the thread that speaks HTTP.
+//!
+//! The loop replaces the picture as a whole; a handler takes its `Arc` and
+//! renders from that. Each form is rendered once a period, and only if
+//! somebody asks. Locks are held for a clone or a push, never while rendering.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::Result;
+use bytes::Bytes;
+use prometheus::proto::MetricFamily;
+use serde::Serialize;
+
+use super::exposition::Format;
+use crate::{
+    clock::monotonic_ns,
+    output::{
+        json,
+        why::{Why, why},
+    },
+    snapshot::{SCHEMA, SlowSync, Snapshot},
+};
+
+/// Victims in one answer; the slowest come first.
+const MOST_VICTIMS: usize = 200;
+
+/// Owners that a kept sync tells of; the worst come first.
+const MOST_OWNERS: usize = 16;
+
+/// A loop that did not come round for so long is stuck.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// One period, as the loop saw it.
+#[derive(Debug)]
+pub struct Picture {
+    node: String,
+    snapshot: Snapshot,
+    families: Vec<MetricFamily>,
+    text: OnceLock<Bytes>,
+    open_metrics: OnceLock<Bytes>,
+    verdicts: OnceLock<Bytes>,
+}
+
+/// The answer of `/api/v1/verdicts`.
+#[derive(Serialize)]
+struct Verdicts<'a> {
+    schema: u32,
+    /// When the period ended, in Unix seconds.
+    at: f64,
+    period_seconds: f64,
+    watched_seconds: f64,
+    node: &'a str,
+    version: &'static str,
+    kernel: &'a crate::snapshot::Kernel,
+    losses: BTreeMap<&'static str, u64>,
+    /// The slowest first.
+    victims: Vec<Why<'a>>,
+    /// Further victims, for which there was no room.
+    victims_left_out: usize,
+}
+
+impl Picture {
+    pub fn new(node: String, snapshot: Snapshot, families: Vec<MetricFamily>) -> Self {
+        let (text, open_metrics, verdicts) = Default::default();
+        Self { node, snapshot, families, text, open_metrics, verdicts }
+    }
+
+    /// # Errors
+    ///
+    /// When the metrics cannot be written: never.
+    pub fn metrics(&self, format: Format) -> Result<Bytes> {
+        let cell = match format {
+            Format::Text => &self.text,
+            Format::OpenMetrics => &self.open_metrics,
+        };
+        rendered(cell, || Ok(format.write(&self.families)?.into_bytes()))
+    }
+
+    /// # Errors
+    ///
+    /// When it cannot be serialised: never.
+    pub fn verdicts(&self) -> Result<Bytes> {
+        rendered(&self.verdicts, || {
+            let s = &self.snapshot;
+            let verdicts = Verdicts {
+                schema: SCHEMA,
+                at: s.at,
+                period_seconds: s.window_seconds,
+                watched_seconds: s.watched_seconds,
+                node: &self.node,
+                version: env!("CARGO_PKG_VERSION"),
+                kernel: &s.kernel,
+                losses: s.losses.counters.iter().copied().collect(),
+                victims: s.victims.iter().take(MOST_VICTIMS).map(|v| why(v, s)).collect(),
+                victims_left_out: s.victims.len().saturating_sub(MOST_VICTIMS),
+            };
+            to_json(&verdicts)
+        })
+    }
+}
+
+fn rendered(cell: &OnceLock<Bytes>, render: impl FnOnce() -> Result<Vec<u8>>) -> Result<Bytes> {
+    if let Some(bytes) = cell.get() {
+        return Ok(bytes.clone());
+    }
+    // One thread serves; were there more, the first would win.
+    let bytes = Bytes::from(render()?);
+    Ok(cell.get_or_init(|| bytes).clone())
+}
+
+fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    json::write_json(&mut bytes, value)?;
+    Ok(bytes)
+}
+
+/// Which slow syncs are asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wanted {
+    pub min: Duration,
+    pub limit: usize,
+}
+
+/// The answer of `/api/v1/syncs`.
+#[derive(Serialize)]
+struct Syncs<'a> {
+    schema: u32,
+    /// Slow syncs since the start, kept or not.
+    seen: u64,
+    /// The latest first.
+    syncs: Vec<&'a SlowSync>,
+}
+
+/// Everything that handlers see.
+#[derive(Debug)]
+pub struct Shared {
+    picture: Mutex<Option<Arc<Picture>>>,
+    syncs: Mutex<VecDeque<Arc<SlowSync>>>,
+    room: AtomicUsize,
+    seen: AtomicU64,
+    proven: AtomicBool,
+    ticked_ns: AtomicU64,
+}
+
+impl Shared {
+    /// With room for so many slow syncs.
+    pub fn new(room: usize) -> Self {
+        Self {
+            picture: Mutex::default(),
+            syncs: Mutex::default(),
+            room: AtomicUsize::new(room),
+            seen: AtomicU64::new(0),
+            proven: AtomicBool::new(false),
+            ticked_ns: AtomicU64::new(monotonic_ns()),
+        }
+    }
+
+    pub fn set_picture(&self, picture: Picture) {
+        *held(&self.picture) = Some(Arc::new(picture));
+    }
+
+    /// The last period's; `None` before the first.
+    pub fn picture(&self) -> Option<Arc<Picture>> {
+        held(&self.picture).clone()
+    }
+
+    /// Keeps slow syncs; the oldest make room.
+    pub fn push(&self, slow: &mut Vec<SlowSync>) {
+        self.seen.fetch_add(slow.len() as u64, Relaxed);
+        let room = self.room.load(Relaxed);
+        let mut syncs = held(&self.syncs);
+        for mut sync in slow.drain(..) {
+            sync.owners.truncate(MOST_OWNERS);
+            syncs.push_back(Arc::new(sync));
+        }
+        let more = syncs.len().saturating_sub(room);
+        syncs.drain(..more);
+    }
+
+    pub fn set_room(&self, room: usize) {
+        self.room.store(room, Relaxed);
+    }
+
+    /// # Errors
+    ///
+    /// When it cannot be serialised: never.
+    pub fn syncs(&self, wanted: Wanted) -> Result<Bytes> {
+        let min = wanted.min.as_secs_f64();
+        let kept: Vec<_> = {
+            let syncs = held(&self.syncs);
+            let slow = syncs.iter().rev().filter(|sync| sync.duration_seconds >= min);
+            slow.take(wanted.limit).cloned().collect()
+        };
+        let syncs = kept.iter().map(AsRef::as_ref).collect();
+        let syncs = Syncs { schema: SCHEMA, seen: self.seen.load(Relaxed), syncs };
+        Ok(to_json(&syncs)?.into())
+    }
+
+    /// All hooks that are needed have been seen to fire.
+    pub fn set_proven(&self) {
+        self.proven.store(true, Relaxed);
+    }
+
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Relaxed)
+    }
+
+    /// The loop has come round.
+    pub fn tick(&self) {
+        self.ticked_ns.store(monotonic_ns(), Relaxed);
+    }
+
+    /// For how long the loop has been away, where that is too long. Before the
+    /// hooks are proven it is not a loop yet.
+    pub fn stuck(&self) -> Option<Duration> {
+        let away = monotonic_ns().saturating_sub(self.ticked_ns.load(Relaxed));
+        let away = Duration::from_nanos(away);
+        (self.is_proven() && away > STUCK).then_some(away)
+    }
+}
+
+/// What is behind the lock is whole whenever it is not held.
+fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::fixture;
+
+    fn sync(milliseconds: u64) -> SlowSync {
+        SlowSync { duration_seconds: milliseconds as f64 / 1e3, ..fixture::slow_sync() }
+    }
+
+    fn told(shared: &Shared, min_ms: u64, limit: usize) -> (u64, Vec<f64>) {
+        let wanted = Wanted { min: Duration::from_millis(min_ms), limit };
+        let answer: serde_json::Value =
+            serde_json::from_slice(&shared.syncs(wanted).unwrap()).unwrap();
+        let syncs = answer["syncs"].as_array().unwrap().iter();
+        let durations = syncs.map(|s| s["duration_seconds"].as_f64().unwrap()).collect();
+        (answer["seen"].as_u64().unwrap(), durations)
+    }
+
+    #[test]
+    fn the_latest_slow_syncs_are_kept_and_told_first() {
+        let shared = Shared::new(3);
+        shared.push(&mut vec![sync(10), sync(20), sync(30), sync(40)]);
+        assert_eq!(told(&shared, 0, 10), (4, vec![0.04, 0.03, 0.02]));
+        assert_eq!(told(&shared, 25, 10), (4, vec![0.04, 0.03]));
+        assert_eq!(told(&shared, 0, 1), (4, vec![0.04]));
+        shared.set_room(1);
+        shared.push(&mut Vec::new());
+        assert_eq!(told(&shared, 0, 10), (4, vec![0.04]));
+    }
+
+    #[test]
+    fn verdicts_are_those_of_why_with_what_the_node_is() {
+        let picture = Picture::new("node-1".into(), fixture::trimmed(), Vec::new());
+        let bytes = picture.verdicts().unwrap();
+        assert_eq!(bytes.as_ptr(), picture.verdicts().unwrap().as_ptr(), "rendered once");
+        let told: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!((&told["node"], &told["schema"]), (&"node-1".into(), &1.into()));
+        assert_eq!(told["victims"][0]["culprits"][0]["comm"], "fstrim");
+        assert_eq!(told["victims"].as_array().unwrap().len(), 3);
+        assert_eq!(told["kernel"]["release"], "6.12.0-test");
+    }
+
+    #[test]
+    fn a_loop_is_stuck_only_once_it_is_one() {
+        let shared = Shared::new(1);
+        shared.ticked_ns.store(1, Relaxed);
+        assert!(shared.stuck().is_none());
+        shared.set_proven();
+        assert!(shared.stuck().is_some());
+        shared.tick();
+        assert!(shared.stuck().is_none());
+    }
+}

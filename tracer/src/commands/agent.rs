@@ -1,0 +1,175 @@
+//! `tracer agent`: runs on a node for good, and tells whoever asks.
+//!
+//! One thread traces and judges, another answers (`agent::http`). Each period's
+//! verdicts are added to the counters, so that metrics and `tracer why` say the
+//! same.
+
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
+};
+
+use super::start;
+use crate::{
+    agent::{
+        config::Config,
+        families::{Beside, families},
+        http, log,
+        privileges::{self, Privileges},
+        series::{Observed, Series},
+        shared::{Picture, Shared},
+    },
+    cli::AgentArgs,
+    clock::monotonic_ns,
+    engine::victim::Span,
+    session::{Options, Session, check_user},
+};
+
+/// # Errors
+///
+/// When the configuration is bad, the address is taken, or the tracer cannot
+/// start.
+pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
+    let config = Config::load(&args.settings, args.config.as_deref())?;
+    if args.print_config {
+        let mut out = io::stdout().lock();
+        let printed = out.write_all(config.to_toml()?.as_bytes()).and_then(|()| out.flush());
+        return printed.context("cannot print");
+    }
+    check_user()?;
+    // From here on a signal waits for the loop.
+    let watch = |kind| signal(kind).context("failed to watch for signals");
+    let mut hangup = watch(SignalKind::hangup())?;
+    let mut terminate = watch(SignalKind::terminate())?;
+    let mut interrupt = watch(SignalKind::interrupt())?;
+
+    // The address first: who has taken it is told before anything is loaded, and
+    // a port below 1024 takes a capability.
+    let listener = http::listen(config.listen)?;
+    let address = listener.local_addr().unwrap_or(config.listen);
+    let shared = Arc::new(Shared::new(config.slow_syncs));
+    let privileges = if config.keep_privileges { Privileges::Keep } else { Privileges::Drop };
+    http::serve(listener, Arc::clone(&shared), privileges)?;
+    let session = start(options)?;
+    give_up(privileges)?;
+    let mut agent = Agent::new(config, session, Arc::clone(&shared));
+    agent.publish();
+    shared.tick();
+    shared.set_proven();
+    log::say(&format!("serves on http://{address} for node {}", agent.config.node));
+
+    let mut ticks = every(&agent.config);
+    loop {
+        tokio::select! {
+            () = agent.session.wait() => agent.poll(),
+            _ = ticks.tick() => agent.publish(),
+            _ = hangup.recv() => {
+                if agent.reload(args) {
+                    ticks = every(&agent.config);
+                }
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    log::say("stops, as it was asked to");
+    Ok(())
+}
+
+fn every(config: &Config) -> Interval {
+    let mut ticks = interval_at(Instant::now() + config.period, config.period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+fn give_up(privileges: Privileges) -> Result<()> {
+    if privileges == Privileges::Keep {
+        log::say("keeps all its capabilities, as it was asked to");
+        return Ok(());
+    }
+    let kept = privileges::drop_most().context("failed to give up privileges")?;
+    let kept: Vec<_> = kept.iter().map(ToString::to_string).collect();
+    log::say(&format!("gave up all capabilities but {}", kept.join(", ")));
+    Ok(())
+}
+
+/// What the loop owns.
+struct Agent {
+    config: Config,
+    session: Session,
+    series: Series,
+    shared: Arc<Shared>,
+    slow: Vec<crate::snapshot::SlowSync>,
+    reloads: u64,
+    reload_failures: u64,
+}
+
+impl Agent {
+    fn new(config: Config, session: Session, shared: Arc<Shared>) -> Self {
+        let series = Series::new(config.limits());
+        Self { config, session, series, shared, slow: Vec::new(), reloads: 0, reload_failures: 0 }
+    }
+
+    fn poll(&mut self) {
+        let min_ns = u64::try_from(self.config.min_sync.as_nanos()).unwrap_or(u64::MAX);
+        self.session.poll(Some(min_ns), &mut self.slow);
+        if !self.slow.is_empty() {
+            self.shared.push(&mut self.slow);
+        }
+        self.shared.tick();
+    }
+
+    /// Ends a period: its verdicts become counters, and everybody sees it.
+    fn publish(&mut self) {
+        self.poll();
+        let snapshot = self.session.snapshot_of(Span::Period);
+        self.session.begin_period();
+        let now = monotonic_ns() as f64 / 1e9;
+        self.series.take(now, snapshot.victims.iter().map(Observed::of));
+        let beside = Beside {
+            own: self.session.metric_families(),
+            programs: self.session.run_stats(),
+            kernel_memory_bytes: self.session.kernel_bytes(),
+            config_reloads: self.reloads,
+            config_reload_failures: self.reload_failures,
+        };
+        let families = families(&self.series, &snapshot, &beside);
+        self.shared.set_picture(Picture::new(self.config.node.clone(), snapshot, families));
+    }
+
+    /// Reads the file again; where it is bad, everything stays as it is.
+    /// Returns whether the period begins anew.
+    fn reload(&mut self, args: &AgentArgs) -> bool {
+        if args.config.is_none() {
+            log::say("there is no --config to read again");
+            return false;
+        }
+        let new = match Config::load(&args.settings, args.config.as_deref()) {
+            Ok(new) => new,
+            Err(error) => {
+                self.reload_failures += 1;
+                log::say(&format!("keeps its configuration: {error:#}"));
+                return false;
+            }
+        };
+        self.reloads += 1;
+        let waiting = self.config.needs_restart(&new);
+        if !waiting.is_empty() {
+            log::say(&format!("needs a restart for the new {}", waiting.join(", ")));
+        }
+        // What was told to need a restart is told at the next reload again.
+        let Config { listen, node, keep_privileges, .. } = self.config.clone();
+        let is_new_period = new.period != self.config.period;
+        self.config = Config { listen, node, keep_privileges, ..new };
+        self.series.set_limits(self.config.limits());
+        self.shared.set_room(self.config.slow_syncs);
+        log::say("has read its configuration again");
+        is_new_period
+    }
+}
