@@ -135,8 +135,13 @@ impl Tracer {
 
     /// Asks it to stop, as ^C does.
     pub fn interrupt(&self) {
+        self.signal(Signal::SIGINT);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().try_into().expect("a process id fits"));
-        kill(pid, Signal::SIGINT).expect("can signal our own child");
+        kill(pid, signal).expect("can signal our own child");
     }
 
     /// Stops it without asking.

@@ -592,6 +592,8 @@ pub const BLOCK_BOUNDS_NS: [u64; 11] = [
 /// How requests' latencies are spread, since the start.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Spread {
+    /// Requests; those that are being served are in the queue's already.
+    pub count: u64,
     /// Requests of at most each of [`BLOCK_BOUNDS_NS`].
     pub cumulative: Vec<u64>,
     /// All together, from the middles of the kernel's buckets: to 3 %.

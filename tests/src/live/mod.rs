@@ -4,6 +4,8 @@
 //! lacks is said with `skip!`; one that has all must not skip
 //! (`TRACER_NO_SKIP_LIVE=1`).
 
+/// The agent: what it serves, and what it may still do.
+mod agent;
 /// Block requests: counts against the kernel's own, and that none leaks.
 mod block;
 /// Filesystems, schedulers and rungs, cell by cell.

@@ -4,7 +4,7 @@ use super::need_live;
 use crate::subject::Tracer;
 
 /// Programs in the kernel that bear a name, by id.
-fn loaded(name: &str) -> BTreeSet<u32> {
+pub(super) fn loaded(name: &str) -> BTreeSet<u32> {
     aya::programs::loaded_programs()
         .filter_map(Result::ok)
         .filter(|program| program.name() == name.as_bytes())

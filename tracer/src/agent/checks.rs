@@ -14,6 +14,8 @@ use std::{
 use caps::{CapSet, Capability};
 use serde::Serialize;
 
+use crate::kernel::ladder::MODULES;
+
 /// How it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,7 +46,8 @@ const INITIAL_CGROUP: u64 = 0xeffffffb;
 /// Everything, in the order in which it is told.
 pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let has = |c| caps::has_cap(None, CapSet::Effective, c).unwrap_or(false);
-    let mut checks = capabilities(has);
+    let modules = MODULES.into_iter().filter(|m| root.join("sys/kernel/btf").join(m).exists());
+    let mut checks = capabilities(has, &modules.collect::<Vec<_>>());
     let namespace = |name: &str| fs::metadata(root.join(format!("proc/self/ns/{name}")));
     checks.push(initial(
         "pid namespace",
@@ -95,28 +98,24 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
 }
 
 /// Each capability with what it is for.
-fn capabilities(has: impl Fn(Capability) -> bool) -> Vec<Check> {
+fn capabilities(has: impl Fn(Capability) -> bool, modules: &[&str]) -> Vec<Check> {
     let admin = has(Capability::CAP_SYS_ADMIN);
-    let wanted = [
+    let hooks = format!("to hook modules ({}); given up after the start", modules.join(", "));
+    let mut wanted = vec![
         (Capability::CAP_BPF, State::Bad, "to load kernel programs and to read their tables"),
         (
             Capability::CAP_PERFMON,
             State::Bad,
             "to attach them, and to follow the kernel's pointers",
         ),
-        (
-            Capability::CAP_SYS_ADMIN,
-            State::Weak,
-            "to hook modules (jbd2, ext4, xfs, btrfs); given up after the start",
-        ),
-        (
-            Capability::CAP_SYS_RESOURCE,
-            State::Weak,
-            "before Linux 5.11, to lock memory for the tables; given up after the start",
-        ),
+        (Capability::CAP_SYS_ADMIN, State::Weak, hooks.as_str()),
         (Capability::CAP_SYS_PTRACE, State::Weak, "to see which files others have open"),
         (Capability::CAP_DAC_READ_SEARCH, State::Weak, "to look into others' folders in /proc"),
     ];
+    if modules.is_empty() {
+        // Everything is in the kernel itself.
+        wanted.retain(|(capability, ..)| *capability != Capability::CAP_SYS_ADMIN);
+    }
     let one = |(capability, without, says): (Capability, State, &str)| {
         // The two were once part of it.
         let stands_in = admin && matches!(without, State::Bad);
@@ -175,12 +174,13 @@ mod tests {
     #[test]
     fn sys_admin_stands_for_the_two_that_are_needed() {
         let states = |has: &[Capability]| -> Vec<_> {
-            capabilities(|c| has.contains(&c)).iter().map(|check| check.state).collect()
+            capabilities(|c| has.contains(&c), &["jbd2"]).iter().map(|check| check.state).collect()
         };
         use State::{Bad, Good, Weak};
-        assert_eq!(states(&[]), [Bad, Bad, Weak, Weak, Weak, Weak]);
+        assert_eq!(states(&[]), [Bad, Bad, Weak, Weak, Weak]);
         assert_eq!(states(&[Capability::CAP_SYS_ADMIN])[..3], [Good, Good, Good]);
         assert_eq!(states(&[Capability::CAP_BPF])[..3], [Good, Bad, Weak]);
+        assert_eq!(capabilities(|_| false, &[]).len(), 4, "no module, no CAP_SYS_ADMIN");
     }
 
     #[test]

@@ -196,12 +196,12 @@ fn disks(s: &Snapshot) -> Vec<MetricFamily> {
     let labels = |disk: &Disk, op: &str| vec![("disk", disk_name(disk)), ("op", op.to_owned())];
     let durations = classes().flat_map(|(disk, latency)| {
         [("queue", &latency.queue), ("device", &latency.device)].map(|(stage, spread)| {
-            let Spread { cumulative, seconds } = spread;
+            let Spread { count, cumulative, seconds } = spread;
             let bounds: Vec<_> =
                 BLOCK_BOUNDS_NS.into_iter().zip(cumulative.iter().copied()).collect();
             let mut labels = labels(disk, latency.op.name());
             labels.push(("stage", stage.to_owned()));
-            histogram(labels, &bounds, latency.count, *seconds)
+            histogram(labels, &bounds, *count, *seconds)
         })
     });
     vec![

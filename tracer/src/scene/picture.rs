@@ -446,7 +446,7 @@ fn spread(counts: &[u64; BUCKETS]) -> Spread {
         }
         lower_ns = upper_ns;
     }
-    Spread { cumulative, seconds: ns / 1e9 }
+    Spread { count: sum, cumulative, seconds: ns / 1e9 }
 }
 
 /// Not every sync is seen on a filesystem; then its file may tell.
@@ -459,4 +459,27 @@ fn device_name(files: &mut dyn FileNames, device: u32, file: FileId) -> String {
 
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracer_ebpf::bucket::bucket;
+
+    #[test]
+    fn latencies_are_counted_on_either_side_of_each_bound() {
+        for (at, bound_ns) in BLOCK_BOUNDS_NS.into_iter().enumerate() {
+            let mut counts = [0; BUCKETS];
+            counts[bucket(bound_ns - bound_ns / 64)] += 1;
+            counts[bucket(bound_ns + bound_ns / 64)] += 2;
+            let Spread { count, cumulative, seconds } = spread(&counts);
+            assert_eq!((count, cumulative[at]), (3, 1), "{bound_ns} ns");
+            assert!(at == 0 || cumulative[at - 1] == 0, "{bound_ns} ns");
+            assert!(cumulative.get(at + 1).is_none_or(|more| *more == 3), "{bound_ns} ns");
+            let off = seconds * 1e9 / (3.0 * bound_ns as f64) - 1.0;
+            assert!(off.abs() < 0.05, "{off}");
+        }
+        let longest = spread(&std::array::from_fn(|at| u64::from(at == BUCKETS - 1)));
+        assert_eq!((longest.count, longest.cumulative[10]), (1, 0));
+    }
 }

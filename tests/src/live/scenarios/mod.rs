@@ -6,7 +6,7 @@
 //! seen, for `tracer replay`.
 
 /// Who makes the disk slow.
-mod culprits;
+pub(super) mod culprits;
 /// The simulated disk against its own model.
 mod disk;
 /// Neighbours on the same disk.
@@ -14,7 +14,7 @@ mod neighbours;
 /// What no neighbour on the disk did.
 mod others;
 /// What all scenarios have.
-mod stage;
+pub(super) mod stage;
 /// What the tracer says, and whether it is right.
 mod verdict;
 
@@ -29,7 +29,7 @@ use culprits::ETCDCTL;
 use stage::Stage;
 
 /// Plays a scenario, as often as was asked for.
-fn play(filesystem: Filesystem, scenario: impl Fn(&Stage)) {
+pub(super) fn play(filesystem: Filesystem, scenario: impl Fn(&Stage)) {
     let times = env::var("TRACER_REPEAT").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
     for _ in 0..times {
         scenario(&Stage::build(filesystem));
@@ -45,10 +45,10 @@ macro_rules! need_stage {
         }
     };
 }
-use need_stage;
+pub(super) use need_stage;
 
 /// What it would take to play scenarios here.
-fn lack() -> Option<String> {
+pub(super) fn lack() -> Option<String> {
     if !Path::new("/dev/fuse").exists() {
         return Some("there is no /dev/fuse".to_owned());
     }

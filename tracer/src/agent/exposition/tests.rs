@@ -73,7 +73,7 @@ fn parse_line(line: &str) -> Option<Sample> {
 }
 
 fn spread() -> Spread {
-    Spread { cumulative: (1..=11).collect(), seconds: 0.5 }
+    Spread { count: 12, cumulative: (1..=11).collect(), seconds: 0.5 }
 }
 
 fn exported(s: &Snapshot, limits: Limits) -> Vec<MetricFamily> {
