@@ -164,11 +164,11 @@ fn an_agent_blames_the_fstrim_serves_it_and_goes_without_a_trace() {
         let failures = || agent.metrics().contains("tracer_config_reload_failures_total 1\n");
         agent.wait_until("the bad file is counted", failures);
         assert!(agent.tracer.transcript().contains("line 1"), "{}", agent.tracer.transcript());
-        fs::write(&agent.config, "period = \"1s\"\nlisten = \"127.0.0.1:1\"\n").unwrap();
+        fs::write(&agent.config, "period = \"1s\"\nnode = \"another\"\n").unwrap();
         agent.tracer.signal(Signal::SIGHUP);
         let reloads = || agent.metrics().contains("tracer_config_reloads_total 1\n");
         agent.wait_until("the good file is read", reloads);
-        assert!(agent.tracer.transcript().contains("needs a restart for the new listen"));
+        assert!(agent.tracer.transcript().contains("needs a restart for the new node"));
 
         let of_agent = &loaded("block_rq_issue") - &before;
         assert_eq!(of_agent.len(), 1);
