@@ -1,17 +1,19 @@
 //! What the agent may do once it traces: hardly anything.
 //!
-//! Loading and attaching takes much; afterwards the kernel asks only for what
-//! is in [`KEPT`]. Capabilities belong to threads: the loop gives up all
-//! others, and the thread that speaks HTTP all of them.
+//! Loading takes much; afterwards the kernel asks only for what is in [`KEPT`].
+//! Attaching a program that is loaded already, as the hook of the run queue is
+//! when it is wanted, takes nothing of its own. Capabilities belong to threads:
+//! the loop gives up all others, and the thread that speaks HTTP all of them.
 
 use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl::set_no_new_privs;
 
 /// What the loop keeps, of what it has, and why.
-pub const KEPT: [(Capability, &str); 4] = [
-    (Capability::CAP_BPF, "to read the kernel programs' tables"),
-    (Capability::CAP_PERFMON, "to attach the hook of the run queue when it is wanted"),
+pub const KEPT: [(Capability, &str); 3] = [
+    // Of any use of bpf(2) where unprivileged BPF is off, until 5.19:
+    // <https://github.com/torvalds/linux/commit/c8644cd0efe7>.
+    (Capability::CAP_BPF, "to read and write the kernel programs' tables"),
     (Capability::CAP_SYS_PTRACE, "to see which files others have open"),
     (Capability::CAP_DAC_READ_SEARCH, "to look into others' folders in /proc"),
 ];
