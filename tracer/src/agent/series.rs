@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::{
     engine::victim::SyncBuckets,
     output::{escape::bounded, names},
-    snapshot::{PHASES, Shares, Victim, Who},
+    snapshot::{PHASES, Shares, Victim, Who, Workload},
 };
 
 /// Who did nothing for so long is taken for dead.
@@ -60,10 +60,16 @@ pub struct CulpritLabels {
 
 /// How somebody is called in metrics.
 pub fn labels_of(who: &Who) -> WhoLabels {
+    let part = |part: fn(&Workload) -> &Option<String>| {
+        let part = who.workload.as_ref().and_then(|workload| part(workload).as_deref());
+        bounded(part.unwrap_or_default(), COLUMNS).into_owned()
+    };
     WhoLabels {
         name: names::who(who),
         comm: bounded(&who.comm, COLUMNS).into_owned(),
-        ..WhoLabels::default()
+        namespace: part(|workload| &workload.namespace),
+        pod: part(|workload| &workload.pod),
+        vm: part(|workload| &workload.vm),
     }
 }
 

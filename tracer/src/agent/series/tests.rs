@@ -218,3 +218,20 @@ fn names_of(key: &(VictimLabels, Option<CulpritLabels>)) -> (String, String) {
     let culprit = key.1.as_ref().map(|culprit| culprit.who.name.clone());
     (key.0.who.name.clone(), culprit.unwrap_or_default())
 }
+
+#[test]
+fn a_pod_and_a_virtual_machine_have_labels_of_their_own() {
+    let text = |text: &str| Some(text.to_owned());
+    let workload = Workload {
+        name: "shop/web-0".to_owned(),
+        namespace: text("shop"),
+        pod: text("web-0"),
+        vm: text("v".repeat(10_000).as_str()),
+        ..Workload::default()
+    };
+    let who = Who { comm: "dd".to_owned(), workload: Some(workload), ..Who::default() };
+    let labels = labels_of(&who);
+    assert_eq!((labels.namespace.as_str(), labels.pod.as_str()), ("shop", "web-0"));
+    assert!(labels.vm.len() < 256, "{}", labels.vm.len());
+    assert_eq!(labels_of(&Who::default()).pod, "");
+}
