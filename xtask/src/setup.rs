@@ -4,9 +4,9 @@
 //! there; `cargo xtask setup` tells of everything. What is ours stays in
 //! `.tools`; the system gets only packages that the named tools come in.
 
-mod etcd;
 mod rust;
 mod tools;
+mod unpacked;
 
 use anyhow::Result;
 use clap::ValueEnum;

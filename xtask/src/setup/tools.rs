@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     root::{self, Root, find_program, find_root},
-    setup::{Need, Talk, etcd},
+    setup::{Need, Talk, unpacked},
     step,
 };
 
@@ -34,7 +34,7 @@ const fn tool(
     Tool { name, package, required, used }
 }
 
-const TOOLS: [Tool; 11] = {
+const TOOLS: [Tool; 12] = {
     use Need::{Bench, Demo, Test};
     const LAB: &[Need] = &[Demo, Test, Bench];
     [
@@ -46,8 +46,10 @@ const TOOLS: [Tool; 11] = {
         tool("fio", "fio", &[Test, Bench], &[Demo]),
         tool("mkfs.xfs", "xfsprogs", &[], &[Test]),
         tool("mkfs.btrfs", "btrfs-progs", &[], &[Test]),
-        tool("etcd", etcd::SERVER, &[], &[Demo, Test]),
-        tool("etcdctl", etcd::CLIENT, &[], &[Demo, Test]),
+        tool("etcd", unpacked::ETCD, &[], &[Demo, Test]),
+        tool("etcdctl", unpacked::ETCDCTL, &[], &[Demo, Test]),
+        // Asks whether rules and dashboards can be parsed, and runs their tests.
+        tool("promtool", unpacked::PROMETHEUS, &[], &[Test]),
         // For other kernels: their modules are packed, and indexed anew.
         tool("xz", "xz-utils", &[], &[Test]),
         tool("depmod", "kmod", &[], &[Test]),
@@ -101,14 +103,14 @@ fn install(tools: &[&Tool]) -> Result<()> {
     if let Err(error) = apt_get("setup: apt-get update", &["update", "--quiet"]) {
         eprintln!("setup: {error:#}");
     }
-    let (etcd, system): (Vec<_>, Vec<_>) =
-        packages.into_iter().partition(|package| etcd::PACKAGES.contains(package));
+    let (services, system): (Vec<_>, Vec<_>) =
+        packages.into_iter().partition(|package| unpacked::is_unpacked(package));
     if !system.is_empty() {
         let name = format!("setup: apt-get install {}", system.join(" "));
         let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
         apt_get(&name, &[install.as_slice(), &system].concat())?;
     }
-    etcd.into_iter().try_for_each(etcd::bring)
+    services.into_iter().try_for_each(unpacked::bring)
 }
 
 fn apt_get(name: &str, args: &[&str]) -> Result<()> {

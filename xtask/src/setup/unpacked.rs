@@ -1,11 +1,11 @@
-//! etcd without its service.
+//! Programs of packages that would bring a service.
 //!
-//! Debian's etcd-server enables and starts a service when it is installed, and
-//! again at each boot: a database that nobody asked for, on the very disk that
-//! is about to be measured. A `policy-rc.d` would hold back every service of
-//! every package meanwhile, and masking the unit outlives us. But the package
-//! is one program and a libc, so its files are unpacked into `.tools` and the
-//! system never hears of it.
+//! Debian's etcd-server and prometheus enable and start a service when they are
+//! installed, and again at each boot: a database that nobody asked for, on the
+//! very disk that is about to be measured. A `policy-rc.d` would hold back every
+//! service of every package meanwhile, and masking the unit outlives us. But each
+//! of these packages is a few programs and a libc, so the files are unpacked into
+//! `.tools` and the system never hears of them.
 
 use std::{fs, process::Command};
 
@@ -13,16 +13,27 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::step::{self, read_output, workspace};
 
-pub const SERVER: &str = "etcd-server";
-pub const CLIENT: &str = "etcd-client";
-pub const PACKAGES: [&str; 2] = [SERVER, CLIENT];
+pub const ETCD: &str = "etcd-server";
+pub const ETCDCTL: &str = "etcd-client";
+pub const PROMETHEUS: &str = "prometheus";
 
-/// Brings the program of one of [`PACKAGES`] into `.tools/bin`.
+/// Package, the program of it that we want, and what makes that say its version.
+const PROGRAMS: [(&str, &str, &str); 3] = [
+    (ETCD, "etcd", "--version"),
+    (ETCDCTL, "etcdctl", "version"),
+    (PROMETHEUS, "promtool", "--version"),
+];
+
+/// Whether a package must not be installed, but goes through [`bring`].
+pub fn is_unpacked(package: &str) -> bool {
+    PROGRAMS.iter().any(|(name, ..)| *name == package)
+}
+
+/// Brings the program of such a package into `.tools/bin`.
 pub fn bring(package: &str) -> Result<()> {
-    let (program, version) = match package {
-        SERVER => ("etcd", "--version"),
-        _ => ("etcdctl", "version"),
-    };
+    let known = PROGRAMS.iter().find(|(name, ..)| *name == package);
+    let (_, program, version) =
+        known.with_context(|| format!("no program of `{package}` is known"))?;
     let tools = workspace().join(".tools");
     let scratch = tools.join(package);
     // Whatever an interrupted attempt has left.
