@@ -10,6 +10,9 @@
 mod allocations;
 /// The command line: help, usage errors, exit codes, completions, manual.
 mod cli;
+/// What is in `deploy`: manifests, rules and dashboards, without a cluster.
+#[cfg(not(target_env = "musl"))]
+mod deploy;
 /// Only in a virtual machine: devices, modules and cgroups of any kind.
 mod guest;
 /// With root on this kernel: a known delay is caused, and must be explained.

@@ -1,0 +1,236 @@
+//! The Kubernetes manifests: typed, complete, and with no rights beyond those
+//! that are argued for.
+//!
+//! A manifest is read into Kubernetes' own types and written out again: a field
+//! that those do not know is lost on the way, and so found. Kinds that are not
+//! Kubernetes' own are described here as far as they are used.
+
+use std::path::Path;
+
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{ConfigMap, Namespace, ServiceAccount},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use super::{files_below, find_program, parse_yaml, read, read_yaml, run, workspace};
+use crate::skip::skip;
+
+const KUBERNETES: &str = "deploy/kubernetes";
+
+/// kustomize's own file, as far as it is used.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+struct Kustomization {
+    api_version: String,
+    kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    resources: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    components: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    patches: Vec<Patch>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Patch {
+    path: String,
+}
+
+/// The Prometheus operator's, as far as it is used.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PodMonitor {
+    api_version: String,
+    kind: String,
+    metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    spec: PodMonitorSpec,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PodMonitorSpec {
+    selector: k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector,
+    pod_metrics_endpoints: Vec<Endpoint>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Endpoint {
+    port: String,
+    path: String,
+    interval: String,
+    scrape_timeout: String,
+    honor_labels: bool,
+    relabelings: Vec<Relabeling>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Relabeling {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_labels: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    regex: Option<String>,
+}
+
+/// What its type does not know of a document, as paths.
+fn find_unknown(document: &Value) -> Result<Vec<String>, String> {
+    let text = |field: &str| document[field].as_str().unwrap_or_default();
+    match (text("apiVersion"), text("kind")) {
+        ("apps/v1", "DaemonSet") => pass_through::<DaemonSet>(document),
+        ("v1", "ConfigMap") => pass_through::<ConfigMap>(document),
+        ("v1", "Namespace") => pass_through::<Namespace>(document),
+        ("v1", "ServiceAccount") => pass_through::<ServiceAccount>(document),
+        ("monitoring.coreos.com/v1", "PodMonitor") => pass_through::<PodMonitor>(document),
+        ("kustomize.config.k8s.io/v1beta1", "Kustomization")
+        | ("kustomize.config.k8s.io/v1alpha1", "Component") => {
+            pass_through::<Kustomization>(document)
+        }
+        (version, kind) => Err(format!("no type is known for {version} {kind}")),
+    }
+}
+
+fn pass_through<T: DeserializeOwned + Serialize>(document: &Value) -> Result<Vec<String>, String> {
+    let typed: T = serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
+    let again = serde_json::to_value(typed).map_err(|error| error.to_string())?;
+    let mut lost = Vec::new();
+    compare("", document, &again, &mut lost);
+    Ok(lost)
+}
+
+/// Everything of `before` must be in `after`, which may have more: a patch
+/// names only what it changes, and its type fills in the rest.
+fn compare(path: &str, before: &Value, after: &Value, lost: &mut Vec<String>) {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            for (key, value) in before {
+                let path = format!("{path}.{key}");
+                match after.get(key) {
+                    Some(after) => compare(&path, value, after, lost),
+                    None => lost.push(path),
+                }
+            }
+        }
+        (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {
+            for (index, (before, after)) in before.iter().zip(after).enumerate() {
+                compare(&format!("{path}[{index}]"), before, after, lost);
+            }
+        }
+        _ if before == after => {}
+        _ => lost.push(path.to_owned()),
+    }
+}
+
+#[test]
+fn every_manifest_survives_its_type() {
+    for file in files_below(KUBERNETES, &[".yaml"]) {
+        for document in parse_yaml(&file, &read(&file)) {
+            assert_eq!(find_unknown(&document), Ok(Vec::new()), "in {file:?}");
+        }
+    }
+}
+
+#[test]
+fn a_misspelled_field_is_found() {
+    let manifest = "
+apiVersion: apps/v1
+kind: DaemonSet
+spec:
+  template:
+    spec:
+      containers:
+        - name: tracer
+          securityContext:
+            readOnlyRootFileSystem: true
+";
+    let document = &parse_yaml(Path::new("inline"), manifest)[0];
+    let lost = ".spec.template.spec.containers[0].securityContext.readOnlyRootFileSystem";
+    assert_eq!(find_unknown(document), Ok(vec![lost.to_owned()]));
+}
+
+#[test]
+fn kustomizations_name_what_is_there_and_leave_nothing_out() {
+    for file in files_below(KUBERNETES, &["kustomization.yaml"]) {
+        let folder = file.parent().unwrap();
+        let kustomization: Kustomization = serde_json::from_value(read_yaml(&file)).unwrap();
+        let patches = kustomization.patches.iter().map(|patch| &patch.path);
+        let mut files = vec!["kustomization.yaml"];
+        let names = kustomization.resources.iter().chain(&kustomization.components).chain(patches);
+        for name in names {
+            let path = folder.join(name);
+            assert!(path.is_file() || path.join("kustomization.yaml").is_file(), "{path:?}");
+            files.push(name);
+        }
+        for entry in folder.read_dir().unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(files.contains(&name.as_str()), "{file:?} leaves out {name}");
+        }
+    }
+}
+
+#[test]
+fn the_daemonset_has_the_rights_that_are_argued_for_and_no_more() {
+    let file = workspace().join(KUBERNETES).join("base/daemonset.yaml");
+    let daemonset: DaemonSet = serde_json::from_value(read_yaml(&file)).unwrap();
+    let pod = daemonset.spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    assert_eq!((pod.host_network, pod.host_ipc), (None, None));
+    let [container] = pod.containers.try_into().unwrap();
+
+    let rights = container.security_context.unwrap();
+    let capabilities = rights.capabilities.unwrap();
+    assert_eq!(capabilities.drop.unwrap(), ["ALL"]);
+    let added = ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH", "SYS_RESOURCE"];
+    assert_eq!(capabilities.add.unwrap(), added);
+    assert_eq!(rights.privileged, Some(false));
+    assert_eq!(rights.allow_privilege_escalation, Some(false));
+    assert_eq!(rights.read_only_root_filesystem, Some(true));
+
+    let mounts = container.volume_mounts.unwrap();
+    for volume in pod.volumes.unwrap() {
+        let mount = mounts.iter().find(|mount| mount.name == volume.name).unwrap();
+        let Some(host) = volume.host_path else { continue };
+        assert_eq!(mount.mount_path, format!("/host{}", host.path));
+        assert_eq!(mount.read_only, Some(true), "{}", host.path);
+        assert!(!host.path.starts_with("/var/lib/kubelet"), "the pods' secrets lie there");
+    }
+}
+
+#[test]
+fn what_kustomize_makes_of_it_survives_its_types_too() {
+    let command = || match find_program("kubectl") {
+        Some(mut kubectl) => {
+            kubectl.arg("kustomize");
+            Some(kubectl)
+        }
+        None => find_program("kustomize").map(|mut kustomize| {
+            kustomize.arg("build");
+            kustomize
+        }),
+    };
+    if command().is_none() {
+        skip!("neither kubectl nor kustomize is here");
+    }
+    for file in files_below(KUBERNETES, &["kustomization.yaml"]) {
+        let folder = file.parent().unwrap();
+        let is_component = read_yaml(&file)["kind"] == "Component";
+        if is_component {
+            continue;
+        }
+        let made = run(command().unwrap().arg(folder));
+        let documents = parse_yaml(folder, &made);
+        assert!(documents.iter().any(|document| document["kind"] == "DaemonSet"), "{folder:?}");
+        for document in documents {
+            assert_eq!(find_unknown(&document), Ok(Vec::new()), "of {folder:?}");
+        }
+    }
+}

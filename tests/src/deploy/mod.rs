@@ -1,0 +1,87 @@
+//! What lies in `deploy`, checked without a cluster, a Prometheus or a Grafana.
+//!
+//! Everything there is data that nothing compiles: a misspelled field, metric or
+//! label is silent until somebody needs it. So manifests must survive their
+//! types, queries may ask only for what `docs/metrics.md` says is served, and
+//! each alert leads to a paragraph of `docs/alerts.md`. Where promtool, kubectl
+//! or systemd are at hand they are asked too.
+
+mod dashboards;
+mod manifests;
+mod queries;
+mod rules;
+mod service;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// The directory of the workspace.
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace")
+}
+
+fn read(file: impl AsRef<Path>) -> String {
+    let file = workspace().join(file);
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("cannot read {file:?}: {error}"))
+}
+
+/// All files below `folder` whose names end with one of `endings`, in order.
+fn files_below(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
+    let mut folders = vec![workspace().join(folder)];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if endings.iter().any(|ending| entry.to_string_lossy().ends_with(ending)) {
+                found.push(entry);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "nothing in {folder}");
+    found
+}
+
+/// The documents of a YAML file.
+fn parse_yaml(file: &Path, text: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(text).unwrap_or_else(|error| panic!("{file:?}: {error}"))
+}
+
+fn read_yaml(file: &Path) -> Value {
+    let documents = parse_yaml(file, &read(file));
+    let [document] = documents.try_into().unwrap_or_else(|_| panic!("{file:?} is not one thing"));
+    document
+}
+
+/// A program that need not be there: in `.tools`, else on the search path.
+fn find_program(name: &str) -> Option<Command> {
+    let ours = workspace().join(".tools/bin").join(name);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::iter::once(ours)
+        .chain(std::env::split_paths(&path).map(|folder| folder.join(name)))
+        .find(|file| file.is_file())
+        .map(Command::new)
+}
+
+/// What a program says, which must succeed.
+#[track_caller]
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let (out, err) = (&output.stdout, &output.stderr);
+    let (out, err) = (String::from_utf8_lossy(out), String::from_utf8_lossy(err));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    out.into_owned()
+}
+
+#[test]
+fn every_yaml_file_parses() {
+    for file in files_below("deploy", &[".yaml", ".yml"]) {
+        assert!(!parse_yaml(&file, &read(&file)).is_empty(), "{file:?} is empty");
+    }
+}

@@ -1,0 +1,207 @@
+//! Which metrics and labels a query asks for, and whether they are served.
+//!
+//! Not a parser of PromQL: promtool is one. Outside of strings, whatever looks
+//! like one of our names must be one, and so must the labels in its braces and
+//! in `by (…)` and its kin.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::read;
+
+/// What Prometheus adds, or makes of a histogram.
+const GIVEN: [&str; 3] = ["instance", "job", "le"];
+
+/// The labels of a victim, `V` in the table.
+const VICTIM: [&str; 7] = ["victim", "comm", "file_class", "device", "namespace", "pod", "vm"];
+
+struct Metric {
+    kind: String,
+    labels: BTreeSet<String>,
+}
+
+/// Everything that may be asked for.
+pub struct Served {
+    /// The table of `docs/metrics.md`.
+    metrics: BTreeMap<String, Metric>,
+    /// What recording rules make of it.
+    recorded: BTreeSet<String>,
+}
+
+impl Served {
+    pub fn read(recorded: BTreeSet<String>) -> Self {
+        Self { metrics: parse_table(&read("docs/metrics.md")), recorded }
+    }
+
+    /// What is wrong with a query, or a text that has queries in it.
+    pub fn find_faults(&self, query: &str) -> Vec<String> {
+        let mut faults = Vec::new();
+        let words = split(query);
+        for (at, word) in words.iter().enumerate() {
+            let rest = &words[at + 1..];
+            match word {
+                Word::Name(name) if is_recorded(name) && !self.recorded.contains(*name) => {
+                    faults.push(format!("no rule records {name}"));
+                }
+                Word::Name(name) if name.starts_with("tracer_") || is_recorded(name) => {
+                    match self.find(name) {
+                        Some(metric) => faults.extend(foreign_labels(name, metric, rest)),
+                        None => faults.push(format!("docs/metrics.md has no {name}")),
+                    }
+                }
+                Word::Name("by" | "without" | "on" | "group_left" | "group_right") => {
+                    let unknown = bracketed(rest, '(', ')').filter(|label| !self.has_label(label));
+                    faults.extend(unknown.map(|label| format!("nothing has a label {label}")));
+                }
+                _ => {}
+            }
+        }
+        faults
+    }
+
+    /// The metric behind a name: a part of a histogram is the histogram, what
+    /// is recorded has the name of its source in the middle.
+    fn find(&self, name: &str) -> Option<&Metric> {
+        if let Some(source) = name.split(':').nth(1) {
+            let known = |name: &str| self.metrics.get(name);
+            return known(source)
+                .or_else(|| known(&format!("{source}_total")))
+                .or_else(|| known(source.strip_suffix("_count")?));
+        }
+        let part = ["_bucket", "_count", "_sum"].iter().find_map(|part| name.strip_suffix(part));
+        match part.and_then(|whole| self.metrics.get(whole)) {
+            Some(metric) => (metric.kind == "histogram").then_some(metric),
+            None => self.metrics.get(name).filter(|metric| metric.kind != "histogram"),
+        }
+    }
+
+    fn has_label(&self, label: &str) -> bool {
+        let has = |metric: &Metric| metric.labels.contains(label);
+        GIVEN.contains(&label) || self.metrics.values().any(has)
+    }
+}
+
+/// `level:metric:operations`; a word before a colon in a text is none.
+fn is_recorded(name: &str) -> bool {
+    name.contains(":tracer_")
+}
+
+fn foreign_labels(name: &str, metric: &Metric, rest: &[Word<'_>]) -> Vec<String> {
+    bracketed(rest, '{', '}')
+        .filter(|label| !metric.labels.contains(*label) && !GIVEN.contains(label))
+        .map(|label| format!("{name} has no label {label}"))
+        .collect()
+}
+
+/// The names between the brackets that follow, if they do.
+fn bracketed<'w>(
+    words: &'w [Word<'w>],
+    open: char,
+    close: char,
+) -> impl Iterator<Item = &'w str> + 'w {
+    let inside = words.split_first().filter(|(first, _)| **first == Word::Sign(open));
+    let inside = inside.map_or(&words[..0], |(_, inside)| inside);
+    inside.iter().take_while(move |word| **word != Word::Sign(close)).filter_map(
+        |word| match word {
+            Word::Name(name) => Some(*name),
+            Word::Sign(_) => None,
+        },
+    )
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Word<'q> {
+    Name(&'q str),
+    Sign(char),
+}
+
+/// Names and signs of a query, without its strings, spaces and variables.
+fn split(query: &str) -> Vec<Word<'_>> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let mut words = Vec::new();
+    let mut rest = query;
+    while let Some(first) = rest.chars().next() {
+        let length = if first == '"' {
+            string_length(rest)
+        } else if is_part(first) || first == '$' {
+            let body = &rest[first.len_utf8()..];
+            first.len_utf8() + body.find(|c| !is_part(c)).unwrap_or(body.len())
+        } else {
+            first.len_utf8()
+        };
+        let (word, after) = rest.split_at(length);
+        if first.is_ascii_alphabetic() || first == '_' {
+            words.push(Word::Name(word));
+        } else if !first.is_whitespace() && first != '"' {
+            words.push(Word::Sign(first));
+        }
+        rest = after;
+    }
+    words
+}
+
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// Rows `| name | type | labels | …`.
+fn parse_table(page: &str) -> BTreeMap<String, Metric> {
+    let rows = page.lines().filter(|line| line.starts_with("| `tracer_"));
+    let metrics: BTreeMap<_, _> = rows
+        .map(|row| {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            assert_eq!(cells.len(), 7, "{row}");
+            let mut labels = BTreeSet::new();
+            for label in cells[3].split(',').map(str::trim).filter(|label| !label.is_empty()) {
+                match label {
+                    "V" => labels.extend(VICTIM.map(str::to_owned)),
+                    _ => drop(labels.insert(label.trim_matches('`').to_owned())),
+                }
+            }
+            let kind = cells[2].to_owned();
+            assert!(["counter", "gauge", "histogram"].contains(&kind.as_str()), "{row}");
+            (cells[1].trim_matches('`').to_owned(), Metric { kind, labels })
+        })
+        .collect();
+    assert!(!metrics.is_empty(), "docs/metrics.md has no table");
+    metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(query: &str, faults: &[&str]) {
+        let recorded = ["instance_victim:tracer_blame_seconds:rate5m".to_owned()];
+        let served = Served::read(BTreeSet::from(recorded));
+        assert_eq!(served.find_faults(query), faults, "{query}");
+    }
+
+    #[test]
+    fn what_is_served_may_be_asked_for() {
+        check(r#"sum by (victim, le) (rate(tracer_sync_duration_seconds_bucket{vm=""}[5m]))"#, &[]);
+        check(r#"instance_victim:tracer_blame_seconds:rate5m{op=~"$op"} > 0.01"#, &[]);
+        check(r#"up{job="tracer_x"} == 0 and tracer_blind{what!="a\"}tracer_y"}"#, &[]);
+    }
+
+    #[test]
+    fn what_is_not_served_is_named() {
+        check("tracer_sync_duration", &["docs/metrics.md has no tracer_sync_duration"]);
+        check(
+            "tracer_sync_duration_seconds",
+            &["docs/metrics.md has no tracer_sync_duration_seconds"],
+        );
+        check("tracer_blind_count", &["docs/metrics.md has no tracer_blind_count"]);
+        check("a:tracer_blind:b", &["no rule records a:tracer_blind:b"]);
+        check(r#"tracer_blind{kind="x"}"#, &["tracer_blind has no label kind"]);
+        check("sum by (culprt) (up)", &["nothing has a label culprt"]);
+    }
+}
