@@ -34,7 +34,7 @@ const fn tool(
     Tool { name, package, required, used }
 }
 
-const TOOLS: [Tool; 12] = {
+const TOOLS: [Tool; 13] = {
     use Need::{Bench, Demo, Test};
     const LAB: &[Need] = &[Demo, Test, Bench];
     [
@@ -50,6 +50,8 @@ const TOOLS: [Tool; 12] = {
         tool("etcdctl", unpacked::ETCDCTL, &[], &[Demo, Test]),
         // Asks whether rules and dashboards can be parsed, and runs their tests.
         tool("promtool", unpacked::PROMETHEUS, &[], &[Test]),
+        // Scrapes an agent, and answers what dashboards ask.
+        tool("prometheus", unpacked::PROMETHEUS, &[], &[Test]),
         // For other kernels: their modules are packed, and indexed anew.
         tool("xz", "xz-utils", &[], &[Test]),
         tool("depmod", "kmod", &[], &[Test]),

@@ -17,11 +17,12 @@ pub const ETCD: &str = "etcd-server";
 pub const ETCDCTL: &str = "etcd-client";
 pub const PROMETHEUS: &str = "prometheus";
 
-/// Package, the program of it that we want, and what makes that say its version.
-const PROGRAMS: [(&str, &str, &str); 3] = [
+/// Package, a program of it that we want, and what makes that say its version.
+const PROGRAMS: [(&str, &str, &str); 4] = [
     (ETCD, "etcd", "--version"),
     (ETCDCTL, "etcdctl", "version"),
     (PROMETHEUS, "promtool", "--version"),
+    (PROMETHEUS, "prometheus", "--version"),
 ];
 
 /// Whether a package must not be installed, but goes through [`bring`].
@@ -29,11 +30,8 @@ pub fn is_unpacked(package: &str) -> bool {
     PROGRAMS.iter().any(|(name, ..)| *name == package)
 }
 
-/// Brings the program of such a package into `.tools/bin`.
+/// Brings the programs of such a package into `.tools/bin`.
 pub fn bring(package: &str) -> Result<()> {
-    let known = PROGRAMS.iter().find(|(name, ..)| *name == package);
-    let (_, program, version) =
-        known.with_context(|| format!("no program of `{package}` is known"))?;
     let tools = workspace().join(".tools");
     let scratch = tools.join(package);
     // Whatever an interrupted attempt has left.
@@ -55,11 +53,17 @@ pub fn bring(package: &str) -> Result<()> {
         bail!("cannot unpack `{}`", archive.display());
     }
 
-    let target = tools.join("bin").join(program);
-    fs::rename(scratch.join("usr/bin").join(program), &target)
-        .with_context(|| format!("package `{package}` has no `{program}`"))?;
+    let wanted = || PROGRAMS.iter().filter(|(name, ..)| *name == package);
+    for (_, program, _) in wanted() {
+        fs::rename(scratch.join("usr/bin").join(program), tools.join("bin").join(program))
+            .with_context(|| format!("package `{package}` has no `{program}`"))?;
+    }
     fs::remove_dir_all(&scratch)
         .with_context(|| format!("cannot remove `{}`", scratch.display()))?;
-    let runs = read_output(Command::new(&target).arg(version).env("ETCDCTL_API", "3"));
-    runs.map(drop).with_context(|| format!("`.tools/bin/{program}` does not run here"))
+    for (_, program, version) in wanted() {
+        let target = tools.join("bin").join(program);
+        read_output(Command::new(&target).arg(version).env("ETCDCTL_API", "3"))
+            .with_context(|| format!("`.tools/bin/{program}` does not run here"))?;
+    }
+    Ok(())
 }
