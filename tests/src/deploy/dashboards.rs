@@ -13,7 +13,7 @@ const COLUMNS: u64 = 24;
 /// Whatever the viewer has chosen.
 const DATASOURCE: &str = "${datasource}";
 
-fn read_dashboards() -> Vec<(PathBuf, Value)> {
+pub fn read_dashboards() -> Vec<(PathBuf, Value)> {
     let files = files_below("deploy/grafana/dashboards", &[".json"]);
     files
         .into_iter()
@@ -21,16 +21,16 @@ fn read_dashboards() -> Vec<(PathBuf, Value)> {
         .collect()
 }
 
-fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
+pub fn list<'v>(value: &'v Value, field: &str) -> &'v [Value] {
     value[field].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text<'v>(value: &'v Value, field: &str) -> &'v str {
+pub fn text<'v>(value: &'v Value, field: &str) -> &'v str {
     value[field].as_str().unwrap_or_default()
 }
 
 /// Panels that show something; rows only part them.
-fn shown(dashboard: &Value) -> impl Iterator<Item = &Value> {
+pub fn shown(dashboard: &Value) -> impl Iterator<Item = &Value> {
     list(dashboard, "panels").iter().filter(|panel| panel["type"] != "row")
 }
 
@@ -39,7 +39,7 @@ fn queries(dashboard: &Value) -> Vec<&str> {
     targets.map(|target| text(target, "expr")).collect()
 }
 
-fn variables(dashboard: &Value) -> &[Value] {
+pub fn variables(dashboard: &Value) -> &[Value] {
     list(&dashboard["templating"], "list")
 }
 

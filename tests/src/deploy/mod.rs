@@ -6,10 +6,10 @@
 //! each alert leads to a paragraph of `docs/alerts.md`. Where promtool, kubectl
 //! or systemd are at hand they are asked too.
 
-mod dashboards;
+pub mod dashboards;
 mod manifests;
-mod queries;
-mod rules;
+pub mod queries;
+pub mod rules;
 mod service;
 
 use std::{
@@ -21,11 +21,11 @@ use std::{
 use serde_json::Value;
 
 /// The directory of the workspace.
-fn workspace() -> &'static Path {
+pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace")
 }
 
-fn read(file: impl AsRef<Path>) -> String {
+pub fn read(file: impl AsRef<Path>) -> String {
     let file = workspace().join(file);
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("cannot read {file:?}: {error}"))
 }
@@ -60,7 +60,7 @@ fn read_yaml(file: &Path) -> Value {
 }
 
 /// A program that need not be there: in `.tools`, else on the search path.
-fn find_program(name: &str) -> Option<Command> {
+pub fn find_program(name: &str) -> Option<Command> {
     let ours = workspace().join(".tools/bin").join(name);
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(ours)
@@ -71,7 +71,7 @@ fn find_program(name: &str) -> Option<Command> {
 
 /// What a program says, which must succeed.
 #[track_caller]
-fn run(command: &mut Command) -> String {
+pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let (out, err) = (&output.stdout, &output.stderr);
     let (out, err) = (String::from_utf8_lossy(out), String::from_utf8_lossy(err));

@@ -14,14 +14,19 @@ const GIVEN: [&str; 3] = ["instance", "job", "le"];
 /// The labels of a victim, `V` in the table.
 const VICTIM: [&str; 7] = ["victim", "comm", "file_class", "device", "namespace", "pod", "vm"];
 
-struct Metric {
-    kind: String,
-    labels: BTreeSet<String>,
+/// A row of the table of `docs/metrics.md`.
+pub struct Metric {
+    pub kind: String,
+    pub labels: BTreeSet<String>,
+}
+
+/// The table of `docs/metrics.md`, by the metrics' names.
+pub fn documented() -> BTreeMap<String, Metric> {
+    parse_table(&read("docs/metrics.md"))
 }
 
 /// Everything that may be asked for.
 pub struct Served {
-    /// The table of `docs/metrics.md`.
     metrics: BTreeMap<String, Metric>,
     /// What recording rules make of it.
     recorded: BTreeSet<String>,
@@ -29,7 +34,7 @@ pub struct Served {
 
 impl Served {
     pub fn read(recorded: BTreeSet<String>) -> Self {
-        Self { metrics: parse_table(&read("docs/metrics.md")), recorded }
+        Self { metrics: documented(), recorded }
     }
 
     /// What is wrong with a query, or a text that has queries in it.

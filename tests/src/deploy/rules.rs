@@ -7,8 +7,8 @@ use serde::Deserialize;
 use super::{find_program, queries::Served, read, read_yaml, run, workspace};
 use crate::skip::skip;
 
-const FOLDER: &str = "deploy/prometheus";
-const FILES: [&str; 2] = ["recording.yml", "alerts.yml"];
+pub const FOLDER: &str = "deploy/prometheus";
+pub const FILES: [&str; 2] = ["recording.yml", "alerts.yml"];
 const TESTS: &str = "alerts.test.yml";
 
 #[derive(Deserialize)]

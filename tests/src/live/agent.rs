@@ -26,20 +26,22 @@ use crate::{simulated::parts::Part, subject::Tracer};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A running agent with a configuration of its own.
-struct Agent {
+pub(super) struct Agent {
     tracer: Tracer,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     config: tempfile::NamedTempFile,
 }
 
 impl Agent {
     /// Starts one, and waits until it is ready.
-    fn start() -> Self {
+    pub(super) fn start(period: Duration) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
         let config = tempfile::NamedTempFile::new().unwrap();
-        fs::write(&config, "period = \"3s\"\nnode = \"node-under-test\"\n").unwrap();
+        let period = period.as_secs();
+        fs::write(&config, format!("period = \"{period}s\"\nnode = \"node-under-test\"\n"))
+            .unwrap();
         let path = config.path().to_str().unwrap();
         let tracer = Tracer::start(&["agent", "--listen", &address.to_string(), "--config", path]);
         let agent = Self { tracer, address, config };
@@ -76,7 +78,7 @@ impl Agent {
         (head, body)
     }
 
-    fn metrics(&self) -> String {
+    pub(super) fn metrics(&self) -> String {
         self.get("/metrics", "").1
     }
 
@@ -94,7 +96,7 @@ fn sum(metrics: &str, name: &str, labels: &[&str]) -> f64 {
 }
 
 /// Prometheus's own linter, where it is installed.
-fn lint(metrics: &str) {
+pub(super) fn lint(metrics: &str) {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let Ok(mut promtool) = command.stderr(Stdio::piped()).spawn() else {
@@ -111,7 +113,7 @@ fn an_agent_blames_the_fstrim_serves_it_and_goes_without_a_trace() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
         let before = loaded("block_rq_issue");
-        let mut agent = Agent::start();
+        let mut agent = Agent::start(3 * SECOND);
         sleep(6 * SECOND);
         let trimmer = cgroup("trimmer");
         let round = || {
@@ -217,7 +219,7 @@ const KEPT: u64 = 1 << 2 | 1 << 19 | 1 << 39;
 fn without_its_privileges_it_still_names_newcomers_and_who_takes_the_cpu() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
-        let agent = Agent::start();
+        let agent = Agent::start(3 * SECOND);
         let threads = privileges(agent.tracer.id());
         println!("{threads:?}");
         assert_eq!(threads.len(), 2);

@@ -20,6 +20,9 @@ mod ownership;
 mod phases;
 /// The program as a whole: what it leaves behind, what it prints.
 mod program;
+/// A Prometheus that scrapes an agent: what dashboards and alerts make of it.
+#[cfg(not(target_env = "musl"))]
+mod prometheus;
 /// Recordings: whole, cut off, and their verdicts.
 mod recording;
 /// Somebody who is guilty and somebody who is not, on a disk of known slowness.

@@ -1,0 +1,144 @@
+//! A real Prometheus scrapes a real agent that watches an etcd under a real
+//! `fstrim`, with the rules of `deploy`, and is asked what Grafana would ask.
+//!
+//! Everything in `deploy` and in the documentation's table is about names, and
+//! about what becomes of values on their way: only the whole way shows both.
+
+/// Every question that a dashboard asks.
+mod panels;
+/// A running Prometheus.
+mod server;
+/// The documentation's table against what is served.
+mod table;
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use aya::sys::{Stats, enable_stats};
+use serde_json::Value;
+use tracer::lab::{
+    disk::Filesystem,
+    etcd::{Etcd, WAL_FSYNC},
+    histogram::Histogram,
+    puts::Puts,
+};
+
+use self::server::{INTERVAL, Prometheus};
+use super::{
+    agent::{Agent, lint},
+    scenarios::{
+        culprits::{make_due, trim},
+        need_stage,
+        stage::cgroup,
+    },
+};
+use crate::{
+    deploy::{find_program, rules, run},
+    simulated::SimulatedDisk,
+    skip::skip,
+};
+
+/// Of the agent, whose values change once in it.
+const PERIOD: Duration = Duration::from_secs(2);
+/// After it, all that was is in Prometheus: a period, a scrape, and an answer.
+const SETTLED: Duration = Duration::from_secs(5);
+/// For the victim's baseline.
+const UNDISTURBED: Duration = Duration::from_secs(8);
+/// The rules' five minutes are 15 s here, and ask for 5 ms of waiting in each.
+const TRIMMING: Duration = Duration::from_secs(10);
+const AT_MOST: Duration = Duration::from_secs(25);
+
+/// Our account of etcd's WAL.
+const OURS: &str = "tracer_sync_duration_seconds";
+const OF_WAL: &str = r#"{comm="etcd",file_class="wal"}"#;
+
+#[test]
+fn dashboards_alerts_and_the_table_hold_for_a_real_prometheus() {
+    need_stage!();
+    let (Some(program), Some(mut promtool)) =
+        (find_program("prometheus"), find_program("promtool"))
+    else {
+        skip!("no prometheus is here: `cargo xtask setup` brings it");
+    };
+    // While this is held the kernel counts what its programs cost.
+    let _counted = enable_stats(Stats::RunTime).expect("this kernel can count runs");
+    let disk = SimulatedDisk::create(Filesystem::Ext4).expect("a simulated disk");
+    let etcd = Etcd::start(&disk.mountpoint().join("etcd"), &cgroup("etcd")).expect("etcd runs");
+    let agent = Agent::start(PERIOD);
+    let (of_agent, of_etcd) = (agent.address.to_string(), etcd.client());
+    let of_etcd = of_etcd.url().trim_start_matches("http://");
+    let targets = [("tracer", of_agent.as_str()), ("etcd", of_etcd)];
+    let prometheus = Prometheus::start(program, &targets, &cgroup("prometheus"));
+    run(promtool.current_dir(prometheus.folder()).args(["check", "rules"]).args(rules::FILES));
+
+    sleep(SETTLED);
+    let before = [prometheus.histogram(OURS, OF_WAL), prometheus.histogram(WAL_FSYNC, "")];
+    let puts = Puts::start(&etcd, 100, 4).expect("clients run");
+    sleep(UNDISTURBED);
+    let [guilty, slow] = trim_until_blamed(&disk, &prometheus);
+    println!("{guilty:#}\n{slow:#}");
+
+    let mut faults = panels::find_faults(&prometheus);
+    faults.extend(table::find_faults(&prometheus, "tracer"));
+    assert!(faults.is_empty(), "{faults:#?}");
+    lint(&agent.metrics());
+
+    let work = puts.stop();
+    assert!(work.done > 200, "etcd took only {} puts", work.done);
+    sleep(SETTLED + INTERVAL);
+    let after = [prometheus.histogram(OURS, OF_WAL), prometheus.histogram(WAL_FSYNC, "")];
+    let [ours, theirs] = [0, 1].map(|at| since(&after[at], &before[at]));
+    compare(&ours, &theirs);
+}
+
+/// Trims until the discard alert fires with `fstrim` in it, and an alert on slow
+/// syncs has found the same culprit by the queries in its description.
+fn trim_until_blamed(disk: &SimulatedDisk, prometheus: &Prometheus) -> [Value; 2] {
+    let trimmer = cgroup("trimmer");
+    let start = Instant::now();
+    loop {
+        make_due(disk.mountpoint()).unwrap();
+        trim(disk.mountpoint(), &trimmer).unwrap();
+        let names_fstrim = |alert: &Value, annotation: &str| {
+            alert["annotations"][annotation].as_str().unwrap().contains("fstrim")
+        };
+        let guilty = prometheus.alerts("TracerDiscardGuilty").into_iter().find(|alert| {
+            alert["state"] == "firing"
+                && names_fstrim(alert, "summary")
+                && names_fstrim(alert, "description")
+        });
+        let slow = prometheus.alerts("TracerWalOver10ms").into_iter().find(|alert| {
+            let description = alert["annotations"]["description"].as_str().unwrap();
+            names_fstrim(alert, "description") && description.contains("Verdict: owners, ")
+        });
+        match (guilty, slow) {
+            (Some(guilty), Some(slow)) if start.elapsed() > TRIMMING => return [guilty, slow],
+            (guilty, slow) => assert!(
+                start.elapsed() < AT_MOST,
+                "{guilty:?} {slow:?}: {:?}",
+                prometheus.query("ALERTS or tracer_verdict_info")
+            ),
+        }
+    }
+}
+
+/// Whoever had not synced before had no series, and no buckets.
+fn since(now: &Histogram, then: &Histogram) -> Histogram {
+    if then.buckets.is_empty() { now.clone() } else { now.since(then).expect("the same bounds") }
+}
+
+/// Nothing syncs at either end, so counts differ by what a scrape may miss.
+fn compare(ours: &Histogram, theirs: &Histogram) {
+    println!("etcd {theirs:?}\nours {ours:?}");
+    assert!(theirs.count > 200, "{theirs:?}");
+    assert!(ours.count.abs_diff(theirs.count) <= 2, "ours {} etcd {}", ours.count, theirs.count);
+    // etcd measures around ours: it is now and then one bucket later.
+    for (bound, of_etcd) in &theirs.buckets {
+        let same = ours.buckets.iter().find(|(le, _)| le == bound);
+        let (_, count) = same.unwrap_or_else(|| panic!("we have no bound {bound}"));
+        let off = count.abs_diff(*of_etcd);
+        assert!(off * 50 <= theirs.count, "at {bound}: ours {count} etcd {of_etcd}");
+    }
+}

@@ -1,0 +1,88 @@
+//! The table of `docs/metrics.md` against what an agent serves, as Prometheus
+//! has understood it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::server::Prometheus;
+use crate::deploy::queries::documented;
+
+/// Rows that a machine need not serve, and why.
+const CONDITIONAL: [&str; 1] = [
+    // A kernel may have all hooks.
+    "tracer_blind",
+];
+
+/// Labels of those in pods and VMs, whom this test does not bring.
+const OF_OTHERS: [&str; 6] =
+    ["namespace", "pod", "vm", "culprit_namespace", "culprit_pod", "culprit_vm"];
+
+/// What Prometheus adds, or makes of a histogram.
+const GIVEN: [&str; 4] = ["__name__", "instance", "job", "le"];
+
+/// Where the two differ.
+pub fn find_faults(prometheus: &Prometheus, job: &str) -> Vec<String> {
+    let rows = documented();
+    let field = |family: &Value, name: &str| family[name].as_str().unwrap().to_owned();
+    let families: BTreeMap<_, _> = prometheus
+        .metadata(job)
+        .iter()
+        .map(|family| {
+            let (mut name, kind) = (field(family, "metric"), field(family, "type"));
+            // Prometheus asks for OpenMetrics, where a counter's family is called
+            // without what its series end with.
+            if kind == "counter" && !name.ends_with("_total") {
+                name += "_total";
+            }
+            (name, (kind, field(family, "help")))
+        })
+        .collect();
+    let series = prometheus.series(job);
+    let mut faults = Vec::new();
+    for (name, (kind, help)) in &families {
+        let Some(row) = rows.get(name) else {
+            faults.push(format!("{name} is served, but not documented"));
+            continue;
+        };
+        if *kind != row.kind {
+            faults.push(format!("{name} is a {kind}, not a {}", row.kind));
+        }
+        if help.is_empty() {
+            faults.push(format!("{name} has no help text"));
+        }
+        let served = labels(&series, name, kind);
+        for label in served.difference(&row.labels) {
+            faults.push(format!("{name} is served with {label}, which is not documented"));
+        }
+        for label in row.labels.difference(&served) {
+            if !OF_OTHERS.contains(&label.as_str()) {
+                faults.push(format!("{name} is never served with {label}"));
+            }
+        }
+    }
+    for name in rows.keys() {
+        if !families.contains_key(name) && !CONDITIONAL.contains(&name.as_str()) {
+            faults.push(format!("{name} is documented, but not served"));
+        }
+    }
+    let strangers = CONDITIONAL.iter().filter(|name| !rows.contains_key(**name));
+    faults.extend(strangers.map(|name| format!("{name} is no row, and need not be excused")));
+    faults
+}
+
+/// All labels of all series of a family.
+fn labels(series: &[Value], family: &str, kind: &str) -> BTreeSet<String> {
+    let is_of_it = |series: &&Value| {
+        let name = series["__name__"].as_str().unwrap();
+        let part = name.strip_prefix(family);
+        if kind == "histogram" {
+            part.is_some_and(|part| ["_bucket", "_count", "_sum"].contains(&part))
+        } else {
+            part == Some("")
+        }
+    };
+    let labels =
+        series.iter().filter(is_of_it).flat_map(|series| series.as_object().unwrap().keys());
+    labels.filter(|label| !GIVEN.contains(&label.as_str())).cloned().collect()
+}
