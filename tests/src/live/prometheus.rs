@@ -80,8 +80,15 @@ fn dashboards_alerts_and_the_table_hold_for_a_real_prometheus() {
     let [guilty, slow] = trim_until_blamed(&disk, &prometheus);
     println!("{guilty:#}\n{slow:#}");
 
-    let mut faults = panels::find_faults(&prometheus);
-    faults.extend(table::find_faults(&prometheus, "tracer"));
+    let find_faults =
+        || [panels::find_faults(&prometheus), table::find_faults(&prometheus, "tracer")].concat();
+    let mut faults = find_faults();
+    if !faults.is_empty() {
+        // A scrape that took too long leaves a hole until the next.
+        println!("asked again, for {faults:#?}");
+        sleep(PERIOD);
+        faults = find_faults();
+    }
     assert!(faults.is_empty(), "{faults:#?}");
     lint(&agent.metrics());
 
@@ -106,6 +113,7 @@ fn trim_until_blamed(disk: &SimulatedDisk, prometheus: &Prometheus) -> [Value; 2
         };
         let guilty = prometheus.alerts("TracerDiscardGuilty").into_iter().find(|alert| {
             alert["state"] == "firing"
+                && alert["labels"]["file_class"] == "wal"
                 && names_fstrim(alert, "summary")
                 && names_fstrim(alert, "description")
         });
@@ -134,11 +142,14 @@ fn compare(ours: &Histogram, theirs: &Histogram) {
     println!("etcd {theirs:?}\nours {ours:?}");
     assert!(theirs.count > 200, "{theirs:?}");
     assert!(ours.count.abs_diff(theirs.count) <= 2, "ours {} etcd {}", ours.count, theirs.count);
-    // etcd measures around ours: it is now and then one bucket later.
+    let off_seconds = (ours.sum - theirs.sum).abs();
+    assert!(off_seconds <= 0.05 * theirs.sum, "ours {} s etcd {} s", ours.sum, theirs.sum);
+    // etcd measures around ours: it is now and then one bucket later, the more
+    // so as Prometheus wants a CPU too.
     for (bound, of_etcd) in &theirs.buckets {
         let same = ours.buckets.iter().find(|(le, _)| le == bound);
         let (_, count) = same.unwrap_or_else(|| panic!("we have no bound {bound}"));
         let off = count.abs_diff(*of_etcd);
-        assert!(off * 50 <= theirs.count, "at {bound}: ours {count} etcd {of_etcd}");
+        assert!(off * 25 <= theirs.count, "at {bound}: ours {count} etcd {of_etcd}");
     }
 }
