@@ -12,6 +12,7 @@ use std::{
 };
 
 use caps::{CapSet, Capability};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use serde::Serialize;
 
 use crate::kernel::ladder::MODULES;
@@ -47,7 +48,9 @@ const INITIAL_CGROUP: u64 = 0xeffffffb;
 pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let has = |c| caps::has_cap(None, CapSet::Effective, c).unwrap_or(false);
     let modules = MODULES.into_iter().filter(|m| root.join("sys/kernel/btf").join(m).exists());
-    let mut checks = capabilities(has, &modules.collect::<Vec<_>>());
+    let limit = locked_memory_counts()
+        .then_some("to make tables beyond the limit on locked memory, before Linux 5.11");
+    let mut checks = capabilities(has, &modules.collect::<Vec<_>>(), limit);
     let namespace = |name: &str| fs::metadata(root.join(format!("proc/self/ns/{name}")));
     checks.push(initial(
         "pid namespace",
@@ -97,8 +100,23 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     checks
 }
 
-/// Each capability with what it is for.
-fn capabilities(has: impl Fn(Capability) -> bool, modules: &[&str]) -> Vec<Check> {
+/// Whether the kernel programs' tables count against a limit of this process,
+/// as they did before 5.11: <https://github.com/torvalds/linux/commit/3ac1f01b43b6>.
+fn locked_memory_counts() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
+    let version: (Option<u32>, Option<u32>) = (numbers.next(), numbers.next());
+    let limited = getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft != RLIM_INFINITY);
+    limited && version.0.is_some() && version < (Some(5), Some(11))
+}
+
+/// Each capability with what it is for; `limit` says what it takes
+/// CAP_SYS_RESOURCE for, where it does.
+fn capabilities(
+    has: impl Fn(Capability) -> bool,
+    modules: &[&str],
+    limit: Option<&str>,
+) -> Vec<Check> {
     let admin = has(Capability::CAP_SYS_ADMIN);
     let hooks = format!("to hook modules ({}); given up after the start", modules.join(", "));
     let mut wanted = vec![
@@ -112,13 +130,15 @@ fn capabilities(has: impl Fn(Capability) -> bool, modules: &[&str]) -> Vec<Check
         (Capability::CAP_SYS_PTRACE, State::Weak, "to see which files others have open"),
         (Capability::CAP_DAC_READ_SEARCH, State::Weak, "to look into others' folders in /proc"),
     ];
+    wanted.extend(limit.map(|says| (Capability::CAP_SYS_RESOURCE, State::Bad, says)));
     if modules.is_empty() {
         // Everything is in the kernel itself.
         wanted.retain(|(capability, ..)| *capability != Capability::CAP_SYS_ADMIN);
     }
     let one = |(capability, without, says): (Capability, State, &str)| {
         // The two were once part of it.
-        let stands_in = admin && matches!(without, State::Bad);
+        let of_old = [Capability::CAP_BPF, Capability::CAP_PERFMON];
+        let stands_in = admin && of_old.contains(&capability);
         let good = has(capability) || stands_in;
         let name = capability.to_string();
         let short = name.trim_start_matches("CAP_");
@@ -174,13 +194,18 @@ mod tests {
     #[test]
     fn sys_admin_stands_for_the_two_that_are_needed() {
         let states = |has: &[Capability]| -> Vec<_> {
-            capabilities(|c| has.contains(&c), &["jbd2"]).iter().map(|check| check.state).collect()
+            capabilities(|c| has.contains(&c), &["jbd2"], None)
+                .iter()
+                .map(|check| check.state)
+                .collect()
         };
         use State::{Bad, Good, Weak};
         assert_eq!(states(&[]), [Bad, Bad, Weak, Weak, Weak]);
         assert_eq!(states(&[Capability::CAP_SYS_ADMIN])[..3], [Good, Good, Good]);
         assert_eq!(states(&[Capability::CAP_BPF])[..3], [Good, Bad, Weak]);
-        assert_eq!(capabilities(|_| false, &[]).len(), 4, "no module, no CAP_SYS_ADMIN");
+        let old = capabilities(|c| c == Capability::CAP_SYS_ADMIN, &[], Some("for tables"));
+        assert_eq!(old.iter().filter(|check| check.state == Bad).count(), 1, "{old:?}");
+        assert_eq!(capabilities(|_| false, &[], None).len(), 4, "no module, no CAP_SYS_ADMIN");
     }
 
     #[test]

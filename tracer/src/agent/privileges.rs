@@ -42,6 +42,13 @@ pub fn drop_most() -> Result<Vec<Capability>> {
     Ok(kept)
 }
 
+/// What the agent should have beyond what it cannot start without, and has
+/// not, and what for.
+pub fn lacking() -> Vec<(Capability, &'static str)> {
+    let has = |c| caps::has_cap(None, CapSet::Effective, c).unwrap_or(false);
+    KEPT.into_iter().filter(|(c, _)| *c != Capability::CAP_BPF && !has(*c)).collect()
+}
+
 /// The calling thread gives up everything.
 ///
 /// # Errors

@@ -57,6 +57,9 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let privileges = if config.keep_privileges { Privileges::Keep } else { Privileges::Drop };
     http::serve(listener, Arc::clone(&shared), privileges)?;
     let session = start(options)?;
+    for (capability, why) in privileges::lacking() {
+        log::say(&format!("lacks {capability} ({why}): some files stay without a name"));
+    }
     give_up(privileges)?;
     let mut agent = Agent::new(config, session, Arc::clone(&shared));
     agent.publish();

@@ -98,8 +98,8 @@ pub fn explain_refusal(facts: &Facts, error: &Error) -> String {
             "the kernel is locked down (confidentiality) and refuses BPF"
         }
         Some(libc::EPERM) => {
-            "raise the limit on locked memory (`ulimit -l unlimited`), and see whether \
-             something on this node forbids BPF"
+            "raise the limit on locked memory (`ulimit -l unlimited`, or CAP_SYS_RESOURCE), and \
+             see whether something on this node forbids BPF"
         }
         Some(libc::ENOMEM) => "the kernel has no memory for the tables",
         _ => "please report this with the output of `tracer doctor`",
