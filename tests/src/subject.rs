@@ -38,6 +38,12 @@ pub fn tracer_bin() -> PathBuf {
         .expect("no tracer is built: run `cargo xtask build`, or set TRACER_BIN")
 }
 
+/// One that needs no libraries: `TRACER_STATIC_BIN`, or the tracer as it is,
+/// which may be no such.
+pub fn static_bin() -> PathBuf {
+    env::var_os("TRACER_STATIC_BIN").map_or_else(tracer_bin, PathBuf::from)
+}
+
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -147,6 +153,11 @@ impl Tracer {
     /// Stops it without asking.
     pub fn kill(&mut self) {
         self.child.kill().expect("can kill our own child");
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("can wait for our own child").is_some()
     }
 
     /// Waits for its end.

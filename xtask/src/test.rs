@@ -14,11 +14,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    check, root,
+    build, check, root,
     setup::{self, Need, Talk},
     step::{self, Profile, cargo},
     tally::Tally,
-    vm,
+    vm::{self, arch::Arch},
 };
 
 /// Makes a live test that finds it cannot run fail instead of being skipped.
@@ -37,6 +37,12 @@ pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
         check::lint()?;
     }
     let tracer = step::build_tracer(Profile::Release)?;
+    // For a container's root, and for the machines, which build it anyway.
+    let static_tracer = if filter.is_none_or(|filter| filter.contains("container")) {
+        Some(build::build_static_tracer(Arch::host())?)
+    } else {
+        None
+    };
     let mut build = cargo("test");
     build.args(["--package", "tracer-tests", "--test", "tests", "--no-run"]);
     let live = step::timed("build (tests)", || step::build_executable(&mut build, "tests"))?;
@@ -48,6 +54,7 @@ pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
 
     let mut variables =
         vec![("PATH", root::search_path()), ("TRACER_BIN", OsString::from(&tracer))];
+    variables.extend(static_tracer.map(|file| ("TRACER_STATIC_BIN", OsString::from(file))));
     for name in [NO_SKIP, "RUST_BACKTRACE", "CI"] {
         variables.extend(env::var_os(name).map(|value| (name, value)));
     }

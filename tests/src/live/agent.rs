@@ -1,16 +1,15 @@
 use std::{
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::Write as _,
+    net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt as _},
     path::Path,
     process::{Command, Stdio},
     thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
 use tracer::lab::{disk::Filesystem, process::Process, tool::FIO};
 
 use super::{
@@ -20,71 +19,18 @@ use super::{
         need_stage, play,
         stage::{cgroup, repeat},
     },
+    served::Agent,
 };
 use crate::{simulated::parts::Part, subject::Tracer};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A running agent with a configuration of its own.
-pub(super) struct Agent {
-    tracer: Tracer,
-    pub(super) address: SocketAddr,
-    config: tempfile::NamedTempFile,
-}
-
-impl Agent {
-    /// Starts one, and waits until it is ready.
-    pub(super) fn start(period: Duration) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
-        let config = tempfile::NamedTempFile::new().unwrap();
-        let period = period.as_secs();
-        fs::write(&config, format!("period = \"{period}s\"\nnode = \"node-under-test\"\n"))
-            .unwrap();
-        let path = config.path().to_str().unwrap();
-        let tracer = Tracer::start(&["agent", "--listen", &address.to_string(), "--config", path]);
-        let agent = Self { tracer, address, config };
-        agent.wait_until("it is ready", || agent.try_get("/readyz", "").map(|a| a.0) == Some(200));
-        agent
-    }
-
-    #[track_caller]
-    fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
-        let end = Instant::now() + 30 * SECOND;
-        while !is_so() {
-            assert!(Instant::now() < end, "not: {what}; it said:\n{}", self.tracer.transcript());
-            sleep(SECOND / 5);
-        }
-    }
-
-    /// Status, head and body.
-    fn try_get(&self, path: &str, accept: &str) -> Option<(u16, String, String)> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
-        stream.set_read_timeout(Some(10 * SECOND)).ok()?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nAccept: {accept}\r\n\r\n");
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some((status, head.to_owned(), body.to_owned()))
-    }
-
-    #[track_caller]
-    fn get(&self, path: &str, accept: &str) -> (String, String) {
-        let (status, head, body) = self.try_get(path, accept).expect("an answer");
-        assert_eq!(status, 200, "{path}: {head}\n{body}");
-        (head, body)
-    }
-
-    pub(super) fn metrics(&self) -> String {
-        self.get("/metrics", "").1
-    }
-
-    fn json(&self, path: &str) -> Value {
-        serde_json::from_str(&self.get(path, "").1).expect("JSON")
-    }
+/// A configuration with a short period.
+pub(super) fn config(period: Duration) -> tempfile::NamedTempFile {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let period = period.as_secs();
+    fs::write(&config, format!("period = \"{period}s\"\nnode = \"node-under-test\"\n")).unwrap();
+    config
 }
 
 /// The sum of all series of a family whose line holds all of `labels`.
@@ -113,7 +59,8 @@ fn an_agent_blames_the_fstrim_serves_it_and_goes_without_a_trace() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
         let before = loaded("block_rq_issue");
-        let mut agent = Agent::start(3 * SECOND);
+        let config = config(3 * SECOND);
+        let mut agent = Agent::start(config.path());
         sleep(6 * SECOND);
         let trimmer = cgroup("trimmer");
         let round = || {
@@ -161,12 +108,12 @@ fn an_agent_blames_the_fstrim_serves_it_and_goes_without_a_trace() {
         assert_eq!(agent.get("/healthz", "").1, "alive\n");
 
         // A bad file changes nothing but a counter; a good one what it says.
-        fs::write(&agent.config, "periode = \"1s\"\n").unwrap();
+        fs::write(&config, "periode = \"1s\"\n").unwrap();
         agent.tracer.signal(Signal::SIGHUP);
         let failures = || agent.metrics().contains("tracer_config_reload_failures_total 1\n");
         agent.wait_until("the bad file is counted", failures);
         assert!(agent.tracer.transcript().contains("line 1"), "{}", agent.tracer.transcript());
-        fs::write(&agent.config, "period = \"1s\"\nnode = \"another\"\n").unwrap();
+        fs::write(&config, "period = \"1s\"\nnode = \"another\"\n").unwrap();
         agent.tracer.signal(Signal::SIGHUP);
         let reloads = || agent.metrics().contains("tracer_config_reloads_total 1\n");
         agent.wait_until("the good file is read", reloads);
@@ -203,7 +150,7 @@ fn privileges(pid: u32) -> Vec<(String, u64, bool)> {
 }
 
 /// Lets anybody pass down to a folder of the lab.
-fn open_to_all(folder: &Path) {
+pub(super) fn open_to_all(folder: &Path) {
     for folder in folder.ancestors() {
         let mode = fs::metadata(folder).unwrap().permissions().mode();
         if mode & 0o001 == 0 {
@@ -219,7 +166,8 @@ const KEPT: u64 = 1 << 2 | 1 << 19 | 1 << 39;
 fn without_its_privileges_it_still_names_newcomers_and_who_takes_the_cpu() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
-        let agent = Agent::start(3 * SECOND);
+        let config = config(3 * SECOND);
+        let agent = Agent::start(config.path());
         let threads = privileges(agent.tracer.id());
         println!("{threads:?}");
         assert_eq!(threads.len(), 2);

@@ -10,6 +10,8 @@ mod agent;
 mod block;
 /// Filesystems, schedulers and rungs, cell by cell.
 mod cells;
+/// The agent as a container would run it.
+mod container;
 /// The demo, as a user runs it.
 mod demo;
 /// A real etcd: its own counters against ours.
@@ -27,6 +29,8 @@ mod prometheus;
 mod recording;
 /// Somebody who is guilty and somebody who is not, on a disk of known slowness.
 mod scenarios;
+/// A running agent, and what it serves.
+mod served;
 /// Every way to sync, seen once per call.
 mod syncs;
 

@@ -27,7 +27,8 @@ use tracer::lab::{
 
 use self::server::{INTERVAL, Prometheus};
 use super::{
-    agent::{Agent, lint},
+    agent::{config, lint},
+    served::Agent,
     scenarios::{
         culprits::{make_due, trim},
         need_stage,
@@ -66,7 +67,8 @@ fn dashboards_alerts_and_the_table_hold_for_a_real_prometheus() {
     let _counted = enable_stats(Stats::RunTime).expect("this kernel can count runs");
     let disk = SimulatedDisk::create(Filesystem::Ext4).expect("a simulated disk");
     let etcd = Etcd::start(&disk.mountpoint().join("etcd"), &cgroup("etcd")).expect("etcd runs");
-    let agent = Agent::start(PERIOD);
+    let config = config(PERIOD);
+    let agent = Agent::start(config.path());
     let (of_agent, of_etcd) = (agent.address.to_string(), etcd.client());
     let of_etcd = of_etcd.url().trim_start_matches("http://");
     let targets = [("tracer", of_agent.as_str()), ("etcd", of_etcd)];
