@@ -18,6 +18,9 @@ mod demo;
 mod etcd;
 /// For whom kernel threads work, and what their requests cost.
 mod ownership;
+/// The agent's page, in a browser; no guest has one.
+#[cfg(not(target_env = "musl"))]
+mod page;
 /// What sync time goes to, and what goes on around.
 mod phases;
 /// The program as a whole: what it leaves behind, what it prints.

@@ -28,12 +28,12 @@ use tracer::lab::{
 use self::server::{INTERVAL, Prometheus};
 use super::{
     agent::{config, lint},
-    served::Agent,
     scenarios::{
         culprits::{make_due, trim},
         need_stage,
         stage::cgroup,
     },
+    served::Agent,
 };
 use crate::{
     deploy::{find_program, rules, run},

@@ -49,6 +49,11 @@ pub enum Part {
         folder: PathBuf,
         per_second: u32,
     },
+    /// Writes to one file and syncs it, over and over.
+    Syncer {
+        file: PathBuf,
+        per_second: u32,
+    },
     /// Keeps one CPU busy.
     Hog {
         cpu: usize,
@@ -89,6 +94,7 @@ impl Part {
                 write(file, *file_bytes, *bytes_per_second)
             }
             Part::Files { folder, per_second } => shuffle_files(folder, *per_second),
+            Part::Syncer { file, per_second } => sync(file, *per_second),
             Part::Hog { cpu } => hog(*cpu),
         }
     }
@@ -130,6 +136,17 @@ fn shuffle_files(folder: &Path, per_second: u32) -> Result<()> {
         if let Some(old) = number.checked_sub(KEPT) {
             fs::remove_file(path('r', old * 7 + 1))?;
         }
+        keep_pace(start, number, per_second.into());
+    }
+    Ok(())
+}
+
+fn sync(path: &Path, per_second: u32) -> Result<()> {
+    let file = File::create(path)?;
+    let start = Instant::now();
+    for number in 0.. {
+        file.write_all_at(&[0x55; 4096], 0)?;
+        file.sync_data()?;
         keep_pace(start, number, per_second.into());
     }
     Ok(())

@@ -34,7 +34,7 @@ const fn tool(
     Tool { name, package, required, used }
 }
 
-const TOOLS: [Tool; 13] = {
+const TOOLS: [Tool; 14] = {
     use Need::{Bench, Demo, Test};
     const LAB: &[Need] = &[Demo, Test, Bench];
     [
@@ -52,6 +52,8 @@ const TOOLS: [Tool; 13] = {
         tool("promtool", unpacked::PROMETHEUS, &[], &[Test]),
         // Scrapes an agent, and answers what dashboards ask.
         tool("prometheus", unpacked::PROMETHEUS, &[], &[Test]),
+        // Shows the agent's page, without a window.
+        tool("chromium-headless-shell", "chromium-headless-shell", &[], &[Test]),
         // For other kernels: their modules are packed, and indexed anew.
         tool("xz", "xz-utils", &[], &[Test]),
         tool("depmod", "kmod", &[], &[Test]),

@@ -1,0 +1,163 @@
+//! A browser without a window, told what to do by the DevTools protocol:
+//! <https://chromedevtools.github.io/devtools-protocol/>.
+//!
+//! It speaks JSON, each message ended by a zero byte, over two descriptors,
+//! so that no port is open and nothing else can talk to it.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tracer::lab::tool::Tool;
+
+const NAMES: [Tool; 2] = [
+    Tool { name: "chromium-headless-shell", package: "chromium-headless-shell" },
+    Tool { name: "chromium", package: "chromium" },
+];
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Killed when dropped.
+pub struct Browser {
+    child: Child,
+    to: ChildStdin,
+    from: Receiver<Value>,
+    last_id: u64,
+    /// The page's, once there is one.
+    session: Option<String>,
+    /// What the page did that it should not.
+    faults: Vec<Value>,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// Where one is installed, starts it; it has no page yet.
+    pub fn start() -> Option<Self> {
+        let program = NAMES.iter().find_map(Tool::find)?;
+        let profile = tempfile::tempdir().unwrap();
+        // It wants to be spoken to at descriptors 3 and 4.
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1"]);
+        command.arg(program).args(["--headless", "--remote-debugging-pipe", "--disable-gpu"]);
+        // It runs as root, and in machines with a small /dev/shm.
+        command.args(["--no-sandbox", "--no-zygote", "--disable-dev-shm-usage", "--no-first-run"]);
+        command.args(["--disable-background-networking", "--disable-component-update"]);
+        command.arg(format!("--user-data-dir={}", profile.path().display()));
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("there is sh");
+        let to = child.stdin.take().expect("is piped");
+        let out = BufReader::new(child.stdout.take().expect("is piped"));
+        let (sender, from) = mpsc::channel();
+        thread::spawn(move || {
+            for message in out.split(0).map_while(Result::ok) {
+                let message = serde_json::from_slice(&message).expect("it speaks JSON");
+                if sender.send(message).is_err() {
+                    break;
+                }
+            }
+        });
+        let (session, faults) = (None, Vec::new());
+        Some(Self { child, to, from, last_id: 0, session, faults, _profile: profile })
+    }
+
+    /// Opens a page.
+    pub fn open(&mut self, url: &str) {
+        let target = self.call("Target.createTarget", json!({"url": "about:blank"}));
+        let target = json!({"targetId": target["targetId"], "flatten": true});
+        let attached = self.call("Target.attachToTarget", target);
+        self.session = Some(attached["sessionId"].as_str().expect("a session").to_owned());
+        for domain in ["Page.enable", "Runtime.enable", "Log.enable"] {
+            self.call(domain, json!({}));
+        }
+        let navigated = self.call("Page.navigate", json!({"url": url}));
+        assert!(navigated["errorText"].is_null(), "{url}: {navigated}");
+    }
+
+    /// What an expression is in the page.
+    #[track_caller]
+    pub fn evaluate(&mut self, expression: &str) -> Value {
+        let args = json!({"expression": expression, "returnByValue": true});
+        let mut answer = self.call("Runtime.evaluate", args);
+        assert!(answer["exceptionDetails"].is_null(), "{expression}: {answer}");
+        answer["result"]["value"].take()
+    }
+
+    /// The text of the element with this id.
+    #[track_caller]
+    pub fn text(&mut self, id: &str) -> String {
+        let text = self.evaluate(&format!("document.getElementById('{id}').textContent"));
+        text.as_str().expect("text").to_owned()
+    }
+
+    /// Waits until the text of the element with this id is as wanted.
+    #[track_caller]
+    pub fn wait_for_text(&mut self, id: &str, is_it: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // There is none as long as the page loads.
+            let text = self.evaluate(&format!("document.getElementById('{id}')?.textContent"));
+            match text.as_str() {
+                Some(text) if is_it(text) => return text.to_owned(),
+                text if Instant::now() > end => panic!("#{id} is {text:?}; {:?}", self.faults),
+                _ => sleep(Duration::from_millis(200)),
+            }
+        }
+    }
+
+    /// Exceptions, dialogs, and what the page's policy refused.
+    pub fn faults(&self) -> &[Value] {
+        &self.faults
+    }
+
+    #[track_caller]
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        self.last_id += 1;
+        let mut message = json!({"id": self.last_id, "method": method, "params": params});
+        if let Some(session) = &self.session {
+            message["sessionId"] = json!(session);
+        }
+        let mut bytes = message.to_string().into_bytes();
+        bytes.push(0);
+        self.to.write_all(&bytes).expect("the browser listens");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let mut said = self.from.recv_timeout(left);
+            match &mut said {
+                Ok(answer) if answer["id"] == self.last_id => {
+                    assert!(answer["error"].is_null(), "{method}: {answer}");
+                    return answer["result"].take();
+                }
+                Ok(event) => self.note(event.take()),
+                Err(error) => panic!("{method}: the browser does not answer: {error}"),
+            }
+        }
+    }
+
+    fn note(&mut self, event: Value) {
+        let entry = &event["params"]["entry"];
+        let is_fault = match event["method"].as_str() {
+            Some("Runtime.exceptionThrown" | "Page.javascriptDialogOpening") => true,
+            // An agent that is away or has no verdicts yet is an error here too.
+            Some("Log.entryAdded") => entry["level"] == "error" && entry["source"] != "network",
+            _ => false,
+        };
+        if is_fault {
+            self.faults.push(event);
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // Fails only when it has ended already, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

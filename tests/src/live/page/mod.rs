@@ -1,0 +1,149 @@
+//! The agent's page as somebody sees it who has it open.
+
+/// A browser without a window.
+mod browser;
+
+use std::{
+    cell::RefCell,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tracer::lab::{cgroup::Cgroup, disk::Filesystem, process::Process};
+
+use super::{
+    lab_disk, need_live,
+    scenarios::{
+        culprits::{make_due, trim},
+        need_stage, play,
+        stage::cgroup,
+    },
+    served::Agent,
+};
+use crate::{simulated::parts::Part, skip::skip};
+use browser::Browser;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Skips unless there is a browser.
+macro_rules! need_browser {
+    () => {
+        match Browser::start() {
+            Some(browser) => browser,
+            None => skip!("`chromium-headless-shell` is not installed"),
+        }
+    };
+}
+
+fn config(node: &str) -> tempfile::NamedTempFile {
+    let config = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&config, format!("period = \"2s\"\nnode = \"{node}\"\n")).unwrap();
+    config
+}
+
+#[track_caller]
+fn has_no_faults(browser: &Browser) {
+    assert!(browser.faults().is_empty(), "{:?}", browser.faults());
+}
+
+#[test]
+fn the_culprit_appears_on_the_page_while_it_is_at_work() {
+    need_stage!();
+    let browser = RefCell::new(need_browser!());
+    play(Filesystem::Ext4, |stage| {
+        let mut browser = browser.borrow_mut();
+        let config = config("node-under-test");
+        let agent = Agent::start(config.path());
+        // Undisturbed ones, to compare with.
+        thread::sleep(6 * SECOND);
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let trimmer = cgroup("trimmer");
+                let end = Instant::now() + 30 * SECOND;
+                while !is_over.load(Relaxed) && Instant::now() < end {
+                    make_due(stage.disk.mountpoint()).unwrap();
+                    trim(stage.disk.mountpoint(), &trimmer).unwrap();
+                }
+            });
+            browser.open(&format!("http://{}/", agent.address));
+            // Those who are ruled out have no dash.
+            let is_blamed = |text: &str| text.contains("/trimmer) discard — ");
+            let text = browser.wait_for_text("victims", is_blamed);
+            println!("{text}");
+            assert!(text.contains("etcd") && text.contains("wal on loop"), "{text}");
+            is_over.store(true, Relaxed);
+        });
+        browser.wait_for_text("node", |text| text == "node-under-test");
+        browser.wait_for_text("syncs", |text| text.contains("wal"));
+        has_no_faults(&browser);
+    });
+}
+
+/// Somebody who syncs a file, as soon as it exists.
+fn start_syncer(name: &str, file: &Path, cgroup: &Cgroup) -> Process {
+    Part::Syncer { file: file.to_owned(), per_second: 50 }.start(name, cgroup).unwrap()
+}
+
+#[test]
+fn names_that_are_markup_are_text_and_run_nothing() {
+    const COMM: &str = "<script>";
+    const FILE: &str = "<img src=x onerror=window.ran=1>";
+    need_live!();
+    let mut browser = need_browser!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let cgroup = Cgroup::create("<b onclick=x>").unwrap();
+    let _syncer = start_syncer(COMM, &disk.mountpoint().join(FILE), &cgroup);
+    let config = config("<i>node</i>");
+    fs::write(&config, "period = \"2s\"\nnode = \"<i>node</i>\"\nmin-sync = \"1us\"\n").unwrap();
+    let agent = Agent::start(config.path());
+
+    browser.open(&format!("http://{}/", agent.address));
+    for id in ["victims", "syncs"] {
+        browser.wait_for_text(id, |text| text.contains(COMM) && text.contains(FILE));
+    }
+    browser.wait_for_text("node", |text| text == "<i>node</i>");
+    let count = |browser: &mut Browser, of: &str| {
+        browser.evaluate(&format!("document.querySelectorAll('{of}').length"))
+    };
+    assert_eq!(count(&mut browser, "script"), 1, "the page's own");
+    assert_eq!(count(&mut browser, "img, i, [onclick], [onerror]"), 0);
+    assert_eq!(browser.evaluate("typeof window.ran"), "undefined");
+    has_no_faults(&browser);
+    // That this is no accident: markup in the page would run nothing either.
+    browser.evaluate(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.ran=1>')",
+    );
+    thread::sleep(SECOND);
+    assert_eq!(browser.evaluate("typeof window.ran"), "undefined");
+}
+
+#[test]
+fn an_open_page_says_that_the_agent_is_away_and_goes_on_with_the_next() {
+    need_live!();
+    let mut browser = need_browser!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let cgroup = Cgroup::create("syncer").unwrap();
+    let _syncer = start_syncer("syncer", &disk.mountpoint().join("synced"), &cgroup);
+    let before = config("before");
+    let mut agent = Agent::start(before.path());
+    browser.open(&format!("http://{}/", agent.address));
+    browser.wait_for_text("victims", |text| text.contains("syncer"));
+    browser.wait_for_text("state", str::is_empty);
+
+    agent.tracer.kill();
+    agent.tracer.wait(10 * SECOND);
+    browser.wait_for_text("state", |text| text.starts_with("the agent is away since"));
+    // What was seen last stays to be read.
+    assert!(browser.text("victims").contains("syncer"));
+
+    let after = config("after");
+    let _agent = Agent::start_at(agent.address, after.path());
+    browser.wait_for_text("state", str::is_empty);
+    assert_eq!(browser.text("node"), "after");
+    browser.wait_for_text("victims", |text| text.contains("syncer"));
+    has_no_faults(&browser);
+}
