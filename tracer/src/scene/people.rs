@@ -82,6 +82,10 @@ impl People {
     pub fn ask_again(&mut self, identities: &mut Identities, now_ns: u64) {
         let mut unnamed = std::mem::take(&mut self.unnamed);
         unnamed.retain_mut(|(party, tries)| {
+            // Named meanwhile, or forgotten: asking would bring them back.
+            if !self.is_unnamed(party) {
+                return false;
+            }
             // Half is for those who come.
             if self.asks_left <= ASKED_PER_TICK / 2 {
                 return true;
@@ -216,6 +220,19 @@ mod tests {
         people.ask_again(&mut identities, 10_000_000_000);
         assert_eq!(people.who(&party(5)).cgroup, "/a.slice/etcd.service");
         assert!(people.unnamed.is_empty());
+    }
+
+    #[test]
+    fn who_was_forgotten_is_not_asked_for_again() {
+        let node = tempfile::tempdir().unwrap();
+        let mut identities = Identities::new(node.path(), node.path());
+        let mut people = People::default();
+        people.meet(&mut identities, party(5), 7, 0);
+        people.forget_others(&HashSet::new());
+        people.refill();
+        people.ask_again(&mut identities, 10_000_000_000);
+        assert!(people.find(&party(5)).is_none() && people.unnamed.is_empty());
+        assert_eq!(people.asks_left, ASKED_PER_TICK);
     }
 
     #[test]
