@@ -25,7 +25,7 @@ use tracer::lab::{
     disk::{Filesystem, LoopDisk, default_dir},
     folder::{self, Folder, MOUNT},
     process::Process,
-    tool::last_line,
+    tool::{BLOCKDEV, FSFREEZE, last_line},
 };
 
 use model::Model;
@@ -57,12 +57,17 @@ impl SimulatedDisk {
     /// Makes one of [`DISK_BYTES`] with the default model, after sweeping what
     /// killed tests left.
     pub fn create(filesystem: Filesystem) -> Result<Self> {
+        Self::create_with(filesystem, &[])
+    }
+
+    /// The same, with more options for mkfs.
+    pub fn create_with(filesystem: Filesystem, options: &[&str]) -> Result<Self> {
         let parent = default_dir()?;
         folder::sweep(&parent);
         let folder = Folder::create(&parent)?;
         let server = Server::start(&folder.path().join("fuse"))?;
         let (image, mountpoint) = (server.mountpoint.join(IMAGE), folder.path().join(MOUNT));
-        let disk = LoopDisk::over(&image, &mountpoint, filesystem)?;
+        let disk = LoopDisk::over(&image, &mountpoint, filesystem, options)?;
         let largest = format!("/sys/block/{}/queue/max_sectors_kb", disk.name());
         fs::write(&largest, (server::LARGEST_BYTES >> 10).to_string())
             .with_context(|| format!("failed to write `{largest}`"))?;
@@ -87,6 +92,22 @@ impl SimulatedDisk {
         let path = self.server.mountpoint.join(MODEL);
         fs::write(&path, serde_json::to_vec(model)?)
             .with_context(|| format!("failed to write `{}`", path.display()))
+    }
+
+    /// Has all that is in the journal written to its place: what may not be
+    /// dropped from memory before, may be now.
+    pub fn settle(&self) -> Result<()> {
+        let mountpoint = self.mountpoint().to_string_lossy();
+        FSFREEZE.run(&["--freeze", &mountpoint])?;
+        FSFREEZE.run(&["--unfreeze", &mountpoint])?;
+        Ok(())
+    }
+
+    /// Drops from memory what is known of its filesystem's own blocks.
+    pub fn forget(&self) -> Result<()> {
+        self.settle()?;
+        BLOCKDEV.run(&["--flushbufs", self.disk.device()])?;
+        Ok(())
     }
 
     /// What reached the disk so far.

@@ -22,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
-use tracer::lab::{cgroup::Cgroup, process::Process};
+use tracer::lab::{cgroup::Cgroup, cgroup_v1::CgroupV1, process::Process};
 
 use super::server;
 
@@ -54,10 +54,50 @@ pub enum Part {
         file: PathBuf,
         per_second: u32,
     },
+    /// Fills the holes of a large file a piece at a time, far from the piece
+    /// before, and syncs each; keeps an [`Account`] of that. The first round is
+    /// as quick as it can be.
+    Filler {
+        file: PathBuf,
+        stride_bytes: u64,
+        strides: u64,
+        per_second: u32,
+        account: PathBuf,
+    },
     /// Keeps one CPU busy.
     Hog {
         cpu: usize,
     },
+    /// Holds memory, and reads a large file through the page cache over and
+    /// over.
+    Hoarder {
+        heap_bytes: usize,
+        file: PathBuf,
+        bytes_per_second: u64,
+    },
+}
+
+/// What a [`Part::Filler`] says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Account {
+    pub syncs: u64,
+    /// That it spent in them.
+    pub seconds: f64,
+}
+
+impl Account {
+    pub fn read(path: &Path) -> Result<Self> {
+        let failed = || format!("failed to read `{}`", path.display());
+        let text = fs::read_to_string(path).with_context(failed)?;
+        let (syncs, seconds) = text.split_once(' ').with_context(failed)?;
+        Ok(Self { syncs: syncs.parse()?, seconds: seconds.parse()? })
+    }
+
+    /// In as many bytes each time, so that none are of the time before.
+    fn write(self, file: &File) -> Result<()> {
+        let text = format!("{:020} {:020.9}", self.syncs, self.seconds);
+        Ok(file.write_all_at(text.as_bytes(), 0)?)
+    }
 }
 
 impl Part {
@@ -65,6 +105,14 @@ impl Part {
     pub fn start(&self, name: &str, cgroup: &Cgroup) -> Result<Process> {
         let mut command = self.command(name)?;
         command.stdout(Stdio::null());
+        Process::spawn(command, cgroup)
+    }
+
+    /// The same within a limit besides.
+    pub fn start_within(&self, limit: &CgroupV1, name: &str, cgroup: &Cgroup) -> Result<Process> {
+        let mut command = self.command(name)?;
+        command.stdout(Stdio::null());
+        limit.enter(&mut command)?;
         Process::spawn(command, cgroup)
     }
 
@@ -95,10 +143,19 @@ impl Part {
             }
             Part::Files { folder, per_second } => shuffle_files(folder, *per_second),
             Part::Syncer { file, per_second } => sync(file, *per_second),
+            Part::Filler { file, stride_bytes, strides, per_second, account } => {
+                fill(file, *stride_bytes, *strides, *per_second, account)
+            }
             Part::Hog { cpu } => hog(*cpu),
+            Part::Hoarder { heap_bytes, file, bytes_per_second } => {
+                hoard(*heap_bytes, file, *bytes_per_second)
+            }
         }
     }
 }
+
+/// Of what is written or read at a time.
+const PIECE: u64 = 1 << 20;
 
 /// Waits for the moment at which step `number` of so many per second is due.
 fn keep_pace(start: Instant, number: u64, per_second: u64) {
@@ -107,7 +164,6 @@ fn keep_pace(start: Instant, number: u64, per_second: u64) {
 }
 
 fn write(path: &Path, file_bytes: u64, bytes_per_second: u64) -> Result<()> {
-    const PIECE: u64 = 1 << 20;
     let file = File::create(path)?;
     let piece = vec![0x55; PIECE as usize];
     let start = Instant::now();
@@ -149,6 +205,51 @@ fn sync(path: &Path, per_second: u32) -> Result<()> {
         file.sync_data()?;
         keep_pace(start, number, per_second.into());
     }
+    Ok(())
+}
+
+fn fill(
+    path: &Path,
+    stride_bytes: u64,
+    strides: u64,
+    per_second: u32,
+    account: &Path,
+) -> Result<()> {
+    const BYTES: [u8; 16 << 10] = [0x55; 16 << 10];
+    let file = File::options().write(true).create(true).truncate(false).open(path)?;
+    let told = File::create(account)?;
+    let mut account = Account::default();
+    let mut start = Instant::now();
+    for number in 0.. {
+        // The first place of each stride is for who lays the file out.
+        let (round, stride) = (number / strides + 1, number % strides);
+        file.write_all_at(&BYTES, stride * stride_bytes + round * BYTES.len() as u64)?;
+        let begin = Instant::now();
+        file.sync_data()?;
+        account.syncs += 1;
+        account.seconds += begin.elapsed().as_secs_f64();
+        account.write(&told)?;
+        match number.checked_sub(strides) {
+            Some(number) => keep_pace(start, number, per_second.into()),
+            None => start = Instant::now(),
+        }
+    }
+    Ok(())
+}
+
+fn hoard(heap_bytes: usize, path: &Path, bytes_per_second: u64) -> Result<()> {
+    // Should there be too little for all, it is the one to go.
+    fs::write("/proc/self/oom_score_adj", "1000").context("failed to offer itself")?;
+    let heap = black_box(vec![0x55u8; heap_bytes]);
+    let file = File::open(path)?;
+    let pieces = file.metadata()?.len() / PIECE;
+    let mut piece = vec![0; PIECE as usize];
+    let start = Instant::now();
+    for number in 0.. {
+        file.read_exact_at(&mut piece, number % pieces.max(1) * PIECE)?;
+        keep_pace(start, number, bytes_per_second / PIECE);
+    }
+    drop(heap);
     Ok(())
 }
 

@@ -276,6 +276,17 @@ fn waiting_for_memory_is_charged_to_who_takes_it() {
 }
 
 #[test]
+fn who_wants_the_memory_itself_is_not_charged_to_others() {
+    let mut syncs = quiet();
+    syncs.extend(vec![SyncRecord { reclaim_ns: 28 * MS, ..sync(30 * MS, &[]) }; 40]);
+    let reclaimer = |owner, ms| tick::Reclaimer { owner: OwnerId(owner), times: 1, ns: ms * MS };
+    let reclaimers = vec![reclaimer(1, 960), reclaimer(4, 20)];
+    let judged = after_tick(&syncs, Tick { reclaimers, ..Tick::default() });
+    assert_eq!((judged.kind, judged.culprits.len()), (Kind::Memory, 0), "{judged:?}");
+    assert!(judged.shares.memory > 0.9, "{judged:?}");
+}
+
+#[test]
 fn the_victims_other_requests_are_its_own_doing() {
     let mut syncs = quiet();
     syncs.extend(vec![sync(20 * MS, &[(1, 4.0)]); 50]);

@@ -261,10 +261,12 @@ impl<'a> Account<'a> {
         if is_limited(sum.limited_cpu_ns) {
             self.throttle_ns += runqueue_ns;
         } else {
-            let left = self.share_out(op::CPU, runqueue_ns, |waits| &mut waits.cpu);
-            self.cpu_ns = left;
+            self.cpu_ns = self.share_out(op::CPU, 0.0, runqueue_ns, |waits| &mut waits.cpu);
         }
-        self.memory_ns = self.share_out(op::MEMORY, parts.memory_ns, |waits| &mut waits.memory);
+        // What it wants itself it takes from nobody: too little is left to it.
+        let itself = self.charged_to_itself(op::MEMORY);
+        self.memory_ns =
+            self.share_out(op::MEMORY, itself, parts.memory_ns, |waits| &mut waits.memory);
 
         // Waiting for its own limit leaves no trace but the limit.
         if is_limited(sum.limited_io_ns) {
@@ -275,11 +277,17 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Divides a wait by what the suspects other than the victim were charged;
-    /// returns what nobody is known for.
+    fn charged_to_itself(&self, charge: u32) -> f64 {
+        let own = self.victim.suspects.iter().position(|s| s.party == self.victim.party());
+        own.map_or(0.0, |at| self.charges[at][charge as usize])
+    }
+
+    /// Divides a wait by what the suspects other than the victim were charged,
+    /// and by what of `itself` is to count; returns what no other is known for.
     fn share_out(
         &mut self,
         charge: u32,
+        itself: f64,
         wait_ns: f64,
         place: impl Fn(&mut Waits) -> &mut f64,
     ) -> f64 {
@@ -289,14 +297,14 @@ impl<'a> Account<'a> {
             .zip(&self.charges)
             .map(|(other, c)| if other { c[charge as usize] } else { 0.0 })
             .collect();
-        let sum: f64 = amounts.iter().sum();
+        let sum = itself + amounts.iter().sum::<f64>();
         if sum <= 0.0 {
             return wait_ns;
         }
         for (waits, amount) in self.waits.iter_mut().zip(amounts) {
             *place(waits) += wait_ns * amount / sum;
         }
-        0.0
+        wait_ns * itself / sum
     }
 
     /// Whom the evidence clears gives what it was blamed for to those that it

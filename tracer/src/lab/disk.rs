@@ -110,21 +110,27 @@ impl LoopDisk {
             .with_context(|| format!("failed to make `{}`", image.display()))?;
         let mut disk =
             LoopDisk { mountpoint, image, mounted: false, device: None, _folder: Some(folder) };
-        disk.set_up(fs, Caching::Buffered)?;
+        disk.set_up(fs, &[], Caching::Buffered)?;
         Ok(disk)
     }
 
     /// Makes a disk of a file of the caller's, which every request reaches as
-    /// it is, mounted at `mountpoint` (made here, and removed by the caller).
-    pub fn over(image: &Path, mountpoint: &Path, fs: Filesystem) -> Result<LoopDisk> {
+    /// it is, mounted at `mountpoint` (made here, and removed by the caller);
+    /// `options` are more of them for mkfs.
+    pub fn over(
+        image: &Path,
+        mountpoint: &Path,
+        fs: Filesystem,
+        options: &[&str],
+    ) -> Result<LoopDisk> {
         let (image, mountpoint) = (image.to_owned(), mountpoint.to_owned());
         let mut disk = LoopDisk { mountpoint, image, mounted: false, device: None, _folder: None };
-        disk.set_up(fs, Caching::Direct)?;
+        disk.set_up(fs, options, Caching::Direct)?;
         Ok(disk)
     }
 
     /// Whatever of it was done is undone by the drop.
-    fn set_up(&mut self, fs: Filesystem, caching: Caching) -> Result<()> {
+    fn set_up(&mut self, fs: Filesystem, more: &[&str], caching: Caching) -> Result<()> {
         fs::create_dir(&self.mountpoint)
             .with_context(|| format!("failed to make `{}`", self.mountpoint.display()))?;
         let image = self.image.to_string_lossy().into_owned();
@@ -135,7 +141,7 @@ impl LoopDisk {
         let device = LOSETUP.run(&[direct, &["--find", "--show", &image]].concat())?;
         self.device = Some(device.clone());
         let (mkfs, options) = fs.mkfs();
-        mkfs.run(&[options, &[&device]].concat())?;
+        mkfs.run(&[options, more, &[&device]].concat())?;
         let (none, flags): (Option<&str>, _) = (None, MsFlags::MS_NODEV | MsFlags::MS_NOSUID);
         mount(Some(device.as_str()), &self.mountpoint, Some(fs.name()), flags, none)
             .with_context(|| format!("failed to mount `{device}` as {}", fs.name()))?;

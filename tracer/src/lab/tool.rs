@@ -18,9 +18,11 @@ pub struct Tool {
     pub package: &'static str,
 }
 
+pub const BLOCKDEV: Tool = Tool { name: "blockdev", package: "util-linux" };
 pub const DD: Tool = Tool { name: "dd", package: "coreutils" };
 pub const ETCD: Tool = Tool { name: "etcd", package: "etcd-server" };
 pub const FIO: Tool = Tool { name: "fio", package: "fio" };
+pub const FSFREEZE: Tool = Tool { name: "fsfreeze", package: "util-linux" };
 pub const FSTRIM: Tool = Tool { name: "fstrim", package: "util-linux" };
 pub const LOSETUP: Tool = Tool { name: "losetup", package: "mount" };
 pub const MKFS_BTRFS: Tool = Tool { name: "mkfs.btrfs", package: "btrfs-progs" };

@@ -1,5 +1,6 @@
 //! Scenarios: an etcd on a simulated disk, somebody who makes it slow on
-//! purpose and somebody who does not, and what the tracer says of it.
+//! purpose and somebody who does not, and what the tracer says of it. Where
+//! memory is short the victim is another.
 //!
 //! Each has a test of its own. `TRACER_REPEAT=3` plays every scenario three
 //! times; each time must be right. `TRACER_KEEP_RECORDINGS=DIR` keeps what was
@@ -9,6 +10,8 @@
 pub(super) mod culprits;
 /// The simulated disk against its own model.
 mod disk;
+/// A neighbour that takes the memory.
+mod memory;
 /// Neighbours on the same disk.
 mod neighbours;
 /// What no neighbour on the disk did.
@@ -30,10 +33,12 @@ use stage::Stage;
 
 /// Plays a scenario, as often as was asked for.
 pub(super) fn play(filesystem: Filesystem, scenario: impl Fn(&Stage)) {
-    let times = env::var("TRACER_REPEAT").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
-    for _ in 0..times {
-        scenario(&Stage::build(filesystem));
-    }
+    (0..times()).for_each(|_| scenario(&Stage::build(filesystem)));
+}
+
+/// As often as scenarios are to be played.
+fn times() -> u32 {
+    env::var("TRACER_REPEAT").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
 }
 
 /// Skips unless a scenario can be played here.

@@ -15,10 +15,11 @@ use tracer::lab::{
     cgroup::Cgroup,
     disk::Filesystem,
     etcd::{Etcd, WAL_FSYNC},
-    histogram::{Histogram, histogram},
+    histogram::histogram,
     puts::Puts,
 };
 
+use super::verdict::Victim;
 use crate::simulated::SimulatedDisk;
 
 const PUTS_PER_SECOND: u32 = 100;
@@ -42,11 +43,6 @@ impl Stage {
         Self { _puts: puts, etcd, cgroup, disk }
     }
 
-    /// etcd's own account of its WAL.
-    pub fn wal_fsyncs(&self) -> Histogram {
-        histogram(&self.etcd.metrics().expect("etcd answers"), WAL_FSYNC).expect("it counts")
-    }
-
     /// Makes its database so large, in values of a MiB.
     pub fn fill(&self, mib: u32) -> Result<()> {
         let value = vec![b'x'; 1 << 20];
@@ -64,6 +60,22 @@ impl Stage {
                 .with_context(|| format!("failed to pin thread {tid} of etcd"))?;
         }
         Ok(())
+    }
+}
+
+impl Victim for Stage {
+    fn pid(&self) -> u32 {
+        self.etcd.pid()
+    }
+
+    fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// By its own account of its WAL.
+    fn sync_seconds(&self) -> f64 {
+        let metrics = self.etcd.metrics().expect("etcd answers");
+        histogram(&metrics, WAL_FSYNC).expect("it counts").sum
     }
 }
 

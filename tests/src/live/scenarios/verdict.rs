@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, env, path::Path, thread, time::Duration};
 use serde::Deserialize;
 use tracer::lab::cgroup::Cgroup;
 
-use super::stage::Stage;
 use crate::subject::Tracer;
 
 /// Without culprits, at the beginning of the watch.
@@ -46,14 +45,22 @@ pub struct Culprit {
     pub share: f64,
 }
 
-/// A verdict, and etcd's own account of the same time.
+/// Who is watched, and counts by itself.
+pub trait Victim {
+    fn pid(&self) -> u32;
+    fn cgroup(&self) -> &Cgroup;
+    /// That it spent in syncs of its file so far.
+    fn sync_seconds(&self) -> f64;
+}
+
+/// A verdict, and the victim's own account of the same time.
 #[derive(Clone, Debug)]
 pub struct Told {
     pub verdict: Verdict,
     /// The victim's own, in which nobody is a stranger.
     pub own_cgroup: String,
-    /// Seconds in fsyncs of the WAL, a little longer than the tracer watched.
-    pub etcd_seconds: f64,
+    /// Seconds in its syncs, a little longer than the tracer watched.
+    pub own_seconds: f64,
 }
 
 /// One who is known to have done it, or not to have.
@@ -74,22 +81,22 @@ impl Actor<'_> {
     }
 }
 
-/// Watches etcd for a quiet while and then for one with culprits: `busy` brings
+/// Watches a victim for a quiet while and then for one with culprits: `busy` brings
 /// them, lets them go on for as long as it is given, and takes them away.
-pub fn watch(stage: &Stage, busy: impl FnOnce(Duration)) -> Told {
-    watch_for(stage, BUSY, busy)
+pub fn watch(victim: &impl Victim, busy: impl FnOnce(Duration)) -> Told {
+    watch_for(victim, BUSY, busy)
 }
 
-pub fn watch_for(stage: &Stage, length: Duration, busy: impl FnOnce(Duration)) -> Told {
-    let before = stage.wal_fsyncs();
-    let verdict = ask_why(stage, length, busy);
-    let etcd_seconds = stage.wal_fsyncs().sum - before.sum;
-    Told { verdict, own_cgroup: stage.cgroup.path().to_owned(), etcd_seconds }
+pub fn watch_for(victim: &impl Victim, length: Duration, busy: impl FnOnce(Duration)) -> Told {
+    let before = victim.sync_seconds();
+    let verdict = ask_why(victim.pid(), length, busy);
+    let own_seconds = victim.sync_seconds() - before;
+    Told { verdict, own_cgroup: victim.cgroup().path().to_owned(), own_seconds }
 }
 
-fn ask_why(stage: &Stage, length: Duration, busy: impl FnOnce(Duration)) -> Verdict {
+fn ask_why(pid: u32, length: Duration, busy: impl FnOnce(Duration)) -> Verdict {
     let whole = QUIET + length;
-    let victim = stage.etcd.pid().to_string();
+    let victim = pid.to_string();
     let mut recording = keep_recording(whole);
     let mut why =
         Tracer::start(&["why", &victim, "--for", &format!("{}s", whole.as_secs()), "--json"]);
@@ -150,7 +157,7 @@ impl Told {
             v.phases.iter().map(|(name, seconds)| format!("{name} {:.0}", ms(*seconds))).collect();
         println!(
             "{scenario}: {} syncs, p99 {:.1} ms, then p50 {:.1}, p99 {:.1} ms; {}: {}; \
-             ruled out: {}; unexplained {:.0}%; etcd {:.2} s; phases in ms: {}",
+             ruled out: {}; unexplained {:.0}%; by itself {:.2} s; phases in ms: {}",
             v.syncs,
             ms(v.baseline_p99_seconds.unwrap_or_default()),
             ms(v.p50_seconds),
@@ -159,7 +166,7 @@ impl Told {
             list(&v.culprits),
             list(&v.ruled_out),
             v.unexplained_share * 1e2,
-            self.etcd_seconds,
+            self.own_seconds,
             phases.join(", "),
         );
     }
@@ -185,9 +192,9 @@ impl Told {
         if v.kind != "none" {
             assert!(v.unexplained_share < UNEXPLAINED, "too much is unexplained: {v:?}");
         }
-        // etcd counts from before the tracer begins until after it ended.
+        // It counts from before the tracer begins until after that ended.
         let told: f64 = v.phases.values().sum();
-        let most = 1.02 * self.etcd_seconds + 0.05;
-        assert!((0.6 * self.etcd_seconds..=most).contains(&told), "etcd told otherwise: {self:?}");
+        let most = 1.02 * self.own_seconds + 0.05;
+        assert!((0.6 * self.own_seconds..=most).contains(&told), "it told otherwise: {self:?}");
     }
 }

@@ -1,0 +1,156 @@
+//! A neighbour that takes the memory.
+//!
+//! The victim and the tenant share a limit. The victim needs a little of it:
+//! each of its syncs takes blocks in another group of ext4's, whose bitmap must
+//! be there. While nobody wants the memory they all are. What the tenant reads
+//! drives them out, and the syncs read them back.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use tracer::lab::{
+    cgroup::Cgroup, cgroup_v1::CgroupV1, disk::Filesystem, process::Process, tool::last_line,
+};
+
+use super::{
+    need_stage,
+    stage::cgroup,
+    times,
+    verdict::{Actor, Truth, Victim, watch},
+};
+use crate::simulated::{
+    SimulatedDisk,
+    model::Model,
+    parts::{Account, Part},
+};
+
+/// A group of blocks: as many as a bitmap of the smallest sort tells of.
+const GROUP_BLOCKS: u64 = 1024;
+const GROUP_BYTES: u64 = GROUP_BLOCKS * 4096;
+/// More than are met while it is watched, so that each is met once.
+const GROUPS: u64 = 420;
+const SYNCS_PER_SECOND: u32 = 25;
+
+const LIMIT_BYTES: usize = 64 << 20;
+/// What it leaves of the limit is less than all bitmaps, and enough for both
+/// to live.
+const HEAP_BYTES: usize = 52 << 20;
+/// A file of holes: it is read as fast as memory is found for it, and no disk
+/// has to do with that.
+const HOLES_BYTES: u64 = 1 << 30;
+const READ_BYTES_PER_SECOND: u64 = 400_000_000;
+
+/// For the victim's first round.
+const BEGUN: Duration = Duration::from_secs(30);
+
+/// Fields are dropped in order: what runs, then what it runs in and on.
+struct Shortage {
+    victim: Process,
+    account: PathBuf,
+    tenant: Part,
+    limit: CgroupV1,
+    cgroup: Cgroup,
+    _disk: SimulatedDisk,
+}
+
+impl Shortage {
+    fn build(limit: CgroupV1) -> Result<Self> {
+        let disk =
+            SimulatedDisk::create_with(Filesystem::Ext4, &["-g", &GROUP_BLOCKS.to_string()])?;
+        limit.set("memory.limit_in_bytes", &LIMIT_BYTES.to_string())?;
+        let folder = disk.mountpoint().parent().context("a mountpoint lies in a folder")?;
+        let (account, holes) = (folder.join("account"), folder.join("holes"));
+        File::create(&holes)?.set_len(HOLES_BYTES)?;
+        let file = disk.mountpoint().join("store");
+        lay_out(&file)?;
+        // Memory is on the account of who asked for it first: not of us.
+        disk.forget()?;
+
+        let filler = Part::Filler {
+            file,
+            stride_bytes: GROUP_BYTES,
+            strides: GROUPS,
+            per_second: SYNCS_PER_SECOND,
+            account: account.clone(),
+        };
+        let cgroup = cgroup("store");
+        let victim = filler.start_within(&limit, "store", &cgroup)?;
+        wait_for_a_round(&victim, &account)?;
+        // The journal holds on to bitmaps that are not in their places yet.
+        disk.settle()?;
+        disk.become_another(&Model { read: Duration::from_millis(20), ..Model::default() })?;
+        let tenant = Part::Hoarder {
+            heap_bytes: HEAP_BYTES,
+            file: holes,
+            bytes_per_second: READ_BYTES_PER_SECOND,
+        };
+        Ok(Self { victim, account, tenant, limit, cgroup, _disk: disk })
+    }
+}
+
+impl Victim for Shortage {
+    fn pid(&self) -> u32 {
+        self.victim.pid()
+    }
+
+    fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    fn sync_seconds(&self) -> f64 {
+        Account::read(&self.account).expect("it keeps account").seconds
+    }
+}
+
+/// A file that has a block in every group.
+fn lay_out(path: &Path) -> Result<()> {
+    let file = File::create(path)?;
+    for group in 0..GROUPS {
+        file.write_all_at(&[0x55; 4096], group * GROUP_BYTES)?;
+    }
+    file.sync_all().with_context(|| format!("failed to lay `{}` out", path.display()))
+}
+
+fn wait_for_a_round(victim: &Process, account: &Path) -> Result<()> {
+    let until = Instant::now() + BEGUN;
+    while !Account::read(account).is_ok_and(|account| account.syncs > GROUPS) {
+        if let Some(ended) = victim.ended() {
+            bail!("the victim has ended: {}", last_line(&ended.stderr));
+        }
+        if Instant::now() > until {
+            bail!("the victim is not once round after {BEGUN:?}");
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_tenant_that_takes_the_memory_is_named() {
+    need_stage!();
+    for _ in 0..times() {
+        let Some(limit) = CgroupV1::create("memory", "shared").unwrap() else {
+            crate::skip::skip!("no cgroup v1 for `memory`");
+        };
+        let shortage = Shortage::build(limit).expect("memory to be short of");
+        let tenant = cgroup("hoarder");
+        let told = watch(&shortage, |length| {
+            let _tenant =
+                shortage.tenant.start_within(&shortage.limit, "hoarder", &tenant).unwrap();
+            sleep(length);
+        });
+        let truth = Truth {
+            kinds: &["memory"],
+            guilty: &[Actor { comm: "hoarder", cgroup: &tenant }],
+            innocent: &[],
+            slower: 3.0,
+        };
+        told.judge("a tenant that takes the memory", &truth);
+    }
+}
