@@ -30,6 +30,14 @@ pub struct Reclaiming {
     clocks: Clocks,
 }
 
+/// Whose memory is reclaimed.
+#[derive(Clone, Copy)]
+enum Whose {
+    Machine,
+    /// Of one that has reached its limit.
+    Cgroup,
+}
+
 /// Threads in direct reclaim, by tid.
 #[map]
 static RECLAIMING: LruHashMap<u32, Reclaiming> = LruHashMap::with_max_entries(1024, 0);
@@ -45,7 +53,7 @@ pub fn direct_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "mm_vmscan_direct_reclaim_end")]
 pub fn direct_reclaim_end(_ctx: BtfTracePointContext) -> i32 {
-    end()
+    end(Whose::Machine)
 }
 
 /// For a cgroup's own limit.
@@ -56,7 +64,7 @@ pub fn memcg_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_end")]
 pub fn memcg_reclaim_end(_ctx: BtfTracePointContext) -> i32 {
-    end()
+    end(Whose::Cgroup)
 }
 
 #[inline(always)]
@@ -71,7 +79,7 @@ fn begin() -> i32 {
 }
 
 #[inline(always)]
-fn end() -> i32 {
+fn end(whose: Whose) -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
     // SAFETY: only this thread writes to its entry.
     let Some(begun) = (unsafe { RECLAIMING.get(tid) }) else { return 0 };
@@ -90,12 +98,16 @@ fn end() -> i32 {
         sync.reclaim_cpu_ns += cpu;
     }
     let _ = RECLAIMING.remove(tid);
-    count(ns);
+    count(ns, whose);
     0
 }
 
 #[inline(always)]
-fn count(ns: u64) {
+fn count(ns: u64, whose: Whose) {
+    let limit_ns = match whose {
+        Whose::Machine => 0,
+        Whose::Cgroup => ns,
+    };
     let who = owner::current();
     let key = OwnerKey {
         cgroup: who.cgroup,
@@ -110,9 +122,10 @@ fn count(ns: u64) {
         Some(sum) => unsafe {
             add(&raw mut (*sum).times, 1);
             add(&raw mut (*sum).ns, ns);
+            add(&raw mut (*sum).limit_ns, limit_ns);
         },
         None => {
-            let _ = RECLAIMERS.insert(key, Reclaimed { times: 1, ns }, BPF_ANY);
+            let _ = RECLAIMERS.insert(key, Reclaimed { times: 1, ns, limit_ns }, BPF_ANY);
         }
     }
 }

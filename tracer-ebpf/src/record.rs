@@ -277,6 +277,8 @@ pub struct RivalKey {
 pub struct Reclaimed {
     pub times: u64,
     pub ns: u64,
+    /// Of `ns`, for the limit of a cgroup: out of that cgroup's own memory.
+    pub limit_ns: u64,
 }
 
 /// One sync, from begin to end. Lengths in ns, times in kernel monotonic ns.
@@ -397,7 +399,7 @@ const _: () = assert!(size_of::<Handles>() == 16);
 const _: () = assert!(size_of::<Solo>() == 16);
 const _: () = assert!(size_of::<Journal>() == 80);
 const _: () = assert!(size_of::<RivalKey>() == 32);
-const _: () = assert!(size_of::<Reclaimed>() == 16);
+const _: () = assert!(size_of::<Reclaimed>() == 24);
 const _: () = assert!(size_of::<SyncRecord>() == 704);
 const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 192);
 const _: () = assert!(size_of::<StackedRecord>() == 704 + LOWER * 520);

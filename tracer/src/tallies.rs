@@ -23,7 +23,7 @@ pub struct Tallies {
     rivals: KernelMap<MapData, PodRivalKey, u64>,
     reclaimers: KernelMap<MapData, PodOwnerKey, PodReclaimed>,
     seen_rivals: HashMap<RivalKey, [u64; 1]>,
-    seen_reclaimers: HashMap<OwnerKey, [u64; 2]>,
+    seen_reclaimers: HashMap<OwnerKey, [u64; 3]>,
 }
 
 impl Tallies {
@@ -58,12 +58,16 @@ impl Tallies {
     /// Who reclaimed memory, since the last reading.
     pub fn read_reclaimers(&mut self, accounts: &mut Accounts) -> Vec<Reclaimer> {
         let sums = self.reclaimers.iter().filter_map(Result::ok);
-        let sums = sums.map(|(key, PodReclaimed(Reclaimed { times, ns }))| (key.0, [times, ns]));
+        let sums = sums.map(|(key, PodReclaimed(sum))| {
+            let Reclaimed { times, ns, limit_ns } = sum;
+            (key.0, [times, ns, limit_ns])
+        });
         let grown = growth(&mut self.seen_reclaimers, sums);
-        let reclaimers = grown.into_iter().map(|(key, [times, ns])| Reclaimer {
+        let reclaimers = grown.into_iter().map(|(key, [times, ns, limit_ns])| Reclaimer {
             owner: accounts.intern(key),
             times,
             ns,
+            limit_ns,
         });
         reclaimers.collect()
     }

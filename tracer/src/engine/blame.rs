@@ -136,7 +136,9 @@ impl Window {
             let owners = owners(below.disk as u32);
             window.add_disk(record, &below.areas, owners, true, &mut own);
         }
+        // What it read back is in `reclaim_ns`, and is the sync's own wait too.
         let effect_ns = record.own_queue_ns.saturating_add(record.own_device_ns);
+        let effect_ns = effect_ns.saturating_add(record.reclaim_ns);
         // Two readings in ticks of a clock in ns: less than a tick is nothing.
         let other_ns = own.area_ns.saturating_sub(effect_ns.saturating_add(ticks_to_ns(4)));
         window.own_other_ns = other_ns;

@@ -96,7 +96,9 @@ impl Engine {
         let end_ns = record.begin_ns + record.duration_ns;
         victim.last_ns = end_ns;
 
-        let contended = !window.is_uncontended(record.duration_ns);
+        // For memory it waits because somebody has it: no lesson either.
+        let short_of_memory = phases.reclaim_ns.saturating_mul(10) > record.duration_ns;
+        let contended = short_of_memory || !window.is_uncontended(record.duration_ns);
         // Without a baseline an undisturbed sync is no excess: it is the first
         // lesson.
         let division = match victim.baseline_ns() {
@@ -139,9 +141,18 @@ impl Engine {
                 let who = party(rival.owner);
                 victim.blame_around(who, rival.owner, op::CPU, rival.ns as f64, 0);
             }
+            // Whose limits others are at is not known. But who shares one that is
+            // reached runs into it now and then.
+            let is_at_limit = |one: &tick::Reclaimer| {
+                one.limit_ns > 0 && party(one.owner).cgroup == victim.key.cgroup
+            };
+            let at_limit = tick.reclaimers.iter().any(is_at_limit);
             for one in &tick.reclaimers {
-                let who = party(one.owner);
-                victim.blame_around(who, one.owner, op::MEMORY, one.ns as f64, 0);
+                let ns = if at_limit { one.ns } else { one.ns.saturating_sub(one.limit_ns) };
+                if ns > 0 {
+                    let who = party(one.owner);
+                    victim.blame_around(who, one.owner, op::MEMORY, ns as f64, until_ns);
+                }
             }
             for limit in tick.limits.iter().filter(|limit| limit.cgroup == cgroup) {
                 match limit.kind {

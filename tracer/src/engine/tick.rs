@@ -61,6 +61,10 @@ pub struct Reclaimer {
     pub owner: OwnerId,
     pub times: u64,
     pub ns: u64,
+    /// Of `ns`, because a cgroup had reached its limit: then it took from those
+    /// within that limit, and from nobody else.
+    #[serde(default)]
+    pub limit_ns: u64,
 }
 
 /// A limit that a cgroup ran into.

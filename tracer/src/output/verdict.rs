@@ -38,7 +38,7 @@ pub fn sentence(victim: &Victim) -> String {
         Kind::Memory => match worst.filter(|worst| worst.op == crate::snapshot::Op::Memory) {
             Some(worst) => {
                 let who = names::who(&worst.who);
-                format!("memory is short, {who} wants it: {}", of(shares.memory))
+                format!("memory is short, {who} wants it: {}", of(worst.share))
             }
             None => format!("memory is short: {}", of(shares.memory)),
         },
@@ -216,6 +216,20 @@ mod tests {
             sentence(&victim),
             "it waits for a CPU: runnable but not running for 1% of its sync time"
         );
+    }
+
+    #[test]
+    fn who_wants_memory_is_told_with_its_share_of_it() {
+        let mut victim = fixture::trimmed().victims.remove(0);
+        victim.verdict.kind = Kind::Memory;
+        victim.verdict.shares.memory = 0.9;
+        victim.verdict.culprits[0].op = crate::snapshot::Op::Memory;
+        assert_eq!(
+            sentence(&victim),
+            "memory is short, fstrim (demo-trim.service) wants it: 83% of 12.1 s excess"
+        );
+        victim.verdict.culprits.clear();
+        assert_eq!(sentence(&victim), "memory is short: 90% of 12.1 s excess");
     }
 
     #[test]

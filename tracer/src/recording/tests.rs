@@ -113,7 +113,7 @@ fn tick(at_ns: u64) -> Tick {
         at_ns,
         journals: vec![JournalWork { device: 7 << 20, owner: OwnerId(9), blocks: 3 }],
         rivals: vec![Rival { victim_tgid: 812, owner: OwnerId(2), ns: MS }],
-        reclaimers: vec![Reclaimer { owner: OwnerId(9), times: 2, ns: MS }],
+        reclaimers: vec![Reclaimer { owner: OwnerId(9), times: 2, ns: MS, limit_ns: MS / 2 }],
         limits: vec![Limit {
             cgroup: 1,
             kind: LimitKind::Io,

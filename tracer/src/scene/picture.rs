@@ -371,6 +371,9 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
         Kind::None => "its syncs are as long as undisturbed ones".to_owned(),
         Kind::Unknown => format!("{} syncs say nothing", sum.syncs),
         Kind::Owners | Kind::Memory | Kind::Cpu => match judgement.culprits.first() {
+            None if judgement.kind == Kind::Memory => {
+                "nobody else was seen to want so much of it".to_owned()
+            }
             None => "nobody was seen to do it".to_owned(),
             Some(worst) => match (worst.lift.accuses(), worst.confidence) {
                 (true, Confidence::High) => {
