@@ -40,7 +40,11 @@ pub fn sentence(victim: &Victim) -> String {
                 let who = names::who(&worst.who);
                 format!("memory is short, {who} wants it: {}", of(worst.share))
             }
-            None => format!("memory is short: {}", of(shares.memory)),
+            // A first reading looks like one of what was evicted.
+            None => format!(
+                "memory is short, or what it reads was not in it yet: {}",
+                of(shares.memory)
+            ),
         },
         Kind::Throttle => {
             let limit = verdict.limit.as_deref().unwrap_or("a limit");
@@ -229,7 +233,10 @@ mod tests {
             "memory is short, fstrim (demo-trim.service) wants it: 83% of 12.1 s excess"
         );
         victim.verdict.culprits.clear();
-        assert_eq!(sentence(&victim), "memory is short: 90% of 12.1 s excess");
+        assert_eq!(
+            sentence(&victim),
+            "memory is short, or what it reads was not in it yet: 90% of 12.1 s excess"
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! A neighbour that takes the memory.
+//! A neighbour that takes the memory, and one that only takes its own.
 //!
-//! The victim and the tenant share a limit. The victim needs a little of it:
-//! each of its syncs takes blocks in another group of ext4's, whose bitmap must
-//! be there. While nobody wants the memory they all are. What the tenant reads
-//! drives them out, and the syncs read them back.
+//! The victim needs a little of it: each of its syncs takes blocks in another
+//! group of ext4's, whose bitmap must be there. While nobody wants the memory
+//! they all are. What a tenant within the same limit reads drives them out, and
+//! the syncs read them back.
 
 use std::{
     fs::File,
@@ -22,7 +22,7 @@ use super::{
     need_stage,
     stage::cgroup,
     times,
-    verdict::{Actor, Truth, Victim, watch},
+    verdict::{Actor, Told, Truth, Victim, watch},
 };
 use crate::simulated::{
     SimulatedDisk,
@@ -49,6 +49,13 @@ const READ_BYTES_PER_SECOND: u64 = 400_000_000;
 /// For the victim's first round.
 const BEGUN: Duration = Duration::from_secs(30);
 
+/// Who is within the limit.
+#[derive(Clone, Copy, Debug)]
+enum LimitOf {
+    Both,
+    Tenant,
+}
+
 /// Fields are dropped in order: what runs, then what it runs in and on.
 struct Shortage {
     victim: Process,
@@ -60,7 +67,7 @@ struct Shortage {
 }
 
 impl Shortage {
-    fn build(limit: CgroupV1) -> Result<Self> {
+    fn build(limit: CgroupV1, of_whom: LimitOf) -> Result<Self> {
         let disk =
             SimulatedDisk::create_with(Filesystem::Ext4, &["-g", &GROUP_BLOCKS.to_string()])?;
         limit.set("memory.limit_in_bytes", &LIMIT_BYTES.to_string())?;
@@ -80,7 +87,10 @@ impl Shortage {
             account: account.clone(),
         };
         let cgroup = cgroup("store");
-        let victim = filler.start_within(&limit, "store", &cgroup)?;
+        let victim = match of_whom {
+            LimitOf::Both => filler.start_within(&limit, "store", &cgroup)?,
+            LimitOf::Tenant => filler.start("store", &cgroup)?,
+        };
         wait_for_a_round(&victim, &account)?;
         // The journal holds on to bitmaps that are not in their places yet.
         disk.settle()?;
@@ -91,6 +101,18 @@ impl Shortage {
             bytes_per_second: READ_BYTES_PER_SECOND,
         };
         Ok(Self { victim, account, tenant, limit, cgroup, disk })
+    }
+
+    /// Watches the victim; the tenant comes after what is done `before`.
+    fn watch(&self, tenant: &Cgroup, before: impl FnOnce()) -> Told {
+        let told = watch(self, |length| {
+            before();
+            let _tenant = self.tenant.start_within(&self.limit, "hoarder", tenant).unwrap();
+            sleep(length);
+        });
+        // The filesystem reads bitmaps ahead on its own, and ends no sooner.
+        self.disk.become_another(&Model::default()).unwrap();
+        told
     }
 }
 
@@ -131,14 +153,21 @@ fn wait_for_a_round(victim: &Process, account: &Path) -> Result<()> {
     Ok(())
 }
 
+/// One of its kind, or the reason why this machine cannot limit memory so.
+macro_rules! need_shortage {
+    ($of_whom:expr) => {
+        match CgroupV1::create("memory", "limit").unwrap() {
+            Some(limit) => Shortage::build(limit, $of_whom).expect("memory to be short of"),
+            None => crate::skip::skip!("no cgroup v1 for `memory`"),
+        }
+    };
+}
+
 #[test]
 fn a_tenant_that_takes_the_memory_is_named() {
     need_stage!();
     for _ in 0..times() {
-        let Some(limit) = CgroupV1::create("memory", "shared").unwrap() else {
-            crate::skip::skip!("no cgroup v1 for `memory`");
-        };
-        let shortage = Shortage::build(limit).expect("memory to be short of");
+        let shortage = need_shortage!(LimitOf::Both);
         let (tenant, writer) = (cgroup("hoarder"), cgroup("bystander"));
         let bystander = Part::Writer {
             file: shortage.disk.mountpoint().join("bystander"),
@@ -146,13 +175,7 @@ fn a_tenant_that_takes_the_memory_is_named() {
             bytes_per_second: 1 << 20,
         };
         let _bystander = bystander.start("bystander", &writer).unwrap();
-        let told = watch(&shortage, |length| {
-            let _tenant =
-                shortage.tenant.start_within(&shortage.limit, "hoarder", &tenant).unwrap();
-            sleep(length);
-        });
-        // The filesystem reads bitmaps ahead on its own, and ends no sooner.
-        shortage.disk.become_another(&Model::default()).unwrap();
+        let told = shortage.watch(&tenant, || ());
         let truth = Truth {
             kinds: &["memory"],
             guilty: &[Actor { comm: "hoarder", cgroup: &tenant }],
@@ -160,5 +183,23 @@ fn a_tenant_that_takes_the_memory_is_named() {
             slower: 1.5,
         };
         told.judge("a tenant that takes the memory", &truth);
+    }
+}
+
+/// The bitmaps go for another reason meanwhile.
+#[test]
+fn who_is_at_a_limit_of_its_own_takes_memory_from_nobody_else() {
+    need_stage!();
+    for _ in 0..times() {
+        let shortage = need_shortage!(LimitOf::Tenant);
+        let tenant = cgroup("hoarder");
+        let told = shortage.watch(&tenant, || shortage.disk.forget().unwrap());
+        let truth = Truth {
+            kinds: &["memory"],
+            guilty: &[],
+            innocent: &[Actor { comm: "hoarder", cgroup: &tenant }],
+            slower: 1.5,
+        };
+        told.judge("a tenant at its own limit", &truth);
     }
 }
