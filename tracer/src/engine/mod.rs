@@ -49,6 +49,8 @@ pub struct Engine {
     next_id: u32,
     records: u64,
     rotations: u64,
+    /// The latest that any record or tick tells of.
+    now_ns: u64,
     evicted: u64,
     torn: u64,
     steal: Steal,
@@ -95,6 +97,7 @@ impl Engine {
         }
         let end_ns = record.begin_ns + record.duration_ns;
         victim.last_ns = end_ns;
+        self.now_ns = self.now_ns.max(end_ns);
 
         // For memory it waits because somebody has it: no lesson either.
         let short_of_memory = phases.reclaim_ns.saturating_mul(10) > record.duration_ns;
@@ -125,6 +128,7 @@ impl Engine {
             let first = self.memory.map_or(tick.memory, |(first, _)| first);
             self.memory = Some((first, tick.memory));
         }
+        self.now_ns = self.now_ns.max(tick.at_ns);
         let until_ns = tick.at_ns + TICK_NS;
         for victim in &mut self.victims {
             if tick.at_ns.saturating_sub(victim.last_ns) > 60_000_000_000 {
@@ -173,6 +177,16 @@ impl Engine {
         self.rotations += 1;
         if self.rotations.is_multiple_of(FADE_EVERY) {
             self.victims.iter_mut().for_each(Victim::fade);
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        let before = self.victims.len();
+        self.victims.retain(|victim| !victim.is_forgettable(self.now_ns));
+        if self.victims.len() < before {
+            self.by_key = self.victims.iter().enumerate().map(|(at, v)| (v.key, at)).collect();
+            self.victims.shrink_to_fit();
         }
     }
 

@@ -7,7 +7,7 @@
 
 use super::{
     blame::{OwnerId, Party},
-    curve::{Curve, rank_z},
+    curve::{Evidence, rank_z},
 };
 
 /// What a party can be blamed for: block operations, and the three beyond
@@ -33,13 +33,14 @@ pub struct Suspect {
     pub owner: OwnerId,
     /// Blame by charge: in ns of wait for block operations; blocks for
     /// METADATA, ns of running for CPU, of reclaim for MEMORY.
-    pub now: [f64; CHARGES],
-    pub before: [f64; CHARGES],
+    pub now: [f32; CHARGES],
+    pub before: [f32; CHARGES],
     /// From the begin of the period to where the window begins.
-    pub past: [f64; CHARGES],
+    pub past: [f32; CHARGES],
     pub total: [f64; CHARGES],
-    /// Syncs with its work on their path, by stratum.
-    pub with: [Curve; STRATA],
+    /// Syncs with its work on their path, by stratum; none, and no memory for
+    /// them, with most parties.
+    with: Option<Box<[Evidence; STRATA]>>,
     /// The seconds in which it was there, bit 0 the current one.
     pub seconds: u64,
     /// The victim's sync in which it was seen last.
@@ -57,7 +58,7 @@ impl Suspect {
             before: [0.0; CHARGES],
             past: [0.0; CHARGES],
             total: [0.0; CHARGES],
-            with: [Curve::default(), Curve::default()],
+            with: None,
             seconds: 0,
             seen_in: 0,
             around_until_ns: 0,
@@ -65,12 +66,42 @@ impl Suspect {
     }
 
     pub fn charge(&mut self, charge: usize, amount: f64) {
-        self.now[charge] += amount;
+        self.now[charge] += amount as f32;
         self.total[charge] += amount;
     }
 
+    /// A sync of this length was with it.
+    pub fn testify(&mut self, stratum: usize, duration_ns: u64) {
+        self.with.get_or_insert_default()[stratum].record(duration_ns);
+    }
+
+    /// What happened so far counts half as evidence.
+    pub fn fade(&mut self) {
+        let Some(with) = &mut self.with else { return };
+        with.iter_mut().for_each(Evidence::halve);
+        if with.iter().all(Evidence::is_empty) {
+            self.with = None;
+        }
+    }
+
+    /// The strata begin anew.
+    pub fn merge_strata(&mut self) {
+        if let Some(with) = &mut self.with {
+            let [all, disturbed] = &mut **with;
+            all.add(disturbed);
+            disturbed.clear();
+        }
+    }
+
+    /// How the victim fares with it.
+    pub fn lift(&self, all: &[Evidence; STRATA], is_worst: bool) -> Lift {
+        let none = <[Evidence; STRATA]>::default();
+        let with = self.with.as_deref().unwrap_or(&none).each_ref();
+        Lift::of(all, with, is_worst)
+    }
+
     /// What it was blamed for of late, for who must make room.
-    pub fn weight(&self) -> f64 {
+    pub fn weight(&self) -> f32 {
         self.now.iter().chain(&self.before).sum()
     }
 
@@ -82,7 +113,7 @@ impl Suspect {
     }
 
     pub fn begin_period(&mut self) {
-        (self.now, self.before, self.past) = ([0.0; CHARGES], [0.0; CHARGES], [0.0; CHARGES]);
+        (self.now, self.before, self.past) = Default::default();
     }
 }
 
@@ -101,19 +132,19 @@ pub struct Lift {
 impl Lift {
     /// Compares within the stratum that says most: among the syncs that the
     /// worst culprit disturbed, if there are enough on both sides; all, if not.
-    pub fn of(all: &[Curve; STRATA], with: &[Curve; STRATA], is_worst: bool) -> Self {
-        let disturbed = Self::between(&with[1], &all[1].without(&with[1]));
+    fn of(all: &[Evidence; STRATA], with: [&Evidence; STRATA], is_worst: bool) -> Self {
+        let disturbed = Self::between(with[1], &all[1].without(with[1]));
         if !is_worst && disturbed.is_enough() {
             return disturbed;
         }
         let mut whole = (all[0].clone(), with[0].clone());
         whole.0.add(&all[1]);
-        whole.1.add(&with[1]);
+        whole.1.add(with[1]);
         Self::between(&whole.1, &whole.0.without(&whole.1))
     }
 
-    fn between(with: &Curve, without: &Curve) -> Self {
-        let quantiles = |curve: &Curve| [0.5, 0.99].map(|q| curve.quantile(q).unwrap_or(0.0));
+    fn between(with: &Evidence, without: &Evidence) -> Self {
+        let quantiles = |curve: &Evidence| [0.5, 0.99].map(|q| curve.quantile(q).unwrap_or(0.0));
         Self {
             with_n: with.count(),
             without_n: without.count(),
@@ -164,7 +195,7 @@ pub struct Change {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Second {
     pub syncs: u32,
-    pub sum_ns: u64,
+    pub sum_ns: f32,
 }
 
 /// On each side of a change.
@@ -183,12 +214,12 @@ pub fn last_change(seconds: &[Second; SECONDS], there: u64) -> Option<Change> {
             continue;
         }
         let mean = |range: std::ops::Range<usize>| {
-            let (mut syncs, mut sum_ns) = (0u64, 0u64);
+            let (mut syncs, mut sum_ns) = (0u64, 0.0);
             for second in &seconds[range] {
                 syncs += u64::from(second.syncs);
-                sum_ns += second.sum_ns;
+                sum_ns += f64::from(second.sum_ns);
             }
-            (syncs >= 5).then(|| sum_ns as f64 / syncs as f64)
+            (syncs >= 5).then(|| sum_ns / syncs as f64)
         };
         return Some(Change {
             started: is_there(edge - 1),
@@ -206,10 +237,14 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn curve(ns: u64, count: usize) -> Curve {
-        let mut curve = Curve::default();
+    fn curve(ns: u64, count: usize) -> Evidence {
+        let mut curve = Evidence::default();
         (0..count).for_each(|n| curve.record(ns + n as u64 * ns / 1000));
         curve
+    }
+
+    fn none() -> Evidence {
+        Evidence::default()
     }
 
     #[test]
@@ -217,12 +252,12 @@ mod tests {
         let (quick, slow) = (curve(MS, 200), curve(20 * MS, 60));
         let mut all = quick.clone();
         all.add(&slow);
-        let culprit = Lift::of(&[all.clone(), Curve::default()], &[slow, Curve::default()], true);
+        let culprit = Lift::of(&[all.clone(), none()], [&slow, &none()], true);
         assert!(culprit.accuses() && !culprit.clears(), "{culprit:?}");
         assert!(culprit.ratios().unwrap()[0] > 15.0);
 
         let innocent = curve(MS, 60);
-        let innocent = Lift::of(&[quick, Curve::default()], &[innocent, Curve::default()], false);
+        let innocent = Lift::of(&[quick, none()], [&innocent, &none()], false);
         assert!(innocent.clears() && !innocent.accuses(), "{innocent:?}");
     }
 
@@ -230,16 +265,17 @@ mod tests {
     fn a_cron_job_beside_a_culprit_is_compared_among_the_syncs_that_it_disturbed() {
         // Quiet at first; then the culprit goes on, and the job bursts now and then.
         let all = [curve(MS, 300), curve(20 * MS, 300)];
-        let job = [Curve::default(), curve(20 * MS, 40)];
-        assert!(Lift::of(&all, &job, false).clears());
+        let (none, bursts) = (none(), curve(20 * MS, 40));
+        let job = [&none, &bursts];
+        assert!(Lift::of(&all, job, false).clears());
         // Compared with all it would not be cleared.
-        assert!(!Lift::of(&all, &job, true).clears());
+        assert!(!Lift::of(&all, job, true).clears());
     }
 
     #[test]
     fn without_a_control_group_nobody_is_accused_or_cleared() {
-        let all = [curve(20 * MS, 300), Curve::default()];
-        let lift = Lift::of(&all, &all, true);
+        let all = [curve(20 * MS, 300), none()];
+        let lift = Lift::of(&all, all.each_ref(), true);
         assert!(!lift.accuses() && !lift.clears());
         assert_eq!(lift.ratios(), None);
     }
@@ -249,7 +285,7 @@ mod tests {
         let mut seconds = [Second::default(); SECONDS];
         for (ago, second) in seconds.iter_mut().enumerate().take(20) {
             let ms = if ago < 8 { 30 } else { 2 };
-            *second = Second { syncs: 10, sum_ns: 10 * ms * MS };
+            *second = Second { syncs: 10, sum_ns: (10 * ms * MS) as f32 };
         }
         let change = last_change(&seconds, 0xff).unwrap();
         assert_eq!((change.started, change.ago), (true, 8));

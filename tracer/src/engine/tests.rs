@@ -520,3 +520,30 @@ proptest! {
         prop_assert!(sum == 0.0 || (sum - 1.0).abs() < 1e-6, "{:?}", shares);
     }
 }
+
+#[test]
+fn a_victim_takes_ten_kib_and_a_quarter_for_each_party() {
+    assert!(size_of::<Victim>() <= 10 << 10, "{}", size_of::<Victim>());
+    assert!(size_of::<suspect::Suspect>() <= 256, "{}", size_of::<suspect::Suspect>());
+}
+
+#[test]
+fn who_synced_a_few_times_long_ago_is_forgotten_and_the_others_are_found_again() {
+    let (owners, mut engine) = (owners(), Engine::new());
+    let file_at = |engine: &mut Engine, file: u32, begin_ns: u64| {
+        let record = SyncRecord { begin_ns, ..sync(MS, &[]) };
+        engine.sync(&record, &[], file, 0, |_| &owners).victim
+    };
+    file_at(&mut engine, 0, 0);
+    for n in 0..30 {
+        file_at(&mut engine, 1, n * MS);
+    }
+    let later_ns = 700_000 * MS;
+    file_at(&mut engine, 2, later_ns);
+    (0..FADE_EVERY).for_each(|_| engine.rotate());
+    let files: Vec<_> = engine.victims().iter().map(|victim| victim.key.file).collect();
+    assert_eq!(files, [1, 2]);
+    assert_eq!(file_at(&mut engine, 1, later_ns), 0);
+    assert_eq!(file_at(&mut engine, 2, later_ns), 1);
+    assert_eq!(file_at(&mut engine, 0, later_ns), 2);
+}

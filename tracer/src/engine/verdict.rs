@@ -208,8 +208,7 @@ impl<'a> Account<'a> {
         let waits: Vec<_> = requests.collect();
         let worst = most(waits.iter().map(|w| w.requests));
         let lifts = victim.suspects.iter().enumerate();
-        let lifts =
-            lifts.map(|(at, s)| Lift::of(&victim.syncs, &s.with, Some(at) == worst)).collect();
+        let lifts = lifts.map(|(at, s)| s.lift(&victim.syncs, Some(at) == worst)).collect();
         Self {
             victim,
             charges,
@@ -405,7 +404,7 @@ impl<'a> Account<'a> {
 fn charged(suspect: &Suspect, span: Span) -> [f64; CHARGES] {
     std::array::from_fn(|at| {
         let past = if span == Span::Period { suspect.past[at] } else { 0.0 };
-        suspect.now[at] + suspect.before[at] + past
+        f64::from(suspect.now[at] + suspect.before[at] + past)
     })
 }
 

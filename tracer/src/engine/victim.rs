@@ -1,17 +1,17 @@
 //! One victim: a workload and a file that it syncs, and what we know of it.
 //!
-//! Everything is fixed in size or grows only with new parties. Windowed numbers
-//! are kept in two halves, the current and the one before, so that forgetting
-//! is a swap; what leaves the window is added to the period's past.
+//! 9.5 KiB, and a quarter KiB to a KiB for each party that it remembers ([`SUSPECTS`]).
+//! Windowed numbers are kept in two halves, the current and the one before, so
+//! that forgetting is a swap; what leaves the window is added to the period's
+//! past.
 
-use hdrhistogram::Histogram;
 use tracer_ebpf::record::{COMM, NO_DISK, op};
 
 use super::{
     blame::{Competitor, Division, OwnerId, Party, Window},
-    curve::Curve,
+    curve::{Evidence, Latency},
     phases::Phases,
-    suspect::{SECONDS, STRATA, Second, Suspect},
+    suspect::{ENOUGH, SECONDS, STRATA, Second, Suspect},
     tick::LimitKind,
 };
 
@@ -56,11 +56,16 @@ pub const SYNC_BOUNDS_NS: [u64; 19] = [
 /// One more than there are bounds: the last is of what lies above them all.
 pub type SyncBuckets = [u64; SYNC_BOUNDS_NS.len() + 1];
 
-/// Parties that one victim remembers; who matters least makes room.
+/// Parties that one victim remembers; who matters least makes room. Before it
+/// has synced often enough for any to be compared, a few will do.
 const SUSPECTS: usize = 48;
+const FIRST_SUSPECTS: usize = 16;
 
 /// Uncontended syncs before a baseline is believed.
 const BASELINE_SYNCS: u64 = 20;
+
+/// Victims that synced only a few times are forgotten after so long.
+const FORGOTTEN_NS: u64 = 600_000_000_000;
 
 /// When so many uncontended syncs are known, the older ones lose half weight.
 const BASELINE_MEMORY: u64 = 4096;
@@ -79,17 +84,15 @@ const NEED_LESSONS: u64 = 64;
 /// it a device that was never faster is slow all the same.
 const MOST_BASELINE_NS: u64 = 10_000_000;
 
-/// Longest sync told apart from longer ones: 1 hour.
-const HIGHEST_NS: u64 = 3_600_000_000_000;
-
 /// A party is on a sync's path if its requests were in flight for so large a
 /// part of it.
 const ON_THE_PATH: f64 = 0.05;
 
 /// What was added up over some time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Half {
-    pub latency: Histogram<u32>,
+    latency: Latency,
+    pub max_ns: u64,
     pub phases: Phases,
     pub syncs: u64,
     pub duration_ns: u64,
@@ -105,45 +108,14 @@ pub struct Half {
 }
 
 impl Half {
-    fn new() -> Self {
-        Self {
-            latency: latency_histogram(),
-            phases: Phases::default(),
-            syncs: 0,
-            duration_ns: 0,
-            buckets: SyncBuckets::default(),
-            parts: Division::default(),
-            in_flight: 0.0,
-            ticks: 0,
-            limited_cpu_ns: 0,
-            limited_io_ns: 0,
-        }
-    }
-
     fn clear(&mut self) {
-        let Self {
-            latency,
-            phases,
-            syncs,
-            duration_ns,
-            buckets,
-            parts,
-            in_flight,
-            ticks,
-            limited_cpu_ns,
-            limited_io_ns,
-        } = self;
-        latency.clear();
-        *buckets = SyncBuckets::default();
-        *phases = Phases::default();
-        *parts = Division::default();
-        (*syncs, *duration_ns, *in_flight) = (0, 0, 0.0);
-        (*ticks, *limited_cpu_ns, *limited_io_ns) = (0, 0, 0);
+        *self = Self::default();
     }
 
-    pub fn add(&mut self, other: &Self) {
+    fn add(&mut self, other: &Self) {
         let Self {
             latency,
+            max_ns,
             phases,
             syncs,
             duration_ns,
@@ -154,8 +126,8 @@ impl Half {
             limited_cpu_ns,
             limited_io_ns,
         } = other;
-        // Both have the same bounds.
-        let _ = self.latency.add(latency);
+        self.latency.add(latency);
+        self.max_ns = self.max_ns.max(*max_ns);
         self.phases.add(phases);
         self.syncs += syncs;
         self.duration_ns += duration_ns;
@@ -166,14 +138,10 @@ impl Half {
         self.limited_cpu_ns += limited_cpu_ns;
         self.limited_io_ns += limited_io_ns;
     }
-}
 
-/// Two significant digits from 1 µs up: 1 % in the value, some 20 KiB.
-fn latency_histogram() -> Histogram<u32> {
-    match Histogram::new_with_bounds(1_000, HIGHEST_NS, 2) {
-        Ok(histogram) => histogram,
-        // The bounds are constants that the library accepts.
-        Err(error) => unreachable!("histogram bounds: {error}"),
+    /// A quantile of the syncs' durations; 0 where there were none.
+    pub fn quantile_ns(&self, q: f64) -> u64 {
+        self.latency.quantile(q).map_or(0, |ns| (ns as u64).min(self.max_ns))
     }
 }
 
@@ -208,7 +176,7 @@ pub struct Victim {
     /// All of its syncs, by [`SYNC_BOUNDS_NS`].
     pub buckets_total: SyncBuckets,
     /// All of its syncs, as those of the suspects are kept.
-    pub syncs: [Curve; STRATA],
+    pub syncs: [Evidence; STRATA],
     /// The last seconds, 0 the current one.
     pub seconds: [Second; SECONDS],
     second: u64,
@@ -216,7 +184,9 @@ pub struct Victim {
     pub limit: Option<(LimitKind, String)>,
     /// Whom it is blamed on most, by position in `suspects`.
     worst: Option<usize>,
-    baseline: Histogram<u32>,
+    baseline: Latency,
+    /// Syncs in it, and its p90.
+    lessons: u64,
     baseline_ns: u64,
     /// What the requests of an uncontended sync need, on average.
     usual_need_ns: f64,
@@ -234,18 +204,19 @@ impl Victim {
             disk: NO_DISK,
             last_ns: 0,
             syncs_total: 0,
-            now: Half::new(),
-            before: Half::new(),
-            past: Half::new(),
-            suspects: Vec::with_capacity(4),
+            now: Half::default(),
+            before: Half::default(),
+            past: Half::default(),
+            suspects: Vec::new(),
             total: Division::default(),
             buckets_total: SyncBuckets::default(),
-            syncs: [Curve::default(), Curve::default()],
+            syncs: Default::default(),
             seconds: [Second::default(); SECONDS],
             second: 0,
             limit: None,
             worst: None,
-            baseline: latency_histogram(),
+            baseline: Latency::default(),
+            lessons: 0,
             baseline_ns: 0,
             usual_need_ns: 0.0,
             odd: 0,
@@ -265,11 +236,18 @@ impl Victim {
 
     /// A quantile of the uncontended syncs' waits.
     pub fn baseline_quantile_ns(&self, q: f64) -> Option<u64> {
-        self.has_baseline().then(|| self.baseline.value_at_quantile(q))
+        let known = self.baseline.quantile(q).filter(|_| self.has_baseline())?;
+        Some(known as u64)
+    }
+
+    /// Whether it is no loss: its last sync is long ago, and there were too few
+    /// to learn from.
+    pub fn is_forgettable(&self, now_ns: u64) -> bool {
+        self.syncs_total < BASELINE_SYNCS && now_ns.saturating_sub(self.last_ns) > FORGOTTEN_NS
     }
 
     fn has_baseline(&self) -> bool {
-        self.baseline.len() >= BASELINE_SYNCS
+        self.lessons >= BASELINE_SYNCS
     }
 
     pub fn record(
@@ -283,7 +261,8 @@ impl Victim {
         self.syncs_total += 1;
         self.advance(end_ns);
         let half = &mut self.now;
-        half.latency.saturating_record(duration_ns);
+        half.latency.record(duration_ns);
+        half.max_ns = half.max_ns.max(duration_ns);
         half.phases.add(phases);
         half.syncs += 1;
         half.duration_ns += duration_ns;
@@ -295,7 +274,7 @@ impl Victim {
         self.buckets_total[bucket] += 1;
         let second = &mut self.seconds[0];
         second.syncs += 1;
-        second.sum_ns += duration_ns;
+        second.sum_ns += duration_ns as f32;
         self.testify(end_ns, duration_ns, window, division);
     }
 
@@ -318,7 +297,7 @@ impl Victim {
                 suspect.seconds |= 1;
                 if suspect.seen_in != sync {
                     suspect.seen_in = sync;
-                    suspect.with[stratum].record(duration_ns);
+                    suspect.testify(stratum, duration_ns);
                 }
             }
         }
@@ -326,7 +305,7 @@ impl Victim {
         for suspect in &mut self.suspects {
             if suspect.around_until_ns >= end_ns && suspect.seen_in != sync {
                 suspect.seen_in = sync;
-                suspect.with[stratum].record(duration_ns);
+                suspect.testify(stratum, duration_ns);
             }
         }
     }
@@ -347,9 +326,10 @@ impl Victim {
     }
 
     fn suspect(&mut self, party: Party, owner: OwnerId) -> &mut Suspect {
+        let room = if self.syncs_total < ENOUGH { FIRST_SUSPECTS } else { SUSPECTS };
         let at = match self.suspects.iter().position(|s| s.party == party) {
             Some(at) => at,
-            None if self.suspects.len() < SUSPECTS => {
+            None if self.suspects.len() < room => {
                 self.suspects.push(Suspect::new(party, owner));
                 self.suspects.len() - 1
             }
@@ -397,26 +377,17 @@ impl Victim {
                 return;
             }
         }
-        let lessons = (self.baseline.len() + 1).min(NEED_LESSONS) as f64;
+        if self.lessons >= BASELINE_MEMORY {
+            self.baseline.halve();
+            self.lessons /= 2;
+        }
+        self.baseline.record(wait_ns);
+        self.lessons += 1;
+        let lessons = self.lessons.min(NEED_LESSONS) as f64;
         self.usual_need_ns += (need_ns as f64 - self.usual_need_ns) / lessons;
-        if self.baseline.len() >= BASELINE_MEMORY {
-            self.halve_baseline();
-        }
-        self.baseline.saturating_record(wait_ns);
         // The quantile walks the histogram: not for each of many.
-        if self.baseline.len() < 256 || self.baseline.len().is_multiple_of(64) {
-            self.baseline_ns = self.baseline.value_at_quantile(0.90);
-        }
-    }
-
-    /// Halving each count would need a walk that writes; starting over from
-    /// what the quantiles say keeps the shape and allocates nothing.
-    fn halve_baseline(&mut self) {
-        let quantiles: [u64; 100] =
-            std::array::from_fn(|i| self.baseline.value_at_quantile((i as f64 + 0.5) / 100.0));
-        self.baseline.clear();
-        for value in quantiles {
-            self.baseline.saturating_record_n(value, (BASELINE_MEMORY / 200) as u32);
+        if self.lessons < 256 || self.lessons.is_multiple_of(64) {
+            self.baseline_ns = self.baseline.quantile(0.90).map_or(0, |ns| ns as u64);
         }
     }
 
@@ -440,16 +411,14 @@ impl Victim {
 
     /// What happened so far counts half as evidence.
     pub fn fade(&mut self) {
-        self.syncs.iter_mut().for_each(Curve::halve);
-        for suspect in &mut self.suspects {
-            suspect.with.iter_mut().for_each(Curve::halve);
-        }
+        self.syncs.iter_mut().for_each(Evidence::halve);
+        self.suspects.iter_mut().for_each(Suspect::fade);
     }
 
     /// Whom it is blamed on most has changed: then the strata begin anew.
     fn choose_worst(&mut self) {
         let weight = |suspect: &Suspect| {
-            suspect.now[..op::COUNT].iter().chain(&suspect.before[..op::COUNT]).sum::<f64>()
+            suspect.now[..op::COUNT].iter().chain(&suspect.before[..op::COUNT]).sum::<f32>()
         };
         let weights = self.suspects.iter().map(weight).enumerate();
         let Some((at, worst)) = weights.max_by(|(_, a), (_, b)| a.total_cmp(b)) else { return };
@@ -458,8 +427,10 @@ impl Victim {
             return;
         }
         self.worst = Some(at);
-        merge_strata(&mut self.syncs);
-        self.suspects.iter_mut().for_each(|suspect| merge_strata(&mut suspect.with));
+        let [all, disturbed] = &mut self.syncs;
+        all.add(disturbed);
+        disturbed.clear();
+        self.suspects.iter_mut().for_each(Suspect::merge_strata);
     }
 
     /// All that was added up over a span.
@@ -471,12 +442,6 @@ impl Victim {
         }
         sum
     }
-}
-
-fn merge_strata(strata: &mut [Curve; STRATA]) {
-    let [all, disturbed] = strata;
-    all.add(disturbed);
-    disturbed.clear();
 }
 
 /// Which bucket a duration falls into (bounds are inclusive, as etcd's are).

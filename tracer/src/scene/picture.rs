@@ -105,7 +105,7 @@ impl Scene {
         if sum.syncs == 0 {
             return None;
         }
-        let quantile = |q| seconds(sum.latency.value_at_quantile(q));
+        let quantile = |q| seconds(sum.quantile_ns(q));
         let who = Who { tgid: victim.tgid, ..self.people.who(&victim.party()) };
         let label = files.label(FileId(victim.key.file));
         let (class, path) = (label.class, label.path.clone());
@@ -122,7 +122,7 @@ impl Scene {
             syncs_per_second: sum.syncs as f64 / window,
             p50_seconds: quantile(0.50),
             p99_seconds: quantile(0.99),
-            max_seconds: seconds(sum.latency.max()),
+            max_seconds: seconds(sum.max_ns),
             baseline_p99_seconds: victim.baseline_quantile_ns(0.99).map(seconds),
             phases: sum.phases.to_seconds(),
             verdict: self.verdict(victim, &sum, span, files),
