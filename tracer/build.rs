@@ -1,10 +1,17 @@
-//! Compiles the kernel programs and leaves the object where `kernel::load`
-//! embeds it from.
+//! Compiles the kernel programs and leaves their objects where `kernel::load`
+//! embeds them from, without the nine tenths of them that describe the source.
 
-use std::{env, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain};
+use object::{
+    build::elf::{Builder, SectionData},
+    elf::SHT_STRTAB,
+};
 
 /// The toolchain of `rust-toolchain.toml`, for builds that rustup did not start.
 /// It builds `core` for BPF from rust-src.
@@ -35,5 +42,34 @@ fn main() -> Result<()> {
         [Package { name: "tracer-ebpf", root_dir, no_default_features: false, features: &[] }],
         Toolchain::Custom(&toolchain),
     )
-    .context("failed to build the eBPF programs (`cargo xtask setup` brings what it needs)")
+    .context("failed to build the eBPF programs (`cargo xtask setup` brings what it needs)")?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    for object in ["tracer-ebpf", "tracer-ebpf-untyped"] {
+        let object = out.join(object);
+        strip(&object).with_context(|| format!("failed to strip `{}`", object.display()))?;
+    }
+    Ok(())
+}
+
+/// Takes what is for debuggers out of an object, and its own types: no program
+/// here needs them to be loaded.
+fn strip(object: &Path) -> Result<()> {
+    let bytes = fs::read(object)?;
+    let mut elf = Builder::read(&*bytes)?;
+    for section in &mut elf.sections {
+        let name = section.name.to_string();
+        let of = name.strip_prefix(".rel").unwrap_or(&name);
+        section.delete = of.starts_with(".debug_") || of.starts_with(".BTF");
+    }
+    elf.delete_orphans();
+    // LLVM has one table for the names of sections and symbols.
+    let names = elf.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    elf.write(&mut stripped)?;
+    fs::write(object, stripped)?;
+    Ok(())
 }

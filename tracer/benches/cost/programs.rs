@@ -120,8 +120,7 @@ async fn measure_floor(
     length: Duration,
     table: &mut Table,
 ) -> Result<()> {
-    let btf = Path::new(VMLINUX_BTF);
-    let floor = Floor::attach(&Facts::of_this_machine(btf)?, btf)?;
+    let floor = Floor::attach(&Facts::of_this_machine(Path::new(VMLINUX_BTF))?)?;
     round.say("random reads, run time of empty programs");
     let before = Runs::of(floor.run_stats());
     stand.run(Work::Reads, length).await?;

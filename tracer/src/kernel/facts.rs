@@ -34,7 +34,8 @@ pub struct Facts {
 /// Where a hook lies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Home {
-    Kernel,
+    /// In the kernel's own BTF, by the number of its type.
+    Kernel(u32),
     Module(InModule),
     /// Wherever a tracepoint of this name is: for kernels without BTF.
     ByName,
@@ -140,8 +141,8 @@ impl Facts {
             }
         }
         let home = |target: &Target, find: &dyn Fn(&KernelTypes<'_>) -> Option<u32>| {
-            if find(&kernel).is_some() {
-                return Some(Home::Kernel);
+            if let Some(type_id) = find(&kernel) {
+                return Some(Home::Kernel(type_id));
             }
             let module = target.module()?;
             let type_id = find(with_module.get(module)?)?;
@@ -222,12 +223,6 @@ impl Facts {
             }
             None => format!("no `{hook}`"),
         }
-    }
-
-    /// Whether any hook is not the kernel's own.
-    pub fn goes_beyond_the_kernel(&self) -> bool {
-        let mut homes = self.tracepoints.values().chain(self.functions.values());
-        homes.any(|home| *home != Home::Kernel)
     }
 
     /// Whether programs can read the fields of the task that they run in.

@@ -3,15 +3,15 @@
 //! For the bench: what the kernel takes to run any program on a hook is the
 //! floor below what the tracer costs there. No session loads these.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
-use aya::{Btf, Ebpf, EbpfLoader, programs::Program};
+use anyhow::{Result, anyhow};
 
 use super::{
     facts::Facts,
     ladder::Target,
     load::{OBJECT, raise_memlock, run_stats},
+    loader::{Attached, Globals, Loader},
 };
 
 /// Each empty program, the hook it is on, which is also the name of the
@@ -26,7 +26,7 @@ pub const EMPTY: [(&str, &str); 5] = [
 
 /// The empty programs, attached until this is dropped.
 pub struct Floor {
-    ebpf: Ebpf,
+    loaded: BTreeMap<&'static str, Attached>,
 }
 
 impl Floor {
@@ -35,31 +35,21 @@ impl Floor {
     /// # Errors
     ///
     /// When the kernel refuses one of them.
-    pub fn attach(facts: &Facts, btf: &Path) -> Result<Self> {
+    pub fn attach(facts: &Facts) -> Result<Self> {
         raise_memlock();
-        let btf = Btf::parse_file(btf, aya::Endianness::default())
-            .with_context(|| format!("failed to read BTF from `{}`", btf.display()))?;
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&btf))
-            .load(OBJECT)
-            .context("failed to create the maps of the empty programs in the kernel")?;
+        let (loader, _maps) = Loader::create(OBJECT, &Globals::default(), &[])?;
+        let mut loaded = BTreeMap::new();
         for (name, hook) in EMPTY {
-            if facts.home(&Target::Tracepoint(hook)).is_none() {
-                continue;
+            if let Some(home) = facts.home(&Target::Tracepoint(hook)) {
+                let attached = loader.attach(name, hook, home);
+                loaded.insert(name, attached.map_err(|why| anyhow!("failed to attach {why}"))?);
             }
-            let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) else {
-                bail!("program `{name}` is not in the object");
-            };
-            program
-                .load(hook, &btf)
-                .and_then(|()| program.attach().map(drop))
-                .with_context(|| format!("failed to attach `{name}` to `{hook}`"))?;
         }
-        Ok(Self { ebpf })
+        Ok(Self { loaded })
     }
 
     /// As [`super::load::Programs::run_stats`].
     pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
-        run_stats(&self.ebpf)
+        run_stats(&self.loaded)
     }
 }

@@ -7,28 +7,26 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write as _},
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
-    path::Path,
 };
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    Btf, Ebpf, EbpfLoader, Pod,
+    Pod,
     maps::{Map, MapData, RingBuf},
-    programs::{Program, tp_btf::BtfTracePointLinkId},
 };
+use aya_log::EbpfLogger;
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::{
     bucket::BUCKETS,
-    config::Config,
     record::{ACCOUNTS, Disk, Handles, OwnerKey, Reclaimed, RivalKey, Solo, op, size, stage},
 };
+use zerocopy::IntoBytes as _;
 
 use super::{
     blind::{self, Blind},
     facts::{Facts, Home, Pointers},
-    ladder::{Attach, CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step, Target},
-    loader::{Attached, Loader, Place},
+    ladder::{Attach, CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step},
+    loader::{Attached, Globals, Loader},
     quiet,
     refusal::explain,
 };
@@ -78,24 +76,16 @@ struct Served {
 
 /// The loaded object with its attached programs.
 pub struct Programs {
-    ebpf: Ebpf,
-    /// The kernel's types, while there are programs to load by them.
-    btf: Option<Btf>,
-    /// For hooks that aya cannot name, while there are programs to load.
+    /// Those that nobody has taken yet.
+    maps: BTreeMap<String, Map>,
+    /// While there are programs to load.
     loader: Option<Loader>,
-    /// What it attached, by the program's name.
-    beyond: BTreeMap<&'static str, Attached>,
-    /// What is attached on demand, and is now, by the program's name.
-    on_demand: BTreeMap<&'static str, BtfTracePointLinkId>,
+    /// What is loaded, by the program's name; off its hook while that is not in
+    /// demand.
+    loaded: BTreeMap<&'static str, Attached>,
     wishes: Wishes,
     climbs: Vec<Climb>,
 }
-
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PodConfig(Config);
-// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
-unsafe impl Pod for PodConfig {}
 
 /// A key or value of a map, as plain bytes.
 #[derive(Clone, Copy)]
@@ -136,43 +126,37 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses the maps or its BTF is unreadable.
-    pub fn create(facts: &Facts, sizes: Sizes, btf: &Path, wishes: Wishes) -> Result<Self> {
+    /// When the kernel refuses the maps.
+    pub fn create(facts: &Facts, sizes: Sizes, wishes: Wishes) -> Result<Self> {
         raise_memlock();
         let typed = facts.pointers == Pointers::Typed;
-        let btf = typed.then(|| {
-            Btf::parse_file(btf, aya::Endianness::default())
-                .with_context(|| format!("failed to read BTF from `{}`", btf.display()))
-        });
-        let btf = btf.transpose()?;
         let object = if typed { OBJECT } else { UNTYPED_OBJECT };
         if facts.lockdown == "confidentiality" {
             quiet::probe_features();
         }
-        let config = PodConfig(facts.config);
         // aya-log's levels: 0 is silence, 4 is debug.
         let level: u8 = if wishes.kernel_log { 4 } else { 0 };
+        let globals = Globals::from([
+            ("CONFIG", facts.config.as_bytes()),
+            ("AYA_LOG_LEVEL", level.as_bytes()),
+        ]);
         let accounts = sizes.disks * ACCOUNTS as u32;
         let histograms = sizes.disks * (op::COUNT * stage::COUNT) as u32;
-        let ebpf = EbpfLoader::new()
-            .btf(btf.as_ref())
-            .override_global("CONFIG", &config, true)
-            .override_global("AYA_LOG_LEVEL", &level, false)
-            .map_max_entries("IN_FLIGHT", sizes.in_flight)
-            .map_max_entries("LEDGER", sizes.disks)
-            .map_max_entries("HISTOGRAMS", histograms)
-            .map_max_entries("IN_SERVICE", sizes.disks)
-            .map_max_entries("SOLO", sizes.disks * (op::COUNT * size::COUNT) as u32)
+        let max_entries = [
+            ("IN_FLIGHT", sizes.in_flight),
+            ("LEDGER", sizes.disks),
+            ("HISTOGRAMS", histograms),
+            ("IN_SERVICE", sizes.disks),
+            ("SOLO", sizes.disks * (op::COUNT * size::COUNT) as u32),
             // Disks on disks are in it too.
-            .map_max_entries("DISKS", sizes.disks * 4)
-            .map_max_entries("OWNERS", accounts * 2)
-            .map_max_entries("ACCOUNT_OWNERS", accounts)
-            .load(object)
+            ("DISKS", sizes.disks * 4),
+            ("OWNERS", accounts * 2),
+            ("ACCOUNT_OWNERS", accounts),
+        ];
+        let (loader, maps) = Loader::create(object, &globals, &max_entries)
             .context("failed to create the tracer's maps in the kernel")?;
-        let loader =
-            facts.goes_beyond_the_kernel().then(|| Loader::new(object, &ebpf)).transpose()?;
-        let (beyond, on_demand) = Default::default();
-        Ok(Self { ebpf, btf, loader, beyond, on_demand, wishes, climbs: Vec::new() })
+        let loader = Some(loader);
+        Ok(Self { maps, loader, loaded: BTreeMap::new(), wishes, climbs: Vec::new() })
     }
 
     /// Loads and attaches the first rung of each capability that goes.
@@ -205,16 +189,9 @@ impl Programs {
         self.position(capability).is_some()
     }
 
-    /// The climb is over: the kernel's types, the largest thing in our memory,
-    /// are given back.
+    /// The climb is over: the object is given back.
     pub fn end_climb(&mut self) {
-        self.btf = None;
         self.loader = None;
-        // SAFETY: has no preconditions.
-        #[cfg(target_env = "gnu")]
-        unsafe {
-            libc::malloc_trim(0);
-        }
     }
 
     /// Notes that an optional program of the rung that serves does not fire.
@@ -337,74 +314,27 @@ impl Programs {
 
     /// What is attached on demand is attached once, to see that it goes.
     fn attach_step(&mut self, step: &Step, home: Home, when: Attach) -> Result<(), String> {
-        self.load_step(step, home, when)?;
+        let loader = self.loader.as_ref().ok_or("the climb is over")?;
+        let attached = loader.attach(step.program, &step.target.function_name(), home)?;
+        self.loaded.insert(step.program, attached);
         if when == Attach::OnDemand { self.set_step(step, false) } else { Ok(()) }
     }
 
     fn set_step(&mut self, step: &Step, on: bool) -> Result<(), String> {
-        let hook = step.target.function_name();
-        if let Some(beyond) = self.beyond.get_mut(step.program) {
-            beyond.detach();
-            return if on { beyond.attach().map_err(|e| format!("`{hook}`: {e}")) } else { Ok(()) };
-        }
-        let Some(Program::BtfTracePoint(program)) = self.ebpf.program_mut(step.program) else {
-            return Err(format!("program `{}` is of another type", step.program));
+        let Some(loaded) = self.loaded.get_mut(step.program) else {
+            return Err(format!("program `{}` is not loaded", step.program));
         };
-        if let Some(link) = self.on_demand.remove(step.program) {
-            program.detach(link).map_err(|error| explain(&hook, &error))?;
-        }
-        if on {
-            let link = program.attach().map_err(|error| explain(&hook, &error))?;
-            self.on_demand.insert(step.program, link);
-        }
-        Ok(())
-    }
-
-    fn load_step(&mut self, step: &Step, home: Home, when: Attach) -> Result<(), String> {
-        let Self { ebpf, btf, on_demand, .. } = self;
-        let hook = step.target.function_name();
-        let place = match home {
-            Home::Kernel => None,
-            Home::Module(at) => Some(Place::Module(at)),
-            Home::ByName => Some(Place::ByName),
-        };
-        if let Some(place) = place {
-            let loader = self.loader.as_ref().ok_or("the climb is over")?;
-            let attached = loader.attach(step.program, &hook, place)?;
-            self.beyond.insert(step.program, attached);
+        loaded.detach();
+        if !on {
             return Ok(());
         }
-        let btf = btf.as_ref().ok_or("the climb is over")?;
-        let program = ebpf
-            .program_mut(step.program)
-            .ok_or_else(|| format!("program `{}` is not in the object", step.program))?;
-        let result = match (program, &step.target) {
-            (Program::BtfTracePoint(p), Target::Tracepoint(_)) => {
-                p.load(&hook, btf).and_then(|()| p.attach()).map(|link| {
-                    if when == Attach::OnDemand {
-                        on_demand.insert(step.program, link);
-                    }
-                })
-            }
-            (Program::FEntry(p), _) => p.load(&hook, btf).and_then(|()| p.attach().map(drop)),
-            (Program::FExit(p), _) => p.load(&hook, btf).and_then(|()| p.attach().map(drop)),
-            _ => return Err(format!("program `{}` is of another type", step.program)),
-        };
-        result.map_err(|error| explain(&hook, &error))
+        loaded.attach().map_err(|error| explain(&step.target.function_name(), &error, ""))
     }
 
     /// Takes a rung's programs out of the kernel again.
     fn detach(&mut self, rung: &Rung) {
         for step in rung.steps {
-            self.beyond.remove(step.program);
-            self.on_demand.remove(step.program);
-            // Those that were never loaded say so: that is what we want.
-            let _ = match self.ebpf.program_mut(step.program) {
-                Some(Program::BtfTracePoint(p)) => p.unload(),
-                Some(Program::FEntry(p)) => p.unload(),
-                Some(Program::FExit(p)) => p.unload(),
-                _ => Ok(()),
-            };
+            self.loaded.remove(step.program);
         }
     }
 
@@ -414,7 +344,7 @@ impl Programs {
     ///
     /// When it was taken before.
     pub fn take_map(&mut self, name: &str) -> Result<Map> {
-        self.ebpf.take_map(name).ok_or_else(|| anyhow!("map `{name}` is not there"))
+        self.maps.remove(name).ok_or_else(|| anyhow!("map `{name}` is not there"))
     }
 
     /// The ring of records.
@@ -431,9 +361,15 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// When the log's ring cannot be had.
+    /// When the log's ring cannot be had: it is found by way of the programs,
+    /// which takes CAP_SYS_ADMIN.
     pub fn print_kernel_log(&mut self) -> Result<()> {
-        let logger = aya_log::EbpfLogger::init_with_logger(&mut self.ebpf, StderrLog)?;
+        let ids = self.loaded.values().filter_map(|p| p.read_counter("prog_id"));
+        // Not all of them have something to say.
+        let mut loggers = ids.map(|id| EbpfLogger::init_from_id_with_logger(id as u32, StderrLog));
+        let logger = loggers
+            .find_map(Result::ok)
+            .ok_or_else(|| anyhow!("no program's log was found (it takes CAP_SYS_ADMIN)"))?;
         // SAFETY: the logger owns the ring's descriptor and outlives the watch.
         let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
         tokio::spawn(async move {
@@ -449,49 +385,23 @@ impl Programs {
     /// running on that CPU: an interrupt's completion within another one.
     /// Counted from 5.12 on; zero before.
     pub fn missed_runs(&self) -> u64 {
-        let of_aya = self.ebpf.programs().filter_map(|(_, program)| missed_runs(program));
-        let beyond = self.beyond.values();
-        let beyond = beyond.filter_map(|p| read_counter(p.program(), "recursion_misses"));
-        of_aya.chain(beyond).sum()
+        self.loaded.values().filter_map(|p| p.read_counter("recursion_misses")).sum()
     }
 
     /// Name, run count and run time in ns of each loaded program; the kernel
     /// counts only while its BPF statistics are on.
     pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
-        let beyond = self.beyond.iter().filter_map(|(name, attached)| {
-            let counter = |what| read_counter(attached.program(), what);
-            Some(((*name).to_owned(), counter("run_cnt")?, counter("run_time_ns")?))
-        });
-        run_stats(&self.ebpf).into_iter().chain(beyond).collect()
+        run_stats(&self.loaded)
     }
 }
 
-/// What [`Programs::run_stats`] tells, of any loaded object.
-pub(super) fn run_stats(ebpf: &Ebpf) -> Vec<(String, u64, u64)> {
-    let loaded = ebpf.programs().filter_map(|(name, program)| {
-        let info = program.info().ok()?;
-        Some((name.to_owned(), info.run_count(), info.run_time().as_nanos() as u64))
+/// What [`Programs::run_stats`] tells, of any loaded programs.
+pub(super) fn run_stats(loaded: &BTreeMap<&'static str, Attached>) -> Vec<(String, u64, u64)> {
+    let counted = loaded.iter().filter_map(|(name, program)| {
+        let count = program.read_counter("run_cnt")?;
+        Some(((*name).to_owned(), count, program.read_counter("run_time_ns")?))
     });
-    loaded.collect()
-}
-
-/// `recursion_misses` of a loaded program, which only its descriptor tells.
-fn missed_runs(program: &Program) -> Option<u64> {
-    let fd = match program {
-        Program::BtfTracePoint(p) => p.fd(),
-        Program::FEntry(p) => p.fd(),
-        Program::FExit(p) => p.fd(),
-        _ => return None,
-    };
-    read_counter(fd.ok()?.as_fd(), "recursion_misses")
-}
-
-/// A counter that the kernel shows beside a program's descriptor.
-fn read_counter(program: BorrowedFd<'_>, name: &str) -> Option<u64> {
-    let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
-    let info = std::fs::read_to_string(path).ok()?;
-    let counter = |line: &str| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok();
-    info.lines().find_map(counter)
+    counted.collect()
 }
 
 /// The kernel side's lines go straight to stderr.

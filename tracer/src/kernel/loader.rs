@@ -1,40 +1,38 @@
-//! Loads and attaches programs whose hook is not in the kernel's own BTF.
+//! Loads and attaches the programs of one kernel object.
 //!
-//! aya names a hook by its type there; there is no way to tell it that the type
-//! is a module's, or that a program for a typed tracepoint is to be attached to
-//! it by name. So this room takes the object through aya's own parser and
-//! relocations once more, onto the maps that aya has created, and makes the two
-//! system calls itself. The rest is as if aya had done it: dropping an
-//! [`Attached`] detaches and unloads.
+//! The object is parsed and relocated, and its maps are created, by the parts
+//! that aya's own loader is made of. That one finds a hook by parsing all of
+//! the kernel's types into objects of its own, at each start and twice: 0.2 s
+//! and 30 MB. Nor can it name a module's type, or attach a program for a typed
+//! tracepoint by name. We have the hook's number from [`super::types`]
+//! already, so the two system calls are made here. Dropping an [`Attached`]
+//! detaches and unloads.
 //!
 //! Modules have BTF from 5.11 on; to name it takes CAP_SYS_ADMIN. By name goes
 //! with neither.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashMap, HashSet},
     ffi::CString,
-    io, mem,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    fs, io, mem,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
 
-use anyhow::{Context as _, Result, anyhow};
-use aya::{Ebpf, maps::Map};
+use anyhow::{Context as _, Result};
+use aya::maps::{Map, MapData};
 use aya_obj::{
-    Object, ProgramSection,
-    generated::{bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_prog_type},
+    EbpfSectionKind, Object, ProgramSection,
+    generated::{bpf_attach_type, bpf_btf_info, bpf_cmd, bpf_prog_type},
 };
 
-use super::{facts::InModule, refusal::explain_errno};
+use super::{
+    bpf::{self, new_fd, no_attr},
+    facts::Home,
+    refusal::explain,
+};
 
 /// What the verifier may say of a program that it refuses, in bytes.
 const LOG_BYTES: usize = 1 << 20;
-
-/// Where a hook is that aya cannot name.
-#[derive(Clone, Copy)]
-pub enum Place {
-    Module(InModule),
-    ByName,
-}
 
 /// The object, ready to be loaded from.
 pub struct Loader {
@@ -42,6 +40,9 @@ pub struct Loader {
     /// What the instructions refer to by number, kept open for them.
     _maps: Vec<OwnedFd>,
 }
+
+/// Constants of the programs, by name.
+pub type Globals<'a> = HashMap<&'a str, &'a [u8]>;
 
 /// A program on its hook, until it is taken off or this is dropped.
 pub struct Attached {
@@ -52,8 +53,11 @@ pub struct Attached {
 }
 
 impl Attached {
-    pub fn program(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
+    /// A counter that the kernel shows beside its descriptor, such as `run_cnt`.
+    pub fn read_counter(&self, name: &str) -> Option<u64> {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.program.as_raw_fd()));
+        let counter = |line: &str| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok();
+        info.ok()?.lines().find_map(counter)
     }
 
     /// Takes the program off its hook; it stays loaded.
@@ -78,18 +82,36 @@ impl Attached {
 }
 
 impl Loader {
-    /// Relocates the object onto maps that are all still in `ebpf`.
+    /// Creates the object's maps, some of them with a number of entries that
+    /// only the caller knows, and relocates its programs onto them.
     ///
     /// # Errors
     ///
-    /// When a map is missing, or the object is not what aya's parser expects.
-    pub fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self> {
+    /// When the kernel refuses a map, or the object is not what aya's parser
+    /// expects.
+    pub fn create(
+        object: &[u8],
+        globals: &Globals<'_>,
+        max_entries: &[(&str, u32)],
+    ) -> Result<(Self, BTreeMap<String, Map>)> {
         let mut object = Object::parse(object).context("failed to parse the kernel object")?;
-        let mut fds = Vec::new();
-        let mut maps = Vec::new();
-        for (name, map) in object.maps.drain() {
-            let created = ebpf.map(&name).with_context(|| format!("map `{name}` is not there"))?;
-            let fd = clone_fd(created).with_context(|| format!("failed to share map `{name}`"))?;
+        let globals = globals.iter().map(|(name, value)| (*name, (*value, true))).collect();
+        object.patch_map_data(globals).context("failed to set the programs' constants")?;
+        let (mut maps, mut fds, mut created) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for (name, mut map) in object.maps.drain() {
+            if let Some((_, entries)) = max_entries.iter().find(|(of, _)| *of == name) {
+                map.set_max_entries(*entries);
+            }
+            let failed = || format!("failed to create map `{name}`");
+            let data = MapData::create(map.clone(), &name, None).with_context(failed)?;
+            let fd = data.fd().as_fd().try_clone_to_owned().with_context(failed)?;
+            if !map.data().is_empty() {
+                bpf::fill(fd.as_fd(), map.data()).with_context(failed)?;
+            }
+            if map.section_kind() == EbpfSectionKind::Rodata {
+                bpf::freeze(fd.as_fd()).with_context(failed)?;
+            }
+            created.insert(name.clone(), Map::from_map_data(data).with_context(failed)?);
             maps.push((name, fd.as_raw_fd(), map));
             fds.push(fd);
         }
@@ -99,7 +121,7 @@ impl Loader {
             .context("failed to relocate the kernel object's maps")?;
         object.relocate_calls(&sections).context("failed to relocate the kernel object's calls")?;
         object.sanitize_functions(aya::features());
-        Ok(Self { object, _maps: fds })
+        Ok((Self { object, _maps: fds }, created))
     }
 
     /// Loads a program for a hook, and attaches it there.
@@ -107,34 +129,33 @@ impl Loader {
     /// # Errors
     ///
     /// What the kernel refuses, in one line.
-    pub fn attach(&self, program: &str, hook: &str, at: Place) -> Result<Attached, String> {
-        let program = self.load(program, hook, at)?;
-        let name = match at {
-            Place::ByName => {
-                Some(CString::new(hook).map_err(|error| format!("`{hook}`: {error}"))?)
-            }
-            Place::Module(_) => None,
+    pub fn attach(&self, program: &str, hook: &str, home: Home) -> Result<Attached, String> {
+        let program = self.load(program, hook, home)?;
+        let name = match home {
+            Home::ByName => Some(CString::new(hook).map_err(|error| format!("`{hook}`: {error}"))?),
+            Home::Kernel(_) | Home::Module(_) => None,
         };
         let mut attached = Attached { program, name, link: None };
-        attached.attach().map_err(|error| explain_errno(hook, &error, ""))?;
+        attached.attach().map_err(|error| explain(hook, &error, ""))?;
         Ok(attached)
     }
 
-    fn load(&self, name: &str, hook: &str, at: Place) -> Result<OwnedFd, String> {
+    fn load(&self, name: &str, hook: &str, home: Home) -> Result<OwnedFd, String> {
         let missing = || format!("program `{name}` is not in the object");
         let program = self.object.programs.get(name).ok_or_else(missing)?;
         let function = self.object.functions.get(&program.function_key()).ok_or_else(missing)?;
-        let attach_type = match (&program.section, at) {
+        let attach_type = match (&program.section, home) {
             // Its kind of program has no attach types.
-            (ProgramSection::BtfTracePoint, Place::ByName) => None,
+            (ProgramSection::BtfTracePoint, Home::ByName) => None,
             (ProgramSection::BtfTracePoint, _) => Some(bpf_attach_type::BPF_TRACE_RAW_TP),
             (ProgramSection::FEntry { .. }, _) => Some(bpf_attach_type::BPF_TRACE_FENTRY),
             (ProgramSection::FExit { .. }, _) => Some(bpf_attach_type::BPF_TRACE_FEXIT),
             _ => return Err(format!("program `{name}` is of another type")),
         };
-        let types = match at {
-            Place::Module(at) => Some((find_types(at.module)?, at.type_id)),
-            Place::ByName => None,
+        let (types, type_id) = match home {
+            Home::Kernel(type_id) => (None, type_id),
+            Home::Module(at) => (Some(find_types(at.module)?), at.type_id),
+            Home::ByName => (None, 0),
         };
         let load = |log: &mut [u8]| {
             let mut attr = no_attr();
@@ -149,8 +170,9 @@ impl Loader {
             load.insns = function.instructions.as_ptr() as u64;
             load.insn_cnt = function.instructions.len() as u32;
             load.license = program.license.as_ptr() as u64;
-            if let Some((types, id)) = &types {
-                load.attach_btf_id = *id;
+            load.attach_btf_id = type_id;
+            // Without one the types are the kernel's own.
+            if let Some(types) = &types {
                 load.__bindgen_anon_1.attach_btf_obj_fd = types.as_raw_fd() as u32;
             }
             // The last byte ends it.
@@ -170,19 +192,10 @@ impl Loader {
             let mut log = vec![0; LOG_BYTES];
             load(&mut log).map_err(|_| {
                 let said = log.split(|byte| *byte == 0).next().unwrap_or_default();
-                explain_errno(hook, &error, &String::from_utf8_lossy(said))
+                explain(hook, &error, &String::from_utf8_lossy(said))
             })
         })
     }
-}
-
-/// A descriptor of one's own for a map.
-fn clone_fd(map: &Map) -> Result<OwnedFd> {
-    let (Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::RingBuf(data)) = map
-    else {
-        return Err(anyhow!("it is of a type that the object had none of"));
-    };
-    Ok(data.fd().as_fd().try_clone_to_owned()?)
 }
 
 /// The descriptor of a module's types, which the kernel has only by number.
@@ -196,7 +209,7 @@ fn find_types(module: &str) -> Result<OwnedFd, String> {
     loop {
         let mut attr = no_attr();
         attr.__bindgen_anon_6.__bindgen_anon_1.start_id = id;
-        bpf(bpf_cmd::BPF_BTF_GET_NEXT_ID, &mut attr).map_err(refused)?;
+        bpf::run(bpf_cmd::BPF_BTF_GET_NEXT_ID, &mut attr).map_err(refused)?;
         // SAFETY: plain integers, which the kernel has written.
         id = unsafe { attr.__bindgen_anon_6.next_id };
         let mut attr = no_attr();
@@ -222,46 +235,11 @@ fn is_of_module(types: &OwnedFd, module: &str) -> io::Result<bool> {
     attr.info.bpf_fd = types.as_raw_fd() as u32;
     attr.info.info_len = size_of::<bpf_btf_info>() as u32;
     attr.info.info = (&raw mut info) as u64;
-    match bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) {
+    match bpf::run(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) {
         // A name that does not fit is none of ours.
         Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => return Ok(false),
         result => result?,
     };
     let expected = CString::new(module)?;
     Ok(info.kernel_btf == 1 && name.starts_with(expected.as_bytes_with_nul()))
-}
-
-fn no_attr() -> bpf_attr {
-    // SAFETY: a union of structs of integers, for which zeros are valid.
-    unsafe { mem::zeroed() }
-}
-
-/// One of the commands that return a new descriptor.
-fn new_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    let fd = bpf(command, attr)?;
-    // SAFETY: the callers' commands return a descriptor that nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
-    loop {
-        // SAFETY: the attributes outlive the call, and so does what the callers
-        // let them point to.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                libc::c_long::from(command as u32),
-                &raw mut *attr,
-                size_of::<bpf_attr>(),
-            )
-        };
-        if result >= 0 {
-            return Ok(result as RawFd);
-        }
-        let error = io::Error::last_os_error();
-        // The verifier gives way to signals.
-        if error.raw_os_error() != Some(libc::EAGAIN) {
-            return Err(error);
-        }
-    }
 }

@@ -3,12 +3,12 @@
 //! [`types`] reads its BTF, [`offsets`] turns that into the programs'
 //! configuration, [`facts`] is the sum as a value, [`ladder`] lists the ways to
 //! each capability, [`load`] climbs it on the running kernel, with [`loader`]
-//! for the hooks that aya cannot name and [`refusal`] for what the kernel says,
-//! and [`selftest`] proves each rung on an operation that the tracer makes
+//! for maps and programs and [`refusal`] for what the kernel says, and [`selftest`] proves each rung on an operation that the tracer makes
 //! itself.
 //! [`floor`] loads programs that do nothing, to compare costs with.
 
 pub mod blind;
+mod bpf;
 pub mod facts;
 pub mod floor;
 pub mod ladder;

@@ -2,21 +2,8 @@
 
 use std::io;
 
-use aya::programs::ProgramError;
-
-/// Of what aya reports.
-pub fn explain(hook: &str, error: &ProgramError) -> String {
-    match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            explain_errno(hook, io_error, &verifier_log.to_string())
-        }
-        ProgramError::SyscallError(error) => explain_errno(hook, &error.io_error, ""),
-        _ => format!("`{hook}`: {error}"),
-    }
-}
-
 /// Of a system call's error and, where the verifier came that far, its log.
-pub fn explain_errno(hook: &str, error: &io::Error, log: &str) -> String {
+pub fn explain(hook: &str, error: &io::Error, log: &str) -> String {
     // The verifier ends with statistics; its reason stands before them.
     let statistics = ["processed", "stack depth", "verification time"];
     let is_reason = |line: &&str| {

@@ -144,7 +144,7 @@ impl Session {
         let room = Room { disks: assigned.len() as u32 + SPARE_DISKS, slots: slots + SPARE_SLOTS };
         let sizes = Sizes { disks: room.disks, in_flight: room.slots };
         let wishes = Wishes { forced: options.forced.clone(), kernel_log: options.kernel_log };
-        let mut programs = Programs::create(&facts, sizes, &options.btf, wishes)
+        let mut programs = Programs::create(&facts, sizes, wishes)
             .map_err(|error| CannotRun(preflight::explain_refusal(&facts, &error)))?;
         let root = options.root.clone();
         let is_kthread: Box<dyn Fn(u32) -> bool> = if facts.sees_tasks() {
