@@ -56,7 +56,7 @@ impl Sizes {
         u64::from(self.disks) * (histograms + owners + ledger + solo)
             + u64::from(self.in_flight) * 48
             // The ring, the dirty files, the syncs under way, and small change.
-            + (10 << 20)
+            + (8 << 20)
     }
 }
 
