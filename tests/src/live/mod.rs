@@ -12,6 +12,8 @@ mod block;
 mod cells;
 /// The agent as a container would run it.
 mod container;
+/// Very many workloads.
+mod crowd;
 /// The demo, as a user runs it.
 mod demo;
 /// A real etcd: its own counters against ours.

@@ -37,7 +37,7 @@ impl Floor {
     /// When the kernel refuses one of them.
     pub fn attach(facts: &Facts) -> Result<Self> {
         raise_memlock();
-        let (loader, _maps) = Loader::create(OBJECT, &Globals::default(), &[])?;
+        let (mut loader, _maps) = Loader::create(OBJECT, &Globals::default(), &[])?;
         let mut loaded = BTreeMap::new();
         for (name, hook) in EMPTY {
             if let Some(home) = facts.home(&Target::Tracepoint(hook)) {

@@ -161,6 +161,7 @@ impl Programs {
 
     /// Loads and attaches the first rung of each capability that goes.
     pub fn climb(&mut self, facts: &Facts) {
+        self.load_ahead(facts);
         for capability in CAPABILITIES {
             let climb = Climb {
                 capability: capability.name,
@@ -237,13 +238,38 @@ impl Programs {
         self.climbs.iter().find(|c| c.required && c.taken().is_none())
     }
 
-    /// Takes the next rung that goes, of those not yet tried.
-    fn climb_on(&mut self, facts: &Facts, capability: &Capability) {
+    /// Loads the programs of all the rungs that are tried first.
+    fn load_ahead(&mut self, facts: &Facts) {
+        let mut wanted = Vec::new();
+        for capability in CAPABILITIES {
+            let Some(&first) = self.order(capability).first() else { continue };
+            let steps = capability.rungs[first].steps;
+            if steps.iter().any(|step| step.required && facts.home(&step.target).is_none()) {
+                continue;
+            }
+            for step in steps {
+                let home = facts.home(&step.target);
+                let hook = step.target.function_name();
+                wanted.extend(home.map(|home| (step.program, hook, home)));
+            }
+        }
+        if let Some(loader) = &mut self.loader {
+            loader.load_ahead(&wanted);
+        }
+    }
+
+    /// The rungs of a capability, the one that was asked for first.
+    fn order(&self, capability: &Capability) -> Vec<usize> {
         let wanted = self.wishes.forced.iter().find(|f| f.capability == capability.name);
         let is_wanted = |rung: &Rung| wanted.is_some_and(|f| f.rung == rung.name);
         let mut order: Vec<_> = (0..capability.rungs.len()).collect();
         order.sort_by_key(|&at| !is_wanted(&capability.rungs[at]));
-        for at in order {
+        order
+    }
+
+    /// Takes the next rung that goes, of those not yet tried.
+    fn climb_on(&mut self, facts: &Facts, capability: &Capability) {
+        for at in self.order(capability) {
             let Some(climb) = self.climb_mut(capability) else { return };
             if climb.rungs[at].1 != Outcome::NotNeeded {
                 continue;
@@ -314,7 +340,7 @@ impl Programs {
 
     /// What is attached on demand is attached once, to see that it goes.
     fn attach_step(&mut self, step: &Step, home: Home, when: Attach) -> Result<(), String> {
-        let loader = self.loader.as_ref().ok_or("the climb is over")?;
+        let loader = self.loader.as_mut().ok_or("the climb is over")?;
         let attached = loader.attach(step.program, &step.target.function_name(), home)?;
         self.loaded.insert(step.program, attached);
         if when == Attach::OnDemand { self.set_step(step, false) } else { Ok(()) }

@@ -15,7 +15,10 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ffi::CString,
     fs, io, mem,
+    num::NonZero,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    thread,
 };
 
 use anyhow::{Context as _, Result};
@@ -34,11 +37,17 @@ use super::{
 /// What the verifier may say of a program that it refuses, in bytes.
 const LOG_BYTES: usize = 1 << 20;
 
+/// More threads than this do not make the start shorter: the longest program
+/// takes an eighth of the time.
+const MOST_THREADS: usize = 8;
+
 /// The object, ready to be loaded from.
 pub struct Loader {
     object: Object,
     /// What the instructions refer to by number, kept open for them.
     _maps: Vec<OwnedFd>,
+    /// Programs that are loaded already.
+    ahead: HashMap<&'static str, OwnedFd>,
 }
 
 /// Constants of the programs, by name.
@@ -121,7 +130,27 @@ impl Loader {
             .context("failed to relocate the kernel object's maps")?;
         object.relocate_calls(&sections).context("failed to relocate the kernel object's calls")?;
         object.sanitize_functions(aya::features());
-        Ok((Self { object, _maps: fds }, created))
+        Ok((Self { object, _maps: fds, ahead: HashMap::new() }, created))
+    }
+
+    /// Loads programs that will be attached, on all CPUs: most of the time that
+    /// the start takes is the verifier's.
+    pub fn load_ahead(&mut self, wanted: &[(&'static str, String, Home)]) {
+        let next = AtomicUsize::new(0);
+        let load = || {
+            let mut loaded = Vec::new();
+            while let Some((program, hook, home)) = wanted.get(next.fetch_add(1, Relaxed)) {
+                // Who is refused here is asked for the reason when it is attached.
+                loaded.extend(self.load(program, hook, *home, 0).ok().map(|fd| (*program, fd)));
+            }
+            loaded
+        };
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+        let ahead = thread::scope(|scope| {
+            let threads: Vec<_> = (0..cpus).map(|_| scope.spawn(load)).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
+        });
+        self.ahead = ahead;
     }
 
     /// Loads a program for a hook, and attaches it there.
@@ -129,8 +158,11 @@ impl Loader {
     /// # Errors
     ///
     /// What the kernel refuses, in one line.
-    pub fn attach(&self, program: &str, hook: &str, home: Home) -> Result<Attached, String> {
-        let program = self.load(program, hook, home)?;
+    pub fn attach(&mut self, program: &str, hook: &str, home: Home) -> Result<Attached, String> {
+        let program = match self.ahead.remove(program) {
+            Some(loaded) => loaded,
+            None => self.load(program, hook, home, LOG_BYTES)?,
+        };
         let name = match home {
             Home::ByName => Some(CString::new(hook).map_err(|error| format!("`{hook}`: {error}"))?),
             Home::Kernel(_) | Home::Module(_) => None,
@@ -140,7 +172,13 @@ impl Loader {
         Ok(attached)
     }
 
-    fn load(&self, name: &str, hook: &str, home: Home) -> Result<OwnedFd, String> {
+    fn load(
+        &self,
+        name: &str,
+        hook: &str,
+        home: Home,
+        log_bytes: usize,
+    ) -> Result<OwnedFd, String> {
         let missing = || format!("program `{name}` is not in the object");
         let program = self.object.programs.get(name).ok_or_else(missing)?;
         let function = self.object.functions.get(&program.function_key()).ok_or_else(missing)?;
@@ -189,7 +227,10 @@ impl Loader {
         };
         // With a log it takes longer, so only once it was refused.
         load(&mut []).or_else(|error| {
-            let mut log = vec![0; LOG_BYTES];
+            if log_bytes == 0 {
+                return Err(explain(hook, &error, ""));
+            }
+            let mut log = vec![0; log_bytes];
             load(&mut log).map_err(|_| {
                 let said = log.split(|byte| *byte == 0).next().unwrap_or_default();
                 explain(hook, &error, &String::from_utf8_lossy(said))

@@ -1,0 +1,139 @@
+//! A node with very many workloads: the agent stays as small as it was.
+//!
+//! Sizes are asserted; times and bytes are printed for the README.
+
+use std::{
+    fs,
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+use tracer::lab::{
+    cgroup::Cgroup,
+    disk::Filesystem,
+    process::Process,
+    tool::{DD, Tool, last_line},
+};
+
+use super::{agent::config, lab_disk, need_live, served::Agent};
+
+const CGROUPS: usize = 2000;
+/// In each cgroup.
+const PROCESSES: usize = 5;
+const SHELLS_AT_ONCE: usize = 4;
+const SH: Tool = Tool { name: "sh", package: "dash" };
+const PERIOD: Duration = Duration::from_secs(2);
+const LONG: Duration = Duration::from_secs(60);
+
+/// As many victims as a busy node has.
+const HUNDRED: usize = 100;
+
+/// Beyond what the first quarter of the crowd took: by then there are almost
+/// as many victims as are remembered.
+const GROWTH_BYTES: u64 = 12 << 20;
+/// With all: a third more than it was in a release build.
+const LIMIT_BYTES: u64 = 48 << 20;
+const EXPOSITION_BYTES: usize = 2 << 20;
+
+/// What one of its scrapes is like.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    rss_bytes: u64,
+    peak_bytes: u64,
+    series: usize,
+    exposition_bytes: usize,
+    /// Of the first scrape of a picture, which renders it.
+    scrape: Duration,
+}
+
+fn size_of(agent: &Agent) -> Size {
+    // A picture of its own, which nobody has asked for yet.
+    sleep(PERIOD + Duration::from_millis(200));
+    let start = Instant::now();
+    let metrics = agent.metrics();
+    let scrape = start.elapsed();
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.tracer.id())).unwrap();
+    let bytes = |what: &str| {
+        let size = status.lines().find_map(|line| line.strip_prefix(what)).expect("a size");
+        size.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+    };
+    Size {
+        rss_bytes: bytes("VmRSS:"),
+        peak_bytes: bytes("VmHWM:"),
+        series: metrics.lines().filter(|line| !line.starts_with('#')).count(),
+        exposition_bytes: metrics.len(),
+        scrape,
+    }
+}
+
+/// Processes that each sync a little, one after another, in a cgroup of theirs.
+fn write_a_little(folder: &std::path::Path, number: usize) -> Cgroup {
+    let cgroup = Cgroup::create(&format!("tenant-{number}")).unwrap();
+    let file = folder.join(format!("{number}"));
+    let dd = DD.find().expect("dd is installed");
+    let step = format!(
+        "'{}' if=/dev/zero of='{}' bs=4k count=1 conv=fdatasync status=none",
+        dd.display(),
+        file.display()
+    );
+    let mut command = SH.command().unwrap();
+    command.arg("-c").arg(vec![step; PROCESSES].join("; "));
+    let ended = Process::spawn(command, &cgroup).unwrap().wait(LONG).expect("it ends");
+    assert!(ended.status.success(), "{}", last_line(&ended.stderr));
+    cgroup
+}
+
+/// So many of them, some at a time. Their cgroups stay until the end.
+fn crowd(folder: &std::path::Path, numbers: std::ops::Range<usize>) -> Vec<Cgroup> {
+    thread::scope(|scope| {
+        let part = |first: usize| {
+            let numbers = numbers.clone().skip(first).step_by(SHELLS_AT_ONCE);
+            scope.spawn(move || numbers.map(|n| write_a_little(folder, n)).collect::<Vec<_>>())
+        };
+        let parts: Vec<_> = (0..SHELLS_AT_ONCE).map(part).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("it wrote")).collect()
+    })
+}
+
+#[test]
+fn ten_thousand_processes_in_two_thousand_cgroups_leave_the_agent_small() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let folder = disk.mountpoint().join("crowd");
+    fs::create_dir(&folder).unwrap();
+    let config = config(PERIOD);
+    let agent = Agent::start(config.path());
+    let idle = size_of(&agent);
+    let mut cgroups = crowd(&folder, 0..HUNDRED);
+    let hundred = size_of(&agent);
+    cgroups.extend(crowd(&folder, HUNDRED..CGROUPS / 4));
+    let quarter = size_of(&agent);
+    cgroups.extend(crowd(&folder, CGROUPS / 4..CGROUPS));
+    let whole = size_of(&agent);
+    let sizes = [("idle", idle), ("a hundred", hundred), ("a quarter", quarter), ("all", whole)];
+    for (when, size) in sizes {
+        let Size { rss_bytes, peak_bytes, series, exposition_bytes, scrape } = size;
+        println!(
+            "{when}: {rss_bytes} B, at most {peak_bytes} B, \
+             {series} series of {exposition_bytes} B in {scrape:?}"
+        );
+    }
+
+    let metrics = agent.metrics();
+    let syncs: f64 = metrics
+        .lines()
+        .filter(|line| line.starts_with("tracer_sync_duration_seconds_count{"))
+        .filter(|line| line.contains("comm=\"dd\"") || line.contains("victim=\"other\""))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum();
+    let made = (CGROUPS * PROCESSES) as f64;
+    assert!(syncs >= made, "{syncs} of {made} syncs are in it");
+    assert!(whole.exposition_bytes < EXPOSITION_BYTES, "{whole:?}");
+    // The places are all taken by then.
+    let most = quarter.series + quarter.series / 10;
+    assert!(whole.series <= most, "series grow: {quarter:?}, {whole:?}");
+    assert!(whole.rss_bytes <= quarter.rss_bytes + GROWTH_BYTES, "{quarter:?}, {whole:?}");
+    assert!(whole.rss_bytes <= LIMIT_BYTES, "{whole:?}");
+    drop(agent);
+    drop(cgroups);
+}
