@@ -31,7 +31,7 @@ const HUNDRED: usize = 100;
 /// Beyond what the first quarter of the crowd took: by then there are almost
 /// as many victims as are remembered.
 const GROWTH_BYTES: u64 = 12 << 20;
-/// With all: a third more than it was in a release build.
+/// With all: half as much again as it took in a release build.
 const LIMIT_BYTES: u64 = 48 << 20;
 const EXPOSITION_BYTES: usize = 2 << 20;
 
