@@ -26,7 +26,7 @@ use tracer_ebpf::{
 use crate::{
     clock::now_ns,
     fields::{Kernel, Request, config},
-    maps::{DISKS, IN_FLIGHT, LEDGER, SUBMITTERS, add, ask_for_disk, lose, observe},
+    maps::{IN_FLIGHT, SUBMITTERS, add, ask_for_disk, described, lose, observe},
     owner::{self, Submitter},
     sync::{credit, open_sync},
     throttle::has_request,
@@ -72,24 +72,22 @@ pub fn block_getrq(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "block_rq_insert")]
 pub fn block_rq_insert(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
-    if operation(request) != Some(op::FLUSH) {
-        with_slot(request, |disk, slot| {
-            if slot.request != address(request) {
-                open(request, disk, slot);
-            }
-        });
-    }
+    with_slot(request, |operation, disk, slot| {
+        if operation != op::FLUSH && slot.request != address(request) {
+            open(request, operation, disk, slot);
+        }
+    });
     0
 }
 
 #[btf_tracepoint(function = "block_rq_issue")]
 pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
-    with_slot(request, |disk, slot| {
+    with_slot(request, |operation, disk, slot| {
         if slot.request != address(request) {
-            open(request, disk, slot);
+            open(request, operation, disk, slot);
         }
-        slot.solo = if slot.issued_ns == 0 { work::enter(disk.index) } else { 0 };
+        work::enter(disk.index, slot.request);
         slot.issued_ns = now_ns();
         // Merges made it grow since it was born.
         slot.bytes = request.bytes();
@@ -100,9 +98,8 @@ pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "block_rq_requeue")]
 pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
-    with_slot(request, |_, slot| {
+    with_slot(request, |_, _, slot| {
         if slot.request == address(request) {
-            withdraw(slot);
             slot.issued_ns = 0;
         }
     });
@@ -113,10 +110,9 @@ pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "block_rq_merge")]
 pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
-    with_slot(request, |_, slot| {
+    with_slot(request, |_, _, slot| {
         if slot.request == address(request) {
             settle(slot, now_ns());
-            withdraw(slot);
             slot.request = 0;
         }
     });
@@ -127,15 +123,15 @@ pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
 pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
     let request = Request(Kernel(ctx.arg(0)));
     let completed: u32 = ctx.arg(2);
-    let flush = operation(request) == Some(op::FLUSH);
-    // A step of a flush sequence, or a part of the data: the end is yet to come.
-    if !flush && (request.in_flush_sequence() || completed < request.bytes()) {
-        return 0;
-    }
-    with_slot(request, |disk, slot| {
+    with_slot(request, |operation, disk, slot| {
+        // A step of a flush sequence, or a part of the data: the end is yet to come.
+        let is_step = request.in_flush_sequence() || completed < request.bytes();
+        if operation != op::FLUSH && is_step {
+            return;
+        }
         // A flush without data is never issued itself.
         if slot.request != address(request) && has_known_submitter(request) {
-            open(request, disk, slot);
+            open(request, operation, disk, slot);
         }
         if slot.request == address(request) {
             end(disk, slot);
@@ -155,9 +151,11 @@ fn request_of(ctx: &BtfTracePointContext) -> Request {
 
 #[inline(always)]
 fn birth(request: Request) {
-    if operation(request) != Some(op::FLUSH) {
-        with_slot(request, |disk, slot| open(request, disk, slot));
-    }
+    with_slot(request, |operation, disk, slot| {
+        if operation != op::FLUSH {
+            open(request, operation, disk, slot);
+        }
+    });
 }
 
 /// What tells a request from all others that are alive.
@@ -180,15 +178,14 @@ fn operation(request: Request) -> Option<u32> {
     }
 }
 
-/// Finds the slot that belongs to a request by its disk, hardware queue and
-/// tag. A request of the flush machinery borrows another's tag, and there is
+/// Finds the class of a request, and the slot that belongs to it by its disk,
+/// hardware queue and tag. A request of the flush machinery borrows another's tag, and there is
 /// one at most per hardware queue, so it has a slot of its own.
 #[inline(always)]
-fn with_slot(request: Request, then: impl FnOnce(&Disk, &mut InFlight)) {
+fn with_slot(request: Request, then: impl FnOnce(u32, &Disk, &mut InFlight)) {
     let Some(operation) = operation(request) else { return };
     let device = request.device();
-    // SAFETY: entries are replaced whole and only by user space.
-    let Some(disk) = (unsafe { DISKS.get(device) }) else {
+    let Some(disk) = described(device) else {
         if device != 0 {
             lose(loss::DISK_UNKNOWN);
             ask_for_disk(device);
@@ -204,13 +201,12 @@ fn with_slot(request: Request, then: impl FnOnce(&Disk, &mut InFlight)) {
     }
     if let Some(slot) = IN_FLIGHT.get_ptr_mut(disk.base + queue * disk.depth + tag) {
         // SAFETY: the slot belongs to this request's tag; nobody else is in it.
-        then(disk, unsafe { &mut *slot });
+        then(operation, disk, unsafe { &mut *slot });
     }
 }
 
 #[inline(always)]
-fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
-    let Some(operation) = operation(request) else { return };
+fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
     let now = now_ns();
     if slot.request != 0 {
         // Its tag was given away again, so it has ended unseen.
@@ -223,7 +219,6 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
             slot.issued_ns
         );
         settle(slot, now);
-        withdraw(slot);
         lose(loss::HEALED);
     }
     slot.request = address(request);
@@ -231,7 +226,6 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
     slot.bytes = request.bytes();
     slot.op = operation as u16;
     slot.disk = disk.index as u16;
-    slot.solo = 0;
     slot.sync_tid = 0;
     slot.account = NO_ACCOUNT;
     slot.born_ns = now;
@@ -244,10 +238,10 @@ fn open(request: Request, disk: &Disk, slot: &mut InFlight) {
     slot.born_ns = who.born_ns;
     let account = owner::account(&who, disk.index, operation);
     slot.account = disk.index * ACCOUNTS as u32 + account;
-    with_account(slot.account, |account| {
-        account.tgid = u64::from(who.tgid);
+    if let Some(account) = owner::of_disk(disk.index, account) {
+        account.tgid = who.tgid;
         add(&raw mut account.word, born(tick(who.born_ns)));
-    });
+    }
     if let Some(seq) = open_sync(who.tid, disk, who.born_ns) {
         slot.sync_tid = who.tid;
         slot.sync_seq = seq;
@@ -285,9 +279,6 @@ fn end(disk: &Disk, slot: &mut InFlight) {
     // An empty flush is never issued itself: all its time is the device's.
     let queue = if slot.issued_ns == 0 { 0 } else { slot.issued_ns.saturating_sub(slot.born_ns) };
     let device = whole.saturating_sub(queue);
-    if slot.issued_ns != 0 {
-        work::leave(slot, device);
-    }
     let operation = u32::from(slot.op);
     observe(disk.index, operation, stage::QUEUE, queue);
     observe(disk.index, operation, stage::DEVICE, device);
@@ -297,19 +288,13 @@ fn end(disk: &Disk, slot: &mut InFlight) {
         add(&raw mut account.ios, 1);
         add(&raw mut account.bytes, u64::from(bytes));
     });
+    if slot.issued_ns != 0 {
+        work::leave(disk.index, slot, device, now);
+    }
     if slot.sync_tid != 0 {
         credit(slot, queue, device, now);
     }
     slot.request = 0;
-}
-
-/// Takes a request that is not going to end from its disk's driver, if it is
-/// there.
-#[inline(always)]
-fn withdraw(slot: &InFlight) {
-    if slot.issued_ns != 0 {
-        work::withdraw(u32::from(slot.disk));
-    }
 }
 
 /// Takes a request out of its account.
@@ -329,10 +314,7 @@ fn with_account(place: u32, then: impl FnOnce(&mut Account)) {
     if place == NO_ACCOUNT {
         return;
     }
-    if let Some(ledger) = LEDGER.get_ptr_mut(place / ACCOUNTS as u32) {
-        let index = place as usize % ACCOUNTS;
-        // SAFETY: the index is within the array; the words are changed only by
-        // atomic adds, but for `tgid`, which may be anybody's.
-        then(unsafe { &mut *ledger.cast::<Account>().add(index) });
+    if let Some(account) = owner::of_disk(place / ACCOUNTS as u32, place % ACCOUNTS as u32) {
+        then(account);
     }
 }

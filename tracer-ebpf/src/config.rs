@@ -40,6 +40,7 @@ pub struct Config {
     pub task_exec_start: u32,
     pub task_run_delay: u32,
     pub task_pid: u32,
+    pub task_tgid: u32,
     /// `task_struct.cgroups`, and from there to its v2 cgroup.
     pub task_cgroups: u32,
     pub css_set_dfl_cgrp: u32,
@@ -131,6 +132,7 @@ impl Config {
         root_hierarchy: ABSENT,
         node_id: ABSENT,
         task_pid: ABSENT,
+        task_tgid: ABSENT,
         task_cgroups: ABSENT,
         css_set_dfl_cgrp: ABSENT,
         cgroups_io: ABSENT,

@@ -376,6 +376,12 @@ impl Task {
         self.0.load(config!(task_pid))
     }
 
+    /// Its process's number.
+    #[inline(always)]
+    pub fn tgid(self) -> u32 {
+        self.0.load(config!(task_tgid))
+    }
+
     /// The id of its cgroup v2, of any task; the helper knows only who runs.
     #[inline(always)]
     pub fn cgroup_id(self) -> u64 {

@@ -61,6 +61,10 @@ pub const fn in_flight(word: u64, now: u64) -> u64 {
 /// (wrapping: only differences mean something).
 #[inline(always)]
 pub const fn integral(word: u64, done: u64, now: u64) -> u64 {
+    // Most accounts are idle: no division for them.
+    if word == 0 {
+        return done;
+    }
     let n = in_flight(word, now);
     done.wrapping_add(n.wrapping_mul(EPOCH + now).wrapping_sub(word))
 }

@@ -10,13 +10,14 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     bucket::{BUCKETS, bucket},
+    disks::{self, Described, PROBES},
     record::{
-        Disk, DiskLedger, DiskUnknown, Handles, InFlight, InService, Journal, OwnerKey, Solo, loss, op,
-        stage,
+        Disk, DiskLedger, DiskUnknown, HINTS, Handles, InFlight, Journal, LastSeen, OwnerKey, Solo, loss,
+        op, stage,
     },
 };
 
-use crate::{owner::Submitter, sync::OpenSync};
+use crate::owner::Submitter;
 
 /// What is in flight, one slot per (disk, hardware queue, tag).
 #[map]
@@ -30,9 +31,9 @@ pub static LEDGER: Array<DiskLedger> = Array::with_max_entries(1, BPF_F_MMAPABLE
 #[map]
 pub static HISTOGRAMS: Array<[u64; BUCKETS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// How many requests each disk's driver was given and has served.
+/// What each disk's driver was given and has served last.
 #[map]
-pub static IN_SERVICE: Array<InService> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub static LAST_SEEN: Array<LastSeen> = Array::with_max_entries(1, 0);
 
 /// Service times of requests that were alone: by disk, operation and class of
 /// size.
@@ -48,9 +49,9 @@ pub static LOSSES: Array<u64> = Array::with_max_entries(loss::COUNT as u32, BPF_
 #[map]
 pub static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_entries(4096, 0);
 
-/// The disks that user space has described, by device number.
+/// The disks that user space has described, see [`disks`].
 #[map]
-pub static DISKS: HashMap<u32, Disk> = HashMap::with_max_entries(1, 0);
+pub static DISKS: Array<Described> = Array::with_max_entries(disks::PLACES, 0);
 
 /// Disks that user space was told about and has not described yet.
 #[map]
@@ -64,6 +65,11 @@ pub static OWNERS: HashMap<OwnerKey, u32> = HashMap::with_max_entries(1, 0);
 #[map]
 pub static ACCOUNT_OWNERS: HashMap<u32, OwnerKey> = HashMap::with_max_entries(1, 0);
 
+/// Which account an owner may have, by [`OwnerKey::hint`]. A hint may be wrong:
+/// the account tells whose it is.
+#[map]
+pub static ACCOUNT_HINTS: Array<u32> = Array::with_max_entries(HINTS, 0);
+
 /// The journals, by the device number of their filesystem.
 #[map]
 pub static JOURNALS: HashMap<u32, Journal> = HashMap::with_max_entries(256, 0);
@@ -72,10 +78,6 @@ pub static JOURNALS: HashMap<u32, Journal> = HashMap::with_max_entries(256, 0);
 /// place of the disk.
 #[map]
 pub static HANDLES: LruHashMap<OwnerKey, Handles> = LruHashMap::with_max_entries(1024, 0);
-
-/// The syncs under way, by tid.
-#[map]
-pub static OPEN_SYNCS: HashMap<u32, OpenSync> = HashMap::with_max_entries(2048, 0);
 
 /// Sync records and requests to describe a disk: room for 2,900, or a tenth of
 /// a second of 29,000 syncs a second; the reader has it mapped twice.
@@ -128,6 +130,21 @@ pub fn observe(disk: u32, operation: u32, stage: u32, ns: u64) {
         // SAFETY: the index was checked against the length above.
         add(unsafe { histogram.cast::<u64>().add(index) }, 1);
     }
+}
+
+/// What user space told of a disk, by its device number.
+#[inline(always)]
+pub fn described(device: u32) -> Option<&'static Disk> {
+    for probe in 0..PROBES {
+        let place = DISKS.get_ptr(disks::place(device, probe))?;
+        // SAFETY: a value of a map outlives the program's run; user space writes
+        // a place once, and changes it only when the disk itself changes.
+        let place = unsafe { &*place };
+        if place.device == device {
+            return Some(&place.disk);
+        }
+    }
+    None
 }
 
 /// Asks user space, once, to describe a disk.

@@ -9,17 +9,16 @@ use aya_ebpf::helpers::{
 };
 use tracer_ebpf::{
     config::ABSENT,
-    record::{ACCOUNTS, COMM, OTHERS, OwnerKey, loss, via},
+    record::{ACCOUNTS, Account, COMM, OTHERS, OwnerKey, loss, via},
 };
 
 use crate::{
     dirtier,
     fields::{Kernel, Task, config},
-    maps::{ACCOUNT_OWNERS, BPF_ANY, BPF_NOEXIST, OWNERS, lose},
+    maps::{
+        ACCOUNT_HINTS, ACCOUNT_OWNERS, BPF_ANY, BPF_NOEXIST, LEDGER, OWNERS, lose,
+    },
 };
-
-/// Places that a newcomer tries before it shares the account "others".
-const PROBES: u32 = 16;
 
 /// All kworkers are one owner: which of them it is means nothing.
 const KWORKER: [u8; COMM] = *b"kworker\0\0\0\0\0\0\0\0\0";
@@ -69,8 +68,18 @@ pub fn current() -> Current {
         let io_worker = comm.first_chunk() == Some(IO_WORKER);
         return Current { cgroup, comm, kthread: false, io_worker };
     };
-    // SAFETY: the helper has no preconditions.
-    of_task(task, || unsafe { bpf_get_current_cgroup_id() })
+    of_task(task, || current_cgroup(task))
+}
+
+/// The running task's cgroup: a few loads are less than the call of a helper.
+#[inline(always)]
+fn current_cgroup(task: Task) -> u64 {
+    if config!(node_id) == ABSENT {
+        // SAFETY: the helper has no preconditions.
+        unsafe { bpf_get_current_cgroup_id() }
+    } else {
+        task.cgroup_id()
+    }
 }
 
 /// Who a task is; kernel threads are asked for no cgroup.
@@ -105,13 +114,19 @@ impl Submitter {
     #[inline(always)]
     pub fn current(now: u64) -> Self {
         let who = current();
-        let pid_tgid = bpf_get_current_pid_tgid();
+        let (tid, tgid) = match Task::current() {
+            Some(task) => (task.tid(), task.tgid()),
+            None => {
+                let pid_tgid = bpf_get_current_pid_tgid();
+                (pid_tgid as u32, (pid_tgid >> 32) as u32)
+            }
+        };
         Self {
             cgroup: who.cgroup,
             comm: who.comm,
             born_ns: now,
-            tid: pid_tgid as u32,
-            tgid: (pid_tgid >> 32) as u32,
+            tid,
+            tgid,
             kthread: u32::from(who.kthread),
             via: u32::from(via::DIRECT),
         }
@@ -145,6 +160,16 @@ pub fn account(who: &Submitter, disk: u32, op: u32) -> u32 {
         kthread: who.kthread as u8,
         via: who.via as u8,
     };
+    let hint = ACCOUNT_HINTS.get_ptr_mut(key.hint());
+    if let Some(hint) = hint {
+        // SAFETY: a whole word, which is a hint only.
+        let account = unsafe { *hint };
+        if let Some(known) = of_disk(disk, account)
+            && known.is_of(&key)
+        {
+            return account;
+        }
+    }
     // SAFETY: values of this map are only ever whole words.
     let known = unsafe { OWNERS.get(key) };
     let account = match known {
@@ -153,34 +178,59 @@ pub fn account(who: &Submitter, disk: u32, op: u32) -> u32 {
     };
     if account == OTHERS {
         lose(loss::OTHERS);
+    } else if let Some(hint) = hint {
+        // SAFETY: as above.
+        unsafe { *hint = account };
     }
     account
 }
 
+/// An account of a disk; its words are changed by atomic adds only, but for
+/// those that say whose it is: torn ones are nobody's.
+#[inline(always)]
+pub fn of_disk(disk: u32, account: u32) -> Option<&'static mut Account> {
+    let ledger = LEDGER.get_ptr_mut(disk)?;
+    // The compiler may know that it is in range and would drop the check that
+    // the verifier wants to see.
+    let account = core::hint::black_box(account as usize);
+    if account >= ACCOUNTS {
+        return None;
+    }
+    // SAFETY: a value of a map outlives the program's run, and the index is
+    // within the array.
+    Some(unsafe { &mut *ledger.cast::<Account>().add(account) })
+}
+
+/// Syncs look at an account from here on.
+#[inline(always)]
+fn use_account(disk: u32, account: u32) {
+    if let Some(ledger) = LEDGER.get_ptr_mut(disk) {
+        // SAFETY: a value of a map; what one of two that write at one time
+        // hides, user space shows within a second.
+        unsafe {
+            if (*ledger).used <= u64::from(account) {
+                (*ledger).used = u64::from(account) + 1;
+            }
+        }
+    }
+}
+
 /// Finds a free account for a new owner. `BPF_NOEXIST` makes the claim atomic.
+///
+/// The first free one, so that those in use lie together: a sync looks at them
+/// all.
 #[inline(never)]
 fn claim(key: &OwnerKey) -> u32 {
-    let words = [
-        key.cgroup,
-        u64::from_ne_bytes([
-            key.comm[0],
-            key.comm[1],
-            key.comm[2],
-            key.comm[3],
-            key.comm[4],
-            key.comm[5],
-            key.comm[6],
-            key.comm[7],
-        ]),
-    ];
-    let hash = (words[0] ^ words[1] ^ u64::from(key.op)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    for probe in 0..PROBES {
-        let account = 1 + (hash as u32).wrapping_add(probe) % (ACCOUNTS as u32 - 1);
+    for account in 1..ACCOUNTS as u32 {
         let place = key.disk * ACCOUNTS as u32 + account;
-        if ACCOUNT_OWNERS.insert(place, key, BPF_NOEXIST).is_err() {
+        let Some(free) = of_disk(key.disk, account) else { return OTHERS };
+        if !free.is_free() || ACCOUNT_OWNERS.insert(place, key, BPF_NOEXIST).is_err() {
             continue;
         }
         if OWNERS.insert(key, account, BPF_NOEXIST).is_ok() {
+            use_account(key.disk, account);
+            (free.cgroup, free.comm) = (key.cgroup, key.comm);
+            (free.op, free.kthread, free.via) = (key.op, key.kthread, key.via);
             return account;
         }
         // Another CPU was faster, or the map is full: give the place back.

@@ -147,7 +147,7 @@ pub struct OwnerKey {
     pub cgroup: u64,
     /// The name of the process (its group leader's), NUL-padded.
     pub comm: [u8; COMM],
-    /// Index of the disk.
+    /// Index of the disk. The first half of its word: see [`Account::is_of`].
     pub disk: u32,
     /// A code of [`op`].
     pub op: u16,
@@ -157,7 +157,29 @@ pub struct OwnerKey {
     pub via: u8,
 }
 
-/// One owner's account on one disk (see [`crate::ledger`]).
+/// Places in the table of hints, by [`OwnerKey::hint`].
+pub const HINTS: u32 = 1 << HINT_BITS;
+
+const HINT_BITS: u32 = 12;
+
+impl OwnerKey {
+    /// Where the hint lies that says which account this owner has.
+    #[inline(always)]
+    pub fn hint(&self) -> u32 {
+        let [a, b, c, d] = self.words();
+        // Multiplied by 2^64 over the golden ratio.
+        let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mix(mix(mix(a, b), c), d) >> (64 - HINT_BITS)) as u32
+    }
+
+    #[inline(always)]
+    fn words(&self) -> [u64; 4] {
+        zerocopy::transmute!(*self)
+    }
+}
+
+/// One owner's account on one disk (see [`crate::ledger`]). One line of a CPU's
+/// cache: births and ends on two CPUs pass it to and fro as a whole.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Account {
@@ -169,9 +191,35 @@ pub struct Account {
     pub ios: u64,
     /// Bytes of the requests that ended.
     pub bytes: u64,
+    /// Whose it is, as in [`OwnerKey`]; zeros while it is free.
+    pub cgroup: u64,
+    pub comm: [u8; COMM],
     /// The process that used the account last. Written without a lock: any of
     /// those that use it at one time is a right answer.
-    pub tgid: u64,
+    pub tgid: u32,
+    pub op: u16,
+    pub kthread: u8,
+    pub via: u8,
+}
+
+impl Account {
+    /// Whether it is this owner's, without a call to compare memory.
+    #[inline(always)]
+    pub fn is_of(&self, key: &OwnerKey) -> bool {
+        let [_, _, _, _, a, b, c, d] = self.words();
+        let [e, f, g, h] = key.words();
+        (a ^ e) | (b ^ f) | (c ^ g) | ((d ^ h) >> 32) == 0
+    }
+
+    #[inline(always)]
+    pub fn is_free(&self) -> bool {
+        self.is_of(&OwnerKey::default())
+    }
+
+    #[inline(always)]
+    fn words(&self) -> [u64; 8] {
+        zerocopy::transmute!(*self)
+    }
 }
 
 /// All accounts of one disk.
@@ -179,6 +227,11 @@ pub struct Account {
 #[repr(C)]
 pub struct DiskLedger {
     pub accounts: [Account; ACCOUNTS],
+    /// Accounts from this one on were never used. Written without a lock: what
+    /// one claim hides of another, user space shows within a second.
+    pub used: u64,
+    /// To whole lines of a CPU's cache.
+    pub spare: [u64; 7],
 }
 
 /// One block request in flight. A slot belongs to one (disk, hardware queue,
@@ -203,8 +256,8 @@ pub struct InFlight {
     pub op: u16,
     /// Index of its disk.
     pub disk: u16,
-    /// Marks the request that found its disk idle when it was issued; else 0.
-    pub solo: u32,
+    /// To a whole line of a CPU's cache.
+    pub spare: [u32; 5],
 }
 
 /// What user space tells the kernel about a disk.
@@ -363,13 +416,15 @@ pub struct Solo {
     pub ns: u64,
 }
 
-/// Requests that a disk's driver was given, and those of them that it has no
-/// more.
+/// What a disk's driver was given last, and when it was done with something
+/// last. One line of a CPU's cache.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
-pub struct InService {
+pub struct LastSeen {
+    /// The request's address.
     pub issued: u64,
-    pub ended: u64,
+    pub ended_ns: u64,
+    pub spare: [u64; 6],
 }
 
 /// What one owner put into one filesystem's journal.
@@ -388,13 +443,19 @@ pub struct DiskUnknown {
     pub device: u64,
 }
 
+// `Account::is_of` compares the words of a key with those of an account, but
+// for the disk in the one and the process in the other.
+const _: () = assert!(core::mem::offset_of!(Account, cgroup) == 32);
+const _: () = assert!(core::mem::offset_of!(OwnerKey, disk) == 24);
+const _: () = assert!(core::mem::offset_of!(Account, tgid) == 32 + 24);
+
 // The border's layout: a change here changes the recording format too.
 const _: () = assert!(size_of::<OwnerKey>() == 32);
-const _: () = assert!(size_of::<Account>() == 40);
-const _: () = assert!(size_of::<DiskLedger>() == ACCOUNTS * 40);
-const _: () = assert!(size_of::<InFlight>() == 48);
+const _: () = assert!(size_of::<Account>() == 64);
+const _: () = assert!(size_of::<DiskLedger>() == (ACCOUNTS + 1) * 64);
+const _: () = assert!(size_of::<InFlight>() == 64);
 const _: () = assert!(size_of::<Disk>() == 28);
-const _: () = assert!(size_of::<InService>() == 16);
+const _: () = assert!(size_of::<LastSeen>() == 64);
 const _: () = assert!(size_of::<Handles>() == 16);
 const _: () = assert!(size_of::<Solo>() == 16);
 const _: () = assert!(size_of::<Journal>() == 80);

@@ -44,6 +44,13 @@ pub struct Rival {
     run_delay: u64,
 }
 
+impl Rival {
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        self.known = 0;
+    }
+}
+
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     // One load in the branch: of two, the compiler makes one from a place that
@@ -55,7 +62,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     // The one that leaves still runs, and its delay has been counted.
     if let Some(sync) = sync::of_current() {
         charge(sync, prev.run_delay());
-        sync.rival.known = 0;
+        sync.rival.forget();
     }
     // An idle CPU kept nobody waiting.
     if prev.tid() == 0 {

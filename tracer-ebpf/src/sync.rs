@@ -7,7 +7,7 @@
 //! disk in between fills it in, and if nothing does, its first block request
 //! tells the disk. So several hooks on one path count it once.
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::Array};
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use tracer_ebpf::{
     record::{ACCOUNTS, Disk, InFlight, NO_DISK, kind, loss, op},
     span::divide,
@@ -17,7 +17,7 @@ use crate::{
     clock::now_ns,
     fields::{Clocks, Place, Task},
     journal::{self, Totals},
-    maps::{DISKS, OPEN_SYNCS, add, ask_for_disk, lose},
+    maps::{add, ask_for_disk, described, lose},
     owner,
     rivals::Rival,
     throttle,
@@ -25,9 +25,12 @@ use crate::{
 
 mod finish;
 mod hooks;
+mod open;
 mod windows;
 
 use finish::finish;
+pub use open::{of_current, of_thread};
+use open::{close, open};
 use windows::watch;
 
 /// A sync under way, or a journal's commit ([`COMMIT`]).
@@ -72,6 +75,9 @@ pub struct OpenSync {
     depth: u32,
     /// 1 where further disks are watched.
     stacked: u32,
+    /// The thread; 0 where its place in the table is free.
+    tid: u32,
+    spare: u32,
     /// The accounts' integrals when the disk became known.
     marks: [u64; ACCOUNTS],
 }
@@ -82,25 +88,6 @@ const COMMIT: u32 = kind::COUNT as u32;
 /// `begin`'s depths: the first end of all closes what a system call opened.
 const SYSTEM_CALL: u32 = 0;
 const FILESYSTEM: u32 = 1;
-
-/// An empty entry to insert: it would not fit on the stack.
-#[map]
-static EMPTY_SYNC: Array<OpenSync> = Array::with_max_entries(1, 0);
-
-/// The entry of a thread, if it is in a sync or a commit. Only that thread opens
-/// and closes it.
-#[inline(always)]
-pub fn of_thread(tid: u32) -> Option<&'static mut OpenSync> {
-    // SAFETY: a value of a map outlives the program's run; words that others
-    // write too are written by atomic adds, or either is a right answer.
-    OPEN_SYNCS.get_ptr_mut(tid).map(|sync| unsafe { &mut *sync })
-}
-
-/// The running thread's.
-#[inline(always)]
-pub fn of_current() -> Option<&'static mut OpenSync> {
-    of_thread(bpf_get_current_pid_tgid() as u32)
-}
 
 /// The filesystem was asked to sync a file: for the sync call under way, or for
 /// one of its own, of the `kind` that the hook says or else of its thread's.
@@ -164,23 +151,21 @@ pub fn open_sync(tid: u32, disk: &Disk, now: u64) -> Option<u32> {
 /// A request that a thread's sync waits for has ended.
 #[inline(always)]
 pub fn credit(slot: &InFlight, queue_ns: u64, device_ns: u64, now: u64) {
-    let Some(sync) = OPEN_SYNCS.get_ptr_mut(slot.sync_tid) else { return };
-    // SAFETY: the sums are changed by atomic adds; of two ends that race for
-    // `own_last_ns` either is within their difference of the right one.
-    unsafe {
-        if (*sync).seq != slot.sync_seq {
-            return;
-        }
-        if u32::from(slot.op) == op::READ {
-            add(&raw mut (*sync).own_read_ns, queue_ns + device_ns);
-        } else {
-            add(&raw mut (*sync).own_queue_ns, queue_ns);
-            add(&raw mut (*sync).own_device_ns, device_ns);
-            add(&raw mut (*sync).own_bytes, u64::from(slot.bytes));
-        }
-        add(&raw mut (*sync).own_ios, 1);
-        (*sync).own_last_ns = now;
+    let Some(sync) = of_thread(slot.sync_tid) else { return };
+    if sync.seq != slot.sync_seq {
+        return;
     }
+    // Of two ends that race for `own_last_ns` either is within their difference
+    // of the right one; the sums are changed by atomic adds.
+    if u32::from(slot.op) == op::READ {
+        add(&raw mut sync.own_read_ns, queue_ns + device_ns);
+    } else {
+        add(&raw mut sync.own_queue_ns, queue_ns);
+        add(&raw mut sync.own_device_ns, device_ns);
+        add(&raw mut sync.own_bytes, u64::from(slot.bytes));
+    }
+    add(&raw mut sync.own_ios, 1);
+    sync.own_last_ns = now;
 }
 
 /// The running thread begins to commit a journal. The last commits of all are
@@ -204,7 +189,7 @@ pub fn end_commit() -> (u64, u64) {
     let (queue_ns, device_ns) = divide(sync.own_queue_ns, sync.own_device_ns, span_ns);
     // Bios that wait for requests are queued too.
     let queue_ns = queue_ns + sync.throttle_ns;
-    let _ = OPEN_SYNCS.remove(bpf_get_current_pid_tgid() as u32);
+    close(bpf_get_current_pid_tgid() as u32);
     (queue_ns, device_ns)
 }
 
@@ -220,23 +205,15 @@ fn force_log() {
 
 #[inline(never)]
 fn begin(kind: u32, fd: i32, depth: u32) -> i32 {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    let Some(empty) = EMPTY_SYNC.get(0) else { return 0 };
-    if OPEN_SYNCS.insert(tid, empty, 0).is_err() {
-        lose(loss::SYNC_TABLE_FULL);
-        return 0;
-    }
-    let Some(sync) = of_thread(tid) else { return 0 };
+    let now = now_ns();
+    let Some(sync) = open(bpf_get_current_pid_tgid() as u32, now as u32) else { return 0 };
     sync.kind = kind;
     sync.fd = fd;
     sync.depth = depth;
-    sync.disk = NO_DISK;
     if let Some(task) = Task::current() {
         sync.clocks = task.clocks();
     }
-    let now = now_ns();
     sync.begin_ns = now;
-    sync.seq = now as u32;
     0
 }
 
@@ -265,8 +242,7 @@ fn locate(place: &Place) -> i32 {
     let now = now_ns();
     sync.base_device = place.device;
     sync.journal = journal::totals(place.device, now);
-    // SAFETY: entries are replaced whole and only by user space.
-    match unsafe { DISKS.get(place.disk_device) } {
+    match described(place.disk_device) {
         Some(disk) if sync.disk == NO_DISK => watch(sync, disk, now),
         Some(_) => 0,
         None => {

@@ -1,55 +1,41 @@
 //! What requests cost: how long those take that are alone on their disk.
 //!
 //! Beside others a request's time in service tells as much about them as about
-//! itself. A request is alone when none was in service at its issue and none
-//! was issued until its end; two counters per disk tell both.
+//! itself. A request was alone when none was issued after it, none ended after
+//! its issue, and none is in flight when it ends. The first two are told by one
+//! line per disk, written without atomic adds: two that are issued at one time
+//! are both in flight at the first one's end.
 
-use core::ptr::read_volatile;
+use core::ptr::{read_volatile, write_volatile};
 
-use tracer_ebpf::record::{InFlight, InService, op, size};
+use tracer_ebpf::record::{ACCOUNTS, InFlight, LastSeen, op, size};
 
-use crate::maps::{IN_SERVICE, SOLO, add};
+use crate::maps::{LAST_SEEN, LEDGER, SOLO, add};
 
-/// A request is given to the driver. Returns the mark by which [`leave`] knows
-/// whether it was alone.
+/// A request is given to the driver.
 #[inline(always)]
-pub fn enter(disk: u32) -> u32 {
-    let Some(counters) = IN_SERVICE.get_ptr_mut(disk) else { return 0 };
-    // SAFETY: plain words, changed only by atomic adds. Of two that are issued
-    // at one time each may find the disk idle, but then neither finds its own
-    // mark again at its end.
-    unsafe {
-        let (issued, ended) = read(counters);
-        add(&raw mut (*counters).issued, 1);
-        // No mark is 0.
-        if issued == ended { (issued as u32).wrapping_add(1) | MARKED } else { 0 }
+pub fn enter(disk: u32, request: u64) {
+    if let Some(last) = LAST_SEEN.get_ptr_mut(disk) {
+        // SAFETY: a value of a map; whole words, of which any is a right answer.
+        unsafe { write_volatile(&raw mut (*last).issued, request) };
     }
 }
 
-/// A request that was issued is no more with the driver, and was not served.
+/// A request that was issued has been served in so long, and is in its account
+/// no more.
 #[inline(always)]
-pub fn withdraw(disk: u32) {
-    if let Some(counters) = IN_SERVICE.get_ptr_mut(disk) {
-        // SAFETY: as above.
-        unsafe { add(&raw mut (*counters).ended, 1) };
-    }
-}
-
-/// A request that was issued has been served in so long.
-#[inline(always)]
-pub fn leave(slot: &InFlight, device_ns: u64) {
-    let disk = u32::from(slot.disk);
-    let Some(counters) = IN_SERVICE.get_ptr_mut(disk) else { return };
+pub fn leave(disk: u32, slot: &InFlight, device_ns: u64, now: u64) {
+    let Some(last) = LAST_SEEN.get_ptr_mut(disk) else { return };
     // SAFETY: as above.
-    let issued = unsafe {
-        add(&raw mut (*counters).ended, 1);
-        read(counters).0
-    };
-    if slot.solo == 0 || slot.solo != issued as u32 | MARKED {
+    let LastSeen { issued, ended_ns, .. } = unsafe { read_volatile(last) };
+    // SAFETY: as above.
+    unsafe { write_volatile(&raw mut (*last).ended_ns, now) };
+    let operation = u32::from(slot.op);
+    if issued != slot.request || ended_ns > slot.issued_ns || !is_idle(disk, operation) {
         return;
     }
     let class = size::class(u64::from(slot.bytes)) as u32;
-    let index = (disk * op::COUNT as u32 + u32::from(slot.op)) * size::COUNT as u32 + class;
+    let index = (disk * op::COUNT as u32 + operation) * size::COUNT as u32 + class;
     if let Some(solo) = SOLO.get_ptr_mut(index) {
         // SAFETY: plain words, changed only by atomic adds.
         unsafe {
@@ -59,18 +45,25 @@ pub fn leave(slot: &InFlight, device_ns: u64) {
     }
 }
 
-/// Set in every mark.
-const MARKED: u32 = 1 << 31;
-
-/// # Safety
-///
-/// `counters` is a value of the map.
-#[inline(always)]
-unsafe fn read(counters: *const InService) -> (u64, u64) {
-    // SAFETY: the caller's; volatile because other CPUs add to them. The ends
-    // first: what is issued in between makes a disk busy that was idle.
-    unsafe {
-        let ended = read_volatile(&raw const (*counters).ended);
-        (read_volatile(&raw const (*counters).issued), ended)
+/// Whether nobody has a request in flight on a disk. Writes that wait for a
+/// flush do not count against it.
+#[inline(never)]
+fn is_idle(disk: u32, operation: u32) -> bool {
+    let Some(ledger) = LEDGER.get_ptr(disk) else { return false };
+    // SAFETY: a value of a map; volatile because other CPUs write it.
+    let used = unsafe { read_volatile(&raw const (*ledger).used) } as usize;
+    for at in 0..ACCOUNTS {
+        if at >= used {
+            break;
+        }
+        // SAFETY: as above, and the index is within the array.
+        let (word, op) = unsafe {
+            let account = &raw const (*ledger).accounts[at];
+            (read_volatile(&raw const (*account).word), (*account).op)
+        };
+        if word != 0 && !(operation == op::FLUSH && u32::from(op) == op::WRITE) {
+            return false;
+        }
     }
+    true
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::{
     bucket::BUCKETS,
@@ -21,13 +21,14 @@ use tracer_ebpf::{
 };
 
 use crate::{
+    described::DescribedDisks,
     disks::Carried,
     engine::{
         blame::{Owner, OwnerId, Party},
         tick::{JournalWork, Tick},
     },
     journals::Journals,
-    kernel::load::{PodDisk, PodOwnerKey, Programs},
+    kernel::load::{PodOwnerKey, Programs},
     tables::{TableMaps, Tables},
     work::{Learnt, Work},
 };
@@ -95,8 +96,7 @@ pub struct Accounts {
     tables: Tables,
     owner_accounts: KernelMap<MapData, PodOwnerKey, u32>,
     account_owners: KernelMap<MapData, u32, PodOwnerKey>,
-    kernel_disks: KernelMap<MapData, u32, PodDisk>,
-    unknown_disks: KernelMap<MapData, u32, u32>,
+    described: DescribedDisks,
     /// Asks of a process whether it is a kernel thread, where the kernel
     /// programs cannot tell.
     is_kthread: Box<dyn Fn(u32) -> bool>,
@@ -130,7 +130,6 @@ impl Accounts {
             ledger: programs.take_map("LEDGER")?,
             in_flight: programs.take_map("IN_FLIGHT")?,
             histograms: programs.take_map("HISTOGRAMS")?,
-            in_service: programs.take_map("IN_SERVICE")?,
             solo: programs.take_map("SOLO")?,
             losses: programs.take_map("LOSSES")?,
             disks,
@@ -140,8 +139,7 @@ impl Accounts {
             tables,
             owner_accounts: KernelMap::try_from(programs.take_map("OWNERS")?)?,
             account_owners: KernelMap::try_from(programs.take_map("ACCOUNT_OWNERS")?)?,
-            kernel_disks: KernelMap::try_from(programs.take_map("DISKS")?)?,
-            unknown_disks: KernelMap::try_from(programs.take_map("UNKNOWN_DISKS")?)?,
+            described: DescribedDisks::new(programs)?,
             is_kthread,
             disks: Vec::new(),
             work: Work::default(),
@@ -160,17 +158,14 @@ impl Accounts {
     ///
     /// # Errors
     ///
-    /// When the kernel's map is full.
+    /// When there is no place for it in the kernel programs' table.
     pub fn describe(&mut self, name: &str, device: u32, disk: Disk) -> Result<()> {
         let known = self.disks.iter().position(|known| known.disk.index == disk.index);
         if known.is_some_and(|at| self.disks[at].disk == disk) {
             return Ok(());
         }
-        self.kernel_disks
-            .insert(device, PodDisk(disk), 0)
-            .with_context(|| format!("failed to describe disk `{name}` to the kernel programs"))?;
-        // Absent unless the kernel had asked.
-        let _ = self.unknown_disks.remove(&device);
+        self.tables.use_account(disk.index, OTHERS as usize);
+        self.described.describe(name, device, disk)?;
         if let Some(at) = known {
             self.disks[at].disk = disk;
             return Ok(());
@@ -192,14 +187,9 @@ impl Accounts {
     ///
     /// # Errors
     ///
-    /// When the kernel's map is full.
+    /// When there is no place for it in the kernel programs' table.
     pub fn describe_carried(&mut self, disk: &Carried) -> Result<()> {
-        let Carried { name, device, carrier } = disk;
-        self.kernel_disks
-            .insert(device, PodDisk(*carrier), 0)
-            .with_context(|| format!("failed to describe disk `{name}` to the kernel programs"))?;
-        let _ = self.unknown_disks.remove(device);
-        Ok(())
+        self.described.describe(&disk.name, disk.device, disk.carrier)
     }
 
     pub fn disks(&self) -> &[DiskAccounts] {
@@ -261,7 +251,7 @@ impl Accounts {
 
     /// The process that used an account last.
     pub fn last_tgid(&self, disk: u32, account: usize) -> u32 {
-        self.tables.account(disk, account).tgid as u32
+        self.tables.account(disk, account).tgid
     }
 
     fn find_owner(&mut self, at: usize, account: usize) {
@@ -396,6 +386,9 @@ impl Accounts {
             let bytes = now.bytes.wrapping_sub(seen.account.bytes);
             let request_bytes = bytes.checked_div(ios).or(seen.request_bytes);
             self.disks[at].seen[account].request_bytes = request_bytes;
+            if busy {
+                self.tables.use_account(index, account);
+            }
             if busy && account as u32 != OTHERS && self.disks[at].owners[account].id == OwnerId(0) {
                 self.find_owner(at, account);
             }
@@ -420,7 +413,7 @@ impl Accounts {
                 owner: disk.owners[account].id,
                 party: disk.owners[account].party(),
                 op: disk.owners[account].op,
-                tgid: now.tgid as u32,
+                tgid: now.tgid,
                 ios_per_second: now.ios.wrapping_sub(before.ios) as f64 / seconds,
                 bytes_per_second: now.bytes.wrapping_sub(before.bytes) as f64 / seconds,
                 in_flight: ticks_to_ns((area as i64).max(0) as u64) as f64 / (seconds * 1e9),
@@ -455,6 +448,7 @@ impl Accounts {
             } else if leaving < wanted {
                 // Its owner may have found another way in meanwhile: that stays.
                 let key = PodOwnerKey(key);
+                self.tables.disown(index, account);
                 if self.owner_accounts.get(&key, 0).is_ok_and(|a| a as usize == account) {
                     let _ = self.owner_accounts.remove(&key);
                 }

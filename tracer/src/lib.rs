@@ -6,6 +6,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod demo;
+pub mod described;
 pub mod devices;
 pub mod disks;
 pub mod engine;

@@ -6,6 +6,7 @@
 //! each is right by itself; see `tracer_ebpf::ledger` on how two fit together.
 
 use std::{
+    ops::Range,
     os::fd::{AsFd as _, AsRawFd as _},
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
@@ -17,9 +18,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use tracer_ebpf::{
     bucket::BUCKETS,
     ledger::{born, tick},
-    record::{
-        ACCOUNTS, Account, Disk, DiskLedger, InFlight, InService, Solo, loss, op, size, stage,
-    },
+    record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, Solo, loss, op, size, stage},
 };
 
 /// An array map in our memory.
@@ -59,7 +58,6 @@ pub struct Tables {
     ledger: Mapped,
     in_flight: Mapped,
     histograms: Mapped,
-    in_service: Mapped,
     solo: Mapped,
     losses: Mapped,
     /// Losses before the watch began.
@@ -71,7 +69,6 @@ pub struct TableMaps {
     pub ledger: Map,
     pub in_flight: Map,
     pub histograms: Map,
-    pub in_service: Map,
     pub solo: Map,
     pub losses: Map,
     pub disks: u32,
@@ -80,6 +77,10 @@ pub struct TableMaps {
 
 const LEDGER_WORDS: usize = size_of::<DiskLedger>() / 8;
 const ACCOUNT_WORDS: usize = size_of::<Account>() / 8;
+/// Where an account says whose it is, and in the last of these words by which
+/// process it was used.
+const OWNER_WORDS: Range<usize> = 4..8;
+const TGID_WORD: usize = 7;
 const IN_FLIGHT_WORDS: usize = size_of::<InFlight>() / 8;
 
 impl Tables {
@@ -93,20 +94,35 @@ impl Tables {
             ledger: Mapped::new(maps.ledger, maps.disks, size_of::<DiskLedger>())?,
             in_flight: Mapped::new(maps.in_flight, maps.slots, size_of::<InFlight>())?,
             histograms: Mapped::new(maps.histograms, histograms, BUCKETS * 8)?,
-            in_service: Mapped::new(maps.in_service, maps.disks, size_of::<InService>())?,
             solo: Mapped::new(maps.solo, solo, size_of::<Solo>())?,
             losses: Mapped::new(maps.losses, loss::COUNT as u32, 8)?,
             zero: [0; loss::COUNT],
         })
     }
 
+    /// What an account holds, but for whose it is.
     pub fn account(&self, disk: u32, account: usize) -> Account {
         let at = disk as usize * LEDGER_WORDS + account * ACCOUNT_WORDS;
         // The word first: what ends in between is then in `done` as well, for
         // this one reading, rather than in neither.
         let word = self.ledger.read(at);
-        let [done, ios, bytes, tgid] = [1, 2, 3, 4].map(|word| self.ledger.read(at + word));
-        Account { word, done, ios, bytes, tgid }
+        let [done, ios, bytes] = [1, 2, 3].map(|word| self.ledger.read(at + word));
+        let tgid = self.ledger.read(at + TGID_WORD) as u32;
+        Account { word, done, ios, bytes, tgid, ..Account::default() }
+    }
+
+    /// Syncs look at this account from here on.
+    pub fn use_account(&self, disk: u32, account: usize) {
+        let used = self.ledger.word(disk as usize * LEDGER_WORDS + ACCOUNTS * ACCOUNT_WORDS);
+        used.fetch_max(account as u64 + 1, Relaxed);
+    }
+
+    /// From here on the kernel programs do not find this account by its owner.
+    pub fn disown(&self, disk: u32, account: usize) {
+        let at = disk as usize * LEDGER_WORDS + account * ACCOUNT_WORDS;
+        for word in OWNER_WORDS {
+            self.ledger.word(at + word).store(0, Relaxed);
+        }
     }
 
     /// What was lost since the watch began.
@@ -159,10 +175,6 @@ impl Tables {
                 continue;
             }
             healed += 1;
-            if issued_ns != 0 {
-                let ended = disk.index as usize * 2 + 1;
-                self.in_service.word(ended).fetch_add(1, Relaxed);
-            }
             let at = place / ACCOUNTS * LEDGER_WORDS + place % ACCOUNTS * ACCOUNT_WORDS;
             if at < self.ledger.words {
                 let birth = tick(born_ns);
@@ -178,11 +190,16 @@ impl Tables {
 /// as in flight meanwhile.
 const QUEUED_GRACE: Duration = Duration::from_secs(60);
 
+const _: () = assert!(std::mem::offset_of!(Account, cgroup) == OWNER_WORDS.start * 8);
+const _: () = assert!(size_of::<Account>() == OWNER_WORDS.end * 8);
+const _: () = assert!(std::mem::offset_of!(Account, tgid) == TGID_WORD * 8);
+
+const _: () = assert!(std::mem::offset_of!(DiskLedger, used) == ACCOUNTS * size_of::<Account>());
+
 // Where `heal` finds an entry's words.
 const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);
 const _: () = assert!(std::mem::offset_of!(InFlight, born_ns) == 8);
 const _: () = assert!(std::mem::offset_of!(InFlight, issued_ns) == 16);
 const _: () = assert!(std::mem::offset_of!(InFlight, account) == 28);
-const _: () = assert!(std::mem::offset_of!(InService, ended) == 8);
 const _: () = assert!(std::mem::offset_of!(Solo, ns) == 8);
 const _: () = assert!(cfg!(target_endian = "little"));

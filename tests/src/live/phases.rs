@@ -130,7 +130,7 @@ fn who_runs_instead_is_named_and_the_hook_goes_again() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     traced(|session| {
-        assert!(!session.sees_rivals());
+        assert!(!session.is_attached("rivals"));
         // On one core, where everybody else comes first.
         let pinned = ["taskset", "-c", "0", "nice", "-n", "19"];
         let hogs: Vec<_> = (0..2)
@@ -152,10 +152,11 @@ fn who_runs_instead_is_named_and_the_hook_goes_again() {
         drop(hogs);
         victim.stop(Duration::ZERO).unwrap();
         assert!(named, "the hogs are not named: {rivals:?}");
-        assert!(session.sees_rivals());
+        assert!(session.is_attached("rivals"));
         assert!(phases.runqueue_ns > phases.wait_ns() + phases.cpu_ns, "{phases:?}");
         // It lingers for ten seconds, beside the window.
-        let gone = (0..2).any(|_| watch_until(session, |session, _| !session.sees_rivals()));
+        let gone =
+            (0..2).any(|_| watch_until(session, |session, _| !session.is_attached("rivals")));
         assert!(gone, "the hook stays on");
     });
 }

@@ -4,14 +4,15 @@ use aya_ebpf::{bindings::BPF_RB_AVAIL_DATA, helpers::bpf_get_current_pid_tgid};
 use tracer_ebpf::record::{StackedRecord, SyncRecord, commit, loss};
 
 use super::{
-    COMMIT, OpenSync, of_thread,
+    COMMIT, OpenSync,
+    open::{close, of_thread},
     windows::{fill_areas, fill_lower, forget_lower},
 };
 use crate::{
     clock::now_ns,
     fields::Task,
     journal::{self, Totals},
-    maps::{FORCE_WAKEUP, NO_WAKEUP, OPEN_SYNCS, RECORDS, lose},
+    maps::{FORCE_WAKEUP, NO_WAKEUP, RECORDS, lose},
     owner, rivals,
 };
 
@@ -34,7 +35,7 @@ pub fn finish() -> i32 {
         send_stacked(sync, pid_tgid, now);
         forget_lower(tid);
     }
-    let _ = OPEN_SYNCS.remove(tid);
+    close(tid);
     0
 }
 

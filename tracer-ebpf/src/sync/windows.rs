@@ -40,7 +40,14 @@ static EMPTY_LOWER: Array<LowerMarks> = Array::with_max_entries(1, 0);
 pub fn watch(sync: &mut OpenSync, disk: &Disk, now: u64) -> i32 {
     let Some(ledger) = LEDGER.get_ptr(disk.index) else { return 0 };
     sync.disk = disk.index;
+    // All at first: a branch in the loop below would be one more for each round
+    // that the verifier must follow.
+    clear(&mut sync.marks);
+    let used = used_accounts(ledger);
     for account in 0..ACCOUNTS {
+        if account >= used {
+            break;
+        }
         sync.marks[account] = read_account(ledger, account, now);
     }
     if disk.lower[0] != NO_DISK {
@@ -69,7 +76,11 @@ fn watch_lower(disk: &Disk, now: u64) -> u32 {
             continue;
         };
         lower.disks[at] = u64::from(index);
+        let used = used_accounts(ledger);
         for account in 0..ACCOUNTS {
+            if account >= used {
+                break;
+            }
             lower.marks[at][account] = read_account(ledger, account, now);
         }
     }
@@ -83,14 +94,17 @@ fn watch_lower(disk: &Disk, now: u64) -> u32 {
 /// `areas` points to a whole array.
 #[inline(always)]
 pub unsafe fn fill_areas(areas: *mut [u64; ACCOUNTS], sync: &OpenSync, now: u64) {
+    // SAFETY: the caller's.
+    let areas = unsafe { &mut *areas };
+    clear(areas);
     let ledger = if sync.disk == NO_DISK { None } else { LEDGER.get_ptr(sync.disk) };
-    for account in 0..ACCOUNTS {
-        let area = match ledger {
-            Some(ledger) => read_account(ledger, account, now).wrapping_sub(sync.marks[account]),
-            None => 0,
-        };
-        // SAFETY: the caller's, and the index is within the array.
-        unsafe { (*areas)[account] = area };
+    let Some(ledger) = ledger else { return };
+    let used = used_accounts(ledger);
+    for (account, area) in areas.iter_mut().enumerate() {
+        if account >= used {
+            break;
+        }
+        *area = read_account(ledger, account, now).wrapping_sub(sync.marks[account]);
     }
 }
 
@@ -107,24 +121,21 @@ pub unsafe fn fill_lower(windows: *mut [LowerWindow; LOWER], now: u64) {
         // SAFETY: the caller's, and the index is within the array.
         let window = unsafe { &mut (*windows)[at] };
         window.disk = u64::from(NO_DISK);
-        let (ledger, marks) = match lower {
-            Some(lower) => {
-                // SAFETY: only this thread has this entry.
-                let lower = unsafe { &*lower };
-                window.disk = lower.disks[at];
-                let known = lower.disks[at] != u64::from(NO_DISK);
-                let ledger = if known { LEDGER.get_ptr(lower.disks[at] as u32) } else { None };
-                (ledger, Some(&lower.marks[at]))
-            }
-            None => (None, None),
-        };
+        clear(&mut window.areas);
+        let Some(lower) = lower else { continue };
+        // SAFETY: only this thread has this entry.
+        let lower = unsafe { &*lower };
+        window.disk = lower.disks[at];
+        let known = lower.disks[at] != u64::from(NO_DISK);
+        let ledger = if known { LEDGER.get_ptr(lower.disks[at] as u32) } else { None };
+        let Some(ledger) = ledger else { continue };
+        let used = used_accounts(ledger);
         for account in 0..ACCOUNTS {
-            window.areas[account] = match (ledger, marks) {
-                (Some(ledger), Some(marks)) => {
-                    read_account(ledger, account, now).wrapping_sub(marks[account])
-                }
-                _ => 0,
-            };
+            if account >= used {
+                break;
+            }
+            let mark = lower.marks[at][account];
+            window.areas[account] = read_account(ledger, account, now).wrapping_sub(mark);
         }
     }
 }
@@ -133,6 +144,23 @@ pub unsafe fn fill_lower(windows: *mut [LowerWindow; LOWER], now: u64) {
 #[inline(always)]
 pub fn forget_lower(tid: u32) {
     let _ = LOWER_MARKS.remove(tid);
+}
+
+/// Word by word: what the compiler makes of an assignment is a call that writes
+/// byte by byte.
+#[inline(always)]
+fn clear(words: &mut [u64; ACCOUNTS]) {
+    for word in words {
+        // SAFETY: a reference; volatile only to keep it a loop of words.
+        unsafe { core::ptr::write_volatile(word, 0) };
+    }
+}
+
+/// How many accounts were ever used. In the others all is 0.
+#[inline(always)]
+fn used_accounts(ledger: *const DiskLedger) -> usize {
+    // SAFETY: a value of a map; volatile because other CPUs write it.
+    unsafe { core::ptr::read_volatile(&raw const (*ledger).used) as usize }
 }
 
 #[inline(always)]

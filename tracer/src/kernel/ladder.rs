@@ -220,10 +220,10 @@ pub const CAPABILITIES: &[Capability] = &[
     },
     Capability {
         name: "throttle",
-        purpose: "when a bio begins to wait for a request",
+        purpose: "when a bio begins to wait for a request (attached only where it matters)",
         required: false,
         without: "waiting for a request to be had is shown as `other`",
-        attach: Attach::Always,
+        attach: Attach::OnDemand,
         rungs: &[Rung { name: "tp", steps: &[tp("block_bio_queue")] }],
     },
     Capability {

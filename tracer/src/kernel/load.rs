@@ -18,7 +18,11 @@ use aya_log::EbpfLogger;
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::{
     bucket::BUCKETS,
-    record::{ACCOUNTS, Disk, Handles, OwnerKey, Reclaimed, RivalKey, Solo, op, size, stage},
+    disks::Described,
+    record::{
+        ACCOUNTS, DiskLedger, Handles, InFlight, OwnerKey, Reclaimed, RivalKey, Solo, op, size,
+        stage,
+    },
 };
 use zerocopy::IntoBytes as _;
 
@@ -51,10 +55,10 @@ impl Sizes {
     pub fn kernel_bytes(self) -> u64 {
         let histograms = (op::COUNT * stage::COUNT * BUCKETS * 8) as u64;
         let owners = (ACCOUNTS * 2 * (size_of::<OwnerKey>() + 64)) as u64;
-        let ledger = (ACCOUNTS * 40) as u64;
+        let ledger = size_of::<DiskLedger>() as u64;
         let solo = (op::COUNT * size::COUNT * size_of::<Solo>()) as u64;
         u64::from(self.disks) * (histograms + owners + ledger + solo)
-            + u64::from(self.in_flight) * 48
+            + u64::from(self.in_flight) * size_of::<InFlight>() as u64
             // The ring, the dirty files, the syncs under way, and small change.
             + (8 << 20)
     }
@@ -114,12 +118,12 @@ pub struct PodHandles(pub Handles);
 // SAFETY: integers only, without padding (proved by IntoBytes in the contract).
 unsafe impl Pod for PodHandles {}
 
-/// A value of the map of disks, as plain bytes.
+/// A value of the table of disks, as plain bytes.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct PodDisk(pub Disk);
+pub struct PodDescribed(pub Described);
 // SAFETY: integers only, without padding (proved by IntoBytes in the contract).
-unsafe impl Pod for PodDisk {}
+unsafe impl Pod for PodDescribed {}
 
 impl Programs {
     /// Creates the maps; no program is loaded yet.
@@ -146,10 +150,8 @@ impl Programs {
             ("IN_FLIGHT", sizes.in_flight),
             ("LEDGER", sizes.disks),
             ("HISTOGRAMS", histograms),
-            ("IN_SERVICE", sizes.disks),
+            ("LAST_SEEN", sizes.disks),
             ("SOLO", sizes.disks * (op::COUNT * size::COUNT) as u32),
-            // Disks on disks are in it too.
-            ("DISKS", sizes.disks * 4),
             ("OWNERS", accounts * 2),
             ("ACCOUNT_OWNERS", accounts),
         ];

@@ -108,8 +108,9 @@ fn task(types: &KernelTypes<'_>, pointers: Pointers, config: &mut Config) {
         return;
     }
     let Ok(task) = types.struct_named("task_struct") else { return };
-    let fields = ["flags", "group_leader", "comm", "se.sum_exec_runtime", "se.exec_start"]
-        .map(|path| offset(types, task, path));
+    let fields =
+        ["flags", "group_leader", "comm", "se.sum_exec_runtime", "se.exec_start", "pid", "tgid"]
+            .map(|path| offset(types, task, path));
     if fields.contains(&ABSENT) {
         return;
     }
@@ -119,10 +120,11 @@ fn task(types: &KernelTypes<'_>, pointers: Pointers, config: &mut Config) {
         config.task_comm,
         config.task_exec_runtime,
         config.task_exec_start,
+        config.task_pid,
+        config.task_tgid,
     ] = fields;
     // Needs CONFIG_SCHED_INFO.
     config.task_run_delay = offset(types, task, "sched_info.run_delay");
-    config.task_pid = offset(types, task, "pid");
     switches(types, task, config);
     if config.bio_blkg != ABSENT {
         // Absent without CONFIG_CGROUPS and CONFIG_BLK_CGROUP.

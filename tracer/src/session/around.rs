@@ -16,7 +16,7 @@ const RECENT_NS: u64 = 5_000_000_000;
 impl Session {
     /// What went on around the syncs since the last tick.
     pub(super) fn read_tick(&mut self, now: u64) -> Tick {
-        self.demand_rivals(now);
+        self.attach_what_matters(now);
         let subjects = self.subjects(now);
         let Around { limits, steal_ns, cpus, memory } = self.surroundings.look(now, &subjects);
         Tick {
@@ -31,12 +31,14 @@ impl Session {
         }
     }
 
-    /// Puts the hook of switches on or off, as it is wanted.
-    fn demand_rivals(&mut self, now: u64) {
-        let wanted = self.demand.is_wanted(now, recent(&self.scene.engine, now));
-        if wanted != self.sees_rivals {
-            self.programs.set_attached("rivals", wanted);
-            self.sees_rivals = wanted;
+    /// Puts the hooks that run often on or off, as they are wanted.
+    fn attach_what_matters(&mut self, now: u64) {
+        for demand in &mut self.demands {
+            let wanted = demand.is_wanted(now, recent(&self.scene.engine, now));
+            if wanted != demand.is_attached {
+                self.programs.set_attached(demand.capability, wanted);
+                demand.is_attached = wanted;
+            }
         }
     }
 

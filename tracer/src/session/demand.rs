@@ -1,52 +1,70 @@
-//! When it is worth to see every switch of a CPU.
+//! When it is worth to run what runs often.
 //!
-//! The hook runs for each switch on the machine, so it is on its hook only while
-//! waits for a CPU are a share of somebody's sync time that matters. Knows no
-//! clock: callers say what time it is.
+//! Two hooks tell of every switch of a CPU and of every bio, so each is on its
+//! hook only while what it explains is a share of somebody's sync time that
+//! matters. Knows no clock: callers say what time it is.
 
 use std::time::Duration;
 
-use crate::engine::victim::Victim;
+use crate::engine::victim::{Half, Victim};
 
-/// Below these a victim's share means nothing.
-const SYNCS: u64 = 5;
+/// Below this a victim's share means nothing.
 const SYNC_TIME: Duration = Duration::from_millis(20);
 
-/// Of the sync time, so many per cent in the run queue matter.
+/// Of the sync time, so many per cent matter.
 const SHARE_PERCENT: u64 = 10;
 
 /// It stays for so long after it mattered last.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// Whether the hook is wanted.
-#[derive(Debug, Default)]
+/// One capability of the kernel programs, and whether it is wanted.
+#[derive(Debug)]
 pub struct Demand {
-    /// When waits mattered last.
+    pub capability: &'static str,
+    /// The time that it explains, in ns.
+    explains: fn(&Half) -> u64,
+    /// When that mattered last.
     mattered_ns: Option<u64>,
+    /// Whether it is at work now.
+    pub is_attached: bool,
 }
 
 impl Demand {
+    /// Who runs while a sync waits for a CPU.
+    pub fn rivals() -> Self {
+        Self::new("rivals", |half| half.phases.runqueue_ns)
+    }
+
+    /// What a sync waits for before it has a request. Until it is at work that
+    /// is among what is not explained at all.
+    pub fn throttle() -> Self {
+        Self::new("throttle", |half| half.phases.throttle_ns + half.phases.other_ns)
+    }
+
+    fn new(capability: &'static str, explains: fn(&Half) -> u64) -> Self {
+        Self { capability, explains, mattered_ns: None, is_attached: false }
+    }
+
     /// Whether it is wanted at `now_ns`, given those who sync.
     pub fn is_wanted<'a>(
         &mut self,
         now_ns: u64,
         victims: impl IntoIterator<Item = &'a Victim>,
     ) -> bool {
-        if victims.into_iter().any(waits_for_cpu) {
+        if victims.into_iter().any(|victim| self.matters_to(victim)) {
             self.mattered_ns = Some(now_ns);
         }
         let linger_ns = LINGER.as_nanos() as u64;
         self.mattered_ns.is_some_and(|then| now_ns.saturating_sub(then) < linger_ns)
     }
-}
 
-/// By either half of its window: the younger one is empty when it begins.
-fn waits_for_cpu(victim: &Victim) -> bool {
-    [&victim.now, &victim.before].iter().any(|half| {
-        half.syncs >= SYNCS
-            && half.duration_ns >= SYNC_TIME.as_nanos() as u64
-            && half.phases.runqueue_ns.saturating_mul(100) >= half.duration_ns * SHARE_PERCENT
-    })
+    /// By either half of its window: the younger one is empty when it begins.
+    fn matters_to(&self, victim: &Victim) -> bool {
+        [&victim.now, &victim.before].into_iter().any(|half| {
+            half.duration_ns >= SYNC_TIME.as_nanos() as u64
+                && (self.explains)(half).saturating_mul(100) >= half.duration_ns * SHARE_PERCENT
+        })
+    }
 }
 
 #[cfg(test)]
@@ -69,7 +87,7 @@ mod tests {
     #[test]
     fn it_is_wanted_while_waits_for_a_cpu_matter_and_ten_seconds_more() {
         let (waits, runs) = ([victim(10, 4 * MS, MS)], [victim(10, 4 * MS, MS / 10)]);
-        let mut demand = Demand::default();
+        let mut demand = Demand::rivals();
         assert!(!demand.is_wanted(SECOND, &runs));
         assert!(demand.is_wanted(2 * SECOND, &waits));
         assert!(demand.is_wanted(11 * SECOND, &runs));
@@ -78,9 +96,16 @@ mod tests {
     }
 
     #[test]
-    fn few_or_short_syncs_mean_nothing() {
-        for few in [victim(4, 10 * MS, 10 * MS), victim(19, MS, MS)] {
-            assert!(!Demand::default().is_wanted(SECOND, &[few]));
-        }
+    fn what_is_not_explained_calls_for_who_holds_requests_back() {
+        let mut waits = victim(1, 50 * MS, 0);
+        assert!(!Demand::throttle().is_wanted(SECOND, [&waits]));
+        waits.now.phases.other_ns = 40 * MS;
+        assert!(Demand::throttle().is_wanted(SECOND, [&waits]));
+        assert!(!Demand::rivals().is_wanted(SECOND, [&waits]));
+    }
+
+    #[test]
+    fn short_syncs_mean_nothing() {
+        assert!(!Demand::rivals().is_wanted(SECOND, &[victim(19, MS, MS)]));
     }
 }

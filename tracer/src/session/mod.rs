@@ -104,9 +104,7 @@ pub struct Session {
     recorder: Option<Recorder>,
     surroundings: Surroundings,
     tallies: Tallies,
-    demand: Demand,
-    /// Whether every switch of a CPU is seen now.
-    sees_rivals: bool,
+    demands: [Demand; 2],
     last_tick: Tick,
     root: PathBuf,
     assigned: Vec<Assigned>,
@@ -177,8 +175,7 @@ impl Session {
             recorder: None,
             surroundings: Surroundings::new(&options.root),
             tallies,
-            demand: Demand::default(),
-            sees_rivals: false,
+            demands: [Demand::rivals(), Demand::throttle()],
             last_tick: Tick::default(),
             root: options.root.clone(),
             assigned,
@@ -469,9 +466,9 @@ impl Session {
         &self.last_tick
     }
 
-    /// Whether every switch of a CPU is seen now, to name who runs instead.
-    pub fn sees_rivals(&self) -> bool {
-        self.sees_rivals
+    /// Whether a capability that is attached on demand is at work now.
+    pub fn is_attached(&self, capability: &str) -> bool {
+        self.demands.iter().any(|d| d.capability == capability && d.is_attached)
     }
 
     /// Who a party is, as far as was found out.

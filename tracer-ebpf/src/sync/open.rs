@@ -1,0 +1,142 @@
+//! The table of syncs under way.
+//!
+//! Most threads have a place of their own there, by their number, and need no
+//! hash map, whose inserts and deletes cost more than all else that a sync
+//! takes. A counter per place says how many syncs want it, so that threads in no
+//! sync learn that from one word, and one that adds to it and reads 1 has the
+//! place to itself. Who finds it taken goes to a hash map.
+
+use core::ptr::read_volatile;
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::map,
+    maps::{Array, HashMap},
+};
+use tracer_ebpf::record::{NO_DISK, loss};
+
+use super::OpenSync;
+use crate::{
+    fields::Clocks,
+    journal::Totals,
+    maps::{BPF_ANY, add, lose},
+};
+
+/// Threads whose numbers are so far apart share a place.
+const PLACES: u32 = 2048;
+
+/// How many syncs are under way, by place.
+#[map]
+static SYNCING: Array<u64> = Array::with_max_entries(PLACES, 0);
+
+/// The syncs of those who have a place to themselves.
+#[map]
+static PLACED_SYNCS: Array<OpenSync> = Array::with_max_entries(PLACES, 0);
+
+/// The syncs of the others, by tid.
+#[map]
+static OTHER_SYNCS: HashMap<u32, OpenSync> = HashMap::with_max_entries(512, 0);
+
+/// An empty entry to insert: it would not fit on the stack.
+#[map]
+static EMPTY_SYNC: Array<OpenSync> = Array::with_max_entries(1, 0);
+
+/// The entry of a thread, if it is in a sync or a commit. Only that thread opens
+/// and closes it.
+#[inline(always)]
+pub fn of_thread(tid: u32) -> Option<&'static mut OpenSync> {
+    let syncing = SYNCING.get_ptr(tid % PLACES)?;
+    // SAFETY: a value of a map; volatile because other CPUs add to it.
+    if unsafe { read_volatile(syncing) } == 0 {
+        return None;
+    }
+    let placed = PLACED_SYNCS.get_ptr_mut(tid % PLACES)?;
+    // SAFETY: a value of a map outlives the program's run; words that others
+    // write too are written by atomic adds, or either is a right answer.
+    let placed = unsafe { &mut *placed };
+    if placed.tid == tid {
+        return Some(placed);
+    }
+    // SAFETY: as above.
+    OTHER_SYNCS.get_ptr_mut(tid).map(|sync| unsafe { &mut *sync })
+}
+
+/// The running thread's.
+#[inline(always)]
+pub fn of_current() -> Option<&'static mut OpenSync> {
+    of_thread(bpf_get_current_pid_tgid() as u32)
+}
+
+/// An empty entry for a thread; the one that it was in is over, and its end was
+/// not seen.
+#[inline(always)]
+pub fn open(tid: u32, seq: u32) -> Option<&'static mut OpenSync> {
+    let sync = match of_thread(tid) {
+        Some(known) => known,
+        None => claim(tid)?,
+    };
+    // First, so that late ends of an earlier sync's requests are not added.
+    sync.seq = seq;
+    clear(sync);
+    sync.tid = tid;
+    Some(sync)
+}
+
+/// A thread's sync is over.
+#[inline(always)]
+pub fn close(tid: u32) {
+    let Some(placed) = PLACED_SYNCS.get_ptr_mut(tid % PLACES) else { return };
+    // SAFETY: a value of a map; its place is this thread's while it says so, and
+    // is given away only when the counter is back at 0.
+    unsafe {
+        if (*placed).tid == tid {
+            (*placed).tid = 0;
+        } else if OTHER_SYNCS.remove(tid).is_err() {
+            return;
+        }
+    }
+    count(tid, u64::MAX);
+}
+
+/// A new entry for a thread that has none.
+#[inline(always)]
+fn claim(tid: u32) -> Option<&'static mut OpenSync> {
+    if count(tid, 1) == 1 {
+        // SAFETY: as in `of_thread`; nobody else has this place.
+        return PLACED_SYNCS.get_ptr_mut(tid % PLACES).map(|sync| unsafe { &mut *sync });
+    }
+    let empty = EMPTY_SYNC.get(0)?;
+    if OTHER_SYNCS.insert(tid, empty, BPF_ANY).is_err() {
+        count(tid, u64::MAX);
+        lose(loss::SYNC_TABLE_FULL);
+        return None;
+    }
+    // SAFETY: as in `of_thread`.
+    OTHER_SYNCS.get_ptr_mut(tid).map(|sync| unsafe { &mut *sync })
+}
+
+/// So many more syncs want a thread's place, modulo 2^64. Returns how many do
+/// now: 1 to the one that has it to itself, and to no two at one time.
+#[inline(always)]
+fn count(tid: u32, more: u64) -> u64 {
+    let Some(syncing) = SYNCING.get_ptr_mut(tid % PLACES) else { return 0 };
+    add(syncing, more);
+    // SAFETY: a value of a map; volatile because other CPUs add to it.
+    unsafe { read_volatile(syncing) }
+}
+
+/// But for the marks: they are made when a disk becomes known.
+#[inline(always)]
+fn clear(sync: &mut OpenSync) {
+    (sync.begin_ns, sync.clocks, sync.journal) = (0, Clocks::NONE, Totals::NONE);
+    (sync.inode, sync.device, sync.base_device) = (0, 0, 0);
+    (sync.disk, sync.stacked) = (NO_DISK, 0);
+    (sync.own_queue_ns, sync.own_device_ns, sync.own_read_ns) = (0, 0, 0);
+    (sync.own_ios, sync.own_bytes) = (0, 0);
+    (sync.own_first_ns, sync.own_last_ns) = (0, 0);
+    (sync.bio_ns, sync.throttle_ns) = (0, 0);
+    (sync.reclaim_ns, sync.reclaim_cpu_ns) = (0, 0);
+    (sync.log_force_ns, sync.own_before_force_ns) = (0, 0);
+    sync.rival.forget();
+    (sync.kind, sync.fd, sync.depth) = (0, 0, 0);
+}
