@@ -1,14 +1,16 @@
 //! Builds the tracer and its bench, and becomes the bench.
 
-use std::{ffi::OsString, os::unix::process::CommandExt as _};
+use std::{os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
+    build::build_static_tracer,
     root,
     setup::{self, Need, Talk},
-    step::{self, Profile, cargo},
+    step::{self, Profile, cargo, workspace},
+    vm::arch::Arch,
 };
 
 /// What is passed on to the bench.
@@ -20,21 +22,45 @@ pub struct BenchArgs {
     /// How often everything is measured (default 5).
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// How long each load runs in a round (default 4).
+    /// How long each load runs in a round (default 4, for the page 2).
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
+    /// Measure everything, other tracers beside ours, and write `docs/cost.md`.
+    #[arg(long)]
+    page: bool,
+    /// Write `docs/cost.md` anew from the figures of the last page.
+    #[arg(long, conflicts_with_all = ["page", "rounds", "seconds"])]
+    render: bool,
 }
 
 /// Returns only on failure, as the demo does.
 pub fn run(args: &BenchArgs) -> Result<()> {
     setup::bring(&[Need::Build, Need::Bench], Talk::Changes)?;
-    let tracer = step::build_tracer(Profile::Release)?;
+    let mut variables = vec![("PATH", root::search_path())];
+    if args.page {
+        variables.push(("TRACER_PEERS", setup::bring_peers(Talk::Changes).into()));
+        match build_static_tracer(Arch::host()) {
+            Ok(tracer) => variables.push(("TRACER_STATIC_BIN", tracer.into())),
+            Err(error) => eprintln!("bench: goes without the static tracer: {error:#}"),
+        }
+    }
+    if !args.render {
+        let tracer = step::build_tracer(Profile::Release)?;
+        variables.push(("TRACER_BIN", tracer.into()));
+    }
     let mut build = cargo("bench");
     build.args(["--package", "tracer", "--bench", "cost", "--no-run"]);
     let bench = step::timed("build (bench)", || step::build_executable(&mut build, "cost"))?;
 
-    let variables = [("PATH", root::search_path()), ("TRACER_BIN", OsString::from(&tracer))];
-    let mut command = root::command(&bench, &variables)?;
+    let mut command =
+        if args.render { Command::new(&bench) } else { root::command(&bench, &variables)? };
+    let docs = workspace().join("docs");
+    if args.page {
+        command.arg("--page").arg(&docs);
+    }
+    if args.render {
+        command.arg("--render").arg(&docs);
+    }
     if args.json {
         command.arg("--json");
     }

@@ -4,9 +4,12 @@
 //! there; `cargo xtask setup` tells of everything. What is ours stays in
 //! `.tools`; the system gets only packages that the named tools come in.
 
+mod peers;
 mod rust;
 mod tools;
 mod unpacked;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -51,4 +54,11 @@ pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
 /// Makes the toolchain ready to build for another target.
 pub fn bring_target(target: &str, talk: Talk) -> Result<()> {
     rust::bring_target(target, talk)
+}
+
+/// Brings the tracers that the bench compares ours with, as far as they can be
+/// had, and says where they are unpacked.
+pub fn bring_peers(talk: Talk) -> PathBuf {
+    peers::bring(talk);
+    peers::folder()
 }

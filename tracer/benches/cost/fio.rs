@@ -5,15 +5,17 @@
 use std::{
     fs::File,
     io::{Read as _, Seek as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::statvfs::statvfs;
 use serde_json::Value;
 use tracer::lab::{
     cgroup::Cgroup,
     disk::{Filesystem, LoopDisk, default_dir},
+    mounts,
     process::Process,
     tool::{FIO, last_line},
 };
@@ -39,8 +41,34 @@ pub enum Work {
     Reads,
     /// Random writes of 4 KiB, an fdatasync after each.
     Syncs,
-    /// Both, at rates that leave most of the machine idle.
-    Steady,
+    /// Both, at given rates.
+    Both(Rates),
+}
+
+/// What [`Work::Both`] asks for; absent is not at all.
+#[derive(Clone, Copy)]
+pub struct Rates {
+    pub reads: Option<Rate>,
+    pub syncs: Option<Rate>,
+    /// Reads in flight.
+    pub depth: u32,
+}
+
+/// Of one of them.
+#[derive(Clone, Copy)]
+pub enum Rate {
+    PerSecond(u32),
+    /// As fast as it goes.
+    Unlimited,
+}
+
+impl Work {
+    /// Leaves most of the machine idle.
+    pub const STEADY: Self = Self::Both(Rates {
+        reads: Some(Rate::PerSecond(2000)),
+        syncs: Some(Rate::PerSecond(200)),
+        depth: 16,
+    });
 }
 
 /// A load under way.
@@ -61,7 +89,7 @@ pub struct Figures {
 
 impl Stand {
     pub fn build() -> Result<Self> {
-        let disk = LoopDisk::create(&default_dir()?, DISK_BYTES, Filesystem::Ext4)?;
+        let disk = LoopDisk::create(&memory_dir()?, DISK_BYTES, Filesystem::Ext4)?;
         let stand = Self { disk, cgroup: Cgroup::create("bench")? };
         for (name, bytes) in [READ_FILE, SYNC_FILE] {
             let path = stand.path(name);
@@ -74,6 +102,15 @@ impl Stand {
     /// The file that [`Work::Syncs`] syncs.
     pub fn sync_file(&self) -> PathBuf {
         self.path(SYNC_FILE.0)
+    }
+
+    /// The file that is read, and one that is made by who appends to it.
+    pub fn read_file(&self) -> PathBuf {
+        self.path(READ_FILE.0)
+    }
+
+    pub fn append_file(&self) -> PathBuf {
+        self.path("appends")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -89,26 +126,24 @@ impl Stand {
         command.args(["--thread", "--time_based", "--output-format=json"]);
         command.args(["--bs=4k", "--randrepeat=0", "--norandommap", "--fallocate=none"]);
         command.arg(format!("--runtime={}ms", length.as_millis()));
-        let reads = |size: usize| {
-            let file = format!("--filename={}", READ_FILE.0);
-            let load = ["--name=reads", "--rw=randread", "--direct=1", "--ioengine=libaio"];
-            let load = load.map(str::to_owned).into_iter();
-            load.chain([file, format!("--size={size}"), "--iodepth=16".to_owned()])
+        let (unlimited, depth) = (Some(Rate::Unlimited), 16);
+        let rates = match work {
+            Work::Reads => Rates { reads: unlimited, syncs: None, depth },
+            Work::Syncs => Rates { reads: None, syncs: unlimited, depth },
+            Work::Both(rates) => rates,
         };
-        let syncs = |size: usize| {
-            let file = format!("--filename={}", SYNC_FILE.0);
-            let load = ["--name=syncs", "--rw=randwrite", "--ioengine=psync", "--fdatasync=1"];
-            load.map(str::to_owned).into_iter().chain([file, format!("--size={size}")])
-        };
-        match work {
-            Work::Reads => command.args(reads(READ_FILE.1)),
-            Work::Syncs => command.args(syncs(SYNC_FILE.1)),
-            Work::Steady => command
-                .args(reads(READ_FILE.1))
-                .arg("--rate_iops=2000")
-                .args(syncs(SYNC_FILE.1))
-                .arg("--rate_iops=200"),
-        };
+        if let Some(rate) = rates.reads {
+            let (file, bytes) = READ_FILE;
+            command.args(["--name=reads", "--rw=randread", "--direct=1", "--ioengine=libaio"]);
+            command.arg(format!("--filename={file}")).arg(format!("--size={bytes}"));
+            command.arg(format!("--iodepth={}", rates.depth)).args(rate.option());
+        }
+        if let Some(rate) = rates.syncs {
+            let (file, bytes) = SYNC_FILE;
+            command.args(["--name=syncs", "--rw=randwrite", "--ioengine=psync", "--fdatasync=1"]);
+            command.arg(format!("--filename={file}")).arg(format!("--size={bytes}"));
+            command.args(rate.option());
+        }
         let process = Process::spawn(command, &self.cgroup)?;
         Ok(Load { process, output, until: Instant::now() + length + LATE })
     }
@@ -120,6 +155,15 @@ impl Stand {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         load.finish()
+    }
+}
+
+impl Rate {
+    fn option(self) -> Option<String> {
+        match self {
+            Self::PerSecond(rate) => Some(format!("--rate_iops={rate}")),
+            Self::Unlimited => None,
+        }
     }
 }
 
@@ -146,6 +190,18 @@ impl Load {
         self.output.read_to_string(&mut text).context("failed to read fio's output")?;
         parse(&text).context("fio's output is not what it should be (is it 3.x?)")
     }
+}
+
+/// A folder in memory with room for the disk, so that the machine's own disk,
+/// and who else uses it, is no part of what is measured; else one on a disk.
+pub fn memory_dir() -> Result<PathBuf> {
+    let folder = Path::new("/dev/shm");
+    let mounts = mounts::read()?;
+    let is_memory =
+        mounts::find_mount_of(&mounts, folder).is_some_and(|mount| mount.fstype == "tmpfs");
+    let has_room = statvfs(folder)
+        .is_ok_and(|vfs| vfs.blocks_available() * vfs.fragment_size() > 2 * DISK_BYTES);
+    if is_memory && has_room { Ok(folder.to_owned()) } else { default_dir() }
 }
 
 /// Real blocks: reads of holes would not reach the disk.

@@ -4,14 +4,26 @@
 //! turns around from round to round, so that a machine that gets slower or
 //! warmer does so for all. Results are medians with the smallest and largest
 //! round beside them; nothing here asserts a time. The load is fio on a loop
-//! disk whose image is in the page cache: about the fastest disk there is, so
-//! the share of the tracer is at its largest.
+//! disk whose image is in memory: about the fastest disk there is, so the share
+//! of the tracer is at its largest.
+//!
+//! [`programs`], [`replay`] and [`whole`] are the quick table. A page has
+//! other tracers beside ours as well ([`peers`]), what is asked of sizes and
+//! starts ([`sizes`]), and curves ([`growth`]); [`report`] tells it all.
 
 mod allocations;
 mod fio;
+mod growth;
+mod load;
+mod loaded;
+mod loops;
+mod ours;
+mod peers;
 mod programs;
+mod publish;
 mod replay;
-mod table;
+mod report;
+mod sizes;
 mod usage;
 mod whole;
 
@@ -20,7 +32,7 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -31,10 +43,15 @@ use tracer::{
 };
 
 use fio::Stand;
-use table::{Machine, Table};
+use ours::Tracer;
+use peers::{Peers, beside::Victim};
+use report::{Report, curve::Curve, machine::Machine, requirements, table::Table};
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
+
+/// Curves need no more for a median, and take longest.
+const CURVE_ROUNDS: u32 = 3;
 
 /// Measure what the tracer costs.
 #[derive(Parser)]
@@ -46,9 +63,18 @@ struct Args {
     /// How often everything is measured.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How long each load runs in a round.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=600))]
-    seconds: u64,
+    /// How long each load runs in a round (default 4, for a page 2).
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: Option<u64>,
+    /// Measure everything, and write the page into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    page: Option<PathBuf>,
+    /// Measure nothing: write the page in this folder anew from its JSON.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "page")]
+    render: Option<PathBuf>,
+    /// Be a load instead.
+    #[arg(long, hide = true)]
+    load: Option<String>,
     /// What `cargo bench` says to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -56,6 +82,8 @@ struct Args {
 
 /// What a round is told.
 struct Round {
+    /// When the first one began.
+    began: Instant,
     length: Duration,
     /// Whether the variants are measured in reverse order.
     reversed: bool,
@@ -66,13 +94,19 @@ struct Round {
 impl Round {
     /// Progress goes to stderr, so that stdout holds the results alone.
     fn say(&self, what: &str) {
-        let _ = writeln!(io::stderr(), "bench: {}: {what}", self.name);
+        let seconds = self.began.elapsed().as_secs();
+        let _ = writeln!(io::stderr(), "bench: {seconds} s: {}: {what}", self.name);
     }
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match block_on(run(&args)) {
+    let result = match (&args.load, &args.render) {
+        (Some(spec), _) => load::act(spec),
+        (None, Some(folder)) => publish::again(folder),
+        (None, None) => block_on(run(&args)),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: error: {error:#}");
@@ -84,38 +118,71 @@ fn main() -> ExitCode {
 async fn run(args: &Args) -> Result<()> {
     check_user()?;
     let mut stop = Stop::new(None)?;
+    let seconds = args.seconds.unwrap_or(if args.page.is_some() { 2 } else { 4 });
+    let command =
+        if args.page.is_some() { "cargo xtask bench --page" } else { "cargo xtask bench" };
+    let mut machine = Machine::read(command, args.rounds, seconds);
+    let begin = Instant::now();
     // Dropping the measurement cleans up what it has made.
-    let table = tokio::select! {
-        table = measure(args) => table?,
+    let (table, curves) = tokio::select! {
+        measured = measure(args, Duration::from_secs(seconds)) => measured?,
         () = stop.wait() => bail!("interrupted; everything is cleaned up"),
     };
-    let machine = Machine::read(args.rounds, args.seconds);
+    machine.took_seconds = begin.elapsed().as_secs();
+    let mut report = Report { machine, table, curves, requirements: Vec::new() };
+    if let Some(folder) = &args.page {
+        report.requirements = requirements::evaluate(&report);
+        publish::write(&report, folder)?;
+    }
     let mut bytes = Vec::new();
     if args.json {
-        table.write_json(&mut bytes, &machine)?;
+        report.write_json(&mut bytes)?;
     } else {
-        table.write_text(&mut bytes, &machine)?;
+        report.write_text(&mut bytes)?;
     }
     let mut out = io::stdout().lock();
     out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")
 }
 
-async fn measure(args: &Args) -> Result<Table> {
+async fn measure(args: &Args, length: Duration) -> Result<(Table, Vec<Curve>)> {
     let tracer = find_tracer()?;
-    let mut table = Table::default();
+    let (mut table, mut curves) = (Table::default(), Vec::new());
     let _ = writeln!(io::stderr(), "bench: making a disk of our own");
     let stand = Stand::build()?;
-    for number in 0..args.rounds {
-        let round = Round {
-            length: Duration::from_secs(args.seconds),
-            reversed: number % 2 == 1,
-            name: format!("round {} of {}", number + 1, args.rounds),
-        };
+    let began = Instant::now();
+    let rounds = (0..args.rounds).map(|number| Round {
+        began,
+        length,
+        reversed: number % 2 == 1,
+        name: format!("round {} of {}", number + 1, args.rounds),
+    });
+    if args.page.is_none() {
+        for round in rounds {
+            programs::measure(&stand, &round, &mut table).await?;
+            replay::measure(&stand, &round, &mut table)?;
+            whole::measure(&stand, &tracer, &round, &mut table).await?;
+        }
+        return Ok((table, curves));
+    }
+
+    let victim = Victim::start(&stand)?;
+    let mut peers = Peers::find();
+    curves = growth::curves();
+    for (number, round) in (0..).zip(rounds) {
         programs::measure(&stand, &round, &mut table).await?;
         replay::measure(&stand, &round, &mut table)?;
-        whole::measure(&stand, &tracer, &round, &mut table).await?;
+        let itself = Tracer::start(&tracer).await?;
+        whole::measure_itself(&stand, &itself, &round, &mut table).await?;
+        itself.stop()?;
+        peers::kernel::measure(&stand, &mut peers, &round, &mut table).await?;
+        peers::beside::measure(&stand, &victim, &tracer, &mut peers, &round, &mut table).await?;
+        sizes::measure(&stand, &tracer, &round, &mut table).await?;
+        if number < CURVE_ROUNDS {
+            growth::measure(&stand, &tracer, &round, &mut curves).await?;
+        }
     }
-    Ok(table)
+    peers::hold_against_ours(&mut table);
+    Ok((table, curves))
 }
 
 /// The tracer as users run it: what `TRACER_BIN` names, or what cargo built

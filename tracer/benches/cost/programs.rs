@@ -25,14 +25,11 @@ use tracer::{
 use crate::{
     Round,
     fio::{Stand, Work},
-    table::{Section, Table},
+    report::{
+        rows::{READS, SNAPSHOT, SYNCS},
+        table::{Section, Table},
+    },
 };
-
-const READS: Section =
-    Section { title: "kernel: BPF run time, random 4k reads, depth 16", base: "empty programs" };
-const SYNCS: Section =
-    Section { title: "kernel: BPF run time, 4k writes with fdatasync", base: "" };
-const SNAPSHOT: Section = Section { title: "user: a picture of everything", base: "" };
 
 /// Programs with fewer runs in a phase are not told of.
 const FEW_RUNS: u64 = 100;
@@ -120,7 +117,7 @@ async fn measure_floor(
     length: Duration,
     table: &mut Table,
 ) -> Result<()> {
-    let floor = Floor::attach(&Facts::of_this_machine(Path::new(VMLINUX_BTF))?)?;
+    let floor = Floor::attach(&EMPTY, &Facts::of_this_machine(Path::new(VMLINUX_BTF))?)?;
     round.say("random reads, run time of empty programs");
     let before = Runs::of(floor.run_stats());
     stand.run(Work::Reads, length).await?;
@@ -159,7 +156,7 @@ fn block_programs() -> Vec<&'static str> {
 }
 
 /// The programs of some capabilities, on whatever rung.
-fn programs_of(capabilities: &[&str]) -> Vec<&'static str> {
+pub fn programs_of(capabilities: &[&str]) -> Vec<&'static str> {
     let wanted = CAPABILITIES.iter().filter(|c| capabilities.contains(&c.name));
     wanted.flat_map(|c| c.rungs).flat_map(|r| r.steps).map(|step| step.program).collect()
 }
@@ -210,7 +207,7 @@ impl Runs {
         (runs >= FEW_RUNS).then(|| ns as f64 / runs as f64)
     }
 
-    fn note_run(&self, program: &str, section: &'static Section, table: &mut Table) {
+    fn note_run(&self, program: &str, section: &Section, table: &mut Table) {
         if let Some(ns) = self.per_run(program) {
             table.note(section, &per_run_name(program), "ns", ns);
         }

@@ -33,11 +33,11 @@ use zerocopy::{FromZeros as _, IntoBytes as _};
 use crate::{
     Round, allocations,
     fio::Stand,
-    table::{Section, Table},
+    report::{
+        rows::{ALLOCATIONS, REPLAY},
+        table::Table,
+    },
 };
-
-const REPLAY: Section =
-    Section { title: "user: replay of sync records, 64 owners, 6 of them active", base: "" };
 
 const RECORDS: usize = 1_000_000;
 const WARM_UP: usize = 20_000;
@@ -71,7 +71,7 @@ pub fn measure(stand: &Stand, round: &Round, table: &mut Table) -> Result<()> {
     let allocated = allocations::count() - before;
     table.note(&REPLAY, "time, per record", "ns", ns / RECORDS as f64);
     table.note(&REPLAY, "allocations, per record", "", allocated as f64 / RECORDS as f64);
-    table.note(&REPLAY, "allocations, in 1,000,000 records", "", allocated as f64);
+    table.note(&REPLAY, ALLOCATIONS, "", allocated as f64);
     Ok(())
 }
 

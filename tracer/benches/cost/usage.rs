@@ -4,7 +4,7 @@ use std::{fs, io::ErrorKind};
 
 use anyhow::{Context as _, Result};
 
-/// CPU time in seconds since the process began, and its largest size.
+/// CPU time in seconds since the process began, its size and its largest.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// To the nanosecond.
@@ -12,6 +12,7 @@ pub struct Usage {
     /// In ticks of the kernel's clock, often 10 ms.
     pub user_s: f64,
     pub system_s: f64,
+    pub rss_bytes: u64,
     pub peak_rss_bytes: u64,
 }
 
@@ -21,9 +22,12 @@ impl Usage {
         let status = read(&format!("/proc/{pid}/status"))?;
         let (user_s, system_s) =
             parse_stat(&stat).with_context(|| format!("`/proc/{pid}/stat` has no CPU times"))?;
-        let peak_rss_bytes = parse_peak(&status)
-            .with_context(|| format!("`/proc/{pid}/status` has no line `VmHWM`"))?;
-        Ok(Self { cpu_s: read_run_time(pid)?, user_s, system_s, peak_rss_bytes })
+        let bytes = |what| {
+            parse_bytes(&status, what)
+                .with_context(|| format!("`/proc/{pid}/status` has no line `{what}`"))
+        };
+        let (rss_bytes, peak_rss_bytes) = (bytes("VmRSS:")?, bytes("VmHWM:")?);
+        Ok(Self { cpu_s: read_run_time(pid)?, user_s, system_s, rss_bytes, peak_rss_bytes })
     }
 }
 
@@ -58,8 +62,8 @@ fn parse_stat(stat: &str) -> Option<(f64, f64)> {
     Some((seconds()?, seconds()?))
 }
 
-fn parse_peak(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn parse_bytes(status: &str, what: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
 

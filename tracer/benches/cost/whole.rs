@@ -1,29 +1,19 @@
 //! The tracer as users run it: what it takes for itself, and what it takes
 //! from the load.
 
-use std::{
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Instant};
 
-use anyhow::{Context as _, Result, bail};
-use tracer::lab::{cgroup::Cgroup, process::Process, tool::last_line};
+use anyhow::Result;
 
 use crate::{
     Round,
     fio::{Figures, Stand, Work},
-    table::{Section, Table},
-    usage::Usage,
+    ours::Tracer,
+    report::{
+        rows::{ITSELF, LOAD},
+        table::Table,
+    },
 };
-
-const ITSELF: Section =
-    Section { title: "`tracer top --batch`, under 2000 reads/s and 200 fdatasyncs/s", base: "" };
-const LOAD: Section =
-    Section { title: "the load beside `tracer top --batch`", base: "without the tracer" };
-
-/// How long the first picture may take.
-const START: Duration = Duration::from_secs(30);
 
 pub async fn measure(stand: &Stand, tracer: &Path, round: &Round, table: &mut Table) -> Result<()> {
     if round.reversed {
@@ -52,12 +42,31 @@ async fn measure_traced(
     round: &Round,
     table: &mut Table,
 ) -> Result<()> {
-    let mut process = start(tracer).await?;
+    let tracer = Tracer::start(tracer).await?;
+    measure_itself(stand, &tracer, round, table).await?;
+
+    for (work, what) in [(Work::Reads, "random reads"), (Work::Syncs, "fdatasync")] {
+        round.say(&format!("{what}, with the tracer"));
+        let figures = stand.run(work, round.length).await?;
+        for (what, unit, value) in told(work, &figures) {
+            table.note(&LOAD, what, unit, value);
+        }
+    }
+    tracer.stop()
+}
+
+/// What it takes for itself, of one at work.
+pub async fn measure_itself(
+    stand: &Stand,
+    tracer: &Tracer,
+    round: &Round,
+    table: &mut Table,
+) -> Result<()> {
     round.say("a steady load, what the tracer takes");
-    let before = Usage::read(process.pid())?;
+    let before = tracer.usage()?;
     let begin = Instant::now();
-    let figures = stand.run(Work::Steady, round.length).await?;
-    let after = Usage::read(process.pid())?;
+    let figures = stand.run(Work::STEADY, round.length).await?;
+    let after = tracer.usage()?;
     let percent = 100.0 / begin.elapsed().as_secs_f64();
     for (what, seconds) in [
         ("CPU", after.cpu_s - before.cpu_s),
@@ -70,16 +79,7 @@ async fn measure_traced(
     table.note(&ITSELF, "largest resident size", "MiB", peak);
     table.note(&ITSELF, "reads that the load got", "/s", figures.reads_per_second);
     table.note(&ITSELF, "fdatasyncs that the load got", "/s", figures.syncs_per_second);
-
-    for (work, what) in [(Work::Reads, "random reads"), (Work::Syncs, "fdatasync")] {
-        round.say(&format!("{what}, with the tracer"));
-        let figures = stand.run(work, round.length).await?;
-        for (what, unit, value) in told(work, &figures) {
-            table.note(&LOAD, what, unit, value);
-        }
-    }
-    check_alive(&process)?;
-    process.stop(Duration::from_secs(5)).map(drop)
+    Ok(())
 }
 
 /// What is told of a load.
@@ -91,30 +91,6 @@ fn told(work: Work, figures: &Figures) -> Vec<(&'static str, &'static str, f64)>
             ("fdatasync, median", "us", figures.sync_p50_us),
             ("fdatasync, p99", "us", figures.sync_p99_us),
         ],
-        Work::Steady => Vec::new(),
-    }
-}
-
-/// Starts the tracer and waits for its first picture.
-async fn start(tracer: &Path) -> Result<Process> {
-    let output = tempfile::tempfile().context("failed to make a file for the tracer's output")?;
-    let mut command = Command::new(tracer);
-    command.args(["top", "--batch", "--interval", "1"]).stdout(output.try_clone()?);
-    let process = Process::spawn(command, &Cgroup::none())?;
-    let until = Instant::now() + START;
-    while output.metadata()?.len() == 0 {
-        check_alive(&process)?;
-        if Instant::now() > until {
-            bail!("`{}` printed nothing for {} s", tracer.display(), START.as_secs());
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(process)
-}
-
-fn check_alive(process: &Process) -> Result<()> {
-    match process.ended() {
-        Some(ended) => bail!("the tracer ended ({}): {}", ended.status, last_line(&ended.stderr)),
-        None => Ok(()),
+        Work::Both(_) => Vec::new(),
     }
 }

@@ -46,7 +46,7 @@ const TOOLS: [Tool; 14] = {
         tool("fio", "fio", &[Test, Bench], &[Demo]),
         tool("mkfs.xfs", "xfsprogs", &[], &[Test]),
         tool("mkfs.btrfs", "btrfs-progs", &[], &[Test]),
-        tool("etcd", unpacked::ETCD, &[], &[Demo, Test]),
+        tool("etcd", unpacked::ETCD, &[], LAB),
         tool("etcdctl", unpacked::ETCDCTL, &[], &[Demo, Test]),
         // Asks whether rules and dashboards can be parsed, and runs their tests.
         tool("promtool", unpacked::PROMETHEUS, &[], &[Test]),

@@ -1,0 +1,84 @@
+//! What of BPF is loaded on this machine, by the kernel's own word: whosever
+//! programs came since a moment, what they have run, and what their maps take.
+//!
+//! Knows no names, so that it is the same for the tracer and for any other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
+
+use aya::{maps::loaded_maps, programs::loaded_programs};
+
+/// What was there before.
+pub struct Since {
+    programs: BTreeSet<u32>,
+    maps: BTreeSet<u32>,
+}
+
+/// All runs of some programs.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Runs {
+    pub programs: usize,
+    pub runs: u64,
+    pub ns: u64,
+}
+
+impl Since {
+    pub fn now() -> Self {
+        Self { programs: programs().into_keys().collect(), maps: maps().into_keys().collect() }
+    }
+
+    /// What the programs that came since then have run, while BPF statistics
+    /// are on.
+    pub fn runs(&self) -> Runs {
+        let mut all = Runs::default();
+        for (id, (runs, ns)) in programs() {
+            if !self.programs.contains(&id) {
+                all.programs += 1;
+                all.runs += runs;
+                all.ns += ns;
+            }
+        }
+        all
+    }
+
+    /// Kernel memory of the maps that came since then.
+    pub fn map_bytes(&self) -> u64 {
+        maps().into_iter().filter(|(id, _)| !self.maps.contains(id)).map(|(_, bytes)| bytes).sum()
+    }
+}
+
+impl Runs {
+    pub fn less(self, before: Self) -> Self {
+        Self {
+            programs: self.programs,
+            runs: self.runs.saturating_sub(before.runs),
+            ns: self.ns.saturating_sub(before.ns),
+        }
+    }
+}
+
+/// Runs and run time in ns by id. One that goes meanwhile is left out.
+fn programs() -> BTreeMap<u32, (u64, u64)> {
+    let programs = loaded_programs().filter_map(Result::ok);
+    programs
+        .map(|program| (program.id(), (program.run_count(), program.run_time().as_nanos() as u64)))
+        .collect()
+}
+
+/// Bytes by id.
+fn maps() -> BTreeMap<u32, u64> {
+    let bytes = |map: &aya::maps::MapInfo| {
+        let fd = map.fd().ok()?;
+        let path = format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd());
+        parse_memlock(&fs::read_to_string(path).ok()?)
+    };
+    let maps = loaded_maps().filter_map(Result::ok);
+    maps.map(|map| (map.id(), bytes(&map).unwrap_or(0))).collect()
+}
+
+fn parse_memlock(info: &str) -> Option<u64> {
+    info.lines().find_map(|line| line.strip_prefix("memlock:"))?.trim().parse().ok()
+}

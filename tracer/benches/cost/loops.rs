@@ -1,0 +1,41 @@
+//! Many disks, cheaply: loop devices over small files in memory.
+//!
+//! The kernel is told at once to detach each when its last user closes it, and
+//! we are a user, and the files have no names any more: a bench that is killed
+//! leaves none of them.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+};
+
+use anyhow::{Context as _, Result};
+use tracer::lab::tool::LOSETUP;
+
+use crate::fio::memory_dir;
+
+const BYTES: usize = 2 << 20;
+
+pub struct Loops {
+    pub devices: Vec<PathBuf>,
+    _held: Vec<File>,
+}
+
+impl Loops {
+    pub fn create(count: usize) -> Result<Self> {
+        let folder = tempfile::tempdir_in(memory_dir()?).context("failed to make a folder")?;
+        let mut loops = Self { devices: Vec::new(), _held: Vec::new() };
+        for number in 0..count {
+            let image = folder.path().join(number.to_string());
+            fs::write(&image, vec![0xa5; BYTES])
+                .with_context(|| format!("failed to write `{}`", image.display()))?;
+            let device = LOSETUP.run(&["--find", "--show", &image.to_string_lossy()])?;
+            let held = File::open(&device);
+            // Detached at once where it could not be opened, else at its end.
+            LOSETUP.run(&["--detach", &device])?;
+            loops._held.push(held.with_context(|| format!("failed to open `{device}`"))?);
+            loops.devices.push(device.into());
+        }
+        Ok(loops)
+    }
+}

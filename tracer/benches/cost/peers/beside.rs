@@ -1,0 +1,153 @@
+//! What a load gets with nobody beside it, with the tracer, with each peer.
+//!
+//! BPF statistics are off: counting has a price of its own.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Result;
+use tracer::lab::{
+    cgroup::Cgroup,
+    etcd::{Etcd, etcd_installed},
+    puts::Puts,
+};
+
+use super::{PEERS, Peer, Peers, Running};
+use crate::{
+    Round,
+    fio::{Stand, Work},
+    ours::Tracer,
+    report::{
+        rows::{
+            BESIDE_CPU, BESIDE_P50, BESIDE_P99, BESIDE_PUT_P50, BESIDE_PUT_P99, BESIDE_READS,
+            BESIDE_SYNCS, NOBODY, TRACER,
+        },
+        table::Table,
+    },
+    usage::Usage,
+};
+
+/// Puts per second, of all clients together: etcd answers far more.
+const PUTS: u32 = 400;
+const CLIENTS: u32 = 2;
+
+/// The real thing beside fio.
+pub struct Victim(Option<Etcd>);
+
+impl Victim {
+    /// On the disk of the stand; none where there is no etcd.
+    pub fn start(stand: &Stand) -> Result<Self> {
+        if !etcd_installed() {
+            return Ok(Self(None));
+        }
+        let folder = stand.disk.mountpoint().join("etcd");
+        Ok(Self(Some(Etcd::start(&folder, &Cgroup::create("etcd")?)?)))
+    }
+}
+
+enum Beside {
+    Nobody,
+    Ours(Tracer),
+    Peer(Running),
+}
+
+impl Beside {
+    fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Nobody => None,
+            Self::Ours(tracer) => Some(tracer.pid()),
+            Self::Peer(running) => Some(running.pid()),
+        }
+    }
+}
+
+pub async fn measure(
+    stand: &Stand,
+    victim: &Victim,
+    tracer: &Path,
+    peers: &mut Peers,
+    round: &Round,
+    table: &mut Table,
+) -> Result<()> {
+    let mut order: Vec<Option<&'static Peer>> = PEERS.iter().map(Some).collect();
+    // Whom it is all held against is measured on both sides of the rest.
+    order.insert(0, None);
+    if round.reversed {
+        order.reverse();
+    }
+    for peer in order {
+        match peer {
+            Some(peer) => match peers.start(peer).await {
+                Ok(running) => {
+                    let beside = Beside::Peer(running);
+                    measure_one(stand, victim, peer.name, &beside, round, table).await?;
+                }
+                Err(why) => table.note_missing(&BESIDE_READS, peer.name, &why),
+            },
+            None if round.reversed => {
+                measure_ours(stand, victim, tracer, round, table).await?;
+                measure_one(stand, victim, NOBODY, &Beside::Nobody, round, table).await?;
+            }
+            None => {
+                measure_one(stand, victim, NOBODY, &Beside::Nobody, round, table).await?;
+                measure_ours(stand, victim, tracer, round, table).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn measure_ours(
+    stand: &Stand,
+    victim: &Victim,
+    tracer: &Path,
+    round: &Round,
+    table: &mut Table,
+) -> Result<()> {
+    let beside = Beside::Ours(Tracer::start(tracer).await?);
+    measure_one(stand, victim, TRACER, &beside, round, table).await?;
+    if let Beside::Ours(tracer) = beside {
+        tracer.stop()?;
+    }
+    Ok(())
+}
+
+async fn measure_one(
+    stand: &Stand,
+    victim: &Victim,
+    who: &str,
+    beside: &Beside,
+    round: &Round,
+    table: &mut Table,
+) -> Result<()> {
+    round.say(&format!("the loads beside: {who}"));
+    let cpu = |beside: &Beside| beside.pid().map(|pid| Usage::read(pid).map(|usage| usage.cpu_s));
+    let before = cpu(beside).transpose()?;
+    let figures = stand.run(Work::Reads, round.length).await?;
+    table.note(&BESIDE_READS, who, "/s", figures.reads_per_second);
+    if let (Some(before), Some(after)) = (before, cpu(beside).transpose()?) {
+        let percent = 100.0 / round.length.as_secs_f64();
+        table.note(&BESIDE_CPU, who, "%", (after - before) * percent);
+    }
+
+    let figures = stand.run(Work::Syncs, round.length).await?;
+    table.note(&BESIDE_SYNCS, who, "/s", figures.syncs_per_second);
+    table.note(&BESIDE_P50, who, "µs", figures.sync_p50_us);
+    table.note(&BESIDE_P99, who, "µs", figures.sync_p99_us);
+
+    let Some(etcd) = &victim.0 else {
+        for section in [&BESIDE_PUT_P50, &BESIDE_PUT_P99] {
+            table.note_missing(section, who, "there is no etcd here");
+        }
+        return Ok(());
+    };
+    let puts = Puts::start(etcd, PUTS, CLIENTS)?;
+    // The first ones connect.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    puts.take();
+    tokio::time::sleep(round.length).await;
+    let work = puts.stop();
+    for (section, latency) in [(&BESIDE_PUT_P50, work.p50), (&BESIDE_PUT_P99, work.p99)] {
+        table.note(section, who, "µs", latency.as_secs_f64() * 1e6);
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! Why another tracer does not run here, out of what it wrote.
+
+/// What a line has in it that tells a cause. Better ones first.
+const CAUSES: [&str; 6] =
+    ["No such file", "failed", "could not", "not traceable", "ERROR", "error"];
+
+/// What is said wherever RLIMIT_MEMLOCK cannot be raised, and is no cause.
+const NO_CAUSE: &str = "RLIMIT_MEMLOCK";
+
+const LONGEST: usize = 160;
+
+/// One short line.
+pub fn find(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines = || text.lines().filter(|line| !line.contains(NO_CAUSE) && !line.trim().is_empty());
+    let cause = CAUSES.iter().find_map(|cause| lines().find(|line| line.contains(cause)));
+    match cause.or_else(|| lines().next_back()) {
+        Some(line) => shorten(line),
+        None => "it said nothing".to_owned(),
+    }
+}
+
+/// Without control characters, and without the folder that it lies in.
+fn shorten(line: &str) -> String {
+    let short = |word: &str| match word.rsplit_once('/') {
+        Some((folder, name)) if folder.contains("/.tools/") => name.to_owned(),
+        _ => word.to_owned(),
+    };
+    let words: Vec<_> = line.split_whitespace().map(short).collect();
+    words.join(" ").chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+}

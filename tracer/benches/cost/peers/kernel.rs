@@ -1,0 +1,267 @@
+//! What the kernel takes to run everybody's programs: the tracer's, those that
+//! do next to nothing, and the peers', under the same load in the same round.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use aya::sys::{Stats, enable_stats};
+use tracer::{
+    kernel::{
+        facts::{Facts, VMLINUX_BTF},
+        floor::{CLOCK, EMPTY, Floor},
+    },
+    lab::disk::read_stat,
+    session::{Options, Session},
+};
+
+use super::{Asks, PEERS, Peer, Peers};
+use crate::{
+    Round,
+    fio::{Stand, Work},
+    load::{Action, Spec},
+    loaded::{Runs, Since},
+    programs::programs_of,
+    report::{
+        rows::{
+            CLOCK_FLOOR, COMMIT, EMPTY_FLOOR, OURS, OURS_BLOCK, OURS_EVERYTHING, OURS_SYNC,
+            REQUEST, SYNC,
+        },
+        table::Table,
+    },
+};
+
+/// Whose programs are at work.
+enum Whose {
+    Ours,
+    Floor(&'static str, Vec<(&'static str, &'static str)>),
+    Peer(&'static Peer),
+}
+
+/// Everybody in the order of the table.
+fn everybody() -> Vec<Whose> {
+    // The hooks on system calls are no part of what a request costs.
+    let of_requests = EMPTY.into_iter().filter(|(_, hook)| hook.starts_with("block"));
+    let floors = [
+        Whose::Floor(EMPTY_FLOOR, of_requests.collect()),
+        Whose::Floor(CLOCK_FLOOR, CLOCK.to_vec()),
+    ];
+    [Whose::Ours].into_iter().chain(floors).chain(PEERS.iter().map(Whose::Peer)).collect()
+}
+
+pub async fn measure(
+    stand: &Stand,
+    peers: &mut Peers,
+    round: &Round,
+    table: &mut Table,
+) -> Result<()> {
+    let _counting = enable_stats(Stats::RunTime)
+        .context("failed to turn BPF statistics on: they need kernel 5.8 or newer")?;
+    let mut order = everybody();
+    if round.reversed {
+        order.reverse();
+    }
+    for whose in order {
+        match whose {
+            Whose::Ours => measure_ours(stand, round, table).await?,
+            Whose::Floor(name, programs) => {
+                round.say(&format!("BPF run time, {name}"));
+                let since = Since::now();
+                let btf = Path::new(VMLINUX_BTF);
+                let floor = Floor::attach(&programs, &Facts::of_this_machine(btf)?)?;
+                let window = Window::of(stand, &since, Work::Reads, length(round)).await?;
+                drop(floor);
+                note(table, name, Asks::Requests, &window);
+            }
+            Whose::Peer(peer) => measure_peer(stand, peers, peer, round, table).await?,
+        }
+    }
+    Ok(())
+}
+
+/// Even the slowest disk gives enough runs for a mean in that time.
+fn length(round: &Round) -> Duration {
+    (round.length / 2).max(Duration::from_millis(500))
+}
+
+fn note(table: &mut Table, name: &str, asks: Asks, window: &Window) {
+    match asks {
+        Asks::Requests => table.note(&REQUEST, name, "ns", window.per_request()),
+        Asks::Syncs => table.note(&SYNC, name, "ns", window.per_sync()),
+    }
+}
+
+async fn measure_peer(
+    stand: &Stand,
+    peers: &mut Peers,
+    peer: &Peer,
+    round: &Round,
+    table: &mut Table,
+) -> Result<()> {
+    round.say(&format!("BPF run time, {}", peer.name));
+    let section = match peer.asks {
+        Asks::Requests => &REQUEST,
+        Asks::Syncs => &SYNC,
+    };
+    let running = match peers.start(peer).await {
+        Ok(running) => running,
+        Err(why) => {
+            table.note_missing(section, peer.name, &why);
+            return Ok(());
+        }
+    };
+    let work = match peer.asks {
+        Asks::Requests => Work::Reads,
+        Asks::Syncs => Work::Syncs,
+    };
+    let window = Window::of(stand, &running.since, work, length(round)).await?;
+    if window.runs.runs == 0 {
+        let why = peers.give_up_silent(peer, running);
+        table.note_missing(section, peer.name, &why);
+        return Ok(());
+    }
+    note(table, peer.name, peer.asks, &window);
+    running.stop();
+    Ok(())
+}
+
+async fn measure_ours(stand: &Stand, round: &Round, table: &mut Table) -> Result<()> {
+    round.say("BPF run time, the tracer");
+    let since = Since::now();
+    let mut session = Session::start(&Options::default())?;
+    session.check_capabilities()?;
+    // What the self-test did is in the ring: it is not the load's.
+    session.poll(None, &mut Vec::new());
+    let mut polling = Polling { session: &mut session, since: &since, stand };
+
+    let (window, named) = polling.run(Work::Reads, length(round)).await?;
+    table.note(&REQUEST, OURS, "ns", window.per_request());
+    let block = total_ns(&named, &["birth", "block"]);
+    table.note(&REQUEST, OURS_BLOCK, "ns", block / window.requests.max(1.0));
+
+    let records = polling.session.engine().records();
+    let (window, named) = polling.run(Work::Syncs, length(round)).await?;
+    table.note(&SYNC, OURS_EVERYTHING, "ns", window.per_sync());
+    // Of all syncs seen: below a disk may be others.
+    let syncs = polling.session.engine().records() - records;
+    table.note(&SYNC, OURS_SYNC, "ns", total_ns(&named, &["sync"]) / syncs.max(1) as f64);
+
+    let before = read_commits(stand);
+    let spec = Spec::new(vec![stand.append_file()], Action::Append, length(round));
+    let begin = session.run_stats();
+    let load = spec.start()?;
+    while load.is_running() {
+        session.wait().await;
+        session.poll(None, &mut Vec::new());
+    }
+    let appended = load.finish()?;
+    let named = less(session.run_stats(), &begin);
+    match (before, read_commits(stand)) {
+        (Some(before), Some(after)) if after > before => {
+            let commits = (after - before) as f64;
+            let what = "tracer, its journal programs";
+            table.note(&COMMIT, what, "ns", total_ns(&named, &["journal"]) / commits);
+            table.note(&COMMIT, "commits per fdatasync", "", commits / appended.done.max(1) as f64);
+        }
+        _ => table.note_missing(&COMMIT, "tracer, its journal programs", "no journal committed"),
+    }
+    Ok(())
+}
+
+/// Our session, polled as always while a load runs.
+struct Polling<'a> {
+    session: &'a mut Session,
+    since: &'a Since,
+    stand: &'a Stand,
+}
+
+type Named = Vec<(String, u64)>;
+
+impl Polling<'_> {
+    /// The window, and the run time in ns by the names of our programs.
+    async fn run(&mut self, work: Work, length: Duration) -> Result<(Window, Named)> {
+        let begin = self.session.run_stats();
+        let opened = Opened::now(self.since);
+        let load = self.stand.start(work, length)?;
+        while load.is_running()? {
+            self.session.wait().await;
+            self.session.poll(None, &mut Vec::new());
+        }
+        let window = opened.close(self.since, load.finish()?.syncs_per_second, length);
+        Ok((window, less(self.session.run_stats(), &begin)))
+    }
+}
+
+fn less(now: Vec<(String, u64, u64)>, begin: &[(String, u64, u64)]) -> Named {
+    let before = |name: &str| begin.iter().find(|(n, ..)| n == name).map_or(0, |(.., ns)| *ns);
+    let less = |(name, _, ns): (String, u64, u64)| {
+        let ns = ns.saturating_sub(before(&name));
+        (name, ns)
+    };
+    now.into_iter().map(less).collect()
+}
+
+fn total_ns(named: &Named, capabilities: &[&str]) -> f64 {
+    let programs = programs_of(capabilities);
+    let wanted = named.iter().filter(|(name, _)| programs.contains(&name.as_str()));
+    wanted.map(|(_, ns)| *ns as f64).sum()
+}
+
+/// What somebody's programs ran during a load, and for how much of it.
+struct Window {
+    runs: Runs,
+    /// Of all disks: programs run for all.
+    requests: f64,
+    syncs: f64,
+}
+
+/// The beginning of a [`Window`].
+struct Opened {
+    runs: Runs,
+    requests: u64,
+}
+
+impl Opened {
+    fn now(since: &Since) -> Self {
+        Self { runs: since.runs(), requests: count_requests() }
+    }
+
+    fn close(self, since: &Since, syncs_per_second: f64, length: Duration) -> Window {
+        Window {
+            runs: since.runs().less(self.runs),
+            requests: count_requests().saturating_sub(self.requests) as f64,
+            syncs: syncs_per_second * length.as_secs_f64(),
+        }
+    }
+}
+
+impl Window {
+    async fn of(stand: &Stand, since: &Since, work: Work, length: Duration) -> Result<Self> {
+        let opened = Opened::now(since);
+        let figures = stand.run(work, length).await?;
+        Ok(opened.close(since, figures.syncs_per_second, length))
+    }
+
+    fn per_request(&self) -> f64 {
+        self.runs.ns as f64 / self.requests.max(1.0)
+    }
+
+    fn per_sync(&self) -> f64 {
+        self.runs.ns as f64 / self.syncs.max(1.0)
+    }
+}
+
+/// Requests that all disks of this machine have completed.
+pub fn count_requests() -> u64 {
+    let disks = fs::read_dir("/sys/block").into_iter().flatten().filter_map(Result::ok);
+    let stats = disks.filter_map(|disk| read_stat(disk.file_name().to_str()?).ok());
+    stats.map(|stat| stat.reads + stat.writes + stat.discards + stat.flushes).sum()
+}
+
+/// Transactions that the stand's journal has committed.
+fn read_commits(stand: &Stand) -> Option<u64> {
+    let prefix = format!("{}-", stand.disk.name());
+    let journals = fs::read_dir("/proc/fs/jbd2").ok()?.filter_map(Result::ok);
+    let mut ours = journals.filter(|j| j.file_name().to_string_lossy().starts_with(&prefix));
+    let info = fs::read_to_string(ours.next()?.path().join("info")).ok()?;
+    info.split_whitespace().next()?.parse().ok()
+}

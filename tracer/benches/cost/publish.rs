@@ -1,0 +1,52 @@
+//! The page, its pictures and its JSON, as files.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use crate::report::{Report, page, plot, requirements};
+
+/// Below the page's folder: the pictures, the JSON, and what is written by hand.
+const BESIDE: &str = "cost";
+const JSON: &str = "cost.json";
+const PAGE: &str = "cost.md";
+
+pub fn write(report: &Report, folder: &Path) -> Result<()> {
+    let beside = folder.join(BESIDE);
+    fs::create_dir_all(&beside)
+        .with_context(|| format!("failed to make `{}`", beside.display()))?;
+    let mut json = Vec::new();
+    report.write_json(&mut json)?;
+    put(folder, &beside.join(JSON), &json)?;
+    for curve in &report.curves {
+        let svg = plot::draw(curve)?;
+        put(folder, &beside.join(format!("{}.svg", curve.name)), svg.as_bytes())?;
+    }
+    let by_hand = |name: &str| {
+        let path = beside.join(name);
+        fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))
+    };
+    put(folder, &folder.join(PAGE), page::write(report, by_hand)?.as_bytes())
+}
+
+/// Writes a page anew from its JSON.
+pub fn again(folder: &Path) -> Result<()> {
+    let path = folder.join(BESIDE).join(JSON);
+    let json = fs::read_to_string(&path)
+        .with_context(|| format!("failed to read `{}`: measure first", path.display()))?;
+    let mut report: Report = serde_json::from_str(&json)
+        .with_context(|| format!("`{}` is not what this bench writes", path.display()))?;
+    report.requirements = requirements::evaluate(&report);
+    write(&report, folder)
+}
+
+/// We may be root by sudo: what we write is its folder's owner's.
+fn put(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("failed to write `{}`", path.display()))?;
+    let owner = fs::metadata(folder)?;
+    for path in [Some(path), path.parent()].into_iter().flatten() {
+        // Nobody but root can, nor needs to.
+        let _ = std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()));
+    }
+    Ok(())
+}

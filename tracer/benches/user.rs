@@ -1,0 +1,82 @@
+//! The user's side by itself, without a kernel or root:
+//! `cargo bench -p tracer --bench user`, some seconds.
+//!
+//! The recording is that of an fstrim beside an etcd. A replay goes through the
+//! same engine, scene and outputs as a session. What all of it costs beside a
+//! load is the other bench's subject.
+
+use std::{fs, io::Cursor, path::Path};
+
+use divan::{Bencher, black_box, counter::BytesCount};
+use tracer::{
+    engine::victim::Span,
+    output::{json, text},
+    recording::replay::{Played, Replay},
+    ring::decode,
+    snapshot::Snapshot,
+};
+use tracer_ebpf::record::SyncRecord;
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+// Allocations are told beside the times.
+#[global_allocator]
+static ALLOCATOR: divan::AllocProfiler = divan::AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench]
+fn decode_a_record(bencher: Bencher<'_, '_>) {
+    let record = SyncRecord::new_zeroed();
+    bencher.bench_local(|| {
+        black_box(decode(black_box(record.as_bytes())));
+    });
+}
+
+/// Reader, engine, evidence, blame.
+#[divan::bench(sample_count = 20)]
+fn replay_a_recording(bencher: Bencher<'_, '_>) {
+    let bytes = read_recording();
+    bencher.counter(BytesCount::of_slice(&bytes)).bench_local(|| play(&bytes));
+}
+
+#[divan::bench]
+fn make_a_picture(bencher: Bencher<'_, '_>) {
+    let mut replay = play(&read_recording());
+    bencher.bench_local(|| replay.snapshot_of(Span::Period));
+}
+
+#[divan::bench]
+fn write_a_picture_as_text(bencher: Bencher<'_, '_>) {
+    let (picture, mut out) = (picture(), Vec::new());
+    bencher.bench_local(|| {
+        out.clear();
+        text::write_snapshot(&mut out, &picture).expect("a Vec takes everything");
+    });
+}
+
+#[divan::bench]
+fn write_a_picture_as_json(bencher: Bencher<'_, '_>) {
+    let (picture, mut out) = (picture(), Vec::new());
+    bencher.bench_local(|| {
+        out.clear();
+        json::write_json(&mut out, &picture).expect("a Vec takes everything");
+    });
+}
+
+fn picture() -> Snapshot {
+    play(&read_recording()).snapshot_of(Span::Period)
+}
+
+fn play(bytes: &[u8]) -> Replay {
+    let source = Cursor::new(bytes.to_vec());
+    let mut replay = Replay::new("fstrim.rec".to_owned(), source).expect("it is a recording");
+    assert_eq!(replay.play(u64::MAX, None, &mut Vec::new()), Played::Whole);
+    replay
+}
+
+fn read_recording() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/fstrim.rec");
+    fs::read(path).expect("the recording is in the repository")
+}
