@@ -140,7 +140,9 @@ fn open(path: &PathBuf, action: Action) -> Result<File> {
     let mut options = OpenOptions::new();
     match action {
         Action::Read => options.read(true).custom_flags(libc::O_DIRECT),
-        Action::Sync | Action::Append => options.write(true).create(true),
+        Action::Sync => options.write(true).create(true),
+        // What is there already would be written over, and commit nothing.
+        Action::Append => options.write(true).create(true).truncate(true),
     };
     options.open(path).with_context(|| format!("cannot open `{}`", path.display()))
 }

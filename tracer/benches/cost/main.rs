@@ -50,6 +50,7 @@ use report::{Report, curve::Curve, machine::Machine, requirements, table::Table}
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
 
+const ROUNDS: u32 = 5;
 /// Curves need no more for a median, and take longest.
 const CURVE_ROUNDS: u32 = 3;
 
@@ -61,7 +62,7 @@ struct Args {
     #[arg(long)]
     json: bool,
     /// How often everything is measured.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// How long each load runs in a round (default 4, for a page 2).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -85,6 +86,7 @@ struct Round {
     /// When the first one began.
     began: Instant,
     length: Duration,
+    number: u32,
     /// Whether the variants are measured in reverse order.
     reversed: bool,
     /// For progress: "round 1 of 5".
@@ -92,6 +94,19 @@ struct Round {
 }
 
 impl Round {
+    /// Variants in the order of this round: turned around each time, and with
+    /// another one first, because the first finds everything cold.
+    fn order<T>(&self, mut variants: Vec<T>) -> Vec<T> {
+        if !variants.is_empty() {
+            let places = (self.number / 2) as usize * 2 % variants.len();
+            variants.rotate_left(places);
+        }
+        if self.reversed {
+            variants.reverse();
+        }
+        variants
+    }
+
     /// Progress goes to stderr, so that stdout holds the results alone.
     fn say(&self, what: &str) {
         let seconds = self.began.elapsed().as_secs();
@@ -119,9 +134,7 @@ async fn run(args: &Args) -> Result<()> {
     check_user()?;
     let mut stop = Stop::new(None)?;
     let seconds = args.seconds.unwrap_or(if args.page.is_some() { 2 } else { 4 });
-    let command =
-        if args.page.is_some() { "cargo xtask bench --page" } else { "cargo xtask bench" };
-    let mut machine = Machine::read(command, args.rounds, seconds);
+    let mut machine = Machine::read(&typed(args), args.rounds, seconds);
     let begin = Instant::now();
     // Dropping the measurement cleans up what it has made.
     let (table, curves) = tokio::select! {
@@ -144,6 +157,21 @@ async fn run(args: &Args) -> Result<()> {
     out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")
 }
 
+/// What was typed to get here, in a developer's words.
+fn typed(args: &Args) -> String {
+    let mut command = "cargo xtask bench".to_owned();
+    if args.page.is_some() {
+        command.push_str(" --page");
+    }
+    if args.rounds != ROUNDS {
+        command.push_str(&format!(" --rounds {}", args.rounds));
+    }
+    if let Some(seconds) = args.seconds {
+        command.push_str(&format!(" --seconds {seconds}"));
+    }
+    command
+}
+
 async fn measure(args: &Args, length: Duration) -> Result<(Table, Vec<Curve>)> {
     let tracer = find_tracer()?;
     let (mut table, mut curves) = (Table::default(), Vec::new());
@@ -153,6 +181,7 @@ async fn measure(args: &Args, length: Duration) -> Result<(Table, Vec<Curve>)> {
     let rounds = (0..args.rounds).map(|number| Round {
         began,
         length,
+        number,
         reversed: number % 2 == 1,
         name: format!("round {} of {}", number + 1, args.rounds),
     });

@@ -42,8 +42,23 @@ impl Victim {
         let folder = stand.disk.mountpoint().join("etcd");
         Ok(Self(Some(Etcd::start(&folder, &Cgroup::create("etcd")?)?)))
     }
+
+    async fn warm_up(&self) -> Result<()> {
+        let Some(etcd) = &self.0 else { return Ok(()) };
+        let puts = Puts::start(etcd, PUTS, CLIENTS)?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        puts.stop();
+        Ok(())
+    }
 }
 
+enum Whom {
+    Nobody,
+    Ours,
+    Peer(&'static Peer),
+}
+
+/// The same at work.
 enum Beside {
     Nobody,
     Ours(Tracer),
@@ -68,29 +83,22 @@ pub async fn measure(
     round: &Round,
     table: &mut Table,
 ) -> Result<()> {
-    let mut order: Vec<Option<&'static Peer>> = PEERS.iter().map(Some).collect();
-    // Whom it is all held against is measured on both sides of the rest.
-    order.insert(0, None);
-    if round.reversed {
-        order.reverse();
-    }
-    for peer in order {
-        match peer {
-            Some(peer) => match peers.start(peer).await {
+    // Who comes first would find an etcd that has slept.
+    victim.warm_up().await?;
+    let others = [Whom::Nobody, Whom::Ours].into_iter().chain(PEERS.iter().map(Whom::Peer));
+    for whom in round.order(others.collect()) {
+        match whom {
+            Whom::Nobody => {
+                measure_one(stand, victim, NOBODY, &Beside::Nobody, round, table).await?;
+            }
+            Whom::Ours => measure_ours(stand, victim, tracer, round, table).await?,
+            Whom::Peer(peer) => match peers.start(peer).await {
                 Ok(running) => {
                     let beside = Beside::Peer(running);
                     measure_one(stand, victim, peer.name, &beside, round, table).await?;
                 }
                 Err(why) => table.note_missing(&BESIDE_READS, peer.name, &why),
             },
-            None if round.reversed => {
-                measure_ours(stand, victim, tracer, round, table).await?;
-                measure_one(stand, victim, NOBODY, &Beside::Nobody, round, table).await?;
-            }
-            None => {
-                measure_one(stand, victim, NOBODY, &Beside::Nobody, round, table).await?;
-                measure_ours(stand, victim, tracer, round, table).await?;
-            }
         }
     }
     Ok(())

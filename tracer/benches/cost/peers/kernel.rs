@@ -56,11 +56,7 @@ pub async fn measure(
 ) -> Result<()> {
     let _counting = enable_stats(Stats::RunTime)
         .context("failed to turn BPF statistics on: they need kernel 5.8 or newer")?;
-    let mut order = everybody();
-    if round.reversed {
-        order.reverse();
-    }
-    for whose in order {
+    for whose in round.order(everybody()) {
         match whose {
             Whose::Ours => measure_ours(stand, round, table).await?,
             Whose::Floor(name, programs) => {
