@@ -38,12 +38,6 @@ pub fn tracer_bin() -> PathBuf {
         .expect("no tracer is built: run `cargo xtask build`, or set TRACER_BIN")
 }
 
-/// One that needs no libraries: `TRACER_STATIC_BIN`, or the tracer as it is,
-/// which may be no such.
-pub fn static_bin() -> PathBuf {
-    env::var_os("TRACER_STATIC_BIN").map_or_else(tracer_bin, PathBuf::from)
-}
-
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }

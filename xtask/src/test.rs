@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     build, check, root,
     setup::{self, Need, Talk},
-    step::{self, Profile, cargo},
+    step::{self, cargo},
     tally::Tally,
     vm::{self, arch::Arch},
 };
@@ -36,13 +36,9 @@ pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
     if filter.is_none() {
         check::lint()?;
     }
-    let tracer = step::build_tracer(Profile::Release)?;
-    // For a container's root, and for the machines, which build it anyway.
-    let static_tracer = if filter.is_none_or(|filter| filter.contains("container")) {
-        Some(build::build_static_tracer(Arch::host())?)
-    } else {
-        None
-    };
+    // The file that is deployed: a container's root and the machines have no
+    // libraries.
+    let tracer = build::build_static_tracer(Arch::host())?;
     let mut build = cargo("test");
     build.args(["--package", "tracer-tests", "--test", "tests", "--no-run"]);
     let live = step::timed("build (tests)", || step::build_executable(&mut build, "tests"))?;
@@ -54,7 +50,6 @@ pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
 
     let mut variables =
         vec![("PATH", root::search_path()), ("TRACER_BIN", OsString::from(&tracer))];
-    variables.extend(static_tracer.map(|file| ("TRACER_STATIC_BIN", OsString::from(file))));
     for name in [NO_SKIP, "RUST_BACKTRACE", "CI"] {
         variables.extend(env::var_os(name).map(|value| (name, value)));
     }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     skip::skip,
-    subject::{Tracer, static_bin},
+    subject::{Tracer, tracer_bin},
 };
 use pod::Pod;
 
@@ -82,9 +82,9 @@ macro_rules! need_pod {
         if FIO.find().is_none() {
             skip!("`fio` is not installed");
         }
-        let pod = Pod::create(&static_bin()).unwrap();
+        let pod = Pod::create(&tracer_bin()).unwrap();
         if says_nothing(&pod) {
-            skip!("no static tracer is given in TRACER_STATIC_BIN");
+            skip!("the tracer under test is no static one: `cargo xtask build --static`");
         }
         pod
     }};
