@@ -179,8 +179,9 @@ fn operation(request: Request) -> Option<u32> {
 }
 
 /// Finds the class of a request, and the slot that belongs to it by its disk,
-/// hardware queue and tag. A request of the flush machinery borrows another's tag, and there is
-/// one at most per hardware queue, so it has a slot of its own.
+/// hardware queue and tag. A request of the flush machinery borrows another's
+/// tag, and there is one at most per hardware queue, so it has a slot of its
+/// own.
 #[inline(always)]
 fn with_slot(request: Request, then: impl FnOnce(u32, &Disk, &mut InFlight)) {
     let Some(operation) = operation(request) else { return };

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::{
 };
 use tracer_ebpf::{
     config::ABSENT,
-    record::{ACCOUNTS, Account, COMM, OTHERS, OwnerKey, loss, via},
+    record::{ACCOUNTS, Account, COMM, DiskLedger, OTHERS, OwnerKey, loss, via},
 };
 
 use crate::{
@@ -199,6 +199,13 @@ pub fn of_disk(disk: u32, account: u32) -> Option<&'static mut Account> {
     // SAFETY: a value of a map outlives the program's run, and the index is
     // within the array.
     Some(unsafe { &mut *ledger.cast::<Account>().add(account) })
+}
+
+/// How many accounts of a disk were ever used. In the others all is 0.
+#[inline(always)]
+pub fn used_accounts(ledger: *const DiskLedger) -> usize {
+    // SAFETY: a value of a map; volatile because other CPUs write it.
+    unsafe { core::ptr::read_volatile(&raw const (*ledger).used) as usize }
 }
 
 /// Syncs look at an account from here on.

@@ -10,7 +10,10 @@ use core::ptr::{read_volatile, write_volatile};
 
 use tracer_ebpf::record::{ACCOUNTS, InFlight, LastSeen, op, size};
 
-use crate::maps::{LAST_SEEN, LEDGER, SOLO, add};
+use crate::{
+    maps::{LAST_SEEN, LEDGER, SOLO, add},
+    owner::used_accounts,
+};
 
 /// A request is given to the driver.
 #[inline(always)]
@@ -50,13 +53,13 @@ pub fn leave(disk: u32, slot: &InFlight, device_ns: u64, now: u64) {
 #[inline(never)]
 fn is_idle(disk: u32, operation: u32) -> bool {
     let Some(ledger) = LEDGER.get_ptr(disk) else { return false };
-    // SAFETY: a value of a map; volatile because other CPUs write it.
-    let used = unsafe { read_volatile(&raw const (*ledger).used) } as usize;
+    let used = used_accounts(ledger);
     for at in 0..ACCOUNTS {
         if at >= used {
             break;
         }
-        // SAFETY: as above, and the index is within the array.
+        // SAFETY: a value of a map, volatile because other CPUs write it; the
+        // index is within the array.
         let (word, op) = unsafe {
             let account = &raw const (*ledger).accounts[at];
             (read_volatile(&raw const (*account).word), (*account).op)

@@ -16,7 +16,10 @@ use tracer_ebpf::{
 };
 
 use super::OpenSync;
-use crate::maps::{BPF_ANY, LEDGER, lose};
+use crate::{
+    maps::{BPF_ANY, LEDGER, lose},
+    owner::used_accounts,
+};
 
 /// The further disks of a sync, and their accounts' integrals when its first
 /// disk became known.
@@ -154,13 +157,6 @@ fn clear(words: &mut [u64; ACCOUNTS]) {
         // SAFETY: a reference; volatile only to keep it a loop of words.
         unsafe { core::ptr::write_volatile(word, 0) };
     }
-}
-
-/// How many accounts were ever used. In the others all is 0.
-#[inline(always)]
-fn used_accounts(ledger: *const DiskLedger) -> usize {
-    // SAFETY: a value of a map; volatile because other CPUs write it.
-    unsafe { core::ptr::read_volatile(&raw const (*ledger).used) as usize }
 }
 
 #[inline(always)]

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::engine::victim::{Half, Victim};
 
-/// Below this a victim's share means nothing.
+/// Below these a victim's share means nothing.
+const WAKEUPS: u64 = 5;
 const SYNC_TIME: Duration = Duration::from_millis(20);
 
 /// Of the sync time, so many per cent matter.
@@ -23,6 +24,8 @@ pub struct Demand {
     pub capability: &'static str,
     /// The time that it explains, in ns.
     explains: fn(&Half) -> u64,
+    /// Syncs that must have been.
+    least_syncs: u64,
     /// When that mattered last.
     mattered_ns: Option<u64>,
     /// Whether it is at work now.
@@ -32,17 +35,17 @@ pub struct Demand {
 impl Demand {
     /// Who runs while a sync waits for a CPU.
     pub fn rivals() -> Self {
-        Self::new("rivals", |half| half.phases.runqueue_ns)
+        Self::new("rivals", WAKEUPS, |half| half.phases.runqueue_ns)
     }
 
     /// What a sync waits for before it has a request. Until it is at work that
-    /// is among what is not explained at all.
+    /// is among what is not explained at all. One sync may wait for seconds.
     pub fn throttle() -> Self {
-        Self::new("throttle", |half| half.phases.throttle_ns + half.phases.other_ns)
+        Self::new("throttle", 1, |half| half.phases.throttle_ns + half.phases.other_ns)
     }
 
-    fn new(capability: &'static str, explains: fn(&Half) -> u64) -> Self {
-        Self { capability, explains, mattered_ns: None, is_attached: false }
+    fn new(capability: &'static str, least_syncs: u64, explains: fn(&Half) -> u64) -> Self {
+        Self { capability, explains, least_syncs, mattered_ns: None, is_attached: false }
     }
 
     /// Whether it is wanted at `now_ns`, given those who sync.
@@ -61,7 +64,8 @@ impl Demand {
     /// By either half of its window: the younger one is empty when it begins.
     fn matters_to(&self, victim: &Victim) -> bool {
         [&victim.now, &victim.before].into_iter().any(|half| {
-            half.duration_ns >= SYNC_TIME.as_nanos() as u64
+            half.syncs >= self.least_syncs
+                && half.duration_ns >= SYNC_TIME.as_nanos() as u64
                 && (self.explains)(half).saturating_mul(100) >= half.duration_ns * SHARE_PERCENT
         })
     }
@@ -105,7 +109,9 @@ mod tests {
     }
 
     #[test]
-    fn short_syncs_mean_nothing() {
-        assert!(!Demand::rivals().is_wanted(SECOND, &[victim(19, MS, MS)]));
+    fn few_or_short_syncs_mean_nothing() {
+        for few in [victim(4, 10 * MS, 10 * MS), victim(19, MS, MS)] {
+            assert!(!Demand::rivals().is_wanted(SECOND, &[few]));
+        }
     }
 }
