@@ -53,18 +53,13 @@ pub const fn in_flight(word: u64, now: u64) -> u64 {
     let unit = EPOCH + now;
     // A request born after `now` was read makes the word a little larger than
     // its share of units; it is not there yet.
-    let n = word / unit;
-    if word - n * unit > unit / 2 { n + 1 } else { n }
+    (word + unit / 2) / unit
 }
 
 /// The time-integral of requests in flight up to tick `now`, in ticks
 /// (wrapping: only differences mean something).
 #[inline(always)]
 pub const fn integral(word: u64, done: u64, now: u64) -> u64 {
-    // Most accounts are idle: no division for them.
-    if word == 0 {
-        return done;
-    }
     let n = in_flight(word, now);
     done.wrapping_add(n.wrapping_mul(EPOCH + now).wrapping_sub(word))
 }

@@ -4,6 +4,8 @@
 //! happen in a kworker, its completion anywhere. Where that is a kernel thread,
 //! [`dirtier`] may know for whom.
 
+use core::ptr::{read_volatile, write_volatile};
+
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
 };
@@ -205,13 +207,60 @@ pub fn of_disk(disk: u32, account: u32) -> Option<&'static mut Account> {
 #[inline(always)]
 pub fn used_accounts(ledger: *const DiskLedger) -> usize {
     // SAFETY: a value of a map; volatile because other CPUs write it.
-    unsafe { core::ptr::read_volatile(&raw const (*ledger).used) as usize }
+    unsafe { read_volatile(&raw const (*ledger).used) as usize }
 }
 
-/// Syncs look at an account from here on.
+/// Finds a free account for a new owner. `BPF_NOEXIST` makes the claim atomic.
+#[inline(never)]
+fn claim(key: &OwnerKey) -> u32 {
+    let Some(account) = find_free(key.disk) else {
+        // Remembered, so that the search is not repeated for each request; user
+        // space forgets it once there is room.
+        let _ = OWNERS.insert(key, OTHERS, BPF_ANY);
+        return OTHERS;
+    };
+    let place = key.disk * ACCOUNTS as u32 + account;
+    // Where another CPU was faster, the next request tries again.
+    if ACCOUNT_OWNERS.insert(place, key, BPF_NOEXIST).is_ok() {
+        if OWNERS.insert(key, account, BPF_NOEXIST).is_ok() {
+            take(key, account);
+        } else {
+            let _ = ACCOUNT_OWNERS.remove(place);
+        }
+    }
+    // SAFETY: values of this map are only ever whole words.
+    unsafe { OWNERS.get(key) }.copied().unwrap_or(OTHERS)
+}
+
+/// The first free one, so that those in use lie together: a sync looks at them
+/// all.
 #[inline(always)]
-fn use_account(disk: u32, account: u32) {
-    if let Some(ledger) = LEDGER.get_ptr_mut(disk) {
+fn find_free(disk: u32) -> Option<u32> {
+    let ledger = LEDGER.get_ptr_mut(disk)?;
+    for account in 1..ACCOUNTS {
+        let place = disk * ACCOUNTS as u32 + account as u32;
+        // SAFETY: a value of a map, and the index is within the array; of a torn
+        // reading the map of owners tells better.
+        let is_free = unsafe { (*ledger).accounts[account].is_free() };
+        // SAFETY: looked at, not read.
+        if is_free && unsafe { ACCOUNT_OWNERS.get(place) }.is_none() {
+            // By way of the map: the verifier would follow each number through
+            // all that comes after. Who finds another CPU's there cannot claim
+            // it.
+            // SAFETY: a whole word in a value of a map.
+            return unsafe {
+                write_volatile(&raw mut (*ledger).candidate, account as u64);
+                Some(read_volatile(&raw const (*ledger).candidate) as u32)
+            };
+        }
+    }
+    None
+}
+
+/// Syncs look at an account from here on, and see whose it is.
+#[inline(always)]
+fn take(key: &OwnerKey, account: u32) {
+    if let Some(ledger) = LEDGER.get_ptr_mut(key.disk) {
         // SAFETY: a value of a map; what one of two that write at one time
         // hides, user space shows within a second.
         unsafe {
@@ -220,33 +269,8 @@ fn use_account(disk: u32, account: u32) {
             }
         }
     }
-}
-
-/// Finds a free account for a new owner. `BPF_NOEXIST` makes the claim atomic.
-///
-/// The first free one, so that those in use lie together: a sync looks at them
-/// all.
-#[inline(never)]
-fn claim(key: &OwnerKey) -> u32 {
-    for account in 1..ACCOUNTS as u32 {
-        let place = key.disk * ACCOUNTS as u32 + account;
-        let Some(free) = of_disk(key.disk, account) else { return OTHERS };
-        if !free.is_free() || ACCOUNT_OWNERS.insert(place, key, BPF_NOEXIST).is_err() {
-            continue;
-        }
-        if OWNERS.insert(key, account, BPF_NOEXIST).is_ok() {
-            use_account(key.disk, account);
-            (free.cgroup, free.comm) = (key.cgroup, key.comm);
-            (free.op, free.kthread, free.via) = (key.op, key.kthread, key.via);
-            return account;
-        }
-        // Another CPU was faster, or the map is full: give the place back.
-        let _ = ACCOUNT_OWNERS.remove(place);
-        // SAFETY: values of this map are only ever whole words.
-        return unsafe { OWNERS.get(key) }.copied().unwrap_or(OTHERS);
+    if let Some(free) = of_disk(key.disk, account) {
+        (free.cgroup, free.comm) = (key.cgroup, key.comm);
+        (free.op, free.kthread, free.via) = (key.op, key.kthread, key.via);
     }
-    // Remembered, so that the search is not repeated for each request; user
-    // space forgets it once there is room.
-    let _ = OWNERS.insert(key, OTHERS, BPF_ANY);
-    OTHERS
 }

@@ -230,8 +230,10 @@ pub struct DiskLedger {
     /// Accounts from this one on were never used. Written without a lock: what
     /// one claim hides of another, user space shows within a second.
     pub used: u64,
+    /// A free account that is about to be claimed.
+    pub candidate: u64,
     /// To whole lines of a CPU's cache.
-    pub spare: [u64; 7],
+    pub spare: [u64; 6],
 }
 
 /// One block request in flight. A slot belongs to one (disk, hardware queue,
