@@ -79,10 +79,10 @@ pub static JOURNALS: HashMap<u32, Journal> = HashMap::with_max_entries(256, 0);
 #[map]
 pub static HANDLES: LruHashMap<OwnerKey, Handles> = LruHashMap::with_max_entries(1024, 0);
 
-/// Sync records and requests to describe a disk: room for 2,900, or a tenth of
-/// a second of 29,000 syncs a second; the reader has it mapped twice.
+/// Sync records and requests to describe a disk: room for 1,450, or a tenth of
+/// a second of 14,500 syncs a second; the reader has it mapped twice.
 #[map]
-pub static RECORDS: RingBuf = RingBuf::with_byte_size(2 << 20, 0);
+pub static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Insert or replace; insert only what is not there, atomically.
 pub const BPF_ANY: u64 = 0;

@@ -54,7 +54,7 @@ fn syncing(disk: &LoopDisk, prefix: &[&str]) -> Command {
 
 /// The victim of a process, as the engine knows it.
 fn victim_of(session: &Session, tgid: u32) -> Option<&Victim> {
-    session.engine().victims().iter().find(|victim| victim.tgid == tgid)
+    session.engine().victims().iter().map(Box::as_ref).find(|victim| victim.tgid == tgid)
 }
 
 fn device_number(disk: &LoopDisk) -> String {

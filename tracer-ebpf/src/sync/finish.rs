@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Wake the reader when this much of the ring waits for it; else it polls.
-const WAKE_AT_BYTES: u64 = 512 << 10;
+const WAKE_AT_BYTES: u64 = 256 << 10;
 
 /// The end of the thread's sync, if it is in one.
 #[inline(never)]

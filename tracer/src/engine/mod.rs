@@ -44,7 +44,8 @@ pub struct Judged {
 /// All victims.
 #[derive(Debug, Default)]
 pub struct Engine {
-    victims: Vec<Victim>,
+    /// They are large: a growing vector of them would leave as large holes.
+    victims: Vec<Box<Victim>>,
     by_key: HashMap<VictimKey, usize>,
     next_id: u32,
     records: u64,
@@ -173,10 +174,10 @@ impl Engine {
 
     /// Forgets the older half of every victim's window.
     pub fn rotate(&mut self) {
-        self.victims.iter_mut().for_each(Victim::rotate);
+        self.victims.iter_mut().for_each(|v| v.rotate());
         self.rotations += 1;
         if self.rotations.is_multiple_of(FADE_EVERY) {
-            self.victims.iter_mut().for_each(Victim::fade);
+            self.victims.iter_mut().for_each(|v| v.fade());
             self.forget();
         }
     }
@@ -193,7 +194,7 @@ impl Engine {
     /// From here on a new period is judged; what is normal and who was there
     /// is remembered.
     pub fn begin_period(&mut self) {
-        self.victims.iter_mut().for_each(Victim::begin_period);
+        self.victims.iter_mut().for_each(|v| v.begin_period());
         self.steal = Steal::default();
         self.memory = self.memory.map(|(_, last)| (last, last));
     }
@@ -209,7 +210,7 @@ impl Engine {
         self.memory.map_or(0, |(then, now)| then.total_bytes.saturating_sub(now.total_bytes))
     }
 
-    pub fn victims(&self) -> &[Victim] {
+    pub fn victims(&self) -> &[Box<Victim>] {
         &self.victims
     }
 
@@ -234,7 +235,7 @@ impl Engine {
         if let Some(index) = self.by_key.get(&key) {
             return *index;
         }
-        let fresh = Victim::new(self.next_id, key);
+        let fresh = Box::new(Victim::new(self.next_id, key));
         self.next_id += 1;
         let oldest = (self.victims.len() >= VICTIMS)
             .then(|| self.victims.iter().enumerate().min_by_key(|(_, v)| v.last_ns))

@@ -59,7 +59,7 @@ fn victim_after(syncs: &[SyncRecord]) -> Victim {
     for record in syncs {
         engine.sync(record, &[], 0, 0, |_| &owners);
     }
-    engine.victims()[0].clone()
+    Victim::clone(&engine.victims()[0])
 }
 
 fn blame_of(victim: &Victim, owner: u32) -> f64 {

@@ -67,5 +67,6 @@ impl Session {
 }
 
 pub(super) fn recent(engine: &Engine, now: u64) -> impl Iterator<Item = &Victim> {
-    engine.victims().iter().filter(move |v| now.saturating_sub(v.last_ns) < RECENT_NS)
+    let victims = engine.victims().iter().map(Box::as_ref);
+    victims.filter(move |v| now.saturating_sub(v.last_ns) < RECENT_NS)
 }
