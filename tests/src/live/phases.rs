@@ -9,7 +9,7 @@ use std::{
 use tracer::{
     engine::{
         tick::{Limit, LimitKind, Tick},
-        victim::Victim,
+        victim::{Span, Victim},
     },
     lab::{
         cgroup::Cgroup,
@@ -148,7 +148,7 @@ fn who_runs_instead_is_named_and_the_hook_goes_again() {
             rivals.iter().any(|(comm, ns)| comm == "yes" && *ns > 100_000_000)
         });
         println!("{rivals:?}");
-        let phases = victim_of(session, victim.pid()).expect("it syncs").now.phases;
+        let phases = victim_of(session, victim.pid()).expect("it syncs").sum(Span::Window).phases;
         drop(hogs);
         victim.stop(Duration::ZERO).unwrap();
         assert!(named, "the hogs are not named: {rivals:?}");
