@@ -77,7 +77,6 @@ pub struct OpenSync {
     stacked: u32,
     /// The thread; 0 where its place in the table is free.
     tid: u32,
-    spare: u32,
     /// The accounts' integrals when the disk became known.
     marks: [u64; ACCOUNTS],
 }
