@@ -42,13 +42,16 @@ pub fn run(args: &BuildArgs) -> Result<()> {
 pub fn build_static_tracer(arch: Arch) -> Result<PathBuf> {
     setup::bring_target(arch.static_target(), Talk::Changes)?;
     let mut command = for_target("build", arch);
-    command.args(["--package", "tracer", "--bin", "tracer"]);
+    // cargo compiles a crate anew for each set of its features, and these are
+    // what the selected packages ask for together. With the tests' package named
+    // here, their binary is made of the same crates as the tracer.
+    command.args(["--package", "tracer", "--package", "tracer-tests", "--bin", "tracer"]);
     let name = format!("build (static, {})", arch.name());
     step::timed(&name, || step::build_executable(&mut command, "tracer"))
 }
 
-/// The tests' binary: optimised as the tracer is, because it runs where every
-/// instruction is emulated.
+/// The tests' binary, made of the very crates that the tracer is made of: these
+/// are optimised, which counts where every instruction is emulated.
 pub fn build_static_tests(arch: Arch) -> Result<PathBuf> {
     setup::bring_target(arch.static_target(), Talk::Changes)?;
     let mut command = for_target("test", arch);

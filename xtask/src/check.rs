@@ -6,15 +6,16 @@ use anyhow::Result;
 
 use crate::{
     setup::{self, Need, Talk},
-    step::{self, Profile, cargo},
+    step::{self, cargo},
 };
 
 /// The gate: lints, build, and the tests that need neither root nor a kernel.
 pub fn run() -> Result<()> {
     setup::bring(&[Need::Build], Talk::Changes)?;
     lint()?;
-    step::run("build (workspace)", cargo("build").arg("--workspace"))?;
-    let tracer = step::build_tracer(Profile::Debug)?;
+    let mut build = cargo("build");
+    build.arg("--workspace");
+    let tracer = step::timed("build (workspace)", || step::build_executable(&mut build, "tracer"))?;
     let mut tests = cargo("test");
     tests.args(["--workspace", "--no-fail-fast", "--", "--skip", "live::", "--skip", "guest::"]);
     step::run("tests", tests.env("TRACER_BIN", tracer))

@@ -80,6 +80,27 @@ pub fn build_tracer(profile: Profile) -> Result<PathBuf> {
 /// Runs a cargo command that builds, and finds the executable of its target
 /// `name` in what cargo says: the target directory may be anywhere.
 pub fn build_executable(command: &mut Command, name: &str) -> Result<PathBuf> {
+    build_executables(command)?
+        .into_iter()
+        .find_map(|built| (built.target == name).then_some(built.file))
+        .with_context(|| format!("`{}` made no executable `{name}`", shown(command)))
+}
+
+/// What cargo has built that can be run.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Executable {
+    /// The target's name.
+    pub target: String,
+    /// `lib`, `bin`, `test`.
+    pub kind: String,
+    pub file: PathBuf,
+    /// Its package's, where cargo runs tests.
+    pub folder: PathBuf,
+    pub is_test: bool,
+}
+
+/// Runs a cargo command that builds, and says what can be run then.
+pub fn build_executables(command: &mut Command) -> Result<Vec<Executable>> {
     let output = command
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
@@ -88,17 +109,19 @@ pub fn build_executable(command: &mut Command, name: &str) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("`{}` ended with {}", shown(command), output.status);
     }
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .find_map(|line| executable(line, name))
-        .with_context(|| format!("`{}` made no executable `{name}`", shown(command)))
+    Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(executable).collect())
 }
 
-/// The executable in a message of cargo, if it is about that of target `name`.
-fn executable(message: &str, name: &str) -> Option<PathBuf> {
+/// The executable that a message of cargo is about.
+fn executable(message: &str) -> Option<Executable> {
     let message: Value = serde_json::from_str(message).ok()?;
-    let is_it = message["target"]["name"] == name;
-    message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
+    Some(Executable {
+        target: message["target"]["name"].as_str()?.to_owned(),
+        kind: message["target"]["kind"][0].as_str()?.to_owned(),
+        file: message["executable"].as_str()?.into(),
+        folder: Path::new(message["manifest_path"].as_str()?).parent()?.to_owned(),
+        is_test: message["profile"]["test"].as_bool()?,
+    })
 }
 
 /// A command as one would type it, near enough for a message.
@@ -112,14 +135,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_executable_is_that_of_the_named_target() {
-        let message =
-            |name| format!(r#"{{"target":{{"name":"{name}"}},"executable":"/t/{name}-1"}}"#);
-        assert_eq!(executable(&message("tests"), "tests"), Some("/t/tests-1".into()));
-        assert_eq!(executable(&message("tracer"), "tests"), None);
-        let library = r#"{"target":{"name":"tests"},"executable":null}"#;
-        assert_eq!(executable(library, "tests"), None);
-        assert_eq!(executable("Compiling …", "tests"), None);
+    fn an_executable_is_what_cargo_says_it_is() {
+        let message = |executable| {
+            format!(
+                r#"{{"manifest_path":"/w/tests/Cargo.toml","profile":{{"test":true}},
+                "target":{{"name":"tests","kind":["test"]}},"executable":{executable}}}"#
+            )
+        };
+        let tests = Executable {
+            target: "tests".to_owned(),
+            kind: "test".to_owned(),
+            file: "/t/tests-1".into(),
+            folder: "/w/tests".into(),
+            is_test: true,
+        };
+        assert_eq!(executable(&message(r#""/t/tests-1""#)), Some(tests));
+        // A library's.
+        assert_eq!(executable(&message("null")), None);
+        assert_eq!(executable("Compiling …"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
     env,
     ffi::OsString,
     io::{Read as _, Write as _},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -16,7 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     build, check, root,
     setup::{self, Need, Talk},
-    step::{self, cargo},
+    step::{self, Executable, cargo},
     tally::Tally,
     vm::{self, arch::Arch},
 };
@@ -31,33 +32,38 @@ pub enum Machines {
     LeaveOut,
 }
 
+/// What is built before the first test runs.
+struct Built {
+    tracer: PathBuf,
+    /// The tests of all packages but `tests`.
+    pure: Vec<Executable>,
+    live: Executable,
+}
+
 pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
     setup::bring(&[Need::Build, Need::Test], Talk::Changes)?;
     if filter.is_none() {
         check::lint()?;
     }
-    // The file that is deployed: a container's root and the machines have no
-    // libraries.
-    let tracer = build::build_static_tracer(Arch::host())?;
-    let mut build = cargo("test");
-    build.args(["--package", "tracer-tests", "--test", "tests", "--no-run"]);
-    let live = step::timed("build (tests)", || step::build_executable(&mut build, "tests"))?;
+    let Built { tracer, pure, live } = build()?;
 
     let mut tally = Tally::default();
-    let mut pure = cargo("test");
-    pure.args(["--workspace", "--exclude", "tracer-tests", "--no-fail-fast", "--"]).args(filter);
-    count("pure tests", &mut pure, &mut tally)?;
+    for tests in pure {
+        let name = format!("pure tests of {} ({})", tests.target, tests.kind);
+        let mut command = Command::new(tests.file);
+        count(&name, command.current_dir(tests.folder).args(filter), &mut tally)?;
+    }
 
     let mut variables =
         vec![("PATH", root::search_path()), ("TRACER_BIN", OsString::from(&tracer))];
     for name in [NO_SKIP, "RUST_BACKTRACE", "CI"] {
         variables.extend(env::var_os(name).map(|value| (name, value)));
     }
-    let mut live = root::command(live, &variables)?;
-    live.current_dir(step::workspace().join("tests"));
+    let mut command = root::command(live.file, &variables)?;
+    command.current_dir(live.folder);
     // One at a time: they share the kernel that they look at.
-    live.args(["--test-threads=1", "--nocapture", "--skip", "guest::"]).args(filter);
-    count("tests from outside, as root", &mut live, &mut tally)?;
+    command.args(["--test-threads=1", "--nocapture", "--skip", "guest::"]).args(filter);
+    count("tests from outside, as root", &mut command, &mut tally)?;
     if filter.is_none() && machines == Machines::Boot {
         let must_run = env::var_os(NO_SKIP).is_some_and(|value| value == "1");
         step::timed("tests in virtual machines", || vm::count_short(&mut tally, must_run))?;
@@ -69,6 +75,21 @@ pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
         (0, _) => Ok(()),
         (failed, _) => bail!("{failed} tests failed"),
     }
+}
+
+fn build() -> Result<Built> {
+    // The file that is deployed: a container's root and the machines have no
+    // libraries.
+    let tracer = build::build_static_tracer(Arch::host())?;
+    // All at once: by itself each package would have its dependencies compiled
+    // anew, with the features that it alone asks for.
+    let mut command = cargo("test");
+    command.args(["--workspace", "--no-run"]);
+    let built = step::timed("build (tests)", || step::build_executables(&mut command))?;
+    let (mut live, pure): (Vec<_>, Vec<_>) =
+        built.into_iter().filter(|built| built.is_test).partition(|built| built.target == "tests");
+    let live = live.pop().context("the workspace has no test binary `tests`")?;
+    Ok(Built { tracer, pure, live })
 }
 
 /// Runs a program that speaks as libtest does, shows and counts what it says.
