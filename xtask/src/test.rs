@@ -10,9 +10,10 @@ use std::{
     io::{Read as _, Write as _},
     path::PathBuf,
     process::{Command, Stdio},
+    thread,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::{
     build, check, root,
@@ -42,10 +43,18 @@ struct Built {
 
 pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
     setup::bring(&[Need::Build, Need::Test], Talk::Changes)?;
-    if filter.is_none() {
-        check::lint()?;
-    }
-    let Built { tracer, pure, live } = build()?;
+    let boots = filter.is_none() && machines == Machines::Boot;
+    // What the machines need is fetched beside the compilers, but not beside the
+    // tests: some of these measure.
+    let (Built { tracer, pure, live }, short) = thread::scope(|scope| -> Result<_> {
+        let short = boots.then(|| scope.spawn(vm::Short::fetch));
+        if filter.is_none() {
+            check::lint()?;
+        }
+        let built = build()?;
+        let short = short.map(|thread| thread.join().map_err(|_| anyhow!("fetching panicked"))?);
+        Ok((built, short.transpose()?))
+    })?;
 
     let mut tally = Tally::default();
     for tests in pure {
@@ -64,9 +73,9 @@ pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
     // One at a time: they share the kernel that they look at.
     command.args(["--test-threads=1", "--nocapture", "--skip", "guest::"]).args(filter);
     count("tests from outside, as root", &mut command, &mut tally)?;
-    if filter.is_none() && machines == Machines::Boot {
+    if let Some(short) = short {
         let must_run = env::var_os(NO_SKIP).is_some_and(|value| value == "1");
-        step::timed("tests in virtual machines", || vm::count_short(&mut tally, must_run))?;
+        step::timed("tests in virtual machines", || short.count(&mut tally, must_run))?;
     }
 
     println!("{tally}");

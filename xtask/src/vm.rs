@@ -192,30 +192,46 @@ pub fn run(args: &VmArgs) -> Result<()> {
     Ok(())
 }
 
-/// The boots for every change, as a part of all tests. A machine that cannot
-/// have the kernels skips them, and says why, unless they `must_run`.
-pub fn count_short(tally: &mut Tally, must_run: bool) -> Result<()> {
-    let args = VmArgs { short: true, ..VmArgs::default() };
-    let boots = plan(&args)?;
-    let fetched = match apt::find_obstacle() {
-        Some(why) => Err(why),
-        None => fetch(&boots, &args).map_err(|error| format!("{error:#}")),
-    };
-    let fetched = match fetched {
-        Ok(fetched) => fetched,
-        Err(why) if must_run => bail!("no virtual machine can be had: {why}"),
-        Err(why) => {
-            tally.add(0, 0, 1);
-            eprintln!("skipped: vm: {why}");
-            return Ok(());
-        }
-    };
-    let reports = run_all(&boots, fetched, &args)?;
-    eprint!("{}", report::summary(&reports));
-    for report in &reports {
-        tally.add(report.passed, report.failed, report.skipped);
+/// The boots for every change, as a part of all tests, with what they need from
+/// Debian, or why there is none.
+pub struct Short {
+    boots: Vec<Boot>,
+    args: VmArgs,
+    fetched: Result<Fetched, String>,
+}
+
+impl Short {
+    /// Fetches: it waits more than it works, so something else can be done
+    /// meanwhile.
+    pub fn fetch() -> Result<Self> {
+        let args = VmArgs { short: true, ..VmArgs::default() };
+        let boots = plan(&args)?;
+        let fetched = match apt::find_obstacle() {
+            Some(why) => Err(why),
+            None => fetch(&boots, &args).map_err(|error| format!("{error:#}")),
+        };
+        Ok(Self { boots, args, fetched })
     }
-    Ok(())
+
+    /// A machine that cannot have the kernels skips them, and says why, unless
+    /// they `must_run`.
+    pub fn count(self, tally: &mut Tally, must_run: bool) -> Result<()> {
+        let fetched = match self.fetched {
+            Ok(fetched) => fetched,
+            Err(why) if must_run => bail!("no virtual machine can be had: {why}"),
+            Err(why) => {
+                tally.add(0, 0, 1);
+                eprintln!("skipped: vm: {why}");
+                return Ok(());
+            }
+        };
+        let reports = run_all(&self.boots, fetched, &self.args)?;
+        eprint!("{}", report::summary(&reports));
+        for report in &reports {
+            tally.add(report.passed, report.failed, report.skipped);
+        }
+        Ok(())
+    }
 }
 
 fn plan(args: &VmArgs) -> Result<Vec<Boot>> {
