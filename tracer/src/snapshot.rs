@@ -161,6 +161,10 @@ pub enum FileClass {
 }
 
 impl FileClass {
+    /// In the order of the documentation.
+    pub const ALL: [Self; 6] =
+        [Self::Wal, Self::Db, Self::Snap, Self::Filesystem, Self::Other, Self::Unknown];
+
     /// Its name in metrics and JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -356,6 +360,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// In the order of the documentation.
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::Unknown,
+        Self::Owners,
+        Self::Cpu,
+        Self::Memory,
+        Self::Throttle,
+        Self::Own,
+        Self::Device,
+        Self::Unseen,
+        Self::Unexplained,
+    ];
+
     /// Its name in metrics and JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -444,6 +462,22 @@ pub struct Shares {
     pub own: f64,
     pub device: f64,
     pub unexplained: f64,
+}
+
+impl Shares {
+    /// Each with its name in metrics and JSON.
+    pub fn named(&self) -> [(&'static str, f64); 7] {
+        let Self { owners, cpu, memory, throttle, own, device, unexplained } = *self;
+        [
+            ("owners", owners),
+            ("cpu", cpu),
+            ("memory", memory),
+            ("throttle", throttle),
+            ("self", own),
+            ("device", device),
+            ("unexplained", unexplained),
+        ]
+    }
 }
 
 /// Somebody who is blamed, with the evidence.

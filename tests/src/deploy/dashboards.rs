@@ -39,6 +39,13 @@ fn queries(dashboard: &Value) -> Vec<&str> {
     targets.map(|target| text(target, "expr")).collect()
 }
 
+/// What all panels ask.
+pub fn all_queries() -> Vec<String> {
+    let dashboards = read_dashboards();
+    let queries = dashboards.iter().flat_map(|(_, dashboard)| queries(dashboard));
+    queries.map(str::to_owned).collect()
+}
+
 pub fn variables(dashboard: &Value) -> &[Value] {
     list(&dashboard["templating"], "list")
 }
@@ -127,9 +134,8 @@ fn panels_have_numbers_of_their_own_and_do_not_overlap() {
 
 #[test]
 fn promtool_can_parse_every_query() {
-    let queries: Vec<_> = read_dashboards()
-        .iter()
-        .flat_map(|(_, dashboard)| queries(dashboard).into_iter().map(str::to_owned))
+    let queries: Vec<_> = all_queries()
+        .into_iter()
         .map(|query| query.replace("$__rate_interval", "5m").replace("$__range", "1h"))
         .collect();
     if rules::check_syntax(&queries).is_none() {

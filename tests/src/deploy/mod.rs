@@ -11,6 +11,7 @@ mod manifests;
 pub mod queries;
 pub mod rules;
 mod service;
+mod values;
 
 use std::{
     fs,

@@ -66,6 +66,16 @@ fn read_rules() -> Vec<Group> {
     FILES.iter().flat_map(read).collect()
 }
 
+/// What all rules ask.
+pub fn queries() -> Vec<String> {
+    let rules = read_rules().into_iter().flat_map(|group| group.rules);
+    rules
+        .map(|rule| match rule {
+            Rule::Record { expr, .. } | Rule::Alert { expr, .. } => expr,
+        })
+        .collect()
+}
+
 /// Everything that queries outside of the rules may ask for.
 pub fn served() -> Served {
     let names = read_rules().into_iter().flat_map(|group| group.rules).filter_map(|rule| {

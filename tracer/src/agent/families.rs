@@ -11,7 +11,7 @@ use super::series::{COLUMNS, CulpritLabels, Row, Series, VictimLabels};
 use crate::{
     engine::victim::SYNC_BOUNDS_NS,
     output::escape::bounded,
-    snapshot::{BLOCK_BOUNDS_NS, Disk, Shares, Snapshot, Spread},
+    snapshot::{BLOCK_BOUNDS_NS, Disk, Phases, Snapshot, Spread},
 };
 
 /// What metrics tell beside the victims' sums and the picture.
@@ -46,9 +46,11 @@ type Rows<'a> = [(Labels, VictimLabels, &'a Row)];
 fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
     let with = |labels: &Labels, more: Labels| [labels.clone(), more].concat();
     let phases = rows.iter().flat_map(|(labels, _, row)| {
-        PHASE_NAMES.iter().zip(row.sums.phases).map(move |(name, seconds)| {
-            (with(labels, vec![("phase", (*name).to_owned())]), seconds)
-        })
+        let names = Phases::default().named().map(|(name, _)| name);
+        names
+            .into_iter()
+            .zip(row.sums.phases)
+            .map(move |(name, seconds)| (with(labels, vec![("phase", name.to_owned())]), seconds))
     });
     let blame = rows.iter().flat_map(|(labels, _, row)| {
         row.blame().map(move |(who, seconds)| (with(labels, culprit(who)), seconds))
@@ -64,8 +66,8 @@ fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
         (with(labels, verdict), 1.0)
     });
     let shares = present.flat_map(|(labels, present)| {
-        causes(&present.shares)
-            .map(|(cause, share)| (with(labels, vec![("cause", cause.to_owned())]), share))
+        let causes = present.shares.named();
+        causes.map(|(cause, share)| (with(labels, vec![("cause", cause.to_owned())]), share))
     });
     let baselines =
         rows.iter().filter_map(|(labels, _, row)| Some((labels.clone(), row.baseline_seconds?)));
@@ -128,23 +130,6 @@ fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
             "Of the excess in the last period, by kind of cause.",
             shares,
         ),
-    ]
-}
-
-/// As `snapshot::Phases` names them.
-const PHASE_NAMES: [&str; 8] =
-    ["cpu", "runqueue", "queue", "device", "throttle", "reclaim", "journal", "other"];
-
-fn causes(shares: &Shares) -> [(&'static str, f64); 7] {
-    let Shares { owners, cpu, memory, throttle, own, device, unexplained } = *shares;
-    [
-        ("owners", owners),
-        ("cpu", cpu),
-        ("memory", memory),
-        ("throttle", throttle),
-        ("self", own),
-        ("device", device),
-        ("unexplained", unexplained),
     ]
 }
 

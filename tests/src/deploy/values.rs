@@ -1,0 +1,124 @@
+//! Labels whose values come from a list: the code's own against those that
+//! `docs/metrics.md` enumerates and those that rules and dashboards ask for.
+//!
+//! A misspelled value is the most silent mistake: its query is valid, and empty.
+
+use std::collections::BTreeSet;
+
+use tracer::{
+    kernel::ladder::CAPABILITIES,
+    metrics::LOSSES,
+    snapshot::{Confidence, FileClass, Kind, Op, Phases, Shares},
+};
+
+use super::{dashboards, read, rules};
+
+/// Labels whose values `docs/metrics.md` enumerates, and the values.
+fn enumerated() -> [(&'static str, Vec<&'static str>); 5] {
+    [
+        ("file_class", FileClass::ALL.map(FileClass::name).into()),
+        ("phase", Phases::default().named().map(|(name, _)| name).into()),
+        ("op", Op::ALL.map(Op::name).into()),
+        ("kind", Kind::ALL.map(Kind::name).into()),
+        ("cause", Shares::default().named().map(|(name, _)| name).into()),
+    ]
+}
+
+/// All values of a label of a metric; `None` where they come from no list.
+fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
+    let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
+    match (metric, label) {
+        ("tracer_losses_total", "kind") => Some(owned(&LOSSES)),
+        ("tracer_blind", "what") => Some(blind()),
+        (_, "confidence") => {
+            let all = [Confidence::Low, Confidence::Medium, Confidence::High];
+            Some(owned(&all.map(Confidence::name)))
+        }
+        (_, "stage") => Some(owned(&["queue", "device"])),
+        _ => {
+            let lists = enumerated();
+            lists.iter().find(|(name, _)| *name == label).map(|(_, values)| owned(values))
+        }
+    }
+}
+
+/// What may be blind has its word where its sentence is, in the source, unless
+/// it is a whole capability.
+fn blind() -> BTreeSet<String> {
+    let source = read("tracer/src/kernel/blind.rs");
+    let words = source.split("blind(\"").skip(1).filter_map(|after| after.split('"').next());
+    words.chain(CAPABILITIES.iter().map(|capability| capability.name)).map(str::to_owned).collect()
+}
+
+/// A label and values that a query asks for, by the name before the braces.
+struct Asked<'q> {
+    metric: &'q str,
+    label: &'q str,
+    values: &'q str,
+}
+
+/// The matchers in all braces of a query.
+fn asked(query: &str) -> impl Iterator<Item = Asked<'_>> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    let name = move |text: &'_ str| text.len() - text.trim_end_matches(is_part).len();
+    query.match_indices('{').flat_map(move |(at, _)| {
+        let before = &query[..at];
+        let metric = &before[before.len() - name(before)..];
+        // Odd pieces are within quotes; a brace outside of them is the end.
+        let pieces: Vec<_> = query[at + 1..].split('"').collect();
+        let outside = pieces.chunks(2).take_while(|pair| !pair[0].contains('}'));
+        let pairs = outside.filter_map(|pair| Some((pair[0], *pair.get(1)?)));
+        let matchers: Vec<_> = pairs
+            .map(|(label, values)| {
+                let label = label.trim_end_matches(['=', '~', '!']);
+                Asked { metric, label: &label[label.len() - name(label)..], values }
+            })
+            .collect();
+        matchers
+    })
+}
+
+fn find_faults(query: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    for Asked { metric, label, values: wanted } in asked(query) {
+        let Some(known) = values(metric, label) else { continue };
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        // A variable is filled in with what is there; so is a pattern.
+        let words = wanted.split('|').filter(|word| word.chars().all(is_word) && !word.is_empty());
+        let unknown = words.filter(|word| !known.contains(*word));
+        faults.extend(unknown.map(|word| format!("{metric} has no {label}=\"{word}\"")));
+    }
+    faults
+}
+
+#[test]
+fn the_page_lists_the_values_that_there_are() {
+    let page = read("docs/metrics.md").replace(['\n'], " ");
+    for (label, values) in enumerated() {
+        let list = values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
+        let is_whole =
+            |(at, _)| !page[..at].ends_with("`, ") && !page[at + list.len()..].starts_with(", `");
+        let found = page.match_indices(list.as_str()).any(is_whole);
+        assert!(found, "docs/metrics.md does not say that `{label}` is {list}");
+    }
+}
+
+#[test]
+fn rules_and_dashboards_ask_for_values_that_there_are() {
+    for query in rules::queries().into_iter().chain(dashboards::all_queries()) {
+        assert_eq!(find_faults(&query), [""; 0], "in {query}");
+    }
+}
+
+#[test]
+fn a_value_that_is_in_no_list_is_named() {
+    assert_eq!(
+        find_faults(r#"a{kind="x"} + tracer_losses_total{job="b",kind=~"healed|heald"}"#),
+        [r#"a has no kind="x""#, r#"tracer_losses_total has no kind="heald""#]
+    );
+    assert_eq!(
+        find_faults(r#"tracer_blind{what!="io_ring"}"#),
+        [r#"tracer_blind has no what="io_ring""#]
+    );
+    assert_eq!(find_faults(r#"x{op=~"$op",phase=~"c.*",victim="y"}"#), [""; 0]);
+}
