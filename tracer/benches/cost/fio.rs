@@ -4,7 +4,7 @@
 
 use std::{
     fs::File,
-    io::{Read as _, Seek as _, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -17,8 +17,10 @@ use tracer::lab::{
     disk::{Filesystem, LoopDisk, default_dir},
     mounts,
     process::Process,
-    tool::{FIO, last_line},
+    tool::FIO,
 };
+
+use crate::load;
 
 const DISK_BYTES: u64 = 1 << 30;
 /// Files in the disk's root, written in whole before anything is measured.
@@ -180,14 +182,8 @@ impl Load {
     }
 
     /// What it got; of one that has ended.
-    pub fn finish(mut self) -> Result<Figures> {
-        let Some(ended) = self.process.ended() else { bail!("fio is still running") };
-        if !ended.status.success() {
-            bail!("fio failed ({}): {}", ended.status, last_line(&ended.stderr));
-        }
-        let mut text = String::new();
-        self.output.rewind()?;
-        self.output.read_to_string(&mut text).context("failed to read fio's output")?;
+    pub fn finish(self) -> Result<Figures> {
+        let text = load::read_output("fio", &self.process, self.output)?;
         parse(&text).context("fio's output is not what it should be (is it 3.x?)")
     }
 }

@@ -166,12 +166,26 @@ impl Ground<'_> {
     }
 
     async fn threads(&self, curve: &mut Curve) -> Result<()> {
-        for threads in self.order(&THREADS) {
-            self.say(curve, threads);
+        self.syncs(curve, &THREADS, |spec, threads| spec.threads = threads).await
+    }
+
+    async fn victims(&self, curve: &mut Curve) -> Result<()> {
+        self.syncs(curve, &VICTIMS, |spec, victims| spec.owners = victims).await
+    }
+
+    /// Many who sync one file.
+    async fn syncs(
+        &self,
+        curve: &mut Curve,
+        points: &[u32],
+        set: fn(&mut Spec, u32),
+    ) -> Result<()> {
+        for point in self.order(points) {
+            self.say(curve, point);
             let mut spec = Spec::new(vec![self.stand.append_file()], Action::Sync, LENGTH);
-            spec.threads = threads;
+            set(&mut spec, point);
             let (sample, done) = self.sample_of(&spec).await?;
-            sample.note_syncs(curve, f64::from(threads), done);
+            sample.note_syncs(curve, f64::from(point), done);
         }
         Ok(())
     }
@@ -184,17 +198,6 @@ impl Ground<'_> {
             let spec = Spec::new(loops.devices.clone(), Action::Read, LENGTH);
             let sample = self.sample_of(&spec).await?.0;
             sample.note_requests(curve, disks as f64);
-        }
-        Ok(())
-    }
-
-    async fn victims(&self, curve: &mut Curve) -> Result<()> {
-        for victims in self.order(&VICTIMS) {
-            self.say(curve, victims);
-            let mut spec = Spec::new(vec![self.stand.append_file()], Action::Sync, LENGTH);
-            spec.owners = victims;
-            let (sample, done) = self.sample_of(&spec).await?;
-            sample.note_syncs(curve, f64::from(victims), done);
         }
         Ok(())
     }

@@ -94,16 +94,25 @@ impl Load {
     }
 
     /// What it did; of one that has ended.
-    pub fn finish(mut self) -> Result<Done> {
-        let Some(ended) = self.process.ended() else { bail!("the load is still running") };
-        if !ended.status.success() {
-            bail!("the load failed ({}): {}", ended.status, last_line(&ended.stderr));
-        }
-        let mut text = String::new();
-        self.output.rewind()?;
-        self.output.read_to_string(&mut text)?;
+    pub fn finish(self) -> Result<Done> {
+        let text = read_output("the load", &self.process, self.output)?;
         serde_json::from_str(&text).context("the load did not say what it did")
     }
+}
+
+/// What a process called `name` has written to the file that is its standard
+/// output; of one that has ended.
+pub fn read_output(name: &str, process: &Process, mut output: File) -> Result<String> {
+    let Some(ended) = process.ended() else { bail!("{name} is still running") };
+    if !ended.status.success() {
+        bail!("{name} failed ({}): {}", ended.status, last_line(&ended.stderr));
+    }
+    let mut text = String::new();
+    output
+        .rewind()
+        .and_then(|()| output.read_to_string(&mut text))
+        .with_context(|| format!("failed to read what {name} says"))?;
+    Ok(text)
 }
 
 /// The load itself, in the process that [`Spec::start`] made.
