@@ -72,6 +72,29 @@ macro_rules! need_v1 {
     };
 }
 
+/// Lets somebody sync under a limit until one of the limits that a tick tells is
+/// as wanted; else the last ones that were told.
+fn watch_limits(
+    session: &mut Session,
+    disk: &LoopDisk,
+    limited: &CgroupV1,
+    own: &Cgroup,
+    is_it: impl Fn(&Limit) -> bool,
+) -> Result<Vec<Limit>, Vec<Limit>> {
+    let mut command = syncing(disk, &[]);
+    limited.enter(&mut command).unwrap();
+    let mut victim = Process::spawn(command, own).unwrap();
+    let mut seen = Vec::new();
+    let told = watch_until(session, |_, tick| {
+        seen.clone_from(&tick.limits);
+        seen.iter().any(|limit| limit.cgroup == own.id() && is_it(limit))
+    });
+    victim.stop(Duration::ZERO).unwrap();
+    let known = victim_of(session, victim.pid()).map(|v| (v.now.phases, v.before.phases));
+    println!("{seen:?}, {known:?}");
+    if told { Ok(seen) } else { Err(seen) }
+}
+
 #[test]
 fn an_io_limit_that_is_run_into_is_told() {
     need_live!();
@@ -81,18 +104,8 @@ fn an_io_limit_that_is_run_into_is_told() {
     cgroup.set("blkio.throttle.write_bps_device", &limit).unwrap();
     let own = Cgroup::create("limited").unwrap();
     traced(|session| {
-        let mut command = syncing(&disk, &[]);
-        cgroup.enter(&mut command).unwrap();
-        let mut victim = Process::spawn(command, &own).unwrap();
-        let mut seen = Vec::new();
-        let told = watch_until(session, |_, tick| {
-            seen = tick.limits.clone();
-            seen.iter().any(|l| l.kind == LimitKind::Io && l.cgroup == own.id())
-        });
-        victim.stop(Duration::ZERO).unwrap();
-        let known = victim_of(session, victim.pid()).map(|v| (v.now.phases, v.before.phases));
-        println!("{seen:?}, {known:?}");
-        assert!(told, "no limit is told");
+        let told = watch_limits(session, &disk, &cgroup, &own, |l| l.kind == LimitKind::Io);
+        let seen = told.expect("a limit is told");
         let setting = format!("blkio.throttle.write_bps_device {limit}");
         assert!(seen.iter().any(|l| l.setting == setting), "{seen:?}");
     });
@@ -106,18 +119,10 @@ fn a_cpu_quota_that_is_used_up_is_told() {
     cgroup.set("cpu.cfs_quota_us", "2000").unwrap();
     let own = Cgroup::create("starved").unwrap();
     traced(|session| {
-        let mut command = syncing(&disk, &[]);
-        cgroup.enter(&mut command).unwrap();
-        let mut victim = Process::spawn(command, &own).unwrap();
-        let mut seen = Vec::new();
-        let told = watch_until(session, |_, tick| {
-            seen = tick.limits.clone();
-            // The first second may have only a part of it.
-            let held = |l: &Limit| l.kind == LimitKind::Cpu && l.ns > 100_000_000;
-            seen.iter().any(|l| held(l) && l.cgroup == own.id())
-        });
-        victim.stop(Duration::ZERO).unwrap();
-        assert!(told, "no limit is told, or none that holds it back: {seen:?}");
+        // The first second may have only a part of it.
+        let held = |l: &Limit| l.kind == LimitKind::Cpu && l.ns > 100_000_000;
+        let told = watch_limits(session, &disk, &cgroup, &own, held);
+        let seen = told.expect("a limit is told, one that holds it back");
         assert_eq!(seen[0].setting, "cpu.cfs_quota_us 2000");
         // A container on this machine may have a quota of its own.
         assert!(session.last_tick().memory.total_bytes > 1 << 20);
