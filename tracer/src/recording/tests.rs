@@ -1,3 +1,6 @@
+/// For any record, and for any bytes.
+mod properties;
+
 use std::{
     cell::RefCell,
     io::{self, Cursor, Read as _, Write},
@@ -6,12 +9,11 @@ use std::{
 };
 
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
-use proptest::prelude::*;
 use tracer_ebpf::{
     bucket::BUCKETS,
-    record::{ACCOUNTS, LowerWindow, OwnerKey, SyncRecord, kind, op},
+    record::{ACCOUNTS, OwnerKey, SyncRecord, kind, op},
 };
-use zerocopy::{FromZeros as _, IntoBytes as _};
+use zerocopy::FromZeros as _;
 
 use super::{
     line::Line,
@@ -22,7 +24,7 @@ use crate::{
     accounts::Rate,
     clock::Clock,
     engine::{
-        blame::{Owner, OwnerId, Party},
+        blame::{Owner, OwnerId},
         tick::{JournalWork, Limit, LimitKind, Memory, Reclaimer, Rival, Tick},
         victim::Span,
     },
@@ -404,152 +406,6 @@ fn a_recording_that_cannot_be_written_says_so() {
     let scene = Scene::new(Kernel::default(), Clock::new(), 0).unwrap();
     let error = Recorder::begin(Box::new(Full), &scene).err().unwrap();
     assert!(format!("{error:#}").contains("failed to write the recording: "), "{error:#}");
-}
-
-fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {
-    let one = prop_oneof![4 => Just(0), 2 => 0u64..1 << 40, 1 => any::<u64>()];
-    proptest::collection::vec(one, ACCOUNTS).prop_map(|areas| areas.try_into().unwrap())
-}
-
-prop_compose! {
-    /// Any record that the kernel can send, and further disks.
-    fn any_sync()(
-        bytes in proptest::collection::vec(any::<u8>(), 184),
-        areas in any_accounts(),
-        lower in proptest::collection::vec(any_accounts(), 0..4),
-        kind in 0..kind::COUNT as u32,
-        kthread in 0u32..2,
-    ) -> (SyncRecord, Vec<LowerWindow>) {
-        let mut record = SyncRecord::new_zeroed();
-        record.as_mut_bytes()[..184].copy_from_slice(&bytes);
-        (record.areas, record.kind, record.kthread) = (areas, kind, kthread);
-        let lower = (0u64..).zip(lower).map(|(disk, areas)| LowerWindow { disk, areas });
-        (record, lower.collect())
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_sync_comes_back_as_it_was((record, lower) in any_sync()) {
-        let owners: [Owner; ACCOUNTS] =
-            std::array::from_fn(|at| owner(at as u32, b"\xff\0x", op::READ, at as u32 * 7));
-        let scene = &mut Scene::new(Kernel::default(), Clock::new(), 0).unwrap();
-        let file = Shared::default();
-        let mut recorder = Recorder::begin(Box::new(file.clone()), scene).unwrap();
-        let people = &mut scene.people;
-        let taken = Taken { record: &record, lower: &lower, file: FileId(3), need_ns: 9 };
-        recorder.sync(taken, |_| &owners, people, &mut one_file());
-        recorder.end(0, scene).unwrap();
-        let lines = text(&file.0.borrow());
-        let lines = lines.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
-        let lines: Vec<_> = lines.collect();
-        let sync = lines.iter().find_map(|line| line.sync.as_ref()).unwrap();
-        prop_assert_eq!(sync.need_ns, 9);
-        let back = sync.record();
-        prop_assert_eq!(&back.as_bytes()[..184], &record.as_bytes()[..184]);
-        let in_flight = |areas: &[u64; ACCOUNTS]| {
-            let owned = areas.iter().zip(&owners).filter(|(area, _)| area.cast_signed() > 0);
-            owned.map(|(area, owner)| (owner.id.0, *area, owner.weight_ns)).collect::<Vec<_>>()
-        };
-        prop_assert_eq!(&sync.in_flight, &in_flight(&record.areas));
-        let back: Vec<_> = sync.lower.iter().map(|lower| lower.in_flight.clone()).collect();
-        prop_assert_eq!(back, lower.iter().map(|w| in_flight(&w.areas)).collect::<Vec<_>>());
-        // Everybody was named, with every byte.
-        for (id, ..) in &sync.in_flight {
-            let named = lines.iter().filter_map(|line| line.owner.as_ref());
-            let named = named.into_iter().any(|named| {
-                named.id == *id && Party::from(named.party) == owners[*id as usize].party()
-            });
-            prop_assert!(named || *id == 0, "{}", id);
-        }
-    }
-
-    #[test]
-    fn a_disk_a_tick_and_an_identity_come_back_as_they_were(
-        second in 1u64..1 << 40,
-        in_flight in 0.0f64..1e9,
-        name in "\\PC{0,40}",
-        ns in any::<u64>(),
-    ) {
-        let mut scene = Scene::new(Kernel::default(), Clock::new(), 0).unwrap();
-        let file = Shared::default();
-        let mut recorder = Recorder::begin(Box::new(file.clone()), &scene).unwrap();
-        let mut told = disk(second);
-        (told.rates[0].in_flight, told.name) = (in_flight, name.clone());
-        scene.disks = vec![told.clone()];
-        let who = Who { comm: name.clone(), cgroup: name, ..Who::default() };
-        scene.people.learn(owners()[2].party(), who.clone(), 0);
-        let mut tick = tick(second);
-        tick.limits[0].ns = ns % super::replay::MOST_LENGTH_NS;
-        recorder.tick(&tick, &mut scene, |id| {
-            let Owner { cgroup, comm, op, .. } = owners()[id.0 as usize];
-            OwnerKey { cgroup, comm, op, ..OwnerKey::default() }
-        });
-        recorder.end(second, &mut scene).unwrap();
-        let bytes = file.0.borrow().clone();
-        let lines = text(&bytes);
-        let mut ticks = lines.lines().filter_map(|line| {
-            serde_json::from_str::<Line>(line).unwrap().tick
-        });
-        prop_assert_eq!(ticks.next(), Some(tick));
-        let mut replay = open(&bytes).unwrap();
-        replay.play(u64::MAX, None, &mut Vec::new());
-        prop_assert!(replay.check().is_ok(), "{:?}", replay.check());
-        prop_assert_eq!(replay.disks(), &[told][..]);
-        let known = replay.people().find(&owners()[2].party());
-        prop_assert_eq!(known, Some(&who));
-    }
-
-    #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let header = text(sixty()).lines().next().unwrap().to_owned();
-        let behind = [header.as_bytes(), b"\n", &bytes].concat();
-        for bytes in [bytes.clone(), gzip(&bytes), gzip(&behind), behind] {
-            if let Ok(mut replay) = open(&bytes) {
-                replay.play(u64::MAX, Some(0), &mut Vec::new());
-                prop_assert!(replay.check().is_err());
-                replay.snapshot_of(Span::Window);
-            }
-        }
-    }
-
-    #[test]
-    fn no_flipped_bit_makes_it_panic(at in any::<prop::sample::Index>(), bit in 0u8..8) {
-        let bytes = sixty();
-        for mut bytes in [text(bytes).into_bytes(), bytes.to_vec()] {
-            let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
-            if let Ok(mut replay) = open(&bytes) {
-                replay.play(u64::MAX, Some(0), &mut Vec::new());
-                replay.snapshot_of(Span::Window);
-                replay.snapshot_of(Span::Period);
-            }
-        }
-    }
-
-    #[test]
-    fn no_numbers_make_it_panic(
-        numbers in proptest::collection::vec((any::<prop::sample::Index>(), any::<u64>()), 1..20),
-        zeros in 0u32..64,
-    ) {
-        let whole = text(sixty());
-        let pieces: Vec<_> = whole.split_inclusive(|c: char| !c.is_ascii_digit()).collect();
-        let is_number = |piece: &&str| piece.starts_with(|c: char| c.is_ascii_digit());
-        let places: Vec<_> = (0..pieces.len()).filter(|at| is_number(&pieces[*at])).collect();
-        let mut pieces: Vec<_> = pieces.into_iter().map(str::to_owned).collect();
-        for (index, number) in numbers {
-            let place = places[index.index(places.len())];
-            let end = pieces[place].trim_start_matches(|c: char| c.is_ascii_digit()).to_owned();
-            pieces[place] = format!("{}{end}", number >> zeros);
-        }
-        if let Ok(mut replay) = open(pieces.concat().as_bytes()) {
-            replay.play(u64::MAX, Some(0), &mut Vec::new());
-            replay.snapshot_of(Span::Window);
-            replay.snapshot_of(Span::Period);
-        }
-    }
 }
 
 #[test]
