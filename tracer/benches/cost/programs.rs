@@ -5,7 +5,7 @@
 //! requests and system calls of the machine are counted, not only the load's.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     hint::black_box,
     path::Path,
     time::{Duration, Instant},
@@ -155,10 +155,15 @@ fn block_programs() -> Vec<&'static str> {
     programs_of(&["birth", "block"])
 }
 
-/// The programs of some capabilities, on whatever rung.
+/// The programs of some capabilities, on whatever rung; each once, though
+/// several rungs have it.
 pub fn programs_of(capabilities: &[&str]) -> Vec<&'static str> {
     let wanted = CAPABILITIES.iter().filter(|c| capabilities.contains(&c.name));
-    wanted.flat_map(|c| c.rungs).flat_map(|r| r.steps).map(|step| step.program).collect()
+    let steps = wanted.flat_map(|c| c.rungs).flat_map(|r| r.steps);
+    let mut programs: Vec<_> = steps.map(|step| step.program).collect();
+    let mut known = HashSet::new();
+    programs.retain(|program| known.insert(*program));
+    programs
 }
 
 fn per_run_name(program: &str) -> String {
