@@ -120,20 +120,13 @@ impl Accounts {
     /// # Errors
     ///
     /// When a table was taken before or cannot be mapped.
-    pub fn new(
-        programs: &mut Programs,
-        disks: u32,
-        slots: u32,
-        is_kthread: Box<dyn Fn(u32) -> bool>,
-    ) -> Result<Self> {
+    pub fn new(programs: &mut Programs, is_kthread: Box<dyn Fn(u32) -> bool>) -> Result<Self> {
         let tables = Tables::new(TableMaps {
             ledger: programs.take_map("LEDGER")?,
             in_flight: programs.take_map("IN_FLIGHT")?,
             histograms: programs.take_map("HISTOGRAMS")?,
             solo: programs.take_map("SOLO")?,
             losses: programs.take_map("LOSSES")?,
-            disks,
-            slots,
         })?;
         Ok(Self {
             tables,
@@ -164,6 +157,7 @@ impl Accounts {
         if known.is_some_and(|at| self.disks[at].disk == disk) {
             return Ok(());
         }
+        self.tables.reach(&disk)?;
         self.tables.use_account(disk.index, OTHERS as usize);
         self.described.describe(name, device, disk)?;
         if let Some(at) = known {

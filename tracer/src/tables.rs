@@ -21,23 +21,27 @@ use tracer_ebpf::{
     record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, Solo, loss, op, size, stage},
 };
 
-/// An array map in our memory.
+/// An array map in our memory, as far as somebody reads it: what is mapped is
+/// resident, read or not.
 struct Mapped {
     memory: MmapRaw,
     words: usize,
-    /// Keeps the map itself alive.
-    _map: MapData,
+    map: MapData,
 }
 
 impl Mapped {
-    fn new(map: Map, entries: u32, entry_bytes: usize) -> Result<Self> {
+    fn new(map: Map, words: usize) -> Result<Self> {
         let Map::Array(map) = map else { bail!("the map is no array") };
-        let bytes = entries as usize * entry_bytes;
-        let memory = MmapOptions::new()
-            .len(bytes)
-            .map_raw(map.fd().as_fd().as_raw_fd())
-            .context("failed to map a table of the kernel programs")?;
-        Ok(Self { memory, words: bytes / 8, _map: map })
+        Ok(Self { memory: memory_of(&map, words)?, words, map })
+    }
+
+    /// From here on at least so many words are there.
+    fn reach(&mut self, words: usize) -> Result<()> {
+        if words > self.words {
+            self.memory = memory_of(&self.map, words)?;
+            self.words = words;
+        }
+        Ok(())
     }
 
     fn word(&self, index: usize) -> &AtomicU64 {
@@ -53,6 +57,13 @@ impl Mapped {
     }
 }
 
+fn memory_of(map: &MapData, words: usize) -> Result<MmapRaw> {
+    MmapOptions::new()
+        .len(words * 8)
+        .map_raw(map.fd().as_fd().as_raw_fd())
+        .context("failed to map a table of the kernel programs")
+}
+
 /// The tables that user space reads.
 pub struct Tables {
     ledger: Mapped,
@@ -64,15 +75,13 @@ pub struct Tables {
     zero: [u64; loss::COUNT],
 }
 
-/// The maps behind [`Tables`], with their sizes.
+/// The maps behind [`Tables`].
 pub struct TableMaps {
     pub ledger: Map,
     pub in_flight: Map,
     pub histograms: Map,
     pub solo: Map,
     pub losses: Map,
-    pub disks: u32,
-    pub slots: u32,
 }
 
 const LEDGER_WORDS: usize = size_of::<DiskLedger>() / 8;
@@ -82,22 +91,37 @@ const ACCOUNT_WORDS: usize = size_of::<Account>() / 8;
 const OWNER_WORDS: Range<usize> = 4..8;
 const TGID_WORD: usize = 7;
 const IN_FLIGHT_WORDS: usize = size_of::<InFlight>() / 8;
+/// Of one disk.
+const HISTOGRAM_WORDS: usize = op::COUNT * stage::COUNT * BUCKETS;
+const SOLO_WORDS: usize = op::COUNT * size::COUNT * size_of::<Solo>() / 8;
 
 impl Tables {
     /// # Errors
     ///
     /// When the kernel does not let the maps be mapped (before 5.5).
     pub fn new(maps: TableMaps) -> Result<Self> {
-        let histograms = maps.disks * (op::COUNT * stage::COUNT) as u32;
-        let solo = maps.disks * (op::COUNT * size::COUNT) as u32;
         Ok(Self {
-            ledger: Mapped::new(maps.ledger, maps.disks, size_of::<DiskLedger>())?,
-            in_flight: Mapped::new(maps.in_flight, maps.slots, size_of::<InFlight>())?,
-            histograms: Mapped::new(maps.histograms, histograms, BUCKETS * 8)?,
-            solo: Mapped::new(maps.solo, solo, size_of::<Solo>())?,
-            losses: Mapped::new(maps.losses, loss::COUNT as u32, 8)?,
+            ledger: Mapped::new(maps.ledger, LEDGER_WORDS)?,
+            in_flight: Mapped::new(maps.in_flight, IN_FLIGHT_WORDS)?,
+            histograms: Mapped::new(maps.histograms, HISTOGRAM_WORDS)?,
+            solo: Mapped::new(maps.solo, SOLO_WORDS)?,
+            losses: Mapped::new(maps.losses, loss::COUNT)?,
             zero: [0; loss::COUNT],
         })
+    }
+
+    /// From here on a disk is in them; what else is asked for a disk panics
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// When they have no room for it.
+    pub fn reach(&mut self, disk: &Disk) -> Result<()> {
+        let disks = disk.index as usize + 1;
+        self.ledger.reach(disks * LEDGER_WORDS)?;
+        self.in_flight.reach((disk.base + disk.slots()) as usize * IN_FLIGHT_WORDS)?;
+        self.histograms.reach(disks * HISTOGRAM_WORDS)?;
+        self.solo.reach(disks * SOLO_WORDS)
     }
 
     /// What an account holds, but for whose it is.

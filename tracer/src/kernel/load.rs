@@ -29,7 +29,7 @@ use zerocopy::IntoBytes as _;
 use super::{
     blind::{self, Blind},
     facts::{Facts, Home, Pointers},
-    ladder::{Attach, CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step},
+    ladder::{Attach, CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step, Target},
     loader::{Attached, Globals, Loader},
     quiet,
     refusal::explain,
@@ -240,24 +240,21 @@ impl Programs {
         self.climbs.iter().find(|c| c.required && c.taken().is_none())
     }
 
-    /// Loads the programs of all the rungs that are tried first.
+    /// Loads the programs of the first rung of each capability that may go.
     fn load_ahead(&mut self, facts: &Facts) {
+        let Some(mut loader) = self.loader.take() else { return };
         let mut wanted = Vec::new();
         for capability in CAPABILITIES {
-            let Some(&first) = self.order(capability).first() else { continue };
-            let steps = capability.rungs[first].steps;
-            if steps.iter().any(|step| step.required && facts.home(&step.target).is_none()) {
-                continue;
-            }
-            for step in steps {
+            let mut rungs = self.order(capability).into_iter().map(|at| &capability.rungs[at]);
+            let Some(rung) = rungs.find(|rung| may_go(&mut loader, facts, rung)) else { continue };
+            for step in rung.steps {
                 let home = facts.home(&step.target);
                 let hook = step.target.function_name();
                 wanted.extend(home.map(|home| (step.program, hook, home)));
             }
         }
-        if let Some(loader) = &mut self.loader {
-            loader.load_ahead(&wanted);
-        }
+        loader.load_ahead(&wanted);
+        self.loader = Some(loader);
     }
 
     /// The rungs of a capability, the one that was asked for first.
@@ -421,6 +418,22 @@ impl Programs {
     pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
         run_stats(&self.loaded)
     }
+}
+
+/// Whether all hooks of a rung are there and, where they are functions, the
+/// kernel takes a program for one of them: it may permit none at all.
+fn may_go(loader: &mut Loader, facts: &Facts, rung: &Rung) -> bool {
+    let required = || rung.steps.iter().filter(|step| step.required);
+    let homes: Option<Vec<_>> = required().map(|step| facts.home(&step.target)).collect();
+    // The last: entries come after exits, and are short.
+    let last = required().next_back().zip(homes.as_ref().and_then(|homes| homes.last()));
+    homes.is_some()
+        && last.is_none_or(|(step, home)| match step.target {
+            Target::Tracepoint(_) => true,
+            Target::Function(_) | Target::SystemCall(_) => {
+                loader.load_one_ahead(step.program, &step.target.function_name(), *home)
+            }
+        })
 }
 
 /// What [`Programs::run_stats`] tells, of any loaded programs.

@@ -133,6 +133,14 @@ impl Loader {
         Ok((Self { object, _maps: fds, ahead: HashMap::new() }, created))
     }
 
+    /// Loads a program that may be attached. Returns whether the kernel took it.
+    pub fn load_one_ahead(&mut self, program: &'static str, hook: &str, home: Home) -> bool {
+        let loaded = self.load(program, hook, home, 0).ok();
+        let is_loaded = loaded.is_some();
+        self.ahead.extend(loaded.map(|fd| (program, fd)));
+        is_loaded
+    }
+
     /// Loads programs that will be attached, on all CPUs: most of the time that
     /// the start takes is the verifier's.
     pub fn load_ahead(&mut self, wanted: &[(&'static str, String, Home)]) {
@@ -140,17 +148,20 @@ impl Loader {
         let load = || {
             let mut loaded = Vec::new();
             while let Some((program, hook, home)) = wanted.get(next.fetch_add(1, Relaxed)) {
+                if self.ahead.contains_key(program) {
+                    continue;
+                }
                 // Who is refused here is asked for the reason when it is attached.
                 loaded.extend(self.load(program, hook, *home, 0).ok().map(|fd| (*program, fd)));
             }
             loaded
         };
         let cpus = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
-        let ahead = thread::scope(|scope| {
+        let ahead: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..cpus).map(|_| scope.spawn(load)).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
         });
-        self.ahead = ahead;
+        self.ahead.extend(ahead);
     }
 
     /// Loads a program for a hook, and attaches it there.

@@ -150,7 +150,7 @@ impl Session {
         } else {
             Box::new(move |tgid| is_kernel_thread(&root, tgid))
         };
-        let mut accounts = Accounts::new(&mut programs, room.disks, room.slots, is_kthread)?;
+        let mut accounts = Accounts::new(&mut programs, is_kthread)?;
         for disk in &assigned {
             accounts.describe(&disk.name, disk.device, disk.disk)?;
         }
