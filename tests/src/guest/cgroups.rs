@@ -197,6 +197,26 @@ fn write_and_leave(file: &Path, cgroup: &Cgroup) {
     assert!(ended.status.success(), "{}", last_line(&ended.stderr));
 }
 
+/// What is dirty stays so: a cgroup that nothing was written back for so far has
+/// no share in what may be dirty, and the flushers' next turn would be its own.
+struct LateFlushers(String);
+
+impl LateFlushers {
+    const SETTING: &str = "/proc/sys/vm/dirty_writeback_centisecs";
+
+    fn begin() -> Result<Self> {
+        let before = fs::read_to_string(Self::SETTING)?;
+        fs::write(Self::SETTING, "60000")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for LateFlushers {
+    fn drop(&mut self) {
+        let _ = fs::write(Self::SETTING, &self.0);
+    }
+}
+
 /// Has a kernel worker write everything back, and returns how many bytes who in
 /// this cgroup wrote to the disk, by name.
 fn write_back(
@@ -256,6 +276,7 @@ fn a_cgroup_is_told_by_its_bios_alone() {
     let device = devices::null_blk(NullBlk { delay: DELAY, ..NullBlk::default() }).unwrap();
     let mounted = Mounted::ext4(&device.path()).unwrap();
     let writer = cgroup_with_io("writer").unwrap();
+    let _late = LateFlushers::begin().unwrap();
     write_and_leave(&mounted.path().join("file"), &writer);
     traced(|session| {
         if let Some(blind) = session.blind().iter().find(|blind| blind.what == "process") {

@@ -18,7 +18,7 @@ use tracer::{
 
 use super::{lab_disk, need_live, traced, traced_through};
 use crate::matrix::{
-    cells::{Cells, Shortfall, Tally},
+    cells::{Cells, Shortfall, Tally, try_twice},
     requests::{compare, meet, mixed_load, nothing_leaks, ours, read_direct, settle, trim},
     ways::{Ground, ROUNDS, SIMPLE, WAYS, Way, count_way},
 };
@@ -146,7 +146,7 @@ fn cells() {
                     cells.skip(&named, &format!("this kernel has no scheduler `{scheduler}`"));
                     continue;
                 }
-                let tally = cell(session, &disk, filesystem);
+                let tally = try_twice(session, |session| cell(session, &disk, filesystem));
                 cells.tell(&named, session, tally);
             }
             if filesystem == Filesystem::Ext4 && is_wanted("TRACER_CELL_SCHEDULER", "none") {
