@@ -51,9 +51,8 @@ pub const fn born(at: u64) -> u64 {
 #[inline(always)]
 pub const fn in_flight(word: u64, now: u64) -> u64 {
     let unit = EPOCH + now;
-    // A request born after `now` was read makes the word a little larger than
-    // its share of units; it is not there yet.
-    (word + unit / 2) / unit
+    // A word a little below zero is none, too.
+    word.wrapping_add(unit / 2) / unit
 }
 
 /// The time-integral of requests in flight up to tick `now`, in ticks

@@ -73,6 +73,13 @@ proptest! {
     }
 }
 
+/// More was taken away than was added, by so many ticks.
+#[test]
+fn a_word_below_zero_is_nobody() {
+    assert_eq!(in_flight(5u64.wrapping_neg(), 1_000_000), 0);
+    assert_eq!(integral(5u64.wrapping_neg(), 0, 1_000_000), 5);
+}
+
 /// A reader whose clock is older than a birth that it already sees.
 #[test]
 fn a_birth_after_the_readers_clock_is_no_age() {
