@@ -7,14 +7,11 @@ use serde::Serialize;
 
 use super::acts::Act;
 use crate::{
+    engine::verdict::Durations,
     lab::histogram::Histogram,
     output::{names, text, units},
     snapshot::{Losses, Op, SCHEMA, Who},
 };
-
-/// An excess below this share of all sync time means nothing; see the
-/// engine's verdict.
-const SLOW_SHARE: f64 = 0.25;
 
 /// One culprit's part in an act.
 #[derive(Clone, Debug, Serialize)]
@@ -36,6 +33,8 @@ pub struct ActReport {
     pub p50_seconds: f64,
     pub p99_seconds: f64,
     pub max_seconds: f64,
+    /// p99 of undisturbed syncs, as far as was known by the end.
+    pub baseline_p99_seconds: Option<f64>,
     /// Beyond the baseline, and its parts.
     pub excess_seconds: f64,
     pub device_alone_share: f64,
@@ -46,7 +45,14 @@ pub struct ActReport {
 impl ActReport {
     /// Whether the WAL was slower than its own baseline at all.
     fn is_slow(&self) -> bool {
-        self.excess_seconds >= SLOW_SHARE * self.sync_seconds
+        let durations = Durations {
+            syncs: self.syncs,
+            sum: self.sync_seconds,
+            excess: self.excess_seconds,
+            p99: self.p99_seconds,
+            baseline_p99: self.baseline_p99_seconds,
+        };
+        durations.are_slow()
     }
 
     /// The one that the tracer names.

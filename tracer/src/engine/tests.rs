@@ -102,6 +102,19 @@ fn a_trim_that_makes_syncs_ten_times_slower_is_the_culprit() {
     assert_eq!(blame_of(&victim, 1), 0.0, "the victim is no culprit of its own");
 }
 
+/// Two syncs in a hundred are a seventh of all the time, and p99.
+#[test]
+fn a_slow_tail_is_slow() {
+    let trimmed = |count| {
+        let mut syncs = vec![sync(MS, &[]); 980];
+        syncs.extend(vec![sync(10 * MS, &[(3, 1.0)]); count]);
+        judged(&victim_after(&syncs))
+    };
+    let judged = trimmed(20);
+    assert_eq!((judged.kind, judged.culprits[0].owner), (Kind::Owners, OwnerId(3)));
+    assert_eq!(trimmed(4).kind, Kind::None, "neither the sum nor p99 is slow");
+}
+
 #[test]
 fn two_culprits_are_blamed_by_their_work_in_flight() {
     let mut syncs = quiet();

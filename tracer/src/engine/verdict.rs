@@ -19,8 +19,14 @@ use crate::snapshot::{Confidence, Kind, Via};
 /// tenth of all undisturbed syncs lies above the baseline too.
 const SLOW_SHARE: f64 = 0.25;
 
-/// Fewer syncs say nothing.
+/// A slow hundredth is lost in such a sum, and is what users wait for: where
+/// p99 is so many times that of undisturbed syncs, so much is enough.
+const TAIL_TIMES: f64 = 3.0;
+const TAIL_SHARE: f64 = 0.1;
+
+/// Fewer syncs say nothing, and nothing of their p99.
 const FEW_SYNCS: u64 = 5;
+const TAIL_SYNCS: u64 = 100;
 
 /// Who has less of the excess is no culprit.
 const CULPRIT_SHARE: f64 = 0.05;
@@ -85,11 +91,38 @@ pub struct Judgement {
     pub limited: f64,
 }
 
+/// How long syncs took, in any one unit.
+#[derive(Clone, Copy, Debug)]
+pub struct Durations {
+    pub syncs: u64,
+    pub sum: f64,
+    /// Beyond the baseline, of the sum.
+    pub excess: f64,
+    pub p99: f64,
+    /// Of undisturbed syncs, where enough were seen.
+    pub baseline_p99: Option<f64>,
+}
+
+impl Durations {
+    /// Whether they are longer than undisturbed ones: all in all, or their tail.
+    pub fn are_slow(&self) -> bool {
+        let tail = self.syncs >= TAIL_SYNCS
+            && self.baseline_p99.is_some_and(|baseline| self.p99 >= TAIL_TIMES * baseline);
+        self.excess >= if tail { TAIL_SHARE } else { SLOW_SHARE } * self.sum
+    }
+}
+
 /// Judges a victim over a span whose sums are `sum`.
 pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let runqueue_ns = sum.phases.runqueue_ns as f64;
     let excess_ns = sum.parts.excess_ns + runqueue_ns;
-    let slow = excess_ns >= SLOW_SHARE * sum.duration_ns as f64;
+    let durations = Durations {
+        syncs: sum.syncs,
+        sum: sum.duration_ns as f64,
+        excess: excess_ns,
+        p99: sum.quantile_ns(0.99) as f64,
+        baseline_p99: victim.baseline_quantile_ns(0.99).map(|ns| ns as f64),
+    };
     let mut account = Account::new(victim, span);
     account.divide(victim, sum, runqueue_ns);
     account.acquit();
@@ -101,7 +134,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let (mut culprits, mut ruled_out) = account.findings(total, sum);
     let kind = match () {
         () if sum.syncs < FEW_SYNCS => Kind::Unknown,
-        () if !slow => Kind::None,
+        () if !durations.are_slow() => Kind::None,
         () => kind_of(&shares, victim.disk == NO_DISK),
     };
     // What was started beside it, such as a backup within its pod, is no

@@ -70,6 +70,9 @@ fn an_fstrim_is_named_on_xfs() {
 fn a_buffered_writer_is_named_and_not_the_kernels_worker() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
+        // The disk shall be what is short, not the CPUs that write to it.
+        let narrow = Model { bytes_per_second: 150_000_000, ..Model::default() };
+        stage.disk.become_another(&narrow).unwrap();
         stage.disk.limit_dirty(64 << 20).unwrap();
         let tenant = cgroup("logwriter");
         let writer = Part::Writer {
