@@ -110,8 +110,8 @@ impl Tables {
         })
     }
 
-    /// From here on a disk is in them; what else is asked for a disk panics
-    /// before.
+    /// From here on a disk may be asked for. One that was never reached is
+    /// not mapped: to ask for it panics.
     ///
     /// # Errors
     ///
