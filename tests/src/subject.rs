@@ -126,6 +126,18 @@ impl Tracer {
         }
     }
 
+    /// Waits until it has said so, on either stream.
+    #[track_caller]
+    pub fn wait_for(&self, within: Duration, text: &str) {
+        let end = Instant::now() + within;
+        while !self.transcript().contains(text) {
+            if Instant::now() > end {
+                self.give_up(&format!("no {text:?} in {within:?}"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The next line of standard output, which must be JSON.
     #[track_caller]
     pub fn json(&self, within: Duration) -> serde_json::Value {

@@ -1,7 +1,7 @@
 //! `tracer why`: watches, and says who makes one victim slow, and how it knows.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     time::Duration,
 };
 
@@ -29,10 +29,9 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
     let mut session = start(options)?;
     let length = args.duration.or(args.every.is_none().then_some(USUAL));
     let mut stop = Stop::new(length)?;
-    if io::stderr().is_terminal() {
-        let until = length.map_or("until ^C".to_owned(), |l| format!("for {} s", l.as_secs()));
-        eprintln!("watching {until}; ^C tells what is known so far");
-    }
+    let until = length.map_or("until ^C".to_owned(), |l| format!("for {} s", l.as_secs()));
+    // Nobody may read it.
+    let _ = writeln!(io::stderr(), "watching {until}; ^C tells what is known so far");
     let far = Duration::from_secs(365 * 86_400);
     let every = args.every.unwrap_or(far);
     let mut ticks = interval_at(Instant::now() + every, every);

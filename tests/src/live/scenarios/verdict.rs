@@ -11,8 +11,8 @@ use crate::subject::Tracer;
 const QUIET: Duration = Duration::from_secs(4);
 /// With them.
 const BUSY: Duration = Duration::from_secs(8);
-/// For the tracer to begin.
-const BEGINS: Duration = Duration::from_millis(1500);
+/// For the tracer to begin, on a machine that is busy.
+const BEGINS: Duration = Duration::from_secs(30);
 /// Beyond its own time, for it to end.
 const ENDS: Duration = Duration::from_secs(20);
 /// An innocent has less of the wait.
@@ -59,7 +59,7 @@ pub struct Told {
     pub verdict: Verdict,
     /// The victim's own, in which nobody is a stranger.
     pub own_cgroup: String,
-    /// Seconds in its syncs, a little longer than the tracer watched.
+    /// Seconds in its syncs, from when the tracer had begun until after its end.
     pub own_seconds: f64,
 }
 
@@ -88,19 +88,14 @@ pub fn watch(victim: &impl Victim, busy: impl FnOnce(Duration)) -> Told {
 }
 
 pub fn watch_for(victim: &impl Victim, length: Duration, busy: impl FnOnce(Duration)) -> Told {
-    let before = victim.sync_seconds();
-    let verdict = ask_why(victim.pid(), length, busy);
-    let own_seconds = victim.sync_seconds() - before;
-    Told { verdict, own_cgroup: victim.cgroup().path().to_owned(), own_seconds }
-}
-
-fn ask_why(pid: u32, length: Duration, busy: impl FnOnce(Duration)) -> Verdict {
     let whole = QUIET + length;
-    let victim = pid.to_string();
+    let pid = victim.pid().to_string();
     let mut recording = keep_recording(whole);
     let mut why =
-        Tracer::start(&["why", &victim, "--for", &format!("{}s", whole.as_secs()), "--json"]);
-    thread::sleep(BEGINS + QUIET);
+        Tracer::start(&["why", &pid, "--for", &format!("{}s", whole.as_secs()), "--json"]);
+    why.wait_for(BEGINS, "watching");
+    let before = victim.sync_seconds();
+    thread::sleep(QUIET);
     busy(length);
     let verdict = why.find_line(ENDS, |line| line.starts_with('{'));
     let verdict = serde_json::from_str(&verdict)
@@ -110,7 +105,8 @@ fn ask_why(pid: u32, length: Duration, busy: impl FnOnce(Duration)) -> Verdict {
     if let Some(recording) = &mut recording {
         assert_eq!(recording.wait(ENDS).code(), Some(0), "{}", recording.transcript());
     }
-    verdict
+    let own_seconds = victim.sync_seconds() - before;
+    Told { verdict, own_cgroup: victim.cgroup().path().to_owned(), own_seconds }
 }
 
 /// Records the scenario beside, for people: into the folder that
@@ -192,9 +188,8 @@ impl Told {
         if v.kind != "none" {
             assert!(v.unexplained_share < UNEXPLAINED, "too much is unexplained: {v:?}");
         }
-        // It counts from before the tracer begins until after that ended.
         let told: f64 = v.phases.values().sum();
         let most = 1.02 * self.own_seconds + 0.05;
-        assert!((0.6 * self.own_seconds..=most).contains(&told), "it told otherwise: {self:?}");
+        assert!((0.75 * self.own_seconds..=most).contains(&told), "it told otherwise: {self:?}");
     }
 }
