@@ -102,15 +102,13 @@ pub fn compare(
 ) -> Result<(u64, Vec<Shortfall>)> {
     let mut before = Vec::new();
     for disk in disks {
-        settle(session, disk)?;
-        before.push((ours(session, disk), theirs(disk)?));
+        before.push(both(session, disk)?);
     }
     load(session)?;
     let (mut requests, mut short) = (0, Vec::new());
     for (disk, (ours_before, theirs_before)) in disks.iter().zip(before) {
-        settle(session, disk)?;
-        let ours = ours(session, disk).since(ours_before);
-        let theirs = theirs(disk)?.since(theirs_before);
+        let (ours, theirs) = both(session, disk)?;
+        let (ours, theirs) = (ours.since(ours_before), theirs.since(theirs_before));
         requests += theirs.total();
         if ours != theirs {
             let losses = losses(session);
@@ -125,6 +123,20 @@ pub fn compare(
         }
     }
     Ok((requests, short))
+}
+
+/// Our counts and the kernel's of one moment: a filesystem's own threads, such as
+/// ext4lazyinit, may go on between two readings.
+fn both(session: &mut Session, disk: &str) -> Result<(Counts, Counts)> {
+    for _ in 0..20 {
+        settle(session, disk)?;
+        let before = theirs(disk)?;
+        let ours = ours(session, disk);
+        if theirs(disk)? == before {
+            return Ok((ours, before));
+        }
+    }
+    bail!("`{disk}` is never at rest for two readings")
 }
 
 /// What the tracer itself says that it lost so far.
