@@ -26,7 +26,8 @@ fn killing_the_tracer_leaves_no_program_loaded() {
     need_live!();
     let before = loaded("block_rq_issue");
     let mut top = Tracer::start(&["top", "--batch", "--interval", "0.2"]);
-    top.line(Duration::from_secs(10));
+    // Emulated machines take their time.
+    top.line(Duration::from_secs(60));
     let mut of_top = &loaded("block_rq_issue") - &before;
     assert_eq!(of_top.len(), 1);
     top.kill();
