@@ -1,0 +1,61 @@
+//! The proof that what was loaded sees what it should, before anybody relies on
+//! it.
+
+use anyhow::Result;
+use tracer_ebpf::record::SyncRecord;
+
+use crate::{
+    kernel::{facts::Facts, load::Programs, selftest},
+    ring::{Record, RingReader},
+};
+
+/// Runs the self-test until every rung that is taken has been seen to fire, or
+/// the ladder ends.
+pub fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Result<()> {
+    let Some(ground) = selftest::find_ground() else {
+        let why = "no writable folder on a block device for the self-test";
+        for capability in ["birth", "block", "sync"] {
+            programs.mark_unproven(capability, why);
+        }
+        return Ok(());
+    };
+    if !ground.on_disk {
+        let why = "its folder may not be on a disk";
+        programs.mark_unproven("birth", why);
+        programs.mark_unproven("block", why);
+    }
+    // On a busy machine some ends of requests are not seen: what fails once may
+    // be right, what fails twice in a row is not.
+    let mut doubted = None;
+    // Two rounds give one rung up, and there are not so many.
+    for _ in 0..16 {
+        if programs.missing().is_some() {
+            return Ok(());
+        }
+        let performed = selftest::perform(&ground)?;
+        let mut records: Vec<SyncRecord> = Vec::new();
+        ring.drain(|record| {
+            if let Record::Sync(record, _) = record
+                && record.tid == performed.tid
+            {
+                records.push(*record);
+            }
+        });
+        let proof = selftest::judge(&ground, performed, &records);
+        let Some((capability, why)) = proof.failure else {
+            // Optional hooks may be silent too.
+            if !proof.named {
+                programs.strike("sync", "write_file_entry");
+            }
+            if !proof.osync {
+                programs.strike("sync", "vfs_range_entry");
+            }
+            return Ok(());
+        };
+        if doubted.replace(capability) == Some(capability) {
+            programs.give_up(facts, capability, &why);
+            doubted = None;
+        }
+    }
+    Ok(())
+}

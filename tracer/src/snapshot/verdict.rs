@@ -1,0 +1,225 @@
+//! The part of a picture that says who makes a victim slow, and how that is
+//! known.
+
+use serde::Serialize;
+
+use super::{FileClass, Op, Who};
+
+/// Who or what makes a victim slow.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Nothing was slower than the victim's own baseline.
+    #[default]
+    None,
+    /// Too few syncs to say.
+    Unknown,
+    /// Others on its disk or in its journal.
+    Owners,
+    /// It waited for a CPU.
+    Cpu,
+    /// It reclaimed memory, or read back what had been evicted.
+    Memory,
+    /// A limit that is set on itself.
+    Throttle,
+    /// Its own other requests.
+    #[serde(rename = "self")]
+    Own,
+    /// The device, or what is below it: nobody on this node competed.
+    Device,
+    /// What carries its files is no disk of this kernel: a FUSE process, a
+    /// server, memory.
+    Unseen,
+    /// None of these: locks, or what this kernel does not show.
+    Unexplained,
+}
+
+impl Kind {
+    /// In the order of the documentation.
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::Unknown,
+        Self::Owners,
+        Self::Cpu,
+        Self::Memory,
+        Self::Throttle,
+        Self::Own,
+        Self::Device,
+        Self::Unseen,
+        Self::Unexplained,
+    ];
+
+    /// Its name in metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Unknown => "unknown",
+            Self::Owners => "owners",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Throttle => "throttle",
+            Self::Own => "self",
+            Self::Device => "device",
+            Self::Unseen => "unseen",
+            Self::Unexplained => "unexplained",
+        }
+    }
+}
+
+/// Where the victim met who it waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    Queue,
+    Device,
+    Journal,
+    Runqueue,
+    Memory,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    #[default]
+    Low,
+    Medium,
+    High,
+}
+
+impl Confidence {
+    /// Its name in every output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+/// The verdict on one victim: what is blamed, and what speaks for it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Verdict {
+    pub kind: Kind,
+    pub confidence: Confidence,
+    /// Why no more, or no less.
+    pub confidence_reason: String,
+    /// Seconds beyond its baseline, with those for a CPU: what there is to
+    /// blame for. All shares are of these.
+    pub excess_seconds: f64,
+    /// By kind of cause; they add up to 1, or are all 0.
+    pub shares: Shares,
+    /// The worst first.
+    pub culprits: Vec<Culprit>,
+    pub ruled_out: Vec<RuledOut>,
+    /// Its own other syncs, by class of files, most sync time first.
+    pub own: Vec<OwnWork>,
+    /// What is known of the device.
+    pub device: DeviceState,
+    /// The setting of a limit that held the victim itself back, and for which
+    /// part of the time.
+    pub limit: Option<String>,
+    pub limit_share: f64,
+    /// Of all CPU time, what the hypervisor gave to others.
+    pub steal_share: f64,
+    /// By how much the machine's memory shrank (a balloon).
+    pub memory_shrank_bytes: u64,
+}
+
+/// Of the excess, by kind of cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Shares {
+    pub owners: f64,
+    pub cpu: f64,
+    pub memory: f64,
+    pub throttle: f64,
+    #[serde(rename = "self")]
+    pub own: f64,
+    pub device: f64,
+    pub unexplained: f64,
+}
+
+impl Shares {
+    /// Each with its name in metrics and JSON.
+    pub fn named(&self) -> [(&'static str, f64); 7] {
+        let Self { owners, cpu, memory, throttle, own, device, unexplained } = *self;
+        [
+            ("owners", owners),
+            ("cpu", cpu),
+            ("memory", memory),
+            ("throttle", throttle),
+            ("self", own),
+            ("device", device),
+            ("unexplained", unexplained),
+        ]
+    }
+}
+
+/// Somebody who is blamed, with the evidence.
+#[derive(Clone, Debug, Serialize)]
+pub struct Culprit {
+    pub who: Who,
+    /// What it does most harm with.
+    pub op: Op,
+    pub via: Via,
+    /// Of the excess.
+    pub share: f64,
+    pub wait_seconds: f64,
+    pub evidence: Evidence,
+    pub confidence: Confidence,
+}
+
+/// How the victim's syncs were with somebody's work on their path, and without.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Evidence {
+    pub with_n: u64,
+    pub without_n: u64,
+    pub with_p50_seconds: f64,
+    pub with_p99_seconds: f64,
+    pub without_p50_seconds: f64,
+    pub without_p99_seconds: f64,
+    /// With, divided by without; `None` where one of them has no sync.
+    pub lift_p50: Option<f64>,
+    pub lift_p99: Option<f64>,
+    pub change: Option<Change>,
+}
+
+/// The victim's mean sync around a start or a stop.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Change {
+    /// Else it stopped.
+    pub started: bool,
+    pub seconds_ago: u32,
+    pub before_seconds: f64,
+    pub after_seconds: f64,
+}
+
+/// Somebody who was there, and is not to blame.
+#[derive(Clone, Debug, Serialize)]
+pub struct RuledOut {
+    pub who: Who,
+    pub op: Op,
+    pub share: f64,
+    pub evidence: Evidence,
+    pub reason: String,
+}
+
+/// Other syncs of a victim's own process.
+#[derive(Clone, Debug, Serialize)]
+pub struct OwnWork {
+    pub class: FileClass,
+    pub path: String,
+    pub syncs: u64,
+    pub sync_seconds: f64,
+}
+
+/// The victim's device, now and in its own history.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct DeviceState {
+    /// Mean wait per sync, now.
+    pub wait_seconds: f64,
+    /// p50 of the waits with nobody else on the disk, of all that was watched.
+    pub usual_wait_seconds: Option<f64>,
+    /// Mean competing requests in flight during the victim's syncs.
+    pub competing_in_flight: f64,
+}
