@@ -1,16 +1,16 @@
 //! Builds the tracer and its bench, and becomes the bench.
 
-use std::{os::unix::process::CommandExt as _, process::Command};
+use std::{fs, os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
-    build::build_static_tracer,
+    build::{build_static_bench, build_static_tracer},
     root,
     setup::{self, Need, Talk},
     step::{self, Profile, cargo, workspace},
-    vm::arch::Arch,
+    vm::{self, arch::Arch},
 };
 
 /// What is passed on to the bench.
@@ -28,6 +28,10 @@ pub struct BenchArgs {
     /// Measure everything, other tracers beside ours, and write `docs/cost.md`.
     #[arg(long)]
     page: bool,
+    /// Measure what the kernel takes to run the programs on null_blk, in an
+    /// emulated machine, for the page.
+    #[arg(long, conflicts_with_all = ["page", "json"])]
+    null_blk: bool,
     /// Write `docs/cost.md` anew from the figures of the last page.
     #[arg(long, conflicts_with_all = ["page", "rounds", "seconds"])]
     render: bool,
@@ -36,6 +40,10 @@ pub struct BenchArgs {
 /// Returns only on failure, as the demo does.
 pub fn run(args: &BenchArgs) -> Result<()> {
     setup::bring(&[Need::Build, Need::Bench], Talk::Changes)?;
+    if args.null_blk {
+        measure_null_blk(args)?;
+    }
+    let render = args.render || args.null_blk;
     let mut variables = vec![("PATH", root::search_path())];
     if args.page {
         variables.push(("TRACER_PEERS", setup::bring_peers(Talk::Changes).into()));
@@ -44,7 +52,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
             Err(error) => eprintln!("bench: goes without the static tracer: {error:#}"),
         }
     }
-    if !args.render {
+    if !render {
         let tracer = step::build_tracer(Profile::Release)?;
         variables.push(("TRACER_BIN", tracer.into()));
     }
@@ -53,23 +61,34 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let bench = step::timed("build (bench)", || step::build_executable(&mut build, "cost"))?;
 
     let mut command =
-        if args.render { Command::new(&bench) } else { root::command(&bench, &variables)? };
+        if render { Command::new(&bench) } else { root::command(&bench, &variables)? };
     let docs = workspace().join("docs");
     if args.page {
         command.arg("--page").arg(&docs);
     }
-    if args.render {
+    if render {
         command.arg("--render").arg(&docs);
     }
     if args.json {
         command.arg("--json");
     }
-    if let Some(rounds) = args.rounds {
-        command.args(["--rounds", &rounds.to_string()]);
-    }
-    if let Some(seconds) = args.seconds {
-        command.args(["--seconds", &seconds.to_string()]);
+    if !render {
+        command.args(how_long(args));
     }
     let error = command.exec();
     Err(error).with_context(|| format!("cannot run `{}`", bench.display()))
+}
+
+fn how_long(args: &BenchArgs) -> Vec<String> {
+    let rounds = args.rounds.map(|rounds| ["--rounds".to_owned(), rounds.to_string()]);
+    let seconds = args.seconds.map(|seconds| ["--seconds".to_owned(), seconds.to_string()]);
+    rounds.into_iter().chain(seconds).flatten().collect()
+}
+
+/// Leaves the figures where the page looks for them.
+fn measure_null_blk(args: &BenchArgs) -> Result<()> {
+    let bench = build_static_bench(Arch::host())?;
+    let json = vm::bench_null_blk(bench, &how_long(args).join(" "))?;
+    let path = workspace().join("docs/cost/null_blk.json");
+    fs::write(&path, json + "\n").with_context(|| format!("cannot write `{}`", path.display()))
 }

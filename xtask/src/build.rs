@@ -60,10 +60,22 @@ pub fn build_static_tests(arch: Arch) -> Result<PathBuf> {
     step::timed(&name, || step::build_executable(&mut command, "tests"))
 }
 
+/// The bench of the kernel's side, for a guest.
+pub fn build_static_bench(arch: Arch) -> Result<PathBuf> {
+    setup::bring_target(arch.static_target(), Talk::Changes)?;
+    let mut command = for_target("bench", arch);
+    command.args(["--package", "tracer", "--bench", "cost", "--no-run"]);
+    step::timed("build (static bench)", || step::build_executable(&mut command, "cost"))
+}
+
 fn for_target(subcommand: &str, arch: Arch) -> Command {
     let target = arch.static_target();
     let mut command = cargo(subcommand);
-    command.args(["--release", "--target", target]);
+    // `cargo bench` has no other.
+    if subcommand != "bench" {
+        command.arg("--release");
+    }
+    command.args(["--target", target]);
     let linker = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
     command.env(linker, "rust-lld");
     command

@@ -97,6 +97,9 @@ pub struct VmArgs {
     /// it says.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tests", "docs"])]
     script: Option<PathBuf>,
+    /// In the tests' place beside such a script.
+    #[arg(skip)]
+    program: Option<PathBuf>,
     /// A kernel of your own instead of Debian's; its modules go with it.
     #[arg(long, value_name = "FILE", requires = "modules", conflicts_with_all = ["kernels", "short", "all"])]
     vmlinuz: Option<PathBuf>,
@@ -129,6 +132,35 @@ fn parse_variable(text: &str) -> Result<(String, String)> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// The kernel that benches run on in a guest.
+const BENCH_KERNEL: &str = "6.12";
+
+/// Has a bench measure on null_blk in a guest, with such arguments; the line of
+/// JSON that it says in the end.
+pub fn bench_null_blk(bench: PathBuf, arguments: &str) -> Result<String> {
+    let args = VmArgs {
+        kernels: vec![BENCH_KERNEL.parse()?],
+        arch: Some(Arch::host()),
+        script: Some(workspace().join("xtask/src/vm/null_blk.sh")),
+        program: Some(bench),
+        environment: vec![("BENCH_ARGUMENTS".to_owned(), arguments.to_owned())],
+        ..VmArgs::default()
+    };
+    if let Some(why) = apt::find_obstacle() {
+        bail!("no kernel can be fetched: {why}");
+    }
+    let boots = plan(&args)?;
+    let fetched = fetch(&boots, &args)?;
+    let reports = run_all(&boots, fetched, &args)?;
+    if reports.iter().any(|report| report.verdict != Verdict::Passed) {
+        bail!("the bench in the guest failed:\n{}", report::summary(&reports));
+    }
+    let boot = boots.first().context("a kernel makes a boot")?;
+    let said = report::read(&log_of(boot), report::Part::Whole);
+    let json = said.lines().map(str::trim).find(|line| line.starts_with("{\"machine\""));
+    json.map(str::to_owned).context("the bench in the guest said no figures")
+}
+
 /// What comes from Debian.
 struct Fetched {
     qemu: Qemu,
@@ -141,7 +173,7 @@ struct Fetched {
 /// What is built here, for one architecture.
 struct Built {
     tracer: PathBuf,
-    /// None when a script runs in their place.
+    /// None when a script runs in their place, but for the program beside it.
     tests: Option<PathBuf>,
 }
 
@@ -331,7 +363,7 @@ fn build(boots: &[Boot], args: &VmArgs) -> Result<BTreeMap<Arch, Built>> {
         if let Entry::Vacant(entry) = built.entry(boot.arch) {
             let tracer = build::build_static_tracer(boot.arch)?;
             let tests = match args.script {
-                Some(_) => None,
+                Some(_) => args.program.clone(),
                 None => Some(build::build_static_tests(boot.arch)?),
             };
             entry.insert(Built { tracer, tests });
@@ -375,7 +407,7 @@ impl Ready<'_> {
         eprintln!("vm: {boot}: boots {}", kernel.release());
         let begin = Instant::now();
         let mut console = Console::default();
-        let log = files::cache().join("logs").join(format!("{boot}.log"));
+        let log = log_of(boot);
         let result = self.boot(boot, kernel, &log, &mut console);
         let all_passed = console.verdict == Some(0) && console.failures.is_empty();
         console.tally.end(all_passed && result.is_ok());
@@ -387,7 +419,7 @@ impl Ready<'_> {
         let mut report = Report::new(boot, &kernel.release(), verdict);
         report.take(console, begin.elapsed());
         eprintln!("vm: {}", report.line());
-        if self.args.script.is_some() {
+        if self.args.script.is_some() && self.args.program.is_none() {
             eprint!("{}", report::read(&log, report::Part::Whole));
         } else if report.verdict.is_failure() {
             eprint!("{}", report::read(&log, report::Part::End));
@@ -434,6 +466,11 @@ impl Ready<'_> {
         let limit = Duration::from_secs(60 * self.args.timeout.unwrap_or(LIMIT_MINUTES));
         machine.boot(&self.fetched.qemu, limit, &self.interrupted, &mut log, console)
     }
+}
+
+/// What a boot has said.
+fn log_of(boot: &Boot) -> PathBuf {
+    files::cache().join("logs").join(format!("{boot}.log"))
 }
 
 /// What the tests find in their environment.

@@ -1,16 +1,21 @@
-//! The loads: a disk of our own, fio on it, and what fio says it got.
+//! The loads: a disk of our own or one that was named, fio on it, and what fio
+//! says it got.
 //!
 //! Knows nothing of the tracer.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::statvfs::statvfs;
+use nix::sys::{
+    stat::{major, minor},
+    statvfs::statvfs,
+};
 use serde_json::Value;
 use tracer::lab::{
     cgroup::Cgroup,
@@ -32,8 +37,11 @@ const LATE: Duration = Duration::from_secs(30);
 
 /// What the loads run on.
 pub struct Stand {
-    pub disk: LoopDisk,
+    folder: PathBuf,
+    /// The disk's name, such as `loop0`.
+    pub disk: String,
     cgroup: Cgroup,
+    _own: Option<LoopDisk>,
 }
 
 /// What fio is to do, for a given time.
@@ -91,8 +99,25 @@ pub struct Figures {
 
 impl Stand {
     pub fn build() -> Result<Self> {
-        let disk = LoopDisk::create(&memory_dir()?, DISK_BYTES, Filesystem::Ext4)?;
-        let stand = Self { disk, cgroup: Cgroup::create("bench")? };
+        let own = LoopDisk::create(&memory_dir()?, DISK_BYTES, Filesystem::Ext4)?;
+        let (folder, disk) = (own.mountpoint().to_owned(), own.name().to_owned());
+        Self::furnish(folder, disk, Some(own))
+    }
+
+    /// On the filesystem that this folder is on; its files stay there.
+    pub fn on(folder: &Path) -> Result<Self> {
+        let device = fs::metadata(folder)
+            .with_context(|| format!("failed to look at `{}`", folder.display()))?
+            .dev();
+        let link = format!("/sys/dev/block/{}:{}", major(device), minor(device));
+        let disk = fs::read_link(&link)
+            .with_context(|| format!("`{}` is on no block device", folder.display()))?;
+        let disk = disk.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self::furnish(folder.to_owned(), disk, None)
+    }
+
+    fn furnish(folder: PathBuf, disk: String, own: Option<LoopDisk>) -> Result<Self> {
+        let stand = Self { folder, disk, cgroup: Cgroup::create("bench")?, _own: own };
         for (name, bytes) in [READ_FILE, SYNC_FILE] {
             let path = stand.path(name);
             lay_out(&path, bytes)
@@ -115,15 +140,20 @@ impl Stand {
         self.path("appends")
     }
 
+    /// Where an etcd may keep its data.
+    pub fn etcd_folder(&self) -> PathBuf {
+        self.path("etcd")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
-        self.disk.mountpoint().join(name)
+        self.folder.join(name)
     }
 
     pub fn start(&self, work: Work, length: Duration) -> Result<Load> {
         let output = tempfile::tempfile().context("failed to make a file for fio's output")?;
         let mut command = FIO.command()?;
         // In the disk's folder, so that no path needs escaping for fio.
-        command.current_dir(self.disk.mountpoint());
+        command.current_dir(&self.folder);
         command.stdout(output.try_clone()?);
         command.args(["--thread", "--time_based", "--output-format=json"]);
         command.args(["--bs=4k", "--randrepeat=0", "--norandommap", "--fallocate=none"]);

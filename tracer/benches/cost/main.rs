@@ -70,6 +70,10 @@ struct Args {
     /// Measure everything, and write the page into this folder.
     #[arg(long, value_name = "FOLDER")]
     page: Option<PathBuf>,
+    /// Measure only what the kernel takes to run programs, ours and others', on
+    /// the filesystem that this folder is on.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "page")]
+    on: Option<PathBuf>,
     /// Measure nothing: write the page in this folder anew from its JSON.
     #[arg(long, value_name = "FOLDER", conflicts_with = "page")]
     render: Option<PathBuf>,
@@ -163,6 +167,9 @@ fn typed(args: &Args) -> String {
     if args.page.is_some() {
         command.push_str(" --page");
     }
+    if args.on.is_some() {
+        command.push_str(" --null-blk");
+    }
     if args.rounds != ROUNDS {
         command.push_str(&format!(" --rounds {}", args.rounds));
     }
@@ -173,10 +180,14 @@ fn typed(args: &Args) -> String {
 }
 
 async fn measure(args: &Args, length: Duration) -> Result<(Table, Vec<Curve>)> {
-    let tracer = find_tracer()?;
     let (mut table, mut curves) = (Table::default(), Vec::new());
-    let _ = writeln!(io::stderr(), "bench: making a disk of our own");
-    let stand = Stand::build()?;
+    let stand = match &args.on {
+        Some(folder) => Stand::on(folder)?,
+        None => {
+            let _ = writeln!(io::stderr(), "bench: making a disk of our own");
+            Stand::build()?
+        }
+    };
     let began = Instant::now();
     let rounds = (0..args.rounds).map(|number| Round {
         began,
@@ -185,6 +196,15 @@ async fn measure(args: &Args, length: Duration) -> Result<(Table, Vec<Curve>)> {
         reversed: number % 2 == 1,
         name: format!("round {} of {}", number + 1, args.rounds),
     });
+    if args.on.is_some() {
+        let mut peers = Peers::find();
+        for round in rounds {
+            peers::kernel::measure(&stand, &mut peers, &round, &mut table).await?;
+        }
+        peers::hold_against_ours(&mut table);
+        return Ok((table, curves));
+    }
+    let tracer = find_tracer()?;
     if args.page.is_none() {
         for round in rounds {
             programs::measure(&stand, &round, &mut table).await?;

@@ -9,10 +9,14 @@ use crate::report::{Report, page, plot, requirements};
 /// Below the page's folder: the pictures, the JSON, and what is written by hand.
 const BESIDE: &str = "cost";
 const JSON: &str = "cost.json";
+/// The same of a run on another disk; may be absent.
+const NULL_BLK: &str = "null_blk.json";
 const PAGE: &str = "cost.md";
 
 pub fn write(report: &Report, folder: &Path) -> Result<()> {
     let beside = folder.join(BESIDE);
+    let null_blk = beside.join(NULL_BLK);
+    let null_blk = if null_blk.exists() { Some(read(&null_blk)?) } else { None };
     fs::create_dir_all(&beside)
         .with_context(|| format!("failed to make `{}`", beside.display()))?;
     let mut json = Vec::new();
@@ -26,18 +30,22 @@ pub fn write(report: &Report, folder: &Path) -> Result<()> {
         let path = beside.join(name);
         fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))
     };
-    put(folder, &folder.join(PAGE), page::write(report, by_hand)?.as_bytes())
+    let page = page::write(report, null_blk.as_ref(), by_hand)?;
+    put(folder, &folder.join(PAGE), page.as_bytes())
 }
 
 /// Writes a page anew from its JSON.
 pub fn again(folder: &Path) -> Result<()> {
-    let path = folder.join(BESIDE).join(JSON);
-    let json = fs::read_to_string(&path)
-        .with_context(|| format!("failed to read `{}`: measure first", path.display()))?;
-    let mut report: Report = serde_json::from_str(&json)
-        .with_context(|| format!("`{}` is not what this bench writes", path.display()))?;
+    let mut report = read(&folder.join(BESIDE).join(JSON))?;
     report.requirements = requirements::evaluate(&report);
     write(&report, folder)
+}
+
+fn read(path: &Path) -> Result<Report> {
+    let json = fs::read_to_string(path)
+        .with_context(|| format!("failed to read `{}`: measure first", path.display()))?;
+    serde_json::from_str(&json)
+        .with_context(|| format!("`{}` is not what this bench writes", path.display()))
 }
 
 /// We may be root by sudo: what we write is its folder's owner's.

@@ -19,7 +19,7 @@ use crate::vm::{
 };
 
 /// The packages that [`PROGRAMS`] come in.
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 17] = [
     "busybox-static",
     "bash",
     "btrfs-progs",
@@ -33,6 +33,7 @@ const PACKAGES: [&str; 16] = [
     "fio",
     "fuse2fs",
     "kmod",
+    "libbpf-tools",
     "mdadm",
     "util-linux",
     "xfsprogs",
@@ -40,9 +41,11 @@ const PACKAGES: [&str; 16] = [
 const MORE_PACKAGES: [&str; 4] =
     ["libgcc-s1", "mount", "thin-provisioning-tools", "util-linux-extra"];
 
-/// Programs that a test may run, beyond those of busybox.
-const PROGRAMS: [&str; 62] = [
+/// Programs that a test or a bench may run, beyond those of busybox.
+const PROGRAMS: [&str; 64] = [
     "bash",
+    "biolatency",
+    "biosnoop",
     "blkdiscard",
     "blkzone",
     "blockdev",

@@ -39,7 +39,7 @@ impl Victim {
         if !etcd_installed() {
             return Ok(Self(None));
         }
-        let folder = stand.disk.mountpoint().join("etcd");
+        let folder = stand.etcd_folder();
         Ok(Self(Some(Etcd::start(&folder, &Cgroup::create("etcd")?)?)))
     }
 

@@ -255,7 +255,7 @@ pub fn count_requests() -> u64 {
 
 /// Transactions that the stand's journal has committed.
 fn read_commits(stand: &Stand) -> Option<u64> {
-    let prefix = format!("{}-", stand.disk.name());
+    let prefix = format!("{}-", stand.disk);
     let journals = fs::read_dir("/proc/fs/jbd2").ok()?.filter_map(Result::ok);
     let mut ours = journals.filter(|j| j.file_name().to_string_lossy().starts_with(&prefix));
     let info = fs::read_to_string(ours.next()?.path().join("info")).ok()?;

@@ -1,7 +1,8 @@
 //! The page: a template of prose with the figures put in.
 //!
 //! `{{rows: TITLE}}` is the table of a section, `{{curve: NAME}}` a picture with
-//! what it says in words, `{{file: NAME}}` what somebody wrote by hand beside the
+//! what it says in words, `{{null_blk rows: TITLE}}` a section of the run on
+//! null_blk, `{{file: NAME}}` what somebody wrote by hand beside the
 //! page; the rest are named in [`fill`]. Prose belongs into the template and
 //! into such files: whatever is in the page itself is lost.
 
@@ -21,20 +22,27 @@ use super::{
 
 pub const TEMPLATE: &str = include_str!("page.md");
 
-/// The page; `file` is asked for what was written by hand.
+/// The page, with the run on null_blk where there is one; `file` is asked for
+/// what was written by hand.
 ///
 /// # Errors
 ///
 /// When the template names what there is not, or `file` has it not.
-pub fn write(report: &Report, file: impl Fn(&str) -> Result<String>) -> Result<String> {
-    fill(TEMPLATE, report, file)
+pub fn write(
+    report: &Report,
+    null_blk: Option<&Report>,
+    file: impl Fn(&str) -> Result<String>,
+) -> Result<String> {
+    fill(TEMPLATE, report, null_blk, file)
 }
 
 pub fn fill(
     template: &str,
     report: &Report,
+    null_blk: Option<&Report>,
     file: impl Fn(&str) -> Result<String>,
 ) -> Result<String> {
+    let not_measured = || "Not measured.".to_owned();
     let mut page = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {
@@ -45,6 +53,12 @@ pub fn fill(
             ("requirements", "") => requirements(&report.requirements),
             ("beside", "") => matrix(&report.table),
             ("rows", title) => rows(&report.table, title),
+            ("null_blk machine", "") => {
+                null_blk.map_or_else(not_measured, |report| machine(&report.machine))
+            }
+            ("null_blk rows", title) => {
+                null_blk.map_or_else(not_measured, |report| rows(&report.table, title))
+            }
             ("curve", name) => curve(&report.curves, name),
             ("file", name) => file(name)?.trim().to_owned(),
             _ => bail!("the page's template has an unknown placeholder `{name}`"),

@@ -22,7 +22,7 @@ fn report() -> Report {
 
 #[test]
 fn the_template_asks_only_for_what_there_is() {
-    let page = write(&report(), |name| Ok(format!("by hand: {name}"))).unwrap();
+    let page = write(&report(), None, |name| Ok(format!("by hand: {name}"))).unwrap();
     assert!(page.contains("by hand: tried.md"), "{page}");
     assert!(!page.contains("{{"), "{page}");
 }
@@ -50,13 +50,13 @@ fn every_section_and_every_part_of_the_matrix_is_in_the_template() {
 
 #[test]
 fn what_a_peer_says_cannot_break_the_table() {
-    let page = fill("{{beside}}", &report(), |_| bail!("none")).unwrap();
+    let page = fill("{{beside}}", &report(), None, |_| bail!("none")).unwrap();
     assert!(page.contains("| a peer | not measured: it says a\\|b &lt;c> |"), "{page}");
     assert!(page.contains("990 /s (0.99)"), "{page}");
 }
 
 #[test]
 fn an_unknown_placeholder_is_an_error() {
-    assert!(fill("{{nonsense}}", &report(), |_| bail!("none")).is_err());
-    assert!(fill("{{rows: ", &report(), |_| bail!("none")).is_err());
+    assert!(fill("{{nonsense}}", &report(), None, |_| bail!("none")).is_err());
+    assert!(fill("{{rows: ", &report(), None, |_| bail!("none")).is_err());
 }
