@@ -60,8 +60,10 @@ pub enum Work {
 pub struct Rates {
     pub reads: Option<Rate>,
     pub syncs: Option<Rate>,
-    /// Reads in flight.
+    /// Reads in flight, of each reader.
     pub depth: u32,
+    /// Threads that read, each on a CPU of its own; 0 is one on any.
+    pub cpus: u32,
 }
 
 /// Of one of them.
@@ -78,6 +80,7 @@ impl Work {
         reads: Some(Rate::PerSecond(2000)),
         syncs: Some(Rate::PerSecond(200)),
         depth: 16,
+        cpus: 0,
     });
 }
 
@@ -158,10 +161,10 @@ impl Stand {
         command.args(["--thread", "--time_based", "--output-format=json"]);
         command.args(["--bs=4k", "--randrepeat=0", "--norandommap", "--fallocate=none"]);
         command.arg(format!("--runtime={}ms", length.as_millis()));
-        let (unlimited, depth) = (Some(Rate::Unlimited), 16);
+        let none = Rates { reads: None, syncs: None, depth: 16, cpus: 0 };
         let rates = match work {
-            Work::Reads => Rates { reads: unlimited, syncs: None, depth },
-            Work::Syncs => Rates { reads: None, syncs: unlimited, depth },
+            Work::Reads => Rates { reads: Some(Rate::Unlimited), ..none },
+            Work::Syncs => Rates { syncs: Some(Rate::Unlimited), ..none },
             Work::Both(rates) => rates,
         };
         if let Some(rate) = rates.reads {
@@ -169,6 +172,13 @@ impl Stand {
             command.args(["--name=reads", "--rw=randread", "--direct=1", "--ioengine=libaio"]);
             command.arg(format!("--filename={file}")).arg(format!("--size={bytes}"));
             command.arg(format!("--iodepth={}", rates.depth)).args(rate.option());
+            if let Some(last) = rates.cpus.checked_sub(1) {
+                command.args(["--cpus_allowed_policy=split", "--group_reporting"]);
+                command.args([
+                    format!("--numjobs={}", rates.cpus),
+                    format!("--cpus_allowed=0-{last}"),
+                ]);
+            }
         }
         if let Some(rate) = rates.syncs {
             let (file, bytes) = SYNC_FILE;

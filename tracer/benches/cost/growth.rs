@@ -1,4 +1,4 @@
-//! How the cost grows: with the rate of requests, with owners, with requests in
+//! How the cost grows: with the rate of requests, with CPUs, with owners, with requests in
 //! flight, with syncs at a time, with disks, with victims.
 //!
 //! A tracer of its own for each point, so that no point carries what an earlier
@@ -6,6 +6,7 @@
 
 use std::{
     path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -40,8 +41,11 @@ const SYNCS: u32 = 200;
 const OWNERS: [u32; 7] = [1, 4, 16, 64, 256, 1024, 4096];
 const DEPTHS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
 const THREADS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
-const DISKS: [usize; 4] = [1, 4, 16, 64];
+const DISKS: [usize; 5] = [1, 4, 16, 64, 256];
 const VICTIMS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
+
+/// As fast as it goes.
+const READS: Rates = Rates { reads: Some(Rate::Unlimited), syncs: None, depth: 16, cpus: 0 };
 
 /// Empty curves, in the order of the page.
 pub fn curves() -> Vec<Curve> {
@@ -51,6 +55,7 @@ pub fn curves() -> Vec<Curve> {
             "Cost against requests per second",
             "reads/s asked for (last: as fast as it goes), beside 200 fdatasyncs/s",
         ),
+        Curve::new("cpus", "Cost against CPUs", "CPUs, with a reader on each"),
         Curve::new("owners", "Cost against owners", "owners"),
         Curve::new("depth", "Cost against requests in flight", "reads in flight"),
         Curve::new("syncs", "Cost against concurrent syncs", "threads that sync"),
@@ -87,6 +92,7 @@ pub async fn measure(
     for curve in curves {
         match curve.name.as_str() {
             IOPS => ground.rates(curve).await?,
+            "cpus" => ground.cpus(curve).await?,
             "owners" => ground.owners(curve).await?,
             "depth" => ground.depths(curve).await?,
             "syncs" => ground.threads(curve).await?,
@@ -123,7 +129,7 @@ impl Ground<'_> {
                 },
             );
             let syncs = Some(Rate::PerSecond(SYNCS));
-            let work = Work::Both(Rates { reads: Some(rate), syncs, depth: 16 });
+            let work = Work::Both(Rates { reads: Some(rate), syncs, depth: 16, cpus: 0 });
             let mut got = None;
             let sample = self.sample(LONGER, async {
                 got = Some(self.stand.run(work, LONGER).await?);
@@ -158,10 +164,24 @@ impl Ground<'_> {
     async fn depths(&self, curve: &mut Curve) -> Result<()> {
         for depth in self.order(&DEPTHS) {
             self.say(curve, depth);
-            let work = Work::Both(Rates { reads: Some(Rate::Unlimited), syncs: None, depth });
-            let load = async { self.stand.run(work, LENGTH).await.map(drop) };
-            self.sample(LENGTH, load).await?.note_requests(curve, f64::from(depth));
+            self.read_all(curve, depth, Rates { depth, ..READS }).await?;
         }
+        Ok(())
+    }
+
+    async fn cpus(&self, curve: &mut Curve) -> Result<()> {
+        let there = thread::available_parallelism()?.get().try_into().unwrap_or(u32::MAX);
+        let points: Vec<_> = (0..).map(|n| 1 << n).take_while(|cpus| *cpus <= there).collect();
+        for cpus in self.order(&points) {
+            self.say(curve, cpus);
+            self.read_all(curve, cpus, Rates { cpus, ..READS }).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_all(&self, curve: &mut Curve, x: u32, rates: Rates) -> Result<()> {
+        let load = async { self.stand.run(Work::Both(rates), LENGTH).await.map(drop) };
+        self.sample(LENGTH, load).await?.note_requests(curve, f64::from(x));
         Ok(())
     }
 

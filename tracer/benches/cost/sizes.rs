@@ -105,7 +105,8 @@ async fn measure_thousand(
 }
 
 fn syncs(per_second: u32) -> Work {
-    Work::Both(Rates { reads: None, syncs: Some(Rate::PerSecond(per_second)), depth: 1 })
+    let syncs = Some(Rate::PerSecond(per_second));
+    Work::Both(Rates { reads: None, syncs, depth: 1, cpus: 0 })
 }
 
 async fn measure_crowd(
