@@ -44,8 +44,8 @@ const MORE_PACKAGES: [&str; 4] =
 /// Programs that a test or a bench may run, beyond those of busybox.
 const PROGRAMS: [&str; 64] = [
     "bash",
-    "biolatency",
-    "biosnoop",
+    "biolatency-libbpf",
+    "biosnoop-libbpf",
     "blkdiscard",
     "blkzone",
     "blockdev",

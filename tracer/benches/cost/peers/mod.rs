@@ -187,8 +187,12 @@ impl Peers {
         Ok(command)
     }
 
-    /// The bench's own copy, or the machine's.
+    /// The bench's own copy, or the machine's; Debian has named libbpf's anew.
     fn locate(&self, name: &str) -> Option<PathBuf> {
+        self.locate_exactly(name).or_else(|| self.locate_exactly(&format!("{name}-libbpf")))
+    }
+
+    fn locate_exactly(&self, name: &str) -> Option<PathBuf> {
         let own = self.folder.iter().flat_map(|folder| {
             ["usr/bin", "usr/sbin", "usr/share/bpftrace/tools"].map(|bin| folder.join(bin))
         });
