@@ -157,7 +157,8 @@ pub fn bench_null_blk(bench: PathBuf, arguments: &str) -> Result<String> {
     }
     let boot = boots.first().context("a kernel makes a boot")?;
     let said = report::read(&log_of(boot), report::Part::Whole);
-    let json = said.lines().map(str::trim).find(|line| line.starts_with("{\"machine\""));
+    // After the time at which it was said.
+    let json = said.lines().find_map(|line| Some(&line[line.find("{\"machine\"")?..]));
     json.map(str::to_owned).context("the bench in the guest said no figures")
 }
 
