@@ -71,11 +71,8 @@ pub fn build_static_bench(arch: Arch) -> Result<PathBuf> {
 fn for_target(subcommand: &str, arch: Arch) -> Command {
     let target = arch.static_target();
     let mut command = cargo(subcommand);
-    // `cargo bench` has no other.
-    if subcommand != "bench" {
-        command.arg("--release");
-    }
-    command.args(["--target", target]);
+    // What `--release` says, but to `cargo bench` too: all share what is built.
+    command.args(["--profile", "release", "--target", target]);
     let linker = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
     command.env(linker, "rust-lld");
     command

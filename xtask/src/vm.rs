@@ -146,9 +146,6 @@ pub fn bench_null_blk(bench: PathBuf, arguments: &str) -> Result<String> {
         environment: vec![("BENCH_ARGUMENTS".to_owned(), arguments.to_owned())],
         ..VmArgs::default()
     };
-    if let Some(why) = apt::find_obstacle() {
-        bail!("no kernel can be fetched: {why}");
-    }
     let boots = plan(&args)?;
     let fetched = fetch(&boots, &args)?;
     let reports = run_all(&boots, fetched, &args)?;
@@ -195,9 +192,6 @@ pub fn run(args: &VmArgs) -> Result<()> {
         }
         return Ok(());
     }
-    if let Some(why) = apt::find_obstacle() {
-        bail!("no kernel can be fetched: {why}");
-    }
     setup::bring(&[Need::Build], Talk::Changes)?;
     let fetched = fetch(&boots, args)?;
     let reports = run_all(&boots, fetched, args)?;
@@ -239,10 +233,7 @@ impl Short {
     pub fn fetch() -> Result<Self> {
         let args = VmArgs { short: true, ..VmArgs::default() };
         let boots = plan(&args)?;
-        let fetched = match apt::find_obstacle() {
-            Some(why) => Err(why),
-            None => fetch(&boots, &args).map_err(|error| format!("{error:#}")),
-        };
+        let fetched = fetch(&boots, &args).map_err(|error| format!("{error:#}"));
         Ok(Self { boots, args, fetched })
     }
 
@@ -332,6 +323,9 @@ fn run_all(boots: &[Boot], fetched: Fetched, args: &VmArgs) -> Result<Vec<Report
 }
 
 fn fetch(boots: &[Boot], args: &VmArgs) -> Result<Fetched> {
+    if let Some(why) = apt::find_obstacle() {
+        bail!("no kernel can be fetched: {why}");
+    }
     let _lock = files::lock()?;
     let refresh = if args.refresh { Refresh::Yes } else { Refresh::No };
     let arches: BTreeSet<_> = boots.iter().map(|boot| boot.arch).collect();

@@ -213,6 +213,7 @@ impl LateFlushers {
 
 impl Drop for LateFlushers {
     fn drop(&mut self) {
+        // It was written before, so it can be.
         let _ = fs::write(Self::SETTING, &self.0);
     }
 }

@@ -4,18 +4,14 @@
 //! Knows nothing of the tracer.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::Write as _,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::{
-    stat::{major, minor},
-    statvfs::statvfs,
-};
+use nix::sys::statvfs::statvfs;
 use serde_json::Value;
 use tracer::lab::{
     cgroup::Cgroup,
@@ -66,6 +62,11 @@ pub struct Rates {
     pub cpus: u32,
 }
 
+impl Rates {
+    /// Neither.
+    pub const NONE: Self = Self { reads: None, syncs: None, depth: 16, cpus: 0 };
+}
+
 /// Of one of them.
 #[derive(Clone, Copy)]
 pub enum Rate {
@@ -79,8 +80,7 @@ impl Work {
     pub const STEADY: Self = Self::Both(Rates {
         reads: Some(Rate::PerSecond(2000)),
         syncs: Some(Rate::PerSecond(200)),
-        depth: 16,
-        cpus: 0,
+        ..Rates::NONE
     });
 }
 
@@ -109,13 +109,12 @@ impl Stand {
 
     /// On the filesystem that this folder is on; its files stay there.
     pub fn on(folder: &Path) -> Result<Self> {
-        let device = fs::metadata(folder)
-            .with_context(|| format!("failed to look at `{}`", folder.display()))?
-            .dev();
-        let link = format!("/sys/dev/block/{}:{}", major(device), minor(device));
-        let disk = fs::read_link(&link)
-            .with_context(|| format!("`{}` is on no block device", folder.display()))?;
-        let disk = disk.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mounts = mounts::read()?;
+        let mount = mounts::find_mount_of(&mounts, folder).filter(|mount| mount.has_block_device());
+        let disk = mount.and_then(|mount| Some(mount.source.file_name()?.to_string_lossy()));
+        let disk = disk
+            .with_context(|| format!("`{}` is on no block device", folder.display()))?
+            .into_owned();
         Self::furnish(folder.to_owned(), disk, None)
     }
 
@@ -161,10 +160,9 @@ impl Stand {
         command.args(["--thread", "--time_based", "--output-format=json"]);
         command.args(["--bs=4k", "--randrepeat=0", "--norandommap", "--fallocate=none"]);
         command.arg(format!("--runtime={}ms", length.as_millis()));
-        let none = Rates { reads: None, syncs: None, depth: 16, cpus: 0 };
         let rates = match work {
-            Work::Reads => Rates { reads: Some(Rate::Unlimited), ..none },
-            Work::Syncs => Rates { syncs: Some(Rate::Unlimited), ..none },
+            Work::Reads => Rates { reads: Some(Rate::Unlimited), ..Rates::NONE },
+            Work::Syncs => Rates { syncs: Some(Rate::Unlimited), ..Rates::NONE },
             Work::Both(rates) => rates,
         };
         if let Some(rate) = rates.reads {

@@ -45,7 +45,7 @@ const DISKS: [usize; 5] = [1, 4, 16, 64, 256];
 const VICTIMS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
 
 /// As fast as it goes.
-const READS: Rates = Rates { reads: Some(Rate::Unlimited), syncs: None, depth: 16, cpus: 0 };
+const READS: Rates = Rates { reads: Some(Rate::Unlimited), ..Rates::NONE };
 
 /// Empty curves, in the order of the page.
 pub fn curves() -> Vec<Curve> {
@@ -129,7 +129,7 @@ impl Ground<'_> {
                 },
             );
             let syncs = Some(Rate::PerSecond(SYNCS));
-            let work = Work::Both(Rates { reads: Some(rate), syncs, depth: 16, cpus: 0 });
+            let work = Work::Both(Rates { reads: Some(rate), syncs, ..Rates::NONE });
             let mut got = None;
             let sample = self.sample(LONGER, async {
                 got = Some(self.stand.run(work, LONGER).await?);

@@ -30,7 +30,7 @@ mod whole;
 use std::{
     env,
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -180,31 +180,14 @@ fn typed(args: &Args) -> String {
 }
 
 async fn measure(args: &Args, length: Duration) -> Result<(Table, Vec<Curve>)> {
-    let (mut table, mut curves) = (Table::default(), Vec::new());
-    let stand = match &args.on {
-        Some(folder) => Stand::on(folder)?,
-        None => {
-            let _ = writeln!(io::stderr(), "bench: making a disk of our own");
-            Stand::build()?
-        }
-    };
-    let began = Instant::now();
-    let rounds = (0..args.rounds).map(|number| Round {
-        began,
-        length,
-        number,
-        reversed: number % 2 == 1,
-        name: format!("round {} of {}", number + 1, args.rounds),
-    });
-    if args.on.is_some() {
-        let mut peers = Peers::find();
-        for round in rounds {
-            peers::kernel::measure(&stand, &mut peers, &round, &mut table).await?;
-        }
-        peers::hold_against_ours(&mut table);
-        return Ok((table, curves));
+    if let Some(folder) = &args.on {
+        return Ok((measure_kernel(folder, args, length).await?, Vec::new()));
     }
     let tracer = find_tracer()?;
+    let (mut table, mut curves) = (Table::default(), Vec::new());
+    let _ = writeln!(io::stderr(), "bench: making a disk of our own");
+    let stand = Stand::build()?;
+    let rounds = rounds(args, length);
     if args.page.is_none() {
         for round in rounds {
             programs::measure(&stand, &round, &mut table).await?;
@@ -232,6 +215,29 @@ async fn measure(args: &Args, length: Duration) -> Result<(Table, Vec<Curve>)> {
     }
     peers::hold_against_ours(&mut table);
     Ok((table, curves))
+}
+
+/// What the kernel takes to run programs, on a filesystem that is there.
+async fn measure_kernel(folder: &Path, args: &Args, length: Duration) -> Result<Table> {
+    let mut table = Table::default();
+    let (stand, mut peers) = (Stand::on(folder)?, Peers::find());
+    for round in rounds(args, length) {
+        peers::kernel::measure(&stand, &mut peers, &round, &mut table).await?;
+    }
+    peers::hold_against_ours(&mut table);
+    Ok(table)
+}
+
+/// The first begins now.
+fn rounds(args: &Args, length: Duration) -> impl Iterator<Item = Round> {
+    let (began, count) = (Instant::now(), args.rounds);
+    (0..count).map(move |number| Round {
+        began,
+        length,
+        number,
+        reversed: number % 2 == 1,
+        name: format!("round {} of {count}", number + 1),
+    })
 }
 
 /// The tracer as users run it: what `TRACER_BIN` names, or what cargo built

@@ -106,7 +106,7 @@ async fn measure_thousand(
 
 fn syncs(per_second: u32) -> Work {
     let syncs = Some(Rate::PerSecond(per_second));
-    Work::Both(Rates { reads: None, syncs, depth: 1, cpus: 0 })
+    Work::Both(Rates { syncs, ..Rates::NONE })
 }
 
 async fn measure_crowd(

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::acts::Act;
 use crate::{
-    engine::verdict::Durations,
+    engine::verdict::{are_slow, is_slow_tail},
     lab::histogram::Histogram,
     output::{names, text, units},
     snapshot::{Losses, Op, SCHEMA, Who},
@@ -45,14 +45,9 @@ pub struct ActReport {
 impl ActReport {
     /// Whether the WAL was slower than its own baseline at all.
     fn is_slow(&self) -> bool {
-        let durations = Durations {
-            syncs: self.syncs,
-            sum: self.sync_seconds,
-            excess: self.excess_seconds,
-            p99: self.p99_seconds,
-            baseline_p99: self.baseline_p99_seconds,
-        };
-        durations.are_slow()
+        are_slow(self.excess_seconds, self.sync_seconds, || {
+            is_slow_tail(self.syncs, self.p99_seconds, self.baseline_p99_seconds)
+        })
     }
 
     /// The one that the tracer names.

@@ -91,38 +91,27 @@ pub struct Judgement {
     pub limited: f64,
 }
 
-/// How long syncs took, in any one unit.
-#[derive(Clone, Copy, Debug)]
-pub struct Durations {
-    pub syncs: u64,
-    pub sum: f64,
-    /// Beyond the baseline, of the sum.
-    pub excess: f64,
-    pub p99: f64,
-    /// Of undisturbed syncs, where enough were seen.
-    pub baseline_p99: Option<f64>,
+/// Whether syncs that took `all` together, `excess` of it beyond the baseline,
+/// are longer than undisturbed ones: all in all, or their tail. Quantiles walk a
+/// histogram: `has_slow_tail` is asked where it decides.
+pub fn are_slow(excess: f64, all: f64, has_slow_tail: impl FnOnce() -> bool) -> bool {
+    excess >= SLOW_SHARE * all || excess >= TAIL_SHARE * all && has_slow_tail()
 }
 
-impl Durations {
-    /// Whether they are longer than undisturbed ones: all in all, or their tail.
-    pub fn are_slow(&self) -> bool {
-        let tail = self.syncs >= TAIL_SYNCS
-            && self.baseline_p99.is_some_and(|baseline| self.p99 >= TAIL_TIMES * baseline);
-        self.excess >= if tail { TAIL_SHARE } else { SLOW_SHARE } * self.sum
-    }
+/// Whether so many syncs have a p99 far beyond that of undisturbed ones, if that
+/// is known; in any one unit.
+pub fn is_slow_tail(syncs: u64, p99: f64, baseline_p99: Option<f64>) -> bool {
+    syncs >= TAIL_SYNCS && baseline_p99.is_some_and(|baseline| p99 >= TAIL_TIMES * baseline)
 }
 
 /// Judges a victim over a span whose sums are `sum`.
 pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let runqueue_ns = sum.phases.runqueue_ns as f64;
     let excess_ns = sum.parts.excess_ns + runqueue_ns;
-    let durations = Durations {
-        syncs: sum.syncs,
-        sum: sum.duration_ns as f64,
-        excess: excess_ns,
-        p99: sum.quantile_ns(0.99) as f64,
-        baseline_p99: victim.baseline_quantile_ns(0.99).map(|ns| ns as f64),
-    };
+    let is_slow = are_slow(excess_ns, sum.duration_ns as f64, || {
+        let baseline_p99_ns = victim.baseline_quantile_ns(0.99).map(|ns| ns as f64);
+        is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, baseline_p99_ns)
+    });
     let mut account = Account::new(victim, span);
     account.divide(victim, sum, runqueue_ns);
     account.acquit();
@@ -134,7 +123,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let (mut culprits, mut ruled_out) = account.findings(total, sum);
     let kind = match () {
         () if sum.syncs < FEW_SYNCS => Kind::Unknown,
-        () if !durations.are_slow() => Kind::None,
+        () if !is_slow => Kind::None,
         () => kind_of(&shares, victim.disk == NO_DISK),
     };
     // What was started beside it, such as a backup within its pod, is no

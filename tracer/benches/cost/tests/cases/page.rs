@@ -56,6 +56,16 @@ fn what_a_peer_says_cannot_break_the_table() {
 }
 
 #[test]
+fn the_run_on_null_blk_has_sections_of_its_own() {
+    let template = format!("{{{{null_blk rows: {}}}}}", BESIDE_READS.title);
+    let page = |null_blk| fill(&template, &report(), null_blk, |_| bail!("none")).unwrap();
+    assert_eq!(page(None), "Not measured.");
+    let mut other = report();
+    other.table.note(&BESIDE_READS, "null_blk's alone", "/s", 7.0);
+    assert!(page(Some(&other)).contains("null_blk's alone"), "{}", page(Some(&other)));
+}
+
+#[test]
 fn an_unknown_placeholder_is_an_error() {
     assert!(fill("{{nonsense}}", &report(), None, |_| bail!("none")).is_err());
     assert!(fill("{{rows: ", &report(), None, |_| bail!("none")).is_err());
