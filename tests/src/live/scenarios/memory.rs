@@ -19,9 +19,8 @@ use tracer::lab::{
 };
 
 use super::{
-    need_stage,
+    need_stage, play_on,
     stage::cgroup,
-    times,
     verdict::{Actor, Told, Truth, Victim, watch},
 };
 use crate::simulated::{
@@ -166,7 +165,7 @@ macro_rules! need_shortage {
 #[test]
 fn a_tenant_that_takes_the_memory_is_named() {
     need_stage!();
-    for _ in 0..times() {
+    play_on(|| {
         let shortage = need_shortage!(LimitOf::Both);
         let (tenant, writer) = (cgroup("hoarder"), cgroup("bystander"));
         let bystander = Part::Writer {
@@ -183,14 +182,14 @@ fn a_tenant_that_takes_the_memory_is_named() {
             slower: 1.5,
         };
         told.judge("a tenant that takes the memory", &truth);
-    }
+    });
 }
 
 /// The bitmaps go for another reason meanwhile.
 #[test]
 fn who_is_at_a_limit_of_its_own_takes_memory_from_nobody_else() {
     need_stage!();
-    for _ in 0..times() {
+    play_on(|| {
         let shortage = need_shortage!(LimitOf::Tenant);
         let tenant = cgroup("hoarder");
         let told = shortage.watch(&tenant, || shortage.disk.forget().unwrap());
@@ -201,5 +200,5 @@ fn who_is_at_a_limit_of_its_own_takes_memory_from_nobody_else() {
             slower: 1.5,
         };
         told.judge("a tenant at its own limit", &truth);
-    }
+    });
 }

@@ -10,6 +10,8 @@
 pub(super) mod culprits;
 /// The simulated disk against its own model.
 mod disk;
+/// Whether the machine was its own meanwhile.
+mod machine;
 /// A neighbour that takes the memory.
 mod memory;
 /// Neighbours on the same disk.
@@ -29,11 +31,17 @@ use tracer::lab::{
 };
 
 use culprits::ETCDCTL;
+use machine::play_undisturbed;
 use stage::Stage;
 
 /// Plays a scenario, as often as was asked for.
 pub(super) fn play(filesystem: Filesystem, scenario: impl Fn(&Stage)) {
-    (0..times()).for_each(|_| scenario(&Stage::build(filesystem)));
+    play_on(|| scenario(&Stage::build(filesystem)));
+}
+
+/// The same, of one that brings its own stage.
+fn play_on(scenario: impl Fn()) {
+    (0..times()).for_each(|_| play_undisturbed(&scenario));
 }
 
 /// As often as scenarios are to be played.
