@@ -87,10 +87,7 @@ pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
         if slot.request != address(request) {
             open(request, operation, disk, slot);
         }
-        work::enter(disk.index, slot.request);
         slot.issued_ns = now_ns();
-        // Merges made it grow since it was born.
-        slot.bytes = request.bytes();
     });
     0
 }
@@ -124,6 +121,10 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
     let request = Request(Kernel(ctx.arg(0)));
     let completed: u32 = ctx.arg(2);
     with_slot(request, |operation, disk, slot| {
+        if slot.request == address(request) {
+            // Merges made it grow since it was born.
+            slot.bytes = slot.bytes.max(request.bytes());
+        }
         // A step of a flush sequence, or a part of the data: the end is yet to come.
         let is_step = request.in_flush_sequence() || completed < request.bytes();
         if operation != op::FLUSH && is_step {
@@ -134,7 +135,7 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
             open(request, operation, disk, slot);
         }
         if slot.request == address(request) {
-            end(disk, slot);
+            end(request, disk, slot);
         } else {
             debug!((), "disk {}: a request ended whose birth was not seen", disk.index);
             lose(loss::END_UNMATCHED);
@@ -237,6 +238,7 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
     }
     let who = submitter(request, now);
     slot.born_ns = who.born_ns;
+    work::enter(disk.index, slot.request);
     let account = owner::account(&who, disk.index, operation);
     slot.account = disk.index * ACCOUNTS as u32 + account;
     if let Some(account) = owner::of_disk(disk.index, account) {
@@ -274,11 +276,16 @@ fn submitter(request: Request, now: u64) -> Submitter {
 }
 
 #[inline(always)]
-fn end(disk: &Disk, slot: &mut InFlight) {
+fn end(request: Request, disk: &Disk, slot: &mut InFlight) {
     let now = now_ns();
+    let noted_ns = request.noted_issue_ns();
+    let issued_ns = if noted_ns == 0 { slot.issued_ns } else { noted_ns };
     let whole = now.saturating_sub(slot.born_ns);
     // An empty flush is never issued itself: all its time is the device's.
-    let queue = if slot.issued_ns == 0 { 0 } else { slot.issued_ns.saturating_sub(slot.born_ns) };
+    let queue = if issued_ns == 0 { 0 } else { issued_ns.saturating_sub(slot.born_ns) };
+    if issued_ns == 0 && slot.bytes != 0 {
+        lose(loss::ISSUE_UNSEEN);
+    }
     let device = whole.saturating_sub(queue);
     let operation = u32::from(slot.op);
     observe(disk.index, operation, stage::QUEUE, queue);
@@ -289,8 +296,8 @@ fn end(disk: &Disk, slot: &mut InFlight) {
         add(&raw mut account.ios, 1);
         add(&raw mut account.bytes, u64::from(bytes));
     });
-    if slot.issued_ns != 0 {
-        work::leave(disk.index, slot, device, now);
+    if issued_ns != 0 {
+        work::leave(disk.index, slot, issued_ns, now);
     }
     if slot.sync_tid != 0 {
         credit(slot, queue, device, now);

@@ -1,7 +1,7 @@
 //! What requests cost: how long those take that are alone on their disk.
 //!
 //! Beside others a request's time in service tells as much about them as about
-//! itself. A request was alone when none was issued after it, none ended after
+//! itself. A request was alone when none was born after it, none ended after
 //! its issue, and none is in flight when it ends. The first two are told by one
 //! line per disk, written without atomic adds: two that are issued at one time
 //! are both in flight at the first one's end.
@@ -15,26 +15,25 @@ use crate::{
     owner::used_accounts,
 };
 
-/// A request is given to the driver.
+/// A request is born.
 #[inline(always)]
 pub fn enter(disk: u32, request: u64) {
     if let Some(last) = LAST_SEEN.get_ptr_mut(disk) {
         // SAFETY: a value of a map; whole words, of which any is a right answer.
-        unsafe { write_volatile(&raw mut (*last).issued, request) };
+        unsafe { write_volatile(&raw mut (*last).born, request) };
     }
 }
 
-/// A request that was issued has been served in so long, and is in its account
-/// no more.
+/// A request that was issued has been served, and is in its account no more.
 #[inline(always)]
-pub fn leave(disk: u32, slot: &InFlight, device_ns: u64, now: u64) {
+pub fn leave(disk: u32, slot: &InFlight, issued_ns: u64, now: u64) {
     let Some(last) = LAST_SEEN.get_ptr_mut(disk) else { return };
     // SAFETY: as above.
-    let LastSeen { issued, ended_ns, .. } = unsafe { read_volatile(last) };
+    let LastSeen { born, ended_ns, .. } = unsafe { read_volatile(last) };
     // SAFETY: as above.
     unsafe { write_volatile(&raw mut (*last).ended_ns, now) };
     let operation = u32::from(slot.op);
-    if issued != slot.request || ended_ns > slot.issued_ns || !is_idle(disk, operation) {
+    if born != slot.request || ended_ns > issued_ns || !is_idle(disk, operation) {
         return;
     }
     let class = size::class(u64::from(slot.bytes)) as u32;
@@ -43,7 +42,7 @@ pub fn leave(disk: u32, slot: &InFlight, device_ns: u64, now: u64) {
         // SAFETY: plain words, changed only by atomic adds.
         unsafe {
             add(&raw mut (*solo).ios, 1);
-            add(&raw mut (*solo).ns, device_ns);
+            add(&raw mut (*solo).ns, now.saturating_sub(issued_ns));
         }
     }
 }

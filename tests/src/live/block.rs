@@ -10,8 +10,8 @@ use tracer::{
     snapshot::{Op, Snapshot},
 };
 
-use super::{lab_disk, need_live, traced};
-use crate::matrix::requests::{count, mixed_load, nothing_leaks, settle, trim};
+use super::{lab_disk, need_live, traced, traced_through};
+use crate::matrix::requests::{count, mixed_load, nothing_leaks, read_direct, settle, trim};
 
 fn bytes(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
     let disk = snapshot.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
@@ -106,6 +106,43 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
             assert!(may.contains(&kind) || n == 0, "{kind}: {n}");
         }
     });
+}
+
+/// The hook on each issue is for disks whose queue notes nothing; where both tell,
+/// they tell the same.
+#[test]
+fn the_kernels_notes_tell_what_a_hook_on_each_issue_tells() {
+    const READS: u64 = 2000;
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let [noted, hooked] = [&[][..], &["issue=tp"]].map(|forced| {
+        let forced = forced.iter().map(|rung| rung.parse().unwrap()).collect();
+        traced_through(forced, |session| {
+            settle(session, disk.name()).unwrap();
+            let is_hooked = session.is_attached("issue");
+            let before = session.snapshot();
+            read_direct(disk.device(), READS).unwrap();
+            let after = session.snapshot();
+            let unseen = |of: &Snapshot| {
+                of.losses.counters.iter().find(|l| l.0 == "issue_unseen").unwrap().1
+            };
+            assert_eq!(unseen(&after), unseen(&before));
+            let disk = after.disks.into_iter().find(|d| d.name == disk.name()).unwrap();
+            let reads = disk.latencies.into_iter().find(|l| l.op == Op::Read).unwrap();
+            println!(
+                "hooked: {is_hooked}, queue p50 {} s, device p50 {} s",
+                reads.queue_p50_seconds, reads.device_p50_seconds
+            );
+            (is_hooked, reads.device_p50_seconds, reads.queue_p50_seconds)
+        })
+    });
+    assert!(hooked.0, "it was asked for");
+    if noted.0 {
+        println!("a disk's queue keeps no notes here, or births are not seen");
+        return;
+    }
+    let ratio = noted.1 / hooked.1;
+    assert!((0.25..4.0).contains(&ratio), "{ratio}");
 }
 
 #[test]

@@ -151,8 +151,11 @@ async fn watch(stand: &Stand, session: &mut Session, work: Work, length: Duratio
     Ok(runs)
 }
 
+/// The capabilities that follow requests.
+pub const BLOCK: [&str; 3] = ["birth", "issue", "block"];
+
 fn block_programs() -> Vec<&'static str> {
-    programs_of(&["birth", "block"])
+    programs_of(&BLOCK)
 }
 
 /// The programs of some capabilities, on whatever rung; each once, though

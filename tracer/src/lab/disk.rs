@@ -140,6 +140,8 @@ impl LoopDisk {
         };
         let device = LOSETUP.run(&[direct, &["--find", "--show", &image]].concat())?;
         self.device = Some(device.clone());
+        // It has the scheduler of whoever had this device before.
+        self.set_scheduler("none")?;
         let (mkfs, options) = fs.mkfs();
         mkfs.run(&[options, more, &[&device]].concat())?;
         let (none, flags): (Option<&str>, _) = (None, MsFlags::MS_NODEV | MsFlags::MS_NOSUID);

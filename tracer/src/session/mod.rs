@@ -6,6 +6,7 @@
 
 mod around;
 mod demand;
+mod issues;
 mod preflight;
 mod proof;
 
@@ -16,7 +17,7 @@ use prometheus::proto::MetricFamily;
 use tracer_ebpf::record::{Account, OwnerKey, kind, loss, op, stage};
 
 use crate::{
-    accounts::{Accounts, DiskAccounts},
+    accounts::{Accounts, DiskAccounts, Queue},
     clock::{Clock, monotonic_ns},
     disks::{self, Assigned, LoopFiles, Room},
     engine::{
@@ -43,6 +44,7 @@ use crate::{
 };
 
 use demand::Demand;
+use issues::ISSUE;
 use proof::prove;
 
 pub use preflight::{Capabilities, check_user};
@@ -106,6 +108,8 @@ pub struct Session {
     surroundings: Surroundings,
     tallies: Tallies,
     demands: [Demand; 2],
+    /// Whether a hook tells when requests are given to their drivers.
+    issues_hooked: bool,
     last_tick: Tick,
     root: PathBuf,
     assigned: Vec<Assigned>,
@@ -161,9 +165,10 @@ impl Session {
         let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?)?;
         programs.climb(&facts);
+        // What stands in for births is proved with them.
+        programs.set_attached(ISSUE, true);
         prove(&mut programs, &facts, &mut ring)?;
         programs.end_climb();
-        accounts.begin_watch();
 
         let mut session = Self {
             programs,
@@ -183,9 +188,12 @@ impl Session {
             loop_files,
             room,
             refused,
+            issues_hooked: true,
             foreign: 0,
             ticked_ns: 0,
         };
+        session.unhook_issues_if_noted(&options.forced);
+        session.accounts.begin_watch();
         session.scene.kernel = session.kernel();
         session.poll(None, &mut Vec::new());
         Ok(session)
@@ -266,6 +274,7 @@ impl Session {
     /// Reads the ledger, the surroundings and the losses.
     fn tick(&mut self, now: u64) {
         self.ticked_ns = now;
+        self.hook_issues_if_unseen();
         let root = &self.root;
         // Without iostats the kernel counts none in flight.
         self.accounts.tick(now, |name| {
@@ -273,7 +282,9 @@ impl Session {
             if counted.ok()?.first() != Some(&b'1') {
                 return None;
             }
-            disks::inflight(root, name).map(|(reads, writes)| reads + writes)
+            disks::inflight(root, name).filter(|counts| *counts == (0, 0))?;
+            let holds_none = !self.issues_hooked && disks::scheduler(root, name) == "none";
+            Some(if holds_none { Queue::HoldsNone } else { Queue::MayHold })
         });
         let mut tick = self.read_tick(now);
         self.accounts.journal_work(&mut tick);
@@ -298,6 +309,7 @@ impl Session {
             ("table_overflow", tables.loss(loss::TABLE_OVERFLOW)),
             ("healed", healed),
             ("end_unmatched", tables.loss(loss::END_UNMATCHED)),
+            ("issue_unseen", tables.loss(loss::ISSUE_UNSEEN)),
             ("others", tables.loss(loss::OTHERS)),
             ("disk_unknown", tables.loss(loss::DISK_UNKNOWN)),
             ("disk_refused", self.refused.len() as u64),
@@ -364,6 +376,7 @@ impl Session {
                 self.refused.push(disk.name);
             }
         }
+        self.hook_issues_if_not_noted();
     }
 
     /// From here on pictures of the period begin anew.
@@ -469,7 +482,8 @@ impl Session {
 
     /// Whether a capability that is attached on demand is at work now.
     pub fn is_attached(&self, capability: &str) -> bool {
-        self.demands.iter().any(|d| d.capability == capability && d.is_attached)
+        capability == ISSUE && self.issues_hooked
+            || self.demands.iter().any(|d| d.capability == capability && d.is_attached)
     }
 
     /// Who a party is, as far as was found out.

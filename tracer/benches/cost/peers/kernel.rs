@@ -20,7 +20,7 @@ use crate::{
     fio::{Stand, Work},
     load::{Action, Spec},
     loaded::{Runs, Since},
-    programs::programs_of,
+    programs::{BLOCK, programs_of},
     report::{
         rows::{
             CLOCK_FLOOR, COMMIT, EMPTY_FLOOR, OURS, OURS_BLOCK, OURS_EVERYTHING, OURS_SYNC,
@@ -131,7 +131,7 @@ async fn measure_ours(stand: &Stand, round: &Round, table: &mut Table) -> Result
 
     let (window, named) = polling.run(Work::Reads, length(round)).await?;
     table.note(&REQUEST, OURS, "ns", window.per_request());
-    let block = total_ns(&named, &["birth", "block"]);
+    let block = total_ns(&named, &BLOCK);
     table.note(&REQUEST, OURS_BLOCK, "ns", block / window.requests.max(1.0));
 
     let records = polling.session.engine().records();
