@@ -134,9 +134,16 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
         if slot.request != address(request) && has_known_submitter(request) {
             open(request, operation, disk, slot);
         }
+        let noted_ns = request.noted_issue_ns();
         if slot.request == address(request) {
-            end(request, disk, slot);
-        } else {
+            end(disk, slot, noted_ns);
+            return;
+        }
+        if noted_ns != 0 {
+            end_unborn(disk, operation, completed, noted_ns);
+        }
+        // The flush machinery's own has no birth, and no owner.
+        if operation != op::FLUSH || noted_ns == 0 {
             debug!((), "disk {}: a request ended whose birth was not seen", disk.index);
             lose(loss::END_UNMATCHED);
         }
@@ -238,7 +245,7 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
     }
     let who = submitter(request, now);
     slot.born_ns = who.born_ns;
-    work::enter(disk.index, slot.request);
+    work::enter(disk.index, who.born_ns);
     let account = owner::account(&who, disk.index, operation);
     slot.account = disk.index * ACCOUNTS as u32 + account;
     if let Some(account) = owner::of_disk(disk.index, account) {
@@ -276,33 +283,42 @@ fn submitter(request: Request, now: u64) -> Submitter {
 }
 
 #[inline(always)]
-fn end(request: Request, disk: &Disk, slot: &mut InFlight) {
+fn end(disk: &Disk, slot: &mut InFlight, noted_ns: u64) {
     let now = now_ns();
-    let noted_ns = request.noted_issue_ns();
-    let issued_ns = if noted_ns == 0 { slot.issued_ns } else { noted_ns };
-    let whole = now.saturating_sub(slot.born_ns);
+    // The kernel may have read its clock a little before the birth.
+    let issued_ns = if noted_ns == 0 { slot.issued_ns } else { noted_ns.max(slot.born_ns) };
     // An empty flush is never issued itself: all its time is the device's.
-    let queue = if issued_ns == 0 { 0 } else { issued_ns.saturating_sub(slot.born_ns) };
+    let given_ns = if issued_ns == 0 { slot.born_ns } else { issued_ns };
     if issued_ns == 0 && slot.bytes != 0 {
         lose(loss::ISSUE_UNSEEN);
     }
-    let device = whole.saturating_sub(queue);
-    let operation = u32::from(slot.op);
-    observe(disk.index, operation, stage::QUEUE, queue);
-    observe(disk.index, operation, stage::DEVICE, device);
+    let (operation, bytes) = (u32::from(slot.op), slot.bytes);
+    let queue = given_ns.saturating_sub(slot.born_ns);
+    let device = now.saturating_sub(given_ns);
     settle(slot, now);
-    let bytes = slot.bytes;
     with_account(slot.account, |account| {
         add(&raw mut account.ios, 1);
         add(&raw mut account.bytes, u64::from(bytes));
     });
+    observe(disk.index, operation, stage::QUEUE, queue);
+    observe(disk.index, operation, stage::DEVICE, device);
     if issued_ns != 0 {
-        work::leave(disk.index, slot, issued_ns, now);
+        work::leave(disk.index, (operation, bytes), issued_ns, now);
     }
     if slot.sync_tid != 0 {
         credit(slot, queue, device, now);
     }
     slot.request = 0;
+}
+
+/// The end of a request that has no slot, of which the kernel's note tells when it
+/// was given to its driver.
+#[inline(always)]
+fn end_unborn(disk: &Disk, operation: u32, bytes: u32, noted_ns: u64) {
+    let now = now_ns();
+    observe(disk.index, operation, stage::QUEUE, 0);
+    observe(disk.index, operation, stage::DEVICE, now.saturating_sub(noted_ns));
+    work::leave(disk.index, (operation, bytes), noted_ns, now);
 }
 
 /// Takes a request out of its account.

@@ -422,13 +422,12 @@ pub struct Solo {
     pub ns: u64,
 }
 
-/// Which of a disk's requests was born last, and when its driver was done with
-/// something last. One line of a CPU's cache.
+/// When a disk's last request was born, and when its driver was done with something
+/// last. One line of a CPU's cache.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct LastSeen {
-    /// The request's address.
-    pub born: u64,
+    pub born_ns: u64,
     pub ended_ns: u64,
     pub spare: [u64; 6],
 }
