@@ -74,7 +74,9 @@ pub fn bring_linker(talk: Talk) -> Result<()> {
     }
     let mut command = step::cargo("install");
     command
-        .args(["bpf-linker", "--version", LINKER, "--locked", "--force", "--root"])
+        // What it works with, LLVM, is compiled already; its own code links our
+        // programs no sooner when it is optimised.
+        .args(["bpf-linker", "--version", LINKER, "--locked", "--force", "--debug", "--root"])
         .arg(&tools)
         // Out of reach of this workspace's configuration.
         .current_dir("/");
