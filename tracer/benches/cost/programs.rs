@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use tracer::{
+    disks,
     kernel::{
         facts::{Facts, VMLINUX_BTF},
         floor::{EMPTY, Floor},
@@ -117,7 +118,8 @@ async fn measure_floor(
     length: Duration,
     table: &mut Table,
 ) -> Result<()> {
-    let floor = Floor::attach(&EMPTY, &Facts::of_this_machine(Path::new(VMLINUX_BTF))?)?;
+    let floor =
+        Floor::attach(&empty_beside(stand), &Facts::of_this_machine(Path::new(VMLINUX_BTF))?)?;
     round.say("random reads, run time of empty programs");
     let before = Runs::of(floor.run_stats());
     stand.run(Work::Reads, length).await?;
@@ -135,6 +137,13 @@ async fn measure_floor(
         }
     }
     Ok(())
+}
+
+/// The empty programs on the hooks that the tracer has on this stand's disk: none at
+/// the issue of a request where the kernel notes it.
+pub fn empty_beside(stand: &Stand) -> Vec<(&'static str, &'static str)> {
+    let noted = disks::notes_issues(Path::new("/"), &stand.disk);
+    EMPTY.into_iter().filter(|(_, hook)| !(noted && *hook == "block_rq_issue")).collect()
 }
 
 /// Runs of the tracer's programs under a load, while it is polled as always.

@@ -8,7 +8,7 @@ use aya::sys::{Stats, enable_stats};
 use tracer::{
     kernel::{
         facts::{Facts, VMLINUX_BTF},
-        floor::{CLOCK, EMPTY, Floor},
+        floor::{CLOCK, Floor},
     },
     lab::disk::read_stat,
     session::{Options, Session},
@@ -20,7 +20,7 @@ use crate::{
     fio::{Stand, Work},
     load::{Action, Spec},
     loaded::{Runs, Since},
-    programs::{BLOCK, programs_of},
+    programs::{BLOCK, empty_beside, programs_of},
     report::{
         rows::{
             CLOCK_FLOOR, COMMIT, EMPTY_FLOOR, OURS, OURS_BLOCK, OURS_EVERYTHING, OURS_SYNC,
@@ -38,9 +38,9 @@ enum Whose {
 }
 
 /// Everybody in the order of the table.
-fn everybody() -> Vec<Whose> {
+fn everybody(stand: &Stand) -> Vec<Whose> {
     // The hooks on system calls are no part of what a request costs.
-    let of_requests = EMPTY.into_iter().filter(|(_, hook)| hook.starts_with("block"));
+    let of_requests = empty_beside(stand).into_iter().filter(|(_, hook)| hook.starts_with("block"));
     let floors = [
         Whose::Floor(EMPTY_FLOOR, of_requests.collect()),
         Whose::Floor(CLOCK_FLOOR, CLOCK.to_vec()),
@@ -56,7 +56,7 @@ pub async fn measure(
 ) -> Result<()> {
     let _counting = enable_stats(Stats::RunTime)
         .context("failed to turn BPF statistics on: they need kernel 5.8 or newer")?;
-    for whose in round.order(everybody()) {
+    for whose in round.order(everybody(stand)) {
         match whose {
             Whose::Ours => measure_ours(stand, round, table).await?,
             Whose::Floor(name, programs) => {
