@@ -87,7 +87,10 @@ pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
         if slot.request != address(request) {
             open(request, operation, disk, slot);
         }
+        work::enter(disk.index, slot.request);
         slot.issued_ns = now_ns();
+        // Merges made it grow since it was born.
+        slot.bytes = request.bytes();
     });
     0
 }
@@ -121,10 +124,6 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
     let request = Request(Kernel(ctx.arg(0)));
     let completed: u32 = ctx.arg(2);
     with_slot(request, |operation, disk, slot| {
-        if slot.request == address(request) {
-            // Merges made it grow since it was born.
-            slot.bytes = slot.bytes.max(request.bytes());
-        }
         // A step of a flush sequence, or a part of the data: the end is yet to come.
         let is_step = request.in_flush_sequence() || completed < request.bytes();
         if operation != op::FLUSH && is_step {
@@ -134,16 +133,9 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
         if slot.request != address(request) && has_known_submitter(request) {
             open(request, operation, disk, slot);
         }
-        let noted_ns = request.noted_issue_ns();
         if slot.request == address(request) {
-            end(disk, slot, noted_ns);
-            return;
-        }
-        if noted_ns != 0 {
-            end_unborn(disk, operation, completed, noted_ns);
-        }
-        // The flush machinery's own has no birth, and no owner.
-        if operation != op::FLUSH || noted_ns == 0 {
+            end(disk, slot);
+        } else {
             debug!((), "disk {}: a request ended whose birth was not seen", disk.index);
             lose(loss::END_UNMATCHED);
         }
@@ -245,7 +237,6 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
     }
     let who = submitter(request, now);
     slot.born_ns = who.born_ns;
-    work::enter(disk.index, who.born_ns);
     let account = owner::account(&who, disk.index, operation);
     slot.account = disk.index * ACCOUNTS as u32 + account;
     if let Some(account) = owner::of_disk(disk.index, account) {
@@ -283,42 +274,28 @@ fn submitter(request: Request, now: u64) -> Submitter {
 }
 
 #[inline(always)]
-fn end(disk: &Disk, slot: &mut InFlight, noted_ns: u64) {
+fn end(disk: &Disk, slot: &mut InFlight) {
     let now = now_ns();
-    // The kernel may have read its clock a little before the birth.
-    let issued_ns = if noted_ns == 0 { slot.issued_ns } else { noted_ns.max(slot.born_ns) };
+    let whole = now.saturating_sub(slot.born_ns);
     // An empty flush is never issued itself: all its time is the device's.
-    let given_ns = if issued_ns == 0 { slot.born_ns } else { issued_ns };
-    if issued_ns == 0 && slot.bytes != 0 {
-        lose(loss::ISSUE_UNSEEN);
-    }
-    let (operation, bytes) = (u32::from(slot.op), slot.bytes);
-    let queue = given_ns.saturating_sub(slot.born_ns);
-    let device = now.saturating_sub(given_ns);
+    let queue = if slot.issued_ns == 0 { 0 } else { slot.issued_ns.saturating_sub(slot.born_ns) };
+    let device = whole.saturating_sub(queue);
+    let operation = u32::from(slot.op);
+    observe(disk.index, operation, stage::QUEUE, queue);
+    observe(disk.index, operation, stage::DEVICE, device);
     settle(slot, now);
+    let bytes = slot.bytes;
     with_account(slot.account, |account| {
         add(&raw mut account.ios, 1);
         add(&raw mut account.bytes, u64::from(bytes));
     });
-    observe(disk.index, operation, stage::QUEUE, queue);
-    observe(disk.index, operation, stage::DEVICE, device);
-    if issued_ns != 0 {
-        work::leave(disk.index, (operation, bytes), issued_ns, now);
+    if slot.issued_ns != 0 {
+        work::leave(disk.index, slot, device, now);
     }
     if slot.sync_tid != 0 {
         credit(slot, queue, device, now);
     }
     slot.request = 0;
-}
-
-/// The end of a request that has no slot, of which the kernel's note tells when it
-/// was given to its driver.
-#[inline(always)]
-fn end_unborn(disk: &Disk, operation: u32, bytes: u32, noted_ns: u64) {
-    let now = now_ns();
-    observe(disk.index, operation, stage::QUEUE, 0);
-    observe(disk.index, operation, stage::DEVICE, now.saturating_sub(noted_ns));
-    work::leave(disk.index, (operation, bytes), noted_ns, now);
 }
 
 /// Takes a request out of its account.

@@ -134,10 +134,7 @@ pub mod loss {
     pub const SYNC_TABLE_FULL: u32 = 6;
     /// Syncs that began before the programs were attached.
     pub const SYNC_UNMATCHED: u32 = 7;
-    /// Requests of which nobody told when they were given to the driver: all their
-    /// time is the device's.
-    pub const ISSUE_UNSEEN: u32 = 8;
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 8;
 }
 
 /// Who a request is charged to, and what kind of request it is.
@@ -248,8 +245,7 @@ pub struct InFlight {
     pub request: u64,
     /// When it was born, in ns.
     pub born_ns: u64,
-    /// When it was given to the driver, in ns; 0 while it is queued, and where the
-    /// kernel's own note at its end tells.
+    /// When it was given to the driver, in ns; 0 while it is queued.
     pub issued_ns: u64,
     pub bytes: u32,
     /// Index of its account: disk · [`ACCOUNTS`] + account.
@@ -422,12 +418,13 @@ pub struct Solo {
     pub ns: u64,
 }
 
-/// When a disk's last request was born, and when its driver was done with something
+/// What a disk's driver was given last, and when it was done with something
 /// last. One line of a CPU's cache.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct LastSeen {
-    pub born_ns: u64,
+    /// The request's address.
+    pub issued: u64,
     pub ended_ns: u64,
     pub spare: [u64; 6],
 }

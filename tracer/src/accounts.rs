@@ -49,17 +49,6 @@ const USUAL_BYTES: u64 = 4096;
 /// has ended unseen.
 const HEAL_GRACE: Duration = Duration::from_secs(2);
 
-/// A scheduler may hold a request back for long; the kernel does not count it as
-/// in flight meanwhile.
-const QUEUED_GRACE: Duration = Duration::from_secs(60);
-
-/// Whether a request that nobody saw being issued may wait in its disk's queue.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Queue {
-    MayHold,
-    HoldsNone,
-}
-
 /// One owner's requests of one class on one disk, in the last second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
@@ -352,20 +341,17 @@ impl Accounts {
     }
 
     /// Reads all accounts: rates since the last tick, and housekeeping.
-    /// `queue_of_idle` says of a disk whose driver has no request, as the kernel
-    /// counts, whether one may wait in its queue.
-    pub fn tick(&mut self, now_ns: u64, queue_of_idle: impl Fn(&str) -> Option<Queue>) {
+    /// `in_driver` says how many requests of a disk the kernel has in flight,
+    /// where it counts them.
+    pub fn tick(&mut self, now_ns: u64, in_driver: impl Fn(&str) -> Option<u64>) {
         let seconds = now_ns.saturating_sub(self.ticked_ns) as f64 / 1e9;
         let first = self.ticked_ns == 0;
         self.ticked_ns = now_ns;
         for at in 0..self.disks.len() {
             self.read_work(at);
             self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
-            if self.disks[at].in_flight > 0
-                && let Some(queue) = queue_of_idle(&self.disks[at].name)
-            {
-                let queued = if queue == Queue::MayHold { QUEUED_GRACE } else { HEAL_GRACE };
-                self.healed += self.tables.heal(&self.disks[at].disk, now_ns, HEAL_GRACE, queued);
+            if self.disks[at].in_flight > 0 && in_driver(&self.disks[at].name) == Some(0) {
+                self.healed += self.tables.heal(&self.disks[at].disk, now_ns, HEAL_GRACE);
             }
             self.make_room(at, now_ns);
         }

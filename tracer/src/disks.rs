@@ -139,14 +139,6 @@ pub fn scheduler(root: &Path, name: &str) -> String {
     line.map(chosen).unwrap_or_default()
 }
 
-/// Whether a disk's queue keeps statistics, and so notes in each request when it
-/// was given to the driver: writeback throttling is what has it do so. None the
-/// kernel tells of may have it do so as well.
-pub fn notes_issues(root: &Path, name: &str) -> bool {
-    let line = Tree::new(root).read_line(format!("sys/block/{name}/queue/wbt_lat_usec"));
-    line.and_then(|line| line.trim().parse().ok()).is_some_and(|usec: i64| usec > 0)
-}
-
 /// Slots per hardware queue: all tags it may come to use, and one for the flush
 /// machinery, whose requests borrow tags. Too few for one with absurdly many
 /// queues.

@@ -178,9 +178,9 @@ impl Tables {
     }
 
     /// Gives back every request of a disk that the kernel says has none at the
-    /// driver: what was issued more than `grace` ago, or is `queued` for longer,
-    /// was never seen to end. Returns how many.
-    pub fn heal(&self, disk: &Disk, now_ns: u64, grace: Duration, queued: Duration) -> u64 {
+    /// driver: what was issued more than `grace` ago, or queued for more than a
+    /// minute, was never seen to end. Returns how many.
+    pub fn heal(&self, disk: &Disk, now_ns: u64, grace: Duration) -> u64 {
         let mut healed = 0;
         for slot in disk.base as usize..(disk.base + disk.slots()) as usize {
             let at = slot * IN_FLIGHT_WORDS;
@@ -188,7 +188,7 @@ impl Tables {
                 [0, 1, 2].map(|word| self.in_flight.read(at + word));
             let place = (self.in_flight.read(at + 3) >> 32) as usize;
             let (since, grace) =
-                if issued_ns == 0 { (born_ns, queued) } else { (issued_ns, grace) };
+                if issued_ns == 0 { (born_ns, QUEUED_GRACE) } else { (issued_ns, grace) };
             if request == 0 || Duration::from_nanos(now_ns.saturating_sub(since)) < grace {
                 continue;
             }
@@ -209,6 +209,10 @@ impl Tables {
         healed
     }
 }
+
+/// A scheduler may hold a request back for long; the kernel does not count it
+/// as in flight meanwhile.
+const QUEUED_GRACE: Duration = Duration::from_secs(60);
 
 const _: () = assert!(std::mem::offset_of!(Account, cgroup) == OWNER_WORDS.start * 8);
 const _: () = assert!(size_of::<Account>() == OWNER_WORDS.end * 8);

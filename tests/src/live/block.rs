@@ -1,19 +1,17 @@
 use std::{
-    path::Path,
     process::{Child, Command},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use tracer::{
-    disks,
     lab::disk::{Filesystem, LoopDisk},
     session::Session,
     snapshot::{Op, Snapshot},
 };
 
-use super::{lab_disk, need_live, traced, traced_through};
-use crate::matrix::requests::{count, mixed_load, nothing_leaks, read_direct, settle, trim};
+use super::{lab_disk, need_live, traced};
+use crate::matrix::requests::{count, mixed_load, nothing_leaks, settle, trim};
 
 fn bytes(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
     let disk = snapshot.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
@@ -108,38 +106,6 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
             assert!(may.contains(&kind) || n == 0, "{kind}: {n}");
         }
     });
-}
-
-/// By the kernel's notes, where the disk's queue keeps them, and by a hook on each
-/// issue: of reads one after the other, the device's time is no more than the time
-/// that they took together, and a good part of it.
-#[test]
-fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
-    const READS: u64 = 2000;
-    need_live!();
-    let disk = lab_disk(Filesystem::Ext4);
-    let is_noted = disks::notes_issues(Path::new("/"), disk.name());
-    for forced in [&[][..], &["issue=tp"]] {
-        let asked = forced.iter().map(|rung| rung.parse().unwrap()).collect();
-        traced_through(asked, |session| {
-            settle(session, disk.name()).unwrap();
-            let is_hooked = session.is_attached("issue");
-            // Other disks may keep no notes.
-            assert!(is_hooked || is_noted && forced.is_empty());
-            let begin = Instant::now();
-            read_direct(disk.device(), READS).unwrap();
-            let took = begin.elapsed().as_secs_f64();
-            let picture = session.snapshot();
-            let unseen = picture.losses.counters.iter().find(|l| l.0 == "issue_unseen").unwrap().1;
-            assert_eq!(unseen, 0);
-            let disk = picture.disks.into_iter().find(|d| d.name == disk.name()).unwrap();
-            let reads = disk.latencies.into_iter().find(|l| l.op == Op::Read).unwrap();
-            let (queue, device) = (reads.queue.seconds, reads.device.seconds);
-            println!("hooked: {is_hooked}: queue {queue} s, device {device} s of {took} s");
-            assert!(queue + device <= 1.05 * took, "{queue} s and {device} s of {took} s");
-            assert!(device >= 0.05 * took, "{device} s of {took} s");
-        });
-    }
 }
 
 #[test]

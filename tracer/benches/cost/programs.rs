@@ -14,7 +14,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use tracer::{
-    disks,
     kernel::{
         facts::{Facts, VMLINUX_BTF},
         floor::{EMPTY, Floor},
@@ -118,8 +117,7 @@ async fn measure_floor(
     length: Duration,
     table: &mut Table,
 ) -> Result<()> {
-    let floor =
-        Floor::attach(&empty_beside(stand), &Facts::of_this_machine(Path::new(VMLINUX_BTF))?)?;
+    let floor = Floor::attach(&EMPTY, &Facts::of_this_machine(Path::new(VMLINUX_BTF))?)?;
     round.say("random reads, run time of empty programs");
     let before = Runs::of(floor.run_stats());
     stand.run(Work::Reads, length).await?;
@@ -139,13 +137,6 @@ async fn measure_floor(
     Ok(())
 }
 
-/// The empty programs on the hooks that the tracer has on this stand's disk: none at
-/// the issue of a request where the kernel notes it.
-pub fn empty_beside(stand: &Stand) -> Vec<(&'static str, &'static str)> {
-    let noted = disks::notes_issues(Path::new("/"), &stand.disk);
-    EMPTY.into_iter().filter(|(_, hook)| !(noted && *hook == "block_rq_issue")).collect()
-}
-
 /// Runs of the tracer's programs under a load, while it is polled as always.
 async fn watch(stand: &Stand, session: &mut Session, work: Work, length: Duration) -> Result<Runs> {
     let before = Runs::of(session.run_stats());
@@ -160,11 +151,8 @@ async fn watch(stand: &Stand, session: &mut Session, work: Work, length: Duratio
     Ok(runs)
 }
 
-/// The capabilities that follow requests.
-pub const BLOCK: [&str; 3] = ["birth", "issue", "block"];
-
 fn block_programs() -> Vec<&'static str> {
-    programs_of(&BLOCK)
+    programs_of(&["birth", "block"])
 }
 
 /// The programs of some capabilities, on whatever rung; each once, though

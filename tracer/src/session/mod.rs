@@ -6,7 +6,6 @@
 
 mod around;
 mod demand;
-mod issues;
 mod preflight;
 mod proof;
 
@@ -17,7 +16,7 @@ use prometheus::proto::MetricFamily;
 use tracer_ebpf::record::{Account, OwnerKey, kind, loss, op, stage};
 
 use crate::{
-    accounts::{Accounts, DiskAccounts, Queue},
+    accounts::{Accounts, DiskAccounts},
     clock::{Clock, monotonic_ns},
     disks::{self, Assigned, LoopFiles, Room},
     engine::{
@@ -44,7 +43,6 @@ use crate::{
 };
 
 use demand::Demand;
-use issues::ISSUE;
 use proof::prove;
 
 pub use preflight::{Capabilities, check_user};
@@ -108,8 +106,6 @@ pub struct Session {
     surroundings: Surroundings,
     tallies: Tallies,
     demands: [Demand; 2],
-    /// Whether a hook tells when requests are given to their drivers.
-    issues_hooked: bool,
     last_tick: Tick,
     root: PathBuf,
     assigned: Vec<Assigned>,
@@ -165,10 +161,9 @@ impl Session {
         let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?)?;
         programs.climb(&facts);
-        // What stands in for births is proved with them.
-        programs.set_attached(ISSUE, true);
         prove(&mut programs, &facts, &mut ring)?;
         programs.end_climb();
+        accounts.begin_watch();
 
         let mut session = Self {
             programs,
@@ -188,12 +183,9 @@ impl Session {
             loop_files,
             room,
             refused,
-            issues_hooked: true,
             foreign: 0,
             ticked_ns: 0,
         };
-        session.unhook_issues_if_noted(&options.forced);
-        session.accounts.begin_watch();
         session.scene.kernel = session.kernel();
         session.poll(None, &mut Vec::new());
         Ok(session)
@@ -274,7 +266,6 @@ impl Session {
     /// Reads the ledger, the surroundings and the losses.
     fn tick(&mut self, now: u64) {
         self.ticked_ns = now;
-        self.hook_issues_if_unseen();
         let root = &self.root;
         // Without iostats the kernel counts none in flight.
         self.accounts.tick(now, |name| {
@@ -282,9 +273,7 @@ impl Session {
             if counted.ok()?.first() != Some(&b'1') {
                 return None;
             }
-            disks::inflight(root, name).filter(|counts| *counts == (0, 0))?;
-            let holds_none = !self.issues_hooked && disks::scheduler(root, name) == "none";
-            Some(if holds_none { Queue::HoldsNone } else { Queue::MayHold })
+            disks::inflight(root, name).map(|(reads, writes)| reads + writes)
         });
         let mut tick = self.read_tick(now);
         self.accounts.journal_work(&mut tick);
@@ -309,7 +298,6 @@ impl Session {
             ("table_overflow", tables.loss(loss::TABLE_OVERFLOW)),
             ("healed", healed),
             ("end_unmatched", tables.loss(loss::END_UNMATCHED)),
-            ("issue_unseen", tables.loss(loss::ISSUE_UNSEEN)),
             ("others", tables.loss(loss::OTHERS)),
             ("disk_unknown", tables.loss(loss::DISK_UNKNOWN)),
             ("disk_refused", self.refused.len() as u64),
@@ -376,7 +364,6 @@ impl Session {
                 self.refused.push(disk.name);
             }
         }
-        self.hook_issues_if_not_noted();
     }
 
     /// From here on pictures of the period begin anew.
@@ -482,8 +469,7 @@ impl Session {
 
     /// Whether a capability that is attached on demand is at work now.
     pub fn is_attached(&self, capability: &str) -> bool {
-        capability == ISSUE && self.issues_hooked
-            || self.demands.iter().any(|d| d.capability == capability && d.is_attached)
+        self.demands.iter().any(|d| d.capability == capability && d.is_attached)
     }
 
     /// Who a party is, as far as was found out.
