@@ -243,7 +243,7 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
         account.tgid = who.tgid;
         add(&raw mut account.word, born(tick(who.born_ns)));
     }
-    if let Some(seq) = open_sync(who.tid, disk, who.born_ns) {
+    if let Some(seq) = open_sync(who.tid, operation, disk, who.born_ns) {
         slot.sync_tid = who.tid;
         slot.sync_seq = seq;
     }

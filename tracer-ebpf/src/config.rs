@@ -87,6 +87,8 @@ pub struct Config {
     pub switch_prev_arg: u32,
     /// 1 where births have no hook of their own and are told by the bio.
     pub births_by_bio: u32,
+    /// 1 where a helper tells with what a task entered the kernel: from 5.15.
+    pub task_regs: u32,
     /// The bit of `request.rq_flags` for a flush sequence (`RQF_FLUSH_SEQ`).
     pub flush_seq_bit: u32,
     /// System call numbers of this architecture.
@@ -153,6 +155,7 @@ impl Config {
         request_arg: ABSENT,
         switch_prev_arg: ABSENT,
         births_by_bio: ABSENT,
+        task_regs: ABSENT,
         flush_seq_bit: ABSENT,
         nr_fsync: ABSENT,
         nr_fdatasync: ABSENT,

@@ -10,7 +10,7 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::{
     bpf_probe_read_kernel,
-    generated::{bpf_get_current_task, bpf_get_current_task_btf},
+    generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs},
 };
 use tracer_ebpf::{
     config::{ABSENT, Config},
@@ -355,6 +355,18 @@ impl Task {
     #[inline(always)]
     pub fn is_io_worker(self) -> bool {
         self.flags() & PF_IO_WORKER != 0
+    }
+
+    /// What it entered the kernel with: its `struct pt_regs`. `None` before 5.15,
+    /// and for tasks that made no system call.
+    #[inline(always)]
+    pub fn registers(self) -> Option<Kernel> {
+        if crate::UNTYPED || config!(task_regs) != 1 || self.is_kthread() || self.is_io_worker() {
+            return None;
+        }
+        // SAFETY: the task runs, so it is there.
+        let registers = unsafe { bpf_task_pt_regs(self.0.0.cast_mut().cast()) };
+        Some(Kernel(registers as *const u8))
     }
 
     /// The name of its process: threads of one process are one owner.

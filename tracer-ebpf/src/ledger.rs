@@ -8,7 +8,7 @@
 //!   that a reader on another CPU can never see one without the other.
 //! - `done`, to which the end of a request adds its age in ticks.
 //!
-//! Then [`integral`] gives the time-integral of "requests in flight" up to any
+//! Then [`Moment::integral`] gives the time-integral of "requests in flight" up to any
 //! moment, without a lock. The difference of two integrals, divided by the time
 //! between them, is the mean number in flight meanwhile.
 //!
@@ -47,20 +47,43 @@ pub const fn born(at: u64) -> u64 {
     EPOCH + at
 }
 
-/// How many requests a word holds at tick `now`.
-#[inline(always)]
-pub const fn in_flight(word: u64, now: u64) -> u64 {
-    let unit = EPOCH + now;
-    // A word a little below zero is none, too.
-    word.wrapping_add(unit / 2) / unit
+/// When accounts are read: one division for all of them.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    /// What a request adds to its account's word that is born now.
+    unit: u64,
+    /// 2^62 / `unit`.
+    inverse: u64,
 }
 
-/// The time-integral of requests in flight up to tick `now`, in ticks
-/// (wrapping: only differences mean something).
-#[inline(always)]
-pub const fn integral(word: u64, done: u64, now: u64) -> u64 {
-    let n = in_flight(word, now);
-    done.wrapping_add(n.wrapping_mul(EPOCH + now).wrapping_sub(word))
+/// Of a word so many low bits mean nothing beside a request's own: it has 42 or
+/// more.
+const WORD_SHIFT: u32 = 20;
+const INVERSE_SHIFT: u32 = 62;
+
+impl Moment {
+    #[inline(always)]
+    pub const fn at(now: u64) -> Self {
+        let unit = born(now);
+        Self { unit, inverse: (1 << INVERSE_SHIFT) / unit }
+    }
+
+    /// How many requests a word holds: exact up to 10,000 in the first year of
+    /// uptime.
+    #[inline(always)]
+    pub const fn in_flight(&self, word: u64) -> u64 {
+        // Rounded; a word a little below zero is none, too.
+        let high = word.wrapping_add(self.unit / 2) >> WORD_SHIFT;
+        high.wrapping_mul(self.inverse) >> (INVERSE_SHIFT - WORD_SHIFT)
+    }
+
+    /// The time-integral of requests in flight up to now, in ticks (wrapping: only
+    /// differences mean something).
+    #[inline(always)]
+    pub const fn integral(&self, word: u64, done: u64) -> u64 {
+        let n = self.in_flight(word);
+        done.wrapping_add(n.wrapping_mul(self.unit).wrapping_sub(word))
+    }
 }
 
 #[cfg(test)]

@@ -134,7 +134,9 @@ pub mod loss {
     pub const SYNC_TABLE_FULL: u32 = 6;
     /// Syncs that began before the programs were attached.
     pub const SYNC_UNMATCHED: u32 = 7;
-    pub const COUNT: usize = 8;
+    /// Steps of syncs whose begin nothing told: only their system calls would.
+    pub const CALL_UNSEEN: u32 = 8;
+    pub const COUNT: usize = 9;
 }
 
 /// Who a request is charged to, and what kind of request it is.

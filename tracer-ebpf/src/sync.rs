@@ -23,11 +23,13 @@ use crate::{
     throttle,
 };
 
+mod call;
 mod finish;
 mod hooks;
 mod open;
 mod windows;
 
+use call::{Call, miss};
 use finish::finish;
 pub use open::{of_current, of_thread};
 use open::{close, open};
@@ -92,23 +94,31 @@ const FILESYSTEM: u32 = 1;
 /// one of its own, of the `kind` that the hook says or else of its thread's.
 #[inline(always)]
 fn enter(place: Place, kind: Option<u32>) {
+    let now = now_ns();
     match of_current() {
         Some(sync) => sync.depth += u32::from(sync.depth != SYSTEM_CALL),
         None => {
-            let kind = kind.unwrap_or_else(|| {
-                let who = owner::current();
-                if who.kthread {
-                    kind::KERNEL
-                } else if who.io_worker {
-                    kind::IO_URING
-                } else {
-                    kind::OSYNC_WRITE
-                }
-            });
-            begin(kind, -1, FILESYSTEM);
+            let call = match kind {
+                Some(kind) => Call { kind, fd: -1 },
+                None => Call::current().unwrap_or_else(|| Call { kind: uncalled_kind(), fd: -1 }),
+            };
+            begin(call, FILESYSTEM, now);
         }
     }
-    locate(&place);
+    locate_at(&place, now);
+}
+
+/// What a sync is that no system call of its own asked for.
+#[inline(always)]
+fn uncalled_kind() -> u32 {
+    let who = owner::current();
+    if who.kthread {
+        kind::KERNEL
+    } else if who.io_worker {
+        kind::IO_URING
+    } else {
+        kind::OSYNC_WRITE
+    }
 }
 
 /// The filesystem is done with a file.
@@ -130,14 +140,20 @@ fn leave() {
 /// Which of its syncs a thread is in, if any; notes that a request of it was
 /// born on a disk.
 #[inline(always)]
-pub fn open_sync(tid: u32, disk: &Disk, now: u64) -> Option<u32> {
-    let sync = of_thread(tid)?;
+pub fn open_sync(tid: u32, operation: u32, disk: &Disk, now: u64) -> Option<u32> {
+    // Where births are seen late, in another thread, this one may be closing
+    // its entry.
+    let is_running = || tid == bpf_get_current_pid_tgid() as u32;
+    let Some(sync) = of_thread(tid) else {
+        if operation == op::WRITE && is_running() {
+            miss();
+        }
+        return None;
+    };
     if sync.own_first_ns == 0 {
         sync.own_first_ns = now;
     }
-    // Where births are seen late, in another thread, this one may be closing
-    // its entry.
-    if tid == bpf_get_current_pid_tgid() as u32 {
+    if is_running() {
         throttle::settle(sync, now);
         // Nothing has told the disk so far (btrfs, device mapper, md, …).
         if sync.disk == NO_DISK && sync.kind != COMMIT {
@@ -172,7 +188,7 @@ pub fn credit(slot: &InFlight, queue_ns: u64, device_ns: u64, now: u64) {
 #[inline(always)]
 pub fn begin_commit() {
     if of_current().is_none() {
-        begin(COMMIT, -1, SYSTEM_CALL);
+        begin(Call { kind: COMMIT, fd: -1 }, SYSTEM_CALL, now_ns());
     }
 }
 
@@ -203,11 +219,10 @@ fn force_log() {
 }
 
 #[inline(never)]
-fn begin(kind: u32, fd: i32, depth: u32) -> i32 {
-    let now = now_ns();
+fn begin(call: Call, depth: u32, now: u64) -> i32 {
     let Some(sync) = open(bpf_get_current_pid_tgid() as u32, now as u32) else { return 0 };
-    sync.kind = kind;
-    sync.fd = fd;
+    sync.kind = call.kind;
+    sync.fd = call.fd;
     sync.depth = depth;
     if let Some(task) = Task::current() {
         sync.clocks = task.clocks();
@@ -219,8 +234,19 @@ fn begin(kind: u32, fd: i32, depth: u32) -> i32 {
 /// The file, or at least the filesystem, of the sync under way is known. The
 /// first that is named is what was synced; the first with a disk is what is
 /// waited for.
+#[inline(always)]
+fn locate(place: &Place) {
+    match of_current() {
+        Some(sync) if sync.base_device == 0 => {
+            locate_at(place, now_ns());
+        }
+        Some(_) => {}
+        None => miss(),
+    }
+}
+
 #[inline(never)]
-fn locate(place: &Place) -> i32 {
+fn locate_at(place: &Place, now: u64) -> i32 {
     let Some(sync) = of_current() else { return 0 };
     if sync.base_device != 0 || place.device == 0 || sync.kind == COMMIT {
         return 0;
@@ -238,7 +264,6 @@ fn locate(place: &Place) -> i32 {
     if place.disk_device == 0 {
         return 0;
     }
-    let now = now_ns();
     sync.base_device = place.device;
     sync.journal = journal::totals(place.device, now);
     match described(place.disk_device) {

@@ -14,7 +14,7 @@ use anyhow::Result;
 use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::{
     bucket::BUCKETS,
-    ledger::{in_flight, integral, tick, ticks_to_ns},
+    ledger::{Moment, tick, ticks_to_ns},
     record::{
         ACCOUNTS, Account, Disk, LowerWindow, NO_DISK, OTHERS, OwnerKey, SyncRecord, op, size,
     },
@@ -368,12 +368,13 @@ impl Accounts {
 
     fn read_disk(&mut self, at: usize, now_ns: u64, seconds: f64) {
         let index = self.disks[at].disk.index;
+        let moment = Moment::at(tick(now_ns));
         self.disks[at].rates.clear();
         self.disks[at].in_flight = 0;
         for account in 0..ACCOUNTS {
             let now = self.tables.account(index, account);
             let seen = self.disks[at].seen[account];
-            let total = integral(now.word, now.done, tick(now_ns));
+            let total = moment.integral(now.word, now.done);
             let area = total.wrapping_sub(seen.integral);
             let busy = now.word != 0 || now.ios != seen.account.ios;
             let ios = now.ios.wrapping_sub(seen.account.ios);
@@ -402,7 +403,7 @@ impl Accounts {
             if !busy {
                 continue;
             }
-            disk.in_flight += in_flight(now.word, tick(now_ns));
+            disk.in_flight += moment.in_flight(now.word);
             disk.rates.push(Rate {
                 owner: disk.owners[account].id,
                 party: disk.owners[account].party(),

@@ -40,7 +40,8 @@ pub struct KernelArgs {
     #[arg(long, global = true)]
     pub kernel_log: bool,
 
-    /// Use this way to hook a capability, and no other (see `tracer doctor`).
+    /// Try this way to hook a capability first (see `tracer doctor`); hooks that are
+    /// else attached on demand are at work from the start.
     #[arg(long, global = true, value_name = "CAP=RUNG")]
     pub hooks: Vec<Forced>,
 

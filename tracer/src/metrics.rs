@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Names of everything that can be lost, in the order in which it is shown.
-pub const LOSSES: [&str; 16] = [
+pub const LOSSES: [&str; 17] = [
     "ring_full",
     "hook_missed",
     "table_overflow",
@@ -29,6 +29,7 @@ pub const LOSSES: [&str; 16] = [
     "disk_refused",
     "sync_table_full",
     "sync_unmatched",
+    "call_unseen",
     "record_foreign",
     "ledger_torn",
     "victim_evicted",

@@ -19,7 +19,7 @@ use tracer::{
     session::Session,
     snapshot::{Op, Snapshot},
 };
-use tracer_ebpf::ledger::{in_flight, tick};
+use tracer_ebpf::ledger::{Moment, tick};
 
 use super::cells::{Missing, Shortfall};
 
@@ -172,8 +172,8 @@ pub fn nothing_leaks(session: &mut Session, disk: &str) -> Result<()> {
     let accounts = session.accounts_of(disk);
     let seen: u64 = accounts.iter().map(|(_, a)| a.ios).sum();
     ensure!(seen > 0, "nothing was seen on `{disk}`");
-    let now = tick(monotonic_ns());
-    let missed: u64 = accounts.iter().map(|(_, a)| in_flight(a.word, now)).sum();
+    let now = Moment::at(tick(monotonic_ns()));
+    let missed: u64 = accounts.iter().map(|(_, a)| now.in_flight(a.word)).sum();
     ensure!(missed <= 2 + seen / 10_000, "{missed} of {seen} ends were missed: {accounts:?}");
     let end = Instant::now() + HEALING;
     loop {

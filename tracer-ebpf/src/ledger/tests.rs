@@ -55,7 +55,7 @@ proptest! {
         let (from, to) = (boot + from, boot + from + span);
         let (w0, d0) = account_at(&requests, boot, from);
         let (w1, d1) = account_at(&requests, boot, to);
-        let area = integral(w1, d1, to).wrapping_sub(integral(w0, d0, from));
+        let area = Moment::at(to).integral(w1, d1).wrapping_sub(Moment::at(from).integral(w0, d0));
         prop_assert_eq!(area, brute_force(&requests, boot, from, to));
     }
 
@@ -69,15 +69,28 @@ proptest! {
     fn the_count_in_flight_is_exact(requests in requests(), now in 0u64..6_000_000) {
         let (word, _) = account_at(&requests, 0, now);
         let alive = requests.iter().filter(|r| r.birth <= now && now < r.birth + r.age);
-        prop_assert_eq!(in_flight(word, now), alive.count() as u64);
+        prop_assert_eq!(Moment::at(now).in_flight(word), alive.count() as u64);
+    }
+}
+
+/// In the last second of the first year, the youngest and the oldest that may be.
+#[test]
+fn ten_thousand_in_flight_are_counted() {
+    let now = 365 * 86_400 * (1_000_000_000 >> TICK_SHIFT);
+    for n in [1, 2, 999, 10_000] {
+        for ages in [0, (born(now) / 2 / n).min(1 << 30)] {
+            let word = n * born(now - ages);
+            assert_eq!(Moment::at(now).in_flight(word), n, "{ages}");
+        }
     }
 }
 
 /// More was taken away than was added, by so many ticks.
 #[test]
 fn a_word_below_zero_is_nobody() {
-    assert_eq!(in_flight(5u64.wrapping_neg(), 1_000_000), 0);
-    assert_eq!(integral(5u64.wrapping_neg(), 0, 1_000_000), 5);
+    let now = Moment::at(1_000_000);
+    assert_eq!(now.in_flight(5u64.wrapping_neg()), 0);
+    assert_eq!(now.integral(5u64.wrapping_neg(), 0), 5);
 }
 
 /// A reader whose clock is older than a birth that it already sees.
@@ -85,6 +98,6 @@ fn a_word_below_zero_is_nobody() {
 fn a_birth_after_the_readers_clock_is_no_age() {
     let now = 1_000_000;
     let word = born(now + 3);
-    assert_eq!(in_flight(word, now), 1);
-    assert_eq!(integral(word, 0, now) as i64, -3);
+    assert_eq!(Moment::at(now).in_flight(word), 1);
+    assert_eq!(Moment::at(now).integral(word, 0) as i64, -3);
 }

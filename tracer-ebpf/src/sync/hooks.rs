@@ -1,10 +1,11 @@
 //! Where a sync is seen: the hooks, and what each says of it.
 //!
-//! Three ways to the system calls: their own functions (fentry), all of them
-//! (tp), or the one function behind most of them (vfs). Beside them what opens
-//! and closes the syncs that no system call of their own asks for, and what
-//! names the file. All of that is the kernel's common part, so that it serves
-//! any filesystem, built in or a module.
+//! Three ways to the system calls: their own functions (fentry), what ext4 tells
+//! and, for all else, a hook on every call (tp), or the one function behind most
+//! of them (vfs). Beside them what opens and closes the syncs that no system call
+//! of their own asks for, and what names the file. But for the filesystems'
+//! tracepoints that is the kernel's common part, so that it serves any
+//! filesystem, built in or a module.
 //!
 //! Prototypes:
 //! - sys_enter(struct pt_regs *, long id), sys_exit(struct pt_regs *, long ret)
@@ -26,11 +27,12 @@ use aya_ebpf::{
 };
 use tracer_ebpf::record::kind;
 
-use super::{SYSTEM_CALL, begin, enter, finish, force_log, leave, locate};
+use super::{SYSTEM_CALL, begin, call::Call, enter, finish, force_log, leave, locate};
 use crate::{
+    clock::now_ns,
     fields::{
         Kernel, Place, config, is_sync_exit, place_of_file, place_of_inode, place_of_mapping,
-        place_of_sb, syscall_arg0, syscall_number,
+        place_of_sb, syscall_number,
     },
     owner,
 };
@@ -41,24 +43,9 @@ pub fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     if !is_sync_exit(id) {
         return 0;
     }
-    let id = id as u32;
-    let kind = if id == config!(nr_fdatasync) {
-        kind::FDATASYNC
-    } else if id == config!(nr_fsync) {
-        kind::FSYNC
-    } else if id == config!(nr_msync) {
-        kind::MSYNC
-    } else if id == config!(nr_sync_file_range) {
-        kind::SYNC_FILE_RANGE
-    } else if id == config!(nr_syncfs) {
-        kind::SYNCFS
-    } else if id == config!(nr_sync) {
-        kind::SYNC
-    } else {
-        return 0;
-    };
-    let fd = if names_file(kind) { syscall_arg0(Kernel(ctx.arg(0))) as i32 } else { -1 };
-    begin(kind, fd, SYSTEM_CALL);
+    if let Some(call) = Call::of(id as u32, Kernel(ctx.arg(0))) {
+        begin(call, SYSTEM_CALL, now_ns());
+    }
     0
 }
 
@@ -77,8 +64,7 @@ macro_rules! around_system_call {
     ($entry:ident, $exit:ident, $kind:expr) => {
         #[fentry]
         pub fn $entry(ctx: FEntryContext) -> i32 {
-            let fd = if names_file($kind) { syscall_arg0(Kernel(ctx.arg(0))) as i32 } else { -1 };
-            begin($kind, fd, SYSTEM_CALL);
+            begin(Call::with($kind, Kernel(ctx.arg(0))), SYSTEM_CALL, now_ns());
             0
         }
 
@@ -96,12 +82,6 @@ around_system_call!(msync_entry, msync_exit, kind::MSYNC);
 around_system_call!(sync_file_range_entry, sync_file_range_exit, kind::SYNC_FILE_RANGE);
 around_system_call!(syncfs_entry, syncfs_exit, kind::SYNCFS);
 around_system_call!(sync_entry, sync_exit, kind::SYNC);
-
-/// Whether a system call names a file by a descriptor, its first argument.
-#[inline(always)]
-const fn names_file(kind: u32) -> bool {
-    kind != kind::MSYNC && kind != kind::SYNC
-}
 
 /// What writes to O_DSYNC files, io_uring, aio and nfsd call; fsync and
 /// fdatasync have it inlined on some kernels. One filesystem on another calls

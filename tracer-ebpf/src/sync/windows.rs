@@ -11,7 +11,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use tracer_ebpf::{
-    ledger::{integral, tick},
+    ledger::{Moment, tick},
     record::{ACCOUNTS, Disk, DiskLedger, LOWER, LowerWindow, NO_DISK, loss},
 };
 
@@ -42,6 +42,7 @@ static EMPTY_LOWER: Array<LowerMarks> = Array::with_max_entries(1, 0);
 #[inline(never)]
 pub fn watch(sync: &mut OpenSync, disk: &Disk, now: u64) -> i32 {
     let Some(ledger) = LEDGER.get_ptr(disk.index) else { return 0 };
+    let moment = Moment::at(tick(now));
     sync.disk = disk.index;
     // All at first: a branch in the loop below would be one more for each round
     // that the verifier must follow.
@@ -51,7 +52,7 @@ pub fn watch(sync: &mut OpenSync, disk: &Disk, now: u64) -> i32 {
         if account >= used {
             break;
         }
-        sync.marks[account] = read_account(ledger, account, now);
+        sync.marks[account] = read_account(ledger, account, moment);
     }
     if disk.lower[0] != NO_DISK {
         sync.stacked = watch_lower(disk, now);
@@ -63,6 +64,7 @@ pub fn watch(sync: &mut OpenSync, disk: &Disk, now: u64) -> i32 {
 #[inline(never)]
 fn watch_lower(disk: &Disk, now: u64) -> u32 {
     let tid = bpf_get_current_pid_tgid() as u32;
+    let now = Moment::at(tick(now));
     let Some(empty) = EMPTY_LOWER.get(0) else { return 0 };
     if LOWER_MARKS.insert(tid, empty, BPF_ANY).is_err() {
         lose(loss::SYNC_TABLE_FULL);
@@ -99,6 +101,7 @@ fn watch_lower(disk: &Disk, now: u64) -> u32 {
 pub unsafe fn fill_areas(areas: *mut [u64; ACCOUNTS], sync: &OpenSync, now: u64) {
     // SAFETY: the caller's.
     let areas = unsafe { &mut *areas };
+    let now = Moment::at(tick(now));
     clear(areas);
     let ledger = if sync.disk == NO_DISK { None } else { LEDGER.get_ptr(sync.disk) };
     let Some(ledger) = ledger else { return };
@@ -120,6 +123,7 @@ pub unsafe fn fill_areas(areas: *mut [u64; ACCOUNTS], sync: &OpenSync, now: u64)
 pub unsafe fn fill_lower(windows: *mut [LowerWindow; LOWER], now: u64) {
     let tid = bpf_get_current_pid_tgid() as u32;
     let lower = LOWER_MARKS.get_ptr(tid);
+    let now = Moment::at(tick(now));
     for at in 0..LOWER {
         // SAFETY: the caller's, and the index is within the array.
         let window = unsafe { &mut (*windows)[at] };
@@ -160,7 +164,7 @@ fn clear(words: &mut [u64; ACCOUNTS]) {
 }
 
 #[inline(always)]
-fn read_account(ledger: *const DiskLedger, account: usize, now: u64) -> u64 {
+fn read_account(ledger: *const DiskLedger, account: usize, now: Moment) -> u64 {
     // SAFETY: callers stay within the array; a value of a map, read word by
     // word, volatile because other CPUs add to it.
     let (word, done) = unsafe {
@@ -168,5 +172,5 @@ fn read_account(ledger: *const DiskLedger, account: usize, now: u64) -> u64 {
         let word = core::ptr::read_volatile(&raw const (*account).word);
         (word, core::ptr::read_volatile(&raw const (*account).done))
     };
-    integral(word, done, tick(now))
+    now.integral(word, done)
 }

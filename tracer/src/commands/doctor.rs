@@ -116,23 +116,23 @@ fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
             None if climb.required => "NOT SEEN, and needed".to_owned(),
             None => "not seen".to_owned(),
         };
-        writeln!(out, "{:<9}{} - {state}", climb.capability, climb.purpose)?;
+        writeln!(out, "{:<10}{} - {state}", climb.capability, climb.purpose)?;
         for (rung, outcome) in &climb.rungs {
             let mark = match outcome {
                 Outcome::Taken | Outcome::Unproven(_) => '*',
                 Outcome::NotNeeded => ' ',
                 _ => '-',
             };
-            writeln!(out, "       {mark} {rung:<8} {}", escape(&outcome.to_string()))?;
+            writeln!(out, "        {mark} {rung:<8} {}", escape(&outcome.to_string()))?;
             if Some(*rung) == climb.taken() {
                 for note in &climb.notes {
-                    writeln!(out, "                  {}", escape(note))?;
+                    writeln!(out, "                   {}", escape(note))?;
                 }
             }
         }
     }
     let delay = if report.run_delay { "seen" } else { "not seen" };
-    writeln!(out, "runqueue how long a sync waited for a CPU - {delay}")?;
+    writeln!(out, "runqueue  how long a sync waited for a CPU - {delay}")?;
     writeln!(out)?;
     for sentence in &report.blind {
         writeln!(out, "blind: {}", escape(sentence))?;

@@ -8,7 +8,7 @@
 
 use proptest::prelude::*;
 use tracer_ebpf::{
-    ledger::{TICK_SHIFT, born, integral, tick},
+    ledger::{Moment, TICK_SHIFT, born, tick},
     record::{ACCOUNTS, Account, COMM, SyncRecord, op},
 };
 use zerocopy::FromZeros as _;
@@ -91,7 +91,8 @@ impl Kernel {
     }
 
     fn read(&self, now_ns: u64) -> [u64; USED] {
-        self.accounts.map(|account| integral(account.word, account.done, tick(now_ns)))
+        let now = Moment::at(tick(now_ns));
+        self.accounts.map(|account| now.integral(account.word, account.done))
     }
 }
 

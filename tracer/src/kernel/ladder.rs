@@ -15,11 +15,10 @@ pub struct Capability {
     pub required: bool,
     /// What is blind without it, as a sentence.
     pub without: &'static str,
-    pub attach: Attach,
     pub rungs: &'static [Rung],
 }
 
-/// When a capability's programs are at work.
+/// When a program is at work.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Attach {
     /// As long as the tracer runs.
@@ -42,6 +41,7 @@ pub struct Step {
     pub target: Target,
     /// Whether the rung fails without it.
     pub required: bool,
+    pub attach: Attach,
 }
 
 /// Where a program is attached.
@@ -85,19 +85,23 @@ const fn tp(name: &'static str) -> Step {
 
 /// A tracepoint whose program goes by a shorter name.
 const fn step(program: &'static str, tracepoint: &'static str) -> Step {
-    Step { program, target: Target::Tracepoint(tracepoint), required: true }
+    Step { program, target: Target::Tracepoint(tracepoint), required: true, attach: Attach::Always }
 }
 
 const fn optional(step: Step) -> Step {
     Step { required: false, ..step }
 }
 
+const fn on_demand(step: Step) -> Step {
+    Step { attach: Attach::OnDemand, ..step }
+}
+
 const fn function(program: &'static str, name: &'static str) -> Step {
-    Step { program, target: Target::Function(name), required: true }
+    Step { target: Target::Function(name), ..step(program, name) }
 }
 
 const fn system_call(program: &'static str, name: &'static str) -> Step {
-    Step { program, target: Target::SystemCall(name), required: true }
+    Step { target: Target::SystemCall(name), ..step(program, name) }
 }
 
 /// All capabilities, in the order in which they are attached: ends before
@@ -108,7 +112,6 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "when a block request is served and ends",
         required: true,
         without: "block requests cannot be followed",
-        attach: Attach::Always,
         rungs: &[Rung {
             name: "tp",
             steps: &[
@@ -124,7 +127,6 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "who submits a block request",
         required: true,
         without: "nobody can be named: block requests are not seen in their submitter's context",
-        attach: Attach::Always,
         rungs: &[
             Rung { name: "tp", steps: &[tp("block_io_start")] },
             Rung {
@@ -142,7 +144,6 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "each fsync and its kin, from begin to end",
         required: true,
         without: "syncs are not seen",
-        attach: Attach::Always,
         rungs: &[
             Rung {
                 name: "fentry",
@@ -171,15 +172,17 @@ pub const CAPABILITIES: &[Capability] = &[
             },
             Rung {
                 name: "tp",
+                // Those on demand are at work where ext4 is not alone.
                 steps: &[
-                    tp("sys_exit"),
-                    tp("sys_enter"),
+                    on_demand(tp("sys_exit")),
+                    on_demand(tp("sys_enter")),
+                    on_demand(optional(tp("ext4_writepages"))),
+                    // They tell of begins alone.
+                    on_demand(optional(tp("xfs_file_fsync"))),
+                    on_demand(optional(tp("btrfs_sync_file"))),
                     optional(tp("ext4_sync_file_exit")),
                     optional(tp("ext4_sync_file_enter")),
                     optional(tp("ext4_sync_fs")),
-                    optional(tp("ext4_writepages")),
-                    optional(tp("xfs_file_fsync")),
-                    optional(tp("btrfs_sync_file")),
                 ],
             },
             Rung {
@@ -198,7 +201,6 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "when a filesystem's journal commits (jbd2)",
         required: false,
         without: "time in the journal is shown as `other`",
-        attach: Attach::Always,
         rungs: &[Rung {
             name: "tp",
             steps: &[
@@ -215,7 +217,6 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "when a sync on xfs begins to wait for the log",
         required: false,
         without: "waiting for the log of an xfs is shown as `other`",
-        attach: Attach::Always,
         rungs: &[Rung { name: "tp", steps: &[tp("xfs_log_force")] }],
     },
     Capability {
@@ -223,15 +224,13 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "when a bio begins to wait for a request (attached only where it matters)",
         required: false,
         without: "waiting for a request to be had is shown as `other`",
-        attach: Attach::OnDemand,
-        rungs: &[Rung { name: "tp", steps: &[tp("block_bio_queue")] }],
+        rungs: &[Rung { name: "tp", steps: &[on_demand(tp("block_bio_queue"))] }],
     },
     Capability {
         name: "reclaim",
         purpose: "who reclaims memory itself",
         required: false,
         without: "reclaiming memory is shown as `cpu` and `other`, and nobody is named for it",
-        attach: Attach::Always,
         rungs: &[Rung {
             name: "tp",
             steps: &[
@@ -247,15 +246,13 @@ pub const CAPABILITIES: &[Capability] = &[
         purpose: "who runs while a sync waits for a CPU (attached only then)",
         required: false,
         without: "who runs while a sync waits for a CPU is not named",
-        attach: Attach::OnDemand,
-        rungs: &[Rung { name: "tp", steps: &[tp("sched_switch")] }],
+        rungs: &[Rung { name: "tp", steps: &[on_demand(tp("sched_switch"))] }],
     },
     Capability {
         name: "writeback",
         purpose: "whose data a kernel worker writes back",
         required: false,
         without: "data written back are charged to the kernel worker, not to who wrote them",
-        attach: Attach::Always,
         rungs: &[Rung {
             name: "tp",
             steps: &[
@@ -267,19 +264,14 @@ pub const CAPABILITIES: &[Capability] = &[
     },
     Capability {
         name: "metadata",
-        purpose: "who fills a filesystem's journal (jbd2)",
+        purpose: "who fills a filesystem's journal (jbd2; attached only while commits are waited for)",
         required: false,
         without: "whose metadata and data a journal's commit writes is not known",
-        attach: Attach::Always,
         rungs: &[Rung {
             name: "tp",
             steps: &[
-                tp("jbd2_handle_stats"),
-                optional(Step {
-                    program: "jbd2_data_submitted",
-                    target: Target::Tracepoint("jbd2_commit_logging"),
-                    required: true,
-                }),
+                on_demand(tp("jbd2_handle_stats")),
+                optional(step("jbd2_data_submitted", "jbd2_commit_logging")),
                 optional(tp("jbd2_submit_inode_data")),
             ],
         }],

@@ -69,6 +69,9 @@ impl Sizes {
 pub struct Wishes {
     pub forced: Vec<Forced>,
     pub kernel_log: bool,
+    /// Capabilities whose hooks on demand are wanted from the start, beside those
+    /// that are forced.
+    pub at_once: Vec<&'static str>,
 }
 
 /// What a rung that is taken has at work: its programs, and notes for `doctor`.
@@ -212,12 +215,13 @@ impl Programs {
         }
     }
 
-    /// Attaches or detaches the programs of a capability that is attached on
-    /// demand. Where the kernel refuses, its rung is given up.
+    /// Attaches or detaches those programs of a capability that are attached on
+    /// demand. Where the kernel refuses one, its rung is given up.
     pub fn set_attached(&mut self, capability: &str, on: bool) {
         let Some(capability) = CAPABILITIES.iter().find(|c| c.name == capability) else { return };
         let Some(at) = self.position(capability) else { return };
-        for step in capability.rungs[at].steps {
+        let steps = capability.rungs[at].steps.iter();
+        for step in steps.filter(|step| step.attach == Attach::OnDemand) {
             if let Err(why) = self.set_step(step, on) {
                 self.detach(&capability.rungs[at]);
                 self.set(capability, at, Outcome::Refused(why));
@@ -273,7 +277,7 @@ impl Programs {
             if climb.rungs[at].1 != Outcome::NotNeeded {
                 continue;
             }
-            let (outcome, served) = self.attach(facts, capability.attach, &capability.rungs[at]);
+            let (outcome, served) = self.attach(facts, capability, &capability.rungs[at]);
             let taken = outcome == Outcome::Taken;
             if let Some(climb) = self.climb_mut(capability) {
                 climb.rungs[at].1 = outcome;
@@ -301,7 +305,9 @@ impl Programs {
     }
 
     /// Attaches a rung whole, or not at all.
-    fn attach(&mut self, facts: &Facts, when: Attach, rung: &Rung) -> (Outcome, Served) {
+    fn attach(&mut self, facts: &Facts, capability: &Capability, rung: &Rung) -> (Outcome, Served) {
+        let forced = self.wishes.forced.iter().any(|wish| wish.capability == capability.name);
+        let wanted = forced || self.wishes.at_once.contains(&capability.name);
         let mut attached = Vec::new();
         // Two programs may share a hook: its entry and its exit.
         let mut by_module: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
@@ -309,7 +315,9 @@ impl Programs {
         for step in rung.steps {
             let home = facts.home(&step.target);
             let failed = match home {
-                Some(home) => self.attach_step(step, home, when).err().map(Outcome::Refused),
+                Some(home) => {
+                    self.attach_step(rung, step, home, wanted).err().map(Outcome::Refused)
+                }
                 None => Some(Outcome::Absent(facts.absence(&step.target))),
             };
             match failed {
@@ -337,17 +345,31 @@ impl Programs {
         (Outcome::Taken, Served { attached, notes })
     }
 
-    /// What is attached on demand is attached once, to see that it goes.
-    fn attach_step(&mut self, step: &Step, home: Home, when: Attach) -> Result<(), String> {
+    /// Loads a program, and attaches it if it is not on demand. Of those on demand
+    /// the first of a rung is attached once, to see that it goes: it is an end,
+    /// and a begin that is seen without its end would stay open.
+    fn attach_step(
+        &mut self,
+        rung: &Rung,
+        step: &Step,
+        home: Home,
+        wanted: bool,
+    ) -> Result<(), String> {
         let loader = self.loader.as_mut().ok_or("the climb is over")?;
-        let attached = loader.attach(step.program, &step.target.function_name(), home)?;
-        self.loaded.insert(step.program, attached);
-        if when == Attach::OnDemand { self.set_step(step, false) } else { Ok(()) }
+        let loaded = loader.take(step.program, &step.target.function_name(), home)?;
+        self.loaded.insert(step.program, loaded);
+        let stays = wanted || step.attach == Attach::Always;
+        let is_first = rung.steps.first().is_some_and(|first| first.program == step.program);
+        if stays || is_first {
+            self.set_step(step, true)?;
+        }
+        if stays { Ok(()) } else { self.set_step(step, false) }
     }
 
     fn set_step(&mut self, step: &Step, on: bool) -> Result<(), String> {
         let Some(loaded) = self.loaded.get_mut(step.program) else {
-            return Err(format!("program `{}` is not loaded", step.program));
+            // One that is required is there while its rung is.
+            return Ok(());
         };
         loaded.detach();
         if !on {

@@ -170,6 +170,17 @@ impl Loader {
     ///
     /// What the kernel refuses, in one line.
     pub fn attach(&mut self, program: &str, hook: &str, home: Home) -> Result<Attached, String> {
+        let mut loaded = self.take(program, hook, home)?;
+        loaded.attach().map_err(|error| explain(hook, &error, ""))?;
+        Ok(loaded)
+    }
+
+    /// Loads a program for a hook; it is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loader::attach`].
+    pub fn take(&mut self, program: &str, hook: &str, home: Home) -> Result<Attached, String> {
         let program = match self.ahead.remove(program) {
             Some(loaded) => loaded,
             None => self.load(program, hook, home, LOG_BYTES)?,
@@ -178,9 +189,7 @@ impl Loader {
             Home::ByName => Some(CString::new(hook).map_err(|error| format!("`{hook}`: {error}"))?),
             Home::Kernel(_) | Home::Module(_) => None,
         };
-        let mut attached = Attached { program, name, link: None };
-        attached.attach().map_err(|error| explain(hook, &error, ""))?;
-        Ok(attached)
+        Ok(Attached { program, name, link: None })
     }
 
     fn load(

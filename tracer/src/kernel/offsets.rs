@@ -21,9 +21,9 @@ const FLUSH_SEQ_BIT: u32 = 4;
 pub fn config(types: &KernelTypes<'_>, pointers: Pointers) -> Result<Config> {
     let mut config = Config::ABSENT;
     block(types, &mut config)?;
+    system_calls(types, &mut config);
     task(types, pointers, &mut config);
     files(types, &mut config)?;
-    system_calls(types, &mut config);
     Ok(config)
 }
 
@@ -123,6 +123,8 @@ fn task(types: &KernelTypes<'_>, pointers: Pointers, config: &mut Config) {
         config.task_pid,
         config.task_tgid,
     ] = fields;
+    let has_helper = types.enumerator("BPF_FUNC_task_pt_regs").is_some();
+    config.task_regs = u32::from(typed && has_helper && config.regs_syscall != ABSENT);
     // Needs CONFIG_SCHED_INFO.
     config.task_run_delay = offset(types, task, "sched_info.run_delay");
     switches(types, task, config);

@@ -1,12 +1,15 @@
 //! When it is worth to run what runs often.
 //!
-//! Two hooks tell of every switch of a CPU and of every bio, so each is on its
-//! hook only while what it explains is a share of somebody's sync time that
-//! matters. Knows no clock: callers say what time it is.
+//! Hooks that tell of every switch of a CPU, of every bio and of every change of
+//! a journal are at work only while what they explain is a share of somebody's
+//! sync time that matters. Knows no clock: callers say what time it is.
 
 use std::time::Duration;
 
-use crate::engine::victim::{Half, Victim};
+use crate::{
+    engine::victim::{Half, Victim},
+    kernel::ladder::Forced,
+};
 
 /// Below these a victim's share means nothing.
 const WAKEUPS: u64 = 5;
@@ -28,6 +31,8 @@ pub struct Demand {
     least_syncs: u64,
     /// When that mattered last.
     mattered_ns: Option<u64>,
+    /// Whether the user asked for it by name: then it is at work from the start.
+    is_forced: bool,
     /// Whether it is at work now.
     pub is_attached: bool,
 }
@@ -44,8 +49,26 @@ impl Demand {
         Self::new("throttle", 1, |half| half.phases.throttle_ns + half.phases.other_ns)
     }
 
+    /// Who fills the journal whose commits a sync waits for.
+    pub fn metadata() -> Self {
+        Self::new("metadata", 1, |half| half.phases.journal_ns + half.phases.journal_io_ns)
+    }
+
     fn new(capability: &'static str, least_syncs: u64, explains: fn(&Half) -> u64) -> Self {
-        Self { capability, explains, least_syncs, mattered_ns: None, is_attached: false }
+        Self {
+            capability,
+            explains,
+            least_syncs,
+            mattered_ns: None,
+            is_forced: false,
+            is_attached: false,
+        }
+    }
+
+    /// With what the user asked for.
+    pub fn with(self, forced: &[Forced]) -> Self {
+        let is_forced = forced.iter().any(|wish| wish.capability == self.capability);
+        Self { is_forced, is_attached: is_forced, ..self }
     }
 
     /// Whether it is wanted at `now_ns`, given those who sync.
@@ -58,7 +81,8 @@ impl Demand {
             self.mattered_ns = Some(now_ns);
         }
         let linger_ns = LINGER.as_nanos() as u64;
-        self.mattered_ns.is_some_and(|then| now_ns.saturating_sub(then) < linger_ns)
+        self.is_forced
+            || self.mattered_ns.is_some_and(|then| now_ns.saturating_sub(then) < linger_ns)
     }
 
     /// By either half of its window: the younger one is empty when it begins.
@@ -106,6 +130,15 @@ mod tests {
         waits.now.phases.other_ns = 40 * MS;
         assert!(Demand::throttle().is_wanted(SECOND, [&waits]));
         assert!(!Demand::rivals().is_wanted(SECOND, [&waits]));
+    }
+
+    #[test]
+    fn commits_that_are_waited_for_call_for_who_fills_the_journal() {
+        let mut waits = victim(1, 50 * MS, 0);
+        waits.now.phases.journal_ns = 2 * MS;
+        assert!(!Demand::metadata().is_wanted(SECOND, [&waits]));
+        waits.now.phases.journal_io_ns = 3 * MS;
+        assert!(Demand::metadata().is_wanted(SECOND, [&waits]));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! polls, and asks for pictures. Knows no output.
 
 mod around;
+mod calls;
 mod demand;
 mod preflight;
 mod proof;
@@ -40,8 +41,10 @@ use crate::{
     snapshot::{Kernel, SlowSync, Snapshot, Who},
     surroundings::Surroundings,
     tallies::Tallies,
+    tree::Tree,
 };
 
+use calls::Calls;
 use demand::Demand;
 use proof::prove;
 
@@ -105,7 +108,8 @@ pub struct Session {
     recorder: Option<Recorder>,
     surroundings: Surroundings,
     tallies: Tallies,
-    demands: [Demand; 2],
+    demands: [Demand; 3],
+    calls: Calls,
     last_tick: Tick,
     root: PathBuf,
     assigned: Vec<Assigned>,
@@ -142,7 +146,12 @@ impl Session {
         let slots: u32 = assigned.iter().map(|a| a.disk.slots()).sum();
         let room = Room { disks: assigned.len() as u32 + SPARE_DISKS, slots: slots + SPARE_SLOTS };
         let sizes = Sizes { disks: room.disks, in_flight: room.slots };
-        let wishes = Wishes { forced: options.forced.clone(), kernel_log: options.kernel_log };
+        let mut calls = Calls::new(&facts, &options.forced, &Tree::new(&options.root));
+        let wishes = Wishes {
+            forced: options.forced.clone(),
+            kernel_log: options.kernel_log,
+            at_once: calls.is_needed().then_some(calls::SYNC).into_iter().collect(),
+        };
         let mut programs = Programs::create(&facts, sizes, wishes)
             .map_err(|error| CannotRun(preflight::explain_refusal(&facts, &error)))?;
         let root = options.root.clone();
@@ -163,6 +172,7 @@ impl Session {
         programs.climb(&facts);
         prove(&mut programs, &facts, &mut ring)?;
         programs.end_climb();
+        calls.is_attached = calls.is_needed() && calls::may_serve(programs.climbs());
         accounts.begin_watch();
 
         let mut session = Self {
@@ -176,7 +186,9 @@ impl Session {
             recorder: None,
             surroundings: Surroundings::new(&options.root),
             tallies,
-            demands: [Demand::rivals(), Demand::throttle()],
+            demands: [Demand::rivals(), Demand::throttle(), Demand::metadata()]
+                .map(|demand| demand.with(&options.forced)),
+            calls,
             last_tick: Tick::default(),
             root: options.root.clone(),
             assigned,
@@ -275,6 +287,7 @@ impl Session {
             }
             disks::inflight(root, name).map(|(reads, writes)| reads + writes)
         });
+        self.hook_calls_if_needed();
         let mut tick = self.read_tick(now);
         self.accounts.journal_work(&mut tick);
         self.meet_people(&tick);
@@ -303,6 +316,7 @@ impl Session {
             ("disk_refused", self.refused.len() as u64),
             ("sync_table_full", tables.loss(loss::SYNC_TABLE_FULL)),
             ("sync_unmatched", tables.loss(loss::SYNC_UNMATCHED)),
+            ("call_unseen", tables.loss(loss::CALL_UNSEEN)),
             ("record_foreign", self.foreign),
             ("ledger_torn", engine.torn()),
             ("victim_evicted", engine.evicted()),
@@ -469,7 +483,8 @@ impl Session {
 
     /// Whether a capability that is attached on demand is at work now.
     pub fn is_attached(&self, capability: &str) -> bool {
-        self.demands.iter().any(|d| d.capability == capability && d.is_attached)
+        capability == calls::SYNC && self.calls.is_attached
+            || self.demands.iter().any(|d| d.capability == capability && d.is_attached)
     }
 
     /// Who a party is, as far as was found out.

@@ -1,0 +1,212 @@
+//! Whether all system calls have a hook.
+//!
+//! Where the kernel refuses fentry, ext4 itself tells when it begins and ends to
+//! sync a file, and the registers which call that is of. Other filesystems tell
+//! less, a disk's own device node nothing, and then only a hook on every call of
+//! every process sees it all, which costs each of them some 150 ns. So it is there
+//! only where it is needed: another filesystem is mounted, or the kernel programs
+//! met steps of syncs that nothing had told ([`loss::CALL_UNSEEN`]). From then on
+//! it stays: taken off, it would leave open what has begun.
+
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _},
+    os::fd::AsFd as _,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tracer_ebpf::record::loss;
+
+use super::Session;
+use crate::{
+    kernel::{
+        facts::Facts,
+        ladder::{Climb, Forced, Target},
+    },
+    mounts,
+    tree::Tree,
+};
+
+/// The capability, and the rung of it that has the hooks on demand.
+pub const SYNC: &str = "sync";
+const RUNG: &str = "tp";
+
+/// Filesystems that ext4's driver serves, that lie on such a one or that nobody's
+/// data lie on. Any other may have files that somebody syncs.
+const SERVED: [&[u8]; 34] = [
+    b"autofs",
+    b"binfmt_misc",
+    b"bpf",
+    b"cgroup",
+    b"cgroup2",
+    b"configfs",
+    b"cramfs",
+    b"debugfs",
+    b"devpts",
+    b"devtmpfs",
+    b"efivarfs",
+    b"erofs",
+    b"ext2",
+    b"ext3",
+    b"ext4",
+    b"fusectl",
+    b"hugetlbfs",
+    b"iso9660",
+    b"mqueue",
+    b"nfsd",
+    b"nsfs",
+    b"overlay",
+    b"proc",
+    b"pstore",
+    b"ramfs",
+    b"resctrl",
+    b"rootfs",
+    b"rpc_pipefs",
+    b"securityfs",
+    b"selinuxfs",
+    b"squashfs",
+    b"sysfs",
+    b"tmpfs",
+    b"tracefs",
+];
+
+/// Of the syncs that are seen, so many others per hundred are a reason. On a busy
+/// machine a hook's run is missed now and then.
+const UNSEEN_PERCENT: u64 = 1;
+
+/// The need of a hook on all calls, as far as is known.
+pub struct Calls {
+    mounts: Option<File>,
+    is_needed: bool,
+    pub is_attached: bool,
+    /// At the last tick, once there was one: syncs seen, and steps of others.
+    last: Option<(u64, u64)>,
+}
+
+impl Calls {
+    /// By what the kernel offers, what is mounted, and whether the user asked for
+    /// a rung by name.
+    pub fn new(facts: &Facts, forced: &[Forced], tree: &Tree) -> Self {
+        let hooks = ["ext4_sync_file_enter", "ext4_sync_file_exit"];
+        let tells = hooks.iter().all(|hook| facts.home(&Target::Tracepoint(hook)).is_some());
+        let mounts = ["1", "self"]
+            .into_iter()
+            .find_map(|process| File::open(tree.at(format!("proc/{process}/mountinfo"))).ok());
+        let is_forced = forced.iter().any(|wish| wish.capability == SYNC);
+        let mut calls = Self {
+            mounts,
+            is_needed: is_forced || !tells || facts.config.task_regs != 1,
+            is_attached: false,
+            last: None,
+        };
+        calls.look_at_mounts();
+        calls
+    }
+
+    pub fn is_needed(&self) -> bool {
+        self.is_needed
+    }
+
+    /// Takes in what was mounted since.
+    fn look_again(&mut self) {
+        let has_changed = self.mounts.as_ref().is_some_and(|mounts| {
+            // What it always says is that it can be read.
+            let mut polled = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
+            poll(&mut polled, PollTimeout::ZERO).is_ok_and(|changed| changed > 0)
+        });
+        if has_changed {
+            self.look_at_mounts();
+        }
+    }
+
+    fn look_at_mounts(&mut self) {
+        let mut text = Vec::new();
+        let served = self.mounts.as_mut().is_some_and(|file| {
+            let read = file.rewind().and_then(|()| file.read_to_end(&mut text));
+            read.is_ok() && are_served(&text)
+        });
+        self.is_needed |= !served;
+    }
+
+    /// Takes in how many syncs were seen since the start, and how many steps of
+    /// others. What began before the tracer did may be among the first.
+    fn compare(&mut self, seen: u64, unseen: u64) {
+        if let Some((seen_then, unseen_then)) = self.last {
+            let (seen, unseen) = (seen - seen_then, unseen - unseen_then);
+            self.is_needed |= unseen * 100 > seen * UNSEEN_PERCENT;
+        }
+        self.last = Some((seen, unseen));
+    }
+}
+
+/// Whether ext4 tells all there is to see on these mounts.
+fn are_served(mountinfo: &[u8]) -> bool {
+    let mut known = mounts::parse(mountinfo).peekable();
+    known.peek().is_some() && known.all(|mount| SERVED.contains(&mount.fstype))
+}
+
+/// Whether the rung that has these hooks serves.
+pub fn may_serve(climbs: &[Climb]) -> bool {
+    let sync = climbs.iter().find(|climb| climb.capability == SYNC);
+    sync.and_then(Climb::taken) == Some(RUNG)
+}
+
+impl Session {
+    /// Hooks all calls once that is needed.
+    pub(super) fn hook_calls_if_needed(&mut self) {
+        if self.calls.is_attached || !may_serve(self.programs.climbs()) {
+            return;
+        }
+        let unseen = self.accounts.tables().loss(loss::CALL_UNSEEN);
+        self.calls.look_again();
+        self.calls.compare(self.scene.engine.records(), unseen);
+        if self.calls.is_needed {
+            self.programs.set_attached(SYNC, true);
+            self.calls.is_attached = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_ext4_tells_does_without_the_calls() {
+        let check = |fstypes: &[&str], expected| {
+            let line = |(id, fstype): (usize, &&str)| {
+                format!("{id} 0 8:{id} / / rw shared:1 - {fstype} /dev/sda{id} rw\n")
+            };
+            let lines: String = fstypes.iter().enumerate().map(line).collect();
+            assert_eq!(are_served(lines.as_bytes()), expected, "{fstypes:?}");
+        };
+        check(&["ext4", "proc", "overlay", "cgroup2", "tmpfs"], true);
+        check(&["ext4", "xfs"], false);
+        check(&["ext4", "fuse.lxcfs"], false);
+        check(&["nfs4", "ext4"], false);
+        // What cannot be read tells nothing.
+        check(&[], false);
+    }
+
+    #[test]
+    fn syncs_that_nothing_told_call_for_it() {
+        let calls =
+            || Calls { mounts: None, is_needed: false, is_attached: false, last: Some((100, 5)) };
+        for (seen, unseen, expected) in
+            [(100, 5, false), (100, 6, true), (300, 7, false), (300, 8, true)]
+        {
+            let mut calls = calls();
+            calls.compare(seen, unseen);
+            assert_eq!(calls.is_needed, expected, "{seen} {unseen}");
+        }
+    }
+
+    #[test]
+    fn what_began_before_the_start_does_not() {
+        let mut calls = Calls { mounts: None, is_needed: false, is_attached: false, last: None };
+        calls.compare(0, 9);
+        assert!(!calls.is_needed);
+        calls.compare(0, 10);
+        assert!(calls.is_needed);
+    }
+}
