@@ -43,6 +43,10 @@ const REQ_OP_SECURE_ERASE: u32 = 5;
 const REQ_OP_ZONE_APPEND: u32 = 7;
 const REQ_OP_WRITE_ZEROES: u32 = 9;
 
+// The same file, enum req_flag_bits; stable since 4.10.
+const REQ_FUA: u32 = 1 << 17;
+const REQ_PREFLUSH: u32 = 1 << 18;
+
 /// An account that a request of the flush machinery has: none.
 const NO_ACCOUNT: u32 = u32::MAX;
 
@@ -87,10 +91,7 @@ pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
         if slot.request != address(request) {
             open(request, operation, disk, slot);
         }
-        work::enter(disk.index, slot.request);
         slot.issued_ns = now_ns();
-        // Merges made it grow since it was born.
-        slot.bytes = request.bytes();
     });
     0
 }
@@ -101,6 +102,7 @@ pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
     with_slot(request, |_, _, slot| {
         if slot.request == address(request) {
             slot.issued_ns = 0;
+            slot.may_wait = 1;
         }
     });
     0
@@ -124,6 +126,10 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
     let request = Request(Kernel(ctx.arg(0)));
     let completed: u32 = ctx.arg(2);
     with_slot(request, |operation, disk, slot| {
+        if slot.request == address(request) {
+            // Merges made it grow since it was born.
+            slot.bytes = slot.bytes.max(request.bytes());
+        }
         // A step of a flush sequence, or a part of the data: the end is yet to come.
         let is_step = request.in_flush_sequence() || completed < request.bytes();
         if operation != op::FLUSH && is_step {
@@ -133,9 +139,16 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
         if slot.request != address(request) && has_known_submitter(request) {
             open(request, operation, disk, slot);
         }
+        let noted_ns = request.noted_issue_ns();
         if slot.request == address(request) {
-            end(disk, slot);
-        } else {
+            end(disk, slot, noted_ns);
+            return;
+        }
+        if noted_ns != 0 {
+            end_unborn(disk, operation, completed, noted_ns);
+        }
+        // The flush machinery's own has no birth, and no owner.
+        if operation != op::FLUSH || noted_ns == 0 {
             debug!((), "disk {}: a request ended whose birth was not seen", disk.index);
             lose(loss::END_UNMATCHED);
         }
@@ -227,6 +240,7 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
     slot.bytes = request.bytes();
     slot.op = operation as u16;
     slot.disk = disk.index as u16;
+    slot.may_wait = u32::from(request.cmd_flags() & (REQ_PREFLUSH | REQ_FUA) != 0);
     slot.sync_tid = 0;
     slot.account = NO_ACCOUNT;
     slot.born_ns = now;
@@ -237,6 +251,7 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
     }
     let who = submitter(request, now);
     slot.born_ns = who.born_ns;
+    work::enter(disk.index, who.born_ns);
     let account = owner::account(&who, disk.index, operation);
     slot.account = disk.index * ACCOUNTS as u32 + account;
     if let Some(account) = owner::of_disk(disk.index, account) {
@@ -274,28 +289,42 @@ fn submitter(request: Request, now: u64) -> Submitter {
 }
 
 #[inline(always)]
-fn end(disk: &Disk, slot: &mut InFlight) {
+fn end(disk: &Disk, slot: &mut InFlight, noted_ns: u64) {
     let now = now_ns();
-    let whole = now.saturating_sub(slot.born_ns);
+    // The kernel may have read its clock a little before the birth.
+    let issued_ns = if noted_ns == 0 { slot.issued_ns } else { noted_ns.max(slot.born_ns) };
     // An empty flush is never issued itself: all its time is the device's.
-    let queue = if slot.issued_ns == 0 { 0 } else { slot.issued_ns.saturating_sub(slot.born_ns) };
-    let device = whole.saturating_sub(queue);
-    let operation = u32::from(slot.op);
-    observe(disk.index, operation, stage::QUEUE, queue);
-    observe(disk.index, operation, stage::DEVICE, device);
+    let given_ns = if issued_ns == 0 { slot.born_ns } else { issued_ns };
+    if issued_ns == 0 && slot.bytes != 0 {
+        lose(loss::ISSUE_UNSEEN);
+    }
+    let (operation, bytes) = (u32::from(slot.op), slot.bytes);
+    let queue = given_ns.saturating_sub(slot.born_ns);
+    let device = now.saturating_sub(given_ns);
     settle(slot, now);
-    let bytes = slot.bytes;
     with_account(slot.account, |account| {
         add(&raw mut account.ios, 1);
         add(&raw mut account.bytes, u64::from(bytes));
     });
-    if slot.issued_ns != 0 {
-        work::leave(disk.index, slot, device, now);
+    observe(disk.index, operation, stage::QUEUE, queue);
+    observe(disk.index, operation, stage::DEVICE, device);
+    if issued_ns != 0 {
+        work::leave(disk.index, (operation, bytes), issued_ns, now);
     }
     if slot.sync_tid != 0 {
         credit(slot, queue, device, now);
     }
     slot.request = 0;
+}
+
+/// The end of a request that has no slot, of which the kernel's note tells when it
+/// was given to its driver.
+#[inline(always)]
+fn end_unborn(disk: &Disk, operation: u32, bytes: u32, noted_ns: u64) {
+    let now = now_ns();
+    observe(disk.index, operation, stage::QUEUE, 0);
+    observe(disk.index, operation, stage::DEVICE, now.saturating_sub(noted_ns));
+    work::leave(disk.index, (operation, bytes), noted_ns, now);
 }
 
 /// Takes a request out of its account.

@@ -24,6 +24,7 @@ pub struct Config {
     pub request_internal_tag: u32,
     pub request_hctx: u32,
     pub request_bio: u32,
+    pub request_io_start: u32,
     /// `request.rq_disk`, until 5.16.
     pub request_disk: u32,
     /// `request_queue.disk`, from 5.15.
@@ -114,6 +115,7 @@ impl Config {
         request_internal_tag: ABSENT,
         request_hctx: ABSENT,
         request_bio: ABSENT,
+        request_io_start: ABSENT,
         request_disk: ABSENT,
         queue_disk: ABSENT,
         hctx_queue_num: ABSENT,

@@ -95,6 +95,18 @@ impl Request {
         self.0.load(config!(request_data_len))
     }
 
+    /// When it was given to the driver, in ns, on the clock of [`now_ns`]; 0 where
+    /// its queue keeps no statistics. The kernel notes it after block_rq_issue; from
+    /// 6.9 on it may have read the clock a little earlier, for another request of
+    /// the same plug (block/blk-mq.c, blk_mq_start_request).
+    ///
+    /// [`now_ns`]: crate::clock::now_ns
+    #[inline(always)]
+    pub fn noted_issue_ns(self) -> u64 {
+        let field = config!(request_io_start);
+        if field == ABSENT { 0 } else { self.0.load(field) }
+    }
+
     /// Its first bio; null for a flush of the flush machinery.
     #[inline(always)]
     pub fn bio(self) -> Kernel {

@@ -136,7 +136,10 @@ pub mod loss {
     pub const SYNC_UNMATCHED: u32 = 7;
     /// Steps of syncs whose begin nothing told: only their system calls would.
     pub const CALL_UNSEEN: u32 = 8;
-    pub const COUNT: usize = 9;
+    /// Requests of which nobody told when they were given to the driver: all their
+    /// time is the device's.
+    pub const ISSUE_UNSEEN: u32 = 9;
+    pub const COUNT: usize = 10;
 }
 
 /// Who a request is charged to, and what kind of request it is.
@@ -247,7 +250,8 @@ pub struct InFlight {
     pub request: u64,
     /// When it was born, in ns.
     pub born_ns: u64,
-    /// When it was given to the driver, in ns; 0 while it is queued.
+    /// When it was given to the driver, in ns; 0 while it is queued, and where the
+    /// kernel's own note at its end tells.
     pub issued_ns: u64,
     pub bytes: u32,
     /// Index of its account: disk · [`ACCOUNTS`] + account.
@@ -260,8 +264,11 @@ pub struct InFlight {
     pub op: u16,
     /// Index of its disk.
     pub disk: u16,
+    /// 1 where it may wait while the driver has nothing, though no scheduler holds
+    /// it: for a flush, which the kernel does not count, or since it was requeued.
+    pub may_wait: u32,
     /// To a whole line of a CPU's cache.
-    pub spare: [u32; 5],
+    pub spare: [u32; 4],
 }
 
 /// What user space tells the kernel about a disk.
@@ -420,13 +427,12 @@ pub struct Solo {
     pub ns: u64,
 }
 
-/// What a disk's driver was given last, and when it was done with something
+/// When a disk's last request was born, and when its driver was done with something
 /// last. One line of a CPU's cache.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct LastSeen {
-    /// The request's address.
-    pub issued: u64,
+    pub born_ns: u64,
     pub ended_ns: u64,
     pub spare: [u64; 6],
 }

@@ -1,49 +1,49 @@
 //! What requests cost: how long those take that are alone on their disk.
 //!
 //! Beside others a request's time in service tells as much about them as about
-//! itself. A request was alone when none was issued after it, none ended after
-//! its issue, and none is in flight when it ends. The first two are told by one
-//! line per disk, written without atomic adds: two that are issued at one time
-//! are both in flight at the first one's end.
+//! itself. A request was alone when none was born and none ended after its issue,
+//! and none is in flight when it ends. The first two are told by one line per disk,
+//! written without atomic adds: two that are issued at one time are both in flight
+//! at the first one's end. Flushes have no birth: one that begins and does not end
+//! beside a request is not seen.
 
 use core::ptr::{read_volatile, write_volatile};
 
-use tracer_ebpf::record::{ACCOUNTS, InFlight, LastSeen, op, size};
+use tracer_ebpf::record::{ACCOUNTS, LastSeen, op, size};
 
 use crate::{
     maps::{LAST_SEEN, LEDGER, SOLO, add},
     owner::used_accounts,
 };
 
-/// A request is given to the driver.
+/// A request is born.
 #[inline(always)]
-pub fn enter(disk: u32, request: u64) {
+pub fn enter(disk: u32, now: u64) {
     if let Some(last) = LAST_SEEN.get_ptr_mut(disk) {
         // SAFETY: a value of a map; whole words, of which any is a right answer.
-        unsafe { write_volatile(&raw mut (*last).issued, request) };
+        unsafe { write_volatile(&raw mut (*last).born_ns, now) };
     }
 }
 
-/// A request that was issued has been served in so long, and is in its account
-/// no more.
+/// A request of this operation and so many bytes that was issued has been served,
+/// and is in its account no more.
 #[inline(always)]
-pub fn leave(disk: u32, slot: &InFlight, device_ns: u64, now: u64) {
+pub fn leave(disk: u32, (operation, bytes): (u32, u32), issued_ns: u64, now: u64) {
     let Some(last) = LAST_SEEN.get_ptr_mut(disk) else { return };
     // SAFETY: as above.
-    let LastSeen { issued, ended_ns, .. } = unsafe { read_volatile(last) };
+    let LastSeen { born_ns, ended_ns, .. } = unsafe { read_volatile(last) };
     // SAFETY: as above.
     unsafe { write_volatile(&raw mut (*last).ended_ns, now) };
-    let operation = u32::from(slot.op);
-    if issued != slot.request || ended_ns > slot.issued_ns || !is_idle(disk, operation) {
+    if born_ns > issued_ns || ended_ns > issued_ns || !is_idle(disk, operation) {
         return;
     }
-    let class = size::class(u64::from(slot.bytes)) as u32;
+    let class = size::class(u64::from(bytes)) as u32;
     let index = (disk * op::COUNT as u32 + operation) * size::COUNT as u32 + class;
     if let Some(solo) = SOLO.get_ptr_mut(index) {
         // SAFETY: plain words, changed only by atomic adds.
         unsafe {
             add(&raw mut (*solo).ios, 1);
-            add(&raw mut (*solo).ns, device_ns);
+            add(&raw mut (*solo).ns, now.saturating_sub(issued_ns));
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     },
     journals::Journals,
     kernel::load::{PodOwnerKey, Programs},
-    tables::{TableMaps, Tables},
+    tables::{Queue, TableMaps, Tables},
     work::{Learnt, Work},
 };
 
@@ -44,10 +44,6 @@ const MOST_OWNERS: usize = 8192;
 
 /// Of requests of which none has ended yet.
 const USUAL_BYTES: u64 = 4096;
-
-/// What was issued so long ago and is not in flight by the kernel's own word
-/// has ended unseen.
-const HEAL_GRACE: Duration = Duration::from_secs(2);
 
 /// One owner's requests of one class on one disk, in the last second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -341,17 +337,19 @@ impl Accounts {
     }
 
     /// Reads all accounts: rates since the last tick, and housekeeping.
-    /// `in_driver` says how many requests of a disk the kernel has in flight,
-    /// where it counts them.
-    pub fn tick(&mut self, now_ns: u64, in_driver: impl Fn(&str) -> Option<u64>) {
+    /// `queue_of_idle` says of a disk whose driver has no request, as the kernel
+    /// counts, whether one may wait in its queue.
+    pub fn tick(&mut self, now_ns: u64, queue_of_idle: impl Fn(&str) -> Option<Queue>) {
         let seconds = now_ns.saturating_sub(self.ticked_ns) as f64 / 1e9;
         let first = self.ticked_ns == 0;
         self.ticked_ns = now_ns;
         for at in 0..self.disks.len() {
             self.read_work(at);
             self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
-            if self.disks[at].in_flight > 0 && in_driver(&self.disks[at].name) == Some(0) {
-                self.healed += self.tables.heal(&self.disks[at].disk, now_ns, HEAL_GRACE);
+            if self.disks[at].in_flight > 0
+                && let Some(queue) = queue_of_idle(&self.disks[at].name)
+            {
+                self.healed += self.tables.heal(&self.disks[at].disk, now_ns, queue);
             }
             self.make_room(at, now_ns);
         }

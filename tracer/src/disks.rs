@@ -60,6 +60,13 @@ pub struct BlockDisk {
     pub discard_granularity_bytes: u64,
 }
 
+impl BlockDisk {
+    /// Whether it can have requests of its own.
+    pub fn has_requests(&self) -> bool {
+        self.queues > 0 && self.size_bytes > 0
+    }
+}
+
 /// A disk and its place in the ledger and the table.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Assigned {
@@ -100,8 +107,7 @@ pub fn scan(root: &Path) -> Result<Vec<BlockDisk>> {
 /// not keep it out. A place once given is kept.
 pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: Room) -> Vec<String> {
     let mut left_out = Vec::new();
-    let mut disks: Vec<_> =
-        disks.iter().filter(|disk| disk.queues > 0 && disk.size_bytes > 0).collect();
+    let mut disks: Vec<_> = disks.iter().filter(|disk| disk.has_requests()).collect();
     disks.sort_by_key(|disk| !disk.hardware);
     for disk in disks {
         if let Some(known) = assigned.iter_mut().find(|known| known.device == disk.device) {
@@ -137,6 +143,26 @@ pub fn inflight(root: &Path, name: &str) -> Option<(u64, u64)> {
 pub fn scheduler(root: &Path, name: &str) -> String {
     let line = Tree::new(root).read_line(format!("sys/block/{name}/queue/scheduler"));
     line.map(chosen).unwrap_or_default()
+}
+
+/// Whether a disk's queue keeps statistics, and so notes in each request when it
+/// was given to the driver: writeback throttling is what has it do so. Others may
+/// too, of which the kernel does not tell.
+fn notes_issues(root: &Path, name: &str) -> bool {
+    let line = Tree::new(root).read_line(format!("sys/block/{name}/queue/wbt_lat_usec"));
+    line.and_then(|line| line.trim().parse().ok()).is_some_and(|usec: i64| usec > 0)
+}
+
+/// Whether the issues of a disk's requests must be seen: where its queue notes
+/// none, and where it has a scheduler, since nothing else tells a request that
+/// waits there from one whose end was missed.
+pub fn needs_issues(root: &Path, name: &str) -> bool {
+    match scheduler(root, name).as_str() {
+        "none" => !notes_issues(root, name),
+        // It is gone.
+        "" => false,
+        _ => true,
+    }
 }
 
 /// Slots per hardware queue: all tags it may come to use, and one for the flush

@@ -18,12 +18,13 @@ use crate::{
 };
 
 /// Names of everything that can be lost, in the order in which it is shown.
-pub const LOSSES: [&str; 17] = [
+pub const LOSSES: [&str; 18] = [
     "ring_full",
     "hook_missed",
     "table_overflow",
     "healed",
     "end_unmatched",
+    "issue_unseen",
     "others",
     "disk_unknown",
     "disk_refused",

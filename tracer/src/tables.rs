@@ -21,6 +21,23 @@ use tracer_ebpf::{
     record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, Solo, loss, op, size, stage},
 };
 
+/// What was issued so long ago and is not in flight by the kernel's own word has
+/// ended unseen.
+const HEAL_GRACE: Duration = Duration::from_secs(2);
+
+/// A scheduler may hold a request back for long; the kernel does not count it as
+/// in flight meanwhile.
+const QUEUED_GRACE: Duration = Duration::from_secs(60);
+
+/// Whether a request may wait in its disk's queue while the driver has none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Queue {
+    /// There is a scheduler.
+    MayHold,
+    /// What was not seen to be issued was issued all the same.
+    HoldsNone,
+}
+
 /// An array map in our memory, as far as somebody reads it: what is mapped is
 /// resident, read or not.
 struct Mapped {
@@ -178,17 +195,21 @@ impl Tables {
     }
 
     /// Gives back every request of a disk that the kernel says has none at the
-    /// driver: what was issued more than `grace` ago, or queued for more than a
-    /// minute, was never seen to end. Returns how many.
-    pub fn heal(&self, disk: &Disk, now_ns: u64, grace: Duration) -> u64 {
+    /// driver: what was issued two seconds ago, or is in the queue for longer than
+    /// it may be, was never seen to end. Returns how many.
+    pub fn heal(&self, disk: &Disk, now_ns: u64, queue: Queue) -> u64 {
         let mut healed = 0;
         for slot in disk.base as usize..(disk.base + disk.slots()) as usize {
             let at = slot * IN_FLIGHT_WORDS;
             let [request, born_ns, issued_ns] =
                 [0, 1, 2].map(|word| self.in_flight.read(at + word));
             let place = (self.in_flight.read(at + 3) >> 32) as usize;
-            let (since, grace) =
-                if issued_ns == 0 { (born_ns, QUEUED_GRACE) } else { (issued_ns, grace) };
+            let may_wait = queue == Queue::MayHold || self.in_flight.read(at + 5) >> 32 != 0;
+            let (since, grace) = match issued_ns {
+                0 if may_wait => (born_ns, QUEUED_GRACE),
+                0 => (born_ns, HEAL_GRACE),
+                _ => (issued_ns, HEAL_GRACE),
+            };
             if request == 0 || Duration::from_nanos(now_ns.saturating_sub(since)) < grace {
                 continue;
             }
@@ -210,10 +231,6 @@ impl Tables {
     }
 }
 
-/// A scheduler may hold a request back for long; the kernel does not count it
-/// as in flight meanwhile.
-const QUEUED_GRACE: Duration = Duration::from_secs(60);
-
 const _: () = assert!(std::mem::offset_of!(Account, cgroup) == OWNER_WORDS.start * 8);
 const _: () = assert!(size_of::<Account>() == OWNER_WORDS.end * 8);
 const _: () = assert!(std::mem::offset_of!(Account, tgid) == TGID_WORD * 8);
@@ -225,5 +242,6 @@ const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);
 const _: () = assert!(std::mem::offset_of!(InFlight, born_ns) == 8);
 const _: () = assert!(std::mem::offset_of!(InFlight, issued_ns) == 16);
 const _: () = assert!(std::mem::offset_of!(InFlight, account) == 28);
+const _: () = assert!(std::mem::offset_of!(InFlight, may_wait) == 44);
 const _: () = assert!(std::mem::offset_of!(Solo, ns) == 8);
 const _: () = assert!(cfg!(target_endian = "little"));

@@ -1,17 +1,23 @@
 use std::{
+    fs::File,
+    io::Write as _,
     process::{Child, Command},
-    thread::sleep,
+    thread::{sleep, spawn},
     time::{Duration, Instant},
 };
 
 use tracer::{
+    disks::{self, BlockDisk},
     lab::disk::{Filesystem, LoopDisk},
-    session::Session,
+    session::{Options, Session},
     snapshot::{Op, Snapshot},
 };
 
-use super::{lab_disk, need_live, traced};
-use crate::matrix::requests::{count, mixed_load, nothing_leaks, settle, trim};
+use super::{lab_disk, need_live, node::without_schedulers, traced, traced_with};
+use crate::{
+    matrix::requests::{count, mixed_load, nothing_leaks, read_direct, settle, trim},
+    simulated::{SimulatedDisk, model::Model},
+};
 
 fn bytes(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
     let disk = snapshot.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
@@ -73,6 +79,18 @@ fn watch(session: &mut Session, time: Duration) {
     }
 }
 
+/// Until a scheduler that was chosen just now is known: before that, a request whose
+/// end is missed is taken for one that waits in it.
+fn wait_for_hook(session: &mut Session, disk: &LoopDisk) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !session.is_attached("issue") {
+        assert!(Instant::now() < end, "issues have no hook");
+        // Only disks that do something are looked at.
+        read_direct(disk.device(), 1).unwrap();
+        watch(session, Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn no_load_leaves_anything_in_flight_under_any_scheduler() {
     need_live!();
@@ -83,12 +101,18 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
         // Small sequential writes merge in a scheduler.
         ("merging writes", &["--rw=write", "--bs=4k", "--direct=0", "--fsync=256"]),
     ];
-    traced(|session| {
+    let node = without_schedulers(disk.name()).unwrap();
+    let options = Options { root: node.path().to_owned(), ..Options::default() };
+    traced_with(&options, |session| {
         for scheduler in ["none", "mq-deadline", "bfq", "kyber"] {
             if disk.set_scheduler(scheduler).is_err() {
                 println!("no scheduler `{scheduler}` here");
                 continue;
             }
+            if scheduler != "none" {
+                wait_for_hook(session, &disk);
+            }
+            println!("{scheduler}: hooked: {}", session.is_attached("issue"));
             for (name, args) in loads {
                 let mut load = fio(&disk, args);
                 watch(session, Duration::from_millis(1500));
@@ -108,11 +132,86 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
     });
 }
 
+/// By the kernel's notes, where the disk's queue keeps them, and by a hook on each
+/// issue: of reads one after the other the device's time is no less than the disk
+/// takes for them, and with the queue's no more than what passed.
+#[test]
+fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
+    const READS: u32 = 200;
+    const READ: Duration = Duration::from_millis(4);
+    need_live!();
+    let simulated = SimulatedDisk::create(Filesystem::Ext4).unwrap();
+    simulated.become_another(&Model { read: READ, ..Model::default() }).unwrap();
+    let disk = simulated.disk();
+    let node = without_schedulers(disk.name()).unwrap();
+    let mut disks = disks::scan(node.path()).unwrap().into_iter().filter(BlockDisk::has_requests);
+    let is_needed = disks.any(|disk| disks::needs_issues(node.path(), &disk.name));
+    for forced in [&[][..], &["issue=tp"]] {
+        let forced: Vec<_> = forced.iter().map(|rung| rung.parse().unwrap()).collect();
+        let is_wanted = is_needed || !forced.is_empty();
+        let options = Options { forced, root: node.path().to_owned(), ..Options::default() };
+        traced_with(&options, |session| {
+            settle(session, disk.name()).unwrap();
+            let is_hooked = session.is_attached("issue");
+            // Where births have no hook, or notes are not kept after all, it is there.
+            assert!(is_hooked || !is_wanted);
+            let before = times_of_reads(&session.snapshot(), disk.name());
+            let begin = Instant::now();
+            read_direct(disk.device(), READS.into()).unwrap();
+            let took = begin.elapsed().as_secs_f64();
+            let picture = session.snapshot();
+            let unseen = picture.losses.counters.iter().find(|l| l.0 == "issue_unseen").unwrap().1;
+            assert_eq!(unseen, 0);
+            let after = times_of_reads(&picture, disk.name());
+            let (queue, device) = (after.0 - before.0, after.1 - before.1);
+            println!("hooked: {is_hooked}: queue {queue} s, device {device} s of {took} s");
+            // Sums are right to 3 %.
+            assert!(queue + device <= 1.05 * took, "{queue} s and {device} s of {took} s");
+            assert!(device >= 0.95 * (READS * READ).as_secs_f64(), "{device} s of {took} s");
+        });
+    }
+}
+
+/// How long reads were in the queue and in the device, in seconds.
+fn times_of_reads(picture: &Snapshot, disk: &str) -> (f64, f64) {
+    let disk = picture.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
+    let reads = disk.latencies.iter().find(|l| l.op == Op::Read);
+    reads.map_or((0.0, 0.0), |reads| (reads.queue.seconds, reads.device.seconds))
+}
+
+/// The kernel counts no flush as in flight, nor what waits for one.
+#[test]
+fn what_waits_for_a_long_flush_is_not_taken_for_ended() {
+    const FLUSH: Duration = Duration::from_secs(6);
+    need_live!();
+    // Without ext4's own thread, whose reads would keep the driver busy.
+    let disk = SimulatedDisk::create(Filesystem::Xfs).unwrap();
+    let node = without_schedulers(disk.name()).unwrap();
+    let options = Options { root: node.path().to_owned(), ..Options::default() };
+    traced_with(&options, |session| {
+        let mut file = File::create(disk.mountpoint().join("flushed")).unwrap();
+        file.write_all(&[1; 4096]).unwrap();
+        settle(session, disk.name()).unwrap();
+        disk.become_another(&Model { flush: FLUSH, ..Model::default() }).unwrap();
+        let sync = spawn(move || file.sync_all().unwrap());
+        watch(session, FLUSH.mul_f64(0.75));
+        let accounts = session.accounts_of(disk.name());
+        let is_in_flight = accounts.iter().any(|(_, account)| account.word != 0);
+        let is_over = sync.is_finished();
+        disk.become_another(&Model::default()).unwrap();
+        sync.join().unwrap();
+        assert!(!is_over, "the flush took no time");
+        assert!(is_in_flight, "hooked: {}: {accounts:?}", session.is_attached("issue"));
+    });
+}
+
 #[test]
 fn a_scheduler_changed_under_load_heals() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
-    traced(|session| {
+    let node = without_schedulers(disk.name()).unwrap();
+    let options = Options { root: node.path().to_owned(), ..Options::default() };
+    traced_with(&options, |session| {
         let mut load = fio(&disk, &["--rw=randwrite", "--bs=4k"]);
         for scheduler in ["mq-deadline", "none", "mq-deadline", "none"] {
             watch(session, Duration::from_millis(500));

@@ -18,6 +18,8 @@ mod crowd;
 mod demo;
 /// A real etcd: its own counters against ours.
 mod etcd;
+/// This machine, told otherwise.
+mod node;
 /// For whom kernel threads work, and what their requests cost.
 mod ownership;
 /// The agent's page, in a browser; no guest has one.
@@ -68,10 +70,13 @@ pub fn traced<T>(test: impl FnOnce(&mut Session) -> T) -> T {
 
 /// The same with rungs that were asked for, which this kernel may not have.
 fn traced_through<T>(forced: Vec<Forced>, test: impl FnOnce(&mut Session) -> T) -> T {
+    traced_with(&Options { forced, ..Options::default() }, test)
+}
+
+fn traced_with<T>(options: &Options, test: impl FnOnce(&mut Session) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let options = Options { forced, ..Options::default() };
-        let mut session = Session::start(&options).expect("this kernel can be traced");
+        let mut session = Session::start(options).expect("this kernel can be traced");
         test(&mut session)
     })
 }

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use tracer::{
+    disks,
     kernel::{
         facts::{Facts, VMLINUX_BTF},
         floor::{EMPTY, Floor},
@@ -117,7 +118,8 @@ async fn measure_floor(
     length: Duration,
     table: &mut Table,
 ) -> Result<()> {
-    let floor = Floor::attach(&EMPTY, &Facts::of_this_machine(Path::new(VMLINUX_BTF))?)?;
+    let facts = Facts::of_this_machine(Path::new(VMLINUX_BTF))?;
+    let floor = Floor::attach(&empty_programs()?, &facts)?;
     round.say("random reads, run time of empty programs");
     let before = Runs::of(floor.run_stats());
     stand.run(Work::Reads, length).await?;
@@ -137,6 +139,16 @@ async fn measure_floor(
     Ok(())
 }
 
+/// The empty programs on the hooks that the tracer has on this machine: none at the
+/// issue of a request where no disk needs it.
+pub fn empty_programs() -> Result<Vec<(&'static str, &'static str)>> {
+    let root = Path::new("/");
+    let found = disks::scan(root)?;
+    let mut followed = found.iter().filter(|disk| disk.has_requests());
+    let is_needed = followed.any(|disk| disks::needs_issues(root, &disk.name));
+    Ok(EMPTY.into_iter().filter(|(_, hook)| is_needed || *hook != "block_rq_issue").collect())
+}
+
 /// Runs of the tracer's programs under a load, while it is polled as always.
 async fn watch(stand: &Stand, session: &mut Session, work: Work, length: Duration) -> Result<Runs> {
     let before = Runs::of(session.run_stats());
@@ -151,8 +163,11 @@ async fn watch(stand: &Stand, session: &mut Session, work: Work, length: Duratio
     Ok(runs)
 }
 
+/// The capabilities that follow requests.
+pub const BLOCK: [&str; 3] = ["birth", "issue", "block"];
+
 fn block_programs() -> Vec<&'static str> {
-    programs_of(&["birth", "block"])
+    programs_of(&BLOCK)
 }
 
 /// The programs of some capabilities, on whatever rung; each once, though

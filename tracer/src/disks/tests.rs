@@ -354,6 +354,24 @@ fn requests_in_flight_are_reads_and_writes() {
 }
 
 #[test]
+fn issues_are_needed_where_none_are_noted_and_where_requests_may_wait() {
+    let node = Node::usual();
+    for (name, wbt, needed) in [
+        ("nvme0n1", "2000\n", false),
+        ("nvme0n1", "0\n", true),
+        ("sda", "75000\n", true),
+        ("sdz", "", false),
+    ] {
+        if !wbt.is_empty() {
+            node.write(&format!("sys/block/{name}/queue/wbt_lat_usec"), wbt);
+        }
+        assert_eq!(needs_issues(node.0.path(), name), needed, "{name} {wbt}");
+    }
+    // A kernel without writeback throttling.
+    assert!(needs_issues(node.0.path(), "loop0"));
+}
+
+#[test]
 fn without_sysfs_it_says_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     let error = scan(dir.path()).unwrap_err().to_string();

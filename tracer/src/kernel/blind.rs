@@ -155,8 +155,9 @@ mod tests {
     use super::*;
     use crate::kernel::ladder::CAPABILITIES;
 
-    const ALL: [(&str, &str); 10] = [
+    const ALL: [(&str, &str); 11] = [
         ("block", "tp"),
+        ("issue", "tp"),
         ("birth", "tp"),
         ("sync", "fentry"),
         ("journal", "tp"),
@@ -215,7 +216,7 @@ mod tests {
     #[test]
     fn what_no_rung_serves_is_told_in_the_capabilitys_own_words() {
         check(
-            &climbs(&ALL[..3]),
+            &climbs(&ALL[..4]),
             &facts(tracer_ebpf::config::ABSENT),
             &[],
             &[
@@ -241,9 +242,9 @@ mod tests {
     #[test]
     fn tracepoints_are_blind_where_a_filesystem_has_none() {
         let mut taken = ALL;
-        (taken[1], taken[2]) = (("birth", "insert"), ("sync", "tp"));
+        (taken[2], taken[3]) = (("birth", "insert"), ("sync", "tp"));
         let mut climbs = climbs(&taken);
-        climbs[2].attached.retain(|program| !program.starts_with("btrfs"));
+        climbs[3].attached.retain(|program| !program.starts_with("btrfs"));
         check(
             &climbs,
             &facts(8),
@@ -273,8 +274,8 @@ mod tests {
     #[test]
     fn optional_hooks_that_are_missing_are_told() {
         let mut climbs = climbs(&ALL);
-        climbs[3].attached.retain(|program| *program != "jbd2_commit_logging");
-        climbs[6].attached.retain(|program| !program.starts_with("memcg"));
+        climbs[4].attached.retain(|program| *program != "jbd2_commit_logging");
+        climbs[7].attached.retain(|program| !program.starts_with("memcg"));
         check(
             &climbs,
             &facts(8),
@@ -289,7 +290,7 @@ mod tests {
     #[test]
     fn a_wish_that_is_not_obeyed_is_told_with_its_reason() {
         let mut climbs = climbs(&ALL);
-        climbs[2].rungs[2].1 = Outcome::Silent("it saw nothing".to_owned());
+        climbs[3].rungs[2].1 = Outcome::Silent("it saw nothing".to_owned());
         check(
             &climbs,
             &facts(8),

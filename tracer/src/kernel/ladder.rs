@@ -109,18 +109,23 @@ const fn system_call(program: &'static str, name: &'static str) -> Step {
 pub const CAPABILITIES: &[Capability] = &[
     Capability {
         name: "block",
-        purpose: "when a block request is served and ends",
+        purpose: "when a block request ends",
         required: true,
         without: "block requests cannot be followed",
         rungs: &[Rung {
             name: "tp",
-            steps: &[
-                tp("block_rq_issue"),
-                tp("block_rq_complete"),
-                tp("block_rq_requeue"),
-                tp("block_rq_merge"),
-            ],
+            steps: &[tp("block_rq_complete"), tp("block_rq_requeue"), tp("block_rq_merge")],
         }],
+    },
+    Capability {
+        name: "issue",
+        purpose: "when a request is given to its driver (attached only where the kernel does not \
+                  note it in the request, or a disk has a scheduler)",
+        required: false,
+        without: "where the kernel does not note when a request is given to its driver, waiting \
+                  in the queue is shown as the device's time; where a disk has a scheduler, \
+                  requests whose end was missed are in flight for a minute",
+        rungs: &[Rung { name: "tp", steps: &[on_demand(tp("block_rq_issue"))] }],
     },
     Capability {
         name: "birth",

@@ -46,6 +46,7 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     config.request_internal_tag = need("internal_tag")?;
     config.request_hctx = need("mq_hctx")?;
     config.request_bio = need("bio")?;
+    config.request_io_start = offset(types, request, "io_start_time_ns");
     let told_by_bio = types.tracepoint("block_io_start").is_none()
         && types.tracepoint_args("block_getrq").is_some_and(|args| args.len() == 1);
     config.births_by_bio = u32::from(told_by_bio);

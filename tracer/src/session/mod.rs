@@ -5,23 +5,23 @@
 //! polls, and asks for pictures. Knows no output.
 
 mod around;
+mod asked;
 mod calls;
 mod demand;
+mod issues;
 mod preflight;
 mod proof;
 
 use std::{collections::HashSet, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
-use prometheus::proto::MetricFamily;
-use tracer_ebpf::record::{Account, OwnerKey, kind, loss, op, stage};
+use tracer_ebpf::record::{kind, loss, op, stage};
 
 use crate::{
     accounts::{Accounts, DiskAccounts},
     clock::{Clock, monotonic_ns},
     disks::{self, Assigned, LoopFiles, Room},
     engine::{
-        Engine,
         blame::{Owner, OwnerId, Party},
         tick::Tick,
         victim::Span,
@@ -30,22 +30,23 @@ use crate::{
     files::Files,
     identity::{Identities, is_kernel_thread},
     kernel::{
-        blind::Blind,
         facts::{Facts, VMLINUX_BTF},
-        ladder::{Climb, Forced},
+        ladder::Forced,
         load::{Programs, Sizes, Wishes},
     },
     recording::recorder::{Progress, Recorder, Taken},
     ring::{Record, RingReader},
-    scene::{DiskState, Histograms, Scene, comm_text, picture::Slow},
-    snapshot::{Kernel, SlowSync, Snapshot, Who},
+    scene::{DiskState, Histograms, Scene, picture::Slow},
+    snapshot::{Kernel, SlowSync, Snapshot},
     surroundings::Surroundings,
+    tables::Queue,
     tallies::Tallies,
     tree::Tree,
 };
 
 use calls::Calls;
 use demand::Demand;
+use issues::ISSUE;
 use proof::prove;
 
 pub use preflight::{Capabilities, check_user};
@@ -110,6 +111,8 @@ pub struct Session {
     tallies: Tallies,
     demands: [Demand; 3],
     calls: Calls,
+    /// Whether a hook tells when requests are given to their drivers.
+    issues_hooked: bool,
     last_tick: Tick,
     root: PathBuf,
     assigned: Vec<Assigned>,
@@ -170,10 +173,11 @@ impl Session {
         let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?)?;
         programs.climb(&facts);
+        // What stands in for births is proved with them.
+        programs.set_attached(ISSUE, true);
         prove(&mut programs, &facts, &mut ring)?;
         programs.end_climb();
         calls.is_attached = calls.is_needed() && calls::may_serve(programs.climbs());
-        accounts.begin_watch();
 
         let mut session = Self {
             programs,
@@ -195,9 +199,12 @@ impl Session {
             loop_files,
             room,
             refused,
+            issues_hooked: true,
             foreign: 0,
             ticked_ns: 0,
         };
+        session.unhook_issues_if_nobody_needs_it(&options.forced);
+        session.accounts.begin_watch();
         session.scene.kernel = session.kernel();
         session.poll(None, &mut Vec::new());
         Ok(session)
@@ -285,9 +292,12 @@ impl Session {
             if counted.ok()?.first() != Some(&b'1') {
                 return None;
             }
-            disks::inflight(root, name).map(|(reads, writes)| reads + writes)
+            disks::inflight(root, name).filter(|counts| *counts == (0, 0))?;
+            let is_direct = disks::scheduler(root, name) == "none";
+            Some(if is_direct { Queue::HoldsNone } else { Queue::MayHold })
         });
         self.hook_calls_if_needed();
+        self.hook_issues_if_busy_disks_need_it();
         let mut tick = self.read_tick(now);
         self.accounts.journal_work(&mut tick);
         self.meet_people(&tick);
@@ -311,6 +321,7 @@ impl Session {
             ("table_overflow", tables.loss(loss::TABLE_OVERFLOW)),
             ("healed", healed),
             ("end_unmatched", tables.loss(loss::END_UNMATCHED)),
+            ("issue_unseen", tables.loss(loss::ISSUE_UNSEEN)),
             ("others", tables.loss(loss::OTHERS)),
             ("disk_unknown", tables.loss(loss::DISK_UNKNOWN)),
             ("disk_refused", self.refused.len() as u64),
@@ -378,6 +389,7 @@ impl Session {
                 self.refused.push(disk.name);
             }
         }
+        self.hook_issues_if_known_disks_need_it();
     }
 
     /// From here on pictures of the period begin anew.
@@ -474,93 +486,6 @@ impl Session {
     pub fn end_recording(&mut self) -> Result<Option<Progress>> {
         let now = monotonic_ns();
         self.recorder.take().map(|recorder| recorder.end(now, &mut self.scene)).transpose()
-    }
-
-    /// What the engine was told last beside the syncs.
-    pub fn last_tick(&self) -> &Tick {
-        &self.last_tick
-    }
-
-    /// Whether a capability that is attached on demand is at work now.
-    pub fn is_attached(&self, capability: &str) -> bool {
-        capability == calls::SYNC && self.calls.is_attached
-            || self.demands.iter().any(|d| d.capability == capability && d.is_attached)
-    }
-
-    /// Who a party is, as far as was found out.
-    pub fn who(&self, party: &Party) -> Who {
-        self.scene.people.who(party)
-    }
-
-    /// The name of an owner's process, as the kernel has it.
-    pub fn owner_comm(&self, owner: OwnerId) -> String {
-        comm_text(&self.accounts.key(owner).comm)
-    }
-
-    /// What is not seen here, what matters most first.
-    pub fn blind(&self) -> Vec<Blind> {
-        let mut blind = self.programs.blind(&self.facts);
-        if !self.refused.is_empty() {
-            let sentence = format!("there is no room to follow {}", self.refused.join(", "));
-            blind.push(Blind { what: "disks", sentence });
-        }
-        blind
-    }
-
-    /// How each capability's ladder was climbed.
-    pub fn climbs(&self) -> &[Climb] {
-        self.programs.climbs()
-    }
-
-    pub fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
-    pub fn engine(&self) -> &Engine {
-        &self.scene.engine
-    }
-
-    /// Who an owner is, as the kernel keyed it; the disk in it means nothing.
-    pub fn owner(&self, owner: OwnerId) -> OwnerKey {
-        self.accounts.key(owner)
-    }
-
-    /// Everybody who has an account on a disk, by its name.
-    pub fn owners_of(&self, disk: &str) -> Vec<OwnerKey> {
-        let found = self.accounts.disks().iter().find(|d| d.name == disk);
-        let owners = found.into_iter().flat_map(|d| d.owners.iter());
-        owners.filter(|o| o.id != OwnerId(0)).map(|o| self.accounts.key(o.id)).collect()
-    }
-
-    /// The tracer's own metrics, as the last picture left them.
-    pub fn metric_families(&self) -> Vec<MetricFamily> {
-        self.scene.metrics.families()
-    }
-
-    /// Bytes of kernel memory that the tables take.
-    pub fn kernel_bytes(&self) -> u64 {
-        Sizes { disks: self.room.disks, in_flight: self.room.slots }.kernel_bytes()
-    }
-
-    /// Name, run count and run time in ns of each loaded program, while the
-    /// kernel's BPF statistics are on.
-    pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
-        self.programs.run_stats()
-    }
-
-    /// Every account of a disk by its name, as the kernel has it now.
-    pub fn accounts_of(&self, disk: &str) -> Vec<(String, Account)> {
-        let Some(found) = self.accounts.disks().iter().find(|d| d.name == disk) else {
-            return Vec::new();
-        };
-        let owners = found.owners.iter().enumerate();
-        owners
-            .map(|(at, owner)| {
-                let comm = comm_text(&owner.comm);
-                (comm, self.accounts.tables().account(found.disk.index, at))
-            })
-            .filter(|(_, account)| account.ios != 0 || account.word != 0)
-            .collect()
     }
 
     /// Starts to print the kernel programs' debug lines to stderr.

@@ -8,7 +8,7 @@ use aya::sys::{Stats, enable_stats};
 use tracer::{
     kernel::{
         facts::{Facts, VMLINUX_BTF},
-        floor::{CLOCK, EMPTY, Floor},
+        floor::{CLOCK, Floor},
     },
     lab::disk::read_stat,
     session::{Options, Session},
@@ -20,7 +20,7 @@ use crate::{
     fio::{Stand, Work},
     load::{Action, Spec},
     loaded::{Runs, Since},
-    programs::programs_of,
+    programs::{BLOCK, empty_programs, programs_of},
     report::{
         rows::{
             CLOCK_FLOOR, COMMIT, EMPTY_FLOOR, OURS, OURS_BLOCK, OURS_EVERYTHING, OURS_SYNC,
@@ -38,14 +38,14 @@ enum Whose {
 }
 
 /// Everybody in the order of the table.
-fn everybody() -> Vec<Whose> {
+fn everybody() -> Result<Vec<Whose>> {
     // The hooks on system calls are no part of what a request costs.
-    let of_requests = EMPTY.into_iter().filter(|(_, hook)| hook.starts_with("block"));
+    let of_requests = empty_programs()?.into_iter().filter(|(_, hook)| hook.starts_with("block"));
     let floors = [
         Whose::Floor(EMPTY_FLOOR, of_requests.collect()),
         Whose::Floor(CLOCK_FLOOR, CLOCK.to_vec()),
     ];
-    [Whose::Ours].into_iter().chain(floors).chain(PEERS.iter().map(Whose::Peer)).collect()
+    Ok([Whose::Ours].into_iter().chain(floors).chain(PEERS.iter().map(Whose::Peer)).collect())
 }
 
 pub async fn measure(
@@ -56,7 +56,7 @@ pub async fn measure(
 ) -> Result<()> {
     let _counting = enable_stats(Stats::RunTime)
         .context("failed to turn BPF statistics on: they need kernel 5.8 or newer")?;
-    for whose in round.order(everybody()) {
+    for whose in round.order(everybody()?) {
         match whose {
             Whose::Ours => measure_ours(stand, round, table).await?,
             Whose::Floor(name, programs) => {
@@ -131,7 +131,7 @@ async fn measure_ours(stand: &Stand, round: &Round, table: &mut Table) -> Result
 
     let (window, named) = polling.run(Work::Reads, length(round)).await?;
     table.note(&REQUEST, OURS, "ns", window.per_request());
-    let block = total_ns(&named, &["birth", "block"]);
+    let block = total_ns(&named, &BLOCK);
     table.note(&REQUEST, OURS_BLOCK, "ns", block / window.requests.max(1.0));
 
     let records = polling.session.engine().records();

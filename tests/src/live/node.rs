@@ -1,0 +1,43 @@
+//! This machine, told otherwise: a root whose `/proc` and `/sys` lead to the real
+//! ones but for what a test wants to be different there.
+
+use std::{fs, io, os::unix::fs::symlink, path::Path};
+
+use tempfile::TempDir;
+
+/// A node whose disks say that they have no scheduler, all but one, which says what
+/// it has: the schedulers of the machine's own disks are not ours to change.
+pub fn without_schedulers(but: &str) -> io::Result<TempDir> {
+    let root = tempfile::tempdir()?;
+    let at = |path: &Path| root.path().join(path.strip_prefix("/").unwrap_or(path));
+    symlink("/proc", at(Path::new("/proc")))?;
+    let disks = Path::new("/sys/block");
+    link_all(Path::new("/sys"), &at(Path::new("/sys")), &["block"])?;
+    fs::create_dir(at(disks))?;
+    for disk in fs::read_dir(disks)? {
+        let disk = disk?.path();
+        if disk.ends_with(but) {
+            symlink(&disk, at(&disk))?;
+            continue;
+        }
+        let queue = disk.join("queue");
+        link_all(&disk, &at(&disk), &["queue"])?;
+        link_all(&queue, &at(&queue), &["scheduler"])?;
+        if queue.join("scheduler").exists() {
+            fs::write(at(&queue.join("scheduler")), "none\n")?;
+        }
+    }
+    Ok(root)
+}
+
+/// Makes a folder whose entries lead to those of another, without some.
+fn link_all(from: &Path, to: &Path, without: &[&str]) -> io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if !without.iter().any(|name| entry.file_name() == *name) {
+            symlink(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! What a session is asked beside its pictures. Changes nothing.
+
+use prometheus::proto::MetricFamily;
+use tracer_ebpf::record::{Account, OwnerKey};
+
+use super::{Session, calls, issues::ISSUE};
+use crate::{
+    engine::{
+        Engine,
+        blame::{OwnerId, Party},
+        tick::Tick,
+    },
+    kernel::{blind::Blind, facts::Facts, ladder::Climb, load::Sizes},
+    scene::comm_text,
+    snapshot::Who,
+};
+
+impl Session {
+    /// What the engine was told last beside the syncs.
+    pub fn last_tick(&self) -> &Tick {
+        &self.last_tick
+    }
+
+    /// Whether a capability that is attached on demand is at work now.
+    pub fn is_attached(&self, capability: &str) -> bool {
+        capability == calls::SYNC && self.calls.is_attached
+            || capability == ISSUE && self.issues_hooked
+            || self.demands.iter().any(|d| d.capability == capability && d.is_attached)
+    }
+
+    /// Who a party is, as far as was found out.
+    pub fn who(&self, party: &Party) -> Who {
+        self.scene.people.who(party)
+    }
+
+    /// The name of an owner's process, as the kernel has it.
+    pub fn owner_comm(&self, owner: OwnerId) -> String {
+        comm_text(&self.accounts.key(owner).comm)
+    }
+
+    /// What is not seen here, what matters most first.
+    pub fn blind(&self) -> Vec<Blind> {
+        let mut blind = self.programs.blind(&self.facts);
+        if !self.refused.is_empty() {
+            let sentence = format!("there is no room to follow {}", self.refused.join(", "));
+            blind.push(Blind { what: "disks", sentence });
+        }
+        blind
+    }
+
+    /// How each capability's ladder was climbed.
+    pub fn climbs(&self) -> &[Climb] {
+        self.programs.climbs()
+    }
+
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.scene.engine
+    }
+
+    /// Who an owner is, as the kernel keyed it; the disk in it means nothing.
+    pub fn owner(&self, owner: OwnerId) -> OwnerKey {
+        self.accounts.key(owner)
+    }
+
+    /// Everybody who has an account on a disk, by its name.
+    pub fn owners_of(&self, disk: &str) -> Vec<OwnerKey> {
+        let found = self.accounts.disks().iter().find(|d| d.name == disk);
+        let owners = found.into_iter().flat_map(|d| d.owners.iter());
+        owners.filter(|o| o.id != OwnerId(0)).map(|o| self.accounts.key(o.id)).collect()
+    }
+
+    /// The tracer's own metrics, as the last picture left them.
+    pub fn metric_families(&self) -> Vec<MetricFamily> {
+        self.scene.metrics.families()
+    }
+
+    /// Bytes of kernel memory that the tables take.
+    pub fn kernel_bytes(&self) -> u64 {
+        Sizes { disks: self.room.disks, in_flight: self.room.slots }.kernel_bytes()
+    }
+
+    /// Name, run count and run time in ns of each loaded program, while the
+    /// kernel's BPF statistics are on.
+    pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
+        self.programs.run_stats()
+    }
+
+    /// Every account of a disk by its name, as the kernel has it now.
+    pub fn accounts_of(&self, disk: &str) -> Vec<(String, Account)> {
+        let Some(found) = self.accounts.disks().iter().find(|d| d.name == disk) else {
+            return Vec::new();
+        };
+        let owners = found.owners.iter().enumerate();
+        owners
+            .map(|(at, owner)| {
+                let comm = comm_text(&owner.comm);
+                (comm, self.accounts.tables().account(found.disk.index, at))
+            })
+            .filter(|(_, account)| account.ios != 0 || account.word != 0)
+            .collect()
+    }
+}

@@ -1,0 +1,64 @@
+//! Whether the issue of requests has a hook.
+//!
+//! The kernel itself notes in a request when it is given to its driver, if the
+//! disk's queue keeps statistics, and without a scheduler that is soon after its
+//! birth. Where all disks are like that the end of a request tells all, and a hook
+//! that runs for each would only cost. Of a request in a scheduler only the hook
+//! tells that it still waits, and is not one whose end was missed.
+//!
+//! What a disk needs is asked of sysfs: of all when they become known, and of those
+//! that do something once a second, as a scheduler may be chosen at any time. What
+//! sysfs does not say is told by a counter: requests that ended without a note.
+
+use tracer_ebpf::record::loss;
+
+use super::Session;
+use crate::{
+    disks,
+    kernel::ladder::{Climb, Forced},
+};
+
+/// The capability.
+pub const ISSUE: &str = "issue";
+
+impl Session {
+    /// Takes the hook away where nobody asked for it either.
+    pub(super) fn unhook_issues_if_nobody_needs_it(&mut self, forced: &[Forced]) {
+        let is_forced = forced.iter().any(|forced| forced.capability == ISSUE);
+        let birth = self.climbs().iter().find(|climb| climb.capability == "birth");
+        // Other rungs have the issue for their understudy.
+        let rungs = ["tp", "fentry"];
+        let births_seen = birth.and_then(Climb::taken).is_some_and(|rung| rungs.contains(&rung));
+        if !is_forced && births_seen && !self.do_known_disks_need_issues() {
+            self.programs.set_attached(ISSUE, false);
+            self.issues_hooked = false;
+        }
+    }
+
+    pub(super) fn hook_issues_if_known_disks_need_it(&mut self) {
+        if !self.issues_hooked && self.do_known_disks_need_issues() {
+            self.hook_issues();
+        }
+    }
+
+    pub(super) fn hook_issues_if_busy_disks_need_it(&mut self) {
+        if self.issues_hooked {
+            return;
+        }
+        let is_unseen = self.accounts.tables().loss(loss::ISSUE_UNSEEN) > 0;
+        let mut busy = self.accounts.disks().iter().filter(|disk| !disk.rates.is_empty());
+        if is_unseen || busy.any(|disk| disks::needs_issues(&self.root, &disk.name)) {
+            self.hook_issues();
+        }
+    }
+
+    /// It stays: a disk that needed it will hardly do without later.
+    fn hook_issues(&mut self) {
+        self.programs.set_attached(ISSUE, true);
+        self.issues_hooked = true;
+    }
+
+    fn do_known_disks_need_issues(&self) -> bool {
+        self.assigned.iter().any(|disk| disks::needs_issues(&self.root, &disk.name))
+    }
+}
