@@ -8,12 +8,15 @@ use std::{
 
 use tracer::{
     disks::{self, BlockDisk},
-    lab::disk::{Filesystem, LoopDisk},
+    lab::{
+        disk::{Filesystem, LoopDisk},
+        node::without_schedulers,
+    },
     session::{Options, Session},
     snapshot::{Op, Snapshot},
 };
 
-use super::{lab_disk, need_live, node::without_schedulers, traced, traced_with};
+use super::{lab_disk, need_live, traced, traced_with};
 use crate::{
     matrix::requests::{count, mixed_load, nothing_leaks, read_direct, settle, trim},
     simulated::{SimulatedDisk, model::Model},
@@ -101,7 +104,7 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
         // Small sequential writes merge in a scheduler.
         ("merging writes", &["--rw=write", "--bs=4k", "--direct=0", "--fsync=256"]),
     ];
-    let node = without_schedulers(disk.name()).unwrap();
+    let node = without_schedulers(Some(disk.name())).unwrap();
     let options = Options { root: node.path().to_owned(), ..Options::default() };
     traced_with(&options, |session| {
         for scheduler in ["none", "mq-deadline", "bfq", "kyber"] {
@@ -143,7 +146,7 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
     let simulated = SimulatedDisk::create(Filesystem::Ext4).unwrap();
     simulated.become_another(&Model { read: READ, ..Model::default() }).unwrap();
     let disk = simulated.disk();
-    let node = without_schedulers(disk.name()).unwrap();
+    let node = without_schedulers(Some(disk.name())).unwrap();
     let mut disks = disks::scan(node.path()).unwrap().into_iter().filter(BlockDisk::has_requests);
     let is_needed = disks.any(|disk| disks::needs_issues(node.path(), &disk.name));
     for forced in [&[][..], &["issue=tp"]] {
@@ -186,7 +189,7 @@ fn what_waits_for_a_long_flush_is_not_taken_for_ended() {
     need_live!();
     // Without ext4's own thread, whose reads would keep the driver busy.
     let disk = SimulatedDisk::create(Filesystem::Xfs).unwrap();
-    let node = without_schedulers(disk.name()).unwrap();
+    let node = without_schedulers(Some(disk.name())).unwrap();
     let options = Options { root: node.path().to_owned(), ..Options::default() };
     traced_with(&options, |session| {
         let mut file = File::create(disk.mountpoint().join("flushed")).unwrap();
@@ -209,7 +212,7 @@ fn what_waits_for_a_long_flush_is_not_taken_for_ended() {
 fn a_scheduler_changed_under_load_heals() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
-    let node = without_schedulers(disk.name()).unwrap();
+    let node = without_schedulers(Some(disk.name())).unwrap();
     let options = Options { root: node.path().to_owned(), ..Options::default() };
     traced_with(&options, |session| {
         let mut load = fio(&disk, &["--rw=randwrite", "--bs=4k"]);

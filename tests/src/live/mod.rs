@@ -18,8 +18,6 @@ mod crowd;
 mod demo;
 /// A real etcd: its own counters against ours.
 mod etcd;
-/// This machine, told otherwise.
-mod node;
 /// For whom kernel threads work, and what their requests cost.
 mod ownership;
 /// The agent's page, in a browser; no guest has one.

@@ -48,9 +48,11 @@ pub async fn measure(stand: &Stand, round: &Round, table: &mut Table) -> Result<
     let length = (round.length / 4).max(Duration::from_millis(500));
     if round.reversed {
         measure_floor(stand, round, length, table).await?;
+        measure_calls(stand, round, length, table).await?;
         measure_tracer(stand, round, length, table).await
     } else {
         measure_tracer(stand, round, length, table).await?;
+        measure_calls(stand, round, length, table).await?;
         measure_floor(stand, round, length, table).await
     }
 }
@@ -71,11 +73,6 @@ async fn measure_tracer(
     table.note(&READS, BLOCK_PROGRAMS, "ns", runs.per_request(&block_programs()));
     for program in block_programs() {
         runs.note_run(program, &READS, table);
-    }
-    for (program, what) in SYSTEM_CALLS {
-        if let Some(ns) = runs.per_run(program) {
-            table.note(&READS, what, "ns", ns);
-        }
     }
 
     round.say("fdatasync, run time of the tracer's programs");
@@ -101,6 +98,25 @@ async fn measure_tracer(
     let us = begin.elapsed().as_secs_f64() * 1e6 / f64::from(SNAPSHOTS);
     table.note(&SNAPSHOT, "snapshot", "us", us);
     table.note(&SNAPSHOT, "victims in it", "", victims as f64);
+    Ok(())
+}
+
+/// The hooks on all calls, which are not at work where ext4 is alone.
+async fn measure_calls(
+    stand: &Stand,
+    round: &Round,
+    length: Duration,
+    table: &mut Table,
+) -> Result<()> {
+    round.say("random reads, run time of the hooks on system calls");
+    let forced = vec!["sync=tp".parse().map_err(anyhow::Error::msg)?];
+    let mut session = Session::start(&Options { forced, ..Options::default() })?;
+    let runs = watch(stand, &mut session, Work::Reads, length).await?;
+    for (program, what) in SYSTEM_CALLS {
+        if let Some(ns) = runs.per_run(program) {
+            table.note(&READS, what, "ns", ns);
+        }
+    }
     Ok(())
 }
 

@@ -21,6 +21,7 @@ pub mod etcd;
 pub mod folder;
 pub mod histogram;
 pub mod mounts;
+pub mod node;
 pub mod pace;
 pub mod process;
 pub mod puts;

@@ -10,7 +10,7 @@ use tracer::{
         facts::{Facts, VMLINUX_BTF},
         floor::{CLOCK, Floor},
     },
-    lab::disk::read_stat,
+    lab::{disk::read_stat, node},
     session::{Options, Session},
 };
 
@@ -23,8 +23,8 @@ use crate::{
     programs::{BLOCK, empty_programs, programs_of},
     report::{
         rows::{
-            CLOCK_FLOOR, COMMIT, EMPTY_FLOOR, OURS, OURS_BLOCK, OURS_EVERYTHING, OURS_SYNC,
-            REQUEST, SYNC,
+            CLOCK_FLOOR, COMMIT, EMPTY_FLOOR, OURS, OURS_BLOCK, OURS_EVERYTHING, OURS_NOTED,
+            OURS_SYNC, REQUEST, SYNC,
         },
         table::Table,
     },
@@ -141,6 +141,34 @@ async fn measure_ours(stand: &Stand, round: &Round, table: &mut Table) -> Result
     let syncs = polling.session.engine().records() - records;
     table.note(&SYNC, OURS_SYNC, "ns", total_ns(&named, &["sync"]) / syncs.max(1) as f64);
 
+    measure_appends(stand, round, &mut session, table).await?;
+    if session.is_attached("issue") {
+        drop(session);
+        measure_noted(stand, round, table).await?;
+    }
+    Ok(())
+}
+
+/// The same requests where no disk needs a hook at their issue.
+async fn measure_noted(stand: &Stand, round: &Round, table: &mut Table) -> Result<()> {
+    round.say("BPF run time, the tracer on a node without schedulers");
+    let since = Since::now();
+    let node = node::without_schedulers(None).context("failed to make a node")?;
+    let options = Options { root: node.path().to_owned(), ..Options::default() };
+    let mut session = Session::start(&options)?;
+    session.poll(None, &mut Vec::new());
+    let mut polling = Polling { session: &mut session, since: &since, stand };
+    let (window, _) = polling.run(Work::Reads, length(round)).await?;
+    table.note(&REQUEST, OURS_NOTED, "ns", window.per_request());
+    Ok(())
+}
+
+async fn measure_appends(
+    stand: &Stand,
+    round: &Round,
+    session: &mut Session,
+    table: &mut Table,
+) -> Result<()> {
     let before = read_commits(stand);
     let spec = Spec::new(vec![stand.append_file()], Action::Append, length(round));
     let begin = session.run_stats();

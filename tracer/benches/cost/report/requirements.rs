@@ -10,8 +10,8 @@ use super::{
     rows::{
         ALLOCATIONS, BESIDE_P99, BESIDE_PUT_P99, BESIDE_READS, BESIDE_SYNCS, BINARY, BIOLATENCY,
         BIOSNOOP_BT, BPFTRACE_FDATASYNC, BPFTRACE_LINES, CLOCK_FLOOR, CPU, CROWD, FIRST_ANSWER,
-        NAME_OWNERS, NOBODY, OURS, OURS_SYNC, PEAK, REPLAY, REQUEST, RSS, START, STATIC_BINARY,
-        SYNC, THOUSAND, TRACER,
+        NAME_OWNERS, NOBODY, OURS, OURS_NOTED, OURS_SYNC, PEAK, REPLAY, REQUEST, RSS, START,
+        STATIC_BINARY, SYNC, THOUSAND, TRACER,
     },
     spread::{Spread, number},
     table::{Section, Table},
@@ -47,6 +47,12 @@ pub fn evaluate(report: &Report) -> Vec<Requirement> {
         },
     });
     all.push(per_request(CLOCK_FLOOR, 1.5));
+    if table.spread(&REQUEST, OURS_NOTED).is_some() {
+        for (of, at_most) in [(BIOLATENCY, 0.55), (CLOCK_FLOOR, 1.5)] {
+            let what = "per block request, on a node whose disks have no scheduler";
+            all.push(at_most_times(table, &REQUEST, OURS_NOTED, of, at_most, what));
+        }
+    }
     let what = "per sync, begin and end with snapshots";
     all.push(at_most_times(table, &SYNC, OURS_SYNC, BPFTRACE_FDATASYNC, 1.0, what));
     all.push(user_cpu(report));

@@ -28,6 +28,7 @@ pub const COMMIT: Section =
 
 pub const OURS: &str = "tracer, all its programs";
 pub const OURS_BLOCK: &str = "tracer, its block programs alone";
+pub const OURS_NOTED: &str = "tracer, all its programs, on a node whose disks have no scheduler";
 pub const OURS_SYNC: &str = "tracer, its sync programs (begin, end, snapshots)";
 pub const OURS_EVERYTHING: &str = "tracer, all its programs, block requests too";
 pub const EMPTY_FLOOR: &str = "empty programs on the same block hooks";

@@ -5,9 +5,13 @@ use std::{fs, io, os::unix::fs::symlink, path::Path};
 
 use tempfile::TempDir;
 
-/// A node whose disks say that they have no scheduler, all but one, which says what
-/// it has: the schedulers of the machine's own disks are not ours to change.
-pub fn without_schedulers(but: &str) -> io::Result<TempDir> {
+/// A node whose disks say that they have no scheduler, all but one, if any, which says
+/// what it has: the schedulers of the machine's own disks are not ours to change.
+///
+/// # Errors
+///
+/// When its links cannot be made.
+pub fn without_schedulers(but: Option<&str>) -> io::Result<TempDir> {
     let root = tempfile::tempdir()?;
     let at = |path: &Path| root.path().join(path.strip_prefix("/").unwrap_or(path));
     symlink("/proc", at(Path::new("/proc")))?;
@@ -16,7 +20,7 @@ pub fn without_schedulers(but: &str) -> io::Result<TempDir> {
     fs::create_dir(at(disks))?;
     for disk in fs::read_dir(disks)? {
         let disk = disk?.path();
-        if disk.ends_with(but) {
+        if but.is_some_and(|but| disk.ends_with(but)) {
             symlink(&disk, at(&disk))?;
             continue;
         }
