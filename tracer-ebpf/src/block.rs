@@ -20,13 +20,13 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use tracer_ebpf::{
     ledger::{born, tick},
-    record::{ACCOUNTS, Account, Disk, InFlight, loss, op, stage},
+    record::{ACCOUNTS, Account, Disk, InFlight, loss, op},
 };
 
 use crate::{
     clock::now_ns,
     fields::{Kernel, Request, config},
-    maps::{IN_FLIGHT, SUBMITTERS, add, ask_for_disk, described, lose, observe},
+    maps::{IN_FLIGHT, LEDGER, SUBMITTERS, add, ask_for_disk, described, lose, observe},
     owner::{self, Submitter},
     sync::{credit, open_sync},
     throttle::has_request,
@@ -114,7 +114,7 @@ pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
     with_slot(request, |_, _, slot| {
         if slot.request == address(request) {
-            settle(slot, now_ns());
+            give_back(slot, now_ns());
             slot.request = 0;
         }
     });
@@ -232,7 +232,7 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
             now.saturating_sub(slot.born_ns),
             slot.issued_ns
         );
-        settle(slot, now);
+        give_back(slot, now);
         lose(loss::HEALED);
     }
     slot.request = address(request);
@@ -251,12 +251,14 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
     }
     let who = submitter(request, now);
     slot.born_ns = who.born_ns;
-    work::enter(disk.index, who.born_ns);
-    let account = owner::account(&who, disk.index, operation);
-    slot.account = disk.index * ACCOUNTS as u32 + account;
-    if let Some(account) = owner::of_disk(disk.index, account) {
-        account.tgid = who.tgid;
-        add(&raw mut account.word, born(tick(who.born_ns)));
+    if let Some(ledger) = LEDGER.get_ptr_mut(disk.index) {
+        work::enter(ledger, who.born_ns);
+        let (at, account) = owner::account(&who, (disk.index, ledger), operation);
+        slot.account = disk.index * ACCOUNTS as u32 + at;
+        if let Some(account) = account {
+            account.tgid = who.tgid;
+            add(&raw mut account.word, born(tick(who.born_ns)));
+        }
     }
     if let Some(seq) = open_sync(who.tid, operation, disk, who.born_ns) {
         slot.sync_tid = who.tid;
@@ -301,13 +303,12 @@ fn end(disk: &Disk, slot: &mut InFlight, noted_ns: u64) {
     let (operation, bytes) = (u32::from(slot.op), slot.bytes);
     let queue = given_ns.saturating_sub(slot.born_ns);
     let device = now.saturating_sub(given_ns);
-    settle(slot, now);
     with_account(slot.account, |account| {
+        settle(account, slot.born_ns, now);
         add(&raw mut account.ios, 1);
         add(&raw mut account.bytes, u64::from(bytes));
     });
-    observe(disk.index, operation, stage::QUEUE, queue);
-    observe(disk.index, operation, stage::DEVICE, device);
+    observe(disk.index, operation, queue, device);
     if issued_ns != 0 {
         work::leave(disk.index, (operation, bytes), issued_ns, now);
     }
@@ -322,21 +323,22 @@ fn end(disk: &Disk, slot: &mut InFlight, noted_ns: u64) {
 #[inline(always)]
 fn end_unborn(disk: &Disk, operation: u32, bytes: u32, noted_ns: u64) {
     let now = now_ns();
-    observe(disk.index, operation, stage::QUEUE, 0);
-    observe(disk.index, operation, stage::DEVICE, now.saturating_sub(noted_ns));
+    observe(disk.index, operation, 0, now.saturating_sub(noted_ns));
     work::leave(disk.index, (operation, bytes), noted_ns, now);
 }
 
-/// Takes a request out of its account.
+/// Takes a request that is no more out of its account.
 #[inline(always)]
-fn settle(slot: &InFlight, now: u64) {
-    let birth = tick(slot.born_ns);
-    let age = tick(now).wrapping_sub(birth);
-    with_account(slot.account, |account| {
-        // In this order: see the ledger on what a reader in between sees.
-        add(&raw mut account.done, age);
-        add(&raw mut account.word, born(birth).wrapping_neg());
-    });
+fn give_back(slot: &InFlight, now: u64) {
+    with_account(slot.account, |account| settle(account, slot.born_ns, now));
+}
+
+#[inline(always)]
+fn settle(account: &mut Account, born_ns: u64, now: u64) {
+    let birth = tick(born_ns);
+    // In this order: see the ledger on what a reader in between sees.
+    add(&raw mut account.done, tick(now).wrapping_sub(birth));
+    add(&raw mut account.word, born(birth).wrapping_neg());
 }
 
 #[inline(always)]

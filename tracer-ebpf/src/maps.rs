@@ -12,7 +12,7 @@ use tracer_ebpf::{
     bucket::{BUCKETS, bucket},
     disks::{self, Described, PROBES},
     record::{
-        Disk, DiskLedger, DiskUnknown, HINTS, Handles, InFlight, Journal, LastSeen, OwnerKey, Solo, loss,
+        Disk, DiskLedger, DiskUnknown, HINTS, Handles, InFlight, Journal, OwnerKey, Solo, loss,
         op, stage,
     },
 };
@@ -27,13 +27,10 @@ pub static IN_FLIGHT: Array<InFlight> = Array::with_max_entries(1, BPF_F_MMAPABL
 #[map]
 pub static LEDGER: Array<DiskLedger> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Latency histograms, by [`histogram_index`].
+/// Latency histograms, by [`histogram_index`]; the lowest bucket of the queue's is
+/// empty.
 #[map]
 pub static HISTOGRAMS: Array<[u64; BUCKETS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-
-/// What each disk's driver was given and has served last.
-#[map]
-pub static LAST_SEEN: Array<LastSeen> = Array::with_max_entries(1, 0);
 
 /// Service times of requests that were alone: by disk, operation and class of
 /// size.
@@ -118,11 +115,22 @@ fn histogram_index(disk: u32, operation: u32, stage: u32) -> u32 {
     (disk * op::COUNT as u32 + operation) * stage::COUNT as u32 + stage
 }
 
+/// How long a request waited in its queue and was served. Most wait for less than
+/// the lowest bucket is wide: those are all that are not in another.
 #[inline(always)]
-pub fn observe(disk: u32, operation: u32, stage: u32, ns: u64) {
+pub fn observe(disk: u32, operation: u32, queue_ns: u64, device_ns: u64) {
+    let queue = bucket(queue_ns);
+    if queue != 0 {
+        count(disk, operation, stage::QUEUE, queue);
+    }
+    count(disk, operation, stage::DEVICE, bucket(device_ns));
+}
+
+#[inline(always)]
+fn count(disk: u32, operation: u32, stage: u32, bucket: usize) {
     // The compiler knows that it is in range and would drop the check that the
     // verifier wants to see.
-    let index = core::hint::black_box(bucket(ns));
+    let index = core::hint::black_box(bucket);
     if index >= BUCKETS {
         return;
     }

@@ -151,9 +151,14 @@ impl Submitter {
     }
 }
 
-/// A submitter's account, for one class of requests on one disk.
+/// A submitter's account, for one class of requests on the disk of this index and
+/// ledger: its number, and itself.
 #[inline(always)]
-pub fn account(who: &Submitter, disk: u32, op: u32) -> u32 {
+pub fn account(
+    who: &Submitter,
+    (disk, ledger): (u32, *mut DiskLedger),
+    op: u32,
+) -> (u32, Option<&'static mut Account>) {
     let key = OwnerKey {
         cgroup: who.cgroup,
         comm: who.comm,
@@ -166,10 +171,10 @@ pub fn account(who: &Submitter, disk: u32, op: u32) -> u32 {
     if let Some(hint) = hint {
         // SAFETY: a whole word, which is a hint only.
         let account = unsafe { *hint };
-        if let Some(known) = of_disk(disk, account)
+        if let Some(known) = of_ledger(ledger, account)
             && known.is_of(&key)
         {
-            return account;
+            return (account, Some(known));
         }
     }
     // SAFETY: values of this map are only ever whole words.
@@ -184,14 +189,18 @@ pub fn account(who: &Submitter, disk: u32, op: u32) -> u32 {
         // SAFETY: as above.
         unsafe { *hint = account };
     }
-    account
+    (account, of_ledger(ledger, account))
 }
 
 /// An account of a disk; its words are changed by atomic adds only, but for
 /// those that say whose it is: torn ones are nobody's.
 #[inline(always)]
 pub fn of_disk(disk: u32, account: u32) -> Option<&'static mut Account> {
-    let ledger = LEDGER.get_ptr_mut(disk)?;
+    of_ledger(LEDGER.get_ptr_mut(disk)?, account)
+}
+
+#[inline(always)]
+fn of_ledger(ledger: *mut DiskLedger, account: u32) -> Option<&'static mut Account> {
     // The compiler may know that it is in range and would drop the check that
     // the verifier wants to see.
     let account = core::hint::black_box(account as usize);

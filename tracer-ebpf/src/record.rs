@@ -237,8 +237,12 @@ pub struct DiskLedger {
     pub used: u64,
     /// A free account that is about to be claimed.
     pub candidate: u64,
+    /// When the disk's last request was born, and when its driver was done with
+    /// something last, in ns.
+    pub born_ns: u64,
+    pub ended_ns: u64,
     /// To whole lines of a CPU's cache.
-    pub spare: [u64; 6],
+    pub spare: [u64; 4],
 }
 
 /// One block request in flight. A slot belongs to one (disk, hardware queue,
@@ -427,16 +431,6 @@ pub struct Solo {
     pub ns: u64,
 }
 
-/// When a disk's last request was born, and when its driver was done with something
-/// last. One line of a CPU's cache.
-#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
-#[repr(C)]
-pub struct LastSeen {
-    pub born_ns: u64,
-    pub ended_ns: u64,
-    pub spare: [u64; 6],
-}
-
 /// What one owner put into one filesystem's journal.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
@@ -465,7 +459,6 @@ const _: () = assert!(size_of::<Account>() == 64);
 const _: () = assert!(size_of::<DiskLedger>() == (ACCOUNTS + 1) * 64);
 const _: () = assert!(size_of::<InFlight>() == 64);
 const _: () = assert!(size_of::<Disk>() == 28);
-const _: () = assert!(size_of::<LastSeen>() == 64);
 const _: () = assert!(size_of::<Handles>() == 16);
 const _: () = assert!(size_of::<Solo>() == 16);
 const _: () = assert!(size_of::<Journal>() == 80);

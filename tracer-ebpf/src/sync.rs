@@ -79,6 +79,8 @@ pub struct OpenSync {
     stacked: u32,
     /// The thread; 0 where its place in the table is free.
     tid: u32,
+    /// So many of the marks were made; the others say nothing.
+    marked: u64,
     /// The accounts' integrals when the disk became known.
     marks: [u64; ACCOUNTS],
 }

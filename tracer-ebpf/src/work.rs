@@ -9,32 +9,33 @@
 
 use core::ptr::{read_volatile, write_volatile};
 
-use tracer_ebpf::record::{ACCOUNTS, LastSeen, op, size};
+use tracer_ebpf::record::{ACCOUNTS, DiskLedger, op, size};
 
 use crate::{
-    maps::{LAST_SEEN, LEDGER, SOLO, add},
+    maps::{LEDGER, SOLO, add},
     owner::used_accounts,
 };
 
 /// A request is born.
 #[inline(always)]
-pub fn enter(disk: u32, now: u64) {
-    if let Some(last) = LAST_SEEN.get_ptr_mut(disk) {
-        // SAFETY: a value of a map; whole words, of which any is a right answer.
-        unsafe { write_volatile(&raw mut (*last).born_ns, now) };
-    }
+pub fn enter(ledger: *mut DiskLedger, now: u64) {
+    // SAFETY: a value of a map; whole words, of which any is a right answer.
+    unsafe { write_volatile(&raw mut (*ledger).born_ns, now) };
 }
 
 /// A request of this operation and so many bytes that was issued has been served,
 /// and is in its account no more.
 #[inline(always)]
 pub fn leave(disk: u32, (operation, bytes): (u32, u32), issued_ns: u64, now: u64) {
-    let Some(last) = LAST_SEEN.get_ptr_mut(disk) else { return };
+    let Some(ledger) = LEDGER.get_ptr_mut(disk) else { return };
     // SAFETY: as above.
-    let LastSeen { born_ns, ended_ns, .. } = unsafe { read_volatile(last) };
-    // SAFETY: as above.
-    unsafe { write_volatile(&raw mut (*last).ended_ns, now) };
-    if born_ns > issued_ns || ended_ns > issued_ns || !is_idle(disk, operation) {
+    let was_alone = unsafe {
+        let (born_ns, ended_ns) = (&raw const (*ledger).born_ns, &raw mut (*ledger).ended_ns);
+        let was_alone = read_volatile(born_ns) <= issued_ns && read_volatile(ended_ns) <= issued_ns;
+        write_volatile(ended_ns, now);
+        was_alone
+    };
+    if !was_alone || !is_idle(disk, operation) {
         return;
     }
     let class = size::class(u64::from(bytes)) as u32;

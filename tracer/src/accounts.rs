@@ -17,6 +17,7 @@ use tracer_ebpf::{
     ledger::{Moment, tick, ticks_to_ns},
     record::{
         ACCOUNTS, Account, Disk, LowerWindow, NO_DISK, OTHERS, OwnerKey, SyncRecord, op, size,
+        stage,
     },
 };
 
@@ -468,10 +469,13 @@ impl Accounts {
         }
     }
 
-    /// Counts of one histogram.
-    pub fn histogram(&self, disk: u32, op: u32, stage: u32) -> [u64; BUCKETS] {
-        let mut counts = [0; BUCKETS];
-        self.tables.add_histogram(disk, op, stage, &mut counts);
-        counts
+    /// How long requests of one operation waited in a disk's queue, and were served.
+    pub fn histograms(&self, disk: u32, op: u32) -> [[u64; BUCKETS]; 2] {
+        let device = self.tables.histogram(disk, op, stage::DEVICE);
+        let mut queue = self.tables.histogram(disk, op, stage::QUEUE);
+        // Each was in both, or in the lowest bucket, which the kernel leaves out.
+        let others: u64 = queue.iter().sum();
+        queue[0] = device.iter().sum::<u64>().saturating_sub(others);
+        [queue, device]
     }
 }

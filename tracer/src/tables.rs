@@ -177,12 +177,10 @@ impl Tables {
         self.zero = std::array::from_fn(|what| self.losses.read(what));
     }
 
-    /// Adds the counts of one histogram to `counts`.
-    pub fn add_histogram(&self, disk: u32, op: u32, stage: u32, counts: &mut [u64; BUCKETS]) {
+    /// The counts of one histogram.
+    pub fn histogram(&self, disk: u32, op: u32, stage: u32) -> [u64; BUCKETS] {
         let index = (disk as usize * op::COUNT + op as usize) * stage::COUNT + stage as usize;
-        for (bucket, count) in counts.iter_mut().enumerate() {
-            *count += self.histograms.read(index * BUCKETS + bucket);
-        }
+        std::array::from_fn(|bucket| self.histograms.read(index * BUCKETS + bucket))
     }
 
     /// Service times of requests of one class that were alone on their disk.

@@ -44,10 +44,8 @@ pub fn watch(sync: &mut OpenSync, disk: &Disk, now: u64) -> i32 {
     let Some(ledger) = LEDGER.get_ptr(disk.index) else { return 0 };
     let moment = Moment::at(tick(now));
     sync.disk = disk.index;
-    // All at first: a branch in the loop below would be one more for each round
-    // that the verifier must follow.
-    clear(&mut sync.marks);
     let used = used_accounts(ledger);
+    sync.marked = used as u64;
     for account in 0..ACCOUNTS {
         if account >= used {
             break;
@@ -110,8 +108,16 @@ pub unsafe fn fill_areas(areas: *mut [u64; ACCOUNTS], sync: &OpenSync, now: u64)
         if account >= used {
             break;
         }
-        *area = read_account(ledger, account, now).wrapping_sub(sync.marks[account]);
+        let mark = sync.marks[account] & ones_below(sync.marked, account);
+        *area = read_account(ledger, account, now).wrapping_sub(mark);
     }
+}
+
+/// All bits where `at` is below the bound, or none. A branch would be one more in
+/// each round of a loop that the verifier must follow.
+#[inline(always)]
+fn ones_below(bound: u64, at: usize) -> u64 {
+    ((at as i64).wrapping_sub(bound as i64) >> 63) as u64
 }
 
 /// The same for the further disks, whose marks are no longer needed then.

@@ -153,7 +153,6 @@ impl Programs {
             ("IN_FLIGHT", sizes.in_flight),
             ("LEDGER", sizes.disks),
             ("HISTOGRAMS", histograms),
-            ("LAST_SEEN", sizes.disks),
             ("SOLO", sizes.disks * (op::COUNT * size::COUNT) as u32),
             ("OWNERS", accounts * 2),
             ("ACCOUNT_OWNERS", accounts),

@@ -15,7 +15,7 @@ mod proof;
 use std::{collections::HashSet, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tracer_ebpf::record::{kind, loss, op, stage};
+use tracer_ebpf::record::{kind, loss, op};
 
 use crate::{
     accounts::{Accounts, DiskAccounts},
@@ -431,11 +431,10 @@ impl Session {
             rates: disk.rates.clone(),
             work: self.accounts.work(at),
             latencies: (0..op::COUNT as u32)
-                .map(|code| Histograms {
-                    op: code as u16,
-                    bytes: disk.bytes[code as usize],
-                    queue: self.accounts.histogram(disk.disk.index, code, stage::QUEUE),
-                    device: self.accounts.histogram(disk.disk.index, code, stage::DEVICE),
+                .map(|code| {
+                    let [queue, device] = self.accounts.histograms(disk.disk.index, code);
+                    let bytes = disk.bytes[code as usize];
+                    Histograms { op: code as u16, bytes, queue, device }
                 })
                 .filter(|of| of.device.iter().any(|n| *n > 0))
                 .collect(),
