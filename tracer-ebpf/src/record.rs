@@ -397,12 +397,22 @@ pub struct SyncRecord {
     /// Its own requests that ended.
     pub own_ios: u32,
     /// 1 for a kernel thread.
-    pub kthread: u32,
+    pub kthread: u16,
+    /// Of `areas`, so many at the end are of accounts that were never used, and
+    /// say nothing.
+    pub unused: u16,
     /// The name of the process (its group leader's), NUL-padded.
     pub comm: [u8; COMM],
-    /// Per account of the disk: the time-integral of requests in flight
-    /// between begin and end, in ticks.
+    /// See [`SyncRecord::areas`].
     pub areas: [u64; ACCOUNTS],
+}
+
+impl SyncRecord {
+    /// By account of the disk: the time-integral of requests in flight between
+    /// begin and end, in ticks. Those that are missing are 0.
+    pub fn areas(&self) -> &[u64] {
+        &self.areas[..ACCOUNTS.saturating_sub(usize::from(self.unused))]
+    }
 }
 
 /// What was in flight on a further disk during one sync.

@@ -219,13 +219,13 @@ impl Accounts {
 
     /// Looks up who the accounts are of that a record has and we do not know.
     pub fn find_owners(&mut self, record: &SyncRecord, lower: &[LowerWindow]) {
-        self.find_owners_of(record.disk, &record.areas);
+        self.find_owners_of(record.disk, record.areas());
         for window in lower {
             self.find_owners_of(window.disk as u32, &window.areas);
         }
     }
 
-    fn find_owners_of(&mut self, disk: u32, areas: &[u64; ACCOUNTS]) {
+    fn find_owners_of(&mut self, disk: u32, areas: &[u64]) {
         let Some(at) = self.position(disk) else { return };
         for (account, area) in areas.iter().enumerate().skip(1) {
             if *area != 0 && self.disks[at].owners[account].id == OwnerId(0) {

@@ -50,7 +50,7 @@ fn send(sync: &OpenSync, pid_tgid: u64, now: u64) -> i32 {
     // is written below.
     unsafe {
         fill(record, sync, pid_tgid, now);
-        fill_areas(&raw mut (*record).areas, sync, now);
+        fill_areas(record, sync, now);
     }
     entry.submit(wakeup());
     0
@@ -67,7 +67,7 @@ fn send_stacked(sync: &OpenSync, pid_tgid: u64, now: u64) -> i32 {
     // SAFETY: as above.
     unsafe {
         fill(&raw mut (*record).sync, sync, pid_tgid, now);
-        fill_areas(&raw mut (*record).sync.areas, sync, now);
+        fill_areas(&raw mut (*record).sync, sync, now);
         fill_lower(&raw mut (*record).lower, now);
     }
     entry.submit(wakeup());
@@ -128,7 +128,7 @@ unsafe fn fill(record: *mut SyncRecord, sync: &OpenSync, pid_tgid: u64, now: u64
     record.kind = sync.kind;
     record.fd = sync.fd;
     record.own_ios = sync.own_ios as u32;
-    record.kthread = u32::from(who.kthread);
+    record.kthread = u16::from(who.kthread);
     record.comm = who.comm;
 }
 

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     ledger::{Moment, tick},
-    record::{ACCOUNTS, Disk, DiskLedger, LOWER, LowerWindow, NO_DISK, loss},
+    record::{ACCOUNTS, Disk, DiskLedger, LOWER, LowerWindow, NO_DISK, SyncRecord, loss},
 };
 
 use super::OpenSync;
@@ -94,30 +94,24 @@ fn watch_lower(disk: &Disk, now: u64) -> u32 {
 ///
 /// # Safety
 ///
-/// `areas` points to a whole array.
+/// `record` points to a whole record.
 #[inline(always)]
-pub unsafe fn fill_areas(areas: *mut [u64; ACCOUNTS], sync: &OpenSync, now: u64) {
+pub unsafe fn fill_areas(record: *mut SyncRecord, sync: &OpenSync, now: u64) {
     // SAFETY: the caller's.
-    let areas = unsafe { &mut *areas };
+    let record = unsafe { &mut *record };
+    record.unused = ACCOUNTS as u16;
     let now = Moment::at(tick(now));
-    clear(areas);
     let ledger = if sync.disk == NO_DISK { None } else { LEDGER.get_ptr(sync.disk) };
     let Some(ledger) = ledger else { return };
     let used = used_accounts(ledger);
-    for (account, area) in areas.iter_mut().enumerate() {
+    record.unused = ACCOUNTS.wrapping_sub(used) as u16;
+    for (account, area) in record.areas.iter_mut().enumerate() {
         if account >= used {
             break;
         }
         let mark = sync.marks[account] & ones_below(sync.marked, account);
         *area = read_account(ledger, account, now).wrapping_sub(mark);
     }
-}
-
-/// All bits where `at` is below the bound, or none. A branch would be one more in
-/// each round of a loop that the verifier must follow.
-#[inline(always)]
-fn ones_below(bound: u64, at: usize) -> u64 {
-    ((at as i64).wrapping_sub(bound as i64) >> 63) as u64
 }
 
 /// The same for the further disks, whose marks are no longer needed then.
@@ -179,4 +173,11 @@ fn read_account(ledger: *const DiskLedger, account: usize, now: Moment) -> u64 {
         (word, core::ptr::read_volatile(&raw const (*account).done))
     };
     now.integral(word, done)
+}
+
+/// All bits where `at` is below the bound, or none. A branch would be one more in
+/// each round of a loop that the verifier must follow.
+#[inline(always)]
+fn ones_below(bound: u64, at: usize) -> u64 {
+    ((at as i64).wrapping_sub(bound as i64) >> 63) as u64
 }

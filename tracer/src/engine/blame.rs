@@ -130,7 +130,7 @@ impl Window {
             torn: 0,
         };
         let mut own = Own::default();
-        window.add_disk(record, &record.areas, owners(record.disk), false, &mut own);
+        window.add_disk(record, record.areas(), owners(record.disk), false, &mut own);
         for below in lower {
             // Indices are narrower than the word they travel in.
             let owners = owners(below.disk as u32);
@@ -151,7 +151,7 @@ impl Window {
     fn add_disk(
         &mut self,
         record: &SyncRecord,
-        areas: &[u64; ACCOUNTS],
+        areas: &[u64],
         owners: &[Owner; ACCOUNTS],
         below: bool,
         own: &mut Own,

@@ -267,6 +267,7 @@ impl Sync {
             own_ios,
             kthread,
             comm,
+            unused: _,
             areas: _,
         } = *record;
         let Self { file, need_ns, in_flight, lower, .. } = std::mem::take(self);
@@ -329,7 +330,7 @@ impl Sync {
             kind: self.kind.0,
             fd: self.fd,
             own_ios: self.own_ios,
-            kthread: u32::from(self.kthread),
+            kthread: u16::from(self.kthread),
             comm: self.comm.0,
             ..SyncRecord::new_zeroed()
         };
@@ -364,7 +365,7 @@ impl Sync {
 
 /// Those accounts that had something in flight. One whose integral is not above
 /// 0 says nothing.
-pub fn set_accounts(to: &mut Vec<Account>, areas: &[u64; ACCOUNTS], owners: &[Owner; ACCOUNTS]) {
+pub fn set_accounts(to: &mut Vec<Account>, areas: &[u64], owners: &[Owner; ACCOUNTS]) {
     to.clear();
     let accounts = areas.iter().zip(owners).filter(|(area, _)| area.cast_signed() > 0);
     to.extend(accounts.map(|(area, owner)| (owner.id.0, *area, owner.weight_ns)));

@@ -125,7 +125,7 @@ impl Recorder {
         }
         self.identities(people);
         self.name_file(file, record.device, files);
-        self.name_owners(&record.areas, owners(record.disk));
+        self.name_owners(record.areas(), owners(record.disk));
         for window in lower {
             self.name_owners(&window.areas, owners(window.disk as u32));
         }
@@ -133,7 +133,7 @@ impl Recorder {
         let mut sync = std::mem::take(&mut self.sync);
         sync.set_record(record);
         (sync.file, sync.need_ns) = (file.0, need_ns);
-        set_accounts(&mut sync.in_flight, &record.areas, owners(record.disk));
+        set_accounts(&mut sync.in_flight, record.areas(), owners(record.disk));
         sync.lower.clear();
         sync.lower.extend(lower.iter().map(|window| {
             let disk = window.disk as u32;
@@ -217,7 +217,7 @@ impl Recorder {
         });
     }
 
-    fn name_owners(&mut self, areas: &[u64; ACCOUNTS], owners: &[Owner; ACCOUNTS]) {
+    fn name_owners(&mut self, areas: &[u64], owners: &[Owner; ACCOUNTS]) {
         for (_, owner) in areas.iter().zip(owners).filter(|(area, _)| area.cast_signed() > 0) {
             self.name_owner(OwnerLine::of_owner(owner));
         }

@@ -275,11 +275,11 @@ impl Scene {
         let (class, path) = (label.class, label.path.clone());
         let mut in_flight = Vec::new();
         if record.disk != NO_DISK {
-            for (account, owned) in owners.iter().enumerate() {
-                if (record.areas[account] as i64) <= 0 || record.duration_ns == 0 {
+            for (account, (owned, area)) in owners.iter().zip(record.areas()).enumerate() {
+                if area.cast_signed() <= 0 || record.duration_ns == 0 {
                     continue;
                 }
-                let area_ns = tracer_ebpf::ledger::ticks_to_ns(record.areas[account]);
+                let area_ns = tracer_ebpf::ledger::ticks_to_ns(*area);
                 let mut competitors = judged.window.competitors().iter();
                 let competing = competitors.find(|c| c.owner.id == owned.id);
                 in_flight.push(SyncOwner {
