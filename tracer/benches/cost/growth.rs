@@ -31,7 +31,7 @@ const LENGTH: Duration = Duration::from_secs(1);
 /// Where two points are compared, and one percent of a core is ten milliseconds.
 const LONGER: Duration = Duration::from_secs(2);
 
-const KERNEL: &str = "kernel, all programs";
+pub const KERNEL: &str = "kernel, all programs";
 const MEMORY: &str = "resident size";
 const MAPS: &str = "kernel memory of maps";
 

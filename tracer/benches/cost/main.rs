@@ -181,7 +181,7 @@ fn typed(args: &Args) -> String {
 
 async fn measure(args: &Args, length: Duration) -> Result<(Table, Vec<Curve>)> {
     if let Some(folder) = &args.on {
-        return Ok((measure_kernel(folder, args, length).await?, Vec::new()));
+        return measure_kernel(folder, args, length).await;
     }
     let tracer = find_tracer()?;
     let (mut table, mut curves) = (Table::default(), Vec::new());
@@ -218,14 +218,24 @@ async fn measure(args: &Args, length: Duration) -> Result<(Table, Vec<Curve>)> {
 }
 
 /// What the kernel takes to run programs, on a filesystem that is there.
-async fn measure_kernel(folder: &Path, args: &Args, length: Duration) -> Result<Table> {
+async fn measure_kernel(
+    folder: &Path,
+    args: &Args,
+    length: Duration,
+) -> Result<(Table, Vec<Curve>)> {
     let mut table = Table::default();
+    let mut curve = Curve::new(
+        "null_blk_iops",
+        "Cost against requests per second, on null_blk",
+        "reads/s asked for (last: as fast as it goes)",
+    );
     let (stand, mut peers) = (Stand::on(folder)?, Peers::find());
     for round in rounds(args, length) {
         peers::kernel::measure(&stand, &mut peers, &round, &mut table).await?;
+        peers::kernel::measure_rates(&stand, &round, &mut curve).await?;
     }
     peers::hold_against_ours(&mut table);
-    Ok(table)
+    Ok((table, vec![curve]))
 }
 
 /// The first begins now.

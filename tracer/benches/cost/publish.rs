@@ -22,7 +22,8 @@ pub fn write(report: &Report, folder: &Path) -> Result<()> {
     let mut json = Vec::new();
     report.write_json(&mut json)?;
     put(folder, &beside.join(JSON), &json)?;
-    for curve in &report.curves {
+    let of_null_blk = null_blk.iter().flat_map(|report| &report.curves);
+    for curve in report.curves.iter().chain(of_null_blk) {
         let svg = plot::draw(curve)?;
         put(folder, &beside.join(format!("{}.svg", curve.name)), svg.as_bytes())?;
     }

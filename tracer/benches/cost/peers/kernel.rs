@@ -1,7 +1,12 @@
 //! What the kernel takes to run everybody's programs: the tracer's, those that
 //! do next to nothing, and the peers', under the same load in the same round.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
@@ -17,17 +22,21 @@ use tracer::{
 use super::{Asks, PEERS, Peer, Peers};
 use crate::{
     Round,
-    fio::{Stand, Work},
+    fio::{Rate, Rates, Stand, Work},
+    growth::KERNEL,
     load::{Action, Spec},
     loaded::{Runs, Since},
     programs::{BLOCK, empty_programs, programs_of},
     report::{
+        curve::Curve,
+        requirements::USER_CPU,
         rows::{
             CLOCK_FLOOR, COMMIT, EMPTY_FLOOR, OURS, OURS_BLOCK, OURS_EVERYTHING, OURS_NOTED,
             OURS_SYNC, REQUEST, SYNC,
         },
         table::Table,
     },
+    usage::Usage,
 };
 
 /// Whose programs are at work.
@@ -190,6 +199,39 @@ async fn measure_appends(
     }
     Ok(())
 }
+
+/// What a request costs by how many there are, and the user's side with it. One
+/// session for all points: where this is measured it takes long to start.
+pub async fn measure_rates(stand: &Stand, round: &Round, curve: &mut Curve) -> Result<()> {
+    let _counting = enable_stats(Stats::RunTime)
+        .context("failed to turn BPF statistics on: they need kernel 5.8 or newer")?;
+    let since = Since::now();
+    let mut session = Session::start(&Options::default())?;
+    session.poll(None, &mut Vec::new());
+    let mut polling = Polling { session: &mut session, since: &since, stand };
+    let rates = RATES.into_iter().map(Rate::PerSecond).chain([Rate::Unlimited]);
+    for rate in round.order(rates.collect()) {
+        let (x, name) = match rate {
+            Rate::PerSecond(rate) => (f64::from(rate), format!("{rate}/s")),
+            Rate::Unlimited => (UNLIMITED, "as fast as it goes".to_owned()),
+        };
+        round.say(&format!("{}: {name}", curve.title.to_lowercase()));
+        let before = Usage::read(process::id())?;
+        let work = Work::Both(Rates { reads: Some(rate), ..Rates::NONE });
+        let begin = Instant::now();
+        let (window, _) = polling.run(work, length(round)).await?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let cpu_s = Usage::read(process::id())?.cpu_s - before.cpu_s;
+        curve.note(KERNEL, "ns per request", x, window.per_request());
+        curve.note(USER_CPU, "% of a core", x, cpu_s * 100.0 / seconds);
+        curve.note("requests that there were", "/s", x, window.requests / seconds);
+    }
+    Ok(())
+}
+
+/// Of reads on an emulated machine, and where "as fast as it goes" stands.
+const RATES: [u32; 4] = [250, 500, 1000, 2000];
+const UNLIMITED: f64 = 10_000.0;
 
 /// Our session, polled as always while a load runs.
 struct Polling<'a> {

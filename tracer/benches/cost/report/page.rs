@@ -1,8 +1,8 @@
 //! The page: a template of prose with the figures put in.
 //!
 //! `{{rows: TITLE}}` is the table of a section, `{{curve: NAME}}` a picture with
-//! what it says in words, `{{null_blk rows: TITLE}}` a section of the run on
-//! null_blk, `{{file: NAME}}` what somebody wrote by hand beside the
+//! what it says in words, `{{null_blk rows: TITLE}}` and `{{null_blk curve: NAME}}`
+//! those of the run on null_blk, `{{file: NAME}}` what somebody wrote by hand beside the
 //! page; the rest are named in [`fill`]. Prose belongs into the template and
 //! into such files: whatever is in the page itself is lost.
 
@@ -60,6 +60,9 @@ pub fn fill(
                 null_blk.map_or_else(not_measured, |report| rows(&report.table, title))
             }
             ("curve", name) => curve(&report.curves, name),
+            ("null_blk curve", name) => {
+                null_blk.map_or_else(not_measured, |report| curve(&report.curves, name))
+            }
             ("file", name) => file(name)?.trim().to_owned(),
             _ => bail!("the page's template has an unknown placeholder `{name}`"),
         });
