@@ -34,6 +34,9 @@ pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Blind> {
                 "sync" => of_syncs(rung, &climb.attached, &mut found),
                 "journal" => of_journals(&climb.attached, &mut found),
                 "reclaim" => of_reclaim(&climb.attached, &mut found),
+                "metadata" if !climb.attached.contains(&"jbd2_handle_stats") => {
+                    found.push(blind(climb.capability, climb.without));
+                }
                 _ => {}
             },
         }
@@ -77,6 +80,11 @@ fn of_syncs(rung: &str, attached: &[&str], found: &mut Vec<Blind>) {
             found.push(blind("calls", sentence));
         }
         _ => {
+            if !has(&["sys_enter", "sys_exit"]) {
+                let sentence = "only syncs of files on ext4 are seen, not of whole filesystems and \
+                                not by sync_file_range";
+                found.push(blind("calls", sentence));
+            }
             let ext4 = has(&["ext4_sync_file_enter", "ext4_sync_file_exit"]).then_some("ext4");
             let xfs = has(&["xfs_file_fsync"]).then_some("xfs");
             let btrfs = has(&["btrfs_sync_file"]).then_some("btrfs");
@@ -285,6 +293,18 @@ mod tests {
                 ("memcg", "reclaiming memory for a cgroup's own limit is not seen"),
             ],
         );
+    }
+
+    #[test]
+    fn hooks_on_demand_that_were_refused_are_told() {
+        let mut taken = ALL;
+        taken[3] = ("sync", "tp");
+        let mut climbs = climbs(&taken);
+        climbs[3].attached.retain(|program| !program.starts_with("sys_"));
+        climbs[10].attached.retain(|program| *program != "jbd2_handle_stats");
+        let found = find(&facts(8), &climbs, &[]);
+        let told = |what| found.iter().any(|blind| blind.what == what);
+        assert!(told("calls") && told("metadata"), "{found:?}");
     }
 
     #[test]

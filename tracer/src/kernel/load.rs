@@ -215,17 +215,31 @@ impl Programs {
     }
 
     /// Attaches or detaches those programs of a capability that are attached on
-    /// demand. Where the kernel refuses one, its rung is given up.
+    /// demand. Where the kernel refuses one, they are given up, and their rung if
+    /// it has no others.
     pub fn set_attached(&mut self, capability: &str, on: bool) {
         let Some(capability) = CAPABILITIES.iter().find(|c| c.name == capability) else { return };
         let Some(at) = self.position(capability) else { return };
         let steps = capability.rungs[at].steps.iter();
         for step in steps.filter(|step| step.attach == Attach::OnDemand) {
             if let Err(why) = self.set_step(step, on) {
-                self.detach(&capability.rungs[at]);
-                self.set(capability, at, Outcome::Refused(why));
+                self.give_up_demand(capability, at, why);
                 return;
             }
+        }
+    }
+
+    fn give_up_demand(&mut self, capability: &Capability, at: usize, why: String) {
+        let steps = capability.rungs[at].steps.iter();
+        let given_up: Vec<_> =
+            steps.filter(|step| step.attach == Attach::OnDemand).map(|step| step.program).collect();
+        self.loaded.retain(|program, _| !given_up.contains(program));
+        let Some(climb) = self.climb_mut(capability) else { return };
+        climb.attached.retain(|program| !given_up.contains(program));
+        if climb.attached.is_empty() {
+            self.set(capability, at, Outcome::Refused(why));
+        } else {
+            climb.notes.push(why);
         }
     }
 
