@@ -13,6 +13,8 @@
 //! - blk_account_io_start(struct request *), as a function
 //! - block_getrq(struct bio *), from 5.11
 
+use core::ptr::read_volatile;
+
 use aya_ebpf::{
     macros::{btf_tracepoint, fentry},
     programs::{BtfTracePointContext, FEntryContext},
@@ -260,6 +262,9 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
             add(&raw mut account.word, born(tick(who.born_ns)));
         }
     }
+    // By way of the map: the verifier would follow each operation through all above.
+    // SAFETY: a field of a value of a map.
+    let operation = u32::from(unsafe { read_volatile(&raw const slot.op) });
     if let Some(seq) = open_sync(who.tid, operation, disk, who.born_ns) {
         slot.sync_tid = who.tid;
         slot.sync_seq = seq;
