@@ -4,6 +4,7 @@
 //! Knows nothing of the tracer.
 
 use std::{
+    fmt,
     fs::File,
     io::Write as _,
     path::{Path, PathBuf},
@@ -73,6 +74,25 @@ pub enum Rate {
     PerSecond(u32),
     /// As fast as it goes.
     Unlimited,
+}
+
+impl Rate {
+    /// In numbers, where it is one.
+    pub fn per_second_or(self, unlimited: f64) -> f64 {
+        match self {
+            Self::PerSecond(rate) => f64::from(rate),
+            Self::Unlimited => unlimited,
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PerSecond(rate) => write!(f, "{rate}/s"),
+            Self::Unlimited => write!(f, "as fast as it goes"),
+        }
+    }
 }
 
 impl Work {

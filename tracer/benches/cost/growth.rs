@@ -121,13 +121,7 @@ impl Ground<'_> {
         let rates: Vec<_> =
             RATES.iter().copied().map(Rate::PerSecond).chain([Rate::Unlimited]).collect();
         for rate in self.order(&rates) {
-            self.say(
-                curve,
-                match rate {
-                    Rate::PerSecond(rate) => format!("{rate}/s"),
-                    Rate::Unlimited => "as fast as it goes".to_owned(),
-                },
-            );
+            self.say(curve, rate);
             let syncs = Some(Rate::PerSecond(SYNCS));
             let work = Work::Both(Rates { reads: Some(rate), syncs, ..Rates::NONE });
             let mut got = None;
@@ -138,10 +132,7 @@ impl Ground<'_> {
             let sample = sample.await?;
             let figures = got.unwrap_or_default();
             // Where it was asked for: the rates that it got differ by round.
-            let x = match rate {
-                Rate::PerSecond(rate) => f64::from(rate),
-                Rate::Unlimited => UNLIMITED,
-            };
+            let x = rate.per_second_or(UNLIMITED);
             curve.note(KERNEL, "ns per request", x, sample.per_request());
             curve.note(USER_CPU, "% of a core", x, sample.cpu_percent);
             curve.note("reads that the load got", "/s", x, figures.reads_per_second);

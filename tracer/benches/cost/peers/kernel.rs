@@ -39,6 +39,10 @@ use crate::{
     usage::Usage,
 };
 
+/// Of reads on an emulated machine, and where "as fast as it goes" stands.
+const RATES: [u32; 4] = [250, 500, 1000, 2000];
+const UNLIMITED: f64 = 10_000.0;
+
 /// Whose programs are at work.
 enum Whose {
     Ours,
@@ -165,6 +169,10 @@ async fn measure_noted(stand: &Stand, round: &Round, table: &mut Table) -> Resul
     let node = node::without_schedulers(None).context("failed to make a node")?;
     let options = Options { root: node.path().to_owned(), ..Options::default() };
     let mut session = Session::start(&options)?;
+    // Queues that keep no notes need it all the same: that is the row above.
+    if session.is_attached("issue") {
+        return Ok(());
+    }
     session.poll(None, &mut Vec::new());
     let mut polling = Polling { session: &mut session, since: &since, stand };
     let (window, _) = polling.run(Work::Reads, length(round)).await?;
@@ -211,11 +219,8 @@ pub async fn measure_rates(stand: &Stand, round: &Round, curve: &mut Curve) -> R
     let mut polling = Polling { session: &mut session, since: &since, stand };
     let rates = RATES.into_iter().map(Rate::PerSecond).chain([Rate::Unlimited]);
     for rate in round.order(rates.collect()) {
-        let (x, name) = match rate {
-            Rate::PerSecond(rate) => (f64::from(rate), format!("{rate}/s")),
-            Rate::Unlimited => (UNLIMITED, "as fast as it goes".to_owned()),
-        };
-        round.say(&format!("{}: {name}", curve.title.to_lowercase()));
+        round.say(&format!("{}: {rate}", curve.title.to_lowercase()));
+        let x = rate.per_second_or(UNLIMITED);
         let before = Usage::read(process::id())?;
         let work = Work::Both(Rates { reads: Some(rate), ..Rates::NONE });
         let begin = Instant::now();
@@ -228,10 +233,6 @@ pub async fn measure_rates(stand: &Stand, round: &Round, curve: &mut Curve) -> R
     }
     Ok(())
 }
-
-/// Of reads on an emulated machine, and where "as fast as it goes" stands.
-const RATES: [u32; 4] = [250, 500, 1000, 2000];
-const UNLIMITED: f64 = 10_000.0;
 
 /// Our session, polled as always while a load runs.
 struct Polling<'a> {
