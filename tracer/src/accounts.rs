@@ -29,7 +29,7 @@ use crate::{
         tick::{JournalWork, Tick},
     },
     journals::Journals,
-    kernel::load::{PodOwnerKey, Programs},
+    kernel::{load::Programs, pods::PodOwnerKey},
     tables::{Queue, TableMaps, Tables},
     work::{Learnt, Work},
 };

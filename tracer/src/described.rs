@@ -8,7 +8,7 @@ use tracer_ebpf::{
     record::Disk,
 };
 
-use crate::kernel::load::{PodDescribed, Programs};
+use crate::kernel::{load::Programs, pods::PodDescribed};
 
 /// The kernel programs' table of disks, and the requests to fill it.
 pub struct DescribedDisks {

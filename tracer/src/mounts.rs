@@ -18,8 +18,8 @@ use crate::{
     tree::{Tree, number},
 };
 
-/// More than any node has; a line is about 150 bytes.
-const MAX_BYTES: usize = 8 << 20;
+/// Of such a file: more than any node has; a line is about 150 bytes.
+pub const MAX_BYTES: usize = 8 << 20;
 
 /// One mount; paths are still escaped as the kernel does (see [`unescape`]).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -15,7 +15,10 @@ use tracer_ebpf::record::{OwnerKey, Reclaimed, RivalKey, op, via};
 use crate::{
     accounts::Accounts,
     engine::tick::{Reclaimer, Rival},
-    kernel::load::{PodOwnerKey, PodReclaimed, PodRivalKey, Programs},
+    kernel::{
+        load::Programs,
+        pods::{PodOwnerKey, PodReclaimed, PodRivalKey},
+    },
 };
 
 /// The tables, and what was in them.

@@ -10,19 +10,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::{
-    Pod,
-    maps::{Map, MapData, RingBuf},
-};
+use aya::maps::{Map, MapData, RingBuf};
 use aya_log::EbpfLogger;
 use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::{
     bucket::BUCKETS,
-    disks::Described,
-    record::{
-        ACCOUNTS, DiskLedger, Handles, InFlight, OwnerKey, Reclaimed, RivalKey, Solo, op, size,
-        stage,
-    },
+    record::{ACCOUNTS, DiskLedger, InFlight, OwnerKey, Solo, op, size, stage},
 };
 use zerocopy::IntoBytes as _;
 
@@ -93,40 +86,6 @@ pub struct Programs {
     wishes: Wishes,
     climbs: Vec<Climb>,
 }
-
-/// A key or value of a map, as plain bytes.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct PodOwnerKey(pub OwnerKey);
-// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
-unsafe impl Pod for PodOwnerKey {}
-
-/// A key of the map of rivals, as plain bytes.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct PodRivalKey(pub RivalKey);
-// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
-unsafe impl Pod for PodRivalKey {}
-
-/// A value of the map of reclaimers, as plain bytes.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct PodReclaimed(pub Reclaimed);
-// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
-unsafe impl Pod for PodReclaimed {}
-/// A value of the map of journals' contents, as plain bytes.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct PodHandles(pub Handles);
-// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
-unsafe impl Pod for PodHandles {}
-
-/// A value of the table of disks, as plain bytes.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct PodDescribed(pub Described);
-// SAFETY: integers only, without padding (proved by IntoBytes in the contract).
-unsafe impl Pod for PodDescribed {}
 
 impl Programs {
     /// Creates the maps; no program is loaded yet.
@@ -369,14 +328,19 @@ impl Programs {
         wanted: bool,
     ) -> Result<(), String> {
         let loader = self.loader.as_mut().ok_or("the climb is over")?;
-        let loaded = loader.take(step.program, &step.target.function_name(), home)?;
-        self.loaded.insert(step.program, loaded);
+        let (program, hook) = (step.program, step.target.function_name());
         let stays = wanted || step.attach == Attach::Always;
-        let is_first = rung.steps.first().is_some_and(|first| first.program == step.program);
-        if stays || is_first {
-            self.set_step(step, true)?;
+        let is_first = rung.steps.first().is_some_and(|first| first.program == program);
+        let mut loaded = if stays || is_first {
+            loader.attach(program, &hook, home)?
+        } else {
+            loader.take(program, &hook, home)?
+        };
+        if !stays {
+            loaded.detach();
         }
-        if stays { Ok(()) } else { self.set_step(step, false) }
+        self.loaded.insert(program, loaded);
+        Ok(())
     }
 
     fn set_step(&mut self, step: &Step, on: bool) -> Result<(), String> {

@@ -15,6 +15,7 @@ pub mod ladder;
 pub mod load;
 pub mod loader;
 pub mod offsets;
+pub mod pods;
 mod quiet;
 pub mod refusal;
 pub mod selftest;

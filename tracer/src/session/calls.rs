@@ -122,7 +122,9 @@ impl Calls {
     fn look_at_mounts(&mut self) {
         let mut text = Vec::new();
         let served = self.mounts.as_mut().is_some_and(|file| {
-            let read = file.rewind().and_then(|()| file.read_to_end(&mut text));
+            let rewound = file.rewind();
+            let mut bounded = file.take(mounts::MAX_BYTES as u64);
+            let read = rewound.and_then(|()| bounded.read_to_end(&mut text));
             read.is_ok() && are_served(&text)
         });
         self.is_needed |= !served;

@@ -153,7 +153,8 @@ impl Session {
         let wishes = Wishes {
             forced: options.forced.clone(),
             kernel_log: options.kernel_log,
-            at_once: calls.is_needed().then_some(calls::SYNC).into_iter().collect(),
+            // What stands in for births is proved with them.
+            at_once: [ISSUE].into_iter().chain(calls.is_needed().then_some(calls::SYNC)).collect(),
         };
         let mut programs = Programs::create(&facts, sizes, wishes)
             .map_err(|error| CannotRun(preflight::explain_refusal(&facts, &error)))?;
@@ -173,8 +174,6 @@ impl Session {
         let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?)?;
         programs.climb(&facts);
-        // What stands in for births is proved with them.
-        programs.set_attached(ISSUE, true);
         prove(&mut programs, &facts, &mut ring)?;
         programs.end_climb();
         calls.is_attached = calls.is_needed() && calls::may_serve(programs.climbs());
