@@ -9,16 +9,16 @@ use std::{
 };
 
 use tracer::{
-    engine::{
-        Engine,
-        blame::{Owner, OwnerId},
-    },
     files::Files,
     ring::{Record, decode},
 };
 use tracer_ebpf::{
     ledger::tick,
     record::{ACCOUNTS, SyncRecord, kind},
+};
+use tracer_engine::{
+    Engine,
+    blame::{Owner, OwnerId},
 };
 use zerocopy::{FromZeros as _, IntoBytes as _};
 

@@ -9,13 +9,13 @@ use std::{fs, io::Cursor, path::Path};
 
 use divan::{Bencher, black_box, counter::BytesCount};
 use tracer::{
-    engine::victim::Span,
     output::{json, text},
     recording::replay::{Played, Replay},
     ring::decode,
-    snapshot::Snapshot,
 };
 use tracer_ebpf::record::SyncRecord;
+use tracer_engine::victim::Span;
+use tracer_snapshot::Snapshot;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 // Allocations are told beside the times.

@@ -20,14 +20,14 @@ use tracer_ebpf::{
         stage,
     },
 };
+use tracer_engine::{
+    blame::{Owner, OwnerId, Party},
+    tick::{JournalWork, Tick},
+};
 
 use crate::{
     described::DescribedDisks,
     disks::Carried,
-    engine::{
-        blame::{Owner, OwnerId, Party},
-        tick::{JournalWork, Tick},
-    },
     journals::Journals,
     kernel::{load::Programs, pods::PodOwnerKey},
     tables::{Queue, TableMaps, Tables},

@@ -13,11 +13,11 @@ use std::{fs::File, num::NonZeroUsize, os::fd::AsFd as _, path::Path};
 
 use lru::LruCache;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tracer_snapshot::FileClass;
 
 use crate::{
     devices, mounts,
     scene::FileNames,
-    snapshot::FileClass,
     tree::{Tree, text},
 };
 

@@ -14,7 +14,9 @@
 
 use std::path::Path;
 
-use crate::{snapshot::Who, tree::Tree};
+use tracer_snapshot::Who;
+
+use crate::tree::Tree;
 
 mod arguments;
 mod cgroups;

@@ -11,11 +11,9 @@ use prometheus::{
     Counter, Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     proto::{MetricFamily, MetricType},
 };
+use tracer_snapshot::{Cost, Losses};
 
-use crate::{
-    kernel::blind::Blind,
-    snapshot::{Cost, Losses},
-};
+use crate::kernel::blind::Blind;
 
 /// Names of everything that can be lost, in the order in which it is shown.
 pub const LOSSES: [&str; 18] = [

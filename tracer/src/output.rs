@@ -1,6 +1,6 @@
 //! What people and machines read.
 //!
-//! Takes a [`crate::snapshot::Snapshot`] (or one slow sync) and makes text,
+//! Takes a [`tracer_snapshot::Snapshot`] (or one slow sync) and makes text,
 //! JSON or a full screen of it. Every name in a snapshot is an untrusted
 //! string: it passes [`escape`] before it reaches a terminal.
 //!

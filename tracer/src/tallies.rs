@@ -11,10 +11,10 @@ use std::{collections::HashMap, hash::Hash};
 use anyhow::Result;
 use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::record::{OwnerKey, Reclaimed, RivalKey, op, via};
+use tracer_engine::tick::{Reclaimer, Rival};
 
 use crate::{
     accounts::Accounts,
-    engine::tick::{Reclaimer, Rival},
     kernel::{
         load::Programs,
         pods::{PodOwnerKey, PodReclaimed, PodRivalKey},

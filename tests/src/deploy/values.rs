@@ -5,11 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use tracer::{
-    kernel::ladder::CAPABILITIES,
-    metrics::LOSSES,
-    snapshot::{Confidence, FileClass, Kind, Op, Phases, Shares},
-};
+use tracer::{kernel::ladder::CAPABILITIES, metrics::LOSSES};
+use tracer_snapshot::{Confidence, FileClass, Kind, Op, Phases, Shares};
 
 use super::{dashboards, read, rules};
 

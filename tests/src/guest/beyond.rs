@@ -19,8 +19,8 @@ use tracer::{
         tool::{MKFS_EXT4, last_line},
     },
     session::Session,
-    snapshot::{PHASES, SlowSync},
 };
+use tracer_snapshot::{PHASES, SlowSync};
 
 use super::{
     MODPROBE,

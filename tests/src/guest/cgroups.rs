@@ -17,9 +17,9 @@ use tracer::{
         tool::{DD, Tool, last_line},
     },
     session::Session,
-    snapshot::{Kind, Op, Snapshot},
 };
 use tracer_ebpf::record::{OwnerKey, via};
+use tracer_snapshot::{Kind, Op, Snapshot};
 
 use super::{
     devices::{self, Device, Mounted, NullBlk, write},

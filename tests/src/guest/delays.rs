@@ -12,10 +12,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tracer::{
-    session::Session,
-    snapshot::{Phases, SlowSync},
-};
+use tracer::session::Session;
+use tracer_snapshot::{Phases, SlowSync};
 
 use super::{
     devices::{self, Device, Mounted, NullBlk},

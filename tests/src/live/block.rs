@@ -13,13 +13,14 @@ use tracer::{
         node::without_schedulers,
     },
     session::{Options, Session},
-    snapshot::{Op, Snapshot},
 };
+use tracer_disk_model::Model;
+use tracer_snapshot::{Op, Snapshot};
 
 use super::{lab_disk, need_live, traced, traced_with};
 use crate::{
     matrix::requests::{count, mixed_load, nothing_leaks, read_direct, settle, trim},
-    simulated::{SimulatedDisk, model::Model},
+    simulated::SimulatedDisk,
 };
 
 fn bytes(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {

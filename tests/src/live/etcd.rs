@@ -9,8 +9,8 @@ use tracer::{
         puts::Puts,
     },
     session::Session,
-    snapshot::FileClass,
 };
+use tracer_snapshot::FileClass;
 
 use super::{lab_disk, need_live, traced};
 

@@ -12,7 +12,6 @@ use std::{
 
 use tracer::{
     devices,
-    engine::blame::Party,
     lab::{
         cgroup::Cgroup,
         disk::{Filesystem, LoopDisk},
@@ -20,9 +19,10 @@ use tracer::{
         tool::{DD, Tool, last_line},
     },
     session::Session,
-    snapshot::{Op, OwnerRow},
 };
 use tracer_ebpf::record::via;
+use tracer_engine::blame::Party;
+use tracer_snapshot::{Op, OwnerRow};
 
 use super::{lab_disk, need_live, traced, traced_through};
 use crate::matrix::requests::settle;

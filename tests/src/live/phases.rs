@@ -7,10 +7,6 @@ use std::{
 };
 
 use tracer::{
-    engine::{
-        tick::{Limit, LimitKind, Tick},
-        victim::{Span, Victim},
-    },
     lab::{
         cgroup::Cgroup,
         cgroup_v1::CgroupV1,
@@ -19,6 +15,10 @@ use tracer::{
         tool::DD,
     },
     session::Session,
+};
+use tracer_engine::{
+    tick::{Limit, LimitKind, Tick},
+    victim::{Span, Victim},
 };
 
 use super::{lab_disk, need_live, traced};

@@ -13,7 +13,6 @@ use std::{
 use assert_cmd::assert::OutputAssertExt as _;
 use serde_json::Value;
 use tracer::{
-    engine::victim::Span,
     lab::{
         cgroup::Cgroup,
         disk::{Filesystem, LoopDisk, default_dir},
@@ -21,8 +20,9 @@ use tracer::{
         wal::WalWriter,
     },
     recording::replay::{Played, Replay},
-    snapshot::{FileClass, Victim},
 };
+use tracer_engine::victim::Span;
+use tracer_snapshot::{FileClass, Victim};
 
 use super::{lab_disk, need_live, traced};
 use crate::subject::{Tracer, as_nobody};

@@ -11,11 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use io_uring::{IoUring, opcode, types::Fd};
-use tracer::{
-    kernel::ladder::Climb,
-    session::Session,
-    snapshot::{FileClass, SlowSync},
-};
+use tracer::{kernel::ladder::Climb, session::Session};
+use tracer_snapshot::{FileClass, SlowSync};
 
 use super::cells::Shortfall;
 

@@ -9,7 +9,6 @@
 //! The loop device itself hands flushes and discards of one cgroup on one at a
 //! time, and nothing behind them meanwhile, as it does on any file.
 
-pub mod model;
 pub mod parts;
 mod server;
 
@@ -28,9 +27,9 @@ use tracer::lab::{
     tool::{BLOCKDEV, FSFREEZE, last_line},
 };
 
-use model::Model;
 use parts::Part;
 use server::{IMAGE, MODEL, SERVED};
+use tracer_disk_model::Model;
 
 pub use server::Served;
 

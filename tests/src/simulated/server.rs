@@ -34,7 +34,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::model::{Model, Request, Service};
+use tracer_disk_model::{Model, Request, Service};
 
 pub const IMAGE: &str = "disk.img";
 pub const MODEL: &str = "model";

@@ -17,16 +17,16 @@ use anyhow::{Context as _, Result, bail};
 use tracer::{
     clock::monotonic_ns,
     devices,
-    engine::{
-        Engine,
-        blame::{Owner, OwnerId},
-    },
     files::Files,
     ring::{Record, decode},
 };
 use tracer_ebpf::{
     ledger::tick,
     record::{ACCOUNTS, COMM, SyncRecord, kind},
+};
+use tracer_engine::{
+    Engine,
+    blame::{Owner, OwnerId},
 };
 use zerocopy::{FromZeros as _, IntoBytes as _};
 

@@ -8,11 +8,9 @@ use prometheus::proto::{
 };
 
 use super::series::{COLUMNS, CulpritLabels, Row, Series, VictimLabels};
-use crate::{
-    engine::victim::SYNC_BOUNDS_NS,
-    output::escape::bounded,
-    snapshot::{BLOCK_BOUNDS_NS, Disk, Phases, Snapshot, Spread},
-};
+use crate::output::escape::bounded;
+use tracer_engine::victim::SYNC_BOUNDS_NS;
+use tracer_snapshot::{BLOCK_BOUNDS_NS, Disk, Phases, Snapshot, Spread};
 
 /// What metrics tell beside the victims' sums and the picture.
 #[derive(Clone, Debug, Default)]

@@ -11,11 +11,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::{
-    engine::victim::SyncBuckets,
-    output::{escape::bounded, names},
-    snapshot::{PHASES, Shares, Victim, Who, Workload},
-};
+use tracer_engine::victim::SyncBuckets;
+use tracer_snapshot::{PHASES, Shares, Victim, Who, Workload};
+
+use crate::output::{escape::bounded, names};
 
 /// Who did nothing for so long is taken for dead.
 pub const IDLE_SECONDS: f64 = 600.0;

@@ -25,8 +25,8 @@ use crate::{
         json,
         why::{Why, why},
     },
-    snapshot::{SCHEMA, SlowSync, Snapshot},
 };
+use tracer_snapshot::{SCHEMA, SlowSync, Snapshot};
 
 /// Victims in one answer; the slowest come first.
 const MOST_VICTIMS: usize = 200;
@@ -58,7 +58,7 @@ struct Verdicts<'a> {
     watched_seconds: f64,
     node: &'a str,
     version: &'static str,
-    kernel: &'a crate::snapshot::Kernel,
+    kernel: &'a tracer_snapshot::Kernel,
     losses: BTreeMap<&'static str, u64>,
     /// The slowest first.
     victims: Vec<Why<'a>>,

@@ -27,9 +27,9 @@ use crate::{
     },
     cli::AgentArgs,
     clock::monotonic_ns,
-    engine::victim::Span,
     session::{Options, Session, check_user},
 };
+use tracer_engine::victim::Span;
 
 /// # Errors
 ///
@@ -108,7 +108,7 @@ struct Agent {
     session: Session,
     series: Series,
     shared: Arc<Shared>,
-    slow: Vec<crate::snapshot::SlowSync>,
+    slow: Vec<tracer_snapshot::SlowSync>,
     reloads: u64,
     reload_failures: u64,
 }

@@ -15,11 +15,11 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::Instant,
 };
+use tracer_snapshot::Snapshot;
 
 use crate::{
     output::names,
     session::{Options, Session},
-    snapshot::Snapshot,
 };
 
 /// A loaded and proven tracer, or why there is none.

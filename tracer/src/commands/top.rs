@@ -11,7 +11,6 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{Stop, after, filter_snapshot, start};
 use crate::{
     cli::TopArgs,
-    engine::victim::Span,
     output::{
         json, text,
         top::{
@@ -21,8 +20,9 @@ use crate::{
     },
     recording::replay::{Played, Replay},
     session::{Options, Session},
-    snapshot::Snapshot,
 };
+use tracer_engine::victim::Span;
+use tracer_snapshot::Snapshot;
 
 /// The first screen comes sooner than the first interval: people wait for it.
 const FIRST_SCREEN: Duration = Duration::from_millis(500);

@@ -13,8 +13,8 @@ use crate::{
     output::{json, names, watch},
     recording::replay::{Played, Replay},
     session::Options,
-    snapshot::SlowSync,
 };
+use tracer_snapshot::SlowSync;
 
 /// Lines of a recording are printed when so much of it was played.
 const PRINTED_EVERY: Duration = Duration::from_secs(1);

@@ -11,12 +11,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{Stop, after, start};
 use crate::{
     cli::WhyArgs,
-    engine::victim::Span,
     output::{json, names, why},
     recording::replay::{Played, Replay},
     session::Options,
-    snapshot::{FileClass, Kind, Snapshot, Victim},
 };
+use tracer_engine::victim::Span;
+use tracer_snapshot::{FileClass, Kind, Snapshot, Victim};
 
 /// Without `--for` and `--every`.
 const USUAL: Duration = Duration::from_secs(30);
@@ -133,10 +133,8 @@ fn is_called(name: &str, victim: &Victim) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        output::fixture,
-        snapshot::{Workload, WorkloadKind},
-    };
+    use crate::output::fixture;
+    use tracer_snapshot::{Workload, WorkloadKind};
 
     #[track_caller]
     fn check(wanted: Option<&str>, id: Option<u32>) {

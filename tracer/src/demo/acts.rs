@@ -23,8 +23,8 @@ use crate::{
         units, verdict,
     },
     session::Session,
-    snapshot::{FileClass, Losses, SlowSync, Snapshot, Totals, Victim},
 };
+use tracer_snapshot::{FileClass, Losses, SlowSync, Snapshot, Totals, Victim};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -188,7 +188,7 @@ impl<'a> Watcher<'a> {
             .iter()
             .map(|b| {
                 let same =
-                    |c: &&crate::snapshot::Blame| c.op == b.op && names::is_same(&c.who, &b.who);
+                    |c: &&tracer_snapshot::Blame| c.op == b.op && names::is_same(&c.who, &b.who);
                 let earlier = before.blame.iter().find(same).map_or(0.0, |c| c.seconds);
                 let seconds = b.seconds - earlier;
                 Part { who: b.who.clone(), op: b.op, seconds, share: share(seconds) }

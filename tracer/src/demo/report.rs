@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::acts::Act;
 use crate::{
-    engine::verdict::{are_slow, is_slow_tail},
     lab::histogram::Histogram,
     output::{names, text, units},
-    snapshot::{Losses, Op, SCHEMA, Who},
 };
+use tracer_engine::verdict::{are_slow, is_slow_tail};
+use tracer_snapshot::{Losses, Op, SCHEMA, Who};
 
 /// One culprit's part in an act.
 #[derive(Clone, Debug, Serialize)]

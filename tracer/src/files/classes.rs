@@ -4,7 +4,7 @@
 //! write-ahead log are one thing to wait for, so they share the path of their
 //! directory. Pure; paths are untrusted, and anything unknown is `Other`.
 
-use crate::snapshot::FileClass::{self, Db, Other, Snap, Wal};
+use tracer_snapshot::FileClass::{self, Db, Other, Snap, Wal};
 
 use Group::{Dir, File, Parent};
 use Part::{Digits, Ends, Is, Like, Starts};

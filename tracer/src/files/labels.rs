@@ -9,7 +9,7 @@ use std::{collections::HashMap, num::NonZeroUsize};
 use lru::LruCache;
 
 use super::classes::Classified;
-use crate::snapshot::FileClass;
+use tracer_snapshot::FileClass;
 
 /// Labels remembered, at about 300 bytes each. Programs that sync new files
 /// all the time (package managers, image pulls) use them up.

@@ -7,7 +7,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::snapshot::FileClass::{Db, Filesystem, Other, Unknown, Wal};
+use tracer_snapshot::FileClass::{Db, Filesystem, Other, Unknown, Wal};
 
 const TGID: u32 = 42;
 const SECOND: u64 = SECOND_NS;

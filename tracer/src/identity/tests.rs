@@ -3,7 +3,7 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 use tempfile::TempDir;
 
 use super::*;
-use crate::snapshot::Workload;
+use tracer_snapshot::Workload;
 
 mod hostile;
 mod layouts;

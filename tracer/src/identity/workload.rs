@@ -11,10 +11,8 @@ use super::{
     place::{Place, Vm, bounded},
     pods::{Pod, Pods},
 };
-use crate::{
-    snapshot::{Workload, WorkloadKind},
-    tree::Tree,
-};
+use crate::tree::Tree;
+use tracer_snapshot::{Workload, WorkloadKind};
 
 /// Digits of an id that people know a container, a pod or a volume by.
 const CONTAINER_DIGITS: usize = 12;

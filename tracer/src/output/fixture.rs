@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::snapshot::{
+use tracer_snapshot::{
     Change, Confidence, Cost, Culprit, DeviceState, Disk, Evidence, FileClass, Kernel, Kind,
     Losses, Op, OwnWork, OwnerRow, Phases, RuledOut, SCHEMA, Shares, SlowSync, Snapshot, SyncOwner,
     Totals, Verdict, Via, Victim, Who,

@@ -8,7 +8,7 @@
 use unicode_width::UnicodeWidthStr as _;
 
 use super::escape::{bounded, bounded_tail};
-use crate::snapshot::{FileClass, SlowSync, Victim, Who, Workload};
+use tracer_snapshot::{FileClass, SlowSync, Victim, Who, Workload};
 
 /// The widest name of a [`Who`].
 pub const WHO_COLUMNS: usize = 64;

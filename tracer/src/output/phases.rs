@@ -4,7 +4,7 @@
 //! colour.
 
 use super::units::{percent, share};
-use crate::snapshot::{PHASES, Phases};
+use tracer_snapshot::{PHASES, Phases};
 
 /// How one phase is shown.
 pub struct Look {

@@ -4,7 +4,7 @@
 //! Reads only the snapshot. Sentences are escaped.
 
 use super::{escape::escape, names};
-use crate::snapshot::{Confidence, Culprit, FileClass, Kind, Op, Snapshot, Victim};
+use tracer_snapshot::{Confidence, Culprit, FileClass, Kind, Op, Snapshot, Victim};
 
 /// Nothing is said of what to do about a smaller share of the wait.
 const WORTH_DOING: f64 = 0.2;

@@ -12,7 +12,7 @@ use super::{
     units::{bytes_rate, duration, percent, rate, span, utc},
     verdict,
 };
-use crate::snapshot::{Disk, Losses, OwnerRow, Snapshot, Victim};
+use tracer_snapshot::{Disk, Losses, OwnerRow, Snapshot, Victim};
 
 /// No line is wider.
 pub const COLUMNS: usize = 118;

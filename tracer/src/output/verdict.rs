@@ -8,7 +8,7 @@ use super::{
     names,
     units::{duration, percent, share},
 };
-use crate::snapshot::{Culprit, Kind, Shares, Verdict, Victim};
+use tracer_snapshot::{Culprit, Kind, Shares, Verdict, Victim};
 
 /// One sentence, such as `fstrim (fstrim.service) discard makes it wait: 83%
 /// of 12.1 s excess`.
@@ -28,14 +28,14 @@ pub fn sentence(victim: &Victim) -> String {
         Kind::Cpu => {
             let share = percent(share(victim.phases.runqueue, victim.phases.total()));
             let why = format!("runnable but not running for {share} of its sync time");
-            match worst.filter(|worst| worst.op == crate::snapshot::Op::Cpu) {
+            match worst.filter(|worst| worst.op == tracer_snapshot::Op::Cpu) {
                 Some(worst) => {
                     format!("it waits for a CPU, behind {}: {why}", names::who(&worst.who))
                 }
                 None => format!("it waits for a CPU: {why}"),
             }
         }
-        Kind::Memory => match worst.filter(|worst| worst.op == crate::snapshot::Op::Memory) {
+        Kind::Memory => match worst.filter(|worst| worst.op == tracer_snapshot::Op::Memory) {
             Some(worst) => {
                 let who = names::who(&worst.who);
                 format!("memory is short, {who} wants it: {}", of(worst.share))
@@ -209,7 +209,7 @@ mod tests {
     fn a_starved_victim_names_who_ran() {
         let mut victim = fixture::trimmed().victims.remove(0);
         victim.verdict.kind = Kind::Cpu;
-        victim.verdict.culprits[0].op = crate::snapshot::Op::Cpu;
+        victim.verdict.culprits[0].op = tracer_snapshot::Op::Cpu;
         assert_eq!(
             sentence(&victim),
             "it waits for a CPU, behind fstrim (demo-trim.service): runnable but not running for \
@@ -227,7 +227,7 @@ mod tests {
         let mut victim = fixture::trimmed().victims.remove(0);
         victim.verdict.kind = Kind::Memory;
         victim.verdict.shares.memory = 0.9;
-        victim.verdict.culprits[0].op = crate::snapshot::Op::Memory;
+        victim.verdict.culprits[0].op = tracer_snapshot::Op::Memory;
         assert_eq!(
             sentence(&victim),
             "memory is short, fstrim (demo-trim.service) wants it: 83% of 12.1 s excess"

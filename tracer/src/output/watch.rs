@@ -10,7 +10,7 @@ use super::{
     escape, names, phases,
     units::{duration, percent, utc},
 };
-use crate::snapshot::SlowSync;
+use tracer_snapshot::SlowSync;
 
 /// Owners beyond these had next to no part in it.
 const OWNERS: usize = 5;
@@ -63,7 +63,7 @@ fn owners(sync: &SlowSync) -> String {
 mod tests {
     use super::super::fixture;
     use super::*;
-    use crate::snapshot::Phases;
+    use tracer_snapshot::Phases;
 
     #[test]
     fn a_slow_sync_in_one_line() {

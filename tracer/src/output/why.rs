@@ -15,7 +15,7 @@ use super::{
     units::{duration, percent, utc},
     verdict::{culprit, named, own_work, sentence},
 };
-use crate::snapshot::{
+use tracer_snapshot::{
     Change, Confidence, DeviceState, Evidence, FileClass, Kind, Losses, Op, OwnWork, Phases,
     SCHEMA, Shares, Snapshot, Via, Victim, Who, Workload,
 };

@@ -12,13 +12,13 @@ use zerocopy::FromZeros as _;
 use super::comm::Comm;
 use crate::{
     clock::Clock,
-    engine::{
-        blame::{Owner, OwnerId, Party},
-        tick::Tick,
-    },
     scene::picture::{KINDS, operation},
-    snapshot::{FileClass, Kernel, Op, Who},
 };
+use tracer_engine::{
+    blame::{Owner, OwnerId, Party},
+    tick::Tick,
+};
+use tracer_snapshot::{FileClass, Kernel, Op, Who};
 
 /// Anything that a line can be; one that is none of these is of a later
 /// version, and is skipped.

@@ -28,14 +28,14 @@ use super::{
     },
 };
 use crate::{
-    engine::{
-        blame::{Owner, OwnerId},
-        tick::Tick,
-    },
     files::FileId,
     scene::{DiskState, FileNames, Scene, people::People, picture::operation},
-    snapshot::Losses,
 };
+use tracer_engine::{
+    blame::{Owner, OwnerId},
+    tick::Tick,
+};
+use tracer_snapshot::Losses;
 
 /// So much is written before the second is over.
 const FULL_BYTES: usize = 1 << 20;

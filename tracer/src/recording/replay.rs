@@ -26,17 +26,17 @@ use super::{
 };
 use crate::{
     accounts::Rate,
-    engine::{
-        blame::{Owner, OwnerId, Party},
-        tick::Tick,
-        victim::Span,
-    },
     exit::Incomplete,
     files::{FileId, FileLabel, Labels},
     scene::{DiskState, FileNames, Histograms, Scene, people::People, picture::Slow},
-    snapshot::{SlowSync, Snapshot, Workload},
     work::Learnt,
 };
+use tracer_engine::{
+    blame::{Owner, OwnerId, Party},
+    tick::Tick,
+    victim::Span,
+};
+use tracer_snapshot::{SlowSync, Snapshot, Workload};
 
 /// Names of files and devices remembered: more than the writer trusts in.
 const FILES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
@@ -471,7 +471,7 @@ impl Names {
     fn learn_file(
         &mut self,
         id: u32,
-        class: crate::snapshot::FileClass,
+        class: tracer_snapshot::FileClass,
         path: String,
         device: u32,
     ) {

@@ -23,17 +23,17 @@ use super::{
 use crate::{
     accounts::Rate,
     clock::Clock,
-    engine::{
-        blame::{Owner, OwnerId},
-        tick::{JournalWork, Limit, LimitKind, Memory, Reclaimer, Rival, Tick},
-        victim::Span,
-    },
     exit::Incomplete,
     files::{FileId, FileLabel},
     scene::{DiskState, FileNames, Histograms, Scene},
-    snapshot::{FileClass, Kernel, Snapshot, Who},
     work::Learnt,
 };
+use tracer_engine::{
+    blame::{Owner, OwnerId},
+    tick::{JournalWork, Limit, LimitKind, Memory, Reclaimer, Rival, Tick},
+    victim::Span,
+};
+use tracer_snapshot::{FileClass, Kernel, Snapshot, Who};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tracer_ebpf::bucket::BUCKETS;
+use tracer_engine::Engine;
+use tracer_snapshot::Kernel;
 
 use crate::{
     accounts::Rate,
     clock::Clock,
-    engine::Engine,
     files::{FileId, FileLabel},
     metrics::Metrics,
-    snapshot::Kernel,
     work::Learnt,
 };
 use people::People;

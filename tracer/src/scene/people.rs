@@ -9,7 +9,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::picture::comm_text;
-use crate::{engine::blame::Party, identity::Identities, snapshot::Who};
+use crate::identity::Identities;
+use tracer_engine::blame::Party;
+use tracer_snapshot::Who;
 
 /// Parties remembered, at about 300 bytes each.
 const MOST: usize = 16_384;

@@ -6,20 +6,17 @@ use tracer_ebpf::{
 };
 
 use super::{DiskState, FileNames, Histograms, Scene, people::People};
-use crate::{
-    accounts::Rate,
-    engine::{
-        Judged,
-        blame::{Owner, OwnerId, Party},
-        verdict::{Cleared, Finding, Judgement, Shares, judge},
-        victim::{Half, Span, Victim, wal_buckets},
-    },
-    files::FileId,
-    snapshot::{
-        self, BLOCK_BOUNDS_NS, Blame, Change, Confidence, Culprit, DeviceState, Disk, Evidence,
-        Kind, Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread,
-        SyncOwner, Totals, Verdict, Who,
-    },
+use crate::{accounts::Rate, files::FileId};
+use tracer_engine::{
+    Judged,
+    blame::{Owner, OwnerId, Party},
+    verdict::{Cleared, Finding, Judgement, Shares, judge},
+    victim::{Half, Span, Victim, wal_buckets},
+};
+use tracer_snapshot::{
+    BLOCK_BOUNDS_NS, Blame, Change, Confidence, Culprit, DeviceState, Disk, Evidence, Kind,
+    Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, SyncOwner,
+    Totals, Verdict, Who,
 };
 
 /// Kinds of syncs by their codes.
@@ -70,7 +67,7 @@ impl Scene {
         let victims = self.engine.victims().iter();
         let mut victims: Vec<_> =
             victims.filter_map(|victim| self.victim(victim, span, now_ns, files)).collect();
-        let cost = |v: &snapshot::Victim| v.phases.total();
+        let cost = |v: &tracer_snapshot::Victim| v.phases.total();
         victims.sort_by(|a, b| cost(b).total_cmp(&cost(a)).then(a.id.cmp(&b.id)));
         Snapshot {
             schema: SCHEMA,
@@ -100,7 +97,7 @@ impl Scene {
         span: Span,
         now_ns: u64,
         files: &mut dyn FileNames,
-    ) -> Option<snapshot::Victim> {
+    ) -> Option<tracer_snapshot::Victim> {
         let sum = victim.sum(span);
         if sum.syncs == 0 {
             return None;
@@ -110,7 +107,7 @@ impl Scene {
         let label = files.label(FileId(victim.key.file));
         let (class, path) = (label.class, label.path.clone());
         let window = seconds(now_ns.saturating_sub(self.since_ns(span))).max(1e-3);
-        Some(snapshot::Victim {
+        Some(tracer_snapshot::Victim {
             id: victim.id,
             who,
             class,
@@ -124,7 +121,7 @@ impl Scene {
             p99_seconds: quantile(0.99),
             max_seconds: seconds(sum.max_ns),
             baseline_p99_seconds: victim.baseline_quantile_ns(0.99).map(seconds),
-            phases: sum.phases.to_seconds(),
+            phases: sum.phases.into(),
             verdict: self.verdict(victim, &sum, span, files),
             total: self.totals(victim),
             sync_buckets: sum.buckets.to_vec(),
@@ -160,7 +157,15 @@ impl Scene {
             confidence: judgement.confidence,
             confidence_reason: why_confident(&judgement, victim, sum),
             excess_seconds: judgement.excess_ns / 1e9,
-            shares: snapshot::Shares { owners, cpu, memory, throttle, own, device, unexplained },
+            shares: tracer_snapshot::Shares {
+                owners,
+                cpu,
+                memory,
+                throttle,
+                own,
+                device,
+                unexplained,
+            },
             culprits,
             ruled_out,
             own: self.own_work(victim, span, files),
@@ -248,7 +253,7 @@ impl Scene {
             ios_total: rate.ios_total,
             bytes_total: rate.bytes_total,
         });
-        let work = disk.work.iter().map(|learnt| snapshot::Work {
+        let work = disk.work.iter().map(|learnt| tracer_snapshot::Work {
             op: operation(learnt.op),
             size_bytes_up_to: learnt.bytes_up_to,
             seconds: learnt.ns / 1e9,
@@ -303,7 +308,7 @@ impl Scene {
             path,
             device: device_name(files, record.device, *file),
             duration_seconds: seconds(record.duration_ns),
-            phases: judged.phases.to_seconds(),
+            phases: judged.phases.into(),
             owners: in_flight,
             losses: *losses,
         }

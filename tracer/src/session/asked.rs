@@ -5,15 +5,15 @@ use tracer_ebpf::record::{Account, OwnerKey};
 
 use super::{Session, calls, issues::ISSUE};
 use crate::{
-    engine::{
-        Engine,
-        blame::{OwnerId, Party},
-        tick::Tick,
-    },
     kernel::{blind::Blind, facts::Facts, ladder::Climb, load::Sizes},
     scene::comm_text,
-    snapshot::Who,
 };
+use tracer_engine::{
+    Engine,
+    blame::{OwnerId, Party},
+    tick::Tick,
+};
+use tracer_snapshot::Who;
 
 impl Session {
     /// What the engine was told last beside the syncs.

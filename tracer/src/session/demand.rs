@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use crate::{
-    engine::victim::{Half, Victim},
-    kernel::ladder::Forced,
-};
+use tracer_engine::victim::{Half, Victim};
+
+use crate::kernel::ladder::Forced;
 
 /// Below these a victim's share means nothing.
 const WAKEUPS: u64 = 5;
@@ -98,7 +97,7 @@ impl Demand {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::victim::VictimKey;
+    use tracer_engine::victim::VictimKey;
 
     const MS: u64 = 1_000_000;
     const SECOND: u64 = 1000 * MS;

@@ -16,16 +16,17 @@ use std::{collections::HashSet, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tracer_ebpf::record::{kind, loss, op};
+use tracer_engine::{
+    blame::{Owner, OwnerId, Party},
+    tick::Tick,
+    victim::Span,
+};
+use tracer_snapshot::{Kernel, SlowSync, Snapshot};
 
 use crate::{
     accounts::{Accounts, DiskAccounts},
     clock::{Clock, monotonic_ns},
     disks::{self, Assigned, LoopFiles, Room},
-    engine::{
-        blame::{Owner, OwnerId, Party},
-        tick::Tick,
-        victim::Span,
-    },
     exit::CannotRun,
     files::Files,
     identity::{Identities, is_kernel_thread},
@@ -37,7 +38,6 @@ use crate::{
     recording::recorder::{Progress, Recorder, Taken},
     ring::{Record, RingReader},
     scene::{DiskState, Histograms, Scene, picture::Slow},
-    snapshot::{Kernel, SlowSync, Snapshot},
     surroundings::Surroundings,
     tables::Queue,
     tallies::Tallies,

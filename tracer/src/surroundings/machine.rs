@@ -2,7 +2,9 @@
 //!
 //! Bytes in, numbers out.
 
-use crate::{engine::tick::Memory, tree::number};
+use tracer_engine::tick::Memory;
+
+use crate::tree::number;
 
 /// CPU time that the hypervisor gave to others since boot, in clock ticks over
 /// all CPUs, and how many CPUs there are; of `/proc/stat`.

@@ -19,11 +19,9 @@ use std::{
 
 use hierarchies::{Controller, Hierarchies, Place};
 use io::Usage;
+use tracer_engine::tick::{Limit, LimitKind, Memory};
 
-use crate::{
-    engine::tick::{Limit, LimitKind, Memory},
-    tree::Tree,
-};
+use crate::tree::Tree;
 
 /// More than any file here holds that we look at.
 const FILE_BYTES: usize = 64 << 10;

@@ -14,12 +14,10 @@ use tracer::lab::{
     disk::Filesystem,
     tool::{FIO, FSTRIM},
 };
+use tracer_disk_model::Model;
 
 use super::need_stage;
-use crate::{
-    matrix::requests::read_direct,
-    simulated::{SimulatedDisk, model::Model},
-};
+use crate::{matrix::requests::read_direct, simulated::SimulatedDisk};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use tracer::lab::{
     cgroup::Cgroup, cgroup_v1::CgroupV1, disk::Filesystem, process::Process, tool::last_line,
 };
+use tracer_disk_model::Model;
 
 use super::{
     need_stage, play_on,
@@ -25,7 +26,6 @@ use super::{
 };
 use crate::simulated::{
     SimulatedDisk,
-    model::Model,
     parts::{Account, Part},
 };
 

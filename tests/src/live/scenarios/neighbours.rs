@@ -7,6 +7,7 @@ use std::{
 };
 
 use tracer::lab::{disk::Filesystem, process::Process};
+use tracer_disk_model::Model;
 
 use super::{
     culprits::{Fio, make_due, trim},
@@ -14,7 +15,7 @@ use super::{
     stage::{cgroup, repeat},
     verdict::{Actor, Truth, watch, watch_for},
 };
-use crate::simulated::{model::Model, parts::Part};
+use crate::simulated::parts::Part;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Small requests, so that a disk and not the CPUs is crowded by them.

@@ -5,6 +5,7 @@ use std::{thread::sleep, time::Duration};
 
 use anyhow::Result;
 use tracer::lab::disk::Filesystem;
+use tracer_disk_model::Model;
 
 use super::{
     culprits::{ETCDCTL, Fio, run},
@@ -12,7 +13,7 @@ use super::{
     stage::{Stage, cgroup, repeat},
     verdict::{Actor, QUIET_TRUTH, Truth, watch, watch_for},
 };
-use crate::simulated::{SimulatedDisk, model::Model, parts::Part};
+use crate::simulated::{SimulatedDisk, parts::Part};
 
 #[test]
 fn nobody_is_named_where_nothing_is_slow() {

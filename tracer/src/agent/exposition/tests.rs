@@ -10,8 +10,8 @@ use crate::{
     },
     metrics::Metrics,
     output::fixture,
-    snapshot::{Disk, Latency, Op, Snapshot, Spread, Victim, Who},
 };
+use tracer_snapshot::{Disk, Latency, Op, Snapshot, Spread, Victim, Who};
 
 /// One line of a sample, taken apart.
 #[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -228,7 +228,7 @@ fn full() -> Snapshot {
             let mut victim = Victim { who: name("victim", n), ..victim.clone() };
             let culprit = victim.verdict.culprits[0].clone();
             victim.verdict.culprits = (0..12)
-                .map(|n| crate::snapshot::Culprit { who: name("culprit", n), ..culprit.clone() })
+                .map(|n| tracer_snapshot::Culprit { who: name("culprit", n), ..culprit.clone() })
                 .collect();
             victim
         })

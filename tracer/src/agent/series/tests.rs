@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{output::fixture, snapshot::Op};
+use crate::output::fixture;
+use tracer_snapshot::Op;
 
 fn named(name: &str) -> WhoLabels {
     WhoLabels { name: name.to_owned(), comm: name.to_owned(), ..WhoLabels::default() }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::snapshot::{Workload, WorkloadKind};
+use tracer_snapshot::{Workload, WorkloadKind};
 
 const UID: &str = "3f6b1c2d-0a4c-4a2b-9d3f-0123456789ab";
 const STATIC_UID: &str = "9c8e3b1f00c94cb5a3ff5a3f6f2f5b6e";

@@ -67,6 +67,6 @@ fn blame_finds_its_owner_whatever_its_process() {
     let mut row = s.disks[0].owners[0].clone();
     row.who.tgid += 1;
     assert_eq!(blame_share(&s.victims[0], &row), Some(0.83));
-    row.op = crate::snapshot::Op::Read;
+    row.op = tracer_snapshot::Op::Read;
     assert_eq!(blame_share(&s.victims[0], &row), None);
 }

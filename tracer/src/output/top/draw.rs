@@ -17,16 +17,14 @@ use super::{
     state::View,
     tables::{draw_owners, draw_victims, legend},
 };
-use crate::{
-    output::{
-        escape::{bounded, bounded_tail},
-        names,
-        text::{blind, losses},
-        units::span,
-        verdict,
-    },
-    snapshot::{Snapshot, Victim},
+use crate::output::{
+    escape::{bounded, bounded_tail},
+    names,
+    text::{blind, losses},
+    units::span,
+    verdict,
 };
+use tracer_snapshot::{Snapshot, Victim};
 
 const HELP: &[&str] = &[
     "up, k / down, j   select who waits",

@@ -4,8 +4,7 @@
 //! LOST, the selected line has its mark. So everything here may be absent.
 
 use ratatui::style::{Color, Style};
-
-use crate::snapshot::PHASES;
+use tracer_snapshot::PHASES;
 
 /// Whether to use colours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,7 +13,7 @@ pub enum Ink {
     Plain,
 }
 
-/// Colours of the phases, in the order of [`crate::snapshot::Phases::named`].
+/// Colours of the phases, in the order of [`tracer_snapshot::Phases::named`].
 const COLOURS: [Color; PHASES] = [
     Color::Green,
     Color::Yellow,

@@ -6,7 +6,7 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::super::names;
-use crate::snapshot::{Snapshot, Victim};
+use tracer_snapshot::{Snapshot, Victim};
 
 /// Nobody types a longer filter on purpose.
 const FILTER_CHARS: usize = 64;

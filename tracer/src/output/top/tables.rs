@@ -13,17 +13,15 @@ use ratatui::{
 };
 
 use super::{ink::Ink, state::View};
-use crate::{
-    output::{
-        escape::{bounded, bounded_tail},
-        names,
-        phases::{self, LOOKS},
-        text::blame_share,
-        units::{bytes_rate, duration, percent, rate},
-        verdict,
-    },
-    snapshot::{Disk, OwnerRow, Phases, Snapshot, Victim},
+use crate::output::{
+    escape::{bounded, bounded_tail},
+    names,
+    phases::{self, LOOKS},
+    text::blame_share,
+    units::{bytes_rate, duration, percent, rate},
+    verdict,
 };
+use tracer_snapshot::{Disk, OwnerRow, Phases, Snapshot, Victim};
 
 /// Terminals at least this wide get the culprit's name in the table.
 const WIDE: u16 = 100;

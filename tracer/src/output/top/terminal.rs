@@ -34,7 +34,7 @@ use ratatui::{
 use tokio::sync::mpsc;
 
 use super::{draw::draw, ink::Ink, state::View};
-use crate::snapshot::Snapshot;
+use tracer_snapshot::Snapshot;
 
 /// How soon the thread that reads keys notices a resize, and that nobody wants
 /// its keys any more.

@@ -13,16 +13,12 @@ use super::{
     },
     Shared, disk, gzip, one_file, open, owner, owners, sixty, text, tick,
 };
-use crate::{
-    clock::Clock,
-    engine::{
-        blame::{Owner, Party},
-        victim::Span,
-    },
-    files::FileId,
-    scene::Scene,
-    snapshot::{Kernel, Who},
+use crate::{clock::Clock, files::FileId, scene::Scene};
+use tracer_engine::{
+    blame::{Owner, Party},
+    victim::Span,
 };
+use tracer_snapshot::{Kernel, Who};
 
 fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {
     let one = prop_oneof![4 => Just(0), 2 => 0u64..1 << 40, 1 => any::<u64>()];

@@ -7,6 +7,7 @@
 
 pub mod blame;
 mod curve;
+pub mod kind;
 pub mod phases;
 pub mod suspect;
 pub mod tick;

@@ -5,8 +5,6 @@ use tracer_ebpf::{
     span::divide,
 };
 
-use crate::snapshot;
-
 /// Nanoseconds; but for those of the journal that are parts of others, they add
 /// up to the sync's duration exactly.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -105,20 +103,6 @@ impl Phases {
         self.journal_io_ns += journal_io_ns;
         for (sum, ns) in self.journal_stage_ns.iter_mut().zip(journal_stage_ns) {
             *sum += ns;
-        }
-    }
-
-    pub fn to_seconds(self) -> snapshot::Phases {
-        let seconds = |ns: u64| ns as f64 / 1e9;
-        snapshot::Phases {
-            cpu: seconds(self.cpu_ns),
-            runqueue: seconds(self.runqueue_ns),
-            queue: seconds(self.queue_ns),
-            device: seconds(self.device_ns),
-            throttle: seconds(self.throttle_ns),
-            reclaim: seconds(self.reclaim_ns),
-            journal: seconds(self.journal_ns),
-            other: seconds(self.other_ns),
         }
     }
 }

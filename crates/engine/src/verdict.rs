@@ -13,7 +13,7 @@ use super::{
     suspect::{CHARGES, Change, ENOUGH, Lift, Suspect, last_change},
     victim::{Half, Span, Victim},
 };
-use crate::snapshot::{Confidence, Kind, Via};
+use crate::kind::{Confidence, Kind, Via};
 
 /// Below this share of the sync time, an excess means nothing: the slowest
 /// tenth of all undisturbed syncs lies above the baseline too.

@@ -247,6 +247,22 @@ pub struct Phases {
     pub other: f64,
 }
 
+impl From<tracer_engine::phases::Phases> for Phases {
+    fn from(phases: tracer_engine::phases::Phases) -> Self {
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        Self {
+            cpu: seconds(phases.cpu_ns),
+            runqueue: seconds(phases.runqueue_ns),
+            queue: seconds(phases.queue_ns),
+            device: seconds(phases.device_ns),
+            throttle: seconds(phases.throttle_ns),
+            reclaim: seconds(phases.reclaim_ns),
+            journal: seconds(phases.journal_ns),
+            other: seconds(phases.other_ns),
+        }
+    }
+}
+
 impl Phases {
     /// The phases in their usual order, with their names.
     pub fn named(&self) -> [(&'static str, f64); PHASES] {

@@ -10,7 +10,7 @@ use super::{
     victim::Span,
     *,
 };
-use crate::snapshot::{Confidence, Kind, Via};
+use crate::kind::{Confidence, Kind, Via};
 
 mod memory;
 

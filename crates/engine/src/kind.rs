@@ -1,0 +1,96 @@
+//! What a verdict can be: the kind of cause, how the victim met it, and how sure
+//! that is. Each name stands here once, for metrics, JSON and text.
+
+use serde::Serialize;
+
+/// Who or what makes a victim slow.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Nothing was slower than the victim's own baseline.
+    #[default]
+    None,
+    /// Too few syncs to say.
+    Unknown,
+    /// Others on its disk or in its journal.
+    Owners,
+    /// It waited for a CPU.
+    Cpu,
+    /// It reclaimed memory, or read back what had been evicted.
+    Memory,
+    /// A limit that is set on itself.
+    Throttle,
+    /// Its own other requests.
+    #[serde(rename = "self")]
+    Own,
+    /// The device, or what is below it: nobody on this node competed.
+    Device,
+    /// What carries its files is no disk of this kernel: a FUSE process, a
+    /// server, memory.
+    Unseen,
+    /// None of these: locks, or what this kernel does not show.
+    Unexplained,
+}
+
+impl Kind {
+    /// In the order of the documentation.
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::Unknown,
+        Self::Owners,
+        Self::Cpu,
+        Self::Memory,
+        Self::Throttle,
+        Self::Own,
+        Self::Device,
+        Self::Unseen,
+        Self::Unexplained,
+    ];
+
+    /// Its name in metrics and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Unknown => "unknown",
+            Self::Owners => "owners",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Throttle => "throttle",
+            Self::Own => "self",
+            Self::Device => "device",
+            Self::Unseen => "unseen",
+            Self::Unexplained => "unexplained",
+        }
+    }
+}
+
+/// Where the victim met who it waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    Queue,
+    Device,
+    Journal,
+    Runqueue,
+    Memory,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    #[default]
+    Low,
+    Medium,
+    High,
+}
+
+impl Confidence {
+    /// Its name in every output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
