@@ -8,10 +8,7 @@ use std::{
     path::Path,
 };
 
-use tracer::{
-    files::Files,
-    ring::{Record, decode},
-};
+use tracer::ring::{Record, decode};
 use tracer_ebpf::{
     ledger::tick,
     record::{ACCOUNTS, SyncRecord, kind},
@@ -20,6 +17,7 @@ use tracer_engine::{
     Engine,
     blame::{Owner, OwnerId},
 };
+use tracer_node::files::Files;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 /// Counts what each thread allocates.

@@ -24,10 +24,10 @@ use tracer_engine::{
     blame::{Owner, OwnerId, Party},
     tick::{JournalWork, Tick},
 };
+use tracer_node::disks::Carried;
 
 use crate::{
     described::DescribedDisks,
-    disks::Carried,
     journals::Journals,
     kernel::{load::Programs, pods::PodOwnerKey},
     tables::{Queue, TableMaps, Tables},

@@ -8,6 +8,7 @@
 //! The JSON form of this is a documented interface: fields are added, not
 //! changed, within one `schema`.
 
+pub mod labels;
 mod verdict;
 
 use std::collections::BTreeMap;

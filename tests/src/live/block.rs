@@ -7,7 +7,6 @@ use std::{
 };
 
 use tracer::{
-    disks::{self, BlockDisk},
     lab::{
         disk::{Filesystem, LoopDisk},
         node::without_schedulers,
@@ -15,6 +14,7 @@ use tracer::{
     session::{Options, Session},
 };
 use tracer_disk_model::Model;
+use tracer_node::disks::{self, BlockDisk};
 use tracer_snapshot::{Op, Snapshot};
 
 use super::{lab_disk, need_live, traced, traced_with};

@@ -11,7 +11,6 @@ use std::{
 };
 
 use tracer::{
-    devices,
     lab::{
         cgroup::Cgroup,
         disk::{Filesystem, LoopDisk},
@@ -22,6 +21,7 @@ use tracer::{
 };
 use tracer_ebpf::record::via;
 use tracer_engine::blame::Party;
+use tracer_node::devices;
 use tracer_snapshot::{Op, OwnerRow};
 
 use super::{lab_disk, need_live, traced, traced_through};

@@ -14,7 +14,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use tracer::{
-    disks,
     kernel::{
         facts::{Facts, VMLINUX_BTF},
         floor::{EMPTY, Floor},
@@ -22,6 +21,7 @@ use tracer::{
     },
     session::{Options, Session},
 };
+use tracer_node::disks;
 
 use crate::{
     Round,

@@ -16,8 +16,6 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tracer::{
     clock::monotonic_ns,
-    devices,
-    files::Files,
     ring::{Record, decode},
 };
 use tracer_ebpf::{
@@ -28,6 +26,7 @@ use tracer_engine::{
     Engine,
     blame::{Owner, OwnerId},
 };
+use tracer_node::{devices, files::Files};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use crate::{

@@ -8,8 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-
-use crate::mounts;
+use tracer_node::mounts;
 
 /// One line of mountinfo.
 #[derive(Clone, Debug, Eq, PartialEq)]

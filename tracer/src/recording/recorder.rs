@@ -27,15 +27,13 @@ use super::{
         Work, set_accounts,
     },
 };
-use crate::{
-    files::FileId,
-    scene::{DiskState, FileNames, Scene, people::People, picture::operation},
-};
+use crate::scene::{DiskState, Scene, people::People, picture::operation};
 use tracer_engine::{
     blame::{Owner, OwnerId},
     tick::Tick,
 };
 use tracer_snapshot::Losses;
+use tracer_snapshot::labels::{FileId, FileNames};
 
 /// So much is written before the second is over.
 const FULL_BYTES: usize = 1 << 20;

@@ -27,8 +27,7 @@ use super::{
 use crate::{
     accounts::Rate,
     exit::Incomplete,
-    files::{FileId, FileLabel, Labels},
-    scene::{DiskState, FileNames, Histograms, Scene, people::People, picture::Slow},
+    scene::{DiskState, Histograms, Scene, people::People, picture::Slow},
     work::Learnt,
 };
 use tracer_engine::{
@@ -36,7 +35,8 @@ use tracer_engine::{
     tick::Tick,
     victim::Span,
 };
-use tracer_snapshot::{SlowSync, Snapshot, Workload};
+use tracer_snapshot::labels::{FileId, FileLabel, Labels};
+use tracer_snapshot::{SlowSync, Snapshot, Workload, labels::FileNames};
 
 /// Names of files and devices remembered: more than the writer trusts in.
 const FILES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");

@@ -24,8 +24,7 @@ use crate::{
     accounts::Rate,
     clock::Clock,
     exit::Incomplete,
-    files::{FileId, FileLabel},
-    scene::{DiskState, FileNames, Histograms, Scene},
+    scene::{DiskState, Histograms, Scene},
     work::Learnt,
 };
 use tracer_engine::{
@@ -33,7 +32,8 @@ use tracer_engine::{
     tick::{JournalWork, Limit, LimitKind, Memory, Reclaimer, Rival, Tick},
     victim::Span,
 };
-use tracer_snapshot::{FileClass, Kernel, Snapshot, Who};
+use tracer_snapshot::labels::{FileId, FileLabel};
+use tracer_snapshot::{FileClass, Kernel, Snapshot, Who, labels::FileNames};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;

@@ -15,13 +15,7 @@ use tracer_ebpf::bucket::BUCKETS;
 use tracer_engine::Engine;
 use tracer_snapshot::Kernel;
 
-use crate::{
-    accounts::Rate,
-    clock::Clock,
-    files::{FileId, FileLabel},
-    metrics::Metrics,
-    work::Learnt,
-};
+use crate::{accounts::Rate, clock::Clock, metrics::Metrics, work::Learnt};
 use people::People;
 
 pub use picture::comm_text;
@@ -31,12 +25,6 @@ const HALF_WINDOW: Duration = Duration::from_secs(5);
 
 /// Ticks are about a second apart: the half ends with the nearest.
 const HALF_A_TICK: Duration = Duration::from_millis(500);
-
-/// How files and devices are called.
-pub trait FileNames {
-    fn label(&self, file: FileId) -> &FileLabel;
-    fn device_name(&mut self, device: u32) -> &str;
-}
 
 /// A disk as it was at the last tick.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -9,8 +9,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::picture::comm_text;
-use crate::identity::Identities;
 use tracer_engine::blame::Party;
+use tracer_node::identity::Identities;
 use tracer_snapshot::Who;
 
 /// Parties remembered, at about 300 bytes each.

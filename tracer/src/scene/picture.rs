@@ -5,8 +5,8 @@ use tracer_ebpf::{
     record::{ACCOUNTS, COMM, NO_DISK, SyncRecord, kind, op},
 };
 
-use super::{DiskState, FileNames, Histograms, Scene, people::People};
-use crate::{accounts::Rate, files::FileId};
+use super::{DiskState, Histograms, Scene, people::People};
+use crate::accounts::Rate;
 use tracer_engine::{
     Judged,
     blame::{Owner, OwnerId, Party},
@@ -17,6 +17,7 @@ use tracer_snapshot::{
     BLOCK_BOUNDS_NS, Blame, Change, Confidence, Culprit, DeviceState, Disk, Evidence, Kind,
     Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, SyncOwner,
     Totals, Verdict, Who,
+    labels::{FileId, FileNames},
 };
 
 /// Kinds of syncs by their codes.

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use tracer_ebpf::record::NO_DISK;
 
 use super::Session;
-use crate::surroundings::{Around, Subject};
 use tracer_engine::{Engine, tick::Tick, victim::Victim};
+use tracer_node::surroundings::{Around, Subject};
 
 /// Who synced within so long is a victim now.
 const RECENT_NS: u64 = 5_000_000_000;

@@ -18,14 +18,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracer_ebpf::record::loss;
 
 use super::Session;
-use crate::{
-    kernel::{
-        facts::Facts,
-        ladder::{Climb, Forced, Target},
-    },
-    mounts,
-    tree::Tree,
+use crate::kernel::{
+    facts::Facts,
+    ladder::{Climb, Forced, Target},
 };
+use tracer_node::{mounts, tree::Tree};
 
 /// The capability, and the rung of it that has the hooks on demand.
 pub const SYNC: &str = "sync";

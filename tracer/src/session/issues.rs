@@ -13,10 +13,8 @@
 use tracer_ebpf::record::loss;
 
 use super::Session;
-use crate::{
-    disks,
-    kernel::ladder::{Climb, Forced},
-};
+use crate::kernel::ladder::{Climb, Forced};
+use tracer_node::disks;
 
 /// The capability.
 pub const ISSUE: &str = "issue";

@@ -21,15 +21,19 @@ use tracer_engine::{
     tick::Tick,
     victim::Span,
 };
+use tracer_node::{
+    disks::{self, Assigned, LoopFiles, Room},
+    files::Files,
+    identity::{Identities, is_kernel_thread},
+    surroundings::Surroundings,
+    tree::Tree,
+};
 use tracer_snapshot::{Kernel, SlowSync, Snapshot};
 
 use crate::{
     accounts::{Accounts, DiskAccounts},
     clock::{Clock, monotonic_ns},
-    disks::{self, Assigned, LoopFiles, Room},
     exit::CannotRun,
-    files::Files,
-    identity::{Identities, is_kernel_thread},
     kernel::{
         facts::{Facts, VMLINUX_BTF},
         ladder::Forced,
@@ -38,10 +42,8 @@ use crate::{
     recording::recorder::{Progress, Recorder, Taken},
     ring::{Record, RingReader},
     scene::{DiskState, Histograms, Scene, picture::Slow},
-    surroundings::Surroundings,
     tables::Queue,
     tallies::Tallies,
-    tree::Tree,
 };
 
 use calls::Calls;

@@ -13,11 +13,12 @@ use super::{
     },
     Shared, disk, gzip, one_file, open, owner, owners, sixty, text, tick,
 };
-use crate::{clock::Clock, files::FileId, scene::Scene};
+use crate::{clock::Clock, scene::Scene};
 use tracer_engine::{
     blame::{Owner, Party},
     victim::Span,
 };
+use tracer_snapshot::labels::FileId;
 use tracer_snapshot::{Kernel, Who};
 
 fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {

@@ -8,12 +8,17 @@ use std::{collections::HashMap, num::NonZeroUsize};
 
 use lru::LruCache;
 
-use super::classes::Classified;
-use tracer_snapshot::FileClass;
+use crate::FileClass;
 
 /// Labels remembered, at about 300 bytes each. Programs that sync new files
 /// all the time (package managers, image pulls) use them up.
 const MAX_LABELS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+/// How files and devices are called.
+pub trait FileNames {
+    fn label(&self, file: FileId) -> &FileLabel;
+    fn device_name(&mut self, device: u32) -> &str;
+}
 
 /// A file, or all files of one class in one place.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -90,10 +95,6 @@ impl Labels {
 }
 
 impl FileLabel {
-    pub fn new(device: u32, file: Classified<'_>) -> Self {
-        Self { class: file.class, path: file.group.to_owned(), pattern: file.pattern, device }
-    }
-
     pub fn unknown(device: u32) -> Self {
         Self { class: FileClass::Unknown, path: String::new(), pattern: "unknown", device }
     }

@@ -13,23 +13,23 @@ use std::{fs::File, num::NonZeroUsize, os::fd::AsFd as _, path::Path};
 
 use lru::LruCache;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tracer_snapshot::FileClass;
+use tracer_snapshot::{
+    FileClass,
+    labels::{FileId, FileLabel, FileNames, Labels},
+};
 
 use crate::{
+    device_names::Names,
     devices, mounts,
-    scene::FileNames,
     tree::{Tree, text},
 };
 
 mod classes;
 mod descriptors;
-mod labels;
 
 pub use classes::{Classified, classify};
-pub use labels::{FileId, FileLabel};
 
 use descriptors::{Budget, Failure, Found, Search, Wanted};
-pub(crate) use labels::Labels;
 
 /// Files remembered, at about 200 bytes each.
 const MAX_FILES: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
@@ -55,7 +55,7 @@ pub struct Files {
     tree: Tree,
     entries: LruCache<Key, Entry>,
     labels: Labels,
-    names: devices::Names,
+    names: Names,
     /// The node's mounts, open to be told of changes.
     mounts: Option<File>,
     budget: Budget,
@@ -95,7 +95,7 @@ impl Files {
             tree,
             entries: LruCache::new(MAX_FILES),
             labels: Labels::default(),
-            names: devices::Names::default(),
+            names: Names::default(),
             budget: Budget::default(),
             unresolved: 0,
             evicted: 0,
@@ -179,7 +179,7 @@ impl Files {
         // The kernel tells each opener once of each change.
         let mut wait = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
         if poll(&mut wait, PollTimeout::ZERO).is_ok_and(|changed| changed > 0) {
-            self.names = devices::Names::default();
+            self.names = Names::default();
             let whole = |key: &Key| key.inode == 0;
             let old: Vec<_> = self.entries.iter().map(|(key, _)| *key).filter(whole).collect();
             for key in old {
@@ -269,7 +269,7 @@ impl Files {
             _ => DECIDED_NS,
         };
         Entry {
-            file: self.labels.intern(FileLabel::new(found.device, classified)),
+            file: self.labels.intern(classified.label(found.device)),
             tgid: wanted.tgid,
             fd: found.fd,
             checked_ns: now_ns,

@@ -4,7 +4,10 @@
 //! write-ahead log are one thing to wait for, so they share the path of their
 //! directory. Pure; paths are untrusted, and anything unknown is `Other`.
 
-use tracer_snapshot::FileClass::{self, Db, Other, Snap, Wal};
+use tracer_snapshot::{
+    FileClass::{self, Db, Other, Snap, Wal},
+    labels::FileLabel,
+};
 
 use Group::{Dir, File, Parent};
 use Part::{Digits, Ends, Is, Like, Starts};
@@ -17,6 +20,14 @@ pub struct Classified<'a> {
     pub group: &'a str,
     /// Whose layout it is.
     pub pattern: &'static str,
+}
+
+impl Classified<'_> {
+    /// Its label on a filesystem's device.
+    pub fn label(self, device: u32) -> FileLabel {
+        let Self { class, group, pattern } = self;
+        FileLabel { class, path: group.to_owned(), pattern, device }
+    }
 }
 
 /// One layout: what the last components of a path look like.

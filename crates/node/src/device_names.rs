@@ -1,9 +1,7 @@
-//! Device numbers as the kernel keeps them, and the names they have.
+//! The names that devices have.
 //!
-//! Kernel records carry the kernel's own `dev_t` (major · 2^20 + minor), which
-//! is not what `stat` returns. Names come from `/sys/dev/block`; filesystems
-//! without a block device of their own (btrfs, overlay, NFS) are named by what
-//! they were mounted from.
+//! They come from `/sys/dev/block`; filesystems without a block device of their
+//! own (btrfs, overlay, NFS) are named by what they were mounted from.
 
 use std::{
     collections::{HashMap, hash_map},
@@ -12,45 +10,15 @@ use std::{
 };
 
 use crate::{
+    devices::{major, minor},
     mounts,
-    tree::{Tree, number, text},
+    tree::{Tree, text},
 };
-
-const MINOR_BITS: u32 = 20;
 
 /// Names remembered; far more than a node has filesystems at one time.
 const MAX_NAMES: usize = 4096;
 
 const NAME_BYTES: usize = 128;
-
-/// The kernel's number of a device.
-pub const fn join(major: u32, minor: u32) -> u32 {
-    major << MINOR_BITS | minor & ((1 << MINOR_BITS) - 1)
-}
-
-pub const fn major(device: u32) -> u32 {
-    device >> MINOR_BITS
-}
-
-pub const fn minor(device: u32) -> u32 {
-    device & ((1 << MINOR_BITS) - 1)
-}
-
-/// The kernel's number of what `stat` calls `st_dev`.
-pub fn from_stat(st_dev: u64) -> u32 {
-    join(libc::major(st_dev), libc::minor(st_dev))
-}
-
-/// `8:1`, as mountinfo and sysfs write it.
-pub fn parse(text: &[u8]) -> Option<u32> {
-    let colon = text.iter().position(|&b| b == b':')?;
-    Some(join(number(&text[..colon])?, number(&text[colon + 1..])?))
-}
-
-/// Whether a device number stands for a filesystem without a block device.
-pub const fn is_anonymous(device: u32) -> bool {
-    major(device) == 0
-}
 
 /// Names of devices, each looked up once.
 #[derive(Debug, Default)]
@@ -100,17 +68,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    #[test]
-    fn numbers_survive_the_way_there_and_back() {
-        let device = join(259, 70_000);
-        assert_eq!((major(device), minor(device)), (259, 70_000));
-        assert_eq!(from_stat(libc::makedev(259, 70_000)), device);
-        assert_eq!(parse(b"259:70000"), Some(device));
-        for nonsense in [&b""[..], b":", b"8", b"8:", b"8:x", b"-1:1", b"\xff:1"] {
-            assert_eq!(parse(nonsense), None);
-        }
-    }
+    use crate::devices::join;
 
     #[test]
     fn names_come_from_sysfs_then_from_mounts() {

@@ -1,0 +1,15 @@
+//! The node as `/proc` and `/sys` show it: who processes and cgroups are, which
+//! file a record speaks of, what disks there are, which limits are set.
+//!
+//! Flows in: numbers from kernel records, and a root below which the node's
+//! files lie ([`tree`]). Flows out: names and settings. Knows no kernel program
+//! and no clock, and asks no other daemon.
+
+pub mod device_names;
+pub mod devices;
+pub mod disks;
+pub mod files;
+pub mod identity;
+pub mod mounts;
+pub mod surroundings;
+pub mod tree;
