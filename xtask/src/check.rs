@@ -9,10 +9,15 @@ use crate::{
     step::{self, cargo},
 };
 
-/// The gate: lints, build, and the tests that need neither root nor a kernel.
+/// The gate: lints, build, documentation, and the tests that need neither root
+/// nor a kernel.
 pub fn run() -> Result<()> {
     setup::bring(&[Need::Build], Talk::Changes)?;
     lint()?;
+    let mut docs = cargo("doc");
+    // Links to what is private count too: that is where most of the text is.
+    docs.args(["--workspace", "--no-deps", "--document-private-items"]);
+    step::run("docs", docs.env("RUSTDOCFLAGS", "-D warnings"))?;
     let mut build = cargo("build");
     build.arg("--workspace");
     let tracer = step::timed("build (workspace)", || step::build_executable(&mut build, "tracer"))?;

@@ -1,6 +1,6 @@
 //! One victim: a workload and a file that it syncs, and what we know of it.
 //!
-//! 9.5 KiB, and a quarter KiB to a KiB for each party that it remembers ([`SUSPECTS`]).
+//! 9.5 KiB, and a quarter KiB to a KiB for each party that it remembers (`SUSPECTS`).
 //! Windowed numbers are kept in two halves, the current and the one before, so
 //! that forgetting is a swap; what leaves the window is added to the period's
 //! past.

@@ -15,7 +15,7 @@ use tracer_snapshot::SlowSync;
 /// Owners beyond these had next to no part in it.
 const OWNERS: usize = 5;
 
-/// Writes [`line`] and ends it.
+/// Writes [`line()`] and ends it.
 pub fn write_slow_sync(out: &mut impl io::Write, sync: &SlowSync) -> io::Result<()> {
     writeln!(out, "{}", line(sync))
 }
