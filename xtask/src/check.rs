@@ -1,5 +1,7 @@
 //! What a commit must pass.
 
+mod words;
+
 use std::{env, process::Command};
 
 use anyhow::Result;
@@ -14,6 +16,7 @@ use crate::{
 pub fn run() -> Result<()> {
     setup::bring(&[Need::Build], Talk::Changes)?;
     lint()?;
+    step::timed("words", words::check)?;
     let mut docs = cargo("doc");
     // Links to what is private count too: that is where most of the text is.
     docs.args(["--workspace", "--no-deps", "--document-private-items"]);

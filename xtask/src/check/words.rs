@@ -1,0 +1,168 @@
+//! Two habits of language that are on their way out, counted in all Rust files.
+//!
+//! A comment line that begins with a preposition or a relative is mostly a
+//! fragment, without a subject or a verb of its own. The verb "tell" mostly
+//! stands for a plainer one: say, show, return, name. Neither can be forbidden
+//! (there are good sentences with both), but both may become no more: each
+//! count has a maximum here, which is lowered as the count falls.
+
+use std::{
+    fs,
+    ops::AddAssign,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::step::workspace;
+
+/// Begins of comment lines.
+const FRAGMENTS: [&str; 9] =
+    ["Of", "What", "Who", "Whose", "Whom", "Where", "Which", "By", "The same"];
+const TELLING: [&str; 3] = ["tell", "told", "tells"];
+
+/// The counts may not rise above these.
+const MAXIMUM: Counts = Counts { fragments: 683, telling: 352 };
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Counts {
+    /// Comment lines that begin with one of [`FRAGMENTS`].
+    fragments: u64,
+    /// Lines with one of the words [`TELLING`].
+    telling: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.fragments += other.fragments;
+        self.telling += other.telling;
+    }
+}
+
+/// Prints both counts on standard error.
+///
+/// # Errors
+///
+/// A count is above its maximum.
+pub fn check() -> Result<()> {
+    let mut counts = Counts::default();
+    for file in find_sources(workspace())? {
+        let text = fs::read_to_string(&file)
+            .with_context(|| format!("cannot read `{}`", file.display()))?;
+        counts += count(&text);
+    }
+    let verdicts = [
+        judge("comment fragments", counts.fragments, MAXIMUM.fragments),
+        judge("lines with tell, told or tells", counts.telling, MAXIMUM.telling),
+    ];
+    for verdict in &verdicts {
+        match verdict {
+            Ok(line) | Err(line) => eprintln!("{line}"),
+        }
+    }
+    if verdicts.iter().any(Result::is_err) {
+        bail!("there are more of these words than before: see xtask/src/check/words.rs");
+    }
+    Ok(())
+}
+
+/// A line about one count; an error where it is too high.
+fn judge(name: &str, count: u64, maximum: u64) -> Result<String, String> {
+    let line = format!("{name}: {count}, at most {maximum}");
+    match count {
+        _ if count > maximum => Err(format!("{line}: too many")),
+        _ if count < maximum => Ok(format!("{line}: MAXIMUM can be lowered")),
+        _ => Ok(line),
+    }
+}
+
+/// All Rust files that are ours: hidden folders and `target` hold others'.
+fn find_sources(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let cannot = || format!("cannot read the folder `{}`", folder.display());
+    for entry in fs::read_dir(folder).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if entry.file_type().with_context(cannot)?.is_dir() {
+            if !name.starts_with('.') && name != "target" {
+                found.extend(find_sources(&path)?);
+            }
+        } else if name.ends_with(".rs") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+fn count(text: &str) -> Counts {
+    let fragments = text.lines().filter(|line| is_fragment(line)).count();
+    let telling = text.lines().filter(|line| has_telling(line)).count();
+    // A count of lines fits.
+    Counts { fragments: fragments as u64, telling: telling as u64 }
+}
+
+fn is_fragment(line: &str) -> bool {
+    let Some(comment) = line.trim_start().strip_prefix("//") else { return false };
+    let comment = comment.trim_start_matches(['/', '!']).trim_start();
+    FRAGMENTS.iter().any(|begin| {
+        comment.strip_prefix(begin).is_some_and(|rest| !rest.starts_with(is_of_a_word))
+    })
+}
+
+fn has_telling(line: &str) -> bool {
+    let mut words = line.split(|c| !is_of_a_word(c));
+    words.any(|word| TELLING.iter().any(|telling| word.eq_ignore_ascii_case(telling)))
+}
+
+fn is_of_a_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '\''
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, fragments: u64, telling: u64) {
+        assert_eq!(count(text), Counts { fragments, telling });
+    }
+
+    #[test]
+    fn a_comment_line_that_begins_with_a_relative_is_a_fragment() {
+        check("/// What a guest says.\nfn f() {} // Of no interest here.\n", 1, 0);
+        check("    //! Whose it is.\n    // The same again.\n    //By hand.\n", 3, 0);
+    }
+
+    #[test]
+    fn words_that_only_begin_alike_are_none() {
+        check("// Whatever\n// Off\n// What's\n// of\nlet x = \"// \"; Of\n", 0, 0);
+        check("// The sameness\n/// [`What`]\n// A name. Of\n", 0, 0);
+    }
+
+    #[test]
+    fn a_line_counts_once_however_often_it_tells() {
+        check("// Told, it tells.\nfn f(told: u8) {}\n", 0, 2);
+        check("let foretell = teller(TELL_ME, retold, untold);\n", 0, 0);
+    }
+
+    #[test]
+    fn a_count_may_fall_and_not_rise() {
+        assert_eq!(judge("x", 2, 2), Ok("x: 2, at most 2".to_owned()));
+        assert_eq!(judge("x", 1, 2), Ok("x: 1, at most 2: MAXIMUM can be lowered".to_owned()));
+        assert_eq!(judge("x", 3, 2), Err("x: 3, at most 2: too many".to_owned()));
+    }
+
+    #[test]
+    fn sources_are_found_but_not_in_what_was_built() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["a/src/b.rs", "a/src/b.txt", "c.rs", "target/d.rs", ".vm/e.rs"] {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let mut found = find_sources(folder.path()).unwrap();
+        found.sort();
+        assert_eq!(found, ["a/src/b.rs", "c.rs"].map(|path| folder.path().join(path)));
+    }
+}
