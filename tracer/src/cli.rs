@@ -4,7 +4,7 @@
 //! Whether the kernel knows a hook, or a file is there, is found out later: bad
 //! usage (exit 2) is only what is wrong on every machine.
 
-mod examples;
+pub mod examples;
 pub(crate) mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};

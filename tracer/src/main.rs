@@ -10,8 +10,8 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use clap_complete::Shell;
 use tracer::{
     cli::{Cli, Command},
-    commands::{agent, block_on, doctor, record, replay, top, watch, why},
-    demo, exit,
+    commands::{agent, block_on, demo, doctor, record, replay, top, watch, why},
+    exit,
 };
 
 fn main() -> ExitCode {
@@ -32,7 +32,8 @@ fn run(cli: Cli) -> Result<()> {
         Command::Agent(args) => block_on(agent::run(&args, &options)),
         // The ring's reader wants a runtime even if nobody waits for it.
         Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),
-        Command::Demo(args) => block_on(demo::run(&args, &options)),
+        // Its arguments were checked here; it reads them itself.
+        Command::Demo(_) => demo::run(),
         Command::Completions { shell } => print_completions(shell),
         Command::Man { of } => print_man(of.as_deref()),
     }

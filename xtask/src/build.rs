@@ -45,7 +45,8 @@ pub fn build_static_tracer(arch: Arch) -> Result<PathBuf> {
     // cargo compiles a crate anew for each set of its features, and these are
     // what the selected packages ask for together. With the tests' package named
     // here, their binary is made of the same crates as the tracer.
-    command.args(["--package", "tracer", "--package", "tracer-tests", "--bin", "tracer"]);
+    command.args(["--package", "tracer", "--package", "tracer-demo", "--package", "tracer-tests"]);
+    command.args(["--bin", "tracer", "--bin", "tracer-demo"]);
     let name = format!("build (static, {})", arch.name());
     step::timed(&name, || step::build_executable(&mut command, "tracer"))
 }

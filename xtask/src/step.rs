@@ -63,10 +63,11 @@ pub fn read_output(command: &mut Command) -> Option<String> {
     output.status.success().then_some(text)
 }
 
-/// Builds the tracer and says where it is.
+/// Builds the tracer, with its demo beside it, and says where it is.
 pub fn build_tracer(profile: Profile) -> Result<PathBuf> {
     let mut command = cargo("build");
-    command.args(["--package", "tracer", "--bin", "tracer"]);
+    command.args(["--package", "tracer", "--package", "tracer-demo"]);
+    command.args(["--bin", "tracer", "--bin", "tracer-demo"]);
     let name = match profile {
         Profile::Debug => "build",
         Profile::Release => {

@@ -11,14 +11,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
-use tracer::{
-    lab::{
-        cgroup::Cgroup,
-        disk::Filesystem,
-        process::Process,
-        tool::{MKFS_EXT4, last_line},
-    },
-    session::Session,
+use tracer::session::Session;
+use tracer_lab::{
+    cgroup::Cgroup,
+    disk::Filesystem,
+    process::Process,
+    tool::{MKFS_EXT4, last_line},
 };
 use tracer_snapshot::{PHASES, SlowSync};
 
@@ -199,7 +197,7 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let unmounted = tracer::lab::folder::unmount(self.folder.path());
+        let unmounted = tracer_lab::folder::unmount(self.folder.path());
         if let Err(error) = unmounted {
             eprintln!("guest: {error:#}");
         }

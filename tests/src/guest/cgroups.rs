@@ -10,15 +10,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tracer::{
-    lab::{
-        cgroup::Cgroup,
-        process::Process,
-        tool::{DD, Tool, last_line},
-    },
-    session::Session,
-};
+use tracer::session::Session;
 use tracer_ebpf::record::{OwnerKey, via};
+use tracer_lab::{
+    cgroup::Cgroup,
+    process::Process,
+    tool::{DD, Tool, last_line},
+};
 use tracer_snapshot::{Kind, Op, Snapshot};
 
 use super::{

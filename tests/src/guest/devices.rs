@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::mount::{MsFlags, mount};
 use tempfile::TempDir;
-use tracer::lab::{
+use tracer_lab::{
     disk::default_dir,
     folder::unmount,
     tool::{LOSETUP, MKFS_EXT4, Tool},

@@ -20,7 +20,7 @@ mod stalls;
 
 use std::{fs, path::Path};
 
-use tracer::lab::tool::{Tool, last_line};
+use tracer_lab::tool::{Tool, last_line};
 
 /// Whether this is a virtual machine that is ours to break.
 pub fn is_guest() -> bool {

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use anyhow::Result;
-use tracer::{lab::tool::Tool, session::Session};
+use tracer::session::Session;
+use tracer_lab::tool::Tool;
 
 use super::{
     devices::{self, DMSETUP, Device, MDADM, Mounted, NullBlk},

@@ -8,7 +8,7 @@
 use std::{path::Path, time::Duration};
 
 use serde_json::Value;
-use tracer::lab::{
+use tracer_lab::{
     cgroup::Cgroup,
     process::Process,
     tool::{FSTRIM, Tool, last_line},

@@ -6,14 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer::{
-    lab::{
-        disk::{Filesystem, LoopDisk},
-        node::without_schedulers,
-    },
-    session::{Options, Session},
-};
+use tracer::session::{Options, Session};
 use tracer_disk_model::Model;
+use tracer_lab::{
+    disk::{Filesystem, LoopDisk},
+    node::without_schedulers,
+};
 use tracer_node::disks::{self, BlockDisk};
 use tracer_snapshot::{Op, Snapshot};
 

@@ -9,11 +9,11 @@ use std::{env, fs, process::Command};
 use anyhow::{Context as _, Result, bail};
 use tracer::{
     kernel::ladder::{CAPABILITIES, Forced, Outcome},
-    lab::{
-        disk::{Filesystem, LoopDisk, default_dir},
-        tool::{MKFS_BTRFS, MKFS_EXT4, MKFS_XFS},
-    },
     session::Session,
+};
+use tracer_lab::{
+    disk::{Filesystem, LoopDisk, default_dir},
+    tool::{MKFS_BTRFS, MKFS_EXT4, MKFS_XFS},
 };
 
 use super::{lab_disk, need_live, traced, traced_through};

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer::lab::{
+use tracer_lab::{
     cgroup::Cgroup,
     disk::Filesystem,
     process::Process,

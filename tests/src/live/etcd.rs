@@ -1,14 +1,12 @@
 use std::{thread::sleep, time::Duration};
 
-use tracer::{
-    lab::{
-        cgroup::Cgroup,
-        disk::Filesystem,
-        etcd::{Etcd, WAL_FSYNC},
-        histogram::{Histogram, histogram},
-        puts::Puts,
-    },
-    session::Session,
+use tracer::session::Session;
+use tracer_lab::{
+    cgroup::Cgroup,
+    disk::Filesystem,
+    etcd::{Etcd, WAL_FSYNC},
+    histogram::{Histogram, histogram},
+    puts::Puts,
 };
 use tracer_snapshot::FileClass;
 

@@ -41,9 +41,9 @@ mod syncs;
 
 use tracer::{
     kernel::ladder::Forced,
-    lab::disk::{Filesystem, LoopDisk, default_dir},
     session::{Options, Session},
 };
+use tracer_lab::disk::{Filesystem, LoopDisk, default_dir};
 
 /// Skips unless this machine can be traced.
 macro_rules! need_live {

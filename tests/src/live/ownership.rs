@@ -10,17 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer::{
-    lab::{
-        cgroup::Cgroup,
-        disk::{Filesystem, LoopDisk},
-        process::Process,
-        tool::{DD, Tool, last_line},
-    },
-    session::Session,
-};
+use tracer::session::Session;
 use tracer_ebpf::record::via;
 use tracer_engine::blame::Party;
+use tracer_lab::{
+    cgroup::Cgroup,
+    disk::{Filesystem, LoopDisk},
+    process::Process,
+    tool::{DD, Tool, last_line},
+};
 use tracer_node::devices;
 use tracer_snapshot::{Op, OwnerRow};
 

@@ -6,19 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer::{
-    lab::{
-        cgroup::Cgroup,
-        cgroup_v1::CgroupV1,
-        disk::{Filesystem, LoopDisk},
-        process::Process,
-        tool::DD,
-    },
-    session::Session,
-};
+use tracer::session::Session;
 use tracer_engine::{
     tick::{Limit, LimitKind, Tick},
     victim::{Span, Victim},
+};
+use tracer_lab::{
+    cgroup::Cgroup,
+    cgroup_v1::CgroupV1,
+    disk::{Filesystem, LoopDisk},
+    process::Process,
+    tool::DD,
 };
 
 use super::{lab_disk, need_live, traced};

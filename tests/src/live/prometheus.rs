@@ -18,7 +18,7 @@ use std::{
 
 use aya::sys::{Stats, enable_stats};
 use serde_json::Value;
-use tracer::lab::{
+use tracer_lab::{
     disk::Filesystem,
     etcd::{Etcd, WAL_FSYNC},
     histogram::Histogram,

@@ -12,16 +12,14 @@ use std::{
 
 use assert_cmd::assert::OutputAssertExt as _;
 use serde_json::Value;
-use tracer::{
-    lab::{
-        cgroup::Cgroup,
-        disk::{Filesystem, LoopDisk, default_dir},
-        trim::Trim,
-        wal::WalWriter,
-    },
-    recording::replay::{Played, Replay},
-};
+use tracer::recording::replay::{Played, Replay};
 use tracer_engine::victim::Span;
+use tracer_lab::{
+    cgroup::Cgroup,
+    disk::{Filesystem, LoopDisk, default_dir},
+    trim::Trim,
+    wal::WalWriter,
+};
 use tracer_snapshot::{FileClass, Victim};
 
 use super::{lab_disk, need_live, traced};

@@ -1,6 +1,6 @@
 use std::{fs::File, io::Write as _, process::Command};
 
-use tracer::lab::disk::Filesystem;
+use tracer_lab::disk::Filesystem;
 
 use super::{lab_disk, need_live, traced};
 use crate::matrix::ways::{Ground, ROUNDS, WAYS, count_way};

@@ -19,7 +19,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use tracer::lab::{
+use tracer_lab::{
     cgroup::Cgroup,
     disk::{Filesystem, LoopDisk, default_dir},
     folder::{self, Folder, MOUNT},

@@ -22,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
-use tracer::lab::{cgroup::Cgroup, cgroup_v1::CgroupV1, process::Process};
+use tracer_lab::{cgroup::Cgroup, cgroup_v1::CgroupV1, process::Process};
 
 use super::server;
 

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::sys::statvfs::statvfs;
 use serde_json::Value;
-use tracer::lab::{
+use tracer_lab::{
     cgroup::Cgroup,
     disk::{Filesystem, LoopDisk, default_dir},
     mounts,

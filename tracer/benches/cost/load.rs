@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::sys::prctl;
 use serde::{Deserialize, Serialize};
-use tracer::lab::{cgroup::Cgroup, process::Process, tool::last_line};
+use tracer_lab::{cgroup::Cgroup, process::Process, tool::last_line};
 
 const BLOCK: usize = 4096;
 /// Where an appender begins anew.

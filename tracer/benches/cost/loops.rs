@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tracer::lab::tool::LOSETUP;
+use tracer_lab::tool::LOSETUP;
 
 use crate::fio::memory_dir;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use tracer::lab::{cgroup::Cgroup, process::Process, tool::last_line};
+use tracer_lab::{cgroup::Cgroup, process::Process, tool::last_line};
 
 use crate::{loaded::Since, usage::Usage};
 

@@ -1,6 +1,7 @@
 //! What each command does: a session goes in, lines and screens come out.
 
 pub mod agent;
+pub mod demo;
 pub mod doctor;
 pub mod record;
 pub mod replay;

@@ -32,8 +32,10 @@ use tracer_engine::{
     blame::{Owner, OwnerId},
     tick::Tick,
 };
-use tracer_snapshot::Losses;
-use tracer_snapshot::labels::{FileId, FileNames};
+use tracer_snapshot::{
+    Losses,
+    labels::{FileId, FileNames},
+};
 
 /// So much is written before the second is over.
 const FULL_BYTES: usize = 1 << 20;

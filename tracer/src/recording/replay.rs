@@ -35,8 +35,11 @@ use tracer_engine::{
     tick::Tick,
     victim::Span,
 };
-use tracer_snapshot::labels::{FileId, FileLabel, Labels};
-use tracer_snapshot::{SlowSync, Snapshot, Workload, labels::FileNames};
+use tracer_snapshot::{
+    SlowSync, Snapshot, Workload,
+    labels::FileNames,
+    labels::{FileId, FileLabel, Labels},
+};
 
 /// Names of files and devices remembered: more than the writer trusts in.
 const FILES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");

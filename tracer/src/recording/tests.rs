@@ -32,8 +32,11 @@ use tracer_engine::{
     tick::{JournalWork, Limit, LimitKind, Memory, Reclaimer, Rival, Tick},
     victim::Span,
 };
-use tracer_snapshot::labels::{FileId, FileLabel};
-use tracer_snapshot::{FileClass, Kernel, Snapshot, Who, labels::FileNames};
+use tracer_snapshot::{
+    FileClass, Kernel, Snapshot, Who,
+    labels::FileNames,
+    labels::{FileId, FileLabel},
+};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;

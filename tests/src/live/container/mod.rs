@@ -14,7 +14,7 @@ use std::{
 };
 
 use caps::Capability;
-use tracer::lab::{
+use tracer_lab::{
     cgroup::Cgroup,
     disk::{Filesystem, LoopDisk},
     process::Process,

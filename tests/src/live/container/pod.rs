@@ -27,7 +27,7 @@ use nix::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tracer::lab::disk::default_dir;
+use tracer_lab::disk::default_dir;
 
 const DAEMONSET: &str = include_str!("../../../../deploy/kubernetes/base/daemonset.yaml");
 const CONFIGMAP: &str = include_str!("../../../../deploy/kubernetes/base/configmap.yaml");

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tracer::lab::tool::Tool;
+use tracer_lab::tool::Tool;
 
 const NAMES: [Tool; 2] = [
     Tool { name: "chromium-headless-shell", package: "chromium-headless-shell" },

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer::lab::{cgroup::Cgroup, disk::Filesystem, process::Process};
+use tracer_lab::{cgroup::Cgroup, disk::Filesystem, process::Process};
 
 use super::{
     lab_disk, need_live,

@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tracer::lab::{cgroup::Cgroup, histogram::Histogram, process::Process, tool::last_line};
+use tracer_lab::{cgroup::Cgroup, histogram::Histogram, process::Process, tool::last_line};
 
 use crate::deploy::{read, rules};
 

@@ -11,7 +11,7 @@ use nix::{
     fcntl::{FallocateFlags, fallocate},
     sys::statvfs::statvfs,
 };
-use tracer::lab::{
+use tracer_lab::{
     cgroup::Cgroup,
     process::Process,
     tool::{FIO, FSTRIM, Tool, last_line},

@@ -10,11 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use tracer::lab::{
+use tracer_disk_model::Model;
+use tracer_lab::{
     disk::Filesystem,
     tool::{FIO, FSTRIM},
 };
-use tracer_disk_model::Model;
 
 use super::need_stage;
 use crate::{matrix::requests::read_direct, simulated::SimulatedDisk};

@@ -14,10 +14,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use tracer::lab::{
+use tracer_disk_model::Model;
+use tracer_lab::{
     cgroup::Cgroup, cgroup_v1::CgroupV1, disk::Filesystem, process::Process, tool::last_line,
 };
-use tracer_disk_model::Model;
 
 use super::{
     need_stage, play_on,

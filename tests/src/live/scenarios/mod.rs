@@ -25,7 +25,7 @@ mod verdict;
 
 use std::{env, path::Path};
 
-use tracer::lab::{
+use tracer_lab::{
     disk::Filesystem,
     tool::{ETCD, FIO, FSTRIM, MKFS_EXT4, MKFS_XFS},
 };

@@ -6,8 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer::lab::{disk::Filesystem, process::Process};
 use tracer_disk_model::Model;
+use tracer_lab::{disk::Filesystem, process::Process};
 
 use super::{
     culprits::{Fio, make_due, trim},

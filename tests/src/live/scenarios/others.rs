@@ -4,8 +4,8 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::Result;
-use tracer::lab::disk::Filesystem;
 use tracer_disk_model::Model;
+use tracer_lab::disk::Filesystem;
 
 use super::{
     culprits::{ETCDCTL, Fio, run},

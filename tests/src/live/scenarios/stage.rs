@@ -11,7 +11,7 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use tracer::lab::{
+use tracer_lab::{
     cgroup::Cgroup,
     disk::Filesystem,
     etcd::{Etcd, WAL_FSYNC},

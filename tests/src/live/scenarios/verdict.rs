@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, env, path::Path, thread, time::Duration};
 
 use serde::Deserialize;
-use tracer::lab::cgroup::Cgroup;
+use tracer_lab::cgroup::Cgroup;
 
 use crate::subject::Tracer;
 

@@ -5,7 +5,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Result;
-use tracer::lab::{
+use tracer_lab::{
     cgroup::Cgroup,
     etcd::{Etcd, etcd_installed},
     puts::Puts,

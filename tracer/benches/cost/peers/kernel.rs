@@ -15,9 +15,9 @@ use tracer::{
         facts::{Facts, VMLINUX_BTF},
         floor::{CLOCK, Floor},
     },
-    lab::{disk::read_stat, node},
     session::{Options, Session},
 };
+use tracer_lab::{disk::read_stat, node};
 
 use super::{Asks, PEERS, Peer, Peers};
 use crate::{

@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::mount::{MsFlags, mount, umount};
-use tracer::lab::{cgroup::Cgroup, process::Process, tool::Tool};
+use tracer_lab::{cgroup::Cgroup, process::Process, tool::Tool};
 
 use crate::{
     loaded::Since,

@@ -18,8 +18,7 @@ use tracer_engine::{
     blame::{Owner, Party},
     victim::Span,
 };
-use tracer_snapshot::labels::FileId;
-use tracer_snapshot::{Kernel, Who};
+use tracer_snapshot::{Kernel, Who, labels::FileId};
 
 fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {
     let one = prop_oneof![4 => Just(0), 2 => 0u64..1 << 40, 1 => any::<u64>()];

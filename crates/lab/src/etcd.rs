@@ -13,7 +13,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::json;
 use ureq::Agent;
 
-use crate::lab::{
+use crate::{
     cgroup::Cgroup,
     process::Process,
     tool::{self, ETCD},

@@ -4,8 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{acts::Act, report::Wal, say};
-use crate::lab::{
+use tracer_lab::{
     cgroup::Cgroup,
     disk::{Filesystem, LoopDisk, default_dir},
     etcd::{Etcd, WAL_FSYNC, etcd_installed},
@@ -15,6 +14,8 @@ use crate::lab::{
     trim::Trim,
     wal::WalWriter,
 };
+
+use crate::{act::Act, report::Wal, say::say};
 
 const DISK_BYTES: u64 = 4 << 30;
 const PUTS_PER_SECOND: u32 = 150;

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::lab::pace::{Pace, Work};
+use crate::pace::{Pace, Work};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 const RECORD_BYTES: u64 = 2 << 10;

@@ -1,30 +1,54 @@
-//! `tracer demo`: a disk of our own, a real etcd on it, and two culprits.
+//! `tracer-demo`: a disk of our own, a real etcd on it, and two culprits.
 //!
 //! Four acts: quiet, an fstrim, quiet again, a tenant that writes. The tracer
 //! watches as it would anywhere; it is told nothing of what the demo does. At
 //! the end its findings stand beside what was really going on, and its
 //! histogram of the WAL beside etcd's own.
 
+mod act;
 mod acts;
 mod report;
+mod say;
 mod stage;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
-
-use crate::{
-    cli::DemoArgs,
-    commands::{Stop, start},
+use clap::Parser;
+use tracer::{
+    cli::{DemoArgs, KernelArgs, examples},
+    commands::{Stop, block_on, start},
+    exit,
     output::json,
     session::{Options, check_user},
 };
 
-use acts::{Act, Watcher};
+use act::Act;
+use acts::Watcher;
+use say::say;
 use stage::Stage;
+
+/// Make a disk slow in a lab of its own, and find the culprit.
+///
+/// `tracer demo` runs this program: it alone makes filesystems, so that what
+/// watches a node cannot.
+#[derive(Debug, Parser)]
+#[command(name = "tracer-demo", version, after_long_help = examples::DEMO)]
+struct Cli {
+    #[command(flatten)]
+    kernel: KernelArgs,
+    #[command(flatten)]
+    demo: DemoArgs,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::report(block_on(run(&cli.demo, &cli.kernel.to_options())))
+}
 
 /// The acts, how long each lasts, and how long with `--fast`.
 const ACTS: [(Act, u64, u64); 4] =
@@ -36,7 +60,7 @@ const ACTS: [(Act, u64, u64); 4] =
 ///
 /// When the lab or the tracer cannot be set up, when it is interrupted, and
 /// when the tracer names somebody else than it should.
-pub async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
+async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
     // Before anything is made that would fail half-way.
     check_user()?;
     let mut stop = Stop::new(None)?;
@@ -77,9 +101,4 @@ pub async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
         [] => Ok(()),
         mistakes => bail!("the tracer was wrong: {}", mistakes.join("; ")),
     }
-}
-
-/// Progress goes to stderr, so that stdout holds the findings alone.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "demo: {line}");
 }

@@ -23,7 +23,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::lab::{mounts, tool::LOSETUP};
+use crate::{mounts, tool::LOSETUP};
 
 const PREFIX: &str = "tracer-lab-";
 const OWNER: &str = "owner";

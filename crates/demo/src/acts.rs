@@ -4,47 +4,26 @@ use std::time::Duration;
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
-use serde::Serialize;
 use tokio::time::{Instant, interval_at, sleep_until};
 
-use super::{
-    report::{ActReport, Part},
-    say,
-    stage::Stage,
-};
-use crate::{
-    commands::Stop,
-    output::{
-        names,
-        top::{
-            state::{Action, View},
-            terminal::{self, Guard, Input},
-        },
-        units, verdict,
+use tracer::commands::Stop;
+use tracer::output::{
+    names,
+    top::{
+        state::{Action, View},
+        terminal::{self, Guard, Input},
     },
-    session::Session,
+    units, verdict,
 };
+use tracer::session::Session;
 use tracer_snapshot::{FileClass, Losses, SlowSync, Snapshot, Totals, Victim};
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Act {
-    Quiet,
-    Trim,
-    Rest,
-    Tenant,
-}
-
-impl Act {
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Quiet => "quiet: etcd alone on its disk",
-            Self::Trim => "an fstrim of much freed space",
-            Self::Rest => "quiet again",
-            Self::Tenant => "a tenant that writes",
-        }
-    }
-}
+use crate::{
+    act::Act,
+    report::{ActReport, Part},
+    say::say,
+    stage::Stage,
+};
 
 /// The full screen with its keys, on a terminal.
 struct Screen {

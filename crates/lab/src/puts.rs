@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::lab::{
+use crate::{
     etcd::{Client, Etcd},
     pace::{Pace, Work},
 };

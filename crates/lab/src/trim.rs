@@ -32,7 +32,7 @@ use nix::{
     unistd::syncfs,
 };
 
-use crate::lab::{
+use crate::{
     cgroup::Cgroup,
     disk::{self, LoopDisk},
     process::Process,

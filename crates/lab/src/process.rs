@@ -30,7 +30,7 @@ use nix::{
     unistd::{Pid, getpid, getppid},
 };
 
-use crate::lab::cgroup::Cgroup;
+use crate::cgroup::Cgroup;
 
 /// How long a killed child may take to be gone; one that waits for the disk
 /// dies when its request has ended.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::lab::process;
+use crate::process;
 
 /// A program and the Debian package it is in.
 #[derive(Clone, Copy, Debug)]

@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::lab::{
+use crate::{
     mounts::{self, Mount},
     process::born_in,
 };

@@ -5,13 +5,12 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::acts::Act;
-use crate::{
-    lab::histogram::Histogram,
-    output::{names, text, units},
-};
+use tracer::output::{names, text, units};
 use tracer_engine::verdict::{are_slow, is_slow_tail};
+use tracer_lab::histogram::Histogram;
 use tracer_snapshot::{Losses, Op, SCHEMA, Who};
+
+use crate::act::Act;
 
 /// One culprit's part in an act.
 #[derive(Clone, Debug, Serialize)]

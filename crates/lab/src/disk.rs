@@ -17,7 +17,7 @@ use nix::{
     sys::statvfs::statvfs,
 };
 
-use crate::lab::{
+use crate::{
     folder::{self, Folder, IMAGE, MOUNT},
     mounts,
     tool::{LOSETUP, MKFS_BTRFS, MKFS_EXT4, MKFS_XFS, Tool},

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::lab::process::born_in;
+use crate::process::born_in;
 
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 
