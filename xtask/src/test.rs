@@ -11,6 +11,7 @@ use std::{
     path::PathBuf,
     process::{Command, Stdio},
     thread,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -78,8 +79,11 @@ pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
         step::timed("tests in virtual machines", || short.count(&mut tally, must_run))?;
     }
 
+    if tally.unnamed() > 0 {
+        eprintln!("{} tests ended without a name that was recognised", tally.unnamed());
+    }
     println!("{tally}");
-    match (tally.failed, tally.passed()) {
+    match (tally.failed(), tally.passed()) {
         (0, 0) => bail!("no test ran"),
         (0, _) => Ok(()),
         (failed, _) => bail!("{failed} tests failed"),
@@ -104,6 +108,7 @@ fn build() -> Result<Built> {
 /// Runs a program that speaks as libtest does, shows and counts what it says.
 fn count(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
     eprintln!("== {name}");
+    let begun = Instant::now();
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
@@ -117,7 +122,7 @@ fn count(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
         }
         // Not by lines: a test's name is shown before the test begins.
         std::io::stderr().write_all(&buffer[..length])?;
-        tally.feed(&buffer[..length]);
+        tally.feed(&buffer[..length], begun.elapsed());
     }
     let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
     tally.end(status.success());

@@ -170,9 +170,10 @@ impl Machine<'_> {
             match pieces.recv_timeout(Duration::from_millis(200)) {
                 Ok((port, piece)) => {
                     let mut written = Ok(());
-                    let seconds = begin.elapsed().as_secs_f64();
+                    let now = begin.elapsed();
+                    let seconds = now.as_secs_f64();
                     let keep = |line: &str| written = writeln!(log, "{seconds:6.1} {line}");
-                    console.feed(port, &piece, keep);
+                    console.feed(port, &piece, now, keep);
                     written.context("cannot write the log")?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}

@@ -1,9 +1,10 @@
 //! What a guest says: tests counted, cells collected, trouble noticed.
 //!
 //! Two serial ports speak: the kernel's console, and the tests'. Pure: bytes
-//! in, cut anywhere; knows no process and no clock.
+//! in, cut anywhere, with the time since the start; knows no process and no
+//! clock.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -71,28 +72,39 @@ pub struct Console {
     pub verdict: Option<i32>,
     /// libtest is listing those that failed.
     in_failures: bool,
-    kernel: Vec<u8>,
-    tests: Vec<u8>,
+    kernel: Line,
+    tests: Line,
+}
+
+/// The words of a port since its last whole line, and when they began.
+#[derive(Default)]
+struct Line {
+    bytes: Vec<u8>,
+    begun: Duration,
 }
 
 impl Console {
     /// Takes the next piece of what a port says; hands each whole line to
     /// `show`.
-    pub fn feed(&mut self, port: Port, bytes: &[u8], mut show: impl FnMut(&str)) {
+    pub fn feed(&mut self, port: Port, bytes: &[u8], now: Duration, mut show: impl FnMut(&str)) {
         for &byte in bytes {
             let open = match port {
                 Port::Kernel => &mut self.kernel,
                 Port::Tests => &mut self.tests,
             };
+            if open.bytes.is_empty() {
+                open.begun = now;
+            }
             if byte != b'\n' {
-                open.push(byte);
+                open.bytes.push(byte);
                 continue;
             }
-            let line = std::mem::take(open);
-            let line = String::from_utf8_lossy(&line);
+            let Line { bytes, begun } = std::mem::take(open);
+            let line = String::from_utf8_lossy(&bytes);
             let line = line.trim_end_matches('\r');
             show(line);
             self.take(port, line);
+            self.tally.take_line(line, begun, now);
         }
     }
 
@@ -101,8 +113,6 @@ impl Console {
         if port == Port::Kernel && self.trouble.is_none() && is_trouble(line) {
             self.trouble = Some(line.trim().to_owned());
         }
-        self.tally.feed(line.as_bytes());
-        self.tally.feed(b"\n");
         if let Some(code) = line.strip_prefix(VERDICT) {
             self.verdict = code.trim().parse().ok();
         } else if let Some(remark) = line.strip_prefix("guest: ") {
@@ -150,6 +160,7 @@ fn after_test_name(line: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tally::Outcome as End;
 
     const RUN: &str = "\
 guest: 6.1.0-50-amd64, 1 CPUs, up in 9.1 s\r
@@ -174,17 +185,32 @@ tracer-vm: exit 101\r
 
     fn console(kernel: &str, tests: &str, piece: usize) -> Console {
         let mut console = Console::default();
-        kernel.as_bytes().chunks(piece).for_each(|p| console.feed(Port::Kernel, p, |_| {}));
-        tests.as_bytes().chunks(piece).for_each(|p| console.feed(Port::Tests, p, |_| {}));
+        for (port, text) in [(Port::Kernel, kernel), (Port::Tests, tests)] {
+            for piece in text.as_bytes().chunks(piece) {
+                console.feed(port, piece, Duration::ZERO, |_| {});
+            }
+        }
         console
     }
 
     #[test]
     fn everything_is_found_wherever_the_stream_is_cut() {
         for piece in [1, 2, 7, 64, 4096] {
-            let console = console("", RUN, piece);
+            let mut console = console("", RUN, piece);
             assert_eq!(console.verdict, Some(101));
+            console.tally.end(false);
             assert_eq!(console.tally.to_string(), "2 passed, 1 failed, 0 skipped");
+            let tests = console.tally.take_ended().into_iter();
+            let tests: Vec<_> = tests.map(|test| (test.name, test.outcome)).collect();
+            let name = str::to_owned;
+            assert_eq!(
+                tests,
+                [
+                    (name("guest::cells::ext4"), End::Passed),
+                    (name("guest::cells::nfs"), End::Passed),
+                    (name("live::syncs::x"), End::Failed),
+                ]
+            );
             assert_eq!(console.failures, ["live::syncs::x"]);
             assert_eq!(console.remarks.len(), 2);
             let cells: Vec<_> = console
@@ -203,6 +229,18 @@ tracer-vm: exit 101\r
             assert_eq!(console.cells[0].rungs["journal"], None);
             assert_eq!(console.trouble, None);
         }
+    }
+
+    #[test]
+    fn a_test_in_a_guest_lasts_as_long_as_it_says() {
+        let mut console = Console::default();
+        let at = Duration::from_secs;
+        console.feed(Port::Tests, b"test live::a ... ", at(10), |_| {});
+        console.feed(Port::Kernel, b"[   12.0] something\n", at(12), |_| {});
+        console.feed(Port::Tests, b"ok\n", at(40), |_| {});
+        console.tally.end(true);
+        let tests = console.tally.take_ended();
+        assert_eq!((tests.len(), tests[0].seconds), (1, 30.0));
     }
 
     #[test]

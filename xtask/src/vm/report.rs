@@ -4,10 +4,13 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration
 
 use serde::{Serialize, Serializer};
 
-use crate::vm::{
-    console::{Cell, Console},
-    files,
-    plan::Boot,
+use crate::{
+    tally::Test,
+    vm::{
+        console::{Cell, Console},
+        files,
+        plan::Boot,
+    },
 };
 
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -36,6 +39,7 @@ pub struct Report {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
+    pub tests: Vec<Test>,
     /// Names of tests that failed.
     pub failures: Vec<String>,
     pub cells: Vec<Cell>,
@@ -57,17 +61,19 @@ impl Report {
             passed: 0,
             failed: 0,
             skipped,
+            tests: Vec::new(),
             failures: Vec::new(),
             cells: Vec::new(),
             remarks: Vec::new(),
         }
     }
 
-    pub fn take(&mut self, console: Console, duration: Duration) {
+    pub fn take(&mut self, mut console: Console, duration: Duration) {
         self.duration_seconds = duration.as_secs_f64();
         self.passed = console.tally.passed();
-        self.failed = console.tally.failed;
+        self.failed = console.tally.failed();
         self.skipped = console.tally.skipped();
+        self.tests = console.tally.take_ended();
         self.failures = console.failures;
         self.cells = console.cells;
         self.remarks = console.remarks;
@@ -149,7 +155,10 @@ pub fn read(log: &Path, part: Part) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::plan::{Wishes, boots};
+    use crate::{
+        tally::Outcome,
+        vm::plan::{Wishes, boots},
+    };
 
     fn reports() -> Vec<Report> {
         let wishes = Wishes {
@@ -164,6 +173,8 @@ mod tests {
         let mut bad = Report::new(&boots[1], "6.12.1-rt-amd64", broken);
         (bad.passed, bad.failed, bad.duration_seconds) = (11, 1, 80.0);
         bad.failures = vec!["live::syncs::x".into()];
+        bad.tests =
+            vec![Test { name: "live::syncs::x".into(), outcome: Outcome::Failed, seconds: 2.0 }];
         let none = Verdict::Skipped("Debian has no kernel 7 for amd64 now".into());
         vec![ok, bad, Report::new(&boots[2], "", none)]
     }
@@ -185,5 +196,6 @@ mod tests {
         let json = serde_json::to_value(&reports()[1]).unwrap();
         assert_eq!(json["boot"], "6.12-rt-x86_64");
         assert_eq!(json["verdict"]["failed"], "tests failed");
+        assert_eq!(json["tests"][0]["outcome"], "failed");
     }
 }

@@ -13,11 +13,14 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::vm::{
-    console::Cell,
-    files,
-    plan::Boot,
-    report::{Report, Verdict},
+use crate::{
+    tally::Test,
+    vm::{
+        console::Cell,
+        files,
+        plan::Boot,
+        report::{Report, Verdict},
+    },
 };
 
 #[derive(Deserialize, Serialize)]
@@ -29,6 +32,8 @@ struct Kept {
     duration_seconds: f64,
     passed: u64,
     skipped: u64,
+    #[serde(default)]
+    ended: Vec<Test>,
     cells: Vec<Cell>,
     remarks: Vec<String>,
 }
@@ -45,6 +50,7 @@ pub fn keep(report: &Report, tracer: &Path) -> Result<()> {
         duration_seconds: report.duration_seconds,
         passed: report.passed,
         skipped: report.skipped,
+        ended: report.tests.clone(),
         cells: report.cells.clone(),
         remarks: report.remarks.clone(),
     };
@@ -61,6 +67,7 @@ pub fn find(boot: &Boot, tracer: &Path) -> Option<Report> {
     let mut report = Report::new(boot, &kept.release, Verdict::Passed);
     report.duration_seconds = kept.duration_seconds;
     (report.passed, report.skipped) = (kept.passed, kept.skipped);
+    report.tests = kept.ended;
     (report.cells, report.remarks) = (kept.cells, kept.remarks);
     Some(report)
 }
