@@ -20,10 +20,7 @@ use std::{ffi::OsString, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{
-    setup::{Need, Talk},
-    test::Machines,
-};
+use crate::setup::{Need, Talk};
 
 #[derive(Parser)]
 #[command(
@@ -56,14 +53,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Lints and all tests, the live ones as root and on other kernels.
-    Test {
-        /// Only tests whose name contains this, on this kernel, and no lints.
-        filter: Option<String>,
-        /// Boot no other kernels.
-        #[arg(long)]
-        no_vm: bool,
-    },
+    /// Lints and tests, the live ones as root and on other kernels.
+    #[command(after_help = test::EXAMPLES)]
+    Test(test::TestArgs),
     /// Run the live tests on other kernels, in emulated machines; needs no root.
     Vm(Box<vm::VmArgs>),
 }
@@ -86,10 +78,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Check => check::run(),
         Command::Demo { args } => demo::run(&args),
-        Command::Test { filter, no_vm } => {
-            let machines = if no_vm { Machines::LeaveOut } else { Machines::Boot };
-            test::run(filter.as_deref(), machines)
-        }
+        Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),
     }
 }

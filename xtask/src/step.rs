@@ -7,7 +7,8 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Instant,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -52,8 +53,23 @@ pub fn timed<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("== {name}");
     let begin = Instant::now();
     let result = work().with_context(|| format!("step `{name}` failed"))?;
+    note(name, begin.elapsed());
     eprintln!("== {name}: ok, {:.1} s", begin.elapsed().as_secs_f64());
     Ok(result)
+}
+
+/// The steps that have ended, and the seconds that each took.
+static TIMES: Mutex<Vec<(String, f64)>> = Mutex::new(Vec::new());
+
+/// Takes down how long a step took; [`timed`] does so by itself.
+pub fn note(name: &str, duration: Duration) {
+    let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);
+    times.push((name.to_owned(), duration.as_secs_f64()));
+}
+
+/// Hands over what was taken down.
+pub fn take_times() -> Vec<(String, f64)> {
+    std::mem::take(&mut *TIMES.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// What a program printed, trimmed; `None` when it is not there or failed.

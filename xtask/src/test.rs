@@ -1,131 +1,433 @@
 //! All tests: the pure ones as the user, those of the `tests` crate as root,
 //! and some of these on other kernels.
 //!
+//! There are two tiers. A commit is tested within half an hour, with twelve of
+//! the scenarios ([`rotation`]) and five short guests; `--all` leaves nothing
+//! out, can be resumed ([`state`]) and writes down what it found ([`table`]).
+//!
 //! Everything goes to standard error as it happens, but for one closing line
 //! on standard output: `N passed, N failed, N skipped`.
 
+mod program;
+mod rotation;
+mod state;
+mod table;
+mod times;
+mod tree;
+
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsString,
+    fs,
     io::{Read as _, Write as _},
-    path::PathBuf,
+    path::Path,
     process::{Command, Stdio},
+    sync::Mutex,
     thread,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Args;
 
 use crate::{
-    build, check, root,
+    check, root,
     setup::{self, Need, Talk},
-    step::{self, Executable, cargo},
-    tally::Tally,
-    vm::{self, arch::Arch},
+    step::{self, workspace},
+    tally::{Outcome, Tally, Test},
+    test::{
+        program::{Built, Program},
+        rotation::Turn,
+        state::{State, Timed},
+        table::{ANY_KERNEL, Row},
+        times::{Time, Times},
+        tree::{TABLE, Tree},
+    },
+    vm::{Guests, plan::Plan, report::Report},
 };
 
 /// Makes a live test that finds it cannot run fail instead of being skipped.
 const NO_SKIP: &str = "TRACER_NO_SKIP_LIVE";
 
-/// Whether to boot other kernels at the end.
-#[derive(Clone, Copy, Eq, PartialEq)]
-pub enum Machines {
-    Boot,
-    LeaveOut,
+/// Names of tests that only guests run, and of those that commits take in turns.
+const GUEST: &str = "guest::";
+const SCENARIO: &str = "live::scenarios::";
+
+pub const EXAMPLES: &str = "\
+Examples:
+  cargo xtask test                      What a commit must pass, in half an hour
+  cargo xtask test --no-vm              The same on this kernel alone
+  cargo xtask test an_fstrim_is_named   Tests whose name contains this
+  cargo xtask test tracer_engine::      All tests of a crate
+  cargo xtask test --all                Everything, for hours; writes docs/tested.md
+  cargo xtask test --all --resume       Go on with that after a failure or a ^C
+  cargo xtask test --times              What was slow in the last run
+docs/testing.md has more.";
+
+#[derive(Args)]
+pub struct TestArgs {
+    /// Only tests whose name contains this, on this kernel, and no lints.
+    filter: Option<String>,
+    /// Boot no other kernels.
+    #[arg(long)]
+    no_vm: bool,
+    /// Run all scenarios and the whole plan of other kernels, and write
+    /// docs/tested.md.
+    #[arg(long)]
+    all: bool,
+    /// Do not run again what has passed at this very tree.
+    #[arg(long, requires = "all")]
+    resume: bool,
+    /// Run nothing: list what was slow in the last run.
+    #[arg(long, conflicts_with_all = ["filter", "no_vm", "all"])]
+    times: bool,
 }
 
-/// What is built before the first test runs.
-struct Built {
-    tracer: PathBuf,
-    /// The tests of all packages but `tests`.
-    pure: Vec<Executable>,
-    live: Executable,
+/// A run under way, and what came of it so far.
+struct Run<'a> {
+    args: &'a TestArgs,
+    begun: Instant,
+    tree: Tree,
+    /// This machine's, as the table has it.
+    kernel: String,
+    tally: Tally,
+    times: Vec<Time>,
+    /// With `--all`.
+    state: Option<State>,
 }
 
-pub fn run(filter: Option<&str>, machines: Machines) -> Result<()> {
+pub fn run(args: &TestArgs) -> Result<()> {
+    let folder = workspace().join("target/tested");
+    let times = folder.join("times.json");
+    if args.times {
+        print!("{}", Times::load(&times)?.describe());
+        return Ok(());
+    }
     setup::bring(&[Need::Build, Need::Test], Talk::Changes)?;
-    let boots = filter.is_none() && machines == Machines::Boot;
-    // What the machines need is fetched beside the compilers, but not beside the
-    // tests: some of these measure.
-    let (Built { tracer, pure, live }, short) = thread::scope(|scope| -> Result<_> {
-        let short = boots.then(|| scope.spawn(vm::Short::fetch));
-        if filter.is_none() {
-            check::lint()?;
-        }
-        let built = build()?;
-        let short = short.map(|thread| thread.join().map_err(|_| anyhow!("fetching panicked"))?);
-        Ok((built, short.transpose()?))
-    })?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    let mut run = Run::begin(args, &folder.join("state.jsonl"))?;
+    let result = run.run_all();
+    // Also of a run that broke: what was slow is known up to there.
+    run.save_times(&times)?;
+    result
+}
 
-    let mut tally = Tally::default();
-    for tests in pure {
-        let name = format!("pure tests of {} ({})", tests.target, tests.kind);
-        let mut command = Command::new(tests.file);
-        count(&name, command.current_dir(tests.folder).args(filter), &mut tally)?;
+impl<'a> Run<'a> {
+    fn begin(args: &'a TestArgs, state: &Path) -> Result<Self> {
+        let tree = Tree::find(workspace());
+        let state = args.all.then(|| begin_state(args, &tree, state)).transpose()?;
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease")
+            .context("cannot read which kernel this is")?;
+        let kernel = format!("{} {}", release.trim(), env::consts::ARCH);
+        let (tally, times) = (Tally::default(), Vec::new());
+        Ok(Self { args, begun: Instant::now(), tree, kernel, tally, times, state })
     }
 
-    let mut variables =
-        vec![("PATH", root::search_path()), ("TRACER_BIN", OsString::from(&tracer))];
-    for name in [NO_SKIP, "RUST_BACKTRACE", "CI"] {
+    fn run_all(&mut self) -> Result<()> {
+        let args = self.args;
+        let filter = args.filter.as_deref();
+        let mut guests = None;
+        if filter.is_none() && !args.no_vm {
+            let mut plan = Guests::plan(if args.all { Plan::All } else { Plan::Short })?;
+            if let Some(state) = &self.state {
+                plan.leave_out_boots(|boot| state.has_finished(boot));
+            }
+            guests = Some(plan);
+        }
+        // The machines' files are fetched beside the compilers, but not beside the
+        // tests: some of these measure.
+        let built = thread::scope(|scope| -> Result<_> {
+            let fetching = guests.as_mut().map(|guests| scope.spawn(move || guests.fetch()));
+            if filter.is_none() {
+                check::lint()?;
+            }
+            let built = Built::build()?;
+            if let Some(thread) = fetching {
+                thread.join().map_err(|_| anyhow!("fetching panicked"))?;
+            }
+            Ok(built)
+        })?;
+        let known = built.all_tests();
+        let Built { tracer, pure, live } = built;
+        let left = self.divide_scenarios(&live);
+
+        for program in &pure {
+            let name = format!(
+                "pure tests of {} ({})",
+                program.executable.target, program.executable.kind
+            );
+            let tests = self.choose(program, ANY_KERNEL, &BTreeSet::new());
+            let mut command = Command::new(&program.executable.file);
+            command.args(["--exact"]).args(&tests);
+            if !tests.is_empty() {
+                self.run_program(&name, program, ANY_KERNEL, &mut command)?;
+            }
+        }
+        let kernel = self.kernel.clone();
+        let tests = self.choose(&live, &kernel, &left);
+        if !tests.is_empty() {
+            let mut command = live_command(&live, &tracer)?;
+            // One at a time: they share the kernel that they look at.
+            command.args(["--test-threads=1", "--nocapture", "--exact"]).args(&tests);
+            self.run_program("tests from outside, as root", &live, &kernel, &mut command)?;
+        }
+        self.write_table(&known)?;
+        if let Some(guests) = guests {
+            self.run_guests(guests, &live)?;
+            self.write_table(&known)?;
+        }
+        self.close(left.len())
+    }
+
+    /// The scenarios that are left to other commits.
+    fn divide_scenarios(&self, live: &Program) -> BTreeSet<String> {
+        if self.args.all || self.args.filter.is_some() {
+            return BTreeSet::new();
+        }
+        let scenarios = live.tests.iter().filter(|test| test.starts_with(SCENARIO));
+        let turn = Turn::find();
+        let division = rotation::divide(scenarios.cloned().collect(), &turn);
+        eprint!("{}", division.describe(&turn));
+        division.left.into_iter().collect()
+    }
+
+    /// The tests of a program that are to be run now; those that need not be run
+    /// again are counted.
+    fn choose<'p>(
+        &mut self,
+        program: &'p Program,
+        kernel: &str,
+        left: &BTreeSet<String>,
+    ) -> Vec<&'p str> {
+        let mut chosen = Vec::new();
+        let mut kept = 0;
+        for test in &program.tests {
+            let name = program.full_name(test);
+            let is_asked = self.args.filter.as_ref().is_none_or(|filter| name.contains(filter));
+            if !is_asked || left.contains(test) || test.starts_with(GUEST) {
+                continue;
+            }
+            if self.state.as_ref().is_some_and(|state| state.has_passed(&name, kernel)) {
+                kept += 1;
+            } else {
+                chosen.push(test.as_str());
+            }
+        }
+        self.keep(&program.executable.target, kept, 0);
+        chosen
+    }
+
+    /// Counts tests that are not run again.
+    fn keep(&mut self, of: &str, passed: u64, skipped: u64) {
+        if passed + skipped > 0 {
+            eprintln!("kept: {passed} tests of {of} have passed at this tree");
+            self.tally.add(passed, 0, skipped);
+        }
+    }
+
+    /// Runs a program that speaks as libtest does, shows and counts what it says.
+    fn run_program(
+        &mut self,
+        name: &str,
+        program: &Program,
+        kernel: &str,
+        command: &mut Command,
+    ) -> Result<()> {
+        eprintln!("== {name}");
+        command.current_dir(&program.executable.folder);
+        let begun = Instant::now();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {name}: `{}`", command.get_program().display()))?;
+        let mut output = child.stdout.take().context("the tests have no output")?;
+        let mut buffer = [0; 4096];
+        loop {
+            let length = output.read(&mut buffer).context("cannot read what the tests say")?;
+            if length == 0 {
+                break;
+            }
+            // Not by lines: a test's name is shown before the test begins.
+            std::io::stderr().write_all(&buffer[..length])?;
+            self.tally.feed(&buffer[..length], begun.elapsed());
+            self.take_ended(program, kernel)?;
+        }
+        let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
+        self.tally.end(status.success());
+        self.take_ended(program, kernel)?;
+        step::note(name, begun.elapsed());
+        eprintln!("== {name}: {status}, {:.1} s", begun.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    fn take_ended(&mut self, program: &Program, kernel: &str) -> Result<()> {
+        for mut test in self.tally.take_ended() {
+            test.name = program.full_name(&test.name);
+            record(self.state.as_mut(), &mut self.times, &self.tree.name, kernel, test)?;
+        }
+        Ok(())
+    }
+
+    fn run_guests(&mut self, mut guests: Guests, live: &Program) -> Result<()> {
+        let must_run = env::var_os(NO_SKIP).is_some_and(|value| value == "1");
+        let (mut passed, mut skipped) = (0, 0);
+        if let Some(state) = &self.state {
+            let is_of = |test: &&Timed, boot: &str| table::kernel_key(&test.row.kernel) == boot;
+            for boot in guests.finished() {
+                for test in state.tests().filter(|test| is_of(test, boot)) {
+                    let has_passed = test.row.outcome == Outcome::Passed;
+                    *(if has_passed { &mut passed } else { &mut skipped }) += 1;
+                }
+            }
+            passed +=
+                guests.leave_out_tests(&live.tests, |boot, test| state.has_passed(test, boot));
+        }
+        self.keep("other kernels", passed, skipped);
+        let (tree, begun) = (&self.tree.name, Instant::now());
+        let results = Mutex::new((self.state.as_mut(), &mut self.times, Ok(())));
+        let reports = guests.run(must_run, &|report: &Report| {
+            let Ok(mut guard) = results.lock() else { return };
+            let (state, times, result) = &mut *guard;
+            if let Err(error) = record_boot(state.as_deref_mut(), times, tree, report) {
+                *result = Err(error);
+            }
+        })?;
+        let (_, _, result) = results.into_inner().map_err(|_| anyhow!("a boot has panicked"))?;
+        result?;
+        step::note("tests in virtual machines", begun.elapsed());
+        for report in &reports {
+            self.tally.add(report.passed, report.failed, report.skipped);
+        }
+        Ok(())
+    }
+
+    /// With `--all`: puts what was found into `docs/tested.md`.
+    fn write_table(&self, known: &BTreeSet<String>) -> Result<()> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let path = workspace().join(TABLE);
+        let (old, unread) = table::parse(&fs::read_to_string(&path).unwrap_or_default());
+        if unread > 0 {
+            eprintln!("{TABLE}: {unread} rows are not understood, and dropped");
+        }
+        let new: Vec<_> = state.tests().map(|test| test.row.clone()).collect();
+        let (before, ran) = (old.len(), new.len());
+        let rows = table::merge(old, new, known);
+        fs::write(&path, table::render(&rows))
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        eprintln!("{TABLE}: {ran} results of this tree; {before} rows before, {} now", rows.len());
+        Ok(())
+    }
+
+    fn close(&self, left: usize) -> Result<()> {
+        if self.tally.unnamed() > 0 {
+            eprintln!("{} tests ended without a name that was recognised", self.tally.unnamed());
+        }
+        if left > 0 {
+            eprintln!("left to other commits: {left} scenarios");
+        }
+        println!("{}", self.tally);
+        match (self.tally.failed(), self.tally.passed()) {
+            (0, 0) => bail!("no test ran"),
+            (0, _) => Ok(()),
+            (failed, _) => bail!("{failed} tests failed"),
+        }
+    }
+
+    fn save_times(&mut self, path: &Path) -> Result<()> {
+        let arguments: Vec<_> = env::args().skip(1).collect();
+        let steps = step::take_times().into_iter();
+        let tests = match &self.state {
+            // Also of the runs that this one has gone on with.
+            Some(state) => {
+                let timed = state.tests().filter(|test| test.seconds > 0.0);
+                timed.map(|test| time(&test.row.test, &test.row.kernel, test.seconds)).collect()
+            }
+            None => std::mem::take(&mut self.times),
+        };
+        let times = Times {
+            command: format!("cargo xtask {}", arguments.join(" ")),
+            commit: self.tree.name.clone(),
+            date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            seconds: self.begun.elapsed().as_secs_f64(),
+            tests,
+            steps: steps.map(|(name, seconds)| Time { name, seconds }).collect(),
+        };
+        times.save(path)
+    }
+}
+
+/// Goes on with the last run, or begins anew.
+fn begin_state(args: &TestArgs, tree: &Tree, path: &Path) -> Result<State> {
+    let Some(key) = &tree.key else {
+        eprintln!("git does not say which tree this is: this run cannot be resumed");
+        return State::begin(path, "unknown");
+    };
+    if args.resume {
+        if let Some(state) = State::resume(path, key)? {
+            return Ok(state);
+        }
+        eprintln!("nothing to resume: the last run was of another tree than {}", tree.name);
+    }
+    State::begin(path, key)
+}
+
+/// Takes down how a test ended.
+fn record(
+    state: Option<&mut State>,
+    times: &mut Vec<Time>,
+    tree: &str,
+    kernel: &str,
+    test: Test,
+) -> Result<()> {
+    let Test { name, outcome, seconds } = test;
+    // Side by side, tests have no times of their own.
+    let seconds = if kernel == ANY_KERNEL { 0.0 } else { seconds };
+    if seconds > 0.0 {
+        times.push(time(&name, kernel, seconds));
+    }
+    let Some(state) = state else { return Ok(()) };
+    let today = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let row = Row {
+        test: name,
+        commit: tree.to_owned(),
+        kernel: kernel.to_owned(),
+        date: today.get(..10).unwrap_or_default().to_owned(),
+        outcome,
+    };
+    state.add(Timed { row, seconds })
+}
+
+fn time(test: &str, kernel: &str, seconds: f64) -> Time {
+    let name = if kernel.contains(" (") {
+        format!("{test} on {}", table::kernel_key(kernel))
+    } else {
+        test.to_owned()
+    };
+    Time { name, seconds }
+}
+
+/// Takes down how all tests of a boot ended.
+fn record_boot(
+    mut state: Option<&mut State>,
+    times: &mut Vec<Time>,
+    tree: &str,
+    report: &Report,
+) -> Result<()> {
+    let kernel = format!("{} ({})", report.boot, report.release);
+    for test in &report.tests {
+        record(state.as_deref_mut(), times, tree, &kernel, test.clone())?;
+    }
+    match state {
+        Some(state) if report.has_passed() => state.finish_boot(&report.boot.to_string()),
+        _ => Ok(()),
+    }
+}
+
+fn live_command(live: &Program, tracer: &Path) -> Result<Command> {
+    let mut variables = vec![("PATH", root::search_path()), ("TRACER_BIN", OsString::from(tracer))];
+    for name in [NO_SKIP, "TRACER_REPEAT", "TRACER_KEEP_RECORDINGS", "RUST_BACKTRACE", "CI"] {
         variables.extend(env::var_os(name).map(|value| (name, value)));
     }
-    let mut command = root::command(live.file, &variables)?;
-    command.current_dir(live.folder);
-    // One at a time: they share the kernel that they look at.
-    command.args(["--test-threads=1", "--nocapture", "--skip", "guest::"]).args(filter);
-    count("tests from outside, as root", &mut command, &mut tally)?;
-    if let Some(short) = short {
-        let must_run = env::var_os(NO_SKIP).is_some_and(|value| value == "1");
-        step::timed("tests in virtual machines", || short.count(&mut tally, must_run))?;
-    }
-
-    if tally.unnamed() > 0 {
-        eprintln!("{} tests ended without a name that was recognised", tally.unnamed());
-    }
-    println!("{tally}");
-    match (tally.failed(), tally.passed()) {
-        (0, 0) => bail!("no test ran"),
-        (0, _) => Ok(()),
-        (failed, _) => bail!("{failed} tests failed"),
-    }
-}
-
-fn build() -> Result<Built> {
-    // The file that is deployed: a container's root and the machines have no
-    // libraries.
-    let tracer = build::build_static_tracer(Arch::host())?;
-    // All at once: by itself each package would have its dependencies compiled
-    // anew, with the features that it alone asks for.
-    let mut command = cargo("test");
-    command.args(["--workspace", "--no-run"]);
-    let built = step::timed("build (tests)", || step::build_executables(&mut command))?;
-    let (mut live, pure): (Vec<_>, Vec<_>) =
-        built.into_iter().filter(|built| built.is_test).partition(|built| built.target == "tests");
-    let live = live.pop().context("the workspace has no test binary `tests`")?;
-    Ok(Built { tracer, pure, live })
-}
-
-/// Runs a program that speaks as libtest does, shows and counts what it says.
-fn count(name: &str, command: &mut Command, tally: &mut Tally) -> Result<()> {
-    eprintln!("== {name}");
-    let begun = Instant::now();
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {name}: `{}`", command.get_program().display()))?;
-    let mut output = child.stdout.take().context("the tests have no output")?;
-    let mut buffer = [0; 4096];
-    loop {
-        let length = output.read(&mut buffer).context("cannot read what the tests say")?;
-        if length == 0 {
-            break;
-        }
-        // Not by lines: a test's name is shown before the test begins.
-        std::io::stderr().write_all(&buffer[..length])?;
-        tally.feed(&buffer[..length], begun.elapsed());
-    }
-    let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
-    tally.end(status.success());
-    eprintln!("== {name}: {status}");
-    Ok(())
+    root::command(&live.executable.file, &variables)
 }

@@ -15,9 +15,9 @@ mod guest;
 mod kernels;
 mod matrix;
 mod modules;
-mod plan;
+pub mod plan;
 mod programs;
-mod report;
+pub mod report;
 mod results;
 
 use std::{
@@ -38,8 +38,7 @@ use clap::Args;
 use crate::{
     build,
     setup::{self, Need, Talk},
-    step::workspace,
-    tally::Tally,
+    step::{self, workspace},
     vm::{
         apt::Apt,
         arch::Arch,
@@ -148,7 +147,7 @@ pub fn bench_null_blk(bench: PathBuf, arguments: &str) -> Result<String> {
     };
     let boots = plan(&args)?;
     let fetched = fetch(&boots, &args)?;
-    let reports = run_all(&boots, fetched, &args)?;
+    let reports = run_all(&boots, fetched, &args, &|_| {})?;
     if reports.iter().any(|report| report.verdict != Verdict::Passed) {
         bail!("the bench in the guest failed:\n{}", report::summary(&reports));
     }
@@ -194,7 +193,7 @@ pub fn run(args: &VmArgs) -> Result<()> {
     }
     setup::bring(&[Need::Build], Talk::Changes)?;
     let fetched = fetch(&boots, args)?;
-    let reports = run_all(&boots, fetched, args)?;
+    let reports = run_all(&boots, fetched, args, &|_| {})?;
     if args.docs {
         let today = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let page = {
@@ -219,42 +218,71 @@ pub fn run(args: &VmArgs) -> Result<()> {
     Ok(())
 }
 
-/// The boots for every change, as a part of all tests, with what they need from
-/// Debian, or why there is none.
-pub struct Short {
+/// The boots of a plan as a part of all tests, with what they need from Debian,
+/// or why there is none.
+pub struct Guests {
     boots: Vec<Boot>,
+    /// Names of boots that need not be done again.
+    finished: Vec<String>,
     args: VmArgs,
-    fetched: Result<Fetched, String>,
+    fetched: Option<Result<Fetched, String>>,
 }
 
-impl Short {
-    /// Fetches: it waits more than it works, so something else can be done
-    /// meanwhile.
-    pub fn fetch() -> Result<Self> {
-        let args = VmArgs { short: true, ..VmArgs::default() };
-        let boots = plan(&args)?;
-        let fetched = fetch(&boots, &args).map_err(|error| format!("{error:#}"));
-        Ok(Self { boots, args, fetched })
+impl Guests {
+    pub fn plan(of: Plan) -> Result<Self> {
+        let (short, all) = (of == Plan::Short, of == Plan::All);
+        let args = VmArgs { short, all, ..VmArgs::default() };
+        Ok(Self { boots: plan(&args)?, finished: Vec::new(), args, fetched: None })
     }
 
-    /// A machine that cannot have the kernels skips them, and says why, unless
+    /// Takes boots out of the plan that have been done before.
+    pub fn leave_out_boots(&mut self, is_finished: impl Fn(&str) -> bool) {
+        let names = self.boots.iter().map(Boot::to_string);
+        self.finished = names.filter(|name| is_finished(name)).collect();
+        self.boots.retain(|boot| !self.finished.contains(&boot.to_string()));
+    }
+
+    pub fn finished(&self) -> &[String] {
+        &self.finished
+    }
+
+    /// Takes tests out of boots in which they have passed before; how many
+    /// that were.
+    pub fn leave_out_tests(
+        &mut self,
+        all: &[String],
+        has_passed: impl Fn(&str, &str) -> bool,
+    ) -> u64 {
+        let boots = self.boots.iter_mut().map(|boot| {
+            let name = boot.to_string();
+            boot.leave_out(all, |test| has_passed(&name, test))
+        });
+        boots.sum()
+    }
+
+    /// It waits more than it works, so something else can be done meanwhile.
+    pub fn fetch(&mut self) {
+        if !self.boots.is_empty() {
+            let fetched = fetch(&self.boots, &self.args);
+            self.fetched = Some(fetched.map_err(|error| format!("{error:#}")));
+        }
+    }
+
+    /// Does all boots, and hands over the report of each when it has ended. A
+    /// machine that cannot have the kernels skips them, and says why, unless
     /// they `must_run`.
-    pub fn count(self, tally: &mut Tally, must_run: bool) -> Result<()> {
-        let fetched = match self.fetched {
-            Ok(fetched) => fetched,
-            Err(why) if must_run => bail!("no virtual machine can be had: {why}"),
-            Err(why) => {
-                tally.add(0, 0, 1);
-                eprintln!("skipped: vm: {why}");
-                return Ok(());
+    pub fn run(self, must_run: bool, ended: &(dyn Fn(&Report) + Sync)) -> Result<Vec<Report>> {
+        let reports = match self.fetched {
+            None => return Ok(Vec::new()),
+            Some(Ok(fetched)) => run_all(&self.boots, fetched, &self.args, ended)?,
+            Some(Err(why)) if must_run => bail!("no virtual machine can be had: {why}"),
+            Some(Err(why)) => {
+                let skip = |boot| Report::new(boot, "", Verdict::Skipped(why.clone()));
+                self.boots.iter().map(skip).collect()
             }
         };
-        let reports = run_all(&self.boots, fetched, &self.args)?;
         eprint!("{}", report::summary(&reports));
-        for report in &reports {
-            tally.add(report.passed, report.failed, report.skipped);
-        }
-        Ok(())
+        Ok(reports)
     }
 }
 
@@ -286,9 +314,14 @@ fn plan(args: &VmArgs) -> Result<Vec<Boot>> {
     Ok(boots)
 }
 
-/// Does all boots, several at a time, and tells of each in the order of the
-/// plan.
-fn run_all(boots: &[Boot], fetched: Fetched, args: &VmArgs) -> Result<Vec<Report>> {
+/// Does all boots, several at a time. Each report is handed over when the boot
+/// has `ended`; all are returned in the order of the plan.
+fn run_all(
+    boots: &[Boot],
+    fetched: Fetched,
+    args: &VmArgs,
+    ended: &(dyn Fn(&Report) + Sync),
+) -> Result<Vec<Report>> {
     let built = build(boots, args)?;
     files::create_folder(&files::cache().join("logs"))?;
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -304,7 +337,9 @@ fn run_all(boots: &[Boot], fetched: Fetched, args: &VmArgs) -> Result<Vec<Report
         while !ready.interrupted.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(boot) = boots.get(index) else { break };
-            reports.push((index, ready.run_or_resume(boot)));
+            let report = ready.run_or_resume(boot);
+            ended(&report);
+            reports.push((index, report));
         }
         reports
     };
@@ -413,6 +448,7 @@ impl Ready<'_> {
         };
         let mut report = Report::new(boot, &kernel.release(), verdict);
         report.take(console, begin.elapsed());
+        step::note(&format!("boot {boot}"), begin.elapsed());
         eprintln!("vm: {}", report.line());
         if self.args.script.is_some() && self.args.program.is_none() {
             eprint!("{}", report::read(&log, report::Part::Whole));

@@ -204,6 +204,21 @@ fn owned(names: &[&str]) -> Vec<String> {
 }
 
 impl Boot {
+    /// Takes those of all tests out that need not run again here; how many that
+    /// were. Tests are named by parts of their names: one that cannot be left
+    /// out without another is run again.
+    pub fn leave_out(&mut self, all: &[String], has_passed: impl Fn(&str) -> bool) -> u64 {
+        let names = |parts: &[String], test: &str| parts.iter().any(|part| test.contains(part));
+        let runs = |test: &&String| names(&self.tests, test) && !names(&self.without, test);
+        let (passed, others): (Vec<_>, Vec<_>) =
+            all.iter().filter(runs).partition(|test| has_passed(test));
+        let alone = |test: &&String| !others.iter().any(|other| other.contains(test.as_str()));
+        let left: Vec<_> = passed.into_iter().filter(alone).cloned().collect();
+        let count = left.len() as u64;
+        self.without.extend(left);
+        count
+    }
+
     /// What sets it apart from the plain boot of its kernel, in words.
     pub fn unusual(&self) -> Vec<String> {
         let lockdown = (self.lockdown != Off).then(|| format!("lockdown={}", self.lockdown.name()));
@@ -260,6 +275,23 @@ mod tests {
             ..Wishes::default()
         };
         assert_eq!(names(None, &wishes), ["6.18-aarch64-4cpus"]);
+    }
+
+    #[test]
+    fn tests_that_have_passed_are_left_out_of_a_boot() {
+        let names = |names: &[&str]| owned(names);
+        let mut boot = boots(Some(Plan::Short), &Wishes::default()).unwrap().remove(0);
+        boot.tests = names(&["live::"]);
+        boot.without = names(&["live::demo::"]);
+        let all = names(&["live::a", "live::ab", "live::b", "live::demo::x", "guest::a"]);
+        assert_eq!(boot.clone().leave_out(&all, |_| false), 0);
+        // To leave out `live::a` would leave out `live::ab`, which has not passed.
+        let passed = ["live::a", "live::b", "live::demo::x", "guest::a"];
+        let mut some = boot.clone();
+        assert_eq!(some.leave_out(&all, |test| passed.contains(&test)), 1);
+        assert_eq!(some.without, ["live::demo::", "live::b"]);
+        assert_eq!(boot.leave_out(&all, |_| true), 3);
+        assert_eq!(boot.without, ["live::demo::", "live::a", "live::ab", "live::b"]);
     }
 
     #[test]

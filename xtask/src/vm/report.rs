@@ -68,6 +68,10 @@ impl Report {
         }
     }
 
+    pub fn has_passed(&self) -> bool {
+        self.verdict == Verdict::Passed
+    }
+
     pub fn take(&mut self, mut console: Console, duration: Duration) {
         self.duration_seconds = duration.as_secs_f64();
         self.passed = console.tally.passed();

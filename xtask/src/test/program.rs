@@ -1,0 +1,118 @@
+//! The programs of tests, and the names of what is in them.
+
+use std::{collections::BTreeSet, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    build,
+    step::{self, Executable, cargo},
+    vm::arch::Arch,
+};
+
+/// All that is built before the first test runs.
+pub struct Built {
+    pub tracer: PathBuf,
+    /// The tests of all packages but `tests`.
+    pub pure: Vec<Program>,
+    pub live: Program,
+}
+
+/// A program of tests.
+pub struct Program {
+    pub executable: Executable,
+    /// Libtest's names, in its order.
+    pub tests: Vec<String>,
+    prefix: String,
+}
+
+impl Built {
+    pub fn build() -> Result<Self> {
+        // The file that is deployed: a container's root and the machines have no
+        // libraries.
+        let tracer = build::build_static_tracer(Arch::host())?;
+        // All at once: by itself each package would have its dependencies compiled
+        // anew, with the features that it alone asks for.
+        let mut command = cargo("test");
+        command.args(["--workspace", "--no-run"]);
+        let built = step::timed("build (tests)", || step::build_executables(&mut command))?;
+        let programs = built.into_iter().filter(|built| built.is_test).map(Program::list);
+        let programs = programs.collect::<Result<Vec<_>>>()?;
+        let (mut live, pure): (Vec<_>, Vec<_>) =
+            programs.into_iter().partition(|program| program.prefix.is_empty());
+        let live = live.pop().context("the workspace has no test binary `tests`")?;
+        Ok(Self { tracer, pure, live })
+    }
+
+    /// The full names of all tests that there are.
+    pub fn all_tests(&self) -> BTreeSet<String> {
+        let names = |program: &Program| {
+            let names = program.tests.iter().map(|test| program.full_name(test));
+            names.collect::<Vec<_>>()
+        };
+        self.pure.iter().chain([&self.live]).flat_map(names).collect()
+    }
+}
+
+impl Program {
+    fn list(executable: Executable) -> Result<Self> {
+        let cannot = || format!("cannot list the tests of `{}`", executable.file.display());
+        let mut command = Command::new(&executable.file);
+        let listed = step::read_output(command.arg("--list").current_dir(&executable.folder))
+            .with_context(cannot)?;
+        let tests = parse_list(&listed).with_context(cannot)?;
+        let prefix = prefix(&executable.target, &executable.kind);
+        Ok(Self { executable, tests, prefix })
+    }
+
+    /// The name that a test has in filters and in the table.
+    pub fn full_name(&self, test: &str) -> String {
+        format!("{}{test}", self.prefix)
+    }
+}
+
+/// Tells apart tests of the same name in several programs. Those from outside,
+/// which are named most, go without.
+fn prefix(target: &str, kind: &str) -> String {
+    match kind {
+        "test" if target == "tests" => String::new(),
+        "lib" | "test" => format!("{target}::"),
+        kind => format!("{target}-{kind}::"),
+    }
+}
+
+/// The names in what libtest prints for `--list`.
+fn parse_list(listed: &str) -> Result<Vec<String>> {
+    let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    let names: Vec<_> = names.map(str::to_owned).collect();
+    let count = listed.lines().last().and_then(|line| line.split(" test").next()?.parse().ok());
+    ensure!(count == Some(names.len()), "it names {} and counts {count:?}", names.len());
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_are_listed_as_libtest_names_them() {
+        let listed = "a::b: test\nc: test\nd: benchmark\n\n2 tests, 1 benchmark";
+        assert_eq!(parse_list(listed).unwrap(), ["a::b", "c"]);
+        assert_eq!(parse_list("0 tests, 0 benchmarks").unwrap(), [""; 0]);
+        assert_eq!(parse_list("a: test\n\n1 test, 0 benchmarks").unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn a_list_that_is_not_whole_is_refused() {
+        for listed in ["", "a: test", "a: test\n\n2 tests, 0 benchmarks", "usage: bench"] {
+            assert!(parse_list(listed).is_err(), "{listed}");
+        }
+    }
+
+    #[test]
+    fn a_test_is_called_by_its_crate_but_from_outside() {
+        assert_eq!(prefix("tests", "test"), "");
+        assert_eq!(prefix("tracer_engine", "lib"), "tracer_engine::");
+        assert_eq!(prefix("tracer", "bin"), "tracer-bin::");
+    }
+}
