@@ -10,9 +10,13 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::{
     bpf_probe_read_kernel,
-    generated::{bpf_get_current_task, bpf_get_current_task_btf, bpf_task_pt_regs},
+    generated::{
+        bpf_get_current_task, bpf_get_current_task_btf, bpf_get_smp_processor_id,
+        bpf_task_pt_regs,
+    },
 };
 use tracer_ebpf::{
+    clocks::Clocks,
     config::{ABSENT, Config},
     record::COMM,
 };
@@ -442,49 +446,15 @@ impl Task {
         cgroup_below_root(cgroups.follow(config!(cgroups_io)), config!(css_cgroup))
     }
 
-    /// `se.sum_exec_runtime`, `se.exec_start` and `sched_info.run_delay`, in
-    /// ns of the scheduler's clock.
+    /// The task is the current one.
     #[inline(always)]
     pub fn clocks(self) -> Clocks {
         Clocks {
             exec_runtime: self.0.load(config!(task_exec_runtime)),
             exec_start: self.0.load(config!(task_exec_start)),
             run_delay: self.run_delay(),
+            // SAFETY: it returns the running CPU's number.
+            cpu: u64::from(unsafe { bpf_get_smp_processor_id() }),
         }
-    }
-}
-
-/// Where a task's time went, up to the scheduler's last look at it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Clocks {
-    pub exec_runtime: u64,
-    pub exec_start: u64,
-    pub run_delay: u64,
-}
-
-impl Clocks {
-    pub const NONE: Self = Self { exec_runtime: 0, exec_start: 0, run_delay: 0 };
-
-    /// Nanoseconds on a CPU between two readings by the task itself that lie so
-    /// far apart.
-    ///
-    /// What ran since the scheduler last looked is not in `exec_runtime` yet, at
-    /// either end; the distance to `exec_start` makes up for it, and the two
-    /// clocks' offset cancels out.
-    #[inline(always)]
-    pub fn cpu_since(&self, begin: &Self, elapsed_ns: u64) -> u64 {
-        let cpu = self
-            .exec_runtime
-            .wrapping_sub(begin.exec_runtime)
-            .wrapping_add(elapsed_ns)
-            .wrapping_sub(self.exec_start.wrapping_sub(begin.exec_start));
-        if cpu as i64 > 0 { cpu } else { 0 }
-    }
-
-    /// Nanoseconds that it was runnable and did not run.
-    #[inline(always)]
-    pub fn runqueue_since(&self, begin: &Self) -> u64 {
-        self.run_delay.saturating_sub(begin.run_delay)
     }
 }

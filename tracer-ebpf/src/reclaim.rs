@@ -13,11 +13,14 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::BtfTracePointContext,
 };
-use tracer_ebpf::record::{OwnerKey, Reclaimed, op, via};
+use tracer_ebpf::{
+    clocks::Clocks,
+    record::{OwnerKey, Reclaimed, op, via},
+};
 
 use crate::{
     clock::now_ns,
-    fields::{Clocks, Task},
+    fields::Task,
     maps::{BPF_ANY, add},
     owner, sync,
 };

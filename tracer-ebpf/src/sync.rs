@@ -9,13 +9,14 @@
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use tracer_ebpf::{
+    clocks::Clocks,
     record::{ACCOUNTS, Disk, InFlight, NO_DISK, kind, loss, op},
     span::divide,
 };
 
 use crate::{
     clock::now_ns,
-    fields::{Clocks, Place, Task},
+    fields::{Place, Task},
     journal::{self, Totals},
     maps::{add, ask_for_disk, described, lose},
     owner,

@@ -3,10 +3,17 @@ use std::{
     io::Write as _,
     path::Path,
     process::Command,
+    sync::mpsc::channel,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::{Pid, gettid},
+};
 use tracer::session::Session;
+use tracer_disk_model::Model;
 use tracer_engine::{
     tick::{Limit, LimitKind, Tick},
     victim::{Span, Victim},
@@ -19,8 +26,11 @@ use tracer_lab::{
     tool::DD,
 };
 
-use super::{lab_disk, need_live, traced};
-use crate::matrix::ways::{own_syncs, phases_add_up};
+use super::{lab_disk, need_live, scenarios::need_stage, traced};
+use crate::{
+    matrix::ways::{own_syncs, phases_add_up},
+    simulated::SimulatedDisk,
+};
 
 /// What the kernel and two ticks need to show a limit or a rival.
 const LONG: Duration = Duration::from_secs(15);
@@ -29,7 +39,7 @@ const LONG: Duration = Duration::from_secs(15);
 fn watch_until(session: &mut Session, mut is_it: impl FnMut(&Session, &Tick) -> bool) -> bool {
     let until = Instant::now() + LONG;
     while Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(100));
+        sleep(Duration::from_millis(100));
         session.poll(None, &mut Vec::new());
         if is_it(session, session.last_tick()) {
             return true;
@@ -198,4 +208,49 @@ fn grow(path: &Path, rounds: u64) {
         file.set_len(4096 * round).unwrap();
         file.sync_all().unwrap();
     }
+}
+
+fn pin(thread: Pid, cpu: usize) {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu).unwrap();
+    sched_setaffinity(thread, &cpus).unwrap();
+}
+
+/// Each CPU has a clock of its own, that stands while a hypervisor has the CPU.
+#[test]
+fn a_thread_that_wakes_on_another_cpu_did_not_run_meanwhile() {
+    const FLUSH: Duration = Duration::from_millis(60);
+    need_stage!();
+    if thread::available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
+        crate::skip::skip!("there is one CPU");
+    }
+    let disk = SimulatedDisk::create(Filesystem::Ext4).expect("a simulated disk");
+    let path = disk.mountpoint().join("moved");
+    std::fs::write(&path, [1; 4096]).unwrap();
+    File::open(&path).unwrap().sync_all().unwrap();
+    disk.become_another(&Model { flush: FLUSH, ..Model::default() }).unwrap();
+    traced(|session| {
+        own_syncs(session);
+        for (from, to) in [(0, 1), (1, 0)].repeat(3) {
+            let (sender, receiver) = channel();
+            let file = File::options().write(true).open(&path).unwrap();
+            let syncing = thread::spawn(move || {
+                pin(gettid(), from);
+                (&file).write_all(&[2; 4096]).unwrap();
+                sender.send(gettid()).unwrap();
+                file.sync_data().unwrap();
+            });
+            let thread = receiver.recv().unwrap();
+            sleep(FLUSH / 3);
+            pin(thread, to);
+            syncing.join().unwrap();
+        }
+        let syncs = own_syncs(session);
+        assert_eq!(syncs.len(), 6);
+        for sync in &syncs {
+            println!("{:.4} s, {:?}", sync.duration_seconds, sync.phases);
+            assert!(sync.duration_seconds >= FLUSH.as_secs_f64(), "{sync:?}");
+            assert!(sync.phases.cpu < 0.25 * sync.duration_seconds, "{sync:?}");
+        }
+    });
 }

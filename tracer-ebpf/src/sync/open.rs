@@ -13,11 +13,13 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap},
 };
-use tracer_ebpf::record::{NO_DISK, loss};
+use tracer_ebpf::{
+    clocks::Clocks,
+    record::{NO_DISK, loss},
+};
 
 use super::OpenSync;
 use crate::{
-    fields::Clocks,
     journal::Totals,
     maps::{BPF_ANY, add, lose},
 };
