@@ -14,6 +14,10 @@
 //! outweighs thirty small reads, and the victim's own requests, which pile up
 //! behind a culprit, do not outweigh it. What is left is looked for in the
 //! sync's own phases (see [`Division`]).
+//!
+//! A commit writes the blocks of all who changed the filesystem. As far as these
+//! are others', its requests are no effect but a cause, and have their part by
+//! work beside all else that is in flight.
 
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::{
@@ -91,7 +95,7 @@ pub struct Competitor {
     pub work: f64,
 }
 
-/// Competitors that one sync tells apart.
+/// Competitors that one sync distinguishes.
 const COMPETITORS: usize = ACCOUNTS;
 
 /// Requests in flight during one sync.
@@ -105,6 +109,9 @@ pub struct Window {
     /// The victim's own other requests.
     pub own_other_ns: u64,
     pub own_work: f64,
+    /// The journal's, whoever filled it.
+    pub journal_ns: u64,
+    pub journal_work: f64,
     /// Accounts whose integral cannot be: more than any disk has in flight.
     pub torn: u32,
 }
@@ -127,6 +134,8 @@ impl Window {
             total_work: 0.0,
             own_other_ns: 0,
             own_work: 0.0,
+            journal_ns: 0,
+            journal_work: 0.0,
             torn: 0,
         };
         let mut own = Own::default();
@@ -173,7 +182,13 @@ impl Window {
                     own.area_ns = own.area_ns.saturating_add(area_ns);
                     own.work += work;
                 }
-            } else if !(owner.is_journal() || below && owner.party().is_kworker()) {
+            } else if owner.is_journal() {
+                // Below, it is another filesystem's.
+                if !below {
+                    self.journal_ns = self.journal_ns.saturating_add(area_ns);
+                    self.journal_work += work;
+                }
+            } else if !(below && owner.party().is_kworker()) {
                 self.add(Competitor { owner: *owner, area_ns, work });
             }
         }
@@ -234,8 +249,11 @@ pub struct Division {
     /// Before its requests existed, with nobody else in flight.
     pub throttle_ns: f64,
     /// In the journal's commit, with nobody else in flight: whose blocks these
-    /// were, the ticks tell.
+    /// were, the ticks say.
     pub journal_ns: f64,
+    /// Behind what commits wrote for strangers, beside other requests that were
+    /// in flight: theirs alone.
+    pub commits_ns: f64,
     /// At the device, with nobody else in flight.
     pub device_ns: f64,
     /// None of these.
@@ -251,6 +269,7 @@ impl Division {
             memory_ns,
             throttle_ns,
             journal_ns,
+            commits_ns,
             device_ns,
             unexplained_ns,
         } = other;
@@ -260,22 +279,28 @@ impl Division {
         self.memory_ns += memory_ns;
         self.throttle_ns += throttle_ns;
         self.journal_ns += journal_ns;
+        self.commits_ns += commits_ns;
         self.device_ns += device_ns;
         self.unexplained_ns += unexplained_ns;
     }
 }
 
-/// Divides a wait beyond its baseline; `more_ns` is what the sync's own requests
-/// need more than usually, since it has more to write.
-pub fn divide(
-    record: &SyncRecord,
-    window: &Window,
-    phases: &Phases,
-    baseline_ns: u64,
-    more_ns: u64,
-) -> Division {
+/// The engine's knowledge of a victim when a sync of it is judged.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// The wait that is nobody's fault.
+    pub baseline_ns: u64,
+    /// The sync's own requests need so much more than usually, since it has more
+    /// to write.
+    pub more_ns: u64,
+    /// Strangers' part of the blocks that its journal was given last.
+    pub filled_by_others: f64,
+}
+
+/// Divides a wait beyond its baseline.
+pub fn divide(record: &SyncRecord, window: &Window, phases: &Phases, known: &Known) -> Division {
     let wait_ns = phases.wait_ns();
-    let excess_ns = wait_ns.saturating_sub(baseline_ns) as f64;
+    let excess_ns = wait_ns.saturating_sub(known.baseline_ns) as f64;
     if excess_ns <= 0.0 {
         return Division::default();
     }
@@ -283,27 +308,35 @@ pub fn divide(
     division.memory_ns = excess_ns.min(phases.reclaim_ns as f64);
     let left = excess_ns - division.memory_ns;
 
-    // Work in flight explains at most the time that it was in flight for.
-    let in_flight_ns = window.total_ns.saturating_add(window.own_other_ns) as f64;
+    // Work in flight explains at most the time that it was in flight for. The
+    // commit that a sync waits for has a phase of its own; a commit that its own
+    // requests are served beside has none.
+    let io_ns = (phases.queue_ns + phases.device_ns).saturating_sub(phases.journal_io_ns) as f64;
+    let behind_ns = (io_ns - known.more_ns as f64).max(0.0).min(window.journal_ns as f64);
+    let behind_ns = behind_ns * known.filled_by_others;
+    let in_flight_ns = window.total_ns.saturating_add(window.own_other_ns) as f64 + behind_ns;
     let contended = left.min(in_flight_ns);
-    let work = window.total_work + window.own_work;
+    let commits_work = window.journal_work * known.filled_by_others;
+    let work = window.total_work + window.own_work + commits_work;
     if work > 0.0 {
         division.others_ns = contended * window.total_work / work;
         division.own_ns = contended * window.own_work / work;
+        division.commits_ns = contended * commits_work / work;
     }
 
     // The rest is as the sync's own phases are.
-    let alone = (left - division.others_ns - division.own_ns).max(0.0);
+    let explained = division.others_ns + division.own_ns + division.commits_ns;
+    let alone = (left - explained).max(0.0);
     let journal_ns = record.journal_ns.min(phases.journal_ns + phases.journal_io_ns) as f64;
     let throttle_ns = phases.throttle_ns as f64;
-    let io_ns = (phases.queue_ns + phases.device_ns).saturating_sub(phases.journal_io_ns) as f64;
+    let io_ns = io_ns - behind_ns.min(division.commits_ns);
     let other_ns = phases.other_ns as f64;
     let all = journal_ns + throttle_ns + io_ns + other_ns;
     if all > 0.0 {
         division.journal_ns = alone * journal_ns / all;
         division.throttle_ns = alone * throttle_ns / all;
         let device_ns = alone * io_ns / all;
-        let more_ns = device_ns.min(more_ns as f64);
+        let more_ns = device_ns.min(known.more_ns as f64);
         division.own_ns += more_ns;
         division.device_ns = device_ns - more_ns;
         division.unexplained_ns = alone * other_ns / all;

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 
 use tracer_ebpf::record::{ACCOUNTS, LowerWindow, NO_DISK, SyncRecord, op};
 
-use blame::{Division, Owner, OwnerId, Party, Window, divide};
+use blame::{Division, Known, Owner, OwnerId, Party, Window, divide};
 use phases::Phases;
 use tick::{LimitKind, Tick};
 use victim::{Victim, VictimKey};
@@ -109,9 +109,10 @@ impl Engine {
         let division = match victim.baseline_ns() {
             Some(baseline_ns) => {
                 let more_ns = victim.needs_more_ns(need_ns);
-                divide(record, &window, &phases, baseline_ns, more_ns)
+                let filled_by_others = victim.filled_by_others;
+                divide(record, &window, &phases, &Known { baseline_ns, more_ns, filled_by_others })
             }
-            None if contended => divide(record, &window, &phases, 0, 0),
+            None if contended => divide(record, &window, &phases, &Known::default()),
             None => Division::default(),
         };
         victim.record(end_ns, record.duration_ns, &phases, &window, &division);
@@ -139,10 +140,14 @@ impl Engine {
             let (device, tgid, cgroup) = (victim.key.device, victim.tgid, victim.key.cgroup);
             victim.advance(tick.at_ns);
             victim.now.ticks += 1;
+            let (mut all, mut others) = (0.0, 0.0);
             for work in tick.journals.iter().filter(|work| work.device == device) {
                 let (who, blocks) = (party(work.owner), work.blocks as f64);
                 victim.blame_around(who, work.owner, op::METADATA, blocks, until_ns);
+                all += blocks;
+                others += if victim.is_stranger(&who) { blocks } else { 0.0 };
             }
+            victim.filled_by_others = if all > 0.0 { others / all } else { 0.0 };
             for rival in tick.rivals.iter().filter(|rival| rival.victim_tgid == tgid) {
                 let who = party(rival.owner);
                 victim.blame_around(who, rival.owner, op::CPU, rival.ns as f64, 0);

@@ -249,7 +249,7 @@ proptest! {
             let victim = &engine.victims()[0];
             let d = judged.division;
             let blamed: f64 = victim.suspects.iter().flat_map(|s| s.total).sum();
-            let parts = blamed + d.own_ns + d.memory_ns + d.throttle_ns + d.journal_ns
+            let parts = blamed + d.own_ns + d.memory_ns + d.throttle_ns + d.journal_ns + d.commits_ns
                 + d.device_ns + d.unexplained_ns;
             prop_assert!((parts - d.excess_ns).abs() <= 1e-6 * (d.excess_ns + 1.0));
             let wait_ns = judged.phases.wait_ns() as f64;

@@ -126,10 +126,8 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         () if !is_slow => Kind::None,
         () => kind_of(&shares, victim.disk == NO_DISK),
     };
-    // What was started beside it, such as a backup within its pod, is no
-    // neighbour.
     let in_house = kind == Kind::Owners
-        && culprits.first().is_some_and(|worst| is_of_its_house(victim, &worst.party));
+        && culprits.first().is_some_and(|worst| victim.is_of_its_house(&worst.party));
     let kind = if in_house { Kind::Own } else { kind };
     if matches!(kind, Kind::None | Kind::Unknown) {
         // What is not slow has no culprits.
@@ -164,13 +162,6 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         in_house,
         limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
     }
-}
-
-/// The root is everybody's house, and kernel threads are in none.
-const ROOT_CGROUP: u64 = 1;
-
-fn is_of_its_house(victim: &Victim, party: &Party) -> bool {
-    party.cgroup == victim.key.cgroup && party.cgroup > ROOT_CGROUP
 }
 
 fn kind_of(shares: &Shares, no_disk: bool) -> Kind {
@@ -277,6 +268,7 @@ impl<'a> Account<'a> {
             }
         }
         self.device_ns += journal.max(0.0);
+        self.share_out_commits(parts.commits_ns);
 
         // A CPU it waited for: its own quota, or whoever ran meanwhile.
         if is_limited(sum.limited_cpu_ns) {
@@ -295,6 +287,23 @@ impl<'a> Account<'a> {
             self.unexplained_ns = 0.0;
         } else {
             self.device_ns += parts.throttle_ns;
+        }
+    }
+
+    /// Each stranger has the waits for what commits wrote for it, by its blocks.
+    fn share_out_commits(&mut self, commits_ns: f64) {
+        let strangers = self.victim.suspects.iter().map(|s| self.victim.is_stranger(&s.party));
+        let blocks: Vec<_> = strangers
+            .zip(&self.charges)
+            .map(|(stranger, c)| if stranger { c[op::METADATA as usize] } else { 0.0 })
+            .collect();
+        let sum: f64 = blocks.iter().sum();
+        if sum <= 0.0 {
+            self.device_ns += commits_ns;
+            return;
+        }
+        for (waits, blocks) in self.waits.iter_mut().zip(blocks) {
+            waits.journal += commits_ns * blocks / sum;
         }
     }
 

@@ -56,6 +56,9 @@ pub const SYNC_BOUNDS_NS: [u64; 19] = [
 /// One more than there are bounds: the last is of what lies above them all.
 pub type SyncBuckets = [u64; SYNC_BOUNDS_NS.len() + 1];
 
+/// The root is everybody's house, and kernel threads are in none.
+const ROOT_CGROUP: u64 = 1;
+
 /// Parties that one victim remembers; who matters least makes room. Before it
 /// has synced often enough for any to be compared, a few will do.
 const SUSPECTS: usize = 48;
@@ -182,6 +185,9 @@ pub struct Victim {
     second: u64,
     /// The setting of the limit that held it back last.
     pub limit: Option<(LimitKind, String)>,
+    /// Strangers' part of the blocks that its journal was given in the last
+    /// second; 0 if that is not known.
+    pub filled_by_others: f64,
     /// Whom it is blamed on most, by position in `suspects`.
     worst: Option<usize>,
     baseline: Latency,
@@ -214,6 +220,7 @@ impl Victim {
             seconds: [Second::default(); SECONDS],
             second: 0,
             limit: None,
+            filled_by_others: 0.0,
             worst: None,
             baseline: Latency::default(),
             lessons: 0,
@@ -225,6 +232,17 @@ impl Victim {
 
     pub fn party(&self) -> Party {
         Party { cgroup: self.key.cgroup, comm: self.key.comm, kthread: self.kthread }
+    }
+
+    /// A party of its own cgroup, such as a backup within its pod, is no
+    /// neighbour.
+    pub fn is_of_its_house(&self, party: &Party) -> bool {
+        party.cgroup == self.key.cgroup && party.cgroup > ROOT_CGROUP
+    }
+
+    /// A neighbour; kernel threads that nobody is known to be behind are none.
+    pub fn is_stranger(&self, party: &Party) -> bool {
+        !party.kthread && *party != self.party() && !self.is_of_its_house(party)
     }
 
     /// The wait that is nobody's fault: p90 of the uncontended syncs, but never

@@ -138,6 +138,10 @@ fn a_tenant_that_shuffles_files_is_named_through_the_journal() {
             slower: 1.2,
         };
         told.judge("a tenant of the journal", &truth);
+        // A transaction has 2 blocks of etcd's and 240 of the tenant's.
+        let verdict = &told.verdict;
+        let share = truth.guilty[0].share(verdict);
+        assert!(share >= 0.75, "more of it is the tenant's: {verdict:?}");
     });
 }
 
