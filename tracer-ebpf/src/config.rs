@@ -66,10 +66,14 @@ pub struct Config {
     /// `address_space.host`.
     pub mapping_host: u32,
     pub inode_ino: u32,
+    pub inode_generation: u32,
     pub inode_mode: u32,
     pub inode_sb: u32,
     pub sb_dev: u32,
     pub sb_bdev: u32,
+    /// `super_block.s_bdi` and `backing_dev_info.id`: both are there, or none.
+    pub sb_bdi: u32,
+    pub bdi_id: u32,
     pub bdev_disk: u32,
     pub bdev_dev: u32,
     /// `xfs_inode.i_vnode`.
@@ -144,10 +148,13 @@ impl Config {
         file_inode: ABSENT,
         mapping_host: ABSENT,
         inode_ino: ABSENT,
+        inode_generation: ABSENT,
         inode_mode: ABSENT,
         inode_sb: ABSENT,
         sb_dev: ABSENT,
         sb_bdev: ABSENT,
+        sb_bdi: ABSENT,
+        bdi_id: ABSENT,
         bdev_disk: ABSENT,
         bdev_dev: ABSENT,
         xfs_inode_vnode: ABSENT,

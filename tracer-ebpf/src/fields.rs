@@ -239,6 +239,10 @@ pub fn file_key(inode: Kernel) -> FileKey {
 #[derive(Clone, Copy)]
 pub struct Place {
     pub inode: u64,
+    /// See [`SyncRecord::generation`](tracer_ebpf::record::SyncRecord::generation).
+    pub generation: u32,
+    /// See [`SyncRecord::backing`](tracer_ebpf::record::SyncRecord::backing).
+    pub backing: u32,
     /// The filesystem's device.
     pub device: u32,
     /// The whole disk's device; 0 where the filesystem has none.
@@ -246,7 +250,7 @@ pub struct Place {
 }
 
 impl Place {
-    const UNKNOWN: Self = Self { inode: 0, device: 0, disk_device: 0 };
+    const UNKNOWN: Self = Self { inode: 0, generation: 0, backing: 0, device: 0, disk_device: 0 };
 }
 
 /// Of a `struct file`.
@@ -274,6 +278,9 @@ pub fn place_of_inode(inode: Kernel, within: u32) -> Place {
     let number: u64 = inode.load(within.wrapping_add(config!(inode_ino)));
     let mut place = place_of_sb(inode.follow(within.wrapping_add(config!(inode_sb))));
     place.inode = number;
+    if config!(inode_generation) != ABSENT {
+        place.generation = inode.load(within.wrapping_add(config!(inode_generation)));
+    }
     place
 }
 
@@ -295,11 +302,23 @@ pub fn place_of_sb(sb: Kernel) -> Place {
         return place;
     }
     place.device = sb.load(config!(sb_dev));
+    place.backing = backing(sb);
     let bdev = sb.follow(config!(sb_bdev));
     if !bdev.is_null() {
         place.disk_device = disk_device(bdev.follow(config!(bdev_disk)));
     }
     place
+}
+
+/// The lower half of the id of a filesystem's backing device; 0 where it is not
+/// known.
+#[inline(always)]
+fn backing(sb: Kernel) -> u32 {
+    if config!(sb_bdi) == ABSENT {
+        return 0;
+    }
+    let bdi = sb.follow(config!(sb_bdi));
+    if bdi.is_null() { 0 } else { bdi.load::<u64>(config!(bdi_id)) as u32 }
 }
 
 /// The device of the filesystem that a `journal_t` belongs to; 0 for none.

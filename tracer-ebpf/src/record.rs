@@ -384,6 +384,14 @@ pub struct SyncRecord {
     pub cgroup: u64,
     /// Inode number, or 0 where no file was seen.
     pub inode: u64,
+    /// The generation of the inode (`i_generation`). A file that gets the inode
+    /// number of a deleted file has another generation. 0 where the filesystem
+    /// keeps none.
+    pub generation: u32,
+    /// The id of the filesystem's backing device (`s_bdi->id`), lower half. The
+    /// kernel never uses an id again: a disk has one of its own, and so has each
+    /// mount of btrfs, NFS or FUSE. Filesystems in memory share one.
+    pub backing: u32,
     /// The filesystem's device as the kernel numbers it (major << 20 | minor).
     pub device: u32,
     /// Index of the disk below, or [`NO_DISK`].
@@ -474,6 +482,6 @@ const _: () = assert!(size_of::<Solo>() == 16);
 const _: () = assert!(size_of::<Journal>() == 80);
 const _: () = assert!(size_of::<RivalKey>() == 32);
 const _: () = assert!(size_of::<Reclaimed>() == 24);
-const _: () = assert!(size_of::<SyncRecord>() == 704);
-const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 192);
-const _: () = assert!(size_of::<StackedRecord>() == 704 + LOWER * 520);
+const _: () = assert!(size_of::<SyncRecord>() == 712);
+const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 200);
+const _: () = assert!(size_of::<StackedRecord>() == 712 + LOWER * 520);

@@ -44,6 +44,8 @@ pub struct OpenSync {
     /// The journal's sums when the filesystem became known.
     journal: Totals,
     inode: u64,
+    generation: u32,
+    backing: u32,
     /// Sums over its own requests; added to where they end, on any CPU. Reads
     /// apart: what it reads back had been evicted.
     own_queue_ns: u64,
@@ -262,6 +264,8 @@ fn locate_at(place: &Place, now: u64) -> i32 {
     }
     if sync.device == 0 {
         sync.inode = place.inode;
+        sync.generation = place.generation;
+        sync.backing = place.backing;
         sync.device = place.device;
     }
     if place.disk_device == 0 {

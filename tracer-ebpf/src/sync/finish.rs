@@ -121,6 +121,8 @@ unsafe fn fill(record: *mut SyncRecord, sync: &OpenSync, pid_tgid: u64, now: u64
     record.own_bytes = sync.own_bytes;
     record.cgroup = who.cgroup;
     record.inode = sync.inode;
+    record.generation = sync.generation;
+    record.backing = sync.backing;
     record.device = sync.device;
     record.disk = sync.disk;
     record.tgid = (pid_tgid >> 32) as u32;

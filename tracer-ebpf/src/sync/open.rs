@@ -131,7 +131,8 @@ fn count(tid: u32, more: u64) -> u64 {
 #[inline(always)]
 fn clear(sync: &mut OpenSync) {
     (sync.begin_ns, sync.clocks, sync.journal) = (0, Clocks::NONE, Totals::NONE);
-    (sync.inode, sync.device, sync.base_device) = (0, 0, 0);
+    (sync.inode, sync.generation, sync.backing) = (0, 0, 0);
+    (sync.device, sync.base_device) = (0, 0);
     (sync.disk, sync.stacked) = (NO_DISK, 0);
     (sync.own_queue_ns, sync.own_device_ns, sync.own_read_ns) = (0, 0, 0);
     (sync.own_ios, sync.own_bytes) = (0, 0);

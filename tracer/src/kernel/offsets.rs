@@ -169,6 +169,7 @@ fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     config.file_inode = required(types, file, "file", "f_inode")?;
     let inode = follow(types, file, "f_inode")?;
     config.inode_ino = required(types, inode, "inode", "i_ino")?;
+    config.inode_generation = offset(types, inode, "i_generation");
     config.inode_mode = required(types, inode, "inode", "i_mode")?;
     config.inode_sb = required(types, inode, "inode", "i_sb")?;
     let mapping = follow(types, inode, "i_mapping")?;
@@ -176,6 +177,11 @@ fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     let sb = follow(types, inode, "i_sb")?;
     config.sb_dev = required(types, sb, "super_block", "s_dev")?;
     config.sb_bdev = required(types, sb, "super_block", "s_bdev")?;
+    if let Ok(bdi) = follow(types, sb, "s_bdi")
+        && let Some(id) = types.field(bdi, "id")
+    {
+        [config.sb_bdi, config.bdi_id] = [offset(types, sb, "s_bdi"), id.offset_bytes];
+    }
     let bdev = follow(types, sb, "s_bdev")?;
     config.bdev_disk = required(types, bdev, "block_device", "bd_disk")?;
     config.bdev_dev = required(types, bdev, "block_device", "bd_dev")?;

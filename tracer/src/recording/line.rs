@@ -258,6 +258,9 @@ impl Sync {
             own_bytes,
             cgroup,
             inode,
+            // The file has a name by now.
+            generation: _,
+            backing: _,
             device,
             disk,
             tgid,

@@ -28,7 +28,7 @@ fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {
 prop_compose! {
     /// Any record that the kernel can send, and further disks.
     fn any_sync()(
-        bytes in proptest::collection::vec(any::<u8>(), 184),
+        bytes in proptest::collection::vec(any::<u8>(), 192),
         areas in any_accounts(),
         lower in proptest::collection::vec(any_accounts(), 0..4),
         kind in 0..kind::COUNT as u32,
@@ -36,7 +36,7 @@ prop_compose! {
         unused in 0u16..70,
     ) -> (SyncRecord, Vec<LowerWindow>) {
         let mut record = SyncRecord::new_zeroed();
-        record.as_mut_bytes()[..184].copy_from_slice(&bytes);
+        record.as_mut_bytes()[..192].copy_from_slice(&bytes);
         (record.areas, record.kind, record.kthread) = (areas, kind, kthread);
         record.unused = unused;
         let lower = (0u64..).zip(lower).map(|(disk, areas)| LowerWindow { disk, areas });
@@ -64,9 +64,9 @@ proptest! {
         let sync = lines.iter().find_map(|line| line.sync.as_ref()).unwrap();
         prop_assert_eq!(sync.need_ns, 9);
         let back = sync.record();
-        // Accounts come back as a list, whatever their number.
-        let expected = SyncRecord { unused: 0, ..record };
-        prop_assert_eq!(&back.as_bytes()[..184], &expected.as_bytes()[..184]);
+        // Accounts come back as a list, whatever their number; the file has a name.
+        let expected = SyncRecord { generation: 0, backing: 0, unused: 0, ..record };
+        prop_assert_eq!(&back.as_bytes()[..192], &expected.as_bytes()[..192]);
         let in_flight = |areas: &[u64]| {
             let owned = areas.iter().zip(&owners).filter(|(area, _)| area.cast_signed() > 0);
             owned.map(|(area, owner)| (owner.id.0, *area, owner.weight_ns)).collect::<Vec<_>>()
