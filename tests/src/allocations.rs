@@ -87,6 +87,7 @@ fn record(n: u64, file: &File) -> SyncRecord {
     record.tgid = std::process::id();
     record.device = (libc::major(device) << 20) | libc::minor(device);
     record.inode = metadata.ino();
+    record.generation = 1;
     record.fd = file.as_raw_fd();
     record.cgroup = 1;
     record.comm[..4].copy_from_slice(b"etcd");
@@ -103,10 +104,11 @@ fn a_million_records_are_taken_in_without_one_allocation() {
     let file = File::open("/proc/self/exe").expect("our own executable");
     let owners = owners();
     let mut files = Files::new(Path::new("/"));
+    files.look_at_mounts(1);
     let mut engine = Engine::new();
     let mut take = |n: u64, record: &SyncRecord, now_ns: u64| {
         let Record::Sync(record, lower) = decode(record.as_bytes()) else { panic!("not a sync") };
-        let file = files.resolve(record.tgid, record.device, record.inode, record.fd, now_ns);
+        let file = files.resolve(record.tgid, record.fd, record.into(), now_ns);
         engine.sync(record, lower, file.0, 0, |_| &owners);
         if n.is_multiple_of(5_000) {
             engine.rotate();

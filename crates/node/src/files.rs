@@ -3,16 +3,23 @@
 //!
 //! A file is looked for among the descriptors of the process that synced it,
 //! once, and then again from time to time: files are renamed into place (etcd's
-//! `0.tmp` becomes a WAL segment) and inodes are used again. In between it is
-//! one look-up in a table, without allocation. What it cannot find is counted,
-//! and so is what it forgets.
+//! `0.tmp` becomes a WAL segment). In between it is one look-up in a table,
+//! without allocation. What it cannot find is counted, and so is what it
+//! forgets.
+//!
+//! The kernel uses numbers of inodes and devices again, some within a second,
+//! and a file must never get the name of another one that had its numbers
+//! before. So a name is remembered with everything that distinguishes its file
+//! from the next one with the same numbers (see [`Handle`]), and it is believed
+//! only until mounts change. On a filesystem whose inodes have no generation
+//! nothing distinguishes them: there the file of each sync is looked for.
 //!
 //! It has no clock and knows neither syncs nor who is slow.
 
-use std::{fs::File, num::NonZeroUsize, os::fd::AsFd as _, path::Path};
+use std::{num::NonZeroUsize, path::Path};
 
 use lru::LruCache;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tracer_ebpf::record::SyncRecord;
 use tracer_snapshot::{
     FileClass,
     labels::{FileId, FileLabel, FileNames, Labels},
@@ -26,10 +33,12 @@ use crate::{
 
 mod classes;
 mod descriptors;
+mod watch;
 
 pub use classes::{Classified, classify};
 
 use descriptors::{Budget, Failure, Found, Search, Wanted};
+use watch::MountWatch;
 
 /// Files remembered, at about 200 bytes each.
 const MAX_FILES: NonZeroUsize = NonZeroUsize::new(8192).expect("not zero");
@@ -46,6 +55,10 @@ const DECIDED_NS: u64 = 5 * SECOND_NS;
 /// How long a mount point is, unless the kernel tells that mounts changed.
 const MOUNT_NS: u64 = 60 * SECOND_NS;
 
+/// Reading this much of a mountinfo file costs as much as a look at one
+/// descriptor.
+const MOUNT_BYTES_PER_LOOK: usize = 4096;
+
 /// Each search in vain doubles the time to the next, up to a minute.
 const MAX_DOUBLINGS: u32 = 6;
 
@@ -56,15 +69,48 @@ pub struct Files {
     entries: LruCache<Key, Entry>,
     labels: Labels,
     names: Names,
-    /// The node's mounts, open to be told of changes.
-    mounts: Option<File>,
+    mounts: MountWatch,
+    /// Changes of mounts so far. What was found before the last one is not
+    /// believed.
+    changes: u64,
+    /// Until this time all changes of mounts are known.
+    mounts_as_of_ns: u64,
     budget: Budget,
     unresolved: u64,
     evicted: u64,
 }
 
-/// What a record says of the file. Without a device (no filesystem has 0) it
-/// is tgid and descriptor; without an inode it is the whole filesystem.
+/// A file, as the kernel identifies it. Without an inode it is the whole
+/// filesystem; without a device (no filesystem has 0) only the descriptor is
+/// known.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Handle {
+    pub device: u32,
+    pub inode: u64,
+    /// Distinguishes the inode from the next one with the same number; 0 where
+    /// the filesystem keeps no generations.
+    pub generation: u32,
+    /// Distinguishes the device from the next one with the same number; all
+    /// filesystems in memory share one value.
+    pub backing: u32,
+}
+
+impl Handle {
+    /// Whether the next inode with these numbers will have another handle.
+    fn is_unique(&self) -> bool {
+        self.device != 0 && self.inode != 0 && self.generation != 0
+    }
+}
+
+impl From<&SyncRecord> for Handle {
+    fn from(record: &SyncRecord) -> Self {
+        let SyncRecord { device, inode, generation, backing, .. } = *record;
+        Self { device, inode, generation, backing }
+    }
+}
+
+/// Names are remembered by numbers that may be used again: device and inode, or
+/// without a device tgid and descriptor.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Key {
     device: u32,
@@ -74,6 +120,9 @@ struct Key {
 #[derive(Clone, Debug, Default)]
 struct Entry {
     file: FileId,
+    handle: Handle,
+    /// The changes of mounts that there had been when it was found.
+    changes: u64,
     /// Where it was found; empty for the unknown.
     path: String,
     /// By whom, and at which descriptor.
@@ -89,9 +138,10 @@ impl Files {
     /// Files of the node whose `/proc` and `/sys` lie below `root`.
     pub fn new(root: &Path) -> Self {
         let tree = Tree::new(root);
-        let open = |process| File::open(tree.at(format!("proc/{process}/mountinfo"))).ok();
         Self {
-            mounts: ["1", "self"].into_iter().find_map(open),
+            mounts: MountWatch::new(&tree),
+            changes: 0,
+            mounts_as_of_ns: 0,
             tree,
             entries: LruCache::new(MAX_FILES),
             labels: Labels::default(),
@@ -102,51 +152,70 @@ impl Files {
         }
     }
 
-    /// The file that a process syncs, as the record names it: by device and
-    /// inode, and `fd` where a system call named one (else -1). Without an
-    /// inode it is the descriptor's file if the device is 0 too, else the whole
-    /// filesystem.
-    pub fn resolve(&mut self, tgid: u32, device: u32, inode: u64, fd: i32, now_ns: u64) -> FileId {
+    /// Asks the kernel whether mounts have changed, so that it is not asked again
+    /// for each sync that ended before `now_ns`.
+    pub fn look_at_mounts(&mut self, now_ns: u64) {
+        if self.mounts.have_changed() {
+            self.forget_mounts();
+        }
+        self.mounts_as_of_ns = now_ns;
+    }
+
+    /// The file that a process synced at some time, as the kernel names it, and
+    /// `fd` where a system call named one (else -1). Without an inode it is the
+    /// descriptor's file if the device is 0 too, else the whole filesystem.
+    pub fn resolve(&mut self, tgid: u32, fd: i32, handle: Handle, now_ns: u64) -> FileId {
+        let Handle { device, inode, .. } = handle;
         let key = match (device, inode) {
             (0, _) if fd < 0 => return self.labels.intern(FileLabel::unknown(0)),
             (0, _) => Key { device, inode: u64::from(tgid) << 32 | u64::from(fd.cast_unsigned()) },
-            (_, 0) => return self.filesystem(tgid, device, fd, now_ns),
+            (_, 0) => return self.filesystem(tgid, fd, handle, now_ns),
             _ => Key { device, inode },
         };
-        if let Some(file) = self.remembered(key, tgid, now_ns) {
+        self.look_at_mounts_of(now_ns);
+        if let Some(file) = self.remembered(key, handle, tgid, now_ns) {
             return file;
         }
-        let wanted = Wanted { tgid, device, inode };
-        let entry = self.look(key, wanted, fd, now_ns);
+        let entry = self.look(key, handle, tgid, fd, now_ns);
         self.remember(key, entry)
     }
 
-    /// The whole filesystem that a process syncs (syncfs), by device or, where
+    /// The whole filesystem that a process synced (syncfs), by device or, where
     /// that is 0, by descriptor; every filesystem (sync) where that is -1 too.
-    pub fn filesystem(&mut self, tgid: u32, device: u32, fd: i32, now_ns: u64) -> FileId {
-        self.forget_old_mounts();
-        let device = if device == 0 && fd >= 0 {
-            let file = self.resolve(tgid, 0, 0, fd, now_ns);
+    pub fn filesystem(&mut self, tgid: u32, fd: i32, handle: Handle, now_ns: u64) -> FileId {
+        self.look_at_mounts_of(now_ns);
+        let device = if handle.device == 0 && fd >= 0 {
+            let file = self.resolve(tgid, fd, Handle::default(), now_ns);
             match self.labels.get(file).device {
                 0 => return file,
                 device => device,
             }
         } else {
-            device
+            handle.device
         };
         let key = Key { device, inode: 0 };
-        if let Some(file) = self.remembered(key, tgid, now_ns) {
+        let handle = Handle { device, inode: 0, generation: 0, ..handle };
+        if let Some(file) = self.remembered(key, handle, tgid, now_ns) {
             return file;
         }
-        let (path, pattern) = match device {
-            0 => (String::new(), "every filesystem"),
+        self.budget.refill(now_ns);
+        let is_first_look = self.entries.peek(&key).is_none();
+        let (point, pattern) = match device {
+            0 => (Some(MountPoint::default()), "every filesystem"),
             _ => (self.read_mount_point(tgid, device), "filesystem"),
         };
+        self.unresolved += u64::from(is_first_look && point.is_none());
+        let MountPoint { path, is_watched } = point.unwrap_or_default();
         let label = FileLabel { class: FileClass::Filesystem, path, pattern, device };
         let file = self.labels.intern(label);
-        let due_ns = now_ns.saturating_add(MOUNT_NS);
+        // The kernel does not report changes of other processes' mounts.
+        let believed_ns = if is_watched || device == 0 { MOUNT_NS } else { 0 };
+        let due_ns = now_ns.saturating_add(believed_ns);
+        let changes = self.changes;
         // The mount point is the same whoever asks.
-        self.remember(key, Entry { file, tgid, checked_ns: due_ns, due_ns, ..Entry::default() })
+        let entry =
+            Entry { file, handle, changes, tgid, checked_ns: due_ns, due_ns, ..Entry::default() };
+        self.remember(key, entry)
     }
 
     /// What is known of a file; "unknown" for one that was forgotten.
@@ -156,8 +225,8 @@ impl Files {
 
     /// The name of a device: `vda1`, `loop0`, or what it was mounted from.
     pub fn device_name(&mut self, device: u32) -> &str {
-        if devices::is_anonymous(device) {
-            self.forget_old_mounts();
+        if devices::is_anonymous(device) && self.mounts.have_changed() {
+            self.forget_mounts();
         }
         self.names.find(&self.tree, device)
     }
@@ -172,26 +241,27 @@ impl Files {
         self.evicted + self.labels.evicted()
     }
 
-    /// Device numbers are used again: what is mounted may be another filesystem
-    /// by now, and lie elsewhere.
-    fn forget_old_mounts(&mut self) {
-        let Some(mounts) = &self.mounts else { return };
-        // The kernel tells each opener once of each change.
-        let mut wait = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
-        if poll(&mut wait, PollTimeout::ZERO).is_ok_and(|changed| changed > 0) {
-            self.names = Names::default();
-            let whole = |key: &Key| key.inode == 0;
-            let old: Vec<_> = self.entries.iter().map(|(key, _)| *key).filter(whole).collect();
-            for key in old {
-                self.entries.pop(&key);
-            }
+    /// Asks the kernel whether mounts have changed, unless all changes until then
+    /// are known.
+    fn look_at_mounts_of(&mut self, time_ns: u64) {
+        if time_ns >= self.mounts_as_of_ns && self.mounts.have_changed() {
+            self.forget_mounts();
         }
     }
 
+    /// A device number may belong to another filesystem by now, or its filesystem
+    /// may be mounted elsewhere.
+    fn forget_mounts(&mut self) {
+        self.changes += 1;
+        self.names = Names::default();
+    }
+
     /// The file, if it need not be looked for again.
-    fn remembered(&mut self, key: Key, tgid: u32, now_ns: u64) -> Option<FileId> {
+    fn remembered(&mut self, key: Key, handle: Handle, tgid: u32, now_ns: u64) -> Option<FileId> {
         let entry = self.entries.get(&key)?;
-        let fresh = now_ns < entry.due_ns
+        let fresh = entry.handle == handle
+            && entry.changes == self.changes
+            && now_ns < entry.due_ns
             && (tgid == entry.tgid || now_ns < entry.checked_ns.saturating_add(UNDECIDED_NS));
         (fresh && self.labels.touch(entry.file)).then_some(entry.file)
     }
@@ -204,12 +274,14 @@ impl Files {
     }
 
     /// Looks for a file, the likely places first.
-    fn look(&mut self, key: Key, wanted: Wanted, fd: i32, now_ns: u64) -> Entry {
+    fn look(&mut self, key: Key, handle: Handle, tgid: u32, fd: i32, now_ns: u64) -> Entry {
         self.budget.refill(now_ns);
-        let before = self.entries.peek(&key).cloned();
-        let first_look = before.is_none();
+        let wanted = Wanted { tgid, device: handle.device, inode: handle.inode };
+        // Another file that had the same numbers before does not matter.
+        let before = self.entries.peek(&key).filter(|entry| entry.handle == handle).cloned();
         let before = before.unwrap_or_default();
-        let same_process = before.tgid == wanted.tgid;
+        let same_process = before.tgid == tgid;
+        let is_the_same = handle.is_unique() && before.changes == self.changes;
 
         let mut search = Search::new(&self.tree, &mut self.budget, wanted);
         let mut found = search.try_descriptor(fd).ok_or(Failure::Closed);
@@ -226,31 +298,35 @@ impl Files {
         }
         // Then what it was is still the best that can be said of it: its path
         // could not be checked, or it has none any more.
-        // A descriptor alone may have been another file's.
-        let is_named = wanted.device != 0;
         let is_believed = |failure| match failure {
-            Failure::Gone | Failure::Unfinished => is_named,
-            Failure::Closed => is_named && devices::is_anonymous(wanted.device),
+            Failure::Gone | Failure::Unfinished => true,
+            Failure::Closed => devices::is_anonymous(wanted.device),
         };
         match found {
-            Ok(found) => self.found(wanted, found, now_ns),
-            Err(failure) if same_process && before.failures == 0 && is_believed(failure) => {
+            Ok(found) => self.found(handle, tgid, found, now_ns),
+            Err(failure)
+                if is_the_same && same_process && before.failures == 0 && is_believed(failure) =>
+            {
                 Entry { checked_ns: now_ns, due_ns: now_ns.saturating_add(UNDECIDED_NS), ..before }
             }
             Err(failure) => {
-                self.unresolved += u64::from(first_look);
+                // It was never found, or the name that it had is lost now.
+                self.unresolved += u64::from(before.failures == 0);
                 let failures = match failure {
                     Failure::Unfinished => before.failures,
                     Failure::Closed | Failure::Gone => before.failures + 1,
                 };
-                let wait_ns = match is_named {
-                    true => UNDECIDED_NS << failures.saturating_sub(1).min(MAX_DOUBLINGS),
-                    false => 0,
+                // A descriptor alone may be another file's at the next sync.
+                let wait_ns = match wanted.device {
+                    0 => 0,
+                    _ => UNDECIDED_NS << failures.saturating_sub(1).min(MAX_DOUBLINGS),
                 };
                 Entry {
                     file: self.labels.intern(FileLabel::unknown(wanted.device)),
+                    handle,
+                    changes: self.changes,
                     path: String::new(),
-                    tgid: wanted.tgid,
+                    tgid,
                     fd: -1,
                     checked_ns: now_ns,
                     due_ns: now_ns.saturating_add(wait_ns),
@@ -260,17 +336,19 @@ impl Files {
         }
     }
 
-    fn found(&mut self, wanted: Wanted, found: Found, now_ns: u64) -> Entry {
+    fn found(&mut self, handle: Handle, tgid: u32, found: Found, now_ns: u64) -> Entry {
         let classified = classify(&found.path);
-        // A descriptor alone may be another file's at the next sync.
-        let believed_ns = match (wanted.device, classified.class) {
-            (0, _) => 0,
-            (_, FileClass::Other) => UNDECIDED_NS,
+        let believed_ns = match classified.class {
+            // At the next sync it may be another file.
+            _ if !handle.is_unique() => 0,
+            FileClass::Other => UNDECIDED_NS,
             _ => DECIDED_NS,
         };
         Entry {
             file: self.labels.intern(classified.label(found.device)),
-            tgid: wanted.tgid,
+            handle,
+            changes: self.changes,
+            tgid,
             fd: found.fd,
             checked_ns: now_ns,
             due_ns: now_ns.saturating_add(believed_ns),
@@ -281,18 +359,29 @@ impl Files {
 
     /// Where a filesystem is mounted: the host's view first, the process's
     /// own last; of several places the one of its root, the shortest.
-    fn read_mount_point(&self, tgid: u32, device: u32) -> String {
-        ["1", "self", &tgid.to_string()]
-            .into_iter()
-            .find_map(|process| {
-                let mountinfo = mounts::read(&self.tree, process).ok()?;
-                let mount = mounts::parse(&mountinfo)
-                    .filter(|mount| mount.device == device)
-                    .min_by_key(|mount| (mount.root != b"/", mount.point.len()))?;
-                Some(text(&mounts::unescape(mount.point), descriptors::PATH_BYTES))
-            })
-            .unwrap_or_default()
+    fn read_mount_point(&mut self, tgid: u32, device: u32) -> Option<MountPoint> {
+        let Self { tree, budget, mounts, .. } = self;
+        ["1", "self", &tgid.to_string()].into_iter().find_map(|process| {
+            if !budget.take() {
+                return None;
+            }
+            let mountinfo = mounts::read(tree, process).ok()?;
+            budget.spend(mountinfo.len() / MOUNT_BYTES_PER_LOOK);
+            let mount = mounts::parse(&mountinfo)
+                .filter(|mount| mount.device == device)
+                .min_by_key(|mount| (mount.root != b"/", mount.point.len()))?;
+            let path = text(&mounts::unescape(mount.point), descriptors::PATH_BYTES);
+            Some(MountPoint { path, is_watched: mounts.watches(process) })
+        })
     }
+}
+
+/// The mount point of a filesystem.
+#[derive(Debug, Default)]
+struct MountPoint {
+    path: String,
+    /// Whether the kernel reports it when this changes.
+    is_watched: bool,
 }
 
 impl FileNames for Files {

@@ -58,6 +58,7 @@ pub fn measure(stand: &Stand, round: &Round, table: &mut Table) -> Result<()> {
         owners: make_owners(),
         now_ns: monotonic_ns(),
     };
+    replay.files.look_at_mounts(replay.now_ns + 1);
     replay.run(&pool, WARM_UP)?;
     if replay.files.unresolved() != 0 {
         bail!("our own file `{}` was not found among our descriptors", path.display());
@@ -88,8 +89,7 @@ impl Replay {
             let Record::Sync(record, lower) = decode(black_box(record.as_bytes())) else {
                 bail!("a record is not decoded as one");
             };
-            let (tgid, device) = (record.tgid, record.device);
-            let file = self.files.resolve(tgid, device, record.inode, record.fd, self.now_ns);
+            let file = self.files.resolve(record.tgid, record.fd, record.into(), self.now_ns);
             let owners = &self.owners;
             black_box(self.engine.sync(record, lower, file.0, 0, |_| owners));
             if at % ROTATE_EVERY == ROTATE_EVERY - 1 {
@@ -134,6 +134,7 @@ fn make_records(file: &File) -> Result<Vec<SyncRecord>> {
         record.comm = owners[1].comm;
         record.device = devices::from_stat(meta.dev());
         record.inode = meta.ino();
+        record.generation = 1;
         record.tgid = process::id();
         record.tid = process::id();
         record.fd = file.as_raw_fd();

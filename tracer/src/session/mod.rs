@@ -237,13 +237,14 @@ impl Session {
         let losses = slow_ns.map_or(0, |_| scene.metrics.losses().total());
         let slow_ns = slow_ns.unwrap_or(u64::MAX);
         let mut unknown_disk = false;
+        files.look_at_mounts(monotonic_ns());
         ring.drain(|record| match record {
             Record::Sync(record, lower) => {
                 let end_ns = record.begin_ns + record.duration_ns;
-                let (tgid, device, fd) = (record.tgid, record.device, record.fd);
+                let (tgid, fd) = (record.tgid, record.fd);
                 let file = match record.kind {
-                    kind::SYNCFS | kind::SYNC => files.filesystem(tgid, device, fd, end_ns),
-                    _ => files.resolve(tgid, device, record.inode, fd, end_ns),
+                    kind::SYNCFS | kind::SYNC => files.filesystem(tgid, fd, record.into(), end_ns),
+                    _ => files.resolve(tgid, fd, record.into(), end_ns),
                 };
                 accounts.find_owners(record, lower);
                 let Scene { engine, people, .. } = scene;

@@ -80,10 +80,14 @@ impl Budget {
         }
     }
 
-    fn take(&mut self) -> bool {
+    pub fn take(&mut self) -> bool {
         let some_left = self.left > 0;
-        self.left = self.left.saturating_sub(1);
+        self.spend(1);
         some_left
+    }
+
+    pub fn spend(&mut self, looks: usize) {
+        self.left = self.left.saturating_sub(looks as u64);
     }
 }
 
