@@ -1,7 +1,7 @@
 //! What of BPF is loaded on this machine, by the kernel's own word: whosever
 //! programs came since a moment, what they have run, and what their maps take.
 //!
-//! Knows no names, so that it is the same for the tracer and for any other.
+//! Looks for no names, so that it is the same for the tracer and for any other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +15,13 @@ use aya::{maps::loaded_maps, programs::loaded_programs};
 pub struct Since {
     programs: BTreeSet<u32>,
     maps: BTreeSet<u32>,
+}
+
+/// One program, and what it has run.
+struct Program {
+    name: String,
+    runs: u64,
+    ns: u64,
 }
 
 /// All runs of some programs.
@@ -34,14 +41,31 @@ impl Since {
     /// are on.
     pub fn runs(&self) -> Runs {
         let mut all = Runs::default();
-        for (id, (runs, ns)) in programs() {
+        for (id, program) in programs() {
             if !self.programs.contains(&id) {
                 all.programs += 1;
-                all.runs += runs;
-                all.ns += ns;
+                all.runs += program.runs;
+                all.ns += program.ns;
             }
         }
         all
+    }
+
+    /// Sums runs and ns of programs with one name.
+    pub fn by_name(&self) -> BTreeMap<String, (u64, u64)> {
+        let mut all = BTreeMap::<_, (u64, u64)>::new();
+        for (id, program) in programs() {
+            if !self.programs.contains(&id) {
+                let (runs, ns) = all.entry(program.name).or_default();
+                *runs += program.runs;
+                *ns += program.ns;
+            }
+        }
+        all
+    }
+
+    pub fn count_programs(&self) -> usize {
+        programs().into_keys().filter(|id| !self.programs.contains(id)).count()
     }
 
     /// Kernel memory of the maps that came since then.
@@ -60,12 +84,14 @@ impl Runs {
     }
 }
 
-/// Runs and run time in ns by id. One that goes meanwhile is left out.
-fn programs() -> BTreeMap<u32, (u64, u64)> {
-    let programs = loaded_programs().filter_map(Result::ok);
-    programs
-        .map(|program| (program.id(), (program.run_count(), program.run_time().as_nanos() as u64)))
-        .collect()
+/// Lists them by id. One that goes meanwhile is left out.
+fn programs() -> BTreeMap<u32, Program> {
+    let told = |program: aya::programs::ProgramInfo| {
+        let name = String::from_utf8_lossy(program.name()).into_owned();
+        let ns = program.run_time().as_nanos() as u64;
+        (program.id(), Program { name, runs: program.run_count(), ns })
+    };
+    loaded_programs().filter_map(Result::ok).map(told).collect()
 }
 
 /// Bytes by id.

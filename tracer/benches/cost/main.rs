@@ -10,6 +10,7 @@
 //! [`programs`], [`replay`] and [`whole`] are the quick table. A page has
 //! other tracers beside ours as well ([`peers`]), what is asked of sizes and
 //! starts ([`sizes`]), and curves ([`growth`]); [`report`] tells it all.
+//! [`paired`] resolves differences that are too small for rounds.
 
 mod allocations;
 mod fio;
@@ -18,6 +19,7 @@ mod load;
 mod loaded;
 mod loops;
 mod ours;
+mod paired;
 mod peers;
 mod programs;
 mod publish;
@@ -44,8 +46,9 @@ use tracer::{
 
 use fio::Stand;
 use ours::Tracer;
+use paired::Plan;
 use peers::{Peers, beside::Victim};
-use report::{Report, curve::Curve, machine::Machine, requirements, table::Table};
+use report::{Report, curve::Curve, machine::Machine, paired::Paired, requirements, table::Table};
 
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
@@ -77,6 +80,22 @@ struct Args {
     /// Measure nothing: write the page in this folder anew from its JSON.
     #[arg(long, value_name = "FOLDER", conflicts_with = "page")]
     render: Option<PathBuf>,
+    /// Compare loads with and without the tracer, in turn and in pairs, until
+    /// the ratios are known.
+    #[arg(long, conflicts_with_all = ["on", "render", "rounds", "seconds"])]
+    paired: bool,
+    /// End it after so many seconds at the latest.
+    #[arg(long, value_name = "S", default_value_t = 300, requires = "paired")]
+    at_most: u64,
+    /// Let CPUs with nothing to do sleep meanwhile.
+    #[arg(long, requires = "paired")]
+    may_sleep: bool,
+    /// Compare with this tracer too.
+    #[arg(long, value_name = "FILE", requires = "paired", requires = "commit")]
+    against: Option<PathBuf>,
+    /// Names the other tracer's commit.
+    #[arg(long, value_name = "COMMIT", requires = "against")]
+    commit: Option<String>,
     /// Be a load instead.
     #[arg(long, hide = true)]
     load: Option<String>,
@@ -137,6 +156,9 @@ fn main() -> ExitCode {
 async fn run(args: &Args) -> Result<()> {
     check_user()?;
     let mut stop = Stop::new(None)?;
+    if args.paired {
+        return run_paired(args, stop).await;
+    }
     let seconds = args.seconds.unwrap_or(if args.page.is_some() { 2 } else { 4 });
     let mut machine = Machine::read(&typed(args), args.rounds, seconds);
     let begin = Instant::now();
@@ -157,13 +179,55 @@ async fn run(args: &Args) -> Result<()> {
     } else {
         report.write_text(&mut bytes)?;
     }
+    print(&bytes)
+}
+
+async fn run_paired(args: &Args, mut stop: Stop) -> Result<()> {
+    let against = args.commit.clone().zip(args.against.clone());
+    let plan = Plan {
+        tracer: find_tracer()?,
+        against,
+        keeps_awake: !args.may_sleep,
+        at_most: Duration::from_secs(args.at_most),
+    };
+    let mut machine = Machine::read(&typed(args), 0, 0);
+    let begin = Instant::now();
+    // Dropping the measurement cleans up what it has made.
+    let blocks = tokio::select! {
+        measured = paired::measure(&plan) => measured?,
+        () = stop.wait() => bail!("interrupted; everything is cleaned up"),
+    };
+    machine.took_seconds = begin.elapsed().as_secs();
+    let paired = Paired::new(machine, blocks);
+    if let Some(folder) = &args.page {
+        publish::write_paired(&paired, folder)?;
+    }
+    let mut bytes = Vec::new();
+    if args.json {
+        paired.write_json(&mut bytes)?;
+    } else {
+        paired.write_text(&mut bytes)?;
+    }
+    print(&bytes)
+}
+
+fn print(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")
+    out.write_all(bytes).and_then(|()| out.flush()).context("cannot print")
 }
 
 /// What was typed to get here, in a developer's words.
 fn typed(args: &Args) -> String {
     let mut command = "cargo xtask bench".to_owned();
+    if args.paired {
+        command.push_str(" --paired");
+    }
+    if args.may_sleep {
+        command.push_str(" --may-sleep");
+    }
+    if let Some(commit) = &args.commit {
+        command.push_str(&format!(" --against {commit}"));
+    }
     if args.page.is_some() {
         command.push_str(" --page");
     }

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use crate::report::{Report, page, plot, requirements};
+use crate::report::{Report, page, paired::Paired, plot, requirements};
 
 /// Below the page's folder: the pictures, the JSON, and what is written by hand.
 const BESIDE: &str = "cost";
@@ -12,6 +12,9 @@ const JSON: &str = "cost.json";
 /// The same of a run on another disk; may be absent.
 const NULL_BLK: &str = "null_blk.json";
 const PAGE: &str = "cost.md";
+/// The paired comparison, which the page has in it, and its figures.
+const PAIRED: &str = "paired.md";
+const PAIRED_JSON: &str = "paired.json";
 
 pub fn write(report: &Report, folder: &Path) -> Result<()> {
     let beside = folder.join(BESIDE);
@@ -40,6 +43,16 @@ pub fn again(folder: &Path) -> Result<()> {
     let mut report = read(&folder.join(BESIDE).join(JSON))?;
     report.requirements = requirements::evaluate(&report);
     write(&report, folder)
+}
+
+/// The paired comparison, and the page anew with it.
+pub fn write_paired(paired: &Paired, folder: &Path) -> Result<()> {
+    let beside = folder.join(BESIDE);
+    let mut json = Vec::new();
+    paired.write_json(&mut json)?;
+    put(folder, &beside.join(PAIRED_JSON), &json)?;
+    put(folder, &beside.join(PAIRED), paired.page().as_bytes())?;
+    again(folder)
 }
 
 fn read(path: &Path) -> Result<Report> {

@@ -7,9 +7,11 @@
 pub mod curve;
 pub mod machine;
 pub mod page;
+pub mod paired;
 pub mod plot;
 pub mod requirements;
 pub mod rows;
+pub mod signed_rank;
 pub mod spread;
 pub mod table;
 

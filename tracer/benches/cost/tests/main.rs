@@ -4,6 +4,8 @@
 
 #[path = "../peers/complaint.rs"]
 mod complaint;
+#[path = "../paired/order.rs"]
+mod order;
 #[path = "../report/mod.rs"]
 mod report;
 

@@ -3,8 +3,11 @@
 mod complaint;
 mod curve;
 mod machine;
+mod order;
 mod page;
+mod paired;
 mod plot;
 mod requirements;
+mod signed_rank;
 mod spread;
 mod table;
