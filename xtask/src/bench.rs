@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
+    against,
     build::{build_static_bench, build_static_tracer},
     root,
     setup::{self, Need, Talk},
@@ -28,12 +29,24 @@ pub struct BenchArgs {
     /// Measure everything, other tracers beside ours, and write `docs/cost.md`.
     #[arg(long)]
     page: bool,
+    /// Compare one running load with and without the tracer, in turn and in
+    /// pairs, until the ratios are known within 2 % or five minutes are over;
+    /// with `--page` write `docs/cost/paired.md` and put it into `docs/cost.md`.
+    #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
+    paired: bool,
+    /// Let CPUs with nothing to do sleep meanwhile, as they do where nobody
+    /// measures: nearer to what users see, and noisier.
+    #[arg(long, requires = "paired")]
+    may_sleep: bool,
+    /// Compare with the tracer of this commit too.
+    #[arg(long, value_name = "COMMIT", requires = "paired")]
+    against: Option<String>,
     /// Measure what the kernel takes to run the programs on null_blk, in an
     /// emulated machine, for the page.
-    #[arg(long, conflicts_with_all = ["page", "json"])]
+    #[arg(long, conflicts_with_all = ["page", "json", "paired"])]
     null_blk: bool,
     /// Write `docs/cost.md` anew from the figures of the last page.
-    #[arg(long, conflicts_with_all = ["page", "rounds", "seconds"])]
+    #[arg(long, conflicts_with_all = ["page", "rounds", "seconds", "paired"])]
     render: bool,
 }
 
@@ -45,7 +58,8 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     }
     let render = args.render || args.null_blk;
     let mut variables = vec![("PATH", root::search_path())];
-    if args.page {
+    let against = args.against.as_deref().map(against::build).transpose()?;
+    if args.page && !args.paired {
         variables.push(("TRACER_PEERS", setup::bring_peers(Talk::Changes).into()));
         match build_static_tracer(Arch::host()) {
             Ok(tracer) => variables.push(("TRACER_STATIC_BIN", tracer.into())),
@@ -65,6 +79,15 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let docs = workspace().join("docs");
     if args.page {
         command.arg("--page").arg(&docs);
+    }
+    if args.paired {
+        command.arg("--paired");
+    }
+    if args.may_sleep {
+        command.arg("--may-sleep");
+    }
+    if let Some((commit, tracer)) = against {
+        command.arg("--against").arg(tracer).args(["--commit", &commit]);
     }
     if render {
         command.arg("--render").arg(&docs);

@@ -4,6 +4,7 @@
 //! on standard error what it does, and ends with exit code 1 and the name of
 //! what failed. Standard output carries results only.
 
+mod against;
 mod bench;
 mod build;
 mod check;
