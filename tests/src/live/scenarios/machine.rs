@@ -4,8 +4,14 @@
 //! etcd. Where others take this machine's CPUs away meanwhile, they are a culprit
 //! that the scenario knows nothing of. So one that failed is played again, if an
 //! independent witness tells of such a thing, and never otherwise.
+//!
+//! Strangers' CPU time is all that was used, less what this process and those that
+//! it started used, and less the kernel's threads: nobody knows for whom these
+//! work. The tracer is not asked.
 
 use std::{
+    collections::HashMap,
+    fmt::{self, Display, Formatter},
     fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
@@ -14,6 +20,11 @@ use std::{
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
+};
+
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
 };
 
 /// Plays of one scenario, at most.
@@ -26,6 +37,11 @@ const LATE: Duration = Duration::from_millis(20);
 const LATE_SHARE: f64 = 0.01;
 /// Of all CPU time, that a hypervisor gives to others at rest.
 const STOLEN_SHARE: f64 = 0.02;
+/// Strangers use less of all CPU time on a machine that is at rest but for the
+/// scenario: 1.5 % at most in eleven plays there.
+const STRANGERS_SHARE: f64 = 0.03;
+/// A flag of kernel threads in `/proc/<pid>/stat`. include/linux/sched.h
+const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// Plays it until it is right, or wrong on an undisturbed machine, or has been
 /// played [`PLAYS`] times.
@@ -33,8 +49,9 @@ pub fn play_undisturbed(scenario: impl Fn()) {
     for play in 1.. {
         let witness = Witness::call();
         let ended = catch_unwind(AssertUnwindSafe(&scenario));
-        let told = witness.testify();
-        match (ended, told.disturbance()) {
+        let testimony = witness.testify();
+        println!("{testimony}");
+        match (ended, testimony.disturbance()) {
             (Ok(()), _) => return,
             (Err(_), Some(what)) if play < PLAYS => println!("played again: {what}"),
             (Err(panic), _) => resume_unwind(panic),
@@ -42,12 +59,12 @@ pub fn play_undisturbed(scenario: impl Fn()) {
     }
 }
 
-/// Who looks at the clock while a scenario is played.
+/// A watcher of clocks while a scenario is played.
 struct Witness {
     stop: Arc<AtomicBool>,
     beats: JoinHandle<Duration>,
     begun: Instant,
-    stolen: Option<Stolen>,
+    used: Option<Used>,
 }
 
 /// What a [`Witness`] saw, as shares of the time.
@@ -57,15 +74,17 @@ struct Testimony {
     late: f64,
     /// That the hypervisor gave to others; zero where it does not tell.
     stolen: f64,
+    /// CPU time of processes that are not of the scenario.
+    strangers: f64,
 }
 
 impl Witness {
     fn call() -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
+        let is_over = Arc::clone(&stop);
         let beats = thread::spawn(move || {
             let mut late = Duration::ZERO;
-            while !told.load(Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 let before = Instant::now();
                 thread::sleep(BEAT);
                 let by = before.elapsed().saturating_sub(BEAT);
@@ -73,14 +92,18 @@ impl Witness {
             }
             late
         });
-        Self { stop, beats, begun: Instant::now(), stolen: Stolen::read() }
+        Self { stop, beats, begun: Instant::now(), used: Used::read() }
     }
 
     fn testify(self) -> Testimony {
         self.stop.store(true, Ordering::Relaxed);
         let late = self.beats.join().expect("it only looks at the clock");
-        let stolen = self.stolen.zip(Stolen::read()).map_or(0.0, |(from, to)| to.share(from));
-        Testimony { late: late.as_secs_f64() / self.begun.elapsed().as_secs_f64(), stolen }
+        let elapsed = self.begun.elapsed();
+        let used = self.used.as_ref().zip(Used::read());
+        let (stolen, strangers) = used.map_or((0.0, 0.0), |(before, after)| {
+            (after.stolen_since(before), after.strangers_since(before, elapsed))
+        });
+        Testimony { late: late.as_secs_f64() / elapsed.as_secs_f64(), stolen, strangers }
     }
 }
 
@@ -90,56 +113,173 @@ impl Testimony {
         if self.stolen >= STOLEN_SHARE {
             return Some(format!("the hypervisor took {:.1}% of the CPUs", percent(self.stolen)));
         }
+        if self.strangers >= STRANGERS_SHARE {
+            return Some(format!("strangers used {:.1}% of the CPUs", percent(self.strangers)));
+        }
         let late = percent(self.late);
         (self.late >= LATE_SHARE)
             .then(|| format!("a sleeper got no CPU for {late:.1}% of the time"))
     }
 }
 
-/// CPU time of all CPUs since the boot, in ticks.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Stolen {
-    stolen: u64,
-    all: u64,
+impl Display for Testimony {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { late, stolen, strangers } = self;
+        let [late, stolen, strangers] = [late, stolen, strangers].map(|share| share * 1e2);
+        write!(f, "machine: strangers {strangers:.1}%, stolen {stolen:.1}%, late {late:.1}%")
+    }
 }
 
-impl Stolen {
+/// All CPU time that was used since the boot, and by whom.
+#[derive(Clone, Debug, PartialEq)]
+struct Used {
+    cpus: Ticks,
+    /// This process and those that it has waited for: all of a scenario, once that
+    /// is over.
+    own: Duration,
+    /// Kernel threads, by pid.
+    kernel: HashMap<u32, Duration>,
+}
+
+impl Used {
     fn read() -> Option<Self> {
-        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+        let cpus = Ticks::parse(&fs::read_to_string("/proc/stat").ok()?)?;
+        Some(Self { cpus, own: read_own()?, kernel: read_kernel_threads() })
     }
 
-    /// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq,
-    /// softirq, steal; guests' time is within the first two. proc(5)
+    /// A share of all CPU time.
+    fn stolen_since(&self, before: &Self) -> f64 {
+        let all = self.cpus.all.saturating_sub(before.cpus.all).max(1);
+        self.cpus.stolen.saturating_sub(before.cpus.stolen) as f64 / all as f64
+    }
+
+    /// A share of all CPU time, at least zero: the kernel counts it in ticks, and
+    /// that of single threads in nanoseconds.
+    fn strangers_since(&self, before: &Self, elapsed: Duration) -> f64 {
+        let all = self.cpus.all.saturating_sub(before.cpus.all).max(1);
+        let busy = self.cpus.busy.saturating_sub(before.cpus.busy) as f64 / all as f64;
+        let threads = self.kernel.iter().map(|(pid, used)| {
+            // A pid may have been given to another thread meanwhile.
+            used.checked_sub(before.kernel.get(pid).copied().unwrap_or_default()).unwrap_or(*used)
+        });
+        let known = self.own.saturating_sub(before.own) + threads.sum::<Duration>();
+        let capacity = elapsed.as_secs_f64() * self.cpus.count as f64;
+        (busy - known.as_secs_f64() / capacity.max(1e-9)).max(0.0)
+    }
+}
+
+/// CPU times of all CPUs since the boot, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Ticks {
+    busy: u64,
+    stolen: u64,
+    all: u64,
+    /// CPUs.
+    count: usize,
+}
+
+impl Ticks {
+    /// `/proc/stat` begins with a line of user, nice, system, idle, iowait, irq,
+    /// softirq, steal (guests' time is within the first two) of all CPUs, and has one
+    /// for each. proc(5)
     fn parse(stat: &str) -> Option<Self> {
-        let mut words = stat.lines().next()?.split_ascii_whitespace();
+        let mut lines = stat.lines();
+        let mut words = lines.next()?.split_ascii_whitespace();
         words.next().filter(|word| *word == "cpu")?;
         let ticks: Vec<u64> = words.take(8).map_while(|word| word.parse().ok()).collect();
-        Some(Self { stolen: *ticks.get(7)?, all: ticks.iter().sum() })
+        let [user, nice, system, _idle, _iowait, irq, softirq, stolen] = ticks[..] else {
+            return None;
+        };
+        let busy = user + nice + system + irq + softirq;
+        let count = lines.take_while(|line| line.starts_with("cpu")).count();
+        Some(Self { busy, stolen, all: ticks.iter().sum(), count })
     }
+}
 
-    /// Of the time since `before`.
-    fn share(self, before: Self) -> f64 {
-        let all = self.all.saturating_sub(before.all).max(1);
-        self.stolen.saturating_sub(before.stolen) as f64 / all as f64
+/// The CPU time of this process and those that it has waited for.
+fn read_own() -> Option<Duration> {
+    let mut own = Duration::ZERO;
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who).ok()?;
+        let us = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        own += Duration::from_micros(us.try_into().ok()?);
     }
+    Some(own)
+}
+
+/// CPU times of all kernel threads that can be read.
+fn read_kernel_threads() -> HashMap<u32, Duration> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    let pids = processes.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    let thread = |pid: u32| {
+        let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        if !is_kernel_thread(&read("stat")?) {
+            return None;
+        }
+        let ran = read("schedstat")?;
+        let ns = ran.split_ascii_whitespace().next()?.parse().ok()?;
+        Some((pid, Duration::from_nanos(ns)))
+    };
+    pids.filter_map(thread).collect()
+}
+
+/// By `/proc/<pid>/stat`; a name in it may hold anything. proc(5)
+fn is_kernel_thread(stat: &str) -> bool {
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let flags = after_name.split_ascii_whitespace().nth(6);
+    flags.and_then(|flags| flags.parse::<u64>().ok()).is_some_and(|flags| flags & PF_KTHREAD != 0)
+}
+
+const STAT: &str = "cpu  10 5 20 900 40 1 4 20 7 7\ncpu0 1 2 3 4 5 6 7 8 9 10\ncpu1 1\nintr 1\n";
+
+#[test]
+fn cpu_time_is_used_stolen_or_idle() {
+    let ticks = Ticks::parse(STAT).unwrap();
+    assert_eq!(ticks, Ticks { busy: 40, stolen: 20, all: 1000, count: 2 });
+    assert_eq!(Ticks::parse("cpu  1 2 3"), None);
+    assert_eq!(Ticks::parse("intr 1 2 3 4 5 6 7 8"), None);
+}
+
+/// Two CPUs for ten seconds, in ticks of 10 ms: a share of 0.1 is two seconds.
+#[test]
+fn strangers_used_what_nobody_else_did() {
+    let used = |busy, stolen, own, threads: &[(u32, u64)]| Used {
+        cpus: Ticks { busy, stolen, all: 5000 + 2000 * u64::from(busy > 1000), count: 2 },
+        own: Duration::from_secs(own),
+        kernel: threads.iter().map(|(pid, ms)| (*pid, Duration::from_millis(*ms))).collect(),
+    };
+    let before = used(1000, 10, 40, &[(2, 7000), (9, 500)]);
+    let shares = |busy, own, threads: &[(u32, u64)]| {
+        let after = used(busy, 50, own, threads);
+        (after.stolen_since(&before), after.strangers_since(&before, Duration::from_secs(10)))
+    };
+    let assert_is = |(stolen, strangers): (f64, f64), is: f64| {
+        assert!((stolen - 0.02).abs() < 1e-9 && (strangers - is).abs() < 1e-9, "{strangers}");
+    };
+    // 12 s were used: 6 by strangers, where 5 are its own and 1 the kernel's.
+    assert_is(shares(2200, 45, &[(2, 8000), (9, 500)]), 0.3);
+    // One thread is new, and another has a pid that was used before.
+    assert_is(shares(2200, 45, &[(2, 7000), (9, 200), (11, 800)]), 0.3);
+    assert_is(shares(2200, 52, &[]), 0.0);
+    // Ticks may say less than the threads themselves.
+    assert_is(shares(2200, 53, &[]), 0.0);
 }
 
 #[test]
-fn what_was_stolen_is_told_as_a_share_of_all() {
-    let stolen = |stat| Stolen::parse(stat).unwrap();
-    let before = stolen("cpu  10 5 20 900 40 1 4 20 7 7\ncpu0 1 2 3 4 5 6 7 8 9 10\n");
-    assert_eq!(before, Stolen { stolen: 20, all: 1000 });
-    let after = stolen("cpu  60 5 20 930 40 1 4 40 50 0\n");
-    assert!((after.share(before) - 0.2).abs() < 1e-9);
-    assert_eq!(before.share(before), 0.0);
-    assert_eq!(Stolen::parse("cpu  1 2 3"), None);
-    assert_eq!(Stolen::parse("intr 1 2 3 4 5 6 7 8"), None);
+fn kernel_threads_are_known_by_a_flag() {
+    assert!(is_kernel_thread("9 (kworker/0:1) I 2 0 0 0 -1 69238880 0 0 0 0"));
+    assert!(!is_kernel_thread("7 (a) b) I 2) S 1 7 7 0 -1 4194560 1 0 0 0"));
+    assert!(!is_kernel_thread("7 (a"));
 }
 
 #[test]
 fn a_failure_is_final_where_nobody_disturbed() {
-    let (quiet, late, stolen) = (0.0, Testimony { late: 0.5, stolen: 0.0 }, 0.5);
-    assert_eq!(Testimony { late: quiet, stolen: quiet }.disturbance(), None);
-    assert!(late.disturbance().unwrap().contains("50.0% of the time"));
-    assert!(Testimony { late: quiet, stolen }.disturbance().unwrap().contains("hypervisor"));
+    let quiet = Testimony { late: 0.0, stolen: 0.0, strangers: 0.02 };
+    let says = |testimony: Testimony, what| {
+        assert!(testimony.disturbance().unwrap().contains(what), "{testimony:?}");
+    };
+    assert_eq!(quiet.disturbance(), None);
+    says(Testimony { late: 0.5, ..quiet }, "50.0% of the time");
+    says(Testimony { stolen: 0.5, ..quiet }, "hypervisor");
+    says(Testimony { strangers: 0.3, ..quiet }, "strangers used 30.0%");
 }
