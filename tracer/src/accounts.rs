@@ -22,7 +22,7 @@ use tracer_ebpf::{
 };
 use tracer_engine::{
     blame::{Owner, OwnerId, Party},
-    tick::{JournalWork, Tick},
+    tick::{Alone, DiskWork, JournalWork, Load, Tick},
 };
 use tracer_node::disks::Carried;
 
@@ -45,6 +45,9 @@ const MOST_OWNERS: usize = 8192;
 
 /// Of requests of which none has ended yet.
 const USUAL_BYTES: u64 = 4096;
+
+/// Requests up to this size are alike for a disk that is limited by their number.
+const SMALL_BYTES: u64 = 32 << 10;
 
 /// One owner's requests of one class on one disk, in the last second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -74,6 +77,10 @@ pub struct DiskAccounts {
     pub in_flight: u64,
     /// By operation, since the start, without those of the account "others".
     pub bytes: [u64; op::COUNT],
+    /// In the last second.
+    work: DiskWork,
+    /// The cost of any small request, on a disk that is limited by their number.
+    each_ns: Option<u32>,
     seen: Box<[Seen; ACCOUNTS]>,
 }
 
@@ -81,6 +88,7 @@ pub struct DiskAccounts {
 struct Seen {
     account: Account,
     integral: u64,
+    in_flight: u64,
     busy_ns: u64,
     /// Mean size of its requests when it last had some.
     request_bytes: Option<u64>,
@@ -168,6 +176,8 @@ impl Accounts {
             rates: Vec::new(),
             in_flight: 0,
             bytes: [0; op::COUNT],
+            work: DiskWork { disk: disk.index, ..DiskWork::default() },
+            each_ns: None,
             seen: Box::new([Seen::default(); ACCOUNTS]),
         });
         Ok(())
@@ -264,15 +274,31 @@ impl Accounts {
         }
     }
 
-    /// What one request of an account costs its disk.
+    /// The cost of one request of an account beside others: on a disk that is
+    /// limited by their number, small ones are all alike.
     fn weight_ns(&self, at: usize, account: usize, op: u16) -> u32 {
+        let is_small = matches!(u32::from(op), op::READ | op::WRITE)
+            && self.request_bytes(at, account) <= SMALL_BYTES;
+        match self.disks[at].each_ns {
+            Some(each_ns) if is_small => each_ns,
+            _ => self.cost_ns(at, account, op),
+        }
+    }
+
+    /// The cost of one request of an account for its disk while that is well.
+    fn cost_ns(&self, at: usize, account: usize, op: u16) -> u32 {
+        let index = self.disks[at].disk.index;
+        self.work.request_ns(index, op, self.request_bytes(at, account))
+    }
+
+    /// Mean size of an account's requests.
+    fn request_bytes(&self, at: usize, account: usize) -> u64 {
         let disk = &self.disks[at];
-        let index = disk.disk.index;
         let bytes = disk.seen[account].request_bytes.or_else(|| {
-            let now = self.tables.account(index, account);
+            let now = self.tables.account(disk.disk.index, account);
             now.bytes.checked_div(now.ios)
         });
-        self.work.request_ns(index, op, bytes.unwrap_or(USUAL_BYTES))
+        bytes.unwrap_or(USUAL_BYTES)
     }
 
     /// What a sync's own requests would take alone on their disk, one after
@@ -299,6 +325,12 @@ impl Accounts {
             let owner = self.intern(key);
             tick.journals.push(JournalWork { device: key.disk, owner, blocks });
         }
+    }
+
+    /// Adds what the disks were asked for in the last second.
+    pub fn disk_work(&self, tick: &mut Tick) {
+        let busy = self.disks.iter().map(|disk| &disk.work).filter(|work| !work.loads.is_empty());
+        tick.disks.extend(busy.cloned());
     }
 
     /// One id per owner and class of requests (or other blame), whatever the disk.
@@ -345,8 +377,11 @@ impl Accounts {
         let first = self.ticked_ns == 0;
         self.ticked_ns = now_ns;
         for at in 0..self.disks.len() {
-            self.read_work(at);
+            let (alone, flushes) = self.read_work(at);
+            let work = &mut self.disks[at].work;
+            (work.alone, work.flushes, work.length_ns) = (alone, flushes, (seconds * 1e9) as u64);
             self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
+            self.disks[at].each_ns = self.disks[at].work.each_ns();
             if self.disks[at].in_flight > 0
                 && let Some(queue) = queue_of_idle(&self.disks[at].name)
             {
@@ -356,19 +391,24 @@ impl Accounts {
         }
     }
 
-    fn read_work(&mut self, at: usize) {
+    /// Those that were alone since the last tick; flushes are apart.
+    fn read_work(&mut self, at: usize) -> (Alone, Alone) {
         let disk = self.disks[at].disk.index;
+        let (mut alone, mut flushes) = (Alone::default(), Alone::default());
         for op in 0..op::COUNT {
+            let sum = if op == op::FLUSH as usize { &mut flushes } else { &mut alone };
             for class in 0..size::COUNT {
-                self.work.take(disk, op, class, self.tables.solo(disk, op, class));
+                sum.add(&self.work.take(disk, op, class, self.tables.solo(disk, op, class)));
             }
         }
+        (alone, flushes)
     }
 
     fn read_disk(&mut self, at: usize, now_ns: u64, seconds: f64) {
         let index = self.disks[at].disk.index;
         let moment = Moment::at(tick(now_ns));
         self.disks[at].rates.clear();
+        self.disks[at].work.loads.clear();
         self.disks[at].in_flight = 0;
         for account in 0..ACCOUNTS {
             let now = self.tables.account(index, account);
@@ -394,15 +434,33 @@ impl Accounts {
                     *sum += bytes;
                 }
             }
+            let op = self.disks[at].owners[account].op;
+            let cost_ns = self.cost_ns(at, account, op);
             let disk = &mut self.disks[at];
             let seen = &mut disk.seen[account];
             let before = seen.account;
             let busy_ns = if busy { now_ns } else { seen.busy_ns };
-            *seen = Seen { account: now, integral: total, busy_ns, ..*seen };
+            let in_flight = moment.in_flight(now.word);
+            let arrived = (in_flight + ios).saturating_sub(seen.in_flight);
+            *seen = Seen { account: now, integral: total, in_flight, busy_ns, ..*seen };
             if !busy {
                 continue;
             }
-            disk.in_flight += moment.in_flight(now.word);
+            disk.in_flight += in_flight;
+            let area_ns = ticks_to_ns((area as i64).max(0) as u64);
+            // Until the first tick nobody looked.
+            if seconds.is_finite() {
+                disk.work.loads.push(Load {
+                    owner: id,
+                    arrived,
+                    ended: ios,
+                    bytes,
+                    writes: u32::from(disk.owners[account].op) == op::WRITE,
+                    area_ns,
+                    cost_ns,
+                    guessed: !self.work.knows(index, disk.owners[account].op),
+                });
+            }
             disk.rates.push(Rate {
                 owner: disk.owners[account].id,
                 party: disk.owners[account].party(),
@@ -410,7 +468,7 @@ impl Accounts {
                 tgid: now.tgid,
                 ios_per_second: now.ios.wrapping_sub(before.ios) as f64 / seconds,
                 bytes_per_second: now.bytes.wrapping_sub(before.bytes) as f64 / seconds,
-                in_flight: ticks_to_ns((area as i64).max(0) as u64) as f64 / (seconds * 1e9),
+                in_flight: area_ns as f64 / (seconds * 1e9),
                 ios_total: now.ios,
                 bytes_total: now.bytes,
             });

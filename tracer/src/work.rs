@@ -1,43 +1,65 @@
-//! What a request costs its disk: the time that one of its kind takes alone.
+//! The cost of a request for its disk: the time that one of its kind takes alone,
+//! while the disk is well.
 //!
 //! In flow the service times of requests that were alone on their disk, as the
 //! kernel programs sum them up by disk, operation and class of size; out comes
-//! the time for any request. Where too few were seen, others of the same
-//! operation on the same disk are scaled, and where there are none, a
-//! middling device's times stand in. Knows no clock and no map.
+//! the usual time for any request, and how the last second's compare with it.
+//! A disk that turns slow is seen to be slow, and its requests cost what they did.
+//! Where too few were seen, others of the same operation on the same disk are
+//! scaled, and where there are none, a middling device's times stand in. Knows
+//! no clock and no map.
 
 use tracer_ebpf::record::{Solo, op, size};
+
+use tracer_engine::{reference::Reference, tick::Alone};
 
 /// Fewer are not believed.
 const MIN_SAMPLES: u64 = 8;
 
-/// What is left of older samples' weight after a second with new ones: a disk
-/// that turns slow (a full cache, a spent credit) is believed within a minute.
+/// What is left of older samples' weight after a second with new ones, in the
+/// present time that is shown.
 const DECAY: f64 = 0.95;
 
 const MICROSECOND: f64 = 1e3;
 const MILLISECOND: f64 = 1e6;
 
 /// What was learnt of one class of requests on one disk.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Class {
     read: Solo,
     ios: f64,
     ns: f64,
     samples: u64,
+    /// None for a class that was never seen.
+    reference: Option<Box<Reference>>,
 }
 
 impl Class {
-    fn take(&mut self, now: Solo) {
+    /// Those that are new, beside what was usual before them.
+    fn take(&mut self, now: Solo) -> Alone {
         let ios = now.ios.wrapping_sub(self.read.ios);
         let ns = now.ns.wrapping_sub(self.read.ns);
         self.read = now;
         if ios == 0 {
-            return;
+            return Alone::default();
         }
         self.ios = self.ios * DECAY + ios as f64;
         self.ns = self.ns * DECAY + ns as f64;
         self.samples = self.samples.saturating_add(ios);
+        let usual_ns = self.usual_ns();
+        let reference = self.reference.get_or_insert_default();
+        let known = reference.known();
+        reference.take(ns, ios);
+        usual_ns.map_or(Alone::default(), |usual_ns| Alone {
+            ios,
+            ns,
+            usual_ns: (usual_ns * ios as f64) as u64,
+            known,
+        })
+    }
+
+    fn usual_ns(&self) -> Option<f64> {
+        self.reference.as_ref()?.usual_ns()
     }
 
     fn mean_ns(&self) -> Option<f64> {
@@ -65,16 +87,23 @@ pub struct Work {
 }
 
 impl Work {
-    /// Takes in one class's sums as they are now.
-    pub fn take(&mut self, disk: u32, op: usize, class: usize, now: Solo) {
+    /// Takes in one class's sums as they are now, and returns what is new.
+    pub fn take(&mut self, disk: u32, op: usize, class: usize, now: Solo) -> Alone {
         let disk = disk as usize;
         if self.disks.len() <= disk {
-            self.disks.resize(disk + 1, Classes::default());
+            self.disks.resize_with(disk + 1, Classes::default);
         }
-        self.disks[disk][op][class].take(now);
+        self.disks[disk][op][class].take(now)
     }
 
-    /// The time in ns that a request of so many bytes takes alone.
+    /// Whether one of this operation was ever seen alone on a disk.
+    pub fn knows(&self, disk: u32, op: u16) -> bool {
+        let classes = self.disks.get(disk as usize).and_then(|d| d.get(usize::from(op)));
+        classes.is_some_and(|classes| classes.iter().any(|class| class.usual_ns().is_some()))
+    }
+
+    /// The time in ns that a request of so many bytes takes alone while its disk
+    /// is well.
     pub fn request_ns(&self, disk: u32, op: u16, bytes: u64) -> u32 {
         // A write without data is a flush to the one who waits for it.
         let code = if u32::from(op) == op::WRITE && bytes == 0 { op::FLUSH } else { op.into() };
@@ -119,7 +148,7 @@ fn typical_bytes(class: usize) -> u64 {
 
 /// The class nearest to one, itself first, of which enough was seen.
 fn nearest(classes: &[Class; size::COUNT], to: usize) -> Option<(usize, f64)> {
-    let known = classes.iter().enumerate().filter_map(|(at, class)| Some((at, class.mean_ns()?)));
+    let known = classes.iter().enumerate().filter_map(|(at, class)| Some((at, class.usual_ns()?)));
     known.min_by_key(|(at, _)| at.abs_diff(to))
 }
 
@@ -161,14 +190,21 @@ mod tests {
     #[test]
     fn a_write_without_data_is_a_flush() {
         let work = with(op::FLUSH, 0, 100, 700_000);
-        assert_eq!(work.request_ns(1, WRITE, 0), 700_000);
+        assert_about(work.request_ns(1, WRITE, 0), 700_000);
         assert_eq!(work.request_ns(1, WRITE, 4096), 100_000);
     }
 
     #[test]
     fn few_samples_are_not_believed() {
         assert_eq!(with(op::READ, 4096, 7, 5_000).request_ns(1, READ, 4096), 100_000);
-        assert_eq!(with(op::READ, 4096, 8, 5_000).request_ns(1, READ, 4096), 5_000);
+        assert_about(with(op::READ, 4096, 8, 5_000).request_ns(1, READ, 4096), 5_000);
+    }
+
+    /// To the width of the buckets that references are kept in.
+    #[track_caller]
+    fn assert_about(ns: u32, wanted: u32) {
+        let times = f64::from(ns) / f64::from(wanted);
+        assert!((0.8..1.25).contains(&times), "{ns} ns, not {wanted}");
     }
 
     #[test]
@@ -176,25 +212,25 @@ mod tests {
         let work = with(op::READ, 4096, 100, 10_000);
         let mib = 1 << 20;
         // A tenth of the usual time, whatever the size.
-        assert_eq!(work.request_ns(1, READ, mib), (100_000 + (mib - 4096) * 2) as u32 / 10);
+        assert_about(work.request_ns(1, READ, mib), (100_000 + (mib - 4096) * 2) as u32 / 10);
         assert_eq!(work.request_ns(1, WRITE, mib), (100_000 + (mib - 4096) * 2) as u32);
         assert_eq!(work.request_ns(0, READ, 4096), 100_000, "another disk's");
     }
 
     #[test]
-    fn a_disk_that_turns_slow_is_believed_and_an_idle_one_is_not_forgotten() {
+    fn a_disk_that_turns_slow_is_seen_and_its_requests_cost_what_they_did() {
         let mut work = with(op::READ, 4096, 100, 10_000);
         let mut sums = Solo { ios: 100, ns: 1_000_000 };
         for _ in 0..60 {
             sums = Solo { ios: sums.ios + 100, ns: sums.ns + 100 * 90_000 };
-            work.take(1, 0, 1, sums);
+            let alone = work.take(1, 0, 1, sums);
+            assert_eq!((alone.ios, alone.ns), (100, 9_000_000));
+            assert_about((alone.ns / alone.usual_ns) as u32, 9);
         }
-        let slow = work.request_ns(1, READ, 4096);
-        assert!((85_000..=90_000).contains(&slow), "{slow}");
-        for _ in 0..1000 {
-            work.take(1, 0, 1, sums);
-        }
-        assert_eq!(work.request_ns(1, READ, 4096), slow);
+        assert_about(work.request_ns(1, READ, 4096), 10_000);
+        let [shown] = work.learnt(1)[..] else { panic!("one class") };
+        assert!((85_000.0..=90_000.0).contains(&shown.ns), "{shown:?}");
+        assert_eq!(work.take(1, 0, 1, sums), Alone::default(), "nothing new");
     }
 
     #[test]

@@ -244,6 +244,8 @@ pub struct Division {
     /// Behind the victim's own other requests, and for what it had to write
     /// itself beyond the usual.
     pub own_ns: f64,
+    /// The part of `own_ns` behind those requests.
+    pub own_behind_ns: f64,
     /// In reclaim, or for what it had evicted.
     pub memory_ns: f64,
     /// Before its requests existed, with nobody else in flight.
@@ -266,6 +268,7 @@ impl Division {
             excess_ns,
             others_ns,
             own_ns,
+            own_behind_ns,
             memory_ns,
             throttle_ns,
             journal_ns,
@@ -276,6 +279,7 @@ impl Division {
         self.excess_ns += excess_ns;
         self.others_ns += others_ns;
         self.own_ns += own_ns;
+        self.own_behind_ns += own_behind_ns;
         self.memory_ns += memory_ns;
         self.throttle_ns += throttle_ns;
         self.journal_ns += journal_ns;
@@ -320,7 +324,8 @@ pub fn divide(record: &SyncRecord, window: &Window, phases: &Phases, known: &Kno
     let work = window.total_work + window.own_work + commits_work;
     if work > 0.0 {
         division.others_ns = contended * window.total_work / work;
-        division.own_ns = contended * window.own_work / work;
+        division.own_behind_ns = contended * window.own_work / work;
+        division.own_ns = division.own_behind_ns;
         division.commits_ns = contended * commits_work / work;
     }
 

@@ -9,6 +9,9 @@ pub mod blame;
 mod curve;
 pub mod kind;
 pub mod phases;
+pub mod reference;
+pub mod second;
+pub mod settle;
 pub mod suspect;
 pub mod tick;
 pub mod verdict;
@@ -16,10 +19,11 @@ pub mod victim;
 
 use std::collections::HashMap;
 
-use tracer_ebpf::record::{ACCOUNTS, LowerWindow, NO_DISK, SyncRecord, op};
+use tracer_ebpf::record::{ACCOUNTS, LowerWindow, SyncRecord, op};
 
 use blame::{Division, Known, Owner, OwnerId, Party, Window, divide};
 use phases::Phases;
+use settle::Slot;
 use tick::{LimitKind, Tick};
 use victim::{Victim, VictimKey};
 
@@ -91,12 +95,7 @@ impl Engine {
 
         let index = self.victim_index(record, file);
         let victim = &mut self.victims[index];
-        victim.tgid = record.tgid;
-        victim.kthread = record.kthread != 0;
-        // A sync that made no request may not know its disk.
-        if record.disk != NO_DISK {
-            victim.disk = record.disk;
-        }
+        victim.meet(record, lower);
         let end_ns = record.begin_ns + record.duration_ns;
         victim.last_ns = end_ns;
         self.now_ns = self.now_ns.max(end_ns);
@@ -139,6 +138,10 @@ impl Engine {
             }
             let (device, tgid, cgroup) = (victim.key.device, victim.tgid, victim.key.cgroup);
             victim.advance(tick.at_ns);
+            let mut slot = Slot::default();
+            let disks = tick.disks.iter().filter(|disk| victim.is_on(disk.disk));
+            disks.for_each(|disk| slot.add(disk, &party));
+            victim.settle(&slot, tick.at_ns);
             victim.now.ticks += 1;
             let (mut all, mut others) = (0.0, 0.0);
             for work in tick.journals.iter().filter(|work| work.device == device) {
@@ -266,5 +269,7 @@ impl Engine {
 
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod queueing;
 #[cfg(test)]
 mod tests;

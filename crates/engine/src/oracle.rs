@@ -16,6 +16,7 @@ use zerocopy::FromZeros as _;
 use super::{
     Engine,
     blame::{Owner, OwnerId},
+    suspect::Suspect,
 };
 
 /// Accounts that the timelines use: 1 is the victim's own, 2 its journal's.
@@ -248,10 +249,10 @@ proptest! {
             let judged = engine.sync(&record, &[], 0, 0, |_| &owners);
             let victim = &engine.victims()[0];
             let d = judged.division;
-            let blamed: f64 = victim.suspects.iter().flat_map(|s| s.total).sum();
+            let blamed: f64 = victim.suspects.iter().map(Suspect::fresh_ns).sum();
             let parts = blamed + d.own_ns + d.memory_ns + d.throttle_ns + d.journal_ns + d.commits_ns
                 + d.device_ns + d.unexplained_ns;
-            prop_assert!((parts - d.excess_ns).abs() <= 1e-6 * (d.excess_ns + 1.0));
+            prop_assert!((parts - d.excess_ns).abs() <= 1e-5 * (d.excess_ns + 1.0));
             let wait_ns = judged.phases.wait_ns() as f64;
             let baseline_ns = wait_ns - d.excess_ns;
             prop_assert!(baseline_ns >= 0.0 && d.excess_ns <= wait_ns);
@@ -265,7 +266,7 @@ proptest! {
                 let near = requests.iter().any(|r| {
                     r.account == account && r.born_ns <= sync.end_ns && r.end_ns + 256 >= sync.begin_ns
                 });
-                let charged: f64 = suspect.total.iter().sum();
+                let charged = suspect.fresh_ns();
                 prop_assert!(near || charged == 0.0, "account {account} was not there");
             }
         }

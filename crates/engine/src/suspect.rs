@@ -5,9 +5,12 @@
 //! long the victim's syncs were with this party's work on their path and how
 //! long without (the *lift*), and how they changed when it started or stopped.
 
+use tracer_ebpf::record::op;
+
 use super::{
     blame::{OwnerId, Party},
     curve::{Evidence, rank_z},
+    settle::Lived,
 };
 
 /// What a party can be blamed for: block operations, and the three beyond
@@ -38,13 +41,19 @@ pub struct Suspect {
     /// From the begin of the period to where the window begins.
     pub past: [f32; CHARGES],
     pub total: [f64; CHARGES],
+    /// Behind its requests since the last tick, which settles it.
+    pub fresh: [f32; op::COUNT],
+    /// Its demand while the victim was well, and the part of its demand now that is
+    /// new.
+    pub lived: Lived,
+    pub grown: f32,
     /// Syncs with its work on their path, by stratum; none, and no memory for
     /// them, with most parties.
     with: Option<Box<[Evidence; STRATA]>>,
     /// The seconds in which it was there, bit 0 the current one.
     pub seconds: u64,
     /// The victim's sync in which it was seen last.
-    pub seen_in: u64,
+    pub seen_in: u32,
     /// Without a part in single syncs, it is told as there until this time.
     pub around_until_ns: u64,
 }
@@ -58,6 +67,9 @@ impl Suspect {
             before: [0.0; CHARGES],
             past: [0.0; CHARGES],
             total: [0.0; CHARGES],
+            fresh: [0.0; op::COUNT],
+            lived: Lived::default(),
+            grown: 1.0,
             with: None,
             seconds: 0,
             seen_in: 0,
@@ -68,6 +80,23 @@ impl Suspect {
     pub fn charge(&mut self, charge: usize, amount: f64) {
         self.now[charge] += amount as f32;
         self.total[charge] += amount;
+    }
+
+    /// The blame for it since the last tick.
+    pub fn fresh_ns(&self) -> f64 {
+        self.fresh.iter().map(|ns| f64::from(*ns)).sum()
+    }
+
+    /// Whether it asks for no more than while the victim was well.
+    pub fn is_steady(&self) -> bool {
+        self.lived.work > 0.0 && self.grown < 0.2
+    }
+
+    /// It answers for so many times that.
+    pub fn settle(&mut self, times: f64) {
+        for (charge, ns) in std::mem::take(&mut self.fresh).into_iter().enumerate() {
+            self.charge(charge, f64::from(ns) * times);
+        }
     }
 
     /// A sync of this length was with it.
@@ -102,7 +131,7 @@ impl Suspect {
 
     /// What it was blamed for of late, for who must make room.
     pub fn weight(&self) -> f32 {
-        self.now.iter().chain(&self.before).sum()
+        self.now.iter().chain(&self.before).chain(&self.fresh).sum()
     }
 
     pub fn rotate(&mut self) {

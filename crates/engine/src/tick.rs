@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::blame::OwnerId;
+use super::{blame::OwnerId, reference::Grade};
 
 /// One second of the node, as differences since the tick before.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -24,6 +24,9 @@ pub struct Tick {
     pub steal_ns: u64,
     pub cpus: u32,
     pub memory: Memory,
+    /// Those that had requests.
+    #[serde(default)]
+    pub disks: Vec<DiskWork>,
 }
 
 impl Tick {
@@ -31,8 +34,88 @@ impl Tick {
     pub fn owners(&self) -> impl Iterator<Item = OwnerId> {
         let journals = self.journals.iter().map(|work| work.owner);
         let rivals = self.rivals.iter().map(|rival| rival.owner);
-        journals.chain(rivals).chain(self.reclaimers.iter().map(|one| one.owner))
+        let loads = self.disks.iter().flat_map(|disk| &disk.loads).map(|load| load.owner);
+        let others = self.reclaimers.iter().map(|one| one.owner).chain(loads);
+        journals.chain(rivals).chain(others)
     }
+}
+
+/// One disk's demand, and how well it did.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct DiskWork {
+    /// As records name it.
+    pub disk: u32,
+    /// The time since its tick before.
+    pub length_ns: u64,
+    /// Requests that nobody was beside, and flushes, which are apart: what others
+    /// wrote may be what they drain.
+    pub alone: Alone,
+    pub flushes: Alone,
+    pub loads: Vec<Load>,
+}
+
+impl DiskWork {
+    /// The cost of each request for a disk that always had several in flight and
+    /// yet did far less work than fits into the time: their number limited it.
+    pub fn each_ns(&self) -> Option<u32> {
+        let sum = |part: fn(&Load) -> f64| self.loads.iter().map(part).sum::<f64>();
+        let length_ns = self.length_ns as f64;
+        let ended = sum(|load| load.ended as f64);
+        let work_ns = sum(|load| load.ended as f64 * f64::from(load.cost_ns));
+        let is_saturated = sum(|load| load.area_ns as f64) >= SATURATED * length_ns;
+        (ended > 0.0 && is_saturated && work_ns < IDLE_WORK * length_ns)
+            .then(|| (length_ns / ended) as u32)
+    }
+}
+
+/// Mean requests in flight of a disk that is never idle, and the work that a
+/// limited one does, as a part of the time.
+const SATURATED: f64 = 2.0;
+const IDLE_WORK: f64 = 0.7;
+
+/// Requests that were alone on their disk.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Alone {
+    pub ios: u64,
+    /// They took so long together.
+    pub ns: u64,
+    /// As many like them take so long while the disk is well.
+    pub usual_ns: u64,
+    pub known: Grade,
+}
+
+impl Alone {
+    pub fn add(&mut self, more: &Self) {
+        if more.ios == 0 {
+            return;
+        }
+        // The one of several classes that is known least.
+        self.known = if self.ios == 0 { more.known } else { self.known.min(more.known) };
+        self.ios = self.ios.saturating_add(more.ios);
+        self.ns = self.ns.saturating_add(more.ns);
+        self.usual_ns = self.usual_ns.saturating_add(more.usual_ns);
+    }
+}
+
+/// One owner's demand on a disk.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Load {
+    pub owner: OwnerId,
+    /// Requests that came.
+    pub arrived: u64,
+    /// Requests that ended, and their bytes.
+    pub ended: u64,
+    pub bytes: u64,
+    /// Whether those are written to the disk.
+    #[serde(default)]
+    pub writes: bool,
+    /// Time-integral of its requests in flight.
+    pub area_ns: u64,
+    /// One takes so long alone while the disk is well.
+    pub cost_ns: u32,
+    /// Nothing like it was ever seen alone there: the cost is a guess.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guessed: bool,
 }
 
 /// One owner's part in a journal's transactions.

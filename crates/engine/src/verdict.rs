@@ -10,6 +10,7 @@ use tracer_ebpf::record::{NO_DISK, op};
 
 use super::{
     blame::{OwnerId, Party},
+    second::Circumstances,
     suspect::{CHARGES, Change, ENOUGH, Lift, Suspect, last_change},
     victim::{Half, Span, Victim},
 };
@@ -71,6 +72,8 @@ pub struct Finding {
 pub enum Cleared {
     /// The victim's syncs are as long without it.
     Lift,
+    /// It asks for no more than it did while the victim was well.
+    Steady,
     /// Its part is too small.
     Share,
 }
@@ -89,6 +92,10 @@ pub struct Judgement {
     pub in_house: bool,
     /// For how much of the time a limit of its own held the victim back.
     pub limited: f64,
+    /// The state of the device meanwhile, as far as it is known.
+    pub circumstances: Circumstances,
+    /// The victim was never seen to be well, so what is usual is not known.
+    pub is_standing: bool,
 }
 
 /// Whether syncs that took `all` together, `excess` of it beyond the baseline,
@@ -111,16 +118,24 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let is_slow = are_slow(excess_ns, sum.duration_ns as f64, || {
         let baseline_p99_ns = victim.baseline_quantile_ns(0.99).map(|ns| ns as f64);
         is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, baseline_p99_ns)
-    });
+    }) && is_unusual(victim, sum);
+    let circumstances = sum.circumstances;
+    let basis = Basis {
+        has_lifts: !circumstances.is_slow(SLOW_PART),
+        is_standing: !victim.was_well(),
+        is_device_well: circumstances.is_well(WELL_PART),
+    };
     let mut account = Account::new(victim, span);
     account.divide(victim, sum, runqueue_ns);
-    account.acquit();
+    if basis.has_lifts {
+        account.acquit();
+    }
 
     let total = if excess_ns > 0.0 { excess_ns } else { 1.0 };
     let shares = account.shares(total);
     let tick_ns = f64::from(sum.ticks) * 1e9;
     let limited_ns = sum.limited_cpu_ns.max(sum.limited_io_ns) as f64;
-    let (mut culprits, mut ruled_out) = account.findings(total, sum);
+    let (mut culprits, mut ruled_out) = account.findings(total, sum, basis);
     let kind = match () {
         () if sum.syncs < FEW_SYNCS => Kind::Unknown,
         () if !is_slow => Kind::None,
@@ -142,7 +157,11 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
             culprits.first().map_or(Confidence::Low, |worst| worst.confidence)
         }
         Kind::Device | Kind::Own if victim.baseline_ns().is_some() && sum.syncs >= ENOUGH => {
-            if shares.device.max(shares.own) >= 0.6 {
+            let share = shares.device.max(shares.own);
+            let is_shown = kind == Kind::Own
+                || shares.owners <= 0.0
+                || circumstances.is_slow(WELL_PART) && circumstances.slow_seconds >= SLOW_SECONDS;
+            if share >= 0.6 && is_shown && !basis.is_standing {
                 Confidence::High
             } else {
                 Confidence::Medium
@@ -161,8 +180,47 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         confidence,
         in_house,
         limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
+        circumstances,
+        is_standing: basis.is_standing,
     }
 }
+
+/// Whether its syncs are slower than they are while it is well, if that is known:
+/// who was always beside it makes nothing slower.
+fn is_unusual(victim: &Victim, sum: &Half) -> bool {
+    let Some(usual_ns) = victim.usual_wait_ns() else { return true };
+    let wait_ns = (sum.phases.wait_ns() + sum.phases.runqueue_ns) as f64;
+    let beyond_ns = wait_ns - usual_ns * sum.syncs as f64;
+    are_slow(beyond_ns, sum.duration_ns as f64, || {
+        is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, victim.well_p99_ns())
+    })
+}
+
+/// The conditions for evidence to count.
+#[derive(Clone, Copy, Debug)]
+struct Basis {
+    /// Syncs with and without a party, before and after it came, can be compared:
+    /// the device was the same.
+    has_lifts: bool,
+    is_standing: bool,
+    /// Requests that were alone took what they did, or as much was completed.
+    is_device_well: bool,
+}
+
+/// With the device slow in so much of the excess, comparisons compare that.
+const SLOW_PART: f64 = 0.2;
+
+/// With it slow in so much of the excess, it is what commits wait for.
+const SLOW_DEVICE: f64 = 0.5;
+
+/// In so much of the excess it must be known how the device was.
+const WELL_PART: f64 = 0.5;
+
+/// Seconds in which a slow device must be seen to be slow.
+const SLOW_SECONDS: u32 = 3;
+
+/// With less of the excess nobody did it for sure.
+const SURE_SHARE: f64 = 0.5;
 
 fn kind_of(shares: &Shares, no_disk: bool) -> Kind {
     let Shares { owners, cpu, memory, throttle, own, device, unexplained } = *shares;
@@ -250,6 +308,8 @@ impl<'a> Account<'a> {
         let worker = victim.suspects.iter().position(|s| s.party.is_kworker());
         let written = worker.map_or(0.0, |at| self.waits[at].requests);
         let (mut journal, mut metadata) = (parts.journal_ns, written);
+        // A commit on a device that became slow is as long as the device makes it.
+        let filled_ns = if sum.circumstances.is_slow(SLOW_DEVICE) { 0.0 } else { journal };
         if blocks > 0.0 {
             for (at, suspect) in victim.suspects.iter().enumerate() {
                 let share = self.charges[at][op::METADATA as usize] / blocks;
@@ -258,8 +318,8 @@ impl<'a> Account<'a> {
                     // them later is its own doing.
                     self.own_ns += written * share;
                 } else {
-                    self.waits[at].journal += (parts.journal_ns + written) * share;
-                    journal -= parts.journal_ns * share;
+                    self.waits[at].journal += (filled_ns + written) * share;
+                    journal -= filled_ns * share;
                 }
                 metadata -= written * share;
             }
@@ -268,7 +328,11 @@ impl<'a> Account<'a> {
             }
         }
         self.device_ns += journal.max(0.0);
-        self.share_out_commits(parts.commits_ns);
+        if sum.circumstances.is_slow(SLOW_DEVICE) {
+            self.device_ns += parts.commits_ns;
+        } else {
+            self.share_out_commits(parts.commits_ns);
+        }
 
         // A CPU it waited for: its own quota, or whoever ran meanwhile.
         if is_limited(sum.limited_cpu_ns) {
@@ -337,25 +401,14 @@ impl<'a> Account<'a> {
         wait_ns * itself / sum
     }
 
-    /// Whom the evidence clears gives what it was blamed for to those that it
-    /// does not, or to nobody.
+    /// The blame for those whom the evidence clears is nobody's that is known, and
+    /// never another's.
     fn acquit(&mut self) {
-        let mut freed = 0.0;
         for (waits, lift) in self.waits.iter_mut().zip(&self.lifts) {
-            if lift.clears() && waits.requests + waits.journal > 0.0 {
-                freed += waits.requests + waits.journal;
+            if lift.clears() {
+                self.unexplained_ns += waits.requests + waits.journal;
                 (waits.requests, waits.journal, waits.acquitted) = (0.0, 0.0, true);
             }
-        }
-        let guilty: f64 = self.waits.iter().map(|w| w.requests + w.journal).sum();
-        if guilty <= 0.0 {
-            self.unexplained_ns += freed;
-            return;
-        }
-        for waits in &mut self.waits {
-            let grown = 1.0 + freed / guilty;
-            waits.requests *= grown;
-            waits.journal *= grown;
         }
     }
 
@@ -373,7 +426,7 @@ impl<'a> Account<'a> {
     }
 
     /// The culprits, the worst first, and those who were there and are none.
-    fn findings(&self, total: f64, sum: &Half) -> (Vec<Finding>, Vec<Finding>) {
+    fn findings(&self, total: f64, sum: &Half, basis: Basis) -> (Vec<Finding>, Vec<Finding>) {
         let own = self.victim.party();
         let mut culprits = Vec::new();
         let mut ruled_out = Vec::new();
@@ -394,14 +447,16 @@ impl<'a> Account<'a> {
                 share,
                 lift,
                 change,
-                confidence: confidence(share, &lift, change, waits),
+                confidence: confidence(share, &suspect.party, &lift, change, waits, basis),
                 cleared: None,
             };
             if share >= CULPRIT_SHARE {
                 culprits.push(finding);
             } else {
-                finding.cleared = Some(if waits.acquitted || lift.clears() {
+                finding.cleared = Some(if waits.acquitted || basis.has_lifts && lift.clears() {
                     Cleared::Lift
+                } else if self.victim.was_well() && suspect.is_steady() {
+                    Cleared::Steady
                 } else {
                     Cleared::Share
                 });
@@ -463,11 +518,20 @@ fn via(waits: &Waits, sum: &Half) -> Via {
     worst.map_or(met, |(_, via)| via)
 }
 
-/// Two opinions that agree are sure.
-fn confidence(share: f64, lift: &Lift, change: Option<Change>, waits: &Waits) -> Confidence {
+/// Two opinions that agree are sure, where the device is known to be well and
+/// there is a name to the party.
+fn confidence(
+    share: f64,
+    party: &Party,
+    lift: &Lift,
+    change: Option<Change>,
+    waits: &Waits,
+    basis: Basis,
+) -> Confidence {
+    let is_sure = share >= SURE_SHARE && !party.kthread;
     // Who ran while the victim waited for that CPU was seen to do so.
     if waits.cpu > waits.total() / 2.0 {
-        return if share >= 0.3 { Confidence::High } else { Confidence::Medium };
+        return if is_sure { Confidence::High } else { Confidence::Medium };
     }
     let changed = change.is_some_and(|change| {
         let (with, without) = match change.started {
@@ -476,8 +540,13 @@ fn confidence(share: f64, lift: &Lift, change: Option<Change>, waits: &Waits) ->
         };
         with >= 1.5 * without
     });
-    match (lift.accuses(), changed) {
-        (true, _) if share >= 0.1 => Confidence::High,
+    let accused = basis.has_lifts && lift.accuses();
+    let changed = basis.has_lifts && changed;
+    // Requests accuse for sure only on a disk that is known to be well.
+    let of_requests = waits.requests > waits.total() / 2.0;
+    let is_sure = is_sure && !basis.is_standing && (basis.is_device_well || !of_requests);
+    match (accused, changed) {
+        (true, _) if is_sure => Confidence::High,
         (true, _) | (false, true) => Confidence::Medium,
         (false, false) if share >= 0.5 && !lift.clears() => Confidence::Medium,
         (false, false) => Confidence::Low,

@@ -1,16 +1,19 @@
 //! One victim: a workload and a file that it syncs, and what we know of it.
 //!
-//! 9.5 KiB, and a quarter KiB to a KiB for each party that it remembers (`SUSPECTS`).
+//! 11 KiB, and a quarter KiB to a KiB for each party that it remembers (`SUSPECTS`).
 //! Windowed numbers are kept in two halves, the current and the one before, so
 //! that forgetting is a swap; what leaves the window is added to the period's
 //! past.
 
-use tracer_ebpf::record::{COMM, NO_DISK, op};
+use tracer_ebpf::record::{COMM, LOWER, LowerWindow, NO_DISK, SyncRecord, op};
 
 use super::{
     blame::{Competitor, Division, OwnerId, Party, Window},
     curve::{Evidence, Latency},
     phases::Phases,
+    reference::Reference,
+    second::{Circumstances, Fresh},
+    settle::Device,
     suspect::{ENOUGH, SECONDS, STRATA, Second, Suspect},
     tick::LimitKind,
 };
@@ -85,7 +88,7 @@ const NEED_LESSONS: u64 = 64;
 
 /// The most that is nobody's fault: etcd's guidance for a WAL's sync. Beyond
 /// it a device that was never faster is slow all the same.
-const MOST_BASELINE_NS: u64 = 10_000_000;
+pub const MOST_BASELINE_NS: u64 = 10_000_000;
 
 /// A party is on a sync's path if its requests were in flight for so large a
 /// part of it.
@@ -101,9 +104,11 @@ pub struct Half {
     pub duration_ns: u64,
     /// The syncs, by [`SYNC_BOUNDS_NS`].
     pub buckets: SyncBuckets,
+    /// Up to the last tick.
     pub parts: Division,
     /// Mean competing requests in flight, added up over the syncs.
     pub in_flight: f64,
+    pub circumstances: Circumstances,
     /// Ticks, and for how long a limit held the victim back.
     pub ticks: u32,
     pub limited_cpu_ns: u64,
@@ -125,6 +130,7 @@ impl Half {
             buckets,
             parts,
             in_flight,
+            circumstances,
             ticks,
             limited_cpu_ns,
             limited_io_ns,
@@ -137,6 +143,7 @@ impl Half {
         self.buckets.iter_mut().zip(buckets).for_each(|(sum, count)| *sum += count);
         self.parts.add(parts);
         self.in_flight += in_flight;
+        self.circumstances.add(circumstances);
         self.ticks += ticks;
         self.limited_cpu_ns += limited_cpu_ns;
         self.limited_io_ns += limited_io_ns;
@@ -167,6 +174,8 @@ pub struct Victim {
     pub kthread: bool,
     /// `NO_DISK` until a sync tells.
     pub disk: u32,
+    /// Those below it that its last sync waited for.
+    lower: [u32; LOWER],
     pub last_ns: u64,
     pub syncs_total: u64,
     pub now: Half,
@@ -198,6 +207,14 @@ pub struct Victim {
     usual_need_ns: f64,
     /// Waits beyond the baseline's reach, with nobody else in flight.
     odd: u64,
+    /// Since the last tick.
+    pub(super) fresh: Fresh,
+    /// The mean wait of its syncs by the second, while all is well.
+    pub(super) usual: Reference,
+    /// Its syncs of the seconds in which it was well, and its disks then.
+    pub(super) well: Evidence,
+    pub(super) well_seconds: u32,
+    pub(super) disks: Device,
 }
 
 impl Victim {
@@ -208,6 +225,7 @@ impl Victim {
             tgid: 0,
             kthread: false,
             disk: NO_DISK,
+            lower: [NO_DISK; LOWER],
             last_ns: 0,
             syncs_total: 0,
             now: Half::default(),
@@ -227,7 +245,32 @@ impl Victim {
             baseline_ns: 0,
             usual_need_ns: 0.0,
             odd: 0,
+            fresh: Fresh::default(),
+            usual: Reference::default(),
+            well: Evidence::default(),
+            well_seconds: 0,
+            disks: Device::default(),
         }
+    }
+
+    /// Remembers the last sync's process and disks.
+    pub fn meet(&mut self, record: &SyncRecord, lower: &[LowerWindow]) {
+        self.tgid = record.tgid;
+        self.kthread = record.kthread != 0;
+        // A sync that made no request may not know its disk.
+        if record.disk != NO_DISK {
+            self.disk = record.disk;
+            self.lower = [NO_DISK; LOWER];
+            for (known, window) in self.lower.iter_mut().zip(lower) {
+                // Indices are narrower than the word they travel in.
+                *known = window.disk as u32;
+            }
+        }
+    }
+
+    /// Whether its syncs wait for this disk.
+    pub fn is_on(&self, disk: u32) -> bool {
+        disk != NO_DISK && (self.disk == disk || self.lower.contains(&disk))
     }
 
     pub fn party(&self) -> Party {
@@ -284,9 +327,8 @@ impl Victim {
         half.phases.add(phases);
         half.syncs += 1;
         half.duration_ns += duration_ns;
-        half.parts.add(division);
         half.in_flight += window.total_ns as f64 / duration_ns.max(1) as f64;
-        self.total.add(division);
+        self.fresh.add(division, phases.wait_ns() + phases.runqueue_ns, duration_ns);
         let bucket = sync_bucket(duration_ns);
         half.buckets[bucket] += 1;
         self.buckets_total[bucket] += 1;
@@ -304,12 +346,14 @@ impl Victim {
             window.competitors().iter().any(|c| is_there(c) && Some(c.owner.party()) == worst);
         let stratum = usize::from(disturbed);
         self.syncs[stratum].record(duration_ns);
-        let sync = self.syncs_total;
+        // Only whether it is the same one matters.
+        let sync = self.syncs_total as u32;
         for competitor in window.competitors() {
             let charge = usize::from(competitor.owner.op).min(op::COUNT - 1);
             let suspect = self.suspect(competitor.owner.party(), competitor.owner.id);
             if window.total_work > 0.0 {
-                suspect.charge(charge, division.others_ns * competitor.work / window.total_work);
+                let ns = division.others_ns * competitor.work / window.total_work;
+                suspect.fresh[charge] += ns as f32;
             }
             if is_there(competitor) {
                 suspect.seconds |= 1;
@@ -343,7 +387,7 @@ impl Victim {
         suspect.around_until_ns = until_ns;
     }
 
-    fn suspect(&mut self, party: Party, owner: OwnerId) -> &mut Suspect {
+    pub(super) fn suspect(&mut self, party: Party, owner: OwnerId) -> &mut Suspect {
         let room = if self.syncs_total < ENOUGH { FIRST_SUSPECTS } else { SUSPECTS };
         let at = match self.suspects.iter().position(|s| s.party == party) {
             Some(at) => at,
@@ -436,7 +480,8 @@ impl Victim {
     /// Whom it is blamed on most has changed: then the strata begin anew.
     fn choose_worst(&mut self) {
         let weight = |suspect: &Suspect| {
-            suspect.now[..op::COUNT].iter().chain(&suspect.before[..op::COUNT]).sum::<f32>()
+            let known = suspect.now[..op::COUNT].iter().chain(&suspect.before[..op::COUNT]);
+            known.chain(&suspect.fresh).sum::<f32>()
         };
         let weights = self.suspects.iter().map(weight).enumerate();
         let Some((at, worst)) = weights.max_by(|(_, a), (_, b)| a.total_cmp(b)) else { return };

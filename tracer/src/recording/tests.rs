@@ -29,7 +29,8 @@ use crate::{
 };
 use tracer_engine::{
     blame::{Owner, OwnerId},
-    tick::{JournalWork, Limit, LimitKind, Memory, Reclaimer, Rival, Tick},
+    reference::Grade,
+    tick::{Alone, DiskWork, JournalWork, Limit, LimitKind, Load, Memory, Reclaimer, Rival, Tick},
     victim::Span,
 };
 use tracer_snapshot::{
@@ -128,6 +129,30 @@ fn tick(at_ns: u64) -> Tick {
         steal_ns: MS,
         cpus: 2,
         memory: Memory { total_bytes: 1 << 30, available_bytes: 1 << 29 },
+        disks: vec![disk_work(at_ns)],
+    }
+}
+
+/// Discards come when syncs get slow.
+fn disk_work(at_ns: u64) -> DiskWork {
+    let known = Grade::Good;
+    let load = Load {
+        owner: OwnerId(2),
+        arrived: 25,
+        ended: 24,
+        bytes: 24 << 27,
+        writes: false,
+        area_ns: 990 * MS,
+        cost_ns: 20_000_000,
+        guessed: true,
+    };
+    let reads = Load { owner: OwnerId(9), guessed: false, writes: true, ..load };
+    DiskWork {
+        disk: 0,
+        length_ns: SECOND,
+        alone: Alone { ios: 3, ns: MS, usual_ns: MS / 2, known },
+        flushes: Alone { ios: 20, ns: 16 * MS, usual_ns: 16 * MS, known },
+        loads: if at_ns > 3 * SECOND { vec![load, reads] } else { vec![reads] },
     }
 }
 

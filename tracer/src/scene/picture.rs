@@ -10,13 +10,14 @@ use crate::accounts::Rate;
 use tracer_engine::{
     Judged,
     blame::{Owner, OwnerId, Party},
+    suspect::Lift,
     verdict::{Cleared, Finding, Judgement, Shares, judge},
     victim::{Half, Span, Victim, wal_buckets},
 };
 use tracer_snapshot::{
     BLOCK_BOUNDS_NS, Blame, Change, Confidence, Culprit, DeviceState, Disk, Evidence, Kind,
     Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, SyncOwner,
-    Totals, Verdict, Who,
+    Totals, Verdict, Via, Who,
     labels::{FileId, FileNames},
 };
 
@@ -363,6 +364,9 @@ fn why_ruled_out(finding: &Finding) -> String {
             "syncs with it are x{p50:.2} at p50 and x{p99:.2} at p99 ({} with, {} without)",
             lift.with_n, lift.without_n
         ),
+        (Some(Cleared::Steady), _) => {
+            "it asks for no more than while these syncs were quick".to_owned()
+        }
         _ if lift.with_n > 0 => {
             format!("{share:.1}% of the wait, on the path of {} syncs", lift.with_n)
         }
@@ -381,18 +385,7 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
                 "nobody else was seen to want so much of it".to_owned()
             }
             None => "nobody was seen to do it".to_owned(),
-            Some(worst) => match (worst.lift.accuses(), worst.confidence) {
-                (true, Confidence::High) => {
-                    "its share and the syncs with and without it agree".to_owned()
-                }
-                (true, _) => "syncs with it are longer, but its share is small".to_owned(),
-                (false, Confidence::High) => "it was seen to run meanwhile".to_owned(),
-                (false, _) if !worst.lift.is_enough() => format!(
-                    "no control group: {} syncs with it, {} without",
-                    worst.lift.with_n, worst.lift.without_n
-                ),
-                (false, _) => "syncs without it are not clearly shorter".to_owned(),
-            },
+            Some(worst) => why_sure_of(worst, judgement),
         },
         Kind::Throttle => {
             format!("the limit was reached for {:.0}% of the time", 100.0 * judgement.limited)
@@ -402,10 +395,40 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
             "no undisturbed syncs to compare with yet".to_owned()
         }
         Kind::Own => "only its own process had other requests in flight".to_owned(),
+        Kind::Device if judgement.circumstances.is_slow(0.5) => format!(
+            "it took x{:.1} of its time for the same work, and nobody asked for more",
+            judgement.circumstances.times()
+        ),
+        Kind::Device if sum.in_flight > 0.01 * sum.syncs as f64 => {
+            "who else had requests in flight asked for no more than before".to_owned()
+        }
         Kind::Device => "nobody else had requests in flight meanwhile".to_owned(),
         Kind::Unseen => "no disk of this kernel carries the file".to_owned(),
         Kind::Unexplained => "no phase and no owner accounts for most of the wait".to_owned(),
     }
+}
+
+/// The reason to believe in a culprit, or what is missing.
+fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
+    let of_requests = matches!(worst.via, Via::Queue | Via::Device);
+    let why = match (worst.lift.accuses(), worst.confidence) {
+        (true, Confidence::High) => "its share and the syncs with and without it agree",
+        (false, Confidence::High) => "it was seen to run meanwhile",
+        _ if worst.party.kthread => "who is behind this kernel thread is not known",
+        _ if judgement.is_standing => "these syncs were never seen to be quick",
+        _ if judgement.circumstances.is_slow(0.2) => {
+            "the device became slower too, so syncs with and without it say little"
+        }
+        (true, _) if worst.share < 0.5 => "syncs with it are longer, but its share is small",
+        (true, _) if of_requests => "whether the device itself became slower is not known",
+        (false, _) if !worst.lift.is_enough() => {
+            let Lift { with_n, without_n, .. } = worst.lift;
+            return format!("no control group: {with_n} syncs with it, {without_n} without");
+        }
+        (true, _) => "syncs with it are longer",
+        (false, _) => "syncs without it are not clearly shorter",
+    };
+    why.to_owned()
 }
 
 fn latency(of: &Histograms) -> Latency {

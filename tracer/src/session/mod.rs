@@ -302,6 +302,7 @@ impl Session {
         self.hook_issues_if_busy_disks_need_it();
         let mut tick = self.read_tick(now);
         self.accounts.journal_work(&mut tick);
+        self.accounts.disk_work(&mut tick);
         self.meet_people(&tick);
         self.scene.engine.tick(&tick, |owner| self.accounts.party(owner));
         self.last_tick = tick;

@@ -1,0 +1,177 @@
+//! The usual time: a level that falls at once and rises slowly.
+//!
+//! Takes times in, gives the time that is usual: that of the tenth quickest of
+//! the batches in its memory. A batch far above the usual is a lesson only now
+//! and then, so that a slow hour does not become what is normal; a run of
+//! batches far below it is a new level, so that who began in a slow hour, or
+//! has a new disk, learns better in a few seconds. Knows no clock.
+
+use serde::{Deserialize, Serialize};
+
+use super::curve::Evidence;
+
+/// Times of one batch.
+const BATCH: u64 = 8;
+
+/// Batches in memory; then the older ones count half.
+const MEMORY: u64 = 8192;
+
+/// The usual is what so large a part of all batches do not exceed, and so many
+/// of them, or half of few.
+const QUICK_PART: f64 = 0.1;
+const QUICK: f64 = 4.0;
+
+/// So many times the usual is another state.
+pub const SLOWER: f64 = 1.5;
+
+/// One of so many batches in a slower state is a lesson.
+const SLOW_LESSONS: u64 = 32;
+
+/// So many batches of a faster state on end are the usual from then on.
+const FASTER_BATCHES: usize = 8;
+
+/// So many batches are a reference to rely on.
+const GOOD: u64 = 60;
+
+/// How much is known of a usual time.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grade {
+    /// Nothing.
+    #[default]
+    None,
+    /// A few batches.
+    Young,
+    Good,
+}
+
+/// A usual time and the memory behind it.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    levels: Evidence,
+    batches: u64,
+    slow: u64,
+    usual_ns: f64,
+    /// The batch being filled.
+    sum_ns: u64,
+    count: u64,
+    /// The faster batches on end.
+    faster: [f32; FASTER_BATCHES],
+    run: usize,
+}
+
+impl Reference {
+    /// Takes in so many times that are `ns` together. Whether all that was usual
+    /// was too slow, and it begins anew.
+    pub fn take(&mut self, ns: u64, count: u64) -> bool {
+        self.sum_ns = self.sum_ns.saturating_add(ns);
+        self.count = self.count.saturating_add(count);
+        if self.count < BATCH {
+            return false;
+        }
+        let mean_ns = self.sum_ns as f64 / self.count as f64;
+        (self.sum_ns, self.count) = (0, 0);
+        if self.batches > 0 && mean_ns * SLOWER < self.usual_ns {
+            self.faster[self.run] = mean_ns as f32;
+            self.run += 1;
+            if self.run == FASTER_BATCHES {
+                let levels = self.faster;
+                *self = Self::default();
+                levels.iter().for_each(|ns| self.learn(f64::from(*ns)));
+                return true;
+            }
+        } else {
+            self.run = 0;
+        }
+        if self.batches > 0 && mean_ns > SLOWER * self.usual_ns {
+            self.slow += 1;
+            if !self.slow.is_multiple_of(SLOW_LESSONS) {
+                return false;
+            }
+        }
+        self.learn(mean_ns);
+        false
+    }
+
+    fn learn(&mut self, mean_ns: f64) {
+        if self.batches >= MEMORY {
+            self.levels.halve();
+            self.batches /= 2;
+        }
+        self.levels.record(mean_ns as u64);
+        self.batches += 1;
+        let batches = self.batches as f64;
+        let rank = (QUICK_PART * batches).max(QUICK.min(batches / 2.0));
+        self.usual_ns = self.levels.quantile(rank / batches).unwrap_or(mean_ns);
+    }
+
+    /// The usual time, in ns.
+    pub fn usual_ns(&self) -> Option<f64> {
+        (self.batches > 0).then_some(self.usual_ns)
+    }
+
+    pub fn known(&self) -> Grade {
+        match self.batches {
+            0 => Grade::None,
+            batches if batches < GOOD => Grade::Young,
+            _ => Grade::Good,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn take(reference: &mut Reference, ns: u64, batches: usize) -> bool {
+        (0..batches).any(|_| reference.take(BATCH * ns, BATCH))
+    }
+
+    fn assert_about(reference: &Reference, ns: u64) {
+        let usual = reference.usual_ns().unwrap() / ns as f64;
+        assert!((0.8..1.25).contains(&usual), "{usual} times");
+    }
+
+    #[test]
+    fn a_batch_is_enough_to_begin_with_and_sixty_are_good() {
+        let mut reference = Reference::default();
+        reference.take(MS, BATCH - 1);
+        assert_eq!((reference.usual_ns(), reference.known()), (None, Grade::None));
+        reference.take(7 * MS, 1);
+        assert_about(&reference, MS);
+        assert_eq!(reference.known(), Grade::Young);
+        take(&mut reference, MS, 59);
+        assert_eq!(reference.known(), Grade::Good);
+    }
+
+    #[test]
+    fn a_slow_hour_after_ten_minutes_is_not_usual_and_a_day_is() {
+        let mut reference = Reference::default();
+        take(&mut reference, MS, 600);
+        take(&mut reference, 20 * MS, 3600);
+        assert_about(&reference, MS);
+        take(&mut reference, 20 * MS, 24 * 3600 * 3);
+        assert_about(&reference, 20 * MS);
+    }
+
+    #[test]
+    fn who_began_in_a_slow_hour_learns_better_at_once() {
+        let mut reference = Reference::default();
+        take(&mut reference, 20 * MS, 3600);
+        assert!(!take(&mut reference, MS, FASTER_BATCHES - 1));
+        assert!(take(&mut reference, MS, 1));
+        assert_about(&reference, MS);
+    }
+
+    #[test]
+    fn noise_around_a_level_is_not_a_state_of_its_own() {
+        let mut reference = Reference::default();
+        for n in 0..1000 {
+            reference.take(BATCH * (MS + n * 7919 % 400_000), BATCH);
+        }
+        let usual = reference.usual_ns().unwrap() / MS as f64;
+        assert!((0.95..1.2).contains(&usual), "{usual}");
+    }
+}
