@@ -87,6 +87,15 @@ pub struct PreparedFio {
 impl PreparedFio {
     /// Starts it, until stopped.
     pub fn start(&self, cgroup: &Cgroup) -> Result<Process> {
+        self.start_with(cgroup, &[])
+    }
+
+    /// Starts it with so many requests a second.
+    pub fn start_at(&self, per_second: u32, cgroup: &Cgroup) -> Result<Process> {
+        self.start_with(cgroup, &[&format!("--rate_iops={per_second}")])
+    }
+
+    fn start_with(&self, cgroup: &Cgroup, more: &[&str]) -> Result<Process> {
         let mut command = FIO.command()?;
         command.args(["--name=culprit", "--thread", "--direct=1", "--ioengine=libaio"]);
         command.args(["--time_based", "--runtime=60", "--output=/dev/null"]);
@@ -95,6 +104,7 @@ impl PreparedFio {
         command.args([format!("--bs={}", self.fio.block), format!("--iodepth={}", self.fio.depth)]);
         command.arg(format!("--filename={}", self.path.display()));
         command.arg(format!("--size={}", fs::metadata(&self.path)?.len()));
+        command.args(more);
         Process::spawn(command, cgroup)
     }
 }

@@ -20,6 +20,8 @@ mod neighbours;
 mod others;
 /// What all scenarios have.
 pub(super) mod stage;
+/// A disk that gets slow beside neighbours that do not change.
+mod steady;
 /// What the tracer says, and whether it is right.
 mod verdict;
 
