@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
 
 use crate::report::{Report, page, paired::Paired, plot, requirements};
 
@@ -19,7 +20,7 @@ const PAIRED_JSON: &str = "paired.json";
 pub fn write(report: &Report, folder: &Path) -> Result<()> {
     let beside = folder.join(BESIDE);
     let null_blk = beside.join(NULL_BLK);
-    let null_blk = if null_blk.exists() { Some(read(&null_blk)?) } else { None };
+    let null_blk: Option<Report> = if null_blk.exists() { Some(read(&null_blk)?) } else { None };
     fs::create_dir_all(&beside)
         .with_context(|| format!("failed to make `{}`", beside.display()))?;
     let mut json = Vec::new();
@@ -38,9 +39,13 @@ pub fn write(report: &Report, folder: &Path) -> Result<()> {
     put(folder, &folder.join(PAGE), page.as_bytes())
 }
 
-/// Writes a page anew from its JSON.
+/// Writes a page anew from its JSON, and the paired comparison's.
 pub fn again(folder: &Path) -> Result<()> {
-    let mut report = read(&folder.join(BESIDE).join(JSON))?;
+    let beside = folder.join(BESIDE);
+    let mut paired: Paired = read(&beside.join(PAIRED_JSON))?;
+    paired.evaluate();
+    put(folder, &beside.join(PAIRED), paired.page().as_bytes())?;
+    let mut report: Report = read(&folder.join(BESIDE).join(JSON))?;
     report.requirements = requirements::evaluate(&report);
     write(&report, folder)
 }
@@ -51,11 +56,10 @@ pub fn write_paired(paired: &Paired, folder: &Path) -> Result<()> {
     let mut json = Vec::new();
     paired.write_json(&mut json)?;
     put(folder, &beside.join(PAIRED_JSON), &json)?;
-    put(folder, &beside.join(PAIRED), paired.page().as_bytes())?;
     again(folder)
 }
 
-fn read(path: &Path) -> Result<Report> {
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let json = fs::read_to_string(path)
         .with_context(|| format!("failed to read `{}`: measure first", path.display()))?;
     serde_json::from_str(&json)

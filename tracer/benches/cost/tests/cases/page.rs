@@ -23,7 +23,9 @@ fn report() -> Report {
 #[test]
 fn the_template_asks_only_for_what_there_is() {
     let page = write(&report(), None, |name| Ok(format!("by hand: {name}"))).unwrap();
-    assert!(page.contains("by hand: tried.md"), "{page}");
+    for name in ["tried.md", "paired.md"] {
+        assert!(page.contains(&format!("by hand: {name}")), "{page}");
+    }
     assert!(!page.contains("{{"), "{page}");
 }
 
