@@ -208,7 +208,8 @@ impl<'a> Run<'a> {
             if !is_asked || left.contains(test) || test.starts_with(GUEST) {
                 continue;
             }
-            if self.state.as_ref().is_some_and(|state| state.has_passed(&name, kernel)) {
+            let state = self.state.as_ref().filter(|_| self.args.resume);
+            if state.is_some_and(|state| state.has_passed(&name, kernel)) {
                 kept += 1;
             } else {
                 chosen.push(test.as_str());
@@ -221,7 +222,7 @@ impl<'a> Run<'a> {
     /// Counts tests that are not run again.
     fn keep(&mut self, of: &str, passed: u64, skipped: u64) {
         if passed + skipped > 0 {
-            eprintln!("kept: {passed} tests of {of} have passed at this tree");
+            eprintln!("kept: {passed} tests of `{of}` have passed at this tree");
             self.tally.add(passed, 0, skipped);
         }
     }
@@ -363,11 +364,14 @@ fn begin_state(args: &TestArgs, tree: &Tree, path: &Path) -> Result<State> {
         eprintln!("git does not say which tree this is: this run cannot be resumed");
         return State::begin(path, "unknown");
     };
-    if args.resume {
+    // A filter runs its tests again and leaves the results of all others alone.
+    if args.resume || args.filter.is_some() {
         if let Some(state) = State::resume(path, key)? {
             return Ok(state);
         }
-        eprintln!("nothing to resume: the last run was of another tree than {}", tree.name);
+        if args.resume {
+            eprintln!("nothing to resume: the last run was of another tree than {}", tree.name);
+        }
     }
     State::begin(path, key)
 }
