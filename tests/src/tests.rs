@@ -19,6 +19,9 @@ mod guest;
 mod live;
 /// What is counted everywhere, and how the result is told.
 mod matrix;
+/// Names that are defined in one place, and where they must not stand.
+#[cfg(not(target_env = "musl"))]
+mod names;
 /// Recordings, by a user with no rights.
 mod replay;
 /// A disk whose slowness is known, and culprits for it.

@@ -320,6 +320,7 @@ pub struct DemoArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::capability::Capability;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split(' '))
@@ -345,9 +346,9 @@ mod tests {
             "tracer doctor --hooks sync=tp --hooks block=tp",
         ] {
             let kernel = parse(line).unwrap().kernel;
-            let hooks: Vec<_> =
-                kernel.hooks.iter().map(|h| (h.capability.as_str(), h.rung.as_str())).collect();
-            assert_eq!(hooks, [("sync", "tp"), ("block", "tp")], "{line}");
+            let hooks: Vec<_> = kernel.hooks.iter().map(|h| (h.capability, h.rung)).collect();
+            let expected = [(Capability::Sync, "tp"), (Capability::Complete, "tp")];
+            assert_eq!(hooks, expected, "{line}");
         }
     }
 

@@ -33,6 +33,13 @@ pub fn read(file: impl AsRef<Path>) -> String {
 
 /// All files below `folder` whose names end with one of `endings`, in order.
 fn files_below(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
+    let found = find_files(folder, endings);
+    assert!(!found.is_empty(), "nothing in {folder}");
+    found
+}
+
+/// As [`files_below`], but there may be none.
+pub fn find_files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     let mut folders = vec![workspace().join(folder)];
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -45,7 +52,6 @@ fn files_below(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
         }
     }
     found.sort();
-    assert!(!found.is_empty(), "nothing in {folder}");
     found
 }
 

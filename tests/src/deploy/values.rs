@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use tracer::{kernel::ladder::CAPABILITIES, metrics::LOSSES};
+use tracer::{kernel::capability::Capability, metrics::LOSSES};
 use tracer_snapshot::{Confidence, FileClass, Kind, Op, Phases, Shares};
 
 use super::{dashboards, read, rules};
@@ -44,7 +44,7 @@ fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
 fn blind() -> BTreeSet<String> {
     let source = read("tracer/src/kernel/blind.rs");
     let words = source.split("blind(\"").skip(1).filter_map(|after| after.split('"').next());
-    words.chain(CAPABILITIES.iter().map(|capability| capability.name)).map(str::to_owned).collect()
+    words.chain(Capability::ALL.map(Capability::name)).map(str::to_owned).collect()
 }
 
 /// A label and values that a query asks for, by the name before the braces.

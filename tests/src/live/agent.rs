@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
+use tracer::kernel::program::Program;
 use tracer_lab::{disk::Filesystem, process::Process, tool::FIO};
 
 use super::{
@@ -58,7 +59,7 @@ pub(super) fn lint(metrics: &str) {
 fn an_agent_blames_the_fstrim_serves_it_and_goes_without_a_trace() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
-        let before = loaded("block_rq_issue");
+        let before = loaded(Program::BlockRqIssue);
         let config = config(3 * SECOND);
         let mut agent = Agent::start(config.path());
         sleep(6 * SECOND);
@@ -119,13 +120,13 @@ fn an_agent_blames_the_fstrim_serves_it_and_goes_without_a_trace() {
         agent.wait_until("the good file is read", reloads);
         assert!(agent.tracer.transcript().contains("needs a restart for the new node"));
 
-        let of_agent = &loaded("block_rq_issue") - &before;
+        let of_agent = &loaded(Program::BlockRqIssue) - &before;
         assert_eq!(of_agent.len(), 1);
         agent.tracer.signal(Signal::SIGTERM);
         let status = agent.tracer.wait(10 * SECOND);
         assert_eq!(status.code(), Some(0), "{}", agent.tracer.transcript());
         for _ in 0..50 {
-            if (&of_agent & &loaded("block_rq_issue")).is_empty() {
+            if (&of_agent & &loaded(Program::BlockRqIssue)).is_empty() {
                 return;
             }
             sleep(SECOND / 10);

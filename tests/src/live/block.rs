@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer::session::{Options, Session};
+use tracer::{
+    kernel::capability::Capability,
+    session::{Options, Session},
+};
 use tracer_disk_model::Model;
 use tracer_lab::{
     disk::{Filesystem, LoopDisk},
@@ -85,7 +88,7 @@ fn watch(session: &mut Session, time: Duration) {
 /// end is missed is taken for one that waits in it.
 fn wait_for_hook(session: &mut Session, disk: &LoopDisk) {
     let end = Instant::now() + Duration::from_secs(10);
-    while !session.is_attached("issue") {
+    while !session.is_attached(Capability::Issue) {
         assert!(Instant::now() < end, "issues have no hook");
         // Only disks that do something are looked at.
         read_direct(disk.device(), 1).unwrap();
@@ -114,7 +117,7 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
             if scheduler != "none" {
                 wait_for_hook(session, &disk);
             }
-            println!("{scheduler}: hooked: {}", session.is_attached("issue"));
+            println!("{scheduler}: hooked: {}", session.is_attached(Capability::Issue));
             for (name, args) in loads {
                 let mut load = fio(&disk, args);
                 watch(session, Duration::from_millis(1500));
@@ -154,7 +157,7 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
         let options = Options { forced, root: node.path().to_owned(), ..Options::default() };
         traced_with(&options, |session| {
             settle(session, disk.name()).unwrap();
-            let is_hooked = session.is_attached("issue");
+            let is_hooked = session.is_attached(Capability::Issue);
             // Where births have no hook, or notes are not kept after all, it is there.
             assert!(is_hooked || !is_wanted);
             let before = times_of_reads(&session.snapshot(), disk.name());
@@ -203,7 +206,7 @@ fn what_waits_for_a_long_flush_is_not_taken_for_ended() {
         disk.become_another(&Model::default()).unwrap();
         sync.join().unwrap();
         assert!(!is_over, "the flush took no time");
-        assert!(is_in_flight, "hooked: {}: {accounts:?}", session.is_attached("issue"));
+        assert!(is_in_flight, "hooked: {}: {accounts:?}", session.is_attached(Capability::Issue));
     });
 }
 

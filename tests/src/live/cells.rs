@@ -8,7 +8,10 @@ use std::{env, fs, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use tracer::{
-    kernel::ladder::{CAPABILITIES, Forced, Outcome},
+    kernel::{
+        capability::Capability,
+        ladder::{Forced, Outcome},
+    },
     session::Session,
 };
 use tracer_lab::{
@@ -173,7 +176,7 @@ fn forced(session: &mut Session, disk: &LoopDisk) -> Result<Tally> {
     Ok(tally)
 }
 
-fn outcome(session: &Session, capability: &str, rung: &str) -> Result<Outcome> {
+fn outcome(session: &Session, capability: Capability, rung: &str) -> Result<Outcome> {
     let climb = session.climbs().iter().find(|climb| climb.capability == capability);
     let rungs = climb.map_or(&[][..], |climb| &climb.rungs);
     match rungs.iter().find(|(name, _)| *name == rung) {
@@ -187,21 +190,18 @@ fn forced_rungs() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     let mut cells = Cells::default();
-    for capability in CAPABILITIES {
-        for rung in capability.rungs {
-            let named = format!("forced {}={}", capability.name, rung.name);
-            let asked =
-                Forced { capability: capability.name.to_owned(), rung: rung.name.to_owned() };
-            traced_through(vec![asked], |session| {
-                match outcome(session, capability.name, rung.name) {
-                    Ok(Outcome::Taken) => {
-                        let tally = forced(session, &disk);
-                        cells.tell(&named, session, tally);
-                    }
-                    Ok(Outcome::Unproven(why)) => cells.fail(&named, &format!("unproven: {why}")),
-                    Ok(other) => cells.skip(&named, &other.to_string()),
-                    Err(error) => cells.fail(&named, &format!("{error:#}")),
+    for capability in Capability::ALL {
+        for rung in capability.rungs() {
+            let named = format!("forced {capability}={}", rung.name);
+            let asked = Forced { capability, rung: rung.name };
+            traced_through(vec![asked], |session| match outcome(session, capability, rung.name) {
+                Ok(Outcome::Taken) => {
+                    let tally = forced(session, &disk);
+                    cells.tell(&named, session, tally);
                 }
+                Ok(Outcome::Unproven(why)) => cells.fail(&named, &format!("unproven: {why}")),
+                Ok(other) => cells.skip(&named, &other.to_string()),
+                Err(error) => cells.fail(&named, &format!("{error:#}")),
             });
         }
     }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer::session::Session;
+use tracer::{kernel::capability::Capability, session::Session};
 use tracer_ebpf::record::via;
 use tracer_engine::blame::Party;
 use tracer_lab::{
@@ -63,14 +63,14 @@ fn write_back(disk: &LoopDisk) {
     run(command, &Cgroup::none());
 }
 
-fn is_blind(session: &Session, what: &str) -> bool {
-    session.blind().iter().any(|blind| blind.what == what)
+fn is_blind(session: &Session, capability: Capability) -> bool {
+    session.blind().iter().any(|blind| blind.what == capability.name())
 }
 
 fn what_is_written_back_is_who_wrote_its(filesystem: Filesystem) {
     let disk = lab_disk(filesystem);
     traced(|session| {
-        assert!(!is_blind(session, "writeback"));
+        assert!(!is_blind(session, Capability::Writeback));
         settle(session, disk.name()).unwrap();
         let tenant = Cgroup::create("writer").unwrap();
         let pid = write_and_leave(&disk.mountpoint().join("file"), &tenant);
@@ -131,7 +131,7 @@ fn who_creates_files_fills_the_journal() {
     let disk = lab_disk(Filesystem::Ext4);
     // Asked for by name, its hooks are at work though nobody waits for the journal.
     traced_through(vec!["metadata=tp".parse().expect("a rung")], |session| {
-        if is_blind(session, "metadata") {
+        if is_blind(session, Capability::Metadata) {
             crate::skip::skip!("this kernel does not tell who fills a journal");
         }
         settle(session, disk.name()).unwrap();

@@ -12,7 +12,7 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::{Pid, gettid},
 };
-use tracer::session::Session;
+use tracer::{kernel::capability::Capability, session::Session};
 use tracer_disk_model::Model;
 use tracer_engine::{
     tick::{Limit, LimitKind, Tick},
@@ -143,7 +143,7 @@ fn who_runs_instead_is_named_and_the_hook_goes_again() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     traced(|session| {
-        assert!(!session.is_attached("rivals"));
+        assert!(!session.is_attached(Capability::Contender));
         // On one core, where everybody else comes first.
         let pinned = ["taskset", "-c", "0", "nice", "-n", "19"];
         let hogs: Vec<_> = (0..2)
@@ -165,11 +165,12 @@ fn who_runs_instead_is_named_and_the_hook_goes_again() {
         drop(hogs);
         victim.stop(Duration::ZERO).unwrap();
         assert!(named, "the hogs are not named: {rivals:?}");
-        assert!(session.is_attached("rivals"));
+        assert!(session.is_attached(Capability::Contender));
         assert!(phases.runqueue_ns > phases.wait_ns() + phases.cpu_ns, "{phases:?}");
         // It lingers for ten seconds, beside the window.
-        let gone =
-            (0..2).any(|_| watch_until(session, |session, _| !session.is_attached("rivals")));
+        let gone = (0..2).any(|_| {
+            watch_until(session, |session, _| !session.is_attached(Capability::Contender))
+        });
         assert!(gone, "the hook stays on");
     });
 }

@@ -1,14 +1,16 @@
 use std::{collections::BTreeSet, thread::sleep, time::Duration};
 
+use tracer::kernel::{capability::Capability, program::Program};
+
 use super::need_live;
 use crate::subject::Tracer;
 
 /// Programs in the kernel that bear a name, by id.
-pub(super) fn loaded(name: &str) -> BTreeSet<u32> {
+pub(super) fn loaded(program: Program) -> BTreeSet<u32> {
     aya::programs::loaded_programs()
         .filter_map(Result::ok)
-        .filter(|program| program.name() == name.as_bytes())
-        .map(|program| program.id())
+        .filter(|loaded| loaded.name() == program.name().as_bytes())
+        .map(|loaded| loaded.id())
         .collect()
 }
 
@@ -24,17 +26,17 @@ fn doctor_says_that_this_machine_can_be_traced() {
 #[test]
 fn killing_the_tracer_leaves_no_program_loaded() {
     need_live!();
-    let before = loaded("block_rq_issue");
+    let before = loaded(Program::BlockRqIssue);
     let mut top = Tracer::start(&["top", "--batch", "--interval", "0.2"]);
     // Emulated machines take their time.
     top.line(Duration::from_secs(60));
-    let mut of_top = &loaded("block_rq_issue") - &before;
+    let mut of_top = &loaded(Program::BlockRqIssue) - &before;
     assert_eq!(of_top.len(), 1);
     top.kill();
     top.wait(Duration::from_secs(10));
     // The kernel frees them when the last reference is gone, a moment later.
     for _ in 0..50 {
-        of_top = &of_top & &loaded("block_rq_issue");
+        of_top = &of_top & &loaded(Program::BlockRqIssue);
         if of_top.is_empty() {
             return;
         }
@@ -64,7 +66,8 @@ fn a_rung_that_was_asked_for_comes_first() {
         let mut doctor = Tracer::start(&["doctor", "--json", "--hooks", &format!("sync={wish}")]);
         let report = doctor.json(Duration::from_secs(60));
         let ladder = report["ladder"].as_array().expect("a ladder");
-        let sync = ladder.iter().find(|c| c["capability"] == "sync").expect("syncs");
+        let sync =
+            ladder.iter().find(|c| c["capability"] == Capability::Sync.name()).expect("syncs");
         let rungs = sync["rungs"].as_array().expect("rungs");
         let taken: Vec<_> = rungs.iter().filter(|r| r[1]["outcome"] == "taken").collect();
         assert_eq!(taken.len(), 1, "{sync}");

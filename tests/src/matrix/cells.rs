@@ -177,7 +177,7 @@ fn counted(tally: &Tally) -> String {
 }
 
 fn rungs(session: &Session) -> Value {
-    let taken = session.climbs().iter().map(|c| (c.capability.to_owned(), json!(c.taken())));
+    let taken = session.climbs().iter().map(|c| (c.capability.name().to_owned(), json!(c.taken())));
     Value::Object(taken.collect())
 }
 

@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use io_uring::{IoUring, opcode, types::Fd};
-use tracer::{kernel::ladder::Climb, session::Session};
+use tracer::{
+    kernel::{capability::Capability, ladder::Climb},
+    session::Session,
+};
 use tracer_snapshot::{FileClass, SlowSync};
 
 use super::cells::Shortfall;
@@ -128,12 +131,12 @@ fn await_calls(
     told_by_ext4: bool,
     mut sync: impl FnMut() -> io::Result<()>,
 ) -> Result<()> {
-    let serves = session.climbs().iter().find(|climb| climb.capability == "sync");
+    let serves = session.climbs().iter().find(|climb| climb.capability == Capability::Sync);
     if told_by_ext4 || serves.and_then(Climb::taken) != Some("tp") {
         return Ok(());
     }
     let begin = Instant::now();
-    while !session.is_attached("sync") {
+    while !session.is_attached(Capability::Sync) {
         ensure!(begin.elapsed() < CALLS_WITHIN, "all calls have no hook after {CALLS_WITHIN:?}");
         sync()?;
         thread::sleep(Duration::from_millis(100));

@@ -15,9 +15,10 @@ use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use tracer::{
     kernel::{
+        capability::Capability,
         facts::{Facts, VMLINUX_BTF},
         floor::{EMPTY, Floor},
-        ladder::CAPABILITIES,
+        program::Program,
     },
     session::{Options, Session},
 };
@@ -38,8 +39,8 @@ const FEW_RUNS: u64 = 100;
 /// Snapshots that are taken for one number.
 const SNAPSHOTS: u32 = 50;
 
-/// Runs and run time of each program, by name.
-struct Runs(BTreeMap<String, (u64, u64)>);
+/// Runs and run time of each program.
+struct Runs(BTreeMap<Program, (u64, u64)>);
 
 pub async fn measure(stand: &Stand, round: &Round, table: &mut Table) -> Result<()> {
     let _counting = enable_stats(Stats::RunTime)
@@ -79,11 +80,11 @@ async fn measure_tracer(
     let before = session.engine().records();
     let runs = watch(stand, &mut session, Work::Syncs, length).await?;
     let syncs = session.engine().records() - before;
-    let programs = programs_of(&["sync"]);
+    let programs = programs_of(&[Capability::Sync]);
     let per_sync = runs.total_ns(&programs) as f64 / syncs.max(1) as f64;
     table.note(&SYNCS, "sync programs, per sync", "ns", per_sync);
     table.note(&SYNCS, BLOCK_PROGRAMS, "ns", runs.per_request(&block_programs()));
-    for program in programs.into_iter().chain(programs_of(&["journal"])) {
+    for program in programs.into_iter().chain(programs_of(&[Capability::Journal])) {
         runs.note_run(program, &SYNCS, table);
     }
     table.note(&SYNCS, "syncs seen, the loop device's own too", "/s", {
@@ -121,9 +122,9 @@ async fn measure_calls(
 }
 
 /// What a hook on system calls does at those that are no syncs.
-const SYSTEM_CALLS: [(&str, &str); 2] = [
-    ("sys_enter", "sys_enter, per system call of any kind"),
-    ("sys_exit", "sys_exit, per system call of any kind"),
+const SYSTEM_CALLS: [(Program, &str); 2] = [
+    (Program::SysEnter, "sys_enter, per system call of any kind"),
+    (Program::SysExit, "sys_exit, per system call of any kind"),
 ];
 
 const BLOCK_PROGRAMS: &str = "block programs, per request";
@@ -157,12 +158,13 @@ async fn measure_floor(
 
 /// The empty programs on the hooks that the tracer has on this machine: none at the
 /// issue of a request where no disk needs it.
-pub fn empty_programs() -> Result<Vec<(&'static str, &'static str)>> {
+pub fn empty_programs() -> Result<Vec<Program>> {
     let root = Path::new("/");
     let found = disks::scan(root)?;
     let mut followed = found.iter().filter(|disk| disk.has_requests());
     let is_needed = followed.any(|disk| disks::needs_issues(root, &disk.name));
-    Ok(EMPTY.into_iter().filter(|(_, hook)| is_needed || *hook != "block_rq_issue").collect())
+    let empty = EMPTY.into_iter().map(|(empty, _)| empty);
+    Ok(empty.filter(|empty| is_needed || *empty != Program::EmptyIssue).collect())
 }
 
 /// Runs of the tracer's programs under a load, while it is polled as always.
@@ -180,35 +182,35 @@ async fn watch(stand: &Stand, session: &mut Session, work: Work, length: Duratio
 }
 
 /// The capabilities that follow requests.
-pub const BLOCK: [&str; 3] = ["birth", "issue", "block"];
+pub const BLOCK: [Capability; 3] = [Capability::Submit, Capability::Issue, Capability::Complete];
 
-fn block_programs() -> Vec<&'static str> {
+fn block_programs() -> Vec<Program> {
     programs_of(&BLOCK)
 }
 
 /// The programs of some capabilities, on whatever rung; each once, though
 /// several rungs have it.
-pub fn programs_of(capabilities: &[&str]) -> Vec<&'static str> {
-    let wanted = CAPABILITIES.iter().filter(|c| capabilities.contains(&c.name));
-    let steps = wanted.flat_map(|c| c.rungs).flat_map(|r| r.steps);
+pub fn programs_of(capabilities: &[Capability]) -> Vec<Program> {
+    let wanted = Capability::ALL.into_iter().filter(|c| capabilities.contains(c));
+    let steps = wanted.flat_map(Capability::rungs).flat_map(|r| r.steps);
     let mut programs: Vec<_> = steps.map(|step| step.program).collect();
     let mut known = HashSet::new();
     programs.retain(|program| known.insert(*program));
     programs
 }
 
-fn per_run_name(program: &str) -> String {
+fn per_run_name(program: Program) -> String {
     format!("{program}, per run")
 }
 
 impl Runs {
-    fn of(stats: Vec<(String, u64, u64)>) -> Self {
-        Self(stats.into_iter().map(|(name, runs, ns)| (name, (runs, ns))).collect())
+    fn of(stats: Vec<(Program, u64, u64)>) -> Self {
+        Self(stats.into_iter().map(|(program, runs, ns)| (program, (runs, ns))).collect())
     }
 
     fn since(mut self, before: &Self) -> Self {
-        for (name, (runs, ns)) in &mut self.0 {
-            let (runs_before, ns_before) = before.get(name);
+        for (program, (runs, ns)) in &mut self.0 {
+            let (runs_before, ns_before) = before.get(*program);
             *runs = runs.saturating_sub(runs_before);
             *ns = ns.saturating_sub(ns_before);
         }
@@ -216,34 +218,31 @@ impl Runs {
     }
 
     fn renamed(self) -> Self {
-        let twin = |name: &str| EMPTY.iter().find(|(empty, _)| *empty == name);
-        let renamed = |(name, runs): (String, _)| match twin(&name) {
-            Some((_, hook)) => ((*hook).to_owned(), runs),
-            None => (name, runs),
-        };
+        let twin = |of| EMPTY.into_iter().find(|(empty, _)| *empty == of);
+        let renamed = |(program, runs)| (twin(program).map_or(program, |(_, ours)| ours), runs);
         Self(self.0.into_iter().map(renamed).collect())
     }
 
-    fn get(&self, program: &str) -> (u64, u64) {
-        self.0.get(program).copied().unwrap_or_default()
+    fn get(&self, program: Program) -> (u64, u64) {
+        self.0.get(&program).copied().unwrap_or_default()
     }
 
-    fn total_ns(&self, programs: &[&str]) -> u64 {
-        programs.iter().map(|program| self.get(program).1).sum()
+    fn total_ns(&self, programs: &[Program]) -> u64 {
+        programs.iter().map(|program| self.get(*program).1).sum()
     }
 
     /// A request completes once, but for the steps of a flush.
-    fn per_request(&self, programs: &[&str]) -> f64 {
-        let (requests, _) = self.get("block_rq_complete");
+    fn per_request(&self, programs: &[Program]) -> f64 {
+        let (requests, _) = self.get(Program::BlockRqComplete);
         self.total_ns(programs) as f64 / requests.max(1) as f64
     }
 
-    fn per_run(&self, program: &str) -> Option<f64> {
+    fn per_run(&self, program: Program) -> Option<f64> {
         let (runs, ns) = self.get(program);
         (runs >= FEW_RUNS).then(|| ns as f64 / runs as f64)
     }
 
-    fn note_run(&self, program: &str, section: &Section, table: &mut Table) {
+    fn note_run(&self, program: Program, section: &Section, table: &mut Table) {
         if let Some(ns) = self.per_run(program) {
             table.note(section, &per_run_name(program), "ns", ns);
         }

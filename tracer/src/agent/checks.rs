@@ -15,7 +15,7 @@ use caps::{CapSet, Capability};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use serde::Serialize;
 
-use crate::kernel::ladder::MODULES;
+use crate::kernel::program::MODULES;
 
 /// How it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]

@@ -8,7 +8,7 @@ use prometheus::proto::{
 };
 
 use super::series::{COLUMNS, CulpritLabels, Row, Series, VictimLabels};
-use crate::output::escape::bounded;
+use crate::{kernel::program::Program, output::escape::bounded};
 use tracer_engine::victim::SYNC_BOUNDS_NS;
 use tracer_snapshot::{BLOCK_BOUNDS_NS, Disk, Phases, Snapshot, Spread};
 
@@ -17,8 +17,8 @@ use tracer_snapshot::{BLOCK_BOUNDS_NS, Disk, Phases, Snapshot, Spread};
 pub struct Beside {
     /// Of the tracer's own registry.
     pub own: Vec<MetricFamily>,
-    /// Name, runs and nanoseconds of each kernel program.
-    pub programs: Vec<(String, u64, u64)>,
+    /// Runs and nanoseconds of each kernel program.
+    pub programs: Vec<(Program, u64, u64)>,
     pub kernel_memory_bytes: u64,
     pub config_reloads: u64,
     pub config_reload_failures: u64,
@@ -225,7 +225,7 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
     // All are zero while the kernel does not count them.
     let counted = beside.programs.iter().any(|(_, runs, _)| *runs > 0);
     let programs = beside.programs.iter().filter(move |_| counted);
-    let program = |name: &str| vec![("program", name.to_owned())];
+    let program = |program: Program| vec![("program", program.name().to_owned())];
     vec![
         gauges("tracer_build_info", "1, with the version and the kernel.", [(build, 1.0)]),
         gauges("tracer_hook_info", "1 for each capability, with the rung taken.", hooks),
@@ -247,12 +247,12 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
         counters(
             "tracer_program_run_seconds_total",
             "Run time of the kernel programs, while the kernel's BPF statistics are on.",
-            programs.clone().map(|(name, _, ns)| (program(name), *ns as f64 / 1e9)),
+            programs.clone().map(|(of, _, ns)| (program(*of), *ns as f64 / 1e9)),
         ),
         counters(
             "tracer_program_runs_total",
             "Runs of the kernel programs, while the kernel's BPF statistics are on.",
-            programs.map(|(name, runs, _)| (program(name), *runs as f64)),
+            programs.map(|(of, runs, _)| (program(*of), *runs as f64)),
         ),
         counters(
             "tracer_config_reloads_total",

@@ -6,8 +6,10 @@
 use serde::Serialize;
 
 use super::{
+    capability::Capability,
     facts::Facts,
     ladder::{Climb, Forced, Outcome},
+    program::Program,
 };
 
 /// Something that is not seen.
@@ -28,14 +30,14 @@ pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Blind> {
     let mut found = Vec::new();
     for climb in climbs {
         match climb.taken() {
-            None => found.push(blind(climb.capability, climb.without)),
+            None => found.push(blind(climb.capability.name(), climb.without)),
             Some(rung) => match climb.capability {
-                "birth" => of_births(rung, &mut found),
-                "sync" => of_syncs(rung, &climb.attached, &mut found),
-                "journal" => of_journals(&climb.attached, &mut found),
-                "reclaim" => of_reclaim(&climb.attached, &mut found),
-                "metadata" if !climb.attached.contains(&"jbd2_handle_stats") => {
-                    found.push(blind(climb.capability, climb.without));
+                Capability::Submit => of_submissions(rung, &mut found),
+                Capability::Sync => of_syncs(rung, &climb.attached, &mut found),
+                Capability::Journal => of_journals(&climb.attached, &mut found),
+                Capability::Reclaim => of_reclaim(&climb.attached, &mut found),
+                Capability::Metadata if !climb.attached.contains(&Program::Jbd2HandleStats) => {
+                    found.push(blind(climb.capability.name(), climb.without));
                 }
                 _ => {}
             },
@@ -52,7 +54,7 @@ pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Blind> {
     found
 }
 
-fn of_births(rung: &str, found: &mut Vec<Blind>) {
+fn of_submissions(rung: &str, found: &mut Vec<Blind>) {
     if rung == "insert" {
         let sentence = "requests that a kernel worker hands on are charged to it, not to who \
                         submitted them";
@@ -62,15 +64,15 @@ fn of_births(rung: &str, found: &mut Vec<Blind>) {
     }
 }
 
-fn of_syncs(rung: &str, attached: &[&str], found: &mut Vec<Blind>) {
-    let has = |programs: &[&str]| programs.iter().all(|program| attached.contains(program));
+fn of_syncs(rung: &str, attached: &[Program], found: &mut Vec<Blind>) {
+    let has = |programs: &[Program]| programs.iter().all(|program| attached.contains(program));
     match rung {
         "fentry" => {
-            if !has(&["vfs_range_entry", "vfs_range_exit"]) {
+            if !has(&[Program::VfsRangeEntry, Program::VfsRangeExit]) {
                 let sentence = "writes to O_DSYNC files and io_uring's syncs are not seen";
                 found.push(blind("osync", sentence));
             }
-            if !has(&["write_file_entry"]) {
+            if !has(&[Program::WriteFileEntry]) {
                 found.push(late_disk("all filesystems"));
             }
         }
@@ -80,14 +82,15 @@ fn of_syncs(rung: &str, attached: &[&str], found: &mut Vec<Blind>) {
             found.push(blind("calls", sentence));
         }
         _ => {
-            if !has(&["sys_enter", "sys_exit"]) {
+            if !has(&[Program::SysEnter, Program::SysExit]) {
                 let sentence = "only syncs of files on ext4 are seen, not of whole filesystems and \
                                 not by sync_file_range";
                 found.push(blind("calls", sentence));
             }
-            let ext4 = has(&["ext4_sync_file_enter", "ext4_sync_file_exit"]).then_some("ext4");
-            let xfs = has(&["xfs_file_fsync"]).then_some("xfs");
-            let btrfs = has(&["btrfs_sync_file"]).then_some("btrfs");
+            let ext4 = [Program::Ext4SyncFileEnter, Program::Ext4SyncFileExit];
+            let ext4 = has(&ext4).then_some("ext4");
+            let xfs = has(&[Program::XfsFileFsync]).then_some("xfs");
+            let btrfs = has(&[Program::BtrfsSyncFile]).then_some("btrfs");
             let named: Vec<_> = [ext4, xfs, btrfs].into_iter().flatten().collect();
             let (written, queued) = (but_on(&named), but_on(ext4.as_slice()));
             let sentence =
@@ -104,15 +107,17 @@ fn of_syncs(rung: &str, attached: &[&str], found: &mut Vec<Blind>) {
     }
 }
 
-fn of_journals(attached: &[&str], found: &mut Vec<Blind>) {
-    let parts = ["jbd2_commit_locking", "jbd2_commit_flushing", "jbd2_commit_logging"];
+fn of_journals(attached: &[Program], found: &mut Vec<Blind>) {
+    let parts =
+        [Program::Jbd2CommitLocking, Program::Jbd2CommitFlushing, Program::Jbd2CommitLogging];
     if !parts.iter().all(|part| attached.contains(part)) {
         found.push(blind("commit", "the parts of a journal's commit are not told apart"));
     }
 }
 
-fn of_reclaim(attached: &[&str], found: &mut Vec<Blind>) {
-    if !["memcg_reclaim_begin", "memcg_reclaim_end"].iter().all(|hook| attached.contains(hook)) {
+fn of_reclaim(attached: &[Program], found: &mut Vec<Blind>) {
+    let memcg = [Program::MemcgReclaimBegin, Program::MemcgReclaimEnd];
+    if !memcg.iter().all(|program| attached.contains(program)) {
         let sentence = "reclaiming memory for a cgroup's own limit is not seen";
         found.push(blind("memcg", sentence));
     }
@@ -161,40 +166,40 @@ fn disobeyed(wish: &Forced, climbs: &[Climb]) -> Option<Blind> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::ladder::CAPABILITIES;
 
-    const ALL: [(&str, &str); 11] = [
-        ("block", "tp"),
-        ("issue", "tp"),
-        ("birth", "tp"),
-        ("sync", "fentry"),
-        ("journal", "tp"),
-        ("log", "tp"),
-        ("throttle", "tp"),
-        ("reclaim", "tp"),
-        ("rivals", "tp"),
-        ("writeback", "tp"),
-        ("metadata", "tp"),
+    const ALL: [(Capability, &str); 11] = [
+        (Capability::Complete, "tp"),
+        (Capability::Issue, "tp"),
+        (Capability::Submit, "tp"),
+        (Capability::Sync, "fentry"),
+        (Capability::Journal, "tp"),
+        (Capability::Log, "tp"),
+        (Capability::Throttle, "tp"),
+        (Capability::Reclaim, "tp"),
+        (Capability::Contender, "tp"),
+        (Capability::Writeback, "tp"),
+        (Capability::Metadata, "tp"),
     ];
 
     /// A climb in which these rungs are taken, all their programs at work.
-    fn climbs(taken: &[(&str, &str)]) -> Vec<Climb> {
-        let of = |name| taken.iter().find(|(capability, _)| *capability == name).map(|t| t.1);
-        CAPABILITIES
-            .iter()
-            .map(|c| {
-                let outcome = |rung: &str| match of(c.name) {
+    fn climbs(taken: &[(Capability, &str)]) -> Vec<Climb> {
+        let of = |of| taken.iter().find(|(capability, _)| *capability == of).map(|t| t.1);
+        Capability::ALL
+            .into_iter()
+            .map(|capability| {
+                let outcome = |rung: &str| match of(capability) {
                     Some(taken) if taken == rung => Outcome::Taken,
                     Some(_) => Outcome::NotNeeded,
                     None => Outcome::Absent("no such hook".to_owned()),
                 };
-                let rung = c.rungs.iter().find(|r| Some(r.name) == of(c.name));
+                let rungs = capability.rungs().iter();
+                let rung = rungs.clone().find(|r| Some(r.name) == of(capability));
                 Climb {
-                    capability: c.name,
-                    purpose: c.purpose,
-                    required: c.required,
-                    without: c.without,
-                    rungs: c.rungs.iter().map(|r| (r.name, outcome(r.name))).collect(),
+                    capability,
+                    purpose: capability.purpose(),
+                    required: capability.is_required(),
+                    without: capability.without(),
+                    rungs: rungs.map(|r| (r.name, outcome(r.name))).collect(),
                     notes: Vec::new(),
                     attached: rung
                         .map_or(Vec::new(), |r| r.steps.iter().map(|s| s.program).collect()),
@@ -228,19 +233,28 @@ mod tests {
             &facts(tracer_ebpf::config::ABSENT),
             &[],
             &[
-                ("journal", "time in the journal is shown as `other`"),
-                ("log", "waiting for the log of an xfs is shown as `other`"),
-                ("throttle", "waiting for a request to be had is shown as `other`"),
+                (Capability::Journal.name(), "time in the journal is shown as `other`"),
+                (Capability::Log.name(), "waiting for the log of an xfs is shown as `other`"),
                 (
-                    "reclaim",
+                    Capability::Throttle.name(),
+                    "waiting for a request to be had is shown as `other`",
+                ),
+                (
+                    Capability::Reclaim.name(),
                     "reclaiming memory is shown as `cpu` and `other`, and nobody is named for it",
                 ),
-                ("rivals", "who runs while a sync waits for a CPU is not named"),
                 (
-                    "writeback",
+                    Capability::Contender.name(),
+                    "who runs while a sync waits for a CPU is not named",
+                ),
+                (
+                    Capability::Writeback.name(),
                     "data written back are charged to the kernel worker, not to who wrote them",
                 ),
-                ("metadata", "whose metadata and data a journal's commit writes is not known"),
+                (
+                    Capability::Metadata.name(),
+                    "whose metadata and data a journal's commit writes is not known",
+                ),
                 ("runqueue", "waiting for a CPU is not told from waiting for the disk"),
                 ("process", "threads go by their own names, not by their process's"),
             ],
@@ -250,9 +264,9 @@ mod tests {
     #[test]
     fn tracepoints_are_blind_where_a_filesystem_has_none() {
         let mut taken = ALL;
-        (taken[2], taken[3]) = (("birth", "insert"), ("sync", "tp"));
+        (taken[2].1, taken[3].1) = ("insert", "tp");
         let mut climbs = climbs(&taken);
-        climbs[3].attached.retain(|program| !program.starts_with("btrfs"));
+        climbs[3].attached.retain(|program| *program != Program::BtrfsSyncFile);
         check(
             &climbs,
             &facts(8),
@@ -282,8 +296,8 @@ mod tests {
     #[test]
     fn optional_hooks_that_are_missing_are_told() {
         let mut climbs = climbs(&ALL);
-        climbs[4].attached.retain(|program| *program != "jbd2_commit_logging");
-        climbs[7].attached.retain(|program| !program.starts_with("memcg"));
+        climbs[4].attached.retain(|program| *program != Program::Jbd2CommitLogging);
+        climbs[7].attached.retain(|program| !program.name().starts_with("memcg"));
         check(
             &climbs,
             &facts(8),
@@ -298,13 +312,13 @@ mod tests {
     #[test]
     fn hooks_on_demand_that_were_refused_are_told() {
         let mut taken = ALL;
-        taken[3] = ("sync", "tp");
+        taken[3].1 = "tp";
         let mut climbs = climbs(&taken);
-        climbs[3].attached.retain(|program| !program.starts_with("sys_"));
-        climbs[10].attached.retain(|program| *program != "jbd2_handle_stats");
+        climbs[3].attached.retain(|program| !program.name().starts_with("sys_"));
+        climbs[10].attached.retain(|program| *program != Program::Jbd2HandleStats);
         let found = find(&facts(8), &climbs, &[]);
         let told = |what| found.iter().any(|blind| blind.what == what);
-        assert!(told("calls") && told("metadata"), "{found:?}");
+        assert!(told("calls") && told(Capability::Metadata.name()), "{found:?}");
     }
 
     #[test]

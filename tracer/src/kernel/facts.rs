@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use tracer_ebpf::config::{ABSENT, Config};
 
 use super::{
-    ladder::{CAPABILITIES, MODULES, Target},
     offsets,
+    program::{MODULES, Program, Target},
     types::KernelTypes,
 };
 
@@ -23,9 +23,8 @@ pub struct Facts {
     pub release: String,
     /// `none`, `integrity`, `confidentiality`, or `unknown`.
     pub lockdown: String,
-    /// Of all hooks on the ladder, those that exist here.
-    tracepoints: BTreeMap<&'static str, Home>,
-    functions: BTreeMap<String, Home>,
+    /// The programs whose hooks exist here.
+    homes: BTreeMap<Program, Home>,
     unknown_modules: BTreeMap<&'static str, Untold>,
     pub pointers: Pointers,
     pub config: Config,
@@ -158,62 +157,44 @@ impl Facts {
             let is_there = typed.is_some() || untold == Some(&Untold::NoTypes);
             is_there.then_some(Home::ByName)
         };
-        let mut tracepoints = BTreeMap::new();
-        let mut functions = BTreeMap::new();
-        let steps = CAPABILITIES.iter().flat_map(|c| c.rungs).flat_map(|r| r.steps);
-        for target in steps.map(|step| &step.target) {
-            match *target {
-                // Until 5.10 it hands out other things.
-                Target::Tracepoint("block_getrq") if config.births_by_bio != 1 => {}
-                // What they hand out cannot be read without these.
-                Target::Tracepoint("xfs_file_fsync") if config.xfs_inode_vnode == ABSENT => {}
-                Target::Tracepoint(name)
-                    if name.starts_with("jbd2_") && config.journal_fs_dev == ABSENT => {}
-                Target::Tracepoint("sched_switch") if !sees_switches(&config) => {}
-                Target::Tracepoint(name) => {
-                    tracepoints.extend(tracepoint(target, name).map(|home| (name, home)));
+        let mut homes = BTreeMap::new();
+        for &program in Program::ALL {
+            let target = program.target();
+            let found = match target {
+                _ if !is_usable(program, &config) => None,
+                Target::Tracepoint(name) => tracepoint(&target, name),
+                Target::Function(_) | Target::SystemCall(_) if pointers == Pointers::Untyped => {
+                    None
                 }
-                Target::Function(_) | Target::SystemCall(_) if pointers == Pointers::Untyped => {}
                 Target::Function(_) | Target::SystemCall(_) => {
-                    let name = target.function_name();
-                    let home = home(target, &|types| types.function(&name));
-                    functions.extend(home.map(|home| (name, home)));
+                    let hook = target.hook();
+                    home(&target, &|types| types.function(&hook))
                 }
-            }
+            };
+            homes.extend(found.map(|home| (program, home)));
         }
-        Ok(Self { release, lockdown, tracepoints, functions, unknown_modules, pointers, config })
+        Ok(Self { release, lockdown, homes, unknown_modules, pointers, config })
     }
 
     /// A kernel that offers no hook at all, with this layout.
     #[cfg(test)]
     pub fn with_config(config: Config) -> Self {
         let unknown = || "unknown".to_owned();
-        let (tracepoints, functions, unknown_modules) = Default::default();
-        Self {
-            release: unknown(),
-            lockdown: unknown(),
-            tracepoints,
-            functions,
-            unknown_modules,
-            pointers: Pointers::Typed,
-            config,
-        }
+        let (homes, unknown_modules) = Default::default();
+        let pointers = Pointers::Typed;
+        let (release, lockdown) = (unknown(), unknown());
+        Self { release, lockdown, homes, unknown_modules, pointers, config }
     }
 
-    /// Where a hook lies; `None` where this kernel has none.
-    pub fn home(&self, target: &Target) -> Option<Home> {
-        match target {
-            Target::Tracepoint(name) => self.tracepoints.get(name),
-            Target::Function(_) | Target::SystemCall(_) => {
-                self.functions.get(&target.function_name())
-            }
-        }
-        .copied()
+    /// Finds a program's hook; `None` if this kernel has none.
+    pub fn home(&self, program: Program) -> Option<Home> {
+        self.homes.get(&program).copied()
     }
 
-    /// Why a hook is not there.
-    pub fn absence(&self, target: &Target) -> String {
-        let hook = target.function_name();
+    /// Why a program's hook is not there.
+    pub fn absence(&self, program: Program) -> String {
+        let target = program.target();
+        let hook = target.hook();
         match target.module().and_then(|module| Some((module, self.unknown_modules.get(module)?))) {
             Some((module, why)) => format!("no `{hook}`: module `{module}` {why}"),
             None if self.pointers == Pointers::Untyped
@@ -232,6 +213,18 @@ impl Facts {
 
     pub fn sees_run_delay(&self) -> bool {
         self.sees_tasks() && self.config.task_run_delay != ABSENT
+    }
+}
+
+/// Whether a program can read what its hook hands out.
+fn is_usable(program: Program, config: &Config) -> bool {
+    match program {
+        // Until 5.10 it hands out other things.
+        Program::BlockGetrq => config.births_by_bio == 1,
+        Program::XfsFileFsync => config.xfs_inode_vnode != ABSENT,
+        Program::SchedSwitch => sees_switches(config),
+        _ if program.target().module() == Some("jbd2") => config.journal_fs_dev != ABSENT,
+        _ => true,
     }
 }
 

@@ -10,28 +10,26 @@ use anyhow::{Result, anyhow};
 
 use super::{
     facts::Facts,
-    ladder::Target,
     load::{OBJECT, raise_memlock, run_stats},
     loader::{Attached, Globals, Loader},
+    program::Program,
 };
 
-/// Each empty program, the hook it is on, which is also the name of the
-/// tracer's program there.
-pub const EMPTY: [(&str, &str); 5] = [
-    ("empty_start", "block_io_start"),
-    ("empty_issue", "block_rq_issue"),
-    ("empty_complete", "block_rq_complete"),
-    ("empty_enter", "sys_enter"),
-    ("empty_exit", "sys_exit"),
+/// Each empty program, and the tracer's own on the same hook.
+pub const EMPTY: [(Program, Program); 5] = [
+    (Program::EmptyStart, Program::BlockIoStart),
+    (Program::EmptyIssue, Program::BlockRqIssue),
+    (Program::EmptyComplete, Program::BlockRqComplete),
+    (Program::EmptyEnter, Program::SysEnter),
+    (Program::EmptyExit, Program::SysExit),
 ];
 
-/// Two programs that read the clock, and their hooks.
-pub const CLOCK: [(&str, &str); 2] =
-    [("clock_issue", "block_rq_issue"), ("clock_complete", "block_rq_complete")];
+/// Two programs that read the clock.
+pub const CLOCK: [Program; 2] = [Program::ClockIssue, Program::ClockComplete];
 
 /// Some of these programs, attached until this is dropped.
 pub struct Floor {
-    loaded: BTreeMap<&'static str, Attached>,
+    loaded: BTreeMap<Program, Attached>,
 }
 
 impl Floor {
@@ -41,21 +39,21 @@ impl Floor {
     /// # Errors
     ///
     /// When the kernel refuses one of them.
-    pub fn attach(programs: &[(&'static str, &'static str)], facts: &Facts) -> Result<Self> {
+    pub fn attach(programs: &[Program], facts: &Facts) -> Result<Self> {
         raise_memlock();
         let (mut loader, _maps) = Loader::create(OBJECT, &Globals::default(), &[])?;
         let mut loaded = BTreeMap::new();
-        for &(name, hook) in programs {
-            if let Some(home) = facts.home(&Target::Tracepoint(hook)) {
-                let attached = loader.attach(name, hook, home);
-                loaded.insert(name, attached.map_err(|why| anyhow!("failed to attach {why}"))?);
+        for &program in programs {
+            if let Some(home) = facts.home(program) {
+                let attached = loader.attach(program, home);
+                loaded.insert(program, attached.map_err(|why| anyhow!("failed to attach {why}"))?);
             }
         }
         Ok(Self { loaded })
     }
 
     /// As [`super::load::Programs::run_stats`].
-    pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
+    pub fn run_stats(&self) -> Vec<(Program, u64, u64)> {
         run_stats(&self.loaded)
     }
 }

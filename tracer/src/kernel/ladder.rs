@@ -6,17 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// Something that the tracer needs to see.
-pub struct Capability {
-    pub name: &'static str,
-    /// What it is for, for `doctor`.
-    pub purpose: &'static str,
-    /// Whether the tracer is of any use without it.
-    pub required: bool,
-    /// What is blind without it, as a sentence.
-    pub without: &'static str,
-    pub rungs: &'static [Rung],
-}
+use super::{capability::Capability, program::Program};
 
 /// When a program is at work.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,64 +18,22 @@ pub enum Attach {
     OnDemand,
 }
 
-/// One way to see it.
+/// One way to a capability.
 pub struct Rung {
     pub name: &'static str,
     pub steps: &'static [Step],
 }
 
-/// One program on one hook.
+/// One program of a rung.
 pub struct Step {
-    /// Name of the program in the kernel object.
-    pub program: &'static str,
-    pub target: Target,
+    pub program: Program,
     /// Whether the rung fails without it.
     pub required: bool,
     pub attach: Attach,
 }
 
-/// Where a program is attached.
-#[derive(Clone, Copy, Debug)]
-pub enum Target {
-    /// A BTF tracepoint.
-    Tracepoint(&'static str),
-    /// Entry or exit of a function.
-    Function(&'static str),
-    /// Entry or exit of a system call's own function.
-    SystemCall(&'static str),
-}
-
-/// Filesystems and their journal, which most distributions build as modules.
-/// The names of their hooks begin with theirs.
-pub const MODULES: [&str; 4] = ["btrfs", "ext4", "jbd2", "xfs"];
-
-impl Target {
-    /// The module that has this hook, where the kernel itself has not.
-    pub fn module(&self) -> Option<&'static str> {
-        let (Self::Tracepoint(name) | Self::Function(name)) = self else { return None };
-        let (first, _) = name.split_once('_')?;
-        MODULES.into_iter().find(|module| *module == first)
-    }
-
-    /// The kernel's name of the function, with the architecture's prefix.
-    pub fn function_name(&self) -> String {
-        match self {
-            Self::Tracepoint(name) | Self::Function(name) => (*name).to_owned(),
-            Self::SystemCall(name) if cfg!(target_arch = "aarch64") => {
-                format!("__arm64_sys_{name}")
-            }
-            Self::SystemCall(name) => format!("__x64_sys_{name}"),
-        }
-    }
-}
-
-const fn tp(name: &'static str) -> Step {
-    step(name, name)
-}
-
-/// A tracepoint whose program goes by a shorter name.
-const fn step(program: &'static str, tracepoint: &'static str) -> Step {
-    Step { program, target: Target::Tracepoint(tracepoint), required: true, attach: Attach::Always }
+const fn step(program: Program) -> Step {
+    Step { program, required: true, attach: Attach::Always }
 }
 
 const fn optional(step: Step) -> Step {
@@ -96,192 +44,140 @@ const fn on_demand(step: Step) -> Step {
     Step { attach: Attach::OnDemand, ..step }
 }
 
-const fn function(program: &'static str, name: &'static str) -> Step {
-    Step { target: Target::Function(name), ..step(program, name) }
+impl Capability {
+    /// The ways to it, the best first.
+    pub const fn rungs(self) -> &'static [Rung] {
+        match self {
+            Self::Complete => COMPLETE,
+            Self::Issue => ISSUE,
+            Self::Submit => SUBMIT,
+            Self::Sync => SYNC,
+            Self::Journal => JOURNAL,
+            Self::Log => LOG,
+            Self::Throttle => THROTTLE,
+            Self::Reclaim => RECLAIM,
+            Self::Contender => CONTENDER,
+            Self::Writeback => WRITEBACK,
+            Self::Metadata => METADATA,
+        }
+    }
 }
 
-const fn system_call(program: &'static str, name: &'static str) -> Step {
-    Step { target: Target::SystemCall(name), ..step(program, name) }
-}
+const COMPLETE: &[Rung] = &[Rung {
+    name: "tp",
+    steps: &[
+        step(Program::BlockRqComplete),
+        step(Program::BlockRqRequeue),
+        step(Program::BlockRqMerge),
+    ],
+}];
 
-/// All capabilities, in the order in which they are attached: ends before
-/// births, so that no request is born seen and ends unseen meanwhile.
-pub const CAPABILITIES: &[Capability] = &[
-    Capability {
-        name: "block",
-        purpose: "when a block request ends",
-        required: true,
-        without: "block requests cannot be followed",
-        rungs: &[Rung {
-            name: "tp",
-            steps: &[tp("block_rq_complete"), tp("block_rq_requeue"), tp("block_rq_merge")],
-        }],
-    },
-    Capability {
-        name: "issue",
-        purpose: "when a request is given to its driver (attached only where the kernel does not \
-                  note it in the request, or a disk has a scheduler)",
-        required: false,
-        without: "where the kernel does not note when a request is given to its driver, waiting \
-                  in the queue is shown as the device's time; where a disk has a scheduler, \
-                  requests whose end was missed are in flight for a minute",
-        rungs: &[Rung { name: "tp", steps: &[on_demand(tp("block_rq_issue"))] }],
-    },
-    Capability {
-        name: "birth",
-        purpose: "who submits a block request",
-        required: true,
-        without: "nobody can be named: block requests are not seen in their submitter's context",
-        rungs: &[
-            Rung { name: "tp", steps: &[tp("block_io_start")] },
-            Rung {
-                name: "fentry",
-                steps: &[function("blk_account_io_start", "blk_account_io_start")],
-            },
-            // The bio tells who submits; the request is met at insert or issue.
-            Rung { name: "getrq", steps: &[tp("block_getrq"), tp("block_rq_insert")] },
-            // With the issue as its understudy, where no scheduler is in charge.
-            Rung { name: "insert", steps: &[tp("block_rq_insert")] },
+const ISSUE: &[Rung] = &[Rung { name: "tp", steps: &[on_demand(step(Program::BlockRqIssue))] }];
+
+const SUBMIT: &[Rung] = &[
+    Rung { name: "tp", steps: &[step(Program::BlockIoStart)] },
+    Rung { name: "fentry", steps: &[step(Program::BlkAccountIoStart)] },
+    // The bio tells who submits; the request is met at insert or issue.
+    Rung { name: "getrq", steps: &[step(Program::BlockGetrq), step(Program::BlockRqInsert)] },
+    // With the issue as its understudy, where no scheduler is in charge.
+    Rung { name: "insert", steps: &[step(Program::BlockRqInsert)] },
+];
+
+const SYNC: &[Rung] = &[
+    Rung {
+        name: "fentry",
+        steps: &[
+            step(Program::FsyncExit),
+            step(Program::FsyncEntry),
+            step(Program::FdatasyncExit),
+            step(Program::FdatasyncEntry),
+            step(Program::MsyncExit),
+            step(Program::MsyncEntry),
+            step(Program::SyncFileRangeExit),
+            step(Program::SyncFileRangeEntry),
+            step(Program::SyncfsExit),
+            step(Program::SyncfsEntry),
+            optional(step(Program::SyncExit)),
+            optional(step(Program::SyncEntry)),
+            optional(step(Program::VfsRangeExit)),
+            optional(step(Program::VfsRangeEntry)),
+            optional(step(Program::VfsExit)),
+            optional(step(Program::VfsEntry)),
+            optional(step(Program::WriteFileEntry)),
+            optional(step(Program::WritePagesEntry)),
+            optional(step(Program::SyncInodesEntry)),
         ],
     },
-    Capability {
-        name: "sync",
-        purpose: "each fsync and its kin, from begin to end",
-        required: true,
-        without: "syncs are not seen",
-        rungs: &[
-            Rung {
-                name: "fentry",
-                steps: &[
-                    system_call("fsync_exit", "fsync"),
-                    system_call("fsync_entry", "fsync"),
-                    system_call("fdatasync_exit", "fdatasync"),
-                    system_call("fdatasync_entry", "fdatasync"),
-                    system_call("msync_exit", "msync"),
-                    system_call("msync_entry", "msync"),
-                    system_call("sync_file_range_exit", "sync_file_range"),
-                    system_call("sync_file_range_entry", "sync_file_range"),
-                    system_call("syncfs_exit", "syncfs"),
-                    system_call("syncfs_entry", "syncfs"),
-                    // It takes no arguments, and so has no function that unpacks them.
-                    optional(function("sync_exit", "ksys_sync")),
-                    optional(function("sync_entry", "ksys_sync")),
-                    optional(function("vfs_range_exit", "vfs_fsync_range")),
-                    optional(function("vfs_range_entry", "vfs_fsync_range")),
-                    optional(function("vfs_exit", "vfs_fsync")),
-                    optional(function("vfs_entry", "vfs_fsync")),
-                    optional(function("write_file_entry", "file_write_and_wait_range")),
-                    optional(function("write_pages_entry", "do_writepages")),
-                    optional(function("sync_inodes_entry", "sync_inodes_sb")),
-                ],
-            },
-            Rung {
-                name: "tp",
-                // Those on demand are at work where ext4 is not alone.
-                steps: &[
-                    on_demand(tp("sys_exit")),
-                    on_demand(tp("sys_enter")),
-                    on_demand(optional(tp("ext4_writepages"))),
-                    // They tell of begins alone.
-                    on_demand(optional(tp("xfs_file_fsync"))),
-                    on_demand(optional(tp("btrfs_sync_file"))),
-                    optional(tp("ext4_sync_file_exit")),
-                    optional(tp("ext4_sync_file_enter")),
-                    optional(tp("ext4_sync_fs")),
-                ],
-            },
-            Rung {
-                name: "vfs",
-                steps: &[
-                    function("vfs_range_exit", "vfs_fsync_range"),
-                    function("vfs_only_entry", "vfs_fsync_range"),
-                    optional(function("write_file_entry", "file_write_and_wait_range")),
-                    optional(function("write_pages_entry", "do_writepages")),
-                ],
-            },
+    Rung {
+        name: "tp",
+        // Those on demand are at work where ext4 is not alone.
+        steps: &[
+            on_demand(step(Program::SysExit)),
+            on_demand(step(Program::SysEnter)),
+            on_demand(optional(step(Program::Ext4Writepages))),
+            // They tell of begins alone.
+            on_demand(optional(step(Program::XfsFileFsync))),
+            on_demand(optional(step(Program::BtrfsSyncFile))),
+            optional(step(Program::Ext4SyncFileExit)),
+            optional(step(Program::Ext4SyncFileEnter)),
+            optional(step(Program::Ext4SyncFs)),
         ],
     },
-    Capability {
-        name: "journal",
-        purpose: "when a filesystem's journal commits (jbd2)",
-        required: false,
-        without: "time in the journal is shown as `other`",
-        rungs: &[Rung {
-            name: "tp",
-            steps: &[
-                tp("jbd2_end_commit"),
-                optional(tp("jbd2_commit_logging")),
-                optional(tp("jbd2_commit_flushing")),
-                optional(tp("jbd2_commit_locking")),
-                tp("jbd2_start_commit"),
-            ],
-        }],
-    },
-    Capability {
-        name: "log",
-        purpose: "when a sync on xfs begins to wait for the log",
-        required: false,
-        without: "waiting for the log of an xfs is shown as `other`",
-        rungs: &[Rung { name: "tp", steps: &[tp("xfs_log_force")] }],
-    },
-    Capability {
-        name: "throttle",
-        purpose: "when a bio begins to wait for a request (attached only where it matters)",
-        required: false,
-        without: "waiting for a request to be had is shown as `other`",
-        rungs: &[Rung { name: "tp", steps: &[on_demand(tp("block_bio_queue"))] }],
-    },
-    Capability {
-        name: "reclaim",
-        purpose: "who reclaims memory itself",
-        required: false,
-        without: "reclaiming memory is shown as `cpu` and `other`, and nobody is named for it",
-        rungs: &[Rung {
-            name: "tp",
-            steps: &[
-                step("direct_reclaim_end", "mm_vmscan_direct_reclaim_end"),
-                step("direct_reclaim_begin", "mm_vmscan_direct_reclaim_begin"),
-                optional(step("memcg_reclaim_end", "mm_vmscan_memcg_reclaim_end")),
-                optional(step("memcg_reclaim_begin", "mm_vmscan_memcg_reclaim_begin")),
-            ],
-        }],
-    },
-    Capability {
-        name: "rivals",
-        purpose: "who runs while a sync waits for a CPU (attached only then)",
-        required: false,
-        without: "who runs while a sync waits for a CPU is not named",
-        rungs: &[Rung { name: "tp", steps: &[on_demand(tp("sched_switch"))] }],
-    },
-    Capability {
-        name: "writeback",
-        purpose: "whose data a kernel worker writes back",
-        required: false,
-        without: "data written back are charged to the kernel worker, not to who wrote them",
-        rungs: &[Rung {
-            name: "tp",
-            steps: &[
-                tp("writeback_single_inode"),
-                tp("writeback_single_inode_start"),
-                tp("writeback_dirty_inode_enqueue"),
-            ],
-        }],
-    },
-    Capability {
-        name: "metadata",
-        purpose: "who fills a filesystem's journal (jbd2; attached only while commits are waited for)",
-        required: false,
-        without: "whose metadata and data a journal's commit writes is not known",
-        rungs: &[Rung {
-            name: "tp",
-            steps: &[
-                on_demand(tp("jbd2_handle_stats")),
-                optional(step("jbd2_data_submitted", "jbd2_commit_logging")),
-                optional(tp("jbd2_submit_inode_data")),
-            ],
-        }],
+    Rung {
+        name: "vfs",
+        steps: &[
+            step(Program::VfsRangeExit),
+            step(Program::VfsOnlyEntry),
+            optional(step(Program::WriteFileEntry)),
+            optional(step(Program::WritePagesEntry)),
+        ],
     },
 ];
+
+const JOURNAL: &[Rung] = &[Rung {
+    name: "tp",
+    steps: &[
+        step(Program::Jbd2EndCommit),
+        optional(step(Program::Jbd2CommitLogging)),
+        optional(step(Program::Jbd2CommitFlushing)),
+        optional(step(Program::Jbd2CommitLocking)),
+        step(Program::Jbd2StartCommit),
+    ],
+}];
+
+const LOG: &[Rung] = &[Rung { name: "tp", steps: &[step(Program::XfsLogForce)] }];
+
+const THROTTLE: &[Rung] = &[Rung { name: "tp", steps: &[on_demand(step(Program::BlockBioQueue))] }];
+
+const RECLAIM: &[Rung] = &[Rung {
+    name: "tp",
+    steps: &[
+        step(Program::DirectReclaimEnd),
+        step(Program::DirectReclaimBegin),
+        optional(step(Program::MemcgReclaimEnd)),
+        optional(step(Program::MemcgReclaimBegin)),
+    ],
+}];
+
+const CONTENDER: &[Rung] = &[Rung { name: "tp", steps: &[on_demand(step(Program::SchedSwitch))] }];
+
+const WRITEBACK: &[Rung] = &[Rung {
+    name: "tp",
+    steps: &[
+        step(Program::WritebackSingleInode),
+        step(Program::WritebackSingleInodeStart),
+        step(Program::WritebackDirtyInodeEnqueue),
+    ],
+}];
+
+const METADATA: &[Rung] = &[Rung {
+    name: "tp",
+    steps: &[
+        on_demand(step(Program::Jbd2HandleStats)),
+        optional(step(Program::Jbd2DataSubmitted)),
+        optional(step(Program::Jbd2SubmitInodeData)),
+    ],
+}];
 
 /// How one rung fared.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -317,13 +213,13 @@ impl fmt::Display for Outcome {
 /// How a capability's ladder was climbed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Climb {
-    pub capability: &'static str,
+    pub capability: Capability,
     pub purpose: &'static str,
     pub required: bool,
     pub without: &'static str,
     pub rungs: Vec<(&'static str, Outcome)>,
     /// Programs of the rung that serves, optional ones only where they are.
-    pub attached: Vec<&'static str>,
+    pub attached: Vec<Program>,
     /// Of the rung that serves: the modules that its hooks lie in, and those
     /// that are missing without making it fail.
     pub notes: Vec<String>,
@@ -340,10 +236,11 @@ impl Climb {
 }
 
 /// A rung that the user asked for, as `--hooks sync=tp`: it is tried first.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Forced {
-    pub capability: String,
-    pub rung: String,
+    pub capability: Capability,
+    /// Its name.
+    pub rung: &'static str,
 }
 
 impl std::str::FromStr for Forced {
@@ -352,14 +249,14 @@ impl std::str::FromStr for Forced {
     fn from_str(text: &str) -> Result<Self, String> {
         let (capability, rung) =
             text.split_once('=').ok_or("expected CAP=RUNG, such as sync=tp")?;
-        let Some(known) = CAPABILITIES.iter().find(|c| c.name == capability) else {
-            let names: Vec<_> = CAPABILITIES.iter().map(|c| c.name).collect();
+        let Some(capability) = Capability::find(capability) else {
+            let names = Capability::ALL.map(Capability::name);
             return Err(format!("no such capability; there are {}", names.join(", ")));
         };
-        if !known.rungs.iter().any(|r| r.name == rung) {
-            let names: Vec<_> = known.rungs.iter().map(|r| r.name).collect();
+        let names: Vec<_> = capability.rungs().iter().map(|rung| rung.name).collect();
+        let Some(rung) = names.iter().find(|name| **name == rung) else {
             return Err(format!("`{capability}` has the rungs {}", names.join(", ")));
-        }
-        Ok(Self { capability: capability.to_owned(), rung: rung.to_owned() })
+        };
+        Ok(Self { capability, rung })
     }
 }

@@ -21,9 +21,11 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     blind::{self, Blind},
+    capability::Capability,
     facts::{Facts, Home, Pointers},
-    ladder::{Attach, CAPABILITIES, Capability, Climb, Forced, Outcome, Rung, Step, Target},
+    ladder::{Attach, Climb, Forced, Outcome, Rung, Step},
     loader::{Attached, Globals, Loader},
+    program::{Program, Target},
     quiet,
     refusal::explain,
 };
@@ -31,7 +33,7 @@ use super::{
 /// The kernel objects, compiled by the build script.
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf"));
-static UNTYPED_OBJECT: &[u8] =
+pub(super) static UNTYPED_OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf-untyped"));
 
 /// Sizes of the tables, chosen from the disks that are there.
@@ -64,13 +66,13 @@ pub struct Wishes {
     pub kernel_log: bool,
     /// Capabilities whose hooks on demand are wanted from the start, beside those
     /// that are forced.
-    pub at_once: Vec<&'static str>,
+    pub at_once: Vec<Capability>,
 }
 
 /// What a rung that is taken has at work: its programs, and notes for `doctor`.
 #[derive(Default)]
 struct Served {
-    attached: Vec<&'static str>,
+    attached: Vec<Program>,
     notes: Vec<String>,
 }
 
@@ -80,9 +82,8 @@ pub struct Programs {
     maps: BTreeMap<String, Map>,
     /// While there are programs to load.
     loader: Option<Loader>,
-    /// What is loaded, by the program's name; off its hook while that is not in
-    /// demand.
-    loaded: BTreeMap<&'static str, Attached>,
+    /// All loaded programs; one is off its hook while that is not in demand.
+    loaded: BTreeMap<Program, Attached>,
     wishes: Wishes,
     climbs: Vec<Climb>,
 }
@@ -125,13 +126,13 @@ impl Programs {
     /// Loads and attaches the first rung of each capability that goes.
     pub fn climb(&mut self, facts: &Facts) {
         self.load_ahead(facts);
-        for capability in CAPABILITIES {
+        for capability in Capability::ALL {
             let climb = Climb {
-                capability: capability.name,
-                purpose: capability.purpose,
-                required: capability.required,
-                without: capability.without,
-                rungs: capability.rungs.iter().map(|r| (r.name, Outcome::NotNeeded)).collect(),
+                capability,
+                purpose: capability.purpose(),
+                required: capability.is_required(),
+                without: capability.without(),
+                rungs: capability.rungs().iter().map(|r| (r.name, Outcome::NotNeeded)).collect(),
                 attached: Vec::new(),
                 notes: Vec::new(),
             };
@@ -142,12 +143,9 @@ impl Programs {
 
     /// Gives up a rung that attached but did not fire, and takes the next that
     /// goes. Returns whether there was one.
-    pub fn give_up(&mut self, facts: &Facts, capability: &str, why: &str) -> bool {
-        let Some(capability) = CAPABILITIES.iter().find(|c| c.name == capability) else {
-            return false;
-        };
+    pub fn give_up(&mut self, facts: &Facts, capability: Capability, why: &str) -> bool {
         let Some(at) = self.position(capability) else { return false };
-        self.detach(&capability.rungs[at]);
+        self.detach(&capability.rungs()[at]);
         self.set(capability, at, Outcome::Silent(why.to_owned()));
         self.climb_on(facts, capability);
         self.position(capability).is_some()
@@ -159,15 +157,14 @@ impl Programs {
     }
 
     /// Notes that an optional program of the rung that serves does not fire.
-    pub fn strike(&mut self, capability: &str, program: &str) {
-        if let Some(climb) = self.climbs.iter_mut().find(|c| c.capability == capability) {
+    pub fn strike(&mut self, capability: Capability, program: Program) {
+        if let Some(climb) = self.climb_mut(capability) {
             climb.attached.retain(|attached| *attached != program);
         }
     }
 
     /// Notes that a rung serves although the self-test could not prove it.
-    pub fn mark_unproven(&mut self, capability: &str, why: &str) {
-        let Some(capability) = CAPABILITIES.iter().find(|c| c.name == capability) else { return };
+    pub fn mark_unproven(&mut self, capability: Capability, why: &str) {
         if let Some(at) = self.position(capability) {
             self.set(capability, at, Outcome::Unproven(why.to_owned()));
         }
@@ -176,10 +173,9 @@ impl Programs {
     /// Attaches or detaches those programs of a capability that are attached on
     /// demand. Where the kernel refuses one, they are given up, and their rung if
     /// it has no others.
-    pub fn set_attached(&mut self, capability: &str, on: bool) {
-        let Some(capability) = CAPABILITIES.iter().find(|c| c.name == capability) else { return };
+    pub fn set_attached(&mut self, capability: Capability, on: bool) {
         let Some(at) = self.position(capability) else { return };
-        let steps = capability.rungs[at].steps.iter();
+        let steps = capability.rungs()[at].steps.iter();
         for step in steps.filter(|step| step.attach == Attach::OnDemand) {
             if let Err(why) = self.set_step(step, on) {
                 self.give_up_demand(capability, at, why);
@@ -188,8 +184,8 @@ impl Programs {
         }
     }
 
-    fn give_up_demand(&mut self, capability: &Capability, at: usize, why: String) {
-        let steps = capability.rungs[at].steps.iter();
+    fn give_up_demand(&mut self, capability: Capability, at: usize, why: String) {
+        let steps = capability.rungs()[at].steps.iter();
         let given_up: Vec<_> =
             steps.filter(|step| step.attach == Attach::OnDemand).map(|step| step.program).collect();
         self.loaded.retain(|program, _| !given_up.contains(program));
@@ -220,13 +216,12 @@ impl Programs {
     fn load_ahead(&mut self, facts: &Facts) {
         let Some(mut loader) = self.loader.take() else { return };
         let mut wanted = Vec::new();
-        for capability in CAPABILITIES {
-            let mut rungs = self.order(capability).into_iter().map(|at| &capability.rungs[at]);
+        for capability in Capability::ALL {
+            let mut rungs = self.order(capability).into_iter().map(|at| &capability.rungs()[at]);
             let Some(rung) = rungs.find(|rung| may_go(&mut loader, facts, rung)) else { continue };
             for step in rung.steps {
-                let home = facts.home(&step.target);
-                let hook = step.target.function_name();
-                wanted.extend(home.map(|home| (step.program, hook, home)));
+                let home = facts.home(step.program);
+                wanted.extend(home.map(|home| (step.program, home)));
             }
         }
         loader.load_ahead(&wanted);
@@ -234,22 +229,22 @@ impl Programs {
     }
 
     /// The rungs of a capability, the one that was asked for first.
-    fn order(&self, capability: &Capability) -> Vec<usize> {
-        let wanted = self.wishes.forced.iter().find(|f| f.capability == capability.name);
+    fn order(&self, capability: Capability) -> Vec<usize> {
+        let wanted = self.wishes.forced.iter().find(|f| f.capability == capability);
         let is_wanted = |rung: &Rung| wanted.is_some_and(|f| f.rung == rung.name);
-        let mut order: Vec<_> = (0..capability.rungs.len()).collect();
-        order.sort_by_key(|&at| !is_wanted(&capability.rungs[at]));
+        let mut order: Vec<_> = (0..capability.rungs().len()).collect();
+        order.sort_by_key(|&at| !is_wanted(&capability.rungs()[at]));
         order
     }
 
     /// Takes the next rung that goes, of those not yet tried.
-    fn climb_on(&mut self, facts: &Facts, capability: &Capability) {
+    fn climb_on(&mut self, facts: &Facts, capability: Capability) {
         for at in self.order(capability) {
             let Some(climb) = self.climb_mut(capability) else { return };
             if climb.rungs[at].1 != Outcome::NotNeeded {
                 continue;
             }
-            let (outcome, served) = self.attach(facts, capability, &capability.rungs[at]);
+            let (outcome, served) = self.attach(facts, capability, &capability.rungs()[at]);
             let taken = outcome == Outcome::Taken;
             if let Some(climb) = self.climb_mut(capability) {
                 climb.rungs[at].1 = outcome;
@@ -261,36 +256,36 @@ impl Programs {
         }
     }
 
-    fn climb_mut(&mut self, capability: &Capability) -> Option<&mut Climb> {
-        self.climbs.iter_mut().find(|c| c.capability == capability.name)
+    fn climb_mut(&mut self, capability: Capability) -> Option<&mut Climb> {
+        self.climbs.iter_mut().find(|c| c.capability == capability)
     }
 
-    fn position(&self, capability: &Capability) -> Option<usize> {
-        let climb = self.climbs.iter().find(|c| c.capability == capability.name)?;
+    fn position(&self, capability: Capability) -> Option<usize> {
+        let climb = self.climbs.iter().find(|c| c.capability == capability)?;
         climb.rungs.iter().position(|(_, o)| matches!(o, Outcome::Taken | Outcome::Unproven(_)))
     }
 
-    fn set(&mut self, capability: &Capability, at: usize, outcome: Outcome) {
+    fn set(&mut self, capability: Capability, at: usize, outcome: Outcome) {
         if let Some((_, slot)) = self.climb_mut(capability).and_then(|c| c.rungs.get_mut(at)) {
             *slot = outcome;
         }
     }
 
     /// Attaches a rung whole, or not at all.
-    fn attach(&mut self, facts: &Facts, capability: &Capability, rung: &Rung) -> (Outcome, Served) {
-        let forced = self.wishes.forced.iter().any(|wish| wish.capability == capability.name);
-        let wanted = forced || self.wishes.at_once.contains(&capability.name);
+    fn attach(&mut self, facts: &Facts, capability: Capability, rung: &Rung) -> (Outcome, Served) {
+        let forced = self.wishes.forced.iter().any(|wish| wish.capability == capability);
+        let wanted = forced || self.wishes.at_once.contains(&capability);
         let mut attached = Vec::new();
         // Two programs may share a hook: its entry and its exit.
         let mut by_module: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         let mut left_out = BTreeSet::new();
         for step in rung.steps {
-            let home = facts.home(&step.target);
+            let home = facts.home(step.program);
             let failed = match home {
                 Some(home) => {
                     self.attach_step(rung, step, home, wanted).err().map(Outcome::Refused)
                 }
-                None => Some(Outcome::Absent(facts.absence(&step.target))),
+                None => Some(Outcome::Absent(facts.absence(step.program))),
             };
             match failed {
                 Some(outcome) if step.required => {
@@ -304,7 +299,7 @@ impl Programs {
                     attached.push(step.program);
                     if let Some(Home::Module(at)) = home {
                         let hooks = by_module.entry(at.module).or_default();
-                        hooks.insert(format!("`{}`", step.target.function_name()));
+                        hooks.insert(format!("`{}`", step.program.target().hook()));
                     }
                 }
             }
@@ -328,13 +323,13 @@ impl Programs {
         wanted: bool,
     ) -> Result<(), String> {
         let loader = self.loader.as_mut().ok_or("the climb is over")?;
-        let (program, hook) = (step.program, step.target.function_name());
+        let program = step.program;
         let stays = wanted || step.attach == Attach::Always;
         let is_first = rung.steps.first().is_some_and(|first| first.program == program);
         let mut loaded = if stays || is_first {
-            loader.attach(program, &hook, home)?
+            loader.attach(program, home)?
         } else {
-            loader.take(program, &hook, home)?
+            loader.take(program, home)?
         };
         if !stays {
             loaded.detach();
@@ -344,7 +339,7 @@ impl Programs {
     }
 
     fn set_step(&mut self, step: &Step, on: bool) -> Result<(), String> {
-        let Some(loaded) = self.loaded.get_mut(step.program) else {
+        let Some(loaded) = self.loaded.get_mut(&step.program) else {
             // One that is required is there while its rung is.
             return Ok(());
         };
@@ -352,13 +347,13 @@ impl Programs {
         if !on {
             return Ok(());
         }
-        loaded.attach().map_err(|error| explain(&step.target.function_name(), &error, ""))
+        loaded.attach().map_err(|error| explain(&step.program.target().hook(), &error, ""))
     }
 
     /// Takes a rung's programs out of the kernel again.
     fn detach(&mut self, rung: &Rung) {
         for step in rung.steps {
-            self.loaded.remove(step.program);
+            self.loaded.remove(&step.program);
         }
     }
 
@@ -412,9 +407,9 @@ impl Programs {
         self.loaded.values().filter_map(|p| p.read_counter("recursion_misses")).sum()
     }
 
-    /// Name, run count and run time in ns of each loaded program; the kernel
-    /// counts only while its BPF statistics are on.
-    pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
+    /// Run count and run time in ns of each loaded program; the kernel counts only
+    /// while its BPF statistics are on.
+    pub fn run_stats(&self) -> Vec<(Program, u64, u64)> {
         run_stats(&self.loaded)
     }
 }
@@ -423,23 +418,23 @@ impl Programs {
 /// kernel takes a program for one of them: it may permit none at all.
 fn may_go(loader: &mut Loader, facts: &Facts, rung: &Rung) -> bool {
     let required = || rung.steps.iter().filter(|step| step.required);
-    let homes: Option<Vec<_>> = required().map(|step| facts.home(&step.target)).collect();
+    let homes: Option<Vec<_>> = required().map(|step| facts.home(step.program)).collect();
     // The last: entries come after exits, and are short.
     let last = required().next_back().zip(homes.as_ref().and_then(|homes| homes.last()));
     homes.is_some()
-        && last.is_none_or(|(step, home)| match step.target {
+        && last.is_none_or(|(step, home)| match step.program.target() {
             Target::Tracepoint(_) => true,
             Target::Function(_) | Target::SystemCall(_) => {
-                loader.load_one_ahead(step.program, &step.target.function_name(), *home)
+                loader.load_one_ahead(step.program, *home)
             }
         })
 }
 
 /// What [`Programs::run_stats`] tells, of any loaded programs.
-pub(super) fn run_stats(loaded: &BTreeMap<&'static str, Attached>) -> Vec<(String, u64, u64)> {
-    let counted = loaded.iter().filter_map(|(name, program)| {
-        let count = program.read_counter("run_cnt")?;
-        Some(((*name).to_owned(), count, program.read_counter("run_time_ns")?))
+pub(super) fn run_stats(loaded: &BTreeMap<Program, Attached>) -> Vec<(Program, u64, u64)> {
+    let counted = loaded.iter().filter_map(|(program, attached)| {
+        let count = attached.read_counter("run_cnt")?;
+        Some((*program, count, attached.read_counter("run_time_ns")?))
     });
     counted.collect()
 }

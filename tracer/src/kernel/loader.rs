@@ -31,6 +31,7 @@ use aya_obj::{
 use super::{
     bpf::{self, new_fd, no_attr},
     facts::Home,
+    program::Program,
     refusal::explain,
 };
 
@@ -47,7 +48,7 @@ pub struct Loader {
     /// What the instructions refer to by number, kept open for them.
     _maps: Vec<OwnedFd>,
     /// Programs that are loaded already.
-    ahead: HashMap<&'static str, OwnedFd>,
+    ahead: HashMap<Program, OwnedFd>,
 }
 
 /// Constants of the programs, by name.
@@ -134,8 +135,8 @@ impl Loader {
     }
 
     /// Loads a program that may be attached. Returns whether the kernel took it.
-    pub fn load_one_ahead(&mut self, program: &'static str, hook: &str, home: Home) -> bool {
-        let loaded = self.load(program, hook, home, 0).ok();
+    pub fn load_one_ahead(&mut self, program: Program, home: Home) -> bool {
+        let loaded = self.load(program, home, 0).ok();
         let is_loaded = loaded.is_some();
         self.ahead.extend(loaded.map(|fd| (program, fd)));
         is_loaded
@@ -143,16 +144,16 @@ impl Loader {
 
     /// Loads programs that will be attached, on all CPUs: most of the time that
     /// the start takes is the verifier's.
-    pub fn load_ahead(&mut self, wanted: &[(&'static str, String, Home)]) {
+    pub fn load_ahead(&mut self, wanted: &[(Program, Home)]) {
         let next = AtomicUsize::new(0);
         let load = || {
             let mut loaded = Vec::new();
-            while let Some((program, hook, home)) = wanted.get(next.fetch_add(1, Relaxed)) {
+            while let Some((program, home)) = wanted.get(next.fetch_add(1, Relaxed)) {
                 if self.ahead.contains_key(program) {
                     continue;
                 }
                 // Who is refused here is asked for the reason when it is attached.
-                loaded.extend(self.load(program, hook, *home, 0).ok().map(|fd| (*program, fd)));
+                loaded.extend(self.load(*program, *home, 0).ok().map(|fd| (*program, fd)));
             }
             loaded
         };
@@ -164,41 +165,39 @@ impl Loader {
         self.ahead.extend(ahead);
     }
 
-    /// Loads a program for a hook, and attaches it there.
+    /// Loads a program for its hook, and attaches it there.
     ///
     /// # Errors
     ///
     /// What the kernel refuses, in one line.
-    pub fn attach(&mut self, program: &str, hook: &str, home: Home) -> Result<Attached, String> {
-        let mut loaded = self.take(program, hook, home)?;
-        loaded.attach().map_err(|error| explain(hook, &error, ""))?;
+    pub fn attach(&mut self, program: Program, home: Home) -> Result<Attached, String> {
+        let mut loaded = self.take(program, home)?;
+        loaded.attach().map_err(|error| explain(&program.target().hook(), &error, ""))?;
         Ok(loaded)
     }
 
-    /// Loads a program for a hook; it is not there yet.
+    /// Loads a program for its hook; it is not there yet.
     ///
     /// # Errors
     ///
     /// As [`Loader::attach`].
-    pub fn take(&mut self, program: &str, hook: &str, home: Home) -> Result<Attached, String> {
-        let program = match self.ahead.remove(program) {
+    pub fn take(&mut self, program: Program, home: Home) -> Result<Attached, String> {
+        let loaded = match self.ahead.remove(&program) {
             Some(loaded) => loaded,
-            None => self.load(program, hook, home, LOG_BYTES)?,
+            None => self.load(program, home, LOG_BYTES)?,
         };
+        let hook = program.target().hook();
         let name = match home {
-            Home::ByName => Some(CString::new(hook).map_err(|error| format!("`{hook}`: {error}"))?),
+            Home::ByName => {
+                Some(CString::new(&*hook).map_err(|error| format!("`{hook}`: {error}"))?)
+            }
             Home::Kernel(_) | Home::Module(_) => None,
         };
-        Ok(Attached { program, name, link: None })
+        Ok(Attached { program: loaded, name, link: None })
     }
 
-    fn load(
-        &self,
-        name: &str,
-        hook: &str,
-        home: Home,
-        log_bytes: usize,
-    ) -> Result<OwnedFd, String> {
+    fn load(&self, program: Program, home: Home, log_bytes: usize) -> Result<OwnedFd, String> {
+        let (name, hook) = (program.name(), program.target().hook());
         let missing = || format!("program `{name}` is not in the object");
         let program = self.object.programs.get(name).ok_or_else(missing)?;
         let function = self.object.functions.get(&program.function_key()).ok_or_else(missing)?;
@@ -248,12 +247,12 @@ impl Loader {
         // With a log it takes longer, so only once it was refused.
         load(&mut []).or_else(|error| {
             if log_bytes == 0 {
-                return Err(explain(hook, &error, ""));
+                return Err(explain(&hook, &error, ""));
             }
             let mut log = vec![0; log_bytes];
             load(&mut log).map_err(|_| {
                 let said = log.split(|byte| *byte == 0).next().unwrap_or_default();
-                explain(hook, &error, &String::from_utf8_lossy(said))
+                explain(&hook, &error, &String::from_utf8_lossy(said))
             })
         })
     }
@@ -303,4 +302,24 @@ fn is_of_module(types: &OwnedFd, module: &str) -> io::Result<bool> {
     };
     let expected = CString::new(module)?;
     Ok(info.kernel_btf == 1 && name.starts_with(expected.as_bytes_with_nul()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::kernel::load::{OBJECT, UNTYPED_OBJECT};
+
+    #[test]
+    fn the_list_of_programs_is_what_the_objects_hold() {
+        let list: BTreeSet<_> = Program::ALL.iter().map(|program| program.name()).collect();
+        let object = Object::parse(OBJECT).unwrap();
+        let typed: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
+        assert_eq!(list, typed);
+        // Without the kernel's types there are no functions to hook.
+        let object = Object::parse(UNTYPED_OBJECT).unwrap();
+        let untyped: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
+        assert!(untyped.is_subset(&list), "{untyped:?}");
+    }
 }

@@ -23,6 +23,8 @@ use nix::{
 };
 use tracer_ebpf::record::{SyncRecord, kind};
 
+use super::capability::Capability;
+
 /// Where the self-test is made.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ground {
@@ -44,7 +46,7 @@ pub struct Performed {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Proof {
     /// The first capability whose hooks did not fire, and why we think so.
-    pub failure: Option<(&'static str, String)>,
+    pub failure: Option<(Capability, String)>,
     /// Whether the file was named in the kernel.
     pub named: bool,
     /// Whether a write to an O_DSYNC file was seen.
@@ -95,14 +97,14 @@ pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> P
     // What is hooked below the system calls takes an O_DSYNC write for one.
     if !(data == 2 || data == 3 && !proof.osync) || full != 1 {
         let why = format!("of its own 2 fdatasync and 1 fsync the tracer saw {data} and {full}");
-        proof.failure = Some(("sync", why));
+        proof.failure = Some((Capability::Sync, why));
         return proof;
     }
     let ios: u32 = own.iter().map(|r| r.own_ios).sum();
     let device_ns: u64 = own.iter().map(|r| r.own_device_ns).sum();
     if ground.on_disk && (ios == 0 || device_ns == 0) {
         let why = "the block requests of the tracer's own sync were not seen".to_owned();
-        proof.failure = Some(("birth", why));
+        proof.failure = Some((Capability::Submit, why));
     }
     proof
 }
@@ -154,7 +156,13 @@ mod tests {
         }
     }
 
-    fn check(on_disk: bool, kinds: &[u32], inode: u64, ios: u32, expected: (Option<&str>, bool)) {
+    fn check(
+        on_disk: bool,
+        kinds: &[u32],
+        inode: u64,
+        ios: u32,
+        expected: (Option<Capability>, bool),
+    ) {
         let ground = Ground { folder: PathBuf::new(), on_disk };
         let records: Vec<_> = kinds.iter().map(|kind| record(*kind, inode, ios)).collect();
         let proof = judge(&ground, DONE, &records);
@@ -171,8 +179,8 @@ mod tests {
 
     #[test]
     fn an_unseen_fdatasync_is_a_failure() {
-        check(true, &ALL[1..], 12, 1, (Some("sync"), true));
-        check(true, &[], 12, 1, (Some("sync"), false));
+        check(true, &ALL[1..], 12, 1, (Some(Capability::Sync), true));
+        check(true, &[], 12, 1, (Some(Capability::Sync), false));
     }
 
     #[test]
@@ -192,7 +200,7 @@ mod tests {
 
     #[test]
     fn births_are_proven_only_where_there_must_be_some() {
-        check(true, &ALL, 12, 0, (Some("birth"), true));
+        check(true, &ALL, 12, 0, (Some(Capability::Submit), true));
         check(false, &ALL, 12, 0, (None, true));
     }
 }

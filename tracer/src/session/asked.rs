@@ -3,9 +3,12 @@
 use prometheus::proto::MetricFamily;
 use tracer_ebpf::record::{Account, OwnerKey};
 
-use super::{Session, calls, issues::ISSUE};
+use super::Session;
 use crate::{
-    kernel::{blind::Blind, facts::Facts, ladder::Climb, load::Sizes},
+    kernel::{
+        blind::Blind, capability::Capability, facts::Facts, ladder::Climb, load::Sizes,
+        program::Program,
+    },
     scene::comm_text,
 };
 use tracer_engine::{
@@ -22,10 +25,12 @@ impl Session {
     }
 
     /// Whether a capability that is attached on demand is at work now.
-    pub fn is_attached(&self, capability: &str) -> bool {
-        capability == calls::SYNC && self.calls.is_attached
-            || capability == ISSUE && self.issues_hooked
-            || self.demands.iter().any(|d| d.capability == capability && d.is_attached)
+    pub fn is_attached(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::Sync => self.calls.is_attached,
+            Capability::Issue => self.issues_hooked,
+            _ => self.demands.iter().any(|d| d.capability == capability && d.is_attached),
+        }
     }
 
     /// Who a party is, as far as was found out.
@@ -83,9 +88,9 @@ impl Session {
         Sizes { disks: self.room.disks, in_flight: self.room.slots }.kernel_bytes()
     }
 
-    /// Name, run count and run time in ns of each loaded program, while the
-    /// kernel's BPF statistics are on.
-    pub fn run_stats(&self) -> Vec<(String, u64, u64)> {
+    /// Run count and run time in ns of each loaded program, while the kernel's BPF
+    /// statistics are on.
+    pub fn run_stats(&self) -> Vec<(Program, u64, u64)> {
         self.programs.run_stats()
     }
 

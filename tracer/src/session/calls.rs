@@ -19,13 +19,14 @@ use tracer_ebpf::record::loss;
 
 use super::Session;
 use crate::kernel::{
+    capability::Capability,
     facts::Facts,
-    ladder::{Climb, Forced, Target},
+    ladder::{Climb, Forced},
+    program::Program,
 };
 use tracer_node::{mounts, tree::Tree};
 
-/// The capability, and the rung of it that has the hooks on demand.
-pub const SYNC: &str = "sync";
+/// The rung that has the hooks on demand.
 const RUNG: &str = "tp";
 
 /// Filesystems that ext4's driver serves, that lie on such a one or that nobody's
@@ -84,12 +85,12 @@ impl Calls {
     /// By what the kernel offers, what is mounted, and whether the user asked for
     /// a rung by name.
     pub fn new(facts: &Facts, forced: &[Forced], tree: &Tree) -> Self {
-        let hooks = ["ext4_sync_file_enter", "ext4_sync_file_exit"];
-        let tells = hooks.iter().all(|hook| facts.home(&Target::Tracepoint(hook)).is_some());
+        let hooks = [Program::Ext4SyncFileEnter, Program::Ext4SyncFileExit];
+        let tells = hooks.into_iter().all(|program| facts.home(program).is_some());
         let mounts = ["1", "self"]
             .into_iter()
             .find_map(|process| File::open(tree.at(format!("proc/{process}/mountinfo"))).ok());
-        let is_forced = forced.iter().any(|wish| wish.capability == SYNC);
+        let is_forced = forced.iter().any(|wish| wish.capability == Capability::Sync);
         let mut calls = Self {
             mounts,
             is_needed: is_forced || !tells || facts.config.task_regs != 1,
@@ -146,7 +147,7 @@ fn are_served(mountinfo: &[u8]) -> bool {
 
 /// Whether the rung that has these hooks serves.
 pub fn may_serve(climbs: &[Climb]) -> bool {
-    let sync = climbs.iter().find(|climb| climb.capability == SYNC);
+    let sync = climbs.iter().find(|climb| climb.capability == Capability::Sync);
     sync.and_then(Climb::taken) == Some(RUNG)
 }
 
@@ -160,7 +161,7 @@ impl Session {
         self.calls.look_again();
         self.calls.compare(self.scene.engine.records(), unseen);
         if self.calls.is_needed {
-            self.programs.set_attached(SYNC, true);
+            self.programs.set_attached(Capability::Sync, true);
             self.calls.is_attached = true;
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracer_engine::victim::{Half, Victim};
 
-use crate::kernel::ladder::Forced;
+use crate::kernel::{capability::Capability, ladder::Forced};
 
 /// Below these a victim's share means nothing.
 const WAKEUPS: u64 = 5;
@@ -23,7 +23,7 @@ const LINGER: Duration = Duration::from_secs(10);
 /// One capability of the kernel programs, and whether it is wanted.
 #[derive(Debug)]
 pub struct Demand {
-    pub capability: &'static str,
+    pub capability: Capability,
     /// The time that it explains, in ns.
     explains: fn(&Half) -> u64,
     /// Syncs that must have been.
@@ -39,21 +39,23 @@ pub struct Demand {
 impl Demand {
     /// Who runs while a sync waits for a CPU.
     pub fn rivals() -> Self {
-        Self::new("rivals", WAKEUPS, |half| half.phases.runqueue_ns)
+        Self::new(Capability::Contender, WAKEUPS, |half| half.phases.runqueue_ns)
     }
 
     /// What a sync waits for before it has a request. Until it is at work that
     /// is among what is not explained at all. One sync may wait for seconds.
     pub fn throttle() -> Self {
-        Self::new("throttle", 1, |half| half.phases.throttle_ns + half.phases.other_ns)
+        Self::new(Capability::Throttle, 1, |half| half.phases.throttle_ns + half.phases.other_ns)
     }
 
     /// Who fills the journal whose commits a sync waits for.
     pub fn metadata() -> Self {
-        Self::new("metadata", 1, |half| half.phases.journal_ns + half.phases.journal_io_ns)
+        Self::new(Capability::Metadata, 1, |half| {
+            half.phases.journal_ns + half.phases.journal_io_ns
+        })
     }
 
-    fn new(capability: &'static str, least_syncs: u64, explains: fn(&Half) -> u64) -> Self {
+    fn new(capability: Capability, least_syncs: u64, explains: fn(&Half) -> u64) -> Self {
         Self {
             capability,
             explains,

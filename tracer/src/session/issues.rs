@@ -13,22 +13,22 @@
 use tracer_ebpf::record::loss;
 
 use super::Session;
-use crate::kernel::ladder::{Climb, Forced};
+use crate::kernel::{
+    capability::Capability,
+    ladder::{Climb, Forced},
+};
 use tracer_node::disks;
-
-/// The capability.
-pub const ISSUE: &str = "issue";
 
 impl Session {
     /// Takes the hook away where nobody asked for it either.
     pub(super) fn unhook_issues_if_nobody_needs_it(&mut self, forced: &[Forced]) {
-        let is_forced = forced.iter().any(|forced| forced.capability == ISSUE);
-        let birth = self.climbs().iter().find(|climb| climb.capability == "birth");
+        let is_forced = forced.iter().any(|forced| forced.capability == Capability::Issue);
+        let submit = self.climbs().iter().find(|climb| climb.capability == Capability::Submit);
         // Other rungs have the issue for their understudy.
         let rungs = ["tp", "fentry"];
-        let births_seen = birth.and_then(Climb::taken).is_some_and(|rung| rungs.contains(&rung));
-        if !is_forced && births_seen && !self.do_known_disks_need_issues() {
-            self.programs.set_attached(ISSUE, false);
+        let is_seen = submit.and_then(Climb::taken).is_some_and(|rung| rungs.contains(&rung));
+        if !is_forced && is_seen && !self.do_known_disks_need_issues() {
+            self.programs.set_attached(Capability::Issue, false);
             self.issues_hooked = false;
         }
     }
@@ -52,7 +52,7 @@ impl Session {
 
     /// It stays: a disk that needed it will hardly do without later.
     fn hook_issues(&mut self) {
-        self.programs.set_attached(ISSUE, true);
+        self.programs.set_attached(Capability::Issue, true);
         self.issues_hooked = true;
     }
 

@@ -35,6 +35,7 @@ use crate::{
     clock::{Clock, monotonic_ns},
     exit::CannotRun,
     kernel::{
+        capability::Capability,
         facts::{Facts, VMLINUX_BTF},
         ladder::Forced,
         load::{Programs, Sizes, Wishes},
@@ -48,7 +49,6 @@ use crate::{
 
 use calls::Calls;
 use demand::Demand;
-use issues::ISSUE;
 use proof::prove;
 
 pub use preflight::{Capabilities, check_user};
@@ -156,7 +156,10 @@ impl Session {
             forced: options.forced.clone(),
             kernel_log: options.kernel_log,
             // What stands in for births is proved with them.
-            at_once: [ISSUE].into_iter().chain(calls.is_needed().then_some(calls::SYNC)).collect(),
+            at_once: [Capability::Issue]
+                .into_iter()
+                .chain(calls.is_needed().then_some(Capability::Sync))
+                .collect(),
         };
         let mut programs = Programs::create(&facts, sizes, wishes)
             .map_err(|error| CannotRun(preflight::explain_refusal(&facts, &error)))?;
@@ -418,7 +421,7 @@ impl Session {
         let climbs = self.climbs();
         let hooks = climbs
             .iter()
-            .filter_map(|c| Some((c.capability.to_owned(), c.taken()?.to_owned())))
+            .filter_map(|c| Some((c.capability.name().to_owned(), c.taken()?.to_owned())))
             .collect();
         let blind = self.blind().into_iter().map(|blind| blind.sentence).collect();
         Kernel { release: self.facts.release.clone(), hooks, blind }

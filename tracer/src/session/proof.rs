@@ -5,7 +5,7 @@ use anyhow::Result;
 use tracer_ebpf::record::SyncRecord;
 
 use crate::{
-    kernel::{facts::Facts, load::Programs, selftest},
+    kernel::{capability::Capability, facts::Facts, load::Programs, program::Program, selftest},
     ring::{Record, RingReader},
 };
 
@@ -14,15 +14,15 @@ use crate::{
 pub fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Result<()> {
     let Some(ground) = selftest::find_ground() else {
         let why = "no writable folder on a block device for the self-test";
-        for capability in ["birth", "block", "sync"] {
+        for capability in [Capability::Submit, Capability::Complete, Capability::Sync] {
             programs.mark_unproven(capability, why);
         }
         return Ok(());
     };
     if !ground.on_disk {
         let why = "its folder may not be on a disk";
-        programs.mark_unproven("birth", why);
-        programs.mark_unproven("block", why);
+        programs.mark_unproven(Capability::Submit, why);
+        programs.mark_unproven(Capability::Complete, why);
     }
     // On a busy machine some ends of requests are not seen: what fails once may
     // be right, what fails twice in a row is not.
@@ -45,10 +45,10 @@ pub fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> R
         let Some((capability, why)) = proof.failure else {
             // Optional hooks may be silent too.
             if !proof.named {
-                programs.strike("sync", "write_file_entry");
+                programs.strike(Capability::Sync, Program::WriteFileEntry);
             }
             if !proof.osync {
-                programs.strike("sync", "vfs_range_entry");
+                programs.strike(Capability::Sync, Program::VfsRangeEntry);
             }
             return Ok(());
         };

@@ -12,8 +12,10 @@ use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use tracer::{
     kernel::{
+        capability::Capability,
         facts::{Facts, VMLINUX_BTF},
         floor::{CLOCK, Floor},
+        program::Program,
     },
     session::{Options, Session},
 };
@@ -46,14 +48,16 @@ const UNLIMITED: f64 = 10_000.0;
 /// Whose programs are at work.
 enum Whose {
     Ours,
-    Floor(&'static str, Vec<(&'static str, &'static str)>),
+    Floor(&'static str, Vec<Program>),
     Peer(&'static Peer),
 }
 
 /// Everybody in the order of the table.
 fn everybody() -> Result<Vec<Whose>> {
     // The hooks on system calls are no part of what a request costs.
-    let of_requests = empty_programs()?.into_iter().filter(|(_, hook)| hook.starts_with("block"));
+    let of_requests = empty_programs()?
+        .into_iter()
+        .filter(|program| !matches!(program, Program::EmptyEnter | Program::EmptyExit));
     let floors = [
         Whose::Floor(EMPTY_FLOOR, of_requests.collect()),
         Whose::Floor(CLOCK_FLOOR, CLOCK.to_vec()),
@@ -152,10 +156,10 @@ async fn measure_ours(stand: &Stand, round: &Round, table: &mut Table) -> Result
     table.note(&SYNC, OURS_EVERYTHING, "ns", window.per_sync());
     // Of all syncs seen: below a disk may be others.
     let syncs = polling.session.engine().records() - records;
-    table.note(&SYNC, OURS_SYNC, "ns", total_ns(&named, &["sync"]) / syncs.max(1) as f64);
+    table.note(&SYNC, OURS_SYNC, "ns", total_ns(&named, &[Capability::Sync]) / syncs.max(1) as f64);
 
     measure_appends(stand, round, &mut session, table).await?;
-    if session.is_attached("issue") {
+    if session.is_attached(Capability::Issue) {
         drop(session);
         measure_noted(stand, round, table).await?;
     }
@@ -170,7 +174,7 @@ async fn measure_noted(stand: &Stand, round: &Round, table: &mut Table) -> Resul
     let options = Options { root: node.path().to_owned(), ..Options::default() };
     let mut session = Session::start(&options)?;
     // Queues that keep no notes need it all the same: that is the row above.
-    if session.is_attached("issue") {
+    if session.is_attached(Capability::Issue) {
         return Ok(());
     }
     session.poll(None, &mut Vec::new());
@@ -200,7 +204,7 @@ async fn measure_appends(
         (Some(before), Some(after)) if after > before => {
             let commits = (after - before) as f64;
             let what = "tracer, its journal programs";
-            table.note(&COMMIT, what, "ns", total_ns(&named, &["journal"]) / commits);
+            table.note(&COMMIT, what, "ns", total_ns(&named, &[Capability::Journal]) / commits);
             table.note(&COMMIT, "commits per fdatasync", "", commits / appended.done.max(1) as f64);
         }
         _ => table.note_missing(&COMMIT, "tracer, its journal programs", "no journal committed"),
@@ -241,10 +245,10 @@ struct Polling<'a> {
     stand: &'a Stand,
 }
 
-type Named = Vec<(String, u64)>;
+type Named = Vec<(Program, u64)>;
 
 impl Polling<'_> {
-    /// The window, and the run time in ns by the names of our programs.
+    /// The window, and the run time in ns of each of our programs.
     async fn run(&mut self, work: Work, length: Duration) -> Result<(Window, Named)> {
         let begin = self.session.run_stats();
         let opened = Opened::now(self.since);
@@ -258,18 +262,16 @@ impl Polling<'_> {
     }
 }
 
-fn less(now: Vec<(String, u64, u64)>, begin: &[(String, u64, u64)]) -> Named {
-    let before = |name: &str| begin.iter().find(|(n, ..)| n == name).map_or(0, |(.., ns)| *ns);
-    let less = |(name, _, ns): (String, u64, u64)| {
-        let ns = ns.saturating_sub(before(&name));
-        (name, ns)
-    };
+fn less(now: Vec<(Program, u64, u64)>, begin: &[(Program, u64, u64)]) -> Named {
+    let before = |of| begin.iter().find(|(program, ..)| *program == of).map_or(0, |(.., ns)| *ns);
+    let less =
+        |(program, _, ns): (Program, u64, u64)| (program, ns.saturating_sub(before(program)));
     now.into_iter().map(less).collect()
 }
 
-fn total_ns(named: &Named, capabilities: &[&str]) -> f64 {
+fn total_ns(named: &Named, capabilities: &[Capability]) -> f64 {
     let programs = programs_of(capabilities);
-    let wanted = named.iter().filter(|(name, _)| programs.contains(&name.as_str()));
+    let wanted = named.iter().filter(|(program, _)| programs.contains(program));
     wanted.map(|(_, ns)| *ns as f64).sum()
 }
 

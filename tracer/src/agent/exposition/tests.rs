@@ -8,6 +8,7 @@ use crate::{
         families::{Beside, families},
         series::{Limits, Observed, Series},
     },
+    kernel::program::Program,
     metrics::Metrics,
     output::fixture,
 };
@@ -82,7 +83,7 @@ fn exported(s: &Snapshot, limits: Limits) -> Vec<MetricFamily> {
     let metrics = Metrics::new().unwrap();
     let beside = Beside {
         own: metrics.families(),
-        programs: vec![("block_rq_issue".into(), 12, 3400)],
+        programs: vec![(Program::BlockRqIssue, 12, 3400)],
         kernel_memory_bytes: 8 << 20,
         ..Beside::default()
     };

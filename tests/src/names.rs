@@ -1,0 +1,71 @@
+//! A capability or a program is called by its variant everywhere: its name is a
+//! string in its list and nowhere else.
+
+use std::path::{Path, PathBuf};
+
+use tracer::kernel::{capability::Capability, program::Program};
+
+use crate::deploy::{find_files, workspace};
+
+/// The files with the lists.
+const LISTS: [&str; 2] = ["kernel/capability.rs", "kernel/program.rs"];
+
+/// Files in which names of tracepoints are the kernel's, whose types they are for.
+const OF_THE_KERNEL: [&str; 3] = ["kernel/offsets.rs", "kernel/types/", "tracer-ebpf/"];
+
+/// Names of capabilities that name nothing else. The others are also those of
+/// phases, tools or lines of a recording, so they are looked for only in the
+/// rooms that deal with capabilities.
+const UNMISTAKABLE: [Capability; 3] =
+    [Capability::Submit, Capability::Contender, Capability::Writeback];
+const ROOMS: [&str; 2] = ["/kernel/", "/session/"];
+
+fn sources() -> Vec<PathBuf> {
+    let entries = workspace().read_dir().unwrap().map(|entry| entry.unwrap());
+    let folders = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+    let folders = folders.map(|folder| folder.file_name().into_string().unwrap());
+    let own = folders.filter(|folder| !folder.starts_with('.') && folder != "target");
+    let mut sources: Vec<_> = own.flat_map(|folder| find_files(&folder, &[".rs"])).collect();
+    sources.retain(|path| !is_one_of(path, &LISTS) && !is_one_of(path, &OF_THE_KERNEL));
+    sources
+}
+
+fn is_one_of(path: &Path, parts: &[&str]) -> bool {
+    let path = path.strip_prefix(workspace()).unwrap().to_string_lossy();
+    parts.iter().any(|part| path.contains(part))
+}
+
+/// Lines in which one of these names is a string.
+fn find(path: &Path, names: &[&str]) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().enumerate();
+    let found =
+        lines.filter(|(_, line)| names.iter().any(|name| line.contains(&format!("\"{name}\""))));
+    found.map(|(at, line)| format!("{}:{}: {}", path.display(), at + 1, line.trim())).collect()
+}
+
+#[test]
+fn names_of_capabilities_and_programs_are_strings_in_their_lists_alone() {
+    let sources = sources();
+    assert!(sources.len() > 200, "{} files", sources.len());
+    let programs: Vec<_> = Program::ALL.iter().map(|program| program.name()).collect();
+    let unmistakable = UNMISTAKABLE.map(Capability::name);
+    let capabilities = Capability::ALL.map(Capability::name);
+    let mut found = Vec::new();
+    for path in &sources {
+        found.extend(find(path, &programs));
+        let rooms = is_one_of(path, &ROOMS);
+        found.extend(find(path, if rooms { &capabilities } else { &unmistakable }));
+    }
+    assert!(found.is_empty(), "use the variant's name():\n{}", found.join("\n"));
+}
+
+#[test]
+fn no_two_capabilities_and_no_two_programs_have_one_name() {
+    let mut programs: Vec<_> = Program::ALL.iter().map(|program| program.name()).collect();
+    let mut capabilities = Capability::ALL.map(Capability::name);
+    programs.sort_unstable();
+    capabilities.sort_unstable();
+    assert!(programs.windows(2).all(|pair| pair[0] != pair[1]), "{programs:?}");
+    assert!(capabilities.windows(2).all(|pair| pair[0] != pair[1]), "{capabilities:?}");
+}

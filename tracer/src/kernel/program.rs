@@ -1,0 +1,215 @@
+//! The kernel programs and their hooks: the list of them.
+//!
+//! A program's name is that of its function in `tracer-ebpf`; a test holds the
+//! list to the compiled objects.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// A BTF tracepoint.
+    Tracepoint(&'static str),
+    /// Entry or exit of a function.
+    Function(&'static str),
+    /// Entry or exit of a system call's own function.
+    SystemCall(&'static str),
+}
+
+/// Filesystems and their journal, which most distributions build as modules.
+/// The names of their hooks begin with theirs.
+pub const MODULES: [&str; 4] = ["btrfs", "ext4", "jbd2", "xfs"];
+
+impl Target {
+    /// The module that has this hook, where the kernel itself has not.
+    pub fn module(&self) -> Option<&'static str> {
+        let (Self::Tracepoint(name) | Self::Function(name)) = self else { return None };
+        let (first, _) = name.split_once('_')?;
+        MODULES.into_iter().find(|module| *module == first)
+    }
+
+    /// The kernel's name of the tracepoint or the function, with the
+    /// architecture's prefix.
+    pub fn hook(&self) -> String {
+        match self {
+            Self::Tracepoint(name) | Self::Function(name) => (*name).to_owned(),
+            Self::SystemCall(name) if cfg!(target_arch = "aarch64") => {
+                format!("__arm64_sys_{name}")
+            }
+            Self::SystemCall(name) => format!("__x64_sys_{name}"),
+        }
+    }
+}
+
+macro_rules! programs {
+    ($($(#[$doc:meta])+ $program:ident: $name:literal at $kind:ident($hook:literal),)+) => {
+        /// A program in the kernel object.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum Program {
+            $($(#[$doc])+ $program,)+
+        }
+
+        impl Program {
+            pub const ALL: &[Self] = &[$(Self::$program,)+];
+
+            /// Its name in the kernel object and in outputs.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$program => $name,)+
+                }
+            }
+
+            pub const fn target(self) -> Target {
+                match self {
+                    $(Self::$program => Target::$kind($hook),)+
+                }
+            }
+        }
+    };
+}
+
+programs! {
+    /// A request is submitted, in its submitter's context.
+    BlockIoStart: "block_io_start" at Tracepoint("block_io_start"),
+    /// A request is submitted, on kernels without that tracepoint.
+    BlkAccountIoStart: "blk_account_io_start" at Function("blk_account_io_start"),
+    /// A bio gets a request: its submitter is noted for [`Program::BlockRqInsert`].
+    BlockGetrq: "block_getrq" at Tracepoint("block_getrq"),
+    /// A request is given to a scheduler; submitted, where nothing told so before.
+    BlockRqInsert: "block_rq_insert" at Tracepoint("block_rq_insert"),
+    /// A request is issued to its driver.
+    BlockRqIssue: "block_rq_issue" at Tracepoint("block_rq_issue"),
+    /// A driver gives a request back.
+    BlockRqRequeue: "block_rq_requeue" at Tracepoint("block_rq_requeue"),
+    /// A request becomes part of another.
+    BlockRqMerge: "block_rq_merge" at Tracepoint("block_rq_merge"),
+    /// A request completes, or a part of it.
+    BlockRqComplete: "block_rq_complete" at Tracepoint("block_rq_complete"),
+
+    /// Any system call begins: a sync, if it is one of the sync calls.
+    SysEnter: "sys_enter" at Tracepoint("sys_enter"),
+    /// Any system call ends.
+    SysExit: "sys_exit" at Tracepoint("sys_exit"),
+    /// fsync begins.
+    FsyncEntry: "fsync_entry" at SystemCall("fsync"),
+    /// fsync ends.
+    FsyncExit: "fsync_exit" at SystemCall("fsync"),
+    /// fdatasync begins.
+    FdatasyncEntry: "fdatasync_entry" at SystemCall("fdatasync"),
+    /// fdatasync ends.
+    FdatasyncExit: "fdatasync_exit" at SystemCall("fdatasync"),
+    /// msync begins.
+    MsyncEntry: "msync_entry" at SystemCall("msync"),
+    /// msync ends.
+    MsyncExit: "msync_exit" at SystemCall("msync"),
+    /// sync_file_range begins.
+    SyncFileRangeEntry: "sync_file_range_entry" at SystemCall("sync_file_range"),
+    /// sync_file_range ends.
+    SyncFileRangeExit: "sync_file_range_exit" at SystemCall("sync_file_range"),
+    /// syncfs begins.
+    SyncfsEntry: "syncfs_entry" at SystemCall("syncfs"),
+    /// syncfs ends.
+    SyncfsExit: "syncfs_exit" at SystemCall("syncfs"),
+    /// sync begins. It takes no arguments, and so has no function that unpacks them.
+    SyncEntry: "sync_entry" at Function("ksys_sync"),
+    /// sync ends.
+    SyncExit: "sync_exit" at Function("ksys_sync"),
+    /// A filesystem is asked to sync a file, by whatever call.
+    VfsRangeEntry: "vfs_range_entry" at Function("vfs_fsync_range"),
+    /// It has synced it.
+    VfsRangeExit: "vfs_range_exit" at Function("vfs_fsync_range"),
+    /// A filesystem is asked to sync a whole file.
+    VfsEntry: "vfs_entry" at Function("vfs_fsync"),
+    /// It has synced it.
+    VfsExit: "vfs_exit" at Function("vfs_fsync"),
+    /// As [`Program::VfsRangeEntry`] where nothing else tells of syncs.
+    VfsOnlyEntry: "vfs_only_entry" at Function("vfs_fsync_range"),
+    /// The file that is synced is named: its pages are written and waited for.
+    WriteFileEntry: "write_file_entry" at Function("file_write_and_wait_range"),
+    /// The file that is synced is named: pages of its mapping are written.
+    WritePagesEntry: "write_pages_entry" at Function("do_writepages"),
+    /// The filesystem that is synced is named: all its inodes are synced.
+    SyncInodesEntry: "sync_inodes_entry" at Function("sync_inodes_sb"),
+    /// ext4 begins to sync a file.
+    Ext4SyncFileEnter: "ext4_sync_file_enter" at Tracepoint("ext4_sync_file_enter"),
+    /// ext4 has synced it.
+    Ext4SyncFileExit: "ext4_sync_file_exit" at Tracepoint("ext4_sync_file_exit"),
+    /// ext4 syncs a filesystem.
+    Ext4SyncFs: "ext4_sync_fs" at Tracepoint("ext4_sync_fs"),
+    /// ext4 writes pages of a file.
+    Ext4Writepages: "ext4_writepages" at Tracepoint("ext4_writepages"),
+    /// xfs begins to sync a file.
+    XfsFileFsync: "xfs_file_fsync" at Tracepoint("xfs_file_fsync"),
+    /// xfs begins to wait for its log.
+    XfsLogForce: "xfs_log_force" at Tracepoint("xfs_log_force"),
+    /// btrfs begins to sync a file.
+    BtrfsSyncFile: "btrfs_sync_file" at Tracepoint("btrfs_sync_file"),
+
+    /// A commit of a journal begins.
+    Jbd2StartCommit: "jbd2_start_commit" at Tracepoint("jbd2_start_commit"),
+    /// It waits for open handles.
+    Jbd2CommitLocking: "jbd2_commit_locking" at Tracepoint("jbd2_commit_locking"),
+    /// It writes the files' data.
+    Jbd2CommitFlushing: "jbd2_commit_flushing" at Tracepoint("jbd2_commit_flushing"),
+    /// It writes the log.
+    Jbd2CommitLogging: "jbd2_commit_logging" at Tracepoint("jbd2_commit_logging"),
+    /// It has ended.
+    Jbd2EndCommit: "jbd2_end_commit" at Tracepoint("jbd2_end_commit"),
+    /// A handle has ended: who dirtied how many blocks of the journal.
+    Jbd2HandleStats: "jbd2_handle_stats" at Tracepoint("jbd2_handle_stats"),
+    /// A commit begins to write the data of one file.
+    Jbd2SubmitInodeData: "jbd2_submit_inode_data" at Tracepoint("jbd2_submit_inode_data"),
+    /// It has written the data of all.
+    Jbd2DataSubmitted: "jbd2_data_submitted" at Tracepoint("jbd2_commit_logging"),
+
+    /// A clean inode becomes dirty, in the context of who makes it so.
+    WritebackDirtyInodeEnqueue:
+        "writeback_dirty_inode_enqueue" at Tracepoint("writeback_dirty_inode_enqueue"),
+    /// A kernel worker begins to write an inode back.
+    WritebackSingleInodeStart:
+        "writeback_single_inode_start" at Tracepoint("writeback_single_inode_start"),
+    /// It has written it back.
+    WritebackSingleInode: "writeback_single_inode" at Tracepoint("writeback_single_inode"),
+
+    /// A bio is submitted: it has no request yet.
+    BlockBioQueue: "block_bio_queue" at Tracepoint("block_bio_queue"),
+    /// A CPU switches tasks.
+    SchedSwitch: "sched_switch" at Tracepoint("sched_switch"),
+    /// Direct reclaim of the machine's memory begins.
+    DirectReclaimBegin: "direct_reclaim_begin" at Tracepoint("mm_vmscan_direct_reclaim_begin"),
+    /// It ends.
+    DirectReclaimEnd: "direct_reclaim_end" at Tracepoint("mm_vmscan_direct_reclaim_end"),
+    /// Direct reclaim of a cgroup's own memory begins.
+    MemcgReclaimBegin: "memcg_reclaim_begin" at Tracepoint("mm_vmscan_memcg_reclaim_begin"),
+    /// It ends.
+    MemcgReclaimEnd: "memcg_reclaim_end" at Tracepoint("mm_vmscan_memcg_reclaim_end"),
+
+    /// Does nothing, at the hook of [`Program::BlockIoStart`].
+    EmptyStart: "empty_start" at Tracepoint("block_io_start"),
+    /// Does nothing, at the hook of [`Program::BlockRqIssue`].
+    EmptyIssue: "empty_issue" at Tracepoint("block_rq_issue"),
+    /// Does nothing, at the hook of [`Program::BlockRqComplete`].
+    EmptyComplete: "empty_complete" at Tracepoint("block_rq_complete"),
+    /// Does nothing, at the hook of [`Program::SysEnter`].
+    EmptyEnter: "empty_enter" at Tracepoint("sys_enter"),
+    /// Does nothing, at the hook of [`Program::SysExit`].
+    EmptyExit: "empty_exit" at Tracepoint("sys_exit"),
+    /// Reads the clock, at the hook of [`Program::BlockRqIssue`].
+    ClockIssue: "clock_issue" at Tracepoint("block_rq_issue"),
+    /// Reads the clock, at the hook of [`Program::BlockRqComplete`].
+    ClockComplete: "clock_complete" at Tracepoint("block_rq_complete"),
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Serialize for Program {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
