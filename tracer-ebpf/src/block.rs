@@ -22,13 +22,14 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use tracer_ebpf::{
     ledger::{born, tick},
-    record::{ACCOUNTS, Account, Disk, InFlight, loss, op},
+    dropped::Dropped,
+    record::{ACCOUNTS, Account, Disk, InFlight, op},
 };
 
 use crate::{
     clock::now_ns,
     fields::{Kernel, Request, config},
-    maps::{IN_FLIGHT, LEDGER, SUBMITTERS, add, ask_for_disk, described, lose, observe},
+    maps::{IN_FLIGHT, LEDGER, SUBMITTERS, add, ask_for_disk, described, count_drop, observe},
     owner::{self, Submitter},
     sync::{credit, open_sync},
     throttle::has_request,
@@ -152,7 +153,7 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
         // The flush machinery's own has no birth, and no owner.
         if operation != op::FLUSH || noted_ns == 0 {
             debug!((), "disk {}: a request ended whose birth was not seen", disk.index);
-            lose(loss::END_UNMATCHED);
+            count_drop(Dropped::EndUnmatched);
         }
     });
     0
@@ -203,7 +204,7 @@ fn with_slot(request: Request, then: impl FnOnce(u32, &Disk, &mut InFlight)) {
     let device = request.device();
     let Some(disk) = described(device) else {
         if device != 0 {
-            lose(loss::DISK_UNKNOWN);
+            count_drop(Dropped::DiskUnknown);
             ask_for_disk(device);
         }
         return;
@@ -212,7 +213,7 @@ fn with_slot(request: Request, then: impl FnOnce(u32, &Disk, &mut InFlight)) {
     let last = disk.depth.wrapping_sub(1);
     let tag = if operation == op::FLUSH { last } else { request.tag() };
     if queue >= disk.queues || tag > last || (tag == last && operation != op::FLUSH) {
-        lose(loss::TABLE_OVERFLOW);
+        count_drop(Dropped::TableOverflow);
         return;
     }
     if let Some(slot) = IN_FLIGHT.get_ptr_mut(disk.base + queue * disk.depth + tag) {
@@ -235,7 +236,7 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
             slot.issued_ns
         );
         give_back(slot, now);
-        lose(loss::HEALED);
+        count_drop(Dropped::Healed);
     }
     slot.request = address(request);
     slot.issued_ns = 0;
@@ -303,7 +304,7 @@ fn end(disk: &Disk, slot: &mut InFlight, noted_ns: u64) {
     // An empty flush is never issued itself: all its time is the device's.
     let given_ns = if issued_ns == 0 { slot.born_ns } else { issued_ns };
     if issued_ns == 0 && slot.bytes != 0 {
-        lose(loss::ISSUE_UNSEEN);
+        count_drop(Dropped::IssueUnseen);
     }
     let (operation, bytes) = (u32::from(slot.op), slot.bytes);
     let queue = given_ns.saturating_sub(slot.born_ns);

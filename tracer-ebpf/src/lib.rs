@@ -2,10 +2,11 @@
 //!
 //! Everything here is `no_std`, has one layout on both sides, and knows
 //! neither aya nor the kernel: [`ledger`] is the arithmetic of blame, [`span`]
-//! that of overlapping requests, [`clocks`] that of a task's time on a CPU,
-//! [`bucket`] the histogram's bucket function, [`disks`] where a disk's
-//! description lies, [`record`] what travels through maps and the ring buffer,
-//! [`config`] what user space tells the programs before they are loaded.
+//! that of overlapping requests, [`bucket`] the histogram's bucket function,
+//! [`disks`] where a disk's description lies, [`dropped`] what is counted as
+//! missing, [`record`] what travels through
+//! maps and the ring buffer, [`config`] what user space tells the programs
+//! before they are loaded.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -13,6 +14,7 @@ pub mod bucket;
 pub mod clocks;
 pub mod config;
 pub mod disks;
+pub mod dropped;
 pub mod ledger;
 pub mod record;
 pub mod span;

@@ -11,9 +11,10 @@ use aya_ebpf::{
 use tracer_ebpf::{
     bucket::{BUCKETS, bucket},
     disks::{self, Described, PROBES},
+    dropped::Dropped,
     record::{
-        Disk, DiskLedger, DiskUnknown, HINTS, Handles, InFlight, Journal, OwnerKey, Solo, loss,
-        op, stage,
+        Disk, DiskLedger, DiskUnknown, HINTS, Handles, InFlight, Journal, OwnerKey, Solo, op,
+        stage,
     },
 };
 
@@ -37,9 +38,9 @@ pub static HISTOGRAMS: Array<[u64; BUCKETS]> = Array::with_max_entries(1, BPF_F_
 #[map]
 pub static SOLO: Array<Solo> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What was lost, by the codes of [`loss`].
+/// Counters of what was dropped, by its kind.
 #[map]
-pub static LOSSES: Array<u64> = Array::with_max_entries(loss::COUNT as u32, BPF_F_MMAPABLE);
+pub static DROPPED: Array<u64> = Array::with_max_entries(Dropped::COUNT as u32, BPF_F_MMAPABLE);
 
 /// Who submitted a bio that has been given a request, by the bio's address: for
 /// kernels where that request itself is first seen when it is issued.
@@ -103,8 +104,8 @@ pub fn add(word: *mut u64, value: u64) {
 }
 
 #[inline(always)]
-pub fn lose(what: u32) {
-    if let Some(counter) = LOSSES.get_ptr_mut(what) {
+pub fn count_drop(kind: Dropped) {
+    if let Some(counter) = DROPPED.get_ptr_mut(kind as u32) {
         add(counter, 1);
     }
 }
@@ -168,7 +169,7 @@ pub fn ask_for_disk(device: u32) {
         }
         None => {
             let _ = UNKNOWN_DISKS.remove(device);
-            lose(loss::RING_FULL);
+            count_drop(Dropped::RingFull);
         }
     }
 }

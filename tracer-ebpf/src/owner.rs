@@ -11,14 +11,15 @@ use aya_ebpf::helpers::{
 };
 use tracer_ebpf::{
     config::ABSENT,
-    record::{ACCOUNTS, Account, COMM, DiskLedger, OTHERS, OwnerKey, loss, via},
+    dropped::Dropped,
+    record::{ACCOUNTS, Account, COMM, DiskLedger, OTHERS, OwnerKey, via},
 };
 
 use crate::{
     dirtier,
     fields::{Kernel, Task, config},
     maps::{
-        ACCOUNT_HINTS, ACCOUNT_OWNERS, BPF_ANY, BPF_NOEXIST, LEDGER, OWNERS, lose,
+        ACCOUNT_HINTS, ACCOUNT_OWNERS, BPF_ANY, BPF_NOEXIST, LEDGER, OWNERS, count_drop,
     },
 };
 
@@ -184,7 +185,7 @@ pub fn account(
         None => claim(&key),
     };
     if account == OTHERS {
-        lose(loss::OTHERS);
+        count_drop(Dropped::Others);
     } else if let Some(hint) = hint {
         // SAFETY: as above.
         unsafe { *hint = account };

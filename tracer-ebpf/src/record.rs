@@ -116,32 +116,6 @@ pub mod kind {
     pub const COUNT: usize = 9;
 }
 
-/// What was lost or had to be mended, each a counter of its own.
-pub mod loss {
-    /// Sync records for which the ring buffer had no room.
-    pub const RING_FULL: u32 = 0;
-    /// Requests whose tag lies outside their disk's part of the table.
-    pub const TABLE_OVERFLOW: u32 = 1;
-    /// Requests never seen to end, given back when their slot was used again.
-    pub const HEALED: u32 = 2;
-    /// Ends of requests whose birth was not seen.
-    pub const END_UNMATCHED: u32 = 3;
-    /// Requests charged to the account "others".
-    pub const OTHERS: u32 = 4;
-    /// Requests on a disk that user space had not described yet.
-    pub const DISK_UNKNOWN: u32 = 5;
-    /// Syncs for which no place was left beside those already under way.
-    pub const SYNC_TABLE_FULL: u32 = 6;
-    /// Syncs that began before the programs were attached.
-    pub const SYNC_UNMATCHED: u32 = 7;
-    /// Steps of syncs whose begin nothing told: only their system calls would.
-    pub const CALL_UNSEEN: u32 = 8;
-    /// Requests of which nobody told when they were given to the driver: all their
-    /// time is the device's.
-    pub const ISSUE_UNSEEN: u32 = 9;
-    pub const COUNT: usize = 10;
-}
-
 /// Who a request is charged to, and what kind of request it is.
 #[derive(
     Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,

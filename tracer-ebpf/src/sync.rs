@@ -10,7 +10,8 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use tracer_ebpf::{
     clocks::Clocks,
-    record::{ACCOUNTS, Disk, InFlight, NO_DISK, kind, loss, op},
+    dropped::Dropped,
+    record::{ACCOUNTS, Disk, InFlight, NO_DISK, kind, op},
     span::divide,
 };
 
@@ -18,7 +19,7 @@ use crate::{
     clock::now_ns,
     fields::{Place, Task},
     journal::{self, Totals},
-    maps::{add, ask_for_disk, described, lose},
+    maps::{add, ask_for_disk, described, count_drop},
     owner,
     rivals::Rival,
     throttle,
@@ -130,7 +131,7 @@ fn uncalled_kind() -> u32 {
 #[inline(always)]
 fn leave() {
     let Some(sync) = of_current() else {
-        lose(loss::SYNC_UNMATCHED);
+        count_drop(Dropped::SyncUnmatched);
         return;
     };
     if sync.depth == SYSTEM_CALL {

@@ -131,7 +131,7 @@ impl Accounts {
             in_flight: programs.take_map("IN_FLIGHT")?,
             histograms: programs.take_map("HISTOGRAMS")?,
             solo: programs.take_map("SOLO")?,
-            losses: programs.take_map("LOSSES")?,
+            dropped: programs.take_map("DROPPED")?,
         })?;
         Ok(Self {
             tables,
@@ -206,7 +206,7 @@ impl Accounts {
         &self.tables
     }
 
-    /// From here on losses count.
+    /// From here on what is dropped is counted.
     pub fn begin_watch(&mut self) {
         self.tables.begin_watch();
     }

@@ -1,4 +1,4 @@
-//! The tracer's own counters: what it lost, and what it cost.
+//! The tracer's own counters: what it dropped, and what it cost.
 //!
 //! One registry, by Prometheus' conventions. Its values are in every JSON
 //! picture; an agent serves the same.
@@ -14,33 +14,12 @@ use prometheus::{
 use tracer_snapshot::{Cost, Losses};
 
 use crate::kernel::blind::Blind;
-
-/// Names of everything that can be lost, in the order in which it is shown.
-pub const LOSSES: [&str; 18] = [
-    "ring_full",
-    "hook_missed",
-    "table_overflow",
-    "healed",
-    "end_unmatched",
-    "issue_unseen",
-    "others",
-    "disk_unknown",
-    "disk_refused",
-    "sync_table_full",
-    "sync_unmatched",
-    "call_unseen",
-    "record_foreign",
-    "ledger_torn",
-    "victim_evicted",
-    "identity_unresolved",
-    "file_unresolved",
-    "name_evicted",
-];
+use tracer_ebpf::dropped::Dropped;
 
 /// The registry and the counters in it.
 pub struct Metrics {
     registry: Registry,
-    losses: IntCounterVec,
+    dropped: IntCounterVec,
     blind: IntGaugeVec,
     records: IntCounter,
     user_cpu: Counter,
@@ -56,7 +35,7 @@ impl Metrics {
     pub fn new() -> Result<Self> {
         let registry = Registry::new();
         let metrics = Self {
-            losses: IntCounterVec::new(
+            dropped: IntCounterVec::new(
                 Opts::new(
                     "tracer_losses_total",
                     "What was dropped, unmatched, evicted, torn or unresolved, by kind.",
@@ -80,30 +59,27 @@ impl Metrics {
             rss: Gauge::new("tracer_resident_memory_bytes", "Resident memory of the tracer.")?,
             registry,
         };
-        let Self { registry, losses, blind, records, user_cpu, system_cpu, rss } = &metrics;
-        registry.register(Box::new(losses.clone()))?;
+        let Self { registry, dropped, blind, records, user_cpu, system_cpu, rss } = &metrics;
+        registry.register(Box::new(dropped.clone()))?;
         registry.register(Box::new(blind.clone()))?;
         registry.register(Box::new(records.clone()))?;
         registry.register(Box::new(user_cpu.clone()))?;
         registry.register(Box::new(system_cpu.clone()))?;
         registry.register(Box::new(rss.clone()))?;
         // All kinds are there from the start, zeros too.
-        for kind in LOSSES {
-            losses.with_label_values(&[kind]);
+        for kind in Dropped::ALL {
+            dropped.with_label_values(&[kind.name()]);
         }
         Ok(metrics)
     }
 
-    /// Raises a loss to what its source has counted so far.
-    pub fn set_loss(&self, kind: &str, total: u64) {
-        raise(&self.losses.with_label_values(&[kind]), total);
+    /// Raises a kind's counter to what its sources have counted so far.
+    pub fn set_dropped(&self, kind: Dropped, total: u64) {
+        raise(&self.counter(kind), total);
     }
 
-    /// The same for a loss that may be none of ours.
-    pub fn set_known_loss(&self, kind: &str, total: u64) {
-        if LOSSES.contains(&kind) {
-            self.set_loss(kind, total);
-        }
+    fn counter(&self, kind: Dropped) -> IntCounter {
+        self.dropped.with_label_values(&[kind.name()])
     }
 
     /// Says what is not seen, and of nothing else that it is not.
@@ -119,8 +95,8 @@ impl Metrics {
     }
 
     pub fn losses(&self) -> Losses {
-        let count = |kind| self.losses.with_label_values(&[kind]).get();
-        Losses { counters: LOSSES.map(|kind| (kind, count(kind))).to_vec() }
+        let counters = Dropped::ALL.map(|kind| (kind.name(), self.counter(kind).get()));
+        Losses { counters: counters.to_vec() }
     }
 
     /// Asks the kernel what this process has used.
@@ -191,10 +167,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_is_raised_to_its_sources_count_and_never_falls() {
+    fn a_counter_is_raised_to_its_sources_count_and_never_falls() {
         let metrics = Metrics::new().unwrap();
-        metrics.set_loss("ring_full", 3);
-        metrics.set_loss("ring_full", 2);
+        metrics.set_dropped(Dropped::RingFull, 3);
+        metrics.set_dropped(Dropped::RingFull, 2);
         let dump = metrics.dump();
         assert_eq!(dump["tracer_losses_total{kind=\"ring_full\"}"], 3.0);
         assert_eq!(dump["tracer_losses_total{kind=\"healed\"}"], 0.0);

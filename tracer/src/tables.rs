@@ -17,8 +17,9 @@ use aya::maps::{Map, MapData};
 use memmap2::{MmapOptions, MmapRaw};
 use tracer_ebpf::{
     bucket::BUCKETS,
+    dropped::Dropped,
     ledger::{born, tick},
-    record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, Solo, loss, op, size, stage},
+    record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, Solo, op, size, stage},
 };
 
 /// What was issued so long ago and is not in flight by the kernel's own word has
@@ -87,9 +88,9 @@ pub struct Tables {
     in_flight: Mapped,
     histograms: Mapped,
     solo: Mapped,
-    losses: Mapped,
-    /// Losses before the watch began.
-    zero: [u64; loss::COUNT],
+    dropped: Mapped,
+    /// Counts from before the watch began.
+    zero: [u64; Dropped::COUNT],
 }
 
 /// The maps behind [`Tables`].
@@ -98,7 +99,7 @@ pub struct TableMaps {
     pub in_flight: Map,
     pub histograms: Map,
     pub solo: Map,
-    pub losses: Map,
+    pub dropped: Map,
 }
 
 const LEDGER_WORDS: usize = size_of::<DiskLedger>() / 8;
@@ -122,8 +123,8 @@ impl Tables {
             in_flight: Mapped::new(maps.in_flight, IN_FLIGHT_WORDS)?,
             histograms: Mapped::new(maps.histograms, HISTOGRAM_WORDS)?,
             solo: Mapped::new(maps.solo, SOLO_WORDS)?,
-            losses: Mapped::new(maps.losses, loss::COUNT)?,
-            zero: [0; loss::COUNT],
+            dropped: Mapped::new(maps.dropped, Dropped::COUNT)?,
+            zero: [0; Dropped::COUNT],
         })
     }
 
@@ -166,15 +167,15 @@ impl Tables {
         }
     }
 
-    /// What was lost since the watch began.
-    pub fn loss(&self, what: u32) -> u64 {
-        self.losses.read(what as usize) - self.zero[what as usize]
+    /// Counts what the kernel programs dropped since the watch began.
+    pub fn dropped(&self, kind: Dropped) -> u64 {
+        self.dropped.read(kind as usize) - self.zero[kind as usize]
     }
 
     /// The watch begins: what the programs missed while only some of them were
-    /// attached is no loss of it.
+    /// attached is not dropped by it.
     pub fn begin_watch(&mut self) {
-        self.zero = std::array::from_fn(|what| self.losses.read(what));
+        self.zero = std::array::from_fn(|kind| self.dropped.read(kind));
     }
 
     /// The counts of one histogram.

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use tracer::{kernel::capability::Capability, metrics::LOSSES};
+use tracer::kernel::capability::Capability;
+use tracer_ebpf::dropped::Dropped;
 use tracer_snapshot::{Confidence, FileClass, Kind, Op, Phases, Shares};
 
 use super::{dashboards, read, rules};
@@ -25,7 +26,7 @@ fn enumerated() -> [(&'static str, Vec<&'static str>); 5] {
 fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
     let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
     match (metric, label) {
-        ("tracer_losses_total", "kind") => Some(owned(&LOSSES)),
+        ("tracer_losses_total", "kind") => Some(owned(&Dropped::ALL.map(Dropped::name))),
         ("tracer_blind", "what") => Some(blind()),
         (_, "confidence") => {
             let all = [Confidence::Low, Confidence::Medium, Confidence::High];
@@ -98,6 +99,17 @@ fn the_page_lists_the_values_that_there_are() {
         let found = page.match_indices(list.as_str()).any(is_whole);
         assert!(found, "docs/metrics.md does not say that `{label}` is {list}");
     }
+}
+
+#[test]
+fn the_page_explains_what_can_be_dropped() {
+    let page = read("docs/metrics.md");
+    let (_, table) = page
+        .split_once("| `kind` of `tracer_losses_total` | what was dropped |\n|---|---|\n")
+        .unwrap();
+    let rows: Vec<_> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    let expected = Dropped::ALL.map(|kind| format!("| `{}` | {} |", kind.name(), kind.help()));
+    assert_eq!(rows, expected);
 }
 
 #[test]

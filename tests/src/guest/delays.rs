@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tracer::session::Session;
+use tracer_ebpf::dropped::Dropped;
 use tracer_snapshot::{Phases, SlowSync};
 
 use super::{
@@ -105,7 +106,12 @@ fn a_delay_of_the_device_is_device_time() {
 
 fn missed_runs(session: &mut Session) -> u64 {
     let losses = session.snapshot().losses;
-    losses.counters.iter().filter(|(kind, _)| *kind == "hook_missed").map(|(_, n)| n).sum()
+    losses
+        .counters
+        .iter()
+        .filter(|(kind, _)| *kind == Dropped::HookMissed.name())
+        .map(|(_, n)| n)
+        .sum()
 }
 
 /// A device that serves one request at a time, and several that want it: the

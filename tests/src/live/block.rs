@@ -11,6 +11,7 @@ use tracer::{
     session::{Options, Session},
 };
 use tracer_disk_model::Model;
+use tracer_ebpf::dropped::Dropped;
 use tracer_lab::{
     disk::{Filesystem, LoopDisk},
     node::without_schedulers,
@@ -130,7 +131,13 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
         }
         let losses = session.snapshot().losses;
         // The root disk's ends in interrupts may be missed too, and healed.
-        let may = ["identity_unresolved", "file_unresolved", "hook_missed", "healed"];
+        let may = [
+            Dropped::IdentityUnresolved,
+            Dropped::FileUnresolved,
+            Dropped::HookMissed,
+            Dropped::Healed,
+        ];
+        let may = may.map(Dropped::name);
         for (kind, n) in losses.counters {
             assert!(may.contains(&kind) || n == 0, "{kind}: {n}");
         }
@@ -165,7 +172,8 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
             read_direct(disk.device(), READS.into()).unwrap();
             let took = begin.elapsed().as_secs_f64();
             let picture = session.snapshot();
-            let unseen = picture.losses.counters.iter().find(|l| l.0 == "issue_unseen").unwrap().1;
+            let unseen = Dropped::IssueUnseen.name();
+            let unseen = picture.losses.counters.iter().find(|l| l.0 == unseen).unwrap().1;
             assert_eq!(unseen, 0);
             let after = times_of_reads(&picture, disk.name());
             let (queue, device) = (after.0 - before.0, after.1 - before.1);

@@ -1,10 +1,10 @@
 //! Which sync a thread asked for, by the system call that it is in.
 
-use tracer_ebpf::record::{kind, loss};
+use tracer_ebpf::{dropped::Dropped, record::kind};
 
 use crate::{
     fields::{Kernel, Task, config, syscall_arg0, syscall_number},
-    maps::lose,
+    maps::count_drop,
 };
 
 /// A system call that syncs.
@@ -57,6 +57,6 @@ impl Call {
 #[inline(always)]
 pub fn miss() {
     if Call::current().is_some() {
-        lose(loss::CALL_UNSEEN);
+        count_drop(Dropped::CallUnseen);
     }
 }

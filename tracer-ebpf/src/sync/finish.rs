@@ -1,7 +1,10 @@
 //! The end of a sync: its record is filled and sent.
 
 use aya_ebpf::{bindings::BPF_RB_AVAIL_DATA, helpers::bpf_get_current_pid_tgid};
-use tracer_ebpf::record::{StackedRecord, SyncRecord, commit, loss};
+use tracer_ebpf::{
+    dropped::Dropped,
+    record::{StackedRecord, SyncRecord, commit},
+};
 
 use super::{
     COMMIT, OpenSync,
@@ -12,7 +15,7 @@ use crate::{
     clock::now_ns,
     fields::Task,
     journal::{self, Totals},
-    maps::{FORCE_WAKEUP, NO_WAKEUP, RECORDS, lose},
+    maps::{FORCE_WAKEUP, NO_WAKEUP, RECORDS, count_drop},
     owner, rivals,
 };
 
@@ -42,7 +45,7 @@ pub fn finish() -> i32 {
 #[inline(never)]
 fn send(sync: &OpenSync, pid_tgid: u64, now: u64) -> i32 {
     let Some(mut entry) = RECORDS.reserve::<SyncRecord>(0) else {
-        lose(loss::RING_FULL);
+        count_drop(Dropped::RingFull);
         return 0;
     };
     let record = entry.as_mut_ptr();
@@ -60,7 +63,7 @@ fn send(sync: &OpenSync, pid_tgid: u64, now: u64) -> i32 {
 #[inline(never)]
 fn send_stacked(sync: &OpenSync, pid_tgid: u64, now: u64) -> i32 {
     let Some(mut entry) = RECORDS.reserve::<StackedRecord>(0) else {
-        lose(loss::RING_FULL);
+        count_drop(Dropped::RingFull);
         return 0;
     };
     let record = entry.as_mut_ptr();

@@ -13,15 +13,12 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap},
 };
-use tracer_ebpf::{
-    clocks::Clocks,
-    record::{NO_DISK, loss},
-};
+use tracer_ebpf::{clocks::Clocks, dropped::Dropped, record::NO_DISK};
 
 use super::OpenSync;
 use crate::{
     journal::Totals,
-    maps::{BPF_ANY, add, lose},
+    maps::{BPF_ANY, add, count_drop},
 };
 
 /// Threads whose numbers are so far apart share a place.
@@ -110,7 +107,7 @@ fn claim(tid: u32) -> Option<&'static mut OpenSync> {
     let empty = EMPTY_SYNC.get(0)?;
     if OTHER_SYNCS.insert(tid, empty, BPF_ANY).is_err() {
         count(tid, u64::MAX);
-        lose(loss::SYNC_TABLE_FULL);
+        count_drop(Dropped::SyncTableFull);
         return None;
     }
     // SAFETY: as in `of_thread`.

@@ -12,12 +12,13 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     ledger::{Moment, tick},
-    record::{ACCOUNTS, Disk, DiskLedger, LOWER, LowerWindow, NO_DISK, SyncRecord, loss},
+    dropped::Dropped,
+    record::{ACCOUNTS, Disk, DiskLedger, LOWER, LowerWindow, NO_DISK, SyncRecord},
 };
 
 use super::OpenSync;
 use crate::{
-    maps::{BPF_ANY, LEDGER, lose},
+    maps::{BPF_ANY, LEDGER, count_drop},
     owner::used_accounts,
 };
 
@@ -65,7 +66,7 @@ fn watch_lower(disk: &Disk, now: u64) -> u32 {
     let now = Moment::at(tick(now));
     let Some(empty) = EMPTY_LOWER.get(0) else { return 0 };
     if LOWER_MARKS.insert(tid, empty, BPF_ANY).is_err() {
-        lose(loss::SYNC_TABLE_FULL);
+        count_drop(Dropped::SyncTableFull);
         return 0;
     }
     let Some(lower) = LOWER_MARKS.get_ptr_mut(tid) else { return 0 };

@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result};
 use lru::LruCache;
 use tracer_ebpf::{
     bucket::BUCKETS,
+    dropped::Dropped,
     record::{ACCOUNTS, LowerWindow, NO_DISK, op},
 };
 
@@ -241,8 +242,11 @@ impl Replay {
         if let Some(sync) = sync {
             self.sync(&sync, slow_ns, slow)?;
         }
-        for (kind, count) in losses.iter().flatten() {
-            self.scene.metrics.set_known_loss(kind, (*count).min(MOST));
+        for (name, count) in losses.iter().flatten() {
+            // A later version may know more kinds.
+            if let Some(kind) = Dropped::find(name) {
+                self.scene.metrics.set_dropped(kind, (*count).min(MOST));
+            }
         }
         if let Some(tick) = tick {
             self.tick(&tick)?;

@@ -11,6 +11,7 @@ use std::{
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use tracer_ebpf::{
     bucket::BUCKETS,
+    dropped::Dropped,
     record::{ACCOUNTS, OwnerKey, SyncRecord, kind, op},
 };
 use zerocopy::FromZeros as _;
@@ -212,7 +213,7 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
             let tick = tick(record.begin_ns + 50 * MS);
             scene.engine.tick(&tick, |id| owners[id.0 as usize].party());
             scene.disks = vec![disk(n / 20)];
-            scene.metrics.set_loss("healed", n);
+            scene.metrics.set_dropped(Dropped::Healed, n);
             recorder.tick(&tick, &mut scene, |id| {
                 let Owner { cgroup, comm, op, .. } = owners[id.0 as usize];
                 OwnerKey { cgroup, comm, disk: 0, op, kthread: 0, via: 0 }

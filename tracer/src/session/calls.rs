@@ -5,7 +5,7 @@
 //! less, a disk's own device node nothing, and then only a hook on every call of
 //! every process sees it all, which costs each of them some 150 ns. So it is there
 //! only where it is needed: another filesystem is mounted, or the kernel programs
-//! met steps of syncs that nothing had told ([`loss::CALL_UNSEEN`]). From then on
+//! met steps of syncs that nothing had told ([`Dropped::CallUnseen`]). From then on
 //! it stays: taken off, it would leave open what has begun.
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tracer_ebpf::record::loss;
+use tracer_ebpf::dropped::Dropped;
 
 use super::Session;
 use crate::kernel::{
@@ -157,7 +157,7 @@ impl Session {
         if self.calls.is_attached || !may_serve(self.programs.climbs()) {
             return;
         }
-        let unseen = self.accounts.tables().loss(loss::CALL_UNSEEN);
+        let unseen = self.accounts.tables().dropped(Dropped::CallUnseen);
         self.calls.look_again();
         self.calls.compare(self.scene.engine.records(), unseen);
         if self.calls.is_needed {

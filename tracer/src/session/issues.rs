@@ -10,7 +10,7 @@
 //! that do something once a second, as a scheduler may be chosen at any time. What
 //! sysfs does not say is told by a counter: requests that ended without a note.
 
-use tracer_ebpf::record::loss;
+use tracer_ebpf::dropped::Dropped;
 
 use super::Session;
 use crate::kernel::{
@@ -43,7 +43,7 @@ impl Session {
         if self.issues_hooked {
             return;
         }
-        let is_unseen = self.accounts.tables().loss(loss::ISSUE_UNSEEN) > 0;
+        let is_unseen = self.accounts.tables().dropped(Dropped::IssueUnseen) > 0;
         let mut busy = self.accounts.disks().iter().filter(|disk| !disk.rates.is_empty());
         if is_unseen || busy.any(|disk| disks::needs_issues(&self.root, &disk.name)) {
             self.hook_issues();

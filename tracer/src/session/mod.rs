@@ -15,7 +15,10 @@ mod proof;
 use std::{collections::HashSet, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
-use tracer_ebpf::record::{kind, loss, op};
+use tracer_ebpf::{
+    dropped::Dropped,
+    record::{kind, op},
+};
 use tracer_engine::{
     blame::{Owner, OwnerId, Party},
     tick::Tick,
@@ -287,7 +290,7 @@ impl Session {
         }
     }
 
-    /// Reads the ledger, the surroundings and the losses.
+    /// Reads the ledger, the surroundings and what was dropped.
     fn tick(&mut self, now: u64) {
         self.ticked_ns = now;
         let root = &self.root;
@@ -316,37 +319,41 @@ impl Session {
             let victims = self.scene.engine.victims().iter();
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
         }
-        let tables = self.accounts.tables();
-        let healed = tables.loss(loss::HEALED) + self.accounts.healed();
-        let unresolved = self.identities.unresolved();
-        let Scene { engine, people, metrics, .. } = &self.scene;
-        let evicted = self.identities.evicted() + self.files.evicted() + people.evicted();
-        for (kind, total) in [
-            ("ring_full", tables.loss(loss::RING_FULL)),
-            ("hook_missed", self.programs.missed_runs()),
-            ("table_overflow", tables.loss(loss::TABLE_OVERFLOW)),
-            ("healed", healed),
-            ("end_unmatched", tables.loss(loss::END_UNMATCHED)),
-            ("issue_unseen", tables.loss(loss::ISSUE_UNSEEN)),
-            ("others", tables.loss(loss::OTHERS)),
-            ("disk_unknown", tables.loss(loss::DISK_UNKNOWN)),
-            ("disk_refused", self.refused.len() as u64),
-            ("sync_table_full", tables.loss(loss::SYNC_TABLE_FULL)),
-            ("sync_unmatched", tables.loss(loss::SYNC_UNMATCHED)),
-            ("call_unseen", tables.loss(loss::CALL_UNSEEN)),
-            ("record_foreign", self.foreign),
-            ("ledger_torn", engine.torn()),
-            ("victim_evicted", engine.evicted()),
-            ("identity_unresolved", unresolved),
-            ("file_unresolved", self.files.unresolved()),
-            ("name_evicted", evicted),
-        ] {
-            metrics.set_loss(kind, total);
-        }
+        self.count_dropped();
+        let Scene { engine, metrics, .. } = &self.scene;
         metrics.set_records(engine.records());
         metrics.set_blind(&self.blind());
         self.record_tick();
         self.scene.rotate_if_due(now);
+    }
+
+    /// Brings the counters of what was dropped up to date.
+    fn count_dropped(&self) {
+        let Self { accounts, identities, files, scene, .. } = self;
+        let Scene { engine, people, metrics, .. } = scene;
+        for kind in Dropped::ALL {
+            let here = match kind {
+                Dropped::HookMissed => self.programs.missed_runs(),
+                Dropped::Healed => accounts.healed(),
+                Dropped::DiskRefused => self.refused.len() as u64,
+                Dropped::RecordForeign => self.foreign,
+                Dropped::LedgerTorn => engine.torn(),
+                Dropped::VictimEvicted => engine.evicted(),
+                Dropped::IdentityUnresolved => identities.unresolved(),
+                Dropped::FileUnresolved => files.unresolved(),
+                Dropped::NameEvicted => identities.evicted() + files.evicted() + people.evicted(),
+                Dropped::RingFull
+                | Dropped::TableOverflow
+                | Dropped::EndUnmatched
+                | Dropped::IssueUnseen
+                | Dropped::Others
+                | Dropped::DiskUnknown
+                | Dropped::SyncTableFull
+                | Dropped::SyncUnmatched
+                | Dropped::CallUnseen => 0,
+            };
+            metrics.set_dropped(kind, accounts.tables().dropped(kind) + here);
+        }
     }
 
     /// Finds out who those are that the tick is about, while they are there.

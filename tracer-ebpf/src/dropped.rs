@@ -1,0 +1,84 @@
+//! The list of all kinds of things that the tracer drops.
+//!
+//! Some are counted by the kernel programs, some by user space, a few by both;
+//! all have a number here, under which the kernel's map has their counter. The
+//! text above each kind is also its help in outputs and documents.
+
+macro_rules! kinds {
+    ($($(#[doc = $help:literal])+ $kind:ident: $name:literal,)+) => {
+        /// Something is missing from the tracer's output, or attributed less exactly than
+        /// it should be.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        #[repr(u32)]
+        pub enum Dropped {
+            $($(#[doc = $help])+ $kind,)+
+        }
+
+        impl Dropped {
+            /// In the order in which they are shown.
+            pub const ALL: [Self; [$($name,)+].len()] = [$(Self::$kind,)+];
+
+            /// Its name in every output.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+
+            /// Its meaning, in one sentence.
+            pub const fn help(self) -> &'static str {
+                match self {
+                    $(Self::$kind => concat!($($help),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Sync records for which the ring buffer had no room.
+    RingFull: "ring_full",
+    /// Runs of kernel programs that the kernel left out.
+    HookMissed: "hook_missed",
+    /// Requests whose tag lies outside their disk's part of the table.
+    TableOverflow: "table_overflow",
+    /// Requests whose completion was not seen, taken out of their account later.
+    Healed: "healed",
+    /// Completions of requests whose submission was not seen.
+    EndUnmatched: "end_unmatched",
+    /// Requests whose issue was not seen: all their time is the device's.
+    IssueUnseen: "issue_unseen",
+    /// Requests charged to the account that owners without one of their own share.
+    Others: "others",
+    /// Requests on a disk that user space had not described yet.
+    DiskUnknown: "disk_unknown",
+    /// Disks for which the tables have no room.
+    DiskRefused: "disk_refused",
+    /// Syncs for which there was no room beside those already in progress.
+    SyncTableFull: "sync_table_full",
+    /// Syncs that began before the programs were attached.
+    SyncUnmatched: "sync_unmatched",
+    /// Steps of syncs whose begin only a hook on their system call would have seen.
+    CallUnseen: "call_unseen",
+    /// Records of a length that no record of this version has.
+    RecordForeign: "record_foreign",
+    /// Accounts whose in-flight integral during a sync cannot be right.
+    LedgerTorn: "ledger_torn",
+    /// Victims removed to make room for others.
+    VictimEvicted: "victim_evicted",
+    /// Processes or cgroups that no name was found for.
+    IdentityUnresolved: "identity_unresolved",
+    /// Files that no name was found for.
+    FileUnresolved: "file_unresolved",
+    /// Names of processes, cgroups or files removed to make room for others.
+    NameEvicted: "name_evicted",
+}
+
+impl Dropped {
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The one of this name.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
