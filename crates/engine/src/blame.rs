@@ -25,7 +25,7 @@ use tracer_ebpf::{
     record::{ACCOUNTS, COMM, LowerWindow, SyncRecord},
 };
 
-use super::phases::Phases;
+use super::{phase::Phase, phases::Phases};
 
 /// An owner and one class of its requests, interned by the caller.
 #[derive(
@@ -309,13 +309,14 @@ pub fn divide(record: &SyncRecord, window: &Window, phases: &Phases, known: &Kno
         return Division::default();
     }
     let mut division = Division { excess_ns, ..Division::default() };
-    division.memory_ns = excess_ns.min(phases.reclaim_ns as f64);
+    division.memory_ns = excess_ns.min(phases.ns[Phase::Reclaim] as f64);
     let left = excess_ns - division.memory_ns;
 
     // Work in flight explains at most the time that it was in flight for. The
     // commit that a sync waits for has a phase of its own; a commit that its own
     // requests are served beside has none.
-    let io_ns = (phases.queue_ns + phases.device_ns).saturating_sub(phases.journal_io_ns) as f64;
+    let io_ns = phases.ns[Phase::Queue] + phases.ns[Phase::Device];
+    let io_ns = io_ns.saturating_sub(phases.journal_io_ns) as f64;
     let behind_ns = (io_ns - known.more_ns as f64).max(0.0).min(window.journal_ns as f64);
     let behind_ns = behind_ns * known.filled_by_others;
     let in_flight_ns = window.total_ns.saturating_add(window.own_other_ns) as f64 + behind_ns;
@@ -332,10 +333,10 @@ pub fn divide(record: &SyncRecord, window: &Window, phases: &Phases, known: &Kno
     // The rest is as the sync's own phases are.
     let explained = division.others_ns + division.own_ns + division.commits_ns;
     let alone = (left - explained).max(0.0);
-    let journal_ns = record.journal_ns.min(phases.journal_ns + phases.journal_io_ns) as f64;
-    let throttle_ns = phases.throttle_ns as f64;
+    let journal_ns = record.journal_ns.min(phases.ns[Phase::Journal] + phases.journal_io_ns) as f64;
+    let throttle_ns = phases.ns[Phase::Throttle] as f64;
     let io_ns = io_ns - behind_ns.min(division.commits_ns);
-    let other_ns = phases.other_ns as f64;
+    let other_ns = phases.ns[Phase::Other] as f64;
     let all = journal_ns + throttle_ns + io_ns + other_ns;
     if all > 0.0 {
         division.journal_ns = alone * journal_ns / all;

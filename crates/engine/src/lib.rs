@@ -8,6 +8,7 @@
 pub mod blame;
 mod curve;
 pub mod kind;
+pub mod phase;
 pub mod phases;
 pub mod reference;
 pub mod second;
@@ -22,6 +23,7 @@ use std::collections::HashMap;
 use tracer_ebpf::record::{ACCOUNTS, LowerWindow, SyncRecord, op};
 
 use blame::{Division, Known, Owner, OwnerId, Party, Window, divide};
+use phase::Phase;
 use phases::Phases;
 use settle::Slot;
 use tick::{LimitKind, Tick};
@@ -101,7 +103,7 @@ impl Engine {
         self.now_ns = self.now_ns.max(end_ns);
 
         // For memory it waits because somebody has it: no lesson either.
-        let short_of_memory = phases.reclaim_ns.saturating_mul(10) > record.duration_ns;
+        let short_of_memory = phases.ns[Phase::Reclaim].saturating_mul(10) > record.duration_ns;
         let contended = short_of_memory || !window.is_uncontended(record.duration_ns);
         // Without a baseline an undisturbed sync is no excess: it is the first
         // lesson.

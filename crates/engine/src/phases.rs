@@ -5,27 +5,17 @@ use tracer_ebpf::{
     span::divide,
 };
 
-/// Nanoseconds; but for those of the journal that are parts of others, they add
-/// up to the sync's duration exactly.
+use crate::phase::{ByPhase, Phase};
+
+/// The time of one sync or of several by its phases, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Phases {
-    pub cpu_ns: u64,
-    pub runqueue_ns: u64,
-    /// Its own requests, or those of a journal's commit, waited for issue.
-    pub queue_ns: u64,
-    /// They were in service.
-    pub device_ns: u64,
-    /// Its own bios waited to become requests.
-    pub throttle_ns: u64,
-    /// It reclaimed memory, or read back what had been evicted.
-    pub reclaim_ns: u64,
-    /// A commit was under way, and none of its requests.
-    pub journal_ns: u64,
-    pub other_ns: u64,
+    /// They add up to the duration exactly.
+    pub ns: ByPhase<u64>,
     /// Of queue and device, the part of the journal's requests.
     pub journal_io_ns: u64,
-    /// Parts of `journal_ns`, by the codes of [`commit`]: together at most as
-    /// much.
+    /// Parts of the journal's phase, by the codes of [`commit`]: together at most
+    /// as much.
     pub journal_stage_ns: [u64; commit::COUNT],
 }
 
@@ -43,67 +33,46 @@ impl Phases {
             left -= taken;
             taken
         };
-        let cpu_ns = take(record.cpu_ns);
-        let runqueue_ns = take(record.runqueue_ns);
-        let reclaim_ns = take(record.reclaim_ns);
+        let mut ns = ByPhase::default();
+        ns[Phase::Cpu] = take(record.cpu_ns);
+        ns[Phase::Runqueue] = take(record.runqueue_ns);
+        ns[Phase::Reclaim] = take(record.reclaim_ns);
         let own_sum = record.own_queue_ns.saturating_add(record.own_device_ns);
         let own = take(own_sum.min(record.own_span_ns));
         let (own_queue, own_device) = divide(record.own_queue_ns, record.own_device_ns, own);
-        let throttle_ns = take(record.throttle_ns);
+        ns[Phase::Throttle] = take(record.throttle_ns);
         let journal = take(record.journal_ns);
         // A commit that had begun before the sync counts its requests whole.
         let (commit_queue, commit_device) =
             divide(record.journal_queue_ns, record.journal_device_ns, journal);
-        let journal_ns = journal - commit_queue - commit_device;
-        Self {
-            cpu_ns,
-            runqueue_ns,
-            queue_ns: own_queue + commit_queue,
-            device_ns: own_device + commit_device,
-            throttle_ns,
-            reclaim_ns,
-            journal_ns,
-            other_ns: left,
-            journal_io_ns: commit_queue + commit_device,
-            journal_stage_ns: stages(record.journal_stage_ns, journal_ns),
-        }
+        ns[Phase::Journal] = journal - commit_queue - commit_device;
+        ns[Phase::Queue] = own_queue + commit_queue;
+        ns[Phase::Device] = own_device + commit_device;
+        ns[Phase::Other] = left;
+        let journal_stage_ns = stages(record.journal_stage_ns, ns[Phase::Journal]);
+        Self { ns, journal_io_ns: commit_queue + commit_device, journal_stage_ns }
     }
 
     /// Time that it neither ran nor could have run.
     pub fn wait_ns(&self) -> u64 {
-        self.queue_ns
-            + self.device_ns
-            + self.throttle_ns
-            + self.reclaim_ns
-            + self.journal_ns
-            + self.other_ns
+        let waits = self.ns.named().into_iter();
+        let waits = waits.filter(|(phase, _)| !matches!(phase, Phase::Cpu | Phase::Runqueue));
+        waits.map(|(_, ns)| ns).sum()
     }
 
     pub fn add(&mut self, other: &Self) {
-        let Self {
-            cpu_ns,
-            runqueue_ns,
-            queue_ns,
-            device_ns,
-            throttle_ns,
-            reclaim_ns,
-            journal_ns,
-            other_ns,
-            journal_io_ns,
-            journal_stage_ns,
-        } = other;
-        self.cpu_ns += cpu_ns;
-        self.runqueue_ns += runqueue_ns;
-        self.queue_ns += queue_ns;
-        self.device_ns += device_ns;
-        self.throttle_ns += throttle_ns;
-        self.reclaim_ns += reclaim_ns;
-        self.journal_ns += journal_ns;
-        self.other_ns += other_ns;
+        let Self { ns, journal_io_ns, journal_stage_ns } = other;
+        for (phase, ns) in ns.named() {
+            self.ns[phase] += ns;
+        }
         self.journal_io_ns += journal_io_ns;
         for (sum, ns) in self.journal_stage_ns.iter_mut().zip(journal_stage_ns) {
             *sum += ns;
         }
+    }
+
+    pub fn to_seconds(self) -> ByPhase<f64> {
+        ByPhase(self.ns.0.map(|ns| ns as f64 / 1e9))
     }
 }
 
@@ -138,8 +107,8 @@ mod tests {
         record.journal_device_ns = 9 * MS;
         record.journal_stage_ns = [3 * MS, MS, 14 * MS];
         let phases = Phases::of(&record);
-        assert_eq!((phases.queue_ns, phases.device_ns), (2 * MS, 9 * MS));
-        assert_eq!((phases.journal_ns, phases.other_ns), (7 * MS, MS));
+        assert_eq!((phases.ns[Phase::Queue], phases.ns[Phase::Device]), (2 * MS, 9 * MS));
+        assert_eq!((phases.ns[Phase::Journal], phases.ns[Phase::Other]), (7 * MS, MS));
         assert_eq!(phases.journal_stage_ns[commit::LOCKING], 3 * MS);
         assert_eq!(phases.journal_stage_ns.iter().sum::<u64>(), 7 * MS);
     }
@@ -152,7 +121,7 @@ mod tests {
         record.journal_queue_ns = 10 * MS;
         record.journal_device_ns = 30 * MS;
         let phases = Phases::of(&record);
-        assert_eq!((phases.queue_ns, phases.device_ns), (MS, 3 * MS));
-        assert_eq!((phases.journal_ns, phases.other_ns), (0, 6 * MS));
+        assert_eq!((phases.ns[Phase::Queue], phases.ns[Phase::Device]), (MS, 3 * MS));
+        assert_eq!((phases.ns[Phase::Journal], phases.ns[Phase::Other]), (0, 6 * MS));
     }
 }

@@ -506,10 +506,10 @@ proptest! {
         }
         record.journal_stage_ns.copy_from_slice(&parts[10..]);
         let p = Phases::of(&record);
-        prop_assert_eq!(p.cpu_ns + p.runqueue_ns + p.wait_ns(), duration);
-        prop_assert!(p.journal_io_ns <= p.queue_ns + p.device_ns);
+        prop_assert_eq!(p.ns[Phase::Cpu] + p.ns[Phase::Runqueue] + p.wait_ns(), duration);
+        prop_assert!(p.journal_io_ns <= p.ns[Phase::Queue] + p.ns[Phase::Device]);
         let stages: u64 = p.journal_stage_ns.iter().sum();
-        prop_assert!(stages <= p.journal_ns + p.journal_io_ns);
+        prop_assert!(stages <= p.ns[Phase::Journal] + p.journal_io_ns);
     }
 
     /// Blame of all competitors and all other parts are the excess; who has

@@ -10,6 +10,7 @@ use tracer_ebpf::record::{NO_DISK, op};
 
 use super::{
     blame::{OwnerId, Party},
+    phase::Phase,
     second::Circumstances,
     suspect::{CHARGES, Change, ENOUGH, Lift, Suspect, last_change},
     victim::{Half, Span, Victim},
@@ -113,7 +114,7 @@ pub fn is_slow_tail(syncs: u64, p99: f64, baseline_p99: Option<f64>) -> bool {
 
 /// Judges a victim over a span whose sums are `sum`.
 pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
-    let runqueue_ns = sum.phases.runqueue_ns as f64;
+    let runqueue_ns = sum.phases.ns[Phase::Runqueue] as f64;
     let excess_ns = sum.parts.excess_ns + runqueue_ns;
     let is_slow = are_slow(excess_ns, sum.duration_ns as f64, || {
         let baseline_p99_ns = victim.baseline_quantile_ns(0.99).map(|ns| ns as f64);
@@ -189,7 +190,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
 /// who was always beside it makes nothing slower.
 fn is_unusual(victim: &Victim, sum: &Half) -> bool {
     let Some(usual_ns) = victim.usual_wait_ns() else { return true };
-    let wait_ns = (sum.phases.wait_ns() + sum.phases.runqueue_ns) as f64;
+    let wait_ns = (sum.phases.wait_ns() + sum.phases.ns[Phase::Runqueue]) as f64;
     let beyond_ns = wait_ns - usual_ns * sum.syncs as f64;
     are_slow(beyond_ns, sum.duration_ns as f64, || {
         is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, victim.well_p99_ns())
@@ -503,7 +504,9 @@ fn most(values: impl Iterator<Item = f64>) -> Option<usize> {
 /// Where the victim met a party: in front of the driver or behind it, in the
 /// journal, at a CPU, at the page allocator.
 fn via(waits: &Waits, sum: &Half) -> Via {
-    let met = if sum.phases.queue_ns + sum.phases.throttle_ns > sum.phases.device_ns {
+    let met = if sum.phases.ns[Phase::Queue] + sum.phases.ns[Phase::Throttle]
+        > sum.phases.ns[Phase::Device]
+    {
         Via::Queue
     } else {
         Via::Device

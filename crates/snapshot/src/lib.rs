@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use tracer_engine::phase::{ByPhase, Phase};
 pub use verdict::{
     Change, Confidence, Culprit, DeviceState, Evidence, Kind, OwnWork, RuledOut, Shares, Verdict,
     Via,
@@ -222,68 +223,8 @@ pub struct Victim {
     pub wal_buckets: Vec<u64>,
 }
 
-/// Parts that sync time is divided into.
-pub const PHASES: usize = 8;
-
 /// What sync time went to, in seconds. They add up to the syncs' duration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Phases {
-    /// It ran.
-    pub cpu: f64,
-    /// It was runnable, but another ran.
-    pub runqueue: f64,
-    /// Its requests, or those of the journal's commit that it waited for,
-    /// waited to be given to the driver.
-    pub queue: f64,
-    /// They were being served.
-    pub device: f64,
-    /// It waited for requests to be had: for tags, or held back by the kernel.
-    pub throttle: f64,
-    /// It reclaimed memory itself, or read back what had been evicted.
-    pub reclaim: f64,
-    /// It waited while the filesystem's journal was committing, and none of the
-    /// commit's requests was there to wait for.
-    pub journal: f64,
-    /// Locks and the rest.
-    pub other: f64,
-}
-
-impl From<tracer_engine::phases::Phases> for Phases {
-    fn from(phases: tracer_engine::phases::Phases) -> Self {
-        let seconds = |ns: u64| ns as f64 / 1e9;
-        Self {
-            cpu: seconds(phases.cpu_ns),
-            runqueue: seconds(phases.runqueue_ns),
-            queue: seconds(phases.queue_ns),
-            device: seconds(phases.device_ns),
-            throttle: seconds(phases.throttle_ns),
-            reclaim: seconds(phases.reclaim_ns),
-            journal: seconds(phases.journal_ns),
-            other: seconds(phases.other_ns),
-        }
-    }
-}
-
-impl Phases {
-    /// The phases in their usual order, with their names.
-    pub fn named(&self) -> [(&'static str, f64); PHASES] {
-        [
-            ("cpu", self.cpu),
-            ("runqueue", self.runqueue),
-            ("queue", self.queue),
-            ("device", self.device),
-            ("throttle", self.throttle),
-            ("reclaim", self.reclaim),
-            ("journal", self.journal),
-            ("other", self.other),
-        ]
-    }
-
-    /// Seconds of all phases together.
-    pub fn total(&self) -> f64 {
-        self.named().iter().map(|(_, seconds)| seconds).sum()
-    }
-}
+pub type Phases = ByPhase<f64>;
 
 /// How a victim's excess was divided since the tracer started, in seconds.
 #[derive(Clone, Debug, Default, Serialize)]

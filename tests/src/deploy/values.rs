@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use tracer::kernel::capability::Capability;
 use tracer_ebpf::dropped::Dropped;
-use tracer_snapshot::{Confidence, FileClass, Kind, Op, Phases, Shares};
+use tracer_snapshot::{Confidence, FileClass, Kind, Op, Phase, Shares};
 
 use super::{dashboards, read, rules};
 
@@ -15,7 +15,7 @@ use super::{dashboards, read, rules};
 fn enumerated() -> [(&'static str, Vec<&'static str>); 5] {
     [
         ("file_class", FileClass::ALL.map(FileClass::name).into()),
-        ("phase", Phases::default().named().map(|(name, _)| name).into()),
+        ("phase", Phase::ALL.map(Phase::name).into()),
         ("op", Op::ALL.map(Op::name).into()),
         ("kind", Kind::ALL.map(Kind::name).into()),
         ("cause", Shares::default().named().map(|(name, _)| name).into()),
@@ -101,14 +101,24 @@ fn the_page_lists_the_values_that_there_are() {
     }
 }
 
+/// The rows of the page's table with this head.
+fn rows_below(head: &str) -> Vec<String> {
+    let page = read("docs/metrics.md");
+    let (_, table) = page.split_once(&format!("{head}\n|---|---|\n")).expect("the table is there");
+    table.lines().take_while(|line| line.starts_with('|')).map(str::to_owned).collect()
+}
+
 #[test]
 fn the_page_explains_what_can_be_dropped() {
-    let page = read("docs/metrics.md");
-    let (_, table) = page
-        .split_once("| `kind` of `tracer_losses_total` | what was dropped |\n|---|---|\n")
-        .unwrap();
-    let rows: Vec<_> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    let rows = rows_below("| `kind` of `tracer_losses_total` | what was dropped |");
     let expected = Dropped::ALL.map(|kind| format!("| `{}` | {} |", kind.name(), kind.help()));
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn the_page_explains_the_phases() {
+    let rows = rows_below("| `phase` | what the sync did |");
+    let expected = Phase::ALL.map(|phase| format!("| `{}` | {} |", phase.name(), phase.help()));
     assert_eq!(rows, expected);
 }
 

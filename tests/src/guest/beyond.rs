@@ -18,7 +18,7 @@ use tracer_lab::{
     process::Process,
     tool::{MKFS_EXT4, last_line},
 };
-use tracer_snapshot::{PHASES, SlowSync};
+use tracer_snapshot::{Phases, SlowSync};
 
 use super::{
     MODPROBE,
@@ -89,7 +89,7 @@ fn count(session: &mut Session, folder: &Path, expected: &Expected<'_>) -> Resul
         }
         tally.short.extend(misplaced(session, &syncs, &path, expected.disk));
         let SlowSync { device, phases, .. } = &syncs[ROUNDS - 1];
-        tally.notes.push(format!("{kind} on `{device}` is {}", told(phases.named())));
+        tally.notes.push(format!("{kind} on `{device}` is {}", told(phases)));
     }
     Ok(tally)
 }
@@ -115,11 +115,11 @@ fn misplaced(
     short
 }
 
-fn told(phases: [(&'static str, f64); PHASES]) -> String {
-    let (name, seconds) = phases
-        .into_iter()
-        .fold(("", 0.0), |most, phase| if phase.1 > most.1 { phase } else { most });
-    format!("mostly {name} ({:.1} ms)", seconds * 1e3)
+fn told(phases: &Phases) -> String {
+    let longest = phases.named().into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    longest.map_or_else(String::new, |(phase, seconds)| {
+        format!("mostly {} ({:.1} ms)", phase.name(), seconds * 1e3)
+    })
 }
 
 fn overlay(session: &mut Session) -> Result<Tally> {

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tracer::session::Session;
 use tracer_ebpf::dropped::Dropped;
-use tracer_snapshot::{Phases, SlowSync};
+use tracer_snapshot::{Phase, SlowSync};
 
 use super::{
     devices::{self, Device, Mounted, NullBlk},
@@ -68,18 +68,15 @@ fn overwrite(path: &Path, syncs: usize) -> Result<Vec<Duration>> {
     Ok(took)
 }
 
-fn mean(syncs: &[SlowSync], phase: impl Fn(&Phases) -> f64) -> f64 {
-    syncs.iter().map(|sync| phase(&sync.phases)).sum::<f64>() / syncs.len().max(1) as f64
+fn mean(syncs: &[SlowSync], phase: Phase) -> f64 {
+    syncs.iter().map(|sync| sync.phases[phase]).sum::<f64>() / syncs.len().max(1) as f64
 }
 
 /// What syncs went to on average, in milliseconds.
 fn told(syncs: &[SlowSync]) -> String {
-    let names = Phases::default().named().map(|(name, _)| name);
-    let means = (0..names.len()).map(|at| {
-        let ms = mean(syncs, |phases| phases.named()[at].1) * 1e3;
-        format!("{} {ms:.1} ms", names[at])
-    });
-    means.collect::<Vec<_>>().join(", ")
+    let means =
+        Phase::ALL.map(|phase| format!("{} {:.1} ms", phase.name(), mean(syncs, phase) * 1e3));
+    means.join(", ")
 }
 
 #[test]
@@ -98,7 +95,7 @@ fn a_delay_of_the_device_is_device_time() {
         assert_eq!(syncs.len(), SYNCS);
         for sync in &syncs {
             assert!(phases_add_up(sync), "{sync:?}");
-            assert!(sync.phases.device >= 0.8 * DELAY.as_secs_f64(), "{sync:?}");
+            assert!(sync.phases[Phase::Device] >= 0.8 * DELAY.as_secs_f64(), "{sync:?}");
         }
         nothing_leaks(session, &device.name).unwrap();
     });
@@ -148,7 +145,7 @@ fn queueing_is_told_from_device_time() {
             let missed = missed_runs(session) - missed;
             assert!(syncs.len() as u64 + missed >= (WRITERS * SYNCS) as u64, "{}", syncs.len());
             assert!(syncs.len() * 10 >= WRITERS * SYNCS * 9, "{}", syncs.len());
-            let (queue, in_device) = (mean(&syncs, |p| p.queue), mean(&syncs, |p| p.device));
+            let (queue, in_device) = (mean(&syncs, Phase::Queue), mean(&syncs, Phase::Device));
             let delay = DELAY.as_secs_f64();
             assert!(in_device >= 0.8 * delay, "{scheduler}: {in_device} s in the device");
             assert!(in_device <= 2.0 * delay, "{scheduler}: {in_device} s in the device");
@@ -194,8 +191,9 @@ fn the_wait_for_a_tag_is_in_the_record() {
             assert!(sync.duration_seconds >= 0.8 * took.as_secs_f64(), "{took:?}: {sync:?}");
         }
         let delay = DELAY.as_secs_f64();
-        let (in_device, waiting) =
-            (mean(&syncs, |p| p.device), mean(&syncs, |p| p.queue + p.throttle + p.other));
+        let in_device = mean(&syncs, Phase::Device);
+        let waits = [Phase::Queue, Phase::Throttle, Phase::Other];
+        let waiting: f64 = waits.into_iter().map(|phase| mean(&syncs, phase)).sum();
         // Sixteen busy threads put the device's timer off on a machine of one CPU.
         assert!(in_device <= 0.5 * waiting, "{in_device} s in the device, {waiting} s waiting");
         assert!(waiting >= 2.0 * delay, "{waiting} s of waiting for a tag");

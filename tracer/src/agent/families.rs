@@ -10,7 +10,7 @@ use prometheus::proto::{
 use super::series::{COLUMNS, CulpritLabels, Row, Series, VictimLabels};
 use crate::{kernel::program::Program, output::escape::bounded};
 use tracer_engine::victim::SYNC_BOUNDS_NS;
-use tracer_snapshot::{BLOCK_BOUNDS_NS, Disk, Phases, Snapshot, Spread};
+use tracer_snapshot::{BLOCK_BOUNDS_NS, Disk, Phase, Snapshot, Spread};
 
 /// What metrics tell beside the victims' sums and the picture.
 #[derive(Clone, Debug, Default)]
@@ -44,11 +44,9 @@ type Rows<'a> = [(Labels, VictimLabels, &'a Row)];
 fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
     let with = |labels: &Labels, more: Labels| [labels.clone(), more].concat();
     let phases = rows.iter().flat_map(|(labels, _, row)| {
-        let names = Phases::default().named().map(|(name, _)| name);
-        names
-            .into_iter()
-            .zip(row.sums.phases)
-            .map(move |(name, seconds)| (with(labels, vec![("phase", name.to_owned())]), seconds))
+        Phase::ALL.into_iter().zip(row.sums.phases).map(move |(phase, seconds)| {
+            (with(labels, vec![("phase", phase.name().to_owned())]), seconds)
+        })
     });
     let blame = rows.iter().flat_map(|(labels, _, row)| {
         row.blame().map(move |(who, seconds)| (with(labels, culprit(who)), seconds))

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use tracer_engine::victim::SyncBuckets;
-use tracer_snapshot::{PHASES, Shares, Victim, Who, Workload};
+use tracer_snapshot::{Phase, Shares, Victim, Who, Workload};
 
 use crate::output::{escape::bounded, names};
 
@@ -76,7 +76,7 @@ pub fn labels_of(who: &Who) -> WhoLabels {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
     pub buckets: SyncBuckets,
-    pub phases: [f64; PHASES],
+    pub phases: [f64; Phase::COUNT],
     pub excess: f64,
     pub device_alone: f64,
     pub own: f64,
@@ -164,7 +164,7 @@ impl Observed {
             },
             sums: Sums {
                 buckets,
-                phases: victim.phases.named().map(|(_, seconds)| seconds),
+                phases: victim.phases.0,
                 excess,
                 device_alone: excess * shares.device,
                 own: excess * shares.own,

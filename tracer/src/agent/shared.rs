@@ -26,7 +26,7 @@ use crate::{
         why::{Why, why},
     },
 };
-use tracer_snapshot::{SCHEMA, SlowSync, Snapshot};
+use tracer_snapshot::{Phase, SCHEMA, SlowSync, Snapshot};
 
 /// Victims in one answer; the slowest come first.
 const MOST_VICTIMS: usize = 200;
@@ -134,8 +134,24 @@ struct Syncs<'a> {
     schema: u32,
     /// Slow syncs since the start, kept or not.
     seen: u64,
+    /// How the phases are shown, in their order.
+    phases: [PhaseStyle; Phase::COUNT],
     /// The latest first.
     syncs: Vec<&'a SlowSync>,
+}
+
+#[derive(Serialize)]
+struct PhaseStyle {
+    name: &'static str,
+    help: &'static str,
+    /// As in CSS.
+    colour: &'static str,
+}
+
+impl From<Phase> for PhaseStyle {
+    fn from(phase: Phase) -> Self {
+        Self { name: phase.name(), help: phase.help(), colour: phase.colour().hex }
+    }
 }
 
 /// Everything that handlers see.
@@ -199,7 +215,9 @@ impl Shared {
             slow.take(wanted.limit).cloned().collect()
         };
         let syncs = kept.iter().map(AsRef::as_ref).collect();
-        let syncs = Syncs { schema: SCHEMA, seen: self.seen.load(Relaxed), syncs };
+        let seen = self.seen.load(Relaxed);
+        let phases = Phase::ALL.map(PhaseStyle::from);
+        let syncs = Syncs { schema: SCHEMA, seen, phases, syncs };
         Ok(to_json(&syncs)?.into())
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use tracer_snapshot::{
     Change, Confidence, Cost, Culprit, DeviceState, Disk, Evidence, FileClass, Kernel, Kind,
-    Losses, Op, OwnWork, OwnerRow, Phases, RuledOut, SCHEMA, Shares, SlowSync, Snapshot, SyncOwner,
-    Totals, Verdict, Via, Victim, Who,
+    Losses, Op, OwnWork, OwnerRow, Phase, Phases, RuledOut, SCHEMA, Shares, SlowSync, Snapshot,
+    SyncOwner, Totals, Verdict, Via, Victim, Who,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -109,7 +109,7 @@ pub fn trimmed() -> Snapshot {
         p50_seconds: 412e-6,
         p99_seconds: 2.1,
         max_seconds: 2.1,
-        phases: Phases { device: 2.0, other: 0.1, ..Phases::default() },
+        phases: Phases::from([(Phase::Device, 2.0), (Phase::Other, 0.1)]),
         verdict: Verdict {
             kind: Kind::Device,
             confidence: Confidence::Medium,
@@ -245,16 +245,14 @@ fn victim(id: u32, who: Who, class: FileClass) -> Victim {
         p99_seconds: 0.0,
         max_seconds: 0.0,
         baseline_p99_seconds: None,
-        phases: Phases {
-            cpu: 0.3,
-            runqueue: 0.1,
-            queue: 0.5,
-            device: 6.1,
-            throttle: 0.0,
-            reclaim: 0.0,
-            journal: 2.0,
-            other: 1.0,
-        },
+        phases: Phases::from([
+            (Phase::Cpu, 0.3),
+            (Phase::Runqueue, 0.1),
+            (Phase::Queue, 0.5),
+            (Phase::Device, 6.1),
+            (Phase::Journal, 2.0),
+            (Phase::Other, 1.0),
+        ]),
         verdict: Verdict::default(),
         total: Totals::default(),
         sync_buckets: vec![0; 20],

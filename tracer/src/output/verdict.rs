@@ -8,7 +8,7 @@ use super::{
     names,
     units::{duration, percent, share},
 };
-use tracer_snapshot::{Culprit, Kind, Shares, Verdict, Victim};
+use tracer_snapshot::{Culprit, Kind, Phase, Shares, Verdict, Victim};
 
 /// One sentence, such as `fstrim (fstrim.service) discard makes it wait: 83%
 /// of 12.1 s excess`.
@@ -26,7 +26,7 @@ pub fn sentence(victim: &Victim) -> String {
             None => format!("others on its disk, none of them by name: {excess} excess"),
         },
         Kind::Cpu => {
-            let share = percent(share(victim.phases.runqueue, victim.phases.total()));
+            let share = percent(share(victim.phases[Phase::Runqueue], victim.phases.total()));
             let why = format!("runnable but not running for {share} of its sync time");
             match worst.filter(|worst| worst.op == tracer_snapshot::Op::Cpu) {
                 Some(worst) => {

@@ -123,7 +123,7 @@ impl Scene {
             p99_seconds: quantile(0.99),
             max_seconds: seconds(sum.max_ns),
             baseline_p99_seconds: victim.baseline_quantile_ns(0.99).map(seconds),
-            phases: sum.phases.into(),
+            phases: sum.phases.to_seconds(),
             verdict: self.verdict(victim, &sum, span, files),
             total: self.totals(victim),
             sync_buckets: sum.buckets.to_vec(),
@@ -310,7 +310,7 @@ impl Scene {
             path,
             device: device_name(files, record.device, *file),
             duration_seconds: seconds(record.duration_ns),
-            phases: judged.phases.into(),
+            phases: judged.phases.to_seconds(),
             owners: in_flight,
             losses: *losses,
         }

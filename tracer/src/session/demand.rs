@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use tracer_engine::victim::{Half, Victim};
+use tracer_engine::{
+    phase::Phase,
+    victim::{Half, Victim},
+};
 
 use crate::kernel::{capability::Capability, ladder::Forced};
 
@@ -39,19 +42,21 @@ pub struct Demand {
 impl Demand {
     /// Who runs while a sync waits for a CPU.
     pub fn rivals() -> Self {
-        Self::new(Capability::Contender, WAKEUPS, |half| half.phases.runqueue_ns)
+        Self::new(Capability::Contender, WAKEUPS, |half| half.phases.ns[Phase::Runqueue])
     }
 
     /// What a sync waits for before it has a request. Until it is at work that
     /// is among what is not explained at all. One sync may wait for seconds.
     pub fn throttle() -> Self {
-        Self::new(Capability::Throttle, 1, |half| half.phases.throttle_ns + half.phases.other_ns)
+        Self::new(Capability::Throttle, 1, |half| {
+            half.phases.ns[Phase::Throttle] + half.phases.ns[Phase::Other]
+        })
     }
 
     /// Who fills the journal whose commits a sync waits for.
     pub fn metadata() -> Self {
         Self::new(Capability::Metadata, 1, |half| {
-            half.phases.journal_ns + half.phases.journal_io_ns
+            half.phases.ns[Phase::Journal] + half.phases.journal_io_ns
         })
     }
 
@@ -109,7 +114,7 @@ mod tests {
         let mut victim = Victim::new(0, key);
         let half = &mut victim.now;
         (half.syncs, half.duration_ns) = (syncs, syncs * duration_ns);
-        half.phases.runqueue_ns = syncs * runqueue_ns;
+        half.phases.ns[Phase::Runqueue] = syncs * runqueue_ns;
         victim
     }
 
@@ -128,7 +133,7 @@ mod tests {
     fn what_is_not_explained_calls_for_who_holds_requests_back() {
         let mut waits = victim(1, 50 * MS, 0);
         assert!(!Demand::throttle().is_wanted(SECOND, [&waits]));
-        waits.now.phases.other_ns = 40 * MS;
+        waits.now.phases.ns[Phase::Other] = 40 * MS;
         assert!(Demand::throttle().is_wanted(SECOND, [&waits]));
         assert!(!Demand::rivals().is_wanted(SECOND, [&waits]));
     }
@@ -136,7 +141,7 @@ mod tests {
     #[test]
     fn commits_that_are_waited_for_call_for_who_fills_the_journal() {
         let mut waits = victim(1, 50 * MS, 0);
-        waits.now.phases.journal_ns = 2 * MS;
+        waits.now.phases.ns[Phase::Journal] = 2 * MS;
         assert!(!Demand::metadata().is_wanted(SECOND, [&waits]));
         waits.now.phases.journal_io_ns = 3 * MS;
         assert!(Demand::metadata().is_wanted(SECOND, [&waits]));

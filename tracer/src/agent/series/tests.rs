@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::output::fixture;
-use tracer_snapshot::Op;
+use tracer_snapshot::{Op, Phase};
 
 fn named(name: &str) -> WhoLabels {
     WhoLabels { name: name.to_owned(), comm: name.to_owned(), ..WhoLabels::default() }
@@ -15,7 +15,7 @@ fn observed(victim: usize, excess: f64, blame: &[(usize, f64)]) -> Observed {
         (labels, *seconds)
     });
     let mut sums = Sums { excess, ..Sums::default() };
-    sums.phases[3] = 2.0 * excess;
+    sums.phases[Phase::Device as usize] = 2.0 * excess;
     sums.buckets[4] = 1;
     Observed {
         labels: VictimLabels { who, file_class: "wal", device: "vda1".into() },

@@ -24,25 +24,25 @@ use crate::output::{
     units::span,
     verdict,
 };
-use tracer_snapshot::{Snapshot, Victim};
+use tracer_snapshot::{Phase, Snapshot, Victim};
 
-const HELP: &[&str] = &[
+const KEYS: [&str; 6] = [
     "up, k / down, j   select who waits",
     "s                 sort: sync time, p99, syncs/s, name",
     "/                 filter: Enter applies, Esc clears",
     "p, space          pause, go on",
     "?, h              this help",
     "q, Esc, Ctrl-C    quit",
-    "",
-    "cpu       it ran",
-    "runqueue  it could run, but another did",
-    "queue     its requests waited for the driver",
-    "device    its requests were being served",
-    "journal   the filesystem's journal was committing",
-    "other     locks and the rest",
-    "",
-    "blame: share of the time beyond its own baseline",
 ];
+
+/// The keys, then what the phases mean.
+fn help() -> Vec<String> {
+    let keys = KEYS.map(str::to_owned);
+    let phases = Phase::ALL.map(|phase| format!("{:<10}{}", phase.name(), phase.help()));
+    let blame = "blame: share of the time beyond its own baseline".to_owned();
+    let blank = || [String::new()];
+    keys.into_iter().chain(blank()).chain(phases).chain(blank()).chain([blame]).collect()
+}
 
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, view: &View, s: &Snapshot, ink: Ink) {
@@ -135,12 +135,13 @@ fn draw_footer(frame: &mut Frame<'_>, area: Rect, view: &View) {
 }
 
 fn draw_help(frame: &mut Frame<'_>) {
-    let columns = HELP.iter().map(|line| line.len()).max().unwrap_or(0);
+    let help = help();
+    let columns = help.iter().map(String::len).max().unwrap_or(0);
     let area = frame.area().centered(
         Constraint::Length(lines(columns + 4)),
-        Constraint::Length(lines(HELP.len() + 2)),
+        Constraint::Length(lines(help.len() + 2)),
     );
-    let text: Vec<_> = HELP.iter().map(|line| Line::from(format!(" {line}"))).collect();
+    let text: Vec<_> = help.iter().map(|line| Line::from(format!(" {line}"))).collect();
     frame.render_widget(Clear, area);
     frame.render_widget(
         Paragraph::new(text).block(Block::bordered().title(" help: any key closes it ")),

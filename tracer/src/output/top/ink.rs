@@ -4,7 +4,7 @@
 //! LOST, the selected line has its mark. So everything here may be absent.
 
 use ratatui::style::{Color, Style};
-use tracer_snapshot::PHASES;
+use tracer_snapshot::Phase;
 
 /// Whether to use colours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -13,16 +13,24 @@ pub enum Ink {
     Plain,
 }
 
-/// Colours of the phases, in the order of [`tracer_snapshot::Phases::named`].
-const COLOURS: [Color; PHASES] = [
+/// The colours that every terminal has, by number.
+const COLOURS: [Color; 16] = [
+    Color::Black,
+    Color::Red,
     Color::Green,
     Color::Yellow,
     Color::Blue,
     Color::Magenta,
-    Color::LightRed,
-    Color::LightYellow,
     Color::Cyan,
     Color::Gray,
+    Color::DarkGray,
+    Color::LightRed,
+    Color::LightGreen,
+    Color::LightYellow,
+    Color::LightBlue,
+    Color::LightMagenta,
+    Color::LightCyan,
+    Color::White,
 ];
 
 impl Ink {
@@ -35,8 +43,8 @@ impl Ink {
     }
 
     /// Of a phase's letters in a bar.
-    pub fn phase(self, phase: usize) -> Style {
-        let colour = COLOURS.get(phase).copied().unwrap_or(Color::Reset);
+    pub fn phase(self, phase: Phase) -> Style {
+        let colour = COLOURS.get(usize::from(phase.colour().ansi)).copied().unwrap_or(Color::Reset);
         self.only(Style::new().fg(Color::Black).bg(colour))
     }
 

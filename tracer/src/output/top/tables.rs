@@ -15,13 +15,12 @@ use ratatui::{
 use super::{ink::Ink, state::View};
 use crate::output::{
     escape::{bounded, bounded_tail},
-    names,
-    phases::{self, LOOKS},
+    names, phases,
     text::blame_share,
     units::{bytes_rate, duration, percent, rate},
     verdict,
 };
-use tracer_snapshot::{Disk, OwnerRow, Phases, Snapshot, Victim};
+use tracer_snapshot::{Disk, OwnerRow, Phase, Phases, Snapshot, Victim};
 
 /// Terminals at least this wide get the culprit's name in the table.
 const WIDE: u16 = 100;
@@ -110,8 +109,8 @@ fn victim_row(victim: &Victim, widths: &Widths, columns: u16, ink: Ink) -> Row<'
 /// A bar in which each phase has as many of its letters as its share.
 fn bar(phases: &Phases, columns: u16, ink: Ink) -> Line<'static> {
     let cells = phases::cells(phases, columns.into());
-    let spans = LOOKS.iter().zip(cells).enumerate().map(|(phase, (look, cells))| {
-        Span::styled(look.letter.to_string().repeat(cells), ink.phase(phase))
+    let spans = Phase::ALL.into_iter().zip(cells).map(|(phase, cells)| {
+        Span::styled(phase.letter().to_string().repeat(cells), ink.phase(phase))
     });
     Line::from_iter(spans)
 }
@@ -119,11 +118,11 @@ fn bar(phases: &Phases, columns: u16, ink: Ink) -> Line<'static> {
 /// What the letters of the bars mean, within 80 columns.
 pub fn legend(ink: Ink) -> Line<'static> {
     let mut spans = Vec::new();
-    for (phase, look) in LOOKS.iter().enumerate() {
-        let gap = if phase == 0 { "" } else { "  " };
+    for phase in Phase::ALL {
+        let gap = if spans.is_empty() { "" } else { "  " };
         spans.push(Span::raw(gap));
-        spans.push(Span::styled(look.letter.to_string(), ink.phase(phase)));
-        spans.push(Span::raw(format!(" {}", look.short)));
+        spans.push(Span::styled(phase.letter().to_string(), ink.phase(phase)));
+        spans.push(Span::raw(format!(" {}", phase.short())));
     }
     Line::from(spans)
 }
