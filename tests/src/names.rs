@@ -3,9 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use tracer::kernel::{capability::Capability, program::Program};
+use tracer::{
+    kernel::{capability::Capability, program::Program},
+    recording::line::{Lower, Sync},
+};
 
-use crate::deploy::{find_files, workspace};
+use crate::deploy::{find_files, read, workspace};
 
 /// The files with the lists.
 const LISTS: [&str; 2] = ["kernel/capability.rs", "kernel/program.rs"];
@@ -68,4 +71,16 @@ fn no_two_capabilities_and_no_two_programs_have_one_name() {
     capabilities.sort_unstable();
     assert!(programs.windows(2).all(|pair| pair[0] != pair[1]), "{programs:?}");
     assert!(capabilities.windows(2).all(|pair| pair[0] != pair[1]), "{capabilities:?}");
+}
+
+#[test]
+fn the_page_of_recordings_has_every_field_of_a_sync() {
+    let page = read("docs/recording.md");
+    let (_, section) = page.split_once("`sync`: one sync, when it ended.").unwrap();
+    let (table, _) = section.split_once("`disk`: what changed").unwrap();
+    let sync = Sync { lower: vec![Lower::default()], ..Sync::default() };
+    let sync = serde_json::to_value(sync).unwrap();
+    let fields = sync.as_object().unwrap().keys();
+    let missing: Vec<_> = fields.filter(|name| !table.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

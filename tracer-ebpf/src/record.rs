@@ -323,71 +323,95 @@ pub struct Reclaimed {
     pub limit_ns: u64,
 }
 
-/// One sync, from begin to end. Lengths in ns, times in kernel monotonic ns.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
-#[repr(C)]
-pub struct SyncRecord {
-    pub begin_ns: u64,
-    pub duration_ns: u64,
-    /// On a CPU meanwhile (`sum_exec_runtime`, `exec_start`).
-    pub cpu_ns: u64,
-    /// Runnable but not running meanwhile (`sched_info.run_delay`).
-    pub runqueue_ns: u64,
-    /// Its own requests: waits for issue, added up.
-    pub own_queue_ns: u64,
-    /// Its own requests: times in service, added up.
-    pub own_device_ns: u64,
-    /// Its own requests: from the first birth to the last end.
-    pub own_span_ns: u64,
-    /// A journal commit of its filesystem was under way for so long.
-    pub journal_ns: u64,
-    /// Of those, the commits' requests waited for issue, or were in service.
-    /// Known where a commit ends, so they may be more than `journal_ns`.
-    pub journal_queue_ns: u64,
-    pub journal_device_ns: u64,
-    /// Of `journal_ns`, the parts of the commits, by the codes of [`commit`].
-    pub journal_stage_ns: [u64; commit::COUNT],
-    /// Its own bios waited to become requests: tags, writeback throttling,
-    /// iocost.
-    pub throttle_ns: u64,
-    /// It reclaimed memory itself, or read back what had been evicted.
-    pub reclaim_ns: u64,
-    /// Bytes of its own requests that ended, but for reads.
-    pub own_bytes: u64,
-    /// cgroup v2 id of the caller.
-    pub cgroup: u64,
-    /// Inode number, or 0 where no file was seen.
-    pub inode: u64,
-    /// The generation of the inode (`i_generation`). A file that gets the inode
-    /// number of a deleted file has another generation. 0 where the filesystem
-    /// keeps none.
-    pub generation: u32,
-    /// The id of the filesystem's backing device (`s_bdi->id`), lower half. The
-    /// kernel never uses an id again: a disk has one of its own, and so has each
-    /// mount of btrfs, NFS or FUSE. Filesystems in memory share one.
-    pub backing: u32,
-    /// The filesystem's device as the kernel numbers it (major << 20 | minor).
-    pub device: u32,
-    /// Index of the disk below, or [`NO_DISK`].
-    pub disk: u32,
-    pub tgid: u32,
-    pub tid: u32,
-    /// A code of [`kind`].
-    pub kind: u32,
-    /// The descriptor for a system call that names one, else -1.
-    pub fd: i32,
-    /// Its own requests that ended.
-    pub own_ios: u32,
-    /// 1 for a kernel thread.
-    pub kthread: u16,
-    /// Of `areas`, so many at the end are of accounts that were never used, and
-    /// say nothing.
-    pub unused: u16,
-    /// The name of the process (its group leader's), NUL-padded.
-    pub comm: [u8; COMM],
-    /// See [`SyncRecord::areas`].
-    pub areas: [u64; ACCOUNTS],
+/// The fields of a [`SyncRecord`], each once for the kernel programs, the decoder
+/// and recordings; only its last one, the accounts, is not in here. Lengths in
+/// ns, times in kernel monotonic ns.
+///
+/// Calls the macro `$with`, with `name: type as form` for each. The form says
+/// what a recording makes of it: a `number`; a `length` of time, or several
+/// `lengths`; and where its integer means something else a `disk`, a `kind`, a
+/// `flag` or a `comm`; nothing of one that is `hidden`, since the accounts and the
+/// file are written by what they stand for. What follows is serde's.
+#[macro_export]
+macro_rules! sync_record_fields {
+    ($with:ident) => {
+        $with! {
+            begin_ns: u64 as number;
+            duration_ns: u64 as length;
+            /// On a CPU meanwhile (`sum_exec_runtime`, `exec_start`).
+            cpu_ns: u64 as length;
+            /// Runnable but not running meanwhile (`sched_info.run_delay`).
+            runqueue_ns: u64 as length;
+            /// Its own requests: waits for issue, added up.
+            own_queue_ns: u64 as length;
+            /// Its own requests: times in service, added up.
+            own_device_ns: u64 as length;
+            /// Its own requests: from the first submission to the last completion.
+            own_span_ns: u64 as length;
+            /// A journal commit of its filesystem was under way for so long.
+            journal_ns: u64 as length;
+            /// Of those, the commits' requests waited for issue, or were in service.
+            /// Known where a commit ends, so they may be more than `journal_ns`.
+            journal_queue_ns: u64 as length;
+            journal_device_ns: u64 as length;
+            /// Of `journal_ns`, the parts of the commits, by the codes of
+            /// `commit`.
+            journal_stage_ns: [u64; $crate::record::commit::COUNT] as lengths;
+            /// Its own bios waited to become requests: tags, writeback throttling,
+            /// iocost.
+            throttle_ns: u64 as length;
+            /// It reclaimed memory itself, or read back what had been evicted.
+            reclaim_ns: u64 as length;
+            /// Bytes of its own requests that completed, but for reads.
+            own_bytes: u64 as number, serde(default);
+            /// cgroup v2 id of the caller.
+            cgroup: u64 as number;
+            /// Inode number, or 0 where no file was seen.
+            inode: u64 as number;
+            /// The generation of the inode (`i_generation`). A file that gets the inode
+            /// number of a deleted file has another generation. 0 where the filesystem
+            /// keeps none.
+            generation: u32 as hidden, serde(skip);
+            /// The id of the filesystem's backing device (`s_bdi->id`), lower half. The
+            /// kernel never uses an id again: a disk has one of its own, and so has each
+            /// mount of btrfs, NFS or FUSE. Filesystems in memory share one.
+            backing: u32 as hidden, serde(skip);
+            /// The filesystem's device as the kernel numbers it (major << 20 | minor).
+            device: u32 as number;
+            /// Index of the disk below, or `NO_DISK`.
+            disk: u32 as disk;
+            tgid: u32 as number;
+            tid: u32 as number;
+            /// A code of `kind`.
+            kind: u32 as kind;
+            /// The descriptor for a system call that names one, else -1.
+            fd: i32 as number;
+            /// Its own requests that completed.
+            own_ios: u32 as number;
+            /// 1 for a kernel thread.
+            kthread: u16 as flag;
+            /// Of the accounts, so many at the end were never used, and say nothing.
+            unused: u16 as hidden, serde(skip);
+            /// The name of the process (its group leader's), NUL-padded.
+            comm: [u8; $crate::record::COMM] as comm;
+        }
+    };
 }
+
+macro_rules! define {
+    ($($(#[$doc:meta])* $name:ident: $type:ty as $form:ident $(, $serde:meta)?;)+) => {
+        /// One sync, from begin to end: [`sync_record_fields`](crate::sync_record_fields).
+        #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+        #[repr(C)]
+        pub struct SyncRecord {
+            $($(#[$doc])* pub $name: $type,)+
+            /// See [`SyncRecord::areas`].
+            pub areas: [u64; ACCOUNTS],
+        }
+    };
+}
+
+sync_record_fields!(define);
 
 impl SyncRecord {
     /// By account of the disk: the time-integral of requests in flight between

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tracer_ebpf::record::{ACCOUNTS, NO_DISK, OwnerKey, SyncRecord, commit};
-use zerocopy::FromZeros as _;
+use tracer_ebpf::{
+    record::{ACCOUNTS, COMM, NO_DISK, OwnerKey, SyncRecord},
+    sync_record_fields,
+};
 
 use super::comm::Comm;
 use crate::{
@@ -167,48 +169,135 @@ pub struct Latency {
 /// time-integral in ticks of 256 ns, and what one of its requests costs, in ns.
 pub type Account = (u32, u64, u32);
 
-/// A sync: the kernel's record, and who had requests in flight meanwhile.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-pub struct Sync {
-    pub begin_ns: u64,
-    pub duration_ns: u64,
-    pub cpu_ns: u64,
-    pub runqueue_ns: u64,
-    pub own_queue_ns: u64,
-    pub own_device_ns: u64,
-    pub own_span_ns: u64,
-    pub journal_ns: u64,
-    pub journal_queue_ns: u64,
-    pub journal_device_ns: u64,
-    /// By the parts of a commit: locking, flushing, logging.
-    pub journal_stage_ns: [u64; commit::COUNT],
-    pub throttle_ns: u64,
-    pub reclaim_ns: u64,
-    #[serde(default)]
-    pub own_bytes: u64,
-    /// What its own requests would take alone, one after another.
-    #[serde(default)]
-    pub need_ns: u64,
-    pub cgroup: u64,
-    pub inode: u64,
-    pub device: u32,
-    /// `None` where the sync was never seen on one.
-    pub disk: Option<u32>,
-    pub tgid: u32,
-    pub tid: u32,
-    pub kind: Kind,
-    pub fd: i32,
-    pub own_ios: u32,
-    pub kthread: bool,
-    pub comm: Comm,
-    pub file: u32,
-    pub in_flight: Vec<Account>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub lower: Vec<Lower>,
+/// A record's field in the form that a recording has it in.
+trait Field<Raw> {
+    fn of(raw: Raw) -> Self;
+    fn raw(&self) -> Raw;
 }
 
+impl<T: Copy> Field<T> for T {
+    fn of(raw: T) -> T {
+        raw
+    }
+
+    fn raw(&self) -> T {
+        *self
+    }
+}
+
+/// `None` where the sync was never seen on one.
+impl Field<u32> for Option<u32> {
+    fn of(disk: u32) -> Self {
+        (disk != NO_DISK).then_some(disk)
+    }
+
+    fn raw(&self) -> u32 {
+        self.unwrap_or(NO_DISK)
+    }
+}
+
+impl Field<u32> for Kind {
+    fn of(code: u32) -> Self {
+        Self(code)
+    }
+
+    fn raw(&self) -> u32 {
+        self.0
+    }
+}
+
+impl Field<u16> for bool {
+    fn of(flag: u16) -> Self {
+        flag != 0
+    }
+
+    fn raw(&self) -> u16 {
+        u16::from(*self)
+    }
+}
+
+impl Field<[u8; COMM]> for Comm {
+    fn of(comm: [u8; COMM]) -> Self {
+        Self(comm)
+    }
+
+    fn raw(&self) -> [u8; COMM] {
+        self.0
+    }
+}
+
+/// The type of a field, by its form in [`sync_record_fields`].
+macro_rules! field {
+    (disk $type:ty) => { Option<$type> };
+    (kind $type:ty) => { Kind };
+    (flag $type:ty) => { bool };
+    (comm $type:ty) => { Comm };
+    ($other:ident $type:ty) => { $type };
+}
+
+/// Takes over a field's value, if it is written at all.
+macro_rules! written {
+    (hidden $value:expr) => {{
+        let _ = $value;
+        0
+    }};
+    ($other:ident $value:expr) => {
+        Field::of($value)
+    };
+}
+
+/// The longest length of time in a field.
+macro_rules! longest {
+    (length $ns:expr) => {
+        $ns
+    };
+    (lengths $ns:expr) => {
+        $ns.into_iter().fold(0, u64::max)
+    };
+    ($other:ident $value:expr) => {
+        0
+    };
+}
+
+macro_rules! define {
+    ($($(#[$doc:meta])* $name:ident: $type:ty as $form:ident $(, $serde:meta)?;)+) => {
+        /// A sync: the kernel's record, and who had requests in flight meanwhile.
+        #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+        pub struct Sync {
+            $($(#[$doc])* $(#[$serde])? pub $name: field!($form $type),)+
+            /// What its own requests would take alone, one after another.
+            #[serde(default)]
+            pub need_ns: u64,
+            pub file: u32,
+            pub in_flight: Vec<Account>,
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub lower: Vec<Lower>,
+        }
+
+        impl Sync {
+            /// Takes over all of a record but its accounts.
+            pub fn set_record(&mut self, record: &SyncRecord) {
+                let SyncRecord { $($name,)+ areas: _ } = *record;
+                $(self.$name = written!($form $name);)+
+            }
+
+            /// The record, with the accounts in the order in which they are written.
+            pub fn record(&self) -> SyncRecord {
+                SyncRecord { $($name: self.$name.raw(),)+ areas: areas(&self.in_flight) }
+            }
+
+            /// The longest of all lengths of time in it.
+            pub fn longest_ns(&self) -> u64 {
+                self.need_ns$(.max(longest!($form self.$name)))+
+            }
+        }
+    };
+}
+
+sync_record_fields!(define);
+
 /// The same on a further disk.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Lower {
     pub disk: u32,
     pub in_flight: Vec<Account>,
@@ -239,130 +328,8 @@ pub struct End {
 }
 
 impl Sync {
-    /// Takes over all of a record but its accounts.
-    pub fn set_record(&mut self, record: &SyncRecord) {
-        let SyncRecord {
-            begin_ns,
-            duration_ns,
-            cpu_ns,
-            runqueue_ns,
-            own_queue_ns,
-            own_device_ns,
-            own_span_ns,
-            journal_ns,
-            journal_queue_ns,
-            journal_device_ns,
-            journal_stage_ns,
-            throttle_ns,
-            reclaim_ns,
-            own_bytes,
-            cgroup,
-            inode,
-            // The file has a name by now.
-            generation: _,
-            backing: _,
-            device,
-            disk,
-            tgid,
-            tid,
-            kind,
-            fd,
-            own_ios,
-            kthread,
-            comm,
-            unused: _,
-            areas: _,
-        } = *record;
-        let Self { file, need_ns, in_flight, lower, .. } = std::mem::take(self);
-        *self = Self {
-            begin_ns,
-            duration_ns,
-            cpu_ns,
-            runqueue_ns,
-            own_queue_ns,
-            own_device_ns,
-            own_span_ns,
-            journal_ns,
-            journal_queue_ns,
-            journal_device_ns,
-            journal_stage_ns,
-            throttle_ns,
-            reclaim_ns,
-            own_bytes,
-            need_ns,
-            cgroup,
-            inode,
-            device,
-            disk: (disk != NO_DISK).then_some(disk),
-            tgid,
-            tid,
-            kind: Kind(kind),
-            fd,
-            own_ios,
-            kthread: kthread != 0,
-            comm: Comm(comm),
-            file,
-            in_flight,
-            lower,
-        };
-    }
-
-    /// The record, with the accounts in the order in which they are told.
-    pub fn record(&self) -> SyncRecord {
-        let mut record = SyncRecord {
-            begin_ns: self.begin_ns,
-            duration_ns: self.duration_ns,
-            cpu_ns: self.cpu_ns,
-            runqueue_ns: self.runqueue_ns,
-            own_queue_ns: self.own_queue_ns,
-            own_device_ns: self.own_device_ns,
-            own_span_ns: self.own_span_ns,
-            journal_ns: self.journal_ns,
-            journal_queue_ns: self.journal_queue_ns,
-            journal_device_ns: self.journal_device_ns,
-            journal_stage_ns: self.journal_stage_ns,
-            throttle_ns: self.throttle_ns,
-            reclaim_ns: self.reclaim_ns,
-            own_bytes: self.own_bytes,
-            cgroup: self.cgroup,
-            inode: self.inode,
-            device: self.device,
-            disk: self.disk.unwrap_or(NO_DISK),
-            tgid: self.tgid,
-            tid: self.tid,
-            kind: self.kind.0,
-            fd: self.fd,
-            own_ios: self.own_ios,
-            kthread: u16::from(self.kthread),
-            comm: self.comm.0,
-            ..SyncRecord::new_zeroed()
-        };
-        record.areas = areas(&self.in_flight);
-        record
-    }
-
     pub fn end_ns(&self) -> u64 {
         self.begin_ns.saturating_add(self.duration_ns)
-    }
-
-    /// Everything that is a length of time.
-    pub fn lengths_ns(&self) -> impl Iterator<Item = u64> {
-        [
-            self.duration_ns,
-            self.cpu_ns,
-            self.runqueue_ns,
-            self.own_queue_ns,
-            self.own_device_ns,
-            self.own_span_ns,
-            self.journal_ns,
-            self.journal_queue_ns,
-            self.journal_device_ns,
-            self.throttle_ns,
-            self.reclaim_ns,
-            self.need_ns,
-        ]
-        .into_iter()
-        .chain(self.journal_stage_ns)
     }
 }
 

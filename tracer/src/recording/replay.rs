@@ -266,8 +266,9 @@ impl Replay {
         slow: &mut Vec<SlowSync>,
     ) -> Result<(), String> {
         check_time(sync.begin_ns)?;
-        if let Some(length_ns) = sync.lengths_ns().find(|ns| *ns > MOST_LENGTH_NS) {
-            return Err(format!("a sync of {length_ns} ns"));
+        let longest_ns = sync.longest_ns();
+        if longest_ns > MOST_LENGTH_NS {
+            return Err(format!("a sync of {longest_ns} ns"));
         }
         self.windows.fill(sync, &self.owners)?;
         let record = sync.record();
