@@ -89,6 +89,25 @@ pub struct OpenSync {
     marks: [u64; ACCOUNTS],
 }
 
+impl OpenSync {
+    /// Leaves only the marks: they are made when a disk becomes known.
+    #[inline(always)]
+    fn clear(&mut self) {
+        (self.begin_ns, self.clocks, self.journal) = (0, Clocks::NONE, Totals::NONE);
+        (self.inode, self.generation, self.backing) = (0, 0, 0);
+        (self.device, self.base_device) = (0, 0);
+        (self.disk, self.stacked) = (NO_DISK, 0);
+        (self.own_queue_ns, self.own_device_ns, self.own_read_ns) = (0, 0, 0);
+        (self.own_ios, self.own_bytes) = (0, 0);
+        (self.own_first_ns, self.own_last_ns) = (0, 0);
+        (self.bio_ns, self.throttle_ns) = (0, 0);
+        (self.reclaim_ns, self.reclaim_cpu_ns) = (0, 0);
+        (self.log_force_ns, self.own_before_force_ns) = (0, 0);
+        self.rival.forget();
+        (self.kind, self.fd, self.depth) = (0, 0, 0);
+    }
+}
+
 /// The kind of a journal's commit: never told.
 const COMMIT: u32 = kind::COUNT as u32;
 

@@ -25,7 +25,7 @@ use tracer_ebpf::{
     record::{ACCOUNTS, COMM, LowerWindow, SyncRecord},
 };
 
-use super::{phase::Phase, phases::Phases};
+use super::phases::{Phase, Phases};
 
 /// An owner and one class of its requests, interned by the caller.
 #[derive(

@@ -8,7 +8,6 @@
 pub mod blame;
 mod curve;
 pub mod kind;
-pub mod phase;
 pub mod phases;
 pub mod reference;
 pub mod second;
@@ -23,8 +22,7 @@ use std::collections::HashMap;
 use tracer_ebpf::record::{ACCOUNTS, LowerWindow, SyncRecord, op};
 
 use blame::{Division, Known, Owner, OwnerId, Party, Window, divide};
-use phase::Phase;
-use phases::Phases;
+use phases::{Phase, Phases};
 use settle::Slot;
 use tick::{LimitKind, Tick};
 use victim::{Victim, VictimKey};

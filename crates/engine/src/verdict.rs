@@ -10,7 +10,7 @@ use tracer_ebpf::record::{NO_DISK, op};
 
 use super::{
     blame::{OwnerId, Party},
-    phase::Phase,
+    phases::Phase,
     second::Circumstances,
     suspect::{CHARGES, Change, ENOUGH, Lift, Suspect, last_change},
     victim::{Half, Span, Victim},

@@ -10,8 +10,7 @@ use tracer_ebpf::record::{COMM, LOWER, LowerWindow, NO_DISK, SyncRecord, op};
 use super::{
     blame::{Competitor, Division, OwnerId, Party, Window},
     curve::{Evidence, Latency},
-    phase::Phase,
-    phases::Phases,
+    phases::{Phase, Phases},
     reference::Reference,
     second::{Circumstances, Fresh},
     settle::Device,

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use tracer_engine::phase::{ByPhase, Phase};
+pub use tracer_engine::phases::{ByPhase, Phase};
 pub use verdict::{
     Change, Confidence, Culprit, DeviceState, Evidence, Kind, OwnWork, RuledOut, Shares, Verdict,
     Via,

@@ -15,7 +15,7 @@ use nix::{
 use tracer::{kernel::capability::Capability, session::Session};
 use tracer_disk_model::Model;
 use tracer_engine::{
-    phase::Phase,
+    phases::Phase,
     tick::{Limit, LimitKind, Tick},
     victim::{Span, Victim},
 };

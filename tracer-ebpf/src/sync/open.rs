@@ -13,11 +13,10 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap},
 };
-use tracer_ebpf::{clocks::Clocks, dropped::Dropped, record::NO_DISK};
+use tracer_ebpf::dropped::Dropped;
 
 use super::OpenSync;
 use crate::{
-    journal::Totals,
     maps::{BPF_ANY, add, count_drop},
 };
 
@@ -76,7 +75,7 @@ pub fn open(tid: u32, seq: u32) -> Option<&'static mut OpenSync> {
     };
     // First, so that late ends of an earlier sync's requests are not added.
     sync.seq = seq;
-    clear(sync);
+    sync.clear();
     sync.tid = tid;
     Some(sync)
 }
@@ -122,21 +121,4 @@ fn count(tid: u32, more: u64) -> u64 {
     add(syncing, more);
     // SAFETY: a value of a map; volatile because other CPUs add to it.
     unsafe { read_volatile(syncing) }
-}
-
-/// But for the marks: they are made when a disk becomes known.
-#[inline(always)]
-fn clear(sync: &mut OpenSync) {
-    (sync.begin_ns, sync.clocks, sync.journal) = (0, Clocks::NONE, Totals::NONE);
-    (sync.inode, sync.generation, sync.backing) = (0, 0, 0);
-    (sync.device, sync.base_device) = (0, 0);
-    (sync.disk, sync.stacked) = (NO_DISK, 0);
-    (sync.own_queue_ns, sync.own_device_ns, sync.own_read_ns) = (0, 0, 0);
-    (sync.own_ios, sync.own_bytes) = (0, 0);
-    (sync.own_first_ns, sync.own_last_ns) = (0, 0);
-    (sync.bio_ns, sync.throttle_ns) = (0, 0);
-    (sync.reclaim_ns, sync.reclaim_cpu_ns) = (0, 0);
-    (sync.log_force_ns, sync.own_before_force_ns) = (0, 0);
-    sync.rival.forget();
-    (sync.kind, sync.fd, sync.depth) = (0, 0, 0);
 }

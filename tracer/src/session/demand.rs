@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tracer_engine::{
-    phase::Phase,
+    phases::Phase,
     victim::{Half, Victim},
 };
 
