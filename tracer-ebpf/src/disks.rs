@@ -2,7 +2,8 @@
 //! map, because every hook on a block request looks one up.
 //!
 //! User space alone writes it. A disk lies at the first free one of a few places
-//! that its device number names; no description is ever taken away.
+//! that its device number names. The description of one that is gone is taken
+//! away: its number may be another's.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

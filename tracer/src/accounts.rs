@@ -24,7 +24,7 @@ use tracer_engine::{
     blame::{Owner, OwnerId, Party},
     tick::{Alone, DiskWork, JournalWork, Load, Tick},
 };
-use tracer_node::disks::Carried;
+use tracer_node::disks::{Assigned, Carried, Identity};
 
 use crate::{
     described::DescribedDisks,
@@ -68,7 +68,10 @@ pub struct Rate {
 
 /// A disk that the kernel programs follow.
 pub struct DiskAccounts {
+    /// Empty where it is gone and another disk has its name.
     pub name: String,
+    device: u32,
+    identity: Option<Identity>,
     pub disk: Disk,
     /// By account; the owner of a free one is of id 0, "others".
     pub owners: Box<[Owner; ACCOUNTS]>,
@@ -81,12 +84,24 @@ pub struct DiskAccounts {
     work: DiskWork,
     /// The cost of any small request, on a disk that is limited by their number.
     each_ns: Option<u32>,
+    /// What the kernel's tables held when the disk got its name, if another one had
+    /// its place before.
+    zero: Option<Box<[[[u64; BUCKETS]; stage::COUNT]; op::COUNT]>>,
     seen: Box<[Seen; ACCOUNTS]>,
+}
+
+impl DiskAccounts {
+    /// Whether it is there; else what has its name or number is another disk.
+    pub fn is_there(&self) -> bool {
+        self.identity.is_some()
+    }
 }
 
 #[derive(Clone, Copy, Default)]
 struct Seen {
     account: Account,
+    /// Requests and bytes before its owner, or its disk, was another.
+    zero: (u64, u64),
     integral: u64,
     in_flight: u64,
     busy_ns: u64,
@@ -157,21 +172,37 @@ impl Accounts {
     /// # Errors
     ///
     /// When there is no place for it in the kernel programs' table.
-    pub fn describe(&mut self, name: &str, device: u32, disk: Disk) -> Result<()> {
-        let known = self.disks.iter().position(|known| known.disk.index == disk.index);
-        if known.is_some_and(|at| self.disks[at].disk == disk) {
-            return Ok(());
+    pub fn describe(&mut self, assigned: &Assigned, now_ns: u64) -> Result<()> {
+        let Assigned { name, device, identity, disk, .. } = assigned;
+        let (device, disk) = (*device, *disk);
+        if let Some(at) = self.position(disk.index) {
+            let known = &mut self.disks[at];
+            let before = (known.device, known.disk);
+            if before == (device, disk) && known.name == *name && known.identity == *identity {
+                return Ok(());
+            }
+            if known.identity != *identity {
+                self.begin_anew(at, assigned, now_ns);
+            }
+            let known = &mut self.disks[at];
+            known.name.clone_from(name);
+            known.identity.clone_from(identity);
+            (known.device, known.disk) = (device, disk);
+            if identity.is_none() {
+                return Ok(());
+            }
+            self.tables.reach(&disk)?;
+            return self.described.describe(name, device, disk);
         }
         self.tables.reach(&disk)?;
         self.tables.use_account(disk.index, OTHERS as usize);
         self.described.describe(name, device, disk)?;
-        if let Some(at) = known {
-            self.disks[at].disk = disk;
-            return Ok(());
-        }
         self.disks.push(DiskAccounts {
-            name: name.to_owned(),
+            name: name.clone(),
+            device,
+            identity: identity.clone(),
             disk,
+            zero: None,
             owners: Box::new([Owner::default(); ACCOUNTS]),
             rates: Vec::new(),
             in_flight: 0,
@@ -183,6 +214,61 @@ impl Accounts {
         Ok(())
     }
 
+    /// From here on the numbers mean nothing that belonged to disks which are gone or
+    /// have another number now. Comes before the next ones of them are described.
+    pub fn forget_numbers(&mut self, assigned: &[Assigned]) {
+        for known in self.disks.iter().filter(|known| known.is_there()) {
+            let stays = |next: &Assigned| {
+                let place = (next.disk.index, next.device);
+                next.identity.is_some() && place == (known.disk.index, known.device)
+            };
+            if !assigned.iter().any(stays) {
+                self.described.forget(known.device);
+            }
+        }
+    }
+
+    /// What was learnt in this place was of another disk, or the disk is gone.
+    fn begin_anew(&mut self, at: usize, next: &Assigned, now_ns: u64) {
+        let disk = self.disks[at].disk;
+        let has_moved = (disk.base, disk.queues, disk.depth)
+            != (next.disk.base, next.disk.queues, next.disk.depth);
+        self.healed += if has_moved || next.identity.is_none() {
+            self.tables.give_back_all(&disk, now_ns)
+        } else {
+            self.tables.give_back_of_another(&disk, now_ns)
+        };
+        if next.identity.is_none() {
+            // All that it did stays its own until another has its place.
+            return;
+        }
+        // What it did since the last tick as well.
+        self.read_work(at);
+        self.work.forget(disk.index);
+        self.disks[at].each_ns = None;
+        for seen in self.disks[at].seen.iter_mut() {
+            seen.request_bytes = None;
+        }
+        if self.disks[at].name == next.name {
+            // Its sums go on, as those of its name.
+            return;
+        }
+        let zero = Box::new(std::array::from_fn(|op| {
+            std::array::from_fn(|stage| self.tables.histogram(disk.index, op as u32, stage as u32))
+        }));
+        let known = &mut self.disks[at];
+        known.zero = Some(zero);
+        known.bytes = [0; op::COUNT];
+        known.rates.clear();
+        known.work.loads.clear();
+        for (account, seen) in known.seen.iter_mut().enumerate() {
+            let now = self.tables.account(disk.index, account);
+            seen.zero = (now.ios, now.bytes);
+            // Or what it did since the last tick would count for the new one.
+            (seen.account.ios, seen.account.bytes) = seen.zero;
+        }
+    }
+
     /// Has the kernel programs take a disk without requests of its own for the
     /// one that carries it.
     ///
@@ -191,6 +277,11 @@ impl Accounts {
     /// When there is no place for it in the kernel programs' table.
     pub fn describe_carried(&mut self, disk: &Carried) -> Result<()> {
         self.described.describe(&disk.name, disk.device, disk.carrier)
+    }
+
+    /// From here on that number means nothing.
+    pub fn forget_carried(&mut self, disk: &Carried) {
+        self.described.forget(disk.device);
     }
 
     pub fn disks(&self) -> &[DiskAccounts] {
@@ -382,10 +473,14 @@ impl Accounts {
             (work.alone, work.flushes, work.length_ns) = (alone, flushes, (seconds * 1e9) as u64);
             self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
             self.disks[at].each_ns = self.disks[at].work.each_ns();
-            if self.disks[at].in_flight > 0
-                && let Some(queue) = queue_of_idle(&self.disks[at].name)
-            {
-                self.healed += self.tables.heal(&self.disks[at].disk, now_ns, queue);
+            let disk = &self.disks[at];
+            let queue = match disk.is_there() {
+                _ if disk.in_flight == 0 => None,
+                true => queue_of_idle(&disk.name),
+                false => Some(Queue::HoldsNone),
+            };
+            if let Some(queue) = queue {
+                self.healed += self.tables.heal(&disk.disk, now_ns, queue);
             }
             self.make_room(at, now_ns);
         }
@@ -469,8 +564,8 @@ impl Accounts {
                 ios_per_second: now.ios.wrapping_sub(before.ios) as f64 / seconds,
                 bytes_per_second: now.bytes.wrapping_sub(before.bytes) as f64 / seconds,
                 in_flight: area_ns as f64 / (seconds * 1e9),
-                ios_total: now.ios,
-                bytes_total: now.bytes,
+                ios_total: now.ios.wrapping_sub(seen.zero.0),
+                bytes_total: now.bytes.wrapping_sub(seen.zero.1),
             });
         }
     }
@@ -496,7 +591,9 @@ impl Accounts {
                 let _ = self.account_owners.remove(&(index * ACCOUNTS as u32 + account as u32));
                 self.disks[at].owners[account] = Owner::default();
                 self.disks[at].seen[account].leaving = false;
-                self.disks[at].seen[account].request_bytes = None;
+                let seen = &mut self.disks[at].seen[account];
+                seen.request_bytes = None;
+                seen.zero = (seen.account.ios, seen.account.bytes);
             } else if leaving < wanted {
                 // Its owner may have found another way in meanwhile: that stays.
                 let key = PodOwnerKey(key);
@@ -529,8 +626,20 @@ impl Accounts {
 
     /// How long requests of one operation waited in a disk's queue, and were served.
     pub fn histograms(&self, disk: u32, op: u32) -> [[u64; BUCKETS]; 2] {
-        let device = self.tables.histogram(disk, op, stage::DEVICE);
-        let mut queue = self.tables.histogram(disk, op, stage::QUEUE);
+        let known = self.position(disk).and_then(|at| self.disks[at].zero.as_ref());
+        let zero = known.and_then(|zero| zero.get(op as usize));
+        let read = |stage: u32| {
+            let mut counts = self.tables.histogram(disk, op, stage);
+            if let Some(zero) = zero.and_then(|zero| zero.get(stage as usize)) {
+                counts
+                    .iter_mut()
+                    .zip(zero)
+                    .for_each(|(count, zero)| *count = count.saturating_sub(*zero));
+            }
+            counts
+        };
+        let device = read(stage::DEVICE);
+        let mut queue = read(stage::QUEUE);
         // Each was in both, or in the lowest bucket, which the kernel leaves out.
         let others: u64 = queue.iter().sum();
         queue[0] = device.iter().sum::<u64>().saturating_sub(others);

@@ -49,4 +49,17 @@ impl DescribedDisks {
         let _ = self.unknown.remove(&device);
         Ok(())
     }
+
+    /// From here on the kernel programs do not know what has this number, and ask
+    /// for it when they meet it.
+    pub fn forget(&mut self, device: u32) {
+        for at in (0..PROBES).map(|probe| place(device, probe)) {
+            let known = &mut self.devices[at as usize];
+            if *known == device && self.table.set(at, PodDescribed(Described::default()), 0).is_ok()
+            {
+                *known = 0;
+            }
+        }
+        let _ = self.unknown.remove(&device);
+    }
 }

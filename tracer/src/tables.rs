@@ -197,19 +197,41 @@ impl Tables {
     /// driver: what was issued two seconds ago, or is in the queue for longer than
     /// it may be, was never seen to end. Returns how many.
     pub fn heal(&self, disk: &Disk, now_ns: u64, queue: Queue) -> u64 {
+        self.give_back(disk, now_ns, |born_ns, issued_ns, may_wait| {
+            let (since, grace) = match issued_ns {
+                0 if queue == Queue::MayHold || may_wait => (born_ns, QUEUED_GRACE),
+                0 => (born_ns, HEAL_GRACE),
+                _ => (issued_ns, HEAL_GRACE),
+            };
+            Duration::from_nanos(now_ns.saturating_sub(since)) >= grace
+        })
+    }
+
+    /// Gives back every request of a disk that is another one since less than
+    /// `HEAL_GRACE`: what was born before was the old one's. Returns how many.
+    pub fn give_back_of_another(&self, disk: &Disk, now_ns: u64) -> u64 {
+        self.give_back(disk, now_ns, |born_ns, _, _| {
+            Duration::from_nanos(now_ns.saturating_sub(born_ns)) >= HEAL_GRACE
+        })
+    }
+
+    /// Gives back every request in a place that no disk has any more. Returns how
+    /// many.
+    pub fn give_back_all(&self, disk: &Disk, now_ns: u64) -> u64 {
+        self.give_back(disk, now_ns, |_, _, _| true)
+    }
+
+    /// Gives back those requests that are over by when they were born and issued,
+    /// and by whether they may wait in a queue without a scheduler.
+    fn give_back(&self, disk: &Disk, now_ns: u64, is_over: impl Fn(u64, u64, bool) -> bool) -> u64 {
         let mut healed = 0;
         for slot in disk.base as usize..(disk.base + disk.slots()) as usize {
             let at = slot * IN_FLIGHT_WORDS;
             let [request, born_ns, issued_ns] =
                 [0, 1, 2].map(|word| self.in_flight.read(at + word));
             let place = (self.in_flight.read(at + 3) >> 32) as usize;
-            let may_wait = queue == Queue::MayHold || self.in_flight.read(at + 5) >> 32 != 0;
-            let (since, grace) = match issued_ns {
-                0 if may_wait => (born_ns, QUEUED_GRACE),
-                0 => (born_ns, HEAL_GRACE),
-                _ => (issued_ns, HEAL_GRACE),
-            };
-            if request == 0 || Duration::from_nanos(now_ns.saturating_sub(since)) < grace {
+            let may_wait = self.in_flight.read(at + 5) >> 32 != 0;
+            if request == 0 || !is_over(born_ns, issued_ns, may_wait) {
                 continue;
             }
             // Taking the address away makes a late end a counted stranger; if

@@ -102,6 +102,14 @@ impl Work {
         classes.is_some_and(|classes| classes.iter().any(|class| class.usual_ns().is_some()))
     }
 
+    /// Another disk has this index: nothing is known of it.
+    pub fn forget(&mut self, disk: u32) {
+        let classes = self.disks.get_mut(disk as usize).into_iter().flatten().flatten();
+        for class in classes {
+            *class = Class { read: class.read, ..Class::default() };
+        }
+    }
+
     /// The time in ns that a request of so many bytes takes alone while its disk
     /// is well.
     pub fn request_ns(&self, disk: u32, op: u16, bytes: u64) -> u32 {
@@ -231,6 +239,19 @@ mod tests {
         let [shown] = work.learnt(1)[..] else { panic!("one class") };
         assert!((85_000.0..=90_000.0).contains(&shown.ns), "{shown:?}");
         assert_eq!(work.take(1, 0, 1, sums), Alone::default(), "nothing new");
+    }
+
+    #[test]
+    fn another_disk_of_an_index_is_learnt_anew() {
+        let mut work = with(op::READ, 4096, 100, 10_000);
+        work.forget(1);
+        assert_eq!(work.request_ns(1, READ, 4096), 100_000, "a middling one");
+        assert_eq!(work.learnt(1), []);
+        // The kernel's sums go on.
+        let sums = Solo { ios: 108, ns: 100 * 10_000 + 8 * 70_000 };
+        work.take(1, op::READ as usize, size::class(4096), sums);
+        assert_about(work.request_ns(1, READ, 4096), 70_000);
+        work.forget(7);
     }
 
     #[test]

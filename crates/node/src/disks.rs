@@ -16,9 +16,11 @@ use crate::{
     tree::{Tree, number, text},
 };
 
+mod replaced;
 mod stacks;
 
-pub use stacks::{Carried, LoopFiles, carried, connect};
+pub use replaced::{Identity, have_changed};
+pub use stacks::{Carried, carried, connect};
 
 /// Slots of one disk; beyond that its queues get fewer than they have tags, and
 /// the kernel programs count what lies outside.
@@ -43,6 +45,8 @@ pub struct BlockDisk {
     pub name: String,
     /// As the kernel numbers it.
     pub device: u32,
+    /// `None` where it is gone before it was read.
+    pub identity: Option<Identity>,
     /// 0 for one that nothing is behind yet, such as an unused loop device.
     pub size_bytes: u64,
     /// Whether a device with a driver is behind it; loop, dm, md have none.
@@ -72,7 +76,38 @@ impl BlockDisk {
 pub struct Assigned {
     pub name: String,
     pub device: u32,
+    /// `None` while it is gone: then its number means nothing, its name is empty
+    /// once another disk has it, and its place may be given away.
+    pub identity: Option<Identity>,
     pub disk: Disk,
+    /// Slots of the table that are its own, whether it uses them or not.
+    slots: u32,
+}
+
+impl Assigned {
+    /// Gives the place to another disk, or to the same one as it is now. Where it
+    /// needs more slots than it has, it gets them from `end` on as far as there is
+    /// room, and else has fewer in each queue.
+    fn take_over(&mut self, disk: &BlockDisk, end: u32, room: Room) -> bool {
+        let (mut base, mut depth) = (self.disk.base, depth(disk));
+        let mut slots = disk.queues.saturating_mul(depth);
+        if slots > self.slots && slots <= room.slots.saturating_sub(end) {
+            base = end;
+        } else if slots > self.slots {
+            slots = self.slots;
+            depth = slots / disk.queues.max(1);
+        } else {
+            slots = self.slots;
+        }
+        if depth <= 1 {
+            return false;
+        }
+        let lower = [NO_DISK; LOWER];
+        let place = Disk { base, queues: disk.queues, depth, lower, ..self.disk };
+        let (name, identity) = (disk.name.clone(), disk.identity.clone());
+        *self = Self { name, device: disk.device, identity, disk: place, slots };
+        true
+    }
 }
 
 /// How much room there is for disks.
@@ -101,35 +136,73 @@ pub fn scan(root: &Path) -> Result<Vec<BlockDisk>> {
     Ok(disks)
 }
 
-/// Gives each disk that can have requests a place behind those that `assigned`
-/// holds, where it does not have one yet, and returns the names of those for
-/// which there is no room. Hardware comes first: hundreds of loop devices shall
-/// not keep it out. A place once given is kept.
+/// Gives each disk that can have requests a place, where it does not have one
+/// yet, and returns the names of those for which there is no room. Hardware comes
+/// first: hundreds of loop devices shall not keep it out.
+///
+/// A place is kept until its disk is gone. The next one of that name gets it, and,
+/// once there is no other, any new one.
 pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: Room) -> Vec<String> {
     let mut left_out = Vec::new();
+    for at in 0..assigned.len() {
+        let end = end(assigned);
+        let known = &mut assigned[at];
+        if known.identity.is_none() {
+            continue;
+        }
+        match disks.iter().find(|disk| disk.device == known.device) {
+            None => known.identity = None,
+            Some(disk) if disk.identity == known.identity => {}
+            Some(disk) if disk.name != known.name => known.identity = None,
+            Some(disk) if disk.has_requests() => {
+                if !known.take_over(disk, end, room) {
+                    known.identity = None;
+                }
+            }
+            // A loop device without its file; the next one brings requests.
+            Some(disk) => known.identity.clone_from(&disk.identity),
+        }
+    }
     let mut disks: Vec<_> = disks.iter().filter(|disk| disk.has_requests()).collect();
     disks.sort_by_key(|disk| !disk.hardware);
     for disk in disks {
-        if let Some(known) = assigned.iter_mut().find(|known| known.device == disk.device) {
-            known.name.clone_from(&disk.name);
-            continue;
-        }
-        let index = assigned.iter().map(|known| known.disk.index + 1).max().unwrap_or(0);
-        let base = assigned.iter().map(|known| known.disk.base + known.disk.slots()).max();
-        let base = base.unwrap_or(0);
-        let place =
-            Disk { index, base, queues: disk.queues, depth: depth(disk), lower: [NO_DISK; LOWER] };
-        let fits = place.depth > 1
-            && index < room.disks
-            && place.slots() <= room.slots.saturating_sub(base);
-        if fits {
-            let name = disk.name.clone();
-            assigned.push(Assigned { name, device: disk.device, disk: place });
-        } else {
+        let is_there = |known: &Assigned| known.identity.is_some() && known.device == disk.device;
+        if !assigned.iter().any(is_there) && !find_place(assigned, disk, room) {
             left_out.push(disk.name.clone());
         }
     }
+    for at in 0..assigned.len() {
+        let is_its = |other: &Assigned| other.identity.is_some() && other.name == assigned[at].name;
+        if assigned[at].identity.is_none() && assigned.iter().any(is_its) {
+            assigned[at].name.clear();
+        }
+    }
     left_out
+}
+
+/// Where the places end that were given.
+fn end(assigned: &[Assigned]) -> u32 {
+    assigned.iter().map(|known| known.disk.base + known.slots).max().unwrap_or(0)
+}
+
+fn find_place(assigned: &mut Vec<Assigned>, disk: &BlockDisk, room: Room) -> bool {
+    let base = end(assigned);
+    let gone = assigned.iter_mut().filter(|known| known.identity.is_none());
+    let mut its = gone.filter(|gone| gone.name == disk.name);
+    if its.any(|gone| gone.take_over(disk, base, room)) {
+        return true;
+    }
+    let index = assigned.iter().map(|known| known.disk.index + 1).max().unwrap_or(0);
+    let place =
+        Disk { index, base, queues: disk.queues, depth: depth(disk), lower: [NO_DISK; LOWER] };
+    let slots = place.slots();
+    if place.depth > 1 && index < room.disks && slots <= room.slots.saturating_sub(base) {
+        let (name, identity) = (disk.name.clone(), disk.identity.clone());
+        assigned.push(Assigned { name, device: disk.device, identity, disk: place, slots });
+        return true;
+    }
+    let mut gone = assigned.iter_mut().filter(|known| known.identity.is_none());
+    gone.any(|gone| gone.take_over(disk, base, room))
 }
 
 /// Reads and writes that a disk has in flight by the kernel's own count.
@@ -175,6 +248,8 @@ fn depth(disk: &BlockDisk) -> u32 {
 
 fn read(tree: &Tree, name: &str) -> Option<BlockDisk> {
     let file = |path: &str| format!("sys/block/{name}/{path}");
+    // First: of a disk that comes while the rest is read another is found later.
+    let identity = Identity::read(tree, name);
     let device = match tree.read_line(file("dev")) {
         Some(device) => devices::parse(device.trim().as_bytes())?,
         None => read_hidden_device(tree, name)?,
@@ -193,6 +268,7 @@ fn read(tree: &Tree, name: &str) -> Option<BlockDisk> {
     Some(BlockDisk {
         name: name.to_owned(),
         device,
+        identity,
         size_bytes: tree.read_number(file("size")).unwrap_or(0).saturating_mul(SECTOR_BYTES),
         hardware: tree.at(file("device")).exists(),
         queues: u32::try_from(queues.len()).unwrap_or(u32::MAX),

@@ -250,7 +250,8 @@ impl Recorder {
 
     /// Writes a disk where anything has changed.
     fn disk(&mut self, disk: &DiskState) {
-        let before = self.disks.remove(&disk.index);
+        // Of another name it is another disk, whose sums begin anew.
+        let before = self.disks.remove(&disk.index).filter(|before| before.name == disk.name);
         if before.as_ref() != Some(disk) {
             for rate in &disk.rates {
                 let party = rate.party.into();

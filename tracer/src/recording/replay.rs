@@ -335,6 +335,11 @@ impl Replay {
         let rates: Result<Vec<_>, _> = line.owners.iter().map(|row| self.rate(row)).collect();
         let disk = &mut self.scene.disks[at];
         disk.rates = rates?;
+        if disk.name != line.name {
+            // Another disk has the index now.
+            disk.latencies.clear();
+            disk.work.clear();
+        }
         (disk.name, disk.scheduler, disk.in_flight) = (line.name, line.scheduler, line.in_flight);
         if let Some(work) = line.work {
             let learnt = work.into_iter().map(|known| Learnt {

@@ -48,7 +48,8 @@ impl Session {
             if victim.kthread || !known.insert((victim.key.cgroup, victim.tgid, victim.disk)) {
                 continue;
             }
-            let disks = self.assigned.iter().filter(|a| a.disk.index == victim.disk);
+            let there = self.assigned.iter().filter(|a| a.identity.is_some());
+            let disks = there.filter(|a| a.disk.index == victim.disk);
             let mut devices: Vec<_> = disks.map(|disk| disk.device).collect();
             // A limit may be on what lies on that disk.
             devices.push(victim.key.device);

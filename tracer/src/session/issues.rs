@@ -44,7 +44,8 @@ impl Session {
             return;
         }
         let is_unseen = self.accounts.tables().dropped(Dropped::IssueUnseen) > 0;
-        let mut busy = self.accounts.disks().iter().filter(|disk| !disk.rates.is_empty());
+        let there = self.accounts.disks().iter().filter(|disk| disk.is_there());
+        let mut busy = there.filter(|disk| !disk.rates.is_empty());
         if is_unseen || busy.any(|disk| disks::needs_issues(&self.root, &disk.name)) {
             self.hook_issues();
         }
@@ -57,6 +58,7 @@ impl Session {
     }
 
     fn do_known_disks_need_issues(&self) -> bool {
-        self.assigned.iter().any(|disk| disks::needs_issues(&self.root, &disk.name))
+        let mut there = self.assigned.iter().filter(|disk| disk.identity.is_some());
+        there.any(|disk| disks::needs_issues(&self.root, &disk.name))
     }
 }

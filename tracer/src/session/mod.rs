@@ -25,7 +25,7 @@ use tracer_engine::{
     victim::Span,
 };
 use tracer_node::{
-    disks::{self, Assigned, LoopFiles, Room},
+    disks::{self, Assigned, Carried, Room},
     files::Files,
     identity::{Identities, is_kernel_thread},
     surroundings::Surroundings,
@@ -121,7 +121,8 @@ pub struct Session {
     last_tick: Tick,
     root: PathBuf,
     assigned: Vec<Assigned>,
-    loop_files: LoopFiles,
+    /// Disks without requests of their own that one of those carries.
+    carried: Vec<Carried>,
     room: Room,
     /// Disks for which there was no room.
     refused: Vec<String>,
@@ -144,8 +145,6 @@ impl Session {
         let mut assigned = Vec::new();
         let refused = disks::assign(&mut assigned, &found, Room { disks: 4096, slots: 1 << 20 });
         disks::connect(&options.root, &mut assigned);
-        let mut loop_files = LoopFiles::default();
-        loop_files.have_changed(&options.root, &assigned);
         if assigned.is_empty() {
             let why = "no block device with requests of its own in /sys/block: there is \
                        nothing to trace here (is /sys mounted?)";
@@ -174,10 +173,11 @@ impl Session {
         };
         let mut accounts = Accounts::new(&mut programs, is_kthread)?;
         for disk in &assigned {
-            accounts.describe(&disk.name, disk.device, disk.disk)?;
+            accounts.describe(disk, monotonic_ns())?;
         }
-        for disk in disks::carried(&options.root, &found, &assigned) {
-            accounts.describe_carried(&disk)?;
+        let carried = disks::carried(&options.root, &found, &assigned);
+        for disk in &carried {
+            accounts.describe_carried(disk)?;
         }
         let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?)?;
@@ -203,7 +203,7 @@ impl Session {
             last_tick: Tick::default(),
             root: options.root.clone(),
             assigned,
-            loop_files,
+            carried,
             room,
             refused,
             issues_hooked: true,
@@ -293,6 +293,12 @@ impl Session {
     /// Reads the ledger, the surroundings and what was dropped.
     fn tick(&mut self, now: u64) {
         self.ticked_ns = now;
+        // Before anything is asked of a disk by its name.
+        let assigned = self.assigned.iter().map(|disk| (disk.name.as_str(), &disk.identity));
+        let carried = self.carried.iter().map(|disk| (disk.name.as_str(), &disk.identity));
+        if disks::have_changed(&self.root, assigned.chain(carried)) {
+            self.describe_disks();
+        }
         let root = &self.root;
         // Without iostats the kernel counts none in flight.
         self.accounts.tick(now, |name| {
@@ -312,9 +318,6 @@ impl Session {
         self.meet_people(&tick);
         self.scene.engine.tick(&tick, |owner| self.accounts.party(owner));
         self.last_tick = tick;
-        if self.loop_files.have_changed(&self.root, &self.assigned) {
-            self.describe_disks();
-        }
         if self.accounts.is_crowded() {
             let victims = self.scene.engine.victims().iter();
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
@@ -385,21 +388,28 @@ impl Session {
         }
     }
 
-    /// The kernel programs met a disk that they do not know, or one lies on
+    /// The kernel programs met a disk that they do not know, or one is gone or
     /// another now.
     fn describe_disks(&mut self) {
         let Ok(found) = disks::scan(&self.root) else { return };
         self.refused = disks::assign(&mut self.assigned, &found, self.room);
         disks::connect(&self.root, &mut self.assigned);
+        let carried = disks::carried(&self.root, &found, &self.assigned);
+        // Numbers that became free first: another disk may have one of them.
+        for disk in self.carried.iter().filter(|disk| !carried.contains(disk)) {
+            self.accounts.forget_carried(disk);
+        }
+        self.carried = carried;
+        self.accounts.forget_numbers(&self.assigned);
         for disk in &self.assigned {
             // There is room for it in the kernel's map: `assign` saw to that.
-            if self.accounts.describe(&disk.name, disk.device, disk.disk).is_err() {
+            if self.accounts.describe(disk, monotonic_ns()).is_err() {
                 self.refused.push(disk.name.clone());
             }
         }
-        for disk in disks::carried(&self.root, &found, &self.assigned) {
-            if self.accounts.describe_carried(&disk).is_err() {
-                self.refused.push(disk.name);
+        for disk in &self.carried {
+            if self.accounts.describe_carried(disk).is_err() {
+                self.refused.push(disk.name.clone());
             }
         }
         self.hook_issues_if_known_disks_need_it();
@@ -436,10 +446,14 @@ impl Session {
 
     fn read_disks(&self) -> Vec<DiskState> {
         let disks = self.accounts.disks().iter().enumerate();
+        let disks = disks.filter(|(_, disk)| !disk.name.is_empty());
         let read = |(at, disk): (usize, &DiskAccounts)| DiskState {
             index: disk.disk.index,
             name: disk.name.clone(),
-            scheduler: disks::scheduler(&self.root, &disk.name),
+            scheduler: match disk.is_there() {
+                true => disks::scheduler(&self.root, &disk.name),
+                false => String::new(),
+            },
             in_flight: disk.in_flight,
             rates: disk.rates.clone(),
             work: self.accounts.work(at),

@@ -11,11 +11,11 @@
 //! workers (loop's, dm-crypt's) with nobody behind: not competitors, but the
 //! same work seen twice. Who reads this leaves them out.
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{fs, path::Path};
 
 use tracer_ebpf::record::{Disk, LOWER, NO_DISK};
 
-use super::{Assigned, BlockDisk};
+use super::{Assigned, BlockDisk, Identity};
 use crate::{
     devices, mounts,
     tree::{Tree, text},
@@ -32,6 +32,7 @@ const PATH_BYTES: usize = 4096;
 pub struct Carried {
     pub name: String,
     pub device: u32,
+    pub identity: Option<Identity>,
     pub carrier: Disk,
 }
 
@@ -42,7 +43,8 @@ pub fn carried(root: &Path, disks: &[BlockDisk], assigned: &[Assigned]) -> Vec<C
     stacked
         .filter_map(|disk| {
             let carrier = below.place(&disk.name)?;
-            Some(Carried { name: disk.name.clone(), device: disk.device, carrier })
+            let (name, identity) = (disk.name.clone(), disk.identity.clone());
+            Some(Carried { name, device: disk.device, identity, carrier })
         })
         .collect()
 }
@@ -51,40 +53,9 @@ pub fn carried(root: &Path, disks: &[BlockDisk], assigned: &[Assigned]) -> Vec<C
 pub fn connect(root: &Path, assigned: &mut [Assigned]) {
     let below = Below::new(root, assigned);
     let places: Vec<_> = assigned.iter().map(|disk| below.place(&disk.name)).collect();
-    for (disk, place) in assigned.iter_mut().zip(places) {
+    let there = assigned.iter_mut().zip(places).filter(|(disk, _)| disk.identity.is_some());
+    for (disk, place) in there {
         disk.disk = place.unwrap_or(disk.disk);
-    }
-}
-
-/// The files behind loop devices, as they were when last looked at: a device
-/// may be given another at any time.
-#[derive(Debug, Default)]
-pub struct LoopFiles {
-    seen: HashMap<String, Vec<u8>>,
-}
-
-impl LoopFiles {
-    /// Whether a loop device has another file than at the last look.
-    pub fn have_changed(&mut self, root: &Path, assigned: &[Assigned]) -> bool {
-        let tree = Tree::new(root);
-        let mut buf = [0; PATH_BYTES];
-        let mut changed = false;
-        for disk in assigned.iter().filter(|disk| disk.name.starts_with("loop")) {
-            let file = format_args!("sys/block/{}/loop/backing_file", disk.name);
-            let file = tree.read(file, &mut buf).unwrap_or_default();
-            match self.seen.get_mut(&disk.name) {
-                Some(seen) if seen == file => {}
-                Some(seen) => {
-                    *seen = file.to_vec();
-                    changed = true;
-                }
-                None => {
-                    self.seen.insert(disk.name.clone(), file.to_vec());
-                    changed = true;
-                }
-            }
-        }
-        changed
     }
 }
 
@@ -104,6 +75,11 @@ impl<'a> Below<'a> {
         Self { tree, mountinfo: mountinfo.unwrap_or_default(), assigned }
     }
 
+    /// The name of one that is gone may be another's.
+    fn there(&self) -> impl Iterator<Item = &'a Assigned> {
+        self.assigned.iter().filter(|known| known.identity.is_some())
+    }
+
     /// The first assigned disk from this one on downwards, with the next ones
     /// as its lower.
     fn place(&self, name: &str) -> Option<Disk> {
@@ -112,7 +88,7 @@ impl<'a> Below<'a> {
         let mut at = 0;
         // Level by level: members come before what lies below them.
         while at < names.len() && found.len() <= LOWER {
-            found.extend(self.assigned.iter().find(|k| k.name == names[at]).map(|k| k.disk));
+            found.extend(self.there().find(|k| k.name == names[at]).map(|k| k.disk));
             for member in self.members(&names[at]) {
                 if !names.contains(&member) && names.len() < MOST_MEMBERS {
                     names.push(member);
@@ -145,7 +121,7 @@ impl<'a> Below<'a> {
     /// of its own.
     fn nvme_paths(&self, name: &str) -> impl Iterator<Item = String> {
         let ids = name.strip_prefix("nvme").and_then(|rest| rest.split_once('n'));
-        self.assigned.iter().map(|known| &known.name).filter_map(move |path| {
+        self.there().map(|known| &known.name).filter_map(move |path| {
             let (subsystem, namespace) = ids?;
             let rest = path.strip_prefix("nvme")?.strip_prefix(subsystem)?.strip_prefix('c')?;
             let (_, of) = rest.split_once('n')?;

@@ -2,6 +2,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod reused;
+
 const NONE: [u32; LOWER] = [NO_DISK; LOWER];
 
 /// A node with disks in a temporary directory.
@@ -206,23 +208,6 @@ fn the_paths_of_a_multipath_nvme_carry_it() {
 }
 
 #[test]
-fn a_loop_device_with_another_file_is_noticed_once() {
-    let node = looped();
-    let mut assigned = Vec::new();
-    assign(&mut assigned, &node.scan(), ROOM);
-    let mut files = LoopFiles::default();
-    let mut changed = || files.have_changed(node.0.path(), &assigned);
-    assert!(changed());
-    assert!(!changed());
-    node.write("sys/block/loop0/loop/backing_file", "/data/b.img\n");
-    assert!(changed());
-    assert!(!changed());
-    fs::remove_dir_all(node.0.path().join("sys/block/loop0/loop")).unwrap();
-    assert!(changed());
-    assert!(!changed());
-}
-
-#[test]
 fn a_stack_in_a_circle_ends() {
     let node = Node::new();
     node.disk("dm-0", "252:0", 0, 0, "");
@@ -244,6 +229,7 @@ fn sysfs_is_read_whole() {
         BlockDisk {
             name: "sda".into(),
             device: devices::join(8, 0),
+            identity: disks[3].identity.clone(),
             size_bytes: 1 << 20,
             hardware: true,
             queues: 1,
@@ -282,7 +268,8 @@ fn a_place_is_kept_when_disks_come_and_go() {
     fs::remove_dir_all(node.0.path().join("sys/block/loop0")).unwrap();
     node.disk("sdb", "8:16", 1, 32, "none\n");
     assert!(assign(&mut assigned, &node.scan(), ROOM).is_empty());
-    assert_eq!(assigned[..3], before[..]);
+    assert_eq!(assigned[..2], before[..2]);
+    assert_eq!((assigned[2].disk, &assigned[2].identity), (before[2].disk, &None));
     let last = before[2].disk;
     let place = Disk { index: 3, base: last.base + 257, queues: 1, depth: 257, lower: NONE };
     assert_eq!(assigned[3].disk, place);
