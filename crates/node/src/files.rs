@@ -73,6 +73,8 @@ pub struct Files {
     /// Changes of mounts so far. What was found before the last one is not
     /// believed.
     changes: u64,
+    /// Looks at the mounts so far: before each next one names are believed.
+    looks: u64,
     /// Until this time all changes of mounts are known.
     mounts_as_of_ns: u64,
     budget: Budget,
@@ -141,6 +143,7 @@ impl Files {
         Self {
             mounts: MountWatch::new(&tree),
             changes: 0,
+            looks: 0,
             mounts_as_of_ns: 0,
             tree,
             entries: LruCache::new(MAX_FILES),
@@ -158,6 +161,7 @@ impl Files {
         if self.mounts.have_changed() {
             self.forget_mounts();
         }
+        self.looks += 1;
         self.mounts_as_of_ns = now_ns;
     }
 
@@ -228,7 +232,7 @@ impl Files {
         if devices::is_anonymous(device) && self.mounts.have_changed() {
             self.forget_mounts();
         }
-        self.names.find(&self.tree, device)
+        self.names.find(&self.tree, device, self.looks)
     }
 
     /// Files that could not be found when they were first looked for.
