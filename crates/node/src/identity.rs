@@ -91,12 +91,18 @@ impl Identities {
         now_ns: u64,
     ) -> Who {
         self.processes.find(&self.tree, tgid, now_ns);
-        let process = self.processes.known(tgid);
-        // Spares the walk for whoever is still there, and also finds cgroups
-        // that live for less time than lies between two walks.
-        if let Some(process) = process.filter(|process| process.unified) {
-            self.cgroups.learn(&self.tree, cgroup_id, &process.cgroup);
+        self.learn_cgroup(tgid, cgroup_id);
+        // Perhaps the number is another process's since the last look, whose cgroup
+        // and arguments are not the old one's. Threads may have names of their own.
+        if self.processes.known(tgid).is_some_and(|process| {
+            let is_there = || self.cgroups.known(cgroup_id) == Some(&process.cgroup);
+            let is_its = process.comm == comm || comm.is_empty();
+            !kernel_thread && !(is_its && (!process.unified || is_there()))
+        }) {
+            self.processes.check(&self.tree, tgid, now_ns);
+            self.learn_cgroup(tgid, cgroup_id);
         }
+        let process = self.processes.known(tgid);
         let cgroup = match self.cgroups.find(&self.tree, cgroup_id, now_ns) {
             Some(path) if path != "/" => path,
             // On hybrid hosts everybody is in the root of v2, and v1 says more.
@@ -132,6 +138,15 @@ impl Identities {
             unit: unit(cgroup),
             kernel_thread,
             workload,
+        }
+    }
+
+    /// Spares the walk for whoever is still there, and also finds cgroups that live
+    /// for less time than lies between two walks.
+    fn learn_cgroup(&mut self, tgid: u32, cgroup_id: u64) {
+        let process = self.processes.known(tgid);
+        if let Some(process) = process.filter(|process| process.unified) {
+            self.cgroups.learn(&self.tree, cgroup_id, &process.cgroup);
         }
     }
 

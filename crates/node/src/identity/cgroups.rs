@@ -84,6 +84,14 @@ impl Cgroups {
         }
     }
 
+    /// The path of a cgroup, where it was found before.
+    pub fn known(&self, id: u64) -> Option<&str> {
+        match &self.entries.get(&id)?.path {
+            State::Known(path) => Some(path),
+            State::Wanted | State::Missing => None,
+        }
+    }
+
     /// Remembers `path` for `id` if that is where it is.
     pub fn learn(&mut self, tree: &Tree, id: u64, path: &str) {
         let unknown = self.entries.get(&id).is_none_or(|e| matches!(e.path, State::Wanted));

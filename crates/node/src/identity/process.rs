@@ -1,9 +1,10 @@
 //! Processes by tgid, and who they were once they are gone.
 //!
-//! An entry is checked against /proc when it was last checked a while ago: the
-//! start time tells a process from the next one with its number, the comm
-//! whether it has executed something else. Between checks a look-up is one
-//! access to a table; neither it nor a check that finds nothing new allocates.
+//! An entry is checked against /proc when it was last checked a while ago, or when
+//! a record says something else of it: the start time tells a process from the next
+//! one with its number, the comm whether it has executed something else. Between
+//! checks a look-up is one access to a table; neither it nor a check that finds
+//! nothing new allocates.
 
 use std::num::NonZeroUsize;
 
@@ -93,6 +94,14 @@ impl Processes {
             Some(_) => {}
         }
         self.entries.peek(&tgid)?.process.as_ref()
+    }
+
+    /// Looks at it now, however long ago the last look was.
+    pub fn check(&mut self, tree: &Tree, tgid: u32, now_ns: u64) {
+        if let Some(entry) = self.entries.get_mut(&tgid) {
+            entry.checked_ns = now_ns;
+            entry.check(tree, tgid);
+        }
     }
 
     /// The process as it was found last, without another look.

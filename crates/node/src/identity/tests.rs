@@ -84,6 +84,51 @@ fn a_number_used_again_is_another_process() {
     assert_eq!((next.start_ticks, next.cgroup.as_str()), (200, "/b.service"));
 }
 
+/// A virtual machine in a session of a user's.
+fn machine(node: &Node, tgid: u32, start: u64, name: &str, session: u32) -> u64 {
+    let cgroup = format!("user.slice/user-1000.slice/session-{session}.scope");
+    node.process(tgid, "qemu-system-x86", start, &format!("/{cgroup}"));
+    let arguments = format!("qemu-system-x86_64\0-name\0{name}\0");
+    node.write(&format!("proc/{tgid}/cmdline"), &arguments);
+    node.cgroup(&cgroup)
+}
+
+fn workload(who: &Who) -> Option<&str> {
+    who.workload.as_ref().map(|workload| workload.name.as_str())
+}
+
+#[test]
+fn a_number_used_again_in_a_cgroup_brings_no_old_arguments() {
+    let node = Node::new();
+    let id = machine(&node, 7, 100, "dev", 2);
+    let mut identities = node.identities();
+    let old = identities.who("qemu-system-x86", 7, id, false, 0);
+    assert_eq!(workload(&old), Some("vm dev"));
+    // A thread of its own name is its.
+    let thread = identities.who("CPU 0/KVM", 7, id, false, 1);
+    assert_eq!(workload(&thread), Some("vm dev"));
+
+    node.process(7, "make", 200, "/user.slice/user-1000.slice/session-2.scope");
+    let new = identities.who("make", 7, id, false, SECOND);
+    assert_eq!(new.cgroup, old.cgroup);
+    assert_eq!(workload(&new), Some("session-2.scope of user 1000"));
+}
+
+#[test]
+fn a_number_used_again_in_another_cgroup_is_found_there_at_once() {
+    let node = Node::new();
+    let old = machine(&node, 7, 100, "dev", 2);
+    let mut identities = node.identities();
+    identities.who("qemu-system-x86", 7, old, false, 0);
+    // A look at all cgroups, so that none is due for a while.
+    identities.who("gone", 8, 1, false, 0);
+
+    let new = machine(&node, 7, 200, "prod", 3);
+    let who = identities.who("qemu-system-x86", 7, new, false, SECOND);
+    assert_eq!(who.cgroup, "/user.slice/user-1000.slice/session-3.scope");
+    assert_eq!(workload(&who), Some("vm prod"));
+}
+
 #[test]
 fn a_process_that_executes_or_moves_is_read_again() {
     let node = Node::new();
