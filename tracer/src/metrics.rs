@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::{
+    sys::resource::{UsageWho, getrusage},
+    unistd::{SysconfVar, sysconf},
+};
 use prometheus::{
     Counter, Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     proto::{MetricFamily, MetricType},
@@ -157,8 +160,7 @@ fn raise(counter: &IntCounter, total: u64) {
 fn read_rss_bytes() -> Option<u64> {
     let statm = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    // SAFETY: sysconf has no preconditions.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok()??;
     Some(pages * u64::try_from(page).ok()?)
 }
 

@@ -3,16 +3,11 @@
 //! The kernel submits without waking anybody, so the reader polls, and is woken
 //! early only when a quarter of the ring is waiting or a disk is unknown.
 
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
-use anyhow::{Context as _, Result};
 use aya::maps::{MapData, RingBuf};
-use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::record::{DiskUnknown, LowerWindow, NO_DISK, StackedRecord, SyncRecord};
 use zerocopy::FromBytes as _;
-
-/// How long a record may lie in the ring before anybody looks.
-pub const POLL: Duration = Duration::from_millis(100);
 
 /// What the kernel sends.
 pub enum Record<'a> {
@@ -25,35 +20,28 @@ pub enum Record<'a> {
 
 /// The reading end.
 pub struct RingReader {
-    ring: AsyncFd<RingBuf<MapData>>,
+    ring: RingBuf<MapData>,
 }
 
 impl RingReader {
-    /// Needs a tokio runtime with IO enabled.
-    ///
-    /// # Errors
-    ///
-    /// When the ring's descriptor cannot be watched.
-    pub fn new(ring: RingBuf<MapData>) -> Result<Self> {
-        // SAFETY: the ring owns its map's descriptor, never changes it, and
-        // closes it only when dropped, which is after it is deregistered.
-        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
-            .context("failed to watch the ring of records")?;
-        Ok(Self { ring })
-    }
-
-    /// Waits until the kernel asks to be read, at most for [`POLL`].
-    pub async fn wait(&self) {
-        if let Ok(Ok(mut guard)) = tokio::time::timeout(POLL, self.ring.readable()).await {
-            guard.clear_ready();
-        }
+    pub fn new(ring: RingBuf<MapData>) -> Self {
+        Self { ring }
     }
 
     /// Hands over every record that is there, in place.
     pub fn drain(&mut self, mut take: impl FnMut(Record<'_>)) {
-        while let Some(item) = self.ring.get_mut().next() {
+        while let Some(item) = self.ring.next() {
             take(decode(&item));
         }
+    }
+}
+
+/// Readable when the kernel asks for its records to be read.
+impl AsFd for RingReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring owns its map's descriptor, never changes it, and closes
+        // it only when dropped, which cannot happen during this borrow.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use tokio::time::{Instant, interval_at, sleep_until};
 
-use tracer::commands::Stop;
+use tracer::commands::{Stop, Wakeup};
 use tracer::output::{
     names,
     top::{
@@ -35,6 +35,7 @@ struct Screen {
 /// The tracer, and what it has seen by the beginning of an act.
 pub struct Watcher<'a> {
     session: &'a mut Session,
+    wakeup: Wakeup,
     disk: String,
     victim_pid: u32,
     screen: Option<Screen>,
@@ -51,7 +52,8 @@ impl<'a> Watcher<'a> {
             None
         };
         let (disk, victim_pid) = (stage.disk().to_owned(), stage.victim_pid());
-        Ok(Self { session, disk, victim_pid, screen, before: Totals::default() })
+        let wakeup = Wakeup::new(session)?;
+        Ok(Self { session, wakeup, disk, victim_pid, screen, before: Totals::default() })
     }
 
     /// Watches one act; `None` when the user has had enough.
@@ -76,7 +78,7 @@ impl<'a> Watcher<'a> {
             tokio::select! {
                 () = sleep_until(end) => break,
                 () = stop.wait() => return Ok(None),
-                () = self.session.wait() => {}
+                () = self.wakeup.wait() => {}
                 _ = ticks.tick() => self.show(act)?,
                 input = next_key(&mut self.screen) => if !self.take_key(act, input)? {
                     return Ok(None);

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use tracer::{
+    commands::Wakeup,
     kernel::{
         capability::Capability,
         facts::{Facts, VMLINUX_BTF},
@@ -171,8 +172,9 @@ pub fn empty_programs() -> Result<Vec<Program>> {
 async fn watch(stand: &Stand, session: &mut Session, work: Work, length: Duration) -> Result<Runs> {
     let before = Runs::of(session.run_stats());
     let load = stand.start(work, length)?;
+    let wakeup = Wakeup::new(session)?;
     while load.is_running()? {
-        session.wait().await;
+        wakeup.wait().await;
         session.poll(None, &mut Vec::new());
     }
     let runs = Runs::of(session.run_stats()).since(&before);

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::start;
+use super::{Wakeup, start};
 use crate::{
     agent::{
         config::Config,
@@ -57,6 +57,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let privileges = if config.keep_privileges { Privileges::Keep } else { Privileges::Drop };
     http::serve(listener, Arc::clone(&shared), privileges)?;
     let session = start(options)?;
+    let wakeup = Wakeup::new(&session)?;
     for (capability, why) in privileges::lacking() {
         log::say(&format!("lacks {capability} ({why}): some files stay without a name"));
     }
@@ -70,7 +71,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let mut ticks = every(&agent.config);
     loop {
         tokio::select! {
-            () = agent.session.wait() => agent.poll(),
+            () = wakeup.wait() => agent.poll(),
             _ = ticks.tick() => agent.publish(),
             _ = hangup.recv() => {
                 if agent.reload(args) {

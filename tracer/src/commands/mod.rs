@@ -9,10 +9,11 @@ pub mod top;
 pub mod watch;
 pub mod why;
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
+    io::{Interest, unix::AsyncFd},
     signal::unix::{Signal, SignalKind, signal},
     time::Instant,
 };
@@ -23,18 +24,53 @@ use crate::{
     session::{Options, Session},
 };
 
+/// How long a record may lie in the ring before anybody looks.
+pub const POLL: Duration = Duration::from_millis(100);
+
+/// Between two looks at the kernel programs' log.
+const LOG_PERIOD: Duration = Duration::from_millis(10);
+
 /// A loaded and proven tracer, or why there is none.
 ///
 /// # Errors
 ///
 /// `CannotRun` where this machine cannot be traced.
 pub fn start(options: &Options) -> Result<Session> {
-    let mut session = Session::start(options)?;
+    let session = Session::start(options)?;
     session.check_capabilities()?;
     if options.kernel_log {
-        session.print_kernel_log()?;
+        let mut log = session.kernel_log()?;
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOG_PERIOD).await;
+                log.print();
+            }
+        });
     }
     Ok(session)
+}
+
+/// Wakes a command's loop when there may be something to poll.
+pub struct Wakeup(AsyncFd<OwnedFd>);
+
+impl Wakeup {
+    /// # Errors
+    ///
+    /// When the session's descriptor cannot be watched.
+    pub fn new(session: &Session) -> Result<Self> {
+        let ring = session.wakeup()?;
+        // SAFETY: the descriptor is owned here, and nothing closes or replaces it
+        // before it is deregistered.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        Ok(Self(ring.context("failed to watch the ring of records")?))
+    }
+
+    /// Waits until the kernel asks to be read, at most for [`POLL`].
+    pub async fn wait(&self) {
+        if let Ok(Ok(mut guard)) = tokio::time::timeout(POLL, self.0.readable()).await {
+            guard.clear_ready();
+        }
+    }
 }
 
 /// Runs a command's loop; one thread is enough for all of it.

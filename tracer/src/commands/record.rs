@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Stop, start};
+use super::{Stop, Wakeup, start};
 use crate::{
     cli::RecordArgs,
     output::units::{bytes, rate, span},
@@ -30,6 +30,7 @@ pub async fn run(args: &RecordArgs, options: &Options) -> Result<()> {
         return Err(exists(&args.output));
     }
     let mut session = start(options)?;
+    let wakeup = Wakeup::new(&session)?;
     session.begin_recording(open(args)?)?;
     let mut stop = Stop::new(args.duration)?;
     let mut slow = Vec::new();
@@ -38,7 +39,7 @@ pub async fn run(args: &RecordArgs, options: &Options) -> Result<()> {
     let tells = io::stderr().is_terminal();
     loop {
         let last = tokio::select! {
-            () = session.wait() => false,
+            () = wakeup.wait() => false,
             () = stop.wait() => true,
         };
         session.poll(None, &mut slow);

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Stop, after, filter_snapshot, start};
+use super::{Stop, Wakeup, after, filter_snapshot, start};
 use crate::{
     cli::TopArgs,
     output::{
@@ -35,11 +35,12 @@ const SPEED: u32 = 10;
 /// When the tracer cannot start or its output cannot be written.
 pub async fn run(args: &TopArgs, options: &Options) -> Result<()> {
     let session = start(options)?;
+    let wakeup = Wakeup::new(&session)?;
     let stop = Stop::new(args.scope.duration)?;
     if is_text(args) {
-        print(args, session, stop).await
+        print(args, session, &wakeup, stop).await
     } else {
-        draw(args, &mut Shown::Live(Box::new(session)), stop).await
+        draw(args, &mut Shown::Live { session: Box::new(session), wakeup }, stop).await
     }
 }
 
@@ -73,7 +74,7 @@ fn is_text(args: &TopArgs) -> bool {
 
 /// What the full screen shows.
 enum Shown<'a> {
-    Live(Box<Session>),
+    Live { session: Box<Session>, wakeup: Wakeup },
     Recorded { replay: &'a mut Replay, end_ns: u64 },
 }
 
@@ -81,8 +82,8 @@ impl Shown<'_> {
     /// Takes in what there is, until the time of the next screen.
     async fn follow(&mut self) {
         match self {
-            Self::Live(session) => {
-                session.wait().await;
+            Self::Live { session, wakeup } => {
+                wakeup.wait().await;
                 session.poll(None, &mut Vec::new());
             }
             Self::Recorded { .. } => std::future::pending().await,
@@ -92,7 +93,7 @@ impl Shown<'_> {
     /// The next screen, an interval after the last.
     fn next(&mut self, interval: Duration) -> Snapshot {
         match self {
-            Self::Live(session) => session.snapshot(),
+            Self::Live { session, .. } => session.snapshot(),
             Self::Recorded { replay, end_ns } => {
                 let until_ns = after(replay.now_ns(), Some(interval)).min(*end_ns);
                 replay.play(until_ns, None, &mut Vec::new());
@@ -104,21 +105,26 @@ impl Shown<'_> {
     /// Time between two screens.
     fn pace(&self, interval: Duration) -> Duration {
         match self {
-            Self::Live(_) => interval,
+            Self::Live { .. } => interval,
             Self::Recorded { .. } => interval / SPEED,
         }
     }
 }
 
 /// One picture after another as text or JSON.
-async fn print(args: &TopArgs, mut session: Session, mut stop: Stop) -> Result<()> {
+async fn print(
+    args: &TopArgs,
+    mut session: Session,
+    wakeup: &Wakeup,
+    mut stop: Stop,
+) -> Result<()> {
     let mut ticks = interval_at(Instant::now() + args.interval, args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut left = args.iterations;
     let mut slow = Vec::new();
     while left != Some(0) {
         let last = tokio::select! {
-            () = session.wait() => {
+            () = wakeup.wait() => {
                 session.poll(None, &mut slow);
                 continue;
             }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Stop, after, start};
+use super::{Stop, Wakeup, after, start};
 use crate::{
     cli::WatchArgs,
     output::{json, names, watch},
@@ -24,11 +24,12 @@ const PRINTED_EVERY: Duration = Duration::from_secs(1);
 /// When the tracer cannot start or its output cannot be written.
 pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
     let mut session = start(options)?;
+    let wakeup = Wakeup::new(&session)?;
     let mut stop = Stop::new(args.scope.duration)?;
     let mut slow = Vec::new();
     loop {
         let last = tokio::select! {
-            () = session.wait() => false,
+            () = wakeup.wait() => false,
             () = stop.wait() => true,
         };
         session.poll(Some(min_ns(args)), &mut slow);

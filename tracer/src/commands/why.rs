@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Stop, after, start};
+use super::{Stop, Wakeup, after, start};
 use crate::{
     cli::WhyArgs,
     output::{json, names, why},
@@ -27,6 +27,7 @@ const USUAL: Duration = Duration::from_secs(30);
 /// be written.
 pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
     let mut session = start(options)?;
+    let wakeup = Wakeup::new(&session)?;
     let length = args.duration.or(args.every.is_none().then_some(USUAL));
     let mut stop = Stop::new(length)?;
     let until = length.map_or("until ^C".to_owned(), |l| format!("for {} s", l.as_secs()));
@@ -39,7 +40,7 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
     let mut slow = Vec::new();
     loop {
         let last = tokio::select! {
-            () = session.wait() => {
+            () = wakeup.wait() => {
                 session.poll(None, &mut slow);
                 continue;
             }

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Map, MapData, RingBuf};
 use aya_log::EbpfLogger;
-use tokio::io::{Interest, unix::AsyncFd};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tracer_ebpf::{
     bucket::BUCKETS,
     record::{ACCOUNTS, DiskLedger, InFlight, OwnerKey, Solo, op, size, stage},
@@ -375,29 +375,20 @@ impl Programs {
         RingBuf::try_from(self.take_map("RECORDS")?).context("failed to map the ring of records")
     }
 
-    /// Starts to print the kernel side's debug lines to stderr, in a task of
-    /// the running tokio runtime.
+    /// The kernel side's debug lines.
     ///
     /// # Errors
     ///
-    /// When the log's ring cannot be had: it is found by way of the programs,
+    /// When the log's ring cannot be opened: it is found by way of the programs,
     /// which takes CAP_SYS_ADMIN.
-    pub fn print_kernel_log(&mut self) -> Result<()> {
+    pub fn kernel_log(&self) -> Result<KernelLog> {
         let ids = self.loaded.values().filter_map(|p| p.read_counter("prog_id"));
         // Not all of them have something to say.
         let mut loggers = ids.map(|id| EbpfLogger::init_from_id_with_logger(id as u32, StderrLog));
         let logger = loggers
             .find_map(Result::ok)
             .ok_or_else(|| anyhow!("no program's log was found (it takes CAP_SYS_ADMIN)"))?;
-        // SAFETY: the logger owns the ring's descriptor and outlives the watch.
-        let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
-        tokio::spawn(async move {
-            while let Ok(mut guard) = logger.readable_mut().await {
-                guard.get_inner_mut().flush();
-                guard.clear_ready();
-            }
-        });
-        Ok(())
+        Ok(KernelLog(logger))
     }
 
     /// Runs that the kernel left out because the same program was already
@@ -439,6 +430,16 @@ pub(super) fn run_stats(loaded: &BTreeMap<Program, Attached>) -> Vec<(Program, u
     counted.collect()
 }
 
+/// The log of the kernel programs; whoever owns it prints it.
+pub struct KernelLog(EbpfLogger<StderrLog>);
+
+impl KernelLog {
+    /// Prints the lines that are waiting, to stderr.
+    pub fn print(&mut self) {
+        self.0.flush();
+    }
+}
+
 /// The kernel side's lines go straight to stderr.
 struct StderrLog;
 
@@ -458,7 +459,5 @@ impl log::Log for StderrLog {
 /// Before 5.11 BPF memory counts against RLIMIT_MEMLOCK. Where the limit
 /// cannot be raised it may not matter; where it does, creating the maps says so.
 pub(super) fn raise_memlock() {
-    let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: a valid pointer to a struct that outlives the call.
-    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 }

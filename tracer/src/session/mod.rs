@@ -12,7 +12,13 @@ mod issues;
 mod preflight;
 mod proof;
 
-use std::{collections::HashSet, io::Write, path::PathBuf, time::Duration};
+use std::{
+    collections::HashSet,
+    io::Write,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use tracer_ebpf::{
@@ -41,7 +47,7 @@ use crate::{
         capability::Capability,
         facts::{Facts, VMLINUX_BTF},
         ladder::Forced,
-        load::{Programs, Sizes, Wishes},
+        load::{KernelLog, Programs, Sizes, Wishes},
     },
     recording::recorder::{Progress, Recorder, Taken},
     ring::{Record, RingReader},
@@ -131,7 +137,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Loads the kernel programs and proves them. Needs a tokio runtime.
+    /// Loads the kernel programs and proves them.
     ///
     /// # Errors
     ///
@@ -180,7 +186,7 @@ impl Session {
             accounts.describe_carried(disk)?;
         }
         let tallies = Tallies::new(&mut programs)?;
-        let mut ring = RingReader::new(programs.take_ring()?)?;
+        let mut ring = RingReader::new(programs.take_ring()?);
         programs.climb(&facts);
         prove(&mut programs, &facts, &mut ring)?;
         programs.end_climb();
@@ -230,9 +236,14 @@ impl Session {
         Err(CannotRun(why).into())
     }
 
-    /// Waits until there may be something to poll, at most a tenth of a second.
-    pub async fn wait(&self) {
-        self.ring.wait().await;
+    /// A descriptor that becomes readable when there is much to poll. What comes
+    /// slowly does not make it so: poll ten times a second at least.
+    ///
+    /// # Errors
+    ///
+    /// When this process has no descriptors left.
+    pub fn wakeup(&self) -> Result<OwnedFd> {
+        self.ring.as_fd().try_clone_to_owned().context("failed to watch the ring of records")
     }
 
     /// Takes in what the kernel has sent. Syncs of at least `slow_ns` are also
@@ -514,12 +525,12 @@ impl Session {
         self.recorder.take().map(|recorder| recorder.end(now, &mut self.scene)).transpose()
     }
 
-    /// Starts to print the kernel programs' debug lines to stderr.
+    /// The kernel programs' debug lines.
     ///
     /// # Errors
     ///
-    /// When the log's ring cannot be had.
-    pub fn print_kernel_log(&mut self) -> Result<()> {
-        self.programs.print_kernel_log().context("failed to read the kernel programs' log")
+    /// When the log's ring cannot be opened.
+    pub fn kernel_log(&self) -> Result<KernelLog> {
+        self.programs.kernel_log().context("failed to read the kernel programs' log")
     }
 }

@@ -1,43 +1,42 @@
 //! Whether this user may trace, and what a refusal means.
 
-use std::{fmt, fs};
+use std::fmt;
 
 use anyhow::{Error, Result};
+use caps::{CapSet, Capability};
 
 use crate::{
     exit::CannotRun,
     kernel::facts::{Facts, Pointers},
 };
 
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
-
-/// The effective capabilities of this process.
+/// The effective capabilities of this process, those that tracing takes.
 #[derive(Clone, Copy, Debug)]
-pub struct Capabilities(u64);
+pub struct Capabilities {
+    sys_admin: bool,
+    bpf: bool,
+    perfmon: bool,
+}
 
 impl Capabilities {
-    /// Reads them from /proc/self/status; none where that is unreadable.
+    /// Asks the kernel; none where it does not answer.
     pub fn read() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        Self(line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0))
-    }
-
-    fn has(self, capability: u32) -> bool {
-        self.0 >> capability & 1 == 1
+        let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+        Self {
+            sys_admin: has(Capability::CAP_SYS_ADMIN),
+            bpf: has(Capability::CAP_BPF),
+            perfmon: has(Capability::CAP_PERFMON),
+        }
     }
 
     /// What is missing to load and attach the kernel programs.
     pub fn missing(self) -> Vec<&'static str> {
-        if self.has(CAP_SYS_ADMIN) {
+        if self.sys_admin {
             return Vec::new();
         }
-        [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")]
+        [(self.bpf, "CAP_BPF"), (self.perfmon, "CAP_PERFMON")]
             .into_iter()
-            .filter(|(capability, _)| !self.has(*capability))
-            .map(|(_, name)| name)
+            .filter_map(|(has, name)| (!has).then_some(name))
             .collect()
     }
 }
@@ -113,9 +112,10 @@ mod tests {
 
     #[test]
     fn either_sys_admin_or_both_new_capabilities_are_enough() {
-        assert_eq!(Capabilities(1 << CAP_SYS_ADMIN).missing(), [""; 0]);
-        assert_eq!(Capabilities(1 << CAP_BPF | 1 << CAP_PERFMON).missing(), [""; 0]);
-        assert_eq!(Capabilities(1 << CAP_BPF).missing(), ["CAP_PERFMON"]);
-        assert_eq!(Capabilities(0).missing(), ["CAP_BPF", "CAP_PERFMON"]);
+        let none = Capabilities { sys_admin: false, bpf: false, perfmon: false };
+        assert_eq!(Capabilities { sys_admin: true, ..none }.missing(), [""; 0]);
+        assert_eq!(Capabilities { bpf: true, perfmon: true, ..none }.missing(), [""; 0]);
+        assert_eq!(Capabilities { bpf: true, ..none }.missing(), ["CAP_PERFMON"]);
+        assert_eq!(none.missing(), ["CAP_BPF", "CAP_PERFMON"]);
     }
 }

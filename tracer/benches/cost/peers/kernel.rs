@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use tracer::{
+    commands::Wakeup,
     kernel::{
         capability::Capability,
         facts::{Facts, VMLINUX_BTF},
@@ -194,8 +195,9 @@ async fn measure_appends(
     let spec = Spec::new(vec![stand.append_file()], Action::Append, length(round));
     let begin = session.run_stats();
     let load = spec.start()?;
+    let wakeup = Wakeup::new(session)?;
     while load.is_running() {
-        session.wait().await;
+        wakeup.wait().await;
         session.poll(None, &mut Vec::new());
     }
     let appended = load.finish()?;
@@ -253,8 +255,9 @@ impl Polling<'_> {
         let begin = self.session.run_stats();
         let opened = Opened::now(self.since);
         let load = self.stand.start(work, length)?;
+        let wakeup = Wakeup::new(self.session)?;
         while load.is_running()? {
-            self.session.wait().await;
+            wakeup.wait().await;
             self.session.poll(None, &mut Vec::new());
         }
         let window = opened.close(self.since, load.finish()?.syncs_per_second, length);
