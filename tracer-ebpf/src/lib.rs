@@ -2,19 +2,19 @@
 //!
 //! Everything here is `no_std`, has one layout on both sides, and knows
 //! neither aya nor the kernel: [`ledger`] is the arithmetic of blame, [`span`]
-//! that of overlapping requests, [`bucket`] the histogram's bucket function,
-//! [`disks`] where a disk's description lies, [`dropped`] what is counted as
-//! missing, [`record`] what travels through
+//! that of overlapping requests, [`clocks`] that of a task's time on a CPU,
+//! [`histogram`] its scales and quantiles, [`disks`] where a disk's description
+//! lies, [`dropped`] what is counted as missing, [`record`] what travels through
 //! maps and the ring buffer, [`config`] what user space tells the programs
 //! before they are loaded.
 
 #![cfg_attr(not(test), no_std)]
 
-pub mod bucket;
 pub mod clocks;
 pub mod config;
 pub mod disks;
 pub mod dropped;
+pub mod histogram;
 pub mod ledger;
 pub mod record;
 pub mod span;

@@ -9,7 +9,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, RingBuf},
 };
 use tracer_ebpf::{
-    bucket::{BUCKETS, bucket},
+    histogram::{BUCKETS, BlockScale},
     disks::{self, Described, PROBES},
     dropped::Dropped,
     record::{
@@ -120,11 +120,11 @@ fn histogram_index(disk: u32, operation: u32, stage: u32) -> u32 {
 /// the lowest bucket is wide: those are all that are not in another.
 #[inline(always)]
 pub fn observe(disk: u32, operation: u32, queue_ns: u64, device_ns: u64) {
-    let queue = bucket(queue_ns);
+    let queue = BlockScale::bucket(queue_ns);
     if queue != 0 {
         count(disk, operation, stage::QUEUE, queue);
     }
-    count(disk, operation, stage::DEVICE, bucket(device_ns));
+    count(disk, operation, stage::DEVICE, BlockScale::bucket(device_ns));
 }
 
 #[inline(always)]

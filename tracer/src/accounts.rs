@@ -13,7 +13,7 @@ use std::{
 use anyhow::Result;
 use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::{
-    bucket::BUCKETS,
+    histogram::BUCKETS,
     ledger::{Moment, tick, ticks_to_ns},
     record::{
         ACCOUNTS, Account, Disk, LowerWindow, NO_DISK, OTHERS, OwnerKey, SyncRecord, op, size,

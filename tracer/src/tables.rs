@@ -16,8 +16,8 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData};
 use memmap2::{MmapOptions, MmapRaw};
 use tracer_ebpf::{
-    bucket::BUCKETS,
     dropped::Dropped,
+    histogram::BUCKETS,
     ledger::{born, tick},
     record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, Solo, op, size, stage},
 };

@@ -233,7 +233,7 @@ mod tests {
             sums = Solo { ios: sums.ios + 100, ns: sums.ns + 100 * 90_000 };
             let alone = work.take(1, 0, 1, sums);
             assert_eq!((alone.ios, alone.ns), (100, 9_000_000));
-            assert_about((alone.ns / alone.usual_ns) as u32, 9);
+            assert_about((alone.usual_ns / alone.ios) as u32, 10_000);
         }
         assert_about(work.request_ns(1, READ, 4096), 10_000);
         let [shown] = work.learnt(1)[..] else { panic!("one class") };

@@ -6,7 +6,7 @@
 //! before.
 
 pub mod blame;
-mod curve;
+mod histogram;
 pub mod kind;
 pub mod phases;
 pub mod reference;

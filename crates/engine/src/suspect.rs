@@ -9,7 +9,7 @@ use tracer_ebpf::record::op;
 
 use super::{
     blame::{OwnerId, Party},
-    curve::{Evidence, rank_z},
+    histogram::{Evidence, rank_z},
     settle::Lived,
 };
 

@@ -9,7 +9,7 @@ use tracer_ebpf::record::{COMM, LOWER, LowerWindow, NO_DISK, SyncRecord, op};
 
 use super::{
     blame::{Competitor, Division, OwnerId, Party, Window},
-    curve::{Evidence, Latency},
+    histogram::{Evidence, Latency},
     phases::{Phase, Phases},
     reference::Reference,
     second::{Circumstances, Fresh},

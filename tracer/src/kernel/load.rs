@@ -14,7 +14,7 @@ use aya::maps::{Map, MapData, RingBuf};
 use aya_log::EbpfLogger;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tracer_ebpf::{
-    bucket::BUCKETS,
+    histogram::BUCKETS,
     record::{ACCOUNTS, DiskLedger, InFlight, OwnerKey, Solo, op, size, stage},
 };
 use zerocopy::IntoBytes as _;

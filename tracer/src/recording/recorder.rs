@@ -16,7 +16,7 @@ use flate2::{Compression, write::GzEncoder};
 use lru::LruCache;
 use serde::Serialize;
 use tracer_ebpf::{
-    bucket::BUCKETS,
+    histogram::BUCKETS,
     record::{ACCOUNTS, LowerWindow, OwnerKey, SyncRecord},
 };
 

@@ -15,8 +15,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use lru::LruCache;
 use tracer_ebpf::{
-    bucket::BUCKETS,
     dropped::Dropped,
+    histogram::BUCKETS,
     record::{ACCOUNTS, LowerWindow, NO_DISK, op},
 };
 

@@ -10,8 +10,8 @@ use std::{
 
 use flate2::{Compression, read::MultiGzDecoder, write::GzEncoder};
 use tracer_ebpf::{
-    bucket::BUCKETS,
     dropped::Dropped,
+    histogram::BUCKETS,
     record::{ACCOUNTS, OwnerKey, SyncRecord, kind, op},
 };
 use zerocopy::FromZeros as _;

@@ -11,7 +11,7 @@ pub mod picture;
 use std::time::Duration;
 
 use anyhow::Result;
-use tracer_ebpf::bucket::BUCKETS;
+use tracer_ebpf::histogram::BUCKETS;
 use tracer_engine::Engine;
 use tracer_snapshot::Kernel;
 

@@ -1,7 +1,7 @@
 //! From state to [`Snapshot`]: numbers get their names here.
 
 use tracer_ebpf::{
-    bucket::{BUCKETS, upper_edge_ns},
+    histogram::{BUCKETS, BlockScale},
     record::{ACCOUNTS, COMM, NO_DISK, SyncRecord, kind, op},
 };
 
@@ -445,20 +445,9 @@ fn latency(of: &Histograms) -> Latency {
     }
 }
 
-/// Upper edge of the bucket that a quantile lies in, in seconds; the last
-/// bucket has none, and is told by its lower one.
+/// In seconds; 0 where nothing was counted.
 fn quantile(counts: &[u64; BUCKETS], q: f64) -> f64 {
-    let wanted =
-        (counts.iter().fold(0u64, |sum, n| sum.saturating_add(*n)) as f64 * q).ceil() as u64;
-    let mut seen = 0;
-    for (bucket, count) in counts.iter().enumerate() {
-        seen = count.saturating_add(seen);
-        if seen >= wanted.max(1) {
-            let edge = upper_edge_ns(bucket).or_else(|| upper_edge_ns(BUCKETS - 2));
-            return edge.map_or(0.0, seconds);
-        }
-    }
-    0.0
+    BlockScale::quantile_ns(counts, q).map_or(0.0, |ns| ns / 1e9)
 }
 
 /// Cumulative counts by [`BLOCK_BOUNDS_NS`], all of which are edges of the
@@ -468,7 +457,7 @@ fn spread(counts: &[u64; BUCKETS]) -> Spread {
     let (mut at, mut sum, mut ns, mut lower_ns) = (0, 0, 0.0, 0);
     for (bucket, count) in counts.iter().enumerate() {
         // What is longer than all counts as long as the last edge.
-        let upper_ns = upper_edge_ns(bucket).unwrap_or(lower_ns);
+        let upper_ns = BlockScale::upper_edge_ns(bucket).unwrap_or(lower_ns);
         ns += *count as f64 * (lower_ns + upper_ns) as f64 / 2.0;
         sum += count;
         // An edge is rounded up to whole nanoseconds.
@@ -496,14 +485,14 @@ fn seconds(ns: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracer_ebpf::bucket::bucket;
+    use tracer_ebpf::histogram::BlockScale;
 
     #[test]
     fn latencies_are_counted_on_either_side_of_each_bound() {
         for (at, bound_ns) in BLOCK_BOUNDS_NS.into_iter().enumerate() {
             let mut counts = [0; BUCKETS];
-            counts[bucket(bound_ns - bound_ns / 64)] += 1;
-            counts[bucket(bound_ns + bound_ns / 64)] += 2;
+            counts[BlockScale::bucket(bound_ns - bound_ns / 64)] += 1;
+            counts[BlockScale::bucket(bound_ns + bound_ns / 64)] += 2;
             let Spread { count, cumulative, seconds } = spread(&counts);
             assert_eq!((count, cumulative[at]), (3, 1), "{bound_ns} ns");
             assert!(at == 0 || cumulative[at - 1] == 0, "{bound_ns} ns");
