@@ -23,6 +23,7 @@ use tracer_ebpf::{
 use tracer_engine::{
     blame::{Owner, OwnerId, Party},
     tick::{Alone, DiskWork, JournalWork, Load, Tick},
+    usage::{Learnt, Rate},
 };
 use tracer_node::disks::{Assigned, Carried, Identity};
 
@@ -31,7 +32,7 @@ use crate::{
     journals::Journals,
     kernel::{load::Programs, pods::PodOwnerKey},
     tables::{Queue, TableMaps, Tables},
-    work::{Learnt, Work},
+    work::Work,
 };
 
 /// An account that did nothing for so long may be given to another.
@@ -48,23 +49,6 @@ const USUAL_BYTES: u64 = 4096;
 
 /// Requests up to this size are alike for a disk that is limited by their number.
 const SMALL_BYTES: u64 = 32 << 10;
-
-/// One owner's requests of one class on one disk, in the last second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rate {
-    pub owner: OwnerId,
-    pub party: Party,
-    /// A code of [`op`].
-    pub op: u16,
-    /// The process that used the account last.
-    pub tgid: u32,
-    pub ios_per_second: f64,
-    pub bytes_per_second: f64,
-    /// Mean requests in flight.
-    pub in_flight: f64,
-    pub ios_total: u64,
-    pub bytes_total: u64,
-}
 
 /// A disk that the kernel programs follow.
 pub struct DiskAccounts {

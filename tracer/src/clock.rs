@@ -1,30 +1,11 @@
-//! The kernel's clock, and how it lies to the wall's.
+//! The clocks of this machine.
 
 use nix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
+use tracer_snapshot::clock::Clock;
 
-/// Ties the kernel's monotonic time to Unix time, once.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Clock {
-    unix_minus_monotonic_ns: i64,
-}
-
-impl Clock {
-    pub fn new() -> Self {
-        let unix = read(ClockId::CLOCK_REALTIME);
-        Self { unix_minus_monotonic_ns: unix - monotonic_ns().cast_signed() }
-    }
-
-    /// Unix seconds of a moment in kernel time.
-    pub fn unix_seconds(&self, monotonic_ns: u64) -> f64 {
-        monotonic_ns.cast_signed().saturating_add(self.unix_minus_monotonic_ns) as f64 / 1e9
-    }
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Self::new()
-    }
+/// How both clocks lie to each other now.
+pub fn read_clock() -> Clock {
+    Clock::at(read(ClockId::CLOCK_REALTIME), monotonic_ns())
 }
 
 /// Now, in the time of the kernel's records (CLOCK_MONOTONIC).

@@ -17,4 +17,5 @@ pub mod scene;
 pub mod session;
 pub mod tables;
 pub mod tallies;
+pub mod used;
 pub mod work;

@@ -3,21 +3,24 @@
 //! One registry, by Prometheus' conventions. Its values are in every JSON
 //! picture; an agent serves the same.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use anyhow::Result;
-use nix::{
-    sys::resource::{UsageWho, getrusage},
-    unistd::{SysconfVar, sysconf},
-};
 use prometheus::{
     Counter, Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     proto::{MetricFamily, MetricType},
 };
+use tracer_ebpf::dropped::Dropped;
 use tracer_snapshot::{Cost, Losses};
 
-use crate::kernel::blind::Blind;
-use tracer_ebpf::dropped::Dropped;
+
+/// CPU time and memory that the tracer has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Used {
+    pub user_cpu_seconds: f64,
+    pub system_cpu_seconds: f64,
+    pub rss_bytes: u64,
+}
 
 /// The registry and the counters in it.
 pub struct Metrics {
@@ -86,9 +89,9 @@ impl Metrics {
     }
 
     /// Says what is not seen, and of nothing else that it is not.
-    pub fn set_blind(&self, blind: &[Blind]) {
+    pub fn set_blind<'a>(&self, blind: impl Iterator<Item = &'a str>) {
         self.blind.reset();
-        for Blind { what, .. } in blind {
+        for what in blind {
             self.blind.with_label_values(&[what]).set(1);
         }
     }
@@ -102,22 +105,21 @@ impl Metrics {
         Losses { counters: counters.to_vec() }
     }
 
-    /// Asks the kernel what this process has used.
+    /// Raises what the tracer has used to what the kernel has counted so far.
+    pub fn set_used(&self, used: &Used) {
+        let raise = |counter: &Counter, total: f64| {
+            counter.inc_by((total - counter.get()).max(0.0));
+        };
+        raise(&self.user_cpu, used.user_cpu_seconds);
+        raise(&self.system_cpu, used.system_cpu_seconds);
+        self.rss.set(used.rss_bytes as f64);
+    }
+
     pub fn cost(&self) -> Cost {
-        if let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) {
-            let seconds = |t: nix::sys::time::TimeVal| t.tv_sec() as f64 + t.tv_usec() as f64 / 1e6;
-            let raise = |counter: &Counter, total: f64| {
-                counter.inc_by((total - counter.get()).max(0.0));
-            };
-            raise(&self.user_cpu, seconds(usage.user_time()));
-            raise(&self.system_cpu, seconds(usage.system_time()));
-        }
-        let rss_bytes = read_rss_bytes().unwrap_or(0);
-        self.rss.set(rss_bytes as f64);
         Cost {
             user_cpu_seconds: self.user_cpu.get(),
             system_cpu_seconds: self.system_cpu.get(),
-            rss_bytes,
+            rss_bytes: self.rss.get() as u64,
             records: self.records.get(),
         }
     }
@@ -154,14 +156,6 @@ impl Metrics {
 
 fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
-}
-
-/// The second number of /proc/self/statm, in pages.
-fn read_rss_bytes() -> Option<u64> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok()??;
-    Some(pages * u64::try_from(page).ok()?)
 }
 
 #[cfg(test)]

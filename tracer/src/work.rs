@@ -10,6 +10,7 @@
 //! no clock and no map.
 
 use tracer_ebpf::record::{Solo, op, size};
+use tracer_engine::usage::Learnt;
 
 use tracer_engine::{reference::Reference, tick::Alone};
 
@@ -68,17 +69,6 @@ impl Class {
 }
 
 type Classes = [[Class; size::COUNT]; op::COUNT];
-
-/// One class of requests whose time is known.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Learnt {
-    /// A code of [`op`].
-    pub op: u16,
-    /// The largest requests of the class; `None` for the last class.
-    pub bytes_up_to: Option<u64>,
-    pub ns: f64,
-    pub samples: u64,
-}
 
 /// The times of all disks, by the kernel's index.
 #[derive(Debug, Default)]

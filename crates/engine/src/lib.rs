@@ -14,6 +14,7 @@ pub mod second;
 pub mod settle;
 pub mod suspect;
 pub mod tick;
+pub mod usage;
 pub mod verdict;
 pub mod victim;
 

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::curve::Evidence;
+use super::histogram::Evidence;
 
 /// Times of one batch.
 const BATCH: u64 = 8;

@@ -2,7 +2,7 @@
 
 use super::{
     blame::Division,
-    curve::Evidence,
+    histogram::Evidence,
     reference::{Grade, SLOWER},
     settle::{Blamed, Growth, STAYS_NS, Slot, settle},
     victim::{MOST_BASELINE_NS, Victim},

@@ -14,7 +14,7 @@
 
 use std::path::Path;
 
-use tracer_snapshot::Who;
+use tracer_snapshot::{Who, labels::Identify};
 
 use crate::tree::Tree;
 
@@ -167,6 +167,19 @@ impl Identities {
 pub fn is_kernel_thread(root: &Path, tgid: u32) -> bool {
     let stat = std::fs::read(root.join(format!("proc/{tgid}/stat")));
     stat.is_ok_and(|stat| procfs::parse_stat(&stat).is_some_and(|stat| stat.kernel_thread))
+}
+
+impl Identify for Identities {
+    fn who(
+        &mut self,
+        comm: &str,
+        tgid: u32,
+        cgroup_id: u64,
+        kernel_thread: bool,
+        now_ns: u64,
+    ) -> Who {
+        Self::who(self, comm, tgid, cgroup_id, kernel_thread, now_ns)
+    }
 }
 
 #[cfg(test)]

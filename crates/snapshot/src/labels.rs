@@ -8,11 +8,25 @@ use std::{collections::HashMap, num::NonZeroUsize};
 
 use lru::LruCache;
 
-use crate::FileClass;
+use crate::{FileClass, Who};
 
 /// Labels remembered, at about 300 bytes each. Programs that sync new files
 /// all the time (package managers, image pulls) use them up.
 const MAX_LABELS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+/// Who somebody is, as far as the node knows.
+pub trait Identify {
+    /// `comm` and `cgroup_id` are the kernel's, `tgid` is the process that acted
+    /// last, or 0 where none is known.
+    fn who(
+        &mut self,
+        comm: &str,
+        tgid: u32,
+        cgroup_id: u64,
+        kernel_thread: bool,
+        now_ns: u64,
+    ) -> Who;
+}
 
 /// How files and devices are called.
 pub trait FileNames {

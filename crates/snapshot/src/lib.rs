@@ -8,6 +8,7 @@
 //! The JSON form of this is a documented interface: fields are added, not
 //! changed, within one `schema`.
 
+pub mod clock;
 pub mod labels;
 mod verdict;
 

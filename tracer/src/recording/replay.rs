@@ -26,14 +26,13 @@ use super::{
     reader::{Damage, Reader},
 };
 use crate::{
-    accounts::Rate,
     exit::Incomplete,
     scene::{DiskState, Histograms, Scene, people::People, picture::Slow},
-    work::Learnt,
 };
 use tracer_engine::{
     blame::{Owner, OwnerId, Party},
     tick::Tick,
+    usage::{Learnt, Rate},
     victim::Span,
 };
 use tracer_snapshot::{

@@ -22,20 +22,19 @@ use super::{
     replay::{Played, Replay},
 };
 use crate::{
-    accounts::Rate,
-    clock::Clock,
     exit::Incomplete,
     scene::{DiskState, Histograms, Scene},
-    work::Learnt,
 };
 use tracer_engine::{
     blame::{Owner, OwnerId},
     reference::Grade,
     tick::{Alone, DiskWork, JournalWork, Limit, LimitKind, Load, Memory, Reclaimer, Rival, Tick},
+    usage::{Learnt, Rate},
     victim::Span,
 };
 use tracer_snapshot::{
     FileClass, Kernel, Snapshot, Who,
+    clock::Clock,
     labels::FileNames,
     labels::{FileId, FileLabel},
 };
@@ -190,7 +189,8 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
         hooks: vec![("sync".to_owned(), "tp".to_owned())],
         blind: vec!["some syncs are not seen".to_owned()],
     };
-    let mut scene = Scene::new(kernel, Clock::new(), SECOND).unwrap();
+    let mut scene =
+        Scene::new(kernel, Clock::at(1_770_000_000_000_000_000, 1_000_000_000), SECOND).unwrap();
     let file = Shared::default();
     let mut recorder = Recorder::begin(Box::new(file.clone()), &scene).unwrap();
     let (owners, mut files) = (owners(), one_file());
@@ -432,7 +432,9 @@ impl Write for Full {
 
 #[test]
 fn a_recording_that_cannot_be_written_says_so() {
-    let scene = Scene::new(Kernel::default(), Clock::new(), 0).unwrap();
+    let scene =
+        Scene::new(Kernel::default(), Clock::at(1_770_000_000_000_000_000, 1_000_000_000), 0)
+            .unwrap();
     let error = Recorder::begin(Box::new(Full), &scene).err().unwrap();
     assert!(format!("{error:#}").contains("failed to write the recording: "), "{error:#}");
 }

@@ -12,10 +12,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tracer_ebpf::histogram::BUCKETS;
-use tracer_engine::Engine;
-use tracer_snapshot::Kernel;
+use tracer_engine::{
+    Engine,
+    usage::{Learnt, Rate},
+};
+use tracer_snapshot::{Kernel, clock::Clock};
 
-use crate::{accounts::Rate, clock::Clock, metrics::Metrics, work::Learnt};
+use crate::metrics::Metrics;
 use people::People;
 
 pub use picture::comm_text;

@@ -3,15 +3,15 @@
 //! In flow parties as soon as they are seen, with the process that acted last;
 //! out come their names at any later time. What was once known of somebody
 //! stays known after the process has ended and its cgroup is gone, for as long
-//! as anybody speaks of them. It asks for no identity itself but through
-//! [`Identities`], at most so many times a second.
+//! as anybody speaks of them. It asks for names through [`Identify`], at
+//! most so many times a second.
 
 use std::collections::{HashMap, HashSet};
 
-use super::picture::comm_text;
 use tracer_engine::blame::Party;
-use tracer_node::identity::Identities;
-use tracer_snapshot::Who;
+use tracer_snapshot::{Who, labels::Identify};
+
+use super::picture::comm_text;
 
 /// Parties remembered, at about 300 bytes each.
 const MOST: usize = 16_384;
@@ -66,7 +66,7 @@ impl Default for People {
 impl People {
     /// Finds out who somebody is, unless that is known. `tgid` is the process
     /// that acted last, 0 where none is known.
-    pub fn meet(&mut self, identities: &mut Identities, party: Party, tgid: u32, now_ns: u64) {
+    pub fn meet(&mut self, names: &mut dyn Identify, party: Party, tgid: u32, now_ns: u64) {
         let known = self.known.get(&party);
         let is_known = known.is_some_and(|known| {
             let is_named = !known.who.cgroup.is_empty() || known.who.kernel_thread;
@@ -82,7 +82,7 @@ impl People {
             self.wait(party, tgid);
             return;
         }
-        self.ask(identities, party, tgid, now_ns);
+        self.ask(names, party, tgid, now_ns);
         if is_new && self.is_unnamed(&party) {
             self.unnamed.push((party, TRIES));
         }
@@ -97,9 +97,9 @@ impl People {
     }
 
     /// Finds out who those are that have no name yet; to be called once a second.
-    pub fn ask_again(&mut self, identities: &mut Identities, now_ns: u64) {
+    pub fn ask_again(&mut self, names: &mut dyn Identify, now_ns: u64) {
         for (party, tgid) in std::mem::take(&mut self.waiting) {
-            self.meet(identities, party, tgid, now_ns);
+            self.meet(names, party, tgid, now_ns);
         }
         let mut unnamed = std::mem::take(&mut self.unnamed);
         unnamed.retain_mut(|(party, tries)| {
@@ -112,7 +112,7 @@ impl People {
                 return true;
             }
             let tgid = self.find(party).map_or(0, |who| who.tgid);
-            self.ask(identities, *party, tgid, now_ns);
+            self.ask(names, *party, tgid, now_ns);
             *tries -= 1;
             *tries > 0 && self.is_unnamed(party)
         });
@@ -123,14 +123,14 @@ impl People {
         self.find(party).is_some_and(|who| who.cgroup.is_empty() && !who.kernel_thread)
     }
 
-    fn ask(&mut self, identities: &mut Identities, party: Party, tgid: u32, now_ns: u64) {
+    fn ask(&mut self, names: &mut dyn Identify, party: Party, tgid: u32, now_ns: u64) {
         if self.asks_left == 0 {
             return;
         }
         self.asks_left -= 1;
         let known = self.known.get(&party);
         let comm = comm_text(&party.comm);
-        let mut who = identities.who(&comm, tgid, party.cgroup, party.kthread, now_ns);
+        let mut who = names.who(&comm, tgid, party.cgroup, party.kthread, now_ns);
         if let Some(Known { who: before, .. }) = known {
             if who.cgroup.is_empty() {
                 (who.cgroup, who.unit) = (before.cgroup.clone(), before.unit.clone());
@@ -207,6 +207,8 @@ impl People {
 
 #[cfg(test)]
 mod tests {
+    use tracer_node::identity::Identities;
+
     use super::*;
 
     fn party(cgroup: u64) -> Party {

@@ -6,11 +6,11 @@ use tracer_ebpf::{
 };
 
 use super::{DiskState, Histograms, Scene, people::People};
-use crate::accounts::Rate;
 use tracer_engine::{
     Judged,
     blame::{Owner, OwnerId, Party},
     suspect::Lift,
+    usage::Rate,
     verdict::{Cleared, Finding, Judgement, Shares, judge},
     victim::{Half, Span, Victim, wal_buckets},
 };

@@ -41,7 +41,7 @@ use tracer_snapshot::{Kernel, SlowSync, Snapshot};
 
 use crate::{
     accounts::{Accounts, DiskAccounts},
-    clock::{Clock, monotonic_ns},
+    clock::{monotonic_ns, read_clock},
     exit::CannotRun,
     kernel::{
         capability::Capability,
@@ -54,6 +54,7 @@ use crate::{
     scene::{DiskState, Histograms, Scene, picture::Slow},
     tables::Queue,
     tallies::Tallies,
+    used::read_used,
 };
 
 use calls::Calls;
@@ -197,7 +198,7 @@ impl Session {
             facts,
             accounts,
             ring,
-            scene: Scene::new(Kernel::default(), Clock::new(), monotonic_ns())?,
+            scene: Scene::new(Kernel::default(), read_clock(), monotonic_ns())?,
             identities: Identities::new(&options.root, &options.host),
             files: Files::new(&options.root),
             recorder: None,
@@ -336,7 +337,7 @@ impl Session {
         self.count_dropped();
         let Scene { engine, metrics, .. } = &self.scene;
         metrics.set_records(engine.records());
-        metrics.set_blind(&self.blind());
+        metrics.set_blind(self.blind().iter().map(|blind| blind.what));
         self.record_tick();
         self.scene.rotate_if_due(now);
     }
@@ -442,6 +443,7 @@ impl Session {
         self.tick_if_due(now);
         self.scene.disks = self.read_disks();
         self.scene.kernel = self.kernel();
+        self.scene.metrics.set_used(&read_used());
         self.scene.snapshot(span, now, &mut self.files)
     }
 

@@ -13,12 +13,12 @@ use super::{
     },
     Shared, disk, gzip, one_file, open, owner, owners, sixty, text, tick,
 };
-use crate::{clock::Clock, scene::Scene};
+use crate::scene::Scene;
 use tracer_engine::{
     blame::{Owner, Party},
     victim::Span,
 };
-use tracer_snapshot::{Kernel, Who, labels::FileId};
+use tracer_snapshot::{Kernel, Who, clock::Clock, labels::FileId};
 
 fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {
     let one = prop_oneof![4 => Just(0), 2 => 0u64..1 << 40, 1 => any::<u64>()];
@@ -51,7 +51,7 @@ proptest! {
     fn a_sync_comes_back_as_it_was((record, lower) in any_sync()) {
         let owners: [Owner; ACCOUNTS] =
             std::array::from_fn(|at| owner(at as u32, b"\xff\0x", op::READ, at as u32 * 7));
-        let scene = &mut Scene::new(Kernel::default(), Clock::new(), 0).unwrap();
+        let scene = &mut Scene::new(Kernel::default(), Clock::at(1_770_000_000_000_000_000, 1_000_000_000), 0).unwrap();
         let file = Shared::default();
         let mut recorder = Recorder::begin(Box::new(file.clone()), scene).unwrap();
         let people = &mut scene.people;
@@ -92,7 +92,7 @@ proptest! {
         name in "\\PC{0,40}",
         ns in any::<u64>(),
     ) {
-        let mut scene = Scene::new(Kernel::default(), Clock::new(), 0).unwrap();
+        let mut scene = Scene::new(Kernel::default(), Clock::at(1_770_000_000_000_000_000, 1_000_000_000), 0).unwrap();
         let file = Shared::default();
         let mut recorder = Recorder::begin(Box::new(file.clone()), &scene).unwrap();
         let mut told = disk(second);
