@@ -3,10 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use tracer::{
-    kernel::{capability::Capability, program::Program},
-    recording::line::{Lower, Sync},
-};
+use tracer::kernel::{capability::Capability, program::Program};
+use tracer_recording::line::{Lower, Sync};
 
 use crate::deploy::{find_files, read, workspace};
 

@@ -10,11 +10,11 @@ use std::{fs, io::Cursor, path::Path};
 use divan::{Bencher, black_box, counter::BytesCount};
 use tracer::{
     output::{json, text},
-    recording::replay::{Played, Replay},
     ring::decode,
 };
 use tracer_ebpf::record::SyncRecord;
 use tracer_engine::victim::Span;
+use tracer_recording::replay::{Played, Replay};
 use tracer_snapshot::Snapshot;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 

@@ -7,6 +7,7 @@
 use std::{fmt, io, process::ExitCode};
 
 use anyhow::{Error, Result};
+use tracer_recording::Incomplete;
 
 use crate::output::escape::escape;
 
@@ -24,20 +25,6 @@ impl fmt::Display for CannotRun {
 }
 
 impl std::error::Error for CannotRun {}
-
-/// A recording is none, or is damaged or cut off: exit 4.
-///
-/// What could be read of it was shown before.
-#[derive(Debug)]
-pub struct Incomplete(pub String);
-
-impl fmt::Display for Incomplete {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Incomplete {}
 
 const FAILED: u8 = 1;
 const CANNOT_RUN: u8 = 3;

@@ -9,8 +9,7 @@ use nix::{
     },
     unistd::{SysconfVar, sysconf},
 };
-
-use crate::metrics::Used;
+use tracer_scene::metrics::Used;
 
 /// Asks the kernel; zero for what it does not say.
 pub fn read_used() -> Used {

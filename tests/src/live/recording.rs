@@ -12,7 +12,6 @@ use std::{
 
 use assert_cmd::assert::OutputAssertExt as _;
 use serde_json::Value;
-use tracer::recording::replay::{Played, Replay};
 use tracer_engine::victim::Span;
 use tracer_lab::{
     cgroup::Cgroup,
@@ -20,6 +19,7 @@ use tracer_lab::{
     trim::Trim,
     wal::WalWriter,
 };
+use tracer_recording::replay::{Played, Replay};
 use tracer_snapshot::{FileClass, Victim};
 
 use super::{lab_disk, need_live, traced};

@@ -13,9 +13,9 @@ use super::{Stop, Wakeup, start};
 use crate::{
     cli::RecordArgs,
     output::units::{bytes, rate, span},
-    recording::recorder::Progress,
     session::Options,
 };
+use tracer_recording::recorder::Progress;
 
 /// Between two lines of progress.
 const TOLD_EVERY: Duration = Duration::from_secs(1);

@@ -3,10 +3,8 @@
 use anyhow::Result;
 
 use super::{top, watch, why};
-use crate::{
-    cli::{ReplayArgs, View},
-    recording::replay::Replay,
-};
+use crate::cli::{ReplayArgs, View};
+use tracer_recording::replay::Replay;
 
 /// # Errors
 ///

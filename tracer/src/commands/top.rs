@@ -18,10 +18,10 @@ use crate::{
             terminal::{self, Input},
         },
     },
-    recording::replay::{Played, Replay},
     session::{Options, Session},
 };
 use tracer_engine::victim::Span;
+use tracer_recording::replay::{Played, Replay};
 use tracer_snapshot::Snapshot;
 
 /// The first screen comes sooner than the first interval: people wait for it.

@@ -11,9 +11,9 @@ use super::{Stop, Wakeup, after, start};
 use crate::{
     cli::WatchArgs,
     output::{json, names, watch},
-    recording::replay::{Played, Replay},
     session::Options,
 };
+use tracer_recording::replay::{Played, Replay};
 use tracer_snapshot::SlowSync;
 
 /// Lines of a recording are printed when so much of it was played.

@@ -12,10 +12,10 @@ use super::{Stop, Wakeup, after, start};
 use crate::{
     cli::WhyArgs,
     output::{json, names, why},
-    recording::replay::{Played, Replay},
     session::Options,
 };
 use tracer_engine::victim::Span;
+use tracer_recording::replay::{Played, Replay};
 use tracer_snapshot::{FileClass, Kind, Snapshot, Victim};
 
 /// Without `--for` and `--every`.

@@ -4,18 +4,16 @@ use prometheus::proto::MetricFamily;
 use tracer_ebpf::record::{Account, OwnerKey};
 
 use super::Session;
-use crate::{
-    kernel::{
-        blind::Blind, capability::Capability, facts::Facts, ladder::Climb, load::Sizes,
-        program::Program,
-    },
-    scene::comm_text,
+use crate::kernel::{
+    blind::Blind, capability::Capability, facts::Facts, ladder::Climb, load::Sizes,
+    program::Program,
 };
 use tracer_engine::{
     Engine,
     blame::{OwnerId, Party},
     tick::Tick,
 };
+use tracer_scene::comm_text;
 use tracer_snapshot::Who;
 
 impl Session {

@@ -37,6 +37,8 @@ use tracer_node::{
     surroundings::Surroundings,
     tree::Tree,
 };
+use tracer_recording::recorder::{Progress, Recorder, Taken};
+use tracer_scene::{DiskState, Histograms, Scene, picture::Slow};
 use tracer_snapshot::{Kernel, SlowSync, Snapshot};
 
 use crate::{
@@ -49,9 +51,7 @@ use crate::{
         ladder::Forced,
         load::{KernelLog, Programs, Sizes, Wishes},
     },
-    recording::recorder::{Progress, Recorder, Taken},
     ring::{Record, RingReader},
-    scene::{DiskState, Histograms, Scene, picture::Slow},
     tables::Queue,
     tallies::Tallies,
     used::read_used,

@@ -9,9 +9,9 @@ use crate::{
         series::{Limits, Observed, Series},
     },
     kernel::program::Program,
-    metrics::Metrics,
     output::fixture,
 };
+use tracer_scene::metrics::Metrics;
 use tracer_snapshot::{Disk, Latency, Op, Snapshot, Spread, Victim, Who};
 
 /// One line of a sample, taken apart.

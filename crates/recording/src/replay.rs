@@ -25,16 +25,14 @@ use super::{
     line::{Account, Disk, DiskOwner, Header, Latency, Line, OwnerLine, Sync, areas},
     reader::{Damage, Reader},
 };
-use crate::{
-    exit::Incomplete,
-    scene::{DiskState, Histograms, Scene, people::People, picture::Slow},
-};
+use crate::Incomplete;
 use tracer_engine::{
     blame::{Owner, OwnerId, Party},
     tick::Tick,
     usage::{Learnt, Rate},
     victim::Span,
 };
+use tracer_scene::{DiskState, Histograms, Scene, people::People, picture::Slow};
 use tracer_snapshot::{
     SlowSync, Snapshot, Workload,
     labels::FileNames,

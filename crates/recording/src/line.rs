@@ -12,11 +12,11 @@ use tracer_ebpf::{
 };
 
 use super::comm::Comm;
-use crate::scene::picture::{KINDS, operation};
 use tracer_engine::{
     blame::{Owner, OwnerId, Party},
     tick::Tick,
 };
+use tracer_scene::picture::{KINDS, operation};
 use tracer_snapshot::{FileClass, Kernel, Op, Who, clock::Clock};
 
 /// Anything that a line can be; one that is none of these is of a later

@@ -27,11 +27,11 @@ use super::{
         Work, set_accounts,
     },
 };
-use crate::scene::{DiskState, Scene, people::People, picture::operation};
 use tracer_engine::{
     blame::{Owner, OwnerId},
     tick::Tick,
 };
+use tracer_scene::{DiskState, Scene, people::People, picture::operation};
 use tracer_snapshot::{
     Losses,
     labels::{FileId, FileNames},

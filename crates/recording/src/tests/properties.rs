@@ -13,11 +13,11 @@ use super::{
     },
     Shared, disk, gzip, one_file, open, owner, owners, sixty, text, tick,
 };
-use crate::scene::Scene;
 use tracer_engine::{
     blame::{Owner, Party},
     victim::Span,
 };
+use tracer_scene::Scene;
 use tracer_snapshot::{Kernel, Who, clock::Clock, labels::FileId};
 
 fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {

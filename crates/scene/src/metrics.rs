@@ -13,7 +13,6 @@ use prometheus::{
 use tracer_ebpf::dropped::Dropped;
 use tracer_snapshot::{Cost, Losses};
 
-
 /// CPU time and memory that the tracer has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Used {

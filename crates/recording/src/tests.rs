@@ -21,10 +21,7 @@ use super::{
     recorder::{Recorder, Taken},
     replay::{Played, Replay},
 };
-use crate::{
-    exit::Incomplete,
-    scene::{DiskState, Histograms, Scene},
-};
+use crate::Incomplete;
 use tracer_engine::{
     blame::{Owner, OwnerId},
     reference::Grade,
@@ -32,6 +29,7 @@ use tracer_engine::{
     usage::{Learnt, Rate},
     victim::Span,
 };
+use tracer_scene::{DiskState, Histograms, Scene};
 use tracer_snapshot::{
     FileClass, Kernel, Snapshot, Who,
     clock::Clock,
@@ -196,7 +194,7 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
     let (owners, mut files) = (owners(), one_file());
     for (id, cgroup) in [(1, "/system.slice/etcd.service"), (2, "/system.slice/fstrim.service")] {
         let party = owners[id].party();
-        let comm = crate::scene::comm_text(&party.comm);
+        let comm = tracer_scene::comm_text(&party.comm);
         let unit = cgroup.rsplit_once('/').map(|(_, unit)| unit.to_owned());
         let cgroup = cgroup.to_owned();
         let who =

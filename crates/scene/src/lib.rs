@@ -5,6 +5,7 @@
 //! get the same pictures from it. So nothing here asks the machine for
 //! anything: not what time it is, not who a process is.
 
+pub mod metrics;
 pub mod people;
 pub mod picture;
 
@@ -18,7 +19,7 @@ use tracer_engine::{
 };
 use tracer_snapshot::{Kernel, clock::Clock};
 
-use crate::metrics::Metrics;
+use metrics::Metrics;
 use people::People;
 
 pub use picture::comm_text;

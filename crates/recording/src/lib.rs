@@ -13,12 +13,28 @@ pub mod reader;
 pub mod recorder;
 pub mod replay;
 
+use std::fmt;
+
 /// What the first line of every recording says it is.
 pub const FORMAT: &str = "tracer-recording";
 
 /// Raised when what is written means something else than before. New lines and
 /// new fields are added without it: readers skip what they do not know.
 pub const VERSION: u32 = 1;
+
+/// A recording is none, or is damaged or cut off: exit 4.
+///
+/// What could be read of it was shown before.
+#[derive(Debug)]
+pub struct Incomplete(pub String);
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Incomplete {}
 
 #[cfg(test)]
 mod tests;
