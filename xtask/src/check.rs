@@ -1,5 +1,6 @@
 //! What a commit must pass.
 
+mod walls;
 mod words;
 
 use std::{env, process::Command};
@@ -17,6 +18,7 @@ pub fn run() -> Result<()> {
     setup::bring(&[Need::Build], Talk::Changes)?;
     lint()?;
     step::timed("words", words::check)?;
+    step::timed("walls", walls::check)?;
     let mut docs = cargo("doc");
     // Links to what is private count too: that is where most of the text is.
     docs.args(["--workspace", "--no-deps", "--document-private-items"]);

@@ -77,7 +77,7 @@ fn judge(name: &str, count: u64, maximum: u64) -> Result<String, String> {
 }
 
 /// All Rust files that are ours: hidden folders and `target` hold others'.
-fn find_sources(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn find_sources(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let cannot = || format!("cannot read the folder `{}`", folder.display());
     for entry in fs::read_dir(folder).with_context(cannot)? {
