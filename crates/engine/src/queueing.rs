@@ -511,6 +511,10 @@ enum Truth<'a> {
     /// A neighbour that asks for somewhat more has a small part in it.
     NearlyDevice,
     Throttle,
+    /// Whoever it is, nobody can be sure of a culprit.
+    NotSure,
+    /// The parts of the device and of the load, each to 15 points.
+    Both([f64; 2]),
     /// Their shares of what neighbours did, by account from 2 on; whether it must
     /// be said for sure.
     Owners(&'a [f64], bool),
@@ -563,6 +567,10 @@ fn is_right(said: &Judgement, truth: Truth<'_>) -> bool {
                 && said.shares.unexplained < 0.1
                 && said.shares.own < 0.05
         }
+        Truth::NotSure => said.culprits.iter().all(|c| c.confidence < Confidence::High),
+        Truth::Both([device, load]) => {
+            (said.shares.device - device).abs() <= 0.15 && (said.shares.owners - load).abs() <= 0.15
+        }
         Truth::NearlyDevice => said.kind == Kind::Device && said.shares.device >= 0.85,
         Truth::Owners(parts, is_sure) => {
             let all: f64 = (2..4).map(named).sum();
@@ -574,6 +582,25 @@ fn is_right(said: &Judgement, truth: Truth<'_>) -> bool {
                 && (!is_sure || said.confidence == Confidence::High)
         }
     }
+}
+
+/// The mean sync of a minute, in ns.
+fn mean_sync_ns(disk: Disk, neighbours: &[Stream]) -> f64 {
+    let mut world = World::new(SEEDS[0]);
+    world.play(phase(59, disk, neighbours));
+    let sum = world.engine.victims()[0].sum(Span::Period);
+    sum.duration_ns as f64 / sum.syncs as f64
+}
+
+/// The parts of the device and of the load in what a sync takes longer: the mean of
+/// what each adds if it comes first and if it comes last, each of the four replayed
+/// by its generators.
+fn parts(before: &[Stream], disk: Disk, after: &[Stream]) -> [f64; 2] {
+    let [neither, device] = [WELL, disk].map(|disk| mean_sync_ns(disk, before));
+    let [load, both] = [WELL, disk].map(|disk| mean_sync_ns(disk, after));
+    let of_device = (device - neither + both - load) / 2.0;
+    let all = both - neither;
+    [of_device / all, 1.0 - of_device / all]
 }
 
 const READER: Stream = reads(1, Some(60));
@@ -668,5 +695,43 @@ fn a_slower_device_is_not_the_fault_of_who_asks_for_less_or_a_little_more() {
     for (now, truth) in [(50, Truth::Device), (200, Truth::NearlyDevice)] {
         let (before, now) = (reads(1, Some(100)), reads(1, Some(now)));
         after_a_well_minute("20 times slower", &[before], slow, &[now], truth);
+    }
+}
+
+#[test]
+fn a_slower_device_and_a_busier_neighbour_have_both_their_part() {
+    let before = [reads(1, Some(100))];
+    for (disk, after) in
+        [(WELL.slower(3), reads(32, None)), (WELL.slower(3), writes(8, Some(1000)))]
+    {
+        let truth = parts(&before, disk, &[after]);
+        println!("{after:?}: {truth:.2?}");
+        after_a_well_minute("both", &before, disk, &[after], Truth::Both(truth));
+    }
+}
+
+#[test]
+fn who_bursts_or_comes_with_the_night_is_named() {
+    let truth = Truth::Owners(&[1.0], false);
+    let before = [reads(1, Some(60))];
+    after_a_well_minute("8 deep", &before, WELL, &[reads(8, None)], truth);
+    after_a_well_minute("64 writes deep", &before, WELL, &[writes(64, None)], truth);
+}
+
+#[test]
+fn in_an_incident_from_the_first_second_on_nobody_can_be_sure() {
+    let slow = Disk { read_ns: 8 * MS, write_ns: 8 * MS, flush_ns: 10 * MS, ..WELL };
+    check("from the first second", &[(phase(120, slow, &[READER]), Truth::NotSure)]);
+}
+
+#[test]
+fn a_kernel_thread_is_never_named_for_sure() {
+    for seed in SEEDS {
+        let mut world = World::new(seed);
+        world.owners[2].kthread = true;
+        world.play(phase(60, WELL, &[]));
+        for said in world.play(phase(60, WELL, &[reads(32, None)])) {
+            assert_eq!((said.kind, said.confidence), (Kind::Owners, Confidence::Medium));
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::{
     histogram::Evidence,
     reference::{Grade, SLOWER},
     settle::{Blamed, Growth, STAYS_NS, Slot, settle},
-    victim::{MOST_BASELINE_NS, Victim},
+    victim::{BASELINE_SYNCS, MOST_BASELINE_NS, Victim},
 };
 
 /// The syncs since the last tick, added up.
@@ -81,7 +81,7 @@ impl Victim {
         if fresh.syncs > 0 && self.usual.take(fresh.wait_ns, fresh.syncs.into()) {
             // It lived with too much then.
             (self.disks.seconds, self.well_seconds) = (0, 0);
-            self.well = Evidence::default();
+            (self.well, self.well_p90_ns) = (Evidence::default(), None);
         }
         let mean_ns = fresh.wait_ns as f64 / f64::from(fresh.syncs.max(1));
         let usual_ns = self.usual_wait_ns();
@@ -180,6 +180,9 @@ impl Victim {
             self.well.halve();
         }
         self.well.add(&fresh.durations);
+        if self.well.count() >= BASELINE_SYNCS {
+            self.well_p90_ns = self.well.quantile(0.9).map(|ns| ns as u64);
+        }
         if slot.is_empty() {
             return;
         }

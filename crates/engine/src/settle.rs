@@ -154,6 +154,8 @@ pub struct Device {
     flushes: Recent,
     /// The last ratios from requests that were alone, and when.
     last: Option<([f64; 2], u64)>,
+    /// [`State::held_up`] in the second before, without the one before that.
+    held_up: Option<f64>,
     /// When it was known last that its requests take what they did.
     pub well_ns: u64,
     /// How well it is known what requests take that are alone.
@@ -211,8 +213,9 @@ pub struct State {
     /// It completes so much of what it did, if that is known.
     pub pace: Option<f64>,
     pub is_saturated: bool,
-    /// More is in flight than requests that come one by one explain.
-    is_held_up: bool,
+    /// Its pace, if more is in flight than requests that come one by one explain,
+    /// or was in the second before: some syncs of this one began in that.
+    held_up: Option<f64>,
     /// The cost of many of its requests is not known, so they may be more work
     /// than it seems.
     is_guessed: bool,
@@ -224,10 +227,12 @@ impl State {
         // A flush may drain others' writes.
         let alone = if have_written_more { self.alone_without_flushes } else { self.alone };
         let alone = alone.filter(|times| *times >= SLOWER);
-        let pace = self.pace.filter(|pace| {
-            let is_behind = self.is_held_up && !have_grown || self.is_saturated;
-            *pace < SLOW_PACE && is_behind && !self.is_guessed
-        });
+        // If nobody asks for more, only the device can hold requests up.
+        let pace = match have_grown {
+            true => self.pace.filter(|pace| self.is_saturated && *pace < SLOW_PACE),
+            false => self.held_up,
+        };
+        let pace = pace.filter(|_| !self.is_guessed);
         match (alone, pace) {
             (Some(times), _) => times,
             // Beside it requests that are alone take what they did.
@@ -268,6 +273,7 @@ impl Device {
         // One server whose requests come at random is idle for so much of the
         // time, and has no more in flight than fits.
         let utilization = slot.work / 1e9 / f64::from(self.pace[0]).max(1e-9);
+        let held_up = pace.filter(|pace| *pace < SAME_PACE * (1.0 - utilization));
         let now = [&[self.alone, self.flushes][..], &[self.alone][..]].map(Recent::times);
         if let [Some(all), without_flushes] = now {
             self.last = Some(([all, without_flushes.unwrap_or(all)], now_ns));
@@ -279,7 +285,10 @@ impl Device {
             pace,
             is_saturated: slot.depth >= SATURATED,
             is_guessed: slot.guessed,
-            is_held_up: pace.is_some_and(|pace| pace < SLOW_PACE * (1.0 - utilization)),
+            held_up: match (held_up, std::mem::replace(&mut self.held_up, held_up)) {
+                (Some(now), Some(before)) => Some(now.min(before)),
+                (now, before) => now.or(before),
+            },
         };
         if state.is_well() {
             self.well_ns = now_ns;

@@ -68,7 +68,7 @@ const SUSPECTS: usize = 48;
 const FIRST_SUSPECTS: usize = 16;
 
 /// Uncontended syncs before a baseline is believed.
-const BASELINE_SYNCS: u64 = 20;
+pub(super) const BASELINE_SYNCS: u64 = 20;
 
 /// Victims that synced only a few times are forgotten after so long.
 const FORGOTTEN_NS: u64 = 600_000_000_000;
@@ -214,6 +214,8 @@ pub struct Victim {
     /// Its syncs of the seconds in which it was well, and its disks then.
     pub(super) well: Evidence,
     pub(super) well_seconds: u32,
+    /// Their p90, once there are enough of them.
+    pub(super) well_p90_ns: Option<u64>,
     pub(super) disks: Device,
 }
 
@@ -249,6 +251,7 @@ impl Victim {
             usual: Reference::default(),
             well: Evidence::default(),
             well_seconds: 0,
+            well_p90_ns: None,
             disks: Device::default(),
         }
     }
@@ -288,17 +291,22 @@ impl Victim {
         !party.kthread && *party != self.party() && !self.is_of_its_house(party)
     }
 
-    /// The wait that is nobody's fault: p90 of the uncontended syncs, but never
-    /// more than any disk for a log should take; `None` until enough of them
-    /// were seen.
+    /// The wait that is nobody's fault: p90 of the uncontended syncs, or of those of
+    /// its good seconds if somebody is always beside it, but never more than any
+    /// disk for a log should take; `None` until enough of them were seen.
     pub fn baseline_ns(&self) -> Option<u64> {
-        self.has_baseline().then(|| self.baseline_ns.min(MOST_BASELINE_NS))
+        let known_ns = if self.has_baseline() { Some(self.baseline_ns) } else { self.well_p90_ns };
+        known_ns.map(|ns| ns.min(MOST_BASELINE_NS))
     }
 
-    /// A quantile of the uncontended syncs' waits.
+    /// A quantile of the uncontended syncs' waits, or of the syncs of its good
+    /// seconds.
     pub fn baseline_quantile_ns(&self, q: f64) -> Option<u64> {
-        let known = self.baseline.quantile(q).filter(|_| self.has_baseline())?;
-        Some(known as u64)
+        let known = match self.has_baseline() {
+            true => self.baseline.quantile(q),
+            false => self.well.quantile(q).filter(|_| self.well_p90_ns.is_some()),
+        };
+        known.map(|ns| ns as u64)
     }
 
     /// Whether it is no loss: its last sync is long ago, and there were too few
