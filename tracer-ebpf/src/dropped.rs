@@ -62,6 +62,8 @@ kinds! {
     CallUnseen: "call_unseen",
     /// Records of a length that no record of this version has.
     RecordForeign: "record_foreign",
+    /// Accounts of owners with an operation that this version does not know.
+    OperationUnknown: "operation_unknown",
     /// Accounts whose in-flight integral during a sync cannot be right.
     LedgerTorn: "ledger_torn",
     /// Victims removed to make room for others.

@@ -26,6 +26,7 @@ use tracer_engine::{
     usage::{Learnt, Rate},
 };
 use tracer_node::disks::{Assigned, Carried, Identity};
+use tracer_snapshot::Op;
 
 use crate::{
     described::DescribedDisks,
@@ -116,6 +117,7 @@ pub struct Accounts {
     met: Vec<(Party, u32)>,
     ticked_ns: u64,
     healed: u64,
+    operations_unknown: u64,
 }
 
 impl Accounts {
@@ -147,6 +149,7 @@ impl Accounts {
             met: Vec::new(),
             ticked_ns: 0,
             healed: 0,
+            operations_unknown: 0,
         })
     }
 
@@ -286,6 +289,12 @@ impl Accounts {
         self.tables.begin_watch();
     }
 
+    /// Times that an account's owner had an operation that this version does not
+    /// know: the account stays nobody's.
+    pub fn operations_unknown(&self) -> u64 {
+        self.operations_unknown
+    }
+
     /// Requests given back by user space.
     pub fn healed(&self) -> u64 {
         self.healed
@@ -333,6 +342,10 @@ impl Accounts {
     fn find_owner(&mut self, at: usize, account: usize) {
         let place = self.disks[at].disk.index * ACCOUNTS as u32 + account as u32;
         let Ok(PodOwnerKey(key)) = self.account_owners.get(&place, 0) else { return };
+        if Op::of_code(key.op).is_none() {
+            self.operations_unknown += 1;
+            return;
+        }
         let id = self.intern(key);
         let tgid = self.last_tgid(self.disks[at].disk.index, account);
         let kthread = key.kthread != 0 || (self.is_kthread)(tgid);

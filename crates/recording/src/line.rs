@@ -16,7 +16,7 @@ use tracer_engine::{
     blame::{Owner, OwnerId, Party},
     tick::Tick,
 };
-use tracer_scene::picture::{KINDS, operation};
+use tracer_scene::picture::KINDS;
 use tracer_snapshot::{FileClass, Kernel, Op, Who, clock::Clock};
 
 /// Anything that a line can be; one that is none of these is of a later
@@ -82,14 +82,17 @@ impl From<PartyName> for Party {
 }
 
 impl OwnerLine {
-    pub fn of_key(id: OwnerId, key: &OwnerKey) -> Self {
+    /// `None` for an operation that this version does not know.
+    pub fn of_key(id: OwnerId, key: &OwnerKey) -> Option<Self> {
         let OwnerKey { cgroup, comm, kthread, op, .. } = *key;
         let party = Party { cgroup, comm, kthread: kthread != 0 };
-        Self { id: id.0, party: party.into(), op: operation(op) }
+        Some(Self { id: id.0, party: party.into(), op: Op::of_code(op)? })
     }
 
-    pub fn of_owner(owner: &Owner) -> Self {
-        Self { id: owner.id.0, party: owner.party().into(), op: operation(owner.op) }
+    /// `None` for an operation that this version does not know.
+    pub fn of_owner(owner: &Owner) -> Option<Self> {
+        let op = Op::of_code(owner.op)?;
+        Some(Self { id: owner.id.0, party: owner.party().into(), op })
     }
 }
 

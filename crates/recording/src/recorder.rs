@@ -31,9 +31,9 @@ use tracer_engine::{
     blame::{Owner, OwnerId},
     tick::Tick,
 };
-use tracer_scene::{DiskState, Scene, people::People, picture::operation};
+use tracer_scene::{DiskState, Scene, people::People};
 use tracer_snapshot::{
-    Losses,
+    Losses, Op,
     labels::{FileId, FileNames},
 };
 
@@ -156,7 +156,7 @@ impl Recorder {
         }
         self.identities(&mut scene.people);
         for owner in tick.owners() {
-            let line = OwnerLine::of_key(owner, &key(owner));
+            let Some(line) = OwnerLine::of_key(owner, &key(owner)) else { continue };
             // Where only /proc tells kernel threads, their accounts know better.
             let is_known = self.owners.get(&owner.0).is_some_and(|known| {
                 let kthread = known.party.kthread || line.party.kthread;
@@ -219,7 +219,7 @@ impl Recorder {
 
     fn name_owners(&mut self, areas: &[u64], owners: &[Owner; ACCOUNTS]) {
         for (_, owner) in areas.iter().zip(owners).filter(|(area, _)| area.cast_signed() > 0) {
-            self.name_owner(OwnerLine::of_owner(owner));
+            OwnerLine::of_owner(owner).into_iter().for_each(|line| self.name_owner(line));
         }
     }
 
@@ -255,7 +255,8 @@ impl Recorder {
         if before.as_ref() != Some(disk) {
             for rate in &disk.rates {
                 let party = rate.party.into();
-                self.name_owner(OwnerLine { id: rate.owner.0, party, op: operation(rate.op) });
+                let Some(op) = Op::of_code(rate.op) else { continue };
+                self.name_owner(OwnerLine { id: rate.owner.0, party, op });
             }
             let line = disk_line(disk, &before.unwrap_or_default());
             self.put("disk", &line);
@@ -302,16 +303,18 @@ fn disk_line(disk: &DiskState, before: &DiskState) -> Disk {
         ios_total: rate.ios_total,
         bytes_total: rate.bytes_total,
     });
-    let work = disk.work.iter().map(|learnt| Work {
-        op: operation(learnt.op),
-        bytes_up_to: learnt.bytes_up_to,
-        ns: learnt.ns,
-        samples: learnt.samples,
+    let work = disk.work.iter().filter_map(|learnt| {
+        Some(Work {
+            op: Op::of_code(learnt.op)?,
+            bytes_up_to: learnt.bytes_up_to,
+            ns: learnt.ns,
+            samples: learnt.samples,
+        })
     });
     let latencies = disk.latencies.iter().filter_map(|now| {
         let then = before.latencies.iter().find(|then| then.op == now.op);
         let latency = Latency {
-            op: operation(now.op),
+            op: Op::of_code(now.op)?,
             bytes: now.bytes.wrapping_sub(then.map_or(0, |then| then.bytes)),
             queue: growth(&now.queue, then.map(|then| &then.queue)),
             device: growth(&now.device, then.map(|then| &then.device)),

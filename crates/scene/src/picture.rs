@@ -40,11 +40,6 @@ pub fn comm_text(comm: &[u8; COMM]) -> String {
     String::from_utf8_lossy(&comm[..end]).into_owned()
 }
 
-/// What a code of [`op`] means.
-pub fn operation(code: u16) -> Op {
-    Op::ALL.get(usize::from(code)).copied().unwrap_or(Op::Read)
-}
-
 /// The account of those who found no place is a crowd, and says so.
 fn others() -> Who {
     Who { comm: "(others)".to_owned(), ..Who::default() }
@@ -135,22 +130,26 @@ impl Scene {
         let judgement = judge(victim, sum, span);
         let Shares { owners, cpu, memory, throttle, own, device, unexplained } = judgement.shares;
         let syncs = sum.syncs.max(1) as f64;
-        let culprits = judgement.culprits.iter().map(|finding| Culprit {
-            who: self.party(finding),
-            op: operation(finding.charge as u16),
-            via: finding.via,
-            share: finding.share,
-            wait_seconds: finding.wait_ns / 1e9,
-            evidence: evidence(finding),
-            confidence: finding.confidence,
+        let culprits = judgement.culprits.iter().filter_map(|finding| {
+            Some(Culprit {
+                who: self.party(finding),
+                op: Op::of_code(finding.charge as u16)?,
+                via: finding.via,
+                share: finding.share,
+                wait_seconds: finding.wait_ns / 1e9,
+                evidence: evidence(finding),
+                confidence: finding.confidence,
+            })
         });
         let culprits = culprits.collect();
-        let ruled_out = judgement.ruled_out.iter().take(RULED_OUT).map(|finding| RuledOut {
-            who: self.party(finding),
-            op: operation(finding.charge as u16),
-            share: finding.share,
-            evidence: evidence(finding),
-            reason: why_ruled_out(finding),
+        let ruled_out = judgement.ruled_out.iter().take(RULED_OUT).filter_map(|finding| {
+            Some(RuledOut {
+                who: self.party(finding),
+                op: Op::of_code(finding.charge as u16)?,
+                share: finding.share,
+                evidence: evidence(finding),
+                reason: why_ruled_out(finding),
+            })
         });
         let ruled_out = ruled_out.collect();
         let is_limited = judgement.limited > 0.0;
@@ -228,12 +227,10 @@ impl Scene {
         let mut blame = Vec::new();
         for suspect in &victim.suspects {
             for (code, ns) in suspect.total[..op::COUNT].iter().enumerate() {
-                if *ns <= 0.0 {
-                    continue;
-                }
+                let Some(op) = Op::of_code(code as u16).filter(|_| *ns > 0.0) else { continue };
                 blame.push(Blame {
                     who: owner(&self.people, suspect.owner, &suspect.party, 0),
-                    op: operation(code as u16),
+                    op,
                     seconds: ns / 1e9,
                     share: if excess_ns > 0.0 { ns / excess_ns } else { 0.0 },
                 });
@@ -246,27 +243,31 @@ impl Scene {
     fn disk(&self, disk: &DiskState) -> Disk {
         let mut rates: Vec<&Rate> = disk.rates.iter().collect();
         rates.sort_by(|a, b| b.in_flight.total_cmp(&a.in_flight));
-        let owners = rates.into_iter().map(|rate| OwnerRow {
-            who: owner(&self.people, rate.owner, &rate.party, rate.tgid),
-            op: operation(rate.op),
-            ios_per_second: rate.ios_per_second,
-            bytes_per_second: rate.bytes_per_second,
-            in_flight: rate.in_flight,
-            ios_total: rate.ios_total,
-            bytes_total: rate.bytes_total,
+        let owners = rates.into_iter().filter_map(|rate| {
+            Some(OwnerRow {
+                who: owner(&self.people, rate.owner, &rate.party, rate.tgid),
+                op: Op::of_code(rate.op)?,
+                ios_per_second: rate.ios_per_second,
+                bytes_per_second: rate.bytes_per_second,
+                in_flight: rate.in_flight,
+                ios_total: rate.ios_total,
+                bytes_total: rate.bytes_total,
+            })
         });
-        let work = disk.work.iter().map(|learnt| tracer_snapshot::Work {
-            op: operation(learnt.op),
-            size_bytes_up_to: learnt.bytes_up_to,
-            seconds: learnt.ns / 1e9,
-            samples: learnt.samples,
+        let work = disk.work.iter().filter_map(|learnt| {
+            Some(tracer_snapshot::Work {
+                op: Op::of_code(learnt.op)?,
+                size_bytes_up_to: learnt.bytes_up_to,
+                seconds: learnt.ns / 1e9,
+                samples: learnt.samples,
+            })
         });
         Disk {
             name: disk.name.clone(),
             scheduler: disk.scheduler.clone(),
             in_flight: disk.in_flight,
             owners: owners.collect(),
-            latencies: disk.latencies.iter().map(latency).collect(),
+            latencies: disk.latencies.iter().filter_map(latency).collect(),
             work: work.collect(),
         }
     }
@@ -286,12 +287,13 @@ impl Scene {
                 if area.cast_signed() <= 0 || record.duration_ns == 0 {
                     continue;
                 }
+                let Some(op) = Op::of_code(owned.op) else { continue };
                 let area_ns = tracer_ebpf::ledger::ticks_to_ns(*area);
                 let mut competitors = judged.window.competitors().iter();
                 let competing = competitors.find(|c| c.owner.id == owned.id);
                 in_flight.push(SyncOwner {
                     who: owner(&self.people, owned.id, &owned.party(), tgid(account)),
-                    op: operation(owned.op),
+                    op,
                     in_flight: area_ns as f64 / record.duration_ns as f64,
                     share: competing.map_or(0.0, |c| c.work / judged.window.total_work.max(1.0)),
                     own: competing.is_none(),
@@ -431,9 +433,9 @@ fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
     why.to_owned()
 }
 
-fn latency(of: &Histograms) -> Latency {
-    Latency {
-        op: operation(of.op),
+fn latency(of: &Histograms) -> Option<Latency> {
+    Some(Latency {
+        op: Op::of_code(of.op)?,
         count: of.device.iter().fold(0, |sum, n| sum.saturating_add(*n)),
         queue_p50_seconds: quantile(&of.queue, 0.50),
         queue_p99_seconds: quantile(&of.queue, 0.99),
@@ -442,7 +444,7 @@ fn latency(of: &Histograms) -> Latency {
         bytes_total: of.bytes,
         queue: spread(&of.queue),
         device: spread(&of.device),
-    }
+    })
 }
 
 /// In seconds; 0 where nothing was counted.

@@ -281,6 +281,12 @@ impl Op {
         Self::Memory,
     ];
 
+    /// The one that a code of `record::op` stands for; `None` for a code that this
+    /// version does not know.
+    pub fn of_code(code: u16) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+
     /// Its name as outputs print it.
     pub fn name(self) -> &'static str {
         match self {

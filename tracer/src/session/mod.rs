@@ -352,6 +352,7 @@ impl Session {
                 Dropped::Healed => accounts.healed(),
                 Dropped::DiskRefused => self.refused.len() as u64,
                 Dropped::RecordForeign => self.foreign,
+                Dropped::OperationUnknown => accounts.operations_unknown(),
                 Dropped::LedgerTorn => engine.torn(),
                 Dropped::VictimEvicted => engine.evicted(),
                 Dropped::IdentityUnresolved => identities.unresolved(),
