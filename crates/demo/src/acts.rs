@@ -56,6 +56,20 @@ impl<'a> Watcher<'a> {
         Ok(Self { session, wakeup, disk, victim_pid, screen, before: Totals::default() })
     }
 
+    /// Lets the last second be settled, so that nothing of an act is the next one's;
+    /// false when the user has had enough.
+    pub async fn settle(&mut self, stop: &mut Stop) -> bool {
+        let settled = Instant::now() + SETTLED;
+        while Instant::now() < settled {
+            tokio::select! {
+                () = stop.wait() => return false,
+                () = self.wakeup.wait() => {}
+            }
+            self.session.poll(None, &mut Vec::new());
+        }
+        true
+    }
+
     /// Watches one act; `None` when the user has had enough.
     pub async fn watch(
         &mut self,
@@ -196,6 +210,9 @@ impl<'a> Watcher<'a> {
 }
 
 const TICK: Duration = Duration::from_secs(1);
+
+/// The engine settles blame at its ticks, once a second.
+const SETTLED: Duration = Duration::from_millis(1500);
 
 /// Never, where there is no terminal.
 async fn next_key(screen: &mut Option<Screen>) -> Option<Input> {

@@ -80,6 +80,9 @@ async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
         let Some(report) = report? else { bail!("interrupted; everything is cleaned up") };
         done?;
         reports.push(report);
+        if !watcher.settle(&mut stop).await {
+            bail!("interrupted; everything is cleaned up");
+        }
     }
     stage.end_puts();
     let wal = stage.compare_wal(watcher.wal_buckets())?;

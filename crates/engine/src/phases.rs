@@ -193,6 +193,12 @@ impl Phases {
         Self { ns, journal_io_ns: commit_queue + commit_device, journal_stage_ns }
     }
 
+    /// Time that it waited for a CPU or for memory: these waits are seen in the sync
+    /// itself, and need no comparison with another time.
+    pub fn short_ns(&self) -> u64 {
+        self.ns[Phase::Runqueue] + self.ns[Phase::Reclaim]
+    }
+
     /// Time that it neither ran nor could have run.
     pub fn wait_ns(&self) -> u64 {
         let waits = self.ns.named().into_iter();

@@ -3,6 +3,7 @@
 use super::{
     blame::Division,
     histogram::Evidence,
+    phases::{Phase, Phases},
     reference::{Grade, SLOWER},
     settle::{Blamed, Growth, STAYS_NS, Slot, settle},
     victim::{BASELINE_SYNCS, MOST_BASELINE_NS, Victim},
@@ -15,14 +16,18 @@ pub struct Fresh {
     pub syncs: u32,
     /// That they waited, for a CPU too.
     pub wait_ns: u64,
+    /// [`Phases::short_ns`].
+    short_ns: u64,
     durations: Evidence,
 }
 
 impl Fresh {
-    pub fn add(&mut self, division: &Division, wait_ns: u64, duration_ns: u64) {
+    pub fn add(&mut self, division: &Division, phases: &Phases, duration_ns: u64) {
         self.division.add(division);
         self.syncs += 1;
+        let wait_ns = phases.wait_ns() + phases.ns[Phase::Runqueue];
         self.wait_ns = self.wait_ns.saturating_add(wait_ns);
+        self.short_ns = self.short_ns.saturating_add(phases.short_ns());
         self.durations.record(duration_ns);
     }
 }
@@ -67,6 +72,16 @@ impl Circumstances {
     }
 }
 
+/// Syncs that wait so long for a CPU or for memory, on average, are not well,
+/// whatever was usual.
+const SHORT_NS: u64 = 1_000_000;
+
+/// Whether so many syncs that waited for a CPU or for memory for `short_ns`
+/// together were short of it.
+pub fn is_short(short_ns: u64, syncs: u64) -> bool {
+    syncs > 0 && short_ns >= SHORT_NS.saturating_mul(syncs)
+}
+
 /// A party with a smaller part in all that its disks are asked for is not
 /// remembered.
 const LEAST_PART: f64 = 0.005;
@@ -78,14 +93,16 @@ impl Victim {
     /// Settles the last second, in which its disks did what is in `slot`.
     pub fn settle(&mut self, slot: &Slot, now_ns: u64) {
         let fresh = std::mem::take(&mut self.fresh);
-        if fresh.syncs > 0 && self.usual.take(fresh.wait_ns, fresh.syncs.into()) {
+        let is_short = is_short(fresh.short_ns, fresh.syncs.into());
+        let is_lesson = fresh.syncs > 0 && !is_short;
+        if is_lesson && self.usual.take(fresh.wait_ns, fresh.syncs.into()) {
             // It lived with too much then.
             (self.disks.seconds, self.well_seconds) = (0, 0);
             (self.well, self.well_p90_ns) = (Evidence::default(), None);
         }
         let mean_ns = fresh.wait_ns as f64 / f64::from(fresh.syncs.max(1));
         let usual_ns = self.usual_wait_ns();
-        let is_well = usual_ns.is_some_and(|usual_ns| mean_ns <= SLOWER * usual_ns);
+        let is_well = !is_short && usual_ns.is_some_and(|usual_ns| mean_ns <= SLOWER * usual_ns);
         let state = self.disks.look(slot, now_ns);
         let (mut others, mut steady) = (0.0, 0.0);
         let mut blamed = Blamed {

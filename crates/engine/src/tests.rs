@@ -250,6 +250,37 @@ fn waiting_for_a_cpu_is_charged_to_who_ran() {
     assert_eq!(after_tick(&starved(), Tick::default()).kind, Kind::Cpu);
 }
 
+/// A victim that was short of a CPU or of memory from the first second on has
+/// known no better, and its syncs wait all the same.
+#[test]
+fn what_was_always_short_is_never_usual() {
+    let for_a_cpu = SyncRecord { runqueue_ns: 8 * MS, tgid: 812, ..sync(9 * MS, &[]) };
+    let for_memory = SyncRecord { reclaim_ns: 8 * MS, tgid: 812, ..sync(9 * MS, &[]) };
+    for (record, expected) in [(for_a_cpu, Kind::Cpu), (for_memory, Kind::Memory)] {
+        let (owners, mut engine) = (owners(), Engine::new());
+        for second in 1..=30 {
+            for at in 0..40 {
+                let begin_ns = second * 1_000 * MS + at * 20 * MS;
+                engine.sync(&SyncRecord { begin_ns, ..record }, &[], 0, 0, |_| &owners);
+            }
+            let rival = tick::Rival { victim_tgid: 812, owner: OwnerId(4), ns: 320 * MS };
+            let reclaimer =
+                tick::Reclaimer { owner: OwnerId(4), times: 100, ns: 700 * MS, limit_ns: 0 };
+            let tick = Tick {
+                at_ns: (second + 1) * 1_000 * MS,
+                cpus: 2,
+                rivals: vec![rival],
+                reclaimers: vec![reclaimer],
+                ..Tick::default()
+            };
+            engine.tick(&tick, |owner| owners[owner.0 as usize].party());
+        }
+        let judged = judged(&engine.victims()[0]);
+        assert_eq!(judged.kind, expected, "{judged:?}");
+        assert_eq!(judged.culprits[0].owner, OwnerId(4), "{judged:?}");
+    }
+}
+
 fn limit(kind: LimitKind) -> Tick {
     let limit =
         tick::Limit { cgroup: 10, kind, ns: 900 * MS, setting: "cpu.max 20000 100000".to_owned() };

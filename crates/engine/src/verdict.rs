@@ -11,7 +11,7 @@ use tracer_ebpf::record::{NO_DISK, op};
 use super::{
     blame::{OwnerId, Party},
     phases::Phase,
-    second::Circumstances,
+    second::{Circumstances, is_short},
     suspect::{CHARGES, Change, ENOUGH, Lift, Suspect, last_change},
     victim::{Half, Span, Victim},
 };
@@ -187,9 +187,13 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
 }
 
 /// Whether its syncs are slower than they are while it is well, if that is known:
-/// who was always beside it makes nothing slower.
+/// requests that were always beside its own make nothing slower.
 fn is_unusual(victim: &Victim, sum: &Half) -> bool {
     let Some(usual_ns) = victim.usual_wait_ns() else { return true };
+    let short_ns = sum.phases.short_ns();
+    if is_short(short_ns, sum.syncs) && short_ns as f64 >= SLOW_SHARE * sum.duration_ns as f64 {
+        return true;
+    }
     let wait_ns = (sum.phases.wait_ns() + sum.phases.ns[Phase::Runqueue]) as f64;
     let beyond_ns = wait_ns - usual_ns * sum.syncs as f64;
     are_slow(beyond_ns, sum.duration_ns as f64, || {

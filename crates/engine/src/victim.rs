@@ -10,7 +10,7 @@ use tracer_ebpf::record::{COMM, LOWER, LowerWindow, NO_DISK, SyncRecord, op};
 use super::{
     blame::{Competitor, Division, OwnerId, Party, Window},
     histogram::{Evidence, Latency},
-    phases::{Phase, Phases},
+    phases::Phases,
     reference::Reference,
     second::{Circumstances, Fresh},
     settle::Device,
@@ -336,7 +336,7 @@ impl Victim {
         half.syncs += 1;
         half.duration_ns += duration_ns;
         half.in_flight += window.total_ns as f64 / duration_ns.max(1) as f64;
-        self.fresh.add(division, phases.wait_ns() + phases.ns[Phase::Runqueue], duration_ns);
+        self.fresh.add(division, phases, duration_ns);
         let bucket = sync_bucket(duration_ns);
         half.buckets[bucket] += 1;
         self.buckets_total[bucket] += 1;
