@@ -10,12 +10,14 @@ pub struct Histogram<const STEP_BITS: u32, const BUCKETS: usize> {
     counts: [u32; BUCKETS],
 }
 
-/// What a victim's syncs took: to 2 % in the middle of a bucket, from 1 µs to
-/// 66 s, 1.6 KiB.
+/// Durations of a victim's syncs, from 1 µs to 66 s, in buckets whose width is at most
+/// 1/16 of their lower edge.
+/// It takes 1.6 KiB.
 pub type Latency = Histogram<4, { 26 * 16 + 2 }>;
 
-/// What tells syncs with a party from those without it: to some percent, from
-/// 1 µs to 16 s, 392 bytes, for there is one for each victim × party.
+/// Durations of the syncs that had one party's work on their path, to compare with
+/// those that had not, from 1 µs to 16 s. It is coarse, with 4 buckets to each power
+/// of two, and takes 392 bytes, because each victim has one for each party.
 pub type Evidence = Histogram<2, { 24 * 4 + 2 }>;
 
 impl<const STEP_BITS: u32, const BUCKETS: usize> Default for Histogram<STEP_BITS, BUCKETS> {
@@ -48,9 +50,9 @@ impl<const STEP_BITS: u32, const BUCKETS: usize> Histogram<STEP_BITS, BUCKETS> {
         }
     }
 
-    /// What happened so far counts half from now on. What is left of an odd
-    /// count goes on to the next bucket, so that a thin tail is thinned and not
-    /// cut off.
+    /// Halves all counts, so that newer durations weigh more. The remainder of an
+    /// odd count is carried to the next bucket: otherwise a tail of single counts
+    /// would be lost.
     pub fn halve(&mut self) {
         let mut left = 0;
         for count in &mut self.counts {

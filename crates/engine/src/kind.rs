@@ -1,9 +1,9 @@
-//! What a verdict can be: the kind of cause, how the victim met it, and how sure
-//! that is. Each name stands here once, for metrics, JSON and text.
+//! The values of a verdict: the kind of cause, the place where the victim waited
+//! for it, and the confidence. Metrics, JSON and text take their names from here.
 
 use serde::Serialize;
 
-/// Who or what makes a victim slow.
+/// The main cause of a victim's slow syncs.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -23,10 +23,11 @@ pub enum Kind {
     /// Its own other requests.
     #[serde(rename = "self")]
     Own,
-    /// The device, or what is below it: nobody on this node competed.
+    /// The device, or what is below it: nobody on this node competed, or those who
+    /// did asked for no more than before.
     Device,
-    /// What carries its files is no disk of this kernel: a FUSE process, a
-    /// server, memory.
+    /// Its files are not on a disk of this kernel, but on a FUSE process, a server
+    /// or in memory.
     Unseen,
     /// None of these: locks, or what this kernel does not show.
     Unexplained,
@@ -64,7 +65,7 @@ impl Kind {
     }
 }
 
-/// Where the victim met who it waited for.
+/// The place where the victim waited for its culprit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Via {

@@ -152,7 +152,7 @@ impl<T: Copy + Default, const N: usize> From<[(Phase, T); N]> for ByPhase<T> {
 pub struct Phases {
     /// They add up to the duration exactly.
     pub ns: ByPhase<u64>,
-    /// Of queue and device, the part of the journal's requests.
+    /// The part of the queue and device phases that is due to the journal's requests.
     pub journal_io_ns: u64,
     /// Parts of the journal's phase, by the codes of [`commit`]: together at most
     /// as much.

@@ -78,11 +78,40 @@ impl Identities {
         self.cgroups.find(&self.tree, id, now_ns)
     }
 
+    /// Spares the walk for whoever is still there, and also finds cgroups that live
+    /// for less time than lies between two walks.
+    fn learn_cgroup(&mut self, tgid: u32, cgroup_id: u64) {
+        let process = self.processes.known(tgid);
+        if let Some(process) = process.filter(|process| process.unified) {
+            self.cgroups.learn(&self.tree, cgroup_id, &process.cgroup);
+        }
+    }
+
+    /// Processes and cgroups that were gone before the first look.
+    pub fn unresolved(&self) -> u64 {
+        self.processes.unresolved() + self.cgroups.unresolved()
+    }
+
+    /// Identities forgotten for want of room.
+    pub fn evicted(&self) -> u64 {
+        let names = self.names.pods.evicted() + self.names.containers.evicted();
+        self.processes.evicted() + self.cgroups.evicted() + names
+    }
+}
+
+/// Whether a process is a kernel thread, by its flags in /proc; no where it is
+/// gone. For kernels whose programs cannot tell.
+pub fn is_kernel_thread(root: &Path, tgid: u32) -> bool {
+    let stat = std::fs::read(root.join(format!("proc/{tgid}/stat")));
+    stat.is_ok_and(|stat| procfs::parse_stat(&stat).is_some_and(|stat| stat.kernel_thread))
+}
+
+impl Identify for Identities {
     /// Everything known about the one whom a kernel record names.
     ///
     /// The record's own `comm` wins over the process's: that one may have
     /// executed another program since.
-    pub fn who(
+    fn who(
         &mut self,
         comm: &str,
         tgid: u32,
@@ -139,46 +168,6 @@ impl Identities {
             kernel_thread,
             workload,
         }
-    }
-
-    /// Spares the walk for whoever is still there, and also finds cgroups that live
-    /// for less time than lies between two walks.
-    fn learn_cgroup(&mut self, tgid: u32, cgroup_id: u64) {
-        let process = self.processes.known(tgid);
-        if let Some(process) = process.filter(|process| process.unified) {
-            self.cgroups.learn(&self.tree, cgroup_id, &process.cgroup);
-        }
-    }
-
-    /// Processes and cgroups that were gone before the first look.
-    pub fn unresolved(&self) -> u64 {
-        self.processes.unresolved() + self.cgroups.unresolved()
-    }
-
-    /// Identities forgotten for want of room.
-    pub fn evicted(&self) -> u64 {
-        let names = self.names.pods.evicted() + self.names.containers.evicted();
-        self.processes.evicted() + self.cgroups.evicted() + names
-    }
-}
-
-/// Whether a process is a kernel thread, by its flags in /proc; no where it is
-/// gone. For kernels whose programs cannot tell.
-pub fn is_kernel_thread(root: &Path, tgid: u32) -> bool {
-    let stat = std::fs::read(root.join(format!("proc/{tgid}/stat")));
-    stat.is_ok_and(|stat| procfs::parse_stat(&stat).is_some_and(|stat| stat.kernel_thread))
-}
-
-impl Identify for Identities {
-    fn who(
-        &mut self,
-        comm: &str,
-        tgid: u32,
-        cgroup_id: u64,
-        kernel_thread: bool,
-        now_ns: u64,
-    ) -> Who {
-        Self::who(self, comm, tgid, cgroup_id, kernel_thread, now_ns)
     }
 }
 
