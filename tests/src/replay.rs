@@ -81,6 +81,21 @@ fn what_is_left_of_a_recording_is_shown_and_then_4() {
     as_nobody(&["replay", "/nonexistent.rec"], b"").assert().code(1);
 }
 
+/// The header of a recording that was made before version 2, and the line after it.
+const VERSION_1: &str = r#"{"header":{"format":"tracer-recording","version":1,"tracer":"0.1.0","started_ns":28043141297514,"clock":{"unix_minus_monotonic_ns":1795250231739476487},"kernel":{"release":"6.18.44","hooks":[["block","tp"]],"blind":[]}}}
+{"device":{"device":266338304,"name":"vda"}}
+"#;
+
+#[test]
+fn a_recording_of_version_1_is_refused_with_one_sentence() {
+    let expected = "tracer: error: `-` is a recording in version 1 of the format, and this tracer \
+                    reads version 2 only: replay it with the tracer that recorded it, or record \
+                    again with this one\n";
+    for view in [&[][..], &["why", "--json"], &["top", "--batch"], &["watch"]] {
+        replay(VERSION_1.as_bytes(), view).assert().code(4).stdout("").stderr(expected);
+    }
+}
+
 #[test]
 fn a_file_that_is_there_is_not_overwritten() {
     let there = tempfile::NamedTempFile::new().expect("can make a file");

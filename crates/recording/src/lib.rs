@@ -20,7 +20,7 @@ pub const FORMAT: &str = "tracer-recording";
 
 /// Raised when what is written means something else than before. New lines and
 /// new fields are added without it: readers skip what they do not know.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A recording is none, or is damaged or cut off: exit 4.
 ///

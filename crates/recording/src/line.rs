@@ -36,6 +36,13 @@ pub struct Line {
     pub end: Option<End>,
 }
 
+/// What the header of every version says first: whose file it is, in which version.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+pub struct Stamp {
+    pub format: String,
+    pub version: u32,
+}
+
 /// The first line.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Header {

@@ -10,8 +10,9 @@ use std::{
 };
 
 use flate2::bufread::MultiGzDecoder;
+use serde::{Deserialize, de::DeserializeOwned};
 
-use super::line::Line;
+use super::line::{Line, Stamp};
 
 /// A second of many thousand owners is a tenth of this.
 const LINE_BYTES: u64 = 4 << 20;
@@ -91,6 +92,26 @@ impl Reader {
     ///
     /// When it is damaged, cut off, too long, or no line of a recording.
     pub fn next_line(&mut self) -> Result<Option<Line>, Damage> {
+        if self.read_line()? { self.parse().map(Some) } else { Ok(None) }
+    }
+
+    /// Reads the first line. It is parsed whole only if `is_ours` accepts the format
+    /// and the version that it names: in another version it has other fields.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::next_line`], and what `is_ours` says.
+    pub fn first_line<E: From<Damage>>(
+        &mut self,
+        is_ours: impl FnOnce(Option<Stamp>) -> Result<(), E>,
+    ) -> Result<Line, E> {
+        let stamp = if self.read_line()? { self.parse::<FirstLine>()?.header } else { None };
+        is_ours(stamp)?;
+        Ok(self.parse()?)
+    }
+
+    /// Reads a line; `false` after the last.
+    fn read_line(&mut self) -> Result<bool, Damage> {
         self.line.clear();
         self.number += 1;
         let mut limited = self.source.lines().take(LINE_BYTES);
@@ -101,23 +122,32 @@ impl Reader {
             }));
         }
         match self.line.last() {
-            None => return Ok(None),
+            None => return Ok(false),
             Some(b'\n') => {}
             Some(_) if self.line.len() as u64 == LINE_BYTES => {
                 return Err(self.damage("a line is too long".to_owned()));
             }
             Some(_) => return Err(self.damage("it is cut off".to_owned())),
         }
-        match serde_json::from_slice(&self.line) {
-            Ok(line) => Ok(Some(line)),
-            Err(error) => Err(self.damage(format!("not a line of a recording: {error}"))),
-        }
+        Ok(true)
+    }
+
+    /// Parses the line that was read last.
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, Damage> {
+        serde_json::from_slice(&self.line)
+            .map_err(|error| self.damage(format!("not a line of a recording: {error}")))
     }
 
     /// Something is wrong with the line that was read last.
     pub fn damage(&self, why: String) -> Damage {
         Damage { line: self.number, byte: self.source.bytes(), why }
     }
+}
+
+/// The first line of a recording of any version.
+#[derive(Deserialize)]
+struct FirstLine {
+    header: Option<Stamp>,
 }
 
 /// Counts what was taken from a file.

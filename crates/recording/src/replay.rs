@@ -22,7 +22,7 @@ use tracer_ebpf::{
 
 use super::{
     FORMAT, VERSION,
-    line::{Account, Disk, DiskOwner, Header, Latency, Line, OwnerLine, Sync, areas},
+    line::{Account, Disk, DiskOwner, Header, Latency, Line, OwnerLine, Stamp, Sync, areas},
     reader::{Damage, Reader},
 };
 use crate::Incomplete;
@@ -67,6 +67,46 @@ pub enum Played {
     Whole,
 }
 
+/// Why a file is not played at all.
+enum Refused {
+    /// It is not a recording, for this reason.
+    Foreign(String),
+    /// It is a recording of this version, which is another than ours.
+    Version(u32),
+}
+
+impl Refused {
+    fn no_header() -> Self {
+        Self::Foreign("its first line is not a recording's header".to_owned())
+    }
+
+    /// The one sentence for the user of the file.
+    fn of(self, name: &str) -> Incomplete {
+        Incomplete(match self {
+            Self::Foreign(why) => format!("`{name}` is not a recording of tracer's: {why}"),
+            Self::Version(version) => format!(
+                "`{name}` is a recording in version {version} of the format, and this tracer reads \
+                 version {VERSION} only: replay it with the tracer that recorded it, or record \
+                 again with this one"
+            ),
+        })
+    }
+}
+
+impl From<Damage> for Refused {
+    fn from(damage: Damage) -> Self {
+        Self::Foreign(damage.to_string())
+    }
+}
+
+fn check_stamp(stamp: Option<Stamp>) -> Result<(), Refused> {
+    match stamp {
+        Some(Stamp { format, version: VERSION }) if format == FORMAT => Ok(()),
+        Some(Stamp { format, version }) if format == FORMAT => Err(Refused::Version(version)),
+        _ => Err(Refused::no_header()),
+    }
+}
+
 /// A recording being played.
 pub struct Replay {
     /// For messages.
@@ -102,20 +142,11 @@ impl Replay {
     ///
     /// [`Incomplete`] when it is not a recording.
     pub fn new(name: String, source: impl Read + 'static) -> Result<Self> {
-        let foreign = |why| Incomplete(format!("`{name}` is not a recording of tracer's: {why}"));
-        let mut reader = Reader::new(source).map_err(|damage| foreign(damage.why))?;
-        let first = reader.next_line().map_err(|damage| foreign(damage.to_string()))?;
-        let header = first
-            .and_then(|line| line.header)
-            .filter(|header| header.format == FORMAT)
-            .ok_or_else(|| foreign("its first line is not a recording's header".to_owned()))?;
-        let Header { version, started_ns, clock, kernel, .. } = header;
-        if version != VERSION {
-            let why = format!(
-                "`{name}` is a recording of version {version}, and this tracer reads {VERSION}"
-            );
-            return Err(Incomplete(why).into());
-        }
+        let mut reader =
+            Reader::new(source).map_err(|damage| Refused::Foreign(damage.why).of(&name))?;
+        let first = reader.first_line(check_stamp).map_err(|refused| refused.of(&name))?;
+        let header = first.header.ok_or_else(|| Refused::no_header().of(&name))?;
+        let Header { started_ns, clock, kernel, .. } = header;
         let now_ns = started_ns.min(MOST_TIME_NS);
         Ok(Self {
             reader,

@@ -350,8 +350,8 @@ fn what_is_no_recording_is_called_so() {
     foreign(b"{}\n", "its first line is not a recording's header");
     foreign(b"{\"schema\":1}", "it is cut off");
     let (_, bytes) = record(1);
-    let later = text(&bytes).replacen("\"version\":1", "\"version\":2", 1);
-    foreign(later.as_bytes(), "of version 2, and this tracer reads 1");
+    let later = text(&bytes).replacen("\"version\":2", "\"version\":3", 1);
+    foreign(later.as_bytes(), "in version 3 of the format, and this tracer reads version 2 only");
     let other = text(&bytes).replacen("tracer-recording", "weather", 1);
     foreign(other.as_bytes(), "its first line");
 }

@@ -22,8 +22,9 @@ pub use verdict::{
     Via,
 };
 
-/// Version of the JSON form.
-pub const SCHEMA: u32 = 1;
+/// Version of the JSON form; `docs/renamed.md` says what was called otherwise in the
+/// version before.
+pub const SCHEMA: u32 = 2;
 
 /// One picture of the node.
 #[derive(Clone, Debug, Serialize)]

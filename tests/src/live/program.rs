@@ -50,7 +50,7 @@ fn top_answers_within_five_seconds_and_stops_when_asked() {
     need_live!();
     let mut top = Tracer::start(&["top", "--json", "--interval", "0.5"]);
     let picture = top.json(Duration::from_secs(5));
-    assert_eq!(picture["schema"], 1);
+    assert_eq!(picture["schema"], 2);
     assert!(picture["losses"]["counters"].as_array().is_some_and(|c| !c.is_empty()));
     assert!(picture["metrics"]["tracer_losses_total{kind=\"ring_full\"}"].is_number());
     top.interrupt();

@@ -285,7 +285,7 @@ mod tests {
         let bytes = picture.verdicts().unwrap();
         assert_eq!(bytes.as_ptr(), picture.verdicts().unwrap().as_ptr(), "rendered once");
         let told: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!((&told["node"], &told["schema"]), (&"node-1".into(), &1.into()));
+        assert_eq!((&told["node"], &told["schema"]), (&"node-1".into(), &2.into()));
         assert_eq!(told["victims"][0]["culprits"][0]["comm"], "fstrim");
         assert_eq!(told["victims"].as_array().unwrap().len(), 3);
         assert_eq!(told["kernel"]["release"], "6.12.0-test");

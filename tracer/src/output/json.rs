@@ -62,7 +62,7 @@ mod tests {
         let object = shown.strip_suffix('\n').unwrap();
         assert!(object.chars().all(is_plain));
         let parsed: serde_json::Value = serde_json::from_str(object).unwrap();
-        assert_eq!(parsed["schema"], 1);
+        assert_eq!(parsed["schema"], 2);
         assert_eq!(parsed["victims"][0]["who"]["comm"], fixture::hostile().victims[0].who.comm);
     }
 

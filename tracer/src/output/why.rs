@@ -393,7 +393,7 @@ mod tests {
         let mut out = Vec::new();
         json::write_json(&mut out, &why(&s.victims[0], &s)).unwrap();
         let why: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(why["schema"], 1);
+        assert_eq!(why["schema"], 2);
         assert_eq!(why["kind"], "owners");
         assert_eq!(why["victim"]["file_class"], "wal");
         let culprit = &why["culprits"][0];
