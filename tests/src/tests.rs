@@ -22,6 +22,9 @@ mod matrix;
 /// Names that are defined in one place, and where they must not stand.
 #[cfg(not(target_env = "musl"))]
 mod names;
+/// Names that changed: no old one is left in the tree.
+#[cfg(not(target_env = "musl"))]
+mod renamed;
 /// Recordings, by a user with no rights.
 mod replay;
 /// A disk whose slowness is known, and culprits for it.

@@ -16,7 +16,7 @@ use tracer::output::{
     units, verdict,
 };
 use tracer::session::Session;
-use tracer_snapshot::{FileClass, Losses, SlowSync, Snapshot, Totals, Victim};
+use tracer_snapshot::{DroppedCounts, FileClass, SlowSync, Snapshot, Totals, Victim};
 
 use crate::{
     act::Act,
@@ -107,8 +107,8 @@ impl<'a> Watcher<'a> {
     }
 
     /// Gives the terminal back.
-    pub fn finish(self) -> Losses {
-        self.session.snapshot().losses
+    pub fn finish(self) -> DroppedCounts {
+        self.session.snapshot().dropped
     }
 
     /// All WAL syncs so far, by etcd's bounds.

@@ -86,9 +86,9 @@ async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
     }
     stage.end_puts();
     let wal = stage.compare_wal(watcher.wal_buckets())?;
-    let losses = watcher.finish();
+    let dropped = watcher.finish();
     stage.notes().iter().for_each(|note| say(note));
-    let findings = report::Findings::new(reports, wal, losses);
+    let findings = report::Findings::new(reports, wal, dropped);
 
     let mut bytes = Vec::new();
     if args.json {

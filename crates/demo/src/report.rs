@@ -8,7 +8,7 @@ use serde::Serialize;
 use tracer::output::{names, text, units};
 use tracer_engine::verdict::{are_slow, is_slow_tail};
 use tracer_lab::histogram::Histogram;
-use tracer_snapshot::{Losses, Op, SCHEMA, Who};
+use tracer_snapshot::{DroppedCounts, Op, SCHEMA, Who};
 
 use crate::act::Act;
 
@@ -96,13 +96,13 @@ pub struct Findings {
     schema: u32,
     acts: Vec<ActReport>,
     wal: Option<Wal>,
-    losses: Losses,
+    dropped: DroppedCounts,
     right: bool,
 }
 
 impl Findings {
-    pub fn new(acts: Vec<ActReport>, wal: Option<Wal>, losses: Losses) -> Self {
-        let mut findings = Self { schema: SCHEMA, acts, wal, losses, right: false };
+    pub fn new(acts: Vec<ActReport>, wal: Option<Wal>, dropped: DroppedCounts) -> Self {
+        let mut findings = Self { schema: SCHEMA, acts, wal, dropped, right: false };
         findings.right = findings.mistakes().is_empty();
         findings
     }
@@ -156,7 +156,7 @@ impl Findings {
         if let Some(wal) = &self.wal {
             write_wal(out, wal)?;
         }
-        writeln!(out, "{}", text::losses(&self.losses))
+        writeln!(out, "{}", text::dropped(&self.dropped))
     }
 
     fn write_verdict(&self, out: &mut impl Write) -> io::Result<()> {

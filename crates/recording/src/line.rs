@@ -31,7 +31,7 @@ pub struct Line {
     pub device: Option<Device>,
     pub disk: Option<Disk>,
     pub sync: Option<Sync>,
-    pub losses: Option<BTreeMap<String, u64>>,
+    pub dropped: Option<BTreeMap<String, u64>>,
     pub tick: Option<Tick>,
     pub end: Option<End>,
 }

@@ -6,7 +6,7 @@
 //! spoken of. After an error nothing more is written.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     io::{self, Write},
     num::NonZeroUsize,
 };
@@ -33,7 +33,7 @@ use tracer_engine::{
 };
 use tracer_scene::{DiskState, Scene, people::People};
 use tracer_snapshot::{
-    Losses, Op,
+    DroppedCounts, Op,
     labels::{FileId, FileNames},
 };
 
@@ -73,7 +73,7 @@ pub struct Recorder {
     files: LruCache<FileId, ()>,
     devices: LruCache<u32, String>,
     disks: HashMap<u32, DiskState>,
-    losses: Losses,
+    dropped: DroppedCounts,
 }
 
 impl Recorder {
@@ -95,7 +95,7 @@ impl Recorder {
             files: LruCache::new(REMEMBERED),
             devices: LruCache::new(REMEMBERED),
             disks: HashMap::new(),
-            losses: Losses::default(),
+            dropped: DroppedCounts::default(),
         };
         let header = Header {
             format: FORMAT.to_owned(),
@@ -171,11 +171,10 @@ impl Recorder {
         for disk in &scene.disks {
             self.disk(disk);
         }
-        let losses = scene.metrics.losses();
-        if losses != self.losses {
-            let counters: BTreeMap<_, _> = losses.counters.iter().copied().collect();
-            self.put("losses", &counters);
-            self.losses = losses;
+        let dropped = scene.metrics.dropped();
+        if dropped != self.dropped {
+            self.put("dropped", &dropped);
+            self.dropped = dropped;
         }
         self.put("tick", tick);
         self.flush();

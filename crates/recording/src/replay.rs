@@ -236,7 +236,7 @@ impl Replay {
         slow_ns: Option<u64>,
         slow: &mut Vec<SlowSync>,
     ) -> Result<(), String> {
-        let Line { header, owner, identity, file, device, disk, sync, losses, tick, end } = line;
+        let Line { header, owner, identity, file, device, disk, sync, dropped, tick, end } = line;
         if header.is_some() {
             return Err("another recording begins".to_owned());
         }
@@ -270,7 +270,7 @@ impl Replay {
         if let Some(sync) = sync {
             self.sync(&sync, slow_ns, slow)?;
         }
-        for (name, count) in losses.iter().flatten() {
+        for (name, count) in dropped.iter().flatten() {
             // A later version may know more kinds.
             if let Some(kind) = Dropped::find(name) {
                 self.scene.metrics.set_dropped(kind, (*count).min(MOST));
@@ -310,9 +310,9 @@ impl Replay {
         let judged = self.scene.engine.sync(&record, lower, file.0, sync.need_ns, owners);
         self.now_ns = self.now_ns.max(sync.end_ns());
         if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
-            let losses = self.scene.metrics.losses().total();
+            let dropped_total = self.scene.metrics.dropped().total();
             let (record, judged, tgid) = (&record, &judged, &|_| 0);
-            let sync = Slow { record, file, judged, owners: first, tgid, losses };
+            let sync = Slow { record, file, judged, owners: first, tgid, dropped_total };
             slow.push(self.scene.slow_sync(&sync, &mut self.names));
         }
         Ok(())

@@ -289,7 +289,7 @@ fn a_replay_stops_when_it_is_told_and_goes_on() {
     assert_eq!(replay.play(u64::MAX, Some(30 * MS), &mut slow), Played::Whole);
     let worst = slow.last().unwrap();
     assert_eq!((worst.kind, &*worst.path), ("fdatasync", "/var/lib/etcd/member/wal"));
-    assert_eq!((&*worst.device, worst.losses), ("loop0", 79));
+    assert_eq!((&*worst.device, worst.dropped_total), ("loop0", 79));
     let fstrim = worst.owners.iter().find(|o| o.who.comm == "fstrim").unwrap();
     assert_eq!(fstrim.who.cgroup, "/system.slice/fstrim.service");
     assert!((fstrim.in_flight - 1.0).abs() < 0.01 && !fstrim.own, "{fstrim:?}");
@@ -440,7 +440,8 @@ fn a_recording_that_cannot_be_written_says_so() {
 #[test]
 fn names_of_lines_are_those_of_the_format() {
     let text = text(sixty());
-    let known = ["header", "owner", "identity", "file", "device", "disk", "sync", "losses", "tick"];
+    let known =
+        ["header", "owner", "identity", "file", "device", "disk", "sync", "dropped", "tick"];
     for name in known.into_iter().chain(["end"]) {
         assert!(text.lines().any(|line| line.starts_with(&format!("{{\"{name}\":"))), "{name}");
     }

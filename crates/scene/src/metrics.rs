@@ -11,7 +11,7 @@ use prometheus::{
     proto::{MetricFamily, MetricType},
 };
 use tracer_ebpf::dropped::Dropped;
-use tracer_snapshot::{Cost, Losses};
+use tracer_snapshot::{Cost, DroppedCounts};
 
 /// CPU time and memory that the tracer has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -42,7 +42,7 @@ impl Metrics {
         let metrics = Self {
             dropped: IntCounterVec::new(
                 Opts::new(
-                    "tracer_losses_total",
+                    "tracer_dropped_total",
                     "What was dropped, unmatched, evicted, torn or unresolved, by kind.",
                 ),
                 &["kind"],
@@ -99,9 +99,9 @@ impl Metrics {
         raise(&self.records, total);
     }
 
-    pub fn losses(&self) -> Losses {
+    pub fn dropped(&self) -> DroppedCounts {
         let counters = Dropped::ALL.map(|kind| (kind.name(), self.counter(kind).get()));
-        Losses { counters: counters.to_vec() }
+        DroppedCounts { counters: counters.to_vec() }
     }
 
     /// Raises what the tracer has used to what the kernel has counted so far.
@@ -167,8 +167,8 @@ mod tests {
         metrics.set_dropped(Dropped::RingFull, 3);
         metrics.set_dropped(Dropped::RingFull, 2);
         let dump = metrics.dump();
-        assert_eq!(dump["tracer_losses_total{kind=\"ring_full\"}"], 3.0);
-        assert_eq!(dump["tracer_losses_total{kind=\"healed\"}"], 0.0);
-        assert_eq!(metrics.losses().total(), 3);
+        assert_eq!(dump["tracer_dropped_total{kind=\"ring_full\"}"], 3.0);
+        assert_eq!(dump["tracer_dropped_total{kind=\"healed\"}"], 0.0);
+        assert_eq!(metrics.dropped().total(), 3);
     }
 }

@@ -75,7 +75,7 @@ impl Scene {
             victims,
             disks: self.disks.iter().map(|disk| self.disk(disk)).collect(),
             cost: self.metrics.cost(),
-            losses: self.metrics.losses(),
+            dropped: self.metrics.dropped(),
             metrics: self.metrics.dump(),
         }
     }
@@ -275,7 +275,7 @@ impl Scene {
     /// Tells one slow sync; `owners` are those of its disk's accounts, with the
     /// process that used each last.
     pub fn slow_sync(&self, slow: &Slow<'_>, files: &mut dyn FileNames) -> SlowSync {
-        let Slow { record, file, judged, owners, tgid, losses } = slow;
+        let Slow { record, file, judged, owners, tgid, dropped_total } = slow;
         let party =
             Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
         let who = Who { tgid: record.tgid, ..self.people.who(&party) };
@@ -314,7 +314,7 @@ impl Scene {
             duration_seconds: seconds(record.duration_ns),
             phases: judged.phases.to_seconds(),
             owners: in_flight,
-            losses: *losses,
+            dropped_total: *dropped_total,
         }
     }
 }
@@ -328,8 +328,8 @@ pub struct Slow<'a> {
     pub owners: &'a [Owner; ACCOUNTS],
     /// The process that used an account last, 0 where that is not known.
     pub tgid: &'a dyn Fn(usize) -> u32,
-    /// All losses so far.
-    pub losses: u64,
+    /// Everything that was dropped so far.
+    pub dropped_total: u64,
 }
 
 /// Longer lists of innocents are cut.

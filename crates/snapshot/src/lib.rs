@@ -14,7 +14,7 @@ mod verdict;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use tracer_engine::phases::{ByPhase, Phase};
 pub use verdict::{
@@ -40,7 +40,7 @@ pub struct Snapshot {
     /// The slowest first (by sync seconds per second).
     pub victims: Vec<Victim>,
     pub disks: Vec<Disk>,
-    pub losses: Losses,
+    pub dropped: DroppedCounts,
     pub cost: Cost,
     /// The tracer's own metrics, by their Prometheus names.
     pub metrics: BTreeMap<String, f64>,
@@ -388,14 +388,21 @@ pub struct Spread {
     pub seconds: f64,
 }
 
-/// Everything that was dropped, unmatched, evicted, torn or unresolved.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct Losses {
+/// Everything that was dropped, unmatched, evicted, torn or unresolved: an object
+/// with a count for each kind.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DroppedCounts {
     /// Name and count, in a fixed order; all are shown, zeros too.
     pub counters: Vec<(&'static str, u64)>,
 }
 
-impl Losses {
+impl Serialize for DroppedCounts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.counters.iter().copied())
+    }
+}
+
+impl DroppedCounts {
     pub fn total(&self) -> u64 {
         self.counters.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n))
     }
@@ -427,8 +434,8 @@ pub struct SlowSync {
     pub phases: Phases,
     /// Who had requests in flight on the disk meanwhile, the worst first.
     pub owners: Vec<SyncOwner>,
-    /// All losses so far, added up.
-    pub losses: u64,
+    /// Everything that was dropped so far, added up.
+    pub dropped_total: u64,
 }
 
 /// An owner's part in one sync's window.

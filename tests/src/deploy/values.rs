@@ -26,7 +26,7 @@ fn enumerated() -> [(&'static str, Vec<&'static str>); 5] {
 fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
     let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
     match (metric, label) {
-        ("tracer_losses_total", "kind") => Some(owned(&Dropped::ALL.map(Dropped::name))),
+        ("tracer_dropped_total", "kind") => Some(owned(&Dropped::ALL.map(Dropped::name))),
         ("tracer_blind", "what") => Some(blind()),
         (_, "confidence") => {
             let all = [Confidence::Low, Confidence::Medium, Confidence::High];
@@ -110,7 +110,7 @@ fn rows_below(head: &str) -> Vec<String> {
 
 #[test]
 fn the_page_explains_what_can_be_dropped() {
-    let rows = rows_below("| `kind` of `tracer_losses_total` | what was dropped |");
+    let rows = rows_below("| `kind` of `tracer_dropped_total` | what was dropped |");
     let expected = Dropped::ALL.map(|kind| format!("| `{}` | {} |", kind.name(), kind.help()));
     assert_eq!(rows, expected);
 }
@@ -132,8 +132,8 @@ fn rules_and_dashboards_ask_for_values_that_there_are() {
 #[test]
 fn a_value_that_is_in_no_list_is_named() {
     assert_eq!(
-        find_faults(r#"a{kind="x"} + tracer_losses_total{job="b",kind=~"healed|heald"}"#),
-        [r#"a has no kind="x""#, r#"tracer_losses_total has no kind="heald""#]
+        find_faults(r#"a{kind="x"} + tracer_dropped_total{job="b",kind=~"healed|heald"}"#),
+        [r#"a has no kind="x""#, r#"tracer_dropped_total has no kind="heald""#]
     );
     assert_eq!(
         find_faults(r#"tracer_blind{what!="io_ring"}"#),

@@ -102,8 +102,8 @@ fn a_delay_of_the_device_is_device_time() {
 }
 
 fn missed_runs(session: &mut Session) -> u64 {
-    let losses = session.snapshot().losses;
-    losses
+    let dropped = session.snapshot().dropped;
+    dropped
         .counters
         .iter()
         .filter(|(kind, _)| *kind == Dropped::HookMissed.name())

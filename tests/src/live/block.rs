@@ -129,7 +129,7 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
                     .unwrap_or_else(|error| panic!("{name} under {scheduler}: {error:#}"));
             }
         }
-        let losses = session.snapshot().losses;
+        let dropped = session.snapshot().dropped;
         // The root disk's ends in interrupts may be missed too, and healed.
         let may = [
             Dropped::IdentityUnresolved,
@@ -138,7 +138,7 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
             Dropped::Healed,
         ];
         let may = may.map(Dropped::name);
-        for (kind, n) in losses.counters {
+        for (kind, n) in dropped.counters {
             assert!(may.contains(&kind) || n == 0, "{kind}: {n}");
         }
     });
@@ -173,7 +173,7 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
             let took = begin.elapsed().as_secs_f64();
             let picture = session.snapshot();
             let unseen = Dropped::IssueUnseen.name();
-            let unseen = picture.losses.counters.iter().find(|l| l.0 == unseen).unwrap().1;
+            let unseen = picture.dropped.counters.iter().find(|l| l.0 == unseen).unwrap().1;
             assert_eq!(unseen, 0);
             let after = times_of_reads(&picture, disk.name());
             let (queue, device) = (after.0 - before.0, after.1 - before.1);

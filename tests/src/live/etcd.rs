@@ -76,8 +76,8 @@ fn our_count_of_wal_syncs_equals_etcds_own() {
             .iter()
             .map(|v| (&v.who.comm, v.who.tgid, v.class, &v.path, v.syncs_total))
             .collect();
-        let losses = &snapshot.losses;
-        assert_eq!(ours.iter().sum::<u64>(), theirs.count, "{told:?} {losses:?}");
+        let dropped = &snapshot.dropped;
+        assert_eq!(ours.iter().sum::<u64>(), theirs.count, "{told:?} {dropped:?}");
 
         // etcd measures around ours: it is now and then one bucket later.
         let theirs = buckets(&theirs);

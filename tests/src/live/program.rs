@@ -51,8 +51,8 @@ fn top_answers_within_five_seconds_and_stops_when_asked() {
     let mut top = Tracer::start(&["top", "--json", "--interval", "0.5"]);
     let picture = top.json(Duration::from_secs(5));
     assert_eq!(picture["schema"], 2);
-    assert!(picture["losses"]["counters"].as_array().is_some_and(|c| !c.is_empty()));
-    assert!(picture["metrics"]["tracer_losses_total{kind=\"ring_full\"}"].is_number());
+    assert!(picture["dropped"].as_object().is_some_and(|kinds| !kinds.is_empty()));
+    assert!(picture["metrics"]["tracer_dropped_total{kind=\"ring_full\"}"].is_number());
     top.interrupt();
     assert_eq!(top.wait(Duration::from_secs(5)).code(), Some(0), "{}", top.transcript());
 }

@@ -108,9 +108,10 @@ pub fn compare(
         let (ours, theirs) = (ours.since(ours_before), theirs.since(theirs_before));
         requests += theirs.total();
         if ours != theirs {
-            let losses = losses(session);
-            let what =
-                format!("on {disk} we count {ours:?} and the kernel {theirs:?}; lost: {losses}");
+            let dropped = dropped(session);
+            let what = format!(
+                "on {disk} we count {ours:?} and the kernel {theirs:?}; dropped: {dropped}"
+            );
             let all_but_writes = Counts { writes: theirs.writes, ..ours } == theirs;
             let missing = match all_but_writes && ours.writes < theirs.writes {
                 true => Missing::Writes,
@@ -136,9 +137,9 @@ fn both(session: &mut Session, disk: &str) -> Result<(Counts, Counts)> {
     bail!("`{disk}` is never at rest for two readings")
 }
 
-/// What the tracer itself says that it lost so far.
-fn losses(session: &mut Session) -> String {
-    let counters = session.snapshot().losses.counters.into_iter().filter(|(_, n)| *n > 0);
+/// What the tracer itself says that it dropped so far.
+fn dropped(session: &mut Session) -> String {
+    let counters = session.snapshot().dropped.counters.into_iter().filter(|(_, n)| *n > 0);
     let told: Vec<_> = counters.map(|(kind, n)| format!("{kind} {n}")).collect();
     if told.is_empty() { "nothing".to_owned() } else { told.join(", ") }
 }

@@ -5,7 +5,7 @@
 //! somebody asks. Locks are held for a clone or a push, never while rendering.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -26,7 +26,7 @@ use crate::{
         why::{Why, why},
     },
 };
-use tracer_snapshot::{Phase, SCHEMA, SlowSync, Snapshot};
+use tracer_snapshot::{DroppedCounts, Phase, SCHEMA, SlowSync, Snapshot};
 
 /// Victims in one answer; the slowest come first.
 const MOST_VICTIMS: usize = 200;
@@ -59,7 +59,7 @@ struct Verdicts<'a> {
     node: &'a str,
     version: &'static str,
     kernel: &'a tracer_snapshot::Kernel,
-    losses: BTreeMap<&'static str, u64>,
+    dropped: &'a DroppedCounts,
     /// The slowest first.
     victims: Vec<Why<'a>>,
     /// Further victims, for which there was no room.
@@ -97,7 +97,7 @@ impl Picture {
                 node: &self.node,
                 version: env!("CARGO_PKG_VERSION"),
                 kernel: &s.kernel,
-                losses: s.losses.counters.iter().copied().collect(),
+                dropped: &s.dropped,
                 victims: s.victims.iter().take(MOST_VICTIMS).map(|v| why(v, s)).collect(),
                 victims_left_out: s.victims.len().saturating_sub(MOST_VICTIMS),
             };

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use tracer_snapshot::{
-    Change, Confidence, Cost, Culprit, DeviceState, Disk, Evidence, FileClass, Kernel, Kind,
-    Losses, Op, OwnWork, OwnerRow, Phase, Phases, RuledOut, SCHEMA, Shares, SlowSync, Snapshot,
-    SyncOwner, Totals, Verdict, Via, Victim, Who,
+    Change, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts, Evidence, FileClass,
+    Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases, RuledOut, SCHEMA, Shares, SlowSync,
+    Snapshot, SyncOwner, Totals, Verdict, Via, Victim, Who,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -21,7 +21,7 @@ pub fn empty() -> Snapshot {
         kernel: Kernel { release: "6.12.0-test".into(), ..Kernel::default() },
         victims: Vec::new(),
         disks: Vec::new(),
-        losses: Losses { counters: vec![("ring_full", 0), ("healed", 0)] },
+        dropped: DroppedCounts { counters: vec![("ring_full", 0), ("healed", 0)] },
         cost: Cost::default(),
         metrics: BTreeMap::new(),
     }
@@ -154,7 +154,7 @@ pub fn hostile() -> Snapshot {
         "no journal hooks on this\nkernel: waits for a commit count as other".into(),
         "no run delay".into(),
     ];
-    s.losses.counters = vec![("ring_full", 3), ("healed", 0), ("end_unmatched", 12)];
+    s.dropped.counters = vec![("ring_full", 3), ("healed", 0), ("end_unmatched", 12)];
     let evil = Who {
         comm: "\x1b]0;pwned\x07\x1b[31m".into(),
         tgid: 66,
@@ -214,7 +214,7 @@ pub fn slow_sync() -> SlowSync {
         duration_seconds: 48.1e-3,
         phases: s.victims[0].phases,
         owners: vec![owner(0, 3.1, 0.97, false), owner(1, 0.2, 0.0, true)],
-        losses: 3,
+        dropped_total: 3,
     }
 }
 

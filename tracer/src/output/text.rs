@@ -1,6 +1,6 @@
 //! One snapshot as plain text, at most [`COLUMNS`] wide: `tracer top --batch`.
 //!
-//! First what the numbers rest on (kernel, blind spots, losses), then who
+//! First what the numbers rest on (kernel, blind spots, what was dropped), then who
 //! waits, then why, then who uses the disks. Long lists are cut, and the text
 //! says by how much.
 
@@ -12,7 +12,7 @@ use super::{
     units::{bytes_rate, duration, percent, rate, span, utc},
     verdict,
 };
-use tracer_snapshot::{Disk, Losses, OwnerRow, Snapshot, Victim};
+use tracer_snapshot::{Disk, DroppedCounts, OwnerRow, Snapshot, Victim};
 
 /// No line is wider.
 pub const COLUMNS: usize = 118;
@@ -53,20 +53,26 @@ pub fn write_snapshot(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> 
     writeln!(out)
 }
 
-/// `LOST 15: ring_full 3, end_unmatched 12`: every counter that is not zero;
-/// `losses none` when all are.
-pub fn losses(losses: &Losses) -> String {
-    let lost: Vec<_> = losses
+/// `DROPPED 15: ring_full 3, end_unmatched 12`; `dropped nothing` when all counters
+/// are zero.
+pub fn dropped(dropped: &DroppedCounts) -> String {
+    let word = if dropped.total() > 0 { "DROPPED" } else { "dropped" };
+    format!("{word} {}", dropped_list(dropped))
+}
+
+/// `15: ring_full 3, end_unmatched 12`, with every counter that is not zero;
+/// `nothing` when all are.
+pub fn dropped_list(dropped: &DroppedCounts) -> String {
+    let counted: Vec<_> = dropped
         .counters
         .iter()
         .filter(|(_, count)| *count > 0)
         .map(|(name, count)| format!("{name} {count}"))
         .collect();
-    if lost.is_empty() {
-        return "losses none".to_owned();
+    if counted.is_empty() {
+        return "nothing".to_owned();
     }
-    let total = losses.counters.iter().fold(0, |total: u64, (_, n)| total.saturating_add(*n));
-    format!("LOST {total}: {}", lost.join(", "))
+    format!("{}: {}", dropped.total(), counted.join(", "))
 }
 
 /// What is blind on this kernel: the first sentence, and of how many. The
@@ -97,7 +103,7 @@ fn write_header(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
         duration(s.window_seconds),
     );
     writeln!(out, "{}", bounded(&head, COLUMNS))?;
-    write_wrapped(out, &losses(&s.losses))?;
+    write_wrapped(out, &dropped(&s.dropped))?;
     match blind(s) {
         Some(blind) => writeln!(out, "{}", bounded(&blind, COLUMNS)),
         None => Ok(()),

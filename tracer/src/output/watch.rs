@@ -35,8 +35,8 @@ pub fn line(sync: &SlowSync) -> String {
         line += &format!(" | {phases}");
     }
     line += &format!(" | {}", owners(sync));
-    if sync.losses > 0 {
-        line += &format!(" | LOST {} so far", sync.losses);
+    if sync.dropped_total > 0 {
+        line += &format!(" | DROPPED {} so far", sync.dropped_total);
     }
     line
 }
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_slow_sync_in_one_line() {
-        insta::assert_snapshot!(line(&fixture::slow_sync()), @"2026-03-01T12:00:00.250Z  48.1 ms fdatasync etcd (etcd.service), wal /var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal on vda1 | cpu 3% runq 1% queue 5% device 61% journal 20% other 10% | fstrim (demo-trim.service) discard 97% | LOST 3 so far");
+        insta::assert_snapshot!(line(&fixture::slow_sync()), @"2026-03-01T12:00:00.250Z  48.1 ms fdatasync etcd (etcd.service), wal /var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal on vda1 | cpu 3% runq 1% queue 5% device 61% journal 20% other 10% | fstrim (demo-trim.service) discard 97% | DROPPED 3 so far");
     }
 
     #[test]
@@ -75,7 +75,7 @@ mod tests {
         let mut sync = fixture::slow_sync();
         sync.owners.retain(|owner| owner.own);
         sync.phases = Phases::default();
-        sync.losses = 0;
+        sync.dropped_total = 0;
         insta::assert_snapshot!(line(&sync), @"2026-03-01T12:00:00.250Z  48.1 ms fdatasync etcd (etcd.service), wal /var/lib/etcd/member/wal/0000000000000000-0000000000000000.wal on vda1 | nobody else on the disk");
     }
 

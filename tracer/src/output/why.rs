@@ -3,7 +3,7 @@
 //! As text for an operator who has ten seconds, and as JSON with the fields
 //! that scripts want by name. Both say the same.
 
-use std::{collections::BTreeMap, io};
+use std::io;
 
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
@@ -11,12 +11,12 @@ use unicode_width::UnicodeWidthStr as _;
 use super::{
     escape::bounded,
     names, phases, remedy,
-    text::{blind, losses},
+    text::{blind, dropped_list},
     units::{duration, percent, utc},
     verdict::{culprit, named, own_work, sentence},
 };
 use tracer_snapshot::{
-    Change, Confidence, DeviceState, Evidence, FileClass, Kind, Losses, Op, OwnWork, Phases,
+    Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Kind, Op, OwnWork, Phases,
     SCHEMA, Shares, Snapshot, Via, Victim, Who, Workload,
 };
 
@@ -64,7 +64,7 @@ pub struct Why<'a> {
     memory_shrank_bytes: u64,
     remedies: Vec<String>,
     blind: &'a [String],
-    losses: BTreeMap<&'static str, u64>,
+    dropped: &'a DroppedCounts,
 }
 
 /// Somebody, with the fields of a [`Who`] beside a name for people.
@@ -124,10 +124,6 @@ fn named_who(who: &Who) -> Named<'_> {
     }
 }
 
-fn counters(losses: &Losses) -> BTreeMap<&'static str, u64> {
-    losses.counters.iter().copied().collect()
-}
-
 /// The JSON form of the verdict on a victim of a snapshot.
 pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
     let verdict = &victim.verdict;
@@ -180,7 +176,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         memory_shrank_bytes: verdict.memory_shrank_bytes,
         remedies: remedy::remedies(victim, s),
         blind: &s.kernel.blind,
-        losses: counters(&s.losses),
+        dropped: &s.dropped,
     }
 }
 
@@ -231,7 +227,7 @@ pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io:
         let label = if at == 0 { "to do" } else { "" };
         line(out, label, remedy)?;
     }
-    line(out, "lost", &losses(&s.losses))?;
+    line(out, "dropped", &dropped_list(&s.dropped))?;
     if let Some(blind) = blind(s) {
         line(out, "", &blind)?;
     }
@@ -405,6 +401,6 @@ mod tests {
         let shares = why["shares"].as_object().unwrap().values();
         let sum: f64 = shares.map(|share| share.as_f64().unwrap()).sum();
         assert!((sum - 1.0).abs() < 1e-9);
-        assert!(why["losses"]["ring_full"].is_u64());
+        assert!(why["dropped"]["ring_full"].is_u64());
     }
 }

@@ -252,7 +252,7 @@ impl Session {
     pub fn poll(&mut self, slow_ns: Option<u64>, slow: &mut Vec<SlowSync>) {
         let Self { ring, accounts, scene, files, identities, recorder, foreign, .. } = self;
         // Asked for only where somebody is told.
-        let losses = slow_ns.map_or(0, |_| scene.metrics.losses().total());
+        let dropped_total = slow_ns.map_or(0, |_| scene.metrics.dropped().total());
         let slow_ns = slow_ns.unwrap_or(u64::MAX);
         let mut unknown_disk = false;
         files.look_at_mounts(monotonic_ns());
@@ -283,7 +283,7 @@ impl Session {
                 if record.duration_ns >= slow_ns {
                     let owners = accounts.owners(record.disk);
                     let tgid = &|account| accounts.last_tgid(record.disk, account);
-                    let sync = Slow { record, file, judged: &judged, owners, tgid, losses };
+                    let sync = Slow { record, file, judged: &judged, owners, tgid, dropped_total };
                     slow.push(scene.slow_sync(&sync, files));
                 }
             }

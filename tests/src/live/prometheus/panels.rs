@@ -29,8 +29,8 @@ const SILENT: [(&str, &str, Silence); 7] = {
         ("tracer-fleet", "$vm on its host: who waits for it", NotHere),
         // A kernel may have all hooks.
         ("tracer-health", "Blind", Perhaps),
-        // Nothing need be lost.
-        ("tracer-health", "Losses by kind", Perhaps),
+        // Nothing need be dropped.
+        ("tracer-health", "Dropped by kind", Perhaps),
     ]
 };
 

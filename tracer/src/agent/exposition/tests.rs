@@ -152,7 +152,7 @@ fn the_contract_is_kept() {
          le=\"0.001\"} 4\n",
         "tracer_block_in_flight{disk=\"vda\"} 4\n",
         "tracer_block_bytes_total{disk=\"vda\",op=\"write\"} 4096\n",
-        "tracer_losses_total{kind=\"ring_full\"} 0\n",
+        "tracer_dropped_total{kind=\"ring_full\"} 0\n",
         "tracer_hook_info{capability=\"sync\",rung=\"tp\"} 1\n",
         "tracer_program_run_seconds_total{program=\"block_rq_issue\"} 0.0000034\n",
         "tracer_config_reload_failures_total 0\n",
@@ -172,10 +172,10 @@ fn open_metrics_has_its_own_names_units_and_end() {
         "# TYPE tracer_blame_seconds counter\n# UNIT tracer_blame_seconds seconds\n\
          # HELP tracer_blame_seconds ",
         "# TYPE tracer_sync_duration_seconds histogram\n",
-        "# TYPE tracer_losses counter\n",
+        "# TYPE tracer_dropped counter\n",
         "# TYPE tracer_verdict_info gauge\n",
         "le=\"1.024\"} ",
-        "tracer_losses_total{kind=\"ring_full\"} 0\n",
+        "tracer_dropped_total{kind=\"ring_full\"} 0\n",
     ] {
         assert!(open.contains(line), "{line}\nis not in\n{open}");
     }

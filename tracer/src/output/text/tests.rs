@@ -42,19 +42,19 @@ fn what_is_left_out_is_counted() {
 }
 
 #[test]
-fn every_loss_is_named_and_zeros_are_not() {
-    let lost = |counters: &[_]| losses(&Losses { counters: counters.to_vec() });
-    assert_eq!(lost(&[("ring_full", 0), ("healed", 0)]), "losses none");
+fn every_kind_of_what_was_dropped_is_named_and_zeros_are_not() {
+    let shown = |counters: &[_]| dropped(&DroppedCounts { counters: counters.to_vec() });
+    assert_eq!(shown(&[("ring_full", 0), ("healed", 0)]), "dropped nothing");
     assert_eq!(
-        lost(&[("ring_full", 3), ("torn", 0), ("healed", 9)]),
-        "LOST 12: ring_full 3, healed 9"
+        shown(&[("ring_full", 3), ("torn", 0), ("healed", 9)]),
+        "DROPPED 12: ring_full 3, healed 9"
     );
 }
 
 #[test]
-fn a_long_list_of_losses_is_wrapped_and_whole() {
+fn a_long_list_of_what_was_dropped_is_wrapped_and_whole() {
     let mut s = fixture::empty();
-    s.losses.counters = vec![("a_counter_with_a_long_name", u64::MAX); 12];
+    s.dropped.counters = vec![("a_counter_with_a_long_name", u64::MAX); 12];
     let text = text(&s);
     assert_eq!(text.matches("a_counter_with_a_long_name 18446744073709551615").count(), 12);
     assert!(text.lines().all(|line| line.width() <= COLUMNS));

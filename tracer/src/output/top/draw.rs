@@ -20,7 +20,7 @@ use super::{
 use crate::output::{
     escape::{bounded, bounded_tail},
     names,
-    text::{blind, losses},
+    text::{blind, dropped},
     units::span,
     verdict,
 };
@@ -81,18 +81,18 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, s: &Snapshot, ink: Ink) {
     }
 }
 
-/// What the numbers rest on: always one line, and one each for what is lost
-/// and for what is blind.
+/// What the numbers rest on: always one line, and one each for what was
+/// dropped and for what is blind.
 fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'static>> {
     let cut = |text: &str| bounded(text, columns).into_owned();
-    let lost = losses(&s.losses);
-    let none = s.losses.counters.iter().all(|(_, count)| *count == 0);
+    let dropped = dropped(&s.dropped);
+    let none = s.dropped.counters.iter().all(|(_, count)| *count == 0);
     let mut first = match &view.title {
         Some(title) => format!("tracer {}", bounded(title, 48)),
         None => format!("tracer {}", bounded(&s.kernel.release, 24)),
     };
     if none {
-        first += &format!("  {lost}");
+        first += &format!("  {dropped}");
     }
     if view.paused {
         first += "  PAUSED";
@@ -103,7 +103,7 @@ fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'stat
     }
     let mut header = vec![Line::styled(cut(&first), Style::new().bold())];
     if !none {
-        header.push(Line::styled(cut(&lost), ink.warning()));
+        header.push(Line::styled(cut(&dropped), ink.warning()));
     }
     if let Some(blind) = blind(s) {
         header.push(Line::styled(cut(&blind), ink.warning()));

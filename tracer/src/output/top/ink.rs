@@ -1,7 +1,7 @@
 //! Colours, where they are wanted.
 //!
-//! Colour is never the only carrier: each phase has its letter, losses say
-//! LOST, the selected line has its mark. So everything here may be absent.
+//! Colour is never the only carrier: each phase has its letter, the line of
+//! what was dropped is in capitals, the selected line has its mark. So everything here may be absent.
 
 use ratatui::style::{Color, Style};
 use tracer_snapshot::Phase;
@@ -48,7 +48,7 @@ impl Ink {
         self.only(Style::new().fg(Color::Black).bg(colour))
     }
 
-    /// Of what the user must not overlook: losses, blind spots.
+    /// Of what the user must not overlook: what was dropped, blind spots.
     pub fn warning(self) -> Style {
         self.only(Style::new().fg(Color::Red)).bold()
     }

@@ -1,0 +1,130 @@
+//! Names that users met and that changed: none of the old ones is left in the tree.
+//!
+//! `docs/renamed.md` lists them. A name that no sentence would have (`_` or `-` is in
+//! it, or a capital letter) may not be a word anywhere. A plain word may not be a
+//! name: in quotes or backticks, before the `=` of a label, after the `.` of a query,
+//! or a public field where JSON and recordings are made from structures.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use crate::deploy::{find_files, read, workspace};
+
+const PAGE: &str = "docs/renamed.md";
+
+const GROUPS: [&str; 8] = [
+    "Metrics",
+    "Labels and their values",
+    "JSON",
+    "Text output",
+    "Flags and configuration",
+    "Recordings",
+    "Rules and alerts",
+    "Recording rules",
+];
+
+/// The old names of the page, without those that mean something else now.
+fn old_names(page: &str) -> BTreeSet<String> {
+    let (mut old, mut new) = (BTreeSet::new(), BTreeSet::new());
+    for line in page.lines() {
+        if let Some(group) = line.strip_prefix("## ") {
+            assert!(GROUPS.contains(&group), "a group of names: {group}");
+        }
+        let Some(renamed) = line.strip_prefix("- ") else { continue };
+        let (before, after) = renamed.split_once(" → ").unwrap_or_else(|| panic!("{line}"));
+        let name = |part: &str| part.split('`').nth(1).map(str::to_owned);
+        old.insert(name(before).unwrap_or_else(|| panic!("no old name: {line}")));
+        new.extend(after.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    &old - &new
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Whether this is a word of the line, of which `name` is not a mere part.
+fn words<'l>(line: &'l str, name: &'l str) -> impl Iterator<Item = (&'l str, &'l str)> {
+    line.match_indices(name).filter_map(move |(at, _)| {
+        let (before, after) = (&line[..at], &line[at + name.len()..]);
+        let is_whole = !before.ends_with(is_word) && !after.starts_with(is_word);
+        is_whole.then_some((before, after))
+    })
+}
+
+fn is_found(line: &str, name: &str, is_rust: bool, is_serialized: bool) -> bool {
+    let is_unmistakable = name.contains(|c: char| !c.is_ascii_lowercase());
+    words(line, name).any(|(before, after)| {
+        let is_within =
+            |open: &[char], close: &[char]| before.ends_with(open) && after.starts_with(close);
+        is_unmistakable
+            || is_within(&['"', '|'], &['"', '|'])
+            || is_within(&['`'], &['`'])
+            || after.starts_with("=\"")
+            || after.starts_with("=~\"")
+            || after.starts_with("=\\\"")
+            || (is_serialized && after.starts_with(": ") && before.ends_with("pub "))
+            || (!is_rust && before.ends_with('.') && !before.ends_with(".."))
+    })
+}
+
+/// Places of the old names in a text.
+fn find(path: &Path, text: &str, names: &BTreeSet<String>) -> Vec<String> {
+    let is_rust = path.extension().is_some_and(|end| end == "rs");
+    let is_serialized = is_rust && text.contains("Serialize");
+    let lines = text.lines().enumerate();
+    // That is what a recording of the version before looks like.
+    let lines = lines.filter(|(_, line)| !line.contains("\"version\":1,"));
+    let found = lines.flat_map(|(at, line)| {
+        let found = names.iter().filter(move |name| is_found(line, name, is_rust, is_serialized));
+        found.map(move |name| format!("{}:{}: `{name}` in {line:.160}", path.display(), at + 1))
+    });
+    found.collect()
+}
+
+#[test]
+fn no_old_name_is_left_anywhere() {
+    let names = old_names(&read(PAGE));
+    assert!(!names.is_empty(), "{PAGE} names nothing");
+    let ends =
+        [".rs", ".md", ".snap", ".toml", ".yml", ".yaml", ".json", ".html", ".sh", ".service"];
+    let mut files = Vec::new();
+    for entry in workspace().read_dir().unwrap().map(|entry| entry.unwrap()) {
+        let name = entry.file_name().into_string().unwrap();
+        if name.starts_with('.') || name == "target" {
+            continue;
+        }
+        match entry.file_type().unwrap().is_dir() {
+            true => files.extend(find_files(&name, &ends)),
+            false if ends.iter().any(|end| name.ends_with(end)) => files.push(entry.path()),
+            false => {}
+        }
+    }
+    assert!(files.len() > 300, "{} files", files.len());
+    let mut found = Vec::new();
+    for file in files {
+        let path = file.strip_prefix(workspace()).unwrap();
+        if path != Path::new(PAGE) {
+            found.extend(find(path, &fs::read_to_string(&file).unwrap(), &names));
+        }
+    }
+    assert!(found.is_empty(), "see {PAGE}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn an_old_name_is_found_where_it_is_a_name() {
+    let page = "# Names\n\n## Metrics\n\n- `tracer_old` → `tracer_new`\n\n## JSON\n\n\
+                - `lost` → `dropped`, in all\n- `swapped` → `kept`\n- `kept` → `swapped`\n";
+    let names = old_names(page);
+    assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), ["lost", "tracer_old"]);
+    let is_found = |path: &str, text| !find(Path::new(path), text, &names).is_empty();
+    for text in ["x tracer_old x", "{\"lost\":1}", "`lost`", "a{lost=\"b\"}", "~\"a|lost|b\""] {
+        assert!(is_found("a.md", text) && is_found("a.rs", text), "{text}");
+    }
+    assert!(is_found("a.rs", "use serde::Serialize;\npub lost: u64,"));
+    assert!(!is_found("a.rs", "pub lost: u64,") && !is_found("a.md", "Serialize pub lost: u64"));
+    assert!(is_found("a.html", "told.lost)") && !is_found("a.rs", "told.lost)"));
+    for text in ["It is lost.", "lost: Lost", "tracer_older", "almost", "\"kept\"", "`swapped`"] {
+        assert!(!is_found("a.md", text) && !is_found("a.rs", text), "{text}");
+    }
+    assert!(!is_found("a.rs", "{\"version\":1,\"lost\":0}"));
+}
