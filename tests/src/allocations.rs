@@ -8,7 +8,6 @@ use std::{
     path::Path,
 };
 
-use tracer::ring::{Record, decode};
 use tracer_ebpf::{
     ledger::tick,
     record::{ACCOUNTS, SyncRecord, kind},
@@ -17,6 +16,7 @@ use tracer_engine::{
     Engine,
     blame::{Owner, OwnerId},
 };
+use tracer_kernel::maps::ring::{Record, decode};
 use tracer_node::files::Files;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 

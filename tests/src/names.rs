@@ -3,16 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use tracer::kernel::{capability::Capability, program::Program};
+use tracer_kernel::{capability::Capability, program::Program};
 use tracer_recording::line::{Lower, Sync};
 
 use crate::deploy::{find_files, read, workspace};
 
 /// The files with the lists.
-const LISTS: [&str; 2] = ["kernel/capability.rs", "kernel/program.rs"];
+const LISTS: [&str; 2] = ["kernel/src/capability.rs", "kernel/src/program.rs"];
 
 /// Files in which names of tracepoints are the kernel's, whose types they are for.
-const OF_THE_KERNEL: [&str; 3] = ["kernel/offsets.rs", "kernel/types/", "tracer-ebpf/"];
+const OF_THE_KERNEL: [&str; 3] = ["kernel/src/offsets.rs", "kernel/src/types/", "tracer-ebpf/"];
 
 /// Names of capabilities that name nothing else. The others are also those of
 /// phases, tools or lines of a recording, so they are looked for only in the

@@ -38,6 +38,9 @@ pub mod op {
     pub const CPU: u32 = 6;
     /// Allocating memory that others had to be reclaimed for.
     pub const MEMORY: u32 = 7;
+
+    /// A code from here on is none of these.
+    pub const KNOWN: usize = 8;
 }
 
 /// How an owner's request came to be issued, where not by the owner itself.

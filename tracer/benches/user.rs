@@ -8,12 +8,10 @@
 use std::{fs, io::Cursor, path::Path};
 
 use divan::{Bencher, black_box, counter::BytesCount};
-use tracer::{
-    output::{json, text},
-    ring::decode,
-};
+use tracer::output::{json, text};
 use tracer_ebpf::record::SyncRecord;
 use tracer_engine::victim::Span;
+use tracer_kernel::maps::ring::decode;
 use tracer_recording::replay::{Played, Replay};
 use tracer_snapshot::Snapshot;
 use zerocopy::{FromZeros as _, IntoBytes as _};

@@ -10,8 +10,7 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use clap_complete::Shell;
 use tracer::{
     cli::{Cli, Command},
-    commands::{agent, block_on, demo, doctor, record, replay, top, watch, why},
-    exit,
+    commands::{agent, block_on, demo, doctor, exit, record, replay, top, watch, why},
 };
 
 fn main() -> ExitCode {

@@ -21,8 +21,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use tracer::{
     cli::{DemoArgs, KernelArgs, examples},
-    commands::{Stop, block_on, start},
-    exit,
+    commands::{Stop, block_on, exit, start},
     output::json,
     session::{Options, check_user},
 };

@@ -21,6 +21,9 @@ use tracer_snapshot::{
     labels::{FileId, FileNames},
 };
 
+// Each code of the contract's is an operation of the picture's.
+const _: () = assert!(Op::ALL.len() == op::KNOWN);
+
 /// Kinds of syncs by their codes.
 pub const KINDS: [&str; kind::COUNT] = [
     "fsync",

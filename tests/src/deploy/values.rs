@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use tracer::kernel::capability::Capability;
 use tracer_ebpf::dropped::Dropped;
+use tracer_kernel::capability::Capability;
 use tracer_snapshot::{Confidence, FileClass, Kind, Op, Phase, Shares};
 
 use super::{dashboards, read, rules};
@@ -43,7 +43,7 @@ fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
 /// What may be blind has its word where its sentence is, in the source, unless
 /// it is a whole capability.
 fn blind() -> BTreeSet<String> {
-    let source = read("tracer/src/kernel/blind.rs");
+    let source = read("crates/kernel/src/blind.rs");
     let words = source.split("blind(\"").skip(1).filter_map(|after| after.split('"').next());
     words.chain(Capability::ALL.map(Capability::name)).map(str::to_owned).collect()
 }

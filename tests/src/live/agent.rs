@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use tracer::kernel::program::Program;
+use tracer_kernel::program::Program;
 use tracer_lab::{disk::Filesystem, process::Process, tool::FIO};
 
 use super::{

@@ -6,12 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer::{
-    kernel::capability::Capability,
-    session::{Options, Session},
-};
+use tracer::session::{Options, Session};
 use tracer_disk_model::Model;
 use tracer_ebpf::dropped::Dropped;
+use tracer_kernel::capability::Capability;
 use tracer_lab::{
     disk::{Filesystem, LoopDisk},
     node::without_schedulers,

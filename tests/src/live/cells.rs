@@ -7,12 +7,10 @@
 use std::{env, fs, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-use tracer::{
-    kernel::{
-        capability::Capability,
-        ladder::{Forced, Outcome},
-    },
-    session::Session,
+use tracer::session::Session;
+use tracer_kernel::{
+    capability::Capability,
+    ladder::{Forced, Outcome},
 };
 use tracer_lab::{
     disk::{Filesystem, LoopDisk, default_dir},

@@ -39,10 +39,8 @@ mod served;
 /// Every way to sync, seen once per call.
 mod syncs;
 
-use tracer::{
-    kernel::ladder::Forced,
-    session::{Options, Session},
-};
+use tracer::session::{Options, Session};
+use tracer_kernel::ladder::Forced;
 use tracer_lab::disk::{Filesystem, LoopDisk, default_dir};
 
 /// Skips unless this machine can be traced.

@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer::{kernel::capability::Capability, session::Session};
+use tracer::session::Session;
 use tracer_ebpf::record::via;
 use tracer_engine::blame::Party;
+use tracer_kernel::capability::Capability;
 use tracer_lab::{
     cgroup::Cgroup,
     disk::{Filesystem, LoopDisk},

@@ -12,13 +12,14 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::{Pid, gettid},
 };
-use tracer::{kernel::capability::Capability, session::Session};
+use tracer::session::Session;
 use tracer_disk_model::Model;
 use tracer_engine::{
     phases::Phase,
     tick::{Limit, LimitKind, Tick},
     victim::{Span, Victim},
 };
+use tracer_kernel::capability::Capability;
 use tracer_lab::{
     cgroup::Cgroup,
     cgroup_v1::CgroupV1,

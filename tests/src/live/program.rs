@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, thread::sleep, time::Duration};
 
-use tracer::kernel::{capability::Capability, program::Program};
+use tracer_kernel::{capability::Capability, program::Program};
 
 use super::need_live;
 use crate::subject::Tracer;

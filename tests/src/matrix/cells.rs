@@ -9,7 +9,8 @@ use std::io::{self, Write as _};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use tracer::{kernel::blind::Blind, session::Session};
+use tracer::session::Session;
+use tracer_kernel::blind::Blind;
 
 /// Something that was not seen, or not told as it should be.
 #[derive(Clone, Debug)]

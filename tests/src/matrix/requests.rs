@@ -12,8 +12,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tracer::{clock::monotonic_ns, session::Session};
+use tracer::session::Session;
 use tracer_ebpf::ledger::{Moment, tick};
+use tracer_kernel::clock::monotonic_ns;
 use tracer_lab::disk::read_stat;
 use tracer_node::disks;
 use tracer_snapshot::{Op, Snapshot};

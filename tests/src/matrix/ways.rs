@@ -11,10 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use io_uring::{IoUring, opcode, types::Fd};
-use tracer::{
-    kernel::{capability::Capability, ladder::Climb},
-    session::Session,
-};
+use tracer::session::Session;
+use tracer_kernel::{capability::Capability, ladder::Climb};
 use tracer_snapshot::{FileClass, SlowSync};
 
 use super::cells::Shortfall;

@@ -15,13 +15,13 @@ use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use tracer::{
     commands::Wakeup,
-    kernel::{
-        capability::Capability,
-        facts::{Facts, VMLINUX_BTF},
-        floor::{EMPTY, Floor},
-        program::Program,
-    },
     session::{Options, Session},
+};
+use tracer_kernel::{
+    capability::Capability,
+    facts::{Facts, VMLINUX_BTF},
+    floor::{EMPTY, Floor},
+    program::Program,
 };
 use tracer_node::disks;
 

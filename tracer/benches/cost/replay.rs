@@ -14,10 +14,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use tracer::{
-    clock::monotonic_ns,
-    ring::{Record, decode},
-};
 use tracer_ebpf::{
     ledger::tick,
     record::{ACCOUNTS, COMM, SyncRecord, kind},
@@ -25,6 +21,10 @@ use tracer_ebpf::{
 use tracer_engine::{
     Engine,
     blame::{Owner, OwnerId},
+};
+use tracer_kernel::{
+    clock::monotonic_ns,
+    maps::ring::{Record, decode},
 };
 use tracer_node::{devices, files::Files};
 use zerocopy::{FromZeros as _, IntoBytes as _};

@@ -14,8 +14,7 @@ use std::{
 use caps::{CapSet, Capability};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use serde::Serialize;
-
-use crate::kernel::program::MODULES;
+use tracer_kernel::program::MODULES;
 
 /// How it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]

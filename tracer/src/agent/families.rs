@@ -8,8 +8,9 @@ use prometheus::proto::{
 };
 
 use super::series::{COLUMNS, CulpritLabels, Row, Series, VictimLabels};
-use crate::{kernel::program::Program, output::escape::bounded};
+use crate::output::escape::bounded;
 use tracer_engine::victim::SYNC_BOUNDS_NS;
+use tracer_kernel::program::Program;
 use tracer_snapshot::{BLOCK_BOUNDS_NS, Disk, Phase, Snapshot, Spread};
 
 /// What metrics tell beside the victims' sums and the picture.

@@ -19,13 +19,11 @@ use prometheus::proto::MetricFamily;
 use serde::Serialize;
 
 use super::exposition::Format;
-use crate::{
-    clock::monotonic_ns,
-    output::{
-        json,
-        why::{Why, why},
-    },
+use crate::output::{
+    json,
+    why::{Why, why},
 };
+use tracer_kernel::clock::monotonic_ns;
 use tracer_snapshot::{DroppedCounts, Phase, SCHEMA, SlowSync, Snapshot};
 
 /// Victims in one answer; the slowest come first.

@@ -26,10 +26,10 @@ use crate::{
         shared::{Picture, Shared},
     },
     cli::AgentArgs,
-    clock::monotonic_ns,
     session::{Options, Session, check_user},
 };
 use tracer_engine::victim::Span;
+use tracer_kernel::clock::monotonic_ns;
 
 /// # Errors
 ///

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{exit::CannotRun, session::check_user};
+use crate::session::{CannotRun, check_user};
 
 const PROGRAM: &str = "tracer-demo";
 

@@ -4,17 +4,16 @@ use std::io::{self, Write};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use tracer_kernel::{
+    facts::Pointers,
+    ladder::{Climb, Outcome},
+};
 
 use crate::{
     agent::checks::{Check, State, checks},
     cli::DoctorArgs,
-    exit::CannotRun,
-    kernel::{
-        facts::Pointers,
-        ladder::{Climb, Outcome},
-    },
     output::{escape::escape, json},
-    session::{Capabilities, Options, Session},
+    session::{CannotRun, Capabilities, Options, Session},
 };
 
 /// Everything that `doctor` tells; also its JSON form.

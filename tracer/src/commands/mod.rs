@@ -1,8 +1,10 @@
-//! What each command does: a session goes in, lines and screens come out.
+//! What each command does: a session goes in, lines and screens come out, and
+//! [`exit`] says how it ended.
 
 pub mod agent;
 pub mod demo;
 pub mod doctor;
+pub mod exit;
 pub mod record;
 pub mod replay;
 pub mod top;

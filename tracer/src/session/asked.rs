@@ -4,14 +4,14 @@ use prometheus::proto::MetricFamily;
 use tracer_ebpf::record::{Account, OwnerKey};
 
 use super::Session;
-use crate::kernel::{
-    blind::Blind, capability::Capability, facts::Facts, ladder::Climb, load::Sizes,
-    program::Program,
-};
 use tracer_engine::{
     Engine,
     blame::{OwnerId, Party},
     tick::Tick,
+};
+use tracer_kernel::{
+    blind::Blind, capability::Capability, facts::Facts, ladder::Climb, load::Sizes,
+    program::Program,
 };
 use tracer_scene::comm_text;
 use tracer_snapshot::Who;

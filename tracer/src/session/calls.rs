@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracer_ebpf::dropped::Dropped;
 
 use super::Session;
-use crate::kernel::{
+use tracer_kernel::{
     capability::Capability,
     facts::Facts,
     ladder::{Climb, Forced},

@@ -10,8 +10,7 @@ use tracer_engine::{
     phases::Phase,
     victim::{Half, Victim},
 };
-
-use crate::kernel::{capability::Capability, ladder::Forced};
+use tracer_kernel::{capability::Capability, ladder::Forced};
 
 /// Below these a victim's share means nothing.
 const WAKEUPS: u64 = 5;

@@ -13,7 +13,7 @@
 use tracer_ebpf::dropped::Dropped;
 
 use super::Session;
-use crate::kernel::{
+use tracer_kernel::{
     capability::Capability,
     ladder::{Climb, Forced},
 };

@@ -11,6 +11,7 @@ mod demand;
 mod issues;
 mod preflight;
 mod proof;
+mod used;
 
 use std::{
     collections::HashSet,
@@ -30,6 +31,19 @@ use tracer_engine::{
     tick::Tick,
     victim::Span,
 };
+use tracer_kernel::{
+    capability::Capability,
+    clock::{monotonic_ns, unix_ns},
+    facts::{Facts, VMLINUX_BTF},
+    ladder::Forced,
+    load::{KernelLog, Programs, Sizes, Wishes},
+    maps::{
+        accounts::{Accounts, DiskAccounts},
+        ring::{Record, RingReader},
+        tables::Queue,
+        tallies::Tallies,
+    },
+};
 use tracer_node::{
     disks::{self, Assigned, Carried, Room},
     files::Files,
@@ -39,29 +53,14 @@ use tracer_node::{
 };
 use tracer_recording::recorder::{Progress, Recorder, Taken};
 use tracer_scene::{DiskState, Histograms, Scene, picture::Slow};
-use tracer_snapshot::{Kernel, SlowSync, Snapshot};
-
-use crate::{
-    accounts::{Accounts, DiskAccounts},
-    clock::{monotonic_ns, read_clock},
-    exit::CannotRun,
-    kernel::{
-        capability::Capability,
-        facts::{Facts, VMLINUX_BTF},
-        ladder::Forced,
-        load::{KernelLog, Programs, Sizes, Wishes},
-    },
-    ring::{Record, RingReader},
-    tables::Queue,
-    tallies::Tallies,
-    used::read_used,
-};
+use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock};
 
 use calls::Calls;
 use demand::Demand;
 use proof::prove;
+use used::read_used;
 
-pub use preflight::{Capabilities, check_user};
+pub use preflight::{CannotRun, Capabilities, check_user};
 
 /// Between two readings of the ledger.
 const TICK: Duration = Duration::from_secs(1);
@@ -198,7 +197,11 @@ impl Session {
             facts,
             accounts,
             ring,
-            scene: Scene::new(Kernel::default(), read_clock(), monotonic_ns())?,
+            scene: Scene::new(
+                Kernel::default(),
+                Clock::at(unix_ns(), monotonic_ns()),
+                monotonic_ns(),
+            )?,
             identities: Identities::new(&options.root, &options.host),
             files: Files::new(&options.root),
             recorder: None,

@@ -1,14 +1,25 @@
-//! Whether this user may trace, and what a refusal means.
+//! Whether this user may trace on this machine, and what a refusal means.
 
 use std::fmt;
 
 use anyhow::{Error, Result};
 use caps::{CapSet, Capability};
+use tracer_kernel::facts::{Facts, Pointers};
 
-use crate::{
-    exit::CannotRun,
-    kernel::facts::{Facts, Pointers},
-};
+/// This machine, or this user on it, cannot run what was asked for: exit 3.
+///
+/// Says what is missing and what to do about it. Also found when it is the
+/// cause or the context of another error.
+#[derive(Debug)]
+pub struct CannotRun(pub String);
+
+impl fmt::Display for CannotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CannotRun {}
 
 /// The effective capabilities of this process, those that tracing takes.
 #[derive(Clone, Copy, Debug)]

@@ -3,10 +3,13 @@
 
 use anyhow::Result;
 use tracer_ebpf::record::SyncRecord;
-
-use crate::{
-    kernel::{capability::Capability, facts::Facts, load::Programs, program::Program, selftest},
-    ring::{Record, RingReader},
+use tracer_kernel::{
+    capability::Capability,
+    facts::Facts,
+    load::Programs,
+    maps::ring::{Record, RingReader},
+    program::Program,
+    selftest,
 };
 
 /// Runs the self-test until every rung that is taken has been seen to fire, or

@@ -44,6 +44,19 @@ const WALLS: &[Wall] = &[
         why: "names come from /proc and /sys: no kernel program, runtime or other daemon is asked",
     },
     Wall {
+        of: "tracer-kernel",
+        lacks: &[
+            "tokio",
+            "ureq",
+            "hyper",
+            "clap",
+            "tracer-scene",
+            "tracer-recording",
+            "tracer-lab",
+        ],
+        why: "the kernel's side of user space lies below the session: it knows nobody who shows it",
+    },
+    Wall {
         of: "tracer-scene",
         lacks: &["aya", "aya-obj", "nix", "tokio", "tracer-node"],
         why: "a replay fills it as well as a session: it asks the machine for nothing",
@@ -77,7 +90,7 @@ const ABSENCES: &[Absence] = &[
     Absence {
         within: "tracer/src/output",
         except: &[],
-        lacks: &["crate::session", "crate::kernel", "tracer_engine", "tracer_node", "tracer_scene"],
+        lacks: &["crate::session", "tracer_kernel", "tracer_engine", "tracer_node", "tracer_scene"],
         why: "outputs know only the snapshot",
     },
     Absence {
@@ -87,34 +100,41 @@ const ABSENCES: &[Absence] = &[
         why: "a session knows no runtime and nobody who shows it",
     },
     Absence {
-        within: "tracer/src/kernel",
+        within: "crates/kernel/src",
         except: &[],
-        lacks: &["tokio", "crate::session", "crate::output", "crate::agent"],
-        why: "the kernel's side of user space lies below the session",
+        lacks: &["tracer_snapshot"],
+        why: "what is shown is made of the scene, and not by the kernel's side of user space",
     },
     Absence {
         within: "tracer/src",
-        except: &[
-            "tracer/src/commands/mod.rs",
-            "tracer/src/kernel/bpf.rs",
-            "tracer/src/kernel/loader.rs",
-            "tracer/src/kernel/pods.rs",
-            "tracer/src/ring.rs",
-            "tracer/src/tables.rs",
-        ],
+        except: &[],
+        lacks: &["aya::", "aya_obj::"],
+        why: "maps and programs are handled in the kernel crate alone",
+    },
+    Absence {
+        within: "tracer/src",
+        except: &["tracer/src/commands/mod.rs"],
         lacks: &["unsafe {", "unsafe impl", "unsafe fn"],
         why: "unsafe code is in few files, each with its reason",
     },
     Absence {
         within: "crates",
-        except: &["crates/lab/src/process.rs"],
+        except: &[
+            "crates/kernel/build.rs",
+            "crates/kernel/src/bpf.rs",
+            "crates/kernel/src/loader.rs",
+            "crates/kernel/src/maps/pods.rs",
+            "crates/kernel/src/maps/ring.rs",
+            "crates/kernel/src/maps/tables.rs",
+            "crates/lab/src/process.rs",
+        ],
         lacks: &["unsafe {", "unsafe impl", "unsafe fn"],
         why: "unsafe code is in few files, each with its reason",
     },
     Absence {
         within: "tracer/src/agent/http.rs",
         except: &[],
-        lacks: &["crate::session", "crate::kernel", "tracer_node"],
+        lacks: &["crate::session", "tracer_kernel", "tracer_node"],
         why: "the agent's HTTP thread reads finished pictures and knows no session",
     },
 ];

@@ -12,13 +12,13 @@ use anyhow::{Context as _, Result};
 use aya::sys::{Stats, enable_stats};
 use tracer::{
     commands::Wakeup,
-    kernel::{
-        capability::Capability,
-        facts::{Facts, VMLINUX_BTF},
-        floor::{CLOCK, Floor},
-        program::Program,
-    },
     session::{Options, Session},
+};
+use tracer_kernel::{
+    capability::Capability,
+    facts::{Facts, VMLINUX_BTF},
+    floor::{CLOCK, Floor},
+    program::Program,
 };
 use tracer_lab::{disk::read_stat, node};
 

@@ -8,9 +8,9 @@ use crate::{
         families::{Beside, families},
         series::{Limits, Observed, Series},
     },
-    kernel::program::Program,
     output::fixture,
 };
+use tracer_kernel::program::Program;
 use tracer_scene::metrics::Metrics;
 use tracer_snapshot::{Disk, Latency, Op, Snapshot, Spread, Victim, Who};
 

@@ -12,7 +12,7 @@ use std::{
 use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::record::{Handles, OwnerKey};
 
-use crate::kernel::pods::{PodHandles, PodOwnerKey};
+use super::pods::{PodHandles, PodOwnerKey};
 
 /// Whose sums did not change for so long has no entry any more.
 const IDLE: Duration = Duration::from_secs(30);

@@ -13,13 +13,11 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::record::{OwnerKey, Reclaimed, RivalKey, op, via};
 use tracer_engine::tick::{Reclaimer, Rival};
 
-use crate::{
+use super::{
     accounts::Accounts,
-    kernel::{
-        load::Programs,
-        pods::{PodOwnerKey, PodReclaimed, PodRivalKey},
-    },
+    pods::{PodOwnerKey, PodReclaimed, PodRivalKey},
 };
+use crate::load::Programs;
 
 /// The tables, and what was in them.
 pub struct Tallies {

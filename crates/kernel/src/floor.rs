@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 
-use super::{
+use crate::{
     facts::Facts,
     load::{OBJECT, raise_memlock, run_stats},
     loader::{Attached, Globals, Loader},
@@ -52,7 +52,7 @@ impl Floor {
         Ok(Self { loaded })
     }
 
-    /// As [`super::load::Programs::run_stats`].
+    /// As [`crate::load::Programs::run_stats`].
     pub fn run_stats(&self) -> Vec<(Program, u64, u64)> {
         run_stats(&self.loaded)
     }

@@ -23,7 +23,7 @@ use nix::{
 };
 use tracer_ebpf::record::{SyncRecord, kind};
 
-use super::capability::Capability;
+use crate::capability::Capability;
 
 /// Where the self-test is made.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -11,12 +11,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
+use tracer_kernel::{facts::VMLINUX_BTF, ladder::Forced};
 
-use crate::{
-    agent::config::Settings,
-    kernel::{facts::VMLINUX_BTF, ladder::Forced},
-    session::Options,
-};
+use crate::{agent::config::Settings, session::Options};
 
 /// Tells who makes this fsync slow.
 ///
@@ -320,7 +317,7 @@ pub struct DemoArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::capability::Capability;
+    use tracer_kernel::capability::Capability;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split(' '))

@@ -1,16 +1,15 @@
 //! The clocks of this machine.
 
 use nix::time::{ClockId, clock_gettime};
-use tracer_snapshot::clock::Clock;
-
-/// How both clocks lie to each other now.
-pub fn read_clock() -> Clock {
-    Clock::at(read(ClockId::CLOCK_REALTIME), monotonic_ns())
-}
 
 /// Now, in the time of the kernel's records (CLOCK_MONOTONIC).
 pub fn monotonic_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC).cast_unsigned()
+}
+
+/// Now, in Unix time.
+pub fn unix_ns() -> i64 {
+    read(ClockId::CLOCK_REALTIME)
 }
 
 fn read(clock: ClockId) -> i64 {

@@ -1,4 +1,5 @@
-//! The only room that asks what kernel this is.
+//! The kernel's side of user space, and the only crate that asks what kernel
+//! this is.
 //!
 //! [`types`] reads its BTF, [`offsets`] turns that into the programs'
 //! configuration, [`facts`] is the sum as a value. [`capability`] lists what is
@@ -6,18 +7,23 @@
 //! to each capability; [`load`] climbs it on the running kernel, with [`loader`]
 //! for maps and programs and [`refusal`] for what the kernel says, and
 //! [`selftest`] proves each rung on an operation that the tracer makes itself.
-//! [`floor`] loads programs that do nothing, to compare costs with.
+//! [`blind`] says what is not seen all the same. [`maps`] reads what the programs
+//! write. [`floor`] loads programs that do nothing, to compare costs with.
+//!
+//! Records, owners, rates and ticks flow out, to the session. It knows nobody
+//! who shows them.
 
 pub mod blind;
 mod bpf;
 pub mod capability;
+pub mod clock;
 pub mod facts;
 pub mod floor;
 pub mod ladder;
 pub mod load;
 pub mod loader;
+pub mod maps;
 pub mod offsets;
-pub mod pods;
 pub mod program;
 mod quiet;
 pub mod refusal;

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{capability::Capability, program::Program};
+use crate::{capability::Capability, program::Program};
 
 /// When a program is at work.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

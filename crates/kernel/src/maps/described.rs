@@ -8,7 +8,8 @@ use tracer_ebpf::{
     record::Disk,
 };
 
-use crate::kernel::{load::Programs, pods::PodDescribed};
+use super::pods::PodDescribed;
+use crate::load::Programs;
 
 /// The kernel programs' table of disks, and the requests to fill it.
 pub struct DescribedDisks {

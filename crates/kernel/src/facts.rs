@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, fs, io::ErrorKind, path::Path};
 use anyhow::{Context as _, Result, bail};
 use tracer_ebpf::config::{ABSENT, Config};
 
-use super::{
+use crate::{
     offsets,
     program::{MODULES, Program, Target},
     types::KernelTypes,

@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result};
 use tracer_ebpf::config::{ABSENT, Config};
 
-use super::{facts::Pointers, types::KernelTypes};
+use crate::{facts::Pointers, types::KernelTypes};
 
 /// `RQF_FLUSH_SEQ` as a bit number where BTF does not tell: a macro
 /// (`1 << 4`) until 6.10, an enumerator since.

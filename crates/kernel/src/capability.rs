@@ -1,7 +1,7 @@
 //! The list of capabilities: all that the tracer observes.
 //!
 //! Each has its name, its purpose and what is unsupported without it here and
-//! nowhere else. How it is provided, [`super::ladder`] says.
+//! nowhere else. How it is provided, [`crate::ladder`] says.
 
 use std::fmt;
 

@@ -4,27 +4,12 @@
 //! cannot run it, 4 a recording was read only in part. A reader that goes away (`tracer watch | head`) is a normal
 //! end. Knows no command.
 
-use std::{fmt, io, process::ExitCode};
+use std::{io, process::ExitCode};
 
 use anyhow::{Error, Result};
 use tracer_recording::Incomplete;
 
-use crate::output::escape::escape;
-
-/// This machine, or this user on it, cannot run what was asked for: exit 3.
-///
-/// Says what is missing and what to do about it. Also found when it is the
-/// cause or the context of another error.
-#[derive(Debug)]
-pub struct CannotRun(pub String);
-
-impl fmt::Display for CannotRun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for CannotRun {}
+use crate::{output::escape::escape, session::CannotRun};
 
 const FAILED: u8 = 1;
 const CANNOT_RUN: u8 = 3;
@@ -75,6 +60,8 @@ fn message(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt;
+
     use super::*;
     use anyhow::{Context as _, anyhow};
 

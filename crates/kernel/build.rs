@@ -1,5 +1,5 @@
-//! Compiles the kernel programs and leaves their objects where `kernel::load`
-//! embeds them from, without the nine tenths of them that describe the source.
+//! Compiles the kernel programs and leaves their objects where `load` embeds
+//! them from, without the nine tenths of them that describe the source.
 
 use std::{
     env, fs,
@@ -19,7 +19,10 @@ const TOOLCHAIN: &str = "1.95.0";
 
 fn main() -> Result<()> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
-    let root = here.parent().ok_or_else(|| anyhow!("no workspace above `{}`", here.display()))?;
+    let root = here
+        .ancestors()
+        .nth(2)
+        .ok_or_else(|| anyhow!("no workspace above `{}`", here.display()))?;
     let ebpf = root.join("tracer-ebpf");
 
     // `cargo xtask setup` keeps bpf-linker here, out of the user's own tools.

@@ -26,15 +26,15 @@ use tracer_engine::{
     usage::{Learnt, Rate},
 };
 use tracer_node::disks::{Assigned, Carried, Identity};
-use tracer_snapshot::Op;
 
-use crate::{
+use super::{
     described::DescribedDisks,
     journals::Journals,
-    kernel::{load::Programs, pods::PodOwnerKey},
+    pods::PodOwnerKey,
     tables::{Queue, TableMaps, Tables},
     work::Work,
 };
+use crate::load::Programs;
 
 /// An account that did nothing for so long may be given to another.
 const IDLE: Duration = Duration::from_secs(30);
@@ -342,7 +342,7 @@ impl Accounts {
     fn find_owner(&mut self, at: usize, account: usize) {
         let place = self.disks[at].disk.index * ACCOUNTS as u32 + account as u32;
         let Ok(PodOwnerKey(key)) = self.account_owners.get(&place, 0) else { return };
-        if Op::of_code(key.op).is_none() {
+        if usize::from(key.op) >= op::KNOWN {
             self.operations_unknown += 1;
             return;
         }

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::{
+use crate::{
     capability::Capability,
     facts::Facts,
     ladder::{Climb, Forced, Outcome},

@@ -5,7 +5,7 @@
 //! the kernel's types into objects of its own, at each start and twice: 27 MiB
 //! of the largest resident size on a 6.18. Nor can it name a module's type, or
 //! attach a program for a typed tracepoint by name. We have the hook's number
-//! from [`super::types`] already, so the two system calls are made here.
+//! from [`crate::types`] already, so the two system calls are made here.
 //! Dropping an [`Attached`] detaches and unloads.
 //!
 //! Modules have BTF from 5.11 on; to name it takes CAP_SYS_ADMIN. By name goes
@@ -28,7 +28,7 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_btf_info, bpf_cmd, bpf_prog_type},
 };
 
-use super::{
+use crate::{
     bpf::{self, new_fd, no_attr},
     facts::Home,
     program::Program,
@@ -309,7 +309,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::kernel::load::{OBJECT, UNTYPED_OBJECT};
+    use crate::load::{OBJECT, UNTYPED_OBJECT};
 
     #[test]
     fn the_list_of_programs_is_what_the_objects_hold() {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::kernel::facts::{Facts, Modules, Pointers};
+use crate::facts::{Facts, Modules, Pointers};
 
 /// A blob under construction.
 #[derive(Default)]

@@ -19,7 +19,7 @@ use tracer_ebpf::{
 };
 use zerocopy::IntoBytes as _;
 
-use super::{
+use crate::{
     blind::{self, Blind},
     capability::Capability,
     facts::{Facts, Home, Pointers},
@@ -31,9 +31,9 @@ use super::{
 };
 
 /// The kernel objects, compiled by the build script.
-pub(super) static OBJECT: &[u8] =
+pub(crate) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf"));
-pub(super) static UNTYPED_OBJECT: &[u8] =
+pub(crate) static UNTYPED_OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf-untyped"));
 
 /// Sizes of the tables, chosen from the disks that are there.
@@ -422,7 +422,7 @@ fn may_go(loader: &mut Loader, facts: &Facts, rung: &Rung) -> bool {
 }
 
 /// What [`Programs::run_stats`] tells, of any loaded programs.
-pub(super) fn run_stats(loaded: &BTreeMap<Program, Attached>) -> Vec<(Program, u64, u64)> {
+pub(crate) fn run_stats(loaded: &BTreeMap<Program, Attached>) -> Vec<(Program, u64, u64)> {
     let counted = loaded.iter().filter_map(|(program, attached)| {
         let count = attached.read_counter("run_cnt")?;
         Some((*program, count, attached.read_counter("run_time_ns")?))
@@ -458,6 +458,6 @@ impl log::Log for StderrLog {
 
 /// Before 5.11 BPF memory counts against RLIMIT_MEMLOCK. Where the limit
 /// cannot be raised it may not matter; where it does, creating the maps says so.
-pub(super) fn raise_memlock() {
+pub(crate) fn raise_memlock() {
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 }

@@ -1,0 +1,16 @@
+//! The kernel programs' maps, read and kept in order from user space.
+//!
+//! [`ring`] hands over records. [`tables`] are arrays in our own memory, and
+//! [`accounts`] makes owners and rates of them, with [`work`] for what requests
+//! cost, [`journals`] for who fills the journals and [`described`] for what the
+//! programs know of disks. [`tallies`] are sums by owner beside the ledger.
+//! [`pods`] are keys and values as plain bytes.
+
+pub mod accounts;
+pub mod described;
+pub mod journals;
+pub mod pods;
+pub mod ring;
+pub mod tables;
+pub mod tallies;
+pub mod work;
