@@ -9,25 +9,13 @@
 //!
 //! The block device's own inode holds a filesystem's metadata, which is of all
 //! its users: nobody is behind its writeback, whatever its cgroup.
-//!
-//! Prototypes (include/trace/events/{writeback,jbd2}.h):
-//! - writeback_dirty_inode_enqueue(struct inode *), in the dirtier's context
-//! - writeback_single_inode_start, writeback_single_inode(struct inode *,
-//!   struct writeback_control *, unsigned long), around the writing of one
-//! - jbd2_submit_inode_data(struct inode *), then jbd2_commit_logging(journal_t
-//!   *, transaction_t *)
 
-use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
-    macros::{btf_tracepoint, map},
-    maps::LruHashMap,
-    programs::BtfTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::LruHashMap};
 use tracer_ebpf::record::{COMM, via};
 
 use crate::{
     fields::{FileKey, Kernel, Task, bio_cgroup, file_key},
-    owner::{self, Submitter},
+    submitter::{self, Submitter, in_kernel_thread},
 };
 
 /// Who made a clean inode dirty.
@@ -62,18 +50,19 @@ static DIRTIERS: LruHashMap<FileKey, Dirtier> = LruHashMap::with_max_entries(32_
 #[map]
 static WRITING: LruHashMap<u32, Writing> = LruHashMap::with_max_entries(1024, 0);
 
-#[btf_tracepoint(function = "writeback_dirty_inode_enqueue")]
-pub fn writeback_dirty_inode_enqueue(ctx: BtfTracePointContext) -> i32 {
-    let file = file_key(Kernel(ctx.arg(0)));
+/// The running task makes a clean inode dirty.
+#[inline(always)]
+pub fn note_dirtier(inode: Kernel) {
+    let file = file_key(inode);
     if file.device == 0 || file.is_block_device() {
-        return 0;
+        return;
     }
-    let who = owner::current();
+    let who = submitter::current();
     if who.is_kernel() {
         // A loop device's worker, say, for whom nobody knows: who had dirtied
         // the file before has nothing to do with it any more.
         let _ = DIRTIERS.remove(file);
-        return 0;
+        return;
     }
     let io_cgroup = match Task::current() {
         Some(task) => task.io_cgroup(),
@@ -82,39 +71,13 @@ pub fn writeback_dirty_inode_enqueue(ctx: BtfTracePointContext) -> i32 {
     let tgid = bpf_get_current_pid_tgid() >> 32;
     let dirtier = Dirtier { cgroup: who.cgroup, io_cgroup, comm: who.comm, tgid };
     let _ = DIRTIERS.insert(file, dirtier, 0);
-    0
-}
-
-#[btf_tracepoint(function = "writeback_single_inode_start")]
-pub fn writeback_single_inode_start(ctx: BtfTracePointContext) -> i32 {
-    begin(Kernel(ctx.arg(0)), u32::from(via::WRITEBACK));
-    0
-}
-
-#[btf_tracepoint(function = "writeback_single_inode")]
-pub fn writeback_single_inode(_ctx: BtfTracePointContext) -> i32 {
-    end();
-    0
-}
-
-#[btf_tracepoint(function = "jbd2_submit_inode_data")]
-pub fn jbd2_submit_inode_data(ctx: BtfTracePointContext) -> i32 {
-    begin(Kernel(ctx.arg(0)), u32::from(via::JOURNAL));
-    0
-}
-
-/// From here on the journal writes its own blocks.
-#[btf_tracepoint(function = "jbd2_commit_logging")]
-pub fn jbd2_data_submitted(_ctx: BtfTracePointContext) -> i32 {
-    end();
-    0
 }
 
 /// The running thread, if it is one of the kernel, writes an inode. A user's
 /// task that does so waits for it, and is charged itself.
 #[inline(always)]
-fn begin(inode: Kernel, via: u32) {
-    if !owner::in_kernel_thread() {
+pub fn begin_inode(inode: Kernel, via: u32) {
+    if !in_kernel_thread() {
         return;
     }
     let file = file_key(inode);
@@ -137,9 +100,10 @@ fn begin(inode: Kernel, via: u32) {
     }
 }
 
+/// It has written the inode.
 #[inline(always)]
-fn end() {
-    if !owner::in_kernel_thread() {
+pub fn end_inode() {
+    if !in_kernel_thread() {
         return;
     }
     if let Some(known) = WRITING.get_ptr_mut(bpf_get_current_pid_tgid() as u32) {
@@ -151,10 +115,20 @@ fn end() {
     }
 }
 
+/// Who runs, at `now`, or for whom it submits this bio.
+#[inline(always)]
+pub fn submitter_of_bio(bio: Kernel, now: u64) -> Submitter {
+    let mut who = Submitter::current(now);
+    if who.is_kernel() {
+        stand_in(&mut who, bio);
+    }
+    who
+}
+
 /// Puts the one for whom a kernel thread submits a bio in its place, where
 /// somebody is known.
 #[inline(never)]
-pub fn stand_in(who: &mut Submitter, bio: Kernel) -> i32 {
+fn stand_in(who: &mut Submitter, bio: Kernel) -> i32 {
     let Some(writing) = WRITING.get_ptr(who.tid) else {
         name_cgroup(who, bio_cgroup(bio));
         return 0;

@@ -1,12 +1,12 @@
 //! The kernel programs.
 //!
-//! [`block`] counts requests and never tells user space about one; [`sync`]
-//! narrates each sync with one record; [`journal`] times commits, [`throttle`]
-//! waits for a request, [`reclaim`] hunts for memory, and [`rivals`] who ran
-//! instead; [`owner`] says whom a request is charged to, and [`dirtier`] for whom
-//! a kernel thread works; [`metadata`] counts what each puts into a journal;
-//! [`work`] learns what requests cost. Only [`fields`] follows kernel pointers.
-//! [`floor`] does nothing, for the bench.
+//! [`hooks`] are the programs: on top, a folder for each capability. Below them
+//! lies what they share: [`requests`] counts block requests and never sends one
+//! to user space, [`syncs`] makes one record of each sync, [`journals`] and
+//! [`contenders`] are what a sync waits for. [`accounts`] are what a request is
+//! charged to, [`submitter`] is who runs, and [`dirtier`] for whom a kernel thread
+//! works; [`work`] learns what requests cost. Only [`fields`] follows kernel
+//! pointers. [`floor`] does nothing, for the bench.
 //!
 //! All loads are BTF-typed and direct: no `bpf_probe_read_kernel`, so that the
 //! programs load under lockdown=confidentiality, and without a word in its log.

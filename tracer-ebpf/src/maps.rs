@@ -6,19 +6,16 @@
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, RingBuf},
+    maps::{Array, HashMap, RingBuf},
 };
 use tracer_ebpf::{
     histogram::{BUCKETS, BlockScale},
     disks::{self, Described, PROBES},
     dropped::Dropped,
     record::{
-        Disk, DiskLedger, DiskUnknown, HINTS, Handles, InFlight, Journal, OwnerKey, Solo, op,
-        stage,
+        Disk, DiskLedger, DiskUnknown, HINTS, InFlight, OwnerKey, Solo, op, stage,
     },
 };
-
-use crate::owner::Submitter;
 
 /// What is in flight, one slot per (disk, hardware queue, tag).
 #[map]
@@ -42,11 +39,6 @@ pub static SOLO: Array<Solo> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static DROPPED: Array<u64> = Array::with_max_entries(Dropped::COUNT as u32, BPF_F_MMAPABLE);
 
-/// Who submitted a bio that has been given a request, by the bio's address: for
-/// kernels where that request itself is first seen when it is issued.
-#[map]
-pub static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_entries(4096, 0);
-
 /// The disks that user space has described, see [`disks`].
 #[map]
 pub static DISKS: Array<Described> = Array::with_max_entries(disks::PLACES, 0);
@@ -67,15 +59,6 @@ pub static ACCOUNT_OWNERS: HashMap<u32, OwnerKey> = HashMap::with_max_entries(1,
 /// the account tells whose it is.
 #[map]
 pub static ACCOUNT_HINTS: Array<u32> = Array::with_max_entries(HINTS, 0);
-
-/// The journals, by the device number of their filesystem.
-#[map]
-pub static JOURNALS: HashMap<u32, Journal> = HashMap::with_max_entries(256, 0);
-
-/// What each owner put into the journals, with the filesystem's device in the
-/// place of the disk.
-#[map]
-pub static HANDLES: LruHashMap<OwnerKey, Handles> = LruHashMap::with_max_entries(1024, 0);
 
 /// Sync records and requests to describe a disk: room for 1,450, or a tenth of
 /// a second of 14,500 syncs a second; the reader has it mapped twice.

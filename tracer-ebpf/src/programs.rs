@@ -1,9 +1,11 @@
 // What both objects are made of: see `main.rs` and `untyped.rs`.
 
 #[cfg(target_arch = "bpf")]
-mod block;
+mod accounts;
 #[cfg(target_arch = "bpf")]
 mod clock;
+#[cfg(target_arch = "bpf")]
+mod contenders;
 #[cfg(target_arch = "bpf")]
 mod dirtier;
 #[cfg(target_arch = "bpf")]
@@ -11,21 +13,17 @@ mod fields;
 #[cfg(target_arch = "bpf")]
 mod floor;
 #[cfg(target_arch = "bpf")]
-mod journal;
+mod hooks;
+#[cfg(target_arch = "bpf")]
+mod journals;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
-mod metadata;
+mod requests;
 #[cfg(target_arch = "bpf")]
-mod owner;
+mod submitter;
 #[cfg(target_arch = "bpf")]
-mod reclaim;
-#[cfg(target_arch = "bpf")]
-mod rivals;
-#[cfg(target_arch = "bpf")]
-mod sync;
-#[cfg(target_arch = "bpf")]
-mod throttle;
+mod syncs;
 #[cfg(target_arch = "bpf")]
 mod work;
 

@@ -12,8 +12,8 @@ use core::ptr::{read_volatile, write_volatile};
 use tracer_ebpf::record::{ACCOUNTS, DiskLedger, op, size};
 
 use crate::{
+    accounts::used_accounts,
     maps::{LEDGER, SOLO, add},
-    owner::used_accounts,
 };
 
 /// A request is born.

@@ -1,38 +1,27 @@
-//! The block path: counts requests, tells nobody.
+//! Block requests in flight: the slot of each, and the account that it is in.
 //!
-//! A request is born (block_io_start), issued to the driver (block_rq_issue)
-//! and ends (block_rq_complete). On the way it may be requeued, merged into
-//! another, complete in parts, or go through a flush sequence. Where births
-//! have no hook of their own (before 6.5), insert and issue stand for them.
-//!
-//! Prototypes (include/trace/events/block.h, block/blk-core.c):
-//! - block_io_start(struct request *), from 6.5
-//! - block_rq_insert, _issue, _requeue, _merge(struct request *); until
-//!   5.10.136 (struct request_queue *, struct request *)
-//! - block_rq_complete(struct request *, error, unsigned int nr_bytes)
-//! - blk_account_io_start(struct request *), as a function
-//! - block_getrq(struct bio *), from 5.11
+//! A request is submitted, issued to its driver, and completes. [`open`] gives it
+//! a slot and puts it into its submitter's account, [`end`] takes it out again
+//! and learns from it. The hooks say when; nobody else is told of a request.
 
 use core::ptr::read_volatile;
 
-use aya_ebpf::{
-    macros::{btf_tracepoint, fentry},
-    programs::{BtfTracePointContext, FEntryContext},
-};
+use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use tracer_ebpf::{
-    ledger::{born, tick},
     dropped::Dropped,
+    ledger::{born, tick},
     record::{ACCOUNTS, Account, Disk, InFlight, op},
 };
 
 use crate::{
+    accounts,
     clock::now_ns,
+    dirtier::submitter_of_bio,
     fields::{Kernel, Request, config},
-    maps::{IN_FLIGHT, LEDGER, SUBMITTERS, add, ask_for_disk, described, count_drop, observe},
-    owner::{self, Submitter},
-    sync::{credit, open_sync},
-    throttle::has_request,
+    maps::{IN_FLIGHT, LEDGER, add, ask_for_disk, count_drop, described, observe},
+    submitter::{SUBMITTERS, Submitter},
+    syncs::own::{credit, note_submission},
     work,
 };
 
@@ -53,130 +42,16 @@ const REQ_PREFLUSH: u32 = 1 << 18;
 /// An account that a request of the flush machinery has: none.
 const NO_ACCOUNT: u32 = u32::MAX;
 
-#[btf_tracepoint(function = "block_io_start")]
-pub fn block_io_start(ctx: BtfTracePointContext) -> i32 {
-    birth(Request(Kernel(ctx.arg(0))));
-    0
-}
-
-#[fentry(function = "blk_account_io_start")]
-pub fn blk_account_io_start(ctx: FEntryContext) -> i32 {
-    birth(Request(Kernel(ctx.arg(0))));
-    0
-}
-
-/// Fires in the submitter's context when a bio has been given a request, which
-/// it does not name: until 6.4 nothing names it before its issue.
-#[btf_tracepoint(function = "block_getrq")]
-pub fn block_getrq(ctx: BtfTracePointContext) -> i32 {
-    let bio = Kernel(ctx.arg(0));
-    let now = now_ns();
-    let _ = SUBMITTERS.insert(bio.0 as u64, Submitter::of_bio(bio, now), 0);
-    has_request(now);
-    0
-}
-
-#[btf_tracepoint(function = "block_rq_insert")]
-pub fn block_rq_insert(ctx: BtfTracePointContext) -> i32 {
-    let request = request_of(&ctx);
-    with_slot(request, |operation, disk, slot| {
-        if operation != op::FLUSH && slot.request != address(request) {
-            open(request, operation, disk, slot);
-        }
-    });
-    0
-}
-
-#[btf_tracepoint(function = "block_rq_issue")]
-pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
-    let request = request_of(&ctx);
-    with_slot(request, |operation, disk, slot| {
-        if slot.request != address(request) {
-            open(request, operation, disk, slot);
-        }
-        slot.issued_ns = now_ns();
-    });
-    0
-}
-
-#[btf_tracepoint(function = "block_rq_requeue")]
-pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
-    let request = request_of(&ctx);
-    with_slot(request, |_, _, slot| {
-        if slot.request == address(request) {
-            slot.issued_ns = 0;
-            slot.may_wait = 1;
-        }
-    });
-    0
-}
-
-/// Fires for the request that was merged into its neighbour, and is no more.
-#[btf_tracepoint(function = "block_rq_merge")]
-pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
-    let request = request_of(&ctx);
-    with_slot(request, |_, _, slot| {
-        if slot.request == address(request) {
-            give_back(slot, now_ns());
-            slot.request = 0;
-        }
-    });
-    0
-}
-
-#[btf_tracepoint(function = "block_rq_complete")]
-pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
-    let request = Request(Kernel(ctx.arg(0)));
-    let completed: u32 = ctx.arg(2);
-    with_slot(request, |operation, disk, slot| {
-        if slot.request == address(request) {
-            // Merges made it grow since it was born.
-            slot.bytes = slot.bytes.max(request.bytes());
-        }
-        // A step of a flush sequence, or a part of the data: the end is yet to come.
-        let is_step = request.in_flush_sequence() || completed < request.bytes();
-        if operation != op::FLUSH && is_step {
-            return;
-        }
-        // A flush without data is never issued itself.
-        if slot.request != address(request) && has_known_submitter(request) {
-            open(request, operation, disk, slot);
-        }
-        let noted_ns = request.noted_issue_ns();
-        if slot.request == address(request) {
-            end(disk, slot, noted_ns);
-            return;
-        }
-        if noted_ns != 0 {
-            end_unborn(disk, operation, completed, noted_ns);
-        }
-        // The flush machinery's own has no birth, and no owner.
-        if operation != op::FLUSH || noted_ns == 0 {
-            debug!((), "disk {}: a request ended whose birth was not seen", disk.index);
-            count_drop(Dropped::EndUnmatched);
-        }
-    });
-    0
-}
-
+/// What a hook on a request was handed out.
 #[inline(always)]
-fn request_of(ctx: &BtfTracePointContext) -> Request {
+pub fn request_of(ctx: &BtfTracePointContext) -> Request {
     // Both branches name a constant; the verifier follows only one.
     Request(Kernel(if config!(request_arg) == 1 { ctx.arg(1) } else { ctx.arg(0) }))
 }
 
-#[inline(always)]
-fn birth(request: Request) {
-    with_slot(request, |operation, disk, slot| {
-        if operation != op::FLUSH {
-            open(request, operation, disk, slot);
-        }
-    });
-}
-
 /// What tells a request from all others that are alive.
 #[inline(always)]
-fn address(request: Request) -> u64 {
+pub fn address(request: Request) -> u64 {
     request.0.0 as u64
 }
 
@@ -199,7 +74,7 @@ fn operation(request: Request) -> Option<u32> {
 /// tag, and there is one at most per hardware queue, so it has a slot of its
 /// own.
 #[inline(always)]
-fn with_slot(request: Request, then: impl FnOnce(u32, &Disk, &mut InFlight)) {
+pub fn with_slot(request: Request, then: impl FnOnce(u32, &Disk, &mut InFlight)) {
     let Some(operation) = operation(request) else { return };
     let device = request.device();
     let Some(disk) = described(device) else {
@@ -223,7 +98,7 @@ fn with_slot(request: Request, then: impl FnOnce(u32, &Disk, &mut InFlight)) {
 }
 
 #[inline(always)]
-fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
+pub fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
     let now = now_ns();
     if slot.request != 0 {
         // Its tag was given away again, so it has ended unseen.
@@ -256,7 +131,7 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
     slot.born_ns = who.born_ns;
     if let Some(ledger) = LEDGER.get_ptr_mut(disk.index) {
         work::enter(ledger, who.born_ns);
-        let (at, account) = owner::account(&who, (disk.index, ledger), operation);
+        let (at, account) = accounts::account(&who, (disk.index, ledger), operation);
         slot.account = disk.index * ACCOUNTS as u32 + at;
         if let Some(account) = account {
             account.tgid = who.tgid;
@@ -266,7 +141,7 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
     // By way of the map: the verifier would follow each operation through all above.
     // SAFETY: a field of a value of a map.
     let operation = u32::from(unsafe { read_volatile(&raw const slot.op) });
-    if let Some(seq) = open_sync(who.tid, operation, disk, who.born_ns) {
+    if let Some(seq) = note_submission(who.tid, operation, disk, who.born_ns) {
         slot.sync_tid = who.tid;
         slot.sync_seq = seq;
     }
@@ -274,7 +149,7 @@ fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
 
 /// Whether a request's submitter was seen with its bio.
 #[inline(always)]
-fn has_known_submitter(request: Request) -> bool {
+pub fn has_known_submitter(request: Request) -> bool {
     // SAFETY: looked at, not read.
     config!(births_by_bio) == 1 && unsafe { SUBMITTERS.get(request.bio().0 as u64) }.is_some()
 }
@@ -293,11 +168,11 @@ fn submitter(request: Request, now: u64) -> Submitter {
             return known;
         }
     }
-    Submitter::of_bio(request.bio(), now)
+    submitter_of_bio(request.bio(), now)
 }
 
 #[inline(always)]
-fn end(disk: &Disk, slot: &mut InFlight, noted_ns: u64) {
+pub fn end(disk: &Disk, slot: &mut InFlight, noted_ns: u64) {
     let now = now_ns();
     // The kernel may have read its clock a little before the birth.
     let issued_ns = if noted_ns == 0 { slot.issued_ns } else { noted_ns.max(slot.born_ns) };
@@ -327,7 +202,7 @@ fn end(disk: &Disk, slot: &mut InFlight, noted_ns: u64) {
 /// The end of a request that has no slot, of which the kernel's note tells when it
 /// was given to its driver.
 #[inline(always)]
-fn end_unborn(disk: &Disk, operation: u32, bytes: u32, noted_ns: u64) {
+pub fn end_unseen(disk: &Disk, operation: u32, bytes: u32, noted_ns: u64) {
     let now = now_ns();
     observe(disk.index, operation, 0, now.saturating_sub(noted_ns));
     work::leave(disk.index, (operation, bytes), noted_ns, now);
@@ -335,7 +210,7 @@ fn end_unborn(disk: &Disk, operation: u32, bytes: u32, noted_ns: u64) {
 
 /// Takes a request that is no more out of its account.
 #[inline(always)]
-fn give_back(slot: &InFlight, now: u64) {
+pub fn give_back(slot: &InFlight, now: u64) {
     with_account(slot.account, |account| settle(account, slot.born_ns, now));
 }
 
@@ -352,7 +227,7 @@ fn with_account(place: u32, then: impl FnOnce(&mut Account)) {
     if place == NO_ACCOUNT {
         return;
     }
-    if let Some(account) = owner::of_disk(place / ACCOUNTS as u32, place % ACCOUNTS as u32) {
+    if let Some(account) = accounts::of_disk(place / ACCOUNTS as u32, place % ACCOUNTS as u32) {
         then(account);
     }
 }

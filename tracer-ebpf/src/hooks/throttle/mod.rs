@@ -13,38 +13,14 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
-use crate::{
-    clock::now_ns,
-    sync::{self, OpenSync},
-};
-
-/// What it takes where nothing holds a bio back.
-const USUAL_NS: u64 = 2_000;
+use crate::{clock::now_ns, syncs::table::of_current};
 
 /// Fires for every bio, so it must be done at once for who does not sync: one
 /// look-up in a table.
 #[btf_tracepoint(function = "block_bio_queue")]
 pub fn block_bio_queue(_ctx: BtfTracePointContext) -> i32 {
-    if let Some(sync) = sync::of_current() {
+    if let Some(sync) = of_current() {
         sync.bio_ns = now_ns();
     }
     0
-}
-
-/// The bio that this thread submitted last has been given a request: where
-/// births are told later, or elsewhere.
-#[inline(always)]
-pub fn has_request(now: u64) {
-    if let Some(sync) = sync::of_current() {
-        settle(sync, now);
-    }
-}
-
-/// The same where the thread's sync is at hand.
-#[inline(always)]
-pub fn settle(sync: &mut OpenSync, now: u64) {
-    if sync.bio_ns != 0 {
-        sync.throttle_ns += now.saturating_sub(sync.bio_ns).saturating_sub(USUAL_NS);
-        sync.bio_ns = 0;
-    }
 }

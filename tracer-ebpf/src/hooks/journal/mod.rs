@@ -1,9 +1,8 @@
-//! How long each journal has been committing, and what its commits waited for.
+//! When a filesystem's journal commits.
 //!
-//! A journal has one commit under way at a time, in its own kernel thread, so
-//! one start time and one sum per journal are enough. A commit is like a sync of
-//! that thread: its requests are credited to it, and when it ends they go into
-//! the journal's sums, as parts of the span in which they overlapped.
+//! A commit is like a sync of the journal's own thread: its requests are credited
+//! to it, and when it ends they go into the journal's sums, as parts of the span
+//! in which they overlapped.
 //!
 //! Prototypes (include/trace/events/jbd2.h):
 //! - jbd2_start_commit, jbd2_commit_locking, jbd2_commit_flushing,
@@ -15,18 +14,15 @@ use tracer_ebpf::record::{Journal, commit};
 use crate::{
     clock::now_ns,
     fields::{Kernel, journal_device},
-    maps::JOURNALS,
-    sync,
+    journals::{JOURNALS, NO_STAGE, end_stage},
+    syncs::commit::{begin_commit, end_commit},
 };
-
-/// No part of a commit that is known.
-const NO_STAGE: u64 = commit::COUNT as u64;
 
 #[btf_tracepoint(function = "jbd2_start_commit")]
 pub fn jbd2_start_commit(ctx: BtfTracePointContext) -> i32 {
     let device = journal_device(Kernel(ctx.arg(0)));
     let now = now_ns();
-    sync::begin_commit();
+    begin_commit();
     match JOURNALS.get_ptr_mut(device) {
         // SAFETY: only this journal's own thread writes to its entry.
         Some(journal) => unsafe { (*journal).since_ns = now },
@@ -65,7 +61,7 @@ pub fn jbd2_commit_logging(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "jbd2_end_commit")]
 pub fn jbd2_end_commit(ctx: BtfTracePointContext) -> i32 {
     let device = journal_device(Kernel(ctx.arg(0)));
-    let (queue_ns, device_ns) = sync::end_commit();
+    let (queue_ns, device_ns) = end_commit();
     let Some(journal) = JOURNALS.get_ptr_mut(device) else { return 0 };
     // SAFETY: only this journal's own thread writes to its entry.
     let journal = unsafe { &mut *journal };
@@ -96,55 +92,4 @@ fn enter(journal: Kernel, stage: usize) -> i32 {
         journal.stage_since_ns = now;
     }
     0
-}
-
-#[inline(always)]
-fn end_stage(journal: &mut Journal, now: u64) {
-    let ns = now.saturating_sub(journal.stage_since_ns);
-    // Compared one by one: an index from a map is any number to the verifier.
-    for stage in 0..commit::COUNT {
-        if journal.stage == stage as u64 {
-            journal.stage_ns[stage] += ns;
-        }
-    }
-}
-
-/// Sums over a journal's commits, all in ns.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Totals {
-    pub busy_ns: u64,
-    pub queue_ns: u64,
-    pub device_ns: u64,
-    pub stage_ns: [u64; commit::COUNT],
-}
-
-impl Totals {
-    pub const NONE: Self =
-        Self { busy_ns: 0, queue_ns: 0, device_ns: 0, stage_ns: [0; commit::COUNT] };
-}
-
-/// What a filesystem's journal spent in commits up to `now`.
-#[inline(always)]
-pub fn totals(device: u32, now: u64) -> Totals {
-    let Some(journal) = JOURNALS.get_ptr(device) else { return Totals::NONE };
-    // SAFETY: plain words. A reader between two stores of an end is off by that
-    // one commit; user space bounds the phase by the sync's own length.
-    let journal = unsafe { &*journal };
-    let mut totals = Totals {
-        busy_ns: journal.busy_ns,
-        queue_ns: journal.queue_ns,
-        device_ns: journal.device_ns,
-        stage_ns: journal.stage_ns,
-    };
-    if journal.since_ns != 0 {
-        totals.busy_ns += now.saturating_sub(journal.since_ns);
-        let ns = now.saturating_sub(journal.stage_since_ns);
-        for stage in 0..commit::COUNT {
-            if journal.stage == stage as u64 {
-                totals.stage_ns[stage] += ns;
-            }
-        }
-    }
-    totals
 }

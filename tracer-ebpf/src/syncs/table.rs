@@ -15,10 +15,8 @@ use aya_ebpf::{
 };
 use tracer_ebpf::dropped::Dropped;
 
-use super::OpenSync;
-use crate::{
-    maps::{BPF_ANY, add, count_drop},
-};
+use super::state::OpenSync;
+use crate::maps::{BPF_ANY, add, count_drop};
 
 /// Threads whose numbers are so far apart share a place.
 const PLACES: u32 = 2048;

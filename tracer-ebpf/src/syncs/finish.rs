@@ -7,16 +7,18 @@ use tracer_ebpf::{
 };
 
 use super::{
-    COMMIT, OpenSync,
-    open::{close, of_thread},
+    begin::SYSTEM_CALL,
+    state::{COMMIT, OpenSync},
+    table::{close, of_current, of_thread},
     windows::{fill_areas, fill_lower, forget_lower},
 };
 use crate::{
     clock::now_ns,
+    contenders,
     fields::Task,
-    journal::{self, Totals},
+    journals::{self, Totals},
     maps::{FORCE_WAKEUP, NO_WAKEUP, RECORDS, count_drop},
-    owner, rivals,
+    submitter,
 };
 
 /// Wake the reader when this much of the ring waits for it; else it polls.
@@ -40,6 +42,22 @@ pub fn finish() -> i32 {
     }
     close(tid);
     0
+}
+
+/// The filesystem is done with a file.
+#[inline(always)]
+pub fn leave() {
+    let Some(sync) = of_current() else {
+        count_drop(Dropped::SyncUnmatched);
+        return;
+    };
+    if sync.depth == SYSTEM_CALL {
+        return;
+    }
+    sync.depth -= 1;
+    if sync.depth == 0 {
+        finish();
+    }
 }
 
 #[inline(never)]
@@ -88,19 +106,19 @@ fn wakeup() -> u64 {
 /// `record` points to a whole record.
 #[inline(always)]
 unsafe fn fill(record: *mut SyncRecord, sync: &OpenSync, pid_tgid: u64, now: u64) {
-    let who = owner::current();
+    let who = submitter::current();
     let duration = now.saturating_sub(sync.begin_ns);
     let (cpu, runqueue) = match Task::current() {
         Some(task) => {
             let clocks = task.clocks();
-            rivals::charge(sync, clocks.run_delay);
+            contenders::charge(&sync.contender, clocks.run_delay);
             let cpu = clocks.cpu_since(&sync.clocks, duration);
             (cpu.saturating_sub(sync.reclaim_cpu_ns), clocks.runqueue_since(&sync.clocks))
         }
         None => (0, 0),
     };
     let journal =
-        if sync.base_device == 0 { Totals::NONE } else { journal::totals(sync.base_device, now) };
+        if sync.base_device == 0 { Totals::NONE } else { journals::totals(sync.base_device, now) };
     // SAFETY: the caller's.
     let record = unsafe { &mut *record };
     record.begin_ns = sync.begin_ns;

@@ -22,7 +22,8 @@ use crate::{
     clock::now_ns,
     fields::Task,
     maps::{BPF_ANY, add},
-    owner, sync,
+    submitter,
+    syncs::table::of_current,
 };
 
 /// A thread in direct reclaim.
@@ -87,7 +88,7 @@ fn end(whose: Whose) -> i32 {
     // SAFETY: only this thread writes to its entry.
     let Some(begun) = (unsafe { RECLAIMING.get(tid) }) else { return 0 };
     let ns = now_ns().saturating_sub(begun.since_ns);
-    if let Some(sync) = sync::of_current() {
+    if let Some(sync) = of_current() {
         let (cpu, runqueue) = match Task::current() {
             Some(task) => {
                 let clocks = task.clocks();
@@ -111,7 +112,7 @@ fn count(ns: u64, whose: Whose) {
         Whose::Machine => 0,
         Whose::Cgroup => ns,
     };
-    let who = owner::current();
+    let who = submitter::current();
     let key = OwnerKey {
         cgroup: who.cgroup,
         comm: who.comm,

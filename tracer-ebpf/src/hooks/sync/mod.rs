@@ -18,8 +18,6 @@
 //! - ext4_sync_fs(struct super_block *, int), ext4_writepages(struct inode *,
 //!   struct writeback_control *)
 //! - xfs_file_fsync(struct xfs_inode *), btrfs_sync_file(struct file *, int)
-//! - xfs_log_force(struct xfs_mount *, xfs_lsn_t, unsigned long), of which
-//!   nothing is read
 
 use aya_ebpf::{
     macros::{btf_tracepoint, fentry, fexit},
@@ -27,14 +25,18 @@ use aya_ebpf::{
 };
 use tracer_ebpf::record::kind;
 
-use super::{SYSTEM_CALL, begin, call::Call, enter, finish, force_log, leave, locate};
 use crate::{
     clock::now_ns,
     fields::{
         Kernel, Place, config, is_sync_exit, place_of_file, place_of_inode, place_of_mapping,
         place_of_sb, syscall_number,
     },
-    owner,
+    submitter,
+    syncs::{
+        begin::{SYSTEM_CALL, begin, enter, locate},
+        call::Call,
+        finish::{finish, leave},
+    },
 };
 
 #[btf_tracepoint(function = "sys_enter")]
@@ -173,14 +175,6 @@ pub fn xfs_file_fsync(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// From here to the end of the sync xfs waits for its log, which its workers
-/// write.
-#[btf_tracepoint(function = "xfs_log_force")]
-pub fn xfs_log_force(_ctx: BtfTracePointContext) -> i32 {
-    force_log();
-    0
-}
-
 #[btf_tracepoint(function = "btrfs_sync_file")]
 pub fn btrfs_sync_file(ctx: BtfTracePointContext) -> i32 {
     enter_until_the_call_ends(place_of_file(Kernel(ctx.arg(0))));
@@ -191,7 +185,7 @@ pub fn btrfs_sync_file(ctx: BtfTracePointContext) -> i32 {
 /// end; io_uring workers and kernel threads make none.
 #[inline(always)]
 fn enter_until_the_call_ends(place: Place) {
-    let who = owner::current();
+    let who = submitter::current();
     if !who.kthread && !who.io_worker {
         enter(place, None);
     }

@@ -5,18 +5,33 @@
 //! and says at its end how many blocks it dirtied: a block of one transaction
 //! counts once, for the first that dirtied it.
 //!
-//! Prototype (include/trace/events/jbd2.h):
+//! A commit writes files' data too, which must go before the transaction: those
+//! are charged to who dirtied the files, see [`dirtier`].
+//!
+//! Prototypes (include/trace/events/jbd2.h):
+//! - jbd2_submit_inode_data(struct inode *), then jbd2_commit_logging(journal_t
+//!   *, transaction_t *)
 //! - jbd2_handle_stats(dev_t, tid_t, unsigned int type, unsigned int line, int
 //!   interval, int sync, int requested_blocks, int dirtied_blocks)
 
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    macros::{btf_tracepoint, map},
+    maps::LruHashMap,
+    programs::BtfTracePointContext,
+};
 use tracer_ebpf::record::{Handles, OwnerKey, op, via};
 
 use crate::{
     dirtier,
-    maps::{BPF_NOEXIST, HANDLES, add},
-    owner::Submitter,
+    fields::Kernel,
+    maps::{BPF_NOEXIST, add},
+    submitter::Submitter,
 };
+
+/// What each owner put into the journals, with the filesystem's device in the
+/// place of the disk.
+#[map]
+static HANDLES: LruHashMap<OwnerKey, Handles> = LruHashMap::with_max_entries(1024, 0);
 
 #[btf_tracepoint(function = "jbd2_handle_stats")]
 pub fn jbd2_handle_stats(ctx: BtfTracePointContext) -> i32 {
@@ -50,5 +65,18 @@ pub fn jbd2_handle_stats(ctx: BtfTracePointContext) -> i32 {
             add(&raw mut (*handles).blocks, blocks);
         }
     }
+    0
+}
+
+#[btf_tracepoint(function = "jbd2_submit_inode_data")]
+pub fn jbd2_submit_inode_data(ctx: BtfTracePointContext) -> i32 {
+    dirtier::begin_inode(Kernel(ctx.arg(0)), u32::from(via::JOURNAL));
+    0
+}
+
+/// From here on the journal writes its own blocks.
+#[btf_tracepoint(function = "jbd2_commit_logging")]
+pub fn jbd2_data_submitted(_ctx: BtfTracePointContext) -> i32 {
+    dirtier::end_inode();
     0
 }

@@ -1,156 +1,16 @@
-//! Whom a request is charged to.
-//!
-//! Asked where a request is born, in the submitter's context: its issue may
-//! happen in a kworker, its completion anywhere. Where that is a kernel thread,
-//! [`dirtier`] may know for whom.
+//! Which account a request is charged to.
 
 use core::ptr::{read_volatile, write_volatile};
 
-use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid,
-};
 use tracer_ebpf::{
-    config::ABSENT,
     dropped::Dropped,
-    record::{ACCOUNTS, Account, COMM, DiskLedger, OTHERS, OwnerKey, via},
+    record::{ACCOUNTS, Account, DiskLedger, OTHERS, OwnerKey},
 };
 
 use crate::{
-    dirtier,
-    fields::{Kernel, Task, config},
-    maps::{
-        ACCOUNT_HINTS, ACCOUNT_OWNERS, BPF_ANY, BPF_NOEXIST, LEDGER, OWNERS, count_drop,
-    },
+    maps::{ACCOUNT_HINTS, ACCOUNT_OWNERS, BPF_ANY, BPF_NOEXIST, LEDGER, OWNERS, count_drop},
+    submitter::Submitter,
 };
-
-/// All kworkers are one owner: which of them it is means nothing.
-const KWORKER: [u8; COMM] = *b"kworker\0\0\0\0\0\0\0\0\0";
-
-/// How io_uring's workers are called, where their flags are out of reach.
-const IO_WORKER: &[u8; 8] = b"iou-wrk-";
-
-/// Who runs now: cgroup, process name, whether it is a kernel thread.
-#[derive(Clone, Copy)]
-pub struct Current {
-    pub cgroup: u64,
-    pub comm: [u8; COMM],
-    pub kthread: bool,
-    pub io_worker: bool,
-}
-
-impl Current {
-    /// Whether this is a kernel thread, as far as can be told.
-    #[inline(always)]
-    pub fn is_kernel(&self) -> bool {
-        self.kthread || config!(task_flags) == ABSENT && has_kernel_name(&self.comm)
-    }
-}
-
-/// Where a task's flags are out of reach, the threads that do others' work are
-/// told by their names.
-#[inline(always)]
-fn has_kernel_name(comm: &[u8; COMM]) -> bool {
-    comm.first_chunk() == Some(b"kworker/") || comm.first_chunk() == Some(b"jbd2/")
-}
-
-/// Whether a kernel thread runs.
-#[inline(always)]
-pub fn in_kernel_thread() -> bool {
-    match Task::current() {
-        Some(task) => task.is_kthread(),
-        None => has_kernel_name(&bpf_get_current_comm().unwrap_or([0; COMM])),
-    }
-}
-
-#[inline(always)]
-pub fn current() -> Current {
-    let Some(task) = Task::current() else {
-        // SAFETY: the helper has no preconditions.
-        let cgroup = unsafe { bpf_get_current_cgroup_id() };
-        let comm = bpf_get_current_comm().unwrap_or([0; COMM]);
-        let io_worker = comm.first_chunk() == Some(IO_WORKER);
-        return Current { cgroup, comm, kthread: false, io_worker };
-    };
-    of_task(task, || current_cgroup(task))
-}
-
-/// The running task's cgroup: a few loads are less than the call of a helper.
-#[inline(always)]
-fn current_cgroup(task: Task) -> u64 {
-    if config!(node_id) == ABSENT {
-        // SAFETY: the helper has no preconditions.
-        unsafe { bpf_get_current_cgroup_id() }
-    } else {
-        task.cgroup_id()
-    }
-}
-
-/// Who a task is; kernel threads are asked for no cgroup.
-#[inline(always)]
-pub fn of_task(task: Task, cgroup: impl FnOnce() -> u64) -> Current {
-    if task.is_kthread() {
-        let comm = if task.is_kworker() { KWORKER } else { task.process_comm() };
-        return Current { cgroup: 0, comm, kthread: true, io_worker: false };
-    }
-    let io_worker = task.is_io_worker();
-    Current { cgroup: cgroup(), comm: task.process_comm(), kthread: false, io_worker }
-}
-
-/// Who submitted a request, and when.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Submitter {
-    pub cgroup: u64,
-    pub comm: [u8; COMM],
-    pub born_ns: u64,
-    /// The thread that submitted it.
-    pub tid: u32,
-    /// The process that it is charged to; 0 where only its cgroup is known.
-    pub tgid: u32,
-    pub kthread: u32,
-    /// A code of [`via`].
-    pub via: u32,
-}
-
-impl Submitter {
-    /// Who runs, at `now`.
-    #[inline(always)]
-    pub fn current(now: u64) -> Self {
-        let who = current();
-        let (tid, tgid) = match Task::current() {
-            Some(task) => (task.tid(), task.tgid()),
-            None => {
-                let pid_tgid = bpf_get_current_pid_tgid();
-                (pid_tgid as u32, (pid_tgid >> 32) as u32)
-            }
-        };
-        Self {
-            cgroup: who.cgroup,
-            comm: who.comm,
-            born_ns: now,
-            tid,
-            tgid,
-            kthread: u32::from(who.kthread),
-            via: u32::from(via::DIRECT),
-        }
-    }
-
-    /// Whether this is a kernel thread, as far as can be told.
-    #[inline(always)]
-    pub fn is_kernel(&self) -> bool {
-        self.kthread != 0 || config!(task_flags) == ABSENT && has_kernel_name(&self.comm)
-    }
-
-    /// Who runs, at `now`, or for whom it submits this bio.
-    #[inline(always)]
-    pub fn of_bio(bio: Kernel, now: u64) -> Self {
-        let mut who = Self::current(now);
-        if who.is_kernel() {
-            dirtier::stand_in(&mut who, bio);
-        }
-        who
-    }
-}
 
 /// A submitter's account, for one class of requests on the disk of this index and
 /// ledger: its number, and itself.

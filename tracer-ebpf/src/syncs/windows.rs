@@ -11,15 +11,15 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use tracer_ebpf::{
-    ledger::{Moment, tick},
     dropped::Dropped,
+    ledger::{Moment, tick},
     record::{ACCOUNTS, Disk, DiskLedger, LOWER, LowerWindow, NO_DISK, SyncRecord},
 };
 
-use super::OpenSync;
+use super::state::OpenSync;
 use crate::{
+    accounts::used_accounts,
     maps::{BPF_ANY, LEDGER, count_drop},
-    owner::used_accounts,
 };
 
 /// The further disks of a sync, and their accounts' integrals when its first

@@ -1,0 +1,56 @@
+//! Whom a syncing thread took the CPU from, and for how long it had waited.
+//!
+//! A thread that is switched in takes the CPU from somebody, who is charged with
+//! the wait that has just ended. The scheduler counts how long that was by the
+//! time the thread is switched out again, or its sync ends.
+
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::LruHashMap};
+use tracer_ebpf::record::{COMM, RivalKey};
+
+use crate::maps::{BPF_ANY, add};
+
+/// Nanoseconds that a process's syncs waited behind somebody.
+#[map]
+static RIVALS: LruHashMap<RivalKey, u64> = LruHashMap::with_max_entries(512, 0);
+
+/// Whom a syncing thread took the CPU from.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Contender {
+    pub cgroup: u64,
+    pub comm: [u8; COMM],
+    pub kthread: u32,
+    /// 1 where there is one.
+    pub known: u32,
+    /// The thread's run delay without the wait that ended then.
+    pub run_delay: u64,
+}
+
+impl Contender {
+    #[inline(always)]
+    pub fn forget(&mut self) {
+        self.known = 0;
+    }
+}
+
+/// Charges the contender of the running thread's sync with the wait that ended when
+/// the thread was switched in.
+#[inline(always)]
+pub fn charge(contender: &Contender, run_delay: u64) {
+    let ns = run_delay.saturating_sub(contender.run_delay);
+    if contender.known == 0 || ns == 0 {
+        return;
+    }
+    let key = RivalKey {
+        cgroup: contender.cgroup,
+        comm: contender.comm,
+        kthread: contender.kthread,
+        victim_tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+    };
+    match RIVALS.get_ptr_mut(key) {
+        Some(sum) => add(sum, ns),
+        None => {
+            let _ = RIVALS.insert(key, ns, BPF_ANY);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A block request completes, or is no more for another reason.
+//!
+//! It may be requeued, merged into another, complete in parts, or go through a
+//! flush sequence.
+//!
+//! Prototypes (include/trace/events/block.h):
+//! - block_rq_requeue, block_rq_merge(struct request *); until 5.10.136 (struct
+//!   request_queue *, struct request *)
+//! - block_rq_complete(struct request *, error, unsigned int nr_bytes)
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::debug;
+use tracer_ebpf::{dropped::Dropped, record::op};
+
+use crate::{
+    clock::now_ns,
+    fields::{Kernel, Request},
+    maps::count_drop,
+    requests::{
+        address, end, end_unseen, give_back, has_known_submitter, open, request_of, with_slot,
+    },
+};
+
+#[btf_tracepoint(function = "block_rq_requeue")]
+pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
+    let request = request_of(&ctx);
+    with_slot(request, |_, _, slot| {
+        if slot.request == address(request) {
+            slot.issued_ns = 0;
+            slot.may_wait = 1;
+        }
+    });
+    0
+}
+
+/// Fires for the request that was merged into its neighbour, and is no more.
+#[btf_tracepoint(function = "block_rq_merge")]
+pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
+    let request = request_of(&ctx);
+    with_slot(request, |_, _, slot| {
+        if slot.request == address(request) {
+            give_back(slot, now_ns());
+            slot.request = 0;
+        }
+    });
+    0
+}
+
+#[btf_tracepoint(function = "block_rq_complete")]
+pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
+    let request = Request(Kernel(ctx.arg(0)));
+    let completed: u32 = ctx.arg(2);
+    with_slot(request, |operation, disk, slot| {
+        if slot.request == address(request) {
+            // Merges made it grow since it was born.
+            slot.bytes = slot.bytes.max(request.bytes());
+        }
+        // A step of a flush sequence, or a part of the data: the end is yet to come.
+        let is_step = request.in_flush_sequence() || completed < request.bytes();
+        if operation != op::FLUSH && is_step {
+            return;
+        }
+        // A flush without data is never issued itself.
+        if slot.request != address(request) && has_known_submitter(request) {
+            open(request, operation, disk, slot);
+        }
+        let noted_ns = request.noted_issue_ns();
+        if slot.request == address(request) {
+            end(disk, slot, noted_ns);
+            return;
+        }
+        if noted_ns != 0 {
+            end_unseen(disk, operation, completed, noted_ns);
+        }
+        // The flush machinery's own has no birth, and no owner.
+        if operation != op::FLUSH || noted_ns == 0 {
+            debug!((), "disk {}: a request ended whose birth was not seen", disk.index);
+            count_drop(Dropped::EndUnmatched);
+        }
+    });
+    0
+}

@@ -1,0 +1,47 @@
+//! Who runs while a syncing thread waits for a CPU: see [`contenders`].
+//!
+//! It sees every switch on the machine, so it is attached only while waits for a
+//! CPU matter.
+//!
+//! Prototypes (include/trace/events/sched.h): sched_switch(bool preempt, struct
+//! task_struct *prev, *next, unsigned int prev_state); without the last until
+//! 5.17, and with it before the tasks in 5.18's first versions.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use crate::{
+    contenders::{Contender, charge},
+    fields::{Kernel, Task, config},
+    submitter,
+    syncs::table::{of_current, of_thread},
+};
+
+#[btf_tracepoint(function = "sched_switch")]
+pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    // One load in the branch: of two, the compiler makes one from a place that
+    // it computes, which the verifier refuses.
+    let (first, second): (*const u8, *const u8) = (ctx.arg(1), ctx.arg(2));
+    let (prev, next) =
+        if config!(switch_prev_arg) == 2 { (second, ctx.arg(3)) } else { (first, second) };
+    let (prev, next) = (Task(Kernel(prev)), Task(Kernel(next)));
+    // The one that leaves still runs, and its delay has been counted.
+    if let Some(sync) = of_current() {
+        charge(&sync.contender, prev.run_delay());
+        sync.contender.forget();
+    }
+    // An idle CPU kept nobody waiting.
+    if prev.tid() == 0 {
+        return 0;
+    }
+    if let Some(sync) = of_thread(next.tid()) {
+        let who = submitter::of_task(prev, || prev.cgroup_id());
+        sync.contender = Contender {
+            cgroup: who.cgroup,
+            comm: who.comm,
+            kthread: u32::from(who.kthread),
+            known: 1,
+            run_delay: next.run_delay(),
+        };
+    }
+    0
+}

@@ -1,0 +1,119 @@
+//! The begin of a sync, and what is named of it on the way.
+//!
+//! A sync opens at its system call or, where it is none of the sync calls (a
+//! write to an O_DSYNC file, an io_uring worker, a kernel thread), at the
+//! filesystem; it closes where it was opened. Whatever names the file or the
+//! disk in between fills it in, and if nothing does, its first block request
+//! tells the disk. So several hooks on one path count it once.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use tracer_ebpf::record::{NO_DISK, kind};
+
+use super::{
+    call::{Call, miss},
+    state::COMMIT,
+    table::{of_current, open},
+    windows::watch,
+};
+use crate::{
+    clock::now_ns,
+    fields::{Place, Task},
+    journals,
+    maps::{ask_for_disk, described},
+    submitter,
+};
+
+/// `begin`'s depths: the first end of all closes what a system call opened.
+pub const SYSTEM_CALL: u32 = 0;
+const FILESYSTEM: u32 = 1;
+
+/// The filesystem was asked to sync a file: for the sync call under way, or for
+/// one of its own, of the `kind` that the hook says or else of its thread's.
+#[inline(always)]
+pub fn enter(place: Place, kind: Option<u32>) {
+    let now = now_ns();
+    match of_current() {
+        Some(sync) => sync.depth += u32::from(sync.depth != SYSTEM_CALL),
+        None => {
+            let call = match kind {
+                Some(kind) => Call { kind, fd: -1 },
+                None => Call::current().unwrap_or_else(|| Call { kind: uncalled_kind(), fd: -1 }),
+            };
+            begin(call, FILESYSTEM, now);
+        }
+    }
+    locate_at(&place, now);
+}
+
+/// What a sync is that no system call of its own asked for.
+#[inline(always)]
+fn uncalled_kind() -> u32 {
+    let who = submitter::current();
+    if who.kthread {
+        kind::KERNEL
+    } else if who.io_worker {
+        kind::IO_URING
+    } else {
+        kind::OSYNC_WRITE
+    }
+}
+
+#[inline(never)]
+pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
+    let Some(sync) = open(bpf_get_current_pid_tgid() as u32, now as u32) else { return 0 };
+    sync.kind = call.kind;
+    sync.fd = call.fd;
+    sync.depth = depth;
+    if let Some(task) = Task::current() {
+        sync.clocks = task.clocks();
+    }
+    sync.begin_ns = now;
+    0
+}
+
+/// The file, or at least the filesystem, of the sync under way is known. The
+/// first that is named is what was synced; the first with a disk is what is
+/// waited for.
+#[inline(always)]
+pub fn locate(place: &Place) {
+    match of_current() {
+        Some(sync) if sync.base_device == 0 => {
+            locate_at(place, now_ns());
+        }
+        Some(_) => {}
+        None => miss(),
+    }
+}
+
+#[inline(never)]
+fn locate_at(place: &Place, now: u64) -> i32 {
+    let Some(sync) = of_current() else { return 0 };
+    if sync.base_device != 0 || place.device == 0 || sync.kind == COMMIT {
+        return 0;
+    }
+    // One of whole filesystems goes through the block device's own pages too,
+    // and sync(2) through filesystems of no disk.
+    let whole = sync.kind == kind::SYNCFS || sync.kind == kind::SYNC;
+    if whole && place.disk_device == 0 {
+        return 0;
+    }
+    if sync.device == 0 {
+        sync.inode = place.inode;
+        sync.generation = place.generation;
+        sync.backing = place.backing;
+        sync.device = place.device;
+    }
+    if place.disk_device == 0 {
+        return 0;
+    }
+    sync.base_device = place.device;
+    sync.journal = journals::totals(place.device, now);
+    match described(place.disk_device) {
+        Some(disk) if sync.disk == NO_DISK => watch(sync, disk, now),
+        Some(_) => 0,
+        None => {
+            ask_for_disk(place.disk_device);
+            0
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! A journal's commit, which is a sync of the journal's own thread: no record is
+//! made of it.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use tracer_ebpf::span::divide;
+
+use super::{
+    begin::{SYSTEM_CALL, begin},
+    call::Call,
+    state::COMMIT,
+    table::{close, of_current},
+};
+use crate::clock::now_ns;
+
+/// The running thread begins to commit a journal. The last commits of all are
+/// made by who unmounts.
+#[inline(always)]
+pub fn begin_commit() {
+    if of_current().is_none() {
+        begin(Call { kind: COMMIT, fd: -1 }, SYSTEM_CALL, now_ns());
+    }
+}
+
+/// The running thread's commit ends: how long its requests were queued and in
+/// service, as parts of the span in which they overlapped.
+#[inline(always)]
+pub fn end_commit() -> (u64, u64) {
+    let Some(sync) = of_current() else { return (0, 0) };
+    if sync.kind != COMMIT {
+        return (0, 0);
+    }
+    let span_ns = sync.own_last_ns.saturating_sub(sync.own_first_ns);
+    let (queue_ns, device_ns) = divide(sync.own_queue_ns, sync.own_device_ns, span_ns);
+    // Bios that wait for requests are queued too.
+    let queue_ns = queue_ns + sync.throttle_ns;
+    close(bpf_get_current_pid_tgid() as u32);
+    (queue_ns, device_ns)
+}
