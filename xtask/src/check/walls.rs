@@ -132,6 +132,12 @@ const ABSENCES: &[Absence] = &[
         why: "unsafe code is in few files, each with its reason",
     },
     Absence {
+        within: "tracer-ebpf/src",
+        except: &[],
+        lacks: &["crate::hooks", "hooks::"],
+        why: "no state knows a hook, and no hook another",
+    },
+    Absence {
         within: "tracer/src/agent/http.rs",
         except: &[],
         lacks: &["crate::session", "tracer_kernel", "tracer_node"],
