@@ -11,7 +11,7 @@ use crate::deploy::{find_files, read, workspace};
 
 const PAGE: &str = "docs/renamed.md";
 
-const GROUPS: [&str; 8] = [
+const GROUPS: [&str; 7] = [
     "Metrics",
     "Labels and their values",
     "JSON",
@@ -19,7 +19,6 @@ const GROUPS: [&str; 8] = [
     "Flags and configuration",
     "Recordings",
     "Rules and alerts",
-    "Recording rules",
 ];
 
 /// The old names of the page, without those that mean something else now.

@@ -33,7 +33,7 @@ fn the_verdict_on_a_recording_names_fstrim() {
     // Each fstrim was gone within a second.
     let cgroup = culprit["cgroup"].as_str().expect("it is known");
     assert!(cgroup.ends_with("/fstrim"), "{why}");
-    assert!(why["dropped"].to_string().contains("healed"), "{why}");
+    assert!(why["dropped"].to_string().contains("reconciled"), "{why}");
     let text = replay(&fstrim(), &[]).assert().code(0);
     let text = String::from_utf8_lossy(&text.get_output().stdout).into_owned();
     assert!(text.contains("fstrim") && text.contains("makes it wait"), "{text}");

@@ -43,9 +43,9 @@ kinds! {
     /// Requests whose tag lies outside their disk's part of the table.
     TableOverflow: "table_overflow",
     /// Requests whose completion was not seen, taken out of their account later.
-    Healed: "healed",
+    Reconciled: "reconciled",
     /// Completions of requests whose submission was not seen.
-    EndUnmatched: "end_unmatched",
+    CompletionUnmatched: "completion_unmatched",
     /// Requests whose issue was not seen: all their time is the device's.
     IssueUnseen: "issue_unseen",
     /// Requests charged to the account that owners without one of their own share.

@@ -111,7 +111,7 @@ pub fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) 
             slot.issued_ns
         );
         give_back(slot, now);
-        count_drop(Dropped::Healed);
+        count_drop(Dropped::Reconciled);
     }
     slot.request = address(request);
     slot.issued_ns = 0;

@@ -211,7 +211,7 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
             let tick = tick(record.begin_ns + 50 * MS);
             scene.engine.tick(&tick, |id| owners[id.0 as usize].party());
             scene.disks = vec![disk(n / 20)];
-            scene.metrics.set_dropped(Dropped::Healed, n);
+            scene.metrics.set_dropped(Dropped::Reconciled, n);
             recorder.tick(&tick, &mut scene, |id| {
                 let Owner { cgroup, comm, op, .. } = owners[id.0 as usize];
                 OwnerKey { cgroup, comm, disk: 0, op, kthread: 0, via: 0 }

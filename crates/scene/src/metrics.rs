@@ -168,7 +168,7 @@ mod tests {
         metrics.set_dropped(Dropped::RingFull, 2);
         let dump = metrics.dump();
         assert_eq!(dump["tracer_dropped_total{kind=\"ring_full\"}"], 3.0);
-        assert_eq!(dump["tracer_dropped_total{kind=\"healed\"}"], 0.0);
+        assert_eq!(dump["tracer_dropped_total{kind=\"reconciled\"}"], 0.0);
         assert_eq!(metrics.dropped().total(), 3);
     }
 }

@@ -132,8 +132,8 @@ fn rules_and_dashboards_ask_for_values_that_there_are() {
 #[test]
 fn a_value_that_is_in_no_list_is_named() {
     assert_eq!(
-        find_faults(r#"a{kind="x"} + tracer_dropped_total{job="b",kind=~"healed|heald"}"#),
-        [r#"a has no kind="x""#, r#"tracer_dropped_total has no kind="heald""#]
+        find_faults(r#"a{kind="x"} + tracer_dropped_total{job="b",kind=~"reconciled|reconcild"}"#),
+        [r#"a has no kind="x""#, r#"tracer_dropped_total has no kind="reconcild""#]
     );
     assert_eq!(
         find_faults(r#"tracer_blind{what!="io_ring"}"#),

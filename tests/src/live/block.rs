@@ -128,12 +128,12 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
             }
         }
         let dropped = session.snapshot().dropped;
-        // The root disk's ends in interrupts may be missed too, and healed.
+        // The root disk's ends in interrupts may be missed too, and reconciled.
         let may = [
             Dropped::IdentityUnresolved,
             Dropped::FileUnresolved,
             Dropped::HookMissed,
-            Dropped::Healed,
+            Dropped::Reconciled,
         ];
         let may = may.map(Dropped::name);
         for (kind, n) in dropped.counters {
@@ -217,7 +217,7 @@ fn what_waits_for_a_long_flush_is_not_taken_for_ended() {
 }
 
 #[test]
-fn a_scheduler_changed_under_load_heals() {
+fn a_scheduler_changed_under_load_is_reconciled() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     let node = without_schedulers(Some(disk.name())).unwrap();

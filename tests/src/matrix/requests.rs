@@ -165,7 +165,7 @@ pub fn settle(session: &mut Session, disk: &str) -> Result<()> {
 /// was counted at all.
 ///
 /// The kernel runs no program within itself: an end in an interrupt is missed
-/// now and then. It is healed, and there are hardly any.
+/// now and then. It is reconciled, and there are hardly any.
 pub fn nothing_leaks(session: &mut Session, disk: &str) -> Result<()> {
     settle(session, disk)?;
     let accounts = session.accounts_of(disk);

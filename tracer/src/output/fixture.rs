@@ -21,7 +21,7 @@ pub fn empty() -> Snapshot {
         kernel: Kernel { release: "6.12.0-test".into(), ..Kernel::default() },
         victims: Vec::new(),
         disks: Vec::new(),
-        dropped: DroppedCounts { counters: vec![("ring_full", 0), ("healed", 0)] },
+        dropped: DroppedCounts { counters: vec![("ring_full", 0), ("reconciled", 0)] },
         cost: Cost::default(),
         metrics: BTreeMap::new(),
     }
@@ -154,7 +154,7 @@ pub fn hostile() -> Snapshot {
         "no journal hooks on this\nkernel: waits for a commit count as other".into(),
         "no run delay".into(),
     ];
-    s.dropped.counters = vec![("ring_full", 3), ("healed", 0), ("end_unmatched", 12)];
+    s.dropped.counters = vec![("ring_full", 3), ("reconciled", 0), ("completion_unmatched", 12)];
     let evil = Who {
         comm: "\x1b]0;pwned\x07\x1b[31m".into(),
         tgid: 66,

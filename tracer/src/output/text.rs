@@ -53,14 +53,14 @@ pub fn write_snapshot(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> 
     writeln!(out)
 }
 
-/// `DROPPED 15: ring_full 3, end_unmatched 12`; `dropped nothing` when all counters
+/// `DROPPED 15: ring_full 3, completion_unmatched 12`; `dropped nothing` when all counters
 /// are zero.
 pub fn dropped(dropped: &DroppedCounts) -> String {
     let word = if dropped.total() > 0 { "DROPPED" } else { "dropped" };
     format!("{word} {}", dropped_list(dropped))
 }
 
-/// `15: ring_full 3, end_unmatched 12`, with every counter that is not zero;
+/// `15: ring_full 3, completion_unmatched 12`, with every counter that is not zero;
 /// `nothing` when all are.
 pub fn dropped_list(dropped: &DroppedCounts) -> String {
     let counted: Vec<_> = dropped

@@ -352,7 +352,7 @@ impl Session {
         for kind in Dropped::ALL {
             let here = match kind {
                 Dropped::HookMissed => self.programs.missed_runs(),
-                Dropped::Healed => accounts.healed(),
+                Dropped::Reconciled => accounts.reconciled(),
                 Dropped::DiskRefused => self.refused.len() as u64,
                 Dropped::RecordForeign => self.foreign,
                 Dropped::OperationUnknown => accounts.operations_unknown(),
@@ -363,7 +363,7 @@ impl Session {
                 Dropped::NameEvicted => identities.evicted() + files.evicted() + people.evicted(),
                 Dropped::RingFull
                 | Dropped::TableOverflow
-                | Dropped::EndUnmatched
+                | Dropped::CompletionUnmatched
                 | Dropped::IssueUnseen
                 | Dropped::Others
                 | Dropped::DiskUnknown

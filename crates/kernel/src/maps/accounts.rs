@@ -116,7 +116,7 @@ pub struct Accounts {
     /// Who was met for the first time, and by which process.
     met: Vec<(Party, u32)>,
     ticked_ns: u64,
-    healed: u64,
+    reconciled: u64,
     operations_unknown: u64,
 }
 
@@ -148,7 +148,7 @@ impl Accounts {
             free: Vec::new(),
             met: Vec::new(),
             ticked_ns: 0,
-            healed: 0,
+            reconciled: 0,
             operations_unknown: 0,
         })
     }
@@ -220,7 +220,7 @@ impl Accounts {
         let disk = self.disks[at].disk;
         let has_moved = (disk.base, disk.queues, disk.depth)
             != (next.disk.base, next.disk.queues, next.disk.depth);
-        self.healed += if has_moved || next.identity.is_none() {
+        self.reconciled += if has_moved || next.identity.is_none() {
             self.tables.give_back_all(&disk, now_ns)
         } else {
             self.tables.give_back_of_another(&disk, now_ns)
@@ -296,8 +296,8 @@ impl Accounts {
     }
 
     /// Requests given back by user space.
-    pub fn healed(&self) -> u64 {
-        self.healed
+    pub fn reconciled(&self) -> u64 {
+        self.reconciled
     }
 
     /// Who an owner is, as the kernel keyed it; the disk in it means nothing.
@@ -477,7 +477,7 @@ impl Accounts {
                 false => Some(Queue::HoldsNone),
             };
             if let Some(queue) = queue {
-                self.healed += self.tables.heal(&disk.disk, now_ns, queue);
+                self.reconciled += self.tables.reconcile(&disk.disk, now_ns, queue);
             }
             self.make_room(at, now_ns);
         }

@@ -196,7 +196,7 @@ impl Tables {
     /// Gives back every request of a disk that the kernel says has none at the
     /// driver: what was issued two seconds ago, or is in the queue for longer than
     /// it may be, was never seen to end. Returns how many.
-    pub fn heal(&self, disk: &Disk, now_ns: u64, queue: Queue) -> u64 {
+    pub fn reconcile(&self, disk: &Disk, now_ns: u64, queue: Queue) -> u64 {
         self.give_back(disk, now_ns, |born_ns, issued_ns, may_wait| {
             let (since, grace) = match issued_ns {
                 0 if queue == Queue::MayHold || may_wait => (born_ns, QUEUED_GRACE),
@@ -224,7 +224,7 @@ impl Tables {
     /// Gives back those requests that are over by when they were born and issued,
     /// and by whether they may wait in a queue without a scheduler.
     fn give_back(&self, disk: &Disk, now_ns: u64, is_over: impl Fn(u64, u64, bool) -> bool) -> u64 {
-        let mut healed = 0;
+        let mut reconciled = 0;
         for slot in disk.base as usize..(disk.base + disk.slots()) as usize {
             let at = slot * IN_FLIGHT_WORDS;
             let [request, born_ns, issued_ns] =
@@ -240,7 +240,7 @@ impl Tables {
             if taken.is_err() {
                 continue;
             }
-            healed += 1;
+            reconciled += 1;
             let at = place / ACCOUNTS * LEDGER_WORDS + place % ACCOUNTS * ACCOUNT_WORDS;
             if at < self.ledger.words {
                 let birth = tick(born_ns);
@@ -248,7 +248,7 @@ impl Tables {
                 self.ledger.word(at).fetch_sub(born(birth), Relaxed);
             }
         }
-        healed
+        reconciled
     }
 }
 
@@ -258,7 +258,7 @@ const _: () = assert!(std::mem::offset_of!(Account, tgid) == TGID_WORD * 8);
 
 const _: () = assert!(std::mem::offset_of!(DiskLedger, used) == ACCOUNTS * size_of::<Account>());
 
-// Where `heal` finds an entry's words.
+// Where `reconcile` finds an entry's words.
 const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);
 const _: () = assert!(std::mem::offset_of!(InFlight, born_ns) == 8);
 const _: () = assert!(std::mem::offset_of!(InFlight, issued_ns) == 16);

@@ -75,7 +75,7 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
         // The flush machinery's own has no birth, and no owner.
         if operation != op::FLUSH || noted_ns == 0 {
             debug!((), "disk {}: a request ended whose birth was not seen", disk.index);
-            count_drop(Dropped::EndUnmatched);
+            count_drop(Dropped::CompletionUnmatched);
         }
     });
     0

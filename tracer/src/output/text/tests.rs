@@ -44,10 +44,10 @@ fn what_is_left_out_is_counted() {
 #[test]
 fn every_kind_of_what_was_dropped_is_named_and_zeros_are_not() {
     let shown = |counters: &[_]| dropped(&DroppedCounts { counters: counters.to_vec() });
-    assert_eq!(shown(&[("ring_full", 0), ("healed", 0)]), "dropped nothing");
+    assert_eq!(shown(&[("ring_full", 0), ("reconciled", 0)]), "dropped nothing");
     assert_eq!(
-        shown(&[("ring_full", 3), ("torn", 0), ("healed", 9)]),
-        "DROPPED 12: ring_full 3, healed 9"
+        shown(&[("ring_full", 3), ("torn", 0), ("reconciled", 9)]),
+        "DROPPED 12: ring_full 3, reconciled 9"
     );
 }
 
