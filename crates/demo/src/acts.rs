@@ -200,7 +200,7 @@ impl<'a> Watcher<'a> {
             p50_seconds: quantile(0.50),
             p99_seconds: quantile(0.99),
             max_seconds: latency.max() as f64 / 1e9,
-            baseline_p99_seconds: wal.and_then(|v| v.baseline_p99_seconds),
+            undisturbed_p99_seconds: wal.and_then(|v| v.undisturbed_p99_seconds),
             excess_seconds: excess,
             device_alone_share: share(now.device_alone_seconds - before.device_alone_seconds),
             self_share: share(now.self_seconds - before.self_seconds),

@@ -33,7 +33,7 @@ pub struct ActReport {
     pub p99_seconds: f64,
     pub max_seconds: f64,
     /// p99 of undisturbed syncs, as far as was known by the end.
-    pub baseline_p99_seconds: Option<f64>,
+    pub undisturbed_p99_seconds: Option<f64>,
     /// Beyond the baseline, and its parts.
     pub excess_seconds: f64,
     pub device_alone_share: f64,
@@ -45,7 +45,7 @@ impl ActReport {
     /// Whether the WAL was slower than its own baseline at all.
     fn is_slow(&self) -> bool {
         are_slow(self.excess_seconds, self.sync_seconds, || {
-            is_slow_tail(self.syncs, self.p99_seconds, self.baseline_p99_seconds)
+            is_slow_tail(self.syncs, self.p99_seconds, self.undisturbed_p99_seconds)
         })
     }
 

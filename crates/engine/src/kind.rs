@@ -19,7 +19,7 @@ pub enum Kind {
     /// It reclaimed memory, or read back what had been evicted.
     Memory,
     /// A limit that is set on itself.
-    Throttle,
+    Limit,
     /// Its own other requests.
     #[serde(rename = "self")]
     Own,
@@ -41,7 +41,7 @@ impl Kind {
         Self::Owners,
         Self::Cpu,
         Self::Memory,
-        Self::Throttle,
+        Self::Limit,
         Self::Own,
         Self::Device,
         Self::Unseen,
@@ -56,7 +56,7 @@ impl Kind {
             Self::Owners => "owners",
             Self::Cpu => "cpu",
             Self::Memory => "memory",
-            Self::Throttle => "throttle",
+            Self::Limit => "limit",
             Self::Own => "self",
             Self::Device => "device",
             Self::Unseen => "unseen",

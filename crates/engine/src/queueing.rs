@@ -560,7 +560,7 @@ fn is_right(said: &Judgement, truth: Truth<'_>) -> bool {
     };
     match truth {
         Truth::Nobody => said.kind == Kind::None && said.culprits.is_empty(),
-        Truth::Throttle => said.kind == Kind::Throttle && said.culprits.is_empty(),
+        Truth::Throttle => said.kind == Kind::Limit && said.culprits.is_empty(),
         Truth::Device => {
             said.kind == Kind::Device
                 && said.culprits.is_empty()

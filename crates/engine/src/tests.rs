@@ -290,11 +290,11 @@ fn limit(kind: LimitKind) -> Tick {
 #[test]
 fn a_limit_on_the_victim_itself_is_no_neighbours_fault() {
     let judged = after_tick(&starved(), limit(LimitKind::Cpu));
-    assert_eq!((judged.kind, judged.shares.throttle > 0.7), (Kind::Throttle, true), "{judged:?}");
+    assert_eq!((judged.kind, judged.shares.limit > 0.7), (Kind::Limit, true), "{judged:?}");
     let held = SyncRecord { own_device_ns: 0, own_span_ns: 0, ..sync(40 * MS, &[]) };
     let mut syncs = quiet();
     syncs.extend(vec![held; 40]);
-    assert_eq!(after_tick(&syncs, limit(LimitKind::Io)).kind, Kind::Throttle);
+    assert_eq!(after_tick(&syncs, limit(LimitKind::Io)).kind, Kind::Limit);
 }
 
 #[test]
@@ -577,8 +577,8 @@ proptest! {
         prop_assert_eq!(blame_of(victim, absent as u32), 0.0);
 
         let shares = tests::judged(victim).shares;
-        let verdict::Shares { owners, cpu, memory, throttle, own, device, unexplained } = shares;
-        let sum = owners + cpu + memory + throttle + own + device + unexplained;
+        let verdict::Shares { owners, cpu, memory, limit, own, device, unexplained } = shares;
+        let sum = owners + cpu + memory + limit + own + device + unexplained;
         prop_assert!(sum == 0.0 || (sum - 1.0).abs() < 1e-6, "{:?}", shares);
     }
 }

@@ -44,7 +44,7 @@ pub struct Shares {
     pub owners: f64,
     pub cpu: f64,
     pub memory: f64,
-    pub throttle: f64,
+    pub limit: f64,
     /// The victim's own other requests.
     pub own: f64,
     pub device: f64,
@@ -108,8 +108,8 @@ pub fn are_slow(excess: f64, all: f64, has_slow_tail: impl FnOnce() -> bool) -> 
 
 /// Whether so many syncs have a p99 far beyond that of undisturbed ones, if that
 /// is known; in any one unit.
-pub fn is_slow_tail(syncs: u64, p99: f64, baseline_p99: Option<f64>) -> bool {
-    syncs >= TAIL_SYNCS && baseline_p99.is_some_and(|baseline| p99 >= TAIL_TIMES * baseline)
+pub fn is_slow_tail(syncs: u64, p99: f64, undisturbed_p99: Option<f64>) -> bool {
+    syncs >= TAIL_SYNCS && undisturbed_p99.is_some_and(|baseline| p99 >= TAIL_TIMES * baseline)
 }
 
 /// Judges a victim over a span whose sums are `sum`.
@@ -117,8 +117,8 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let runqueue_ns = sum.phases.ns[Phase::Runqueue] as f64;
     let excess_ns = sum.parts.excess_ns + runqueue_ns;
     let is_slow = are_slow(excess_ns, sum.duration_ns as f64, || {
-        let baseline_p99_ns = victim.baseline_quantile_ns(0.99).map(|ns| ns as f64);
-        is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, baseline_p99_ns)
+        let undisturbed_p99_ns = victim.baseline_quantile_ns(0.99).map(|ns| ns as f64);
+        is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, undisturbed_p99_ns)
     }) && is_unusual(victim, sum);
     let circumstances = sum.circumstances;
     let basis = Basis {
@@ -168,7 +168,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
                 Confidence::Medium
             }
         }
-        Kind::Throttle if limited_ns > 0.0 => Confidence::High,
+        Kind::Limit if limited_ns > 0.0 => Confidence::High,
         _ if sum.syncs >= ENOUGH => Confidence::Medium,
         _ => Confidence::Low,
     };
@@ -228,12 +228,12 @@ const SLOW_SECONDS: u32 = 3;
 const SURE_SHARE: f64 = 0.5;
 
 fn kind_of(shares: &Shares, no_disk: bool) -> Kind {
-    let Shares { owners, cpu, memory, throttle, own, device, unexplained } = *shares;
+    let Shares { owners, cpu, memory, limit, own, device, unexplained } = *shares;
     let kinds = [
         (owners, Kind::Owners),
         (cpu, Kind::Cpu),
         (memory, Kind::Memory),
-        (throttle, Kind::Throttle),
+        (limit, Kind::Limit),
         (own, Kind::Own),
         (device, Kind::Device),
         (unexplained, if no_disk { Kind::Unseen } else { Kind::Unexplained }),
@@ -254,7 +254,7 @@ struct Account<'a> {
     waits: Vec<Waits>,
     cpu_ns: f64,
     memory_ns: f64,
-    throttle_ns: f64,
+    limit_ns: f64,
     own_ns: f64,
     device_ns: f64,
     unexplained_ns: f64,
@@ -292,7 +292,7 @@ impl<'a> Account<'a> {
             waits,
             cpu_ns: 0.0,
             memory_ns: 0.0,
-            throttle_ns: 0.0,
+            limit_ns: 0.0,
             own_ns: 0.0,
             device_ns: 0.0,
             unexplained_ns: 0.0,
@@ -341,7 +341,7 @@ impl<'a> Account<'a> {
 
         // A CPU it waited for: its own quota, or whoever ran meanwhile.
         if is_limited(sum.limited_cpu_ns) {
-            self.throttle_ns += runqueue_ns;
+            self.limit_ns += runqueue_ns;
         } else {
             self.cpu_ns = self.share_out(op::CPU, 0.0, runqueue_ns, |waits| &mut waits.cpu);
         }
@@ -352,7 +352,7 @@ impl<'a> Account<'a> {
 
         // Waiting for its own limit leaves no trace but the limit.
         if is_limited(sum.limited_io_ns) {
-            self.throttle_ns += parts.throttle_ns + self.unexplained_ns;
+            self.limit_ns += parts.throttle_ns + self.unexplained_ns;
             self.unexplained_ns = 0.0;
         } else {
             self.device_ns += parts.throttle_ns;
@@ -423,7 +423,7 @@ impl<'a> Account<'a> {
             owners: sum(|w| w.requests + w.journal) / total,
             cpu: (self.cpu_ns + sum(|w| w.cpu)) / total,
             memory: (self.memory_ns + sum(|w| w.memory)) / total,
-            throttle: self.throttle_ns / total,
+            limit: self.limit_ns / total,
             own: self.own_ns / total,
             device: self.device_ns / total,
             unexplained: self.unexplained_ns / total,

@@ -120,7 +120,7 @@ impl Scene {
             p50_seconds: quantile(0.50),
             p99_seconds: quantile(0.99),
             max_seconds: seconds(sum.max_ns),
-            baseline_p99_seconds: victim.baseline_quantile_ns(0.99).map(seconds),
+            undisturbed_p99_seconds: victim.baseline_quantile_ns(0.99).map(seconds),
             phases: sum.phases.to_seconds(),
             verdict: self.verdict(victim, &sum, span, files),
             total: self.totals(victim),
@@ -131,7 +131,7 @@ impl Scene {
 
     fn verdict(&self, victim: &Victim, sum: &Half, span: Span, files: &dyn FileNames) -> Verdict {
         let judgement = judge(victim, sum, span);
-        let Shares { owners, cpu, memory, throttle, own, device, unexplained } = judgement.shares;
+        let Shares { owners, cpu, memory, limit, own, device, unexplained } = judgement.shares;
         let syncs = sum.syncs.max(1) as f64;
         let culprits = judgement.culprits.iter().filter_map(|finding| {
             Some(Culprit {
@@ -165,7 +165,7 @@ impl Scene {
                 owners,
                 cpu,
                 memory,
-                throttle,
+                limit,
                 own,
                 device,
                 unexplained,
@@ -175,7 +175,7 @@ impl Scene {
             own: self.own_work(victim, span, files),
             device: DeviceState {
                 wait_seconds: (sum.phases.wait_ns() as f64 / syncs) / 1e9,
-                usual_wait_seconds: victim.baseline_quantile_ns(0.5).map(seconds),
+                undisturbed_wait_seconds: victim.baseline_quantile_ns(0.5).map(seconds),
                 competing_in_flight: sum.in_flight / syncs,
             },
             limit: victim.limit.as_ref().filter(|_| is_limited).map(|(_, s)| s.clone()),
@@ -392,7 +392,7 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
             None => "nobody was seen to do it".to_owned(),
             Some(worst) => why_sure_of(worst, judgement),
         },
-        Kind::Throttle => {
+        Kind::Limit => {
             format!("the limit was reached for {:.0}% of the time", 100.0 * judgement.limited)
         }
         Kind::Own if judgement.in_house => "it is of the victim's own cgroup".to_owned(),

@@ -211,7 +211,7 @@ pub struct Victim {
     pub p99_seconds: f64,
     pub max_seconds: f64,
     /// p99 of its syncs with no competitor on the disk, once enough were seen.
-    pub baseline_p99_seconds: Option<f64>,
+    pub undisturbed_p99_seconds: Option<f64>,
     /// Seconds of sync time in the window, and what they went to.
     pub phases: Phases,
     pub verdict: Verdict,

@@ -42,7 +42,7 @@ pub struct Shares {
     pub owners: f64,
     pub cpu: f64,
     pub memory: f64,
-    pub throttle: f64,
+    pub limit: f64,
     #[serde(rename = "self")]
     pub own: f64,
     pub device: f64,
@@ -50,14 +50,16 @@ pub struct Shares {
 }
 
 impl Shares {
+    pub const COUNT: usize = 7;
+
     /// Each with its name in metrics and JSON.
-    pub fn named(&self) -> [(&'static str, f64); 7] {
-        let Self { owners, cpu, memory, throttle, own, device, unexplained } = *self;
+    pub fn named(&self) -> [(&'static str, f64); Self::COUNT] {
+        let Self { owners, cpu, memory, limit, own, device, unexplained } = *self;
         [
             ("owners", owners),
             ("cpu", cpu),
             ("memory", memory),
-            ("throttle", throttle),
+            ("limit", limit),
             ("self", own),
             ("device", device),
             ("unexplained", unexplained),
@@ -129,7 +131,7 @@ pub struct DeviceState {
     /// Mean wait per sync, now.
     pub wait_seconds: f64,
     /// p50 of the waits with nobody else on the disk, of all that was watched.
-    pub usual_wait_seconds: Option<f64>,
+    pub undisturbed_wait_seconds: Option<f64>,
     /// Mean competing requests in flight during the victim's syncs.
     pub competing_in_flight: f64,
 }

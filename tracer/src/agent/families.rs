@@ -11,7 +11,7 @@ use super::series::{COLUMNS, CulpritLabels, Row, Series, VictimLabels};
 use crate::output::escape::bounded;
 use tracer_engine::victim::SYNC_BOUNDS_NS;
 use tracer_kernel::program::Program;
-use tracer_snapshot::{BLOCK_BOUNDS_NS, Disk, Phase, Snapshot, Spread};
+use tracer_snapshot::{BLOCK_BOUNDS_NS, Disk, Phase, Shares, Snapshot, Spread};
 
 /// What metrics tell beside the victims' sums and the picture.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,13 @@ fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
             (with(labels, vec![("phase", phase.name().to_owned())]), seconds)
         })
     });
+    let causes = rows.iter().flat_map(|(labels, _, row)| {
+        let names = Shares::default().named().map(|(cause, _)| cause);
+        names
+            .into_iter()
+            .zip(row.sums.causes)
+            .map(move |(cause, seconds)| (with(labels, vec![("cause", cause.to_owned())]), seconds))
+    });
     let blame = rows.iter().flat_map(|(labels, _, row)| {
         row.blame().map(move |(who, seconds)| (with(labels, culprit(who)), seconds))
     });
@@ -66,11 +73,10 @@ fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
         let causes = present.shares.named();
         causes.map(|(cause, share)| (with(labels, vec![("cause", cause.to_owned())]), share))
     });
-    let baselines =
-        rows.iter().filter_map(|(labels, _, row)| Some((labels.clone(), row.baseline_seconds?)));
-    let sum = |name, help, of: fn(&Row) -> f64| {
-        counters(name, help, rows.iter().map(|(labels, _, row)| (labels.clone(), of(row))))
-    };
+    let undisturbed = rows
+        .iter()
+        .filter_map(|(labels, _, row)| Some((labels.clone(), row.undisturbed_p99_seconds?)));
+    let excess = rows.iter().map(|(labels, _, row)| (labels.clone(), row.sums.excess));
     vec![
         sync_durations(rows),
         counters(
@@ -78,53 +84,34 @@ fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
             "Seconds of syncs by what they went to; they add up to the syncs' duration.",
             phases,
         ),
-        sum(
+        counters(
             "tracer_sync_excess_seconds_total",
             "Seconds of syncs beyond the victim's own baseline, with the wait for a CPU.",
-            |row| row.sums.excess,
+            excess,
         ),
         counters(
             "tracer_blame_seconds_total",
             "Seconds that a victim waited for a culprit, by what that one did.",
             blame,
         ),
-        sum(
-            "tracer_device_alone_seconds_total",
-            "Of the excess: the device's own, nobody else being there.",
-            |row| row.sums.device_alone,
+        counters(
+            "tracer_sync_excess_by_cause_seconds_total",
+            "Seconds of the excess by the cause that the verdicts gave.",
+            causes,
         ),
-        sum(
-            "tracer_self_seconds_total",
-            "Of the excess: behind the victim's own other requests.",
-            |row| row.sums.own,
+        gauges(
+            "tracer_sync_undisturbed_p99_seconds",
+            "p99 of the victim's undisturbed syncs.",
+            undisturbed,
         ),
-        sum(
-            "tracer_unexplained_seconds_total",
-            "Of the excess: what nothing that was seen explains.",
-            |row| row.sums.unexplained,
-        ),
-        sum(
-            "tracer_own_limit_seconds_total",
-            "Of the excess: held back by a limit on the victim itself.",
-            |row| row.sums.own_limit,
-        ),
-        sum("tracer_cpu_wait_seconds_total", "Of the excess: runnable, while others ran.", |row| {
-            row.sums.cpu_wait
-        }),
-        sum(
-            "tracer_memory_wait_seconds_total",
-            "Of the excess: reclaiming memory, or reading back what had been evicted.",
-            |row| row.sums.memory_wait,
-        ),
-        gauges("tracer_sync_baseline_seconds", "p99 of the victim's undisturbed syncs.", baselines),
         gauges(
             "tracer_verdict_info",
             "1 for each victim of the last period, with the verdict on it.",
             verdicts,
         ),
         gauges(
-            "tracer_verdict_share",
-            "Of the excess in the last period, by kind of cause.",
+            "tracer_verdict_cause_ratio",
+            "A cause's part of the excess in the last period: 0 to 1.",
             shares,
         ),
     ]
@@ -195,7 +182,7 @@ fn disks(s: &Snapshot) -> Vec<MetricFamily> {
             durations.collect(),
         ),
         gauges(
-            "tracer_block_in_flight",
+            "tracer_block_requests_in_flight",
             "Block requests in flight now.",
             s.disks.iter().map(|d| (vec![("disk", disk_name(d))], d.in_flight as f64)),
         ),

@@ -78,13 +78,12 @@ pub struct Sums {
     pub buckets: SyncBuckets,
     pub phases: [f64; Phase::COUNT],
     pub excess: f64,
-    pub device_alone: f64,
-    pub own: f64,
-    pub unexplained: f64,
-    pub own_limit: f64,
-    pub cpu_wait: f64,
-    pub memory_wait: f64,
+    /// The parts of the excess.
+    pub causes: Causes,
 }
+
+/// Seconds by cause, in the order of [`Shares::named`].
+pub type Causes = [f64; Shares::COUNT];
 
 impl Sums {
     /// Of all syncs.
@@ -93,26 +92,11 @@ impl Sums {
     }
 
     fn add(&mut self, other: &Self) {
-        let Self {
-            buckets,
-            phases,
-            excess,
-            device_alone,
-            own,
-            unexplained,
-            own_limit,
-            cpu_wait,
-            memory_wait,
-        } = other;
+        let Self { buckets, phases, excess, causes } = other;
         self.buckets.iter_mut().zip(buckets).for_each(|(sum, n)| *sum = sum.saturating_add(*n));
         self.phases.iter_mut().zip(phases).for_each(|(sum, s)| *sum += counted(*s));
         self.excess += counted(*excess);
-        self.device_alone += counted(*device_alone);
-        self.own += counted(*own);
-        self.unexplained += counted(*unexplained);
-        self.own_limit += counted(*own_limit);
-        self.cpu_wait += counted(*cpu_wait);
-        self.memory_wait += counted(*memory_wait);
+        self.causes.iter_mut().zip(causes).for_each(|(sum, s)| *sum += counted(*s));
     }
 }
 
@@ -140,7 +124,7 @@ pub struct Observed {
     pub sums: Sums,
     pub blame: Vec<(CulpritLabels, f64)>,
     pub present: Present,
-    pub baseline_seconds: Option<f64>,
+    pub undisturbed_p99_seconds: Option<f64>,
 }
 
 impl Observed {
@@ -166,12 +150,7 @@ impl Observed {
                 buckets,
                 phases: victim.phases.0,
                 excess,
-                device_alone: excess * shares.device,
-                own: excess * shares.own,
-                unexplained: excess * shares.unexplained,
-                own_limit: excess * shares.throttle,
-                cpu_wait: excess * shares.cpu,
-                memory_wait: excess * shares.memory,
+                causes: shares.named().map(|(_, share)| excess * share),
             },
             blame: blame.collect(),
             present: Present {
@@ -182,7 +161,7 @@ impl Observed {
                 shares,
                 excess,
             },
-            baseline_seconds: victim.baseline_p99_seconds,
+            undisturbed_p99_seconds: victim.undisturbed_p99_seconds,
         }
     }
 }
@@ -203,7 +182,7 @@ pub struct Row {
     others: BTreeMap<&'static str, f64>,
     /// `None` while it does not sync, and for the crowd.
     pub present: Option<Present>,
-    pub baseline_seconds: Option<f64>,
+    pub undisturbed_p99_seconds: Option<f64>,
     last_at: f64,
 }
 
@@ -326,7 +305,7 @@ impl Series {
 fn put(row: &mut Row, at: f64, culprits: usize, one: Observed) {
     row.take(at, culprits, &one);
     row.present = Some(one.present);
-    row.baseline_seconds = one.baseline_seconds.or(row.baseline_seconds);
+    row.undisturbed_p99_seconds = one.undisturbed_p99_seconds.or(row.undisturbed_p99_seconds);
 }
 
 /// Those of the same labels are one: the verdict is that of the worst.
@@ -341,7 +320,8 @@ fn merge(period: impl IntoIterator<Item = Observed>) -> Vec<Observed> {
         known.blame.append(&mut one.blame);
         if one.present.excess > known.present.excess {
             known.present = one.present;
-            known.baseline_seconds = one.baseline_seconds.or(known.baseline_seconds);
+            known.undisturbed_p99_seconds =
+                one.undisturbed_p99_seconds.or(known.undisturbed_p99_seconds);
         }
     }
     merged.into_values().collect()

@@ -68,7 +68,7 @@ pub fn trimmed() -> Snapshot {
         p50_seconds: 1.3e-3,
         p99_seconds: 48.1e-3,
         max_seconds: 0.12,
-        baseline_p99_seconds: Some(2.1e-3),
+        undisturbed_p99_seconds: Some(2.1e-3),
         verdict: Verdict {
             kind: Kind::Owners,
             confidence: Confidence::High,
@@ -118,7 +118,7 @@ pub fn trimmed() -> Snapshot {
             shares: Shares { device: 1.0, ..Shares::default() },
             device: DeviceState {
                 wait_seconds: 0.7,
-                usual_wait_seconds: Some(3e-3),
+                undisturbed_wait_seconds: Some(3e-3),
                 competing_in_flight: 0.0,
             },
             ..Verdict::default()
@@ -244,7 +244,7 @@ fn victim(id: u32, who: Who, class: FileClass) -> Victim {
         p50_seconds: 0.0,
         p99_seconds: 0.0,
         max_seconds: 0.0,
-        baseline_p99_seconds: None,
+        undisturbed_p99_seconds: None,
         phases: Phases::from([
             (Phase::Cpu, 0.3),
             (Phase::Runqueue, 0.1),

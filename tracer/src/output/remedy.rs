@@ -59,7 +59,7 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                 None => "set memory.min on the victim's cgroup, or give it more memory".to_owned(),
             });
         }
-        Kind::Throttle => {
+        Kind::Limit => {
             let limit = verdict.limit.as_deref().unwrap_or("the limit on its cgroup");
             all.push(format!("raise or remove {}: nobody else is to blame", escape(limit)));
         }
@@ -160,7 +160,7 @@ mod tests {
             Kind::Owners,
             Kind::Cpu,
             Kind::Memory,
-            Kind::Throttle,
+            Kind::Limit,
             Kind::Own,
             Kind::Device,
             Kind::Unseen,

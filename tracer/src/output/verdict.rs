@@ -46,9 +46,9 @@ pub fn sentence(victim: &Victim) -> String {
                 of(shares.memory)
             ),
         },
-        Kind::Throttle => {
+        Kind::Limit => {
             let limit = verdict.limit.as_deref().unwrap_or("a limit");
-            format!("its own limit, {}: {}", escape(limit), of(shares.throttle))
+            format!("its own limit, {}: {}", escape(limit), of(shares.limit))
         }
         Kind::Own => match (in_house(victim), own_work(verdict)) {
             (Some(worst), _) => {
@@ -81,7 +81,7 @@ pub fn phrase(victim: &Victim) -> String {
         }
         (Kind::Device, _) => "device alone".to_owned(),
         (Kind::Unseen, _) => "no disk here".to_owned(),
-        (Kind::Throttle, _) => "its own limit".to_owned(),
+        (Kind::Limit, _) => "its own limit".to_owned(),
         _ => word(victim),
     }
 }
@@ -102,7 +102,7 @@ fn kind_word(kind: Kind) -> &'static str {
         Kind::Own => "itself",
         Kind::Cpu => "cpu",
         Kind::Memory => "memory",
-        Kind::Throttle => "limit",
+        Kind::Limit => "limit",
         Kind::Unexplained | Kind::Unknown => "?",
         Kind::None => "-",
     }
@@ -122,13 +122,13 @@ pub fn split(victim: &Victim) -> Option<String> {
 }
 
 /// The shares by kind of cause, with the words for them.
-pub fn named(shares: &Shares) -> [(&'static str, f64); 7] {
-    let Shares { owners, cpu, memory, throttle, own, device, unexplained } = *shares;
+pub fn named(shares: &Shares) -> [(&'static str, f64); Shares::COUNT] {
+    let Shares { owners, cpu, memory, limit, own, device, unexplained } = *shares;
     [
         ("others", owners),
         ("CPU", cpu),
         ("memory", memory),
-        ("own limit", throttle),
+        ("own limit", limit),
         ("itself", own),
         ("device", device),
         ("unexplained", unexplained),
@@ -195,12 +195,7 @@ mod tests {
             "itself",
             "itself",
         );
-        check(
-            Kind::Throttle,
-            "its own limit, a limit: 0% of 12.1 s excess",
-            "its own limit",
-            "limit",
-        );
+        check(Kind::Limit, "its own limit, a limit: 0% of 12.1 s excess", "its own limit", "limit");
         check(Kind::None, "nobody: nothing slower than its own baseline", "-", "-");
         check(Kind::Unknown, "nobody can be named yet: too few syncs to say", "?", "?");
     }

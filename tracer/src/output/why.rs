@@ -54,7 +54,7 @@ pub struct Why<'a> {
     p50_seconds: f64,
     p99_seconds: f64,
     max_seconds: f64,
-    baseline_p99_seconds: Option<f64>,
+    undisturbed_p99_seconds: Option<f64>,
     excess_seconds: f64,
     device: DeviceState,
     own: &'a [OwnWork],
@@ -166,7 +166,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         p50_seconds: victim.p50_seconds,
         p99_seconds: victim.p99_seconds,
         max_seconds: victim.max_seconds,
-        baseline_p99_seconds: victim.baseline_p99_seconds,
+        undisturbed_p99_seconds: victim.undisturbed_p99_seconds,
         excess_seconds: verdict.excess_seconds,
         device: verdict.device,
         own: &verdict.own,
@@ -192,7 +192,7 @@ pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io:
     line(out, "", &format!("because {}", verdict.confidence_reason))?;
 
     let from = utc(s.at - s.window_seconds);
-    let baseline = match victim.baseline_p99_seconds {
+    let baseline = match victim.undisturbed_p99_seconds {
         Some(p99) => format!("; p99 undisturbed {}", duration(p99)),
         None => "; no undisturbed syncs yet".to_owned(),
     };
@@ -259,7 +259,8 @@ fn write_culprits(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
 fn write_circumstances(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
     let verdict = &victim.verdict;
     if verdict.kind == Kind::Device {
-        let usual = verdict.device.usual_wait_seconds.map_or("not known".to_owned(), duration);
+        let usual =
+            verdict.device.undisturbed_wait_seconds.map_or("not known".to_owned(), duration);
         let now = duration(verdict.device.wait_seconds);
         let depth = verdict.device.competing_in_flight;
         line(

@@ -33,7 +33,7 @@ pub struct Verdict {
     pub syncs: u64,
     pub p50_seconds: f64,
     pub p99_seconds: f64,
-    pub baseline_p99_seconds: Option<f64>,
+    pub undisturbed_p99_seconds: Option<f64>,
     pub unexplained_share: f64,
 }
 
@@ -158,7 +158,7 @@ impl Told {
             "{scenario}: {} syncs, p99 {:.1} ms, then p50 {:.1}, p99 {:.1} ms; {}: {}; \
              ruled out: {}; unexplained {:.0}%; by itself {:.2} s; phases in ms: {}",
             v.syncs,
-            ms(v.baseline_p99_seconds.unwrap_or_default()),
+            ms(v.undisturbed_p99_seconds.unwrap_or_default()),
             ms(v.p50_seconds),
             ms(v.p99_seconds),
             v.kind,
@@ -176,7 +176,7 @@ impl Told {
     pub fn judge(&self, scenario: &str, truth: &Truth<'_>) {
         self.print(scenario);
         let v = &self.verdict;
-        let baseline = v.baseline_p99_seconds.expect("a baseline was seen");
+        let baseline = v.undisturbed_p99_seconds.expect("a baseline was seen");
         let quiet = baseline.min(QUIET_P99);
         assert!(v.p99_seconds >= truth.slower * quiet, "it was not made slow: {v:?}");
         assert!(truth.kinds.contains(&&*v.kind), "not one of {:?}: {v:?}", truth.kinds);

@@ -146,11 +146,11 @@ fn the_contract_is_kept() {
         "device=\"vda1\",kind=\"owners\",culprit=\"fstrim (demo-trim.service)\",op=\"discard\",\
          confidence=\"high\"} 1\n",
         "device=\"vda1\",cause=\"self\"} 0.05\n",
-        "tracer_sync_baseline_seconds{victim=\"etcd (etcd.service)\",comm=\"etcd\",\
+        "tracer_sync_undisturbed_p99_seconds{victim=\"etcd (etcd.service)\",comm=\"etcd\",\
          file_class=\"wal\",device=\"vda1\"} 0.0021\n",
         "tracer_block_request_duration_seconds_bucket{disk=\"vda\",op=\"write\",stage=\"queue\",\
          le=\"0.001\"} 4\n",
-        "tracer_block_in_flight{disk=\"vda\"} 4\n",
+        "tracer_block_requests_in_flight{disk=\"vda\"} 4\n",
         "tracer_block_bytes_total{disk=\"vda\",op=\"write\"} 4096\n",
         "tracer_dropped_total{kind=\"ring_full\"} 0\n",
         "tracer_hook_info{capability=\"sync\",rung=\"tp\"} 1\n",

@@ -29,7 +29,7 @@ fn observed(victim: usize, excess: f64, blame: &[(usize, f64)]) -> Observed {
             shares: Shares::default(),
             excess,
         },
-        baseline_seconds: Some(0.001),
+        undisturbed_p99_seconds: Some(0.001),
     }
 }
 
@@ -120,10 +120,11 @@ fn a_picture_becomes_the_sums_of_its_verdicts() {
     let verdict = &snapshot.victims[0].verdict;
     assert_eq!((wal.labels.file_class, wal.labels.device.as_str()), ("wal", "vda1"));
     assert_eq!(wal.sums.seconds(), snapshot.victims[0].phases.total());
-    let parts = [wal.sums.device_alone, wal.sums.own, wal.sums.unexplained, wal.sums.own_limit];
-    let parts: f64 = parts.iter().sum::<f64>() + wal.sums.cpu_wait + wal.sums.memory_wait;
-    let owners = verdict.excess_seconds * verdict.shares.owners;
-    assert!((parts + owners - verdict.excess_seconds).abs() < 1e-9);
+    let parts: f64 = wal.sums.causes.iter().sum();
+    assert!((parts - verdict.excess_seconds).abs() < 1e-9);
+    let cause = |cause| verdict.shares.named().iter().position(|(name, _)| *name == cause);
+    let own = wal.sums.causes[cause("self").unwrap()];
+    assert!((own - verdict.excess_seconds * verdict.shares.own).abs() < 1e-9);
     let blame: Vec<_> = wal.blame.iter().map(|(l, s)| (l.who.comm.as_str(), l.op, *s)).collect();
     let said = verdict.culprits.iter().map(|c| (c.who.comm.as_str(), c.op.name(), c.wait_seconds));
     assert_eq!(blame, said.collect::<Vec<_>>());
