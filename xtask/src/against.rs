@@ -12,8 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-
-use crate::{root, step};
+use tracer_step::{self as step, root};
 
 /// Finds or makes the release build of `commit`; returns the commit's short name too.
 pub fn build(commit: &str) -> Result<(String, PathBuf)> {

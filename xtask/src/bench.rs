@@ -4,14 +4,14 @@ use std::{fs, os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use tracer_step::{self as step, Profile, cargo, root, workspace};
+use tracer_vm::{arch::Arch, bench_null_blk};
 
 use crate::{
     against,
     build::{build_static_bench, build_static_tracer},
-    root,
     setup::{self, Need, Talk},
-    step::{self, Profile, cargo, workspace},
-    vm::{self, arch::Arch},
+    vm,
 };
 
 /// What is passed on to the bench.
@@ -111,7 +111,7 @@ fn how_long(args: &BenchArgs) -> Vec<String> {
 /// Leaves the figures where the page looks for them.
 fn measure_null_blk(args: &BenchArgs) -> Result<()> {
     let bench = build_static_bench(Arch::host())?;
-    let json = vm::bench_null_blk(bench, &how_long(args).join(" "))?;
+    let json = bench_null_blk(bench, &how_long(args).join(" "), &vm::BUILDS)?;
     let path = workspace().join("docs/cost/null_blk.json");
     fs::write(&path, json + "\n").with_context(|| format!("cannot write `{}`", path.display()))
 }

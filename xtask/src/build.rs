@@ -9,12 +9,10 @@ use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
 use clap::Args;
+use tracer_step::{self as step, Profile, cargo};
+use tracer_vm::arch::Arch;
 
-use crate::{
-    setup::{self, Need, Talk},
-    step::{self, Profile, cargo},
-    vm::arch::Arch,
-};
+use crate::setup::{self, Need, Talk};
 
 #[derive(Args)]
 pub struct BuildArgs {

@@ -6,11 +6,9 @@ mod words;
 use std::{env, process::Command};
 
 use anyhow::Result;
+use tracer_step::{self as step, cargo};
 
-use crate::{
-    setup::{self, Need, Talk},
-    step::{self, cargo},
-};
+use crate::setup::{self, Need, Talk};
 
 /// The gate: lints, build, documentation, and the tests that need neither root
 /// nor a kernel.

@@ -3,12 +3,9 @@
 use std::{ffi::OsString, os::unix::process::CommandExt as _};
 
 use anyhow::{Context as _, Result};
+use tracer_step::{self as step, Profile, root};
 
-use crate::{
-    root,
-    setup::{self, Need, Talk},
-    step::{self, Profile},
-};
+use crate::setup::{self, Need, Talk};
 
 /// Returns only on failure: the demo takes this process's place, so that its
 /// terminal, signals and exit code need no passing on.

@@ -9,10 +9,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
-mod root;
 mod setup;
-mod step;
-mod tally;
 mod test;
 mod vm;
 
@@ -20,6 +17,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tracer_vm::args::VmArgs;
 
 use crate::setup::{Need, Talk};
 
@@ -58,7 +56,7 @@ enum Command {
     #[command(after_help = test::EXAMPLES)]
     Test(test::TestArgs),
     /// Run the live tests on other kernels, in emulated machines; needs no root.
-    Vm(Box<vm::VmArgs>),
+    Vm(Box<VmArgs>),
 }
 
 fn main() -> ExitCode {

@@ -30,12 +30,17 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
+use tracer_step::{self as step, root, workspace};
+use tracer_vm::{
+    guests::Guests,
+    plan::Plan,
+    report::Report,
+    tally::{Outcome, Tally, Test},
+};
 
 use crate::{
-    check, root,
+    check,
     setup::{self, Need, Talk},
-    step::{self, workspace},
-    tally::{Outcome, Tally, Test},
     test::{
         program::{Built, Program},
         rotation::Turn,
@@ -44,7 +49,7 @@ use crate::{
         times::{Time, Times},
         tree::{TABLE, Tree},
     },
-    vm::{Guests, plan::Plan, report::Report},
+    vm,
 };
 
 /// Makes a live test that finds it cannot run fail instead of being skipped.
@@ -287,7 +292,7 @@ impl<'a> Run<'a> {
         self.keep("other kernels", passed, skipped);
         let (tree, begun) = (&self.tree.name, Instant::now());
         let results = Mutex::new((self.state.as_mut(), &mut self.times, Ok(())));
-        let reports = guests.run(must_run, &|report: &Report| {
+        let reports = guests.run(must_run, &vm::BUILDS, &|report: &Report| {
             let Ok(mut guard) = results.lock() else { return };
             let (state, times, result) = &mut *guard;
             if let Err(error) = record_boot(state.as_deref_mut(), times, tree, report) {

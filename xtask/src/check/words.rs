@@ -13,8 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-
-use crate::step::workspace;
+use tracer_step::workspace;
 
 /// Begins of comment lines.
 const FRAGMENTS: [&str; 9] =

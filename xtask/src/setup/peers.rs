@@ -12,12 +12,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-
-use crate::{
+use tracer_step::{
+    self as step,
     root::{self, find_program},
-    setup::Talk,
-    step::{self, workspace},
+    workspace,
 };
+
+use crate::setup::Talk;
 
 /// Package, and a program of it.
 const PACKAGES: [(&str, &str); 2] = [("bpftrace", "bpftrace"), ("libbpf-tools", "biolatency")];

@@ -4,11 +4,9 @@
 use std::{env, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
+use tracer_step::{self as step, read_output, workspace};
 
-use crate::{
-    setup::Talk,
-    step::{self, read_output, workspace},
-};
+use crate::setup::Talk;
 
 /// The version whose LLVM matches the compiler's of `rust-toolchain.toml`.
 const LINKER: &str = "0.10.3";

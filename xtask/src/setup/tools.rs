@@ -7,12 +7,12 @@
 use std::ffi::OsString;
 
 use anyhow::{Context as _, Result, bail};
-
-use crate::{
+use tracer_step::{
+    self as step,
     root::{self, Root, find_program, find_root},
-    setup::{Need, Talk, unpacked},
-    step,
 };
+
+use crate::setup::{Need, Talk, unpacked};
 
 /// Who needs a tool how much.
 struct Tool {

@@ -10,8 +10,7 @@
 use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, bail};
-
-use crate::step::{self, read_output, workspace};
+use tracer_step::{self as step, read_output, workspace};
 
 pub const ETCD: &str = "etcd-server";
 pub const ETCDCTL: &str = "etcd-client";

@@ -3,12 +3,10 @@
 use std::{collections::BTreeSet, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
+use tracer_step::{self as step, Executable, cargo};
+use tracer_vm::arch::Arch;
 
-use crate::{
-    build,
-    step::{self, Executable, cargo},
-    vm::arch::Arch,
-};
+use crate::build;
 
 /// All that is built before the first test runs.
 pub struct Built {

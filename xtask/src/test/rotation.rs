@@ -8,7 +8,7 @@
 
 use std::{fmt, process::Command, time::SystemTime};
 
-use crate::step::{self, workspace};
+use tracer_step::{self as step, workspace};
 
 /// Played by each commit, at most.
 pub const PER_COMMIT: usize = 12;

@@ -13,11 +13,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use tracer_vm::tally::Outcome;
 
-use crate::{
-    tally::Outcome,
-    test::table::{Row, kernel_key},
-};
+use crate::test::table::{Row, kernel_key};
 
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -10,8 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-
-use crate::tally::Outcome;
+use tracer_vm::tally::Outcome;
 
 /// The kernel of tests that run the same on each.
 pub const ANY_KERNEL: &str = "any";

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use crate::step;
+use tracer_step as step;
 
 /// A run writes its results there; they change nothing that is tested.
 pub const TABLE: &str = "docs/tested.md";

@@ -12,12 +12,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use tracer_step::{self as step, read_output, root::find_program};
 
-use crate::{
-    root::find_program,
-    step::{self, read_output},
-    vm::{arch::Arch, files},
-};
+use crate::{arch::Arch, files};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 

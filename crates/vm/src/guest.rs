@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs::File, io, path::Path};
 
 use anyhow::{Context as _, Result};
 
-use crate::vm::{arch::Arch, archive::Archive, files, modules};
+use crate::{arch::Arch, archive::Archive, files, modules};
 
 /// What one boot is about.
 pub struct Contents<'a> {

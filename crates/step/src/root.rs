@@ -11,8 +11,6 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::step;
-
 /// Who can act as root here.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Root {
@@ -64,7 +62,7 @@ pub fn command(program: impl AsRef<OsStr>, variables: &[(&str, OsString)]) -> Re
 /// tools that users often lack.
 pub fn search_path() -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
-    let ours = [step::workspace().join(".tools/bin")];
+    let ours = [crate::workspace().join(".tools/bin")];
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into);
     // Fails only for names with a colon; then the path as it was must do.
     env::join_paths(ours.into_iter().chain(env::split_paths(&path)).chain(system)).unwrap_or(path)

@@ -3,6 +3,8 @@
 //! Also where the project is and how its cargo is called. Knows nothing of
 //! what the steps are for.
 
+pub mod root;
+
 use std::{
     env,
     path::{Path, PathBuf},
@@ -22,8 +24,8 @@ pub enum Profile {
 
 /// The directory of the workspace.
 pub fn workspace() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
 }
 
 /// The cargo that runs this, in the workspace.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::vm::{
+use crate::{
     arch::Arch,
     archive::Archive,
     files,

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::vm::{
+use crate::{
     apt::Apt,
     arch::Arch,
     files::{self, Refresh},
@@ -187,7 +187,7 @@ fn index(root: &Path, kernel: &Kernel) -> Result<()> {
 
 /// Indexes the modules of `release` below `root`.
 pub fn depmod(root: &Path, release: &str) -> Result<()> {
-    let program = crate::root::find_program("depmod").context("there is no `depmod` here")?;
+    let program = tracer_step::root::find_program("depmod").context("there is no `depmod` here")?;
     let status = Command::new(program).arg("-b").arg(root).arg(release).status();
     if !status.context("cannot run `depmod`")?.success() {
         bail!("failed to index the modules in `{}`", root.display());

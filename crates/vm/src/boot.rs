@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::sys::{prctl, signal::Signal};
 
-use crate::vm::{
+use crate::{
     apt::Apt,
     arch::Arch,
     console::{Console, Port},

@@ -7,8 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
-
-use crate::step::workspace;
+use tracer_step::workspace;
 
 /// Whether to ask the archive again for what is here already.
 #[derive(Clone, Copy, Eq, PartialEq)]

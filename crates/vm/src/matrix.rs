@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use crate::vm::{
+use crate::{
     console::Outcome,
     plan::Boot,
     report::{Report, Verdict},
@@ -209,7 +209,7 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::{
+    use crate::{
         console::Cell,
         plan::{Boot, Cgroup, Lockdown},
     };
@@ -228,7 +228,7 @@ mod tests {
     fn report(series: &str, lockdown: Lockdown, verdict: Verdict, cells: Vec<Cell>) -> Report {
         let boot = Boot {
             series: series.parse().unwrap(),
-            arch: crate::vm::arch::Arch::X86,
+            arch: crate::arch::Arch::X86,
             lockdown,
             cpus: 1,
             cgroup: Cgroup::V2,

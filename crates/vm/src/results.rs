@@ -14,13 +14,11 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    console::Cell,
+    files,
+    plan::Boot,
+    report::{Report, Verdict},
     tally::Test,
-    vm::{
-        console::Cell,
-        files,
-        plan::Boot,
-        report::{Report, Verdict},
-    },
 };
 
 #[derive(Deserialize, Serialize)]

@@ -5,12 +5,10 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration
 use serde::{Serialize, Serializer};
 
 use crate::{
+    console::{Cell, Console},
+    files,
+    plan::Boot,
     tally::Test,
-    vm::{
-        console::{Cell, Console},
-        files,
-        plan::Boot,
-    },
 };
 
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -160,14 +158,14 @@ pub fn read(log: &Path, part: Part) -> String {
 mod tests {
     use super::*;
     use crate::{
+        plan::{Wishes, boots},
         tally::Outcome,
-        vm::plan::{Wishes, boots},
     };
 
     fn reports() -> Vec<Report> {
         let wishes = Wishes {
             kernels: ["5.10", "6.12-rt", "7"].map(|kernel| kernel.parse().unwrap()).into(),
-            arch: Some(crate::vm::arch::Arch::X86),
+            arch: Some(crate::arch::Arch::X86),
             ..Wishes::default()
         };
         let boots = boots(None, &wishes).unwrap();

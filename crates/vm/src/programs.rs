@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::vm::{
+use crate::{
     apt::Apt,
     arch::Arch,
     archive::Archive,

@@ -1,0 +1,84 @@
+//! Boots as a part of all tests.
+
+use anyhow::{Result, bail};
+
+use crate::{
+    Builds,
+    args::VmArgs,
+    plan::{Boot, Plan},
+    report::{self, Report, Verdict},
+    run::{self, Fetched},
+};
+
+/// The boots of a plan as a part of all tests, with what they need from Debian,
+/// or why there is none.
+pub struct Guests {
+    boots: Vec<Boot>,
+    /// Names of boots that need not be done again.
+    finished: Vec<String>,
+    args: VmArgs,
+    fetched: Option<Result<Fetched, String>>,
+}
+
+impl Guests {
+    pub fn plan(of: Plan) -> Result<Self> {
+        let (short, all) = (of == Plan::Short, of == Plan::All);
+        let args = VmArgs { short, all, ..VmArgs::default() };
+        Ok(Self { boots: args.plan()?, finished: Vec::new(), args, fetched: None })
+    }
+
+    /// Takes boots out of the plan that have been done before.
+    pub fn leave_out_boots(&mut self, is_finished: impl Fn(&str) -> bool) {
+        let names = self.boots.iter().map(Boot::to_string);
+        self.finished = names.filter(|name| is_finished(name)).collect();
+        self.boots.retain(|boot| !self.finished.contains(&boot.to_string()));
+    }
+
+    pub fn finished(&self) -> &[String] {
+        &self.finished
+    }
+
+    /// Takes tests out of boots in which they have passed before; how many
+    /// that were.
+    pub fn leave_out_tests(
+        &mut self,
+        all: &[String],
+        has_passed: impl Fn(&str, &str) -> bool,
+    ) -> u64 {
+        let boots = self.boots.iter_mut().map(|boot| {
+            let name = boot.to_string();
+            boot.leave_out(all, |test| has_passed(&name, test))
+        });
+        boots.sum()
+    }
+
+    /// It waits more than it works, so something else can be done meanwhile.
+    pub fn fetch(&mut self) {
+        if !self.boots.is_empty() {
+            let fetched = run::fetch(&self.boots, &self.args);
+            self.fetched = Some(fetched.map_err(|error| format!("{error:#}")));
+        }
+    }
+
+    /// Does all boots, and hands over the report of each when it has ended. A
+    /// machine that cannot have the kernels skips them, and says why, unless
+    /// they `must_run`.
+    pub fn run(
+        self,
+        must_run: bool,
+        builds: &Builds,
+        ended: &(dyn Fn(&Report) + Sync),
+    ) -> Result<Vec<Report>> {
+        let reports = match self.fetched {
+            None => return Ok(Vec::new()),
+            Some(Ok(fetched)) => run::run_all(&self.boots, fetched, &self.args, builds, ended)?,
+            Some(Err(why)) if must_run => bail!("no virtual machine can be had: {why}"),
+            Some(Err(why)) => {
+                let skip = |boot| Report::new(boot, "", Verdict::Skipped(why.clone()));
+                self.boots.iter().map(skip).collect()
+            }
+        };
+        eprint!("{}", report::summary(&reports));
+        Ok(reports)
+    }
+}
