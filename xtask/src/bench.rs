@@ -70,9 +70,10 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         let tracer = step::build_tracer(Profile::Release)?;
         variables.push(("TRACER_BIN", tracer.into()));
     }
-    let mut build = cargo("bench");
-    build.args(["--package", "tracer", "--bench", "cost", "--no-run"]);
-    let bench = step::timed("build (bench)", || step::build_executable(&mut build, "cost"))?;
+    let mut build = cargo("build");
+    build.args(["--release", "--package", "tracer-bench"]);
+    let bench =
+        step::timed("build (bench)", || step::build_executable(&mut build, "tracer-bench"))?;
 
     let mut command =
         if render { Command::new(&bench) } else { root::command(&bench, &variables)? };

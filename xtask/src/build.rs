@@ -62,16 +62,15 @@ pub fn build_static_tests(arch: Arch) -> Result<PathBuf> {
 /// The bench of the kernel's side, for a guest.
 pub fn build_static_bench(arch: Arch) -> Result<PathBuf> {
     setup::bring_target(arch.static_target(), Talk::Changes)?;
-    let mut command = for_target("bench", arch);
-    command.args(["--package", "tracer", "--bench", "cost", "--no-run"]);
-    step::timed("build (static bench)", || step::build_executable(&mut command, "cost"))
+    let mut command = for_target("build", arch);
+    command.args(["--package", "tracer-bench"]);
+    step::timed("build (static bench)", || step::build_executable(&mut command, "tracer-bench"))
 }
 
 fn for_target(subcommand: &str, arch: Arch) -> Command {
     let target = arch.static_target();
     let mut command = cargo(subcommand);
-    // What `--release` says, but to `cargo bench` too: all share what is built.
-    command.args(["--profile", "release", "--target", target]);
+    command.args(["--release", "--target", target]);
     let linker = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
     command.env(linker, "rust-lld");
     command

@@ -125,6 +125,8 @@ const ABSENCES: &[Absence] = &[
     Absence {
         within: "crates",
         except: &[
+            "crates/bench/src/allocations.rs",
+            "crates/bench/src/paired/load.rs",
             "crates/kernel/build.rs",
             "crates/kernel/src/bpf.rs",
             "crates/kernel/src/loader.rs",

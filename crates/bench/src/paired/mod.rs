@@ -13,7 +13,7 @@
 //! at which of its hooks the load calls for.
 
 mod load;
-mod order;
+pub(crate) mod order;
 
 use std::{
     collections::BTreeMap,

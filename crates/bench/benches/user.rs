@@ -1,5 +1,5 @@
 //! The user's side by itself, without a kernel or root:
-//! `cargo bench -p tracer --bench user`, some seconds.
+//! `cargo bench -p tracer-bench --bench user`, some seconds.
 //!
 //! The recording is that of an fstrim beside an etcd. A replay goes through the
 //! same engine, scene and outputs as a session. What all of it costs beside a
@@ -75,6 +75,6 @@ fn play(bytes: &[u8]) -> Replay {
 }
 
 fn read_recording() -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/fstrim.rec");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/fstrim.rec");
     fs::read(path).expect("the recording is in the repository")
 }

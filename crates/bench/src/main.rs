@@ -26,6 +26,8 @@ mod publish;
 mod replay;
 mod report;
 mod sizes;
+#[cfg(test)]
+mod tests;
 mod usage;
 mod whole;
 
@@ -59,7 +61,7 @@ const CURVE_ROUNDS: u32 = 3;
 
 /// Measure what the tracer costs.
 #[derive(Parser)]
-#[command(name = "cost")]
+#[command(name = "tracer-bench")]
 struct Args {
     /// Print one JSON object instead of a table.
     #[arg(long)]
@@ -99,9 +101,6 @@ struct Args {
     /// Be a load instead.
     #[arg(long, hide = true)]
     load: Option<String>,
-    /// What `cargo bench` says to every bench.
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 /// What a round is told.
@@ -318,7 +317,7 @@ fn rounds(args: &Args, length: Duration) -> impl Iterator<Item = Round> {
 /// beside this.
 fn find_tracer() -> Result<PathBuf> {
     let named = env::var_os("TRACER_BIN").map(PathBuf::from);
-    let beside = || Some(env::current_exe().ok()?.parent()?.parent()?.join("tracer"));
+    let beside = || Some(env::current_exe().ok()?.parent()?.join("tracer"));
     match named.or_else(beside).filter(|path| path.is_file()) {
         Some(path) => Ok(path),
         None => bail!("no tracer to measure: `cargo xtask bench` builds one, or set TRACER_BIN"),

@@ -3,6 +3,7 @@
 use std::{fs, io::ErrorKind};
 
 use anyhow::{Context as _, Result};
+use nix::unistd::{SysconfVar, sysconf};
 
 /// CPU time in seconds since the process began, its size and its largest.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +69,5 @@ fn parse_bytes(status: &str, what: &str) -> Option<u64> {
 }
 
 fn ticks_per_second() -> f64 {
-    // SAFETY: the function has no preconditions.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    if ticks > 0 { ticks as f64 } else { 100.0 }
+    sysconf(SysconfVar::CLK_TCK).ok().flatten().map_or(100.0, |ticks| ticks as f64)
 }

@@ -1,4 +1,4 @@
-//! One file for each file that they are about.
+//! The tests of what is pure, one file for each file that they are about.
 
 mod complaint;
 mod curve;

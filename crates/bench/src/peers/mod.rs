@@ -6,7 +6,7 @@
 //! here, or does not run here, has a row that says why.
 
 pub mod beside;
-mod complaint;
+pub(crate) mod complaint;
 pub mod kernel;
 
 use std::{

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::order::{Orders, Random};
+use crate::paired::order::{Orders, Random};
 
 const ARMS: [char; 4] = ['a', 'b', 'c', 'd'];
 

@@ -1,6 +1,6 @@
 //! Why another tracer does not run.
 
-use crate::complaint::find;
+use crate::peers::complaint::find;
 
 #[test]
 fn the_cause_is_told_and_not_what_followed_from_it() {
