@@ -7,13 +7,12 @@
 //! to each capability; [`load`] climbs it on the running kernel, with [`loader`]
 //! for maps and programs and [`refusal`] for what the kernel says, and
 //! [`selftest`] proves each rung on an operation that the tracer makes itself.
-//! [`blind`] says what is not seen all the same. [`maps`] reads what the programs
+//! [`unsupported`] says what is not seen all the same. [`maps`] reads what the programs
 //! write. [`floor`] loads programs that do nothing, to compare costs with.
 //!
 //! Records, owners, rates and ticks flow out, to the session. It knows nobody
 //! who shows them.
 
-pub mod blind;
 mod bpf;
 pub mod capability;
 pub mod clock;
@@ -29,3 +28,4 @@ mod quiet;
 pub mod refusal;
 pub mod selftest;
 pub mod types;
+pub mod unsupported;

@@ -20,7 +20,6 @@ use tracer_ebpf::{
 use zerocopy::IntoBytes as _;
 
 use crate::{
-    blind::{self, Blind},
     capability::Capability,
     facts::{Facts, Home, Pointers},
     ladder::{Attach, Climb, Forced, Outcome, Rung, Step},
@@ -28,6 +27,7 @@ use crate::{
     program::{Program, Target},
     quiet,
     refusal::explain,
+    unsupported::{self, Unsupported},
 };
 
 /// The kernel objects, compiled by the build script.
@@ -203,8 +203,8 @@ impl Programs {
     }
 
     /// What is not seen on this kernel.
-    pub fn blind(&self, facts: &Facts) -> Vec<Blind> {
-        blind::find(facts, &self.climbs, &self.wishes.forced)
+    pub fn unsupported(&self, facts: &Facts) -> Vec<Unsupported> {
+        unsupported::find(facts, &self.climbs, &self.wishes.forced)
     }
 
     /// The first required capability that no rung serves.

@@ -50,7 +50,7 @@ pub struct Proof {
     /// Whether the file was named in the kernel.
     pub named: bool,
     /// Whether a write to an O_DSYNC file was seen.
-    pub osync: bool,
+    pub o_dsync: bool,
 }
 
 /// Writes 4 KiB and fdatasyncs them, twice, then fsyncs, then writes to the
@@ -91,11 +91,11 @@ pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> P
     let mut proof = Proof {
         failure: None,
         named: own.iter().all(|r| r.inode == performed.inode),
-        osync: seen(kind::OSYNC_WRITE) == 1,
+        o_dsync: seen(kind::OSYNC_WRITE) == 1,
     };
     let (data, full) = (seen(kind::FDATASYNC), seen(kind::FSYNC));
     // What is hooked below the system calls takes an O_DSYNC write for one.
-    if !(data == 2 || data == 3 && !proof.osync) || full != 1 {
+    if !(data == 2 || data == 3 && !proof.o_dsync) || full != 1 {
         let why = format!("of its own 2 fdatasync and 1 fsync the tracer saw {data} and {full}");
         proof.failure = Some((Capability::Sync, why));
         return proof;
@@ -166,7 +166,7 @@ mod tests {
         let ground = Ground { folder: PathBuf::new(), on_disk };
         let records: Vec<_> = kinds.iter().map(|kind| record(*kind, inode, ios)).collect();
         let proof = judge(&ground, DONE, &records);
-        assert_eq!((proof.failure.map(|(capability, _)| capability), proof.osync), expected);
+        assert_eq!((proof.failure.map(|(capability, _)| capability), proof.o_dsync), expected);
         assert_eq!(proof.named, inode != 0);
     }
 

@@ -185,7 +185,7 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
     let kernel = Kernel {
         release: "6.18.0".to_owned(),
         hooks: vec![("sync".to_owned(), "tp".to_owned())],
-        blind: vec!["some syncs are not seen".to_owned()],
+        unsupported: vec!["some syncs are not seen".to_owned()],
     };
     let mut scene =
         Scene::new(kernel, Clock::at(1_770_000_000_000_000_000, 1_000_000_000), SECOND).unwrap();

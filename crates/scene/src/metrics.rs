@@ -25,7 +25,7 @@ pub struct Used {
 pub struct Metrics {
     registry: Registry,
     dropped: IntCounterVec,
-    blind: IntGaugeVec,
+    unsupported: IntGaugeVec,
     records: IntCounter,
     user_cpu: Counter,
     system_cpu: Counter,
@@ -47,9 +47,9 @@ impl Metrics {
                 ),
                 &["kind"],
             )?,
-            blind: IntGaugeVec::new(
+            unsupported: IntGaugeVec::new(
                 Opts::new(
-                    "tracer_blind",
+                    "tracer_unsupported",
                     "1 for each thing that the tracer does not see on this kernel; `tracer \
                      doctor` says it in a sentence.",
                 ),
@@ -64,9 +64,9 @@ impl Metrics {
             rss: Gauge::new("tracer_resident_memory_bytes", "Resident memory of the tracer.")?,
             registry,
         };
-        let Self { registry, dropped, blind, records, user_cpu, system_cpu, rss } = &metrics;
+        let Self { registry, dropped, unsupported, records, user_cpu, system_cpu, rss } = &metrics;
         registry.register(Box::new(dropped.clone()))?;
-        registry.register(Box::new(blind.clone()))?;
+        registry.register(Box::new(unsupported.clone()))?;
         registry.register(Box::new(records.clone()))?;
         registry.register(Box::new(user_cpu.clone()))?;
         registry.register(Box::new(system_cpu.clone()))?;
@@ -88,10 +88,10 @@ impl Metrics {
     }
 
     /// Says what is not seen, and of nothing else that it is not.
-    pub fn set_blind<'a>(&self, blind: impl Iterator<Item = &'a str>) {
-        self.blind.reset();
-        for what in blind {
-            self.blind.with_label_values(&[what]).set(1);
+    pub fn set_unsupported<'a>(&self, unsupported: impl Iterator<Item = &'a str>) {
+        self.unsupported.reset();
+        for what in unsupported {
+            self.unsupported.with_label_values(&[what]).set(1);
         }
     }
 

@@ -52,8 +52,8 @@ pub struct Kernel {
     pub release: String,
     /// Capability and the rung of its ladder that was taken.
     pub hooks: Vec<(String, String)>,
-    /// One sentence for each thing that is blind on this kernel.
-    pub blind: Vec<String>,
+    /// One sentence for each thing that is unsupported on this kernel.
+    pub unsupported: Vec<String>,
 }
 
 /// Somebody: a process (or a job of many), or a kernel thread by its role.

@@ -32,7 +32,7 @@ pub struct Cell {
 pub enum Outcome {
     Green,
     /// The tracer knows and says that it does not see this.
-    Blind,
+    Unsupported,
     Failed,
     Skipped,
 }
@@ -169,7 +169,7 @@ running 3 tests\r
 test guest::cells::ext4 ... cell: {\"cell\":\"ext4, none\",\"outcome\":\"green\",\"why\":\"\",\"rungs\":{\"journal\":null,\"sync\":\"tp\"},\"counted\":\"352 requests\"}\r
 ok\r
 test guest::cells::nfs ... \r
-cell: {\"cell\":\"nfs\",\"outcome\":\"blind\",\"why\":\"nfs has no disk here.\"}\r
+cell: {\"cell\":\"nfs\",\"outcome\":\"unsupported\",\"why\":\"nfs has no disk here.\"}\r
 ok\r
 test live::syncs::x ... FAILED\r
 \r
@@ -222,7 +222,7 @@ tracer-vm: exit 101\r
                 cells,
                 [
                     ("ext4, none", Outcome::Green, ""),
-                    ("nfs", Outcome::Blind, "nfs has no disk here."),
+                    ("nfs", Outcome::Unsupported, "nfs has no disk here."),
                 ]
             );
             assert_eq!(console.cells[0].rungs["sync"].as_deref(), Some("tp"));

@@ -139,7 +139,7 @@ fn cells(reports: &[Report], notes: &mut Footnotes) -> String {
     let titles: Vec<_> = columns.iter().map(|(title, _)| title.as_str()).collect();
     let mut text = format!(
         "\n## What is seen where\n\n\
-         ✓ all counts equal the kernel's own · blind: not seen, and the tracer says so · ✗ failed · – cannot be tried\n\n\
+         ✓ all counts equal the kernel's own · unsupported: not seen, and the tracer says so · ✗ failed · – cannot be tried\n\n\
          | cell | {} |\n|---|{}\n",
         titles.join(" | "),
         "---|".repeat(titles.len())
@@ -167,7 +167,7 @@ fn merged(name: &str, boots: &[&Report], notes: &mut Footnotes) -> String {
     };
     let mut text = match worst {
         Outcome::Green => "✓",
-        Outcome::Blind => "blind",
+        Outcome::Unsupported => "unsupported",
         Outcome::Failed => "✗",
         Outcome::Skipped => "–",
     }
@@ -193,7 +193,7 @@ fn badness(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Skipped => 0,
         Outcome::Green => 1,
-        Outcome::Blind => 2,
+        Outcome::Unsupported => 2,
         Outcome::Failed => 3,
     }
 }
@@ -245,8 +245,8 @@ mod tests {
 
     #[test]
     fn a_page_has_boots_rungs_cells_and_reasons() {
-        use Outcome::{Blind, Failed, Green, Skipped};
-        let nfs = || cell("nfs", Blind, "nfs has no disk here.");
+        use Outcome::{Failed, Green, Skipped, Unsupported};
+        let nfs = || cell("nfs", Unsupported, "nfs has no disk here.");
         let reports = [
             report(
                 "5.10",
@@ -292,12 +292,12 @@ mod tests {
 
         ## What is seen where
 
-        ✓ all counts equal the kernel's own · blind: not seen, and the tracer says so · ✗ failed · – cannot be tried
+        ✓ all counts equal the kernel's own · unsupported: not seen, and the tracer says so · ✗ failed · – cannot be tried
 
         | cell | 5.10 x86_64 | 6.1 x86_64 |
         |---|---|---|
         | ext4, none | ✓ | ✗ [^3] |
-        | nfs | blind [^4] | blind [^4] |
+        | nfs | unsupported [^4] | unsupported [^4] |
         | f2fs | – [^5] |  |
 
         [^1]: Failed: live::x, live::y.

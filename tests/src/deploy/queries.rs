@@ -194,7 +194,7 @@ mod tests {
     fn what_is_served_may_be_asked_for() {
         check(r#"sum by (victim, le) (rate(tracer_sync_duration_seconds_bucket{vm=""}[5m]))"#, &[]);
         check(r#"instance_victim:tracer_blame_seconds:rate5m{op=~"$op"} > 0.01"#, &[]);
-        check(r#"up{job="tracer_x"} == 0 and tracer_blind{what!="a\"}tracer_y"}"#, &[]);
+        check(r#"up{job="tracer_x"} == 0 and tracer_unsupported{what!="a\"}tracer_y"}"#, &[]);
     }
 
     #[test]
@@ -204,9 +204,9 @@ mod tests {
             "tracer_sync_duration_seconds",
             &["docs/metrics.md has no tracer_sync_duration_seconds"],
         );
-        check("tracer_blind_count", &["docs/metrics.md has no tracer_blind_count"]);
-        check("a:tracer_blind:b", &["no rule records a:tracer_blind:b"]);
-        check(r#"tracer_blind{kind="x"}"#, &["tracer_blind has no label kind"]);
+        check("tracer_unsupported_count", &["docs/metrics.md has no tracer_unsupported_count"]);
+        check("a:tracer_unsupported:b", &["no rule records a:tracer_unsupported:b"]);
+        check(r#"tracer_unsupported{kind="x"}"#, &["tracer_unsupported has no label kind"]);
         check("sum by (culprt) (up)", &["nothing has a label culprt"]);
     }
 }

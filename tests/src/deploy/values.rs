@@ -27,7 +27,7 @@ fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
     let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
     match (metric, label) {
         ("tracer_dropped_total", "kind") => Some(owned(&Dropped::ALL.map(Dropped::name))),
-        ("tracer_blind", "what") => Some(blind()),
+        ("tracer_unsupported", "what") => Some(unsupported()),
         (_, "confidence") => {
             let all = [Confidence::Low, Confidence::Medium, Confidence::High];
             Some(owned(&all.map(Confidence::name)))
@@ -40,11 +40,11 @@ fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
     }
 }
 
-/// What may be blind has its word where its sentence is, in the source, unless
+/// What may be unsupported has its word where its sentence is, in the source, unless
 /// it is a whole capability.
-fn blind() -> BTreeSet<String> {
-    let source = read("crates/kernel/src/blind.rs");
-    let words = source.split("blind(\"").skip(1).filter_map(|after| after.split('"').next());
+fn unsupported() -> BTreeSet<String> {
+    let source = read("crates/kernel/src/unsupported.rs");
+    let words = source.split("unsupported(\"").skip(1).filter_map(|after| after.split('"').next());
     words.chain(Capability::ALL.map(Capability::name)).map(str::to_owned).collect()
 }
 
@@ -136,8 +136,8 @@ fn a_value_that_is_in_no_list_is_named() {
         [r#"a has no kind="x""#, r#"tracer_dropped_total has no kind="reconcild""#]
     );
     assert_eq!(
-        find_faults(r#"tracer_blind{what!="io_ring"}"#),
-        [r#"tracer_blind has no what="io_ring""#]
+        find_faults(r#"tracer_unsupported{what!="io_ring"}"#),
+        [r#"tracer_unsupported has no what="io_ring""#]
     );
     assert_eq!(find_faults(r#"x{op=~"$op",phase=~"c.*",victim="y"}"#), [""; 0]);
 }

@@ -145,8 +145,10 @@ fn a_limit_of_its_own_is_nobodys_fault() {
     }
     traced(|session| {
         // A limited request is handed on by a kernel worker.
-        if let Some(blind) = session.blind().iter().find(|blind| blind.what == "submitter") {
-            crate::skip::skip!("{}", blind.sentence);
+        if let Some(unsupported) =
+            session.unsupported().iter().find(|unsupported| unsupported.what == "submitter")
+        {
+            crate::skip::skip!("{}", unsupported.sentence);
         }
         let (device, mounted) = slow_disk(session);
         let victim = cgroup_with_io("victim").unwrap();
@@ -278,8 +280,10 @@ fn a_cgroup_is_told_by_its_bios_alone() {
     let _late = LateFlushers::begin().unwrap();
     write_and_leave(&mounted.path().join("file"), &writer);
     traced(|session| {
-        if let Some(blind) = session.blind().iter().find(|blind| blind.what == "process") {
-            crate::skip::skip!("{}", blind.sentence);
+        if let Some(unsupported) =
+            session.unsupported().iter().find(|unsupported| unsupported.what == "process")
+        {
+            crate::skip::skip!("{}", unsupported.sentence);
         }
         meet(session, &device.name).unwrap();
         let bytes = write_back(session, &device, &mounted, &writer);

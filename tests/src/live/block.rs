@@ -45,7 +45,7 @@ fn counts_and_bytes_of_each_operation_equal_the_kernels_own() {
         // The kernel counts write-zeroes as writes.
         let writes = ours(Op::Write) + ours(Op::WriteZeroes);
         let theirs = after.writes - before.writes;
-        if session.blind().iter().any(|blind| blind.what == "flush") {
+        if session.unsupported().iter().any(|unsupported| unsupported.what == "flush") {
             // Flushes without data are writes to the kernel.
             assert!(writes <= theirs, "{writes} of {theirs} writes");
         } else {

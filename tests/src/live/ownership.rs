@@ -65,7 +65,7 @@ fn write_back(disk: &LoopDisk) {
 }
 
 fn is_blind(session: &Session, capability: Capability) -> bool {
-    session.blind().iter().any(|blind| blind.what == capability.name())
+    session.unsupported().iter().any(|unsupported| unsupported.what == capability.name())
 }
 
 fn what_is_written_back_is_who_wrote_its(filesystem: Filesystem) {

@@ -71,13 +71,13 @@ fn a_rung_that_was_asked_for_comes_first() {
         let rungs = sync["rungs"].as_array().expect("rungs");
         let taken: Vec<_> = rungs.iter().filter(|r| r[1]["outcome"] == "taken").collect();
         assert_eq!(taken.len(), 1, "{sync}");
-        let blind = report["blind"].as_array().expect("sentences");
-        let says = |text: &str| blind.iter().any(|b| b.as_str().unwrap_or("").contains(text));
+        let unsupported = report["unsupported"].as_array().expect("sentences");
+        let says = |text: &str| unsupported.iter().any(|b| b.as_str().unwrap_or("").contains(text));
         if taken[0][0] == wish {
             let others = rungs.iter().filter(|r| r[0] != wish);
             assert!(others.into_iter().all(|r| r[1]["outcome"] == "not_needed"), "{sync}");
         } else {
-            assert!(says(&format!("sync by `{wish}` is ")), "{blind:?}");
+            assert!(says(&format!("sync by `{wish}` is ")), "{unsupported:?}");
         }
         assert_eq!(doctor.wait(Duration::from_secs(10)).code(), Some(0));
     }

@@ -1,7 +1,7 @@
 //! One line per cell of the matrix, past libtest's capture.
 //!
 //! A cell is one filesystem, scheduler, device or rung on this kernel. It is
-//! green, or blind (it falls short by exactly what the tracer itself says that
+//! green, or unsupported (it falls short by exactly what the tracer itself says that
 //! it cannot see here), failed, or skipped (this kernel or machine has not got
 //! it). `cargo xtask vm` collects the lines `cell: {…}` of all kernels.
 
@@ -10,13 +10,13 @@ use std::io::{self, Write as _};
 use anyhow::Result;
 use serde_json::{Value, json};
 use tracer::session::Session;
-use tracer_kernel::blind::Blind;
+use tracer_kernel::unsupported::Unsupported;
 
 /// Something that was not seen, or not told as it should be.
 #[derive(Clone, Debug)]
 pub struct Shortfall {
     what: String,
-    /// Which blindness would account for it, and where it does not.
+    /// What being unsupported would account for it, and where it does not.
     labels: &'static [&'static str],
     filesystem: String,
 }
@@ -26,8 +26,8 @@ impl Shortfall {
     pub fn unseen(what: String, kind: &str, filesystem: &str) -> Self {
         let labels: &[_] = match kind {
             "fsync" | "fdatasync" => &[],
-            "o_dsync write" => &["osync", "calls"],
-            "io_uring" => &["io_uring", "osync", "calls"],
+            "o_dsync write" => &["o_dsync", "calls"],
+            "io_uring" => &["io_uring", "o_dsync", "calls"],
             _ => &["calls"],
         };
         Self { what, labels, filesystem: filesystem.to_owned() }
@@ -35,7 +35,7 @@ impl Shortfall {
 
     /// Syncs whose file was not told.
     pub fn unnamed(what: String, filesystem: &str) -> Self {
-        Self { what, labels: &["osync"], filesystem: filesystem.to_owned() }
+        Self { what, labels: &["o_dsync"], filesystem: filesystem.to_owned() }
     }
 
     /// Requests that were not counted as the kernel does.
@@ -47,21 +47,21 @@ impl Shortfall {
         Self { what, labels, filesystem: String::new() }
     }
 
-    /// What no blindness accounts for.
+    /// What nothing that is unsupported accounts for.
     pub fn wrong(what: String) -> Self {
         Self { what, labels: &[], filesystem: String::new() }
     }
 
-    /// The blindness that accounts for it.
-    pub fn said_by<'b>(&self, blind: &'b [Blind]) -> Option<&'b Blind> {
-        blind.iter().find(|blind| self.is_accounted_for_by(blind))
+    /// What is unsupported and accounts for it.
+    pub fn said_by<'b>(&self, unsupported: &'b [Unsupported]) -> Option<&'b Unsupported> {
+        unsupported.iter().find(|unsupported| self.is_accounted_for_by(unsupported))
     }
 
-    fn is_accounted_for_by(&self, blind: &Blind) -> bool {
-        let excepted = blind.sentence.split_once("but on").is_some_and(|(_, filesystems)| {
+    fn is_accounted_for_by(&self, unsupported: &Unsupported) -> bool {
+        let excepted = unsupported.sentence.split_once("but on").is_some_and(|(_, filesystems)| {
             filesystems.split_whitespace().any(|name| name == self.filesystem)
         });
-        self.labels.contains(&blind.what) && !excepted
+        self.labels.contains(&unsupported.what) && !excepted
     }
 }
 
@@ -92,10 +92,10 @@ pub struct Cells {
 impl Cells {
     /// Tells how a cell that was tried went.
     pub fn tell(&mut self, cell: &str, session: &Session, tally: Result<Tally>) {
-        let blind = session.blind();
+        let unsupported = session.unsupported();
         let (outcome, why, counted) = match tally {
             Ok(tally) => {
-                let (outcome, why) = judge(&tally, &blind);
+                let (outcome, why) = judge(&tally, &unsupported);
                 (outcome, why, counted(&tally))
             }
             Err(error) => ("failed", format!("{error:#}"), String::new()),
@@ -131,7 +131,7 @@ impl Cells {
 }
 
 /// Tries a cell, and outside our own guests once more where its counts are
-/// short of what nothing is said to be blind for: on some machines no program
+/// short of what nothing is said to be unsupported for: on some machines no program
 /// runs, of any tool, while certain threads do, and what begins or ends then is
 /// missed. What is short twice is a miscount.
 pub fn try_twice(
@@ -139,7 +139,7 @@ pub fn try_twice(
     mut cell: impl FnMut(&mut Session) -> Result<Tally>,
 ) -> Result<Tally> {
     let first = cell(session)?;
-    let (outcome, why) = judge(&first, &session.blind());
+    let (outcome, why) = judge(&first, &session.unsupported());
     if outcome != "failed" || crate::guest::is_guest() {
         return Ok(first);
     }
@@ -147,19 +147,19 @@ pub fn try_twice(
     cell(session)
 }
 
-fn judge(tally: &Tally, blind: &[Blind]) -> (&'static str, String) {
+fn judge(tally: &Tally, unsupported: &[Unsupported]) -> (&'static str, String) {
     let mut said: Vec<&str> = Vec::new();
     let mut unsaid = Vec::new();
     for short in &tally.short {
-        match short.said_by(blind) {
-            Some(blind) => said.push(&blind.sentence),
+        match short.said_by(unsupported) {
+            Some(unsupported) => said.push(&unsupported.sentence),
             None => unsaid.push(short.what.as_str()),
         }
     }
     said.dedup();
     match (unsaid.is_empty(), said.is_empty()) {
         (false, _) => ("failed", unsaid.join("; ")),
-        (true, false) => ("blind", said.join("; ")),
+        (true, false) => ("unsupported", said.join("; ")),
         (true, true) => ("green", String::new()),
     }
 }
@@ -190,13 +190,13 @@ fn announce(cell: &Value) {
 #[test]
 fn a_shortfall_is_blind_only_where_a_sentence_says_just_that() {
     let sentence = "io_uring's syncs are not seen, but on ext4 and f2fs".to_owned();
-    let blind = [Blind { what: "io_uring", sentence: sentence.clone() }];
-    let outcome = |short| judge(&Tally { short: vec![short], ..Tally::default() }, &blind);
+    let unsupported = [Unsupported { what: "io_uring", sentence: sentence.clone() }];
+    let outcome = |short| judge(&Tally { short: vec![short], ..Tally::default() }, &unsupported);
     let unseen = |kind, filesystem| Shortfall::unseen("0 of 7".to_owned(), kind, filesystem);
-    assert_eq!(outcome(unseen("io_uring", "xfs")), ("blind", sentence));
+    assert_eq!(outcome(unseen("io_uring", "xfs")), ("unsupported", sentence));
     let failed = ("failed", "0 of 7".to_owned());
     assert_eq!(outcome(unseen("io_uring", "ext4")), failed);
     assert_eq!(outcome(unseen("fsync", "xfs")), failed);
     assert_eq!(outcome(Shortfall::wrong("0 of 7".to_owned())), failed);
-    assert_eq!(judge(&Tally::default(), &blind), ("green", String::new()));
+    assert_eq!(judge(&Tally::default(), &unsupported), ("green", String::new()));
 }

@@ -31,7 +31,7 @@ struct Report {
     disks: Vec<String>,
     ladder: Vec<Climb>,
     run_delay: bool,
-    blind: Vec<String>,
+    unsupported: Vec<String>,
     advice: Vec<String>,
     can_run: bool,
     /// What the agent needs here, where that was asked for.
@@ -64,7 +64,7 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
         disks: snapshot.disks.iter().map(|d| d.name.clone()).collect(),
         ladder: session.climbs().to_vec(),
         run_delay: facts.sees_run_delay(),
-        blind: snapshot.kernel.blind.clone(),
+        unsupported: snapshot.kernel.unsupported.clone(),
         advice: advice(session.climbs(), facts.sees_run_delay()),
         can_run: verdict.is_ok(),
         agent,
@@ -133,8 +133,8 @@ fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     let delay = if report.run_delay { "seen" } else { "not seen" };
     writeln!(out, "runqueue  how long a sync waited for a CPU - {delay}")?;
     writeln!(out)?;
-    for sentence in &report.blind {
-        writeln!(out, "blind: {}", escape(sentence))?;
+    for sentence in &report.unsupported {
+        writeln!(out, "unsupported: {}", escape(sentence))?;
     }
     for sentence in &report.advice {
         writeln!(out, "to do: {sentence}")?;

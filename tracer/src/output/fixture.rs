@@ -150,7 +150,7 @@ pub fn trimmed() -> Snapshot {
 pub fn hostile() -> Snapshot {
     let mut s = trimmed();
     s.kernel.release = "6.12\x1b[2J\n".into();
-    s.kernel.blind = vec![
+    s.kernel.unsupported = vec![
         "no journal hooks on this\nkernel: waits for a commit count as other".into(),
         "no run delay".into(),
     ];

@@ -90,8 +90,8 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
             "look where the file is really kept: run the tracer on the server or the host".into(),
         ),
         Kind::Unexplained => all.push(
-            "see `tracer watch --min 10ms` for single syncs and `tracer doctor` for what is blind \
-             here"
+            "see `tracer watch --min 10ms` for single syncs and `tracer doctor` for what is \
+             unsupported here"
                 .to_owned(),
         ),
     }

@@ -1,6 +1,6 @@
 //! One snapshot as plain text, at most [`COLUMNS`] wide: `tracer top --batch`.
 //!
-//! First what the numbers rest on (kernel, blind spots, what was dropped), then who
+//! First what the numbers rest on (kernel, what is unsupported, what was dropped), then who
 //! waits, then why, then who uses the disks. Long lists are cut, and the text
 //! says by how much.
 
@@ -75,13 +75,13 @@ pub fn dropped_list(dropped: &DroppedCounts) -> String {
     format!("{}: {}", dropped.total(), counted.join(", "))
 }
 
-/// What is blind on this kernel: the first sentence, and of how many. The
+/// What is unsupported on this kernel: the first sentence, and of how many. The
 /// count comes first, as a long sentence may be cut.
-pub fn blind(s: &Snapshot) -> Option<String> {
-    let first = s.kernel.blind.first()?;
-    match s.kernel.blind.len() {
-        1 => Some(format!("blind: {first}")),
-        all => Some(format!("blind, 1 of {all}: {first}")),
+pub fn unsupported(s: &Snapshot) -> Option<String> {
+    let first = s.kernel.unsupported.first()?;
+    match s.kernel.unsupported.len() {
+        1 => Some(format!("unsupported: {first}")),
+        all => Some(format!("unsupported, 1 of {all}: {first}")),
     }
 }
 
@@ -104,8 +104,8 @@ fn write_header(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
     );
     writeln!(out, "{}", bounded(&head, COLUMNS))?;
     write_wrapped(out, &dropped(&s.dropped))?;
-    match blind(s) {
-        Some(blind) => writeln!(out, "{}", bounded(&blind, COLUMNS)),
+    match unsupported(s) {
+        Some(unsupported) => writeln!(out, "{}", bounded(&unsupported, COLUMNS)),
         None => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::{
     escape::bounded,
     names, phases, remedy,
-    text::{blind, dropped_list},
+    text::{dropped_list, unsupported},
     units::{duration, percent, utc},
     verdict::{culprit, named, own_work, sentence},
 };
@@ -63,7 +63,7 @@ pub struct Why<'a> {
     steal_share: f64,
     memory_shrank_bytes: u64,
     remedies: Vec<String>,
-    blind: &'a [String],
+    unsupported: &'a [String],
     dropped: &'a DroppedCounts,
 }
 
@@ -175,7 +175,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         steal_share: verdict.steal_share,
         memory_shrank_bytes: verdict.memory_shrank_bytes,
         remedies: remedy::remedies(victim, s),
-        blind: &s.kernel.blind,
+        unsupported: &s.kernel.unsupported,
         dropped: &s.dropped,
     }
 }
@@ -228,8 +228,8 @@ pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io:
         line(out, label, remedy)?;
     }
     line(out, "dropped", &dropped_list(&s.dropped))?;
-    if let Some(blind) = blind(s) {
-        line(out, "", &blind)?;
+    if let Some(unsupported) = unsupported(s) {
+        line(out, "", &unsupported)?;
     }
     writeln!(out)
 }

@@ -10,8 +10,8 @@ use tracer_engine::{
     tick::Tick,
 };
 use tracer_kernel::{
-    blind::Blind, capability::Capability, facts::Facts, ladder::Climb, load::Sizes,
-    program::Program,
+    capability::Capability, facts::Facts, ladder::Climb, load::Sizes, program::Program,
+    unsupported::Unsupported,
 };
 use tracer_scene::comm_text;
 use tracer_snapshot::Who;
@@ -42,13 +42,13 @@ impl Session {
     }
 
     /// What is not seen here, what matters most first.
-    pub fn blind(&self) -> Vec<Blind> {
-        let mut blind = self.programs.blind(&self.facts);
+    pub fn unsupported(&self) -> Vec<Unsupported> {
+        let mut unsupported = self.programs.unsupported(&self.facts);
         if !self.refused.is_empty() {
             let sentence = format!("there is no room to follow {}", self.refused.join(", "));
-            blind.push(Blind { what: "disks", sentence });
+            unsupported.push(Unsupported { what: "disks", sentence });
         }
-        blind
+        unsupported
     }
 
     /// How each capability's ladder was climbed.

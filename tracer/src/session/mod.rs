@@ -340,7 +340,7 @@ impl Session {
         self.count_dropped();
         let Scene { engine, metrics, .. } = &self.scene;
         metrics.set_records(engine.records());
-        metrics.set_blind(self.blind().iter().map(|blind| blind.what));
+        metrics.set_unsupported(self.unsupported().iter().map(|unsupported| unsupported.what));
         self.record_tick();
         self.scene.rotate_if_due(now);
     }
@@ -457,8 +457,9 @@ impl Session {
             .iter()
             .filter_map(|c| Some((c.capability.name().to_owned(), c.taken()?.to_owned())))
             .collect();
-        let blind = self.blind().into_iter().map(|blind| blind.sentence).collect();
-        Kernel { release: self.facts.release.clone(), hooks, blind }
+        let unsupported =
+            self.unsupported().into_iter().map(|unsupported| unsupported.sentence).collect();
+        Kernel { release: self.facts.release.clone(), hooks, unsupported }
     }
 
     fn read_disks(&self) -> Vec<DiskState> {

@@ -50,7 +50,7 @@ pub fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> R
             if !proof.named {
                 programs.strike(Capability::Sync, Program::WriteFileEntry);
             }
-            if !proof.osync {
+            if !proof.o_dsync {
                 programs.strike(Capability::Sync, Program::VfsRangeEntry);
             }
             return Ok(());

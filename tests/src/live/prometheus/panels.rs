@@ -28,7 +28,7 @@ const SILENT: [(&str, &str, Silence); 7] = {
         ("tracer-fleet", "$vm on its host: whom it waits for", NotHere),
         ("tracer-fleet", "$vm on its host: who waits for it", NotHere),
         // A kernel may have all hooks.
-        ("tracer-health", "Blind", Perhaps),
+        ("tracer-health", "Unsupported", Perhaps),
         // Nothing need be dropped.
         ("tracer-health", "Dropped by kind", Perhaps),
     ]

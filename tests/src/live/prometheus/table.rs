@@ -11,7 +11,7 @@ use crate::deploy::queries::documented;
 /// Rows that a machine need not serve, and why.
 const CONDITIONAL: [&str; 1] = [
     // A kernel may have all hooks.
-    "tracer_blind",
+    "tracer_unsupported",
 ];
 
 /// Labels of those in pods and VMs, whom this test does not bring.

@@ -20,7 +20,7 @@ use super::{
 use crate::output::{
     escape::{bounded, bounded_tail},
     names,
-    text::{blind, dropped},
+    text::{dropped, unsupported},
     units::span,
     verdict,
 };
@@ -82,7 +82,7 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, s: &Snapshot, ink: Ink) {
 }
 
 /// What the numbers rest on: always one line, and one each for what was
-/// dropped and for what is blind.
+/// dropped and for what is unsupported.
 fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'static>> {
     let cut = |text: &str| bounded(text, columns).into_owned();
     let dropped = dropped(&s.dropped);
@@ -105,8 +105,8 @@ fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'stat
     if !none {
         header.push(Line::styled(cut(&dropped), ink.warning()));
     }
-    if let Some(blind) = blind(s) {
-        header.push(Line::styled(cut(&blind), ink.warning()));
+    if let Some(unsupported) = unsupported(s) {
+        header.push(Line::styled(cut(&unsupported), ink.warning()));
     }
     header
 }

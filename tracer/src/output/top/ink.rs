@@ -48,7 +48,7 @@ impl Ink {
         self.only(Style::new().fg(Color::Black).bg(colour))
     }
 
-    /// Of what the user must not overlook: what was dropped, blind spots.
+    /// Of what the user must not overlook: what was dropped, what is unsupported.
     pub fn warning(self) -> Style {
         self.only(Style::new().fg(Color::Red)).bold()
     }

@@ -14,63 +14,66 @@ use crate::{
 
 /// Something that is not seen.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct Blind {
+pub struct Unsupported {
     /// One word for it, for labels: from a fixed set.
     pub what: &'static str,
     /// A sentence, without its full stop.
     pub sentence: String,
 }
 
-fn blind(what: &'static str, sentence: impl Into<String>) -> Blind {
-    Blind { what, sentence: sentence.into() }
+fn unsupported(what: &'static str, sentence: impl Into<String>) -> Unsupported {
+    Unsupported { what, sentence: sentence.into() }
 }
 
-/// All that is blind, what matters most first.
-pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Blind> {
+/// All that is unsupported, what matters most first.
+pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Unsupported> {
     let mut found = Vec::new();
     for climb in climbs {
         match climb.taken() {
-            None => found.push(blind(climb.capability.name(), climb.without)),
+            None => found.push(unsupported(climb.capability.name(), climb.without)),
             Some(rung) => match climb.capability {
                 Capability::Submit => of_submissions(rung, &mut found),
                 Capability::Sync => of_syncs(rung, &climb.attached, &mut found),
                 Capability::Journal => of_journals(&climb.attached, &mut found),
                 Capability::Reclaim => of_reclaim(&climb.attached, &mut found),
                 Capability::Metadata if !climb.attached.contains(&Program::Jbd2HandleStats) => {
-                    found.push(blind(climb.capability.name(), climb.without));
+                    found.push(unsupported(climb.capability.name(), climb.without));
                 }
                 _ => {}
             },
         }
     }
     if !facts.sees_run_delay() {
-        found.push(blind("runqueue", "waiting for a CPU is not told from waiting for the disk"));
+        found.push(unsupported(
+            "runqueue",
+            "waiting for a CPU is not told from waiting for the disk",
+        ));
     }
     if !facts.sees_tasks() {
-        found.push(blind("process", "threads go by their own names, not by their process's"));
+        found.push(unsupported("process", "threads go by their own names, not by their process's"));
     }
     found.extend(climbs.iter().find_map(unproven));
     found.extend(forced.iter().filter_map(|wish| disobeyed(wish, climbs)));
     found
 }
 
-fn of_submissions(rung: &str, found: &mut Vec<Blind>) {
+fn of_submissions(rung: &str, found: &mut Vec<Unsupported>) {
     if rung == "insert" {
         let sentence = "requests that a kernel worker hands on are charged to it, not to who \
                         submitted them";
-        found.push(blind("submitter", sentence));
+        found.push(unsupported("submitter", sentence));
         let sentence = "waiting for a flush without data is shown as `other`";
-        found.push(blind("flush", sentence));
+        found.push(unsupported("flush", sentence));
     }
 }
 
-fn of_syncs(rung: &str, attached: &[Program], found: &mut Vec<Blind>) {
+fn of_syncs(rung: &str, attached: &[Program], found: &mut Vec<Unsupported>) {
     let has = |programs: &[Program]| programs.iter().all(|program| attached.contains(program));
     match rung {
         "fentry" => {
             if !has(&[Program::VfsRangeEntry, Program::VfsRangeExit]) {
                 let sentence = "writes to O_DSYNC files and io_uring's syncs are not seen";
-                found.push(blind("osync", sentence));
+                found.push(unsupported("o_dsync", sentence));
             }
             if !has(&[Program::WriteFileEntry]) {
                 found.push(late_disk("all filesystems"));
@@ -79,13 +82,13 @@ fn of_syncs(rung: &str, attached: &[Program], found: &mut Vec<Blind>) {
         "vfs" => {
             let sentence = "only fsync and fdatasync are seen, and writes to O_DSYNC files are \
                             taken for fdatasync";
-            found.push(blind("calls", sentence));
+            found.push(unsupported("calls", sentence));
         }
         _ => {
             if !has(&[Program::SysEnter, Program::SysExit]) {
                 let sentence = "only syncs of files on ext4 are seen, not of whole filesystems and \
                                 not by sync_file_range";
-                found.push(blind("calls", sentence));
+                found.push(unsupported("calls", sentence));
             }
             let ext4 = [Program::Ext4SyncFileEnter, Program::Ext4SyncFileExit];
             let ext4 = has(&ext4).then_some("ext4");
@@ -95,8 +98,8 @@ fn of_syncs(rung: &str, attached: &[Program], found: &mut Vec<Blind>) {
             let (written, queued) = (but_on(&named), but_on(ext4.as_slice()));
             let sentence =
                 format!("writes to O_DSYNC files, and the file of an msync, are not seen{written}");
-            found.push(blind("osync", sentence));
-            found.push(blind("io_uring", format!("io_uring's syncs are not seen{queued}")));
+            found.push(unsupported("o_dsync", sentence));
+            found.push(unsupported("io_uring", format!("io_uring's syncs are not seen{queued}")));
             found.push(late_disk(match (ext4, xfs) {
                 (Some(_), Some(_)) => "filesystems other than ext4 and xfs",
                 (Some(_), None) => "filesystems other than ext4",
@@ -107,19 +110,19 @@ fn of_syncs(rung: &str, attached: &[Program], found: &mut Vec<Blind>) {
     }
 }
 
-fn of_journals(attached: &[Program], found: &mut Vec<Blind>) {
+fn of_journals(attached: &[Program], found: &mut Vec<Unsupported>) {
     let parts =
         [Program::Jbd2CommitLocking, Program::Jbd2CommitFlushing, Program::Jbd2CommitLogging];
     if !parts.iter().all(|part| attached.contains(part)) {
-        found.push(blind("commit", "the parts of a journal's commit are not told apart"));
+        found.push(unsupported("commit", "the parts of a journal's commit are not told apart"));
     }
 }
 
-fn of_reclaim(attached: &[Program], found: &mut Vec<Blind>) {
+fn of_reclaim(attached: &[Program], found: &mut Vec<Unsupported>) {
     let memcg = [Program::MemcgReclaimBegin, Program::MemcgReclaimEnd];
     if !memcg.iter().all(|program| attached.contains(program)) {
         let sentence = "reclaiming memory for a cgroup's own limit is not seen";
-        found.push(blind("memcg", sentence));
+        found.push(unsupported("memcg", sentence));
     }
 }
 
@@ -133,25 +136,25 @@ fn but_on(filesystems: &[&str]) -> String {
 }
 
 /// Where no hook names a file's disk, its first request does.
-fn late_disk(filesystems: &str) -> Blind {
+fn late_disk(filesystems: &str) -> Unsupported {
     let sentence = format!(
         "on {filesystems} a sync's disk is known from its first block request on: who else was \
          in flight before is not"
     );
-    blind("disk", sentence)
+    unsupported("disk", sentence)
 }
 
-fn unproven(climb: &Climb) -> Option<Blind> {
+fn unproven(climb: &Climb) -> Option<Unsupported> {
     climb.rungs.iter().find_map(|(_, outcome)| match outcome {
         Outcome::Unproven(why) => {
-            Some(blind("proof", format!("whether the hooks fire is not proven: {why}")))
+            Some(unsupported("self_test", format!("whether the hooks fire is not proven: {why}")))
         }
         _ => None,
     })
 }
 
 /// A rung that was asked for and does not serve.
-fn disobeyed(wish: &Forced, climbs: &[Climb]) -> Option<Blind> {
+fn disobeyed(wish: &Forced, climbs: &[Climb]) -> Option<Unsupported> {
     let climb = climbs.iter().find(|climb| climb.capability == wish.capability)?;
     let (rung, outcome) = climb.rungs.iter().find(|(rung, _)| *rung == wish.rung)?;
     let instead = match climb.taken() {
@@ -160,7 +163,7 @@ fn disobeyed(wish: &Forced, climbs: &[Climb]) -> Option<Blind> {
         None => "and no other serves".to_owned(),
     };
     let capability = climb.capability;
-    Some(blind("hooks", format!("{capability} by `{rung}` is {outcome}; {instead}")))
+    Some(unsupported("strategy", format!("{capability} by `{rung}` is {outcome}; {instead}")))
 }
 
 #[cfg(test)]
@@ -279,7 +282,7 @@ mod tests {
                 ),
                 ("flush", "waiting for a flush without data is shown as `other`"),
                 (
-                    "osync",
+                    "o_dsync",
                     "writes to O_DSYNC files, and the file of an msync, are not seen, but on \
                      ext4 and xfs",
                 ),
@@ -317,7 +320,7 @@ mod tests {
         climbs[3].attached.retain(|program| !program.name().starts_with("sys_"));
         climbs[10].attached.retain(|program| *program != Program::Jbd2HandleStats);
         let found = find(&facts(8), &climbs, &[]);
-        let told = |what| found.iter().any(|blind| blind.what == what);
+        let told = |what| found.iter().any(|unsupported| unsupported.what == what);
         assert!(told("calls") && told(Capability::Metadata.name()), "{found:?}");
     }
 
@@ -329,7 +332,7 @@ mod tests {
             &climbs,
             &facts(8),
             &["sync=vfs"],
-            &[("hooks", "sync by `vfs` is silent: it saw nothing; `fentry` serves instead")],
+            &[("strategy", "sync by `vfs` is silent: it saw nothing; `fentry` serves instead")],
         );
     }
 }
