@@ -5,7 +5,7 @@
 
 use std::{
     env, fs,
-    io::{BufRead as _, BufReader, Read, Write as _},
+    io::{self, BufRead as _, BufReader, Read, Write as _},
     os::unix::{fs::PermissionsExt, process::CommandExt as _},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -57,7 +57,7 @@ pub fn as_nobody(args: &[&str], input: &[u8]) -> Output {
     }
     let piped = Stdio::piped;
     command.args(args).current_dir("/").stdin(piped()).stdout(piped()).stderr(piped());
-    let mut child = command.spawn().expect("nobody can start the tracer");
+    let mut child = spawn_when_closed(&mut command).expect("nobody can start the tracer");
     let mut stdin = child.stdin.take().expect("is piped");
     let input = input.to_owned();
     // It may answer before it has read all, or not read at all.
@@ -65,6 +65,23 @@ pub fn as_nobody(args: &[&str], input: &[u8]) -> Output {
     let output = child.wait_with_output().expect("can wait for our own child");
     writer.join().expect("a writer does not panic");
     output
+}
+
+/// Starts a program that was just written. A process that another thread has forked
+/// has the file open for writing until it executes something else, and meanwhile the
+/// kernel starts no program from it.
+fn spawn_when_closed(command: &mut Command) -> io::Result<Child> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match command.spawn() {
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy && Instant::now() < end =>
+            {
+                thread::sleep(Duration::from_millis(10));
+            }
+            spawned => return spawned,
+        }
+    }
 }
 
 /// A running program, killed when dropped.
