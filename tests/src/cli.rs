@@ -61,7 +61,7 @@ fn bad_usage_is_2_and_says_what_is_wrong() {
         (&["top", "--nonsense"], "'--nonsense'"),
         (&["top", "--batch", "--json"], "cannot be used with"),
         (&["top", "-n", "0"], "0 is not in 1.."),
-        (&["doctor", "--hooks", "start"], "expected CAP=RUNG"),
+        (&["doctor", "--strategy", "start"], "expected CAPABILITY=STRATEGY"),
         (&["completions", "cmd.exe"], "bash"),
         (&["man", "nonsense"], "`nonsense`"),
     ];

@@ -82,7 +82,7 @@ fn what_is_left_of_a_recording_is_shown_and_then_4() {
 }
 
 /// The header of a recording that was made before version 2, and the line after it.
-const VERSION_1: &str = r#"{"header":{"format":"tracer-recording","version":1,"tracer":"0.1.0","started_ns":28043141297514,"clock":{"unix_minus_monotonic_ns":1795250231739476487},"kernel":{"release":"6.18.44","hooks":[["block","tp"]],"unsupported":[]}}}
+const VERSION_1: &str = r#"{"header":{"format":"tracer-recording","version":1,"tracer":"0.1.0","started_ns":28043141297514,"clock":{"unix_minus_monotonic_ns":1795250231739476487},"kernel":{"release":"6.18.44","hooks":[["block","tracepoint"]],"unsupported":[]}}}
 {"device":{"device":266338304,"name":"vda"}}
 "#;
 

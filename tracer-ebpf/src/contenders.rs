@@ -5,13 +5,13 @@
 //! time the thread is switched out again, or its sync ends.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::LruHashMap};
-use tracer_ebpf::record::{COMM, RivalKey};
+use tracer_ebpf::record::{COMM, ContenderKey};
 
 use crate::maps::{BPF_ANY, add};
 
 /// Nanoseconds that a process's syncs waited behind somebody.
 #[map]
-static RIVALS: LruHashMap<RivalKey, u64> = LruHashMap::with_max_entries(512, 0);
+static CONTENDERS: LruHashMap<ContenderKey, u64> = LruHashMap::with_max_entries(512, 0);
 
 /// Whom a syncing thread took the CPU from.
 #[derive(Clone, Copy)]
@@ -41,16 +41,16 @@ pub fn charge(contender: &Contender, run_delay: u64) {
     if contender.known == 0 || ns == 0 {
         return;
     }
-    let key = RivalKey {
+    let key = ContenderKey {
         cgroup: contender.cgroup,
         comm: contender.comm,
         kthread: contender.kthread,
         victim_tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
     };
-    match RIVALS.get_ptr_mut(key) {
+    match CONTENDERS.get_ptr_mut(key) {
         Some(sum) => add(sum, ns),
         None => {
-            let _ = RIVALS.insert(key, ns, BPF_ANY);
+            let _ = CONTENDERS.insert(key, ns, BPF_ANY);
         }
     }
 }

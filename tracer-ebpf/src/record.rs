@@ -305,7 +305,7 @@ pub struct Journal {
     Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
 )]
 #[repr(C)]
-pub struct RivalKey {
+pub struct ContenderKey {
     /// cgroup v2 id of who ran; 0 for a kernel thread.
     pub cgroup: u64,
     /// The name of its process (its group leader's), NUL-padded.
@@ -481,7 +481,7 @@ const _: () = assert!(size_of::<Disk>() == 28);
 const _: () = assert!(size_of::<Handles>() == 16);
 const _: () = assert!(size_of::<Solo>() == 16);
 const _: () = assert!(size_of::<Journal>() == 80);
-const _: () = assert!(size_of::<RivalKey>() == 32);
+const _: () = assert!(size_of::<ContenderKey>() == 32);
 const _: () = assert!(size_of::<Reclaimed>() == 24);
 const _: () = assert!(size_of::<SyncRecord>() == 712);
 const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 200);

@@ -111,7 +111,7 @@ async fn measure_calls(
     table: &mut Table,
 ) -> Result<()> {
     round.say("random reads, run time of the hooks on system calls");
-    let forced = vec!["sync=tp".parse().map_err(anyhow::Error::msg)?];
+    let forced = vec!["sync=tracepoint".parse().map_err(anyhow::Error::msg)?];
     let mut session = Session::start(&Options { forced, ..Options::default() })?;
     let runs = watch(stand, &mut session, Work::Reads, length).await?;
     for (program, what) in SYSTEM_CALLS {
@@ -190,11 +190,11 @@ fn block_programs() -> Vec<Program> {
     programs_of(&BLOCK)
 }
 
-/// The programs of some capabilities, on whatever rung; each once, though
-/// several rungs have it.
+/// The programs of some capabilities, on whatever strategy; each once, though
+/// several strategies have it.
 pub fn programs_of(capabilities: &[Capability]) -> Vec<Program> {
     let wanted = Capability::ALL.into_iter().filter(|c| capabilities.contains(c));
-    let steps = wanted.flat_map(Capability::rungs).flat_map(|r| r.steps);
+    let steps = wanted.flat_map(Capability::strategies).flat_map(|r| r.steps);
     let mut programs: Vec<_> = steps.map(|step| step.program).collect();
     let mut known = HashSet::new();
     programs.retain(|program| known.insert(*program));

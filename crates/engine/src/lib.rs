@@ -152,9 +152,11 @@ impl Engine {
                 others += if victim.is_stranger(&who) { blocks } else { 0.0 };
             }
             victim.filled_by_others = if all > 0.0 { others / all } else { 0.0 };
-            for rival in tick.rivals.iter().filter(|rival| rival.victim_tgid == tgid) {
-                let who = party(rival.owner);
-                victim.blame_around(who, rival.owner, op::CPU, rival.ns as f64, 0);
+            for contender in
+                tick.contenders.iter().filter(|contender| contender.victim_tgid == tgid)
+            {
+                let who = party(contender.owner);
+                victim.blame_around(who, contender.owner, op::CPU, contender.ns as f64, 0);
             }
             // Whose limits others are at is not known. But who shares one that is
             // reached runs into it now and then.

@@ -234,13 +234,14 @@ fn after_tick(syncs: &[SyncRecord], tick: Tick) -> Judgement {
 
 #[test]
 fn waiting_for_a_cpu_is_charged_to_who_ran() {
-    let rivals = [(3, 300), (4, 100)];
-    let rivals = rivals.map(|(owner, ms)| tick::Rival {
+    let contenders = [(3, 300), (4, 100)];
+    let contenders = contenders.map(|(owner, ms)| tick::Contender {
         victim_tgid: 812,
         owner: OwnerId(owner),
         ns: ms * MS,
     });
-    let judged = after_tick(&starved(), Tick { rivals: rivals.to_vec(), ..Tick::default() });
+    let judged =
+        after_tick(&starved(), Tick { contenders: contenders.to_vec(), ..Tick::default() });
     assert_eq!(judged.kind, Kind::Cpu);
     let shares: Vec<_> = judged.culprits.iter().map(|c| (c.owner.0, c.via)).collect();
     assert_eq!(shares[0], (3, Via::Runqueue));
@@ -263,13 +264,13 @@ fn what_was_always_short_is_never_usual() {
                 let begin_ns = second * 1_000 * MS + at * 20 * MS;
                 engine.sync(&SyncRecord { begin_ns, ..record }, &[], 0, 0, |_| &owners);
             }
-            let rival = tick::Rival { victim_tgid: 812, owner: OwnerId(4), ns: 320 * MS };
+            let contender = tick::Contender { victim_tgid: 812, owner: OwnerId(4), ns: 320 * MS };
             let reclaimer =
                 tick::Reclaimer { owner: OwnerId(4), times: 100, ns: 700 * MS, limit_ns: 0 };
             let tick = Tick {
                 at_ns: (second + 1) * 1_000 * MS,
                 cpus: 2,
-                rivals: vec![rival],
+                contenders: vec![contender],
                 reclaimers: vec![reclaimer],
                 ..Tick::default()
             };

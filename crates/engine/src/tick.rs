@@ -15,7 +15,7 @@ pub struct Tick {
     /// What each owner put into the filesystems' journals.
     pub journals: Vec<JournalWork>,
     /// Who ran while syncing threads waited for that CPU.
-    pub rivals: Vec<Rival>,
+    pub contenders: Vec<Contender>,
     /// Who reclaimed memory itself because it wanted some.
     pub reclaimers: Vec<Reclaimer>,
     /// Limits that held a cgroup back.
@@ -33,10 +33,10 @@ impl Tick {
     /// Everybody whom it speaks of.
     pub fn owners(&self) -> impl Iterator<Item = OwnerId> {
         let journals = self.journals.iter().map(|work| work.owner);
-        let rivals = self.rivals.iter().map(|rival| rival.owner);
+        let contenders = self.contenders.iter().map(|contender| contender.owner);
         let loads = self.disks.iter().flat_map(|disk| &disk.loads).map(|load| load.owner);
         let others = self.reclaimers.iter().map(|one| one.owner).chain(loads);
-        journals.chain(rivals).chain(others)
+        journals.chain(contenders).chain(others)
     }
 }
 
@@ -130,7 +130,7 @@ pub struct JournalWork {
 
 /// Somebody who ran while a thread of a victim was runnable on the same CPU.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Rival {
+pub struct Contender {
     /// The process that waited.
     pub victim_tgid: u32,
     pub owner: OwnerId,

@@ -1,7 +1,7 @@
 //! The list of capabilities: all that the tracer observes.
 //!
 //! Each has its name, its purpose and what is unsupported without it here and
-//! nowhere else. How it is provided, [`crate::ladder`] says.
+//! nowhere else. How it is provided, [`crate::strategies`] says.
 
 use std::fmt;
 
@@ -87,7 +87,7 @@ impl Capability {
     const fn about(self) -> About {
         match self {
             Self::Complete => About {
-                name: "block",
+                name: "complete",
                 purpose: "when a block request ends",
                 is_required: true,
                 without: "block requests cannot be followed",
@@ -102,7 +102,7 @@ impl Capability {
                           scheduler, requests whose end was missed are in flight for a minute",
             },
             Self::Submit => About {
-                name: "birth",
+                name: "submit",
                 purpose: "who submits a block request",
                 is_required: true,
                 without: "nobody can be named: block requests are not seen in their submitter's \
@@ -140,7 +140,7 @@ impl Capability {
                           for it",
             },
             Self::Contender => About {
-                name: "rivals",
+                name: "contender",
                 purpose: "who runs while a sync waits for a CPU (attached only then)",
                 is_required: false,
                 without: "who runs while a sync waits for a CPU is not named",

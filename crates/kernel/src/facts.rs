@@ -17,7 +17,7 @@ use crate::{
 /// Where the running kernel keeps its own BTF.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// What a kernel offers to the ladder.
+/// What a kernel offers to the attach strategies.
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub release: String,
@@ -57,7 +57,7 @@ pub struct InModule {
     pub type_id: u32,
 }
 
-/// The types of the modules that the ladder has hooks in.
+/// The types of the modules that the attach strategies have hooks in.
 pub type Modules = BTreeMap<&'static str, Result<Vec<u8>, Untold>>;
 
 /// Why nothing is known of a module.

@@ -3,10 +3,10 @@
 //!
 //! [`types`] reads its BTF, [`offsets`] turns that into the programs'
 //! configuration, [`facts`] is the sum as a value. [`capability`] lists what is
-//! observed, [`program`] with which programs on which hooks, [`ladder`] the ways
-//! to each capability; [`load`] climbs it on the running kernel, with [`loader`]
+//! observed, [`program`] with which programs on which hooks, [`strategies`] the ways
+//! to each capability; [`load`] selections it on the running kernel, with [`loader`]
 //! for maps and programs and [`refusal`] for what the kernel says, and
-//! [`selftest`] proves each rung on an operation that the tracer makes itself.
+//! [`selftest`] tests each strategy on an operation that the tracer makes itself.
 //! [`unsupported`] says what is not seen all the same. [`maps`] reads what the programs
 //! write. [`floor`] loads programs that do nothing, to compare costs with.
 //!
@@ -18,7 +18,6 @@ pub mod capability;
 pub mod clock;
 pub mod facts;
 pub mod floor;
-pub mod ladder;
 pub mod load;
 pub mod loader;
 pub mod maps;
@@ -27,5 +26,6 @@ pub mod program;
 mod quiet;
 pub mod refusal;
 pub mod selftest;
+pub mod strategies;
 pub mod types;
 pub mod unsupported;

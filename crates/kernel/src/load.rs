@@ -1,6 +1,6 @@
-//! Loads the kernel programs and climbs the ladder.
+//! Loads the kernel programs and selects an attach strategy for each capability.
 //!
-//! A rung is taken when all of its required programs load and attach, and the
+//! A strategy is selected when all of its required programs load and attach, and the
 //! self-test then saw it fire. Dropping [`Programs`] detaches and unloads
 //! everything; so does the end of the process, however it ends.
 
@@ -22,11 +22,11 @@ use zerocopy::IntoBytes as _;
 use crate::{
     capability::Capability,
     facts::{Facts, Home, Pointers},
-    ladder::{Attach, Climb, Forced, Outcome, Rung, Step},
     loader::{Attached, Globals, Loader},
     program::{Program, Target},
     quiet,
     refusal::explain,
+    strategies::{Attach, Forced, Outcome, Selection, Step, Strategy},
     unsupported::{self, Unsupported},
 };
 
@@ -47,7 +47,7 @@ pub struct Sizes {
 
 impl Sizes {
     /// Bytes of kernel memory that the tables take, all in all.
-    pub fn kernel_bytes(self) -> u64 {
+    pub fn kernel_memory_bytes(self) -> u64 {
         let histograms = (op::COUNT * stage::COUNT * BUCKETS * 8) as u64;
         let owners = (ACCOUNTS * 2 * (size_of::<OwnerKey>() + 64)) as u64;
         let ledger = size_of::<DiskLedger>() as u64;
@@ -69,7 +69,7 @@ pub struct Wishes {
     pub at_once: Vec<Capability>,
 }
 
-/// What a rung that is taken has at work: its programs, and notes for `doctor`.
+/// What a selected strategy has at work: its programs, and notes for `doctor`.
 #[derive(Default)]
 struct Served {
     attached: Vec<Program>,
@@ -85,7 +85,7 @@ pub struct Programs {
     /// All loaded programs; one is off its hook while that is not in demand.
     loaded: BTreeMap<Program, Attached>,
     wishes: Wishes,
-    climbs: Vec<Climb>,
+    selections: Vec<Selection>,
 }
 
 impl Programs {
@@ -120,62 +120,66 @@ impl Programs {
         let (loader, maps) = Loader::create(object, &globals, &max_entries)
             .context("failed to create the tracer's maps in the kernel")?;
         let loader = Some(loader);
-        Ok(Self { maps, loader, loaded: BTreeMap::new(), wishes, climbs: Vec::new() })
+        Ok(Self { maps, loader, loaded: BTreeMap::new(), wishes, selections: Vec::new() })
     }
 
-    /// Loads and attaches the first rung of each capability that goes.
-    pub fn climb(&mut self, facts: &Facts) {
+    /// Loads and attaches the first strategy of each capability that goes.
+    pub fn select(&mut self, facts: &Facts) {
         self.load_ahead(facts);
         for capability in Capability::ALL {
-            let climb = Climb {
+            let selection = Selection {
                 capability,
                 purpose: capability.purpose(),
                 required: capability.is_required(),
                 without: capability.without(),
-                rungs: capability.rungs().iter().map(|r| (r.name, Outcome::NotNeeded)).collect(),
+                strategies: capability
+                    .strategies()
+                    .iter()
+                    .map(|r| (r.name, Outcome::NotNeeded))
+                    .collect(),
                 attached: Vec::new(),
                 notes: Vec::new(),
             };
-            self.climbs.push(climb);
-            self.climb_on(facts, capability);
+            self.selections.push(selection);
+            self.select_next(facts, capability);
         }
     }
 
-    /// Gives up a rung that attached but did not fire, and takes the next that
+    /// Gives up a strategy that attached but did not fire, and takes the next that
     /// goes. Returns whether there was one.
     pub fn give_up(&mut self, facts: &Facts, capability: Capability, why: &str) -> bool {
         let Some(at) = self.position(capability) else { return false };
-        self.detach(&capability.rungs()[at]);
+        self.detach(&capability.strategies()[at]);
         self.set(capability, at, Outcome::Silent(why.to_owned()));
-        self.climb_on(facts, capability);
+        self.select_next(facts, capability);
         self.position(capability).is_some()
     }
 
-    /// The climb is over: the object is given back.
-    pub fn end_climb(&mut self) {
+    /// The selection is over: the object is given back.
+    pub fn end_selection(&mut self) {
         self.loader = None;
     }
 
-    /// Notes that an optional program of the rung that serves does not fire.
+    /// Notes that an optional program of the strategy that serves does not fire.
     pub fn strike(&mut self, capability: Capability, program: Program) {
-        if let Some(climb) = self.climb_mut(capability) {
-            climb.attached.retain(|attached| *attached != program);
+        if let Some(selection) = self.selection_mut(capability) {
+            selection.attached.retain(|attached| *attached != program);
         }
     }
 
-    /// Notes that a rung serves although the self-test could not prove it.
-    pub fn mark_unproven(&mut self, capability: Capability, why: &str) {
+    /// Notes that a strategy serves although the self-test could not test it.
+    pub fn mark_untested(&mut self, capability: Capability, why: &str) {
         if let Some(at) = self.position(capability) {
-            self.set(capability, at, Outcome::Unproven(why.to_owned()));
+            self.set(capability, at, Outcome::Untested(why.to_owned()));
         }
     }
 
     /// Attaches or detaches those programs of a capability that are attached on
-    /// demand. Where the kernel refuses one, they are given up, and their rung if
+    /// demand. Where the kernel refuses one, they are given up, and their strategy if
     /// it has no others.
     pub fn set_attached(&mut self, capability: Capability, on: bool) {
         let Some(at) = self.position(capability) else { return };
-        let steps = capability.rungs()[at].steps.iter();
+        let steps = capability.strategies()[at].steps.iter();
         for step in steps.filter(|step| step.attach == Attach::OnDemand) {
             if let Err(why) = self.set_step(step, on) {
                 self.give_up_demand(capability, at, why);
@@ -185,41 +189,45 @@ impl Programs {
     }
 
     fn give_up_demand(&mut self, capability: Capability, at: usize, why: String) {
-        let steps = capability.rungs()[at].steps.iter();
+        let steps = capability.strategies()[at].steps.iter();
         let given_up: Vec<_> =
             steps.filter(|step| step.attach == Attach::OnDemand).map(|step| step.program).collect();
         self.loaded.retain(|program, _| !given_up.contains(program));
-        let Some(climb) = self.climb_mut(capability) else { return };
-        climb.attached.retain(|program| !given_up.contains(program));
-        if climb.attached.is_empty() {
+        let Some(selection) = self.selection_mut(capability) else { return };
+        selection.attached.retain(|program| !given_up.contains(program));
+        if selection.attached.is_empty() {
             self.set(capability, at, Outcome::Refused(why));
         } else {
-            climb.notes.push(why);
+            selection.notes.push(why);
         }
     }
 
-    pub fn climbs(&self) -> &[Climb] {
-        &self.climbs
+    pub fn selections(&self) -> &[Selection] {
+        &self.selections
     }
 
     /// What is not seen on this kernel.
     pub fn unsupported(&self, facts: &Facts) -> Vec<Unsupported> {
-        unsupported::find(facts, &self.climbs, &self.wishes.forced)
+        unsupported::find(facts, &self.selections, &self.wishes.forced)
     }
 
-    /// The first required capability that no rung serves.
-    pub fn missing(&self) -> Option<&Climb> {
-        self.climbs.iter().find(|c| c.required && c.taken().is_none())
+    /// The first required capability that no strategy serves.
+    pub fn missing(&self) -> Option<&Selection> {
+        self.selections.iter().find(|c| c.required && c.selected().is_none())
     }
 
-    /// Loads the programs of the first rung of each capability that may go.
+    /// Loads the programs of the first strategy of each capability that may go.
     fn load_ahead(&mut self, facts: &Facts) {
         let Some(mut loader) = self.loader.take() else { return };
         let mut wanted = Vec::new();
         for capability in Capability::ALL {
-            let mut rungs = self.order(capability).into_iter().map(|at| &capability.rungs()[at]);
-            let Some(rung) = rungs.find(|rung| may_go(&mut loader, facts, rung)) else { continue };
-            for step in rung.steps {
+            let mut strategies =
+                self.order(capability).into_iter().map(|at| &capability.strategies()[at]);
+            let Some(strategy) = strategies.find(|strategy| may_go(&mut loader, facts, strategy))
+            else {
+                continue;
+            };
+            for step in strategy.steps {
                 let home = facts.home(step.program);
                 wanted.extend(home.map(|home| (step.program, home)));
             }
@@ -228,27 +236,27 @@ impl Programs {
         self.loader = Some(loader);
     }
 
-    /// The rungs of a capability, the one that was asked for first.
+    /// The strategies of a capability, the one that was asked for first.
     fn order(&self, capability: Capability) -> Vec<usize> {
         let wanted = self.wishes.forced.iter().find(|f| f.capability == capability);
-        let is_wanted = |rung: &Rung| wanted.is_some_and(|f| f.rung == rung.name);
-        let mut order: Vec<_> = (0..capability.rungs().len()).collect();
-        order.sort_by_key(|&at| !is_wanted(&capability.rungs()[at]));
+        let is_wanted = |strategy: &Strategy| wanted.is_some_and(|f| f.strategy == strategy.name);
+        let mut order: Vec<_> = (0..capability.strategies().len()).collect();
+        order.sort_by_key(|&at| !is_wanted(&capability.strategies()[at]));
         order
     }
 
-    /// Takes the next rung that goes, of those not yet tried.
-    fn climb_on(&mut self, facts: &Facts, capability: Capability) {
+    /// Takes the next strategy that goes, of those not yet tried.
+    fn select_next(&mut self, facts: &Facts, capability: Capability) {
         for at in self.order(capability) {
-            let Some(climb) = self.climb_mut(capability) else { return };
-            if climb.rungs[at].1 != Outcome::NotNeeded {
+            let Some(selection) = self.selection_mut(capability) else { return };
+            if selection.strategies[at].1 != Outcome::NotNeeded {
                 continue;
             }
-            let (outcome, served) = self.attach(facts, capability, &capability.rungs()[at]);
-            let taken = outcome == Outcome::Taken;
-            if let Some(climb) = self.climb_mut(capability) {
-                climb.rungs[at].1 = outcome;
-                (climb.attached, climb.notes) = (served.attached, served.notes);
+            let (outcome, served) = self.attach(facts, capability, &capability.strategies()[at]);
+            let taken = outcome == Outcome::Selected;
+            if let Some(selection) = self.selection_mut(capability) {
+                selection.strategies[at].1 = outcome;
+                (selection.attached, selection.notes) = (served.attached, served.notes);
             }
             if taken {
                 return;
@@ -256,40 +264,50 @@ impl Programs {
         }
     }
 
-    fn climb_mut(&mut self, capability: Capability) -> Option<&mut Climb> {
-        self.climbs.iter_mut().find(|c| c.capability == capability)
+    fn selection_mut(&mut self, capability: Capability) -> Option<&mut Selection> {
+        self.selections.iter_mut().find(|c| c.capability == capability)
     }
 
     fn position(&self, capability: Capability) -> Option<usize> {
-        let climb = self.climbs.iter().find(|c| c.capability == capability)?;
-        climb.rungs.iter().position(|(_, o)| matches!(o, Outcome::Taken | Outcome::Unproven(_)))
+        let selection = self.selections.iter().find(|c| c.capability == capability)?;
+        selection
+            .strategies
+            .iter()
+            .position(|(_, o)| matches!(o, Outcome::Selected | Outcome::Untested(_)))
     }
 
     fn set(&mut self, capability: Capability, at: usize, outcome: Outcome) {
-        if let Some((_, slot)) = self.climb_mut(capability).and_then(|c| c.rungs.get_mut(at)) {
+        if let Some((_, slot)) =
+            self.selection_mut(capability).and_then(|c| c.strategies.get_mut(at))
+        {
             *slot = outcome;
         }
     }
 
-    /// Attaches a rung whole, or not at all.
-    fn attach(&mut self, facts: &Facts, capability: Capability, rung: &Rung) -> (Outcome, Served) {
+    /// Attaches a strategy whole, or not at all.
+    fn attach(
+        &mut self,
+        facts: &Facts,
+        capability: Capability,
+        strategy: &Strategy,
+    ) -> (Outcome, Served) {
         let forced = self.wishes.forced.iter().any(|wish| wish.capability == capability);
         let wanted = forced || self.wishes.at_once.contains(&capability);
         let mut attached = Vec::new();
         // Two programs may share a hook: its entry and its exit.
         let mut by_module: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         let mut left_out = BTreeSet::new();
-        for step in rung.steps {
+        for step in strategy.steps {
             let home = facts.home(step.program);
             let failed = match home {
                 Some(home) => {
-                    self.attach_step(rung, step, home, wanted).err().map(Outcome::Refused)
+                    self.attach_step(strategy, step, home, wanted).err().map(Outcome::Refused)
                 }
-                None => Some(Outcome::Absent(facts.absence(step.program))),
+                None => Some(Outcome::Unsupported(facts.absence(step.program))),
             };
             match failed {
                 Some(outcome) if step.required => {
-                    self.detach(rung);
+                    self.detach(strategy);
                     return (outcome, Served::default());
                 }
                 Some(outcome) => {
@@ -309,23 +327,23 @@ impl Programs {
             format!("in module `{module}`: {}", hooks.join(", "))
         });
         let notes = found.chain(left_out).collect();
-        (Outcome::Taken, Served { attached, notes })
+        (Outcome::Selected, Served { attached, notes })
     }
 
     /// Loads a program, and attaches it if it is not on demand. Of those on demand
-    /// the first of a rung is attached once, to see that it goes: it is an end,
+    /// the first of a strategy is attached once, to see that it goes: it is an end,
     /// and a begin that is seen without its end would stay open.
     fn attach_step(
         &mut self,
-        rung: &Rung,
+        strategy: &Strategy,
         step: &Step,
         home: Home,
         wanted: bool,
     ) -> Result<(), String> {
-        let loader = self.loader.as_mut().ok_or("the climb is over")?;
+        let loader = self.loader.as_mut().ok_or("the selection is over")?;
         let program = step.program;
         let stays = wanted || step.attach == Attach::Always;
-        let is_first = rung.steps.first().is_some_and(|first| first.program == program);
+        let is_first = strategy.steps.first().is_some_and(|first| first.program == program);
         let mut loaded = if stays || is_first {
             loader.attach(program, home)?
         } else {
@@ -340,7 +358,7 @@ impl Programs {
 
     fn set_step(&mut self, step: &Step, on: bool) -> Result<(), String> {
         let Some(loaded) = self.loaded.get_mut(&step.program) else {
-            // One that is required is there while its rung is.
+            // One that is required is there while its strategy is.
             return Ok(());
         };
         loaded.detach();
@@ -350,9 +368,9 @@ impl Programs {
         loaded.attach().map_err(|error| explain(&step.program.target().hook(), &error, ""))
     }
 
-    /// Takes a rung's programs out of the kernel again.
-    fn detach(&mut self, rung: &Rung) {
-        for step in rung.steps {
+    /// Takes a strategy's programs out of the kernel again.
+    fn detach(&mut self, strategy: &Strategy) {
+        for step in strategy.steps {
             self.loaded.remove(&step.program);
         }
     }
@@ -405,10 +423,10 @@ impl Programs {
     }
 }
 
-/// Whether all hooks of a rung are there and, where they are functions, the
+/// Whether all hooks of a strategy are there and, where they are functions, the
 /// kernel takes a program for one of them: it may permit none at all.
-fn may_go(loader: &mut Loader, facts: &Facts, rung: &Rung) -> bool {
-    let required = || rung.steps.iter().filter(|step| step.required);
+fn may_go(loader: &mut Loader, facts: &Facts, strategy: &Strategy) -> bool {
+    let required = || strategy.steps.iter().filter(|step| step.required);
     let homes: Option<Vec<_>> = required().map(|step| facts.home(step.program)).collect();
     // The last: entries come after exits, and are short.
     let last = required().next_back().zip(homes.as_ref().and_then(|homes| homes.last()));

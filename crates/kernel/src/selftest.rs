@@ -3,7 +3,7 @@
 //! The inliner decides which hooks fire: the obvious one may attach without an
 //! error and then miss every fdatasync. So [`perform`] writes to a file of its
 //! own and syncs it in three ways, and [`judge`] looks for them in the records:
-//! that proves the hooks of births (its requests), of issues and ends (their
+//! that tests the hooks of submissions (its requests), of issues and ends (their
 //! times) and of syncs at once. Judging is pure; only performing touches a disk.
 
 use std::{
@@ -44,7 +44,7 @@ pub struct Performed {
 
 /// What the records say of what was performed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Proof {
+pub struct TestResult {
     /// The first capability whose hooks did not fire, and why we think so.
     pub failure: Option<(Capability, String)>,
     /// Whether the file was named in the kernel.
@@ -81,32 +81,32 @@ fn sync_in_all_ways(mut file: &File) -> io::Result<()> {
 
 /// Looks for what was performed; births count only where its writes must have
 /// reached a disk.
-pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> Proof {
+pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> TestResult {
     // Where nothing names a file in the kernel, records have no inode.
     let own: Vec<_> = records
         .iter()
         .filter(|r| r.tid == performed.tid && (r.inode == performed.inode || r.inode == 0))
         .collect();
     let seen = |k: u32| own.iter().filter(|r| r.kind == k).count();
-    let mut proof = Proof {
+    let mut result = TestResult {
         failure: None,
         named: own.iter().all(|r| r.inode == performed.inode),
         o_dsync: seen(kind::OSYNC_WRITE) == 1,
     };
     let (data, full) = (seen(kind::FDATASYNC), seen(kind::FSYNC));
     // What is hooked below the system calls takes an O_DSYNC write for one.
-    if !(data == 2 || data == 3 && !proof.o_dsync) || full != 1 {
+    if !(data == 2 || data == 3 && !result.o_dsync) || full != 1 {
         let why = format!("of its own 2 fdatasync and 1 fsync the tracer saw {data} and {full}");
-        proof.failure = Some((Capability::Sync, why));
-        return proof;
+        result.failure = Some((Capability::Sync, why));
+        return result;
     }
     let ios: u32 = own.iter().map(|r| r.own_ios).sum();
     let device_ns: u64 = own.iter().map(|r| r.own_device_ns).sum();
     if ground.on_disk && (ios == 0 || device_ns == 0) {
         let why = "the block requests of the tracer's own sync were not seen".to_owned();
-        proof.failure = Some((Capability::Submit, why));
+        result.failure = Some((Capability::Submit, why));
     }
-    proof
+    result
 }
 
 /// A folder for the self-test: on a filesystem that a disk carries, else on an
@@ -165,9 +165,9 @@ mod tests {
     ) {
         let ground = Ground { folder: PathBuf::new(), on_disk };
         let records: Vec<_> = kinds.iter().map(|kind| record(*kind, inode, ios)).collect();
-        let proof = judge(&ground, DONE, &records);
-        assert_eq!((proof.failure.map(|(capability, _)| capability), proof.o_dsync), expected);
-        assert_eq!(proof.named, inode != 0);
+        let result = judge(&ground, DONE, &records);
+        assert_eq!((result.failure.map(|(capability, _)| capability), result.o_dsync), expected);
+        assert_eq!(result.named, inode != 0);
     }
 
     const ALL: [u32; 4] = [kind::FDATASYNC, kind::FDATASYNC, kind::FSYNC, kind::OSYNC_WRITE];

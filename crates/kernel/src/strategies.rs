@@ -1,6 +1,6 @@
-//! The ladder: for each capability the ways to it, in order.
+//! The attach strategies of each capability, in the order in which they are tried.
 //!
-//! Pure data, and the words in which its outcome is told. `load` climbs it.
+//! Pure data, and the words for each outcome. `load` selects one for each capability.
 
 use std::fmt;
 
@@ -18,16 +18,16 @@ pub enum Attach {
     OnDemand,
 }
 
-/// One way to a capability.
-pub struct Rung {
+/// A set of programs that together provide a capability.
+pub struct Strategy {
     pub name: &'static str,
     pub steps: &'static [Step],
 }
 
-/// One program of a rung.
+/// One program of a strategy.
 pub struct Step {
     pub program: Program,
-    /// Whether the rung fails without it.
+    /// Whether the strategy fails without it.
     pub required: bool,
     pub attach: Attach,
 }
@@ -45,8 +45,8 @@ const fn on_demand(step: Step) -> Step {
 }
 
 impl Capability {
-    /// The ways to it, the best first.
-    pub const fn rungs(self) -> &'static [Rung] {
+    /// Its attach strategies, the best first.
+    pub const fn strategies(self) -> &'static [Strategy] {
         match self {
             Self::Complete => COMPLETE,
             Self::Issue => ISSUE,
@@ -63,8 +63,8 @@ impl Capability {
     }
 }
 
-const COMPLETE: &[Rung] = &[Rung {
-    name: "tp",
+const COMPLETE: &[Strategy] = &[Strategy {
+    name: "tracepoint",
     steps: &[
         step(Program::BlockRqComplete),
         step(Program::BlockRqRequeue),
@@ -72,19 +72,20 @@ const COMPLETE: &[Rung] = &[Rung {
     ],
 }];
 
-const ISSUE: &[Rung] = &[Rung { name: "tp", steps: &[on_demand(step(Program::BlockRqIssue))] }];
+const ISSUE: &[Strategy] =
+    &[Strategy { name: "tracepoint", steps: &[on_demand(step(Program::BlockRqIssue))] }];
 
-const SUBMIT: &[Rung] = &[
-    Rung { name: "tp", steps: &[step(Program::BlockIoStart)] },
-    Rung { name: "fentry", steps: &[step(Program::BlkAccountIoStart)] },
+const SUBMIT: &[Strategy] = &[
+    Strategy { name: "tracepoint", steps: &[step(Program::BlockIoStart)] },
+    Strategy { name: "fentry", steps: &[step(Program::BlkAccountIoStart)] },
     // The bio tells who submits; the request is met at insert or issue.
-    Rung { name: "getrq", steps: &[step(Program::BlockGetrq), step(Program::BlockRqInsert)] },
-    // With the issue as its understudy, where no scheduler is in charge.
-    Rung { name: "insert", steps: &[step(Program::BlockRqInsert)] },
+    Strategy { name: "getrq", steps: &[step(Program::BlockGetrq), step(Program::BlockRqInsert)] },
+    // Where no scheduler is in charge, the issue stands in for it.
+    Strategy { name: "insert", steps: &[step(Program::BlockRqInsert)] },
 ];
 
-const SYNC: &[Rung] = &[
-    Rung {
+const SYNC: &[Strategy] = &[
+    Strategy {
         name: "fentry",
         steps: &[
             step(Program::FsyncExit),
@@ -108,8 +109,8 @@ const SYNC: &[Rung] = &[
             optional(step(Program::SyncInodesEntry)),
         ],
     },
-    Rung {
-        name: "tp",
+    Strategy {
+        name: "tracepoint",
         // Those on demand are at work where ext4 is not alone.
         steps: &[
             on_demand(step(Program::SysExit)),
@@ -123,7 +124,7 @@ const SYNC: &[Rung] = &[
             optional(step(Program::Ext4SyncFs)),
         ],
     },
-    Rung {
+    Strategy {
         name: "vfs",
         steps: &[
             step(Program::VfsRangeExit),
@@ -134,8 +135,8 @@ const SYNC: &[Rung] = &[
     },
 ];
 
-const JOURNAL: &[Rung] = &[Rung {
-    name: "tp",
+const JOURNAL: &[Strategy] = &[Strategy {
+    name: "tracepoint",
     steps: &[
         step(Program::Jbd2EndCommit),
         optional(step(Program::Jbd2CommitLogging)),
@@ -145,12 +146,13 @@ const JOURNAL: &[Rung] = &[Rung {
     ],
 }];
 
-const LOG: &[Rung] = &[Rung { name: "tp", steps: &[step(Program::XfsLogForce)] }];
+const LOG: &[Strategy] = &[Strategy { name: "tracepoint", steps: &[step(Program::XfsLogForce)] }];
 
-const THROTTLE: &[Rung] = &[Rung { name: "tp", steps: &[on_demand(step(Program::BlockBioQueue))] }];
+const THROTTLE: &[Strategy] =
+    &[Strategy { name: "tracepoint", steps: &[on_demand(step(Program::BlockBioQueue))] }];
 
-const RECLAIM: &[Rung] = &[Rung {
-    name: "tp",
+const RECLAIM: &[Strategy] = &[Strategy {
+    name: "tracepoint",
     steps: &[
         step(Program::DirectReclaimEnd),
         step(Program::DirectReclaimBegin),
@@ -159,10 +161,11 @@ const RECLAIM: &[Rung] = &[Rung {
     ],
 }];
 
-const CONTENDER: &[Rung] = &[Rung { name: "tp", steps: &[on_demand(step(Program::SchedSwitch))] }];
+const CONTENDER: &[Strategy] =
+    &[Strategy { name: "tracepoint", steps: &[on_demand(step(Program::SchedSwitch))] }];
 
-const WRITEBACK: &[Rung] = &[Rung {
-    name: "tp",
+const WRITEBACK: &[Strategy] = &[Strategy {
+    name: "tracepoint",
     steps: &[
         step(Program::WritebackSingleInode),
         step(Program::WritebackSingleInodeStart),
@@ -170,8 +173,8 @@ const WRITEBACK: &[Rung] = &[Rung {
     ],
 }];
 
-const METADATA: &[Rung] = &[Rung {
-    name: "tp",
+const METADATA: &[Strategy] = &[Strategy {
+    name: "tracepoint",
     steps: &[
         on_demand(step(Program::Jbd2HandleStats)),
         optional(step(Program::Jbd2DataSubmitted)),
@@ -179,18 +182,18 @@ const METADATA: &[Rung] = &[Rung {
     ],
 }];
 
-/// How one rung fared.
+/// What became of one strategy.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "reason")]
 pub enum Outcome {
     /// It attached, and the self-test saw it fire.
-    Taken,
+    Selected,
     /// It attached; the self-test could not be made, for this reason.
-    Unproven(String),
-    /// A better rung serves, or the user asked for another.
+    Untested(String),
+    /// One before it was selected.
     NotNeeded,
     /// This kernel does not have the hook.
-    Absent(String),
+    Unsupported(String),
     /// The kernel refused the program or the attachment.
     Refused(String),
     /// It attached, but did not see the tracer's own operation.
@@ -200,63 +203,64 @@ pub enum Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Taken => write!(f, "taken"),
-            Self::Unproven(why) => write!(f, "taken, but unproven: {why}"),
+            Self::Selected => write!(f, "selected"),
+            Self::Untested(why) => write!(f, "selected, but not tested: {why}"),
             Self::NotNeeded => write!(f, "not needed"),
-            Self::Absent(what) => write!(f, "absent: {what}"),
+            Self::Unsupported(what) => write!(f, "unsupported: {what}"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Silent(why) => write!(f, "silent: {why}"),
         }
     }
 }
 
-/// How a capability's ladder was climbed.
+/// The strategy that was selected for a capability, and what became of each.
 #[derive(Clone, Debug, Serialize)]
-pub struct Climb {
+pub struct Selection {
     pub capability: Capability,
     pub purpose: &'static str,
     pub required: bool,
     pub without: &'static str,
-    pub rungs: Vec<(&'static str, Outcome)>,
-    /// Programs of the rung that serves, optional ones only where they are.
+    pub strategies: Vec<(&'static str, Outcome)>,
+    /// Programs of the selected strategy, optional ones only where they are attached.
     pub attached: Vec<Program>,
-    /// Of the rung that serves: the modules that its hooks lie in, and those
+    /// For the selected strategy: the modules that its hooks lie in, and those
     /// that are missing without making it fail.
     pub notes: Vec<String>,
 }
 
-impl Climb {
-    /// The rung that serves.
-    pub fn taken(&self) -> Option<&'static str> {
-        self.rungs
+impl Selection {
+    /// The strategy that provides the capability.
+    pub fn selected(&self) -> Option<&'static str> {
+        self.strategies
             .iter()
-            .find(|(_, o)| matches!(o, Outcome::Taken | Outcome::Unproven(_)))
+            .find(|(_, o)| matches!(o, Outcome::Selected | Outcome::Untested(_)))
             .map(|(name, _)| *name)
     }
 }
 
-/// A rung that the user asked for, as `--hooks sync=tp`: it is tried first.
+/// A strategy that the user asked for, as `--strategy sync=tracepoint`: it is tried
+/// first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Forced {
     pub capability: Capability,
     /// Its name.
-    pub rung: &'static str,
+    pub strategy: &'static str,
 }
 
 impl std::str::FromStr for Forced {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (capability, rung) =
-            text.split_once('=').ok_or("expected CAP=RUNG, such as sync=tp")?;
+        let (capability, strategy) =
+            text.split_once('=').ok_or("expected CAPABILITY=STRATEGY, such as sync=tracepoint")?;
         let Some(capability) = Capability::find(capability) else {
             let names = Capability::ALL.map(Capability::name);
             return Err(format!("no such capability; there are {}", names.join(", ")));
         };
-        let names: Vec<_> = capability.rungs().iter().map(|rung| rung.name).collect();
-        let Some(rung) = names.iter().find(|name| **name == rung) else {
-            return Err(format!("`{capability}` has the rungs {}", names.join(", ")));
+        let names: Vec<_> = capability.strategies().iter().map(|strategy| strategy.name).collect();
+        let Some(strategy) = names.iter().find(|name| **name == strategy) else {
+            return Err(format!("`{capability}` has the strategies {}", names.join(", ")));
         };
-        Ok(Self { capability, rung })
+        Ok(Self { capability, strategy })
     }
 }

@@ -1,6 +1,6 @@
 //! What the tracer does not see on this kernel: one sentence each.
 //!
-//! Decided from how the ladders were climbed and from nothing else, so that
+//! Decided from the strategies that were selected and from nothing else, so that
 //! `doctor`, the metrics and the first lines of every picture say the same.
 
 use serde::Serialize;
@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::{
     capability::Capability,
     facts::Facts,
-    ladder::{Climb, Forced, Outcome},
     program::Program,
+    strategies::{Forced, Outcome, Selection},
 };
 
 /// Something that is not seen.
@@ -26,18 +26,18 @@ fn unsupported(what: &'static str, sentence: impl Into<String>) -> Unsupported {
 }
 
 /// All that is unsupported, what matters most first.
-pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Unsupported> {
+pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<Unsupported> {
     let mut found = Vec::new();
-    for climb in climbs {
-        match climb.taken() {
-            None => found.push(unsupported(climb.capability.name(), climb.without)),
-            Some(rung) => match climb.capability {
-                Capability::Submit => of_submissions(rung, &mut found),
-                Capability::Sync => of_syncs(rung, &climb.attached, &mut found),
-                Capability::Journal => of_journals(&climb.attached, &mut found),
-                Capability::Reclaim => of_reclaim(&climb.attached, &mut found),
-                Capability::Metadata if !climb.attached.contains(&Program::Jbd2HandleStats) => {
-                    found.push(unsupported(climb.capability.name(), climb.without));
+    for selection in selections {
+        match selection.selected() {
+            None => found.push(unsupported(selection.capability.name(), selection.without)),
+            Some(strategy) => match selection.capability {
+                Capability::Submit => of_submissions(strategy, &mut found),
+                Capability::Sync => of_syncs(strategy, &selection.attached, &mut found),
+                Capability::Journal => of_journals(&selection.attached, &mut found),
+                Capability::Reclaim => of_reclaim(&selection.attached, &mut found),
+                Capability::Metadata if !selection.attached.contains(&Program::Jbd2HandleStats) => {
+                    found.push(unsupported(selection.capability.name(), selection.without));
                 }
                 _ => {}
             },
@@ -52,13 +52,13 @@ pub fn find(facts: &Facts, climbs: &[Climb], forced: &[Forced]) -> Vec<Unsupport
     if !facts.sees_tasks() {
         found.push(unsupported("process", "threads go by their own names, not by their process's"));
     }
-    found.extend(climbs.iter().find_map(unproven));
-    found.extend(forced.iter().filter_map(|wish| disobeyed(wish, climbs)));
+    found.extend(selections.iter().find_map(untested));
+    found.extend(forced.iter().filter_map(|wish| disobeyed(wish, selections)));
     found
 }
 
-fn of_submissions(rung: &str, found: &mut Vec<Unsupported>) {
-    if rung == "insert" {
+fn of_submissions(strategy: &str, found: &mut Vec<Unsupported>) {
+    if strategy == "insert" {
         let sentence = "requests that a kernel worker hands on are charged to it, not to who \
                         submitted them";
         found.push(unsupported("submitter", sentence));
@@ -67,9 +67,9 @@ fn of_submissions(rung: &str, found: &mut Vec<Unsupported>) {
     }
 }
 
-fn of_syncs(rung: &str, attached: &[Program], found: &mut Vec<Unsupported>) {
+fn of_syncs(strategy: &str, attached: &[Program], found: &mut Vec<Unsupported>) {
     let has = |programs: &[Program]| programs.iter().all(|program| attached.contains(program));
-    match rung {
+    match strategy {
         "fentry" => {
             if !has(&[Program::VfsRangeEntry, Program::VfsRangeExit]) {
                 let sentence = "writes to O_DSYNC files and io_uring's syncs are not seen";
@@ -144,26 +144,27 @@ fn late_disk(filesystems: &str) -> Unsupported {
     unsupported("disk", sentence)
 }
 
-fn unproven(climb: &Climb) -> Option<Unsupported> {
-    climb.rungs.iter().find_map(|(_, outcome)| match outcome {
-        Outcome::Unproven(why) => {
-            Some(unsupported("self_test", format!("whether the hooks fire is not proven: {why}")))
+fn untested(selection: &Selection) -> Option<Unsupported> {
+    selection.strategies.iter().find_map(|(_, outcome)| match outcome {
+        Outcome::Untested(why) => {
+            Some(unsupported("self_test", format!("whether the hooks fire is not tested: {why}")))
         }
         _ => None,
     })
 }
 
-/// A rung that was asked for and does not serve.
-fn disobeyed(wish: &Forced, climbs: &[Climb]) -> Option<Unsupported> {
-    let climb = climbs.iter().find(|climb| climb.capability == wish.capability)?;
-    let (rung, outcome) = climb.rungs.iter().find(|(rung, _)| *rung == wish.rung)?;
-    let instead = match climb.taken() {
-        Some(taken) if taken == *rung => return None,
+/// A strategy that was asked for and does not serve.
+fn disobeyed(wish: &Forced, selections: &[Selection]) -> Option<Unsupported> {
+    let selection = selections.iter().find(|selection| selection.capability == wish.capability)?;
+    let (strategy, outcome) =
+        selection.strategies.iter().find(|(strategy, _)| *strategy == wish.strategy)?;
+    let instead = match selection.selected() {
+        Some(taken) if taken == *strategy => return None,
         Some(taken) => format!("`{taken}` serves instead"),
         None => "and no other serves".to_owned(),
     };
-    let capability = climb.capability;
-    Some(unsupported("strategy", format!("{capability} by `{rung}` is {outcome}; {instead}")))
+    let capability = selection.capability;
+    Some(unsupported("strategy", format!("{capability} by `{strategy}` is {outcome}; {instead}")))
 }
 
 #[cfg(test)]
@@ -171,40 +172,40 @@ mod tests {
     use super::*;
 
     const ALL: [(Capability, &str); 11] = [
-        (Capability::Complete, "tp"),
-        (Capability::Issue, "tp"),
-        (Capability::Submit, "tp"),
+        (Capability::Complete, "tracepoint"),
+        (Capability::Issue, "tracepoint"),
+        (Capability::Submit, "tracepoint"),
         (Capability::Sync, "fentry"),
-        (Capability::Journal, "tp"),
-        (Capability::Log, "tp"),
-        (Capability::Throttle, "tp"),
-        (Capability::Reclaim, "tp"),
-        (Capability::Contender, "tp"),
-        (Capability::Writeback, "tp"),
-        (Capability::Metadata, "tp"),
+        (Capability::Journal, "tracepoint"),
+        (Capability::Log, "tracepoint"),
+        (Capability::Throttle, "tracepoint"),
+        (Capability::Reclaim, "tracepoint"),
+        (Capability::Contender, "tracepoint"),
+        (Capability::Writeback, "tracepoint"),
+        (Capability::Metadata, "tracepoint"),
     ];
 
-    /// A climb in which these rungs are taken, all their programs at work.
-    fn climbs(taken: &[(Capability, &str)]) -> Vec<Climb> {
+    /// A selection in which these strategies are taken, all their programs at work.
+    fn selections(taken: &[(Capability, &str)]) -> Vec<Selection> {
         let of = |of| taken.iter().find(|(capability, _)| *capability == of).map(|t| t.1);
         Capability::ALL
             .into_iter()
             .map(|capability| {
-                let outcome = |rung: &str| match of(capability) {
-                    Some(taken) if taken == rung => Outcome::Taken,
+                let outcome = |strategy: &str| match of(capability) {
+                    Some(taken) if taken == strategy => Outcome::Selected,
                     Some(_) => Outcome::NotNeeded,
-                    None => Outcome::Absent("no such hook".to_owned()),
+                    None => Outcome::Unsupported("no such hook".to_owned()),
                 };
-                let rungs = capability.rungs().iter();
-                let rung = rungs.clone().find(|r| Some(r.name) == of(capability));
-                Climb {
+                let strategies = capability.strategies().iter();
+                let strategy = strategies.clone().find(|r| Some(r.name) == of(capability));
+                Selection {
                     capability,
                     purpose: capability.purpose(),
                     required: capability.is_required(),
                     without: capability.without(),
-                    rungs: rungs.map(|r| (r.name, outcome(r.name))).collect(),
+                    strategies: strategies.map(|r| (r.name, outcome(r.name))).collect(),
                     notes: Vec::new(),
-                    attached: rung
+                    attached: strategy
                         .map_or(Vec::new(), |r| r.steps.iter().map(|s| s.program).collect()),
                 }
             })
@@ -217,22 +218,22 @@ mod tests {
         Facts::with_config(config)
     }
 
-    fn check(climbs: &[Climb], facts: &Facts, forced: &[&str], expected: &[(&str, &str)]) {
+    fn check(selections: &[Selection], facts: &Facts, forced: &[&str], expected: &[(&str, &str)]) {
         let forced: Vec<Forced> = forced.iter().map(|text| text.parse().unwrap()).collect();
-        let found = find(facts, climbs, &forced);
+        let found = find(facts, selections, &forced);
         let found: Vec<_> = found.iter().map(|b| (b.what, b.sentence.as_str())).collect();
         assert_eq!(found, expected);
     }
 
     #[test]
     fn a_kernel_with_everything_is_not_blind() {
-        check(&climbs(&ALL), &facts(8), &["sync=fentry"], &[]);
+        check(&selections(&ALL), &facts(8), &["sync=fentry"], &[]);
     }
 
     #[test]
-    fn what_no_rung_serves_is_told_in_the_capabilitys_own_words() {
+    fn what_no_strategy_provides_is_told_in_the_capabilitys_own_words() {
         check(
-            &climbs(&ALL[..4]),
+            &selections(&ALL[..4]),
             &facts(tracer_ebpf::config::ABSENT),
             &[],
             &[
@@ -267,11 +268,11 @@ mod tests {
     #[test]
     fn tracepoints_are_blind_where_a_filesystem_has_none() {
         let mut taken = ALL;
-        (taken[2].1, taken[3].1) = ("insert", "tp");
-        let mut climbs = climbs(&taken);
-        climbs[3].attached.retain(|program| *program != Program::BtrfsSyncFile);
+        (taken[2].1, taken[3].1) = ("insert", "tracepoint");
+        let mut selections = selections(&taken);
+        selections[3].attached.retain(|program| *program != Program::BtrfsSyncFile);
         check(
-            &climbs,
+            &selections,
             &facts(8),
             &[],
             &[
@@ -298,11 +299,11 @@ mod tests {
 
     #[test]
     fn optional_hooks_that_are_missing_are_told() {
-        let mut climbs = climbs(&ALL);
-        climbs[4].attached.retain(|program| *program != Program::Jbd2CommitLogging);
-        climbs[7].attached.retain(|program| !program.name().starts_with("memcg"));
+        let mut selections = selections(&ALL);
+        selections[4].attached.retain(|program| *program != Program::Jbd2CommitLogging);
+        selections[7].attached.retain(|program| !program.name().starts_with("memcg"));
         check(
-            &climbs,
+            &selections,
             &facts(8),
             &[],
             &[
@@ -315,21 +316,21 @@ mod tests {
     #[test]
     fn hooks_on_demand_that_were_refused_are_told() {
         let mut taken = ALL;
-        taken[3].1 = "tp";
-        let mut climbs = climbs(&taken);
-        climbs[3].attached.retain(|program| !program.name().starts_with("sys_"));
-        climbs[10].attached.retain(|program| *program != Program::Jbd2HandleStats);
-        let found = find(&facts(8), &climbs, &[]);
+        taken[3].1 = "tracepoint";
+        let mut selections = selections(&taken);
+        selections[3].attached.retain(|program| !program.name().starts_with("sys_"));
+        selections[10].attached.retain(|program| *program != Program::Jbd2HandleStats);
+        let found = find(&facts(8), &selections, &[]);
         let told = |what| found.iter().any(|unsupported| unsupported.what == what);
         assert!(told("calls") && told(Capability::Metadata.name()), "{found:?}");
     }
 
     #[test]
     fn a_wish_that_is_not_obeyed_is_told_with_its_reason() {
-        let mut climbs = climbs(&ALL);
-        climbs[3].rungs[2].1 = Outcome::Silent("it saw nothing".to_owned());
+        let mut selections = selections(&ALL);
+        selections[3].strategies[2].1 = Outcome::Silent("it saw nothing".to_owned());
         check(
-            &climbs,
+            &selections,
             &facts(8),
             &["sync=vfs"],
             &[("strategy", "sync by `vfs` is silent: it saw nothing; `fentry` serves instead")],

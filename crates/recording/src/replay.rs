@@ -320,15 +320,15 @@ impl Replay {
 
     fn tick(&mut self, tick: &Tick) -> Result<(), String> {
         check_time(tick.at_ns)?;
-        let Tick { journals, rivals, reclaimers, limits, disks, .. } = tick;
-        let lists = [journals.len(), rivals.len(), reclaimers.len(), limits.len(), disks.len()];
+        let Tick { journals, contenders, reclaimers, limits, disks, .. } = tick;
+        let lists = [journals.len(), contenders.len(), reclaimers.len(), limits.len(), disks.len()];
         let loads = disks.iter().map(|disk| disk.loads.len());
         if lists.into_iter().chain(loads).any(|length| length > LIST) {
             return Err("a tick of too many parties".to_owned());
         }
         let limited = limits.iter().map(|limit| limit.ns);
         let lengths = limited.chain([tick.steal_ns]);
-        let shares = rivals.iter().map(|r| r.ns).chain(reclaimers.iter().map(|r| r.ns));
+        let shares = contenders.iter().map(|r| r.ns).chain(reclaimers.iter().map(|r| r.ns));
         let disk_ns = disks.iter().map(|disk| disk.length_ns);
         if lengths.chain(shares).chain(disk_ns).any(|ns| ns > MOST_LENGTH_NS) {
             return Err("a tick of more time than there is".to_owned());

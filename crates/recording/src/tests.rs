@@ -25,7 +25,9 @@ use crate::Incomplete;
 use tracer_engine::{
     blame::{Owner, OwnerId},
     reference::Grade,
-    tick::{Alone, DiskWork, JournalWork, Limit, LimitKind, Load, Memory, Reclaimer, Rival, Tick},
+    tick::{
+        Alone, Contender, DiskWork, JournalWork, Limit, LimitKind, Load, Memory, Reclaimer, Tick,
+    },
     usage::{Learnt, Rate},
     victim::Span,
 };
@@ -116,7 +118,7 @@ fn tick(at_ns: u64) -> Tick {
     Tick {
         at_ns,
         journals: vec![JournalWork { device: 7 << 20, owner: OwnerId(9), blocks: 3 }],
-        rivals: vec![Rival { victim_tgid: 812, owner: OwnerId(2), ns: MS }],
+        contenders: vec![Contender { victim_tgid: 812, owner: OwnerId(2), ns: MS }],
         reclaimers: vec![Reclaimer { owner: OwnerId(9), times: 2, ns: MS, limit_ns: MS / 2 }],
         limits: vec![Limit {
             cgroup: 1,
@@ -184,7 +186,7 @@ fn disk(second: u64) -> DiskState {
 fn record(syncs: u64) -> (Scene, Vec<u8>) {
     let kernel = Kernel {
         release: "6.18.0".to_owned(),
-        hooks: vec![("sync".to_owned(), "tp".to_owned())],
+        strategies: vec![("sync".to_owned(), "tracepoint".to_owned())],
         unsupported: vec!["some syncs are not seen".to_owned()],
     };
     let mut scene =
@@ -395,7 +397,7 @@ fn a_line_that_cannot_be_ends_the_replay_and_is_named() {
     damaged(&json(of!({"device": {"device": 1, "name": "x".repeat(5000)}})), "a name of 5000");
     damaged(&json(of!({"end": {"at_ns": 2 * SECOND, "syncs": 0}})), "something follows its end");
     let mut strange = tick(2 * SECOND);
-    strange.rivals[0].owner = OwnerId(78);
+    strange.contenders[0].owner = OwnerId(78);
     damaged(&json(of!({"tick": strange})), "owner 78");
     let disk = |latencies| {
         of!({"disk": {"index": 0, "name": "a", "scheduler": "", "in_flight": 0, "owners": [],

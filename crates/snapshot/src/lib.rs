@@ -50,8 +50,8 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Kernel {
     pub release: String,
-    /// Capability and the rung of its ladder that was taken.
-    pub hooks: Vec<(String, String)>,
+    /// Each capability and the attach strategy that is selected for it.
+    pub strategies: Vec<(String, String)>,
     /// One sentence for each thing that is unsupported on this kernel.
     pub unsupported: Vec<String>,
 }

@@ -19,9 +19,9 @@ pub struct Cell {
     /// One sentence, or nothing.
     #[serde(default)]
     pub why: String,
-    /// The rung taken, by capability; none where there is no sight.
+    /// The strategy taken, by capability; none where there is no sight.
     #[serde(default)]
-    pub rungs: BTreeMap<String, Option<String>>,
+    pub strategies: BTreeMap<String, Option<String>>,
     /// What was compared: `352 requests and 49 syncs, all equal`.
     #[serde(default)]
     pub counted: String,
@@ -166,7 +166,7 @@ mod tests {
 guest: 6.1.0-50-amd64, 1 CPUs, up in 9.1 s\r
 \r
 running 3 tests\r
-test guest::cells::ext4 ... cell: {\"cell\":\"ext4, none\",\"outcome\":\"green\",\"why\":\"\",\"rungs\":{\"journal\":null,\"sync\":\"tp\"},\"counted\":\"352 requests\"}\r
+test guest::cells::ext4 ... cell: {\"cell\":\"ext4, none\",\"outcome\":\"green\",\"why\":\"\",\"strategies\":{\"journal\":null,\"sync\":\"tracepoint\"},\"counted\":\"352 requests\"}\r
 ok\r
 test guest::cells::nfs ... \r
 cell: {\"cell\":\"nfs\",\"outcome\":\"unsupported\",\"why\":\"nfs has no disk here.\"}\r
@@ -225,8 +225,8 @@ tracer-vm: exit 101\r
                     ("nfs", Outcome::Unsupported, "nfs has no disk here."),
                 ]
             );
-            assert_eq!(console.cells[0].rungs["sync"].as_deref(), Some("tp"));
-            assert_eq!(console.cells[0].rungs["journal"], None);
+            assert_eq!(console.cells[0].strategies["sync"].as_deref(), Some("tracepoint"));
+            assert_eq!(console.cells[0].strategies["journal"], None);
             assert_eq!(console.trouble, None);
         }
     }

@@ -36,7 +36,7 @@ pub fn render(reports: &[Report], date: &str, command: &str) -> String {
          Debian's kernels in emulated machines, booted on {date} by `cargo xtask {command}`, which wrote this page.\n"
     );
     page += &boots(reports, &mut notes);
-    page += &rungs(reports);
+    page += &strategies(reports);
     page += &cells(reports, &mut notes);
     for (index, reason) in notes.0.iter().enumerate() {
         // Writing to a string cannot fail.
@@ -78,18 +78,18 @@ fn boots(reports: &[Report], notes: &mut Footnotes) -> String {
 }
 
 /// Which way was taken for each capability; several where cells differ.
-fn rungs(reports: &[Report]) -> String {
+fn strategies(reports: &[Report]) -> String {
     let mut capabilities: Vec<&str> = Vec::new();
     let mut taken: BTreeMap<(usize, &str), Vec<&str>> = BTreeMap::new();
     for (index, report) in reports.iter().enumerate() {
-        for (capability, rung) in report.cells.iter().flat_map(|cell| &cell.rungs) {
+        for (capability, strategy) in report.cells.iter().flat_map(|cell| &cell.strategies) {
             if !capabilities.contains(&capability.as_str()) {
                 capabilities.push(capability);
             }
-            let rung = rung.as_deref().unwrap_or("not seen");
-            let rungs = taken.entry((index, capability)).or_default();
-            if !rungs.contains(&rung) {
-                rungs.push(rung);
+            let strategy = strategy.as_deref().unwrap_or("not seen");
+            let strategies = taken.entry((index, capability)).or_default();
+            if !strategies.contains(&strategy) {
+                strategies.push(strategy);
             }
         }
     }
@@ -97,7 +97,7 @@ fn rungs(reports: &[Report]) -> String {
         return String::new();
     }
     let mut text = format!(
-        "\n## Ways to see\n\n| kernel | machine | lockdown | {} |\n|---|---|---|{}\n",
+        "\n## Attach strategies\n\n| kernel | machine | lockdown | {} |\n|---|---|---|{}\n",
         capabilities.join(" | "),
         "---|".repeat(capabilities.len())
     );
@@ -108,8 +108,9 @@ fn rungs(reports: &[Report]) -> String {
         let Boot { arch, lockdown, .. } = &report.boot;
         let _ = write!(text, "| {} | {} | {} |", report.release, arch.name(), lockdown.name());
         for capability in &capabilities {
-            let rungs = taken.get(&(index, *capability)).map_or("–".into(), |r| r.join(", "));
-            let _ = write!(text, " {rungs} |");
+            let strategies =
+                taken.get(&(index, *capability)).map_or("–".into(), |r| r.join(", "));
+            let _ = write!(text, " {strategies} |");
         }
         text.push('\n');
     }
@@ -215,12 +216,15 @@ mod tests {
     };
 
     fn cell(name: &str, outcome: Outcome, why: &str) -> Cell {
-        let rungs = [("block", Some("tp")), ("journal", None), ("sync", Some("fentry"))];
+        let strategies =
+            [("complete", Some("tracepoint")), ("journal", None), ("sync", Some("fentry"))];
         Cell {
             cell: name.into(),
             outcome,
             why: why.into(),
-            rungs: rungs.map(|(name, rung)| (name.to_owned(), rung.map(str::to_owned))).into(),
+            strategies: strategies
+                .map(|(name, strategy)| (name.to_owned(), strategy.map(str::to_owned)))
+                .into(),
             counted: String::new(),
         }
     }
@@ -244,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_boots_rungs_cells_and_reasons() {
+    fn a_page_has_boots_strategies_cells_and_reasons() {
         use Outcome::{Failed, Green, Skipped, Unsupported};
         let nfs = || cell("nfs", Unsupported, "nfs has no disk here.");
         let reports = [
@@ -282,13 +286,13 @@ mod tests {
         | 6.1.0-1-amd64 | x86_64 | confidentiality | 1 | v2 | 3 | 0 | 0 | ✗ [^1] |
         | 9.9.0-1-amd64 | x86_64 | none | 1 | v2 | 3 | 0 | 1 | – [^2] |
 
-        ## Ways to see
+        ## Attach strategies
 
-        | kernel | machine | lockdown | block | journal | sync |
+        | kernel | machine | lockdown | complete | journal | sync |
         |---|---|---|---|---|---|
-        | 5.10.0-1-amd64 | x86_64 | none | tp | not seen | fentry |
-        | 6.1.0-1-amd64 | x86_64 | none | tp | not seen | fentry |
-        | 6.1.0-1-amd64 | x86_64 | confidentiality | tp | not seen | fentry |
+        | 5.10.0-1-amd64 | x86_64 | none | tracepoint | not seen | fentry |
+        | 6.1.0-1-amd64 | x86_64 | none | tracepoint | not seen | fentry |
+        | 6.1.0-1-amd64 | x86_64 | confidentiality | tracepoint | not seen | fentry |
 
         ## What is seen where
 

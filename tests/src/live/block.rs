@@ -156,8 +156,8 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
     let node = without_schedulers(Some(disk.name())).unwrap();
     let mut disks = disks::scan(node.path()).unwrap().into_iter().filter(BlockDisk::has_requests);
     let is_needed = disks.any(|disk| disks::needs_issues(node.path(), &disk.name));
-    for forced in [&[][..], &["issue=tp"]] {
-        let forced: Vec<_> = forced.iter().map(|rung| rung.parse().unwrap()).collect();
+    for forced in [&[][..], &["issue=tracepoint"]] {
+        let forced: Vec<_> = forced.iter().map(|strategy| strategy.parse().unwrap()).collect();
         let is_wanted = is_needed || !forced.is_empty();
         let options = Options { forced, root: node.path().to_owned(), ..Options::default() };
         traced_with(&options, |session| {

@@ -1,5 +1,5 @@
-//! The matrix: every filesystem under every scheduler, and every rung of every
-//! ladder. Each cell counts syncs against the calls made and block requests
+//! The matrix: every filesystem under every scheduler, and every strategy of every
+//! capability. Each cell counts syncs against the calls made and block requests
 //! against the kernel's own counters, and is told in a line of its own.
 //!
 //! `TRACER_CELL_FS` and `TRACER_CELL_SCHEDULER` leave only the cells of one.
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use tracer::session::Session;
 use tracer_kernel::{
     capability::Capability,
-    ladder::{Forced, Outcome},
+    strategies::{Forced, Outcome},
 };
 use tracer_lab::{
     disk::{Filesystem, LoopDisk, default_dir},
@@ -160,7 +160,7 @@ fn cells() {
     cells.end();
 }
 
-/// What a rung that was asked for counts.
+/// What a strategy that was asked for counts.
 fn forced(session: &mut Session, disk: &LoopDisk) -> Result<Tally> {
     const FEW: usize = 3;
     meet(session, disk.name())?;
@@ -174,32 +174,35 @@ fn forced(session: &mut Session, disk: &LoopDisk) -> Result<Tally> {
     Ok(tally)
 }
 
-fn outcome(session: &Session, capability: Capability, rung: &str) -> Result<Outcome> {
-    let climb = session.climbs().iter().find(|climb| climb.capability == capability);
-    let rungs = climb.map_or(&[][..], |climb| &climb.rungs);
-    match rungs.iter().find(|(name, _)| *name == rung) {
+fn outcome(session: &Session, capability: Capability, strategy: &str) -> Result<Outcome> {
+    let selection =
+        session.selections().iter().find(|selection| selection.capability == capability);
+    let strategies = selection.map_or(&[][..], |selection| &selection.strategies);
+    match strategies.iter().find(|(name, _)| *name == strategy) {
         Some((_, outcome)) => Ok(outcome.clone()),
-        None => bail!("`{capability}={rung}` was not tried"),
+        None => bail!("`{capability}={strategy}` was not tried"),
     }
 }
 
 #[test]
-fn forced_rungs() {
+fn forced_strategies() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     let mut cells = Cells::default();
     for capability in Capability::ALL {
-        for rung in capability.rungs() {
-            let named = format!("forced {capability}={}", rung.name);
-            let asked = Forced { capability, rung: rung.name };
-            traced_through(vec![asked], |session| match outcome(session, capability, rung.name) {
-                Ok(Outcome::Taken) => {
-                    let tally = forced(session, &disk);
-                    cells.tell(&named, session, tally);
+        for strategy in capability.strategies() {
+            let named = format!("forced {capability}={}", strategy.name);
+            let asked = Forced { capability, strategy: strategy.name };
+            traced_through(vec![asked], |session| {
+                match outcome(session, capability, strategy.name) {
+                    Ok(Outcome::Selected) => {
+                        let tally = forced(session, &disk);
+                        cells.tell(&named, session, tally);
+                    }
+                    Ok(Outcome::Untested(why)) => cells.fail(&named, &format!("untested: {why}")),
+                    Ok(other) => cells.skip(&named, &other.to_string()),
+                    Err(error) => cells.fail(&named, &format!("{error:#}")),
                 }
-                Ok(Outcome::Unproven(why)) => cells.fail(&named, &format!("unproven: {why}")),
-                Ok(other) => cells.skip(&named, &other.to_string()),
-                Err(error) => cells.fail(&named, &format!("{error:#}")),
             });
         }
     }

@@ -8,7 +8,7 @@
 mod agent;
 /// Block requests: counts against the kernel's own, and that none leaks.
 mod block;
-/// Filesystems, schedulers and rungs, cell by cell.
+/// Filesystems, schedulers and strategies, cell by cell.
 mod cells;
 /// The agent as a container would run it.
 mod container;
@@ -40,7 +40,7 @@ mod served;
 mod syncs;
 
 use tracer::session::{Options, Session};
-use tracer_kernel::ladder::Forced;
+use tracer_kernel::strategies::Forced;
 use tracer_lab::disk::{Filesystem, LoopDisk, default_dir};
 
 /// Skips unless this machine can be traced.
@@ -64,7 +64,7 @@ pub fn traced<T>(test: impl FnOnce(&mut Session) -> T) -> T {
     })
 }
 
-/// The same with rungs that were asked for, which this kernel may not have.
+/// The same with strategies that were asked for, which this kernel may not have.
 fn traced_through<T>(forced: Vec<Forced>, test: impl FnOnce(&mut Session) -> T) -> T {
     traced_with(&Options { forced, ..Options::default() }, test)
 }

@@ -131,7 +131,7 @@ fn who_creates_files_fills_the_journal() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     // Asked for by name, its hooks are at work though nobody waits for the journal.
-    traced_through(vec!["metadata=tp".parse().expect("a rung")], |session| {
+    traced_through(vec!["metadata=tracepoint".parse().expect("a strategy")], |session| {
         if is_blind(session, Capability::Metadata) {
             crate::skip::skip!("this kernel does not tell who fills a journal");
         }

@@ -34,7 +34,7 @@ use crate::{
     simulated::SimulatedDisk,
 };
 
-/// What the kernel and two ticks need to show a limit or a rival.
+/// What the kernel and two ticks need to show a limit or a contender.
 const LONG: Duration = Duration::from_secs(15);
 
 /// Lets the session tick until a tick, or what is known by then, is as wanted.
@@ -156,17 +156,17 @@ fn who_runs_instead_is_named_and_the_hook_goes_again() {
             })
             .collect();
         let mut victim = Process::spawn(syncing(&disk, &pinned), &Cgroup::none()).unwrap();
-        let mut rivals = Vec::new();
+        let mut contenders = Vec::new();
         let named = watch_until(session, |session, tick| {
-            let of_victim = tick.rivals.iter().filter(|r| r.victim_tgid == victim.pid());
-            rivals.extend(of_victim.map(|r| (session.owner_comm(r.owner), r.ns)));
-            rivals.iter().any(|(comm, ns)| comm == "yes" && *ns > 100_000_000)
+            let of_victim = tick.contenders.iter().filter(|r| r.victim_tgid == victim.pid());
+            contenders.extend(of_victim.map(|r| (session.owner_comm(r.owner), r.ns)));
+            contenders.iter().any(|(comm, ns)| comm == "yes" && *ns > 100_000_000)
         });
-        println!("{rivals:?}");
+        println!("{contenders:?}");
         let phases = victim_of(session, victim.pid()).expect("it syncs").sum(Span::Window).phases;
         drop(hogs);
         victim.stop(Duration::ZERO).unwrap();
-        assert!(named, "the hogs are not named: {rivals:?}");
+        assert!(named, "the hogs are not named: {contenders:?}");
         assert!(session.is_attached(Capability::Contender));
         assert!(
             phases.ns[Phase::Runqueue] > phases.wait_ns() + phases.ns[Phase::Cpu],

@@ -57,24 +57,28 @@ fn top_answers_within_five_seconds_and_stops_when_asked() {
     assert_eq!(top.wait(Duration::from_secs(5)).code(), Some(0), "{}", top.transcript());
 }
 
-/// The ladder's own first choice is passed over, and what cannot serve is
+/// The strategy that would be selected is passed over, and what cannot serve is
 /// reported and replaced.
 #[test]
-fn a_rung_that_was_asked_for_comes_first() {
+fn a_strategy_that_was_asked_for_comes_first() {
     need_live!();
-    for wish in ["tp", "vfs"] {
-        let mut doctor = Tracer::start(&["doctor", "--json", "--hooks", &format!("sync={wish}")]);
+    for wish in ["tracepoint", "vfs"] {
+        let mut doctor =
+            Tracer::start(&["doctor", "--json", "--strategy", &format!("sync={wish}")]);
         let report = doctor.json(Duration::from_secs(60));
-        let ladder = report["ladder"].as_array().expect("a ladder");
-        let sync =
-            ladder.iter().find(|c| c["capability"] == Capability::Sync.name()).expect("syncs");
-        let rungs = sync["rungs"].as_array().expect("rungs");
-        let taken: Vec<_> = rungs.iter().filter(|r| r[1]["outcome"] == "taken").collect();
-        assert_eq!(taken.len(), 1, "{sync}");
+        let capabilities = report["capabilities"].as_array().expect("capabilities");
+        let sync = capabilities
+            .iter()
+            .find(|c| c["capability"] == Capability::Sync.name())
+            .expect("syncs");
+        let strategies = sync["strategies"].as_array().expect("strategies");
+        let selected: Vec<_> =
+            strategies.iter().filter(|r| r[1]["outcome"] == "selected").collect();
+        assert_eq!(selected.len(), 1, "{sync}");
         let unsupported = report["unsupported"].as_array().expect("sentences");
         let says = |text: &str| unsupported.iter().any(|b| b.as_str().unwrap_or("").contains(text));
-        if taken[0][0] == wish {
-            let others = rungs.iter().filter(|r| r[0] != wish);
+        if selected[0][0] == wish {
+            let others = strategies.iter().filter(|r| r[0] != wish);
             assert!(others.into_iter().all(|r| r[1]["outcome"] == "not_needed"), "{sync}");
         } else {
             assert!(says(&format!("sync by `{wish}` is ")), "{unsupported:?}");

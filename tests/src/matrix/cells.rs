@@ -1,6 +1,6 @@
 //! One line per cell of the matrix, past libtest's capture.
 //!
-//! A cell is one filesystem, scheduler, device or rung on this kernel. It is
+//! A cell is one filesystem, scheduler, device or strategy on this kernel. It is
 //! green, or unsupported (it falls short by exactly what the tracer itself says that
 //! it cannot see here), failed, or skipped (this kernel or machine has not got
 //! it). `cargo xtask vm` collects the lines `cell: {…}` of all kernels.
@@ -104,14 +104,14 @@ impl Cells {
             self.failed.push(format!("{cell}: {why}"));
         }
         announce(&json!({
-            "cell": cell, "outcome": outcome, "why": why, "rungs": rungs(session), "counted": counted,
+            "cell": cell, "outcome": outcome, "why": why, "strategies": strategies(session), "counted": counted,
         }));
     }
 
     /// Tells that this kernel or machine has not got what a cell needs.
     pub fn skip(&mut self, cell: &str, why: &str) {
         announce(&json!({
-            "cell": cell, "outcome": "skipped", "why": why, "rungs": {}, "counted": "",
+            "cell": cell, "outcome": "skipped", "why": why, "strategies": {}, "counted": "",
         }));
     }
 
@@ -119,7 +119,7 @@ impl Cells {
     pub fn fail(&mut self, cell: &str, why: &str) {
         self.failed.push(format!("{cell}: {why}"));
         announce(&json!({
-            "cell": cell, "outcome": "failed", "why": why, "rungs": {}, "counted": "",
+            "cell": cell, "outcome": "failed", "why": why, "strategies": {}, "counted": "",
         }));
     }
 
@@ -177,8 +177,9 @@ fn counted(tally: &Tally) -> String {
     parts.join(", ")
 }
 
-fn rungs(session: &Session) -> Value {
-    let taken = session.climbs().iter().map(|c| (c.capability.name().to_owned(), json!(c.taken())));
+fn strategies(session: &Session) -> Value {
+    let taken =
+        session.selections().iter().map(|c| (c.capability.name().to_owned(), json!(c.selected())));
     Value::Object(taken.collect())
 }
 

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use io_uring::{IoUring, opcode, types::Fd};
 use tracer::session::Session;
-use tracer_kernel::{capability::Capability, ladder::Climb};
+use tracer_kernel::{capability::Capability, strategies::Selection};
 use tracer_snapshot::{FileClass, SlowSync};
 
 use super::cells::Shortfall;
@@ -129,8 +129,9 @@ fn await_calls(
     told_by_ext4: bool,
     mut sync: impl FnMut() -> io::Result<()>,
 ) -> Result<()> {
-    let serves = session.climbs().iter().find(|climb| climb.capability == Capability::Sync);
-    if told_by_ext4 || serves.and_then(Climb::taken) != Some("tp") {
+    let serves =
+        session.selections().iter().find(|selection| selection.capability == Capability::Sync);
+    if told_by_ext4 || serves.and_then(Selection::selected) != Some("tracepoint") {
         return Ok(());
     }
     let begin = Instant::now();

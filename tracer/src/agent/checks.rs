@@ -2,7 +2,7 @@
 //!
 //! One line for each thing, with what it is for and what to do. Looks at the
 //! calling process and the node's files; loads nothing. Whether the kernel can
-//! be traced, the ladder tells.
+//! be traced, `tracer doctor` says for each capability.
 
 use std::{
     fs,

@@ -205,8 +205,8 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("kernel", bounded(&s.kernel.release, COLUMNS).into_owned()),
     ];
-    let hooks = s.kernel.hooks.iter().map(|(capability, rung)| {
-        (vec![("capability", capability.clone()), ("rung", rung.clone())], 1.0)
+    let strategies = s.kernel.strategies.iter().map(|(capability, strategy)| {
+        (vec![("capability", capability.clone()), ("strategy", strategy.clone())], 1.0)
     });
     // All are zero while the kernel does not count them.
     let counted = beside.programs.iter().any(|(_, runs, _)| *runs > 0);
@@ -214,7 +214,11 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
     let program = |program: Program| vec![("program", program.name().to_owned())];
     vec![
         gauges("tracer_build_info", "1, with the version and the kernel.", [(build, 1.0)]),
-        gauges("tracer_hook_info", "1 for each capability, with the rung taken.", hooks),
+        gauges(
+            "tracer_capability_info",
+            "1 for each capability, with the strategy that is selected.",
+            strategies,
+        ),
         gauges(
             "tracer_victims",
             "Victims that synced in the last period.",

@@ -180,7 +180,7 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Answer {
             Err(why) => return plain(StatusCode::BAD_REQUEST, &why),
         },
         _ => match shared.picture() {
-            None => return unavailable("the hooks are being proved\n"),
+            None => return unavailable("the self-test is running\n"),
             Some(picture) if path == "/metrics" => {
                 let accept = request.headers().get(header::ACCEPT);
                 let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -212,10 +212,10 @@ fn health(shared: &Shared) -> Answer {
 }
 
 fn readiness(shared: &Shared) -> Answer {
-    if shared.is_proven() {
+    if shared.is_ready() {
         plain(StatusCode::OK, "ready\n")
     } else {
-        unavailable("the hooks are being proved\n")
+        unavailable("the self-test is running\n")
     }
 }
 

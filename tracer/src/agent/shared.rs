@@ -159,7 +159,7 @@ pub struct Shared {
     syncs: Mutex<VecDeque<Arc<SlowSync>>>,
     room: AtomicUsize,
     seen: AtomicU64,
-    proven: AtomicBool,
+    ready: AtomicBool,
     ticked_ns: AtomicU64,
 }
 
@@ -171,7 +171,7 @@ impl Shared {
             syncs: Mutex::default(),
             room: AtomicUsize::new(room),
             seen: AtomicU64::new(0),
-            proven: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
             ticked_ns: AtomicU64::new(monotonic_ns()),
         }
     }
@@ -220,12 +220,12 @@ impl Shared {
     }
 
     /// All hooks that are needed have been seen to fire.
-    pub fn set_proven(&self) {
-        self.proven.store(true, Relaxed);
+    pub fn set_ready(&self) {
+        self.ready.store(true, Relaxed);
     }
 
-    pub fn is_proven(&self) -> bool {
-        self.proven.load(Relaxed)
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed)
     }
 
     /// The loop has come round.
@@ -234,11 +234,11 @@ impl Shared {
     }
 
     /// For how long the loop has been away, where that is too long. Before the
-    /// hooks are proven it is not a loop yet.
+    /// hooks have passed the self-test it is not a loop yet.
     pub fn stuck(&self) -> Option<Duration> {
         let away = monotonic_ns().saturating_sub(self.ticked_ns.load(Relaxed));
         let away = Duration::from_nanos(away);
-        (self.is_proven() && away > STUCK).then_some(away)
+        (self.is_ready() && away > STUCK).then_some(away)
     }
 }
 
@@ -294,7 +294,7 @@ mod tests {
         let shared = Shared::new(1);
         shared.ticked_ns.store(1, Relaxed);
         assert!(shared.stuck().is_none());
-        shared.set_proven();
+        shared.set_ready();
         assert!(shared.stuck().is_some());
         shared.tick();
         assert!(shared.stuck().is_none());

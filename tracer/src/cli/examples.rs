@@ -87,10 +87,10 @@ EXAMPLES:
 
 pub const DOCTOR: &str = "\
 EXAMPLES:
-  See which hooks this kernel offers and which are taken:
+  See which attach strategies this kernel supports and which are selected:
       sudo tracer doctor
-  Try one way and no other:
-      sudo tracer doctor --hooks CAP=RUNG
+  Try another strategy first:
+      sudo tracer doctor --strategy CAPABILITY=STRATEGY
   See whether `tracer agent` has what it needs, one by one:
       sudo tracer doctor --agent
   For a bug report:

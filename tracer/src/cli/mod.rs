@@ -11,7 +11,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
-use tracer_kernel::{facts::VMLINUX_BTF, ladder::Forced};
+use tracer_kernel::{facts::VMLINUX_BTF, strategies::Forced};
 
 use crate::{agent::config::Settings, session::Options};
 
@@ -37,10 +37,10 @@ pub struct KernelArgs {
     #[arg(long, global = true)]
     pub kernel_log: bool,
 
-    /// Try this way to hook a capability first (see `tracer doctor`); hooks that are
-    /// else attached on demand are at work from the start.
-    #[arg(long, global = true, value_name = "CAP=RUNG")]
-    pub hooks: Vec<Forced>,
+    /// Try this attach strategy of a capability first (see `tracer doctor`); programs that
+    /// are otherwise attached on demand are attached from the start.
+    #[arg(long = "strategy", global = true, value_name = "CAPABILITY=STRATEGY")]
+    pub strategies: Vec<Forced>,
 
     /// Read the kernel's types from this file, for a kernel without BTF.
     ///
@@ -71,7 +71,7 @@ impl KernelArgs {
     pub fn to_options(&self) -> Options {
         Options {
             btf: self.btf.clone().unwrap_or_else(|| PathBuf::from(VMLINUX_BTF)),
-            forced: self.hooks.clone(),
+            forced: self.strategies.clone(),
             kernel_log: self.kernel_log,
             ..Options::below(self.host_root.clone())
         }
@@ -339,13 +339,17 @@ mod tests {
     #[test]
     fn kernel_options_go_before_and_after_the_command() {
         for line in [
-            "tracer --hooks sync=tp --hooks block=tp doctor",
-            "tracer doctor --hooks sync=tp --hooks block=tp",
+            "tracer --strategy sync=tracepoint --strategy complete=tracepoint doctor",
+            "tracer doctor --strategy sync=tracepoint --strategy complete=tracepoint",
         ] {
             let kernel = parse(line).unwrap().kernel;
-            let hooks: Vec<_> = kernel.hooks.iter().map(|h| (h.capability, h.rung)).collect();
-            let expected = [(Capability::Sync, "tp"), (Capability::Complete, "tp")];
-            assert_eq!(hooks, expected, "{line}");
+            let strategies: Vec<_> = kernel
+                .strategies
+                .iter()
+                .map(|forced| (forced.capability, forced.strategy))
+                .collect();
+            let expected = [(Capability::Sync, "tracepoint"), (Capability::Complete, "tracepoint")];
+            assert_eq!(strategies, expected, "{line}");
         }
     }
 
@@ -395,8 +399,8 @@ mod tests {
             "tracer top --interval 0",
             "tracer record",
             "tracer replay",
-            "tracer doctor --hooks start",
-            "tracer doctor --hooks =fentry",
+            "tracer doctor --strategy start",
+            "tracer doctor --strategy =fentry",
         ] {
             assert_eq!(parse(line).map(drop).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -65,7 +65,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let mut agent = Agent::new(config, session, Arc::clone(&shared));
     agent.publish();
     shared.tick();
-    shared.set_proven();
+    shared.set_ready();
     log::say(&format!("serves on http://{address} for node {}", agent.config.node));
 
     let mut ticks = every(&agent.config);
@@ -139,7 +139,7 @@ impl Agent {
         let beside = Beside {
             own: self.session.metric_families(),
             programs: self.session.run_stats(),
-            kernel_memory_bytes: self.session.kernel_bytes(),
+            kernel_memory_bytes: self.session.kernel_memory_bytes(),
             config_reloads: self.reloads,
             config_reload_failures: self.reload_failures,
         };

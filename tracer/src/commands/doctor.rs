@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tracer_kernel::{
     facts::Pointers,
-    ladder::{Climb, Outcome},
+    strategies::{Outcome, Selection},
 };
 
 use crate::{
@@ -15,24 +15,26 @@ use crate::{
     output::{escape::escape, json},
     session::{CannotRun, Capabilities, Options, Session},
 };
+use tracer_snapshot::SCHEMA;
 
-/// Everything that `doctor` tells; also its JSON form.
+/// Everything that `doctor` says; also its JSON form.
 #[derive(Debug, Serialize)]
 struct Report {
+    schema: u32,
     release: String,
     arch: &'static str,
     btf: String,
     /// Whether the kernel itself has the types, or only we.
     typed: bool,
     lockdown: String,
-    capabilities: String,
-    /// Kernel memory of the tables, in bytes.
-    kernel_bytes: u64,
+    privileges: String,
+    /// Kernel memory of the tables.
+    kernel_memory_bytes: u64,
     disks: Vec<String>,
-    ladder: Vec<Climb>,
+    capabilities: Vec<Selection>,
     run_delay: bool,
     unsupported: Vec<String>,
-    advice: Vec<String>,
+    remedies: Vec<String>,
     can_run: bool,
     /// What the agent needs here, where that was asked for.
     agent: Vec<Check>,
@@ -54,18 +56,19 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
     let facts = session.facts();
     let verdict = session.check_capabilities();
     let report = Report {
+        schema: SCHEMA,
         release: facts.release.clone(),
         arch: std::env::consts::ARCH,
         btf: options.btf.display().to_string(),
         typed: facts.pointers == Pointers::Typed,
         lockdown: facts.lockdown.clone(),
-        capabilities: Capabilities::read().to_string(),
-        kernel_bytes: session.kernel_bytes(),
+        privileges: Capabilities::read().to_string(),
+        kernel_memory_bytes: session.kernel_memory_bytes(),
         disks: snapshot.disks.iter().map(|d| d.name.clone()).collect(),
-        ladder: session.climbs().to_vec(),
+        capabilities: session.selections().to_vec(),
         run_delay: facts.sees_run_delay(),
         unsupported: snapshot.kernel.unsupported.clone(),
-        advice: advice(session.climbs(), facts.sees_run_delay()),
+        remedies: remedies(session.selections(), facts.sees_run_delay()),
         can_run: verdict.is_ok(),
         agent,
     };
@@ -77,7 +80,7 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
     }
     out.flush().context("cannot print")?;
     let why = match verdict {
-        Err(_) => "this kernel does not let the tracer do its main job; see the ladder above",
+        Err(_) => "this kernel does not let the tracer do its main job; see the capabilities above",
         Ok(()) if lacks => "the agent lacks something here; see its lines above",
         Ok(()) => return Ok(()),
     };
@@ -100,57 +103,57 @@ fn write_checks(out: &mut impl Write, checks: &[Check]) -> io::Result<()> {
 }
 
 fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    let mib = report.kernel_bytes as f64 / f64::from(1 << 20);
+    let mib = report.kernel_memory_bytes as f64 / f64::from(1 << 20);
     writeln!(out, "kernel        {} ({})", escape(&report.release), report.arch)?;
     let whose = if report.typed { "" } else { ", which this kernel does not know itself" };
     writeln!(out, "types (BTF)   {}{whose}", escape(&report.btf))?;
     writeln!(out, "lockdown      {}", escape(&report.lockdown))?;
-    writeln!(out, "capabilities  {}", report.capabilities)?;
+    writeln!(out, "privileges    {}", report.privileges)?;
     writeln!(out, "disks         {}", escape(&report.disks.join(" ")))?;
     writeln!(out, "memory        {mib:.1} MiB in the kernel")?;
     writeln!(out)?;
-    for climb in &report.ladder {
-        let state = match climb.taken() {
-            Some(rung) => format!("seen by `{rung}`"),
-            None if climb.required => "NOT SEEN, and needed".to_owned(),
+    for selection in &report.capabilities {
+        let state = match selection.selected() {
+            Some(strategy) => format!("seen by `{strategy}`"),
+            None if selection.required => "NOT SEEN, and needed".to_owned(),
             None => "not seen".to_owned(),
         };
-        writeln!(out, "{:<10}{} - {state}", climb.capability, climb.purpose)?;
-        for (rung, outcome) in &climb.rungs {
+        writeln!(out, "{:<11}{} - {state}", selection.capability, selection.purpose)?;
+        for (strategy, outcome) in &selection.strategies {
             let mark = match outcome {
-                Outcome::Taken | Outcome::Unproven(_) => '*',
+                Outcome::Selected | Outcome::Untested(_) => '*',
                 Outcome::NotNeeded => ' ',
                 _ => '-',
             };
-            writeln!(out, "        {mark} {rung:<8} {}", escape(&outcome.to_string()))?;
-            if Some(*rung) == climb.taken() {
-                for note in &climb.notes {
-                    writeln!(out, "                   {}", escape(note))?;
+            writeln!(out, "         {mark} {strategy:<10} {}", escape(&outcome.to_string()))?;
+            if Some(*strategy) == selection.selected() {
+                for note in &selection.notes {
+                    writeln!(out, "                      {}", escape(note))?;
                 }
             }
         }
     }
     let delay = if report.run_delay { "seen" } else { "not seen" };
-    writeln!(out, "runqueue  how long a sync waited for a CPU - {delay}")?;
+    writeln!(out, "runqueue   how long a sync waited for a CPU - {delay}")?;
     writeln!(out)?;
     for sentence in &report.unsupported {
         writeln!(out, "unsupported: {}", escape(sentence))?;
     }
-    for sentence in &report.advice {
+    for sentence in &report.remedies {
         writeln!(out, "to do: {sentence}")?;
     }
     let verdict = if report.can_run { "can" } else { "cannot" };
     writeln!(out, "The tracer {verdict} do its main job here.")
 }
 
-/// What the user can do about each rung that was not to be had.
-fn advice(ladder: &[Climb], run_delay: bool) -> Vec<String> {
-    let mut advice = Vec::new();
-    for climb in ladder.iter().filter(|c| c.taken().is_none()) {
-        for (rung, outcome) in &climb.rungs {
+/// What the user can do about each strategy that failed.
+fn remedies(capabilities: &[Selection], run_delay: bool) -> Vec<String> {
+    let mut remedies = Vec::new();
+    for selection in capabilities.iter().filter(|c| c.selected().is_none()) {
+        for (strategy, outcome) in &selection.strategies {
             let what = match outcome {
-                Outcome::Absent(_) => {
-                    "is not to be had here: it may take a newer kernel, one with \
+                Outcome::Unsupported(_) => {
+                    "is unsupported here: it may take a newer kernel, one with \
                      CONFIG_DEBUG_INFO_BTF=y and CONFIG_DEBUG_INFO_BTF_MODULES=y, or its module \
                      to be loaded before the tracer starts"
                 }
@@ -164,11 +167,11 @@ fn advice(ladder: &[Climb], run_delay: bool) -> Vec<String> {
                 }
                 _ => continue,
             };
-            advice.push(format!("{} by `{rung}` {what}", climb.capability));
+            remedies.push(format!("{} by `{strategy}` {what}", selection.capability));
         }
     }
     if !run_delay {
-        advice.push("for waits for a CPU the kernel needs CONFIG_SCHED_INFO and 5.11".to_owned());
+        remedies.push("for waits for a CPU the kernel needs CONFIG_SCHED_INFO and 5.11".to_owned());
     }
-    advice
+    remedies
 }

@@ -32,7 +32,7 @@ pub const POLL: Duration = Duration::from_millis(100);
 /// Between two looks at the kernel programs' log.
 const LOG_PERIOD: Duration = Duration::from_millis(10);
 
-/// A loaded and proven tracer, or why there is none.
+/// A loaded and tested tracer, or why there is none.
 ///
 /// # Errors
 ///

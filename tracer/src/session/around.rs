@@ -19,7 +19,7 @@ impl Session {
         let Around { limits, steal_ns, cpus, memory } = self.surroundings.look(now, &subjects);
         Tick {
             at_ns: now,
-            rivals: self.tallies.read_rivals(&mut self.accounts),
+            contenders: self.tallies.read_contenders(&mut self.accounts),
             reclaimers: self.tallies.read_reclaimers(&mut self.accounts),
             limits,
             steal_ns,

@@ -10,7 +10,7 @@ use tracer_engine::{
     tick::Tick,
 };
 use tracer_kernel::{
-    capability::Capability, facts::Facts, ladder::Climb, load::Sizes, program::Program,
+    capability::Capability, facts::Facts, load::Sizes, program::Program, strategies::Selection,
     unsupported::Unsupported,
 };
 use tracer_scene::comm_text;
@@ -51,9 +51,9 @@ impl Session {
         unsupported
     }
 
-    /// How each capability's ladder was climbed.
-    pub fn climbs(&self) -> &[Climb] {
-        self.programs.climbs()
+    /// The attach strategy that was selected for each capability.
+    pub fn selections(&self) -> &[Selection] {
+        self.programs.selections()
     }
 
     pub fn facts(&self) -> &Facts {
@@ -82,8 +82,8 @@ impl Session {
     }
 
     /// Bytes of kernel memory that the tables take.
-    pub fn kernel_bytes(&self) -> u64 {
-        Sizes { disks: self.room.disks, in_flight: self.room.slots }.kernel_bytes()
+    pub fn kernel_memory_bytes(&self) -> u64 {
+        Sizes { disks: self.room.disks, in_flight: self.room.slots }.kernel_memory_bytes()
     }
 
     /// Run count and run time in ns of each loaded program, while the kernel's BPF

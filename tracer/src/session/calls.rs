@@ -21,13 +21,13 @@ use super::Session;
 use tracer_kernel::{
     capability::Capability,
     facts::Facts,
-    ladder::{Climb, Forced},
     program::Program,
+    strategies::{Forced, Selection},
 };
 use tracer_node::{mounts, tree::Tree};
 
-/// The rung that has the hooks on demand.
-const RUNG: &str = "tp";
+/// The strategy that has the hooks on demand.
+const STRATEGY: &str = "tracepoint";
 
 /// Filesystems that ext4's driver serves, that lie on such a one or that nobody's
 /// data lie on. Any other may have files that somebody syncs.
@@ -83,7 +83,7 @@ pub struct Calls {
 
 impl Calls {
     /// By what the kernel offers, what is mounted, and whether the user asked for
-    /// a rung by name.
+    /// a strategy by name.
     pub fn new(facts: &Facts, forced: &[Forced], tree: &Tree) -> Self {
         let hooks = [Program::Ext4SyncFileEnter, Program::Ext4SyncFileExit];
         let tells = hooks.into_iter().all(|program| facts.home(program).is_some());
@@ -145,16 +145,16 @@ fn are_served(mountinfo: &[u8]) -> bool {
     known.peek().is_some() && known.all(|mount| SERVED.contains(&mount.fstype))
 }
 
-/// Whether the rung that has these hooks serves.
-pub fn may_serve(climbs: &[Climb]) -> bool {
-    let sync = climbs.iter().find(|climb| climb.capability == Capability::Sync);
-    sync.and_then(Climb::taken) == Some(RUNG)
+/// Whether the strategy that has these hooks serves.
+pub fn may_serve(selections: &[Selection]) -> bool {
+    let sync = selections.iter().find(|selection| selection.capability == Capability::Sync);
+    sync.and_then(Selection::selected) == Some(STRATEGY)
 }
 
 impl Session {
     /// Hooks all calls once that is needed.
     pub(super) fn hook_calls_if_needed(&mut self) {
-        if self.calls.is_attached || !may_serve(self.programs.climbs()) {
+        if self.calls.is_attached || !may_serve(self.programs.selections()) {
             return;
         }
         let unseen = self.accounts.tables().dropped(Dropped::CallUnseen);

@@ -10,7 +10,7 @@ use tracer_engine::{
     phases::Phase,
     victim::{Half, Victim},
 };
-use tracer_kernel::{capability::Capability, ladder::Forced};
+use tracer_kernel::{capability::Capability, strategies::Forced};
 
 /// Below these a victim's share means nothing.
 const WAKEUPS: u64 = 5;
@@ -40,7 +40,7 @@ pub struct Demand {
 
 impl Demand {
     /// Who runs while a sync waits for a CPU.
-    pub fn rivals() -> Self {
+    pub fn contenders() -> Self {
         Self::new(Capability::Contender, WAKEUPS, |half| half.phases.ns[Phase::Runqueue])
     }
 
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn it_is_wanted_while_waits_for_a_cpu_matter_and_ten_seconds_more() {
         let (waits, runs) = ([victim(10, 4 * MS, MS)], [victim(10, 4 * MS, MS / 10)]);
-        let mut demand = Demand::rivals();
+        let mut demand = Demand::contenders();
         assert!(!demand.is_wanted(SECOND, &runs));
         assert!(demand.is_wanted(2 * SECOND, &waits));
         assert!(demand.is_wanted(11 * SECOND, &runs));
@@ -134,7 +134,7 @@ mod tests {
         assert!(!Demand::throttle().is_wanted(SECOND, [&waits]));
         waits.now.phases.ns[Phase::Other] = 40 * MS;
         assert!(Demand::throttle().is_wanted(SECOND, [&waits]));
-        assert!(!Demand::rivals().is_wanted(SECOND, [&waits]));
+        assert!(!Demand::contenders().is_wanted(SECOND, [&waits]));
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn few_or_short_syncs_mean_nothing() {
         for few in [victim(4, 10 * MS, 10 * MS), victim(19, MS, MS)] {
-            assert!(!Demand::rivals().is_wanted(SECOND, &[few]));
+            assert!(!Demand::contenders().is_wanted(SECOND, &[few]));
         }
     }
 }

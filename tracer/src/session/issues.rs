@@ -15,7 +15,7 @@ use tracer_ebpf::dropped::Dropped;
 use super::Session;
 use tracer_kernel::{
     capability::Capability,
-    ladder::{Climb, Forced},
+    strategies::{Forced, Selection},
 };
 use tracer_node::disks;
 
@@ -23,10 +23,13 @@ impl Session {
     /// Takes the hook away where nobody asked for it either.
     pub(super) fn unhook_issues_if_nobody_needs_it(&mut self, forced: &[Forced]) {
         let is_forced = forced.iter().any(|forced| forced.capability == Capability::Issue);
-        let submit = self.climbs().iter().find(|climb| climb.capability == Capability::Submit);
-        // Other rungs have the issue for their understudy.
-        let rungs = ["tp", "fentry"];
-        let is_seen = submit.and_then(Climb::taken).is_some_and(|rung| rungs.contains(&rung));
+        let submit =
+            self.selections().iter().find(|selection| selection.capability == Capability::Submit);
+        // In other strategies the issue is a fallback.
+        let strategies = ["tracepoint", "fentry"];
+        let is_seen = submit
+            .and_then(Selection::selected)
+            .is_some_and(|strategy| strategies.contains(&strategy));
         if !is_forced && is_seen && !self.do_known_disks_need_issues() {
             self.programs.set_attached(Capability::Issue, false);
             self.issues_hooked = false;

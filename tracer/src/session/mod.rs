@@ -1,7 +1,7 @@
 //! The running tracer: ties the kernel programs, the readers, the engine and
 //! the identities together.
 //!
-//! [`Session::start`] loads and proves the programs; then the caller waits,
+//! [`Session::start`] loads and tests the programs; then the caller waits,
 //! polls, and asks for pictures. Knows no output.
 
 mod around;
@@ -10,7 +10,7 @@ mod calls;
 mod demand;
 mod issues;
 mod preflight;
-mod proof;
+mod self_test;
 mod used;
 
 use std::{
@@ -35,7 +35,6 @@ use tracer_kernel::{
     capability::Capability,
     clock::{monotonic_ns, unix_ns},
     facts::{Facts, VMLINUX_BTF},
-    ladder::Forced,
     load::{KernelLog, Programs, Sizes, Wishes},
     maps::{
         accounts::{Accounts, DiskAccounts},
@@ -43,6 +42,7 @@ use tracer_kernel::{
         tables::Queue,
         tallies::Tallies,
     },
+    strategies::Forced,
 };
 use tracer_node::{
     disks::{self, Assigned, Carried, Room},
@@ -57,7 +57,6 @@ use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock};
 
 use calls::Calls;
 use demand::Demand;
-use proof::prove;
 use used::read_used;
 
 pub use preflight::{CannotRun, Capabilities, check_user};
@@ -137,7 +136,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Loads the kernel programs and proves them.
+    /// Loads the kernel programs and tests them.
     ///
     /// # Errors
     ///
@@ -163,7 +162,7 @@ impl Session {
         let wishes = Wishes {
             forced: options.forced.clone(),
             kernel_log: options.kernel_log,
-            // What stands in for births is proved with them.
+            // What stands in for submissions is tested with them.
             at_once: [Capability::Issue]
                 .into_iter()
                 .chain(calls.is_needed().then_some(Capability::Sync))
@@ -187,10 +186,10 @@ impl Session {
         }
         let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
-        programs.climb(&facts);
-        prove(&mut programs, &facts, &mut ring)?;
-        programs.end_climb();
-        calls.is_attached = calls.is_needed() && calls::may_serve(programs.climbs());
+        programs.select(&facts);
+        self_test::run(&mut programs, &facts, &mut ring)?;
+        programs.end_selection();
+        calls.is_attached = calls.is_needed() && calls::may_serve(programs.selections());
 
         let mut session = Self {
             programs,
@@ -207,7 +206,7 @@ impl Session {
             recorder: None,
             surroundings: Surroundings::new(&options.root),
             tallies,
-            demands: [Demand::rivals(), Demand::throttle(), Demand::metadata()]
+            demands: [Demand::contenders(), Demand::throttle(), Demand::metadata()]
                 .map(|demand| demand.with(&options.forced)),
             calls,
             last_tick: Tick::default(),
@@ -231,12 +230,15 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`CannotRun`], naming it and what each rung said.
+    /// [`CannotRun`], naming it and what each strategy said.
     pub fn check_capabilities(&self) -> Result<()> {
-        let Some(climb) = self.programs.missing() else { return Ok(()) };
-        let tried: Vec<_> = climb.rungs.iter().map(|(n, o)| format!("{n}: {o}")).collect();
-        let why =
-            format!("{} ({}); `tracer doctor` tells what to do", climb.without, tried.join("; "));
+        let Some(selection) = self.programs.missing() else { return Ok(()) };
+        let tried: Vec<_> = selection.strategies.iter().map(|(n, o)| format!("{n}: {o}")).collect();
+        let why = format!(
+            "{} ({}); `tracer doctor` tells what to do",
+            selection.without,
+            tried.join("; ")
+        );
         Err(CannotRun(why).into())
     }
 
@@ -452,14 +454,14 @@ impl Session {
     }
 
     fn kernel(&self) -> Kernel {
-        let climbs = self.climbs();
-        let hooks = climbs
+        let selections = self.selections();
+        let strategies = selections
             .iter()
-            .filter_map(|c| Some((c.capability.name().to_owned(), c.taken()?.to_owned())))
+            .filter_map(|c| Some((c.capability.name().to_owned(), c.selected()?.to_owned())))
             .collect();
         let unsupported =
             self.unsupported().into_iter().map(|unsupported| unsupported.sentence).collect();
-        Kernel { release: self.facts.release.clone(), hooks, unsupported }
+        Kernel { release: self.facts.release.clone(), strategies, unsupported }
     }
 
     fn read_disks(&self) -> Vec<DiskState> {

@@ -1,4 +1,4 @@
-//! The proof that what was loaded sees what it should, before anybody relies on
+//! The self-test: what was loaded must see what it should, before anybody relies on
 //! it.
 
 use anyhow::Result;
@@ -12,25 +12,25 @@ use tracer_kernel::{
     selftest,
 };
 
-/// Runs the self-test until every rung that is taken has been seen to fire, or
-/// the ladder ends.
-pub fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Result<()> {
+/// Runs the self-test until every selected strategy has been seen to fire, or
+/// no other is left.
+pub fn run(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Result<()> {
     let Some(ground) = selftest::find_ground() else {
         let why = "no writable folder on a block device for the self-test";
         for capability in [Capability::Submit, Capability::Complete, Capability::Sync] {
-            programs.mark_unproven(capability, why);
+            programs.mark_untested(capability, why);
         }
         return Ok(());
     };
     if !ground.on_disk {
         let why = "its folder may not be on a disk";
-        programs.mark_unproven(Capability::Submit, why);
-        programs.mark_unproven(Capability::Complete, why);
+        programs.mark_untested(Capability::Submit, why);
+        programs.mark_untested(Capability::Complete, why);
     }
     // On a busy machine some ends of requests are not seen: what fails once may
     // be right, what fails twice in a row is not.
     let mut doubted = None;
-    // Two rounds give one rung up, and there are not so many.
+    // Two rounds give one strategy up, and there are not so many.
     for _ in 0..16 {
         if programs.missing().is_some() {
             return Ok(());
@@ -44,13 +44,13 @@ pub fn prove(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> R
                 records.push(*record);
             }
         });
-        let proof = selftest::judge(&ground, performed, &records);
-        let Some((capability, why)) = proof.failure else {
+        let result = selftest::judge(&ground, performed, &records);
+        let Some((capability, why)) = result.failure else {
             // Optional hooks may be silent too.
-            if !proof.named {
+            if !result.named {
                 programs.strike(Capability::Sync, Program::WriteFileEntry);
             }
-            if !proof.o_dsync {
+            if !result.o_dsync {
                 programs.strike(Capability::Sync, Program::VfsRangeEntry);
             }
             return Ok(());

@@ -3,7 +3,7 @@
 use aya::Pod;
 use tracer_ebpf::{
     disks::Described,
-    record::{Handles, OwnerKey, Reclaimed, RivalKey},
+    record::{ContenderKey, Handles, OwnerKey, Reclaimed},
 };
 
 /// A key or value of a map, as plain bytes.
@@ -13,12 +13,12 @@ pub struct PodOwnerKey(pub OwnerKey);
 // SAFETY: integers only, without padding (proved by IntoBytes in the contract).
 unsafe impl Pod for PodOwnerKey {}
 
-/// A key of the map of rivals, as plain bytes.
+/// A key of the map of contenders, as plain bytes.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct PodRivalKey(pub RivalKey);
+pub struct PodContenderKey(pub ContenderKey);
 // SAFETY: integers only, without padding (proved by IntoBytes in the contract).
-unsafe impl Pod for PodRivalKey {}
+unsafe impl Pod for PodContenderKey {}
 
 /// A value of the map of reclaimers, as plain bytes.
 #[derive(Clone, Copy)]

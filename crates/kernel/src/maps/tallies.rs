@@ -10,20 +10,20 @@ use std::{collections::HashMap, hash::Hash};
 
 use anyhow::Result;
 use aya::maps::{HashMap as KernelMap, MapData};
-use tracer_ebpf::record::{OwnerKey, Reclaimed, RivalKey, op, via};
-use tracer_engine::tick::{Reclaimer, Rival};
+use tracer_ebpf::record::{ContenderKey, OwnerKey, Reclaimed, op, via};
+use tracer_engine::tick::{Contender, Reclaimer};
 
 use super::{
     accounts::Accounts,
-    pods::{PodOwnerKey, PodReclaimed, PodRivalKey},
+    pods::{PodContenderKey, PodOwnerKey, PodReclaimed},
 };
 use crate::load::Programs;
 
 /// The tables, and what was in them.
 pub struct Tallies {
-    rivals: KernelMap<MapData, PodRivalKey, u64>,
+    contenders: KernelMap<MapData, PodContenderKey, u64>,
     reclaimers: KernelMap<MapData, PodOwnerKey, PodReclaimed>,
-    seen_rivals: HashMap<RivalKey, [u64; 1]>,
+    seen_rivals: HashMap<ContenderKey, [u64; 1]>,
     seen_reclaimers: HashMap<OwnerKey, [u64; 3]>,
 }
 
@@ -35,7 +35,7 @@ impl Tallies {
     /// When a table was taken before.
     pub fn new(programs: &mut Programs) -> Result<Self> {
         Ok(Self {
-            rivals: KernelMap::try_from(programs.take_map("RIVALS")?)?,
+            contenders: KernelMap::try_from(programs.take_map("CONTENDERS")?)?,
             reclaimers: KernelMap::try_from(programs.take_map("RECLAIMERS")?)?,
             seen_rivals: HashMap::new(),
             seen_reclaimers: HashMap::new(),
@@ -43,17 +43,17 @@ impl Tallies {
     }
 
     /// Who ran instead, since the last reading.
-    pub fn read_rivals(&mut self, accounts: &mut Accounts) -> Vec<Rival> {
-        let sums = self.rivals.iter().filter_map(Result::ok).map(|(key, ns)| (key.0, [ns]));
+    pub fn read_contenders(&mut self, accounts: &mut Accounts) -> Vec<Contender> {
+        let sums = self.contenders.iter().filter_map(Result::ok).map(|(key, ns)| (key.0, [ns]));
         let grown = growth(&mut self.seen_rivals, sums);
-        let rivals = grown.into_iter().map(|(key, [ns])| {
-            let RivalKey { cgroup, comm, kthread, victim_tgid } = key;
+        let contenders = grown.into_iter().map(|(key, [ns])| {
+            let ContenderKey { cgroup, comm, kthread, victim_tgid } = key;
             let (op, via) = (op::CPU as u16, via::DIRECT);
             let kthread = u8::from(kthread != 0);
             let owner = accounts.intern(OwnerKey { cgroup, comm, disk: 0, op, kthread, via });
-            Rival { victim_tgid, owner, ns }
+            Contender { victim_tgid, owner, ns }
         });
-        rivals.collect()
+        contenders.collect()
     }
 
     /// Who reclaimed memory, since the last reading.

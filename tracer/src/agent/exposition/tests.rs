@@ -105,7 +105,7 @@ fn with_latencies(mut s: Snapshot) -> Snapshot {
         device: spread(),
     }];
     s.victims[0].sync_buckets = (1..=20).collect();
-    s.kernel.hooks = vec![("sync".into(), "tp".into())];
+    s.kernel.strategies = vec![("sync".into(), "tracepoint".into())];
     s
 }
 
@@ -153,7 +153,7 @@ fn the_contract_is_kept() {
         "tracer_block_requests_in_flight{disk=\"vda\"} 4\n",
         "tracer_block_bytes_total{disk=\"vda\",op=\"write\"} 4096\n",
         "tracer_dropped_total{kind=\"ring_full\"} 0\n",
-        "tracer_hook_info{capability=\"sync\",rung=\"tp\"} 1\n",
+        "tracer_capability_info{capability=\"sync\",strategy=\"tracepoint\"} 1\n",
         "tracer_program_run_seconds_total{program=\"block_rq_issue\"} 0.0000034\n",
         "tracer_config_reload_failures_total 0\n",
         "tracer_kernel_memory_bytes 8388608\n",

@@ -42,7 +42,7 @@ fn it_is_ready_once_the_hooks_are_proven_and_has_metrics_with_the_first_picture(
     check(&get(address, "/readyz"), 503);
     check(&get(address, "/metrics"), 503);
     check(&get(address, "/api/v1/verdicts"), 503);
-    shared.set_proven();
+    shared.set_ready();
     shared.set_picture(Picture::new("node-1".into(), fixture::trimmed(), Vec::new()));
     check(&get(address, "/readyz"), 200);
     let metrics = get(address, "/metrics");
