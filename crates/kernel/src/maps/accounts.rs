@@ -30,7 +30,7 @@ use tracer_node::disks::{Assigned, Carried, Identity};
 use super::{
     described::DescribedDisks,
     journals::Journals,
-    pods::PodOwnerKey,
+    pods::Plain,
     tables::{Queue, TableMaps, Tables},
     work::Work,
 };
@@ -99,8 +99,8 @@ struct Seen {
 /// All accounts of all disks.
 pub struct Accounts {
     tables: Tables,
-    owner_accounts: KernelMap<MapData, PodOwnerKey, u32>,
-    account_owners: KernelMap<MapData, u32, PodOwnerKey>,
+    owner_accounts: KernelMap<MapData, Plain<OwnerKey>, u32>,
+    account_owners: KernelMap<MapData, u32, Plain<OwnerKey>>,
     described: DescribedDisks,
     /// Asks of a process whether it is a kernel thread, where the kernel
     /// programs cannot tell.
@@ -341,7 +341,7 @@ impl Accounts {
 
     fn find_owner(&mut self, at: usize, account: usize) {
         let place = self.disks[at].disk.index * ACCOUNTS as u32 + account as u32;
-        let Ok(PodOwnerKey(key)) = self.account_owners.get(&place, 0) else { return };
+        let Ok(Plain(key)) = self.account_owners.get(&place, 0) else { return };
         if usize::from(key.op) >= op::KNOWN {
             self.operations_unknown += 1;
             return;
@@ -515,7 +515,10 @@ impl Accounts {
             if busy {
                 self.tables.use_account(index, account);
             }
-            if busy && account as u32 != OTHERS && self.disks[at].owners[account].id == OwnerId(0) {
+            if busy
+                && account as u32 != OTHERS
+                && self.disks[at].owners[account].id == OwnerId(0)
+            {
                 self.find_owner(at, account);
             }
             let id = self.disks[at].owners[account].id;
@@ -593,7 +596,7 @@ impl Accounts {
                 seen.zero = (seen.account.ios, seen.account.bytes);
             } else if leaving < wanted {
                 // Its owner may have found another way in meanwhile: that stays.
-                let key = PodOwnerKey(key);
+                let key = Plain(key);
                 self.tables.disown(index, account);
                 if self.owner_accounts.get(&key, 0).is_ok_and(|a| a as usize == account) {
                     let _ = self.owner_accounts.remove(&key);

@@ -8,12 +8,12 @@ use tracer_ebpf::{
     record::Disk,
 };
 
-use super::pods::PodDescribed;
+use super::pods::Plain;
 use crate::load::Programs;
 
 /// The kernel programs' table of disks, and the requests to fill it.
 pub struct DescribedDisks {
-    table: Array<MapData, PodDescribed>,
+    table: Array<MapData, Plain<Described>>,
     /// Disks that the kernel programs asked for.
     unknown: KernelMap<MapData, u32, u32>,
     /// The devices in the table, by place; 0 for none.
@@ -44,7 +44,7 @@ impl DescribedDisks {
             .find(|at| [0, device].contains(&self.devices[*at as usize]))
             .context("its places in the table are taken by other disks")
             .with_context(refused)?;
-        self.table.set(at, PodDescribed(Described { device, disk }), 0).with_context(refused)?;
+        self.table.set(at, Plain(Described { device, disk }), 0).with_context(refused)?;
         self.devices[at as usize] = device;
         // Absent unless the kernel programs had asked.
         let _ = self.unknown.remove(&device);
@@ -56,8 +56,7 @@ impl DescribedDisks {
     pub fn forget(&mut self, device: u32) {
         for at in (0..PROBES).map(|probe| place(device, probe)) {
             let known = &mut self.devices[at as usize];
-            if *known == device && self.table.set(at, PodDescribed(Described::default()), 0).is_ok()
-            {
+            if *known == device && self.table.set(at, Plain(Described::default()), 0).is_ok() {
                 *known = 0;
             }
         }

@@ -12,19 +12,19 @@ use std::{
 use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::record::{Handles, OwnerKey};
 
-use super::pods::{PodHandles, PodOwnerKey};
+use super::pods::Plain;
 
 /// Whose sums did not change for so long has no entry any more.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// The sums, and what they were a second ago.
 pub struct Journals {
-    map: KernelMap<MapData, PodOwnerKey, PodHandles>,
+    map: KernelMap<MapData, Plain<OwnerKey>, Plain<Handles>>,
     known: Known,
 }
 
 impl Journals {
-    pub fn new(map: KernelMap<MapData, PodOwnerKey, PodHandles>) -> Self {
+    pub fn new(map: KernelMap<MapData, Plain<OwnerKey>, Plain<Handles>>) -> Self {
         Self { map, known: Known::default() }
     }
 
@@ -36,7 +36,7 @@ impl Journals {
         let (grown, idle) = self.known.take(&sums, now_ns);
         for key in idle {
             // Gone already where the kernel needed the room.
-            let _ = self.map.remove(&PodOwnerKey(key));
+            let _ = self.map.remove(&Plain(key));
         }
         grown
     }

@@ -13,16 +13,13 @@ use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::record::{ContenderKey, OwnerKey, Reclaimed, op, via};
 use tracer_engine::tick::{Contender, Reclaimer};
 
-use super::{
-    accounts::Accounts,
-    pods::{PodContenderKey, PodOwnerKey, PodReclaimed},
-};
+use super::{accounts::Accounts, pods::Plain};
 use crate::load::Programs;
 
 /// The tables, and what was in them.
 pub struct Tallies {
-    contenders: KernelMap<MapData, PodContenderKey, u64>,
-    reclaimers: KernelMap<MapData, PodOwnerKey, PodReclaimed>,
+    contenders: KernelMap<MapData, Plain<ContenderKey>, u64>,
+    reclaimers: KernelMap<MapData, Plain<OwnerKey>, Plain<Reclaimed>>,
     seen_rivals: HashMap<ContenderKey, [u64; 1]>,
     seen_reclaimers: HashMap<OwnerKey, [u64; 3]>,
 }
@@ -59,7 +56,7 @@ impl Tallies {
     /// Who reclaimed memory, since the last reading.
     pub fn read_reclaimers(&mut self, accounts: &mut Accounts) -> Vec<Reclaimer> {
         let sums = self.reclaimers.iter().filter_map(Result::ok);
-        let sums = sums.map(|(key, PodReclaimed(sum))| {
+        let sums = sums.map(|(key, Plain(sum))| {
             let Reclaimed { times, ns, limit_ns } = sum;
             (key.0, [times, ns, limit_ns])
         });
