@@ -33,6 +33,11 @@ use super::phases::{Phase, Phases};
 )]
 pub struct OwnerId(pub u32);
 
+impl OwnerId {
+    /// The owner of an account that nobody has, and of `others`.
+    pub const NOBODY: Self = Self(0);
+}
+
 /// Who can be blamed: an owner, whatever its requests.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Party {
@@ -64,8 +69,14 @@ pub struct Owner {
 
 impl Owner {
     /// Of an account that nobody has, or of those who found none.
-    pub const NOBODY: Self =
-        Self { id: OwnerId(0), cgroup: 0, comm: [0; COMM], kthread: false, op: 0, weight_ns: 1 };
+    pub const NOBODY: Self = Self {
+        id: OwnerId::NOBODY,
+        cgroup: 0,
+        comm: [0; COMM],
+        kthread: false,
+        op: 0,
+        weight_ns: 1,
+    };
 
     pub fn party(&self) -> Party {
         Party { cgroup: self.cgroup, comm: self.comm, kthread: self.kthread }
@@ -83,6 +94,15 @@ impl Owner {
     fn is_journal(&self) -> bool {
         self.kthread && self.comm.starts_with(b"jbd2/")
     }
+}
+
+/// A place in the stack of disks that a sync waits for.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Layer {
+    /// The sync's own requests go there first.
+    Upper,
+    /// It carries an upper one's.
+    Lower,
 }
 
 /// One competitor's requests in flight during one sync.
@@ -139,11 +159,11 @@ impl Window {
             torn: 0,
         };
         let mut own = Own::default();
-        window.add_disk(record, record.areas(), owners(record.disk), false, &mut own);
+        window.add_disk(record, Layer::Upper, record.areas(), owners(record.disk), &mut own);
         for below in lower {
             // Indices are narrower than the word they travel in.
             let owners = owners(below.disk as u32);
-            window.add_disk(record, &below.areas, owners, true, &mut own);
+            window.add_disk(record, Layer::Lower, &below.areas, owners, &mut own);
         }
         // What it read back is in `reclaim_ns`, and is the sync's own wait too.
         let effect_ns = record.own_queue_ns.saturating_add(record.own_device_ns);
@@ -160,9 +180,9 @@ impl Window {
     fn add_disk(
         &mut self,
         record: &SyncRecord,
+        layer: Layer,
         areas: &[u64],
         owners: &[Owner; ACCOUNTS],
-        below: bool,
         own: &mut Own,
     ) {
         let most = record.duration_ns.saturating_mul(MOST_IN_FLIGHT);
@@ -177,18 +197,18 @@ impl Window {
             if area_ns > most {
                 self.torn += 1;
             } else if owner.is_caller(record) {
-                // Below, the same requests are carried once more.
-                if !below {
+                // A lower disk carries the same requests once more.
+                if layer == Layer::Upper {
                     own.area_ns = own.area_ns.saturating_add(area_ns);
                     own.work += work;
                 }
             } else if owner.is_journal() {
-                // Below, it is another filesystem's.
-                if !below {
+                // On a lower disk it is another filesystem's.
+                if layer == Layer::Upper {
                     self.journal_ns = self.journal_ns.saturating_add(area_ns);
                     self.journal_work += work;
                 }
-            } else if !(below && owner.party().is_kworker()) {
+            } else if !(layer == Layer::Lower && owner.party().is_kworker()) {
                 self.add(Competitor { owner: *owner, area_ns, work });
             }
         }

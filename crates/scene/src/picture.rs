@@ -50,7 +50,7 @@ fn others() -> Who {
 
 /// Who an owner is, and by which process it acted last.
 fn owner(people: &People, id: OwnerId, party: &Party, tgid: u32) -> Who {
-    if id == OwnerId(0) {
+    if id == OwnerId::NOBODY {
         return others();
     }
     let mut who = people.who(party);

@@ -73,7 +73,7 @@ impl Session {
     pub fn owners_of(&self, disk: &str) -> Vec<OwnerKey> {
         let found = self.accounts.disks().iter().find(|d| d.name == disk);
         let owners = found.into_iter().flat_map(|d| d.owners.iter());
-        owners.filter(|o| o.id != OwnerId(0)).map(|o| self.accounts.key(o.id)).collect()
+        owners.filter(|o| o.id != OwnerId::NOBODY).map(|o| self.accounts.key(o.id)).collect()
     }
 
     /// The tracer's own metrics, as the last picture left them.

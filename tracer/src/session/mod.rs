@@ -385,7 +385,7 @@ impl Session {
         people.ask_again(identities, now);
         accounts.take_met(|party, tgid| people.meet(identities, party, tgid, now));
         let rates = accounts.disks().iter().flat_map(|disk| &disk.rates);
-        for rate in rates.filter(|rate| rate.owner != OwnerId(0)) {
+        for rate in rates.filter(|rate| rate.owner != OwnerId::NOBODY) {
             people.meet(identities, rate.party, rate.tgid, now);
         }
         for victim in around::recent(engine, now) {

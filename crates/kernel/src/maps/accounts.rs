@@ -322,7 +322,7 @@ impl Accounts {
     fn find_owners_of(&mut self, disk: u32, areas: &[u64]) {
         let Some(at) = self.position(disk) else { return };
         for (account, area) in areas.iter().enumerate().skip(1) {
-            if *area != 0 && self.disks[at].owners[account].id == OwnerId(0) {
+            if *area != 0 && self.disks[at].owners[account].id == OwnerId::NOBODY {
                 self.find_owner(at, account);
             }
         }
@@ -517,12 +517,12 @@ impl Accounts {
             }
             if busy
                 && account as u32 != OTHERS
-                && self.disks[at].owners[account].id == OwnerId(0)
+                && self.disks[at].owners[account].id == OwnerId::NOBODY
             {
                 self.find_owner(at, account);
             }
             let id = self.disks[at].owners[account].id;
-            if id != OwnerId(0) {
+            if id != OwnerId::NOBODY {
                 let op = self.key(id).op;
                 self.disks[at].owners[account].weight_ns = self.weight_ns(at, account, op);
                 if let Some(sum) = self.disks[at].bytes.get_mut(usize::from(op)) {
@@ -575,14 +575,14 @@ impl Accounts {
     /// it is free. So no request that is on its way in lands on another's.
     fn make_room(&mut self, at: usize, now_ns: u64) {
         let index = self.disks[at].disk.index;
-        let used = self.disks[at].owners.iter().filter(|o| o.id != OwnerId(0)).count();
+        let used = self.disks[at].owners.iter().filter(|o| o.id != OwnerId::NOBODY).count();
         let wanted = (used + FREE_WANTED).saturating_sub(ACCOUNTS - 1);
         let mut leaving = 0;
         for account in 1..ACCOUNTS {
             let seen = self.disks[at].seen[account];
             let owner = self.disks[at].owners[account].id;
             let idle = Duration::from_nanos(now_ns.saturating_sub(seen.busy_ns)) >= IDLE;
-            if owner == OwnerId(0) || seen.account.word != 0 || !idle {
+            if owner == OwnerId::NOBODY || seen.account.word != 0 || !idle {
                 self.disks[at].seen[account].leaving = false;
                 continue;
             }
