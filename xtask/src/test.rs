@@ -122,9 +122,9 @@ impl<'a> Run<'a> {
     fn begin(args: &'a TestArgs, state: &Path) -> Result<Self> {
         let tree = Tree::find(workspace());
         let state = args.all.then(|| begin_state(args, &tree, state)).transpose()?;
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease")
-            .context("cannot read which kernel this is")?;
-        let kernel = format!("{} {}", release.trim(), env::consts::ARCH);
+        let release = step::read_output(Command::new("uname").arg("-r"))
+            .context("`uname` does not say which kernel this is")?;
+        let kernel = format!("{release} {}", env::consts::ARCH);
         let (tally, times) = (Tally::default(), Vec::new());
         Ok(Self { args, begun: Instant::now(), tree, kernel, tally, times, state })
     }

@@ -251,7 +251,8 @@ fn read_module(folder: &Path, module: &str) -> Result<Vec<u8>, Untold> {
     })
 }
 
-fn release() -> String {
+/// The version, as `uname -r` says it: for people, never to decide by.
+pub fn release() -> String {
     read_line("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned())
 }
 

@@ -10,8 +10,9 @@ use anyhow::{Result, anyhow};
 
 use crate::{
     facts::Facts,
-    load::{OBJECT, raise_memlock, run_stats},
+    load::{OBJECT, run_stats},
     loader::{Attached, Globals, Loader},
+    memlock,
     program::Program,
 };
 
@@ -40,7 +41,7 @@ impl Floor {
     ///
     /// When the kernel refuses one of them.
     pub fn attach(programs: &[Program], facts: &Facts) -> Result<Self> {
-        raise_memlock();
+        memlock::raise();
         let (mut loader, _maps) = Loader::create(OBJECT, &Globals::default(), &[])?;
         let mut loaded = BTreeMap::new();
         for &program in programs {

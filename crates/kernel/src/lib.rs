@@ -4,11 +4,12 @@
 //! [`types`] reads its BTF, [`offsets`] turns that into the programs'
 //! configuration, [`facts`] is the sum as a value. [`capability`] lists what is
 //! observed, [`program`] with which programs on which hooks, [`strategies`] the ways
-//! to each capability; [`load`] selections it on the running kernel, with [`loader`]
-//! for maps and programs and [`refusal`] for what the kernel says, and
+//! to each capability; [`load`] selects one on the running kernel, with
+//! [`loader`] for maps and programs and [`refusal`] for what the kernel says, and
 //! [`selftest`] tests each strategy on an operation that the tracer makes itself.
-//! [`unsupported`] says what is not seen all the same. [`maps`] reads what the programs
-//! write. [`floor`] loads programs that do nothing, to compare costs with.
+//! [`unsupported`] says what is not seen all the same. [`maps`] reads what the
+//! programs write. [`memlock`] is about the limit on locked memory. [`floor`]
+//! loads programs that do nothing, to compare costs with.
 //!
 //! Records, owners, rates and ticks flow out, to the session. It knows nobody
 //! who shows them.
@@ -21,6 +22,7 @@ pub mod floor;
 pub mod load;
 pub mod loader;
 pub mod maps;
+pub mod memlock;
 pub mod offsets;
 pub mod program;
 mod quiet;

@@ -12,7 +12,6 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Map, MapData, RingBuf};
 use aya_log::EbpfLogger;
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use tracer_ebpf::{
     histogram::BUCKETS,
     record::{ACCOUNTS, DiskLedger, InFlight, OwnerKey, Solo, op, size, stage},
@@ -23,6 +22,7 @@ use crate::{
     capability::Capability,
     facts::{Facts, Home, Pointers},
     loader::{Attached, Globals, Loader},
+    memlock,
     program::{Program, Target},
     quiet,
     refusal::explain,
@@ -95,7 +95,7 @@ impl Programs {
     ///
     /// When the kernel refuses the maps.
     pub fn create(facts: &Facts, sizes: Sizes, wishes: Wishes) -> Result<Self> {
-        raise_memlock();
+        memlock::raise();
         let typed = facts.pointers == Pointers::Typed;
         let object = if typed { OBJECT } else { UNTYPED_OBJECT };
         if facts.lockdown == "confidentiality" {
@@ -472,10 +472,4 @@ impl log::Log for StderrLog {
     }
 
     fn flush(&self) {}
-}
-
-/// Before 5.11 BPF memory counts against RLIMIT_MEMLOCK. Where the limit
-/// cannot be raised it may not matter; where it does, creating the maps says so.
-pub(crate) fn raise_memlock() {
-    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
 }

@@ -12,9 +12,8 @@ use std::{
 };
 
 use caps::{CapSet, Capability};
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use serde::Serialize;
-use tracer_kernel::program::MODULES;
+use tracer_kernel::{memlock, program::MODULES};
 
 /// How it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -47,7 +46,7 @@ const INITIAL_CGROUP: u64 = 0xeffffffb;
 pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let has = |c| caps::has_cap(None, CapSet::Effective, c).unwrap_or(false);
     let modules = MODULES.into_iter().filter(|m| root.join("sys/kernel/btf").join(m).exists());
-    let limit = locked_memory_counts()
+    let limit = memlock::limits_maps(btf)
         .then_some("to make tables beyond the limit on locked memory, before Linux 5.11");
     let mut checks = capabilities(has, &modules.collect::<Vec<_>>(), limit);
     let namespace = |name: &str| fs::metadata(root.join(format!("proc/self/ns/{name}")));
@@ -97,16 +96,6 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let state = if bound.is_ok() { State::Good } else { State::Bad };
     checks.push(Check { what: "address".into(), state, says, remedy });
     checks
-}
-
-/// Whether the kernel programs' tables count against a limit of this process,
-/// as they did before 5.11: <https://github.com/torvalds/linux/commit/3ac1f01b43b6>.
-fn locked_memory_counts() -> bool {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|n| n.parse().ok());
-    let version: (Option<u32>, Option<u32>) = (numbers.next(), numbers.next());
-    let limited = getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft != RLIM_INFINITY);
-    limited && version.0.is_some() && version < (Some(5), Some(11))
 }
 
 /// Each capability with what it is for; `limit` says what it takes

@@ -83,6 +83,11 @@ const WALLS: &[Wall] = &[
     },
 ];
 
+/// Places in which a kernel says its version.
+const VERSIONS: [&str; 3] = ["osrelease", "uname()", "/proc/version"];
+const ASKED: &str = "only `crates/kernel` asks what kernel this is, and for features: a version is \
+                     for people to read";
+
 /// Text that files below `within` do not have, but for those of `except`.
 struct Absence {
     within: &'static str,
@@ -144,6 +149,19 @@ const ABSENCES: &[Absence] = &[
         except: &[],
         lacks: &["crate::hooks", "hooks::"],
         why: "no state knows a hook, and no hook another",
+    },
+    Absence { within: "tracer/src", except: &[], lacks: &VERSIONS, why: ASKED },
+    Absence {
+        within: "crates",
+        except: &["crates/kernel/src/facts.rs"],
+        lacks: &VERSIONS,
+        why: ASKED,
+    },
+    Absence {
+        within: "xtask/src",
+        except: &["xtask/src/check/walls.rs"],
+        lacks: &VERSIONS,
+        why: ASKED,
     },
     Absence {
         within: "tracer/src/agent/http.rs",

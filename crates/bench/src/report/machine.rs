@@ -30,16 +30,12 @@ pub struct Machine {
 
 impl Machine {
     pub fn read(command: &str, rounds: u32, seconds: u64) -> Self {
-        let line = |path| {
-            let text = fs::read_to_string(path).unwrap_or_default();
-            clean(text.lines().next().unwrap_or("unknown"))
-        };
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         Self {
             cpu: read_cpu(),
             cores: thread::available_parallelism().map_or(0, usize::from),
             memory_bytes: parse_memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
-            kernel: line("/proc/sys/kernel/osrelease"),
+            kernel: clean(&tracer_kernel::facts::release()),
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             command: command.to_owned(),
             rounds,

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{Facts, Modules, Pointers};
+use crate::{
+    facts::{Facts, Modules, Pointers},
+    memlock,
+};
 
 /// A blob under construction.
 #[derive(Default)]
@@ -183,4 +186,14 @@ fn a_kernel_without_ring_buffers_is_too_old() {
     let unknown = || "unknown".to_owned();
     let facts = Facts::from_btf(&kernel, &Modules::new(), Pointers::Typed, unknown(), unknown());
     assert!(facts.unwrap_err().to_string().contains("too old"));
+}
+
+/// As 5.10 has it in `struct bpf_map`, and 5.11 has not.
+#[test]
+fn maps_count_against_a_limit_where_there_is_a_struct_for_the_count() {
+    assert!(!memlock::counts_maps(&kernel().bytes()));
+    let mut old = kernel();
+    old.add(STRUCT, "bpf_map_memory", 16, &[]);
+    assert!(memlock::counts_maps(&old.bytes()));
+    assert!(!memlock::counts_maps(b"no types"));
 }
