@@ -1,7 +1,9 @@
 //! How long a task ran, by the scheduler's own account of it.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// A task's times, up to the scheduler's last look at it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Clocks {
     /// `se.sum_exec_runtime`.

@@ -6,15 +6,19 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::LruHashMap};
 use tracer_ebpf::record::{COMM, ContenderKey};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::maps::{BPF_ANY, add};
+use crate::{
+    cell::{MapCell, fields},
+    maps::{BPF_ANY, Lookup as _},
+};
 
 /// Nanoseconds that a process's syncs waited behind somebody.
 #[map]
 static CONTENDERS: LruHashMap<ContenderKey, u64> = LruHashMap::with_max_entries(512, 0);
 
 /// Whom a syncing thread took the CPU from.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Contender {
     pub cgroup: u64,
@@ -26,19 +30,18 @@ pub struct Contender {
     pub run_delay: u64,
 }
 
-impl Contender {
-    #[inline(always)]
-    pub fn forget(&mut self) {
-        self.known = 0;
-    }
-}
+fields! { Contender { known: u32 } }
 
 /// Charges the contender of the running thread's sync with the wait that ended when
 /// the thread was switched in.
 #[inline(always)]
-pub fn charge(contender: &Contender, run_delay: u64) {
+pub fn charge(contender: MapCell<Contender>, run_delay: u64) {
+    if contender.known().get() == 0 {
+        return;
+    }
+    let contender = contender.get();
     let ns = run_delay.saturating_sub(contender.run_delay);
-    if contender.known == 0 || ns == 0 {
+    if ns == 0 {
         return;
     }
     let key = ContenderKey {
@@ -47,8 +50,8 @@ pub fn charge(contender: &Contender, run_delay: u64) {
         kthread: contender.kthread,
         victim_tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
     };
-    match CONTENDERS.get_ptr_mut(key) {
-        Some(sum) => add(sum, ns),
+    match CONTENDERS.cell(&key) {
+        Some(sum) => sum.add(ns),
         None => {
             let _ = CONTENDERS.insert(key, ns, BPF_ANY);
         }

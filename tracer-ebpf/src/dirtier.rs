@@ -12,14 +12,17 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::LruHashMap};
 use tracer_ebpf::record::{COMM, via};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
+    cell::fields,
     fields::{FileKey, Kernel, Task, bio_cgroup, file_key},
+    maps::Lookup as _,
     submitter::{self, Submitter, in_kernel_thread},
 };
 
 /// Who made a clean inode dirty.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Dirtier {
     cgroup: u64,
@@ -31,7 +34,7 @@ pub struct Dirtier {
 }
 
 /// What a kernel thread is writing.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 struct Writing {
     dirtier: Dirtier,
@@ -41,12 +44,15 @@ struct Writing {
     shared: u32,
 }
 
+fields! { Writing { via: u32, shared: u32 } }
+
 /// 4 MiB of kernel memory; beyond so many dirty inodes at a time the oldest are
 /// nobody's.
 #[map]
 static DIRTIERS: LruHashMap<FileKey, Dirtier> = LruHashMap::with_max_entries(32_768, 0);
 
-/// By tid. An entry stays and is used again: flushers are few.
+/// The inodes being written, by tid. An entry stays and is used again: flushers are
+/// few. Only its own thread reads or writes it.
 #[map]
 static WRITING: LruHashMap<u32, Writing> = LruHashMap::with_max_entries(1024, 0);
 
@@ -85,15 +91,14 @@ pub fn begin_inode(inode: Kernel, via: u32) {
     let nobody = Dirtier { cgroup: 0, io_cgroup: 0, comm: [0; COMM], tgid: 0 };
     let mut writing =
         Writing { dirtier: nobody, via: u32::from(via::DIRECT), shared: file.is_block_device().into() };
-    // SAFETY: an entry is replaced whole; what is torn by that names one of two
-    // who dirtied the file in turn.
-    if let Some(dirtier) = unsafe { DIRTIERS.get(file) } {
-        writing.dirtier = *dirtier;
+    // An entry is replaced whole; what is torn by that names one of two who dirtied
+    // the file in turn.
+    if let Some(dirtier) = DIRTIERS.cell(&file) {
+        writing.dirtier = dirtier.get();
         writing.via = via;
     }
-    match WRITING.get_ptr_mut(tid) {
-        // SAFETY: only this thread reads or writes its entry.
-        Some(known) => unsafe { *known = writing },
+    match WRITING.cell(&tid) {
+        Some(known) => known.set(writing),
         None => {
             let _ = WRITING.insert(tid, writing, 0);
         }
@@ -106,12 +111,9 @@ pub fn end_inode() {
     if !in_kernel_thread() {
         return;
     }
-    if let Some(known) = WRITING.get_ptr_mut(bpf_get_current_pid_tgid() as u32) {
-        // SAFETY: only this thread reads or writes its entry.
-        unsafe {
-            (*known).via = u32::from(via::DIRECT);
-            (*known).shared = 0;
-        }
+    if let Some(known) = WRITING.cell(&(bpf_get_current_pid_tgid() as u32)) {
+        known.via().set(u32::from(via::DIRECT));
+        known.shared().set(0);
     }
 }
 
@@ -129,12 +131,11 @@ pub fn submitter_of_bio(bio: Kernel, now: u64) -> Submitter {
 /// somebody is known.
 #[inline(never)]
 fn stand_in(who: &mut Submitter, bio: Kernel) -> i32 {
-    let Some(writing) = WRITING.get_ptr(who.tid) else {
+    let Some(writing) = WRITING.cell(&who.tid) else {
         name_cgroup(who, bio_cgroup(bio));
         return 0;
     };
-    // SAFETY: only this thread reads or writes its entry.
-    let writing = unsafe { &*writing };
+    let writing = writing.get();
     if writing.shared != 0 {
         return 0;
     }
@@ -142,7 +143,7 @@ fn stand_in(who: &mut Submitter, bio: Kernel) -> i32 {
     let dirtier = &writing.dirtier;
     let agrees = cgroup == 0 || cgroup == dirtier.cgroup || cgroup == dirtier.io_cgroup;
     if writing.via != u32::from(via::DIRECT) && agrees {
-        name_dirtier(who, writing);
+        name_dirtier(who, &writing);
     } else {
         name_cgroup(who, cgroup);
     }
@@ -152,11 +153,10 @@ fn stand_in(who: &mut Submitter, bio: Kernel) -> i32 {
 /// The same for what a kernel thread does without a bio.
 #[inline(always)]
 pub fn stand_in_for_file(who: &mut Submitter) {
-    if let Some(writing) = WRITING.get_ptr(who.tid) {
-        // SAFETY: only this thread reads or writes its entry.
-        let writing = unsafe { &*writing };
+    if let Some(writing) = WRITING.cell(&who.tid) {
+        let writing = writing.get();
         if writing.via != u32::from(via::DIRECT) {
-            name_dirtier(who, writing);
+            name_dirtier(who, &writing);
         }
     }
 }

@@ -9,7 +9,7 @@
 use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::{
-    bpf_probe_read_kernel,
+    bpf_get_current_cgroup_id, bpf_probe_read_kernel,
     generated::{
         bpf_get_current_task, bpf_get_current_task_btf, bpf_get_smp_processor_id,
         bpf_task_pt_regs,
@@ -342,6 +342,13 @@ pub fn syscall_number(regs: Kernel) -> u64 {
 #[inline(always)]
 pub fn syscall_arg0(regs: Kernel) -> u64 {
     regs.load(config!(regs_arg0))
+}
+
+/// The running task's cgroup v2, by a helper: where its fields are out of reach.
+#[inline(always)]
+pub fn current_cgroup_id() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_cgroup_id() }
 }
 
 /// A thread: `struct task_struct`.

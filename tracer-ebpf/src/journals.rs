@@ -5,6 +5,12 @@
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use tracer_ebpf::record::{Journal, commit};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{
+    cell::{MapCell, fields},
+    maps::Lookup as _,
+};
 
 /// The journals, by the device number of their filesystem.
 #[map]
@@ -13,20 +19,35 @@ pub static JOURNALS: HashMap<u32, Journal> = HashMap::with_max_entries(256, 0);
 /// No part of a commit that is known.
 pub const NO_STAGE: u64 = commit::COUNT as u64;
 
-/// The part of the commit that is under way ends.
+fields! {
+    Journal {
+        since_ns: u64,
+        busy_ns: u64,
+        commits: u64,
+        queue_ns: u64,
+        device_ns: u64,
+        stage: u64,
+        stage_since_ns: u64,
+        stage_ns: [u64; commit::COUNT],
+    }
+}
+
+/// The part of the commit that is under way ends. Only the journal's own thread
+/// writes to its entry.
 #[inline(always)]
-pub fn end_stage(journal: &mut Journal, now: u64) {
-    let ns = now.saturating_sub(journal.stage_since_ns);
+pub fn end_stage(journal: MapCell<Journal>, now: u64) {
+    let ns = now.saturating_sub(journal.stage_since_ns().get());
+    let ended = journal.stage().get();
     // Compared one by one: an index from a map is any number to the verifier.
     for stage in 0..commit::COUNT {
-        if journal.stage == stage as u64 {
-            journal.stage_ns[stage] += ns;
+        if ended == stage as u64 {
+            journal.stage_ns().at(stage).add_alone(ns);
         }
     }
 }
 
 /// Sums over a journal's commits, all in ns.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Totals {
     pub busy_ns: u64,
@@ -43,21 +64,22 @@ impl Totals {
 /// What a filesystem's journal spent in commits up to `now`.
 #[inline(always)]
 pub fn totals(device: u32, now: u64) -> Totals {
-    let Some(journal) = JOURNALS.get_ptr(device) else { return Totals::NONE };
-    // SAFETY: plain words. A reader between two stores of an end is off by that
-    // one commit; user space bounds the phase by the sync's own length.
-    let journal = unsafe { &*journal };
+    // A reader between two stores of an end is off by that one commit; user space
+    // bounds the phase by the sync's own length.
+    let Some(journal) = JOURNALS.cell(&device) else { return Totals::NONE };
     let mut totals = Totals {
-        busy_ns: journal.busy_ns,
-        queue_ns: journal.queue_ns,
-        device_ns: journal.device_ns,
-        stage_ns: journal.stage_ns,
+        busy_ns: journal.busy_ns().get(),
+        queue_ns: journal.queue_ns().get(),
+        device_ns: journal.device_ns().get(),
+        stage_ns: journal.stage_ns().get(),
     };
-    if journal.since_ns != 0 {
-        totals.busy_ns += now.saturating_sub(journal.since_ns);
-        let ns = now.saturating_sub(journal.stage_since_ns);
+    let since_ns = journal.since_ns().get();
+    if since_ns != 0 {
+        totals.busy_ns += now.saturating_sub(since_ns);
+        let ns = now.saturating_sub(journal.stage_since_ns().get());
+        let under_way = journal.stage().get();
         for stage in 0..commit::COUNT {
-            if journal.stage == stage as u64 {
+            if under_way == stage as u64 {
                 totals.stage_ns[stage] += ns;
             }
         }

@@ -3,19 +3,63 @@
 //! User space sets the sizes of the tables when it loads them, from the disks
 //! that it finds; those here are for none.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, RingBuf},
 };
 use tracer_ebpf::{
-    histogram::{BUCKETS, BlockScale},
     disks::{self, Described, PROBES},
     dropped::Dropped,
+    histogram::{BUCKETS, BlockScale},
     record::{
-        Disk, DiskLedger, DiskUnknown, HINTS, InFlight, OwnerKey, Solo, op, stage,
+        ACCOUNTS, Account, Disk, DiskLedger, DiskUnknown, HINTS, InFlight, LOWER, OwnerKey, Solo, op,
+        stage,
     },
 };
+
+use crate::cell::{MapCell, Plain, fields};
+
+fields! { Described { device: u32, disk: Disk } }
+fields! { Disk { index: u32, base: u32, queues: u32, depth: u32, lower: [u32; LOWER] } }
+fields! { Solo { ios: u64, ns: u64 } }
+fields! {
+    DiskLedger {
+        accounts: [Account; ACCOUNTS],
+        used: u64,
+        candidate: u64,
+        born_ns: u64,
+        ended_ns: u64,
+    }
+}
+fields! {
+    Account {
+        word: u64,
+        done: u64,
+        ios: u64,
+        bytes: u64,
+        tgid: u32,
+        op: u16,
+        kthread: u8,
+        via: u8,
+    }
+}
+fields! {
+    InFlight {
+        request: u64,
+        born_ns: u64,
+        issued_ns: u64,
+        bytes: u32,
+        account: u32,
+        sync_tid: u32,
+        sync_seq: u32,
+        op: u16,
+        disk: u16,
+        may_wait: u32,
+    }
+}
 
 /// What is in flight, one slot per (disk, hardware queue, tag).
 #[map]
@@ -74,22 +118,64 @@ pub const NO_WAKEUP: u64 = 1;
 /// Wake the reader now.
 pub const FORCE_WAKEUP: u64 = 2;
 
-/// `*word += value`, atomically. Without the result it is an instruction that
-/// all kernels know; with it, only from 5.12.
-#[inline(always)]
-pub fn add(word: *mut u64, value: u64) {
-    // SAFETY: callers pass a word of a map value; the verifier checks it.
-    unsafe {
-        core::intrinsics::atomic_xadd::<u64, u64, { core::intrinsics::AtomicOrdering::Relaxed }>(
-            word, value,
-        );
+/// A map that is looked up by a key.
+pub trait Lookup<K> {
+    type Value;
+
+    /// The value of a key. A hash map has it no more when somebody removes the key.
+    fn cell(&self, key: K) -> Option<MapCell<Self::Value>>;
+}
+
+impl<T> Lookup<u32> for Array<T> {
+    type Value = T;
+
+    #[inline(always)]
+    fn cell(&self, key: u32) -> Option<MapCell<T>> {
+        found(self.get_ptr_mut(key))
+    }
+}
+
+impl<K, V> Lookup<&K> for HashMap<K, V> {
+    type Value = V;
+
+    #[inline(always)]
+    fn cell(&self, key: &K) -> Option<MapCell<V>> {
+        found(self.get_ptr_mut(key))
+    }
+}
+
+impl<K, V> Lookup<&K> for LruHashMap<K, V> {
+    type Value = V;
+
+    #[inline(always)]
+    fn cell(&self, key: &K) -> Option<MapCell<V>> {
+        found(self.get_ptr_mut(key))
     }
 }
 
 #[inline(always)]
+fn found<T>(value: Option<*mut T>) -> Option<MapCell<T>> {
+    // SAFETY: a look-up in a map returned it.
+    value.and_then(NonNull::new).map(|at| unsafe { MapCell::new(at) })
+}
+
+/// Sends a record: reserves room for it in the ring, and has it filled there.
+#[inline(always)]
+pub fn send<T: Plain>(wakeup: impl FnOnce() -> u64, fill: impl FnOnce(&mut T)) {
+    let Some(mut entry) = RECORDS.reserve::<T>(0) else {
+        count_drop(Dropped::RingFull);
+        return;
+    };
+    // SAFETY: the entry is as large as a record, and of nobody else until it is
+    // submitted; any bytes are a record.
+    fill(unsafe { &mut *entry.as_mut_ptr() });
+    entry.submit(wakeup());
+}
+
+#[inline(always)]
 pub fn count_drop(kind: Dropped) {
-    if let Some(counter) = DROPPED.get_ptr_mut(kind as u32) {
-        add(counter, 1);
+    if let Some(counter) = DROPPED.cell(kind as u32) {
+        counter.add(1);
     }
 }
 
@@ -112,28 +198,22 @@ pub fn observe(disk: u32, operation: u32, queue_ns: u64, device_ns: u64) {
 
 #[inline(always)]
 fn count(disk: u32, operation: u32, stage: u32, bucket: usize) {
-    // The compiler knows that it is in range and would drop the check that the
-    // verifier wants to see.
-    let index = core::hint::black_box(bucket);
-    if index >= BUCKETS {
-        return;
-    }
-    if let Some(histogram) = HISTOGRAMS.get_ptr_mut(histogram_index(disk, operation, stage)) {
-        // SAFETY: the index was checked against the length above.
-        add(unsafe { histogram.cast::<u64>().add(index) }, 1);
+    if let Some(histogram) = HISTOGRAMS.cell(histogram_index(disk, operation, stage))
+        && let Some(count) = histogram.find(bucket)
+    {
+        count.add(1);
     }
 }
 
 /// What user space told of a disk, by its device number.
 #[inline(always)]
-pub fn described(device: u32) -> Option<&'static Disk> {
+pub fn described(device: u32) -> Option<MapCell<Disk>> {
     for probe in 0..PROBES {
-        let place = DISKS.get_ptr(disks::place(device, probe))?;
-        // SAFETY: a value of a map outlives the program's run; user space writes
-        // a place once, and changes it only when the disk itself changes.
-        let place = unsafe { &*place };
-        if place.device == device {
-            return Some(&place.disk);
+        // User space writes a place once, and changes it only when the disk itself
+        // changes.
+        let place = DISKS.cell(disks::place(device, probe))?;
+        if place.device().get() == device {
+            return Some(place.disk());
         }
     }
     None
@@ -145,14 +225,11 @@ pub fn ask_for_disk(device: u32) {
     if UNKNOWN_DISKS.insert(device, 1, BPF_NOEXIST).is_err() {
         return;
     }
-    match RECORDS.reserve::<DiskUnknown>(0) {
-        Some(mut record) => {
-            record.write(DiskUnknown { device: u64::from(device) });
-            record.submit(FORCE_WAKEUP);
-        }
-        None => {
-            let _ = UNKNOWN_DISKS.remove(device);
-            count_drop(Dropped::RingFull);
-        }
-    }
+    let Some(mut entry) = RECORDS.reserve::<DiskUnknown>(0) else {
+        let _ = UNKNOWN_DISKS.remove(device);
+        count_drop(Dropped::RingFull);
+        return;
+    };
+    entry.write(DiskUnknown { device: u64::from(device) });
+    entry.submit(FORCE_WAKEUP);
 }

@@ -129,7 +129,7 @@ pub struct OwnerKey {
     pub cgroup: u64,
     /// The name of the process (its group leader's), NUL-padded.
     pub comm: [u8; COMM],
-    /// Index of the disk. The first half of its word: see [`Account::is_of`].
+    /// Index of the disk. The first half of its word: see [`OwnerKey::is_in`].
     pub disk: u32,
     /// A code of [`op`].
     pub op: u16,
@@ -152,6 +152,26 @@ impl OwnerKey {
         // Multiplied by 2^64 over the golden ratio.
         let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mix(mix(mix(a, b), c), d) >> (64 - HINT_BITS)) as u32
+    }
+
+    /// Whether an account is this owner's, of which `word` reads a word: without a
+    /// call to compare memory.
+    #[inline(always)]
+    pub fn is_in(&self, word: impl Fn(usize) -> u64) -> bool {
+        let [a, b, c, d] = self.words();
+        let rest = (word(Account::NAME + 3) ^ d) >> 32;
+        (word(Account::NAME) ^ a)
+            | (word(Account::NAME + 1) ^ b)
+            | (word(Account::NAME + 2) ^ c)
+            | rest
+            == 0
+    }
+
+    /// The words of an account that name its cgroup and its process.
+    #[inline(always)]
+    pub fn name_words(&self) -> [(usize, u64); 3] {
+        let [a, b, c, _] = self.words();
+        [(Account::NAME, a), (Account::NAME + 1, b), (Account::NAME + 2, c)]
     }
 
     #[inline(always)]
@@ -185,23 +205,10 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whether it is this owner's, without a call to compare memory.
-    #[inline(always)]
-    pub fn is_of(&self, key: &OwnerKey) -> bool {
-        let [_, _, _, _, a, b, c, d] = self.words();
-        let [e, f, g, h] = key.words();
-        (a ^ e) | (b ^ f) | (c ^ g) | ((d ^ h) >> 32) == 0
-    }
+    pub const WORDS: usize = size_of::<Self>() / 8;
 
-    #[inline(always)]
-    pub fn is_free(&self) -> bool {
-        self.is_of(&OwnerKey::default())
-    }
-
-    #[inline(always)]
-    fn words(&self) -> [u64; 8] {
-        zerocopy::transmute!(*self)
-    }
+    /// Its first word that says whose it is.
+    const NAME: usize = core::mem::offset_of!(Self, cgroup) / 8;
 }
 
 /// All accounts of one disk.
@@ -466,7 +473,7 @@ pub struct DiskUnknown {
     pub device: u64,
 }
 
-// `Account::is_of` compares the words of a key with those of an account, but
+// `OwnerKey::is_in` compares the words of a key with those of an account, but
 // for the disk in the one and the process in the other.
 const _: () = assert!(core::mem::offset_of!(Account, cgroup) == 32);
 const _: () = assert!(core::mem::offset_of!(OwnerKey, disk) == 24);

@@ -4,8 +4,6 @@
 //! a slot and puts it into its submitter's account, [`end`] takes it out again
 //! and learns from it. The hooks say when; nobody else is told of a request.
 
-use core::ptr::read_volatile;
-
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use tracer_ebpf::{
@@ -16,10 +14,11 @@ use tracer_ebpf::{
 
 use crate::{
     accounts,
+    cell::MapCell,
     clock::now_ns,
     dirtier::submitter_of_bio,
     fields::{Kernel, Request, config},
-    maps::{IN_FLIGHT, LEDGER, add, ask_for_disk, count_drop, described, observe},
+    maps::{IN_FLIGHT, LEDGER, Lookup as _, ask_for_disk, count_drop, described, observe},
     submitter::{SUBMITTERS, Submitter},
     syncs::own::{credit, note_submission},
     work,
@@ -74,7 +73,7 @@ fn operation(request: Request) -> Option<u32> {
 /// tag, and there is one at most per hardware queue, so it has a slot of its
 /// own.
 #[inline(always)]
-pub fn with_slot(request: Request, then: impl FnOnce(u32, &Disk, &mut InFlight)) {
+pub fn with_slot(request: Request, then: impl FnOnce(u32, MapCell<Disk>, MapCell<InFlight>)) {
     let Some(operation) = operation(request) else { return };
     let device = request.device();
     let Some(disk) = described(device) else {
@@ -85,73 +84,73 @@ pub fn with_slot(request: Request, then: impl FnOnce(u32, &Disk, &mut InFlight))
         return;
     };
     let queue = request.hardware_queue();
-    let last = disk.depth.wrapping_sub(1);
+    let depth = disk.depth().get();
+    let last = depth.wrapping_sub(1);
     let tag = if operation == op::FLUSH { last } else { request.tag() };
-    if queue >= disk.queues || tag > last || (tag == last && operation != op::FLUSH) {
+    if queue >= disk.queues().get() || tag > last || (tag == last && operation != op::FLUSH) {
         count_drop(Dropped::TableOverflow);
         return;
     }
-    if let Some(slot) = IN_FLIGHT.get_ptr_mut(disk.base + queue * disk.depth + tag) {
-        // SAFETY: the slot belongs to this request's tag; nobody else is in it.
-        then(operation, disk, unsafe { &mut *slot });
+    // The slot belongs to this request's tag; nobody else is in it.
+    if let Some(slot) = IN_FLIGHT.cell(disk.base().get() + queue * depth + tag) {
+        then(operation, disk, slot);
     }
 }
 
 #[inline(always)]
-pub fn open(request: Request, operation: u32, disk: &Disk, slot: &mut InFlight) {
+pub fn open(request: Request, operation: u32, disk: MapCell<Disk>, slot: MapCell<InFlight>) {
     let now = now_ns();
-    if slot.request != 0 {
+    if slot.request().get() != 0 {
         // Its tag was given away again, so it has ended unseen.
         debug!(
             (),
             "disk {}: a request of class {} ended unseen; born {} ns ago, issued at {}",
-            slot.disk,
-            slot.op,
-            now.saturating_sub(slot.born_ns),
-            slot.issued_ns
+            slot.disk().get(),
+            slot.op().get(),
+            now.saturating_sub(slot.born_ns().get()),
+            slot.issued_ns().get()
         );
         give_back(slot, now);
         count_drop(Dropped::Reconciled);
     }
-    slot.request = address(request);
-    slot.issued_ns = 0;
-    slot.bytes = request.bytes();
-    slot.op = operation as u16;
-    slot.disk = disk.index as u16;
-    slot.may_wait = u32::from(request.cmd_flags() & (REQ_PREFLUSH | REQ_FUA) != 0);
-    slot.sync_tid = 0;
-    slot.account = NO_ACCOUNT;
-    slot.born_ns = now;
+    let index = disk.index().get();
+    slot.request().set(address(request));
+    slot.issued_ns().set(0);
+    slot.bytes().set(request.bytes());
+    slot.op().set(operation as u16);
+    slot.disk().set(index as u16);
+    slot.may_wait().set(u32::from(request.cmd_flags() & (REQ_PREFLUSH | REQ_FUA) != 0));
+    slot.sync_tid().set(0);
+    slot.account().set(NO_ACCOUNT);
+    slot.born_ns().set(now);
     // The flush itself has no owner: the request that wanted it waits on in
     // its own slot.
     if operation == op::FLUSH {
         return;
     }
     let who = submitter(request, now);
-    slot.born_ns = who.born_ns;
-    if let Some(ledger) = LEDGER.get_ptr_mut(disk.index) {
+    slot.born_ns().set(who.born_ns);
+    if let Some(ledger) = LEDGER.cell(index) {
         work::enter(ledger, who.born_ns);
-        let (at, account) = accounts::account(&who, (disk.index, ledger), operation);
-        slot.account = disk.index * ACCOUNTS as u32 + at;
+        let (at, account) = accounts::account(&who, (index, ledger), operation);
+        slot.account().set(index * ACCOUNTS as u32 + at);
         if let Some(account) = account {
-            account.tgid = who.tgid;
-            add(&raw mut account.word, born(tick(who.born_ns)));
+            account.tgid().set(who.tgid);
+            account.word().add(born(tick(who.born_ns)));
         }
     }
     // By way of the map: the verifier would follow each operation through all above.
-    // SAFETY: a field of a value of a map.
-    let operation = u32::from(unsafe { read_volatile(&raw const slot.op) });
+    let operation = u32::from(slot.op().get());
     if let Some(seq) = note_submission(who.tid, operation, disk, who.born_ns) {
-        slot.sync_tid = who.tid;
-        slot.sync_seq = seq;
+        slot.sync_tid().set(who.tid);
+        slot.sync_seq().set(seq);
     }
 }
 
 /// Whether a request's submitter was seen with its bio.
 #[inline(always)]
 pub fn has_known_submitter(request: Request) -> bool {
-    // SAFETY: looked at, not read.
-    config!(births_by_bio) == 1 && unsafe { SUBMITTERS.get(request.bio().0 as u64) }.is_some()
+    config!(births_by_bio) == 1 && SUBMITTERS.cell(&(request.bio().0 as u64)).is_some()
 }
 
 /// Who submitted a request: who was seen with its bio, or who runs now or whom
@@ -160,10 +159,9 @@ pub fn has_known_submitter(request: Request) -> bool {
 fn submitter(request: Request, now: u64) -> Submitter {
     if config!(births_by_bio) == 1 {
         let bio = request.bio().0 as u64;
-        // SAFETY: copied at once; an entry is written before its request is
-        // issued, and by nobody else.
-        if let Some(known) = unsafe { SUBMITTERS.get(bio) } {
-            let known = *known;
+        // An entry is written before its request is issued, and by nobody else.
+        if let Some(known) = SUBMITTERS.cell(&bio) {
+            let known = known.get();
             let _ = SUBMITTERS.remove(bio);
             return known;
         }
@@ -172,58 +170,60 @@ fn submitter(request: Request, now: u64) -> Submitter {
 }
 
 #[inline(always)]
-pub fn end(disk: &Disk, slot: &mut InFlight, noted_ns: u64) {
+pub fn end(disk: MapCell<Disk>, slot: MapCell<InFlight>, noted_ns: u64) {
     let now = now_ns();
+    let (born_ns, bytes) = (slot.born_ns().get(), slot.bytes().get());
     // The kernel may have read its clock a little before the birth.
-    let issued_ns = if noted_ns == 0 { slot.issued_ns } else { noted_ns.max(slot.born_ns) };
+    let issued_ns = if noted_ns == 0 { slot.issued_ns().get() } else { noted_ns.max(born_ns) };
     // An empty flush is never issued itself: all its time is the device's.
-    let given_ns = if issued_ns == 0 { slot.born_ns } else { issued_ns };
-    if issued_ns == 0 && slot.bytes != 0 {
+    let given_ns = if issued_ns == 0 { born_ns } else { issued_ns };
+    if issued_ns == 0 && bytes != 0 {
         count_drop(Dropped::IssueUnseen);
     }
-    let (operation, bytes) = (u32::from(slot.op), slot.bytes);
-    let queue = given_ns.saturating_sub(slot.born_ns);
+    let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
+    let queue = given_ns.saturating_sub(born_ns);
     let device = now.saturating_sub(given_ns);
-    with_account(slot.account, |account| {
-        settle(account, slot.born_ns, now);
-        add(&raw mut account.ios, 1);
-        add(&raw mut account.bytes, u64::from(bytes));
+    with_account(slot.account().get(), |account| {
+        settle(account, born_ns, now);
+        account.ios().add(1);
+        account.bytes().add(u64::from(bytes));
     });
-    observe(disk.index, operation, queue, device);
+    observe(index, operation, queue, device);
     if issued_ns != 0 {
-        work::leave(disk.index, (operation, bytes), issued_ns, now);
+        work::leave(index, (operation, bytes), issued_ns, now);
     }
-    if slot.sync_tid != 0 {
+    if slot.sync_tid().get() != 0 {
         credit(slot, queue, device, now);
     }
-    slot.request = 0;
+    slot.request().set(0);
 }
 
 /// The end of a request that has no slot, of which the kernel's note tells when it
 /// was given to its driver.
 #[inline(always)]
-pub fn end_unseen(disk: &Disk, operation: u32, bytes: u32, noted_ns: u64) {
+pub fn end_unseen(disk: MapCell<Disk>, operation: u32, bytes: u32, noted_ns: u64) {
     let now = now_ns();
-    observe(disk.index, operation, 0, now.saturating_sub(noted_ns));
-    work::leave(disk.index, (operation, bytes), noted_ns, now);
+    let index = disk.index().get();
+    observe(index, operation, 0, now.saturating_sub(noted_ns));
+    work::leave(index, (operation, bytes), noted_ns, now);
 }
 
 /// Takes a request that is no more out of its account.
 #[inline(always)]
-pub fn give_back(slot: &InFlight, now: u64) {
-    with_account(slot.account, |account| settle(account, slot.born_ns, now));
+pub fn give_back(slot: MapCell<InFlight>, now: u64) {
+    with_account(slot.account().get(), |account| settle(account, slot.born_ns().get(), now));
 }
 
 #[inline(always)]
-fn settle(account: &mut Account, born_ns: u64, now: u64) {
+fn settle(account: MapCell<Account>, born_ns: u64, now: u64) {
     let birth = tick(born_ns);
     // In this order: see the ledger on what a reader in between sees.
-    add(&raw mut account.done, tick(now).wrapping_sub(birth));
-    add(&raw mut account.word, born(birth).wrapping_neg());
+    account.done().add(tick(now).wrapping_sub(birth));
+    account.word().add(born(birth).wrapping_neg());
 }
 
 #[inline(always)]
-fn with_account(place: u32, then: impl FnOnce(&mut Account)) {
+fn with_account(place: u32, then: impl FnOnce(MapCell<Account>)) {
     if place == NO_ACCOUNT {
         return;
     }

@@ -19,7 +19,12 @@ pub const fn divide(queue_ns: u64, device_ns: u64, span_ns: u64) -> (u64, u64) {
     let queue = least(queue_ns >> shift, most);
     let span = least(span_ns >> shift, most);
     let of = least(sum >> shift, most);
-    let part = least(((queue * span) / of) << shift, span_ns);
+    // It is never 0, which is more than the compiler sees.
+    let queued = match (queue * span).checked_div(of) {
+        Some(part) => part,
+        None => 0,
+    };
+    let part = least(queued << shift, span_ns);
     (part, span_ns - part)
 }
 

@@ -5,7 +5,7 @@
 //! [`dirtier`](crate::dirtier) may know for whom.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid},
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
     macros::map,
     maps::LruHashMap,
 };
@@ -13,8 +13,9 @@ use tracer_ebpf::{
     config::ABSENT,
     record::{COMM, via},
 };
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::fields::{Task, config};
+use crate::fields::{Task, config, current_cgroup_id};
 
 /// Who submitted a bio that has been given a request, by the bio's address: for
 /// kernels where that request itself is first seen when it is issued.
@@ -63,8 +64,7 @@ pub fn in_kernel_thread() -> bool {
 #[inline(always)]
 pub fn current() -> Current {
     let Some(task) = Task::current() else {
-        // SAFETY: the helper has no preconditions.
-        let cgroup = unsafe { bpf_get_current_cgroup_id() };
+        let cgroup = current_cgroup_id();
         let comm = bpf_get_current_comm().unwrap_or([0; COMM]);
         let io_worker = comm.first_chunk() == Some(IO_WORKER);
         return Current { cgroup, comm, kthread: false, io_worker };
@@ -76,8 +76,7 @@ pub fn current() -> Current {
 #[inline(always)]
 fn current_cgroup(task: Task) -> u64 {
     if config!(node_id) == ABSENT {
-        // SAFETY: the helper has no preconditions.
-        unsafe { bpf_get_current_cgroup_id() }
+        current_cgroup_id()
     } else {
         task.cgroup_id()
     }
@@ -95,7 +94,7 @@ pub fn of_task(task: Task, cgroup: impl FnOnce() -> u64) -> Current {
 }
 
 /// Who submitted a request, and when.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Submitter {
     pub cgroup: u64,

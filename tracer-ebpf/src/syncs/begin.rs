@@ -33,7 +33,10 @@ const FILESYSTEM: u32 = 1;
 pub fn enter(place: Place, kind: Option<u32>) {
     let now = now_ns();
     match of_current() {
-        Some(sync) => sync.depth += u32::from(sync.depth != SYSTEM_CALL),
+        Some(sync) => {
+            let depth = sync.depth().get();
+            sync.depth().set(depth + u32::from(depth != SYSTEM_CALL));
+        }
         None => {
             let call = match kind {
                 Some(kind) => Call { kind, fd: -1 },
@@ -61,13 +64,13 @@ fn uncalled_kind() -> u32 {
 #[inline(never)]
 pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
     let Some(sync) = open(bpf_get_current_pid_tgid() as u32, now as u32) else { return 0 };
-    sync.kind = call.kind;
-    sync.fd = call.fd;
-    sync.depth = depth;
+    sync.kind().set(call.kind);
+    sync.fd().set(call.fd);
+    sync.depth().set(depth);
     if let Some(task) = Task::current() {
-        sync.clocks = task.clocks();
+        sync.clocks().set(task.clocks());
     }
-    sync.begin_ns = now;
+    sync.begin_ns().set(now);
     0
 }
 
@@ -77,7 +80,7 @@ pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
 #[inline(always)]
 pub fn locate(place: &Place) {
     match of_current() {
-        Some(sync) if sync.base_device == 0 => {
+        Some(sync) if sync.base_device().get() == 0 => {
             locate_at(place, now_ns());
         }
         Some(_) => {}
@@ -88,28 +91,29 @@ pub fn locate(place: &Place) {
 #[inline(never)]
 fn locate_at(place: &Place, now: u64) -> i32 {
     let Some(sync) = of_current() else { return 0 };
-    if sync.base_device != 0 || place.device == 0 || sync.kind == COMMIT {
+    let kind = sync.kind().get();
+    if sync.base_device().get() != 0 || place.device == 0 || kind == COMMIT {
         return 0;
     }
     // One of whole filesystems goes through the block device's own pages too,
     // and sync(2) through filesystems of no disk.
-    let whole = sync.kind == kind::SYNCFS || sync.kind == kind::SYNC;
+    let whole = kind == kind::SYNCFS || kind == kind::SYNC;
     if whole && place.disk_device == 0 {
         return 0;
     }
-    if sync.device == 0 {
-        sync.inode = place.inode;
-        sync.generation = place.generation;
-        sync.backing = place.backing;
-        sync.device = place.device;
+    if sync.device().get() == 0 {
+        sync.inode().set(place.inode);
+        sync.generation().set(place.generation);
+        sync.backing().set(place.backing);
+        sync.device().set(place.device);
     }
     if place.disk_device == 0 {
         return 0;
     }
-    sync.base_device = place.device;
-    sync.journal = journals::totals(place.device, now);
+    sync.base_device().set(place.device);
+    sync.journal().set(journals::totals(place.device, now));
     match described(place.disk_device) {
-        Some(disk) if sync.disk == NO_DISK => watch(sync, disk, now),
+        Some(disk) if sync.disk().get() == NO_DISK => watch(sync, disk, now),
         Some(_) => 0,
         None => {
             ask_for_disk(place.disk_device);

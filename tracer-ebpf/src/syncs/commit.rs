@@ -26,13 +26,14 @@ pub fn begin_commit() {
 #[inline(always)]
 pub fn end_commit() -> (u64, u64) {
     let Some(sync) = of_current() else { return (0, 0) };
-    if sync.kind != COMMIT {
+    if sync.kind().get() != COMMIT {
         return (0, 0);
     }
-    let span_ns = sync.own_last_ns.saturating_sub(sync.own_first_ns);
-    let (queue_ns, device_ns) = divide(sync.own_queue_ns, sync.own_device_ns, span_ns);
+    let span_ns = sync.own_last_ns().get().saturating_sub(sync.own_first_ns().get());
+    let (queue_ns, device_ns) =
+        divide(sync.own_queue_ns().get(), sync.own_device_ns().get(), span_ns);
     // Bios that wait for requests are queued too.
-    let queue_ns = queue_ns + sync.throttle_ns;
+    let queue_ns = queue_ns + sync.throttle_ns().get();
     close(bpf_get_current_pid_tgid() as u32);
     (queue_ns, device_ns)
 }

@@ -5,7 +5,11 @@ use tracer_ebpf::{
     record::{ACCOUNTS, NO_DISK, kind},
 };
 
-use crate::{contenders::Contender, journals::Totals};
+use crate::{
+    cell::{MapCell, fields},
+    contenders::Contender,
+    journals::Totals,
+};
 
 /// How long a bio takes to become a request where nothing holds it back.
 const USUAL_NS: u64 = 2_000;
@@ -62,30 +66,83 @@ pub struct OpenSync {
     pub marks: [u64; ACCOUNTS],
 }
 
-impl OpenSync {
+fields! {
+    OpenSync {
+        begin_ns: u64,
+        clocks: Clocks,
+        journal: Totals,
+        inode: u64,
+        generation: u32,
+        backing: u32,
+        own_queue_ns: u64,
+        own_device_ns: u64,
+        own_read_ns: u64,
+        own_ios: u64,
+        own_bytes: u64,
+        own_first_ns: u64,
+        own_last_ns: u64,
+        bio_ns: u64,
+        throttle_ns: u64,
+        reclaim_ns: u64,
+        reclaim_cpu_ns: u64,
+        log_force_ns: u64,
+        own_before_force_ns: u64,
+        contender: Contender,
+        seq: u32,
+        kind: u32,
+        fd: i32,
+        device: u32,
+        base_device: u32,
+        disk: u32,
+        depth: u32,
+        stacked: u32,
+        tid: u32,
+        marked: u64,
+        marks: [u64; ACCOUNTS],
+    }
+}
+
+impl MapCell<OpenSync> {
     /// Leaves only the marks: they are made when a disk becomes known.
     #[inline(always)]
-    pub fn clear(&mut self) {
-        (self.begin_ns, self.clocks, self.journal) = (0, Clocks::NONE, Totals::NONE);
-        (self.inode, self.generation, self.backing) = (0, 0, 0);
-        (self.device, self.base_device) = (0, 0);
-        (self.disk, self.stacked) = (NO_DISK, 0);
-        (self.own_queue_ns, self.own_device_ns, self.own_read_ns) = (0, 0, 0);
-        (self.own_ios, self.own_bytes) = (0, 0);
-        (self.own_first_ns, self.own_last_ns) = (0, 0);
-        (self.bio_ns, self.throttle_ns) = (0, 0);
-        (self.reclaim_ns, self.reclaim_cpu_ns) = (0, 0);
-        (self.log_force_ns, self.own_before_force_ns) = (0, 0);
-        self.contender.forget();
-        (self.kind, self.fd, self.depth) = (0, 0, 0);
+    pub fn clear(self) {
+        self.begin_ns().set(0);
+        self.clocks().set(Clocks::NONE);
+        self.journal().set(Totals::NONE);
+        self.inode().set(0);
+        self.generation().set(0);
+        self.backing().set(0);
+        self.device().set(0);
+        self.base_device().set(0);
+        self.disk().set(NO_DISK);
+        self.stacked().set(0);
+        self.own_queue_ns().set(0);
+        self.own_device_ns().set(0);
+        self.own_read_ns().set(0);
+        self.own_ios().set(0);
+        self.own_bytes().set(0);
+        self.own_first_ns().set(0);
+        self.own_last_ns().set(0);
+        self.bio_ns().set(0);
+        self.throttle_ns().set(0);
+        self.reclaim_ns().set(0);
+        self.reclaim_cpu_ns().set(0);
+        self.log_force_ns().set(0);
+        self.own_before_force_ns().set(0);
+        self.contender().known().set(0);
+        self.kind().set(0);
+        self.fd().set(0);
+        self.depth().set(0);
     }
 
     /// The bio that its thread submitted last has been given a request.
     #[inline(always)]
-    pub fn end_throttle(&mut self, now: u64) {
-        if self.bio_ns != 0 {
-            self.throttle_ns += now.saturating_sub(self.bio_ns).saturating_sub(USUAL_NS);
-            self.bio_ns = 0;
+    pub fn end_throttle(self, now: u64) {
+        let bio_ns = self.bio_ns().get();
+        if bio_ns != 0 {
+            let waited_ns = now.saturating_sub(bio_ns).saturating_sub(USUAL_NS);
+            self.throttle_ns().add_alone(waited_ns);
+            self.bio_ns().set(0);
         }
     }
 }

@@ -6,8 +6,6 @@
 //! sync learn that from one word, and one that adds to it and reads 1 has the
 //! place to itself. Who finds it taken goes to a hash map.
 
-use core::ptr::read_volatile;
-
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::map,
@@ -16,7 +14,10 @@ use aya_ebpf::{
 use tracer_ebpf::dropped::Dropped;
 
 use super::state::OpenSync;
-use crate::maps::{BPF_ANY, add, count_drop};
+use crate::{
+    cell::MapCell,
+    maps::{BPF_ANY, Lookup as _, count_drop},
+};
 
 /// Threads whose numbers are so far apart share a place.
 const PLACES: u32 = 2048;
@@ -38,68 +39,58 @@ static OTHER_SYNCS: HashMap<u32, OpenSync> = HashMap::with_max_entries(512, 0);
 static EMPTY_SYNC: Array<OpenSync> = Array::with_max_entries(1, 0);
 
 /// The entry of a thread, if it is in a sync or a commit. Only that thread opens
-/// and closes it.
+/// and closes it. Words that others write too are changed by atomic adds, or any
+/// of those that are written is a right answer.
 #[inline(always)]
-pub fn of_thread(tid: u32) -> Option<&'static mut OpenSync> {
-    let syncing = SYNCING.get_ptr(tid % PLACES)?;
-    // SAFETY: a value of a map; volatile because other CPUs add to it.
-    if unsafe { read_volatile(syncing) } == 0 {
+pub fn of_thread(tid: u32) -> Option<MapCell<OpenSync>> {
+    if SYNCING.cell(tid % PLACES)?.get() == 0 {
         return None;
     }
-    let placed = PLACED_SYNCS.get_ptr_mut(tid % PLACES)?;
-    // SAFETY: a value of a map outlives the program's run; words that others
-    // write too are written by atomic adds, or either is a right answer.
-    let placed = unsafe { &mut *placed };
-    if placed.tid == tid {
-        return Some(placed);
-    }
-    // SAFETY: as above.
-    OTHER_SYNCS.get_ptr_mut(tid).map(|sync| unsafe { &mut *sync })
+    let placed = PLACED_SYNCS.cell(tid % PLACES)?;
+    if placed.tid().get() == tid { Some(placed) } else { OTHER_SYNCS.cell(&tid) }
 }
 
 /// The running thread's.
 #[inline(always)]
-pub fn of_current() -> Option<&'static mut OpenSync> {
+pub fn of_current() -> Option<MapCell<OpenSync>> {
     of_thread(bpf_get_current_pid_tgid() as u32)
 }
 
 /// An empty entry for a thread; the one that it was in is over, and its end was
 /// not seen.
 #[inline(always)]
-pub fn open(tid: u32, seq: u32) -> Option<&'static mut OpenSync> {
+pub fn open(tid: u32, seq: u32) -> Option<MapCell<OpenSync>> {
     let sync = match of_thread(tid) {
         Some(known) => known,
         None => claim(tid)?,
     };
     // First, so that late ends of an earlier sync's requests are not added.
-    sync.seq = seq;
+    sync.seq().set(seq);
     sync.clear();
-    sync.tid = tid;
+    sync.tid().set(tid);
     Some(sync)
 }
 
 /// A thread's sync is over.
 #[inline(always)]
 pub fn close(tid: u32) {
-    let Some(placed) = PLACED_SYNCS.get_ptr_mut(tid % PLACES) else { return };
-    // SAFETY: a value of a map; its place is this thread's while it says so, and
-    // is given away only when the counter is back at 0.
-    unsafe {
-        if (*placed).tid == tid {
-            (*placed).tid = 0;
-        } else if OTHER_SYNCS.remove(tid).is_err() {
-            return;
-        }
+    let Some(placed) = PLACED_SYNCS.cell(tid % PLACES) else { return };
+    // Its place is this thread's while it says so, and is given away only when the
+    // counter is back at 0.
+    if placed.tid().get() == tid {
+        placed.tid().set(0);
+    } else if OTHER_SYNCS.remove(tid).is_err() {
+        return;
     }
     count(tid, u64::MAX);
 }
 
 /// A new entry for a thread that has none.
 #[inline(always)]
-fn claim(tid: u32) -> Option<&'static mut OpenSync> {
+fn claim(tid: u32) -> Option<MapCell<OpenSync>> {
     if count(tid, 1) == 1 {
-        // SAFETY: as in `of_thread`; nobody else has this place.
-        return PLACED_SYNCS.get_ptr_mut(tid % PLACES).map(|sync| unsafe { &mut *sync });
+        // Nobody else has this place.
+        return PLACED_SYNCS.cell(tid % PLACES);
     }
     let empty = EMPTY_SYNC.get(0)?;
     if OTHER_SYNCS.insert(tid, empty, BPF_ANY).is_err() {
@@ -107,16 +98,14 @@ fn claim(tid: u32) -> Option<&'static mut OpenSync> {
         count_drop(Dropped::SyncTableFull);
         return None;
     }
-    // SAFETY: as in `of_thread`.
-    OTHER_SYNCS.get_ptr_mut(tid).map(|sync| unsafe { &mut *sync })
+    OTHER_SYNCS.cell(&tid)
 }
 
 /// So many more syncs want a thread's place, modulo 2^64. Returns how many do
 /// now: 1 to the one that has it to itself, and to no two at one time.
 #[inline(always)]
 fn count(tid: u32, more: u64) -> u64 {
-    let Some(syncing) = SYNCING.get_ptr_mut(tid % PLACES) else { return 0 };
-    add(syncing, more);
-    // SAFETY: a value of a map; volatile because other CPUs add to it.
-    unsafe { read_volatile(syncing) }
+    let Some(syncing) = SYNCING.cell(tid % PLACES) else { return 0 };
+    syncing.add(more);
+    syncing.get()
 }

@@ -15,15 +15,18 @@ use tracer_ebpf::{
     ledger::{Moment, tick},
     record::{ACCOUNTS, Disk, DiskLedger, LOWER, LowerWindow, NO_DISK, SyncRecord},
 };
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::state::OpenSync;
 use crate::{
     accounts::used_accounts,
-    maps::{BPF_ANY, LEDGER, count_drop},
+    cell::{self, MapCell, fields},
+    maps::{BPF_ANY, LEDGER, Lookup as _, count_drop},
 };
 
 /// The further disks of a sync, and their accounts' integrals when its first
 /// disk became known.
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct LowerMarks {
     /// [`NO_DISK`] for none, without gaps.
@@ -31,7 +34,9 @@ pub struct LowerMarks {
     marks: [[u64; ACCOUNTS]; LOWER],
 }
 
-/// Those of the syncs under way, by tid.
+fields! { LowerMarks { disks: [u64; LOWER], marks: [[u64; ACCOUNTS]; LOWER] } }
+
+/// Those of the syncs under way, by tid. Only a thread itself has its entry.
 #[map]
 static LOWER_MARKS: HashMap<u32, LowerMarks> = HashMap::with_max_entries(256, 0);
 
@@ -41,27 +46,28 @@ static EMPTY_LOWER: Array<LowerMarks> = Array::with_max_entries(1, 0);
 
 /// From here on the accounts of a disk are watched.
 #[inline(never)]
-pub fn watch(sync: &mut OpenSync, disk: &Disk, now: u64) -> i32 {
-    let Some(ledger) = LEDGER.get_ptr(disk.index) else { return 0 };
+pub fn watch(sync: MapCell<OpenSync>, disk: MapCell<Disk>, now: u64) -> i32 {
+    let index = disk.index().get();
+    let Some(ledger) = LEDGER.cell(index) else { return 0 };
     let moment = Moment::at(tick(now));
-    sync.disk = disk.index;
+    sync.disk().set(index);
     let used = used_accounts(ledger);
-    sync.marked = used as u64;
+    sync.marked().set(used as u64);
     for account in 0..ACCOUNTS {
         if account >= used {
             break;
         }
-        sync.marks[account] = read_account(ledger, account, moment);
+        sync.marks().at(account).set(read_account(ledger, account, moment));
     }
-    if disk.lower[0] != NO_DISK {
-        sync.stacked = watch_lower(disk, now);
+    if disk.lower().at(0).get() != NO_DISK {
+        sync.stacked().set(watch_lower(disk, now));
     }
     0
 }
 
 /// 1 where there was a place for them.
 #[inline(never)]
-fn watch_lower(disk: &Disk, now: u64) -> u32 {
+fn watch_lower(disk: MapCell<Disk>, now: u64) -> u32 {
     let tid = bpf_get_current_pid_tgid() as u32;
     let now = Moment::at(tick(now));
     let Some(empty) = EMPTY_LOWER.get(0) else { return 0 };
@@ -69,82 +75,84 @@ fn watch_lower(disk: &Disk, now: u64) -> u32 {
         count_drop(Dropped::SyncTableFull);
         return 0;
     }
-    let Some(lower) = LOWER_MARKS.get_ptr_mut(tid) else { return 0 };
-    // SAFETY: only this thread has this entry.
-    let lower = unsafe { &mut *lower };
-    for at in 0..LOWER {
-        let index = disk.lower[at];
-        let ledger = if index == NO_DISK { None } else { LEDGER.get_ptr(index) };
-        let Some(ledger) = ledger else {
-            lower.disks[at] = u64::from(NO_DISK);
-            continue;
-        };
-        lower.disks[at] = u64::from(index);
-        let used = used_accounts(ledger);
-        for account in 0..ACCOUNTS {
-            if account >= used {
-                break;
-            }
-            lower.marks[at][account] = read_account(ledger, account, now);
-        }
-    }
+    let Some(lower) = LOWER_MARKS.cell(&tid) else { return 0 };
+    watch_one(lower, disk, 0, now);
+    watch_one(lower, disk, 1, now);
+    watch_one(lower, disk, 2, now);
     1
 }
 
-/// What was in flight on a sync's disk since it is watched, in ticks.
-///
-/// # Safety
-///
-/// `record` points to a whole record.
+// The further disks are written out one by one. Around the loop over accounts the
+// compiler may lay a second loop out so that its last instruction falls into its
+// first, which verifiers before 6.12 take for an endless one.
+const _: () = assert!(LOWER == 3);
+
 #[inline(always)]
-pub unsafe fn fill_areas(record: *mut SyncRecord, sync: &OpenSync, now: u64) {
-    // SAFETY: the caller's.
-    let record = unsafe { &mut *record };
+fn watch_one(lower: MapCell<LowerMarks>, disk: MapCell<Disk>, at: usize, now: Moment) {
+    let index = disk.lower().at(at).get();
+    let ledger = if index == NO_DISK { None } else { LEDGER.cell(index) };
+    let Some(ledger) = ledger else {
+        lower.disks().at(at).set(u64::from(NO_DISK));
+        return;
+    };
+    lower.disks().at(at).set(u64::from(index));
+    let used = used_accounts(ledger);
+    for account in 0..ACCOUNTS {
+        if account >= used {
+            break;
+        }
+        lower.marks().at(at).at(account).set(read_account(ledger, account, now));
+    }
+}
+
+/// What was in flight on a sync's disk since it is watched, in ticks.
+#[inline(always)]
+pub fn fill_areas(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     record.unused = ACCOUNTS as u16;
     let now = Moment::at(tick(now));
-    let ledger = if sync.disk == NO_DISK { None } else { LEDGER.get_ptr(sync.disk) };
+    let disk = sync.disk().get();
+    let ledger = if disk == NO_DISK { None } else { LEDGER.cell(disk) };
     let Some(ledger) = ledger else { return };
     let used = used_accounts(ledger);
     record.unused = ACCOUNTS.wrapping_sub(used) as u16;
+    let marked = sync.marked().get();
     for (account, area) in record.areas.iter_mut().enumerate() {
         if account >= used {
             break;
         }
-        let mark = sync.marks[account] & ones_below(sync.marked, account);
+        let mark = sync.marks().at(account).get() & ones_below(marked, account);
         *area = read_account(ledger, account, now).wrapping_sub(mark);
     }
 }
 
 /// The same for the further disks, whose marks are no longer needed then.
-///
-/// # Safety
-///
-/// `windows` points to a whole array.
 #[inline(always)]
-pub unsafe fn fill_lower(windows: *mut [LowerWindow; LOWER], now: u64) {
+pub fn fill_lower(windows: &mut [LowerWindow; LOWER], now: u64) {
     let tid = bpf_get_current_pid_tgid() as u32;
-    let lower = LOWER_MARKS.get_ptr(tid);
+    let lower = LOWER_MARKS.cell(&tid);
     let now = Moment::at(tick(now));
-    for at in 0..LOWER {
-        // SAFETY: the caller's, and the index is within the array.
-        let window = unsafe { &mut (*windows)[at] };
-        window.disk = u64::from(NO_DISK);
-        clear(&mut window.areas);
-        let Some(lower) = lower else { continue };
-        // SAFETY: only this thread has this entry.
-        let lower = unsafe { &*lower };
-        window.disk = lower.disks[at];
-        let known = lower.disks[at] != u64::from(NO_DISK);
-        let ledger = if known { LEDGER.get_ptr(lower.disks[at] as u32) } else { None };
-        let Some(ledger) = ledger else { continue };
-        let used = used_accounts(ledger);
-        for account in 0..ACCOUNTS {
-            if account >= used {
-                break;
-            }
-            let mark = lower.marks[at][account];
-            window.areas[account] = read_account(ledger, account, now).wrapping_sub(mark);
+    let [first, second, third] = windows;
+    fill_one(first, lower, 0, now);
+    fill_one(second, lower, 1, now);
+    fill_one(third, lower, 2, now);
+}
+
+#[inline(always)]
+fn fill_one(window: &mut LowerWindow, lower: Option<MapCell<LowerMarks>>, at: usize, now: Moment) {
+    window.disk = u64::from(NO_DISK);
+    cell::clear(&mut window.areas);
+    let Some(lower) = lower else { return };
+    let disk = lower.disks().at(at).get();
+    window.disk = disk;
+    let ledger = if disk == u64::from(NO_DISK) { None } else { LEDGER.cell(disk as u32) };
+    let Some(ledger) = ledger else { return };
+    let used = used_accounts(ledger);
+    for account in 0..ACCOUNTS {
+        if account >= used {
+            break;
         }
+        let mark = lower.marks().at(at).at(account).get();
+        window.areas[account] = read_account(ledger, account, now).wrapping_sub(mark);
     }
 }
 
@@ -154,26 +162,11 @@ pub fn forget_lower(tid: u32) {
     let _ = LOWER_MARKS.remove(tid);
 }
 
-/// Word by word: what the compiler makes of an assignment is a call that writes
-/// byte by byte.
 #[inline(always)]
-fn clear(words: &mut [u64; ACCOUNTS]) {
-    for word in words {
-        // SAFETY: a reference; volatile only to keep it a loop of words.
-        unsafe { core::ptr::write_volatile(word, 0) };
-    }
-}
-
-#[inline(always)]
-fn read_account(ledger: *const DiskLedger, account: usize, now: Moment) -> u64 {
-    // SAFETY: callers stay within the array; a value of a map, read word by
-    // word, volatile because other CPUs add to it.
-    let (word, done) = unsafe {
-        let account = &raw const (*ledger).accounts[account];
-        let word = core::ptr::read_volatile(&raw const (*account).word);
-        (word, core::ptr::read_volatile(&raw const (*account).done))
-    };
-    now.integral(word, done)
+fn read_account(ledger: MapCell<DiskLedger>, account: usize, now: Moment) -> u64 {
+    let account = ledger.accounts().at(account);
+    let word = account.word().get();
+    now.integral(word, account.done().get())
 }
 
 /// All bits where `at` is below the bound, or none. A branch would be one more in

@@ -25,9 +25,9 @@ use crate::{
 pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
     with_slot(request, |_, _, slot| {
-        if slot.request == address(request) {
-            slot.issued_ns = 0;
-            slot.may_wait = 1;
+        if slot.request().get() == address(request) {
+            slot.issued_ns().set(0);
+            slot.may_wait().set(1);
         }
     });
     0
@@ -38,9 +38,9 @@ pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
 pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
     with_slot(request, |_, _, slot| {
-        if slot.request == address(request) {
+        if slot.request().get() == address(request) {
             give_back(slot, now_ns());
-            slot.request = 0;
+            slot.request().set(0);
         }
     });
     0
@@ -51,9 +51,9 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
     let request = Request(Kernel(ctx.arg(0)));
     let completed: u32 = ctx.arg(2);
     with_slot(request, |operation, disk, slot| {
-        if slot.request == address(request) {
+        if slot.request().get() == address(request) {
             // Merges made it grow since it was born.
-            slot.bytes = slot.bytes.max(request.bytes());
+            slot.bytes().set(slot.bytes().get().max(request.bytes()));
         }
         // A step of a flush sequence, or a part of the data: the end is yet to come.
         let is_step = request.in_flush_sequence() || completed < request.bytes();
@@ -61,11 +61,11 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
             return;
         }
         // A flush without data is never issued itself.
-        if slot.request != address(request) && has_known_submitter(request) {
+        if slot.request().get() != address(request) && has_known_submitter(request) {
             open(request, operation, disk, slot);
         }
         let noted_ns = request.noted_issue_ns();
-        if slot.request == address(request) {
+        if slot.request().get() == address(request) {
             end(disk, slot, noted_ns);
             return;
         }
@@ -74,7 +74,7 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
         }
         // The flush machinery's own has no birth, and no owner.
         if operation != op::FLUSH || noted_ns == 0 {
-            debug!((), "disk {}: a request ended whose birth was not seen", disk.index);
+            debug!((), "disk {}: a request ended whose birth was not seen", disk.index().get());
             count_drop(Dropped::CompletionUnmatched);
         }
     });

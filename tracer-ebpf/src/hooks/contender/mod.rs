@@ -26,8 +26,8 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     let (prev, next) = (Task(Kernel(prev)), Task(Kernel(next)));
     // The one that leaves still runs, and its delay has been counted.
     if let Some(sync) = of_current() {
-        charge(&sync.contender, prev.run_delay());
-        sync.contender.forget();
+        charge(sync.contender(), prev.run_delay());
+        sync.contender().known().set(0);
     }
     // An idle CPU kept nobody waiting.
     if prev.tid() == 0 {
@@ -35,13 +35,13 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     }
     if let Some(sync) = of_thread(next.tid()) {
         let who = submitter::of_task(prev, || prev.cgroup_id());
-        sync.contender = Contender {
+        sync.contender().set(Contender {
             cgroup: who.cgroup,
             comm: who.comm,
             kthread: u32::from(who.kthread),
             known: 1,
             run_delay: next.run_delay(),
-        };
+        });
     }
     0
 }

@@ -15,10 +15,10 @@ use crate::{
 pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
     with_slot(request, |operation, disk, slot| {
-        if slot.request != address(request) {
+        if slot.request().get() != address(request) {
             open(request, operation, disk, slot);
         }
-        slot.issued_ns = now_ns();
+        slot.issued_ns().set(now_ns());
     });
     0
 }

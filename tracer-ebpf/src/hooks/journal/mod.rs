@@ -15,6 +15,7 @@ use crate::{
     clock::now_ns,
     fields::{Kernel, journal_device},
     journals::{JOURNALS, NO_STAGE, end_stage},
+    maps::Lookup as _,
     syncs::commit::{begin_commit, end_commit},
 };
 
@@ -23,9 +24,8 @@ pub fn jbd2_start_commit(ctx: BtfTracePointContext) -> i32 {
     let device = journal_device(Kernel(ctx.arg(0)));
     let now = now_ns();
     begin_commit();
-    match JOURNALS.get_ptr_mut(device) {
-        // SAFETY: only this journal's own thread writes to its entry.
-        Some(journal) => unsafe { (*journal).since_ns = now },
+    match JOURNALS.cell(&device) {
+        Some(journal) => journal.since_ns().set(now),
         None => {
             let journal = Journal {
                 since_ns: now,
@@ -62,18 +62,17 @@ pub fn jbd2_commit_logging(ctx: BtfTracePointContext) -> i32 {
 pub fn jbd2_end_commit(ctx: BtfTracePointContext) -> i32 {
     let device = journal_device(Kernel(ctx.arg(0)));
     let (queue_ns, device_ns) = end_commit();
-    let Some(journal) = JOURNALS.get_ptr_mut(device) else { return 0 };
-    // SAFETY: only this journal's own thread writes to its entry.
-    let journal = unsafe { &mut *journal };
-    if journal.since_ns != 0 {
+    let Some(journal) = JOURNALS.cell(&device) else { return 0 };
+    let since_ns = journal.since_ns().get();
+    if since_ns != 0 {
         let now = now_ns();
         end_stage(journal, now);
-        journal.stage = NO_STAGE;
-        journal.queue_ns += queue_ns;
-        journal.device_ns += device_ns;
-        journal.busy_ns += now.saturating_sub(journal.since_ns);
-        journal.commits += 1;
-        journal.since_ns = 0;
+        journal.stage().set(NO_STAGE);
+        journal.queue_ns().add_alone(queue_ns);
+        journal.device_ns().add_alone(device_ns);
+        journal.busy_ns().add_alone(now.saturating_sub(since_ns));
+        journal.commits().add_alone(1);
+        journal.since_ns().set(0);
     }
     0
 }
@@ -81,15 +80,13 @@ pub fn jbd2_end_commit(ctx: BtfTracePointContext) -> i32 {
 /// The commit's next part begins.
 #[inline(always)]
 fn enter(journal: Kernel, stage: usize) -> i32 {
-    let Some(journal) = JOURNALS.get_ptr_mut(journal_device(journal)) else { return 0 };
-    // SAFETY: only this journal's own thread writes to its entry.
-    let journal = unsafe { &mut *journal };
+    let Some(journal) = JOURNALS.cell(&journal_device(journal)) else { return 0 };
     // One that had begun before the programs were attached is not counted.
-    if journal.since_ns != 0 {
+    if journal.since_ns().get() != 0 {
         let now = now_ns();
         end_stage(journal, now);
-        journal.stage = stage as u64;
-        journal.stage_since_ns = now;
+        journal.stage().set(stage as u64);
+        journal.stage_since_ns().set(now);
     }
     0
 }

@@ -20,8 +20,9 @@ pub fn xfs_log_force(_ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn force_log() {
     let Some(sync) = of_current() else { return };
-    if sync.log_force_ns == 0 {
-        sync.log_force_ns = now_ns();
-        sync.own_before_force_ns = sync.own_queue_ns + sync.own_device_ns;
+    if sync.log_force_ns().get() == 0 {
+        sync.log_force_ns().set(now_ns());
+        let own_ns = sync.own_queue_ns().get() + sync.own_device_ns().get();
+        sync.own_before_force_ns().set(own_ns);
     }
 }

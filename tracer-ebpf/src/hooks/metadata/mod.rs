@@ -22,9 +22,10 @@ use aya_ebpf::{
 use tracer_ebpf::record::{Handles, OwnerKey, op, via};
 
 use crate::{
+    cell::fields,
     dirtier,
     fields::Kernel,
-    maps::{BPF_NOEXIST, add},
+    maps::{BPF_NOEXIST, Lookup as _},
     submitter::Submitter,
 };
 
@@ -32,6 +33,8 @@ use crate::{
 /// place of the disk.
 #[map]
 static HANDLES: LruHashMap<OwnerKey, Handles> = LruHashMap::with_max_entries(1024, 0);
+
+fields! { Handles { handles: u64, blocks: u64 } }
 
 #[btf_tracepoint(function = "jbd2_handle_stats")]
 pub fn jbd2_handle_stats(ctx: BtfTracePointContext) -> i32 {
@@ -55,15 +58,12 @@ pub fn jbd2_handle_stats(ctx: BtfTracePointContext) -> i32 {
         via: via::DIRECT,
     };
     let blocks = blocks as u64;
-    if HANDLES.get_ptr_mut(key).is_none() {
+    if HANDLES.cell(&key).is_none() {
         let _ = HANDLES.insert(key, Handles { handles: 0, blocks: 0 }, BPF_NOEXIST);
     }
-    if let Some(handles) = HANDLES.get_ptr_mut(key) {
-        // SAFETY: plain words, changed only by atomic adds.
-        unsafe {
-            add(&raw mut (*handles).handles, 1);
-            add(&raw mut (*handles).blocks, blocks);
-        }
+    if let Some(handles) = HANDLES.cell(&key) {
+        handles.handles().add(1);
+        handles.blocks().add(blocks);
     }
     0
 }

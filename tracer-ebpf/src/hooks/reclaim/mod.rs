@@ -17,17 +17,19 @@ use tracer_ebpf::{
     clocks::Clocks,
     record::{OwnerKey, Reclaimed, op, via},
 };
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
+    cell::fields,
     clock::now_ns,
     fields::Task,
-    maps::{BPF_ANY, add},
+    maps::{BPF_ANY, Lookup as _},
     submitter,
     syncs::table::of_current,
 };
 
 /// A thread in direct reclaim.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Reclaiming {
     since_ns: u64,
@@ -42,7 +44,9 @@ enum Whose {
     Cgroup,
 }
 
-/// Threads in direct reclaim, by tid.
+fields! { Reclaimed { times: u64, ns: u64, limit_ns: u64 } }
+
+/// Threads in direct reclaim, by tid. Only a thread itself writes its entry.
 #[map]
 static RECLAIMING: LruHashMap<u32, Reclaiming> = LruHashMap::with_max_entries(1024, 0);
 
@@ -85,8 +89,8 @@ fn begin() -> i32 {
 #[inline(always)]
 fn end(whose: Whose) -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
-    // SAFETY: only this thread writes to its entry.
-    let Some(begun) = (unsafe { RECLAIMING.get(tid) }) else { return 0 };
+    let Some(begun) = RECLAIMING.cell(&tid) else { return 0 };
+    let begun = begun.get();
     let ns = now_ns().saturating_sub(begun.since_ns);
     if let Some(sync) = of_current() {
         let (cpu, runqueue) = match Task::current() {
@@ -98,8 +102,8 @@ fn end(whose: Whose) -> i32 {
         };
         // Hunting for memory keeps a CPU busy: that time is reclaim, not the
         // sync's own; a wait for the CPU is told as such.
-        sync.reclaim_ns += ns.saturating_sub(runqueue);
-        sync.reclaim_cpu_ns += cpu;
+        sync.reclaim_ns().add_alone(ns.saturating_sub(runqueue));
+        sync.reclaim_cpu_ns().add_alone(cpu);
     }
     let _ = RECLAIMING.remove(tid);
     count(ns, whose);
@@ -121,13 +125,12 @@ fn count(ns: u64, whose: Whose) {
         kthread: u8::from(who.kthread),
         via: via::DIRECT,
     };
-    match RECLAIMERS.get_ptr_mut(key) {
-        // SAFETY: a value of a map; its words are only added to.
-        Some(sum) => unsafe {
-            add(&raw mut (*sum).times, 1);
-            add(&raw mut (*sum).ns, ns);
-            add(&raw mut (*sum).limit_ns, limit_ns);
-        },
+    match RECLAIMERS.cell(&key) {
+        Some(sum) => {
+            sum.times().add(1);
+            sum.ns().add(ns);
+            sum.limit_ns().add(limit_ns);
+        }
         None => {
             let _ = RECLAIMERS.insert(key, Reclaimed { times: 1, ns, limit_ns }, BPF_ANY);
         }

@@ -52,7 +52,7 @@ pub fn block_getrq(ctx: BtfTracePointContext) -> i32 {
 pub fn block_rq_insert(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
     with_slot(request, |operation, disk, slot| {
-        if operation != op::FLUSH && slot.request != address(request) {
+        if operation != op::FLUSH && slot.request().get() != address(request) {
             open(request, operation, disk, slot);
         }
     });

@@ -20,7 +20,7 @@ use crate::{clock::now_ns, syncs::table::of_current};
 #[btf_tracepoint(function = "block_bio_queue")]
 pub fn block_bio_queue(_ctx: BtfTracePointContext) -> i32 {
     if let Some(sync) = of_current() {
-        sync.bio_ns = now_ns();
+        sync.bio_ns().set(now_ns());
     }
     0
 }

@@ -1,0 +1,90 @@
+use core::{cell::UnsafeCell, ptr::NonNull};
+use std::thread;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{MapCell, clear};
+
+#[derive(Clone, Copy, Debug, Eq, FromBytes, Immutable, IntoBytes, PartialEq)]
+#[repr(C)]
+struct Mixed {
+    sum: u64,
+    tid: u32,
+    op: u16,
+    flags: [u8; 2],
+    list: [u64; 3],
+}
+
+fields! { Mixed { sum: u64, tid: u32, op: u16, flags: [u8; 2], list: [u64; 3] } }
+
+const MIXED: Mixed = Mixed { sum: 1, tid: 2, op: 3, flags: [4, 5], list: [6, 7, 8] };
+
+/// As memory of a map: nobody has a reference to what is in it.
+struct Value<T>(UnsafeCell<T>);
+
+// SAFETY: it is reached by way of cells only.
+unsafe impl<T> Sync for Value<T> {}
+
+impl<T> Value<T> {
+    fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    fn cell(&self) -> MapCell<T> {
+        // SAFETY: it lives longer than the tests' cells, and has no references.
+        unsafe { MapCell::new(NonNull::new_unchecked(self.0.get())) }
+    }
+}
+
+#[test]
+fn a_value_is_read_and_written_whole_and_by_its_fields() {
+    let value = Value::new(MIXED);
+    let cell = value.cell();
+    assert_eq!(cell.get(), MIXED);
+    cell.tid().set(20);
+    cell.op().set(30);
+    cell.flags().set([40, 50]);
+    cell.list().at(2).set(80);
+    let changed = Mixed { tid: 20, op: 30, flags: [40, 50], list: [6, 7, 80], ..MIXED };
+    assert_eq!(cell.get(), changed);
+    assert_eq!((cell.sum().get(), cell.tid().get(), cell.op().get()), (1, 20, 30));
+    cell.set(MIXED);
+    assert_eq!(cell.get(), MIXED);
+    assert_eq!(cell.words::<5>().at(0).get(), 1);
+    assert_eq!(cell.words::<5>().at(4).get(), 8);
+}
+
+#[test]
+fn what_lies_beyond_an_array_is_not_found() {
+    let value = Value::new(MIXED);
+    let list = value.cell().list();
+    assert_eq!(list.find(2).map(MapCell::get), Some(8));
+    assert!(list.find(3).is_none() && list.find(usize::MAX).is_none());
+}
+
+#[test]
+#[should_panic(expected = "index < N")]
+fn an_index_that_is_out_of_range_is_no_element() {
+    let _ = Value::new(MIXED).cell().list().at(3);
+}
+
+#[test]
+fn sums_that_many_add_to_lose_nothing() {
+    const ADDS: u64 = if cfg!(miri) { 50 } else { 10_000 };
+    let value = Value::new(MIXED);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..ADDS).for_each(|_| value.cell().sum().add(1)));
+        }
+    });
+    assert_eq!(value.cell().get(), Mixed { sum: 1 + 4 * ADDS, ..MIXED });
+    value.cell().sum().add_alone(u64::MAX);
+    assert_eq!(value.cell().sum().get(), 4 * ADDS);
+}
+
+#[test]
+fn words_are_cleared() {
+    let mut words = [1, 2, 3];
+    clear(&mut words);
+    assert_eq!(words, [0; 3]);
+}
