@@ -322,4 +322,75 @@ mod tests {
         let untyped: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
         assert!(untyped.is_subset(&list), "{untyped:?}");
     }
+
+    /// Older verifiers (seen on 5.10 and 6.1) permit a loop whose last instruction
+    /// is a jump, and take one whose last instruction falls into its first for
+    /// endless. Where the compiler puts the head of a loop is its own choice.
+    #[test]
+    fn every_loop_ends_in_a_jump() {
+        for object in [OBJECT, UNTYPED_OBJECT] {
+            for ((_, at), function) in Object::parse(object).unwrap().functions {
+                let code: Vec<_> = function.instructions.iter().map(|i| (i.code, i.off)).collect();
+                let falls = falls_into_its_path(&code);
+                assert_eq!(falls, None, "`{}` at {at}", function.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_loop_that_falls_into_its_head_is_found() {
+        let (add, jump, branch, exit) = (0x07, 0x05, 0x15, 0x95);
+        // From the first to the head at 2, and by way of the body at 1 back to it.
+        let falls = [(jump, 1), (add, 0), (branch, -2), (exit, 0)];
+        assert_eq!(falls_into_its_path(&falls), Some(1));
+        let jumps = [(add, 0), (branch, 1), (jump, -3), (exit, 0)];
+        assert_eq!(falls_into_its_path(&jumps), None);
+    }
+
+    /// Finds the first instruction that is no jump and is followed by one that leads
+    /// to it. Instructions are given as their codes and offsets.
+    fn falls_into_its_path(instructions: &[(u8, i16)]) -> Option<usize> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Seen {
+            OnPath,
+            Done,
+        }
+        let mut seen = vec![None; instructions.len()];
+        let mut path = vec![(0, 0)];
+        seen[0] = Some(Seen::OnPath);
+        while let Some((at, tried)) = path.last_mut() {
+            let (at, tried) = (*at, mem::replace(tried, *tried + 1));
+            let Some(&(next, is_jump)) = successors(instructions, at).get(tried) else {
+                seen[at] = Some(Seen::Done);
+                path.pop();
+                continue;
+            };
+            match seen[next] {
+                None => {
+                    seen[next] = Some(Seen::OnPath);
+                    path.push((next, 0));
+                }
+                Some(Seen::OnPath) if !is_jump => return Some(at),
+                Some(_) => {}
+            }
+        }
+        None
+    }
+
+    /// Finds the places that an instruction leads to, and whether by a jump.
+    fn successors(instructions: &[(u8, i16)], at: usize) -> Vec<(usize, bool)> {
+        let (code, offset) = instructions[at];
+        let (is_jump, operation) = (matches!(code & 7, 5 | 6), code & 0xf0);
+        let target = (at + 1).wrapping_add_signed(isize::from(offset));
+        match (is_jump, operation) {
+            // Always, exit, a call, and under a condition.
+            (true, 0x00) => vec![(target, true)],
+            (true, 0x90) => Vec::new(),
+            (true, 0x80) => vec![(at + 1, false)],
+            (true, _) => vec![(at + 1, true), (target, true)],
+            // A load of 64 bits takes two.
+            (false, _) if code == 0x18 => vec![(at + 2, false)],
+            (false, _) => vec![(at + 1, false)],
+        }
+    }
 }
