@@ -17,7 +17,7 @@ use lru::LruCache;
 use serde::Serialize;
 use tracer_ebpf::{
     histogram::BUCKETS,
-    record::{ACCOUNTS, LowerWindow, OwnerKey, SyncRecord},
+    record::{ACCOUNTS, OwnerKey},
 };
 
 use super::{
@@ -31,7 +31,7 @@ use tracer_engine::{
     blame::{Owner, OwnerId},
     tick::Tick,
 };
-use tracer_scene::{DiskState, Scene, people::People};
+use tracer_scene::{DiskState, Scene, people::People, stages::Taken};
 use tracer_snapshot::{
     DroppedCounts, Op,
     labels::{FileId, FileNames},
@@ -48,16 +48,6 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(2048).expect("not zero");
 pub struct Progress {
     pub syncs: u64,
     pub bytes: u64,
-}
-
-/// A sync as the engine took it in.
-#[derive(Clone, Copy, Debug)]
-pub struct Taken<'a> {
-    pub record: &'a SyncRecord,
-    pub lower: &'a [LowerWindow],
-    pub file: FileId,
-    /// What its own requests would take alone, one after another.
-    pub need_ns: u64,
 }
 
 /// A recording being written.

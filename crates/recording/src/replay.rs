@@ -32,7 +32,7 @@ use tracer_engine::{
     usage::{Learnt, Rate},
     victim::Span,
 };
-use tracer_scene::{DiskState, Histograms, Scene, people::People, picture::Slow};
+use tracer_scene::{DiskState, Histograms, Scene, people::People, picture::Slow, stages::Taken};
 use tracer_snapshot::{
     SlowSync, Snapshot, Workload,
     labels::FileNames,
@@ -190,13 +190,11 @@ impl Replay {
             };
             self.damage = taken.err().map(|why| self.reader.damage(why));
         }
-        self.scene.metrics.set_records(self.scene.engine.records());
         Played::Whole
     }
 
     /// A picture of the last seconds that were played, or of the period.
     pub fn snapshot_of(&mut self, span: Span) -> Snapshot {
-        self.scene.metrics.set_records(self.scene.engine.records());
         self.scene.snapshot(span, self.now_ns, &mut self.names)
     }
 
@@ -307,12 +305,11 @@ impl Replay {
             None => &NOBODY,
         };
         let file = self.names.file(sync.file);
-        let judged = self.scene.engine.sync(&record, lower, file.0, sync.need_ns, owners);
+        let taken = Taken { record: &record, lower, file, need_ns: sync.need_ns };
+        let judged = self.scene.take(&taken, owners);
         self.now_ns = self.now_ns.max(sync.end_ns());
         if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
-            let dropped_total = self.scene.metrics.dropped().total();
-            let (record, judged, tgid) = (&record, &judged, &|_| 0);
-            let sync = Slow { record, file, judged, owners: first, tgid, dropped_total };
+            let sync = Slow { sync: taken, judged: &judged, owners: first, tgid: &|_| 0 };
             slow.push(self.scene.slow_sync(&sync, &mut self.names));
         }
         Ok(())
@@ -339,9 +336,8 @@ impl Replay {
             return Err(format!("it speaks of owner {} and never said who that is", owner.0));
         }
         let party = |owner: OwnerId| self.owners.get(&owner.0).map(|(party, _)| *party);
-        self.scene.engine.tick(tick, |owner| party(owner).unwrap_or_default());
+        self.scene.tick(tick, |owner| party(owner).unwrap_or_default());
         self.now_ns = self.now_ns.max(tick.at_ns);
-        self.scene.rotate_if_due(self.now_ns);
         Ok(())
     }
 

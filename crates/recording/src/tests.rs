@@ -18,7 +18,7 @@ use zerocopy::FromZeros as _;
 
 use super::{
     line::Line,
-    recorder::{Recorder, Taken},
+    recorder::Recorder,
     replay::{Played, Replay},
 };
 use crate::Incomplete;
@@ -31,7 +31,7 @@ use tracer_engine::{
     usage::{Learnt, Rate},
     victim::Span,
 };
-use tracer_scene::{DiskState, Histograms, Scene};
+use tracer_scene::{DiskState, Histograms, Scene, stages::Taken};
 use tracer_snapshot::{
     FileClass, Kernel, Snapshot, Who,
     clock::Clock,
@@ -205,20 +205,19 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
     }
     for n in 0..syncs {
         let record = sync(n);
-        scene.engine.sync(&record, &[], 4, 0, |_| &owners);
-        let Scene { people, .. } = &mut scene;
         let taken = Taken { record: &record, lower: &[], file: FileId(4), need_ns: 0 };
+        scene.take(&taken, |_| &owners);
+        let Scene { people, .. } = &mut scene;
         recorder.sync(taken, |_| &owners, people, &mut files);
         if n % 20 == 19 {
             let tick = tick(record.begin_ns + 50 * MS);
-            scene.engine.tick(&tick, |id| owners[id.0 as usize].party());
+            scene.tick(&tick, |id| owners[id.0 as usize].party());
             scene.disks = vec![disk(n / 20)];
             scene.metrics.set_dropped(Dropped::Reconciled, n);
             recorder.tick(&tick, &mut scene, |id| {
                 let Owner { cgroup, comm, op, .. } = owners[id.0 as usize];
                 OwnerKey { cgroup, comm, disk: 0, op, kthread: 0, via: 0 }
             });
-            scene.rotate_if_due(tick.at_ns);
         }
     }
     let progress = recorder.end(SECOND + syncs * 50 * MS, &mut scene).unwrap();

@@ -8,6 +8,7 @@
 pub mod metrics;
 pub mod people;
 pub mod picture;
+pub mod stages;
 
 use std::time::Duration;
 
@@ -97,10 +98,8 @@ impl Scene {
         (self.period_ns, self.window_ns, self.rotated_ns) = (now_ns, now_ns, now_ns);
     }
 
-    /// Forgets the older half of the window when it is time. Called after each
-    /// tick with the tick's time and at no other, so that a replay forgets what
-    /// the session forgot.
-    pub fn rotate_if_due(&mut self, now_ns: u64) {
+    /// Forgets the older half of the window when it is time.
+    fn rotate_if_due(&mut self, now_ns: u64) {
         let passed = now_ns.saturating_sub(self.rotated_ns);
         if passed >= (HALF_WINDOW - HALF_A_TICK).as_nanos() as u64 {
             self.engine.rotate();

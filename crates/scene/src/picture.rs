@@ -2,10 +2,10 @@
 
 use tracer_ebpf::{
     histogram::{BUCKETS, BlockScale},
-    record::{ACCOUNTS, COMM, NO_DISK, SyncRecord, kind, op},
+    record::{ACCOUNTS, COMM, NO_DISK, kind, op},
 };
 
-use super::{DiskState, Histograms, Scene, people::People};
+use super::{DiskState, Histograms, Scene, people::People, stages::Taken};
 use tracer_engine::{
     Judged,
     blame::{Owner, OwnerId, Party},
@@ -67,6 +67,7 @@ impl Scene {
         let victims = self.engine.victims().iter();
         let mut victims: Vec<_> =
             victims.filter_map(|victim| self.victim(victim, span, now_ns, files)).collect();
+        self.metrics.set_records(self.engine.records());
         let cost = |v: &tracer_snapshot::Victim| v.phases.total();
         victims.sort_by(|a, b| cost(b).total_cmp(&cost(a)).then(a.id.cmp(&b.id)));
         Snapshot {
@@ -278,7 +279,7 @@ impl Scene {
     /// Tells one slow sync; `owners` are those of its disk's accounts, with the
     /// process that used each last.
     pub fn slow_sync(&self, slow: &Slow<'_>, files: &mut dyn FileNames) -> SlowSync {
-        let Slow { record, file, judged, owners, tgid, dropped_total } = slow;
+        let Slow { sync: Taken { record, file, .. }, judged, owners, tgid } = slow;
         let party =
             Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
         let who = Who { tgid: record.tgid, ..self.people.who(&party) };
@@ -317,22 +318,19 @@ impl Scene {
             duration_seconds: seconds(record.duration_ns),
             phases: judged.phases.to_seconds(),
             owners: in_flight,
-            dropped_total: *dropped_total,
+            dropped_total: self.metrics.dropped().total(),
         }
     }
 }
 
 /// What it takes to tell one slow sync.
 pub struct Slow<'a> {
-    pub record: &'a SyncRecord,
-    pub file: FileId,
+    pub sync: Taken<'a>,
     pub judged: &'a Judged,
     /// Of its disk's accounts.
     pub owners: &'a [Owner; ACCOUNTS],
     /// The process that used an account last, 0 where that is not known.
     pub tgid: &'a dyn Fn(usize) -> u32,
-    /// Everything that was dropped so far.
-    pub dropped_total: u64,
 }
 
 /// Longer lists of innocents are cut.

@@ -51,8 +51,8 @@ use tracer_node::{
     surroundings::Surroundings,
     tree::Tree,
 };
-use tracer_recording::recorder::{Progress, Recorder, Taken};
-use tracer_scene::{DiskState, Histograms, Scene, picture::Slow};
+use tracer_recording::recorder::{Progress, Recorder};
+use tracer_scene::{DiskState, Histograms, Scene, picture::Slow, stages::Taken};
 use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock};
 
 use calls::Calls;
@@ -256,9 +256,6 @@ impl Session {
     /// described one by one, in `slow`.
     pub fn poll(&mut self, slow_ns: Option<u64>, slow: &mut Vec<SlowSync>) {
         let Self { ring, accounts, scene, files, identities, recorder, foreign, .. } = self;
-        // Asked for only where somebody is told.
-        let dropped_total = slow_ns.map_or(0, |_| scene.metrics.dropped().total());
-        let slow_ns = slow_ns.unwrap_or(u64::MAX);
         let mut unknown_disk = false;
         files.look_at_mounts(monotonic_ns());
         ring.drain(|record| match record {
@@ -270,10 +267,9 @@ impl Session {
                     _ => files.resolve(tgid, fd, record.into(), end_ns),
                 };
                 accounts.find_owners(record, lower);
+                let taken = Taken { record, lower, file, need_ns: accounts.need_ns(record) };
+                let judged = scene.take(&taken, |disk| accounts.owners(disk));
                 let Scene { engine, people, .. } = scene;
-                let need_ns = accounts.need_ns(record);
-                let judged =
-                    engine.sync(record, lower, file.0, need_ns, |disk| accounts.owners(disk));
                 // Later they may be gone.
                 accounts.take_met(|party, tgid| people.meet(identities, party, tgid, end_ns));
                 let victim = &engine.victims()[judged.victim];
@@ -281,14 +277,12 @@ impl Session {
                     people.meet(identities, victim.party(), tgid, end_ns);
                 }
                 if let Some(recorder) = recorder {
-                    let owners = |disk| accounts.owners(disk);
-                    let taken = Taken { record, lower, file, need_ns };
-                    recorder.sync(taken, owners, people, files);
+                    recorder.sync(taken, |disk| accounts.owners(disk), people, files);
                 }
-                if record.duration_ns >= slow_ns {
+                if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
                     let owners = accounts.owners(record.disk);
                     let tgid = &|account| accounts.last_tgid(record.disk, account);
-                    let sync = Slow { record, file, judged: &judged, owners, tgid, dropped_total };
+                    let sync = Slow { sync: taken, judged: &judged, owners, tgid };
                     slow.push(scene.slow_sync(&sync, files));
                 }
             }
@@ -333,18 +327,17 @@ impl Session {
         self.accounts.journal_work(&mut tick);
         self.accounts.disk_work(&mut tick);
         self.meet_people(&tick);
-        self.scene.engine.tick(&tick, |owner| self.accounts.party(owner));
+        self.scene.tick(&tick, |owner| self.accounts.party(owner));
         self.last_tick = tick;
         if self.accounts.is_crowded() {
             let victims = self.scene.engine.victims().iter();
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
         }
         self.count_dropped();
-        let Scene { engine, metrics, .. } = &self.scene;
-        metrics.set_records(engine.records());
-        metrics.set_unsupported(self.unsupported().iter().map(|unsupported| unsupported.what));
+        self.scene
+            .metrics
+            .set_unsupported(self.unsupported().iter().map(|unsupported| unsupported.what));
         self.record_tick();
-        self.scene.rotate_if_due(now);
     }
 
     /// Brings the counters of what was dropped up to date.

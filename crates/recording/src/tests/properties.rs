@@ -6,18 +6,14 @@ use tracer_ebpf::record::{ACCOUNTS, LowerWindow, OwnerKey, SyncRecord, kind, op}
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
-    super::{
-        line::Line,
-        recorder::{Recorder, Taken},
-        replay::MOST_LENGTH_NS,
-    },
+    super::{line::Line, recorder::Recorder, replay::MOST_LENGTH_NS},
     Shared, disk, gzip, one_file, open, owner, owners, sixty, text, tick,
 };
 use tracer_engine::{
     blame::{Owner, Party},
     victim::Span,
 };
-use tracer_scene::Scene;
+use tracer_scene::{Scene, stages::Taken};
 use tracer_snapshot::{Kernel, Who, clock::Clock, labels::FileId};
 
 fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {

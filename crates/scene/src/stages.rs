@@ -1,0 +1,48 @@
+//! What a sync and a tick do to a scene.
+//!
+//! A session drives these stages with what the kernel sends, a replay with what
+//! it reads: a sync is taken in ([`Scene::take`]), and described where somebody
+//! wants to see it ([`Scene::slow_sync`]); a tick is taken in and moves the
+//! window on ([`Scene::tick`]); pictures are made at any time
+//! ([`Scene::snapshot`]).
+
+use tracer_ebpf::record::{ACCOUNTS, LowerWindow, SyncRecord};
+use tracer_engine::{
+    Judged,
+    blame::{Owner, OwnerId, Party},
+    tick::Tick,
+};
+use tracer_snapshot::labels::FileId;
+
+use crate::Scene;
+
+/// A sync as the engine takes it in.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken<'a> {
+    pub record: &'a SyncRecord,
+    /// What was in flight on the disks below its first one.
+    pub lower: &'a [LowerWindow],
+    pub file: FileId,
+    /// What its own requests would take alone, one after another.
+    pub need_ns: u64,
+}
+
+impl Scene {
+    /// Judges a sync; `owners` gives those of a disk's accounts.
+    pub fn take<'a>(
+        &mut self,
+        sync: &Taken<'_>,
+        owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
+    ) -> Judged {
+        let Taken { record, lower, file, need_ns } = *sync;
+        self.engine.sync(record, lower, file.0, need_ns, owners)
+    }
+
+    /// Settles the second that a tick ends, and forgets the older half of the
+    /// window when it is time. Nothing else moves the window on, so a replay
+    /// forgets what the session forgot.
+    pub fn tick(&mut self, tick: &Tick, party: impl Fn(OwnerId) -> Party) {
+        self.engine.tick(tick, party);
+        self.rotate_if_due(tick.at_ns);
+    }
+}
