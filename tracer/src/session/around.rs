@@ -1,12 +1,18 @@
-//! What the engine is told once a second beside the syncs.
+//! The second around the syncs: what the engine learns of it, and who was met.
 
 use std::collections::HashSet;
 
 use tracer_ebpf::record::NO_DISK;
+use tracer_engine::{
+    Engine,
+    blame::{Owner, OwnerId, Party},
+    tick::Tick,
+    victim::Victim,
+};
+use tracer_node::surroundings::{Around, Subject};
+use tracer_scene::Scene;
 
 use super::Session;
-use tracer_engine::{Engine, tick::Tick, victim::Victim};
-use tracer_node::surroundings::{Around, Subject};
 
 /// Who synced within so long is a victim now.
 const RECENT_NS: u64 = 5_000_000_000;
@@ -17,7 +23,7 @@ impl Session {
         self.attach_what_matters(now);
         let subjects = self.subjects(now);
         let Around { limits, steal_ns, cpus, memory } = self.surroundings.look(now, &subjects);
-        Tick {
+        let mut tick = Tick {
             at_ns: now,
             contenders: self.tallies.read_contenders(&mut self.accounts),
             reclaimers: self.tallies.read_reclaimers(&mut self.accounts),
@@ -26,6 +32,38 @@ impl Session {
             cpus,
             memory,
             ..Tick::default()
+        };
+        self.accounts.journal_work(&mut tick);
+        self.accounts.disk_work(&mut tick);
+        tick
+    }
+
+    /// Finds out who those are that the tick is about, while they are there.
+    pub(super) fn meet_people(&mut self, tick: &Tick) {
+        let Self { scene: Scene { engine, people, .. }, accounts, identities, .. } = self;
+        let now = tick.at_ns;
+        people.refill();
+        people.ask_again(identities, now);
+        accounts.take_met(|party, tgid| people.meet(identities, party, tgid, now));
+        let rates = accounts.disks().iter().flat_map(|disk| &disk.rates);
+        for rate in rates.filter(|rate| rate.owner != OwnerId::NOBODY) {
+            people.meet(identities, rate.party, rate.tgid, now);
+        }
+        for victim in recent(engine, now) {
+            people.meet(identities, victim.party(), victim.tgid, now);
+        }
+        for owner in tick.owners() {
+            people.meet(identities, accounts.party(owner), 0, now);
+        }
+        if people.is_crowded() {
+            let victims = engine.victims().iter();
+            let blamed = victims.flat_map(|victim| {
+                let suspects = victim.suspects.iter().map(|suspect| suspect.party);
+                suspects.chain([victim.party()])
+            });
+            let owners = accounts.disks().iter().flat_map(|disk| disk.owners.iter());
+            let spoken_of: HashSet<Party> = blamed.chain(owners.map(Owner::party)).collect();
+            people.forget_others(&spoken_of);
         }
     }
 

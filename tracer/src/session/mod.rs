@@ -9,12 +9,12 @@ mod asked;
 mod calls;
 mod demand;
 mod issues;
+mod ledger;
 mod preflight;
 mod self_test;
 mod used;
 
 use std::{
-    collections::HashSet,
     io::Write,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
@@ -22,24 +22,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tracer_ebpf::{
-    dropped::Dropped,
-    record::{kind, op},
-};
-use tracer_engine::{
-    blame::{Owner, OwnerId, Party},
-    tick::Tick,
-    victim::Span,
-};
+use tracer_ebpf::{dropped::Dropped, record::kind};
+use tracer_engine::{tick::Tick, victim::Span};
 use tracer_kernel::{
     capability::Capability,
     clock::{monotonic_ns, unix_ns},
     facts::{Facts, VMLINUX_BTF},
     load::{KernelLog, Programs, Sizes, Wishes},
     maps::{
-        accounts::{Accounts, DiskAccounts},
+        accounts::Accounts,
         ring::{Record, RingReader},
-        tables::Queue,
         tallies::Tallies,
     },
     strategies::Forced,
@@ -52,7 +44,7 @@ use tracer_node::{
     tree::Tree,
 };
 use tracer_recording::recorder::{Progress, Recorder};
-use tracer_scene::{DiskState, Histograms, Scene, picture::Slow, stages::Taken};
+use tracer_scene::{Scene, picture::Slow, stages::Taken};
 use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock};
 
 use calls::Calls;
@@ -305,27 +297,11 @@ impl Session {
     fn tick(&mut self, now: u64) {
         self.ticked_ns = now;
         // Before anything is asked of a disk by its name.
-        let assigned = self.assigned.iter().map(|disk| (disk.name.as_str(), &disk.identity));
-        let carried = self.carried.iter().map(|disk| (disk.name.as_str(), &disk.identity));
-        if disks::have_changed(&self.root, assigned.chain(carried)) {
-            self.describe_disks();
-        }
-        let root = &self.root;
-        // Without iostats the kernel counts none in flight.
-        self.accounts.tick(now, |name| {
-            let counted = std::fs::read(root.join(format!("sys/block/{name}/queue/iostats")));
-            if counted.ok()?.first() != Some(&b'1') {
-                return None;
-            }
-            disks::inflight(root, name).filter(|counts| *counts == (0, 0))?;
-            let is_direct = disks::scheduler(root, name) == "none";
-            Some(if is_direct { Queue::HoldsNone } else { Queue::MayHold })
-        });
+        self.look_at_disks();
+        self.read_ledger(now);
         self.hook_calls_if_needed();
         self.hook_issues_if_busy_disks_need_it();
-        let mut tick = self.read_tick(now);
-        self.accounts.journal_work(&mut tick);
-        self.accounts.disk_work(&mut tick);
+        let tick = self.read_tick(now);
         self.meet_people(&tick);
         self.scene.tick(&tick, |owner| self.accounts.party(owner));
         self.last_tick = tick;
@@ -334,9 +310,8 @@ impl Session {
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
         }
         self.count_dropped();
-        self.scene
-            .metrics
-            .set_unsupported(self.unsupported().iter().map(|unsupported| unsupported.what));
+        let unsupported = self.unsupported();
+        self.scene.metrics.set_unsupported(unsupported.iter().map(|here| here.what));
         self.record_tick();
     }
 
@@ -370,62 +345,6 @@ impl Session {
         }
     }
 
-    /// Finds out who those are that the tick is about, while they are there.
-    fn meet_people(&mut self, tick: &Tick) {
-        let Self { scene: Scene { engine, people, .. }, accounts, identities, .. } = self;
-        let now = tick.at_ns;
-        people.refill();
-        people.ask_again(identities, now);
-        accounts.take_met(|party, tgid| people.meet(identities, party, tgid, now));
-        let rates = accounts.disks().iter().flat_map(|disk| &disk.rates);
-        for rate in rates.filter(|rate| rate.owner != OwnerId::NOBODY) {
-            people.meet(identities, rate.party, rate.tgid, now);
-        }
-        for victim in around::recent(engine, now) {
-            people.meet(identities, victim.party(), victim.tgid, now);
-        }
-        for owner in tick.owners() {
-            people.meet(identities, accounts.party(owner), 0, now);
-        }
-        if people.is_crowded() {
-            let victims = engine.victims().iter();
-            let blamed = victims.flat_map(|victim| {
-                let suspects = victim.suspects.iter().map(|suspect| suspect.party);
-                suspects.chain([victim.party()])
-            });
-            let owners = accounts.disks().iter().flat_map(|disk| disk.owners.iter());
-            let spoken_of: HashSet<Party> = blamed.chain(owners.map(Owner::party)).collect();
-            people.forget_others(&spoken_of);
-        }
-    }
-
-    /// The kernel programs met a disk that they do not know, or one is gone or
-    /// another now.
-    fn describe_disks(&mut self) {
-        let Ok(found) = disks::scan(&self.root) else { return };
-        self.refused = disks::assign(&mut self.assigned, &found, self.room);
-        disks::connect(&self.root, &mut self.assigned);
-        let carried = disks::carried(&self.root, &found, &self.assigned);
-        // Numbers that became free first: another disk may have one of them.
-        for disk in self.carried.iter().filter(|disk| !carried.contains(disk)) {
-            self.accounts.forget_carried(disk);
-        }
-        self.carried = carried;
-        self.accounts.forget_numbers(&self.assigned);
-        for disk in &self.assigned {
-            // There is room for it in the kernel's map: `assign` saw to that.
-            if self.accounts.describe(disk, monotonic_ns()).is_err() {
-                self.refused.push(disk.name.clone());
-            }
-        }
-        for disk in &self.carried {
-            if self.accounts.describe_carried(disk).is_err() {
-                self.refused.push(disk.name.clone());
-            }
-        }
-        self.hook_issues_if_known_disks_need_it();
-    }
-
     /// From here on pictures of the period begin anew.
     pub fn begin_period(&mut self) {
         self.scene.begin_period(monotonic_ns());
@@ -455,31 +374,6 @@ impl Session {
         let unsupported =
             self.unsupported().into_iter().map(|unsupported| unsupported.sentence).collect();
         Kernel { release: self.facts.release.clone(), strategies, unsupported }
-    }
-
-    fn read_disks(&self) -> Vec<DiskState> {
-        let disks = self.accounts.disks().iter().enumerate();
-        let disks = disks.filter(|(_, disk)| !disk.name.is_empty());
-        let read = |(at, disk): (usize, &DiskAccounts)| DiskState {
-            index: disk.disk.index,
-            name: disk.name.clone(),
-            scheduler: match disk.is_there() {
-                true => disks::scheduler(&self.root, &disk.name),
-                false => String::new(),
-            },
-            in_flight: disk.in_flight,
-            rates: disk.rates.clone(),
-            work: self.accounts.work(at),
-            latencies: (0..op::COUNT as u32)
-                .map(|code| {
-                    let [queue, device] = self.accounts.histograms(disk.disk.index, code);
-                    let bytes = disk.bytes[code as usize];
-                    Histograms { op: code as u16, bytes, queue, device }
-                })
-                .filter(|of| of.device.iter().any(|n| *n > 0))
-                .collect(),
-        };
-        disks.map(read).collect()
     }
 
     /// From here on everything that pictures are made of is also written to

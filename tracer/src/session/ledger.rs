@@ -1,0 +1,92 @@
+//! The node's disks: which there are, what the kernel programs know of them, and
+//! what each did.
+
+use tracer_ebpf::record::op;
+use tracer_kernel::{
+    clock::monotonic_ns,
+    maps::{accounts::DiskAccounts, tables::Queue},
+};
+use tracer_node::disks;
+use tracer_scene::{DiskState, Histograms};
+
+use super::Session;
+
+impl Session {
+    /// Describes the disks anew where one is gone, or another now.
+    pub(super) fn look_at_disks(&mut self) {
+        let assigned = self.assigned.iter().map(|disk| (disk.name.as_str(), &disk.identity));
+        let carried = self.carried.iter().map(|disk| (disk.name.as_str(), &disk.identity));
+        if disks::have_changed(&self.root, assigned.chain(carried)) {
+            self.describe_disks();
+        }
+    }
+
+    /// Reads what each account did, and reconciles it with what the kernel says is
+    /// in flight.
+    pub(super) fn read_ledger(&mut self, now: u64) {
+        let root = &self.root;
+        // Without iostats the kernel counts none in flight.
+        self.accounts.tick(now, |name| {
+            let counted = std::fs::read(root.join(format!("sys/block/{name}/queue/iostats")));
+            if counted.ok()?.first() != Some(&b'1') {
+                return None;
+            }
+            disks::inflight(root, name).filter(|counts| *counts == (0, 0))?;
+            let is_direct = disks::scheduler(root, name) == "none";
+            Some(if is_direct { Queue::HoldsNone } else { Queue::MayHold })
+        });
+    }
+
+    /// The kernel programs met a disk that they do not know, or one is gone or
+    /// another now.
+    pub(super) fn describe_disks(&mut self) {
+        let Ok(found) = disks::scan(&self.root) else { return };
+        self.refused = disks::assign(&mut self.assigned, &found, self.room);
+        disks::connect(&self.root, &mut self.assigned);
+        let carried = disks::carried(&self.root, &found, &self.assigned);
+        // Numbers that became free first: another disk may have one of them.
+        for disk in self.carried.iter().filter(|disk| !carried.contains(disk)) {
+            self.accounts.forget_carried(disk);
+        }
+        self.carried = carried;
+        self.accounts.forget_numbers(&self.assigned);
+        for disk in &self.assigned {
+            // There is room for it in the kernel's map: `assign` saw to that.
+            if self.accounts.describe(disk, monotonic_ns()).is_err() {
+                self.refused.push(disk.name.clone());
+            }
+        }
+        for disk in &self.carried {
+            if self.accounts.describe_carried(disk).is_err() {
+                self.refused.push(disk.name.clone());
+            }
+        }
+        self.hook_issues_if_known_disks_need_it();
+    }
+
+    /// The disks as they are now.
+    pub(super) fn read_disks(&self) -> Vec<DiskState> {
+        let disks = self.accounts.disks().iter().enumerate();
+        let disks = disks.filter(|(_, disk)| !disk.name.is_empty());
+        let read = |(at, disk): (usize, &DiskAccounts)| DiskState {
+            index: disk.disk.index,
+            name: disk.name.clone(),
+            scheduler: match disk.is_there() {
+                true => disks::scheduler(&self.root, &disk.name),
+                false => String::new(),
+            },
+            in_flight: disk.in_flight,
+            rates: disk.rates.clone(),
+            work: self.accounts.work(at),
+            latencies: (0..op::COUNT as u32)
+                .map(|code| {
+                    let [queue, device] = self.accounts.histograms(disk.disk.index, code);
+                    let bytes = disk.bytes[code as usize];
+                    Histograms { op: code as u16, bytes, queue, device }
+                })
+                .filter(|of| of.device.iter().any(|n| *n > 0))
+                .collect(),
+        };
+        disks.map(read).collect()
+    }
+}
