@@ -9,7 +9,7 @@ use tracer_recording::line::{Lower, Sync};
 use crate::deploy::{find_files, read, workspace};
 
 /// The files with the lists.
-const LISTS: [&str; 2] = ["kernel/src/capability.rs", "kernel/src/program.rs"];
+const LISTS: [&str; 2] = ["kernel/src/hooks/", "kernel/src/program.rs"];
 
 /// Files in which names of tracepoints are the kernel's, whose types they are for.
 const OF_THE_KERNEL: [&str; 3] = ["kernel/src/offsets.rs", "kernel/src/types/", "tracer-ebpf/"];

@@ -1,11 +1,15 @@
 //! The list of capabilities: all that the tracer observes.
 //!
-//! Each has its name, its purpose and what is unsupported without it here and
-//! nowhere else. How it is provided, [`crate::strategies`] says.
+//! All that is said of one is in its folder below [`hooks`].
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+
+use crate::{
+    hook::{Hook, Strategy},
+    hooks,
+};
 
 /// Something that the tracer observes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -34,14 +38,6 @@ pub enum Capability {
     Metadata,
 }
 
-/// All that is said of one capability.
-struct About {
-    name: &'static str,
-    purpose: &'static str,
-    is_required: bool,
-    without: &'static str,
-}
-
 impl Capability {
     /// In the order in which they are attached: completions before submissions,
     /// so that no request is seen to be submitted and not to complete meanwhile.
@@ -61,22 +57,22 @@ impl Capability {
 
     /// Its name in options and outputs.
     pub const fn name(self) -> &'static str {
-        self.about().name
+        self.hook().name
     }
 
     /// Its use, for `doctor`.
     pub const fn purpose(self) -> &'static str {
-        self.about().purpose
+        self.hook().purpose
     }
 
     /// Whether the tracer is of any use without it.
     pub const fn is_required(self) -> bool {
-        self.about().is_required
+        self.hook().is_required
     }
 
     /// A sentence on what is unsupported without it.
     pub const fn without(self) -> &'static str {
-        self.about().without
+        self.hook().without
     }
 
     /// The one of this name.
@@ -84,81 +80,25 @@ impl Capability {
         Self::ALL.into_iter().find(|capability| capability.name() == name)
     }
 
-    const fn about(self) -> About {
+    /// Its attach strategies, the best first.
+    pub const fn strategies(self) -> &'static [Strategy] {
+        self.hook().strategies
+    }
+
+    /// All that is said of it.
+    pub const fn hook(self) -> &'static Hook {
         match self {
-            Self::Complete => About {
-                name: "complete",
-                purpose: "when a block request ends",
-                is_required: true,
-                without: "block requests cannot be followed",
-            },
-            Self::Issue => About {
-                name: "issue",
-                purpose: "when a request is given to its driver (attached only where the kernel \
-                          does not note it in the request, or a disk has a scheduler)",
-                is_required: false,
-                without: "where the kernel does not note when a request is given to its driver, \
-                          waiting in the queue is shown as the device's time; where a disk has a \
-                          scheduler, requests whose end was missed are in flight for a minute",
-            },
-            Self::Submit => About {
-                name: "submit",
-                purpose: "who submits a block request",
-                is_required: true,
-                without: "nobody can be named: block requests are not seen in their submitter's \
-                          context",
-            },
-            Self::Sync => About {
-                name: "sync",
-                purpose: "each fsync and its kin, from begin to end",
-                is_required: true,
-                without: "syncs are not seen",
-            },
-            Self::Journal => About {
-                name: "journal",
-                purpose: "when a filesystem's journal commits (jbd2)",
-                is_required: false,
-                without: "time in the journal is shown as `other`",
-            },
-            Self::Log => About {
-                name: "log",
-                purpose: "when a sync on xfs begins to wait for the log",
-                is_required: false,
-                without: "waiting for the log of an xfs is shown as `other`",
-            },
-            Self::Throttle => About {
-                name: "throttle",
-                purpose: "when a bio begins to wait for a request (attached only where it matters)",
-                is_required: false,
-                without: "waiting for a request to be had is shown as `other`",
-            },
-            Self::Reclaim => About {
-                name: "reclaim",
-                purpose: "who reclaims memory itself",
-                is_required: false,
-                without: "reclaiming memory is shown as `cpu` and `other`, and nobody is named \
-                          for it",
-            },
-            Self::Contender => About {
-                name: "contender",
-                purpose: "who runs while a sync waits for a CPU (attached only then)",
-                is_required: false,
-                without: "who runs while a sync waits for a CPU is not named",
-            },
-            Self::Writeback => About {
-                name: "writeback",
-                purpose: "whose data a kernel worker writes back",
-                is_required: false,
-                without: "data written back are charged to the kernel worker, not to who wrote \
-                          them",
-            },
-            Self::Metadata => About {
-                name: "metadata",
-                purpose: "who fills a filesystem's journal (jbd2; attached only while commits \
-                          are waited for)",
-                is_required: false,
-                without: "whose metadata and data a journal's commit writes is not known",
-            },
+            Self::Complete => &hooks::complete::HOOK,
+            Self::Issue => &hooks::issue::HOOK,
+            Self::Submit => &hooks::submit::HOOK,
+            Self::Sync => &hooks::sync::HOOK,
+            Self::Journal => &hooks::journal::HOOK,
+            Self::Log => &hooks::log::HOOK,
+            Self::Throttle => &hooks::throttle::HOOK,
+            Self::Reclaim => &hooks::reclaim::HOOK,
+            Self::Contender => &hooks::contender::HOOK,
+            Self::Writeback => &hooks::writeback::HOOK,
+            Self::Metadata => &hooks::metadata::HOOK,
         }
     }
 }

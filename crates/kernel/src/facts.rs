@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use tracer_ebpf::config::{ABSENT, Config};
 
 use crate::{
+    capability::Capability,
     offsets,
     program::{MODULES, Program, Target},
-    types::KernelTypes,
+    types::{KernelTypes, Pointers},
 };
 
 /// Where the running kernel keeps its own BTF.
@@ -38,16 +39,6 @@ pub enum Home {
     Module(InModule),
     /// Wherever a tracepoint of this name is: for kernels without BTF.
     ByName,
-}
-
-/// How the verifier sees the kernel's pointers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Pointers {
-    /// By the kernel's own BTF.
-    Typed,
-    /// The kernel has none: as numbers. Nobody checks that the types that we
-    /// were given are its own.
-    Untyped,
 }
 
 /// A hook's type within a module's BTF.
@@ -131,7 +122,7 @@ impl Facts {
             });
             match types {
                 Ok(types) => {
-                    offsets::filesystems(&types, &mut config);
+                    offsets::module_fields(&types, &mut config);
                     with_module.insert(*module, types);
                 }
                 Err(why) => {
@@ -218,22 +209,8 @@ impl Facts {
 
 /// Whether a program can read what its hook hands out.
 fn is_usable(program: Program, config: &Config) -> bool {
-    match program {
-        // Until 5.10 it hands out other things.
-        Program::BlockGetrq => config.births_by_bio == 1,
-        Program::XfsFileFsync => config.xfs_inode_vnode != ABSENT,
-        Program::SchedSwitch => sees_switches(config),
-        _ if program.target().module() == Some("jbd2") => config.journal_fs_dev != ABSENT,
-        _ => true,
-    }
-}
-
-/// Whether programs can read who leaves a CPU and who comes, and how long that
-/// one had waited.
-fn sees_switches(config: &Config) -> bool {
-    // The program knows two places: before 5.18 and since.
-    matches!(config.switch_prev_arg, 1 | 2)
-        && [config.task_run_delay, config.task_pid, config.node_id].iter().all(|at| *at != ABSENT)
+    let mut hooks = Capability::ALL.into_iter().map(Capability::hook);
+    hooks.all(|hook| !hook.has(program) || (hook.is_usable)(program, config))
 }
 
 /// The types of one module, as the running kernel has them.

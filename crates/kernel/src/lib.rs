@@ -3,8 +3,10 @@
 //!
 //! [`types`] reads its BTF, [`offsets`] turns that into the programs'
 //! configuration, [`facts`] is the sum as a value. [`capability`] lists what is
-//! observed, [`program`] with which programs on which hooks, [`strategies`] the ways
-//! to each capability; [`load`] selects one on the running kernel, with
+//! observed, [`program`] with which programs on which hooks; each capability has a
+//! folder in [`hooks`] with its attach strategies, with what its programs must know
+//! of the kernel and with what they do not see. [`load`] selects a strategy for each
+//! on the running kernel ([`strategies`] has the outcome), with
 //! [`loader`] for maps and programs and [`refusal`] for what the kernel says, and
 //! [`selftest`] tests each strategy on an operation that the tracer makes itself.
 //! [`unsupported`] says what is not seen all the same. [`maps`] reads what the
@@ -19,6 +21,8 @@ pub mod capability;
 pub mod clock;
 pub mod facts;
 pub mod floor;
+pub mod hook;
+pub mod hooks;
 pub mod load;
 pub mod loader;
 pub mod maps;

@@ -20,13 +20,15 @@ use zerocopy::IntoBytes as _;
 
 use crate::{
     capability::Capability,
-    facts::{Facts, Home, Pointers},
+    facts::{Facts, Home},
+    hook::{Attach, Step, Strategy},
     loader::{Attached, Globals, Loader},
     memlock,
     program::{Program, Target},
     quiet,
     refusal::explain,
-    strategies::{Attach, Forced, Outcome, Selection, Step, Strategy},
+    strategies::{Forced, Outcome, Selection},
+    types::Pointers,
     unsupported::{self, Unsupported},
 };
 

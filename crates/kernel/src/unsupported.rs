@@ -6,9 +6,8 @@
 use serde::Serialize;
 
 use crate::{
-    capability::Capability,
     facts::Facts,
-    program::Program,
+    hook::Served,
     strategies::{Forced, Outcome, Selection},
 };
 
@@ -31,16 +30,11 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
     for selection in selections {
         match selection.selected() {
             None => found.push(unsupported(selection.capability.name(), selection.without)),
-            Some(strategy) => match selection.capability {
-                Capability::Submit => of_submissions(strategy, &mut found),
-                Capability::Sync => of_syncs(strategy, &selection.attached, &mut found),
-                Capability::Journal => of_journals(&selection.attached, &mut found),
-                Capability::Reclaim => of_reclaim(&selection.attached, &mut found),
-                Capability::Metadata if !selection.attached.contains(&Program::Jbd2HandleStats) => {
-                    found.push(unsupported(selection.capability.name(), selection.without));
-                }
-                _ => {}
-            },
+            Some(strategy) => {
+                let served = Served { strategy, attached: &selection.attached };
+                let gaps = (selection.capability.hook().find_gaps)(&served);
+                found.extend(gaps.into_iter().map(|(what, sentence)| unsupported(what, sentence)));
+            }
         }
     }
     if !facts.sees_run_delay() {
@@ -55,93 +49,6 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
     found.extend(selections.iter().find_map(untested));
     found.extend(forced.iter().filter_map(|wish| disobeyed(wish, selections)));
     found
-}
-
-fn of_submissions(strategy: &str, found: &mut Vec<Unsupported>) {
-    if strategy == "insert" {
-        let sentence = "requests that a kernel worker hands on are charged to it, not to who \
-                        submitted them";
-        found.push(unsupported("submitter", sentence));
-        let sentence = "waiting for a flush without data is shown as `other`";
-        found.push(unsupported("flush", sentence));
-    }
-}
-
-fn of_syncs(strategy: &str, attached: &[Program], found: &mut Vec<Unsupported>) {
-    let has = |programs: &[Program]| programs.iter().all(|program| attached.contains(program));
-    match strategy {
-        "fentry" => {
-            if !has(&[Program::VfsRangeEntry, Program::VfsRangeExit]) {
-                let sentence = "writes to O_DSYNC files and io_uring's syncs are not seen";
-                found.push(unsupported("o_dsync", sentence));
-            }
-            if !has(&[Program::WriteFileEntry]) {
-                found.push(late_disk("all filesystems"));
-            }
-        }
-        "vfs" => {
-            let sentence = "only fsync and fdatasync are seen, and writes to O_DSYNC files are \
-                            taken for fdatasync";
-            found.push(unsupported("calls", sentence));
-        }
-        _ => {
-            if !has(&[Program::SysEnter, Program::SysExit]) {
-                let sentence = "only syncs of files on ext4 are seen, not of whole filesystems and \
-                                not by sync_file_range";
-                found.push(unsupported("calls", sentence));
-            }
-            let ext4 = [Program::Ext4SyncFileEnter, Program::Ext4SyncFileExit];
-            let ext4 = has(&ext4).then_some("ext4");
-            let xfs = has(&[Program::XfsFileFsync]).then_some("xfs");
-            let btrfs = has(&[Program::BtrfsSyncFile]).then_some("btrfs");
-            let named: Vec<_> = [ext4, xfs, btrfs].into_iter().flatten().collect();
-            let (written, queued) = (but_on(&named), but_on(ext4.as_slice()));
-            let sentence =
-                format!("writes to O_DSYNC files, and the file of an msync, are not seen{written}");
-            found.push(unsupported("o_dsync", sentence));
-            found.push(unsupported("io_uring", format!("io_uring's syncs are not seen{queued}")));
-            found.push(late_disk(match (ext4, xfs) {
-                (Some(_), Some(_)) => "filesystems other than ext4 and xfs",
-                (Some(_), None) => "filesystems other than ext4",
-                (None, Some(_)) => "filesystems other than xfs",
-                (None, None) => "all filesystems",
-            }));
-        }
-    }
-}
-
-fn of_journals(attached: &[Program], found: &mut Vec<Unsupported>) {
-    let parts =
-        [Program::Jbd2CommitLocking, Program::Jbd2CommitFlushing, Program::Jbd2CommitLogging];
-    if !parts.iter().all(|part| attached.contains(part)) {
-        found.push(unsupported("commit", "the parts of a journal's commit are not told apart"));
-    }
-}
-
-fn of_reclaim(attached: &[Program], found: &mut Vec<Unsupported>) {
-    let memcg = [Program::MemcgReclaimBegin, Program::MemcgReclaimEnd];
-    if !memcg.iter().all(|program| attached.contains(program)) {
-        let sentence = "reclaiming memory for a cgroup's own limit is not seen";
-        found.push(unsupported("memcg", sentence));
-    }
-}
-
-/// `, but on ext4 and xfs`; nothing for none.
-fn but_on(filesystems: &[&str]) -> String {
-    if filesystems.is_empty() {
-        String::new()
-    } else {
-        format!(", but on {}", filesystems.join(" and "))
-    }
-}
-
-/// Where no hook names a file's disk, its first request does.
-fn late_disk(filesystems: &str) -> Unsupported {
-    let sentence = format!(
-        "on {filesystems} a sync's disk is known from its first block request on: who else was \
-         in flight before is not"
-    );
-    unsupported("disk", sentence)
 }
 
 fn untested(selection: &Selection) -> Option<Unsupported> {
@@ -170,6 +77,7 @@ fn disobeyed(wish: &Forced, selections: &[Selection]) -> Option<Unsupported> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{capability::Capability, program::Program};
 
     const ALL: [(Capability, &str); 11] = [
         (Capability::Complete, "tracepoint"),

@@ -3,13 +3,13 @@
 //!
 //! A misspelled value is the most silent mistake: its query is valid, and empty.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use tracer_ebpf::dropped::Dropped;
 use tracer_kernel::capability::Capability;
 use tracer_snapshot::{Confidence, FileClass, Kind, Op, Phase, Shares};
 
-use super::{dashboards, read, rules};
+use super::{dashboards, find_files, read, rules};
 
 /// Labels whose values `docs/metrics.md` enumerates, and the values.
 fn enumerated() -> [(&'static str, Vec<&'static str>); 5] {
@@ -43,7 +43,11 @@ fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
 /// What may be unsupported has its word where its sentence is, in the source, unless
 /// it is a whole capability.
 fn unsupported() -> BTreeSet<String> {
-    let source = read("crates/kernel/src/unsupported.rs");
+    let hooks = find_files("crates/kernel/src/hooks", &[".rs"]);
+    let hooks = hooks.iter().map(|path| fs::read_to_string(path).unwrap());
+    let source = hooks.fold(read("crates/kernel/src/unsupported.rs"), |all, text| all + &text);
+    // The words of `unsupported(…)`, and of `gap(…)` in the hooks' folders.
+    let source = source.replace("gap(\"", "unsupported(\"");
     let words = source.split("unsupported(\"").skip(1).filter_map(|after| after.split('"').next());
     words.chain(Capability::ALL.map(Capability::name)).map(str::to_owned).collect()
 }

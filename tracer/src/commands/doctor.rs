@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tracer_kernel::{
-    facts::Pointers,
     strategies::{Outcome, Selection},
+    types::Pointers,
 };
 
 use crate::{

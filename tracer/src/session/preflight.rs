@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Error, Result};
 use caps::{CapSet, Capability};
-use tracer_kernel::facts::{Facts, Pointers};
+use tracer_kernel::{facts::Facts, types::Pointers};
 
 /// This machine, or this user on it, cannot run what was asked for: exit 3.
 ///

@@ -12,6 +12,7 @@ mod tests;
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result, bail};
+use tracer_ebpf::config::ABSENT;
 
 use blob::{Blob, Head, Kind};
 
@@ -19,6 +20,16 @@ use blob::{Blob, Head, Kind};
 /// types must be running in circles.
 const MOST_MODIFIERS: usize = 32;
 const MOST_MEMBERS: u32 = 4096;
+
+/// How the verifier sees the kernel's pointers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pointers {
+    /// By the kernel's own BTF.
+    Typed,
+    /// The kernel has none: as numbers. Nobody checks that the types that we
+    /// were given are its own.
+    Untyped,
+}
 
 /// The types of the kernel, or of the kernel with one module.
 pub struct KernelTypes<'a> {
@@ -108,6 +119,41 @@ impl<'a> KernelTypes<'a> {
             at = Field { offset_bytes: at.offset_bytes.checked_add(next.offset_bytes)?, ..next };
         }
         Some(at)
+    }
+
+    /// The offset of a field; [`ABSENT`] where there is none.
+    pub fn offset(&self, of: u32, path: &str) -> u32 {
+        self.field(of, path).map_or(ABSENT, |field| field.offset_bytes)
+    }
+
+    /// The offset of a field.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn required(&self, of: u32, name: &str, path: &str) -> Result<u32> {
+        self.field(of, path)
+            .map(|field| field.offset_bytes)
+            .with_context(|| format!("no field `{path}` in this kernel's `struct {name}`"))
+    }
+
+    /// The struct that a pointer field leads to.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such field, or it is no pointer.
+    pub fn follow(&self, of: u32, path: &str) -> Result<u32> {
+        self.field(of, path)
+            .and_then(|field| self.pointee(field.type_id))
+            .with_context(|| format!("no pointer `{path}` in this kernel's BTF"))
+    }
+
+    /// A field of the first thing that a tracepoint hands out. There may be several
+    /// structs of one name: the tracepoints tell which.
+    pub fn offset_in_first_arg(&self, tracepoint: &str, path: &str) -> Option<u32> {
+        let args = self.tracepoint_args(tracepoint)?;
+        let handed_out = self.pointee(*args.first()?)?;
+        Some(self.field(handed_out, path)?.offset_bytes)
     }
 
     fn member(&self, type_id: u32, name: &str, budget: &mut u32) -> Option<Field> {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    facts::{Facts, Modules, Pointers},
+    facts::{Facts, Modules},
     memlock,
 };
 

@@ -1,0 +1,122 @@
+//! All that is known of one hook, a folder below [`hooks`](crate::hooks): its names,
+//! its attach strategies, what its programs must know of the kernel, and what they do
+//! not see all the same.
+
+use anyhow::Result;
+use tracer_ebpf::config::Config;
+
+use crate::{
+    program::Program,
+    types::{KernelTypes, Pointers},
+};
+
+/// Everything that is said of a hook in user space.
+pub struct Hook {
+    /// Its name in options and outputs.
+    pub name: &'static str,
+    /// Its use, for `doctor`.
+    pub purpose: &'static str,
+    /// Whether the tracer is of any use without it.
+    pub is_required: bool,
+    /// A sentence on what is unsupported without it.
+    pub without: &'static str,
+    /// Its attach strategies, the best first.
+    pub strategies: &'static [Strategy],
+    /// Finds the fields that only its programs read; an error where they are of no
+    /// use without one.
+    pub find_fields: fn(&Layout<'_>, &mut Config) -> Result<()>,
+    /// Finds fields that may lie in a module's types. Called for the kernel's
+    /// own types and for those of each module.
+    pub find_module_fields: fn(&KernelTypes<'_>, &mut Config),
+    /// Whether one of its programs can read what it is handed out.
+    pub is_usable: fn(Program, &Config) -> bool,
+    /// Finds what is not seen although a strategy serves.
+    pub find_gaps: fn(&Served<'_>) -> Vec<Gap>,
+}
+
+impl Hook {
+    /// A hook of which there is nothing else to say than its names and strategies.
+    pub const PLAIN: Self = Self {
+        name: "",
+        purpose: "",
+        is_required: false,
+        without: "",
+        strategies: &[],
+        find_fields: |_, _| Ok(()),
+        find_module_fields: |_, _| {},
+        is_usable: |_, _| true,
+        find_gaps: |_| Vec::new(),
+    };
+
+    /// Whether a program is in one of its strategies.
+    pub fn has(&self, program: Program) -> bool {
+        let mut steps = self.strategies.iter().flat_map(|strategy| strategy.steps);
+        steps.any(|step| step.program == program)
+    }
+}
+
+/// The structs in which a hook finds its fields.
+pub struct Layout<'a> {
+    pub types: &'a KernelTypes<'a>,
+    pub pointers: Pointers,
+    /// `struct request`, as block_rq_issue hands it out.
+    pub request: u32,
+    /// `struct task_struct`; `None` where no program can get at its task.
+    pub task: Option<u32>,
+}
+
+/// The strategy that serves, and its programs that are at work.
+pub struct Served<'a> {
+    pub strategy: &'static str,
+    pub attached: &'a [Program],
+}
+
+impl Served<'_> {
+    pub fn has(&self, programs: &[Program]) -> bool {
+        programs.iter().all(|program| self.attached.contains(program))
+    }
+}
+
+/// Something that is not seen: one word for it from a fixed set, and a sentence
+/// without its full stop.
+pub type Gap = (&'static str, String);
+
+pub fn gap(what: &'static str, sentence: impl Into<String>) -> Gap {
+    (what, sentence.into())
+}
+
+/// When a program is at work.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Attach {
+    /// As long as the tracer runs.
+    Always,
+    /// Loaded at the start, and attached while there is something to see: what
+    /// runs so often that it would cost too much.
+    OnDemand,
+}
+
+/// A set of programs that together provide a capability.
+pub struct Strategy {
+    pub name: &'static str,
+    pub steps: &'static [Step],
+}
+
+/// One program of a strategy.
+pub struct Step {
+    pub program: Program,
+    /// Whether the strategy fails without it.
+    pub required: bool,
+    pub attach: Attach,
+}
+
+pub const fn step(program: Program) -> Step {
+    Step { program, required: true, attach: Attach::Always }
+}
+
+pub const fn optional(step: Step) -> Step {
+    Step { required: false, ..step }
+}
+
+pub const fn on_demand(step: Step) -> Step {
+    Step { attach: Attach::OnDemand, ..step }
+}

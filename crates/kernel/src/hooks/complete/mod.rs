@@ -1,0 +1,37 @@
+//! A block request completes, or is no more for another reason.
+
+use anyhow::Result;
+use tracer_ebpf::config::Config;
+
+use crate::{
+    hook::{Hook, Layout, Strategy, step},
+    program::Program,
+};
+
+pub const HOOK: Hook = Hook {
+    name: "complete",
+    purpose: "when a block request ends",
+    is_required: true,
+    without: "block requests cannot be followed",
+    strategies: &[Strategy {
+        name: "tracepoint",
+        steps: &[
+            step(Program::BlockRqComplete),
+            step(Program::BlockRqRequeue),
+            step(Program::BlockRqMerge),
+        ],
+    }],
+    find_fields,
+    ..Hook::PLAIN
+};
+
+/// `RQF_FLUSH_SEQ` as a bit number where BTF does not tell: a macro
+/// (`1 << 4`) until 6.10, an enumerator since.
+const FLUSH_SEQ_BIT: u32 = 4;
+
+fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
+    let types = layout.types;
+    config.request_rq_flags = types.required(layout.request, "request", "rq_flags")?;
+    config.flush_seq_bit = types.enumerator("__RQF_FLUSH_SEQ").unwrap_or(FLUSH_SEQ_BIT);
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! Tasks run while a sync waits for a CPU.
+
+use anyhow::Result;
+use tracer_ebpf::config::{ABSENT, Config};
+
+use crate::{
+    hook::{Hook, Layout, Strategy, on_demand, step},
+    program::Program,
+};
+
+pub const HOOK: Hook = Hook {
+    name: "contender",
+    purpose: "who runs while a sync waits for a CPU (attached only then)",
+    is_required: false,
+    without: "who runs while a sync waits for a CPU is not named",
+    strategies: &[Strategy { name: "tracepoint", steps: &[on_demand(step(Program::SchedSwitch))] }],
+    find_fields,
+    is_usable: |_, config| sees_switches(config),
+    ..Hook::PLAIN
+};
+
+/// The tasks that a switch of a CPU hands out.
+fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
+    let Some(task) = layout.task else { return Ok(()) };
+    let args = layout.types.tracepoint_args("sched_switch").unwrap_or_default();
+    if let Some(prev) = args.iter().position(|arg| layout.types.pointee(*arg) == Some(task)) {
+        config.switch_prev_arg = prev as u32;
+    }
+    Ok(())
+}
+
+/// Whether programs can read who leaves a CPU and who comes, and how long that
+/// one had waited.
+fn sees_switches(config: &Config) -> bool {
+    // The program knows two places: before 5.18 and since.
+    matches!(config.switch_prev_arg, 1 | 2)
+        && [config.task_run_delay, config.task_pid, config.node_id].iter().all(|at| *at != ABSENT)
+}

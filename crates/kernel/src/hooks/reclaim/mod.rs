@@ -1,0 +1,32 @@
+//! Tasks reclaim memory themselves (direct reclaim).
+
+use crate::{
+    hook::{Gap, Hook, Served, Strategy, gap, optional, step},
+    program::Program,
+};
+
+pub const HOOK: Hook = Hook {
+    name: "reclaim",
+    purpose: "who reclaims memory itself",
+    is_required: false,
+    without: "reclaiming memory is shown as `cpu` and `other`, and nobody is named \
+              for it",
+    strategies: &[Strategy {
+        name: "tracepoint",
+        steps: &[
+            step(Program::DirectReclaimEnd),
+            step(Program::DirectReclaimBegin),
+            optional(step(Program::MemcgReclaimEnd)),
+            optional(step(Program::MemcgReclaimBegin)),
+        ],
+    }],
+    find_gaps,
+    ..Hook::PLAIN
+};
+
+fn find_gaps(served: &Served<'_>) -> Vec<Gap> {
+    if served.has(&[Program::MemcgReclaimBegin, Program::MemcgReclaimEnd]) {
+        return Vec::new();
+    }
+    vec![gap("memcg", "reclaiming memory for a cgroup's own limit is not seen")]
+}

@@ -1,0 +1,58 @@
+//! A block request is submitted, in its submitter's context.
+//!
+//! Where submissions have no hook of their own (before 6.5), the bio that gets a
+//! request, the request's insertion into a scheduler and its issue stand for them.
+
+use anyhow::Result;
+use tracer_ebpf::config::Config;
+
+use crate::{
+    hook::{Gap, Hook, Layout, Served, Strategy, gap, step},
+    program::Program,
+};
+
+pub const HOOK: Hook = Hook {
+    name: "submit",
+    purpose: "who submits a block request",
+    is_required: true,
+    without: "nobody can be named: block requests are not seen in their submitter's \
+              context",
+    strategies: &[
+        Strategy { name: "tracepoint", steps: &[step(Program::BlockIoStart)] },
+        Strategy { name: "fentry", steps: &[step(Program::BlkAccountIoStart)] },
+        // The bio tells who submits; the request is met at insert or issue.
+        Strategy {
+            name: "getrq",
+            steps: &[step(Program::BlockGetrq), step(Program::BlockRqInsert)],
+        },
+        // Where no scheduler is in charge, the issue stands in for it.
+        Strategy { name: "insert", steps: &[step(Program::BlockRqInsert)] },
+    ],
+    find_fields,
+    is_usable,
+    find_gaps,
+    ..Hook::PLAIN
+};
+
+fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
+    let types = layout.types;
+    let told_by_bio = types.tracepoint("block_io_start").is_none()
+        && types.tracepoint_args("block_getrq").is_some_and(|args| args.len() == 1);
+    config.births_by_bio = u32::from(told_by_bio);
+    Ok(())
+}
+
+fn is_usable(program: Program, config: &Config) -> bool {
+    // Until 5.10 block_getrq hands out other things.
+    program != Program::BlockGetrq || config.births_by_bio == 1
+}
+
+fn find_gaps(served: &Served<'_>) -> Vec<Gap> {
+    if served.strategy != "insert" {
+        return Vec::new();
+    }
+    let submitter = "requests that a kernel worker hands on are charged to it, not to who \
+                     submitted them";
+    let flush = "waiting for a flush without data is shown as `other`";
+    vec![gap("submitter", submitter), gap("flush", flush)]
+}

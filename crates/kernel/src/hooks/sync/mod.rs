@@ -1,0 +1,201 @@
+//! Syncs, from begin to end.
+//!
+//! Three ways lead to them: the system calls' own functions, what ext4 says and,
+//! for everything else, a hook on every call, or the one function behind most of
+//! them.
+
+use anyhow::Result;
+use tracer_ebpf::config::{ABSENT, Config};
+
+use crate::{
+    hook::{Gap, Hook, Layout, Served, Strategy, gap, on_demand, optional, step},
+    program::Program,
+    types::{KernelTypes, Pointers},
+};
+
+pub const HOOK: Hook = Hook {
+    name: "sync",
+    purpose: "each fsync and its kin, from begin to end",
+    is_required: true,
+    without: "syncs are not seen",
+    strategies: &[
+        Strategy {
+            name: "fentry",
+            steps: &[
+                step(Program::FsyncExit),
+                step(Program::FsyncEntry),
+                step(Program::FdatasyncExit),
+                step(Program::FdatasyncEntry),
+                step(Program::MsyncExit),
+                step(Program::MsyncEntry),
+                step(Program::SyncFileRangeExit),
+                step(Program::SyncFileRangeEntry),
+                step(Program::SyncfsExit),
+                step(Program::SyncfsEntry),
+                optional(step(Program::SyncExit)),
+                optional(step(Program::SyncEntry)),
+                optional(step(Program::VfsRangeExit)),
+                optional(step(Program::VfsRangeEntry)),
+                optional(step(Program::VfsExit)),
+                optional(step(Program::VfsEntry)),
+                optional(step(Program::WriteFileEntry)),
+                optional(step(Program::WritePagesEntry)),
+                optional(step(Program::SyncInodesEntry)),
+            ],
+        },
+        Strategy {
+            name: "tracepoint",
+            // Those on demand are at work where ext4 is not alone.
+            steps: &[
+                on_demand(step(Program::SysExit)),
+                on_demand(step(Program::SysEnter)),
+                on_demand(optional(step(Program::Ext4Writepages))),
+                // They tell of begins alone.
+                on_demand(optional(step(Program::XfsFileFsync))),
+                on_demand(optional(step(Program::BtrfsSyncFile))),
+                optional(step(Program::Ext4SyncFileExit)),
+                optional(step(Program::Ext4SyncFileEnter)),
+                optional(step(Program::Ext4SyncFs)),
+            ],
+        },
+        Strategy {
+            name: "vfs",
+            steps: &[
+                step(Program::VfsRangeExit),
+                step(Program::VfsOnlyEntry),
+                optional(step(Program::WriteFileEntry)),
+                optional(step(Program::WritePagesEntry)),
+            ],
+        },
+    ],
+    find_fields,
+    find_module_fields,
+    is_usable,
+    find_gaps,
+};
+
+fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
+    let types = layout.types;
+    if let Ok(regs) = types.struct_named("pt_regs") {
+        // x86-64; arm64 keeps the registers in an array.
+        config.regs_arg0 = match types.offset(regs, "di") {
+            ABSENT => types.offset(regs, "regs"),
+            at => at,
+        };
+        config.regs_syscall = match types.offset(regs, "orig_ax") {
+            ABSENT => types.offset(regs, "syscallno"),
+            at => at,
+        };
+    }
+    let number = |nr: libc::c_long| nr as u32;
+    config.nr_fsync = number(libc::SYS_fsync);
+    config.nr_fdatasync = number(libc::SYS_fdatasync);
+    config.nr_msync = number(libc::SYS_msync);
+    config.nr_sync_file_range = number(libc::SYS_sync_file_range);
+    config.nr_syncfs = number(libc::SYS_syncfs);
+    config.nr_sync = number(libc::SYS_sync);
+    let writes = [
+        libc::SYS_write,
+        libc::SYS_pwrite64,
+        libc::SYS_writev,
+        libc::SYS_pwritev,
+        libc::SYS_pwritev2,
+        libc::SYS_sendfile,
+        libc::SYS_splice,
+        libc::SYS_copy_file_range,
+        libc::SYS_fallocate,
+    ]
+    .map(number);
+    let syncs = [
+        config.nr_fsync,
+        config.nr_fdatasync,
+        config.nr_msync,
+        config.nr_sync_file_range,
+        config.nr_syncfs,
+        config.nr_sync,
+    ];
+    for nr in writes.into_iter().chain(syncs) {
+        if let Some(word) = config.sync_exits.get_mut(nr as usize / 32) {
+            *word |= 1 << (nr % 32);
+        }
+    }
+    if layout.task.is_some() {
+        let has_helper = types.enumerator("BPF_FUNC_task_pt_regs").is_some();
+        let typed = layout.pointers == Pointers::Typed;
+        config.task_regs = u32::from(typed && has_helper && config.regs_syscall != ABSENT);
+    }
+    Ok(())
+}
+
+fn find_module_fields(types: &KernelTypes<'_>, config: &mut Config) {
+    if let Some(at) = types.offset_in_first_arg("xfs_file_fsync", "i_vnode") {
+        config.xfs_inode_vnode = at;
+    }
+}
+
+fn is_usable(program: Program, config: &Config) -> bool {
+    program != Program::XfsFileFsync || config.xfs_inode_vnode != ABSENT
+}
+
+fn find_gaps(served: &Served<'_>) -> Vec<Gap> {
+    let has = |programs: &[Program]| served.has(programs);
+    let mut found: Vec<Gap> = Vec::new();
+    match served.strategy {
+        "fentry" => {
+            if !has(&[Program::VfsRangeEntry, Program::VfsRangeExit]) {
+                let sentence = "writes to O_DSYNC files and io_uring's syncs are not seen";
+                found.push(gap("o_dsync", sentence));
+            }
+            if !has(&[Program::WriteFileEntry]) {
+                found.push(late_disk("all filesystems"));
+            }
+        }
+        "vfs" => {
+            let sentence = "only fsync and fdatasync are seen, and writes to O_DSYNC files are \
+                            taken for fdatasync";
+            found.push(gap("calls", sentence));
+        }
+        _ => {
+            if !has(&[Program::SysEnter, Program::SysExit]) {
+                let sentence = "only syncs of files on ext4 are seen, not of whole filesystems and \
+                                not by sync_file_range";
+                found.push(gap("calls", sentence));
+            }
+            let ext4 = [Program::Ext4SyncFileEnter, Program::Ext4SyncFileExit];
+            let ext4 = has(&ext4).then_some("ext4");
+            let xfs = has(&[Program::XfsFileFsync]).then_some("xfs");
+            let btrfs = has(&[Program::BtrfsSyncFile]).then_some("btrfs");
+            let named: Vec<_> = [ext4, xfs, btrfs].into_iter().flatten().collect();
+            let (written, queued) = (but_on(&named), but_on(ext4.as_slice()));
+            let sentence =
+                format!("writes to O_DSYNC files, and the file of an msync, are not seen{written}");
+            found.push(gap("o_dsync", sentence));
+            found.push(gap("io_uring", format!("io_uring's syncs are not seen{queued}")));
+            found.push(late_disk(match (ext4, xfs) {
+                (Some(_), Some(_)) => "filesystems other than ext4 and xfs",
+                (Some(_), None) => "filesystems other than ext4",
+                (None, Some(_)) => "filesystems other than xfs",
+                (None, None) => "all filesystems",
+            }));
+        }
+    }
+    found
+}
+
+/// `, but on ext4 and xfs`; nothing for none.
+fn but_on(filesystems: &[&str]) -> String {
+    if filesystems.is_empty() {
+        String::new()
+    } else {
+        format!(", but on {}", filesystems.join(" and "))
+    }
+}
+
+/// Where no hook names a file's disk, its first request does.
+fn late_disk(filesystems: &str) -> Gap {
+    let sentence = format!(
+        "on {filesystems} a sync's disk is known from its first block request on: who else was \
+         in flight before is not"
+    );
+    gap("disk", sentence)
+}

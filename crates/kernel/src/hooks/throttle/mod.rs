@@ -1,0 +1,22 @@
+//! A bio waits to become a request: for a tag, or held back by writeback throttling
+//! or iocost.
+//!
+//! Every bio on the machine runs the program, so it is attached on demand. It reads
+//! nothing, so it needs no fields of the kernel's.
+
+use crate::{
+    hook::{Hook, Strategy, on_demand, step},
+    program::Program,
+};
+
+pub const HOOK: Hook = Hook {
+    name: "throttle",
+    purpose: "when a bio begins to wait for a request (attached only where it matters)",
+    is_required: false,
+    without: "waiting for a request to be had is shown as `other`",
+    strategies: &[Strategy {
+        name: "tracepoint",
+        steps: &[on_demand(step(Program::BlockBioQueue))],
+    }],
+    ..Hook::PLAIN
+};
