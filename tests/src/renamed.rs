@@ -1,9 +1,10 @@
 //! Names that users met and that changed: none of the old ones is left in the tree.
 //!
 //! `docs/renamed.md` lists them. A name that no sentence would have (`_` or `-` is in
-//! it, or a capital letter) may not be a word anywhere. A plain word may not be a
-//! name: in quotes or backticks, before the `=` of a label, after the `.` of a query,
-//! or a public field where JSON and recordings are made from structures.
+//! it, or a capital letter) may not be a word anywhere, but for local names of Rust. A
+//! plain word may not be a name: in quotes or backticks, before the `=` of a label,
+//! after the `.` of a query, or a public field, not renamed, where JSON and recordings
+//! are made from structures.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -50,8 +51,19 @@ fn words<'l>(line: &'l str, name: &'l str) -> impl Iterator<Item = (&'l str, &'l
     })
 }
 
-fn is_found(line: &str, name: &str, is_rust: bool, is_serialized: bool) -> bool {
-    let is_unmistakable = name.contains(|c: char| !c.is_ascii_lowercase());
+/// How a text uses names.
+#[derive(Clone, Copy)]
+struct Text {
+    is_rust: bool,
+    /// JSON or recordings are made from its structures.
+    is_serialized: bool,
+}
+
+/// Whether a line, of which `above` is the one before, has this as a name.
+fn is_found(text: Text, above: &str, line: &str, name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_lowercase() || (text.is_rust && c == '_');
+    let is_unmistakable = !name.chars().all(is_plain) || name.starts_with("tracer_");
+    let has_field = text.is_serialized && !above.contains("rename = \"");
     words(line, name).any(|(before, after)| {
         let is_within =
             |open: &[char], close: &[char]| before.ends_with(open) && after.starts_with(close);
@@ -60,23 +72,23 @@ fn is_found(line: &str, name: &str, is_rust: bool, is_serialized: bool) -> bool 
             || is_within(&['`'], &['`'])
             || after.starts_with("=\"")
             || after.starts_with("=~\"")
-            || (is_serialized && after.starts_with(": ") && before.ends_with("pub "))
-            || (!is_rust && before.ends_with('.') && !before.ends_with(".."))
+            || (has_field && after.starts_with(": ") && before.ends_with("pub "))
+            || (!text.is_rust && before.ends_with('.') && !before.ends_with(".."))
     })
 }
 
 /// Places of the old names in a text.
 fn find(path: &Path, text: &str, names: &BTreeSet<String>) -> Vec<String> {
     let is_rust = path.extension().is_some_and(|end| end == "rs");
-    let is_serialized = is_rust && text.contains("Serialize");
-    let lines = text.lines().enumerate();
+    let kind = Text { is_rust, is_serialized: is_rust && text.contains("Serialize") };
+    let above = std::iter::once("").chain(text.lines());
+    let lines = above.zip(text.lines()).enumerate();
     // That is what a recording of the version before looks like.
-    let lines = lines.filter(|(_, line)| !line.contains("\"version\":1,"));
-    let found = lines.flat_map(|(at, line)| {
+    let lines = lines.filter(|(_, (_, line))| !line.contains("\"version\":1,"));
+    let found = lines.flat_map(|(at, (above, line))| {
         // Within a string, quotes are escaped.
         let line = line.replace("\\\"", "\"");
-        let is_there = |name: &&String| is_found(&line, name, is_rust, is_serialized);
-        let found = names.iter().filter(is_there);
+        let found = names.iter().filter(|name| is_found(kind, above, &line, name));
         let place = |name| format!("{}:{}: `{name}` in {line:.160}", path.display(), at + 1);
         found.map(place).collect::<Vec<_>>()
     });
@@ -131,6 +143,7 @@ fn an_old_name_is_found_where_it_is_a_name() {
     }
     assert!(is_found("a.rs", "use serde::Serialize;\npub lost: u64,"));
     assert!(!is_found("a.rs", "pub lost: u64,") && !is_found("a.md", "Serialize pub lost: u64"));
+    assert!(!is_found("a.rs", "Serialize\n#[serde(rename = \"dropped\")]\npub lost: u64,"));
     assert!(is_found("a.html", "told.lost)") && !is_found("a.rs", "told.lost)"));
     for text in ["It is lost.", "lost: Lost", "tracer_older", "almost", "\"kept\"", "`swapped`"] {
         assert!(!is_found("a.md", text) && !is_found("a.rs", text), "{text}");

@@ -397,7 +397,7 @@ macro_rules! sync_record_fields {
             /// The descriptor for a system call that names one, else -1.
             fd: i32 as number;
             /// Its own requests that completed.
-            own_ios: u32 as number;
+            own_requests: u32 as number;
             /// 1 for a kernel thread.
             kthread: u16 as flag;
             /// Of the accounts, so many at the end were never used, and say nothing.

@@ -129,7 +129,7 @@ fn make_records(file: &File) -> Result<Vec<SyncRecord>> {
         record.own_device_ns = MS / 2;
         record.own_span_ns = MS / 2;
         record.journal_ns = MS / 4;
-        record.own_ios = 2;
+        record.own_requests = 2;
         record.cgroup = 1 + at as u64 % VICTIMS;
         record.comm = owners[1].comm;
         record.device = devices::from_stat(meta.dev());

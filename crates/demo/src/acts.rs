@@ -119,12 +119,15 @@ impl<'a> Watcher<'a> {
     }
 
     fn wal<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Victim> {
-        snapshot.victims.iter().find(|v| v.who.tgid == self.victim_pid && v.class == FileClass::Wal)
+        snapshot
+            .victims
+            .iter()
+            .find(|v| v.actor.tgid == self.victim_pid && v.class == FileClass::Wal)
     }
 
     fn keep(&self, latency: &mut Histogram<u64>, slow: &mut Vec<SlowSync>) {
         for sync in slow.drain(..) {
-            if sync.who.tgid == self.victim_pid && sync.class == FileClass::Wal {
+            if sync.actor.tgid == self.victim_pid && sync.class == FileClass::Wal {
                 latency.saturating_record((sync.duration_seconds * 1e9) as u64);
             }
         }
@@ -182,11 +185,12 @@ impl<'a> Watcher<'a> {
             .blame
             .iter()
             .map(|b| {
-                let same =
-                    |c: &&tracer_snapshot::Blame| c.op == b.op && names::is_same(&c.who, &b.who);
+                let same = |c: &&tracer_snapshot::Blame| {
+                    c.op == b.op && names::is_same(&c.actor, &b.actor)
+                };
                 let earlier = before.blame.iter().find(same).map_or(0.0, |c| c.seconds);
                 let seconds = b.seconds - earlier;
-                Part { who: b.who.clone(), op: b.op, seconds, share: share(seconds) }
+                Part { actor: b.actor.clone(), op: b.op, seconds, share: share(seconds) }
             })
             .filter(|part| part.seconds > 0.0)
             .collect();

@@ -8,14 +8,14 @@ use serde::Serialize;
 use tracer::output::{names, text, units};
 use tracer_engine::verdict::{are_slow, is_slow_tail};
 use tracer_lab::histogram::Histogram;
-use tracer_snapshot::{DroppedCounts, Op, SCHEMA, Who};
+use tracer_snapshot::{Actor, DroppedCounts, Op, SCHEMA};
 
 use crate::act::Act;
 
 /// One culprit's part in an act.
 #[derive(Clone, Debug, Serialize)]
 pub struct Part {
-    pub who: Who,
+    pub actor: Actor,
     pub op: Op,
     pub seconds: f64,
     pub share: f64,
@@ -111,7 +111,7 @@ impl Findings {
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
         for act in &self.acts {
-            let named = act.culprit().map(|part| part.who.comm.as_str());
+            let named = act.culprit().map(|part| part.actor.comm.as_str());
             let right = match (act.expected(), named) {
                 (None, None) => true,
                 (Some(guilty), Some(named)) => guilty.contains(&named),
@@ -133,17 +133,17 @@ impl Findings {
             "ACT", "SYNCS", "P50", "P99", "MAX"
         )?;
         for act in &self.acts {
-            let who = match act.culprit() {
+            let actor = match act.culprit() {
                 Some(part) => {
                     let share = units::percent(part.share);
-                    format!("{} {}: {share} of its wait", names::who(&part.who), part.op.name())
+                    format!("{} {}: {share} of its wait", names::actor(&part.actor), part.op.name())
                 }
                 None if act.is_slow() => "nobody on this node: the device itself".to_owned(),
                 None => "nobody".to_owned(),
             };
             writeln!(
                 out,
-                "{:<30} {:>6} {:>9} {:>9} {:>9}  {who}",
+                "{:<30} {:>6} {:>9} {:>9} {:>9}  {actor}",
                 act.act.title(),
                 act.syncs,
                 units::duration(act.p50_seconds),
@@ -167,7 +167,7 @@ impl Findings {
                 out,
                 "verdict: {} makes the WAL slow: p99 {} with it, {} without; {} of {} beyond \
                  the baseline is its {}, {} the device's own, {} the victim's other work.",
-                names::who(&part.who),
+                names::actor(&part.actor),
                 units::duration(act.p99_seconds),
                 units::duration(quiet.p99_seconds),
                 units::percent(part.share),

@@ -361,7 +361,7 @@ impl World {
     fn go_on_with_sync(&mut self, operation: u32, took_ns: u64) {
         let (record, _) = self.sync.as_mut().unwrap();
         record.own_device_ns += took_ns;
-        record.own_ios += 1;
+        record.own_requests += 1;
         if operation == op::WRITE {
             record.own_bytes = 4096;
             self.issue(Who::Sync, op::FLUSH);

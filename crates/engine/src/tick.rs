@@ -76,10 +76,12 @@ const IDLE_WORK: f64 = 0.7;
 /// Requests that were alone on their disk.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Alone {
+    #[serde(rename = "requests")]
     pub ios: u64,
     /// They took so long together.
     pub ns: u64,
     /// As many like them take so long while the disk is well.
+    #[serde(rename = "reference_ns")]
     pub usual_ns: u64,
     pub known: Grade,
 }
@@ -102,14 +104,17 @@ impl Alone {
 pub struct Load {
     pub owner: OwnerId,
     /// Requests that came.
+    #[serde(rename = "submitted")]
     pub arrived: u64,
     /// Requests that ended, and their bytes.
+    #[serde(rename = "completed")]
     pub ended: u64,
     pub bytes: u64,
     /// Whether those are written to the disk.
     #[serde(default)]
     pub writes: bool,
     /// Time-integral of its requests in flight.
+    #[serde(rename = "in_flight_ns")]
     pub area_ns: u64,
     /// One takes so long alone while the disk is well.
     pub cost_ns: u32,

@@ -13,11 +13,11 @@ pub struct Rate {
     pub op: u16,
     /// The process that used the account last.
     pub tgid: u32,
-    pub ios_per_second: f64,
+    pub requests_per_second: f64,
     pub bytes_per_second: f64,
     /// Mean requests in flight.
     pub in_flight: f64,
-    pub ios_total: u64,
+    pub requests_total: u64,
     pub bytes_total: u64,
 }
 

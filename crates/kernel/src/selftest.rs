@@ -100,7 +100,7 @@ pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> T
         result.failure = Some((Capability::Sync, why));
         return result;
     }
-    let ios: u32 = own.iter().map(|r| r.own_ios).sum();
+    let ios: u32 = own.iter().map(|r| r.own_requests).sum();
     let device_ns: u64 = own.iter().map(|r| r.own_device_ns).sum();
     if ground.on_disk && (ios == 0 || device_ns == 0) {
         let why = "the block requests of the tracer's own sync were not seen".to_owned();
@@ -150,7 +150,7 @@ mod tests {
             tid: 7,
             inode,
             kind,
-            own_ios: ios,
+            own_requests: ios,
             own_device_ns: device_ns,
             ..SyncRecord::new_zeroed()
         }

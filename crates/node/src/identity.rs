@@ -1,6 +1,6 @@
 //! Who is it: from the numbers in kernel records to names.
 //!
-//! In go a tgid and a cgroup id, out comes [`Who`]: process, cgroup path,
+//! In go a tgid and a cgroup id, out comes [`Actor`]: process, cgroup path,
 //! systemd unit and the workload (pod, virtual machine, container, volume), from
 //! /proc, the cgroup filesystem and what the kubelet leaves on the disk, and
 //! remembered after the process has ended and its cgroup is gone. Everything is
@@ -14,7 +14,7 @@
 
 use std::path::Path;
 
-use tracer_snapshot::{Who, labels::Identify};
+use tracer_snapshot::{Actor, labels::Identify};
 
 use crate::tree::Tree;
 
@@ -111,14 +111,14 @@ impl Identify for Identities {
     ///
     /// The record's own `comm` wins over the process's: that one may have
     /// executed another program since.
-    fn who(
+    fn actor(
         &mut self,
         comm: &str,
         tgid: u32,
         cgroup_id: u64,
         kernel_thread: bool,
         now_ns: u64,
-    ) -> Who {
+    ) -> Actor {
         self.processes.find(&self.tree, tgid, now_ns);
         self.learn_cgroup(tgid, cgroup_id);
         // Perhaps the number is another process's since the last look, whose cgroup
@@ -160,7 +160,7 @@ impl Identify for Identities {
                 workload.name.push_str(&format!(" +{others}"));
             }
         }
-        Who {
+        Actor {
             comm: comm.to_owned(),
             tgid,
             cgroup: cgroup.to_owned(),

@@ -17,7 +17,7 @@ use tracer_engine::{
     tick::Tick,
 };
 use tracer_scene::picture::KINDS;
-use tracer_snapshot::{FileClass, Kernel, Op, Who, clock::Clock};
+use tracer_snapshot::{Actor, FileClass, Kernel, Op, clock::Clock};
 
 /// Anything that a line can be; one that is none of these is of a later
 /// version, and is skipped.
@@ -108,13 +108,14 @@ impl OwnerLine {
 pub struct Identity {
     #[serde(flatten)]
     pub party: PartyName,
-    pub who: Who,
+    pub actor: Actor,
 }
 
 /// What the number of a file stands for.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct File {
     pub id: u32,
+    #[serde(rename = "file_class")]
     pub class: FileClass,
     pub path: String,
     pub device: u32,
@@ -147,10 +148,10 @@ pub struct Disk {
 pub struct DiskOwner {
     pub owner: u32,
     pub tgid: u32,
-    pub ios_per_second: f64,
+    pub requests_per_second: f64,
     pub bytes_per_second: f64,
     pub in_flight: f64,
-    pub ios_total: u64,
+    pub requests_total: u64,
     pub bytes_total: u64,
 }
 

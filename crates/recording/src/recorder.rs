@@ -201,8 +201,8 @@ impl Recorder {
     }
 
     fn identities(&mut self, people: &mut People) {
-        people.take_news(|party, who| {
-            self.put("identity", &Identity { party: (*party).into(), who: who.clone() });
+        people.take_news(|party, actor| {
+            self.put("identity", &Identity { party: (*party).into(), actor: actor.clone() });
         });
     }
 
@@ -286,10 +286,10 @@ fn disk_line(disk: &DiskState, before: &DiskState) -> Disk {
     let owners = disk.rates.iter().map(|rate| DiskOwner {
         owner: rate.owner.0,
         tgid: rate.tgid,
-        ios_per_second: rate.ios_per_second,
+        requests_per_second: rate.requests_per_second,
         bytes_per_second: rate.bytes_per_second,
         in_flight: rate.in_flight,
-        ios_total: rate.ios_total,
+        requests_total: rate.requests_total,
         bytes_total: rate.bytes_total,
     });
     let work = disk.work.iter().filter_map(|learnt| {

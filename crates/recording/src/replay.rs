@@ -245,12 +245,12 @@ impl Replay {
             self.owners.insert(id, (party.into(), op as u16));
         }
         if let Some(identity) = identity {
-            let who = &identity.who;
-            let unit = who.unit.as_deref().unwrap_or_default();
-            check_texts(&[&who.comm, &who.cgroup, unit])?;
-            let texts: Vec<_> = who.workload.iter().flat_map(Workload::texts).collect();
+            let actor = &identity.actor;
+            let unit = actor.unit.as_deref().unwrap_or_default();
+            check_texts(&[&actor.comm, &actor.cgroup, unit])?;
+            let texts: Vec<_> = actor.workload.iter().flat_map(Workload::texts).collect();
             check_texts(&texts)?;
-            self.scene.people.learn(identity.party.into(), identity.who, self.now_ns);
+            self.scene.people.learn(identity.party.into(), identity.actor, self.now_ns);
             // Nobody asks here.
             self.scene.people.take_news(|_, _| ());
         }
@@ -384,10 +384,10 @@ impl Replay {
             party,
             op,
             tgid: row.tgid,
-            ios_per_second: row.ios_per_second,
+            requests_per_second: row.requests_per_second,
             bytes_per_second: row.bytes_per_second,
             in_flight: row.in_flight,
-            ios_total: row.ios_total,
+            requests_total: row.requests_total,
             bytes_total: row.bytes_total,
         })
     }

@@ -33,7 +33,7 @@ use tracer_engine::{
 };
 use tracer_scene::{DiskState, Histograms, Scene, stages::Taken};
 use tracer_snapshot::{
-    FileClass, Kernel, Snapshot, Who,
+    Actor, FileClass, Kernel, Snapshot,
     clock::Clock,
     labels::FileNames,
     labels::{FileId, FileLabel},
@@ -102,7 +102,7 @@ fn sync(n: u64) -> SyncRecord {
     record.cpu_ns = 20_000;
     record.own_device_ns = record.duration_ns / 2;
     record.own_span_ns = record.duration_ns / 2;
-    record.own_ios = 2;
+    record.own_requests = 2;
     record.kind = kind::FDATASYNC;
     (record.cgroup, record.comm) = (1, comm(b"etcd"));
     (record.tgid, record.tid, record.fd, record.inode) = (812, 815, 9, 131);
@@ -171,10 +171,10 @@ fn disk(second: u64) -> DiskState {
             party: of.party(),
             op: of.op,
             tgid: 44,
-            ios_per_second: 77.5,
+            requests_per_second: 77.5,
             bytes_per_second: 1e9 / 3.0,
             in_flight: 1.6,
-            ios_total: 100 * second,
+            requests_total: 100 * second,
             bytes_total: second << 30,
         }],
         work: vec![Learnt { op: of.op, bytes_up_to: None, ns: 2e7, samples: second }],
@@ -199,9 +199,15 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
         let comm = tracer_scene::comm_text(&party.comm);
         let unit = cgroup.rsplit_once('/').map(|(_, unit)| unit.to_owned());
         let cgroup = cgroup.to_owned();
-        let who =
-            Who { comm, tgid: 800 + id as u32, cgroup, unit, kernel_thread: false, workload: None };
-        scene.people.learn(party, who, 0);
+        let actor = Actor {
+            comm,
+            tgid: 800 + id as u32,
+            cgroup,
+            unit,
+            kernel_thread: false,
+            workload: None,
+        };
+        scene.people.learn(party, actor, 0);
     }
     for n in 0..syncs {
         let record = sync(n);
@@ -272,7 +278,7 @@ fn a_replay_shows_what_the_session_showed() {
         let told = json(replay.snapshot_of(span));
         assert_eq!(told, json(live.snapshot(span, end_ns, &mut one_file())));
         let verdict = &told["victims"][0]["verdict"];
-        assert_eq!(verdict["culprits"][0]["who"]["unit"], "fstrim.service", "{verdict}");
+        assert_eq!(verdict["culprits"][0]["actor"]["unit"], "fstrim.service", "{verdict}");
     }
 }
 
@@ -291,8 +297,8 @@ fn a_replay_stops_when_it_is_told_and_goes_on() {
     let worst = slow.last().unwrap();
     assert_eq!((worst.kind, &*worst.path), ("fdatasync", "/var/lib/etcd/member/wal"));
     assert_eq!((&*worst.device, worst.dropped_total), ("loop0", 79));
-    let fstrim = worst.owners.iter().find(|o| o.who.comm == "fstrim").unwrap();
-    assert_eq!(fstrim.who.cgroup, "/system.slice/fstrim.service");
+    let fstrim = worst.owners.iter().find(|o| o.actor.comm == "fstrim").unwrap();
+    assert_eq!(fstrim.actor.cgroup, "/system.slice/fstrim.service");
     assert!((fstrim.in_flight - 1.0).abs() < 0.01 && !fstrim.own, "{fstrim:?}");
 }
 

@@ -18,7 +18,7 @@ use tracer_snapshot::{Cost, DroppedCounts};
 pub struct Used {
     pub user_cpu_seconds: f64,
     pub system_cpu_seconds: f64,
-    pub rss_bytes: u64,
+    pub resident_memory_bytes: u64,
 }
 
 /// The registry and the counters in it.
@@ -111,14 +111,14 @@ impl Metrics {
         };
         raise(&self.user_cpu, used.user_cpu_seconds);
         raise(&self.system_cpu, used.system_cpu_seconds);
-        self.rss.set(used.rss_bytes as f64);
+        self.rss.set(used.resident_memory_bytes as f64);
     }
 
     pub fn cost(&self) -> Cost {
         Cost {
             user_cpu_seconds: self.user_cpu.get(),
             system_cpu_seconds: self.system_cpu.get(),
-            rss_bytes: self.rss.get() as u64,
+            resident_memory_bytes: self.rss.get() as u64,
             records: self.records.get(),
         }
     }

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 
 use tracer_engine::blame::Party;
-use tracer_snapshot::{Who, labels::Identify};
+use tracer_snapshot::{Actor, labels::Identify};
 
 use super::picture::comm_text;
 
@@ -31,7 +31,7 @@ const TRIES: u8 = 30;
 
 #[derive(Debug)]
 struct Known {
-    who: Who,
+    actor: Actor,
     asked_ns: u64,
 }
 
@@ -69,10 +69,10 @@ impl People {
     pub fn meet(&mut self, names: &mut dyn Identify, party: Party, tgid: u32, now_ns: u64) {
         let known = self.known.get(&party);
         let is_known = known.is_some_and(|known| {
-            let is_named = !known.who.cgroup.is_empty() || known.who.kernel_thread;
+            let is_named = !known.actor.cgroup.is_empty() || known.actor.kernel_thread;
             let is_fresh = now_ns.saturating_sub(known.asked_ns) < BELIEVED_NS;
             // Without a process there is nothing new to ask.
-            is_named && (tgid == 0 || tgid == known.who.tgid && is_fresh)
+            is_named && (tgid == 0 || tgid == known.actor.tgid && is_fresh)
         });
         if is_known {
             return;
@@ -111,7 +111,7 @@ impl People {
             if self.asks_left <= ASKED_PER_TICK / 2 {
                 return true;
             }
-            let tgid = self.find(party).map_or(0, |who| who.tgid);
+            let tgid = self.find(party).map_or(0, |actor| actor.tgid);
             self.ask(names, *party, tgid, now_ns);
             *tries -= 1;
             *tries > 0 && self.is_unnamed(party)
@@ -120,7 +120,7 @@ impl People {
     }
 
     fn is_unnamed(&self, party: &Party) -> bool {
-        self.find(party).is_some_and(|who| who.cgroup.is_empty() && !who.kernel_thread)
+        self.find(party).is_some_and(|actor| actor.cgroup.is_empty() && !actor.kernel_thread)
     }
 
     fn ask(&mut self, names: &mut dyn Identify, party: Party, tgid: u32, now_ns: u64) {
@@ -130,50 +130,50 @@ impl People {
         self.asks_left -= 1;
         let known = self.known.get(&party);
         let comm = comm_text(&party.comm);
-        let mut who = names.who(&comm, tgid, party.cgroup, party.kthread, now_ns);
-        if let Some(Known { who: before, .. }) = known {
-            if who.cgroup.is_empty() {
-                (who.cgroup, who.unit) = (before.cgroup.clone(), before.unit.clone());
-                who.workload = before.workload.clone();
+        let mut actor = names.actor(&comm, tgid, party.cgroup, party.kthread, now_ns);
+        if let Some(Known { actor: before, .. }) = known {
+            if actor.cgroup.is_empty() {
+                (actor.cgroup, actor.unit) = (before.cgroup.clone(), before.unit.clone());
+                actor.workload = before.workload.clone();
             }
-            if who.tgid == 0 {
-                who.tgid = before.tgid;
+            if actor.tgid == 0 {
+                actor.tgid = before.tgid;
             }
         }
-        self.learn(party, who, now_ns);
+        self.learn(party, actor, now_ns);
     }
 
     /// Takes over what somebody else found out.
-    pub fn learn(&mut self, party: Party, who: Who, now_ns: u64) {
+    pub fn learn(&mut self, party: Party, actor: Actor, now_ns: u64) {
         if self.known.len() >= MOST && !self.known.contains_key(&party) {
             self.evicted += 1;
             return;
         }
-        let before = self.known.insert(party, Known { who, asked_ns: now_ns });
-        let is_news = before.is_none_or(|before| before.who != self.known[&party].who);
+        let before = self.known.insert(party, Known { actor, asked_ns: now_ns });
+        let is_news = before.is_none_or(|before| before.actor != self.known[&party].actor);
         if is_news && self.news.len() < MOST {
             self.news.push(party);
         }
     }
 
     /// Who somebody is; by the kernel's own words alone where nobody asked yet.
-    pub fn who(&self, party: &Party) -> Who {
-        self.find(party).cloned().unwrap_or_else(|| Who {
+    pub fn actor(&self, party: &Party) -> Actor {
+        self.find(party).cloned().unwrap_or_else(|| Actor {
             comm: comm_text(&party.comm),
             kernel_thread: party.kthread,
-            ..Who::default()
+            ..Actor::default()
         })
     }
 
-    pub fn find(&self, party: &Party) -> Option<&Who> {
-        self.known.get(party).map(|known| &known.who)
+    pub fn find(&self, party: &Party) -> Option<&Actor> {
+        self.known.get(party).map(|known| &known.actor)
     }
 
     /// Everybody whose name is new since this was called last.
-    pub fn take_news(&mut self, mut take: impl FnMut(&Party, &Who)) {
+    pub fn take_news(&mut self, mut take: impl FnMut(&Party, &Actor)) {
         for party in self.news.drain(..) {
             if let Some(known) = self.known.get(&party) {
-                take(&party, &known.who);
+                take(&party, &known.actor);
             }
         }
     }
@@ -217,13 +217,13 @@ mod tests {
         Party { cgroup, comm, kthread: false }
     }
 
-    fn who(tgid: u32, cgroup: &str) -> Who {
-        Who { comm: "etcd".to_owned(), tgid, cgroup: cgroup.to_owned(), ..Who::default() }
+    fn actor(tgid: u32, cgroup: &str) -> Actor {
+        Actor { comm: "etcd".to_owned(), tgid, cgroup: cgroup.to_owned(), ..Actor::default() }
     }
 
     fn news(people: &mut People) -> Vec<(u64, u32)> {
         let mut news = Vec::new();
-        people.take_news(|party, who| news.push((party.cgroup, who.tgid)));
+        people.take_news(|party, actor| news.push((party.cgroup, actor.tgid)));
         news
     }
 
@@ -241,7 +241,7 @@ mod tests {
         std::fs::write(process.join("cgroup"), "0::/a.slice/etcd.service\n").unwrap();
         people.refill();
         people.ask_again(&mut identities, 10_000_000_000);
-        assert_eq!(people.who(&party(5)).cgroup, "/a.slice/etcd.service");
+        assert_eq!(people.actor(&party(5)).cgroup, "/a.slice/etcd.service");
         assert!(people.unnamed.is_empty());
     }
 
@@ -288,30 +288,30 @@ mod tests {
         let mut identities = Identities::new(node.path(), node.path());
         let mut people = People::default();
         people.meet(&mut identities, party(5), 7, 0);
-        let known = people.who(&party(5));
+        let known = people.actor(&party(5));
         assert_eq!((known.tgid, &*known.cgroup), (7, "/a.slice/etcd.service"));
         assert_eq!(known.unit.as_deref(), Some("etcd.service"));
 
         std::fs::remove_dir_all(node.path().join("proc")).unwrap();
         let mut identities = Identities::new(node.path(), node.path());
         people.meet(&mut identities, party(5), 8, 1 << 40);
-        assert_eq!(people.who(&party(5)).cgroup, "/a.slice/etcd.service");
+        assert_eq!(people.actor(&party(5)).cgroup, "/a.slice/etcd.service");
     }
 
     #[test]
     fn a_stranger_goes_by_the_kernels_words() {
         let people = People::default();
-        assert_eq!(people.who(&party(1)), Who { comm: "etcd".to_owned(), ..Who::default() });
+        assert_eq!(people.actor(&party(1)), Actor { comm: "etcd".to_owned(), ..Actor::default() });
     }
 
     #[test]
     fn only_what_changed_is_news() {
         let mut people = People::default();
-        people.learn(party(1), who(10, "/a"), 0);
-        people.learn(party(2), who(20, "/b"), 0);
+        people.learn(party(1), actor(10, "/a"), 0);
+        people.learn(party(2), actor(20, "/b"), 0);
         assert_eq!(news(&mut people), [(1, 10), (2, 20)]);
-        people.learn(party(1), who(10, "/a"), 1);
-        people.learn(party(2), who(21, "/b"), 1);
+        people.learn(party(1), actor(10, "/a"), 1);
+        people.learn(party(2), actor(21, "/b"), 1);
         assert_eq!(news(&mut people), [(2, 21)]);
         people.repeat_news();
         assert_eq!(news(&mut people).len(), 2);
@@ -350,7 +350,7 @@ mod tests {
     fn who_is_spoken_of_is_not_forgotten_and_others_make_room() {
         let mut people = People::default();
         for cgroup in 0..=MOST as u64 {
-            people.learn(party(cgroup), who(1, "/a"), 0);
+            people.learn(party(cgroup), actor(1, "/a"), 0);
         }
         assert_eq!(people.evicted(), 1);
         assert!(people.is_crowded());

@@ -15,9 +15,9 @@ use tracer_engine::{
     victim::{Half, Span, Victim, wal_buckets},
 };
 use tracer_snapshot::{
-    BLOCK_BOUNDS_NS, Blame, Change, Confidence, Culprit, DeviceState, Disk, Evidence, Kind,
+    Actor, BLOCK_BOUNDS_NS, Blame, Change, Confidence, Culprit, DeviceState, Disk, Evidence, Kind,
     Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, SyncOwner,
-    Totals, Verdict, Via, Who,
+    Totals, Verdict, Via,
     labels::{FileId, FileNames},
 };
 
@@ -44,20 +44,20 @@ pub fn comm_text(comm: &[u8; COMM]) -> String {
 }
 
 /// The account of those who found no place is a crowd, and says so.
-fn others() -> Who {
-    Who { comm: "(others)".to_owned(), ..Who::default() }
+fn others() -> Actor {
+    Actor { comm: "(others)".to_owned(), ..Actor::default() }
 }
 
 /// Who an owner is, and by which process it acted last.
-fn owner(people: &People, id: OwnerId, party: &Party, tgid: u32) -> Who {
+fn owner(people: &People, id: OwnerId, party: &Party, tgid: u32) -> Actor {
     if id == OwnerId::NOBODY {
         return others();
     }
-    let mut who = people.who(party);
+    let mut actor = people.actor(party);
     if tgid != 0 {
-        who.tgid = tgid;
+        actor.tgid = tgid;
     }
-    who
+    actor
 }
 
 impl Scene {
@@ -104,13 +104,13 @@ impl Scene {
             return None;
         }
         let quantile = |q| seconds(sum.quantile_ns(q));
-        let who = Who { tgid: victim.tgid, ..self.people.who(&victim.party()) };
+        let actor = Actor { tgid: victim.tgid, ..self.people.actor(&victim.party()) };
         let label = files.label(FileId(victim.key.file));
         let (class, path) = (label.class, label.path.clone());
         let window = seconds(now_ns.saturating_sub(self.since_ns(span))).max(1e-3);
         Some(tracer_snapshot::Victim {
             id: victim.id,
-            who,
+            actor,
             class,
             path,
             device: device_name(files, victim.key.device, FileId(victim.key.file)),
@@ -136,7 +136,7 @@ impl Scene {
         let syncs = sum.syncs.max(1) as f64;
         let culprits = judgement.culprits.iter().filter_map(|finding| {
             Some(Culprit {
-                who: self.party(finding),
+                actor: self.party(finding),
                 op: Op::of_code(finding.charge as u16)?,
                 via: finding.via,
                 share: finding.share,
@@ -148,7 +148,7 @@ impl Scene {
         let culprits = culprits.collect();
         let ruled_out = judgement.ruled_out.iter().take(RULED_OUT).filter_map(|finding| {
             Some(RuledOut {
-                who: self.party(finding),
+                actor: self.party(finding),
                 op: Op::of_code(finding.charge as u16)?,
                 share: finding.share,
                 evidence: evidence(finding),
@@ -173,7 +173,7 @@ impl Scene {
             },
             culprits,
             ruled_out,
-            own: self.own_work(victim, span, files),
+            own_work: self.own_work(victim, span, files),
             device: DeviceState {
                 wait_seconds: (sum.phases.wait_ns() as f64 / syncs) / 1e9,
                 undisturbed_wait_seconds: victim.baseline_quantile_ns(0.5).map(seconds),
@@ -186,7 +186,7 @@ impl Scene {
         }
     }
 
-    fn party(&self, finding: &Finding) -> Who {
+    fn party(&self, finding: &Finding) -> Actor {
         owner(&self.people, finding.owner, &finding.party, 0)
     }
 
@@ -233,7 +233,7 @@ impl Scene {
             for (code, ns) in suspect.total[..op::COUNT].iter().enumerate() {
                 let Some(op) = Op::of_code(code as u16).filter(|_| *ns > 0.0) else { continue };
                 blame.push(Blame {
-                    who: owner(&self.people, suspect.owner, &suspect.party, 0),
+                    actor: owner(&self.people, suspect.owner, &suspect.party, 0),
                     op,
                     seconds: ns / 1e9,
                     share: if excess_ns > 0.0 { ns / excess_ns } else { 0.0 },
@@ -249,12 +249,12 @@ impl Scene {
         rates.sort_by(|a, b| b.in_flight.total_cmp(&a.in_flight));
         let owners = rates.into_iter().filter_map(|rate| {
             Some(OwnerRow {
-                who: owner(&self.people, rate.owner, &rate.party, rate.tgid),
+                actor: owner(&self.people, rate.owner, &rate.party, rate.tgid),
                 op: Op::of_code(rate.op)?,
-                ios_per_second: rate.ios_per_second,
+                requests_per_second: rate.requests_per_second,
                 bytes_per_second: rate.bytes_per_second,
                 in_flight: rate.in_flight,
-                ios_total: rate.ios_total,
+                requests_total: rate.requests_total,
                 bytes_total: rate.bytes_total,
             })
         });
@@ -282,7 +282,7 @@ impl Scene {
         let Slow { sync: Taken { record, file, .. }, judged, owners, tgid } = slow;
         let party =
             Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
-        let who = Who { tgid: record.tgid, ..self.people.who(&party) };
+        let actor = Actor { tgid: record.tgid, ..self.people.actor(&party) };
         let label = files.label(*file);
         let (class, path) = (label.class, label.path.clone());
         let mut in_flight = Vec::new();
@@ -296,7 +296,7 @@ impl Scene {
                 let mut competitors = judged.window.competitors().iter();
                 let competing = competitors.find(|c| c.owner.id == owned.id);
                 in_flight.push(SyncOwner {
-                    who: owner(&self.people, owned.id, &owned.party(), tgid(account)),
+                    actor: owner(&self.people, owned.id, &owned.party(), tgid(account)),
                     op,
                     in_flight: area_ns as f64 / record.duration_ns as f64,
                     share: competing.map_or(0.0, |c| c.work / judged.window.total_work.max(1.0)),
@@ -309,7 +309,7 @@ impl Scene {
         SlowSync {
             schema: SCHEMA,
             at: self.clock.unix_seconds(record.begin_ns),
-            who,
+            actor,
             tid: record.tid,
             kind: KINDS.get(record.kind as usize).copied().unwrap_or("unknown"),
             class,

@@ -8,7 +8,7 @@ use std::{collections::HashMap, num::NonZeroUsize};
 
 use lru::LruCache;
 
-use crate::{FileClass, Who};
+use crate::{Actor, FileClass};
 
 /// Labels remembered, at about 300 bytes each. Programs that sync new files
 /// all the time (package managers, image pulls) use them up.
@@ -18,14 +18,14 @@ const MAX_LABELS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 pub trait Identify {
     /// `comm` and `cgroup_id` are the kernel's, `tgid` is the process that acted
     /// last, or 0 where none is known.
-    fn who(
+    fn actor(
         &mut self,
         comm: &str,
         tgid: u32,
         cgroup_id: u64,
         kernel_thread: bool,
         now_ns: u64,
-    ) -> Who;
+    ) -> Actor;
 }
 
 /// How files and devices are called.

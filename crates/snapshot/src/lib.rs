@@ -58,7 +58,7 @@ pub struct Kernel {
 
 /// Somebody: a process (or a job of many), or a kernel thread by its role.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Who {
+pub struct Actor {
     pub comm: String,
     /// The last process seen; 0 where none is known.
     pub tgid: u32,
@@ -194,7 +194,8 @@ impl FileClass {
 pub struct Victim {
     /// Stable while the tracer runs.
     pub id: u32,
-    pub who: Who,
+    pub actor: Actor,
+    #[serde(rename = "file_class")]
     pub class: FileClass,
     /// The file, or the directory of a class of files.
     pub path: String,
@@ -243,7 +244,7 @@ pub struct Totals {
 /// A culprit's part in a victim's wait.
 #[derive(Clone, Debug, Serialize)]
 pub struct Blame {
-    pub who: Who,
+    pub actor: Actor,
     pub op: Op,
     /// Seconds of the victim's wait since the start.
     pub seconds: f64,
@@ -335,14 +336,14 @@ pub struct Work {
 /// One owner's requests of one class on one disk, in the last second.
 #[derive(Clone, Debug, Serialize)]
 pub struct OwnerRow {
-    pub who: Who,
+    pub actor: Actor,
     pub op: Op,
-    pub ios_per_second: f64,
+    pub requests_per_second: f64,
     pub bytes_per_second: f64,
     /// Mean requests in flight.
     pub in_flight: f64,
     /// Since the tracer started.
-    pub ios_total: u64,
+    pub requests_total: u64,
     pub bytes_total: u64,
 }
 
@@ -413,7 +414,7 @@ impl DroppedCounts {
 pub struct Cost {
     pub user_cpu_seconds: f64,
     pub system_cpu_seconds: f64,
-    pub rss_bytes: u64,
+    pub resident_memory_bytes: u64,
     pub records: u64,
 }
 
@@ -423,10 +424,11 @@ pub struct SlowSync {
     pub schema: u32,
     /// When it began, in Unix seconds.
     pub at: f64,
-    pub who: Who,
+    pub actor: Actor,
     pub tid: u32,
     /// `fdatasync`, `fsync`, …
     pub kind: &'static str,
+    #[serde(rename = "file_class")]
     pub class: FileClass,
     pub path: String,
     pub device: String,
@@ -441,7 +443,7 @@ pub struct SlowSync {
 /// An owner's part in one sync's window.
 #[derive(Clone, Debug, Serialize)]
 pub struct SyncOwner {
-    pub who: Who,
+    pub actor: Actor,
     pub op: Op,
     /// Mean requests in flight while this sync waited.
     pub in_flight: f64,

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{FileClass, Op, Who};
+use super::{Actor, FileClass, Op};
 
 pub use tracer_engine::kind::{Confidence, Kind, Via};
 
@@ -23,7 +23,7 @@ pub struct Verdict {
     pub culprits: Vec<Culprit>,
     pub ruled_out: Vec<RuledOut>,
     /// Its own other syncs, by class of files, most sync time first.
-    pub own: Vec<OwnWork>,
+    pub own_work: Vec<OwnWork>,
     /// What is known of the device.
     pub device: DeviceState,
     /// The setting of a limit that held the victim itself back, and for which
@@ -70,7 +70,7 @@ impl Shares {
 /// Somebody who is blamed, with the evidence.
 #[derive(Clone, Debug, Serialize)]
 pub struct Culprit {
-    pub who: Who,
+    pub actor: Actor,
     /// What it does most harm with.
     pub op: Op,
     pub via: Via,
@@ -109,7 +109,7 @@ pub struct Change {
 /// Somebody who was there, and is not to blame.
 #[derive(Clone, Debug, Serialize)]
 pub struct RuledOut {
-    pub who: Who,
+    pub actor: Actor,
     pub op: Op,
     pub share: f64,
     pub evidence: Evidence,
@@ -119,6 +119,7 @@ pub struct RuledOut {
 /// Other syncs of a victim's own process.
 #[derive(Clone, Debug, Serialize)]
 pub struct OwnWork {
+    #[serde(rename = "file_class")]
     pub class: FileClass,
     pub path: String,
     pub syncs: u64,

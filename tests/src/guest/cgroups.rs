@@ -123,10 +123,10 @@ fn owners_are_told_by_their_cgroups() {
                 let rows = disk
                     .owners
                     .iter()
-                    .filter(|owner| owner.who.cgroup == tenant.path() && owner.op == Op::Write);
+                    .filter(|owner| owner.actor.cgroup == tenant.path() && owner.op == Op::Write);
                 for row in rows {
-                    assert_eq!(row.who.comm, "dd", "{row:?}");
-                    *seen = row.ios_total.max(*seen);
+                    assert_eq!(row.actor.comm, "dd", "{row:?}");
+                    *seen = row.requests_total.max(*seen);
                 }
             }
         });
@@ -174,7 +174,7 @@ fn a_limit_of_its_own_is_nobodys_fault() {
         let mut last = None;
         watch(session, &[limited, beside], |snapshot| {
             let mut victims = snapshot.victims.iter();
-            last = victims.find(|v| v.who.cgroup == victim.path()).cloned().or(last.take());
+            last = victims.find(|v| v.actor.cgroup == victim.path()).cloned().or(last.take());
         });
         let last = last.expect("the victim syncs");
         println!("limited: {:?}, {:?}", last.verdict, last.phases);
@@ -235,9 +235,9 @@ fn write_back(
         // Who has ended before anybody looked has no path yet.
         let is_it = |path: &str| path.is_empty() || path == cgroup.path();
         let rows = disk.owners.iter();
-        for row in rows.filter(|o| is_it(&o.who.cgroup) && o.op == Op::Write) {
-            assert!(!row.who.kernel_thread, "{row:?}");
-            let most = bytes.entry(row.who.comm.clone()).or_insert(0);
+        for row in rows.filter(|o| is_it(&o.actor.cgroup) && o.op == Op::Write) {
+            assert!(!row.actor.kernel_thread, "{row:?}");
+            let most = bytes.entry(row.actor.comm.clone()).or_insert(0);
             *most = row.bytes_total.max(*most);
         }
     });

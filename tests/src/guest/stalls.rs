@@ -43,13 +43,14 @@ fn complaints() -> Vec<String> {
 
 /// The victim that waits for its log, if it is told.
 fn log_of(picture: &Value) -> Option<&Value> {
-    picture["victims"].as_array()?.iter().find(|victim| victim["class"] == "wal")
+    picture["victims"].as_array()?.iter().find(|victim| victim["file_class"] == "wal")
 }
 
 fn share_of_fstrim(victim: &Value) -> f64 {
     let culprits = victim["verdict"]["culprits"].as_array();
     let blame = culprits.and_then(|culprits| culprits.first());
-    let first = blame.filter(|blame| blame["who"]["comm"] == "fstrim" && blame["op"] == "discard");
+    let first =
+        blame.filter(|blame| blame["actor"]["comm"] == "fstrim" && blame["op"] == "discard");
     first.and_then(|blame| blame["share"].as_f64()).unwrap_or(0.0)
 }
 
@@ -57,8 +58,8 @@ fn discards_of_fstrim(picture: &Value, disk: &str) -> u64 {
     let disks = picture["disks"].as_array().map_or(&[][..], Vec::as_slice);
     let owners = disks.iter().filter(|d| d["name"] == disk).filter_map(|d| d["owners"].as_array());
     let discards =
-        owners.flatten().filter(|o| o["who"]["comm"] == "fstrim" && o["op"] == "discard");
-    discards.filter_map(|owner| owner["ios_total"].as_u64()).max().unwrap_or(0)
+        owners.flatten().filter(|o| o["actor"]["comm"] == "fstrim" && o["op"] == "discard");
+    discards.filter_map(|owner| owner["requests_total"].as_u64()).max().unwrap_or(0)
 }
 
 fn the_trim_is_named(device: &Device) {

@@ -17,7 +17,7 @@ fn the_demo_names_the_guilty_and_nobody_else() {
     let first = |act: &str| {
         let act = acts.iter().find(|a| a["act"] == act).expect("the act");
         let part = act["blame"][0].clone();
-        (part["who"]["comm"].clone(), part["share"].as_f64().unwrap_or(0.0))
+        (part["actor"]["comm"].clone(), part["share"].as_f64().unwrap_or(0.0))
     };
     for (act, guilty) in [("trim", "fstrim"), ("tenant", "fio")] {
         let (comm, share) = first(act);

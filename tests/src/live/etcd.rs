@@ -30,7 +30,7 @@ fn buckets(histogram: &Histogram) -> Vec<u64> {
 fn wal_counts(session: &mut Session, tgid: u32) -> Vec<u64> {
     session.poll(None, &mut Vec::new());
     let snapshot = session.snapshot();
-    let wal = snapshot.victims.iter().filter(|v| v.who.tgid == tgid && v.class == FileClass::Wal);
+    let wal = snapshot.victims.iter().filter(|v| v.actor.tgid == tgid && v.class == FileClass::Wal);
     let mut counts = vec![0; 15];
     for victim in wal {
         for (sum, count) in counts.iter_mut().zip(&victim.wal_buckets) {
@@ -74,7 +74,7 @@ fn our_count_of_wal_syncs_equals_etcds_own() {
         let told: Vec<_> = snapshot
             .victims
             .iter()
-            .map(|v| (&v.who.comm, v.who.tgid, v.class, &v.path, v.syncs_total))
+            .map(|v| (&v.actor.comm, v.actor.tgid, v.class, &v.path, v.syncs_total))
             .collect();
         let dropped = &snapshot.dropped;
         assert_eq!(ours.iter().sum::<u64>(), theirs.count, "{told:?} {dropped:?}");
@@ -87,8 +87,8 @@ fn our_count_of_wal_syncs_equals_etcds_own() {
         assert!(misplaced * 50 <= total, "{misplaced} of {total}: etcd {theirs:?} ours {ours:?}");
 
         let of_etcd: Vec<_> =
-            snapshot.victims.iter().filter(|v| v.who.tgid == etcd.pid()).collect();
-        assert!(of_etcd.iter().all(|v| v.who.cgroup == cgroup.path()), "{of_etcd:?}");
+            snapshot.victims.iter().filter(|v| v.actor.tgid == etcd.pid()).collect();
+        assert!(of_etcd.iter().all(|v| v.actor.cgroup == cgroup.path()), "{of_etcd:?}");
         for class in [FileClass::Wal, FileClass::Db] {
             let of_class = of_etcd.iter().filter(|v| v.class == class);
             assert_eq!(of_class.count(), 1, "{class:?}: {of_etcd:?}");

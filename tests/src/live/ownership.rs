@@ -84,13 +84,13 @@ fn what_is_written_back_is_who_wrote_its(filesystem: Filesystem) {
             let snapshot = session.snapshot();
             let disk = snapshot.disks.iter().find(|d| d.name == disk.name()).unwrap();
             for row in disk.owners.iter().filter(|row| row.op == Op::Write) {
-                if row.who.comm == "dd" {
+                if row.actor.comm == "dd" {
                     of_writer = row.bytes_total.max(of_writer);
-                    assert!(!row.who.kernel_thread, "{row:?}");
-                    assert_eq!(row.who.tgid, pid, "{row:?}");
-                    let is_right = row.who.cgroup.is_empty() || row.who.cgroup == tenant.path();
+                    assert!(!row.actor.kernel_thread, "{row:?}");
+                    assert_eq!(row.actor.tgid, pid, "{row:?}");
+                    let is_right = row.actor.cgroup.is_empty() || row.actor.cgroup == tenant.path();
                     assert!(tenant.is_none() || is_right, "{row:?}");
-                } else if row.who.comm.starts_with("kworker") {
+                } else if row.actor.comm.starts_with("kworker") {
                     of_workers = row.bytes_total.max(of_workers);
                 }
                 rows.push(row.clone());
@@ -102,7 +102,7 @@ fn what_is_written_back_is_who_wrote_its(filesystem: Filesystem) {
             comm: key.comm,
             kthread: false,
         });
-        let known = parties.any(|party| session.who(&party).cgroup == tenant.path());
+        let known = parties.any(|party| session.actor(&party).cgroup == tenant.path());
         assert!(tenant.is_none() || known, "its cgroup stays unknown: {rows:#?}");
         assert!(of_writer >= WRITTEN_BYTES, "{of_writer} bytes of {WRITTEN_BYTES}: {rows:#?}");
         assert!(of_workers < WRITTEN_BYTES / 4, "{of_workers} bytes of nobody's: {rows:#?}");

@@ -84,7 +84,7 @@ fn a_recording_has_every_sync_and_names_the_culprit() {
     let snapshot = replay.snapshot_of(Span::Period);
     let own = snapshot.victims.iter().filter(|victim| {
         // A file may be unknown at its first sync; whole filesystems are the trim's.
-        victim.who.tgid == std::process::id() && victim.class != FileClass::Filesystem
+        victim.actor.tgid == std::process::id() && victim.class != FileClass::Filesystem
     });
     let own: Vec<_> = own.map(|victim| (&victim.path, victim.class, victim.syncs)).collect();
     let syncs: u64 = own.iter().map(|(_, _, syncs)| syncs).sum();
@@ -143,7 +143,7 @@ fn a_replay_comes_to_the_sessions_own_verdict() {
         assert_eq!(replay.play(u64::MAX, None, &mut Vec::new()), Played::Whole);
         replay.check().unwrap();
         let told = wal(replay.snapshot_of(Span::Period).victims);
-        assert_eq!((told.syncs, &told.who, &told.path), (live.syncs, &live.who, &live.path));
+        assert_eq!((told.syncs, &told.actor, &told.path), (live.syncs, &live.actor, &live.path));
         assert_eq!((told.p99_seconds, told.phases), (live.p99_seconds, live.phases));
         let verdict = |victim: &Victim| serde_json::to_value(&victim.verdict).unwrap();
         assert_eq!(verdict(&told), verdict(&live));

@@ -55,13 +55,13 @@ fn the_sync_of_another_process_is_not_booked_on_the_victim() {
 
         let mut syncs = Vec::new();
         session.poll(Some(0), &mut syncs);
-        let count = |tgid| syncs.iter().filter(|s| s.who.tgid == tgid).count();
+        let count = |tgid| syncs.iter().filter(|s| s.actor.tgid == tgid).count();
         assert_eq!(count(std::process::id()), 1);
         assert_eq!(count(id), 1);
-        assert!(syncs.iter().filter(|s| s.who.tgid == id).all(|s| s.who.comm == "dd"));
+        assert!(syncs.iter().filter(|s| s.actor.tgid == id).all(|s| s.actor.comm == "dd"));
         let snapshot = session.snapshot();
         let own = std::process::id();
-        let victim = snapshot.victims.iter().find(|v| v.who.tgid == own).unwrap();
+        let victim = snapshot.victims.iter().find(|v| v.actor.tgid == own).unwrap();
         assert_eq!(victim.syncs_total, 1);
     });
 }

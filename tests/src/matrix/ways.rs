@@ -155,7 +155,7 @@ pub fn own_syncs(session: &mut Session) -> Vec<SlowSync> {
     let mut syncs = Vec::new();
     session.poll(Some(0), &mut syncs);
     let own = std::process::id();
-    syncs.retain(|s| s.who.tgid == own);
+    syncs.retain(|s| s.actor.tgid == own);
     syncs
 }
 

@@ -133,7 +133,7 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, pid_tgid: u64, now: u6
     record.tid = pid_tgid as u32;
     record.kind = sync.kind().get();
     record.fd = sync.fd().get();
-    record.own_ios = sync.own_ios().get() as u32;
+    record.own_requests = sync.own_requests().get() as u32;
     record.kthread = u16::from(who.kthread);
     record.comm = who.comm;
     fill_areas(record, sync, now);

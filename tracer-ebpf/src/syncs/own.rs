@@ -53,7 +53,7 @@ pub fn credit(slot: MapCell<InFlight>, queue_ns: u64, device_ns: u64, now: u64) 
         sync.own_device_ns().add(device_ns);
         sync.own_bytes().add(u64::from(slot.bytes().get()));
     }
-    sync.own_ios().add(1);
+    sync.own_requests().add(1);
     sync.own_last_ns().set(now);
 }
 

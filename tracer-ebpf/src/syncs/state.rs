@@ -29,7 +29,7 @@ pub struct OpenSync {
     pub own_queue_ns: u64,
     pub own_device_ns: u64,
     pub own_read_ns: u64,
-    pub own_ios: u64,
+    pub own_requests: u64,
     pub own_bytes: u64,
     /// Birth of its first own request, end of its last.
     pub own_first_ns: u64,
@@ -77,7 +77,7 @@ fields! {
         own_queue_ns: u64,
         own_device_ns: u64,
         own_read_ns: u64,
-        own_ios: u64,
+        own_requests: u64,
         own_bytes: u64,
         own_first_ns: u64,
         own_last_ns: u64,
@@ -119,7 +119,7 @@ impl MapCell<OpenSync> {
         self.own_queue_ns().set(0);
         self.own_device_ns().set(0);
         self.own_read_ns().set(0);
-        self.own_ios().set(0);
+        self.own_requests().set(0);
         self.own_bytes().set(0);
         self.own_first_ns().set(0);
         self.own_last_ns().set(0);

@@ -57,7 +57,7 @@ fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
             .map(move |(cause, seconds)| (with(labels, vec![("cause", cause.to_owned())]), seconds))
     });
     let blame = rows.iter().flat_map(|(labels, _, row)| {
-        row.blame().map(move |(who, seconds)| (with(labels, culprit(who)), seconds))
+        row.blame().map(move |(actor, seconds)| (with(labels, culprit(actor)), seconds))
     });
     let present = rows.iter().filter_map(|(labels, _, row)| Some((labels, row.present.as_ref()?)));
     let verdicts = present.clone().map(|(labels, present)| {
@@ -119,24 +119,24 @@ fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
 
 fn victim(labels: &VictimLabels) -> Labels {
     vec![
-        ("victim", labels.who.name.clone()),
-        ("comm", labels.who.comm.clone()),
+        ("victim", labels.actor.name.clone()),
+        ("comm", labels.actor.comm.clone()),
         ("file_class", labels.file_class.to_owned()),
         ("device", labels.device.clone()),
-        ("namespace", labels.who.namespace.clone()),
-        ("pod", labels.who.pod.clone()),
-        ("vm", labels.who.vm.clone()),
+        ("namespace", labels.actor.namespace.clone()),
+        ("pod", labels.actor.pod.clone()),
+        ("vm", labels.actor.vm.clone()),
     ]
 }
 
 fn culprit(labels: CulpritLabels) -> Labels {
     vec![
-        ("culprit", labels.who.name),
-        ("culprit_comm", labels.who.comm),
+        ("culprit", labels.actor.name),
+        ("culprit_comm", labels.actor.comm),
         ("op", labels.op.to_owned()),
-        ("culprit_namespace", labels.who.namespace),
-        ("culprit_pod", labels.who.pod),
-        ("culprit_vm", labels.who.vm),
+        ("culprit_namespace", labels.actor.namespace),
+        ("culprit_pod", labels.actor.pod),
+        ("culprit_vm", labels.actor.vm),
     ]
 }
 

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use tracer_engine::victim::SyncBuckets;
-use tracer_snapshot::{Phase, Shares, Victim, Who, Workload};
+use tracer_snapshot::{Actor, Phase, Shares, Victim, Workload};
 
 use crate::output::{escape::bounded, names};
 
@@ -34,7 +34,7 @@ pub struct Limits {
 
 /// Somebody's labels; an empty one is absent.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct WhoLabels {
+pub struct ActorLabels {
     pub name: String,
     pub comm: String,
     pub namespace: String,
@@ -45,7 +45,7 @@ pub struct WhoLabels {
 /// A victim's labels.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct VictimLabels {
-    pub who: WhoLabels,
+    pub actor: ActorLabels,
     pub file_class: &'static str,
     pub device: String,
 }
@@ -53,19 +53,19 @@ pub struct VictimLabels {
 /// A culprit's labels, with what it does.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CulpritLabels {
-    pub who: WhoLabels,
+    pub actor: ActorLabels,
     pub op: &'static str,
 }
 
 /// How somebody is called in metrics.
-pub fn labels_of(who: &Who) -> WhoLabels {
+pub fn labels_of(actor: &Actor) -> ActorLabels {
     let part = |part: fn(&Workload) -> &Option<String>| {
-        let part = who.workload.as_ref().and_then(|workload| part(workload).as_deref());
+        let part = actor.workload.as_ref().and_then(|workload| part(workload).as_deref());
         bounded(part.unwrap_or_default(), COLUMNS).into_owned()
     };
-    WhoLabels {
-        name: names::who(who),
-        comm: bounded(&who.comm, COLUMNS).into_owned(),
+    ActorLabels {
+        name: names::actor(actor),
+        comm: bounded(&actor.comm, COLUMNS).into_owned(),
         namespace: part(|workload| &workload.namespace),
         pod: part(|workload| &workload.pod),
         vm: part(|workload| &workload.vm),
@@ -136,13 +136,13 @@ impl Observed {
         let mut buckets = SyncBuckets::default();
         buckets.iter_mut().zip(&victim.sync_buckets).for_each(|(sum, count)| *sum = *count);
         let blame = verdict.culprits.iter().map(|culprit| {
-            let labels = CulpritLabels { who: labels_of(&culprit.who), op: culprit.op.name() };
+            let labels = CulpritLabels { actor: labels_of(&culprit.actor), op: culprit.op.name() };
             (labels, culprit.wait_seconds)
         });
         let worst = verdict.culprits.first();
         Self {
             labels: VictimLabels {
-                who: labels_of(&victim.who),
+                actor: labels_of(&victim.actor),
                 file_class: victim.class.name(),
                 device: bounded(&victim.device, COLUMNS).into_owned(),
             },
@@ -156,7 +156,7 @@ impl Observed {
             present: Present {
                 kind: verdict.kind.name(),
                 confidence: verdict.confidence.name(),
-                culprit: worst.map(|culprit| labels_of(&culprit.who).name).unwrap_or_default(),
+                culprit: worst.map(|culprit| labels_of(&culprit.actor).name).unwrap_or_default(),
                 op: worst.map_or("", |culprit| culprit.op.name()),
                 shares,
                 excess,
@@ -192,8 +192,8 @@ impl Row {
     pub fn blame(&self) -> impl Iterator<Item = (CulpritLabels, f64)> {
         let known = self.blame.iter().map(|(labels, blamed)| (labels.clone(), blamed.seconds));
         let others = self.others.iter().map(|(op, seconds)| {
-            let who = WhoLabels { name: OTHER.to_owned(), ..WhoLabels::default() };
-            (CulpritLabels { who, op }, *seconds)
+            let actor = ActorLabels { name: OTHER.to_owned(), ..ActorLabels::default() };
+            (CulpritLabels { actor, op }, *seconds)
         });
         known.chain(others)
     }
@@ -295,8 +295,8 @@ impl Series {
     /// somebody was in it.
     pub fn rows(&self) -> impl Iterator<Item = (VictimLabels, &Row)> {
         let crowd = (self.crowd.last_at > 0.0).then(|| {
-            let who = WhoLabels { name: OTHER.to_owned(), ..WhoLabels::default() };
-            (VictimLabels { who, ..VictimLabels::default() }, &self.crowd)
+            let actor = ActorLabels { name: OTHER.to_owned(), ..ActorLabels::default() };
+            (VictimLabels { actor, ..VictimLabels::default() }, &self.crowd)
         });
         self.rows.iter().map(|(labels, row)| (labels.clone(), row)).chain(crowd)
     }

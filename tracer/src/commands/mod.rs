@@ -137,5 +137,5 @@ fn after(now_ns: u64, time: Option<Duration>) -> u64 {
 /// Keeps the victims that a filter asks for, in whatever case.
 pub fn filter_snapshot(snapshot: &mut Snapshot, filter: Option<&str>) {
     let Some(filter) = filter.map(str::to_lowercase) else { return };
-    snapshot.victims.retain(|v| names::matches(&filter, &v.who, v.class, &v.path, &v.device));
+    snapshot.victims.retain(|v| names::matches(&filter, &v.actor, v.class, &v.path, &v.device));
 }

@@ -81,6 +81,6 @@ fn print(args: &WatchArgs, slow: &mut Vec<SlowSync>) -> Result<()> {
 
 fn is_wanted(filter: Option<&str>, sync: &SlowSync) -> bool {
     filter.is_none_or(|filter| {
-        names::matches(filter, &sync.who, sync.class, &sync.path, &sync.device)
+        names::matches(filter, &sync.actor, sync.class, &sync.path, &sync.device)
     })
 }

@@ -124,10 +124,10 @@ fn choose<'a>(wanted: Option<&str>, s: &'a Snapshot) -> Option<&'a Victim> {
 /// A process id, Proxmox's number of a virtual machine, or what is in one of
 /// its names.
 fn is_called(name: &str, victim: &Victim) -> bool {
-    let vm_id = victim.who.workload.as_ref().and_then(|workload| workload.vm_id.as_deref());
+    let vm_id = victim.actor.workload.as_ref().and_then(|workload| workload.vm_id.as_deref());
     match name.parse::<u32>() {
-        Ok(tgid) => victim.who.tgid == tgid || vm_id == Some(name),
-        Err(_) => names::matches(name, &victim.who, victim.class, &victim.path, &victim.device),
+        Ok(tgid) => victim.actor.tgid == tgid || vm_id == Some(name),
+        Err(_) => names::matches(name, &victim.actor, victim.class, &victim.path, &victim.device),
     }
 }
 
@@ -172,8 +172,8 @@ mod tests {
             vm_id: Some("101".into()),
             ..Workload::default()
         };
-        s.victims.iter_mut().find(|v| v.id == 7).unwrap().who.workload = Some(pod);
-        s.victims.iter_mut().find(|v| v.id == 9).unwrap().who.workload = Some(vm);
+        s.victims.iter_mut().find(|v| v.id == 7).unwrap().actor.workload = Some(pod);
+        s.victims.iter_mut().find(|v| v.id == 9).unwrap().actor.workload = Some(vm);
         for (wanted, id) in [
             ("kube-system/etcd-node1", 7),
             ("etcd-node1", 7),

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use tracer_snapshot::{
-    Change, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts, Evidence, FileClass,
-    Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases, RuledOut, SCHEMA, Shares, SlowSync,
-    Snapshot, SyncOwner, Totals, Verdict, Via, Victim, Who,
+    Actor, Change, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts, Evidence,
+    FileClass, Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases, RuledOut, SCHEMA, Shares,
+    SlowSync, Snapshot, SyncOwner, Totals, Verdict, Via, Victim,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -32,7 +32,7 @@ pub fn trimmed() -> Snapshot {
     let etcd = unit("etcd", 812, "etcd.service");
     let trim = unit("fstrim", 4242, "demo-trim.service");
     let exporter = unit("node_exporter", 900, "node-exporter.service");
-    let jbd2 = Who { comm: "jbd2/vda1-8".into(), kernel_thread: true, ..Who::default() };
+    let jbd2 = Actor { comm: "jbd2/vda1-8".into(), kernel_thread: true, ..Actor::default() };
     let culprits = vec![
         Culprit {
             evidence: Evidence {
@@ -56,7 +56,7 @@ pub fn trimmed() -> Snapshot {
         Culprit { confidence: Confidence::Low, ..culprit(exporter.clone(), Op::Read, 0.07) },
     ];
     let backup = RuledOut {
-        who: unit("restic", 77, "backup.service"),
+        actor: unit("restic", 77, "backup.service"),
         op: Op::Read,
         share: 0.004,
         evidence: Evidence { with_n: 300, without_n: 550, ..Evidence::default() },
@@ -83,7 +83,7 @@ pub fn trimmed() -> Snapshot {
             },
             culprits,
             ruled_out: vec![backup],
-            own: vec![OwnWork {
+            own_work: vec![OwnWork {
                 class: FileClass::Db,
                 path: "/var/lib/etcd/member/snap/db".into(),
                 syncs: 98,
@@ -155,35 +155,35 @@ pub fn hostile() -> Snapshot {
         "no run delay".into(),
     ];
     s.dropped.counters = vec![("ring_full", 3), ("reconciled", 0), ("completion_unmatched", 12)];
-    let evil = Who {
+    let evil = Actor {
         comm: "\x1b]0;pwned\x07\x1b[31m".into(),
         tgid: 66,
         cgroup: "/a\nb/\u{202e}gnp.exe".into(),
-        ..Who::default()
+        ..Actor::default()
     };
-    let long = Who {
+    let long = Actor {
         comm: "very-long-".repeat(30),
         tgid: u32::MAX,
         cgroup: format!("/{}", "x".repeat(4000)),
         unit: Some(format!("docker-{}.scope", "ab12".repeat(16))),
         kernel_thread: false,
-        ..Who::default()
+        ..Actor::default()
     };
-    let wide = Who { comm: "日本語\u{200d}👩\u{9b}2J".into(), ..evil.clone() };
-    s.victims[0].who = evil.clone();
+    let wide = Actor { comm: "日本語\u{200d}👩\u{9b}2J".into(), ..evil.clone() };
+    s.victims[0].actor = evil.clone();
     s.victims[0].path = "/data/\r\nwal\u{7f}\u{feff}/".repeat(50);
     s.victims[0].device = "dm-\x1b[0m\u{2066}long-device-name".into();
-    s.victims[0].verdict.culprits[0].who = long.clone();
-    s.victims[0].verdict.ruled_out[0].who = evil.clone();
+    s.victims[0].verdict.culprits[0].actor = long.clone();
+    s.victims[0].verdict.ruled_out[0].actor = evil.clone();
     s.victims[0].verdict.limit = Some("io.max\x1b[2J".into());
-    s.victims[1].who = long.clone();
+    s.victims[1].actor = long.clone();
     s.victims[1].p50_seconds = f64::NAN;
     s.victims[1].max_seconds = f64::INFINITY;
-    s.victims[2].who = wide.clone();
+    s.victims[2].actor = wide.clone();
     s.disks[0].name = "vda\x1b[5m".into();
-    s.disks[0].owners[0].who = long;
-    s.disks[0].owners[1].who = evil;
-    s.disks[0].owners[2].who = wide;
+    s.disks[0].owners[0].actor = long;
+    s.disks[0].owners[1].actor = evil;
+    s.disks[0].owners[2].actor = wide;
     s
 }
 
@@ -200,12 +200,12 @@ pub fn slow_sync() -> SlowSync {
     let s = trimmed();
     let owner = |index: usize, in_flight, share, own| {
         let row: &OwnerRow = &s.disks[0].owners[index];
-        SyncOwner { who: row.who.clone(), op: row.op, in_flight, share, own }
+        SyncOwner { actor: row.actor.clone(), op: row.op, in_flight, share, own }
     };
     SlowSync {
         schema: SCHEMA,
         at: AT,
-        who: s.victims[0].who.clone(),
+        actor: s.victims[0].actor.clone(),
         tid: 820,
         kind: "fdatasync",
         class: FileClass::Wal,
@@ -218,22 +218,22 @@ pub fn slow_sync() -> SlowSync {
     }
 }
 
-fn unit(comm: &str, tgid: u32, unit: &str) -> Who {
-    Who {
+fn unit(comm: &str, tgid: u32, unit: &str) -> Actor {
+    Actor {
         comm: comm.into(),
         tgid,
         cgroup: format!("/system.slice/{unit}"),
         unit: Some(unit.into()),
         kernel_thread: false,
-        ..Who::default()
+        ..Actor::default()
     }
 }
 
 /// A victim on `vda1` with nothing to complain about.
-fn victim(id: u32, who: Who, class: FileClass) -> Victim {
+fn victim(id: u32, actor: Actor, class: FileClass) -> Victim {
     Victim {
         id,
-        who,
+        actor,
         class,
         path: String::new(),
         device: "vda1".into(),
@@ -260,22 +260,22 @@ fn victim(id: u32, who: Who, class: FileClass) -> Victim {
     }
 }
 
-fn row(who: Who, op: Op, ios: f64, bytes: f64, in_flight: f64) -> OwnerRow {
+fn row(actor: Actor, op: Op, ios: f64, bytes: f64, in_flight: f64) -> OwnerRow {
     OwnerRow {
-        who,
+        actor,
         op,
-        ios_per_second: ios,
+        requests_per_second: ios,
         bytes_per_second: bytes,
         in_flight,
-        ios_total: 1000,
+        requests_total: 1000,
         bytes_total: 1 << 30,
     }
 }
 
 /// Somebody who has a share of 12.1 s.
-fn culprit(who: Who, op: Op, share: f64) -> Culprit {
+fn culprit(actor: Actor, op: Op, share: f64) -> Culprit {
     Culprit {
-        who,
+        actor,
         op,
         via: Via::Device,
         share,

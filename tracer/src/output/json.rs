@@ -63,7 +63,7 @@ mod tests {
         assert!(object.chars().all(is_plain));
         let parsed: serde_json::Value = serde_json::from_str(object).unwrap();
         assert_eq!(parsed["schema"], 2);
-        assert_eq!(parsed["victims"][0]["who"]["comm"], fixture::hostile().victims[0].who.comm);
+        assert_eq!(parsed["victims"][0]["actor"]["comm"], fixture::hostile().victims[0].actor.comm);
     }
 
     #[test]

@@ -8,10 +8,10 @@
 use unicode_width::UnicodeWidthStr as _;
 
 use super::escape::{bounded, bounded_tail};
-use tracer_snapshot::{FileClass, SlowSync, Victim, Who, Workload};
+use tracer_snapshot::{Actor, FileClass, SlowSync, Victim, Workload};
 
-/// The widest name of a [`Who`].
-pub const WHO_COLUMNS: usize = 64;
+/// The widest name of a [`Actor`].
+pub const ACTOR_COLUMNS: usize = 64;
 
 /// The kernel's own bound is 15 bytes; a kernel worker's name may be longer.
 const COMM_COLUMNS: usize = 24;
@@ -33,41 +33,41 @@ const ID_SHOWN: usize = 12;
 
 /// `etcd (kube-system/etcd-node1)`, `fstrim (fstrim.service)`, `fio (demo/noisy)`,
 /// `fio (tgid 42)`, `[jbd2/vda1-8]`.
-pub fn who(who: &Who) -> String {
-    let comm = if who.comm.is_empty() { "?" } else { &who.comm };
+pub fn actor(actor: &Actor) -> String {
+    let comm = if actor.comm.is_empty() { "?" } else { &actor.comm };
     let comm = bounded(comm, COMM_COLUMNS);
-    if who.kernel_thread {
+    if actor.kernel_thread {
         return format!("[{comm}]");
     }
-    let place = match (&who.workload, &who.unit) {
+    let place = match (&actor.workload, &actor.unit) {
         (Some(workload), _) => shorten_ids(&workload.name),
         (None, Some(unit)) if !unit.is_empty() => shorten_ids(unit),
-        _ => shorten_ids(cgroup_tail(&who.cgroup)),
+        _ => shorten_ids(cgroup_tail(&actor.cgroup)),
     };
     if !place.is_empty() {
         // Two brackets and a space.
-        let room = WHO_COLUMNS - comm.width() - 3;
+        let room = ACTOR_COLUMNS - comm.width() - 3;
         return format!("{comm} ({})", bounded(&place, room));
     }
-    match who.tgid {
+    match actor.tgid {
         0 => comm.into_owned(),
         tgid => format!("{comm} (tgid {tgid})"),
     }
 }
 
 /// Whether two are the same owner: the process seen last may differ.
-pub fn is_same(a: &Who, b: &Who) -> bool {
+pub fn is_same(a: &Actor, b: &Actor) -> bool {
     a.comm == b.comm && a.cgroup == b.cgroup && a.kernel_thread == b.kernel_thread
 }
 
 /// Whether anything that tells who syncs what contains a filter, which is in
 /// lower case.
-pub fn matches(filter: &str, who: &Who, class: FileClass, path: &str, device: &str) -> bool {
-    let unit = who.unit.as_deref().unwrap_or_default();
-    let fields = [&who.comm, &who.cgroup, unit, path, device, self::class(class)];
+pub fn matches(filter: &str, actor: &Actor, class: FileClass, path: &str, device: &str) -> bool {
+    let unit = actor.unit.as_deref().unwrap_or_default();
+    let fields = [&actor.comm, &actor.cgroup, unit, path, device, self::class(class)];
     let contains = |field: &str| field.to_lowercase().contains(filter);
     fields.iter().any(|field| contains(field))
-        || who.workload.as_ref().is_some_and(|workload| {
+        || actor.workload.as_ref().is_some_and(|workload| {
             let Workload { name, pod, pod_uid, container, vm, volume, used_by, .. } = workload;
             // The pod's full name, also where the workload is called otherwise.
             let full = format!(
@@ -96,7 +96,7 @@ pub fn class(class: FileClass) -> &'static str {
 
 /// `etcd (etcd.service) wal` and where it lives, in one line.
 pub fn victim(victim: &Victim, columns: usize) -> String {
-    let head = format!("{} {}", who(&victim.who), class(victim.class));
+    let head = format!("{} {}", actor(&victim.actor), class(victim.class));
     let tail = format!(" on {}", bounded(&victim.device, DEVICE_COLUMNS));
     let room = columns.saturating_sub(head.width() + tail.width() + 1);
     let path = path(&victim.path, room);
@@ -151,9 +151,9 @@ mod tests {
         let comm = comm.to_owned();
         let cgroup = cgroup.to_owned();
         let unit = unit.map(str::to_owned);
-        let somebody = Who { comm, tgid: 42, cgroup, unit, ..Who::default() };
-        assert_eq!(who(&somebody), shown);
-        assert!(who(&somebody).width() <= WHO_COLUMNS);
+        let somebody = Actor { comm, tgid: 42, cgroup, unit, ..Actor::default() };
+        assert_eq!(actor(&somebody), shown);
+        assert!(actor(&somebody).width() <= ACTOR_COLUMNS);
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_kernel_thread_is_shown_as_one() {
-        let jbd2 = Who { comm: "jbd2/vda1-8".into(), kernel_thread: true, ..Who::default() };
-        assert_eq!(who(&jbd2), "[jbd2/vda1-8]");
+        let jbd2 = Actor { comm: "jbd2/vda1-8".into(), kernel_thread: true, ..Actor::default() };
+        assert_eq!(actor(&jbd2), "[jbd2/vda1-8]");
     }
 }

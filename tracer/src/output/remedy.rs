@@ -39,7 +39,7 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                 Some(worst) => all.push(format!(
                     "give the victim a larger cpu.weight (or CPUs of its own by cpuset), or cap {} \
                      by cpu.max",
-                    names::who(&worst.who)
+                    names::actor(&worst.actor)
                 )),
                 None => all.push("give the victim a larger cpu.weight, or CPUs of its own".into()),
             }
@@ -99,25 +99,25 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
 }
 
 fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<String> {
-    let who = names::who(&culprit.who);
+    let actor = names::actor(&culprit.actor);
     let mut all = Vec::new();
     match culprit.op {
         Op::Discard => all.push(format!(
-            "stop {who} now; then let it run when it is quiet (fstrim.timer: OnCalendar=, \
+            "stop {actor} now; then let it run when it is quiet (fstrim.timer: OnCalendar=, \
              RandomizedDelaySec=), or in pieces: `fstrim --offset N --length 1G` with pauses; \
              mount without `discard`"
         )),
         Op::Metadata => all.push(format!(
-            "{who} shares the filesystem's journal: put {} on a filesystem of its own",
+            "{actor} shares the filesystem's journal: put {} on a filesystem of its own",
             if victim.class == FileClass::Wal { "the WAL" } else { "the victim's file" }
         )),
-        _ if culprit.who.kernel_thread => all.push(format!(
-            "{who} works for somebody it does not name: see the owners in `tracer top`"
+        _ if culprit.actor.kernel_thread => all.push(format!(
+            "{actor} works for somebody it does not name: see the owners in `tracer top`"
         )),
         _ => all.push(limit_of(culprit, scheduler)),
     }
     if culprit.confidence < Confidence::High {
-        all.push(format!("to settle it: stop {who} for a minute, and watch whether p99 falls"));
+        all.push(format!("to settle it: stop {actor} for a minute, and watch whether p99 falls"));
     }
     all
 }
@@ -140,10 +140,10 @@ fn limit_of(culprit: &Culprit, scheduler: Option<&str>) -> String {
 }
 
 fn cgroup(culprit: &Culprit) -> String {
-    match &culprit.who.unit {
+    match &culprit.actor.unit {
         Some(unit) if !unit.is_empty() => escape(unit).into_owned(),
-        _ if culprit.who.cgroup.is_empty() => names::who(&culprit.who),
-        _ => format!("cgroup {}", escape(&culprit.who.cgroup)),
+        _ if culprit.actor.cgroup.is_empty() => names::actor(&culprit.actor),
+        _ => format!("cgroup {}", escape(&culprit.actor.cgroup)),
     }
 }
 

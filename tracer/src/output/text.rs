@@ -89,7 +89,7 @@ pub fn unsupported(s: &Snapshot) -> Option<String> {
 pub fn blame_share(victim: &Victim, row: &OwnerRow) -> Option<f64> {
     let culprits = victim.verdict.culprits.iter();
     culprits
-        .filter(|culprit| culprit.op == row.op && names::is_same(&culprit.who, &row.who))
+        .filter(|culprit| culprit.op == row.op && names::is_same(&culprit.actor, &row.actor))
         .map(|culprit| culprit.share)
         .reduce(f64::max)
 }
@@ -122,7 +122,7 @@ fn write_victims(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
     for victim in s.victims.iter().take(VICTIMS) {
         let row = format!(
             "{} {:CLASS$} {} {:>6} {:>7} {:>7} {:>7}  {}",
-            padded(&names::who(&victim.who), WHO),
+            padded(&names::actor(&victim.actor), WHO),
             names::class(victim.class),
             padded(&bounded_tail(&victim.device, DEVICE), DEVICE),
             rate(victim.syncs_per_second),
@@ -143,9 +143,9 @@ fn write_blame(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
     writeln!(out, "\n{}", names::victim(victim, COLUMNS))?;
     writeln!(out, "  {}", bounded(&verdict::sentence(victim), COLUMNS - 2))?;
     let verdict = &victim.verdict;
-    let mut line = |share: f64, who: &str| {
+    let mut line = |share: f64, actor: &str| {
         let seconds = duration(share * verdict.excess_seconds);
-        writeln!(out, "  {:>5} {seconds:>7}  {}", percent(share), bounded(who, 96))
+        writeln!(out, "  {:>5} {seconds:>7}  {}", percent(share), bounded(actor, 96))
     };
     for culprit in verdict.culprits.iter().take(CULPRITS) {
         line(culprit.share, &verdict::culprit(culprit))?;
@@ -184,9 +184,9 @@ fn write_owners(
     for row in disk.owners.iter().take(OWNERS) {
         let line = format!(
             "  {} {:12} {:>6} {:>9} {:>9}  {}",
-            padded(&names::who(&row.who), OWNER),
+            padded(&names::actor(&row.actor), OWNER),
             row.op.name(),
-            rate(row.ios_per_second),
+            rate(row.requests_per_second),
             bytes_rate(row.bytes_per_second),
             rate(row.in_flight),
             blamed_by(s, index, row),
@@ -204,7 +204,7 @@ fn blamed_by(s: &Snapshot, disk: usize, row: &OwnerRow) -> String {
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     match most {
         Some((share, victim)) => {
-            let comm = bounded(&victim.who.comm, 16);
+            let comm = bounded(&victim.actor.comm, 16);
             format!("{} {comm} {}", percent(share), names::class(victim.class))
         }
         None => String::new(),

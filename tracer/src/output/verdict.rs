@@ -30,15 +30,15 @@ pub fn sentence(victim: &Victim) -> String {
             let why = format!("runnable but not running for {share} of its sync time");
             match worst.filter(|worst| worst.op == tracer_snapshot::Op::Cpu) {
                 Some(worst) => {
-                    format!("it waits for a CPU, behind {}: {why}", names::who(&worst.who))
+                    format!("it waits for a CPU, behind {}: {why}", names::actor(&worst.actor))
                 }
                 None => format!("it waits for a CPU: {why}"),
             }
         }
         Kind::Memory => match worst.filter(|worst| worst.op == tracer_snapshot::Op::Memory) {
             Some(worst) => {
-                let who = names::who(&worst.who);
-                format!("memory is short, {who} wants it: {}", of(worst.share))
+                let actor = names::actor(&worst.actor);
+                format!("memory is short, {actor} wants it: {}", of(worst.share))
             }
             // A first reading looks like one of what was evicted.
             None => format!(
@@ -137,7 +137,7 @@ pub fn named(shares: &Shares) -> [(&'static str, f64); Shares::COUNT] {
 
 /// A culprit and what it does: `fstrim (fstrim.service) discard`.
 pub fn culprit(culprit: &Culprit) -> String {
-    format!("{} {}", names::who(&culprit.who), culprit.op.name())
+    format!("{} {}", names::actor(&culprit.actor), culprit.op.name())
 }
 
 /// Who of the victim's own cgroup, such as a backup in its pod, outweighs what
@@ -145,12 +145,12 @@ pub fn culprit(culprit: &Culprit) -> String {
 fn in_house(victim: &Victim) -> Option<&Culprit> {
     let verdict = &victim.verdict;
     let worst = verdict.culprits.first()?;
-    (worst.who.cgroup == victim.who.cgroup && worst.share > verdict.shares.own).then_some(worst)
+    (worst.actor.cgroup == victim.actor.cgroup && worst.share > verdict.shares.own).then_some(worst)
 }
 
 /// What else the victim's own process synced most.
 pub fn own_work(verdict: &Verdict) -> Option<String> {
-    let work = verdict.own.first()?;
+    let work = verdict.own_work.first()?;
     Some(format!("{} {}", names::class(work.class), escape(&work.path)).trim_end().to_owned())
 }
 

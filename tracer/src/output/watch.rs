@@ -27,7 +27,7 @@ pub fn line(sync: &SlowSync) -> String {
         utc(sync.at),
         duration(sync.duration_seconds),
         escape::bounded(sync.kind, 16),
-        names::who(&sync.who),
+        names::actor(&sync.actor),
         names::file(sync),
     );
     let phases = phases::major(&sync.phases);
@@ -50,7 +50,7 @@ fn owners(sync: &SlowSync) -> String {
         .iter()
         .take(OWNERS)
         .map(|owner| {
-            format!("{} {} {}", names::who(&owner.who), owner.op.name(), percent(owner.share))
+            format!("{} {} {}", names::actor(&owner.actor), owner.op.name(), percent(owner.share))
         })
         .collect();
     if others.len() > OWNERS {
@@ -83,10 +83,10 @@ mod tests {
     fn hostile_names_stay_in_one_line() {
         let mut sync = fixture::slow_sync();
         let hostile = fixture::hostile();
-        sync.who = hostile.victims[0].who.clone();
+        sync.actor = hostile.victims[0].actor.clone();
         sync.path = hostile.victims[0].path.clone();
         for owner in &mut sync.owners {
-            owner.who = hostile.disks[0].owners[0].who.clone();
+            owner.actor = hostile.disks[0].owners[0].actor.clone();
         }
         let mut out = Vec::new();
         write_slow_sync(&mut out, &sync).unwrap();

@@ -16,8 +16,8 @@ use super::{
     verdict::{culprit, named, own_work, sentence},
 };
 use tracer_snapshot::{
-    Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Kind, Op, OwnWork, Phases,
-    SCHEMA, Shares, Snapshot, Via, Victim, Who, Workload,
+    Actor, Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Kind, Op, OwnWork,
+    Phases, SCHEMA, Shares, Snapshot, Via, Victim, Workload,
 };
 
 /// No line is wider.
@@ -57,7 +57,7 @@ pub struct Why<'a> {
     undisturbed_p99_seconds: Option<f64>,
     excess_seconds: f64,
     device: DeviceState,
-    own: &'a [OwnWork],
+    own_work: &'a [OwnWork],
     limit: Option<&'a str>,
     limit_share: f64,
     steal_share: f64,
@@ -67,7 +67,7 @@ pub struct Why<'a> {
     dropped: &'a DroppedCounts,
 }
 
-/// Somebody, with the fields of a [`Who`] beside a name for people.
+/// Somebody, with the fields of a [`Actor`] beside a name for people.
 #[derive(Debug, Serialize)]
 struct Named<'a> {
     comm: &'a str,
@@ -83,7 +83,7 @@ struct Named<'a> {
 #[derive(Debug, Serialize)]
 struct Subject<'a> {
     #[serde(flatten)]
-    who: Named<'a>,
+    actor: Named<'a>,
     file_class: FileClass,
     path: &'a str,
     device: &'a str,
@@ -92,7 +92,7 @@ struct Subject<'a> {
 #[derive(Debug, Serialize)]
 struct Blamed<'a> {
     #[serde(flatten)]
-    who: Named<'a>,
+    actor: Named<'a>,
     op: Op,
     via: Via,
     share: f64,
@@ -105,7 +105,7 @@ struct Blamed<'a> {
 #[derive(Debug, Serialize)]
 struct Cleared<'a> {
     #[serde(flatten)]
-    who: Named<'a>,
+    actor: Named<'a>,
     op: Op,
     share: f64,
     reason: &'a str,
@@ -113,14 +113,14 @@ struct Cleared<'a> {
     evidence: Evidence,
 }
 
-fn named_who(who: &Who) -> Named<'_> {
+fn named_actor(actor: &Actor) -> Named<'_> {
     Named {
-        comm: &who.comm,
-        tgid: who.tgid,
-        cgroup: &who.cgroup,
-        unit: who.unit.as_deref(),
-        name: names::who(who),
-        workload: who.workload.as_ref(),
+        comm: &actor.comm,
+        tgid: actor.tgid,
+        cgroup: &actor.cgroup,
+        unit: actor.unit.as_deref(),
+        name: names::actor(actor),
+        workload: actor.workload.as_ref(),
     }
 }
 
@@ -128,7 +128,7 @@ fn named_who(who: &Who) -> Named<'_> {
 pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
     let verdict = &victim.verdict;
     let culprits = verdict.culprits.iter().map(|one| Blamed {
-        who: named_who(&one.who),
+        actor: named_actor(&one.actor),
         op: one.op,
         via: one.via,
         share: one.share,
@@ -137,7 +137,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         evidence: one.evidence,
     });
     let ruled_out = verdict.ruled_out.iter().map(|one| Cleared {
-        who: named_who(&one.who),
+        actor: named_actor(&one.actor),
         op: one.op,
         share: one.share,
         reason: &one.reason,
@@ -148,7 +148,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         from: s.at - s.window_seconds,
         to: s.at,
         victim: Subject {
-            who: named_who(&victim.who),
+            actor: named_actor(&victim.actor),
             file_class: victim.class,
             path: &victim.path,
             device: &victim.device,
@@ -169,7 +169,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         undisturbed_p99_seconds: victim.undisturbed_p99_seconds,
         excess_seconds: verdict.excess_seconds,
         device: verdict.device,
-        own: &verdict.own,
+        own_work: &verdict.own_work,
         limit: verdict.limit.as_deref(),
         limit_share: verdict.limit_share,
         steal_share: verdict.steal_share,
@@ -220,8 +220,8 @@ pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io:
     write_circumstances(out, victim)?;
     for (at, one) in verdict.ruled_out.iter().take(RULED_OUT).enumerate() {
         let label = if at == 0 { "ruled out" } else { "" };
-        let who = format!("{} {}", names::who(&one.who), one.op.name());
-        line(out, label, &format!("{who}: {}", one.reason))?;
+        let actor = format!("{} {}", names::actor(&one.actor), one.op.name());
+        line(out, label, &format!("{actor}: {}", one.reason))?;
     }
     for (at, remedy) in remedy::remedies(victim, s).iter().enumerate() {
         let label = if at == 0 { "to do" } else { "" };

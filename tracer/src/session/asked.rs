@@ -14,7 +14,7 @@ use tracer_kernel::{
     unsupported::Unsupported,
 };
 use tracer_scene::comm_text;
-use tracer_snapshot::Who;
+use tracer_snapshot::Actor;
 
 impl Session {
     /// What the engine was told last beside the syncs.
@@ -32,8 +32,8 @@ impl Session {
     }
 
     /// Who a party is, as far as was found out.
-    pub fn who(&self, party: &Party) -> Who {
-        self.scene.people.who(party)
+    pub fn actor(&self, party: &Party) -> Actor {
+        self.scene.people.actor(party)
     }
 
     /// The name of an owner's process, as the kernel has it.

@@ -18,7 +18,7 @@ pub fn read_used() -> Used {
     Used {
         user_cpu_seconds: usage.map_or(0.0, |usage| seconds(usage.user_time())),
         system_cpu_seconds: usage.map_or(0.0, |usage| seconds(usage.system_time())),
-        rss_bytes: read_rss_bytes().unwrap_or(0),
+        resident_memory_bytes: read_rss_bytes().unwrap_or(0),
     }
 }
 

@@ -392,10 +392,10 @@ impl Accounts {
     /// What a sync's own requests would take alone on their disk, one after
     /// another.
     pub fn need_ns(&self, record: &SyncRecord) -> u64 {
-        match record.own_bytes.checked_div(u64::from(record.own_ios)) {
+        match record.own_bytes.checked_div(u64::from(record.own_requests)) {
             Some(bytes) if record.disk != NO_DISK => {
                 let each = self.work.request_ns(record.disk, op::WRITE as u16, bytes);
-                u64::from(each) * u64::from(record.own_ios)
+                u64::from(each) * u64::from(record.own_requests)
             }
             _ => 0,
         }
@@ -561,10 +561,10 @@ impl Accounts {
                 party: disk.owners[account].party(),
                 op: disk.owners[account].op,
                 tgid: now.tgid,
-                ios_per_second: now.ios.wrapping_sub(before.ios) as f64 / seconds,
+                requests_per_second: now.ios.wrapping_sub(before.ios) as f64 / seconds,
                 bytes_per_second: now.bytes.wrapping_sub(before.bytes) as f64 / seconds,
                 in_flight: area_ns as f64 / (seconds * 1e9),
-                ios_total: now.ios.wrapping_sub(seen.zero.0),
+                requests_total: now.ios.wrapping_sub(seen.zero.0),
                 bytes_total: now.bytes.wrapping_sub(seen.zero.1),
             });
         }

@@ -93,8 +93,8 @@ fn machine(node: &Node, tgid: u32, start: u64, name: &str, session: u32) -> u64 
     node.cgroup(&cgroup)
 }
 
-fn workload(who: &Who) -> Option<&str> {
-    who.workload.as_ref().map(|workload| workload.name.as_str())
+fn workload(actor: &Actor) -> Option<&str> {
+    actor.workload.as_ref().map(|workload| workload.name.as_str())
 }
 
 #[test]
@@ -102,14 +102,14 @@ fn a_number_used_again_in_a_cgroup_brings_no_old_arguments() {
     let node = Node::new();
     let id = machine(&node, 7, 100, "dev", 2);
     let mut identities = node.identities();
-    let old = identities.who("qemu-system-x86", 7, id, false, 0);
+    let old = identities.actor("qemu-system-x86", 7, id, false, 0);
     assert_eq!(workload(&old), Some("vm dev"));
     // A thread of its own name is its.
-    let thread = identities.who("CPU 0/KVM", 7, id, false, 1);
+    let thread = identities.actor("CPU 0/KVM", 7, id, false, 1);
     assert_eq!(workload(&thread), Some("vm dev"));
 
     node.process(7, "make", 200, "/user.slice/user-1000.slice/session-2.scope");
-    let new = identities.who("make", 7, id, false, SECOND);
+    let new = identities.actor("make", 7, id, false, SECOND);
     assert_eq!(new.cgroup, old.cgroup);
     assert_eq!(workload(&new), Some("session-2.scope of user 1000"));
 }
@@ -119,14 +119,14 @@ fn a_number_used_again_in_another_cgroup_is_found_there_at_once() {
     let node = Node::new();
     let old = machine(&node, 7, 100, "dev", 2);
     let mut identities = node.identities();
-    identities.who("qemu-system-x86", 7, old, false, 0);
+    identities.actor("qemu-system-x86", 7, old, false, 0);
     // A look at all cgroups, so that none is due for a while.
-    identities.who("gone", 8, 1, false, 0);
+    identities.actor("gone", 8, 1, false, 0);
 
     let new = machine(&node, 7, 200, "prod", 3);
-    let who = identities.who("qemu-system-x86", 7, new, false, SECOND);
-    assert_eq!(who.cgroup, "/user.slice/user-1000.slice/session-3.scope");
-    assert_eq!(workload(&who), Some("vm prod"));
+    let actor = identities.actor("qemu-system-x86", 7, new, false, SECOND);
+    assert_eq!(actor.cgroup, "/user.slice/user-1000.slice/session-3.scope");
+    assert_eq!(workload(&actor), Some("vm prod"));
 }
 
 #[test]
@@ -206,8 +206,11 @@ fn a_cgroup_is_learnt_from_a_process_in_it_between_walks() {
     assert_eq!(identities.cgroup(u64::MAX, 0), None);
     let id = node.cgroup("brief.scope");
     node.process(9, "fio", 5, "/brief.scope");
-    let who = identities.who("fio", 9, id, false, SECOND);
-    assert_eq!((who.cgroup.as_str(), who.unit.as_deref()), ("/brief.scope", Some("brief.scope")));
+    let actor = identities.actor("fio", 9, id, false, SECOND);
+    assert_eq!(
+        (actor.cgroup.as_str(), actor.unit.as_deref()),
+        ("/brief.scope", Some("brief.scope"))
+    );
     assert_eq!(identities.cgroup(id, SECOND), Some("/brief.scope"));
 }
 
@@ -217,10 +220,10 @@ fn who_takes_the_cgroup_of_the_record_before_that_of_the_process() {
     let id = node.cgroup("a.service");
     node.process(9, "qemu", 5, "/b.service");
     let mut identities = node.identities();
-    let who = identities.who("vhost", 9, id, false, 0);
-    assert_eq!((who.comm.as_str(), who.cgroup.as_str()), ("vhost", "/a.service"));
-    let who = identities.who("", 9, 0, false, 0);
-    assert_eq!((who.comm.as_str(), who.unit.as_deref()), ("qemu", Some("b.service")));
+    let actor = identities.actor("vhost", 9, id, false, 0);
+    assert_eq!((actor.comm.as_str(), actor.cgroup.as_str()), ("vhost", "/a.service"));
+    let actor = identities.actor("", 9, 0, false, 0);
+    assert_eq!((actor.comm.as_str(), actor.unit.as_deref()), ("qemu", Some("b.service")));
 }
 
 #[test]
@@ -229,17 +232,17 @@ fn who_says_more_than_the_root_of_v2_on_a_hybrid_host() {
     node.process(9, "etcd", 5, "/");
     node.write("proc/9/cgroup", "1:name=systemd:/system.slice/etcd.service\n0::/\n");
     let root = node.cgroup("");
-    let who = node.identities().who("etcd", 9, root, false, 0);
-    assert_eq!(who.cgroup, "/system.slice/etcd.service");
+    let actor = node.identities().actor("etcd", 9, root, false, 0);
+    assert_eq!(actor.cgroup, "/system.slice/etcd.service");
 }
 
 #[test]
 fn kernel_threads_are_in_the_root_and_the_unknown_nowhere() {
     let node = Node::new();
     let mut identities = node.identities();
-    let thread = identities.who("jbd2/vda-8", 300, 0, true, 0);
+    let thread = identities.actor("jbd2/vda-8", 300, 0, true, 0);
     assert_eq!((thread.cgroup.as_str(), thread.unit, thread.kernel_thread), ("/", None, true));
-    let gone = identities.who("dd", 301, 0, false, 0);
+    let gone = identities.actor("dd", 301, 0, false, 0);
     assert_eq!((gone.comm.as_str(), gone.cgroup.as_str()), ("dd", ""));
 }
 

@@ -14,7 +14,7 @@ use tracer_engine::{
     victim::Span,
 };
 use tracer_scene::{Scene, stages::Taken};
-use tracer_snapshot::{Kernel, Who, clock::Clock, labels::FileId};
+use tracer_snapshot::{Actor, Kernel, clock::Clock, labels::FileId};
 
 fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {
     let one = prop_oneof![4 => Just(0), 2 => 0u64..1 << 40, 1 => any::<u64>()];
@@ -94,8 +94,8 @@ proptest! {
         let mut told = disk(second);
         (told.rates[0].in_flight, told.name) = (in_flight, name.clone());
         scene.disks = vec![told.clone()];
-        let who = Who { comm: name.clone(), cgroup: name, ..Who::default() };
-        scene.people.learn(owners()[2].party(), who.clone(), 0);
+        let actor = Actor { comm: name.clone(), cgroup: name, ..Actor::default() };
+        scene.people.learn(owners()[2].party(), actor.clone(), 0);
         let mut tick = tick(second);
         tick.limits[0].ns = ns % MOST_LENGTH_NS;
         recorder.tick(&tick, &mut scene, |id| {
@@ -114,7 +114,7 @@ proptest! {
         prop_assert!(replay.check().is_ok(), "{:?}", replay.check());
         prop_assert_eq!(replay.disks(), &[told][..]);
         let known = replay.people().find(&owners()[2].party());
-        prop_assert_eq!(known, Some(&who));
+        prop_assert_eq!(known, Some(&actor));
     }
 
     #[test]

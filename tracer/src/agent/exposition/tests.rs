@@ -12,7 +12,7 @@ use crate::{
 };
 use tracer_kernel::program::Program;
 use tracer_scene::metrics::Metrics;
-use tracer_snapshot::{Disk, Latency, Op, Snapshot, Spread, Victim, Who};
+use tracer_snapshot::{Actor, Disk, Latency, Op, Snapshot, Spread, Victim};
 
 /// One line of a sample, taken apart.
 #[derive(Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -219,17 +219,17 @@ fn a_scraper_gets_the_format_it_likes_best() {
 fn full() -> Snapshot {
     let mut s = with_latencies(fixture::trimmed());
     let victim = s.victims[0].clone();
-    let name = |what: &str, n: usize| Who {
+    let name = |what: &str, n: usize| Actor {
         comm: format!("{what}-{n:03}-comm"),
         cgroup: format!("/kubepods/pod-of-{what}-{n:03}-with-a-long-name"),
-        ..Who::default()
+        ..Actor::default()
     };
     s.victims = (0..60)
         .map(|n| {
-            let mut victim = Victim { who: name("victim", n), ..victim.clone() };
+            let mut victim = Victim { actor: name("victim", n), ..victim.clone() };
             let culprit = victim.verdict.culprits[0].clone();
             victim.verdict.culprits = (0..12)
-                .map(|n| tracer_snapshot::Culprit { who: name("culprit", n), ..culprit.clone() })
+                .map(|n| tracer_snapshot::Culprit { actor: name("culprit", n), ..culprit.clone() })
                 .collect();
             victim
         })
@@ -284,10 +284,10 @@ proptest! {
         )
     ) {
         let mut s = with_latencies(fixture::trimmed());
-        s.victims[0].who.comm.clone_from(&names[0]);
+        s.victims[0].actor.comm.clone_from(&names[0]);
         s.victims[0].device.clone_from(&names[1]);
-        s.victims[1].who.unit = Some(names[2].clone());
-        s.victims[0].verdict.culprits[0].who.comm.clone_from(&names[3]);
+        s.victims[1].actor.unit = Some(names[2].clone());
+        s.victims[0].verdict.culprits[0].actor.comm.clone_from(&names[3]);
         s.disks[0].name.clone_from(&names[4]);
         s.kernel.release.clone_from(&names[5]);
         let families = exported(&s, LIMITS);

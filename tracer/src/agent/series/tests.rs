@@ -4,21 +4,21 @@ use super::*;
 use crate::output::fixture;
 use tracer_snapshot::{Op, Phase};
 
-fn named(name: &str) -> WhoLabels {
-    WhoLabels { name: name.to_owned(), comm: name.to_owned(), ..WhoLabels::default() }
+fn named(name: &str) -> ActorLabels {
+    ActorLabels { name: name.to_owned(), comm: name.to_owned(), ..ActorLabels::default() }
 }
 
 fn observed(victim: usize, excess: f64, blame: &[(usize, f64)]) -> Observed {
-    let who = named(&format!("victim-{victim}"));
+    let actor = named(&format!("victim-{victim}"));
     let blame = blame.iter().map(|(culprit, seconds)| {
-        let labels = CulpritLabels { who: named(&format!("culprit-{culprit}")), op: "write" };
+        let labels = CulpritLabels { actor: named(&format!("culprit-{culprit}")), op: "write" };
         (labels, *seconds)
     });
     let mut sums = Sums { excess, ..Sums::default() };
     sums.phases[Phase::Device as usize] = 2.0 * excess;
     sums.buckets[4] = 1;
     Observed {
-        labels: VictimLabels { who, file_class: "wal", device: "vda1".into() },
+        labels: VictimLabels { actor, file_class: "wal", device: "vda1".into() },
         sums,
         blame: blame.collect(),
         present: Present {
@@ -39,7 +39,7 @@ fn series(victims: usize, culprits: usize) -> Series {
 
 /// Names of the victims that have series.
 fn shown(series: &Series) -> Vec<String> {
-    series.rows().map(|(labels, _)| labels.who.name).collect()
+    series.rows().map(|(labels, _)| labels.actor.name).collect()
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_culprit_without_a_place_is_among_the_others_by_what_it_does() {
     series.take(10.0, [observed(1, 9.0, &[(1, 1.0), (2, 5.0)])]);
     series.take(20.0, [observed(1, 9.0, &[(1, 2.0), (2, 5.0)])]);
     let blame: Vec<_> = series.rows().next().unwrap().1.blame().collect();
-    let told: Vec<_> = blame.iter().map(|(l, s)| (l.who.name.as_str(), l.op, *s)).collect();
+    let told: Vec<_> = blame.iter().map(|(l, s)| (l.actor.name.as_str(), l.op, *s)).collect();
     assert_eq!(told, [("culprit-2", "write", 10.0), (OTHER, "write", 3.0)]);
 }
 
@@ -125,8 +125,9 @@ fn a_picture_becomes_the_sums_of_its_verdicts() {
     let cause = |cause| verdict.shares.named().iter().position(|(name, _)| *name == cause);
     let own = wal.sums.causes[cause("self").unwrap()];
     assert!((own - verdict.excess_seconds * verdict.shares.own).abs() < 1e-9);
-    let blame: Vec<_> = wal.blame.iter().map(|(l, s)| (l.who.comm.as_str(), l.op, *s)).collect();
-    let said = verdict.culprits.iter().map(|c| (c.who.comm.as_str(), c.op.name(), c.wait_seconds));
+    let blame: Vec<_> = wal.blame.iter().map(|(l, s)| (l.actor.comm.as_str(), l.op, *s)).collect();
+    let said =
+        verdict.culprits.iter().map(|c| (c.actor.comm.as_str(), c.op.name(), c.wait_seconds));
     assert_eq!(blame, said.collect::<Vec<_>>());
     assert_eq!(wal.present.kind, "owners");
 }
@@ -217,8 +218,8 @@ proptest! {
 }
 
 fn names_of(key: &(VictimLabels, Option<CulpritLabels>)) -> (String, String) {
-    let culprit = key.1.as_ref().map(|culprit| culprit.who.name.clone());
-    (key.0.who.name.clone(), culprit.unwrap_or_default())
+    let culprit = key.1.as_ref().map(|culprit| culprit.actor.name.clone());
+    (key.0.actor.name.clone(), culprit.unwrap_or_default())
 }
 
 #[test]
@@ -231,9 +232,9 @@ fn a_pod_and_a_virtual_machine_have_labels_of_their_own() {
         vm: text("v".repeat(10_000).as_str()),
         ..Workload::default()
     };
-    let who = Who { comm: "dd".to_owned(), workload: Some(workload), ..Who::default() };
-    let labels = labels_of(&who);
+    let actor = Actor { comm: "dd".to_owned(), workload: Some(workload), ..Actor::default() };
+    let labels = labels_of(&actor);
     assert_eq!((labels.namespace.as_str(), labels.pod.as_str()), ("shop", "web-0"));
     assert!(labels.vm.len() < 256, "{}", labels.vm.len());
-    assert_eq!(labels_of(&Who::default()).pod, "");
+    assert_eq!(labels_of(&Actor::default()).pod, "");
 }

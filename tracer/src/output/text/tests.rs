@@ -65,7 +65,7 @@ fn a_long_list_of_what_was_dropped_is_wrapped_and_whole() {
 fn blame_finds_its_owner_whatever_its_process() {
     let s = fixture::trimmed();
     let mut row = s.disks[0].owners[0].clone();
-    row.who.tgid += 1;
+    row.actor.tgid += 1;
     assert_eq!(blame_share(&s.victims[0], &row), Some(0.83));
     row.op = tracer_snapshot::Op::Read;
     assert_eq!(blame_share(&s.victims[0], &row), None);

@@ -103,14 +103,14 @@ impl View {
     /// The victims to show, in their order.
     pub fn rows<'a>(&self, shown: &'a Snapshot) -> Vec<&'a Victim> {
         let filter = self.filter.to_lowercase();
-        let is_shown = |v: &&Victim| names::matches(&filter, &v.who, v.class, &v.path, &v.device);
+        let is_shown = |v: &&Victim| names::matches(&filter, &v.actor, v.class, &v.path, &v.device);
         let mut rows: Vec<_> = shown.victims.iter().filter(is_shown).collect();
         // Stable sorts, so that equals keep the snapshot's order.
         match self.sort {
             Sort::Time => {}
             Sort::P99 => rows.sort_by(|a, b| b.p99_seconds.total_cmp(&a.p99_seconds)),
             Sort::Rate => rows.sort_by(|a, b| b.syncs_per_second.total_cmp(&a.syncs_per_second)),
-            Sort::Name => rows.sort_by_cached_key(|victim| names::who(&victim.who)),
+            Sort::Name => rows.sort_by_cached_key(|victim| names::actor(&victim.actor)),
         }
         rows
     }

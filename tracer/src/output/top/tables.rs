@@ -26,14 +26,14 @@ use tracer_snapshot::{Disk, OwnerRow, Phase, Phases, Snapshot, Victim};
 const WIDE: u16 = 100;
 
 /// No name is wider; what is left stays empty, so that lines can be followed.
-const NAME: u16 = names::WHO_COLUMNS as u16;
+const NAME: u16 = names::ACTOR_COLUMNS as u16;
 
 /// Marks the selected row.
 const MARK: &str = ">";
 
 /// Widths of the columns that differ between narrow and wide terminals.
 struct Widths {
-    who: u16,
+    actor: u16,
     device: u16,
     bar: u16,
     culprit: u16,
@@ -46,13 +46,13 @@ impl Widths {
         let left = columns.saturating_sub(fixed);
         if columns < WIDE {
             let (device, bar, culprit) = (9, 8, 6);
-            let who = left.saturating_sub(device + bar + culprit);
-            return Self { who, device, bar, culprit };
+            let actor = left.saturating_sub(device + bar + culprit);
+            return Self { actor, device, bar, culprit };
         }
         let (device, bar) = (12, 12);
         let names = left.saturating_sub(device + bar);
-        let who = (names * 2 / 5).min(NAME);
-        Self { who, device, bar, culprit: names - who }
+        let actor = (names * 2 / 5).min(NAME);
+        Self { actor, device, bar, culprit: names - actor }
     }
 }
 
@@ -83,7 +83,7 @@ pub fn draw_victims(frame: &mut Frame<'_>, area: Rect, view: &View, s: &Snapshot
         Text::from(culprit),
     ]);
     let lines = rows.iter().map(|victim| victim_row(victim, &widths, area.width, ink));
-    let columns = [widths.who, 5, widths.device, 6, 7, 7, 7, widths.bar, widths.culprit];
+    let columns = [widths.actor, 5, widths.device, 6, 7, 7, 7, widths.bar, widths.culprit];
     let table = Table::new(lines, columns.map(Constraint::Length))
         .header(header.style(ink.heading()))
         .highlight_symbol(MARK)
@@ -94,7 +94,7 @@ pub fn draw_victims(frame: &mut Frame<'_>, area: Rect, view: &View, s: &Snapshot
 fn victim_row(victim: &Victim, widths: &Widths, columns: u16, ink: Ink) -> Row<'static> {
     let culprit = if columns < WIDE { verdict::word(victim) } else { verdict::phrase(victim) };
     Row::new([
-        Cell::from(cut(&names::who(&victim.who), widths.who)),
+        Cell::from(cut(&names::actor(&victim.actor), widths.actor)),
         Cell::from(names::class(victim.class)),
         Cell::from(bounded_tail(&victim.device, widths.device.into()).into_owned()),
         Cell::from(right(rate(victim.syncs_per_second))),
@@ -141,14 +141,14 @@ pub fn draw_owners(frame: &mut Frame<'_>, area: Rect, victim: &Victim, disk: &Di
         right("in flight".to_owned()),
         right("blame".to_owned()),
     ]);
-    let rows = ranked(victim, disk).into_iter().map(|(who, op, row, share)| {
+    let rows = ranked(victim, disk).into_iter().map(|(actor, op, row, share)| {
         let number = |shown: fn(f64) -> String, of: fn(&OwnerRow) -> f64| {
             right(row.map_or_else(|| "-".to_owned(), |row| shown(of(row))))
         };
         let line = Row::new([
-            Text::from(cut(&who, owner)),
+            Text::from(cut(&actor, owner)),
             Text::from(op),
-            number(rate, |row| row.ios_per_second),
+            number(rate, |row| row.requests_per_second),
             number(bytes_rate, |row| row.bytes_per_second),
             number(rate, |row| row.in_flight),
             right(share.map_or_else(String::new, percent)),
@@ -168,13 +168,13 @@ fn ranked<'a>(victim: &Victim, disk: &'a Disk) -> Vec<Ranked<'a>> {
     let mut ranked: Vec<Ranked<'a>> = disk
         .owners
         .iter()
-        .map(|row| (names::who(&row.who), row.op.name(), Some(row), blame_share(victim, row)))
+        .map(|row| (names::actor(&row.actor), row.op.name(), Some(row), blame_share(victim, row)))
         .collect();
     // Blame reaches further back than the rows do: its owner may have stopped.
     for one in &victim.verdict.culprits {
-        let is_here = |row: &OwnerRow| row.op == one.op && names::is_same(&row.who, &one.who);
+        let is_here = |row: &OwnerRow| row.op == one.op && names::is_same(&row.actor, &one.actor);
         if !disk.owners.iter().any(is_here) {
-            ranked.push((names::who(&one.who), one.op.name(), None, Some(one.share)));
+            ranked.push((names::actor(&one.actor), one.op.name(), None, Some(one.share)));
         }
     }
     let key = |share: Option<f64>| share.unwrap_or(f64::NEG_INFINITY);

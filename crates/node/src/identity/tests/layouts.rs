@@ -41,8 +41,8 @@ impl Node {
 
     /// Who a process is that the kernel knows by its number and this cgroup.
     fn workload(&self, tgid: u32, comm: &str) -> Workload {
-        let who = self.identities().who(comm, tgid, 0, false, 0);
-        who.workload.unwrap_or_else(|| panic!("{comm} in {} has no workload", who.cgroup))
+        let actor = self.identities().actor(comm, tgid, 0, false, 0);
+        actor.workload.unwrap_or_else(|| panic!("{comm} in {} has no workload", actor.cgroup))
     }
 
     #[track_caller]
@@ -312,8 +312,8 @@ fn harvester_knows_virtual_machines_and_volumes() {
     // To the kernel all of one name in one cgroup are one owner.
     let mut identities = node.identities();
     node.command(7, "longhorn", "longhorn controller pvc-2 --frontend x", &cgroup);
-    identities.who("longhorn", 6, 0, false, 0);
-    let other = identities.who("longhorn", 7, 0, false, 0).workload.unwrap();
+    identities.actor("longhorn", 6, 0, false, 0);
+    let other = identities.actor("longhorn", 7, 0, false, 0).workload.unwrap();
     assert_eq!(other.name, "engine pvc-2 +1");
 }
 
@@ -353,7 +353,7 @@ fn units_of_a_plain_host() {
     node.check_unit("a", "/system.slice/dbus-:1.2-x@0.service", "dbus-:1.2-x@0.service");
     for nowhere in ["/", "/demo/noisy", "/system.slice", "/podxyz/abc"] {
         node.process(70, "dd", 5, nowhere);
-        assert_eq!(node.identities().who("dd", 70, 0, false, 0).workload, None, "{nowhere}");
+        assert_eq!(node.identities().actor("dd", 70, 0, false, 0).workload, None, "{nowhere}");
     }
 }
 
@@ -364,7 +364,7 @@ fn a_pod_that_starts_later_is_found_and_one_that_is_gone_remembered() {
     node.process(9, "web", 5, &cgroup);
     let mut identities = node.identities();
     let mut name =
-        |second| identities.who("web", 9, 0, false, second * SECOND).workload.unwrap().name;
+        |second| identities.actor("web", 9, 0, false, second * SECOND).workload.unwrap().name;
     assert_eq!(name(0), "pod 3f6b1c2d");
     node.pod_log("shop", "web-0", UID, "web", &id('a'));
     assert_eq!(name(1), "pod 3f6b1c2d", "too early for another scan");
@@ -380,14 +380,14 @@ fn who_has_no_names_on_the_disk_is_looked_for_a_few_times() {
     node.process(9, "web", 5, &cgroup);
     let mut identities = node.identities();
     for second in 0..100 {
-        identities.who("web", 9, 0, false, second * SECOND);
+        identities.actor("web", 9, 0, false, second * SECOND);
     }
     node.pod_log("shop", "web-0", UID, "web", &id('a'));
-    let name = |who: Who| who.workload.unwrap().name;
-    assert_eq!(name(identities.who("web", 9, 0, false, 200 * SECOND)), "pod 3f6b1c2d");
+    let name = |actor: Actor| actor.workload.unwrap().name;
+    assert_eq!(name(identities.actor("web", 9, 0, false, 200 * SECOND)), "pod 3f6b1c2d");
     // Somebody else's scan finds it as well.
     let other = UID.replace('3', "4");
     node.process(10, "new", 5, &format!("/kubepods/pod{other}"));
-    identities.who("new", 10, 0, false, 300 * SECOND);
-    assert_eq!(name(identities.who("web", 9, 0, false, 300 * SECOND)), "shop/web-0");
+    identities.actor("new", 10, 0, false, 300 * SECOND);
+    assert_eq!(name(identities.actor("web", 9, 0, false, 300 * SECOND)), "shop/web-0");
 }
