@@ -107,9 +107,11 @@ fn a_million_records_are_taken_in_without_one_allocation() {
     files.look_at_mounts(1);
     let mut engine = Engine::new();
     let mut take = |n: u64, record: &SyncRecord, now_ns: u64| {
-        let Record::Sync(record, lower) = decode(record.as_bytes()) else { panic!("not a sync") };
+        let Record::Sync(record, underlying) = decode(record.as_bytes()) else {
+            panic!("not a sync")
+        };
         let file = files.resolve(record.tgid, record.fd, record.into(), now_ns);
-        engine.sync(record, lower, file.0, 0, |_| &owners);
+        engine.sync(record, underlying, file.0, 0, |_| &owners);
         if n.is_multiple_of(5_000) {
             engine.rotate();
         }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use tracer_kernel::{capability::Capability, program::Program};
-use tracer_recording::line::{Lower, Sync};
+use tracer_recording::line::{Sync, Underlying};
 
 use crate::deploy::{find_files, read, workspace};
 
@@ -76,7 +76,7 @@ fn the_page_of_recordings_has_every_field_of_a_sync() {
     let page = read("docs/recording.md");
     let (_, section) = page.split_once("`sync`: one sync, when it ended.").unwrap();
     let (table, _) = section.split_once("`disk`: what changed").unwrap();
-    let sync = Sync { lower: vec![Lower::default()], ..Sync::default() };
+    let sync = Sync { underlying: vec![Underlying::default()], ..Sync::default() };
     let sync = serde_json::to_value(sync).unwrap();
     let fields = sync.as_object().unwrap().keys();
     let missing: Vec<_> = fields.filter(|name| !table.contains(&format!("`{name}`"))).collect();

@@ -3,8 +3,8 @@
 //! `docs/renamed.md` lists them. A name that no sentence would have (`_` or `-` is in
 //! it, or a capital letter) may not be a word anywhere, but for local names of Rust. A
 //! plain word may not be a name: in quotes or backticks, before the `=` of a label,
-//! after the `.` of a query, or a public field, not renamed, where JSON and recordings
-//! are made from structures.
+//! after the `.` of a query, or a public field of a structure from which JSON or a
+//! recording is made.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -51,48 +51,57 @@ fn words<'l>(line: &'l str, name: &'l str) -> impl Iterator<Item = (&'l str, &'l
     })
 }
 
-/// How a text uses names.
+/// The place of a line.
 #[derive(Clone, Copy)]
-struct Text {
+struct Place<'l> {
     is_rust: bool,
-    /// JSON or recordings are made from its structures.
+    is_html: bool,
+    /// Within a structure that JSON or a recording is made from.
     is_serialized: bool,
+    above: &'l str,
 }
 
-/// Whether a line, of which `above` is the one before, has this as a name.
-fn is_found(text: Text, above: &str, line: &str, name: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_lowercase() || (text.is_rust && c == '_');
+/// Whether a line has this as a name.
+fn is_found(place: Place<'_>, line: &str, name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_lowercase() || (place.is_rust && c == '_');
     let is_unmistakable = !name.chars().all(is_plain) || name.starts_with("tracer_");
-    let has_field = text.is_serialized && !above.contains("rename = \"");
+    let is_field = place.is_serialized && !place.above.contains("rename = \"");
     words(line, name).any(|(before, after)| {
         let is_within =
             |open: &[char], close: &[char]| before.ends_with(open) && after.starts_with(close);
+        let is_label = after.starts_with("=\"") || after.starts_with("=~\"");
         is_unmistakable
-            || is_within(&['"', '|'], &['"', '|'])
-            || is_within(&['`'], &['`'])
-            || after.starts_with("=\"")
-            || after.starts_with("=~\"")
-            || (has_field && after.starts_with(": ") && before.ends_with("pub "))
-            || (!text.is_rust && before.ends_with('.') && !before.ends_with(".."))
+            || is_within(&['"'], &['"'])
+            || (line.contains("=~\"") && is_within(&['"', '|'], &['"', '|']))
+            || (is_label && !place.is_html)
+            || (is_field && after.starts_with(": ") && before.ends_with("pub "))
+            || (!place.is_rust && is_within(&['`'], &['`']))
+            || (!place.is_rust && before.ends_with('.') && !before.ends_with(".."))
     })
 }
 
 /// Places of the old names in a text.
 fn find(path: &Path, text: &str, names: &BTreeSet<String>) -> Vec<String> {
-    let is_rust = path.extension().is_some_and(|end| end == "rs");
-    let kind = Text { is_rust, is_serialized: is_rust && text.contains("Serialize") };
-    let above = std::iter::once("").chain(text.lines());
-    let lines = above.zip(text.lines()).enumerate();
-    // That is what a recording of the version before looks like.
-    let lines = lines.filter(|(_, (_, line))| !line.contains("\"version\":1,"));
-    let found = lines.flat_map(|(at, (above, line))| {
+    let is = |end| path.extension().is_some_and(|extension| extension == end);
+    let (is_rust, is_html) = (is("rs"), is("html"));
+    let (mut above, mut is_serialized, mut found) = ("", false, Vec::new());
+    for (at, line) in text.lines().enumerate() {
+        if line.contains("derive(") {
+            is_serialized = is_rust && line.contains("Serialize");
+        }
+        let place = Place { is_rust, is_html, is_serialized, above };
+        above = line;
+        // That is what a recording of the version before looks like.
+        if line.contains("\"version\":1,") {
+            continue;
+        }
         // Within a string, quotes are escaped.
         let line = line.replace("\\\"", "\"");
-        let found = names.iter().filter(|name| is_found(kind, above, &line, name));
-        let place = |name| format!("{}:{}: `{name}` in {line:.160}", path.display(), at + 1);
-        found.map(place).collect::<Vec<_>>()
-    });
-    found.collect()
+        for name in names.iter().filter(|name| is_found(place, &line, name)) {
+            found.push(format!("{}:{}: `{name}` in {line:.160}", path.display(), at + 1));
+        }
+    }
+    found
 }
 
 #[test]
@@ -130,21 +139,17 @@ fn an_old_name_is_found_where_it_is_a_name() {
                 - `lost` → `dropped`, in all\n- `swapped` → `kept`\n- `kept` → `swapped`\n";
     let names = old_names(page);
     assert_eq!(names.iter().map(String::as_str).collect::<Vec<_>>(), ["lost", "tracer_old"]);
-    let is_found = |path: &str, text| !find(Path::new(path), text, &names).is_empty();
-    for text in [
-        "x tracer_old x",
-        "{\"lost\":1}",
-        "`lost`",
-        "a{lost=\"b\"}",
-        "~\"a|lost|b\"",
-        "a{lost=\\\"b\\\"}",
-    ] {
+    let is_found = |path: &str, text: &str| !find(Path::new(path), text, &names).is_empty();
+    for text in ["x tracer_old x", "{\"lost\":1}", "a{lost=\"b\"}", "=~\"a|lost|b\""] {
         assert!(is_found("a.md", text) && is_found("a.rs", text), "{text}");
     }
-    assert!(is_found("a.rs", "use serde::Serialize;\npub lost: u64,"));
-    assert!(!is_found("a.rs", "pub lost: u64,") && !is_found("a.md", "Serialize pub lost: u64"));
-    assert!(!is_found("a.rs", "Serialize\n#[serde(rename = \"dropped\")]\npub lost: u64,"));
+    let fields = |derived| format!("#[derive({derived})]\npub lost: u64,");
+    assert!(is_found("a.rs", &fields("Serialize")) && !is_found("a.rs", &fields("Debug")));
+    assert!(!is_found("a.rs", "#[derive(Serialize)]\n#[serde(rename = \"a\")]\npub lost: u64,"));
+    assert!(is_found("a.rs", "\"a{lost=\\\"b\\\"}\""));
+    assert!(is_found("a.md", "`lost`") && !is_found("a.rs", "/// `lost`"));
     assert!(is_found("a.html", "told.lost)") && !is_found("a.rs", "told.lost)"));
+    assert!(!is_found("a.html", "<i lost=\"b\">") && !is_found("a.rs", "|lost| lost + 1"));
     for text in ["It is lost.", "lost: Lost", "tracer_older", "almost", "\"kept\"", "`swapped`"] {
         assert!(!is_found("a.md", text) && !is_found("a.rs", text), "{text}");
     }

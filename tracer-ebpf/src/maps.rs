@@ -15,7 +15,7 @@ use tracer_ebpf::{
     dropped::Dropped,
     histogram::{BUCKETS, BlockScale},
     record::{
-        ACCOUNTS, Account, Disk, DiskLedger, DiskUnknown, HINTS, InFlight, LOWER, OwnerKey, Solo, op,
+        ACCOUNTS, Account, Disk, DiskLedger, DiskUnknown, HINTS, InFlight, UNDERLYING, OwnerKey, Solo, op,
         stage,
     },
 };
@@ -23,7 +23,7 @@ use tracer_ebpf::{
 use crate::cell::{MapCell, Plain, fields};
 
 fields! { Described { device: u32, disk: Disk } }
-fields! { Disk { index: u32, base: u32, queues: u32, depth: u32, lower: [u32; LOWER] } }
+fields! { Disk { index: u32, base: u32, queues: u32, depth: u32, underlying: [u32; UNDERLYING] } }
 fields! { Solo { ios: u64, ns: u64 } }
 fields! {
     DiskLedger {

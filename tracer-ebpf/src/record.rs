@@ -16,7 +16,7 @@ pub const OTHERS: u32 = 0;
 pub const NO_DISK: u32 = u32::MAX;
 
 /// Further disks that one sync's window covers, below or beside its first.
-pub const LOWER: usize = 3;
+pub const UNDERLYING: usize = 3;
 
 /// Length of a kernel task name, the NUL included (`TASK_COMM_LEN`).
 pub const COMM: usize = 16;
@@ -275,7 +275,7 @@ pub struct Disk {
     pub depth: u32,
     /// Indices of the other disks that a sync on this one waits for, without
     /// gaps; [`NO_DISK`] for none.
-    pub lower: [u32; LOWER],
+    pub underlying: [u32; UNDERLYING],
 }
 
 impl Disk {
@@ -434,7 +434,7 @@ impl SyncRecord {
 /// What was in flight on a further disk during one sync.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
-pub struct LowerWindow {
+pub struct UnderlyingWindow {
     /// Index of the disk, or [`NO_DISK`]: then nothing follows.
     pub disk: u64,
     pub areas: [u64; ACCOUNTS],
@@ -445,7 +445,7 @@ pub struct LowerWindow {
 #[repr(C)]
 pub struct StackedRecord {
     pub sync: SyncRecord,
-    pub lower: [LowerWindow; LOWER],
+    pub underlying: [UnderlyingWindow; UNDERLYING],
 }
 
 /// Service times of requests that were alone on their disk, by disk, operation
@@ -492,4 +492,4 @@ const _: () = assert!(size_of::<ContenderKey>() == 32);
 const _: () = assert!(size_of::<Reclaimed>() == 24);
 const _: () = assert!(size_of::<SyncRecord>() == 712);
 const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 200);
-const _: () = assert!(size_of::<StackedRecord>() == 712 + LOWER * 520);
+const _: () = assert!(size_of::<StackedRecord>() == 712 + UNDERLYING * 520);

@@ -86,12 +86,12 @@ impl Replay {
     fn run(&mut self, pool: &[SyncRecord], records: usize) -> Result<()> {
         for (at, record) in pool.iter().cycle().take(records).enumerate() {
             // The compiler must not know that these bytes are a record.
-            let Record::Sync(record, lower) = decode(black_box(record.as_bytes())) else {
+            let Record::Sync(record, underlying) = decode(black_box(record.as_bytes())) else {
                 bail!("a record is not decoded as one");
             };
             let file = self.files.resolve(record.tgid, record.fd, record.into(), self.now_ns);
             let owners = &self.owners;
-            black_box(self.engine.sync(record, lower, file.0, 0, |_| owners));
+            black_box(self.engine.sync(record, underlying, file.0, 0, |_| owners));
             if at % ROTATE_EVERY == ROTATE_EVERY - 1 {
                 self.engine.rotate();
             }

@@ -114,7 +114,7 @@ impl Findings {
             let named = act.culprit().map(|part| part.actor.comm.as_str());
             let right = match (act.expected(), named) {
                 (None, None) => true,
-                (Some(guilty), Some(named)) => guilty.contains(&named),
+                (Some(culprit), Some(named)) => culprit.contains(&named),
                 _ => false,
             };
             if !right {

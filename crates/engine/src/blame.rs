@@ -22,7 +22,7 @@
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::{
     ledger::ticks_to_ns,
-    record::{ACCOUNTS, COMM, LowerWindow, SyncRecord},
+    record::{ACCOUNTS, COMM, SyncRecord, UnderlyingWindow},
 };
 
 use super::phases::{Phase, Phases};
@@ -102,7 +102,7 @@ enum Layer {
     /// The sync's own requests go there first.
     Upper,
     /// It carries an upper one's.
-    Lower,
+    Underlying,
 }
 
 /// One competitor's requests in flight during one sync.
@@ -144,7 +144,7 @@ impl Window {
     /// those of a disk.
     pub fn of<'a>(
         record: &SyncRecord,
-        lower: &[LowerWindow],
+        underlying: &[UnderlyingWindow],
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
     ) -> Self {
         let mut window = Self {
@@ -160,10 +160,10 @@ impl Window {
         };
         let mut own = Own::default();
         window.add_disk(record, Layer::Upper, record.areas(), owners(record.disk), &mut own);
-        for below in lower {
+        for below in underlying {
             // Indices are narrower than the word they travel in.
             let owners = owners(below.disk as u32);
-            window.add_disk(record, Layer::Lower, &below.areas, owners, &mut own);
+            window.add_disk(record, Layer::Underlying, &below.areas, owners, &mut own);
         }
         // What it read back is in `reclaim_ns`, and is the sync's own wait too.
         let effect_ns = record.own_queue_ns.saturating_add(record.own_device_ns);
@@ -197,18 +197,18 @@ impl Window {
             if area_ns > most {
                 self.torn += 1;
             } else if owner.is_caller(record) {
-                // A lower disk carries the same requests once more.
+                // An underlying disk carries the same requests once more.
                 if layer == Layer::Upper {
                     own.area_ns = own.area_ns.saturating_add(area_ns);
                     own.work += work;
                 }
             } else if owner.is_journal() {
-                // On a lower disk it is another filesystem's.
+                // On an underlying disk it is another filesystem's.
                 if layer == Layer::Upper {
                     self.journal_ns = self.journal_ns.saturating_add(area_ns);
                     self.journal_work += work;
                 }
-            } else if !(layer == Layer::Lower && owner.party().is_kworker()) {
+            } else if !(layer == Layer::Underlying && owner.party().is_kworker()) {
                 self.add(Competitor { owner: *owner, area_ns, work });
             }
         }

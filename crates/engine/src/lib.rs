@@ -20,7 +20,7 @@ pub mod victim;
 
 use std::collections::HashMap;
 
-use tracer_ebpf::record::{ACCOUNTS, LowerWindow, SyncRecord, op};
+use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow, op};
 
 use blame::{Division, Known, Owner, OwnerId, Party, Window, divide};
 use phases::{Phase, Phases};
@@ -78,25 +78,25 @@ impl Engine {
     }
 
     /// Takes one sync in. `file` is the caller's name for the file or class of
-    /// files, `owners` gives those of a disk's accounts; `lower` is what was in
+    /// files, `owners` gives those of a disk's accounts; `underlying` is what was in
     /// flight on further disks; `need_ns` what its own requests would take alone,
     /// one after another.
     pub fn sync<'a>(
         &mut self,
         record: &SyncRecord,
-        lower: &[LowerWindow],
+        underlying: &[UnderlyingWindow],
         file: u32,
         need_ns: u64,
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
     ) -> Judged {
         self.records += 1;
         let phases = Phases::of(record);
-        let window = Window::of(record, lower, owners);
+        let window = Window::of(record, underlying, owners);
         self.torn += u64::from(window.torn);
 
         let index = self.victim_index(record, file);
         let victim = &mut self.victims[index];
-        victim.meet(record, lower);
+        victim.meet(record, underlying);
         let end_ns = record.begin_ns + record.duration_ns;
         victim.last_ns = end_ns;
         self.now_ns = self.now_ns.max(end_ns);

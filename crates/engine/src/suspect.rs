@@ -1,7 +1,7 @@
 //! What one victim knows of one party: what it was blamed for, and how the
 //! victim fared with and without it.
 //!
-//! Overlap is not guilt. So beside the blame there are two other opinions: how
+//! Overlap is not blame. So beside the blame there are two other opinions: how
 //! long the victim's syncs were with this party's work on their path and how
 //! long without (the *lift*), and how they changed when it started or stopped.
 

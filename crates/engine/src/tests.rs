@@ -469,7 +469,7 @@ fn on_disks_below_workers_carry_and_others_compete() {
     let mut owners = owners();
     let worker = Owner { id: OwnerId(5), comm: comm("kworker"), kthread: true, ..owners[3] };
     owners[5] = worker;
-    let mut below = LowerWindow { disk: 7, areas: [0; ACCOUNTS] };
+    let mut below = UnderlyingWindow { disk: 7, areas: [0; ACCOUNTS] };
     below.areas[5] = tick(20 * MS);
     let mut engine = Engine::new();
     engine.sync(&sync(20 * MS, &[]), &[below], 0, 0, |_| &owners);

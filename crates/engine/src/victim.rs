@@ -5,7 +5,7 @@
 //! that forgetting is a swap; what leaves the window is added to the period's
 //! past.
 
-use tracer_ebpf::record::{COMM, LOWER, LowerWindow, NO_DISK, SyncRecord, op};
+use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindow, op};
 
 use super::{
     blame::{Competitor, Division, OwnerId, Party, Window},
@@ -175,7 +175,7 @@ pub struct Victim {
     /// `NO_DISK` until a sync tells.
     pub disk: u32,
     /// Those below it that its last sync waited for.
-    lower: [u32; LOWER],
+    underlying: [u32; UNDERLYING],
     pub last_ns: u64,
     pub syncs_total: u64,
     pub now: Half,
@@ -227,7 +227,7 @@ impl Victim {
             tgid: 0,
             kthread: false,
             disk: NO_DISK,
-            lower: [NO_DISK; LOWER],
+            underlying: [NO_DISK; UNDERLYING],
             last_ns: 0,
             syncs_total: 0,
             now: Half::default(),
@@ -257,14 +257,14 @@ impl Victim {
     }
 
     /// Remembers the last sync's process and disks.
-    pub fn meet(&mut self, record: &SyncRecord, lower: &[LowerWindow]) {
+    pub fn meet(&mut self, record: &SyncRecord, underlying: &[UnderlyingWindow]) {
         self.tgid = record.tgid;
         self.kthread = record.kthread != 0;
         // A sync that made no request may not know its disk.
         if record.disk != NO_DISK {
             self.disk = record.disk;
-            self.lower = [NO_DISK; LOWER];
-            for (known, window) in self.lower.iter_mut().zip(lower) {
+            self.underlying = [NO_DISK; UNDERLYING];
+            for (known, window) in self.underlying.iter_mut().zip(underlying) {
                 // Indices are narrower than the word they travel in.
                 *known = window.disk as u32;
             }
@@ -273,7 +273,7 @@ impl Victim {
 
     /// Whether its syncs wait for this disk.
     pub fn is_on(&self, disk: u32) -> bool {
-        disk != NO_DISK && (self.disk == disk || self.lower.contains(&disk))
+        disk != NO_DISK && (self.disk == disk || self.underlying.contains(&disk))
     }
 
     pub fn party(&self) -> Party {

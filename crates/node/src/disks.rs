@@ -9,7 +9,7 @@
 use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
-use tracer_ebpf::record::{Disk, LOWER, NO_DISK};
+use tracer_ebpf::record::{Disk, NO_DISK, UNDERLYING};
 
 use crate::{
     devices,
@@ -20,7 +20,7 @@ mod replaced;
 mod stacks;
 
 pub use replaced::{Identity, have_changed};
-pub use stacks::{Carried, carried, connect};
+pub use stacks::{Stacked, connect, find_stacked};
 
 /// Slots of one disk; beyond that its queues get fewer than they have tags, and
 /// the kernel programs count what lies outside.
@@ -102,8 +102,8 @@ impl Assigned {
         if depth <= 1 {
             return false;
         }
-        let lower = [NO_DISK; LOWER];
-        let place = Disk { base, queues: disk.queues, depth, lower, ..self.disk };
+        let underlying = [NO_DISK; UNDERLYING];
+        let place = Disk { base, queues: disk.queues, depth, underlying, ..self.disk };
         let (name, identity) = (disk.name.clone(), disk.identity.clone());
         *self = Self { name, device: disk.device, identity, disk: place, slots };
         true
@@ -193,8 +193,13 @@ fn find_place(assigned: &mut Vec<Assigned>, disk: &BlockDisk, room: Room) -> boo
         return true;
     }
     let index = assigned.iter().map(|known| known.disk.index + 1).max().unwrap_or(0);
-    let place =
-        Disk { index, base, queues: disk.queues, depth: depth(disk), lower: [NO_DISK; LOWER] };
+    let place = Disk {
+        index,
+        base,
+        queues: disk.queues,
+        depth: depth(disk),
+        underlying: [NO_DISK; UNDERLYING],
+    };
     let slots = place.slots();
     if place.depth > 1 && index < room.disks && slots <= room.slots.saturating_sub(base) {
         let (name, identity) = (disk.name.clone(), disk.identity.clone());

@@ -279,7 +279,7 @@ macro_rules! define {
             pub file: u32,
             pub in_flight: Vec<Account>,
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
-            pub lower: Vec<Lower>,
+            pub underlying: Vec<Underlying>,
         }
 
         impl Sync {
@@ -306,7 +306,7 @@ sync_record_fields!(define);
 
 /// The same on a further disk.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Lower {
+pub struct Underlying {
     pub disk: u32,
     pub in_flight: Vec<Account>,
 }

@@ -23,7 +23,7 @@ use tracer_ebpf::{
 use super::{
     FORMAT, VERSION,
     line::{
-        Device, Disk, DiskOwner, End, File, Header, Identity, Latency, Lower, OwnerLine, Sync,
+        Device, Disk, DiskOwner, End, File, Header, Identity, Latency, OwnerLine, Sync, Underlying,
         Work, set_accounts,
     },
 };
@@ -109,14 +109,14 @@ impl Recorder {
         people: &mut People,
         files: &mut dyn FileNames,
     ) {
-        let Taken { record, lower, file, need_ns } = taken;
+        let Taken { record, underlying, file, need_ns } = taken;
         if self.failure.is_some() {
             return;
         }
         self.identities(people);
         self.name_file(file, record.device, files);
         self.name_owners(record.areas(), owners(record.disk));
-        for window in lower {
+        for window in underlying {
             self.name_owners(&window.areas, owners(window.disk as u32));
         }
         // Lent for the while: its lists keep their room.
@@ -124,12 +124,12 @@ impl Recorder {
         sync.set_record(record);
         (sync.file, sync.need_ns) = (file.0, need_ns);
         set_accounts(&mut sync.in_flight, record.areas(), owners(record.disk));
-        sync.lower.clear();
-        sync.lower.extend(lower.iter().map(|window| {
+        sync.underlying.clear();
+        sync.underlying.extend(underlying.iter().map(|window| {
             let disk = window.disk as u32;
             let mut in_flight = Vec::new();
             set_accounts(&mut in_flight, &window.areas, owners(disk));
-            Lower { disk, in_flight }
+            Underlying { disk, in_flight }
         }));
         self.put("sync", &sync);
         self.sync = sync;

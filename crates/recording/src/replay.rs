@@ -17,7 +17,7 @@ use lru::LruCache;
 use tracer_ebpf::{
     dropped::Dropped,
     histogram::BUCKETS,
-    record::{ACCOUNTS, LowerWindow, NO_DISK, op},
+    record::{ACCOUNTS, NO_DISK, UnderlyingWindow, op},
 };
 
 use super::{
@@ -298,14 +298,14 @@ impl Replay {
         }
         self.windows.fill(sync, &self.owners)?;
         let record = sync.record();
-        let Windows { first, lower, lower_owners } = &self.windows;
-        let owners = |disk| match lower.iter().position(|w| w.disk == u64::from(disk)) {
+        let Windows { first, underlying, underlying_owners } = &self.windows;
+        let owners = |disk| match underlying.iter().position(|w| w.disk == u64::from(disk)) {
             _ if disk == record.disk => first,
-            Some(at) => &lower_owners[at],
+            Some(at) => &underlying_owners[at],
             None => &NOBODY,
         };
         let file = self.names.file(sync.file);
-        let taken = Taken { record: &record, lower, file, need_ns: sync.need_ns };
+        let taken = Taken { record: &record, underlying, file, need_ns: sync.need_ns };
         let judged = self.scene.take(&taken, owners);
         self.now_ns = self.now_ns.max(sync.end_ns());
         if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
@@ -398,31 +398,31 @@ static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
 /// What was in flight during one sync, in the form that the engine takes.
 struct Windows {
     first: [Owner; ACCOUNTS],
-    lower: Vec<LowerWindow>,
-    lower_owners: Vec<[Owner; ACCOUNTS]>,
+    underlying: Vec<UnderlyingWindow>,
+    underlying_owners: Vec<[Owner; ACCOUNTS]>,
 }
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { first: NOBODY, lower: Vec::new(), lower_owners: Vec::new() }
+        Self { first: NOBODY, underlying: Vec::new(), underlying_owners: Vec::new() }
     }
 }
 
 impl Windows {
     fn fill(&mut self, sync: &Sync, known: &HashMap<u32, (Party, u16)>) -> Result<(), String> {
         self.first = owners_of(&sync.in_flight, known)?;
-        self.lower.clear();
-        self.lower_owners.clear();
-        if sync.lower.len() > tracer_ebpf::record::LOWER {
+        self.underlying.clear();
+        self.underlying_owners.clear();
+        if sync.underlying.len() > tracer_ebpf::record::UNDERLYING {
             return Err("a sync on too many disks".to_owned());
         }
-        for lower in &sync.lower {
-            if Some(lower.disk) == sync.disk || lower.disk == NO_DISK {
+        for underlying in &sync.underlying {
+            if Some(underlying.disk) == sync.disk || underlying.disk == NO_DISK {
                 return Err("a sync that waits twice for one disk".to_owned());
             }
-            self.lower_owners.push(owners_of(&lower.in_flight, known)?);
-            let areas = areas(&lower.in_flight);
-            self.lower.push(LowerWindow { disk: lower.disk.into(), areas });
+            self.underlying_owners.push(owners_of(&underlying.in_flight, known)?);
+            let areas = areas(&underlying.in_flight);
+            self.underlying.push(UnderlyingWindow { disk: underlying.disk.into(), areas });
         }
         Ok(())
     }

@@ -211,7 +211,7 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
     }
     for n in 0..syncs {
         let record = sync(n);
-        let taken = Taken { record: &record, lower: &[], file: FileId(4), need_ns: 0 };
+        let taken = Taken { record: &record, underlying: &[], file: FileId(4), need_ns: 0 };
         scene.take(&taken, |_| &owners);
         let Scene { people, .. } = &mut scene;
         recorder.sync(taken, |_| &owners, people, &mut files);
@@ -396,9 +396,9 @@ fn a_line_that_cannot_be_ends_the_replay_and_is_named() {
     damaged(&sync(of!({"in_flight": [[77, 1, 1]]})), "owner 77 and never said who");
     damaged(&sync(of!({"in_flight": vec![(0, 1, 1); 65]})), "65 accounts");
     damaged(&sync(of!({"comm": "longer than sixteen bytes"})), "not a line of a recording");
-    let lower: Vec<_> = (1..5).map(|disk| of!({"disk": disk, "in_flight": []})).collect();
-    damaged(&sync(of!({"lower": lower})), "too many disks");
-    damaged(&sync(of!({"lower": [{"disk": 0, "in_flight": []}]})), "waits twice");
+    let underlying: Vec<_> = (1..5).map(|disk| of!({"disk": disk, "in_flight": []})).collect();
+    damaged(&sync(of!({"underlying": underlying})), "too many disks");
+    damaged(&sync(of!({"underlying": [{"disk": 0, "in_flight": []}]})), "waits twice");
     damaged(&json(of!({"device": {"device": 1, "name": "x".repeat(5000)}})), "a name of 5000");
     damaged(&json(of!({"end": {"at_ns": 2 * SECOND, "syncs": 0}})), "something follows its end");
     let mut strange = tick(2 * SECOND);

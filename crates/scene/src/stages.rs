@@ -6,7 +6,7 @@
 //! window on ([`Scene::tick`]); pictures are made at any time
 //! ([`Scene::snapshot`]).
 
-use tracer_ebpf::record::{ACCOUNTS, LowerWindow, SyncRecord};
+use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow};
 use tracer_engine::{
     Judged,
     blame::{Owner, OwnerId, Party},
@@ -21,7 +21,7 @@ use crate::Scene;
 pub struct Taken<'a> {
     pub record: &'a SyncRecord,
     /// What was in flight on the disks below its first one.
-    pub lower: &'a [LowerWindow],
+    pub underlying: &'a [UnderlyingWindow],
     pub file: FileId,
     /// What its own requests would take alone, one after another.
     pub need_ns: u64,
@@ -34,8 +34,8 @@ impl Scene {
         sync: &Taken<'_>,
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
     ) -> Judged {
-        let Taken { record, lower, file, need_ns } = *sync;
-        self.engine.sync(record, lower, file.0, need_ns, owners)
+        let Taken { record, underlying, file, need_ns } = *sync;
+        self.engine.sync(record, underlying, file.0, need_ns, owners)
     }
 
     /// Settles the second that a tick ends, and forgets the older half of the

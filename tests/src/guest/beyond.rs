@@ -125,12 +125,12 @@ fn told(phases: &Phases) -> String {
 fn overlay(session: &mut Session) -> Result<Tally> {
     let disk = lab_disk(Filesystem::Ext4);
     meet(session, disk.name())?;
-    let folders = ["lower", "upper", "work"].map(|name| disk.mountpoint().join(name));
+    let folders = ["bottom", "upper", "work"].map(|name| disk.mountpoint().join(name));
     for folder in &folders {
         fs::create_dir(folder)?;
     }
-    let [lower, upper, work] = folders.map(|folder| folder.display().to_string());
-    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let [bottom, upper, work] = folders.map(|folder| folder.display().to_string());
+    let options = format!("lowerdir={bottom},upperdir={upper},workdir={work}");
     let mounted = Mounted::mount("overlay", "overlay", &options)?;
     let expected = Expected { filesystem: "overlay", disk: Some(disk.name()), kinds: &KINDS };
     count(session, mounted.path(), &expected)

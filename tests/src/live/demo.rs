@@ -6,7 +6,7 @@ use crate::subject::Tracer;
 /// The demo names fstrim while it trims, the tenant while it writes, nobody in
 /// between; its counts of WAL syncs are etcd's own; and it cleans up.
 #[test]
-fn the_demo_names_the_guilty_and_nobody_else() {
+fn the_demo_names_the_culprit_and_nobody_else() {
     need_live!();
     let mut demo = Tracer::start(&["demo", "--fast", "--json"]);
     let status = demo.wait(Duration::from_secs(110));
@@ -19,9 +19,9 @@ fn the_demo_names_the_guilty_and_nobody_else() {
         let part = act["blame"][0].clone();
         (part["actor"]["comm"].clone(), part["share"].as_f64().unwrap_or(0.0))
     };
-    for (act, guilty) in [("trim", "fstrim"), ("tenant", "fio")] {
+    for (act, culprit) in [("trim", "fstrim"), ("tenant", "fio")] {
         let (comm, share) = first(act);
-        assert_eq!(comm, guilty, "{findings}");
+        assert_eq!(comm, culprit, "{findings}");
         assert!(share > 0.5, "{findings}");
     }
     let sum = |counts: &serde_json::Value| {

@@ -32,7 +32,7 @@ mod program;
 mod prometheus;
 /// Recordings: whole, cut off, and their verdicts.
 mod recording;
-/// Somebody who is guilty and somebody who is not, on a disk of known slowness.
+/// A culprit and somebody who is not to blame, on a disk of known slowness.
 mod scenarios;
 /// A running agent, and what it serves.
 mod served;

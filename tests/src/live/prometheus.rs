@@ -79,8 +79,8 @@ fn dashboards_alerts_and_the_table_hold_for_a_real_prometheus() {
     let before = [prometheus.histogram(OURS, OF_WAL), prometheus.histogram(WAL_FSYNC, "")];
     let puts = Puts::start(&etcd, 100, 4).expect("clients run");
     sleep(UNDISTURBED);
-    let [guilty, slow] = trim_until_blamed(&disk, &prometheus);
-    println!("{guilty:#}\n{slow:#}");
+    let [culprit, slow] = trim_until_blamed(&disk, &prometheus);
+    println!("{culprit:#}\n{slow:#}");
 
     let find_faults =
         || [panels::find_faults(&prometheus), table::find_faults(&prometheus, "tracer")].concat();
@@ -113,7 +113,7 @@ fn trim_until_blamed(disk: &SimulatedDisk, prometheus: &Prometheus) -> [Value; 2
         let names_fstrim = |alert: &Value, annotation: &str| {
             alert["annotations"][annotation].as_str().unwrap().contains("fstrim")
         };
-        let guilty = prometheus.alerts("TracerDiscardGuilty").into_iter().find(|alert| {
+        let culprit = prometheus.alerts("TracerDiscardCulprit").into_iter().find(|alert| {
             alert["state"] == "firing"
                 && alert["labels"]["file_class"] == "wal"
                 && names_fstrim(alert, "summary")
@@ -123,11 +123,11 @@ fn trim_until_blamed(disk: &SimulatedDisk, prometheus: &Prometheus) -> [Value; 2
             let description = alert["annotations"]["description"].as_str().unwrap();
             names_fstrim(alert, "description") && description.contains("Verdict: owners, ")
         });
-        match (guilty, slow) {
-            (Some(guilty), Some(slow)) if start.elapsed() > TRIMMING => return [guilty, slow],
-            (guilty, slow) => assert!(
+        match (culprit, slow) {
+            (Some(culprit), Some(slow)) if start.elapsed() > TRIMMING => return [culprit, slow],
+            (culprit, slow) => assert!(
                 start.elapsed() < AT_MOST,
-                "{guilty:?} {slow:?}: {:?}",
+                "{culprit:?} {slow:?}: {:?}",
                 prometheus.query("ALERTS or tracer_verdict_info")
             ),
         }

@@ -10,7 +10,7 @@ use super::{
     begin::SYSTEM_CALL,
     state::{COMMIT, OpenSync},
     table::{close, of_current, of_thread},
-    windows::{fill_areas, fill_lower, forget_lower},
+    windows::{fill_areas, fill_underlying, forget_underlying},
 };
 use crate::{
     cell::MapCell,
@@ -39,7 +39,7 @@ pub fn finish() -> i32 {
         send(sync, pid_tgid, now);
     } else {
         send_stacked(sync, pid_tgid, now);
-        forget_lower(tid);
+        forget_underlying(tid);
     }
     close(tid);
     0
@@ -73,7 +73,7 @@ fn send(sync: MapCell<OpenSync>, pid_tgid: u64, now: u64) -> i32 {
 fn send_stacked(sync: MapCell<OpenSync>, pid_tgid: u64, now: u64) -> i32 {
     maps::send(wakeup, |record: &mut StackedRecord| {
         fill(&mut record.sync, sync, pid_tgid, now);
-        fill_lower(&mut record.lower, now);
+        fill_underlying(&mut record.underlying, now);
     });
     0
 }

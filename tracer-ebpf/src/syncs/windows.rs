@@ -13,7 +13,7 @@ use aya_ebpf::{
 use tracer_ebpf::{
     dropped::Dropped,
     ledger::{Moment, tick},
-    record::{ACCOUNTS, Disk, DiskLedger, LOWER, LowerWindow, NO_DISK, SyncRecord},
+    record::{ACCOUNTS, Disk, DiskLedger, UNDERLYING, UnderlyingWindow, NO_DISK, SyncRecord},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -28,21 +28,21 @@ use crate::{
 /// disk became known.
 #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
-pub struct LowerMarks {
+pub struct UnderlyingMarks {
     /// [`NO_DISK`] for none, without gaps.
-    disks: [u64; LOWER],
-    marks: [[u64; ACCOUNTS]; LOWER],
+    disks: [u64; UNDERLYING],
+    marks: [[u64; ACCOUNTS]; UNDERLYING],
 }
 
-fields! { LowerMarks { disks: [u64; LOWER], marks: [[u64; ACCOUNTS]; LOWER] } }
+fields! { UnderlyingMarks { disks: [u64; UNDERLYING], marks: [[u64; ACCOUNTS]; UNDERLYING] } }
 
 /// Those of the syncs under way, by tid. Only a thread itself has its entry.
 #[map]
-static LOWER_MARKS: HashMap<u32, LowerMarks> = HashMap::with_max_entries(256, 0);
+static UNDERLYING_MARKS: HashMap<u32, UnderlyingMarks> = HashMap::with_max_entries(256, 0);
 
 /// An empty entry to insert: it would not fit on the stack.
 #[map]
-static EMPTY_LOWER: Array<LowerMarks> = Array::with_max_entries(1, 0);
+static EMPTY_UNDERLYING: Array<UnderlyingMarks> = Array::with_max_entries(1, 0);
 
 /// From here on the accounts of a disk are watched.
 #[inline(never)]
@@ -59,49 +59,49 @@ pub fn watch(sync: MapCell<OpenSync>, disk: MapCell<Disk>, now: u64) -> i32 {
         }
         sync.marks().at(account).set(read_account(ledger, account, moment));
     }
-    if disk.lower().at(0).get() != NO_DISK {
-        sync.stacked().set(watch_lower(disk, now));
+    if disk.underlying().at(0).get() != NO_DISK {
+        sync.stacked().set(watch_underlying(disk, now));
     }
     0
 }
 
 /// 1 where there was a place for them.
 #[inline(never)]
-fn watch_lower(disk: MapCell<Disk>, now: u64) -> u32 {
+fn watch_underlying(disk: MapCell<Disk>, now: u64) -> u32 {
     let tid = bpf_get_current_pid_tgid() as u32;
     let now = Moment::at(tick(now));
-    let Some(empty) = EMPTY_LOWER.get(0) else { return 0 };
-    if LOWER_MARKS.insert(tid, empty, BPF_ANY).is_err() {
+    let Some(empty) = EMPTY_UNDERLYING.get(0) else { return 0 };
+    if UNDERLYING_MARKS.insert(tid, empty, BPF_ANY).is_err() {
         count_drop(Dropped::SyncTableFull);
         return 0;
     }
-    let Some(lower) = LOWER_MARKS.cell(&tid) else { return 0 };
-    watch_one(lower, disk, 0, now);
-    watch_one(lower, disk, 1, now);
-    watch_one(lower, disk, 2, now);
+    let Some(underlying) = UNDERLYING_MARKS.cell(&tid) else { return 0 };
+    watch_one(underlying, disk, 0, now);
+    watch_one(underlying, disk, 1, now);
+    watch_one(underlying, disk, 2, now);
     1
 }
 
 // The further disks are written out one by one. Around the loop over accounts the
 // compiler may lay a second loop out so that its last instruction falls into its
 // first, which verifiers before 6.12 take for an endless one.
-const _: () = assert!(LOWER == 3);
+const _: () = assert!(UNDERLYING == 3);
 
 #[inline(always)]
-fn watch_one(lower: MapCell<LowerMarks>, disk: MapCell<Disk>, at: usize, now: Moment) {
-    let index = disk.lower().at(at).get();
+fn watch_one(underlying: MapCell<UnderlyingMarks>, disk: MapCell<Disk>, at: usize, now: Moment) {
+    let index = disk.underlying().at(at).get();
     let ledger = if index == NO_DISK { None } else { LEDGER.cell(index) };
     let Some(ledger) = ledger else {
-        lower.disks().at(at).set(u64::from(NO_DISK));
+        underlying.disks().at(at).set(u64::from(NO_DISK));
         return;
     };
-    lower.disks().at(at).set(u64::from(index));
+    underlying.disks().at(at).set(u64::from(index));
     let used = used_accounts(ledger);
     for account in 0..ACCOUNTS {
         if account >= used {
             break;
         }
-        lower.marks().at(at).at(account).set(read_account(ledger, account, now));
+        underlying.marks().at(at).at(account).set(read_account(ledger, account, now));
     }
 }
 
@@ -127,22 +127,22 @@ pub fn fill_areas(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
 
 /// The same for the further disks, whose marks are no longer needed then.
 #[inline(always)]
-pub fn fill_lower(windows: &mut [LowerWindow; LOWER], now: u64) {
+pub fn fill_underlying(windows: &mut [UnderlyingWindow; UNDERLYING], now: u64) {
     let tid = bpf_get_current_pid_tgid() as u32;
-    let lower = LOWER_MARKS.cell(&tid);
+    let underlying = UNDERLYING_MARKS.cell(&tid);
     let now = Moment::at(tick(now));
     let [first, second, third] = windows;
-    fill_one(first, lower, 0, now);
-    fill_one(second, lower, 1, now);
-    fill_one(third, lower, 2, now);
+    fill_one(first, underlying, 0, now);
+    fill_one(second, underlying, 1, now);
+    fill_one(third, underlying, 2, now);
 }
 
 #[inline(always)]
-fn fill_one(window: &mut LowerWindow, lower: Option<MapCell<LowerMarks>>, at: usize, now: Moment) {
+fn fill_one(window: &mut UnderlyingWindow, underlying: Option<MapCell<UnderlyingMarks>>, at: usize, now: Moment) {
     window.disk = u64::from(NO_DISK);
     cell::clear(&mut window.areas);
-    let Some(lower) = lower else { return };
-    let disk = lower.disks().at(at).get();
+    let Some(underlying) = underlying else { return };
+    let disk = underlying.disks().at(at).get();
     window.disk = disk;
     let ledger = if disk == u64::from(NO_DISK) { None } else { LEDGER.cell(disk as u32) };
     let Some(ledger) = ledger else { return };
@@ -151,15 +151,15 @@ fn fill_one(window: &mut LowerWindow, lower: Option<MapCell<LowerMarks>>, at: us
         if account >= used {
             break;
         }
-        let mark = lower.marks().at(at).at(account).get();
+        let mark = underlying.marks().at(at).at(account).get();
         window.areas[account] = read_account(ledger, account, now).wrapping_sub(mark);
     }
 }
 
 /// The further disks of a sync that ends are forgotten.
 #[inline(always)]
-pub fn forget_lower(tid: u32) {
-    let _ = LOWER_MARKS.remove(tid);
+pub fn forget_underlying(tid: u32) {
+    let _ = UNDERLYING_MARKS.remove(tid);
 }
 
 #[inline(always)]

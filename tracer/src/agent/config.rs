@@ -89,18 +89,18 @@ impl Settings {
         })
     }
 
-    /// What this does not say, `lower` may.
+    /// What this does not say, `fallback` may.
     #[must_use]
-    pub fn or(self, lower: Self) -> Self {
+    pub fn or(self, fallback: Self) -> Self {
         Self {
-            listen: self.listen.or(lower.listen),
-            period: self.period.or(lower.period),
-            victims: self.victims.or(lower.victims),
-            culprits: self.culprits.or(lower.culprits),
-            min_sync: self.min_sync.or(lower.min_sync),
-            slow_syncs: self.slow_syncs.or(lower.slow_syncs),
-            node: self.node.or(lower.node),
-            keep_privileges: self.keep_privileges.or(lower.keep_privileges),
+            listen: self.listen.or(fallback.listen),
+            period: self.period.or(fallback.period),
+            victims: self.victims.or(fallback.victims),
+            culprits: self.culprits.or(fallback.culprits),
+            min_sync: self.min_sync.or(fallback.min_sync),
+            slow_syncs: self.slow_syncs.or(fallback.slow_syncs),
+            node: self.node.or(fallback.node),
+            keep_privileges: self.keep_privileges.or(fallback.keep_privileges),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The comm stays visible always, since that is what other tools print; beside
 //! it stands what tells two of the same comm apart: the workload, else the
 //! systemd unit, else the end of the cgroup path, else the process. Everything here comes out escaped
-//! and at most [`WHO_COLUMNS`] wide.
+//! and at most [`ACTOR_COLUMNS`] wide.
 
 use unicode_width::UnicodeWidthStr as _;
 

@@ -15,8 +15,8 @@ impl Session {
     /// Describes the disks anew where one is gone, or another now.
     pub(super) fn look_at_disks(&mut self) {
         let assigned = self.assigned.iter().map(|disk| (disk.name.as_str(), &disk.identity));
-        let carried = self.carried.iter().map(|disk| (disk.name.as_str(), &disk.identity));
-        if disks::have_changed(&self.root, assigned.chain(carried)) {
+        let stacked = self.stacked.iter().map(|disk| (disk.name.as_str(), &disk.identity));
+        if disks::have_changed(&self.root, assigned.chain(stacked)) {
             self.describe_disks();
         }
     }
@@ -43,12 +43,12 @@ impl Session {
         let Ok(found) = disks::scan(&self.root) else { return };
         self.refused = disks::assign(&mut self.assigned, &found, self.room);
         disks::connect(&self.root, &mut self.assigned);
-        let carried = disks::carried(&self.root, &found, &self.assigned);
+        let stacked = disks::find_stacked(&self.root, &found, &self.assigned);
         // Numbers that became free first: another disk may have one of them.
-        for disk in self.carried.iter().filter(|disk| !carried.contains(disk)) {
-            self.accounts.forget_carried(disk);
+        for disk in self.stacked.iter().filter(|disk| !stacked.contains(disk)) {
+            self.accounts.forget_stacked(disk);
         }
-        self.carried = carried;
+        self.stacked = stacked;
         self.accounts.forget_numbers(&self.assigned);
         for disk in &self.assigned {
             // There is room for it in the kernel's map: `assign` saw to that.
@@ -56,8 +56,8 @@ impl Session {
                 self.refused.push(disk.name.clone());
             }
         }
-        for disk in &self.carried {
-            if self.accounts.describe_carried(disk).is_err() {
+        for disk in &self.stacked {
+            if self.accounts.describe_stacked(disk).is_err() {
                 self.refused.push(disk.name.clone());
             }
         }

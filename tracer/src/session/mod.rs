@@ -37,7 +37,7 @@ use tracer_kernel::{
     strategies::Forced,
 };
 use tracer_node::{
-    disks::{self, Assigned, Carried, Room},
+    disks::{self, Assigned, Room, Stacked},
     files::Files,
     identity::{Identities, is_kernel_thread},
     surroundings::Surroundings,
@@ -119,7 +119,7 @@ pub struct Session {
     root: PathBuf,
     assigned: Vec<Assigned>,
     /// Disks without requests of their own that one of those carries.
-    carried: Vec<Carried>,
+    stacked: Vec<Stacked>,
     room: Room,
     /// Disks for which there was no room.
     refused: Vec<String>,
@@ -172,9 +172,9 @@ impl Session {
         for disk in &assigned {
             accounts.describe(disk, monotonic_ns())?;
         }
-        let carried = disks::carried(&options.root, &found, &assigned);
-        for disk in &carried {
-            accounts.describe_carried(disk)?;
+        let stacked = disks::find_stacked(&options.root, &found, &assigned);
+        for disk in &stacked {
+            accounts.describe_stacked(disk)?;
         }
         let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
@@ -204,7 +204,7 @@ impl Session {
             last_tick: Tick::default(),
             root: options.root.clone(),
             assigned,
-            carried,
+            stacked,
             room,
             refused,
             issues_hooked: true,
@@ -251,15 +251,15 @@ impl Session {
         let mut unknown_disk = false;
         files.look_at_mounts(monotonic_ns());
         ring.drain(|record| match record {
-            Record::Sync(record, lower) => {
+            Record::Sync(record, underlying) => {
                 let end_ns = record.begin_ns + record.duration_ns;
                 let (tgid, fd) = (record.tgid, record.fd);
                 let file = match record.kind {
                     kind::SYNCFS | kind::SYNC => files.filesystem(tgid, fd, record.into(), end_ns),
                     _ => files.resolve(tgid, fd, record.into(), end_ns),
                 };
-                accounts.find_owners(record, lower);
-                let taken = Taken { record, lower, file, need_ns: accounts.need_ns(record) };
+                accounts.find_owners(record, underlying);
+                let taken = Taken { record, underlying, file, need_ns: accounts.need_ns(record) };
                 let judged = scene.take(&taken, |disk| accounts.owners(disk));
                 let Scene { engine, people, .. } = scene;
                 // Later they may be gone.

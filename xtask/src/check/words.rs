@@ -21,7 +21,7 @@ const FRAGMENTS: [&str; 9] =
 const TELLING: [&str; 3] = ["tell", "told", "tells"];
 
 /// The counts may not rise above these.
-const MAXIMUM: Counts = Counts { fragments: 669, telling: 346 };
+const MAXIMUM: Counts = Counts { fragments: 669, telling: 338 };
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Counts {

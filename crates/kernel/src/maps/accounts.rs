@@ -16,7 +16,7 @@ use tracer_ebpf::{
     histogram::BUCKETS,
     ledger::{Moment, tick, ticks_to_ns},
     record::{
-        ACCOUNTS, Account, Disk, LowerWindow, NO_DISK, OTHERS, OwnerKey, SyncRecord, op, size,
+        ACCOUNTS, Account, Disk, NO_DISK, OTHERS, OwnerKey, SyncRecord, UnderlyingWindow, op, size,
         stage,
     },
 };
@@ -25,7 +25,7 @@ use tracer_engine::{
     tick::{Alone, DiskWork, JournalWork, Load, Tick},
     usage::{Learnt, Rate},
 };
-use tracer_node::disks::{Assigned, Carried, Identity};
+use tracer_node::disks::{Assigned, Identity, Stacked};
 
 use super::{
     described::DescribedDisks,
@@ -262,12 +262,12 @@ impl Accounts {
     /// # Errors
     ///
     /// When there is no place for it in the kernel programs' table.
-    pub fn describe_carried(&mut self, disk: &Carried) -> Result<()> {
-        self.described.describe(&disk.name, disk.device, disk.carrier)
+    pub fn describe_stacked(&mut self, disk: &Stacked) -> Result<()> {
+        self.described.describe(&disk.name, disk.device, disk.underlying)
     }
 
     /// From here on that number means nothing.
-    pub fn forget_carried(&mut self, disk: &Carried) {
+    pub fn forget_stacked(&mut self, disk: &Stacked) {
         self.described.forget(disk.device);
     }
 
@@ -312,9 +312,9 @@ impl Accounts {
     }
 
     /// Looks up who the accounts are of that a record has and we do not know.
-    pub fn find_owners(&mut self, record: &SyncRecord, lower: &[LowerWindow]) {
+    pub fn find_owners(&mut self, record: &SyncRecord, underlying: &[UnderlyingWindow]) {
         self.find_owners_of(record.disk, record.areas());
-        for window in lower {
+        for window in underlying {
             self.find_owners_of(window.disk as u32, &window.areas);
         }
     }

@@ -6,13 +6,13 @@
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use aya::maps::{MapData, RingBuf};
-use tracer_ebpf::record::{DiskUnknown, LowerWindow, NO_DISK, StackedRecord, SyncRecord};
+use tracer_ebpf::record::{DiskUnknown, NO_DISK, StackedRecord, SyncRecord, UnderlyingWindow};
 use zerocopy::FromBytes as _;
 
 /// What the kernel sends.
 pub enum Record<'a> {
     /// A sync, and what was in flight on further disks meanwhile.
-    Sync(&'a SyncRecord, &'a [LowerWindow]),
+    Sync(&'a SyncRecord, &'a [UnderlyingWindow]),
     DiskUnknown(DiskUnknown),
     /// Of a size that no record has: a kernel object of another version.
     Foreign,
@@ -51,8 +51,8 @@ pub fn decode(bytes: &[u8]) -> Record<'_> {
     if let Ok(record) = SyncRecord::ref_from_bytes(bytes) {
         Record::Sync(record, &[])
     } else if let Ok(record) = StackedRecord::ref_from_bytes(bytes) {
-        let known = record.lower.iter().take_while(|window| window.disk != u64::from(NO_DISK));
-        Record::Sync(&record.sync, &record.lower[..known.count()])
+        let known = record.underlying.iter().take_while(|window| window.disk != u64::from(NO_DISK));
+        Record::Sync(&record.sync, &record.underlying[..known.count()])
     } else if let Ok(unknown) = DiskUnknown::read_from_bytes(bytes) {
         Record::DiskUnknown(unknown)
     } else {

@@ -1,19 +1,19 @@
-//! Disks on disks: who carries one, and what lies below.
+//! Stacked disks, and the disks that underlie them.
 //!
 //! Device mapper and md pass bios on, and so are never seen on the block path;
 //! a sync on them waits for the disks below. sysfs tells which those are
 //! (`slaves`), partitions by their whole disk, a multipath NVMe namespace by
-//! the names of its paths. Of several the first carries it, and the others are
-//! its lower ones. A loop device has requests of its own, and waits for the
+//! the names of its paths. Of several the first stands for it, and the others are
+//! its underlying ones. A loop device has requests of its own, and waits for the
 //! disk below the filesystem that holds its file.
 //!
-//! On a lower disk the requests that carry the upper one's are of kernel
+//! On an underlying disk the requests that serve the upper one's are of kernel
 //! workers (loop's, dm-crypt's) with nobody behind: not competitors, but the
 //! same work seen twice. Who reads this leaves them out.
 
 use std::{fs, path::Path};
 
-use tracer_ebpf::record::{Disk, LOWER, NO_DISK};
+use tracer_ebpf::record::{Disk, NO_DISK, UNDERLYING};
 
 use super::{Assigned, BlockDisk, Identity};
 use crate::{
@@ -27,24 +27,24 @@ const MOST_MEMBERS: usize = 64;
 /// A path is no longer.
 const PATH_BYTES: usize = 4096;
 
-/// A disk without requests of its own, and the one that carries it.
+/// A disk without requests of its own, and the first disk that underlies it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Carried {
+pub struct Stacked {
     pub name: String,
     pub device: u32,
     pub identity: Option<Identity>,
-    pub carrier: Disk,
+    pub underlying: Disk,
 }
 
-/// All of `disks` that one of the `assigned` carries.
-pub fn carried(root: &Path, disks: &[BlockDisk], assigned: &[Assigned]) -> Vec<Carried> {
+/// All of `disks` that lie on one of the `assigned`.
+pub fn find_stacked(root: &Path, disks: &[BlockDisk], assigned: &[Assigned]) -> Vec<Stacked> {
     let below = Below::new(root, assigned);
     let stacked = disks.iter().filter(|disk| disk.queues == 0);
     stacked
         .filter_map(|disk| {
-            let carrier = below.place(&disk.name)?;
+            let underlying = below.place(&disk.name)?;
             let (name, identity) = (disk.name.clone(), disk.identity.clone());
-            Some(Carried { name, device: disk.device, identity, carrier })
+            Some(Stacked { name, device: disk.device, identity, underlying })
         })
         .collect()
 }
@@ -81,13 +81,13 @@ impl<'a> Below<'a> {
     }
 
     /// The first assigned disk from this one on downwards, with the next ones
-    /// as its lower.
+    /// as its underlying.
     fn place(&self, name: &str) -> Option<Disk> {
         let mut names = vec![name.to_owned()];
         let mut found: Vec<Disk> = Vec::new();
         let mut at = 0;
         // Level by level: members come before what lies below them.
-        while at < names.len() && found.len() <= LOWER {
+        while at < names.len() && found.len() <= UNDERLYING {
             found.extend(self.there().find(|k| k.name == names[at]).map(|k| k.disk));
             for member in self.members(&names[at]) {
                 if !names.contains(&member) && names.len() < MOST_MEMBERS {
@@ -97,11 +97,11 @@ impl<'a> Below<'a> {
             at += 1;
         }
         let (first, others) = found.split_first()?;
-        let mut lower = [NO_DISK; LOWER];
-        for (lower, other) in lower.iter_mut().zip(others) {
-            *lower = other.index;
+        let mut underlying = [NO_DISK; UNDERLYING];
+        for (underlying, other) in underlying.iter_mut().zip(others) {
+            *underlying = other.index;
         }
-        Some(Disk { lower, ..*first })
+        Some(Disk { underlying, ..*first })
     }
 
     /// The whole disks directly below one.

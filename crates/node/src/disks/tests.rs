@@ -4,7 +4,7 @@ use super::*;
 
 mod reused;
 
-const NONE: [u32; LOWER] = [NO_DISK; LOWER];
+const NONE: [u32; UNDERLYING] = [NO_DISK; UNDERLYING];
 
 /// A node with disks in a temporary directory.
 struct Node(TempDir);
@@ -64,31 +64,32 @@ fn stacked() -> Node {
     node.write("sys/block/sda/sda2/partition", "2\n");
     node.disk("dm-1", "252:1", 0, 0, "");
     node.disk("md0", "9:0", 0, 0, "");
-    for (upper, lower) in [("dm-0", "sda/sda2"), ("dm-1", "dm-0"), ("md0", "gone")] {
-        slave(&node, upper, lower);
+    for (upper, underlying) in [("dm-0", "sda/sda2"), ("dm-1", "dm-0"), ("md0", "gone")] {
+        slave(&node, upper, underlying);
     }
     node
 }
 
 #[test]
-fn a_disk_without_requests_is_carried_by_the_one_below() {
+fn a_disk_without_requests_is_stacked_on_the_one_below() {
     let node = stacked();
     let disks = node.scan();
     let mut assigned = Vec::new();
     assign(&mut assigned, &disks, ROOM);
     let sda = assigned.iter().find(|known| known.name == "sda").unwrap().disk;
-    let carried = carried(node.0.path(), &disks, &assigned);
-    let carried: Vec<_> = carried.iter().map(|c| (c.name.as_str(), c.device, c.carrier)).collect();
+    let stacked = find_stacked(node.0.path(), &disks, &assigned);
+    let stacked: Vec<_> =
+        stacked.iter().map(|c| (c.name.as_str(), c.device, c.underlying)).collect();
     let dm = |minor| devices::join(252, minor);
-    assert_eq!(carried, [("dm-0", dm(0), sda), ("dm-1", dm(1), sda)]);
+    assert_eq!(stacked, [("dm-0", dm(0), sda), ("dm-1", dm(1), sda)]);
 }
 
 /// Links a disk to another one below it.
-fn slave(node: &Node, upper: &str, lower: &str) {
+fn slave(node: &Node, upper: &str, underlying: &str) {
     let slaves = node.0.path().join(format!("sys/block/{upper}/slaves"));
     fs::create_dir_all(&slaves).unwrap();
-    let name = lower.rsplit('/').next().unwrap();
-    std::os::unix::fs::symlink(format!("../../{lower}"), slaves.join(name)).unwrap();
+    let name = underlying.rsplit('/').next().unwrap();
+    std::os::unix::fs::symlink(format!("../../{underlying}"), slaves.join(name)).unwrap();
 }
 
 /// Links a device number, or a name, to its place in sysfs.
@@ -98,7 +99,7 @@ fn link(node: &Node, from: &str, to: &str) {
     std::os::unix::fs::symlink(node.0.path().join(to), from).unwrap();
 }
 
-/// What each disk waits for, by name: itself or its carrier first.
+/// What each disk waits for, by name: itself or its underlying first.
 fn stacks(node: &Node) -> Vec<(String, Vec<String>)> {
     let disks = node.scan();
     let mut assigned = Vec::new();
@@ -106,10 +107,10 @@ fn stacks(node: &Node) -> Vec<(String, Vec<String>)> {
     connect(node.0.path(), &mut assigned);
     let name = |index: &u32| assigned.iter().find(|a| a.disk.index == *index).map(|a| &a.name);
     let own = assigned.iter().map(|a| (a.name.clone(), a.disk));
-    let carried = carried(node.0.path(), &disks, &assigned);
-    let carried = carried.into_iter().map(|c| (c.name, c.carrier));
-    let all = own.chain(carried).map(|(upper, disk)| {
-        let indices = [disk.index].into_iter().chain(disk.lower);
+    let stacked = find_stacked(node.0.path(), &disks, &assigned);
+    let stacked = stacked.into_iter().map(|c| (c.name, c.underlying));
+    let all = own.chain(stacked).map(|(upper, disk)| {
+        let indices = [disk.index].into_iter().chain(disk.underlying);
         (upper, indices.map_while(|index| name(&index).cloned()).collect())
     });
     all.collect()
@@ -130,11 +131,11 @@ fn all_members_of_an_array_are_waited_for() {
     node.write("sys/block/sdb/sdb1/partition", "1\n");
     node.disk("md0", "9:0", 0, 0, "");
     node.disk("dm-0", "252:0", 0, 0, "");
-    for lower in ["sda", "sdb/sdb1", "sdc", "sdd", "sde"] {
-        slave(&node, "md0", lower);
+    for underlying in ["sda", "sdb/sdb1", "sdc", "sdd", "sde"] {
+        slave(&node, "md0", underlying);
     }
     slave(&node, "dm-0", "md0");
-    // There is room for three beside the carrier.
+    // There is room for three beside the underlying.
     check_stack(&node, "md0", &["sda", "sdb", "sdc", "sdd"]);
     check_stack(&node, "dm-0", &["sda", "sdb", "sdc", "sdd"]);
     check_stack(&node, "sda", &["sda"]);
@@ -214,7 +215,7 @@ fn a_stack_in_a_circle_ends() {
     let slaves = node.0.path().join("sys/block/dm-0/slaves");
     fs::create_dir_all(&slaves).unwrap();
     std::os::unix::fs::symlink("../../dm-0", slaves.join("dm-0")).unwrap();
-    assert_eq!(carried(node.0.path(), &node.scan(), &[]), []);
+    assert_eq!(find_stacked(node.0.path(), &node.scan(), &[]), []);
 }
 
 const ROOM: Room = Room { disks: 16, slots: 65_536 };
@@ -251,9 +252,12 @@ fn disks_with_requests_get_consecutive_places() {
     assert_eq!(
         places,
         [
-            ("nvme0n1", Disk { index: 0, base: 0, queues: 8, depth: 1025, lower: NONE }),
-            ("sda", Disk { index: 1, base: 8 * 1025, queues: 1, depth: 257, lower: NONE }),
-            ("loop0", Disk { index: 2, base: 8 * 1025 + 257, queues: 1, depth: 257, lower: NONE }),
+            ("nvme0n1", Disk { index: 0, base: 0, queues: 8, depth: 1025, underlying: NONE }),
+            ("sda", Disk { index: 1, base: 8 * 1025, queues: 1, depth: 257, underlying: NONE }),
+            (
+                "loop0",
+                Disk { index: 2, base: 8 * 1025 + 257, queues: 1, depth: 257, underlying: NONE }
+            ),
         ]
     );
 }
@@ -271,7 +275,7 @@ fn a_place_is_kept_when_disks_come_and_go() {
     assert_eq!(assigned[..2], before[..2]);
     assert_eq!((assigned[2].disk, &assigned[2].identity), (before[2].disk, &None));
     let last = before[2].disk;
-    let place = Disk { index: 3, base: last.base + 257, queues: 1, depth: 257, lower: NONE };
+    let place = Disk { index: 3, base: last.base + 257, queues: 1, depth: 257, underlying: NONE };
     assert_eq!(assigned[3].disk, place);
 }
 

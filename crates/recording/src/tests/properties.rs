@@ -2,7 +2,7 @@
 //! somebody calls a recording.
 
 use proptest::prelude::*;
-use tracer_ebpf::record::{ACCOUNTS, LowerWindow, OwnerKey, SyncRecord, kind, op};
+use tracer_ebpf::record::{ACCOUNTS, OwnerKey, SyncRecord, UnderlyingWindow, kind, op};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
@@ -26,17 +26,17 @@ prop_compose! {
     fn any_sync()(
         bytes in proptest::collection::vec(any::<u8>(), 192),
         areas in any_accounts(),
-        lower in proptest::collection::vec(any_accounts(), 0..4),
+        underlying in proptest::collection::vec(any_accounts(), 0..4),
         kind in 0..kind::COUNT as u32,
         kthread in 0u16..2,
         unused in 0u16..70,
-    ) -> (SyncRecord, Vec<LowerWindow>) {
+    ) -> (SyncRecord, Vec<UnderlyingWindow>) {
         let mut record = SyncRecord::new_zeroed();
         record.as_mut_bytes()[..192].copy_from_slice(&bytes);
         (record.areas, record.kind, record.kthread) = (areas, kind, kthread);
         record.unused = unused;
-        let lower = (0u64..).zip(lower).map(|(disk, areas)| LowerWindow { disk, areas });
-        (record, lower.collect())
+        let underlying = (0u64..).zip(underlying).map(|(disk, areas)| UnderlyingWindow { disk, areas });
+        (record, underlying.collect())
     }
 }
 
@@ -44,14 +44,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_sync_comes_back_as_it_was((record, lower) in any_sync()) {
+    fn a_sync_comes_back_as_it_was((record, underlying) in any_sync()) {
         let owners: [Owner; ACCOUNTS] =
             std::array::from_fn(|at| owner(at as u32, b"\xff\0x", op::READ, at as u32 * 7));
         let scene = &mut Scene::new(Kernel::default(), Clock::at(1_770_000_000_000_000_000, 1_000_000_000), 0).unwrap();
         let file = Shared::default();
         let mut recorder = Recorder::begin(Box::new(file.clone()), scene).unwrap();
         let people = &mut scene.people;
-        let taken = Taken { record: &record, lower: &lower, file: FileId(3), need_ns: 9 };
+        let taken = Taken { record: &record, underlying: &underlying, file: FileId(3), need_ns: 9 };
         recorder.sync(taken, |_| &owners, people, &mut one_file());
         recorder.end(0, scene).unwrap();
         let lines = text(&file.0.borrow());
@@ -69,8 +69,8 @@ proptest! {
             owned.map(|(area, owner)| (owner.id.0, *area, owner.weight_ns)).collect::<Vec<_>>()
         };
         prop_assert_eq!(&sync.in_flight, &in_flight(record.areas()));
-        let back: Vec<_> = sync.lower.iter().map(|lower| lower.in_flight.clone()).collect();
-        prop_assert_eq!(back, lower.iter().map(|w| in_flight(&w.areas)).collect::<Vec<_>>());
+        let back: Vec<_> = sync.underlying.iter().map(|underlying| underlying.in_flight.clone()).collect();
+        prop_assert_eq!(back, underlying.iter().map(|w| in_flight(&w.areas)).collect::<Vec<_>>());
         // Everybody was named, with every byte.
         for (id, ..) in &sync.in_flight {
             let named = lines.iter().filter_map(|line| line.owner.as_ref());

@@ -177,7 +177,7 @@ fn a_tenant_that_takes_the_memory_is_named() {
         let told = shortage.watch(&tenant, || ());
         let truth = Truth {
             kinds: &["memory"],
-            guilty: &[Actor { comm: "hoarder", cgroup: &tenant }],
+            culprits: &[Actor { comm: "hoarder", cgroup: &tenant }],
             innocent: &[Actor { comm: "bystander", cgroup: &writer }],
             slower: 1.5,
         };
@@ -195,7 +195,7 @@ fn who_is_at_a_limit_of_its_own_takes_memory_from_nobody_else() {
         let told = shortage.watch(&tenant, || shortage.disk.forget().unwrap());
         let truth = Truth {
             kinds: &["memory"],
-            guilty: &[],
+            culprits: &[],
             innocent: &[Actor { comm: "hoarder", cgroup: &tenant }],
             slower: 1.5,
         };

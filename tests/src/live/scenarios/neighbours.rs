@@ -46,7 +46,7 @@ fn an_fstrim_is_named(filesystem: Filesystem) {
         });
         let truth = Truth {
             kinds: &["owners"],
-            guilty: &[Actor { comm: "fstrim", cgroup: &trimmer }],
+            culprits: &[Actor { comm: "fstrim", cgroup: &trimmer }],
             innocent: &[Actor { comm: "bystander", cgroup: &writer }],
             slower: 3.0,
         };
@@ -87,7 +87,7 @@ fn a_buffered_writer_is_named_and_not_the_kernels_worker() {
         });
         let truth = Truth {
             kinds: &["owners"],
-            guilty: &[Actor { comm: "logwriter", cgroup: &tenant }],
+            culprits: &[Actor { comm: "logwriter", cgroup: &tenant }],
             innocent: &[],
             slower: 3.0,
         };
@@ -108,7 +108,7 @@ fn a_random_reader_is_named() {
         });
         let truth = Truth {
             kinds: &["owners"],
-            guilty: &[Actor { comm: "fio", cgroup: &tenant }],
+            culprits: &[Actor { comm: "fio", cgroup: &tenant }],
             innocent: &[],
             slower: 1.2,
         };
@@ -133,14 +133,14 @@ fn a_tenant_that_shuffles_files_is_named_through_the_journal() {
         });
         let truth = Truth {
             kinds: &["owners"],
-            guilty: &[Actor { comm: "shuffler", cgroup: &tenant }],
+            culprits: &[Actor { comm: "shuffler", cgroup: &tenant }],
             innocent: &[],
             slower: 1.2,
         };
         told.judge("a tenant of the journal", &truth);
         // A transaction has 2 blocks of etcd's and 240 of the tenant's.
         let verdict = &told.verdict;
-        let share = truth.guilty[0].share(verdict);
+        let share = truth.culprits[0].share(verdict);
         assert!(share >= 0.75, "more of it is the tenant's: {verdict:?}");
     });
 }
@@ -172,7 +172,8 @@ fn two_culprits_are_told_apart_by_what_they_do() {
         let depths = 3.0;
         let truths = 0.5 * written.min(depths)..=2.0 * written.max(depths);
         println!("two culprits, of 3 and {written:.2} to 1: {ratio:.2} to 1");
-        let truth = Truth { kinds: &["owners"], guilty: &[more, less], innocent: &[], slower: 1.2 };
+        let truth =
+            Truth { kinds: &["owners"], culprits: &[more, less], innocent: &[], slower: 1.2 };
         told.judge("two culprits", &truth);
         assert!(truths.contains(&ratio), "not of {truths:?}: {:?}", told.verdict);
     });
@@ -216,7 +217,7 @@ fn a_cron_job_is_cleared_beside_a_culprit_that_never_stops() {
         });
         let truth = Truth {
             kinds: &["owners"],
-            guilty: &[Actor { comm: "fio", cgroup: &tenant }],
+            culprits: &[Actor { comm: "fio", cgroup: &tenant }],
             innocent: &[Actor { comm: "cron", cgroup: &cron }],
             slower: 1.2,
         };

@@ -78,7 +78,7 @@ fn a_crowded_cpu_is_told_and_who_crowds_it() {
         });
         let truth = Truth {
             kinds: &["cpu"],
-            guilty: &[Actor { comm: "hog", cgroup: &crowd }],
+            culprits: &[Actor { comm: "hog", cgroup: &crowd }],
             innocent: &[],
             slower: 1.2,
         };

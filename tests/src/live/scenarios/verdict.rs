@@ -37,7 +37,7 @@ pub struct Verdict {
     pub unexplained_share: f64,
 }
 
-/// Somebody in a verdict, guilty or not.
+/// Somebody in a verdict, culprit or not.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Culprit {
     pub comm: String,
@@ -129,7 +129,7 @@ pub struct Truth<'a> {
     /// One of them.
     pub kinds: &'a [&'a str],
     /// The worst first.
-    pub guilty: &'a [Actor<'a>],
+    pub culprits: &'a [Actor<'a>],
     pub innocent: &'a [Actor<'a>],
     /// Times the p99 without culprits that it must at least become.
     pub slower: f64,
@@ -137,7 +137,7 @@ pub struct Truth<'a> {
 
 /// Nobody slows anybody.
 pub const QUIET_TRUTH: Truth<'static> =
-    Truth { kinds: &["none"], guilty: &[], innocent: &[], slower: 0.0 };
+    Truth { kinds: &["none"], culprits: &[], innocent: &[], slower: 0.0 };
 
 impl Told {
     /// A line for people, whoever judged.
@@ -181,10 +181,10 @@ impl Told {
         assert!(v.p99_seconds >= truth.slower * quiet, "it was not made slow: {v:?}");
         assert!(truth.kinds.contains(&&*v.kind), "not one of {:?}: {v:?}", truth.kinds);
         let mut strangers = v.culprits.iter().filter(|c| c.cgroup != self.own_cgroup);
-        match (truth.guilty, strangers.next()) {
+        match (truth.culprits, strangers.next()) {
             ([], first) => assert!(first.is_none(), "nobody did it: {v:?}"),
-            ([guilty, ..], Some(first)) => assert!(guilty.is(first), "not {guilty:?}: {v:?}"),
-            (guilty, None) => panic!("nobody was named, but {guilty:?} did it: {v:?}"),
+            ([culprit, ..], Some(first)) => assert!(culprit.is(first), "not {culprit:?}: {v:?}"),
+            (culprit, None) => panic!("nobody was named, but {culprit:?} did it: {v:?}"),
         }
         for innocent in truth.innocent {
             assert!(innocent.share(v) < INNOCENT, "{innocent:?} is innocent: {v:?}");

@@ -52,7 +52,7 @@ impl Node {
 }
 
 fn place(index: u32, base: u32, queues: u32) -> Disk {
-    Disk { index, base, queues, depth: 1025, lower: NONE }
+    Disk { index, base, queues, depth: 1025, underlying: NONE }
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_disk_that_is_gone_is_noticed_once_and_its_name_is_nobodys() {
     assert!(!found.have_changed());
     node.disk("dm-0", "252:0", 0, 0, "");
     slave(&node, "dm-0", "nvme0n1");
-    assert_eq!(carried(node.0.path(), &node.scan(), &found.assigned), []);
+    assert_eq!(find_stacked(node.0.path(), &node.scan(), &found.assigned), []);
 }
 
 #[test]
