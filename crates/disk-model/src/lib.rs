@@ -1,11 +1,14 @@
 //! How long a simulated disk takes for what it is asked.
 //!
 //! A handful of channels serve requests side by side; each request costs its
-//! class's own time, and its bytes go over one bus that all channels share.
-//! Pure: times in, times out, in ns of whatever clock the caller has. Knows
-//! nothing of FUSE, and nothing of what is on the disk.
+//! class's own time, and its bytes go over one bus that all channels share. On
+//! top of that come what real disks have: a limit on requests per second, with or
+//! without saved credits, stalls, a write cache that a flush drains, a head that
+//! seeks, and flash whose writes slow down after some gigabytes. Pure: times in,
+//! times out, in ns of whatever clock the caller has. Knows nothing of FUSE, and
+//! nothing of what is on the disk.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +29,12 @@ pub struct Model {
     pub bytes_per_second: u64,
     /// The most requests of all classes that begin in a second.
     pub iops: Option<u32>,
+    /// So many more may begin at once, saved up while fewer began.
+    pub credits: u32,
     pub stalls: Option<Stalls>,
+    pub cache: Option<Cache>,
+    pub head: Option<Head>,
+    pub fast_writes: Option<FastWrites>,
 }
 
 /// Whether others are served beside a discard. Behind a loop device only
@@ -44,6 +52,30 @@ pub struct Stalls {
     pub length: Duration,
 }
 
+/// Memory that takes writes in, and is written out all the time. A write waits for
+/// room in it, and a flush until it is empty.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Cache {
+    pub bytes: u64,
+    pub drained_per_second: u64,
+}
+
+/// One head: what does not lie where the last request ended costs a seek, which
+/// is shorter the more requests there are to choose from.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Head {
+    pub seek: Duration,
+}
+
+/// So many bytes are written at the usual pace, and beyond them each write takes
+/// so many times as long; room comes back while less is written.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct FastWrites {
+    pub bytes: u64,
+    pub regained_per_second: u64,
+    pub slower: u32,
+}
+
 /// As a decent disk of a cloud is.
 impl Default for Model {
     fn default() -> Self {
@@ -57,7 +89,11 @@ impl Default for Model {
             while_discarding: WhileDiscarding::AllWait,
             bytes_per_second: 400_000_000,
             iops: None,
+            credits: 0,
             stalls: None,
+            cache: None,
+            head: None,
+            fast_writes: None,
         }
     }
 }
@@ -65,12 +101,18 @@ impl Default for Model {
 impl Model {
     /// The same disk, everything taking so many times as long.
     pub fn slower(self, times: u32) -> Self {
+        let fewer = |rate: u64| rate / u64::from(times.max(1));
         Self {
             read: self.read * times,
             write: self.write * times,
             flush: self.flush * times,
             discard: self.discard * times,
-            bytes_per_second: self.bytes_per_second / u64::from(times.max(1)),
+            bytes_per_second: fewer(self.bytes_per_second),
+            cache: self.cache.map(|cache| Cache {
+                drained_per_second: fewer(cache.drained_per_second),
+                ..cache
+            }),
+            head: self.head.map(|head| Head { seek: head.seek * times }),
             ..self
         }
     }
@@ -78,8 +120,8 @@ impl Model {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Request {
-    Read { bytes: u64 },
-    Write { bytes: u64 },
+    Read { at: u64, bytes: u64 },
+    Write { at: u64, bytes: u64 },
     Flush,
     Discard { bytes: u64 },
 }
@@ -91,12 +133,46 @@ pub struct Service {
     channels_free_ns: Vec<u64>,
     bus_free_ns: u64,
     next_start_ns: u64,
+    /// When so many credits had been saved.
+    credits: (u64, f64),
+    cached: Level,
+    /// The room for fast writes that is used up.
+    used: Level,
+    /// The position at which the last request ended.
+    position: u64,
+    /// When those end that were taken before, where that makes seeks shorter.
+    ends_ns: VecDeque<u64>,
+}
+
+/// Bytes that go away by themselves.
+#[derive(Clone, Copy, Debug, Default)]
+struct Level {
+    at_ns: u64,
+    bytes: f64,
+}
+
+impl Level {
+    /// Lowers it by what went away until `now_ns`.
+    fn fall(&mut self, now_ns: u64, per_second: u64) {
+        let gone = now_ns.saturating_sub(self.at_ns) as f64 / 1e9 * per_second as f64;
+        self.bytes = (self.bytes - gone).max(0.0);
+        self.at_ns = self.at_ns.max(now_ns);
+    }
 }
 
 impl Service {
     pub fn new(model: Model) -> Self {
-        let channels_free_ns = vec![0; model.channels.max(1)];
-        Self { model, channels_free_ns, bus_free_ns: 0, next_start_ns: 0 }
+        Self {
+            model,
+            channels_free_ns: vec![0; model.channels.max(1)],
+            bus_free_ns: 0,
+            next_start_ns: 0,
+            credits: (0, f64::from(model.credits)),
+            cached: Level::default(),
+            used: Level::default(),
+            position: 0,
+            ends_ns: VecDeque::new(),
+        }
     }
 
     /// Goes on as another disk; what is under way keeps its end.
@@ -108,6 +184,11 @@ impl Service {
     /// Takes a request that arrives at `now_ns`, no earlier than the one before
     /// it, and says when it ends.
     pub fn admit(&mut self, now_ns: u64, request: Request) -> u64 {
+        self.admit_varied(now_ns, request, 1.0)
+    }
+
+    /// As [`Self::admit`], for a request that takes `times` as long as its class does.
+    pub fn admit_varied(&mut self, now_ns: u64, request: Request, times: f64) -> u64 {
         let model = self.model;
         let blocks_all = matches!(request, Request::Discard { .. })
             && model.while_discarding == WhileDiscarding::AllWait;
@@ -118,18 +199,32 @@ impl Service {
             channels.min_by_key(|free_ns| **free_ns)
         };
         let Some(free) = free else { return now_ns };
-        let start_ns = after_stall(now_ns.max(*free).max(self.next_start_ns), model.stalls);
+        let mut start_ns = after_stall(now_ns.max(*free), model.stalls);
         if let Some(iops) = model.iops {
-            self.next_start_ns = start_ns + 1_000_000_000 / u64::from(iops.max(1));
+            start_ns = after_stall(self.limit(start_ns, iops.max(1)), model.stalls);
         }
+        let took = |time: Duration| (ns(time) as f64 * times) as u64;
 
         let end_ns = match request {
-            Request::Read { bytes } => self.bus(start_ns + ns(model.read), bytes),
-            Request::Write { bytes } => self.bus(start_ns + ns(model.write), bytes),
-            Request::Flush => start_ns + ns(model.flush),
+            Request::Read { at, bytes } => {
+                let seek_ns = self.seek_ns(now_ns, at, bytes);
+                self.bus(start_ns + took(model.read) + seek_ns, bytes)
+            }
+            Request::Write { at, bytes } => {
+                // Behind a cache the head moves later.
+                let seek_ns =
+                    if model.cache.is_none() { self.seek_ns(now_ns, at, bytes) } else { 0 };
+                let slower = self.use_fast_writes(start_ns, bytes);
+                let start_ns = self.cache(start_ns, bytes);
+                self.bus(start_ns + took(model.write * slower) + seek_ns, bytes)
+            }
+            Request::Flush => {
+                let drained_ns = self.drained_ns(start_ns);
+                drained_ns + took(model.flush)
+            }
             Request::Discard { bytes } => {
                 let gib = bytes as f64 / f64::from(1 << 30);
-                start_ns + ns(model.discard + model.discard_per_gib.mul_f64(gib))
+                start_ns + took(model.discard + model.discard_per_gib.mul_f64(gib))
             }
         };
         if blocks_all {
@@ -137,7 +232,63 @@ impl Service {
         } else if let Some(free) = self.channels_free_ns.iter_mut().min() {
             *free = end_ns;
         }
+        if model.head.is_some() {
+            self.ends_ns.push_back(end_ns);
+        }
         end_ns
+    }
+
+    /// When a request may begin that would at `start_ns` without a limit.
+    fn limit(&mut self, start_ns: u64, iops: u32) -> u64 {
+        let start_ns = start_ns.max(self.next_start_ns);
+        let (then_ns, saved) = self.credits;
+        let saved = saved + start_ns.saturating_sub(then_ns) as f64 / 1e9 * f64::from(iops);
+        let saved = saved.min(f64::from(self.model.credits));
+        if saved >= 1.0 {
+            self.credits = (start_ns, saved - 1.0);
+            return start_ns;
+        }
+        self.next_start_ns = start_ns + 1_000_000_000 / u64::from(iops);
+        self.credits = (self.next_start_ns, saved);
+        start_ns
+    }
+
+    fn seek_ns(&mut self, now_ns: u64, at: u64, bytes: u64) -> u64 {
+        let Some(Head { seek }) = self.model.head else { return 0 };
+        while self.ends_ns.front().is_some_and(|end_ns| *end_ns <= now_ns) {
+            self.ends_ns.pop_front();
+        }
+        let moves = self.position != at;
+        self.position = at + bytes;
+        let choice = (1.0 + self.ends_ns.len() as f64).log2();
+        if moves { (ns(seek) as f64 / (1.0 + choice / 2.0)) as u64 } else { 0 }
+    }
+
+    /// How many times as long a write takes that begins now.
+    fn use_fast_writes(&mut self, start_ns: u64, bytes: u64) -> u32 {
+        let Some(fast) = self.model.fast_writes else { return 1 };
+        self.used.fall(start_ns, fast.regained_per_second);
+        if self.used.bytes + bytes as f64 > fast.bytes as f64 {
+            return fast.slower;
+        }
+        self.used.bytes += bytes as f64;
+        1
+    }
+
+    /// When a write has room in the cache.
+    fn cache(&mut self, start_ns: u64, bytes: u64) -> u64 {
+        let Some(cache) = self.model.cache else { return start_ns };
+        self.cached.fall(start_ns, cache.drained_per_second);
+        self.cached.bytes += bytes as f64;
+        let over = (self.cached.bytes - cache.bytes as f64).max(0.0);
+        start_ns + (over / cache.drained_per_second.max(1) as f64 * 1e9) as u64
+    }
+
+    /// When all is written out that the cache holds now.
+    fn drained_ns(&mut self, start_ns: u64) -> u64 {
+        let Some(cache) = self.model.cache else { return start_ns };
+        self.cached.fall(start_ns, cache.drained_per_second);
+        start_ns + (self.cached.bytes / cache.drained_per_second.max(1) as f64 * 1e9) as u64
     }
 
     fn bus(&mut self, ready_ns: u64, bytes: u64) -> u64 {
@@ -180,7 +331,7 @@ mod tests {
         requests.iter().map(|request| service.admit(100 * MS, *request)).collect()
     }
 
-    const READ: Request = Request::Read { bytes: 0 };
+    const READ: Request = Request::Read { at: 0, bytes: 0 };
     const DISCARD: Request = Request::Discard { bytes: 1 << 30 };
 
     #[test]
@@ -192,7 +343,7 @@ mod tests {
     #[test]
     fn bytes_of_all_channels_share_the_bus() {
         let mut service = service(|_| {});
-        let write = Request::Write { bytes: 2_000_000 };
+        let write = Request::Write { at: 0, bytes: 2_000_000 };
         assert_eq!(ends(&mut service, &[write; 2]), [103, 105].map(|ms| ms * MS));
     }
 
@@ -228,5 +379,70 @@ mod tests {
         });
         assert_eq!(ends(&mut service, &[READ]), [131 * MS]);
         assert_eq!(service.admit(150 * MS, READ), 151 * MS);
+    }
+
+    #[test]
+    fn saved_credits_are_used_up_before_the_limit_holds() {
+        let mut service = service(|model| {
+            (model.channels, model.iops, model.credits) = (8, Some(100), 3);
+        });
+        let all = ends(&mut service, &[READ; 6]);
+        assert_eq!(all, [101, 101, 101, 101, 111, 121].map(|ms| ms * MS));
+        // Two more are saved in 20 ms, once the limit holds nobody back.
+        let later = 151 * MS;
+        assert_eq!(service.admit(later, READ), later + MS);
+        assert_eq!(service.admit(later, READ), later + MS);
+    }
+
+    #[test]
+    fn a_flush_waits_until_the_cache_is_written_out() {
+        let mut service = service(|model| {
+            model.cache = Some(Cache { bytes: 10_000_000, drained_per_second: 100_000_000 });
+            model.bytes_per_second = u64::MAX;
+        });
+        let write = Request::Write { at: 0, bytes: 5_000_000 };
+        assert_eq!(service.admit(100 * MS, write), 101 * MS);
+        // 3 MB are left after 20 ms, and take 30 ms; the flush itself 1 ms.
+        assert_eq!(service.admit(120 * MS, Request::Flush), 151 * MS);
+        assert_eq!(service.admit(500 * MS, Request::Flush), 501 * MS);
+    }
+
+    #[test]
+    fn a_write_waits_for_room_in_the_cache() {
+        let mut service = service(|model| {
+            model.cache = Some(Cache { bytes: 10_000_000, drained_per_second: 100_000_000 });
+            model.bytes_per_second = u64::MAX;
+        });
+        let write = Request::Write { at: 0, bytes: 8_000_000 };
+        assert_eq!(ends(&mut service, &[write; 2]), [101 * MS, 161 * MS]);
+    }
+
+    #[test]
+    fn a_head_seeks_for_all_but_the_next_block_and_less_with_a_choice() {
+        let mut service = service(|model| {
+            model.channels = 1;
+            model.head = Some(Head { seek: Duration::from_millis(8) });
+        });
+        let read = |at: u64| Request::Read { at, bytes: 4096 };
+        let first_ns = service.admit(100 * MS, read(1 << 20)) - 100 * MS;
+        assert!((9 * MS..=9 * MS + 10_000).contains(&first_ns), "{first_ns}");
+        let next_ns = service.admit(200 * MS, read((1 << 20) + 4096)) - 200 * MS;
+        assert!((MS..=MS + 10_000).contains(&next_ns), "{next_ns}");
+        // Behind another a seek is 8 / (1 + 1/2) ms.
+        let ends: Vec<_> = [0, 5 << 20].map(|at| service.admit(300 * MS, read(at))).into();
+        let second_ns = ends[1] - ends[0];
+        assert!((6_333_000..=6_350_000).contains(&second_ns), "{second_ns}");
+    }
+
+    #[test]
+    fn writes_beyond_the_fast_bytes_are_slower_until_there_is_room_again() {
+        let mut service = service(|model| {
+            (model.channels, model.bytes_per_second) = (1, u64::MAX);
+            model.fast_writes =
+                Some(FastWrites { bytes: 8192, regained_per_second: 4096, slower: 5 });
+        });
+        let write = Request::Write { at: 0, bytes: 4096 };
+        assert_eq!(ends(&mut service, &[write; 3]), [101, 102, 107].map(|ms| ms * MS));
+        assert_eq!(service.admit(1_200 * MS, write), 1_201 * MS);
     }
 }

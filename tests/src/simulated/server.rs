@@ -327,7 +327,7 @@ impl Filesystem for Disk {
             IMAGE_INODE => {
                 let left = self.size_bytes.saturating_sub(offset).min(u64::from(size));
                 let size = u32::try_from(left).unwrap_or(size);
-                let request = Request::Read { bytes: u64::from(size) };
+                let request = Request::Read { at: offset, bytes: u64::from(size) };
                 self.desk.take(request, Reply::Read { offset, size, reply });
             }
             SERVED_INODE => {
@@ -356,7 +356,7 @@ impl Filesystem for Disk {
         match inode {
             IMAGE_INODE => match self.desk.write(offset, bytes) {
                 Ok(()) => {
-                    let request = Request::Write { bytes: u64::from(size) };
+                    let request = Request::Write { at: offset, bytes: u64::from(size) };
                     self.desk.take(request, Reply::Written { size, reply });
                 }
                 Err(_) => reply.error(Errno::ENOSPC),
