@@ -448,6 +448,12 @@ pub struct StackedRecord {
     pub underlying: [UnderlyingWindow; UNDERLYING],
 }
 
+/// A request counts as alone only if its disk had been idle for so long before:
+/// behind a limit on requests per second, one that comes right after another waits
+/// for the limit although nobody is beside it. Flushes are exempt, for each
+/// follows its own write.
+pub const RESTED_NS: u64 = 1_000_000;
+
 /// Service times of requests that were alone on their disk, by disk, operation
 /// and [`size`] class.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]

@@ -1,13 +1,13 @@
 //! What requests cost: how long those take that are alone on their disk.
 //!
 //! Beside others a request's time in service tells as much about them as about
-//! itself. A request was alone when none was born and none ended after its issue,
-//! and none is in flight when it ends. The first two are told by one line per disk,
-//! written without atomic adds: two that are issued at one time are both in flight
-//! at the first one's end. Flushes have no birth: one that begins and does not end
+//! itself. A request was alone when none was born after its issue, none ended after
+//! it or in the millisecond before it, and none is in flight when it ends. One line per
+//! disk shows the first two. It is written without atomic adds: two that are issued at
+//! one time are both in flight at the first one's end. Flushes have no birth: one that begins and does not end
 //! beside a request is not seen.
 
-use tracer_ebpf::record::{ACCOUNTS, DiskLedger, op, size};
+use tracer_ebpf::record::{ACCOUNTS, DiskLedger, RESTED_NS, op, size};
 
 use crate::{
     accounts::used_accounts,
@@ -27,8 +27,9 @@ pub fn enter(ledger: MapCell<DiskLedger>, now: u64) {
 #[inline(always)]
 pub fn leave(disk: u32, (operation, bytes): (u32, u32), issued_ns: u64, now: u64) {
     let Some(ledger) = LEDGER.cell(disk) else { return };
-    let was_alone =
-        ledger.born_ns().get() <= issued_ns && ledger.ended_ns().get() <= issued_ns;
+    let rest_ns = if operation == op::FLUSH { 0 } else { RESTED_NS };
+    let was_alone = ledger.born_ns().get() <= issued_ns
+        && ledger.ended_ns().get().saturating_add(rest_ns) <= issued_ns;
     ledger.ended_ns().set(now);
     if !was_alone || !is_idle(disk, operation) {
         return;
