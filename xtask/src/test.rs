@@ -52,6 +52,11 @@ use crate::{
     vm,
 };
 
+/// The timelines that the engine's verdicts are held against: of a fixed seed, and of
+/// a fresh one. `cargo xtask check` plays a few only.
+const TIMELINES: [(&str, &str); 2] =
+    [("TRACER_TIMELINES", "20000"), ("TRACER_FRESH_TIMELINES", "2000")];
+
 /// Makes a live test that finds it cannot run fail instead of being skipped.
 const NO_SKIP: &str = "TRACER_NO_SKIP_LIVE";
 
@@ -165,6 +170,11 @@ impl<'a> Run<'a> {
             let tests = self.choose(program, ANY_KERNEL, &BTreeSet::new());
             let mut command = Command::new(&program.executable.file);
             command.args(["--exact"]).args(&tests);
+            for (name, timelines) in TIMELINES {
+                if env::var_os(name).is_none() {
+                    command.env(name, timelines);
+                }
+            }
             if !tests.is_empty() {
                 self.run_program(&name, program, ANY_KERNEL, &mut command)?;
             }

@@ -31,11 +31,14 @@ pub enum Kind {
     Unseen,
     /// None of these: locks, or what this kernel does not show.
     Unexplained,
+    /// A neighbour asks for more, and it is not known whether that or a slower device
+    /// is the cause.
+    Undecided,
 }
 
 impl Kind {
     /// In the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::None,
         Self::Unknown,
         Self::Owners,
@@ -46,6 +49,7 @@ impl Kind {
         Self::Device,
         Self::Unseen,
         Self::Unexplained,
+        Self::Undecided,
     ];
 
     /// Its name in metrics and JSON.
@@ -61,6 +65,7 @@ impl Kind {
             Self::Device => "device",
             Self::Unseen => "unseen",
             Self::Unexplained => "unexplained",
+            Self::Undecided => "undecided",
         }
     }
 }

@@ -6,6 +6,8 @@
 //! before.
 
 pub mod blame;
+pub mod demand;
+pub mod device;
 mod histogram;
 pub mod kind;
 pub mod phases;
@@ -23,8 +25,9 @@ use std::collections::HashMap;
 use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow, op};
 
 use blame::{Division, Known, Owner, OwnerId, Party, Window, divide};
+use demand::Slot;
 use phases::{Phase, Phases};
-use settle::Slot;
+use second::Needs;
 use tick::{LimitKind, Tick};
 use victim::{Victim, VictimKey};
 
@@ -115,7 +118,8 @@ impl Engine {
             None if contended => divide(record, &window, &phases, &Known::default()),
             None => Division::default(),
         };
-        victim.record(end_ns, record.duration_ns, &phases, &window, &division);
+        let needs = Needs::of(record, need_ns);
+        victim.record(end_ns, record.duration_ns, &phases, &window, &division, needs);
         if !contended {
             victim.learn(phases.wait_ns(), need_ns);
         }

@@ -1,11 +1,15 @@
 //! One second of a victim's syncs: gathered as they end, settled at the tick.
 
+use tracer_ebpf::record::SyncRecord;
+
 use super::{
     blame::Division,
+    demand::{Asked, Growth, MUCH_GROWTH, Slot},
+    device::{State, Sure},
     histogram::Evidence,
     phases::{Phase, Phases},
     reference::{Grade, SLOWER},
-    settle::{Blamed, Growth, STAYS_NS, Slot, settle},
+    settle::{Blamed, Settled, settle},
     victim::{BASELINE_SYNCS, MOST_BASELINE_NS, Victim},
 };
 
@@ -18,11 +22,16 @@ pub struct Fresh {
     pub wait_ns: u64,
     /// [`Phases::short_ns`].
     short_ns: u64,
+    /// The time that their requests take alone, one after another, and their number.
+    need_ns: u64,
+    ios: u64,
     durations: Evidence,
 }
 
 impl Fresh {
-    pub fn add(&mut self, division: &Division, phases: &Phases, duration_ns: u64) {
+    pub fn add(&mut self, division: &Division, phases: &Phases, needs: Needs, duration_ns: u64) {
+        self.need_ns = self.need_ns.saturating_add(needs.ns);
+        self.ios += needs.ios;
         self.division.add(division);
         self.syncs += 1;
         let wait_ns = phases.wait_ns() + phases.ns[Phase::Runqueue];
@@ -31,6 +40,35 @@ impl Fresh {
         self.durations.record(duration_ns);
     }
 }
+
+impl Fresh {
+    /// The mean wait of one sync.
+    fn mean_ns(&self) -> f64 {
+        self.wait_ns as f64 / f64::from(self.syncs.max(1))
+    }
+
+    fn ios_per_sync(&self) -> f64 {
+        self.ios as f64 / f64::from(self.syncs.max(1))
+    }
+}
+
+/// The requests that one sync waits for, one after another.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Needs {
+    /// They take so long alone.
+    pub ns: u64,
+    pub ios: u64,
+}
+
+impl Needs {
+    pub fn of(record: &SyncRecord, ns: u64) -> Self {
+        let commits = if record.journal_ns > 0 { COMMIT_IOS } else { 0 };
+        Self { ns, ios: u64::from(record.own_requests) + commits }
+    }
+}
+
+/// A commit waits for data, for its blocks, and for the block that ends it.
+const COMMIT_IOS: u64 = 3;
 
 /// How the excess of some seconds came about, in ns of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -44,21 +82,29 @@ pub struct Circumstances {
     pub times_ns: f64,
     /// Seconds in which it was slow by a good reference.
     pub slow_seconds: u32,
+    /// In seconds in which the device or the load may have changed.
+    pub unsure_ns: f64,
 }
 
 impl Circumstances {
     pub fn add(&mut self, other: &Self) {
-        let Self { excess_ns, slow_ns, well_ns, times_ns, slow_seconds } = other;
+        let Self { excess_ns, slow_ns, well_ns, times_ns, slow_seconds, unsure_ns } = other;
         self.excess_ns += excess_ns;
         self.slow_ns += slow_ns;
         self.well_ns += well_ns;
         self.times_ns += times_ns;
         self.slow_seconds += slow_seconds;
+        self.unsure_ns += unsure_ns;
     }
 
     /// Whether the device was known to be slow for so much of the excess.
     pub fn is_slow(&self, part: f64) -> bool {
         self.slow_ns > 0.0 && self.slow_ns >= part * self.excess_ns
+    }
+
+    /// For this part of the excess nobody knows whether the device or the load changed.
+    pub fn is_unsure(&self, part: f64) -> bool {
+        self.unsure_ns > 0.0 && self.unsure_ns >= part * self.excess_ns
     }
 
     /// Whether it was known to be well for so much of it.
@@ -84,7 +130,17 @@ pub fn is_short(short_ns: u64, syncs: u64) -> bool {
 
 /// A party with a smaller part in all that its disks are asked for is not
 /// remembered.
-const LEAST_PART: f64 = 0.005;
+const LEAST_PART: f64 = 0.001;
+
+/// A party with so much of all work matters to a disk.
+const SOME_WORK: f64 = 0.01;
+
+/// A device that is so many times slower is the main cause, also beside somebody who
+/// asks for more.
+const FAR_SLOWER: f64 = 5.0;
+
+/// After so many good seconds it is known how long requests are in flight.
+const LONG: u32 = 60;
 
 /// Syncs of its good seconds; then the older ones count half.
 const WELL_MEMORY: u64 = 8192;
@@ -100,91 +156,150 @@ impl Victim {
             (self.disks.seconds, self.well_seconds) = (0, 0);
             (self.well, self.well_p90_ns) = (Evidence::default(), None);
         }
-        let mean_ns = fresh.wait_ns as f64 / f64::from(fresh.syncs.max(1));
-        let usual_ns = self.usual_wait_ns();
-        let is_well = !is_short && usual_ns.is_some_and(|usual_ns| mean_ns <= SLOWER * usual_ns);
         let state = self.disks.look(slot, now_ns);
-        let (mut others, mut steady) = (0.0, 0.0);
-        let mut blamed = Blamed {
-            own_grown: fresh.division.own_behind_ns,
-            device: fresh.division.device_ns,
-            ..Blamed::default()
-        };
-        if slot.is_empty() || self.disks.seconds == 0 || usual_ns.is_none() {
-            // There is nothing to hold it against.
-            self.suspects.iter_mut().for_each(|suspect| suspect.settle(1.0));
-        } else {
-            let by_depth = state.is_saturated && state.completes_the_same();
-            let growth = self.grow(slot, by_depth);
-            for suspect in &self.suspects {
-                others += suspect.fresh_ns();
-                steady += suspect.fresh_ns() * (1.0 - f64::from(suspect.grown));
-            }
-            let party = self.party();
-            let own = self.suspects.iter().find(|suspect| suspect.party == party);
-            let own_grown = own.map_or(1.0, |own| f64::from(own.grown));
-            blamed.own_steady = blamed.own_grown * (1.0 - own_grown);
-            blamed.own_grown *= own_grown;
-            (blamed.grown, blamed.steady) = (others - steady, steady);
-            let settled = settle(&state, growth, &blamed, mean_ns, usual_ns.unwrap_or_default());
-            for suspect in &mut self.suspects {
-                suspect.settle(f64::from(suspect.grown) * settled.keep);
-            }
-            let mut parts = fresh.division;
-            parts.others_ns = blamed.grown * settled.keep;
-            parts.own_ns += blamed.own_grown * settled.keep - parts.own_behind_ns;
-            parts.device_ns += settled.device;
-            parts.unexplained_ns += settled.unexplained;
-            self.now.parts.add(&parts);
-            self.total.add(&parts);
-            let excess_ns = fresh.division.excess_ns;
-            let is_slow = settled.times >= SLOWER;
-            let is_fine = now_ns.saturating_sub(self.disks.well_ns) <= STAYS_NS && !is_slow;
-            self.now.circumstances.add(&Circumstances {
-                excess_ns,
-                slow_ns: if is_slow { excess_ns } else { 0.0 },
-                well_ns: if is_fine { excess_ns } else { 0.0 },
-                times_ns: excess_ns * settled.times,
-                slow_seconds: u32::from(
-                    is_slow && excess_ns > 0.0 && self.disks.known == Grade::Good,
-                ),
-            });
-            if is_well {
-                self.live_with(slot, &fresh);
-            }
-            return;
+        for suspect in &mut self.suspects {
+            suspect.lived.pass(slot.of(&suspect.party));
         }
-        self.now.parts.add(&fresh.division);
-        self.total.add(&fresh.division);
-        if is_well {
+        let is_well = |usual_ns: f64| !is_short && fresh.mean_ns() <= SLOWER * usual_ns;
+        let parts = match self.usual_wait_ns() {
+            Some(usual_ns) if !slot.is_empty() && self.disks.seconds > 0 => {
+                if is_well(usual_ns) && usual_ns > MOST_BASELINE_NS as f64 {
+                    self.settle_standing(&fresh)
+                } else {
+                    self.settle_beside(usual_ns, slot, &state, &fresh)
+                }
+            }
+            // There is nothing to hold it against.
+            _ => {
+                self.suspects.iter_mut().for_each(|suspect| suspect.settle(1.0));
+                fresh.division
+            }
+        };
+        self.now.parts.add(&parts);
+        self.total.add(&parts);
+        if self.usual_wait_ns().is_some_and(is_well) {
             self.live_with(slot, &fresh);
         }
     }
 
+    /// It is as slow as ever, and slower than any disk should be: what its own
+    /// requests need alone is the device's, and what it waits beyond that is divided
+    /// by work.
+    fn settle_standing(&mut self, fresh: &Fresh) -> Division {
+        let need = fresh.need_ns as f64 / fresh.wait_ns.max(1) as f64;
+        let keep = if self.disks.known == Grade::None { 1.0 } else { (1.0 - need).max(0.0) };
+        self.suspects.iter_mut().for_each(|suspect| suspect.settle(keep));
+        let mut parts = fresh.division;
+        parts.others_ns *= keep;
+        parts.own_ns -= parts.own_behind_ns * (1.0 - keep);
+        parts.device_ns += (fresh.division.others_ns + parts.own_behind_ns) * (1.0 - keep);
+        parts
+    }
+
+    /// Settles a second beside those in which it was well.
+    fn settle_beside(
+        &mut self,
+        usual_ns: f64,
+        slot: &Slot,
+        state: &State,
+        fresh: &Fresh,
+    ) -> Division {
+        let growth = self.grow(slot, state, fresh.ios_per_sync());
+        let (mut others, mut steady) = (0.0, 0.0);
+        for suspect in &self.suspects {
+            others += suspect.fresh_ns();
+            steady += suspect.fresh_ns() * (1.0 - f64::from(suspect.grown));
+        }
+        let party = self.party();
+        let own = self.suspects.iter().find(|suspect| suspect.party == party);
+        let own_grown = own.map_or(1.0, |own| f64::from(own.grown));
+        let behind_ns = fresh.division.own_behind_ns;
+        let blamed = Blamed {
+            grown: others - steady,
+            steady,
+            own_grown: behind_ns * own_grown,
+            own_steady: behind_ns * (1.0 - own_grown),
+            device: fresh.division.device_ns,
+        };
+        let settled = settle(state, &growth, &blamed, fresh.mean_ns(), usual_ns);
+        for suspect in &mut self.suspects {
+            suspect.settle(f64::from(suspect.grown) * settled.keep);
+        }
+        let excess_ns = fresh.division.excess_ns;
+        self.now.circumstances.add(&self.circumstances(state, &growth, &settled, excess_ns));
+        let mut parts = fresh.division;
+        parts.others_ns = blamed.grown * settled.keep;
+        parts.own_ns += blamed.own_grown * settled.keep - behind_ns;
+        parts.device_ns += settled.device;
+        parts.unexplained_ns += settled.unexplained;
+        parts
+    }
+
+    fn circumstances(
+        &self,
+        state: &State,
+        growth: &Growth,
+        settled: &Settled,
+        excess_ns: f64,
+    ) -> Circumstances {
+        let only = |holds: bool| if holds { excess_ns } else { 0.0 };
+        let is_slow = settled.times >= SLOWER;
+        let is_long_known = self.disks.known == Grade::Good || self.disks.seconds >= LONG;
+        let is_alone = !growth.is_more || settled.times >= FAR_SLOWER;
+        let is_sure = settled.sure == Sure::Yes && !growth.is_written && is_alone;
+        Circumstances {
+            excess_ns,
+            slow_ns: only(is_slow),
+            well_ns: only(!is_slow && state.is_well()),
+            times_ns: excess_ns * settled.times,
+            slow_seconds: u32::from(is_slow && is_sure && is_long_known && excess_ns > 0.0),
+            unsure_ns: only(settled.sure == Sure::No),
+        }
+    }
+
     /// Finds out what part of what each one asks for is new.
-    fn grow(&mut self, slot: &Slot, by_depth: bool) -> Growth {
+    fn grow(&mut self, slot: &Slot, state: &State, ios: f64) -> Growth {
         let (mut new, mut all) = (0.0, 0.0);
-        let mut growth = Growth::default();
+        let (mut each_ns, mut is_written, mut is_more, mut is_deeper) = (0.0, false, false, false);
         let own = self.party();
+        let by_depth = state.completes_the_same();
         for suspect in &mut self.suspects {
             let Some(asked) = slot.of(&suspect.party) else { continue };
             // Its syncs are not what it does beside them, and come as often as the
             // device lets them.
             let by_depth = by_depth && suspect.party != own;
+            is_deeper |= suspect.party != own && suspect.lived.is_deeper(asked);
             match suspect.lived.grown(asked, by_depth) {
                 Some(grown) => suspect.grown = grown as f32,
                 // It waits for requests of before.
                 None if suspect.lived.work > 0.0 => suspect.grown = 0.0,
                 None => {}
             }
-            new += asked.work * f64::from(suspect.grown);
-            growth.of_writers |= asked.writes && suspect.grown > 0.5 && suspect.party != own;
         }
+        // The journal's requests are a demand too, and may be others' blocks.
         for asked in &slot.asked {
+            let suspect = self.suspects.iter().find(|suspect| suspect.party == asked.party);
+            let grown = suspect.map_or(1.0, |suspect| f64::from(suspect.grown));
+            new += asked.work * grown;
             all += asked.work;
+            let has_more = suspect.is_none_or(|suspect| suspect.lived.is_more());
+            is_more |= has_more && asked.party != own && asked.work >= SOME_WORK * slot.did.work;
+            if grown >= MUCH_GROWTH {
+                is_written |= asked.writes && asked.party != own;
+                each_ns = f64::max(each_ns, asked.each_ns());
+            }
         }
-        growth.part = if all > 0.0 { new / all } else { 1.0 };
-        growth
+        // A newcomer is no growth if it is little beside all that was there before.
+        let all = f64::max(all, self.disks.asked());
+        let part = if all > 0.0 { new / all } else { 1.0 };
+        Growth {
+            part,
+            times: 1.0 / (1.0 - part).max(1e-3),
+            is_written,
+            is_more,
+            is_deeper,
+            behind_ns: ios * each_ns,
+        }
     }
 
     /// It was well in a second: what its disks are asked for then is no harm.
@@ -204,7 +319,9 @@ impl Victim {
             return;
         }
         let all: f64 = slot.asked.iter().map(|asked| asked.work).sum();
-        for asked in slot.asked.iter().filter(|asked| asked.work >= LEAST_PART * all) {
+        let own = self.party();
+        let is_remembered = |asked: &&Asked| asked.work >= LEAST_PART * all || asked.party == own;
+        for asked in slot.asked.iter().filter(is_remembered) {
             self.suspect(asked.party, asked.owner);
         }
         let seconds = self.disks.seconds;
@@ -214,10 +331,9 @@ impl Victim {
         self.disks.learn(slot);
     }
 
-    /// How long its syncs wait while all is well, but never more than they should
-    /// on any disk.
+    /// How long its syncs wait while all is as well as it was ever seen to be.
     pub fn usual_wait_ns(&self) -> Option<f64> {
-        self.usual.usual_ns().map(|ns| ns.min(MOST_BASELINE_NS as f64))
+        self.usual.usual_ns()
     }
 
     /// The p99 of its syncs while all is well.

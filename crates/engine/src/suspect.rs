@@ -9,8 +9,8 @@ use tracer_ebpf::record::op;
 
 use super::{
     blame::{OwnerId, Party},
+    demand::Lived,
     histogram::{Evidence, rank_z},
-    settle::Lived,
 };
 
 /// What a party can be blamed for: block operations, and the three beyond

@@ -13,13 +13,17 @@ use super::{
     phases::Phase,
     second::{Circumstances, is_short},
     suspect::{CHARGES, Change, ENOUGH, Lift, Suspect, last_change},
-    victim::{Half, Span, Victim},
+    victim::{Half, MOST_BASELINE_NS, Span, Victim},
 };
 use crate::kind::{Confidence, Kind, Via};
 
 /// Below this share of the sync time, an excess means nothing: the slowest
 /// tenth of all undisturbed syncs lies above the baseline too.
 const SLOW_SHARE: f64 = 0.25;
+
+/// With so much of the sync time beyond what is usual, the mean sync takes twice as
+/// long.
+const MUCH_BEYOND: f64 = 0.5;
 
 /// A slow hundredth is lost in such a sum, and is what users wait for: where
 /// p99 is so many times that of undisturbed syncs, so much is enough.
@@ -116,14 +120,17 @@ pub fn is_slow_tail(syncs: u64, p99: f64, undisturbed_p99: Option<f64>) -> bool 
 pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let runqueue_ns = sum.phases.ns[Phase::Runqueue] as f64;
     let excess_ns = sum.parts.excess_ns + runqueue_ns;
+    let is_unusual = is_unusual(victim, sum, f64::MAX);
     let is_slow = are_slow(excess_ns, sum.duration_ns as f64, || {
         let undisturbed_p99_ns = victim.baseline_quantile_ns(0.99).map(|ns| ns as f64);
         is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, undisturbed_p99_ns)
-    }) && is_unusual(victim, sum);
+    }) && (is_unusual || is_unusual_for_a_log(victim, sum));
+    // If somebody is always beside it, the slowest tenth of its good syncs is slow too.
+    let is_slow = is_slow || excess_ns > 0.0 && is_much_beyond(victim, sum);
     let circumstances = sum.circumstances;
     let basis = Basis {
         has_lifts: !circumstances.is_slow(SLOW_PART),
-        is_standing: !victim.was_well(),
+        is_standing: !is_unusual || !victim.was_well(),
         is_device_well: circumstances.is_well(WELL_PART),
     };
     let mut account = Account::new(victim, span);
@@ -140,11 +147,22 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let kind = match () {
         () if sum.syncs < FEW_SYNCS => Kind::Unknown,
         () if !is_slow => Kind::None,
-        () => kind_of(&shares, victim.disk == NO_DISK),
+        () => match kind_of(&shares, victim.disk == NO_DISK) {
+            Kind::Owners | Kind::Own | Kind::Device | Kind::Unexplained
+                if circumstances.is_unsure(UNSURE_PART) =>
+            {
+                Kind::Undecided
+            }
+            kind => kind,
+        },
     };
     let in_house = kind == Kind::Owners
         && culprits.first().is_some_and(|worst| victim.is_of_its_house(&worst.party));
     let kind = if in_house { Kind::Own } else { kind };
+    if kind == Kind::Undecided {
+        let each = culprits.iter_mut().map(|finding| &mut finding.confidence);
+        each.for_each(|confidence| *confidence = Confidence::Low);
+    }
     if matches!(kind, Kind::None | Kind::Unknown) {
         // What is not slow has no culprits.
         culprits.retain(|finding| finding.lift.with_n > 0);
@@ -159,9 +177,10 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         }
         Kind::Device | Kind::Own if victim.baseline_ns().is_some() && sum.syncs >= ENOUGH => {
             let share = shares.device.max(shares.own);
-            let is_shown = kind == Kind::Own
-                || shares.owners <= 0.0
-                || circumstances.is_slow(WELL_PART) && circumstances.slow_seconds >= SLOW_SECONDS;
+            let is_shown = match kind {
+                Kind::Own => basis.is_device_well,
+                _ => circumstances.is_slow(WELL_PART) && circumstances.slow_seconds >= SLOW_SECONDS,
+            };
             if share >= 0.6 && is_shown && !basis.is_standing {
                 Confidence::High
             } else {
@@ -186,16 +205,33 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     }
 }
 
-/// Whether its syncs are slower than they are while it is well, if that is known:
-/// requests that were always beside its own make nothing slower.
-fn is_unusual(victim: &Victim, sum: &Half) -> bool {
-    let Some(usual_ns) = victim.usual_wait_ns() else { return true };
+/// Whether its syncs are slower than any disk for a log should be.
+fn is_unusual_for_a_log(victim: &Victim, sum: &Half) -> bool {
+    is_unusual(victim, sum, MOST_BASELINE_NS as f64)
+}
+
+/// Whether its syncs take twice as long as they do while it is well.
+fn is_much_beyond(victim: &Victim, sum: &Half) -> bool {
+    beyond_ns(victim, sum, f64::MAX)
+        .is_some_and(|beyond_ns| beyond_ns >= MUCH_BEYOND * sum.duration_ns as f64)
+}
+
+/// How much longer its syncs wait together than they do while it is well, or than
+/// `at_most_ns` each.
+fn beyond_ns(victim: &Victim, sum: &Half, at_most_ns: f64) -> Option<f64> {
+    let usual_ns = victim.usual_wait_ns()?.min(at_most_ns);
+    let wait_ns = (sum.phases.wait_ns() + sum.phases.ns[Phase::Runqueue]) as f64;
+    Some(wait_ns - usual_ns * sum.syncs as f64)
+}
+
+/// Whether its syncs are slower than they are while it is well, or than `at_most`
+/// if that is less: requests that were always beside its own make nothing slower.
+fn is_unusual(victim: &Victim, sum: &Half, at_most_ns: f64) -> bool {
+    let Some(beyond_ns) = beyond_ns(victim, sum, at_most_ns) else { return true };
     let short_ns = sum.phases.short_ns();
     if is_short(short_ns, sum.syncs) && short_ns as f64 >= SLOW_SHARE * sum.duration_ns as f64 {
         return true;
     }
-    let wait_ns = (sum.phases.wait_ns() + sum.phases.ns[Phase::Runqueue]) as f64;
-    let beyond_ns = wait_ns - usual_ns * sum.syncs as f64;
     are_slow(beyond_ns, sum.duration_ns as f64, || {
         is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, victim.well_p99_ns())
     })
@@ -223,6 +259,9 @@ const WELL_PART: f64 = 0.5;
 
 /// Seconds in which a slow device must be seen to be slow.
 const SLOW_SECONDS: u32 = 3;
+
+/// If this part of the excess is undecided, so is the verdict.
+const UNSURE_PART: f64 = 0.5;
 
 /// With less of the excess nobody did it for sure.
 const SURE_SHARE: f64 = 0.5;

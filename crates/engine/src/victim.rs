@@ -1,6 +1,6 @@
 //! One victim: a workload and a file that it syncs, and what we know of it.
 //!
-//! 11 KiB, and a quarter KiB to a KiB for each party that it remembers (`SUSPECTS`).
+//! 11 KiB, and 272 bytes to a KiB for each party that it remembers (`SUSPECTS`).
 //! Windowed numbers are kept in two halves, the current and the one before, so
 //! that forgetting is a swap; what leaves the window is added to the period's
 //! past.
@@ -9,11 +9,11 @@ use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindo
 
 use super::{
     blame::{Competitor, Division, OwnerId, Party, Window},
+    device::Device,
     histogram::{Evidence, Latency},
     phases::Phases,
     reference::Reference,
-    second::{Circumstances, Fresh},
-    settle::Device,
+    second::{Circumstances, Fresh, Needs},
     suspect::{ENOUGH, SECONDS, STRATA, Second, Suspect},
     tick::LimitKind,
 };
@@ -326,6 +326,7 @@ impl Victim {
         phases: &Phases,
         window: &Window,
         division: &Division,
+        needs: Needs,
     ) {
         self.syncs_total += 1;
         self.advance(end_ns);
@@ -336,7 +337,7 @@ impl Victim {
         half.syncs += 1;
         half.duration_ns += duration_ns;
         half.in_flight += window.total_ns as f64 / duration_ns.max(1) as f64;
-        self.fresh.add(division, phases, duration_ns);
+        self.fresh.add(division, phases, needs, duration_ns);
         let bucket = sync_bucket(duration_ns);
         half.buckets[bucket] += 1;
         self.buckets_total[bucket] += 1;

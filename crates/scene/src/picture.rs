@@ -407,6 +407,9 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
         }
         Kind::Device => "nobody else had requests in flight meanwhile".to_owned(),
         Kind::Unseen => "no disk of this kernel carries the file".to_owned(),
+        Kind::Undecided => "a neighbour asks for more than before, and no request was alone on \
+                            the disk that would show whether the device is slower too"
+            .to_owned(),
         Kind::Unexplained => "no phase and no owner accounts for most of the wait".to_owned(),
     }
 }

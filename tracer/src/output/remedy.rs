@@ -86,6 +86,15 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                 .to_owned(),
             );
         }
+        Kind::Undecided => {
+            let worst = verdict.culprits.first();
+            let who =
+                worst.map_or("the busiest neighbour".to_owned(), |one| names::actor(&one.actor));
+            all.push(format!(
+                "to settle it: stop {who} for ten seconds. If p99 falls to what it was, {who} asks \
+                 too much; if it stays, the device is slower"
+            ));
+        }
         Kind::Unseen => all.push(
             "look where the file is really kept: run the tracer on the server or the host".into(),
         ),
@@ -165,6 +174,7 @@ mod tests {
             Kind::Device,
             Kind::Unseen,
             Kind::Unexplained,
+            Kind::Undecided,
         ];
         for kind in kinds {
             let mut victim = s.victims[0].clone();

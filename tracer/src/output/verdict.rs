@@ -63,6 +63,10 @@ pub fn sentence(victim: &Victim) -> String {
             let slow = "nobody on this node: the device itself, or what is below it";
             format!("{slow}: {}", of(shares.device))
         }
+        Kind::Undecided => {
+            let who = worst.map_or("a neighbour".to_owned(), |worst| names::actor(&worst.actor));
+            format!("either the device is slower or {who} asks too much of it: {excess} excess")
+        }
         Kind::Unseen => {
             format!("no disk of this node carries it (FUSE, a server): {excess} excess unexplained")
         }
@@ -80,6 +84,7 @@ pub fn phrase(victim: &Victim) -> String {
             format!("{} {}", percent(worst.share), culprit(worst))
         }
         (Kind::Device, _) => "device alone".to_owned(),
+        (Kind::Undecided, _) => "device or load".to_owned(),
         (Kind::Unseen, _) => "no disk here".to_owned(),
         (Kind::Limit, _) => "its own limit".to_owned(),
         _ => word(victim),
@@ -103,6 +108,7 @@ fn kind_word(kind: Kind) -> &'static str {
         Kind::Cpu => "cpu",
         Kind::Memory => "memory",
         Kind::Limit => "limit",
+        Kind::Undecided => "either",
         Kind::Unexplained | Kind::Unknown => "?",
         Kind::None => "-",
     }

@@ -531,6 +531,7 @@ impl Accounts {
             }
             let op = self.disks[at].owners[account].op;
             let cost_ns = self.cost_ns(at, account, op);
+            let guessed = !self.work.knows(index, op, request_bytes.unwrap_or_default());
             let disk = &mut self.disks[at];
             let seen = &mut disk.seen[account];
             let before = seen.account;
@@ -553,7 +554,7 @@ impl Accounts {
                     writes: u32::from(disk.owners[account].op) == op::WRITE,
                     area_ns,
                     cost_ns,
-                    guessed: !self.work.knows(index, disk.owners[account].op),
+                    guessed,
                 });
             }
             disk.rates.push(Rate {

@@ -86,10 +86,12 @@ impl Work {
         self.disks[disk][op][class].take(now)
     }
 
-    /// Whether one of this operation was ever seen alone on a disk.
-    pub fn knows(&self, disk: u32, op: u16) -> bool {
-        let classes = self.disks.get(disk as usize).and_then(|d| d.get(usize::from(op)));
-        classes.is_some_and(|classes| classes.iter().any(|class| class.usual_ns().is_some()))
+    /// Whether requests of about this size were ever seen alone on a disk.
+    pub fn knows(&self, disk: u32, op: u16, bytes: u64) -> bool {
+        let code = class_of(op, bytes);
+        let classes = self.disks.get(disk as usize).and_then(|d| d.get(code as usize));
+        let nearest = classes.and_then(|classes| nearest(classes, size::class(bytes)));
+        nearest.is_some_and(|(class, _)| class.abs_diff(size::class(bytes)) <= 1)
     }
 
     /// Another disk has this index: nothing is known of it.
@@ -103,8 +105,7 @@ impl Work {
     /// The time in ns that a request of so many bytes takes alone while its disk
     /// is well.
     pub fn request_ns(&self, disk: u32, op: u16, bytes: u64) -> u32 {
-        // A write without data is a flush to the one who waits for it.
-        let code = if u32::from(op) == op::WRITE && bytes == 0 { op::FLUSH } else { op.into() };
+        let code = class_of(op, bytes);
         let usual = usual_ns(code, bytes);
         let classes = self.disks.get(disk as usize).and_then(|d| d.get(code as usize));
         let learnt = classes.and_then(|classes| nearest(classes, size::class(bytes)));
@@ -148,6 +149,11 @@ fn typical_bytes(class: usize) -> u64 {
 fn nearest(classes: &[Class; size::COUNT], to: usize) -> Option<(usize, f64)> {
     let known = classes.iter().enumerate().filter_map(|(at, class)| Some((at, class.usual_ns()?)));
     known.min_by_key(|(at, _)| at.abs_diff(to))
+}
+
+/// A write without data is a flush to the one who waits for it.
+fn class_of(op: u16, bytes: u64) -> u32 {
+    if u32::from(op) == op::WRITE && bytes == 0 { op::FLUSH } else { op.into() }
 }
 
 /// A middling SSD's time for a request, in ns.
@@ -242,6 +248,13 @@ mod tests {
         work.take(1, op::READ as usize, size::class(4096), sums);
         assert_about(work.request_ns(1, READ, 4096), 70_000);
         work.forget(7);
+    }
+
+    #[test]
+    fn a_cost_is_a_guess_where_only_far_smaller_requests_were_seen() {
+        let work = with(op::WRITE, 4096, 100, 100_000);
+        assert!(work.knows(1, WRITE, 4096) && work.knows(1, WRITE, 16 << 10));
+        assert!(!work.knows(1, WRITE, 1 << 20) && !work.knows(1, READ, 4096));
     }
 
     #[test]

@@ -1,0 +1,265 @@
+//! The demand on a victim's disks, second by second, and the part of it that is new.
+//!
+//! One second's loads by owner go in; each party's demand and the sum over all parties
+//! come out. The victim remembers the demand that it lived with while its syncs were as
+//! quick as usual. A party has grown by the part of its work that goes beyond that.
+//! Requests that merely stay in flight for longer are no growth.
+
+use super::{
+    blame::{OwnerId, Party},
+    tick::{Alone, DiskWork},
+};
+
+/// One party's demand on the victim's disks, per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Asked {
+    pub party: Party,
+    pub owner: OwnerId,
+    /// Requests that came, and the ns of work that they are for a disk that is
+    /// well.
+    pub requests: f64,
+    pub work: f64,
+    /// Mean requests in flight.
+    pub depth: f64,
+    /// Requests that ended.
+    pub ended: f64,
+    /// Some of its requests were writes with data.
+    pub writes: bool,
+    /// The cost of some of its requests is a guess.
+    pub guessed: bool,
+}
+
+impl Asked {
+    /// The time that one of its requests is in flight, in ns.
+    pub fn each_ns(&self) -> f64 {
+        self.depth * 1e9 / self.ended.max(1.0)
+    }
+
+    /// The work of one request.
+    fn each(&self) -> f64 {
+        self.work / self.requests.max(1.0)
+    }
+}
+
+/// One second of the disks that a victim syncs on.
+#[derive(Clone, Debug, Default)]
+pub struct Slot {
+    pub asked: Vec<Asked>,
+    pub alone: Alone,
+    pub flushes: Alone,
+    /// All together.
+    pub did: Did,
+    /// Costs are too much of a guess to know how much was completed.
+    pub guessed: bool,
+}
+
+/// The sum over all parties, per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Did {
+    /// Requests in flight, on average.
+    pub depth: f64,
+    /// Work and requests that were completed, and bytes of both directions.
+    pub work: f64,
+    pub requests: f64,
+    pub bytes: f64,
+    pub written: f64,
+}
+
+impl Did {
+    /// Its fields, in their order.
+    pub fn all(&self) -> [f64; 5] {
+        let Self { depth, work, requests, bytes, written } = *self;
+        [depth, work, requests, bytes, written]
+    }
+
+    /// The time in flight of a mean request, as a multiple of the time that it takes
+    /// alone on a well disk. By Little's law this is the number in flight divided by
+    /// the work that is completed per second.
+    pub fn stretch(&self) -> Option<f64> {
+        (self.depth > 0.0).then(|| (self.depth * 1e9 / self.work.max(1.0)).min(MOST_STRETCH))
+    }
+}
+
+/// The stretch of a disk that completes nothing.
+const MOST_STRETCH: f64 = 1e4;
+
+/// Costs may be guessed for so much of the depth.
+const GUESSED_PART: f64 = 0.1;
+
+impl Slot {
+    /// Adds a disk up; `party` says who an owner is.
+    pub fn add(&mut self, disk: &DiskWork, party: impl Fn(OwnerId) -> Party) {
+        let per_second = 1e9 / (disk.length_ns.max(1) as f64);
+        self.alone.add(&disk.alone);
+        self.flushes.add(&disk.flushes);
+        let mut guessed = 0.0;
+        for load in &disk.loads {
+            let who = party(load.owner);
+            let cost = f64::from(load.cost_ns);
+            let requests = load.arrived as f64 * per_second;
+            let ended = load.ended as f64 * per_second;
+            let bytes = load.bytes as f64 * per_second;
+            let depth = load.area_ns as f64 / disk.length_ns.max(1) as f64;
+            self.did.depth += depth;
+            self.did.work += ended * cost;
+            self.did.requests += ended;
+            self.did.bytes += bytes;
+            self.did.written += if load.writes { bytes } else { 0.0 };
+            guessed += if load.guessed { depth } else { 0.0 };
+            let at = self.asked.iter().position(|asked| asked.party == who).unwrap_or_else(|| {
+                self.asked.push(Asked { party: who, owner: load.owner, ..Asked::default() });
+                self.asked.len() - 1
+            });
+            let asked = &mut self.asked[at];
+            asked.requests += requests;
+            asked.work += requests * cost;
+            asked.depth += depth;
+            asked.ended += ended;
+            asked.writes |= load.bytes > 0 && load.writes;
+            asked.guessed |= load.guessed;
+        }
+        self.guessed |= guessed > GUESSED_PART * self.did.depth;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// One party's demand.
+    pub fn of(&self, party: &Party) -> Option<&Asked> {
+        self.asked.iter().find(|asked| asked.party == *party)
+    }
+}
+
+/// A party's demand while the victim was well.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lived {
+    pub requests: f32,
+    pub work: f32,
+    pub depth: f32,
+    pub guessed: bool,
+    /// Seconds since it was met.
+    passed: u8,
+    /// Its mean work in the last seconds, and the level of that while the victim was
+    /// well.
+    recent: f32,
+    smooth: f32,
+}
+
+/// A level of the last minutes: it is there at once, and is remembered for some
+/// minutes after that.
+const RISE: f32 = 1.0 / 8.0;
+const FALL: f32 = 1.0 / 300.0;
+
+/// Takes another second into a level that has seen `seconds` of them.
+pub fn learn(known: &mut f32, now: f64, seconds: u32) {
+    let step = now as f32 - *known;
+    let weight = if step > 0.0 { RISE } else { FALL };
+    *known += step * weight.max(1.0 / (seconds + 1) as f32);
+}
+
+impl Lived {
+    /// Takes in a second, whether the victim was well in it or not.
+    pub fn pass(&mut self, asked: Option<&Asked>) {
+        self.passed = self.passed.saturating_add(1);
+        let weight = RISE.max(1.0 / f32::from(self.passed));
+        self.recent += (asked.map_or(0.0, |asked| asked.work) as f32 - self.recent) * weight;
+    }
+
+    /// Another second in which the victim was well, after `seconds` of them.
+    pub fn learn(&mut self, asked: Option<&Asked>, seconds: u32) {
+        if let Some(asked) = asked.filter(|asked| self.was_guess(asked)) {
+            self.work = (f64::from(self.requests) * asked.each()) as f32;
+            self.smooth = self.work;
+        }
+        self.guessed = asked.map_or(self.guessed, |asked| asked.guessed);
+        if self.passed == 0 {
+            self.pass(asked);
+        }
+        learn(&mut self.requests, asked.map_or(0.0, |asked| asked.requests), seconds);
+        learn(&mut self.work, asked.map_or(0.0, |asked| asked.work), seconds);
+        learn(&mut self.smooth, f64::from(self.recent), seconds);
+        learn(&mut self.depth, asked.map_or(0.0, |asked| asked.depth), seconds);
+    }
+
+    /// The cost of its requests was a guess and is known now. (The cost of a size that
+    /// is seen for the first time is a guess too, but scaled from what is known.)
+    fn was_guess(&self, asked: &Asked) -> bool {
+        self.guessed && !asked.guessed
+    }
+
+    /// The seconds that its recent work is the mean of.
+    fn memory(&self) -> f64 {
+        f64::from(self.passed).clamp(1.0, f64::from(1.0 / RISE))
+    }
+
+    /// It asks for more than it did, perhaps by chance.
+    pub fn is_more(&self) -> bool {
+        f64::from(self.recent) > A_LITTLE * f64::from(self.smooth)
+    }
+
+    /// It has more requests in flight than it had, and enough of them to fill a queue.
+    pub fn is_deeper(&self, asked: &Asked) -> bool {
+        asked.depth >= FULL && asked.depth > 1.5 * f64::from(self.depth)
+    }
+
+    /// The part of its demand now that was not there then; `None` if it demands
+    /// nothing. Depth counts only on request.
+    pub fn grown(&self, asked: &Asked, with_depth: bool) -> Option<f64> {
+        if asked.work <= 0.0 {
+            return None;
+        }
+        let each = asked.each();
+        // The cost was a guess then and is known now, so only the number of requests
+        // can be compared.
+        let was_guess = self.was_guess(asked);
+        let lived = if was_guess { f64::from(self.requests) * each } else { f64::from(self.work) };
+        let beyond = |work: f64, lived: f64, seconds: f64| {
+            let usual = USUAL * lived + SIGMAS * (lived * each / seconds).sqrt();
+            (work - usual) / work.max(1.0)
+        };
+        // At once if it is much; if it is little, it shows in some seconds.
+        let recent = f64::from(self.recent).min(asked.work);
+        let smooth = if was_guess { lived } else { f64::from(self.smooth) };
+        let by_work =
+            f64::max(beyond(asked.work, lived, 1.0), beyond(recent, smooth, self.memory()));
+        let usual_depth = USUAL * f64::from(self.depth);
+        let by_depth = (asked.depth - usual_depth) / asked.depth.max(1e-9);
+        Some(if with_depth { by_work.max(by_depth) } else { by_work }.clamp(0.0, 1.0))
+    }
+}
+
+/// A mean number in flight from which on a disk is never idle.
+pub const FULL: f64 = 2.0;
+
+/// From this multiple of its level on a party asks for more, perhaps by chance.
+const A_LITTLE: f64 = 1.05;
+
+/// So much of what it asked for is still the same, and so many standard errors
+/// of what comes at random.
+const USUAL: f64 = 1.15;
+const SIGMAS: f64 = 3.0;
+
+/// Demand beyond the usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Growth {
+    /// The part of all work that was not there before.
+    pub part: f64,
+    /// The demand now, as a multiple of the demand without the new part.
+    pub times: f64,
+    /// Some of those who ask for more write.
+    pub is_written: bool,
+    /// One of the others asks for more, however little that is beside all.
+    pub is_more: bool,
+    /// One of them has more in flight.
+    pub is_deeper: bool,
+    /// A sync's own requests, one after another, wait no longer behind those who ask
+    /// for more than these themselves wait.
+    pub behind_ns: f64,
+}
+
+/// A party, or a disk, of whose work so much is new is asked for more.
+pub const MUCH_GROWTH: f64 = 0.2;
+
+/// Less growth, as a part of all work, is none.
+pub const NO_GROWTH: f64 = 0.02;

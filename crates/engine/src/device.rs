@@ -1,0 +1,295 @@
+//! Is the device as fast as it was while the victim was well?
+//!
+//! Three measurements are compared with their own past: the time of requests that come
+//! to an idle disk and stay alone, the time of flushes, and the *stretch*, the time in
+//! flight per unit of completed work (Little's law). The first two contain no queue.
+//! The stretch contains the queue too, so it accuses the device only if nobody asks for
+//! more, if the disk completes less than it did, or if the present work could not make
+//! a queue of that length.
+
+use super::{
+    demand::{FULL, Growth, NO_GROWTH, Slot, learn},
+    reference::{Grade, SLOWER},
+    tick::Alone,
+};
+
+/// A victim's knowledge of its disks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Device {
+    /// Seconds in which the victim was well.
+    pub seconds: u32,
+    /// The levels of [`super::demand::Did`] then, in the order of its fields, and of its stretch.
+    levels: [f32; 5],
+    stretch: f32,
+    /// These levels contain costs that were guessed.
+    guessed: bool,
+    /// Seconds on end in which that was otherwise.
+    others: u8,
+    /// Requests that were alone in recent seconds.
+    rested: Recent,
+    flushes: Recent,
+    /// The last ratios of these, and when.
+    last: [Option<(f64, u64)>; 2],
+    /// The stretch of the second before: some syncs of this one began in that.
+    before: Option<f64>,
+    /// The quality of the reference for requests that are alone.
+    pub known: Grade,
+}
+
+/// After so many seconds on end with other costs the levels are learnt anew.
+const MANY_OTHERS: u8 = 8;
+
+/// A ratio is used for so long while no newer one is measured: a slow device for longer
+/// than a fast one, since busy disks rarely have a request that is alone.
+const SLOW_STAYS_NS: u64 = 10_000_000_000;
+const WELL_STAYS_NS: u64 = 500_000_000;
+
+/// Times of requests that were alone, and what would be usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Recent {
+    ios: f32,
+    ns: f32,
+    usual_ns: f32,
+    gap: u32,
+}
+
+impl Recent {
+    /// Fewer say nothing.
+    const FEW: f32 = 3.0;
+    /// No more are remembered, and so much of them after a second with others.
+    const ENOUGH: f32 = 6.0;
+    const KEPT: f32 = 0.6;
+
+    /// Seconds without any; then those before them are forgotten.
+    const GAP: u32 = 3;
+
+    fn take(&mut self, alone: &Alone) {
+        self.gap = if alone.ios > 0 { 0 } else { self.gap.saturating_add(1) };
+        if self.gap >= Self::GAP {
+            *self = Self { gap: self.gap, ..Self::default() };
+            return;
+        }
+        let room = (Self::ENOUGH - alone.ios as f32) / self.ios.max(1.0);
+        let kept = if alone.ios > 0 { room.clamp(0.0, Self::KEPT) } else { 1.0 };
+        self.ios = self.ios * kept + alone.ios as f32;
+        self.ns = self.ns * kept + alone.ns as f32;
+        self.usual_ns = self.usual_ns * kept + alone.usual_ns as f32;
+    }
+
+    /// The usual time of one of them, in ns.
+    fn each_ns(&self) -> f64 {
+        f64::from(self.usual_ns) / f64::from(self.ios).max(1.0)
+    }
+
+    /// Their time as a multiple of the usual time.
+    fn times(&self) -> Option<f64> {
+        let is_known = self.ios >= Self::FEW && self.usual_ns > 0.0;
+        is_known.then(|| f64::from(self.ns / self.usual_ns))
+    }
+}
+
+/// A saturated disk that completes this part of what it did is as fast as it was.
+const SAME: f64 = 0.8;
+/// A disk that completes this multiple of what it did is well: it had room for that.
+const FAR_MORE: f64 = 3.0;
+
+/// A device in one second, compared with the seconds in which the victim was well.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct State {
+    /// The time of requests that were alone, and of flushes, as multiples of the usual.
+    pub rested: Option<f64>,
+    pub flush: Option<f64>,
+    /// The usual time of one of each, in ns.
+    usual_ns: [f64; 2],
+    /// The stretch as a multiple of the usual one.
+    pub stretch: Option<f64>,
+    /// Work, requests or bytes completed, whichever rose most, as a multiple of before.
+    pub done: f64,
+    /// The number in flight, and the bytes written, likewise.
+    pub depth: f64,
+    pub written: f64,
+    /// Servers that were busy while the victim was well.
+    busy: f64,
+    pub is_saturated: bool,
+    /// It was so while the victim was well.
+    pub was_saturated: bool,
+}
+
+/// The certainty of a statement about a device.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Sure {
+    /// It may be the device or the load.
+    #[default]
+    No,
+    Likely,
+    Yes,
+}
+
+/// The judgement on a device for one second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slowness {
+    /// The device takes this multiple of its usual time; 1 if it is not known to be
+    /// slower.
+    pub times: f64,
+    pub sure: Sure,
+    /// The load makes a wait at most this multiple of the usual one.
+    pub load: f64,
+}
+
+impl Slowness {
+    fn of(times: f64, sure: Sure) -> Self {
+        Self { times, sure, load: f64::INFINITY }
+    }
+}
+
+impl State {
+    /// Judges the device in a second in which the demand has grown so.
+    pub fn says(&self, growth: &Growth) -> Slowness {
+        let slower = |times: Option<f64>| times.filter(|times| *times >= SLOWER);
+        let stretch = slower(self.stretch);
+        if growth.part < NO_GROWTH {
+            // Nobody asks for more: only the device can hold requests up.
+            let all = [self.rested, self.flush, stretch].into_iter().filter_map(slower);
+            // But on a disk that takes no more, little may be much.
+            let is_sure = !(growth.is_more || growth.is_deeper && self.done >= SAME);
+            let sure = if is_sure { Sure::Yes } else { Sure::Likely };
+            return Slowness::of(all.fold(1.0, f64::max), sure);
+        }
+        // A flush may drain others' writes.
+        let flush = self.flush.map(|times| times / self.written.max(1.0));
+        match (slower(self.rested), slower(flush)) {
+            // A cache that is nearly full takes far longer for a little more.
+            (None, Some(_)) if growth.is_written => return Slowness::of(1.0, Sure::No),
+            (None, None) if self.rested.is_none() => {}
+            (None, None) => return Slowness::of(1.0, Sure::Yes),
+            (rested, _) => {
+                // But it is as slow as the rest.
+                let at_least = rested.unwrap_or(0.0).min(self.flush.unwrap_or(0.0));
+                let flush = flush.map(|times| times.max(at_least));
+                return Slowness::of(self.alone(flush), Sure::Yes);
+            }
+        }
+        match stretch {
+            // More requests wait, and fewer are completed.
+            Some(stretch) if self.done < 1.0 && self.depth > 1.0 => {
+                let times = (stretch / growth.times.max(1.0)).max(1.0 / self.done.max(1e-3));
+                Slowness::of(times, Sure::Likely)
+            }
+            _ if self.done >= FAR_MORE => Slowness::of(1.0, Sure::Likely),
+            // The present work cannot make a queue of half this length, unless there is
+            // a limit on requests or bytes, or somebody keeps the queue full.
+            Some(stretch) if stretch >= 2.0 * self.waits(growth) && !growth.is_deeper => {
+                let load = self.waits(growth);
+                Slowness { times: stretch / load, sure: Sure::Likely, load }
+            }
+            Some(_) => Slowness::of(1.0, Sure::No),
+            None => Slowness::of(1.0, Sure::Likely),
+        }
+    }
+
+    /// The time of a write and its flush that are alone, as a multiple of the usual.
+    fn alone(&self, flush: Option<f64>) -> f64 {
+        let [of_rested, of_flush] = self.usual_ns;
+        match (self.rested, flush) {
+            (Some(rested), Some(flush)) => {
+                (rested * of_rested + flush * of_flush) / (of_rested + of_flush).max(1.0)
+            }
+            (rested, flush) => rested.or(flush).unwrap_or(1.0),
+        }
+    }
+
+    /// The stretch that the present work would have on a disk with twice the servers
+    /// that were busy before, and at least one, if requests come at random: 1/(1 − ρ).
+    fn waits(&self, growth: &Growth) -> f64 {
+        let servers = f64::max(1.0, 2.0 * self.busy);
+        1.0 / (1.0 - (self.busy * growth.times / servers).min(0.95))
+    }
+
+    /// It was saturated, still is, and completes what it did.
+    pub fn completes_the_same(&self) -> bool {
+        self.is_saturated
+            && self.was_saturated
+            && self.done >= SAME
+            && self.rested.is_none_or(|times| times < SLOWER)
+    }
+
+    /// The device is known to be as fast as it was.
+    pub fn is_well(&self) -> bool {
+        let completes_enough = self.done >= FAR_MORE || self.completes_the_same();
+        // Syncs end with a flush.
+        let are_alone_well =
+            [self.rested, self.flush].iter().all(|times| times.is_some_and(|times| times < SLOWER));
+        are_alone_well || self.rested.is_none() && self.is_saturated && completes_enough
+    }
+}
+
+impl Device {
+    /// Takes a second in, and returns how it did in it.
+    pub fn look(&mut self, slot: &Slot, now_ns: u64) -> State {
+        let seen = [&slot.alone, &slot.flushes].into_iter().filter(|alone| alone.ios > 0);
+        if let Some(known) = seen.map(|alone| alone.known).min() {
+            self.known = known;
+        }
+        self.rested.take(&slot.alone);
+        self.flushes.take(&slot.flushes);
+        let now = [(&slot.alone, &self.rested), (&slot.flushes, &self.flushes)];
+        let now = now.map(|(new, recent)| recent.times().filter(|_| new.ios > 0));
+        for (last, now) in self.last.iter_mut().zip(now) {
+            *last = now.map(|times| (times, now_ns)).or(*last);
+        }
+        let [rested, flush] = self.last.map(|last| {
+            let (times, then) = last?;
+            let stays_ns = if times >= SLOWER { SLOW_STAYS_NS } else { WELL_STAYS_NS };
+            (now_ns.saturating_sub(then) <= stays_ns).then_some(times)
+        });
+        let did = slot.did;
+        let levels = self.levels.map(|level| f64::from(level).max(1e-9));
+        let [depth, work, requests, bytes, written] = levels;
+        let stretch = did.stretch().filter(|_| self.seconds > 0 && slot.guessed == self.guessed);
+        let stretch = stretch.map(|now| now / f64::from(self.stretch).max(1e-9));
+        let before = std::mem::replace(&mut self.before, stretch);
+        let times = |now: f64, then: f64| now / then;
+        State {
+            rested,
+            flush,
+            usual_ns: [self.rested, self.flushes].map(|recent| recent.each_ns()),
+            stretch: stretch.into_iter().chain(before).reduce(f64::max),
+            done: times(did.work, work)
+                .max(times(did.requests, requests))
+                .max(times(did.bytes, bytes)),
+            depth: times(did.depth, depth),
+            written: times(did.written, written),
+            busy: work / 1e9,
+            is_saturated: did.depth >= FULL,
+            was_saturated: depth >= FULL && f64::from(self.stretch) >= FULL,
+        }
+    }
+
+    /// The work that the disks were asked for while the victim was well.
+    pub fn asked(&self) -> f64 {
+        f64::from(self.levels[1])
+    }
+
+    /// The victim was well in this second.
+    pub fn learn(&mut self, slot: &Slot) {
+        if slot.guessed == self.guessed {
+            self.others = 0;
+        } else {
+            // Its requests have another cost, for a moment or from now on.
+            self.others += 1;
+            if self.others < MANY_OTHERS && self.seconds > 0 {
+                return;
+            }
+            (self.others, self.guessed) = (0, slot.guessed);
+            self.levels = slot.did.all().map(|now| now as f32);
+            self.stretch = slot.did.stretch().unwrap_or_default() as f32;
+        }
+        for (known, now) in self.levels.iter_mut().zip(slot.did.all()) {
+            learn(known, now, self.seconds);
+        }
+        if let Some(stretch) = slot.did.stretch() {
+            learn(&mut self.stretch, stretch, self.seconds);
+        }
+        self.seconds = self.seconds.saturating_add(1);
+    }
+}

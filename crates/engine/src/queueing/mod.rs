@@ -1,0 +1,273 @@
+//! The engine on disks whose truth is known.
+//!
+//! A queueing model stands for the disk. The truth follows from what was changed
+//! in it, and from nothing that the engine says.
+
+mod matrix;
+mod world;
+
+use std::time::Duration;
+
+use tracer_disk_model::Model;
+
+use super::{
+    blame::{Owner, OwnerId},
+    tests::comm,
+    verdict::Judgement,
+    victim::Span,
+};
+use crate::kind::{Confidence, Kind};
+use world::{MS, Phase, Stream, TRIMS, World, phase, reads, stalls, well, writes};
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// The truth about a phase.
+#[derive(Clone, Copy, Debug)]
+enum Truth<'a> {
+    Nobody,
+    Device,
+    /// A neighbour that asks for somewhat more has a small part in it.
+    NearlyDevice,
+    Throttle,
+    /// Whoever it is, nobody can be sure of a culprit.
+    NotSure,
+    /// The parts of the device and of the load, each to 15 points.
+    Both([f64; 2]),
+    /// Their shares of what neighbours did, by account from 2 on; whether it must
+    /// be said for sure.
+    Owners(&'a [f64], bool),
+}
+
+const SEEDS: [u64; 3] = [1, 20_261_128, 0xdead_beef];
+
+/// Plays the phases, and holds each half minute against the truth of its phase.
+#[track_caller]
+fn check(name: &str, phases: &[(Phase, Truth<'_>)]) {
+    let mut wrong = Vec::new();
+    for seed in SEEDS {
+        let mut world = World::new(seed);
+        for (number, (phase, truth)) in phases.iter().enumerate() {
+            for (period, said) in world.play(*phase).into_iter().enumerate() {
+                let line = format!(
+                    "{name}, seed {seed}, phase {number}, period {period}: {:?} {:?}; {:.2?}; {}",
+                    said.kind,
+                    said.confidence,
+                    said.shares,
+                    shares(&said),
+                );
+                println!("{line}");
+                if !is_right(&said, *truth) {
+                    wrong.push(format!("not {truth:?}: {line}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn shares(said: &Judgement) -> String {
+    let each =
+        said.culprits.iter().map(|c| format!("{} {:.2} {:?}", c.owner.0, c.share, c.confidence));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+fn is_right(said: &Judgement, truth: Truth<'_>) -> bool {
+    let named = |account: u32| {
+        let of = said.culprits.iter().filter(|c| c.owner == OwnerId(account));
+        of.map(|c| c.share).sum::<f64>()
+    };
+    match truth {
+        Truth::Nobody => said.kind == Kind::None && said.culprits.is_empty(),
+        Truth::Throttle => said.kind == Kind::Limit && said.culprits.is_empty(),
+        Truth::Device => {
+            said.kind == Kind::Device
+                && said.culprits.is_empty()
+                && said.shares.unexplained < 0.1
+                && said.shares.own < 0.05
+        }
+        Truth::NotSure => said.culprits.iter().all(|c| c.confidence < Confidence::High),
+        Truth::Both([device, load]) => {
+            (said.shares.device - device).abs() <= 0.15 && (said.shares.owners - load).abs() <= 0.15
+        }
+        Truth::NearlyDevice => said.kind == Kind::Device && said.shares.device >= 0.85,
+        Truth::Owners(parts, is_sure) => {
+            let all: f64 = (2..4).map(named).sum();
+            said.kind == Kind::Owners
+                && all >= 0.8
+                && (2..)
+                    .zip(parts)
+                    .all(|(account, part)| (named(account) / all - part).abs() <= 0.15)
+                && (!is_sure || said.confidence == Confidence::High)
+        }
+    }
+}
+
+/// The mean sync of a minute, in ns.
+fn mean_sync_ns(disk: Model, neighbours: &[Stream]) -> f64 {
+    let mut world = World::new(SEEDS[0]);
+    world.play(phase(59, disk, neighbours));
+    let sum = world.engine.victims()[0].sum(Span::Period);
+    sum.duration_ns as f64 / sum.syncs as f64
+}
+
+/// The parts of the device and of the load in what a sync takes longer: the mean of
+/// what each adds if it comes first and if it comes last, each of the four replayed
+/// by its generators.
+fn parts(before: &[Stream], disk: Model, after: &[Stream]) -> [f64; 2] {
+    let [neither, device] = [well(), disk].map(|disk| mean_sync_ns(disk, before));
+    let [load, both] = [well(), disk].map(|disk| mean_sync_ns(disk, after));
+    let of_device = (device - neither + both - load) / 2.0;
+    let all = both - neither;
+    [of_device / all, 1.0 - of_device / all]
+}
+
+const READER: Stream = reads(1, Some(60));
+
+/// A well minute beside neighbours, in which nobody is to blame, and a minute of
+/// something else.
+fn after_a_well_minute(
+    name: &str,
+    before: &[Stream],
+    disk: Model,
+    after: &[Stream],
+    truth: Truth<'_>,
+) {
+    check(name, &[(phase(60, well(), before), Truth::Nobody), (phase(60, disk, after), truth)]);
+}
+
+#[test]
+fn a_slower_device_is_not_a_steady_readers_fault() {
+    let slow = Model { read: ms(8), write: ms(8), flush: ms(10), ..well() };
+    after_a_well_minute("slower", &[READER], slow, &[READER], Truth::Device);
+}
+
+#[test]
+fn a_device_that_stalls_is_nobodys_fault_and_not_the_victims_own() {
+    let stalls = Model { stalls: stalls(1_500, 250), ..well() };
+    after_a_well_minute("stalls", &[READER], stalls, &[READER], Truth::Device);
+}
+
+#[test]
+fn fewer_requests_a_second_are_the_devices_fault() {
+    let capped = Model { iops: Some(130), ..well() };
+    after_a_well_minute("a cap of 130", &[READER], capped, &[READER], Truth::Device);
+}
+
+#[test]
+fn slow_flushes_are_not_a_steady_writers_fault() {
+    let slow = Model { flush: ms(25), ..well() };
+    let writer = writes(2, Some(300));
+    after_a_well_minute("slow flushes", &[writer], slow, &[writer], Truth::Device);
+}
+
+#[test]
+fn nobody_is_accused_of_a_healthy_minute_from_the_first_half_on() {
+    check("nothing", &[(phase(120, well(), &[READER]), Truth::Nobody)]);
+    check("nothing, a writer", &[(phase(120, well(), &[writes(2, Some(300))]), Truth::Nobody)]);
+}
+
+#[test]
+fn equal_tenants_of_a_disk_limited_by_requests_are_named_half_and_half() {
+    let both = [reads(16, None), writes(16, None)];
+    check("16 deep each", &[(phase(60, well(), &both), Truth::Owners(&[0.5, 0.5], false))]);
+    let half = Truth::Owners(&[0.5, 0.5], false);
+    after_a_well_minute("16 deep each come", &[], well(), &both, half);
+}
+
+#[test]
+fn its_own_limit_is_no_tenants_fault() {
+    let held = Phase { held_ns: 60 * MS, ..phase(60, well(), &[READER]) };
+    check(
+        "its own limit",
+        &[(phase(60, well(), &[READER]), Truth::Nobody), (held, Truth::Throttle)],
+    );
+}
+
+#[test]
+fn who_grows_to_saturation_or_starts_is_named_for_sure() {
+    let truth = Truth::Owners(&[1.0], true);
+    let tenth = reads(1, Some(300));
+    after_a_well_minute("a reader grows", &[tenth], well(), &[reads(32, None)], truth);
+    after_a_well_minute("a reader comes", &[], well(), &[reads(32, None)], truth);
+    after_a_well_minute("a writer comes", &[], well(), &[writes(32, None)], truth);
+}
+
+#[test]
+fn an_fstrim_is_named_for_sure() {
+    after_a_well_minute("fstrim", &[], well(), &[TRIMS], Truth::Owners(&[1.0], true));
+}
+
+#[test]
+fn two_culprits_differ_by_what_they_ask_for() {
+    let both = [reads(24, None), reads(8, None)];
+    after_a_well_minute("3 to 1", &[], well(), &both, Truth::Owners(&[0.75, 0.25], true));
+}
+
+#[test]
+fn beside_a_newcomer_who_was_there_before_is_innocent() {
+    let before = [writes(1, Some(60)), reads(1, Some(60))];
+    let after = [writes(1, Some(60)), reads(32, None)];
+    after_a_well_minute("a newcomer", &before, well(), &after, Truth::Owners(&[0.0, 1.0], true));
+}
+
+#[test]
+fn a_slower_device_is_not_the_fault_of_who_asks_for_less_or_a_little_more() {
+    let slow = well().slower(20);
+    for (now, truth) in [(50, Truth::Device), (200, Truth::NearlyDevice)] {
+        let (before, now) = (reads(1, Some(100)), reads(1, Some(now)));
+        after_a_well_minute("20 times slower", &[before], slow, &[now], truth);
+    }
+}
+
+#[test]
+fn a_slower_device_and_a_busier_neighbour_have_both_their_part() {
+    let before = [reads(1, Some(100))];
+    for (disk, after) in
+        [(well().slower(3), reads(32, None)), (well().slower(3), writes(8, Some(1000)))]
+    {
+        let truth = parts(&before, disk, &[after]);
+        println!("{after:?}: {truth:.2?}");
+        after_a_well_minute("both", &before, disk, &[after], Truth::Both(truth));
+    }
+}
+
+#[test]
+fn who_bursts_or_comes_with_the_night_is_named() {
+    let truth = Truth::Owners(&[1.0], false);
+    let before = [reads(1, Some(60))];
+    after_a_well_minute("8 deep", &before, well(), &[reads(8, None)], truth);
+    after_a_well_minute("64 writes deep", &before, well(), &[writes(64, None)], truth);
+}
+
+#[test]
+fn in_an_incident_from_the_first_second_on_nobody_can_be_sure() {
+    let slow = Model { read: ms(8), write: ms(8), flush: ms(10), ..well() };
+    check("from the first second", &[(phase(120, slow, &[READER]), Truth::NotSure)]);
+}
+
+#[test]
+fn a_kernel_thread_is_never_named_for_sure() {
+    for seed in SEEDS {
+        let mut world = World::new(seed);
+        world.owners[2].kthread = true;
+        world.play(phase(60, well(), &[]));
+        for said in world.play(phase(60, well(), &[reads(32, None)])) {
+            assert_eq!((said.kind, said.confidence), (Kind::Owners, Confidence::Medium));
+        }
+    }
+}
+
+/// It may write what others changed, which only the journal's blocks say.
+#[test]
+fn a_device_is_not_slow_because_the_journal_writes_more() {
+    for seed in SEEDS {
+        let mut world = World::new(seed);
+        world.owners[2] = Owner { comm: comm("jbd2/loop0-8"), kthread: true, ..world.owners[2] };
+        world.play(phase(60, well(), &[writes(1, Some(60))]));
+        for said in world.play(phase(60, well(), &[writes(8, None)])) {
+            assert!(!said.circumstances.is_slow(0.01), "{said:?}");
+        }
+    }
+}
