@@ -197,6 +197,35 @@ mod tests {
         check(r#"up{job="tracer_x"} == 0 and tracer_unsupported{what!="a\"}tracer_y"}"#, &[]);
     }
 
+    /// Words that a text has for metrics and that are none.
+    fn find_strange(served: &Served, text: &str) -> Vec<String> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = text.lines().flat_map(|line| {
+            let words = line.split(move |c| !is_part(c)).filter(|w| w.starts_with("tracer_"));
+            // A crate, and the beginning of several names.
+            words.filter(|w| !w.ends_with('_') && !line.contains(&format!("{w}::")))
+        });
+        let is_strange = |word: &&str| {
+            served.find(word).is_none() && served.find(&format!(":{word}:")).is_none()
+        };
+        words.filter(is_strange).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn documents_name_metrics_that_are_served() {
+        let served = Served::read(BTreeSet::new());
+        let mut pages = crate::deploy::find_files("docs", &[".md"]);
+        pages.retain(|page| !page.ends_with("renamed.md"));
+        assert!(pages.len() > 10, "{pages:?}");
+        pages.push("README.md".into());
+        for page in pages {
+            assert_eq!(find_strange(&served, &read(&page)), [""; 0], "in {page:?}");
+        }
+        let text =
+            "`tracer_blame_seconds_total`, a:tracer_blame_seconds:b, tracer_verdict_…, tracer_x";
+        assert_eq!(find_strange(&served, text), ["tracer_x"]);
+    }
+
     #[test]
     fn what_is_not_served_is_named() {
         check("tracer_sync_duration", &["docs/metrics.md has no tracer_sync_duration"]);

@@ -81,6 +81,7 @@ fn exported(s: &Snapshot, limits: Limits) -> Vec<MetricFamily> {
     let mut series = Series::new(limits);
     series.take(10.0, s.victims.iter().map(Observed::of));
     let metrics = Metrics::new().unwrap();
+    metrics.set_unsupported(["io_uring"].into_iter());
     let beside = Beside {
         own: metrics.families(),
         programs: vec![(Program::BlockRqIssue, 12, 3400)],
@@ -107,6 +108,18 @@ fn with_latencies(mut s: Snapshot) -> Snapshot {
     s.victims[0].sync_buckets = (1..=20).collect();
     s.kernel.strategies = vec![("sync".into(), "tracepoint".into())];
     s
+}
+
+/// Dashboards, rules and alerts are held to the page by `tests/src/deploy`.
+#[test]
+fn the_page_lists_the_metrics_that_are_served() {
+    let families = exported(&with_latencies(fixture::trimmed()), LIMITS);
+    let served: BTreeSet<_> = families.iter().map(|family| family.name().to_owned()).collect();
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `tracer_"));
+    let listed = rows.map(|row| format!("tracer_{}", row.split('`').next().unwrap()));
+    assert_eq!(listed.collect::<BTreeSet<_>>(), served);
 }
 
 #[test]
