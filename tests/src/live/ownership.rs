@@ -18,7 +18,7 @@ use tracer_lab::{
     cgroup::Cgroup,
     disk::{Filesystem, LoopDisk},
     process::Process,
-    tool::{DD, Tool, last_line},
+    tool::{DD, FIO, Tool, last_line},
 };
 use tracer_node::devices;
 use tracer_snapshot::{Op, OwnerRow};
@@ -166,25 +166,38 @@ fn who_creates_files_fills_the_journal() {
 }
 
 #[test]
-fn what_a_request_takes_alone_is_learnt() {
+fn what_a_request_takes_on_a_rested_disk_is_learnt() {
     const READS: u64 = 200;
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     traced(|session| {
         settle(session, disk.name()).unwrap();
+        // With some milliseconds between them, in which the disk rests.
+        let mut command = FIO.command().unwrap();
+        command.args(["--name=reads", "--rw=read", "--bs=4k", "--direct=1", "--ioengine=psync"]);
+        command.arg("--rate_iops=250").arg(format!("--number_ios={READS}"));
+        command.arg(format!("--filename={}", disk.device()));
+        run(command, &Cgroup::none());
+        watch(session, Duration::from_millis(2200), |_| {});
+        let learnt = |session: &mut Session| {
+            let snapshot = session.snapshot();
+            let disk = snapshot.disks.iter().find(|d| d.name == disk.name()).unwrap().clone();
+            let mut work = disk.work.iter();
+            let read = work.find(|w| w.op == Op::Read && w.size_bytes_up_to == Some(4096)).cloned();
+            (read.unwrap_or_else(|| panic!("nothing learnt of reads: {:?}", disk.work)), disk)
+        };
+        let (read, disk_row) = learnt(session);
+        assert!(read.samples >= READS * 9 / 10, "{read:?}");
+
+        // One after another: behind a limit each would wait for its turn.
         let mut command = DD.command().unwrap();
         command.args(["iflag=direct", "bs=4k", "of=/dev/null", "status=none"]);
         command.arg(format!("count={READS}")).arg(format!("if={}", disk.device()));
         run(command, &Cgroup::none());
         watch(session, Duration::from_millis(2200), |_| {});
-
-        let snapshot = session.snapshot();
-        let disk = snapshot.disks.iter().find(|d| d.name == disk.name()).unwrap();
-        let mut work = disk.work.iter();
-        let read = work.find(|w| w.op == Op::Read && w.size_bytes_up_to == Some(4096));
-        let read = read.unwrap_or_else(|| panic!("nothing learnt of reads: {:?}", disk.work));
-        assert!(read.samples >= READS * 9 / 10, "{read:?}");
-        let usual = disk.latencies.iter().find(|l| l.op == Op::Read).unwrap();
+        let (after, _) = learnt(session);
+        assert!(after.samples - read.samples <= READS / 10, "{read:?}, then {after:?}");
+        let usual = disk_row.latencies.iter().find(|l| l.op == Op::Read).unwrap();
         let (low, high) = (usual.device_p50_seconds / 4.0, usual.device_p99_seconds * 4.0);
         assert!((low..high).contains(&read.seconds), "{read:?} of {usual:?}");
     });
