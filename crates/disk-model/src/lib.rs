@@ -29,7 +29,8 @@ pub struct Model {
     pub bytes_per_second: u64,
     /// The most requests of all classes that begin in a second.
     pub iops: Option<u32>,
-    /// So many more may begin at once, saved up while fewer began.
+    /// Requests that may begin at once above the limit. The disk saves them up while
+    /// fewer requests begin than the limit allows.
     pub credits: u32,
     pub stalls: Option<Stalls>,
     pub cache: Option<Cache>,
@@ -67,8 +68,9 @@ pub struct Head {
     pub seek: Duration,
 }
 
-/// So many bytes are written at the usual pace, and beyond them each write takes
-/// so many times as long; room comes back while less is written.
+/// Flash with a fast part. The first `bytes` are written at the usual pace; after that
+/// each write takes `slower` times as long. The fast part becomes free again at
+/// `regained_per_second`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct FastWrites {
     pub bytes: u64,
@@ -133,7 +135,7 @@ pub struct Service {
     channels_free_ns: Vec<u64>,
     bus_free_ns: u64,
     next_start_ns: u64,
-    /// When so many credits had been saved.
+    /// A time, and the number of credits that had been saved by then.
     credits: (u64, f64),
     cached: Level,
     /// The room for fast writes that is used up.

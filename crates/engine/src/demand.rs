@@ -235,8 +235,8 @@ pub const FULL: f64 = 2.0;
 /// From this multiple of its level on a party asks for more, perhaps by chance.
 const A_LITTLE: f64 = 1.05;
 
-/// So much of what it asked for is still the same, and so many standard errors
-/// of what comes at random.
+/// Demand counts as new beyond this multiple of its level, plus this many standard
+/// errors of arrivals at random.
 const USUAL: f64 = 1.15;
 const SIGMAS: f64 = 3.0;
 

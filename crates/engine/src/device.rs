@@ -36,7 +36,8 @@ pub struct Device {
     pub known: Grade,
 }
 
-/// After so many seconds on end with other costs the levels are learnt anew.
+/// If the costs are of the other kind (guessed or not) for this many seconds on end,
+/// the levels are learnt anew.
 const MANY_OTHERS: u8 = 8;
 
 /// A ratio is used for so long while no newer one is measured: a slow device for longer
@@ -146,10 +147,9 @@ impl State {
     /// Judges the device in a second in which the demand has grown so.
     pub fn says(&self, growth: &Growth) -> Slowness {
         let slower = |times: Option<f64>| times.filter(|times| *times >= SLOWER);
-        let stretch = slower(self.stretch);
         if growth.part < NO_GROWTH {
             // Nobody asks for more: only the device can hold requests up.
-            let all = [self.rested, self.flush, stretch].into_iter().filter_map(slower);
+            let all = [self.rested, self.flush, self.stretch].into_iter().filter_map(slower);
             // But on a disk that takes no more, little may be much.
             let is_sure = !(growth.is_more || growth.is_deeper && self.done >= SAME);
             let sure = if is_sure { Sure::Yes } else { Sure::Likely };
@@ -169,7 +169,7 @@ impl State {
                 return Slowness::of(self.alone(flush), Sure::Yes);
             }
         }
-        match stretch {
+        match slower(self.stretch) {
             // More requests wait, and fewer are completed.
             Some(stretch) if self.done < 1.0 && self.depth > 1.0 => {
                 let times = (stretch / growth.times.max(1.0)).max(1.0 / self.done.max(1e-3));
@@ -248,17 +248,14 @@ impl Device {
         let stretch = did.stretch().filter(|_| self.seconds > 0 && slot.guessed == self.guessed);
         let stretch = stretch.map(|now| now / f64::from(self.stretch).max(1e-9));
         let before = std::mem::replace(&mut self.before, stretch);
-        let times = |now: f64, then: f64| now / then;
         State {
             rested,
             flush,
             usual_ns: [self.rested, self.flushes].map(|recent| recent.each_ns()),
             stretch: stretch.into_iter().chain(before).reduce(f64::max),
-            done: times(did.work, work)
-                .max(times(did.requests, requests))
-                .max(times(did.bytes, bytes)),
-            depth: times(did.depth, depth),
-            written: times(did.written, written),
+            done: (did.work / work).max(did.requests / requests).max(did.bytes / bytes),
+            depth: did.depth / depth,
+            written: did.written / written,
             busy: work / 1e9,
             is_saturated: did.depth >= FULL,
             was_saturated: depth >= FULL && f64::from(self.stretch) >= FULL,

@@ -3,12 +3,11 @@
 //!
 //! When a device slows down, everybody's requests are in flight for longer,
 //! and overlap grows without anybody doing more. So a party answers only for
-//! what it asks for beyond what the victim lived with while it was well: work
-//! that arrives, by what it costs a disk that is well, or depth, where the
-//! disk is saturated and completes what it always did. What is left is the
-//! device's where that is slower than its reference, or nobody's that is
-//! known; it is never another party's. The victim's own requests that pile up
-//! are an effect, and follow the causes.
+//! what it asks for beyond what the victim lived with while it was well
+//! ([`super::demand`]). If nobody asks for more, the excess is the device's, or
+//! belongs to something below it. If somebody does, the excess is divided between
+//! the device ([`super::device`]) and those who ask for more. Requests that only
+//! pile up are an effect, and follow the causes.
 //!
 //! Pure: one second's loads and the blame of its syncs go in, parts come out.
 
@@ -69,19 +68,15 @@ pub fn settle(
         *to += ns;
     };
     let grown = blamed.grown + blamed.own_grown;
-    if growth.part < MUCH_GROWTH {
-        leave(blamed.steady);
-    }
+    // The victim's pile-up is an effect of what the others and the device do. So is the
+    // pile-up of parties that have not grown, if the load has grown enough for that.
+    let is_effect = growth.part >= MUCH_GROWTH;
+    let (effects, rest) = if is_effect { (blamed.steady, 0.0) } else { (0.0, blamed.steady) };
+    leave(rest);
+    let causes = grown + blamed.own_steady + effects;
     if !have_grown || grown <= 0.0 {
-        let steady = if growth.part < MUCH_GROWTH { 0.0 } else { blamed.steady };
-        leave(grown + blamed.own_steady + steady);
+        leave(causes);
         return settled;
-    }
-    // Its own pile-up, and the pile-up of parties that have not grown, is an effect of
-    // what the others and the device do.
-    let mut causes = grown + blamed.own_steady;
-    if growth.part >= MUCH_GROWTH {
-        causes += blamed.steady;
     }
     // A wait is the usual one, times what the device and what the load make of
     // it. Each one's part is the mean of what it adds first and what it adds last.

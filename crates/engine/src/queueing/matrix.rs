@@ -17,7 +17,7 @@ use tracer_disk_model::{Cache, FastWrites, Head, Model, Request as Asked, Servic
 
 use super::{
     ms,
-    world::{Does, SECOND, Stream, World, phase, stalls},
+    world::{Dice, Does, SECOND, Stream, World, phase, stalls},
 };
 use crate::{
     blame::OwnerId,
@@ -111,25 +111,14 @@ impl Cell {
     }
 }
 
-/// Random numbers from a seed (splitmix64).
-struct Dice(u64);
-
 impl Dice {
-    fn throw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     fn one<T: Copy>(&mut self, of: &[T]) -> T {
         of[(self.throw() % of.len() as u64) as usize]
     }
 
     /// From a range, evenly.
     fn within(&mut self, from: f64, to: f64) -> f64 {
-        from + (to - from) * ((self.throw() >> 11) as f64 / (1u64 << 53) as f64)
+        from + (to - from) * self.chance()
     }
 
     fn cell(&mut self) -> Cell {

@@ -50,6 +50,25 @@ pub fn stalls(every_ms: u64, length_ms: u64) -> Option<Stalls> {
     Some(Stalls { every, length })
 }
 
+/// Random numbers from a seed (splitmix64).
+#[derive(Clone, Debug)]
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn throw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 to 1.
+    pub fn chance(&mut self) -> f64 {
+        (self.throw() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
 /// A neighbour's way to use the disk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Does {
@@ -164,7 +183,7 @@ pub struct World {
     now_ns: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     order: u64,
-    random: u64,
+    dice: Dice,
     phase: Phase,
     service: Service,
     positions: [u64; USED],
@@ -218,7 +237,7 @@ impl World {
             now_ns,
             events: BinaryHeap::new(),
             order: 0,
-            random: seed,
+            dice: Dice(seed),
             phase: phase(0, well(), &[]),
             service: Service::new(well()),
             positions: Default::default(),
@@ -254,18 +273,9 @@ impl World {
         self.events.push(Reverse((ns, self.order, event)));
     }
 
-    /// 0 to 1 (splitmix64).
-    pub fn chance(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
     /// About so long.
     fn about(&mut self, ns: u64) -> u64 {
-        (ns as f64 * (0.7 + 0.6 * self.chance())) as u64
+        (ns as f64 * (0.7 + 0.6 * self.dice.chance())) as u64
     }
 
     fn account(who: Who) -> usize {
@@ -287,7 +297,7 @@ impl World {
             for worker in 0..stream.deep {
                 // Workers of before go on.
                 if self.workers[at][worker].due_ns == u64::MAX {
-                    let due_ns = self.now_ns + (self.chance() * 20e6) as u64;
+                    let due_ns = self.now_ns + (self.dice.chance() * 20e6) as u64;
                     self.workers[at][worker].due_ns = due_ns;
                     self.at(due_ns, Event::Next(Who::Neighbour(at, worker)));
                 }
@@ -351,7 +361,7 @@ impl World {
         // The victim's log and its files lie apart, and neighbours jump about.
         let position = match who {
             Who::Sync => self.positions[0] + bytes,
-            _ => (self.chance() * 1e12) as u64,
+            _ => (self.dice.chance() * 1e12) as u64,
         };
         if who == Who::Sync {
             self.positions[0] = position;
@@ -362,7 +372,7 @@ impl World {
             op::FLUSH => Asked::Flush,
             _ => Asked::Discard { bytes },
         };
-        let times = 0.9 + 0.2 * self.chance();
+        let times = 0.9 + 0.2 * self.dice.chance();
         let end_ns = self.service.admit_varied(self.now_ns, asked, times);
         self.at(end_ns, Event::End(at));
     }
@@ -434,7 +444,7 @@ impl World {
             self.engine.sync(&record, &[], 0, need_ns, |_| &owners);
         }
         self.syncs_due_ns = (self.syncs_due_ns + SECOND / SYNCS_PER_SECOND).max(self.now_ns);
-        let due_ns = self.syncs_due_ns + self.phase.held_ns + (self.chance() * 4e6) as u64;
+        let due_ns = self.syncs_due_ns + self.phase.held_ns + (self.dice.chance() * 4e6) as u64;
         self.at(due_ns.max(self.now_ns + CPU_NS), Event::Next(Who::Sync));
     }
 
