@@ -51,6 +51,11 @@ impl Party {
     pub fn is_kworker(&self) -> bool {
         self.kthread && self.comm.starts_with(b"kworker")
     }
+
+    /// The thread that commits a filesystem's journal for those who sync.
+    pub fn is_journal(&self) -> bool {
+        self.kthread && self.comm.starts_with(b"jbd2/")
+    }
 }
 
 /// What the engine must know of an account's owner.
@@ -88,11 +93,6 @@ impl Owner {
         // Kernel threads are in no cgroup (0), so nobody else passes for one.
         let issued_for = !self.kthread && self.comm.starts_with(b"kworker\0");
         self.cgroup == record.cgroup && (self.comm == record.comm || issued_for)
-    }
-
-    /// The thread that commits a filesystem's journal for those who sync.
-    fn is_journal(&self) -> bool {
-        self.kthread && self.comm.starts_with(b"jbd2/")
     }
 }
 
@@ -202,7 +202,7 @@ impl Window {
                     own.area_ns = own.area_ns.saturating_add(area_ns);
                     own.work += work;
                 }
-            } else if owner.is_journal() {
+            } else if owner.party().is_journal() {
                 // On an underlying disk it is another filesystem's.
                 if layer == Layer::Upper {
                     self.journal_ns = self.journal_ns.saturating_add(area_ns);

@@ -247,6 +247,8 @@ pub struct Growth {
     pub part: f64,
     /// The demand now, as a multiple of the demand without the new part.
     pub times: f64,
+    /// The part of the journal's work that was not there before.
+    pub of_journal: f64,
     /// Some of those who ask for more write.
     pub is_written: bool,
     /// One of the others asks for more, however little that is beside all.

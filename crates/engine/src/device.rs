@@ -144,6 +144,13 @@ impl Slowness {
 }
 
 impl State {
+    /// Requests and flushes that were alone took this multiple of the usual time.
+    #[cfg(test)]
+    pub fn of_alone(times: f64) -> Self {
+        let (rested, flush) = (Some(times), Some(times));
+        Self { rested, flush, usual_ns: [1e6; 2], ..Self::default() }
+    }
+
     /// Judges the device in a second in which the demand has grown so.
     pub fn says(&self, growth: &Growth) -> Slowness {
         let slower = |times: Option<f64>| times.filter(|times| *times >= SLOWER);

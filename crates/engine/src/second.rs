@@ -214,11 +214,14 @@ impl Victim {
         let own = self.suspects.iter().find(|suspect| suspect.party == party);
         let own_grown = own.map_or(1.0, |own| f64::from(own.grown));
         let behind_ns = fresh.division.own_behind_ns;
+        let commits_ns = fresh.division.commits_ns;
         let blamed = Blamed {
             grown: others - steady,
             steady,
             own_grown: behind_ns * own_grown,
             own_steady: behind_ns * (1.0 - own_grown),
+            commits_grown: commits_ns * growth.of_journal,
+            commits_steady: commits_ns * (1.0 - growth.of_journal),
             device: fresh.division.device_ns,
         };
         let settled = settle(state, &growth, &blamed, fresh.mean_ns(), usual_ns);
@@ -230,6 +233,7 @@ impl Victim {
         let mut parts = fresh.division;
         parts.others_ns = blamed.grown * settled.keep;
         parts.own_ns += blamed.own_grown * settled.keep - behind_ns;
+        parts.commits_ns = blamed.commits_grown * settled.keep;
         parts.device_ns += settled.device;
         parts.unexplained_ns += settled.unexplained;
         parts
@@ -260,6 +264,7 @@ impl Victim {
     /// Finds out what part of what each one asks for is new.
     fn grow(&mut self, slot: &Slot, state: &State, ios: f64) -> Growth {
         let (mut new, mut all) = (0.0, 0.0);
+        let (mut new_journal, mut journal) = (0.0, 0.0);
         let (mut each_ns, mut is_written, mut is_more, mut is_deeper) = (0.0, false, false, false);
         let own = self.party();
         let by_depth = state.completes_the_same();
@@ -282,6 +287,10 @@ impl Victim {
             let grown = suspect.map_or(1.0, |suspect| f64::from(suspect.grown));
             new += asked.work * grown;
             all += asked.work;
+            if asked.party.is_journal() {
+                new_journal += asked.work * grown;
+                journal += asked.work;
+            }
             let has_more = suspect.is_none_or(|suspect| suspect.lived.is_more());
             is_more |= has_more && asked.party != own && asked.work >= SOME_WORK * slot.did.work;
             if grown >= MUCH_GROWTH {
@@ -295,6 +304,7 @@ impl Victim {
         Growth {
             part,
             times: 1.0 / (1.0 - part).max(1e-3),
+            of_journal: if journal > 0.0 { new_journal / journal } else { 0.0 },
             is_written,
             is_more,
             is_deeper,

@@ -26,6 +26,9 @@ pub struct Blamed {
     /// On the victim's own other requests, alike.
     pub own_grown: f64,
     pub own_steady: f64,
+    /// On what commits wrote for others, alike.
+    pub commits_grown: f64,
+    pub commits_steady: f64,
     /// On the device already.
     pub device: f64,
 }
@@ -33,8 +36,8 @@ pub struct Blamed {
 /// The blame as it is settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Settled {
-    /// Others and the victim's own requests answer for so many times the blame for
-    /// their growth.
+    /// Others, the victim's own requests and commits answer for so many times the blame
+    /// for their growth.
     pub keep: f64,
     /// More for the device, and for nobody that is known.
     pub device: f64,
@@ -67,11 +70,12 @@ pub fn settle(
         let to = if is_device { &mut settled.device } else { &mut settled.unexplained };
         *to += ns;
     };
-    let grown = blamed.grown + blamed.own_grown;
+    let grown = blamed.grown + blamed.own_grown + blamed.commits_grown;
+    let steady = blamed.steady + blamed.commits_steady;
     // The victim's pile-up is an effect of what the others and the device do. So is the
     // pile-up of parties that have not grown, if the load has grown enough for that.
     let is_effect = growth.part >= MUCH_GROWTH;
-    let (effects, rest) = if is_effect { (blamed.steady, 0.0) } else { (0.0, blamed.steady) };
+    let (effects, rest) = if is_effect { (steady, 0.0) } else { (0.0, steady) };
     leave(rest);
     let causes = grown + blamed.own_steady + effects;
     if !have_grown || grown <= 0.0 {
@@ -98,4 +102,63 @@ pub fn settle(
     settled.device += more;
     settled.keep = (causes - more) / grown;
     settled
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: f64 = 1e6;
+
+    /// A tenant fills the journal: commits write more for it, and the victim's own
+    /// requests pile up behind them.
+    fn fuller_journal() -> (Growth, Blamed) {
+        let growth = Growth {
+            part: 0.47,
+            times: 1.9,
+            of_journal: 1.0,
+            is_written: true,
+            is_more: true,
+            is_deeper: true,
+            behind_ns: 150.0 * MS,
+        };
+        let blamed = Blamed {
+            own_steady: 130.0 * MS,
+            commits_grown: 170.0 * MS,
+            device: 5.0 * MS,
+            ..Blamed::default()
+        };
+        (growth, blamed)
+    }
+
+    #[test]
+    fn what_piles_up_behind_a_fuller_journal_follows_the_journal() {
+        let (growth, blamed) = fuller_journal();
+        let well = State::of_alone(1.0);
+        let settled = settle(&well, &growth, &blamed, 40.0 * MS, 2.0 * MS);
+        assert_eq!((settled.device, settled.unexplained), (0.0, 0.0));
+        let commits = blamed.commits_grown * settled.keep;
+        assert!((commits - 300.0 * MS).abs() < 1.0, "{settled:?}");
+    }
+
+    #[test]
+    fn a_slower_device_has_its_part_of_longer_commits() {
+        let (growth, blamed) = fuller_journal();
+        let slow = State::of_alone(4.0);
+        let settled = settle(&slow, &growth, &blamed, 40.0 * MS, 2.0 * MS);
+        // Alone each of them makes a sync 4 and 5 times as long.
+        let device = settled.device / (300.0 * MS);
+        assert!((0.3..0.7).contains(&device), "{settled:?}");
+        assert_eq!(settled.unexplained, 0.0);
+    }
+
+    #[test]
+    fn commits_as_full_as_ever_take_longer_on_a_slower_device_alone() {
+        let (growth, mut blamed) = fuller_journal();
+        (blamed.commits_grown, blamed.commits_steady) = (0.0, blamed.commits_grown);
+        let growth = Growth { part: 0.0, times: 1.0, of_journal: 0.0, ..growth };
+        let slow = State::of_alone(4.0);
+        let settled = settle(&slow, &growth, &blamed, 40.0 * MS, 2.0 * MS);
+        assert_eq!(settled.device, 300.0 * MS);
+    }
 }

@@ -372,11 +372,7 @@ impl<'a> Account<'a> {
             }
         }
         self.device_ns += journal.max(0.0);
-        if sum.circumstances.is_slow(SLOW_DEVICE) {
-            self.device_ns += parts.commits_ns;
-        } else {
-            self.share_out_commits(parts.commits_ns);
-        }
+        self.share_out_commits(parts.commits_ns);
 
         // A CPU it waited for: its own quota, or whoever ran meanwhile.
         if is_limited(sum.limited_cpu_ns) {
