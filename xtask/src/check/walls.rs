@@ -39,6 +39,11 @@ const WALLS: &[Wall] = &[
     Wall { of: "tracer-snapshot", lacks: &MACHINE, why: "outputs see values" },
     Wall { of: "tracer-disk-model", lacks: &MACHINE, why: "the model is arithmetic" },
     Wall {
+        of: "tracer-timelines",
+        lacks: &["aya", "aya-obj", "libc", "nix", "tokio", "ureq", "tracer-engine"],
+        why: "the truth about a timeline follows from what was changed, and from no verdict",
+    },
+    Wall {
         of: "tracer-node",
         lacks: &["aya", "aya-obj", "tokio", "ureq"],
         why: "names come from /proc and /sys: no kernel program, runtime or other daemon is asked",

@@ -9,15 +9,17 @@ mod world;
 use std::time::Duration;
 
 use tracer_disk_model::Model;
+use tracer_timelines::timeline::{
+    MS, Phase, Stream, TRIMS, Timeline, phase, reads, stalls, well, writes,
+};
 
 use super::{
     blame::{Owner, OwnerId},
     tests::comm,
     verdict::Judgement,
-    victim::Span,
 };
 use crate::kind::{Confidence, Kind};
-use world::{MS, Phase, Stream, TRIMS, World, phase, reads, stalls, well, writes};
+use world::World;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -106,10 +108,9 @@ fn is_right(said: &Judgement, truth: Truth<'_>) -> bool {
 
 /// The mean sync of a minute, in ns.
 fn mean_sync_ns(disk: Model, neighbours: &[Stream]) -> f64 {
-    let mut world = World::new(SEEDS[0]);
-    world.play(phase(59, disk, neighbours));
-    let sum = world.engine.victims()[0].sum(Span::Period);
-    sum.duration_ns as f64 / sum.syncs as f64
+    let mut timeline = Timeline::new(SEEDS[0]);
+    let syncs_ns = timeline.play(phase(60, disk, neighbours));
+    syncs_ns.iter().sum::<u64>() as f64 / syncs_ns.len() as f64
 }
 
 /// The parts of the device and of the load in what a sync takes longer: the mean of

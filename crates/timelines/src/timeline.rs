@@ -1,0 +1,486 @@
+//! A disk, a victim and neighbours, event by event.
+//!
+//! A model of a disk serves what the victim's syncs and commits and the neighbours'
+//! streams ask for, and what a kernel would count of it is counted.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    mem,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tracer_disk_model::{Model, Request as Asked, Service, Stalls};
+use tracer_ebpf::record::{RESTED_NS, op};
+
+use crate::dice::Dice;
+
+pub const MS: u64 = 1_000_000;
+pub const SECOND: u64 = 1_000 * MS;
+
+/// As the disk of the measured incidents: 4 servers, 3000 requests a second.
+pub fn well() -> Model {
+    Model {
+        channels: 4,
+        read: Duration::from_micros(150),
+        write: Duration::from_micros(100),
+        flush: Duration::from_micros(800),
+        discard: Duration::from_millis(40),
+        bytes_per_second: 2_000_000_000,
+        iops: Some(3000),
+        ..Model::default()
+    }
+}
+
+/// Nothing begins for so many ms of every so many.
+pub fn stalls(every_ms: u64, length_ms: u64) -> Option<Stalls> {
+    let [every, length] = [every_ms, length_ms].map(Duration::from_millis);
+    Some(Stalls { every, length })
+}
+
+/// A neighbour's way to use the disk.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+pub enum Does {
+    Read,
+    Write,
+    /// Each write is followed by a flush.
+    SyncingWrite,
+    /// The kernel writes back once a second, as fast as it can.
+    BufferedWrite,
+    Discard,
+}
+
+/// A neighbour's requests.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Stream {
+    pub does: Does,
+    pub bytes: u64,
+    /// So many at a time at most.
+    pub deep: usize,
+    /// So often, all together; as fast as they are served where this is `None`.
+    pub per_second: Option<u64>,
+}
+
+impl Stream {
+    /// The operation of its requests.
+    pub fn op(self) -> u32 {
+        match self.does {
+            Does::Read => op::READ,
+            Does::Discard => op::DISCARD,
+            Does::Write | Does::SyncingWrite | Does::BufferedWrite => op::WRITE,
+        }
+    }
+}
+
+pub const fn reads(deep: usize, per_second: Option<u64>) -> Stream {
+    Stream { does: Does::Read, bytes: 4096, deep, per_second }
+}
+
+pub const fn writes(deep: usize, per_second: Option<u64>) -> Stream {
+    Stream { does: Does::Write, bytes: 4096, deep, per_second }
+}
+
+/// With some milliseconds between two of them, in which the groups are read.
+pub const TRIMS: Stream =
+    Stream { does: Does::Discard, bytes: 1 << 30, deep: 1, per_second: Some(20) };
+
+/// The disk and the neighbours for a while.
+#[derive(Clone, Copy, Debug)]
+pub struct Phase {
+    pub seconds: u64,
+    pub disk: Model,
+    pub neighbours: [Option<Stream>; 2],
+    /// Its own limit holds each sync of the victim's back for so long.
+    pub held_ns: u64,
+}
+
+pub fn phase(seconds: u64, disk: Model, neighbours: &[Stream]) -> Phase {
+    let of = |at: usize| neighbours.get(at).copied();
+    Phase { seconds, disk, neighbours: [of(0), of(1)], held_ns: 0 }
+}
+
+/// The owner of a request: the victim's sync, its other work, a neighbour's worker.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+enum Who {
+    Sync,
+    Commit(usize),
+    Neighbour(usize, usize),
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Event {
+    End(usize),
+    Next(Who),
+    Second,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    who: Who,
+    op: u32,
+    bytes: u64,
+    born_ns: u64,
+    /// Nobody was there when it came, and so many had come and ended then.
+    rested: bool,
+    seen: (u64, u64),
+}
+
+/// One of those who ask for a neighbour's stream.
+#[derive(Clone, Copy, Debug)]
+struct Worker {
+    /// `u64::MAX` for one that does not work.
+    due_ns: u64,
+    /// In its burst.
+    written: u64,
+}
+
+/// A stream has no more of them.
+const DEEPEST: usize = 64;
+
+/// Accounts: 1 is the victim's; 2 and 3 the neighbours'.
+pub const ACCOUNTS: usize = 4;
+
+/// The counters of an account.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    pub in_flight: u64,
+    pub arrived: u64,
+    pub ended: u64,
+    pub bytes: u64,
+    /// The time-integral of the requests in flight.
+    pub area_ns: u64,
+}
+
+/// A sync that has ended: a write and a flush.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sync {
+    pub begin_ns: u64,
+    pub duration_ns: u64,
+    /// In its own requests.
+    pub device_ns: u64,
+    pub requests: u32,
+    pub bytes: u64,
+    /// Requests of each account that were in flight meanwhile, integrated.
+    pub areas_ns: [u64; ACCOUNTS],
+}
+
+/// The result of a step, where it has one.
+#[derive(Clone, Copy, Debug)]
+pub enum Happened {
+    Sync(Sync),
+    /// A second has passed.
+    Second,
+}
+
+/// Requests that were alone on the disk: their number and their time, by operation
+/// and size.
+pub type Alone = HashMap<(u32, u64), (u64, u64)>;
+
+/// A disk at work, for as long as it is asked to go on.
+pub struct Timeline {
+    now_ns: u64,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    order: u64,
+    dice: Dice,
+    phase: Phase,
+    service: Service,
+    positions: [u64; ACCOUNTS],
+    last_end_ns: u64,
+    came: (u64, u64),
+    in_flight: u64,
+    requests: Vec<Option<Request>>,
+    free: Vec<usize>,
+    counted: [Counted; ACCOUNTS],
+    alone: Alone,
+    sync: Option<(Sync, [Counted; ACCOUNTS])>,
+    syncs_due_ns: u64,
+    /// The victim commits beside its syncs, too.
+    commit_due_ns: u64,
+    committing: usize,
+    workers: [[Worker; DEEPEST]; 2],
+}
+
+pub const SYNCS_PER_SECOND: u64 = 60;
+pub const CPU_NS: u64 = 50_000;
+const COMMIT_EVERY_NS: u64 = 100 * MS;
+const COMMIT_WRITES: usize = 4;
+pub const BLOCK: u64 = 4096;
+
+impl Timeline {
+    pub fn new(seed: u64) -> Self {
+        // Any uptime does.
+        let now_ns = 5_000 * SECOND;
+        let mut timeline = Self {
+            now_ns,
+            events: BinaryHeap::new(),
+            order: 0,
+            dice: Dice(seed),
+            phase: phase(0, well(), &[]),
+            service: Service::new(well()),
+            positions: Default::default(),
+            last_end_ns: 0,
+            came: (0, 0),
+            in_flight: 0,
+            requests: Vec::new(),
+            free: Vec::new(),
+            counted: Default::default(),
+            alone: Alone::new(),
+            sync: None,
+            syncs_due_ns: now_ns,
+            commit_due_ns: now_ns,
+            committing: 0,
+            workers: [[Worker { due_ns: u64::MAX, written: 0 }; DEEPEST]; 2],
+        };
+        timeline.at(now_ns + SECOND, Event::Second);
+        timeline.at(now_ns, Event::Next(Who::Sync));
+        timeline.at(now_ns, Event::Next(Who::Commit(0)));
+        timeline
+    }
+
+    pub fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// One for each account.
+    pub fn counted(&self) -> &[Counted; ACCOUNTS] {
+        &self.counted
+    }
+
+    /// Those since the last time.
+    pub fn take_alone(&mut self) -> Alone {
+        mem::take(&mut self.alone)
+    }
+
+    /// Begins a phase; [`Self::step`] plays it.
+    pub fn begin(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.service.become_another(phase.disk);
+        for (at, stream) in phase.neighbours.into_iter().enumerate() {
+            let Some(stream) = stream else { continue };
+            for worker in 0..stream.deep {
+                // Workers of before go on.
+                if self.workers[at][worker].due_ns == u64::MAX {
+                    let due_ns = self.now_ns + (self.dice.chance() * 20e6) as u64;
+                    self.workers[at][worker].due_ns = due_ns;
+                    self.at(due_ns, Event::Next(Who::Neighbour(at, worker)));
+                }
+            }
+        }
+    }
+
+    /// When the next thing happens.
+    pub fn next_ns(&self) -> u64 {
+        self.events.peek().map_or(u64::MAX, |Reverse((ns, _, _))| *ns)
+    }
+
+    /// Lets the next thing happen.
+    pub fn step(&mut self) -> Option<Happened> {
+        let Reverse((ns, _, event)) = self.events.pop()?;
+        self.pass(ns);
+        match event {
+            Event::End(at) => return self.end(at).map(Happened::Sync),
+            Event::Next(who) => self.next(who),
+            Event::Second => {
+                self.at(self.now_ns + SECOND, Event::Second);
+                return Some(Happened::Second);
+            }
+        }
+        None
+    }
+
+    /// Plays a whole phase, and gives the durations of its syncs.
+    pub fn play(&mut self, phase: Phase) -> Vec<u64> {
+        let end_ns = self.now_ns + phase.seconds * SECOND;
+        self.begin(phase);
+        let mut durations_ns = Vec::new();
+        while self.now_ns < end_ns {
+            if let Some(Happened::Sync(sync)) = self.step() {
+                durations_ns.push(sync.duration_ns);
+            }
+        }
+        durations_ns
+    }
+
+    fn at(&mut self, ns: u64, event: Event) {
+        self.order += 1;
+        self.events.push(Reverse((ns, self.order, event)));
+    }
+
+    /// About so long.
+    fn about(&mut self, ns: u64) -> u64 {
+        (ns as f64 * (0.7 + 0.6 * self.dice.chance())) as u64
+    }
+
+    fn account(who: Who) -> usize {
+        match who {
+            Who::Sync | Who::Commit(_) => 1,
+            Who::Neighbour(at, _) => 2 + at,
+        }
+    }
+
+    fn pass(&mut self, ns: u64) {
+        let passed_ns = ns - self.now_ns;
+        for counted in &mut self.counted {
+            counted.area_ns += counted.in_flight * passed_ns;
+        }
+        self.now_ns = ns;
+    }
+
+    fn issue(&mut self, who: Who, operation: u32, bytes: u64) {
+        let is_rested = self.now_ns >= self.last_end_ns + RESTED_NS || operation == op::FLUSH;
+        self.came.0 += 1;
+        let request = Request {
+            who,
+            op: operation,
+            bytes,
+            born_ns: self.now_ns,
+            rested: self.in_flight == 0 && is_rested,
+            seen: self.came,
+        };
+        self.in_flight += 1;
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.requests.push(None);
+            self.requests.len() - 1
+        });
+        self.requests[at] = Some(request);
+        let counted = &mut self.counted[Self::account(who)];
+        counted.in_flight += 1;
+        counted.arrived += 1;
+        // The victim's log and its files lie apart, and neighbours jump about.
+        let position = match who {
+            Who::Sync => self.positions[0] + bytes,
+            _ => (self.dice.chance() * 1e12) as u64,
+        };
+        if who == Who::Sync {
+            self.positions[0] = position;
+        }
+        let asked = match operation {
+            op::READ => Asked::Read { at: position, bytes },
+            op::WRITE => Asked::Write { at: position, bytes },
+            op::FLUSH => Asked::Flush,
+            _ => Asked::Discard { bytes },
+        };
+        let times = 0.9 + 0.2 * self.dice.chance();
+        let end_ns = self.service.admit_varied(self.now_ns, asked, times);
+        self.at(end_ns, Event::End(at));
+    }
+
+    /// A request ends, and with it maybe a sync.
+    fn end(&mut self, at: usize) -> Option<Sync> {
+        let Some(request) = self.requests[at].take() else { unreachable!("it ends once") };
+        self.free.push(at);
+        self.in_flight -= 1;
+        let counted = &mut self.counted[Self::account(request.who)];
+        counted.in_flight -= 1;
+        counted.ended += 1;
+        counted.bytes += request.bytes;
+        self.last_end_ns = self.now_ns;
+        let took_ns = self.now_ns - request.born_ns;
+        if request.rested && self.came == request.seen && self.in_flight == 0 {
+            let class = if request.op == op::FLUSH { 0 } else { request.bytes };
+            let (ios, ns) = self.alone.entry((request.op, class)).or_default();
+            (*ios, *ns) = (*ios + 1, *ns + took_ns);
+        }
+        self.came.1 += 1;
+        match request.who {
+            Who::Sync => return self.go_on_with_sync(request.op, took_ns),
+            Who::Commit(_) if request.op == op::FLUSH => self.rest_from_commit(),
+            Who::Commit(_) => {
+                self.committing -= 1;
+                if self.committing == 0 {
+                    self.issue(Who::Commit(0), op::FLUSH, 0);
+                }
+            }
+            Who::Neighbour(stream, worker) => {
+                let flushes = self.phase.neighbours[stream]
+                    .is_some_and(|stream| stream.does == Does::SyncingWrite);
+                if flushes && request.op == op::WRITE {
+                    self.issue(request.who, op::FLUSH, 0);
+                } else {
+                    self.rest(stream, worker);
+                }
+            }
+        }
+        None
+    }
+
+    /// A sync is a write and a flush.
+    fn go_on_with_sync(&mut self, operation: u32, took_ns: u64) -> Option<Sync> {
+        let (sync, _) = self.sync.as_mut()?;
+        sync.device_ns += took_ns;
+        sync.requests += 1;
+        if operation == op::WRITE {
+            sync.bytes = BLOCK;
+            self.issue(Who::Sync, op::FLUSH, 0);
+            return None;
+        }
+        let (mut sync, before) = self.sync.take()?;
+        sync.duration_ns = self.now_ns - sync.begin_ns + CPU_NS + self.phase.held_ns;
+        for (account, then) in before.iter().enumerate() {
+            sync.areas_ns[account] = self.counted[account].area_ns - then.area_ns;
+        }
+        self.syncs_due_ns = (self.syncs_due_ns + SECOND / SYNCS_PER_SECOND).max(self.now_ns);
+        let due_ns = self.syncs_due_ns + self.phase.held_ns + (self.dice.chance() * 4e6) as u64;
+        self.at(due_ns.max(self.now_ns + CPU_NS), Event::Next(Who::Sync));
+        Some(sync)
+    }
+
+    fn rest_from_commit(&mut self) {
+        self.commit_due_ns = (self.commit_due_ns + COMMIT_EVERY_NS).max(self.now_ns);
+        self.at(self.commit_due_ns, Event::Next(Who::Commit(0)));
+    }
+
+    fn rest(&mut self, at: usize, worker: usize) {
+        let stream = self.phase.neighbours[at].filter(|stream| worker < stream.deep);
+        let due_ns = match stream {
+            None => u64::MAX,
+            Some(Stream { per_second: None, .. }) => self.now_ns + 10_000,
+            Some(Stream { does: Does::BufferedWrite, per_second: Some(rate), deep, .. }) => {
+                let written = &mut self.workers[at][worker].written;
+                *written += 1;
+                if *written < (rate / deep as u64).max(1) {
+                    self.now_ns + 10_000
+                } else {
+                    *written = 0;
+                    // All workers begin at the same time.
+                    let second = self.now_ns / SECOND + 1;
+                    second * SECOND + 300 * MS
+                }
+            }
+            Some(Stream { per_second: Some(rate), deep, .. }) => {
+                let each_ns = SECOND * deep as u64 / rate.max(1);
+                let each_ns = self.about(each_ns);
+                (self.workers[at][worker].due_ns + each_ns).max(self.now_ns)
+            }
+        };
+        self.workers[at][worker].due_ns = due_ns;
+        if due_ns < u64::MAX {
+            self.at(due_ns, Event::Next(Who::Neighbour(at, worker)));
+        }
+    }
+
+    fn next(&mut self, who: Who) {
+        match who {
+            Who::Sync => {
+                let sync = Sync { begin_ns: self.now_ns, ..Sync::default() };
+                self.sync = Some((sync, self.counted));
+                self.issue(who, op::WRITE, BLOCK);
+            }
+            Who::Commit(_) => {
+                self.committing = COMMIT_WRITES;
+                (0..COMMIT_WRITES).for_each(|at| self.issue(Who::Commit(at), op::WRITE, BLOCK));
+            }
+            Who::Neighbour(at, worker) => match self.phase.neighbours[at] {
+                Some(stream) if worker < stream.deep => self.issue(who, stream.op(), stream.bytes),
+                _ => {
+                    self.workers[at][worker].due_ns = u64::MAX;
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The truth about a play, and whether a verdict agrees with it.
+//!
+//! The truth is the Shapley value of both changes over the victim's mean sync: each of
+//! the four combinations is played by the same generators. No verdict is asked.
+
+use crate::{
+    cell::Play,
+    timeline::{Stream, Timeline, phase},
+};
+
+/// The truth about a timeline.
+#[derive(Clone, Copy, Debug)]
+pub struct Truth {
+    /// Mean syncs in ms: as before, device changed, neighbour changed, both.
+    pub means: [f64; 4],
+    pub p99s: [f64; 4],
+    /// And with nothing changed: in each half minute, with their p99.
+    pub calm: [[f64; 2]; 3],
+}
+
+impl Truth {
+    pub fn of(play: &Play) -> Self {
+        let of_syncs = |ns: &mut [u64]| {
+            ns.sort_unstable();
+            let mean = ns.iter().sum::<u64>() as f64 / ns.len().max(1) as f64;
+            let p99 = ns.get(ns.len() * 99 / 100).copied().unwrap_or(0);
+            [mean / 1e6, p99 as f64 / 1e6]
+        };
+        let mut calm = [[0.0; 2]; 3];
+        let mut of = |device: usize, neighbour: usize| {
+            let mut timeline = Timeline::new(play.seed);
+            let streams: [Vec<Stream>; 2] = play.streams.map(|s| s.into_iter().collect());
+            for calm in &mut calm[..2] {
+                let good = phase(29, play.disks[0], &streams[0]);
+                *calm = of_syncs(&mut timeline.play(good));
+            }
+            let changed = phase(30, play.disks[device], &streams[neighbour]);
+            of_syncs(&mut timeline.play(changed))
+        };
+        let all = [of(0, 0), of(1, 0), of(0, 1), of(1, 1)];
+        calm[2] = all[0];
+        Self { means: all.map(|[mean, _]| mean), p99s: all.map(|[_, p99]| p99), calm }
+    }
+
+    /// The part of the device in the excess.
+    pub fn device(&self) -> f64 {
+        let [neither, device, load, both] = self.means;
+        let part = (device - neither + both - load) / 2.0 / (both - neither);
+        part.clamp(0.0, 1.0)
+    }
+
+    /// Whether nothing happens in so many half minutes unless something is changed.
+    pub fn is_calm(&self, halves: usize) -> bool {
+        let within = |at: usize, times: f64| {
+            let calm = self.calm[..halves].iter().map(|half| half[at]);
+            let [least, most] = [calm.clone().fold(f64::MAX, f64::min), calm.fold(0.0, f64::max)];
+            most <= times * least
+        };
+        within(0, 1.15) && within(1, 1.5)
+    }
+
+    /// Whether it is clearly slower, clearly not, or neither.
+    pub fn is_slow(&self) -> Option<bool> {
+        let [neither, _, load, both] = self.means;
+        let tail = self.p99s[3] / self.p99s[0];
+        if !self.is_calm(3) || load < 0.8 * neither && both > 1.15 * load && both < 2.0 * neither {
+            // The neighbours leave as the device gets slower.
+            return None;
+        }
+        if both >= 2.0 * neither {
+            Some(true)
+        } else if both <= 1.15 * neither && tail < 2.0 {
+            Some(false)
+        } else {
+            None
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Answer {
+    Right,
+    /// Nothing is said for sure, or the shares are not known well enough.
+    Unsure,
+    Wrong,
+}
+
+/// The main cause, as a verdict has it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Cause {
+    /// Nothing is slower than usual.
+    Nobody,
+    Device,
+    /// Somebody on this node.
+    Owners,
+    /// The victim itself.
+    Own,
+    Undecided,
+    /// It is slow, and nothing is said of why.
+    Unknown,
+    /// A cause that no timeline has.
+    Other,
+}
+
+/// A verdict on a play.
+#[derive(Clone, Copy, Debug)]
+pub struct Said {
+    pub cause: Cause,
+    /// The device's part of the excess.
+    pub device: f64,
+    /// The part for which the neighbour is named.
+    pub neighbour: f64,
+    pub is_high: bool,
+}
+
+impl Said {
+    /// Compares it with the parts of the device and of the neighbour, if it became
+    /// slow; its mean sync took so long.
+    pub fn answer(&self, truth: Option<(f64, f64)>, mean_ms: f64, is_undecidable: bool) -> Answer {
+        let Some((device, load)) = truth else {
+            return match self.cause {
+                Cause::Nobody => Answer::Right,
+                Cause::Unknown => Answer::Unsure,
+                // Slow as ever is not for sure anybody's doing.
+                _ if mean_ms > 10.0 && !self.is_high => Answer::Right,
+                _ => Answer::Wrong,
+            };
+        };
+        let is_near = (self.device - device).abs() <= 0.15 && (self.neighbour - load).abs() <= 0.15;
+        match self.cause {
+            Cause::Device if device >= 0.7 => Answer::Right,
+            Cause::Owners if load >= 0.7 && self.neighbour > 0.0 => Answer::Right,
+            Cause::Owners | Cause::Own | Cause::Device if is_near => Answer::Right,
+            Cause::Undecided if is_undecidable || device > 0.3 && load > 0.3 => Answer::Right,
+            Cause::Undecided | Cause::Unknown => Answer::Unsure,
+            Cause::Device | Cause::Owners if device > 0.3 && load > 0.3 => Answer::Unsure,
+            _ => Answer::Wrong,
+        }
+    }
+}
