@@ -249,8 +249,9 @@ pub struct Growth {
     pub times: f64,
     /// The part of the journal's work that was not there before.
     pub of_journal: f64,
-    /// Some of those who ask for more write.
+    /// Some of those who ask for more write, and the part of the new work that is theirs.
     pub is_written: bool,
+    pub written: f64,
     /// One of the others asks for more, however little that is beside all.
     pub is_more: bool,
     /// One of them has more in flight.

@@ -135,19 +135,24 @@ pub struct Slowness {
     pub sure: Sure,
     /// The load makes a wait at most this multiple of the usual one.
     pub load: f64,
+    /// Flushes alone are slower.
+    pub of_flushes: bool,
+    /// It takes this multiple if flushes are slower by themselves, and not because of
+    /// others' writes.
+    pub doubtful: f64,
 }
 
 impl Slowness {
     fn of(times: f64, sure: Sure) -> Self {
-        Self { times, sure, load: f64::INFINITY }
+        Self { times, sure, load: f64::INFINITY, of_flushes: false, doubtful: times }
     }
 }
 
 impl State {
-    /// Requests and flushes that were alone took this multiple of the usual time.
+    /// Requests and flushes that were alone took these multiples of the usual time.
     #[cfg(test)]
-    pub fn of_alone(times: f64) -> Self {
-        let (rested, flush) = (Some(times), Some(times));
+    pub fn of_alone(requests: f64, flushes: f64) -> Self {
+        let (rested, flush) = (Some(requests), Some(flushes));
         Self { rested, flush, usual_ns: [1e6; 2], ..Self::default() }
     }
 
@@ -166,14 +171,18 @@ impl State {
         let flush = self.flush.map(|times| times / self.written.max(1.0));
         match (slower(self.rested), slower(flush)) {
             // A cache that is nearly full takes far longer for a little more.
-            (None, Some(_)) if growth.is_written => return Slowness::of(1.0, Sure::No),
+            (None, Some(_)) if growth.is_written => {
+                let doubtful = self.alone(flush);
+                return Slowness { of_flushes: true, doubtful, ..Slowness::of(1.0, Sure::No) };
+            }
             (None, None) if self.rested.is_none() => {}
             (None, None) => return Slowness::of(1.0, Sure::Yes),
             (rested, _) => {
                 // But it is as slow as the rest.
                 let at_least = rested.unwrap_or(0.0).min(self.flush.unwrap_or(0.0));
                 let flush = flush.map(|times| times.max(at_least));
-                return Slowness::of(self.alone(flush), Sure::Yes);
+                let of_flushes = self.rested.is_some_and(|times| times < SLOWER);
+                return Slowness { of_flushes, ..Slowness::of(self.alone(flush), Sure::Yes) };
             }
         }
         match slower(self.stretch) {
@@ -187,11 +196,16 @@ impl State {
             // a limit on requests or bytes, or somebody keeps the queue full.
             Some(stretch) if stretch >= 2.0 * self.waits(growth) && !growth.is_deeper => {
                 let load = self.waits(growth);
-                Slowness { times: stretch / load, sure: Sure::Likely, load }
+                Slowness { load, ..Slowness::of(stretch / load, Sure::Likely) }
             }
             Some(_) => Slowness::of(1.0, Sure::No),
             None => Slowness::of(1.0, Sure::Likely),
         }
+    }
+
+    /// The time of both is measured.
+    pub fn is_measured(&self) -> bool {
+        self.rested.is_some() && self.flush.is_some()
     }
 
     /// The time of a write and its flush that are alone, as a multiple of the usual.

@@ -254,7 +254,7 @@ impl Victim {
         Circumstances {
             excess_ns,
             slow_ns: only(is_slow),
-            well_ns: only(!is_slow && state.is_well()),
+            well_ns: only(!is_slow && (state.is_well() || settled.is_well)),
             times_ns: excess_ns * settled.times,
             slow_seconds: u32::from(is_slow && is_sure && is_long_known && excess_ns > 0.0),
             unsure_ns: only(settled.sure == Sure::No),
@@ -264,7 +264,7 @@ impl Victim {
     /// Finds out what part of what each one asks for is new.
     fn grow(&mut self, slot: &Slot, state: &State, ios: f64) -> Growth {
         let (mut new, mut all) = (0.0, 0.0);
-        let (mut new_journal, mut journal) = (0.0, 0.0);
+        let (mut new_journal, mut journal, mut new_written) = (0.0, 0.0, 0.0);
         let (mut each_ns, mut is_written, mut is_more, mut is_deeper) = (0.0, false, false, false);
         let own = self.party();
         let by_depth = state.completes_the_same();
@@ -287,6 +287,9 @@ impl Victim {
             let grown = suspect.map_or(1.0, |suspect| f64::from(suspect.grown));
             new += asked.work * grown;
             all += asked.work;
+            if asked.writes {
+                new_written += asked.work * grown;
+            }
             if asked.party.is_journal() {
                 new_journal += asked.work * grown;
                 journal += asked.work;
@@ -306,6 +309,7 @@ impl Victim {
             times: 1.0 / (1.0 - part).max(1e-3),
             of_journal: if journal > 0.0 { new_journal / journal } else { 0.0 },
             is_written,
+            written: if new > 0.0 { new_written / new } else { 0.0 },
             is_more,
             is_deeper,
             behind_ns: ios * each_ns,

@@ -45,7 +45,14 @@ pub struct Settled {
     /// So many times slower the device is.
     pub times: f64,
     pub sure: Sure,
+    /// What the device is slower by adds next to nothing.
+    pub is_well: bool,
 }
+
+/// A device that adds at most this part is well, whatever slows it down. From the second
+/// on it matters that it may be the device.
+const NEXT_TO_NOTHING: f64 = 0.1;
+const MATTERS: f64 = 0.3;
 
 /// Requests of other sizes and queues may wait so many times as long.
 const BEHIND: f64 = 3.0;
@@ -60,7 +67,8 @@ pub fn settle(
     usual_ns: f64,
 ) -> Settled {
     let have_grown = growth.part >= NO_GROWTH;
-    let Slowness { times, sure, load } = state.says(growth);
+    let slowness = state.says(growth);
+    let Slowness { times, sure, .. } = slowness;
     let is_slow = times >= SLOWER;
     let mut settled = Settled { times, sure, ..Settled::default() };
     // If nobody asks for more than the victim lived with, it is the device, or what
@@ -82,15 +90,15 @@ pub fn settle(
         leave(causes);
         return settled;
     }
-    // A wait is the usual one, times what the device and what the load make of
-    // it. Each one's part is the mean of what it adds first and what it adds last.
-    let load_times = (mean_ns / (times * usual_ns.max(1.0))).max(1.0).min(load);
-    let by_device = (times - 1.0) * (1.0 + load_times);
-    let by_load = (load_times - 1.0) * (1.0 + times);
-    let mut part = if is_slow { by_device / (by_device + by_load).max(1e-9) } else { 0.0 };
+    let wait = Wait { mean_ns, usual_ns, growth };
+    let mut part = if is_slow { wait.due_to(&slowness, times) } else { 0.0 };
+    let possible = wait.due_to(&slowness, slowness.doubtful);
+    settled.is_well = state.is_measured() && possible < NEXT_TO_NOTHING;
+    if sure == Sure::No && slowness.of_flushes && possible < MATTERS {
+        settled.sure = Sure::Likely;
+    }
     // The device has the part that the load cannot explain.
-    let excess_ns = (mean_ns - usual_ns).max(1.0);
-    let explained = BEHIND * growth.behind_ns / excess_ns;
+    let explained = BEHIND * growth.behind_ns / wait.excess_ns();
     if !growth.is_written || state.flush.is_some() {
         part = part.max(1.0 - explained);
     } else if explained < 0.5 {
@@ -102,6 +110,36 @@ pub fn settle(
     settled.device += more;
     settled.keep = (causes - more) / grown;
     settled
+}
+
+/// The wait of a sync where somebody asks for more.
+struct Wait<'a> {
+    mean_ns: f64,
+    usual_ns: f64,
+    growth: &'a Growth,
+}
+
+impl Wait<'_> {
+    fn excess_ns(&self) -> f64 {
+        (self.mean_ns - self.usual_ns).max(1.0)
+    }
+
+    /// The part of the excess that is a device's which takes this multiple of its time.
+    fn due_to(&self, slowness: &Slowness, times: f64) -> f64 {
+        // A wait is the usual one, times what the device and what the load make of
+        // it. Each one's part is the mean of what it adds first and what it adds last.
+        let load = self.mean_ns / (times * self.usual_ns.max(1.0));
+        let load = load.max(1.0).min(slowness.load);
+        let by_device = (times - 1.0) * (1.0 + load);
+        let by_load = (load - 1.0) * (1.0 + times);
+        let product = by_device / (by_device + by_load).max(1e-9);
+        if !slowness.of_flushes {
+            return product;
+        }
+        // Who does not flush is not held up by slow flushes, and the two only add up.
+        let sum = ((times - 1.0) * self.usual_ns / self.excess_ns()).min(product);
+        product * self.growth.written + sum * (1.0 - self.growth.written)
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +156,7 @@ mod tests {
             times: 1.9,
             of_journal: 1.0,
             is_written: true,
+            written: 1.0,
             is_more: true,
             is_deeper: true,
             behind_ns: 150.0 * MS,
@@ -134,7 +173,7 @@ mod tests {
     #[test]
     fn what_piles_up_behind_a_fuller_journal_follows_the_journal() {
         let (growth, blamed) = fuller_journal();
-        let well = State::of_alone(1.0);
+        let well = State::of_alone(1.0, 1.0);
         let settled = settle(&well, &growth, &blamed, 40.0 * MS, 2.0 * MS);
         assert_eq!((settled.device, settled.unexplained), (0.0, 0.0));
         let commits = blamed.commits_grown * settled.keep;
@@ -144,7 +183,7 @@ mod tests {
     #[test]
     fn a_slower_device_has_its_part_of_longer_commits() {
         let (growth, blamed) = fuller_journal();
-        let slow = State::of_alone(4.0);
+        let slow = State::of_alone(4.0, 4.0);
         let settled = settle(&slow, &growth, &blamed, 40.0 * MS, 2.0 * MS);
         // Alone each of them makes a sync 4 and 5 times as long.
         let device = settled.device / (300.0 * MS);
@@ -157,8 +196,37 @@ mod tests {
         let (growth, mut blamed) = fuller_journal();
         (blamed.commits_grown, blamed.commits_steady) = (0.0, blamed.commits_grown);
         let growth = Growth { part: 0.0, times: 1.0, of_journal: 0.0, ..growth };
-        let slow = State::of_alone(4.0);
+        let slow = State::of_alone(4.0, 4.0);
         let settled = settle(&slow, &growth, &blamed, 40.0 * MS, 2.0 * MS);
         assert_eq!(settled.device, 300.0 * MS);
+    }
+
+    /// Discards keep the disk busy, and a little is written beside them.
+    fn discards() -> (Growth, Blamed) {
+        let (growth, blamed) = fuller_journal();
+        let growth = Growth { part: 0.96, times: 25.0, of_journal: 0.0, written: 0.02, ..growth };
+        let blamed = Blamed {
+            grown: 470.0 * MS,
+            own_steady: MS,
+            commits_grown: 0.0,
+            device: 4.0 * MS,
+            ..blamed
+        };
+        (growth, blamed)
+    }
+
+    #[test]
+    fn a_flush_that_takes_twice_its_time_does_not_explain_a_wait_of_thirty_times() {
+        let (growth, blamed) = discards();
+        let settled = settle(&State::of_alone(1.3, 2.2), &growth, &blamed, 9.0 * MS, 0.35 * MS);
+        assert!(settled.sure > Sure::No && settled.is_well, "{settled:?}");
+        assert_eq!((settled.device, settled.unexplained), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_flush_that_takes_thirty_times_as_long_may_be_the_device_or_its_cache() {
+        let (growth, blamed) = discards();
+        let settled = settle(&State::of_alone(1.3, 40.0), &growth, &blamed, 9.0 * MS, 0.35 * MS);
+        assert!(settled.sure == Sure::No && !settled.is_well, "{settled:?}");
     }
 }
