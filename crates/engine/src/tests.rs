@@ -610,3 +610,13 @@ fn who_synced_a_few_times_long_ago_is_forgotten_and_the_others_are_found_again()
     assert_eq!(file_at(&mut engine, 2, later_ns), 1);
     assert_eq!(file_at(&mut engine, 0, later_ns), 2);
 }
+
+#[test]
+fn the_first_syncs_of_all_are_no_verdict() {
+    let disturbed = |count| vec![sync(20 * MS, &[(3, 1.0)]); count];
+    assert_eq!(kind(&victim_after(&disturbed(19))), Kind::Unknown);
+    assert_eq!(kind(&victim_after(&disturbed(20))), Kind::Owners);
+    let mut known = quiet();
+    known.extend(disturbed(19));
+    assert_eq!(kind(&victim_after(&known)), Kind::Owners, "it has a past");
+}

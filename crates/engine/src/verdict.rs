@@ -145,7 +145,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let limited_ns = sum.limited_cpu_ns.max(sum.limited_io_ns) as f64;
     let (mut culprits, mut ruled_out) = account.findings(total, sum, basis);
     let kind = match () {
-        () if sum.syncs < FEW_SYNCS => Kind::Unknown,
+        () if sum.syncs < FEW_SYNCS || !victim.has_history() => Kind::Unknown,
         () if !is_slow => Kind::None,
         () => match kind_of(&shares, victim.disk == NO_DISK) {
             Kind::Owners | Kind::Own | Kind::Device | Kind::Unexplained

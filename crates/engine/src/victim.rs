@@ -68,7 +68,7 @@ const SUSPECTS: usize = 48;
 const FIRST_SUSPECTS: usize = 16;
 
 /// Uncontended syncs before a baseline is believed.
-pub(super) const BASELINE_SYNCS: u64 = 20;
+pub const BASELINE_SYNCS: u64 = 20;
 
 /// Victims that synced only a few times are forgotten after so long.
 const FORGOTTEN_NS: u64 = 600_000_000_000;
@@ -315,14 +315,20 @@ impl Victim {
         self.syncs_total < BASELINE_SYNCS && now_ns.saturating_sub(self.last_ns) > FORGOTTEN_NS
     }
 
-    fn has_baseline(&self) -> bool {
-        self.lessons >= BASELINE_SYNCS
+    /// Whether there is anything to hold its syncs against: else a verdict would be a
+    /// guess.
+    pub fn has_history(&self) -> bool {
+        self.syncs_total >= BASELINE_SYNCS || self.baseline_ns().is_some()
     }
 
     pub fn record(
         &mut self,
         end_ns: u64,
         duration_ns: u64,
+    fn has_baseline(&self) -> bool {
+        self.lessons >= BASELINE_SYNCS
+    }
+
         phases: &Phases,
         window: &Window,
         division: &Division,

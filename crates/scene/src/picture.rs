@@ -382,6 +382,9 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
     let no_baseline = victim.baseline_ns().is_none();
     match judgement.kind {
         Kind::None => "its syncs are as long as undisturbed ones".to_owned(),
+        Kind::Unknown if !victim.has_history() => {
+            "there is nothing yet to hold its syncs against".to_owned()
+        }
         Kind::Unknown => format!("{} syncs say nothing", sum.syncs),
         Kind::Owners | Kind::Memory | Kind::Cpu => match judgement.culprits.first() {
             None if judgement.kind == Kind::Memory => {

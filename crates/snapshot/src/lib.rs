@@ -16,7 +16,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-pub use tracer_engine::phases::{ByPhase, Phase};
+pub use tracer_engine::{
+    phases::{ByPhase, Phase},
+    victim::BASELINE_SYNCS,
+};
 pub use verdict::{
     Change, Confidence, Culprit, DeviceState, Evidence, Kind, OwnWork, RuledOut, Shares, Verdict,
     Via,

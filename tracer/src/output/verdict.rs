@@ -8,7 +8,7 @@ use super::{
     names,
     units::{duration, percent, share},
 };
-use tracer_snapshot::{Culprit, Kind, Phase, Shares, Verdict, Victim};
+use tracer_snapshot::{BASELINE_SYNCS, Culprit, Kind, Phase, Shares, Verdict, Victim};
 
 /// One sentence, such as `fstrim (fstrim.service) discard makes it wait: 83%
 /// of 12.1 s excess`.
@@ -20,7 +20,10 @@ pub fn sentence(victim: &Victim) -> String {
     let worst = verdict.culprits.first();
     match verdict.kind {
         Kind::None => "nobody: nothing slower than its own baseline".to_owned(),
-        Kind::Unknown => "nobody can be named yet: too few syncs to say".to_owned(),
+        Kind::Unknown if victim.syncs_total < BASELINE_SYNCS => {
+            format!("not enough history yet ({} syncs)", victim.syncs_total)
+        }
+        Kind::Unknown => "nobody can be named: too few syncs to say".to_owned(),
         Kind::Owners => match worst {
             Some(worst) => format!("{} makes it wait: {}", culprit(worst), of(worst.share)),
             None => format!("others on its disk, none of them by name: {excess} excess"),
@@ -203,7 +206,15 @@ mod tests {
         );
         check(Kind::Limit, "its own limit, a limit: 0% of 12.1 s excess", "its own limit", "limit");
         check(Kind::None, "nobody: nothing slower than its own baseline", "-", "-");
-        check(Kind::Unknown, "nobody can be named yet: too few syncs to say", "?", "?");
+        check(Kind::Unknown, "nobody can be named: too few syncs to say", "?", "?");
+    }
+
+    #[test]
+    fn without_history_nothing_is_guessed() {
+        let mut victim = fixture::trimmed().victims.remove(0);
+        victim.verdict.kind = Kind::Unknown;
+        victim.syncs_total = 3;
+        assert_eq!(sentence(&victim), "not enough history yet (3 syncs)");
     }
 
     #[test]
