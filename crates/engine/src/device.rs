@@ -245,8 +245,8 @@ impl State {
 }
 
 impl Device {
-    /// Takes a second in, and returns how it did in it.
-    pub fn look(&mut self, slot: &Slot, now_ns: u64) -> State {
+    /// Takes in the requests of a second that were alone.
+    pub fn take(&mut self, slot: &Slot, now_ns: u64) {
         let seen = [&slot.alone, &slot.flushes].into_iter().filter(|alone| alone.ios > 0);
         if let Some(known) = seen.map(|alone| alone.known).min() {
             self.known = known;
@@ -258,11 +258,40 @@ impl Device {
         for (last, now) in self.last.iter_mut().zip(now) {
             *last = now.map(|times| (times, now_ns)).or(*last);
         }
-        let [rested, flush] = self.last.map(|last| {
+    }
+
+    /// The times of requests that were alone and of flushes, as multiples of the
+    /// usual, as far as they are known now.
+    fn alone(&self, now_ns: u64) -> [Option<f64>; 2] {
+        self.last.map(|last| {
             let (times, then) = last?;
             let stays_ns = if times >= SLOWER { SLOW_STAYS_NS } else { WELL_STAYS_NS };
             (now_ns.saturating_sub(then) <= stays_ns).then_some(times)
-        });
+        })
+    }
+
+    /// The usual time of one of each, in ns.
+    fn alone_usual_ns(&self) -> [f64; 2] {
+        [self.rested, self.flushes].map(|recent| recent.each_ns())
+    }
+
+    /// How many times as long as in its reference a write and its flush take that are
+    /// alone; `None` where that is not known. To be asked where nothing else is known
+    /// of how the device was: a flush may drain what strangers write.
+    pub fn beside_reference(&self, strangers_write: bool, now_ns: u64) -> Option<f64> {
+        let usual_ns = self.alone_usual_ns();
+        let [rested, flush] = self.alone(now_ns);
+        let flush = match strangers_write {
+            true => rested.and_then(|rested| flush.map(|flush| flush.min(rested))),
+            false => flush,
+        };
+        let state = State { rested, flush, usual_ns, ..State::default() };
+        (rested.is_some() || flush.is_some()).then(|| state.alone(flush))
+    }
+
+    /// Looks at a second that was taken in: how it did in it.
+    pub fn look(&mut self, slot: &Slot, now_ns: u64) -> State {
+        let [rested, flush] = self.alone(now_ns);
         let did = slot.did;
         let levels = self.levels.map(|level| f64::from(level).max(1e-9));
         let [depth, work, requests, bytes, written] = levels;
@@ -272,7 +301,7 @@ impl Device {
         State {
             rested,
             flush,
-            usual_ns: [self.rested, self.flushes].map(|recent| recent.each_ns()),
+            usual_ns: self.alone_usual_ns(),
             stretch: stretch.into_iter().chain(before).reduce(f64::max),
             done: (did.work / work).max(did.requests / requests).max(did.bytes / bytes),
             depth: did.depth / depth,

@@ -33,6 +33,10 @@ const FASTER_BATCHES: usize = 8;
 /// So many batches are a reference to rely on.
 const GOOD: u64 = 60;
 
+/// A kept reference counts for no more batches: it must be possible to unlearn it
+/// within days.
+const KEPT: u64 = 1024;
+
 /// How much is known of a usual time.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,6 +47,14 @@ pub enum Grade {
     /// A few batches.
     Young,
     Good,
+}
+
+/// A usual time, and how many batches say so: a reference in the form in which it is
+/// kept over a restart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Level {
+    pub ns: u64,
+    pub batches: u64,
 }
 
 /// A usual time and the memory behind it.
@@ -61,6 +73,23 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// One that was learnt before: it goes on as if each of its batches had taken
+    /// the usual time.
+    pub fn kept(level: Level) -> Self {
+        let mut kept = Self::default();
+        for _ in 0..level.batches.min(KEPT) {
+            kept.levels.record(level.ns);
+        }
+        kept.batches = level.batches.min(KEPT);
+        kept.usual_ns = level.ns as f64;
+        kept
+    }
+
+    /// The level to keep; `None` before the first batch.
+    pub fn level(&self) -> Option<Level> {
+        Some(Level { ns: self.usual_ns()? as u64, batches: self.batches.min(KEPT) })
+    }
+
     /// Takes in so many times that are `ns` together. Whether all that was usual
     /// was too slow, and it begins anew.
     pub fn take(&mut self, ns: u64, count: u64) -> bool {
@@ -162,6 +191,45 @@ mod tests {
         take(&mut reference, 20 * MS, 3600);
         assert!(!take(&mut reference, MS, FASTER_BATCHES - 1));
         assert!(take(&mut reference, MS, 1));
+        assert_about(&reference, MS);
+    }
+
+    fn kept(reference: &Reference) -> Reference {
+        Reference::kept(reference.level().unwrap())
+    }
+
+    #[test]
+    fn what_is_kept_is_as_good_as_it_was_and_goes_on_by_the_same_rules() {
+        let mut young = Reference::default();
+        assert_eq!(young.level(), None);
+        take(&mut young, MS, 59);
+        assert_eq!(kept(&young).known(), Grade::Young);
+        assert!(!take(&mut young, MS, 1));
+        for batches in [60, 100_000] {
+            let mut reference = Reference::default();
+            take(&mut reference, MS, batches);
+            let again = kept(&reference);
+            assert_eq!(again.known(), Grade::Good);
+            assert_about(&again, MS);
+            let mut slow_hour = again.clone();
+            take(&mut slow_hour, 20 * MS, 3600);
+            assert_about(&slow_hour, MS);
+            take(&mut slow_hour, 20 * MS, 24 * 3600 * 7);
+            assert_about(&slow_hour, 20 * MS);
+            let mut faster = again;
+            take(&mut faster, MS / 5, FASTER_BATCHES);
+            assert_about(&faster, MS / 5);
+        }
+    }
+
+    #[test]
+    fn a_hundred_restarts_change_no_level() {
+        let mut reference = Reference::default();
+        take(&mut reference, MS, 100);
+        for _ in 0..100 {
+            reference = kept(&reference);
+            take(&mut reference, MS, 1);
+        }
         assert_about(&reference, MS);
     }
 

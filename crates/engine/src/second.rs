@@ -8,7 +8,7 @@ use super::{
     device::{State, Sure},
     histogram::Evidence,
     phases::{Phase, Phases},
-    reference::{Grade, SLOWER},
+    reference::{Grade, Reference, SLOWER},
     settle::{Blamed, Settled, settle},
     victim::{BASELINE_SYNCS, MOST_BASELINE_NS, Victim},
 };
@@ -151,7 +151,10 @@ impl Victim {
         let fresh = std::mem::take(&mut self.fresh);
         let is_short = is_short(fresh.short_ns, fresh.syncs.into());
         let is_lesson = fresh.syncs > 0 && !is_short;
-        if is_lesson && self.usual.take(fresh.wait_ns, fresh.syncs.into()) {
+        self.disks.take(slot, now_ns);
+        self.hold_against_reference(slot, now_ns);
+        let wait_ns = (fresh.wait_ns as f64 / self.device_times()) as u64;
+        if is_lesson && self.usual.take(wait_ns, fresh.syncs.into()) {
             // It lived with too much then.
             (self.disks.seconds, self.well_seconds) = (0, 0);
             (self.well, self.well_p90_ns) = (Evidence::default(), None);
@@ -169,6 +172,9 @@ impl Victim {
                     self.settle_beside(usual_ns, slot, &state, &fresh)
                 }
             }
+            Some(usual_ns) if self.device_times() > 1.0 => {
+                self.settle_beside_reference(usual_ns, &fresh)
+            }
             // There is nothing to hold it against.
             _ => {
                 self.suspects.iter_mut().for_each(|suspect| suspect.settle(1.0));
@@ -177,9 +183,75 @@ impl Victim {
         };
         self.now.parts.add(&parts);
         self.total.add(&parts);
-        if self.usual_wait_ns().is_some_and(is_well) {
+        if self.device_times() == 1.0 && self.usual_wait_ns().is_some_and(is_well) {
             self.live_with(slot, &fresh);
         }
+    }
+
+    /// Compares a victim that was never seen to be well with its disks' reference. If
+    /// requests are `n` times slower than in the reference, the victim would wait an
+    /// `n`th of the time on a well disk.
+    fn hold_against_reference(&mut self, slot: &Slot, now_ns: u64) {
+        if self.was_well() {
+            self.device_times = 0.0;
+            return;
+        }
+        let own = self.party();
+        let strangers_write = slot.asked.iter().any(|asked| {
+            let is_much = asked.work >= SOME_WORK * slot.did.work;
+            asked.writes && is_much && asked.party != own && !asked.party.kthread
+        });
+        // The last answer stays while no request is alone.
+        let Some(times) = self.disks.beside_reference(strangers_write, now_ns) else { return };
+        let is_slow = times >= SLOWER;
+        if is_slow && !self.is_beside_reference() {
+            // All its lessons so far were slow ones.
+            self.forget_baseline();
+            self.usual = Reference::default();
+        }
+        if is_slow || self.is_beside_reference() {
+            self.device_times = if is_slow { times as f32 } else { 1.0 };
+        }
+    }
+
+    /// So many times slower than its reference the device is, as far as that is all
+    /// that is known of it; 1 while the victim's own past says more.
+    pub(super) fn device_times(&self) -> f64 {
+        f64::from(self.device_times).max(1.0)
+    }
+
+    /// Whether it is known only from the disks' reference how it would be.
+    pub fn is_beside_reference(&self) -> bool {
+        self.device_times > 0.0
+    }
+
+    /// Settles a second of one that was never well on a device that is slower than
+    /// its reference. Who asks for more is not known: the device has what it adds.
+    fn settle_beside_reference(&mut self, usual_ns: f64, fresh: &Fresh) -> Division {
+        let times = self.device_times();
+        let load = fresh.mean_ns() / (times * usual_ns.max(1.0));
+        let load = if load < SLOWER { 1.0 } else { load };
+        let (by_device, by_load) = ((times - 1.0) * (1.0 + load), (load - 1.0) * (1.0 + times));
+        let mut parts = fresh.division;
+        let causes = parts.others_ns + parts.own_behind_ns;
+        let all = causes + parts.device_ns;
+        let part = by_device / (by_device + by_load);
+        let more = (part * all - parts.device_ns).clamp(0.0, causes);
+        let keep = if causes > 0.0 { (causes - more) / causes } else { 1.0 };
+        self.suspects.iter_mut().for_each(|suspect| suspect.settle(keep));
+        parts.others_ns *= keep;
+        parts.own_ns -= parts.own_behind_ns * (1.0 - keep);
+        parts.device_ns += more;
+        let excess_ns = parts.excess_ns;
+        let is_good = self.disks.known == Grade::Good && excess_ns > 0.0;
+        self.now.circumstances.add(&Circumstances {
+            excess_ns,
+            slow_ns: excess_ns,
+            times_ns: excess_ns * times,
+            slow_seconds: u32::from(is_good),
+            ..Circumstances::default()
+        });
+        parts
     }
 
     /// It is as slow as ever, and slower than any disk should be: what its own

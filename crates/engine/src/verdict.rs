@@ -101,6 +101,8 @@ pub struct Judgement {
     pub circumstances: Circumstances,
     /// The victim was never seen to be well, so what is usual is not known.
     pub is_standing: bool,
+    /// Nor was it now, but the device's reference says how its requests were.
+    pub is_beside_reference: bool,
 }
 
 /// Whether syncs that took `all` together, `excess` of it beyond the baseline,
@@ -130,7 +132,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let circumstances = sum.circumstances;
     let basis = Basis {
         has_lifts: !circumstances.is_slow(SLOW_PART),
-        is_standing: !is_unusual || !victim.was_well(),
+        is_standing: !is_unusual || !victim.was_well() && !victim.is_beside_reference(),
         is_device_well: circumstances.is_well(WELL_PART),
     };
     let mut account = Account::new(victim, span);
@@ -202,6 +204,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
         circumstances,
         is_standing: basis.is_standing,
+        is_beside_reference: victim.is_beside_reference(),
     }
 }
 

@@ -79,7 +79,7 @@ const BASELINE_MEMORY: u64 = 4096;
 /// A wait of so many baselines is no lesson at once, but only one of so many
 /// of them: a device that became slow shall not become its own excuse.
 const ODD_BASELINES: u64 = 3;
-const ODD_LESSONS: u64 = 32;
+const ODD_LESSONS: u32 = 32;
 
 /// Beyond so many times the usual a sync's own requests are much to write, and
 /// so many uncontended syncs say what is usual.
@@ -206,7 +206,7 @@ pub struct Victim {
     /// What the requests of an uncontended sync need, on average.
     usual_need_ns: f64,
     /// Waits beyond the baseline's reach, with nobody else in flight.
-    odd: u64,
+    odd: u32,
     /// Since the last tick.
     pub(super) fresh: Fresh,
     /// The mean wait of its syncs by the second, while all is well.
@@ -217,6 +217,9 @@ pub struct Victim {
     /// Their p90, once there are enough of them.
     pub(super) well_p90_ns: Option<u64>,
     pub(super) disks: Device,
+    /// So many times slower than in its reference the device is, while nothing else is
+    /// known of it (see [`Victim::is_beside_reference`]); 0 where it never was.
+    pub(super) device_times: f32,
 }
 
 impl Victim {
@@ -253,6 +256,7 @@ impl Victim {
             well_seconds: 0,
             well_p90_ns: None,
             disks: Device::default(),
+            device_times: 0.0,
         }
     }
 
@@ -321,14 +325,14 @@ impl Victim {
         self.syncs_total >= BASELINE_SYNCS || self.baseline_ns().is_some()
     }
 
-    pub fn record(
-        &mut self,
-        end_ns: u64,
-        duration_ns: u64,
     fn has_baseline(&self) -> bool {
         self.lessons >= BASELINE_SYNCS
     }
 
+    pub fn record(
+        &mut self,
+        end_ns: u64,
+        duration_ns: u64,
         phases: &Phases,
         window: &Window,
         division: &Division,
@@ -446,10 +450,17 @@ impl Victim {
         need_ns.saturating_sub((USUAL_NEEDS * self.usual_need_ns) as u64)
     }
 
+    /// Forgets all lessons, because they were not normal.
+    pub(super) fn forget_baseline(&mut self) {
+        self.baseline = Latency::default();
+        (self.lessons, self.baseline_ns, self.usual_need_ns, self.odd) = (0, 0, 0.0, 0);
+    }
+
     /// A sync that nobody disturbed teaches what is normal.
     pub fn learn(&mut self, wait_ns: u64, need_ns: u64) {
+        let wait_ns = (wait_ns as f64 / self.device_times()) as u64;
         if self.has_baseline() && wait_ns > self.baseline_ns.saturating_mul(ODD_BASELINES) {
-            self.odd += 1;
+            self.odd = self.odd.wrapping_add(1);
             if !self.odd.is_multiple_of(ODD_LESSONS) {
                 return;
             }

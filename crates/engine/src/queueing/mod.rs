@@ -272,3 +272,67 @@ fn a_device_is_not_slow_because_the_journal_writes_more() {
         }
     }
 }
+
+/// A world after a restart: it has a reference of the disk, learnt in a well minute,
+/// and nothing else.
+fn restarted(seed: u64) -> World {
+    let mut before = World::new(seed);
+    before.play(phase(90, well(), &[READER]));
+    let mut after = World::new(seed + 1);
+    after.keep_references_of(&before);
+    after
+}
+
+#[test]
+fn a_device_that_is_slow_from_the_first_second_on_is_named_beside_a_kept_reference() {
+    for (name, disk, neighbours) in [
+        ("alone", well().slower(5), &[][..]),
+        ("a reader", well().slower(5), &[READER]),
+        ("a writer", well().slower(5), &[writes(2, Some(100))]),
+        ("slow flushes", Model { flush: ms(8), ..well() }, &[READER]),
+    ] {
+        for seed in SEEDS {
+            let [mut known, mut unknown] = [restarted(seed), World::new(seed + 1)];
+            for said in known.play(phase(60, disk, neighbours)) {
+                assert!(is_right(&said, Truth::Device), "{name}: {said:?}");
+                assert_eq!(said.confidence, Confidence::High, "{name}");
+                assert!(said.is_beside_reference, "{name}");
+            }
+            // These syncs take less than any log's may, so nothing else shows it.
+            for said in unknown.play(phase(60, disk, neighbours)) {
+                assert!(said.kind != Kind::Device, "{name}: {said:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kept_reference_accuses_no_device_that_is_well() {
+    for (name, neighbours, truth) in [
+        ("alone", &[][..], Truth::Nobody),
+        ("a reader", &[READER], Truth::Nobody),
+        ("a writer", &[writes(2, Some(300))], Truth::Nobody),
+        ("reads without end", &[reads(32, None)], Truth::Owners(&[1.0], false)),
+        ("writes without end", &[writes(32, None)], Truth::Owners(&[1.0], false)),
+    ] {
+        for seed in SEEDS {
+            for said in restarted(seed).play(phase(60, well(), neighbours)) {
+                assert!(is_right(&said, truth), "{name}: {said:?}");
+                assert!(!said.is_beside_reference, "{name}: {said:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_device_that_recovers_is_held_against_itself_again() {
+    for seed in SEEDS {
+        let mut world = restarted(seed);
+        world.play(phase(60, well().slower(5), &[READER]));
+        let halves = world.play(phase(90, well(), &[READER]));
+        let last = halves.last().unwrap();
+        assert_eq!((last.kind, last.is_beside_reference), (Kind::None, false), "{last:?}");
+        let said = world.play(phase(30, well().slower(5), &[READER]));
+        assert!(said.iter().all(|said| is_right(said, Truth::Device)), "{said:?}");
+    }
+}

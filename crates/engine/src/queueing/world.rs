@@ -114,6 +114,12 @@ impl World {
         self.engine.sync(&record, &[], 0, need_ns, |_| &owners);
     }
 
+    /// Begins with what another learnt of the disk.
+    pub fn keep_references_of(&mut self, other: &Self) {
+        let levels = other.references.iter().filter_map(|(of, known)| Some((*of, known.level()?)));
+        self.references = levels.map(|(of, level)| (of, Reference::kept(level))).collect();
+    }
+
     /// Stands for ten minutes of the same.
     pub fn age(&mut self) {
         for reference in self.references.values_mut() {
