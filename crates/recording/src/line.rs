@@ -139,6 +139,9 @@ pub struct Disk {
     /// disk's last line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Vec<Work>>,
+    /// When its kept reference was last seen to hold, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_at: Option<f64>,
     /// Requests that ended since the disk's last line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latencies: Vec<Latency>,

@@ -317,6 +317,7 @@ fn disk_line(disk: &DiskState, before: &DiskState) -> Disk {
         in_flight: disk.in_flight,
         owners: owners.collect(),
         work: (disk.work != before.work).then(|| work.collect()),
+        reference_at: disk.reference_at,
         latencies: latencies.collect(),
     }
 }

@@ -178,6 +178,7 @@ fn disk(second: u64) -> DiskState {
             bytes_total: second << 30,
         }],
         work: vec![Learnt { op: of.op, bytes_up_to: None, ns: 2e7, samples: second }],
+        reference_at: Some(1_769_999_000.5),
         latencies: vec![histograms],
     }
 }

@@ -41,6 +41,9 @@ pub struct DiskState {
     pub in_flight: u64,
     pub rates: Vec<Rate>,
     pub work: Vec<Learnt>,
+    /// When the reference that an earlier run kept was last seen to hold, in Unix
+    /// seconds.
+    pub reference_at: Option<f64>,
     /// Of operations that the disk has had.
     pub latencies: Vec<Histograms>,
 }

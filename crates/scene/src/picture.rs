@@ -76,6 +76,7 @@ impl Scene {
             window_seconds: seconds(now_ns.saturating_sub(self.since_ns(span))),
             watched_seconds: seconds(now_ns.saturating_sub(self.started_ns)),
             kernel: self.kernel.clone(),
+            reference_at: self.disks.iter().filter_map(|d| d.reference_at).reduce(f64::max),
             victims,
             disks: self.disks.iter().map(|disk| self.disk(disk)).collect(),
             cost: self.metrics.cost(),
@@ -121,7 +122,7 @@ impl Scene {
             p50_seconds: quantile(0.50),
             p99_seconds: quantile(0.99),
             max_seconds: seconds(sum.max_ns),
-            undisturbed_p99_seconds: victim.baseline_quantile_ns(0.99).map(seconds),
+            undisturbed_p99_seconds: seen_quantile_ns(victim, 0.99).map(seconds),
             phases: sum.phases.to_seconds(),
             verdict: self.verdict(victim, &sum, span, files),
             total: self.totals(victim),
@@ -157,6 +158,8 @@ impl Scene {
         });
         let ruled_out = ruled_out.collect();
         let is_limited = judgement.limited > 0.0;
+        let by_reference = judgement.is_beside_reference && judgement.kind == Kind::Device;
+        let disk = self.disks.iter().find(|disk| disk.index == victim.disk);
         Verdict {
             kind: judgement.kind,
             confidence: judgement.confidence,
@@ -176,8 +179,10 @@ impl Scene {
             own_work: self.own_work(victim, span, files),
             device: DeviceState {
                 wait_seconds: (sum.phases.wait_ns() as f64 / syncs) / 1e9,
-                undisturbed_wait_seconds: victim.baseline_quantile_ns(0.5).map(seconds),
+                undisturbed_wait_seconds: seen_quantile_ns(victim, 0.5).map(seconds),
                 competing_in_flight: sum.in_flight / syncs,
+                reference_times: by_reference.then(|| judgement.circumstances.times()),
+                reference_at: disk.and_then(|disk| disk.reference_at).filter(|_| by_reference),
             },
             limit: victim.limit.as_ref().filter(|_| is_limited).map(|(_, s)| s.clone()),
             limit_share: judgement.limited,
@@ -273,6 +278,7 @@ impl Scene {
             owners: owners.collect(),
             latencies: disk.latencies.iter().filter_map(latency).collect(),
             work: work.collect(),
+            reference_at: disk.reference_at,
         }
     }
 
@@ -321,6 +327,12 @@ impl Scene {
             dropped_total: self.metrics.dropped().total(),
         }
     }
+}
+
+/// A quantile of the undisturbed syncs, where some were seen while the device was
+/// well, and are not only made out from its reference.
+fn seen_quantile_ns(victim: &Victim, q: f64) -> Option<u64> {
+    victim.baseline_quantile_ns(q).filter(|_| !victim.is_beside_reference())
 }
 
 /// What it takes to tell one slow sync.
@@ -397,10 +409,13 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
             format!("the limit was reached for {:.0}% of the time", 100.0 * judgement.limited)
         }
         Kind::Own if judgement.in_house => "it is of the victim's own cgroup".to_owned(),
-        Kind::Own | Kind::Device if no_baseline => {
-            "no undisturbed syncs to compare with yet".to_owned()
-        }
+        Kind::Own if no_baseline => "no undisturbed syncs to compare with yet".to_owned(),
         Kind::Own => "only its own process had other requests in flight".to_owned(),
+        Kind::Device if judgement.is_beside_reference => format!(
+            "requests that nobody was beside took x{:.1} of the time in its reference",
+            judgement.circumstances.times()
+        ),
+        Kind::Device if no_baseline => "no undisturbed syncs to compare with yet".to_owned(),
         Kind::Device if judgement.circumstances.is_slow(0.5) => format!(
             "it took x{:.1} of its time for the same work, and nobody asked for more",
             judgement.circumstances.times()

@@ -40,6 +40,10 @@ pub struct Snapshot {
     /// How long the tracer has been watching, in seconds.
     pub watched_seconds: f64,
     pub kernel: Kernel,
+    /// When the newest of the disks' kept references was last seen to hold, in Unix
+    /// seconds; absent where none was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_at: Option<f64>,
     /// The slowest first (by sync seconds per second).
     pub victims: Vec<Victim>,
     pub disks: Vec<Disk>,
@@ -321,6 +325,10 @@ pub struct Disk {
     pub latencies: Vec<Latency>,
     /// What requests take alone, as far as was learnt.
     pub work: Vec<Work>,
+    /// When the reference that an earlier run kept of it was last seen to hold, in
+    /// Unix seconds; absent where none was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference_at: Option<f64>,
 }
 
 /// What a request of one class takes when it is alone on its disk.

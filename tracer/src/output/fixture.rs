@@ -19,6 +19,7 @@ pub fn empty() -> Snapshot {
         window_seconds: 10.0,
         watched_seconds: 3.0,
         kernel: Kernel { release: "6.12.0-test".into(), ..Kernel::default() },
+        reference_at: None,
         victims: Vec::new(),
         disks: Vec::new(),
         dropped: DroppedCounts { counters: vec![("ring_full", 0), ("reconciled", 0)] },
@@ -120,6 +121,7 @@ pub fn trimmed() -> Snapshot {
                 wait_seconds: 0.7,
                 undisturbed_wait_seconds: Some(3e-3),
                 competing_in_flight: 0.0,
+                ..DeviceState::default()
             },
             ..Verdict::default()
         },
@@ -137,6 +139,7 @@ pub fn trimmed() -> Snapshot {
         owners,
         latencies: Vec::new(),
         work: Vec::new(),
+        reference_at: None,
     };
     Snapshot {
         watched_seconds: 125.0,

@@ -9,7 +9,7 @@ use std::io;
 use super::{
     escape::{bounded, bounded_tail, padded},
     names, phases,
-    units::{bytes_rate, duration, percent, rate, span, utc},
+    units::{bytes_rate, duration, percent, rate, reference, span, utc},
     verdict,
 };
 use tracer_snapshot::{Disk, DroppedCounts, OwnerRow, Snapshot, Victim};
@@ -103,6 +103,9 @@ fn write_header(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
         duration(s.window_seconds),
     );
     writeln!(out, "{}", bounded(&head, COLUMNS))?;
+    if let Some(reference) = reference(s.reference_at) {
+        writeln!(out, "{reference}")?;
+    }
     write_wrapped(out, &dropped(&s.dropped))?;
     match unsupported(s) {
         Some(unsupported) => writeln!(out, "{}", bounded(&unsupported, COLUMNS)),

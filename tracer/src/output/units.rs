@@ -76,6 +76,18 @@ pub fn utc(at: f64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }
 
+/// `2026-11-28 20:12 UTC`, of Unix seconds.
+pub fn date(at: f64) -> String {
+    let utc = utc(at);
+    let minutes = utc.get(..16).unwrap_or(&utc);
+    format!("{} UTC", minutes.replace('T', " "))
+}
+
+/// `reference of 2026-11-28 20:12 UTC`, where one was kept.
+pub fn reference(at: Option<f64>) -> Option<String> {
+    at.map(|at| format!("reference of {}", date(at)))
+}
+
 /// A number of at most four digits, and the prefix for its unit.
 fn scaled(value: f64) -> (String, &'static str) {
     if value.is_nan() || value < 0.0 {

@@ -6,7 +6,7 @@
 use super::{
     escape::escape,
     names,
-    units::{duration, percent, share},
+    units::{date, duration, percent, share},
 };
 use tracer_snapshot::{BASELINE_SYNCS, Culprit, Kind, Phase, Shares, Verdict, Victim};
 
@@ -63,8 +63,11 @@ pub fn sentence(victim: &Victim) -> String {
             (None, None) => format!("its own other requests make it wait: {}", of(shares.own)),
         },
         Kind::Device => {
-            let slow = "nobody on this node: the device itself, or what is below it";
-            format!("{slow}: {}", of(shares.device))
+            let slow = match verdict.device.reference_at {
+                Some(at) => format!("the device is slower than it was on {}", date(at)),
+                None => "the device itself, or what is below it".to_owned(),
+            };
+            format!("nobody on this node: {slow}: {}", of(shares.device))
         }
         Kind::Undecided => {
             let who = worst.map_or("a neighbour".to_owned(), |worst| names::actor(&worst.actor));
@@ -215,6 +218,18 @@ mod tests {
         victim.verdict.kind = Kind::Unknown;
         victim.syncs_total = 3;
         assert_eq!(sentence(&victim), "not enough history yet (3 syncs)");
+    }
+
+    #[test]
+    fn a_device_is_held_against_the_day_of_its_reference() {
+        let mut victim = fixture::trimmed().victims.remove(2);
+        victim.verdict.device.reference_times = Some(5.0);
+        victim.verdict.device.reference_at = Some(1_795_896_762.25);
+        assert_eq!(
+            sentence(&victim),
+            "nobody on this node: the device is slower than it was on 2026-11-28 20:12 UTC: 100% of \
+             2.00 s excess"
+        );
     }
 
     #[test]

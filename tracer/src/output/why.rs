@@ -12,7 +12,7 @@ use super::{
     escape::bounded,
     names, phases, remedy,
     text::{dropped_list, unsupported},
-    units::{duration, percent, utc},
+    units::{duration, percent, reference, utc},
     verdict::{culprit, named, own_work, sentence},
 };
 use tracer_snapshot::{
@@ -57,6 +57,9 @@ pub struct Why<'a> {
     undisturbed_p99_seconds: Option<f64>,
     excess_seconds: f64,
     device: DeviceState,
+    /// When the reference that was kept of its disk was last seen to hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference_at: Option<f64>,
     own_work: &'a [OwnWork],
     limit: Option<&'a str>,
     limit_share: f64,
@@ -169,6 +172,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         undisturbed_p99_seconds: victim.undisturbed_p99_seconds,
         excess_seconds: verdict.excess_seconds,
         device: verdict.device,
+        reference_at: kept_at(victim, s),
         own_work: &verdict.own_work,
         limit: verdict.limit.as_deref(),
         limit_share: verdict.limit_share,
@@ -178,6 +182,10 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         unsupported: &s.kernel.unsupported,
         dropped: &s.dropped,
     }
+}
+
+fn kept_at(victim: &Victim, s: &Snapshot) -> Option<f64> {
+    s.disks.get(victim.disk?)?.reference_at
 }
 
 /// Writes the verdict as text; an empty line ends it.
@@ -190,6 +198,9 @@ pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io:
     };
     line(out, "verdict", &format!("{}{sure}", sentence(victim)))?;
     line(out, "", &format!("because {}", verdict.confidence_reason))?;
+    if let Some(reference) = reference(kept_at(victim, s)) {
+        line(out, "", &reference)?;
+    }
 
     let from = utc(s.at - s.window_seconds);
     let baseline = match victim.undisturbed_p99_seconds {
@@ -262,10 +273,13 @@ fn write_circumstances(out: &mut impl io::Write, victim: &Victim) -> io::Result<
         let usual =
             verdict.device.undisturbed_wait_seconds.map_or("not known".to_owned(), duration);
         let now = duration(verdict.device.wait_seconds);
+        if let Some(times) = verdict.device.reference_times {
+            line(out, "device", &format!("its requests take x{times:.1} of what they took alone"))?;
+        }
         let depth = verdict.device.competing_in_flight;
         line(
             out,
-            "device",
+            if verdict.device.reference_times.is_some() { "" } else { "device" },
             &format!("mean wait {now}, undisturbed {usual}; {depth:.2} other requests in flight"),
         )?;
     }
@@ -371,6 +385,19 @@ mod tests {
     #[test]
     fn a_slow_device_is_told_with_its_history() {
         insta::assert_snapshot!(text(2, &fixture::trimmed()));
+    }
+
+    #[test]
+    fn a_kept_reference_is_told_with_its_day() {
+        let mut s = fixture::trimmed();
+        let json = |s: &Snapshot| serde_json::to_value(why(&s.victims[0], s)).unwrap();
+        assert!(!text(0, &s).contains("reference"));
+        assert_eq!(json(&s).get("reference_at"), None);
+        s.disks[0].reference_at = Some(1_795_896_762.25);
+        let says = text(0, &s);
+        assert!(says.contains("\n             reference of 2026-11-28 20:12 UTC\n"), "{says}");
+        assert_eq!(json(&s)["reference_at"], 1_795_896_762.25);
+        assert!(!text(2, &s).contains("reference"), "it is on another disk");
     }
 
     #[test]

@@ -78,6 +78,7 @@ impl Session {
             in_flight: disk.in_flight,
             rates: disk.rates.clone(),
             work: self.accounts.work(at),
+            reference_at: None,
             latencies: (0..op::COUNT as u32)
                 .map(|code| {
                     let [queue, device] = self.accounts.histograms(disk.disk.index, code);

@@ -21,7 +21,7 @@ use crate::output::{
     escape::{bounded, bounded_tail},
     names,
     text::{dropped, unsupported},
-    units::span,
+    units::{reference, span},
     verdict,
 };
 use tracer_snapshot::{Phase, Snapshot, Victim};
@@ -98,6 +98,9 @@ fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'stat
         first += "  PAUSED";
     }
     first += &format!("  watched {}  by {}", span(s.watched_seconds), view.sort.name());
+    if let Some(reference) = reference(s.reference_at) {
+        first += &format!("  {reference}");
+    }
     if !view.filter.is_empty() {
         first += &format!("  only `{}`", bounded(&view.filter, 16));
     }
