@@ -9,6 +9,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod matrix;
 mod setup;
 mod test;
 mod vm;
@@ -52,6 +53,9 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Hold verdicts against the truth of a matrix of timelines, on a model or live.
+    #[command(after_help = matrix::EXAMPLES)]
+    Matrix(matrix::MatrixArgs),
     /// Lints and tests, the live ones as root and on other kernels.
     #[command(after_help = test::EXAMPLES)]
     Test(test::TestArgs),
@@ -77,6 +81,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Check => check::run(),
         Command::Demo { args } => demo::run(&args),
+        Command::Matrix(args) => matrix::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),
     }

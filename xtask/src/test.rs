@@ -2,18 +2,18 @@
 //! and some of these on other kernels.
 //!
 //! There are two tiers. A commit is tested within half an hour, with twelve of
-//! the scenarios ([`rotation`]) and five short guests; `--all` leaves nothing
+//! the scenarios and twelve cells of the matrix ([`rotation`]) and five short guests; `--all` leaves nothing
 //! out, can be resumed ([`state`]) and writes down what it found ([`table`]).
 //!
 //! Everything goes to standard error as it happens, but for one closing line
 //! on standard output: `N passed, N failed, N skipped`.
 
-mod program;
+pub(crate) mod program;
 mod rotation;
-mod state;
-mod table;
+pub(crate) mod state;
+pub(crate) mod table;
 mod times;
-mod tree;
+pub(crate) mod tree;
 
 use std::{
     collections::BTreeSet,
@@ -22,10 +22,10 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::Mutex,
     thread,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -63,6 +63,9 @@ const NO_SKIP: &str = "TRACER_NO_SKIP_LIVE";
 /// Names of tests that only guests run, and of those that commits take in turns.
 const GUEST: &str = "guest::";
 const SCENARIO: &str = "live::scenarios::";
+pub(crate) const CELLS: &str = "live::matrix::cells::";
+/// Cells that are known to be wrong: `cargo xtask matrix --live` alone plays them.
+const KNOWN_WRONG: &str = "live::matrix::cells::wrong::";
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -126,10 +129,9 @@ pub fn run(args: &TestArgs) -> Result<()> {
 impl<'a> Run<'a> {
     fn begin(args: &'a TestArgs, state: &Path) -> Result<Self> {
         let tree = Tree::find(workspace());
-        let state = args.all.then(|| begin_state(args, &tree, state)).transpose()?;
-        let release = step::read_output(Command::new("uname").arg("-r"))
-            .context("`uname` does not say which kernel this is")?;
-        let kernel = format!("{release} {}", env::consts::ARCH);
+        let begin = || begin_state(args.resume, args.filter.is_some(), &tree, state);
+        let state = args.all.then(begin).transpose()?;
+        let kernel = kernel()?;
         let (tally, times) = (Tally::default(), Vec::new());
         Ok(Self { args, begun: Instant::now(), tree, kernel, tally, times, state })
     }
@@ -160,7 +162,7 @@ impl<'a> Run<'a> {
         })?;
         let known = built.all_tests();
         let Built { tracer, pure, live } = built;
-        let left = self.divide_scenarios(&live);
+        let left = self.divide(&live);
 
         for program in &pure {
             let name = format!(
@@ -195,16 +197,21 @@ impl<'a> Run<'a> {
         self.close(left.len())
     }
 
-    /// The scenarios that are left to other commits.
-    fn divide_scenarios(&self, live: &Program) -> BTreeSet<String> {
+    /// The scenarios and cells that are left to other commits.
+    fn divide(&self, live: &Program) -> BTreeSet<String> {
         if self.args.all || self.args.filter.is_some() {
             return BTreeSet::new();
         }
-        let scenarios = live.tests.iter().filter(|test| test.starts_with(SCENARIO));
         let turn = Turn::find();
-        let division = rotation::divide(scenarios.cloned().collect(), &turn);
-        eprint!("{}", division.describe(&turn));
-        division.left.into_iter().collect()
+        let mut left = BTreeSet::new();
+        for (what, prefix) in [("scenarios", SCENARIO), ("cells of the matrix", CELLS)] {
+            let tests = live.tests.iter().filter(|test| test.starts_with(prefix));
+            let tests = tests.filter(|test| !test.starts_with(KNOWN_WRONG));
+            let division = rotation::divide(tests.cloned().collect(), &turn);
+            eprint!("{}", division.describe(what, &turn));
+            left.extend(division.left);
+        }
+        left
     }
 
     /// The tests of a program that are to be run now; those that need not be run
@@ -220,7 +227,8 @@ impl<'a> Run<'a> {
         for test in &program.tests {
             let name = program.full_name(test);
             let is_asked = self.args.filter.as_ref().is_none_or(|filter| name.contains(filter));
-            if !is_asked || left.contains(test) || test.starts_with(GUEST) {
+            let is_others = test.starts_with(GUEST) || test.starts_with(KNOWN_WRONG);
+            if !is_asked || left.contains(test) || is_others {
                 continue;
             }
             let state = self.state.as_ref().filter(|_| self.args.resume);
@@ -250,30 +258,14 @@ impl<'a> Run<'a> {
         kernel: &str,
         command: &mut Command,
     ) -> Result<()> {
-        eprintln!("== {name}");
-        command.current_dir(&program.executable.folder);
         let begun = Instant::now();
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {name}: `{}`", command.get_program().display()))?;
-        let mut output = child.stdout.take().context("the tests have no output")?;
-        let mut buffer = [0; 4096];
-        loop {
-            let length = output.read(&mut buffer).context("cannot read what the tests say")?;
-            if length == 0 {
-                break;
-            }
-            // Not by lines: a test's name is shown before the test begins.
-            std::io::stderr().write_all(&buffer[..length])?;
-            self.tally.feed(&buffer[..length], begun.elapsed());
-            self.take_ended(program, kernel)?;
-        }
-        let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
+        let status = stream(name, program, command, |bytes, now| {
+            self.tally.feed(bytes, now);
+            self.take_ended(program, kernel)
+        })?;
         self.tally.end(status.success());
         self.take_ended(program, kernel)?;
         step::note(name, begun.elapsed());
-        eprintln!("== {name}: {status}, {:.1} s", begun.elapsed().as_secs_f64());
         Ok(())
     }
 
@@ -340,7 +332,7 @@ impl<'a> Run<'a> {
             eprintln!("{} tests ended without a name that was recognised", self.tally.unnamed());
         }
         if left > 0 {
-            eprintln!("left to other commits: {left} scenarios");
+            eprintln!("left to other commits: {left} scenarios and cells");
         }
         println!("{}", self.tally);
         match (self.tally.failed(), self.tally.passed()) {
@@ -373,18 +365,63 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Goes on with the last run, or begins anew.
-fn begin_state(args: &TestArgs, tree: &Tree, path: &Path) -> Result<State> {
+/// Runs a program of tests, shows what it says, and hands that on as it comes, with
+/// the time since it began.
+pub(crate) fn stream(
+    name: &str,
+    program: &Program,
+    command: &mut Command,
+    mut take: impl FnMut(&[u8], Duration) -> Result<()>,
+) -> Result<ExitStatus> {
+    eprintln!("== {name}");
+    command.current_dir(&program.executable.folder);
+    let begun = Instant::now();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {name}: `{}`", command.get_program().display()))?;
+    let mut output = child.stdout.take().context("the tests have no output")?;
+    let mut buffer = [0; 4096];
+    loop {
+        let length = output.read(&mut buffer).context("cannot read what the tests say")?;
+        if length == 0 {
+            break;
+        }
+        // Not by lines: a test's name is shown before the test begins.
+        std::io::stderr().write_all(&buffer[..length])?;
+        take(&buffer[..length], begun.elapsed())?;
+    }
+    let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
+    eprintln!("== {name}: {status}, {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(status)
+}
+
+/// This machine's kernel, as tables have it.
+pub(crate) fn kernel() -> Result<String> {
+    let release = step::read_output(Command::new("uname").arg("-r"))
+        .context("`uname` does not say which kernel this is")?;
+    Ok(format!("{release} {}", env::consts::ARCH))
+}
+
+/// `2026-11-28`
+pub(crate) fn today() -> String {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    now.get(..10).unwrap_or_default().to_owned()
+}
+
+/// Goes on with the last run if it is to be resumed, or only a part of it played
+/// again; else begins anew.
+pub(crate) fn begin_state(resume: bool, part: bool, tree: &Tree, path: &Path) -> Result<State> {
     let Some(key) = &tree.key else {
         eprintln!("git does not say which tree this is: this run cannot be resumed");
         return State::begin(path, "unknown");
     };
     // A filter runs its tests again and leaves the results of all others alone.
-    if args.resume || args.filter.is_some() {
+    if resume || part {
         if let Some(state) = State::resume(path, key)? {
             return Ok(state);
         }
-        if args.resume {
+        if resume {
             eprintln!("nothing to resume: the last run was of another tree than {}", tree.name);
         }
     }
@@ -406,15 +443,14 @@ fn record(
         times.push(time(&name, kernel, seconds));
     }
     let Some(state) = state else { return Ok(()) };
-    let today = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let row = Row {
         test: name,
         commit: tree.to_owned(),
         kernel: kernel.to_owned(),
-        date: today.get(..10).unwrap_or_default().to_owned(),
+        date: today(),
         outcome,
     };
-    state.add(Timed { row, seconds })
+    state.add(Timed { row, seconds, played: None })
 }
 
 fn time(test: &str, kernel: &str, seconds: f64) -> Time {
@@ -443,7 +479,7 @@ fn record_boot(
     }
 }
 
-fn live_command(live: &Program, tracer: &Path) -> Result<Command> {
+pub(crate) fn live_command(live: &Program, tracer: &Path) -> Result<Command> {
     let mut variables = vec![("PATH", root::search_path()), ("TRACER_BIN", OsString::from(tracer))];
     for name in [NO_SKIP, "TRACER_REPEAT", "TRACER_KEEP_RECORDINGS", "RUST_BACKTRACE", "CI"] {
         variables.extend(env::var_os(name).map(|value| (name, value)));

@@ -6,6 +6,7 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tracer_disk_model::{Cache, FastWrites, Head, Model, Request as Asked, Service};
 
 use crate::{
@@ -17,7 +18,7 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum DiskKind {
     Servers,
     RequestLimit,
@@ -38,7 +39,7 @@ pub const DISKS: [DiskKind; 7] = [
     DiskKind::Flash,
 ];
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Device {
     Unchanged,
     Slower3,
@@ -59,7 +60,7 @@ pub const DEVICES: [Device; 7] = [
     Device::ByteLimit,
 ];
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Neighbour {
     Unchanged,
     Halved,
@@ -75,7 +76,7 @@ pub const KINDS: [Does; 4] = [Does::Read, Does::Write, Does::SyncingWrite, Does:
 /// Per cent of what the neighbour reaches alone, 32 deep.
 pub const LOADS: [u64; 3] = [5, 20, 50];
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Cell {
     pub disk: DiskKind,
     pub device: Device,

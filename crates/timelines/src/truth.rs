@@ -3,8 +3,10 @@
 //! The truth is the Shapley value of both changes over the victim's mean sync: each of
 //! the four combinations is played by the same generators. No verdict is asked.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
-    cell::Play,
+    cell::{Cell, Play},
     timeline::{Stream, Timeline, phase},
 };
 
@@ -49,6 +51,14 @@ impl Truth {
         part.clamp(0.0, 1.0)
     }
 
+    /// The parts of the device and of the neighbour, if the victim becomes slow;
+    /// an error if it is neither slow nor as quick as before.
+    pub fn parts(&self) -> Result<Option<(f64, f64)>, Unclear> {
+        let device = self.device();
+        let is_slow = self.is_slow().ok_or(Unclear)?;
+        Ok(is_slow.then_some((device, 1.0 - device)))
+    }
+
     /// Whether nothing happens in so many half minutes unless something is changed.
     pub fn is_calm(&self, halves: usize) -> bool {
         let within = |at: usize, times: f64| {
@@ -77,7 +87,11 @@ impl Truth {
     }
 }
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+/// Neither slow nor not.
+#[derive(Clone, Copy, Debug)]
+pub struct Unclear;
+
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Answer {
     Right,
     /// Nothing is said for sure, or the shares are not known well enough.
@@ -86,7 +100,7 @@ pub enum Answer {
 }
 
 /// The main cause, as a verdict has it.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Cause {
     /// Nothing is slower than usual.
     Nobody,
@@ -103,7 +117,7 @@ pub enum Cause {
 }
 
 /// A verdict on a play.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Said {
     pub cause: Cause,
     /// The device's part of the excess.
@@ -137,4 +151,18 @@ impl Said {
             _ => Answer::Wrong,
         }
     }
+}
+
+/// A cell that was played on a real disk, and what became of it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Played {
+    pub cell: Cell,
+    /// The parts of the device and of the neighbour, if it became slow.
+    pub truth: Option<(f64, f64)>,
+    /// The victim's mean sync before the change and after it, by its own account.
+    pub means_ms: [f64; 2],
+    pub said: Said,
+    pub answer: Answer,
+    /// An innocent was named for more than 5 % with high confidence.
+    pub has_accused: bool,
 }

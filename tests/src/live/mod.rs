@@ -18,6 +18,8 @@ mod crowd;
 mod demo;
 /// A real etcd: its own counters against ours.
 mod etcd;
+/// Cells of the matrix of timelines, on a real kernel.
+mod matrix;
 /// For whom kernel threads work, and what their requests cost.
 mod ownership;
 /// The agent's page, in a browser; no guest has one.

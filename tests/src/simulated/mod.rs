@@ -9,6 +9,8 @@
 //! The loop device itself hands flushes and discards of one cgroup on one at a
 //! time, and nothing behind them meanwhile, as it does on any file.
 
+/// A neighbour of a timeline.
+pub mod neighbour;
 pub mod parts;
 mod server;
 

@@ -23,8 +23,9 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 use tracer_lab::{cgroup::Cgroup, cgroup_v1::CgroupV1, process::Process};
+use tracer_timelines::timeline::Stream;
 
-use super::server;
+use super::{neighbour, server};
 
 const PLAYER: &str = "simulated::parts::a_child_plays_the_part_that_it_is_given";
 const PART: &str = "TRACER_TEST_PART";
@@ -63,6 +64,11 @@ pub enum Part {
         strides: u64,
         per_second: u32,
         account: PathBuf,
+    },
+    /// Uses a file as a neighbour in a timeline uses its disk.
+    Neighbour {
+        file: PathBuf,
+        stream: Stream,
     },
     /// Keeps one CPU busy.
     Hog {
@@ -146,6 +152,7 @@ impl Part {
             Part::Filler { file, stride_bytes, strides, per_second, account } => {
                 fill(file, *stride_bytes, *strides, *per_second, account)
             }
+            Part::Neighbour { file, stream } => neighbour::ask(file, *stream),
             Part::Hog { cpu } => hog(*cpu),
             Part::Hoarder { heap_bytes, file, bytes_per_second } => {
                 hoard(*heap_bytes, file, *bytes_per_second)
@@ -158,7 +165,7 @@ impl Part {
 const PIECE: u64 = 1 << 20;
 
 /// Waits for the moment at which step `number` of so many per second is due.
-fn keep_pace(start: Instant, number: u64, per_second: u64) {
+pub(super) fn keep_pace(start: Instant, number: u64, per_second: u64) {
     let due = start + Duration::from_secs_f64(number as f64 / per_second.max(1) as f64);
     sleep(due.saturating_duration_since(Instant::now()));
 }

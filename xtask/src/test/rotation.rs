@@ -1,8 +1,8 @@
-//! The scenarios that one commit plays; the others are left to the commits
-//! beside it.
+//! The scenarios that one commit plays, and the cells of the matrix; the others are
+//! left to the commits beside it.
 //!
-//! A scenario takes most of a minute, so all of them together do not fit into
-//! half an hour. Each commit plays the next twelve in the order of their names,
+//! A scenario takes most of a minute, and a cell a third of one, so all of them
+//! together do not fit into half an hour. Each commit plays the next twelve in the order of their names,
 //! beginning again after the last: consecutive commits play them all. Pure, but
 //! for [`Turn::find`], which asks git.
 
@@ -106,14 +106,14 @@ pub fn commits_for_all(scenarios: usize) -> usize {
 
 impl Division {
     /// For people, before the first test: a line for each scenario.
-    pub fn describe(&self, turn: &Turn) -> String {
+    pub fn describe(&self, what: &str, turn: &Turn) -> String {
         let (played, left) = (self.played.len(), self.left.len());
         let all = played + left;
-        let mut text = format!("scenarios: {played} of {all} are played, chosen by {turn}\n");
+        let mut text = format!("{what}: {played} of {all} are played, chosen by {turn}\n");
         for name in &self.played {
             text += &format!("   {name}\n");
         }
-        text += &format!("left to other commits: {left} scenarios");
+        text += &format!("left to other commits: {left} {what}");
         if left > 0 {
             let commits = commits_for_all(all);
             text += &format!("; {commits} consecutive commits play all");
@@ -173,7 +173,7 @@ mod tests {
             assert_eq!(commits_for_all(count), commits, "{count} scenarios");
             assert_eq!(turns_for_all(count), commits, "{count} scenarios");
         }
-        let text = divide(names(61), &Turn::Count(0)).describe(&Turn::Count(0));
+        let text = divide(names(61), &Turn::Count(0)).describe("scenarios", &Turn::Count(0));
         let line = "left to other commits: 49 scenarios; 6 consecutive commits play all, which are more than 5\n";
         assert!(text.contains(line), "{text}");
     }
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_division_is_described_before_it_is_played() {
         let turn = Turn::Count(1);
-        insta::assert_snapshot!(divide(names(14), &turn).describe(&turn), @r"
+        insta::assert_snapshot!(divide(names(14), &turn).describe("scenarios", &turn), @r"
         scenarios: 12 of 14 are played, chosen by commit number 1
            s00
            s01
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn where_all_are_played_none_are_left() {
-        let text = divide(names(1), &Turn::Day(0)).describe(&Turn::Day(0));
+        let text = divide(names(1), &Turn::Day(0)).describe("scenarios", &Turn::Day(0));
         assert!(text.ends_with("   s00\nleft to other commits: 0 scenarios\n"), "{text}");
     }
 

@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
+use tracer_timelines::truth::Played;
 use tracer_vm::tally::Outcome;
 
 use crate::test::table::{Row, kernel_key};
@@ -30,6 +31,9 @@ enum Line {
 pub struct Timed {
     pub row: Row,
     pub seconds: f64,
+    /// The result of a cell of the matrix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub played: Option<Played>,
 }
 
 pub struct State {
@@ -86,6 +90,11 @@ impl State {
         self.tests.get(&key).is_some_and(|test| test.row.outcome == Outcome::Passed)
     }
 
+    /// Whether it ran at all, however it ended.
+    pub fn has_ended(&self, test: &str, kernel: &str) -> bool {
+        self.tests.contains_key(&(test.to_owned(), kernel_key(kernel).to_owned()))
+    }
+
     pub fn has_finished(&self, boot: &str) -> bool {
         self.boots.contains(boot)
     }
@@ -114,7 +123,7 @@ mod tests {
             date: "2000-01-01".to_owned(),
             outcome: outcome.to_owned().into(),
         };
-        Timed { row, seconds: 1.5 }
+        Timed { row, seconds: 1.5, played: None }
     }
 
     fn filled(path: &Path) -> State {
@@ -141,6 +150,7 @@ mod tests {
             let state = State::resume(&path, "tree 1").unwrap().unwrap();
             assert!(state.has_passed("good", "any"));
             assert!(!state.has_passed("bad", "any"), "it failed");
+            assert!(state.has_ended("bad", "any") && !state.has_ended("other", "any"));
             assert!(!state.has_passed("absent", "any"), "it was skipped");
             assert!(!state.has_passed("other", "any"), "it was not run");
             assert!(!state.has_passed("good", "7-x86_64"), "it ran on another kernel");

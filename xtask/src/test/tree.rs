@@ -11,6 +11,8 @@ use tracer_step as step;
 
 /// A run writes its results there; they change nothing that is tested.
 pub const TABLE: &str = "docs/tested.md";
+/// All such pages.
+const WRITTEN: [&str; 2] = [TABLE, crate::matrix::PAGE];
 
 #[derive(Debug, Eq, PartialEq)]
 pub struct Tree {
@@ -27,7 +29,8 @@ impl Tree {
             let mut command = Command::new("git");
             step::read_output(command.args(arguments).args(paths).current_dir(root))
         };
-        let paths = ["--", ".", &format!(":(exclude){TABLE}")];
+        let [table, matrix] = WRITTEN.map(|page| format!(":(exclude){page}"));
+        let paths = ["--", ".", &table, &matrix];
         let commit = git(&["rev-parse", "--verify", "HEAD"], &[]);
         let changes = git(&["diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv"], &paths);
         let new = git(&["ls-files", "--others", "--exclude-standard", "-z"], &paths);

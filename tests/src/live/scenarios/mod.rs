@@ -11,7 +11,7 @@ pub(super) mod culprits;
 /// The simulated disk against its own model.
 mod disk;
 /// Whether the machine was its own meanwhile.
-mod machine;
+pub(super) mod machine;
 /// A neighbour that takes the memory.
 mod memory;
 /// Neighbours on the same disk.
@@ -23,7 +23,7 @@ pub(super) mod stage;
 /// A disk that gets slow beside neighbours that do not change.
 mod steady;
 /// What the tracer says, and whether it is right.
-mod verdict;
+pub(super) mod verdict;
 
 use std::{env, path::Path};
 

@@ -27,6 +27,9 @@ const UNEXPLAINED: f64 = 0.15;
 #[derive(Clone, Debug, Deserialize)]
 pub struct Verdict {
     pub kind: String,
+    pub confidence: String,
+    /// Parts of the excess, by kind of cause.
+    pub shares: BTreeMap<String, f64>,
     pub culprits: Vec<Culprit>,
     pub ruled_out: Vec<Culprit>,
     pub phases: BTreeMap<String, f64>,
@@ -45,6 +48,8 @@ pub struct Culprit {
     pub op: Option<String>,
     /// None for those that are ruled out.
     pub via: Option<String>,
+    /// None for those that are ruled out.
+    pub confidence: Option<String>,
     pub share: f64,
 }
 
@@ -74,7 +79,7 @@ pub struct Actor<'a> {
 }
 
 impl Actor<'_> {
-    fn is(&self, culprit: &Culprit) -> bool {
+    pub fn is(&self, culprit: &Culprit) -> bool {
         culprit.comm == self.comm && culprit.cgroup == self.cgroup.path()
     }
 
@@ -91,14 +96,24 @@ pub fn watch(victim: &impl Victim, busy: impl FnOnce(Duration)) -> Told {
 }
 
 pub fn watch_for(victim: &impl Victim, length: Duration, busy: impl FnOnce(Duration)) -> Told {
-    let whole = QUIET + length;
+    watch_after(victim, QUIET, length, busy)
+}
+
+/// Watches a victim for as long a quiet while as is given, and then as [`watch`] does.
+pub fn watch_after(
+    victim: &impl Victim,
+    quiet: Duration,
+    length: Duration,
+    busy: impl FnOnce(Duration),
+) -> Told {
+    let whole = quiet + length;
     let pid = victim.pid().to_string();
     let mut recording = keep_recording(whole);
     let mut why =
         Tracer::start(&["why", &pid, "--for", &format!("{}s", whole.as_secs()), "--json"]);
     why.wait_for(BEGINS, "watching");
     let before = victim.sync_seconds();
-    thread::sleep(QUIET);
+    thread::sleep(quiet);
     busy(length);
     let verdict = why.find_line(ENDS, |line| line.starts_with('{'));
     let verdict = serde_json::from_str(&verdict)
@@ -192,8 +207,8 @@ impl Told {
         if v.kind != "none" {
             assert!(v.unexplained_share < UNEXPLAINED, "too much is unexplained: {v:?}");
         }
-        let told: f64 = v.phases.values().sum();
+        let said: f64 = v.phases.values().sum();
         let most = 1.02 * self.own_seconds + 0.05;
-        assert!((0.75 * self.own_seconds..=most).contains(&told), "it told otherwise: {self:?}");
+        assert!((0.75 * self.own_seconds..=most).contains(&said), "it says otherwise: {self:?}");
     }
 }

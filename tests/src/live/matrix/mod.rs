@@ -1,0 +1,149 @@
+//! Cells of the matrix of timelines on a real kernel: the engine's tests play
+//! thousands of them on a model, here some are played by an etcd, a neighbour and a
+//! simulated disk, and the tracer is asked.
+//!
+//! The truth of a cell is that of its timeline ([`tracer_timelines`]), which knows no
+//! engine; that the victim became slow, or did not, etcd's own histogram must confirm.
+//! A cell is right by the rule that holds for timelines: the right kind is named, or
+//! `undecided` where the device changes as the neighbour asks for more.
+
+/// The cells, by name.
+mod cells;
+
+use std::{io::Write as _, thread::sleep, time::Duration};
+
+use tracer_lab::{disk::Filesystem, etcd::WAL_FSYNC, histogram::histogram, process::Process};
+use tracer_timelines::{
+    cell::{Cell, Play},
+    dice::Dice,
+    timeline::{Does, Stream},
+    truth::{Answer, Cause, Played, Said, Truth},
+};
+
+use super::scenarios::{
+    machine::play_undisturbed,
+    stage::{Stage, cgroup},
+    verdict::{Actor, Verdict, watch_after},
+};
+use crate::simulated::{neighbour, parts::Part};
+
+/// For the neighbour to be there before anybody watches.
+const SETTLES: Duration = Duration::from_secs(1);
+/// Before the change, and after it.
+const WELL: Duration = Duration::from_secs(6);
+const CHANGED: Duration = Duration::from_secs(6);
+/// The old neighbour goes so long after the new one came.
+const HANDED_OVER: Duration = Duration::from_millis(100);
+/// The kernel keeps at least this much to be written, so that etcd is not held back.
+const LEAST_DIRTY: u64 = 4 << 20;
+/// The name of the neighbour.
+const NAME: &str = "neighbour";
+/// An innocent has less of the excess, or is not named for sure.
+const INNOCENT: f64 = 0.05;
+/// A mean sync that is so many times as long confirms that the victim became slow.
+const SLOWER: f64 = 1.5;
+
+/// Plays a cell with the numbers of a seed, until it is right or wrong on a machine
+/// that is its own.
+fn play(cell: Cell, seed: u64) {
+    let play = Play::of(cell, &mut Dice(seed));
+    let truth = Truth::of(&play).parts().expect("the cell's truth is clear");
+    play_undisturbed(|| {
+        let played = play_once(&play, truth);
+        let line = serde_json::to_string(&played).expect("plain values");
+        // In one piece and on a line of its own: `cargo xtask matrix` reads it.
+        let _ = std::io::stdout().write_all(format!("\ncell: {line}\n").as_bytes());
+        judge(&played);
+    });
+}
+
+fn play_once(play: &Play, truth: Option<(f64, f64)>) -> Played {
+    let stage = Stage::build(Filesystem::Ext4);
+    let tenant = cgroup(NAME);
+    let file = stage.disk.mountpoint().join(NAME);
+    neighbour::prepare(&file).expect("it has a file");
+    let start = |stream: Stream| -> Process {
+        if stream.does == Does::BufferedWrite {
+            // About a second of it, and the kernel writes back.
+            let bytes = stream.bytes * stream.per_second.unwrap_or_default();
+            stage.disk.limit_dirty((2 * bytes).max(LEAST_DIRTY)).expect("a limit");
+        }
+        let part = Part::Neighbour { file: file.clone(), stream };
+        part.start(NAME, &tenant).expect("a neighbour")
+    };
+    let [before, after] = play.streams;
+    stage.disk.become_another(&play.disks[0]).expect("a disk");
+    let mut neighbour = before.map(start);
+    sleep(SETTLES);
+    let syncs = || {
+        let metrics = stage.etcd.metrics().expect("etcd answers");
+        let all = histogram(&metrics, WAL_FSYNC).expect("it counts");
+        (all.sum, all.count as f64)
+    };
+    let mean_ms = |(begin, end): ((f64, f64), (f64, f64))| {
+        1e3 * (end.0 - begin.0) / (end.1 - begin.1).max(1.0)
+    };
+    let (begin, mut change, mut end) = (syncs(), (0.0, 0.0), (0.0, 0.0));
+    let seen = watch_after(&stage, WELL, CHANGED, |length| {
+        change = syncs();
+        stage.disk.become_another(&play.disks[1]).expect("a disk");
+        if before != after {
+            let next = after.map(start);
+            sleep(HANDED_OVER);
+            neighbour = next;
+        }
+        sleep(length);
+        end = syncs();
+    });
+    // etcd and its puts end on a disk that is well.
+    stage.disk.become_another(&play.disks[0]).expect("a disk");
+    drop(neighbour);
+    seen.print("a cell");
+    let actor = Actor { comm: NAME, cgroup: &tenant };
+    let said = said(&seen.verdict, actor);
+    let means_ms = [mean_ms((begin, change)), mean_ms((change, end))];
+    let answer = said.answer(truth, means_ms[1], play.cell.is_undecidable());
+    let has_accused = accuses(&seen.verdict, &seen.own_cgroup, truth, actor);
+    Played { cell: play.cell, truth, means_ms, said, answer, has_accused }
+}
+
+fn said(verdict: &Verdict, neighbour: Actor<'_>) -> Said {
+    Said {
+        cause: match &*verdict.kind {
+            "none" => Cause::Nobody,
+            "device" => Cause::Device,
+            "owners" => Cause::Owners,
+            "self" => Cause::Own,
+            "undecided" => Cause::Undecided,
+            "unknown" | "unexplained" | "unseen" => Cause::Unknown,
+            _ => Cause::Other,
+        },
+        device: verdict.shares.get("device").copied().unwrap_or_default(),
+        neighbour: neighbour.share(verdict),
+        is_high: verdict.confidence == "high",
+    }
+}
+
+/// Whether somebody is named for sure who has no part in it.
+fn accuses(
+    verdict: &Verdict,
+    own_cgroup: &str,
+    truth: Option<(f64, f64)>,
+    neighbour: Actor<'_>,
+) -> bool {
+    let has_part = truth.is_some_and(|(_, load)| load >= INNOCENT);
+    verdict.culprits.iter().any(|culprit| {
+        let is_guilty = culprit.cgroup == own_cgroup || has_part && neighbour.is(culprit);
+        let is_sure = culprit.confidence.as_deref() == Some("high");
+        !is_guilty && culprit.share > INNOCENT && is_sure
+    })
+}
+
+#[track_caller]
+fn judge(played: &Played) {
+    let [before, after] = played.means_ms;
+    let is_slow = after >= SLOWER * before;
+    assert_eq!(is_slow, played.truth.is_some(), "etcd itself says otherwise: {played:?}");
+    assert!(!played.has_accused, "an innocent was named: {played:?}");
+    assert_eq!(played.answer, Answer::Right, "{played:?}");
+}
