@@ -70,6 +70,18 @@ impl Kind {
     }
 }
 
+/// The reason to call syncs slow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub enum SlowerThan {
+    /// They were quicker while the victim was well.
+    #[serde(rename = "before")]
+    Before,
+    /// They take longer than the 10 ms that etcd asks of a disk for its WAL, for as long as the victim has been
+    /// watched: nobody has seen it quicker, so nobody is blamed for sure.
+    #[serde(rename = "10ms")]
+    Guidance,
+}
+
 /// The place where the victim waited for its culprit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

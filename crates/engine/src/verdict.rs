@@ -15,7 +15,7 @@ use super::{
     suspect::{CHARGES, Change, ENOUGH, Lift, Suspect, last_change},
     victim::{Half, MOST_BASELINE_NS, Span, Victim},
 };
-use crate::kind::{Confidence, Kind, Via};
+use crate::kind::{Confidence, Kind, SlowerThan, Via};
 
 /// Below this share of the sync time, an excess means nothing: the slowest
 /// tenth of all undisturbed syncs lies above the baseline too.
@@ -99,6 +99,8 @@ pub struct Judgement {
     pub limited: f64,
     /// The state of the device meanwhile, as far as it is known.
     pub circumstances: Circumstances,
+    /// `None` if its syncs are not slow.
+    pub slower_than: Option<SlowerThan>,
     /// The victim was never seen to be well, so what is usual is not known.
     pub is_standing: bool,
     /// Nor was it now, but the device's reference says how its requests were.
@@ -165,7 +167,12 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         let each = culprits.iter_mut().map(|finding| &mut finding.confidence);
         each.for_each(|confidence| *confidence = Confidence::Low);
     }
-    if matches!(kind, Kind::None | Kind::Unknown) {
+    let slower_than = match kind {
+        Kind::None | Kind::Unknown => None,
+        _ if is_unusual => Some(SlowerThan::Before),
+        _ => Some(SlowerThan::Guidance),
+    };
+    if slower_than.is_none() {
         // What is not slow has no culprits.
         culprits.retain(|finding| finding.lift.with_n > 0);
         for finding in &mut culprits {
@@ -203,6 +210,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         in_house,
         limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
         circumstances,
+        slower_than,
         is_standing: basis.is_standing,
         is_beside_reference: victim.is_beside_reference(),
     }

@@ -162,6 +162,7 @@ impl Scene {
         let disk = self.disks.iter().find(|disk| disk.index == victim.disk);
         Verdict {
             kind: judgement.kind,
+            slower_than: judgement.slower_than,
             confidence: judgement.confidence,
             confidence_reason: why_confident(&judgement, victim, sum),
             excess_seconds: judgement.excess_ns / 1e9,

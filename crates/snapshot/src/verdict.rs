@@ -5,12 +5,14 @@ use serde::Serialize;
 
 use super::{Actor, FileClass, Op};
 
-pub use tracer_engine::kind::{Confidence, Kind, Via};
+pub use tracer_engine::kind::{Confidence, Kind, SlowerThan, Via};
 
 /// The verdict on one victim: what is blamed, and what speaks for it.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Verdict {
     pub kind: Kind,
+    /// `null` if its syncs are not slow.
+    pub slower_than: Option<SlowerThan>,
     pub confidence: Confidence,
     /// Why no more, or no less.
     pub confidence_reason: String,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use tracer_snapshot::{
     Actor, Change, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts, Evidence,
     FileClass, Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases, RuledOut, SCHEMA, Shares,
-    SlowSync, Snapshot, SyncOwner, Totals, Verdict, Via, Victim,
+    SlowSync, SlowerThan, Snapshot, SyncOwner, Totals, Verdict, Via, Victim,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -72,6 +72,7 @@ pub fn trimmed() -> Snapshot {
         undisturbed_p99_seconds: Some(2.1e-3),
         verdict: Verdict {
             kind: Kind::Owners,
+            slower_than: Some(SlowerThan::Before),
             confidence: Confidence::High,
             confidence_reason: "its share and the syncs with and without it agree".into(),
             excess_seconds: 12.1,
@@ -113,6 +114,7 @@ pub fn trimmed() -> Snapshot {
         phases: Phases::from([(Phase::Device, 2.0), (Phase::Other, 0.1)]),
         verdict: Verdict {
             kind: Kind::Device,
+            slower_than: Some(SlowerThan::Before),
             confidence: Confidence::Medium,
             confidence_reason: "nobody else had requests in flight meanwhile".into(),
             excess_seconds: 2.0,

@@ -8,14 +8,20 @@ use super::{
     names,
     units::{date, duration, percent, share},
 };
-use tracer_snapshot::{BASELINE_SYNCS, Culprit, Kind, Phase, Shares, Verdict, Victim};
+use tracer_snapshot::{BASELINE_SYNCS, Culprit, Kind, Phase, Shares, SlowerThan, Verdict, Victim};
 
 /// One sentence, such as `fstrim (fstrim.service) discard makes it wait: 83%
 /// of 12.1 s excess`.
 pub fn sentence(victim: &Victim) -> String {
     let verdict = &victim.verdict;
     let excess = duration(verdict.excess_seconds);
-    let of = |share: f64| format!("{} of {excess} excess", percent(share));
+    let excess = match verdict.slower_than {
+        Some(SlowerThan::Guidance) => {
+            format!("{excess} beyond 10 ms per sync, never quicker while watched")
+        }
+        _ => format!("{excess} excess"),
+    };
+    let of = |share: f64| format!("{} of {excess}", percent(share));
     let shares = &verdict.shares;
     let worst = verdict.culprits.first();
     match verdict.kind {
@@ -26,7 +32,7 @@ pub fn sentence(victim: &Victim) -> String {
         Kind::Unknown => "nobody can be named: too few syncs to say".to_owned(),
         Kind::Owners => match worst {
             Some(worst) => format!("{} makes it wait: {}", culprit(worst), of(worst.share)),
-            None => format!("others on its disk, none of them by name: {excess} excess"),
+            None => format!("others on its disk, none of them by name: {excess}"),
         },
         Kind::Cpu => {
             let share = percent(share(victim.phases[Phase::Runqueue], victim.phases.total()));
@@ -71,10 +77,10 @@ pub fn sentence(victim: &Victim) -> String {
         }
         Kind::Undecided => {
             let who = worst.map_or("a neighbour".to_owned(), |worst| names::actor(&worst.actor));
-            format!("either the device is slower or {who} asks too much of it: {excess} excess")
+            format!("either the device is slower or {who} asks too much of it: {excess}")
         }
         Kind::Unseen => {
-            format!("no disk of this node carries it (FUSE, a server): {excess} excess unexplained")
+            format!("no disk of this node carries it (FUSE, a server): {excess} unexplained")
         }
         Kind::Unexplained => {
             format!("not explained by any disk, CPU or neighbour: {}", of(shares.unexplained))
@@ -179,6 +185,15 @@ mod tests {
         assert_eq!(phrase(&victim), phrased);
         assert_eq!(word(&victim), in_a_word);
         assert!(in_a_word.len() <= 6);
+    }
+
+    #[test]
+    fn a_victim_that_was_never_quick_is_held_against_ten_milliseconds() {
+        let mut victim = fixture::trimmed().victims.remove(0);
+        victim.verdict.kind = Kind::Device;
+        victim.verdict.slower_than = Some(SlowerThan::Guidance);
+        let said = sentence(&victim);
+        assert!(said.ends_with("3% of 12.1 s beyond 10 ms per sync, never quicker while watched"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
 };
 use tracer_snapshot::{
     Actor, Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Kind, Op, OwnWork,
-    Phases, SCHEMA, Shares, Snapshot, Via, Victim, Workload,
+    Phases, SCHEMA, Shares, SlowerThan, Snapshot, Via, Victim, Workload,
 };
 
 /// No line is wider.
@@ -39,6 +39,7 @@ pub struct Why<'a> {
     to: f64,
     victim: Subject<'a>,
     kind: Kind,
+    slower_than: Option<SlowerThan>,
     confidence: Confidence,
     confidence_reason: &'a str,
     /// One sentence that says it all.
@@ -157,6 +158,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
             device: &victim.device,
         },
         kind: verdict.kind,
+        slower_than: verdict.slower_than,
         confidence: verdict.confidence,
         confidence_reason: &verdict.confidence_reason,
         verdict: sentence(victim),

@@ -18,7 +18,7 @@ use super::{
     tests::comm,
     verdict::Judgement,
 };
-use crate::kind::{Confidence, Kind};
+use crate::kind::{Confidence, Kind, SlowerThan};
 use world::World;
 
 fn ms(ms: u64) -> Duration {
@@ -246,6 +246,22 @@ fn who_bursts_or_comes_with_the_night_is_named() {
 fn in_an_incident_from_the_first_second_on_nobody_can_be_sure() {
     let slow = Model { read: ms(8), write: ms(8), flush: ms(10), ..well() };
     check("from the first second", &[(phase(120, slow, &[READER]), Truth::NotSure)]);
+}
+
+#[test]
+fn a_disk_that_always_needs_more_than_ten_milliseconds_is_held_against_those() {
+    let slow = Model { read: ms(8), write: ms(8), flush: ms(10), ..well() };
+    for seed in SEEDS {
+        let always = World::new(seed).play(phase(120, slow, &[]));
+        let last = always.last().unwrap();
+        assert_eq!((last.kind, last.slower_than), (Kind::Device, Some(SlowerThan::Guidance)));
+        assert!(last.confidence <= Confidence::Medium, "{last:?}");
+        let mut world = World::new(seed);
+        let before = world.play(phase(60, well(), &[]));
+        assert_eq!(before.last().unwrap().slower_than, None);
+        let after = world.play(phase(60, slow, &[]));
+        assert_eq!(after.last().unwrap().slower_than, Some(SlowerThan::Before));
+    }
 }
 
 #[test]
