@@ -202,11 +202,16 @@ impl Victim {
             asked.writes && is_much && asked.party != own && !asked.party.kthread
         });
         // The last answer stays while no request is alone.
+        if self.disks.known < Grade::Good {
+            return;
+        }
         let Some(times) = self.disks.beside_reference(strangers_write, now_ns) else { return };
-        let is_slow = times >= SLOWER;
+        let (was_slow, is_slow) = (self.device_times() > 1.0, times >= SLOWER);
         if is_slow && !self.is_beside_reference() {
             // All its lessons so far were slow ones.
             self.forget_baseline();
+        }
+        if is_slow != was_slow {
             self.usual = Reference::default();
         }
         if is_slow || self.is_beside_reference() {

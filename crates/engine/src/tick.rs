@@ -88,11 +88,16 @@ pub struct Alone {
 
 impl Alone {
     pub fn add(&mut self, more: &Self) {
-        if more.ios == 0 {
+        // Among several classes those that are known best: a class that was first seen
+        // on a slow disk would say that the disk is as fast as ever.
+        if more.ios == 0 || self.ios > 0 && more.known < self.known {
             return;
         }
-        // The one of several classes that is known least.
-        self.known = if self.ios == 0 { more.known } else { self.known.min(more.known) };
+        if more.known > self.known {
+            *self = *more;
+            return;
+        }
+        self.known = more.known;
         self.ios = self.ios.saturating_add(more.ios);
         self.ns = self.ns.saturating_add(more.ns);
         self.usual_ns = self.usual_ns.saturating_add(more.usual_ns);

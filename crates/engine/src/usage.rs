@@ -2,7 +2,10 @@
 //! that requests take alone. Plain data, which a session reads from the ledger
 //! and a replay from a recording.
 
-use crate::blame::{OwnerId, Party};
+use crate::{
+    blame::{OwnerId, Party},
+    reference::Level,
+};
 
 /// One owner's requests of one class on one disk, in the last second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,4 +33,14 @@ pub struct Learnt {
     pub bytes_up_to: Option<u64>,
     pub ns: f64,
     pub samples: u64,
+}
+
+/// The kept reference of one class of a disk's requests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Kept {
+    /// A code of [`tracer_ebpf::record::op`].
+    pub op: u16,
+    /// A class of [`tracer_ebpf::record::size`].
+    pub class: u16,
+    pub level: Level,
 }

@@ -23,7 +23,7 @@ use tracer_ebpf::{
 use tracer_engine::{
     blame::{Owner, OwnerId, Party},
     tick::{Alone, DiskWork, JournalWork, Load, Tick},
-    usage::{Learnt, Rate},
+    usage::{Kept, Learnt, Rate},
 };
 use tracer_node::disks::{Assigned, Identity, Stacked};
 
@@ -76,6 +76,11 @@ pub struct DiskAccounts {
 }
 
 impl DiskAccounts {
+    /// The identity of the disk; `None` while it is not there.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
     /// Whether it is there; else what has its name or number is another disk.
     pub fn is_there(&self) -> bool {
         self.identity.is_some()
@@ -404,6 +409,21 @@ impl Accounts {
     /// What was learnt of the requests of a disk of [`Accounts::disks`].
     pub fn work(&self, at: usize) -> Vec<Learnt> {
         self.disks.get(at).map_or(Vec::new(), |disk| self.work.learnt(disk.disk.index))
+    }
+
+    /// Gives a disk, by the kernel's index, the reference that an earlier run learnt.
+    pub fn recall(&mut self, disk: u32, kept: &[Kept]) {
+        self.work.recall(disk, kept);
+    }
+
+    /// The reference of a disk, to be kept.
+    pub fn levels(&self, disk: u32) -> Vec<Kept> {
+        self.work.levels(disk)
+    }
+
+    /// Whether its requests took their usual time since this was asked last.
+    pub fn take_held(&mut self, disk: u32) -> bool {
+        self.work.take_held(disk)
     }
 
     /// Adds what each owner put into the filesystems' journals since the last

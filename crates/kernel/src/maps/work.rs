@@ -10,12 +10,17 @@
 //! no clock and no map.
 
 use tracer_ebpf::record::{Solo, op, size};
-use tracer_engine::usage::Learnt;
-
-use tracer_engine::{reference::Reference, tick::Alone};
+use tracer_engine::{
+    reference::{Reference, SLOWER},
+    tick::Alone,
+    usage::{Kept, Learnt},
+};
 
 /// Fewer are not believed.
 const MIN_SAMPLES: u64 = 8;
+
+/// A class of fewer batches is not worth to be kept: they may have been odd ones.
+const KEPT_BATCHES: u64 = 8;
 
 /// What is left of older samples' weight after a second with new ones, in the
 /// present time that is shown.
@@ -31,6 +36,8 @@ struct Class {
     ios: f64,
     ns: f64,
     samples: u64,
+    /// Requests that took their usual time, and slower ones, since somebody asked.
+    held: [u64; 2],
     /// None for a class that was never seen.
     reference: Option<Box<Reference>>,
 }
@@ -50,6 +57,9 @@ impl Class {
         let usual_ns = self.usual_ns();
         let reference = self.reference.get_or_insert_default();
         let known = reference.known();
+        if let Some(usual_ns) = usual_ns {
+            self.held[usize::from(ns as f64 > SLOWER * usual_ns * ios as f64)] += ios;
+        }
         reference.take(ns, ios);
         usual_ns.map_or(Alone::default(), |usual_ns| Alone {
             ios,
@@ -57,6 +67,14 @@ impl Class {
             usual_ns: (usual_ns * ios as f64) as u64,
             known,
         })
+    }
+
+    /// Goes on from what was learnt before, unless it knows more already.
+    fn recall(&mut self, kept: &Kept) {
+        let known = self.reference.as_ref().and_then(|reference| reference.level());
+        if known.is_none_or(|known| known.batches <= kept.level.batches) {
+            self.reference = Some(Box::new(Reference::kept(kept.level)));
+        }
     }
 
     fn usual_ns(&self) -> Option<f64> {
@@ -100,6 +118,44 @@ impl Work {
         for class in classes {
             *class = Class { read: class.read, ..Class::default() };
         }
+    }
+
+    /// Gives a disk the reference that an earlier run learnt.
+    pub fn recall(&mut self, disk: u32, kept: &[Kept]) {
+        let disk = disk as usize;
+        if self.disks.len() <= disk {
+            self.disks.resize_with(disk + 1, Classes::default);
+        }
+        for kept in kept {
+            let classes = self.disks[disk].get_mut(usize::from(kept.op));
+            if let Some(class) = classes.and_then(|c| c.get_mut(usize::from(kept.class))) {
+                class.recall(kept);
+            }
+        }
+    }
+
+    /// The reference of a disk, to be kept.
+    pub fn levels(&self, disk: u32) -> Vec<Kept> {
+        let classes = self.disks.get(disk as usize).into_iter().flatten().enumerate();
+        let each = classes.flat_map(|(op, classes)| {
+            classes.iter().enumerate().map(move |(class, known)| (op, class, known))
+        });
+        let levels = each.filter_map(|(op, class, known)| {
+            let level = known.reference.as_ref()?.level()?;
+            Some(Kept { op: op as u16, class: class as u16, level })
+        });
+        levels.filter(|kept| kept.level.batches >= KEPT_BATCHES).collect()
+    }
+
+    /// Whether most requests of a disk that were alone took their usual time, since
+    /// this was asked last.
+    pub fn take_held(&mut self, disk: u32) -> bool {
+        let (mut well, mut slow) = (0, 0);
+        for class in self.disks.get_mut(disk as usize).into_iter().flatten().flatten() {
+            let [of_class, slower] = std::mem::take(&mut class.held);
+            (well, slow) = (well + of_class, slow + slower);
+        }
+        well > slow
     }
 
     /// The time in ns that a request of so many bytes takes alone while its disk
@@ -170,6 +226,8 @@ fn usual_ns(op: u32, bytes: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use tracer_engine::reference::{Grade, Level};
+
     use super::*;
 
     const READ: u16 = op::READ as u16;
@@ -248,6 +306,47 @@ mod tests {
         work.take(1, op::READ as usize, size::class(4096), sums);
         assert_about(work.request_ns(1, READ, 4096), 70_000);
         work.forget(7);
+    }
+
+    #[test]
+    fn what_was_kept_is_what_requests_cost_until_more_is_known() {
+        let mut before = with(op::READ, 4096, 100, 10_000);
+        assert_eq!(before.levels(1), [], "one batch is not worth it");
+        for second in 2..=20 {
+            let ios = 100 * second;
+            before.take(1, 0, 1, Solo { ios, ns: ios * 10_000 });
+        }
+        let kept = before.levels(1);
+        let [one] = kept[..] else { panic!("{kept:?}") };
+        assert_eq!((one.op, one.class, one.level.batches), (READ, 1, 20));
+        assert_eq!(before.levels(7), []);
+
+        let mut after = Work::default();
+        // The tracer's own test sync, say, on a disk that is slow now.
+        after.take(1, 0, 1, Solo { ios: 8, ns: 8 * 90_000 });
+        after.recall(1, &kept);
+        assert_about(after.request_ns(1, READ, 4096), 10_000);
+        assert!(after.knows(1, READ, 4096));
+        let alone = after.take(1, 0, 1, Solo { ios: 108, ns: 108 * 90_000 });
+        assert_eq!((alone.ios, alone.known), (100, Grade::Good));
+        assert_about((alone.usual_ns / alone.ios) as u32, 10_000);
+        // One that knows more is not made to forget it.
+        before.recall(1, &[Kept { level: Level { ns: 5, batches: 9 }, ..one }]);
+        assert_about(before.request_ns(1, READ, 4096), 10_000);
+        // Classes of another version's are none.
+        after.recall(2, &[Kept { op: 99, ..one }, Kept { class: 99, ..one }]);
+        assert_eq!(after.levels(2), []);
+    }
+
+    #[test]
+    fn a_reference_holds_while_most_requests_take_their_time() {
+        let mut work = with(op::READ, 4096, 100, 10_000);
+        assert!(!work.take_held(1) && !work.take_held(7), "there was nothing to hold them against");
+        work.take(1, 0, 1, Solo { ios: 200, ns: 200 * 10_000 });
+        assert!(work.take_held(1));
+        assert!(!work.take_held(1), "nothing since");
+        work.take(1, 0, 1, Solo { ios: 300, ns: 200 * 10_000 + 100 * 90_000 });
+        assert!(!work.take_held(1), "it is slow");
     }
 
     #[test]
