@@ -16,9 +16,11 @@ use crate::{
     tree::{Tree, number, text},
 };
 
+mod key;
 mod replaced;
 mod stacks;
 
+pub use key::{Key, Named, boot_id};
 pub use replaced::{Identity, have_changed};
 pub use stacks::{Stacked, connect, find_stacked};
 

@@ -72,6 +72,11 @@ const WALLS: &[Wall] = &[
         why: "a recording is read where nothing can be traced",
     },
     Wall {
+        of: "tracer-state",
+        lacks: &["aya", "tokio", "tracer-kernel", "tracer-scene", "tracer-recording"],
+        why: "what is kept is a file of values: who learnt them and who uses them, it cannot know",
+    },
+    Wall {
         of: "tracer-lab",
         lacks: &["aya", "tokio", "tracer", "tracer-scene"],
         why: "the lab makes things happen, and its story is held against the tracer's",

@@ -16,10 +16,10 @@ const PATH_BYTES: usize = 4096;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Identity {
     /// Its place in the sequence of disks, or its directory's inode.
-    number: u64,
+    pub(super) number: u64,
     /// The file behind a loop device: for a moment it has a place in the sequence,
     /// and not its file yet.
-    file: Vec<u8>,
+    pub(super) file: Vec<u8>,
 }
 
 impl Identity {
