@@ -4,7 +4,12 @@
 //! file may, and what nobody says has a default. The file is read again on
 //! SIGHUP.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
@@ -56,6 +61,10 @@ pub struct Settings {
         num_args = 0..=1, require_equals = true, default_missing_value = "true",
     )]
     pub keep_privileges: Option<bool>,
+
+    /// A flag of all commands.
+    #[arg(skip)]
+    pub state_dir: Option<PathBuf>,
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -101,6 +110,7 @@ impl Settings {
             slow_syncs: self.slow_syncs.or(fallback.slow_syncs),
             node: self.node.or(fallback.node),
             keep_privileges: self.keep_privileges.or(fallback.keep_privileges),
+            state_dir: self.state_dir.or(fallback.state_dir),
         }
     }
 }
@@ -119,6 +129,9 @@ pub struct Config {
     pub slow_syncs: usize,
     pub node: String,
     pub keep_privileges: bool,
+    /// Nothing is kept where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<PathBuf>,
 }
 
 fn spell<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -150,6 +163,7 @@ impl Config {
             slow_syncs: settings.slow_syncs.unwrap_or(1024),
             node: settings.node.unwrap_or_else(host_name),
             keep_privileges: settings.keep_privileges.unwrap_or(false),
+            state_dir: settings.state_dir,
         };
         let [shortest, longest] = PERIODS;
         if !(shortest..=longest).contains(&config.period) {
@@ -187,6 +201,7 @@ impl Config {
             ("listen", self.listen != new.listen),
             ("node", self.node != new.node),
             ("keep-privileges", self.keep_privileges != new.keep_privileges),
+            ("state-dir", self.state_dir != new.state_dir),
         ];
         changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
     }
@@ -249,10 +264,19 @@ mod tests {
 
     #[test]
     fn what_is_printed_is_a_file_that_says_the_same() {
-        let settings = Settings::parse("min-sync = \"2ms\"\nnode = \"a\\\"b\"\n").unwrap();
+        let text = "min-sync = \"2ms\"\nnode = \"a\\\"b\"\nstate-dir = \"/var/lib/x\"\n";
+        let settings = Settings::parse(text).unwrap();
         let config = Config::of(settings).unwrap();
         let printed = config.to_toml().unwrap();
         assert_eq!(Config::of(Settings::parse(&printed).unwrap()).unwrap(), config, "{printed}");
+    }
+
+    #[test]
+    fn nothing_is_kept_unless_a_directory_is_named() {
+        assert_eq!(Config::of(Settings::default()).unwrap().state_dir, None);
+        let file = Settings::parse("state-dir = \"/a\"\n").unwrap();
+        let flag = Settings { state_dir: Some("/b".into()), ..Settings::default() };
+        assert_eq!(Config::of(flag.or(file)).unwrap().state_dir, Some("/b".into()));
     }
 
     #[test]

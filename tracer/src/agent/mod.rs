@@ -10,6 +10,7 @@ pub mod config;
 pub mod exposition;
 pub mod families;
 pub mod http;
+pub mod keeper;
 pub mod log;
 pub mod privileges;
 pub mod series;

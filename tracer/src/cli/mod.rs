@@ -64,6 +64,20 @@ pub struct KernelArgs {
         help_heading = "Node"
     )]
     pub host_root: PathBuf,
+
+    /// The speed of each disk is kept here from one run to the next.
+    ///
+    /// `tracer agent` makes this directory and writes to it, if it is named; `top`, `why`,
+    /// `watch` and `record` read it [default: /var/lib/tracer], and write nothing.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "TRACER_STATE_DIR",
+        hide_env_values = true,
+        help_heading = "Node"
+    )]
+    pub state_dir: Option<PathBuf>,
 }
 
 impl KernelArgs {
@@ -73,6 +87,7 @@ impl KernelArgs {
             btf: self.btf.clone().unwrap_or_else(|| PathBuf::from(VMLINUX_BTF)),
             forced: self.strategies.clone(),
             kernel_log: self.kernel_log,
+            state_dir: self.state_dir.clone(),
             ..Options::below(self.host_root.clone())
         }
     }

@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::Path,
     sync::Arc,
 };
 
@@ -18,9 +19,11 @@ use tokio::{
 use super::{Wakeup, start};
 use crate::{
     agent::{
-        config::Config,
+        config::{Config, Settings},
         families::{Beside, families},
-        http, log,
+        http,
+        keeper::Keeper,
+        log,
         privileges::{self, Privileges},
         series::{Observed, Series},
         shared::{Picture, Shared},
@@ -29,14 +32,15 @@ use crate::{
     session::{Options, Session, check_user},
 };
 use tracer_engine::victim::Span;
-use tracer_kernel::clock::monotonic_ns;
+use tracer_kernel::clock::{monotonic_ns, unix_ns};
 
 /// # Errors
 ///
 /// When the configuration is bad, the address is taken, or the tracer cannot
 /// start.
 pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
-    let config = Config::load(&args.settings, args.config.as_deref())?;
+    let settings = Settings { state_dir: options.state_dir.clone(), ..args.settings.clone() };
+    let config = Config::load(&settings, args.config.as_deref())?;
     if args.print_config {
         let mut out = io::stdout().lock();
         let printed = out.write_all(config.to_toml()?.as_bytes()).and_then(|()| out.flush());
@@ -62,7 +66,9 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
         log::say(&format!("lacks {capability} ({why}): some files stay without a name"));
     }
     give_up(privileges)?;
-    let mut agent = Agent::new(config, session, Arc::clone(&shared));
+    let mut session = session;
+    let keeper = config.state_dir.as_deref().and_then(|path| Keeper::begin(path, &mut session));
+    let mut agent = Agent::new(config, settings, session, keeper, Arc::clone(&shared));
     agent.publish();
     shared.tick();
     shared.set_ready();
@@ -74,7 +80,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
             () = wakeup.wait() => agent.poll(),
             _ = ticks.tick() => agent.publish(),
             _ = hangup.recv() => {
-                if agent.reload(args) {
+                if agent.reload(args.config.as_deref()) {
                     ticks = every(&agent.config);
                 }
             }
@@ -83,7 +89,13 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
         }
     }
     log::say("stops, as it was asked to");
+    agent.end();
     Ok(())
+}
+
+/// A clock that was never set is in 1970.
+fn unix_seconds() -> u64 {
+    u64::try_from(unix_ns() / 1_000_000_000).unwrap_or(0)
 }
 
 fn every(config: &Config) -> Interval {
@@ -106,7 +118,10 @@ fn give_up(privileges: Privileges) -> Result<()> {
 /// What the loop owns.
 struct Agent {
     config: Config,
+    /// Said by flags and environment.
+    settings: Settings,
     session: Session,
+    keeper: Option<Keeper>,
     series: Series,
     shared: Arc<Shared>,
     slow: Vec<tracer_snapshot::SlowSync>,
@@ -115,9 +130,32 @@ struct Agent {
 }
 
 impl Agent {
-    fn new(config: Config, session: Session, shared: Arc<Shared>) -> Self {
+    fn new(
+        config: Config,
+        settings: Settings,
+        session: Session,
+        keeper: Option<Keeper>,
+        shared: Arc<Shared>,
+    ) -> Self {
         let series = Series::new(config.limits());
-        Self { config, session, series, shared, slow: Vec::new(), reloads: 0, reload_failures: 0 }
+        Self {
+            config,
+            settings,
+            session,
+            keeper,
+            series,
+            shared,
+            slow: Vec::new(),
+            reloads: 0,
+            reload_failures: 0,
+        }
+    }
+
+    /// Keeps the references of this run.
+    fn end(mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.end(&mut self.session, unix_seconds());
+        }
     }
 
     fn poll(&mut self) {
@@ -132,6 +170,9 @@ impl Agent {
     /// Ends a period: its verdicts become counters, and everybody sees it.
     fn publish(&mut self) {
         self.poll();
+        if let Some(keeper) = &mut self.keeper {
+            keeper.keep_if_due(&mut self.session, unix_seconds());
+        }
         let snapshot = self.session.snapshot_of(Span::Period);
         self.session.begin_period();
         let now = monotonic_ns() as f64 / 1e9;
@@ -149,12 +190,12 @@ impl Agent {
 
     /// Reads the file again; where it is bad, everything stays as it is.
     /// Returns whether the period begins anew.
-    fn reload(&mut self, args: &AgentArgs) -> bool {
-        if args.config.is_none() {
+    fn reload(&mut self, file: Option<&Path>) -> bool {
+        if file.is_none() {
             log::say("there is no --config to read again");
             return false;
         }
-        let new = match Config::load(&args.settings, args.config.as_deref()) {
+        let new = match Config::load(&self.settings, file) {
             Ok(new) => new,
             Err(error) => {
                 self.reload_failures += 1;
@@ -168,9 +209,9 @@ impl Agent {
             log::say(&format!("needs a restart for the new {}", waiting.join(", ")));
         }
         // What was told to need a restart is told at the next reload again.
-        let Config { listen, node, keep_privileges, .. } = self.config.clone();
+        let Config { listen, node, keep_privileges, state_dir, .. } = self.config.clone();
         let is_new_period = new.period != self.config.period;
-        self.config = Config { listen, node, keep_privileges, ..new };
+        self.config = Config { listen, node, keep_privileges, state_dir, ..new };
         self.series.set_limits(self.config.limits());
         self.shared.set_room(self.config.slow_syncs);
         log::say("has read its configuration again");

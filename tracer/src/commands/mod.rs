@@ -11,7 +11,7 @@ pub mod top;
 pub mod watch;
 pub mod why;
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{os::fd::OwnedFd, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -20,8 +20,10 @@ use tokio::{
     time::Instant,
 };
 use tracer_snapshot::Snapshot;
+use tracer_state::folder::USUAL;
 
 use crate::{
+    agent::{keeper::recall, log},
     output::names,
     session::{Options, Session},
 };
@@ -31,6 +33,18 @@ pub const POLL: Duration = Duration::from_millis(100);
 
 /// Between two looks at the kernel programs' log.
 const LOG_PERIOD: Duration = Duration::from_millis(10);
+
+/// A loaded and tested tracer with the disks' references that an agent has kept.
+///
+/// # Errors
+///
+/// `CannotRun` where this machine cannot be traced.
+pub fn start_beside_references(options: &Options) -> Result<Session> {
+    let mut session = start(options)?;
+    let path = options.state_dir.as_deref().unwrap_or(Path::new(USUAL));
+    recall(path, &mut session, log::say);
+    Ok(session)
+}
 
 /// A loaded and tested tracer, or why there is none.
 ///

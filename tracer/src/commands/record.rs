@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Stop, Wakeup, start};
+use super::{Stop, Wakeup, start_beside_references};
 use crate::{
     cli::RecordArgs,
     output::units::{bytes, rate, span},
@@ -29,7 +29,7 @@ pub async fn run(args: &RecordArgs, options: &Options) -> Result<()> {
     if !args.force && args.output != Path::new("-") && args.output.exists() {
         return Err(exists(&args.output));
     }
-    let mut session = start(options)?;
+    let mut session = start_beside_references(options)?;
     let wakeup = Wakeup::new(&session)?;
     session.begin_recording(open(args)?)?;
     let mut stop = Stop::new(args.duration)?;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Stop, Wakeup, after, filter_snapshot, start};
+use super::{Stop, Wakeup, after, filter_snapshot, start_beside_references};
 use crate::{
     cli::TopArgs,
     output::{
@@ -34,7 +34,7 @@ const SPEED: u32 = 10;
 ///
 /// When the tracer cannot start or its output cannot be written.
 pub async fn run(args: &TopArgs, options: &Options) -> Result<()> {
-    let session = start(options)?;
+    let session = start_beside_references(options)?;
     let wakeup = Wakeup::new(&session)?;
     let stop = Stop::new(args.scope.duration)?;
     if is_text(args) {

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Stop, Wakeup, after, start};
+use super::{Stop, Wakeup, after, start_beside_references};
 use crate::{
     cli::WatchArgs,
     output::{json, names, watch},
@@ -23,7 +23,7 @@ const PRINTED_EVERY: Duration = Duration::from_secs(1);
 ///
 /// When the tracer cannot start or its output cannot be written.
 pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
-    let mut session = start(options)?;
+    let mut session = start_beside_references(options)?;
     let wakeup = Wakeup::new(&session)?;
     let mut stop = Stop::new(args.scope.duration)?;
     let mut slow = Vec::new();

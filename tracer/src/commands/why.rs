@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Stop, Wakeup, after, start};
+use super::{Stop, Wakeup, after, start_beside_references};
 use crate::{
     cli::WhyArgs,
     output::{json, names, why},
@@ -26,7 +26,7 @@ const USUAL: Duration = Duration::from_secs(30);
 /// When the tracer cannot start, nobody was seen to sync, or the output cannot
 /// be written.
 pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
-    let mut session = start(options)?;
+    let mut session = start_beside_references(options)?;
     let wakeup = Wakeup::new(&session)?;
     let length = args.duration.or(args.every.is_none().then_some(USUAL));
     let mut stop = Stop::new(length)?;

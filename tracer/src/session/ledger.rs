@@ -61,6 +61,7 @@ impl Session {
                 self.refused.push(disk.name.clone());
             }
         }
+        self.recall_new_disks();
         self.hook_issues_if_known_disks_need_it();
     }
 
@@ -78,7 +79,7 @@ impl Session {
             in_flight: disk.in_flight,
             rates: disk.rates.clone(),
             work: self.accounts.work(at),
-            reference_at: None,
+            reference_at: self.references.at(disk.disk.index),
             latencies: (0..op::COUNT as u32)
                 .map(|code| {
                     let [queue, device] = self.accounts.histograms(disk.disk.index, code);

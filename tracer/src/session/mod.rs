@@ -9,6 +9,7 @@ mod asked;
 mod calls;
 mod demand;
 mod issues;
+mod kept;
 mod ledger;
 mod preflight;
 mod self_test;
@@ -49,6 +50,7 @@ use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock};
 
 use calls::Calls;
 use demand::Demand;
+use kept::References;
 use used::read_used;
 
 pub use preflight::{CannotRun, Capabilities, check_user};
@@ -70,6 +72,8 @@ pub struct Options {
     pub root: PathBuf,
     /// Where all its other files lie.
     pub host: PathBuf,
+    /// The directory of kept references, if one was named.
+    pub state_dir: Option<PathBuf>,
 }
 
 impl Options {
@@ -95,6 +99,7 @@ impl Default for Options {
             kernel_log: false,
             root: PathBuf::from("/"),
             host: PathBuf::from("/"),
+            state_dir: None,
         }
     }
 }
@@ -123,6 +128,7 @@ pub struct Session {
     room: Room,
     /// Disks for which there was no room.
     refused: Vec<String>,
+    references: References,
     foreign: u64,
     ticked_ns: u64,
 }
@@ -207,6 +213,7 @@ impl Session {
             stacked,
             room,
             refused,
+            references: References::default(),
             issues_hooked: true,
             foreign: 0,
             ticked_ns: 0,
@@ -324,6 +331,7 @@ impl Session {
                 Dropped::HookMissed => self.programs.missed_runs(),
                 Dropped::Reconciled => accounts.reconciled(),
                 Dropped::DiskRefused => self.refused.len() as u64,
+                Dropped::ReferenceRefused => self.references.refused,
                 Dropped::RecordForeign => self.foreign,
                 Dropped::OperationUnknown => accounts.operations_unknown(),
                 Dropped::LedgerTorn => engine.torn(),

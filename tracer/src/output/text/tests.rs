@@ -20,6 +20,20 @@ fn nothing_seen_yet() {
 }
 
 #[test]
+fn a_kept_reference_is_in_the_first_lines_and_in_json() {
+    let mut s = fixture::trimmed();
+    assert!(!text(&s).contains("reference of"));
+    let json = |s: &Snapshot| serde_json::to_value(s).unwrap();
+    assert_eq!(json(&s).get("reference_at"), None);
+    assert_eq!(json(&s)["disks"][0].get("reference_at"), None);
+    s.reference_at = Some(1_795_896_762.25);
+    s.disks[0].reference_at = s.reference_at;
+    assert_eq!(text(&s).lines().nth(1), Some("reference of 2026-11-28 20:12 UTC"));
+    assert_eq!(json(&s)["reference_at"], 1_795_896_762.25);
+    assert_eq!(json(&s)["disks"][0]["reference_at"], 1_795_896_762.25);
+}
+
+#[test]
 fn hostile_names() {
     insta::assert_snapshot!(text(&fixture::hostile()));
 }
