@@ -18,6 +18,7 @@ use super::{files_below, find_program, parse_yaml, read, read_yaml, run, workspa
 use crate::skip::skip;
 
 const KUBERNETES: &str = "deploy/kubernetes";
+const STATE: &str = "/var/lib/tracer";
 
 /// kustomize's own file, as far as it is used.
 #[derive(Default, Deserialize, Serialize)]
@@ -195,10 +196,19 @@ fn the_daemonset_has_the_rights_that_are_argued_for_and_no_more() {
     assert_eq!(rights.allow_privilege_escalation, Some(false));
     assert_eq!(rights.read_only_root_filesystem, Some(true));
 
+    assert!(container.args.unwrap().contains(&format!("--state-dir={STATE}")));
     let mounts = container.volume_mounts.unwrap();
+    assert!(mounts.iter().any(|mount| mount.name == "state"));
     for volume in pod.volumes.unwrap() {
         let mount = mounts.iter().find(|mount| mount.name == volume.name).unwrap();
         let Some(host) = volume.host_path else { continue };
+        if volume.name == "state" {
+            // The only one that it writes to, at the path at which commands look.
+            assert_eq!((host.path.as_str(), mount.mount_path.as_str()), (STATE, STATE));
+            assert_eq!(host.type_.as_deref(), Some("DirectoryOrCreate"));
+            assert_eq!(mount.read_only, None);
+            continue;
+        }
         assert_eq!(mount.mount_path, format!("/host{}", host.path));
         assert_eq!(mount.read_only, Some(true), "{}", host.path);
         assert!(!host.path.starts_with("/var/lib/kubelet"), "the pods' secrets lie there");

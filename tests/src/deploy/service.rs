@@ -34,4 +34,7 @@ fn what_it_may_do_is_bounded_by_what_it_gets() {
     };
     assert_eq!(value("AmbientCapabilities="), value("CapabilityBoundingSet="));
     assert_eq!(value("NoNewPrivileges="), "yes");
+    let state = value("Environment=TRACER_STATE_DIR=");
+    assert_eq!(state, format!("/var/lib/{}", value("StateDirectory=")));
+    assert_eq!(value("StateDirectoryMode="), "0700");
 }

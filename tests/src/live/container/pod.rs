@@ -79,7 +79,7 @@ impl Pod {
         fs::copy(binary, pod.root().join("tracer"))?;
         let mounts = list(pod.container(), "volumeMounts").to_vec();
         for wanted in &mounts {
-            let from = pod.volume(text(wanted, "name"))?;
+            let from = pod.volume(wanted)?;
             let to = pod.root().join(text(wanted, "mountPath").trim_start_matches('/'));
             fs::create_dir_all(&to)?;
             let is_read_only = wanted["readOnly"] == true;
@@ -96,12 +96,14 @@ impl Pod {
         &list(&self.spec, "containers")[0]
     }
 
-    /// Where a volume's files are.
-    fn volume(&self, name: &str) -> io::Result<PathBuf> {
+    /// The folder with a volume's files. The pod writes to none of the host's own.
+    fn volume(&self, wanted: &Value) -> io::Result<PathBuf> {
+        let name = text(wanted, "name");
         let volumes = list(&self.spec, "volumes");
         let volume = volumes.iter().find(|volume| volume["name"] == name).expect("is declared");
         let own = self.folder.path().join(name);
         if let Some(path) = volume["hostPath"]["path"].as_str().map(Path::new)
+            && wanted["readOnly"] == true
             && path.exists()
         {
             return Ok(path.to_owned());
