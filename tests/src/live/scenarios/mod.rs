@@ -10,6 +10,8 @@
 pub(super) mod culprits;
 /// The simulated disk against its own model.
 mod disk;
+/// A disk that was slow from the start on.
+mod kept;
 /// Whether the machine was its own meanwhile.
 pub(super) mod machine;
 /// A neighbour that takes the memory.

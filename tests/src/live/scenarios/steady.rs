@@ -16,7 +16,7 @@ use super::{
 const SETTLES: Duration = Duration::from_secs(2);
 
 /// A small disk of a cloud.
-fn small() -> Model {
+pub(super) fn small() -> Model {
     Model {
         write: Duration::from_micros(100),
         flush: Duration::from_micros(800),
