@@ -129,7 +129,7 @@ pub enum Request {
 }
 
 /// The disk at work: when each channel and the bus will be free.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Service {
     model: Model,
     channels_free_ns: Vec<u64>,

@@ -178,6 +178,7 @@ pub enum Happened {
 pub type Alone = HashMap<(u32, u64), (u64, u64)>;
 
 /// A disk at work, for as long as it is asked to go on.
+#[derive(Clone, Debug)]
 pub struct Timeline {
     now_ns: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,

@@ -1,9 +1,11 @@
 //! The truth about a play, and whether a verdict agrees with it.
 //!
 //! The truth is the Shapley value of both changes over the victim's mean sync: each of
-//! the four combinations is played by the same generators. No verdict is asked.
+//! the four combinations is played by the same generators, from the same good minute on. No
+//! verdict is asked.
 
 use serde::{Deserialize, Serialize};
+use tracer_disk_model::Model;
 
 use crate::{
     cell::{Cell, Play},
@@ -22,26 +24,29 @@ pub struct Truth {
 
 impl Truth {
     pub fn of(play: &Play) -> Self {
-        let of_syncs = |ns: &mut [u64]| {
-            ns.sort_unstable();
-            let mean = ns.iter().sum::<u64>() as f64 / ns.len().max(1) as f64;
-            let p99 = ns.get(ns.len() * 99 / 100).copied().unwrap_or(0);
-            [mean / 1e6, p99 as f64 / 1e6]
+        let [disk, changed_disk] = play.disks;
+        let [stream, changed_stream] = play.streams;
+        let mut before = Timeline::new(play.seed);
+        let calm = [29, 29].map(|s| mean_and_p99(before.play(phase(s, disk, stream.as_slice()))));
+        let of = |disk: Model, stream: Option<Stream>| {
+            mean_and_p99(before.clone().play(phase(30, disk, stream.as_slice())))
         };
-        let mut calm = [[0.0; 2]; 3];
-        let mut of = |device: usize, neighbour: usize| {
-            let mut timeline = Timeline::new(play.seed);
-            let streams: [Vec<Stream>; 2] = play.streams.map(|s| s.into_iter().collect());
-            for calm in &mut calm[..2] {
-                let good = phase(29, play.disks[0], &streams[0]);
-                *calm = of_syncs(&mut timeline.play(good));
-            }
-            let changed = phase(30, play.disks[device], &streams[neighbour]);
-            of_syncs(&mut timeline.play(changed))
+        let neither = of(disk, stream);
+        // Nothing needs to be played again on the same disk beside the same neighbours.
+        let (is_same_disk, is_same_stream) = (changed_disk == disk, changed_stream == stream);
+        let device = if is_same_disk { neither } else { of(changed_disk, stream) };
+        let load = if is_same_stream { neither } else { of(disk, changed_stream) };
+        let both = match (is_same_disk, is_same_stream) {
+            (_, true) => device,
+            (true, false) => load,
+            (false, false) => of(changed_disk, changed_stream),
         };
-        let all = [of(0, 0), of(1, 0), of(0, 1), of(1, 1)];
-        calm[2] = all[0];
-        Self { means: all.map(|[mean, _]| mean), p99s: all.map(|[_, p99]| p99), calm }
+        let all = [neither, device, load, both];
+        Self {
+            means: all.map(|[mean, _]| mean),
+            p99s: all.map(|[_, p99]| p99),
+            calm: [calm[0], calm[1], neither],
+        }
     }
 
     /// The part of the device in the excess.
@@ -85,6 +90,15 @@ impl Truth {
             None
         }
     }
+}
+
+/// The mean and the p99 of syncs, in ms.
+fn mean_and_p99(mut durations_ns: Vec<u64>) -> [f64; 2] {
+    durations_ns.sort_unstable();
+    let length = durations_ns.len();
+    let mean = durations_ns.iter().sum::<u64>() as f64 / length.max(1) as f64;
+    let p99 = durations_ns.get(length * 99 / 100).copied().unwrap_or(0);
+    [mean / 1e6, p99 as f64 / 1e6]
 }
 
 /// Neither slow nor not.
