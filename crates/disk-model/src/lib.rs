@@ -194,14 +194,14 @@ impl Service {
         let model = self.model;
         let blocks_all = matches!(request, Request::Discard { .. })
             && model.while_discarding == WhileDiscarding::AllWait;
-        let channels = self.channels_free_ns.iter_mut();
+        let channels = self.channels_free_ns.iter().copied().enumerate();
         let free = if blocks_all {
-            channels.max_by_key(|free_ns| **free_ns)
+            channels.max_by_key(|(_, free_ns)| *free_ns)
         } else {
-            channels.min_by_key(|free_ns| **free_ns)
+            channels.min_by_key(|(_, free_ns)| *free_ns)
         };
-        let Some(free) = free else { return now_ns };
-        let mut start_ns = after_stall(now_ns.max(*free), model.stalls);
+        let Some((channel, free_ns)) = free else { return now_ns };
+        let mut start_ns = after_stall(now_ns.max(free_ns), model.stalls);
         if let Some(iops) = model.iops {
             start_ns = after_stall(self.limit(start_ns, iops.max(1)), model.stalls);
         }
@@ -231,8 +231,8 @@ impl Service {
         };
         if blocks_all {
             self.channels_free_ns.fill(end_ns);
-        } else if let Some(free) = self.channels_free_ns.iter_mut().min() {
-            *free = end_ns;
+        } else {
+            self.channels_free_ns[channel] = end_ns;
         }
         if model.head.is_some() {
             self.ends_ns.push_back(end_ns);

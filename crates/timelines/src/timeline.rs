@@ -3,12 +3,7 @@
 //! A model of a disk serves what the victim's syncs and commits and the neighbours'
 //! streams ask for, and what a kernel would count of it is counted.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-    mem,
-    time::Duration,
-};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tracer_disk_model::{Model, Request as Asked, Service, Stalls};
@@ -101,16 +96,16 @@ pub fn phase(seconds: u64, disk: Model, neighbours: &[Stream]) -> Phase {
 }
 
 /// The owner of a request: the victim's sync, its other work, a neighbour's worker.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Who {
     Sync,
-    Commit(usize),
-    Neighbour(usize, usize),
+    Commit,
+    Neighbour(u8, u8),
 }
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
-    End(usize),
+    End(u16),
     Next(Who),
     Second,
 }
@@ -148,8 +143,16 @@ pub struct Counted {
     pub arrived: u64,
     pub ended: u64,
     pub bytes: u64,
-    /// The time-integral of the requests in flight.
+    /// The time-integral of the requests in flight, up to a time.
     pub area_ns: u64,
+    until_ns: u64,
+}
+
+impl Counted {
+    fn pass(&mut self, now_ns: u64) {
+        self.area_ns += self.in_flight * (now_ns - self.until_ns);
+        self.until_ns = now_ns;
+    }
 }
 
 /// A sync that has ended: a write and a flush.
@@ -175,14 +178,15 @@ pub enum Happened {
 
 /// Requests that were alone on the disk: their number and their time, by operation
 /// and size.
-pub type Alone = HashMap<(u32, u64), (u64, u64)>;
+pub type Alone = BTreeMap<(u32, u64), (u64, u64)>;
 
 /// A disk at work, for as long as it is asked to go on.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     now_ns: u64,
-    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
-    order: u64,
+    /// The next comes last; of those of one time, the one that was made first. There are
+    /// few, and most are soon: the place of a new one is near the end.
+    events: Vec<(u64, Event)>,
     dice: Dice,
     phase: Phase,
     service: Service,
@@ -214,8 +218,7 @@ impl Timeline {
         let now_ns = 5_000 * SECOND;
         let mut timeline = Self {
             now_ns,
-            events: BinaryHeap::new(),
-            order: 0,
+            events: Vec::new(),
             dice: Dice(seed),
             phase: phase(0, well(), &[]),
             service: Service::new(well()),
@@ -225,8 +228,8 @@ impl Timeline {
             in_flight: 0,
             requests: Vec::new(),
             free: Vec::new(),
-            counted: Default::default(),
-            alone: Alone::new(),
+            counted: [Counted { until_ns: now_ns, ..Counted::default() }; ACCOUNTS],
+            alone: Alone::default(),
             sync: None,
             syncs_due_ns: now_ns,
             commit_due_ns: now_ns,
@@ -235,7 +238,7 @@ impl Timeline {
         };
         timeline.at(now_ns + SECOND, Event::Second);
         timeline.at(now_ns, Event::Next(Who::Sync));
-        timeline.at(now_ns, Event::Next(Who::Commit(0)));
+        timeline.at(now_ns, Event::Next(Who::Commit));
         timeline
     }
 
@@ -247,9 +250,10 @@ impl Timeline {
         &self.phase
     }
 
-    /// One for each account.
-    pub fn counted(&self) -> &[Counted; ACCOUNTS] {
-        &self.counted
+    /// The counters of each account up to now.
+    pub fn count(&mut self) -> [Counted; ACCOUNTS] {
+        self.counted.iter_mut().for_each(|counted| counted.pass(self.now_ns));
+        self.counted
     }
 
     /// Those since the last time.
@@ -268,7 +272,7 @@ impl Timeline {
                 if self.workers[at][worker].due_ns == u64::MAX {
                     let due_ns = self.now_ns + (self.dice.chance() * 20e6) as u64;
                     self.workers[at][worker].due_ns = due_ns;
-                    self.at(due_ns, Event::Next(Who::Neighbour(at, worker)));
+                    self.at(due_ns, Event::Next(Who::Neighbour(at as u8, worker as u8)));
                 }
             }
         }
@@ -276,15 +280,15 @@ impl Timeline {
 
     /// When the next thing happens.
     pub fn next_ns(&self) -> u64 {
-        self.events.peek().map_or(u64::MAX, |Reverse((ns, _, _))| *ns)
+        self.events.last().map_or(u64::MAX, |(ns, _)| *ns)
     }
 
     /// Lets the next thing happen.
     pub fn step(&mut self) -> Option<Happened> {
-        let Reverse((ns, _, event)) = self.events.pop()?;
-        self.pass(ns);
+        let (ns, event) = self.events.pop()?;
+        self.now_ns = ns;
         match event {
-            Event::End(at) => return self.end(at).map(Happened::Sync),
+            Event::End(at) => return self.end(at.into()).map(Happened::Sync),
             Event::Next(who) => self.next(who),
             Event::Second => {
                 self.at(self.now_ns + SECOND, Event::Second);
@@ -308,8 +312,8 @@ impl Timeline {
     }
 
     fn at(&mut self, ns: u64, event: Event) {
-        self.order += 1;
-        self.events.push(Reverse((ns, self.order, event)));
+        let later = self.events.iter().rposition(|(other_ns, _)| *other_ns > ns);
+        self.events.insert(later.map_or(0, |at| at + 1), (ns, event));
     }
 
     /// About so long.
@@ -319,17 +323,9 @@ impl Timeline {
 
     fn account(who: Who) -> usize {
         match who {
-            Who::Sync | Who::Commit(_) => 1,
-            Who::Neighbour(at, _) => 2 + at,
+            Who::Sync | Who::Commit => 1,
+            Who::Neighbour(at, _) => 2 + usize::from(at),
         }
-    }
-
-    fn pass(&mut self, ns: u64) {
-        let passed_ns = ns - self.now_ns;
-        for counted in &mut self.counted {
-            counted.area_ns += counted.in_flight * passed_ns;
-        }
-        self.now_ns = ns;
     }
 
     fn issue(&mut self, who: Who, operation: u32, bytes: u64) {
@@ -350,6 +346,7 @@ impl Timeline {
         });
         self.requests[at] = Some(request);
         let counted = &mut self.counted[Self::account(who)];
+        counted.pass(self.now_ns);
         counted.in_flight += 1;
         counted.arrived += 1;
         // The victim's log and its files lie apart, and neighbours jump about.
@@ -368,7 +365,8 @@ impl Timeline {
         };
         let times = 0.9 + 0.2 * self.dice.chance();
         let end_ns = self.service.admit_varied(self.now_ns, asked, times);
-        self.at(end_ns, Event::End(at));
+        // There are no more of them than workers, a sync and a commit.
+        self.at(end_ns, Event::End(at as u16));
     }
 
     /// A request ends, and with it maybe a sync.
@@ -377,6 +375,7 @@ impl Timeline {
         self.free.push(at);
         self.in_flight -= 1;
         let counted = &mut self.counted[Self::account(request.who)];
+        counted.pass(self.now_ns);
         counted.in_flight -= 1;
         counted.ended += 1;
         counted.bytes += request.bytes;
@@ -390,14 +389,15 @@ impl Timeline {
         self.came.1 += 1;
         match request.who {
             Who::Sync => return self.go_on_with_sync(request.op, took_ns),
-            Who::Commit(_) if request.op == op::FLUSH => self.rest_from_commit(),
-            Who::Commit(_) => {
+            Who::Commit if request.op == op::FLUSH => self.rest_from_commit(),
+            Who::Commit => {
                 self.committing -= 1;
                 if self.committing == 0 {
-                    self.issue(Who::Commit(0), op::FLUSH, 0);
+                    self.issue(Who::Commit, op::FLUSH, 0);
                 }
             }
             Who::Neighbour(stream, worker) => {
+                let [stream, worker] = [stream, worker].map(usize::from);
                 let flushes = self.phase.neighbours[stream]
                     .is_some_and(|stream| stream.does == Does::SyncingWrite);
                 if flushes && request.op == op::WRITE {
@@ -422,8 +422,8 @@ impl Timeline {
         }
         let (mut sync, before) = self.sync.take()?;
         sync.duration_ns = self.now_ns - sync.begin_ns + CPU_NS + self.phase.held_ns;
-        for (account, then) in before.iter().enumerate() {
-            sync.areas_ns[account] = self.counted[account].area_ns - then.area_ns;
+        for (account, (now, then)) in self.count().iter().zip(before).enumerate() {
+            sync.areas_ns[account] = now.area_ns - then.area_ns;
         }
         self.syncs_due_ns = (self.syncs_due_ns + SECOND / SYNCS_PER_SECOND).max(self.now_ns);
         let due_ns = self.syncs_due_ns + self.phase.held_ns + (self.dice.chance() * 4e6) as u64;
@@ -433,7 +433,7 @@ impl Timeline {
 
     fn rest_from_commit(&mut self) {
         self.commit_due_ns = (self.commit_due_ns + COMMIT_EVERY_NS).max(self.now_ns);
-        self.at(self.commit_due_ns, Event::Next(Who::Commit(0)));
+        self.at(self.commit_due_ns, Event::Next(Who::Commit));
     }
 
     fn rest(&mut self, at: usize, worker: usize) {
@@ -461,7 +461,7 @@ impl Timeline {
         };
         self.workers[at][worker].due_ns = due_ns;
         if due_ns < u64::MAX {
-            self.at(due_ns, Event::Next(Who::Neighbour(at, worker)));
+            self.at(due_ns, Event::Next(Who::Neighbour(at as u8, worker as u8)));
         }
     }
 
@@ -469,19 +469,22 @@ impl Timeline {
         match who {
             Who::Sync => {
                 let sync = Sync { begin_ns: self.now_ns, ..Sync::default() };
-                self.sync = Some((sync, self.counted));
+                self.sync = Some((sync, self.count()));
                 self.issue(who, op::WRITE, BLOCK);
             }
-            Who::Commit(_) => {
+            Who::Commit => {
                 self.committing = COMMIT_WRITES;
-                (0..COMMIT_WRITES).for_each(|at| self.issue(Who::Commit(at), op::WRITE, BLOCK));
+                (0..COMMIT_WRITES).for_each(|_| self.issue(who, op::WRITE, BLOCK));
             }
-            Who::Neighbour(at, worker) => match self.phase.neighbours[at] {
-                Some(stream) if worker < stream.deep => self.issue(who, stream.op(), stream.bytes),
-                _ => {
-                    self.workers[at][worker].due_ns = u64::MAX;
+            Who::Neighbour(at, worker) => {
+                let [at, worker] = [at, worker].map(usize::from);
+                match self.phase.neighbours[at] {
+                    Some(stream) if worker < stream.deep => {
+                        self.issue(who, stream.op(), stream.bytes);
+                    }
+                    _ => self.workers[at][worker].due_ns = u64::MAX,
                 }
-            },
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The engine beside a timeline: it gets what the kernel would give of it, records,
 //! accounts and requests that were alone.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use tracer_ebpf::{
     ledger::tick,
@@ -29,7 +29,7 @@ pub struct World {
     timeline: Timeline,
     seen: [Counted; USED],
     read_ns: u64,
-    references: HashMap<(u32, u64), Reference>,
+    references: BTreeMap<(u32, u64), Reference>,
     each_ns: Option<u32>,
     pub owners: [Owner; ACCOUNTS],
     pub engine: Engine,
@@ -52,7 +52,7 @@ impl World {
             seen: Default::default(),
             read_ns: timeline.now_ns(),
             timeline,
-            references: HashMap::new(),
+            references: BTreeMap::new(),
             each_ns: None,
             owners,
             engine: Engine::new(),
@@ -104,14 +104,13 @@ impl World {
             *area = tick(ns);
         }
         let weights = self.weights();
-        let mut owners = self.owners;
-        (1..USED).for_each(|account| owners[account].weight_ns = weights[account]);
+        (1..USED).for_each(|account| self.owners[account].weight_ns = weights[account]);
         let usual = |op, bytes| self.references.get(&(op, bytes)).and_then(Reference::usual_ns);
         let need_ns = [(op::WRITE, BLOCK), (op::FLUSH, 0)]
             .map(|(op, bytes)| usual(op, bytes).unwrap_or(0.0))
             .iter()
             .sum::<f64>() as u64;
-        self.engine.sync(&record, &[], 0, need_ns, |_| &owners);
+        self.engine.sync(&record, &[], 0, need_ns, |_| &self.owners);
     }
 
     /// Begins with what another learnt of the disk.
@@ -157,7 +156,7 @@ impl World {
     }
 
     fn tick(&mut self) {
-        let (now_ns, counted) = (self.timeline.now_ns(), *self.timeline.counted());
+        let (now_ns, counted) = (self.timeline.now_ns(), self.timeline.count());
         let (mut alone, mut flushes) = (Alone::default(), Alone::default());
         for ((operation, bytes), (ios, ns)) in self.timeline.take_alone() {
             let reference = self.references.entry((operation, bytes)).or_default();
@@ -202,7 +201,7 @@ impl World {
         };
         let limits = if self.timeline.phase().held_ns > 0 { vec![held] } else { Vec::new() };
         let tick = Tick { at_ns: now_ns, cpus: 2, disks: vec![work], limits, ..Tick::default() };
-        let owners = self.owners;
+        let owners = &self.owners;
         self.engine.tick(&tick, |owner| owners[owner.0 as usize].party());
         if (now_ns / SECOND).is_multiple_of(5) {
             self.engine.rotate();
