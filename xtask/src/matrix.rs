@@ -2,7 +2,7 @@
 //!
 //! On a model the engine's own tests play them by thousands. Live, each cell is a test
 //! of `live::matrix`, played as root by a process of its own. How it ended is kept
-//! as soon as it ends, as `cargo xtask test --all` keeps its results; when all cells
+//! as soon as it ends, as `cargo xtask test --all` keeps its results; when most cells
 //! of a tree have been played, their table is written ([`page`]).
 
 mod page;
@@ -147,19 +147,18 @@ fn find_played(said: &str) -> Result<Option<Played>> {
         .transpose()
 }
 
-/// Writes the table, if it is whole.
+/// Writes the table, unless most of the cells are missing in it.
 fn write(cells: &BTreeSet<String>, state: &State, tree: &Tree, kernel: &str) -> Result<()> {
     let played: Vec<_> = state.tests().filter(|test| cells.contains(&test.row.test)).collect();
-    if played.len() < cells.len() {
-        eprintln!("{} of {} cells have been played at this tree", played.len(), cells.len());
+    eprintln!("{} of {} cells have been played at this tree", played.len(), cells.len());
+    if played.len() * 2 < cells.len() {
         return Ok(());
     }
     let path = workspace().join(PAGE);
     let cannot = || format!("cannot change `{}`", path.display());
     let old = fs::read_to_string(&path).with_context(cannot)?;
-    let section = page::render(&played, &tree.name, kernel, &today());
+    let section = page::render(&played, cells.len(), &tree.name, kernel, &today());
     fs::write(&path, page::replace(&old, &section)?).with_context(cannot)?;
-    eprintln!("{}: {} cells", PAGE, played.len());
     Ok(())
 }
 

@@ -42,15 +42,15 @@ impl Count {
 }
 
 /// The section without its title.
-pub fn render(tests: &[&Timed], commit: &str, kernel: &str, date: &str) -> String {
+pub fn render(tests: &[&Timed], cells: usize, commit: &str, kernel: &str, date: &str) -> String {
     let (mut all, mut kinds) = (Count::default(), BTreeMap::<String, Count>::new());
     for played in tests.iter().filter_map(|test| test.played.as_ref()) {
         all.add(played);
         played.cell.kinds().into_iter().for_each(|kind| kinds.entry(kind).or_default().add(played));
     }
     let mut text = format!(
-        "\n`cargo xtask matrix --live` writes this section: {} cells of the same matrix, played by an etcd, a neighbour and the \
-         tracer\non a simulated disk below a real kernel, six seconds before the change and six after it. It was played on\n{date} \
+        "\n`cargo xtask matrix --live` writes this section: {} of {cells} cells of the same matrix, played by an etcd, a neighbour and the \
+         tracer\non a simulated disk below a real kernel, four seconds before the change and eight after it. It was played on\n{date} \
          at commit {commit} on Linux {kernel}. *Right*, *wrong* and *innocents* are as above; *not sure* is the rest.\n\n\
          | cells | number | right | not sure | wrong | undecided | high | innocents |\n|---|---|---|---|---|---|---|---|\n",
         tests.len(),
@@ -93,7 +93,7 @@ fn describe(test: &Timed) -> String {
          for the device and {:.0} % for the neighbour",
         said.cause,
         said.device * 1e2,
-        said.neighbour * 1e2,
+        said.neighbour.max(0.0) * 1e2,
     )
 }
 
@@ -148,7 +148,7 @@ mod tests {
         let right = test("a", "passed", Answer::Right, Cause::Device);
         let wrong = test("b", "failed", Answer::Wrong, Cause::Owners);
         let broken = Timed { played: None, ..test("c", "failed", Answer::Right, Cause::Device) };
-        let text = render(&[&right, &wrong, &broken], "0123456789", "6.18 x86_64", "2000-01-01");
+        let text = render(&[&right, &wrong, &broken], 4, "0123456789", "6.18 x86_64", "2000-01-01");
         for line in [
             "| all | 2 | 1 | 0 | 1 | 0 | 2 | 1 |\n",
             "| disk: Head | 2 | 1 | 0 | 1 | 0 | 2 | 1 |\n",
@@ -157,7 +157,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
-        assert!(render(&[&right], "1", "6", "x").ends_with("All cells passed.\n"));
+        assert!(render(&[&right], 1, "1", "6", "x").ends_with("All cells passed.\n"));
     }
 
     #[test]

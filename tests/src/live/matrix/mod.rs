@@ -10,11 +10,11 @@
 /// The cells, by name.
 mod cells;
 
-use std::{io::Write as _, thread::sleep, time::Duration};
+use std::{collections::BTreeMap, io::Write as _, thread::sleep, time::Duration};
 
 use tracer_lab::{disk::Filesystem, etcd::WAL_FSYNC, histogram::histogram, process::Process};
 use tracer_timelines::{
-    cell::{Cell, Play},
+    cell::{Cell, DEVICES, DISKS, KINDS, LOADS, NEIGHBOURS, Play},
     dice::Dice,
     timeline::{Does, Stream},
     truth::{Answer, Cause, Played, Said, Truth},
@@ -29,9 +29,9 @@ use crate::simulated::{neighbour, parts::Part};
 
 /// For the neighbour to be there before anybody watches.
 const SETTLES: Duration = Duration::from_secs(1);
-/// Before the change, and after it.
-const WELL: Duration = Duration::from_secs(6);
-const CHANGED: Duration = Duration::from_secs(6);
+/// Before the change, and after it: what is said is of both, and must be of the second.
+const WELL: Duration = Duration::from_secs(4);
+const CHANGED: Duration = Duration::from_secs(8);
 /// The old neighbour goes so long after the new one came.
 const HANDED_OVER: Duration = Duration::from_millis(100);
 /// The kernel keeps at least this much to be written, so that etcd is not held back.
@@ -40,7 +40,8 @@ const LEAST_DIRTY: u64 = 4 << 20;
 const NAME: &str = "neighbour";
 /// An innocent has less of the excess, or is not named for sure.
 const INNOCENT: f64 = 0.05;
-/// A mean sync that is so many times as long confirms that the victim became slow.
+/// The victim's own mean sync becomes so many times as long if the timeline says that
+/// it becomes slow, and else does not.
 const SLOWER: f64 = 1.5;
 
 /// Plays a cell with the numbers of a seed, until it is right or wrong on a machine
@@ -146,4 +147,30 @@ fn judge(played: &Played) {
     assert_eq!(is_slow, played.truth.is_some(), "etcd itself says otherwise: {played:?}");
     assert!(!played.has_accused, "an innocent was named: {played:?}");
     assert_eq!(played.answer, Answer::Right, "{played:?}");
+}
+
+/// Sixty at least, and each value of each dimension in five of them.
+#[test]
+fn the_cells_are_spread_over_all_dimensions() {
+    let mut kinds = BTreeMap::<String, u32>::new();
+    let mut cells = 0;
+    for (cell, _) in cells::CELLS.iter().chain(cells::wrong::CELLS) {
+        cells += 1;
+        cell.kinds().into_iter().for_each(|kind| *kinds.entry(kind).or_default() += 1);
+    }
+    let values = DISKS.len() + DEVICES.len() + NEIGHBOURS.len() + KINDS.len() + LOADS.len();
+    assert!(cells >= 60 && kinds.len() == values, "{cells}: {kinds:?}");
+    assert!(kinds.values().all(|cells| *cells >= 5), "{kinds:?}");
+}
+
+/// One cause has nine tenths, or the device changes as the neighbour asks for more;
+/// or nothing is slow.
+#[test]
+fn the_truth_of_each_cell_is_clear() {
+    for &(cell, seed) in cells::CELLS.iter().chain(cells::wrong::CELLS) {
+        let parts = Truth::of(&Play::of(cell, &mut Dice(seed))).parts();
+        let parts = parts.unwrap_or_else(|_| panic!("{cell:?} is neither slow nor not"));
+        let is_clear = parts.is_none_or(|(device, load)| device.max(load) >= 0.9);
+        assert!(is_clear || cell.is_undecidable(), "{cell:?}: {parts:?}");
+    }
 }
