@@ -192,10 +192,10 @@ mod tests {
                 ("flush", "waiting for a flush without data is shown as `other`"),
                 (
                     "o_dsync",
-                    "writes to O_DSYNC files, and the file of an msync, are not seen, but on \
-                     ext4 and xfs",
+                    "writes to O_DSYNC files, and the file of an msync, are seen only on ext4 \
+                     and xfs",
                 ),
-                ("io_uring", "io_uring's syncs are not seen, but on ext4"),
+                ("io_uring", "io_uring's syncs are seen only on ext4"),
                 (
                     "disk",
                     "on filesystems other than ext4 and xfs a sync's disk is known from its \

@@ -166,11 +166,11 @@ fn find_gaps(served: &Served<'_>) -> Vec<Gap> {
             let xfs = has(&[Program::XfsFileFsync]).then_some("xfs");
             let btrfs = has(&[Program::BtrfsSyncFile]).then_some("btrfs");
             let named: Vec<_> = [ext4, xfs, btrfs].into_iter().flatten().collect();
-            let (written, queued) = (but_on(&named), but_on(ext4.as_slice()));
+            let (written, queued) = (seen_on(&named), seen_on(ext4.as_slice()));
             let sentence =
-                format!("writes to O_DSYNC files, and the file of an msync, are not seen{written}");
+                format!("writes to O_DSYNC files, and the file of an msync, are {written}");
             found.push(gap("o_dsync", sentence));
-            found.push(gap("io_uring", format!("io_uring's syncs are not seen{queued}")));
+            found.push(gap("io_uring", format!("io_uring's syncs are {queued}")));
             found.push(late_disk(match (ext4, xfs) {
                 (Some(_), Some(_)) => "filesystems other than ext4 and xfs",
                 (Some(_), None) => "filesystems other than ext4",
@@ -182,12 +182,12 @@ fn find_gaps(served: &Served<'_>) -> Vec<Gap> {
     found
 }
 
-/// `, but on ext4 and xfs`; nothing for none.
-fn but_on(filesystems: &[&str]) -> String {
-    if filesystems.is_empty() {
-        String::new()
-    } else {
-        format!(", but on {}", filesystems.join(" and "))
+/// `seen only on ext4, xfs and btrfs`, or `not seen` for none.
+fn seen_on(filesystems: &[&str]) -> String {
+    match filesystems {
+        [] => "not seen".to_owned(),
+        [one] => format!("seen only on {one}"),
+        [most @ .., last] => format!("seen only on {} and {last}", most.join(", ")),
     }
 }
 
