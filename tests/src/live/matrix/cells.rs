@@ -85,7 +85,6 @@ cells! {
     requests_slower20_buffer_20_halved: [RequestLimit, Slower20, Halved, BufferedWrite, 20], 23757;
     requests_slower3_write_5_unchanged: [RequestLimit, Slower3, Unchanged, Write, 5], 7919;
     requests_stalls_sync_5_gone: [RequestLimit, Stalls, Gone, SyncingWrite, 5], 55433;
-    requests_unchanged_write_50_doubled: [RequestLimit, Unchanged, Doubled, Write, 50], 118785;
     requests_unchanged_read_5_gone: [RequestLimit, Unchanged, Gone, Read, 5], 7919;
     servers_bytes_write_5_halved: [Servers, ByteLimit, Halved, Write, 5], 7919;
     servers_flush_only_read_20_doubled: [Servers, FlushOnly, Doubled, Read, 20], 47514;
@@ -110,5 +109,6 @@ pub mod wrong {
         head_bytes_read_5_doubled: [Head, ByteLimit, Doubled, Read, 5], 63352;
         requests_unchanged_read_50_doubled: [RequestLimit, Unchanged, Doubled, Read, 50], 150461;
         requests_unchanged_sync_50_doubled: [RequestLimit, Unchanged, Doubled, SyncingWrite, 50], 15838;
+        requests_unchanged_write_50_doubled: [RequestLimit, Unchanged, Doubled, Write, 50], 118785;
     }
 }
