@@ -275,9 +275,9 @@ impl Device {
         [self.rested, self.flushes].map(|recent| recent.each_ns())
     }
 
-    /// How many times as long as in its reference a write and its flush take that are
-    /// alone; `None` where that is not known. To be asked where nothing else is known
-    /// of how the device was: a flush may drain what strangers write.
+    /// The time of a write and its flush that are alone, as a multiple of the time in the
+    /// reference; `None` where it is not known. Where strangers write, a flush may drain
+    /// their data, and it counts as no slower than other requests.
     pub fn beside_reference(&self, strangers_write: bool, now_ns: u64) -> Option<f64> {
         let usual_ns = self.alone_usual_ns();
         let [rested, flush] = self.alone(now_ns);

@@ -76,8 +76,9 @@ pub enum SlowerThan {
     /// They were quicker while the victim was well.
     #[serde(rename = "before")]
     Before,
-    /// They take longer than the 10 ms that etcd asks of a disk for its WAL, for as long as the victim has been
-    /// watched: nobody has seen it quicker, so nobody is blamed for sure.
+    /// They take longer than the 10 ms that etcd asks of a disk for its WAL, for as long
+    /// as the victim has been watched. Nobody has seen it quicker, so nobody is blamed for
+    /// sure.
     #[serde(rename = "10ms")]
     Guidance,
 }

@@ -9,7 +9,7 @@ use super::{
     histogram::Evidence,
     phases::{Phase, Phases},
     reference::{Grade, Reference, SLOWER},
-    settle::{Blamed, Settled, settle},
+    settle::{Blamed, Settled, device_part, settle},
     victim::{BASELINE_SYNCS, MOST_BASELINE_NS, Victim},
 };
 
@@ -219,8 +219,8 @@ impl Victim {
         }
     }
 
-    /// So many times slower than its reference the device is, as far as that is all
-    /// that is known of it; 1 while the victim's own past says more.
+    /// The time of the device's requests as a multiple of the time in its reference; 1
+    /// once the victim's own past is known.
     pub(super) fn device_times(&self) -> f64 {
         f64::from(self.device_times).max(1.0)
     }
@@ -236,17 +236,12 @@ impl Victim {
         let times = self.device_times();
         let load = fresh.mean_ns() / (times * usual_ns.max(1.0));
         let load = if load < SLOWER { 1.0 } else { load };
-        let (by_device, by_load) = ((times - 1.0) * (1.0 + load), (load - 1.0) * (1.0 + times));
-        let mut parts = fresh.division;
-        let causes = parts.others_ns + parts.own_behind_ns;
-        let all = causes + parts.device_ns;
-        let part = by_device / (by_device + by_load);
-        let more = (part * all - parts.device_ns).clamp(0.0, causes);
+        let Division { others_ns, own_behind_ns, device_ns, .. } = fresh.division;
+        let causes = others_ns + own_behind_ns;
+        let part = device_part(times, load) * (causes + device_ns);
+        let more = (part - device_ns).clamp(0.0, causes);
         let keep = if causes > 0.0 { (causes - more) / causes } else { 1.0 };
-        self.suspects.iter_mut().for_each(|suspect| suspect.settle(keep));
-        parts.others_ns *= keep;
-        parts.own_ns -= parts.own_behind_ns * (1.0 - keep);
-        parts.device_ns += more;
+        let parts = self.keep_blame(fresh, keep);
         let excess_ns = parts.excess_ns;
         let is_good = self.disks.known == Grade::Good && excess_ns > 0.0;
         self.now.circumstances.add(&Circumstances {
@@ -265,6 +260,12 @@ impl Victim {
     fn settle_standing(&mut self, fresh: &Fresh) -> Division {
         let need = fresh.need_ns as f64 / fresh.wait_ns.max(1) as f64;
         let keep = if self.disks.known == Grade::None { 1.0 } else { (1.0 - need).max(0.0) };
+        self.keep_blame(fresh, keep)
+    }
+
+    /// Others and the victim's own requests keep this part of their blame. The device has
+    /// the rest.
+    fn keep_blame(&mut self, fresh: &Fresh, keep: f64) -> Division {
         self.suspects.iter_mut().for_each(|suspect| suspect.settle(keep));
         let mut parts = fresh.division;
         parts.others_ns *= keep;

@@ -3,8 +3,8 @@
 //!
 //! When a device slows down, everybody's requests are in flight for longer,
 //! and overlap grows without anybody doing more. So a party answers only for
-//! what it asks for beyond what the victim lived with while it was well
-//! ([`super::demand`]). If nobody asks for more, the excess is the device's, or
+//! the demand that it adds to the demand of the good seconds, in which the victim's
+//! syncs were quick ([`super::demand`]). If nobody asks for more, the excess is the device's, or
 //! belongs to something below it. If somebody does, the excess is divided between
 //! the device ([`super::device`]) and those who ask for more. Requests that only
 //! pile up are an effect, and follow the causes.
@@ -36,8 +36,8 @@ pub struct Blamed {
 /// The blame as it is settled.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Settled {
-    /// Others, the victim's own requests and commits answer for so many times the blame
-    /// for their growth.
+    /// The blame for the growth of others, of the victim's own requests and of commits is
+    /// multiplied by this.
     pub keep: f64,
     /// More for the device, and for nobody that is known.
     pub device: f64,
@@ -45,7 +45,7 @@ pub struct Settled {
     /// So many times slower the device is.
     pub times: f64,
     pub sure: Sure,
-    /// What the device is slower by adds next to nothing.
+    /// The device may be slower, but that adds less than a tenth of the excess.
     pub is_well: bool,
 }
 
@@ -112,6 +112,15 @@ pub fn settle(
     settled
 }
 
+/// The device's part of an excess, if the device makes a wait `times` and the load makes
+/// it `load` times as long. The two factors are multiplied, and each has the mean of what
+/// it adds if it comes first and if it comes last (its Shapley value).
+pub fn device_part(times: f64, load: f64) -> f64 {
+    let by_device = (times - 1.0) * (1.0 + load);
+    let by_load = (load - 1.0) * (1.0 + times);
+    by_device / (by_device + by_load).max(1e-9)
+}
+
 /// The wait of a sync where somebody asks for more.
 struct Wait<'a> {
     mean_ns: f64,
@@ -126,17 +135,13 @@ impl Wait<'_> {
 
     /// The part of the excess that is a device's which takes this multiple of its time.
     fn due_to(&self, slowness: &Slowness, times: f64) -> f64 {
-        // A wait is the usual one, times what the device and what the load make of
-        // it. Each one's part is the mean of what it adds first and what it adds last.
         let load = self.mean_ns / (times * self.usual_ns.max(1.0));
-        let load = load.max(1.0).min(slowness.load);
-        let by_device = (times - 1.0) * (1.0 + load);
-        let by_load = (load - 1.0) * (1.0 + times);
-        let product = by_device / (by_device + by_load).max(1e-9);
+        let product = device_part(times, load.max(1.0).min(slowness.load));
         if !slowness.of_flushes {
             return product;
         }
-        // Who does not flush is not held up by slow flushes, and the two only add up.
+        // Slow flushes do not hold up a neighbour that never flushes: there the two
+        // delays are added, not multiplied.
         let sum = ((times - 1.0) * self.usual_ns / self.excess_ns()).min(product);
         product * self.growth.written + sum * (1.0 - self.growth.written)
     }

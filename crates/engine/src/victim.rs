@@ -217,8 +217,9 @@ pub struct Victim {
     /// Their p90, once there are enough of them.
     pub(super) well_p90_ns: Option<u64>,
     pub(super) disks: Device,
-    /// So many times slower than in its reference the device is, while nothing else is
-    /// known of it (see [`Victim::is_beside_reference`]); 0 where it never was.
+    /// The time of the device's requests as a multiple of the time in its reference, while
+    /// nothing else is known of it (see [`Victim::is_beside_reference`]); 0 if it was never
+    /// compared with one.
     pub(super) device_times: f32,
 }
 

@@ -137,8 +137,8 @@ pub struct DeviceState {
     pub undisturbed_wait_seconds: Option<f64>,
     /// Mean competing requests in flight during the victim's syncs.
     pub competing_in_flight: f64,
-    /// So many times as long as in the disk's reference its requests take, where only
-    /// that says how it was.
+    /// The time of the disk's requests as a multiple of the time in its reference, where
+    /// only the reference says how the disk was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_times: Option<f64>,
     /// When that reference was last seen to hold, in Unix seconds, where an earlier

@@ -2,9 +2,9 @@
 //! left to the commits beside it.
 //!
 //! A scenario takes most of a minute, and a cell a third of one, so all of them
-//! together do not fit into half an hour. Each commit plays the next twelve in the order of their names,
-//! beginning again after the last: consecutive commits play them all. Pure, but
-//! for [`Turn::find`], which asks git.
+//! together do not fit into half an hour. Each commit plays the next twelve of each
+//! in the order of their names, beginning again after the last: consecutive commits
+//! play them all. Pure, but for [`Turn::find`], which asks git.
 
 use std::{fmt, process::Command, time::SystemTime};
 

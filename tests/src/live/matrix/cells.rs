@@ -15,26 +15,20 @@ macro_rules! cells {
         $(#[test]
         fn $name() {
             crate::live::scenarios::need_stage!();
-            let cell = Cell {
-                disk: DiskKind::$disk,
-                device: Device::$device,
-                neighbour: Neighbour::$neighbour,
-                does: Does::$does,
-                load: $load,
-            };
-            crate::live::matrix::play(cell, $seed);
+            crate::live::matrix::play(cells!(@cell $disk, $device, $neighbour, $does, $load), $seed);
         })+
 
-        pub const CELLS: &[(Cell, u64)] = &[$((
-            Cell {
-                disk: DiskKind::$disk,
-                device: Device::$device,
-                neighbour: Neighbour::$neighbour,
-                does: Does::$does,
-                load: $load,
-            },
-            $seed,
-        )),+];
+        pub const CELLS: &[(Cell, u64)] =
+            &[$((cells!(@cell $disk, $device, $neighbour, $does, $load), $seed)),+];
+    };
+    (@cell $disk:ident, $device:ident, $neighbour:ident, $does:ident, $load:literal) => {
+        Cell {
+            disk: DiskKind::$disk,
+            device: Device::$device,
+            neighbour: Neighbour::$neighbour,
+            does: Does::$does,
+            load: $load,
+        }
     };
 }
 
@@ -96,10 +90,7 @@ cells! {
 /// Cells that the tracer does not answer rightly today, or not each time;
 /// docs/verdicts.md says how. Commits do not play them; `cargo xtask matrix --live` does.
 pub mod wrong {
-    use tracer_timelines::{
-        cell::{Cell, Device, DiskKind, Neighbour},
-        timeline::Does,
-    };
+    use super::{Cell, Device, DiskKind, Does, Neighbour};
 
     cells! {
         bytes_unchanged_read_50_doubled: [ByteLimit, Unchanged, Doubled, Read, 50], 237570;
