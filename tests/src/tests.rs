@@ -22,6 +22,9 @@ mod matrix;
 /// Names that are defined in one place, and where they must not stand.
 #[cfg(not(target_env = "musl"))]
 mod names;
+/// Kinds of nodes: what `docs/nodes.md` says of each, and by which test.
+#[cfg(not(target_env = "musl"))]
+mod nodes;
 /// Names that changed: no old one is left in the tree.
 #[cfg(not(target_env = "musl"))]
 mod renamed;
