@@ -4,16 +4,13 @@
 //! calling process and the node's files; loads nothing. Whether the kernel can
 //! be traced, `tracer doctor` says for each capability.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener},
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-};
+use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt as _, path::Path};
 
 use caps::{CapSet, Capability};
 use serde::Serialize;
 use tracer_kernel::{memlock, program::MODULES};
+
+use super::address;
 
 /// How it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -87,9 +84,9 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
         "/var/log/pods tells which pods there are",
         "on a node of Kubernetes: mount the host's /var/log/pods, read-only",
     ));
-    let bound = TcpListener::bind(listen);
+    let bound = address::bind(listen);
     let says = match &bound {
-        Ok(_) => format!("{listen} is free"),
+        Ok(taken) => format!("{} is free", taken.local_addr().unwrap_or(listen)),
         Err(error) => format!("{listen}: {error}"),
     };
     let remedy = bound.is_err().then(|| "--listen, or `TRACER_LISTEN`, another one".to_owned());
@@ -177,6 +174,8 @@ fn check(what: &str, good: bool, without: State, says: String, remedy: &str) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]

@@ -31,6 +31,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
+    address,
     exposition::Format,
     log,
     privileges::{self, Privileges},
@@ -81,7 +82,7 @@ fn inside<'a>(page: &'a str, tag: &str) -> Option<&'a str> {
 ///
 /// When it is taken already, or not this machine's.
 pub fn listen(address: SocketAddr) -> Result<TcpListener> {
-    let listener = TcpListener::bind(address).with_context(|| {
+    let listener = address::bind(address).with_context(|| {
         format!(
             "failed to listen on `{address}` (is another agent running? --listen takes another \
              address)"

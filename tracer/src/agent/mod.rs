@@ -5,6 +5,7 @@
 //! handed to the thread that speaks HTTP. Nothing flows back: that thread knows
 //! no session and holds no capability.
 
+mod address;
 pub mod checks;
 pub mod config;
 pub mod exposition;

@@ -78,7 +78,7 @@ EXAMPLES:
   On this node, for its own Prometheus and a browser on it:
       sudo tracer agent
   For a Prometheus elsewhere:
-      sudo tracer agent --listen 0.0.0.0:9464
+      sudo tracer agent --listen [::]:9464
   With a file, and what all sources together say:
       sudo tracer agent --config /etc/tracer.toml
       tracer agent --config /etc/tracer.toml --print-config
