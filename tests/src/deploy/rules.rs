@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use serde::Deserialize;
+use tracer_ebpf::dropped::Dropped;
 
 use super::{find_program, queries::Served, read, read_yaml, run, workspace};
 use crate::skip::skip;
@@ -160,6 +161,35 @@ fn every_alert_is_tested_to_fire_and_to_stay_silent() {
         let of_it = || cases.iter().filter(|(name, _)| *name == alert);
         assert!(of_it().any(|(_, alerts)| !alerts.is_empty()), "{alert} is not tested to fire");
         assert!(of_it().any(|(_, alerts)| alerts.is_empty()), "{alert} is not tested for silence");
+    }
+}
+
+/// Kinds that no alert looks at: what they count is a name that is missing, or a file
+/// that is not kept, while everything on the node is seen.
+const QUIET: [Dropped; 4] = [
+    Dropped::IdentityUnresolved,
+    Dropped::FileUnresolved,
+    Dropped::NameEvicted,
+    Dropped::ReferenceRefused,
+];
+
+#[test]
+fn whatever_hides_a_part_of_the_node_has_an_alert() {
+    let alerts: Vec<_> = read_rules()
+        .into_iter()
+        .flat_map(|group| group.rules)
+        .filter_map(|rule| match rule {
+            Rule::Alert { expr, .. } => Some(expr),
+            Rule::Record { .. } => None,
+        })
+        .filter(|expr| expr.contains("tracer_dropped_total"))
+        .collect();
+    for kind in Dropped::ALL {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let names = |expr: &String| expr.split(|c| !is_name(c)).any(|word| word == kind.name());
+        let is_watched = alerts.iter().any(names);
+        let is_quiet = QUIET.contains(&kind);
+        assert_ne!(is_watched, is_quiet, "{} in deploy/prometheus/alerts.yml", kind.name());
     }
 }
 
