@@ -5,11 +5,12 @@
 //! that those do not know is lost on the way, and so found. Kinds that are not
 //! Kubernetes' own are described here as far as they are used.
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{ConfigMap, Namespace, ServiceAccount},
+    core::v1::{ConfigMap, Namespace, SELinuxOptions, ServiceAccount},
+    rbac::v1::{ClusterRole, RoleBinding},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -17,7 +18,7 @@ use serde_json::Value;
 use super::{files_below, find_program, parse_yaml, read, read_yaml, run, workspace};
 use crate::skip::skip;
 
-const KUBERNETES: &str = "deploy/kubernetes";
+pub const KUBERNETES: &str = "deploy/kubernetes";
 const STATE: &str = "/var/lib/tracer";
 
 /// kustomize's own file, as far as it is used.
@@ -45,11 +46,12 @@ struct Patch {
 /// The Prometheus operator's, as far as it is used.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct PodMonitor {
+pub struct PodMonitor {
     api_version: String,
     kind: String,
     metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    spec: PodMonitorSpec,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    spec: Option<PodMonitorSpec>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -68,6 +70,7 @@ struct Endpoint {
     scrape_timeout: String,
     honor_labels: bool,
     relabelings: Vec<Relabeling>,
+    metric_relabelings: Vec<Relabeling>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -83,20 +86,80 @@ struct Relabeling {
     regex: Option<String>,
 }
 
+/// OpenShift's, as far as it is used.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct SecurityContextConstraints {
+    api_version: String,
+    kind: String,
+    metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    pub allow_privileged_container: bool,
+    pub allow_privilege_escalation: bool,
+    #[serde(rename = "allowHostPID")]
+    pub allow_host_pid: bool,
+    #[serde(rename = "allowHostIPC")]
+    pub allow_host_ipc: bool,
+    pub allow_host_network: bool,
+    pub allow_host_ports: bool,
+    pub allow_host_dir_volume_plugin: bool,
+    pub volumes: Vec<String>,
+    pub read_only_root_filesystem: bool,
+    pub required_drop_capabilities: Vec<String>,
+    pub default_add_capabilities: Vec<String>,
+    pub allowed_capabilities: Vec<String>,
+    pub run_as_user: Strategy,
+    pub se_linux_context: Strategy,
+    fs_group: Strategy,
+    supplemental_groups: Strategy,
+    pub seccomp_profiles: Vec<String>,
+    pub users: Vec<String>,
+    pub groups: Vec<String>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Strategy {
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub se_linux_options: Option<SELinuxOptions>,
+}
+
 /// What its type does not know of a document, as paths.
-fn find_unknown(document: &Value) -> Result<Vec<String>, String> {
+pub fn find_unknown(document: &Value) -> Result<Vec<String>, String> {
+    let document = &present(document);
     let text = |field: &str| document[field].as_str().unwrap_or_default();
     match (text("apiVersion"), text("kind")) {
         ("apps/v1", "DaemonSet") => pass_through::<DaemonSet>(document),
         ("v1", "ConfigMap") => pass_through::<ConfigMap>(document),
         ("v1", "Namespace") => pass_through::<Namespace>(document),
         ("v1", "ServiceAccount") => pass_through::<ServiceAccount>(document),
+        ("rbac.authorization.k8s.io/v1", "ClusterRole") => pass_through::<ClusterRole>(document),
+        ("rbac.authorization.k8s.io/v1", "RoleBinding") => pass_through::<RoleBinding>(document),
+        ("security.openshift.io/v1", "SecurityContextConstraints") => {
+            pass_through::<SecurityContextConstraints>(document)
+        }
         ("monitoring.coreos.com/v1", "PodMonitor") => pass_through::<PodMonitor>(document),
         ("kustomize.config.k8s.io/v1beta1", "Kustomization")
         | ("kustomize.config.k8s.io/v1alpha1", "Component") => {
             pass_through::<Kustomization>(document)
         }
         (version, kind) => Err(format!("no type is known for {version} {kind}")),
+    }
+}
+
+/// A null in a patch takes an object away. Its type would forget it without a word,
+/// so an empty object stands for it, which a type that knows the field keeps.
+fn present(document: &Value) -> Value {
+    match document {
+        Value::Null => Value::Object(serde_json::Map::new()),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), present(value))).collect()
+        }
+        Value::Array(values) => values.iter().map(present).collect(),
+        other => other.clone(),
     }
 }
 
@@ -131,6 +194,17 @@ fn compare(path: &str, before: &Value, after: &Value, lost: &mut Vec<String>) {
     }
 }
 
+/// The program that renders a folder, where one is here.
+pub fn kustomize() -> Option<Command> {
+    if let Some(mut kubectl) = find_program("kubectl") {
+        kubectl.arg("kustomize");
+        return Some(kubectl);
+    }
+    let mut kustomize = find_program("kustomize")?;
+    kustomize.arg("build");
+    Some(kustomize)
+}
+
 #[test]
 fn every_manifest_survives_its_type() {
     for file in files_below(KUBERNETES, &[".yaml"]) {
@@ -156,6 +230,13 @@ spec:
     let document = &parse_yaml(Path::new("inline"), manifest)[0];
     let lost = ".spec.template.spec.containers[0].securityContext.readOnlyRootFileSystem";
     assert_eq!(find_unknown(document), Ok(vec![lost.to_owned()]));
+    // One that is taken away must have a name that is right, too.
+    let patch = |field: &str| {
+        let patch = manifest.replace("readOnlyRootFileSystem: true", &format!("{field}: null"));
+        find_unknown(&parse_yaml(Path::new("inline"), &patch)[0])
+    };
+    assert_eq!(patch("appArmorProfile"), Ok(Vec::new()));
+    assert_eq!(patch("apparmorProfile").map(|lost| lost.len()), Ok(1));
 }
 
 #[test]
@@ -196,7 +277,11 @@ fn the_daemonset_has_the_rights_that_are_argued_for_and_no_more() {
     assert_eq!(rights.allow_privilege_escalation, Some(false));
     assert_eq!(rights.read_only_root_filesystem, Some(true));
 
-    assert!(container.args.unwrap().contains(&format!("--state-dir={STATE}")));
+    let args = container.args.unwrap();
+    // The kubelet probes the pod's address, which may be of IPv6 alone.
+    for arg in [format!("--state-dir={STATE}"), "--listen=[::]:9464".to_owned()] {
+        assert!(args.contains(&arg), "{arg} is not in {args:?}");
+    }
     let mounts = container.volume_mounts.unwrap();
     assert!(mounts.iter().any(|mount| mount.name == "state"));
     for volume in pod.volumes.unwrap() {
@@ -217,17 +302,7 @@ fn the_daemonset_has_the_rights_that_are_argued_for_and_no_more() {
 
 #[test]
 fn what_kustomize_makes_of_it_survives_its_types_too() {
-    let command = || match find_program("kubectl") {
-        Some(mut kubectl) => {
-            kubectl.arg("kustomize");
-            Some(kubectl)
-        }
-        None => find_program("kustomize").map(|mut kustomize| {
-            kustomize.arg("build");
-            kustomize
-        }),
-    };
-    if command().is_none() {
+    if kustomize().is_none() {
         skip!("neither kubectl nor kustomize is here");
     }
     for file in files_below(KUBERNETES, &["kustomization.yaml"]) {
@@ -236,7 +311,7 @@ fn what_kustomize_makes_of_it_survives_its_types_too() {
         if is_component {
             continue;
         }
-        let made = run(command().unwrap().arg(folder));
+        let made = run(kustomize().unwrap().arg(folder));
         let documents = parse_yaml(folder, &made);
         assert!(documents.iter().any(|document| document["kind"] == "DaemonSet"), "{folder:?}");
         for document in documents {

@@ -6,7 +6,9 @@
 //! each alert leads to a paragraph of `docs/alerts.md`. Where promtool, kubectl
 //! or systemd are at hand they are asked too.
 
+mod clusters;
 pub mod dashboards;
+mod labels;
 mod manifests;
 pub mod queries;
 pub mod rules;
