@@ -42,6 +42,22 @@ pub struct Config {
     pub task_run_delay: u32,
     pub task_pid: u32,
     pub task_tgid: u32,
+    /// From a task to its ids in PID namespaces: `task_struct.thread_pid`, and of the
+    /// `struct pid` there the level of its own namespace and the ids by level; all or
+    /// none.
+    pub task_thread_pid: u32,
+    pub pid_level: u32,
+    pub pid_numbers: u32,
+    /// One such id is a `struct upid`: its size, the id in it, its namespace.
+    pub upid_bytes: u32,
+    pub upid_nr: u32,
+    pub upid_ns: u32,
+    /// `pid_namespace.ns.inum`.
+    pub pid_ns_inode: u32,
+    /// The PID namespace whose ids are shown, by the inode and the device of its file;
+    /// [`ABSENT`] for the kernel's first.
+    pub pid_namespace: u32,
+    pub pid_namespace_device: u32,
     /// `task_struct.cgroups`, and from there to its v2 cgroup.
     pub task_cgroups: u32,
     pub css_set_dfl_cgrp: u32,
@@ -141,6 +157,15 @@ impl Config {
         node_id: ABSENT,
         task_pid: ABSENT,
         task_tgid: ABSENT,
+        task_thread_pid: ABSENT,
+        pid_level: ABSENT,
+        pid_numbers: ABSENT,
+        upid_bytes: ABSENT,
+        upid_nr: ABSENT,
+        upid_ns: ABSENT,
+        pid_ns_inode: ABSENT,
+        pid_namespace: ABSENT,
+        pid_namespace_device: ABSENT,
         task_cgroups: ABSENT,
         css_set_dfl_cgrp: ABSENT,
         cgroups_io: ABSENT,

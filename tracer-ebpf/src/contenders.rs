@@ -4,13 +4,14 @@
 //! the wait that has just ended. The scheduler counts how long that was by the
 //! time the thread is switched out again, or its sync ends.
 
-use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::LruHashMap};
+use aya_ebpf::{macros::map, maps::LruHashMap};
 use tracer_ebpf::record::{COMM, ContenderKey};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     cell::{MapCell, fields},
     maps::{BPF_ANY, Lookup as _},
+    pids,
 };
 
 /// Nanoseconds that a process's syncs waited behind somebody.
@@ -48,7 +49,7 @@ pub fn charge(contender: MapCell<Contender>, run_delay: u64) {
         cgroup: contender.cgroup,
         comm: contender.comm,
         kthread: contender.kthread,
-        victim_tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        victim_tgid: pids::current_tgid(),
     };
     match CONTENDERS.cell(&key) {
         Some(sum) => sum.add(ns),

@@ -18,6 +18,7 @@ use crate::{
     cell::fields,
     fields::{FileKey, Kernel, Task, bio_cgroup, file_key},
     maps::Lookup as _,
+    pids,
     submitter::{self, Submitter, in_kernel_thread},
 };
 
@@ -74,7 +75,7 @@ pub fn note_dirtier(inode: Kernel) {
         Some(task) => task.io_cgroup(),
         None => 0,
     };
-    let tgid = bpf_get_current_pid_tgid() >> 32;
+    let tgid = u64::from(pids::current_tgid());
     let dirtier = Dirtier { cgroup: who.cgroup, io_cgroup, comm: who.comm, tgid };
     let _ = DIRTIERS.insert(file, dirtier, 0);
 }

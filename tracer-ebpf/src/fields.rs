@@ -8,11 +8,14 @@
 
 use core::ptr::read_volatile;
 
-use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_probe_read_kernel,
-    generated::{
-        bpf_get_current_task, bpf_get_current_task_btf, bpf_get_smp_processor_id,
-        bpf_task_pt_regs,
+use aya_ebpf::{
+    bindings::bpf_pidns_info,
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_probe_read_kernel,
+        generated::{
+            bpf_get_current_task, bpf_get_current_task_btf, bpf_get_ns_current_pid_tgid,
+            bpf_get_smp_processor_id, bpf_task_pt_regs,
+        },
     },
 };
 use tracer_ebpf::{
@@ -351,6 +354,19 @@ pub fn current_cgroup_id() -> u64 {
     unsafe { bpf_get_current_cgroup_id() }
 }
 
+/// The running process's and thread's ids in the PID namespace that user space shows,
+/// by a helper, which answers for a thread of that very namespace; else zeros.
+#[inline(always)]
+pub fn current_ids_in_own_namespace() -> (u32, u32) {
+    let (device, inode) = (config!(pid_namespace_device), config!(pid_namespace));
+    let mut ids = bpf_pidns_info { pid: 0, tgid: 0 };
+    // SAFETY: it writes to the eight bytes that it is given, zeros where it fails.
+    unsafe {
+        bpf_get_ns_current_pid_tgid(u64::from(device), u64::from(inode), &raw mut ids, 8);
+    }
+    (ids.tgid, ids.pid)
+}
+
 /// A thread: `struct task_struct`.
 #[derive(Clone, Copy)]
 pub struct Task(pub Kernel);
@@ -361,6 +377,9 @@ const PF_IO_WORKER: u32 = 0x10;
 const PF_WQ_WORKER: u32 = 0x20;
 /// A kernel thread (PF_KTHREAD).
 const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// PID namespaces lie no deeper (MAX_PID_NS_LEVEL, include/linux/pid_namespace.h).
+const PID_LEVELS: u32 = 32;
 
 impl Task {
     /// The one that runs; `None` before 5.11, where no typed program gets at its task's fields.
@@ -434,6 +453,38 @@ impl Task {
     #[inline(always)]
     pub fn tgid(self) -> u32 {
         self.0.load(config!(task_tgid))
+    }
+
+    /// Its process's first thread, or itself where it has none any more.
+    #[inline(always)]
+    pub fn leader(self) -> Self {
+        let leader = self.0.follow(config!(task_group_leader));
+        if leader.is_null() { self } else { Self(leader) }
+    }
+
+    /// Its number in the PID namespace that user space shows; 0 where it has none.
+    #[inline(always)]
+    pub fn id_in_namespace(self) -> u32 {
+        let pid = self.0.follow(config!(task_thread_pid));
+        if pid.is_null() {
+            return 0;
+        }
+        let own_level: u32 = pid.load(config!(pid_level));
+        for level in 1..=PID_LEVELS {
+            if level > own_level {
+                break;
+            }
+            let at = config!(pid_numbers).wrapping_add(level.wrapping_mul(config!(upid_bytes)));
+            let namespace = pid.follow(at.wrapping_add(config!(upid_ns)));
+            if namespace.is_null() {
+                break;
+            }
+            let inode: u32 = namespace.load(config!(pid_ns_inode));
+            if inode == config!(pid_namespace) {
+                return pid.load(at.wrapping_add(config!(upid_nr)));
+            }
+        }
+        0
     }
 
     /// The id of its cgroup v2, of any task; the helper knows only who runs.

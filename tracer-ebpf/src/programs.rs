@@ -21,6 +21,8 @@ mod journals;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod pids;
+#[cfg(target_arch = "bpf")]
 mod requests;
 #[cfg(target_arch = "bpf")]
 mod submitter;

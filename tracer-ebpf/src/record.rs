@@ -196,7 +196,7 @@ pub struct Account {
     /// Whose it is, as in [`OwnerKey`]; zeros while it is free.
     pub cgroup: u64,
     pub comm: [u8; COMM],
-    /// The process that used the account last. Written without a lock: any of
+    /// The process that used the account last, as in `pid::here`. Written without a lock: any of
     /// those that use it at one time is a right answer.
     pub tgid: u32,
     pub op: u16,
@@ -319,7 +319,7 @@ pub struct ContenderKey {
     pub comm: [u8; COMM],
     /// 1 for a kernel thread.
     pub kthread: u32,
-    /// The process that waited.
+    /// The process that waited, as in `pid::here`.
     pub victim_tgid: u32,
 }
 
@@ -390,6 +390,7 @@ macro_rules! sync_record_fields {
             device: u32 as number;
             /// Index of the disk below, or `NO_DISK`.
             disk: u32 as disk;
+            /// Both are as in `pid::here`.
             tgid: u32 as number;
             tid: u32 as number;
             /// A code of `kind`.

@@ -15,7 +15,10 @@ use tracer_ebpf::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::fields::{Task, config, current_cgroup_id};
+use crate::{
+    fields::{Task, config, current_cgroup_id},
+    pids,
+};
 
 /// Who submitted a bio that has been given a request, by the bio's address: for
 /// kernels where that request itself is first seen when it is issued.
@@ -100,9 +103,10 @@ pub struct Submitter {
     pub cgroup: u64,
     pub comm: [u8; COMM],
     pub born_ns: u64,
-    /// The thread that submitted it.
+    /// The thread that submitted it, by the kernel's own number.
     pub tid: u32,
-    /// The process that it is charged to; 0 where only its cgroup is known.
+    /// The process that it is charged to, as user space shows it; 0 where only its
+    /// cgroup is known.
     pub tgid: u32,
     pub kthread: u32,
     /// A code of [`via`].
@@ -126,7 +130,7 @@ impl Submitter {
             comm: who.comm,
             born_ns: now,
             tid,
-            tgid,
+            tgid: pids::shown_tgid(tgid),
             kthread: u32::from(who.kthread),
             via: u32::from(via::DIRECT),
         }

@@ -11,6 +11,7 @@ use tracer_ebpf::config::{ABSENT, Config};
 use crate::{
     capability::Capability,
     offsets,
+    pids::{self, PidNamespace, Translation},
     program::{MODULES, Program, Target},
     types::{KernelTypes, Pointers},
 };
@@ -29,6 +30,10 @@ pub struct Facts {
     unknown_modules: BTreeMap<&'static str, Untold>,
     pub pointers: Pointers,
     pub config: Config,
+    /// Whether a helper returns the ids of who runs, in that one's own PID namespace.
+    tells_own_ids: bool,
+    /// How process ids come to be those that are shown.
+    pub translation: Translation,
 }
 
 /// Where a hook lies.
@@ -164,7 +169,18 @@ impl Facts {
             };
             homes.extend(found.map(|home| (program, home)));
         }
-        Ok(Self { release, lockdown, homes, unknown_modules, pointers, config })
+        let tells_own_ids = kernel.enumerator("BPF_FUNC_get_ns_current_pid_tgid").is_some();
+        let translation = Translation::None;
+        Ok(Self {
+            release,
+            lockdown,
+            homes,
+            unknown_modules,
+            pointers,
+            config,
+            tells_own_ids,
+            translation,
+        })
     }
 
     /// A kernel that offers no hook at all, with this layout.
@@ -174,7 +190,23 @@ impl Facts {
         let (homes, unknown_modules) = Default::default();
         let pointers = Pointers::Typed;
         let (release, lockdown) = (unknown(), unknown());
-        Self { release, lockdown, homes, unknown_modules, pointers, config }
+        let (tells_own_ids, translation) = (false, Translation::None);
+        Self {
+            release,
+            lockdown,
+            homes,
+            unknown_modules,
+            pointers,
+            config,
+            tells_own_ids,
+            translation,
+        }
+    }
+
+    /// Has the programs hand out process ids of this namespace, which is not the
+    /// kernel's first.
+    pub fn show_ids_of(&mut self, namespace: PidNamespace) {
+        self.translation = pids::show(namespace, self.tells_own_ids, &mut self.config);
     }
 
     /// Finds a program's hook; `None` if this kernel has none.

@@ -28,6 +28,7 @@ pub mod loader;
 pub mod maps;
 pub mod memlock;
 pub mod offsets;
+pub mod pids;
 pub mod program;
 mod quiet;
 pub mod refusal;

@@ -13,6 +13,7 @@ use tracer_ebpf::config::{ABSENT, Config};
 use crate::{
     capability::Capability,
     hook::Layout,
+    pids,
     types::{KernelTypes, Pointers},
 };
 
@@ -104,6 +105,7 @@ fn task(types: &KernelTypes<'_>, pointers: Pointers, config: &mut Config) -> Opt
     // Needs CONFIG_SCHED_INFO.
     config.task_run_delay = types.offset(task, "sched_info.run_delay");
     task_cgroup(types, task, config);
+    pids::find_fields(types, pointers, task, config);
     Some(task)
 }
 

@@ -7,7 +7,7 @@
 //! times) and of syncs at once. Judging is pure; only performing touches a disk.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::{
         fd::AsRawFd as _,
@@ -17,10 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use nix::{
-    sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs},
-    unistd::gettid,
-};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs};
 use tracer_ebpf::record::{SyncRecord, kind};
 
 use crate::capability::Capability;
@@ -37,7 +34,7 @@ pub struct Ground {
 /// What the self-test did.
 #[derive(Clone, Copy, Debug)]
 pub struct Performed {
-    /// The thread: others of this process may sync meanwhile.
+    /// The thread, as `/proc` numbers it: others of this process may sync meanwhile.
     pub tid: u32,
     pub inode: u64,
 }
@@ -58,15 +55,26 @@ pub struct TestResult {
 ///
 /// # Errors
 ///
-/// When the folder cannot be written to.
-pub fn perform(ground: &Ground) -> Result<Performed> {
+/// When the folder cannot be written to, or `proc`, whose ids records bear, does not
+/// know this thread.
+pub fn perform(ground: &Ground, proc: &Path) -> Result<Performed> {
     let path = ground.folder.display();
     let file = tempfile::tempfile_in(&ground.folder)
         .with_context(|| format!("failed to make a file for the self-test in `{path}`"))?;
     sync_in_all_ways(&file)
         .with_context(|| format!("failed to write for the self-test in `{path}`"))?;
     let inode = file.metadata().context("failed to stat the self-test's own file")?.ino();
-    Ok(Performed { tid: gettid().as_raw().cast_unsigned(), inode })
+    Ok(Performed { tid: find_tid(proc)?, inode })
+}
+
+/// This thread's id in the PID namespace that a `/proc` is of: it may be another than
+/// ours.
+fn find_tid(proc: &Path) -> Result<u32> {
+    let link = proc.join("thread-self");
+    let thread = fs::read_link(&link)
+        .with_context(|| format!("failed to find this thread by `{}`", link.display()))?;
+    let tid = thread.file_name().and_then(|tid| tid.to_str()?.parse().ok());
+    tid.with_context(|| format!("`{}` names no thread: `{}`", link.display(), thread.display()))
 }
 
 fn sync_in_all_ways(mut file: &File) -> io::Result<()> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     facts::Facts,
     hook::Served,
+    pids::Translation,
     strategies::{Forced, Outcome, Selection},
 };
 
@@ -46,9 +47,30 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
     if !facts.sees_tasks() {
         found.push(unsupported("process", "threads go by their own names, not by their process's"));
     }
+    found.extend(untranslated(facts.translation).map(|why| unsupported("process_id", why)));
     found.extend(selections.iter().find_map(untested));
     found.extend(forced.iter().filter_map(|wish| disobeyed(wish, selections)));
     found
+}
+
+/// Says whose ids are missing, where those that are shown are not the kernel's own.
+fn untranslated(translation: Translation) -> Option<&'static str> {
+    match translation {
+        Translation::None => None,
+        Translation::Whole => Some(
+            "the tracer runs in a PID namespace of its own: processes outside it have no id here, \
+             and their files no names",
+        ),
+        Translation::OwnOnly => Some(
+            "the tracer runs in a PID namespace of its own, and this kernel gives it the ids of \
+             processes in that very namespace alone: others have none here, and their files no \
+             names",
+        ),
+        Translation::Impossible => Some(
+            "the tracer runs in a PID namespace of its own, and this kernel gives it no ids there: \
+             processes have none here, and their files no names",
+        ),
+    }
 }
 
 fn untested(selection: &Selection) -> Option<Unsupported> {

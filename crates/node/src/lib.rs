@@ -11,5 +11,6 @@ pub mod disks;
 pub mod files;
 pub mod identity;
 pub mod mounts;
+pub mod namespaces;
 pub mod surroundings;
 pub mod tree;

@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tracer_ebpf::pid;
 use tracer_engine::blame::Party;
 use tracer_snapshot::{Actor, labels::Identify};
 
@@ -67,6 +68,7 @@ impl People {
     /// Finds out who somebody is, unless that is known. `tgid` is the process
     /// that acted last, 0 where none is known.
     pub fn meet(&mut self, names: &mut dyn Identify, party: Party, tgid: u32, now_ns: u64) {
+        let tgid = pid::here(tgid);
         let known = self.known.get(&party);
         let is_known = known.is_some_and(|known| {
             let is_named = !known.actor.cgroup.is_empty() || known.actor.kernel_thread;

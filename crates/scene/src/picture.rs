@@ -2,6 +2,7 @@
 
 use tracer_ebpf::{
     histogram::{BUCKETS, BlockScale},
+    pid,
     record::{ACCOUNTS, COMM, NO_DISK, kind, op},
 };
 
@@ -54,7 +55,7 @@ fn owner(people: &People, id: OwnerId, party: &Party, tgid: u32) -> Actor {
         return others();
     }
     let mut actor = people.actor(party);
-    if tgid != 0 {
+    if pid::here(tgid) != 0 {
         actor.tgid = tgid;
     }
     actor
@@ -105,7 +106,7 @@ impl Scene {
             return None;
         }
         let quantile = |q| seconds(sum.quantile_ns(q));
-        let actor = Actor { tgid: victim.tgid, ..self.people.actor(&victim.party()) };
+        let actor = Actor { tgid: pid::here(victim.tgid), ..self.people.actor(&victim.party()) };
         let label = files.label(FileId(victim.key.file));
         let (class, path) = (label.class, label.path.clone());
         let window = seconds(now_ns.saturating_sub(self.since_ns(span))).max(1e-3);
@@ -289,7 +290,7 @@ impl Scene {
         let Slow { sync: Taken { record, file, .. }, judged, owners, tgid } = slow;
         let party =
             Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
-        let actor = Actor { tgid: record.tgid, ..self.people.actor(&party) };
+        let actor = Actor { tgid: pid::here(record.tgid), ..self.people.actor(&party) };
         let label = files.label(*file);
         let (class, path) = (label.class, label.path.clone());
         let mut in_flight = Vec::new();
@@ -317,7 +318,7 @@ impl Scene {
             schema: SCHEMA,
             at: self.clock.unix_seconds(record.begin_ns),
             actor,
-            tid: record.tid,
+            tid: pid::here(record.tid),
             kind: KINDS.get(record.kind as usize).copied().unwrap_or("unknown"),
             class,
             path,

@@ -20,6 +20,8 @@ mod demo;
 mod etcd;
 /// Cells of the matrix of timelines, on a real kernel.
 mod matrix;
+/// The tracer in a PID namespace of its own.
+mod nested;
 /// For whom kernel threads work, and what their requests cost.
 mod ownership;
 /// The agent's page, in a browser; no guest has one.

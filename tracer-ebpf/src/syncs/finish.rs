@@ -19,6 +19,7 @@ use crate::{
     fields::Task,
     journals::{self, Totals},
     maps::{self, FORCE_WAKEUP, NO_WAKEUP, RECORDS, count_drop},
+    pids,
     submitter,
 };
 
@@ -35,10 +36,11 @@ pub fn finish() -> i32 {
         return 0;
     }
     let now = now_ns();
+    let ids = pids::shown(pid_tgid);
     if sync.stacked().get() == 0 {
-        send(sync, pid_tgid, now);
+        send(sync, ids, now);
     } else {
-        send_stacked(sync, pid_tgid, now);
+        send_stacked(sync, ids, now);
         forget_underlying(tid);
     }
     close(tid);
@@ -63,16 +65,16 @@ pub fn leave() {
 }
 
 #[inline(never)]
-fn send(sync: MapCell<OpenSync>, pid_tgid: u64, now: u64) -> i32 {
-    maps::send(wakeup, |record| fill(record, sync, pid_tgid, now));
+fn send(sync: MapCell<OpenSync>, ids: u64, now: u64) -> i32 {
+    maps::send(wakeup, |record| fill(record, sync, ids, now));
     0
 }
 
 /// The same for a sync that waited for more than one disk.
 #[inline(never)]
-fn send_stacked(sync: MapCell<OpenSync>, pid_tgid: u64, now: u64) -> i32 {
+fn send_stacked(sync: MapCell<OpenSync>, ids: u64, now: u64) -> i32 {
     maps::send(wakeup, |record: &mut StackedRecord| {
-        fill(&mut record.sync, sync, pid_tgid, now);
+        fill(&mut record.sync, sync, ids, now);
         fill_underlying(&mut record.underlying, now);
     });
     0
@@ -86,7 +88,7 @@ fn wakeup() -> u64 {
 
 /// Writes every field.
 #[inline(always)]
-fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, pid_tgid: u64, now: u64) {
+fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, ids: u64, now: u64) {
     let who = submitter::current();
     let begin_ns = sync.begin_ns().get();
     let duration = now.saturating_sub(begin_ns);
@@ -129,8 +131,8 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, pid_tgid: u64, now: u6
     record.backing = sync.backing().get();
     record.device = sync.device().get();
     record.disk = sync.disk().get();
-    record.tgid = (pid_tgid >> 32) as u32;
-    record.tid = pid_tgid as u32;
+    record.tgid = (ids >> 32) as u32;
+    record.tid = ids as u32;
     record.kind = sync.kind().get();
     record.fd = sync.fd().get();
     record.own_requests = sync.own_requests().get() as u32;

@@ -4,11 +4,12 @@
 //! calling process and the node's files; loads nothing. Whether the kernel can
 //! be traced, `tracer doctor` says for each capability.
 
-use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, net::SocketAddr, path::Path};
 
 use caps::{CapSet, Capability};
 use serde::Serialize;
 use tracer_kernel::{memlock, program::MODULES};
+use tracer_node::{namespaces, tree::Tree};
 
 use super::address;
 
@@ -34,11 +35,6 @@ pub struct Check {
     pub remedy: Option<String>,
 }
 
-/// The initial namespaces' inodes, the same on every kernel:
-/// <https://github.com/torvalds/linux/blob/v6.1/include/linux/proc_ns.h#L41-L49>.
-const INITIAL_PID: u64 = 0xeffffffc;
-const INITIAL_CGROUP: u64 = 0xeffffffb;
-
 /// Everything, in the order in which it is told.
 pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let has = |c| caps::has_cap(None, CapSet::Effective, c).unwrap_or(false);
@@ -46,17 +42,20 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let limit = memlock::limits_maps(btf)
         .then_some("to make tables beyond the limit on locked memory, before Linux 5.11");
     let mut checks = capabilities(has, &modules.collect::<Vec<_>>(), limit);
-    let namespace = |name: &str| fs::metadata(root.join(format!("proc/self/ns/{name}")));
+    let namespace = |kind: &str| {
+        namespaces::find(&Tree::new(root), "self", kind).map(|namespace| namespace.inode)
+    };
     checks.push(initial(
         "pid namespace",
-        namespace("pid").ok().map(|m| m.ino()) == Some(INITIAL_PID),
-        State::Bad,
+        namespace("pid") == Some(namespaces::INITIAL_PID),
+        State::Weak,
         "processes are the host's",
-        "hostPID: true in the pod's spec",
+        "hostPID: true in the pod's spec, and on a node that is itself a container (kind, k3d) \
+         the tracer on its host: without it processes outside have no id, and their files no names",
     ));
     checks.push(initial(
         "cgroup namespace",
-        namespace("cgroup").ok().map(|m| m.ino()) == Some(INITIAL_CGROUP),
+        namespace("cgroup") == Some(namespaces::INITIAL_CGROUP),
         State::Weak,
         "paths of cgroups are the host's",
         "the host's cgroup namespace (privileged, or the runtime's option), or mount the host's \

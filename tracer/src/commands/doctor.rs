@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 use tracer_kernel::{
+    pids::Translation,
     strategies::{Outcome, Selection},
     types::Pointers,
 };
@@ -68,7 +69,7 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
         capabilities: session.selections().to_vec(),
         run_delay: facts.sees_run_delay(),
         unsupported: snapshot.kernel.unsupported.clone(),
-        remedies: remedies(session.selections(), facts.sees_run_delay()),
+        remedies: remedies(session.selections(), facts.sees_run_delay(), facts.translation),
         can_run: verdict.is_ok(),
         agent,
     };
@@ -147,7 +148,7 @@ fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
 }
 
 /// What the user can do about each strategy that failed.
-fn remedies(capabilities: &[Selection], run_delay: bool) -> Vec<String> {
+fn remedies(capabilities: &[Selection], run_delay: bool, translation: Translation) -> Vec<String> {
     let mut remedies = Vec::new();
     for selection in capabilities.iter().filter(|c| c.selected().is_none()) {
         for (strategy, outcome) in &selection.strategies {
@@ -157,9 +158,16 @@ fn remedies(capabilities: &[Selection], run_delay: bool) -> Vec<String> {
                      CONFIG_DEBUG_INFO_BTF=y and CONFIG_DEBUG_INFO_BTF_MODULES=y, or its module \
                      to be loaded before the tracer starts"
                 }
+                Outcome::Refused(why) if why.contains("CAP_SYS_ADMIN") => {
+                    "was refused: give the tracer CAP_SYS_ADMIN for its start"
+                }
                 Outcome::Refused(_) => {
-                    "was refused: give the tracer CAP_SYS_ADMIN where it asks for it, and see \
-                     whether lockdown or the container's seccomp forbids BPF"
+                    "was refused for the reason above; where that names nothing to mend, it \
+                     takes another kernel"
+                }
+                Outcome::Silent(_) if translation != Translation::None => {
+                    "attaches but does not see the tracer, which runs in a PID namespace of its \
+                     own: hostPID: true in the pod's spec, or run it on the node"
                 }
                 Outcome::Silent(_) => {
                     "attaches but does not fire: this kernel's compiler has inlined it; please \
@@ -174,4 +182,45 @@ fn remedies(capabilities: &[Selection], run_delay: bool) -> Vec<String> {
         remedies.push("for waits for a CPU the kernel needs CONFIG_SCHED_INFO and 5.11".to_owned());
     }
     remedies
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_kernel::capability::Capability;
+
+    use super::*;
+
+    fn check(outcome: Outcome, translation: Translation, word: &str) {
+        let capability = Capability::Sync;
+        let selection = Selection {
+            capability,
+            purpose: capability.purpose(),
+            required: true,
+            without: capability.without(),
+            strategies: vec![("tracepoint", outcome)],
+            attached: Vec::new(),
+            notes: Vec::new(),
+        };
+        let remedies = remedies(&[selection], true, translation);
+        let [remedy] = remedies.as_slice() else { panic!("{remedies:?}") };
+        for cause in ["inlined", "hostPID: true", "CAP_SYS_ADMIN", "reason above", "module"] {
+            assert_eq!(remedy.contains(cause), cause == word, "{cause}: {remedy}");
+        }
+    }
+
+    #[test]
+    fn a_silent_hook_is_inlined_only_where_the_tracer_would_see_itself() {
+        let silent = || Outcome::Silent("it saw 0".to_owned());
+        check(silent(), Translation::None, "inlined");
+        check(silent(), Translation::OwnOnly, "hostPID: true");
+        check(silent(), Translation::Impossible, "hostPID: true");
+    }
+
+    #[test]
+    fn a_refusal_asks_for_a_capability_only_where_it_needs_one() {
+        let refused = |why: &str| Outcome::Refused(why.to_owned());
+        check(refused("needs CAP_SYS_ADMIN to name types"), Translation::None, "CAP_SYS_ADMIN");
+        check(refused("`x`: permits no such program"), Translation::None, "reason above");
+        check(Outcome::Unsupported("no `x`".to_owned()), Translation::None, "module");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tracer_ebpf::record::NO_DISK;
+use tracer_ebpf::{pid, record::NO_DISK};
 use tracer_engine::{
     Engine,
     blame::{Owner, OwnerId, Party},
@@ -95,7 +95,7 @@ impl Session {
             subjects.push(Subject {
                 cgroup: victim.key.cgroup,
                 path: self.identities.cgroup(victim.key.cgroup, now).map(str::to_owned),
-                tgid: victim.tgid,
+                tgid: pid::here(victim.tgid),
                 devices: if victim.disk == NO_DISK { Vec::new() } else { devices },
             });
         }

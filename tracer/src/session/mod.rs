@@ -35,12 +35,14 @@ use tracer_kernel::{
         ring::{Record, RingReader},
         tallies::Tallies,
     },
+    pids::PidNamespace,
     strategies::Forced,
 };
 use tracer_node::{
     disks::{self, Assigned, Room, Stacked},
     files::Files,
     identity::{Identities, is_kernel_thread},
+    namespaces::{self, Namespace},
     surroundings::Surroundings,
     tree::Tree,
 };
@@ -141,8 +143,12 @@ impl Session {
     /// [`CannotRun`] where this machine or this user cannot trace at all.
     pub fn start(options: &Options) -> Result<Self> {
         check_user()?;
-        let facts = Facts::of_this_machine(&options.btf)
+        let mut facts = Facts::of_this_machine(&options.btf)
             .map_err(|error| CannotRun(format!("this kernel cannot be traced: {error:#}")))?;
+        if let Some(shown) = namespaces::find_shown(&Tree::new(&options.root)) {
+            let Namespace { inode, device } = shown;
+            facts.show_ids_of(PidNamespace { inode, device });
+        }
         preflight::check_kernel(&facts)?;
         let found = disks::scan(&options.root)?;
         let mut assigned = Vec::new();
@@ -185,7 +191,7 @@ impl Session {
         let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
         programs.select(&facts);
-        self_test::run(&mut programs, &facts, &mut ring)?;
+        self_test::run(&mut programs, &facts, &mut ring, &options.root.join("proc"))?;
         programs.end_selection();
         calls.is_attached = calls.is_needed() && calls::may_serve(programs.selections());
 

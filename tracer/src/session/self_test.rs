@@ -1,6 +1,8 @@
 //! The self-test: what was loaded must see what it should, before anybody relies on
 //! it.
 
+use std::path::Path;
+
 use anyhow::Result;
 use tracer_ebpf::record::SyncRecord;
 use tracer_kernel::{
@@ -14,7 +16,12 @@ use tracer_kernel::{
 
 /// Runs the self-test until every selected strategy has been seen to fire, or
 /// no other is left.
-pub fn run(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Result<()> {
+pub fn run(
+    programs: &mut Programs,
+    facts: &Facts,
+    ring: &mut RingReader,
+    proc: &Path,
+) -> Result<()> {
     let Some(ground) = selftest::find_ground() else {
         let why = "no writable folder on a block device for the self-test";
         for capability in [Capability::Submit, Capability::Complete, Capability::Sync] {
@@ -35,7 +42,7 @@ pub fn run(programs: &mut Programs, facts: &Facts, ring: &mut RingReader) -> Res
         if programs.missing().is_some() {
             return Ok(());
         }
-        let performed = selftest::perform(&ground)?;
+        let performed = selftest::perform(&ground, proc)?;
         let mut records: Vec<SyncRecord> = Vec::new();
         ring.drain(|record| {
             if let Record::Sync(record, _) = record

@@ -16,6 +16,7 @@ const TYPE_BYTES: usize = 12;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     Pointer,
+    Array,
     Struct,
     Union,
     Enum,
@@ -32,7 +33,8 @@ pub enum Kind {
 pub struct Head {
     pub name: u32,
     info: u32,
-    /// The type that a pointer, typedef, modifier or function refers to.
+    /// The type that a pointer, typedef, modifier or function refers to; the size of a
+    /// struct or union.
     pub refers_to: u32,
 }
 
@@ -44,6 +46,7 @@ impl Head {
     pub fn kind(self) -> Kind {
         match self.raw_kind() {
             2 => Kind::Pointer,
+            3 => Kind::Array,
             4 => Kind::Struct,
             5 => Kind::Union,
             6 => Kind::Enum,
@@ -149,6 +152,13 @@ impl<'a> Blob<'a> {
             *slot = word(self.types, start + at * 4)?;
         }
         Some(words)
+    }
+
+    /// The type of an array's elements, and how many there are.
+    pub fn array(&self, index: u32) -> Option<(u32, u32)> {
+        let at = *self.offsets.get(index as usize)? as usize + TYPE_BYTES;
+        let is_array = self.head(index)?.kind() == Kind::Array;
+        is_array.then_some((word(self.types, at)?, word(self.types, at + 8)?))
     }
 
     /// Whether the string at an offset is this one.

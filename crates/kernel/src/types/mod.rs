@@ -7,6 +7,8 @@
 
 mod blob;
 #[cfg(test)]
+pub mod draft;
+#[cfg(test)]
 mod tests;
 
 use std::rc::Rc;
@@ -91,6 +93,20 @@ impl<'a> KernelTypes<'a> {
     pub fn pointee(&self, type_id: u32) -> Option<u32> {
         let head = self.head(self.bare(type_id)?)?;
         if head.kind() == Kind::Pointer { self.bare(head.refers_to) } else { None }
+    }
+
+    /// The type of an array's elements, and how many there are: 0 where the struct that
+    /// ends with it does not say.
+    pub fn array(&self, type_id: u32) -> Option<(u32, u32)> {
+        let (blob, index) = self.find(self.bare(type_id)?)?;
+        let (element, count) = blob.array(index)?;
+        Some((self.bare(element)?, count))
+    }
+
+    /// The size of a struct.
+    pub fn size_bytes(&self, type_id: u32) -> Option<u32> {
+        let head = self.head(self.bare(type_id)?)?;
+        matches!(head.kind(), Kind::Struct | Kind::Union).then_some(head.refers_to)
     }
 
     /// The struct that bears a name; an error where several different ones do,

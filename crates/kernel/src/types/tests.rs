@@ -1,59 +1,13 @@
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    draft::{CONST, Draft, ENUM, FORWARD, FUNCTION, POINTER, PROTOTYPE, STRUCT, TYPEDEF, UNION},
+    *,
+};
 use crate::{
     facts::{Facts, Modules},
     memlock,
 };
-
-/// A blob under construction.
-#[derive(Default)]
-struct Draft {
-    words: Vec<u32>,
-    strings: Vec<u8>,
-    /// Where the strings begin to count: after those of the base.
-    first_string: u32,
-}
-
-impl Draft {
-    /// The base's strings begin with the empty one.
-    fn base() -> Self {
-        Self { strings: vec![0], ..Self::default() }
-    }
-
-    fn string(&mut self, text: &str) -> u32 {
-        if text.is_empty() {
-            return 0;
-        }
-        let at = self.first_string + self.strings.len() as u32;
-        self.strings.extend(text.bytes().chain([0]));
-        at
-    }
-
-    fn add(&mut self, kind: u32, name: &str, refers_to: u32, entries: &[&[u32]]) {
-        let name = self.string(name);
-        self.words.extend([name, kind << 24 | entries.len() as u32, refers_to]);
-        self.words.extend(entries.iter().copied().flatten());
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let types = self.words.len() as u32 * 4;
-        let header =
-            [u32::from(0xeb9f_u16) | 1 << 16, 24, 0, types, types, self.strings.len() as u32];
-        let words = header.iter().chain(&self.words);
-        words.flat_map(|w| w.to_ne_bytes()).chain(self.strings.iter().copied()).collect()
-    }
-}
-
-const POINTER: u32 = 2;
-const STRUCT: u32 = 4;
-const UNION: u32 = 5;
-const ENUM: u32 = 6;
-const FORWARD: u32 = 7;
-const TYPEDEF: u32 = 8;
-const CONST: u32 = 10;
-const FUNCTION: u32 = 12;
-const PROTOTYPE: u32 = 13;
 
 /// A small kernel: an inode with an anonymous union, a tracepoint that hands
 /// one out, and a journal that only a module knows.
@@ -80,7 +34,7 @@ const KERNEL_TYPES: u32 = 12;
 
 /// A module that continues it.
 fn module() -> Draft {
-    let mut draft = Draft { first_string: kernel().strings.len() as u32, ..Draft::default() };
+    let mut draft = Draft::after(&kernel());
     let inode = draft.string("j_inode");
     draft.add(STRUCT, "journal_s", 8, &[&[inode, 6, 32]]); // 13
     draft.add(FUNCTION, "journal_sync", 7, &[]); // 14
