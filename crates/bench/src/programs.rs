@@ -136,7 +136,7 @@ async fn measure_floor(
     length: Duration,
     table: &mut Table,
 ) -> Result<()> {
-    let facts = Facts::of_this_machine(Path::new(VMLINUX_BTF))?;
+    let facts = Facts::of_this_machine(Path::new(VMLINUX_BTF), &[Path::new("/")])?;
     let floor = Floor::attach(&empty_programs()?, &facts)?;
     round.say("random reads, run time of empty programs");
     let before = Runs::of(floor.run_stats());

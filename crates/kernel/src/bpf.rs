@@ -43,15 +43,26 @@ pub fn new_fd(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The error that a command of which there is none meets: `EINVAL` from the kernel
+/// itself, and another from what stands before it.
+pub fn ask_nothing() -> Option<i32> {
+    const NO_COMMAND: u32 = 0x7fff_ffff;
+    run_numbered(NO_COMMAND, &mut no_attr()).err()?.raw_os_error()
+}
+
 /// Any command; what the attributes point to must outlive the call.
 pub fn run(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
+    run_numbered(command as u32, attr)
+}
+
+fn run_numbered(command: u32, attr: &mut bpf_attr) -> io::Result<RawFd> {
     loop {
         // SAFETY: the attributes outlive the call, and so does what the callers
         // let them point to.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_bpf,
-                libc::c_long::from(command as u32),
+                libc::c_long::from(command),
                 &raw mut *attr,
                 size_of::<bpf_attr>(),
             )

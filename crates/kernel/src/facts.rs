@@ -10,7 +10,7 @@ use tracer_ebpf::config::{ABSENT, Config};
 
 use crate::{
     capability::Capability,
-    offsets,
+    memlock, offsets,
     pids::{self, PidNamespace, Translation},
     program::{MODULES, Program, Target},
     types::{KernelTypes, Pointers},
@@ -30,6 +30,8 @@ pub struct Facts {
     unknown_modules: BTreeMap<&'static str, Untold>,
     pub pointers: Pointers,
     pub config: Config,
+    /// Whether maps count against the limit on locked memory.
+    pub counts_locked: bool,
     /// Whether a helper returns the ids of who runs, in that one's own PID namespace.
     tells_own_ids: bool,
     /// How process ids come to be those that are shown.
@@ -78,12 +80,13 @@ impl fmt::Display for Untold {
 
 impl Facts {
     /// Asks the running kernel. A file of types serves where it has none of its
-    /// own; those of its modules lie beside it, each under the module's name.
+    /// own; those of its modules lie beside it, each under the module's name. The
+    /// node's `/sys` lies below the first of `roots` that has what is looked for.
     ///
     /// # Errors
     ///
     /// When it has no BTF, or its BTF lacks what the block path needs.
-    pub fn of_this_machine(btf: &Path) -> Result<Self> {
+    pub fn of_this_machine(btf: &Path, roots: &[&Path]) -> Result<Self> {
         let bytes = fs::read(btf).with_context(|| {
             format!(
                 "failed to read the kernel's types from `{}`: use a kernel with \
@@ -96,7 +99,7 @@ impl Facts {
         let modules = MODULES.iter().map(|module| (*module, read_module(folder, module))).collect();
         let has_own = Path::new(VMLINUX_BTF).exists();
         let pointers = if has_own { Pointers::Typed } else { Pointers::Untyped };
-        Self::from_btf(&bytes, &modules, pointers, release(), lockdown())
+        Self::from_btf(&bytes, &modules, pointers, release(), lockdown(roots))
             .with_context(|| format!("failed to use the types in `{}`", btf.display()))
     }
 
@@ -178,6 +181,7 @@ impl Facts {
             unknown_modules,
             pointers,
             config,
+            counts_locked: memlock::counts_maps_of(&kernel),
             tells_own_ids,
             translation,
         })
@@ -198,6 +202,7 @@ impl Facts {
             unknown_modules,
             pointers,
             config,
+            counts_locked: false,
             tells_own_ids,
             translation,
         }
@@ -262,18 +267,50 @@ fn read_module(folder: &Path, module: &str) -> Result<Vec<u8>, Untold> {
 
 /// The version, as `uname -r` says it: for people, never to decide by.
 pub fn release() -> String {
-    read_line("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".to_owned())
+    read_line(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// The mode in brackets, as in `none [integrity] confidentiality`.
-fn lockdown() -> String {
-    let line = read_line("/sys/kernel/security/lockdown");
-    line.as_deref()
-        .and_then(|line| Some(line.split_once('[')?.1.split_once(']')?.0))
-        .unwrap_or("unknown")
-        .to_owned()
+/// The mode in brackets, as in `none [integrity] confidentiality`. A container's own
+/// `/sys` does not have the file, but the node's has it.
+fn lockdown(roots: &[&Path]) -> String {
+    let lines =
+        roots.iter().filter_map(|root| read_line(&root.join("sys/kernel/security/lockdown")));
+    let mut modes = lines.filter_map(|line| {
+        let mode = line.split_once('[')?.1.split_once(']')?.0;
+        ["none", "integrity", "confidentiality"].into_iter().find(|known| *known == mode)
+    });
+    modes.next().unwrap_or("unknown").to_owned()
 }
 
-fn read_line(path: &str) -> Option<String> {
+fn read_line(path: &Path) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lockdown_is_read_from_the_node_where_the_container_does_not_have_it() {
+        let [own, node] = [(), ()].map(|()| tempfile::tempdir().unwrap());
+        let roots = [own.path(), node.path()];
+        assert_eq!(lockdown(&roots), "unknown");
+        let write = |root: &Path, text: &str| {
+            fs::create_dir_all(root.join("sys/kernel/security")).unwrap();
+            fs::write(root.join("sys/kernel/security/lockdown"), text).unwrap();
+        };
+        for (text, expected) in [
+            ("none integrity [confidentiality]\n", "confidentiality"),
+            ("none [integrity] confidentiality\n", "integrity"),
+            ("[none] integrity confidentiality\n", "none"),
+            ("[something else]\n", "unknown"),
+            ("none integrity\n", "unknown"),
+        ] {
+            write(node.path(), text);
+            assert_eq!(lockdown(&roots), expected, "{text}");
+        }
+        write(node.path(), "[none] integrity confidentiality");
+        write(own.path(), "none [integrity] confidentiality");
+        assert_eq!(lockdown(&roots), "integrity", "the first that says it");
+    }
 }

@@ -19,6 +19,7 @@
 mod bpf;
 pub mod capability;
 pub mod clock;
+pub mod confinement;
 pub mod facts;
 pub mod floor;
 pub mod hook;

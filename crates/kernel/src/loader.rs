@@ -30,9 +30,10 @@ use aya_obj::{
 
 use crate::{
     bpf::{self, new_fd, no_attr},
+    confinement::Confinement,
     facts::Home,
     program::Program,
-    refusal::explain,
+    refusal::{Step, cause, explain},
 };
 
 /// What the verifier may say of a program that it refuses, in bytes.
@@ -252,7 +253,12 @@ impl Loader {
             let mut log = vec![0; log_bytes];
             load(&mut log).map_err(|_| {
                 let said = log.split(|byte| *byte == 0).next().unwrap_or_default();
-                explain(&hook, &error, &String::from_utf8_lossy(said))
+                let said = String::from_utf8_lossy(said);
+                let explained = explain(&hook, &error, &said);
+                // Nothing else has refused a program that the verifier has read.
+                let errno = error.raw_os_error().filter(|_| said.trim().is_empty());
+                let cause = errno.and_then(|errno| cause(errno, Step::Load, &Confinement::read()));
+                cause.map_or(explained.clone(), |cause| format!("{explained}: {cause}"))
             })
         })
     }

@@ -25,6 +25,9 @@ pub fn limits_maps(btf: &Path) -> bool {
 /// Whether a kernel with such types counts maps against the limit: the struct
 /// that it does so with went with the count.
 pub(crate) fn counts_maps(types: &[u8]) -> bool {
-    let types = KernelTypes::parse(types);
-    types.is_ok_and(|types| types.struct_named("bpf_map_memory").is_ok())
+    KernelTypes::parse(types).is_ok_and(|types| counts_maps_of(&types))
+}
+
+pub(crate) fn counts_maps_of(types: &KernelTypes<'_>) -> bool {
+    types.struct_named("bpf_map_memory").is_ok()
 }

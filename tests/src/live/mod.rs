@@ -36,6 +36,8 @@ mod program;
 mod prometheus;
 /// Recordings: whole, cut off, and their verdicts.
 mod recording;
+/// A kernel that refuses, and what the tracer says then.
+mod refused;
 /// A culprit and somebody who is not to blame, on a disk of known slowness.
 mod scenarios;
 /// A running agent, and what it serves.

@@ -143,7 +143,7 @@ impl Session {
     /// [`CannotRun`] where this machine or this user cannot trace at all.
     pub fn start(options: &Options) -> Result<Self> {
         check_user()?;
-        let mut facts = Facts::of_this_machine(&options.btf)
+        let mut facts = Facts::of_this_machine(&options.btf, &[&options.root, &options.host])
             .map_err(|error| CannotRun(format!("this kernel cannot be traced: {error:#}")))?;
         if let Some(shown) = namespaces::find_shown(&Tree::new(&options.root)) {
             let Namespace { inode, device } = shown;

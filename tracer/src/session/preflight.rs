@@ -4,7 +4,12 @@ use std::fmt;
 
 use anyhow::{Error, Result};
 use caps::{CapSet, Capability};
-use tracer_kernel::{facts::Facts, types::Pointers};
+use tracer_kernel::{
+    confinement::{self, Confinement},
+    facts::Facts,
+    refusal::{Step, cause},
+    types::Pointers,
+};
 
 /// This machine, or this user on it, cannot run what was asked for: exit 3.
 ///
@@ -61,12 +66,20 @@ impl fmt::Display for Capabilities {
     }
 }
 
+/// Its capabilities look whole there, and the kernel as a whole grants none.
+const IN_USER_NAMESPACE: &str = "this process is in a user namespace of its own (an unprivileged container, as of LXC or \
+     rootless Podman, or `hostUsers: false` in a pod's spec), in which nobody may load kernel \
+     programs: run it on the host";
+
 /// Whether this user may load kernel programs.
 ///
 /// # Errors
 ///
 /// [`CannotRun`], with what to do.
 pub fn check_user() -> Result<()> {
+    if confinement::in_user_namespace() {
+        return Err(CannotRun(IN_USER_NAMESPACE.to_owned()).into());
+    }
     let missing = Capabilities::read().missing();
     if missing.is_empty() {
         return Ok(());
@@ -103,18 +116,14 @@ pub fn explain_refusal(facts: &Facts, error: &Error) -> String {
         .chain()
         .find_map(|cause| cause.downcast_ref::<std::io::Error>())
         .and_then(std::io::Error::raw_os_error);
-    let hint = match errno {
-        Some(libc::EPERM) if facts.lockdown == "confidentiality" => {
-            "the kernel is locked down (confidentiality) and refuses BPF"
-        }
-        Some(libc::EPERM) => {
-            "raise the limit on locked memory (`ulimit -l unlimited`, or CAP_SYS_RESOURCE), and \
-             see whether something on this node forbids BPF"
-        }
-        Some(libc::ENOMEM) => "the kernel has no memory for the tables",
-        _ => "please report this with the output of `tracer doctor`",
+    let step = Step::Map { counts_locked: facts.counts_locked };
+    let cause = errno.and_then(|errno| cause(errno, step, &Confinement::read()));
+    let unknown = || {
+        "nothing that the tracer can read of this machine says why: please report this with the \
+         output of `tracer doctor`"
+            .to_owned()
     };
-    format!("{error:#}: {hint}")
+    format!("{error:#}: {}", cause.unwrap_or_else(unknown))
 }
 
 #[cfg(test)]

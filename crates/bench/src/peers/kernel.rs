@@ -81,7 +81,8 @@ pub async fn measure(
                 round.say(&format!("BPF run time, {name}"));
                 let since = Since::now();
                 let btf = Path::new(VMLINUX_BTF);
-                let floor = Floor::attach(&programs, &Facts::of_this_machine(btf)?)?;
+                let floor =
+                    Floor::attach(&programs, &Facts::of_this_machine(btf, &[Path::new("/")])?)?;
                 let window = Window::of(stand, &since, Work::Reads, length(round)).await?;
                 drop(floor);
                 note(table, name, Asks::Requests, &window);
