@@ -147,6 +147,30 @@ impl MapCell<u64> {
         }
     }
 
+    /// Makes a word that is 0 this mark, unless somebody else does: then `false`. Kernels
+    /// before 5.12 have no compare-and-swap, so the mark is added, and holds if the
+    /// word is that mark alone then. Else it is taken out again. Of several claims at
+    /// once at most one holds. Marks are sums of no others.
+    #[inline(always)]
+    pub fn claim(self, mark: u64) -> bool {
+        if self.get() != 0 {
+            return false;
+        }
+        self.add(mark);
+        if self.get() == mark {
+            return true;
+        }
+        self.give_up(mark);
+        false
+    }
+
+    /// Ends what [`claim`](Self::claim) began. A mere 0 would overwrite a claim that is
+    /// about to fail.
+    #[inline(always)]
+    pub fn give_up(self, mark: u64) {
+        self.add(mark.wrapping_neg());
+    }
+
     /// `*word += value` where one thread alone writes the word: a load, an add
     /// and a store.
     #[inline(always)]

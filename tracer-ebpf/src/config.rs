@@ -7,6 +7,8 @@
 
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::places::MIN_SHARED;
+
 /// A field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -112,6 +114,10 @@ pub struct Config {
     pub task_regs: u32,
     /// The bit of `request.rq_flags` for a flush sequence (`RQF_FLUSH_SEQ`).
     pub flush_seq_bit: u32,
+    /// In the table of requests in flight: slots that disks have for their own, and
+    /// behind them those that all disks share, a power of two.
+    pub own_slots: u32,
+    pub shared_slots: u32,
     /// System call numbers of this architecture.
     pub nr_fsync: u32,
     pub nr_fdatasync: u32,
@@ -191,6 +197,8 @@ impl Config {
         births_by_bio: ABSENT,
         task_regs: ABSENT,
         flush_seq_bit: ABSENT,
+        own_slots: 0,
+        shared_slots: MIN_SHARED,
         nr_fsync: ABSENT,
         nr_fdatasync: ABSENT,
         nr_msync: ABSENT,

@@ -40,7 +40,7 @@ kinds! {
     RingFull: "ring_full",
     /// Runs of kernel programs that the kernel left out.
     HookMissed: "hook_missed",
-    /// Requests whose tag lies outside their disk's part of the table.
+    /// Requests that found no free slot in the table of requests in flight.
     TableOverflow: "table_overflow",
     /// Requests whose completion was not seen, taken out of their account later.
     Reconciled: "reconciled",

@@ -4,7 +4,8 @@
 //! neither aya nor the kernel: [`ledger`] is the arithmetic of blame, [`span`]
 //! that of overlapping requests, [`clocks`] that of a task's time on a CPU,
 //! [`histogram`] its scales and quantiles, [`disks`] where a disk's description
-//! lies, [`pid`] what an id is where it has none, [`dropped`] what is counted as missing, [`record`] what travels through
+//! lies, [`places`] where a request in flight lies, [`pid`] what an id is where it
+//! has none, [`dropped`] what is counted as missing, [`record`] what travels through
 //! maps and the ring buffer, [`config`] what user space tells the programs
 //! before they are loaded.
 
@@ -20,5 +21,6 @@ pub mod dropped;
 pub mod histogram;
 pub mod ledger;
 pub mod pid;
+pub mod places;
 pub mod record;
 pub mod span;

@@ -32,6 +32,8 @@ fields! {
         candidate: u64,
         born_ns: u64,
         ended_ns: u64,
+        unplaced: u64,
+        shares: u64,
     }
 }
 fields! {
@@ -58,10 +60,11 @@ fields! {
         op: u16,
         disk: u16,
         may_wait: u32,
+        is_shared: u32,
     }
 }
 
-/// What is in flight, one slot per (disk, hardware queue, tag).
+/// What is in flight, see [`tracer_ebpf::places`].
 #[map]
 pub static IN_FLIGHT: Array<InFlight> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 

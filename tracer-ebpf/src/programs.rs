@@ -25,6 +25,8 @@ mod pids;
 #[cfg(target_arch = "bpf")]
 mod requests;
 #[cfg(target_arch = "bpf")]
+mod slots;
+#[cfg(target_arch = "bpf")]
 mod submitter;
 #[cfg(target_arch = "bpf")]
 mod syncs;

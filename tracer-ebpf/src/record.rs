@@ -225,18 +225,22 @@ pub struct DiskLedger {
     /// something last, in ns.
     pub born_ns: u64,
     pub ended_ns: u64,
+    /// Requests on this disk that found no slot, and so are in no account.
+    pub unplaced: u64,
+    /// 1 once a request on this disk was in a shared slot.
+    pub shares: u64,
     /// To whole lines of a CPU's cache.
-    pub spare: [u64; 4],
+    pub spare: [u64; 2],
 }
 
-/// One block request in flight. A slot belongs to one (disk, hardware queue,
-/// tag), so no two live requests share it.
+/// One block request in flight, in a slot that [`crate::places`] finds.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct InFlight {
-    /// The request's address; 0 when the slot is free.
+    /// The request's address; 0 when the slot is free. For the moment in which two
+    /// CPUs claim one slot, the sum of both addresses.
     pub request: u64,
-    /// When it was born, in ns.
+    /// When it was born, in ns; 0 while the slot is free, or is being filled.
     pub born_ns: u64,
     /// When it was given to the driver, in ns; 0 while it is queued, and where the
     /// kernel's own note at its end tells.
@@ -255,8 +259,10 @@ pub struct InFlight {
     /// 1 where it may wait while the driver has nothing, though no scheduler holds
     /// it: for a flush, which the kernel does not count, or since it was requeued.
     pub may_wait: u32,
+    /// 1 for a slot that several requests may claim at once.
+    pub is_shared: u32,
     /// To a whole line of a CPU's cache.
-    pub spare: [u32; 4],
+    pub spare: [u32; 3],
 }
 
 /// What user space tells the kernel about a disk.
@@ -267,22 +273,15 @@ pub struct InFlight {
 pub struct Disk {
     /// Its index in the ledger and the histograms.
     pub index: u32,
-    /// Its first slot in the table of requests in flight.
+    /// Its first own slot in the table of requests in flight.
     pub base: u32,
-    /// Hardware queues.
+    /// Hardware queues that have slots of their own; 0 where the disk has none.
     pub queues: u32,
-    /// Slots per hardware queue; the last one is the flush machinery's.
+    /// Own slots per hardware queue; the last one is the flush machinery's.
     pub depth: u32,
     /// Indices of the other disks that a sync on this one waits for, without
     /// gaps; [`NO_DISK`] for none.
     pub underlying: [u32; UNDERLYING],
-}
-
-impl Disk {
-    /// Slots of its part of the table.
-    pub const fn slots(&self) -> u32 {
-        self.queues.saturating_mul(self.depth)
-    }
 }
 
 /// The state of one journal (jbd2).

@@ -18,7 +18,8 @@ use crate::{
     clock::now_ns,
     dirtier::submitter_of_bio,
     fields::{Kernel, Request, config},
-    maps::{IN_FLIGHT, LEDGER, Lookup as _, ask_for_disk, count_drop, described, observe},
+    maps::{LEDGER, Lookup as _, ask_for_disk, count_drop, described, observe},
+    slots,
     submitter::{SUBMITTERS, Submitter},
     syncs::own::{credit, note_submission},
     work,
@@ -68,53 +69,25 @@ fn operation(request: Request) -> Option<u32> {
     }
 }
 
-/// Finds the class of a request, and the slot that belongs to it by its disk,
-/// hardware queue and tag. A request of the flush machinery borrows another's
-/// tag, and there is one at most per hardware queue, so it has a slot of its
-/// own.
+/// Finds the class of a request, and its disk.
 #[inline(always)]
-pub fn with_slot(request: Request, then: impl FnOnce(u32, MapCell<Disk>, MapCell<InFlight>)) {
+pub fn with_disk(request: Request, then: impl FnOnce(u32, MapCell<Disk>)) {
     let Some(operation) = operation(request) else { return };
     let device = request.device();
-    let Some(disk) = described(device) else {
-        if device != 0 {
-            count_drop(Dropped::DiskUnknown);
-            ask_for_disk(device);
-        }
-        return;
-    };
-    let queue = request.hardware_queue();
-    let depth = disk.depth().get();
-    let last = depth.wrapping_sub(1);
-    let tag = if operation == op::FLUSH { last } else { request.tag() };
-    if queue >= disk.queues().get() || tag > last || (tag == last && operation != op::FLUSH) {
-        count_drop(Dropped::TableOverflow);
-        return;
-    }
-    // The slot belongs to this request's tag; nobody else is in it.
-    if let Some(slot) = IN_FLIGHT.cell(disk.base().get() + queue * depth + tag) {
-        then(operation, disk, slot);
+    if let Some(disk) = described(device) {
+        then(operation, disk);
+    } else if device != 0 {
+        count_drop(Dropped::DiskUnknown);
+        ask_for_disk(device);
     }
 }
 
+/// Gives a request a slot, and puts it into its submitter's account.
 #[inline(always)]
-pub fn open(request: Request, operation: u32, disk: MapCell<Disk>, slot: MapCell<InFlight>) {
+pub fn open(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
     let now = now_ns();
-    if slot.request().get() != 0 {
-        // Its tag was given away again, so it has ended unseen.
-        debug!(
-            (),
-            "disk {}: a request of class {} ended unseen; born {} ns ago, issued at {}",
-            slot.disk().get(),
-            slot.op().get(),
-            now.saturating_sub(slot.born_ns().get()),
-            slot.issued_ns().get()
-        );
-        give_back(slot, now);
-        count_drop(Dropped::Reconciled);
-    }
+    let slot = slots::claim(request, operation, disk, now)?;
     let index = disk.index().get();
-    slot.request().set(address(request));
     slot.issued_ns().set(0);
     slot.bytes().set(request.bytes());
     slot.op().set(operation as u16);
@@ -126,7 +99,7 @@ pub fn open(request: Request, operation: u32, disk: MapCell<Disk>, slot: MapCell
     // The flush itself has no owner: the request that wanted it waits on in
     // its own slot.
     if operation == op::FLUSH {
-        return;
+        return Some(slot);
     }
     let who = submitter(request, now);
     slot.born_ns().set(who.born_ns);
@@ -145,6 +118,7 @@ pub fn open(request: Request, operation: u32, disk: MapCell<Disk>, slot: MapCell
         slot.sync_tid().set(who.tid);
         slot.sync_seq().set(seq);
     }
+    Some(slot)
 }
 
 /// Whether a request's submitter was seen with its bio.
@@ -170,7 +144,8 @@ fn submitter(request: Request, now: u64) -> Submitter {
 }
 
 #[inline(always)]
-pub fn end(disk: MapCell<Disk>, slot: MapCell<InFlight>, noted_ns: u64) {
+pub fn end(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>) {
+    let noted_ns = request.noted_issue_ns();
     let now = now_ns();
     let (born_ns, bytes) = (slot.born_ns().get(), slot.bytes().get());
     // The kernel may have read its clock a little before the birth.
@@ -195,7 +170,7 @@ pub fn end(disk: MapCell<Disk>, slot: MapCell<InFlight>, noted_ns: u64) {
     if slot.sync_tid().get() != 0 {
         credit(slot, queue, device, now);
     }
-    slot.request().set(0);
+    slots::free(slot, request);
 }
 
 /// The end of a request that has no slot, of which the kernel's note tells when it
@@ -212,6 +187,21 @@ pub fn end_unseen(disk: MapCell<Disk>, operation: u32, bytes: u32, noted_ns: u64
 #[inline(always)]
 pub fn give_back(slot: MapCell<InFlight>, now: u64) {
     with_account(slot.account().get(), |account| settle(account, slot.born_ns().get(), now));
+}
+
+/// Gives back a request that has ended unseen: its tag was given away again.
+#[inline(always)]
+pub fn reconcile(slot: MapCell<InFlight>, now: u64) {
+    debug!(
+        (),
+        "disk {}: a request of class {} ended unseen; born {} ns ago, issued at {}",
+        slot.disk().get(),
+        slot.op().get(),
+        now.saturating_sub(slot.born_ns().get()),
+        slot.issued_ns().get()
+    );
+    give_back(slot, now);
+    count_drop(Dropped::Reconciled);
 }
 
 #[inline(always)]

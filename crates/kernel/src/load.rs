@@ -13,9 +13,11 @@ use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Map, MapData, RingBuf};
 use aya_log::EbpfLogger;
 use tracer_ebpf::{
+    config::Config,
     histogram::BUCKETS,
     record::{ACCOUNTS, DiskLedger, InFlight, OwnerKey, Solo, op, size, stage},
 };
+use tracer_node::disks::Room;
 use zerocopy::IntoBytes as _;
 
 use crate::{
@@ -43,11 +45,24 @@ pub(crate) static UNTYPED_OBJECT: &[u8] =
 pub struct Sizes {
     /// Disks that the ledger has room for.
     pub disks: u32,
-    /// Requests that can be in flight at one time, over all disks.
-    pub in_flight: u32,
+    /// Slots for requests in flight that are a disk's own; they come first.
+    pub own_slots: u32,
+    /// Slots for requests in flight that all disks share, a power of two.
+    pub shared_slots: u32,
+}
+
+impl From<&Room> for Sizes {
+    fn from(&Room { disks, own_slots, shared_slots }: &Room) -> Self {
+        Self { disks, own_slots, shared_slots }
+    }
 }
 
 impl Sizes {
+    /// Requests that can be in flight at one time, over all disks.
+    fn slots(self) -> u32 {
+        self.own_slots + self.shared_slots
+    }
+
     /// Bytes of kernel memory that the tables take, all in all.
     pub fn kernel_memory_bytes(self) -> u64 {
         let histograms = (op::COUNT * stage::COUNT * BUCKETS * 8) as u64;
@@ -55,7 +70,7 @@ impl Sizes {
         let ledger = size_of::<DiskLedger>() as u64;
         let solo = (op::COUNT * size::COUNT * size_of::<Solo>()) as u64;
         u64::from(self.disks) * (histograms + owners + ledger + solo)
-            + u64::from(self.in_flight) * size_of::<InFlight>() as u64
+            + u64::from(self.slots()) * size_of::<InFlight>() as u64
             // The ring, the dirty files, the syncs under way, and small change.
             + (8 << 20)
     }
@@ -88,6 +103,7 @@ pub struct Programs {
     loaded: BTreeMap<Program, Attached>,
     wishes: Wishes,
     selections: Vec<Selection>,
+    pub(crate) sizes: Sizes,
 }
 
 impl Programs {
@@ -105,14 +121,14 @@ impl Programs {
         }
         // aya-log's levels: 0 is silence, 4 is debug.
         let level: u8 = if wishes.kernel_log { 4 } else { 0 };
-        let globals = Globals::from([
-            ("CONFIG", facts.config.as_bytes()),
-            ("AYA_LOG_LEVEL", level.as_bytes()),
-        ]);
+        let Sizes { own_slots, shared_slots, .. } = sizes;
+        let config = Config { own_slots, shared_slots, ..facts.config };
+        let globals =
+            Globals::from([("CONFIG", config.as_bytes()), ("AYA_LOG_LEVEL", level.as_bytes())]);
         let accounts = sizes.disks * ACCOUNTS as u32;
         let histograms = sizes.disks * (op::COUNT * stage::COUNT) as u32;
         let max_entries = [
-            ("IN_FLIGHT", sizes.in_flight),
+            ("IN_FLIGHT", sizes.slots()),
             ("LEDGER", sizes.disks),
             ("HISTOGRAMS", histograms),
             ("SOLO", sizes.disks * (op::COUNT * size::COUNT) as u32),
@@ -122,7 +138,7 @@ impl Programs {
         let (loader, maps) = Loader::create(object, &globals, &max_entries)
             .context("failed to create the tracer's maps in the kernel")?;
         let loader = Some(loader);
-        Ok(Self { maps, loader, loaded: BTreeMap::new(), wishes, selections: Vec::new() })
+        Ok(Self { maps, loader, loaded: BTreeMap::new(), wishes, selections: Vec::new(), sizes })
     }
 
     /// Loads and attaches the first strategy of each capability that goes.

@@ -1,15 +1,18 @@
-//! What block devices there are, and their places in the table of requests in
-//! flight.
+//! What block devices there are, and their places in the kernel programs' tables.
 //!
-//! sysfs goes in, [`Disk`]s as the kernel programs want them come out. A
-//! disk's part of the table is queues × tags slots; disks without a queue of
-//! requests (dm, md, zram: they only pass bios on) get none. Who fits no more
-//! is returned by name, to be shown. Nothing here touches a map.
+//! sysfs goes in, [`Disk`]s as the kernel programs want them come out. Each disk
+//! has an index in the ledger, and one of few tags has slots of its own in the
+//! table of requests in flight; disks without a queue of requests (dm, md, zram:
+//! they only pass bios on) get neither. Disks for which the ledger has no room are
+//! returned by name, to be shown. Nothing here touches a map.
 
 use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
-use tracer_ebpf::record::{Disk, NO_DISK, UNDERLYING};
+use tracer_ebpf::{
+    places,
+    record::{Disk, NO_DISK, UNDERLYING},
+};
 
 use crate::{
     devices,
@@ -24,9 +27,19 @@ pub use key::{Key, Named, boot_id};
 pub use replaced::{Identity, have_changed};
 pub use stacks::{Stacked, connect, find_stacked};
 
-/// Slots of one disk; beyond that its queues get fewer than they have tags, and
-/// the kernel programs count what lies outside.
-const MAX_SLOTS: u32 = 16_384;
+/// A disk that needs more slots than this has none of its own: 8 queues of 1023
+/// tags need as many.
+const MAX_OWN_SLOTS: u32 = 8 * 1025;
+
+/// Slots of their own that all disks together may have: 8 MiB.
+const MOST_OWN_SLOTS: u32 = 1 << 17;
+
+/// Room in the ledger for disks that are attached later. A node of a cloud takes
+/// up to 128 volumes, and a disk's place is given away once the disk is gone.
+const SPARE_DISKS: u32 = 240;
+
+/// Disks that are followed at most.
+const MOST_DISKS: u32 = 4096;
 
 /// Requests of one queue while a scheduler is at work, unless it is told
 /// otherwise: one may be chosen after we looked.
@@ -38,8 +51,8 @@ const DEFAULT_TAGS: u32 = 128;
 /// In which sysfs gives sizes, whatever the disk's own are.
 const SECTOR_BYTES: u64 = 512;
 
-/// Depths are rounded up to this, to spare small changes a new place.
-const DEPTH_STEP: u32 = 64;
+/// Tags are rounded up to this, so that a small change needs no other slots.
+const TAGS_STEP: u32 = 64;
 
 /// A whole disk, as sysfs describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,9 +84,22 @@ impl BlockDisk {
     pub fn has_requests(&self) -> bool {
         self.queues > 0 && self.size_bytes > 0
     }
+
+    /// Tags of one hardware queue that it may come to use.
+    fn tags(&self) -> u32 {
+        self.nr_tags.max(self.nr_requests).max(MIN_TAGS)
+    }
+
+    /// Own slots per hardware queue: one for each tag, and one for the flush
+    /// machinery, whose requests borrow tags. `None` for a disk of so many tags that it
+    /// has no slots of its own.
+    fn own_depth(&self) -> Option<u32> {
+        let depth = self.tags().checked_next_multiple_of(TAGS_STEP)?.checked_add(1)?;
+        (depth.checked_mul(self.queues)? <= MAX_OWN_SLOTS).then_some(depth)
+    }
 }
 
-/// A disk and its place in the ledger and the table.
+/// A disk, its index in the ledger, and its own slots in the table.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Assigned {
     pub name: String,
@@ -82,43 +108,60 @@ pub struct Assigned {
     /// once another disk has it, and its place may be given away.
     pub identity: Option<Identity>,
     pub disk: Disk,
-    /// Slots of the table that are its own, whether it uses them or not.
+    /// Slots from `disk.base` on that are its own, whether it uses them or not.
     slots: u32,
 }
 
 impl Assigned {
     /// Gives the place to another disk, or to the same one as it is now. Where it
-    /// needs more slots than it has, it gets them from `end` on as far as there is
-    /// room, and else has fewer in each queue.
-    fn take_over(&mut self, disk: &BlockDisk, end: u32, room: Room) -> bool {
-        let (mut base, mut depth) = (self.disk.base, depth(disk));
-        let mut slots = disk.queues.saturating_mul(depth);
-        if slots > self.slots && slots <= room.slots.saturating_sub(end) {
-            base = end;
-        } else if slots > self.slots {
-            slots = self.slots;
-            depth = slots / disk.queues.max(1);
-        } else {
-            slots = self.slots;
+    /// needs more slots than it has, it gets them from `end` on, if there is room.
+    fn take_over(&mut self, disk: &BlockDisk, end: u32, room: &Room) {
+        let (queues, depth) = disk.own_depth().map_or((0, 0), |depth| (disk.queues, depth));
+        let slots = queues * depth;
+        let (mut base, mut own) = (self.disk.base, self.slots);
+        if slots > own && slots <= room.own_slots.saturating_sub(end) {
+            (base, own) = (end, slots);
         }
-        if depth <= 1 {
-            return false;
-        }
+        let (queues, depth) = if slots <= own { (queues, depth) } else { (0, 0) };
         let underlying = [NO_DISK; UNDERLYING];
-        let place = Disk { base, queues: disk.queues, depth, underlying, ..self.disk };
+        let place = Disk { base, queues, depth, underlying, ..self.disk };
         let (name, identity) = (disk.name.clone(), disk.identity.clone());
-        *self = Self { name, device: disk.device, identity, disk: place, slots };
-        true
+        *self = Self { name, device: disk.device, identity, disk: place, slots: own };
     }
 }
 
-/// How much room there is for disks.
-#[derive(Clone, Copy, Debug)]
+/// How much room there is in the kernel programs' tables.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Room {
     /// Disks that the ledger holds.
     pub disks: u32,
-    /// Requests in flight that the table holds.
-    pub slots: u32,
+    /// Slots of requests in flight that disks may have for their own. They come first.
+    pub own_slots: u32,
+    /// Slots of requests in flight that all other disks share, a power of two.
+    pub shared_slots: u32,
+}
+
+impl Room {
+    /// Enough for the disks that are there, and for many that may be attached later.
+    pub fn of(disks: &[BlockDisk]) -> Self {
+        let disks: Vec<_> = disks.iter().filter(|disk| disk.has_requests()).collect();
+        let (mut own, mut other_tags) = (0, 0_u64);
+        for disk in &disks {
+            match disk.own_depth().map(|depth| depth * disk.queues) {
+                Some(slots) if own + slots <= MOST_OWN_SLOTS => own += slots,
+                _ => {
+                    let tags = u64::from(disk.queues) * u64::from(disk.tags());
+                    other_tags = other_tags.saturating_add(tags);
+                }
+            }
+        }
+        let disks = u32::try_from(disks.len()).unwrap_or(MOST_DISKS).min(MOST_DISKS);
+        Self {
+            disks: disks + SPARE_DISKS,
+            own_slots: own,
+            shared_slots: places::shared_for(other_tags),
+        }
+    }
 }
 
 /// Reads all disks of the node below `root`, by name.
@@ -144,7 +187,7 @@ pub fn scan(root: &Path) -> Result<Vec<BlockDisk>> {
 ///
 /// A place is kept until its disk is gone. The next one of that name gets it, and,
 /// once there is no other, any new one.
-pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: Room) -> Vec<String> {
+pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: &Room) -> Vec<String> {
     let mut left_out = Vec::new();
     for at in 0..assigned.len() {
         let end = end(assigned);
@@ -156,11 +199,7 @@ pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: Room) -> 
             None => known.identity = None,
             Some(disk) if disk.identity == known.identity => {}
             Some(disk) if disk.name != known.name => known.identity = None,
-            Some(disk) if disk.has_requests() => {
-                if !known.take_over(disk, end, room) {
-                    known.identity = None;
-                }
-            }
+            Some(disk) if disk.has_requests() => known.take_over(disk, end, room),
             // A loop device without its file; the next one brings requests.
             Some(disk) => known.identity.clone_from(&disk.identity),
         }
@@ -182,34 +221,27 @@ pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: Room) -> 
     left_out
 }
 
-/// Where the places end that were given.
+/// The end of the slots that were given to disks.
 fn end(assigned: &[Assigned]) -> u32 {
-    assigned.iter().map(|known| known.disk.base + known.slots).max().unwrap_or(0)
+    let ends = assigned.iter().map(|known| known.disk.base + known.slots);
+    ends.max().unwrap_or(0)
 }
 
-fn find_place(assigned: &mut Vec<Assigned>, disk: &BlockDisk, room: Room) -> bool {
+fn find_place(assigned: &mut Vec<Assigned>, disk: &BlockDisk, room: &Room) -> bool {
     let base = end(assigned);
-    let gone = assigned.iter_mut().filter(|known| known.identity.is_none());
-    let mut its = gone.filter(|gone| gone.name == disk.name);
-    if its.any(|gone| gone.take_over(disk, base, room)) {
-        return true;
+    let named =
+        assigned.iter().position(|known| known.identity.is_none() && known.name == disk.name);
+    let index = assigned.len() as u32;
+    if named.is_none() && index < room.disks {
+        let place = Disk { index, base, queues: 0, depth: 0, underlying: [NO_DISK; UNDERLYING] };
+        let (name, device) = (disk.name.clone(), disk.device);
+        assigned.push(Assigned { name, device, identity: None, disk: place, slots: 0 });
     }
-    let index = assigned.iter().map(|known| known.disk.index + 1).max().unwrap_or(0);
-    let place = Disk {
-        index,
-        base,
-        queues: disk.queues,
-        depth: depth(disk),
-        underlying: [NO_DISK; UNDERLYING],
-    };
-    let slots = place.slots();
-    if place.depth > 1 && index < room.disks && slots <= room.slots.saturating_sub(base) {
-        let (name, identity) = (disk.name.clone(), disk.identity.clone());
-        assigned.push(Assigned { name, device: disk.device, identity, disk: place, slots });
-        return true;
-    }
-    let mut gone = assigned.iter_mut().filter(|known| known.identity.is_none());
-    gone.any(|gone| gone.take_over(disk, base, room))
+    let fresh = (index < room.disks).then_some(assigned.len() - 1);
+    let gone = || assigned.iter().position(|known| known.identity.is_none());
+    let Some(at) = named.or(fresh).or_else(gone) else { return false };
+    assigned[at].take_over(disk, base, room);
+    true
 }
 
 /// Reads and writes that a disk has in flight by the kernel's own count.
@@ -243,14 +275,6 @@ pub fn needs_issues(root: &Path, name: &str) -> bool {
         "" => false,
         _ => true,
     }
-}
-
-/// Slots per hardware queue: all tags it may come to use, and one for the flush
-/// machinery, whose requests borrow tags. Too few for one with absurdly many
-/// queues.
-fn depth(disk: &BlockDisk) -> u32 {
-    let tags = disk.nr_tags.max(disk.nr_requests).clamp(MIN_TAGS, MAX_SLOTS);
-    (tags.next_multiple_of(DEPTH_STEP) + 1).min(MAX_SLOTS / disk.queues.max(1))
 }
 
 fn read(tree: &Tree, name: &str) -> Option<BlockDisk> {

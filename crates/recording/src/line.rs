@@ -142,6 +142,10 @@ pub struct Disk {
     /// When its kept reference was last seen to hold, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference_at: Option<f64>,
+    /// The part of its requests, in the last minute or so, that are in no owner's
+    /// counts.
+    #[serde(default)]
+    pub uncounted_share: f64,
     /// Requests that ended since the disk's last line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub latencies: Vec<Latency>,

@@ -318,6 +318,7 @@ fn disk_line(disk: &DiskState, before: &DiskState) -> Disk {
         owners: owners.collect(),
         work: (disk.work != before.work).then(|| work.collect()),
         reference_at: disk.reference_at,
+        uncounted_share: disk.uncounted_share,
         latencies: latencies.collect(),
     }
 }

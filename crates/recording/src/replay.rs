@@ -366,6 +366,7 @@ impl Replay {
         }
         (disk.name, disk.scheduler, disk.in_flight) = (line.name, line.scheduler, line.in_flight);
         disk.reference_at = line.reference_at;
+        disk.uncounted_share = line.uncounted_share;
         if let Some(work) = line.work {
             let learnt = work.into_iter().map(|known| Learnt {
                 op: known.op as u16,

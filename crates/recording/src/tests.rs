@@ -179,6 +179,7 @@ fn disk(second: u64) -> DiskState {
         }],
         work: vec![Learnt { op: of.op, bytes_up_to: None, ns: 2e7, samples: second }],
         reference_at: Some(1_769_999_000.5),
+        uncounted_share: 0.125,
         latencies: vec![histograms],
     }
 }

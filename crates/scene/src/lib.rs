@@ -44,6 +44,9 @@ pub struct DiskState {
     /// When the reference that an earlier run kept was last seen to hold, in Unix
     /// seconds.
     pub reference_at: Option<f64>,
+    /// The part of its requests, in the last minute or so, for which the table of
+    /// requests in flight had no slot.
+    pub uncounted_share: f64,
     /// Of operations that the disk has had.
     pub latencies: Vec<Histograms>,
 }

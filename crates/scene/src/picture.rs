@@ -185,6 +185,7 @@ impl Scene {
                 competing_in_flight: sum.in_flight / syncs,
                 reference_times: by_reference.then(|| judgement.circumstances.times()),
                 reference_at: disk.and_then(|disk| disk.reference_at).filter(|_| by_reference),
+                uncounted_share: disk.map_or(0.0, |disk| disk.uncounted_share),
             },
             limit: victim.limit.as_ref().filter(|_| is_limited).map(|(_, s)| s.clone()),
             limit_share: judgement.limited,
@@ -281,6 +282,7 @@ impl Scene {
             latencies: disk.latencies.iter().filter_map(latency).collect(),
             work: work.collect(),
             reference_at: disk.reference_at,
+            uncounted_share: disk.uncounted_share,
         }
     }
 

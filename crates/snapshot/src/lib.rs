@@ -329,6 +329,9 @@ pub struct Disk {
     /// Unix seconds; absent where none was kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_at: Option<f64>,
+    /// The part of its requests, in the last minute or so, that are in no owner's
+    /// counts: the tracer's table of requests in flight had no slot for them.
+    pub uncounted_share: f64,
 }
 
 /// What a request of one class takes when it is alone on its disk.

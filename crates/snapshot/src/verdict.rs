@@ -145,4 +145,7 @@ pub struct DeviceState {
     /// run kept it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference_at: Option<f64>,
+    /// The part of the disk's requests, in the last minute or so, that are in no
+    /// owner's counts.
+    pub uncounted_share: f64,
 }

@@ -85,6 +85,7 @@ pub struct Machine<'a> {
     pub kernel_arguments: &'a str,
 }
 
+const MAX_CPUS: u32 = 64;
 const MEMORY_MIB: u32 = 4096;
 const DISK_BYTES: u64 = 2 << 30;
 
@@ -103,7 +104,7 @@ impl Machine<'_> {
         };
         command.args(["-accel", "tcg,thread=single", "-nic", "none", "-no-reboot"]);
         command.args(["-display", "none", "-monitor", "none"]);
-        command.args(["-smp", &self.cpus.to_string(), "-m", &MEMORY_MIB.to_string()]);
+        command.args(["-smp", &self.processors(), "-m", &MEMORY_MIB.to_string()]);
         // The kernel's port goes to standard error, the tests' to standard output.
         command.args(["-serial", "file:/dev/stderr", "-serial", "stdio"]);
         command.args(["-device", "virtio-rng-pci"]);
@@ -113,6 +114,16 @@ impl Machine<'_> {
         command.arg("-kernel").arg(self.vmlinuz).arg("-initrd").arg(self.root);
         command.args(["-append", arguments.trim()]);
         Ok(command)
+    }
+
+    /// Processors that run, and that may be added: a drive may have a queue for each
+    /// of those.
+    fn processors(&self) -> String {
+        match self.arch {
+            Arch::X86 => format!("{},maxcpus={}", self.cpus, MAX_CPUS.max(self.cpus)),
+            // This machine's interrupt controller knows eight.
+            Arch::Arm => self.cpus.to_string(),
+        }
     }
 
     /// Two empty disks, told apart by their serial numbers: one that can

@@ -223,7 +223,9 @@ pub fn raid1(size_bytes: u64) -> Result<Device> {
 #[derive(Clone, Copy, Debug)]
 pub struct NullBlk {
     pub delay: Duration,
-    /// Requests at the same time.
+    /// Hardware queues, as far as there may be CPUs.
+    pub queues: u32,
+    /// Requests at the same time, on each queue.
     pub depth: u32,
     pub size_mib: u32,
     pub discards: bool,
@@ -231,7 +233,7 @@ pub struct NullBlk {
 
 impl Default for NullBlk {
     fn default() -> Self {
-        Self { delay: Duration::ZERO, depth: 64, size_mib: 256, discards: true }
+        Self { delay: Duration::ZERO, queues: 1, depth: 64, size_mib: 256, discards: true }
     }
 }
 
@@ -254,6 +256,7 @@ pub fn null_blk(wanted: NullBlk) -> Result<Device> {
         ("queue_mode", "2".to_owned()),
         ("irqmode", irqmode.to_owned()),
         ("completion_nsec", wanted.delay.as_nanos().to_string()),
+        ("submit_queues", wanted.queues.to_string()),
         ("hw_queue_depth", wanted.depth.to_string()),
         ("discard", u8::from(wanted.discards).to_string()),
         ("power", "1".to_owned()),

@@ -13,6 +13,8 @@ mod cgroups;
 mod delays;
 /// Devices that only a virtual machine may make.
 mod devices;
+/// A drive with a hardware queue for each CPU.
+mod queues;
 /// Device mapper, md, null_blk, scsi_debug, virtio, partitions.
 mod stacks;
 /// A trim that stalls a device, as a user would see it.

@@ -28,39 +28,48 @@ fn bytes(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
     disk.owners.iter().filter(|o| o.op == op).map(|o| o.bytes_total).sum()
 }
 
+/// Things of one kind that the tracer dropped.
+pub fn dropped(picture: &Snapshot, kind: Dropped) -> u64 {
+    let mut counters = picture.dropped.counters.iter();
+    counters.find(|(name, _)| *name == kind.name()).expect("every kind is counted").1
+}
+
 #[test]
 fn counts_and_bytes_of_each_operation_equal_the_kernels_own() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
-    traced(|session| {
-        settle(session, disk.name()).unwrap();
-        let (before, first) = (disk.stat().unwrap(), session.snapshot());
-        mixed_load(disk.mountpoint(), disk.device()).unwrap();
-        trim(disk.mountpoint()).unwrap();
-        settle(session, disk.name()).unwrap();
-        sleep(Duration::from_millis(1100));
-        let (after, last) = (disk.stat().unwrap(), session.snapshot());
-        let ours = |op| count(&last, disk.name(), op) - count(&first, disk.name(), op);
-        assert_eq!(ours(Op::Read), after.reads - before.reads, "reads");
-        // The kernel counts write-zeroes as writes.
-        let writes = ours(Op::Write) + ours(Op::WriteZeroes);
-        let theirs = after.writes - before.writes;
-        if session.unsupported().iter().any(|unsupported| unsupported.what == "flush") {
-            // Flushes without data are writes to the kernel.
-            assert!(writes <= theirs, "{writes} of {theirs} writes");
-        } else {
-            assert_eq!(writes, theirs, "writes");
-        }
-        assert_eq!(ours(Op::Discard), after.discards - before.discards, "discards");
-        assert_eq!(ours(Op::Flush), after.flushes - before.flushes, "flushes");
-        for op in [Op::Read, Op::Write, Op::Discard, Op::Flush] {
-            assert!(ours(op) > 0, "the load made no {}", op.name());
-        }
-        let discarded = 512 * (after.discard_sectors - before.discard_sectors);
-        let ours = bytes(&last, disk.name(), Op::Discard);
-        // Owners are told while they are active; fstrim was, in the last second.
-        assert!(ours == 0 || ours == discarded, "{ours} of {discarded} bytes discarded");
-    });
+    traced(|session| counts_equal(session, &disk));
+}
+
+/// A mixed load and a trim: each request is counted, and each byte of the trim.
+pub fn counts_equal(session: &mut Session, disk: &LoopDisk) {
+    settle(session, disk.name()).unwrap();
+    let (before, first) = (disk.stat().unwrap(), session.snapshot());
+    mixed_load(disk.mountpoint(), disk.device()).unwrap();
+    trim(disk.mountpoint()).unwrap();
+    settle(session, disk.name()).unwrap();
+    sleep(Duration::from_millis(1100));
+    let (after, last) = (disk.stat().unwrap(), session.snapshot());
+    let ours = |op| count(&last, disk.name(), op) - count(&first, disk.name(), op);
+    assert_eq!(ours(Op::Read), after.reads - before.reads, "reads");
+    // The kernel counts write-zeroes as writes.
+    let writes = ours(Op::Write) + ours(Op::WriteZeroes);
+    let theirs = after.writes - before.writes;
+    if session.unsupported().iter().any(|unsupported| unsupported.what == "flush") {
+        // Flushes without data are writes to the kernel.
+        assert!(writes <= theirs, "{writes} of {theirs} writes");
+    } else {
+        assert_eq!(writes, theirs, "writes");
+    }
+    assert_eq!(ours(Op::Discard), after.discards - before.discards, "discards");
+    assert_eq!(ours(Op::Flush), after.flushes - before.flushes, "flushes");
+    for op in [Op::Read, Op::Write, Op::Discard, Op::Flush] {
+        assert!(ours(op) > 0, "the load made no {}", op.name());
+    }
+    let discarded = 512 * (after.discard_sectors - before.discard_sectors);
+    let ours = bytes(&last, disk.name(), Op::Discard);
+    // Owners are told while they are active; fstrim was, in the last second.
+    assert!(ours == 0 || ours == discarded, "{ours} of {discarded} bytes discarded");
 }
 
 fn fio(disk: &LoopDisk, args: &[&str]) -> Child {
@@ -95,16 +104,30 @@ fn wait_for_hook(session: &mut Session, disk: &LoopDisk) {
     }
 }
 
+/// Arguments of fio.
+const LOADS: [(&str, &[&str]); 3] = [
+    ("random writes", &["--rw=randwrite", "--bs=4k", "--fdatasync=8"]),
+    ("random reads", &["--rw=randread", "--bs=4k"]),
+    // Small sequential writes merge in a scheduler.
+    ("merging writes", &["--rw=write", "--bs=4k", "--direct=0", "--fsync=256"]),
+];
+
+/// Loads that are killed in the middle.
+pub fn under_every_load(session: &mut Session, disk: &LoopDisk, scheduler: &str) {
+    for (name, args) in LOADS {
+        let mut load = fio(disk, args);
+        watch(session, Duration::from_millis(1500));
+        load.kill().unwrap();
+        load.wait().unwrap();
+        nothing_leaks(session, disk.name())
+            .unwrap_or_else(|error| panic!("{name} under {scheduler}: {error:#}"));
+    }
+}
+
 #[test]
 fn no_load_leaves_anything_in_flight_under_any_scheduler() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
-    let loads: [(&str, &[&str]); 3] = [
-        ("random writes", &["--rw=randwrite", "--bs=4k", "--fdatasync=8"]),
-        ("random reads", &["--rw=randread", "--bs=4k"]),
-        // Small sequential writes merge in a scheduler.
-        ("merging writes", &["--rw=write", "--bs=4k", "--direct=0", "--fsync=256"]),
-    ];
     let node = without_schedulers(Some(disk.name())).unwrap();
     let options = Options { root: node.path().to_owned(), ..Options::default() };
     traced_with(&options, |session| {
@@ -117,15 +140,7 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
                 wait_for_hook(session, &disk);
             }
             println!("{scheduler}: hooked: {}", session.is_attached(Capability::Issue));
-            for (name, args) in loads {
-                let mut load = fio(&disk, args);
-                watch(session, Duration::from_millis(1500));
-                // Killed in the middle.
-                load.kill().unwrap();
-                load.wait().unwrap();
-                nothing_leaks(session, disk.name())
-                    .unwrap_or_else(|error| panic!("{name} under {scheduler}: {error:#}"));
-            }
+            under_every_load(session, &disk, scheduler);
         }
         let dropped = session.snapshot().dropped;
         // The root disk's ends in interrupts may be missed too, and reconciled.
@@ -170,9 +185,7 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
             read_direct(disk.device(), READS.into()).unwrap();
             let took = begin.elapsed().as_secs_f64();
             let picture = session.snapshot();
-            let unseen = Dropped::IssueUnseen.name();
-            let unseen = picture.dropped.counters.iter().find(|l| l.0 == unseen).unwrap().1;
-            assert_eq!(unseen, 0);
+            assert_eq!(dropped(&picture, Dropped::IssueUnseen), 0);
             let after = times_of_reads(&picture, disk.name());
             let (queue, device) = (after.0 - before.0, after.1 - before.1);
             println!("hooked: {is_hooked}: queue {queue} s, device {device} s of {took} s");

@@ -7,7 +7,7 @@
 /// The agent: what it serves, and what it may still do.
 mod agent;
 /// Block requests: counts against the kernel's own, and that none leaks.
-mod block;
+pub mod block;
 /// Filesystems, schedulers and strategies, cell by cell.
 mod cells;
 /// The agent as a container would run it.
@@ -18,6 +18,8 @@ mod crowd;
 mod demo;
 /// A real etcd: its own counters against ours.
 mod etcd;
+/// Disks that are attached after the start.
+mod late;
 /// Cells of the matrix of timelines, on a real kernel.
 mod matrix;
 /// The tracer in a PID namespace of its own.

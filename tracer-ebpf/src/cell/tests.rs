@@ -1,5 +1,8 @@
 use core::{cell::UnsafeCell, ptr::NonNull};
-use std::thread;
+use std::{
+    sync::atomic::{AtomicU32, Ordering::SeqCst},
+    thread,
+};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -26,7 +29,7 @@ struct Value<T>(UnsafeCell<T>);
 unsafe impl<T> Sync for Value<T> {}
 
 impl<T> Value<T> {
-    fn new(value: T) -> Self {
+    const fn new(value: T) -> Self {
         Self(UnsafeCell::new(value))
     }
 
@@ -87,4 +90,35 @@ fn words_are_cleared() {
     let mut words = [1, 2, 3];
     clear(&mut words);
     assert_eq!(words, [0; 3]);
+}
+
+/// Four threads claim three words, as CPUs claim slots for requests.
+#[test]
+fn of_claims_at_once_at_most_one_holds_and_nothing_is_left() {
+    const CLAIMS: u32 = 200_000;
+    let words = [const { Value::new(0u64) }; 3];
+    let holders = [const { AtomicU32::new(0) }; 3];
+    let held = AtomicU32::new(0);
+    thread::scope(|scope| {
+        for thread in 1..5_u64 {
+            let (words, holders, held) = (&words, &holders, &held);
+            scope.spawn(move || {
+                // Addresses of the kernel's half.
+                let mark = 0xffff_8881_0000_0000 + thread * 0x140;
+                for at in 0..CLAIMS {
+                    let at = at as usize % words.len();
+                    let word = words[at].cell();
+                    if word.claim(mark) {
+                        assert_eq!(holders[at].fetch_add(1, SeqCst), 0, "two hold one word");
+                        held.fetch_add(1, SeqCst);
+                        holders[at].fetch_sub(1, SeqCst);
+                        word.give_up(mark);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(words.map(|word| word.cell().get()), [0; 3]);
+    // A claim fails only beside another.
+    assert!(held.into_inner() > CLAIMS / 10);
 }

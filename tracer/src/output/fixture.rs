@@ -142,6 +142,7 @@ pub fn trimmed() -> Snapshot {
         latencies: Vec::new(),
         work: Vec::new(),
         reference_at: None,
+        uncounted_share: 0.0,
     };
     Snapshot {
         watched_seconds: 125.0,

@@ -10,9 +10,22 @@ use super::{
 };
 use tracer_snapshot::{BASELINE_SYNCS, Culprit, Kind, Phase, Shares, SlowerThan, Verdict, Victim};
 
+/// Less than this of a disk's requests is not worth a word.
+const UNCOUNTED: f64 = 0.0005;
+
 /// One sentence, such as `fstrim (fstrim.service) discard makes it wait: 83%
-/// of 12.1 s excess`.
+/// of 12.1 s excess`, with how much of the disk's work is in nobody's counts.
 pub fn sentence(victim: &Victim) -> String {
+    let uncounted = victim.verdict.device.uncounted_share;
+    let mut sentence = blame(victim);
+    if uncounted >= UNCOUNTED {
+        sentence +=
+            &format!(" ({:.1}% of the disk's requests were not counted)", 100.0 * uncounted);
+    }
+    sentence
+}
+
+fn blame(victim: &Victim) -> String {
     let verdict = &victim.verdict;
     let excess = duration(verdict.excess_seconds);
     let excess = match verdict.slower_than {

@@ -83,7 +83,7 @@ impl Session {
 
     /// Bytes of kernel memory that the tables take.
     pub fn kernel_memory_bytes(&self) -> u64 {
-        Sizes { disks: self.room.disks, in_flight: self.room.slots }.kernel_memory_bytes()
+        Sizes::from(&self.room).kernel_memory_bytes()
     }
 
     /// Run count and run time in ns of each loaded program, while the kernel's BPF

@@ -41,7 +41,7 @@ impl Session {
     /// another now.
     pub(super) fn describe_disks(&mut self) {
         let Ok(found) = disks::scan(&self.root) else { return };
-        self.refused = disks::assign(&mut self.assigned, &found, self.room);
+        self.refused = disks::assign(&mut self.assigned, &found, &self.room);
         disks::connect(&self.root, &mut self.assigned);
         let stacked = disks::find_stacked(&self.root, &found, &self.assigned);
         // Numbers that became free first: another disk may have one of them.
@@ -80,6 +80,7 @@ impl Session {
             rates: disk.rates.clone(),
             work: self.accounts.work(at),
             reference_at: self.references.at(disk.disk.index),
+            uncounted_share: disk.uncounted.share(),
             latencies: (0..op::COUNT as u32)
                 .map(|code| {
                     let [queue, device] = self.accounts.histograms(disk.disk.index, code);

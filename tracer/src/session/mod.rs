@@ -60,10 +60,6 @@ pub use preflight::{CannotRun, Capabilities, check_user};
 /// Between two readings of the ledger.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Room for disks that appear while we run.
-const SPARE_DISKS: u32 = 16;
-const SPARE_SLOTS: u32 = 16_384;
-
 /// How the tracer is to be started.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -151,17 +147,16 @@ impl Session {
         }
         preflight::check_kernel(&facts)?;
         let found = disks::scan(&options.root)?;
+        let room = Room::of(&found);
         let mut assigned = Vec::new();
-        let refused = disks::assign(&mut assigned, &found, Room { disks: 4096, slots: 1 << 20 });
+        let refused = disks::assign(&mut assigned, &found, &room);
         disks::connect(&options.root, &mut assigned);
         if assigned.is_empty() {
             let why = "no block device with requests of its own in /sys/block: there is \
                        nothing to trace here (is /sys mounted?)";
             return Err(CannotRun(why.to_owned()).into());
         }
-        let slots: u32 = assigned.iter().map(|a| a.disk.slots()).sum();
-        let room = Room { disks: assigned.len() as u32 + SPARE_DISKS, slots: slots + SPARE_SLOTS };
-        let sizes = Sizes { disks: room.disks, in_flight: room.slots };
+        let sizes = Sizes::from(&room);
         let mut calls = Calls::new(&facts, &options.forced, &Tree::new(&options.root));
         let wishes = Wishes {
             forced: options.forced.clone(),

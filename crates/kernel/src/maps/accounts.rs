@@ -32,6 +32,7 @@ use super::{
     journals::Journals,
     pods::Plain,
     tables::{Queue, TableMaps, Tables},
+    uncounted::Uncounted,
     work::Work,
 };
 use crate::load::Programs;
@@ -65,6 +66,8 @@ pub struct DiskAccounts {
     pub in_flight: u64,
     /// By operation, since the start, without those of the account "others".
     pub bytes: [u64; op::COUNT],
+    /// How many of its requests are in no account.
+    pub uncounted: Uncounted,
     /// In the last second.
     work: DiskWork,
     /// The cost of any small request, on a disk that is limited by their number.
@@ -132,13 +135,14 @@ impl Accounts {
     ///
     /// When a table was taken before or cannot be mapped.
     pub fn new(programs: &mut Programs, is_kthread: Box<dyn Fn(u32) -> bool>) -> Result<Self> {
-        let tables = Tables::new(TableMaps {
+        let maps = TableMaps {
             ledger: programs.take_map("LEDGER")?,
             in_flight: programs.take_map("IN_FLIGHT")?,
             histograms: programs.take_map("HISTOGRAMS")?,
             solo: programs.take_map("SOLO")?,
             dropped: programs.take_map("DROPPED")?,
-        })?;
+        };
+        let tables = Tables::new(maps, &programs.sizes)?;
         Ok(Self {
             tables,
             owner_accounts: KernelMap::try_from(programs.take_map("OWNERS")?)?,
@@ -199,6 +203,7 @@ impl Accounts {
             rates: Vec::new(),
             in_flight: 0,
             bytes: [0; op::COUNT],
+            uncounted: Uncounted::default(),
             work: DiskWork { disk: disk.index, ..DiskWork::default() },
             each_ns: None,
             seen: Box::new([Seen::default(); ACCOUNTS]),
@@ -251,6 +256,7 @@ impl Accounts {
         let known = &mut self.disks[at];
         known.zero = Some(zero);
         known.bytes = [0; op::COUNT];
+        known.uncounted = Uncounted::since(self.tables.unplaced(disk.index));
         known.rates.clear();
         known.work.loads.clear();
         for (account, seen) in known.seen.iter_mut().enumerate() {
@@ -522,6 +528,7 @@ impl Accounts {
         self.disks[at].rates.clear();
         self.disks[at].work.loads.clear();
         self.disks[at].in_flight = 0;
+        let mut ended = 0;
         for account in 0..ACCOUNTS {
             let now = self.tables.account(index, account);
             let seen = self.disks[at].seen[account];
@@ -529,6 +536,7 @@ impl Accounts {
             let area = total.wrapping_sub(seen.integral);
             let busy = now.word != 0 || now.ios != seen.account.ios;
             let ios = now.ios.wrapping_sub(seen.account.ios);
+            ended += ios;
             let bytes = now.bytes.wrapping_sub(seen.account.bytes);
             let request_bytes = bytes.checked_div(ios).or(seen.request_bytes);
             self.disks[at].seen[account].request_bytes = request_bytes;
@@ -589,6 +597,7 @@ impl Accounts {
                 bytes_total: now.bytes.wrapping_sub(seen.zero.1),
             });
         }
+        self.disks[at].uncounted.tick(ended, self.tables.unplaced(index));
     }
 
     /// Takes accounts back from owners that have been idle, in two steps a tick

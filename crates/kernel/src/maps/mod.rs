@@ -13,4 +13,5 @@ pub mod pods;
 pub mod ring;
 pub mod tables;
 pub mod tallies;
+pub mod uncounted;
 pub mod work;

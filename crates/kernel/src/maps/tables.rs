@@ -22,6 +22,8 @@ use tracer_ebpf::{
     record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, Solo, op, size, stage},
 };
 
+use crate::load::Sizes;
+
 /// What was issued so long ago and is not in flight by the kernel's own word has
 /// ended unseen.
 const HEAL_GRACE: Duration = Duration::from_secs(2);
@@ -89,6 +91,9 @@ pub struct Tables {
     histograms: Mapped,
     solo: Mapped,
     dropped: Mapped,
+    /// The slots of `in_flight` that all disks share. They are the last ones, and not
+    /// mapped until a disk uses them.
+    shared: Range<u32>,
     /// Counts from before the watch began.
     zero: [u64; Dropped::COUNT],
 }
@@ -108,6 +113,8 @@ const ACCOUNT_WORDS: usize = size_of::<Account>() / 8;
 /// process it was used.
 const OWNER_WORDS: Range<usize> = 4..8;
 const TGID_WORD: usize = 7;
+const SHARES_WORD: usize = std::mem::offset_of!(DiskLedger, shares) / 8;
+const UNPLACED_WORD: usize = std::mem::offset_of!(DiskLedger, unplaced) / 8;
 const IN_FLIGHT_WORDS: usize = size_of::<InFlight>() / 8;
 /// Of one disk.
 const HISTOGRAM_WORDS: usize = op::COUNT * stage::COUNT * BUCKETS;
@@ -117,13 +124,14 @@ impl Tables {
     /// # Errors
     ///
     /// When the kernel does not let the maps be mapped (before 5.5).
-    pub fn new(maps: TableMaps) -> Result<Self> {
+    pub fn new(maps: TableMaps, sizes: &Sizes) -> Result<Self> {
         Ok(Self {
             ledger: Mapped::new(maps.ledger, LEDGER_WORDS)?,
             in_flight: Mapped::new(maps.in_flight, IN_FLIGHT_WORDS)?,
             histograms: Mapped::new(maps.histograms, HISTOGRAM_WORDS)?,
             solo: Mapped::new(maps.solo, SOLO_WORDS)?,
             dropped: Mapped::new(maps.dropped, Dropped::COUNT)?,
+            shared: sizes.own_slots..sizes.own_slots + sizes.shared_slots,
             zero: [0; Dropped::COUNT],
         })
     }
@@ -151,6 +159,11 @@ impl Tables {
         let [done, ios, bytes] = [1, 2, 3].map(|word| self.ledger.read(at + word));
         let tgid = self.ledger.read(at + TGID_WORD) as u32;
         Account { word, done, ios, bytes, tgid, ..Account::default() }
+    }
+
+    /// Requests on a disk that found no slot, since the start.
+    pub fn unplaced(&self, disk: u32) -> u64 {
+        self.ledger.read(disk as usize * LEDGER_WORDS + UNPLACED_WORD)
     }
 
     /// Syncs look at this account from here on.
@@ -196,7 +209,7 @@ impl Tables {
     /// Gives back every request of a disk that the kernel says has none at the
     /// driver: what was issued two seconds ago, or is in the queue for longer than
     /// it may be, was never seen to end. Returns how many.
-    pub fn reconcile(&self, disk: &Disk, now_ns: u64, queue: Queue) -> u64 {
+    pub fn reconcile(&mut self, disk: &Disk, now_ns: u64, queue: Queue) -> u64 {
         self.give_back(disk, now_ns, |born_ns, issued_ns, may_wait| {
             let (since, grace) = match issued_ns {
                 0 if queue == Queue::MayHold || may_wait => (born_ns, QUEUED_GRACE),
@@ -209,7 +222,7 @@ impl Tables {
 
     /// Gives back every request of a disk that is another one since less than
     /// `HEAL_GRACE`: what was born before was the old one's. Returns how many.
-    pub fn give_back_of_another(&self, disk: &Disk, now_ns: u64) -> u64 {
+    pub fn give_back_of_another(&mut self, disk: &Disk, now_ns: u64) -> u64 {
         self.give_back(disk, now_ns, |born_ns, _, _| {
             Duration::from_nanos(now_ns.saturating_sub(born_ns)) >= HEAL_GRACE
         })
@@ -217,21 +230,44 @@ impl Tables {
 
     /// Gives back every request in a place that no disk has any more. Returns how
     /// many.
-    pub fn give_back_all(&self, disk: &Disk, now_ns: u64) -> u64 {
+    pub fn give_back_all(&mut self, disk: &Disk, now_ns: u64) -> u64 {
         self.give_back(disk, now_ns, |_, _, _| true)
+    }
+
+    /// Whether requests on this disk may be in the shared slots, which then are mapped.
+    fn uses_shared(&mut self, disk: u32) -> bool {
+        let shares = self.ledger.read(disk as usize * LEDGER_WORDS + SHARES_WORD) != 0;
+        // If the mapping fails, the requests stay in their slots for now.
+        shares && self.in_flight.reach(self.shared.end as usize * IN_FLIGHT_WORDS).is_ok()
     }
 
     /// Gives back those requests that are over by when they were born and issued,
     /// and by whether they may wait in a queue without a scheduler.
-    fn give_back(&self, disk: &Disk, now_ns: u64, is_over: impl Fn(u64, u64, bool) -> bool) -> u64 {
+    fn give_back(
+        &mut self,
+        disk: &Disk,
+        now_ns: u64,
+        is_over: impl Fn(u64, u64, bool) -> bool,
+    ) -> u64 {
         let mut reconciled = 0;
-        for slot in disk.base as usize..(disk.base + disk.slots()) as usize {
-            let at = slot * IN_FLIGHT_WORDS;
-            let [request, born_ns, issued_ns] =
-                [0, 1, 2].map(|word| self.in_flight.read(at + word));
+        let own = disk.base..disk.base + disk.slots();
+        let shared = if self.uses_shared(disk.index) { self.shared.clone() } else { 0..0 };
+        for slot in own.chain(shared) {
+            let at = slot as usize * IN_FLIGHT_WORDS;
+            let request = self.in_flight.read(at);
+            if request == 0 {
+                continue;
+            }
+            if !is_address(request) {
+                // A claim was taken out of it that had been overwritten.
+                let _ = self.in_flight.word(at).compare_exchange(request, 0, Relaxed, Relaxed);
+                continue;
+            }
+            let [born_ns, issued_ns] = [1, 2].map(|word| self.in_flight.read(at + word));
             let place = (self.in_flight.read(at + 3) >> 32) as usize;
-            let may_wait = self.in_flight.read(at + 5) >> 32 != 0;
-            if request == 0 || !is_over(born_ns, issued_ns, may_wait) {
+            let rest = self.in_flight.read(at + 5);
+            let (is_its, may_wait) = ((rest >> 16) as u16 == disk.index as u16, rest >> 32 != 0);
+            if born_ns == 0 || !is_its || !is_over(born_ns, issued_ns, may_wait) {
                 continue;
             }
             // Taking the address away makes a late end a counted stranger; if
@@ -252,6 +288,12 @@ impl Tables {
     }
 }
 
+/// Whether a slot's word may be the address of a request: the kernel's half of the
+/// addresses is the upper one.
+fn is_address(word: u64) -> bool {
+    word >> 63 == 1
+}
+
 const _: () = assert!(std::mem::offset_of!(Account, cgroup) == OWNER_WORDS.start * 8);
 const _: () = assert!(size_of::<Account>() == OWNER_WORDS.end * 8);
 const _: () = assert!(std::mem::offset_of!(Account, tgid) == TGID_WORD * 8);
@@ -263,6 +305,7 @@ const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);
 const _: () = assert!(std::mem::offset_of!(InFlight, born_ns) == 8);
 const _: () = assert!(std::mem::offset_of!(InFlight, issued_ns) == 16);
 const _: () = assert!(std::mem::offset_of!(InFlight, account) == 28);
+const _: () = assert!(std::mem::offset_of!(InFlight, disk) == 42);
 const _: () = assert!(std::mem::offset_of!(InFlight, may_wait) == 44);
 const _: () = assert!(std::mem::offset_of!(Solo, ns) == 8);
 const _: () = assert!(cfg!(target_endian = "little"));

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -75,7 +77,7 @@ fn a_disk_without_requests_is_stacked_on_the_one_below() {
     let node = stacked();
     let disks = node.scan();
     let mut assigned = Vec::new();
-    assign(&mut assigned, &disks, ROOM);
+    assign(&mut assigned, &disks, &ROOM);
     let sda = assigned.iter().find(|known| known.name == "sda").unwrap().disk;
     let stacked = find_stacked(node.0.path(), &disks, &assigned);
     let stacked: Vec<_> =
@@ -103,7 +105,7 @@ fn link(node: &Node, from: &str, to: &str) {
 fn stacks(node: &Node) -> Vec<(String, Vec<String>)> {
     let disks = node.scan();
     let mut assigned = Vec::new();
-    assign(&mut assigned, &disks, ROOM);
+    assign(&mut assigned, &disks, &ROOM);
     connect(node.0.path(), &mut assigned);
     let name = |index: &u32| assigned.iter().find(|a| a.disk.index == *index).map(|a| &a.name);
     let own = assigned.iter().map(|a| (a.name.clone(), a.disk));
@@ -218,7 +220,7 @@ fn a_stack_in_a_circle_ends() {
     assert_eq!(find_stacked(node.0.path(), &node.scan(), &[]), []);
 }
 
-const ROOM: Room = Room { disks: 16, slots: 65_536 };
+const ROOM: Room = Room { disks: 16, own_slots: 65_536, shared_slots: 16_384 };
 
 #[test]
 fn sysfs_is_read_whole() {
@@ -247,31 +249,27 @@ fn sysfs_is_read_whole() {
 #[test]
 fn disks_with_requests_get_consecutive_places() {
     let mut assigned = Vec::new();
-    assert!(assign(&mut assigned, &Node::usual().scan(), ROOM).is_empty());
+    assert!(assign(&mut assigned, &Node::usual().scan(), &ROOM).is_empty());
     let places: Vec<_> = assigned.iter().map(|a| (a.name.as_str(), a.disk)).collect();
-    assert_eq!(
-        places,
-        [
-            ("nvme0n1", Disk { index: 0, base: 0, queues: 8, depth: 1025, underlying: NONE }),
-            ("sda", Disk { index: 1, base: 8 * 1025, queues: 1, depth: 257, underlying: NONE }),
-            (
-                "loop0",
-                Disk { index: 2, base: 8 * 1025 + 257, queues: 1, depth: 257, underlying: NONE }
-            ),
-        ]
-    );
+    let place = |index, base, queues, depth| Disk { index, base, queues, depth, underlying: NONE };
+    let wanted = [
+        ("nvme0n1", place(0, 0, 8, 1025)),
+        ("sda", place(1, 8 * 1025, 1, 257)),
+        ("loop0", place(2, 8 * 1025 + 257, 1, 257)),
+    ];
+    assert_eq!(places, wanted);
 }
 
 #[test]
 fn a_place_is_kept_when_disks_come_and_go() {
     let node = Node::usual();
     let mut assigned = Vec::new();
-    assign(&mut assigned, &node.scan(), ROOM);
+    assign(&mut assigned, &node.scan(), &ROOM);
     let before = assigned.clone();
 
     fs::remove_dir_all(node.0.path().join("sys/block/loop0")).unwrap();
     node.disk("sdb", "8:16", 1, 32, "none\n");
-    assert!(assign(&mut assigned, &node.scan(), ROOM).is_empty());
+    assert!(assign(&mut assigned, &node.scan(), &ROOM).is_empty());
     assert_eq!(assigned[..2], before[..2]);
     assert_eq!((assigned[2].disk, &assigned[2].identity), (before[2].disk, &None));
     let last = before[2].disk;
@@ -284,45 +282,101 @@ fn a_loop_device_gets_its_place_once_it_has_a_file() {
     let node = Node::usual();
     node.write("sys/block/loop0/size", "0\n");
     let mut assigned = Vec::new();
-    assign(&mut assigned, &node.scan(), ROOM);
+    assign(&mut assigned, &node.scan(), &ROOM);
     assert_eq!(assigned.len(), 2);
     node.write("sys/block/loop0/size", "2048\n");
-    assign(&mut assigned, &node.scan(), ROOM);
+    assign(&mut assigned, &node.scan(), &ROOM);
     assert_eq!((assigned.len(), assigned[2].name.as_str()), (3, "loop0"));
 }
 
 #[test]
-fn a_disk_of_many_queues_gets_fewer_slots_in_each() {
+fn a_disk_of_many_queues_has_no_slots_of_its_own() {
     let node = Node::new();
-    node.disk("nvme0n1", "259:0", 128, 1023, "[none]\n");
-    let mut assigned = Vec::new();
-    assert!(assign(&mut assigned, &node.scan(), ROOM).is_empty());
-    assert_eq!(assigned[0].disk.depth, 128);
+    let own = |queues, tags| {
+        node.disk("nvme0n1", "259:0", queues, tags, "[none]\n");
+        let mut assigned = Vec::new();
+        assert!(assign(&mut assigned, &node.scan(), &ROOM).is_empty());
+        (assigned[0].disk.queues, assigned[0].disk.depth)
+    };
+    assert_eq!(own(8, 1023), (8, 1025));
+    for (queues, tags) in [(9, 1023), (64, 1023), (128, 1023), (1, 10_000), (3000, 1)] {
+        assert_eq!(own(queues, tags), (0, 0), "{queues} queues of {tags} tags");
+    }
 }
 
 #[test]
-fn who_does_not_fit_is_named_and_a_smaller_one_still_fits() {
+fn a_disk_that_does_not_fit_in_the_ledger_is_named() {
     let disks = Node::usual().scan();
     let mut assigned = Vec::new();
-    let room = Room { disks: 16, slots: 600 };
-    assert_eq!(assign(&mut assigned, &disks, room), ["nvme0n1"]);
-    assert_eq!(assigned.iter().map(|a| a.disk.index).collect::<Vec<_>>(), [0, 1]);
-
+    let room = Room { disks: 1, ..ROOM };
+    assert_eq!(assign(&mut assigned, &disks, &room), ["sda", "loop0"]);
+    // There is no room for its own slots, so it shares.
     assigned.clear();
-    let room = Room { disks: 1, slots: 65_536 };
-    assert_eq!(assign(&mut assigned, &disks, room), ["sda", "loop0"]);
+    let room = Room { own_slots: 650, ..ROOM };
+    assert!(assign(&mut assigned, &disks, &room).is_empty());
+    let own: Vec<_> = assigned.iter().map(|known| known.disk.slots() > 0).collect();
+    assert_eq!(own, [false, true, true]);
 }
 
 #[test]
-fn numbers_beyond_reason_neither_overflow_nor_fit() {
+fn numbers_beyond_reason_do_not_overflow() {
     let mut disk = Node::usual().scan().remove(2);
-    (disk.queues, disk.nr_tags) = (u32::MAX, u32::MAX);
-    let room = Room { disks: u32::MAX, slots: u32::MAX };
+    for (queues, tags) in [(u32::MAX, u32::MAX), (1, u32::MAX), (u32::MAX, 1)] {
+        (disk.queues, disk.nr_tags) = (queues, tags);
+        let disks = [disk.clone(), disk.clone()];
+        let room = Room::of(&disks);
+        assert_eq!((room.own_slots, room.shared_slots), (0, 262_144));
+        let mut assigned = Vec::new();
+        assert!(assign(&mut assigned, &disks[..1], &room).is_empty());
+        assert_eq!(assigned[0].disk.slots(), 0);
+    }
+}
+
+#[test]
+fn there_is_room_for_two_hundred_volumes_that_come_later() {
+    let node = Node::usual();
+    let room = Room::of(&node.scan());
     let mut assigned = Vec::new();
-    assert_eq!(assign(&mut assigned, std::slice::from_ref(&disk), room), ["nvme0n1"]);
-    disk.queues = 1;
-    assert!(assign(&mut assigned, &[disk], room).is_empty());
-    assert_eq!(assigned[0].disk.depth, MAX_SLOTS);
+    assert!(assign(&mut assigned, &node.scan(), &room).is_empty());
+    // They have the same names at first, and then others, which get the places of
+    // those that are gone.
+    for names in ["vd", "vd", "sd"] {
+        for at in 0..200 {
+            let name = format!("{names}{}", at + 10);
+            node.disk(&name, &format!("253:{}", at + 10), 1, 256, "[none]\n");
+        }
+        assert!(assign(&mut assigned, &node.scan(), &room).is_empty(), "{names}");
+        let there = assigned.iter().filter(|known| known.identity.is_some());
+        let indices: BTreeSet<_> = there.map(|known| known.disk.index).collect();
+        assert_eq!(indices.len(), 203, "{names}");
+        assert!(indices.last().is_some_and(|index| *index < room.disks), "{indices:?}");
+        for at in 0..200 {
+            let name = format!("sys/block/{names}{}", at + 10);
+            fs::remove_dir_all(node.0.path().join(name)).unwrap();
+        }
+        assign(&mut assigned, &node.scan(), &room);
+        let there = assigned.iter().filter(|known| known.identity.is_some());
+        assert_eq!(there.count(), 3, "{names}");
+    }
+}
+
+#[test]
+fn the_table_holds_24_drives_of_64_queues_in_16_mib() {
+    let node = Node::new();
+    for at in 0..24 {
+        node.disk(&format!("nvme{at}n1"), &format!("259:{at}"), 64, 1023, "[none]\n");
+    }
+    for at in 0..232 {
+        node.disk(&format!("vd{at}"), &format!("253:{at}"), 1, 256, "[none]\n");
+    }
+    let room = Room::of(&node.scan());
+    let mut assigned = Vec::new();
+    assert!(assign(&mut assigned, &node.scan(), &room).is_empty());
+    // 16 MiB for the drives, 64 bytes each, and less than 5 MiB for the volumes.
+    assert_eq!(room.shared_slots, 262_144);
+    assert!(room.own_slots < 80_000, "{room:?}");
+    let own = assigned.iter().filter(|known| known.disk.slots() > 0);
+    assert_eq!(own.count(), 232);
 }
 
 #[test]

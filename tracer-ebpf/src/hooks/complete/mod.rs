@@ -17,15 +17,16 @@ use crate::{
     fields::{Kernel, Request},
     maps::count_drop,
     requests::{
-        address, end, end_unseen, give_back, has_known_submitter, open, request_of, with_slot,
+        end, end_unseen, give_back, has_known_submitter, open, request_of, with_disk,
     },
+    slots,
 };
 
 #[btf_tracepoint(function = "block_rq_requeue")]
 pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
-    with_slot(request, |_, _, slot| {
-        if slot.request().get() == address(request) {
+    with_disk(request, |operation, disk| {
+        if let Some(slot) = slots::find(request, operation, disk) {
             slot.issued_ns().set(0);
             slot.may_wait().set(1);
         }
@@ -37,10 +38,10 @@ pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "block_rq_merge")]
 pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
-    with_slot(request, |_, _, slot| {
-        if slot.request().get() == address(request) {
+    with_disk(request, |operation, disk| {
+        if let Some(slot) = slots::find(request, operation, disk) {
             give_back(slot, now_ns());
-            slot.request().set(0);
+            slots::free(slot, request);
         }
     });
     0
@@ -50,8 +51,9 @@ pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
 pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
     let request = Request(Kernel(ctx.arg(0)));
     let completed: u32 = ctx.arg(2);
-    with_slot(request, |operation, disk, slot| {
-        if slot.request().get() == address(request) {
+    with_disk(request, |operation, disk| {
+        let mut slot = slots::find(request, operation, disk);
+        if let Some(slot) = slot {
             // Merges made it grow since it was born.
             slot.bytes().set(slot.bytes().get().max(request.bytes()));
         }
@@ -61,14 +63,14 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
             return;
         }
         // A flush without data is never issued itself.
-        if slot.request().get() != address(request) && has_known_submitter(request) {
-            open(request, operation, disk, slot);
+        if slot.is_none() && has_known_submitter(request) {
+            slot = open(request, operation, disk);
         }
-        let noted_ns = request.noted_issue_ns();
-        if slot.request().get() == address(request) {
-            end(disk, slot, noted_ns);
+        if let Some(slot) = slot {
+            end(request, disk, slot);
             return;
         }
+        let noted_ns = request.noted_issue_ns();
         if noted_ns != 0 {
             end_unseen(disk, operation, completed, noted_ns);
         }

@@ -8,17 +8,18 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
     clock::now_ns,
-    requests::{address, open, request_of, with_slot},
+    requests::{open, request_of, with_disk},
+    slots,
 };
 
 #[btf_tracepoint(function = "block_rq_issue")]
 pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
-    with_slot(request, |operation, disk, slot| {
-        if slot.request().get() != address(request) {
-            open(request, operation, disk, slot);
+    with_disk(request, |operation, disk| {
+        let known = slots::find(request, operation, disk);
+        if let Some(slot) = known.or_else(|| open(request, operation, disk)) {
+            slot.issued_ns().set(now_ns());
         }
-        slot.issued_ns().set(now_ns());
     });
     0
 }

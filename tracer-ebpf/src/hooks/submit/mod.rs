@@ -20,7 +20,8 @@ use crate::{
     clock::now_ns,
     dirtier::submitter_of_bio,
     fields::{Kernel, Request},
-    requests::{address, open, request_of, with_slot},
+    requests::{open, request_of, with_disk},
+    slots,
     submitter::SUBMITTERS,
     syncs::own::end_throttle,
 };
@@ -51,9 +52,9 @@ pub fn block_getrq(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "block_rq_insert")]
 pub fn block_rq_insert(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
-    with_slot(request, |operation, disk, slot| {
-        if operation != op::FLUSH && slot.request().get() != address(request) {
-            open(request, operation, disk, slot);
+    with_disk(request, |operation, disk| {
+        if operation != op::FLUSH && slots::find(request, operation, disk).is_none() {
+            open(request, operation, disk);
         }
     });
     0
@@ -61,9 +62,9 @@ pub fn block_rq_insert(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn submit(request: Request) {
-    with_slot(request, |operation, disk, slot| {
+    with_disk(request, |operation, disk| {
         if operation != op::FLUSH {
-            open(request, operation, disk, slot);
+            open(request, operation, disk);
         }
     });
 }

@@ -18,7 +18,7 @@ impl<'a> Found<'a> {
 
     /// Gives the names of those for which there is no room.
     fn scan(&mut self) -> Vec<String> {
-        assign(&mut self.assigned, &self.node.scan(), self.room)
+        assign(&mut self.assigned, &self.node.scan(), &self.room)
     }
 
     fn have_changed(&self) -> bool {
@@ -159,7 +159,7 @@ fn two_disks_that_swap_their_numbers_keep_their_places() {
 fn a_disk_that_comes_back_larger_gets_more_slots_where_there_are_some() {
     let node = Node::new();
     node.nvme("nvme0n1", 5, 2, 40);
-    let mut found = Found::new(&node, Room { disks: 16, slots: 10 * 1025 });
+    let mut found = Found::new(&node, Room { own_slots: 10 * 1025, ..ROOM });
     node.nvme("nvme0n1", 5, 8, 41);
     found.look_again();
     assert_eq!(found.there(), [("nvme0n1", 5, place(0, 2 * 1025, 8))]);
@@ -173,18 +173,22 @@ fn a_disk_that_comes_back_larger_gets_more_slots_where_there_are_some() {
     found.look_again();
     assert_eq!(found.there(), [("nvme0n1", 5, place(0, 2 * 1025, 8))]);
 
-    // There are no more: fewer in each queue.
+    // There are no more, so it shares those of all; and then its own are there again.
     node.nvme("nvme0n1", 5, 10, 44);
     found.look_again();
-    let narrow = Disk { depth: 8 * 1025 / 10, ..place(0, 2 * 1025, 10) };
-    assert_eq!(found.there(), [("nvme0n1", 5, narrow)]);
+    let shared = Disk { queues: 0, depth: 0, ..place(0, 2 * 1025, 0) };
+    assert_eq!(found.there(), [("nvme0n1", 5, shared)]);
+    node.remove("nvme0n1");
+    node.nvme("nvme0n1", 5, 8, 45);
+    found.look_again();
+    assert_eq!(found.there(), [("nvme0n1", 5, place(0, 2 * 1025, 8))]);
 }
 
 #[test]
 fn a_new_disk_gets_the_place_of_a_gone_one_only_when_there_is_no_other() {
     let node = Node::new();
     node.nvme("nvme0n1", 5, 2, 40);
-    let mut found = Found::new(&node, Room { disks: 2, slots: 65_536 });
+    let mut found = Found::new(&node, Room { disks: 2, ..ROOM });
     for (minor, sequence) in (6..90).zip(41..) {
         node.remove(&format!("nvme{}n1", minor - 6));
         node.nvme(&format!("nvme{}n1", minor - 5), minor, 2, sequence);
@@ -201,7 +205,7 @@ fn no_two_places_have_one_name() {
     let node = Node::new();
     node.nvme("nvme0n1", 5, 2, 40);
     node.nvme("nvme1n1", 6, 2, 41);
-    let mut found = Found::new(&node, Room { disks: 2, slots: 8 * 1025 });
+    let mut found = Found::new(&node, Room { disks: 2, own_slots: 8 * 1025, ..ROOM });
     node.remove("nvme0n1");
     node.remove("nvme1n1");
     node.nvme("nvme2n1", 5, 1, 42);
