@@ -20,10 +20,12 @@ use crate::{
 };
 
 mod key;
+mod layers;
 mod replaced;
 mod stacks;
 
 pub use key::{Key, Named, boot_id};
+pub use layers::Layers;
 pub use replaced::{Identity, have_changed};
 pub use stacks::{Stacked, connect, find_stacked};
 
@@ -47,6 +49,9 @@ const MIN_TAGS: u32 = 256;
 
 /// The kernel's own default where a driver says nothing.
 const DEFAULT_TAGS: u32 = 128;
+
+/// Deeper stacks than any that were seen, and wider ones.
+const MOST_MEMBERS: usize = 64;
 
 /// In which sysfs gives sizes, whatever the disk's own are.
 const SECTOR_BYTES: u64 = 512;

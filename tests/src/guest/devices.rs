@@ -309,7 +309,7 @@ fn find_new_disk(before: &BTreeSet<String>) -> Result<String> {
     bail!("no new disk appears")
 }
 
-fn await_node(name: &str) -> Result<()> {
+pub fn await_node(name: &str) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(30);
     while !Path::new("/dev").join(name).exists() {
         if Instant::now() > until {

@@ -13,6 +13,8 @@ mod cgroups;
 mod delays;
 /// Devices that only a virtual machine may make.
 mod devices;
+/// Disks below others that change while they are used.
+mod moved;
 /// A drive with a hardware queue for each CPU.
 mod queues;
 /// Device mapper, md, null_blk, scsi_debug, virtio, partitions.

@@ -1,22 +1,28 @@
 //! The node's disks: which there are, what the kernel programs know of them, and
 //! what each did.
 
+use std::mem;
+
 use tracer_ebpf::record::op;
 use tracer_kernel::{
     clock::monotonic_ns,
     maps::{accounts::DiskAccounts, tables::Queue},
 };
-use tracer_node::disks;
+use tracer_node::disks::{self, Layers};
 use tracer_scene::{DiskState, Histograms};
 
 use super::Session;
 
 impl Session {
-    /// Describes the disks anew where one is gone, or another now.
+    /// Describes the disks anew where one has come or gone, is another now, or lies
+    /// on others.
     pub(super) fn look_at_disks(&mut self) {
         let assigned = self.assigned.iter().map(|disk| (disk.name.as_str(), &disk.identity));
         let stacked = self.stacked.iter().map(|disk| (disk.name.as_str(), &disk.identity));
-        if disks::have_changed(&self.root, assigned.chain(stacked)) {
+        let have_changed = disks::have_changed(&self.root, assigned.chain(stacked));
+        // Before they are described: what changes meanwhile is found in a second.
+        let before = mem::replace(&mut self.layers, Layers::read(&self.root));
+        if have_changed || before != self.layers {
             self.describe_disks();
         }
     }

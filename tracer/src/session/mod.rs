@@ -39,7 +39,7 @@ use tracer_kernel::{
     strategies::Forced,
 };
 use tracer_node::{
-    disks::{self, Assigned, Room, Stacked},
+    disks::{self, Assigned, Layers, Room, Stacked},
     files::Files,
     identity::{Identities, is_kernel_thread},
     namespaces::{self, Namespace},
@@ -123,6 +123,8 @@ pub struct Session {
     assigned: Vec<Assigned>,
     /// Disks without requests of their own that one of those carries.
     stacked: Vec<Stacked>,
+    /// The links to what each lay on, at the last look.
+    layers: Layers,
     room: Room,
     /// Disks for which there was no room.
     refused: Vec<String>,
@@ -146,6 +148,8 @@ impl Session {
             facts.show_ids_of(PidNamespace { inode, device });
         }
         preflight::check_kernel(&facts)?;
+        // Before what it is compared with.
+        let layers = Layers::read(&options.root);
         let found = disks::scan(&options.root)?;
         let room = Room::of(&found);
         let mut assigned = Vec::new();
@@ -212,6 +216,7 @@ impl Session {
             root: options.root.clone(),
             assigned,
             stacked,
+            layers,
             room,
             refused,
             references: References::default(),

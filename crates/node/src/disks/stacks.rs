@@ -2,7 +2,7 @@
 //!
 //! Device mapper and md pass bios on, and so are never seen on the block path;
 //! a sync on them waits for the disks below. sysfs tells which those are
-//! (`slaves`), partitions by their whole disk, a multipath NVMe namespace by
+//! ([`super::layers`]), partitions by their whole disk, a multipath NVMe namespace by
 //! the names of its paths. Of several the first stands for it, and the others are
 //! its underlying ones. A loop device has requests of its own, and waits for the
 //! disk below the filesystem that holds its file.
@@ -15,14 +15,11 @@ use std::{fs, path::Path};
 
 use tracer_ebpf::record::{Disk, NO_DISK, UNDERLYING};
 
-use super::{Assigned, BlockDisk, Identity};
+use super::{Assigned, BlockDisk, Identity, MOST_MEMBERS, layers};
 use crate::{
     devices, mounts,
     tree::{Tree, text},
 };
-
-/// Deeper stacks than any that were seen, and wider ones.
-const MOST_MEMBERS: usize = 64;
 
 /// A path is no longer.
 const PATH_BYTES: usize = 4096;
@@ -109,12 +106,9 @@ impl<'a> Below<'a> {
         if name.starts_with("loop") {
             return self.file_disk(name).into_iter().collect();
         }
-        let slaves = fs::read_dir(self.tree.at(format!("sys/block/{name}/slaves")));
-        let slaves = slaves.into_iter().flatten().flatten().map(|slave| slave.path());
-        let mut slaves: Vec<_> = slaves.collect();
-        slaves.sort();
-        let slaves = slaves.iter().filter_map(|slave| whole_disk(slave));
-        slaves.chain(self.nvme_paths(name)).collect()
+        let links = layers::links(&self.tree, name);
+        let members = links.iter().filter_map(|link| whole_disk(link));
+        members.chain(self.nvme_paths(name)).collect()
     }
 
     /// The paths `nvme0c1n1` of `nvme0n1`; an NVMe that has none has requests

@@ -4,6 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod layers;
 mod reused;
 
 const NONE: [u32; UNDERLYING] = [NO_DISK; UNDERLYING];
