@@ -15,7 +15,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::series::Limits;
+use super::{
+    disk_series::{DiskLimits, Pattern},
+    series::Limits,
+};
 use crate::{cli::values, output::escape::bounded};
 
 /// What may be said, by whichever source.
@@ -41,6 +44,24 @@ pub struct Settings {
     /// Culprits of a victim with series of their own [default: 10].
     #[arg(long, env = "TRACER_CULPRITS", value_name = "N")]
     pub culprits: Option<usize>,
+
+    /// Disks with series of their own; the others are summed up [default: 64].
+    #[arg(long, env = "TRACER_DISKS", value_name = "N")]
+    pub disks: Option<usize>,
+
+    /// Only disks whose name this regular expression matches have series [default: all].
+    ///
+    /// A disk that a victim waits for, and those below it, have theirs all the same.
+    #[arg(long, env = "TRACER_DISKS_INCLUDE", value_name = "PATTERN")]
+    pub disks_include: Option<Pattern>,
+
+    /// Disks whose name this matches have none [default: `^(loop|ram|zram|nbd|sr|fd)\d+$`, or
+    /// nothing beside --disks-include].
+    ///
+    /// An empty one leaves none out. A disk that a victim waits for, and those below it, are
+    /// never left out: they have series for as long as it syncs, and ten minutes more.
+    #[arg(long, env = "TRACER_DISKS_EXCLUDE", value_name = "PATTERN")]
+    pub disks_exclude: Option<Pattern>,
 
     /// Keep syncs that took at least this long, with their full account [default: 10ms].
     #[arg(long, env = "TRACER_MIN_SYNC", value_name = "DURATION", value_parser = values::parse_duration)]
@@ -106,6 +127,9 @@ impl Settings {
             period: self.period.or(fallback.period),
             victims: self.victims.or(fallback.victims),
             culprits: self.culprits.or(fallback.culprits),
+            disks: self.disks.or(fallback.disks),
+            disks_include: self.disks_include.or(fallback.disks_include),
+            disks_exclude: self.disks_exclude.or(fallback.disks_exclude),
             min_sync: self.min_sync.or(fallback.min_sync),
             slow_syncs: self.slow_syncs.or(fallback.slow_syncs),
             node: self.node.or(fallback.node),
@@ -124,6 +148,9 @@ pub struct Config {
     pub period: Duration,
     pub victims: usize,
     pub culprits: usize,
+    pub disks: usize,
+    pub disks_include: Pattern,
+    pub disks_exclude: Pattern,
     #[serde(serialize_with = "spell")]
     pub min_sync: Duration,
     pub slow_syncs: usize,
@@ -154,11 +181,20 @@ impl Config {
     }
 
     fn of(settings: Settings) -> Result<Self> {
+        let disks_include = settings.disks_include.unwrap_or_default();
+        let usually = || match disks_include.is_empty() {
+            true => Pattern::usually_excluded(),
+            false => Pattern::default(),
+        };
+        let disks_exclude = settings.disks_exclude.unwrap_or_else(usually);
         let config = Self {
             listen: settings.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
             period: settings.period.unwrap_or(Duration::from_secs(10)),
             victims: settings.victims.unwrap_or(50),
             culprits: settings.culprits.unwrap_or(10),
+            disks: settings.disks.unwrap_or(64),
+            disks_include,
+            disks_exclude,
             min_sync: settings.min_sync.unwrap_or(Duration::from_millis(10)),
             slow_syncs: settings.slow_syncs.unwrap_or(1024),
             node: settings.node.unwrap_or_else(host_name),
@@ -173,6 +209,7 @@ impl Config {
         for (name, value, most) in [
             ("victims", config.victims, 1000),
             ("culprits", config.culprits, 100),
+            ("disks", config.disks, 1000),
             ("slow-syncs", config.slow_syncs, 100_000),
         ] {
             if !(1..=most).contains(&value) {
@@ -184,6 +221,11 @@ impl Config {
 
     pub fn limits(&self) -> Limits {
         Limits { victims: self.victims, culprits: self.culprits }
+    }
+
+    pub fn disk_limits(&self) -> DiskLimits {
+        let (include, exclude) = (self.disks_include.clone(), self.disks_exclude.clone());
+        DiskLimits { disks: self.disks, include, exclude }
     }
 
     /// As a file that says the same.
@@ -277,6 +319,25 @@ mod tests {
         let file = Settings::parse("state-dir = \"/a\"\n").unwrap();
         let flag = Settings { state_dir: Some("/b".into()), ..Settings::default() };
         assert_eq!(Config::of(flag.or(file)).unwrap().state_dir, Some("/b".into()));
+    }
+
+    #[test]
+    fn patterns_of_disks_have_defaults_that_make_sense() {
+        let limits = |text: &str| Config::of(Settings::parse(text).unwrap()).unwrap().disk_limits();
+        let usual = limits("");
+        assert_eq!((usual.disks, usual.include.is_empty()), (64, true));
+        assert!(usual.exclude.matches("loop7") && !usual.exclude.matches("sda"));
+        assert!(limits("disks-exclude = \"\"\n").exclude.is_empty());
+        // They are there for users who ask for them.
+        let loops = limits("disks-include = \"^loop\"\n");
+        assert!(loops.include.matches("loop7") && loops.exclude.is_empty());
+        refused("disks-exclude = \"(\"\n", &["line 1", "`(` is no regular expression"]);
+        refused("disks = 0\n", &["`disks` must be 1 to 1000"]);
+        for text in ["", "disks-include = \"^loop\"\n", "disks-exclude = \"\"\n"] {
+            let config = Config::of(Settings::parse(text).unwrap()).unwrap();
+            let printed = Settings::parse(&config.to_toml().unwrap()).unwrap();
+            assert_eq!(Config::of(printed).unwrap(), config, "{text}");
+        }
     }
 
     #[test]

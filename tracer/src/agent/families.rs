@@ -7,11 +7,14 @@ use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
 
-use super::series::{COLUMNS, CulpritLabels, Row, Series, VictimLabels};
+use super::{
+    disk_series::{DiskRow, DiskSeries},
+    series::{COLUMNS, CulpritLabels, OTHER, Row, Series, VictimLabels},
+};
 use crate::output::escape::bounded;
 use tracer_engine::victim::SYNC_BOUNDS_NS;
 use tracer_kernel::program::Program;
-use tracer_snapshot::{BLOCK_BOUNDS_NS, Disk, Phase, Shares, Snapshot, Spread};
+use tracer_snapshot::{BLOCK_BOUNDS_NS, Phase, Shares, Snapshot, Spread};
 
 /// What metrics tell beside the victims' sums and the picture.
 #[derive(Clone, Debug, Default)]
@@ -28,10 +31,15 @@ pub struct Beside {
 type Labels = Vec<(&'static str, String)>;
 
 /// Everything that is served at `/metrics`.
-pub fn families(series: &Series, s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
+pub fn families(
+    series: &Series,
+    disk_series: &DiskSeries,
+    s: &Snapshot,
+    beside: &Beside,
+) -> Vec<MetricFamily> {
     let rows: Vec<_> = series.rows().map(|(labels, row)| (victim(&labels), labels, row)).collect();
     let mut all = victims(&rows);
-    all.extend(disks(s));
+    all.extend(disks(disk_series));
     all.extend(itself(s, beside));
     all.extend(beside.own.iter().cloned());
     // A family without series is no family to the encoder.
@@ -159,20 +167,27 @@ fn sync_durations(rows: &Rows<'_>) -> MetricFamily {
     )
 }
 
-fn disks(s: &Snapshot) -> Vec<MetricFamily> {
-    let classes = || s.disks.iter().flat_map(|d| d.latencies.iter().map(move |l| (d, l)));
-    let disk_name = |disk: &Disk| bounded(&disk.name, COLUMNS).into_owned();
-    let labels = |disk: &Disk, op: &str| vec![("disk", disk_name(disk)), ("op", op.to_owned())];
-    let durations = classes().flat_map(|(disk, latency)| {
-        [("queue", &latency.queue), ("device", &latency.device)].map(|(stage, spread)| {
+fn disks(series: &DiskSeries) -> Vec<MetricFamily> {
+    let own = series.rows().map(|(name, row)| (bounded(name, COLUMNS).into_owned(), row));
+    let crowd = series.crowd().map(|row| (OTHER.to_owned(), row));
+    let rows: Vec<(String, &DiskRow)> = own.chain(crowd).collect();
+    let classes = || {
+        rows.iter().flat_map(|(name, row)| {
+            let labels = |op: &str| vec![("disk", name.clone()), ("op", op.to_owned())];
+            row.requests.iter().map(move |(op, requests)| (labels(op), requests))
+        })
+    };
+    let durations = classes().flat_map(|(labels, requests)| {
+        [("queue", &requests.queue), ("device", &requests.device)].map(|(stage, spread)| {
             let Spread { count, cumulative, seconds } = spread;
             let bounds: Vec<_> =
                 BLOCK_BOUNDS_NS.into_iter().zip(cumulative.iter().copied()).collect();
-            let mut labels = labels(disk, latency.op.name());
-            labels.push(("stage", stage.to_owned()));
+            let labels = [labels.clone(), vec![("stage", stage.to_owned())]].concat();
             histogram(labels, &bounds, *count, *seconds)
         })
     });
+    let by_series =
+        |(series, disks): (&str, usize)| (vec![("series", series.to_owned())], disks as f64);
     vec![
         family(
             "tracer_block_request_duration_seconds",
@@ -184,17 +199,23 @@ fn disks(s: &Snapshot) -> Vec<MetricFamily> {
         gauges(
             "tracer_block_requests_in_flight",
             "Block requests in flight now.",
-            s.disks.iter().map(|d| (vec![("disk", disk_name(d))], d.in_flight as f64)),
+            rows.iter().map(|(name, row)| (vec![("disk", name.clone())], row.in_flight as f64)),
         ),
         counters(
             "tracer_block_requests_total",
             "Block requests that were served.",
-            classes().map(|(d, l)| (labels(d, l.op.name()), l.count as f64)),
+            classes().map(|(labels, requests)| (labels, requests.count as f64)),
         ),
         counters(
             "tracer_block_bytes_total",
             "Bytes of block requests.",
-            classes().map(|(d, l)| (labels(d, l.op.name()), l.bytes_total as f64)),
+            classes().map(|(labels, requests)| (labels, requests.bytes as f64)),
+        ),
+        gauges(
+            "tracer_disks",
+            "Disks with series of their own, those summed up in `other`, and those left out by \
+             a pattern (none).",
+            series.disks().map(by_series),
         ),
     ]
 }

@@ -1,13 +1,14 @@
 //! The node agent: what it measures, as metrics, as JSON and as a page.
 //!
 //! The loop (`commands::agent`) owns the session; each period a picture goes
-//! into [`series`], from there into [`families`], and a [`shared::Picture`] is
+//! into [`series`] and [`disk_series`], from there into [`families`], and a [`shared::Picture`] is
 //! handed to the thread that speaks HTTP. Nothing flows back: that thread knows
 //! no session and holds no capability.
 
 mod address;
 pub mod checks;
 pub mod config;
+pub mod disk_series;
 pub mod exposition;
 pub mod families;
 pub mod http;

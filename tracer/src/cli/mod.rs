@@ -133,7 +133,7 @@ pub enum Command {
     /// flags), and what that does not say, the file may. SIGHUP has the file
     /// read again; SIGTERM ends the agent.
     #[command(after_long_help = examples::AGENT)]
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
 
     /// Say what this kernel lets the tracer see, and why not more.
     #[command(after_long_help = examples::DOCTOR)]

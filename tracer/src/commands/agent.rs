@@ -20,6 +20,7 @@ use super::{Wakeup, start};
 use crate::{
     agent::{
         config::{Config, Settings},
+        disk_series::DiskSeries,
         families::{Beside, families},
         http,
         keeper::Keeper,
@@ -123,6 +124,7 @@ struct Agent {
     session: Session,
     keeper: Option<Keeper>,
     series: Series,
+    disk_series: DiskSeries,
     shared: Arc<Shared>,
     slow: Vec<tracer_snapshot::SlowSync>,
     reloads: u64,
@@ -138,12 +140,14 @@ impl Agent {
         shared: Arc<Shared>,
     ) -> Self {
         let series = Series::new(config.limits());
+        let disk_series = DiskSeries::new(config.disk_limits());
         Self {
             config,
             settings,
             session,
             keeper,
             series,
+            disk_series,
             shared,
             slow: Vec::new(),
             reloads: 0,
@@ -177,6 +181,7 @@ impl Agent {
         self.session.begin_period();
         let now = monotonic_ns() as f64 / 1e9;
         self.series.take(now, snapshot.victims.iter().map(Observed::of));
+        self.disk_series.take(now, &snapshot.disks, &self.session.around_disks(&snapshot));
         let beside = Beside {
             own: self.session.metric_families(),
             programs: self.session.run_stats(),
@@ -184,7 +189,7 @@ impl Agent {
             config_reloads: self.reloads,
             config_reload_failures: self.reload_failures,
         };
-        let families = families(&self.series, &snapshot, &beside);
+        let families = families(&self.series, &self.disk_series, &snapshot, &beside);
         self.shared.set_picture(Picture::new(self.config.node.clone(), snapshot, families));
     }
 
@@ -213,6 +218,7 @@ impl Agent {
         let is_new_period = new.period != self.config.period;
         self.config = Config { listen, node, keep_privileges, state_dir, ..new };
         self.series.set_limits(self.config.limits());
+        self.disk_series.set_limits(self.config.disk_limits());
         self.shared.set_room(self.config.slow_syncs);
         log::say("has read its configuration again");
         is_new_period

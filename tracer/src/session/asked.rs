@@ -1,5 +1,7 @@
 //! What a session is asked beside its pictures. Changes nothing.
 
+use std::collections::BTreeSet;
+
 use prometheus::proto::MetricFamily;
 use tracer_ebpf::record::{Account, OwnerKey};
 
@@ -14,7 +16,16 @@ use tracer_kernel::{
     unsupported::Unsupported,
 };
 use tracer_scene::comm_text;
-use tracer_snapshot::Actor;
+use tracer_snapshot::{Actor, Snapshot};
+
+/// All that a session knows of its disks beside their numbers, by name.
+#[derive(Clone, Debug, Default)]
+pub struct AroundDisks {
+    /// Those for which victims wait, and those below them.
+    pub needed: BTreeSet<String>,
+    /// Those that are not there any more.
+    pub gone: BTreeSet<String>,
+}
 
 impl Session {
     /// What the engine was told last beside the syncs.
@@ -74,6 +85,22 @@ impl Session {
         let found = self.accounts.disks().iter().find(|d| d.name == disk);
         let owners = found.into_iter().flat_map(|d| d.owners.iter());
         owners.filter(|o| o.id != OwnerId::NOBODY).map(|o| self.accounts.key(o.id)).collect()
+    }
+
+    /// The disks of a picture for which victims wait, with those below them, and the
+    /// disks that are gone.
+    pub fn around_disks(&self, snapshot: &Snapshot) -> AroundDisks {
+        let known = self.accounts.disks();
+        let name = |index: u32| Some(known[self.accounts.position(index)?].name.clone());
+        let waited_for = snapshot.victims.iter().filter_map(|victim| {
+            let disk = snapshot.disks.get(victim.disk?)?;
+            known.iter().find(|known| known.name == disk.name)
+        });
+        let stacks = waited_for.flat_map(|d| [d.disk.index].into_iter().chain(d.disk.underlying));
+        AroundDisks {
+            needed: stacks.filter_map(name).collect(),
+            gone: known.iter().filter(|d| !d.is_there()).map(|d| d.name.clone()).collect(),
+        }
     }
 
     /// The tracer's own metrics, as the last picture left them.

@@ -55,6 +55,7 @@ use demand::Demand;
 use kept::References;
 use used::read_used;
 
+pub use asked::AroundDisks;
 pub use preflight::{CannotRun, Capabilities, check_user};
 
 /// Between two readings of the ledger.

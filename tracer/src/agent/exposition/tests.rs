@@ -5,10 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     agent::{
+        disk_series::{DiskLimits, DiskSeries, Pattern},
         families::{Beside, families},
         series::{Limits, Observed, Series},
     },
     output::fixture,
+    session::AroundDisks,
 };
 use tracer_kernel::program::Program;
 use tracer_scene::metrics::Metrics;
@@ -80,6 +82,9 @@ fn spread() -> Spread {
 fn exported(s: &Snapshot, limits: Limits) -> Vec<MetricFamily> {
     let mut series = Series::new(limits);
     series.take(10.0, s.victims.iter().map(Observed::of));
+    let (include, exclude) = (Pattern::default(), Pattern::usually_excluded());
+    let mut disks = DiskSeries::new(DiskLimits { disks: 64, include, exclude });
+    disks.take(10.0, &s.disks, &AroundDisks::default());
     let metrics = Metrics::new().unwrap();
     metrics.set_unsupported(["io_uring"].into_iter());
     let beside = Beside {
@@ -88,7 +93,7 @@ fn exported(s: &Snapshot, limits: Limits) -> Vec<MetricFamily> {
         kernel_memory_bytes: 8 << 20,
         ..Beside::default()
     };
-    families(&series, s, &beside)
+    families(&series, &disks, s, &beside)
 }
 
 const LIMITS: Limits = Limits { victims: 50, culprits: 10 };
@@ -228,7 +233,7 @@ fn a_scraper_gets_the_format_it_likes_best() {
     check(";;;q=,,", Format::Text);
 }
 
-/// Fifty victims with ten culprits each, on 64 disks, with long names.
+/// Sixty victims with twelve culprits each, on 256 disks, with long names.
 fn full() -> Snapshot {
     let mut s = with_latencies(fixture::trimmed());
     let victim = s.victims[0].clone();
@@ -249,7 +254,7 @@ fn full() -> Snapshot {
         .collect();
     let disk = s.disks[0].clone();
     let latency = disk.latencies[0].clone();
-    s.disks = (0..64)
+    s.disks = (0..256)
         .map(|n| Disk {
             name: format!("nvme{n}n1"),
             latencies: [Op::Read, Op::Write, Op::Discard, Op::Flush]
@@ -276,6 +281,18 @@ fn a_full_node_is_told_in_less_than_two_megabytes() {
             began.elapsed()
         );
         assert!(text.len() < 2 << 20, "{format:?}: {} bytes", text.len());
+        let samples = parse(&text).unwrap();
+        let mut disks: BTreeSet<_> = samples.iter().flat_map(|sample| &sample.labels).collect();
+        disks.retain(|(label, _)| label == "disk");
+        assert_eq!(disks.len(), 65, "the others are in one more");
+        // Each disk's twelve writes are in one of them.
+        let is_write = |s: &&Sample| {
+            let op = ("op".to_owned(), "write".to_owned());
+            s.name == "tracer_block_requests_total" && s.labels.contains(&op)
+        };
+        let writes = samples.iter().filter(is_write).map(|s| s.value.parse::<f64>().unwrap());
+        assert_eq!(writes.sum::<f64>(), 256.0 * 12.0);
+        assert!(text.contains("tracer_disks{series=\"other\"} 192\n"));
     }
 }
 
