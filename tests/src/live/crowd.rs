@@ -15,7 +15,11 @@ use tracer_lab::{
     tool::{DD, Tool, last_line},
 };
 
-use super::{agent::config, lab_disk, need_live, served::Agent};
+use tracer::session::Session;
+use tracer_snapshot::OwnerRow;
+
+use super::{agent::config, lab_disk, need_live, served::Agent, traced};
+use crate::matrix::requests::settle;
 
 const CGROUPS: usize = 2000;
 /// In each cgroup.
@@ -136,4 +140,75 @@ fn ten_thousand_processes_in_two_thousand_cgroups_leave_the_agent_small() {
     assert!(whole.rss_bytes <= LIMIT_BYTES, "{whole:?}");
     drop(agent);
     drop(cgroups);
+}
+
+/// Writers in cgroups of their own, more than a disk has accounts.
+const WRITERS: usize = 100;
+
+/// In which a heavy one among them is found.
+const SOON: Duration = Duration::from_secs(4);
+
+/// A process that does this in a cgroup of its own until it is dropped.
+fn go_on(name: &str, script: &str) -> (Process, Cgroup) {
+    let cgroup = Cgroup::create(name).unwrap();
+    let mut command = SH.command().unwrap();
+    command.args(["-c", script]);
+    (Process::spawn(command, &cgroup).unwrap(), cgroup)
+}
+
+/// Lets time pass, and returns what each owner on a disk did in each second of it.
+fn watch(session: &mut Session, disk: &str, time: Duration) -> Vec<Vec<OwnerRow>> {
+    let end = Instant::now() + time;
+    let mut seconds = Vec::new();
+    while Instant::now() < end {
+        let next = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < next {
+            session.poll(None, &mut Vec::new());
+            sleep(Duration::from_millis(50));
+        }
+        let snapshot = session.snapshot();
+        let disk = snapshot.disks.iter().find(|d| d.name == disk).expect("it is known");
+        seconds.push(disk.owners.clone());
+    }
+    seconds
+}
+
+/// The one with the most bytes in the last second.
+fn heaviest(owners: &[OwnerRow]) -> &OwnerRow {
+    owners.iter().max_by(|a, b| a.bytes_per_second.total_cmp(&b.bytes_per_second)).unwrap()
+}
+
+#[test]
+fn a_heavy_writer_among_a_hundred_is_named() {
+    need_live!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let dd = DD.find().expect("dd is installed").display().to_string();
+    let file = |name: &str| format!("of='{}'", disk.mountpoint().join(name).display());
+    traced(|session| {
+        settle(session, disk.name()).unwrap();
+        let write = "bs=4k count=1 conv=fdatasync status=none";
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|n| {
+                let of = file(&n.to_string());
+                let script = format!("while :; do '{dd}' if=/dev/zero {of} {write}; sleep 1; done");
+                go_on(&format!("writer-{n}"), &script)
+            })
+            .collect();
+        let before = watch(session, disk.name(), Duration::from_secs(5));
+        // Others share what is left.
+        let is_shared = |owners: &Vec<OwnerRow>| owners.iter().any(|o| o.actor.comm == "(others)");
+        assert!(before.last().is_some_and(is_shared), "all {WRITERS} have an account");
+
+        let again = "bs=64k count=2000 oflag=direct conv=notrunc status=none";
+        let heavy = format!("while :; do '{dd}' if=/dev/zero {} {again}; done", file("heavy"));
+        let (process, cgroup) = go_on("heavy", &heavy);
+        watch(session, disk.name(), SOON);
+        for owners in watch(session, disk.name(), Duration::from_secs(5)) {
+            let most = heaviest(&owners);
+            println!("of {} owners: {most:?}", owners.len());
+            assert_eq!(most.actor.cgroup, cgroup.path(), "{owners:#?}");
+        }
+        drop(process);
+        drop(writers);
+    });
 }

@@ -5,10 +5,7 @@
 //! disk's accounts (for the engine) and their rates (for people). Knows names
 //! of disks only; who an owner is, `identity` says.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
 use aya::maps::{HashMap as KernelMap, MapData};
@@ -37,11 +34,8 @@ use super::{
 };
 use crate::load::Programs;
 
-/// An account that did nothing for so long may be given to another.
-const IDLE: Duration = Duration::from_secs(30);
-
-/// Accounts are taken back only where a disk has fewer than this many free.
-const FREE_WANTED: usize = 16;
+/// Chooses who loses an account where all are taken.
+mod room;
 
 /// Owners that are remembered; short-lived jobs make new ones for ever.
 const MOST_OWNERS: usize = 8192;
@@ -102,6 +96,10 @@ struct Seen {
     request_bytes: Option<u64>,
     /// Taken from its owner, and free as soon as nobody can be using it.
     leaving: bool,
+    /// Work of the last seconds, older ones less.
+    recent_ns: u64,
+    /// For how many ticks its owner, or nobody, has had it.
+    ticks: u32,
 }
 
 /// All accounts of all disks.
@@ -363,6 +361,7 @@ impl Accounts {
         let weight_ns = self.weight_ns(at, account, key.op);
         self.disks[at].owners[account] =
             Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, op: key.op, weight_ns };
+        self.disks[at].seen[account].begin_anew();
         self.met.push((self.disks[at].owners[account].party(), tgid));
     }
 
@@ -567,6 +566,7 @@ impl Accounts {
             let in_flight = moment.in_flight(now.word);
             let arrived = (in_flight + ios).saturating_sub(seen.in_flight);
             *seen = Seen { account: now, integral: total, in_flight, busy_ns, ..*seen };
+            seen.note_work(ios.saturating_mul(u64::from(cost_ns)));
             if !busy {
                 continue;
             }
@@ -598,60 +598,6 @@ impl Accounts {
             });
         }
         self.disks[at].uncounted.tick(ended, self.tables.unplaced(index));
-    }
-
-    /// Takes accounts back from owners that have been idle, in two steps a tick
-    /// apart: first nobody finds the account any more, then, if it stayed idle,
-    /// it is free. So no request that is on its way in lands on another's.
-    fn make_room(&mut self, at: usize, now_ns: u64) {
-        let index = self.disks[at].disk.index;
-        let used = self.disks[at].owners.iter().filter(|o| o.id != OwnerId::NOBODY).count();
-        let wanted = (used + FREE_WANTED).saturating_sub(ACCOUNTS - 1);
-        let mut leaving = 0;
-        for account in 1..ACCOUNTS {
-            let seen = self.disks[at].seen[account];
-            let owner = self.disks[at].owners[account].id;
-            let idle = Duration::from_nanos(now_ns.saturating_sub(seen.busy_ns)) >= IDLE;
-            if owner == OwnerId::NOBODY || seen.account.word != 0 || !idle {
-                self.disks[at].seen[account].leaving = false;
-                continue;
-            }
-            let key = OwnerKey { disk: index, ..self.key(owner) };
-            if seen.leaving {
-                let _ = self.account_owners.remove(&(index * ACCOUNTS as u32 + account as u32));
-                self.disks[at].owners[account] = Owner::default();
-                self.disks[at].seen[account].leaving = false;
-                let seen = &mut self.disks[at].seen[account];
-                seen.request_bytes = None;
-                seen.zero = (seen.account.ios, seen.account.bytes);
-            } else if leaving < wanted {
-                // Its owner may have found another way in meanwhile: that stays.
-                let key = Plain(key);
-                self.tables.disown(index, account);
-                if self.owner_accounts.get(&key, 0).is_ok_and(|a| a as usize == account) {
-                    let _ = self.owner_accounts.remove(&key);
-                }
-                self.disks[at].seen[account].leaving = true;
-                leaving += 1;
-            }
-        }
-        if used + FREE_WANTED < ACCOUNTS && self.disks[at].rates.iter().any(|r| r.owner.0 == 0) {
-            self.forget_others(index);
-        }
-    }
-
-    /// Owners that found no account were remembered as such; now there is room.
-    fn forget_others(&mut self, disk: u32) {
-        let sharing: Vec<_> = self
-            .owner_accounts
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(key, account)| key.0.disk == disk && *account == OTHERS)
-            .map(|(key, _)| key)
-            .collect();
-        for key in sharing {
-            let _ = self.owner_accounts.remove(&key);
-        }
     }
 
     /// How long requests of one operation waited in a disk's queue, and were served.
