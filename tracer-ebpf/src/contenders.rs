@@ -4,19 +4,24 @@
 //! the wait that has just ended. The scheduler counts how long that was by the
 //! time the thread is switched out again, or its sync ends.
 
-use aya_ebpf::{macros::map, maps::LruHashMap};
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, LruHashMap},
+};
 use tracer_ebpf::record::{COMM, ContenderKey};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     cell::{MapCell, fields},
-    maps::{BPF_ANY, Lookup as _},
+    maps::sum_of,
     pids,
 };
 
 /// Nanoseconds that a process's syncs waited behind somebody.
 #[map]
 static CONTENDERS: LruHashMap<ContenderKey, u64> = LruHashMap::with_max_entries(512, 0);
+#[map]
+static CONTENDERS_NEW: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Whom a syncing thread took the CPU from.
 #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
@@ -51,10 +56,7 @@ pub fn charge(contender: MapCell<Contender>, run_delay: u64) {
         kthread: contender.kthread,
         victim_tgid: pids::current_tgid(),
     };
-    match CONTENDERS.cell(&key) {
-        Some(sum) => sum.add(ns),
-        None => {
-            let _ = CONTENDERS.insert(key, ns, BPF_ANY);
-        }
+    if let Some(sum) = sum_of(&CONTENDERS, &CONTENDERS_NEW, &key, 0) {
+        sum.add(ns);
     }
 }

@@ -106,16 +106,18 @@ pub fn begin_inode(inode: Kernel, via: u32) {
     }
 }
 
-/// It has written the inode.
+/// It has written the inode. Returns false where nothing is known of the begin.
 #[inline(always)]
-pub fn end_inode() {
+pub fn end_inode() -> bool {
     if !in_kernel_thread() {
-        return;
+        return true;
     }
-    if let Some(known) = WRITING.cell(&(bpf_get_current_pid_tgid() as u32)) {
+    let known = WRITING.cell(&(bpf_get_current_pid_tgid() as u32));
+    if let Some(known) = known {
         known.via().set(u32::from(via::DIRECT));
         known.shared().set(0);
     }
+    known.is_some()
 }
 
 /// Who runs, at `now`, or for whom it submits this bio.

@@ -74,6 +74,8 @@ kinds! {
     FileUnresolved: "file_unresolved",
     /// Names of processes, cgroups or files removed to make room for others.
     NameEvicted: "name_evicted",
+    /// Entries of the kernel programs' own tables that the kernel evicted to make room.
+    KernelEvicted: "kernel_evicted",
     /// Files of disks' references that were refused, or could not be written.
     ReferenceRefused: "reference_refused",
 }

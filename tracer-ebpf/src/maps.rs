@@ -156,6 +156,32 @@ impl<K, V> Lookup<&K> for LruHashMap<K, V> {
     }
 }
 
+/// The sum of a key, which begins at `zero` where there is none. The kernel evicts
+/// sums to make room for others, and says nothing: `begun` counts how many were ever
+/// begun, and user space compares that with those that are there.
+#[inline(always)]
+pub fn sum_of<K, V: Copy>(
+    sums: &LruHashMap<K, V>,
+    begun: &Array<u64>,
+    key: &K,
+    zero: V,
+) -> Option<MapCell<V>> {
+    if let Some(sum) = sums.cell(key) {
+        return Some(sum);
+    }
+    // Another CPU may begin it at the same time: one of the two counts it.
+    if sums.insert(key, zero, BPF_NOEXIST).is_ok()
+        && let Some(begun) = begun.cell(0)
+    {
+        begun.add(1);
+    }
+    let sum = sums.cell(key);
+    if sum.is_none() {
+        count_drop(Dropped::KernelEvicted);
+    }
+    sum
+}
+
 #[inline(always)]
 fn found<T>(value: Option<*mut T>) -> Option<MapCell<T>> {
     // SAFETY: a look-up in a map returned it.

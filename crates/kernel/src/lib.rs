@@ -20,6 +20,7 @@ mod bpf;
 pub mod capability;
 pub mod clock;
 pub mod confinement;
+mod eviction;
 pub mod facts;
 pub mod floor;
 pub mod hook;

@@ -22,6 +22,7 @@ use zerocopy::IntoBytes as _;
 
 use crate::{
     capability::Capability,
+    eviction,
     facts::{Facts, Home},
     hook::{Attach, Step, Strategy},
     loader::{Attached, Globals, Loader},
@@ -71,6 +72,7 @@ impl Sizes {
         let solo = (op::COUNT * size::COUNT * size_of::<Solo>()) as u64;
         u64::from(self.disks) * (histograms + owners + ledger + solo)
             + u64::from(self.slots()) * size_of::<InFlight>() as u64
+            + eviction::kernel_memory_bytes(eviction::possible_cpus())
             // The ring, the dirty files, the syncs under way, and small change.
             + (8 << 20)
     }

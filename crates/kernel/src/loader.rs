@@ -25,12 +25,13 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData};
 use aya_obj::{
     EbpfSectionKind, Object, ProgramSection,
-    generated::{bpf_attach_type, bpf_btf_info, bpf_cmd, bpf_prog_type},
+    generated::{bpf_attach_type, bpf_btf_info, bpf_cmd, bpf_map_type, bpf_prog_type},
 };
 
 use crate::{
     bpf::{self, new_fd, no_attr},
     confinement::Confinement,
+    eviction,
     facts::Home,
     program::Program,
     refusal::{Step, cause, explain},
@@ -108,10 +109,14 @@ impl Loader {
         let mut object = Object::parse(object).context("failed to parse the kernel object")?;
         let globals = globals.iter().map(|(name, value)| (*name, (*value, true))).collect();
         object.patch_map_data(globals).context("failed to set the programs' constants")?;
+        let cpus = eviction::possible_cpus();
         let (mut maps, mut fds, mut created) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (name, mut map) in object.maps.drain() {
             if let Some((_, entries)) = max_entries.iter().find(|(of, _)| *of == name) {
                 map.set_max_entries(*entries);
+            } else if map.map_type() == bpf_map_type::BPF_MAP_TYPE_LRU_HASH as u32 {
+                let bytes = map.key_size() + map.value_size();
+                map.set_max_entries(eviction::entries(map.max_entries(), bytes, cpus));
             }
             let failed = || format!("failed to create map `{name}`");
             let data = MapData::create(map.clone(), &name, None).with_context(failed)?;
@@ -160,7 +165,8 @@ impl Loader {
         };
         let cpus = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
         let ahead: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..cpus).map(|_| scope.spawn(load)).collect();
+            let threads: Vec<_> =
+                (0..cpus).map(|_| scope.spawn(load)).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
         });
         self.ahead.extend(ahead);

@@ -9,6 +9,8 @@
 mod beyond;
 /// Owners by their cgroups, and a victim whose own limit slows it.
 mod cgroups;
+/// A thousand cgroups that fill a journal together.
+mod crowd;
 /// A delay of the device, of a queue and of a request that waits to exist.
 mod delays;
 /// Devices that only a virtual machine may make.

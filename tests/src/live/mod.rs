@@ -73,7 +73,7 @@ pub fn traced<T>(test: impl FnOnce(&mut Session) -> T) -> T {
 }
 
 /// The same with strategies that were asked for, which this kernel may not have.
-fn traced_through<T>(forced: Vec<Forced>, test: impl FnOnce(&mut Session) -> T) -> T {
+pub fn traced_through<T>(forced: Vec<Forced>, test: impl FnOnce(&mut Session) -> T) -> T {
     traced_with(&Options { forced, ..Options::default() }, test)
 }
 

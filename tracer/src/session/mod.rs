@@ -338,6 +338,7 @@ impl Session {
                 Dropped::HookMissed => self.programs.missed_runs(),
                 Dropped::Reconciled => accounts.reconciled(),
                 Dropped::DiskRefused => self.refused.len() as u64,
+                Dropped::KernelEvicted => self.tallies.evicted() + accounts.journals_evicted(),
                 Dropped::ReferenceRefused => self.references.refused,
                 Dropped::RecordForeign => self.foreign,
                 Dropped::OperationUnknown => accounts.operations_unknown(),

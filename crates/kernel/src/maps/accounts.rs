@@ -149,7 +149,7 @@ impl Accounts {
             is_kthread,
             disks: Vec::new(),
             work: Work::default(),
-            journals: Journals::new(KernelMap::try_from(programs.take_map("HANDLES")?)?),
+            journals: Journals::new(programs)?,
             keys: vec![OwnerKey::default()],
             ids: HashMap::new(),
             free: Vec::new(),
@@ -438,6 +438,11 @@ impl Accounts {
             let owner = self.intern(key);
             tick.journals.push(JournalWork { device: key.disk, owner, blocks });
         }
+    }
+
+    /// Sums of who fills the journals that the kernel evicted.
+    pub fn journals_evicted(&self) -> u64 {
+        self.journals.evicted()
     }
 
     /// Adds what the disks were asked for in the last second.

@@ -9,36 +9,47 @@ use std::{
     time::Duration,
 };
 
-use aya::maps::{HashMap as KernelMap, MapData};
+use anyhow::Result;
 use tracer_ebpf::record::{Handles, OwnerKey};
 
-use super::pods::Plain;
+use super::{pods::Plain, sums::Sums};
+use crate::load::Programs;
 
 /// Whose sums did not change for so long has no entry any more.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// The sums, and what they were a second ago.
 pub struct Journals {
-    map: KernelMap<MapData, Plain<OwnerKey>, Plain<Handles>>,
+    sums: Sums<OwnerKey, Plain<Handles>>,
     known: Known,
 }
 
 impl Journals {
-    pub fn new(map: KernelMap<MapData, Plain<OwnerKey>, Plain<Handles>>) -> Self {
-        Self { map, known: Known::default() }
+    /// Takes the programs' sums over.
+    ///
+    /// # Errors
+    ///
+    /// When they were taken before.
+    pub fn new(programs: &mut Programs) -> Result<Self> {
+        Ok(Self { sums: Sums::new(programs, "HANDLES")?, known: Known::default() })
     }
 
     /// Blocks of each owner since the last reading; the disk in a key is the
     /// filesystem's device.
     pub fn read(&mut self, now_ns: u64) -> Vec<(OwnerKey, u64)> {
-        let sums = self.map.iter().filter_map(Result::ok);
-        let sums: Vec<_> = sums.map(|(key, handles)| (key.0, handles.0)).collect();
+        let Some(sums) = self.sums.read() else { return Vec::new() };
+        let sums = sums.into_iter().map(|(key, handles)| (key, handles.0));
+        let sums: Vec<_> = sums.collect();
         let (grown, idle) = self.known.take(&sums, now_ns);
         for key in idle {
-            // Gone already where the kernel needed the room.
-            let _ = self.map.remove(&Plain(key));
+            self.sums.remove(key);
         }
         grown
+    }
+
+    /// Sums that the kernel evicted.
+    pub fn evicted(&self) -> u64 {
+        self.sums.evicted()
     }
 
     /// Everybody who has an entry.
@@ -109,6 +120,15 @@ mod tests {
         assert_eq!(known.take(&[sum(1, 3)], 2 * SECOND).0, [(owner(1), 3)]);
         known.take(&[], 3 * SECOND);
         assert_eq!(known.take(&[sum(1, 3)], 4 * SECOND).0, [(owner(1), 3)]);
+    }
+
+    #[test]
+    fn an_entry_that_is_read_twice_has_its_blocks_once() {
+        let mut known = Known::default();
+        let (grown, _) = known.take(&[sum(1, 50), sum(1, 50), sum(1, 52)], SECOND);
+        assert_eq!(grown.iter().map(|(_, blocks)| blocks).sum::<u64>(), 52);
+        let (grown, _) = known.take(&[sum(1, 52), sum(1, 52)], 2 * SECOND);
+        assert_eq!(grown, []);
     }
 
     #[test]

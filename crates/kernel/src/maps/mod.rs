@@ -3,7 +3,8 @@
 //! [`ring`] hands over records. [`tables`] are arrays in our own memory, and
 //! [`accounts`] makes owners and rates of them, with [`work`] for what requests
 //! cost, [`journals`] for who fills the journals and [`described`] for what the
-//! programs know of disks. [`tallies`] are sums by owner beside the ledger.
+//! programs know of disks. [`tallies`] are sums by owner beside the ledger,
+//! and [`sums`] the tables that those and the journals' come from.
 //! [`pods`] are keys and values as plain bytes.
 
 pub mod accounts;
@@ -11,6 +12,7 @@ pub mod described;
 pub mod journals;
 pub mod pods;
 pub mod ring;
+pub mod sums;
 pub mod tables;
 pub mod tallies;
 pub mod uncounted;

@@ -2,24 +2,23 @@
 //! others waited for the CPU, and who reclaimed memory.
 //!
 //! Flows in: two small tables of the kernel's, once a second. Flows out: what
-//! was added since. The kernel forgets whom it has not met for longest, so a sum
+//! was added since. The kernel evicts whom it has not met for longest, so a sum
 //! may begin anew; nothing is ever taken out here, so that no addition is lost
 //! between a reading and a removal.
 
 use std::{collections::HashMap, hash::Hash};
 
 use anyhow::Result;
-use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::record::{ContenderKey, OwnerKey, Reclaimed, op, via};
 use tracer_engine::tick::{Contender, Reclaimer};
 
-use super::{accounts::Accounts, pods::Plain};
+use super::{accounts::Accounts, pods::Plain, sums::Sums};
 use crate::load::Programs;
 
 /// The tables, and what was in them.
 pub struct Tallies {
-    contenders: KernelMap<MapData, Plain<ContenderKey>, u64>,
-    reclaimers: KernelMap<MapData, Plain<OwnerKey>, Plain<Reclaimed>>,
+    contenders: Sums<ContenderKey, u64>,
+    reclaimers: Sums<OwnerKey, Plain<Reclaimed>>,
     seen_rivals: HashMap<ContenderKey, [u64; 1]>,
     seen_reclaimers: HashMap<OwnerKey, [u64; 3]>,
 }
@@ -32,8 +31,8 @@ impl Tallies {
     /// When a table was taken before.
     pub fn new(programs: &mut Programs) -> Result<Self> {
         Ok(Self {
-            contenders: KernelMap::try_from(programs.take_map("CONTENDERS")?)?,
-            reclaimers: KernelMap::try_from(programs.take_map("RECLAIMERS")?)?,
+            contenders: Sums::new(programs, "CONTENDERS")?,
+            reclaimers: Sums::new(programs, "RECLAIMERS")?,
             seen_rivals: HashMap::new(),
             seen_reclaimers: HashMap::new(),
         })
@@ -41,7 +40,8 @@ impl Tallies {
 
     /// Who ran instead, since the last reading.
     pub fn read_contenders(&mut self, accounts: &mut Accounts) -> Vec<Contender> {
-        let sums = self.contenders.iter().filter_map(Result::ok).map(|(key, ns)| (key.0, [ns]));
+        let Some(sums) = self.contenders.read() else { return Vec::new() };
+        let sums = sums.into_iter().map(|(key, ns)| (key, [ns]));
         let grown = growth(&mut self.seen_rivals, sums);
         let contenders = grown.into_iter().map(|(key, [ns])| {
             let ContenderKey { cgroup, comm, kthread, victim_tgid } = key;
@@ -55,10 +55,10 @@ impl Tallies {
 
     /// Who reclaimed memory, since the last reading.
     pub fn read_reclaimers(&mut self, accounts: &mut Accounts) -> Vec<Reclaimer> {
-        let sums = self.reclaimers.iter().filter_map(Result::ok);
-        let sums = sums.map(|(key, Plain(sum))| {
+        let Some(sums) = self.reclaimers.read() else { return Vec::new() };
+        let sums = sums.into_iter().map(|(key, Plain(sum))| {
             let Reclaimed { times, ns, limit_ns } = sum;
-            (key.0, [times, ns, limit_ns])
+            (key, [times, ns, limit_ns])
         });
         let grown = growth(&mut self.seen_reclaimers, sums);
         let reclaimers = grown.into_iter().map(|(key, [times, ns, limit_ns])| Reclaimer {
@@ -69,29 +69,36 @@ impl Tallies {
         });
         reclaimers.collect()
     }
+
+    /// Sums that the kernel evicted.
+    pub fn evicted(&self) -> u64 {
+        self.contenders.evicted() + self.reclaimers.evicted()
+    }
 }
 
 /// What was added to each sum, for those to which anything was. Remembers the
-/// sums that are there, and no others.
+/// sums that are there, and no others. A key may come twice, with the same sum or a
+/// later one: a reading starts over where its key was evicted.
 fn growth<K: Copy + Eq + Hash, const N: usize>(
     seen: &mut HashMap<K, [u64; N]>,
     sums: impl Iterator<Item = (K, [u64; N])>,
 ) -> Vec<(K, [u64; N])> {
-    let mut grown = Vec::new();
+    let mut grown: HashMap<K, [u64; N]> = HashMap::new();
     let mut now = HashMap::new();
     for (key, sum) in sums {
-        let before = seen.get(&key).copied().unwrap_or([0; N]);
-        // One that the kernel forgot has begun anew.
+        let before = now.get(&key).or_else(|| seen.get(&key)).copied().unwrap_or([0; N]);
+        // One that the kernel evicted has begun anew.
         let is_new = sum.iter().zip(before).any(|(sum, before)| *sum < before);
         let before = if is_new { [0; N] } else { before };
         let added: [u64; N] = std::array::from_fn(|at| sum[at] - before[at]);
         if added != [0; N] {
-            grown.push((key, added));
+            let whole = grown.entry(key).or_insert([0; N]);
+            *whole = std::array::from_fn(|at| whole[at] + added[at]);
         }
         now.insert(key, sum);
     }
     *seen = now;
-    grown
+    grown.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -108,7 +115,18 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_that_the_kernel_forgot_counts_whole() {
+    fn a_key_that_is_read_twice_has_grown_once() {
+        let mut seen = HashMap::new();
+        let mut look = |sums: &[(u8, [u64; 1])]| growth(&mut seen, sums.iter().copied());
+        assert_eq!(look(&[(1, [50]), (1, [50])]), [(1, [50])]);
+        assert_eq!(look(&[(1, [57]), (1, [57]), (1, [59])]), [(1, [9])]);
+        // Between its two readings it was evicted, and began again.
+        assert_eq!(look(&[(1, [60]), (1, [4])]), [(1, [5])]);
+        assert_eq!(look(&[(1, [4])]), []);
+    }
+
+    #[test]
+    fn a_sum_that_the_kernel_evicted_counts_whole() {
         let mut seen = HashMap::new();
         let mut look = |sums: &[(u8, [u64; 1])]| growth(&mut seen, sums.iter().copied());
         look(&[(1, [50])]);

@@ -16,7 +16,7 @@
 
 use aya_ebpf::{
     macros::{btf_tracepoint, map},
-    maps::LruHashMap,
+    maps::{Array, LruHashMap},
     programs::BtfTracePointContext,
 };
 use tracer_ebpf::record::{Handles, OwnerKey, op, via};
@@ -25,7 +25,7 @@ use crate::{
     cell::fields,
     dirtier,
     fields::Kernel,
-    maps::{BPF_NOEXIST, Lookup as _},
+    maps::sum_of,
     submitter::Submitter,
 };
 
@@ -33,6 +33,8 @@ use crate::{
 /// place of the disk.
 #[map]
 static HANDLES: LruHashMap<OwnerKey, Handles> = LruHashMap::with_max_entries(1024, 0);
+#[map]
+static HANDLES_NEW: Array<u64> = Array::with_max_entries(1, 0);
 
 fields! { Handles { handles: u64, blocks: u64 } }
 
@@ -58,10 +60,8 @@ pub fn jbd2_handle_stats(ctx: BtfTracePointContext) -> i32 {
         via: via::DIRECT,
     };
     let blocks = blocks as u64;
-    if HANDLES.cell(&key).is_none() {
-        let _ = HANDLES.insert(key, Handles { handles: 0, blocks: 0 }, BPF_NOEXIST);
-    }
-    if let Some(handles) = HANDLES.cell(&key) {
+    let zero = Handles { handles: 0, blocks: 0 };
+    if let Some(handles) = sum_of(&HANDLES, &HANDLES_NEW, &key, zero) {
         handles.handles().add(1);
         handles.blocks().add(blocks);
     }
@@ -77,6 +77,7 @@ pub fn jbd2_submit_inode_data(ctx: BtfTracePointContext) -> i32 {
 /// From here on the journal writes its own blocks.
 #[btf_tracepoint(function = "jbd2_commit_logging")]
 pub fn jbd2_data_submitted(_ctx: BtfTracePointContext) -> i32 {
+    // Most commits write no inode's data: that nothing is known means nothing.
     dirtier::end_inode();
     0
 }

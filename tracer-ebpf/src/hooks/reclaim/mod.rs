@@ -10,7 +10,7 @@
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, map},
-    maps::LruHashMap,
+    maps::{Array, LruHashMap},
     programs::BtfTracePointContext,
 };
 use tracer_ebpf::{
@@ -23,7 +23,7 @@ use crate::{
     cell::fields,
     clock::now_ns,
     fields::Task,
-    maps::{BPF_ANY, Lookup as _},
+    maps::{BPF_ANY, Lookup as _, sum_of},
     submitter,
     syncs::table::of_current,
 };
@@ -53,6 +53,8 @@ static RECLAIMING: LruHashMap<u32, Reclaiming> = LruHashMap::with_max_entries(10
 /// What each owner spent in it; the disk in the key means nothing.
 #[map]
 static RECLAIMERS: LruHashMap<OwnerKey, Reclaimed> = LruHashMap::with_max_entries(256, 0);
+#[map]
+static RECLAIMERS_NEW: Array<u64> = Array::with_max_entries(1, 0);
 
 #[btf_tracepoint(function = "mm_vmscan_direct_reclaim_begin")]
 pub fn direct_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
@@ -125,14 +127,10 @@ fn count(ns: u64, whose: Whose) {
         kthread: u8::from(who.kthread),
         via: via::DIRECT,
     };
-    match RECLAIMERS.cell(&key) {
-        Some(sum) => {
-            sum.times().add(1);
-            sum.ns().add(ns);
-            sum.limit_ns().add(limit_ns);
-        }
-        None => {
-            let _ = RECLAIMERS.insert(key, Reclaimed { times: 1, ns, limit_ns }, BPF_ANY);
-        }
+    let zero = Reclaimed { times: 0, ns: 0, limit_ns: 0 };
+    if let Some(sum) = sum_of(&RECLAIMERS, &RECLAIMERS_NEW, &key, zero) {
+        sum.times().add(1);
+        sum.ns().add(ns);
+        sum.limit_ns().add(limit_ns);
     }
 }

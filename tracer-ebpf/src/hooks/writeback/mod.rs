@@ -9,9 +9,9 @@
 //!   struct writeback_control *, unsigned long), around the writing of one
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_ebpf::record::via;
+use tracer_ebpf::{dropped::Dropped, record::via};
 
-use crate::{dirtier, fields::Kernel};
+use crate::{dirtier, fields::Kernel, maps::count_drop};
 
 #[btf_tracepoint(function = "writeback_dirty_inode_enqueue")]
 pub fn writeback_dirty_inode_enqueue(ctx: BtfTracePointContext) -> i32 {
@@ -27,6 +27,9 @@ pub fn writeback_single_inode_start(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "writeback_single_inode")]
 pub fn writeback_single_inode(_ctx: BtfTracePointContext) -> i32 {
-    dirtier::end_inode();
+    // Its begin has made an entry, in this very thread.
+    if !dirtier::end_inode() {
+        count_drop(Dropped::KernelEvicted);
+    }
     0
 }
