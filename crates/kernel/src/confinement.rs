@@ -89,6 +89,11 @@ impl Confinement {
     }
 }
 
+/// The smallest limit on memory that holds for this process, in bytes.
+pub fn memory_limit() -> Option<u64> {
+    find_memory_limit(Path::new("/")).map(|limit| limit.bytes)
+}
+
 /// Whether this process is in a user namespace of its own, in which no capability
 /// reaches the kernel as a whole.
 pub fn in_user_namespace() -> bool {

@@ -22,7 +22,7 @@ use zerocopy::IntoBytes as _;
 
 use crate::{
     capability::Capability,
-    eviction,
+    confinement, eviction,
     facts::{Facts, Home},
     hook::{Attach, Step, Strategy},
     loader::{Attached, Globals, Loader},
@@ -252,7 +252,7 @@ impl Programs {
                 wanted.extend(home.map(|home| (step.program, home)));
             }
         }
-        loader.load_ahead(&wanted);
+        loader.load_ahead(&wanted, confinement::memory_limit());
         self.loader = Some(loader);
     }
 

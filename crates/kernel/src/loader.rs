@@ -44,6 +44,20 @@ const LOG_BYTES: usize = 1 << 20;
 /// takes a sixth of the time.
 const MOST_THREADS: usize = 8;
 
+/// A cgroup with no more memory has its programs verified one after another: newer
+/// kernels charge it with the verifier's memory, and each thread takes some of that
+/// for itself.
+const TIGHT_BYTES: u64 = 256 << 20;
+
+/// How many programs are verified at a time.
+const fn threads(memory_limit: Option<u64>, cpus: usize) -> usize {
+    match memory_limit {
+        Some(bytes) if bytes <= TIGHT_BYTES => 1,
+        _ if cpus > MOST_THREADS => MOST_THREADS,
+        _ => cpus,
+    }
+}
+
 /// The object, ready to be loaded from.
 pub struct Loader {
     object: Object,
@@ -148,9 +162,9 @@ impl Loader {
         is_loaded
     }
 
-    /// Loads programs that will be attached, on all CPUs: most of the time that
-    /// the start takes is the verifier's.
-    pub fn load_ahead(&mut self, wanted: &[(Program, Home)]) {
+    /// Loads programs that will be attached, on several CPUs at a time: most of the
+    /// time that the start takes is the verifier's.
+    pub fn load_ahead(&mut self, wanted: &[(Program, Home)], memory_limit: Option<u64>) {
         let next = AtomicUsize::new(0);
         let load = || {
             let mut loaded = Vec::new();
@@ -163,10 +177,10 @@ impl Loader {
             }
             loaded
         };
-        let cpus = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
         let ahead: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> =
-                (0..cpus).map(|_| scope.spawn(load)).collect();
+                (0..threads(memory_limit, cpus)).map(|_| scope.spawn(load)).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
         });
         self.ahead.extend(ahead);
@@ -333,6 +347,16 @@ mod tests {
         let object = Object::parse(UNTYPED_OBJECT).unwrap();
         let untyped: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
         assert!(untyped.is_subset(&list), "{untyped:?}");
+    }
+
+    #[test]
+    fn under_a_tight_limit_programs_are_verified_one_at_a_time() {
+        let of = |mib: Option<u64>, cpus| threads(mib.map(|mib| mib << 20), cpus);
+        assert_eq!([of(None, 1), of(None, 2), of(None, 64)], [1, 2, 8]);
+        assert_eq!([of(Some(64), 64), of(Some(128), 8), of(Some(256), 8)], [1, 1, 1]);
+        assert_eq!([of(Some(257), 8), of(Some(4096), 64)], [8, 8]);
+        assert_eq!(threads(Some(u64::MAX), 3), 3);
+        assert_eq!(threads(Some((256 << 20) + 1), 3), 3);
     }
 
     /// Older verifiers (seen on 5.10 and 6.1) permit a loop whose last instruction
