@@ -78,6 +78,8 @@ kinds! {
     KernelEvicted: "kernel_evicted",
     /// Files of disks' references that were refused, or could not be written.
     ReferenceRefused: "reference_refused",
+    /// Reads of the node's files that did not answer in time.
+    ReadLate: "read_late",
 }
 
 impl Dropped {

@@ -27,7 +27,9 @@ use tracer_snapshot::{
 
 use crate::{
     device_names::Names,
-    devices, mounts,
+    devices,
+    errand::{Answer, Errands},
+    mounts,
     tree::{Tree, text},
 };
 
@@ -37,7 +39,7 @@ mod watch;
 
 pub use classes::{Classified, classify};
 
-use descriptors::{Budget, Failure, Found, Search, Wanted};
+use descriptors::{Budget, Failure, Found, Search, Wanted, is_still, may_be_still};
 use watch::MountWatch;
 
 /// Files remembered, at about 200 bytes each.
@@ -78,6 +80,7 @@ pub struct Files {
     /// Until this time all changes of mounts are known.
     mounts_as_of_ns: u64,
     budget: Budget,
+    errands: Errands,
     unresolved: u64,
     evicted: u64,
 }
@@ -150,6 +153,7 @@ impl Files {
             labels: Labels::default(),
             names: Names::default(),
             budget: Budget::default(),
+            errands: Errands::default(),
             unresolved: 0,
             evicted: 0,
         }
@@ -240,6 +244,11 @@ impl Files {
         self.unresolved
     }
 
+    /// Paths that could not be checked in time.
+    pub fn late(&self) -> u64 {
+        self.errands.late()
+    }
+
     /// Files and labels forgotten for want of room.
     pub fn evicted(&self) -> u64 {
         self.evicted + self.labels.evicted()
@@ -293,11 +302,12 @@ impl Files {
             found = search.try_descriptor(before.fd).ok_or(Failure::Closed);
         }
         if found.is_err() && wanted.device != 0 {
-            found = match search.is_still(&before.path) {
-                true => {
+            found = match ask_whether_still(&self.tree, &mut self.errands, wanted, &before.path) {
+                Still::Yes => {
                     Ok(Found { fd: before.fd, device: wanted.device, path: before.path.clone() })
                 }
-                false => search.scan(),
+                Still::No => search.scan(),
+                Still::Unanswered => Err(Failure::Unfinished),
             };
         }
         // Then what it was is still the best that can be said of it: its path
@@ -377,6 +387,26 @@ impl Files {
             let path = text(&mounts::unescape(mount.point), descriptors::PATH_BYTES);
             Some(MountPoint { path, is_watched: mounts.watches(process) })
         })
+    }
+}
+
+/// Whether a file is where it was.
+enum Still {
+    Yes,
+    No,
+    /// Its disk does not say.
+    Unanswered,
+}
+
+fn ask_whether_still(tree: &Tree, errands: &mut Errands, wanted: Wanted, path: &str) -> Still {
+    if !may_be_still(wanted, path) {
+        return Still::No;
+    }
+    let (tree, path) = (tree.clone(), path.to_owned());
+    match errands.run(move || is_still(&tree, wanted, &path)) {
+        Answer::Done(true) => Still::Yes,
+        Answer::Done(false) => Still::No,
+        Answer::Late(_) | Answer::None => Still::Unanswered,
     }
 }
 

@@ -92,6 +92,11 @@ impl Identities {
         self.processes.unresolved() + self.cgroups.unresolved()
     }
 
+    /// Reads that did not answer in time: of arguments, and of names on the node's disk.
+    pub fn late(&self) -> u64 {
+        self.processes.late() + self.names.errands.late()
+    }
+
     /// Identities forgotten for want of room.
     pub fn evicted(&self) -> u64 {
         let names = self.names.pods.evicted() + self.names.containers.evicted();

@@ -8,6 +8,7 @@
 pub mod device_names;
 pub mod devices;
 pub mod disks;
+pub mod errand;
 pub mod files;
 pub mod identity;
 pub mod mounts;

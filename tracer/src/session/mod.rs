@@ -345,6 +345,7 @@ impl Session {
                 Dropped::LedgerTorn => engine.torn(),
                 Dropped::VictimEvicted => engine.evicted(),
                 Dropped::IdentityUnresolved => identities.unresolved(),
+                Dropped::ReadLate => identities.late() + files.late(),
                 Dropped::FileUnresolved => files.unresolved(),
                 Dropped::NameEvicted => identities.evicted() + files.evicted() + people.evicted(),
                 Dropped::RingFull

@@ -5,14 +5,13 @@
 //! that is away does, links and `fdinfo` in /proc do not. So a descriptor is
 //! first asked for its link and for the inode number in its `fdinfo` (from 5.14,
 //! <https://github.com/torvalds/linux/commit/3845f256a8b5>), which is the very
-//! number that the record has, on btrfs and overlay too, and `stat` is left
-//! for a match on a filesystem with a block device of its own.
+//! number that the record has, on btrfs and overlay too. What is open is then
+//! asked by `statx` for what the kernel knows without asking a server. A path that
+//! was closed since takes a walk, which may wait for a disk: that is an errand.
 
-use std::{
-    collections::HashMap,
-    fs::{self, Metadata},
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
-};
+use std::{collections::HashMap, fs, os::unix::ffi::OsStrExt as _, path::Path};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::{
     devices, mounts,
@@ -137,7 +136,8 @@ impl<'a> Search<'a> {
             Some(other) if other != inode => false,
             Some(_)
                 if !devices::is_anonymous(device)
-                    && fs::metadata(&link).is_ok_and(|metadata| is_on(&metadata, device)) =>
+                    && known(&link, AtFlags::empty())
+                        .is_some_and(|known| known.device == device) =>
             {
                 true
             }
@@ -145,7 +145,7 @@ impl<'a> Search<'a> {
             Some(_) => self.mount(info.mount).is_some_and(|m| m.device == device || m.is_overlay),
             None => {
                 self.mount(info.mount).is_some_and(|m| m.device == device || m.is_overlay)
-                    && fs::metadata(&link).is_ok_and(|metadata| metadata.ino() == inode)
+                    && known(&link, AtFlags::empty()).is_some_and(|known| known.inode == inode)
             }
         };
         is_it.then_some(Found { fd, device, path })
@@ -170,17 +170,6 @@ impl<'a> Search<'a> {
         Err(Failure::Closed)
     }
 
-    /// Whether a path still is the file, closed or not, as the process sees it.
-    pub fn is_still(&self, path: &str) -> bool {
-        let Wanted { tgid, device, inode } = self.wanted;
-        if devices::is_anonymous(device) || path.is_empty() {
-            return false;
-        }
-        let path = self.tree.at(format!("proc/{tgid}/root/{}", path.trim_start_matches('/')));
-        fs::symlink_metadata(path)
-            .is_ok_and(|metadata| metadata.ino() == inode && is_on(&metadata, device))
-    }
-
     fn mount(&mut self, id: Option<u32>) -> Option<Mount> {
         let mounts = self.mounts.get_or_insert_with(|| {
             let mountinfo = mounts::read(self.tree, &self.wanted.tgid.to_string());
@@ -195,8 +184,31 @@ impl<'a> Search<'a> {
     }
 }
 
-fn is_on(metadata: &Metadata, device: u32) -> bool {
-    devices::from_stat(metadata.dev()) == device
+/// Whether a path still is the file, closed or not, as the process sees it. The
+/// walk there may wait for a disk.
+pub fn is_still(tree: &Tree, wanted: Wanted, path: &str) -> bool {
+    let Wanted { tgid, device, inode } = wanted;
+    let path = tree.at(format!("proc/{tgid}/root/{}", path.trim_start_matches('/')));
+    known(&path, AtFlags::SYMLINK_NOFOLLOW) == Some(Known { device, inode })
+}
+
+/// Whether it is worth asking whether a path still is the file.
+pub fn may_be_still(wanted: Wanted, path: &str) -> bool {
+    !devices::is_anonymous(wanted.device) && !path.is_empty()
+}
+
+/// The numbers that the kernel knows of a file without asking whoever serves it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Known {
+    device: u32,
+    inode: u64,
+}
+
+fn known(path: &Path, more: AtFlags) -> Option<Known> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | more;
+    let found = statx(CWD, path, flags, StatxFlags::INO).ok()?;
+    let device = devices::join(found.stx_dev_major, found.stx_dev_minor);
+    Some(Known { device, inode: found.stx_ino })
 }
 
 /// Of `/proc/<tgid>/fdinfo/<fd>`.

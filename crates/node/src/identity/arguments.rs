@@ -21,15 +21,28 @@ pub enum Program {
     Longhorn { role: &'static str, volume: String },
 }
 
+/// Whether a process may work for somebody else, so that its arguments are worth
+/// reading: by its name or, where it has given itself another, by its program's.
+pub fn may_serve_others(comm: &[u8], exe: impl FnOnce() -> Vec<u8>) -> bool {
+    let is_one = |name: &[u8]| is_qemu(name) || name == LONGHORN;
+    is_one(comm) || exe().rsplit(|&b| b == b'/').next().is_some_and(is_one)
+}
+
+fn is_qemu(program: &[u8]) -> bool {
+    program.starts_with(b"qemu-system-") || program == b"qemu-kvm" || program == b"kvm"
+}
+
+const LONGHORN: &[u8] = b"longhorn";
+
 /// Reads arguments that are separated by NUL, the last of them perhaps cut off.
 pub fn find_program(cmdline: &[u8]) -> Option<Program> {
     let mut arguments = cmdline.split(|&b| b == 0);
     let path = arguments.next()?;
     let program = path.rsplit(|&b| b == b'/').next()?;
-    if program.starts_with(b"qemu-system-") || program == b"qemu-kvm" || program == b"kvm" {
+    if is_qemu(program) {
         return Some(read_qemu(arguments));
     }
-    if program == b"longhorn" {
+    if program == LONGHORN {
         return read_longhorn(arguments);
     }
     None
@@ -127,6 +140,23 @@ mod tests {
 
     fn qemu(name: Option<&str>, id: Option<&str>) -> Option<Program> {
         Some(Program::Qemu { name: name.map(str::to_owned), id: id.map(str::to_owned) })
+    }
+
+    #[test]
+    fn arguments_are_worth_reading_of_a_program_that_may_serve_others() {
+        let check = |comm: &str, exe: &str, expected| {
+            let is = may_serve_others(comm.as_bytes(), || exe.as_bytes().to_vec());
+            assert_eq!(is, expected, "{comm} {exe}");
+        };
+        check("qemu-system-x86", "", true);
+        check("kvm", "", true);
+        check("longhorn", "", true);
+        // QEMU is called so with `-name process=web`.
+        check("web", "/usr/bin/qemu-system-x86_64", true);
+        check("CPU 0/KVM", "/usr/libexec/qemu-kvm", true);
+        check("etcd", "/usr/bin/etcd", false);
+        check("qemu-img", "/usr/bin/qemu-img", false);
+        check("etcd", "", false);
     }
 
     #[test]

@@ -15,7 +15,10 @@ use lru::LruCache;
 use serde::Deserialize;
 
 use super::place::{Container, bounded};
-use crate::tree::Tree;
+use crate::{
+    errand::{Answer, Errand, Errands},
+    tree::Tree,
+};
 
 const DOCKER: &str = "var/lib/docker/containers";
 const PODMAN: &str = "var/lib/containers/storage/overlay-containers";
@@ -32,12 +35,14 @@ const MAX_CONTAINERS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 pub struct Containers {
     /// `None` for one whose name could not be had.
     names: LruCache<Box<str>, Option<Box<str>>>,
+    /// The reading of this one's name, which the disk does not let end.
+    reading: Option<(Box<str>, Errand<Option<String>>)>,
     evicted: u64,
 }
 
 impl Default for Containers {
     fn default() -> Self {
-        Self { names: LruCache::new(MAX_CONTAINERS), evicted: 0 }
+        Self { names: LruCache::new(MAX_CONTAINERS), reading: None, evicted: 0 }
     }
 }
 
@@ -55,18 +60,44 @@ struct PodmanContainer {
 }
 
 impl Containers {
-    pub fn find_name(&mut self, tree: &Tree, container: &Container) -> Option<&str> {
-        let id = container.id.as_str();
-        if !self.names.contains(id) {
-            let name = match container.runtime.as_str() {
-                "docker" => read_docker(tree, id),
-                "podman" => read_podman(tree, id),
-                _ => None,
-            };
-            let name = name.filter(|name| !name.is_empty()).map(|name| bounded(&name).into());
-            self.evicted += u64::from(self.names.push(id.into(), name).is_some());
+    pub fn find_name(
+        &mut self,
+        tree: &Tree,
+        errands: &mut Errands,
+        container: &Container,
+    ) -> Option<&str> {
+        self.look_after_reading();
+        if !self.names.contains(container.id.as_str()) && self.reading.is_none() {
+            self.read(tree, errands, container);
         }
-        self.names.get(id)?.as_deref()
+        self.names.get(container.id.as_str())?.as_deref()
+    }
+
+    fn read(&mut self, tree: &Tree, errands: &mut Errands, container: &Container) {
+        let (tree, id) = (tree.clone(), container.id.clone());
+        let answer = match container.runtime.as_str() {
+            "docker" => errands.run(move || read_docker(&tree, &id)),
+            "podman" => errands.run(move || read_podman(&tree, &id)),
+            _ => Answer::Done(None),
+        };
+        self.learn(container.id.as_str().into(), answer);
+    }
+
+    fn look_after_reading(&mut self) {
+        if let Some((id, errand)) = self.reading.take() {
+            self.learn(id, errand.look());
+        }
+    }
+
+    fn learn(&mut self, id: Box<str>, answer: Answer<Option<String>>) {
+        match answer {
+            Answer::Done(name) => {
+                let name = name.filter(|name| !name.is_empty()).map(|name| bounded(&name).into());
+                self.evicted += u64::from(self.names.push(id, name).is_some());
+            }
+            Answer::Late(errand) => self.reading = Some((id, errand)),
+            Answer::None => {}
+        }
     }
 
     /// Names forgotten for want of room.

@@ -3,7 +3,8 @@
 //!
 //! Directories are listed and links are read; no file is opened, no link is
 //! followed, and nothing below a volume's own directory is touched, since a
-//! server that is away would hold us there. A uid, a container or a volume that
+//! server that is away would hold us there. The node's own disk may not answer
+//! either: all of it is an errand. A uid, a container or a volume that
 //! is not known yet leads to one scan of everything, at most every few seconds
 //! and a few times for each. What a scan no longer meets is remembered until
 //! there is no room for it.
@@ -26,7 +27,10 @@ use std::{
 use lru::LruCache;
 
 use super::place::NAME_BYTES;
-use crate::tree::{Tree, text};
+use crate::{
+    errand::{Answer, Errand, Errands},
+    tree::{Tree, text},
+};
 
 const POD_LOGS: &str = "var/log/pods";
 const CONTAINER_LOGS: &str = "var/log/containers";
@@ -77,7 +81,21 @@ pub struct Pods {
     /// What was looked for in vain, and in how many scans.
     wanted: LruCache<Box<str>, u8>,
     next_scan_ns: u64,
+    /// A scan that the disk does not let end.
+    scan: Option<Errand<Scan>>,
     evicted: u64,
+}
+
+/// All that a scan met.
+#[derive(Debug, Default)]
+struct Scan {
+    /// With their uids.
+    pods: Vec<(String, Pod)>,
+    /// With their container ids.
+    members: Vec<(String, Member)>,
+    /// Volumes, and the uids of the pods that have them.
+    users: Vec<(String, String)>,
+    entries: u64,
 }
 
 impl Default for Pods {
@@ -88,6 +106,7 @@ impl Default for Pods {
             users: LruCache::new(MAX_CONTAINERS),
             wanted: LruCache::new(MAX_PODS),
             next_scan_ns: 0,
+            scan: None,
             evicted: 0,
         }
     }
@@ -98,32 +117,40 @@ impl Pods {
     pub fn find(
         &mut self,
         tree: &Tree,
+        errands: &mut Errands,
         uid: &str,
         container: Option<&str>,
         now_ns: u64,
     ) -> Option<Member> {
         if let Some(id) = container {
             let is_known = self.members.peek(id).is_some();
-            if !is_known && self.want(tree, id, now_ns) && self.members.peek(id).is_none() {
-                self.look_into_logs(tree, uid, id);
+            if !is_known && self.want(tree, errands, id, now_ns) && self.members.peek(id).is_none()
+            {
+                self.look_into_logs(tree, errands, uid, id);
             }
             if let Some(member) = self.members.get(id) {
                 return Some(member.clone());
             }
         }
         if self.pods.peek(uid).is_none() {
-            self.want(tree, uid, now_ns);
+            self.want(tree, errands, uid, now_ns);
         }
         self.pods.get(uid).map(|pod| Member { pod: pod.clone(), container: None })
     }
 
     /// The pod on this node that has a volume of this name.
-    pub fn find_user(&mut self, tree: &Tree, volume: &str, now_ns: u64) -> Option<Pod> {
+    pub fn find_user(
+        &mut self,
+        tree: &Tree,
+        errands: &mut Errands,
+        volume: &str,
+        now_ns: u64,
+    ) -> Option<Pod> {
         if self.users.peek(volume).is_none() {
-            self.want(tree, volume, now_ns);
+            self.want(tree, errands, volume, now_ns);
         }
         let uid = self.users.get(volume)?.clone();
-        self.find(tree, &uid, None, now_ns).map(|member| member.pod)
+        self.find(tree, errands, &uid, None, now_ns).map(|member| member.pod)
     }
 
     /// Names forgotten for want of room.
@@ -132,70 +159,106 @@ impl Pods {
     }
 
     /// Scans for somebody unknown, if it may be worth it; tells whether it did.
-    fn want(&mut self, tree: &Tree, key: &str, now_ns: u64) -> bool {
+    fn want(&mut self, tree: &Tree, errands: &mut Errands, key: &str, now_ns: u64) -> bool {
         if now_ns < self.next_scan_ns {
             return false;
         }
-        let scans = match self.wanted.get_mut(key) {
-            Some(scans) => scans,
-            None => self.wanted.get_or_insert_mut(key.into(), || 0),
+        let answer = match self.scan.take() {
+            // It may have been made for somebody else.
+            Some(scan) => scan.look(),
+            None => {
+                let scans = match self.wanted.get_mut(key) {
+                    Some(scans) => scans,
+                    None => self.wanted.get_or_insert_mut(key.into(), || 0),
+                };
+                if *scans >= SCANS_EACH {
+                    return false;
+                }
+                *scans += 1;
+                let tree = tree.clone();
+                errands.run(move || Scan::of(&tree))
+            }
         };
-        if *scans >= SCANS_EACH {
-            return false;
+        self.next_scan_ns = now_ns.saturating_add(SCAN_EVERY_NS);
+        match answer {
+            Answer::Done(scan) => {
+                self.next_scan_ns = self.next_scan_ns.saturating_add(scan.entries * SCAN_ENTRY_NS);
+                self.learn(scan);
+                true
+            }
+            Answer::Late(scan) => {
+                self.scan = Some(scan);
+                false
+            }
+            Answer::None => false,
         }
-        *scans += 1;
-        let met = self.scan(tree) as u64;
-        self.next_scan_ns = now_ns + SCAN_EVERY_NS + met * SCAN_ENTRY_NS;
-        true
     }
 
-    /// Lists all that the kubelet keeps; gives the number of entries met.
-    fn scan(&mut self, tree: &Tree) -> usize {
-        let mut met = 0;
-        for name in list(&tree.at(POD_LOGS)) {
-            met += 1;
-            if let Some((pod, uid)) = parse_pod_directory(&name) {
-                self.evicted += put(&mut self.pods, uid, pod);
-            }
+    fn learn(&mut self, scan: Scan) {
+        for (uid, pod) in scan.pods {
+            self.evicted += put(&mut self.pods, &uid, pod);
         }
-        for name in list(&tree.at(CONTAINER_LOGS)) {
-            met += 1;
-            if let Some((id, member)) = parse_container_log(&name) {
-                self.evicted += put(&mut self.members, id, member);
-            }
+        for (id, member) in scan.members {
+            self.evicted += put(&mut self.members, &id, member);
         }
-        for kubelet in KUBELETS {
-            let pods = tree.at(kubelet).join("pods");
-            for uid in list(&pods) {
-                met += 1;
-                for kind in ["volumes", "volumeDevices"] {
-                    for volume in list(&pods.join(&uid).join(kind).join(CSI)) {
-                        met += 1;
-                        self.evicted += put(&mut self.users, &volume, uid.as_str().into());
-                    }
-                }
-            }
+        for (volume, uid) in scan.users {
+            self.evicted += put(&mut self.users, &volume, uid.into());
         }
-        met
     }
 
     /// A container without a link of its own name: by what its log links to
     /// (Docker), else it is the only one of its pod.
-    fn look_into_logs(&mut self, tree: &Tree, uid: &str, id: &str) {
+    fn look_into_logs(&mut self, tree: &Tree, errands: &mut Errands, uid: &str, id: &str) {
         let Some(pod) = self.pods.get(uid).cloned() else { return };
         let directory = format!("{}_{}_{uid}", pod.namespace, pod.name);
         let directory = tree.at(POD_LOGS).join(directory);
-        let containers = list(&directory);
-        let linked = containers.iter().find(|name| links_to(&directory.join(name), id));
-        let container = match (linked, &containers[..]) {
-            (Some(name), _) => Some(name),
-            (None, [only]) => Some(only),
-            (None, _) => None,
-        };
-        if let Some(name) = container {
-            let member = Member { pod, container: Some(name.as_str().into()) };
+        let wanted = id.to_owned();
+        let found = errands.run(move || find_container(&directory, &wanted));
+        if let Answer::Done(Some(name)) = found {
+            let member = Member { pod, container: Some(name.into()) };
             self.evicted += put(&mut self.members, id, member);
         }
+    }
+}
+
+impl Scan {
+    /// Lists all that the kubelet keeps.
+    fn of(tree: &Tree) -> Self {
+        let mut scan = Self::default();
+        for name in list(&tree.at(POD_LOGS)) {
+            scan.entries += 1;
+            let pod = parse_pod_directory(&name);
+            scan.pods.extend(pod.map(|(pod, uid)| (uid.to_owned(), pod)));
+        }
+        for name in list(&tree.at(CONTAINER_LOGS)) {
+            scan.entries += 1;
+            let member = parse_container_log(&name);
+            scan.members.extend(member.map(|(id, member)| (id.to_owned(), member)));
+        }
+        for kubelet in KUBELETS {
+            let pods = tree.at(kubelet).join("pods");
+            for uid in list(&pods) {
+                scan.entries += 1;
+                for kind in ["volumes", "volumeDevices"] {
+                    for volume in list(&pods.join(&uid).join(kind).join(CSI)) {
+                        scan.entries += 1;
+                        scan.users.push((volume, uid.clone()));
+                    }
+                }
+            }
+        }
+        scan
+    }
+}
+
+/// The container with this id, of those that have logs in this directory.
+fn find_container(directory: &Path, id: &str) -> Option<String> {
+    let mut containers = list(directory);
+    let linked = containers.iter().position(|name| links_to(&directory.join(name), id));
+    match (linked, containers.len()) {
+        (Some(at), _) => Some(containers.swap_remove(at)),
+        (None, 1) => containers.pop(),
+        (None, _) => None,
     }
 }
 

@@ -5,17 +5,24 @@
 //! one with its number, the comm whether it has executed something else. Between
 //! checks a look-up is one access to a table; neither it nor a check that finds
 //! nothing new allocates.
+//!
+//! Arguments are read only of programs that may work for somebody else, and as an
+//! errand: who is stuck in a page fault holds up everybody who reads them, for as
+//! long as the disk does not answer.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, os::unix::ffi::OsStringExt as _};
 
 use lru::LruCache;
 
 use super::{
-    arguments::{Program, find_program},
+    arguments::{Program, find_program, may_serve_others},
     procfs::{Membership, Stat, parse_cgroup, parse_stat},
     unit::unit,
 };
-use crate::tree::{Tree, text};
+use crate::{
+    errand::{Answer, Errand, Errands},
+    tree::{Tree, text},
+};
 
 /// How long an entry is believed.
 const CHECK_NS: u64 = 5_000_000_000;
@@ -25,8 +32,6 @@ const MAX_PROCESSES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 /// Longer than any of the kernel's own; those of workqueues reach 64.
 const COMM_BYTES: usize = 64;
-
-const CMDLINE_BYTES: usize = 256;
 
 /// Arguments that are looked through for whom a program works.
 const ARGUMENTS_BYTES: usize = 4096;
@@ -40,8 +45,6 @@ pub struct Process {
     /// In clock ticks since boot.
     pub start_ticks: u64,
     pub comm: String,
-    /// Arguments separated by spaces, the first 256 bytes.
-    pub cmdline: String,
     /// Whom it works for, where its arguments say so.
     pub program: Option<Program>,
     /// Path of its cgroup, `/` for the root; empty where unknown.
@@ -55,6 +58,7 @@ pub struct Process {
 #[derive(Debug)]
 pub struct Processes {
     entries: LruCache<u32, Entry>,
+    errands: Errands,
     unresolved: u64,
     evicted: u64,
 }
@@ -64,12 +68,29 @@ struct Entry {
     /// `None` where it was gone before the first look.
     process: Option<Process>,
     alive: bool,
+    arguments: Arguments,
     checked_ns: u64,
+}
+
+/// How far the reading of a process's arguments is.
+#[derive(Debug, Default)]
+enum Arguments {
+    /// They are read, or none of ours to read.
+    #[default]
+    Known,
+    Wanted,
+    /// They are being read.
+    Late(Errand<Option<Program>>),
 }
 
 impl Default for Processes {
     fn default() -> Self {
-        Self { entries: LruCache::new(MAX_PROCESSES), unresolved: 0, evicted: 0 }
+        Self {
+            entries: LruCache::new(MAX_PROCESSES),
+            errands: Errands::default(),
+            unresolved: 0,
+            evicted: 0,
+        }
     }
 }
 
@@ -82,14 +103,19 @@ impl Processes {
         match self.entries.get_mut(&tgid) {
             None => {
                 self.make_room();
-                let mut entry = Entry { process: None, alive: false, checked_ns: now_ns };
-                entry.check(tree, tgid);
+                let mut entry = Entry {
+                    process: None,
+                    alive: false,
+                    arguments: Arguments::Known,
+                    checked_ns: now_ns,
+                };
+                entry.check(tree, &mut self.errands, tgid);
                 self.unresolved += u64::from(entry.process.is_none());
                 self.entries.push(tgid, entry);
             }
             Some(entry) if now_ns.saturating_sub(entry.checked_ns) >= CHECK_NS => {
                 entry.checked_ns = now_ns;
-                entry.check(tree, tgid);
+                entry.check(tree, &mut self.errands, tgid);
             }
             Some(_) => {}
         }
@@ -100,7 +126,7 @@ impl Processes {
     pub fn check(&mut self, tree: &Tree, tgid: u32, now_ns: u64) {
         if let Some(entry) = self.entries.get_mut(&tgid) {
             entry.checked_ns = now_ns;
-            entry.check(tree, tgid);
+            entry.check(tree, &mut self.errands, tgid);
         }
     }
 
@@ -124,6 +150,11 @@ impl Processes {
         others.sort();
         others.dedup();
         others.len()
+    }
+
+    /// Arguments that could not be read in time.
+    pub fn late(&self) -> u64 {
+        self.errands.late()
     }
 
     pub fn unresolved(&self) -> u64 {
@@ -151,7 +182,7 @@ impl Processes {
 
 impl Entry {
     /// Brings the entry up to date; what a process that is gone was stays.
-    fn check(&mut self, tree: &Tree, tgid: u32) {
+    fn check(&mut self, tree: &Tree, errands: &mut Errands, tgid: u32) {
         let mut stat = [0; 1024];
         let stat = tree.read(format_args!("proc/{tgid}/stat"), &mut stat).ok();
         let stat = stat.and_then(parse_stat);
@@ -161,22 +192,57 @@ impl Entry {
         let mut cgroup = [0; 4096];
         let cgroup = tree.read(format_args!("proc/{tgid}/cgroup"), &mut cgroup).ok();
         let cgroup = cgroup.and_then(parse_cgroup);
-        match self.process.as_mut().filter(|process| process.start_ticks == stat.start_ticks) {
-            Some(process) => process.update(tree, &stat, cgroup),
-            None => self.process = Some(Process::new(tree, tgid, &stat, cgroup)),
+        let same = self.process.as_mut().filter(|p| p.start_ticks == stat.start_ticks);
+        let has_executed = match same {
+            Some(process) => process.update(&stat, cgroup),
+            None => {
+                self.process = Some(Process::new(tgid, &stat, cgroup));
+                true
+            }
+        };
+        if has_executed {
+            self.arguments = Arguments::Wanted;
+        }
+        self.read_arguments(tree, errands, tgid);
+    }
+
+    fn read_arguments(&mut self, tree: &Tree, errands: &mut Errands, tgid: u32) {
+        let Some(process) = &mut self.process else { return };
+        let answer = match std::mem::take(&mut self.arguments) {
+            Arguments::Known => return,
+            Arguments::Late(errand) => errand.look(),
+            // Neither the name nor the link takes what a page fault holds.
+            Arguments::Wanted if !may_serve_others(process.comm.as_bytes(), || exe(tree, tgid)) => {
+                process.program = None;
+                return;
+            }
+            Arguments::Wanted => {
+                let tree = tree.clone();
+                errands.run(move || read_program(&tree, tgid))
+            }
+        };
+        match answer {
+            // A process that has ended and waits for its parent has none.
+            Answer::Done(program) => process.program = program.or(process.program.take()),
+            Answer::Late(errand) => self.arguments = Arguments::Late(errand),
+            Answer::None => self.arguments = Arguments::Wanted,
         }
     }
 }
 
+/// The path of the program that a process runs.
+fn exe(tree: &Tree, tgid: u32) -> Vec<u8> {
+    let link = std::fs::read_link(tree.at(format!("proc/{tgid}/exe")));
+    link.map(|exe| exe.into_os_string().into_vec()).unwrap_or_default()
+}
+
 impl Process {
-    fn new(tree: &Tree, tgid: u32, stat: &Stat<'_>, cgroup: Option<Membership<'_>>) -> Self {
-        let (cmdline, program) = read_cmdline(tree, tgid);
+    fn new(tgid: u32, stat: &Stat<'_>, cgroup: Option<Membership<'_>>) -> Self {
         let mut process = Self {
             tgid,
             start_ticks: stat.start_ticks,
             comm: text(&stat.comm, COMM_BYTES),
-            cmdline,
-            program,
+            program: None,
             cgroup: String::new(),
             unified: false,
             unit: None,
@@ -186,17 +252,15 @@ impl Process {
         process
     }
 
-    /// Takes over what the same process has changed.
-    fn update(&mut self, tree: &Tree, stat: &Stat<'_>, cgroup: Option<Membership<'_>>) {
-        if self.comm.as_bytes() != &*stat.comm {
+    /// Takes over what the same process has changed; says whether it may have
+    /// executed another program.
+    fn update(&mut self, stat: &Stat<'_>, cgroup: Option<Membership<'_>>) -> bool {
+        let has_executed = self.comm.as_bytes() != &*stat.comm;
+        if has_executed {
             self.comm = text(&stat.comm, COMM_BYTES);
-            // A process that has ended and waits for its parent has none.
-            let (cmdline, program) = read_cmdline(tree, self.tgid);
-            if !cmdline.is_empty() {
-                (self.cmdline, self.program) = (cmdline, program);
-            }
         }
         self.set_cgroup(cgroup);
+        has_executed
     }
 
     fn set_cgroup(&mut self, cgroup: Option<Membership<'_>>) {
@@ -209,12 +273,9 @@ impl Process {
     }
 }
 
-fn read_cmdline(tree: &Tree, tgid: u32) -> (String, Option<Program>) {
+fn read_program(tree: &Tree, tgid: u32) -> Option<Program> {
     let mut cmdline = [0; ARGUMENTS_BYTES];
-    let Ok(cmdline) = tree.read(format_args!("proc/{tgid}/cmdline"), &mut cmdline) else {
-        return (String::new(), None);
-    };
+    let cmdline = tree.read(format_args!("proc/{tgid}/cmdline"), &mut cmdline).ok()?;
     let end = cmdline.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
-    let shown = text(&cmdline[..end], CMDLINE_BYTES).replace('\0', " ");
-    (shown, find_program(&cmdline[..end]))
+    find_program(&cmdline[..end])
 }

@@ -62,7 +62,6 @@ fn a_process_keeps_its_identity_after_its_end() {
     let mut identities = node.identities();
     let seen = identities.process(7, 0).unwrap().clone();
     assert_eq!(seen.comm, "etcd");
-    assert_eq!(seen.cmdline, "/bin/etcd --flag");
     assert_eq!(seen.unit.as_deref(), Some("etcd.service"));
 
     node.ends(7);
@@ -138,7 +137,7 @@ fn a_process_that_executes_or_moves_is_read_again() {
 
     node.process(7, "fstrim", 100, "/system.slice/fstrim.service");
     let moved = identities.process(7, 5 * SECOND).unwrap();
-    assert_eq!((moved.comm.as_str(), moved.cmdline.as_str()), ("fstrim", "/bin/fstrim --flag"));
+    assert_eq!(moved.comm, "fstrim");
     assert_eq!(moved.unit.as_deref(), Some("fstrim.service"));
 }
 

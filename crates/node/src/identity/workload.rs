@@ -11,7 +11,7 @@ use super::{
     place::{Place, Vm, bounded},
     pods::{Pod, Pods},
 };
-use crate::tree::Tree;
+use crate::{errand::Errands, tree::Tree};
 use tracer_snapshot::{Workload, WorkloadKind};
 
 /// Digits of an id that people know a container, a pod or a volume by.
@@ -31,6 +31,8 @@ const INSTANCE_MANAGER: &str = "instance-manager-";
 pub struct Names {
     pub pods: Pods,
     pub containers: Containers,
+    /// That disk may be the one that does not answer.
+    pub errands: Errands,
 }
 
 /// What lies at this place and runs this program works for; `None` where
@@ -54,12 +56,12 @@ fn describe(
     program: Option<&Program>,
     now_ns: u64,
 ) -> Option<Workload> {
-    let Names { pods, containers } = names;
+    let Names { pods, containers, errands } = names;
     let container_id = place.container.as_ref().map(|container| container.id.clone());
     let member = place
         .pod_uid
         .as_ref()
-        .and_then(|uid| pods.find(tree, uid, container_id.as_deref(), now_ns));
+        .and_then(|uid| pods.find(tree, errands, uid, container_id.as_deref(), now_ns));
     let pod = member.as_ref().map(|member| &member.pod);
     let mut workload = Workload {
         namespace: pod.map(|pod| pod.namespace.to_string()),
@@ -77,7 +79,8 @@ fn describe(
             if place.pod_uid.is_some()
                 && pod.is_none_or(|pod| pod.name.starts_with(INSTANCE_MANAGER)) =>
         {
-            let used_by = pods.find_user(tree, volume, now_ns).map(|pod| describe_user(&pod));
+            let used_by =
+                pods.find_user(tree, errands, volume, now_ns).map(|pod| describe_user(&pod));
             workload.kind = WorkloadKind::Volume;
             workload.name = name_volume(role, volume, used_by.as_deref());
             (workload.volume, workload.used_by) = (Some(volume.clone()), used_by);
@@ -100,7 +103,7 @@ fn describe(
         workload.container = Some(machine.name);
     } else if let Some(container) = place.container {
         workload.kind = WorkloadKind::Container;
-        workload.container = containers.find_name(tree, &container).map(str::to_owned);
+        workload.container = containers.find_name(tree, errands, &container).map(str::to_owned);
         let id = &container.id[..CONTAINER_DIGITS.min(container.id.len())];
         let name = workload.container.as_deref().unwrap_or(id);
         workload.name = with_unit(format!("{} {name}", container.runtime), &workload);
