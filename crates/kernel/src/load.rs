@@ -194,6 +194,14 @@ impl Programs {
         }
     }
 
+    /// Notes that all strategies that serve have been seen to.
+    pub fn mark_tested(&mut self) {
+        let outcomes = self.selections.iter_mut().flat_map(|selection| &mut selection.strategies);
+        for (_, outcome) in outcomes.filter(|(_, o)| matches!(o, Outcome::Untested(_))) {
+            *outcome = Outcome::Selected;
+        }
+    }
+
     /// Attaches or detaches those programs of a capability that are attached on
     /// demand. Where the kernel refuses one, they are given up, and their strategy if
     /// it has no others.

@@ -16,23 +16,28 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs};
+use serde::{Deserialize, Serialize};
 use tracer_ebpf::record::{SyncRecord, kind};
 
 use crate::capability::Capability;
 
+/// Folders that the self-test may be made in, the likeliest first.
+pub const FOLDERS: [&str; 5] = ["/var/lib", "/var/tmp", "/tmp", "/root", "."];
+
 /// Where the self-test is made.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Ground {
     pub folder: PathBuf,
+    /// The name of its disk, where the kernel gives one.
+    pub disk: Option<String>,
     /// Whether its writes surely reach a disk of this kernel: an overlay may
     /// lie on memory.
     pub on_disk: bool,
 }
 
 /// What the self-test did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Performed {
     /// The thread, as `/proc` numbers it: others of this process may sync meanwhile.
     pub tid: u32,
@@ -51,30 +56,30 @@ pub struct TestResult {
 }
 
 /// Writes 4 KiB and fdatasyncs them, twice, then fsyncs, then writes to the
-/// file opened with O_DSYNC; it is gone afterwards.
+/// file opened with O_DSYNC; it is gone afterwards. Waits for the disk.
 ///
 /// # Errors
 ///
 /// When the folder cannot be written to, or `proc`, whose ids records bear, does not
 /// know this thread.
-pub fn perform(ground: &Ground, proc: &Path) -> Result<Performed> {
-    let path = ground.folder.display();
-    let file = tempfile::tempfile_in(&ground.folder)
-        .with_context(|| format!("failed to make a file for the self-test in `{path}`"))?;
-    sync_in_all_ways(&file)
-        .with_context(|| format!("failed to write for the self-test in `{path}`"))?;
-    let inode = file.metadata().context("failed to stat the self-test's own file")?.ino();
+pub fn perform(ground: &Ground, proc: &Path) -> io::Result<Performed> {
+    let file = tempfile::tempfile_in(&ground.folder)?;
+    sync_in_all_ways(&file)?;
+    let inode = file.metadata()?.ino();
     Ok(Performed { tid: find_tid(proc)?, inode })
 }
 
 /// This thread's id in the PID namespace that a `/proc` is of: it may be another than
 /// ours.
-fn find_tid(proc: &Path) -> Result<u32> {
+///
+/// # Errors
+///
+/// When it has none there.
+pub fn find_tid(proc: &Path) -> io::Result<u32> {
     let link = proc.join("thread-self");
-    let thread = fs::read_link(&link)
-        .with_context(|| format!("failed to find this thread by `{}`", link.display()))?;
+    let thread = fs::read_link(&link)?;
     let tid = thread.file_name().and_then(|tid| tid.to_str()?.parse().ok());
-    tid.with_context(|| format!("`{}` names no thread: `{}`", link.display(), thread.display()))
+    tid.ok_or_else(|| io::Error::other(format!("`{}` names no thread", link.display())))
 }
 
 fn sync_in_all_ways(mut file: &File) -> io::Result<()> {
@@ -117,31 +122,41 @@ pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> T
     result
 }
 
-/// A folder for the self-test: on a filesystem that a disk carries, else on an
-/// overlay, as a container's own root is.
-pub fn find_ground() -> Option<Ground> {
-    let candidates = ["/var/lib", "/var/tmp", "/tmp", "/root", "."];
-    let mut grounds = candidates.iter().map(PathBuf::from).filter_map(|folder| {
-        let on_disk = is_on_disk(&folder)?;
-        tempfile::tempfile_in(&folder).is_ok().then_some(Ground { folder, on_disk })
-    });
-    let first = grounds.next()?;
-    if first.on_disk { Some(first) } else { grounds.find(|g| g.on_disk).or(Some(first)) }
+/// Whether the hooks must have seen all of a sync: its begin, its end, and a
+/// request's birth, issue and end. It is an fdatasync, since that is what a hook
+/// may miss while it sees others.
+pub fn is_proof(record: &SyncRecord) -> bool {
+    record.kind == kind::FDATASYNC && record.own_requests > 0 && record.own_device_ns > 0
 }
 
-/// `None` for what is neither on a disk nor on an overlay.
-fn is_on_disk(folder: &Path) -> Option<bool> {
-    let device = folder.metadata().ok()?.dev();
-    let (major, minor) = (libc::major(device), libc::minor(device));
-    if Path::new(&format!("/sys/dev/block/{major}:{minor}")).exists() {
-        return Some(true);
+impl Ground {
+    /// Looks at a folder; `None` where it lies neither on a disk nor on an overlay.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be looked at.
+    pub fn find(folder: &Path) -> io::Result<Option<Self>> {
+        let device = folder.metadata()?.dev();
+        let ground = |on_disk, disk| Some(Self { folder: folder.to_owned(), disk, on_disk });
+        let (major, minor) = (libc::major(device), libc::minor(device));
+        let link = format!("/sys/dev/block/{major}:{minor}");
+        if let Ok(place) = fs::canonicalize(link) {
+            return Ok(ground(true, disk_name(&place)));
+        }
+        // btrfs has a device number for each subvolume, and no disk has that.
+        Ok(match statfs(folder)?.filesystem_type() {
+            BTRFS_SUPER_MAGIC => ground(true, None),
+            OVERLAYFS_SUPER_MAGIC => ground(false, None),
+            _ => None,
+        })
     }
-    // btrfs has a device number for each subvolume, and no disk has that.
-    match statfs(folder).ok()?.filesystem_type() {
-        BTRFS_SUPER_MAGIC => Some(true),
-        OVERLAYFS_SUPER_MAGIC => Some(false),
-        _ => None,
-    }
+}
+
+/// The disk by its place below /sys/devices; of a partition the one that it is on.
+fn disk_name(place: &Path) -> Option<String> {
+    let is_part = place.join("partition").exists();
+    let disk = if is_part { place.parent()? } else { place };
+    Some(disk.file_name()?.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -171,7 +186,7 @@ mod tests {
         ios: u32,
         expected: (Option<Capability>, bool),
     ) {
-        let ground = Ground { folder: PathBuf::new(), on_disk };
+        let ground = Ground { folder: PathBuf::new(), disk: None, on_disk };
         let records: Vec<_> = kinds.iter().map(|kind| record(*kind, inode, ios)).collect();
         let result = judge(&ground, DONE, &records);
         assert_eq!((result.failure.map(|(capability, _)| capability), result.o_dsync), expected);
@@ -189,6 +204,18 @@ mod tests {
     fn an_unseen_fdatasync_is_a_failure() {
         check(true, &ALL[1..], 12, 1, (Some(Capability::Sync), true));
         check(true, &[], 12, 1, (Some(Capability::Sync), false));
+    }
+
+    #[test]
+    fn an_fdatasync_with_its_requests_proves_the_hooks_and_nothing_else_does() {
+        let check = |kind, requests, device_ns, expected| {
+            let record = SyncRecord { own_device_ns: device_ns, ..record(kind, 12, requests) };
+            assert_eq!(is_proof(&record), expected, "{kind} {requests} {device_ns}");
+        };
+        check(kind::FDATASYNC, 1, 1000, true);
+        check(kind::FDATASYNC, 1, 0, false);
+        check(kind::FDATASYNC, 0, 1000, false);
+        check(kind::FSYNC, 1, 1000, false);
     }
 
     #[test]

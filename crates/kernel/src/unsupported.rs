@@ -9,7 +9,7 @@ use crate::{
     facts::Facts,
     hook::Served,
     pids::Translation,
-    strategies::{Forced, Outcome, Selection},
+    strategies::{Forced, Selection},
 };
 
 /// Something that is not seen.
@@ -48,7 +48,6 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
         found.push(unsupported("process", "threads go by their own names, not by their process's"));
     }
     found.extend(untranslated(facts.translation).map(|why| unsupported("process_id", why)));
-    found.extend(selections.iter().find_map(untested));
     found.extend(forced.iter().filter_map(|wish| disobeyed(wish, selections)));
     found
 }
@@ -73,15 +72,6 @@ fn untranslated(translation: Translation) -> Option<&'static str> {
     }
 }
 
-fn untested(selection: &Selection) -> Option<Unsupported> {
-    selection.strategies.iter().find_map(|(_, outcome)| match outcome {
-        Outcome::Untested(why) => {
-            Some(unsupported("self_test", format!("whether the hooks fire is not tested: {why}")))
-        }
-        _ => None,
-    })
-}
-
 /// A strategy that was asked for and does not serve.
 fn disobeyed(wish: &Forced, selections: &[Selection]) -> Option<Unsupported> {
     let selection = selections.iter().find(|selection| selection.capability == wish.capability)?;
@@ -99,7 +89,7 @@ fn disobeyed(wish: &Forced, selections: &[Selection]) -> Option<Unsupported> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{capability::Capability, program::Program};
+    use crate::{capability::Capability, program::Program, strategies::Outcome};
 
     const ALL: [(Capability, &str); 11] = [
         (Capability::Complete, "tracepoint"),

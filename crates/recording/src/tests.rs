@@ -187,6 +187,7 @@ fn disk(second: u64) -> DiskState {
 /// What a live session does with the kernel's records, and its recording.
 fn record(syncs: u64) -> (Scene, Vec<u8>) {
     let kernel = Kernel {
+        unproven: Some("no folder can be written to".to_owned()),
         release: "6.18.0".to_owned(),
         strategies: vec![("sync".to_owned(), "tracepoint".to_owned())],
         unsupported: vec!["some syncs are not seen".to_owned()],

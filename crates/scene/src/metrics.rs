@@ -26,6 +26,7 @@ pub struct Metrics {
     registry: Registry,
     dropped: IntCounterVec,
     unsupported: IntGaugeVec,
+    unproven: IntGaugeVec,
     records: IntCounter,
     user_cpu: Counter,
     system_cpu: Counter,
@@ -55,6 +56,14 @@ impl Metrics {
                 ),
                 &["what"],
             )?,
+            unproven: IntGaugeVec::new(
+                Opts::new(
+                    "tracer_unproven",
+                    "1 where it is not known whether the tracer's hooks fire, by why; 0 for the \
+                     other reasons.",
+                ),
+                &["why"],
+            )?,
             records: IntCounter::new("tracer_sync_records_total", "Syncs that were narrated.")?,
             user_cpu: Counter::new("tracer_user_cpu_seconds_total", "User CPU of the tracer.")?,
             system_cpu: Counter::new(
@@ -64,9 +73,11 @@ impl Metrics {
             rss: Gauge::new("tracer_resident_memory_bytes", "Resident memory of the tracer.")?,
             registry,
         };
-        let Self { registry, dropped, unsupported, records, user_cpu, system_cpu, rss } = &metrics;
+        let Self { registry, dropped, unsupported, unproven, records, user_cpu, system_cpu, rss } =
+            &metrics;
         registry.register(Box::new(dropped.clone()))?;
         registry.register(Box::new(unsupported.clone()))?;
+        registry.register(Box::new(unproven.clone()))?;
         registry.register(Box::new(records.clone()))?;
         registry.register(Box::new(user_cpu.clone()))?;
         registry.register(Box::new(system_cpu.clone()))?;
@@ -92,6 +103,14 @@ impl Metrics {
         self.unsupported.reset();
         for what in unsupported {
             self.unsupported.with_label_values(&[what]).set(1);
+        }
+    }
+
+    /// Says why it is not known whether the hooks fire, and of all other reasons that
+    /// they are none.
+    pub fn set_unproven(&self, reasons: &[&str], why: Option<&str>) {
+        for reason in reasons {
+            self.unproven.with_label_values(&[reason]).set(i64::from(why == Some(reason)));
         }
     }
 
@@ -170,5 +189,19 @@ mod tests {
         assert_eq!(dump["tracer_dropped_total{kind=\"ring_full\"}"], 3.0);
         assert_eq!(dump["tracer_dropped_total{kind=\"reconciled\"}"], 0.0);
         assert_eq!(metrics.dropped().total(), 3);
+    }
+
+    #[test]
+    fn one_reason_at_most_is_why_hooks_are_unproven() {
+        let metrics = Metrics::new().unwrap();
+        let check = |why, late, silent| {
+            metrics.set_unproven(&["late", "silent"], why);
+            let dump = metrics.dump();
+            assert_eq!(dump["tracer_unproven{why=\"late\"}"], late);
+            assert_eq!(dump["tracer_unproven{why=\"silent\"}"], silent);
+        };
+        check(Some("late"), 1.0, 0.0);
+        check(Some("silent"), 0.0, 1.0);
+        check(None, 0.0, 0.0);
     }
 }

@@ -329,6 +329,7 @@ impl Scene {
             phases: judged.phases.to_seconds(),
             owners: in_flight,
             dropped_total: self.metrics.dropped().total(),
+            unproven: self.kernel.unproven.clone(),
         }
     }
 }

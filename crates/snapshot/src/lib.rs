@@ -57,6 +57,10 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Kernel {
     pub release: String,
+    /// Why it is not known whether the tracer's hooks fire: a sentence without its
+    /// full stop. Absent where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<String>,
     /// Each capability and the attach strategy that is selected for it.
     pub strategies: Vec<(String, String)>,
     /// One sentence for each thing that is unsupported on this kernel.
@@ -452,6 +456,9 @@ pub struct SlowSync {
     pub owners: Vec<SyncOwner>,
     /// Everything that was dropped so far, added up.
     pub dropped_total: u64,
+    /// As [`Kernel::unproven`] has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<String>,
 }
 
 /// An owner's part in one sync's window.

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, fs};
 
+use tracer::session::Unproven;
 use tracer_ebpf::dropped::Dropped;
 use tracer_kernel::capability::Capability;
 use tracer_snapshot::{Confidence, FileClass, Kind, Op, Phase, Shares};
@@ -28,6 +29,7 @@ fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
     match (metric, label) {
         ("tracer_dropped_total", "kind") => Some(owned(&Dropped::ALL.map(Dropped::name))),
         ("tracer_unsupported", "what") => Some(unsupported()),
+        ("tracer_unproven", "why") => Some(owned(&Unproven::WORDS)),
         (_, "confidence") => {
             let all = [Confidence::Low, Confidence::Medium, Confidence::High];
             Some(owned(&all.map(Confidence::name)))

@@ -44,6 +44,8 @@ mod refused;
 mod scenarios;
 /// A running agent, and what it serves.
 mod served;
+/// A node in trouble: a disk that does not answer, is full or read-only.
+mod sick;
 /// Every way to sync, seen once per call.
 mod syncs;
 

@@ -13,6 +13,7 @@
 pub mod neighbour;
 pub mod parts;
 mod server;
+mod stuck;
 
 use std::{
     fs,

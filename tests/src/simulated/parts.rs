@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tracer_lab::{cgroup::Cgroup, cgroup_v1::CgroupV1, process::Process};
 use tracer_timelines::timeline::Stream;
 
-use super::{neighbour, server};
+use super::{neighbour, server, stuck};
 
 const PLAYER: &str = "simulated::parts::a_child_plays_the_part_that_it_is_given";
 const PART: &str = "TRACER_TEST_PART";
@@ -69,6 +69,13 @@ pub enum Part {
     Neighbour {
         file: PathBuf,
         stream: Stream,
+    },
+    /// Is stuck in a page fault of one file once `go` is there, and syncs another all
+    /// the while.
+    Stuck {
+        mapped: PathBuf,
+        synced: PathBuf,
+        go: PathBuf,
     },
     /// Keeps one CPU busy.
     Hog {
@@ -153,6 +160,7 @@ impl Part {
                 fill(file, *stride_bytes, *strides, *per_second, account)
             }
             Part::Neighbour { file, stream } => neighbour::ask(file, *stream),
+            Part::Stuck { mapped, synced, go } => stuck::get_stuck(mapped, synced, go),
             Part::Hog { cpu } => hog(*cpu),
             Part::Hoarder { heap_bytes, file, bytes_per_second } => {
                 hoard(*heap_bytes, file, *bytes_per_second)

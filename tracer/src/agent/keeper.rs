@@ -1,13 +1,13 @@
 //! The agent's directory: the disks' references are read at the start, and written
 //! now and then, and at the end.
 //!
-//! A thread of its own writes: the directory lies on a disk, perhaps on the one that
-//! is traced, and whoever waits for that takes no records in. While it waits, no
-//! other writing begins. What goes wrong is said, and counted with what is dropped.
+//! A thread of its own reads and writes: the directory lies on a disk, perhaps on the
+//! one that is traced, and whoever waits for that takes no records in. While it waits,
+//! no other writing begins. What goes wrong is said, and counted with what is dropped.
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -17,42 +17,82 @@ use tracer_state::{
     folder::{self, Folder},
 };
 
-use super::log;
+use super::{log, recall::recall};
 use crate::session::Session;
 
 /// Between two writings.
 const EVERY: Duration = Duration::from_secs(300);
 
-/// How long the end waits for a disk that does not answer.
+/// How long the start waits for a disk that does not answer.
+const FIRST: Duration = Duration::from_millis(500);
+
+/// How long the end waits for it.
 const LAST: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// The directory, and the thread that writes to it.
 pub struct Keeper {
-    folder: Folder,
+    path: PathBuf,
+    /// `None` until it answers.
+    folder: Option<Folder>,
+    opener: Option<JoinHandle<io::Result<Opened>>>,
     written: Instant,
     writer: Option<JoinHandle<io::Result<usize>>>,
 }
 
+/// The directory, and the references in it or why they are not used.
+type Opened = (Folder, Result<Vec<Entry>, String>);
+
 impl Keeper {
-    /// Makes the directory, and gives the session the references in it; `None` if there
-    /// can be no such directory: then nothing is kept.
-    pub fn begin(path: &Path, session: &mut Session) -> Option<Self> {
-        let folder = match Folder::create(path) {
-            Ok(folder) => folder,
-            Err(error) => {
-                let name = path.display();
-                log::say(&format!("keeps nothing: `{name}` cannot be made or used ({error})"));
-                session.count_refused_reference();
-                return None;
-            }
+    /// Makes the directory, and gives the session the references in it, at once if its
+    /// disk answers at once. Where there can be no such directory, nothing is kept.
+    pub fn begin(path: &Path, session: &mut Session) -> Self {
+        let mut keeper = Self {
+            path: path.to_owned(),
+            folder: None,
+            opener: None,
+            written: Instant::now(),
+            writer: None,
         };
-        recall(path, session, log::say);
-        Some(Self { folder, written: Instant::now(), writer: None })
+        let path = path.to_owned();
+        let open = move || Ok((Folder::create(&path)?, folder::read(&path)));
+        match thread::Builder::new().name("keeper".to_owned()).spawn(open) {
+            Ok(opener) => keeper.opener = Some(opener),
+            Err(error) => keeper.keep_nothing(session, &error),
+        }
+        let until = Instant::now() + FIRST;
+        while keeper.opener.is_some() && Instant::now() < until {
+            thread::sleep(LOOK);
+            keeper.look_after_opener(session);
+        }
+        if keeper.opener.is_some() {
+            let name = keeper.path.display();
+            log::say(&format!("keeps nothing until the disk of `{name}` answers"));
+        }
+        keeper
+    }
+
+    fn look_after_opener(&mut self, session: &mut Session) {
+        let Some(opener) = self.opener.take_if(|opener| opener.is_finished()) else { return };
+        match opener.join() {
+            Ok(Ok((folder, entries))) => {
+                self.folder = Some(folder);
+                recall(&self.path, entries, session, log::say);
+            }
+            Ok(Err(error)) => self.keep_nothing(session, &error),
+            Err(_) => self.keep_nothing(session, &io::Error::other("its reader panicked")),
+        }
+    }
+
+    fn keep_nothing(&self, session: &mut Session, error: &io::Error) {
+        let name = self.path.display();
+        log::say(&format!("keeps nothing: `{name}` cannot be made or used ({error})"));
+        session.count_refused_reference();
     }
 
     /// Begins to write where it is time.
     pub fn keep_if_due(&mut self, session: &mut Session, unix_seconds: u64) {
+        self.look_after_opener(session);
         self.look_after_writer(session);
         session.take_notes().iter().for_each(|note| log::say(note));
         if self.written.elapsed() >= EVERY && self.writer.is_none() {
@@ -61,9 +101,9 @@ impl Keeper {
     }
 
     fn keep(&mut self, session: &mut Session, unix_seconds: u64) {
+        let Some(folder) = self.folder.clone() else { return };
         self.written = Instant::now();
         let entries = session.references(unix_seconds);
-        let folder = self.folder.clone();
         let writer = thread::Builder::new().name("keeper".to_owned());
         match writer.spawn(move || folder.write(&entries)) {
             Ok(writer) => self.writer = Some(writer),
@@ -84,7 +124,7 @@ impl Keeper {
     }
 
     fn fail(&self, session: &mut Session, error: &io::Error) {
-        let name = self.folder.path().display();
+        let name = self.path.display();
         log::say(&format!("failed to keep the disks' references in `{name}`: {error}"));
         session.count_refused_reference();
     }
@@ -112,16 +152,4 @@ impl Keeper {
             thread::sleep(LOOK);
         }
     }
-}
-
-/// Gives a session the references in a directory, and says what is wrong with them.
-pub fn recall(path: &Path, session: &mut Session, say: impl Fn(&str)) {
-    let entries: Vec<Entry> = folder::read(path).unwrap_or_else(|why| {
-        let name = folder::file(path);
-        say(&format!("the references in `{}` are not used: {why}", name.display()));
-        session.count_refused_reference();
-        Vec::new()
-    });
-    session.recall(entries);
-    session.take_notes().iter().for_each(|note| say(note));
 }

@@ -15,5 +15,6 @@ pub mod http;
 pub mod keeper;
 pub mod log;
 pub mod privileges;
+pub mod recall;
 pub mod series;
 pub mod shared;

@@ -63,12 +63,15 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     http::serve(listener, Arc::clone(&shared), privileges)?;
     let session = start(options)?;
     let wakeup = Wakeup::new(&session)?;
+    if let Some(why) = session.unproven() {
+        log::say(&format!("unproven: {why}"));
+    }
     for (capability, why) in privileges::lacking() {
         log::say(&format!("lacks {capability} ({why}): some files stay without a name"));
     }
     give_up(privileges)?;
     let mut session = session;
-    let keeper = config.state_dir.as_deref().and_then(|path| Keeper::begin(path, &mut session));
+    let keeper = config.state_dir.as_deref().map(|path| Keeper::begin(path, &mut session));
     let mut agent = Agent::new(config, settings, session, keeper, Arc::clone(&shared));
     agent.publish();
     shared.tick();

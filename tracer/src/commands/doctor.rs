@@ -34,6 +34,8 @@ struct Report {
     disks: Vec<String>,
     capabilities: Vec<Selection>,
     run_delay: bool,
+    /// Why it is not known whether the hooks fire.
+    unproven: Option<String>,
     unsupported: Vec<String>,
     remedies: Vec<String>,
     can_run: bool,
@@ -68,6 +70,7 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
         disks: snapshot.disks.iter().map(|d| d.name.clone()).collect(),
         capabilities: session.selections().to_vec(),
         run_delay: facts.sees_run_delay(),
+        unproven: snapshot.kernel.unproven.clone(),
         unsupported: snapshot.kernel.unsupported.clone(),
         remedies: remedies(session.selections(), facts.sees_run_delay(), facts.translation),
         can_run: verdict.is_ok(),
@@ -104,6 +107,9 @@ fn write_checks(out: &mut impl Write, checks: &[Check]) -> io::Result<()> {
 }
 
 fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    if let Some(unproven) = &report.unproven {
+        writeln!(out, "unproven: {}", escape(unproven))?;
+    }
     let mib = report.kernel_memory_bytes as f64 / f64::from(1 << 20);
     writeln!(out, "kernel        {} ({})", escape(&report.release), report.arch)?;
     let whose = if report.typed { "" } else { ", which this kernel does not know itself" };

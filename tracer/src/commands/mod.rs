@@ -23,7 +23,7 @@ use tracer_snapshot::Snapshot;
 use tracer_state::folder::USUAL;
 
 use crate::{
-    agent::{keeper::recall, log},
+    agent::{log, recall::Reading},
     output::names,
     session::{Options, Session},
 };
@@ -40,9 +40,10 @@ const LOG_PERIOD: Duration = Duration::from_millis(10);
 ///
 /// `CannotRun` where this machine cannot be traced.
 pub fn start_beside_references(options: &Options) -> Result<Session> {
-    let mut session = start(options)?;
     let path = options.state_dir.as_deref().unwrap_or(Path::new(USUAL));
-    recall(path, &mut session, log::say);
+    let reading = Reading::begin(path);
+    let mut session = start(options)?;
+    reading.end(&mut session, log::say);
     Ok(session)
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{Stop, Wakeup, start_beside_references};
 use crate::{
+    agent::log,
     cli::RecordArgs,
     output::units::{bytes, rate, span},
     session::Options,
@@ -37,6 +38,9 @@ pub async fn run(args: &RecordArgs, options: &Options) -> Result<()> {
     let begin = Instant::now();
     let mut told = begin;
     let tells = io::stderr().is_terminal();
+    if let Some(why) = session.unproven() {
+        log::say(&format!("unproven: {why}"));
+    }
     loop {
         let last = tokio::select! {
             () = wakeup.wait() => false,

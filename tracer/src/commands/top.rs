@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Stop, Wakeup, after, filter_snapshot, start_beside_references};
+use super::{POLL, Stop, Wakeup, after, filter_snapshot, start_beside_references};
 use crate::{
     cli::TopArgs,
     output::{
@@ -118,7 +118,9 @@ async fn print(
     wakeup: &Wakeup,
     mut stop: Stop,
 ) -> Result<()> {
-    let mut ticks = interval_at(Instant::now() + args.interval, args.interval);
+    // Nobody who has waited for a disk that does not answer waits still longer.
+    let first = if session.unproven().is_some() { POLL } else { args.interval };
+    let mut ticks = interval_at(Instant::now() + first.min(args.interval), args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut left = args.iterations;
     let mut slow = Vec::new();

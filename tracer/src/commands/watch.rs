@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::{Stop, Wakeup, after, start_beside_references};
 use crate::{
     cli::WatchArgs,
-    output::{json, names, watch},
+    output::{escape::escape, json, names, watch},
     session::Options,
 };
 use tracer_recording::replay::{Played, Replay};
@@ -27,6 +27,9 @@ pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
     let wakeup = Wakeup::new(&session)?;
     let mut stop = Stop::new(args.scope.duration)?;
     let mut slow = Vec::new();
+    if let Some(why) = session.unproven() {
+        say_unproven(args, &why)?;
+    }
     loop {
         let last = tokio::select! {
             () = wakeup.wait() => false,
@@ -38,6 +41,18 @@ pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
             return Ok(());
         }
     }
+}
+
+/// The first line; where a line is JSON, each has it as a field.
+fn say_unproven(args: &WatchArgs, why: &str) -> Result<()> {
+    let line = format!("unproven: {}\n", escape(why));
+    if args.json {
+        // Nobody may read it.
+        let _ = io::stderr().write_all(line.as_bytes());
+        return Ok(());
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("cannot print")
 }
 
 /// The same over a recording: `--for` is of its time.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{Stop, Wakeup, after, start_beside_references};
 use crate::{
     cli::WhyArgs,
-    output::{json, names, why},
+    output::{json, names, text, why},
     session::Options,
 };
 use tracer_engine::victim::Span;
@@ -48,11 +48,13 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
             () = stop.wait() => true,
         };
         session.poll(None, &mut slow);
-        let told = tell(args, &session.snapshot_of(Span::Period))?;
+        let snapshot = session.snapshot_of(Span::Period);
+        let told = tell(args, &snapshot)?;
         if last {
             // A period in which nobody synced is worth a line of a log, but a
             // command that has nothing to say has failed.
-            return if told || args.every.is_some() { Ok(()) } else { Err(nobody(args)) };
+            let has_failed = !told && args.every.is_none();
+            return if has_failed { Err(nobody(args, &snapshot)) } else { Ok(()) };
         }
         session.begin_period();
     }
@@ -68,9 +70,11 @@ pub fn replay(args: &WhyArgs, replay: &mut Replay) -> Result<()> {
     loop {
         let until_ns = after(replay.now_ns(), args.every).min(end_ns);
         let played = replay.play(until_ns, None, &mut Vec::new());
-        let told = tell(args, &replay.snapshot_of(Span::Period))?;
+        let snapshot = replay.snapshot_of(Span::Period);
+        let told = tell(args, &snapshot)?;
         if played == Played::Whole || until_ns == end_ns {
-            return if told || args.every.is_some() { Ok(()) } else { Err(nobody(args)) };
+            let has_failed = !told && args.every.is_none();
+            return if has_failed { Err(nobody(args, &snapshot)) } else { Ok(()) };
         }
         replay.begin_period();
     }
@@ -90,13 +94,17 @@ fn tell(args: &WhyArgs, s: &Snapshot) -> Result<bool> {
     Ok(true)
 }
 
-fn nobody(args: &WhyArgs) -> anyhow::Error {
-    match &args.victim {
+fn nobody(args: &WhyArgs, s: &Snapshot) -> anyhow::Error {
+    let nobody = match &args.victim {
         Some(victim) => anyhow::anyhow!(
             "nobody called `{victim}` was seen to sync: is it the name, pod, virtual machine, unit, \
              cgroup or pid of a process that does? `tracer top` shows who does"
         ),
         None => anyhow::anyhow!("nobody was seen to sync"),
+    };
+    match text::unproven(s) {
+        Some(unproven) => nobody.context(unproven),
+        None => nobody,
     }
 }
 

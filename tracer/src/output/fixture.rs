@@ -221,6 +221,7 @@ pub fn slow_sync() -> SlowSync {
         phases: s.victims[0].phases,
         owners: vec![owner(0, 3.1, 0.97, false), owner(1, 0.2, 0.0, true)],
         dropped_total: 3,
+        unproven: None,
     }
 }
 

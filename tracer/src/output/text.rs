@@ -75,6 +75,11 @@ pub fn dropped_list(dropped: &DroppedCounts) -> String {
     format!("{}: {}", dropped.total(), counted.join(", "))
 }
 
+/// Why it is not known whether the tracer sees anything at all: before all else.
+pub fn unproven(s: &Snapshot) -> Option<String> {
+    s.kernel.unproven.as_ref().map(|why| format!("unproven: {why}"))
+}
+
 /// What is unsupported on this kernel: the first sentence, and of how many. The
 /// count comes first, as a long sentence may be cut.
 pub fn unsupported(s: &Snapshot) -> Option<String> {
@@ -95,6 +100,9 @@ pub fn blame_share(victim: &Victim, row: &OwnerRow) -> Option<f64> {
 }
 
 fn write_header(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
+    if let Some(unproven) = unproven(s) {
+        writeln!(out, "{}", bounded(&unproven, COLUMNS))?;
+    }
     let head = format!(
         "{}  kernel {}  watched {}  window {}",
         utc(s.at),

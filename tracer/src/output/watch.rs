@@ -35,6 +35,9 @@ pub fn line(sync: &SlowSync) -> String {
         line += &format!(" | {phases}");
     }
     line += &format!(" | {}", owners(sync));
+    if let Some(unproven) = &sync.unproven {
+        line += &format!(" | unproven: {}", escape::bounded(unproven, 200));
+    }
     if sync.dropped_total > 0 {
         line += &format!(" | DROPPED {} so far", sync.dropped_total);
     }

@@ -11,7 +11,7 @@ use unicode_width::UnicodeWidthStr as _;
 use super::{
     escape::bounded,
     names, phases, remedy,
-    text::{dropped_list, unsupported},
+    text::{dropped_list, unproven, unsupported},
     units::{duration, percent, reference, utc},
     verdict::{culprit, named, own_work, sentence},
 };
@@ -67,6 +67,8 @@ pub struct Why<'a> {
     steal_share: f64,
     memory_shrank_bytes: u64,
     remedies: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unproven: Option<&'a str>,
     unsupported: &'a [String],
     dropped: &'a DroppedCounts,
 }
@@ -181,6 +183,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         steal_share: verdict.steal_share,
         memory_shrank_bytes: verdict.memory_shrank_bytes,
         remedies: remedy::remedies(victim, s),
+        unproven: s.kernel.unproven.as_deref(),
         unsupported: &s.kernel.unsupported,
         dropped: &s.dropped,
     }
@@ -193,6 +196,9 @@ fn kept_at(victim: &Victim, s: &Snapshot) -> Option<f64> {
 /// Writes the verdict as text; an empty line ends it.
 pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io::Result<()> {
     let verdict = &victim.verdict;
+    if let Some(unproven) = unproven(s) {
+        writeln!(out, "{}", bounded(&unproven, COLUMNS))?;
+    }
     writeln!(out, "{}", names::victim(victim, COLUMNS))?;
     let sure = match verdict.kind {
         Kind::None | Kind::Unknown => String::new(),

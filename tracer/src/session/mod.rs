@@ -5,6 +5,7 @@
 //! polls, and asks for pictures. Knows no output.
 
 mod around;
+mod aside;
 mod asked;
 mod calls;
 mod demand;
@@ -12,6 +13,7 @@ mod issues;
 mod kept;
 mod ledger;
 mod preflight;
+mod prover;
 mod self_test;
 mod used;
 
@@ -19,7 +21,7 @@ use std::{
     io::Write,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -53,10 +55,13 @@ use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock};
 use calls::Calls;
 use demand::Demand;
 use kept::References;
+use self_test::SelfTest;
 use used::read_used;
 
 pub use asked::AroundDisks;
+pub use aside::Aside;
 pub use preflight::{CannotRun, Capabilities, check_user};
+pub use self_test::Unproven;
 
 /// Between two readings of the ledger.
 const TICK: Duration = Duration::from_secs(1);
@@ -109,6 +114,7 @@ pub struct Session {
     facts: Facts,
     accounts: Accounts,
     ring: RingReader,
+    self_test: SelfTest,
     scene: Scene,
     identities: Identities,
     files: Files,
@@ -141,6 +147,7 @@ impl Session {
     ///
     /// [`CannotRun`] where this machine or this user cannot trace at all.
     pub fn start(options: &Options) -> Result<Self> {
+        let started = Instant::now();
         check_user()?;
         let mut facts = Facts::of_this_machine(&options.btf, &[&options.root, &options.host])
             .map_err(|error| CannotRun(format!("this kernel cannot be traced: {error:#}")))?;
@@ -191,7 +198,8 @@ impl Session {
         let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
         programs.select(&facts);
-        self_test::run(&mut programs, &facts, &mut ring, &options.root.join("proc"))?;
+        let proc = options.root.join("proc");
+        let self_test = SelfTest::run(&mut programs, &facts, &mut ring, proc, started);
         programs.end_selection();
         calls.is_attached = calls.is_needed() && calls::may_serve(programs.selections());
 
@@ -200,6 +208,7 @@ impl Session {
             facts,
             accounts,
             ring,
+            self_test,
             scene: Scene::new(
                 Kernel::default(),
                 Clock::at(unix_ns(), monotonic_ns()),
@@ -227,6 +236,7 @@ impl Session {
         };
         session.unhook_issues_if_nobody_needs_it(&options.forced);
         session.accounts.begin_watch();
+        session.say_what_is_unproven();
         session.scene.kernel = session.kernel();
         session.poll(None, &mut Vec::new());
         Ok(session)
@@ -261,10 +271,12 @@ impl Session {
     /// Takes in what the kernel has sent. Syncs of at least `slow_ns` are also
     /// described one by one, in `slow`.
     pub fn poll(&mut self, slow_ns: Option<u64>, slow: &mut Vec<SlowSync>) {
-        let Self { ring, accounts, scene, files, identities, recorder, foreign, .. } = self;
+        let Self { ring, accounts, scene, files, identities, recorder, foreign, self_test, .. } =
+            self;
         let mut unknown_disk = false;
         files.look_at_mounts(monotonic_ns());
         ring.drain(|record| match record {
+            Record::Sync(record, _) if self_test.take(record) => {}
             Record::Sync(record, underlying) => {
                 let end_ns = record.begin_ns + record.duration_ns;
                 let (tgid, fd) = (record.tgid, record.fd);
@@ -326,6 +338,8 @@ impl Session {
         self.count_dropped();
         let unsupported = self.unsupported();
         self.scene.metrics.set_unsupported(unsupported.iter().map(|here| here.what));
+        self.self_test.tick(&mut self.programs);
+        self.say_what_is_unproven();
         self.record_tick();
     }
 
@@ -382,6 +396,17 @@ impl Session {
         self.scene.snapshot(span, now, &mut self.files)
     }
 
+    fn say_what_is_unproven(&mut self) {
+        let unproven = self.self_test.unproven();
+        self.scene.metrics.set_unproven(&Unproven::WORDS, unproven.map(Unproven::word));
+        self.scene.kernel.unproven = self.unproven();
+    }
+
+    /// Why it is not known whether the hooks fire, in a sentence.
+    pub fn unproven(&self) -> Option<String> {
+        self.self_test.unproven().map(|unproven| unproven.sentence(monotonic_ns()))
+    }
+
     fn kernel(&self) -> Kernel {
         let selections = self.selections();
         let strategies = selections
@@ -390,7 +415,8 @@ impl Session {
             .collect();
         let unsupported =
             self.unsupported().into_iter().map(|unsupported| unsupported.sentence).collect();
-        Kernel { release: self.facts.release.clone(), strategies, unsupported }
+        let (release, unproven) = (self.facts.release.clone(), self.unproven());
+        Kernel { release, unproven, strategies, unsupported }
     }
 
     /// From here on everything that pictures are made of is also written to

@@ -1,71 +1,342 @@
 //! The self-test: what was loaded must see what it should, before anybody relies on
 //! it.
+//!
+//! Another process makes the syncs ([`prover`](super::prover)): the disk may be
+//! full, or not answer, and it is then that somebody starts the tracer. So the
+//! start waits for it a little, and goes on unproven; what comes later, the answer
+//! or somebody's own sync with its requests, proves it all the same.
 
-use std::path::Path;
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use anyhow::Result;
 use tracer_ebpf::record::SyncRecord;
 use tracer_kernel::{
     capability::Capability,
+    clock::monotonic_ns,
     facts::Facts,
     load::Programs,
     maps::ring::{Record, RingReader},
     program::Program,
-    selftest,
+    selftest::{self, Ground, Performed, TestResult},
 };
 
-/// Runs the self-test until every selected strategy has been seen to fire, or
-/// no other is left.
-pub fn run(
-    programs: &mut Programs,
-    facts: &Facts,
-    ring: &mut RingReader,
-    proc: &Path,
-) -> Result<()> {
-    let Some(ground) = selftest::find_ground() else {
-        let why = "no writable folder on a block device for the self-test";
-        for capability in [Capability::Submit, Capability::Complete, Capability::Sync] {
-            programs.mark_untested(capability, why);
-        }
-        return Ok(());
-    };
-    if !ground.on_disk {
-        let why = "its folder may not be on a disk";
-        programs.mark_untested(Capability::Submit, why);
-        programs.mark_untested(Capability::Complete, why);
-    }
-    // On a busy machine some ends of requests are not seen: what fails once may
-    // be right, what fails twice in a row is not.
-    let mut doubted = None;
-    // Two rounds give one strategy up, and there are not so many.
-    for _ in 0..16 {
-        if programs.missing().is_some() {
-            return Ok(());
-        }
-        let performed = selftest::perform(&ground, proc)?;
-        let mut records: Vec<SyncRecord> = Vec::new();
-        ring.drain(|record| {
-            if let Record::Sync(record, _) = record
-                && record.tid == performed.tid
-            {
-                records.push(*record);
-            }
-        });
-        let result = selftest::judge(&ground, performed, &records);
-        let Some((capability, why)) = result.failure else {
-            // Optional hooks may be silent too.
-            if !result.named {
-                programs.strike(Capability::Sync, Program::WriteFileEntry);
-            }
-            if !result.o_dsync {
-                programs.strike(Capability::Sync, Program::VfsRangeEntry);
-            }
-            return Ok(());
+use super::prover::{Prover, Said, Where};
+
+/// How long the start waits for the disk; less where loading took long, so that
+/// all of the start has an end that people wait for.
+const PATIENCE: Duration = Duration::from_secs(3);
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+const WHOLE_START: Duration = Duration::from_millis(4200);
+
+/// Between two looks at the ring while it waits: others' records fill it.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Two rounds give one strategy up, and there are not so many.
+const ROUNDS: usize = 16;
+
+/// Own records that wait to be judged; a round has four.
+const MOST_RECORDS: usize = 64;
+
+/// The capabilities that the self-test tests.
+const TESTED: [Capability; 3] = [Capability::Submit, Capability::Complete, Capability::Sync];
+
+/// Why it is not known whether the hooks fire.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unproven {
+    /// The disk has not answered since then.
+    Late { folder: PathBuf, disk: Option<String>, since_ns: u64 },
+    /// No folder can be written to.
+    NoFolder(String),
+    /// It was made, where writes may not reach a disk.
+    NotOnDisk(PathBuf),
+    /// There is no process to make it.
+    NotMade(String),
+    /// It was made, and was not seen.
+    Silent(Capability, String),
+}
+
+impl Unproven {
+    /// All words for it, for labels.
+    pub const WORDS: [&str; 5] =
+        ["disk_late", "no_folder", "not_on_disk", "not_made", "hook_silent"];
+
+    /// One word for it.
+    pub fn word(&self) -> &'static str {
+        let at = match self {
+            Self::Late { .. } => 0,
+            Self::NoFolder(_) => 1,
+            Self::NotOnDisk(_) => 2,
+            Self::NotMade(_) => 3,
+            Self::Silent(..) => 4,
         };
-        if doubted.replace(capability) == Some(capability) {
-            programs.give_up(facts, capability, &why);
-            doubted = None;
+        Self::WORDS[at]
+    }
+
+    /// A sentence without its full stop.
+    pub fn sentence(&self, now_ns: u64) -> String {
+        match self {
+            Self::Late { folder, disk, since_ns } => {
+                let disk = disk.as_ref().map_or(String::new(), |disk| format!("{disk}, "));
+                let seconds = now_ns.saturating_sub(*since_ns) / 1_000_000_000;
+                format!(
+                    "the disk of the self-test ({disk}{}) has not answered for {seconds} s",
+                    folder.display()
+                )
+            }
+            Self::NoFolder(why) => {
+                format!("the self-test found no folder to write to: {why}")
+            }
+            Self::NotOnDisk(folder) => format!(
+                "the folder of the self-test ({}) may not be on a disk, and nobody else has \
+                 synced yet",
+                folder.display()
+            ),
+            Self::NotMade(why) => format!("the self-test could not be made ({why})"),
+            Self::Silent(capability, why) => {
+                format!("the hooks of `{capability}` are silent: {why}")
+            }
         }
     }
-    Ok(())
+}
+
+/// The self-test of a session, from its start on.
+pub struct SelfTest {
+    prover: Option<Prover>,
+    /// Since when it is being made.
+    asked_ns: Option<u64>,
+    /// Its id, as records bear it; 0 before it said so.
+    tid: u32,
+    /// The folder that it was at last, and its disk.
+    at: (PathBuf, Option<String>),
+    /// The records of its own syncs since then.
+    records: Vec<SyncRecord>,
+    unproven: Option<Unproven>,
+    /// Somebody else's sync was seen with its requests.
+    is_witnessed: bool,
+}
+
+/// How one round ended.
+enum Round {
+    Made(Ground, Performed),
+    Failed(Unproven),
+}
+
+impl SelfTest {
+    /// Runs the self-test until every selected strategy has been seen to fire, or no
+    /// other is left, or the disk keeps us waiting.
+    pub fn run(
+        programs: &mut Programs,
+        facts: &Facts,
+        ring: &mut RingReader,
+        proc: PathBuf,
+        started: Instant,
+    ) -> Self {
+        let mut test = Self::new(proc);
+        let left = WHOLE_START.saturating_sub(started.elapsed());
+        let until = Instant::now() + left.clamp(LEAST_PATIENCE, PATIENCE);
+        // On a busy machine some ends of requests are not seen: what fails once may
+        // be right, what fails twice in a row is not.
+        let mut doubted = None;
+        for _ in 0..ROUNDS {
+            if programs.missing().is_some() {
+                break;
+            }
+            let (ground, performed) = match test.round(until, ring) {
+                Round::Made(ground, performed) => (ground, performed),
+                Round::Failed(why) => {
+                    test.unproven = Some(why);
+                    break;
+                }
+            };
+            let result = selftest::judge(&ground, performed, &test.records);
+            let Some((capability, why)) = result.failure else {
+                strike_silent(programs, &result);
+                if !ground.on_disk {
+                    test.unproven = Some(Unproven::NotOnDisk(ground.folder));
+                }
+                break;
+            };
+            if doubted.replace(capability) == Some(capability) {
+                programs.give_up(facts, capability, &why);
+                doubted = None;
+            }
+        }
+        if let Some(unproven) = &test.unproven {
+            let why = unproven.sentence(monotonic_ns());
+            let is_untested = |capability: &Capability| {
+                *capability != Capability::Sync || !matches!(unproven, Unproven::NotOnDisk(_))
+            };
+            for capability in TESTED.into_iter().filter(is_untested) {
+                programs.mark_untested(capability, &why);
+            }
+        }
+        test
+    }
+
+    /// `proc` is the one whose ids records bear.
+    fn new(proc: PathBuf) -> Self {
+        let (prover, unproven) = match Prover::start(proc) {
+            Ok(prover) => (Some(prover), None),
+            Err(error) => (None, Some(Unproven::NotMade(format!("{error:#}")))),
+        };
+        Self {
+            prover,
+            asked_ns: None,
+            tid: 0,
+            at: (PathBuf::new(), None),
+            records: Vec::new(),
+            unproven,
+            is_witnessed: false,
+        }
+    }
+
+    /// Why it is not known whether the hooks fire; `None` where it is.
+    pub fn unproven(&self) -> Option<&Unproven> {
+        self.unproven.as_ref()
+    }
+
+    /// Makes the test once, and drains its records.
+    fn round(&mut self, until: Instant, ring: &mut RingReader) -> Round {
+        if let Some(Unproven::NotMade(why)) = &self.unproven {
+            return Round::Failed(Unproven::NotMade(why.clone()));
+        }
+        if let Err(error) = self.ask(Where::Disk) {
+            return Round::Failed(self.lost(&error));
+        }
+        loop {
+            let answer = self.answer(LOOK);
+            // After the answer, so that its records are there.
+            ring.drain(|record| {
+                if let Record::Sync(record, _) = record {
+                    self.take(record);
+                }
+            });
+            match answer {
+                Some(round) => return round,
+                None if Instant::now() >= until => return Round::Failed(self.late()),
+                None => {}
+            }
+        }
+    }
+
+    fn ask(&mut self, place: Where) -> io::Result<()> {
+        self.records.clear();
+        self.asked_ns = Some(monotonic_ns());
+        match &mut self.prover {
+            Some(prover) => prover.order(place),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// How the round that was asked for ended, once it has.
+    fn answer(&mut self, within: Duration) -> Option<Round> {
+        self.asked_ns?;
+        loop {
+            let round = match self.prover.as_mut()?.said(within) {
+                Ok(None) => return None,
+                Ok(Some(Said::Am { tid })) => {
+                    self.tid = tid;
+                    continue;
+                }
+                Ok(Some(Said::At { folder, disk })) => {
+                    self.at = (folder, disk);
+                    continue;
+                }
+                Ok(Some(Said::Performed { ground, performed })) => Round::Made(ground, performed),
+                Ok(Some(Said::NoFolder { why })) => Round::Failed(Unproven::NoFolder(why)),
+                Err(error) => Round::Failed(self.lost(&error)),
+            };
+            self.asked_ns = None;
+            return Some(round);
+        }
+    }
+
+    fn late(&self) -> Unproven {
+        let (folder, disk) = self.at.clone();
+        Unproven::Late { folder, disk, since_ns: self.asked_ns.unwrap_or_else(monotonic_ns) }
+    }
+
+    fn lost(&mut self, error: &io::Error) -> Unproven {
+        self.prover = None;
+        self.asked_ns = None;
+        // Another process may have its number next.
+        self.tid = 0;
+        Unproven::NotMade(format!("its process is gone: {error}"))
+    }
+
+    /// Keeps a record of its own syncs, and says whether it was one.
+    pub fn take(&mut self, record: &SyncRecord) -> bool {
+        let is_own = self.tid != 0 && record.tid == self.tid;
+        if is_own && self.records.len() < MOST_RECORDS {
+            self.records.push(*record);
+        }
+        self.is_witnessed |= !is_own && selftest::is_proof(record);
+        is_own
+    }
+
+    /// Takes in what was found out since the last time.
+    pub fn tick(&mut self, programs: &mut Programs) {
+        let was_unproven = self.unproven.is_some();
+        match self.answer(Duration::ZERO) {
+            None => {}
+            Some(Round::Failed(why)) => self.unproven = Some(why),
+            Some(Round::Made(ground, performed)) => {
+                let result = selftest::judge(&ground, performed, &self.records);
+                self.unproven = match result.failure {
+                    Some((capability, why)) => Some(Unproven::Silent(capability, why)),
+                    None if ground.on_disk => None,
+                    None => Some(Unproven::NotOnDisk(ground.folder)),
+                };
+            }
+        }
+        if self.is_witnessed && !matches!(self.unproven, Some(Unproven::Silent(..))) {
+            self.unproven = None;
+        }
+        if was_unproven && self.unproven.is_none() {
+            programs.mark_tested();
+        }
+    }
+}
+
+/// Optional hooks may be silent too.
+fn strike_silent(programs: &mut Programs, result: &TestResult) {
+    if !result.named {
+        programs.strike(Capability::Sync, Program::WriteFileEntry);
+    }
+    if !result.o_dsync {
+        programs.strike(Capability::Sync, Program::VfsRangeEntry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_does_not_answer_is_named_with_how_long_it_has_not() {
+        let folder = PathBuf::from("/var/lib");
+        let late = |disk: Option<&str>| Unproven::Late {
+            folder: folder.clone(),
+            disk: disk.map(str::to_owned),
+            since_ns: 5_000_000_000,
+        };
+        let check = |unproven: Unproven, now_ns, sentence: &str| {
+            assert_eq!(unproven.sentence(now_ns), sentence);
+        };
+        check(
+            late(Some("sdb")),
+            8_400_000_000,
+            "the disk of the self-test (sdb, /var/lib) has not answered for 3 s",
+        );
+        check(
+            late(None),
+            76_000_000_000,
+            "the disk of the self-test (/var/lib) has not answered for 71 s",
+        );
+        // A clock that went back does not make it giant.
+        check(late(None), 1, "the disk of the self-test (/var/lib) has not answered for 0 s");
+    }
 }

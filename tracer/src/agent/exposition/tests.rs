@@ -87,6 +87,7 @@ fn exported(s: &Snapshot, limits: Limits) -> Vec<MetricFamily> {
     disks.take(10.0, &s.disks, &AroundDisks::default());
     let metrics = Metrics::new().unwrap();
     metrics.set_unsupported(["io_uring"].into_iter());
+    metrics.set_unproven(&["disk_late", "hook_silent"], Some("disk_late"));
     let beside = Beside {
         own: metrics.families(),
         programs: vec![(Program::BlockRqIssue, 12, 3400)],

@@ -33,6 +33,32 @@ fn a_kept_reference_is_in_the_first_lines_and_in_json() {
     assert_eq!(json(&s)["disks"][0]["reference_at"], 1_795_896_762.25);
 }
 
+/// In JSON it is a field, and none where there is nothing to say.
+#[test]
+fn hooks_that_are_unproven_are_said_before_all_else() {
+    let mut s = fixture::trimmed();
+    let json = |s: &Snapshot| serde_json::to_value(s).unwrap();
+    assert_eq!(json(&s)["kernel"].get("unproven"), None);
+    let why = "the disk of the self-test (sdb, /var/lib) has not answered for 3 s";
+    s.kernel.unproven = Some(why.to_owned());
+    let first = format!("unproven: {why}");
+    assert_eq!(text(&s).lines().next(), Some(&*first));
+    assert_eq!(json(&s)["kernel"]["unproven"], why);
+    let mut out = Vec::new();
+    crate::output::why::write_why(&mut out, &s.victims[0], &s).unwrap();
+    assert_eq!(String::from_utf8(out).unwrap().lines().next(), Some(&*first));
+    let said = serde_json::to_value(crate::output::why::why(&s.victims[0], &s)).unwrap();
+    assert_eq!(said["unproven"], why);
+    let sync = tracer_snapshot::SlowSync { unproven: Some(why.into()), ..fixture::slow_sync() };
+    assert!(crate::output::watch::line(&sync).contains(&first));
+    assert_eq!(json_of(&sync)["unproven"], why);
+    assert_eq!(json_of(&fixture::slow_sync()).get("unproven"), None);
+}
+
+fn json_of(sync: &tracer_snapshot::SlowSync) -> serde_json::Value {
+    serde_json::to_value(sync).unwrap()
+}
+
 #[test]
 fn hostile_names() {
     insta::assert_snapshot!(text(&fixture::hostile()));

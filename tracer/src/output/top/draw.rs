@@ -20,7 +20,7 @@ use super::{
 use crate::output::{
     escape::{bounded, bounded_tail},
     names,
-    text::{dropped, unsupported},
+    text::{dropped, unproven, unsupported},
     units::{reference, span},
     verdict,
 };
@@ -81,8 +81,8 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, s: &Snapshot, ink: Ink) {
     }
 }
 
-/// What the numbers rest on: always one line, and one each for what was
-/// dropped and for what is unsupported.
+/// What the numbers rest on: always one line, and one each for hooks that are
+/// unproven (the first), for what was dropped and for what is unsupported.
 fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'static>> {
     let cut = |text: &str| bounded(text, columns).into_owned();
     let dropped = dropped(&s.dropped);
@@ -104,7 +104,9 @@ fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'stat
     if !view.filter.is_empty() {
         first += &format!("  only `{}`", bounded(&view.filter, 16));
     }
-    let mut header = vec![Line::styled(cut(&first), Style::new().bold())];
+    let unproven = unproven(s).map(|unproven| Line::styled(cut(&unproven), ink.warning()));
+    let mut header: Vec<_> = unproven.into_iter().collect();
+    header.push(Line::styled(cut(&first), Style::new().bold()));
     if !none {
         header.push(Line::styled(cut(&dropped), ink.warning()));
     }

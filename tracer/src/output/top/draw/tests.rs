@@ -31,6 +31,15 @@ fn nothing_seen_yet() {
 }
 
 #[test]
+fn hooks_that_are_unproven_are_said_in_the_first_line() {
+    let mut s = fixture::trimmed();
+    s.kernel.unproven = Some("the disk of the self-test (sdb, /var/lib) has not answered".into());
+    let screen = buffer(&View::default(), &s, Ink::Plain);
+    let first: String = screen.content()[..80].iter().map(ratatui::buffer::Cell::symbol).collect();
+    assert!(first.starts_with("unproven: the disk of the self-test (sdb, /var/lib)"), "{first}");
+}
+
+#[test]
 fn hostile_names() {
     check("hostile", &View::default(), &fixture::hostile());
 }

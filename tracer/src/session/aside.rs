@@ -1,0 +1,278 @@
+//! A process beside this one, for work on a disk that may never answer.
+//!
+//! Whoever waits for a sick disk cannot be interrupted, and a process is not
+//! gone while one of its threads waits so: a thread could be given up, but then
+//! `tracer top` could not be left before the disk answers. So the work is a
+//! forked process, which has nothing of ours but two pipes: no descriptors (they
+//! would keep the hooks attached), no capabilities, no terminal. It ends when we
+//! do, as soon as the disk lets it.
+
+use std::{
+    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
+    os::fd::{AsFd as _, AsRawFd as _, RawFd},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use caps::CapSet;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        prctl::{set_name, set_no_new_privs, set_pdeathsig},
+        signal::{SigSet, Signal, kill},
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::{ForkResult, Pid, dup2_stdin, fork},
+};
+
+/// How long the end waits for it; one whose disk does not answer stays for `init`.
+const END: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(1);
+
+/// More than a line of it ever has.
+const LINE_BYTES: usize = 64 << 10;
+
+/// The process, and the pipes to it.
+#[derive(Debug)]
+pub struct Aside {
+    pid: Pid,
+    /// `None` once it has no more to do.
+    orders: Option<PipeWriter>,
+    answers: PipeReader,
+    /// Read, and not yet taken.
+    read: Vec<u8>,
+}
+
+impl Aside {
+    /// Starts a process that does `work`, and is over after that. It must print
+    /// nothing, take no lock that another thread may hold and start no thread.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no further process, or no pipe.
+    pub fn start(work: impl FnOnce(PipeReader, PipeWriter)) -> Result<Self> {
+        let (its_orders, orders) = io::pipe().context("failed to make a pipe")?;
+        let (answers, its_answers) = io::pipe().context("failed to make a pipe")?;
+        let parent = nix::unistd::getpid();
+        // SAFETY: the child calls the kernel and the allocator, which is usable after
+        // a fork in both C libraries that we link, and leaves without unwinding into
+        // what it has a copy of.
+        match unsafe { fork() }.context("failed to start a process")? {
+            ForkResult::Parent { child } => {
+                Ok(Self { pid: child, orders: Some(orders), answers, read: Vec::new() })
+            }
+            ForkResult::Child => {
+                let _leaves = Leaves;
+                if confine(parent, [its_orders.as_raw_fd(), its_answers.as_raw_fd()]).is_ok() {
+                    work(its_orders, its_answers);
+                }
+                drop(_leaves);
+                unreachable!("the process has left")
+            }
+        }
+    }
+
+    /// Its number, as /proc has it.
+    #[cfg(test)]
+    fn pid(&self) -> u32 {
+        self.pid.as_raw().unsigned_abs()
+    }
+
+    /// Sends it one byte.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn order(&mut self, order: u8) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        self.orders.as_mut().ok_or_else(gone)?.write_all(&[order])
+    }
+
+    /// The next line that it has written, if that comes in time.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone, or writes lines without end.
+    pub fn line(&mut self, within: Duration) -> io::Result<Option<Vec<u8>>> {
+        let until = Instant::now() + within;
+        loop {
+            if let Some(end) = self.read.iter().position(|&byte| byte == b'\n') {
+                let mut line: Vec<_> = self.read.drain(..=end).collect();
+                line.pop();
+                return Ok(Some(line));
+            }
+            if self.read.len() > LINE_BYTES {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            if !self.is_ready(until) {
+                return Ok(None);
+            }
+            if self.take()? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// All that it writes until it is over, if that comes in time.
+    pub fn whole(&mut self, within: Duration, most_bytes: usize) -> Option<Vec<u8>> {
+        let until = Instant::now() + within;
+        while self.read.len() <= most_bytes && self.is_ready(until) {
+            match self.take() {
+                Ok(0) => return Some(std::mem::take(&mut self.read)),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    fn is_ready(&self, until: Instant) -> bool {
+        let left = until.saturating_duration_since(Instant::now());
+        // Rounded up, so that what is left of a millisecond is not spun away.
+        let left = u16::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
+        let mut wait = [PollFd::new(self.answers.as_fd(), PollFlags::POLLIN)];
+        poll(&mut wait, PollTimeout::from(left)).is_ok_and(|ready| ready > 0)
+    }
+
+    fn take(&mut self) -> io::Result<usize> {
+        let mut bytes = [0; 4096];
+        let count = self.answers.read(&mut bytes)?;
+        self.read.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        self.orders = None;
+        // It may have ended by itself, which is as good.
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let until = Instant::now() + END;
+        let alive = nix::sys::wait::WaitStatus::StillAlive;
+        while waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) == Ok(alive) && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// Leaves the process however its work ends.
+struct Leaves;
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        // SAFETY: it takes any number and does not return.
+        unsafe { libc::_exit(0) }
+    }
+}
+
+/// Gives up all that the parent has but these two pipes.
+fn confine(parent: Pid, kept: [RawFd; 2]) -> Result<()> {
+    // The handlers are the parent's, and write to its pipes.
+    SigSet::all().thread_block()?;
+    set_pdeathsig(Signal::SIGKILL)?;
+    if nix::unistd::getppid() != parent {
+        anyhow::bail!("the parent is gone");
+    }
+    set_name(c"tracer-aside")?;
+    close_others(kept)?;
+    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        caps::clear(None, set)?;
+    }
+    set_no_new_privs()?;
+    Ok(())
+}
+
+/// Closes all descriptors but two. The usual three become one of those: whoever
+/// reads our output would wait for the last that has it open.
+fn close_others(kept: [RawFd; 2]) -> Result<()> {
+    let [low, high] = if kept[0] < kept[1] { kept } else { [kept[1], kept[0]] };
+    for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
+        if first <= last {
+            close_range(first, last);
+        }
+    }
+    // SAFETY: the descriptor is open, and belongs to whoever called.
+    let orders = unsafe { std::os::fd::BorrowedFd::borrow_raw(kept[0]) };
+    dup2_stdin(orders)?;
+    nix::unistd::dup2_stdout(orders)?;
+    nix::unistd::dup2_stderr(orders)?;
+    Ok(())
+}
+
+fn close_range(first: RawFd, last: RawFd) {
+    // SAFETY: nothing in this process uses what is closed any more: it is a copy of
+    // one thread, which goes on in `work`.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if closed != 0 {
+        // Before 5.9. Few processes have more.
+        for fd in first..=last.min(4096) {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, thread::sleep};
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn answer(mut answers: &PipeWriter, text: &str) {
+        let _ = answers.write_all(text.as_bytes());
+    }
+
+    #[test]
+    fn it_answers_line_by_line_until_it_is_told_no_more() {
+        let mut aside = Aside::start(|mut orders, answers| {
+            let mut order = [0];
+            while orders.read(&mut order).is_ok_and(|count| count > 0) {
+                answer(&answers, &format!("{}\n", order[0]));
+            }
+            answer(&answers, "bye");
+        })
+        .unwrap();
+        assert_eq!(aside.line(Duration::ZERO).unwrap(), None);
+        aside.order(7).unwrap();
+        aside.order(8).unwrap();
+        assert_eq!(aside.line(SOON).unwrap().unwrap(), b"7");
+        assert_eq!(aside.line(SOON).unwrap().unwrap(), b"8");
+        aside.orders = None;
+        assert_eq!(aside.whole(SOON, 100).unwrap(), b"bye");
+    }
+
+    #[test]
+    fn it_has_none_of_our_descriptors_and_no_capability() {
+        let ours = fs::File::open("/proc/self/status").unwrap();
+        let mut aside = Aside::start(|_, answers| {
+            let count = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+            let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+            let effective = status.lines().find(|line| line.starts_with("CapEff")).unwrap_or("");
+            answer(&answers, &format!("{count} {}", effective.trim_start_matches("CapEff:\t")));
+        })
+        .unwrap();
+        // The usual three, two pipes, and the folder that is read.
+        assert_eq!(aside.whole(SOON, 100).unwrap(), b"6 0000000000000000");
+        drop(ours);
+    }
+
+    #[test]
+    fn one_that_is_busy_ends_with_us_and_is_not_waited_for() {
+        let aside = Aside::start(|_, _| sleep(Duration::from_secs(600))).unwrap();
+        let status = format!("/proc/{}/status", aside.pid());
+        assert!(fs::exists(&status).unwrap());
+        let begin = Instant::now();
+        drop(aside);
+        assert!(begin.elapsed() < SOON);
+        assert!(!fs::exists(&status).unwrap());
+    }
+
+    #[test]
+    fn one_that_panics_is_gone_and_nothing_else() {
+        let mut aside = Aside::start(|_, _| panic!("as it was asked to")).unwrap();
+        let error = aside.line(SOON).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
