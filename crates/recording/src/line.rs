@@ -32,6 +32,7 @@ pub struct Line {
     pub disk: Option<Disk>,
     pub sync: Option<Sync>,
     pub dropped: Option<BTreeMap<String, u64>>,
+    pub clock: Option<Clock>,
     pub tick: Option<Tick>,
     pub end: Option<End>,
 }

@@ -34,6 +34,7 @@ use tracer_engine::{
 use tracer_scene::{DiskState, Scene, people::People, stages::Taken};
 use tracer_snapshot::{
     DroppedCounts, Op,
+    clock::Clock,
     labels::{FileId, FileNames},
 };
 
@@ -64,6 +65,7 @@ pub struct Recorder {
     devices: LruCache<u32, String>,
     disks: HashMap<u32, DiskState>,
     dropped: DroppedCounts,
+    clock: Clock,
 }
 
 impl Recorder {
@@ -86,6 +88,7 @@ impl Recorder {
             devices: LruCache::new(REMEMBERED),
             disks: HashMap::new(),
             dropped: DroppedCounts::default(),
+            clock: scene.clock(),
         };
         let header = Header {
             format: FORMAT.to_owned(),
@@ -165,6 +168,11 @@ impl Recorder {
         if dropped != self.dropped {
             self.put("dropped", &dropped);
             self.dropped = dropped;
+        }
+        let clock = scene.clock();
+        if clock.is_stepped_from(self.clock) {
+            self.put("clock", &clock);
+            self.clock = clock;
         }
         self.put("tick", tick);
         self.flush();

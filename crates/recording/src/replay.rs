@@ -234,7 +234,8 @@ impl Replay {
         slow_ns: Option<u64>,
         slow: &mut Vec<SlowSync>,
     ) -> Result<(), String> {
-        let Line { header, owner, identity, file, device, disk, sync, dropped, tick, end } = line;
+        let Line { header, owner, identity, file, device, disk, sync, dropped, clock, tick, end } =
+            line;
         if header.is_some() {
             return Err("another recording begins".to_owned());
         }
@@ -273,6 +274,9 @@ impl Replay {
             if let Some(kind) = Dropped::find(name) {
                 self.scene.metrics.set_dropped(kind, (*count).min(MOST));
             }
+        }
+        if let Some(clock) = clock {
+            self.scene.set_clock(clock);
         }
         if let Some(tick) = tick {
             self.tick(&tick)?;

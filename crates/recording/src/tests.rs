@@ -259,6 +259,36 @@ fn json(mut snapshot: Snapshot) -> serde_json::Value {
     serde_json::to_value(snapshot).unwrap()
 }
 
+/// Somebody sets the clock an hour ahead in the middle: a replay shows the time as the
+/// session did, before and after.
+#[test]
+fn a_clock_that_was_set_is_the_replays_from_then_on() {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let (unix_ns, began_ns) = (1_770_000_000_000_000_000, SECOND);
+    let before = Clock::at(unix_ns, began_ns);
+    let mut scene = Scene::new(Kernel::default(), before, began_ns).unwrap();
+    let file = Shared::default();
+    let mut recorder = Recorder::begin(Box::new(file.clone()), &scene).unwrap();
+    for second in 1..=6u64 {
+        if second == 4 {
+            scene.set_clock(Clock::at(unix_ns + HOUR_NS, began_ns));
+        }
+        let tick = Tick { at_ns: began_ns + second * SECOND, ..Tick::default() };
+        scene.tick(&tick, |_| tracer_engine::blame::Party::default());
+        recorder.tick(&tick, &mut scene, |_| OwnerKey::default());
+    }
+    recorder.end(began_ns + 7 * SECOND, &mut scene).unwrap();
+    let bytes = file.0.borrow().clone();
+    assert_eq!(text(&bytes).matches("{\"clock\":").count(), 1);
+    let mut replay = open(&bytes).unwrap();
+    let mut at = |second: u64| {
+        replay.play(began_ns + second * SECOND, None, &mut Vec::new());
+        replay.snapshot_of(Span::Window).at
+    };
+    assert_eq!(at(2), 1_770_000_002.0);
+    assert_eq!(at(5), 1_770_003_605.0);
+}
+
 fn text(bytes: &[u8]) -> String {
     let mut text = String::new();
     MultiGzDecoder::new(bytes).read_to_string(&mut text).unwrap();

@@ -118,6 +118,11 @@ impl Scene {
         self.period_ns
     }
 
+    /// From here on moments are shown by this clock.
+    pub fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
+    }
+
     pub fn clock(&self) -> Clock {
         self.clock
     }

@@ -1,4 +1,8 @@
 //! How the kernel's clock lies to the wall's.
+//!
+//! The distance is not the same for ever: it changes when somebody sets the wall's
+//! clock, and when the machine is suspended, since the kernel's stands meanwhile. So
+//! it is taken anew at each tick, and a moment is shown in the wall's time of then.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +19,48 @@ impl Clock {
         Self { unix_minus_monotonic_ns: unix_ns.saturating_sub(monotonic_ns.cast_signed()) }
     }
 
+    /// Whether the wall's clock was stepped between the two, or the machine suspended:
+    /// kernel time stands meanwhile. What adjusts a clock smoothly does less in a
+    /// second, and so does what lies between two readings.
+    pub fn is_stepped_from(&self, before: Self) -> bool {
+        const STEP_NS: u64 = 10_000_000;
+        let now = self.unix_minus_monotonic_ns;
+        now.abs_diff(before.unix_minus_monotonic_ns) >= STEP_NS
+    }
+
     /// Unix seconds of a moment in kernel time.
     pub fn unix_seconds(&self, monotonic_ns: u64) -> f64 {
         monotonic_ns.cast_signed().saturating_add(self.unix_minus_monotonic_ns) as f64 / 1e9
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_NS: i64 = 3_600_000_000_000;
+
+    #[test]
+    fn a_step_and_a_suspended_machine_are_told_from_a_clock_that_is_adjusted() {
+        let before = Clock::at(1_770_000_000_000_000_000, 5_000_000_000);
+        let check = |unix_ns: i64, monotonic_ns, expected| {
+            let now = Clock::at(1_770_000_000_000_000_000 + unix_ns, monotonic_ns);
+            assert_eq!(now.is_stepped_from(before), expected, "{unix_ns} {monotonic_ns}");
+        };
+        check(1_000_000_000, 6_000_000_000, false);
+        // NTP does 500 parts in a million at most.
+        check(1_000_500_000, 6_000_000_000, false);
+        check(HOUR_NS, 5_000_000_000, true);
+        check(-HOUR_NS, 5_000_000_000, true);
+        check(i64::MIN, u64::MAX, true);
+    }
+
+    #[test]
+    fn no_clock_makes_a_moment_panic() {
+        for unix_ns in [i64::MIN, 0, i64::MAX] {
+            for monotonic_ns in [0, u64::MAX] {
+                assert!(Clock::at(unix_ns, monotonic_ns).unix_seconds(monotonic_ns).is_finite());
+            }
+        }
     }
 }

@@ -29,7 +29,7 @@ use tracer_ebpf::{dropped::Dropped, record::kind};
 use tracer_engine::{tick::Tick, victim::Span};
 use tracer_kernel::{
     capability::Capability,
-    clock::{monotonic_ns, unix_ns},
+    clock::{both_ns, monotonic_ns},
     facts::{Facts, VMLINUX_BTF},
     load::{KernelLog, Programs, Sizes, Wishes},
     maps::{
@@ -106,6 +106,11 @@ impl Default for Options {
             state_dir: None,
         }
     }
+}
+
+fn read_clock() -> Clock {
+    let (unix_ns, monotonic_ns) = both_ns();
+    Clock::at(unix_ns, monotonic_ns)
 }
 
 /// A tracer at work.
@@ -211,7 +216,7 @@ impl Session {
             self_test,
             scene: Scene::new(
                 Kernel::default(),
-                Clock::at(unix_ns(), monotonic_ns()),
+                read_clock(),
                 monotonic_ns(),
             )?,
             identities: Identities::new(&options.root, &options.host),
@@ -322,6 +327,7 @@ impl Session {
     /// Reads the ledger, the surroundings and what was dropped.
     fn tick(&mut self, now: u64) {
         self.ticked_ns = now;
+        self.scene.set_clock(read_clock());
         // Before anything is asked of a disk by its name.
         self.look_at_disks();
         self.read_ledger(now);
