@@ -28,6 +28,8 @@ pub struct Facts {
     /// The programs whose hooks exist here.
     homes: BTreeMap<Program, Home>,
     unknown_modules: BTreeMap<&'static str, Untold>,
+    /// Whether a trampoline is kept while somebody sleeps in the function below it.
+    keeps_trampolines: bool,
     pub pointers: Pointers,
     pub config: Config,
     /// Whether maps count against the limit on locked memory.
@@ -156,11 +158,13 @@ impl Facts {
             let is_there = typed.is_some() || untold == Some(&Untold::NoTypes);
             is_there.then_some(Home::ByName)
         };
+        let keeps_trampolines = keeps_trampolines(&kernel);
         let mut homes = BTreeMap::new();
         for &program in Program::ALL {
             let target = program.target();
             let found = match target {
                 _ if !is_usable(program, &config) => None,
+                _ if program.is_exit() && !keeps_trampolines => None,
                 Target::Tracepoint(name) => tracepoint(&target, name),
                 Target::Function(_) | Target::SystemCall(_) if pointers == Pointers::Untyped => {
                     None
@@ -179,6 +183,7 @@ impl Facts {
             lockdown,
             homes,
             unknown_modules,
+            keeps_trampolines,
             pointers,
             config,
             counts_locked: memlock::counts_maps_of(&kernel),
@@ -200,6 +205,7 @@ impl Facts {
             lockdown,
             homes,
             unknown_modules,
+            keeps_trampolines: false,
             pointers,
             config,
             counts_locked: false,
@@ -223,6 +229,12 @@ impl Facts {
     pub fn absence(&self, program: Program) -> String {
         let target = program.target();
         let hook = target.hook();
+        if program.is_exit() && !self.keeps_trampolines && self.pointers == Pointers::Typed {
+            return format!(
+                "no safe exit of `{hook}`: this kernel may free a trampoline while somebody \
+                 sleeps in the function (mended in 5.12 and 5.10.28)"
+            );
+        }
         match target.module().and_then(|module| Some((module, self.unknown_modules.get(module)?))) {
             Some((module, why)) => format!("no `{hook}`: module `{module}` {why}"),
             None if self.pointers == Pointers::Untyped
@@ -242,6 +254,16 @@ impl Facts {
     pub fn sees_run_delay(&self) -> bool {
         self.sees_tasks() && self.config.task_run_delay != ABSENT
     }
+}
+
+/// Whether the kernel has the mended trampolines: without them it may free one that a
+/// task will return through, which ends the machine. A hook at a function's exit
+/// puts it on the stack of all who sleep there, as all do in an fsync.
+/// <https://github.com/torvalds/linux/commit/e21aa341785c>, in 5.12 and 5.10.28: a
+/// callback and a struct of that name came with it.
+fn keeps_trampolines(kernel: &KernelTypes<'_>) -> bool {
+    kernel.function("__bpf_tramp_image_put_rcu").is_some()
+        || kernel.struct_named("bpf_tramp_image").is_ok()
 }
 
 /// Whether a program can read what its hook hands out.
@@ -289,6 +311,7 @@ fn read_line(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::draft::{Draft, FUNCTION, PROTOTYPE, STRUCT};
 
     #[test]
     fn lockdown_is_read_from_the_node_where_the_container_does_not_have_it() {
@@ -312,5 +335,43 @@ mod tests {
         write(node.path(), "[none] integrity confidentiality");
         write(own.path(), "none [integrity] confidentiality");
         assert_eq!(lockdown(&roots), "integrity", "the first that says it");
+    }
+
+    #[test]
+    fn a_kernel_has_mended_trampolines_by_their_callback_or_their_struct() {
+        let check = |more: &[(u32, &str)], expected| {
+            let mut draft = Draft::base();
+            draft.add(PROTOTYPE, "", 0, &[]);
+            for (kind, name) in more {
+                draft.add(*kind, name, if *kind == STRUCT { 8 } else { 1 }, &[]);
+            }
+            let bytes = draft.bytes();
+            let kernel = KernelTypes::parse(&bytes).unwrap();
+            assert_eq!(keeps_trampolines(&kernel), expected, "{more:?}");
+        };
+        check(&[], false);
+        check(&[(FUNCTION, "bpf_tramp_image_put")], false);
+        check(&[(FUNCTION, "__bpf_tramp_image_put_rcu")], true);
+        check(&[(STRUCT, "bpf_tramp_image")], true);
+    }
+
+    /// Without exits neither strategy that has one serves, and the third does.
+    #[test]
+    fn exits_of_functions_are_what_takes_mended_trampolines() {
+        for exit in [Program::FsyncExit, Program::SyncExit, Program::VfsRangeExit] {
+            assert!(exit.is_exit(), "{exit}");
+        }
+        for other in [Program::FsyncEntry, Program::SysExit, Program::Ext4SyncFileExit] {
+            assert!(!other.is_exit(), "{other}");
+        }
+        for strategy in Capability::Sync.strategies() {
+            let mut steps = strategy.steps.iter().filter(|step| step.required);
+            let needs_exit = steps.any(|step| step.program.is_exit());
+            assert_eq!(needs_exit, strategy.name != "tracepoint", "{}", strategy.name);
+        }
+        let facts = Facts::with_config(Config::ABSENT);
+        let why = facts.absence(Program::FsyncExit);
+        assert!(why.starts_with("no safe exit of `__"), "{why}");
+        assert!(!facts.absence(Program::FsyncEntry).contains("trampoline"));
     }
 }

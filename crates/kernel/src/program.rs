@@ -66,6 +66,12 @@ macro_rules! programs {
                     $(Self::$program => Target::$kind($hook),)+
                 }
             }
+
+            /// Whether it runs when a function ends: the kernel's trampoline is on the
+            /// stack of whoever sleeps in that function.
+            pub fn is_exit(self) -> bool {
+                !matches!(self.target(), Target::Tracepoint(_)) && self.name().ends_with("_exit")
+            }
         }
     };
 }
