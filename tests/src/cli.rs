@@ -127,7 +127,7 @@ fn who_is_not_root_is_told_so_in_one_line() {
     for args in [
         ["top", "--batch"],
         ["watch", "--json"],
-        ["agent", "--keep-privileges"],
+        ["agent", "--exit-on-failure"],
         ["doctor", "--json"],
         ["demo", "--fast"],
         ["record", "-o-"],

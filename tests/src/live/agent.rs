@@ -228,3 +228,48 @@ fn doctor_says_one_by_one_whether_an_agent_could_run_here() {
     assert_eq!(doctor.wait(30 * SECOND).code(), Some(3), "{}", doctor.transcript());
     assert!(doctor.transcript().contains("TRACER_LISTEN"), "{}", doctor.transcript());
 }
+
+/// The value of a series without labels, or with these.
+fn has_line(agent: &Agent, line: &str) -> bool {
+    agent.metrics().contains(&format!("\n{line}\n"))
+}
+
+#[test]
+fn an_agent_that_may_not_trace_stays_and_says_why() {
+    super::need_live!();
+    let address = super::served::free_address();
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin"]);
+    command.arg(crate::subject::tracer_bin()).args(["agent", "--listen", &address.to_string()]);
+    if !Command::new("setpriv").arg("--version").output().is_ok_and(|out| out.status.success()) {
+        crate::skip::skip!("setpriv is not here");
+    }
+    let mut agent = Agent::until_ready(Tracer::spawn(command), address);
+    let ready = agent.get("/readyz", "").1;
+    println!("{ready}");
+    assert!(ready.starts_with("cannot trace this node: ") && ready.contains("CAP_BPF"), "{ready}");
+    assert!(has_line(&agent, "tracer_up 0"), "{}", agent.metrics());
+    assert!(has_line(&agent, "tracer_cannot_run_info{reason=\"privileges\"} 1"));
+    lint(&agent.metrics());
+    assert_eq!(agent.get("/healthz", "").1, "alive\n");
+    assert_eq!(agent.try_get("/api/v1/verdicts", "").unwrap().0, 503);
+    agent.tracer.signal(Signal::SIGTERM);
+    assert_eq!(agent.tracer.wait(10 * SECOND).code(), Some(0), "{}", agent.tracer.transcript());
+}
+
+#[test]
+fn an_agent_traces_once_the_node_lets_it() {
+    super::need_live!();
+    let folder = tempfile::tempdir().unwrap();
+    let btf = folder.path().join("vmlinux");
+    let address = super::served::free_address();
+    let args = ["agent", "--listen", &address.to_string(), "--btf", btf.to_str().unwrap()];
+    let agent = Agent::until_ready(Tracer::start(&args), address);
+    assert!(has_line(&agent, "tracer_cannot_run_info{reason=\"kernel\"} 1"), "{}", agent.metrics());
+    assert!(agent.get("/readyz", "").1.contains("vmlinux"));
+    fs::copy("/sys/kernel/btf/vmlinux", folder.path().join("new")).unwrap();
+    fs::rename(folder.path().join("new"), &btf).unwrap();
+    agent.wait_until("it traces", || has_line(&agent, "tracer_up 1"));
+    assert_eq!(agent.get("/readyz", "").1, "ready\n");
+    assert!(!agent.metrics().contains("tracer_cannot_run_info"), "{}", agent.metrics());
+}

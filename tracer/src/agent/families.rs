@@ -48,6 +48,31 @@ pub fn families(
     all
 }
 
+/// All that is served where a node cannot be traced.
+pub fn down(reason: &str) -> Vec<MetricFamily> {
+    let labels = |name, value: &str| vec![(name, value.to_owned())];
+    vec![
+        gauges(
+            "tracer_build_info",
+            BUILD_INFO,
+            [(labels("version", env!("CARGO_PKG_VERSION")), 1.0)],
+        ),
+        gauges(
+            "tracer_cannot_run_info",
+            "1 where this node cannot be traced, with the step at which its start ends.",
+            [(labels("reason", reason), 1.0)],
+        ),
+        up(0.0),
+    ]
+}
+
+const BUILD_INFO: &str = "1, with the version and the kernel.";
+
+fn up(value: f64) -> MetricFamily {
+    let help = "1 while this node is traced, 0 where it cannot be.";
+    gauges("tracer_up", help, [(Labels::new(), value)])
+}
+
 type Rows<'a> = [(Labels, VictimLabels, &'a Row)];
 
 fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
@@ -234,7 +259,8 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
     let programs = beside.programs.iter().filter(move |_| counted);
     let program = |program: Program| vec![("program", program.name().to_owned())];
     vec![
-        gauges("tracer_build_info", "1, with the version and the kernel.", [(build, 1.0)]),
+        up(1.0),
+        gauges("tracer_build_info", BUILD_INFO, [(build, 1.0)]),
         gauges(
             "tracer_capability_info",
             "1 for each capability, with the strategy that is selected.",

@@ -37,6 +37,7 @@ use super::{
     privileges::{self, Privileges},
     shared::{Shared, Wanted},
 };
+use crate::output::escape::escape;
 
 /// Connections at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 32;
@@ -181,11 +182,9 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Answer {
             Err(why) => return plain(StatusCode::BAD_REQUEST, &why),
         },
         _ => match shared.picture() {
-            None => return unavailable("the self-test is running\n"),
+            None => return without_picture(shared, path, request),
             Some(picture) if path == "/metrics" => {
-                let accept = request.headers().get(header::ACCEPT);
-                let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-                let format = Format::wanted(accept);
+                let format = format(request);
                 picture.metrics(format).map(|body| (format.content_type(), body))
             }
             Some(picture) => picture.verdicts().map(|body| (JSON, body)),
@@ -203,6 +202,30 @@ fn answer(shared: &Shared, request: &Request<Incoming>) -> Answer {
     }
 }
 
+fn format(request: &Request<Incoming>) -> Format {
+    let accept = request.headers().get(header::ACCEPT);
+    Format::wanted(accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default())
+}
+
+/// Before the first picture, and where there will be none.
+fn without_picture(shared: &Shared, path: &str, request: &Request<Incoming>) -> Answer {
+    let Some(down) = shared.down() else {
+        return unavailable("the self-test is running\n");
+    };
+    if path != "/metrics" {
+        return unavailable(&cannot(down.why()));
+    }
+    let format = format(request);
+    match down.metrics(format) {
+        Ok(body) => respond(StatusCode::OK, format.content_type(), body),
+        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}\n")),
+    }
+}
+
+fn cannot(why: &str) -> String {
+    format!("cannot trace this node: {}\n", escape(why))
+}
+
 fn health(shared: &Shared) -> Answer {
     match shared.stuck() {
         None => plain(StatusCode::OK, "alive\n"),
@@ -213,10 +236,11 @@ fn health(shared: &Shared) -> Answer {
 }
 
 fn readiness(shared: &Shared) -> Answer {
-    if shared.is_ready() {
-        plain(StatusCode::OK, "ready\n")
-    } else {
-        unavailable("the self-test is running\n")
+    // A rollout must not wait for what this node will never be.
+    match shared.down() {
+        _ if shared.is_ready() => plain(StatusCode::OK, "ready\n"),
+        Some(down) => plain(StatusCode::OK, &cannot(down.why())),
+        None => unavailable("the self-test is running\n"),
     }
 }
 

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use prometheus::proto::MetricFamily;
 use serde::Serialize;
 
-use super::exposition::Format;
+use super::{exposition::Format, families::down};
 use crate::output::{
     json,
     why::{Why, why},
@@ -119,6 +119,31 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Why this node cannot be traced.
+#[derive(Debug)]
+pub struct Down {
+    why: String,
+    families: Vec<MetricFamily>,
+}
+
+impl Down {
+    /// `reason` is one word for it, of a fixed set, and `why` a sentence.
+    pub fn new(reason: &'static str, why: String) -> Self {
+        Self { why, families: down(reason) }
+    }
+
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    /// # Errors
+    ///
+    /// When the metrics cannot be written: never.
+    pub fn metrics(&self, format: Format) -> Result<Bytes> {
+        Ok(format.write(&self.families)?.into_bytes().into())
+    }
+}
+
 /// Which slow syncs are asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wanted {
@@ -156,6 +181,7 @@ impl From<Phase> for PhaseStyle {
 #[derive(Debug)]
 pub struct Shared {
     picture: Mutex<Option<Arc<Picture>>>,
+    down: Mutex<Option<Arc<Down>>>,
     syncs: Mutex<VecDeque<Arc<SlowSync>>>,
     room: AtomicUsize,
     seen: AtomicU64,
@@ -168,6 +194,7 @@ impl Shared {
     pub fn new(room: usize) -> Self {
         Self {
             picture: Mutex::default(),
+            down: Mutex::default(),
             syncs: Mutex::default(),
             room: AtomicUsize::new(room),
             seen: AtomicU64::new(0),
@@ -183,6 +210,16 @@ impl Shared {
     /// The last period's; `None` before the first.
     pub fn picture(&self) -> Option<Arc<Picture>> {
         held(&self.picture).clone()
+    }
+
+    /// Says why this node cannot be traced, or that it can.
+    pub fn set_down(&self, down: Option<Down>) {
+        *held(&self.down) = down.map(Arc::new);
+    }
+
+    /// Why this node cannot be traced; `None` where it can, or is not known yet.
+    pub fn down(&self) -> Option<Arc<Down>> {
+        held(&self.down).clone()
     }
 
     /// Keeps slow syncs; the oldest make room.

@@ -290,6 +290,11 @@ pub struct AgentArgs {
     #[arg(long)]
     pub print_config: bool,
 
+    /// End with exit code 3 where this node cannot be traced, instead of serving
+    /// `tracer_up 0` with the reason and trying again.
+    #[arg(long)]
+    pub exit_on_failure: bool,
+
     #[command(flatten)]
     pub settings: Settings,
 }

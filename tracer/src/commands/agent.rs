@@ -8,6 +8,7 @@ use std::{
     io::{self, Write as _},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -16,7 +17,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::{Wakeup, start};
+use super::{Wakeup, start_by_steps};
 use crate::{
     agent::{
         config::{Config, Settings},
@@ -27,18 +28,27 @@ use crate::{
         log,
         privileges::{self, Privileges},
         series::{Observed, Series},
-        shared::{Picture, Shared},
+        shared::{Down, Picture, Shared},
     },
     cli::AgentArgs,
-    session::{Options, Session, check_user},
+    session::{Conditions, Options, Session, Step},
 };
 use tracer_engine::victim::Span;
 use tracer_kernel::clock::{monotonic_ns, unix_ns};
 
+/// Between two tries to trace a node that cannot be traced.
+const AGAIN: Duration = Duration::from_secs(300);
+
+/// Between two looks at what a try depends on.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// On a node that cannot be traced it stays, says why, and tries again: a process
+/// that ends would hold up a rollout, and nobody could ask it.
+///
 /// # Errors
 ///
-/// When the configuration is bad, the address is taken, or the tracer cannot
-/// start.
+/// When the configuration is bad or the address is taken; and when the tracer cannot
+/// start, if it is to end then.
 pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let settings = Settings { state_dir: options.state_dir.clone(), ..args.settings.clone() };
     let config = Config::load(&settings, args.config.as_deref())?;
@@ -47,7 +57,6 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
         let printed = out.write_all(config.to_toml()?.as_bytes()).and_then(|()| out.flush());
         return printed.context("cannot print");
     }
-    check_user()?;
     // From here on a signal waits for the loop.
     let watch = |kind| signal(kind).context("failed to watch for signals");
     let mut hangup = watch(SignalKind::hangup())?;
@@ -61,7 +70,19 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let shared = Arc::new(Shared::new(config.slow_syncs));
     let privileges = if config.keep_privileges { Privileges::Keep } else { Privileges::Drop };
     http::serve(listener, Arc::clone(&shared), privileges)?;
-    let session = start(options)?;
+    let trying = async {
+        loop {
+            if let Some(session) = try_start(args, options, &shared)? {
+                return Ok::<_, anyhow::Error>(session);
+            }
+            wait_for_another_try(options).await;
+        }
+    };
+    let session = tokio::select! {
+        session = trying => session?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     let wakeup = Wakeup::new(&session)?;
     if let Some(why) = session.unproven() {
         log::say(&format!("unproven: {why}"));
@@ -95,6 +116,37 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     log::say("stops, as it was asked to");
     agent.end();
     Ok(())
+}
+
+/// Starts the tracer, or shows why this node cannot be traced: then there is none.
+fn try_start(args: &AgentArgs, options: &Options, shared: &Shared) -> Result<Option<Session>> {
+    let mut step = Step::default();
+    match start_by_steps(options, &mut step) {
+        Ok(session) => {
+            shared.set_down(None);
+            Ok(Some(session))
+        }
+        Err(error) if args.exit_on_failure => Err(error),
+        Err(error) => {
+            let why = format!("{error:#}");
+            if shared.down().is_none_or(|down| down.why() != why) {
+                let minutes = AGAIN.as_secs() / 60;
+                log::say(&format!("cannot trace this node: {why}"));
+                log::say(&format!("stays, and tries again every {minutes} min"));
+            }
+            shared.set_down(Some(Down::new(step.name(), why)));
+            Ok(None)
+        }
+    }
+}
+
+/// Waits until it is time to try again, or what a start depends on has changed.
+async fn wait_for_another_try(options: &Options) {
+    let until = Instant::now() + AGAIN;
+    let before = Conditions::look(options);
+    while Instant::now() < until && Conditions::look(options) == before {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// A clock that was never set is in 1970.

@@ -25,7 +25,7 @@ use tracer_state::folder::USUAL;
 use crate::{
     agent::{log, recall::Reading},
     output::names,
-    session::{Options, Session},
+    session::{Options, Session, Step},
 };
 
 /// How long a record may lie in the ring before anybody looks.
@@ -53,7 +53,16 @@ pub fn start_beside_references(options: &Options) -> Result<Session> {
 ///
 /// `CannotRun` where this machine cannot be traced.
 pub fn start(options: &Options) -> Result<Session> {
-    let session = Session::start(options)?;
+    start_by_steps(options, &mut Step::default())
+}
+
+/// Starts it, and says at which step it is.
+///
+/// # Errors
+///
+/// As [`start`]; the step is the one that went wrong.
+pub fn start_by_steps(options: &Options, step: &mut Step) -> Result<Session> {
+    let session = Session::start_by_steps(options, step)?;
     session.check_capabilities()?;
     if options.kernel_log {
         let mut log = session.kernel_log()?;

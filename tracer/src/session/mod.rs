@@ -15,6 +15,7 @@ mod ledger;
 mod preflight;
 mod prover;
 mod self_test;
+mod steps;
 mod used;
 
 use std::{
@@ -62,6 +63,7 @@ pub use asked::AroundDisks;
 pub use aside::Aside;
 pub use preflight::{CannotRun, Capabilities, check_user};
 pub use self_test::Unproven;
+pub use steps::{Conditions, Step};
 
 /// Between two readings of the ledger.
 const TICK: Duration = Duration::from_secs(1);
@@ -152,8 +154,19 @@ impl Session {
     ///
     /// [`CannotRun`] where this machine or this user cannot trace at all.
     pub fn start(options: &Options) -> Result<Self> {
+        Self::start_by_steps(options, &mut Step::default())
+    }
+
+    /// Starts it, and says at which step it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::start`]; the step is the one that went wrong.
+    pub fn start_by_steps(options: &Options, step: &mut Step) -> Result<Self> {
         let started = Instant::now();
+        *step = Step::Privileges;
         check_user()?;
+        *step = Step::Kernel;
         let mut facts = Facts::of_this_machine(&options.btf, &[&options.root, &options.host])
             .map_err(|error| CannotRun(format!("this kernel cannot be traced: {error:#}")))?;
         if let Some(shown) = namespaces::find_shown(&Tree::new(&options.root)) {
@@ -163,6 +176,7 @@ impl Session {
         preflight::check_kernel(&facts)?;
         // Before what it is compared with.
         let layers = Layers::read(&options.root);
+        *step = Step::Disks;
         let found = disks::scan(&options.root)?;
         let room = Room::of(&found);
         let mut assigned = Vec::new();
@@ -173,6 +187,7 @@ impl Session {
                        nothing to trace here (is /sys mounted?)";
             return Err(CannotRun(why.to_owned()).into());
         }
+        *step = Step::Tables;
         let sizes = Sizes::from(&room);
         let mut calls = Calls::new(&facts, &options.forced, &Tree::new(&options.root));
         let wishes = Wishes {
@@ -202,6 +217,7 @@ impl Session {
         }
         let tallies = Tallies::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
+        *step = Step::Hooks;
         programs.select(&facts);
         let proc = options.root.join("proc");
         let self_test = SelfTest::run(&mut programs, &facts, &mut ring, proc, started);

@@ -170,7 +170,9 @@ fn each_listed_capability_is_needed() {
         let is_told = told.lines().any(|line| line.contains(&name))
             && told.contains(&format!("add {}", name.trim_start_matches("CAP_")));
         let address = free_address();
-        let mut tracer = Tracer::spawn(pod.agent(&others, address));
+        let mut agent = pod.agent(&others, address);
+        agent.arg("--exit-on-failure");
+        let mut tracer = Tracer::spawn(agent);
         match without(left_out) {
             Without::Old { until } if kernel_version() >= until => {
                 Agent::until_ready(tracer, address);

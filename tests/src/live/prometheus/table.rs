@@ -9,9 +9,11 @@ use super::server::Prometheus;
 use crate::deploy::queries::documented;
 
 /// Rows that a machine need not serve, and why.
-const CONDITIONAL: [&str; 1] = [
+const CONDITIONAL: [&str; 2] = [
     // A kernel may have all hooks.
     "tracer_unsupported",
+    // This machine can be traced.
+    "tracer_cannot_run_info",
 ];
 
 /// Labels of those in pods and VMs, whom this test does not bring.

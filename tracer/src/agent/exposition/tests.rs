@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     agent::{
         disk_series::{DiskLimits, DiskSeries, Pattern},
-        families::{Beside, families},
+        families::{Beside, down, families},
         series::{Limits, Observed, Series},
     },
     output::fixture,
@@ -119,7 +119,8 @@ fn with_latencies(mut s: Snapshot) -> Snapshot {
 /// Dashboards, rules and alerts are held to the page by `tests/src/deploy`.
 #[test]
 fn the_page_lists_the_metrics_that_are_served() {
-    let families = exported(&with_latencies(fixture::trimmed()), LIMITS);
+    let mut families = exported(&with_latencies(fixture::trimmed()), LIMITS);
+    families.extend(down("kernel"));
     let served: BTreeSet<_> = families.iter().map(|family| family.name().to_owned()).collect();
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
     let page = std::fs::read_to_string(page).unwrap();

@@ -5,7 +5,10 @@ use std::{
 };
 
 use super::*;
-use crate::{agent::shared::Picture, output::fixture};
+use crate::{
+    agent::shared::{Down, Picture},
+    output::fixture,
+};
 
 /// A server with one picture, on a port of its own.
 fn server() -> (SocketAddr, Arc<Shared>) {
@@ -54,6 +57,33 @@ fn it_is_ready_once_the_hooks_are_proven_and_has_metrics_with_the_first_picture(
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
     let verdicts = get(address, "/api/v1/verdicts");
     assert!(verdicts.contains("\"node\":\"node-1\""), "{verdicts}");
+}
+
+#[test]
+fn where_a_node_cannot_be_traced_it_is_ready_and_says_why() {
+    let (address, shared) = server();
+    shared.set_down(Some(Down::new("kernel", "this kernel\nhas no types".into())));
+    let ready = get(address, "/readyz");
+    check(&ready, 200);
+    assert!(
+        ready.ends_with("\r\ncannot trace this node: this kernel\\x0ahas no types\n"),
+        "{ready}"
+    );
+    check(&get(address, "/healthz"), 200);
+    let metrics = get(address, "/metrics");
+    check(&metrics, 200);
+    assert!(metrics.contains("\ntracer_up 0\n"), "{metrics}");
+    assert!(metrics.contains("tracer_cannot_run_info{reason=\"kernel\"} 1\n"), "{metrics}");
+    let verdicts = get(address, "/api/v1/verdicts");
+    check(&verdicts, 503);
+    assert!(verdicts.contains("cannot trace this node"), "{verdicts}");
+    // Once it can be traced, nothing of this is left.
+    shared.set_down(None);
+    check(&get(address, "/readyz"), 503);
+    shared.set_ready();
+    shared.set_picture(Picture::new("node-1".into(), fixture::trimmed(), Vec::new()));
+    assert!(get(address, "/readyz").ends_with("\r\nready\n"));
+    check(&get(address, "/api/v1/verdicts"), 200);
 }
 
 #[test]
