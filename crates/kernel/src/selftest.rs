@@ -16,7 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::sys::statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs};
+use nix::sys::{
+    memfd::{MFdFlags, memfd_create},
+    statfs::{BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, statfs},
+};
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::record::{SyncRecord, kind};
 
@@ -67,6 +70,18 @@ pub fn perform(ground: &Ground, proc: &Path) -> io::Result<Performed> {
     sync_in_all_ways(&file)?;
     let inode = file.metadata()?.ino();
     Ok(Performed { tid: find_tid(proc)?, inode })
+}
+
+/// Makes the test on a file in memory, which keeps no disk busy: only hooks on calls
+/// see that, and there are no requests.
+///
+/// # Errors
+///
+/// As [`perform`].
+pub fn perform_in_memory(proc: &Path) -> io::Result<Performed> {
+    let file = File::from(memfd_create(c"self-test", MFdFlags::MFD_CLOEXEC)?);
+    sync_in_all_ways(&file)?;
+    Ok(Performed { tid: find_tid(proc)?, inode: file.metadata()?.ino() })
 }
 
 /// This thread's id in the PID namespace that a `/proc` is of: it may be another than
@@ -130,6 +145,11 @@ pub fn is_proof(record: &SyncRecord) -> bool {
 }
 
 impl Ground {
+    /// The one of [`perform_in_memory`].
+    pub fn memory() -> Self {
+        Self { folder: PathBuf::from("memory"), disk: None, on_disk: false }
+    }
+
     /// Looks at a folder; `None` where it lies neither on a disk nor on an overlay.
     ///
     /// # Errors

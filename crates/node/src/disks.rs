@@ -256,6 +256,20 @@ pub fn inflight(root: &Path, name: &str) -> Option<(u64, u64)> {
     Some((counts.next()?.ok()?, counts.next()?.ok()?))
 }
 
+/// Requests that ended on a disk since it is there: reads, writes, discards and flushes,
+/// as far as the kernel counts them. `None` where it counts none.
+pub fn ended(root: &Path, name: &str) -> Option<u64> {
+    let tree = Tree::new(root);
+    if tree.read_number(format!("sys/block/{name}/queue/iostats")) != Some(1) {
+        return None;
+    }
+    let line = tree.read_line(format!("sys/block/{name}/stat"))?;
+    let fields: Vec<u64> =
+        line.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    // Documentation/block/stat.rst; the later ones came with 4.18 and 5.5.
+    Some([0, 4, 11, 15].iter().filter_map(|&at| fields.get(at)).sum())
+}
+
 /// The IO scheduler that a disk has now; empty where there is none to choose.
 pub fn scheduler(root: &Path, name: &str) -> String {
     let line = Tree::new(root).read_line(format!("sys/block/{name}/queue/scheduler"));

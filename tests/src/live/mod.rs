@@ -46,6 +46,8 @@ mod scenarios;
 mod served;
 /// A node in trouble: a disk that does not answer, is full or read-only.
 mod sick;
+/// A hook that is taken off while the tracer runs.
+mod silenced;
 /// Every way to sync, seen once per call.
 mod syncs;
 

@@ -4,6 +4,7 @@
 //! [`Session::start`] loads and tests the programs; then the caller waits,
 //! polls, and asks for pictures. Knows no output.
 
+mod again;
 mod around;
 mod aside;
 mod asked;
@@ -19,6 +20,7 @@ mod steps;
 mod used;
 
 use std::{
+    collections::BTreeMap,
     io::Write,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
@@ -53,14 +55,15 @@ use tracer_recording::recorder::{Progress, Recorder};
 use tracer_scene::{Scene, picture::Slow, stages::Taken};
 use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock};
 
+use again::Ended;
 use calls::Calls;
 use demand::Demand;
 use kept::References;
 use self_test::SelfTest;
 use used::read_used;
 
-pub use asked::AroundDisks;
 pub use aside::Aside;
+pub use asked::AroundDisks;
 pub use preflight::{CannotRun, Capabilities, check_user};
 pub use self_test::Unproven;
 pub use steps::{Conditions, Step};
@@ -122,6 +125,8 @@ pub struct Session {
     accounts: Accounts,
     ring: RingReader,
     self_test: SelfTest,
+    /// At the last look at whether hooks are silent, by disk.
+    ended: BTreeMap<String, Ended>,
     scene: Scene,
     identities: Identities,
     files: Files,
@@ -230,11 +235,8 @@ impl Session {
             accounts,
             ring,
             self_test,
-            scene: Scene::new(
-                Kernel::default(),
-                read_clock(),
-                monotonic_ns(),
-            )?,
+            ended: BTreeMap::new(),
+            scene: Scene::new(Kernel::default(), read_clock(), monotonic_ns())?,
             identities: Identities::new(&options.root, &options.host),
             files: Files::new(&options.root),
             recorder: None,
@@ -360,6 +362,7 @@ impl Session {
         self.count_dropped();
         let unsupported = self.unsupported();
         self.scene.metrics.set_unsupported(unsupported.iter().map(|here| here.what));
+        self.prove_again_if_due(now);
         self.self_test.tick(&mut self.programs);
         self.say_what_is_unproven();
         self.record_tick();

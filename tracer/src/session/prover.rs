@@ -22,6 +22,8 @@ use super::aside::Aside;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Where {
     Disk = b'd' as isize,
+    /// In memory no disk has anything to do with it.
+    Memory = b'm' as isize,
 }
 
 /// All that it may say.
@@ -92,8 +94,16 @@ fn serve(proc: &Path, mut orders: PipeReader, mut answers: PipeWriter) {
     }
     let mut order = [0];
     while orders.read(&mut order).is_ok_and(|count| count > 0) {
-        let candidates = selftest::FOLDERS.map(PathBuf::from);
-        if prove(&candidates, proc, &mut last, &mut say).is_err() {
+        let said = if order[0] == Where::Memory as u8 {
+            say(&match selftest::perform_in_memory(proc) {
+                Ok(performed) => Said::Performed { ground: Ground::memory(), performed },
+                Err(error) => Said::NoFolder { why: format!("memory: {}", reason(&error)) },
+            })
+        } else {
+            let candidates = selftest::FOLDERS.map(PathBuf::from);
+            prove(&candidates, proc, &mut last, &mut say)
+        };
+        if said.is_err() {
             return;
         }
     }

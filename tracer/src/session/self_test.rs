@@ -34,6 +34,14 @@ const WHOLE_START: Duration = Duration::from_millis(4200);
 /// Between two looks at the ring while it waits: others' records fill it.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How often it is made again while the tracer runs: something else on the node, such
+/// as a live patch, may take a hook off.
+/// A round that fails is made once more, and both fit into a minute.
+const AGAIN_NS: u64 = 50_000_000_000;
+
+/// How often, where only a disk shows the hooks, and others use it.
+const RARELY_NS: u64 = 3_600_000_000_000;
+
 /// Two rounds give one strategy up, and there are not so many.
 const ROUNDS: usize = 16;
 
@@ -114,11 +122,28 @@ pub struct SelfTest {
     /// The records of its own syncs since then.
     records: Vec<SyncRecord>,
     unproven: Option<Unproven>,
-    /// Somebody else's sync was seen with its requests.
+    /// Somebody else's sync was seen with its requests, since the test was due last.
     is_witnessed: bool,
+    /// A round that has ended, and whose last records may still be in the ring.
+    ended: Option<Round>,
+    /// The last round failed; one more makes it sure.
+    is_doubted: bool,
+    due_ns: u64,
+    /// When it was last made on a disk.
+    on_disk_ns: u64,
+}
+
+/// The means of the test while the tracer runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Means<'a> {
+    /// All calls have hooks, those for files in memory too.
+    pub sees_calls: bool,
+    /// Disks that did nothing in the last minute.
+    pub idle: &'a [String],
 }
 
 /// How one round ended.
+#[derive(Debug)]
 enum Round {
     Made(Ground, Performed),
     Failed(Unproven),
@@ -190,6 +215,10 @@ impl SelfTest {
             records: Vec::new(),
             unproven,
             is_witnessed: false,
+            ended: None,
+            is_doubted: false,
+            due_ns: monotonic_ns() + AGAIN_NS,
+            on_disk_ns: monotonic_ns(),
         }
     }
 
@@ -277,26 +306,88 @@ impl SelfTest {
         is_own
     }
 
+    /// Whether the test is to be made again, which is a minute after the last time.
+    pub fn is_due(&self, now_ns: u64) -> bool {
+        now_ns >= self.due_ns && self.asked_ns.is_none() && self.ended.is_none()
+    }
+
+    /// Makes the test again: in memory where hooks on calls show themselves there.
+    /// Elsewhere others' syncs show them; where nobody syncs, a file on the disk does,
+    /// if nobody uses that, or once an hour.
+    pub fn make_again(&mut self, now_ns: u64, means: Means<'_>) {
+        self.due_ns = now_ns.saturating_add(AGAIN_NS);
+        let was_witnessed = std::mem::take(&mut self.is_witnessed);
+        let is_idle = self.at.1.as_ref().is_some_and(|disk| means.idle.contains(disk));
+        let is_rare = now_ns.saturating_sub(self.on_disk_ns) >= RARELY_NS;
+        let place = if means.sees_calls {
+            Where::Memory
+        } else if !was_witnessed && (is_idle || is_rare) {
+            self.on_disk_ns = now_ns;
+            Where::Disk
+        } else {
+            return;
+        };
+        if let Err(error) = self.ask(place) {
+            self.unproven = Some(self.lost(&error));
+        }
+    }
+
+    /// Says that requests were not seen, or that they are again.
+    pub fn judge_requests(&mut self, unseen: Option<String>) {
+        match (unseen, &self.unproven) {
+            (Some(why), _) => {
+                self.unproven = Some(Unproven::Silent(Capability::Complete, why));
+            }
+            (None, Some(Unproven::Silent(Capability::Complete, _))) => self.unproven = None,
+            (None, _) => {}
+        }
+    }
+
     /// Takes in what was found out since the last time.
     pub fn tick(&mut self, programs: &mut Programs) {
         let was_unproven = self.unproven.is_some();
-        match self.answer(Duration::ZERO) {
+        // A round that has ended by now has its records in the ring, which is read before
+        // the next tick.
+        let ended = self.ended.take();
+        self.ended = self.answer(Duration::ZERO);
+        match ended {
             None => {}
             Some(Round::Failed(why)) => self.unproven = Some(why),
             Some(Round::Made(ground, performed)) => {
                 let result = selftest::judge(&ground, performed, &self.records);
-                self.unproven = match result.failure {
-                    Some((capability, why)) => Some(Unproven::Silent(capability, why)),
-                    None if ground.on_disk => None,
-                    None => Some(Unproven::NotOnDisk(ground.folder)),
-                };
+                self.conclude(ground, result);
             }
         }
-        if self.is_witnessed && !matches!(self.unproven, Some(Unproven::Silent(..))) {
+        let is_of_syncs = matches!(self.unproven, Some(Unproven::Silent(Capability::Sync, _)));
+        if self.is_witnessed && !is_of_syncs {
             self.unproven = None;
         }
         if was_unproven && self.unproven.is_none() {
             programs.mark_tested();
+        }
+    }
+
+    /// Takes in the result of a round that was made while the tracer runs.
+    fn conclude(&mut self, ground: Ground, result: TestResult) {
+        let Some((capability, why)) = result.failure else {
+            self.is_doubted = false;
+            self.unproven = match self.unproven.take() {
+                // Memory says nothing of requests, nor of a disk.
+                Some(Unproven::Silent(Capability::Sync, _)) | None => None,
+                Some(_) if ground.on_disk => None,
+                other if ground == Ground::memory() => other,
+                Some(_) => Some(Unproven::NotOnDisk(ground.folder)),
+            };
+            return;
+        };
+        if std::mem::replace(&mut self.is_doubted, true) {
+            self.unproven = Some(Unproven::Silent(capability, why));
+        } else {
+            // On a busy machine some ends are not seen: what fails once may be right.
+            let place = if ground.on_disk { Where::Disk } else { Where::Memory };
+            if let Err(error) = self.ask(place) {
+                self.unproven = Some(self.lost(&error));
+            }
         }
     }
 }
@@ -338,5 +429,71 @@ mod tests {
         );
         // A clock that went back does not make it giant.
         check(late(None), 1, "the disk of the self-test (/var/lib) has not answered for 0 s");
+    }
+
+    fn test() -> SelfTest {
+        SelfTest {
+            prover: None,
+            tid: 0,
+            asked_ns: None,
+            at: (PathBuf::new(), Some("sdb".to_owned())),
+            records: Vec::new(),
+            unproven: None,
+            is_witnessed: false,
+            ended: None,
+            is_doubted: false,
+            due_ns: 0,
+            on_disk_ns: 0,
+        }
+    }
+
+    fn result(failure: Option<Capability>) -> TestResult {
+        let failure = failure.map(|capability| (capability, "none was seen".to_owned()));
+        TestResult { failure, named: true, o_dsync: true }
+    }
+
+    #[test]
+    fn a_round_in_memory_clears_what_it_can_speak_of() {
+        let check = |unproven: Unproven, ground: Ground, is_cleared: bool| {
+            let mut test = SelfTest { unproven: Some(unproven.clone()), ..test() };
+            test.conclude(ground, result(None));
+            assert_eq!(test.unproven, (!is_cleared).then_some(unproven));
+        };
+        let silent = |capability| Unproven::Silent(capability, String::new());
+        let disk = Ground { folder: "/x".into(), disk: None, on_disk: true };
+        check(silent(Capability::Sync), Ground::memory(), true);
+        check(silent(Capability::Submit), Ground::memory(), false);
+        check(silent(Capability::Submit), disk.clone(), true);
+        check(Unproven::NoFolder(String::new()), Ground::memory(), false);
+        check(Unproven::NoFolder(String::new()), disk, true);
+    }
+
+    /// Others' use of it is not disturbed more than once an hour.
+    #[test]
+    fn a_disk_is_used_where_nothing_else_shows_the_hooks() {
+        const HOUR_NS: u64 = 3_600_000_000_000;
+        let check = |sees_calls, is_witnessed, idle: &[&str], now_ns, asks, on_disk| {
+            let mut test = SelfTest { is_witnessed, ..test() };
+            let idle: Vec<_> = idle.iter().map(|&name| name.to_owned()).collect();
+            test.make_again(now_ns, Means { sees_calls, idle: &idle });
+            // Nobody is there to be asked, which shows that somebody was to be.
+            assert_eq!(test.unproven.is_some(), asks);
+            assert_eq!(test.on_disk_ns == now_ns, on_disk);
+            assert!(!test.is_due(now_ns));
+        };
+        check(true, false, &["sdb"], 60, true, false);
+        check(false, true, &["sdb"], 60, false, false);
+        check(false, false, &["sdb"], 60, true, true);
+        check(false, false, &["sda"], 60, false, false);
+        check(false, false, &[], HOUR_NS, true, true);
+    }
+
+    #[test]
+    fn requests_that_are_not_seen_are_said_until_they_are() {
+        let mut test = test();
+        test.judge_requests(Some("none of 500 requests of sda was seen".to_owned()));
+        assert_eq!(test.unproven.as_ref().map(Unproven::word), Some("hook_silent"));
+        test.judge_requests(None);
+        assert_eq!(test.unproven, None);
     }
 }
