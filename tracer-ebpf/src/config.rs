@@ -63,6 +63,9 @@ pub struct Config {
     /// `task_struct.cgroups`, and from there to its v2 cgroup.
     pub task_cgroups: u32,
     pub css_set_dfl_cgrp: u32,
+    /// The cgroup in the hierarchy of version 1 by which a process goes that is in the
+    /// root of version 2; [`ABSENT`] where there is none.
+    pub css_set_v1: u32,
 
     /// From a bio to the cgroup that it is for: `bio.bi_blkg.blkcg.css.cgroup`,
     /// all or none.
@@ -174,6 +177,7 @@ impl Config {
         pid_namespace_device: ABSENT,
         task_cgroups: ABSENT,
         css_set_dfl_cgrp: ABSENT,
+        css_set_v1: ABSENT,
         cgroups_io: ABSENT,
         css_cgroup: ABSENT,
         file_inode: ABSENT,

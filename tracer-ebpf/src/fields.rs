@@ -19,6 +19,7 @@ use aya_ebpf::{
     },
 };
 use tracer_ebpf::{
+    cgroup,
     clocks::Clocks,
     config::{ABSENT, Config},
     record::COMM,
@@ -194,6 +195,30 @@ fn cgroup_below_root(of: Kernel, at: u32) -> u64 {
     }
     let hierarchy: u32 = root.load(config!(root_hierarchy));
     if hierarchy == 0 { node.load(config!(node_id)) } else { 0 }
+}
+
+/// The number of a cgroup's directory.
+#[inline(always)]
+fn node_id(cgroup: Kernel) -> u64 {
+    let node = cgroup.follow(config!(cgroup_node));
+    if node.is_null() { 0 } else { node.load(config!(node_id)) }
+}
+
+/// How far it is below the root.
+#[inline(always)]
+fn level(cgroup: Kernel) -> u32 {
+    cgroup.load(config!(cgroup_level))
+}
+
+/// That of version 1 in a task's set (`struct css_set`); 0 for the root.
+#[inline(always)]
+fn v1_cgroup_id(set: Kernel) -> u64 {
+    let state = set.follow(config!(css_set_v1));
+    if state.is_null() {
+        return 0;
+    }
+    let cgroup = state.follow(config!(css_cgroup));
+    if cgroup.is_null() || level(cgroup) == 0 { 0 } else { node_id(cgroup) }
 }
 
 /// What tells a file from all others of the node; zeros where it is not known.
@@ -487,7 +512,8 @@ impl Task {
         0
     }
 
-    /// The id of its cgroup v2, of any task; the helper knows only who runs.
+    /// The number by which its cgroup goes, of any task; the helper knows only who
+    /// runs, and version 2.
     #[inline(always)]
     pub fn cgroup_id(self) -> u64 {
         let set = self.0.follow(config!(task_cgroups));
@@ -498,8 +524,13 @@ impl Task {
         if cgroup.is_null() {
             return 0;
         }
-        let node = cgroup.follow(config!(cgroup_node));
-        if node.is_null() { 0 } else { node.load(config!(node_id)) }
+        if config!(css_set_v1) != ABSENT && level(cgroup) == 0 {
+            let id = v1_cgroup_id(set);
+            if id != 0 {
+                return id | cgroup::V1;
+            }
+        }
+        node_id(cgroup)
     }
 
     /// Time in ns that it was runnable and did not run, up to when it ran last.

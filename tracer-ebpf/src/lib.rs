@@ -5,7 +5,8 @@
 //! that of overlapping requests, [`clocks`] that of a task's time on a CPU,
 //! [`histogram`] its scales and quantiles, [`disks`] where a disk's description
 //! lies, [`places`] where a request in flight lies, [`pid`] what an id is where it
-//! has none, [`dropped`] what is counted as missing, [`record`] what travels through
+//! has none, [`cgroup`] which number a cgroup goes by, [`dropped`] what is counted as
+//! missing, [`record`] what travels through
 //! maps and the ring buffer, [`config`] what user space tells the programs
 //! before they are loaded.
 
@@ -14,6 +15,7 @@
 // The kernel programs' own; here only for its tests, which run on the host.
 #[cfg(test)]
 mod cell;
+pub mod cgroup;
 pub mod clocks;
 pub mod config;
 pub mod disks;

@@ -125,7 +125,7 @@ pub mod kind {
 )]
 #[repr(C)]
 pub struct OwnerKey {
-    /// cgroup v2 id (the inode of its directory); 0 for a kernel thread.
+    /// The number of its cgroup (see [`crate::cgroup`]); 0 for a kernel thread.
     pub cgroup: u64,
     /// The name of the process (its group leader's), NUL-padded.
     pub comm: [u8; COMM],
@@ -312,7 +312,7 @@ pub struct Journal {
 )]
 #[repr(C)]
 pub struct ContenderKey {
-    /// cgroup v2 id of who ran; 0 for a kernel thread.
+    /// The number of its cgroup; 0 for a kernel thread.
     pub cgroup: u64,
     /// The name of its process (its group leader's), NUL-padded.
     pub comm: [u8; COMM],
@@ -373,7 +373,7 @@ macro_rules! sync_record_fields {
             reclaim_ns: u64 as length;
             /// Bytes of its own requests that completed, but for reads.
             own_bytes: u64 as number, serde(default);
-            /// cgroup v2 id of the caller.
+            /// The number of the caller's cgroup (see `cgroup`).
             cgroup: u64 as number;
             /// Inode number, or 0 where no file was seen.
             inode: u64 as number;

@@ -10,7 +10,7 @@ use tracer_ebpf::config::{ABSENT, Config};
 
 use crate::{
     capability::Capability,
-    memlock, offsets,
+    cgroups, memlock, offsets,
     pids::{self, PidNamespace, Translation},
     program::{MODULES, Program, Target},
     types::{KernelTypes, Pointers},
@@ -36,6 +36,10 @@ pub struct Facts {
     pub counts_locked: bool,
     /// Whether a helper returns the ids of who runs, in that one's own PID namespace.
     tells_own_ids: bool,
+    /// The places at which a task names its cgroup of each controller.
+    cgroup_states: BTreeMap<&'static str, u32>,
+    /// Whether processes that version 1 keeps apart are one, being in the root of v2.
+    pub merges_v1: bool,
     /// How process ids come to be those that are shown.
     pub translation: Translation,
 }
@@ -178,6 +182,7 @@ impl Facts {
         }
         let tells_own_ids = kernel.enumerator("BPF_FUNC_get_ns_current_pid_tgid").is_some();
         let translation = Translation::None;
+        let cgroup_states = offsets::cgroup_states(&kernel, pointers, &mut config);
         Ok(Self {
             release,
             lockdown,
@@ -188,6 +193,8 @@ impl Facts {
             config,
             counts_locked: memlock::counts_maps_of(&kernel),
             tells_own_ids,
+            cgroup_states,
+            merges_v1: false,
             translation,
         })
     }
@@ -210,6 +217,8 @@ impl Facts {
             config,
             counts_locked: false,
             tells_own_ids,
+            cgroup_states: BTreeMap::new(),
+            merges_v1: false,
             translation,
         }
     }
@@ -218,6 +227,13 @@ impl Facts {
     /// kernel's first.
     pub fn show_ids_of(&mut self, namespace: PidNamespace) {
         self.translation = pids::show(namespace, self.tells_own_ids, &mut self.config);
+    }
+
+    /// Has processes that are in the root of cgroup v2 go by a controller's hierarchy of
+    /// version 1.
+    pub fn go_by(&mut self, controller: &str) {
+        let can = cgroups::go_by(controller, &self.cgroup_states, &mut self.config);
+        self.merges_v1 = !can;
     }
 
     /// Finds a program's hook; `None` if this kernel has none.

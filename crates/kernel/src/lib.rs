@@ -18,6 +18,7 @@
 
 mod bpf;
 pub mod capability;
+pub mod cgroups;
 pub mod clock;
 pub mod confinement;
 mod eviction;

@@ -7,11 +7,14 @@
 //! Fields that hooks share are found here; those that one hook alone reads are found
 //! in its folder below [`hooks`](crate::hooks).
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use tracer_ebpf::config::{ABSENT, Config};
 
 use crate::{
     capability::Capability,
+    cgroups,
     hook::Layout,
     pids,
     types::{KernelTypes, Pointers},
@@ -118,6 +121,17 @@ fn task_cgroup(types: &KernelTypes<'_>, task: u32, config: &mut Config) {
     config.cgroup_node = types.offset(cgroup, "kn");
     let Ok(node) = types.follow(cgroup, "kn") else { return };
     config.node_id = types.offset(node, "id");
+}
+
+/// Finds where a task names its cgroup of each controller.
+pub fn cgroup_states(
+    types: &KernelTypes<'_>,
+    pointers: Pointers,
+    config: &mut Config,
+) -> BTreeMap<&'static str, u32> {
+    let mut scratch = Config::ABSENT;
+    let task = task(types, pointers, &mut scratch);
+    task.map(|task| cgroups::find_states(types, task, config)).unwrap_or_default()
 }
 
 fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {

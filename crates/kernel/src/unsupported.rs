@@ -47,6 +47,13 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
     if !facts.sees_tasks() {
         found.push(unsupported("process", "threads go by their own names, not by their process's"));
     }
+    if facts.merges_v1 {
+        found.push(unsupported(
+            "cgroup",
+            "processes of one name that are in the root of cgroup v2 are one owner: this kernel \
+             does not let programs read their cgroups of version 1",
+        ));
+    }
     found.extend(untranslated(facts.translation).map(|why| unsupported("process_id", why)));
     found.extend(forced.iter().filter_map(|wish| disobeyed(wish, selections)));
     found

@@ -52,11 +52,13 @@ impl Identities {
     /// Identities of the node whose `/proc` and `/sys` lie below `root`, and all
     /// its other files below `host`.
     pub fn new(root: &Path, host: &Path) -> Self {
+        let tree = Tree::new(root);
+        let v1_controller = find_v1_controller(&tree);
         Self {
-            tree: Tree::new(root),
+            tree,
             host: Tree::new(host),
-            processes: Processes::default(),
-            cgroups: Cgroups::default(),
+            processes: Processes::new(v1_controller),
+            cgroups: Cgroups::new(v1_controller),
             names: Names::default(),
         }
     }
@@ -70,7 +72,7 @@ impl Identities {
         self.processes.find(&self.tree, tgid, now_ns)
     }
 
-    /// The path of a cgroup v2 by its id.
+    /// The path of a cgroup by its number (see [`tracer_ebpf::cgroup`]).
     ///
     /// An id never seen may cost a walk through the cgroup filesystem, at most
     /// one every few seconds; until then it is `None`.
@@ -82,8 +84,8 @@ impl Identities {
     /// for less time than lies between two walks.
     fn learn_cgroup(&mut self, tgid: u32, cgroup_id: u64) {
         let process = self.processes.known(tgid);
-        if let Some(process) = process.filter(|process| process.unified) {
-            self.cgroups.learn(&self.tree, cgroup_id, &process.cgroup);
+        if let Some(path) = process.and_then(|process| process.path_for(cgroup_id)) {
+            self.cgroups.learn(&self.tree, cgroup_id, path);
         }
     }
 
@@ -102,6 +104,13 @@ impl Identities {
         let names = self.names.pods.evicted() + self.names.containers.evicted();
         self.processes.evicted() + self.cgroups.evicted() + names
     }
+}
+
+/// The controller by whose hierarchy of cgroup v1 processes go that are in the root of
+/// v2; `None` where all controllers are of v2.
+pub fn find_v1_controller(tree: &Tree) -> Option<&'static str> {
+    let cgroup = tree.read_up_to("proc/self/cgroup", process::CGROUP_FILE_BYTES).ok()?;
+    procfs::find_v1_controller(&cgroup)
 }
 
 /// Whether a process is a kernel thread, by its flags in /proc; no where it is
@@ -129,9 +138,11 @@ impl Identify for Identities {
         // Perhaps the number is another process's since the last look, whose cgroup
         // and arguments are not the old one's. Threads may have names of their own.
         if self.processes.known(tgid).is_some_and(|process| {
-            let is_there = || self.cgroups.known(cgroup_id) == Some(&process.cgroup);
+            let path = process.path_for(cgroup_id);
+            let is_there = path.is_none() || self.cgroups.known(cgroup_id) == path;
             let is_its = process.comm == comm || comm.is_empty();
-            !kernel_thread && !(is_its && (!process.unified || is_there()))
+            let is_as_known = is_its && is_there;
+            !kernel_thread && !is_as_known
         }) {
             self.processes.check(&self.tree, tgid, now_ns);
             self.learn_cgroup(tgid, cgroup_id);
@@ -154,7 +165,9 @@ impl Identify for Identities {
         // A process elsewhere was there when it was seen last, or has the
         // number of one that was.
         let program = process.filter(|process| {
-            process.cgroup == cgroup || (!kernel_thread && Place::of(&process.cgroup) == place)
+            process.cgroup == cgroup
+                || process.path_for(cgroup_id) == Some(cgroup)
+                || (!kernel_thread && Place::of(&process.cgroup) == place)
         });
         let program = program.filter(|process| process.program.is_some());
         let named = program.and_then(|process| process.program.as_ref());

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tracer_ebpf::{pid, record::NO_DISK};
+use tracer_ebpf::{cgroup, pid, record::NO_DISK};
 use tracer_engine::{
     Engine,
     blame::{Owner, OwnerId, Party},
@@ -94,7 +94,9 @@ impl Session {
             devices.dedup();
             subjects.push(Subject {
                 cgroup: victim.key.cgroup,
-                path: self.identities.cgroup(victim.key.cgroup, now).map(str::to_owned),
+                path: (!cgroup::is_v1(victim.key.cgroup))
+                    .then(|| self.identities.cgroup(victim.key.cgroup, now).map(str::to_owned))
+                    .flatten(),
                 tgid: pid::here(victim.tgid),
                 devices: if victim.disk == NO_DISK { Vec::new() } else { devices },
             });

@@ -46,7 +46,7 @@ use tracer_kernel::{
 use tracer_node::{
     disks::{self, Assigned, Layers, Room, Stacked},
     files::Files,
-    identity::{Identities, is_kernel_thread},
+    identity::{Identities, find_v1_controller, is_kernel_thread},
     namespaces::{self, Namespace},
     surroundings::Surroundings,
     tree::Tree,
@@ -177,6 +177,9 @@ impl Session {
         if let Some(shown) = namespaces::find_shown(&Tree::new(&options.root)) {
             let Namespace { inode, device } = shown;
             facts.show_ids_of(PidNamespace { inode, device });
+        }
+        if let Some(controller) = find_v1_controller(&Tree::new(&options.root)) {
+            facts.go_by(controller);
         }
         preflight::check_kernel(&facts)?;
         // Before what it is compared with.

@@ -1,4 +1,4 @@
-//! cgroup v2 ids to paths.
+//! Numbers of cgroups to paths.
 //!
 //! An id is the inode number of the cgroup's directory and is not used twice,
 //! so a path once learnt stays right after the cgroup is gone, and an id that
@@ -16,6 +16,8 @@ use std::{
     },
     path::{Path, PathBuf},
 };
+
+use tracer_ebpf::cgroup;
 
 use super::{process::CGROUP_BYTES, procfs::outermost};
 use crate::{
@@ -35,6 +37,7 @@ const WALK_DIRECTORY_NS: u64 = 1_000_000;
 
 #[derive(Debug, Default)]
 pub struct Cgroups {
+    v1_controller: Option<&'static str>,
     entries: HashMap<u64, Entry>,
     /// As the last walk found them.
     mounts: Vec<Mount>,
@@ -61,6 +64,11 @@ enum State {
 }
 
 impl Cgroups {
+    /// Numbers of version 1 are of this controller's hierarchy.
+    pub fn new(v1_controller: Option<&'static str>) -> Self {
+        Self { v1_controller, ..Self::default() }
+    }
+
     /// The path of a cgroup; walks through the cgroup filesystem for an id
     /// never seen, when the last walk was long enough ago.
     pub fn find(&mut self, tree: &Tree, id: u64, now_ns: u64) -> Option<&str> {
@@ -99,11 +107,11 @@ impl Cgroups {
             return;
         }
         if self.mounts.is_empty() {
-            self.mounts = find_mounts(tree);
+            self.mounts = find_mounts(tree, self.v1_controller);
         }
         let path_is_right = self.mounts.iter().any(|mount| {
             let directory = mount.point.join(path.trim_start_matches('/'));
-            fs::symlink_metadata(directory).is_ok_and(|metadata| metadata.ino() == id)
+            fs::symlink_metadata(directory).is_ok_and(|metadata| mount.id(metadata.ino()) == id)
         });
         if path_is_right {
             self.insert(id, State::Known(path.into()));
@@ -141,16 +149,17 @@ impl Cgroups {
     /// Visits every cgroup, breadth first; gives the number of those visited.
     fn walk(&mut self, tree: &Tree) -> usize {
         self.walks += 1;
-        self.mounts = find_mounts(tree);
-        let mut queue: VecDeque<_> =
-            self.mounts.iter().map(|m| (m.point.clone(), m.prefix.clone())).collect();
-        for (point, prefix) in &queue {
-            if let Ok(metadata) = fs::metadata(point) {
-                self.meet(metadata.ino(), prefix.clone());
+        self.mounts = find_mounts(tree, self.v1_controller);
+        let mut queue = VecDeque::new();
+        for mount in std::mem::take(&mut self.mounts) {
+            if let Ok(metadata) = fs::metadata(&mount.point) {
+                self.meet(mount.id(metadata.ino()), mount.prefix.clone());
             }
+            queue.push_back((mount.point.clone(), mount.prefix.clone(), mount.mark));
+            self.mounts.push(mount);
         }
         let mut visited = 0;
-        while let Some((directory, path)) = queue.pop_front() {
+        while let Some((directory, path, mark)) = queue.pop_front() {
             visited += 1;
             // A cgroup may go while we are on our way to it.
             let Ok(entries) = fs::read_dir(&directory) else { continue };
@@ -161,8 +170,8 @@ impl Cgroups {
                     continue;
                 }
                 let child = path.join(entry.file_name());
-                self.meet(entry.ino(), child.clone());
-                queue.push_back((entry.path(), child));
+                self.meet(entry.ino() | mark, child.clone());
+                queue.push_back((entry.path(), child, mark));
             }
         }
         for entry in self.entries.values_mut() {
@@ -186,22 +195,47 @@ impl Cgroups {
     }
 }
 
-/// A place where cgroup v2 is mounted.
+/// A place where cgroups are mounted.
 #[derive(Debug)]
 struct Mount {
-    /// Where it is for us.
+    /// The place as it is for us.
     point: PathBuf,
     /// The path of the cgroup that is mounted there.
     prefix: PathBuf,
+    /// Set in numbers of its hierarchy.
+    mark: u64,
 }
 
-/// The mounts of cgroup v2: one of the whole hierarchy if there is one, else
-/// those of parts.
-fn find_mounts(tree: &Tree) -> Vec<Mount> {
+impl Mount {
+    /// The number by which a cgroup goes, by that of its directory.
+    fn id(&self, inode: u64) -> u64 {
+        inode | self.mark
+    }
+}
+
+/// The mounts of cgroup v2, and those of one controller of v1: of each hierarchy that of
+/// the whole if there is one, else those of parts.
+fn find_mounts(tree: &Tree, v1_controller: Option<&str>) -> Vec<Mount> {
     let mountinfo = mounts::read(tree, "self").unwrap_or_default();
+    let mut found = mounts_of(tree, &mountinfo, 0, |mount| mount.fstype == b"cgroup2");
+    if let Some(controller) = v1_controller {
+        let is_one = |option: &[u8]| option == controller.as_bytes();
+        found.extend(mounts_of(tree, &mountinfo, cgroup::V1, |mount| {
+            mount.fstype == b"cgroup" && mount.options.split(|&b| b == b',').any(is_one)
+        }));
+    }
+    found
+}
+
+fn mounts_of(
+    tree: &Tree,
+    mountinfo: &[u8],
+    mark: u64,
+    is_it: impl Fn(&mounts::Mount<'_>) -> bool,
+) -> Vec<Mount> {
     let mut found = Vec::new();
     let mut widest = 0;
-    for mount in mounts::parse(&mountinfo).filter(|mount| mount.fstype == b"cgroup2") {
+    for mount in mounts::parse(mountinfo).filter(is_it) {
         // In a cgroup namespace of our own, `/` is our own part, and what
         // reaches above it is `/../..`.
         let (prefix, above) = outermost(mount.root);
@@ -213,6 +247,7 @@ fn find_mounts(tree: &Tree) -> Vec<Mount> {
             found.push(Mount {
                 point: mounts::locate(tree, mount.point),
                 prefix: PathBuf::from(OsStr::from_bytes(prefix)),
+                mark,
             });
         }
     }

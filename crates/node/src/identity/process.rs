@@ -13,10 +13,11 @@
 use std::{num::NonZeroUsize, os::unix::ffi::OsStringExt as _};
 
 use lru::LruCache;
+use tracer_ebpf::cgroup;
 
 use super::{
     arguments::{Program, find_program, may_serve_others},
-    procfs::{Membership, Stat, parse_cgroup, parse_stat},
+    procfs::{Membership, Stat, find_v1_path, parse_cgroup, parse_stat},
     unit::unit,
 };
 use crate::{
@@ -38,6 +39,8 @@ const ARGUMENTS_BYTES: usize = 4096;
 
 pub(super) const CGROUP_BYTES: usize = 1024;
 
+pub(super) const CGROUP_FILE_BYTES: usize = 4096;
+
 /// A process as it was when it was last seen.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Process {
@@ -51,12 +54,16 @@ pub struct Process {
     pub cgroup: String,
     /// Whether `cgroup` is its path in cgroup v2.
     pub unified: bool,
+    /// Its path in the hierarchy of version 1 by which processes go that are in the root
+    /// of v2; empty where there is none.
+    pub v1_cgroup: String,
     pub unit: Option<String>,
     pub kernel_thread: bool,
 }
 
 #[derive(Debug)]
 pub struct Processes {
+    v1_controller: Option<&'static str>,
     entries: LruCache<u32, Entry>,
     errands: Errands,
     unresolved: u64,
@@ -83,18 +90,13 @@ enum Arguments {
     Late(Errand<Option<Program>>),
 }
 
-impl Default for Processes {
-    fn default() -> Self {
-        Self {
-            entries: LruCache::new(MAX_PROCESSES),
-            errands: Errands::default(),
-            unresolved: 0,
-            evicted: 0,
-        }
-    }
-}
-
 impl Processes {
+    pub fn new(v1_controller: Option<&'static str>) -> Self {
+        let entries = LruCache::new(MAX_PROCESSES);
+        let errands = Errands::default();
+        Self { v1_controller, entries, errands, unresolved: 0, evicted: 0 }
+    }
+
     pub fn find(&mut self, tree: &Tree, tgid: u32, now_ns: u64) -> Option<&Process> {
         // No user process and no thread of the kernel has it: "unknown".
         if tgid == 0 {
@@ -109,13 +111,13 @@ impl Processes {
                     arguments: Arguments::Known,
                     checked_ns: now_ns,
                 };
-                entry.check(tree, &mut self.errands, tgid);
+                entry.check(tree, &mut self.errands, tgid, self.v1_controller);
                 self.unresolved += u64::from(entry.process.is_none());
                 self.entries.push(tgid, entry);
             }
             Some(entry) if now_ns.saturating_sub(entry.checked_ns) >= CHECK_NS => {
                 entry.checked_ns = now_ns;
-                entry.check(tree, &mut self.errands, tgid);
+                entry.check(tree, &mut self.errands, tgid, self.v1_controller);
             }
             Some(_) => {}
         }
@@ -126,7 +128,7 @@ impl Processes {
     pub fn check(&mut self, tree: &Tree, tgid: u32, now_ns: u64) {
         if let Some(entry) = self.entries.get_mut(&tgid) {
             entry.checked_ns = now_ns;
-            entry.check(tree, &mut self.errands, tgid);
+            entry.check(tree, &mut self.errands, tgid, self.v1_controller);
         }
     }
 
@@ -182,15 +184,24 @@ impl Processes {
 
 impl Entry {
     /// Brings the entry up to date; what a process that is gone was stays.
-    fn check(&mut self, tree: &Tree, errands: &mut Errands, tgid: u32) {
+    fn check(
+        &mut self,
+        tree: &Tree,
+        errands: &mut Errands,
+        tgid: u32,
+        v1_controller: Option<&str>,
+    ) {
         let mut stat = [0; 1024];
         let stat = tree.read(format_args!("proc/{tgid}/stat"), &mut stat).ok();
         let stat = stat.and_then(parse_stat);
         self.alive = stat.is_some();
         let Some(stat) = stat else { return };
 
-        let mut cgroup = [0; 4096];
+        let mut cgroup = [0; CGROUP_FILE_BYTES];
         let cgroup = tree.read(format_args!("proc/{tgid}/cgroup"), &mut cgroup).ok();
+        let v1 = v1_controller
+            .zip(cgroup)
+            .and_then(|(controller, cgroup)| find_v1_path(cgroup, controller.as_bytes()));
         let cgroup = cgroup.and_then(parse_cgroup);
         let same = self.process.as_mut().filter(|p| p.start_ticks == stat.start_ticks);
         let has_executed = match same {
@@ -200,6 +211,11 @@ impl Entry {
                 true
             }
         };
+        if let (Some(process), Some(v1)) = (&mut self.process, v1)
+            && process.v1_cgroup.as_bytes() != v1
+        {
+            process.v1_cgroup = text(v1, CGROUP_BYTES);
+        }
         if has_executed {
             self.arguments = Arguments::Wanted;
         }
@@ -245,6 +261,7 @@ impl Process {
             program: None,
             cgroup: String::new(),
             unified: false,
+            v1_cgroup: String::new(),
             unit: None,
             kernel_thread: stat.kernel_thread,
         };
@@ -261,6 +278,15 @@ impl Process {
         }
         self.set_cgroup(cgroup);
         has_executed
+    }
+
+    /// Its path in the hierarchy that a cgroup's number is of.
+    pub fn path_for(&self, cgroup_id: u64) -> Option<&str> {
+        if cgroup::is_v1(cgroup_id) {
+            Some(&*self.v1_cgroup).filter(|path| !path.is_empty())
+        } else {
+            self.unified.then_some(&self.cgroup)
+        }
     }
 
     fn set_cgroup(&mut self, cgroup: Option<Membership<'_>>) {

@@ -58,8 +58,31 @@ fn unescape(comm: &[u8]) -> Cow<'_, [u8]> {
 pub struct Membership<'a> {
     /// Begins with a slash.
     pub path: &'a [u8],
-    /// Whether it is the path in cgroup v2, the one that ids refer to.
+    /// Whether it is the path in cgroup v2.
     pub unified: bool,
+}
+
+/// The controllers by whose hierarchy of version 1 processes go that are in the root of
+/// version 2, the first that there is: each pod and container has a cgroup of its own
+/// there.
+const V1_CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+
+/// The first of these controllers that has a hierarchy of version 1, by any process's
+/// `/proc/<tgid>/cgroup`.
+pub fn find_v1_controller(cgroup: &[u8]) -> Option<&'static str> {
+    let mut controllers = V1_CONTROLLERS.into_iter();
+    controllers.find(|controller| find_v1_path(cgroup, controller.as_bytes()).is_some())
+}
+
+/// The path in a controller's hierarchy of version 1.
+pub fn find_v1_path<'a>(cgroup: &'a [u8], controller: &[u8]) -> Option<&'a [u8]> {
+    cgroup.split(|&b| b == b'\n').find_map(|line| {
+        let mut fields = line.splitn(3, |&b| b == b':');
+        let (id, controllers) = (fields.next()?, fields.next()?);
+        let path = fields.next().filter(|path| path.starts_with(b"/"))?;
+        let is_it = id != b"0" && controllers.split(|&b| b == b',').any(|one| one == controller);
+        is_it.then(|| outermost(path.strip_suffix(b" (deleted)").unwrap_or(path)).0)
+    })
 }
 
 /// Parses lines of `0::/v2/path` and `4:cpu,cpuacct:/v1/path`.
@@ -158,6 +181,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_process_goes_by_memory_then_pids_then_cpu_of_version_1() {
+        let check = |file: &str, controller: Option<&str>, path: &str| {
+            let found = find_v1_controller(file.as_bytes());
+            assert_eq!(found, controller, "{file}");
+            let in_it = found.and_then(|one| find_v1_path(file.as_bytes(), one.as_bytes()));
+            assert_eq!(in_it.unwrap_or_default(), path.as_bytes(), "{file}");
+        };
+        check(
+            "9:cpu,cpuacct:/c\n8:pids:/p\n4:memory:/kubepods/pod1\n0::/\n",
+            Some("memory"),
+            "/kubepods/pod1",
+        );
+        check("9:cpu,cpuacct:/c\n8:pids:/p\n0::/\n", Some("pids"), "/p");
+        check("9:cpuacct,cpu:/c\n3:cpuset:/s\n", Some("cpu"), "/c");
+        check("4:memory:/\n", Some("memory"), "/");
+        check("4:memory:/a:b (deleted)\n", Some("memory"), "/a:b");
+        check("4:memory:/../x\n", Some("memory"), "/x");
+        // Version 2 with one hierarchy of version 1 that has no controller.
+        check("1:name=systemd:/s\n0::/s\n", None, "");
+        check("0::/memory\n", None, "");
+        check("4:memory:relative\n", None, "");
+        check("4:memoryless,x:/m\n", None, "");
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(
@@ -167,6 +215,7 @@ mod tests {
             for bytes in [&bytes[..], text.as_bytes()] {
                 parse_stat(bytes);
                 parse_cgroup(bytes);
+                find_v1_controller(bytes);
             }
         }
 

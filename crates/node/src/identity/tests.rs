@@ -1,6 +1,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use tempfile::TempDir;
+use tracer_ebpf::cgroup;
 
 use super::*;
 use tracer_snapshot::Workload;
@@ -233,6 +234,41 @@ fn who_says_more_than_the_root_of_v2_on_a_hybrid_host() {
     let root = node.cgroup("");
     let actor = node.identities().actor("etcd", 9, root, false, 0);
     assert_eq!(actor.cgroup, "/system.slice/etcd.service");
+}
+
+#[test]
+fn two_of_one_name_in_the_root_of_v2_are_told_apart_by_version_1() {
+    let node = Node::new();
+    let memory = "sys/fs/cgroup/memory";
+    node.write(
+        "proc/self/mountinfo",
+        "2 1 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+         3 1 0:30 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
+         4 1 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+    );
+    let of = |path: &str| format!("8:memory:{path}\n3:cpu,cpuacct:/\n1:name=systemd:/s\n0::/\n");
+    node.write("proc/self/cgroup", &of("/"));
+    let [uid, other] =
+        ["0f3d2a5e-6b1c-4a7e-9d52-3c9f51f0a1b2", "1f3d2a5e-6b1c-4a7e-9d52-3c9f51f0a1b2"];
+    let mut ids = Vec::new();
+    for (tgid, uid) in [(7, uid), (8, other)] {
+        let pod = format!("/kubepods/burstable/pod{uid}");
+        let folder = node.0.path().join(memory).join(pod.trim_start_matches('/'));
+        fs::create_dir_all(&folder).unwrap();
+        ids.push(fs::metadata(&folder).unwrap().ino() | cgroup::V1);
+        node.process(tgid, "postgres", 5, "/");
+        node.write(&format!("proc/{tgid}/cgroup"), &of(&pod));
+    }
+    let mut identities = node.identities();
+    // One by its process, the other by a walk: it has ended.
+    let first = identities.actor("postgres", 7, ids[0], false, 0);
+    assert_eq!(first.cgroup, format!("/kubepods/burstable/pod{uid}"));
+    node.ends(8);
+    let second = identities.actor("postgres", 8, ids[1], false, 5 * SECOND);
+    assert_eq!(second.cgroup, format!("/kubepods/burstable/pod{other}"));
+    assert_ne!(workload(&first), workload(&second));
+    // In version 2 that number is another cgroup.
+    assert_eq!(identities.cgroup(ids[0] & !cgroup::V1, 20 * SECOND), None);
 }
 
 #[test]
