@@ -12,7 +12,7 @@ use crate::deploy::{find_files, read, workspace};
 const LISTS: [&str; 2] = ["kernel/src/hooks/", "kernel/src/program.rs"];
 
 /// Files in which names of tracepoints are the kernel's, whose types they are for.
-const OF_THE_KERNEL: [&str; 3] = ["kernel/src/offsets.rs", "kernel/src/types/", "tracer-ebpf/"];
+const OF_THE_KERNEL: [&str; 3] = ["kernel/src/offsets", "kernel/src/types/", "tracer-ebpf/"];
 
 /// Names of capabilities that name nothing else. The others are also those of
 /// phases, tools or lines of a recording, so they are looked for only in the

@@ -247,7 +247,7 @@ impl FileKey {
 #[inline(always)]
 pub fn file_key(inode: Kernel) -> FileKey {
     let mut key = FileKey { inode: 0, device: 0, kind: 0 };
-    if inode.is_null() {
+    if config!(inode_ino) == ABSENT || inode.is_null() {
         return key;
     }
     key.inode = inode.load(config!(inode_ino));
@@ -287,7 +287,7 @@ impl Place {
 /// to be shown that what a module's tracepoint hands out is not.
 #[inline(always)]
 pub fn place_of_file(file: Kernel) -> Place {
-    if file.is_null() {
+    if config!(file_inode) == ABSENT || file.is_null() {
         return Place::UNKNOWN;
     }
     let inode = file.follow(config!(file_inode));
@@ -300,7 +300,7 @@ pub fn place_of_file(file: Kernel) -> Place {
 /// Of a `struct inode` that lies `within` bytes into the given struct.
 #[inline(always)]
 pub fn place_of_inode(inode: Kernel, within: u32) -> Place {
-    if inode.is_null() {
+    if config!(inode_ino) == ABSENT || inode.is_null() {
         return Place::UNKNOWN;
     }
     let number: u64 = inode.load(within.wrapping_add(config!(inode_ino)));
@@ -315,6 +315,9 @@ pub fn place_of_inode(inode: Kernel, within: u32) -> Place {
 /// Of a `struct address_space`: the file whose pages it holds.
 #[inline(always)]
 pub fn place_of_mapping(mapping: Kernel) -> Place {
+    if config!(mapping_host) == ABSENT {
+        return Place::UNKNOWN;
+    }
     let inode = mapping.follow(config!(mapping_host));
     if inode.is_null() {
         return Place::UNKNOWN;
@@ -326,7 +329,7 @@ pub fn place_of_mapping(mapping: Kernel) -> Place {
 #[inline(always)]
 pub fn place_of_sb(sb: Kernel) -> Place {
     let mut place = Place::UNKNOWN;
-    if sb.is_null() {
+    if config!(sb_dev) == ABSENT || sb.is_null() {
         return place;
     }
     place.device = sb.load(config!(sb_dev));
@@ -352,7 +355,7 @@ fn backing(sb: Kernel) -> u32 {
 /// The device of the filesystem that a `journal_t` belongs to; 0 for none.
 #[inline(always)]
 pub fn journal_device(journal: Kernel) -> u32 {
-    if journal.is_null() {
+    if config!(bdev_dev) == ABSENT || journal.is_null() {
         return 0;
     }
     let bdev = journal.follow(config!(journal_fs_dev));

@@ -10,7 +10,8 @@ use tracer_ebpf::config::{ABSENT, Config};
 
 use crate::{
     capability::Capability,
-    cgroups, memlock, offsets,
+    cgroups, memlock,
+    offsets::{self, Found},
     pids::{self, PidNamespace, Translation},
     program::{MODULES, Program, Target},
     types::{KernelTypes, Pointers},
@@ -32,6 +33,8 @@ pub struct Facts {
     keeps_trampolines: bool,
     pub pointers: Pointers,
     pub config: Config,
+    /// Why parts of the configuration are missing, which the tracer does without.
+    pub doubts: Vec<String>,
     /// Whether maps count against the limit on locked memory.
     pub counts_locked: bool,
     /// Whether a helper returns the ids of who runs, in that one's own PID namespace.
@@ -126,7 +129,7 @@ impl Facts {
         if kernel.enumerator("BPF_MAP_TYPE_RINGBUF").is_none() {
             bail!("this kernel is too old: it has no BPF ring buffers, which takes Linux 5.8");
         }
-        let mut config = offsets::config(&kernel, pointers)?;
+        let Found { mut config, doubts } = offsets::find(&kernel, pointers)?;
         let mut unknown_modules = BTreeMap::new();
         let mut with_module = BTreeMap::new();
         for (module, bytes) in modules {
@@ -191,6 +194,7 @@ impl Facts {
             keeps_trampolines,
             pointers,
             config,
+            doubts,
             counts_locked: memlock::counts_maps_of(&kernel),
             tells_own_ids,
             cgroup_states,
@@ -215,6 +219,7 @@ impl Facts {
             keeps_trampolines: false,
             pointers,
             config,
+            doubts: Vec::new(),
             counts_locked: false,
             tells_own_ids,
             cgroup_states: BTreeMap::new(),
@@ -279,7 +284,7 @@ impl Facts {
 /// callback and a struct of that name came with it.
 fn keeps_trampolines(kernel: &KernelTypes<'_>) -> bool {
     kernel.function("__bpf_tramp_image_put_rcu").is_some()
-        || kernel.struct_named("bpf_tramp_image").is_ok()
+        || kernel.first_struct("bpf_tramp_image").is_some()
 }
 
 /// Whether a program can read what its hook hands out.

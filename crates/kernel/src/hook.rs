@@ -2,6 +2,8 @@
 //! its attach strategies, what its programs must know of the kernel, and what they do
 //! not see all the same.
 
+use std::cell::RefCell;
+
 use anyhow::Result;
 use tracer_ebpf::config::Config;
 
@@ -63,6 +65,15 @@ pub struct Layout<'a> {
     pub request: u32,
     /// `struct task_struct`; `None` where no program can get at its task.
     pub task: Option<u32>,
+    /// Why something is missing that the tracer does without.
+    pub doubts: &'a RefCell<Vec<String>>,
+}
+
+impl Layout<'_> {
+    /// What was found; where it was not, the reason is kept.
+    pub fn doubt<T>(&self, found: Result<T>) -> Option<T> {
+        found.map_err(|why| self.doubts.borrow_mut().push(format!("{why:#}"))).ok()
+    }
 }
 
 /// The strategy that serves, and its programs that are at work.

@@ -29,5 +29,5 @@ pub(crate) fn counts_maps(types: &[u8]) -> bool {
 }
 
 pub(crate) fn counts_maps_of(types: &KernelTypes<'_>) -> bool {
-    types.struct_named("bpf_map_memory").is_ok()
+    types.first_struct("bpf_map_memory").is_some()
 }

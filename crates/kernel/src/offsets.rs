@@ -7,7 +7,7 @@
 //! Fields that hooks share are found here; those that one hook alone reads are found
 //! in its folder below [`hooks`](crate::hooks).
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use anyhow::{Context as _, Result};
 use tracer_ebpf::config::{ABSENT, Config};
@@ -20,23 +20,31 @@ use crate::{
     types::{KernelTypes, Pointers},
 };
 
-/// Everything that the programs need to know of this kernel.
+/// The programs' configuration, and why parts of it are missing that they do without.
+pub struct Found {
+    pub config: Config,
+    pub doubts: Vec<String>,
+}
+
+/// Finds everything that the programs need to know of this kernel.
 ///
 /// # Errors
 ///
 /// When the kernel lacks a field without which no block request can be
 /// followed.
-pub fn config(types: &KernelTypes<'_>, pointers: Pointers) -> Result<Config> {
+pub fn find(types: &KernelTypes<'_>, pointers: Pointers) -> Result<Found> {
     let mut config = Config::ABSENT;
     let request = block(types, &mut config)?;
-    let task = task(types, pointers, &mut config);
-    files(types, &mut config)?;
-    let layout = Layout { types, pointers, request, task };
+    let doubts = RefCell::default();
+    let layout = Layout { types, pointers, request, task: None, doubts: &doubts };
+    let task = layout.doubt(task(types, pointers, &mut config)).flatten();
+    config = layout.doubt(files(types, &config)).unwrap_or(config);
+    let layout = Layout { task, ..layout };
     for capability in Capability::ALL {
         (capability.hook().find_fields)(&layout, &mut config)?;
     }
     module_fields(types, &mut config);
-    Ok(config)
+    Ok(Found { config, doubts: doubts.into_inner() })
 }
 
 /// Finds the fields of filesystems, each of which may be a module with types of its
@@ -84,32 +92,41 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<u32> {
 
 /// The task's fields stay absent as a whole before 5.11, where no typed program
 /// can get at its task. Returns `struct task_struct` where one can.
-fn task(types: &KernelTypes<'_>, pointers: Pointers, config: &mut Config) -> Option<u32> {
+fn task(types: &KernelTypes<'_>, pointers: Pointers, config: &mut Config) -> Result<Option<u32>> {
     let typed = pointers == Pointers::Typed;
     if typed && types.enumerator("BPF_FUNC_get_current_task_btf").is_none() {
-        return None;
+        return Ok(None);
     }
-    let task = types.struct_named("task_struct").ok()?;
-    let fields =
-        ["flags", "group_leader", "comm", "se.sum_exec_runtime", "se.exec_start", "pid", "tgid"]
-            .map(|path| types.offset(task, path));
-    if fields.contains(&ABSENT) {
-        return None;
-    }
-    [
-        config.task_flags,
-        config.task_group_leader,
-        config.task_comm,
-        config.task_exec_runtime,
-        config.task_exec_start,
-        config.task_pid,
-        config.task_tgid,
-    ] = fields;
+    let handed_out = types.handed_out("task_struct", &["sched_switch"]);
+    let before = *config;
+    *config = types.read_struct("task_struct", handed_out, |task| {
+        let mut config = before;
+        task_fields(types, pointers, task, &mut config)?;
+        Ok(config)
+    })?;
+    // The one that is handed out stands for all that agree.
+    Ok(handed_out.or_else(|| types.first_struct("task_struct")))
+}
+
+fn task_fields(
+    types: &KernelTypes<'_>,
+    pointers: Pointers,
+    task: u32,
+    config: &mut Config,
+) -> Result<()> {
+    let need = |path: &str| types.required(task, "task_struct", path);
+    config.task_flags = need("flags")?;
+    config.task_group_leader = need("group_leader")?;
+    config.task_comm = need("comm")?;
+    config.task_exec_runtime = need("se.sum_exec_runtime")?;
+    config.task_exec_start = need("se.exec_start")?;
+    config.task_pid = need("pid")?;
+    config.task_tgid = need("tgid")?;
     // Needs CONFIG_SCHED_INFO.
     config.task_run_delay = types.offset(task, "sched_info.run_delay");
     task_cgroup(types, task, config);
     pids::find_fields(types, pointers, task, config);
-    Some(task)
+    Ok(())
 }
 
 /// From a task to its cgroup. What is missing stays absent.
@@ -130,12 +147,21 @@ pub fn cgroup_states(
     config: &mut Config,
 ) -> BTreeMap<&'static str, u32> {
     let mut scratch = Config::ABSENT;
-    let task = task(types, pointers, &mut scratch);
+    let task = task(types, pointers, &mut scratch).ok().flatten();
     task.map(|task| cgroups::find_states(types, task, config)).unwrap_or_default()
 }
 
-fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
-    let file = types.struct_named("file")?;
+/// All of it is absent, or none of what is required.
+fn files(types: &KernelTypes<'_>, before: &Config) -> Result<Config> {
+    let handed_out = types.handed_out("file", &["ext4_sync_file_enter", "vfs_fsync_range"]);
+    types.read_struct("file", handed_out, |file| {
+        let mut config = *before;
+        file_fields(types, file, &mut config)?;
+        Ok(config)
+    })
+}
+
+fn file_fields(types: &KernelTypes<'_>, file: u32, config: &mut Config) -> Result<()> {
     config.file_inode = types.required(file, "file", "f_inode")?;
     let inode = types.follow(file, "f_inode")?;
     config.inode_ino = types.required(inode, "inode", "i_ino")?;
@@ -157,3 +183,6 @@ fn files(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
     config.bdev_dev = types.required(bdev, "block_device", "bd_dev")?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! `doctor`, the metrics and the first lines of every picture say the same.
 
 use serde::Serialize;
+use tracer_ebpf::config::ABSENT;
 
 use crate::{
     facts::Facts,
@@ -47,6 +48,14 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
     if !facts.sees_tasks() {
         found.push(unsupported("process", "threads go by their own names, not by their process's"));
     }
+    if facts.config.inode_ino == ABSENT {
+        found.push(unsupported(
+            "file",
+            "the files of syncs are not known, and their disk from the first block request on",
+        ));
+    }
+    let doubts = facts.doubts.iter();
+    found.extend(doubts.map(|why| unsupported("types", format!("something is missing: {why}"))));
     if facts.merges_v1 {
         found.push(unsupported(
             "cgroup",
@@ -142,6 +151,7 @@ mod tests {
     fn facts(run_delay: u32) -> Facts {
         let mut config = tracer_ebpf::config::Config::ABSENT;
         (config.task_flags, config.task_run_delay) = (run_delay, run_delay);
+        config.inode_ino = 64;
         Facts::with_config(config)
     }
 
@@ -161,7 +171,7 @@ mod tests {
     fn what_no_strategy_provides_is_told_in_the_capabilitys_own_words() {
         check(
             &selections(&ALL[..4]),
-            &facts(tracer_ebpf::config::ABSENT),
+            &facts(ABSENT),
             &[],
             &[
                 (Capability::Journal.name(), "time in the journal is shown as `other`"),

@@ -80,13 +80,22 @@ impl<'a> KernelTypes<'a> {
     /// Types of what a BTF tracepoint hands to a program; `None` where this
     /// kernel has no such tracepoint.
     pub fn tracepoint_args(&self, name: &str) -> Option<Vec<u32>> {
-        let prototype = self.pointee(self.tracepoint(name)?)?;
+        // The first is the tracepoint's own private data.
+        let args = self.args(self.pointee(self.tracepoint(name)?)?)?;
+        Some(args.into_iter().skip(1).collect())
+    }
+
+    /// Types of what a function is called with.
+    fn function_args(&self, name: &str) -> Option<Vec<u32>> {
+        self.args(self.head(self.function(name)?)?.refers_to)
+    }
+
+    fn args(&self, prototype: u32) -> Option<Vec<u32>> {
         let head = self.head(prototype)?;
         if head.kind() != Kind::Prototype {
             return None;
         }
-        // The first is the tracepoint's own private data.
-        (1..head.len()).map(|n| self.entry(prototype, n).map(|[_name, id]| id)).collect()
+        (0..head.len()).map(|n| self.entry(prototype, n).map(|[_name, id]| id)).collect()
     }
 
     /// The struct behind a pointer type, by id.
@@ -109,19 +118,55 @@ impl<'a> KernelTypes<'a> {
         matches!(head.kind(), Kind::Struct | Kind::Union).then_some(head.refers_to)
     }
 
-    /// The struct that bears a name; an error where several different ones do,
-    /// since taking the wrong one reads out of bounds.
+    /// The first struct of this name.
+    pub fn first_struct(&self, name: &str) -> Option<u32> {
+        self.ids_of(Kind::Struct, name).next()
+    }
+
+    /// The struct of this name that a hook hands out, or the first of several: each of
+    /// the functions and tracepoints is asked in turn.
+    pub fn handed_out(&self, name: &str, hooks: &[&str]) -> Option<u32> {
+        let args = hooks
+            .iter()
+            .filter_map(|hook| self.tracepoint_args(hook).or_else(|| self.function_args(hook)));
+        let structs = args.flatten().filter_map(|arg| self.pointee(arg));
+        structs.into_iter().find(|id| {
+            self.head(*id)
+                .is_some_and(|head| head.kind() == Kind::Struct && self.is_named(head.name, name))
+        })
+    }
+
+    /// Reads of the struct of this name what `read` does. BTF may hold several of one
+    /// name: where all agree in what is read, any of them will do, else the one that
+    /// is handed out to programs.
     ///
     /// # Errors
     ///
-    /// When there is none, or more than one.
-    pub fn struct_named(&self, name: &str) -> Result<u32> {
-        let mut found = self.ids_of(Kind::Struct, name);
-        let first = found.next().with_context(|| format!("no `struct {name}` in BTF"))?;
-        if found.next().is_some() {
-            bail!("more than one `struct {name}` in BTF");
+    /// When there is none, or none that has what is read; when they differ, and nothing
+    /// says which is meant.
+    pub fn read_struct<T: PartialEq>(
+        &self,
+        name: &str,
+        handed_out: Option<u32>,
+        read: impl Fn(u32) -> Result<T>,
+    ) -> Result<T> {
+        let mut all = self.ids_of(Kind::Struct, name);
+        let first = all.next().with_context(|| format!("no `struct {name}` in BTF"))?;
+        let found = read(first);
+        let mut others = 0;
+        let mut agree = true;
+        for id in all {
+            others += 1;
+            agree &= matches!((&found, read(id)), (Ok(one), Ok(other)) if *one == other);
         }
-        Ok(first)
+        match handed_out {
+            _ if agree => found,
+            Some(id) => read(id),
+            None => bail!(
+                "`struct {name}` is {} times in BTF, and they differ in what is read of them",
+                others + 1
+            ),
+        }
     }
 
     /// A field of a struct by its path, such as `se.sum_exec_runtime`; fields

@@ -41,6 +41,11 @@ fn module() -> Draft {
     draft
 }
 
+/// The only struct of a name.
+fn only(types: &KernelTypes<'_>, name: &str) -> Result<u32> {
+    types.read_struct(name, None, Ok)
+}
+
 /// Every question, to bytes of any kind.
 fn ask_everything(bytes: &[u8], module: &[u8]) {
     let Ok(types) = KernelTypes::parse(bytes) else { return };
@@ -50,7 +55,9 @@ fn ask_everything(bytes: &[u8], module: &[u8]) {
             types.pointee(id);
         }
         types.tracepoint_args("sync");
-        let _ = types.struct_named("journal_s");
+        let _ = only(&types, "journal_s");
+        let handed_out = types.handed_out("inode", &["sync", "do_sync"]);
+        let _ = types.read_struct("inode", handed_out, Ok);
         types.function("journal_sync");
         types.enumerator("ANSWER");
     }
@@ -60,7 +67,7 @@ fn ask_everything(bytes: &[u8], module: &[u8]) {
 fn a_field_is_found_through_anonymous_members_and_pointers() {
     let bytes = kernel().bytes();
     let types = KernelTypes::parse(&bytes).expect("is BTF");
-    let inode = types.struct_named("inode").expect("is there");
+    let inode = only(&types, "inode").expect("is there");
     assert_eq!(types.tracepoint_args("sync"), Some(vec![6]));
     assert_eq!(types.pointee(6), Some(inode));
     let sb = types.field(inode, "i_sb").expect("is there");
@@ -75,8 +82,8 @@ fn a_module_continues_the_numbers_of_its_kernel() {
     let (bytes, module) = (kernel().bytes(), module().bytes());
     let kernel = KernelTypes::parse(&bytes).expect("is BTF");
     let both = kernel.with_module(&module).expect("is BTF");
-    assert!(kernel.struct_named("journal_s").is_err(), "a forward declaration is no struct");
-    let journal = both.struct_named("journal_s").expect("is there");
+    assert!(only(&kernel, "journal_s").is_err(), "a forward declaration is no struct");
+    let journal = only(&both, "journal_s").expect("is there");
     assert_eq!(journal, KERNEL_TYPES + 1);
     let inode = both.field(journal, "j_inode").expect("is there");
     assert_eq!((inode.offset_bytes, both.pointee(inode.type_id)), (4, Some(4)));

@@ -76,17 +76,16 @@ pub const HOOK: Hook = Hook {
 
 fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
     let types = layout.types;
-    if let Ok(regs) = types.struct_named("pt_regs") {
-        // x86-64; arm64 keeps the registers in an array.
-        config.regs_arg0 = match types.offset(regs, "di") {
-            ABSENT => types.offset(regs, "regs"),
-            at => at,
-        };
-        config.regs_syscall = match types.offset(regs, "orig_ax") {
-            ABSENT => types.offset(regs, "syscallno"),
-            at => at,
-        };
-    }
+    let registers =
+        types.read_struct("pt_regs", types.handed_out("pt_regs", &["sys_enter"]), |regs| {
+            let one_of = |x86_64, arm64| match types.offset(regs, x86_64) {
+                ABSENT => types.offset(regs, arm64),
+                at => at,
+            };
+            // On arm64 the arguments are in an array.
+            Ok([one_of("di", "regs"), one_of("orig_ax", "syscallno")])
+        });
+    [config.regs_arg0, config.regs_syscall] = layout.doubt(registers).unwrap_or([ABSENT; 2]);
     let number = |nr: libc::c_long| nr as u32;
     config.nr_fsync = number(libc::SYS_fsync);
     config.nr_fdatasync = number(libc::SYS_fdatasync);

@@ -76,10 +76,10 @@ fn io_cgroup(types: &KernelTypes<'_>, task: u32, config: &mut Config) -> Option<
     const POINTER_BYTES: u32 = 8;
     let cgroups = types.field(task, "cgroups")?;
     let set = types.pointee(cgroups.type_id)?;
-    let subsystems = types.field(set, "subsys")?.offset_bytes;
+    let subsystems = types.field(set, "subsys")?;
     let io = types.enumerator("io_cgrp_id")?;
-    let state = types.struct_named("cgroup_subsys_state").ok()?;
-    [config.cgroups_io, config.css_cgroup] =
-        [subsystems + io * POINTER_BYTES, types.field(state, "cgroup")?.offset_bytes];
+    let state = types.pointee(types.array(subsystems.type_id)?.0)?;
+    let at = subsystems.offset_bytes.checked_add(io.checked_mul(POINTER_BYTES)?)?;
+    [config.cgroups_io, config.css_cgroup] = [at, types.field(state, "cgroup")?.offset_bytes];
     Some(())
 }
