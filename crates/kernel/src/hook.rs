@@ -70,7 +70,7 @@ pub struct Layout<'a> {
 }
 
 impl Layout<'_> {
-    /// What was found; where it was not, the reason is kept.
+    /// Passes on what was found; where it was not, the reason is kept.
     pub fn doubt<T>(&self, found: Result<T>) -> Option<T> {
         found.map_err(|why| self.doubts.borrow_mut().push(format!("{why:#}"))).ok()
     }
