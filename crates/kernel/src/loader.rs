@@ -34,7 +34,7 @@ use crate::{
     eviction,
     facts::Home,
     program::Program,
-    refusal::{Step, cause, explain},
+    refusal::{Step, cause, explain, reason},
 };
 
 /// What the verifier may say of a program that it refuses, in bytes.
@@ -275,8 +275,8 @@ impl Loader {
                 let said = log.split(|byte| *byte == 0).next().unwrap_or_default();
                 let said = String::from_utf8_lossy(said);
                 let explained = explain(&hook, &error, &said);
-                // Nothing else has refused a program that the verifier has read.
-                let errno = error.raw_os_error().filter(|_| said.trim().is_empty());
+                // Nothing else has refused what the verifier has a reason against.
+                let errno = error.raw_os_error().filter(|_| reason(&said).is_none());
                 let cause = errno.and_then(|errno| cause(errno, Step::Load, &Confinement::read()));
                 cause.map_or(explained.clone(), |cause| format!("{explained}: {cause}"))
             })

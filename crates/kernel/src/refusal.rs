@@ -24,13 +24,8 @@ pub enum Step {
 /// The one line about a program: the system call's error and, where the verifier came
 /// that far, its log.
 pub fn explain(hook: &str, error: &io::Error, log: &str) -> String {
-    // The verifier ends with statistics; its reason stands before them.
-    let statistics = ["processed", "stack depth", "verification time"];
-    let is_reason = |line: &&str| {
-        !line.trim().is_empty() && !statistics.iter().any(|start| line.starts_with(start))
-    };
-    match (error.raw_os_error(), log.lines().rev().find(is_reason)) {
-        (_, Some(line)) => format!("`{hook}`: the verifier says: {}", line.trim()),
+    match (error.raw_os_error(), reason(log)) {
+        (_, Some(line)) => format!("`{hook}`: the verifier says: {line}"),
         (Some(libc::EPERM), None) => {
             format!("`{hook}`: this kernel permits no program of this kind (EPERM)")
         }
@@ -40,6 +35,14 @@ pub fn explain(hook: &str, error: &io::Error, log: &str) -> String {
         (Some(errno), None) => format!("`{hook}`: {}", io::Error::from_raw_os_error(errno)),
         (None, None) => format!("`{hook}`: {error}"),
     }
+}
+
+/// The verifier's reason in its log; `None` where it had nothing against the program. The
+/// log ends with statistics either way, and the reason stands before them.
+pub fn reason(log: &str) -> Option<&str> {
+    const STATISTICS: [&str; 3] = ["processed", "stack depth", "verification time"];
+    let mut lines = log.lines().rev().map(str::trim);
+    lines.find(|line| !line.is_empty() && !STATISTICS.iter().any(|start| line.starts_with(start)))
 }
 
 /// Why the kernel refused, and what to do; `None` where nothing that was read would do

@@ -111,6 +111,19 @@ fn a_hardened_compiler_is_named_only_where_a_program_was_loaded() {
     check(ENOTSUPP, MAP, &of(Some(2)), &[]);
 }
 
+const STATISTICS: &str = "processed 9 insns (limit 1000000) max_states_per_insn 0 total_states 1\n";
+
+#[test]
+fn a_log_of_statistics_alone_has_no_reason() {
+    assert_eq!(reason(STATISTICS), None);
+    assert_eq!(reason("verification time 9 usec\nstack depth 8\nprocessed 1 insns\n\n"), None);
+    assert_eq!(reason(""), None);
+    assert_eq!(
+        reason("back-edge from insn 3 to 1\nprocessed 0 insns\n"),
+        Some("back-edge from insn 3 to 1")
+    );
+}
+
 #[test]
 fn a_program_is_explained_in_one_line() {
     let error = io::Error::from_raw_os_error;
@@ -119,6 +132,8 @@ fn a_program_is_explained_in_one_line() {
         (libc::EACCES, log, "`x`: the verifier says: R0 invalid mem access 'scalar'"),
         (libc::EPERM, "", "`x`: this kernel permits no program of this kind (EPERM)"),
         (ENOTSUPP, "", "`x`: this kernel does not support it (ENOTSUPP)"),
+        // The verifier took it, and the compiler did not.
+        (ENOTSUPP, STATISTICS, "`x`: this kernel does not support it (ENOTSUPP)"),
         (libc::EACCES, "", "`x`: Permission denied (os error 13)"),
     ] {
         assert_eq!(explain("x", &error(errno), log), expected);
