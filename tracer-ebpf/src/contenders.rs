@@ -8,8 +8,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, LruHashMap},
 };
-use tracer_ebpf::record::{COMM, ContenderKey};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use tracer_ebpf::{open_sync::Contender, record::ContenderKey};
 
 use crate::{
     cell::{MapCell, fields},
@@ -22,19 +21,6 @@ use crate::{
 static CONTENDERS: LruHashMap<ContenderKey, u64> = LruHashMap::with_max_entries(512, 0);
 #[map]
 static CONTENDERS_NEW: Array<u64> = Array::with_max_entries(1, 0);
-
-/// Whom a syncing thread took the CPU from.
-#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
-#[repr(C)]
-pub struct Contender {
-    pub cgroup: u64,
-    pub comm: [u8; COMM],
-    pub kthread: u32,
-    /// 1 where there is one.
-    pub known: u32,
-    /// The thread's run delay without the wait that ended then.
-    pub run_delay: u64,
-}
 
 fields! { Contender { known: u32 } }
 

@@ -4,8 +4,10 @@
 //! one start time and one sum per journal are enough.
 
 use aya_ebpf::{macros::map, maps::HashMap};
-use tracer_ebpf::record::{Journal, commit};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use tracer_ebpf::{
+    open_sync::Totals,
+    record::{Journal, commit},
+};
 
 use crate::{
     cell::{MapCell, fields},
@@ -44,21 +46,6 @@ pub fn end_stage(journal: MapCell<Journal>, now: u64) {
             journal.stage_ns().at(stage).add_alone(ns);
         }
     }
-}
-
-/// Sums over a journal's commits, all in ns.
-#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
-#[repr(C)]
-pub struct Totals {
-    pub busy_ns: u64,
-    pub queue_ns: u64,
-    pub device_ns: u64,
-    pub stage_ns: [u64; commit::COUNT],
-}
-
-impl Totals {
-    pub const NONE: Self =
-        Self { busy_ns: 0, queue_ns: 0, device_ns: 0, stage_ns: [0; commit::COUNT] };
 }
 
 /// What a filesystem's journal spent in commits up to `now`.

@@ -5,8 +5,9 @@
 //! that of overlapping requests, [`clocks`] that of a task's time on a CPU,
 //! [`histogram`] its scales and quantiles, [`disks`] where a disk's description
 //! lies, [`places`] where a request in flight lies, [`pid`] what an id is where it
-//! has none, [`cgroup`] which number a cgroup goes by, [`dropped`] what is counted as
-//! missing, [`record`] what travels through
+//! has none, [`cgroup`] which number a cgroup goes by, [`open_sync`] what is known of
+//! a sync under way, [`dropped`] what is counted as missing, [`record`] what travels
+//! through
 //! maps and the ring buffer, [`config`] what user space tells the programs
 //! before they are loaded.
 
@@ -22,6 +23,7 @@ pub mod disks;
 pub mod dropped;
 pub mod histogram;
 pub mod ledger;
+pub mod open_sync;
 pub mod pid;
 pub mod places;
 pub mod record;

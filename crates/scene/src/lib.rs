@@ -5,6 +5,7 @@
 //! get the same pictures from it. So nothing here asks the machine for
 //! anything: not what time it is, not who a process is.
 
+pub mod hanging;
 pub mod metrics;
 pub mod people;
 pub mod picture;
@@ -18,7 +19,7 @@ use tracer_engine::{
     Engine,
     usage::{Learnt, Rate},
 };
-use tracer_snapshot::{Kernel, clock::Clock};
+use tracer_snapshot::{Hanging, Kernel, clock::Clock};
 
 use metrics::Metrics;
 use people::People;
@@ -66,6 +67,10 @@ pub struct Scene {
     pub engine: Engine,
     pub people: People,
     pub disks: Vec<DiskState>,
+    /// Syncs that had not ended at the last tick, the oldest first.
+    pub hanging: Vec<Hanging>,
+    /// And how many more there were.
+    pub hanging_left_out: usize,
     pub metrics: Metrics,
     pub kernel: Kernel,
     clock: Clock,
@@ -88,6 +93,8 @@ impl Scene {
             engine: Engine::new(),
             people: People::default(),
             disks: Vec::new(),
+            hanging: Vec::new(),
+            hanging_left_out: 0,
             metrics: Metrics::new()?,
             kernel,
             clock,

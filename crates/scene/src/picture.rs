@@ -50,7 +50,7 @@ fn others() -> Actor {
 }
 
 /// Who an owner is, and by which process it acted last.
-fn owner(people: &People, id: OwnerId, party: &Party, tgid: u32) -> Actor {
+pub(crate) fn owner(people: &People, id: OwnerId, party: &Party, tgid: u32) -> Actor {
     if id == OwnerId::NOBODY {
         return others();
     }
@@ -81,6 +81,8 @@ impl Scene {
             victims,
             disks: self.disks.iter().map(|disk| self.disk(disk)).collect(),
             cost: self.metrics.cost(),
+            hanging: self.hanging.clone(),
+            hanging_left_out: self.hanging_left_out,
             dropped: self.metrics.dropped(),
             metrics: self.metrics.dump(),
         }
@@ -500,14 +502,14 @@ fn spread(counts: &[u64; BUCKETS]) -> Spread {
 }
 
 /// Not every sync is seen on a filesystem; then its file may tell.
-fn device_name(files: &mut dyn FileNames, device: u32, file: FileId) -> String {
+pub(crate) fn device_name(files: &mut dyn FileNames, device: u32, file: FileId) -> String {
     match if device == 0 { files.label(file).device } else { device } {
         0 => "?".to_owned(),
         device => files.device_name(device).to_owned(),
     }
 }
 
-fn seconds(ns: u64) -> f64 {
+pub(crate) fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 

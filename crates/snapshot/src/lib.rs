@@ -9,6 +9,7 @@
 //! changed, within one `schema`.
 
 pub mod clock;
+mod hanging;
 pub mod labels;
 mod verdict;
 
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use hanging::{Beside, Hanging, HangingDisk};
 pub use tracer_engine::{
     phases::{ByPhase, Phase},
     victim::BASELINE_SYNCS,
@@ -47,6 +49,10 @@ pub struct Snapshot {
     /// The slowest first (by sync seconds per second).
     pub victims: Vec<Victim>,
     pub disks: Vec<Disk>,
+    /// Syncs that began a second ago or longer and have not ended, the oldest first.
+    pub hanging: Vec<Hanging>,
+    /// Such syncs beyond the first 64.
+    pub hanging_left_out: usize,
     pub dropped: DroppedCounts,
     pub cost: Cost,
     /// The tracer's own metrics, by their Prometheus names.

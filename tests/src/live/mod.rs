@@ -18,6 +18,8 @@ mod crowd;
 mod demo;
 /// A real etcd: its own counters against ours.
 mod etcd;
+/// Syncs that do not end.
+mod hanging;
 /// Cgroups of version 1, beside those of version 2.
 mod hierarchies;
 /// Disks that are attached after the start.

@@ -20,6 +20,7 @@ use crate::{
     fields::{Place, Task},
     journals,
     maps::{ask_for_disk, described},
+    pids,
     submitter,
 };
 
@@ -63,12 +64,21 @@ fn uncalled_kind() -> u32 {
 
 #[inline(never)]
 pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
-    let Some(sync) = open(bpf_get_current_pid_tgid() as u32, now as u32) else { return 0 };
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let Some(sync) = open(pid_tgid as u32, now as u32) else { return 0 };
     sync.kind().set(call.kind);
     sync.fd().set(call.fd);
     sync.depth().set(depth);
     if let Some(task) = Task::current() {
         sync.clocks().set(task.clocks());
+    }
+    if call.kind != COMMIT {
+        let (who, ids) = (submitter::current(), pids::shown(pid_tgid));
+        sync.cgroup().set(who.cgroup);
+        sync.comm().set(who.comm);
+        sync.kthread().set(u32::from(who.kthread));
+        sync.shown_tgid().set((ids >> 32) as u32);
+        sync.shown_tid().set(ids as u32);
     }
     sync.begin_ns().set(now);
     0

@@ -3,6 +3,7 @@
 use aya_ebpf::{bindings::BPF_RB_AVAIL_DATA, helpers::bpf_get_current_pid_tgid};
 use tracer_ebpf::{
     dropped::Dropped,
+    open_sync::Totals,
     record::{StackedRecord, SyncRecord, commit},
 };
 
@@ -17,10 +18,8 @@ use crate::{
     clock::now_ns,
     contenders,
     fields::Task,
-    journals::{self, Totals},
+    journals,
     maps::{self, FORCE_WAKEUP, NO_WAKEUP, RECORDS, count_drop},
-    pids,
-    submitter,
 };
 
 /// Wake the reader when this much of the ring waits for it; else it polls.
@@ -29,18 +28,16 @@ const WAKE_AT_BYTES: u64 = 256 << 10;
 /// The end of the thread's sync, if it is in one.
 #[inline(never)]
 pub fn finish() -> i32 {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let tid = pid_tgid as u32;
+    let tid = bpf_get_current_pid_tgid() as u32;
     let Some(sync) = of_thread(tid) else { return 0 };
     if sync.kind().get() == COMMIT {
         return 0;
     }
     let now = now_ns();
-    let ids = pids::shown(pid_tgid);
     if sync.stacked().get() == 0 {
-        send(sync, ids, now);
+        send(sync, now);
     } else {
-        send_stacked(sync, ids, now);
+        send_stacked(sync, now);
         forget_underlying(tid);
     }
     close(tid);
@@ -65,16 +62,16 @@ pub fn leave() {
 }
 
 #[inline(never)]
-fn send(sync: MapCell<OpenSync>, ids: u64, now: u64) -> i32 {
-    maps::send(wakeup, |record| fill(record, sync, ids, now));
+fn send(sync: MapCell<OpenSync>, now: u64) -> i32 {
+    maps::send(wakeup, |record| fill(record, sync, now));
     0
 }
 
 /// The same for a sync that waited for more than one disk.
 #[inline(never)]
-fn send_stacked(sync: MapCell<OpenSync>, ids: u64, now: u64) -> i32 {
+fn send_stacked(sync: MapCell<OpenSync>, now: u64) -> i32 {
     maps::send(wakeup, |record: &mut StackedRecord| {
-        fill(&mut record.sync, sync, ids, now);
+        fill(&mut record.sync, sync, now);
         fill_underlying(&mut record.underlying, now);
     });
     0
@@ -88,8 +85,7 @@ fn wakeup() -> u64 {
 
 /// Writes every field.
 #[inline(always)]
-fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, ids: u64, now: u64) {
-    let who = submitter::current();
+fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     let begin_ns = sync.begin_ns().get();
     let duration = now.saturating_sub(begin_ns);
     let (cpu, runqueue) = match Task::current() {
@@ -125,19 +121,19 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, ids: u64, now: u64) {
     record.throttle_ns = sync.throttle_ns().get();
     record.reclaim_ns = sync.reclaim_ns().get() + sync.own_read_ns().get();
     record.own_bytes = sync.own_bytes().get();
-    record.cgroup = who.cgroup;
+    record.cgroup = sync.cgroup().get();
     record.inode = sync.inode().get();
     record.generation = sync.generation().get();
     record.backing = sync.backing().get();
     record.device = sync.device().get();
     record.disk = sync.disk().get();
-    record.tgid = (ids >> 32) as u32;
-    record.tid = ids as u32;
+    record.tgid = sync.shown_tgid().get();
+    record.tid = sync.shown_tid().get();
     record.kind = sync.kind().get();
     record.fd = sync.fd().get();
     record.own_requests = sync.own_requests().get() as u32;
-    record.kthread = u16::from(who.kthread);
-    record.comm = who.comm;
+    record.kthread = sync.kthread().get() as u16;
+    record.comm = sync.comm().get();
     fill_areas(record, sync, now);
 }
 

@@ -1,74 +1,22 @@
 //! What is known of a sync while it is under way.
 
+pub use tracer_ebpf::open_sync::{COMMIT, OpenSync};
 use tracer_ebpf::{
     clocks::Clocks,
-    record::{ACCOUNTS, NO_DISK, kind},
+    open_sync::{Contender, Totals},
+    record::{ACCOUNTS, COMM, NO_DISK},
 };
 
-use crate::{
-    cell::{MapCell, fields},
-    contenders::Contender,
-    journals::Totals,
-};
+use crate::cell::{MapCell, fields};
 
 /// How long a bio takes to become a request where nothing holds it back.
 const USUAL_NS: u64 = 2_000;
 
-/// A sync under way, or a journal's commit ([`COMMIT`]).
-#[repr(C)]
-pub struct OpenSync {
-    pub begin_ns: u64,
-    pub clocks: Clocks,
-    /// The journal's sums when the filesystem became known.
-    pub journal: Totals,
-    pub inode: u64,
-    pub generation: u32,
-    pub backing: u32,
-    /// Sums over its own requests; added to where they end, on any CPU. Reads
-    /// apart: what it reads back had been evicted.
-    pub own_queue_ns: u64,
-    pub own_device_ns: u64,
-    pub own_read_ns: u64,
-    pub own_requests: u64,
-    pub own_bytes: u64,
-    /// Birth of its first own request, end of its last.
-    pub own_first_ns: u64,
-    pub own_last_ns: u64,
-    /// When its last bio was submitted; 0 once that has a request.
-    pub bio_ns: u64,
-    /// Its bios waited to become requests.
-    pub throttle_ns: u64,
-    /// In direct reclaim, and of that on a CPU.
-    pub reclaim_ns: u64,
-    pub reclaim_cpu_ns: u64,
-    /// When it first forced a log (xfs), and what its requests had taken then.
-    pub log_force_ns: u64,
-    pub own_before_force_ns: u64,
-    pub contender: Contender,
-    /// Tells this sync from the thread's others.
-    pub seq: u32,
-    pub kind: u32,
-    pub fd: i32,
-    /// The filesystem of the file that was named.
-    pub device: u32,
-    /// The filesystem on the disk: another one below an overlay.
-    pub base_device: u32,
-    pub disk: u32,
-    /// How deep it is in filesystems' own syncs; always 0 in a system call's.
-    pub depth: u32,
-    /// 1 where further disks are watched.
-    pub stacked: u32,
-    /// The thread; 0 where its place in the table is free.
-    pub tid: u32,
-    /// So many of the marks were made; the others say nothing.
-    pub marked: u64,
-    /// The accounts' integrals when the disk became known.
-    pub marks: [u64; ACCOUNTS],
-}
-
 fields! {
     OpenSync {
         begin_ns: u64,
+        cgroup: u64,
+        comm: [u8; COMM],
         clocks: Clocks,
         journal: Totals,
         inode: u64,
@@ -97,6 +45,9 @@ fields! {
         depth: u32,
         stacked: u32,
         tid: u32,
+        shown_tgid: u32,
+        shown_tid: u32,
+        kthread: u32,
         marked: u64,
         marks: [u64; ACCOUNTS],
     }
@@ -146,6 +97,3 @@ impl MapCell<OpenSync> {
         }
     }
 }
-
-/// The kind of a journal's commit: never told.
-pub const COMMIT: u32 = kind::COUNT as u32;

@@ -7,11 +7,12 @@
 //! place to itself. Who finds it taken goes to a hash map.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     helpers::bpf_get_current_pid_tgid,
     macros::map,
     maps::{Array, HashMap},
 };
-use tracer_ebpf::dropped::Dropped;
+use tracer_ebpf::{dropped::Dropped, open_sync::PLACES};
 
 use super::state::OpenSync;
 use crate::{
@@ -19,12 +20,9 @@ use crate::{
     maps::{BPF_ANY, Lookup as _, count_drop},
 };
 
-/// Threads whose numbers are so far apart share a place.
-const PLACES: u32 = 2048;
-
 /// How many syncs are under way, by place.
 #[map]
-static SYNCING: Array<u64> = Array::with_max_entries(PLACES, 0);
+static SYNCING: Array<u64> = Array::with_max_entries(PLACES, BPF_F_MMAPABLE);
 
 /// The syncs of those who have a place to themselves.
 #[map]

@@ -3,13 +3,15 @@
 //! Names, labels and help texts are here and nowhere else; how they are
 //! written, `exposition` knows. An empty label is left out.
 
+use std::collections::BTreeMap;
+
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
 
 use super::{
     disk_series::{DiskRow, DiskSeries},
-    series::{COLUMNS, CulpritLabels, OTHER, Row, Series, VictimLabels},
+    series::{COLUMNS, CulpritLabels, OTHER, Row, Series, VictimLabels, labels_of},
 };
 use crate::output::escape::bounded;
 use tracer_engine::victim::SYNC_BOUNDS_NS;
@@ -39,6 +41,7 @@ pub fn families(
 ) -> Vec<MetricFamily> {
     let rows: Vec<_> = series.rows().map(|(labels, row)| (victim(&labels), labels, row)).collect();
     let mut all = victims(&rows);
+    all.push(under_way(s));
     all.extend(disks(disk_series));
     all.extend(itself(s, beside));
     all.extend(beside.own.iter().cloned());
@@ -148,6 +151,26 @@ fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
             shares,
         ),
     ]
+}
+
+/// The oldest sync of each victim that has not ended. They are few: the session keeps
+/// 64 at most.
+fn under_way(s: &Snapshot) -> MetricFamily {
+    let mut oldest = BTreeMap::new();
+    for one in &s.hanging {
+        let labels = VictimLabels {
+            actor: labels_of(&one.actor),
+            file_class: one.class.name(),
+            device: bounded(&one.device, COLUMNS).into_owned(),
+        };
+        let seconds = oldest.entry(labels).or_insert(0.0);
+        *seconds = one.seconds.max(*seconds);
+    }
+    gauges(
+        "tracer_sync_under_way_seconds",
+        "Age of a victim's oldest sync that has not ended, from one second on.",
+        oldest.iter().map(|(labels, seconds)| (victim(labels), *seconds)),
+    )
 }
 
 fn victim(labels: &VictimLabels) -> Labels {

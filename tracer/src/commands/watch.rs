@@ -1,6 +1,8 @@
-//! `tracer watch`: one line for each slow sync, as it ends.
+//! `tracer watch`: one line for each slow sync, as it ends, and for one that does not
+//! end again and again.
 
 use std::{
+    collections::HashMap,
     io::{self, Write as _},
     time::Duration,
 };
@@ -10,11 +12,11 @@ use anyhow::{Context as _, Result};
 use super::{Stop, Wakeup, after, start_beside_references};
 use crate::{
     cli::WatchArgs,
-    output::{escape::escape, json, names, watch},
+    output::{escape::escape, hanging, json, names, watch},
     session::Options,
 };
 use tracer_recording::replay::{Played, Replay};
-use tracer_snapshot::SlowSync;
+use tracer_snapshot::{Hanging, SlowSync};
 
 /// Lines of a recording are printed when so much of it was played.
 const PRINTED_EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +32,7 @@ pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
     if let Some(why) = session.unproven() {
         say_unproven(args, &why)?;
     }
+    let mut hanging = Reminders::default();
     loop {
         let last = tokio::select! {
             () = wakeup.wait() => false,
@@ -37,6 +40,7 @@ pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
         };
         session.poll(Some(min_ns(args)), &mut slow);
         print(args, &mut slow)?;
+        hanging.print(args, session.hanging())?;
         if last {
             return Ok(());
         }
@@ -87,11 +91,53 @@ fn print(args: &WatchArgs, slow: &mut Vec<SlowSync>) -> Result<()> {
             watch::write_slow_sync(&mut bytes, &sync)?;
         }
     }
-    if !bytes.is_empty() {
-        let mut out = io::stdout().lock();
-        out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")?;
+    write(&bytes)
+}
+
+/// A sync that does not end is printed when it is found, and each time that its age
+/// has doubled.
+#[derive(Default)]
+struct Reminders {
+    /// Ages in seconds from which on they are printed again, by thread.
+    next: HashMap<u32, f64>,
+}
+
+impl Reminders {
+    fn print(&mut self, args: &WatchArgs, hanging: &[Hanging]) -> Result<()> {
+        self.next.retain(|tid, _| hanging.iter().any(|one| one.tid == *tid));
+        let filter = args.scope.filter.as_deref().map(str::to_lowercase);
+        let mut bytes = Vec::new();
+        for one in hanging.iter().filter(|one| is_meant(filter.as_deref(), one)) {
+            let next = self.next.entry(one.tid).or_insert(args.min.as_secs_f64());
+            // Another sync of the thread's.
+            if one.seconds < *next / 2.0 {
+                *next = args.min.as_secs_f64();
+            }
+            if one.seconds < *next {
+                continue;
+            }
+            *next = 2.0 * one.seconds;
+            if args.json {
+                json::write_json(&mut bytes, one)?;
+            } else {
+                hanging::write_one(&mut bytes, one)?;
+            }
+        }
+        write(&bytes)
     }
-    Ok(())
+}
+
+fn is_meant(filter: Option<&str>, one: &Hanging) -> bool {
+    filter
+        .is_none_or(|filter| names::matches(filter, &one.actor, one.class, &one.path, &one.device))
+}
+
+fn write(bytes: &[u8]) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).context("cannot print")
 }
 
 fn is_wanted(filter: Option<&str>, sync: &SlowSync) -> bool {

@@ -16,7 +16,7 @@ use crate::{
 };
 use tracer_engine::victim::Span;
 use tracer_recording::replay::{Played, Replay};
-use tracer_snapshot::{FileClass, Kind, Snapshot, Victim};
+use tracer_snapshot::{FileClass, Hanging, Kind, Snapshot, Victim};
 
 /// Without `--for` and `--every`.
 const USUAL: Duration = Duration::from_secs(30);
@@ -82,16 +82,44 @@ pub fn replay(args: &WhyArgs, replay: &mut Replay) -> Result<()> {
 
 /// Prints the verdict on whom was asked for; false where nobody is.
 fn tell(args: &WhyArgs, s: &Snapshot) -> Result<bool> {
-    let Some(victim) = choose(args.victim.as_deref(), s) else { return Ok(false) };
     let mut bytes = Vec::new();
+    let Some(victim) = choose(args.victim.as_deref(), s) else {
+        let hanging = hanging(args.victim.as_deref(), s);
+        if hanging.is_empty() {
+            return Ok(false);
+        }
+        if args.json {
+            json::write_json(&mut bytes, &why::hangs(hanging, s))?;
+        } else {
+            why::write_hangs(&mut bytes, &hanging)?;
+        }
+        return print(&bytes);
+    };
     if args.json {
         json::write_json(&mut bytes, &why::why(victim, s))?;
     } else {
         why::write_why(&mut bytes, victim, s)?;
     }
+    print(&bytes)
+}
+
+fn print(bytes: &[u8]) -> Result<bool> {
     let mut out = io::stdout().lock();
-    out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")?;
+    out.write_all(bytes).and_then(|()| out.flush()).context("cannot print")?;
     Ok(true)
+}
+
+/// Syncs that have not ended, of whom is meant.
+fn hanging<'a>(wanted: Option<&str>, s: &'a Snapshot) -> Vec<&'a Hanging> {
+    let wanted = wanted.map(str::to_lowercase);
+    let is_wanted = |one: &&Hanging| match &wanted {
+        None => true,
+        Some(name) => {
+            name.parse() == Ok(one.actor.tgid)
+                || names::matches(name, &one.actor, one.class, &one.path, &one.device)
+        }
+    };
+    s.hanging.iter().filter(is_wanted).collect()
 }
 
 fn nobody(args: &WhyArgs, s: &Snapshot) -> anyhow::Error {

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use tracer_snapshot::{
-    Actor, Change, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts, Evidence,
-    FileClass, Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases, RuledOut, SCHEMA, Shares,
-    SlowSync, SlowerThan, Snapshot, SyncOwner, Totals, Verdict, Via, Victim,
+    Actor, Beside, Change, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts, Evidence,
+    FileClass, Hanging, HangingDisk, Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases, RuledOut,
+    SCHEMA, Shares, SlowSync, SlowerThan, Snapshot, SyncOwner, Totals, Verdict, Via, Victim,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -22,6 +22,8 @@ pub fn empty() -> Snapshot {
         reference_at: None,
         victims: Vec::new(),
         disks: Vec::new(),
+        hanging: Vec::new(),
+        hanging_left_out: 0,
         dropped: DroppedCounts { counters: vec![("ring_full", 0), ("reconciled", 0)] },
         cost: Cost::default(),
         metrics: BTreeMap::new(),
@@ -146,6 +148,8 @@ pub fn trimmed() -> Snapshot {
     };
     Snapshot {
         watched_seconds: 125.0,
+        hanging: Vec::new(),
+        hanging_left_out: 0,
         victims: vec![wal, db, journald],
         disks: vec![disk("vda", 4, owners), disk("nvme0n1", 0, Vec::new())],
         ..empty()
@@ -289,5 +293,34 @@ fn culprit(actor: Actor, op: Op, share: f64) -> Culprit {
         wait_seconds: 12.1 * share,
         evidence: Evidence::default(),
         confidence: Confidence::High,
+    }
+}
+
+/// etcd in a fdatasync of its log that a dead disk does not end.
+pub fn hanging() -> Hanging {
+    let s = trimmed();
+    let etcd = s.victims.iter().find(|victim| victim.id == 7).expect("etcd is a victim");
+    Hanging {
+        schema: SCHEMA,
+        at: AT,
+        actor: etcd.actor.clone(),
+        tid: 815,
+        call: "fdatasync",
+        class: etcd.class,
+        path: etcd.path.clone(),
+        device: etcd.device.clone(),
+        seconds: 47.0,
+        kind: Kind::Device,
+        disk: Some(HangingDisk {
+            name: "vda".into(),
+            in_flight: 3,
+            oldest_seconds: Some(46.9),
+            completed_seconds_ago: Some(47.2),
+        }),
+        others: vec![Beside {
+            actor: unit("fstrim", 900, "fstrim.service"),
+            op: Op::Discard,
+            share: 0.9,
+        }],
     }
 }

@@ -7,6 +7,7 @@
 //! It knows no engine, no probe and no clock; what is shown was decided before.
 
 pub mod escape;
+pub mod hanging;
 pub mod json;
 pub mod names;
 pub mod phases;

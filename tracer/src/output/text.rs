@@ -8,7 +8,7 @@ use std::io;
 
 use super::{
     escape::{bounded, bounded_tail, padded},
-    names, phases,
+    hanging, names, phases,
     units::{bytes_rate, duration, percent, rate, reference, span, utc},
     verdict,
 };
@@ -114,6 +114,7 @@ fn write_header(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
     if let Some(reference) = reference(s.reference_at) {
         writeln!(out, "{reference}")?;
     }
+    hanging::write(out, s)?;
     write_wrapped(out, &dropped(&s.dropped))?;
     match unsupported(s) {
         Some(unsupported) => writeln!(out, "{}", bounded(&unsupported, COLUMNS)),

@@ -10,14 +10,14 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     escape::bounded,
-    names, phases, remedy,
+    hanging, names, phases, remedy,
     text::{dropped_list, unproven, unsupported},
     units::{duration, percent, reference, utc},
     verdict::{culprit, named, own_work, sentence},
 };
 use tracer_snapshot::{
-    Actor, Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Kind, Op, OwnWork,
-    Phases, SCHEMA, Shares, SlowerThan, Snapshot, Via, Victim, Workload,
+    Actor, Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Hanging, Kind, Op,
+    OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, Via, Victim, Workload,
 };
 
 /// No line is wider.
@@ -69,8 +69,40 @@ pub struct Why<'a> {
     remedies: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unproven: Option<&'a str>,
+    /// Its syncs that have not ended.
+    hanging: Vec<&'a Hanging>,
     unsupported: &'a [String],
     dropped: &'a DroppedCounts,
+}
+
+/// The JSON form where no sync has ended, and some have not.
+#[derive(Debug, Serialize)]
+pub struct Hangs<'a> {
+    schema: u32,
+    /// Unix seconds.
+    to: f64,
+    hanging: Vec<&'a Hanging>,
+}
+
+/// Nobody can be judged yet: these have not ended.
+pub fn hangs<'a>(hanging: Vec<&'a Hanging>, s: &Snapshot) -> Hangs<'a> {
+    Hangs { schema: SCHEMA, to: s.at, hanging }
+}
+
+/// Writes them as text; an empty line ends it.
+pub fn write_hangs(out: &mut impl io::Write, hanging: &[&Hanging]) -> io::Result<()> {
+    for one in hanging {
+        line(out, "hangs", &hanging::sentence(one))?;
+    }
+    writeln!(out)
+}
+
+fn hanging_of<'a>(victim: &Victim, s: &'a Snapshot) -> Vec<&'a Hanging> {
+    let is_its = |one: &&Hanging| {
+        names::is_same(&one.actor, &victim.actor)
+            && (one.class, &one.device) == (victim.class, &victim.device)
+    };
+    s.hanging.iter().filter(is_its).collect()
 }
 
 /// Somebody, with the fields of a [`Actor`] beside a name for people.
@@ -184,6 +216,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         memory_shrank_bytes: verdict.memory_shrank_bytes,
         remedies: remedy::remedies(victim, s),
         unproven: s.kernel.unproven.as_deref(),
+        hanging: hanging_of(victim, s),
         unsupported: &s.kernel.unsupported,
         dropped: &s.dropped,
     }
@@ -200,6 +233,9 @@ pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io:
         writeln!(out, "{}", bounded(&unproven, COLUMNS))?;
     }
     writeln!(out, "{}", names::victim(victim, COLUMNS))?;
+    for one in hanging_of(victim, s) {
+        line(out, "hangs", &hanging::sentence(one))?;
+    }
     let sure = match verdict.kind {
         Kind::None | Kind::Unknown => String::new(),
         _ => format!("  [{} confidence]", verdict.confidence.name()),

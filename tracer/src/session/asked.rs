@@ -16,7 +16,7 @@ use tracer_kernel::{
     unsupported::Unsupported,
 };
 use tracer_scene::comm_text;
-use tracer_snapshot::{Actor, Snapshot};
+use tracer_snapshot::{Actor, Hanging, Snapshot};
 
 /// All that a session knows of its disks beside their numbers, by name.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +40,11 @@ impl Session {
             Capability::Issue => self.issues_hooked,
             _ => self.demands.iter().any(|d| d.capability == capability && d.is_attached),
         }
+    }
+
+    /// Syncs that had not ended at the last tick, the oldest first.
+    pub fn hanging(&self) -> &[Hanging] {
+        &self.scene.hanging
     }
 
     /// Who a party is, as far as was found out.

@@ -10,6 +10,7 @@ mod aside;
 mod asked;
 mod calls;
 mod demand;
+mod hanging;
 mod issues;
 mod kept;
 mod ledger;
@@ -39,6 +40,7 @@ use tracer_kernel::{
         accounts::Accounts,
         ring::{Record, RingReader},
         tallies::Tallies,
+        under_way::UnderWay,
     },
     pids::PidNamespace,
     strategies::Forced,
@@ -133,6 +135,7 @@ pub struct Session {
     recorder: Option<Recorder>,
     surroundings: Surroundings,
     tallies: Tallies,
+    under_way: UnderWay,
     demands: [Demand; 3],
     calls: Calls,
     /// Whether a hook tells when requests are given to their drivers.
@@ -224,6 +227,7 @@ impl Session {
             accounts.describe_stacked(disk)?;
         }
         let tallies = Tallies::new(&mut programs)?;
+        let under_way = UnderWay::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
         *step = Step::Hooks;
         programs.select(&facts);
@@ -245,6 +249,7 @@ impl Session {
             recorder: None,
             surroundings: Surroundings::new(&options.root),
             tallies,
+            under_way,
             demands: [Demand::contenders(), Demand::throttle(), Demand::metadata()]
                 .map(|demand| demand.with(&options.forced)),
             calls,
@@ -362,6 +367,7 @@ impl Session {
             let victims = self.scene.engine.victims().iter();
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
         }
+        self.look_for_hanging(now);
         self.count_dropped();
         let unsupported = self.unsupported();
         self.scene.metrics.set_unsupported(unsupported.iter().map(|here| here.what));

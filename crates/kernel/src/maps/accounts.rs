@@ -289,6 +289,11 @@ impl Accounts {
         self.disks.iter().position(|d| d.disk.index == index)
     }
 
+    /// When the oldest request in flight was born, in ns, on a disk of [`Accounts::disks`].
+    pub fn oldest_birth_ns(&mut self, at: usize) -> Option<u64> {
+        self.tables.oldest_birth_ns(&self.disks.get(at)?.disk)
+    }
+
     pub fn tables(&self) -> &Tables {
         &self.tables
     }

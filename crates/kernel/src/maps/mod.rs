@@ -3,8 +3,9 @@
 //! [`ring`] hands over records. [`tables`] are arrays in our own memory, and
 //! [`accounts`] makes owners and rates of them, with [`work`] for what requests
 //! cost, [`journals`] for who fills the journals and [`described`] for what the
-//! programs know of disks. [`tallies`] are sums by owner beside the ledger,
-//! and [`sums`] the tables that those and the journals' come from.
+//! programs know of disks. [`under_way`] are syncs that have not ended.
+//! [`tallies`] are sums by owner beside the ledger, and [`sums`] the tables that
+//! those and the journals' come from.
 //! [`pods`] are keys and values as plain bytes.
 
 pub mod accounts;
@@ -16,4 +17,5 @@ pub mod sums;
 pub mod tables;
 pub mod tallies;
 pub mod uncounted;
+pub mod under_way;
 pub mod work;

@@ -43,14 +43,14 @@ pub enum Queue {
 
 /// An array map in our memory, as far as somebody reads it: what is mapped is
 /// resident, read or not.
-struct Mapped {
+pub(super) struct Mapped {
     memory: MmapRaw,
     words: usize,
     map: MapData,
 }
 
 impl Mapped {
-    fn new(map: Map, words: usize) -> Result<Self> {
+    pub(super) fn new(map: Map, words: usize) -> Result<Self> {
         let Map::Array(map) = map else { bail!("the map is no array") };
         Ok(Self { memory: memory_of(&map, words)?, words, map })
     }
@@ -72,7 +72,7 @@ impl Mapped {
         unsafe { AtomicU64::from_ptr(self.memory.as_mut_ptr().cast::<u64>().add(index)) }
     }
 
-    fn read(&self, index: usize) -> u64 {
+    pub(super) fn read(&self, index: usize) -> u64 {
         self.word(index).load(Relaxed)
     }
 }
@@ -113,6 +113,7 @@ const ACCOUNT_WORDS: usize = size_of::<Account>() / 8;
 /// process it was used.
 const OWNER_WORDS: Range<usize> = 4..8;
 const TGID_WORD: usize = 7;
+const ENDED_WORD: usize = std::mem::offset_of!(DiskLedger, ended_ns) / 8;
 const SHARES_WORD: usize = std::mem::offset_of!(DiskLedger, shares) / 8;
 const UNPLACED_WORD: usize = std::mem::offset_of!(DiskLedger, unplaced) / 8;
 const IN_FLIGHT_WORDS: usize = size_of::<InFlight>() / 8;
@@ -159,6 +160,23 @@ impl Tables {
         let [done, ios, bytes] = [1, 2, 3].map(|word| self.ledger.read(at + word));
         let tgid = self.ledger.read(at + TGID_WORD) as u32;
         Account { word, done, ios, bytes, tgid, ..Account::default() }
+    }
+
+    /// When the disk's driver was done with something last, in ns; 0 for never.
+    pub fn last_end_ns(&self, disk: u32) -> u64 {
+        self.ledger.read(disk as usize * LEDGER_WORDS + ENDED_WORD)
+    }
+
+    /// When the oldest of a disk's requests in flight was born, in ns.
+    pub fn oldest_birth_ns(&mut self, disk: &Disk) -> Option<u64> {
+        let slots = self.slots_of(disk);
+        let births = slots.filter_map(|slot| {
+            let at = slot as usize * IN_FLIGHT_WORDS;
+            let [request, born_ns] = [0, 1].map(|word| self.in_flight.read(at + word));
+            let is_its = (self.in_flight.read(at + 5) >> 16) as u16 == disk.index as u16;
+            (is_address(request) && born_ns != 0 && is_its).then_some(born_ns)
+        });
+        births.min()
     }
 
     /// Requests on a disk that found no slot, since the start.
@@ -241,6 +259,12 @@ impl Tables {
         shares && self.in_flight.reach(self.shared.end as usize * IN_FLIGHT_WORDS).is_ok()
     }
 
+    /// The slots in which a disk's requests may be, among those of others.
+    fn slots_of(&mut self, disk: &Disk) -> impl Iterator<Item = u32> + use<> {
+        let shared = if self.uses_shared(disk.index) { self.shared.clone() } else { 0..0 };
+        (disk.base..disk.base + disk.slots()).chain(shared)
+    }
+
     /// Gives back those requests that are over by when they were born and issued,
     /// and by whether they may wait in a queue without a scheduler.
     fn give_back(
@@ -250,9 +274,7 @@ impl Tables {
         is_over: impl Fn(u64, u64, bool) -> bool,
     ) -> u64 {
         let mut reconciled = 0;
-        let own = disk.base..disk.base + disk.slots();
-        let shared = if self.uses_shared(disk.index) { self.shared.clone() } else { 0..0 };
-        for slot in own.chain(shared) {
+        for slot in self.slots_of(disk) {
             let at = slot as usize * IN_FLIGHT_WORDS;
             let request = self.in_flight.read(at);
             if request == 0 {

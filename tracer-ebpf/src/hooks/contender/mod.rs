@@ -8,9 +8,10 @@
 //! 5.17, and with it before the tasks in 5.18's first versions.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_ebpf::open_sync::Contender;
 
 use crate::{
-    contenders::{Contender, charge},
+    contenders::charge,
     fields::{Kernel, Task, config},
     submitter,
     syncs::table::{of_current, of_thread},

@@ -113,6 +113,7 @@ fn with_latencies(mut s: Snapshot) -> Snapshot {
     }];
     s.victims[0].sync_buckets = (1..=20).collect();
     s.kernel.strategies = vec![("sync".into(), "tracepoint".into())];
+    s.hanging = vec![fixture::hanging()];
     s
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::output::{
     escape::{bounded, bounded_tail},
-    names,
+    hanging, names,
     text::{dropped, unproven, unsupported},
     units::{reference, span},
     verdict,
@@ -107,6 +107,9 @@ fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'stat
     let unproven = unproven(s).map(|unproven| Line::styled(cut(&unproven), ink.warning()));
     let mut header: Vec<_> = unproven.into_iter().collect();
     header.push(Line::styled(cut(&first), Style::new().bold()));
+    for line in hanging::lines(s) {
+        header.push(Line::styled(cut(&line), ink.warning()));
+    }
     if !none {
         header.push(Line::styled(cut(&dropped), ink.warning()));
     }

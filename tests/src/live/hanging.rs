@@ -1,0 +1,124 @@
+//! Syncs that do not end while somebody asks.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    os::unix::fs::FileExt as _,
+    process::{Command, Stdio},
+    thread::{sleep, spawn},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tracer_disk_model::Model;
+use tracer_lab::{disk::Filesystem, node::without_schedulers};
+use tracer_snapshot::{FileClass, Kind};
+
+use super::{need_live, traced_with};
+use crate::{simulated::SimulatedDisk, subject::tracer_bin};
+
+/// A request takes so long on the disk that hangs; it is made well before.
+const DEAD: Duration = Duration::from_secs(14);
+
+fn dead() -> Model {
+    Model { write: DEAD, flush: DEAD, ..Model::default() }
+}
+
+/// Ends the hang also when a test fails.
+struct Hung<'a>(&'a SimulatedDisk);
+
+impl<'a> Hung<'a> {
+    fn new(disk: &'a SimulatedDisk) -> Self {
+        disk.become_another(&dead()).unwrap();
+        Self(disk)
+    }
+}
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        self.0.become_another(&Model::default()).unwrap();
+    }
+}
+
+#[test]
+fn a_sync_on_a_disk_that_completes_nothing_is_shown_while_it_lasts() {
+    need_live!();
+    let simulated = SimulatedDisk::create(Filesystem::Xfs).unwrap();
+    let disk = simulated.disk();
+    let node = without_schedulers(Some(disk.name())).unwrap();
+    let options = tracer::session::Options { root: node.path().to_owned(), ..Default::default() };
+    let mut file = File::create(disk.mountpoint().join("0.wal")).unwrap();
+    file.write_all(&[1; 4096]).unwrap();
+    file.sync_all().unwrap();
+    traced_with(&options, |session| {
+        let poll = |session: &mut tracer::session::Session, time: Duration| {
+            let end = Instant::now() + time;
+            while Instant::now() < end {
+                sleep(Duration::from_millis(50));
+                session.poll(None, &mut Vec::new());
+            }
+        };
+        poll(session, Duration::from_millis(1500));
+        assert!(session.snapshot().hanging.is_empty(), "{:?}", session.snapshot().hanging);
+        let hung = Hung::new(&simulated);
+        file.write_all_at(&[2; 4096], 0).unwrap();
+        let begin = Instant::now();
+        let sync = spawn(move || file.sync_data().unwrap());
+        poll(session, Duration::from_secs(6));
+        let picture = session.snapshot();
+        let shown: Vec<_> = picture.hanging.iter().filter(|one| one.call == "fdatasync").collect();
+        assert!(!sync.is_finished(), "the disk did not hang");
+        let [one] = shown[..] else { panic!("{:?}", picture.hanging) };
+        let waited = begin.elapsed().as_secs_f64();
+        assert!(one.seconds > 4.0 && one.seconds <= waited, "{} of {waited} s", one.seconds);
+        assert_eq!((one.kind, one.actor.tgid), (Kind::Device, std::process::id()));
+        // Logs go by their directory.
+        assert_eq!(
+            (one.class, &*one.path),
+            (FileClass::Wal, &*disk.mountpoint().to_string_lossy())
+        );
+        let its = one.disk.as_ref().unwrap();
+        assert_eq!(its.name, disk.name());
+        assert!(its.in_flight > 0 && its.oldest_seconds.unwrap() > 4.0, "{its:?}");
+        assert!(its.completed_seconds_ago.is_none_or(|ago| ago > 4.0), "{its:?}");
+        drop(hung);
+        sync.join().unwrap();
+        poll(session, Duration::from_millis(2200));
+        let left = session.snapshot().hanging;
+        assert!(left.iter().all(|one| one.call != "fdatasync"), "{left:?}");
+    });
+}
+
+/// As a user asks, with a tracer that was started during the hang as well as before.
+#[test]
+fn why_names_a_sync_that_has_not_ended_and_the_disk() {
+    need_live!();
+    let simulated = SimulatedDisk::create(Filesystem::Xfs).unwrap();
+    let disk = simulated.disk();
+    let mut file = File::create(disk.mountpoint().join("0.wal")).unwrap();
+    file.write_all(&[1; 4096]).unwrap();
+    file.sync_all().unwrap();
+    let start = |args: &[&str]| {
+        let mut command = Command::new(tracer_bin());
+        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let me = std::process::id().to_string();
+    let why = start(&["why", &me, "--for", "9s", "--json"]);
+    let watch = start(&["watch", "--for", "9s"]);
+    sleep(Duration::from_secs(3));
+    let hung = Hung::new(&simulated);
+    file.write_all_at(&[2; 4096], 0).unwrap();
+    let sync = spawn(move || file.sync_data().unwrap());
+    let (why, watch) = (why.wait_with_output().unwrap(), watch.wait_with_output().unwrap());
+    assert!(!sync.is_finished(), "the disk did not hang");
+    drop(hung);
+    sync.join().unwrap();
+    let watch = String::from_utf8_lossy(&watch.stdout);
+    assert!(why.status.success(), "{}\n{watch}", String::from_utf8_lossy(&why.stderr));
+    let json: Value = serde_json::from_slice(&why.stdout).unwrap();
+    let one = &json["hanging"][0];
+    assert_eq!((&one["call"], &one["kind"]), (&"fdatasync".into(), &"device".into()), "{json}");
+    assert_eq!(one["disk"]["name"], disk.name(), "{json}");
+    let line = watch.lines().find(|line| line.contains("HANGS: ")).expect(&watch);
+    assert!(line.contains("has been in fdatasync of") && line.contains(disk.name()), "{line}");
+}

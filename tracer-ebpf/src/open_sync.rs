@@ -1,0 +1,105 @@
+//! The state of a sync that is under way: the kernel programs keep it in a
+//! table, where user space finds those that do not end.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{
+    clocks::Clocks,
+    record::{ACCOUNTS, COMM, commit, kind},
+};
+
+/// The kind of a journal's commit, of which no record is made.
+pub const COMMIT: u32 = kind::COUNT as u32;
+
+/// Places for syncs in the table; threads whose numbers are so far apart share one.
+pub const PLACES: u32 = 2048;
+
+/// A sync under way, or a journal's commit ([`COMMIT`]).
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct OpenSync {
+    /// When it began, in ns; 0 while that is not written yet.
+    pub begin_ns: u64,
+    /// The caller, as in a [`SyncRecord`](crate::record::SyncRecord).
+    pub cgroup: u64,
+    pub comm: [u8; COMM],
+    pub clocks: Clocks,
+    /// The journal's sums when the filesystem became known.
+    pub journal: Totals,
+    pub inode: u64,
+    pub generation: u32,
+    pub backing: u32,
+    /// Sums over its own requests; added to where they end, on any CPU. Reads
+    /// apart: what it reads back had been evicted.
+    pub own_queue_ns: u64,
+    pub own_device_ns: u64,
+    pub own_read_ns: u64,
+    pub own_requests: u64,
+    pub own_bytes: u64,
+    /// Birth of its first own request, end of its last.
+    pub own_first_ns: u64,
+    pub own_last_ns: u64,
+    /// When its last bio was submitted; 0 once that has a request.
+    pub bio_ns: u64,
+    /// Its bios waited to become requests.
+    pub throttle_ns: u64,
+    /// In direct reclaim, and of that on a CPU.
+    pub reclaim_ns: u64,
+    pub reclaim_cpu_ns: u64,
+    /// When it first forced a log (xfs), and what its requests had taken then.
+    pub log_force_ns: u64,
+    pub own_before_force_ns: u64,
+    pub contender: Contender,
+    /// Tells this sync from the thread's others.
+    pub seq: u32,
+    pub kind: u32,
+    pub fd: i32,
+    /// The filesystem of the file that was named.
+    pub device: u32,
+    /// The filesystem on the disk: another one below an overlay.
+    pub base_device: u32,
+    pub disk: u32,
+    /// How deep it is in filesystems' own syncs; always 0 in a system call's.
+    pub depth: u32,
+    /// 1 where further disks are watched.
+    pub stacked: u32,
+    /// The thread, by the kernel's own number; 0 where its place in the table is free.
+    pub tid: u32,
+    /// The process and the thread as user space shows them.
+    pub shown_tgid: u32,
+    pub shown_tid: u32,
+    /// 1 for a kernel thread.
+    pub kthread: u32,
+    /// So many of the marks were made; the others say nothing.
+    pub marked: u64,
+    /// The accounts' integrals when the disk became known.
+    pub marks: [u64; ACCOUNTS],
+}
+
+/// Sums over a journal's commits, all in ns.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Totals {
+    pub busy_ns: u64,
+    pub queue_ns: u64,
+    pub device_ns: u64,
+    pub stage_ns: [u64; commit::COUNT],
+}
+
+impl Totals {
+    pub const NONE: Self =
+        Self { busy_ns: 0, queue_ns: 0, device_ns: 0, stage_ns: [0; commit::COUNT] };
+}
+
+/// The one from whom a syncing thread took the CPU.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Contender {
+    pub cgroup: u64,
+    pub comm: [u8; COMM],
+    pub kthread: u32,
+    /// 1 where there is one.
+    pub known: u32,
+    /// The thread's run delay without the wait that ended then.
+    pub run_delay: u64,
+}

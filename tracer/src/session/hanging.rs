@@ -1,0 +1,61 @@
+//! Syncs that have not ended: found once a second, and described with what their
+//! disks do meanwhile.
+
+use std::time::Duration;
+
+use tracer_ebpf::record::{NO_DISK, kind};
+use tracer_engine::blame::Party;
+use tracer_kernel::maps::under_way::record_until;
+use tracer_scene::{hanging::DiskNow, stages::Taken};
+
+use super::Session;
+
+/// A sync that is under way for so long is shown before it ends.
+const HANGS_AFTER: Duration = Duration::from_secs(1);
+
+impl Session {
+    /// Looks for syncs that began a second ago or longer and have not ended.
+    pub(super) fn look_for_hanging(&mut self, now: u64) {
+        let before_ns = now.saturating_sub(HANGS_AFTER.as_nanos() as u64);
+        let (mut open, left_out) = self.under_way.read(before_ns);
+        open.sort_by_key(|sync| sync.begin_ns);
+        let mut hanging = Vec::new();
+        for sync in &open {
+            let record =
+                record_until(sync, now, |disk, at| self.accounts.tables().account(disk, at));
+            let (tgid, fd) = (record.tgid, record.fd);
+            let file = match record.kind {
+                kind::SYNCFS | kind::SYNC => self.files.filesystem(tgid, fd, (&record).into(), now),
+                _ => self.files.resolve(tgid, fd, (&record).into(), now),
+            };
+            let party =
+                Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
+            self.accounts.find_owners(&record, &[]);
+            let Self { scene, identities, accounts, .. } = self;
+            accounts.take_met(|party, tgid| scene.people.meet(identities, party, tgid, now));
+            scene.people.meet(identities, party, tgid, now);
+            let disk = self.disk_now(record.disk);
+            let taken = Taken { record: &record, underlying: &[], file, need_ns: 0 };
+            let owners = self.accounts.owners(record.disk);
+            let tgid = &|account| self.accounts.last_tgid(record.disk, account);
+            let described =
+                self.scene.describe_hanging(&taken, disk.as_ref(), (owners, tgid), &mut self.files);
+            hanging.push(described);
+        }
+        self.scene.hanging = hanging;
+        self.scene.hanging_left_out = left_out;
+    }
+
+    /// A disk's state now, by the kernel's index.
+    fn disk_now(&mut self, index: u32) -> Option<DiskNow> {
+        let at = self.accounts.position(index).filter(|_| index != NO_DISK)?;
+        let oldest_ns = self.accounts.oldest_birth_ns(at);
+        let disk = &self.accounts.disks()[at];
+        Some(DiskNow {
+            name: disk.name.clone(),
+            in_flight: disk.in_flight,
+            oldest_ns,
+            ended_ns: self.accounts.tables().last_end_ns(index),
+        })
+    }
+}
