@@ -33,6 +33,7 @@ pub struct Config {
     pub queue_disk: u32,
     pub hctx_queue_num: u32,
     pub disk_major: u32,
+    pub disk_name: u32,
     pub disk_first_minor: u32,
 
     /// `struct task_struct`.
@@ -149,6 +150,7 @@ impl Config {
         queue_disk: ABSENT,
         hctx_queue_num: ABSENT,
         disk_major: ABSENT,
+        disk_name: ABSENT,
         disk_first_minor: ABSENT,
         task_flags: ABSENT,
         task_group_leader: ABSENT,

@@ -22,7 +22,7 @@ use tracer_ebpf::{
     cgroup,
     clocks::Clocks,
     config::{ABSENT, Config},
-    record::COMM,
+    record::{COMM, DISK_NAME_WORDS, NO_NAME},
 };
 
 /// Set by user space before the load.
@@ -138,16 +138,30 @@ impl Request {
     /// The device number of its whole disk; 0 where it has none.
     #[inline(always)]
     pub fn device(self) -> u32 {
-        let disk = if config!(request_disk) != ABSENT {
-            self.0.follow(config!(request_disk))
-        } else {
-            let queue = self.0.follow(config!(request_queue));
-            if queue.is_null() {
-                return 0;
+        disk_device(self.disk())
+    }
+
+    /// The name of its whole disk, as the kernel has it.
+    #[inline(always)]
+    pub fn disk_name(self) -> [u32; DISK_NAME_WORDS] {
+        let mut name = NO_NAME;
+        let disk = self.disk();
+        if !disk.is_null() && config!(disk_name) != ABSENT {
+            for (at, word) in name.iter_mut().enumerate() {
+                *word = disk.load(config!(disk_name) + 4 * at as u32);
             }
-            queue.follow(config!(queue_disk))
-        };
-        disk_device(disk)
+        }
+        name
+    }
+
+    /// Its whole disk, a `struct gendisk`; may be null.
+    #[inline(always)]
+    fn disk(self) -> Kernel {
+        if config!(request_disk) != ABSENT {
+            return self.0.follow(config!(request_disk));
+        }
+        let queue = self.0.follow(config!(request_queue));
+        if queue.is_null() { queue } else { queue.follow(config!(queue_disk)) }
     }
 }
 

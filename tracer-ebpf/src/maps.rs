@@ -15,7 +15,7 @@ use tracer_ebpf::{
     dropped::Dropped,
     histogram::{BUCKETS, BlockScale},
     record::{
-        ACCOUNTS, Account, Disk, DiskLedger, DiskUnknown, HINTS, InFlight, UNDERLYING, OwnerKey, Solo, op,
+        ACCOUNTS, Account, DISK_NAME_WORDS, Disk, DiskLedger, DiskUnknown, HINTS, InFlight, UNDERLYING, OwnerKey, Solo, op,
         stage,
     },
 };
@@ -250,7 +250,7 @@ pub fn described(device: u32) -> Option<MapCell<Disk>> {
 
 /// Asks user space, once, to describe a disk.
 #[inline(always)]
-pub fn ask_for_disk(device: u32) {
+pub fn ask_for_disk(device: u32, name: impl FnOnce() -> [u32; DISK_NAME_WORDS]) {
     if UNKNOWN_DISKS.insert(device, 1, BPF_NOEXIST).is_err() {
         return;
     }
@@ -259,6 +259,6 @@ pub fn ask_for_disk(device: u32) {
         count_drop(Dropped::RingFull);
         return;
     };
-    entry.write(DiskUnknown { device: u64::from(device) });
+    entry.write(DiskUnknown { device: u64::from(device), name: name() });
     entry.submit(FORCE_WAKEUP);
 }

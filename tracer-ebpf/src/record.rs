@@ -477,7 +477,25 @@ pub struct Handles {
 #[repr(C)]
 pub struct DiskUnknown {
     pub device: u64,
+    /// As the kernel calls it, for those whose number no file says; may be anything.
+    pub name: [u32; DISK_NAME_WORDS],
 }
+
+impl DiskUnknown {
+    pub fn name(&self) -> [u8; 4 * DISK_NAME_WORDS] {
+        let mut bytes = [0; 4 * DISK_NAME_WORDS];
+        for (bytes, word) in bytes.chunks_exact_mut(4).zip(self.name) {
+            bytes.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+}
+
+/// The kernel's own length of a disk's name, in words.
+pub const DISK_NAME_WORDS: usize = 8;
+
+/// A disk of whose name nothing is known.
+pub const NO_NAME: [u32; DISK_NAME_WORDS] = [0; DISK_NAME_WORDS];
 
 // `OwnerKey::is_in` compares the words of a key with those of an account, but
 // for the disk in the one and the process in the other.

@@ -78,7 +78,7 @@ pub fn with_disk(request: Request, then: impl FnOnce(u32, MapCell<Disk>)) {
         then(operation, disk);
     } else if device != 0 {
         count_drop(Dropped::DiskUnknown);
-        ask_for_disk(device);
+        ask_for_disk(device, || request.disk_name());
     }
 }
 

@@ -161,7 +161,7 @@ async fn measure_floor(
 /// issue of a request where no disk needs it.
 pub fn empty_programs() -> Result<Vec<Program>> {
     let root = Path::new("/");
-    let found = disks::scan(root)?;
+    let found = disks::scan(root, &disks::Hidden::default())?;
     let mut followed = found.iter().filter(|disk| disk.has_requests());
     let is_needed = followed.any(|disk| disks::needs_issues(root, &disk.name));
     let empty = EMPTY.into_iter().map(|(empty, _)| empty);

@@ -86,6 +86,7 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<u32> {
         types.follow(request, "rq_disk")?
     };
     config.disk_major = types.required(disk, "gendisk", "major")?;
+    config.disk_name = types.offset(disk, "disk_name");
     config.disk_first_minor = types.required(disk, "gendisk", "first_minor")?;
     Ok(request)
 }

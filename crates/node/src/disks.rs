@@ -6,7 +6,7 @@
 //! they only pass bios on) get neither. Disks for which the ledger has no room are
 //! returned by name, to be shown. Nothing here touches a map.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
 use tracer_ebpf::{
@@ -19,11 +19,13 @@ use crate::{
     tree::{Tree, number, text},
 };
 
+mod hidden;
 mod key;
 mod layers;
 mod replaced;
 mod stacks;
 
+pub use hidden::{Hidden, has_hidden};
 pub use key::{Key, Named, boot_id};
 pub use layers::Layers;
 pub use replaced::{Identity, have_changed};
@@ -65,6 +67,8 @@ pub struct BlockDisk {
     pub name: String,
     /// As the kernel numbers it.
     pub device: u32,
+    /// Whether no file of its own says its number.
+    pub is_hidden: bool,
     /// `None` where it is gone before it was read.
     pub identity: Option<Identity>,
     /// 0 for one that nothing is behind yet, such as an unused loop device.
@@ -170,7 +174,7 @@ impl Room {
 }
 
 /// Reads all disks of the node below `root`, by name.
-pub fn scan(root: &Path) -> Result<Vec<BlockDisk>> {
+pub fn scan(root: &Path, hidden: &Hidden) -> Result<Vec<BlockDisk>> {
     let tree = Tree::new(root);
     let directory = tree.at("sys/block");
     let entries = fs::read_dir(&directory).with_context(|| {
@@ -180,8 +184,11 @@ pub fn scan(root: &Path) -> Result<Vec<BlockDisk>> {
     for entry in entries {
         let entry = entry.with_context(|| format!("failed to list `{}`", directory.display()))?;
         // One that is being removed has no files any more.
-        disks.extend(entry.file_name().to_str().and_then(|name| read(&tree, name)));
+        disks.extend(entry.file_name().to_str().and_then(|name| read(&tree, name, hidden)));
     }
+    // A number that a file says is no longer a hidden disk's.
+    let said: BTreeSet<_> = disks.iter().filter(|disk| !disk.is_hidden).map(|d| d.device).collect();
+    disks.retain(|disk| !disk.is_hidden || !said.contains(&disk.device));
     disks.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(disks)
 }
@@ -296,13 +303,16 @@ pub fn needs_issues(root: &Path, name: &str) -> bool {
     }
 }
 
-fn read(tree: &Tree, name: &str) -> Option<BlockDisk> {
+fn read(tree: &Tree, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
     let file = |path: &str| format!("sys/block/{name}/{path}");
     // First: of a disk that comes while the rest is read another is found later.
     let identity = Identity::read(tree, name);
-    let device = match tree.read_line(file("dev")) {
+    let said = tree.read_line(file("dev"));
+    let device = match &said {
         Some(device) => devices::parse(device.trim().as_bytes())?,
-        None => read_hidden_device(tree, name)?,
+        None => {
+            hidden.device(name, identity.as_ref()).or_else(|| read_hidden_device(tree, name))?
+        }
     };
     let queues = match fs::read_dir(tree.at(file("mq"))) {
         Ok(queues) => queues.flatten().filter(|q| q.path().is_dir()).map(|q| q.path()).collect(),
@@ -318,6 +328,7 @@ fn read(tree: &Tree, name: &str) -> Option<BlockDisk> {
     Some(BlockDisk {
         name: name.to_owned(),
         device,
+        is_hidden: said.is_none(),
         identity,
         size_bytes: tree.read_number(file("size")).unwrap_or(0).saturating_mul(SECTOR_BYTES),
         hardware: tree.at(file("device")).exists(),
@@ -330,9 +341,7 @@ fn read(tree: &Tree, name: &str) -> Option<BlockDisk> {
     })
 }
 
-/// The paths of a multipath NVMe namespace (`nvme0c0n1`) are hidden: they carry
-/// the requests, but only diskstats tells their numbers, and that from 6.1 (`0 0`
-/// before).
+/// From Linux 6.1 on diskstats says the numbers of [`hidden`] disks.
 fn read_hidden_device(tree: &Tree, name: &str) -> Option<u32> {
     let diskstats = tree.read_up_to("proc/diskstats", 1 << 20).ok()?;
     diskstats.split(|&b| b == b'\n').find_map(|line| {

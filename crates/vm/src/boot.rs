@@ -109,6 +109,9 @@ impl Machine<'_> {
         command.args(["-serial", "file:/dev/stderr", "-serial", "stdio"]);
         command.args(["-device", "virtio-rng-pci"]);
         self.add_disks(&mut command)?;
+        if matches!(self.arch, Arch::X86) {
+            self.add_paths(&mut command)?;
+        }
         let console = format!("console={}0", self.arch.serial());
         let arguments = format!("{console} panic=-1 quiet {}", self.kernel_arguments);
         command.arg("-kernel").arg(self.vmlinuz).arg("-initrd").arg(self.root);
@@ -130,22 +133,39 @@ impl Machine<'_> {
     /// discard, and one that cannot.
     fn add_disks(&self, command: &mut Command) -> Result<()> {
         for (name, discard) in [("discard", "on"), ("plain", "off")] {
-            let file = self.scratch.join(format!("{name}.img"));
-            File::create(&file)
-                .and_then(|image| image.set_len(DISK_BYTES))
-                .with_context(|| format!("cannot create `{}`", file.display()))?;
-            // A comma in a path ends it, unless there are two.
-            let path = file.display().to_string().replace(',', ",,");
-            let unmap = if discard == "on" { "unmap" } else { "ignore" };
-            command.arg("-drive").arg(format!(
-                "if=none,id={name},format=raw,cache=unsafe,discard={unmap},file={path}"
-            ));
+            self.add_drive(command, name, if discard == "on" { "unmap" } else { "ignore" })?;
             command.arg("-device").arg(format!(
                 "virtio-blk-pci,drive={name},serial={name},discard={discard},write-zeroes={discard},\
                  num-queues={}",
                 self.cpus
             ));
         }
+        Ok(())
+    }
+
+    /// A disk with two ways to it: an NVMe namespace that two controllers share. The
+    /// guest has it once its driver is loaded.
+    fn add_paths(&self, command: &mut Command) -> Result<()> {
+        self.add_drive(command, "paths", "unmap")?;
+        command.args(["-device", "nvme-subsys,id=subsystem,nqn=paths"]);
+        for path in ["path0", "path1"] {
+            command.args(["-device", &format!("nvme,id={path},serial=paths,subsys=subsystem")]);
+        }
+        command.args(["-device", "nvme-ns,drive=paths,nsid=1,shared=on,bus=path0"]);
+        Ok(())
+    }
+
+    /// An empty image.
+    fn add_drive(&self, command: &mut Command, name: &str, discard: &str) -> Result<()> {
+        let file = self.scratch.join(format!("{name}.img"));
+        File::create(&file)
+            .and_then(|image| image.set_len(DISK_BYTES))
+            .with_context(|| format!("cannot create `{}`", file.display()))?;
+        // A comma in a path ends it, unless there are two.
+        let path = file.display().to_string().replace(',', ",,");
+        command.arg("-drive").arg(format!(
+            "if=none,id={name},format=raw,cache=unsafe,discard={discard},file={path}"
+        ));
         Ok(())
     }
 

@@ -17,6 +17,8 @@ mod delays;
 mod devices;
 /// Disks below others that change while they are used.
 mod moved;
+/// A disk with several paths to it, which are hidden.
+mod multipath;
 /// A drive with a hardware queue for each CPU.
 mod queues;
 /// Device mapper, md, null_blk, scsi_debug, virtio, partitions.

@@ -169,7 +169,10 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
     simulated.become_another(&Model { read: READ, ..Model::default() }).unwrap();
     let disk = simulated.disk();
     let node = without_schedulers(Some(disk.name())).unwrap();
-    let mut disks = disks::scan(node.path()).unwrap().into_iter().filter(BlockDisk::has_requests);
+    let mut disks = disks::scan(node.path(), &disks::Hidden::default())
+        .unwrap()
+        .into_iter()
+        .filter(BlockDisk::has_requests);
     let is_needed = disks.any(|disk| disks::needs_issues(node.path(), &disk.name));
     for forced in [&[][..], &["issue=tracepoint"]] {
         let forced: Vec<_> = forced.iter().map(|strategy| strategy.parse().unwrap()).collect();

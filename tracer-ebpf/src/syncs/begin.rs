@@ -7,7 +7,7 @@
 //! tells the disk. So several hooks on one path count it once.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use tracer_ebpf::record::{NO_DISK, kind};
+use tracer_ebpf::record::{NO_DISK, NO_NAME, kind};
 
 use super::{
     call::{Call, miss},
@@ -126,7 +126,7 @@ fn locate_at(place: &Place, now: u64) -> i32 {
         Some(disk) if sync.disk().get() == NO_DISK => watch(sync, disk, now),
         Some(_) => 0,
         None => {
-            ask_for_disk(place.disk_device);
+            ask_for_disk(place.disk_device, || NO_NAME);
             0
         }
     }

@@ -1,17 +1,51 @@
 //! The node's disks: which there are, what the kernel programs know of them, and
 //! what each did.
 
-use std::mem;
+use std::{mem, path::Path};
 
-use tracer_ebpf::record::op;
+use tracer_ebpf::record::{DiskUnknown, op};
 use tracer_kernel::{
     clock::monotonic_ns,
-    maps::{accounts::DiskAccounts, tables::Queue},
+    maps::{
+        accounts::{Accounts, DiskAccounts},
+        tables::Queue,
+    },
 };
-use tracer_node::disks::{self, Layers};
+use tracer_node::disks::{self, Assigned, Hidden, Layers, Room, Stacked};
 use tracer_scene::{DiskState, Histograms};
 
 use super::Session;
+
+/// Describes all disks that are there to the kernel programs, and returns the names
+/// of those for which there is no room; `None` where they cannot be listed.
+pub(super) fn describe(
+    (root, hidden): (&Path, &Hidden),
+    room: &Room,
+    (assigned, stacked): (&mut Vec<Assigned>, &mut Vec<Stacked>),
+    accounts: &mut Accounts,
+) -> Option<Vec<String>> {
+    let found = disks::scan(root, hidden).ok()?;
+    let mut refused = disks::assign(assigned, &found, room);
+    disks::connect(root, assigned);
+    let before = mem::replace(stacked, disks::find_stacked(root, &found, assigned));
+    // Numbers that became free first: another disk may have one of them.
+    for disk in before.iter().filter(|disk| !stacked.contains(disk)) {
+        accounts.forget_stacked(disk);
+    }
+    accounts.forget_numbers(assigned);
+    for disk in assigned.iter() {
+        // There is room for it in the kernel's map: `assign` saw to that.
+        if accounts.describe(disk, monotonic_ns()).is_err() {
+            refused.push(disk.name.clone());
+        }
+    }
+    for disk in stacked.iter() {
+        if accounts.describe_stacked(disk).is_err() {
+            refused.push(disk.name.clone());
+        }
+    }
+    Some(refused)
+}
 
 impl Session {
     /// Describes the disks anew where one has come or gone, is another now, or lies
@@ -43,32 +77,26 @@ impl Session {
         });
     }
 
+    /// Takes in which disks the kernel programs met and do not know.
+    pub(super) fn meet_disks(&mut self, unknown: &[DiskUnknown]) {
+        if unknown.is_empty() {
+            return;
+        }
+        for disk in unknown {
+            self.hidden.note(&self.root, &disk.name(), disk.device as u32);
+        }
+        self.describe_disks();
+    }
+
     /// The kernel programs met a disk that they do not know, or one is gone or
     /// another now.
     pub(super) fn describe_disks(&mut self) {
-        let Ok(found) = disks::scan(&self.root) else { return };
-        self.refused = disks::assign(&mut self.assigned, &found, &self.room);
-        disks::connect(&self.root, &mut self.assigned);
-        let stacked = disks::find_stacked(&self.root, &found, &self.assigned);
-        // Numbers that became free first: another disk may have one of them.
-        for disk in self.stacked.iter().filter(|disk| !stacked.contains(disk)) {
-            self.accounts.forget_stacked(disk);
+        let Self { root, hidden, room, assigned, stacked, accounts, .. } = self;
+        if let Some(refused) = describe((root, hidden), room, (assigned, stacked), accounts) {
+            self.refused = refused;
+            self.recall_new_disks();
+            self.hook_issues_if_known_disks_need_it();
         }
-        self.stacked = stacked;
-        self.accounts.forget_numbers(&self.assigned);
-        for disk in &self.assigned {
-            // There is room for it in the kernel's map: `assign` saw to that.
-            if self.accounts.describe(disk, monotonic_ns()).is_err() {
-                self.refused.push(disk.name.clone());
-            }
-        }
-        for disk in &self.stacked {
-            if self.accounts.describe_stacked(disk).is_err() {
-                self.refused.push(disk.name.clone());
-            }
-        }
-        self.recall_new_disks();
-        self.hook_issues_if_known_disks_need_it();
     }
 
     /// The disks as they are now.

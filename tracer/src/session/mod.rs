@@ -46,7 +46,7 @@ use tracer_kernel::{
     strategies::Forced,
 };
 use tracer_node::{
-    disks::{self, Assigned, Layers, Room, Stacked},
+    disks::{self, Assigned, Hidden, Layers, Room, Stacked},
     files::Files,
     identity::{Identities, find_v1_controller, is_kernel_thread},
     namespaces::{self, Namespace},
@@ -145,6 +145,8 @@ pub struct Session {
     assigned: Vec<Assigned>,
     /// Disks without requests of their own that one of those carries.
     stacked: Vec<Stacked>,
+    /// Disks whose numbers the kernel programs said.
+    hidden: Hidden,
     /// The links to what each lay on, at the last look.
     layers: Layers,
     room: Room,
@@ -188,12 +190,13 @@ impl Session {
         // Before what it is compared with.
         let layers = Layers::read(&options.root);
         *step = Step::Disks;
-        let found = disks::scan(&options.root)?;
+        let mut hidden = Hidden::default();
+        let found = disks::scan(&options.root, &hidden)?;
         let room = Room::of(&found);
         let mut assigned = Vec::new();
-        let refused = disks::assign(&mut assigned, &found, &room);
+        let mut refused = disks::assign(&mut assigned, &found, &room);
         disks::connect(&options.root, &mut assigned);
-        if assigned.is_empty() {
+        if assigned.is_empty() && !disks::has_hidden(&options.root) {
             let why = "no block device with requests of its own in /sys/block: there is \
                        nothing to trace here (is /sys mounted?)";
             return Err(CannotRun(why.to_owned()).into());
@@ -222,7 +225,7 @@ impl Session {
         for disk in &assigned {
             accounts.describe(disk, monotonic_ns())?;
         }
-        let stacked = disks::find_stacked(&options.root, &found, &assigned);
+        let mut stacked = disks::find_stacked(&options.root, &found, &assigned);
         for disk in &stacked {
             accounts.describe_stacked(disk)?;
         }
@@ -232,7 +235,12 @@ impl Session {
         *step = Step::Hooks;
         programs.select(&facts);
         let proc = options.root.join("proc");
-        let self_test = SelfTest::run(&mut programs, &facts, &mut ring, proc, started);
+        let self_test = SelfTest::run(&mut programs, &facts, &mut ring, proc, started, |disk| {
+            hidden.note(&options.root, &disk.name(), disk.device as u32);
+            let known = (&mut assigned, &mut stacked);
+            let described = ledger::describe((&options.root, &hidden), &room, known, &mut accounts);
+            refused = described.unwrap_or_default();
+        });
         programs.end_selection();
         calls.is_attached = calls.is_needed() && calls::may_serve(programs.selections());
 
@@ -257,6 +265,7 @@ impl Session {
             root: options.root.clone(),
             assigned,
             stacked,
+            hidden,
             layers,
             room,
             refused,
@@ -304,7 +313,7 @@ impl Session {
     pub fn poll(&mut self, slow_ns: Option<u64>, slow: &mut Vec<SlowSync>) {
         let Self { ring, accounts, scene, files, identities, recorder, foreign, self_test, .. } =
             self;
-        let mut unknown_disk = false;
+        let mut unknown = Vec::new();
         files.look_at_mounts(monotonic_ns());
         ring.drain(|record| match record {
             Record::Sync(record, _) if self_test.take(record) => {}
@@ -335,12 +344,10 @@ impl Session {
                     slow.push(scene.slow_sync(&sync, files));
                 }
             }
-            Record::DiskUnknown(_) => unknown_disk = true,
+            Record::DiskUnknown(disk) => unknown.push(disk),
             Record::Foreign => *foreign += 1,
         });
-        if unknown_disk {
-            self.describe_disks();
-        }
+        self.meet_disks(&unknown);
         self.tick_if_due(monotonic_ns());
     }
 

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracer_ebpf::record::SyncRecord;
+use tracer_ebpf::record::{DiskUnknown, SyncRecord};
 use tracer_kernel::{
     capability::Capability,
     clock::monotonic_ns,
@@ -151,13 +151,15 @@ enum Round {
 
 impl SelfTest {
     /// Runs the self-test until every selected strategy has been seen to fire, or no
-    /// other is left, or the disk keeps us waiting.
+    /// other is left, or the disk keeps us waiting. `meet` takes in the disks that the
+    /// kernel programs do not know.
     pub fn run(
         programs: &mut Programs,
         facts: &Facts,
         ring: &mut RingReader,
         proc: PathBuf,
         started: Instant,
+        mut meet: impl FnMut(&DiskUnknown),
     ) -> Self {
         let mut test = Self::new(proc);
         let left = WHOLE_START.saturating_sub(started.elapsed());
@@ -169,7 +171,7 @@ impl SelfTest {
             if programs.missing().is_some() {
                 break;
             }
-            let (ground, performed) = match test.round(until, ring) {
+            let (ground, performed) = match test.round(until, ring, &mut meet) {
                 Round::Made(ground, performed) => (ground, performed),
                 Round::Failed(why) => {
                     test.unproven = Some(why);
@@ -228,7 +230,12 @@ impl SelfTest {
     }
 
     /// Makes the test once, and drains its records.
-    fn round(&mut self, until: Instant, ring: &mut RingReader) -> Round {
+    fn round(
+        &mut self,
+        until: Instant,
+        ring: &mut RingReader,
+        meet: &mut impl FnMut(&DiskUnknown),
+    ) -> Round {
         if let Some(Unproven::NotMade(why)) = &self.unproven {
             return Round::Failed(Unproven::NotMade(why.clone()));
         }
@@ -238,10 +245,11 @@ impl SelfTest {
         loop {
             let answer = self.answer(LOOK);
             // After the answer, so that its records are there.
-            ring.drain(|record| {
-                if let Record::Sync(record, _) = record {
-                    self.take(record);
-                }
+            ring.drain(|record| match record {
+                Record::Sync(record, _) => drop(self.take(record)),
+                // In the next round it is known.
+                Record::DiskUnknown(disk) => meet(&disk),
+                Record::Foreign => {}
             });
             match answer {
                 Some(round) => return round,

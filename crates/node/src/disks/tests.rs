@@ -4,6 +4,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod hidden;
 mod layers;
 mod reused;
 
@@ -57,7 +58,7 @@ impl Node {
     }
 
     fn scan(&self) -> Vec<BlockDisk> {
-        scan(self.0.path()).unwrap()
+        scan(self.0.path(), &Hidden::default()).unwrap()
     }
 }
 
@@ -233,6 +234,7 @@ fn sysfs_is_read_whole() {
         BlockDisk {
             name: "sda".into(),
             device: devices::join(8, 0),
+            is_hidden: false,
             identity: disks[3].identity.clone(),
             size_bytes: 1 << 20,
             hardware: true,
@@ -420,6 +422,6 @@ fn issues_are_needed_where_none_are_noted_and_where_requests_may_wait() {
 #[test]
 fn without_sysfs_it_says_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
-    let error = scan(dir.path()).unwrap_err().to_string();
+    let error = scan(dir.path(), &Hidden::default()).unwrap_err().to_string();
     assert!(error.contains("is sysfs mounted?"), "{error}");
 }
