@@ -112,6 +112,12 @@ impl Facts {
             .with_context(|| format!("failed to use the types in `{}`", btf.display()))
     }
 
+    /// Modules that have hooks and are not loaded.
+    pub fn modules_not_loaded(&self) -> impl Iterator<Item = &'static str> {
+        let untold = self.unknown_modules.iter();
+        untold.filter(|(_, why)| **why == Untold::NotLoaded).map(|(module, _)| *module)
+    }
+
     /// From the bytes of BTF blobs.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ pub struct Snapshot {
     pub disks: Vec<Disk>,
     /// Syncs that began a second ago or longer and have not ended, the oldest first.
     pub hanging: Vec<Hanging>,
-    /// Such syncs beyond the first 64.
+    /// Such syncs beyond the 16 oldest.
     pub hanging_left_out: usize,
     pub dropped: DroppedCounts,
     pub cost: Cost,

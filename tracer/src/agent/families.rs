@@ -41,7 +41,7 @@ pub fn families(
 ) -> Vec<MetricFamily> {
     let rows: Vec<_> = series.rows().map(|(labels, row)| (victim(&labels), labels, row)).collect();
     let mut all = victims(&rows);
-    all.push(under_way(s));
+    all.push(under_way(&rows, s));
     all.extend(disks(disk_series));
     all.extend(itself(s, beside));
     all.extend(beside.own.iter().cloned());
@@ -153,22 +153,23 @@ fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
     ]
 }
 
-/// The oldest sync of each victim that has not ended. They are few: the session keeps
-/// 64 at most.
-fn under_way(s: &Snapshot) -> MetricFamily {
-    let mut oldest = BTreeMap::new();
+/// The oldest sync of each victim that has not ended: 0 for those that have series,
+/// and the age of those that hang, of which the session keeps a few.
+fn under_way(rows: &Rows<'_>, s: &Snapshot) -> MetricFamily {
+    let mut oldest: BTreeMap<_, _> =
+        rows.iter().map(|(_, labels, _)| (labels.clone(), 0.0)).collect();
     for one in &s.hanging {
         let labels = VictimLabels {
             actor: labels_of(&one.actor),
             file_class: one.class.name(),
             device: bounded(&one.device, COLUMNS).into_owned(),
         };
-        let seconds = oldest.entry(labels).or_insert(0.0);
+        let seconds = oldest.entry(labels).or_insert(0.0_f64);
         *seconds = one.seconds.max(*seconds);
     }
     gauges(
         "tracer_sync_under_way_seconds",
-        "Age of a victim's oldest sync that has not ended, from one second on.",
+        "Age of a victim's oldest sync that has not ended, from one second on; else 0.",
         oldest.iter().map(|(labels, seconds)| (victim(labels), *seconds)),
     )
 }

@@ -20,7 +20,7 @@ const JUST_NOW_SECONDS: f64 = 1.0;
 /// for 47.0 s: nobody on this node, the device or what is below it`.
 pub fn sentence(hanging: &Hanging) -> String {
     let who = names::actor(&hanging.actor);
-    let file = names::hanging_file(hanging);
+    let file = names::file(hanging.class, &hanging.path, &hanging.device);
     let (call, waited) = (hanging.call, duration(hanging.seconds));
     format!("{who} has been in {call} of {file} for {waited}; {}", cause(hanging))
 }

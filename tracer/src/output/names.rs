@@ -8,7 +8,7 @@
 use unicode_width::UnicodeWidthStr as _;
 
 use super::escape::{bounded, bounded_tail};
-use tracer_snapshot::{Actor, FileClass, Hanging, SlowSync, Victim, Workload};
+use tracer_snapshot::{Actor, FileClass, Victim, Workload};
 
 /// The widest name of a [`Actor`].
 pub const ACTOR_COLUMNS: usize = 64;
@@ -103,16 +103,10 @@ pub fn victim(victim: &Victim, columns: usize) -> String {
     bounded(&format!("{head}{path}{tail}"), columns).into_owned()
 }
 
-/// The file of a slow sync: its class, its path and its device.
-pub fn file(sync: &SlowSync) -> String {
-    let device = bounded(&sync.device, DEVICE_COLUMNS);
-    format!("{}{} on {device}", class(sync.class), path(&sync.path, PATH_COLUMNS))
-}
-
-/// The file of a sync that has not ended: its class, its path and its device.
-pub fn hanging_file(hanging: &Hanging) -> String {
-    let device = bounded(&hanging.device, DEVICE_COLUMNS);
-    format!("{}{} on {device}", class(hanging.class), path(&hanging.path, PATH_COLUMNS))
+/// The file of one sync: its class, its path and its device.
+pub fn file(class_of: FileClass, of: &str, device: &str) -> String {
+    let device = bounded(device, DEVICE_COLUMNS);
+    format!("{}{} on {device}", class(class_of), path(of, PATH_COLUMNS))
 }
 
 /// A path with a space before it, or nothing; its end is what tells.

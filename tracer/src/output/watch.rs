@@ -28,7 +28,7 @@ pub fn line(sync: &SlowSync) -> String {
         duration(sync.duration_seconds),
         escape::bounded(sync.kind, 16),
         names::actor(&sync.actor),
-        names::file(sync),
+        names::file(sync.class, &sync.path, &sync.device),
     );
     let phases = phases::major(&sync.phases);
     if !phases.is_empty() {

@@ -64,6 +64,7 @@ impl Session {
             let sentence = format!("there is no room to follow {}", self.refused.join(", "));
             unsupported.push(Unsupported { what: "disks", sentence });
         }
+        unsupported.extend(self.late_modules.unsupported());
         unsupported
     }
 

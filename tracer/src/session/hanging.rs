@@ -1,7 +1,7 @@
 //! Syncs that have not ended: found once a second, and described with what their
 //! disks do meanwhile.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tracer_ebpf::record::{NO_DISK, kind};
 use tracer_engine::blame::Party;
@@ -17,17 +17,26 @@ impl Session {
     /// Looks for syncs that began a second ago or longer and have not ended.
     pub(super) fn look_for_hanging(&mut self, now: u64) {
         let before_ns = now.saturating_sub(HANGS_AFTER.as_nanos() as u64);
-        let (mut open, left_out) = self.under_way.read(before_ns);
-        open.sort_by_key(|sync| sync.begin_ns);
-        let mut hanging = Vec::new();
+        let (open, left_out) = self.under_way.read(before_ns);
+        let (mut hanging, mut files) = (Vec::new(), BTreeMap::new());
         for sync in &open {
             let record =
                 record_until(sync, now, |disk, at| self.accounts.tables().account(disk, at));
+            if self.self_test.is_own(&record) {
+                // The first line says how long its disk has not answered.
+                continue;
+            }
             let (tgid, fd) = (record.tgid, record.fd);
-            let file = match record.kind {
-                kind::SYNCFS | kind::SYNC => self.files.filesystem(tgid, fd, (&record).into(), now),
-                _ => self.files.resolve(tgid, fd, (&record).into(), now),
+            // Looked for once: the look may have to wait for the sick disk.
+            let one = (sync.tid, sync.begin_ns);
+            let file = match (self.hanging_files.get(&one), record.kind) {
+                (Some(known), _) => *known,
+                (None, kind::SYNCFS | kind::SYNC) => {
+                    self.files.filesystem(tgid, fd, (&record).into(), now)
+                }
+                (None, _) => self.files.resolve(tgid, fd, (&record).into(), now),
             };
+            files.insert(one, file);
             let party =
                 Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
             self.accounts.find_owners(&record, &[]);
@@ -42,6 +51,7 @@ impl Session {
                 self.scene.describe_hanging(&taken, disk.as_ref(), (owners, tgid), &mut self.files);
             hanging.push(described);
         }
+        self.hanging_files = files;
         self.scene.hanging = hanging;
         self.scene.hanging_left_out = left_out;
     }

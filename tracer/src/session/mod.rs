@@ -14,6 +14,7 @@ mod hanging;
 mod issues;
 mod kept;
 mod ledger;
+mod modules;
 mod preflight;
 mod prover;
 mod self_test;
@@ -55,12 +56,13 @@ use tracer_node::{
 };
 use tracer_recording::recorder::{Progress, Recorder};
 use tracer_scene::{Scene, picture::Slow, stages::Taken};
-use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock};
+use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock, labels::FileId};
 
 use again::Ended;
 use calls::Calls;
 use demand::Demand;
 use kept::References;
+use modules::LateModules;
 use self_test::SelfTest;
 use used::read_used;
 
@@ -136,6 +138,9 @@ pub struct Session {
     surroundings: Surroundings,
     tallies: Tallies,
     under_way: UnderWay,
+    /// The files of syncs that have not ended, by thread and begin.
+    hanging_files: BTreeMap<(u32, u64), FileId>,
+    late_modules: LateModules,
     demands: [Demand; 3],
     calls: Calls,
     /// Whether a hook tells when requests are given to their drivers.
@@ -244,6 +249,7 @@ impl Session {
         programs.end_selection();
         calls.is_attached = calls.is_needed() && calls::may_serve(programs.selections());
 
+        let late_modules = LateModules::new(facts.modules_not_loaded());
         let mut session = Self {
             programs,
             facts,
@@ -258,6 +264,8 @@ impl Session {
             surroundings: Surroundings::new(&options.root),
             tallies,
             under_way,
+            hanging_files: BTreeMap::new(),
+            late_modules,
             demands: [Demand::contenders(), Demand::throttle(), Demand::metadata()]
                 .map(|demand| demand.with(&options.forced)),
             calls,
@@ -375,6 +383,7 @@ impl Session {
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
         }
         self.look_for_hanging(now);
+        self.late_modules.look(&Tree::new(&self.root), now);
         self.count_dropped();
         let unsupported = self.unsupported();
         self.scene.metrics.set_unsupported(unsupported.iter().map(|here| here.what));

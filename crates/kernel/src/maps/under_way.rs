@@ -17,8 +17,8 @@ use zerocopy::FromZeros as _;
 use super::{pods::Plain, tables::Mapped};
 use crate::load::Programs;
 
-/// Syncs that are read at most; on a disk that hangs there may be thousands.
-const MOST: usize = 64;
+/// The oldest syncs that are given; on a disk that hangs there may be thousands.
+const MOST: usize = 16;
 
 /// The kernel programs' table of syncs under way.
 pub struct UnderWay {
@@ -41,9 +41,9 @@ impl UnderWay {
         })
     }
 
-    /// Syncs that began before a moment, and how many of them were left out.
+    /// Syncs that began before a moment, the oldest first, and how many more there are.
     pub fn read(&self, before_ns: u64) -> (Vec<OpenSync>, usize) {
-        let (mut old, mut left_out) = (Vec::new(), 0);
+        let (mut old, mut count) = (Vec::<OpenSync>::new(), 0);
         let mut is_crowded = false;
         let mut take = |sync: OpenSync, again: &dyn Fn() -> Option<OpenSync>| {
             if !is_old(&sync, before_ns) {
@@ -51,7 +51,10 @@ impl UnderWay {
             }
             // Another sync may have begun while this one's words were copied.
             if again().is_some_and(|again| is_same(&sync, &again)) {
-                if old.len() < MOST { old.push(sync) } else { left_out += 1 }
+                count += 1;
+                let at = old.partition_point(|other| other.begin_ns <= sync.begin_ns);
+                old.insert(at, sync);
+                old.truncate(MOST);
             }
         };
         for at in 0..PLACES {
@@ -69,6 +72,7 @@ impl UnderWay {
                 take(sync, &|| self.others.get(&tid, 0).ok().map(|sync| sync.0));
             }
         }
+        let left_out = count - old.len();
         (old, left_out)
     }
 }
