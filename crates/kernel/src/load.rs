@@ -41,41 +41,17 @@ pub(crate) static OBJECT: &[u8] =
 pub(crate) static UNTYPED_OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf-untyped"));
 
-/// Sizes of the tables, chosen from the disks that are there.
-#[derive(Clone, Copy, Debug)]
-pub struct Sizes {
-    /// Disks that the ledger has room for.
-    pub disks: u32,
-    /// Slots for requests in flight that are a disk's own; they come first.
-    pub own_slots: u32,
-    /// Slots for requests in flight that all disks share, a power of two.
-    pub shared_slots: u32,
-}
-
-impl From<&Room> for Sizes {
-    fn from(&Room { disks, own_slots, shared_slots }: &Room) -> Self {
-        Self { disks, own_slots, shared_slots }
-    }
-}
-
-impl Sizes {
-    /// Requests that can be in flight at one time, over all disks.
-    fn slots(self) -> u32 {
-        self.own_slots + self.shared_slots
-    }
-
-    /// Bytes of kernel memory that the tables take, all in all.
-    pub fn kernel_memory_bytes(self) -> u64 {
-        let histograms = (op::COUNT * stage::COUNT * BUCKETS * 8) as u64;
-        let owners = (ACCOUNTS * 2 * (size_of::<OwnerKey>() + 64)) as u64;
-        let ledger = size_of::<DiskLedger>() as u64;
-        let solo = (op::COUNT * size::COUNT * size_of::<Solo>()) as u64;
-        u64::from(self.disks) * (histograms + owners + ledger + solo)
-            + u64::from(self.slots()) * size_of::<InFlight>() as u64
-            + eviction::kernel_memory_bytes(eviction::possible_cpus())
-            // The ring, the dirty files, the syncs under way, and small change.
-            + (8 << 20)
-    }
+/// Bytes of kernel memory that tables with this room take, all in all.
+pub fn kernel_memory_bytes(room: &Room) -> u64 {
+    let histograms = (op::COUNT * stage::COUNT * BUCKETS * 8) as u64;
+    let owners = (ACCOUNTS * 2 * (size_of::<OwnerKey>() + 64)) as u64;
+    let ledger = size_of::<DiskLedger>() as u64;
+    let solo = (op::COUNT * size::COUNT * size_of::<Solo>()) as u64;
+    u64::from(room.disks) * (histograms + owners + ledger + solo)
+        + u64::from(room.slots()) * size_of::<InFlight>() as u64
+        + eviction::kernel_memory_bytes(eviction::possible_cpus())
+        // The ring, the dirty files, the syncs under way, and small change.
+        + (8 << 20)
 }
 
 /// What the user asked of the loading.
@@ -105,7 +81,7 @@ pub struct Programs {
     loaded: BTreeMap<Program, Attached>,
     wishes: Wishes,
     selections: Vec<Selection>,
-    pub(crate) sizes: Sizes,
+    pub(crate) room: Room,
 }
 
 impl Programs {
@@ -114,7 +90,7 @@ impl Programs {
     /// # Errors
     ///
     /// When the kernel refuses the maps.
-    pub fn create(facts: &Facts, sizes: Sizes, wishes: Wishes) -> Result<Self> {
+    pub fn create(facts: &Facts, room: Room, wishes: Wishes) -> Result<Self> {
         memlock::raise();
         let typed = facts.pointers == Pointers::Typed;
         let object = if typed { OBJECT } else { UNTYPED_OBJECT };
@@ -123,24 +99,24 @@ impl Programs {
         }
         // aya-log's levels: 0 is silence, 4 is debug.
         let level: u8 = if wishes.kernel_log { 4 } else { 0 };
-        let Sizes { own_slots, shared_slots, .. } = sizes;
+        let Room { own_slots, shared_slots, .. } = room;
         let config = Config { own_slots, shared_slots, ..facts.config };
         let globals =
             Globals::from([("CONFIG", config.as_bytes()), ("AYA_LOG_LEVEL", level.as_bytes())]);
-        let accounts = sizes.disks * ACCOUNTS as u32;
-        let histograms = sizes.disks * (op::COUNT * stage::COUNT) as u32;
+        let accounts = room.disks * ACCOUNTS as u32;
+        let histograms = room.disks * (op::COUNT * stage::COUNT) as u32;
         let max_entries = [
-            ("IN_FLIGHT", sizes.slots()),
-            ("LEDGER", sizes.disks),
+            ("IN_FLIGHT", room.slots()),
+            ("LEDGER", room.disks),
             ("HISTOGRAMS", histograms),
-            ("SOLO", sizes.disks * (op::COUNT * size::COUNT) as u32),
+            ("SOLO", room.disks * (op::COUNT * size::COUNT) as u32),
             ("OWNERS", accounts * 2),
             ("ACCOUNT_OWNERS", accounts),
         ];
         let (loader, maps) = Loader::create(object, &globals, &max_entries)
             .context("failed to create the tracer's maps in the kernel")?;
         let loader = Some(loader);
-        Ok(Self { maps, loader, loaded: BTreeMap::new(), wishes, selections: Vec::new(), sizes })
+        Ok(Self { maps, loader, loaded: BTreeMap::new(), wishes, selections: Vec::new(), room })
     }
 
     /// Loads and attaches the first strategy of each capability that goes.

@@ -140,7 +140,7 @@ impl Assigned {
 }
 
 /// How much room there is in the kernel programs' tables.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Room {
     /// Disks that the ledger holds.
     pub disks: u32,
@@ -151,6 +151,11 @@ pub struct Room {
 }
 
 impl Room {
+    /// Requests that can be in flight at one time, over all disks.
+    pub fn slots(&self) -> u32 {
+        self.own_slots + self.shared_slots
+    }
+
     /// Enough for the disks that are there, and for many that may be attached later.
     pub fn of(disks: &[BlockDisk]) -> Self {
         let disks: Vec<_> = disks.iter().filter(|disk| disk.has_requests()).collect();

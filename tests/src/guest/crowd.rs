@@ -24,11 +24,11 @@ use super::{
     devices::{Mounted, loop_device, write},
     need_guest,
 };
-use crate::live::traced_through;
+use crate::live::{block::dropped, traced_through};
 
 const HIERARCHY: &str = "/sys/fs/cgroup";
 const THREADS: usize = 200;
-/// Each thread goes round so many cgroups.
+/// Each thread moves through this number of cgroups, one after another.
 const ROUND: usize = 5;
 const CGROUPS: usize = THREADS * ROUND;
 const FILES: usize = 2 * ROUND;
@@ -156,9 +156,7 @@ fn what_a_thousand_cgroups_put_into_a_journal_is_charged_to_the_block() {
             charged(session, device, || is_over.load(Relaxed))
         });
         let made = committed(&disk.name).unwrap() - before;
-        let dropped = session.snapshot().dropped;
-        let name = Dropped::KernelEvicted.name();
-        let (_, evicted) = *dropped.counters.iter().find(|(kind, _)| *kind == name).unwrap();
+        let evicted = dropped(&session.snapshot(), Dropped::KernelEvicted);
         let cpus = thread::available_parallelism().unwrap();
         println!("{cpus} CPUs: {counted} blocks charged, {made} made, {evicted} sums evicted");
         assert!(made > 2 * FILES as u64, "{made} blocks");

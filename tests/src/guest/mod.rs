@@ -26,8 +26,13 @@ mod stacks;
 /// A trim that stalls a device, as a user would see it.
 mod stalls;
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File},
+    io::{Seek as _, SeekFrom, Write as _},
+    path::Path,
+};
 
+use anyhow::Result;
 use tracer_lab::tool::{Tool, last_line};
 
 /// Whether this is a virtual machine that is ours to break.
@@ -55,6 +60,16 @@ macro_rules! need {
     };
 }
 use need;
+
+/// Writes the first page of a file and syncs it, each time with a request of its own.
+fn write_and_sync(file: &mut File, times: usize) -> Result<()> {
+    for round in 0..times {
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&[round as u8; 4096])?;
+        file.sync_data()?;
+    }
+    Ok(())
+}
 
 const MODPROBE: Tool = Tool { name: "modprobe", package: "kmod" };
 

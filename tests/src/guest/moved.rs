@@ -3,20 +3,18 @@
 
 use std::{
     fs::File,
-    io::{Seek as _, SeekFrom, Write as _},
     path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
 use tracer::session::Session;
 use tracer_lab::{cgroup::Cgroup, process::Process, tool::DD};
 use tracer_snapshot::SlowSync;
 
 use super::{
     devices::{self, DMSETUP, Device, MDADM, Mounted, NullBlk},
-    need, need_guest,
+    need, need_guest, write_and_sync,
 };
 use crate::{
     live::traced,
@@ -56,16 +54,6 @@ impl Ground {
     }
 }
 
-/// Syncs a file, each with a request of its own.
-fn sync(file: &mut File) -> Result<()> {
-    for round in 0..SYNCS {
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&[round as u8; 4096])?;
-        file.sync_data()?;
-    }
-    Ok(())
-}
-
 /// Lets the tracer look at the disks, as it does ten times a second.
 fn pass(session: &mut Session, time: Duration) {
     let end = Instant::now() + time;
@@ -88,10 +76,10 @@ fn are_beside(syncs: &[SlowSync], cgroup: &Cgroup, strangers: &Cgroup) -> bool {
 
 fn check(session: &mut Session, path: &Path, here: &Ground, elsewhere: &Ground) {
     let mut file = File::options().create(true).write(true).truncate(false).open(path).unwrap();
-    sync(&mut file).unwrap();
+    write_and_sync(&mut file, SYNCS).unwrap();
     own_syncs(session);
     session.begin_period();
-    sync(&mut file).unwrap();
+    write_and_sync(&mut file, SYNCS).unwrap();
     let syncs = own_syncs(session);
     let beside: Vec<_> = syncs.iter().map(|sync| &sync.owners).collect();
     let disk = &here.disk.name;

@@ -3,18 +3,19 @@
 
 use std::{
     fs::{self, File},
-    io::{Seek as _, SeekFrom, Write as _},
     path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
 use tracer_ebpf::dropped::Dropped;
-use tracer_snapshot::{Phase, Snapshot};
+use tracer_snapshot::Phase;
 
-use super::{devices::Mounted, need, need_guest};
-use crate::{live::traced, matrix::ways::own_syncs};
+use super::{devices::Mounted, need, need_guest, write_and_sync};
+use crate::{
+    live::{block::dropped, traced},
+    matrix::ways::own_syncs,
+};
 
 const SYNCS: usize = 20;
 
@@ -43,20 +44,6 @@ fn await_paths() -> Option<(String, Vec<String>)> {
     None
 }
 
-fn sync(file: &mut File) -> Result<()> {
-    for round in 0..SYNCS {
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&[round as u8; 4096])?;
-        file.sync_data()?;
-    }
-    Ok(())
-}
-
-fn unknown(snapshot: &Snapshot) -> u64 {
-    let counters = snapshot.dropped.counters.iter();
-    counters.filter(|(kind, _)| *kind == Dropped::DiskUnknown.name()).map(|(_, n)| n).sum()
-}
-
 #[test]
 fn requests_of_hidden_paths_are_those_of_the_disk_above() {
     need_guest!();
@@ -68,17 +55,18 @@ fn requests_of_hidden_paths_are_those_of_the_disk_above() {
     let path = mounted.path().join("data");
     let mut file = File::options().create(true).write(true).truncate(true).open(&path).unwrap();
     traced(|session| {
-        sync(&mut file).unwrap();
+        write_and_sync(&mut file, SYNCS).unwrap();
         // The first of them made the paths known.
         own_syncs(session);
-        let before = unknown(&session.snapshot());
+        let before = dropped(&session.snapshot(), Dropped::DiskUnknown);
         session.begin_period();
-        sync(&mut file).unwrap();
+        write_and_sync(&mut file, SYNCS).unwrap();
         let syncs = own_syncs(session);
         assert_eq!(syncs.len(), SYNCS);
         let snapshot = session.snapshot();
-        println!("{} requests were unknown on {paths:?}", unknown(&snapshot));
-        assert_eq!(unknown(&snapshot), before, "of {paths:?}");
+        let unknown = dropped(&snapshot, Dropped::DiskUnknown);
+        println!("{unknown} requests were unknown on {paths:?}");
+        assert_eq!(unknown, before, "of {paths:?}");
         let victim = snapshot.victims.iter().find(|victim| Path::new(&victim.path) == path);
         let victim = victim.expect("its file is known");
         let disk = victim.disk.map(|at| &snapshot.disks[at]).expect("it waits for a disk");

@@ -12,8 +12,8 @@ use tracer_engine::{
     tick::Tick,
 };
 use tracer_kernel::{
-    capability::Capability, facts::Facts, load::Sizes, program::Program, strategies::Selection,
-    unsupported::Unsupported,
+    capability::Capability, facts::Facts, load::kernel_memory_bytes, program::Program,
+    strategies::Selection, unsupported::Unsupported,
 };
 use tracer_scene::comm_text;
 use tracer_snapshot::{Actor, Hanging, Snapshot};
@@ -116,7 +116,7 @@ impl Session {
 
     /// Bytes of kernel memory that the tables take.
     pub fn kernel_memory_bytes(&self) -> u64 {
-        Sizes::from(&self.room).kernel_memory_bytes()
+        kernel_memory_bytes(&self.room)
     }
 
     /// Run count and run time in ns of each loaded program, while the kernel's BPF

@@ -36,7 +36,7 @@ use tracer_kernel::{
     capability::Capability,
     clock::{both_ns, monotonic_ns},
     facts::{Facts, VMLINUX_BTF},
-    load::{KernelLog, Programs, Sizes, Wishes},
+    load::{KernelLog, Programs, Wishes},
     maps::{
         accounts::Accounts,
         ring::{Record, RingReader},
@@ -207,7 +207,6 @@ impl Session {
             return Err(CannotRun(why.to_owned()).into());
         }
         *step = Step::Tables;
-        let sizes = Sizes::from(&room);
         let mut calls = Calls::new(&facts, &options.forced, &Tree::new(&options.root));
         let wishes = Wishes {
             forced: options.forced.clone(),
@@ -218,7 +217,7 @@ impl Session {
                 .chain(calls.is_needed().then_some(Capability::Sync))
                 .collect(),
         };
-        let mut programs = Programs::create(&facts, sizes, wishes)
+        let mut programs = Programs::create(&facts, room, wishes)
             .map_err(|error| CannotRun(preflight::explain_refusal(&facts, &error)))?;
         let root = options.root.clone();
         let is_kthread: Box<dyn Fn(u32) -> bool> = if facts.sees_tasks() {

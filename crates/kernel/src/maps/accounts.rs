@@ -140,7 +140,7 @@ impl Accounts {
             solo: programs.take_map("SOLO")?,
             dropped: programs.take_map("DROPPED")?,
         };
-        let tables = Tables::new(maps, &programs.sizes)?;
+        let tables = Tables::new(maps, &programs.room)?;
         Ok(Self {
             tables,
             owner_accounts: KernelMap::try_from(programs.take_map("OWNERS")?)?,

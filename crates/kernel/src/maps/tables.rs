@@ -21,8 +21,7 @@ use tracer_ebpf::{
     ledger::{born, tick},
     record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, Solo, op, size, stage},
 };
-
-use crate::load::Sizes;
+use tracer_node::disks::Room;
 
 /// What was issued so long ago and is not in flight by the kernel's own word has
 /// ended unseen.
@@ -125,14 +124,14 @@ impl Tables {
     /// # Errors
     ///
     /// When the kernel does not let the maps be mapped (before 5.5).
-    pub fn new(maps: TableMaps, sizes: &Sizes) -> Result<Self> {
+    pub fn new(maps: TableMaps, room: &Room) -> Result<Self> {
         Ok(Self {
             ledger: Mapped::new(maps.ledger, LEDGER_WORDS)?,
             in_flight: Mapped::new(maps.in_flight, IN_FLIGHT_WORDS)?,
             histograms: Mapped::new(maps.histograms, HISTOGRAM_WORDS)?,
             solo: Mapped::new(maps.solo, SOLO_WORDS)?,
             dropped: Mapped::new(maps.dropped, Dropped::COUNT)?,
-            shared: sizes.own_slots..sizes.own_slots + sizes.shared_slots,
+            shared: room.own_slots..room.slots(),
             zero: [0; Dropped::COUNT],
         })
     }
