@@ -28,8 +28,8 @@ pub fn possible_cpus() -> u32 {
     cpus.unwrap_or(1).max(1)
 }
 
-/// The entries of a table whose programs ask for `floor` of them, when a key and its
-/// value have so many bytes.
+/// The number of entries of a table whose programs ask for at least `floor`. `bytes`
+/// is the size of a key with its value, `cpus` the number of possible CPUs.
 pub const fn entries(floor: u32, bytes: u32, cpus: u32) -> u32 {
     let most = MOST_BYTES / bytes.saturating_add(OVERHEAD_BYTES);
     let wanted = FOR_EACH_CPU.saturating_mul(cpus);
@@ -37,8 +37,8 @@ pub const fn entries(floor: u32, bytes: u32, cpus: u32) -> u32 {
     if bounded > floor { bounded } else { floor }
 }
 
-/// Bytes of kernel memory that the tables take on a machine with so many CPUs, at
-/// most.
+/// The most bytes of kernel memory that the tables take on a machine with `cpus`
+/// possible CPUs.
 pub fn kernel_memory_bytes(cpus: u32) -> u64 {
     let wanted = u64::from(FOR_EACH_CPU) * u64::from(cpus) * u64::from(BYTES + OVERHEAD_BYTES);
     TABLES * wanted.min(u64::from(MOST_BYTES))
@@ -51,7 +51,8 @@ mod tests {
     use super::*;
     use crate::load::{OBJECT, UNTYPED_OBJECT};
 
-    /// Entries that so many CPUs can hold back, as the kernel's sources have it.
+    /// Free entries that the CPUs can keep for themselves: up to 128 each
+    /// (LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c).
     const fn held_back(cpus: u32) -> u32 {
         128 * cpus
     }

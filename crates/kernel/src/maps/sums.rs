@@ -17,8 +17,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::pods::Plain;
 use crate::load::Programs;
 
-/// No table has so many entries. A reading starts over where the key that it stands
-/// on is evicted, and must come to an end while that goes on.
+/// More than any table has entries. A reading starts over when the kernel evicts the
+/// key that it has reached; this bound ends it if that happens again and again.
 const MOST_STEPS: usize = 1 << 17;
 
 /// One table, and how many of its sums are gone.

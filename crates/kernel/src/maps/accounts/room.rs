@@ -1,12 +1,13 @@
 //! Room for newcomers: accounts are taken back from who uses them least.
 //!
-//! A disk has few accounts. Whoever finds none is summed up with others, and a
-//! heavy one among them could not be named. So accounts are taken back in two
-//! steps a tick apart: at first nobody finds the account any more, then, once none
-//! of its requests is in flight, it is free, and those who share are forgotten, so
-//! that each asks again. The free ones go to whoever asks first, which is most
-//! likely who asks most; a second later the least of all are chosen anew. Who does
-//! much is found after a few seconds, and stays.
+//! A disk has few accounts. Owners who find none share the account `others`, and a
+//! heavy one among them could not be named. So accounts are taken back in two steps,
+//! a tick apart. In the first step the kernel programs no longer find the account by
+//! its owner. In the second step, once none of its requests is in flight, the account
+//! is free, and the programs forget which owners share `others`, so that each of those
+//! looks for an account again with its next request. The owner with the most requests
+//! is most likely the first to find a free one. This repeats each second, so a heavy
+//! owner gets an account within a few seconds, and keeps it.
 //!
 //! A sync that waits through both steps sees what little the last owner did as the
 //! next one's.
@@ -25,8 +26,8 @@ const IDLE: Duration = Duration::from_secs(30);
 /// Accounts are taken back only where a disk has fewer than this many free.
 const FREE_WANTED: usize = 16;
 
-/// Those who share must do so many times the work of one whose account is taken for
-/// them: one more who does little is no reason.
+/// An account is taken from an owner that works only if those who share do more than
+/// this many times its work: a newcomer with little work is no reason.
 const WORTH_IT: u64 = 4;
 
 /// An account with an owner, as far as it matters who loses his.

@@ -51,8 +51,8 @@ fn who_came_a_moment_ago_was_not_measured_and_stays() {
     assert_eq!(choose(held, 0, 1 << 40), [MOST]);
 }
 
-/// Writers by their number, with so many requests a second each, of so many
-/// nanoseconds of work: who has an account after each second.
+/// Plays writers, each given by its requests per second and the work of one request
+/// in ns, and returns the writers that have an account after each second.
 fn play(writers: &[(u64, u64)], seconds: usize, mut seed: u64) -> Vec<Vec<usize>> {
     let mut random = move |below: usize| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
