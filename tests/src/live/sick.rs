@@ -44,6 +44,9 @@ fn tracer_on(folder: &Path, before: &str, args: &[&str]) -> Command {
     let script = format!("exec 9<'{}' && {before} {BELOW}", tracer_bin().display());
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &script]).arg(folder).args(args);
+    // Programs and libraries are looked for in folders that may lie on the sick disk:
+    // cargo names some below /root, and `mount` itself then waited for that disk.
+    command.env_remove("LD_LIBRARY_PATH").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command
 }
 
