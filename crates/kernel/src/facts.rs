@@ -75,13 +75,15 @@ pub enum Untold {
     Unreadable(String),
 }
 
+/// Said of a module, with the kernel that it takes.
+pub const NO_MODULE_TYPES: &str =
+    "has no types (it takes 5.11 and CONFIG_DEBUG_INFO_BTF_MODULES=y)";
+
 impl fmt::Display for Untold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLoaded => write!(f, "is not loaded"),
-            Self::NoTypes => {
-                write!(f, "has no types (it takes 5.11 and CONFIG_DEBUG_INFO_BTF_MODULES=y)")
-            }
+            Self::NoTypes => write!(f, "{NO_MODULE_TYPES}"),
             Self::Unreadable(why) => write!(f, "has unreadable types: {why}"),
         }
     }
@@ -116,6 +118,36 @@ impl Facts {
     pub fn modules_not_loaded(&self) -> impl Iterator<Item = &'static str> {
         let untold = self.unknown_modules.iter();
         untold.filter(|(_, why)| **why == Untold::NotLoaded).map(|(module, _)| *module)
+    }
+
+    /// Takes in a module that was loaded since, from the kernel's types and its own:
+    /// fields in them, and hooks that were not there before.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no BTF.
+    pub fn meet(&mut self, kernel: &[u8], module: &'static str, types: &[u8]) -> Result<()> {
+        let kernel = KernelTypes::parse(kernel)?;
+        let types = kernel.with_module(types)?;
+        offsets::module_fields(&types, &mut self.config);
+        for &program in Program::ALL {
+            let target = program.target();
+            let is_new = target.module() == Some(module) && !self.homes.contains_key(&program);
+            if !is_new
+                || !is_usable(program, &self.config)
+                || (program.is_exit() && !self.keeps_trampolines)
+            {
+                continue;
+            }
+            let type_id = match target {
+                Target::Tracepoint(name) => types.tracepoint(name),
+                Target::Function(_) | Target::SystemCall(_) => types.function(&target.hook()),
+            };
+            let home = |type_id| Home::Module(InModule { module, type_id });
+            self.homes.extend(type_id.map(|type_id| (program, home(type_id))));
+        }
+        self.unknown_modules.remove(module);
+        Ok(())
     }
 
     /// From the bytes of BTF blobs.
@@ -299,16 +331,25 @@ fn is_usable(program: Program, config: &Config) -> bool {
     hooks.all(|hook| !hook.has(program) || (hook.is_usable)(program, config))
 }
 
+/// Whether a module is loaded, and through with its own start: while that runs its
+/// types are there and hooks in it are refused. A module that is built in has no such
+/// state.
+pub fn is_live(root: &Path, module: &str) -> bool {
+    let state = root.join(format!("sys/module/{module}/initstate"));
+    read_line(&state).is_some_and(|state| state == "live")
+}
+
+/// Whether the kernel has a module's types, which lie beside its own.
+pub fn has_types(btf: &Path, module: &str) -> bool {
+    btf.with_file_name(module).exists()
+}
+
 /// The types of one module, as the running kernel has them.
 fn read_module(folder: &Path, module: &str) -> Result<Vec<u8>, Untold> {
-    let error = match fs::read(folder.join(module)) {
-        Ok(bytes) => return Ok(bytes),
-        Err(error) => error,
-    };
-    // What is built in has no such state.
-    let is_loaded = Path::new(&format!("/sys/module/{module}/initstate")).exists();
-    Err(match error.kind() {
-        ErrorKind::NotFound if !is_loaded => Untold::NotLoaded,
+    if !is_live(Path::new("/"), module) {
+        return Err(Untold::NotLoaded);
+    }
+    fs::read(folder.join(module)).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Untold::NoTypes,
         _ => Untold::Unreadable(error.to_string()),
     })
@@ -338,7 +379,7 @@ fn read_line(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::draft::{Draft, FUNCTION, PROTOTYPE, STRUCT};
+    use crate::types::draft::{Draft, FUNCTION, POINTER, PROTOTYPE, STRUCT, TYPEDEF};
 
     #[test]
     fn lockdown_is_read_from_the_node_where_the_container_does_not_have_it() {
@@ -400,5 +441,25 @@ mod tests {
         let why = facts.absence(Program::FsyncExit);
         assert!(why.starts_with("no safe exit of `__"), "{why}");
         assert!(!facts.absence(Program::FsyncEntry).contains("trampoline"));
+    }
+    #[test]
+    fn a_module_that_came_later_has_its_own_hooks_and_no_others() {
+        let mut kernel = Draft::base();
+        kernel.add(PROTOTYPE, "", 0, &[]);
+        let mut types = Draft::after(&kernel);
+        // The kernel has one type, so these are its second to fifth.
+        types.add(POINTER, "", 1, &[]);
+        types.add(TYPEDEF, "btf_trace_xfs_log_force", 2, &[]);
+        types.add(TYPEDEF, "btf_trace_btrfs_sync_file", 2, &[]);
+        // It hands out nothing, so the field that its program reads is not to be had.
+        types.add(TYPEDEF, "btf_trace_xfs_file_fsync", 2, &[]);
+        let mut facts = Facts::with_config(Config::ABSENT);
+        facts.meet(&kernel.bytes(), "xfs", &types.bytes()).unwrap();
+        let found: Vec<_> =
+            Program::ALL.iter().filter_map(|&p| facts.home(p).map(|home| (p, home))).collect();
+        let home = Home::Module(InModule { module: "xfs", type_id: 3 });
+        assert_eq!(found, [(Program::XfsLogForce, home)]);
+        assert!(facts.meet(b"no types", "xfs", &types.bytes()).is_err());
+        assert!(facts.meet(&kernel.bytes(), "xfs", b"no types").is_err());
     }
 }

@@ -9,9 +9,10 @@
 //! on the running kernel ([`strategies`] has the outcome), with
 //! [`loader`] for maps and programs and [`refusal`] for what the kernel says, and
 //! [`selftest`] tests each strategy on an operation that the tracer makes itself.
-//! [`unsupported`] says what is not seen all the same. [`maps`] reads what the
-//! programs write. [`memlock`] is about the limit on locked memory. [`floor`]
-//! loads programs that do nothing, to compare costs with.
+//! [`unsupported`] says what is not seen all the same, and [`late`] what a module that
+//! came later would add. [`maps`] reads what the programs write. [`memlock`] is about
+//! the limit on locked memory. [`floor`] loads programs that do nothing, to compare
+//! costs with.
 //!
 //! Records, owners, rates and ticks flow out, to the session. It knows nobody
 //! who shows them.
@@ -26,6 +27,8 @@ pub mod facts;
 pub mod floor;
 pub mod hook;
 pub mod hooks;
+mod kernel_btf;
+pub mod late;
 pub mod load;
 pub mod loader;
 pub mod maps;

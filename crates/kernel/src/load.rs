@@ -4,6 +4,8 @@
 //! self-test then saw it fire. Dropping [`Programs`] detaches and unloads
 //! everything; so does the end of the process, however it ends.
 
+mod late;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Write as _},
@@ -64,6 +66,13 @@ pub struct Wishes {
     pub at_once: Vec<Capability>,
 }
 
+impl Wishes {
+    /// One of aya-log's: 0 is silence, 4 is debug.
+    fn log_level(&self) -> u8 {
+        if self.kernel_log { 4 } else { 0 }
+    }
+}
+
 /// What a selected strategy has at work: its programs, and notes for `doctor`.
 #[derive(Default)]
 struct Served {
@@ -77,6 +86,8 @@ pub struct Programs {
     maps: BTreeMap<String, Map>,
     /// While there are programs to load.
     loader: Option<Loader>,
+    /// Constants of the programs.
+    config: Config,
     /// All loaded programs; one is off its hook while that is not in demand.
     loaded: BTreeMap<Program, Attached>,
     wishes: Wishes,
@@ -97,8 +108,7 @@ impl Programs {
         if facts.lockdown == "confidentiality" {
             quiet::probe_features();
         }
-        // aya-log's levels: 0 is silence, 4 is debug.
-        let level: u8 = if wishes.kernel_log { 4 } else { 0 };
+        let level = wishes.log_level();
         let Room { own_slots, shared_slots, .. } = room;
         let config = Config { own_slots, shared_slots, ..facts.config };
         let globals =
@@ -116,7 +126,8 @@ impl Programs {
         let (loader, maps) = Loader::create(object, &globals, &max_entries)
             .context("failed to create the tracer's maps in the kernel")?;
         let loader = Some(loader);
-        Ok(Self { maps, loader, loaded: BTreeMap::new(), wishes, selections: Vec::new(), room })
+        let (loaded, selections) = (BTreeMap::new(), Vec::new());
+        Ok(Self { maps, loader, config, loaded, wishes, selections, room })
     }
 
     /// Loads and attaches the first strategy of each capability that goes.
@@ -149,11 +160,6 @@ impl Programs {
         self.set(capability, at, Outcome::Silent(why.to_owned()));
         self.select_next(facts, capability);
         self.position(capability).is_some()
-    }
-
-    /// The selection is over: the object is given back.
-    pub fn end_selection(&mut self) {
-        self.loader = None;
     }
 
     /// Notes that an optional program of the strategy that serves does not fire.
@@ -345,14 +351,24 @@ impl Programs {
         wanted: bool,
     ) -> Result<(), String> {
         let loader = self.loader.as_mut().ok_or("the selection is over")?;
+        let loaded = loader.take(step.program, home)?;
+        self.keep(strategy, step, loaded, wanted)
+    }
+
+    /// Attaches a loaded program as its strategy has it.
+    fn keep(
+        &mut self,
+        strategy: &Strategy,
+        step: &Step,
+        mut loaded: Attached,
+        wanted: bool,
+    ) -> Result<(), String> {
         let program = step.program;
         let stays = wanted || step.attach == Attach::Always;
         let is_first = strategy.steps.first().is_some_and(|first| first.program == program);
-        let mut loaded = if stays || is_first {
-            loader.attach(program, home)?
-        } else {
-            loader.take(program, home)?
-        };
+        if stays || is_first {
+            loaded.attach().map_err(|error| explain(&program.target().hook(), &error, ""))?;
+        }
         if !stays {
             loaded.detach();
         }

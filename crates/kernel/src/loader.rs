@@ -14,9 +14,9 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ffi::CString,
-    fs, io, mem,
+    fs, io,
     num::NonZero,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
 };
@@ -25,7 +25,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData};
 use aya_obj::{
     EbpfSectionKind, Object, ProgramSection,
-    generated::{bpf_attach_type, bpf_btf_info, bpf_cmd, bpf_map_type, bpf_prog_type},
+    generated::{bpf_attach_type, bpf_cmd, bpf_map_type, bpf_prog_type},
 };
 
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     confinement::Confinement,
     eviction,
     facts::Home,
+    kernel_btf,
     program::Program,
     refusal::{Step, cause, explain, reason},
 };
@@ -62,13 +63,40 @@ const fn threads(memory_limit: Option<u64>, cpus: usize) -> usize {
 pub struct Loader {
     object: Object,
     /// What the instructions refer to by number, kept open for them.
-    _maps: Vec<OwnedFd>,
+    maps: NamedMaps,
     /// Programs that are loaded already.
     ahead: HashMap<Program, OwnedFd>,
 }
 
 /// Constants of the programs, by name.
 pub type Globals<'a> = HashMap<&'a str, &'a [u8]>;
+
+/// The maps of an object, by the names that they have in it.
+pub type NamedMaps = Vec<(String, OwnedFd)>;
+
+/// Why a program was not loaded.
+struct Refused {
+    sentence: String,
+    /// The system call's error, where the verifier had nothing against the program.
+    errno: Option<i32>,
+}
+
+impl From<String> for Refused {
+    fn from(sentence: String) -> Self {
+        Self { sentence, errno: None }
+    }
+}
+
+impl Refused {
+    /// With what on this machine may be behind it.
+    fn explain(self) -> String {
+        let cause = self.errno.and_then(|errno| cause(errno, Step::Load, &Confinement::read()));
+        match cause {
+            Some(cause) => format!("{}: {cause}", self.sentence),
+            None => self.sentence,
+        }
+    }
+}
 
 /// A program on its hook, until it is taken off or this is dropped.
 pub struct Attached {
@@ -79,6 +107,18 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// A program that is loaded, and not on its hook yet.
+    ///
+    /// # Errors
+    ///
+    /// None that can be met: no hook's name has a zero in it.
+    pub fn new(program: Program, loaded: OwnedFd, is_by_name: bool) -> Result<Self, String> {
+        let hook = program.target().hook();
+        let name = is_by_name.then(|| CString::new(&*hook)).transpose();
+        let name = name.map_err(|error| format!("`{hook}`: {error}"))?;
+        Ok(Self { program: loaded, name, link: None })
+    }
+
     /// A counter that the kernel shows beside its descriptor, such as `run_cnt`.
     pub fn read_counter(&self, name: &str) -> Option<u64> {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", self.program.as_raw_fd()));
@@ -120,11 +160,9 @@ impl Loader {
         globals: &Globals<'_>,
         max_entries: &[(&str, u32)],
     ) -> Result<(Self, BTreeMap<String, Map>)> {
-        let mut object = Object::parse(object).context("failed to parse the kernel object")?;
-        let globals = globals.iter().map(|(name, value)| (*name, (*value, true))).collect();
-        object.patch_map_data(globals).context("failed to set the programs' constants")?;
+        let mut object = parse(object, globals)?;
         let cpus = eviction::possible_cpus();
-        let (mut maps, mut fds, mut created) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (mut parts, mut fds, mut created) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (name, mut map) in object.maps.drain() {
             if let Some((_, entries)) = max_entries.iter().find(|(of, _)| *of == name) {
                 map.set_max_entries(*entries);
@@ -132,26 +170,53 @@ impl Loader {
                 let bytes = map.key_size() + map.value_size();
                 map.set_max_entries(eviction::entries(map.max_entries(), bytes, cpus));
             }
+            let (data, fd) = make(&name, &map)?;
             let failed = || format!("failed to create map `{name}`");
-            let data = MapData::create(map.clone(), &name, None).with_context(failed)?;
-            let fd = data.fd().as_fd().try_clone_to_owned().with_context(failed)?;
-            if !map.data().is_empty() {
-                bpf::fill(fd.as_fd(), map.data()).with_context(failed)?;
-            }
-            if map.section_kind() == EbpfSectionKind::Rodata {
-                bpf::freeze(fd.as_fd()).with_context(failed)?;
-            }
             created.insert(name.clone(), Map::from_map_data(data).with_context(failed)?);
-            maps.push((name, fd.as_raw_fd(), map));
-            fds.push(fd);
+            parts.push((fd.as_raw_fd(), map));
+            fds.push((name, fd));
         }
-        let sections: HashSet<_> = object.functions.keys().map(|(section, _)| *section).collect();
-        object
-            .relocate_maps(maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)), &sections)
-            .context("failed to relocate the kernel object's maps")?;
-        object.relocate_calls(&sections).context("failed to relocate the kernel object's calls")?;
-        object.sanitize_functions(aya::features());
-        Ok((Self { object, _maps: fds, ahead: HashMap::new() }, created))
+        relocate(&mut object, &parts)?;
+        Ok((Self { object, maps: fds, ahead: HashMap::new() }, created))
+    }
+
+    /// The object once more, with other constants and upon maps that are there. Those
+    /// that hold constants are made anew, as the kernel has frozen the old ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loader::create`], and when a map is missing.
+    pub fn upon(object: &[u8], globals: &Globals<'_>, maps: &NamedMaps) -> Result<Self> {
+        let mut object = parse(object, globals)?;
+        let (mut parts, mut own) = (Vec::new(), Vec::new());
+        for (name, map) in object.maps.drain() {
+            let fd = if map.section_kind() == EbpfSectionKind::Rodata {
+                let (_, fd) = make(&name, &map)?;
+                let number = fd.as_raw_fd();
+                own.push((name, fd));
+                number
+            } else {
+                let found = maps.iter().find(|(of, _)| *of == name);
+                found.with_context(|| format!("map `{name}` is not there"))?.1.as_raw_fd()
+            };
+            parts.push((fd, map));
+        }
+        relocate(&mut object, &parts)?;
+        Ok(Self { object, maps: own, ahead: HashMap::new() })
+    }
+
+    /// The maps alone, for [`Loader::upon`].
+    pub fn into_maps(self) -> NamedMaps {
+        self.maps
+    }
+
+    /// Loads a program for its hook, and looks at nothing but what the kernel says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loader::attach`].
+    pub fn load_alone(&self, program: Program, home: Home) -> Result<OwnedFd, String> {
+        self.load(program, home, LOG_BYTES).map_err(|refused| refused.sentence)
     }
 
     /// Loads a program that may be attached. Returns whether the kernel took it.
@@ -205,19 +270,12 @@ impl Loader {
     pub fn take(&mut self, program: Program, home: Home) -> Result<Attached, String> {
         let loaded = match self.ahead.remove(&program) {
             Some(loaded) => loaded,
-            None => self.load(program, home, LOG_BYTES)?,
+            None => self.load(program, home, LOG_BYTES).map_err(Refused::explain)?,
         };
-        let hook = program.target().hook();
-        let name = match home {
-            Home::ByName => {
-                Some(CString::new(&*hook).map_err(|error| format!("`{hook}`: {error}"))?)
-            }
-            Home::Kernel(_) | Home::Module(_) => None,
-        };
-        Ok(Attached { program: loaded, name, link: None })
+        Attached::new(program, loaded, home == Home::ByName)
     }
 
-    fn load(&self, program: Program, home: Home, log_bytes: usize) -> Result<OwnedFd, String> {
+    fn load(&self, program: Program, home: Home, log_bytes: usize) -> Result<OwnedFd, Refused> {
         let (name, hook) = (program.name(), program.target().hook());
         let missing = || format!("program `{name}` is not in the object");
         let program = self.object.programs.get(name).ok_or_else(missing)?;
@@ -228,11 +286,11 @@ impl Loader {
             (ProgramSection::BtfTracePoint, _) => Some(bpf_attach_type::BPF_TRACE_RAW_TP),
             (ProgramSection::FEntry { .. }, _) => Some(bpf_attach_type::BPF_TRACE_FENTRY),
             (ProgramSection::FExit { .. }, _) => Some(bpf_attach_type::BPF_TRACE_FEXIT),
-            _ => return Err(format!("program `{name}` is of another type")),
+            _ => return Err(format!("program `{name}` is of another type").into()),
         };
         let (types, type_id) = match home {
             Home::Kernel(type_id) => (None, type_id),
-            Home::Module(at) => (Some(find_types(at.module)?), at.type_id),
+            Home::Module(at) => (Some(kernel_btf::find(at.module)?), at.type_id),
             Home::ByName => (None, 0),
         };
         let load = |log: &mut [u8]| {
@@ -267,72 +325,57 @@ impl Loader {
         };
         // With a log it takes longer, so only once it was refused.
         load(&mut []).or_else(|error| {
+            let errno = error.raw_os_error();
             if log_bytes == 0 {
-                return Err(explain(&hook, &error, ""));
+                return Err(Refused { sentence: explain(&hook, &error, ""), errno });
             }
             let mut log = vec![0; log_bytes];
             load(&mut log).map_err(|_| {
                 let said = log.split(|byte| *byte == 0).next().unwrap_or_default();
                 let said = String::from_utf8_lossy(said);
-                let explained = explain(&hook, &error, &said);
                 // Nothing else has refused what the verifier has a reason against.
-                let errno = error.raw_os_error().filter(|_| reason(&said).is_none());
-                let cause = errno.and_then(|errno| cause(errno, Step::Load, &Confinement::read()));
-                cause.map_or(explained.clone(), |cause| format!("{explained}: {cause}"))
+                let errno = errno.filter(|_| reason(&said).is_none());
+                Refused { sentence: explain(&hook, &error, &said), errno }
             })
         })
     }
 }
 
-/// The descriptor of a module's types, which the kernel has only by number.
-fn find_types(module: &str) -> Result<OwnedFd, String> {
-    let refused = |error: io::Error| match error.raw_os_error() {
-        Some(libc::EPERM) => "needs CAP_SYS_ADMIN to name a module's types".to_owned(),
-        Some(libc::ENOENT) => format!("the kernel has no types of module `{module}`"),
-        _ => format!("failed to find the types of module `{module}`: {error}"),
-    };
-    let mut id = 0;
-    loop {
-        let mut attr = no_attr();
-        attr.__bindgen_anon_6.__bindgen_anon_1.start_id = id;
-        bpf::run(bpf_cmd::BPF_BTF_GET_NEXT_ID, &mut attr).map_err(refused)?;
-        // SAFETY: plain integers, which the kernel has written.
-        id = unsafe { attr.__bindgen_anon_6.next_id };
-        let mut attr = no_attr();
-        attr.__bindgen_anon_6.__bindgen_anon_1.btf_id = id;
-        let types = match new_fd(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attr) {
-            // It went away meanwhile.
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
-            types => types.map_err(refused)?,
-        };
-        if is_of_module(&types, module).map_err(refused)? {
-            return Ok(types);
-        }
-    }
+fn parse(object: &[u8], globals: &Globals<'_>) -> Result<Object> {
+    let mut object = Object::parse(object).context("failed to parse the kernel object")?;
+    let globals = globals.iter().map(|(name, value)| (*name, (*value, true))).collect();
+    object.patch_map_data(globals).context("failed to set the programs' constants")?;
+    Ok(object)
 }
 
-fn is_of_module(types: &OwnedFd, module: &str) -> io::Result<bool> {
-    let mut name = [0u8; 64];
-    // SAFETY: a struct of integers, for which zeros are valid.
-    let mut info: bpf_btf_info = unsafe { mem::zeroed() };
-    info.name = name.as_mut_ptr() as u64;
-    info.name_len = name.len() as u32;
-    let mut attr = no_attr();
-    attr.info.bpf_fd = types.as_raw_fd() as u32;
-    attr.info.info_len = size_of::<bpf_btf_info>() as u32;
-    attr.info.info = (&raw mut info) as u64;
-    match bpf::run(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr) {
-        // A name that does not fit is none of ours.
-        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => return Ok(false),
-        result => result?,
-    };
-    let expected = CString::new(module)?;
-    Ok(info.kernel_btf == 1 && name.starts_with(expected.as_bytes_with_nul()))
+/// Creates a map, with what is to be in it from the start.
+fn make(name: &str, map: &aya_obj::Map) -> Result<(MapData, OwnedFd)> {
+    let failed = || format!("failed to create map `{name}`");
+    let data = MapData::create(map.clone(), name, None).with_context(failed)?;
+    let fd = data.fd().as_fd().try_clone_to_owned().with_context(failed)?;
+    if !map.data().is_empty() {
+        bpf::fill(fd.as_fd(), map.data()).with_context(failed)?;
+    }
+    if map.section_kind() == EbpfSectionKind::Rodata {
+        bpf::freeze(fd.as_fd()).with_context(failed)?;
+    }
+    Ok((data, fd))
+}
+
+/// Has the programs refer to maps by their descriptors, and join their functions.
+fn relocate(object: &mut Object, maps: &[(RawFd, aya_obj::Map)]) -> Result<()> {
+    let sections: HashSet<_> = object.functions.keys().map(|(section, _)| *section).collect();
+    // A map is found by its section and its symbol, and not by its name.
+    let maps = maps.iter().map(|(fd, map)| ("", *fd, map));
+    object.relocate_maps(maps, &sections).context("failed to relocate the kernel object's maps")?;
+    object.relocate_calls(&sections).context("failed to relocate the kernel object's calls")?;
+    object.sanitize_functions(aya::features());
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, mem};
 
     use super::*;
     use crate::load::{OBJECT, UNTYPED_OBJECT};

@@ -15,6 +15,8 @@ mod crowd;
 mod delays;
 /// Devices that only a virtual machine may make.
 mod devices;
+/// Filesystems whose modules come after the tracer's start.
+mod modules;
 /// Disks below others that change while they are used.
 mod moved;
 /// A disk with several paths to it, which are hidden.

@@ -85,7 +85,8 @@ pub fn traced_through<T>(forced: Vec<Forced>, test: impl FnOnce(&mut Session) ->
     traced_with(&Options { forced, ..Options::default() }, test)
 }
 
-fn traced_with<T>(options: &Options, test: impl FnOnce(&mut Session) -> T) -> T {
+/// Runs a test with a tracer that is started by these options.
+pub fn traced_with<T>(options: &Options, test: impl FnOnce(&mut Session) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let mut session = Session::start(options).expect("this kernel can be traced");

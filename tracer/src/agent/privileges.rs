@@ -2,7 +2,8 @@
 //!
 //! Loading takes much; afterwards the kernel asks only for what is in [`KEPT`].
 //! Attaching a program that is loaded already, as the hook of the run queue is
-//! when it is wanted, takes nothing of its own. Capabilities belong to threads:
+//! when it is wanted, takes nothing of its own; programs that are loaded later come
+//! from another process (`session::loader`). Capabilities belong to threads:
 //! the loop gives up all others, and the thread that speaks HTTP all of them.
 
 use anyhow::{Context as _, Result};

@@ -295,6 +295,11 @@ pub struct AgentArgs {
     #[arg(long)]
     pub exit_on_failure: bool,
 
+    /// Start no process that loads programs for modules that come later: then the
+    /// agent says what a restart would show.
+    #[arg(long)]
+    pub no_loader: bool,
+
     #[command(flatten)]
     pub settings: Settings,
 }

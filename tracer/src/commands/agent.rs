@@ -50,6 +50,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// When the configuration is bad or the address is taken; and when the tracer cannot
 /// start, if it is to end then.
 pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
+    let options = &Options { loads_later: !args.no_loader, ..options.clone() };
     let settings = Settings { state_dir: options.state_dir.clone(), ..args.settings.clone() };
     let config = Config::load(&settings, args.config.as_deref())?;
     if args.print_config {

@@ -1,20 +1,22 @@
-//! A process beside this one, for work on a disk that may never answer.
+//! A process beside this one, for work on a disk that may never answer, or that takes
+//! capabilities which this one gives up.
 //!
 //! Whoever waits for a sick disk cannot be interrupted, and a process is not
 //! gone while one of its threads waits so: a thread could be given up, but then
 //! `tracer top` could not be left before the disk answers. So the work is a
-//! forked process, which has nothing of ours but two pipes: no descriptors (they
-//! would keep the hooks attached), no capabilities, no terminal. It ends when we
-//! do, as soon as the disk lets it.
+//! forked process, which has nothing of ours but two pipes and what it was given by
+//! name: no other descriptors (they would keep the hooks attached), no other
+//! capabilities, no terminal. It ends when we do, as soon as the disk lets it.
 
 use std::{
+    ffi::CStr,
     io::{self, PipeReader, PipeWriter, Read as _, Write as _},
     os::fd::{AsFd as _, AsRawFd as _, RawFd},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use caps::CapSet;
+use caps::{CapSet, Capability, CapsHashSet};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -31,6 +33,20 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// More than a line of it ever has.
 const LINE_BYTES: usize = 64 << 10;
+
+/// All that the process is given beside its pipes.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// Its name in lists of processes.
+    pub name: &'a CStr,
+    pub descriptors: &'a [RawFd],
+    /// Those that we have ourselves.
+    pub capabilities: &'a [Capability],
+}
+
+impl Given<'_> {
+    const NOTHING: Self = Self { name: c"tracer-aside", descriptors: &[], capabilities: &[] };
+}
 
 /// The process, and the pipes to it.
 #[derive(Debug)]
@@ -51,6 +67,18 @@ impl Aside {
     ///
     /// When there can be no further process, or no pipe.
     pub fn start(work: impl FnOnce(PipeReader, PipeWriter)) -> Result<Self> {
+        Self::start_with(&Given::NOTHING, work)
+    }
+
+    /// Starts a process that has more than that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Aside::start`].
+    pub fn start_with(
+        given: &Given<'_>,
+        work: impl FnOnce(PipeReader, PipeWriter),
+    ) -> Result<Self> {
         let (its_orders, orders) = io::pipe().context("failed to make a pipe")?;
         let (answers, its_answers) = io::pipe().context("failed to make a pipe")?;
         let parent = nix::unistd::getpid();
@@ -63,7 +91,8 @@ impl Aside {
             }
             ForkResult::Child => {
                 let _leaves = Leaves;
-                if confine(parent, [its_orders.as_raw_fd(), its_answers.as_raw_fd()]).is_ok() {
+                let pipes = [its_orders.as_raw_fd(), its_answers.as_raw_fd()];
+                if confine(parent, pipes, given).is_ok() {
                     work(its_orders, its_answers);
                 }
                 drop(_leaves);
@@ -165,34 +194,42 @@ impl Drop for Leaves {
     }
 }
 
-/// Gives up all that the parent has but these two pipes.
-fn confine(parent: Pid, kept: [RawFd; 2]) -> Result<()> {
+/// Gives up all that the parent has but these two pipes and what is given.
+fn confine(parent: Pid, pipes: [RawFd; 2], given: &Given<'_>) -> Result<()> {
     // The handlers are the parent's, and write to its pipes.
     SigSet::all().thread_block()?;
     set_pdeathsig(Signal::SIGKILL)?;
     if nix::unistd::getppid() != parent {
         anyhow::bail!("the parent is gone");
     }
-    set_name(c"tracer-aside")?;
-    close_others(kept)?;
-    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::clear(None, set)?;
+    set_name(given.name)?;
+    close_others(pipes, given.descriptors)?;
+    let has = caps::read(None, CapSet::Permitted)?;
+    let kept: CapsHashSet =
+        given.capabilities.iter().copied().filter(|capability| has.contains(capability)).collect();
+    caps::clear(None, CapSet::Inheritable)?;
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &kept)?;
     }
     set_no_new_privs()?;
     Ok(())
 }
 
-/// Closes all descriptors but two. The usual three become one of those: whoever
+/// Closes all descriptors but these. The usual three become a pipe of it: whoever
 /// reads our output would wait for the last that has it open.
-fn close_others(kept: [RawFd; 2]) -> Result<()> {
-    let [low, high] = if kept[0] < kept[1] { kept } else { [kept[1], kept[0]] };
-    for (first, last) in [(3, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
-        if first <= last {
-            close_range(first, last);
+fn close_others(pipes: [RawFd; 2], given: &[RawFd]) -> Result<()> {
+    let mut kept = [&pipes[..], given].concat();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if first < fd {
+            close_range(first, fd - 1);
         }
+        first = first.max(fd + 1);
     }
+    close_range(first, RawFd::MAX);
     // SAFETY: the descriptor is open, and belongs to whoever called.
-    let orders = unsafe { std::os::fd::BorrowedFd::borrow_raw(kept[0]) };
+    let orders = unsafe { std::os::fd::BorrowedFd::borrow_raw(pipes[0]) };
     dup2_stdin(orders)?;
     nix::unistd::dup2_stdout(orders)?;
     nix::unistd::dup2_stderr(orders)?;

@@ -12,7 +12,7 @@ use tracer_engine::{
     tick::Tick,
 };
 use tracer_kernel::{
-    capability::Capability, facts::Facts, load::kernel_memory_bytes, program::Program,
+    capability::Capability, facts::Facts, late, load::kernel_memory_bytes, program::Program,
     strategies::Selection, unsupported::Unsupported,
 };
 use tracer_scene::comm_text;
@@ -64,7 +64,8 @@ impl Session {
             let sentence = format!("there is no room to follow {}", self.refused.join(", "));
             unsupported.push(Unsupported { what: "disks", sentence });
         }
-        unsupported.extend(self.late_modules.unsupported());
+        let lacking = |module: &str| late::lacking(self.selections(), module);
+        unsupported.extend(self.late_modules.unsupported(lacking));
         unsupported
     }
 

@@ -12,8 +12,10 @@ mod calls;
 mod demand;
 mod hanging;
 mod issues;
+mod jail;
 mod kept;
 mod ledger;
+mod loader;
 mod modules;
 mod preflight;
 mod prover;
@@ -36,6 +38,7 @@ use tracer_kernel::{
     capability::Capability,
     clock::{both_ns, monotonic_ns},
     facts::{Facts, VMLINUX_BTF},
+    late,
     load::{KernelLog, Programs, Wishes},
     maps::{
         accounts::Accounts,
@@ -62,7 +65,8 @@ use again::Ended;
 use calls::Calls;
 use demand::Demand;
 use kept::References;
-use modules::LateModules;
+use loader::Loader;
+use modules::{LateModules, Means};
 use self_test::SelfTest;
 use used::read_used;
 
@@ -87,6 +91,8 @@ pub struct Options {
     pub host: PathBuf,
     /// The directory of kept references, if one was named.
     pub state_dir: Option<PathBuf>,
+    /// Whether a process may load programs for modules that come later.
+    pub loads_later: bool,
 }
 
 impl Options {
@@ -113,6 +119,7 @@ impl Default for Options {
             root: PathBuf::from("/"),
             host: PathBuf::from("/"),
             state_dir: None,
+            loads_later: true,
         }
     }
 }
@@ -245,10 +252,16 @@ impl Session {
             let described = ledger::describe((&options.root, &hidden), &room, known, &mut accounts);
             refused = described.unwrap_or_default();
         });
-        programs.end_selection();
+        let late_loader = programs.end_selection(&facts);
         calls.is_attached = calls.is_needed() && calls::may_serve(programs.selections());
 
-        let late_modules = LateModules::new(facts.modules_not_loaded());
+        let means = Means::new(&options.btf, &facts);
+        let missing = facts.modules_not_loaded().filter(|module| {
+            let selections = programs.selections();
+            !late::lacking(selections, module).is_empty()
+        });
+        let late_modules = LateModules::new(&options.root, means, missing)
+            .with(|| Loader::start(late_loader.filter(|_| options.loads_later)?).ok());
         let mut session = Self {
             programs,
             facts,
@@ -382,7 +395,7 @@ impl Session {
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
         }
         self.look_for_hanging(now);
-        self.late_modules.look(&Tree::new(&self.root), now);
+        self.look_at_modules(now);
         self.count_dropped();
         let unsupported = self.unsupported();
         self.scene.metrics.set_unsupported(unsupported.iter().map(|here| here.what));

@@ -45,6 +45,11 @@ impl Capabilities {
         }
     }
 
+    /// Whether the kernel lets this process name a module's types.
+    pub fn name_modules(self) -> bool {
+        self.sys_admin
+    }
+
     /// What is missing to load and attach the kernel programs.
     pub fn missing(self) -> Vec<&'static str> {
         if self.sys_admin {

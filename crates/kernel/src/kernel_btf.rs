@@ -1,0 +1,163 @@
+//! The types that the kernel and its modules have in memory, by system call alone.
+//!
+//! The kernel has them by number, and to name one takes CAP_SYS_ADMIN; modules have
+//! some from 5.11 on. No file is read, so this works where none may be opened.
+
+use std::{
+    ffi::CStr,
+    io, mem,
+    os::fd::{AsRawFd as _, OwnedFd},
+};
+
+use aya_obj::generated::{bpf_btf_info, bpf_cmd};
+
+use crate::bpf::{self, new_fd, no_attr};
+
+/// The kernel's own among them, as it names them.
+const KERNEL: &CStr = c"vmlinux";
+
+/// No kernel has more bytes of types; 6.18 has 6 MiB.
+const MOST_BYTES: u32 = 256 << 20;
+
+/// No name of a module is longer.
+const NAME_BYTES: usize = 64;
+
+/// The descriptor of a module's types.
+///
+/// # Errors
+///
+/// In one line, why there is none.
+pub fn find(module: &str) -> Result<OwnedFd, String> {
+    let mut found = None;
+    each(|types, name| {
+        let is_it = name.to_bytes() == module.as_bytes();
+        if is_it {
+            found = Some(types);
+        }
+        Ok(!is_it)
+    })
+    .map_err(|error| refused(module, &error))?;
+    found.ok_or_else(|| format!("the kernel has no types of module `{module}`"))
+}
+
+/// The bytes of the kernel's own types and of a module's.
+///
+/// # Errors
+///
+/// In one line, why they cannot be had.
+pub fn read(module: &str) -> Result<[Vec<u8>; 2], String> {
+    let mut found = [None, None];
+    each(|types, name| {
+        let at = match name.to_bytes() {
+            name if name == KERNEL.to_bytes() => 0,
+            name if name == module.as_bytes() => 1,
+            _ => return Ok(true),
+        };
+        found[at] = Some(content(&types)?);
+        Ok(found.iter().any(Option::is_none))
+    })
+    .map_err(|error| refused(module, &error))?;
+    match found {
+        [Some(kernel), Some(module)] => Ok([kernel, module]),
+        // Before 5.11 the kernel hands out none of its own.
+        [None, _] => Err("the kernel does not hand out its types (it takes 5.11)".to_owned()),
+        [_, None] => Err(format!("the kernel has no types of module `{module}`")),
+    }
+}
+
+fn refused(module: &str, error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => "needs CAP_SYS_ADMIN to name a module's types".to_owned(),
+        _ => format!("failed to find the types of `{module}`: {error}"),
+    }
+}
+
+/// Looks at all that the kernel has, until it is asked for no more.
+fn each(mut look: impl FnMut(OwnedFd, &CStr) -> io::Result<bool>) -> io::Result<()> {
+    let mut id = 0;
+    loop {
+        let mut attr = no_attr();
+        attr.__bindgen_anon_6.__bindgen_anon_1.start_id = id;
+        match bpf::run(bpf_cmd::BPF_BTF_GET_NEXT_ID, &mut attr) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+            result => result?,
+        };
+        // SAFETY: plain integers, which the kernel has written.
+        id = unsafe { attr.__bindgen_anon_6.next_id };
+        let mut attr = no_attr();
+        attr.__bindgen_anon_6.__bindgen_anon_1.btf_id = id;
+        let types = match new_fd(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attr) {
+            // It went away meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+            types => types?,
+        };
+        let mut name = [0; NAME_BYTES];
+        let mut info = no_info();
+        (info.name, info.name_len) = (name.as_mut_ptr() as u64, NAME_BYTES as u32);
+        match ask(&types, &mut info) {
+            // A name that does not fit is none of ours.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => continue,
+            result => result?,
+        }
+        let name = CStr::from_bytes_until_nul(&name).unwrap_or_default();
+        if info.kernel_btf == 1 && !look(types, name)? {
+            return Ok(());
+        }
+    }
+}
+
+/// The bytes of these types.
+fn content(types: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut info = no_info();
+    // Without room for them the kernel says how long they are.
+    ask(types, &mut info)?;
+    if info.btf_size > MOST_BYTES {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = vec![0; info.btf_size as usize];
+    let mut info = bpf_btf_info { btf_size: info.btf_size, ..no_info() };
+    info.btf = bytes.as_mut_ptr() as u64;
+    ask(types, &mut info)?;
+    bytes.truncate(info.btf_size as usize);
+    Ok(bytes)
+}
+
+fn no_info() -> bpf_btf_info {
+    // SAFETY: a struct of integers, for which zeros are valid.
+    unsafe { mem::zeroed() }
+}
+
+/// Has the kernel fill `info`; each buffer that it points to must be as long as it says.
+fn ask(types: &OwnedFd, info: &mut bpf_btf_info) -> io::Result<()> {
+    let mut attr = no_attr();
+    attr.info.bpf_fd = types.as_raw_fd() as u32;
+    attr.info.info_len = size_of::<bpf_btf_info>() as u32;
+    attr.info.info = (&raw mut *info) as u64;
+    bpf::run(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::facts::VMLINUX_BTF;
+
+    /// This takes CAP_SYS_ADMIN, and says so to whoever has not got it.
+    #[test]
+    fn the_kernel_hands_out_the_types_that_its_file_has() {
+        let mut kernel = None;
+        let looked = each(|types, name| {
+            if name == KERNEL {
+                kernel = Some(content(&types)?);
+            }
+            Ok(kernel.is_none())
+        });
+        match looked {
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM)),
+            Ok(()) => assert_eq!(kernel, fs::read(VMLINUX_BTF).ok()),
+        }
+        assert!(find("no such module").is_err());
+        assert!(read("no such module").is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! Filesystems whose modules come after the tracer's start.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use caps::{CapSet, Capability};
+use tracer::session::{Options, Session};
+use tracer_kernel::capability::Capability as Hook;
+use tracer_lab::disk::Filesystem;
+use tracer_snapshot::Phase;
+
+use super::{MODPROBE, need_guest};
+use crate::{
+    live::{lab_disk, traced, traced_with},
+    matrix::ways::own_syncs,
+};
+
+const SYNCS: usize = 20;
+
+/// Takes a module out. The hooks of a tracer before hold it for a moment.
+fn unload(module: &str) -> bool {
+    let is_away = || !fs::exists(format!("/sys/module/{module}")).unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while !is_away() && Instant::now() < until {
+        // It says itself why it cannot.
+        let _ = MODPROBE.run(&["-r", module]);
+        sleep(Duration::from_millis(200));
+    }
+    is_away()
+}
+
+/// The sentences about modules that came late.
+fn said(session: &Session) -> Vec<String> {
+    let all = session.unsupported().into_iter();
+    all.filter(|here| here.what == "module").map(|here| here.sentence).collect()
+}
+
+/// Those of modules came in 5.11.
+fn has_types() -> bool {
+    fs::exists("/sys/kernel/btf/ext4").unwrap()
+}
+
+fn strategy(session: &Session, of: Hook) -> Option<&'static str> {
+    session.selections().iter().find(|selection| selection.capability == of)?.selected()
+}
+
+/// The calling thread does without what loading takes, as the agent's does.
+fn without_rights<T>(work: impl FnOnce() -> T) -> T {
+    let rights = [Capability::CAP_SYS_ADMIN, Capability::CAP_PERFMON];
+    for right in rights {
+        caps::drop(None, CapSet::Effective, right).unwrap();
+    }
+    let result = work();
+    for right in rights {
+        caps::raise(None, CapSet::Effective, right).unwrap();
+    }
+    result
+}
+
+/// Has xfs and btrfs come under a running tracer, and syncs a file on an xfs. Returns
+/// what is said of them, and how many syncs waited for the log.
+fn have_them_come(session: &mut Session) -> (Vec<String>, usize) {
+    assert_eq!(said(session), [""; 0]);
+    assert_eq!(strategy(session, Hook::Log), None);
+    for module in ["btrfs", "xfs"] {
+        MODPROBE.run(&[module]).unwrap();
+    }
+    let until = Instant::now() + Duration::from_secs(60);
+    let is_done =
+        |session: &Session| strategy(session, Hook::Log).is_some() || !said(session).is_empty();
+    without_rights(|| {
+        while !is_done(session) && Instant::now() < until {
+            sleep(Duration::from_millis(100));
+            session.poll(None, &mut Vec::new());
+        }
+    });
+    let said = said(session);
+    let disk = lab_disk(Filesystem::Xfs);
+    let mut file = File::create(disk.mountpoint().join("late")).unwrap();
+    own_syncs(session);
+    for _ in 0..SYNCS {
+        // A file that grows has its new size in the log.
+        file.write_all(&[0; 4096]).unwrap();
+        file.sync_data().unwrap();
+    }
+    let syncs = own_syncs(session);
+    assert_eq!(syncs.len(), SYNCS);
+    let waits = syncs.iter().filter(|sync| sync.phases[Phase::Journal] > 0.0).count();
+    println!("{waits} of {SYNCS} syncs waited for the log; {said:?}");
+    (said, waits)
+}
+
+/// The sentence about xfs. Where functions are hooked nothing of btrfs's module is
+/// missing, and so it has none.
+fn said_of_xfs(session: &Session, said: &[String]) -> String {
+    let under_fentry = strategy(session, Hook::Sync) == Some("fentry");
+    assert_eq!(said.iter().any(|said| said.starts_with("btrfs")), !under_fentry, "{said:?}");
+    let xfs = said.iter().find(|said| said.starts_with("xfs")).expect("something is missing");
+    assert!(xfs.contains("`log`"), "{xfs}");
+    xfs.clone()
+}
+
+macro_rules! need_modules_to_be_away {
+    () => {
+        for module in ["xfs", "btrfs"] {
+            if !unload(module) {
+                crate::skip::skip!("`{module}` is no module here, or in use");
+            }
+        }
+    };
+}
+
+/// Hooks in a module that comes late join those that serve, if the kernel has types of
+/// its modules; if it has none, that is said.
+#[test]
+fn a_filesystem_that_comes_late_is_seen_or_said_to_be_missing() {
+    need_guest!();
+    need_modules_to_be_away!();
+    traced(|session| {
+        let (said, waits) = have_them_come(session);
+        if has_types() {
+            assert_eq!(strategy(session, Hook::Log), Some("tracepoint"));
+            assert_eq!(said, [""; 0]);
+            assert!(waits * 2 > SYNCS, "{waits} of {SYNCS}");
+        } else {
+            assert_eq!((strategy(session, Hook::Log), waits), (None, 0));
+            let xfs = said_of_xfs(session, &said);
+            assert!(xfs.ends_with("a restart does not help"), "{xfs}");
+        }
+    });
+}
+
+#[test]
+fn without_a_loader_a_restart_is_advised_and_helps() {
+    need_guest!();
+    need_modules_to_be_away!();
+    if !has_types() {
+        crate::skip::skip!("this kernel has no types of its modules");
+    }
+    traced_with(&Options { loads_later: false, ..Options::default() }, |session| {
+        let (said, waits) = have_them_come(session);
+        assert_eq!((strategy(session, Hook::Log), waits), (None, 0));
+        let xfs = said_of_xfs(session, &said);
+        assert!(xfs.ends_with(": restart the tracer"), "{xfs}");
+    });
+    traced(|session| assert_eq!(strategy(session, Hook::Log), Some("tracepoint")));
+}
