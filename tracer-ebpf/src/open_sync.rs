@@ -15,30 +15,41 @@ pub const COMMIT: u32 = kind::COUNT as u32;
 pub const PLACES: u32 = 2048;
 
 /// A sync under way, or a journal's commit ([`COMMIT`]).
+///
+/// The first line of a CPU's cache has all that the ends of its requests touch, which
+/// come on any CPU; the others are the thread's own. Its size is a multiple of a
+/// line's, so that no two syncs share one.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct OpenSync {
+    /// The thread, by the kernel's own number; 0 where its place in the table is free.
+    pub tid: u32,
+    /// Tells this sync from the thread's others.
+    pub seq: u32,
+    /// Sums over its own requests; added to where they end, on any CPU. Reads
+    /// apart: what it reads back had been evicted.
+    pub own_queue_ns: u64,
+    pub own_device_ns: u64,
+    pub own_read_ns: u64,
+    /// How many of them ended, and the bytes of those that are no reads: see
+    /// [`own_work`].
+    pub own_work: u64,
+    /// Birth of its first own request, end of its last.
+    pub own_first_ns: u64,
+    pub own_last_ns: u64,
     /// When it began, in ns; 0 while that is not written yet.
     pub begin_ns: u64,
     /// The caller, as in a [`SyncRecord`](crate::record::SyncRecord).
     pub cgroup: u64,
-    pub comm: [u8; COMM],
+    /// The name of its process, in words: as bytes it would be written and read one by
+    /// one.
+    pub comm: [u64; COMM / 8],
     pub clocks: Clocks,
     /// The journal's sums when the filesystem became known.
     pub journal: Totals,
     pub inode: u64,
     pub generation: u32,
     pub backing: u32,
-    /// Sums over its own requests; added to where they end, on any CPU. Reads
-    /// apart: what it reads back had been evicted.
-    pub own_queue_ns: u64,
-    pub own_device_ns: u64,
-    pub own_read_ns: u64,
-    pub own_requests: u64,
-    pub own_bytes: u64,
-    /// Birth of its first own request, end of its last.
-    pub own_first_ns: u64,
-    pub own_last_ns: u64,
     /// When its last bio was submitted; 0 once that has a request.
     pub bio_ns: u64,
     /// Its bios waited to become requests.
@@ -50,8 +61,6 @@ pub struct OpenSync {
     pub log_force_ns: u64,
     pub own_before_force_ns: u64,
     pub contender: Contender,
-    /// Tells this sync from the thread's others.
-    pub seq: u32,
     pub kind: u32,
     pub fd: i32,
     /// The filesystem of the file that was named.
@@ -59,21 +68,39 @@ pub struct OpenSync {
     /// The filesystem on the disk: another one below an overlay.
     pub base_device: u32,
     pub disk: u32,
+    /// The process and the thread as user space shows them.
+    pub shown_tgid: u32,
+    pub shown_tid: u32,
     /// How deep it is in filesystems' own syncs; always 0 in a system call's.
     pub depth: u32,
     /// 1 where further disks are watched.
     pub stacked: u32,
-    /// The thread, by the kernel's own number; 0 where its place in the table is free.
-    pub tid: u32,
-    /// The process and the thread as user space shows them.
-    pub shown_tgid: u32,
-    pub shown_tid: u32,
     /// 1 for a kernel thread.
     pub kthread: u32,
-    /// So many of the marks were made; the others say nothing.
+    /// So many of the marks were made; the others say nothing. Its type is as wide as an
+    /// index's: a narrower one costs the verifier twenty times the work.
     pub marked: u64,
     /// The accounts' integrals when the disk became known.
     pub marks: [u64; ACCOUNTS],
+}
+
+const _: () = assert!(core::mem::offset_of!(OpenSync, cgroup) == 64);
+const _: () = assert!(size_of::<OpenSync>().is_multiple_of(64));
+
+/// Bits of [`own_work`] that are bytes: a TiB, of one sync.
+const BYTES_BITS: u32 = 40;
+
+/// What one request adds to a sync's work: two sums in one word, since each of the
+/// atomic adds at a request's end costs as much as some twenty other instructions.
+#[inline(always)]
+pub const fn own_work(bytes: u32) -> u64 {
+    1 << BYTES_BITS | bytes as u64
+}
+
+/// How many requests a sync's work is of, and their bytes.
+#[inline(always)]
+pub const fn requests_and_bytes(work: u64) -> (u32, u64) {
+    ((work >> BYTES_BITS) as u32, work & ((1 << BYTES_BITS) - 1))
 }
 
 /// Sums over a journal's commits, all in ns.
@@ -102,4 +129,17 @@ pub struct Contender {
     pub known: u32,
     /// The thread's run delay without the wait that ended then.
     pub run_delay: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_their_bytes_are_summed_up_apart() {
+        let work = (0..100_000).fold(0, |work, _| work + own_work(4096));
+        assert_eq!(requests_and_bytes(work + own_work(0)), (100_001, 409_600_000));
+        assert_eq!(requests_and_bytes(own_work(u32::MAX)), (1, u64::from(u32::MAX)));
+        assert_eq!(requests_and_bytes(0), (0, 0));
+    }
 }

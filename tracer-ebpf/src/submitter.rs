@@ -66,7 +66,13 @@ pub fn in_kernel_thread() -> bool {
 
 #[inline(always)]
 pub fn current() -> Current {
-    let Some(task) = Task::current() else {
+    running(Task::current())
+}
+
+/// The same, of [`Task::current`].
+#[inline(always)]
+pub fn running(task: Option<Task>) -> Current {
+    let Some(task) = task else {
         let cgroup = current_cgroup_id();
         let comm = bpf_get_current_comm().unwrap_or([0; COMM]);
         let io_worker = comm.first_chunk() == Some(IO_WORKER);
@@ -117,8 +123,9 @@ impl Submitter {
     /// Who runs, at `now`.
     #[inline(always)]
     pub fn current(now: u64) -> Self {
-        let who = current();
-        let (tid, tgid) = match Task::current() {
+        let task = Task::current();
+        let who = running(task);
+        let (tid, tgid) = match task {
             Some(task) => (task.tid(), task.tgid()),
             None => {
                 let pid_tgid = bpf_get_current_pid_tgid();

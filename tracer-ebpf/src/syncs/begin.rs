@@ -69,13 +69,14 @@ pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
     sync.kind().set(call.kind);
     sync.fd().set(call.fd);
     sync.depth().set(depth);
-    if let Some(task) = Task::current() {
+    let task = Task::current();
+    if let Some(task) = task {
         sync.clocks().set(task.clocks());
     }
     if call.kind != COMMIT {
-        let (who, ids) = (submitter::current(), pids::shown(pid_tgid));
+        let (who, ids) = (submitter::running(task), pids::shown(pid_tgid));
         sync.cgroup().set(who.cgroup);
-        sync.comm().set(who.comm);
+        sync.comm().set(zerocopy::transmute!(who.comm));
         sync.kthread().set(u32::from(who.kthread));
         sync.shown_tgid().set((ids >> 32) as u32);
         sync.shown_tid().set(ids as u32);

@@ -3,7 +3,7 @@
 use aya_ebpf::{bindings::BPF_RB_AVAIL_DATA, helpers::bpf_get_current_pid_tgid};
 use tracer_ebpf::{
     dropped::Dropped,
-    open_sync::Totals,
+    open_sync::{Totals, requests_and_bytes},
     record::{StackedRecord, SyncRecord, commit},
 };
 
@@ -120,7 +120,8 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     }
     record.throttle_ns = sync.throttle_ns().get();
     record.reclaim_ns = sync.reclaim_ns().get() + sync.own_read_ns().get();
-    record.own_bytes = sync.own_bytes().get();
+    let (requests, bytes) = requests_and_bytes(sync.own_work().get());
+    record.own_bytes = bytes;
     record.cgroup = sync.cgroup().get();
     record.inode = sync.inode().get();
     record.generation = sync.generation().get();
@@ -131,9 +132,9 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     record.tid = sync.shown_tid().get();
     record.kind = sync.kind().get();
     record.fd = sync.fd().get();
-    record.own_requests = sync.own_requests().get() as u32;
+    record.own_requests = requests;
     record.kthread = sync.kthread().get() as u16;
-    record.comm = sync.comm().get();
+    record.comm = zerocopy::transmute!(sync.comm().get());
     fill_areas(record, sync, now);
 }
 

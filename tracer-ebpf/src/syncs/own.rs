@@ -1,12 +1,15 @@
 //! The block requests that a sync itself waits for.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use tracer_ebpf::record::{Disk, InFlight, NO_DISK, op};
+use tracer_ebpf::{
+    open_sync::own_work,
+    record::{Disk, InFlight, NO_DISK, op},
+};
 
 use super::{
     call::miss,
     state::COMMIT,
-    table::{of_current, of_thread},
+    table::{of_current, of_syncing, of_thread},
     windows::watch,
 };
 use crate::cell::MapCell;
@@ -40,20 +43,21 @@ pub fn note_submission(tid: u32, operation: u32, disk: MapCell<Disk>, now: u64) 
 /// A request that a thread's sync waits for has ended.
 #[inline(always)]
 pub fn credit(slot: MapCell<InFlight>, queue_ns: u64, device_ns: u64, now: u64) {
-    let Some(sync) = of_thread(slot.sync_tid().get()) else { return };
+    let Some(sync) = of_syncing(slot.sync_tid().get()) else { return };
     if sync.seq().get() != slot.sync_seq().get() {
         return;
     }
     // Of two ends that race for `own_last_ns` either is within their difference
     // of the right one; the sums are changed by atomic adds.
-    if u32::from(slot.op().get()) == op::READ {
+    let bytes = if u32::from(slot.op().get()) == op::READ {
         sync.own_read_ns().add(queue_ns + device_ns);
+        0
     } else {
         sync.own_queue_ns().add(queue_ns);
         sync.own_device_ns().add(device_ns);
-        sync.own_bytes().add(u64::from(slot.bytes().get()));
-    }
-    sync.own_requests().add(1);
+        slot.bytes().get()
+    };
+    sync.own_work().add(own_work(bytes));
     sync.own_last_ns().set(now);
 }
 

@@ -16,7 +16,7 @@ fields! {
     OpenSync {
         begin_ns: u64,
         cgroup: u64,
-        comm: [u8; COMM],
+        comm: [u64; COMM / 8],
         clocks: Clocks,
         journal: Totals,
         inode: u64,
@@ -25,8 +25,7 @@ fields! {
         own_queue_ns: u64,
         own_device_ns: u64,
         own_read_ns: u64,
-        own_requests: u64,
-        own_bytes: u64,
+        own_work: u64,
         own_first_ns: u64,
         own_last_ns: u64,
         bio_ns: u64,
@@ -70,8 +69,7 @@ impl MapCell<OpenSync> {
         self.own_queue_ns().set(0);
         self.own_device_ns().set(0);
         self.own_read_ns().set(0);
-        self.own_requests().set(0);
-        self.own_bytes().set(0);
+        self.own_work().set(0);
         self.own_first_ns().set(0);
         self.own_last_ns().set(0);
         self.bio_ns().set(0);

@@ -9,7 +9,7 @@ use anyhow::Result;
 use aya::maps::{Array, HashMap as KernelMap, MapData};
 use tracer_ebpf::{
     ledger::{Moment, tick},
-    open_sync::{COMMIT, OpenSync, PLACES},
+    open_sync::{COMMIT, OpenSync, PLACES, requests_and_bytes},
     record::{ACCOUNTS, Account, NO_DISK, SyncRecord},
 };
 use zerocopy::FromZeros as _;
@@ -99,12 +99,11 @@ pub fn record_until(
     record.own_queue_ns = sync.own_queue_ns;
     record.own_device_ns = sync.own_device_ns;
     record.own_span_ns = sync.own_last_ns.saturating_sub(sync.own_first_ns);
-    record.own_bytes = sync.own_bytes;
-    record.own_requests = u32::try_from(sync.own_requests).unwrap_or(u32::MAX);
+    (record.own_requests, record.own_bytes) = requests_and_bytes(sync.own_work);
     record.throttle_ns = sync.throttle_ns;
     record.reclaim_ns = sync.reclaim_ns.saturating_add(sync.own_read_ns);
     record.cgroup = sync.cgroup;
-    record.comm = sync.comm;
+    record.comm = zerocopy::transmute!(sync.comm);
     record.kthread = u16::from(sync.kthread != 0);
     record.inode = sync.inode;
     record.generation = sync.generation;
@@ -151,7 +150,7 @@ mod tests {
         // It is being opened.
         assert!(!is_old(&OpenSync { begin_ns: 0, ..sync() }, 6 * SECOND));
         assert!(!is_old(&OpenSync { kind: COMMIT, ..sync() }, 6 * SECOND));
-        assert!(is_same(&sync(), &OpenSync { own_requests: 9, ..sync() }));
+        assert!(is_same(&sync(), &OpenSync { own_work: 9, ..sync() }));
         assert!(!is_same(&sync(), &OpenSync { seq: 9, ..sync() }));
     }
 
