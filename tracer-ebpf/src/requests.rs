@@ -87,20 +87,50 @@ pub fn with_disk(request: Request, then: impl FnOnce(u32, MapCell<Disk>)) {
 pub fn open(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
     let now = now_ns();
     let slot = slots::claim(request, operation, disk, now)?;
-    let index = disk.index().get();
+    describe(request, operation, disk, slot, now);
+    // The flush itself has no owner: the request that wanted it waits on in its own slot.
+    if operation != op::FLUSH {
+        charge(request, disk, slot, now);
+    }
+    Some(slot)
+}
+
+/// Calls [`open`] for a request whose submission was not seen. Such requests are few:
+/// apart from the hooks this code is in nobody's way.
+#[cold]
+#[inline(never)]
+pub fn open_late(
+    request: Request,
+    operation: u32,
+    disk: MapCell<Disk>,
+) -> Option<MapCell<InFlight>> {
+    open(request, operation, disk)
+}
+
+/// Writes into a slot what its request says.
+#[inline(always)]
+pub fn describe(
+    request: Request,
+    operation: u32,
+    disk: MapCell<Disk>,
+    slot: MapCell<InFlight>,
+    now: u64,
+) {
     slot.issued_ns().set(0);
     slot.bytes().set(request.bytes());
     slot.op().set(operation as u16);
-    slot.disk().set(index as u16);
+    slot.disk().set(disk.index().get() as u16);
     slot.may_wait().set(u32::from(request.cmd_flags() & (REQ_PREFLUSH | REQ_FUA) != 0));
     slot.sync_tid().set(0);
     slot.account().set(NO_ACCOUNT);
     slot.born_ns().set(now);
-    // The flush itself has no owner: the request that wanted it waits on in
-    // its own slot.
-    if operation == op::FLUSH {
-        return Some(slot);
-    }
+}
+
+/// Puts a request into its submitter's account. Its operation comes by way of the map:
+/// the verifier would follow each single one through all of this.
+#[inline(always)]
+fn charge(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>, now: u64) {
+    let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
     let who = submitter(request, now);
     slot.born_ns().set(who.born_ns);
     if let Some(ledger) = LEDGER.cell(index) {
@@ -112,13 +142,10 @@ pub fn open(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<Map
             account.word().add(born(tick(who.born_ns)));
         }
     }
-    // By way of the map: the verifier would follow each operation through all above.
-    let operation = u32::from(slot.op().get());
     if let Some(seq) = note_submission(who.tid, operation, disk, who.born_ns) {
         slot.sync_tid().set(who.tid);
         slot.sync_seq().set(seq);
     }
-    Some(slot)
 }
 
 /// Whether a request's submitter was seen with its bio.
@@ -190,7 +217,8 @@ pub fn give_back(slot: MapCell<InFlight>, now: u64) {
 }
 
 /// Gives back a request that has ended unseen: its tag was given away again.
-#[inline(always)]
+#[cold]
+#[inline(never)]
 pub fn reconcile(slot: MapCell<InFlight>, now: u64) {
     debug!(
         (),

@@ -16,15 +16,31 @@ use crate::{
     requests::{address, reconcile},
 };
 
+/// The slot that is its tag's own, if there is such a one, whoever is in it.
+#[inline(always)]
+pub fn own(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
+    let (queue, tag) = (request.hardware_queue(), tag(request, operation));
+    let (base, queues, depth) = (disk.base().get(), disk.queues().get(), disk.depth().get());
+    IN_FLIGHT.cell(places::own(base, queues, depth, queue, tag)?)
+}
+
 /// The slot of a request that has one.
 #[inline(always)]
 pub fn find(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
-    let (queue, tag) = (request.hardware_queue(), tag(request, operation));
-    let address = address(request);
-    if let Some(own) = own(disk, queue, tag) {
-        return IN_FLIGHT.cell(own).filter(|slot| slot.request().get() == address);
+    match own(request, operation, disk) {
+        Some(own) => Some(own).filter(|own| own.request().get() == address(request)),
+        None => find_shared(request, operation, disk),
     }
-    for place in shared(disk, queue, tag) {
+}
+
+/// Looks through the slots that the request shares with others. It is not inlined, and
+/// neither is whatever else few requests need, so that the code that runs for all of
+/// them lies together.
+#[cold]
+#[inline(never)]
+fn find_shared(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
+    let address = address(request);
+    for place in shared(request, operation, disk) {
         let slot = IN_FLIGHT.cell(config!(own_slots) + place)?;
         if slot.request().get() == address {
             return Some(slot);
@@ -42,23 +58,37 @@ pub fn claim(
     disk: MapCell<Disk>,
     now: u64,
 ) -> Option<MapCell<InFlight>> {
-    let (queue, tag) = (request.hardware_queue(), tag(request, operation));
-    let address = address(request);
-    if let Some(own) = own(disk, queue, tag) {
-        let slot = IN_FLIGHT.cell(own)?;
-        if slot.request().get() != 0 {
-            reconcile(slot, now);
-        }
-        slot.request().set(address);
-        return Some(slot);
+    if let Some(own) = own(request, operation, disk) {
+        take(own, request, now);
+        return Some(own);
     }
     // The same request from before, if its end was not seen.
-    if let Some(slot) = find(request, operation, disk) {
+    if let Some(slot) = find_shared(request, operation, disk) {
         reconcile(slot, now);
         return Some(slot);
     }
+    claim_shared(request, operation, disk)
+}
+
+/// Puts a request into the slot that is its tag's own.
+#[inline(always)]
+pub fn take(own: MapCell<InFlight>, request: Request, now: u64) {
+    if own.request().get() != 0 {
+        reconcile(own, now);
+    }
+    own.request().set(address(request));
+}
+
+#[cold]
+#[inline(never)]
+fn claim_shared(
+    request: Request,
+    operation: u32,
+    disk: MapCell<Disk>,
+) -> Option<MapCell<InFlight>> {
     let ledger = LEDGER.cell(disk.index().get())?;
-    for place in shared(disk, queue, tag) {
+    let address = address(request);
+    for place in shared(request, operation, disk) {
         let slot = IN_FLIGHT.cell(config!(own_slots) + place)?;
         if slot.request().claim(address) {
             slot.is_shared().set(1);
@@ -90,11 +120,7 @@ fn tag(request: Request, operation: u32) -> u32 {
 }
 
 #[inline(always)]
-fn own(disk: MapCell<Disk>, queue: u32, tag: u32) -> Option<u32> {
-    places::own(disk.base().get(), disk.queues().get(), disk.depth().get(), queue, tag)
-}
-
-#[inline(always)]
-fn shared(disk: MapCell<Disk>, queue: u32, tag: u32) -> [u32; places::CANDIDATES] {
+fn shared(request: Request, operation: u32, disk: MapCell<Disk>) -> [u32; places::CANDIDATES] {
+    let (queue, tag) = (request.hardware_queue(), tag(request, operation));
     places::shared(disk.index().get(), queue, tag, config!(shared_slots))
 }

@@ -17,7 +17,7 @@ use crate::{
     fields::{Kernel, Request},
     maps::count_drop,
     requests::{
-        end, end_unseen, give_back, has_known_submitter, open, request_of, with_disk,
+        end, end_unseen, give_back, has_known_submitter, open_late, request_of, with_disk,
     },
     slots,
 };
@@ -64,7 +64,7 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
         }
         // A flush without data is never issued itself.
         if slot.is_none() && has_known_submitter(request) {
-            slot = open(request, operation, disk);
+            slot = open_late(request, operation, disk);
         }
         if let Some(slot) = slot {
             end(request, disk, slot);

@@ -5,10 +5,13 @@
 //!   struct request *)
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_ebpf::record::{Disk, op};
 
 use crate::{
+    cell::MapCell,
     clock::now_ns,
-    requests::{open, request_of, with_disk},
+    fields::Request,
+    requests::{address, describe, open_late, request_of, with_disk},
     slots,
 };
 
@@ -16,10 +19,32 @@ use crate::{
 pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
     with_disk(request, |operation, disk| {
-        let known = slots::find(request, operation, disk);
-        if let Some(slot) = known.or_else(|| open(request, operation, disk)) {
-            slot.issued_ns().set(now_ns());
+        let now = now_ns();
+        if let Some(own) = slots::own(request, operation, disk) {
+            if own.request().get() == address(request) {
+                own.issued_ns().set(now);
+                return;
+            }
+            // Nobody submits a flush: its slot is made here.
+            if operation == op::FLUSH {
+                slots::take(own, request, now);
+                describe(request, operation, disk, own, now);
+                own.issued_ns().set(now);
+                return;
+            }
         }
+        note_late_issue(request, operation, disk, now);
     });
     0
+}
+
+/// Notes the issue of a request whose slot is one that several may have, or whose
+/// submission was not seen.
+#[cold]
+#[inline(never)]
+fn note_late_issue(request: Request, operation: u32, disk: MapCell<Disk>, now: u64) {
+    let known = slots::find(request, operation, disk);
+    if let Some(slot) = known.or_else(|| open_late(request, operation, disk)) {
+        slot.issued_ns().set(now);
+    }
 }
