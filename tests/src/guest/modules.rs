@@ -3,19 +3,21 @@
 use std::{
     fs::{self, File},
     io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use caps::{CapSet, Capability};
+use nix::sys::signal::Signal;
 use tracer::session::{Options, Session};
-use tracer_kernel::capability::Capability as Hook;
+use tracer_kernel::{capability::Capability as Hook, program::Program};
 use tracer_lab::disk::Filesystem;
 use tracer_snapshot::Phase;
 
 use super::{MODPROBE, need_guest};
 use crate::{
-    live::{lab_disk, traced, traced_with},
+    live::{lab_disk, served::Agent, traced, traced_with},
     matrix::ways::own_syncs,
 };
 
@@ -148,4 +150,88 @@ fn without_a_loader_a_restart_is_advised_and_helps() {
         assert!(xfs.ends_with(": restart the tracer"), "{xfs}");
     });
     traced(|session| assert_eq!(strategy(session, Hook::Log), Some("tracepoint")));
+}
+
+/// The processes that this one started and that have this name.
+fn children(parent: u32, name: &str) -> Vec<u32> {
+    let list = format!("/proc/{parent}/task/{parent}/children");
+    let children = fs::read_to_string(list).unwrap();
+    let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    let is_named = |pid: &u32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|comm| comm.trim() == name)
+    };
+    children.filter(is_named).collect()
+}
+
+/// A field of a process in /proc.
+fn field(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+}
+
+#[test]
+fn an_agent_without_rights_has_them_in_a_process_that_can_do_nothing_else() {
+    need_guest!();
+    need_modules_to_be_away!();
+    if !has_types() {
+        crate::skip::skip!("this kernel has no types of its modules");
+    }
+    let config = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&config, "period = \"1s\"\n").unwrap();
+    let mut agent = Agent::start(config.path());
+    let [loader] = children(agent.tracer.id(), "tracer-loader")[..] else {
+        panic!("one process; it said:\n{}", agent.tracer.transcript());
+    };
+    let rights = |pid| u64::from_str_radix(&field(pid, "CapEff:"), 16).unwrap();
+    let [admin, perfmon, bpf] = [21, 38, 39].map(|number| 1_u64 << number);
+    assert_eq!(rights(agent.tracer.id()) & (admin | perfmon), 0);
+    assert_eq!(rights(loader), admin | perfmon | bpf);
+    assert_eq!([field(loader, "Seccomp:"), field(loader, "NoNewPrivs:")], ["2", "1"]);
+    for fd in fs::read_dir(format!("/proc/{loader}/fd")).unwrap() {
+        let target = fs::read_link(fd.unwrap().path()).unwrap();
+        let target = target.to_str().unwrap();
+        let is_known = ["anon_inode:bpf-map", "pipe:", "socket:"];
+        assert!(is_known.iter().any(|known| target.starts_with(known)), "{target}");
+    }
+    let is_hooked = || agent.metrics().contains("{capability=\"log\",strategy=\"tracepoint\"");
+    assert!(!is_hooked());
+    MODPROBE.run(&["xfs"]).unwrap();
+    agent.wait_until("xfs's log has a hook", is_hooked);
+    println!("the loader had {} at most", field(loader, "VmHWM:"));
+    agent.tracer.signal(Signal::SIGTERM);
+    assert_eq!(agent.tracer.wait(Duration::from_secs(30)).code(), Some(0));
+    assert!(!fs::exists(format!("/proc/{loader}")).unwrap());
+    assert!(unload("xfs"), "a hook is left in it");
+}
+
+/// Their programs have constants that only the module's types say.
+#[test]
+fn hooks_that_read_what_a_late_module_hands_out_join_too() {
+    need_guest!();
+    need_modules_to_be_away!();
+    if !has_types() {
+        crate::skip::skip!("this kernel has no types of its modules");
+    }
+    let forced = vec!["sync=tracepoint".parse().unwrap()];
+    traced_with(&Options { forced, ..Options::default() }, |session| {
+        let (said, _) = have_them_come(session);
+        assert_eq!(said, [""; 0]);
+        let sync = session.selections().iter().find(|s| s.capability == Hook::Sync).unwrap();
+        for program in [Program::XfsFileFsync, Program::BtrfsSyncFile] {
+            assert!(sync.attached.contains(&program), "{sync:?}");
+        }
+        // Without such a hook nothing shows that a write is a sync.
+        let disk = lab_disk(Filesystem::Xfs);
+        let mut options = File::options();
+        options.create(true).append(true).custom_flags(libc::O_DSYNC);
+        let mut file = options.open(disk.mountpoint().join("dsync")).unwrap();
+        own_syncs(session);
+        for _ in 0..SYNCS {
+            file.write_all(&[1; 4096]).unwrap();
+        }
+        let syncs = own_syncs(session);
+        let writes = syncs.iter().filter(|sync| sync.kind == "o_dsync write").count();
+        assert_eq!(writes, SYNCS, "{syncs:?}");
+    });
 }

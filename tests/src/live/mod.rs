@@ -47,7 +47,7 @@ mod refused;
 /// A culprit and somebody who is not to blame, on a disk of known slowness.
 mod scenarios;
 /// A running agent, and what it serves.
-mod served;
+pub mod served;
 /// A node in trouble: a disk that does not answer, is full or read-only.
 mod sick;
 /// A hook that is taken off while the tracer runs.
