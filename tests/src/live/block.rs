@@ -113,14 +113,24 @@ const LOADS: [(&str, &[&str]); 3] = [
 ];
 
 /// Loads that are killed in the middle.
+///
+/// A load is played again if ends were missed, at most twice. Now and then the kernel
+/// runs no program at all for the ends of one interrupt: 31 at once were seen, two
+/// tracers side by side miss the same ones, and the kernel counts none as left out.
+/// A leak of ours comes again.
 pub fn under_every_load(session: &mut Session, disk: &LoopDisk, scheduler: &str) {
     for (name, args) in LOADS {
-        let mut load = fio(disk, args);
-        watch(session, Duration::from_millis(1500));
-        load.kill().unwrap();
-        load.wait().unwrap();
-        nothing_leaks(session, disk.name())
-            .unwrap_or_else(|error| panic!("{name} under {scheduler}: {error:#}"));
+        let mut play = || {
+            let mut load = fio(disk, args);
+            watch(session, Duration::from_millis(1500));
+            load.kill().unwrap();
+            load.wait().unwrap();
+            let result = nothing_leaks(session, disk.name());
+            result.inspect_err(|error| println!("{name} under {scheduler}: {error:#}"))
+        };
+        if play().or_else(|_| play()).or_else(|_| play()).is_err() {
+            panic!("{name} under {scheduler}: three plays of three leave requests in flight");
+        }
     }
 }
 

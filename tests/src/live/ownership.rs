@@ -172,22 +172,36 @@ fn what_a_request_takes_on_a_rested_disk_is_learnt() {
     let disk = lab_disk(Filesystem::Ext4);
     traced(|session| {
         settle(session, disk.name()).unwrap();
-        // With some milliseconds between them, in which the disk rests.
-        let mut command = FIO.command().unwrap();
-        command.args(["--name=reads", "--rw=read", "--bs=4k", "--direct=1", "--ioengine=psync"]);
-        command.arg("--rate_iops=250").arg(format!("--number_ios={READS}"));
-        command.arg(format!("--filename={}", disk.device()));
-        run(command, &Cgroup::none());
-        watch(session, Duration::from_millis(2200), |_| {});
         let learnt = |session: &mut Session| {
             let snapshot = session.snapshot();
             let disk = snapshot.disks.iter().find(|d| d.name == disk.name()).unwrap().clone();
             let mut work = disk.work.iter();
             let read = work.find(|w| w.op == Op::Read && w.size_bytes_up_to == Some(4096)).cloned();
-            (read.unwrap_or_else(|| panic!("nothing learnt of reads: {:?}", disk.work)), disk)
+            (read, disk)
         };
-        let (read, disk_row) = learnt(session);
-        assert!(read.samples >= READS * 9 / 10, "{read:?}");
+        let mut play = || {
+            let before = learnt(session).0.map_or(0, |read| read.samples);
+            // With some milliseconds between them, in which the disk rests. At a rate,
+            // a late fio would catch up, with reads close behind each other.
+            let mut command = FIO.command().unwrap();
+            command.args(["--name=reads", "--rw=read", "--bs=4k", "--direct=1"]);
+            command.args(["--ioengine=psync", "--thinktime=4ms"]);
+            command.arg(format!("--number_ios={READS}"));
+            command.arg(format!("--filename={}", disk.device()));
+            run(command, &Cgroup::none());
+            watch(session, Duration::from_millis(2200), |_| {});
+            let (read, disk) = learnt(session);
+            let read = read.unwrap_or_else(|| panic!("nothing learnt of reads: {:?}", disk.work));
+            let new = read.samples - before;
+            if new >= READS * 9 / 10 {
+                Ok((read, disk))
+            } else {
+                Err(format!("{new} of {READS} reads, {read:?}"))
+            }
+        };
+        // A request whose end was missed seems to be beside the reads until its tag is
+        // used again: see `under_every_load`.
+        let (read, disk_row) = play().or_else(|_| play()).or_else(|_| play()).unwrap();
 
         // One after another: behind a limit each would wait for its turn.
         let mut command = DD.command().unwrap();
@@ -195,7 +209,7 @@ fn what_a_request_takes_on_a_rested_disk_is_learnt() {
         command.arg(format!("count={READS}")).arg(format!("if={}", disk.device()));
         run(command, &Cgroup::none());
         watch(session, Duration::from_millis(2200), |_| {});
-        let (after, _) = learnt(session);
+        let after = learnt(session).0.unwrap();
         assert!(after.samples - read.samples <= READS / 10, "{read:?}, then {after:?}");
         let usual = disk_row.latencies.iter().find(|l| l.op == Op::Read).unwrap();
         let (low, high) = (usual.device_p50_seconds / 4.0, usual.device_p99_seconds * 4.0);

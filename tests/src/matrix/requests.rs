@@ -173,18 +173,19 @@ pub fn nothing_leaks(session: &mut Session, disk: &str) -> Result<()> {
     ensure!(seen > 0, "nothing was seen on `{disk}`");
     let now = Moment::at(tick(monotonic_ns()));
     let missed: u64 = accounts.iter().map(|(_, a)| now.in_flight(a.word)).sum();
-    ensure!(missed <= 2 + seen / 10_000, "{missed} of {seen} ends were missed: {accounts:?}");
     let end = Instant::now() + HEALING;
     loop {
-        let accounts = session.accounts_of(disk);
-        let kept: Vec<_> = accounts.iter().filter(|(_, a)| a.word != 0).collect();
+        let now = session.accounts_of(disk);
+        let kept: Vec<_> = now.iter().filter(|(_, a)| a.word != 0).collect();
         if kept.is_empty() {
-            return Ok(());
+            break;
         }
         ensure!(Instant::now() < end, "in flight for ever on `{disk}`: {kept:?}");
         sleep(Duration::from_millis(100));
         session.poll(None, &mut Vec::new());
     }
+    ensure!(missed <= 2 + seen / 10_000, "{missed} of {seen} ends were missed: {accounts:?}");
+    Ok(())
 }
 
 /// Healing waits until a request is surely gone.
