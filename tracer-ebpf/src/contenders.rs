@@ -8,11 +8,14 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, LruHashMap},
 };
-use tracer_ebpf::{open_sync::Contender, record::ContenderKey};
+use tracer_ebpf::{
+    open_sync::{Contender, HELPERS as PLACES},
+    record::ContenderKey,
+};
 
 use crate::{
     cell::{MapCell, fields},
-    maps::sum_of,
+    maps::{Lookup as _, sum_of},
     pids,
 };
 
@@ -21,6 +24,22 @@ use crate::{
 static CONTENDERS: LruHashMap<ContenderKey, u64> = LruHashMap::with_max_entries(512, 0);
 #[map]
 static CONTENDERS_NEW: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Threads that syncs wait for, by place; user space sets them.
+#[map]
+static HELPERS: Array<u32> = Array::with_max_entries(PLACES, 0);
+#[map]
+static HELPER_CONTENDERS: Array<Contender> = Array::with_max_entries(PLACES, 0);
+
+/// The contender of a thread that syncs wait for.
+#[inline(always)]
+pub fn of_helper(tid: u32) -> Option<MapCell<Contender>> {
+    // A place without a thread holds 0, as idle CPUs do.
+    if tid == 0 || HELPERS.cell(tid % PLACES)?.get() != tid {
+        return None;
+    }
+    HELPER_CONTENDERS.cell(tid % PLACES)
+}
 
 fields! { Contender { known: u32 } }
 

@@ -14,6 +14,9 @@ pub const COMMIT: u32 = kind::COUNT as u32;
 /// Places for syncs in the table; threads whose numbers are so far apart share one.
 pub const PLACES: u32 = 2048;
 
+/// Places for threads that syncs wait for; as above.
+pub const HELPERS: u32 = 1024;
+
 /// A sync under way, or a journal's commit ([`COMMIT`]).
 ///
 /// The first line of a CPU's cache has all that the ends of its requests touch, which

@@ -8,6 +8,7 @@
 pub mod blame;
 pub mod demand;
 pub mod device;
+pub mod helper;
 mod histogram;
 pub mod kind;
 pub mod phases;
@@ -146,6 +147,7 @@ impl Engine {
             let mut slot = Slot::default();
             let disks = tick.disks.iter().filter(|disk| victim.is_on(disk.disk));
             disks.for_each(|disk| slot.add(disk, &party));
+            let waited_ns = victim.fresh.wait_ns;
             victim.settle(&slot, tick.at_ns);
             victim.now.ticks += 1;
             let (mut all, mut others) = (0.0, 0.0);
@@ -156,9 +158,14 @@ impl Engine {
                 others += if victim.is_stranger(&who) { blocks } else { 0.0 };
             }
             victim.filled_by_others = if all > 0.0 { others / all } else { 0.0 };
-            for contender in
-                tick.contenders.iter().filter(|contender| contender.victim_tgid == tgid)
-            {
+            for helper in &tick.helpers {
+                victim.help(helper, waited_ns);
+            }
+            for contender in &tick.contenders {
+                let waited = contender.victim_tgid;
+                if waited != tgid && !victim.is_held_up_by(waited) {
+                    continue;
+                }
                 let who = party(contender.owner);
                 victim.blame_around(who, contender.owner, op::CPU, contender.ns as f64, 0);
             }

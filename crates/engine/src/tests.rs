@@ -6,12 +6,13 @@ use tracer_ebpf::{
 use zerocopy::FromZeros as _;
 
 use super::{
-    verdict::{Judgement, judge},
+    verdict::{Judgement, Shares, judge},
     victim::Span,
     *,
 };
 use crate::kind::{Confidence, Kind, Via};
 
+mod helper;
 mod memory;
 
 const MS: u64 = 1_000_000;
@@ -578,7 +579,7 @@ proptest! {
         prop_assert_eq!(blame_of(victim, absent as u32), 0.0);
 
         let shares = tests::judged(victim).shares;
-        let verdict::Shares { owners, cpu, memory, limit, own, device, unexplained } = shares;
+        let Shares { owners, cpu, memory, limit, own, device, unexplained } = shares;
         let sum = owners + cpu + memory + limit + own + device + unexplained;
         prop_assert!(sum == 0.0 || (sum - 1.0).abs() < 1e-6, "{:?}", shares);
     }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{blame::OwnerId, reference::Grade};
+use super::{blame::OwnerId, helper::Helper, reference::Grade};
 
 /// One second of the node, as differences since the tick before.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -20,6 +20,9 @@ pub struct Tick {
     pub reclaimers: Vec<Reclaimer>,
     /// Limits that held a cgroup back.
     pub limits: Vec<Limit>,
+    /// Processes and threads of this node that victims' syncs wait for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub helpers: Vec<Helper>,
     /// CPU time that the hypervisor gave to others, over all CPUs.
     pub steal_ns: u64,
     pub cpus: u32,

@@ -10,6 +10,7 @@ use tracer_ebpf::record::{NO_DISK, op};
 
 use super::{
     blame::{OwnerId, Party},
+    helper::{Held, Role},
     phases::Phase,
     second::{Circumstances, is_short},
     suspect::{CHARGES, Change, ENOUGH, Lift, Suspect, last_change},
@@ -97,6 +98,8 @@ pub struct Judgement {
     pub in_house: bool,
     /// For how much of the time a limit of its own held the victim back.
     pub limited: f64,
+    /// How the processes and threads that it waits for were, those most held up first.
+    pub helpers: Vec<Held>,
     /// The state of the device meanwhile, as far as it is known.
     pub circumstances: Circumstances,
     /// `None` if its syncs are not slow.
@@ -138,10 +141,12 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         is_device_well: circumstances.is_well(WELL_PART),
     };
     let mut account = Account::new(victim, span);
-    account.divide(victim, sum, runqueue_ns);
+    let helpers = victim.held(sum, span);
+    account.divide(victim, sum, runqueue_ns, &helpers);
     if basis.has_lifts {
         account.acquit();
     }
+    account.hold_up_the_disk(&helpers, sum.phases.wait_ns() as f64);
 
     let total = if excess_ns > 0.0 { excess_ns } else { 1.0 };
     let shares = account.shares(total);
@@ -152,6 +157,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         () if sum.syncs < FEW_SYNCS || !victim.has_history() => Kind::Unknown,
         () if !is_slow => Kind::None,
         () => match kind_of(&shares, victim.disk == NO_DISK) {
+            Kind::Device | Kind::Unseen if let Some(kind) = kind_of_server(&helpers) => kind,
             Kind::Owners | Kind::Own | Kind::Device | Kind::Unexplained
                 if circumstances.is_unsure(UNSURE_PART) =>
             {
@@ -182,7 +188,9 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     }
     let confidence = match kind {
         _ if in_house || matches!(kind, Kind::Owners | Kind::Memory | Kind::Cpu) => {
-            culprits.first().map_or(Confidence::Low, |worst| worst.confidence)
+            let is_seen = kind == Kind::Cpu && helpers.iter().any(|held| held.is_cause);
+            let unnamed = if is_seen { Confidence::Medium } else { Confidence::Low };
+            culprits.first().map_or(unnamed, |worst| worst.confidence)
         }
         Kind::Device | Kind::Own if victim.baseline_ns().is_some() && sum.syncs >= ENOUGH => {
             let share = shares.device.max(shares.own);
@@ -196,7 +204,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
                 Confidence::Medium
             }
         }
-        Kind::Limit if limited_ns > 0.0 => Confidence::High,
+        Kind::Limit if limited_ns > 0.0 || is_helper_limited(&helpers) => Confidence::High,
         _ if sum.syncs >= ENOUGH => Confidence::Medium,
         _ => Confidence::Low,
     };
@@ -208,6 +216,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         ruled_out,
         confidence,
         in_house,
+        helpers,
         limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
         circumstances,
         slower_than,
@@ -293,6 +302,27 @@ fn kind_of(shares: &Shares, no_disk: bool) -> Kind {
     worst.map_or(Kind::None, |(_, kind)| *kind)
 }
 
+/// The kind that a server makes of the device, if it was held up for long enough.
+fn kind_of_server(helpers: &[Held]) -> Option<Kind> {
+    let server = helpers.iter().find(|held| held.is_cause && held.role == Role::Server)?;
+    Some(if server.limit > server.cpu { Kind::Limit } else { Kind::Cpu })
+}
+
+fn is_helper_limited(helpers: &[Held]) -> bool {
+    helpers.iter().any(|held| held.is_cause && held.limit > held.cpu)
+}
+
+/// Takes so much out of these, the first first; returns how much there was.
+fn take<const N: usize>(wanted_ns: f64, parts: [&mut f64; N]) -> f64 {
+    let mut taken_ns = 0.0;
+    for part in parts {
+        let one = part.min(wanted_ns - taken_ns).max(0.0);
+        *part -= one;
+        taken_ns += one;
+    }
+    taken_ns
+}
+
 /// The excess, divided, in ns.
 struct Account<'a> {
     victim: &'a Victim,
@@ -349,8 +379,14 @@ impl<'a> Account<'a> {
         }
     }
 
-    fn divide(&mut self, victim: &Victim, sum: &Half, runqueue_ns: f64) {
-        let parts = &sum.parts;
+    fn divide(&mut self, victim: &Victim, sum: &Half, runqueue_ns: f64, helpers: &[Held]) {
+        let mut parts = sum.parts;
+        let wait_ns = sum.phases.wait_ns() as f64;
+        for held in helpers.iter().filter(|held| held.is_cause && held.role == Role::Journal) {
+            let parts = [&mut parts.unexplained_ns, &mut parts.journal_ns, &mut parts.commits_ns];
+            let taken_ns = take(held.up() * wait_ns, parts);
+            self.hold_up(held, taken_ns);
+        }
         self.own_ns = parts.own_ns;
         self.device_ns = parts.device_ns;
         self.unexplained_ns = parts.unexplained_ns;
@@ -389,7 +425,7 @@ impl<'a> Account<'a> {
         if is_limited(sum.limited_cpu_ns) {
             self.limit_ns += runqueue_ns;
         } else {
-            self.cpu_ns = self.share_out(op::CPU, 0.0, runqueue_ns, |waits| &mut waits.cpu);
+            self.cpu_ns += self.share_out(op::CPU, 0.0, runqueue_ns, |waits| &mut waits.cpu);
         }
         // What it wants itself it takes from nobody: too little is left to it.
         let itself = self.charged_to_itself(op::MEMORY);
@@ -403,6 +439,34 @@ impl<'a> Account<'a> {
         } else {
             self.device_ns += parts.throttle_ns;
         }
+    }
+
+    /// The waits for servers and workers of the disk that were held up themselves.
+    fn hold_up_the_disk(&mut self, helpers: &[Held], wait_ns: f64) {
+        for held in helpers.iter().filter(|held| held.is_cause && held.role != Role::Journal) {
+            let wanted_ns = held.up() * wait_ns;
+            let mut taken_ns = take(wanted_ns, [&mut self.device_ns, &mut self.unexplained_ns]);
+            // Others' requests waited for it just so.
+            if held.role == Role::Server {
+                let requests = self.waits.iter_mut().map(|waits| &mut waits.requests);
+                let mut behind: Vec<_> = requests.chain([&mut self.own_ns]).collect();
+                let all_ns: f64 = behind.iter().map(|ns| **ns).sum();
+                let more_ns = (wanted_ns - taken_ns).clamp(0.0, all_ns.max(0.0));
+                if all_ns > 0.0 {
+                    behind.iter_mut().for_each(|ns| **ns *= 1.0 - more_ns / all_ns);
+                    taken_ns += more_ns;
+                }
+            }
+            self.hold_up(held, taken_ns);
+        }
+    }
+
+    /// A helper was held up for so long by whoever had its CPU, or by its limit.
+    fn hold_up(&mut self, held: &Held, taken_ns: f64) {
+        let limit_ns = taken_ns * held.limit / held.up();
+        self.limit_ns += limit_ns;
+        let cpu_ns = taken_ns - limit_ns;
+        self.cpu_ns += self.share_out(op::CPU, 0.0, cpu_ns, |waits| &mut waits.cpu);
     }
 
     /// Each stranger has the waits for what commits wrote for it, by its blocks.

@@ -10,6 +10,7 @@ use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindo
 use super::{
     blame::{Competitor, Division, OwnerId, Party, Window},
     device::Device,
+    helper::Helpers,
     histogram::{Evidence, Latency},
     phases::Phases,
     reference::Reference,
@@ -194,11 +195,12 @@ pub struct Victim {
     second: u64,
     /// The setting of the limit that held it back last.
     pub limit: Option<(LimitKind, String)>,
+    pub(super) helpers: Box<Helpers>,
     /// Strangers' part of the blocks that its journal was given in the last
     /// second; 0 if that is not known.
     pub filled_by_others: f64,
     /// Whom it is blamed on most, by position in `suspects`.
-    worst: Option<usize>,
+    worst: Option<u32>,
     baseline: Latency,
     /// Syncs in it, and its p90.
     lessons: u64,
@@ -244,6 +246,7 @@ impl Victim {
             seconds: [Second::default(); SECONDS],
             second: 0,
             limit: None,
+            helpers: Box::default(),
             filled_by_others: 0.0,
             worst: None,
             baseline: Latency::default(),
@@ -361,7 +364,7 @@ impl Victim {
     /// Charges the competitors, and keeps how long the sync was with each.
     fn testify(&mut self, end_ns: u64, duration_ns: u64, window: &Window, division: &Division) {
         let is_there = |c: &Competitor| c.area_ns as f64 >= ON_THE_PATH * duration_ns as f64;
-        let worst = self.worst.and_then(|at| self.suspects.get(at)).map(|worst| worst.party);
+        let worst = self.worst().map(|worst| worst.party);
         let disturbed =
             window.competitors().iter().any(|c| is_there(c) && Some(c.owner.party()) == worst);
         let stratum = usize::from(disturbed);
@@ -419,7 +422,7 @@ impl Victim {
                 let weights = self.suspects.iter().map(Suspect::weight).enumerate();
                 let least = weights.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at);
                 self.suspects[least] = Suspect::new(party, owner);
-                if self.worst == Some(least) {
+                if self.worst == Some(least as u32) {
                     self.worst = None;
                 }
                 least
@@ -486,6 +489,7 @@ impl Victim {
         std::mem::swap(&mut self.now, &mut self.before);
         self.now.clear();
         self.suspects.iter_mut().for_each(Suspect::rotate);
+        self.helpers.rotate();
         self.choose_worst();
     }
 
@@ -496,12 +500,17 @@ impl Victim {
         self.past.clear();
         self.limit = None;
         self.suspects.iter_mut().for_each(Suspect::begin_period);
+        self.helpers.begin_period();
     }
 
     /// What happened so far counts half as evidence.
     pub fn fade(&mut self) {
         self.syncs.iter_mut().for_each(Evidence::halve);
         self.suspects.iter_mut().for_each(Suspect::fade);
+    }
+
+    fn worst(&self) -> Option<&Suspect> {
+        self.suspects.get(self.worst? as usize)
     }
 
     /// Whom it is blamed on most has changed: then the strata begin anew.
@@ -512,11 +521,11 @@ impl Victim {
         };
         let weights = self.suspects.iter().map(weight).enumerate();
         let Some((at, worst)) = weights.max_by(|(_, a), (_, b)| a.total_cmp(b)) else { return };
-        let current = self.worst.and_then(|at| self.suspects.get(at)).map_or(0.0, weight);
-        if self.worst == Some(at) || worst <= 1.5 * current || worst <= 0.0 {
+        let current = self.worst().map_or(0.0, weight);
+        if self.worst == Some(at as u32) || worst <= 1.5 * current || worst <= 0.0 {
             return;
         }
-        self.worst = Some(at);
+        self.worst = Some(at as u32);
         let [all, disturbed] = &mut self.syncs;
         all.add(disturbed);
         disturbed.clear();

@@ -52,6 +52,24 @@ impl CgroupV1 {
             .with_context(|| format!("failed to write `{value}` to `{}`", path.display()))
     }
 
+    /// Moves a process into it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses it.
+    pub fn add(&self, pid: u32) -> Result<()> {
+        self.set("cgroup.procs", &pid.to_string())
+    }
+
+    /// Moves a process out of it, to the root of its hierarchy.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses it.
+    pub fn leave(&self, pid: u32) -> Result<()> {
+        self.set("../cgroup.procs", &pid.to_string())
+    }
+
     /// Has `command` start in it.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ impl Errands {
         &mut self,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Answer<T> {
-        let answer = match self.begin(read) {
+        let answer = match self.send_out(read) {
             Some(errand) => self.wait(errand),
             None => Answer::None,
         };
@@ -68,7 +68,9 @@ impl Errands {
         self.late
     }
 
-    fn begin<T: Send + 'static>(
+    /// Has something read, and waits for nothing; `None` where no thread is left. The
+    /// caller counts what is late.
+    pub fn send_out<T: Send + 'static>(
         &mut self,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Option<Errand<T>> {
@@ -107,7 +109,8 @@ impl<T> Errand<T> {
         self.wait(Duration::ZERO)
     }
 
-    fn wait(self, within: Duration) -> Answer<T> {
+    /// Its state within a moment.
+    pub fn wait(self, within: Duration) -> Answer<T> {
         match self.0.recv_timeout(within) {
             Ok(answer) => Answer::Done(answer),
             Err(RecvTimeoutError::Timeout) => Answer::Late(self),

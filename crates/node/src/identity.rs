@@ -28,7 +28,7 @@ mod procfs;
 mod unit;
 mod workload;
 
-pub use arguments::Program;
+pub use arguments::{Program, find_program};
 pub use process::Process;
 pub use unit::unit;
 

@@ -10,6 +10,7 @@ pub mod devices;
 pub mod disks;
 pub mod errand;
 pub mod files;
+pub mod helpers;
 pub mod identity;
 pub mod mounts;
 pub mod namespaces;

@@ -321,21 +321,27 @@ impl Replay {
 
     fn tick(&mut self, tick: &Tick) -> Result<(), String> {
         check_time(tick.at_ns)?;
-        let Tick { journals, contenders, reclaimers, limits, disks, .. } = tick;
-        let lists = [journals.len(), contenders.len(), reclaimers.len(), limits.len(), disks.len()];
+        let Tick { journals, contenders, reclaimers, limits, helpers, disks, .. } = tick;
+        let lists = [journals.len(), contenders.len(), reclaimers.len(), limits.len()];
+        let lists = lists.into_iter().chain([helpers.len(), disks.len()]);
         let loads = disks.iter().map(|disk| disk.loads.len());
-        if lists.into_iter().chain(loads).any(|length| length > LIST) {
+        if lists.chain(loads).any(|length| length > LIST) {
             return Err("a tick of too many parties".to_owned());
         }
         let limited = limits.iter().map(|limit| limit.ns);
         let lengths = limited.chain([tick.steal_ns]);
         let shares = contenders.iter().map(|r| r.ns).chain(reclaimers.iter().map(|r| r.ns));
         let disk_ns = disks.iter().map(|disk| disk.length_ns);
-        if lengths.chain(shares).chain(disk_ns).any(|ns| ns > MOST_LENGTH_NS) {
+        let helped =
+            helpers.iter().flat_map(|one| [one.cpu_ns, one.limit_ns, one.disk_ns, one.of_ns]);
+        if lengths.chain(shares).chain(disk_ns).chain(helped).any(|ns| ns > MOST_LENGTH_NS) {
             return Err("a tick of more time than there is".to_owned());
         }
         let settings: Vec<_> = limits.iter().map(|limit| limit.setting.as_str()).collect();
         check_texts(&settings)?;
+        for one in helpers {
+            check_texts(&[&one.comm, &one.cgroup, &one.setting, &one.own_disk])?;
+        }
         if let Some(owner) = tick.owners().find(|o| !self.owners.contains_key(&o.0) && o.0 != 0) {
             return Err(format!("it speaks of owner {} and never said who that is", owner.0));
         }

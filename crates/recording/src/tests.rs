@@ -24,6 +24,7 @@ use super::{
 use crate::Incomplete;
 use tracer_engine::{
     blame::{Owner, OwnerId},
+    helper::{Helper, Role},
     reference::Grade,
     tick::{
         Alone, Contender, DiskWork, JournalWork, Limit, LimitKind, Load, Memory, Reclaimer, Tick,
@@ -125,6 +126,20 @@ fn tick(at_ns: u64) -> Tick {
             kind: LimitKind::Io,
             ns: 2 * MS,
             setting: "io.max 7:0 wbps=1".to_owned(),
+        }],
+        helpers: vec![Helper {
+            role: Role::Server,
+            disk: Some(0),
+            device: 7 << 20,
+            tgid: 900,
+            comm: "sim-disk".to_owned(),
+            cgroup: "/sim".to_owned(),
+            cpu_ns: 500 * MS,
+            limit_ns: 480 * MS,
+            setting: "cpu.max 1 2".to_owned(),
+            disk_ns: 2 * MS,
+            own_disk: "sdb".to_owned(),
+            of_ns: 990 * MS,
         }],
         steal_ns: MS,
         cpus: 2,

@@ -10,6 +10,7 @@ use super::{DiskState, Histograms, Scene, people::People, stages::Taken};
 use tracer_engine::{
     Judged,
     blame::{Owner, OwnerId, Party},
+    helper::Held,
     suspect::Lift,
     usage::Rate,
     verdict::{Cleared, Finding, Judgement, Shares, judge},
@@ -191,6 +192,7 @@ impl Scene {
             },
             limit: victim.limit.as_ref().filter(|_| is_limited).map(|(_, s)| s.clone()),
             limit_share: judgement.limited,
+            helpers: judgement.helpers,
             steal_share: self.engine.steal_share(),
             memory_shrank_bytes: self.engine.memory_shrank_bytes(),
         }
@@ -409,9 +411,15 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
             None if judgement.kind == Kind::Memory => {
                 "nobody else was seen to want so much of it".to_owned()
             }
+            None if up_of(judgement, |held| held.cpu) > 0.0 => {
+                "it could have run and did not; who did is not known".to_owned()
+            }
             None => "nobody was seen to do it".to_owned(),
             Some(worst) => why_sure_of(worst, judgement),
         },
+        Kind::Limit if judgement.limited < up_of(judgement, |held| held.limit) => {
+            "its threads could have run, and their cgroup's quota did not let them".to_owned()
+        }
         Kind::Limit => {
             format!("the limit was reached for {:.0}% of the time", 100.0 * judgement.limited)
         }
@@ -437,6 +445,12 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
             .to_owned(),
         Kind::Unexplained => "no phase and no owner accounts for most of the wait".to_owned(),
     }
+}
+
+/// The part of the time for which a helper was held up, if that was the cause.
+fn up_of(judgement: &Judgement, part: impl Fn(&Held) -> f64) -> f64 {
+    let causes = judgement.helpers.iter().filter(|held| held.is_cause);
+    causes.map(part).fold(0.0, f64::max)
 }
 
 /// The reason to believe in a culprit, or what is missing.

@@ -23,8 +23,8 @@ pub use tracer_engine::{
     victim::BASELINE_SYNCS,
 };
 pub use verdict::{
-    Change, Confidence, Culprit, DeviceState, Evidence, Kind, OwnWork, RuledOut, Shares,
-    SlowerThan, Verdict, Via,
+    Change, Confidence, Culprit, DeviceState, Evidence, HeldHelper, HelperRole, Kind, OwnWork,
+    RuledOut, Shares, SlowerThan, Verdict, Via,
 };
 
 /// Version of the JSON form; `docs/renamed.md` says what was called otherwise in the

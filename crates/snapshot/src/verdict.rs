@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{Actor, FileClass, Op};
 
+pub use tracer_engine::helper::{Held as HeldHelper, Role as HelperRole};
 pub use tracer_engine::kind::{Confidence, Kind, SlowerThan, Via};
 
 /// The verdict on one victim: what is blamed, and what speaks for it.
@@ -32,6 +33,9 @@ pub struct Verdict {
     /// part of the time.
     pub limit: Option<String>,
     pub limit_share: f64,
+    /// Processes and threads of this node that it waits for, those most held up first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub helpers: Vec<HeldHelper>,
     /// Of all CPU time, what the hypervisor gave to others.
     pub steal_share: f64,
     /// By how much the machine's memory shrank (a balloon).

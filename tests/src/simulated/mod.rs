@@ -89,6 +89,11 @@ impl SimulatedDisk {
         self.disk.name()
     }
 
+    /// The process that serves it, called `sim-disk`.
+    pub fn server_pid(&self) -> u32 {
+        self.server.process.pid()
+    }
+
     /// Goes on as another disk.
     pub fn become_another(&self, model: &Model) -> Result<()> {
         let path = self.server.mountpoint.join(MODEL);

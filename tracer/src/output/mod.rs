@@ -8,6 +8,7 @@
 
 pub mod escape;
 pub mod hanging;
+mod helper;
 pub mod json;
 pub mod names;
 pub mod phases;

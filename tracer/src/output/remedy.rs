@@ -3,8 +3,10 @@
 //!
 //! Reads only the snapshot. Sentences are escaped.
 
-use super::{escape::escape, names};
-use tracer_snapshot::{Confidence, Culprit, FileClass, Kind, Op, Snapshot, Victim};
+use super::{escape::escape, helper, names, verdict::starved};
+use tracer_snapshot::{
+    Confidence, Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim,
+};
 
 /// Nothing is said of what to do about a smaller share of the wait.
 const WORTH_DOING: f64 = 0.2;
@@ -35,13 +37,14 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                     100.0 * verdict.steal_share
                 ));
             }
-            match verdict.culprits.first() {
-                Some(worst) => all.push(format!(
-                    "give the victim a larger cpu.weight (or CPUs of its own by cpuset), or cap {} \
-                     by cpu.max",
-                    names::actor(&worst.actor)
+            let worst = verdict.culprits.first().map(|worst| names::actor(&worst.actor));
+            match (starved(victim), worst) {
+                (Some(one), worst) => all.push(give_a_cpu(one, worst.as_deref())),
+                (None, Some(worst)) => all.push(format!(
+                    "give the victim a larger cpu.weight (or CPUs of its own by cpuset), or cap {worst} \
+                     by cpu.max"
                 )),
-                None => all.push("give the victim a larger cpu.weight, or CPUs of its own".into()),
+                (None, None) => all.push("give the victim a larger cpu.weight, or CPUs of its own".into()),
             }
         }
         Kind::Memory => {
@@ -59,6 +62,11 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                 None => "set memory.min on the victim's cgroup, or give it more memory".to_owned(),
             });
         }
+        Kind::Limit if let Some(one) = helper::limited(verdict) => all.push(format!(
+            "raise or remove {}: it holds {} back, which serves the disk",
+            helper::setting(one),
+            helper::name(one)
+        )),
         Kind::Limit => {
             let limit = verdict.limit.as_deref().unwrap_or("the limit on its cgroup");
             all.push(format!("raise or remove {}: nobody else is to blame", escape(limit)));
@@ -71,6 +79,13 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                     .to_owned(),
                 _ => "let it write less at a time, or spread its files over two disks".to_owned(),
             });
+        }
+        Kind::Device if let Some((server, disk)) = helper::disk_of_server(verdict) => {
+            all.push(format!(
+                "see in `tracer top` who uses {}, the disk of {}, and whether it is slow itself",
+                escape(disk),
+                helper::name(server)
+            ));
         }
         Kind::Device => {
             all.push(
@@ -105,6 +120,22 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
         ),
     }
     all
+}
+
+/// To a process, or to a thread of the kernel, that the victim waits for.
+fn give_a_cpu(one: &HeldHelper, worst: Option<&str>) -> String {
+    let name = helper::name(one);
+    let cap = worst.map(|worst| format!(", or cap {worst} by cpu.max")).unwrap_or_default();
+    match one.role {
+        HelperRole::Server => {
+            format!("give {name} a larger cpu.weight or CPUs of its own by cpuset{cap}")
+        }
+        HelperRole::Journal | HelperRole::Worker => format!(
+            "leave {name} a CPU that nobody keeps busy (`taskset -pc CPUS {}`; not with real-time \
+             priority beside it){cap}",
+            one.tgid
+        ),
+    }
 }
 
 fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<String> {

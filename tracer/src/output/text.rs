@@ -167,7 +167,7 @@ fn write_blame(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
     }
     let shares = &verdict.shares;
     let rest = [
-        (shares.limit, "its own limit"),
+        (shares.limit, "a limit"),
         (shares.own, "its own other requests"),
         (shares.device, "the device, with nobody else in flight"),
         (shares.unexplained, "not explained"),

@@ -5,10 +5,12 @@
 
 use super::{
     escape::escape,
-    names,
+    helper, names,
     units::{date, duration, percent, share},
 };
-use tracer_snapshot::{BASELINE_SYNCS, Culprit, Kind, Phase, Shares, SlowerThan, Verdict, Victim};
+use tracer_snapshot::{
+    BASELINE_SYNCS, Culprit, HeldHelper, Kind, Phase, Shares, SlowerThan, Verdict, Victim,
+};
 
 /// Less than this of a disk's requests is not worth a word.
 const UNCOUNTED: f64 = 0.0005;
@@ -47,6 +49,9 @@ fn blame(victim: &Victim) -> String {
             Some(worst) => format!("{} makes it wait: {}", culprit(worst), of(worst.share)),
             None => format!("others on its disk, none of them by name: {excess}"),
         },
+        Kind::Cpu if let Some(one) = starved(victim) => {
+            format!("{}: {}", helper::wait(one, worst), of(shares.cpu))
+        }
         Kind::Cpu => {
             let share = percent(share(victim.phases[Phase::Runqueue], victim.phases.total()));
             let why = format!("runnable but not running for {share} of its sync time");
@@ -68,6 +73,9 @@ fn blame(victim: &Victim) -> String {
                 of(shares.memory)
             ),
         },
+        Kind::Limit if let Some(one) = helper::limited(verdict) => {
+            format!("{}: {}", helper::limit(one), of(shares.limit))
+        }
         Kind::Limit => {
             let limit = verdict.limit.as_deref().unwrap_or("a limit");
             format!("its own limit, {}: {}", escape(limit), of(shares.limit))
@@ -81,19 +89,30 @@ fn blame(victim: &Victim) -> String {
             }
             (None, None) => format!("its own other requests make it wait: {}", of(shares.own)),
         },
+        Kind::Device if let Some((server, disk)) = helper::disk_of_server(verdict) => {
+            let (server, waited) = (helper::name(server), percent(server.disk));
+            let disk = escape(disk);
+            format!(
+                "{server}, the server of its disk, waits for its own disk {disk} for {waited} of \
+                 the time: {}",
+                of(shares.device)
+            )
+        }
         Kind::Device => {
             let slow = match verdict.device.reference_at {
                 Some(at) => format!("the device is slower than it was on {}", date(at)),
                 None => "the device itself, or what is below it".to_owned(),
             };
-            format!("nobody on this node: {slow}: {}", of(shares.device))
+            let served = helper::served(verdict).map(|by| format!(", {by}")).unwrap_or_default();
+            format!("nobody on this node: {slow}{served}: {}", of(shares.device))
         }
         Kind::Undecided => {
             let who = worst.map_or("a neighbour".to_owned(), |worst| names::actor(&worst.actor));
             format!("either the device is slower or {who} asks too much of it: {excess}")
         }
         Kind::Unseen => {
-            format!("no disk of this node carries it (FUSE, a server): {excess} unexplained")
+            let by = helper::served(verdict).unwrap_or_else(|| "FUSE, a server".to_owned());
+            format!("no disk of this node carries it ({by}): {excess} unexplained")
         }
         Kind::Unexplained => {
             format!("not explained by any disk, CPU or neighbour: {}", of(shares.unexplained))
@@ -111,7 +130,10 @@ pub fn phrase(victim: &Victim) -> String {
         (Kind::Device, _) => "device alone".to_owned(),
         (Kind::Undecided, _) => "device or load".to_owned(),
         (Kind::Unseen, _) => "no disk here".to_owned(),
-        (Kind::Limit, _) => "its own limit".to_owned(),
+        (Kind::Limit, _) => match helper::limited(&victim.verdict) {
+            Some(one) => format!("limit of {}", helper::name(one)),
+            None => "its own limit".to_owned(),
+        },
         _ => word(victim),
     }
 }
@@ -159,7 +181,7 @@ pub fn named(shares: &Shares) -> [(&'static str, f64); Shares::COUNT] {
         ("others", owners),
         ("CPU", cpu),
         ("memory", memory),
-        ("own limit", limit),
+        ("limit", limit),
         ("itself", own),
         ("device", device),
         ("unexplained", unexplained),
@@ -177,6 +199,12 @@ fn in_house(victim: &Victim) -> Option<&Culprit> {
     let verdict = &victim.verdict;
     let worst = verdict.culprits.first()?;
     (worst.actor.cgroup == victim.actor.cgroup && worst.share > verdict.shares.own).then_some(worst)
+}
+
+/// The helper that waits for a CPU for more of the time than the victim does itself.
+pub fn starved(victim: &Victim) -> Option<&HeldHelper> {
+    let runqueue = share(victim.phases[Phase::Runqueue], victim.phases.total());
+    helper::starved(&victim.verdict, runqueue)
 }
 
 /// What else the victim's own process synced most.

@@ -16,8 +16,9 @@ use super::{
     verdict::{culprit, named, own_work, sentence},
 };
 use tracer_snapshot::{
-    Actor, Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Hanging, Kind, Op,
-    OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, Via, Victim, Workload,
+    Actor, Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Hanging,
+    HeldHelper, Kind, Op, OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, Via, Victim,
+    Workload,
 };
 
 /// No line is wider.
@@ -64,6 +65,9 @@ pub struct Why<'a> {
     own_work: &'a [OwnWork],
     limit: Option<&'a str>,
     limit_share: f64,
+    /// Processes and threads that it waits for, and how long those waited themselves.
+    #[serde(skip_serializing_if = "slice_is_empty")]
+    helpers: &'a [HeldHelper],
     steal_share: f64,
     memory_shrank_bytes: u64,
     remedies: Vec<String>,
@@ -212,6 +216,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         own_work: &verdict.own_work,
         limit: verdict.limit.as_deref(),
         limit_share: verdict.limit_share,
+        helpers: &verdict.helpers,
         steal_share: verdict.steal_share,
         memory_shrank_bytes: verdict.memory_shrank_bytes,
         remedies: remedy::remedies(victim, s),
@@ -220,6 +225,10 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         unsupported: &s.kernel.unsupported,
         dropped: &s.dropped,
     }
+}
+
+fn slice_is_empty(slice: &&[HeldHelper]) -> bool {
+    slice.is_empty()
 }
 
 fn kept_at(victim: &Victim, s: &Snapshot) -> Option<f64> {

@@ -35,6 +35,7 @@ impl Session {
         };
         self.accounts.journal_work(&mut tick);
         self.accounts.disk_work(&mut tick);
+        tick.helpers = self.read_helpers(now, &tick.disks);
         tick
     }
 

@@ -39,7 +39,7 @@ pub struct Demand {
 }
 
 impl Demand {
-    /// Who runs while a sync waits for a CPU.
+    /// Finds who runs while a sync waits for a CPU, or while its helper does.
     pub fn contenders() -> Self {
         Self::new(Capability::Contender, WAKEUPS, |half| half.phases.ns[Phase::Runqueue])
     }
@@ -92,6 +92,9 @@ impl Demand {
 
     /// By either half of its window: the younger one is empty when it begins.
     fn matters_to(&self, victim: &Victim) -> bool {
+        if self.capability == Capability::Contender && victim.is_held_up() {
+            return true;
+        }
         [&victim.now, &victim.before].into_iter().any(|half| {
             half.syncs >= self.least_syncs
                 && half.duration_ns >= SYNC_TIME.as_nanos() as u64

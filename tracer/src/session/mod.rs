@@ -11,6 +11,7 @@ mod asked;
 mod calls;
 mod demand;
 mod hanging;
+mod helpers;
 mod issues;
 mod jail;
 mod kept;
@@ -42,6 +43,7 @@ use tracer_kernel::{
     load::{KernelLog, Programs, Wishes},
     maps::{
         accounts::Accounts,
+        helpers::HelperThreads,
         ring::{Record, RingReader},
         tallies::Tallies,
         under_way::UnderWay,
@@ -52,6 +54,7 @@ use tracer_kernel::{
 use tracer_node::{
     disks::{self, Assigned, Hidden, Layers, Room, Stacked},
     files::Files,
+    helpers::Helpers,
     identity::{Identities, find_v1_controller, is_kernel_thread},
     namespaces::{self, Namespace},
     surroundings::Surroundings,
@@ -144,6 +147,9 @@ pub struct Session {
     recorder: Option<Recorder>,
     surroundings: Surroundings,
     tallies: Tallies,
+    helpers: Helpers,
+    /// As the kernel programs know them.
+    helper_threads: HelperThreads,
     under_way: UnderWay,
     /// The files of syncs that have not ended, by thread and begin.
     hanging_files: BTreeMap<(u32, u64), FileId>,
@@ -241,6 +247,7 @@ impl Session {
             accounts.describe_stacked(disk)?;
         }
         let tallies = Tallies::new(&mut programs)?;
+        let helper_threads = HelperThreads::new(&mut programs)?;
         let under_way = UnderWay::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
         *step = Step::Hooks;
@@ -275,6 +282,8 @@ impl Session {
             recorder: None,
             surroundings: Surroundings::new(&options.root),
             tallies,
+            helpers: Helpers::new(&options.root),
+            helper_threads,
             under_way,
             hanging_files: BTreeMap::new(),
             late_modules,
@@ -421,7 +430,7 @@ impl Session {
                 Dropped::LedgerTorn => engine.torn(),
                 Dropped::VictimEvicted => engine.evicted(),
                 Dropped::IdentityUnresolved => identities.unresolved(),
-                Dropped::ReadLate => identities.late() + files.late(),
+                Dropped::ReadLate => identities.late() + files.late() + self.helpers.late(),
                 Dropped::FileUnresolved => files.unresolved(),
                 Dropped::NameEvicted => identities.evicted() + files.evicted() + people.evicted(),
                 Dropped::RingFull

@@ -212,7 +212,7 @@ impl Look<'_> {
 }
 
 /// A cgroup and those above it, without the root, which has no limits.
-fn levels(place: &Place) -> impl Iterator<Item = &Path> {
+pub(crate) fn levels(place: &Place) -> impl Iterator<Item = &Path> {
     place.folder.ancestors().take_while(|folder| **folder != place.top).take(MAX_DEPTH)
 }
 

@@ -20,6 +20,8 @@ mod memory;
 mod neighbours;
 /// What no neighbour on the disk did.
 mod others;
+/// The process of this node that serves the disk.
+mod server;
 /// What all scenarios have.
 pub(super) mod stage;
 /// A disk that gets slow beside neighbours that do not change.

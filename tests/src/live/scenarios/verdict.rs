@@ -27,6 +27,8 @@ const UNEXPLAINED: f64 = 0.15;
 #[derive(Clone, Debug, Deserialize)]
 pub struct Verdict {
     pub kind: String,
+    /// As a sentence.
+    pub verdict: String,
     pub confidence: String,
     /// Parts of the excess, by kind of cause.
     pub shares: BTreeMap<String, f64>,

@@ -11,10 +11,11 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_ebpf::open_sync::Contender;
 
 use crate::{
-    contenders::charge,
+    cell::MapCell,
+    contenders::{charge, of_helper},
     fields::{Kernel, Task, config},
     submitter,
-    syncs::table::{of_current, of_thread},
+    syncs::table::of_thread,
 };
 
 #[btf_tracepoint(function = "sched_switch")]
@@ -26,17 +27,17 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         if config!(switch_prev_arg) == 2 { (second, ctx.arg(3)) } else { (first, second) };
     let (prev, next) = (Task(Kernel(prev)), Task(Kernel(next)));
     // The one that leaves still runs, and its delay has been counted.
-    if let Some(sync) = of_current() {
-        charge(sync.contender(), prev.run_delay());
-        sync.contender().known().set(0);
+    if let Some(contender) = contender_of(prev.tid()) {
+        charge(contender, prev.run_delay());
+        contender.known().set(0);
     }
     // An idle CPU kept nobody waiting.
     if prev.tid() == 0 {
         return 0;
     }
-    if let Some(sync) = of_thread(next.tid()) {
+    if let Some(contender) = contender_of(next.tid()) {
         let who = submitter::of_task(prev, || prev.cgroup_id());
-        sync.contender().set(Contender {
+        contender.set(Contender {
             cgroup: who.cgroup,
             comm: who.comm,
             kthread: u32::from(who.kthread),
@@ -45,4 +46,14 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         });
     }
     0
+}
+
+/// The place where a thread keeps whom it took the CPU from: one that syncs wait for, such as the
+/// journal's, waits for CPUs between its commits as well.
+#[inline(always)]
+fn contender_of(tid: u32) -> Option<MapCell<Contender>> {
+    if let Some(contender) = of_helper(tid) {
+        return Some(contender);
+    }
+    of_thread(tid).map(MapCell::contender)
 }
