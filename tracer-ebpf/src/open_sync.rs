@@ -19,16 +19,13 @@ pub const HELPERS: u32 = 1024;
 
 /// A sync under way, or a journal's commit ([`COMMIT`]).
 ///
-/// The first line of a CPU's cache has all that the ends of its requests touch, which
-/// come on any CPU; the others are the thread's own. Its size is a multiple of a
-/// line's, so that no two syncs share one.
+/// The first line of a CPU's cache has all that the ends of its requests change, which
+/// come on any CPU; the thread itself touches it at the sync's begin and end alone. The
+/// second has what these ends read, and all others are the thread's own. Its size is a
+/// multiple of a line's, so that no two syncs share one.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct OpenSync {
-    /// The thread, by the kernel's own number; 0 where its place in the table is free.
-    pub tid: u32,
-    /// Tells this sync from the thread's others.
-    pub seq: u32,
     /// Sums over its own requests; added to where they end, on any CPU. Reads
     /// apart: what it reads back had been evicted.
     pub own_queue_ns: u64,
@@ -37,16 +34,21 @@ pub struct OpenSync {
     /// How many of them ended, and the bytes of those that are no reads: see
     /// [`own_work`].
     pub own_work: u64,
-    /// Birth of its first own request, end of its last.
-    pub own_first_ns: u64,
+    /// The end of its last own request.
     pub own_last_ns: u64,
-    /// When it began, in ns; 0 while that is not written yet.
-    pub begin_ns: u64,
     /// The caller, as in a [`SyncRecord`](crate::record::SyncRecord).
     pub cgroup: u64,
     /// The name of its process, in words: as bytes it would be written and read one by
     /// one.
     pub comm: [u64; COMM / 8],
+    /// The thread, by the kernel's own number; 0 where its place in the table is free.
+    pub tid: u32,
+    /// Tells this sync from the thread's others.
+    pub seq: u32,
+    /// When it began, in ns; 0 while that is not written yet.
+    pub begin_ns: u64,
+    /// The birth of its first own request.
+    pub own_first_ns: u64,
     pub clocks: Clocks,
     /// The journal's sums when the filesystem became known.
     pub journal: Totals,
@@ -87,7 +89,7 @@ pub struct OpenSync {
     pub marks: [u64; ACCOUNTS],
 }
 
-const _: () = assert!(core::mem::offset_of!(OpenSync, cgroup) == 64);
+const _: () = assert!(core::mem::offset_of!(OpenSync, tid) == 64);
 const _: () = assert!(size_of::<OpenSync>().is_multiple_of(64));
 
 /// Bits of [`own_work`] that are bytes: a TiB, of one sync.
