@@ -68,6 +68,15 @@ pub struct Config {
     /// root of version 2; [`ABSENT`] where there is none.
     pub css_set_v1: u32,
 
+    /// `struct bio`: `bi_opf`, `bi_iter.bi_size`, and the way to its disk, which is
+    /// `bi_disk` until 5.11 and `bi_bdev.bd_disk` since; all or none.
+    pub bio_flags: u32,
+    pub bio_bytes: u32,
+    pub bio_disk: u32,
+    pub bio_bdev: u32,
+    /// The place of the bio among block_bio_queue's arguments: 1 until 5.10, 0 since.
+    pub bio_queue_arg: u32,
+
     /// From a bio to the cgroup that it is for: `bio.bi_blkg.blkcg.css.cgroup`,
     /// all or none.
     pub bio_blkg: u32,
@@ -158,6 +167,11 @@ impl Config {
         task_exec_runtime: ABSENT,
         task_exec_start: ABSENT,
         task_run_delay: ABSENT,
+        bio_flags: ABSENT,
+        bio_bytes: ABSENT,
+        bio_disk: ABSENT,
+        bio_bdev: ABSENT,
+        bio_queue_arg: ABSENT,
         bio_blkg: ABSENT,
         blkg_blkcg: ABSENT,
         blkcg_cgroup: ABSENT,

@@ -165,6 +165,42 @@ impl Request {
     }
 }
 
+/// `struct bio`.
+#[derive(Clone, Copy)]
+pub struct Bio(pub Kernel);
+
+impl Bio {
+    /// Its address: no two bios that are alive share one.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0.0 as u64
+    }
+
+    #[inline(always)]
+    pub fn flags(self) -> u32 {
+        self.0.load(config!(bio_flags))
+    }
+
+    /// While it is being submitted: what has been done of it is taken away.
+    #[inline(always)]
+    pub fn bytes(self) -> u32 {
+        self.0.load(config!(bio_bytes))
+    }
+
+    /// The device number of the whole disk that it is submitted to; 0 where it has none.
+    #[inline(always)]
+    pub fn device(self) -> u32 {
+        if self.0.is_null() {
+            return 0;
+        }
+        if config!(bio_disk) != ABSENT {
+            return disk_device(self.0.follow(config!(bio_disk)));
+        }
+        let bdev = self.0.follow(config!(bio_bdev));
+        if bdev.is_null() { 0 } else { disk_device(bdev.follow(config!(bdev_disk))) }
+    }
+}
+
 /// The device number of a `struct gendisk`.
 #[inline(always)]
 fn disk_device(disk: Kernel) -> u32 {

@@ -81,7 +81,9 @@ pub struct OpenSync {
     /// 1 where further disks are watched.
     pub stacked: u32,
     /// 1 for a kernel thread.
-    pub kthread: u32,
+    pub kthread: u16,
+    /// 1 where its disk is a carrying one: its requests are bios there.
+    pub carried: u16,
     /// So many of the marks were made; the others say nothing. Its type is as wide as an
     /// index's: a narrower one costs the verifier twenty times the work.
     pub marked: u64,

@@ -3,6 +3,8 @@
 #[cfg(target_arch = "bpf")]
 mod accounts;
 #[cfg(target_arch = "bpf")]
+mod bios;
+#[cfg(target_arch = "bpf")]
 mod cell;
 #[cfg(target_arch = "bpf")]
 mod clock;

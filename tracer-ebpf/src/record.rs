@@ -278,10 +278,21 @@ pub struct Disk {
     /// Hardware queues that have slots of their own; 0 where the disk has none.
     pub queues: u32,
     /// Own slots per hardware queue; the last one is the flush machinery's.
+    /// [`Disk::CARRIES`] and [`Disk::ON_CARRIER`] for disks that have no requests.
     pub depth: u32,
     /// Indices of the other disks that a sync on this one waits for, without
     /// gaps; [`NO_DISK`] for none.
     pub underlying: [u32; UNDERLYING],
+}
+
+impl Disk {
+    /// The depth of a carrying disk (dm-crypt, dm-thin, most arrays): kernel threads
+    /// submit the requests that serve it, so its bios stand for its requests.
+    pub const CARRIES: u32 = u32::MAX;
+
+    /// The depth of a disk whose bios become bios of a carrying disk, in the
+    /// submitter's thread. All the rest is that disk's.
+    pub const ON_CARRIER: u32 = u32::MAX - 1;
 }
 
 /// The state of one journal (jbd2).
@@ -399,7 +410,10 @@ macro_rules! sync_record_fields {
             /// Its own requests that completed.
             own_requests: u32 as number;
             /// 1 for a kernel thread.
-            kthread: u16 as flag;
+            kthread: u8 as flag;
+            /// 1 where its first disk is a carrying one. The disks below have the work of
+            /// that one once more.
+            carried: u8 as flag, serde(default);
             /// Of the accounts, so many at the end were never used, and say nothing.
             unused: u16 as hidden, serde(skip);
             /// The name of the process (its group leader's), NUL-padded.

@@ -36,8 +36,8 @@ const REQ_OP_ZONE_APPEND: u32 = 7;
 const REQ_OP_WRITE_ZEROES: u32 = 9;
 
 // The same file, enum req_flag_bits; stable since 4.10.
-const REQ_FUA: u32 = 1 << 17;
-const REQ_PREFLUSH: u32 = 1 << 18;
+pub const REQ_FUA: u32 = 1 << 17;
+pub const REQ_PREFLUSH: u32 = 1 << 18;
 
 /// An account that a request of the flush machinery has: none.
 const NO_ACCOUNT: u32 = u32::MAX;
@@ -55,11 +55,11 @@ pub fn address(request: Request) -> u64 {
     request.0.0 as u64
 }
 
-/// The class of a request; `None` for what is no one's data (pass-through,
-/// zone management).
+/// The class of a request or bio of these flags; `None` for what is no one's data
+/// (pass-through, zone management).
 #[inline(always)]
-fn operation(request: Request) -> Option<u32> {
-    match request.cmd_flags() & REQ_OP_MASK {
+pub fn operation(flags: u32) -> Option<u32> {
+    match flags & REQ_OP_MASK {
         REQ_OP_READ => Some(op::READ),
         REQ_OP_WRITE | REQ_OP_ZONE_APPEND => Some(op::WRITE),
         REQ_OP_FLUSH => Some(op::FLUSH),
@@ -72,7 +72,7 @@ fn operation(request: Request) -> Option<u32> {
 /// Finds the class of a request, and its disk.
 #[inline(always)]
 pub fn with_disk(request: Request, then: impl FnOnce(u32, MapCell<Disk>)) {
-    let Some(operation) = operation(request) else { return };
+    let Some(operation) = operation(request.cmd_flags()) else { return };
     let device = request.device();
     if let Some(disk) = described(device) {
         then(operation, disk);
@@ -185,11 +185,7 @@ pub fn end(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>) {
     let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
     let queue = given_ns.saturating_sub(born_ns);
     let device = now.saturating_sub(given_ns);
-    with_account(slot.account().get(), |account| {
-        settle(account, born_ns, now);
-        account.ios().add(1);
-        account.bytes().add(u64::from(bytes));
-    });
+    complete(slot, born_ns, now);
     observe(index, operation, queue, device);
     if issued_ns != 0 {
         work::leave(index, (operation, bytes), issued_ns, now);
@@ -198,6 +194,16 @@ pub fn end(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>) {
         credit(slot, queue, device, now);
     }
     slots::free(slot, request);
+}
+
+/// Takes what has ended out of its account, and counts it there.
+#[inline(always)]
+pub fn complete(slot: MapCell<InFlight>, born_ns: u64, now: u64) {
+    with_account(slot.account().get(), |account| {
+        settle(account, born_ns, now);
+        account.ios().add(1);
+        account.bytes().add(u64::from(slot.bytes().get()));
+    });
 }
 
 /// The end of a request that has no slot, of which the kernel's note tells when it

@@ -5,7 +5,9 @@
 //! itself waits for (its own, its journal's) are the effect, not a cause. What
 //! is left of its process's account is its own other work; the rest are
 //! competitors. On the disks below its first one, kernel workers without an
-//! owner carry the requests of the disk above, and are an effect too.
+//! owner carry the requests of the disk above, and are an effect too. If the first one
+//! is a carrying disk, all kernel threads below it are, and what is known of its bios
+//! counts once (see [`super::carried`]).
 //!
 //! What is blamed is the *excess*: the wait beyond the victim's baseline. Work
 //! that was in flight can explain no more of it than the time that it was in
@@ -25,7 +27,10 @@ use tracer_ebpf::{
     record::{ACCOUNTS, COMM, SyncRecord, UnderlyingWindow},
 };
 
-use super::phases::{Phase, Phases};
+use super::{
+    carried::is_carried,
+    phases::{Phase, Phases},
+};
 
 /// An owner and one class of its requests, interned by the caller.
 #[derive(
@@ -96,6 +101,11 @@ impl Owner {
     }
 }
 
+/// The actor that synced.
+fn party_of(record: &SyncRecord) -> Party {
+    Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 }
+}
+
 /// A place in the stack of disks that a sync waits for.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Layer {
@@ -160,10 +170,15 @@ impl Window {
         };
         let mut own = Own::default();
         window.add_disk(record, Layer::Upper, record.areas(), owners(record.disk), &mut own);
+        let upper = window.count;
         for below in underlying {
             // Indices are narrower than the word they travel in.
             let owners = owners(below.disk as u32);
-            window.add_disk(record, Layer::Underlying, &below.areas, owners, &mut own);
+            if record.carried == 0 {
+                window.add_disk(record, Layer::Underlying, &below.areas, owners, &mut own);
+            } else {
+                window.add_carrier(record, upper, &below.areas, owners);
+            }
         }
         // What it read back is in `reclaim_ns`, and is the sync's own wait too.
         let effect_ns = record.own_queue_ns.saturating_add(record.own_device_ns);
@@ -210,6 +225,35 @@ impl Window {
                 }
             } else if !(layer == Layer::Underlying && owner.party().is_kworker()) {
                 self.add(Competitor { owner: *owner, area_ns, work });
+            }
+        }
+    }
+
+    /// Adds what reaches a disk below a carrying one by another way. An owner with bios
+    /// among the first `upper` competitors has the larger of both.
+    fn add_carrier(
+        &mut self,
+        record: &SyncRecord,
+        upper: usize,
+        areas: &[u64],
+        owners: &[Owner; ACCOUNTS],
+    ) {
+        let most = record.duration_ns.saturating_mul(MOST_IN_FLIGHT);
+        for (area, owner) in areas.iter().zip(owners).filter(|(area, _)| area.cast_signed() > 0) {
+            let area_ns = ticks_to_ns(*area);
+            if area_ns > most {
+                self.torn += 1;
+                continue;
+            }
+            let above = self.competitors[..upper].iter().map(|known| known.owner.party());
+            if is_carried(&owner.party(), &party_of(record), above) {
+                continue;
+            }
+            let known = self.competitors().iter().find(|known| known.owner.id == owner.id);
+            let more_ns = area_ns.saturating_sub(known.map_or(0, |known| known.area_ns));
+            let work = more_ns as f64 * f64::from(owner.weight_ns.max(1));
+            if more_ns > 0 {
+                self.add(Competitor { owner: *owner, area_ns: more_ns, work });
             }
         }
     }

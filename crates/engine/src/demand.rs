@@ -89,12 +89,30 @@ const GUESSED_PART: f64 = 0.1;
 impl Slot {
     /// Adds a disk up; `party` says who an owner is.
     pub fn add(&mut self, disk: &DiskWork, party: impl Fn(OwnerId) -> Party) {
-        let per_second = 1e9 / (disk.length_ns.max(1) as f64);
+        self.add_alone(disk);
+        self.add_loads(disk, party, |_| true);
+    }
+
+    /// Adds those of a disk up that were alone.
+    pub fn add_alone(&mut self, disk: &DiskWork) {
         self.alone.add(&disk.alone);
         self.flushes.add(&disk.flushes);
+    }
+
+    /// Adds the loads of some of a disk's parties up.
+    pub fn add_loads(
+        &mut self,
+        disk: &DiskWork,
+        party: impl Fn(OwnerId) -> Party,
+        counts: impl Fn(&Party) -> bool,
+    ) {
+        let per_second = 1e9 / (disk.length_ns.max(1) as f64);
         let mut guessed = 0.0;
         for load in &disk.loads {
             let who = party(load.owner);
+            if !counts(&who) {
+                continue;
+            }
             let cost = f64::from(load.cost_ns);
             let requests = load.arrived as f64 * per_second;
             let ended = load.ended as f64 * per_second;

@@ -6,6 +6,7 @@
 //! before.
 
 pub mod blame;
+pub mod carried;
 pub mod demand;
 pub mod device;
 pub mod helper;
@@ -26,7 +27,6 @@ use std::collections::HashMap;
 use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow, op};
 
 use blame::{Division, Known, Owner, OwnerId, Party, Window, divide};
-use demand::Slot;
 use phases::{Phase, Phases};
 use second::Needs;
 use tick::{LimitKind, Tick};
@@ -144,9 +144,7 @@ impl Engine {
             }
             let (device, tgid, cgroup) = (victim.key.device, victim.tgid, victim.key.cgroup);
             victim.advance(tick.at_ns);
-            let mut slot = Slot::default();
-            let disks = tick.disks.iter().filter(|disk| victim.is_on(disk.disk));
-            disks.for_each(|disk| slot.add(disk, &party));
+            let slot = victim.slot(&tick.disks, &party);
             let waited_ns = victim.fresh.wait_ns;
             victim.settle(&slot, tick.at_ns);
             victim.now.ticks += 1;

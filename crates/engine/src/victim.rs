@@ -61,7 +61,7 @@ pub const SYNC_BOUNDS_NS: [u64; 19] = [
 pub type SyncBuckets = [u64; SYNC_BOUNDS_NS.len() + 1];
 
 /// The root is everybody's house, and kernel threads are in none.
-const ROOT_CGROUP: u64 = 1;
+pub(super) const ROOT_CGROUP: u64 = 1;
 
 /// Parties that one victim remembers; who matters least makes room. Before it
 /// has synced often enough for any to be compared, a few will do.
@@ -177,6 +177,8 @@ pub struct Victim {
     pub disk: u32,
     /// Those below it that its last sync waited for.
     underlying: [u32; UNDERLYING],
+    /// Whether its disk is a carrying one.
+    pub is_carried: bool,
     pub last_ns: u64,
     pub syncs_total: u64,
     pub now: Half,
@@ -234,6 +236,7 @@ impl Victim {
             kthread: false,
             disk: NO_DISK,
             underlying: [NO_DISK; UNDERLYING],
+            is_carried: false,
             last_ns: 0,
             syncs_total: 0,
             now: Half::default(),
@@ -271,6 +274,7 @@ impl Victim {
         // A sync that made no request may not know its disk.
         if record.disk != NO_DISK {
             self.disk = record.disk;
+            self.is_carried = record.carried != 0;
             self.underlying = [NO_DISK; UNDERLYING];
             for (known, window) in self.underlying.iter_mut().zip(underlying) {
                 // Indices are narrower than the word they travel in.
@@ -282,6 +286,11 @@ impl Victim {
     /// Whether its syncs wait for this disk.
     pub fn is_on(&self, disk: u32) -> bool {
         disk != NO_DISK && (self.disk == disk || self.underlying.contains(&disk))
+    }
+
+    /// The disks below its first one that its last sync waited for.
+    pub fn below(&self) -> impl Iterator<Item = u32> {
+        self.underlying.iter().copied().filter(|&disk| disk != NO_DISK)
     }
 
     pub fn party(&self) -> Party {

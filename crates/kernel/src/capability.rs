@@ -36,12 +36,14 @@ pub enum Capability {
     Writeback,
     /// Owners of the blocks that are put into a journal (jbd2).
     Metadata,
+    /// Bios of disks whose requests kernel threads submit.
+    Bio,
 }
 
 impl Capability {
     /// In the order in which they are attached: completions before submissions,
     /// so that no request is seen to be submitted and not to complete meanwhile.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Complete,
         Self::Issue,
         Self::Submit,
@@ -53,6 +55,7 @@ impl Capability {
         Self::Contender,
         Self::Writeback,
         Self::Metadata,
+        Self::Bio,
     ];
 
     /// Its name in options and outputs.
@@ -91,6 +94,7 @@ impl Capability {
             Self::Complete => &hooks::complete::HOOK,
             Self::Issue => &hooks::issue::HOOK,
             Self::Submit => &hooks::submit::HOOK,
+            Self::Bio => &hooks::bio::HOOK,
             Self::Sync => &hooks::sync::HOOK,
             Self::Journal => &hooks::journal::HOOK,
             Self::Log => &hooks::log::HOOK,

@@ -94,6 +94,11 @@ programs! {
     /// A request completes, or a part of it.
     BlockRqComplete: "block_rq_complete" at Tracepoint("block_rq_complete"),
 
+    /// A bio enters a carrying disk.
+    StackBioQueue: "stack_bio_queue" at Tracepoint("block_bio_queue"),
+    /// A bio of a carrying disk ends.
+    StackBioComplete: "stack_bio_complete" at Tracepoint("block_bio_complete"),
+
     /// Any system call begins: a sync, if it is one of the sync calls.
     SysEnter: "sys_enter" at Tracepoint("sys_enter"),
     /// Any system call ends.

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::{capability::Capability, program::Program, strategies::Outcome};
 
-    const ALL: [(Capability, &str); 11] = [
+    const ALL: [(Capability, &str); 12] = [
         (Capability::Complete, "tracepoint"),
         (Capability::Issue, "tracepoint"),
         (Capability::Submit, "tracepoint"),
@@ -119,6 +119,7 @@ mod tests {
         (Capability::Contender, "tracepoint"),
         (Capability::Writeback, "tracepoint"),
         (Capability::Metadata, "tracepoint"),
+        (Capability::Bio, "tracepoint"),
     ];
 
     /// A selection in which these strategies are taken, all their programs at work.
@@ -195,6 +196,11 @@ mod tests {
                 (
                     Capability::Metadata.name(),
                     "whose metadata and data a journal's commit writes is not known",
+                ),
+                (
+                    Capability::Bio.name(),
+                    "on dm-crypt, dm-thin and arrays nobody is seen behind the kernel threads \
+                     that submit the requests, so these are named",
                 ),
                 ("runqueue", "waiting for a CPU is not told from waiting for the disk"),
                 ("process", "threads go by their own names, not by their process's"),

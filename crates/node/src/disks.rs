@@ -3,7 +3,8 @@
 //! sysfs goes in, [`Disk`]s as the kernel programs want them come out. Each disk
 //! has an index in the ledger, and one of few tags has slots of its own in the
 //! table of requests in flight; disks without a queue of requests (dm, md, zram:
-//! they only pass bios on) get neither. Disks for which the ledger has no room are
+//! they only pass bios on) get neither, but for `carrying` ones, whose bios are
+//! followed, and which have an index. Disks for which the ledger has no room are
 //! returned by name, to be shown. Nothing here touches a map.
 
 use std::{collections::BTreeSet, fs, io, path::Path};
@@ -19,6 +20,7 @@ use crate::{
     tree::{Tree, number, text},
 };
 
+mod carrying;
 mod hidden;
 mod key;
 mod layers;
@@ -77,6 +79,8 @@ pub struct BlockDisk {
     pub hardware: bool,
     /// Hardware queues; 0 for a disk that has no requests of its own.
     pub queues: u32,
+    /// Whether its bios stand for requests: kernel threads submit those below it.
+    pub carries: bool,
     /// Tags per hardware queue.
     pub nr_tags: u32,
     /// Tags per hardware queue while a scheduler is at work.
@@ -89,9 +93,9 @@ pub struct BlockDisk {
 }
 
 impl BlockDisk {
-    /// Whether it can have requests of its own.
+    /// Whether it can have requests of its own, or bios that stand for them.
     pub fn has_requests(&self) -> bool {
-        self.queues > 0 && self.size_bytes > 0
+        (self.queues > 0 || self.carries) && self.size_bytes > 0
     }
 
     /// Tags of one hardware queue that it may come to use.
@@ -122,6 +126,11 @@ pub struct Assigned {
 }
 
 impl Assigned {
+    /// Whether its bios stand for requests.
+    pub fn carries(&self) -> bool {
+        self.disk.depth == Disk::CARRIES
+    }
+
     /// Gives the place to another disk, or to the same one as it is now. Where it
     /// needs more slots than it has, it gets them from `end` on, if there is room.
     fn take_over(&mut self, disk: &BlockDisk, end: u32, room: &Room) {
@@ -132,6 +141,7 @@ impl Assigned {
             (base, own) = (end, slots);
         }
         let (queues, depth) = if slots <= own { (queues, depth) } else { (0, 0) };
+        let (queues, depth) = if disk.carries { (0, Disk::CARRIES) } else { (queues, depth) };
         let underlying = [NO_DISK; UNDERLYING];
         let place = Disk { base, queues, depth, underlying, ..self.disk };
         let (name, identity) = (disk.name.clone(), disk.identity.clone());
@@ -214,6 +224,8 @@ pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: &Room) ->
         }
         match disks.iter().find(|disk| disk.device == known.device) {
             None => known.identity = None,
+            // Device mapper may have been given another table for it.
+            Some(disk) if known.carries() && !disk.carries => known.identity = None,
             Some(disk) if disk.identity == known.identity => {}
             Some(disk) if disk.name != known.name => known.identity = None,
             Some(disk) if disk.has_requests() => known.take_over(disk, end, room),
@@ -222,7 +234,7 @@ pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: &Room) ->
         }
     }
     let mut disks: Vec<_> = disks.iter().filter(|disk| disk.has_requests()).collect();
-    disks.sort_by_key(|disk| !disk.hardware);
+    disks.sort_by_key(|disk| !disk.hardware && !disk.carries);
     for disk in disks {
         let is_there = |known: &Assigned| known.identity.is_some() && known.device == disk.device;
         if !assigned.iter().any(is_there) && !find_place(assigned, disk, room) {
@@ -324,6 +336,7 @@ fn read(tree: &Tree, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(_) => return None,
     };
+    let has_none = queues.is_empty();
     let tags = |queue: &Path| -> Option<u32> {
         number(fs::read(queue.join("nr_tags")).ok()?.trim_ascii())
     };
@@ -338,6 +351,7 @@ fn read(tree: &Tree, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
         size_bytes: tree.read_number(file("size")).unwrap_or(0).saturating_mul(SECTOR_BYTES),
         hardware: tree.at(file("device")).exists(),
         queues: u32::try_from(queues.len()).unwrap_or(u32::MAX),
+        carries: has_none && carrying::carries(tree, name, device),
         nr_tags: queues.iter().filter_map(|queue| tags(queue)).max().unwrap_or(DEFAULT_TAGS),
         nr_requests: narrow("queue/nr_requests").unwrap_or(0),
         scheduler: tree.read_line(file("queue/scheduler")).map(chosen).unwrap_or_default(),

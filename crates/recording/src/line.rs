@@ -222,13 +222,13 @@ impl Field<u32> for Kind {
     }
 }
 
-impl Field<u16> for bool {
-    fn of(flag: u16) -> Self {
+impl Field<u8> for bool {
+    fn of(flag: u8) -> Self {
         flag != 0
     }
 
-    fn raw(&self) -> u16 {
-        u16::from(*self)
+    fn raw(&self) -> u8 {
+        u8::from(*self)
     }
 }
 

@@ -5,6 +5,7 @@
 //! knows another, and no state knows a hook. The user's side of each lies
 //! in a folder of the same name.
 
+mod bio;
 mod complete;
 mod contender;
 mod issue;

@@ -77,7 +77,7 @@ pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
         let (who, ids) = (submitter::running(task), pids::shown(pid_tgid));
         sync.cgroup().set(who.cgroup);
         sync.comm().set(zerocopy::transmute!(who.comm));
-        sync.kthread().set(u32::from(who.kthread));
+        sync.kthread().set(u16::from(who.kthread));
         sync.shown_tgid().set((ids >> 32) as u32);
         sync.shown_tid().set(ids as u32);
     }

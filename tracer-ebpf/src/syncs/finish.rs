@@ -133,7 +133,8 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     record.kind = sync.kind().get();
     record.fd = sync.fd().get();
     record.own_requests = requests;
-    record.kthread = sync.kthread().get() as u16;
+    record.kthread = sync.kthread().get() as u8;
+    record.carried = sync.carried().get() as u8;
     record.comm = zerocopy::transmute!(sync.comm().get());
     fill_areas(record, sync, now);
 }

@@ -27,14 +27,23 @@ pub fn note_submission(tid: u32, operation: u32, disk: MapCell<Disk>, now: u64) 
         }
         return None;
     };
+    // Below a carrying disk the same work is seen once more.
+    if sync.carried().get() != 0 && sync.disk().get() != disk.index().get() {
+        return None;
+    }
     if sync.own_first_ns().get() == 0 {
         sync.own_first_ns().set(now);
     }
     if is_running() {
         sync.end_throttle(now);
         // Nothing has told the disk so far (btrfs, device mapper, md, …).
-        if sync.disk().get() == NO_DISK && sync.kind().get() != COMMIT {
-            watch(sync, disk, now);
+        if sync.disk().get() == NO_DISK {
+            if sync.kind().get() != COMMIT {
+                watch(sync, disk, now);
+            } else if disk.depth().get() >= Disk::ON_CARRIER {
+                sync.disk().set(disk.index().get());
+                sync.carried().set(1);
+            }
         }
     }
     Some(sync.seq().get())

@@ -46,7 +46,8 @@ fields! {
         tid: u32,
         shown_tgid: u32,
         shown_tid: u32,
-        kthread: u32,
+        kthread: u16,
+        carried: u16,
         marked: u64,
         marks: [u64; ACCOUNTS],
     }
@@ -66,6 +67,7 @@ impl MapCell<OpenSync> {
         self.base_device().set(0);
         self.disk().set(NO_DISK);
         self.stacked().set(0);
+        self.carried().set(0);
         self.own_queue_ns().set(0);
         self.own_device_ns().set(0);
         self.own_read_ns().set(0);

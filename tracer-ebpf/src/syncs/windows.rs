@@ -51,6 +51,7 @@ pub fn watch(sync: MapCell<OpenSync>, disk: MapCell<Disk>, now: u64) -> i32 {
     let Some(ledger) = LEDGER.cell(index) else { return 0 };
     let moment = Moment::at(tick(now));
     sync.disk().set(index);
+    sync.carried().set(u16::from(disk.depth().get() >= Disk::ON_CARRIER));
     let used = used_accounts(ledger);
     sync.marked().set(used as u64);
     for account in 0..ACCOUNTS {

@@ -87,9 +87,14 @@ impl Session {
             if victim.kthread || !known.insert((victim.key.cgroup, victim.tgid, victim.disk)) {
                 continue;
             }
-            let there = self.assigned.iter().filter(|a| a.identity.is_some());
-            let disks = there.filter(|a| a.disk.index == victim.disk);
-            let mut devices: Vec<_> = disks.map(|disk| disk.device).collect();
+            let there = || self.assigned.iter().filter(|a| a.identity.is_some());
+            let disk = there().find(|a| a.disk.index == victim.disk);
+            // Below a carrying disk are those that a limit is usually on.
+            let carried = disk.filter(|disk| disk.carries());
+            let below = carried.into_iter().flat_map(|disk| disk.disk.underlying);
+            let below = below.filter_map(|index| there().find(|a| a.disk.index == index));
+            let mut devices: Vec<_> =
+                disk.into_iter().chain(below).map(|disk| disk.device).collect();
             // A limit may be on what lies on that disk.
             devices.push(victim.key.device);
             devices.dedup();

@@ -47,7 +47,8 @@ impl Session {
             return;
         }
         let is_unseen = self.accounts.tables().dropped(Dropped::IssueUnseen) > 0;
-        let there = self.accounts.disks().iter().filter(|disk| disk.is_there());
+        let disks = self.accounts.disks().iter();
+        let there = disks.filter(|disk| disk.is_there() && !disk.carries());
         let mut busy = there.filter(|disk| !disk.rates.is_empty());
         if is_unseen || busy.any(|disk| disks::needs_issues(&self.root, &disk.name)) {
             self.hook_issues();
@@ -61,7 +62,8 @@ impl Session {
     }
 
     fn do_known_disks_need_issues(&self) -> bool {
-        let mut there = self.assigned.iter().filter(|disk| disk.identity.is_some());
+        let disks = self.assigned.iter();
+        let mut there = disks.filter(|disk| disk.identity.is_some() && !disk.carries());
         there.any(|disk| disks::needs_issues(&self.root, &disk.name))
     }
 }

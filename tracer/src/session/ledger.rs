@@ -5,7 +5,9 @@ use std::{mem, path::Path};
 
 use tracer_ebpf::record::{DiskUnknown, op};
 use tracer_kernel::{
+    capability::Capability,
     clock::monotonic_ns,
+    load::Programs,
     maps::{
         accounts::{Accounts, DiskAccounts},
         tables::Queue,
@@ -19,12 +21,15 @@ use super::Session;
 /// Describes all disks that are there to the kernel programs, and returns the names
 /// of those for which there is no room; `None` where they cannot be listed.
 pub(super) fn describe(
-    (root, hidden): (&Path, &Hidden),
+    (root, hidden, sees_bios): (&Path, &Hidden, bool),
     room: &Room,
     (assigned, stacked): (&mut Vec<Assigned>, &mut Vec<Stacked>),
     accounts: &mut Accounts,
 ) -> Option<Vec<String>> {
-    let found = disks::scan(root, hidden).ok()?;
+    let mut found = disks::scan(root, hidden).ok()?;
+    if !sees_bios {
+        found.iter_mut().for_each(|disk| disk.carries = false);
+    }
     let mut refused = disks::assign(assigned, &found, room);
     disks::connect(root, assigned);
     let before = mem::replace(stacked, disks::find_stacked(root, &found, assigned));
@@ -47,7 +52,24 @@ pub(super) fn describe(
     Some(refused)
 }
 
+/// Whether bios can stand for requests: else all disks are as if they passed them on.
+pub(super) fn sees_bios(programs: &Programs) -> bool {
+    let mut selections = programs.selections().iter();
+    let bio = selections.find(|selection| selection.capability == Capability::Bio);
+    bio.is_some_and(|selection| selection.selected().is_some())
+}
+
 impl Session {
+    /// Puts the hooks on bios on or off: each bio of the node runs one of them.
+    pub(super) fn hook_bios_if_a_disk_carries(&mut self) {
+        let mut there = self.assigned.iter().filter(|disk| disk.identity.is_some());
+        let wanted = there.any(Assigned::carries);
+        if wanted != self.bios_hooked {
+            self.programs.set_attached(Capability::Bio, wanted);
+            self.bios_hooked = wanted;
+        }
+    }
+
     /// Describes the disks anew where one has come or gone, is another now, or lies
     /// on others.
     pub(super) fn look_at_disks(&mut self) {
@@ -91,9 +113,12 @@ impl Session {
     /// The kernel programs met a disk that they do not know, or one is gone or
     /// another now.
     pub(super) fn describe_disks(&mut self) {
+        let sees_bios = sees_bios(&self.programs);
         let Self { root, hidden, room, assigned, stacked, accounts, .. } = self;
-        if let Some(refused) = describe((root, hidden), room, (assigned, stacked), accounts) {
+        let node = (root.as_path(), &*hidden, sees_bios);
+        if let Some(refused) = describe(node, room, (assigned, stacked), accounts) {
             self.refused = refused;
+            self.hook_bios_if_a_disk_carries();
             self.recall_new_disks();
             self.hook_issues_if_known_disks_need_it();
         }

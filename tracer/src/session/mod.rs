@@ -158,6 +158,8 @@ pub struct Session {
     calls: Calls,
     /// Whether a hook tells when requests are given to their drivers.
     issues_hooked: bool,
+    /// Whether the hooks on bios are at work: a disk carries.
+    bios_hooked: bool,
     last_tick: Tick,
     root: PathBuf,
     assigned: Vec<Assigned>,
@@ -220,6 +222,7 @@ impl Session {
             return Err(CannotRun(why.to_owned()).into());
         }
         *step = Step::Tables;
+        let mut bios_hooked = assigned.iter().any(Assigned::carries);
         let mut calls = Calls::new(&facts, &options.forced, &Tree::new(&options.root));
         let wishes = Wishes {
             forced: options.forced.clone(),
@@ -227,6 +230,7 @@ impl Session {
             // What stands in for submissions is tested with them.
             at_once: [Capability::Issue]
                 .into_iter()
+                .chain(bios_hooked.then_some(Capability::Bio))
                 .chain(calls.is_needed().then_some(Capability::Sync))
                 .collect(),
         };
@@ -252,11 +256,19 @@ impl Session {
         let mut ring = RingReader::new(programs.take_ring()?);
         *step = Step::Hooks;
         programs.select(&facts);
+        let sees_bios = ledger::sees_bios(&programs);
+        if bios_hooked && !sees_bios {
+            let known = (&mut assigned, &mut stacked);
+            let node = (options.root.as_path(), &hidden, sees_bios);
+            refused = ledger::describe(node, &room, known, &mut accounts).unwrap_or(refused);
+            bios_hooked = false;
+        }
         let proc = options.root.join("proc");
         let self_test = SelfTest::run(&mut programs, &facts, &mut ring, proc, started, |disk| {
             hidden.note(&options.root, &disk.name(), disk.device as u32);
             let known = (&mut assigned, &mut stacked);
-            let described = ledger::describe((&options.root, &hidden), &room, known, &mut accounts);
+            let node = (options.root.as_path(), &hidden, sees_bios);
+            let described = ledger::describe(node, &room, known, &mut accounts);
             refused = described.unwrap_or_default();
         });
         let late_loader = programs.end_selection(&facts);
@@ -300,10 +312,12 @@ impl Session {
             refused,
             references: References::default(),
             issues_hooked: true,
+            bios_hooked,
             foreign: 0,
             ticked_ns: 0,
         };
         session.unhook_issues_if_nobody_needs_it(&options.forced);
+        session.hook_bios_if_a_disk_carries();
         session.accounts.begin_watch();
         session.say_what_is_unproven();
         session.scene.kernel = session.kernel();

@@ -154,6 +154,7 @@ const ABSENCES: &[Absence] = &[
             "crates/kernel/src/maps/ring.rs",
             "crates/kernel/src/maps/tables.rs",
             "crates/lab/src/process.rs",
+            "crates/node/src/disks/carrying.rs",
             "crates/vm/src/boot.rs",
         ],
         lacks: &["unsafe {", "unsafe impl", "unsafe fn"],

@@ -5,6 +5,7 @@
 //! holds the two sides together. [`capability`](crate::capability) is the list of
 //! them. None knows another.
 
+pub mod bio;
 pub mod complete;
 pub mod contender;
 pub mod issue;

@@ -25,6 +25,7 @@ use tracer_engine::{
 use tracer_node::disks::{Assigned, Identity, Stacked};
 
 use super::{
+    bios::Bios,
     described::DescribedDisks,
     journals::Journals,
     pods::Plain,
@@ -78,6 +79,11 @@ impl DiskAccounts {
         self.identity.as_ref()
     }
 
+    /// Whether its bios stand for requests.
+    pub fn carries(&self) -> bool {
+        self.disk.depth == Disk::CARRIES
+    }
+
     /// Whether it is there; else what has its name or number is another disk.
     pub fn is_there(&self) -> bool {
         self.identity.is_some()
@@ -108,6 +114,7 @@ pub struct Accounts {
     owner_accounts: KernelMap<MapData, Plain<OwnerKey>, u32>,
     account_owners: KernelMap<MapData, u32, Plain<OwnerKey>>,
     described: DescribedDisks,
+    bios: Bios,
     /// Asks of a process whether it is a kernel thread, where the kernel
     /// programs cannot tell.
     is_kthread: Box<dyn Fn(u32) -> bool>,
@@ -146,6 +153,7 @@ impl Accounts {
             owner_accounts: KernelMap::try_from(programs.take_map("OWNERS")?)?,
             account_owners: KernelMap::try_from(programs.take_map("ACCOUNT_OWNERS")?)?,
             described: DescribedDisks::new(programs)?,
+            bios: Bios::new(programs)?,
             is_kthread,
             disks: Vec::new(),
             work: Work::default(),
@@ -226,6 +234,9 @@ impl Accounts {
     /// What was learnt in this place was of another disk, or the disk is gone.
     fn begin_anew(&mut self, at: usize, next: &Assigned, now_ns: u64) {
         let disk = self.disks[at].disk;
+        if disk.depth == Disk::CARRIES {
+            self.reconciled += self.bios.take_out_all(disk.index, now_ns, &self.tables);
+        }
         let has_moved = (disk.base, disk.queues, disk.depth)
             != (next.disk.base, next.disk.queues, next.disk.depth);
         self.reconciled += if has_moved || next.identity.is_none() {
@@ -291,7 +302,11 @@ impl Accounts {
 
     /// When the oldest request in flight was born, in ns, on a disk of [`Accounts::disks`].
     pub fn oldest_birth_ns(&mut self, at: usize) -> Option<u64> {
-        self.tables.oldest_birth_ns(&self.disks.get(at)?.disk)
+        let disk = self.disks.get(at)?;
+        if disk.carries() {
+            return self.bios.oldest_birth_ns(&disk.disk);
+        }
+        self.tables.oldest_birth_ns(&disk.disk)
     }
 
     pub fn tables(&self) -> &Tables {
@@ -512,7 +527,10 @@ impl Accounts {
                 false => Some(Queue::HoldsNone),
             };
             if let Some(queue) = queue {
-                self.reconciled += self.tables.reconcile(&disk.disk, now_ns, queue);
+                self.reconciled += match disk.carries() {
+                    true => self.bios.reconcile(disk.disk.index, now_ns, &self.tables),
+                    false => self.tables.reconcile(&disk.disk, now_ns, queue),
+                };
             }
             self.make_room(at, now_ns);
         }

@@ -3,12 +3,14 @@
 //! [`ring`] hands over records. [`tables`] are arrays in our own memory, and
 //! [`accounts`] makes owners and rates of them, with [`work`] for what requests
 //! cost, [`journals`] for who fills the journals and [`described`] for what the
-//! programs know of disks, [`helpers`] the threads that they look at. [`under_way`] are syncs that have not ended.
+//! programs know of disks, [`helpers`] the threads that they look at. `bios` are those
+//! in flight where they stand for requests. [`under_way`] are syncs that have not ended.
 //! [`tallies`] are sums by owner beside the ledger, and [`sums`] the tables that
 //! those and the journals' come from.
 //! [`pods`] are keys and values as plain bytes.
 
 pub mod accounts;
+mod bios;
 pub mod described;
 pub mod helpers;
 pub mod journals;

@@ -298,14 +298,19 @@ impl Tables {
                 continue;
             }
             reconciled += 1;
-            let at = place / ACCOUNTS * LEDGER_WORDS + place % ACCOUNTS * ACCOUNT_WORDS;
-            if at < self.ledger.words {
-                let birth = tick(born_ns);
-                self.ledger.word(at + 1).fetch_add(tick(now_ns).saturating_sub(birth), Relaxed);
-                self.ledger.word(at).fetch_sub(born(birth), Relaxed);
-            }
+            self.give_back_one(place, born_ns, now_ns);
         }
         reconciled
+    }
+
+    /// Takes a request or bio that was born then out of its account.
+    pub fn give_back_one(&self, place: usize, born_ns: u64, now_ns: u64) {
+        let at = place / ACCOUNTS * LEDGER_WORDS + place % ACCOUNTS * ACCOUNT_WORDS;
+        if at < self.ledger.words {
+            let birth = tick(born_ns);
+            self.ledger.word(at + 1).fetch_add(tick(now_ns).saturating_sub(birth), Relaxed);
+            self.ledger.word(at).fetch_sub(born(birth), Relaxed);
+        }
     }
 }
 

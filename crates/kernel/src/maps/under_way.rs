@@ -104,7 +104,8 @@ pub fn record_until(
     record.reclaim_ns = sync.reclaim_ns.saturating_add(sync.own_read_ns);
     record.cgroup = sync.cgroup;
     record.comm = zerocopy::transmute!(sync.comm);
-    record.kthread = u16::from(sync.kthread != 0);
+    record.kthread = u8::from(sync.kthread != 0);
+    record.carried = u8::from(sync.carried != 0);
     record.inode = sync.inode;
     record.generation = sync.generation;
     record.backing = sync.backing;

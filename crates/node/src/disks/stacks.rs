@@ -7,8 +7,11 @@
 //! its underlying ones. A loop device has requests of its own, and waits for the
 //! disk below the filesystem that holds its file.
 //!
+//! Some have bios that stand for requests (`carrying`): such a disk is the
+//! first itself, and what lies below it is underlying.
+//!
 //! On an underlying disk the requests that serve the upper one's are of kernel
-//! workers (loop's, dm-crypt's) with nobody behind: not competitors, but the
+//! threads (loop's, dm-crypt's) with nobody behind: not competitors, but the
 //! same work seen twice. Who reads this leaves them out.
 
 use std::{fs, path::Path};
@@ -36,10 +39,13 @@ pub struct Stacked {
 /// All of `disks` that lie on one of the `assigned`.
 pub fn find_stacked(root: &Path, disks: &[BlockDisk], assigned: &[Assigned]) -> Vec<Stacked> {
     let below = Below::new(root, assigned);
-    let stacked = disks.iter().filter(|disk| disk.queues == 0);
+    let stacked = disks.iter().filter(|disk| disk.queues == 0 && !disk.carries);
     stacked
         .filter_map(|disk| {
-            let underlying = below.place(&disk.name)?;
+            let mut underlying = below.place(&disk.name)?;
+            if underlying.depth == Disk::CARRIES {
+                underlying.depth = Disk::ON_CARRIER;
+            }
             let (name, identity) = (disk.name.clone(), disk.identity.clone());
             Some(Stacked { name, device: disk.device, identity, underlying })
         })

@@ -232,6 +232,7 @@ fn sysfs_is_read_whole() {
     assert_eq!(
         disks[3],
         BlockDisk {
+            carries: false,
             name: "sda".into(),
             device: devices::join(8, 0),
             is_hidden: false,

@@ -28,12 +28,14 @@ prop_compose! {
         areas in any_accounts(),
         underlying in proptest::collection::vec(any_accounts(), 0..4),
         kind in 0..kind::COUNT as u32,
-        kthread in 0u16..2,
+        kthread in 0u8..2,
+        carried in 0u8..2,
         unused in 0u16..70,
     ) -> (SyncRecord, Vec<UnderlyingWindow>) {
         let mut record = SyncRecord::new_zeroed();
         record.as_mut_bytes()[..192].copy_from_slice(&bytes);
         (record.areas, record.kind, record.kthread) = (areas, kind, kthread);
+        record.carried = carried;
         record.unused = unused;
         let underlying = (0u64..).zip(underlying).map(|(disk, areas)| UnderlyingWindow { disk, areas });
         (record, underlying.collect())

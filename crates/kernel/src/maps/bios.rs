@@ -1,0 +1,74 @@
+//! The bios in flight on carrying disks, whose ends may go unseen as a request's may.
+//!
+//! User space takes out what a program's end could not, and what is left when the hooks
+//! are taken away.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use aya::maps::{HashMap as KernelMap, MapData};
+use tracer_ebpf::record::{Disk, InFlight};
+
+use super::{pods::Plain, tables::Tables};
+use crate::load::Programs;
+
+/// A bio that was submitted so long ago, on a disk that has nothing in flight by the kernel's
+/// word, has ended unseen.
+const GRACE: Duration = Duration::from_secs(60);
+
+pub(super) struct Bios {
+    map: KernelMap<MapData, u64, Plain<InFlight>>,
+}
+
+impl Bios {
+    /// # Errors
+    ///
+    /// When the map was taken before.
+    pub fn new(programs: &mut Programs) -> Result<Self> {
+        Ok(Self { map: KernelMap::try_from(programs.take_map("BIOS")?)? })
+    }
+
+    /// When the oldest bio in flight on a disk was submitted, in ns.
+    pub fn oldest_birth_ns(&self, disk: &Disk) -> Option<u64> {
+        self.on(disk.index).map(|(_, bio)| bio.born_ns).min()
+    }
+
+    /// Takes out those that must have ended, on a disk that has nothing in flight by the
+    /// kernel's word. Returns how many.
+    pub fn reconcile(&mut self, disk: u32, now_ns: u64, tables: &Tables) -> u64 {
+        self.take_out(disk, now_ns, tables, |age| age >= GRACE)
+    }
+
+    /// Takes out all of a disk that is gone, or whose hooks are.
+    pub fn take_out_all(&mut self, disk: u32, now_ns: u64, tables: &Tables) -> u64 {
+        self.take_out(disk, now_ns, tables, |_| true)
+    }
+
+    fn take_out(
+        &mut self,
+        disk: u32,
+        now_ns: u64,
+        tables: &Tables,
+        is_over: impl Fn(Duration) -> bool,
+    ) -> u64 {
+        let is_over =
+            |bio: &InFlight| is_over(Duration::from_nanos(now_ns.saturating_sub(bio.born_ns)));
+        let over: Vec<_> = self.on(disk).filter(|(_, bio)| is_over(bio)).collect();
+        let mut taken = 0;
+        for (address, bio) in over {
+            // One that ends at this very moment is no longer there.
+            if self.map.remove(&address).is_ok() {
+                tables.give_back_one(bio.account as usize, bio.born_ns, now_ns);
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Those whose end was not seen. An entry without a birth is done with.
+    fn on(&self, disk: u32) -> impl Iterator<Item = (u64, InFlight)> {
+        let all = self.map.iter().filter_map(Result::ok);
+        all.map(|(address, Plain(bio))| (address, bio))
+            .filter(move |(_, bio)| bio.born_ns != 0 && u32::from(bio.disk) == disk)
+    }
+}
