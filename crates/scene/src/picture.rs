@@ -120,6 +120,7 @@ impl Scene {
             path,
             device: device_name(files, victim.key.device, FileId(victim.key.file)),
             disk: self.disks.iter().position(|disk| disk.index == victim.disk),
+            disks_below: victim.below().filter_map(|index| self.disk_name(index)).collect(),
             syncs_total: victim.syncs_total,
             syncs: sum.syncs,
             syncs_per_second: sum.syncs as f64 / window,
@@ -133,6 +134,10 @@ impl Scene {
             sync_buckets: sum.buckets.to_vec(),
             wal_buckets: wal_buckets(&victim.buckets_total).to_vec(),
         })
+    }
+
+    fn disk_name(&self, index: u32) -> Option<String> {
+        self.disks.iter().find(|disk| disk.index == index).map(|disk| disk.name.clone())
     }
 
     fn verdict(&self, victim: &Victim, sum: &Half, span: Span, files: &dyn FileNames) -> Verdict {

@@ -220,6 +220,10 @@ pub struct Victim {
     pub device: String,
     /// Index in [`Snapshot::disks`], where the disk is known.
     pub disk: Option<usize>,
+    /// The disks below that one which its syncs wait for too; empty where it is none of a
+    /// stack.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disks_below: Vec<String>,
     /// Since the tracer started.
     pub syncs_total: u64,
     /// In the window.

@@ -249,6 +249,7 @@ fn victim(id: u32, actor: Actor, class: FileClass) -> Victim {
         path: String::new(),
         device: "vda1".into(),
         disk: Some(0),
+        disks_below: Vec::new(),
         syncs_total: 10_000,
         syncs: 850,
         syncs_per_second: 0.0,

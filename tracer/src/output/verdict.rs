@@ -101,7 +101,7 @@ fn blame(victim: &Victim) -> String {
         Kind::Device => {
             let slow = match verdict.device.reference_at {
                 Some(at) => format!("the device is slower than it was on {}", date(at)),
-                None => "the device itself, or what is below it".to_owned(),
+                None => format!("the device itself, or what is below it{}", below(victim)),
             };
             let served = helper::served(verdict).map(|by| format!(", {by}")).unwrap_or_default();
             format!("nobody on this node: {slow}{served}: {}", of(shares.device))
@@ -117,6 +117,14 @@ fn blame(victim: &Victim) -> String {
         Kind::Unexplained => {
             format!("not explained by any disk, CPU or neighbour: {}", of(shares.unexplained))
         }
+    }
+}
+
+/// The disks below the victim's first one: ` (dm-0, sda)`.
+fn below(victim: &Victim) -> String {
+    match victim.disks_below.as_slice() {
+        [] => String::new(),
+        disks => format!(" ({})", escape(&disks.join(", "))),
     }
 }
 
@@ -266,6 +274,15 @@ mod tests {
         check(Kind::Limit, "its own limit, a limit: 0% of 12.1 s excess", "its own limit", "limit");
         check(Kind::None, "nobody: nothing slower than its own baseline", "-", "-");
         check(Kind::Unknown, "nobody can be named: too few syncs to say", "?", "?");
+    }
+
+    #[test]
+    fn a_slow_stack_is_named_with_the_disks_below() {
+        let mut victim = fixture::trimmed().victims.remove(0);
+        victim.verdict.kind = Kind::Device;
+        victim.disks_below = vec!["dm-0".to_owned(), "nvme0n1".to_owned()];
+        let said = sentence(&victim);
+        assert!(said.contains("or what is below it (dm-0, nvme0n1): "), "{said}");
     }
 
     #[test]
