@@ -177,24 +177,34 @@ fn mapped(name: &str, sectors: u64, target: &str, below: Vec<Device>) -> Result<
 }
 
 pub fn linear(size_bytes: u64) -> Result<Device> {
-    let below = loop_device(size_bytes)?;
+    linear_on(loop_device(size_bytes)?)
+}
+
+pub fn linear_on(below: Device) -> Result<Device> {
     let target = format!("linear {} 0", below.path());
     mapped("tracer-linear", below.sectors()?, &target, vec![below])
 }
 
 pub fn crypt(size_bytes: u64) -> Result<Device> {
+    crypt_on(loop_device(size_bytes)?)
+}
+
+pub fn crypt_on(below: Device) -> Result<Device> {
     // Older kernels make xts of it, and their own call for modules finds none
     // where there is no /sbin/modprobe.
     let _ = MODPROBE.run(&["-q", "ecb"]);
-    let below = loop_device(size_bytes)?;
     let target = format!("crypt aes-xts-plain64 {} 0 {} 0", "5a".repeat(64), below.path());
     mapped("tracer-crypt", below.sectors()?, &target, vec![below])
 }
 
 /// A thin volume in a pool that has its metadata and its data on loop devices.
 pub fn thin(size_bytes: u64) -> Result<Device> {
+    thin_on(loop_device(size_bytes)?)
+}
+
+pub fn thin_on(data: Device) -> Result<Device> {
     const METADATA_BYTES: u64 = 8 << 20;
-    let (metadata, data) = (loop_device(METADATA_BYTES)?, loop_device(size_bytes)?);
+    let metadata = loop_device(METADATA_BYTES)?;
     let sectors = data.sectors()?;
     // Blocks of 64 KiB; the last word is a watermark that is never met.
     let target = format!("thin-pool {} {} 128 0", metadata.path(), data.path());
@@ -206,17 +216,48 @@ pub fn thin(size_bytes: u64) -> Result<Device> {
 
 /// A mirror of two loop devices.
 pub fn raid1(size_bytes: u64) -> Result<Device> {
+    raid1_on(vec![loop_device(size_bytes)?, loop_device(size_bytes)?])
+}
+
+pub fn raid1_on(members: Vec<Device>) -> Result<Device> {
+    array(members, &["--build", "--level=1"])
+}
+
+/// An array with its own notes on its members, which `mdadm` asks of this level.
+pub fn raid5_on(members: Vec<Device>) -> Result<Device> {
+    array(members, &["--create", "--level=5", "--metadata=1.2", "--bitmap=none"])
+}
+
+fn array(members: Vec<Device>, kind: &[&str]) -> Result<Device> {
     const NAME: &str = "md127";
-    let (one, two) = (loop_device(size_bytes)?, loop_device(size_bytes)?);
     let path = format!("/dev/{NAME}");
-    let options = ["--level=1", "--raid-devices=2", "--assume-clean", "--run"];
-    let disks = [one.path(), two.path()];
-    let args = [&["--build", &path][..], &options, &[&disks[0], &disks[1]]].concat();
+    let count = format!("--raid-devices={}", members.len());
+    let paths: Vec<_> = members.iter().map(Device::path).collect();
+    let (mode, rest) = kind.split_first().context("an array is built or created")?;
+    let mut args = vec![*mode, &path, &count, "--assume-clean", "--run"];
+    args.extend(rest);
+    args.extend(paths.iter().map(String::as_str));
     MDADM.run(&args)?;
-    let undo = Undo::Run(MDADM, vec!["--stop".into(), path]);
-    let device = Device::of(NAME, vec![one, two], vec![undo]);
+    let undo = Undo::Run(MDADM, vec!["--stop".into(), path.clone()]);
+    let device = Device::of(NAME, members, vec![undo]);
     await_node(NAME)?;
     Ok(device)
+}
+
+/// A device of the device mapper that holds every bio back for a time that can be set.
+pub fn delayed(name: &str, below: Device) -> Result<Device> {
+    let target = format!("delay {} 0 0", below.path());
+    mapped(name, below.sectors()?, &target, vec![below])
+}
+
+/// Sets how long a [`delayed`] device of this name holds bios back.
+pub fn set_delay(name: &str, delay: Duration) -> Result<()> {
+    let table = DMSETUP.run(&["table", name])?;
+    let mut words: Vec<_> = table.split_whitespace().map(str::to_owned).collect();
+    *words.get_mut(5).context("a table of dm-delay has six words")? = delay.as_millis().to_string();
+    DMSETUP.run(&["reload", name, "--table", &words.join(" ")])?;
+    DMSETUP.run(&["suspend", name])?;
+    DMSETUP.run(&["resume", "--noudevrules", "--noudevsync", name]).map(drop)
 }
 
 /// A disk of memory whose every request takes so long.

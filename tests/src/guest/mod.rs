@@ -15,6 +15,8 @@ mod crowd;
 mod delays;
 /// Devices that only a virtual machine may make.
 mod devices;
+/// Verdicts on stacked disks.
+mod judged;
 /// Filesystems whose modules come after the tracer's start.
 mod modules;
 /// Disks below others that change while they are used.

@@ -1,0 +1,247 @@
+//! Verdicts on stacked disks: nobody while the stack is idle, the tenant by its name
+//! while there is one, and the device while the disk below is slow. A kernel thread that
+//! carries others' work is never named.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::Result;
+use serde_json::Value;
+use tracer_lab::{cgroup::Cgroup, process::Process, tool::Tool, wal::WalWriter};
+
+use super::{
+    devices::{self, DMSETUP, Device, MDADM, Mounted, NullBlk, write},
+    need, need_guest,
+};
+use crate::subject::Tracer;
+
+/// Each request of the disk takes so long, one after another.
+const EACH: Duration = Duration::from_millis(1);
+/// The delay of each bio while the disk below is slow.
+const SLOW: Duration = Duration::from_millis(30);
+/// Between two pictures; an emulated machine is late.
+const PICTURE: Duration = Duration::from_secs(120);
+const PER_SECOND: u32 = 20;
+/// Pictures of ten seconds' window, one a second.
+const LEARNING: usize = 25;
+const IDLE: usize = 10;
+const LOADED: usize = 20;
+const AFTER: usize = 14;
+const WRITERS: usize = 6;
+
+const MODULES: [&str; 4] = ["configfs", "null_blk", "dm-mod", "dm-delay"];
+
+/// A disk that serves one request at a time, below a layer that can hold it up.
+fn slow_disk(name: &str) -> Result<Device> {
+    let wanted = NullBlk { delay: EACH, depth: 1, size_mib: 224, ..NullBlk::default() };
+    devices::delayed(name, devices::null_blk(wanted)?)
+}
+
+fn slow_disks(count: usize) -> Result<Vec<Device>> {
+    (0..count).map(|at| slow_disk(&format!("tracer-slow-{at}"))).collect()
+}
+
+/// The verdict of one picture on who writes the log.
+struct Said {
+    kind: String,
+    /// The worst culprit's process, and its share.
+    worst: Option<(String, f64)>,
+    /// All culprits but those who had the CPU, as any kernel thread may have on a machine
+    /// with one.
+    behind: Vec<String>,
+    has_baseline: bool,
+    disks_below: String,
+    whole: String,
+}
+
+fn said(top: &mut Tracer) -> Option<Said> {
+    let picture = top.json(PICTURE);
+    let victims = picture["victims"].as_array()?;
+    let victim = victims.iter().find(|victim| victim["file_class"] == "wal")?;
+    let verdict = &victim["verdict"];
+    let culprits = verdict["culprits"].as_array().map_or(&[][..], Vec::as_slice);
+    let name = |culprit: &Value| culprit["actor"]["comm"].as_str().unwrap_or("").to_owned();
+    Some(Said {
+        kind: verdict["kind"].as_str().unwrap_or("").to_owned(),
+        worst: culprits.first().map(|c| (name(c), c["share"].as_f64().unwrap_or(0.0))),
+        behind: culprits.iter().filter(|c| c["op"] != "cpu").map(name).collect(),
+        has_baseline: verdict["device"]["undisturbed_wait_seconds"].as_f64().is_some(),
+        disks_below: format!("{}", victim["disks_below"]),
+        whole: format!("p50 {}, {verdict}", victim["p50_seconds"]),
+    })
+}
+
+/// So many pictures from now on.
+fn watch(top: &mut Tracer, pictures: usize) -> Vec<Said> {
+    (0..pictures).filter_map(|_| said(top)).collect()
+}
+
+/// Kernel threads that carry the work of a stack.
+fn is_carrier(name: &str) -> bool {
+    name.starts_with("dmcrypt")
+        || name.starts_with("kworker")
+        || name.starts_with("kcryptd")
+        || name.starts_with("kdelayd")
+        || name.starts_with("md")
+        || name.starts_with("dm-")
+        || name.starts_with("loop")
+}
+
+#[derive(Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    /// Counts pictures that are not as they should be.
+    fn check(
+        &mut self,
+        what: &str,
+        pictures: &[Said],
+        at_most: usize,
+        is_right: impl Fn(&Said) -> bool,
+    ) {
+        let wrong: Vec<_> = pictures.iter().filter(|said| !is_right(said)).collect();
+        let show = |said: &Said| {
+            let worst =
+                said.worst.as_ref().map_or_else(String::new, |(w, s)| format!(" {w} {s:.2}"));
+            format!("{}{worst}", said.kind)
+        };
+        println!("{what}: {}", pictures.iter().map(show).collect::<Vec<_>>().join(", "));
+        if wrong.len() > at_most || pictures.is_empty() {
+            let last = wrong.last().map_or("", |said| &said.whole);
+            self.0.push(format!(
+                "{what}: {} of {} pictures, such as {last}",
+                wrong.len(),
+                pictures.len()
+            ));
+        }
+    }
+
+    fn end(self) {
+        assert!(self.0.is_empty(), "{}", self.0.join("\n"));
+    }
+}
+
+/// Several who write to a file in turn, until they are dropped.
+fn tenant(path: &str, cgroup: &Cgroup, direct: bool) -> Vec<Process> {
+    let flags = if direct { "oflag=direct" } else { "" };
+    (0..WRITERS)
+        .map(|at| {
+            let line = format!(
+                "while :; do dd if=/dev/zero of={path}-{at} bs=64k count=64 conv=notrunc {flags} \
+                 status=none || exit 1; done"
+            );
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", &line]);
+            Process::spawn(command, cgroup).expect("a tenant")
+        })
+        .collect()
+}
+
+/// Dirty pages are written soon.
+fn write_back_soon() {
+    for (file, value) in [("dirty_bytes", "8388608"), ("dirty_background_bytes", "2097152")] {
+        write(&std::path::Path::new("/proc/sys/vm").join(file), value).unwrap();
+    }
+}
+
+/// The stack while nobody is beside the log, while somebody is, and with a disk below it
+/// that has become slow.
+fn judge(device: &Device, slow: &str, below: &[&str]) {
+    write_back_soon();
+    let mounted = Mounted::ext4(&device.path()).expect("ext4 on the device");
+    let wal = WalWriter::start(&mounted.path().join("etcd"), PER_SECOND).expect("a log");
+    let mut top = Tracer::start(&["top", "--json", "--interval", "1"]);
+    let mut wrong = Wrong::default();
+
+    let learning = watch(&mut top, LEARNING);
+    wrong.check("learning", &learning, 0, |said| said.worst.is_none());
+    let idle = watch(&mut top, IDLE);
+    wrong.check("idle", &idle, 0, |said| said.kind == "none" && said.has_baseline);
+
+    for direct in [true, false] {
+        let name = if direct { "direct tenant" } else { "buffered tenant" };
+        let path = mounted.path().join(if direct { "direct" } else { "buffered" });
+        let cgroup = Cgroup::create("tenant").unwrap();
+        let tenants = tenant(&path.to_string_lossy(), &cgroup, direct);
+        let pictures = watch(&mut top, LOADED);
+        drop(tenants);
+        let settled = &pictures[pictures.len() / 2..];
+        wrong.check(name, settled, settled.len() / 5, |said| {
+            said.worst.as_ref().is_some_and(|(name, share)| name == "dd" && *share > 0.5)
+        });
+        wrong.check(&format!("carriers beside a {name}"), &pictures, 0, |said| {
+            !said.behind.iter().any(|name| is_carrier(name))
+        });
+        let after = watch(&mut top, AFTER);
+        wrong.check(&format!("carriers after a {name}"), &after, 0, |said| {
+            !said.behind.iter().any(|name| is_carrier(name))
+        });
+    }
+
+    devices::set_delay(slow, SLOW).unwrap();
+    let pictures = watch(&mut top, LOADED);
+    devices::set_delay(slow, Duration::ZERO).unwrap();
+    let settled = &pictures[pictures.len() / 2..];
+    wrong.check("slow device", settled, 1, |said| said.kind == "device");
+    wrong.check("its name", settled, 0, |said| {
+        below.iter().all(|disk| said.disks_below.contains(disk))
+    });
+    top.interrupt();
+    let ended = top.wait(PICTURE);
+    drop(wal);
+    assert_eq!(ended.code(), Some(0), "{}", top.transcript());
+    wrong.end();
+}
+
+fn needs(modules: &[&'static str], tools: &[Tool]) -> Option<String> {
+    super::lack_of(&MODULES, &[]).or_else(|| super::lack_of(modules, tools))
+}
+
+#[test]
+fn dm_crypt() {
+    need_guest!();
+    need!(&["dm-crypt", "xts"], &[DMSETUP]);
+    need!(&MODULES, &[]);
+    let device = devices::crypt_on(slow_disk("tracer-slow-0").unwrap()).unwrap();
+    judge(&device, "tracer-slow-0", &["dm-", "nullb"]);
+}
+
+/// A volume of LVM in an encrypted disk.
+#[test]
+fn dm_linear_on_dm_crypt() {
+    need_guest!();
+    need!(&["dm-crypt", "xts"], &[DMSETUP]);
+    need!(&MODULES, &[]);
+    let encrypted = devices::crypt_on(slow_disk("tracer-slow-0").unwrap()).unwrap();
+    let device = devices::linear_on(encrypted).unwrap();
+    judge(&device, "tracer-slow-0", &["dm-", "nullb"]);
+}
+
+#[test]
+fn dm_thin() {
+    need_guest!();
+    if let Some(lack) = needs(&["dm-thin-pool"], &[DMSETUP]) {
+        crate::skip::skip!("{lack}");
+    }
+    let device = devices::thin_on(slow_disk("tracer-slow-0").unwrap()).unwrap();
+    judge(&device, "tracer-slow-0", &["dm-", "nullb"]);
+}
+
+#[test]
+fn md_raid1() {
+    need_guest!();
+    if let Some(lack) = needs(&["md-mod", "raid1"], &[DMSETUP, MDADM]) {
+        crate::skip::skip!("{lack}");
+    }
+    let device = devices::raid1_on(slow_disks(2).unwrap()).unwrap();
+    judge(&device, "tracer-slow-1", &["dm-", "nullb"]);
+}
+
+#[test]
+fn md_raid5() {
+    need_guest!();
+    if let Some(lack) = needs(&["md-mod", "raid456"], &[DMSETUP, MDADM]) {
+        crate::skip::skip!("{lack}");
+    }
+    let device = devices::raid5_on(slow_disks(3).unwrap()).unwrap();
+    judge(&device, "tracer-slow-1", &["dm-", "nullb"]);
+}
