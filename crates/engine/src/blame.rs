@@ -57,6 +57,14 @@ impl Party {
         self.kthread && self.comm.starts_with(b"kworker")
     }
 
+    /// A kernel thread that works for all users of a filesystem: a kernel worker, or
+    /// a thread of the filesystem's own. It writes what they changed, and never is the
+    /// last to be named where one of them is known.
+    pub fn is_helper(&self) -> bool {
+        let begins = |name: &[u8]| self.comm.starts_with(name);
+        self.is_kworker() || self.kthread && begins(b"xfsaild/")
+    }
+
     /// The thread that commits a filesystem's journal for those who sync.
     pub fn is_journal(&self) -> bool {
         self.kthread && self.comm.starts_with(b"jbd2/")

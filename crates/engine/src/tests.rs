@@ -13,6 +13,7 @@ use super::{
 use crate::kind::{Confidence, Kind, Via};
 
 mod helper;
+mod logs;
 mod memory;
 
 const MS: u64 = 1_000_000;

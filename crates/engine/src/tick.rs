@@ -131,13 +131,14 @@ pub struct Load {
     pub guessed: bool,
 }
 
-/// One owner's part in a journal's transactions.
+/// One owner's part in the transactions of a filesystem's log.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct JournalWork {
     /// The filesystem's device, as in a sync's record.
     pub device: u32,
     pub owner: OwnerId,
-    /// Metadata blocks that it dirtied.
+    /// Metadata blocks that it dirtied; on xfs, the bytes of the log that it took. Amounts
+    /// of one filesystem are compared with each other alone.
     pub blocks: u64,
 }
 

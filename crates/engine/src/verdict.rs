@@ -394,14 +394,18 @@ impl<'a> Account<'a> {
         let is_limited = |ns: u64| tick_ns > 0.0 && ns as f64 >= LIMITED * tick_ns;
 
         // The journal's time belongs to those who filled it, and so does what
-        // kernel workers write of its filesystem's own blocks.
+        // kernel threads write of its filesystem's own blocks.
         let blocks: f64 = self.charges.iter().map(|c| c[op::METADATA as usize]).sum();
-        let worker = victim.suspects.iter().position(|s| s.party.is_kworker());
-        let written = worker.map_or(0.0, |at| self.waits[at].requests);
-        let (mut journal, mut metadata) = (parts.journal_ns, written);
+        let helpers = victim.suspects.iter().map(|suspect| suspect.party.is_helper());
+        let helpers: Vec<_> = helpers.zip(&self.waits).map(|(is, w)| (is, w.requests)).collect();
+        let written: f64 = helpers.iter().filter(|(is, _)| *is).map(|(_, ns)| ns).sum();
+        let mut journal = parts.journal_ns;
         // A commit on a device that became slow is as long as the device makes it.
         let filled_ns = if sum.circumstances.is_slow(SLOW_DEVICE) { 0.0 } else { journal };
         if blocks > 0.0 {
+            for (waits, (is_helper, _)) in self.waits.iter_mut().zip(helpers) {
+                waits.requests = if is_helper { 0.0 } else { waits.requests };
+            }
             for (at, suspect) in victim.suspects.iter().enumerate() {
                 let share = self.charges[at][op::METADATA as usize] / blocks;
                 if suspect.party == victim.party() {
@@ -412,10 +416,6 @@ impl<'a> Account<'a> {
                     self.waits[at].journal += (filled_ns + written) * share;
                     journal -= filled_ns * share;
                 }
-                metadata -= written * share;
-            }
-            if let Some(at) = worker {
-                self.waits[at].requests = metadata.max(0.0);
             }
         }
         self.device_ns += journal.max(0.0);
