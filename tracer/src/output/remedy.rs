@@ -151,9 +151,13 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
             "{actor} shares the filesystem's journal: put {} on a filesystem of its own",
             if victim.class == FileClass::Wal { "the WAL" } else { "the victim's file" }
         )),
-        _ if culprit.actor.kernel_thread => all.push(format!(
-            "{actor} works for somebody it does not name: see the owners in `tracer top`"
-        )),
+        _ if culprit.actor.kernel_thread => {
+            // There is nobody to limit or to stop.
+            return vec![format!(
+                "for whom {actor} works is unknown: it is a helper of the kernel, and does what \
+                 others left to it; see the owners in `tracer top`"
+            )];
+        }
         _ => all.push(limit_of(culprit, scheduler)),
     }
     if culprit.confidence < Confidence::High {
@@ -228,6 +232,19 @@ mod tests {
         assert!(remedies(&victim, &s)[0].contains("a filesystem of its own"));
         victim.verdict.culprits[0].op = Op::Write;
         assert!(remedies(&victim, &s)[0].starts_with("limit demo-trim.service by io.max"));
+    }
+
+    #[test]
+    fn nobody_is_sent_to_limit_or_to_stop_a_kernel_thread() {
+        let s = fixture::trimmed();
+        let mut victim = s.victims[0].clone();
+        victim.verdict.culprits.truncate(1);
+        let culprit = &mut victim.verdict.culprits[0];
+        (culprit.op, culprit.confidence) = (Op::Write, Confidence::Low);
+        culprit.actor.kernel_thread = true;
+        let all = remedies(&victim, &s);
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert!(all[0].starts_with("for whom ") && all[0].contains("is unknown"), "{all:?}");
     }
 
     #[test]
