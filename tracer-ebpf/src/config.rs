@@ -111,6 +111,13 @@ pub struct Config {
     pub xfs_inode_vnode: u32,
     /// `journal_s.j_fs_dev`.
     pub journal_fs_dev: u32,
+    /// From the log of an xfs to its superblock: `xlog.l_mp`, `xfs_mount.m_super`;
+    /// and of `struct xlog_ticket` what was reserved and what of it is left; all or
+    /// none.
+    pub xlog_mount: u32,
+    pub xfs_mount_super: u32,
+    pub ticket_reserved: u32,
+    pub ticket_left: u32,
     /// In `struct pt_regs`: the first argument of a system call, and its number.
     pub regs_arg0: u32,
     pub regs_syscall: u32,
@@ -210,6 +217,10 @@ impl Config {
         bdev_dev: ABSENT,
         xfs_inode_vnode: ABSENT,
         journal_fs_dev: ABSENT,
+        xlog_mount: ABSENT,
+        xfs_mount_super: ABSENT,
+        ticket_reserved: ABSENT,
+        ticket_left: ABSENT,
         regs_arg0: ABSENT,
         regs_syscall: ABSENT,
         request_arg: ABSENT,

@@ -42,10 +42,12 @@ struct Writing {
     /// A code of [`via`]; `DIRECT` while nothing is known.
     via: u32,
     /// 1 while it writes what is of everybody.
-    shared: u32,
+    shared: u16,
+    /// 1 where this holds until the end of its next transaction alone.
+    once: u16,
 }
 
-fields! { Writing { via: u32, shared: u32 } }
+fields! { Writing { via: u32, shared: u16, once: u16 } }
 
 /// 4 MiB of kernel memory; beyond so many dirty inodes at a time the oldest are
 /// nobody's.
@@ -60,7 +62,13 @@ static WRITING: LruHashMap<u32, Writing> = LruHashMap::with_max_entries(1024, 0)
 /// The running task makes a clean inode dirty.
 #[inline(always)]
 pub fn note_dirtier(inode: Kernel) {
-    let file = file_key(inode);
+    note_user(file_key(inode, 0));
+}
+
+/// The running task is the last to have to do with a file, whose work is left to a
+/// kernel thread.
+#[inline(always)]
+pub fn note_user(file: FileKey) {
     if file.device == 0 || file.is_block_device() {
         return;
     }
@@ -84,14 +92,30 @@ pub fn note_dirtier(inode: Kernel) {
 /// task that does so waits for it, and is charged itself.
 #[inline(always)]
 pub fn begin_inode(inode: Kernel, via: u32) {
+    begin(file_key(inode, 0), via, 0);
+}
+
+/// A thread of the kernel takes apart a file that somebody left to it.
+#[inline(always)]
+pub fn begin_file(file: FileKey) {
+    begin(file, u32::from(via::WRITEBACK), 0);
+}
+
+/// A thread of the kernel makes its next transaction for a file.
+#[inline(always)]
+pub fn begin_transaction(file: FileKey) {
+    begin(file, u32::from(via::WRITEBACK), 1);
+}
+
+#[inline(always)]
+fn begin(file: FileKey, via: u32, once: u16) {
     if !in_kernel_thread() {
         return;
     }
-    let file = file_key(inode);
     let tid = bpf_get_current_pid_tgid() as u32;
     let nobody = Dirtier { cgroup: 0, io_cgroup: 0, comm: [0; COMM], tgid: 0 };
-    let mut writing =
-        Writing { dirtier: nobody, via: u32::from(via::DIRECT), shared: file.is_block_device().into() };
+    let shared = file.is_block_device().into();
+    let mut writing = Writing { dirtier: nobody, via: u32::from(via::DIRECT), shared, once };
     // An entry is replaced whole; what is torn by that names one of two who dirtied
     // the file in turn.
     if let Some(dirtier) = DIRTIERS.cell(&file) {
@@ -116,8 +140,21 @@ pub fn end_inode() -> bool {
     if let Some(known) = known {
         known.via().set(u32::from(via::DIRECT));
         known.shared().set(0);
+        known.once().set(0);
     }
     known.is_some()
+}
+
+/// A transaction of the running thread has ended.
+#[inline(always)]
+pub fn end_transaction() {
+    if in_kernel_thread()
+        && let Some(known) = WRITING.cell(&(bpf_get_current_pid_tgid() as u32))
+        && known.once().get() != 0
+    {
+        known.via().set(u32::from(via::DIRECT));
+        known.once().set(0);
+    }
 }
 
 /// Who runs, at `now`, or for whom it submits this bio.

@@ -293,17 +293,18 @@ impl FileKey {
     }
 }
 
-/// Of a `struct inode`, which newer verifiers want to be shown is not null.
+/// Of a `struct inode` that lies `within` bytes into the given struct, which newer
+/// verifiers want to be shown is not null.
 #[inline(always)]
-pub fn file_key(inode: Kernel) -> FileKey {
+pub fn file_key(inode: Kernel, within: u32) -> FileKey {
     let mut key = FileKey { inode: 0, device: 0, kind: 0 };
     if config!(inode_ino) == ABSENT || inode.is_null() {
         return key;
     }
-    key.inode = inode.load(config!(inode_ino));
-    let mode: u16 = inode.load(config!(inode_mode));
+    key.inode = inode.load(within.wrapping_add(config!(inode_ino)));
+    let mode: u16 = inode.load(within.wrapping_add(config!(inode_mode)));
     key.kind = u32::from(mode & KIND_MASK);
-    let sb = inode.follow(config!(inode_sb));
+    let sb = inode.follow(within.wrapping_add(config!(inode_sb)));
     if !sb.is_null() {
         key.device = sb.load(config!(sb_dev));
     }
@@ -410,6 +411,34 @@ pub fn journal_device(journal: Kernel) -> u32 {
     }
     let bdev = journal.follow(config!(journal_fs_dev));
     if bdev.is_null() { 0 } else { bdev.load(config!(bdev_dev)) }
+}
+
+/// The device of the filesystem that a `struct xlog` belongs to; 0 for none.
+#[inline(always)]
+pub fn xlog_device(log: Kernel) -> u32 {
+    if log.is_null() {
+        return 0;
+    }
+    let mount = log.follow(config!(xlog_mount));
+    if mount.is_null() { 0 } else { sb_device(mount.follow(config!(xfs_mount_super))) }
+}
+
+/// Bytes that were taken of the reservation of a `struct xlog_ticket`.
+#[inline(always)]
+pub fn ticket_used(ticket: Kernel) -> u64 {
+    if ticket.is_null() {
+        return 0;
+    }
+    let reserved: i32 = ticket.load(config!(ticket_reserved));
+    let left: i32 = ticket.load(config!(ticket_left));
+    // It overruns what it reserved rather than fail.
+    i64::from(reserved).saturating_sub(i64::from(left)).max(0) as u64
+}
+
+/// The device of a `struct super_block`.
+#[inline(always)]
+fn sb_device(sb: Kernel) -> u32 {
+    if config!(sb_dev) == ABSENT || sb.is_null() { 0 } else { sb.load(config!(sb_dev)) }
 }
 
 /// The number of the system call that `struct pt_regs` are of.

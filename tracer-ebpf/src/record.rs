@@ -477,12 +477,12 @@ pub struct Solo {
     pub ns: u64,
 }
 
-/// What one owner put into one filesystem's journal.
+/// What one owner put into one filesystem's log.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Handles {
     pub handles: u64,
-    /// Metadata blocks that they dirtied.
+    /// Metadata blocks that they dirtied; on xfs, the bytes of the log that they took.
     pub blocks: u64,
 }
 

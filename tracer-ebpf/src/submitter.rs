@@ -148,4 +148,13 @@ impl Submitter {
     pub fn is_kernel(&self) -> bool {
         self.kthread != 0 || config!(task_flags) == ABSENT && has_kernel_name(&self.comm)
     }
+
+    /// Whether this is a kernel thread that works for all users of a filesystem: a
+    /// worker, or a thread of the filesystem's own. nfsd, say, is none: it works for
+    /// clients that nobody else here stands for.
+    #[inline(always)]
+    pub fn is_helper(&self) -> bool {
+        let begins = self.comm.first_chunk::<7>();
+        self.is_kernel() && (begins == Some(b"kworker") || begins == Some(b"xfsaild"))
+    }
 }

@@ -38,12 +38,14 @@ pub enum Capability {
     Metadata,
     /// Bios of disks whose requests kernel threads submit.
     Bio,
+    /// Owners of what is put into the log of an xfs.
+    Tickets,
 }
 
 impl Capability {
     /// In the order in which they are attached: completions before submissions,
     /// so that no request is seen to be submitted and not to complete meanwhile.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Complete,
         Self::Issue,
         Self::Submit,
@@ -56,6 +58,7 @@ impl Capability {
         Self::Writeback,
         Self::Metadata,
         Self::Bio,
+        Self::Tickets,
     ];
 
     /// Its name in options and outputs.
@@ -103,6 +106,7 @@ impl Capability {
             Self::Contender => &hooks::contender::HOOK,
             Self::Writeback => &hooks::writeback::HOOK,
             Self::Metadata => &hooks::metadata::HOOK,
+            Self::Tickets => &hooks::tickets::HOOK,
         }
     }
 }

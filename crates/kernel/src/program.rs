@@ -175,6 +175,23 @@ programs! {
     /// It has written the data of all.
     Jbd2DataSubmitted: "jbd2_data_submitted" at Tracepoint("jbd2_commit_logging"),
 
+    /// A transaction of an xfs has ended: what it took of the log.
+    XfsLogTicketUngrant: "xfs_log_ticket_ungrant" at Tracepoint("xfs_log_ticket_ungrant"),
+    /// One of its steps has ended, and another follows.
+    XfsLogTicketRegrant: "xfs_log_ticket_regrant" at Tracepoint("xfs_log_ticket_regrant"),
+    /// Somebody has deleted a file of an xfs, which a kernel worker takes apart later.
+    XfsInodeSetNeedInactive:
+        "xfs_inode_set_need_inactive" at Tracepoint("xfs_inode_set_need_inactive"),
+    /// The worker begins to take it apart.
+    XfsInodeInactivating: "xfs_inode_inactivating" at Tracepoint("xfs_inode_inactivating"),
+    /// It has taken it apart.
+    XfsInodeSetReclaimable:
+        "xfs_inode_set_reclaimable" at Tracepoint("xfs_inode_set_reclaimable"),
+    /// A kernel worker notes that what was written of a file is written.
+    XfsUnwrittenConvert: "xfs_unwritten_convert" at Tracepoint("xfs_unwritten_convert"),
+    /// A kernel worker notes that a file has grown by what was written.
+    XfsSetfilesize: "xfs_setfilesize" at Tracepoint("xfs_setfilesize"),
+
     /// A clean inode becomes dirty, in the context of who makes it so.
     WritebackDirtyInodeEnqueue:
         "writeback_dirty_inode_enqueue" at Tracepoint("writeback_dirty_inode_enqueue"),

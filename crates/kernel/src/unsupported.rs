@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::{capability::Capability, program::Program, strategies::Outcome};
 
-    const ALL: [(Capability, &str); 12] = [
+    const ALL: [(Capability, &str); 13] = [
         (Capability::Complete, "tracepoint"),
         (Capability::Issue, "tracepoint"),
         (Capability::Submit, "tracepoint"),
@@ -120,6 +120,7 @@ mod tests {
         (Capability::Writeback, "tracepoint"),
         (Capability::Metadata, "tracepoint"),
         (Capability::Bio, "tracepoint"),
+        (Capability::Tickets, "tracepoint"),
     ];
 
     /// A selection in which these strategies are taken, all their programs at work.
@@ -202,6 +203,7 @@ mod tests {
                     "on dm-crypt, dm-thin and arrays nobody is seen behind the kernel threads \
                      that submit the requests, so these are named",
                 ),
+                (Capability::Tickets.name(), "whose changes the log of an xfs holds is not known"),
                 ("runqueue", "waiting for a CPU is not told from waiting for the disk"),
                 ("process", "threads go by their own names, not by their process's"),
             ],
@@ -245,6 +247,7 @@ mod tests {
         let mut selections = selections(&ALL);
         selections[4].attached.retain(|program| *program != Program::Jbd2CommitLogging);
         selections[7].attached.retain(|program| !program.name().starts_with("memcg"));
+        selections[12].attached.retain(|program| *program != Program::XfsInodeInactivating);
         check(
             &selections,
             &facts(8),
@@ -252,6 +255,7 @@ mod tests {
             &[
                 ("commit", "the parts of a journal's commit are not told apart"),
                 ("memcg", "reclaiming memory for a cgroup's own limit is not seen"),
+                (Capability::Tickets.name(), "for whom kernel workers change an xfs is not known"),
             ],
         );
     }
@@ -263,9 +267,11 @@ mod tests {
         let mut selections = selections(&taken);
         selections[3].attached.retain(|program| !program.name().starts_with("sys_"));
         selections[10].attached.retain(|program| *program != Program::Jbd2HandleStats);
+        selections[12].attached.retain(|program| *program != Program::XfsLogTicketUngrant);
         let found = find(&facts(8), &selections, &[]);
-        let told = |what| found.iter().any(|unsupported| unsupported.what == what);
-        assert!(told("calls") && told(Capability::Metadata.name()), "{found:?}");
+        for what in ["calls", Capability::Metadata.name(), Capability::Tickets.name()] {
+            assert!(found.iter().any(|unsupported| unsupported.what == what), "{what}: {found:?}");
+        }
     }
 
     #[test]

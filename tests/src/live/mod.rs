@@ -24,6 +24,8 @@ mod hanging;
 mod hierarchies;
 /// Disks that are attached after the start.
 mod late;
+/// Filesystems' logs, and who fills them.
+mod logs;
 /// Cells of the matrix of timelines, on a real kernel.
 mod matrix;
 /// The tracer in a PID namespace of its own.

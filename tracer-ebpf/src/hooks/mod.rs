@@ -16,4 +16,5 @@ mod reclaim;
 mod submit;
 mod sync;
 mod throttle;
+mod tickets;
 mod writeback;

@@ -54,9 +54,12 @@ impl Demand {
 
     /// Who fills the journal whose commits a sync waits for.
     pub fn metadata() -> Self {
-        Self::new(Capability::Metadata, 1, |half| {
-            half.phases.ns[Phase::Journal] + half.phases.journal_io_ns
-        })
+        Self::new(Capability::Metadata, 1, log_ns)
+    }
+
+    /// On xfs the log for which a sync waits has owners, too.
+    pub fn tickets() -> Self {
+        Self::new(Capability::Tickets, 1, log_ns)
     }
 
     fn new(capability: Capability, least_syncs: u64, explains: fn(&Half) -> u64) -> Self {
@@ -103,6 +106,11 @@ impl Demand {
     }
 }
 
+/// The time in which a sync waited for a filesystem's log.
+fn log_ns(half: &Half) -> u64 {
+    half.phases.ns[Phase::Journal] + half.phases.journal_io_ns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +155,7 @@ mod tests {
         assert!(!Demand::metadata().is_wanted(SECOND, [&waits]));
         waits.now.phases.journal_io_ns = 3 * MS;
         assert!(Demand::metadata().is_wanted(SECOND, [&waits]));
+        assert!(Demand::tickets().is_wanted(SECOND, [&waits]));
     }
 
     #[test]

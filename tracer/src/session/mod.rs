@@ -154,7 +154,7 @@ pub struct Session {
     /// The files of syncs that have not ended, by thread and begin.
     hanging_files: BTreeMap<(u32, u64), FileId>,
     late_modules: LateModules,
-    demands: [Demand; 3],
+    demands: [Demand; 4],
     calls: Calls,
     /// Whether a hook tells when requests are given to their drivers.
     issues_hooked: bool,
@@ -299,8 +299,13 @@ impl Session {
             under_way,
             hanging_files: BTreeMap::new(),
             late_modules,
-            demands: [Demand::contenders(), Demand::throttle(), Demand::metadata()]
-                .map(|demand| demand.with(&options.forced)),
+            demands: [
+                Demand::contenders(),
+                Demand::throttle(),
+                Demand::metadata(),
+                Demand::tickets(),
+            ]
+            .map(|demand| demand.with(&options.forced)),
             calls,
             last_tick: Tick::default(),
             root: options.root.clone(),

@@ -16,6 +16,7 @@ pub mod reclaim;
 pub mod submit;
 pub mod sync;
 pub mod throttle;
+pub mod tickets;
 pub mod writeback;
 
 #[cfg(test)]

@@ -118,14 +118,14 @@ mod tests {
 
     #[test]
     fn a_module_lacks_what_the_strategies_that_serve_would_have_of_it() {
-        use Capability::{Journal, Log, Metadata, Sync};
+        use Capability::{Journal, Log, Metadata, Sync, Tickets};
         for (sync, module, expected) in [
             // Functions show syncs on all filesystems.
-            ("fentry", "xfs", vec![Log]),
+            ("fentry", "xfs", vec![Log, Tickets]),
             ("fentry", "btrfs", vec![]),
             ("fentry", "ext4", vec![]),
             ("fentry", "jbd2", vec![Journal, Metadata]),
-            ("tracepoint", "xfs", vec![Sync, Log]),
+            ("tracepoint", "xfs", vec![Sync, Log, Tickets]),
             ("tracepoint", "btrfs", vec![Sync]),
             ("tracepoint", "ext4", vec![Sync]),
             ("tracepoint", "jbd2", vec![Journal, Metadata]),

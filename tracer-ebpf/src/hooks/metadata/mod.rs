@@ -14,29 +14,10 @@
 //! - jbd2_handle_stats(dev_t, tid_t, unsigned int type, unsigned int line, int
 //!   interval, int sync, int requested_blocks, int dirtied_blocks)
 
-use aya_ebpf::{
-    macros::{btf_tracepoint, map},
-    maps::{Array, LruHashMap},
-    programs::BtfTracePointContext,
-};
-use tracer_ebpf::record::{Handles, OwnerKey, op, via};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_ebpf::record::via;
 
-use crate::{
-    cell::fields,
-    dirtier,
-    fields::Kernel,
-    maps::sum_of,
-    submitter::Submitter,
-};
-
-/// What each owner put into the journals, with the filesystem's device in the
-/// place of the disk.
-#[map]
-static HANDLES: LruHashMap<OwnerKey, Handles> = LruHashMap::with_max_entries(1024, 0);
-#[map]
-static HANDLES_NEW: Array<u64> = Array::with_max_entries(1, 0);
-
-fields! { Handles { handles: u64, blocks: u64 } }
+use crate::{dirtier, fields::Kernel, filled::fill, submitter::Submitter};
 
 #[btf_tracepoint(function = "jbd2_handle_stats")]
 pub fn jbd2_handle_stats(ctx: BtfTracePointContext) -> i32 {
@@ -49,22 +30,7 @@ pub fn jbd2_handle_stats(ctx: BtfTracePointContext) -> i32 {
     if who.is_kernel() {
         dirtier::stand_in_for_file(&mut who);
     }
-    // What it put there itself and what was put there when its data were
-    // written back is one owner's work.
-    let key = OwnerKey {
-        cgroup: who.cgroup,
-        comm: who.comm,
-        disk: device,
-        op: op::METADATA as u16,
-        kthread: who.kthread as u8,
-        via: via::DIRECT,
-    };
-    let blocks = blocks as u64;
-    let zero = Handles { handles: 0, blocks: 0 };
-    if let Some(handles) = sum_of(&HANDLES, &HANDLES_NEW, &key, zero) {
-        handles.handles().add(1);
-        handles.blocks().add(blocks);
-    }
+    fill(device, &who, blocks as u64);
     0
 }
 
