@@ -12,6 +12,8 @@ pub(super) mod culprits;
 mod disk;
 /// A disk that was slow from the start on.
 mod kept;
+/// Filesystems' logs, and who fills them.
+mod logs;
 /// Whether the machine was its own meanwhile.
 pub(super) mod machine;
 /// A neighbour that takes the memory.
