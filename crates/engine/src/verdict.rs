@@ -396,14 +396,14 @@ impl<'a> Account<'a> {
         // The journal's time belongs to those who filled it, and so does what
         // kernel threads write of its filesystem's own blocks.
         let blocks: f64 = self.charges.iter().map(|c| c[op::METADATA as usize]).sum();
-        let helpers = victim.suspects.iter().map(|suspect| suspect.party.is_helper());
-        let helpers: Vec<_> = helpers.zip(&self.waits).map(|(is, w)| (is, w.requests)).collect();
-        let written: f64 = helpers.iter().filter(|(is, _)| *is).map(|(_, ns)| ns).sum();
+        let is_helper = victim.suspects.iter().map(|suspect| suspect.party.is_helper());
+        let by_each: Vec<_> = is_helper.zip(&self.waits).map(|(is, w)| (is, w.requests)).collect();
+        let written: f64 = by_each.iter().filter(|(is, _)| *is).map(|(_, ns)| ns).sum();
         let mut journal = parts.journal_ns;
         // A commit on a device that became slow is as long as the device makes it.
         let filled_ns = if sum.circumstances.is_slow(SLOW_DEVICE) { 0.0 } else { journal };
         if blocks > 0.0 {
-            for (waits, (is_helper, _)) in self.waits.iter_mut().zip(helpers) {
+            for (waits, (is_helper, _)) in self.waits.iter_mut().zip(by_each) {
                 waits.requests = if is_helper { 0.0 } else { waits.requests };
             }
             for (at, suspect) in victim.suspects.iter().enumerate() {
