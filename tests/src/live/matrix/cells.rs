@@ -33,7 +33,6 @@ macro_rules! cells {
 }
 
 cells! {
-    bytes_bytes_buffer_5_halved: [ByteLimit, ByteLimit, Halved, BufferedWrite, 5], 7919;
     bytes_flush_only_sync_5_gone: [ByteLimit, FlushOnly, Gone, SyncingWrite, 5], 7919;
     bytes_requests_write_20_unchanged: [ByteLimit, RequestLimit, Unchanged, Write, 20], 15838;
     bytes_slower20_write_20_halved: [ByteLimit, Slower20, Halved, Write, 20], 7919;
@@ -93,6 +92,7 @@ pub mod wrong {
     use super::{Cell, Device, DiskKind, Does, Neighbour};
 
     cells! {
+        bytes_bytes_buffer_5_halved: [ByteLimit, ByteLimit, Halved, BufferedWrite, 5], 7919;
         bytes_unchanged_read_50_doubled: [ByteLimit, Unchanged, Doubled, Read, 50], 237570;
         bytes_unchanged_sync_50_doubled: [ByteLimit, Unchanged, Doubled, SyncingWrite, 50], 237570;
         bytes_unchanged_write_50_doubled: [ByteLimit, Unchanged, Doubled, Write, 50], 229651;
