@@ -5,6 +5,7 @@
 //! and baseline nothing is allocated, but for a victim or an owner never seen
 //! before.
 
+mod account;
 pub mod blame;
 pub mod carried;
 pub mod demand;

@@ -1,0 +1,398 @@
+//! The excess of a victim, divided: what it waited for, the opinions on each party, and
+//! what is left unexplained.
+//!
+//! Pure: a victim's sums go in, [`Shares`] and [`Finding`]s come out.
+
+use tracer_ebpf::record::op;
+
+use super::{
+    blame::Party,
+    helper::{Held, Role},
+    phases::Phase,
+    suspect::{CHARGES, Change, Lift, Suspect, last_change},
+    verdict::{Cleared, Finding, Shares},
+    victim::{Half, Span, Victim},
+};
+use crate::kind::{Confidence, Via};
+
+/// A limit that held for so much of the time is the reason for a wait that
+/// nothing else explains.
+const LIMITED: f64 = 0.3;
+
+/// Who has less of the excess is no culprit.
+const CULPRIT_SHARE: f64 = 0.05;
+
+/// With it slow in so much of the excess, it is what commits wait for.
+const SLOW_DEVICE: f64 = 0.5;
+
+/// With less of the excess nobody did it for sure.
+const SURE_SHARE: f64 = 0.5;
+
+/// The conditions for evidence to count.
+#[derive(Clone, Copy, Debug)]
+pub struct Basis {
+    /// Syncs with and without a party, before and after it came, can be compared:
+    /// the device was the same.
+    pub has_lifts: bool,
+    pub is_standing: bool,
+    /// Requests that were alone took what they did, or as much was completed.
+    pub is_device_well: bool,
+}
+
+/// Takes so much out of these, the first first; returns how much there was.
+fn take<const N: usize>(wanted_ns: f64, parts: [&mut f64; N]) -> f64 {
+    let mut taken_ns = 0.0;
+    for part in parts {
+        let one = part.min(wanted_ns - taken_ns).max(0.0);
+        *part -= one;
+        taken_ns += one;
+    }
+    taken_ns
+}
+
+/// The excess, divided, in ns.
+pub struct Account<'a> {
+    victim: &'a Victim,
+    /// What each suspect was charged over the span, in the victim's order.
+    charges: Vec<[f64; CHARGES]>,
+    lifts: Vec<Lift>,
+    /// Wait by suspect: behind its requests, its blocks, its running, its
+    /// allocations.
+    waits: Vec<Waits>,
+    cpu_ns: f64,
+    memory_ns: f64,
+    limit_ns: f64,
+    own_ns: f64,
+    device_ns: f64,
+    unexplained_ns: f64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Waits {
+    requests: f64,
+    journal: f64,
+    cpu: f64,
+    memory: f64,
+    acquitted: bool,
+}
+
+impl Waits {
+    fn total(&self) -> f64 {
+        self.requests + self.journal + self.cpu + self.memory
+    }
+}
+
+impl<'a> Account<'a> {
+    pub fn new(victim: &'a Victim, span: Span) -> Self {
+        let charges: Vec<_> = victim.suspects.iter().map(|s| charged(s, span)).collect();
+        let requests = charges
+            .iter()
+            .map(|c| Waits { requests: c[..op::COUNT].iter().sum(), ..Waits::default() });
+        let waits: Vec<_> = requests.collect();
+        let worst = most(waits.iter().map(|w| w.requests));
+        let lifts = victim.suspects.iter().enumerate();
+        let lifts = lifts.map(|(at, s)| s.lift(&victim.syncs, Some(at) == worst)).collect();
+        Self {
+            victim,
+            charges,
+            lifts,
+            waits,
+            cpu_ns: 0.0,
+            memory_ns: 0.0,
+            limit_ns: 0.0,
+            own_ns: 0.0,
+            device_ns: 0.0,
+            unexplained_ns: 0.0,
+        }
+    }
+
+    pub fn divide(&mut self, victim: &Victim, sum: &Half, runqueue_ns: f64, helpers: &[Held]) {
+        let mut parts = sum.parts;
+        let wait_ns = sum.phases.wait_ns() as f64;
+        for held in helpers.iter().filter(|held| held.is_cause && held.role == Role::Journal) {
+            let parts = [&mut parts.unexplained_ns, &mut parts.journal_ns, &mut parts.commits_ns];
+            let taken_ns = take(held.up() * wait_ns, parts);
+            self.hold_up(held, taken_ns);
+        }
+        self.own_ns = parts.own_ns;
+        self.device_ns = parts.device_ns;
+        self.unexplained_ns = parts.unexplained_ns;
+        let tick_ns = f64::from(sum.ticks) * 1e9;
+        let is_limited = |ns: u64| tick_ns > 0.0 && ns as f64 >= LIMITED * tick_ns;
+
+        // The journal's time belongs to those who filled it, and so does what
+        // kernel threads write of its filesystem's own blocks.
+        let blocks: f64 = self.charges.iter().map(|c| c[op::METADATA as usize]).sum();
+        let is_helper = victim.suspects.iter().map(|suspect| suspect.party.is_helper());
+        let by_each: Vec<_> = is_helper.zip(&self.waits).map(|(is, w)| (is, w.requests)).collect();
+        let written: f64 = by_each.iter().filter(|(is, _)| *is).map(|(_, ns)| ns).sum();
+        let mut journal = parts.journal_ns;
+        // A commit on a device that became slow is as long as the device makes it.
+        let filled_ns = if sum.circumstances.is_slow(SLOW_DEVICE) { 0.0 } else { journal };
+        if blocks > 0.0 {
+            for (waits, (is_helper, _)) in self.waits.iter_mut().zip(by_each) {
+                waits.requests = if is_helper { 0.0 } else { waits.requests };
+            }
+            for (at, suspect) in victim.suspects.iter().enumerate() {
+                let share = self.charges[at][op::METADATA as usize] / blocks;
+                if suspect.party == victim.party() {
+                    // Its own blocks are what it came for; what is written of
+                    // them later is its own doing.
+                    self.own_ns += written * share;
+                } else {
+                    self.waits[at].journal += (filled_ns + written) * share;
+                    journal -= filled_ns * share;
+                }
+            }
+        }
+        self.device_ns += journal.max(0.0);
+        self.share_out_commits(parts.commits_ns);
+
+        // A CPU it waited for: its own quota, or whoever ran meanwhile.
+        if is_limited(sum.limited_cpu_ns) {
+            self.limit_ns += runqueue_ns;
+        } else {
+            self.cpu_ns += self.share_out(op::CPU, 0.0, runqueue_ns, |waits| &mut waits.cpu);
+        }
+        // What it wants itself it takes from nobody: too little is left to it.
+        let itself = self.charged_to_itself(op::MEMORY);
+        self.memory_ns =
+            self.share_out(op::MEMORY, itself, parts.memory_ns, |waits| &mut waits.memory);
+
+        // Waiting for its own limit leaves no trace but the limit.
+        if is_limited(sum.limited_io_ns) {
+            self.limit_ns += parts.throttle_ns + self.unexplained_ns;
+            self.unexplained_ns = 0.0;
+        } else {
+            self.device_ns += parts.throttle_ns;
+        }
+    }
+
+    /// The waits for servers and workers of the disk that were held up themselves.
+    pub fn hold_up_the_disk(&mut self, helpers: &[Held], wait_ns: f64) {
+        for held in helpers.iter().filter(|held| held.is_cause && held.role != Role::Journal) {
+            let wanted_ns = held.up() * wait_ns;
+            let mut taken_ns = take(wanted_ns, [&mut self.device_ns, &mut self.unexplained_ns]);
+            // Others' requests waited for it just so.
+            if held.role == Role::Server {
+                let requests = self.waits.iter_mut().map(|waits| &mut waits.requests);
+                let mut behind: Vec<_> = requests.chain([&mut self.own_ns]).collect();
+                let all_ns: f64 = behind.iter().map(|ns| **ns).sum();
+                let more_ns = (wanted_ns - taken_ns).clamp(0.0, all_ns.max(0.0));
+                if all_ns > 0.0 {
+                    behind.iter_mut().for_each(|ns| **ns *= 1.0 - more_ns / all_ns);
+                    taken_ns += more_ns;
+                }
+            }
+            self.hold_up(held, taken_ns);
+        }
+    }
+
+    /// A helper was held up for so long by whoever had its CPU, or by its limit.
+    fn hold_up(&mut self, held: &Held, taken_ns: f64) {
+        let limit_ns = taken_ns * held.limit / held.up();
+        self.limit_ns += limit_ns;
+        let cpu_ns = taken_ns - limit_ns;
+        self.cpu_ns += self.share_out(op::CPU, 0.0, cpu_ns, |waits| &mut waits.cpu);
+    }
+
+    /// Each stranger has the waits for what commits wrote for it, by its blocks.
+    fn share_out_commits(&mut self, commits_ns: f64) {
+        let strangers = self.victim.suspects.iter().map(|s| self.victim.is_stranger(&s.party));
+        let blocks: Vec<_> = strangers
+            .zip(&self.charges)
+            .map(|(stranger, c)| if stranger { c[op::METADATA as usize] } else { 0.0 })
+            .collect();
+        let sum: f64 = blocks.iter().sum();
+        if sum <= 0.0 {
+            self.device_ns += commits_ns;
+            return;
+        }
+        for (waits, blocks) in self.waits.iter_mut().zip(blocks) {
+            waits.journal += commits_ns * blocks / sum;
+        }
+    }
+
+    fn charged_to_itself(&self, charge: u32) -> f64 {
+        let own = self.victim.suspects.iter().position(|s| s.party == self.victim.party());
+        own.map_or(0.0, |at| self.charges[at][charge as usize])
+    }
+
+    /// Divides a wait by what the suspects other than the victim were charged,
+    /// and by what of `itself` is to count; returns what no other is known for.
+    fn share_out(
+        &mut self,
+        charge: u32,
+        itself: f64,
+        wait_ns: f64,
+        place: impl Fn(&mut Waits) -> &mut f64,
+    ) -> f64 {
+        let own = self.victim.party();
+        let suspects = self.victim.suspects.iter().map(|s| s.party != own);
+        let amounts: Vec<_> = suspects
+            .zip(&self.charges)
+            .map(|(other, c)| if other { c[charge as usize] } else { 0.0 })
+            .collect();
+        let sum = itself + amounts.iter().sum::<f64>();
+        if sum <= 0.0 {
+            return wait_ns;
+        }
+        for (waits, amount) in self.waits.iter_mut().zip(amounts) {
+            *place(waits) += wait_ns * amount / sum;
+        }
+        wait_ns * itself / sum
+    }
+
+    /// The blame for those whom the evidence clears is nobody's that is known, and
+    /// never another's.
+    pub fn acquit(&mut self) {
+        for (waits, lift) in self.waits.iter_mut().zip(&self.lifts) {
+            if lift.clears() {
+                self.unexplained_ns += waits.requests + waits.journal;
+                (waits.requests, waits.journal, waits.acquitted) = (0.0, 0.0, true);
+            }
+        }
+    }
+
+    pub fn shares(&self, total: f64) -> Shares {
+        let sum = |part: fn(&Waits) -> f64| self.waits.iter().map(part).sum::<f64>();
+        Shares {
+            owners: sum(|w| w.requests + w.journal) / total,
+            cpu: (self.cpu_ns + sum(|w| w.cpu)) / total,
+            memory: (self.memory_ns + sum(|w| w.memory)) / total,
+            limit: self.limit_ns / total,
+            own: self.own_ns / total,
+            device: self.device_ns / total,
+            unexplained: self.unexplained_ns / total,
+        }
+    }
+
+    /// The culprits, the worst first, and those who were there and are none.
+    pub fn findings(&self, total: f64, sum: &Half, basis: Basis) -> (Vec<Finding>, Vec<Finding>) {
+        let own = self.victim.party();
+        let mut culprits = Vec::new();
+        let mut ruled_out = Vec::new();
+        for (at, suspect) in self.victim.suspects.iter().enumerate() {
+            let (waits, lift) = (&self.waits[at], self.lifts[at]);
+            let share = waits.total() / total;
+            let there = lift.with_n > 0 || self.charges[at].iter().any(|c| *c > 0.0);
+            if suspect.party == own || !there {
+                continue;
+            }
+            let change = last_change(&self.victim.seconds, suspect.seconds);
+            let mut finding = Finding {
+                party: suspect.party,
+                owner: suspect.owner,
+                charge: self.worst_charge(at),
+                via: via(waits, sum),
+                wait_ns: waits.total(),
+                share,
+                lift,
+                change,
+                confidence: confidence(share, &suspect.party, &lift, change, waits, basis),
+                cleared: None,
+            };
+            if share >= CULPRIT_SHARE {
+                culprits.push(finding);
+            } else {
+                finding.cleared = Some(if waits.acquitted || basis.has_lifts && lift.clears() {
+                    Cleared::Lift
+                } else if self.victim.was_well() && suspect.is_steady() {
+                    Cleared::Steady
+                } else {
+                    Cleared::Share
+                });
+                ruled_out.push(finding);
+            }
+        }
+        culprits.sort_by(|a, b| b.share.total_cmp(&a.share));
+        ruled_out.sort_by_key(|finding| std::cmp::Reverse(finding.lift.with_n));
+        (culprits, ruled_out)
+    }
+
+    /// What a suspect did most harm with.
+    fn worst_charge(&self, at: usize) -> usize {
+        let waits = &self.waits[at];
+        let beyond = [
+            (waits.journal, op::METADATA as usize),
+            (waits.cpu, op::CPU as usize),
+            (waits.memory, op::MEMORY as usize),
+        ];
+        let of_requests = most(self.charges[at][..op::COUNT].iter().copied()).unwrap_or(0);
+        beyond
+            .into_iter()
+            .fold(
+                (waits.requests, of_requests),
+                |worst, one| if one.0 > worst.0 { one } else { worst },
+            )
+            .1
+    }
+}
+
+fn charged(suspect: &Suspect, span: Span) -> [f64; CHARGES] {
+    std::array::from_fn(|at| {
+        let past = if span == Span::Period { suspect.past[at] } else { 0.0 };
+        f64::from(suspect.now[at] + suspect.before[at] + past)
+    })
+}
+
+/// Where the largest lies; `None` if none is above 0.
+fn most(values: impl Iterator<Item = f64>) -> Option<usize> {
+    let largest = values.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    (largest.1 > 0.0).then_some(largest.0)
+}
+
+/// Where the victim met a party: in front of the driver or behind it, in the
+/// journal, at a CPU, at the page allocator.
+fn via(waits: &Waits, sum: &Half) -> Via {
+    let met = if sum.phases.ns[Phase::Queue] + sum.phases.ns[Phase::Throttle]
+        > sum.phases.ns[Phase::Device]
+    {
+        Via::Queue
+    } else {
+        Via::Device
+    };
+    let ways = [
+        (waits.requests, met),
+        (waits.journal, Via::Journal),
+        (waits.cpu, Via::Runqueue),
+        (waits.memory, Via::Memory),
+    ];
+    let worst = ways.into_iter().rev().max_by(|(a, _), (b, _)| a.total_cmp(b));
+    worst.map_or(met, |(_, via)| via)
+}
+
+/// Two opinions that agree are sure, where the device is known to be well and
+/// there is a name to the party.
+fn confidence(
+    share: f64,
+    party: &Party,
+    lift: &Lift,
+    change: Option<Change>,
+    waits: &Waits,
+    basis: Basis,
+) -> Confidence {
+    let is_sure = share >= SURE_SHARE && !party.kthread;
+    // Who ran while the victim waited for that CPU was seen to do so.
+    if waits.cpu > waits.total() / 2.0 {
+        return if is_sure { Confidence::High } else { Confidence::Medium };
+    }
+    let changed = change.is_some_and(|change| {
+        let (with, without) = match change.started {
+            true => (change.after_ns, change.before_ns),
+            false => (change.before_ns, change.after_ns),
+        };
+        with >= 1.5 * without
+    });
+    let accused = basis.has_lifts && lift.accuses();
+    let changed = basis.has_lifts && changed;
+    // Requests accuse for sure only on a disk that is known to be well.
+    let of_requests = waits.requests > waits.total() / 2.0;
+    let is_sure = is_sure && !basis.is_standing && (basis.is_device_well || !of_requests);
+    match (accused, changed) {
+        (true, _) if is_sure => Confidence::High,
+        (true, _) | (false, true) => Confidence::Medium,
+        (false, false) if share >= 0.5 && !lift.clears() => Confidence::Medium,
+        (false, false) => Confidence::Low,
+    }
+}
