@@ -137,8 +137,8 @@ pub struct JournalWork {
     /// The filesystem's device, as in a sync's record.
     pub device: u32,
     pub owner: OwnerId,
-    /// Metadata blocks that it dirtied; on xfs, the bytes of the log that it took. Amounts
-    /// of one filesystem are compared with each other alone.
+    /// Metadata blocks that it dirtied; on xfs, the bytes of the log that it took. The two
+    /// are never compared with each other: all amounts of one filesystem have one unit.
     pub blocks: u64,
 }
 

@@ -451,7 +451,7 @@ mod tests {
         types.add(POINTER, "", 1, &[]);
         types.add(TYPEDEF, "btf_trace_xfs_log_force", 2, &[]);
         types.add(TYPEDEF, "btf_trace_btrfs_sync_file", 2, &[]);
-        // It hands out nothing, so the field that its program reads is not to be had.
+        // It has no arguments, so its program cannot reach the field that it reads.
         types.add(TYPEDEF, "btf_trace_xfs_file_fsync", 2, &[]);
         let mut facts = Facts::with_config(Config::ABSENT);
         facts.meet(&kernel.bytes(), "xfs", &types.bytes()).unwrap();

@@ -135,19 +135,7 @@ impl Programs {
     pub fn select(&mut self, facts: &Facts) {
         self.load_ahead(facts);
         for capability in Capability::ALL {
-            let selection = Selection {
-                capability,
-                purpose: capability.purpose(),
-                required: capability.is_required(),
-                without: capability.without(),
-                strategies: capability
-                    .strategies()
-                    .iter()
-                    .map(|r| (r.name, Outcome::NotNeeded))
-                    .collect(),
-                attached: Vec::new(),
-                notes: Vec::new(),
-            };
+            let selection = Selection::new(capability, |_| Outcome::NotNeeded);
             self.selections.push(selection);
             self.select_next(facts, capability);
         }
@@ -499,8 +487,8 @@ impl log::Log for StderrLog {
 mod tests {
     use super::*;
 
-    /// What Linux 6.18 says (`memlock` in `/proc/<pid>/fdinfo`) of HISTOGRAMS, OWNERS,
-    /// ACCOUNT_OWNERS, LEDGER and SOLO with room for 241 disks.
+    /// Linux 6.18 gave these sizes for HISTOGRAMS, OWNERS, ACCOUNT_OWNERS, LEDGER and
+    /// SOLO with room for 241 disks (`memlock` in `/proc/<pid>/fdinfo`).
     const MEASURED: u64 = 8_372_224 + 3_240_000 + 1_620_544 + 1_007_616 + 159_744;
 
     #[test]

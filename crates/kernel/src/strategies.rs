@@ -56,6 +56,21 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// A selection that has no program attached yet; `outcome` says what became of the
+    /// strategy with this name.
+    pub fn new(capability: Capability, outcome: impl Fn(&str) -> Outcome) -> Self {
+        let strategies = capability.strategies().iter();
+        Self {
+            capability,
+            purpose: capability.purpose(),
+            required: capability.is_required(),
+            without: capability.without(),
+            strategies: strategies.map(|s| (s.name, outcome(s.name))).collect(),
+            attached: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
     /// The strategy that provides the capability.
     pub fn selected(&self) -> Option<&'static str> {
         self.strategies

@@ -134,18 +134,12 @@ mod tests {
                     Some(_) => Outcome::NotNeeded,
                     None => Outcome::Unsupported("no such hook".to_owned()),
                 };
-                let strategies = capability.strategies().iter();
-                let strategy = strategies.clone().find(|r| Some(r.name) == of(capability));
-                Selection {
-                    capability,
-                    purpose: capability.purpose(),
-                    required: capability.is_required(),
-                    without: capability.without(),
-                    strategies: strategies.map(|r| (r.name, outcome(r.name))).collect(),
-                    notes: Vec::new(),
-                    attached: strategy
-                        .map_or(Vec::new(), |r| r.steps.iter().map(|s| s.program).collect()),
-                }
+                let mut strategies = capability.strategies().iter();
+                let strategy = strategies.find(|r| Some(r.name) == of(capability));
+                let mut selection = Selection::new(capability, outcome);
+                let steps = strategy.iter().flat_map(|strategy| strategy.steps);
+                selection.attached = steps.map(|step| step.program).collect();
+                selection
             })
             .collect()
     }

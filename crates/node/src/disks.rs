@@ -3,8 +3,8 @@
 //! sysfs goes in, [`Disk`]s as the kernel programs want them come out. Each disk
 //! has an index in the ledger, and one of few tags has slots of its own in the
 //! table of requests in flight; disks without a queue of requests (dm, md, zram:
-//! they only pass bios on) get neither, but for `carrying` ones, whose bios are
-//! followed, and which have an index. Disks for which the ledger has no room are
+//! they only pass bios on) get neither. The `carrying` ones among them have an index
+//! all the same, since their bios are followed. Disks for which the ledger has no room are
 //! returned by name, to be shown. Nothing here touches a map.
 
 use std::{collections::BTreeSet, fs, io, path::Path};

@@ -46,7 +46,7 @@ const HELPERS: usize = 32;
 /// Threads of one process that are read.
 const THREADS: usize = 256;
 
-/// A look takes less than a millisecond, but for one that searches.
+/// A look takes less than a millisecond, unless it searches for a server.
 const PATIENCE: Duration = Duration::from_millis(10);
 
 const SMALL_BYTES: usize = 4096;
@@ -54,8 +54,8 @@ const SMALL_BYTES: usize = 4096;
 /// The disk and the filesystem of a victim.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Place {
-    /// The disk's index in records, and its number as the kernel has it; none for
-    /// what lies on no disk of this kernel.
+    /// The disk's index in records and its device number; `None` for a filesystem that
+    /// is on no block device of this kernel.
     pub disk: Option<(u32, u32)>,
     /// The filesystem's device.
     pub device: u32,

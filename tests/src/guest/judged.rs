@@ -6,7 +6,7 @@ use std::{process::Command, time::Duration};
 
 use anyhow::Result;
 use serde_json::Value;
-use tracer_lab::{cgroup::Cgroup, process::Process, tool::Tool, wal::WalWriter};
+use tracer_lab::{cgroup::Cgroup, process::Process, wal::WalWriter};
 
 use super::{
     devices::{self, DMSETUP, Device, MDADM, Mounted, NullBlk, write},
@@ -192,10 +192,6 @@ fn judge(device: &Device, slow: &str, below: &[&str]) {
     wrong.end();
 }
 
-fn needs(modules: &[&'static str], tools: &[Tool]) -> Option<String> {
-    super::lack_of(&MODULES, &[]).or_else(|| super::lack_of(modules, tools))
-}
-
 #[test]
 fn dm_crypt() {
     need_guest!();
@@ -219,9 +215,8 @@ fn dm_linear_on_dm_crypt() {
 #[test]
 fn dm_thin() {
     need_guest!();
-    if let Some(lack) = needs(&["dm-thin-pool"], &[DMSETUP]) {
-        crate::skip::skip!("{lack}");
-    }
+    need!(&["dm-thin-pool"], &[DMSETUP]);
+    need!(&MODULES, &[]);
     let device = devices::thin_on(slow_disk("tracer-slow-0").unwrap()).unwrap();
     judge(&device, "tracer-slow-0", &["dm-", "nullb"]);
 }
@@ -229,9 +224,8 @@ fn dm_thin() {
 #[test]
 fn md_raid1() {
     need_guest!();
-    if let Some(lack) = needs(&["md-mod", "raid1"], &[DMSETUP, MDADM]) {
-        crate::skip::skip!("{lack}");
-    }
+    need!(&["md-mod", "raid1"], &[DMSETUP, MDADM]);
+    need!(&MODULES, &[]);
     let device = devices::raid1_on(slow_disks(2).unwrap()).unwrap();
     judge(&device, "tracer-slow-1", &["dm-", "nullb"]);
 }
@@ -239,9 +233,8 @@ fn md_raid1() {
 #[test]
 fn md_raid5() {
     need_guest!();
-    if let Some(lack) = needs(&["md-mod", "raid456"], &[DMSETUP, MDADM]) {
-        crate::skip::skip!("{lack}");
-    }
+    need!(&["md-mod", "raid456"], &[DMSETUP, MDADM]);
+    need!(&MODULES, &[]);
     let device = devices::raid5_on(slow_disks(3).unwrap()).unwrap();
     // A record of a sync has room for three disks below, and the members are three.
     judge(&device, "tracer-slow-1", &["dm-"]);

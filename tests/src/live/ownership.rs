@@ -23,7 +23,7 @@ use tracer_lab::{
 use tracer_node::devices;
 use tracer_snapshot::{Op, OwnerRow};
 
-use super::{lab_disk, need_live, traced, traced_through};
+use super::{block::in_three_plays, lab_disk, need_live, traced, traced_through};
 use crate::matrix::requests::settle;
 
 const WRITTEN_BYTES: u64 = 4 << 20;
@@ -179,7 +179,7 @@ fn what_a_request_takes_on_a_rested_disk_is_learnt() {
             let read = work.find(|w| w.op == Op::Read && w.size_bytes_up_to == Some(4096)).cloned();
             (read, disk)
         };
-        let mut play = || {
+        let play = || {
             let before = learnt(session).0.map_or(0, |read| read.samples);
             // With some milliseconds between them, in which the disk rests. At a rate,
             // a late fio would catch up, with reads close behind each other.
@@ -200,8 +200,8 @@ fn what_a_request_takes_on_a_rested_disk_is_learnt() {
             }
         };
         // A request whose end was missed seems to be beside the reads until its tag is
-        // used again: see `under_every_load`.
-        let (read, disk_row) = play().or_else(|_| play()).or_else(|_| play()).unwrap();
+        // used again: see `in_three_plays`.
+        let (read, disk_row) = in_three_plays(play).unwrap();
 
         // One after another: behind a limit each would wait for its turn.
         let mut command = DD.command().unwrap();

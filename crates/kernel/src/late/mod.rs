@@ -43,8 +43,8 @@ impl fmt::Display for Remedy {
     }
 }
 
-/// Says which part of a module that came late is not seen, and what helps. `None`
-/// where nothing is missing.
+/// Says which part of a module that came late is not seen, and what helps; `None` if
+/// nothing is missing.
 pub fn sentence(module: &str, lacking: &[Capability], remedy: &Remedy) -> Option<String> {
     let names: Vec<_> = lacking.iter().map(|capability| format!("`{capability}`")).collect();
     let names = match names.as_slice() {
@@ -95,23 +95,10 @@ mod tests {
     /// On a kernel without a module, where `sync` was selected alone.
     fn selections(sync: &str) -> Vec<Selection> {
         let selection = |capability: Capability| {
-            let outcome = |name| match capability {
+            Selection::new(capability, |name| match capability {
                 Capability::Sync if name == sync => Outcome::Selected,
                 _ => Outcome::Unsupported("no such hook".to_owned()),
-            };
-            Selection {
-                capability,
-                purpose: capability.purpose(),
-                required: capability.is_required(),
-                without: capability.without(),
-                strategies: capability
-                    .strategies()
-                    .iter()
-                    .map(|strategy| (strategy.name, outcome(strategy.name)))
-                    .collect(),
-                attached: Vec::new(),
-                notes: Vec::new(),
-            }
+            })
         };
         Capability::ALL.map(selection).into()
     }

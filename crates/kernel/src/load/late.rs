@@ -31,8 +31,8 @@ struct Joined {
 }
 
 impl Programs {
-    /// The selection is over: the object is given back. What is left can load programs
-    /// of modules that come later.
+    /// Ends the selection and frees the object file. The loader that is returned can still
+    /// load the programs that hook modules which are loaded later.
     pub fn end_selection(&mut self, facts: &Facts) -> Option<LateLoader> {
         let maps = self.loader.take()?.into_maps();
         let (config, log_level) = (self.config, self.wishes.log_level());
