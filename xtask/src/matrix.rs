@@ -118,7 +118,8 @@ fn tally_one(tally: &mut Tally, outcome: &Outcome) {
 }
 
 fn play(cell: &str, live: &Program, tracer: &Path, tree: &Tree, kernel: &str) -> Result<Timed> {
-    let mut command: Command = live_command(live, tracer)?;
+    // The page counts single plays, so a wrong answer is final.
+    let mut command: Command = live_command(live, tracer, &[("TRACER_ONE_PLAY", "1")])?;
     command.args(["--test-threads=1", "--nocapture", "--exact", cell]);
     let (begun, mut tally, mut said) = (Instant::now(), Tally::default(), Vec::new());
     let status = stream(cell, live, &mut command, |bytes: &[u8], now: Duration| {

@@ -1,9 +1,9 @@
 //! All tests: the pure ones as the user, those of the `tests` crate as root,
 //! and some of these on other kernels.
 //!
-//! There are two tiers. A commit is tested within half an hour, with twelve of
-//! the scenarios and twelve cells of the matrix ([`rotation`]) and five short guests; `--all` leaves nothing
-//! out, can be resumed ([`state`]) and writes down what it found ([`table`]).
+//! There are two tiers. A commit is tested within half an hour, with five short guests
+//! and with some of the tests that commits take in turns ([`rotation`]); `--all` leaves
+//! nothing out, can be resumed ([`state`]) and writes down what it found ([`table`]).
 //!
 //! Everything goes to standard error as it happens, but for one closing line
 //! on standard output: `N passed, N failed, N skipped`.
@@ -43,7 +43,7 @@ use crate::{
     setup::{self, Need, Talk},
     test::{
         program::{Built, Program},
-        rotation::Turn,
+        rotation::{GROUPS, Turn},
         state::{State, Timed},
         table::{ANY_KERNEL, Row},
         times::{Time, Times},
@@ -60,9 +60,8 @@ const TIMELINES: [(&str, &str); 2] =
 /// Makes a live test that finds it cannot run fail instead of being skipped.
 const NO_SKIP: &str = "TRACER_NO_SKIP_LIVE";
 
-/// Names of tests that only guests run, and of those that commits take in turns.
+/// Names of tests that only guests run.
 const GUEST: &str = "guest::";
-const SCENARIO: &str = "live::scenarios::";
 pub(crate) const CELLS: &str = "live::matrix::cells::";
 /// Cells that are known to be wrong: `cargo xtask matrix --live` alone plays them.
 const KNOWN_WRONG: &str = "live::matrix::cells::wrong::";
@@ -162,7 +161,7 @@ impl<'a> Run<'a> {
         })?;
         let known = built.all_tests();
         let Built { tracer, pure, live } = built;
-        let left = self.divide(&live);
+        let left = self.divide(&live)?;
 
         for program in &pure {
             let name = format!(
@@ -184,7 +183,7 @@ impl<'a> Run<'a> {
         let kernel = self.kernel.clone();
         let tests = self.choose(&live, &kernel, &left);
         if !tests.is_empty() {
-            let mut command = live_command(&live, &tracer)?;
+            let mut command = live_command(&live, &tracer, &[])?;
             // One at a time: they share the kernel that they look at.
             command.args(["--test-threads=1", "--nocapture", "--exact"]).args(&tests);
             self.run_program("tests from outside, as root", &live, &kernel, &mut command)?;
@@ -197,21 +196,21 @@ impl<'a> Run<'a> {
         self.close(left.len())
     }
 
-    /// The scenarios and cells that are left to other commits.
-    fn divide(&self, live: &Program) -> BTreeSet<String> {
+    /// The tests that are left to other commits.
+    fn divide(&self, live: &Program) -> Result<BTreeSet<String>> {
         if self.args.all || self.args.filter.is_some() {
-            return BTreeSet::new();
+            return Ok(BTreeSet::new());
         }
         let turn = Turn::find();
+        let tests = live.tests.iter().filter(|test| !test.starts_with(KNOWN_WRONG));
+        let tests: Vec<_> = tests.cloned().collect();
         let mut left = BTreeSet::new();
-        for (what, prefix) in [("scenarios", SCENARIO), ("cells of the matrix", CELLS)] {
-            let tests = live.tests.iter().filter(|test| test.starts_with(prefix));
-            let tests = tests.filter(|test| !test.starts_with(KNOWN_WRONG));
-            let division = rotation::divide(tests.cloned().collect(), &turn);
-            eprint!("{}", division.describe(what, &turn));
+        for group in &GROUPS {
+            let division = group.divide(group.select(&tests)?, &turn);
+            eprint!("{}", group.describe(&division, &turn));
             left.extend(division.left);
         }
-        left
+        Ok(left)
     }
 
     /// The tests of a program that are to be run now; those that need not be run
@@ -332,7 +331,7 @@ impl<'a> Run<'a> {
             eprintln!("{} tests ended without a name that was recognised", self.tally.unnamed());
         }
         if left > 0 {
-            eprintln!("left to other commits: {left} scenarios and cells");
+            eprintln!("left to other commits: {left} tests");
         }
         println!("{}", self.tally);
         match (self.tally.failed(), self.tally.passed()) {
@@ -479,8 +478,13 @@ fn record_boot(
     }
 }
 
-pub(crate) fn live_command(live: &Program, tracer: &Path) -> Result<Command> {
+pub(crate) fn live_command(
+    live: &Program,
+    tracer: &Path,
+    more: &[(&'static str, &str)],
+) -> Result<Command> {
     let mut variables = vec![("PATH", root::search_path()), ("TRACER_BIN", OsString::from(tracer))];
+    variables.extend(more.iter().map(|(name, value)| (*name, OsString::from(value))));
     for name in [NO_SKIP, "TRACER_REPEAT", "TRACER_KEEP_RECORDINGS", "RUST_BACKTRACE", "CI"] {
         variables.extend(env::var_os(name).map(|value| (name, value)));
     }

@@ -1,20 +1,56 @@
-//! The scenarios that one commit plays, and the cells of the matrix; the others are
-//! left to the commits beside it.
+//! The tests that commits take in turns: scenarios, cells of the matrix, and the
+//! longest of the other live tests.
 //!
-//! A scenario takes most of a minute, and a cell a third of one, so all of them
-//! together do not fit into half an hour. Each commit plays the next twelve of each
-//! in the order of their names, beginning again after the last: consecutive commits
-//! play them all. Pure, but for [`Turn::find`], which asks git.
+//! A scenario takes up to a minute and a cell a third of one, so all of them together
+//! do not fit into half an hour. Each commit plays the next few of each [`Group`] in
+//! the order of their names and begins again after the last, so consecutive commits
+//! play them all. Only [`Turn::find`] asks anybody: git.
 
 use std::{fmt, process::Command, time::SystemTime};
 
+use anyhow::{Result, ensure};
 use tracer_step::{self as step, workspace};
 
-/// Played by each commit, at most.
-pub const PER_COMMIT: usize = 12;
-/// So many consecutive commits play all scenarios, while there are no more than
-/// [`PER_COMMIT`] for each.
-pub const COMMITS: usize = 5;
+/// Tests that take turns with each other.
+#[derive(Debug)]
+pub struct Group {
+    /// The group's name in a sentence.
+    pub what: &'static str,
+    /// The names of its tests begin with one of these.
+    prefixes: &'static [&'static str],
+    /// Each commit plays this many of them, at most.
+    per_commit: usize,
+}
+
+/// All groups. Every other test is played by each commit.
+pub const GROUPS: [Group; 3] = [
+    Group { what: "scenarios", prefixes: &["live::scenarios::"], per_commit: 12 },
+    Group { what: "cells of the matrix", prefixes: &["live::matrix::cells::"], per_commit: 12 },
+    Group { what: "long tests", prefixes: &LONG, per_commit: 4 },
+];
+
+/// The tests that took more than 15 s each when all were timed: together they took
+/// eight minutes of the half hour. `cargo xtask test --times` lists the times.
+const LONG: [&str; 15] = [
+    "live::agent::an_agent_blames_the_fstrim_serves_it_and_goes_without_a_trace",
+    "live::block::no_load_leaves_anything_in_flight_under_any_scheduler",
+    "live::block::what_waits_for_a_long_flush_is_not_taken_for_ended",
+    "live::block::when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without",
+    "live::cells::",
+    "live::crowd::a_heavy_writer_among_a_hundred_is_named",
+    "live::crowd::ten_thousand_processes_in_two_thousand_cgroups_leave_the_agent_small",
+    "live::demo::the_demo_names_the_culprit_and_nobody_else",
+    "live::hanging::",
+    "live::late::two_hundred_volumes_that_come_late_are_followed_and_so_are_the_next_ones",
+    "live::page::an_open_page_says_that_the_agent_is_away_and_goes_on_with_the_next",
+    "live::phases::who_runs_instead_is_named_and_the_hook_goes_again",
+    "live::prometheus::",
+    "live::sick::it_starts_beside_a_disk_that_does_not_answer_and_is_proven_once_it_does",
+    "live::silenced::hooks_of_syncs_that_fall_silent_are_said_within_a_minute",
+];
+
+/// Five consecutive commits shall play all tests of a group.
+const COMMITS: usize = 5;
 
 /// The place of this commit among the others, and how it is known.
 #[derive(Debug, Eq, PartialEq)]
@@ -76,53 +112,68 @@ impl fmt::Display for Turn {
     }
 }
 
-/// All scenarios, divided.
+/// The tests of a group, divided.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Division {
     pub played: Vec<String>,
     pub left: Vec<String>,
 }
 
-/// Divides the scenarios for this turn.
-pub fn divide(mut scenarios: Vec<String>, turn: &Turn) -> Division {
-    scenarios.sort();
-    let count = scenarios.len();
-    if count > PER_COMMIT {
-        // Each turn goes on where the one before it has ended. Both numbers are
-        // below the count of scenarios, which is no large one.
-        let turn = (turn.number() % count as u64) as usize;
-        scenarios.rotate_left(turn * PER_COMMIT % count);
+impl Group {
+    /// The tests of this group.
+    ///
+    /// # Errors
+    ///
+    /// No test has a name that begins with one of the prefixes: it was renamed.
+    pub fn select(&self, tests: &[String]) -> Result<Vec<String>> {
+        for prefix in self.prefixes {
+            let is_there = tests.iter().any(|test| test.starts_with(prefix));
+            ensure!(is_there, "no test begins with `{prefix}`: see xtask/src/test/rotation.rs");
+        }
+        let is_of = |test: &&String| self.prefixes.iter().any(|prefix| test.starts_with(prefix));
+        Ok(tests.iter().filter(is_of).cloned().collect())
     }
-    let mut left = scenarios.split_off(count.min(PER_COMMIT));
-    scenarios.sort();
-    left.sort();
-    Division { played: scenarios, left }
-}
 
-/// How many consecutive commits play all of so many scenarios.
-pub fn commits_for_all(scenarios: usize) -> usize {
-    scenarios.div_ceil(PER_COMMIT)
-}
+    /// Divides the tests of this group for this turn.
+    pub fn divide(&self, mut tests: Vec<String>, turn: &Turn) -> Division {
+        tests.sort();
+        let count = tests.len();
+        if count > self.per_commit {
+            // Each turn goes on where the one before it has ended. Both numbers are
+            // below the count of tests, which is no large one.
+            let turn = (turn.number() % count as u64) as usize;
+            tests.rotate_left(turn * self.per_commit % count);
+        }
+        let mut left = tests.split_off(count.min(self.per_commit));
+        tests.sort();
+        left.sort();
+        Division { played: tests, left }
+    }
 
-impl Division {
-    /// For people, before the first test: a line for each scenario.
-    pub fn describe(&self, what: &str, turn: &Turn) -> String {
-        let (played, left) = (self.played.len(), self.left.len());
+    /// How many consecutive commits play all of so many tests.
+    fn commits_for_all(&self, tests: usize) -> usize {
+        tests.div_ceil(self.per_commit)
+    }
+
+    /// For people, before the first test: a line for each of them.
+    pub fn describe(&self, division: &Division, turn: &Turn) -> String {
+        let Self { what, .. } = self;
+        let (played, left) = (division.played.len(), division.left.len());
         let all = played + left;
         let mut text = format!("{what}: {played} of {all} are played, chosen by {turn}\n");
-        for name in &self.played {
+        for name in &division.played {
             text += &format!("   {name}\n");
         }
         text += &format!("left to other commits: {left} {what}");
         if left > 0 {
-            let commits = commits_for_all(all);
+            let commits = self.commits_for_all(all);
             text += &format!("; {commits} consecutive commits play all");
             if commits > COMMITS {
                 text += &format!(", which are more than {COMMITS}");
             }
         }
         text.push('\n');
-        for name in &self.left {
+        for name in &division.left {
             text += &format!("   {name}\n");
         }
         text
@@ -134,6 +185,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    const SCENARIOS: &Group = &GROUPS[0];
 
     fn names(count: usize) -> Vec<String> {
         (0..count).map(|index| format!("s{index:02}")).collect()
@@ -148,7 +201,7 @@ mod tests {
                 if missing.is_empty() {
                     return true;
                 }
-                let division = divide(names(count), &Turn::Count(first + turns));
+                let division = SCENARIOS.divide(names(count), &Turn::Count(first + turns));
                 missing.retain(|name| !division.played.contains(name));
                 false
             })
@@ -170,10 +223,11 @@ mod tests {
         for (count, commits) in
             [(0, 0), (1, 1), (12, 1), (13, 2), (20, 2), (60, 5), (61, 6), (99, 9)]
         {
-            assert_eq!(commits_for_all(count), commits, "{count} scenarios");
+            assert_eq!(SCENARIOS.commits_for_all(count), commits, "{count} scenarios");
             assert_eq!(turns_for_all(count), commits, "{count} scenarios");
         }
-        let text = divide(names(61), &Turn::Count(0)).describe("scenarios", &Turn::Count(0));
+        let turn = Turn::Count(0);
+        let text = SCENARIOS.describe(&SCENARIOS.divide(names(61), &turn), &turn);
         let line = "left to other commits: 49 scenarios; 6 consecutive commits play all, which are more than 5\n";
         assert!(text.contains(line), "{text}");
     }
@@ -181,7 +235,7 @@ mod tests {
     #[test]
     fn every_scenario_is_either_played_or_left() {
         for (count, turn) in [(5, 3), (12, 1), (13, 7), (20, 215), (60, 4)] {
-            let Division { played, left } = divide(names(count), &Turn::Count(turn));
+            let Division { played, left } = SCENARIOS.divide(names(count), &Turn::Count(turn));
             assert_eq!(played.len(), count.min(12));
             let mut all = [played, left].concat();
             all.sort();
@@ -192,7 +246,8 @@ mod tests {
     #[test]
     fn a_division_is_described_before_it_is_played() {
         let turn = Turn::Count(1);
-        insta::assert_snapshot!(divide(names(14), &turn).describe("scenarios", &turn), @r"
+        let division = SCENARIOS.divide(names(14), &turn);
+        insta::assert_snapshot!(SCENARIOS.describe(&division, &turn), @r"
         scenarios: 12 of 14 are played, chosen by commit number 1
            s00
            s01
@@ -214,7 +269,8 @@ mod tests {
 
     #[test]
     fn where_all_are_played_none_are_left() {
-        let text = divide(names(1), &Turn::Day(0)).describe("scenarios", &Turn::Day(0));
+        let turn = Turn::Day(0);
+        let text = SCENARIOS.describe(&SCENARIOS.divide(names(1), &turn), &turn);
         assert!(text.ends_with("   s00\nleft to other commits: 0 scenarios\n"), "{text}");
     }
 
@@ -226,5 +282,22 @@ mod tests {
         assert_eq!(Turn::choose(None, Some("215"), name, 9), Turn::Name(16));
         assert_eq!(Turn::choose(None, None, None, 9), Turn::Day(9));
         assert_eq!(Turn::choose(Some("true"), None, Some("é"), 9), Turn::Day(9));
+    }
+
+    #[test]
+    fn a_group_has_the_tests_that_its_prefixes_name() {
+        let group = Group { what: "long tests", prefixes: &["a::", "b::one"], per_commit: 2 };
+        let tests = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let selected = group.select(&tests(&["a::x", "b::one", "b::two", "c::a::x"])).unwrap();
+        assert_eq!(selected, tests(&["a::x", "b::one"]));
+        let error = group.select(&tests(&["a::x", "b::two"])).unwrap_err().to_string();
+        assert!(error.contains("no test begins with `b::one`"), "{error}");
+    }
+
+    #[test]
+    fn few_commits_play_all_long_tests() {
+        let group = &GROUPS[2];
+        // A prefix may stand for two tests.
+        assert!(group.commits_for_all(group.prefixes.len() + 4) <= COMMITS);
     }
 }

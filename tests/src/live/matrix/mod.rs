@@ -10,7 +10,15 @@
 /// The cells, by name.
 mod cells;
 
-use std::{collections::BTreeMap, io::Write as _, thread::sleep, time::Duration};
+use std::{
+    cell::Cell as Shared,
+    collections::BTreeMap,
+    env,
+    io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread::sleep,
+    time::Duration,
+};
 
 use tracer_lab::{disk::Filesystem, etcd::WAL_FSYNC, histogram::histogram, process::Process};
 use tracer_timelines::{
@@ -27,6 +35,8 @@ use super::scenarios::{
 };
 use crate::simulated::{neighbour, parts::Part};
 
+/// Set where single plays are counted: a wrong answer is final.
+const ONE_PLAY: &str = "TRACER_ONE_PLAY";
 /// For the neighbour to be there before anybody watches.
 const SETTLES: Duration = Duration::from_secs(1);
 /// Before the change, and after it: what is said is of both, and must be of the second.
@@ -44,18 +54,40 @@ const INNOCENT: f64 = 0.05;
 /// it becomes slow, and else does not.
 const SLOWER: f64 = 1.5;
 
-/// Plays a cell with the numbers of a seed, until it is right or wrong on a machine
-/// that is its own.
+/// Plays a cell with the numbers of a seed, and asks for the right answer.
+///
+/// A play lasts twelve seconds, of which four are all that the tracer knows of the
+/// victim, and what is asked of the method is 97 % of right answers, not all: with twelve
+/// cells in each run, one such play in a hundred would spoil every eighth. So after a
+/// wrong answer the cell is played twice more, and must be right both times. An innocent
+/// who is named with high confidence is wrong at once.
 fn play(cell: Cell, seed: u64) {
     let play = Play::of(cell, &mut Dice(seed));
     let truth = Truth::of(&play).parts().expect("the cell's truth is clear");
-    play_undisturbed(|| {
-        let played = play_once(&play, truth);
-        let line = serde_json::to_string(&played).expect("plain values");
-        // In one piece and on a line of its own: `cargo xtask matrix` reads it.
-        let _ = std::io::stdout().write_all(format!("\ncell: {line}\n").as_bytes());
-        judge(&played);
-    });
+    if is_right(&play, truth) {
+        return;
+    }
+    assert!(env::var_os(ONE_PLAY).is_none(), "{cell:?} was not right");
+    println!("not right: the cell is played twice more, and must be right both times");
+    let more = [is_right(&play, truth), is_right(&play, truth)];
+    assert_eq!(more, [true; 2], "{cell:?} was not right in two plays of three");
+}
+
+/// Whether one play on a machine that is its own has the right answer.
+fn is_right(play: &Play, truth: Option<(f64, f64)>) -> bool {
+    let has_accused = Shared::new(false);
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        play_undisturbed(|| {
+            let played = play_once(play, truth);
+            let line = serde_json::to_string(&played).expect("plain values");
+            // In one piece and on a line of its own: `cargo xtask matrix` reads it.
+            let _ = std::io::stdout().write_all(format!("\ncell: {line}\n").as_bytes());
+            has_accused.set(played.has_accused);
+            judge(&played);
+        });
+    }));
+    assert!(!has_accused.get(), "an innocent was named with high confidence");
+    ended.is_ok()
 }
 
 fn play_once(play: &Play, truth: Option<(f64, f64)>) -> Played {
