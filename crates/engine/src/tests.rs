@@ -12,9 +12,13 @@ use super::{
 };
 use crate::kind::{Confidence, Kind, Via};
 
+mod demands;
+mod devices;
 mod helper;
+mod histograms;
 mod logs;
 mod memory;
+mod settled;
 
 const MS: u64 = 1_000_000;
 
