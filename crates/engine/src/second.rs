@@ -340,7 +340,7 @@ impl Victim {
     }
 
     /// Finds out what part of what each one asks for is new.
-    fn grow(&mut self, slot: &Slot, state: &State, ios: f64) -> Growth {
+    pub(super) fn grow(&mut self, slot: &Slot, state: &State, ios: f64) -> Growth {
         let (mut new, mut all) = (0.0, 0.0);
         let (mut new_journal, mut journal, mut new_written) = (0.0, 0.0, 0.0);
         let (mut each_ns, mut is_written, mut is_more, mut is_deeper) = (0.0, false, false, false);

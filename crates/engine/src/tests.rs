@@ -12,13 +12,20 @@ use super::{
 };
 use crate::kind::{Confidence, Kind, Via};
 
+mod compared;
 mod demands;
 mod devices;
+mod divisions;
+mod growth;
 mod helper;
 mod histograms;
 mod logs;
 mod memory;
+mod seconds;
 mod settled;
+mod shares;
+mod suspects;
+mod victims;
 
 const MS: u64 = 1_000_000;
 

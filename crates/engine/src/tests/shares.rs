@@ -1,0 +1,527 @@
+//! The excess of a victim is divided between its causes and parties. The numbers are worked
+//! out beside each test from the comments of `account`.
+
+use super::{
+    demands::assert_near,
+    seconds::{party, tenant, victim},
+    *,
+};
+use crate::{
+    account::{Account, Basis},
+    helper::{Held, Role},
+    histogram::Evidence,
+    phases::ByPhase,
+    second::Circumstances,
+    suspect::{CHARGES, Second},
+    verdict::{Cleared, Finding},
+    victim::Half,
+};
+
+fn other() -> Party {
+    party(30, "restic")
+}
+
+fn worker() -> Party {
+    party(0, "kworker")
+}
+
+/// Charges by what for.
+fn charges(of: &[(u32, f32)]) -> [f32; CHARGES] {
+    let mut charges = [0.0; CHARGES];
+    of.iter().for_each(|(charge, amount)| charges[*charge as usize] = *amount);
+    charges
+}
+
+/// The tenant has 30 of requests, the other 50, and a kernel worker 16 for whoever filled
+/// the journal: 3 : 1 : 4 blocks of theirs and of the victim's. They ran for 4 and 12, and
+/// took memory for 5, 15 and 20.
+fn charged() -> Victim {
+    let mut victim = victim(0);
+    let own = victim.party();
+    let all = [
+        (op::READ, 20.0),
+        (op::WRITE, 10.0),
+        (op::METADATA, 3.0),
+        (op::CPU, 4.0),
+        (op::MEMORY, 5.0),
+    ];
+    victim.suspect(tenant(), OwnerId(1)).now = charges(&all);
+    let all = [(op::WRITE, 50.0), (op::METADATA, 1.0), (op::CPU, 12.0), (op::MEMORY, 15.0)];
+    victim.suspect(other(), OwnerId(2)).now = charges(&all);
+    let all = [(op::METADATA, 4.0), (op::CPU, 100.0), (op::MEMORY, 20.0)];
+    victim.suspect(own, OwnerId(3)).now = charges(&all);
+    victim.suspect(worker(), OwnerId(4)).now = charges(&[(op::WRITE, 16.0)]);
+    victim
+}
+
+/// Ten seconds of it.
+fn sum() -> Half {
+    let mut sum = Half::default();
+    sum.ticks = 10;
+    sum.parts = Division {
+        excess_ns: 238.0,
+        others_ns: 96.0,
+        own_ns: 11.0,
+        memory_ns: 30.0,
+        throttle_ns: 7.0,
+        journal_ns: 40.0,
+        commits_ns: 24.0,
+        device_ns: 13.0,
+        unexplained_ns: 17.0,
+        ..Division::default()
+    };
+    sum
+}
+
+const RUNQUEUE: f64 = 32.0;
+
+/// The shares of owners, cpu, memory, limit, own, device and unexplained.
+fn all(shares: Shares) -> [f64; 7] {
+    let Shares { owners, cpu, memory, limit, own, device, unexplained } = shares;
+    [owners, cpu, memory, limit, own, device, unexplained]
+}
+
+#[track_caller]
+fn assert_shares(account: &Account<'_>, wanted: [f64; 7]) {
+    for (is, wanted) in all(account.shares(2.0)).into_iter().zip(wanted) {
+        assert_near(is, wanted / 2.0);
+    }
+}
+
+fn divided<'a>(victim: &'a Victim, sum: &Half, helpers: &[Held]) -> Account<'a> {
+    let mut account = Account::new(victim, Span::Window);
+    account.divide(victim, sum, RUNQUEUE, helpers);
+    account
+}
+
+/// Each part by its owners: the journal's 40 and the worker's 16 by blocks, and the commits'
+/// 24 by strangers' blocks. The device has the victim's half of 40, and throttling.
+#[test]
+fn each_part_goes_to_those_who_were_charged_for_it() {
+    let victim = charged();
+    let account = divided(&victim, &sum(), &[]);
+    let owners = (30.0 + 21.0 + 18.0) + (50.0 + 7.0 + 6.0);
+    let (own, device) = (11.0 + 8.0, 13.0 + 20.0 + 7.0);
+    assert_shares(&account, [owners, 32.0, 30.0, 0.0, own, device, 17.0]);
+    let found = findings(&account, 2.0);
+    let waits: Vec<_> = found.iter().map(|one| (one.owner.0, one.wait_ns)).collect();
+    // 63 + 24 + 11.25 of the other's and 69 + 8 + 3.75 of the tenant's; 15 of the memory it
+    // takes itself.
+    assert_eq!(waits, [(2, 98.25), (1, 80.75)]);
+    assert_near(found[0].share, 98.25 / 2.0);
+}
+
+#[test]
+fn a_commit_on_a_slow_device_is_as_long_as_the_device_makes_it() {
+    let victim = charged();
+    let mut slow = sum();
+    slow.circumstances = Circumstances { excess_ns: 200.0, slow_ns: 100.0, ..slow.circumstances };
+    // The blocks have the worker's 16, and nothing of the journal's time.
+    let owners = (30.0 + 6.0 + 18.0) + (50.0 + 2.0 + 6.0);
+    let device = 13.0 + 40.0 + 7.0;
+    let parts = [owners, 32.0, 30.0, 0.0, 19.0, device, 17.0];
+    assert_shares(&divided(&victim, &slow, &[]), parts);
+    slow.circumstances.slow_ns = 99.0;
+    assert_near(divided(&victim, &slow, &[]).shares(1.0).device, 40.0);
+}
+
+#[test]
+fn a_span_has_its_own_charges() {
+    let mut victim = victim(0);
+    let suspect = victim.suspect(tenant(), OwnerId(1));
+    (suspect.now, suspect.before) = (charges(&[(1, 5.0)]), charges(&[(1, 20.0), (0, 3.0)]));
+    suspect.past = charges(&[(1, 100.0), (2, 70.0)]);
+    let owners = |span| Account::new(&victim, span).shares(1.0).owners;
+    assert_eq!((owners(Span::Window), owners(Span::Period)), (28.0, 198.0));
+}
+
+/// Three seconds of ten.
+#[test]
+fn a_limit_that_held_for_three_tenths_of_the_time_has_what_nobody_explains() {
+    let victim = charged();
+    let held = |cpu_ns, io_ns, ticks| {
+        let mut held = sum();
+        (held.limited_cpu_ns, held.limited_io_ns, held.ticks) = (cpu_ns, io_ns, ticks);
+        all(divided(&victim, &held, &[]).shares(1.0))
+    };
+    let (owners, device) = (132.0, 40.0);
+    let nobody = [owners, 32.0, 30.0, 0.0, 19.0, device, 17.0];
+    assert_eq!(held(2_999_999_999, 2_999_999_999, 10), nobody);
+    assert_eq!(held(3_000_000_000, 0, 10), [owners, 0.0, 30.0, 32.0, 19.0, device, 17.0]);
+    assert_eq!(held(0, 3_000_000_000, 10), [owners, 32.0, 30.0, 24.0, 19.0, device - 7.0, 0.0]);
+    assert_eq!(held(0, 0, 0), nobody, "no time was seen at all");
+}
+
+#[test]
+fn without_charges_each_part_stays_where_it_arose() {
+    let mut victim = victim(0);
+    victim.suspect(worker(), OwnerId(4)).now = charges(&[(op::WRITE, 16.0)]);
+    let account = divided(&victim, &sum(), &[]);
+    let device = 13.0 + 40.0 + 24.0 + 7.0;
+    assert_shares(&account, [16.0, 32.0, 30.0, 0.0, 11.0, device, 17.0]);
+    // The commits' time is no kernel thread's and not the victim's.
+    let own = victim.party();
+    victim.suspect(own, OwnerId(3)).now = charges(&[(op::METADATA, 4.0)]);
+    let account = divided(&victim, &sum(), &[]);
+    assert_shares(&account, [0.0, 32.0, 30.0, 0.0, 11.0 + 16.0, device, 17.0]);
+}
+
+fn held(role: Role, cpu: f64, limit: f64) -> Held {
+    Held {
+        role,
+        tgid: 7,
+        comm: String::new(),
+        cgroup: String::new(),
+        cpu,
+        limit,
+        disk: 0.0,
+        setting: String::new(),
+        own_disk: String::new(),
+        is_cause: true,
+    }
+}
+
+/// Held up for four tenths of 150 ns, 60: the 17 that are unexplained, the journal's 40 and
+/// 3 of the commits' 24. A quarter of that is its limit's, and who ran has the rest.
+#[test]
+fn a_journals_thread_that_was_held_up_has_its_part_of_what_waits_for_it() {
+    let victim = charged();
+    let mut sum = sum();
+    sum.phases.ns = ByPhase::from([(Phase::Other, 150)]);
+    let account = divided(&victim, &sum, &[held(Role::Journal, 0.3, 0.1)]);
+    // 12 and 4 of the worker's 16, and the commits' 21.
+    let owners = 80.0 + (6.0 + 2.0) + 21.0;
+    assert_shares(&account, [owners, 32.0 + 45.0, 30.0, 15.0, 19.0, 13.0 + 7.0, 0.0]);
+    let as_ever = all(divided(&victim, &sum, &[]).shares(1.0));
+    for other in [
+        held(Role::Server, 0.3, 0.1),
+        held(Role::Worker, 0.3, 0.1),
+        Held { is_cause: false, ..held(Role::Journal, 0.3, 0.1) },
+    ] {
+        assert_eq!(all(divided(&victim, &sum, &[other]).shares(1.0)), as_ever);
+    }
+}
+
+fn held_up<'a>(victim: &'a Victim, helper: Held, wait_ns: f64) -> Account<'a> {
+    let mut account = divided(victim, &sum(), &[]);
+    account.hold_up_the_disk(&[helper], wait_ns);
+    account
+}
+
+#[test]
+fn a_worker_of_the_disk_that_was_held_up_has_the_devices_part() {
+    let victim = charged();
+    // Half of 60 ns is of the device's 40; a fifth of it is the limit's.
+    let account = held_up(&victim, held(Role::Worker, 0.4, 0.1), 60.0);
+    assert_shares(&account, [132.0, 32.0 + 24.0, 30.0, 6.0, 19.0, 10.0, 17.0]);
+    // Half of 100 is all of it, and 10 that are unexplained.
+    let account = held_up(&victim, held(Role::Worker, 0.4, 0.1), 100.0);
+    assert_shares(&account, [132.0, 32.0 + 40.0, 30.0, 10.0, 19.0, 0.0, 7.0]);
+    // Others' requests do not wait for it.
+    let account = held_up(&victim, held(Role::Worker, 0.4, 0.1), 1_000.0);
+    assert_shares(&account, [132.0, 32.0 + 57.0 * 0.8, 30.0, 57.0 * 0.2, 19.0, 0.0, 0.0]);
+    for other in
+        [held(Role::Journal, 0.4, 0.1), Held { is_cause: false, ..held(Role::Worker, 0.4, 0.1) }]
+    {
+        let account = held_up(&victim, other, 60.0);
+        assert_shares(&account, [132.0, 32.0, 30.0, 0.0, 19.0, 40.0, 17.0]);
+    }
+}
+
+/// Half of 156 ns is 78: the device's 40, 17 that are unexplained, and 21 of 99 behind
+/// requests, 30 and 50 of others' and 19 of its own.
+#[test]
+fn requests_wait_for_a_server_that_was_held_up() {
+    let victim = charged();
+    let keep = 78.0 / 99.0;
+    let account = held_up(&victim, held(Role::Server, 0.5, 0.0), 156.0);
+    let owners = 52.0 + 80.0 * keep;
+    assert_shares(&account, [owners, 32.0 + 78.0, 30.0, 0.0, 19.0 * keep, 0.0, 0.0]);
+    let found = findings(&account, 2.0);
+    // 39 of the journal's, and 8 + 78/4 of CPU; 13 of the journal's, and 24 + 78 · 3/4.
+    let tenants = found.iter().find(|one| one.owner == OwnerId(1)).unwrap().wait_ns;
+    assert_near(tenants, 30.0 * keep + 39.0 + 27.5 + 3.75);
+    // No more than all of it.
+    let account = held_up(&victim, held(Role::Server, 0.5, 0.0), 1e6);
+    assert_shares(&account, [52.0, 32.0 + 57.0 + 99.0, 30.0, 0.0, 0.0, 0.0, 0.0]);
+    // Without others' requests its own wait, if there are any.
+    let idle = victim_of_nobody();
+    let account = held_up(&idle, held(Role::Server, 0.5, 0.0), 1e6);
+    assert_shares(&account, [0.0, 32.0 + 101.0 + 11.0, 30.0, 0.0, 0.0, 0.0, 0.0]);
+    let mut none = sum();
+    none.parts.own_ns = 0.0;
+    let mut account = divided(&idle, &none, &[]);
+    account.hold_up_the_disk(&[held(Role::Server, 0.5, 0.0)], 1e6);
+    assert_shares(&account, [0.0, 32.0 + 101.0, 30.0, 0.0, 0.0, 0.0, 0.0]);
+}
+
+fn victim_of_nobody() -> Victim {
+    victim(0)
+}
+
+const BASIS: Basis = Basis { has_lifts: true, is_standing: false, is_device_well: true };
+
+/// All but the victim's own, culprits or not.
+fn findings(account: &Account<'_>, total: f64) -> Vec<Finding> {
+    let (mut culprits, ruled_out) = account.findings(total, &sum(), BASIS);
+    culprits.extend(ruled_out);
+    // The worker's requests are others' blocks.
+    culprits.retain(|one| one.party != worker());
+    culprits
+}
+
+/// So many syncs of so many ms with a party, in the first stratum.
+fn testify(victim: &mut Victim, party: Party, syncs: u64, ms: u64) {
+    for _ in 0..syncs {
+        victim.syncs[0].record(ms * MS);
+        victim.suspect(party, OwnerId(1)).testify(0, ms * MS);
+    }
+}
+
+/// So many syncs of so many ms without anybody.
+fn without(victim: &mut Victim, syncs: u64, ms: u64) {
+    (0..syncs).for_each(|_| victim.syncs[0].record(ms * MS));
+}
+
+#[test]
+fn whom_the_evidence_clears_is_blamed_for_nothing() {
+    let mut victim = charged();
+    // The tenant's syncs are as long as those without it, the other's longer.
+    without(&mut victim, 40, 10);
+    testify(&mut victim, tenant(), 30, 10);
+    testify(&mut victim, other(), 30, 80);
+    let mut account = divided(&victim, &sum(), &[]);
+    account.acquit();
+    let owners = 50.0 + 7.0 + 6.0;
+    let unexplained = 17.0 + 30.0 + 21.0 + 18.0;
+    assert_shares(&account, [owners, 32.0, 30.0, 0.0, 19.0, 40.0, unexplained]);
+    // It ran and took memory all the same.
+    let (_, ruled_out) = account.findings(1_000.0, &sum(), BASIS);
+    let tenants = ruled_out.iter().find(|one| one.party == tenant()).unwrap();
+    assert_eq!((tenants.wait_ns, tenants.cleared), (11.75, Some(Cleared::Lift)));
+}
+
+/// A twentieth of the excess makes a culprit: 80.75 of 1615.
+#[test]
+fn culprits_have_a_twentieth_and_the_rest_is_ruled_out() {
+    let victim = charged();
+    let account = divided(&victim, &sum(), &[]);
+    let of = |total: f64| {
+        let (culprits, ruled_out) = account.findings(total, &sum(), BASIS);
+        let owners = |found: Vec<Finding>| found.iter().map(|one| one.owner.0).collect::<Vec<_>>();
+        (owners(culprits), owners(ruled_out))
+    };
+    assert_eq!(of(1_615.0), (vec![2, 1], vec![4]));
+    assert_eq!(of(1_616.0), (vec![2], vec![1, 4]));
+    assert_eq!(of(1_966.0), (vec![], vec![1, 2, 4]));
+}
+
+#[test]
+fn those_who_were_not_there_are_not_even_ruled_out() {
+    let mut victim = victim(0);
+    let (absent, seen, charged) = (party(31, "absent"), party(32, "seen"), party(33, "charged"));
+    victim.suspect(absent, OwnerId(1));
+    testify(&mut victim, seen, 3, 10);
+    victim.suspect(charged, OwnerId(3)).now = charges(&[(op::METADATA, 1.0)]);
+    let own = victim.party();
+    victim.suspect(own, OwnerId(4)).now = charges(&[(op::WRITE, 1.0)]);
+    let (culprits, ruled_out) = Account::new(&victim, Span::Window).findings(100.0, &sum(), BASIS);
+    let found: Vec<_> = ruled_out.iter().map(|one| (one.party, one.lift.with_n)).collect();
+    assert_eq!((culprits.len(), found), (0, vec![(seen, 3), (charged, 0)]));
+}
+
+/// The reasons for which one is ruled out.
+#[test]
+fn one_is_cleared_by_its_syncs_or_its_demand_or_its_share() {
+    let cleared = |syncs: u64, ms: u64, work: f32, was_well: bool, basis: Basis| {
+        let mut victim = victim(0);
+        without(&mut victim, 40, 10);
+        testify(&mut victim, tenant(), syncs, ms);
+        victim.well_seconds = u32::from(was_well);
+        let suspect = victim.suspect(tenant(), OwnerId(1));
+        (suspect.lived.work, suspect.grown) = (work, 0.1);
+        let (_, ruled_out) = Account::new(&victim, Span::Window).findings(100.0, &sum(), basis);
+        ruled_out[0].cleared
+    };
+    let without_lifts = Basis { has_lifts: false, ..BASIS };
+    assert_eq!(cleared(30, 10, 1.0, true, BASIS), Some(Cleared::Lift));
+    assert_eq!(cleared(30, 80, 1.0, true, BASIS), Some(Cleared::Steady));
+    assert_eq!(cleared(30, 10, 1.0, true, without_lifts), Some(Cleared::Steady));
+    assert_eq!(cleared(30, 80, 1.0, false, BASIS), Some(Cleared::Share));
+    assert_eq!(cleared(30, 80, 0.0, true, BASIS), Some(Cleared::Share));
+}
+
+/// The one finding on a tenant that was charged so.
+fn found(now: &[(u32, f32)], sum: &Half) -> Finding {
+    let mut victim = victim(0);
+    victim.suspect(tenant(), OwnerId(1)).now = charges(now);
+    let mut account = Account::new(&victim, Span::Window);
+    account.divide(&victim, sum, RUNQUEUE, &[]);
+    let (mut culprits, _) = account.findings(100.0, sum, BASIS);
+    culprits.remove(0)
+}
+
+#[test]
+fn a_culprit_is_met_where_it_did_most_harm() {
+    let mut sum = sum();
+    let of = |sum: &Half, now: &[(u32, f32)]| {
+        let found = found(now, sum);
+        (found.via, found.charge as u32)
+    };
+    let requests = [(op::READ, 20.0), (op::DISCARD, 60.0), (op::WRITE, 19.0)];
+    // The queue's 3 and the throttle's 4 are more than the device's 6.
+    let phases = |queue, throttle, device| {
+        ByPhase::from([(Phase::Queue, queue), (Phase::Throttle, throttle), (Phase::Device, device)])
+    };
+    sum.phases.ns = phases(3, 4, 6);
+    assert_eq!(of(&sum, &requests), (Via::Queue, op::DISCARD));
+    sum.phases.ns = phases(3, 4, 7);
+    assert_eq!(of(&sum, &requests), (Via::Device, op::DISCARD));
+    sum.phases.ns = phases(1, 4, 4);
+    assert_eq!(of(&sum, &requests), (Via::Queue, op::DISCARD));
+    // 64 of the journal and its commits, 32 of the CPU, 30 of memory.
+    assert_eq!(of(&sum, &[(op::METADATA, 1.0), (op::WRITE, 63.0)]), (Via::Journal, op::METADATA));
+    assert_eq!(of(&sum, &[(op::METADATA, 1.0), (op::WRITE, 65.0)]), (Via::Queue, op::WRITE));
+    assert_eq!(of(&sum, &[(op::CPU, 1.0), (op::WRITE, 31.0)]), (Via::Runqueue, op::CPU));
+    assert_eq!(of(&sum, &[(op::MEMORY, 1.0), (op::WRITE, 29.0)]), (Via::Memory, op::MEMORY));
+    assert_eq!(of(&sum, &[(op::MEMORY, 1.0), (op::CPU, 1.0)]), (Via::Runqueue, op::CPU));
+}
+
+/// A suspect with a share of the excess, evidence, and a change of the victim's syncs.
+struct Case {
+    party: Party,
+    charge: u32,
+    total: f64,
+    ms: u64,
+    /// Its syncs' mean after and before it came, in ms, or those of its leaving.
+    change: Option<(bool, u64, u64)>,
+    basis: Basis,
+}
+
+fn case() -> Case {
+    Case { party: tenant(), charge: op::WRITE, total: 64.0, ms: 80, change: None, basis: BASIS }
+}
+
+/// Its charge is 32 in all cases: of requests, or all of the CPU's wait.
+fn confidence(case: Case) -> Confidence {
+    let mut victim = victim(0);
+    without(&mut victim, 40, 10);
+    testify(&mut victim, case.party, 30, case.ms);
+    if let Some((started, after, before)) = case.change {
+        for (ago, second) in victim.seconds.iter_mut().enumerate() {
+            let ms = if ago < 10 { after } else { before };
+            *second = Second { syncs: 10, sum_ns: (10 * ms * MS) as f32 };
+        }
+        let there = if started { (1 << 10) - 1 } else { u64::MAX << 10 };
+        victim.suspect(case.party, OwnerId(1)).seconds = there;
+    }
+    let amount = if case.charge == op::WRITE { 32.0 } else { 1.0 };
+    victim.suspect(case.party, OwnerId(1)).now = charges(&[(case.charge, amount)]);
+    let mut sum = sum();
+    sum.parts = Division { journal_ns: 32.0, memory_ns: 32.0, ..Division::default() };
+    let mut account = Account::new(&victim, Span::Window);
+    account.divide(&victim, &sum, RUNQUEUE, &[]);
+    let (culprits, _) = account.findings(case.total, &sum, case.basis);
+    culprits[0].confidence
+}
+
+#[test]
+fn two_opinions_that_agree_are_sure_on_a_device_that_is_well() {
+    use Confidence::{High, Low, Medium};
+    assert_eq!(confidence(case()), High, "half of the excess");
+    assert_eq!(confidence(Case { total: 65.0, ..case() }), Medium);
+    let kernels = Party { kthread: true, ..tenant() };
+    assert_eq!(confidence(Case { party: kernels, ..case() }), Medium);
+    let but = |basis: Basis, charge| confidence(Case { basis, charge, ..case() });
+    assert_eq!(but(Basis { is_standing: true, ..BASIS }, op::WRITE), Medium);
+    let unknown = Basis { is_device_well: false, ..BASIS };
+    assert_eq!(but(unknown, op::WRITE), Medium);
+    // Whoever fills the journal or takes memory needs no device for that.
+    assert_eq!((but(unknown, op::METADATA), but(unknown, op::MEMORY)), (High, High));
+    // Without comparisons it is the share alone.
+    let without_lifts = Basis { has_lifts: false, ..BASIS };
+    assert_eq!(but(without_lifts, op::WRITE), Medium);
+    assert_eq!(confidence(Case { basis: without_lifts, total: 65.0, ..case() }), Low);
+    // Syncs as long without it contradict the share.
+    assert_eq!(confidence(Case { ms: 10, ..case() }), Low);
+    assert_eq!(confidence(Case { ms: 12, ..case() }), Medium, "neither accused nor cleared");
+    assert_eq!(confidence(Case { ms: 12, total: 65.0, ..case() }), Low);
+}
+
+/// One and a half times as long with it as without.
+#[test]
+fn a_change_when_it_came_or_went_is_an_opinion() {
+    let changed = |started, after, before, basis| {
+        let change = Some((started, after, before));
+        confidence(Case { ms: 10, change, basis, ..case() })
+    };
+    assert_eq!(changed(true, 15, 10, BASIS), Confidence::Medium);
+    assert_eq!(changed(true, 14, 10, BASIS), Confidence::Low);
+    assert_eq!(changed(false, 10, 15, BASIS), Confidence::Medium);
+    assert_eq!(changed(false, 10, 14, BASIS), Confidence::Low);
+    assert_eq!(changed(false, 15, 10, BASIS), Confidence::Low, "it left, and they were longer");
+    let small = Basis { has_lifts: false, ..BASIS };
+    let change = Some((true, 15, 10));
+    let of = confidence(Case { ms: 10, change, basis: small, total: 65.0, ..case() });
+    assert_eq!(of, Confidence::Low, "another device was compared");
+}
+
+#[test]
+fn whoever_had_the_cpu_was_seen_to_have_it() {
+    let unknown = Basis { has_lifts: false, is_standing: true, is_device_well: false };
+    let of = |total| confidence(Case { charge: op::CPU, ms: 10, basis: unknown, total, ..case() });
+    assert_eq!((of(64.0), of(65.0)), (Confidence::High, Confidence::Medium));
+}
+
+/// 32 of 64 ns are no more than the half.
+#[test]
+fn half_of_a_wait_is_not_most_of_it() {
+    let of = |cpu: f64, basis: Basis| {
+        let mut victim = victim(0);
+        without(&mut victim, 40, 10);
+        testify(&mut victim, tenant(), 30, 10);
+        victim.suspect(tenant(), OwnerId(1)).now = charges(&[(op::CPU, 1.0), (op::METADATA, 1.0)]);
+        let mut sum = sum();
+        sum.parts = Division { journal_ns: 32.0, ..Division::default() };
+        let mut account = Account::new(&victim, Span::Window);
+        account.divide(&victim, &sum, cpu, &[]);
+        account.findings(64.0, &sum, basis).0[0].confidence
+    };
+    assert_eq!(of(33.0, BASIS), Confidence::High);
+    assert_eq!(of(32.0, BASIS), Confidence::Low, "its syncs are as long without it");
+    // Requests that are half of it need no device that is well.
+    let mut victim = victim(0);
+    without(&mut victim, 40, 10);
+    testify(&mut victim, tenant(), 30, 80);
+    let confidence = |victim: &mut Victim, requests: f32| {
+        let now = charges(&[(op::WRITE, requests), (op::METADATA, 1.0)]);
+        victim.suspect(tenant(), OwnerId(1)).now = now;
+        let mut sum = sum();
+        sum.parts = Division { journal_ns: 32.0, ..Division::default() };
+        let mut account = Account::new(victim, Span::Window);
+        account.divide(victim, &sum, 0.0, &[]);
+        let unknown = Basis { is_device_well: false, ..BASIS };
+        account.findings(64.0, &sum, unknown).0[0].confidence
+    };
+    assert_eq!(confidence(&mut victim, 32.0), Confidence::High);
+    assert_eq!(confidence(&mut victim, 33.0), Confidence::Medium);
+}
+
+/// The worst by requests is compared among all syncs, others among those it disturbed.
+#[test]
+fn the_worst_of_a_span_is_compared_among_all_syncs() {
+    let mut victim = victim(0);
+    victim.syncs = [Evidence::default(), Evidence::default()];
+    for _ in 0..60 {
+        victim.syncs[0].record(MS);
+        victim.syncs[1].record(40 * MS);
+    }
+    for (who, requests) in [(tenant(), 5.0), (other(), 9.0)] {
+        let suspect = victim.suspect(who, OwnerId(1));
+        suspect.now = charges(&[(op::WRITE, requests), (op::METADATA, 99.0 - requests)]);
+        (0..30).for_each(|_| suspect.testify(1, 40 * MS));
+    }
+    let found = findings(&Account::new(&victim, Span::Window), 10.0);
+    let without: Vec<_> = found.iter().map(|one| (one.party, one.lift.without_n)).collect();
+    assert_eq!(without, [(other(), 90), (tenant(), 30)]);
+}
