@@ -7,11 +7,13 @@
 //!
 //! The writer trusts what it is given; the reader trusts nothing.
 
+pub mod breaks;
 mod comm;
 pub mod line;
 pub mod reader;
 pub mod recorder;
 pub mod replay;
+pub mod segments;
 
 use std::fmt;
 

@@ -56,6 +56,31 @@ pub struct Header {
     pub clock: Clock,
     #[serde(default)]
     pub kernel: Kernel,
+    /// Why it begins here; absent where somebody asked for a recording of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Began>,
+    /// The kernel's id of this boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
+}
+
+/// Why a part of a flight recorder's recording begins, and what was lost before it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Began {
+    /// The tracer was started.
+    Start,
+    /// The segment before was full: nothing was lost.
+    Rotation,
+    /// The disk of the recording was too slow.
+    Slow,
+    /// The filesystem of the recording had too little left.
+    Full,
+    /// The recording could not be written.
+    Failure,
+    /// A later version knows why.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What the number of an owner stands for, until it is given to another.

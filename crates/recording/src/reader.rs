@@ -1,18 +1,21 @@
 //! Reads a recording line by line, whatever is in it.
 //!
-//! Gzip or plain lines (what `zcat` made of one), never more than one line of
-//! bounded length in memory. What cannot be read is a [`Damage`] with its
-//! place; everything before it was handed over.
+//! Gzip or plain lines (what `zcat` made of one), never more than one line, or one
+//! second of a segment, of bounded length in memory. What cannot be read is a [`Damage`]
+//! with its place; everything before it was handed over.
 
 use std::{
     fmt,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Cursor, Read},
 };
 
 use flate2::bufread::MultiGzDecoder;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::line::{Line, Stamp};
+use super::{
+    line::{Line, Stamp},
+    segments::member::{HEAD, Head, Members},
+};
 
 /// A second of many thousand owners is a tenth of this.
 const LINE_BYTES: u64 = 4 << 20;
@@ -46,6 +49,7 @@ pub struct Reader {
 enum Source {
     Gzip(Box<BufReader<MultiGzDecoder<Counted>>>),
     Plain(Counted),
+    Segment(Box<Members<Counted>>),
 }
 
 impl Source {
@@ -53,6 +57,7 @@ impl Source {
         match self {
             Self::Gzip(source) => source,
             Self::Plain(source) => source,
+            Self::Segment(source) => source.as_mut(),
         }
     }
 
@@ -60,6 +65,7 @@ impl Source {
         match self {
             Self::Gzip(source) => source.get_ref().get_ref().bytes,
             Self::Plain(source) => source.bytes,
+            Self::Segment(source) => source.source().bytes,
         }
     }
 }
@@ -71,12 +77,16 @@ impl Reader {
     ///
     /// When they are not those of a recording.
     pub fn new(file: impl Read + 'static) -> Result<Self, Damage> {
-        let mut file = Counted { file: BufReader::new(Box::new(file)), bytes: 0 };
         let begin = |why: String| Damage { line: 1, byte: 0, why };
-        let first = file.fill_buf().map_err(|error| begin(error.to_string()))?;
-        let source = match first {
+        let (mut first, mut file) = (Vec::new(), file);
+        // A pipe may give them one by one.
+        let read = (&mut file).take(HEAD as u64).read_to_end(&mut first);
+        read.map_err(|error| begin(error.to_string()))?;
+        let all = Cursor::new(first.clone()).chain(file);
+        let file = Counted { file: BufReader::new(Box::new(all)), bytes: 0 };
+        let source = match first.as_slice() {
             [] => return Err(begin("it is empty".to_owned())),
-            // A pipe may have given only one byte so far.
+            head if Head::parse(head).is_some() => Source::Segment(Box::new(Members::new(file))),
             [byte, rest @ ..] if *byte == GZIP[0] && rest.first().is_none_or(|b| *b == GZIP[1]) => {
                 Source::Gzip(Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file))))
             }
@@ -84,6 +94,11 @@ impl Reader {
             _ => return Err(begin("it is neither gzip nor lines of JSON".to_owned())),
         };
         Ok(Self { source, line: Vec::new(), number: 0 })
+    }
+
+    /// Whether it is a segment, in which one recording may follow another.
+    pub fn is_segment(&self) -> bool {
+        matches!(self.source, Source::Segment(_))
     }
 
     /// The next line; `None` after the last.

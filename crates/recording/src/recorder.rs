@@ -23,8 +23,8 @@ use tracer_ebpf::{
 use super::{
     FORMAT, VERSION,
     line::{
-        Device, Disk, DiskOwner, End, File, Header, Identity, Latency, OwnerLine, Sync, Underlying,
-        Work, set_accounts,
+        Began, Device, Disk, DiskOwner, End, File, Header, Identity, Latency, OwnerLine, Sync,
+        Underlying, Work, set_accounts,
     },
 };
 use tracer_engine::{
@@ -51,11 +51,46 @@ pub struct Progress {
     pub bytes: u64,
 }
 
+/// Takes a recording's lines, about a second at a time.
+pub trait Sink {
+    /// Takes whole lines, and returns how many bytes it made of them.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be written: then nothing more is handed over.
+    fn put(&mut self, lines: &[u8]) -> io::Result<u64>;
+}
+
+/// A file, or a pipe, of one gzip member after another.
+struct Packed {
+    out: Box<dyn Write>,
+    packed: Vec<u8>,
+}
+
+impl Sink for Packed {
+    fn put(&mut self, lines: &[u8]) -> io::Result<u64> {
+        self.packed.clear();
+        // More than twice as fast as the usual level, and a tenth larger.
+        let mut gzip = GzEncoder::new(&mut self.packed, Compression::new(3));
+        gzip.write_all(lines)?;
+        gzip.finish()?;
+        self.out.write_all(&self.packed)?;
+        self.out.flush()?;
+        Ok(self.packed.len() as u64)
+    }
+}
+
+/// The fields that only a flight recorder's header has.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    pub began: Option<Began>,
+    pub boot: Option<String>,
+}
+
 /// A recording being written.
 pub struct Recorder {
-    out: Box<dyn Write>,
+    sink: Box<dyn Sink>,
     lines: Vec<u8>,
-    packed: Vec<u8>,
     progress: Progress,
     /// What kept a line from being written.
     failure: Option<io::Error>,
@@ -76,10 +111,25 @@ impl Recorder {
     ///
     /// When it cannot be written.
     pub fn begin(out: Box<dyn Write>, scene: &Scene) -> Result<Self> {
+        let sink = Packed { out, packed: Vec::new() };
+        Self::begin_part(Box::new(sink), scene, scene.period_ns(), Part::default())
+    }
+
+    /// Writes the first line of a part of a longer recording. It names everybody and
+    /// everything anew, if all people are news again.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn begin_part(
+        sink: Box<dyn Sink>,
+        scene: &Scene,
+        started_ns: u64,
+        Part { began, boot }: Part,
+    ) -> Result<Self> {
         let mut recorder = Self {
-            out,
+            sink,
             lines: Vec::with_capacity(FULL_BYTES + (64 << 10)),
-            packed: Vec::new(),
             progress: Progress::default(),
             failure: None,
             sync: Sync::default(),
@@ -94,9 +144,11 @@ impl Recorder {
             format: FORMAT.to_owned(),
             version: VERSION,
             tracer: env!("CARGO_PKG_VERSION").to_owned(),
-            started_ns: scene.period_ns(),
+            started_ns,
             clock: scene.clock(),
             kernel: scene.kernel.clone(),
+            began,
+            boot,
         };
         recorder.put("header", &header);
         recorder.flush();
@@ -271,22 +323,16 @@ impl Recorder {
         }
     }
 
-    /// Writes the lines so far as one member, at once.
+    /// Hands over the lines so far.
     fn flush(&mut self) {
         if self.failure.is_some() {
             return;
         }
-        self.packed.clear();
-        // More than twice as fast as the usual level, and a tenth larger.
-        let mut gzip = GzEncoder::new(&mut self.packed, Compression::new(3));
-        let packed = gzip.write_all(&self.lines).and_then(|()| gzip.finish().map(drop));
-        self.lines.clear();
-        let written =
-            packed.and_then(|()| self.out.write_all(&self.packed)).and_then(|()| self.out.flush());
-        match written {
-            Ok(()) => self.progress.bytes += self.packed.len() as u64,
+        match self.sink.put(&self.lines) {
+            Ok(bytes) => self.progress.bytes += bytes,
             Err(error) => self.failure = Some(error),
         }
+        self.lines.clear();
     }
 }
 

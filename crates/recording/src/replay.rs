@@ -5,11 +5,11 @@
 //! that does not hold ends the replay, with what came before it intact.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fs::File,
     io::{self, Read},
     num::NonZeroUsize,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
@@ -22,8 +22,10 @@ use tracer_ebpf::{
 
 use super::{
     FORMAT, VERSION,
+    breaks::{Break, Breaks, SILENCE_SECONDS, Why},
     line::{Account, Disk, DiskOwner, Header, Latency, Line, OwnerLine, Stamp, Sync, areas},
     reader::{Damage, Reader},
+    segments::{folder, index},
 };
 use crate::Incomplete;
 use tracer_engine::{
@@ -35,6 +37,7 @@ use tracer_engine::{
 use tracer_scene::{DiskState, Histograms, Scene, people::People, picture::Slow, stages::Taken};
 use tracer_snapshot::{
     SlowSync, Snapshot, Workload,
+    clock::Clock,
     labels::FileNames,
     labels::{FileId, FileLabel, Labels},
 };
@@ -57,6 +60,16 @@ pub(super) const MOST_LENGTH_NS: u64 = 1 << 46;
 
 /// Counts and sizes: what JSON's readers take for whole numbers.
 const MOST: u64 = 1 << 53;
+
+/// So much before a moment is played too: what is usual for a victim, and how it fares
+/// with whom, is learnt in some minutes.
+const BEFORE_SECONDS: f64 = 900.0;
+
+/// Parts may overlap by so much, and are of one time.
+const OVERLAP_NS: u64 = 2_000_000_000;
+
+/// Between two looks at whether the clock was set.
+const CLOCK_NS: u64 = 10_000_000_000;
 
 /// Why a replay stopped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -107,11 +120,23 @@ fn check_stamp(stamp: Option<Stamp>) -> Result<(), Refused> {
     }
 }
 
-/// A recording being played.
+/// A recording being played, or the segments of a directory one after another.
 pub struct Replay {
     /// For messages.
     name: String,
     reader: Reader,
+    /// The segments that follow; `None` for a single file.
+    rest: Option<VecDeque<PathBuf>>,
+    breaks: Breaks,
+    /// This is added to the kernel's times of this part: those of another boot begin
+    /// anew.
+    shift_ns: i64,
+    /// The clock of this part, as it is written there.
+    part_clock: Clock,
+    boot: Option<String>,
+    /// Disks that this part has not spoken of yet.
+    stale_disks: Vec<u32>,
+    ticked_ns: Option<u64>,
     scene: Scene,
     names: Names,
     owners: HashMap<u32, (Party, u16)>,
@@ -122,18 +147,54 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Opens a recording; `-` is standard input.
+    /// Opens a recording, or a directory of segments; `-` is standard input.
     ///
     /// # Errors
     ///
     /// When it cannot be opened, and [`Incomplete`] when it is none.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_from(path, f64::NEG_INFINITY)
+    }
+
+    /// Opens it likewise; segments that end long before this moment, in Unix seconds, are left
+    /// out. Some time before it is played too, so that what is usual is known.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replay::open`].
+    pub fn open_from(path: &Path, from: f64) -> Result<Self> {
         let name = path.display().to_string();
         if path == Path::new("-") {
             return Self::new(name, io::stdin());
         }
-        let file = File::open(path).with_context(|| format!("failed to open `{name}`"))?;
-        Self::new(name, file)
+        if !path.is_dir() {
+            let file = File::open(path).with_context(|| format!("failed to open `{name}`"))?;
+            return Self::new(name, file);
+        }
+        let segments =
+            index::read(path).with_context(|| format!("failed to read the directory `{name}`"))?;
+        let early = segments.iter().skip(1).take_while(|one| one.first <= from - BEFORE_SECONDS);
+        let early = early.count();
+        let paths = segments.into_iter().skip(early).map(|one| one.found.path);
+        Self::of_segments(name, paths.collect())
+    }
+
+    fn of_segments(name: String, mut paths: VecDeque<PathBuf>) -> Result<Self> {
+        let mut refused = None;
+        while let Some(path) = paths.pop_front() {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let of = format!("{name}/{file}");
+            match folder::open(&path).map_err(Into::into).and_then(|file| Self::new(of, file)) {
+                Ok(replay) => return Ok(Self { name, rest: Some(paths), ..replay }),
+                Err(error) => refused = Some(error),
+            }
+        }
+        let none = || {
+            Incomplete(format!(
+                "there is no recording in `{name}`: `tracer agent --record {name}` keeps one there"
+            ))
+        };
+        Err(refused.unwrap_or_else(|| none().into()))
     }
 
     /// The same for anything that can be read.
@@ -146,10 +207,17 @@ impl Replay {
             Reader::new(source).map_err(|damage| Refused::Foreign(damage.why).of(&name))?;
         let first = reader.first_line(check_stamp).map_err(|refused| refused.of(&name))?;
         let header = first.header.ok_or_else(|| Refused::no_header().of(&name))?;
-        let Header { started_ns, clock, kernel, .. } = header;
+        let Header { started_ns, clock, kernel, boot, .. } = header;
         let now_ns = started_ns.min(MOST_TIME_NS);
         Ok(Self {
             reader,
+            rest: None,
+            breaks: Breaks::default(),
+            shift_ns: 0,
+            part_clock: clock,
+            boot,
+            stale_disks: Vec::new(),
+            ticked_ns: None,
             scene: Scene::new(kernel, clock, now_ns)?,
             names: Names::default(),
             owners: HashMap::new(),
@@ -166,6 +234,36 @@ impl Replay {
         self.now_ns
     }
 
+    /// When we are, in Unix seconds.
+    pub fn now(&self) -> f64 {
+        self.scene.clock().unix_seconds(self.now_ns)
+    }
+
+    /// The times up to now of which nothing is known.
+    pub fn breaks(&self) -> &[Break] {
+        self.breaks.kept()
+    }
+
+    /// Goes on until this moment in Unix seconds, or to the end.
+    pub fn play_to(
+        &mut self,
+        until: f64,
+        slow_ns: Option<u64>,
+        slow: &mut Vec<SlowSync>,
+    ) -> Played {
+        loop {
+            // The clock may be set on the way.
+            let until_ns = self.scene.clock().monotonic_ns(until);
+            if self.now_ns >= until_ns {
+                return Played::Until;
+            }
+            let soon_ns = self.now_ns.saturating_add(CLOCK_NS).min(until_ns);
+            if self.play(soon_ns, slow_ns, slow) == Played::Whole {
+                return Played::Whole;
+            }
+        }
+    }
+
     /// Goes on until `until_ns`, or to the end. Syncs of at least `slow_ns` are
     /// also described one by one, in `slow`.
     pub fn play(
@@ -178,17 +276,36 @@ impl Replay {
             if self.now_ns >= until_ns {
                 return Played::Until;
             }
+            let is_segment = self.reader.is_segment();
             let taken = match self.reader.next_line() {
+                Ok(Some(Line { header: Some(header), .. })) if is_segment => {
+                    self.begin_part(header, None)
+                }
                 Ok(Some(_)) if self.ended => Err("something follows its end".to_owned()),
                 Ok(Some(line)) => self.take(line, slow_ns, slow),
-                Ok(None) if self.ended => break,
+                Ok(None) if self.ended || self.rest.is_some() => match self.next_segment(None) {
+                    true => continue,
+                    false => break,
+                },
                 Ok(None) => Err("it has no end: the recorder was stopped".to_owned()),
+                Err(damage) if self.rest.is_some() => match self.next_segment(Some(damage)) {
+                    true => continue,
+                    false => break,
+                },
                 Err(damage) => {
                     self.damage = Some(damage);
                     break;
                 }
             };
-            self.damage = taken.err().map(|why| self.reader.damage(why));
+            let damage = taken.err().map(|why| self.reader.damage(why));
+            match damage {
+                Some(damage) if self.rest.is_some() => {
+                    if !self.next_segment(Some(damage)) {
+                        break;
+                    }
+                }
+                damage => self.damage = damage,
+            }
         }
         Played::Whole
     }
@@ -218,6 +335,85 @@ impl Replay {
         }
     }
 
+    /// Goes on with the next segment that can be read; false after the last.
+    fn next_segment(&mut self, mut damage: Option<Damage>) -> bool {
+        while let Some(path) = self.rest.as_mut().and_then(VecDeque::pop_front) {
+            let opened = folder::open(&path).map_err(|error| begin(error.to_string()));
+            let opened = opened.and_then(|file| {
+                let mut reader = Reader::new(file)?;
+                let first = reader.first_line(|stamp| match check_stamp(stamp) {
+                    Ok(()) => Ok(()),
+                    Err(Refused::Version(version)) => {
+                        Err(begin(format!("it is in version {version}")))
+                    }
+                    Err(Refused::Foreign(why)) => Err(begin(why)),
+                })?;
+                Ok((reader, first))
+            });
+            match opened {
+                Ok((reader, Line { header: Some(header), .. })) => {
+                    self.reader = reader;
+                    match self.begin_part(header, damage.take().map(|damage| damage.to_string())) {
+                        Ok(()) => return true,
+                        Err(why) => damage = Some(self.reader.damage(why)),
+                    }
+                }
+                // A recorder that runs may have dropped it meanwhile.
+                Ok(_) => damage = Some(begin("it has no header".to_owned())),
+                Err(why) => damage = Some(why),
+            }
+        }
+        if let Some(damage) = damage {
+            let now = self.now();
+            self.breaks.add(Break { from: now, to: now, why: Why::Damaged(damage.to_string()) });
+        }
+        false
+    }
+
+    /// Goes on with a part that names everything anew, perhaps of another boot.
+    fn begin_part(&mut self, header: Header, damage: Option<String>) -> Result<(), String> {
+        check_stamp(Some(Stamp { format: header.format, version: header.version }))
+            .map_err(|_| "a recording of another version begins".to_owned())?;
+        check_time(header.started_ns)?;
+        if header.boot.as_ref().is_some_and(|boot| boot.len() > TEXT_BYTES) {
+            return Err("a boot with too long a name".to_owned());
+        }
+        let Header { started_ns, clock, kernel, began, boot, .. } = header;
+        let from = self.now();
+        let is_same_boot = match (&self.boot, &boot) {
+            (Some(before), Some(now)) => before == now,
+            _ => !clock.is_stepped_from(self.part_clock),
+        };
+        let went_on = started_ns
+            .checked_add_signed(self.shift_ns)
+            .is_some_and(|at| is_same_boot && at.saturating_add(OVERLAP_NS) >= self.now_ns);
+        if !went_on {
+            // The wall's clock says how much later it is.
+            let later_ns = clock.ahead_of(self.part_clock).saturating_add(self.shift_ns);
+            let at_ns = started_ns.checked_add_signed(later_ns).unwrap_or(0).max(self.now_ns);
+            let shift_ns = at_ns.cast_signed().checked_sub(started_ns.cast_signed());
+            self.shift_ns = shift_ns.unwrap_or(0);
+        }
+        let started_ns = shifted(started_ns, self.shift_ns)?;
+        check_time(started_ns)?;
+        self.now_ns = self.now_ns.max(started_ns);
+        self.scene.set_clock(clock.behind(self.shift_ns));
+        let to = self.scene.clock().unix_seconds(self.now_ns);
+        let why = Why::of(began, is_same_boot, self.ended, damage, to - from);
+        if let Some(why) = why {
+            self.breaks.add(Break { from, to, why });
+        }
+        (self.part_clock, self.boot, self.ended) = (clock, boot, false);
+        self.ticked_ns = None;
+        self.scene.kernel = kernel;
+        self.scene.hanging.clear();
+        self.stale_disks = self.scene.disks.iter().map(|disk| disk.index).collect();
+        self.owners.clear();
+        self.names.files.clear();
+        self.names.devices.clear();
+        Ok(())
+    }
+
     /// The disks as they were last.
     pub fn disks(&self) -> &[DiskState] {
         &self.scene.disks
@@ -236,6 +432,7 @@ impl Replay {
     ) -> Result<(), String> {
         let Line { header, owner, identity, file, device, disk, sync, dropped, clock, tick, end } =
             line;
+        let shift_ns = self.shift_ns;
         if header.is_some() {
             return Err("another recording begins".to_owned());
         }
@@ -266,7 +463,8 @@ impl Replay {
         if let Some(disk) = disk {
             self.disk(disk)?;
         }
-        if let Some(sync) = sync {
+        if let Some(mut sync) = sync {
+            sync.begin_ns = shifted(sync.begin_ns, shift_ns)?;
             self.sync(&sync, slow_ns, slow)?;
         }
         for (name, count) in dropped.iter().flatten() {
@@ -276,14 +474,16 @@ impl Replay {
             }
         }
         if let Some(clock) = clock {
-            self.scene.set_clock(clock);
+            self.set_clock(clock);
         }
-        if let Some(tick) = tick {
+        if let Some(mut tick) = tick {
+            tick.at_ns = shifted(tick.at_ns, shift_ns)?;
             self.tick(&tick)?;
         }
         if let Some(end) = end {
-            check_time(end.at_ns)?;
-            self.now_ns = self.now_ns.max(end.at_ns);
+            let at_ns = shifted(end.at_ns, shift_ns)?;
+            check_time(at_ns)?;
+            self.now_ns = self.now_ns.max(at_ns);
             self.ended = true;
         }
         Ok(())
@@ -345,10 +545,36 @@ impl Replay {
         if let Some(owner) = tick.owners().find(|o| !self.owners.contains_key(&o.0) && o.0 != 0) {
             return Err(format!("it speaks of owner {} and never said who that is", owner.0));
         }
+        self.note_silence(tick.at_ns);
         let party = |owner: OwnerId| self.owners.get(&owner.0).map(|(party, _)| *party);
         self.scene.tick(tick, |owner| party(owner).unwrap_or_default());
         self.now_ns = self.now_ns.max(tick.at_ns);
+        let stale = std::mem::take(&mut self.stale_disks);
+        self.scene.disks.retain(|disk| !stale.contains(&disk.index));
         Ok(())
+    }
+
+    /// The wall's clock was set, or the machine was suspended.
+    fn set_clock(&mut self, clock: Clock) {
+        let (from, before) = (self.now(), self.part_clock);
+        self.part_clock = clock;
+        self.scene.set_clock(clock.behind(self.shift_ns));
+        let step = clock.ahead_of(before) as f64 / 1e9;
+        if step.abs() > SILENCE_SECONDS {
+            self.breaks.add(Break { from, to: from + step, why: Why::Clock });
+        }
+    }
+
+    /// Ticks come once a second, unless the tracer is held up.
+    fn note_silence(&mut self, at_ns: u64) {
+        let before_ns = self.ticked_ns.replace(at_ns);
+        let clock = self.scene.clock();
+        let between = before_ns.map(|before_ns| (before_ns, at_ns));
+        if let Some([from, to]) = between.map(|(a, b)| [a, b].map(|ns| clock.unix_seconds(ns)))
+            && to - from > SILENCE_SECONDS
+        {
+            self.breaks.add(Break { from, to, why: Why::Silent });
+        }
     }
 
     fn disk(&mut self, line: Disk) -> Result<(), String> {
@@ -369,8 +595,10 @@ impl Replay {
         let rates: Result<Vec<_>, _> = line.owners.iter().map(|row| self.rate(row)).collect();
         let disk = &mut self.scene.disks[at];
         disk.rates = rates?;
-        if disk.name != line.name {
-            // Another disk has the index now.
+        let is_stale = self.stale_disks.contains(&line.index);
+        self.stale_disks.retain(|index| *index != line.index);
+        if disk.name != line.name || is_stale {
+            // Another disk has the index now, or its sums are written anew.
             disk.latencies.clear();
             disk.work.clear();
         }
@@ -487,6 +715,15 @@ fn add_latency(disk: &mut DiskState, latency: &Latency) -> Result<(), String> {
     // As a session has them.
     disk.latencies.sort_by_key(|of| of.op);
     Ok(())
+}
+
+/// Something is wrong with a file of which nothing was read.
+fn begin(why: String) -> Damage {
+    Damage { line: 1, byte: 0, why }
+}
+
+fn shifted(ns: u64, by_ns: i64) -> Result<u64, String> {
+    ns.checked_add_signed(by_ns).ok_or_else(|| format!("a moment of {ns} ns"))
 }
 
 fn check_time(ns: u64) -> Result<(), String> {

@@ -1,5 +1,6 @@
 /// For any record, and for any bytes.
 mod properties;
+mod segments;
 
 use std::{
     cell::RefCell,

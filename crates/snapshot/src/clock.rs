@@ -28,6 +28,25 @@ impl Clock {
         now.abs_diff(before.unix_minus_monotonic_ns) >= STEP_NS
     }
 
+    /// The time in ns by which the wall's clock went ahead of the kernel's since another
+    /// moment.
+    pub fn ahead_of(&self, before: Self) -> i64 {
+        self.unix_minus_monotonic_ns.saturating_sub(before.unix_minus_monotonic_ns)
+    }
+
+    /// This clock for kernel times to which so many ns were added.
+    #[must_use]
+    pub fn behind(&self, ns: i64) -> Self {
+        Self { unix_minus_monotonic_ns: self.unix_minus_monotonic_ns.saturating_sub(ns) }
+    }
+
+    /// Kernel time of a moment in Unix seconds; 0 for what was before it began.
+    pub fn monotonic_ns(&self, unix_seconds: f64) -> u64 {
+        // A conversion keeps within the bounds of its type, and makes 0 of NaN.
+        let unix_ns = (unix_seconds * 1e9) as i64;
+        u64::try_from(unix_ns.saturating_sub(self.unix_minus_monotonic_ns)).unwrap_or(0)
+    }
+
     /// Unix seconds of a moment in kernel time.
     pub fn unix_seconds(&self, monotonic_ns: u64) -> f64 {
         monotonic_ns.cast_signed().saturating_add(self.unix_minus_monotonic_ns) as f64 / 1e9

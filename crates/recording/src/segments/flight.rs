@@ -1,0 +1,369 @@
+//! The thread that writes segments, and the queue before it.
+//!
+//! The tracer's loop hands over a second's lines and never waits: if the queue is full,
+//! or nothing can be written, they are dropped and counted. Lines name what they speak
+//! of only once, so after a dropped one nothing of that segment can be used any more;
+//! the thread asks for a new segment ([`Flight::take_wish`]), and the loop begins one
+//! with all names.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    Bounds,
+    folder::{Folder, Free},
+    writer::{Trouble, Writer},
+};
+use crate::{line::Began, recorder::Sink};
+
+/// So much may wait for the thread: half a minute of a busy node.
+const QUEUE_CHUNKS: usize = 256;
+const QUEUE_BYTES: u64 = 8 << 20;
+
+/// Between two looks at whether there is room again, or the directory is there.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// So long the thread may take until it has begun.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// How long the end waits for a disk that does not answer.
+const LAST: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Sentences that wait to be said; nobody may ask for them.
+const MOST_NOTES: usize = 16;
+
+enum Chunk {
+    /// The lines with which a segment begins.
+    Begin(Vec<u8>),
+    Lines(Vec<u8>),
+    End,
+}
+
+/// The state that the loop and the thread share.
+#[derive(Debug, Default)]
+struct Common {
+    /// Bytes of lines on their way.
+    queued: AtomicU64,
+    /// Chunks that were not written; each is about a second.
+    dropped: AtomicU64,
+    written_bytes: AtomicU64,
+    is_over: AtomicBool,
+    /// Why a new segment should begin.
+    wish: Mutex<Option<Began>>,
+    /// Nothing is written, and nothing needs to be handed over.
+    is_stopped: AtomicBool,
+    notes: Mutex<Vec<String>>,
+}
+
+impl Common {
+    fn wish(&self, began: Began) {
+        held(&self.wish).get_or_insert(began);
+    }
+
+    fn note(&self, note: String) {
+        let mut notes = held(&self.notes);
+        if notes.len() < MOST_NOTES {
+            notes.push(note);
+        }
+    }
+}
+
+/// Everything behind these locks is whole whenever they are not held.
+fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A flight recorder at work.
+pub struct Flight {
+    common: Arc<Common>,
+    queue: SyncSender<Chunk>,
+    started: Instant,
+    /// For the end.
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flight {
+    /// Starts the thread, which makes the directory and begins to write to it as soon as
+    /// that can be done.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no thread.
+    pub fn start(path: &Path, bounds: Bounds) -> io::Result<Self> {
+        Self::start_with(path, bounds, || Box::new(Folder::free))
+    }
+
+    /// Starts it with somebody who says how much room there is.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no thread.
+    pub fn start_with(
+        path: &Path,
+        bounds: Bounds,
+        ask: impl Fn() -> Box<dyn FnMut(&Folder) -> io::Result<Free> + Send> + Send + 'static,
+    ) -> io::Result<Self> {
+        let common = Arc::new(Common::default());
+        let (queue, chunks) = sync_channel(QUEUE_CHUNKS);
+        let thread = Thread {
+            path: path.to_owned(),
+            bounds,
+            ask: Box::new(ask),
+            common: Arc::clone(&common),
+            writer: None,
+            began: Began::Start,
+            said: None,
+            is_known: false,
+            is_broken: true,
+        };
+        let thread = thread::Builder::new()
+            .name("recorder".to_owned())
+            .spawn(move || thread.run(&chunks))?;
+        Ok(Self { common, queue, started: Instant::now(), thread: Some(thread) })
+    }
+
+    /// Why a new segment should begin now, if one should.
+    pub fn take_wish(&self) -> Option<Began> {
+        // The lines on their way must fit beside all the names.
+        let has_room = self.common.queued.load(Relaxed) < QUEUE_BYTES / 2;
+        let wish = has_room.then(|| held(&self.common.wish).take()).flatten();
+        if wish.is_some() {
+            self.common.is_stopped.store(false, Relaxed);
+        }
+        wish
+    }
+
+    /// Takes a segment's lines in, the first of them with the header.
+    pub fn segment(&self) -> Box<dyn Sink> {
+        let (common, queue) = (Arc::clone(&self.common), self.queue.clone());
+        Box::new(Segment { common, queue, is_begun: false, is_broken: false })
+    }
+
+    /// Whether nothing can be written: then nothing needs to be handed over.
+    pub fn is_stopped(&self) -> bool {
+        self.common.is_stopped.load(Relaxed)
+    }
+
+    /// A second has passed of which nothing was handed over.
+    pub fn pass_second(&self) {
+        if self.started.elapsed() >= FIRST {
+            self.common.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Seconds that were not kept.
+    pub fn dropped(&self) -> u64 {
+        self.common.dropped.load(Relaxed)
+    }
+
+    /// Lines that were written, in bytes before they were packed.
+    pub fn written_bytes(&self) -> u64 {
+        self.common.written_bytes.load(Relaxed)
+    }
+
+    /// Sentences since this was called last.
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut *held(&self.common.notes))
+    }
+
+    /// Waits until all is written, but for no disk that hangs; true if it was.
+    pub fn end(mut self) -> bool {
+        let until = Instant::now() + LAST;
+        let mut is_sent = false;
+        while Instant::now() < until {
+            is_sent = is_sent || self.queue.try_send(Chunk::End).is_ok();
+            if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+                return self.thread.take().is_none_or(|thread| thread.join().is_ok());
+            }
+            thread::sleep(LOOK);
+        }
+        self.common.is_over.store(true, Relaxed);
+        false
+    }
+}
+
+/// One segment, as a recorder fills it.
+struct Segment {
+    common: Arc<Common>,
+    queue: SyncSender<Chunk>,
+    is_begun: bool,
+    /// A line is missing: nothing more of it is of use.
+    is_broken: bool,
+}
+
+impl Sink for Segment {
+    /// Never fails: what is dropped is counted.
+    fn put(&mut self, lines: &[u8]) -> io::Result<u64> {
+        let bytes = lines.len() as u64;
+        let has_room = self.common.queued.load(Relaxed) + bytes <= QUEUE_BYTES;
+        if !self.is_broken && has_room {
+            let chunk = match self.is_begun {
+                false => Chunk::Begin(lines.to_vec()),
+                true => Chunk::Lines(lines.to_vec()),
+            };
+            self.common.queued.fetch_add(bytes, Relaxed);
+            if self.queue.try_send(chunk).is_ok() {
+                self.is_begun = true;
+                return Ok(bytes);
+            }
+            self.common.queued.fetch_sub(bytes, Relaxed);
+        }
+        if !self.is_broken {
+            self.is_broken = true;
+            self.common.wish(Began::Slow);
+        }
+        self.common.dropped.fetch_add(1, Relaxed);
+        Ok(0)
+    }
+}
+
+/// The thread's own state.
+struct Thread {
+    path: PathBuf,
+    bounds: Bounds,
+    ask: Box<dyn Fn() -> super::writer::Ask + Send>,
+    common: Arc<Common>,
+    /// `None` until the directory can be used.
+    writer: Option<Writer>,
+    /// The reason that the next segment gives for its beginning.
+    began: Began,
+    /// The trouble that was said last.
+    said: Option<String>,
+    /// It was said that it records, and where.
+    is_known: bool,
+    /// A line of this part was dropped: what follows may speak of it.
+    is_broken: bool,
+}
+
+impl Thread {
+    fn run(mut self, chunks: &Receiver<Chunk>) {
+        self.look_for_room();
+        let mut looked = Instant::now();
+        loop {
+            match chunks.recv_timeout(AGAIN) {
+                Ok(Chunk::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Chunk::Begin(lines)) => self.take(&lines, true),
+                Ok(Chunk::Lines(lines)) => self.take(&lines, false),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.common.is_over.load(Relaxed) {
+                return;
+            }
+            if self.common.is_stopped.load(Relaxed) && looked.elapsed() >= AGAIN {
+                looked = Instant::now();
+                self.look_for_room();
+            }
+        }
+    }
+
+    /// Asks for a segment, if one can be written.
+    fn look_for_room(&mut self) {
+        let writer = match self.writer.take() {
+            Some(writer) => Ok(writer),
+            None => Folder::take(&self.path)
+                .map(|folder| Writer::new(folder, self.bounds, (self.ask)())),
+        };
+        match writer {
+            Err(error) => self.stop(&format!("it cannot be used ({error})"), self.began),
+            Ok(mut writer) => match writer.look_for_room() {
+                Err(trouble) => self.meet(trouble, writer),
+                Ok(()) => {
+                    self.writer = Some(writer);
+                    self.common.wish(self.began);
+                }
+            },
+        }
+    }
+
+    /// Stops until the trouble is over.
+    fn meet(&mut self, trouble: Trouble, writer: Writer) {
+        match trouble {
+            Trouble::Full(why) => {
+                self.writer = Some(writer);
+                self.stop(&why, Began::Full);
+            }
+            // Perhaps the directory is another one by then.
+            Trouble::Failed(error) => {
+                drop(writer);
+                self.stop(&error.to_string(), Began::Failure);
+            }
+        }
+    }
+
+    fn take(&mut self, lines: &[u8], is_first: bool) {
+        self.common.queued.fetch_sub(lines.len() as u64, Relaxed);
+        if self.is_broken && !is_first {
+            return self.drop_one();
+        }
+        self.is_broken = true;
+        let Some(mut writer) = self.writer.take() else { return self.drop_one() };
+        let now = SystemTime::now();
+        let begun = if is_first { writer.begin(now) } else { Ok(()) };
+        let written = begun.and_then(|()| {
+            let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+            writer.write(lines, i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+        });
+        match written {
+            Ok(true) => {
+                if writer.is_nearly_full() {
+                    self.common.wish(Began::Rotation);
+                }
+                self.writer = Some(writer);
+                self.is_broken = false;
+                self.common.written_bytes.fetch_add(lines.len() as u64, Relaxed);
+                if is_first {
+                    self.began = Began::Rotation;
+                    self.say_that_it_goes_on();
+                }
+            }
+            // Its segment is full, or never began.
+            Ok(false) => {
+                self.writer = Some(writer);
+                self.drop_one();
+                self.common.wish(Began::Slow);
+            }
+            Err(trouble) => {
+                self.drop_one();
+                self.meet(trouble, writer);
+            }
+        }
+    }
+
+    fn drop_one(&self) {
+        self.common.dropped.fetch_add(1, Relaxed);
+    }
+
+    fn say_that_it_goes_on(&mut self) {
+        let name = self.path.display();
+        if self.said.take().is_some() {
+            self.common.note(format!("the recorder goes on in `{name}`"));
+        } else if !std::mem::replace(&mut self.is_known, true) {
+            let Bounds { bytes, .. } = self.bounds;
+            self.common.note(format!("records into `{name}`, at most {} MiB", bytes >> 20));
+        }
+    }
+
+    /// Nothing more is written until there is room again.
+    fn stop(&mut self, why: &str, began: Began) {
+        self.began = began;
+        held(&self.common.wish).take();
+        self.common.is_stopped.store(true, Relaxed);
+        if self.said.as_deref() != Some(why) {
+            let name = self.path.display();
+            self.common.note(format!(
+                "the recorder has stopped: `{name}`: {why}; it goes on by itself when that is over"
+            ));
+            self.said = Some(why.to_owned());
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The flight recorder: recordings of bounded size for an agent that runs for good.
+//!
+//! A [`recorder`](crate::recorder) hands each second's lines to a thread of its own
+//! ([`flight`]), which packs them ([`member`]) and writes them to the files of one
+//! directory ([`writer`], [`folder`]). Each file is a recording that begins with
+//! everything that it speaks of, so that it can be replayed alone. Whatever the disk
+//! does, the recorder's caller waits for nothing: what cannot be kept is counted.
+
+pub mod flight;
+pub mod folder;
+pub mod index;
+pub mod member;
+pub mod writer;
+
+/// Segments of a directory, usually: one is dropped for each that begins.
+const FILES: u64 = 32;
+
+const LEAST_SEGMENT: u64 = 1 << 20;
+const MOST_SEGMENT: u64 = 32 << 20;
+
+/// So much a directory takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bounds {
+    /// All segments together.
+    pub bytes: u64,
+    /// Each of them.
+    pub segment_bytes: u64,
+}
+
+impl Bounds {
+    /// The least size of a directory: four segments.
+    pub const LEAST: u64 = 4 * LEAST_SEGMENT;
+    /// The most: half as many files as a reader looks at.
+    pub const MOST: u64 = index::MOST_FILES as u64 / 2 * MOST_SEGMENT;
+
+    pub fn of(bytes: u64) -> Self {
+        let segment = (bytes / FILES).clamp(LEAST_SEGMENT, MOST_SEGMENT);
+        // Whole blocks.
+        Self { bytes, segment_bytes: segment - segment % 4096 }
+    }
+
+    /// At most so many files.
+    pub fn files(&self) -> usize {
+        (self.bytes / self.segment_bytes.max(1)).max(1) as usize
+    }
+}
