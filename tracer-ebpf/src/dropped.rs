@@ -80,6 +80,8 @@ kinds! {
     ReferenceRefused: "reference_refused",
     /// Reads of the node's files that did not answer in time.
     ReadLate: "read_late",
+    /// Seconds that the flight recorder did not keep: too little room, or too slow a disk.
+    Unrecorded: "unrecorded",
 }
 
 impl Dropped {

@@ -166,12 +166,13 @@ fn every_alert_is_tested_to_fire_and_to_stay_silent() {
 
 /// Kinds that no alert looks at: what they count is a name that is missing, or a file
 /// that is not kept, while everything on the node is seen.
-const QUIET: [Dropped; 5] = [
+const QUIET: [Dropped; 6] = [
     Dropped::IdentityUnresolved,
     Dropped::FileUnresolved,
     Dropped::NameEvicted,
     Dropped::ReferenceRefused,
     Dropped::ReadLate,
+    Dropped::Unrecorded,
 ];
 
 #[test]

@@ -20,6 +20,7 @@ use super::{
     series::Limits,
 };
 use crate::{cli::values, output::escape::bounded};
+use tracer_recording::segments::Bounds;
 
 /// What may be said, by whichever source.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -83,9 +84,27 @@ pub struct Settings {
     )]
     pub keep_privileges: Option<bool>,
 
+    /// Keep what happens in this directory, to be asked about afterwards [default: nothing is
+    /// kept].
+    ///
+    /// `tracer replay DIR` reads it. The directory is made, for its owner alone; it names
+    /// everybody on the node.
+    #[arg(long, env = "TRACER_RECORD", value_name = "DIR")]
+    pub record: Option<PathBuf>,
+
+    /// So much at most, such as `512M` or `2G`; the oldest goes first [default: 512M].
+    #[arg(long, env = "TRACER_RECORD_SIZE", value_name = "SIZE", value_parser = values::parse_size)]
+    #[serde(default, deserialize_with = "size")]
+    pub record_size: Option<u64>,
+
     /// A flag of all commands.
     #[arg(skip)]
     pub state_dir: Option<PathBuf>,
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    values::parse_size(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -134,6 +153,8 @@ impl Settings {
             slow_syncs: self.slow_syncs.or(fallback.slow_syncs),
             node: self.node.or(fallback.node),
             keep_privileges: self.keep_privileges.or(fallback.keep_privileges),
+            record: self.record.or(fallback.record),
+            record_size: self.record_size.or(fallback.record_size),
             state_dir: self.state_dir.or(fallback.state_dir),
         }
     }
@@ -156,6 +177,11 @@ pub struct Config {
     pub slow_syncs: usize,
     pub node: String,
     pub keep_privileges: bool,
+    /// Nothing is recorded where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<PathBuf>,
+    #[serde(serialize_with = "spell_size")]
+    pub record_size: u64,
     /// Nothing is kept where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
@@ -163,6 +189,10 @@ pub struct Config {
 
 fn spell<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+fn spell_size<S: serde::Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&values::spell_size(*bytes))
 }
 
 /// Shorter periods have too few syncs for a verdict, and longer ones make
@@ -199,6 +229,8 @@ impl Config {
             slow_syncs: settings.slow_syncs.unwrap_or(1024),
             node: settings.node.unwrap_or_else(host_name),
             keep_privileges: settings.keep_privileges.unwrap_or(false),
+            record: settings.record,
+            record_size: settings.record_size.unwrap_or(512 << 20),
             state_dir: settings.state_dir,
         };
         let [shortest, longest] = PERIODS;
@@ -215,6 +247,10 @@ impl Config {
             if !(1..=most).contains(&value) {
                 bail!("`{name}` must be 1 to {most}");
             }
+        }
+        if !(Bounds::LEAST..=Bounds::MOST).contains(&config.record_size) {
+            let [least, most] = [Bounds::LEAST, Bounds::MOST].map(values::spell_size);
+            bail!("`record-size` must be {least} to {most}");
         }
         Ok(config)
     }
@@ -243,6 +279,8 @@ impl Config {
             ("listen", self.listen != new.listen),
             ("node", self.node != new.node),
             ("keep-privileges", self.keep_privileges != new.keep_privileges),
+            ("record", self.record != new.record),
+            ("record-size", self.record_size != new.record_size),
             ("state-dir", self.state_dir != new.state_dir),
         ];
         changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
@@ -300,13 +338,16 @@ mod tests {
     fn a_value_that_makes_no_sense_is_refused() {
         refused("victims = 0\n", &["`victims` must be 1 to 1000"]);
         refused("culprits = 101\n", &["`culprits`"]);
+        refused("record-size = \"3M\"\n", &["`record-size` must be 4M to 64G"]);
+        refused("record-size = \"much\"\n", &["line 1", "write it like 512M"]);
         refused("period = \"500ms\"\n", &["`period` must be 1s to 10m"]);
         refused("listen = \"localhost\"\n", &["line 1"]);
     }
 
     #[test]
     fn what_is_printed_is_a_file_that_says_the_same() {
-        let text = "min-sync = \"2ms\"\nnode = \"a\\\"b\"\nstate-dir = \"/var/lib/x\"\n";
+        let text = "min-sync = \"2ms\"\nnode = \"a\\\"b\"\nstate-dir = \"/var/lib/x\"\n\
+                    record = \"/var/lib/y\"\nrecord-size = \"1536M\"\n";
         let settings = Settings::parse(text).unwrap();
         let config = Config::of(settings).unwrap();
         let printed = config.to_toml().unwrap();

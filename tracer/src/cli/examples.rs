@@ -79,6 +79,8 @@ EXAMPLES:
       sudo tracer agent
   For a Prometheus elsewhere:
       sudo tracer agent --listen [::]:9464
+  Keep what happens, to ask about the night in the morning:
+      sudo tracer agent --record /var/lib/tracer-recording
   With a file, and what all sources together say:
       sudo tracer agent --config /etc/tracer.toml
       tracer agent --config /etc/tracer.toml --print-config

@@ -35,6 +35,7 @@ use crate::{
 };
 use tracer_engine::victim::Span;
 use tracer_kernel::clock::{monotonic_ns, unix_ns};
+use tracer_recording::segments::{Bounds, flight::Flight};
 
 /// Between two tries to trace a node that cannot be traced.
 const AGAIN: Duration = Duration::from_secs(300);
@@ -94,6 +95,14 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     give_up(privileges)?;
     let mut session = session;
     let keeper = config.state_dir.as_deref().map(|path| Keeper::begin(path, &mut session));
+    if let Some(path) = config.record.as_deref() {
+        match Flight::start(path, Bounds::of(config.record_size)) {
+            Ok(flight) => session.begin_flight(flight),
+            Err(error) => {
+                log::say(&format!("records nothing: there is no thread for it ({error})"));
+            }
+        }
+    }
     let mut agent = Agent::new(config, settings, session, keeper, Arc::clone(&shared));
     agent.publish();
     shared.tick();
@@ -211,8 +220,11 @@ impl Agent {
         }
     }
 
-    /// Keeps the references of this run.
+    /// Keeps the references of this run, and the end of its recording.
     fn end(mut self) {
+        if !self.session.end_flight() {
+            log::say("has not written the end of its recording: its disk does not answer");
+        }
         if let Some(keeper) = self.keeper.take() {
             keeper.end(&mut self.session, unix_seconds());
         }
@@ -233,6 +245,7 @@ impl Agent {
         if let Some(keeper) = &mut self.keeper {
             keeper.keep_if_due(&mut self.session, unix_seconds());
         }
+        self.session.take_flight_notes().iter().for_each(|note| log::say(note));
         let snapshot = self.session.snapshot_of(Span::Period);
         self.session.begin_period();
         let now = monotonic_ns() as f64 / 1e9;
@@ -270,9 +283,11 @@ impl Agent {
             log::say(&format!("needs a restart for the new {}", waiting.join(", ")));
         }
         // What was told to need a restart is told at the next reload again.
-        let Config { listen, node, keep_privileges, state_dir, .. } = self.config.clone();
+        let Config { listen, node, keep_privileges, state_dir, record, record_size, .. } =
+            self.config.clone();
         let is_new_period = new.period != self.config.period;
-        self.config = Config { listen, node, keep_privileges, state_dir, ..new };
+        self.config =
+            Config { listen, node, keep_privileges, state_dir, record, record_size, ..new };
         self.series.set_limits(self.config.limits());
         self.disk_series.set_limits(self.config.disk_limits());
         self.shared.set_room(self.config.slow_syncs);

@@ -10,6 +10,7 @@ mod aside;
 mod asked;
 mod calls;
 mod demand;
+mod flight;
 mod hanging;
 mod helpers;
 mod issues;
@@ -60,7 +61,10 @@ use tracer_node::{
     surroundings::Surroundings,
     tree::Tree,
 };
-use tracer_recording::recorder::{Progress, Recorder};
+use tracer_recording::{
+    recorder::{Progress, Recorder},
+    segments::flight::Flight,
+};
 use tracer_scene::{Scene, picture::Slow, stages::Taken};
 use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock, labels::FileId};
 
@@ -145,6 +149,7 @@ pub struct Session {
     identities: Identities,
     files: Files,
     recorder: Option<Recorder>,
+    flight: Option<Flight>,
     surroundings: Surroundings,
     tallies: Tallies,
     helpers: Helpers,
@@ -292,6 +297,7 @@ impl Session {
             identities: Identities::new(&options.root, &options.host),
             files: Files::new(&options.root),
             recorder: None,
+            flight: None,
             surroundings: Surroundings::new(&options.root),
             tallies,
             helpers: Helpers::new(&options.root),
@@ -444,6 +450,7 @@ impl Session {
                 Dropped::DiskRefused => self.refused.len() as u64,
                 Dropped::KernelEvicted => self.tallies.evicted() + accounts.journals_evicted(),
                 Dropped::ReferenceRefused => self.references.refused,
+                Dropped::Unrecorded => self.flight.as_ref().map_or(0, Flight::dropped),
                 Dropped::RecordForeign => self.foreign,
                 Dropped::OperationUnknown => accounts.operations_unknown(),
                 Dropped::LedgerTorn => engine.torn(),
@@ -523,6 +530,7 @@ impl Session {
     }
 
     fn record_tick(&mut self) {
+        self.look_after_flight();
         if self.recorder.is_none() {
             // Nobody else asks for news.
             self.scene.people.take_news(|_, _| ());

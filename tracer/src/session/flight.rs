@@ -1,0 +1,56 @@
+//! The flight recorder of a session: when a part of its recording begins, and ends.
+
+use tracer_kernel::clock::monotonic_ns;
+use tracer_node::disks::boot_id;
+use tracer_recording::{
+    line::Began,
+    recorder::{Part, Recorder},
+    segments::flight::Flight,
+};
+
+use super::Session;
+
+impl Session {
+    /// From here on everything that pictures are made of is also handed to a flight
+    /// recorder.
+    pub fn begin_flight(&mut self, flight: Flight) {
+        self.flight = Some(flight);
+    }
+
+    /// Begins a part of the recording where the flight recorder asks for one; once a
+    /// second.
+    pub(super) fn look_after_flight(&mut self) {
+        let Some(flight) = &self.flight else { return };
+        if flight.is_stopped() {
+            self.recorder = None;
+        }
+        let Some(began) = flight.take_wish() else {
+            if self.recorder.is_none() {
+                flight.pass_second();
+            }
+            return;
+        };
+        let (before, now) = (self.recorder.take(), monotonic_ns());
+        if let Some(before) = before.filter(|_| began == Began::Rotation) {
+            // Lines that do not reach the disk are counted there.
+            let _ = before.end(now, &mut self.scene);
+        }
+        self.scene.people.repeat_news();
+        let part = Part { began: Some(began), boot: boot_id(&self.root) };
+        // Its sink never fails.
+        self.recorder = Recorder::begin_part(flight.segment(), &self.scene, now, part).ok();
+    }
+
+    /// Sentences on the flight recorder since this was called last.
+    pub fn take_flight_notes(&self) -> Vec<String> {
+        self.flight.as_ref().map_or_else(Vec::new, Flight::take_notes)
+    }
+
+    /// Writes what is left, and waits for that; but for no disk that hangs. True if all
+    /// of it was written.
+    pub fn end_flight(&mut self) -> bool {
+        // As above.
+        let _ = self.end_recording();
+        self.flight.take().is_none_or(Flight::end)
+    }
+}
