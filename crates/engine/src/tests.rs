@@ -21,10 +21,13 @@ mod helper;
 mod histograms;
 mod logs;
 mod memory;
+mod references;
 mod seconds;
 mod settled;
 mod shares;
 mod suspects;
+mod ticks;
+mod verdicts;
 mod victims;
 
 const MS: u64 = 1_000_000;
