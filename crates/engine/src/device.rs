@@ -67,7 +67,7 @@ impl Recent {
     fn take(&mut self, alone: &Alone) {
         self.gap = if alone.ios > 0 { 0 } else { self.gap.saturating_add(1) };
         if self.gap >= Self::GAP {
-            *self = Self { gap: self.gap, ..Self::default() };
+            *self = Self::default();
             return;
         }
         let room = (Self::ENOUGH - alone.ios as f32) / self.ios.max(1.0);
@@ -285,7 +285,7 @@ impl Device {
             true => rested.and_then(|rested| flush.map(|flush| flush.min(rested))),
             false => flush,
         };
-        let state = State { rested, flush, usual_ns, ..State::default() };
+        let state = State { rested, usual_ns, ..State::default() };
         (rested.is_some() || flush.is_some()).then(|| state.alone(flush))
     }
 

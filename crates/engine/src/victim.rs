@@ -531,7 +531,7 @@ impl Victim {
         let weights = self.suspects.iter().map(weight).enumerate();
         let Some((at, worst)) = weights.max_by(|(_, a), (_, b)| a.total_cmp(b)) else { return };
         let current = self.worst().map_or(0.0, weight);
-        if self.worst == Some(at as u32) || worst <= 1.5 * current || worst <= 0.0 {
+        if self.worst == Some(at as u32) || worst <= 1.5 * current {
             return;
         }
         self.worst = Some(at as u32);

@@ -5,7 +5,7 @@ use super::demands::assert_near;
 use crate::{
     demand::Growth,
     device::{State, Sure},
-    settle::{Blamed, Settled, device_part, settle},
+    settle::{self, Blamed, Settled, device_part},
 };
 
 const MS: f64 = 1e6;
@@ -27,6 +27,11 @@ fn blamed() -> Blamed {
 /// A part of all work is new, and waits behind it take long enough to explain all.
 fn growth(part: f64) -> Growth {
     Growth { part, times: 1.0 / (1.0 - part), behind_ns: 1e3 * MS, ..Growth::default() }
+}
+
+/// Syncs wait for so long on average where so long is usual.
+fn settle(state: &State, growth: &Growth, blamed: &Blamed, mean_ns: f64, usual_ns: f64) -> Settled {
+    settle::settle(state, growth, blamed, mean_ns, usual_ns)
 }
 
 /// A sync waits for 40 ms where 10 are usual.

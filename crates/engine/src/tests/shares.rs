@@ -328,6 +328,8 @@ fn those_who_were_not_there_are_not_even_ruled_out() {
     let (culprits, ruled_out) = Account::new(&victim, Span::Window).findings(100.0, &sum(), BASIS);
     let found: Vec<_> = ruled_out.iter().map(|one| (one.party, one.lift.with_n)).collect();
     assert_eq!((culprits.len(), found), (0, vec![(seen, 3), (charged, 0)]));
+    // Without any request the first class stands for all.
+    assert!(ruled_out.iter().all(|one| one.charge == op::READ as usize));
 }
 
 /// The reasons for which one is ruled out.
