@@ -3,5 +3,6 @@
 pub mod agent;
 pub mod cli;
 pub mod commands;
+pub mod filter;
 pub mod output;
 pub mod session;

@@ -78,6 +78,7 @@ impl Scene {
             window_seconds: seconds(now_ns.saturating_sub(self.since_ns(span))),
             watched_seconds: seconds(now_ns.saturating_sub(self.started_ns)),
             kernel: self.kernel.clone(),
+            filter: None,
             reference_at: self.disks.iter().filter_map(|d| d.reference_at).reduce(f64::max),
             victims,
             disks: self.disks.iter().map(|disk| self.disk(disk)).collect(),

@@ -9,6 +9,7 @@
 //! changed, within one `schema`.
 
 pub mod clock;
+mod filtered;
 mod hanging;
 pub mod labels;
 mod verdict;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+pub use filtered::Filtered;
 pub use hanging::{Beside, Hanging, HangingDisk};
 pub use tracer_engine::{
     phases::{ByPhase, Phase},
@@ -42,6 +44,9 @@ pub struct Snapshot {
     /// How long the tracer has been watching, in seconds.
     pub watched_seconds: f64,
     pub kernel: Kernel,
+    /// Says what a filter left out; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filtered>,
     /// When the newest of the disks' kept references was last seen to hold, in Unix
     /// seconds; absent where none was kept.
     #[serde(skip_serializing_if = "Option::is_none")]

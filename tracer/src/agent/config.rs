@@ -18,8 +18,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::{
     disk_series::{DiskLimits, Pattern},
     series::Limits,
+    web::names,
 };
-use crate::{cli::values, output::escape::bounded};
+use crate::{
+    cli::values,
+    filter::{Filter, Glob},
+    output::escape::bounded,
+};
 use tracer_recording::segments::Bounds;
 
 /// What may be said, by whichever source.
@@ -28,10 +33,32 @@ use tracer_recording::segments::Bounds;
 pub struct Settings {
     /// Serve metrics, verdicts and the page on this address [default: 127.0.0.1:9464].
     ///
-    /// There is no authentication: whoever reaches it reads the names of
-    /// processes, cgroups and files.
+    /// Without --web-config there is no authentication: whoever reaches it reads the
+    /// names of processes, cgroups and files.
     #[arg(long, env = "TRACER_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
+
+    /// Ask for TLS and passwords as this file says, in the format of Prometheus' exporters.
+    ///
+    /// It is looked at every 10 s, and so are the certificates and keys that it names.
+    #[arg(long, env = "TRACER_WEB_CONFIG", value_name = "FILE")]
+    pub web_config: Option<PathBuf>,
+
+    /// Serve /healthz and /readyz on this address too, and nothing else: without TLS and passwords.
+    #[arg(long, env = "TRACER_PROBE_LISTEN", value_name = "ADDRESS:PORT")]
+    pub probe_listen: Option<SocketAddr>,
+
+    /// Answer to these names and addresses too [default: the address it was asked at, and
+    /// `localhost`].
+    ///
+    /// A request whose `Host` is another is refused with 421: a web page could have a name of
+    /// its own lead here.
+    #[arg(
+        long, env = "TRACER_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',',
+        value_parser = names::parse,
+    )]
+    #[serde(default, deserialize_with = "host_names")]
+    pub allowed_hosts: Option<Vec<String>>,
 
     /// Time between verdicts; metrics change as often [default: 10s].
     #[arg(long, env = "TRACER_PERIOD", value_name = "DURATION", value_parser = values::parse_duration)]
@@ -63,6 +90,22 @@ pub struct Settings {
     /// never left out: they have series for as long as it syncs, and ten minutes more.
     #[arg(long, env = "TRACER_DISKS_EXCLUDE", value_name = "PATTERN")]
     pub disks_exclude: Option<Pattern>,
+
+    /// Show only who waits for a disk or filesystem with such a name, and such disks.
+    #[arg(long, env = "TRACER_DISK", value_name = "PATTERN", value_delimiter = ',')]
+    pub disk: Option<Vec<Glob>>,
+
+    /// Show only who waits in a namespace with such a name; culprits are named wherever they are.
+    #[arg(long, env = "TRACER_NAMESPACE", value_name = "PATTERN", value_delimiter = ',')]
+    pub namespace: Option<Vec<Glob>>,
+
+    /// Show only who waits and has such a name: of its process, unit, workload, or as in `victim`.
+    #[arg(long, env = "TRACER_VICTIM", value_name = "PATTERN", value_delimiter = ',')]
+    pub victim: Option<Vec<Glob>>,
+
+    /// Serve only metrics with such names, and those that say how the tracer is.
+    #[arg(long, env = "TRACER_METRICS", value_name = "PATTERN", value_delimiter = ',')]
+    pub metrics: Option<Vec<Glob>>,
 
     /// Keep syncs that took at least this long, with their full account [default: 10ms].
     #[arg(long, env = "TRACER_MIN_SYNC", value_name = "DURATION", value_parser = values::parse_duration)]
@@ -112,6 +155,12 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     values::parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
+fn host_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    let given = Vec::<String>::deserialize(deserializer)?;
+    let parsed: Result<_, _> = given.iter().map(|name| names::parse(name)).collect();
+    parsed.map(Some).map_err(serde::de::Error::custom)
+}
+
 impl Settings {
     /// Reads a file.
     ///
@@ -143,12 +192,19 @@ impl Settings {
     pub fn or(self, fallback: Self) -> Self {
         Self {
             listen: self.listen.or(fallback.listen),
+            web_config: self.web_config.or(fallback.web_config),
+            probe_listen: self.probe_listen.or(fallback.probe_listen),
+            allowed_hosts: self.allowed_hosts.or(fallback.allowed_hosts),
             period: self.period.or(fallback.period),
             victims: self.victims.or(fallback.victims),
             culprits: self.culprits.or(fallback.culprits),
             disks: self.disks.or(fallback.disks),
             disks_include: self.disks_include.or(fallback.disks_include),
             disks_exclude: self.disks_exclude.or(fallback.disks_exclude),
+            disk: self.disk.or(fallback.disk),
+            namespace: self.namespace.or(fallback.namespace),
+            victim: self.victim.or(fallback.victim),
+            metrics: self.metrics.or(fallback.metrics),
             min_sync: self.min_sync.or(fallback.min_sync),
             slow_syncs: self.slow_syncs.or(fallback.slow_syncs),
             node: self.node.or(fallback.node),
@@ -165,6 +221,12 @@ impl Settings {
 #[serde(rename_all = "kebab-case")]
 pub struct Config {
     pub listen: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_config: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe_listen: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_hosts: Vec<String>,
     #[serde(serialize_with = "spell")]
     pub period: Duration,
     pub victims: usize,
@@ -172,6 +234,14 @@ pub struct Config {
     pub disks: usize,
     pub disks_include: Pattern,
     pub disks_exclude: Pattern,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub disk: Vec<Glob>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespace: Vec<Glob>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub victim: Vec<Glob>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<Glob>,
     #[serde(serialize_with = "spell")]
     pub min_sync: Duration,
     pub slow_syncs: usize,
@@ -219,12 +289,19 @@ impl Config {
         let disks_exclude = settings.disks_exclude.unwrap_or_else(usually);
         let config = Self {
             listen: settings.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
+            web_config: settings.web_config,
+            probe_listen: settings.probe_listen,
+            allowed_hosts: settings.allowed_hosts.unwrap_or_default(),
             period: settings.period.unwrap_or(Duration::from_secs(10)),
             victims: settings.victims.unwrap_or(50),
             culprits: settings.culprits.unwrap_or(10),
             disks: settings.disks.unwrap_or(64),
             disks_include,
             disks_exclude,
+            disk: settings.disk.unwrap_or_default(),
+            namespace: settings.namespace.unwrap_or_default(),
+            victim: settings.victim.unwrap_or_default(),
+            metrics: settings.metrics.unwrap_or_default(),
             min_sync: settings.min_sync.unwrap_or(Duration::from_millis(10)),
             slow_syncs: settings.slow_syncs.unwrap_or(1024),
             node: settings.node.unwrap_or_else(host_name),
@@ -259,6 +336,11 @@ impl Config {
         Limits { victims: self.victims, culprits: self.culprits }
     }
 
+    /// Chooses who is shown of those who wait.
+    pub fn filter(&self) -> Filter {
+        Filter::of_agent(&self.disk, &self.namespace, &self.victim)
+    }
+
     pub fn disk_limits(&self) -> DiskLimits {
         let (include, exclude) = (self.disks_include.clone(), self.disks_exclude.clone());
         DiskLimits { disks: self.disks, include, exclude }
@@ -273,10 +355,32 @@ impl Config {
         toml::to_string(self).context("failed to write the configuration")
     }
 
+    /// Keeps what only a restart can change as it is now. It is named again
+    /// at the next reload.
+    #[must_use]
+    pub fn with_what_needs_a_restart(self, now: &Self) -> Self {
+        let now = now.clone();
+        Self {
+            listen: now.listen,
+            web_config: now.web_config,
+            probe_listen: now.probe_listen,
+            allowed_hosts: now.allowed_hosts,
+            node: now.node,
+            keep_privileges: now.keep_privileges,
+            record: now.record,
+            record_size: now.record_size,
+            state_dir: now.state_dir,
+            ..self
+        }
+    }
+
     /// Names of what changed and only a restart can change.
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
         let changed = [
             ("listen", self.listen != new.listen),
+            ("web-config", self.web_config != new.web_config),
+            ("probe-listen", self.probe_listen != new.probe_listen),
+            ("allowed-hosts", self.allowed_hosts != new.allowed_hosts),
             ("node", self.node != new.node),
             ("keep-privileges", self.keep_privileges != new.keep_privileges),
             ("record", self.record != new.record),
@@ -355,6 +459,39 @@ mod tests {
     }
 
     #[test]
+    fn who_may_ask_is_said_by_flags_and_by_the_file() {
+        let text = "web-config = \"/etc/web.yml\"\nprobe-listen = \"127.0.0.1:9465\"\n\
+                    allowed-hosts = [\"node-1\", \"10.96.0.7\"]\n";
+        let file = Config::of(Settings::parse(text).unwrap()).unwrap();
+        assert_eq!(file.allowed_hosts, ["node-1", "10.96.0.7"]);
+        let printed = Settings::parse(&file.to_toml().unwrap()).unwrap();
+        assert_eq!(Config::of(printed).unwrap(), file);
+        let line = "agent --web-config /etc/web.yml --probe-listen 127.0.0.1:9465 \
+                    --allowed-hosts node-1,10.96.0.7";
+        assert_eq!(Config::of(flags(line)).unwrap(), file);
+        let plain = Config::of(Settings::default()).unwrap();
+        let changed = ["web-config", "probe-listen", "allowed-hosts"];
+        assert_eq!(plain.needs_restart(&file), changed);
+        refused("period = \"5s\"\nallowed-hosts = [\"a:1\"]\n", &["line 2", "without a port"]);
+    }
+
+    #[test]
+    fn patterns_of_who_and_what_is_shown_are_lists() {
+        let text = "disk = [\"sd*\", \"vda\"]\nnamespace = [\"shop\"]\nvictim = [\"etcd*\"]\n\
+                    metrics = [\"tracer_blame*\"]\n";
+        let file = Config::of(Settings::parse(text).unwrap()).unwrap();
+        let only = "disk sd* or vda, namespace shop, victim etcd*";
+        assert_eq!(file.filter().only().as_deref(), Some(only));
+        let printed = Settings::parse(&file.to_toml().unwrap()).unwrap();
+        assert_eq!(Config::of(printed).unwrap(), file);
+        let line = "agent --disk sd*,vda --namespace shop --victim etcd* --metrics tracer_blame*";
+        assert_eq!(Config::of(flags(line)).unwrap(), file);
+        assert!(Config::of(Settings::default()).unwrap().filter().only().is_none());
+        refused("disk = [\"\"]\n", &["line 1", "must not be empty"]);
+        refused("disk = \"sda\"\n", &["line 1", "`disk`"]);
+    }
+
+    #[test]
     fn nothing_is_kept_unless_a_directory_is_named() {
         assert_eq!(Config::of(Settings::default()).unwrap().state_dir, None);
         let file = Settings::parse("state-dir = \"/a\"\n").unwrap();
@@ -386,5 +523,6 @@ mod tests {
         let old = Config::of(Settings::default()).unwrap();
         let new = Config { victims: 3, listen: "[::]:9464".parse().unwrap(), ..old.clone() };
         assert_eq!(old.needs_restart(&new), ["listen"]);
+        assert_eq!(new.with_what_needs_a_restart(&old), Config { victims: 3, ..old });
     }
 }

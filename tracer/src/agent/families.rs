@@ -12,8 +12,12 @@ use prometheus::proto::{
 use super::{
     disk_series::{DiskRow, DiskSeries},
     series::{COLUMNS, CulpritLabels, OTHER, Row, Series, VictimLabels, labels_of},
+    shared::Refusal,
 };
-use crate::output::escape::bounded;
+use crate::{
+    filter::{Glob, is_among},
+    output::escape::bounded,
+};
 use tracer_engine::victim::SYNC_BOUNDS_NS;
 use tracer_kernel::program::Program;
 use tracer_snapshot::{BLOCK_BOUNDS_NS, Phase, Shares, Snapshot, Spread};
@@ -28,7 +32,21 @@ pub struct Beside {
     pub kernel_memory_bytes: u64,
     pub config_reloads: u64,
     pub config_reload_failures: u64,
+    /// The patterns of families that are served; none stands for all.
+    pub metrics: Vec<Glob>,
+    /// Requests and connections that were not served, by why.
+    pub refused: Vec<(Refusal, u64)>,
 }
+
+/// Families that no pattern leaves out: whether and what is seen.
+const ALWAYS: [&str; 6] = [
+    "tracer_build_info",
+    "tracer_dropped_total",
+    "tracer_filter_info",
+    "tracer_filtered_victims",
+    "tracer_unproven",
+    "tracer_up",
+];
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -47,6 +65,10 @@ pub fn families(
     all.extend(beside.own.iter().cloned());
     // A family without series is no family to the encoder.
     all.retain(|family| !family.get_metric().is_empty());
+    if !beside.metrics.is_empty() {
+        let is_wanted = |name: &str| ALWAYS.contains(&name) || is_among(&beside.metrics, name);
+        all.retain(|family| is_wanted(family.name()));
+    }
     all.sort_by(|a, b| a.name().cmp(b.name()));
     all
 }
@@ -291,6 +313,16 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
             strategies,
         ),
         gauges(
+            "tracer_filter_info",
+            "1 where a filter leaves out victims or metrics, with what is shown.",
+            filter_labels(s, &beside.metrics).map(|labels| (labels, 1.0)),
+        ),
+        gauges(
+            "tracer_filtered_victims",
+            "Victims of the last period that a filter left out.",
+            [(none(), s.filter.as_ref().map_or(0.0, |filter| filter.victims_left_out as f64))],
+        ),
+        gauges(
             "tracer_victims",
             "Victims that synced in the last period.",
             [(none(), s.victims.len() as f64)],
@@ -325,7 +357,25 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
             "Times that it could not be, and the old one stayed.",
             [(none(), beside.config_reload_failures as f64)],
         ),
+        counters(
+            "tracer_http_refused_total",
+            "Requests and connections that were refused, by why.",
+            beside
+                .refused
+                .iter()
+                .map(|(why, count)| (vec![("reason", why.name().to_owned())], *count as f64)),
+        ),
     ]
+}
+
+/// Says what is shown, as labels; `None` where that is everything.
+fn filter_labels(s: &Snapshot, metrics: &[Glob]) -> Option<Labels> {
+    let victims = s.filter.as_ref().map(|filter| filter.only.as_str()).unwrap_or_default();
+    let metrics: Vec<_> = metrics.iter().map(ToString::to_string).collect();
+    let metrics = metrics.join(" or ");
+    let cut = |text: &str| bounded(text, 2 * COLUMNS).into_owned();
+    let is_filtered = !victims.is_empty() || !metrics.is_empty();
+    is_filtered.then(|| vec![("victims", cut(victims)), ("metrics", cut(&metrics))])
 }
 
 fn counters(

@@ -3,13 +3,13 @@
 //! It answers `GET` (and `HEAD`) on a handful of paths from what the loop has
 //! put into [`Shared`], and changes nothing. One request per connection; each
 //! connection has a time limit, and there are so many at most, so that a client
-//! that does not read costs memory and nothing else. There is no
-//! authentication: what is served is what the node's `/proc` shows to root, so
-//! the address is the node's own unless the user says otherwise.
+//! that does not read costs memory and nothing else. What is served is what the
+//! node's `/proc` shows to root, so the address is the node's own unless the user
+//! says otherwise, and who may ask there is [`super::web`]'s to say.
 
 use std::{
     convert::Infallible,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     sync::{Arc, LazyLock},
     thread,
     time::Duration,
@@ -20,7 +20,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Version,
     body::Incoming,
     header::{self, HeaderName, HeaderValue},
     server::conn::http1,
@@ -28,14 +28,25 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sha2::{Digest as _, Sha256};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::Semaphore,
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
 
 use super::{
     address,
     exposition::Format,
     log,
     privileges::{self, Privileges},
-    shared::{Shared, Wanted},
+    shared::{Refusal, Shared, Wanted},
+    web::{
+        gate::{self, Gate, Web},
+        names,
+        users::AT_A_TIME,
+    },
 };
 use crate::output::escape::escape;
 
@@ -93,14 +104,42 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener> {
     Ok(listener)
 }
 
+/// A door leads to these paths.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Serves {
+    Everything,
+    /// Whether the agent is alive and ready: for those that cannot show a password.
+    Probes,
+}
+
+/// One address, and who may come in there.
+pub struct Door {
+    listener: TcpListener,
+    serves: Serves,
+    gate: Arc<Gate>,
+    /// Names that it answers to beside its addresses.
+    allowed: Arc<[String]>,
+}
+
+impl Door {
+    pub fn new(
+        listener: TcpListener,
+        serves: Serves,
+        gate: Arc<Gate>,
+        allowed: Arc<[String]>,
+    ) -> Self {
+        Self { listener, serves, gate, allowed }
+    }
+}
+
 /// Serves from now on, in a thread of its own that ends with the process.
 ///
 /// # Errors
 ///
 /// When the thread cannot be made.
-pub fn serve(listener: TcpListener, shared: Arc<Shared>, privileges: Privileges) -> Result<()> {
+pub fn serve(doors: Vec<Door>, shared: Arc<Shared>, privileges: Privileges) -> Result<()> {
     let run = move || {
-        if let Err(error) = run(listener, &shared, privileges) {
+        if let Err(error) = run(doors, &shared, privileges) {
             // Its health check fails from now on.
             log::say(&format!("nothing is served any more: {error:#}"));
         }
@@ -109,17 +148,33 @@ pub fn serve(listener: TcpListener, shared: Arc<Shared>, privileges: Privileges)
     Ok(())
 }
 
-fn run(listener: TcpListener, shared: &Arc<Shared>, privileges: Privileges) -> Result<()> {
+fn run(doors: Vec<Door>, shared: &Arc<Shared>, privileges: Privileges) -> Result<()> {
     if privileges == Privileges::Drop {
         privileges::drop_all().context("failed to give up the privileges of the HTTP side")?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("failed to start the runtime")?.block_on(accept(listener, shared))
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Passwords are checked there, and files looked at.
+        .max_blocking_threads(AT_A_TIME + 1)
+        .build()
+        .context("failed to start the runtime")?;
+    runtime.block_on(async {
+        let mut doors: JoinSet<_> =
+            doors.into_iter().map(|door| accept(door, Arc::clone(shared))).collect();
+        // None of them ends but by an error.
+        doors.join_next().await.unwrap_or(Ok(Ok(()))).context("a door is gone")?
+    })
 }
 
-async fn accept(listener: TcpListener, shared: &Arc<Shared>) -> Result<()> {
+async fn accept(door: Door, shared: Arc<Shared>) -> Result<()> {
+    let Door { listener, serves, gate, allowed } = door;
+    let bound = listener.local_addr().context("the listener has no address")?.ip();
     let listener =
         tokio::net::TcpListener::from_std(listener).context("failed to take the listener")?;
+    if gate.has_file() {
+        tokio::spawn(follow(Arc::clone(&gate), Arc::clone(&shared)));
+    }
+    // Each door has its own: who blocks one is in nobody's way at the other.
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let place = Arc::clone(&places).acquire_owned().await.context("the places are gone")?;
@@ -128,23 +183,135 @@ async fn accept(listener: TcpListener, shared: &Arc<Shared>) -> Result<()> {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let shared = Arc::clone(shared);
+        // A client that is gone has none.
+        let Ok(local) = stream.local_addr() else { continue };
+        let visit = Visit {
+            shared: Arc::clone(&shared),
+            serves,
+            web: gate.now(),
+            gate: Arc::clone(&gate),
+            allowed: Arc::clone(&allowed),
+            local: local.ip(),
+            bound,
+        };
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let answer = answer(&shared, &request);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIME)
-                .keep_alive(false)
-                .max_buf_size(HEAD_BYTES)
-                .max_headers(HEADERS)
-                .serve_connection(TokioIo::new(stream), service);
-            // Whatever goes wrong is the client's doing, and its to tell.
-            let _ = timeout(WHOLE_TIME, connection).await;
+            // Whatever goes wrong is the client's doing, and its to say.
+            let _ = timeout(WHOLE_TIME, visit.receive(stream)).await;
             drop(place);
         });
+    }
+}
+
+/// Takes over what the web-config file and those it names say, as they change.
+async fn follow(gate: Arc<Gate>, shared: Arc<Shared>) {
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(gate::LOOK).await;
+        // A file may lie on a disk that does not answer.
+        let looking = Arc::clone(&gate);
+        let Ok(looked) = spawn_blocking(move || looking.follow()).await else { return };
+        match looked {
+            Ok(false) => {}
+            Ok(true) => {
+                said.clear();
+                shared.count_web_reload(true);
+                log::say("has read its web-config file again");
+            }
+            Err(error) => {
+                shared.count_web_reload(false);
+                let why = format!("{error:#}");
+                if why != said {
+                    log::say(&format!("keeps its TLS and passwords as they are: {why}"));
+                    said = why;
+                }
+            }
+        }
+    }
+}
+
+/// One connection.
+struct Visit {
+    shared: Arc<Shared>,
+    serves: Serves,
+    gate: Arc<Gate>,
+    web: Arc<Web>,
+    allowed: Arc<[String]>,
+    /// The address that it came in by.
+    local: IpAddr,
+    bound: IpAddr,
+}
+
+impl Visit {
+    async fn receive(self, stream: TcpStream) {
+        let Some(tls) = self.web.tls.clone() else { return self.talk(stream).await };
+        match timeout(HEAD_TIME, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.talk(stream).await,
+            _ => self.shared.refuse(Refusal::Handshake),
+        }
+    }
+
+    async fn talk(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let visit = Arc::new(self);
+        let service = service_fn(move |request| {
+            let visit = Arc::clone(&visit);
+            async move { Ok::<_, Infallible>(visit.answer(&request).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .keep_alive(false)
+            .max_buf_size(HEAD_BYTES)
+            .max_headers(HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        let _ = connection.await;
+    }
+
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
+        let mut answer = match self.turn_away(request).await {
+            Some(refusal) => refusal,
+            None => answer(&self.shared, self.serves, request),
+        };
+        let headers = self.web.headers.iter();
+        for (name, value) in headers {
+            // The page's own policy is the narrower one.
+            if !answer.headers().contains_key(name) {
+                answer.headers_mut().insert(name.clone(), value.clone());
+            }
+        }
+        answer
+    }
+
+    /// Answers somebody who may not ask.
+    async fn turn_away(&self, request: &Request<Incoming>) -> Option<Answer> {
+        if !self.calls_us_by_name(request) {
+            self.shared.refuse(Refusal::Host);
+            let why = "this is not a name of this agent: ask it by its address, or start it \
+                       with --allowed-hosts\n";
+            return Some(plain(StatusCode::MISDIRECTED_REQUEST, why));
+        }
+        if self.web.users.is_empty() {
+            return None;
+        }
+        let given = request.headers().get(header::AUTHORIZATION);
+        if self.gate.users.are_asked_by(&self.web.users, given).await {
+            return None;
+        }
+        self.shared.refuse(Refusal::Password);
+        let answer = plain(StatusCode::UNAUTHORIZED, "the password is missing or wrong\n");
+        Some(with(answer, header::WWW_AUTHENTICATE, "Basic realm=\"tracer\""))
+    }
+
+    /// HTTP/1.0 knows no `Host`, and no browser speaks it.
+    fn calls_us_by_name(&self, request: &Request<Incoming>) -> bool {
+        let is_ours = |host: &str| names::is_ours(host, self.local, self.bound, &self.allowed);
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().is_ok_and(is_ours),
+            (None, _) => request.version() == Version::HTTP_10,
+            (Some(_), Some(_)) => false,
+        };
+        // `GET http://…` names one too.
+        host && request.uri().authority().is_none_or(|named| is_ours(named.as_str()))
     }
 }
 
@@ -154,18 +321,16 @@ const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-fn answer(shared: &Shared, request: &Request<Incoming>) -> Answer {
+fn answer(shared: &Shared, serves: Serves, request: &Request<Incoming>) -> Answer {
     let path = request.uri().path();
-    let known = matches!(
-        path,
-        "/" | "/favicon.ico"
-            | "/metrics"
-            | "/healthz"
-            | "/readyz"
-            | "/api/v1/verdicts"
-            | "/api/v1/syncs"
-    );
-    if !known {
+    let is_known = match path {
+        "/healthz" | "/readyz" => true,
+        "/" | "/favicon.ico" | "/metrics" | "/api/v1/verdicts" | "/api/v1/syncs" => {
+            serves == Serves::Everything
+        }
+        _ => false,
+    };
+    if !is_known {
         return plain(StatusCode::NOT_FOUND, "there is no such path\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -288,5 +453,7 @@ fn with(mut answer: Answer, name: HeaderName, value: &str) -> Answer {
     answer
 }
 
+#[cfg(test)]
+mod secure;
 #[cfg(test)]
 mod tests;

@@ -18,3 +18,4 @@ pub mod privileges;
 pub mod recall;
 pub mod series;
 pub mod shared;
+pub mod web;

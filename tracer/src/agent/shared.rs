@@ -19,12 +19,15 @@ use prometheus::proto::MetricFamily;
 use serde::Serialize;
 
 use super::{exposition::Format, families::down};
-use crate::output::{
-    json,
-    why::{Why, why},
+use crate::{
+    filter::Filter,
+    output::{
+        json,
+        why::{Why, why},
+    },
 };
 use tracer_kernel::clock::monotonic_ns;
-use tracer_snapshot::{DroppedCounts, Phase, SCHEMA, SlowSync, Snapshot};
+use tracer_snapshot::{DroppedCounts, Filtered, Phase, SCHEMA, SlowSync, Snapshot};
 
 /// Victims in one answer; the slowest come first.
 const MOST_VICTIMS: usize = 200;
@@ -58,6 +61,9 @@ struct Verdicts<'a> {
     version: &'static str,
     kernel: &'a tracer_snapshot::Kernel,
     dropped: &'a DroppedCounts,
+    /// Says what a filter left out; absent where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<&'a Filtered>,
     /// The slowest first.
     victims: Vec<Why<'a>>,
     /// Further victims, for which there was no room.
@@ -96,6 +102,7 @@ impl Picture {
                 version: env!("CARGO_PKG_VERSION"),
                 kernel: &s.kernel,
                 dropped: &s.dropped,
+                filter: s.filter.as_ref(),
                 victims: s.victims.iter().take(MOST_VICTIMS).map(|v| why(v, s)).collect(),
                 victims_left_out: s.victims.len().saturating_sub(MOST_VICTIMS),
             };
@@ -157,6 +164,9 @@ struct Syncs<'a> {
     schema: u32,
     /// Slow syncs since the start, kept or not.
     seen: u64,
+    /// Says whose syncs are kept, where a filter is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    only: Option<&'a str>,
     /// How the phases are shown, in their order.
     phases: [PhaseStyle; Phase::COUNT],
     /// The latest first.
@@ -177,6 +187,30 @@ impl From<Phase> for PhaseStyle {
     }
 }
 
+/// Why somebody was not served.
+#[derive(Clone, Copy, Debug)]
+pub enum Refusal {
+    /// The request calls the agent by a name that is not its own.
+    Host,
+    /// The password is missing or wrong.
+    Password,
+    /// TLS was not agreed upon: a client without a certificate, or one that speaks none.
+    Handshake,
+}
+
+impl Refusal {
+    const COUNT: usize = 3;
+    pub const ALL: [Self; Self::COUNT] = [Self::Host, Self::Password, Self::Handshake];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Password => "password",
+            Self::Handshake => "handshake",
+        }
+    }
+}
+
 /// Everything that handlers see.
 #[derive(Debug)]
 pub struct Shared {
@@ -187,6 +221,8 @@ pub struct Shared {
     seen: AtomicU64,
     ready: AtomicBool,
     ticked_ns: AtomicU64,
+    refused: [AtomicU64; Refusal::COUNT],
+    web_reloads: [AtomicU64; 2],
 }
 
 impl Shared {
@@ -200,7 +236,28 @@ impl Shared {
             seen: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             ticked_ns: AtomicU64::new(monotonic_ns()),
+            refused: Default::default(),
+            web_reloads: Default::default(),
         }
+    }
+
+    /// Counts somebody who was not served.
+    pub fn refuse(&self, why: Refusal) {
+        self.refused[why as usize].fetch_add(1, Relaxed);
+    }
+
+    pub fn refused(&self) -> [(Refusal, u64); Refusal::COUNT] {
+        Refusal::ALL.map(|why| (why, self.refused[why as usize].load(Relaxed)))
+    }
+
+    /// Counts a look at a changed web-config file.
+    pub fn count_web_reload(&self, is_good: bool) {
+        self.web_reloads[usize::from(!is_good)].fetch_add(1, Relaxed);
+    }
+
+    /// Good ones and failures.
+    pub fn web_reloads(&self) -> [u64; 2] {
+        self.web_reloads.each_ref().map(|count| count.load(Relaxed))
     }
 
     pub fn set_picture(&self, picture: Picture) {
@@ -222,9 +279,10 @@ impl Shared {
         held(&self.down).clone()
     }
 
-    /// Keeps slow syncs; the oldest make room.
-    pub fn push(&self, slow: &mut Vec<SlowSync>) {
+    /// Keeps slow syncs, of those that the filter takes; the oldest make room.
+    pub fn push(&self, slow: &mut Vec<SlowSync>, filter: &Filter) {
         self.seen.fetch_add(slow.len() as u64, Relaxed);
+        slow.retain(|sync| filter.takes_sync(sync));
         let room = self.room.load(Relaxed);
         let mut syncs = held(&self.syncs);
         for mut sync in slow.drain(..) {
@@ -252,7 +310,10 @@ impl Shared {
         let syncs = kept.iter().map(AsRef::as_ref).collect();
         let seen = self.seen.load(Relaxed);
         let phases = Phase::ALL.map(PhaseStyle::from);
-        let syncs = Syncs { schema: SCHEMA, seen, phases, syncs };
+        let picture = self.picture();
+        let filter = picture.as_ref().and_then(|picture| picture.snapshot.filter.as_ref());
+        let only = filter.map(|filter| filter.only.as_str());
+        let syncs = Syncs { schema: SCHEMA, seen, only, phases, syncs };
         Ok(to_json(&syncs)?.into())
     }
 
@@ -305,12 +366,12 @@ mod tests {
     #[test]
     fn the_latest_slow_syncs_are_kept_and_told_first() {
         let shared = Shared::new(3);
-        shared.push(&mut vec![sync(10), sync(20), sync(30), sync(40)]);
+        shared.push(&mut vec![sync(10), sync(20), sync(30), sync(40)], &Filter::default());
         assert_eq!(told(&shared, 0, 10), (4, vec![0.04, 0.03, 0.02]));
         assert_eq!(told(&shared, 25, 10), (4, vec![0.04, 0.03]));
         assert_eq!(told(&shared, 0, 1), (4, vec![0.04]));
         shared.set_room(1);
-        shared.push(&mut Vec::new());
+        shared.push(&mut Vec::new(), &Filter::default());
         assert_eq!(told(&shared, 0, 10), (4, vec![0.04]));
     }
 

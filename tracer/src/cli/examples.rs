@@ -29,6 +29,8 @@ EXAMPLES:
       sudo tracer top
   Only what has to do with etcd, every five seconds:
       sudo tracer top --filter etcd --interval 5
+  Only who waits for one disk, in one namespace; culprits are named wherever they are:
+      sudo tracer top --disk sdb --namespace shop
   Write one minute to a file, to send to somebody:
       sudo tracer top --batch --for 1m --interval 10 > slow.txt
   The worst victim now, for a script:
@@ -81,6 +83,8 @@ EXAMPLES:
       sudo tracer agent --listen [::]:9464
   Keep what happens, to ask about the night in the morning:
       sudo tracer agent --record /var/lib/tracer-recording
+  With TLS and passwords, and a plain port for probes:
+      sudo tracer agent --listen [::]:9464 --web-config web.yml --probe-listen 127.0.0.1:9465
   With a file, and what all sources together say:
       sudo tracer agent --config /etc/tracer.toml
       tracer agent --config /etc/tracer.toml --print-config

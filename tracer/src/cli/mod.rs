@@ -13,7 +13,11 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 use tracer_kernel::{facts::VMLINUX_BTF, strategies::Forced};
 
-use crate::{agent::config::Settings, session::Options};
+use crate::{
+    agent::config::Settings,
+    filter::{Filter, Narrow},
+    session::Options,
+};
 
 /// Tells who makes this fsync slow.
 ///
@@ -166,6 +170,15 @@ pub struct Scope {
     /// Only what has this text in the name of its process, pod, VM, unit, cgroup, file or device.
     #[arg(long, value_name = "TEXT", value_parser = values::parse_filter)]
     pub filter: Option<String>,
+
+    #[command(flatten)]
+    pub narrow: Narrow,
+}
+
+impl Scope {
+    pub fn to_filter(&self) -> Filter {
+        Filter::new(self.filter.as_deref(), &self.narrow)
+    }
 }
 
 #[derive(Args, Clone, Debug)]
@@ -211,6 +224,9 @@ pub struct WhyArgs {
     /// Print one JSON object per verdict.
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub narrow: Narrow,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -259,8 +275,12 @@ impl ReplayArgs {
     ///
     /// Bad usage: options of the verdict before the name of another view.
     pub fn check(&self) -> Result<(), clap::Error> {
-        let WhyArgs { victim, duration, every, json } = &self.why;
-        let is_asked = victim.is_some() || duration.is_some() || every.is_some() || *json;
+        let WhyArgs { victim, duration, every, json, narrow } = &self.why;
+        let is_asked = victim.is_some()
+            || duration.is_some()
+            || every.is_some()
+            || *json
+            || !narrow.is_empty();
         if self.view.is_none() || !is_asked {
             return Ok(());
         }
@@ -394,6 +414,12 @@ mod tests {
         assert_eq!(watch.scope.duration, Some(Duration::from_secs(120)));
         assert_eq!(watch.scope.filter.as_deref(), Some("etcd"));
         assert!(watch.json);
+        let Command::Top(top) = parse("tracer top --disk sd*,vda --pod shop/*").unwrap().command
+        else {
+            panic!("not top")
+        };
+        let only = top.scope.to_filter().only();
+        assert_eq!(only.as_deref(), Some("disk sd* or vda, pod shop/*"));
     }
 
     #[test]
@@ -411,6 +437,7 @@ mod tests {
         assert!(top.batch && top.iterations == Some(3));
         assert!(matches!(replay("tracer replay - watch --min 5ms").view, Some(View::Watch(_))));
         assert!(replay("tracer replay slow.rec --json top").check().is_err());
+        assert!(replay("tracer replay slow.rec --disk sdb top").check().is_err());
     }
 
     #[test]

@@ -23,14 +23,16 @@ use crate::{
         config::{Config, Settings},
         disk_series::DiskSeries,
         families::{Beside, families},
-        http,
+        http::{self, Door, Serves},
         keeper::Keeper,
         log,
         privileges::{self, Privileges},
         series::{Observed, Series},
         shared::{Down, Picture, Shared},
+        web::gate::Gate,
     },
     cli::AgentArgs,
+    filter::Filter,
     session::{Conditions, Options, Session, Step},
 };
 use tracer_engine::victim::Span;
@@ -67,11 +69,17 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
 
     // The address first: who has taken it is told before anything is loaded, and
     // a port below 1024 takes a capability.
+    let gate = Arc::new(Gate::new(config.web_config.as_deref())?);
+    let allowed: Arc<[String]> = config.allowed_hosts.clone().into();
     let listener = http::listen(config.listen)?;
+    let probes = config.probe_listen.map(http::listen).transpose()?;
     let address = listener.local_addr().unwrap_or(config.listen);
     let shared = Arc::new(Shared::new(config.slow_syncs));
     let privileges = if config.keep_privileges { Privileges::Keep } else { Privileges::Drop };
-    http::serve(listener, Arc::clone(&shared), privileges)?;
+    let main = Door::new(listener, Serves::Everything, Arc::clone(&gate), Arc::clone(&allowed));
+    let probes =
+        probes.map(|listener| Door::new(listener, Serves::Probes, Arc::default(), allowed));
+    http::serve([main].into_iter().chain(probes).collect(), Arc::clone(&shared), privileges)?;
     let trying = async {
         loop {
             if let Some(session) = try_start(args, options, &shared)? {
@@ -104,10 +112,12 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
         }
     }
     let mut agent = Agent::new(config, settings, session, keeper, Arc::clone(&shared));
+    agent.say_filter();
     agent.publish();
     shared.tick();
     shared.set_ready();
-    log::say(&format!("serves on http://{address} for node {}", agent.config.node));
+    let scheme = if gate.now().tls.is_some() { "https" } else { "http" };
+    log::say(&format!("serves on {scheme}://{address} for node {}", agent.config.node));
 
     let mut ticks = every(&agent.config);
     loop {
@@ -190,6 +200,7 @@ struct Agent {
     keeper: Option<Keeper>,
     series: Series,
     disk_series: DiskSeries,
+    filter: Filter,
     shared: Arc<Shared>,
     slow: Vec<tracer_snapshot::SlowSync>,
     reloads: u64,
@@ -206,6 +217,7 @@ impl Agent {
     ) -> Self {
         let series = Series::new(config.limits());
         let disk_series = DiskSeries::new(config.disk_limits());
+        let filter = config.filter();
         Self {
             config,
             settings,
@@ -213,6 +225,7 @@ impl Agent {
             keeper,
             series,
             disk_series,
+            filter,
             shared,
             slow: Vec::new(),
             reloads: 0,
@@ -230,11 +243,18 @@ impl Agent {
         }
     }
 
+    /// Says what is not shown, so that nobody looks for it in vain.
+    fn say_filter(&self) {
+        if let Some(only) = self.filter.only() {
+            log::say(&format!("shows only {only}; culprits are named wherever they are"));
+        }
+    }
+
     fn poll(&mut self) {
         let min_ns = u64::try_from(self.config.min_sync.as_nanos()).unwrap_or(u64::MAX);
         self.session.poll(Some(min_ns), &mut self.slow);
         if !self.slow.is_empty() {
-            self.shared.push(&mut self.slow);
+            self.shared.push(&mut self.slow, &self.filter);
         }
         self.shared.tick();
     }
@@ -246,17 +266,21 @@ impl Agent {
             keeper.keep_if_due(&mut self.session, unix_seconds());
         }
         self.session.take_flight_notes().iter().for_each(|note| log::say(note));
-        let snapshot = self.session.snapshot_of(Span::Period);
+        let mut snapshot = self.session.snapshot_of(Span::Period);
         self.session.begin_period();
+        self.filter.narrow(&mut snapshot);
         let now = monotonic_ns() as f64 / 1e9;
         self.series.take(now, snapshot.victims.iter().map(Observed::of));
         self.disk_series.take(now, &snapshot.disks, &self.session.around_disks(&snapshot));
+        let [web_reloads, web_failures] = self.shared.web_reloads();
         let beside = Beside {
             own: self.session.metric_families(),
             programs: self.session.run_stats(),
             kernel_memory_bytes: self.session.kernel_memory_bytes(),
-            config_reloads: self.reloads,
-            config_reload_failures: self.reload_failures,
+            config_reloads: self.reloads + web_reloads,
+            config_reload_failures: self.reload_failures + web_failures,
+            metrics: self.config.metrics.clone(),
+            refused: self.shared.refused().to_vec(),
         };
         let families = families(&self.series, &self.disk_series, &snapshot, &beside);
         self.shared.set_picture(Picture::new(self.config.node.clone(), snapshot, families));
@@ -282,15 +306,13 @@ impl Agent {
         if !waiting.is_empty() {
             log::say(&format!("needs a restart for the new {}", waiting.join(", ")));
         }
-        // What was told to need a restart is told at the next reload again.
-        let Config { listen, node, keep_privileges, state_dir, record, record_size, .. } =
-            self.config.clone();
         let is_new_period = new.period != self.config.period;
-        self.config =
-            Config { listen, node, keep_privileges, state_dir, record, record_size, ..new };
+        self.config = new.with_what_needs_a_restart(&self.config);
         self.series.set_limits(self.config.limits());
         self.disk_series.set_limits(self.config.disk_limits());
         self.shared.set_room(self.config.slow_syncs);
+        self.filter = self.config.filter();
+        self.say_filter();
         log::say("has read its configuration again");
         is_new_period
     }

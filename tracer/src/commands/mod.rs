@@ -19,12 +19,10 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::Instant,
 };
-use tracer_snapshot::Snapshot;
 use tracer_state::folder::USUAL;
 
 use crate::{
     agent::{log, recall::Reading},
-    output::names,
     session::{Options, Session, Step},
 };
 
@@ -156,10 +154,4 @@ impl Stop {
 fn after(now_ns: u64, time: Option<Duration>) -> u64 {
     let ns = time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     now_ns.saturating_add(ns)
-}
-
-/// Keeps the victims that a filter asks for, in whatever case.
-pub fn filter_snapshot(snapshot: &mut Snapshot, filter: Option<&str>) {
-    let Some(filter) = filter.map(str::to_lowercase) else { return };
-    snapshot.victims.retain(|v| names::matches(&filter, &v.actor, v.class, &v.path, &v.device));
 }

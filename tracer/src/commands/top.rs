@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{POLL, Stop, Wakeup, after, filter_snapshot, start_beside_references};
+use super::{POLL, Stop, Wakeup, after, start_beside_references};
 use crate::{
     cli::TopArgs,
     output::{
@@ -144,7 +144,7 @@ async fn print(
 }
 
 fn show(args: &TopArgs, mut snapshot: Snapshot) -> Result<()> {
-    filter_snapshot(&mut snapshot, args.scope.filter.as_deref());
+    args.scope.to_filter().narrow(&mut snapshot);
     let mut bytes = Vec::new();
     if args.json {
         json::write_json(&mut bytes, &snapshot)?;
@@ -162,9 +162,9 @@ async fn draw(args: &TopArgs, shown: &mut Shown<'_>, mut stop: Stop) -> Result<(
     let mut view = View::default();
     let mut ticks = interval_at(Instant::now() + FIRST_SCREEN, shown.pace(args.interval));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let filter = args.scope.filter.as_deref();
+    let filter = args.scope.to_filter();
     let mut snapshot = shown.next(args.interval);
-    filter_snapshot(&mut snapshot, filter);
+    filter.narrow(&mut snapshot);
     loop {
         screen.draw(&view, &snapshot)?;
         let stale = loop {
@@ -185,7 +185,7 @@ async fn draw(args: &TopArgs, shown: &mut Shown<'_>, mut stop: Stop) -> Result<(
         };
         if stale {
             snapshot = shown.next(args.interval);
-            filter_snapshot(&mut snapshot, filter);
+            filter.narrow(&mut snapshot);
         }
     }
 }

@@ -8,11 +8,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use serde::Serialize;
 
 use super::{Stop, Wakeup, after, start_beside_references};
 use crate::{
     cli::WatchArgs,
-    output::{escape::escape, hanging, json, names, watch},
+    filter::Filter,
+    output::{escape::escape, hanging, json, watch},
     session::Options,
 };
 use tracer_recording::replay::{Played, Replay};
@@ -30,8 +32,9 @@ pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
     let mut stop = Stop::new(args.scope.duration)?;
     let mut slow = Vec::new();
     if let Some(why) = session.unproven() {
-        say_unproven(args, &why)?;
+        say_first(args, &format!("unproven: {}", escape(&why)))?;
     }
+    let mut shown = Shown::begin(args)?;
     let mut hanging = Reminders::default();
     loop {
         let last = tokio::select! {
@@ -39,17 +42,17 @@ pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
             () = stop.wait() => true,
         };
         session.poll(Some(min_ns(args)), &mut slow);
-        print(args, &mut slow)?;
-        hanging.print(args, session.hanging())?;
+        shown.print(args, &mut slow)?;
+        hanging.print(args, &shown, session.hanging())?;
         if last {
             return Ok(());
         }
     }
 }
 
-/// The first line; where a line is JSON, each has it as a field.
-fn say_unproven(args: &WatchArgs, why: &str) -> Result<()> {
-    let line = format!("unproven: {}\n", escape(why));
+/// Says what holds for all lines; where a line is JSON, each has it as a field.
+fn say_first(args: &WatchArgs, line: &str) -> Result<()> {
+    let line = format!("{line}\n");
     if args.json {
         // Nobody may read it.
         let _ = io::stderr().write_all(line.as_bytes());
@@ -67,10 +70,11 @@ fn say_unproven(args: &WatchArgs, why: &str) -> Result<()> {
 pub fn replay(args: &WatchArgs, replay: &mut Replay) -> Result<()> {
     let end_ns = after(replay.now_ns(), args.scope.duration);
     let mut slow = Vec::new();
+    let mut shown = Shown::begin(args)?;
     loop {
         let until_ns = after(replay.now_ns(), Some(PRINTED_EVERY)).min(end_ns);
         let played = replay.play(until_ns, Some(min_ns(args)), &mut slow);
-        print(args, &mut slow)?;
+        shown.print(args, &mut slow)?;
         if played == Played::Whole || until_ns == end_ns {
             return Ok(());
         }
@@ -81,17 +85,58 @@ fn min_ns(args: &WatchArgs) -> u64 {
     u64::try_from(args.min.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn print(args: &WatchArgs, slow: &mut Vec<SlowSync>) -> Result<()> {
-    let filter = args.scope.filter.as_deref().map(str::to_lowercase);
-    let mut bytes = Vec::new();
-    for sync in slow.drain(..).filter(|sync| is_wanted(filter.as_deref(), sync)) {
-        if args.json {
-            json::write_json(&mut bytes, &sync)?;
-        } else {
-            watch::write_slow_sync(&mut bytes, &sync)?;
+/// Chooses the syncs that are printed, and counts those that are not.
+struct Shown {
+    filter: Filter,
+    only: Option<String>,
+    left_out: u64,
+}
+
+/// A line of JSON.
+#[derive(Serialize)]
+struct Line<'a, T> {
+    #[serde(flatten)]
+    what: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<Filtered<'a>>,
+}
+
+/// A filter left so much out so far.
+#[derive(Serialize)]
+struct Filtered<'a> {
+    only: &'a str,
+    syncs_left_out: u64,
+}
+
+impl Shown {
+    fn begin(args: &WatchArgs) -> Result<Self> {
+        let filter = args.scope.to_filter();
+        let only = filter.only();
+        if let Some(only) = &only {
+            say_first(args, &format!("only {}", escape(only)))?;
         }
+        Ok(Self { filter, only, left_out: 0 })
     }
-    write(&bytes)
+
+    fn write<T: Serialize>(&self, bytes: &mut Vec<u8>, what: &T) -> io::Result<()> {
+        let filter = self.only.as_deref();
+        let filter = filter.map(|only| Filtered { only, syncs_left_out: self.left_out });
+        json::write_json(bytes, &Line { what, filter })
+    }
+
+    fn print(&mut self, args: &WatchArgs, slow: &mut Vec<SlowSync>) -> Result<()> {
+        let mut bytes = Vec::new();
+        for sync in slow.drain(..) {
+            if !self.filter.takes_sync(&sync) {
+                self.left_out += 1;
+            } else if args.json {
+                self.write(&mut bytes, &sync)?;
+            } else {
+                watch::write_slow_sync(&mut bytes, &sync)?;
+            }
+        }
+        write(&bytes)
+    }
 }
 
 /// A sync that does not end is printed when it is found, and each time that its age
@@ -103,11 +148,10 @@ struct Reminders {
 }
 
 impl Reminders {
-    fn print(&mut self, args: &WatchArgs, hanging: &[Hanging]) -> Result<()> {
+    fn print(&mut self, args: &WatchArgs, shown: &Shown, hanging: &[Hanging]) -> Result<()> {
         self.next.retain(|tid, _| hanging.iter().any(|one| one.tid == *tid));
-        let filter = args.scope.filter.as_deref().map(str::to_lowercase);
         let mut bytes = Vec::new();
-        for one in hanging.iter().filter(|one| is_meant(filter.as_deref(), one)) {
+        for one in hanging.iter().filter(|one| shown.filter.takes_hanging(one)) {
             let next = self.next.entry(one.tid).or_insert(args.min.as_secs_f64());
             // Another sync of the thread's.
             if one.seconds < *next / 2.0 {
@@ -118,7 +162,7 @@ impl Reminders {
             }
             *next = 2.0 * one.seconds;
             if args.json {
-                json::write_json(&mut bytes, one)?;
+                shown.write(&mut bytes, one)?;
             } else {
                 hanging::write_one(&mut bytes, one)?;
             }
@@ -127,21 +171,10 @@ impl Reminders {
     }
 }
 
-fn is_meant(filter: Option<&str>, one: &Hanging) -> bool {
-    filter
-        .is_none_or(|filter| names::matches(filter, &one.actor, one.class, &one.path, &one.device))
-}
-
 fn write(bytes: &[u8]) -> Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }
     let mut out = io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).context("cannot print")
-}
-
-fn is_wanted(filter: Option<&str>, sync: &SlowSync) -> bool {
-    filter.is_none_or(|filter| {
-        names::matches(filter, &sync.actor, sync.class, &sync.path, &sync.device)
-    })
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::{Stop, Wakeup, after, start_beside_references};
 use crate::{
     cli::WhyArgs,
+    filter::{self, Filter},
     output::{json, names, text, why},
     session::Options,
 };
@@ -83,6 +84,9 @@ pub fn replay(args: &WhyArgs, replay: &mut Replay) -> Result<()> {
 /// Prints the verdict on whom was asked for; false where nobody is.
 fn tell(args: &WhyArgs, s: &Snapshot) -> Result<bool> {
     let mut bytes = Vec::new();
+    let mut narrowed = s.clone();
+    Filter::new(None, &args.narrow).narrow(&mut narrowed);
+    let s = &narrowed;
     let Some(victim) = choose(args.victim.as_deref(), s) else {
         let hanging = hanging(args.victim.as_deref(), s);
         if hanging.is_empty() {
@@ -91,6 +95,9 @@ fn tell(args: &WhyArgs, s: &Snapshot) -> Result<bool> {
         if args.json {
             json::write_json(&mut bytes, &why::hangs(hanging, s))?;
         } else {
+            if let Some(line) = filter::line(s) {
+                writeln!(bytes, "{line}")?;
+            }
             why::write_hangs(&mut bytes, &hanging)?;
         }
         return print(&bytes);
@@ -129,6 +136,10 @@ fn nobody(args: &WhyArgs, s: &Snapshot) -> anyhow::Error {
              cgroup or pid of a process that does? `tracer top` shows who does"
         ),
         None => anyhow::anyhow!("nobody was seen to sync"),
+    };
+    let nobody = match Filter::new(None, &args.narrow).only() {
+        Some(only) => nobody.context(format!("only {only} was looked at")),
+        None => nobody,
     };
     match text::unproven(s) {
         Some(unproven) => nobody.context(unproven),

@@ -24,6 +24,7 @@ pub fn empty() -> Snapshot {
         disks: Vec::new(),
         hanging: Vec::new(),
         hanging_left_out: 0,
+        filter: None,
         dropped: DroppedCounts { counters: vec![("ring_full", 0), ("reconciled", 0)] },
         cost: Cost::default(),
         metrics: BTreeMap::new(),
@@ -150,6 +151,7 @@ pub fn trimmed() -> Snapshot {
         watched_seconds: 125.0,
         hanging: Vec::new(),
         hanging_left_out: 0,
+        filter: None,
         victims: vec![wal, db, journald],
         disks: vec![disk("vda", 4, owners), disk("nvme0n1", 0, Vec::new())],
         ..empty()

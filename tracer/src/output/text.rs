@@ -12,6 +12,7 @@ use super::{
     units::{bytes_rate, duration, percent, rate, reference, span, utc},
     verdict,
 };
+use crate::filter;
 use tracer_snapshot::{Disk, DroppedCounts, OwnerRow, Snapshot, Victim};
 
 /// No line is wider.
@@ -113,6 +114,9 @@ fn write_header(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
     writeln!(out, "{}", bounded(&head, COLUMNS))?;
     if let Some(reference) = reference(s.reference_at) {
         writeln!(out, "{reference}")?;
+    }
+    if let Some(left_out) = filter::line(s) {
+        writeln!(out, "{}", bounded(&left_out, COLUMNS))?;
     }
     hanging::write(out, s)?;
     write_wrapped(out, &dropped(&s.dropped))?;

@@ -15,8 +15,9 @@ use super::{
     units::{duration, percent, reference, utc},
     verdict::{culprit, named, own_work, sentence},
 };
+use crate::filter;
 use tracer_snapshot::{
-    Actor, Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Hanging,
+    Actor, Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Filtered, Hanging,
     HeldHelper, Kind, Op, OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, Via, Victim,
     Workload,
 };
@@ -73,6 +74,9 @@ pub struct Why<'a> {
     remedies: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unproven: Option<&'a str>,
+    /// Says what a filter left out; whoever is blamed is not filtered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<&'a Filtered>,
     /// Its syncs that have not ended.
     hanging: Vec<&'a Hanging>,
     unsupported: &'a [String],
@@ -221,6 +225,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         memory_shrank_bytes: verdict.memory_shrank_bytes,
         remedies: remedy::remedies(victim, s),
         unproven: s.kernel.unproven.as_deref(),
+        filter: s.filter.as_ref(),
         hanging: hanging_of(victim, s),
         unsupported: &s.kernel.unsupported,
         dropped: &s.dropped,
@@ -240,6 +245,9 @@ pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io:
     let verdict = &victim.verdict;
     if let Some(unproven) = unproven(s) {
         writeln!(out, "{}", bounded(&unproven, COLUMNS))?;
+    }
+    if let Some(left_out) = filter::line(s) {
+        writeln!(out, "{}", bounded(&left_out, COLUMNS))?;
     }
     writeln!(out, "{}", names::victim(victim, COLUMNS))?;
     for one in hanging_of(victim, s) {

@@ -9,11 +9,13 @@ use super::server::Prometheus;
 use crate::deploy::queries::documented;
 
 /// Rows that a machine need not serve, and why.
-const CONDITIONAL: [&str; 2] = [
+const CONDITIONAL: [&str; 3] = [
     // A kernel may have all hooks.
     "tracer_unsupported",
     // This machine can be traced.
     "tracer_cannot_run_info",
+    // Nothing is filtered.
+    "tracer_filter_info",
 ];
 
 /// Labels of those in pods and VMs, whom this test does not bring.

@@ -8,7 +8,9 @@ use crate::{
         disk_series::{DiskLimits, DiskSeries, Pattern},
         families::{Beside, down, families},
         series::{Limits, Observed, Series},
+        shared::Shared,
     },
+    filter::Filter,
     output::fixture,
     session::AroundDisks,
 };
@@ -80,6 +82,10 @@ fn spread() -> Spread {
 }
 
 fn exported(s: &Snapshot, limits: Limits) -> Vec<MetricFamily> {
+    exported_of(s, limits, &[])
+}
+
+fn exported_of(s: &Snapshot, limits: Limits, wanted: &[&str]) -> Vec<MetricFamily> {
     let mut series = Series::new(limits);
     series.take(10.0, s.victims.iter().map(Observed::of));
     let (include, exclude) = (Pattern::default(), Pattern::usually_excluded());
@@ -92,6 +98,8 @@ fn exported(s: &Snapshot, limits: Limits) -> Vec<MetricFamily> {
         own: metrics.families(),
         programs: vec![(Program::BlockRqIssue, 12, 3400)],
         kernel_memory_bytes: 8 << 20,
+        metrics: wanted.iter().map(|glob| glob.parse().unwrap()).collect(),
+        refused: Shared::new(1).refused().to_vec(),
         ..Beside::default()
     };
     families(&series, &disks, s, &beside)
@@ -117,10 +125,41 @@ fn with_latencies(mut s: Snapshot) -> Snapshot {
     s
 }
 
+#[test]
+fn families_are_served_by_pattern_and_those_that_say_how_the_tracer_is_always() {
+    let mut shown = with_latencies(fixture::trimmed());
+    let victim = "etcd*".parse().unwrap();
+    Filter::of_agent(&[], &[], &[victim]).narrow(&mut shown);
+    let families = exported_of(&shown, LIMITS, &["tracer_blame*", "*_excess_seconds_total"]);
+    let names: Vec<_> = families.iter().map(MetricFamily::name).collect();
+    let expected = [
+        "tracer_blame_seconds_total",
+        "tracer_build_info",
+        "tracer_dropped_total",
+        "tracer_filter_info",
+        "tracer_filtered_victims",
+        "tracer_sync_excess_seconds_total",
+        "tracer_unproven",
+        "tracer_up",
+    ];
+    assert_eq!(names, expected);
+    let text = Format::Text.write(&families).unwrap();
+    let said = "tracer_filter_info{victims=\"victim etcd*\",\
+                metrics=\"tracer_blame* or *_excess_seconds_total\"} 1";
+    assert!(text.lines().any(|line| line == said), "{text}");
+    assert!(text.contains("\ntracer_filtered_victims 1\n"), "{text}");
+    // The culprit has another name, and is blamed all the same.
+    assert!(text.contains("culprit_comm=\"fstrim\""), "{text}");
+    let whole = exported(&fixture::trimmed(), LIMITS);
+    assert!(whole.iter().all(|family| family.name() != "tracer_filter_info"));
+}
+
 /// Dashboards, rules and alerts are held to the page by `tests/src/deploy`.
 #[test]
 fn the_page_lists_the_metrics_that_are_served() {
-    let mut families = exported(&with_latencies(fixture::trimmed()), LIMITS);
+    let mut shown = with_latencies(fixture::trimmed());
+    Filter::of_agent(&[], &[], &["*".parse().unwrap()]).narrow(&mut shown);
+    let mut families = exported(&shown, LIMITS);
     families.extend(down("kernel"));
     let served: BTreeSet<_> = families.iter().map(|family| family.name().to_owned()).collect();
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");

@@ -7,16 +7,23 @@ use std::{
 use super::*;
 use crate::{
     agent::shared::{Down, Picture},
+    filter::Filter,
     output::fixture,
 };
 
 /// A server with one picture, on a port of its own.
 fn server() -> (SocketAddr, Arc<Shared>) {
+    let (address, door) = door(Serves::Everything, Arc::default(), &[]);
+    let shared = Arc::new(Shared::new(4));
+    serve(vec![door], Arc::clone(&shared), Privileges::Keep).unwrap();
+    (address, shared)
+}
+
+pub(super) fn door(serves: Serves, gate: Arc<Gate>, allowed: &[&str]) -> (SocketAddr, Door) {
     let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
-    let shared = Arc::new(Shared::new(4));
-    serve(listener, Arc::clone(&shared), Privileges::Keep).unwrap();
-    (address, shared)
+    let allowed: Vec<_> = allowed.iter().map(|&name| name.to_owned()).collect();
+    (address, Door::new(listener, serves, gate, allowed.into()))
 }
 
 fn ask(address: SocketAddr, request: &str) -> String {
@@ -29,12 +36,12 @@ fn ask(address: SocketAddr, request: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn get(address: SocketAddr, path: &str) -> String {
-    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+pub(super) fn get(address: SocketAddr, path: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 }
 
 #[track_caller]
-fn check(answer: &str, status: u16) {
+pub(super) fn check(answer: &str, status: u16) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
 }
 
@@ -51,7 +58,8 @@ fn it_is_ready_once_the_hooks_are_proven_and_has_metrics_with_the_first_picture(
     let metrics = get(address, "/metrics");
     check(&metrics, 200);
     assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
-    let accept = "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n";
+    let accept =
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text\r\n\r\n";
     let metrics = ask(address, accept);
     assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0"));
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
@@ -93,12 +101,13 @@ fn what_is_not_there_is_404_and_what_is_not_asked_for_is_405() {
         check(&get(address, path), 404);
     }
     for method in ["POST", "PUT", "DELETE", "OPTIONS", "BREW"] {
-        let answer = ask(address, &format!("{method} /metrics HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let answer =
+            ask(address, &format!("{method} /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         check(&answer, 405);
         assert!(answer.contains("allow: GET, HEAD"), "{answer}");
     }
     check(&get(address, "/favicon.ico"), 204);
-    let head = ask(address, "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let head = ask(address, "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     check(&head, 200);
     assert!(head.ends_with("\r\n\r\n"), "{head}");
 }
@@ -106,7 +115,7 @@ fn what_is_not_there_is_404_and_what_is_not_asked_for_is_405() {
 #[test]
 fn slow_syncs_are_asked_for_by_length_and_number() {
     let (address, shared) = server();
-    shared.push(&mut vec![fixture::slow_sync(); 3]);
+    shared.push(&mut vec![fixture::slow_sync(); 3], &Filter::default());
     let two = get(address, "/api/v1/syncs?min=10ms&limit=2");
     assert_eq!(two.matches("\"duration_seconds\"").count(), 2, "{two}");
     let none = get(address, "/api/v1/syncs?min=1s");
@@ -137,13 +146,42 @@ fn the_page_may_load_and_run_nothing_but_itself() {
 }
 
 #[test]
+fn a_name_that_is_not_its_own_is_refused() {
+    let (address, door) = door(Serves::Everything, Arc::default(), &["node-1.example"]);
+    let shared = Arc::new(Shared::new(4));
+    serve(vec![door], Arc::clone(&shared), Privileges::Keep).unwrap();
+    let asked = |head: &str| ask(address, &format!("GET {head}\r\n\r\n"));
+    let port = address.port();
+    for host in [format!("127.0.0.1:{port}"), "localhost".into(), "node-1.example:80".into()] {
+        check(&asked(&format!("/healthz HTTP/1.1\r\nHost: {host}")), 200);
+    }
+    assert!(asked("/healthz HTTP/1.0").starts_with("HTTP/1.0 200 "));
+    check(&asked("http://localhost/healthz HTTP/1.1\r\nHost: localhost"), 200);
+    for head in [
+        "/healthz HTTP/1.1\r\nHost: evil.example",
+        "/metrics HTTP/1.1\r\nHost: evil.example:9464",
+        "/nonsense HTTP/1.1\r\nHost: 192.0.2.1",
+        "/healthz HTTP/1.1",
+        "/healthz HTTP/1.1\r\nHost:",
+        "/healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example",
+        "/healthz HTTP/1.0\r\nHost: evil.example",
+        "http://evil.example/healthz HTTP/1.1\r\nHost: localhost",
+    ] {
+        let answer = asked(head);
+        assert!(answer.contains(" 421 ") && answer.contains("--allowed-hosts"), "{head}\n{answer}");
+    }
+    assert_eq!(shared.refused()[0].1, 8);
+}
+
+#[test]
 fn nonsense_and_giants_are_turned_away() {
     let (address, _shared) = server();
     check(&ask(address, "nonsense\r\n\r\n"), 400);
-    let giant = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Giant: {}\r\n\r\n", "x".repeat(64 << 10));
+    let giant =
+        format!("GET / HTTP/1.1\r\nHost: localhost\r\nX-Giant: {}\r\n\r\n", "x".repeat(64 << 10));
     check(&ask(address, &giant), 431);
     let many: String = (0..200).map(|n| format!("X-{n}: x\r\n")).collect();
-    check(&ask(address, &format!("GET / HTTP/1.1\r\n{many}\r\n")), 431);
+    check(&ask(address, &format!("GET / HTTP/1.1\r\nHost: localhost\r\n{many}\r\n")), 431);
     check(&get(address, "/healthz"), 200);
 }
 

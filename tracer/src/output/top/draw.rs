@@ -17,12 +17,15 @@ use super::{
     state::View,
     tables::{draw_owners, draw_victims, legend},
 };
-use crate::output::{
-    escape::{bounded, bounded_tail},
-    hanging, names,
-    text::{dropped, unproven, unsupported},
-    units::{reference, span},
-    verdict,
+use crate::{
+    filter,
+    output::{
+        escape::{bounded, bounded_tail},
+        hanging, names,
+        text::{dropped, unproven, unsupported},
+        units::{reference, span},
+        verdict,
+    },
 };
 use tracer_snapshot::{Phase, Snapshot, Victim};
 
@@ -107,6 +110,9 @@ fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'stat
     let unproven = unproven(s).map(|unproven| Line::styled(cut(&unproven), ink.warning()));
     let mut header: Vec<_> = unproven.into_iter().collect();
     header.push(Line::styled(cut(&first), Style::new().bold()));
+    if let Some(left_out) = filter::line(s) {
+        header.push(Line::from(cut(&left_out)));
+    }
     for line in hanging::lines(s) {
         header.push(Line::styled(cut(&line), ink.warning()));
     }
