@@ -1,5 +1,6 @@
 //! What a commit must pass.
 
+mod licences;
 mod walls;
 mod words;
 
@@ -17,6 +18,7 @@ pub fn run() -> Result<()> {
     // What takes a second comes first.
     step::timed("words", words::check)?;
     step::timed("walls", walls::check)?;
+    step::timed("licences", licences::check)?;
     lint()?;
     let mut docs = cargo("doc");
     // Links to what is private count too: that is where most of the text is.
