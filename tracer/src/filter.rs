@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use clap::Args;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tracer_snapshot::{Actor, FileClass, Filtered, Hanging, SlowSync, Snapshot, Victim};
+use tracer_snapshot::{Actor, Disk, FileClass, Filtered, Hanging, SlowSync, Snapshot, Victim};
 
 use crate::output::{escape::bounded, names};
 
@@ -154,7 +154,7 @@ impl Filter {
     pub fn narrow(&self, s: &mut Snapshot) {
         let Some(only) = self.only() else { return };
         let (victims, hanging, disks) = (s.victims.len(), s.hanging.len(), s.disks.len());
-        let names: Vec<_> = s.disks.iter().map(|disk| disk.name.clone()).collect();
+        let names: Vec<_> = s.disks.iter().map(names_of).collect();
         s.victims.retain(|victim| self.takes_victim(victim, &names));
         s.hanging.retain(|one| self.takes_hanging(one));
         self.narrow_disks(s);
@@ -181,7 +181,7 @@ impl Filter {
         s.disks.retain(|disk| {
             let stays = waited.contains(&index)
                 || below.contains(&disk.name)
-                || is_among(wanted, &disk.name);
+                || names_of(disk).iter().any(|name| is_among(wanted, name));
             places.push(stays.then_some(next));
             next += usize::from(stays);
             index += 1;
@@ -192,11 +192,11 @@ impl Filter {
         }
     }
 
-    fn takes_victim(&self, victim: &Victim, disks: &[String]) -> bool {
+    fn takes_victim(&self, victim: &Victim, disks: &[Vec<String>]) -> bool {
         let Victim { actor, class, path, device, disk, disks_below, .. } = victim;
         let disk = disk.and_then(|disk| disks.get(disk));
         let waits = Waits { actor, class: *class, path, device };
-        self.takes(waits, disk.into_iter().chain(disks_below).map(String::as_str))
+        self.takes(waits, disk.into_iter().flatten().chain(disks_below).map(String::as_str))
     }
 
     pub fn takes_hanging(&self, one: &Hanging) -> bool {
@@ -241,6 +241,11 @@ impl Filter {
             && (self.victims.is_empty() || is_victim())
             && self.text.as_ref().is_none_or(has_text)
     }
+}
+
+/// The kernel's name of a disk, and the one that people know it by.
+fn names_of(disk: &Disk) -> Vec<String> {
+    [Some(&disk.name), disk.known_as.as_ref()].into_iter().flatten().cloned().collect()
 }
 
 /// Whether one of the patterns matches.

@@ -23,12 +23,14 @@ use crate::{
 mod carrying;
 mod hidden;
 mod key;
+mod known;
 mod layers;
 mod replaced;
 mod stacks;
 
 pub use hidden::{Hidden, has_hidden};
 pub use key::{Key, Named, boot_id};
+pub use known::known_as;
 pub use layers::Layers;
 pub use replaced::{Identity, have_changed};
 pub use stacks::{Stacked, connect, find_stacked};

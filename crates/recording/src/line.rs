@@ -158,6 +158,9 @@ pub struct Device {
 pub struct Disk {
     pub index: u32,
     pub name: String,
+    /// The name by which people know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_as: Option<String>,
     pub scheduler: String,
     pub in_flight: u64,
     pub owners: Vec<DiskOwner>,

@@ -367,6 +367,7 @@ fn disk_line(disk: &DiskState, before: &DiskState) -> Disk {
     Disk {
         index: disk.index,
         name: disk.name.clone(),
+        known_as: disk.known_as.clone().filter(|name| !name.is_empty()),
         scheduler: disk.scheduler.clone(),
         in_flight: disk.in_flight,
         owners: owners.collect(),

@@ -578,7 +578,8 @@ impl Replay {
     }
 
     fn disk(&mut self, line: Disk) -> Result<(), String> {
-        check_texts(&[&line.name, &line.scheduler])?;
+        let known_as = line.known_as.as_deref().unwrap_or_default();
+        check_texts(&[&line.name, known_as, &line.scheduler])?;
         let work = line.work.as_ref().map_or(0, Vec::len);
         if line.owners.len() > ACCOUNTS || work > LIST || line.latencies.len() > op::COUNT {
             return Err("a disk of too many owners".to_owned());
@@ -603,6 +604,7 @@ impl Replay {
             disk.work.clear();
         }
         (disk.name, disk.scheduler, disk.in_flight) = (line.name, line.scheduler, line.in_flight);
+        disk.known_as = line.known_as;
         disk.reference_at = line.reference_at;
         disk.uncounted_share = line.uncounted_share;
         if let Some(work) = line.work {

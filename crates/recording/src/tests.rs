@@ -180,6 +180,7 @@ fn disk(second: u64) -> DiskState {
     DiskState {
         index: 0,
         name: "loop0".to_owned(),
+        known_as: Some("/var/lib/disk.img".to_owned()),
         scheduler: "none".to_owned(),
         in_flight: 1,
         rates: vec![Rate {

@@ -38,6 +38,9 @@ pub struct DiskState {
     /// As records name it.
     pub index: u32,
     pub name: String,
+    /// The name by which people know it; empty where there is none, and absent until
+    /// somebody has looked.
+    pub known_as: Option<String>,
     pub scheduler: String,
     pub in_flight: u64,
     pub rates: Vec<Rate>,

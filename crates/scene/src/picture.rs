@@ -286,6 +286,7 @@ impl Scene {
         });
         Disk {
             name: disk.name.clone(),
+            known_as: disk.known_as.clone().filter(|name| !name.is_empty()),
             scheduler: disk.scheduler.clone(),
             in_flight: disk.in_flight,
             owners: owners.collect(),

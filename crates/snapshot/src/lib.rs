@@ -334,6 +334,10 @@ impl Op {
 #[derive(Clone, Debug, Serialize)]
 pub struct Disk {
     pub name: String,
+    /// The name by which people know it: a volume of LVM, a multipath's alias, a
+    /// cloud's volume, a loop device's file, or model and serial number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub known_as: Option<String>,
     /// Its IO scheduler, such as `mq-deadline`; empty where unknown.
     pub scheduler: String,
     /// Requests in flight now, by the ledger.

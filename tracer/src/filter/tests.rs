@@ -143,7 +143,7 @@ fn pods_are_meant_by_their_name_or_by_both() {
 fn who_waits_for_a_disk_is_meant_by_it_and_its_index_stays_right() {
     let mut s = node();
     // A disk before all others, which is left out.
-    let other = tracer_snapshot::Disk { name: "sdz".into(), ..s.disks[0].clone() };
+    let other = Disk { name: "sdz".into(), ..s.disks[0].clone() };
     s.disks.insert(0, other);
     for victim in &mut s.victims {
         victim.disk = victim.disk.map(|disk| disk + 1);
@@ -173,6 +173,14 @@ fn a_victim_on_a_stack_waits_for_the_disks_below_it() {
     Filter::new(None, &narrow).narrow(&mut s);
     assert_eq!(ids(&s), [id]);
     assert!(s.victims[0].disk.is_some(), "its own disk stays beside it");
+    // People know it by another name.
+    let mut s = node();
+    let disk = s.victims[0].disk.unwrap();
+    s.disks[disk].known_as = Some("vg0/data".into());
+    let waiting = s.victims.iter().filter(|victim| victim.disk == Some(disk)).count();
+    let narrow = Narrow { disk: globs(&["vg0/*"]), ..Narrow::default() };
+    Filter::new(None, &narrow).narrow(&mut s);
+    assert_eq!(s.victims.len(), waiting);
 }
 
 #[test]

@@ -139,6 +139,7 @@ pub fn trimmed() -> Snapshot {
     ];
     let disk = |name: &str, in_flight, owners| Disk {
         name: name.into(),
+        known_as: None,
         scheduler: "none".into(),
         in_flight,
         owners,

@@ -8,7 +8,7 @@
 use unicode_width::UnicodeWidthStr as _;
 
 use super::escape::{bounded, bounded_tail};
-use tracer_snapshot::{Actor, FileClass, Victim, Workload};
+use tracer_snapshot::{Actor, Disk, FileClass, Victim, Workload};
 
 /// The widest name of a [`Actor`].
 pub const ACTOR_COLUMNS: usize = 64;
@@ -52,6 +52,16 @@ pub fn actor(actor: &Actor) -> String {
     match actor.tgid {
         0 => comm.into_owned(),
         tgid => format!("{comm} (tgid {tgid})"),
+    }
+}
+
+/// `dm-3 (vg0/data)`: a disk, with the name that people know it by.
+pub fn disk(disk: &Disk, columns: usize) -> String {
+    let name = bounded(&disk.name, DEVICE_COLUMNS);
+    let room = columns.saturating_sub(name.width() + 3);
+    match disk.known_as.as_deref() {
+        Some(known) if room > 3 => format!("{name} ({})", bounded_tail(known, room)),
+        _ => name.into_owned(),
     }
 }
 
@@ -178,6 +188,20 @@ mod tests {
         let long = "x".repeat(500);
         let shown = format!("{}… ({}…)", &long[..23], &long[..36]);
         check(&long, "/", Some(&long), &shown);
+    }
+
+    #[test]
+    fn a_disk_is_shown_with_the_name_that_people_know() {
+        let mut one = super::super::fixture::trimmed().disks[0].clone();
+        let shown = |one: &Disk| disk(one, 32);
+        one.name = "dm-3".into();
+        assert_eq!(shown(&one), "dm-3");
+        one.known_as = Some("vg0/data".into());
+        assert_eq!(shown(&one), "dm-3 (vg0/data)");
+        one.known_as = Some(format!("\u{1b}{}end", "x".repeat(200)));
+        assert!(shown(&one).ends_with("end)") && shown(&one).width() <= 32, "{}", shown(&one));
+        one.known_as = Some("\u{202e}".into());
+        assert_eq!(shown(&one), "dm-3 (\\u{202e})");
     }
 
     #[test]

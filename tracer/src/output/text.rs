@@ -188,7 +188,7 @@ fn write_owners(
     index: usize,
     disk: &Disk,
 ) -> io::Result<()> {
-    writeln!(out, "\n{}: {} in flight", bounded(&disk.name, 32), disk.in_flight)?;
+    writeln!(out, "\n{}: {} in flight", names::disk(disk, 80), disk.in_flight)?;
     if disk.owners.is_empty() {
         return Ok(());
     }

@@ -60,6 +60,9 @@ pub struct Why<'a> {
     undisturbed_p99_seconds: Option<f64>,
     excess_seconds: f64,
     device: DeviceState,
+    /// The name by which people know its disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_known_as: Option<&'a str>,
     /// When the reference that was kept of its disk was last seen to hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     reference_at: Option<f64>,
@@ -216,6 +219,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         undisturbed_p99_seconds: victim.undisturbed_p99_seconds,
         excess_seconds: verdict.excess_seconds,
         device: verdict.device,
+        disk_known_as: victim.disk.and_then(|disk| s.disks.get(disk)?.known_as.as_deref()),
         reference_at: kept_at(victim, s),
         own_work: &verdict.own_work,
         limit: verdict.limit.as_deref(),
@@ -252,6 +256,10 @@ pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io:
     writeln!(out, "{}", names::victim(victim, COLUMNS))?;
     for one in hanging_of(victim, s) {
         line(out, "hangs", &hanging::sentence(one))?;
+    }
+    let disk = victim.disk.and_then(|disk| s.disks.get(disk));
+    if let Some(disk) = disk.filter(|disk| disk.known_as.is_some()) {
+        line(out, "disk", &names::disk(disk, 80))?;
     }
     let sure = match verdict.kind {
         Kind::None | Kind::Unknown => String::new(),

@@ -114,6 +114,8 @@ impl Session {
     /// another now.
     pub(super) fn describe_disks(&mut self) {
         let sees_bios = sees_bios(&self.programs);
+        // A disk of the same name may be another one.
+        self.scene.disks.iter_mut().for_each(|disk| disk.known_as = None);
         let Self { root, hidden, room, assigned, stacked, accounts, .. } = self;
         let node = (root.as_path(), &*hidden, sees_bios);
         if let Some(refused) = describe(node, room, (assigned, stacked), accounts) {
@@ -124,6 +126,15 @@ impl Session {
         }
     }
 
+    /// The name that people know a disk by, from the look before if there was one.
+    fn known_as(&self, disk: &DiskAccounts) -> Option<String> {
+        let is_it = |known: &&DiskState| {
+            (known.index, known.name.as_str()) == (disk.disk.index, disk.name.as_str())
+        };
+        let before = self.scene.disks.iter().find(is_it).and_then(|known| known.known_as.clone());
+        before.or_else(|| disk.is_there().then(|| disks::known_as(&self.root, &disk.name)))
+    }
+
     /// The disks as they are now.
     pub(super) fn read_disks(&self) -> Vec<DiskState> {
         let disks = self.accounts.disks().iter().enumerate();
@@ -131,6 +142,7 @@ impl Session {
         let read = |(at, disk): (usize, &DiskAccounts)| DiskState {
             index: disk.disk.index,
             name: disk.name.clone(),
+            known_as: self.known_as(disk),
             scheduler: match disk.is_there() {
                 true => disks::scheduler(&self.root, &disk.name),
                 false => String::new(),

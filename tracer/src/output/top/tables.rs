@@ -132,7 +132,7 @@ pub fn draw_owners(frame: &mut Frame<'_>, area: Rect, victim: &Victim, disk: &Di
     let [op, iops, bytes, in_flight, blame] = [12, 6, 9, 9, 5];
     let fixed = op + iops + bytes + in_flight + blame + 5;
     let owner = area.width.saturating_sub(fixed).min(NAME);
-    let title = format!("owner on {} ({} in flight)", bounded(&disk.name, 32), disk.in_flight);
+    let title = format!("owner on {} ({} in flight)", names::disk(disk, 44), disk.in_flight);
     let header = Row::new([
         Text::from(cut(&title, owner)),
         Text::from("op"),
