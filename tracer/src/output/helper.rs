@@ -2,7 +2,7 @@
 
 use super::{
     escape::{bounded, escape},
-    names,
+    names, quote,
     units::percent,
 };
 use tracer_snapshot::{Culprit, HeldHelper, HelperRole, Op, Verdict};
@@ -53,6 +53,26 @@ pub fn limit(helper: &HeldHelper) -> String {
         percent(helper.limit),
         setting(helper)
     )
+}
+
+/// [`name`] for a line that is pasted.
+pub fn quoted_name(helper: &HeldHelper) -> String {
+    let comm = quote::words(&helper.comm);
+    match helper.role {
+        HelperRole::Server => format!("{comm} (pid {})", helper.tgid),
+        HelperRole::Journal | HelperRole::Worker => format!("[{comm}]"),
+    }
+}
+
+/// A limit, and of which cgroup, for a line that is pasted.
+pub fn quoted_setting(setting: &str) -> String {
+    match setting.split_once(" of /") {
+        _ if setting.is_empty() => "a limit".into(),
+        Some((limit, cgroup)) => {
+            format!("{} of {}", quote::words(limit), quote::word(&format!("/{cgroup}")))
+        }
+        None => quote::words(setting).into_owned(),
+    }
 }
 
 /// Its limit, and of which cgroup.

@@ -12,6 +12,7 @@ mod helper;
 pub mod json;
 pub mod names;
 pub mod phases;
+mod quote;
 pub mod remedy;
 pub mod text;
 pub mod top;

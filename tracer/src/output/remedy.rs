@@ -1,9 +1,10 @@
 //! What to do about it: for each kind of culprit the setting that helps, where
 //! it is honoured, and the experiment that settles a doubt.
 //!
-//! Reads only the snapshot. Sentences are escaped.
+//! Reads only the snapshot. People paste such lines into shells: names in them are
+//! quoted (`quote`), and the sentences have no apostrophe of their own.
 
-use super::{escape::escape, helper, names, verdict::starved};
+use super::{helper, quote, verdict::starved};
 use tracer_snapshot::{
     Confidence, Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim,
 };
@@ -32,12 +33,12 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
         Kind::Cpu => {
             if verdict.steal_share >= 0.05 {
                 all.push(format!(
-                    "the hypervisor gives {:.0}% of this machine's CPU time to others: ask for \
+                    "the hypervisor gives {:.0}% of the CPU time of this machine to others: ask for \
                      dedicated or pinned CPUs",
                     100.0 * verdict.steal_share
                 ));
             }
-            let worst = verdict.culprits.first().map(|worst| names::actor(&worst.actor));
+            let worst = verdict.culprits.first().map(|worst| quote::actor(&worst.actor));
             match (starved(victim), worst) {
                 (Some(one), worst) => all.push(give_a_cpu(one, worst.as_deref())),
                 (None, Some(worst)) => all.push(format!(
@@ -50,26 +51,29 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
         Kind::Memory => {
             if verdict.memory_shrank_bytes > 0 {
                 all.push(format!(
-                    "the machine's memory shrank by {} MiB meanwhile: look at its balloon",
+                    "the memory of the machine shrank by {} MiB meanwhile: look at its balloon",
                     verdict.memory_shrank_bytes >> 20
                 ));
             }
             all.push(match verdict.culprits.first().filter(|worst| worst.op == Op::Memory) {
                 Some(worst) => format!(
-                    "set memory.high or memory.max on {}, and memory.min on the victim's cgroup",
+                    "set memory.high or memory.max on {}, and memory.min on the cgroup of the victim",
                     cgroup(worst)
                 ),
-                None => "set memory.min on the victim's cgroup, or give it more memory".to_owned(),
+                None => "set memory.min on the cgroup of the victim, or give it more memory".to_owned(),
             });
         }
         Kind::Limit if let Some(one) = helper::limited(verdict) => all.push(format!(
             "raise or remove {}: it holds {} back, which serves the disk",
-            helper::setting(one),
-            helper::name(one)
+            helper::quoted_setting(&one.setting),
+            helper::quoted_name(one)
         )),
         Kind::Limit => {
             let limit = verdict.limit.as_deref().unwrap_or("the limit on its cgroup");
-            all.push(format!("raise or remove {}: nobody else is to blame", escape(limit)));
+            all.push(format!(
+                "raise or remove {}: nobody else is to blame",
+                helper::quoted_setting(limit)
+            ));
         }
         Kind::Own => {
             all.push(match victim.class {
@@ -83,8 +87,8 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
         Kind::Device if let Some((server, disk)) = helper::disk_of_server(verdict) => {
             all.push(format!(
                 "see in `tracer top` who uses {}, the disk of {}, and whether it is slow itself",
-                escape(disk),
-                helper::name(server)
+                quote::word(disk),
+                helper::quoted_name(server)
             ));
         }
         Kind::Device => {
@@ -104,7 +108,7 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
         Kind::Undecided => {
             let worst = verdict.culprits.first();
             let who =
-                worst.map_or("the busiest neighbour".to_owned(), |one| names::actor(&one.actor));
+                worst.map_or("the busiest neighbour".to_owned(), |one| quote::actor(&one.actor));
             all.push(format!(
                 "to settle it: stop {who} for ten seconds. If p99 falls to what it was, {who} asks \
                  too much; if it stays, the device is slower"
@@ -124,7 +128,7 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
 
 /// To a process, or to a thread of the kernel, that the victim waits for.
 fn give_a_cpu(one: &HeldHelper, worst: Option<&str>) -> String {
-    let name = helper::name(one);
+    let name = helper::quoted_name(one);
     let cap = worst.map(|worst| format!(", or cap {worst} by cpu.max")).unwrap_or_default();
     match one.role {
         HelperRole::Server => {
@@ -139,7 +143,7 @@ fn give_a_cpu(one: &HeldHelper, worst: Option<&str>) -> String {
 }
 
 fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<String> {
-    let actor = names::actor(&culprit.actor);
+    let actor = quote::actor(&culprit.actor);
     let mut all = Vec::new();
     match culprit.op {
         Op::Discard => all.push(format!(
@@ -148,8 +152,8 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
              mount without `discard`"
         )),
         Op::Metadata => all.push(format!(
-            "{actor} shares the filesystem's journal: put {} on a filesystem of its own",
-            if victim.class == FileClass::Wal { "the WAL" } else { "the victim's file" }
+            "{actor} shares the journal of the filesystem: put {} on a filesystem of its own",
+            if victim.class == FileClass::Wal { "the WAL" } else { "the file of the victim" }
         )),
         _ if culprit.actor.kernel_thread => {
             // There is nobody to limit or to stop.
@@ -173,7 +177,7 @@ fn limit_of(culprit: &Culprit, scheduler: Option<&str>) -> String {
         Some("bfq") => "io.bfq.weight is honoured by bfq here",
         Some("none" | "mq-deadline" | "kyber") => {
             "io.weight needs iocost (io.cost.qos), and ionice does nothing with this scheduler but \
-             for mq-deadline's classes"
+             for the classes of mq-deadline"
         }
         _ => "io.weight needs bfq or iocost",
     };
@@ -185,33 +189,22 @@ fn limit_of(culprit: &Culprit, scheduler: Option<&str>) -> String {
 
 fn cgroup(culprit: &Culprit) -> String {
     match &culprit.actor.unit {
-        Some(unit) if !unit.is_empty() => escape(unit).into_owned(),
-        _ if culprit.actor.cgroup.is_empty() => names::actor(&culprit.actor),
-        _ => format!("cgroup {}", escape(&culprit.actor.cgroup)),
+        Some(unit) if !unit.is_empty() => quote::word(unit).into_owned(),
+        _ if culprit.actor.cgroup.is_empty() => quote::actor(&culprit.actor),
+        _ => format!("cgroup {}", quote::word(&culprit.actor.cgroup)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture;
+    use super::super::{fixture, quote::tests};
     use super::*;
+    use tracer_snapshot::{Actor, Workload};
 
     #[test]
     fn each_verdict_that_blames_ends_with_something_to_do() {
         let s = fixture::trimmed();
-        let kinds = [
-            Kind::Unknown,
-            Kind::Owners,
-            Kind::Cpu,
-            Kind::Memory,
-            Kind::Limit,
-            Kind::Own,
-            Kind::Device,
-            Kind::Unseen,
-            Kind::Unexplained,
-            Kind::Undecided,
-        ];
-        for kind in kinds {
+        for kind in KINDS {
             let mut victim = s.victims[0].clone();
             victim.verdict.kind = kind;
             assert!(!remedies(&victim, &s).is_empty(), "{kind:?}");
@@ -245,6 +238,84 @@ mod tests {
         let all = remedies(&victim, &s);
         assert_eq!(all.len(), 1, "{all:?}");
         assert!(all[0].starts_with("for whom ") && all[0].contains("is unknown"), "{all:?}");
+    }
+
+    const KINDS: [Kind; 10] = [
+        Kind::Unknown,
+        Kind::Owners,
+        Kind::Cpu,
+        Kind::Memory,
+        Kind::Limit,
+        Kind::Own,
+        Kind::Device,
+        Kind::Unseen,
+        Kind::Unexplained,
+        Kind::Undecided,
+    ];
+
+    /// Each way in which a verdict can name somebody, with this name.
+    fn named(name: &str, s: &Snapshot) -> Vec<Victim> {
+        let mut all = Vec::new();
+        let hostile = Actor {
+            comm: name.into(),
+            cgroup: format!("/{name}"),
+            workload: Some(Workload { name: name.into(), ..Workload::default() }),
+            ..Actor::default()
+        };
+        let unit = Actor { unit: Some(name.into()), ..hostile.clone() };
+        let bare = Actor { cgroup: String::new(), workload: None, ..hostile.clone() };
+        let helpers = [
+            (HelperRole::Server, 0.9, 0.0),
+            (HelperRole::Server, 0.0, 0.9),
+            (HelperRole::Worker, 0.0, 0.0),
+        ];
+        for (kind, op) in KINDS.into_iter().flat_map(|kind| Op::ALL.map(|op| (kind, op))) {
+            for (actor, (role, limit, disk)) in [&hostile, &unit, &bare].into_iter().zip(helpers) {
+                let mut victim = s.victims[0].clone();
+                let setting = format!("cpu.max 1500 100000 of /{name}");
+                victim.verdict.kind = kind;
+                victim.verdict.steal_share = 0.5;
+                victim.verdict.memory_shrank_bytes = 1 << 30;
+                victim.verdict.limit = Some(setting.clone());
+                for culprit in &mut victim.verdict.culprits {
+                    (culprit.op, culprit.confidence) = (op, Confidence::Low);
+                    (culprit.share, culprit.actor) = (0.5, actor.clone());
+                }
+                let helper = HeldHelper {
+                    role,
+                    tgid: 7,
+                    comm: name.into(),
+                    cgroup: format!("/{name}"),
+                    cpu: 0.5,
+                    limit,
+                    disk,
+                    setting,
+                    own_disk: name.into(),
+                    is_cause: true,
+                };
+                let alone = victim.clone();
+                victim.verdict.helpers = vec![helper];
+                all.extend([alone, victim]);
+            }
+        }
+        all
+    }
+
+    /// A tenant who calls his cgroup `$(reboot)` has nobody run that by following the
+    /// advice, whatever the verdict is.
+    #[test]
+    fn a_line_that_is_pasted_runs_nothing_that_a_tenant_chose() {
+        let s = fixture::trimmed();
+        let mut lines = 0;
+        for name in tests::HOSTILE {
+            for victim in named(name, &s) {
+                for line in remedies(&victim, &s) {
+                    assert!(tests::is_quoted(&line), "{line}");
+                    lines += usize::from(line.contains("reboot"));
+                }
+            }
+        }
+        assert!(lines > 500, "only {lines} lines had such a name");
     }
 
     #[test]
