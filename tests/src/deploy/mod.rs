@@ -8,6 +8,7 @@
 
 mod clusters;
 pub mod dashboards;
+mod fleet;
 mod labels;
 mod manifests;
 pub mod queries;

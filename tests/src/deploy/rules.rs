@@ -9,7 +9,7 @@ use super::{find_program, queries::Served, read, read_yaml, run, workspace};
 use crate::skip::skip;
 
 pub const FOLDER: &str = "deploy/prometheus";
-pub const FILES: [&str; 2] = ["recording.yml", "alerts.yml"];
+pub const FILES: [&str; 3] = ["recording.yml", "fleet.yml", "alerts.yml"];
 const TESTS: &str = "alerts.test.yml";
 
 #[derive(Deserialize)]
@@ -59,12 +59,24 @@ struct Annotations {
 }
 
 fn read_rules() -> Vec<Group> {
-    let read = |name: &&str| {
-        let file = workspace().join(FOLDER).join(name);
-        let file: RuleFile = serde_json::from_value(read_yaml(&file)).unwrap();
-        file.groups
-    };
-    FILES.iter().flat_map(read).collect()
+    FILES.iter().flat_map(|name| read_groups(name)).collect()
+}
+
+fn read_groups(name: &str) -> Vec<Group> {
+    let file = workspace().join(FOLDER).join(name);
+    let file: RuleFile = serde_json::from_value(read_yaml(&file)).unwrap();
+    file.groups
+}
+
+/// Names and queries of what one file records.
+pub fn recorded(name: &str) -> Vec<(String, String)> {
+    let rules = read_groups(name).into_iter().flat_map(|group| group.rules);
+    rules
+        .filter_map(|rule| match rule {
+            Rule::Record { record, expr } => Some((record, expr)),
+            Rule::Alert { .. } => None,
+        })
+        .collect()
 }
 
 /// What all rules ask.

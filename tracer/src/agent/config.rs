@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     disk_series::{DiskLimits, Pattern},
+    log::LogFormat,
     series::Limits,
     web::names,
 };
@@ -120,6 +121,10 @@ pub struct Settings {
     #[arg(long, env = "TRACER_NODE", value_name = "NAME")]
     pub node: Option<String>,
 
+    /// How the log is written, on standard error: for people, or an object a line [default: text].
+    #[arg(long, env = "TRACER_LOG_FORMAT", value_name = "FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
+
     /// Keep all capabilities after the start.
     #[arg(
         long, env = "TRACER_KEEP_PRIVILEGES", value_name = "BOOL",
@@ -208,6 +213,7 @@ impl Settings {
             min_sync: self.min_sync.or(fallback.min_sync),
             slow_syncs: self.slow_syncs.or(fallback.slow_syncs),
             node: self.node.or(fallback.node),
+            log_format: self.log_format.or(fallback.log_format),
             keep_privileges: self.keep_privileges.or(fallback.keep_privileges),
             record: self.record.or(fallback.record),
             record_size: self.record_size.or(fallback.record_size),
@@ -246,6 +252,7 @@ pub struct Config {
     pub min_sync: Duration,
     pub slow_syncs: usize,
     pub node: String,
+    pub log_format: LogFormat,
     pub keep_privileges: bool,
     /// Nothing is recorded where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -305,6 +312,7 @@ impl Config {
             min_sync: settings.min_sync.unwrap_or(Duration::from_millis(10)),
             slow_syncs: settings.slow_syncs.unwrap_or(1024),
             node: settings.node.unwrap_or_else(host_name),
+            log_format: settings.log_format.unwrap_or_default(),
             keep_privileges: settings.keep_privileges.unwrap_or(false),
             record: settings.record,
             record_size: settings.record_size.unwrap_or(512 << 20),
@@ -426,6 +434,10 @@ mod tests {
         assert_eq!((config.culprits, config.node.as_str()), (10, "a"));
         assert!(config.keep_privileges);
         assert_eq!(config.listen.to_string(), "127.0.0.1:9464");
+        assert_eq!(config.log_format, LogFormat::Text);
+        let json = Settings::parse("log-format = \"json\"\n").unwrap();
+        assert_eq!(Config::of(json).unwrap().log_format, LogFormat::Json);
+        assert_eq!(flags("agent --log-format json").log_format, Some(LogFormat::Json));
     }
 
     #[test]

@@ -5,13 +5,50 @@
 //! The crate `prometheus` writes the first; it has no second. Label values may
 //! hold anything.
 
-use std::fmt::Write as _;
+use std::{collections::HashMap, fmt::Write as _};
 
 use anyhow::{Context as _, Result};
 use prometheus::{
     TextEncoder,
-    proto::{Histogram, Metric, MetricFamily, MetricType},
+    proto::{Metric, MetricFamily, MetricType},
 };
+
+/// A series' labels.
+pub type Labels = Vec<(String, String)>;
+
+/// The histogram whose buckets have exemplars.
+const EXEMPLIFIED: &str = "tracer_sync_duration_seconds";
+
+/// One sync that stands for those of its bucket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exemplar {
+    /// As `/api/v1/syncs` knows it.
+    pub id: u64,
+    pub seconds: f64,
+    /// When it ended, in Unix seconds.
+    pub at: f64,
+}
+
+/// Slow syncs by the series that they are counted in, the latest first.
+#[derive(Debug, Default)]
+pub struct Exemplars(HashMap<Labels, Vec<Exemplar>>);
+
+impl Exemplars {
+    /// Takes the next older one.
+    pub fn push(&mut self, labels: Labels, exemplar: Exemplar) {
+        self.0.entry(labels).or_default().push(exemplar);
+    }
+
+    fn of(&self, metric: &Metric) -> &[Exemplar] {
+        if self.0.is_empty() {
+            return &[];
+        }
+        let pairs = metric.get_label().iter();
+        let labels: Labels =
+            pairs.map(|pair| (pair.name().to_owned(), pair.value().to_owned())).collect();
+        self.0.get(&labels).map_or(&[], Vec::as_slice)
+    }
+}
 
 /// A format that a scraper may ask for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,17 +86,17 @@ impl Format {
     /// # Errors
     ///
     /// When a family has no name or no series: never of `families`.
-    pub fn write(self, families: &[MetricFamily]) -> Result<String> {
+    pub fn write(self, families: &[MetricFamily], exemplars: &Exemplars) -> Result<String> {
         match self {
             Self::Text => TextEncoder::new()
                 .encode_to_string(families)
                 .context("failed to write the metrics as text"),
-            Self::OpenMetrics => Ok(open_metrics(families)),
+            Self::OpenMetrics => Ok(open_metrics(families, exemplars)),
         }
     }
 }
 
-fn open_metrics(families: &[MetricFamily]) -> String {
+fn open_metrics(families: &[MetricFamily], exemplars: &Exemplars) -> String {
     let mut out = String::new();
     for family in families {
         let kind = family.get_field_type();
@@ -86,7 +123,10 @@ fn open_metrics(families: &[MetricFamily]) -> String {
                 MetricType::COUNTER => {
                     sample(&mut out, name, "_total", metric, metric.get_counter().get_value());
                 }
-                MetricType::HISTOGRAM => buckets(&mut out, name, metric, metric.get_histogram()),
+                MetricType::HISTOGRAM => {
+                    let of_it = if name == EXEMPLIFIED { exemplars.of(metric) } else { &[] };
+                    buckets(&mut out, name, metric, of_it);
+                }
                 _ => sample(&mut out, name, "", metric, metric.get_gauge().get_value()),
             }
         }
@@ -99,14 +139,21 @@ fn is_in(name: &str, unit: &str) -> bool {
     name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_'))
 }
 
-fn buckets(out: &mut String, name: &str, metric: &Metric, histogram: &Histogram) {
-    for bucket in histogram.get_bucket() {
-        let bound = format!("{:?}", bucket.upper_bound());
+fn buckets(out: &mut String, name: &str, metric: &Metric, exemplars: &[Exemplar]) {
+    let histogram = metric.get_histogram();
+    let finite = histogram.get_bucket().iter().map(|b| (b.upper_bound(), b.cumulative_count()));
+    let mut below = f64::NEG_INFINITY;
+    for (upper, count) in finite.chain([(f64::INFINITY, histogram.get_sample_count())]) {
+        let bound = if upper.is_finite() { format!("{upper:?}") } else { "+Inf".to_owned() };
         labelled(out, name, "_bucket", metric, Some(&bound));
-        let _ = writeln!(out, " {}", bucket.cumulative_count());
+        let _ = write!(out, " {count}");
+        let latest = exemplars.iter().find(|one| below < one.seconds && one.seconds <= upper);
+        if let Some(Exemplar { id, seconds, at }) = latest {
+            let _ = write!(out, " # {{sync_id=\"{id}\"}} {seconds} {at:.3}");
+        }
+        out.push('\n');
+        below = upper;
     }
-    labelled(out, name, "_bucket", metric, Some("+Inf"));
-    let _ = writeln!(out, " {}", histogram.get_sample_count());
     sample(out, name, "_sum", metric, histogram.get_sample_sum());
     sample(out, name, "_count", metric, histogram.get_sample_count() as f64);
 }

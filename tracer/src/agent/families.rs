@@ -11,6 +11,7 @@ use prometheus::proto::{
 
 use super::{
     disk_series::{DiskRow, DiskSeries},
+    exposition::{Exemplar, Exemplars},
     series::{COLUMNS, CulpritLabels, OTHER, Row, Series, VictimLabels, labels_of},
     shared::Refusal,
 };
@@ -20,7 +21,7 @@ use crate::{
 };
 use tracer_engine::victim::SYNC_BOUNDS_NS;
 use tracer_kernel::program::Program;
-use tracer_snapshot::{BLOCK_BOUNDS_NS, Phase, Shares, Snapshot, Spread};
+use tracer_snapshot::{BLOCK_BOUNDS_NS, Phase, Shares, SlowSync, Snapshot, Spread};
 
 /// What metrics tell beside the victims' sums and the picture.
 #[derive(Clone, Debug, Default)]
@@ -194,6 +195,23 @@ fn under_way(rows: &Rows<'_>, s: &Snapshot) -> MetricFamily {
         "Age of a victim's oldest sync that has not ended, from one second on; else 0.",
         oldest.iter().map(|(labels, seconds)| (victim(labels), *seconds)),
     )
+}
+
+/// Slow syncs by the series that they are counted in, the latest first.
+pub fn exemplars<'a>(syncs: impl Iterator<Item = (u64, &'a SlowSync)>) -> Exemplars {
+    let mut exemplars = Exemplars::default();
+    for (id, sync) in syncs {
+        let labels = VictimLabels {
+            actor: labels_of(&sync.actor),
+            file_class: sync.class.name(),
+            device: bounded(&sync.device, COLUMNS).into_owned(),
+        };
+        let labels = victim(&labels).into_iter().filter(|(_, value)| !value.is_empty());
+        let labels = labels.map(|(name, value)| (name.to_owned(), value)).collect();
+        let seconds = sync.duration_seconds;
+        exemplars.push(labels, Exemplar { id, seconds, at: sync.at + seconds });
+    }
+    exemplars
 }
 
 fn victim(labels: &VictimLabels) -> Labels {

@@ -141,7 +141,7 @@ pub fn serve(doors: Vec<Door>, shared: Arc<Shared>, privileges: Privileges) -> R
     let run = move || {
         if let Err(error) = run(doors, &shared, privileges) {
             // Its health check fails from now on.
-            log::say(&format!("nothing is served any more: {error:#}"));
+            log::error(&format!("nothing is served any more: {error:#}"));
         }
     };
     thread::Builder::new().name("http".into()).spawn(run).context("failed to start a thread")?;
@@ -221,7 +221,7 @@ async fn follow(gate: Arc<Gate>, shared: Arc<Shared>) {
                 shared.count_web_reload(false);
                 let why = format!("{error:#}");
                 if why != said {
-                    log::say(&format!("keeps its TLS and passwords as they are: {why}"));
+                    log::warn(&format!("keeps its TLS and passwords as they are: {why}"));
                     said = why;
                 }
             }
@@ -350,7 +350,9 @@ fn answer(shared: &Shared, serves: Serves, request: &Request<Incoming>) -> Answe
             None => return without_picture(shared, path, request),
             Some(picture) if path == "/metrics" => {
                 let format = format(request);
-                picture.metrics(format).map(|body| (format.content_type(), body))
+                picture
+                    .metrics(format, || shared.exemplars())
+                    .map(|body| (format.content_type(), body))
             }
             Some(picture) => picture.verdicts().map(|body| (JSON, body)),
         },
@@ -409,9 +411,9 @@ fn readiness(shared: &Shared) -> Answer {
     }
 }
 
-/// Reads `min=10ms&limit=100`; either may be left out.
+/// Reads `min=10ms&limit=100`, or `id=17`; each may be left out.
 fn wanted(query: &str) -> Result<Wanted, String> {
-    let mut wanted = Wanted { min: Duration::ZERO, limit: SYNCS };
+    let mut wanted = Wanted { min: Duration::ZERO, limit: SYNCS, id: None };
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("min", value)) => {
@@ -421,7 +423,11 @@ fn wanted(query: &str) -> Result<Wanted, String> {
             Some(("limit", value)) => {
                 wanted.limit = value.parse().map_err(|_| "limit is a number\n".to_owned())?;
             }
-            _ => return Err("the parameters are min and limit\n".to_owned()),
+            Some(("id", value)) => {
+                let id = value.parse().map_err(|_| "id is a number\n".to_owned())?;
+                wanted.id = Some(id);
+            }
+            _ => return Err("the parameters are min, limit and id\n".to_owned()),
         }
     }
     Ok(wanted)

@@ -67,7 +67,7 @@ impl Keeper {
         }
         if keeper.opener.is_some() {
             let name = keeper.path.display();
-            log::say(&format!("keeps nothing until the disk of `{name}` answers"));
+            log::warn(&format!("keeps nothing until the disk of `{name}` answers"));
         }
         keeper
     }
@@ -86,7 +86,7 @@ impl Keeper {
 
     fn keep_nothing(&self, session: &mut Session, error: &io::Error) {
         let name = self.path.display();
-        log::say(&format!("keeps nothing: `{name}` cannot be made or used ({error})"));
+        log::warn(&format!("keeps nothing: `{name}` cannot be made or used ({error})"));
         session.count_refused_reference();
     }
 
@@ -116,7 +116,7 @@ impl Keeper {
         match writer.join() {
             Ok(Ok(0)) => {}
             Ok(Ok(left_out)) => {
-                log::say(&format!("has no room for the references of {left_out} disks"));
+                log::warn(&format!("has no room for the references of {left_out} disks"));
             }
             Ok(Err(error)) => self.fail(session, &error),
             Err(_) => self.fail(session, &io::Error::other("its writer panicked")),
@@ -125,7 +125,7 @@ impl Keeper {
 
     fn fail(&self, session: &mut Session, error: &io::Error) {
         let name = self.path.display();
-        log::say(&format!("failed to keep the disks' references in `{name}`: {error}"));
+        log::warn(&format!("failed to keep the disks' references in `{name}`: {error}"));
         session.count_refused_reference();
     }
 

@@ -18,7 +18,10 @@ use bytes::Bytes;
 use prometheus::proto::MetricFamily;
 use serde::Serialize;
 
-use super::{exposition::Format, families::down};
+use super::{
+    exposition::{Exemplars, Format},
+    families::{down, exemplars},
+};
 use crate::{
     filter::Filter,
     output::{
@@ -34,6 +37,9 @@ const MOST_VICTIMS: usize = 200;
 
 /// Owners that a kept sync tells of; the worst come first.
 const MOST_OWNERS: usize = 16;
+
+/// Slow syncs that are looked through for exemplars.
+const MOST_EXEMPLARS: usize = 4096;
 
 /// A loop that did not come round for so long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -79,12 +85,16 @@ impl Picture {
     /// # Errors
     ///
     /// When the metrics cannot be written: never.
-    pub fn metrics(&self, format: Format) -> Result<Bytes> {
+    pub fn metrics(&self, format: Format, exemplars: impl FnOnce() -> Exemplars) -> Result<Bytes> {
         let cell = match format {
             Format::Text => &self.text,
             Format::OpenMetrics => &self.open_metrics,
         };
-        rendered(cell, || Ok(format.write(&self.families)?.into_bytes()))
+        let exemplars = || match format {
+            Format::Text => Exemplars::default(),
+            Format::OpenMetrics => exemplars(),
+        };
+        rendered(cell, || Ok(format.write(&self.families, &exemplars())?.into_bytes()))
     }
 
     /// # Errors
@@ -147,7 +157,7 @@ impl Down {
     ///
     /// When the metrics cannot be written: never.
     pub fn metrics(&self, format: Format) -> Result<Bytes> {
-        Ok(format.write(&self.families)?.into_bytes().into())
+        Ok(format.write(&self.families, &Exemplars::default())?.into_bytes().into())
     }
 }
 
@@ -156,6 +166,17 @@ impl Down {
 pub struct Wanted {
     pub min: Duration,
     pub limit: usize,
+    /// This one alone.
+    pub id: Option<u64>,
+}
+
+/// A slow sync that is kept.
+#[derive(Debug, Serialize)]
+struct Kept {
+    /// Its number since the start, which exemplars have as `sync_id`.
+    id: u64,
+    #[serde(flatten)]
+    sync: SlowSync,
 }
 
 /// The answer of `/api/v1/syncs`.
@@ -170,7 +191,7 @@ struct Syncs<'a> {
     /// How the phases are shown, in their order.
     phases: [PhaseStyle; Phase::COUNT],
     /// The latest first.
-    syncs: Vec<&'a SlowSync>,
+    syncs: Vec<&'a Kept>,
 }
 
 #[derive(Serialize)]
@@ -216,7 +237,7 @@ impl Refusal {
 pub struct Shared {
     picture: Mutex<Option<Arc<Picture>>>,
     down: Mutex<Option<Arc<Down>>>,
-    syncs: Mutex<VecDeque<Arc<SlowSync>>>,
+    syncs: Mutex<VecDeque<Arc<Kept>>>,
     room: AtomicUsize,
     seen: AtomicU64,
     ready: AtomicBool,
@@ -281,13 +302,14 @@ impl Shared {
 
     /// Keeps slow syncs, of those that the filter takes; the oldest make room.
     pub fn push(&self, slow: &mut Vec<SlowSync>, filter: &Filter) {
-        self.seen.fetch_add(slow.len() as u64, Relaxed);
-        slow.retain(|sync| filter.takes_sync(sync));
+        let before = self.seen.fetch_add(slow.len() as u64, Relaxed);
         let room = self.room.load(Relaxed);
         let mut syncs = held(&self.syncs);
-        for mut sync in slow.drain(..) {
-            sync.owners.truncate(MOST_OWNERS);
-            syncs.push_back(Arc::new(sync));
+        for (mut sync, id) in slow.drain(..).zip(before + 1..) {
+            if filter.takes_sync(&sync) {
+                sync.owners.truncate(MOST_OWNERS);
+                syncs.push_back(Arc::new(Kept { id, sync }));
+            }
         }
         let more = syncs.len().saturating_sub(room);
         syncs.drain(..more);
@@ -304,7 +326,11 @@ impl Shared {
         let min = wanted.min.as_secs_f64();
         let kept: Vec<_> = {
             let syncs = held(&self.syncs);
-            let slow = syncs.iter().rev().filter(|sync| sync.duration_seconds >= min);
+            let is_it = |kept: &Kept| match wanted.id {
+                Some(id) => kept.id == id,
+                None => kept.sync.duration_seconds >= min,
+            };
+            let slow = syncs.iter().rev().filter(|kept| is_it(kept));
             slow.take(wanted.limit).cloned().collect()
         };
         let syncs = kept.iter().map(AsRef::as_ref).collect();
@@ -315,6 +341,12 @@ impl Shared {
         let only = filter.map(|filter| filter.only.as_str());
         let syncs = Syncs { schema: SCHEMA, seen, only, phases, syncs };
         Ok(to_json(&syncs)?.into())
+    }
+
+    /// The latest of them, for who asks for metrics with exemplars.
+    pub fn exemplars(&self) -> Exemplars {
+        let latest: Vec<_> = held(&self.syncs).iter().rev().take(MOST_EXEMPLARS).cloned().collect();
+        exemplars(latest.iter().map(|kept| (kept.id, &kept.sync)))
     }
 
     /// All hooks that are needed have been seen to fire.
@@ -348,14 +380,21 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::fixture;
+    use crate::{
+        agent::{
+            disk_series::{DiskLimits, DiskSeries},
+            families::{Beside, families},
+            series::{Limits, Observed, Series},
+        },
+        output::fixture,
+    };
 
     fn sync(milliseconds: u64) -> SlowSync {
         SlowSync { duration_seconds: milliseconds as f64 / 1e3, ..fixture::slow_sync() }
     }
 
     fn told(shared: &Shared, min_ms: u64, limit: usize) -> (u64, Vec<f64>) {
-        let wanted = Wanted { min: Duration::from_millis(min_ms), limit };
+        let wanted = Wanted { min: Duration::from_millis(min_ms), limit, id: None };
         let answer: serde_json::Value =
             serde_json::from_slice(&shared.syncs(wanted).unwrap()).unwrap();
         let syncs = answer["syncs"].as_array().unwrap().iter();
@@ -373,6 +412,51 @@ mod tests {
         shared.set_room(1);
         shared.push(&mut Vec::new(), &Filter::default());
         assert_eq!(told(&shared, 0, 10), (4, vec![0.04]));
+    }
+
+    /// An exemplar leads to its sync, and none stands in another's bucket.
+    #[test]
+    fn a_bucket_has_the_latest_of_its_slow_syncs_as_exemplar() {
+        let shared = Shared::new(10);
+        let s = fixture::trimmed();
+        let mut slow = vec![sync(12), sync(14), sync(30), sync(9000)];
+        for sync in &mut slow {
+            sync.actor = s.victims[0].actor.clone();
+            (sync.class, sync.device) = (s.victims[0].class, s.victims[0].device.clone());
+        }
+        let class = format!("file_class=\"{}\"", s.victims[0].class.name());
+        shared.push(&mut slow, &Filter::default());
+        let mut series = Series::new(Limits { victims: 5, culprits: 1 });
+        series.take(1.0, s.victims.iter().map(Observed::of));
+        let (include, exclude) = Default::default();
+        let disks = DiskSeries::new(DiskLimits { disks: 1, include, exclude });
+        let families = families(&series, &disks, &s, &Beside::default());
+        let picture = Picture::new("a".into(), s, families);
+        let served = |format| {
+            let bytes = picture.metrics(format, || shared.exemplars()).unwrap();
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        assert!(!served(Format::Text).contains("sync_id"));
+        let text = served(Format::OpenMetrics);
+        let of_bucket = |bound: &str| {
+            let le = format!("le=\"{bound}\"}}");
+            let mut lines = text.lines().filter(|line| line.contains(&class));
+            let line = lines.find(|line| line.contains(&le)).unwrap();
+            line.split_once(" # ").map(|(_, exemplar)| exemplar.to_owned())
+        };
+        let ended = |seconds: f64| format!("{:.3}", fixture::slow_sync().at + seconds);
+        assert_eq!(of_bucket("0.01"), None);
+        let latest = format!("{{sync_id=\"2\"}} 0.014 {}", ended(0.014));
+        assert_eq!(of_bucket("0.016"), Some(latest));
+        assert_eq!(of_bucket("0.025"), None);
+        assert!(of_bucket("0.032").unwrap().starts_with("{sync_id=\"3\"} 0.03 "));
+        assert!(of_bucket("+Inf").unwrap().starts_with("{sync_id=\"4\"} 9 "));
+        let wanted = Wanted { min: Duration::MAX, limit: 10, id: Some(3) };
+        let answer: serde_json::Value =
+            serde_json::from_slice(&shared.syncs(wanted).unwrap()).unwrap();
+        assert_eq!(answer["syncs"].as_array().unwrap().len(), 1);
+        assert_eq!((&answer["syncs"][0]["id"], &answer["seen"]), (&3.into(), &4.into()));
+        assert_eq!(answer["syncs"][0]["duration_seconds"], 0.03);
     }
 
     #[test]

@@ -55,7 +55,10 @@ const LOOK: Duration = Duration::from_secs(5);
 pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let options = &Options { loads_later: !args.no_loader, ..options.clone() };
     let settings = Settings { state_dir: options.state_dir.clone(), ..args.settings.clone() };
+    // A mistake in the file is said in the format that a flag asks for.
+    log::set_format(settings.log_format.unwrap_or_default());
     let config = Config::load(&settings, args.config.as_deref())?;
+    log::set_format(config.log_format);
     if args.print_config {
         let mut out = io::stdout().lock();
         let printed = out.write_all(config.to_toml()?.as_bytes()).and_then(|()| out.flush());
@@ -95,10 +98,10 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     };
     let wakeup = Wakeup::new(&session)?;
     if let Some(why) = session.unproven() {
-        log::say(&format!("unproven: {why}"));
+        log::warn(&format!("unproven: {why}"));
     }
     for (capability, why) in privileges::lacking() {
-        log::say(&format!("lacks {capability} ({why}): some files stay without a name"));
+        log::warn(&format!("lacks {capability} ({why}): some files stay without a name"));
     }
     give_up(privileges)?;
     let mut session = session;
@@ -107,7 +110,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
         match Flight::start(path, Bounds::of(config.record_size)) {
             Ok(flight) => session.begin_flight(flight),
             Err(error) => {
-                log::say(&format!("records nothing: there is no thread for it ({error})"));
+                log::warn(&format!("records nothing: there is no thread for it ({error})"));
             }
         }
     }
@@ -151,7 +154,7 @@ fn try_start(args: &AgentArgs, options: &Options, shared: &Shared) -> Result<Opt
             let why = format!("{error:#}");
             if shared.down().is_none_or(|down| down.why() != why) {
                 let minutes = AGAIN.as_secs() / 60;
-                log::say(&format!("cannot trace this node: {why}"));
+                log::error(&format!("cannot trace this node: {why}"));
                 log::say(&format!("stays, and tries again every {minutes} min"));
             }
             shared.set_down(Some(Down::new(step.name(), why)));
@@ -290,24 +293,25 @@ impl Agent {
     /// Returns whether the period begins anew.
     fn reload(&mut self, file: Option<&Path>) -> bool {
         if file.is_none() {
-            log::say("there is no --config to read again");
+            log::warn("there is no --config to read again");
             return false;
         }
         let new = match Config::load(&self.settings, file) {
             Ok(new) => new,
             Err(error) => {
                 self.reload_failures += 1;
-                log::say(&format!("keeps its configuration: {error:#}"));
+                log::warn(&format!("keeps its configuration: {error:#}"));
                 return false;
             }
         };
         self.reloads += 1;
         let waiting = self.config.needs_restart(&new);
         if !waiting.is_empty() {
-            log::say(&format!("needs a restart for the new {}", waiting.join(", ")));
+            log::warn(&format!("needs a restart for the new {}", waiting.join(", ")));
         }
         let is_new_period = new.period != self.config.period;
         self.config = new.with_what_needs_a_restart(&self.config);
+        log::set_format(self.config.log_format);
         self.series.set_limits(self.config.limits());
         self.disk_series.set_limits(self.config.disk_limits());
         self.shared.set_room(self.config.slow_syncs);

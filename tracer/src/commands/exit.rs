@@ -9,7 +9,7 @@ use std::{io, process::ExitCode};
 use anyhow::{Error, Result};
 use tracer_recording::Incomplete;
 
-use crate::{output::escape::escape, session::CannotRun};
+use crate::{agent::log, session::CannotRun};
 
 const FAILED: u8 = 1;
 const CANNOT_RUN: u8 = 3;
@@ -19,8 +19,7 @@ const INCOMPLETE: u8 = 4;
 pub fn report(result: Result<()>) -> ExitCode {
     match result {
         Err(error) if !is_broken_pipe(&error) => {
-            // Standard error may be gone too; there is nobody left to tell.
-            let _ = io::Write::write_all(&mut io::stderr(), message(&error).as_bytes());
+            log::error(&format!("{error:#}"));
             ExitCode::from(code(&error))
         }
         _ => ExitCode::SUCCESS,
@@ -51,11 +50,6 @@ fn is_broken_pipe(error: &Error) -> bool {
         io.or_else(json)
     };
     error.chain().any(|cause| kind(cause) == Some(io::ErrorKind::BrokenPipe))
-}
-
-/// The whole chain on one line: a name in it may hold anything.
-fn message(error: &Error) -> String {
-    format!("tracer: error: {}\n", escape(&format!("{error:#}")))
 }
 
 #[cfg(test)]
@@ -93,15 +87,6 @@ mod tests {
         let json = serde_json::to_writer(Gone, "x").context("cannot print").unwrap_err();
         assert!(is_broken_pipe(&json));
         assert!(!is_broken_pipe(&io::Error::from(io::ErrorKind::NotFound).into()));
-    }
-
-    #[test]
-    fn an_error_is_one_line_that_hides_nothing() {
-        let error = anyhow!("no such file").context("cannot open `a\nb\u{1b}[31m\u{202e}`");
-        assert_eq!(
-            message(&error),
-            "tracer: error: cannot open `a\\x0ab\\x1b[31m\\u{202e}`: no such file\n"
-        );
     }
 
     /// Somebody's error with ours as its cause.

@@ -143,7 +143,7 @@ fn families_are_served_by_pattern_and_those_that_say_how_the_tracer_is_always() 
         "tracer_up",
     ];
     assert_eq!(names, expected);
-    let text = Format::Text.write(&families).unwrap();
+    let text = Format::Text.write(&families, &Exemplars::default()).unwrap();
     let said = "tracer_filter_info{victims=\"victim etcd*\",\
                 metrics=\"tracer_blame* or *_excess_seconds_total\"} 1";
     assert!(text.lines().any(|line| line == said), "{text}");
@@ -172,8 +172,9 @@ fn the_page_lists_the_metrics_that_are_served() {
 #[test]
 fn both_formats_say_the_same() {
     let families = exported(&with_latencies(fixture::trimmed()), LIMITS);
-    let text = parse(&Format::Text.write(&families).unwrap()).unwrap();
-    let open = parse(&Format::OpenMetrics.write(&families).unwrap()).unwrap();
+    let text = parse(&Format::Text.write(&families, &Exemplars::default()).unwrap()).unwrap();
+    let open =
+        parse(&Format::OpenMetrics.write(&families, &Exemplars::default()).unwrap()).unwrap();
     // They spell a bound of one second differently.
     let values = |samples: &[Sample]| -> BTreeMap<_, _> {
         let one = samples.iter().map(|s| {
@@ -195,7 +196,7 @@ fn both_formats_say_the_same() {
 #[test]
 fn the_contract_is_kept() {
     let families = exported(&with_latencies(fixture::trimmed()), LIMITS);
-    let text = Format::Text.write(&families).unwrap();
+    let text = Format::Text.write(&families, &Exemplars::default()).unwrap();
     for line in [
         "tracer_sync_duration_seconds_bucket{victim=\"etcd (etcd.service)\",comm=\"etcd\",\
          file_class=\"wal\",device=\"vda1\",le=\"0.000125\"} 1\n",
@@ -227,7 +228,7 @@ fn the_contract_is_kept() {
 #[test]
 fn open_metrics_has_its_own_names_units_and_end() {
     let families = exported(&with_latencies(fixture::trimmed()), LIMITS);
-    let open = Format::OpenMetrics.write(&families).unwrap();
+    let open = Format::OpenMetrics.write(&families, &Exemplars::default()).unwrap();
     for line in [
         "# TYPE tracer_blame_seconds counter\n# UNIT tracer_blame_seconds seconds\n\
          # HELP tracer_blame_seconds ",
@@ -247,7 +248,7 @@ fn open_metrics_has_its_own_names_units_and_end() {
 fn no_series_is_there_twice_and_each_family_once() {
     let families = exported(&with_latencies(fixture::crowd()), LIMITS);
     for format in [Format::Text, Format::OpenMetrics] {
-        let text = format.write(&families).unwrap();
+        let text = format.write(&families, &Exemplars::default()).unwrap();
         let samples = parse(&text).unwrap();
         let keys: BTreeSet<_> = samples.iter().map(|s| (&s.name, &s.labels)).collect();
         assert_eq!(keys.len(), samples.len());
@@ -315,7 +316,7 @@ fn a_full_node_is_told_in_less_than_two_megabytes() {
     let made = began.elapsed();
     for format in [Format::Text, Format::OpenMetrics] {
         let began = std::time::Instant::now();
-        let text = format.write(&families).unwrap();
+        let text = format.write(&families, &Exemplars::default()).unwrap();
         let lines = text.lines().count();
         println!(
             "{format:?}: {} bytes, {lines} lines, {made:?} + {:?}",
@@ -370,7 +371,7 @@ proptest! {
         // An empty culprit has no share of the labels, so no more than before.
         prop_assert!(series(&families) <= series(&plain) + 1);
         for format in [Format::Text, Format::OpenMetrics] {
-            let text = format.write(&families).unwrap();
+            let text = format.write(&families, &Exemplars::default()).unwrap();
             let samples = parse(&text).map_err(TestCaseError::fail)?;
             for sample in &samples {
                 prop_assert!(sample.name.starts_with("tracer_") && sample.name != "tracer_evil");

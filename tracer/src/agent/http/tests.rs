@@ -120,7 +120,7 @@ fn slow_syncs_are_asked_for_by_length_and_number() {
     assert_eq!(two.matches("\"duration_seconds\"").count(), 2, "{two}");
     let none = get(address, "/api/v1/syncs?min=1s");
     assert_eq!(none.matches("\"duration_seconds\"").count(), 0, "{none}");
-    for query in ["min=long", "limit=-1", "limit=x", "nonsense", "min"] {
+    for query in ["min=long", "id=x", "limit=-1", "limit=x", "nonsense", "min"] {
         check(&get(address, &format!("/api/v1/syncs?{query}")), 400);
     }
 }

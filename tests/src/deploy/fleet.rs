@@ -1,0 +1,85 @@
+//! How many series a fleet's Prometheus keeps, by what `docs/metrics.md` says of
+//! labels and their values.
+
+use super::{read, rules};
+
+/// The fleet that the page speaks of.
+const NODES: usize = 1_000;
+
+/// A row of a table of the page.
+fn row(name: &str) -> String {
+    let page = read("docs/metrics.md");
+    let begin = format!("| `{name}` |");
+    let row = page.lines().find(|line| line.starts_with(&begin)).map(str::to_owned);
+    row.unwrap_or_else(|| panic!("docs/metrics.md has no row of {name}"))
+}
+
+/// Words in backticks in a column of a row.
+fn words(row: &str, column: usize) -> usize {
+    let cell = row.split('|').nth(column).unwrap();
+    cell.split('`').skip(1).step_by(2).count()
+}
+
+/// The values that a label has at most; a panic where the page gives it no end.
+fn values(label: &str) -> usize {
+    match label {
+        "instance" => NODES,
+        // `+Inf` is one more than the bounds.
+        "le" => {
+            let row = row("tracer_sync_duration_seconds");
+            let (_, bounds) = row.split_once("bounds: ").unwrap();
+            let (bounds, _) = bounds.split_once(';').unwrap();
+            let is_digit = |c: char| c.is_ascii_digit() || c == '.';
+            let numbers = bounds.split(|c| !is_digit(c)).filter(|number| !number.is_empty());
+            numbers.count() + 1
+        }
+        "phase" => words(&row("tracer_sync_phase_seconds_total"), 4),
+        "cause" => words(&row("tracer_verdict_cause_ratio"), 4),
+        other => panic!("the values of {other} have no bound"),
+    }
+}
+
+/// The series that an aggregation makes: `sum by (a, b) (…)`, `topk by (a) (3, …)`.
+fn series(expr: &str) -> usize {
+    let (operation, rest) = expr.split_once(" by (").unwrap_or_else(|| panic!("{expr}"));
+    let (labels, rest) = rest.split_once(") (").unwrap_or_else(|| panic!("{expr}"));
+    let groups: usize = labels.split(", ").map(values).product();
+    match operation {
+        "sum" | "min" | "max" => groups,
+        "topk" => groups * rest.split_once(',').unwrap().0.parse::<usize>().unwrap(),
+        other => panic!("{other}: {expr}"),
+    }
+}
+
+#[test]
+fn an_aggregation_has_as_many_series_as_its_labels_have_values() {
+    assert_eq!(series("sum by (instance) (rate(x[5m]))"), NODES);
+    assert_eq!(series("topk by (instance) (3, sum by (instance, culprit) (x))"), 3 * NODES);
+    // The kernel programs count by twenty bounds.
+    assert_eq!(values("le"), tracer_engine::victim::SYNC_BOUNDS_NS.len() + 1);
+    assert_eq!(values("phase"), tracer_snapshot::Phase::COUNT);
+    assert_eq!(values("cause"), tracer_snapshot::Shares::COUNT);
+}
+
+#[test]
+#[should_panic(expected = "culprit have no bound")]
+fn a_label_that_tenants_choose_has_no_bound() {
+    series("sum by (instance, culprit) (x)");
+}
+
+#[test]
+fn a_thousand_nodes_have_as_many_series_as_the_page_says() {
+    let rules = rules::recorded("fleet.yml");
+    assert!(rules.len() >= 5);
+    let all: usize = rules.iter().map(|(_, expr)| series(expr)).sum();
+    let page = read("docs/metrics.md");
+    let (_, said) = page.split_once("A thousand nodes have at most **").unwrap();
+    let (said, _) = said.split_once("** series").unwrap();
+    let said: usize = said.replace(',', "").parse().unwrap();
+    assert_eq!(said, all);
+    // All of them leave by the one pattern that the page gives.
+    for (name, _) in rules {
+        assert!(name.starts_with("instance") && name.contains(":tracer_"), "{name}");
+    }
+    assert!(page.contains("regex: instance[a-z_]*:tracer_.*"));
+}
