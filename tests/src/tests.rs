@@ -13,6 +13,9 @@ mod cli;
 /// What is in `deploy`: manifests, rules and dashboards, without a cluster.
 #[cfg(not(target_env = "musl"))]
 mod deploy;
+/// Somebody who comes to the project meets these first: pages, templates, workflows.
+#[cfg(not(target_env = "musl"))]
+mod door;
 /// Only in a virtual machine: devices, modules and cgroups of any kind.
 mod guest;
 /// With root on this kernel: a known delay is caused, and must be explained.

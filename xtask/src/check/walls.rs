@@ -196,6 +196,12 @@ const ABSENCES: &[Absence] = &[
         lacks: &["crate::session", "tracer_kernel", "tracer_node"],
         why: "the agent's HTTP thread reads finished pictures and knows no session",
     },
+    Absence {
+        within: "tracer/src/agent/web",
+        except: &[],
+        lacks: &["crate::session", "super::shared", "agent::shared", "tracer_snapshot"],
+        why: "who may ask is found out without knowing what is asked for",
+    },
 ];
 
 /// # Errors
