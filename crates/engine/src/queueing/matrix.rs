@@ -226,15 +226,44 @@ fn from_environment(name: &str, or: u64) -> u64 {
     env::var(name).map_or(or, |text| text.parse().unwrap())
 }
 
+/// How likely at most `of` of `all` are right, if each is right with probability `p`:
+/// the lower tail of the binomial distribution. Its normal approximation is far too
+/// strict where `p` is near 1: three of fifty are wrong once in seventy times at 99 %,
+/// not once in 450.
+fn at_most(of: u64, all: u64, p: f64) -> f64 {
+    let (n, odds) = (all as f64, (p / (1.0 - p)).ln());
+    // By logarithms: (1 - p)^n alone may be no number any more.
+    let mut ln_each = n * (1.0 - p).ln();
+    let mut sum = ln_each.exp();
+    for k in 1..=of {
+        ln_each += ((n - k as f64 + 1.0) / k as f64).ln() + odds;
+        sum += ln_each.exp();
+    }
+    sum
+}
+
+/// Four throws of a coin show heads twice or less in 11 of 16 cases; the third sum
+/// is written out, and the last is far beyond 20 standard errors.
+#[test]
+fn tails_of_the_binomial_distribution() {
+    let assert_is = |(of, all, p), is: f64| {
+        assert!((at_most(of, all, p) - is).abs() < 1e-4, "{of} of {all}: {}", at_most(of, all, p));
+    };
+    assert_is((2, 4, 0.5), 11.0 / 16.0);
+    assert_is((4, 4, 0.5), 1.0);
+    // 1 - 0.99^50 - 50 * 0.01 * 0.99^49 - 1225 * 0.01^2 * 0.99^48
+    assert_is((47, 50, 0.99), 0.0138);
+    assert_is((1400, 2000, 0.75), 0.0);
+}
+
 impl Tables {
-    /// Holds what was said against what is asked of it; of few timelines it may miss
-    /// that by so many standard errors.
+    /// Holds what was said against what is asked of it. Few timelines may miss that,
+    /// if an engine that is just good enough does so once in `1 / luck` times.
     #[track_caller]
-    fn check(&self, errors: f64) {
+    fn check(&self, luck: f64) {
         let Self { calm, all, by_kind } = self;
         let is_least = |of: u64, all: u64, least: f64| {
-            let error = (least * (1.0 - least) / all.max(1) as f64).sqrt();
-            all == 0 || part(of, all) >= least - errors * error
+            all == 0 || part(of, all) >= least || at_most(of, all, least) >= luck
         };
         assert!(is_least(calm.all - calm.wrong, calm.all, 0.997), "{calm}");
         assert!(is_least(all.right, all.all, 0.97), "{all}");
@@ -254,11 +283,14 @@ impl Tables {
 /// So many timelines are held to the rules without tolerance.
 const MANY: u64 = 10_000;
 
+/// So seldom may a check of few timelines fail that has nothing wrong in it.
+const LUCK: f64 = 0.0005;
+
 /// `TRACER_TIMELINES` of them; a commit is checked with a few.
 #[test]
 fn what_is_said_of_thousands_of_timelines_is_true() {
     let timelines = from_environment("TRACER_TIMELINES", 300);
-    play_all(1, timelines).check(if timelines >= MANY { 0.0 } else { 3.0 });
+    play_all(1, timelines).check(if timelines >= MANY { 1.0 } else { LUCK });
 }
 
 /// From a seed that nobody chose, which is printed; `TRACER_SEED` plays it again.
@@ -267,5 +299,5 @@ fn what_is_said_is_true_for_a_seed_that_nobody_has_seen() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = from_environment("TRACER_SEED", now.subsec_nanos().into());
     println!("TRACER_SEED={seed}");
-    play_all(seed, from_environment("TRACER_FRESH_TIMELINES", 100)).check(3.0);
+    play_all(seed, from_environment("TRACER_FRESH_TIMELINES", 100)).check(LUCK);
 }
