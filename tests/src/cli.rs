@@ -9,8 +9,19 @@ use assert_cmd::assert::OutputAssertExt as _;
 
 use crate::subject::{as_nobody, tracer_bin};
 
-const COMMANDS: [&str; 9] =
-    ["top", "watch", "record", "replay", "agent", "doctor", "demo", "completions", "man"];
+const COMMANDS: [&str; 11] = [
+    "top",
+    "watch",
+    "record",
+    "replay",
+    "timeline",
+    "report",
+    "agent",
+    "doctor",
+    "demo",
+    "completions",
+    "man",
+];
 
 fn tracer(args: &[&str]) -> Output {
     let mut command = Command::new(tracer_bin());

@@ -1,7 +1,7 @@
 //! Recordings, replayed by a user with no rights: one that was made while an
 //! `fstrim` ran, and what may become of it.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use assert_cmd::assert::OutputAssertExt as _;
 use serde_json::Value;
@@ -105,4 +105,89 @@ fn a_file_that_is_there_is_not_overwritten() {
     let complaint = String::from_utf8(output.stderr).expect("is text");
     assert!(complaint.contains("--force overwrites it"), "{complaint}");
     assert_eq!(fs::read_to_string(there.path()).expect("it is ours"), "mine");
+}
+
+#[test]
+fn a_time_that_is_over_is_asked_by_its_date_and_the_zone_is_said() {
+    let rec = fstrim();
+    let at = ["wal", "--json", "--at", "2026-11-21T17:24:40+01:00", "--for", "5s"];
+    let why = json(&replay(&rec, &at).assert().code(0).get_output().stdout);
+    assert_eq!(why["asked"]["from"], 1_795_278_280.0, "{why}");
+    assert_eq!(why["asked"]["to"], 1_795_278_285.0, "{why}");
+    assert_eq!(why["asked"]["gaps"], serde_json::json!([]), "{why}");
+    assert_eq!(why["culprits"][0]["comm"], "fstrim", "{why}");
+    let syncs = why["syncs"].as_u64().expect("a number");
+    let all = json(&replay(&rec, &["wal", "--json"]).stdout);
+    assert!((50..all["syncs"].as_u64().expect("a number")).contains(&syncs), "{why}");
+    // It is asked about from before the recording until after it.
+    let since =
+        ["wal", "--json", "--since", "2026-11-21T16:00:00Z", "--until", "2026-11-21T17:00:00Z"];
+    let why = json(&replay(&rec, &since).assert().code(0).get_output().stdout);
+    let gaps = why["asked"]["gaps"].as_array().expect("a list");
+    let whys: Vec<_> = gaps.iter().map(|gap| gap["why"].as_str().expect("a word")).collect();
+    assert_eq!(whys, ["begins", "ends"], "{why}");
+    assert_eq!(why["syncs"], all["syncs"]);
+    let text = replay(&rec, &["wal", "--at", "2026-11-21T16:24:40Z", "--for", "5s"]).stdout;
+    let text = String::from_utf8(text).expect("is text");
+    let first = text.lines().next().expect("a line");
+    assert!(first.contains(":24:40 to ") && first.contains(" +00:00 ("), "{first}");
+}
+
+#[test]
+fn a_time_that_was_not_recorded_is_an_error_that_says_why() {
+    for (at, says) in [
+        ("2026-11-21T15:00:00Z", "the recording begins at 2026-11-21 "),
+        ("2026-11-21T20:00:00Z", "the recording ends at 2026-11-21 "),
+    ] {
+        let output = replay(&fstrim(), &["wal", "--at", at]).assert().code(1).stdout("");
+        let complaint = String::from_utf8(output.get_output().stderr.clone()).expect("is text");
+        assert!(complaint.contains("nothing was recorded from "), "{complaint}");
+        assert!(complaint.contains(says), "{complaint}");
+    }
+    let output = as_nobody(&["why", "etcd", "--at", "03:12"], b"").assert().code(1);
+    let complaint = String::from_utf8(output.get_output().stderr.clone()).expect("is text");
+    assert!(complaint.contains("--recording PATH, or TRACER_RECORD"), "{complaint}");
+}
+
+#[test]
+fn a_timeline_has_who_was_slow_and_through_whom() {
+    let output = as_nobody(&["timeline", "-", "--json", "--filter", "wal"], &fstrim());
+    let output = output.assert().code(0).stderr("").get_output().stdout.clone();
+    let events: Vec<_> = output.split_inclusive(|b| *b == b'\n').map(json).collect();
+    let of = |name: &str| {
+        let mut found = events.iter().filter(|event| event["event"] == name);
+        let one = found.next().unwrap_or_else(|| panic!("no {name}: {events:?}"));
+        assert!(found.next().is_none(), "one {name}: {events:?}");
+        one
+    };
+    assert_eq!(of("slow_began")["victim"]["file_class"], "wal");
+    assert_eq!(of("culprit_came")["culprit"]["comm"], "fstrim");
+    let ended = of("slow_ended");
+    assert_eq!((&ended["lasts"], &ended["kind"]), (&true.into(), &"owners".into()), "{ended}");
+    assert_eq!(ended["culprits"][0]["op"], "discard", "{ended}");
+    // Cut off in the middle: what there is, and then 4.
+    let rec = fstrim();
+    let cut = as_nobody(&["timeline", "-"], &rec[..rec.len() / 2]).assert().code(4);
+    assert!(String::from_utf8_lossy(&cut.get_output().stdout).starts_with("times are "));
+}
+
+#[test]
+fn a_report_says_in_its_first_lines_who_did_it() {
+    // Nobody may not look into this directory.
+    let place = tempfile::tempdir().expect("can make a directory");
+    fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let copy = place.path().join("fstrim.rec");
+    fs::write(&copy, fstrim()).expect("it is ours");
+    let copy = copy.to_str().expect("is text");
+    let output = as_nobody(&["report", copy, "--format", "md", "--filter", "wal"], b"");
+    let text = String::from_utf8(output.assert().code(0).get_output().stdout.clone());
+    let text = text.expect("is text");
+    let summary = text.lines().nth(2).expect("the summary");
+    assert!(summary.contains("one victim was slow once and no sync hung."), "{summary}");
+    assert!(summary.contains("fstrim (") && summary.contains("(discard), with "), "{summary}");
+    assert!(text.contains("  verdict ") && text.contains("  to do "), "{text}");
+    let page = as_nobody(&["report", copy], b"").assert().code(0).get_output().stdout.clone();
+    let page = String::from_utf8(page).expect("is text");
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
+    assert!(!page.contains("<script") && !page.contains("src="), "it needs nothing else");
 }

@@ -6,3 +6,4 @@ pub mod commands;
 pub mod filter;
 pub mod output;
 pub mod session;
+pub mod timeline;

@@ -10,7 +10,9 @@ use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use clap_complete::Shell;
 use tracer::{
     cli::{Cli, Command},
-    commands::{agent, block_on, demo, doctor, exit, record, replay, top, watch, why},
+    commands::{
+        agent, block_on, demo, doctor, exit, record, replay, report, timeline, top, watch, why,
+    },
 };
 
 fn main() -> ExitCode {
@@ -28,6 +30,8 @@ fn run(cli: Cli) -> Result<()> {
             Ok(()) => block_on(replay::run(&args)),
             Err(error) => error.exit(),
         },
+        Command::Timeline(args) => timeline::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Agent(args) => block_on(agent::run(&args, &options)),
         // The ring's reader wants a runtime even if nobody waits for it.
         Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),

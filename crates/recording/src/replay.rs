@@ -244,20 +244,21 @@ impl Replay {
         self.breaks.kept()
     }
 
-    /// Goes on until this moment in Unix seconds, or to the end.
-    pub fn play_to(
+    /// Goes on until `until_ns`, or this moment in Unix seconds, or to the end.
+    pub fn play_both(
         &mut self,
+        until_ns: u64,
         until: f64,
         slow_ns: Option<u64>,
         slow: &mut Vec<SlowSync>,
     ) -> Played {
         loop {
             // The clock may be set on the way.
-            let until_ns = self.scene.clock().monotonic_ns(until);
-            if self.now_ns >= until_ns {
+            let end_ns = self.scene.clock().monotonic_ns(until).min(until_ns);
+            if self.now_ns >= end_ns {
                 return Played::Until;
             }
-            let soon_ns = self.now_ns.saturating_add(CLOCK_NS).min(until_ns);
+            let soon_ns = self.now_ns.saturating_add(CLOCK_NS).min(end_ns);
             if self.play(soon_ns, slow_ns, slow) == Played::Whole {
                 return Played::Whole;
             }

@@ -135,8 +135,8 @@ pub struct Settings {
     /// Keep what happens in this directory, to be asked about afterwards [default: nothing is
     /// kept].
     ///
-    /// `tracer replay DIR` reads it. The directory is made, for its owner alone; it names
-    /// everybody on the node.
+    /// `tracer why --at 03:12` and `tracer timeline` read it. The directory is made, for
+    /// its owner alone; it names everybody on the node.
     #[arg(long, env = "TRACER_RECORD", value_name = "DIR")]
     pub record: Option<PathBuf>,
 

@@ -11,6 +11,9 @@ EXAMPLES:
   Keep ten minutes, and ask later:
       sudo tracer record -o slow.rec --for 10m
       tracer replay slow.rec
+  Ask an agent's flight recorder about the night:
+      sudo tracer timeline
+      sudo tracer why etcd --at 03:12
   Ask what the tracer can see on this machine:
       sudo tracer doctor
   See it find a culprit that it made itself:
@@ -43,7 +46,10 @@ EXAMPLES:
   Whoever is slowest, for two minutes:
       sudo tracer why --for 2m
   One verdict every ten seconds, for a log or a script:
-      sudo tracer why etcd --every 10s --json | jq '[.kind, .culprits[0].name]'";
+      sudo tracer why etcd --every 10s --json | jq '[.kind, .culprits[0].name]'
+  What was it at twelve past three? An agent's flight recorder is asked:
+      sudo tracer why etcd --at 03:12 --for 5m
+      sudo tracer why etcd --since 2026-11-29T03:00:00+01:00 --until 04:00";
 
 pub const WATCH: &str = "\
 EXAMPLES:
@@ -74,7 +80,28 @@ EXAMPLES:
   Look at it, ten times as fast as it happened:
       tracer replay slow.rec top
   Every sync that took 50 ms or longer:
-      tracer replay slow.rec watch --min 50ms";
+      tracer replay slow.rec watch --min 50ms
+  Two minutes of an agent's flight recorder:
+      tracer replay /var/lib/tracer-recording etcd --at 03:12 --for 2m";
+
+pub const REPORT: &str = "\
+EXAMPLES:
+  The story of last night, as a page to attach to a post-mortem:
+      sudo tracer report --since 00:00 --until 06:00 -o night.html
+  Only what etcd had to wait for, for a ticket that takes Markdown:
+      sudo tracer report --filter etcd --format md
+  The same of a recording:
+      tracer report slow.rec -o slow.html";
+
+pub const TIMELINE: &str = "\
+EXAMPLES:
+  What happened on this node, as its agent's flight recorder has it:
+      sudo tracer timeline
+  The same of a recording, from midnight on, in UTC:
+      TZ=UTC tracer timeline slow.rec --since 00:00
+  What etcd had to wait for in the last two hours, for a script:
+      sudo tracer timeline --since 2h --filter etcd --json | jq 'select(.event == \"slow_ended\")'";
+
 pub const AGENT: &str = "\
 EXAMPLES:
   On this node, for its own Prometheus and a browser on it:

@@ -5,14 +5,16 @@
 //! usage (exit 2) is only what is wrong on every machine.
 
 pub mod examples;
+pub mod moments;
 pub(crate) mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use clap_complete::Shell;
 use tracer_kernel::{facts::VMLINUX_BTF, strategies::Forced};
 
+use self::moments::Moment;
 use crate::{
     agent::config::Settings,
     filter::{Filter, Narrow},
@@ -130,7 +132,24 @@ pub enum Command {
     /// prints the verdict on all of it, as `tracer why` does. Times are of the
     /// recording: `--for 1m` looks at its first minute.
     #[command(after_long_help = examples::REPLAY)]
-    Replay(ReplayArgs),
+    Replay(Box<ReplayArgs>),
+    /// Say what happened in a recording: who was slow when, through whom, what hung, what is
+    /// missing.
+    ///
+    /// One line for each: a victim became slow and was so no longer, a culprit came and
+    /// went, a sync hung, the tracer was started again, or nothing is known of some time.
+    /// Needs no root.
+    #[command(after_long_help = examples::TIMELINE)]
+    Timeline(TimelineArgs),
+
+    /// Write the story of a recording as one page, for a post-mortem.
+    ///
+    /// A summary in three sentences, the timeline, and for each time in which somebody was
+    /// slow the verdict on all of it: the account of the excess, the culprits with their
+    /// evidence, who is ruled out by which numbers, and what to do. Needs no root.
+    #[command(after_long_help = examples::REPORT)]
+    Report(ReportArgs),
+
     /// Run on a node for good, and serve metrics, verdicts and a page.
     ///
     /// What a flag does not say, the environment may (the names stand at the
@@ -181,6 +200,52 @@ impl Scope {
     }
 }
 
+/// A time that is over, of a recording.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TimeArgs {
+    /// Ask a recording about this time: `03:12`, "2026-11-29 03:12", RFC 3339, or `2h` (ago).
+    ///
+    /// Five minutes from then on, or as long as --for says. What has no offset is local
+    /// time, by TZ or /etc/localtime; the answer says which zone that is. A time of day
+    /// is the last one that the recording reaches.
+    #[arg(long, value_name = "TIME", conflicts_with = "since", help_heading = "Afterwards")]
+    pub at: Option<Moment>,
+
+    /// From this time on, to the end of the recording.
+    #[arg(long, value_name = "TIME", help_heading = "Afterwards")]
+    pub since: Option<Moment>,
+
+    /// Up to this time.
+    #[arg(long, value_name = "TIME", conflicts_with = "at", help_heading = "Afterwards")]
+    pub until: Option<Moment>,
+}
+
+impl TimeArgs {
+    pub fn is_asked(&self) -> bool {
+        let Self { at, since, until } = self;
+        at.is_some() || since.is_some() || until.is_some()
+    }
+}
+
+/// The recording that is asked, and the time that it is asked about.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PastArgs {
+    #[command(flatten)]
+    pub time: TimeArgs,
+
+    /// The recording that is asked: a file, or the directory of an agent's flight recorder
+    /// [default: TRACER_RECORD, or /var/lib/tracer-recording].
+    #[arg(long, value_name = "PATH", help_heading = "Afterwards")]
+    pub recording: Option<PathBuf>,
+}
+
+impl PastArgs {
+    /// Whether it is about a recording, and not about now.
+    pub fn is_asked(&self) -> bool {
+        self.time.is_asked() || self.recording.is_some()
+    }
+}
+
 #[derive(Args, Clone, Debug)]
 pub struct TopArgs {
     /// Print one screen after another as plain text, for logs and pipes.
@@ -201,6 +266,9 @@ pub struct TopArgs {
 
     #[command(flatten)]
     pub scope: Scope,
+
+    #[command(flatten)]
+    pub past: PastArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -227,6 +295,9 @@ pub struct WhyArgs {
 
     #[command(flatten)]
     pub narrow: Narrow,
+
+    #[command(flatten)]
+    pub past: PastArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -241,6 +312,9 @@ pub struct WatchArgs {
 
     #[command(flatten)]
     pub scope: Scope,
+
+    #[command(flatten)]
+    pub past: PastArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -260,7 +334,7 @@ pub struct RecordArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct ReplayArgs {
-    /// The recording; `-` is standard input.
+    /// The recording: a file, `-` for standard input, or a directory of segments.
     pub file: PathBuf,
 
     #[command(flatten)]
@@ -275,17 +349,30 @@ impl ReplayArgs {
     ///
     /// Bad usage: options of the verdict before the name of another view.
     pub fn check(&self) -> Result<(), clap::Error> {
-        let WhyArgs { victim, duration, every, json, narrow } = &self.why;
+        let WhyArgs { victim, duration, every, json, narrow, past } = &self.why;
         let is_asked = victim.is_some()
             || duration.is_some()
             || every.is_some()
             || *json
-            || !narrow.is_empty();
-        if self.view.is_none() || !is_asked {
-            return Ok(());
+            || !narrow.is_empty()
+            || past.is_asked();
+        let refuse = |message| Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+        if self.view.is_some() && is_asked {
+            return refuse("options go behind the view: `tracer replay FILE top --json`");
         }
-        let message = "options go behind the view: `tracer replay FILE top --json`";
-        Err(Cli::command().error(ErrorKind::ArgumentConflict, message))
+        match self.past().recording {
+            Some(_) => refuse("the recording is FILE: --recording is for the other commands"),
+            None => Ok(()),
+        }
+    }
+
+    fn past(&self) -> &PastArgs {
+        match &self.view {
+            None => &self.why.past,
+            Some(View::Why(args)) => &args.past,
+            Some(View::Top(args)) => &args.past,
+            Some(View::Watch(args)) => &args.past,
+        }
     }
 }
 
@@ -298,6 +385,67 @@ pub enum View {
     Top(TopArgs),
     /// Each slow sync.
     Watch(WatchArgs),
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TimelineArgs {
+    /// The recording: a file, `-` for standard input, or the directory of an agent's flight
+    /// recorder [default: TRACER_RECORD, or /var/lib/tracer-recording].
+    pub path: Option<PathBuf>,
+
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Stop after this time of the recording, such as `30m`.
+    #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Only victims that have this text in the name of their process, pod, VM, unit, cgroup,
+    /// file or device.
+    #[arg(long, value_name = "TEXT", value_parser = values::parse_filter)]
+    pub filter: Option<String>,
+
+    #[command(flatten)]
+    pub time: TimeArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ReportArgs {
+    /// The recording: a file, or the directory of an agent's flight recorder [default:
+    /// TRACER_RECORD, or /var/lib/tracer-recording].
+    pub path: Option<PathBuf>,
+
+    /// One page of HTML that needs nothing else, or Markdown.
+    #[arg(long, value_enum, default_value_t = Format::Html)]
+    pub format: Format,
+
+    /// Write to this file; `-` is standard output, and so is nothing.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Overwrite a file that is there.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Stop after this time of the recording, such as `30m`.
+    #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
+    pub duration: Option<Duration>,
+
+    /// Only victims that have this text in the name of their process, pod, VM, unit, cgroup,
+    /// file or device.
+    #[arg(long, value_name = "TEXT", value_parser = values::parse_filter)]
+    pub filter: Option<String>,
+
+    #[command(flatten)]
+    pub time: TimeArgs,
+}
+
+/// A form of a report.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Format {
+    Html,
+    Md,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -438,6 +586,9 @@ mod tests {
         assert!(matches!(replay("tracer replay - watch --min 5ms").view, Some(View::Watch(_))));
         assert!(replay("tracer replay slow.rec --json top").check().is_err());
         assert!(replay("tracer replay slow.rec --disk sdb top").check().is_err());
+        assert!(replay("tracer replay slow.rec --at 03:12 top").check().is_err());
+        assert!(replay("tracer replay slow.rec top --at 03:12 --for 2m").check().is_ok());
+        assert!(replay("tracer replay slow.rec top --recording x").check().is_err());
     }
 
     #[test]
@@ -451,6 +602,9 @@ mod tests {
             "tracer top --interval 0",
             "tracer record",
             "tracer replay",
+            "tracer why --at soon",
+            "tracer why --at 03:12 --since 03:10",
+            "tracer timeline --at 03:12 --until 03:14",
             "tracer doctor --strategy start",
             "tracer doctor --strategy =fentry",
         ] {

@@ -4,19 +4,25 @@ use anyhow::Result;
 
 use super::{top, watch, why};
 use crate::cli::{ReplayArgs, View};
-use tracer_recording::replay::Replay;
 
 /// # Errors
 ///
 /// When the recording cannot be read whole (after what could be read was
 /// shown), when there is nothing to say, or the output cannot be written.
 pub async fn run(args: &ReplayArgs) -> Result<()> {
-    let mut replay = Replay::open(&args.file)?;
+    let (time, length) = match &args.view {
+        None => (&args.why.past.time, args.why.duration),
+        Some(View::Why(why)) => (&why.past.time, why.duration),
+        Some(View::Top(top)) => (&top.past.time, top.scope.duration),
+        Some(View::Watch(watch)) => (&watch.past.time, watch.scope.duration),
+    };
+    let (mut replay, asked) = time.open(&args.file, length)?;
+    let (replay, asked) = (&mut replay, asked.as_ref());
     let shown = match &args.view {
-        None => why::replay(&args.why, &mut replay),
-        Some(View::Why(args)) => why::replay(args, &mut replay),
-        Some(View::Top(args)) => top::replay(args, &mut replay).await,
-        Some(View::Watch(args)) => watch::replay(args, &mut replay),
+        None => why::replay(&args.why, replay, asked),
+        Some(View::Why(args)) => why::replay(args, replay, asked),
+        Some(View::Top(args)) => top::replay(args, replay, asked).await,
+        Some(View::Watch(args)) => watch::replay(args, replay, asked),
     };
     // A damaged recording is why there may be nothing to say.
     replay.check().and(shown)

@@ -8,7 +8,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{POLL, Stop, Wakeup, after, start_beside_references};
+use super::{
+    POLL, Stop, Wakeup,
+    past::{Asked, Until, recording},
+    start_beside_references,
+};
 use crate::{
     cli::TopArgs,
     output::{
@@ -21,7 +25,7 @@ use crate::{
     session::{Options, Session},
 };
 use tracer_engine::victim::Span;
-use tracer_recording::replay::{Played, Replay};
+use tracer_recording::replay::Replay;
 use tracer_snapshot::Snapshot;
 
 /// The first screen comes sooner than the first interval: people wait for it.
@@ -34,6 +38,12 @@ const SPEED: u32 = 10;
 ///
 /// When the tracer cannot start or its output cannot be written.
 pub async fn run(args: &TopArgs, options: &Options) -> Result<()> {
+    if args.past.is_asked() {
+        let path = recording(args.past.recording.as_deref());
+        let (mut past, asked) = args.past.time.open(&path, args.scope.duration)?;
+        let shown = replay(args, &mut past, asked.as_ref()).await;
+        return past.check().and(shown);
+    }
     let session = start_beside_references(options)?;
     let wakeup = Wakeup::new(&session)?;
     let stop = Stop::new(args.scope.duration)?;
@@ -50,17 +60,19 @@ pub async fn run(args: &TopArgs, options: &Options) -> Result<()> {
 /// # Errors
 ///
 /// When the output cannot be written.
-pub async fn replay(args: &TopArgs, replay: &mut Replay) -> Result<()> {
-    let end_ns = after(replay.now_ns(), args.scope.duration);
+pub async fn replay(args: &TopArgs, replay: &mut Replay, asked: Option<&Asked>) -> Result<()> {
+    let end = Until::of(replay, asked, args.scope.duration);
     if !is_text(args) {
-        return draw(args, &mut Shown::Recorded { replay, end_ns }, Stop::new(None)?).await;
+        return draw(args, &mut Shown::Recorded { replay, end }, Stop::new(None)?).await;
+    }
+    if let Some(asked) = asked {
+        asked.say();
     }
     let mut left = args.iterations;
     while left != Some(0) {
-        let until_ns = after(replay.now_ns(), Some(args.interval)).min(end_ns);
-        let played = replay.play(until_ns, None, &mut Vec::new());
+        let is_over = end.play(replay, Some(args.interval), None, &mut Vec::new());
         show(args, replay.snapshot_of(Span::Window))?;
-        if played == Played::Whole || until_ns == end_ns {
+        if is_over {
             return Ok(());
         }
         left = left.map(|n| n - 1);
@@ -75,7 +87,7 @@ fn is_text(args: &TopArgs) -> bool {
 /// What the full screen shows.
 enum Shown<'a> {
     Live { session: Box<Session>, wakeup: Wakeup },
-    Recorded { replay: &'a mut Replay, end_ns: u64 },
+    Recorded { replay: &'a mut Replay, end: Until },
 }
 
 impl Shown<'_> {
@@ -94,9 +106,8 @@ impl Shown<'_> {
     fn next(&mut self, interval: Duration) -> Snapshot {
         match self {
             Self::Live { session, .. } => session.snapshot(),
-            Self::Recorded { replay, end_ns } => {
-                let until_ns = after(replay.now_ns(), Some(interval)).min(*end_ns);
-                replay.play(until_ns, None, &mut Vec::new());
+            Self::Recorded { replay, end } => {
+                end.play(replay, Some(interval), None, &mut Vec::new());
                 replay.snapshot_of(Span::Window)
             }
         }

@@ -10,14 +10,18 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::{Stop, Wakeup, after, start_beside_references};
+use super::{
+    Stop, Wakeup,
+    past::{Asked, Until, recording},
+    start_beside_references,
+};
 use crate::{
     cli::WatchArgs,
     filter::Filter,
     output::{escape::escape, hanging, json, watch},
     session::Options,
 };
-use tracer_recording::replay::{Played, Replay};
+use tracer_recording::replay::Replay;
 use tracer_snapshot::{Hanging, SlowSync};
 
 /// Lines of a recording are printed when so much of it was played.
@@ -27,6 +31,12 @@ const PRINTED_EVERY: Duration = Duration::from_secs(1);
 ///
 /// When the tracer cannot start or its output cannot be written.
 pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
+    if args.past.is_asked() {
+        let path = recording(args.past.recording.as_deref());
+        let (mut past, asked) = args.past.time.open(&path, args.scope.duration)?;
+        let shown = replay(args, &mut past, asked.as_ref());
+        return past.check().and(shown);
+    }
     let mut session = start_beside_references(options)?;
     let wakeup = Wakeup::new(&session)?;
     let mut stop = Stop::new(args.scope.duration)?;
@@ -67,15 +77,17 @@ fn say_first(args: &WatchArgs, line: &str) -> Result<()> {
 /// # Errors
 ///
 /// When the output cannot be written.
-pub fn replay(args: &WatchArgs, replay: &mut Replay) -> Result<()> {
-    let end_ns = after(replay.now_ns(), args.scope.duration);
+pub fn replay(args: &WatchArgs, replay: &mut Replay, asked: Option<&Asked>) -> Result<()> {
+    if let Some(asked) = asked {
+        asked.say();
+    }
+    let end = Until::of(replay, asked, args.scope.duration);
     let mut slow = Vec::new();
     let mut shown = Shown::begin(args)?;
     loop {
-        let until_ns = after(replay.now_ns(), Some(PRINTED_EVERY)).min(end_ns);
-        let played = replay.play(until_ns, Some(min_ns(args)), &mut slow);
+        let is_over = end.play(replay, Some(PRINTED_EVERY), Some(min_ns(args)), &mut slow);
         shown.print(args, &mut slow)?;
-        if played == Played::Whole || until_ns == end_ns {
+        if is_over {
             return Ok(());
         }
     }

@@ -6,17 +6,22 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Stop, Wakeup, after, start_beside_references};
+use super::{
+    Stop, Wakeup,
+    past::{Asked, AskedAbout, Gap, Until, recording},
+    start_beside_references,
+};
 use crate::{
     cli::WhyArgs,
     filter::{self, Filter},
-    output::{json, names, text, why},
+    output::{escape::escape, json, names, text, why},
     session::Options,
 };
 use tracer_engine::victim::Span;
-use tracer_recording::replay::{Played, Replay};
+use tracer_recording::replay::Replay;
 use tracer_snapshot::{FileClass, Hanging, Kind, Snapshot, Victim};
 
 /// Without `--for` and `--every`.
@@ -27,6 +32,12 @@ const USUAL: Duration = Duration::from_secs(30);
 /// When the tracer cannot start, nobody was seen to sync, or the output cannot
 /// be written.
 pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
+    if args.past.is_asked() {
+        let path = recording(args.past.recording.as_deref());
+        let (mut past, asked) = args.past.time.open(&path, args.duration)?;
+        let shown = replay(args, &mut past, asked.as_ref());
+        return past.check().and(shown);
+    }
     let mut session = start_beside_references(options)?;
     let wakeup = Wakeup::new(&session)?;
     let length = args.duration.or(args.every.is_none().then_some(USUAL));
@@ -50,11 +61,11 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
         };
         session.poll(None, &mut slow);
         let snapshot = session.snapshot_of(Span::Period);
-        let told = tell(args, &snapshot)?;
+        let is_said = print_verdict(args, &snapshot, None)?;
         if last {
             // A period in which nobody synced is worth a line of a log, but a
             // command that has nothing to say has failed.
-            let has_failed = !told && args.every.is_none();
+            let has_failed = !is_said && args.every.is_none();
             return if has_failed { Err(nobody(args, &snapshot)) } else { Ok(()) };
         }
         session.begin_period();
@@ -66,46 +77,79 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
 /// # Errors
 ///
 /// When nobody was seen to sync, or the output cannot be written.
-pub fn replay(args: &WhyArgs, replay: &mut Replay) -> Result<()> {
-    let end_ns = after(replay.now_ns(), args.duration);
+pub fn replay(args: &WhyArgs, replay: &mut Replay, asked: Option<&Asked>) -> Result<()> {
+    let end = Until::of(replay, asked, args.duration);
     loop {
-        let until_ns = after(replay.now_ns(), args.every).min(end_ns);
-        let played = replay.play(until_ns, None, &mut Vec::new());
+        let began = replay.now();
+        let is_over = end.play(replay, args.every, None, &mut Vec::new());
         let snapshot = replay.snapshot_of(Span::Period);
-        let told = tell(args, &snapshot)?;
-        if played == Played::Whole || until_ns == end_ns {
-            let has_failed = !told && args.every.is_none();
+        let past = asked.map(|asked| match args.every {
+            None => (asked, asked.all_gaps(replay, began)),
+            Some(_) => {
+                let part = Asked { from: began, to: replay.now(), ..asked.clone() };
+                (asked, part.gaps(replay.breaks()))
+            }
+        });
+        let past = past.as_ref().map(|(asked, gaps)| (*asked, gaps.as_slice()));
+        let is_said = print_verdict(args, &snapshot, past)?;
+        if is_over {
+            let has_failed = !is_said && args.every.is_none();
             return if has_failed { Err(nobody(args, &snapshot)) } else { Ok(()) };
         }
         replay.begin_period();
     }
 }
 
-/// Prints the verdict on whom was asked for; false where nobody is.
-fn tell(args: &WhyArgs, s: &Snapshot) -> Result<bool> {
+/// A verdict on a time that is over.
+#[derive(Serialize)]
+struct Afterwards<'a, T> {
+    asked: AskedAbout<'a>,
+    #[serde(flatten)]
+    verdict: T,
+}
+
+/// Prints the verdict on whom was asked for, and what of the time that was asked about
+/// is not known; false where nobody is.
+fn print_verdict(args: &WhyArgs, s: &Snapshot, past: Option<(&Asked, &[Gap])>) -> Result<bool> {
     let mut bytes = Vec::new();
     let mut narrowed = s.clone();
     Filter::new(None, &args.narrow).narrow(&mut narrowed);
     let s = &narrowed;
-    let Some(victim) = choose(args.victim.as_deref(), s) else {
-        let hanging = hanging(args.victim.as_deref(), s);
-        if hanging.is_empty() {
-            return Ok(false);
+    let victim = choose(args.victim.as_deref(), s);
+    let hanging = match victim {
+        Some(_) => Vec::new(),
+        None => hanging(args.victim.as_deref(), s),
+    };
+    if victim.is_none() && hanging.is_empty() {
+        return Ok(false);
+    }
+    if !args.json {
+        for (asked, gaps) in past.into_iter().filter(|_| args.every.is_none()) {
+            writeln!(bytes, "{}", escape(&asked.sentence()))?;
+            gaps.iter().try_for_each(|gap| writeln!(bytes, "{}", asked.gap_line(gap)))?;
+            writeln!(bytes)?;
         }
-        if args.json {
-            json::write_json(&mut bytes, &why::hangs(hanging, s))?;
-        } else {
-            if let Some(line) = filter::line(s) {
-                writeln!(bytes, "{line}")?;
+        match victim {
+            Some(victim) => why::write_why(&mut bytes, victim, s)?,
+            None => {
+                if let Some(line) = filter::line(s) {
+                    writeln!(bytes, "{line}")?;
+                }
+                why::write_hangs(&mut bytes, &hanging)?;
             }
-            why::write_hangs(&mut bytes, &hanging)?;
         }
         return print(&bytes);
-    };
-    if args.json {
-        json::write_json(&mut bytes, &why::why(victim, s))?;
-    } else {
-        why::write_why(&mut bytes, victim, s)?;
+    }
+    let asked = past.map(|(asked, gaps)| asked.about(gaps));
+    match (victim, asked) {
+        (Some(victim), None) => json::write_json(&mut bytes, &why::why(victim, s))?,
+        (Some(victim), Some(asked)) => {
+            json::write_json(&mut bytes, &Afterwards { asked, verdict: why::why(victim, s) })?;
+        }
+        (None, None) => json::write_json(&mut bytes, &why::hangs(hanging, s))?,
+        (None, Some(asked)) => {
+            json::write_json(&mut bytes, &Afterwards { asked, verdict: why::hangs(hanging, s) })?;
+        }
     }
     print(&bytes)
 }

@@ -1,0 +1,262 @@
+//! A time that is over: which recording is asked about it, and what of it is known.
+
+use std::{
+    env,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Result, anyhow, bail};
+use serde::Serialize;
+
+use crate::{
+    cli::{
+        TimeArgs,
+        moments::{Covered, Moment, Zone},
+    },
+    output::escape::escape,
+};
+use tracer_recording::{
+    breaks::Break,
+    replay::{Played, Replay},
+    segments::index,
+};
+use tracer_snapshot::SlowSync;
+
+/// The recording that is asked where none is named.
+pub const USUAL: &str = "/var/lib/tracer-recording";
+
+/// The length of time that `--at` alone is about.
+const USUAL_LENGTH: Duration = Duration::from_secs(300);
+
+/// Shorter ones are nothing to speak of.
+const GAP_SECONDS: f64 = 2.0;
+
+/// A span of time that is asked about.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub from: f64,
+    /// Infinite for the end of the recording.
+    pub to: f64,
+    pub zone: Zone,
+    pub path: PathBuf,
+}
+
+/// A time of which nothing is known.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Gap {
+    /// Unix seconds.
+    pub from: f64,
+    pub to: f64,
+    /// One word.
+    pub why: &'static str,
+    /// A sentence.
+    pub reason: String,
+}
+
+/// The question, in JSON.
+#[derive(Clone, Debug, Serialize)]
+pub struct AskedAbout<'a> {
+    /// Unix seconds; to the end of the recording where `to` is null.
+    pub from: f64,
+    pub to: Option<f64>,
+    /// The zone of local times, with its offset.
+    pub zone: String,
+    pub recording: String,
+    pub gaps: &'a [Gap],
+}
+
+/// How far a replay is to be played.
+#[derive(Clone, Copy, Debug)]
+pub struct Until {
+    /// In the recorded kernel's time.
+    pub kernel_ns: u64,
+    /// In Unix seconds.
+    pub wall: f64,
+}
+
+impl Until {
+    /// The end of what was asked about; or so much later than now, or the end of the
+    /// recording.
+    pub fn of(replay: &Replay, asked: Option<&Asked>, length: Option<Duration>) -> Self {
+        match asked {
+            Some(asked) => Self { kernel_ns: u64::MAX, wall: asked.to },
+            None => Self { kernel_ns: super::after(replay.now_ns(), length), wall: f64::INFINITY },
+        }
+    }
+
+    /// Goes on by a step, to the end at most; true at the end.
+    pub fn play(
+        &self,
+        replay: &mut Replay,
+        step: Option<Duration>,
+        slow_ns: Option<u64>,
+        slow: &mut Vec<SlowSync>,
+    ) -> bool {
+        let kernel_ns = super::after(replay.now_ns(), step).min(self.kernel_ns);
+        let played = replay.play_both(kernel_ns, self.wall, slow_ns, slow);
+        played == Played::Whole || replay.now_ns() >= self.kernel_ns || replay.now() >= self.wall
+    }
+}
+
+/// The recording that is meant.
+pub fn recording(named: Option<&Path>) -> PathBuf {
+    let agents = || env::var_os("TRACER_RECORD").filter(|path| !path.is_empty());
+    let named = named.map(Path::to_owned);
+    named.or_else(|| agents().map(Into::into)).unwrap_or_else(|| USUAL.into())
+}
+
+impl TimeArgs {
+    /// Opens the recording, and goes to where the span begins. `None` for the span where
+    /// no time was asked for.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened, or knows nothing of that time.
+    pub fn open(&self, path: &Path, length: Option<Duration>) -> Result<(Replay, Option<Asked>)> {
+        if !self.is_asked() {
+            return Ok((open(path, f64::NEG_INFINITY)?, None));
+        }
+        let zone = Zone::of_this_machine();
+        // A directory says in a moment which time it is of.
+        let segments = if path.is_dir() { index::read(path)? } else { Vec::new() };
+        let last = segments.iter().map(|one| one.last).reduce(f64::max);
+        let (mut replay, first) = match segments.first() {
+            Some(segment) => (None, segment.first),
+            None => {
+                let replay = open(path, f64::NEG_INFINITY)?;
+                let first = replay.now();
+                (Some(replay), first)
+            }
+        };
+        let [from, to] = self.span(&zone, Covered { first, last }, length)?;
+        let mut replay = match replay.take() {
+            Some(replay) => replay,
+            None => open(path, from)?,
+        };
+        let asked = Asked { from, to, zone, path: path.to_owned() };
+        if first >= to {
+            bail!("{}", asked.nothing(&format!("the recording begins at {}", asked.moment(first))));
+        }
+        let played = replay.play_both(u64::MAX, from, None, &mut Vec::new());
+        if played == Played::Whole && replay.now() < from {
+            let end = asked.moment(replay.now());
+            bail!("{}", asked.nothing(&format!("the recording ends at {end}")));
+        }
+        if replay.now() >= to {
+            let gap = asked.gaps(replay.breaks()).pop();
+            let why = gap.map_or_else(|| "a part is missing".to_owned(), |gap| gap.reason);
+            bail!("{}", asked.nothing(&why));
+        }
+        replay.begin_period();
+        Ok((replay, Some(asked)))
+    }
+
+    fn span(&self, zone: &Zone, covered: Covered, length: Option<Duration>) -> Result<[f64; 2]> {
+        let seconds = length.map(|length| length.as_secs_f64());
+        let usual = seconds.unwrap_or(USUAL_LENGTH.as_secs_f64());
+        let resolve =
+            |moment: &Moment| moment.resolve(zone, covered, usual).map_err(|why| anyhow!("{why}"));
+        let [at, since, until] = [&self.at, &self.since, &self.until]
+            .map(|moment| moment.as_ref().map(resolve).transpose());
+        let (at, since, until) = (at?, since?, until?);
+        let span = match (at.or(since), until) {
+            (Some(from), Some(to)) => [from, to],
+            (Some(from), None) if at.is_some() => [from, from + usual],
+            (Some(from), None) => [from, seconds.map_or(f64::INFINITY, |length| from + length)],
+            (None, Some(to)) => [seconds.map_or(covered.first.min(to), |length| to - length), to],
+            (None, None) => [covered.first, f64::INFINITY],
+        };
+        if span[0] >= span[1] {
+            let [from, to] = span.map(|at| zone.local(at));
+            bail!("the span ends before it begins: it is from {from} to {to}");
+        }
+        Ok(span)
+    }
+}
+
+fn open(path: &Path, from: f64) -> Result<Replay> {
+    let is_usual = path == Path::new(USUAL);
+    Replay::open_from(path, from).map_err(|error| match is_usual {
+        true => error.context(
+            "no recording was named (--recording PATH, or TRACER_RECORD), and the usual one \
+             cannot be read",
+        ),
+        false => error,
+    })
+}
+
+impl Asked {
+    /// Says on standard error which time is shown.
+    pub fn say(&self) {
+        // Nobody may read it.
+        let _ = writeln!(io::stderr(), "shows {}", escape(&self.sentence()));
+    }
+
+    fn moment(&self, at: f64) -> String {
+        self.zone.local(at)
+    }
+
+    /// `2026-11-29 03:12:00 to 03:17:00 +01:00 (Europe/Berlin)`.
+    pub fn sentence(&self) -> String {
+        let from = self.zone.local(self.from);
+        let to = match self.to.is_finite() {
+            true => self.zone.local(self.to),
+            false => "the end".to_owned(),
+        };
+        let (day, zone) = (from.get(..11).unwrap_or_default(), self.zone.name(self.from));
+        format!("{from} to {} {zone}", to.strip_prefix(day).unwrap_or(&to))
+    }
+
+    /// The question as JSON, with the times of which nothing is known.
+    pub fn about<'a>(&'a self, gaps: &'a [Gap]) -> AskedAbout<'a> {
+        AskedAbout {
+            from: self.from,
+            to: self.to.is_finite().then_some(self.to),
+            zone: self.zone.name(self.from),
+            recording: self.path.display().to_string(),
+            gaps,
+        }
+    }
+
+    fn nothing(&self, why: &str) -> String {
+        let name = self.path.display();
+        format!("nothing was recorded from {} in `{name}`: {why}", self.sentence())
+    }
+
+    /// Times within the span of which nothing is known.
+    pub fn gaps(&self, breaks: &[Break]) -> Vec<Gap> {
+        let within = breaks.iter().filter(|one| one.from < self.to && one.to > self.from);
+        let long = within.filter(|one| one.to - one.from > GAP_SECONDS);
+        let gap = |one: &Break| Gap {
+            from: one.from.max(self.from),
+            to: one.to.min(self.to),
+            why: one.why.name(),
+            reason: one.why.sentence(),
+        };
+        long.map(gap).collect()
+    }
+
+    /// All of them, with what lies before the recording begins and after it ends.
+    pub fn all_gaps(&self, replay: &Replay, began: f64) -> Vec<Gap> {
+        let mut gaps = self.gaps(replay.breaks());
+        let covered = gaps.first().is_some_and(|gap| gap.from <= self.from + GAP_SECONDS);
+        if began - self.from > GAP_SECONDS && !covered {
+            let reason = "the recording begins there".to_owned();
+            gaps.insert(0, Gap { from: self.from, to: began, why: "begins", reason });
+        }
+        let end = replay.now();
+        if self.to.is_finite() && self.to - end > GAP_SECONDS {
+            let reason = "the recording ends there".to_owned();
+            gaps.push(Gap { from: end, to: self.to, why: "ends", reason });
+        }
+        gaps
+    }
+
+    /// A line for a gap: `no data  03:12:40 to 03:13:20: the tracer was killed`.
+    pub fn gap_line(&self, gap: &Gap) -> String {
+        let [from, to] = [gap.from, gap.to].map(|at| self.zone.time(at));
+        format!("no data  {from} to {to}: {}", escape(&gap.reason))
+    }
+}

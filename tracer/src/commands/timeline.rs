@@ -1,0 +1,94 @@
+//! `tracer timeline`: what happened in a recording, one line for each event.
+
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::past::recording;
+use crate::{
+    cli::{TimelineArgs, moments::Zone},
+    output::{json, names, timeline::write_event},
+    timeline::{Event, HANG, PERIOD, Timeline},
+};
+use tracer_engine::victim::Span;
+use tracer_recording::replay::Replay;
+
+/// # Errors
+///
+/// When the recording cannot be read (after what could be read was shown), knows
+/// nothing of that time, or the output cannot be written.
+pub fn run(args: &TimelineArgs) -> Result<()> {
+    let path = args.path.clone().unwrap_or_else(|| recording(None));
+    let (mut replay, asked) = args.time.open(&path, args.duration)?;
+    let (from, to) = match &asked {
+        Some(asked) => (asked.from, asked.to),
+        None => (f64::NEG_INFINITY, f64::INFINITY),
+    };
+    let length = args.duration.filter(|_| asked.is_none());
+    let until_ns = super::after(replay.now_ns(), length);
+    let (events, left_out) = collect(&mut replay, until_ns, to);
+    let filter = args.filter.as_deref().map(str::to_lowercase);
+    let is_wanted = |event: &&Event| {
+        let is_meant = match (&filter, event.what.victim()) {
+            (Some(filter), Some(of)) => {
+                names::matches(filter, &of.actor, of.class, &of.path, &of.device)
+            }
+            // A tracer that saw nothing did not see the victim either.
+            _ => true,
+        };
+        is_meant && event.at >= from - PERIOD.as_secs_f64()
+    };
+    let zone = Zone::of_this_machine();
+    let mut bytes = Vec::new();
+    for event in events.iter().filter(is_wanted) {
+        match args.json {
+            true => json::write_json(&mut bytes, &Timed { time: zone.rfc3339(event.at), event })?,
+            false => write_event(&mut bytes, event, &zone)?,
+        }
+    }
+    if !args.json {
+        let is_empty = bytes.is_empty();
+        let end = zone.local(replay.now());
+        let zone = zone.name(replay.now());
+        let mut head = format!("times are {zone}; the recording ends at {end}\n");
+        if is_empty {
+            head += "nothing happened: no victim was slow, no sync hung, nothing is missing\n";
+        }
+        bytes.splice(0..0, head.into_bytes());
+    }
+    if left_out > 0 {
+        let more = format!("{left_out} more events are left out: ask with --since and --until");
+        // Nobody may read it.
+        let _ = writeln!(io::stderr(), "{more}");
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")?;
+    replay.check()
+}
+
+#[derive(Serialize)]
+struct Timed<'a> {
+    time: String,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// Plays a recording, and keeps what happened.
+pub fn collect(replay: &mut Replay, until_ns: u64, to: f64) -> (Vec<Event>, u64) {
+    let (mut timeline, mut slow) = (Timeline::default(), Vec::new());
+    let hang_ns = HANG.as_nanos() as u64;
+    let end = super::past::Until { kernel_ns: until_ns, wall: to };
+    loop {
+        let from = replay.now();
+        let is_over = end.play(replay, Some(PERIOD), Some(hang_ns), &mut slow);
+        timeline.take_breaks(replay.breaks());
+        timeline.take_long(&slow);
+        slow.clear();
+        timeline.take(from, &replay.snapshot_of(Span::Period));
+        if is_over {
+            return timeline.end();
+        }
+        replay.begin_period();
+    }
+}

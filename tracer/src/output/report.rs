@@ -1,0 +1,398 @@
+//! The story of a recording as one page: Markdown, or HTML that needs nothing else.
+//!
+//! Names come out of recordings, which anybody may have made: in both forms they are
+//! text and nothing else.
+
+use std::io;
+
+use super::{
+    escape::escape,
+    names, timeline,
+    units::{duration, percent, span},
+};
+use crate::{
+    cli::moments::Zone,
+    commands::past::Gap,
+    timeline::{Event, What},
+};
+
+/// Events that are shown; of more, the longest times are described all the same.
+const EVENTS: usize = 500;
+
+/// The contents of a report.
+#[derive(Debug)]
+pub struct Report {
+    pub zone: Zone,
+    pub recording: String,
+    /// Unix seconds.
+    pub from: f64,
+    pub to: f64,
+    pub gaps: Vec<Gap>,
+    /// In sentences.
+    pub not_seen: Vec<String>,
+    pub kernel: String,
+    pub events: Vec<Event>,
+    pub left_out: u64,
+    pub episodes: Vec<Episode>,
+}
+
+/// A time in which somebody was slow.
+#[derive(Debug)]
+pub struct Episode {
+    pub from: f64,
+    pub to: f64,
+    /// As `tracer why` prints them, the worst first.
+    pub verdicts: Vec<String>,
+}
+
+impl Report {
+    fn title(&self) -> String {
+        format!(
+            "Who made syncs slow: {} to {}",
+            self.zone.local(self.from),
+            self.zone.time(self.to)
+        )
+    }
+
+    /// Three sentences.
+    fn summary(&self) -> String {
+        let slow: Vec<_> = self
+            .events
+            .iter()
+            .filter_map(|event| match &event.what {
+                What::SlowEnded { excess_seconds, .. } => Some((event, *excess_seconds)),
+                _ => None,
+            })
+            .collect();
+        let hangs =
+            self.events.iter().filter(|event| matches!(event.what, What::Hang { .. })).count();
+        let zone = self.zone.name(self.from);
+        let (from, to) = (self.zone.local(self.from), self.zone.local(self.to));
+        let seconds = self.to - self.from;
+        let hung = match hangs {
+            0 => "no sync hung".to_owned(),
+            1 => "one sync hung for ten seconds or longer".to_owned(),
+            n => format!("{n} syncs hung for ten seconds or longer"),
+        };
+        let first = format!(
+            "From {from} to {to} {zone}, {}, {} and {hung}.",
+            span(seconds),
+            match slow.len() {
+                0 => "no victim was slow".to_owned(),
+                1 => "one victim was slow once".to_owned(),
+                n => format!("victims were slow {n} times"),
+            }
+        );
+        let worst = slow.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+        let second = worst
+            .map_or_else(|| "There is nobody to blame.".to_owned(), |(event, _)| self.worst(event));
+        let missing: f64 = self.gaps.iter().map(|gap| gap.to - gap.from).sum();
+        let third = match missing {
+            s if s > 0.0 => format!("Of this time {} are missing from the recording.", span(s)),
+            _ => "Nothing of this time is missing from the recording.".to_owned(),
+        };
+        format!("{first} {second} {third}")
+    }
+
+    fn worst(&self, event: &Event) -> String {
+        let What::SlowEnded {
+            victim,
+            kind,
+            confidence,
+            began_at,
+            seconds,
+            worst_p99_seconds,
+            culprits,
+            ..
+        } = &event.what
+        else {
+            return String::new();
+        };
+        let cause = match culprits.first() {
+            Some(worst) => {
+                let (who, op) = (names::actor(&worst.actor), worst.op.name());
+                let whose = format!("{who} ({op}), with {} of the excess", percent(worst.share));
+                // Nobody alone is to blame for what many did.
+                match worst.share >= 0.5 {
+                    true => whose,
+                    false => format!("{}: most of all {whose}", timeline::cause(*kind)),
+                }
+            }
+            None => timeline::cause(*kind).to_owned(),
+        };
+        format!(
+            "The worst was {}, from {} for {}, with a p99 of {}; the cause was {cause} [{} \
+             confidence].",
+            names::actor(&victim.actor),
+            self.zone.time(*began_at),
+            span(*seconds),
+            duration(*worst_p99_seconds),
+            confidence.name()
+        )
+    }
+
+    /// The parts of the page, in their order.
+    fn parts(&self) -> io::Result<Vec<Part>> {
+        let mut parts = vec![Part::Title(self.title()), Part::Text(self.summary())];
+        parts.push(Part::Heading("Timeline".to_owned()));
+        let mut lines = Vec::new();
+        for event in self.events.iter().take(EVENTS) {
+            timeline::write_event(&mut lines, event, &self.zone)?;
+        }
+        let more = self.events.len().saturating_sub(EVENTS) as u64 + self.left_out;
+        let mut lines = String::from_utf8_lossy(&lines).trim_end().to_owned();
+        if more > 0 {
+            lines += &format!("\n{more} more events are left out");
+        }
+        parts.push(if lines.is_empty() {
+            Part::Text("Nothing happened.".to_owned())
+        } else {
+            Part::Lines(lines)
+        });
+        for (n, Episode { from, to, verdicts }) in self.episodes.iter().enumerate() {
+            let (number, to) = (n + 1, self.zone.time(*to));
+            let from = self.zone.local(*from);
+            parts.push(Part::Heading(format!("{number}. {from} to {to}")));
+            if verdicts.is_empty() {
+                let why = "All of it together is not slow enough for a verdict.".to_owned();
+                parts.push(Part::Text(why));
+            }
+            parts.extend(verdicts.iter().cloned().map(Part::Lines));
+        }
+        parts.push(Part::Heading("What was not seen".to_owned()));
+        let gaps = self.gaps.iter().map(|gap| {
+            let [from, to] = [gap.from, gap.to].map(|at| self.zone.local(at));
+            format!("{from} to {to}: {}", escape(&gap.reason))
+        });
+        let not_seen = self.not_seen.iter().map(|what| escape(what).into_owned());
+        parts.push(Part::List(gaps.chain(not_seen).collect()));
+        parts.push(Part::Heading("How to see that it is over".to_owned()));
+        parts.push(Part::Text(
+            "Change one thing, let the victim sync for some minutes, and ask again: `tracer why \
+             VICTIM` names nobody while nothing is slower than its own baseline, and `tracer \
+             timeline --since 10m` has no new line."
+                .to_owned(),
+        ));
+        let (name, kernel) = (escape(&self.recording), escape(&self.kernel));
+        let version = env!("CARGO_PKG_VERSION");
+        parts.push(Part::Text(format!(
+            "Made by tracer {version} from {name}, recorded on Linux {kernel}. Times are local, {}.",
+            self.zone.name(self.from)
+        )));
+        Ok(parts)
+    }
+}
+
+/// A piece of the page.
+enum Part {
+    Title(String),
+    Heading(String),
+    Text(String),
+    /// As they are, in a fixed font.
+    Lines(String),
+    List(Vec<String>),
+}
+
+/// Writes Markdown.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write_markdown(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
+    for part in report.parts()? {
+        match part {
+            Part::Title(text) => writeln!(out, "# {}\n", markdown(&text))?,
+            Part::Heading(text) => writeln!(out, "## {}\n", markdown(&text))?,
+            Part::Text(text) => writeln!(out, "{}\n", markdown(&text))?,
+            Part::Lines(lines) => {
+                // Indented text is code, and nothing in it can end it.
+                lines.lines().try_for_each(|line| writeln!(out, "    {line}"))?;
+                writeln!(out)?;
+            }
+            Part::List(items) if items.is_empty() => writeln!(out, "Nothing.\n")?,
+            Part::List(items) => {
+                items.iter().try_for_each(|item| writeln!(out, "- {}", markdown(item)))?;
+                writeln!(out)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Text that is no markup, links and HTML least of all. Our own code marks stay.
+fn markdown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '\\' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '|' | '!' | '&' | '~') {
+            shown.push('\\');
+        }
+        shown.push(c);
+    }
+    shown
+}
+
+const STYLE: &str = "\
+:root{color-scheme:light dark}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}\
+pre{font:13px/1.45 ui-monospace,monospace;overflow-x:auto;padding:.8rem 1rem;\
+border-left:4px solid #1f6fb4;background:rgba(127,127,127,.1)}\
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}\
+#summary{font-size:1.1rem}\
+@media print{body{margin:0;max-width:none}pre{white-space:pre-wrap;overflow:visible}}";
+
+/// Writes one page of HTML that loads nothing and runs nothing.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn write_html(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
+    let title = html(&report.title());
+    write!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src \
+         'unsafe-inline'\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>{title}</title>\n<style>{STYLE}</style>\n<main>\n"
+    )?;
+    let mut is_first_text = true;
+    for part in report.parts()? {
+        match part {
+            Part::Title(text) => writeln!(out, "<h1>{}</h1>", html(&text))?,
+            Part::Heading(text) => writeln!(out, "<h2>{}</h2>", html(&text))?,
+            Part::Text(text) => {
+                let name = if is_first_text { " id=\"summary\"" } else { "" };
+                is_first_text = false;
+                writeln!(out, "<p{name}>{}</p>", html(&text))?;
+            }
+            Part::Lines(lines) => writeln!(out, "<pre>{}</pre>", html(&lines))?,
+            Part::List(items) if items.is_empty() => writeln!(out, "<p>Nothing.</p>")?,
+            Part::List(items) => {
+                writeln!(out, "<ul>")?;
+                items.iter().try_for_each(|item| writeln!(out, "<li>{}</li>", html(item)))?;
+                writeln!(out, "</ul>")?;
+            }
+        }
+    }
+    writeln!(out, "</main>\n</html>")
+}
+
+/// Text that is no markup.
+fn html(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => shown.push_str("&amp;"),
+            '<' => shown.push_str("&lt;"),
+            '>' => shown.push_str("&gt;"),
+            '"' => shown.push_str("&quot;"),
+            '\'' => shown.push_str("&#39;"),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+pub(crate) use tests::ended as ended_for_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timeline::{Part as Culprit, Subject};
+    use tracer_snapshot::{Actor, Confidence, FileClass, Kind, Op};
+
+    const HOSTILE: &str = "<script>alert(1)</script>\n# [x](http://x) `a` \u{1b}[2J";
+
+    fn actor(comm: &str) -> Actor {
+        Actor { comm: comm.to_owned(), cgroup: HOSTILE.to_owned(), ..Actor::default() }
+    }
+
+    /// A victim that was slow for half a minute.
+    pub(crate) fn ended(at: f64) -> Event {
+        let victim = Subject {
+            actor: actor("etcd"),
+            class: FileClass::Wal,
+            path: HOSTILE.to_owned(),
+            device: "sda".to_owned(),
+        };
+        let culprits = vec![Culprit { actor: actor("fstrim"), op: Op::Discard, share: 0.81 }];
+        let what = What::SlowEnded {
+            victim,
+            kind: Kind::Owners,
+            confidence: Confidence::High,
+            began_at: at - 30.0,
+            seconds: 30.0,
+            worst_p99_seconds: 0.048,
+            excess_seconds: 12.1,
+            culprits,
+            lasts: false,
+            spans_gap: false,
+        };
+        Event { at, what }
+    }
+
+    fn report() -> Report {
+        let gap = Gap { from: 10.0, to: 70.0, why: "killed", reason: HOSTILE.to_owned() };
+        Report {
+            zone: Zone::utc(),
+            recording: HOSTILE.to_owned(),
+            from: 1_772_366_400.0,
+            to: 1_772_370_000.0,
+            gaps: vec![gap],
+            not_seen: vec![HOSTILE.to_owned()],
+            kernel: HOSTILE.to_owned(),
+            events: vec![ended(1_772_366_700.0)],
+            left_out: 3,
+            episodes: vec![Episode {
+                from: 1_772_366_670.0,
+                to: 1_772_366_700.0,
+                verdicts: vec!["etcd\n  verdict  fstrim <b>".to_owned()],
+            }],
+        }
+    }
+
+    fn written(write: impl Fn(&mut Vec<u8>, &Report) -> io::Result<()>) -> String {
+        let mut bytes = Vec::new();
+        write(&mut bytes, &report()).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn the_summary_is_three_sentences_with_who_did_it() {
+        let summary = report().summary();
+        assert!(summary.contains("one victim was slow once and no sync hung."), "{summary}");
+        assert!(summary.contains("The worst was etcd ("), "{summary}");
+        assert!(summary.contains(", from 12:04:30 for 30s, with a p99 of 48.0 ms;"), "{summary}");
+        assert!(
+            summary.contains("(discard), with 81% of the excess [high confidence]."),
+            "{summary}"
+        );
+        let mut many = report();
+        if let What::SlowEnded { culprits, .. } = &mut many.events[0].what {
+            culprits[0].share = 0.12;
+        }
+        let cause = "the cause was others on its disk: most of all fstrim (";
+        assert!(many.summary().contains(cause), "{}", many.summary());
+        assert!(summary.ends_with("Of this time 1m are missing from the recording."), "{summary}");
+    }
+
+    #[test]
+    fn names_in_a_page_are_text() {
+        let page = written(write_html);
+        assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
+        assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
+        assert!(page.chars().all(|c| c == '\n' || crate::output::escape::is_plain(c)), "{page}");
+        assert!(!page.contains("http://x\""), "{page}");
+        assert!(page.contains("3 more events are left out"));
+    }
+
+    #[test]
+    fn names_in_markdown_are_text() {
+        let page = written(write_markdown);
+        for line in page.lines().filter(|line| !line.starts_with("    ")) {
+            let line = line.replace("\\<", "").replace("\\]", "");
+            assert!(!line.contains("<script") && !line.contains("](http"), "{line}");
+        }
+        assert_eq!(page.lines().filter(|line| line.starts_with("# ")).count(), 1, "{page}");
+    }
+}

@@ -1,0 +1,157 @@
+//! A timeline as lines, one for each event.
+
+use std::io;
+
+use super::{
+    escape::bounded,
+    names,
+    units::{duration, percent, span},
+};
+use crate::{
+    cli::moments::Zone,
+    timeline::{Event, Part, Subject, What},
+};
+use tracer_snapshot::Kind;
+
+/// The longest line that one event has.
+const COLUMNS: usize = 240;
+
+/// The cause of most of the excess, in words.
+pub fn cause(kind: Kind) -> &'static str {
+    match kind {
+        Kind::None => "nothing",
+        Kind::Unknown => "too little is known to say",
+        Kind::Owners => "others on its disk",
+        Kind::Cpu => "it waits for a CPU",
+        Kind::Memory => "it waits for memory",
+        Kind::Limit => "a limit that is set",
+        Kind::Own => "its own other requests",
+        Kind::Device => "the device, or what is below it",
+        Kind::Unseen => "its files are on no disk of this kernel",
+        Kind::Unexplained => "nothing that the tracer sees",
+        Kind::Undecided => "a neighbour or the device, which is not known",
+    }
+}
+
+/// Writes the line of an event.
+pub fn write_event(out: &mut impl io::Write, event: &Event, zone: &Zone) -> io::Result<()> {
+    let (word, text) = line(event, zone);
+    let text = bounded(&text, COLUMNS);
+    writeln!(out, "{}  {word:<8} {text}", zone.local(event.at))
+}
+
+fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
+    match &event.what {
+        What::SlowBegan { victim, kind, confidence } => {
+            let (who, cause) = (subject(victim), cause(*kind));
+            ("slow", format!("{who}: {cause} [{} confidence]", confidence.name()))
+        }
+        What::SlowEnded {
+            victim,
+            seconds,
+            worst_p99_seconds,
+            excess_seconds,
+            culprits,
+            lasts,
+            spans_gap,
+            ..
+        } => {
+            let (word, after) = match lasts {
+                true => ("lasts", "for"),
+                false => ("over", "after"),
+            };
+            let mut text = format!(
+                "{} {after} {}: p99 {} at worst, {} beyond the usual",
+                subject(victim),
+                span(*seconds),
+                duration(*worst_p99_seconds),
+                duration(*excess_seconds)
+            );
+            for (n, part) in culprits.iter().enumerate() {
+                text += if n == 0 { "; " } else { ", " };
+                text += &self::part(part);
+            }
+            if *spans_gap {
+                text += "; for some time meanwhile there is no data";
+            }
+            (word, text)
+        }
+        What::CulpritCame { victim, culprit } => {
+            ("came", format!("{} before {}", part(culprit), names::actor(&victim.actor)))
+        }
+        What::CulpritWent { victim, culprit, seconds } => {
+            let (who, op) = (names::actor(&culprit.actor), culprit.op.name());
+            let (victim, after) = (names::actor(&victim.actor), span(*seconds));
+            ("went", format!("{who} {op} before {victim}, after {after}"))
+        }
+        What::Hang { victim, call, seconds, ended } => {
+            let (who, after) = (subject(victim), duration(*seconds));
+            let end = if *ended { "ended after" } else { "had not ended after" };
+            ("hang", format!("{call} of {who} {end} {after}"))
+        }
+        What::Restart { to, reason, .. } => {
+            ("restart", format!("{reason}; nothing is known until {}", zone.local(*to)))
+        }
+        What::Gap { to, reason, .. } => ("no data", format!("until {}: {reason}", zone.local(*to))),
+    }
+}
+
+fn subject(of: &Subject) -> String {
+    let file = names::file(of.class, &of.path, &of.device);
+    format!("{} {file}", names::actor(&of.actor))
+}
+
+fn part(of: &Part) -> String {
+    format!("{} {} {}", names::actor(&of.actor), of.op.name(), percent(of.share))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracer_snapshot::{Actor, Confidence, FileClass, Op};
+
+    fn hostile() -> Actor {
+        let comm = "a\u{1b}[2J\n\u{202e}b".to_owned();
+        Actor { comm, cgroup: format!("/{}", "x\n".repeat(2000)), ..Actor::default() }
+    }
+
+    fn victim() -> Subject {
+        let path = format!("/{}", "\u{1b}]0;x\u{7}".repeat(1000));
+        let device = "\nsda".to_owned();
+        Subject { actor: hostile(), class: FileClass::Wal, path, device }
+    }
+
+    #[test]
+    fn whatever_a_recording_holds_an_event_is_one_bounded_line_of_plain_text() {
+        let part = || Part { actor: hostile(), op: Op::Discard, share: f64::NAN };
+        let events = [
+            What::SlowBegan { victim: victim(), kind: Kind::Owners, confidence: Confidence::Low },
+            What::SlowEnded {
+                victim: victim(),
+                kind: Kind::Owners,
+                confidence: Confidence::High,
+                began_at: f64::NAN,
+                seconds: f64::INFINITY,
+                worst_p99_seconds: -1.0,
+                excess_seconds: f64::NAN,
+                culprits: vec![part(), part(), part(), part()],
+                lasts: true,
+                spans_gap: true,
+            },
+            What::CulpritCame { victim: victim(), culprit: part() },
+            What::CulpritWent { victim: victim(), culprit: part(), seconds: 1e300 },
+            What::Hang { victim: victim(), call: "fsync".to_owned(), seconds: 1e300, ended: false },
+            What::Restart { to: f64::NAN, why: "killed", reason: "a\nb".into() },
+            What::Gap { to: 1e300, why: "damaged", reason: "\u{1b}[31m".repeat(500) },
+        ];
+        for what in events {
+            let mut line = Vec::new();
+            let zone = Zone::of_this_machine();
+            write_event(&mut line, &Event { at: f64::INFINITY, what }, &zone).unwrap();
+            let line = String::from_utf8(line).unwrap();
+            let text = line.strip_suffix('\n').unwrap();
+            assert!(text.chars().all(crate::output::escape::is_plain), "{text:?}");
+            assert!(text.chars().count() <= COLUMNS + 40, "{}", text.len());
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! The events of a recording: when a victim was slow, and through whom; syncs that
+//! hung; when the tracer itself was not there.
+//!
+//! Fed with one picture for each [`PERIOD`], as an agent judges them, and with what a
+//! replay says of hangs and breaks; comes out as events in the order of time. Pure:
+//! it reads no recording and knows no output. Whatever a recording holds, it keeps a
+//! bounded number of events, and says how many it left out.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use tracer_recording::breaks::{Break, Why};
+use tracer_snapshot::{
+    Actor, Confidence, FileClass, Hanging, Kind, Op, SlowSync, Snapshot, Victim,
+};
+
+/// The pictures are of this length: an agent's own period.
+pub const PERIOD: Duration = Duration::from_secs(10);
+
+/// A sync that takes so long hangs.
+pub const HANG: Duration = Duration::from_secs(10);
+
+/// After so many periods without a slow one it is over.
+const OVER_PERIODS: u32 = 3;
+
+/// Seconds of excess in one period that are worth an event by themselves: a tenth of it.
+const MUCH_SECONDS: f64 = 1.0;
+
+/// Less than this in all is never worth one.
+const LITTLE_SECONDS: f64 = 0.25;
+
+/// A culprit has at least this part of the excess, and there are at most so many.
+const CULPRIT_SHARE: f64 = 0.1;
+const CULPRITS: usize = 4;
+
+/// Parties that are remembered while a victim is slow.
+const PARTIES: usize = 64;
+
+/// Shorter breaks are no gap.
+const GAP_SECONDS: f64 = 2.0;
+
+/// Two views of one sync differ by no more.
+const SAME_SECONDS: f64 = 2.0;
+
+/// Events that are kept, and hangs.
+const MOST: usize = 10_000;
+const MOST_HANGS: usize = 1024;
+
+/// Something that happened.
+#[derive(Clone, Debug, Serialize)]
+pub struct Event {
+    /// Unix seconds.
+    pub at: f64,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// The kinds of events.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum What {
+    /// A victim became slow.
+    SlowBegan {
+        victim: Subject,
+        kind: Kind,
+        confidence: Confidence,
+    },
+    /// It is slow no longer; if `lasts`, it still was at the end of the recording.
+    SlowEnded {
+        victim: Subject,
+        kind: Kind,
+        confidence: Confidence,
+        /// Unix seconds.
+        began_at: f64,
+        seconds: f64,
+        worst_p99_seconds: f64,
+        excess_seconds: f64,
+        culprits: Vec<Part>,
+        lasts: bool,
+        /// For some time meanwhile nothing is known.
+        spans_gap: bool,
+    },
+    CulpritCame {
+        victim: Subject,
+        culprit: Part,
+    },
+    CulpritWent {
+        victim: Subject,
+        culprit: Part,
+        seconds: f64,
+    },
+    /// A sync that took very long, or has not ended.
+    Hang {
+        victim: Subject,
+        call: String,
+        seconds: f64,
+        ended: bool,
+    },
+    /// The tracer was started again.
+    Restart {
+        to: f64,
+        why: &'static str,
+        reason: String,
+    },
+    /// Nothing is known of some time.
+    Gap {
+        to: f64,
+        why: &'static str,
+        reason: String,
+    },
+}
+
+impl What {
+    /// At one moment, what ends comes before what begins.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::CulpritWent { .. } => 0,
+            Self::SlowEnded { .. } => 1,
+            Self::Restart { .. } | Self::Gap { .. } => 2,
+            Self::SlowBegan { .. } => 3,
+            Self::CulpritCame { .. } => 4,
+            Self::Hang { .. } => 5,
+        }
+    }
+
+    /// The victim that it is about.
+    pub fn victim(&self) -> Option<&Subject> {
+        match self {
+            Self::SlowBegan { victim, .. }
+            | Self::SlowEnded { victim, .. }
+            | Self::CulpritCame { victim, .. }
+            | Self::CulpritWent { victim, .. }
+            | Self::Hang { victim, .. } => Some(victim),
+            Self::Restart { .. } | Self::Gap { .. } => None,
+        }
+    }
+}
+
+/// A victim: whose syncs they are, and of what.
+#[derive(Clone, Debug, Serialize)]
+pub struct Subject {
+    #[serde(flatten)]
+    pub actor: Actor,
+    #[serde(rename = "file_class")]
+    pub class: FileClass,
+    pub path: String,
+    pub device: String,
+}
+
+impl Subject {
+    fn of(victim: &Victim) -> Self {
+        let Victim { actor, class, path, device, .. } = victim;
+        Self { actor: actor.clone(), class: *class, path: path.clone(), device: device.clone() }
+    }
+}
+
+/// A culprit's part in what happened.
+#[derive(Clone, Debug, Serialize)]
+pub struct Part {
+    #[serde(flatten)]
+    pub actor: Actor,
+    pub op: Op,
+    /// A part of the excess.
+    pub share: f64,
+}
+
+/// Collects what happened.
+#[derive(Debug, Default)]
+pub struct Timeline {
+    /// Victims that are slow, by their number.
+    slow: BTreeMap<u32, Slow>,
+    hangs: Vec<Hang>,
+    events: Vec<Event>,
+    left_out: u64,
+    breaks: usize,
+}
+
+/// A victim while it is slow.
+#[derive(Debug)]
+struct Slow {
+    victim: Subject,
+    began: f64,
+    last: f64,
+    /// Periods in which it was slow; and those since.
+    periods: u32,
+    since: u32,
+    is_worth_saying: bool,
+    confidence: Confidence,
+    worst_p99: f64,
+    excess: f64,
+    by_kind: Vec<(Kind, f64)>,
+    parties: Vec<Party>,
+}
+
+#[derive(Debug)]
+struct Party {
+    actor: Actor,
+    op: Op,
+    excess: f64,
+    first: f64,
+    last: f64,
+}
+
+#[derive(Debug)]
+struct Hang {
+    victim: Subject,
+    tid: u32,
+    call: String,
+    began: f64,
+    seconds: f64,
+    ended: bool,
+}
+
+impl Timeline {
+    /// Takes in the picture of a period that began at this moment.
+    pub fn take(&mut self, from: f64, s: &Snapshot) {
+        for slow in self.slow.values_mut() {
+            slow.since += 1;
+        }
+        for victim in s.victims.iter().filter(|victim| is_slow(victim)) {
+            let slow = self.slow.entry(victim.id).or_insert_with(|| Slow::new(victim, from));
+            slow.take(victim, from, s.at);
+        }
+        for hanging in s.hanging.iter().filter(|one| one.seconds >= HANG.as_secs_f64()) {
+            self.take_hanging(hanging);
+        }
+        let over = self.slow.iter().filter(|(_, slow)| slow.since >= OVER_PERIODS);
+        let over: Vec<_> = over.map(|(id, _)| *id).collect();
+        for id in over {
+            self.close(id, false);
+        }
+    }
+
+    /// Takes in syncs of at least [`HANG`].
+    pub fn take_long(&mut self, syncs: &[SlowSync]) {
+        for sync in syncs.iter().filter(|sync| sync.duration_seconds >= HANG.as_secs_f64()) {
+            let SlowSync { actor, class, path, device, .. } = sync;
+            self.hang(Hang {
+                victim: Subject {
+                    actor: actor.clone(),
+                    class: *class,
+                    path: path.clone(),
+                    device: device.clone(),
+                },
+                tid: sync.tid,
+                call: sync.kind.to_string(),
+                began: sync.at,
+                seconds: sync.duration_seconds,
+                ended: true,
+            });
+        }
+    }
+
+    fn take_hanging(&mut self, one: &Hanging) {
+        let Hanging { actor, class, path, device, .. } = one;
+        self.hang(Hang {
+            victim: Subject {
+                actor: actor.clone(),
+                class: *class,
+                path: path.clone(),
+                device: device.clone(),
+            },
+            tid: one.tid,
+            call: one.call.to_string(),
+            began: one.at - one.seconds,
+            seconds: one.seconds,
+            ended: false,
+        });
+    }
+
+    /// One is seen each second while it lasts, and once when it ends.
+    fn hang(&mut self, hang: Hang) {
+        let is_same = |known: &&mut Hang| {
+            known.tid == hang.tid && (known.began - hang.began).abs() <= SAME_SECONDS
+        };
+        let has_room = self.hangs.len() < MOST_HANGS;
+        match self.hangs.iter_mut().rev().find(is_same) {
+            Some(known) => {
+                known.seconds = known.seconds.max(hang.seconds);
+                known.ended |= hang.ended;
+            }
+            None if has_room => self.hangs.push(hang),
+            None => self.left_out += 1,
+        }
+    }
+
+    /// Takes in what a replay has met so far; what was taken before is skipped.
+    pub fn take_breaks(&mut self, breaks: &[Break]) {
+        for Break { from, to, why } in breaks.iter().skip(self.breaks) {
+            let (at, to, reason, name) = (*from, *to, why.sentence(), why.name());
+            if why.is_restart() {
+                self.push(at, What::Restart { to, why: name, reason });
+            } else if to - at > GAP_SECONDS || matches!(why, Why::Damaged(_) | Why::Clock) {
+                self.push(at, What::Gap { to, why: name, reason });
+            }
+        }
+        self.breaks = self.breaks.max(breaks.len());
+    }
+
+    /// All that happened, and how much more there was than is kept.
+    pub fn end(mut self) -> (Vec<Event>, u64) {
+        let open: Vec<_> = self.slow.keys().copied().collect();
+        for id in open {
+            self.close(id, true);
+        }
+        for Hang { victim, call, began, seconds, ended, .. } in std::mem::take(&mut self.hangs) {
+            self.push(began, What::Hang { victim, call, seconds, ended });
+        }
+        let mut events = self.events;
+        events.sort_by(|a, b| a.at.total_cmp(&b.at).then(a.what.rank().cmp(&b.what.rank())));
+        (events, self.left_out)
+    }
+
+    fn push(&mut self, at: f64, what: What) {
+        if self.events.len() < MOST {
+            self.events.push(Event { at, what });
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn close(&mut self, id: u32, lasts: bool) {
+        let Some(slow) = self.slow.remove(&id).filter(Slow::is_worth_saying) else { return };
+        let (kind, confidence, victim) = (slow.kind(), slow.confidence, slow.victim.clone());
+        self.push(slow.began, What::SlowBegan { victim: victim.clone(), kind, confidence });
+        let mut culprits = Vec::new();
+        for party in slow.culprits() {
+            let share = party.excess / slow.excess.max(f64::MIN_POSITIVE);
+            let culprit = Part { actor: party.actor.clone(), op: party.op, share };
+            let came = What::CulpritCame { victim: victim.clone(), culprit: culprit.clone() };
+            self.push(party.first, came);
+            let is_there = lasts && slow.since == 0 && party.last >= slow.last;
+            if !is_there {
+                let (victim, culprit) = (victim.clone(), culprit.clone());
+                let seconds = party.last - party.first;
+                self.push(party.last, What::CulpritWent { victim, culprit, seconds });
+            }
+            culprits.push(culprit);
+        }
+        let lasts = lasts && slow.since == 0;
+        let (from, to) = (slow.began, slow.last);
+        let spans_gap = self.events.iter().any(|event| match event.what {
+            What::Restart { to: end, .. } | What::Gap { to: end, .. } => {
+                event.at < to && end > from && end - event.at > GAP_SECONDS
+            }
+            _ => false,
+        });
+        let ended = What::SlowEnded {
+            victim,
+            kind,
+            confidence,
+            began_at: slow.began,
+            seconds: slow.last - slow.began,
+            worst_p99_seconds: slow.worst_p99,
+            excess_seconds: slow.excess,
+            culprits,
+            lasts,
+            spans_gap,
+        };
+        self.push(slow.last, ended);
+    }
+}
+
+/// Whether a period's verdict says so.
+fn is_slow(victim: &Victim) -> bool {
+    let verdict = &victim.verdict;
+    verdict.slower_than.is_some() && !matches!(verdict.kind, Kind::None | Kind::Unknown)
+}
+
+impl Slow {
+    fn new(victim: &Victim, from: f64) -> Self {
+        Self {
+            victim: Subject::of(victim),
+            began: from,
+            last: from,
+            periods: 0,
+            since: 0,
+            is_worth_saying: false,
+            confidence: Confidence::Low,
+            worst_p99: 0.0,
+            excess: 0.0,
+            by_kind: Vec::new(),
+            parties: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, victim: &Victim, from: f64, to: f64) {
+        let verdict = &victim.verdict;
+        let excess = verdict.excess_seconds;
+        (self.last, self.since) = (to, 0);
+        self.periods += 1;
+        self.confidence = self.confidence.max(verdict.confidence);
+        self.worst_p99 = self.worst_p99.max(victim.p99_seconds);
+        self.excess += excess;
+        let is_much = verdict.confidence >= Confidence::Medium && excess >= MUCH_SECONDS;
+        self.is_worth_saying |= is_much;
+        match self.by_kind.iter_mut().find(|(kind, _)| *kind == verdict.kind) {
+            Some((_, sum)) => *sum += excess,
+            None => self.by_kind.push((verdict.kind, excess)),
+        }
+        for culprit in &verdict.culprits {
+            let of = excess * culprit.share;
+            let is_same = |known: &&mut Party| {
+                let Actor { comm, cgroup, kernel_thread, .. } = &known.actor;
+                (comm, cgroup, *kernel_thread, known.op)
+                    == (
+                        &culprit.actor.comm,
+                        &culprit.actor.cgroup,
+                        culprit.actor.kernel_thread,
+                        culprit.op,
+                    )
+            };
+            let has_room = self.parties.len() < PARTIES;
+            match self.parties.iter_mut().find(is_same) {
+                Some(known) => (known.excess, known.last) = (known.excess + of, to),
+                None if has_room => self.parties.push(Party {
+                    actor: culprit.actor.clone(),
+                    op: culprit.op,
+                    excess: of,
+                    first: from,
+                    last: to,
+                }),
+                None => {}
+            }
+        }
+    }
+
+    /// A single period with little to blame is chance.
+    fn is_worth_saying(&self) -> bool {
+        let enough = if self.confidence >= Confidence::Medium { 2 } else { 3 };
+        self.excess >= LITTLE_SECONDS && (self.is_worth_saying || self.periods >= enough)
+    }
+
+    /// The cause of most of the excess.
+    fn kind(&self) -> Kind {
+        let most = self.by_kind.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+        most.map_or(Kind::Unknown, |(kind, _)| *kind)
+    }
+
+    /// Those with a part worth saying, the worst first.
+    fn culprits(&self) -> Vec<&Party> {
+        let is_one = |party: &&Party| party.excess >= CULPRIT_SHARE * self.excess;
+        let mut culprits: Vec<_> = self.parties.iter().filter(is_one).collect();
+        culprits.sort_by(|a, b| b.excess.total_cmp(&a.excess));
+        culprits.truncate(CULPRITS);
+        culprits
+    }
+}
+
+#[cfg(test)]
+mod tests;
