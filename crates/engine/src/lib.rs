@@ -8,6 +8,7 @@
 mod account;
 pub mod blame;
 pub mod carried;
+pub mod currency;
 pub mod demand;
 pub mod device;
 pub mod helper;

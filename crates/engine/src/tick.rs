@@ -57,25 +57,6 @@ pub struct DiskWork {
     pub loads: Vec<Load>,
 }
 
-impl DiskWork {
-    /// The cost of each request for a disk that always had several in flight and
-    /// yet did far less work than fits into the time: their number limited it.
-    pub fn each_ns(&self) -> Option<u32> {
-        let sum = |part: fn(&Load) -> f64| self.loads.iter().map(part).sum::<f64>();
-        let length_ns = self.length_ns as f64;
-        let ended = sum(|load| load.ended as f64);
-        let work_ns = sum(|load| load.ended as f64 * f64::from(load.cost_ns));
-        let is_saturated = sum(|load| load.area_ns as f64) >= SATURATED * length_ns;
-        (ended > 0.0 && is_saturated && work_ns < IDLE_WORK * length_ns)
-            .then(|| (length_ns / ended) as u32)
-    }
-}
-
-/// Mean requests in flight of a disk that is never idle, and the work that a
-/// limited one does, as a part of the time.
-const SATURATED: f64 = 2.0;
-const IDLE_WORK: f64 = 0.7;
-
 /// Requests that were alone on their disk.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Alone {

@@ -3,6 +3,7 @@
 //! A queueing model stands for the disk. The truth follows from what was changed
 //! in it, and from nothing that the engine says.
 
+mod currency;
 mod matrix;
 mod world;
 

@@ -15,6 +15,7 @@ use zerocopy::FromZeros as _;
 use crate::{
     Engine,
     blame::{Owner, OwnerId},
+    currency::Shortage,
     reference::Reference,
     tests::comm,
     tick::{Alone, DiskWork, Limit, LimitKind, Load, Tick},
@@ -30,7 +31,7 @@ pub struct World {
     seen: [Counted; USED],
     read_ns: u64,
     references: BTreeMap<(u32, u64), Reference>,
-    each_ns: Option<u32>,
+    shortage: Shortage,
     pub owners: [Owner; ACCOUNTS],
     pub engine: Engine,
 }
@@ -53,7 +54,7 @@ impl World {
             read_ns: timeline.now_ns(),
             timeline,
             references: BTreeMap::new(),
-            each_ns: None,
+            shortage: Shortage::default(),
             owners,
             engine: Engine::new(),
         }
@@ -149,9 +150,10 @@ impl World {
     }
 
     fn weights(&self) -> [u32; USED] {
-        std::array::from_fn(|account| match self.each_ns {
-            Some(each_ns) if u32::from(self.owners[account].op) != op::DISCARD => each_ns,
-            _ => self.cost_ns(account).0,
+        std::array::from_fn(|account| {
+            let operation = self.owners[account].op.into();
+            let (cost_ns, _) = self.cost_ns(account);
+            self.shortage.weigh(operation, self.bytes_of(account), cost_ns)
         })
     }
 
@@ -191,7 +193,7 @@ impl World {
             flushes,
             loads: loads.collect(),
         };
-        self.each_ns = work.each_ns();
+        self.shortage.take(&work);
         (self.seen, self.read_ns) = (counted, now_ns);
         let held = Limit {
             cgroup: 10,

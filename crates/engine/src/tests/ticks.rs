@@ -5,6 +5,7 @@ use super::{
     *,
 };
 use crate::{
+    currency::Shortage,
     reference::Grade,
     suspect::Suspect,
     tick::{Alone, Contender, DiskWork, JournalWork, Limit, Load, Memory, Reclaimer},
@@ -220,7 +221,11 @@ fn a_disk_that_is_limited_by_its_requests_has_one_cost_for_each() {
         };
         // Two owners have half of it each.
         let loads = vec![load(2), load(2)];
-        DiskWork { length_ns: 1_000_000, loads, ..DiskWork::default() }.each_ns()
+        let mut shortage = Shortage::default();
+        shortage.take(&DiskWork { length_ns: 1_000_000, loads, ..DiskWork::default() });
+        // A small write that takes 1 ns alone.
+        let weight = shortage.weigh(op::WRITE, 4096, 1);
+        (weight != 1).then_some(weight)
     };
     assert_eq!(each_ns(100, 6_999, 2_000_000), Some(10_000));
     assert_eq!(each_ns(100, 7_000, 2_000_000), None);

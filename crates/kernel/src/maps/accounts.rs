@@ -19,6 +19,7 @@ use tracer_ebpf::{
 };
 use tracer_engine::{
     blame::{Owner, OwnerId, Party},
+    currency::Shortage,
     tick::{Alone, DiskWork, JournalWork, Load, Tick},
     usage::{Kept, Learnt, Rate},
 };
@@ -44,9 +45,6 @@ const MOST_OWNERS: usize = 8192;
 /// Of requests of which none has ended yet.
 const USUAL_BYTES: u64 = 4096;
 
-/// Requests up to this size are alike for a disk that is limited by their number.
-const SMALL_BYTES: u64 = 32 << 10;
-
 /// A disk that the kernel programs follow.
 pub struct DiskAccounts {
     /// Empty where it is gone and another disk has its name.
@@ -65,8 +63,7 @@ pub struct DiskAccounts {
     pub uncounted: Uncounted,
     /// In the last second.
     work: DiskWork,
-    /// The cost of any small request, on a disk that is limited by their number.
-    each_ns: Option<u32>,
+    shortage: Shortage,
     /// What the kernel's tables held when the disk got its name, if another one had
     /// its place before.
     zero: Option<Box<[[[u64; BUCKETS]; stage::COUNT]; op::COUNT]>>,
@@ -211,7 +208,7 @@ impl Accounts {
             bytes: [0; op::COUNT],
             uncounted: Uncounted::default(),
             work: DiskWork { disk: disk.index, ..DiskWork::default() },
-            each_ns: None,
+            shortage: Shortage::default(),
             seen: Box::new([Seen::default(); ACCOUNTS]),
         });
         Ok(())
@@ -251,7 +248,7 @@ impl Accounts {
         // What it did since the last tick as well.
         self.read_work(at);
         self.work.forget(disk.index);
-        self.disks[at].each_ns = None;
+        self.disks[at].shortage = Shortage::default();
         for seen in self.disks[at].seen.iter_mut() {
             seen.request_bytes = None;
         }
@@ -392,15 +389,10 @@ impl Accounts {
         }
     }
 
-    /// The cost of one request of an account beside others: on a disk that is
-    /// limited by their number, small ones are all alike.
+    /// The cost of one request of an account beside others, in what the disk is short of.
     fn weight_ns(&self, at: usize, account: usize, op: u16) -> u32 {
-        let is_small = matches!(u32::from(op), op::READ | op::WRITE)
-            && self.request_bytes(at, account) <= SMALL_BYTES;
-        match self.disks[at].each_ns {
-            Some(each_ns) if is_small => each_ns,
-            _ => self.cost_ns(at, account, op),
-        }
+        let (bytes, cost_ns) = (self.request_bytes(at, account), self.cost_ns(at, account, op));
+        self.disks[at].shortage.weigh(op.into(), bytes, cost_ns)
     }
 
     /// The cost of one request of an account for its disk while that is well.
@@ -519,8 +511,8 @@ impl Accounts {
             let work = &mut self.disks[at].work;
             (work.alone, work.flushes, work.length_ns) = (alone, flushes, (seconds * 1e9) as u64);
             self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
-            self.disks[at].each_ns = self.disks[at].work.each_ns();
-            let disk = &self.disks[at];
+            let disk = &mut self.disks[at];
+            disk.shortage.take(&disk.work);
             let queue = match disk.is_there() {
                 _ if disk.in_flight == 0 => None,
                 true => queue_of_idle(&disk.name),
