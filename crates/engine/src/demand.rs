@@ -23,8 +23,9 @@ pub struct Asked {
     pub depth: f64,
     /// Requests that ended.
     pub ended: f64,
-    /// Some of its requests were writes with data.
+    /// Some of its requests were writes with data, and the bytes of these.
     pub writes: bool,
+    pub written: f64,
     /// The cost of some of its requests is a guess.
     pub guessed: bool,
 }
@@ -134,9 +135,16 @@ impl Slot {
             asked.depth += depth;
             asked.ended += ended;
             asked.writes |= load.bytes > 0 && load.writes;
+            asked.written += if load.writes { bytes } else { 0.0 };
             asked.guessed |= load.guessed;
         }
         self.guessed |= guessed > GUESSED_PART * self.did.depth;
+    }
+
+    /// Bytes that others than this party wrote, per second.
+    pub fn written_by_others(&self, own: &Party) -> f64 {
+        let others = self.asked.iter().filter(|asked| asked.party != *own);
+        others.map(|asked| asked.written).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -214,6 +222,11 @@ impl Lived {
     /// It asks for more than it did, perhaps by chance.
     pub fn is_more(&self) -> bool {
         f64::from(self.recent) > A_LITTLE * f64::from(self.smooth)
+    }
+
+    /// The work that it asks for of late beyond that.
+    pub fn more(&self) -> f64 {
+        f64::from(self.recent - self.smooth).max(0.0)
     }
 
     /// It has more requests in flight than it had, and enough of them to fill a queue.

@@ -28,10 +28,10 @@ pub struct Device {
     /// Requests that were alone in recent seconds.
     rested: Recent,
     flushes: Recent,
-    /// The last ratios of these, and when.
-    last: [Option<(f64, u64)>; 2],
+    /// The last ratios of these, and when; 0 before the first.
+    last: [(f32, u64); 2],
     /// The stretch of the second before: some syncs of this one began in that.
-    before: Option<f64>,
+    before: Option<f32>,
     /// The quality of the reference for requests that are alone.
     pub known: Grade,
 }
@@ -93,6 +93,9 @@ impl Recent {
 const SAME: f64 = 0.8;
 /// A disk that completes this multiple of what it did is well: it had room for that.
 const FAR_MORE: f64 = 3.0;
+
+/// From this multiple on none of a victim's syncs is as quick as they are while it is well.
+const NONE_QUICK: f64 = 3.0;
 
 /// A device in one second, compared with the seconds in which the victim was well.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -203,6 +206,19 @@ impl State {
         }
     }
 
+    /// A second of which the quickest syncs took so many times as long as they do
+    /// while all is well. In one in which none is quick, other requests are well and no
+    /// flush was alone, it is the flushes that are slow.
+    pub fn beside_quickest(mut self, times: f64) -> Self {
+        let is_well = self.rested.is_some_and(|rested| rested < SLOWER);
+        if is_well && self.flush.is_none() && times >= NONE_QUICK {
+            self.flush = Some(times);
+            let [of_rested, of_flush] = &mut self.usual_ns;
+            *of_flush = of_flush.max(*of_rested);
+        }
+        self
+    }
+
     /// The time of both is measured.
     pub fn is_measured(&self) -> bool {
         self.rested.is_some() && self.flush.is_some()
@@ -256,7 +272,7 @@ impl Device {
         let now = [(&slot.alone, &self.rested), (&slot.flushes, &self.flushes)];
         let now = now.map(|(new, recent)| recent.times().filter(|_| new.ios > 0));
         for (last, now) in self.last.iter_mut().zip(now) {
-            *last = now.map(|times| (times, now_ns)).or(*last);
+            *last = now.map_or(*last, |times| (times as f32, now_ns));
         }
     }
 
@@ -264,9 +280,9 @@ impl Device {
     /// usual, as far as they are known now.
     fn alone(&self, now_ns: u64) -> [Option<f64>; 2] {
         self.last.map(|last| {
-            let (times, then) = last?;
+            let (times, then) = (f64::from(last.0), last.1);
             let stays_ns = if times >= SLOWER { SLOW_STAYS_NS } else { WELL_STAYS_NS };
-            (now_ns.saturating_sub(then) <= stays_ns).then_some(times)
+            (times > 0.0 && now_ns.saturating_sub(then) <= stays_ns).then_some(times)
         })
     }
 
@@ -297,7 +313,8 @@ impl Device {
         let [depth, work, requests, bytes, written] = levels;
         let stretch = did.stretch().filter(|_| self.seconds > 0 && slot.guessed == self.guessed);
         let stretch = stretch.map(|now| now / f64::from(self.stretch).max(1e-9));
-        let before = std::mem::replace(&mut self.before, stretch);
+        let now = stretch.map(|stretch| stretch as f32);
+        let before = std::mem::replace(&mut self.before, now).map(f64::from);
         State {
             rested,
             flush,

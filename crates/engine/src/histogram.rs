@@ -71,6 +71,18 @@ impl<const STEP_BITS: u32, const BUCKETS: usize> Histogram<STEP_BITS, BUCKETS> {
         rest
     }
 
+    /// The sum of the parts of all durations that lie beyond this one, in ns.
+    pub fn beyond(&self, ns: f64) -> f64 {
+        let edges = (0..BUCKETS).map(Scale::<STEP_BITS, BUCKETS>::upper_edge_ns);
+        let (mut lower, mut sum) = (0.0, 0.0);
+        for (edge, count) in edges.zip(self.counts) {
+            let upper = edge.map_or(lower, |edge| edge as f64);
+            sum += f64::from(count) * (f64::midpoint(lower, upper) - ns).max(0.0);
+            lower = upper;
+        }
+        sum
+    }
+
     /// In ns; `None` for an empty one.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         Scale::<STEP_BITS, BUCKETS>::quantile_ns(&self.counts, q)

@@ -25,7 +25,7 @@ pub struct Fresh {
     /// The time that their requests take alone, one after another, and their number.
     need_ns: u64,
     ios: u64,
-    durations: Evidence,
+    pub durations: Evidence,
 }
 
 impl Fresh {
@@ -43,7 +43,7 @@ impl Fresh {
 
 impl Fresh {
     /// The mean wait of one sync.
-    fn mean_ns(&self) -> f64 {
+    pub fn mean_ns(&self) -> f64 {
         self.wait_ns as f64 / f64::from(self.syncs.max(1))
     }
 
@@ -139,6 +139,13 @@ const SOME_WORK: f64 = 0.01;
 /// asks for more.
 const FAR_SLOWER: f64 = 5.0;
 
+/// With so much of the excess owed to those who wrote, the device is well.
+const MUCH_OWED: f64 = 0.5;
+
+/// With so much of the waits beyond what those who ask for more explain, the device is
+/// not known to be well.
+const MUCH_ALONE: f64 = 0.3;
+
 /// After so many good seconds it is known how long requests are in flight.
 const LONG: u32 = 60;
 
@@ -158,6 +165,7 @@ impl Victim {
             // It lived with too much then.
             (self.disks.seconds, self.well_seconds) = (0, 0);
             (self.well, self.well_p90_ns) = (Evidence::default(), None);
+            self.well_wait_ns = 0.0;
         }
         let state = self.disks.look(slot, now_ns);
         for suspect in &mut self.suspects {
@@ -282,6 +290,9 @@ impl Victim {
         state: &State,
         fresh: &Fresh,
     ) -> Division {
+        // The quickest of its syncs show the device as it is between the waits.
+        let quickest = self.quickest(fresh);
+        let state = &state.beside_quickest(quickest);
         let growth = self.grow(slot, state, fresh.ios_per_sync());
         let (mut others, mut steady) = (0.0, 0.0);
         for suspect in &self.suspects {
@@ -302,18 +313,29 @@ impl Victim {
             commits_steady: commits_ns * (1.0 - growth.of_journal),
             device: fresh.division.device_ns,
         };
-        let settled = settle(state, &growth, &blamed, fresh.mean_ns(), usual_ns);
+        let alone = self.waits_beyond(fresh, &growth, usual_ns);
+        let mut settled = settle(state, &growth, &blamed, fresh.mean_ns(), usual_ns, alone);
+        let (mut parts, excess_ns) = (fresh.division, fresh.division.excess_ns);
+        parts.device_ns += settled.device;
+        parts.unexplained_ns += settled.unexplained;
+        let kept_ns = (blamed.grown + blamed.own_grown + blamed.commits_grown) * settled.keep;
         for suspect in &mut self.suspects {
             suspect.settle(f64::from(suspect.grown) * settled.keep);
         }
-        let excess_ns = fresh.division.excess_ns;
-        self.now.circumstances.add(&self.circumstances(state, &growth, &settled, excess_ns));
-        let mut parts = fresh.division;
-        parts.others_ns = blamed.grown * settled.keep;
+        let is_well = state.rested.is_none_or(|times| times < SLOWER) && quickest < SLOWER;
+        let owed_ns = self.owe(slot, kept_ns, &mut parts, is_well);
+        let is_owed = owed_ns > 0.0 && owed_ns >= MUCH_OWED * excess_ns;
+        if is_owed {
+            (settled.times, settled.sure) = (1.0, settled.sure.max(Sure::Likely));
+        }
+        let mut circumstances = self.circumstances(state, &growth, &settled, excess_ns);
+        if alone >= MUCH_ALONE && !is_owed {
+            circumstances.well_ns = 0.0;
+        }
+        self.now.circumstances.add(&circumstances);
+        parts.others_ns = blamed.grown * settled.keep + owed_ns;
         parts.own_ns += blamed.own_grown * settled.keep - behind_ns;
         parts.commits_ns = blamed.commits_grown * settled.keep;
-        parts.device_ns += settled.device;
-        parts.unexplained_ns += settled.unexplained;
         parts
     }
 
@@ -404,6 +426,10 @@ impl Victim {
             self.well.halve();
         }
         self.well.add(&fresh.durations);
+        let weight = f64::from(fresh.syncs) / self.well.count().max(1) as f64;
+        let step = fresh.mean_ns() - f64::from(self.well_wait_ns);
+        self.well_wait_ns += (step * weight.min(1.0)) as f32;
+        self.debt.learn(fresh.division.excess_ns, slot.written_by_others(&self.party()));
         if self.well.count() >= BASELINE_SYNCS {
             self.well_p90_ns = self.well.quantile(0.9).map(|ns| ns as u64);
         }
@@ -426,6 +452,12 @@ impl Victim {
     /// How long its syncs wait while all is as well as it was ever seen to be.
     pub fn usual_wait_ns(&self) -> Option<f64> {
         self.usual.usual_ns()
+    }
+
+    /// As [`Self::usual_wait_ns`], and no less than the mean of its good seconds: some
+    /// are quicker than others.
+    pub fn lived_wait_ns(&self) -> Option<f64> {
+        self.usual_wait_ns().map(|usual_ns| usual_ns.max(self.well_wait_ns.into()))
     }
 
     /// The p99 of its syncs while all is well.

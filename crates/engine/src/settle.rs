@@ -55,16 +55,18 @@ const NEXT_TO_NOTHING: f64 = 0.1;
 const MATTERS: f64 = 0.3;
 
 /// Requests of other sizes and queues may wait so many times as long.
-const BEHIND: f64 = 3.0;
+pub const BEHIND: f64 = 3.0;
 
 /// Settles the blame for one second, in which a sync waited for `mean_ns` where
-/// `usual_ns` are usual.
+/// `usual_ns` are usual. The part `alone` of all waits is longer than those who ask for more
+/// can make a single sync wait.
 pub fn settle(
     state: &State,
     growth: &Growth,
     blamed: &Blamed,
     mean_ns: f64,
     usual_ns: f64,
+    alone: f64,
 ) -> Settled {
     let have_grown = growth.part >= NO_GROWTH;
     let slowness = state.says(growth);
@@ -98,7 +100,7 @@ pub fn settle(
         settled.sure = Sure::Likely;
     }
     // The device has the part that the load cannot explain.
-    let explained = BEHIND * growth.behind_ns / wait.excess_ns();
+    let explained = (BEHIND * growth.behind_ns / wait.excess_ns()).min(1.0 - alone);
     if !growth.is_written || state.flush.is_some() {
         part = part.max(1.0 - explained);
     } else if explained < 0.5 {
@@ -179,7 +181,7 @@ mod tests {
     fn what_piles_up_behind_a_fuller_journal_follows_the_journal() {
         let (growth, blamed) = fuller_journal();
         let well = State::of_alone(1.0, 1.0);
-        let settled = settle(&well, &growth, &blamed, 40.0 * MS, 2.0 * MS);
+        let settled = settle(&well, &growth, &blamed, 40.0 * MS, 2.0 * MS, 0.0);
         assert_eq!((settled.device, settled.unexplained), (0.0, 0.0));
         let commits = blamed.commits_grown * settled.keep;
         assert!((commits - 300.0 * MS).abs() < 1.0, "{settled:?}");
@@ -189,7 +191,7 @@ mod tests {
     fn a_slower_device_has_its_part_of_longer_commits() {
         let (growth, blamed) = fuller_journal();
         let slow = State::of_alone(4.0, 4.0);
-        let settled = settle(&slow, &growth, &blamed, 40.0 * MS, 2.0 * MS);
+        let settled = settle(&slow, &growth, &blamed, 40.0 * MS, 2.0 * MS, 0.0);
         // Alone each of them makes a sync 4 and 5 times as long.
         let device = settled.device / (300.0 * MS);
         assert!((0.3..0.7).contains(&device), "{settled:?}");
@@ -202,7 +204,7 @@ mod tests {
         (blamed.commits_grown, blamed.commits_steady) = (0.0, blamed.commits_grown);
         let growth = Growth { part: 0.0, times: 1.0, of_journal: 0.0, ..growth };
         let slow = State::of_alone(4.0, 4.0);
-        let settled = settle(&slow, &growth, &blamed, 40.0 * MS, 2.0 * MS);
+        let settled = settle(&slow, &growth, &blamed, 40.0 * MS, 2.0 * MS, 0.0);
         assert_eq!(settled.device, 300.0 * MS);
     }
 
@@ -223,7 +225,8 @@ mod tests {
     #[test]
     fn a_flush_that_takes_twice_its_time_does_not_explain_a_wait_of_thirty_times() {
         let (growth, blamed) = discards();
-        let settled = settle(&State::of_alone(1.3, 2.2), &growth, &blamed, 9.0 * MS, 0.35 * MS);
+        let settled =
+            settle(&State::of_alone(1.3, 2.2), &growth, &blamed, 9.0 * MS, 0.35 * MS, 0.0);
         assert!(settled.sure > Sure::No && settled.is_well, "{settled:?}");
         assert_eq!((settled.device, settled.unexplained), (0.0, 0.0));
     }
@@ -231,7 +234,8 @@ mod tests {
     #[test]
     fn a_flush_that_takes_thirty_times_as_long_may_be_the_device_or_its_cache() {
         let (growth, blamed) = discards();
-        let settled = settle(&State::of_alone(1.3, 40.0), &growth, &blamed, 9.0 * MS, 0.35 * MS);
+        let settled =
+            settle(&State::of_alone(1.3, 40.0), &growth, &blamed, 9.0 * MS, 0.35 * MS, 0.0);
         assert!(settled.sure == Sure::No && !settled.is_well, "{settled:?}");
     }
 }

@@ -13,6 +13,8 @@ use super::{
     histogram::{Evidence, rank_z},
 };
 
+const WRITE: usize = op::WRITE as usize;
+
 /// What a party can be blamed for: block operations, and the three beyond
 /// them (`record::op`).
 pub const CHARGES: usize = 8;
@@ -90,6 +92,11 @@ impl Suspect {
     /// Whether it asks for no more than while the victim was well.
     pub fn is_steady(&self) -> bool {
         self.lived.work > 0.0 && self.grown < 0.2
+    }
+
+    /// It was blamed for writes of late.
+    pub fn has_written(&self) -> bool {
+        self.now[WRITE] + self.before[WRITE] > 0.0
     }
 
     /// It answers for so many times that.

@@ -232,7 +232,7 @@ fn is_much_beyond(victim: &Victim, sum: &Half) -> bool {
 /// How much longer its syncs wait together than they do while it is well, or than
 /// `at_most_ns` each.
 fn beyond_ns(victim: &Victim, sum: &Half, at_most_ns: f64) -> Option<f64> {
-    let usual_ns = victim.usual_wait_ns()?.min(at_most_ns);
+    let usual_ns = victim.lived_wait_ns()?.min(at_most_ns);
     let wait_ns = (sum.phases.wait_ns() + sum.phases.ns[Phase::Runqueue]) as f64;
     Some(wait_ns - usual_ns * sum.syncs as f64)
 }

@@ -9,6 +9,7 @@ use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindo
 
 use super::{
     blame::{Competitor, Division, OwnerId, Party, Window},
+    debt::Debt,
     device::Device,
     helper::Helpers,
     histogram::{Evidence, Latency},
@@ -221,6 +222,9 @@ pub struct Victim {
     /// Their p90, once there are enough of them.
     pub(super) well_p90_ns: Option<u64>,
     pub(super) disks: Device,
+    pub(super) debt: Debt,
+    /// The mean wait of a sync of those seconds.
+    pub(super) well_wait_ns: f32,
     /// The time of the device's requests as a multiple of the time in its reference, while
     /// nothing else is known of it (see [`Victim::is_beside_reference`]); 0 if it was never
     /// compared with one.
@@ -263,6 +267,8 @@ impl Victim {
             well_seconds: 0,
             well_p90_ns: None,
             disks: Device::default(),
+            debt: Debt::default(),
+            well_wait_ns: 0.0,
             device_times: 0.0,
         }
     }

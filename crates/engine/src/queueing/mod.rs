@@ -4,6 +4,7 @@
 //! in it, and from nothing that the engine says.
 
 mod currency;
+mod debt;
 mod matrix;
 mod world;
 

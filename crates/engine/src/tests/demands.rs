@@ -76,6 +76,7 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
         depth: 1.75,
         ended: 33.0,
         writes: true,
+        written: 4_000.0,
         guessed: true,
     };
     let second = Asked {
@@ -86,6 +87,7 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
         depth: 0.5,
         ended: 45.0,
         writes: false,
+        written: 0.0,
         guessed: false,
     };
     assert_eq!(slot.asked, [first, second]);

@@ -31,7 +31,7 @@ fn growth(part: f64) -> Growth {
 
 /// Syncs wait for so long on average where so long is usual.
 fn settle(state: &State, growth: &Growth, blamed: &Blamed, mean_ns: f64, usual_ns: f64) -> Settled {
-    settle::settle(state, growth, blamed, mean_ns, usual_ns)
+    settle::settle(state, growth, blamed, mean_ns, usual_ns, 0.0)
 }
 
 /// A sync waits for 40 ms where 10 are usual.
