@@ -114,7 +114,9 @@ fn old_batches_lose_half_of_their_weight() {
     batches(&mut reference, 11 * MS / 2, 7_192);
     assert!(reference.usual_ns().unwrap() < 5e6, "1000 of 8192 are more than a tenth");
     // 500 of 5000 are a tenth, and of some more they are less.
-    batches(&mut reference, 11 * MS / 2, 800);
+    batches(&mut reference, 11 * MS / 2, 1);
+    assert!(reference.usual_ns().unwrap() < 5e6 && count(&reference) == 1_024);
+    batches(&mut reference, 11 * MS / 2, 799);
     assert!(reference.usual_ns().unwrap() < 5e6);
     batches(&mut reference, 11 * MS / 2, 200);
     assert!(reference.usual_ns().unwrap() > 5e6);
