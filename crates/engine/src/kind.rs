@@ -1,10 +1,10 @@
 //! The values of a verdict: the kind of cause, the place where the victim waited
 //! for it, and the confidence. Metrics, JSON and text take their names from here.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The main cause of a victim's slow syncs.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Nothing was slower than the victim's own baseline.

@@ -28,12 +28,13 @@ pub struct DiskNow {
 }
 
 impl Scene {
-    /// Describes a sync that has not ended; its record is as if it ended now. `owners`
-    /// are those of its disk's accounts, with the process that used each last.
+    /// Describes a sync that has not ended; its record is as if it ended now. `disks` are
+    /// the one that it waits for, and those that lie below that one. `owners` are those of
+    /// the first disk's accounts, with the process that used each last.
     pub fn describe_hanging(
         &self,
         sync: &Taken<'_>,
-        disk: Option<&DiskNow>,
+        disks: &[DiskNow],
         (owners, tgid): (&[Owner; ACCOUNTS], &dyn Fn(usize) -> u32),
         files: &mut dyn FileNames,
     ) -> Hanging {
@@ -59,29 +60,70 @@ impl Scene {
         others.truncate(OTHERS);
         let label = files.label(file);
         let (class, path) = (label.class, label.path.clone());
-        let disk = disk.map(|disk| HangingDisk {
-            name: disk.name.clone(),
-            in_flight: disk.in_flight,
-            oldest_seconds: disk.oldest_ns.map(|born| seconds(now_ns.saturating_sub(born))),
-            completed_seconds_ago: (disk.ended_ns != 0)
-                .then(|| seconds(now_ns.saturating_sub(disk.ended_ns))),
-        });
+        let Stack { disk, below, is_first } = stack(disks, record.carried != 0, now_ns);
+        if !is_first {
+            // The owners are known of the first disk alone.
+            others.clear();
+        }
         let waited = seconds(record.duration_ns);
         Hanging {
             schema: SCHEMA,
             at: self.clock().unix_seconds(now_ns),
             actor: Actor { tgid: pid::here(record.tgid), ..self.people.actor(&party) },
             tid: pid::here(record.tid),
-            call: KINDS.get(record.kind as usize).copied().unwrap_or("unknown"),
+            call: KINDS.get(record.kind as usize).copied().unwrap_or("unknown").into(),
             class,
             path,
             device: device_name(files, record.device, file),
             seconds: waited,
             kind: kind(waited, disk.as_ref(), !others.is_empty()),
             disk,
+            disks_below: below,
             others,
         }
     }
+}
+
+/// The disks of a hanging sync, as they are named.
+#[derive(Debug, Default)]
+struct Stack {
+    disk: Option<HangingDisk>,
+    below: Vec<HangingDisk>,
+    /// Whether the disk is the first one that the sync waits for.
+    is_first: bool,
+}
+
+/// Names the disk that a sync waits for, and those below it that are at work. A disk that
+/// `carries` the others has bios of its own, and stands for itself. A stack that only passes
+/// bios on is counted as its first member. Where another member has requests and is
+/// silent for longer than the first, that one is the disk.
+fn stack(disks: &[DiskNow], carries: bool, now_ns: u64) -> Stack {
+    let age = |since_ns: u64| seconds(now_ns.saturating_sub(since_ns));
+    let mut named = disks.iter().map(|disk| HangingDisk {
+        name: disk.name.clone(),
+        in_flight: disk.in_flight,
+        oldest_seconds: disk.oldest_ns.map(age),
+        completed_seconds_ago: (disk.ended_ns != 0).then(|| age(disk.ended_ns)),
+    });
+    let Some(first) = named.next() else { return Stack::default() };
+    let mut below: Vec<_> = named.filter(|disk| disk.in_flight > 0).collect();
+    below.sort_by(|a, b| silence(b).total_cmp(&silence(a)));
+    let longest = below.first().map_or(0.0, silence);
+    if carries || below.is_empty() || first.in_flight > 0 && silence(&first) >= longest {
+        return Stack { disk: Some(first), below, is_first: true };
+    }
+    let silent = below.remove(0);
+    if first.in_flight > 0 {
+        below.push(first);
+    }
+    Stack { disk: Some(silent), below, is_first: false }
+}
+
+/// Seconds for which a disk with requests in flight has not completed any: no longer than
+/// its oldest request is old.
+fn silence(disk: &HangingDisk) -> f64 {
+    let oldest = disk.oldest_seconds.unwrap_or_default();
+    disk.completed_seconds_ago.unwrap_or(f64::INFINITY).min(oldest)
 }
 
 /// The kind of cause that holds up a sync of this age, in seconds. A disk that completes nothing,
@@ -135,5 +177,50 @@ mod tests {
     fn without_a_request_or_a_disk_nothing_is_blamed() {
         assert_eq!(kind(47.0, Some(&disk(0, Some(60.0))), true), Kind::Unexplained);
         assert_eq!(kind(47.0, None, true), Kind::Unseen);
+    }
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A disk at second 100 of which the oldest request was born and the last completed
+    /// at these seconds.
+    fn now(name: &str, in_flight: u64, oldest: u64, ended: u64) -> DiskNow {
+        let oldest_ns = (in_flight > 0).then_some(oldest * SECOND);
+        DiskNow { name: name.to_owned(), in_flight, oldest_ns, ended_ns: ended * SECOND }
+    }
+
+    #[track_caller]
+    fn check(disks: &[DiskNow], carries: bool, disk: &str, below: &[&str]) -> Stack {
+        let stack = stack(disks, carries, 100 * SECOND);
+        assert_eq!(stack.disk.as_ref().map(|disk| &*disk.name), Some(disk));
+        assert_eq!(stack.below.iter().map(|disk| &*disk.name).collect::<Vec<_>>(), below);
+        stack
+    }
+
+    #[test]
+    fn of_a_stack_that_passes_bios_on_the_member_is_named_that_is_silent() {
+        // The volume lies on sdb and sdc, of which sdc answers nothing.
+        let idle = [now("sdb", 0, 0, 99), now("sdc", 3, 53, 52)];
+        let stack = check(&idle, false, "sdc", &[]);
+        assert_eq!(stack.disk.unwrap().oldest_seconds, Some(47.0));
+        assert!(!stack.is_first);
+        check(&[now("sdb", 9, 99, 100), now("sdc", 3, 53, 52)], false, "sdc", &["sdb"]);
+        // Both work: the first stands for the volume.
+        assert!(
+            check(&[now("sdb", 1, 53, 52), now("sdc", 9, 98, 99)], false, "sdb", &["sdc"]).is_first
+        );
+        check(&[now("sdb", 0, 0, 99), now("sdc", 0, 0, 99)], false, "sdb", &[]);
+    }
+
+    #[test]
+    fn a_disk_that_carries_stands_for_itself_and_the_silent_member_comes_first() {
+        let disks = [
+            now("md0", 1, 53, 53),
+            now("sdb", 0, 0, 99),
+            now("sdc", 2, 90, 99),
+            now("sdd", 1, 53, 50),
+        ];
+        assert!(check(&disks, true, "md0", &["sdd", "sdc"]).is_first);
+        let none = stack(&[], false, 100 * SECOND);
+        assert!(none.disk.is_none() && none.below.is_empty());
     }
 }

@@ -1,11 +1,13 @@
 //! Syncs that have begun and not ended.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{Actor, FileClass, Kind, Op};
 
 /// A sync that has not ended, at least a second after it began.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Hanging {
     pub schema: u32,
     /// When it was looked at, in Unix seconds.
@@ -13,7 +15,7 @@ pub struct Hanging {
     pub actor: Actor,
     pub tid: u32,
     /// The way of syncing, such as `fdatasync`.
-    pub call: &'static str,
+    pub call: Cow<'static, str>,
     #[serde(rename = "file_class")]
     pub class: FileClass,
     pub path: String,
@@ -25,15 +27,19 @@ pub struct Hanging {
     /// it, no disk of this node, or nothing that is seen.
     pub kind: Kind,
     /// The disk that it waits for; absent where none is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<HangingDisk>,
+    /// The disks below that one which have requests in flight, the one that is silent
+    /// for longest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks_below: Vec<HangingDisk>,
     /// Others whose requests were in flight on the disk meanwhile, the most work
     /// first.
     pub others: Vec<Beside>,
 }
 
 /// The disk of a hanging sync, as it was when it was looked at.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct HangingDisk {
     pub name: String,
     pub in_flight: u64,
@@ -44,7 +50,7 @@ pub struct HangingDisk {
 }
 
 /// Somebody with requests on the disk of a hanging sync.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Beside {
     pub actor: Actor,
     pub op: Op,

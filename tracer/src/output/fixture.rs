@@ -309,7 +309,7 @@ pub fn hanging() -> Hanging {
         at: AT,
         actor: etcd.actor.clone(),
         tid: 815,
-        call: "fdatasync",
+        call: "fdatasync".into(),
         class: etcd.class,
         path: etcd.path.clone(),
         device: etcd.device.clone(),
@@ -321,6 +321,7 @@ pub fn hanging() -> Hanging {
             oldest_seconds: Some(46.9),
             completed_seconds_ago: Some(47.2),
         }),
+        disks_below: Vec::new(),
         others: vec![Beside {
             actor: unit("fstrim", 900, "fstrim.service"),
             op: Op::Discard,

@@ -7,7 +7,7 @@ use super::{
     names,
     units::{duration, percent, utc},
 };
-use tracer_snapshot::{Hanging, Kind, Snapshot};
+use tracer_snapshot::{Hanging, HangingDisk, Kind, Snapshot};
 
 /// Longer lists are cut.
 const SHOWN: usize = 5;
@@ -21,7 +21,7 @@ const JUST_NOW_SECONDS: f64 = 1.0;
 pub fn sentence(hanging: &Hanging) -> String {
     let who = names::actor(&hanging.actor);
     let file = names::file(hanging.class, &hanging.path, &hanging.device);
-    let (call, waited) = (hanging.call, duration(hanging.seconds));
+    let (call, waited) = (bounded(&hanging.call, 32), duration(hanging.seconds));
     format!("{who} has been in {call} of {file} for {waited}; {}", cause(hanging))
 }
 
@@ -29,20 +29,14 @@ fn cause(hanging: &Hanging) -> String {
     let Some(disk) = &hanging.disk else {
         return "no disk of this node is known to carry it (FUSE, a server)".to_owned();
     };
-    let name = bounded(&disk.name, 32);
-    if disk.in_flight == 0 {
+    if disk.in_flight == 0 && hanging.disks_below.is_empty() {
+        let name = bounded(&disk.name, 32);
         return format!("{name} has nothing in flight: it waits for something above the disk");
     }
-    let requests = if disk.in_flight == 1 { "request" } else { "requests" };
-    let mut cause = format!("{name} has {} {requests} in flight", disk.in_flight);
-    if let Some(oldest) = disk.oldest_seconds {
-        cause += &format!(", the oldest {}", duration(oldest));
+    let mut cause = state(disk);
+    if let Some(below) = hanging.disks_below.first() {
+        cause += &format!("; below it {}", state(below));
     }
-    cause += &match disk.completed_seconds_ago {
-        None => ", and has completed nothing yet".to_owned(),
-        Some(ago) if ago < JUST_NOW_SECONDS => ", and completes others".to_owned(),
-        Some(ago) => format!(", and has completed nothing for {}", duration(ago)),
-    };
     match (hanging.kind, hanging.others.first()) {
         (Kind::Device, _) => cause += ": nobody on this node, the device or what is below it",
         (Kind::Owners, Some(most)) => {
@@ -52,6 +46,25 @@ fn cause(hanging: &Hanging) -> String {
         _ => {}
     }
     cause
+}
+
+/// `sdb has 3 requests in flight, the oldest 47.0 s, and has completed nothing for 47.0 s`.
+fn state(disk: &HangingDisk) -> String {
+    let name = bounded(&disk.name, 32);
+    if disk.in_flight == 0 {
+        return format!("{name} has nothing in flight");
+    }
+    let requests = if disk.in_flight == 1 { "request" } else { "requests" };
+    let mut state = format!("{name} has {} {requests} in flight", disk.in_flight);
+    if let Some(oldest) = disk.oldest_seconds {
+        state += &format!(", the oldest {}", duration(oldest));
+    }
+    state += &match disk.completed_seconds_ago {
+        None => ", and has completed nothing yet".to_owned(),
+        Some(ago) if ago < JUST_NOW_SECONDS => ", and completes others".to_owned(),
+        Some(ago) => format!(", and has completed nothing for {}", duration(ago)),
+    };
+    state
 }
 
 /// A line for each, the oldest first; of more than a few, how many more.
@@ -99,6 +112,18 @@ mod tests {
         let wanted = "vda has 3 requests in flight, the oldest 46.9 s, and completes others; most \
                       of the others' work is fstrim (fstrim.service) discard: 90%";
         assert_eq!(cause(&hanging), wanted);
+    }
+
+    #[test]
+    fn a_member_of_a_stack_that_completes_nothing_is_named() {
+        let mut hanging = fixture::hanging();
+        let member = HangingDisk { name: "sdc".into(), ..hanging.disk.clone().unwrap() };
+        hanging.disks_below = vec![member];
+        let wanted = "; below it sdc has 3 requests in flight, the oldest 46.9 s, and has completed \
+                      nothing for 47.2 s: nobody on this node, the device or what is below it";
+        assert!(cause(&hanging).ends_with(wanted), "{}", cause(&hanging));
+        hanging.disk.as_mut().unwrap().in_flight = 0;
+        assert!(cause(&hanging).starts_with("vda has nothing in flight; below it sdc has 3 "));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tracer_ebpf::record::{NO_DISK, kind};
+use tracer_ebpf::record::{NO_DISK, UNDERLYING, kind};
 use tracer_engine::blame::Party;
 use tracer_kernel::maps::under_way::record_until;
 use tracer_scene::{hanging::DiskNow, stages::Taken};
@@ -43,17 +43,34 @@ impl Session {
             let Self { scene, identities, accounts, .. } = self;
             accounts.take_met(|party, tgid| scene.people.meet(identities, party, tgid, now));
             scene.people.meet(identities, party, tgid, now);
-            let disk = self.disk_now(record.disk);
+            let disks = self.disks_now(record.disk, record.device);
             let taken = Taken { record: &record, underlying: &[], file, need_ns: 0 };
             let owners = self.accounts.owners(record.disk);
             let tgid = &|account| self.accounts.last_tgid(record.disk, account);
             let described =
-                self.scene.describe_hanging(&taken, disk.as_ref(), (owners, tgid), &mut self.files);
+                self.scene.describe_hanging(&taken, &disks, (owners, tgid), &mut self.files);
             hanging.push(described);
         }
         self.hanging_files = files;
         self.scene.hanging = hanging;
         self.scene.hanging_left_out = left_out;
+    }
+
+    /// The states of a sync's disk and of those that lie below it, for a filesystem on
+    /// this device: the one of a stack that passes bios on is known by its number alone.
+    fn disks_now(&mut self, index: u32, device: u32) -> Vec<DiskNow> {
+        let mut stacked = self.stacked.iter();
+        let stacked = stacked.find(|stacked| stacked.device == device).map(|at| at.underlying);
+        let mut assigned = self.assigned.iter().filter(|disk| disk.identity.is_some());
+        let place = match stacked.filter(|place| place.index == index) {
+            Some(place) => Some(place),
+            None => assigned.find(|disk| disk.disk.index == index).map(|disk| disk.disk),
+        };
+        let below = place.map_or([NO_DISK; UNDERLYING], |place| place.underlying);
+        let mut disks = [index].into_iter().chain(below).filter(|index| *index != NO_DISK);
+        let first = disks.next().and_then(|index| self.disk_now(index));
+        let Some(first) = first else { return Vec::new() };
+        [first].into_iter().chain(disks.filter_map(|index| self.disk_now(index))).collect()
     }
 
     /// A disk's state now, by the kernel's index.
