@@ -8,6 +8,7 @@
 //! The writer trusts what it is given; the reader trusts nothing.
 
 pub mod breaks;
+mod checks;
 mod comm;
 pub mod line;
 pub mod reader;

@@ -17,7 +17,7 @@ use tracer_engine::{
     tick::Tick,
 };
 use tracer_scene::picture::KINDS;
-use tracer_snapshot::{Actor, FileClass, Kernel, Op, clock::Clock};
+use tracer_snapshot::{Actor, FileClass, Hanging, Kernel, Op, clock::Clock};
 
 /// Anything that a line can be; one that is none of these is of a later
 /// version, and is skipped.
@@ -31,6 +31,9 @@ pub struct Line {
     pub device: Option<Device>,
     pub disk: Option<Disk>,
     pub sync: Option<Sync>,
+    pub hanging: Option<Hanging>,
+    pub hanging_left_out: Option<usize>,
+    pub kernel: Option<Kernel>,
     pub dropped: Option<BTreeMap<String, u64>>,
     pub clock: Option<Clock>,
     pub tick: Option<Tick>,

@@ -33,7 +33,7 @@ use tracer_engine::{
 };
 use tracer_scene::{DiskState, Scene, people::People, stages::Taken};
 use tracer_snapshot::{
-    DroppedCounts, Op,
+    DroppedCounts, Kernel, Op,
     clock::Clock,
     labels::{FileId, FileNames},
 };
@@ -99,6 +99,7 @@ pub struct Recorder {
     files: LruCache<FileId, ()>,
     devices: LruCache<u32, String>,
     disks: HashMap<u32, DiskState>,
+    kernel: Kernel,
     dropped: DroppedCounts,
     clock: Clock,
 }
@@ -137,6 +138,7 @@ impl Recorder {
             files: LruCache::new(REMEMBERED),
             devices: LruCache::new(REMEMBERED),
             disks: HashMap::new(),
+            kernel: scene.kernel.clone(),
             dropped: DroppedCounts::default(),
             clock: scene.clock(),
         };
@@ -215,6 +217,17 @@ impl Recorder {
         }
         for disk in &scene.disks {
             self.disk(disk);
+        }
+        // A tick without such lines has no sync that hangs.
+        for one in &scene.hanging {
+            self.put("hanging", one);
+        }
+        if scene.hanging_left_out > 0 {
+            self.put("hanging_left_out", &scene.hanging_left_out);
+        }
+        if scene.kernel != self.kernel {
+            self.put("kernel", &scene.kernel);
+            self.kernel.clone_from(&scene.kernel);
         }
         let dropped = scene.metrics.dropped();
         if dropped != self.dropped {

@@ -17,12 +17,16 @@ use lru::LruCache;
 use tracer_ebpf::{
     dropped::Dropped,
     histogram::BUCKETS,
-    record::{ACCOUNTS, NO_DISK, UnderlyingWindow, op},
+    record::{ACCOUNTS, NO_DISK, UNDERLYING, UnderlyingWindow, op},
 };
 
 use super::{
     FORMAT, VERSION,
     breaks::{Break, Breaks, SILENCE_SECONDS, Why},
+    checks::{
+        LIST, MOST_LENGTH_NS, MOST_TIME_NS, TEXT_BYTES, check_actor, check_hanging, check_kernel,
+        check_texts, check_time,
+    },
     line::{Account, Disk, DiskOwner, Header, Latency, Line, OwnerLine, Stamp, Sync, areas},
     reader::{Damage, Reader},
     segments::{folder, index},
@@ -36,7 +40,7 @@ use tracer_engine::{
 };
 use tracer_scene::{DiskState, Histograms, Scene, people::People, picture::Slow, stages::Taken};
 use tracer_snapshot::{
-    SlowSync, Snapshot, Workload,
+    Hanging, SlowSync, Snapshot,
     clock::Clock,
     labels::FileNames,
     labels::{FileId, FileLabel, Labels},
@@ -48,15 +52,8 @@ const FILES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 const OWNERS: usize = 1 << 16;
 const DISKS: usize = 4096;
 
-/// Longer lists in one line are no session's.
-const LIST: usize = 1 << 14;
-
-/// Names, paths, settings.
-const TEXT_BYTES: usize = 4096;
-
-/// Later moments and longer times are no kernel's: 36 years, and 19 hours.
-const MOST_TIME_NS: u64 = 1 << 60;
-pub(super) const MOST_LENGTH_NS: u64 = 1 << 46;
+/// Syncs that have not ended: a session describes 16.
+const HANGING: usize = 256;
 
 /// Counts and sizes: what JSON's readers take for whole numbers.
 const MOST: u64 = 1 << 53;
@@ -141,6 +138,8 @@ pub struct Replay {
     names: Names,
     owners: HashMap<u32, (Party, u16)>,
     windows: Windows,
+    /// Those of the tick that follows, and how many more there were.
+    hanging: (Vec<Hanging>, usize),
     now_ns: u64,
     ended: bool,
     damage: Option<Damage>,
@@ -208,6 +207,7 @@ impl Replay {
         let first = reader.first_line(check_stamp).map_err(|refused| refused.of(&name))?;
         let header = first.header.ok_or_else(|| Refused::no_header().of(&name))?;
         let Header { started_ns, clock, kernel, boot, .. } = header;
+        check_kernel(&kernel).map_err(|why| Refused::Foreign(why).of(&name))?;
         let now_ns = started_ns.min(MOST_TIME_NS);
         Ok(Self {
             reader,
@@ -222,6 +222,7 @@ impl Replay {
             names: Names::default(),
             owners: HashMap::new(),
             windows: Windows::default(),
+            hanging: Default::default(),
             now_ns,
             ended: false,
             damage: None,
@@ -380,6 +381,7 @@ impl Replay {
             return Err("a boot with too long a name".to_owned());
         }
         let Header { started_ns, clock, kernel, began, boot, .. } = header;
+        check_kernel(&kernel)?;
         let from = self.now();
         let is_same_boot = match (&self.boot, &boot) {
             (Some(before), Some(now)) => before == now,
@@ -408,6 +410,7 @@ impl Replay {
         self.ticked_ns = None;
         self.scene.kernel = kernel;
         self.scene.hanging.clear();
+        self.hanging = Default::default();
         self.stale_disks = self.scene.disks.iter().map(|disk| disk.index).collect();
         self.owners.clear();
         self.names.files.clear();
@@ -418,6 +421,11 @@ impl Replay {
     /// The disks as they were last.
     pub fn disks(&self) -> &[DiskState] {
         &self.scene.disks
+    }
+
+    /// Syncs that had not ended at the last tick, the oldest first.
+    pub fn hanging(&self) -> &[Hanging] {
+        &self.scene.hanging
     }
 
     /// Everybody who was named.
@@ -431,8 +439,8 @@ impl Replay {
         slow_ns: Option<u64>,
         slow: &mut Vec<SlowSync>,
     ) -> Result<(), String> {
-        let Line { header, owner, identity, file, device, disk, sync, dropped, clock, tick, end } =
-            line;
+        let Line { header, owner, identity, file, device, disk, sync, .. } = line;
+        let Line { hanging, hanging_left_out, kernel, dropped, clock, tick, end, .. } = line;
         let shift_ns = self.shift_ns;
         if header.is_some() {
             return Err("another recording begins".to_owned());
@@ -444,11 +452,7 @@ impl Replay {
             self.owners.insert(id, (party.into(), op as u16));
         }
         if let Some(identity) = identity {
-            let actor = &identity.actor;
-            let unit = actor.unit.as_deref().unwrap_or_default();
-            check_texts(&[&actor.comm, &actor.cgroup, unit])?;
-            let texts: Vec<_> = actor.workload.iter().flat_map(Workload::texts).collect();
-            check_texts(&texts)?;
+            check_actor(&identity.actor)?;
             self.scene.people.learn(identity.party.into(), identity.actor, self.now_ns);
             // Nobody asks here.
             self.scene.people.take_news(|_, _| ());
@@ -467,6 +471,20 @@ impl Replay {
         if let Some(mut sync) = sync {
             sync.begin_ns = shifted(sync.begin_ns, shift_ns)?;
             self.sync(&sync, slow_ns, slow)?;
+        }
+        if let Some(one) = hanging {
+            if self.hanging.0.len() >= HANGING {
+                return Err("too many syncs that have not ended".to_owned());
+            }
+            check_hanging(&one)?;
+            self.hanging.0.push(one);
+        }
+        if let Some(left_out) = hanging_left_out {
+            self.hanging.1 = left_out;
+        }
+        if let Some(kernel) = kernel {
+            check_kernel(&kernel)?;
+            self.scene.kernel = kernel;
         }
         for (name, count) in dropped.iter().flatten() {
             // A later version may know more kinds.
@@ -549,6 +567,7 @@ impl Replay {
         self.note_silence(tick.at_ns);
         let party = |owner: OwnerId| self.owners.get(&owner.0).map(|(party, _)| *party);
         self.scene.tick(tick, |owner| party(owner).unwrap_or_default());
+        (self.scene.hanging, self.scene.hanging_left_out) = std::mem::take(&mut self.hanging);
         self.now_ns = self.now_ns.max(tick.at_ns);
         let stale = std::mem::take(&mut self.stale_disks);
         self.scene.disks.retain(|disk| !stale.contains(&disk.index));
@@ -656,7 +675,7 @@ impl Windows {
         self.first = owners_of(&sync.in_flight, known)?;
         self.underlying.clear();
         self.underlying_owners.clear();
-        if sync.underlying.len() > tracer_ebpf::record::UNDERLYING {
+        if sync.underlying.len() > UNDERLYING {
             return Err("a sync on too many disks".to_owned());
         }
         for underlying in &sync.underlying {
@@ -727,17 +746,6 @@ fn begin(why: String) -> Damage {
 
 fn shifted(ns: u64, by_ns: i64) -> Result<u64, String> {
     ns.checked_add_signed(by_ns).ok_or_else(|| format!("a moment of {ns} ns"))
-}
-
-fn check_time(ns: u64) -> Result<(), String> {
-    if ns <= MOST_TIME_NS { Ok(()) } else { Err(format!("a moment of {ns} ns")) }
-}
-
-fn check_texts(texts: &[&str]) -> Result<(), String> {
-    match texts.iter().find(|text| text.len() > TEXT_BYTES) {
-        None => Ok(()),
-        Some(text) => Err(format!("a name of {} bytes", text.len())),
-    }
 }
 
 /// How the recording calls files and devices.

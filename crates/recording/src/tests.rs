@@ -35,7 +35,7 @@ use tracer_engine::{
 };
 use tracer_scene::{DiskState, Histograms, Scene, stages::Taken};
 use tracer_snapshot::{
-    Actor, FileClass, Kernel, Snapshot,
+    Actor, Beside, FileClass, Hanging, HangingDisk, Kernel, Kind, Op, Snapshot,
     clock::Clock,
     labels::FileNames,
     labels::{FileId, FileLabel},
@@ -201,6 +201,31 @@ fn disk(second: u64) -> DiskState {
     }
 }
 
+/// A sync of etcd's that has not ended, on a stack of which one disk answers nothing.
+fn hanging() -> Hanging {
+    let disk = |name: &str, completed_seconds_ago| HangingDisk {
+        name: name.to_owned(),
+        in_flight: 3,
+        oldest_seconds: Some(46.9),
+        completed_seconds_ago,
+    };
+    Hanging {
+        schema: 2,
+        at: 1_770_000_047.25,
+        actor: Actor { comm: "etcd".to_owned(), tgid: 812, ..Actor::default() },
+        tid: 815,
+        call: "fdatasync".into(),
+        class: FileClass::Wal,
+        path: "/var/lib/etcd/member/wal".to_owned(),
+        device: "md0".to_owned(),
+        seconds: 47.0,
+        kind: Kind::Device,
+        disk: Some(disk("md0", Some(47.2))),
+        disks_below: vec![disk("sdc", None)],
+        others: vec![Beside { actor: Actor::default(), op: Op::Discard, share: 0.9 }],
+    }
+}
+
 /// What a live session does with the kernel's records, and its recording.
 fn record(syncs: u64) -> (Scene, Vec<u8>) {
     let kernel = Kernel {
@@ -239,6 +264,11 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
             let tick = tick(record.begin_ns + 50 * MS);
             scene.tick(&tick, |id| owners[id.0 as usize].party());
             scene.disks = vec![disk(n / 20)];
+            if n >= 40 {
+                scene.kernel.unproven = None;
+            }
+            scene.hanging = if n % 40 == 39 { vec![hanging(), hanging()] } else { Vec::new() };
+            scene.hanging_left_out = (n % 40 == 39).into();
             scene.metrics.set_dropped(Dropped::Reconciled, n);
             recorder.tick(&tick, &mut scene, |id| {
                 let Owner { cgroup, comm, op, .. } = owners[id.0 as usize];
@@ -330,6 +360,44 @@ fn a_replay_shows_what_the_session_showed() {
         let verdict = &told["victims"][0]["verdict"];
         assert_eq!(verdict["culprits"][0]["actor"]["unit"], "fstrim.service", "{verdict}");
     }
+}
+
+/// Each second has its own, also the one in which there are none any more.
+#[test]
+fn syncs_that_had_not_ended_and_what_became_of_the_hooks_are_shown_at_their_time() {
+    let (_, bytes) = record(140);
+    let mut replay = open(&bytes).unwrap();
+    let mut at = |second: u64| {
+        replay.play(SECOND + second * SECOND + 10 * MS, None, &mut Vec::new());
+        let told = replay.snapshot_of(Span::Window);
+        assert_eq!(replay.hanging(), told.hanging);
+        (told.hanging, told.hanging_left_out, told.kernel.unproven.is_some())
+    };
+    assert_eq!(at(1), (Vec::new(), 0, true));
+    assert_eq!(at(2), (vec![hanging(), hanging()], 1, true));
+    assert_eq!(at(3), (Vec::new(), 0, false));
+    assert_eq!(at(4), (vec![hanging(), hanging()], 1, false));
+    // It is said when it changes.
+    assert_eq!(text(&bytes).matches("{\"kernel\":").count(), 1);
+}
+
+/// Recordings that were made before syncs under way were in them.
+#[test]
+fn a_recording_without_syncs_under_way_is_played_as_before() {
+    let (_, bytes) = record(100);
+    let whole = text(&bytes);
+    let is_new = |line: &&str| {
+        ["hanging", "hanging_left_out", "kernel"]
+            .iter()
+            .any(|new| line.starts_with(&format!("{{\"{new}\":")))
+    };
+    assert!(whole.lines().any(|line| is_new(&line)));
+    let older: String =
+        whole.lines().filter(|line| !is_new(line)).map(|l| format!("{l}\n")).collect();
+    let (told, checked) = play(older.as_bytes());
+    checked.unwrap();
+    assert!(told.hanging.is_empty() && told.kernel.unproven.is_some());
+    assert_eq!(told.victims[0].syncs, 100);
 }
 
 #[test]
@@ -458,6 +526,21 @@ fn a_line_that_cannot_be_ends_the_replay_and_is_named() {
         of!({"disk": {"index": 0, "name": "a", "scheduler": "", "in_flight": 0, "owners": [],
             "latencies": latencies}})
     };
+    let hangs = |change: &dyn Fn(&mut Hanging)| {
+        let mut one = hanging();
+        change(&mut one);
+        json(of!({"hanging": one}))
+    };
+    damaged(&hangs(&|one| one.path = "x".repeat(5000)), "a name of 5000");
+    damaged(&hangs(&|one| one.call = "x".repeat(5000).into()), "a name of 5000");
+    damaged(&hangs(&|one| one.disks_below[0].name = "x".repeat(5000)), "a name of 5000");
+    damaged(&hangs(&|one| one.others[0].actor.cgroup = "x".repeat(5000)), "a name of 5000");
+    damaged(&hangs(&|one| one.others = vec![one.others[0].clone(); 65]), "for too many");
+    damaged(&hangs(&|one| one.seconds = -1.0), "has not ended for -1 s");
+    damaged(&hangs(&|one| one.disks_below[0].oldest_seconds = Some(1e300)), "has not ended for 1");
+    damaged(&vec![hangs(&|_| ()); 257].join("\n"), "too many syncs that have not ended");
+    let kernel = Kernel { unsupported: vec!["x".repeat(5000)], ..Kernel::default() };
+    damaged(&json(of!({"kernel": kernel})), "a name of 5000");
     damaged(&json(disk(of!([{"op": "read", "queue": [[9999, 1]], "device": []}]))), "a bucket");
     damaged(&json(disk(of!([{"op": "cpu", "queue": [], "device": []}]))), "of the kind `cpu`");
 }
@@ -499,7 +582,7 @@ fn names_of_lines_are_those_of_the_format() {
     let text = text(sixty());
     let known =
         ["header", "owner", "identity", "file", "device", "disk", "sync", "dropped", "tick"];
-    for name in known.into_iter().chain(["end"]) {
+    for name in known.into_iter().chain(["hanging", "hanging_left_out", "kernel", "end"]) {
         assert!(text.lines().any(|line| line.starts_with(&format!("{{\"{name}\":"))), "{name}");
     }
     assert!(text.lines().all(|line| serde_json::from_str::<Line>(line).is_ok()));

@@ -84,9 +84,11 @@ pub fn replay(args: &WatchArgs, replay: &mut Replay, asked: Option<&Asked>) -> R
     let end = Until::of(replay, asked, args.scope.duration);
     let mut slow = Vec::new();
     let mut shown = Shown::begin(args)?;
+    let mut hanging = Reminders::default();
     loop {
         let is_over = end.play(replay, Some(PRINTED_EVERY), Some(min_ns(args)), &mut slow);
         shown.print(args, &mut slow)?;
+        hanging.print(args, &shown, replay.hanging())?;
         if is_over {
             return Ok(());
         }

@@ -524,6 +524,7 @@ impl Session {
     /// When the first line cannot be written.
     pub fn begin_recording(&mut self, out: Box<dyn Write>) -> Result<()> {
         self.scene.begin_period(monotonic_ns());
+        self.scene.kernel = self.kernel();
         self.scene.people.repeat_news();
         self.recorder = Some(Recorder::begin(out, &self.scene)?);
         Ok(())
@@ -537,6 +538,7 @@ impl Session {
             return;
         }
         self.scene.disks = self.read_disks();
+        self.scene.kernel = self.kernel();
         let Self { recorder, scene, accounts, last_tick, .. } = self;
         if let Some(recorder) = recorder {
             recorder.tick(last_tick, scene, |owner| accounts.key(owner));

@@ -6,7 +6,7 @@ use tracer_ebpf::record::{ACCOUNTS, OwnerKey, SyncRecord, UnderlyingWindow, kind
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
-    super::{line::Line, recorder::Recorder, replay::MOST_LENGTH_NS},
+    super::{checks::MOST_LENGTH_NS, line::Line, recorder::Recorder},
     Shared, disk, gzip, one_file, open, owner, owners, sixty, text, tick,
 };
 use tracer_engine::{
