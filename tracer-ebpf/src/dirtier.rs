@@ -11,13 +11,16 @@
 //! its users: nobody is behind its writeback, whatever its cgroup.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::LruHashMap};
-use tracer_ebpf::record::{COMM, via};
+use tracer_ebpf::{
+    dropped::Dropped,
+    record::{COMM, via},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     cell::fields,
     fields::{FileKey, Kernel, Task, bio_cgroup, file_key},
-    maps::Lookup as _,
+    maps::{Lookup as _, count_drop},
     pids,
     submitter::{self, Submitter, in_kernel_thread},
 };
@@ -34,6 +37,24 @@ pub struct Dirtier {
     tgid: u64,
 }
 
+impl Dirtier {
+    /// Nobody, or a thread of the kernel of which it is not known for whom it works.
+    const NOBODY: Self = Self { cgroup: 0, io_cgroup: u64::MAX, comm: [0; COMM], tgid: 0 };
+
+    #[inline(always)]
+    fn is_nobody(&self) -> bool {
+        self.io_cgroup == u64::MAX
+    }
+}
+
+/// A thread writes for the dirtier, if there is one.
+const ONES: u16 = 0;
+/// It writes what is of everybody.
+const SHARED: u16 = 1;
+/// Who made the file dirty is not known: it was so before the tracer came, or the
+/// kernel evicted that one.
+const UNKNOWN: u16 = 2;
+
 /// What a kernel thread is writing.
 #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
@@ -41,16 +62,17 @@ struct Writing {
     dirtier: Dirtier,
     /// A code of [`via`]; `DIRECT` while nothing is known.
     via: u32,
-    /// 1 while it writes what is of everybody.
-    shared: u16,
+    /// [`ONES`], [`SHARED`] or [`UNKNOWN`].
+    of: u16,
     /// 1 where this holds until the end of its next transaction alone.
     once: u16,
 }
 
-fields! { Writing { via: u32, shared: u16, once: u16 } }
+fields! { Writing { via: u32, of: u16, once: u16 } }
 
-/// 4 MiB of kernel memory; beyond so many dirty inodes at a time the oldest are
-/// nobody's.
+/// 4 MiB of kernel memory. Beyond so many inodes the kernel evicts those that nobody
+/// spoke of for longest, and says nothing; work for one that is still dirty then is
+/// counted as [`Dropped::DirtierUnknown`].
 #[map]
 static DIRTIERS: LruHashMap<FileKey, Dirtier> = LruHashMap::with_max_entries(32_768, 0);
 
@@ -75,8 +97,9 @@ pub fn note_user(file: FileKey) {
     let who = submitter::current();
     if who.is_kernel() {
         // A loop device's worker, say, for whom nobody knows: who had dirtied
-        // the file before has nothing to do with it any more.
-        let _ = DIRTIERS.remove(file);
+        // the file before has nothing to do with it any more. A file that is in no
+        // entry is one of which nothing is known.
+        let _ = DIRTIERS.insert(file, Dirtier::NOBODY, 0);
         return;
     }
     let io_cgroup = match Task::current() {
@@ -113,14 +136,17 @@ fn begin(file: FileKey, via: u32, once: u16) {
         return;
     }
     let tid = bpf_get_current_pid_tgid() as u32;
-    let nobody = Dirtier { cgroup: 0, io_cgroup: 0, comm: [0; COMM], tgid: 0 };
-    let shared = file.is_block_device().into();
-    let mut writing = Writing { dirtier: nobody, via: u32::from(via::DIRECT), shared, once };
+    let of = if file.is_block_device() { SHARED } else { UNKNOWN };
+    let mut writing =
+        Writing { dirtier: Dirtier::NOBODY, via: u32::from(via::DIRECT), of, once };
     // An entry is replaced whole; what is torn by that names one of two who dirtied
     // the file in turn.
     if let Some(dirtier) = DIRTIERS.cell(&file) {
         writing.dirtier = dirtier.get();
-        writing.via = via;
+        writing.of = ONES;
+        if !writing.dirtier.is_nobody() {
+            writing.via = via;
+        }
     }
     match WRITING.cell(&tid) {
         Some(known) => known.set(writing),
@@ -139,7 +165,7 @@ pub fn end_inode() -> bool {
     let known = WRITING.cell(&(bpf_get_current_pid_tgid() as u32));
     if let Some(known) = known {
         known.via().set(u32::from(via::DIRECT));
-        known.shared().set(0);
+        known.of().set(ONES);
         known.once().set(0);
     }
     known.is_some()
@@ -153,6 +179,7 @@ pub fn end_transaction() {
         && known.once().get() != 0
     {
         known.via().set(u32::from(via::DIRECT));
+        known.of().set(ONES);
         known.once().set(0);
     }
 }
@@ -176,8 +203,11 @@ fn stand_in(who: &mut Submitter, bio: Kernel) -> i32 {
         return 0;
     };
     let writing = writing.get();
-    if writing.shared != 0 {
+    if writing.of == SHARED {
         return 0;
+    }
+    if writing.of == UNKNOWN {
+        count_drop(Dropped::DirtierUnknown);
     }
     let cgroup = bio_cgroup(bio);
     let dirtier = &writing.dirtier;
@@ -197,6 +227,8 @@ pub fn stand_in_for_file(who: &mut Submitter) {
         let writing = writing.get();
         if writing.via != u32::from(via::DIRECT) {
             name_dirtier(who, &writing);
+        } else if writing.of == UNKNOWN {
+            count_drop(Dropped::DirtierUnknown);
         }
     }
 }

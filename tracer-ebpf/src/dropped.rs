@@ -46,6 +46,12 @@ kinds! {
     Reconciled: "reconciled",
     /// Completions of requests whose submission was not seen.
     CompletionUnmatched: "completion_unmatched",
+    /// Requests charged to who issued them, since who submitted them is not known.
+    SubmitterUnknown: "submitter_unknown",
+    /// Work of kernel threads for a file of which it is not known who made it dirty.
+    DirtierUnknown: "dirtier_unknown",
+    /// Ends of memory reclaim whose begin is not known.
+    ReclaimUnmatched: "reclaim_unmatched",
     /// Requests whose issue was not seen: all their time is the device's.
     IssueUnseen: "issue_unseen",
     /// Requests charged to the account that owners without one of their own share.

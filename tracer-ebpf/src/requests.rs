@@ -166,6 +166,9 @@ fn submitter(request: Request, now: u64) -> Submitter {
             let _ = SUBMITTERS.remove(bio);
             return known;
         }
+        if bio != 0 {
+            count_drop(Dropped::SubmitterUnknown);
+        }
     }
     submitter_of_bio(request.bio(), now)
 }

@@ -21,7 +21,9 @@ use crate::{
 };
 
 /// Who submitted a bio that has been given a request, by the bio's address: for
-/// kernels where that request itself is first seen when it is issued.
+/// kernels where that request itself is first seen when it is issued. Where the kernel
+/// evicted one, its request is charged to who issues it, which is counted as
+/// `Dropped::SubmitterUnknown`.
 #[map]
 pub static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_entries(4096, 0);
 

@@ -18,6 +18,8 @@ mod crowd;
 mod demo;
 /// A real etcd: its own counters against ours.
 mod etcd;
+/// Work of which the kernel programs' tables do not know whose it is.
+mod forgotten;
 /// Syncs that do not end.
 mod hanging;
 /// Cgroups of version 1, beside those of version 2.

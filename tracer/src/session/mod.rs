@@ -462,6 +462,9 @@ impl Session {
                 Dropped::RingFull
                 | Dropped::TableOverflow
                 | Dropped::CompletionUnmatched
+                | Dropped::SubmitterUnknown
+                | Dropped::DirtierUnknown
+                | Dropped::ReclaimUnmatched
                 | Dropped::IssueUnseen
                 | Dropped::Others
                 | Dropped::DiskUnknown

@@ -15,6 +15,7 @@ use aya_ebpf::{
 };
 use tracer_ebpf::{
     clocks::Clocks,
+    dropped::Dropped,
     record::{OwnerKey, Reclaimed, op, via},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -23,7 +24,7 @@ use crate::{
     cell::fields,
     clock::now_ns,
     fields::Task,
-    maps::{BPF_ANY, Lookup as _, sum_of},
+    maps::{BPF_ANY, Lookup as _, count_drop, sum_of},
     submitter,
     syncs::table::of_current,
 };
@@ -46,7 +47,8 @@ enum Whose {
 
 fields! { Reclaimed { times: u64, ns: u64, limit_ns: u64 } }
 
-/// Threads in direct reclaim, by tid. Only a thread itself writes its entry.
+/// Threads in direct reclaim, by tid. Only a thread itself writes its entry. Of one that
+/// the kernel evicted meanwhile the end is counted as [`Dropped::ReclaimUnmatched`].
 #[map]
 static RECLAIMING: LruHashMap<u32, Reclaiming> = LruHashMap::with_max_entries(1024, 0);
 
@@ -91,7 +93,10 @@ fn begin() -> i32 {
 #[inline(always)]
 fn end(whose: Whose) -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
-    let Some(begun) = RECLAIMING.cell(&tid) else { return 0 };
+    let Some(begun) = RECLAIMING.cell(&tid) else {
+        count_drop(Dropped::ReclaimUnmatched);
+        return 0;
+    };
     let begun = begun.get();
     let ns = now_ns().saturating_sub(begun.since_ns);
     if let Some(sync) = of_current() {
