@@ -34,6 +34,7 @@ fields! {
         ended_ns: u64,
         unplaced: u64,
         shares: u64,
+        outside: u64,
     }
 }
 fields! {

@@ -229,8 +229,12 @@ pub struct DiskLedger {
     pub unplaced: u64,
     /// 1 once a request on this disk was in a shared slot.
     pub shares: u64,
+    /// Of the requests that found no slot, those that have not ended: an end that finds no
+    /// slot while there are any is theirs, and was counted at their begin. As a signed
+    /// number it may be below 0 when two ends meet.
+    pub outside: u64,
     /// To whole lines of a CPU's cache.
-    pub spare: [u64; 2],
+    pub spare: u64,
 }
 
 /// One block request in flight, in a slot that [`crate::places`] finds.

@@ -86,7 +86,13 @@ pub fn with_disk(request: Request, then: impl FnOnce(u32, MapCell<Disk>)) {
 #[inline(always)]
 pub fn open(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
     let now = now_ns();
-    let slot = slots::claim(request, operation, disk, now)?;
+    let Some(slot) = slots::claim(request, operation, disk, now) else {
+        if config!(births_by_bio) == 1 {
+            // At its issue it is none whose begin is yet to come.
+            let _ = SUBMITTERS.remove(request.bio().0 as u64);
+        }
+        return None;
+    };
     describe(request, operation, disk, slot, now);
     // The flush itself has no owner: the request that wanted it waits on in its own slot.
     if operation != op::FLUSH {

@@ -98,9 +98,34 @@ fn claim_shared(
             return Some(slot);
         }
     }
-    count_drop(Dropped::TableOverflow);
-    ledger.unplaced().add(1);
+    // A flush is in nobody's account, and its end says what is missing of it.
+    if operation != op::FLUSH {
+        count_drop(Dropped::TableOverflow);
+        ledger.unplaced().add(1);
+        ledger.outside().add(1);
+    }
     None
+}
+
+/// Whether requests of this disk are under way that found no slot, so that one without a
+/// slot may be theirs.
+#[inline(always)]
+pub fn has_outside(disk: MapCell<Disk>) -> bool {
+    LEDGER.cell(disk.index().get()).is_some_and(|ledger| ledger.outside().get() as i64 > 0)
+}
+
+/// One without a slot ends, or is no more for another reason. Returns whether it was
+/// counted when it found none. Each of them ends once, so the count is right again when
+/// they have; which of several without a slot is theirs nobody knows, and it is no matter.
+#[cold]
+#[inline(never)]
+pub fn end_outside(disk: MapCell<Disk>) -> bool {
+    let Some(ledger) = LEDGER.cell(disk.index().get()) else { return false };
+    let is_one = ledger.outside().get() as i64 > 0;
+    if is_one {
+        ledger.outside().add(1_u64.wrapping_neg());
+    }
+    is_one
 }
 
 /// Frees the slot of a request that has ended.

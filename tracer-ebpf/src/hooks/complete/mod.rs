@@ -42,6 +42,8 @@ pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
         if let Some(slot) = slots::find(request, operation, disk) {
             give_back(slot, now_ns());
             slots::free(slot, request);
+        } else {
+            slots::end_outside(disk);
         }
     });
     0
@@ -75,7 +77,9 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
             end_unseen(disk, operation, completed, noted_ns);
         }
         // The flush machinery's own has no birth, and no owner.
-        if operation != op::FLUSH || noted_ns == 0 {
+        let is_counted =
+            if operation == op::FLUSH { noted_ns != 0 } else { slots::end_outside(disk) };
+        if !is_counted {
             debug!((), "disk {}: a request ended whose birth was not seen", disk.index().get());
             count_drop(Dropped::CompletionUnmatched);
         }

@@ -11,7 +11,7 @@ use crate::{
     cell::MapCell,
     clock::now_ns,
     fields::Request,
-    requests::{address, describe, open_late, request_of, with_disk},
+    requests::{address, describe, has_known_submitter, open_late, request_of, with_disk},
     slots,
 };
 
@@ -39,12 +39,19 @@ pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// Notes the issue of a request whose slot is one that several may have, or whose
-/// submission was not seen.
+/// submission was not seen. One that found no slot then is not tried again: it is
+/// counted, and who runs now may be anybody.
 #[cold]
 #[inline(never)]
 fn note_late_issue(request: Request, operation: u32, disk: MapCell<Disk>, now: u64) {
-    let known = slots::find(request, operation, disk);
-    if let Some(slot) = known.or_else(|| open_late(request, operation, disk)) {
+    if let Some(slot) = slots::find(request, operation, disk) {
+        slot.issued_ns().set(now);
+        return;
+    }
+    if slots::has_outside(disk) && !has_known_submitter(request) {
+        return;
+    }
+    if let Some(slot) = open_late(request, operation, disk) {
         slot.issued_ns().set(now);
     }
 }
