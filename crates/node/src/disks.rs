@@ -7,7 +7,7 @@
 //! all the same, since their bios are followed. Disks for which the ledger has no room are
 //! returned by name, to be shown. Nothing here touches a map.
 
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use tracer_ebpf::{
@@ -25,6 +25,7 @@ mod hidden;
 mod key;
 mod known;
 mod layers;
+mod queue;
 mod replaced;
 mod stacks;
 
@@ -32,6 +33,7 @@ pub use hidden::{Hidden, has_hidden};
 pub use key::{Key, Named, boot_id};
 pub use known::known_as;
 pub use layers::Layers;
+pub use queue::late;
 pub use replaced::{Identity, have_changed};
 pub use stacks::{Stacked, connect, find_stacked};
 
@@ -282,40 +284,49 @@ pub fn inflight(root: &Path, name: &str) -> Option<(u64, u64)> {
     Some((counts.next()?.ok()?, counts.next()?.ok()?))
 }
 
-/// Requests that ended on a disk since it is there: reads, writes, discards and flushes,
-/// as far as the kernel counts them. `None` where it counts none.
-pub fn ended(root: &Path, name: &str) -> Option<u64> {
+/// Requests that ended on a disk since it is there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Ended {
+    /// Reads, writes, discards and flushes, as far as the kernel counts them.
+    pub all: u64,
+    /// The flushes among them.
+    pub flushes: u64,
+}
+
+/// What ended on a disk. `None` where the kernel counts none, or does not say.
+pub fn ended(root: &Path, name: &str) -> Option<Ended> {
     let tree = Tree::new(root);
-    if tree.read_number(format!("sys/block/{name}/queue/iostats")) != Some(1) {
+    let [iostats] = queue::lines(&tree, name, ["iostats"])?;
+    if iostats?.trim() != "1" {
         return None;
     }
     let line = tree.read_line(format!("sys/block/{name}/stat"))?;
     let fields: Vec<u64> =
         line.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     // Documentation/block/stat.rst; the later ones came with 4.18 and 5.5.
-    Some([0, 4, 11, 15].iter().filter_map(|&at| fields.get(at)).sum())
+    let flushes = fields.get(15).copied().unwrap_or(0);
+    let all = [0, 4, 11].iter().filter_map(|&at| fields.get(at)).sum::<u64>() + flushes;
+    Some(Ended { all, flushes })
 }
 
-/// The IO scheduler that a disk has now; empty where there is none to choose.
+/// The IO scheduler that a disk has now; empty where there is none to choose, or the
+/// queue does not answer.
 pub fn scheduler(root: &Path, name: &str) -> String {
-    let line = Tree::new(root).read_line(format!("sys/block/{name}/queue/scheduler"));
+    let line = queue::lines(&Tree::new(root), name, ["scheduler"]).and_then(|[line]| line);
     line.map(chosen).unwrap_or_default()
-}
-
-/// Whether a disk's queue keeps statistics, and so notes in each request when it
-/// was given to the driver: writeback throttling is what has it do so. Others may
-/// too, of which the kernel does not tell.
-fn notes_issues(root: &Path, name: &str) -> bool {
-    let line = Tree::new(root).read_line(format!("sys/block/{name}/queue/wbt_lat_usec"));
-    line.and_then(|line| line.trim().parse().ok()).is_some_and(|usec: i64| usec > 0)
 }
 
 /// Whether the issues of a disk's requests must be seen: where its queue notes
 /// none, and where it has a scheduler, since nothing else tells a request that
-/// waits there from one whose end was missed.
+/// waits there from one whose end was missed. A queue keeps statistics, and so notes in
+/// each request when it was given to the driver, where writeback throttling has it do so;
+/// others may too, of which the kernel does not tell.
 pub fn needs_issues(root: &Path, name: &str) -> bool {
-    match scheduler(root, name).as_str() {
-        "none" => !notes_issues(root, name),
+    let lines = queue::lines(&Tree::new(root), name, ["scheduler", "wbt_lat_usec"]);
+    let Some([scheduler, wbt]) = lines else { return false };
+    let wbt = wbt.and_then(|line| line.trim().parse().ok());
+    match scheduler.map(chosen).unwrap_or_default().as_str() {
+        "none" => wbt.is_none_or(|usec: i64| usec <= 0),
         // It is gone.
         "" => false,
         _ => true,
@@ -333,18 +344,12 @@ fn read(tree: &Tree, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
             hidden.device(name, identity.as_ref()).or_else(|| read_hidden_device(tree, name))?
         }
     };
-    let queues = match fs::read_dir(tree.at(file("mq"))) {
-        Ok(queues) => queues.flatten().filter(|q| q.path().is_dir()).map(|q| q.path()).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(_) => return None,
-    };
-    let has_none = queues.is_empty();
-    let tags = |queue: &Path| -> Option<u32> {
-        number(fs::read(queue.join("nr_tags")).ok()?.trim_ascii())
-    };
-    let narrow = |path: &str| {
-        tree.read_number(file(path)).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
-    };
+    let queue::Hardware { queues, tags } = queue::hardware(tree, name).ok()?;
+    let attributes = ["nr_requests", "scheduler", "iostats", "discard_granularity"];
+    // One that does not answer is followed as well as may be.
+    let [nr_requests, scheduler, iostats, granularity] =
+        queue::lines(tree, name, attributes).unwrap_or_default();
+    let number = |line: Option<String>| line?.trim().parse::<u64>().ok();
     Some(BlockDisk {
         name: name.to_owned(),
         device,
@@ -352,13 +357,13 @@ fn read(tree: &Tree, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
         identity,
         size_bytes: tree.read_number(file("size")).unwrap_or(0).saturating_mul(SECTOR_BYTES),
         hardware: tree.at(file("device")).exists(),
-        queues: u32::try_from(queues.len()).unwrap_or(u32::MAX),
-        carries: has_none && carrying::carries(tree, name, device),
-        nr_tags: queues.iter().filter_map(|queue| tags(queue)).max().unwrap_or(DEFAULT_TAGS),
-        nr_requests: narrow("queue/nr_requests").unwrap_or(0),
-        scheduler: tree.read_line(file("queue/scheduler")).map(chosen).unwrap_or_default(),
-        iostats: tree.read_number(file("queue/iostats")) == Some(1),
-        discard_granularity_bytes: tree.read_number(file("queue/discard_granularity")).unwrap_or(0),
+        queues,
+        carries: queues == 0 && carrying::carries(tree, name, device),
+        nr_tags: tags.unwrap_or(DEFAULT_TAGS),
+        nr_requests: number(nr_requests).map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
+        scheduler: scheduler.map(chosen).unwrap_or_default(),
+        iostats: number(iostats) == Some(1),
+        discard_granularity_bytes: number(granularity).unwrap_or(0),
     })
 }
 

@@ -456,7 +456,9 @@ impl Session {
                 Dropped::LedgerTorn => engine.torn(),
                 Dropped::VictimEvicted => engine.evicted(),
                 Dropped::IdentityUnresolved => identities.unresolved(),
-                Dropped::ReadLate => identities.late() + files.late() + self.helpers.late(),
+                Dropped::ReadLate => {
+                    identities.late() + files.late() + self.helpers.late() + disks::late()
+                }
                 Dropped::FileUnresolved => files.unresolved(),
                 Dropped::NameEvicted => identities.evicted() + files.evicted() + people.evicted(),
                 Dropped::RingFull

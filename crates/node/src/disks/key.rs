@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SECTOR_BYTES, chosen, replaced::Identity};
+use super::{SECTOR_BYTES, chosen, queue, replaced::Identity};
 use crate::tree::{Tree, text};
 
 /// Longer names are cut: none that is unique is.
@@ -67,12 +67,16 @@ impl Key {
             Some(name) => Named::Hardware(name),
             None => of_this_boot(&tree, name)?,
         };
+        // Of one that does not answer it is not known whether a reference holds.
+        let speed = queue::lines(&tree, name, SPEED)?;
+        let [scheduler] = queue::lines(&tree, name, ["scheduler"])?;
         let mut settings: BTreeMap<_, _> = SPEED
             .iter()
-            .filter_map(|what| Some(((*what).to_owned(), line(&format!("queue/{what}"))?)))
+            .zip(speed)
+            .filter_map(|(what, value)| Some(((*what).to_owned(), value?)))
             .map(|(what, value)| (what, text(value.trim().as_bytes(), SETTING_BYTES)))
             .collect();
-        if let Some(scheduler) = line("queue/scheduler") {
+        if let Some(scheduler) = scheduler {
             let scheduler = text(chosen(scheduler).as_bytes(), SETTING_BYTES);
             settings.insert("scheduler".to_owned(), scheduler);
         }

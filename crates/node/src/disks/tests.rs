@@ -426,3 +426,47 @@ fn without_sysfs_it_says_what_is_missing() {
     let error = scan(dir.path(), &Hidden::default()).unwrap_err().to_string();
     assert!(error.contains("is sysfs mounted?"), "{error}");
 }
+
+/// A queue whose lock somebody holds, as who changes the scheduler of a disk that hangs.
+struct Locked(std::path::PathBuf);
+
+impl Locked {
+    fn attribute(node: &Node, path: &str) -> Self {
+        let path = node.0.path().join(path);
+        let _ = fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        Self(path)
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Who reads it waits until somebody writes.
+        let _ = fs::OpenOptions::new().read(true).write(true).open(&self.0);
+    }
+}
+
+#[test]
+fn a_queue_that_does_not_answer_holds_nobody_up() {
+    let node = Node::usual();
+    let _locked = Locked::attribute(&node, "sys/block/sda/queue/scheduler");
+    let _tags = Locked::attribute(&node, "sys/block/nvme0n1/mq/3/nr_tags");
+    let root = node.0.path();
+    let (begin, before) = (std::time::Instant::now(), late());
+    let disks = node.scan();
+    // They are followed as well as may be.
+    let names: Vec<_> = disks.iter().map(|disk| &*disk.name).collect();
+    assert_eq!(names, ["dm-0", "loop0", "nvme0n1", "sda", "zram0"]);
+    let nvme = disks.iter().find(|disk| disk.name == "nvme0n1").unwrap();
+    assert_eq!((nvme.queues, nvme.nr_tags), (8, DEFAULT_TAGS));
+    for _ in 0..10 {
+        assert_eq!(scheduler(root, "sda"), "");
+        assert!(!needs_issues(root, "sda"));
+        assert_eq!(ended(root, "sda"), None);
+        assert_eq!(Key::read(root, "sda"), None);
+        assert_eq!(scheduler(root, "loop0"), "none", "others answer");
+    }
+    assert!(begin.elapsed() < std::time::Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(late() >= before + 30, "what does not answer is counted: {}", late() - before);
+}
