@@ -260,13 +260,21 @@ pub struct InFlight {
     pub op: u16,
     /// Index of its disk.
     pub disk: u16,
-    /// 1 where it may wait while the driver has nothing, though no scheduler holds
-    /// it: for a flush, which the kernel does not count, or since it was requeued.
+    /// Why it may wait while the driver has nothing, though no scheduler holds it: bits of
+    /// [`waits`].
     pub may_wait: u32,
     /// 1 for a slot that several requests may claim at once.
     pub is_shared: u32,
     /// To a whole line of a CPU's cache.
     pub spare: [u32; 3],
+}
+
+/// Why a request may wait while its driver has nothing in flight by the kernel's count.
+pub mod waits {
+    /// For a flush, which the kernel does not count.
+    pub const FLUSH: u32 = 1;
+    /// It was requeued.
+    pub const REQUEUED: u32 = 2;
 }
 
 /// What user space tells the kernel about a disk.

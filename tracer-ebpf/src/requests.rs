@@ -9,7 +9,7 @@ use aya_log_ebpf::debug;
 use tracer_ebpf::{
     dropped::Dropped,
     ledger::{born, tick},
-    record::{ACCOUNTS, Account, Disk, InFlight, op},
+    record::{ACCOUNTS, Account, Disk, InFlight, op, waits},
 };
 
 use crate::{
@@ -126,7 +126,8 @@ pub fn describe(
     slot.bytes().set(request.bytes());
     slot.op().set(operation as u16);
     slot.disk().set(disk.index().get() as u16);
-    slot.may_wait().set(u32::from(request.cmd_flags() & (REQ_PREFLUSH | REQ_FUA) != 0));
+    let for_flush = request.cmd_flags() & (REQ_PREFLUSH | REQ_FUA) != 0;
+    slot.may_wait().set(if for_flush { waits::FLUSH } else { 0 });
     slot.sync_tid().set(0);
     slot.account().set(NO_ACCOUNT);
     slot.born_ns().set(now);

@@ -11,10 +11,11 @@ use std::{
 
 use serde_json::Value;
 use tracer_disk_model::Model;
+use tracer_ebpf::dropped::Dropped;
 use tracer_lab::{disk::Filesystem, node::without_schedulers};
 use tracer_snapshot::{FileClass, Kind};
 
-use super::{need_live, traced_with};
+use super::{block::dropped, need_live, traced_with};
 use crate::{simulated::SimulatedDisk, subject::tracer_bin};
 
 /// A request takes so long on the disk that hangs; it is made well before.
@@ -103,22 +104,69 @@ fn why_names_a_sync_that_has_not_ended_and_the_disk() {
         command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let me = std::process::id().to_string();
+    let place = tempfile::tempdir().unwrap();
+    let recording = place.path().join("hang.rec");
+    let recording = recording.to_str().unwrap();
     let why = start(&["why", &me, "--for", "9s", "--json"]);
     let watch = start(&["watch", "--for", "9s"]);
+    let record = start(&["record", "-o", recording, "--for", "9s"]);
     sleep(Duration::from_secs(3));
     let hung = Hung::new(&simulated);
     file.write_all_at(&[2; 4096], 0).unwrap();
     let sync = spawn(move || file.sync_data().unwrap());
-    let (why, watch) = (why.wait_with_output().unwrap(), watch.wait_with_output().unwrap());
+    let [why, watch, record] =
+        [why, watch, record].map(|tracer| tracer.wait_with_output().unwrap());
     assert!(!sync.is_finished(), "the disk did not hang");
     drop(hung);
     sync.join().unwrap();
-    let watch = String::from_utf8_lossy(&watch.stdout);
-    assert!(why.status.success(), "{}\n{watch}", String::from_utf8_lossy(&why.stderr));
-    let json: Value = serde_json::from_slice(&why.stdout).unwrap();
-    let one = &json["hanging"][0];
-    assert_eq!((&one["call"], &one["kind"]), (&"fdatasync".into(), &"device".into()), "{json}");
-    assert_eq!(one["disk"]["name"], disk.name(), "{json}");
-    let line = watch.lines().find(|line| line.contains("HANGS: ")).expect(&watch);
-    assert!(line.contains("has been in fdatasync of") && line.contains(disk.name()), "{line}");
+    assert!(record.status.success(), "{}", String::from_utf8_lossy(&record.stderr));
+    // As it was seen, and again as it was recorded.
+    let replayed =
+        |view: &[&str]| start(&[&["replay", recording], view].concat()).wait_with_output().unwrap();
+    let pairs = [(why, watch), (replayed(&["why", &me, "--json"]), replayed(&["watch"]))];
+    for (why, watch) in pairs {
+        let watch = String::from_utf8_lossy(&watch.stdout);
+        assert!(why.status.success(), "{}\n{watch}", String::from_utf8_lossy(&why.stderr));
+        let json: Value = serde_json::from_slice(&why.stdout).unwrap();
+        let one = &json["hanging"][0];
+        assert_eq!((&one["call"], &one["kind"]), (&"fdatasync".into(), &"device".into()), "{json}");
+        assert_eq!(one["disk"]["name"], disk.name(), "{json}");
+        let line = watch.lines().find(|line| line.contains("HANGS: ")).expect(&watch);
+        assert!(line.contains("has been in fdatasync of") && line.contains(disk.name()), "{line}");
+    }
+}
+
+/// The kernel does not count a flush as in flight. It must not be taken for one whose end was
+/// missed, however long it takes, and neither must the request that waits for it.
+#[test]
+fn a_flush_that_hangs_for_longer_than_a_minute_stays_in_flight() {
+    const FLUSH: Duration = Duration::from_secs(74);
+    need_live!();
+    let simulated = SimulatedDisk::create(Filesystem::Ext4).unwrap();
+    let disk = simulated.disk();
+    let mut file = File::create(disk.mountpoint().join("0.wal")).unwrap();
+    file.write_all(&[1; 4096]).unwrap();
+    file.sync_all().unwrap();
+    traced_with(&tracer::session::Options::default(), |session| {
+        // Writes and reads go on.
+        simulated.become_another(&Model { flush: FLUSH, ..Model::default() }).unwrap();
+        file.write_all_at(&[2; 4096], 0).unwrap();
+        let begin = Instant::now();
+        let sync = spawn(move || file.sync_data().unwrap());
+        let reconciled = dropped(&session.snapshot(), Dropped::Reconciled);
+        while begin.elapsed() < FLUSH - Duration::from_secs(6) {
+            sleep(Duration::from_millis(100));
+            session.poll(None, &mut Vec::new());
+        }
+        let picture = session.snapshot();
+        assert!(!sync.is_finished(), "the flush did not hang");
+        simulated.become_another(&Model::default()).unwrap();
+        let shown = picture.hanging.iter().find(|one| one.call == "fdatasync");
+        let its = shown.and_then(|one| one.disk.as_ref());
+        let its = its.unwrap_or_else(|| panic!("{:?}", picture.hanging));
+        assert!(its.in_flight > 0 && its.oldest_seconds.unwrap() > 62.0, "{its:?}");
+        assert_eq!(shown.unwrap().kind, Kind::Device);
+        assert_eq!(dropped(&picture, Dropped::Reconciled), reconciled, "{its:?}");
+        sync.join().unwrap();
+    });
 }

@@ -10,7 +10,7 @@ use tracer_kernel::{
     load::Programs,
     maps::{
         accounts::{Accounts, DiskAccounts},
-        tables::Queue,
+        waiting::{Ended, Idle, Queue},
     },
 };
 use tracer_node::disks::{self, Assigned, Hidden, Layers, Room, Stacked};
@@ -87,15 +87,15 @@ impl Session {
     /// in flight.
     pub(super) fn read_ledger(&mut self, now: u64) {
         let root = &self.root;
-        // Without iostats the kernel counts none in flight.
         self.accounts.tick(now, |name| {
-            let counted = std::fs::read(root.join(format!("sys/block/{name}/queue/iostats")));
-            if counted.ok()?.first() != Some(&b'1') {
-                return None;
-            }
+            // First: what ends meanwhile is not known to have ended.
+            let disks::Ended { all, flushes } = disks::ended(root, name)?;
             disks::inflight(root, name).filter(|counts| *counts == (0, 0))?;
-            let is_direct = disks::scheduler(root, name) == "none";
-            Some(if is_direct { Queue::HoldsNone } else { Queue::MayHold })
+            let queue = match disks::scheduler(root, name).as_str() {
+                "none" => Queue::HoldsNone,
+                _ => Queue::MayHold,
+            };
+            Some(Idle { queue, ended: Some(Ended { all, flushes }) })
         });
     }
 

@@ -30,8 +30,9 @@ use super::{
     described::DescribedDisks,
     journals::Journals,
     pods::Plain,
-    tables::{Queue, TableMaps, Tables},
+    tables::{TableMaps, Tables},
     uncounted::Uncounted,
+    waiting::{Idle, Waiting},
     work::Work,
 };
 use crate::load::Programs;
@@ -61,6 +62,8 @@ pub struct DiskAccounts {
     pub bytes: [u64; op::COUNT],
     /// How many of its requests are in no account.
     pub uncounted: Uncounted,
+    /// Requests that wait in its queue while its driver has none.
+    waiting: Waiting,
     /// In the last second.
     work: DiskWork,
     shortage: Shortage,
@@ -207,6 +210,7 @@ impl Accounts {
             in_flight: 0,
             bytes: [0; op::COUNT],
             uncounted: Uncounted::default(),
+            waiting: Waiting::default(),
             work: DiskWork { disk: disk.index, ..DiskWork::default() },
             shortage: Shortage::default(),
             seen: Box::new([Seen::default(); ACCOUNTS]),
@@ -499,10 +503,10 @@ impl Accounts {
         });
     }
 
-    /// Reads all accounts: rates since the last tick, and housekeeping.
-    /// `queue_of_idle` says of a disk whose driver has no request, as the kernel
-    /// counts, whether one may wait in its queue.
-    pub fn tick(&mut self, now_ns: u64, queue_of_idle: impl Fn(&str) -> Option<Queue>) {
+    /// Reads all accounts: rates since the last tick, and housekeeping. `idle` says of a
+    /// disk whose driver has no request, as the kernel counts, whether one may wait in
+    /// its queue, and what has ended there so far.
+    pub fn tick(&mut self, now_ns: u64, idle: impl Fn(&str) -> Option<Idle>) {
         let seconds = now_ns.saturating_sub(self.ticked_ns) as f64 / 1e9;
         let first = self.ticked_ns == 0;
         self.ticked_ns = now_ns;
@@ -513,15 +517,19 @@ impl Accounts {
             self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
             let disk = &mut self.disks[at];
             disk.shortage.take(&disk.work);
-            let queue = match disk.is_there() {
+            let idle = match disk.is_there() {
                 _ if disk.in_flight == 0 => None,
-                true => queue_of_idle(&disk.name),
-                false => Some(Queue::HoldsNone),
+                true => idle(&disk.name),
+                false => Some(Idle::GONE),
             };
-            if let Some(queue) = queue {
-                self.reconciled += match disk.carries() {
-                    true => self.bios.reconcile(disk.disk.index, now_ns, &self.tables),
-                    false => self.tables.reconcile(&disk.disk, now_ns, queue),
+            if let Some(idle) = idle {
+                let carries = disk.carries();
+                let waiting = &mut disk.waiting;
+                self.reconciled += match carries {
+                    true => {
+                        self.bios.reconcile(disk.disk.index, now_ns, idle, waiting, &self.tables)
+                    }
+                    false => self.tables.reconcile(&disk.disk, now_ns, idle, waiting),
                 };
             }
             self.make_room(at, now_ns);

@@ -3,18 +3,16 @@
 //! User space takes out what a program's end could not, and what is left when the hooks
 //! are taken away.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use aya::maps::{HashMap as KernelMap, MapData};
-use tracer_ebpf::record::{Disk, InFlight};
+use tracer_ebpf::record::{Disk, InFlight, waits};
 
-use super::{pods::Plain, tables::Tables};
+use super::{
+    pods::Plain,
+    tables::Tables,
+    waiting::{Idle, Left, Waiting},
+};
 use crate::load::Programs;
-
-/// A bio that was submitted so long ago, on a disk that has nothing in flight by the kernel's
-/// word, has ended unseen.
-const GRACE: Duration = Duration::from_secs(60);
 
 pub(super) struct Bios {
     map: KernelMap<MapData, u64, Plain<InFlight>>,
@@ -34,14 +32,27 @@ impl Bios {
     }
 
     /// Takes out those that must have ended, on a disk that has nothing in flight by the
-    /// kernel's word. Returns how many.
-    pub fn reconcile(&mut self, disk: u32, now_ns: u64, tables: &Tables) -> u64 {
-        self.take_out(disk, now_ns, tables, |age| age >= GRACE)
+    /// kernel's word. Returns how many. A mapped disk that is suspended has none while
+    /// its bios wait.
+    pub fn reconcile(
+        &mut self,
+        disk: u32,
+        now_ns: u64,
+        idle: Idle,
+        waiting: &mut Waiting,
+        tables: &Tables,
+    ) -> u64 {
+        let mut look = waiting.look(now_ns, idle);
+        self.take_out(disk, now_ns, tables, |address, bio| {
+            let InFlight { born_ns, op, .. } = *bio;
+            let may_wait = waits::REQUEUED;
+            look.is_over(&Left { address, born_ns, issued_ns: 0, op: op.into(), may_wait })
+        })
     }
 
     /// Takes out all of a disk that is gone, or whose hooks are.
     pub fn take_out_all(&mut self, disk: u32, now_ns: u64, tables: &Tables) -> u64 {
-        self.take_out(disk, now_ns, tables, |_| true)
+        self.take_out(disk, now_ns, tables, |_, _| true)
     }
 
     fn take_out(
@@ -49,11 +60,9 @@ impl Bios {
         disk: u32,
         now_ns: u64,
         tables: &Tables,
-        is_over: impl Fn(Duration) -> bool,
+        mut is_over: impl FnMut(u64, &InFlight) -> bool,
     ) -> u64 {
-        let is_over =
-            |bio: &InFlight| is_over(Duration::from_nanos(now_ns.saturating_sub(bio.born_ns)));
-        let over: Vec<_> = self.on(disk).filter(|(_, bio)| is_over(bio)).collect();
+        let over: Vec<_> = self.on(disk).filter(|(address, bio)| is_over(*address, bio)).collect();
         let mut taken = 0;
         for (address, bio) in over {
             // One that ends at this very moment is no longer there.

@@ -5,6 +5,7 @@
 //! cost, [`journals`] for who fills the journals and [`described`] for what the
 //! programs know of disks, [`helpers`] the threads that they look at. `bios` are those
 //! in flight where they stand for requests. [`under_way`] are syncs that have not ended.
+//! [`waiting`] tells a request that waits in a queue from one whose end was missed.
 //! [`tallies`] are sums by owner beside the ledger, and [`sums`] the tables that
 //! those and the journals' come from.
 //! [`pods`] are keys and values as plain bytes.
@@ -21,4 +22,5 @@ pub mod tables;
 pub mod tallies;
 pub mod uncounted;
 pub mod under_way;
+pub mod waiting;
 pub mod work;

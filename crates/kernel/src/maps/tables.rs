@@ -23,22 +23,7 @@ use tracer_ebpf::{
 };
 use tracer_node::disks::Room;
 
-/// What was issued so long ago and is not in flight by the kernel's own word has
-/// ended unseen.
-const HEAL_GRACE: Duration = Duration::from_secs(2);
-
-/// A scheduler may hold a request back for long; the kernel does not count it as
-/// in flight meanwhile.
-const QUEUED_GRACE: Duration = Duration::from_secs(60);
-
-/// Whether a request may wait in its disk's queue while the driver has none.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Queue {
-    /// There is a scheduler.
-    MayHold,
-    /// What was not seen to be issued was issued all the same.
-    HoldsNone,
-}
+use super::waiting::{HEAL_GRACE, Idle, Left, Waiting};
 
 /// An array map in our memory, as far as somebody reads it: what is mapped is
 /// resident, read or not.
@@ -224,31 +209,31 @@ impl Tables {
     }
 
     /// Gives back every request of a disk that the kernel says has none at the
-    /// driver: what was issued two seconds ago, or is in the queue for longer than
-    /// it may be, was never seen to end. Returns how many.
-    pub fn reconcile(&mut self, disk: &Disk, now_ns: u64, queue: Queue) -> u64 {
-        self.give_back(disk, now_ns, |born_ns, issued_ns, may_wait| {
-            let (since, grace) = match issued_ns {
-                0 if queue == Queue::MayHold || may_wait => (born_ns, QUEUED_GRACE),
-                0 => (born_ns, HEAL_GRACE),
-                _ => (issued_ns, HEAL_GRACE),
-            };
-            Duration::from_nanos(now_ns.saturating_sub(since)) >= grace
-        })
+    /// driver and that does not wait in the queue: it was never seen to end. Returns
+    /// how many.
+    pub(super) fn reconcile(
+        &mut self,
+        disk: &Disk,
+        now_ns: u64,
+        idle: Idle,
+        waiting: &mut Waiting,
+    ) -> u64 {
+        let mut look = waiting.look(now_ns, idle);
+        self.give_back(disk, now_ns, |request| look.is_over(request))
     }
 
     /// Gives back every request of a disk that is another one since less than
     /// `HEAL_GRACE`: what was born before was the old one's. Returns how many.
     pub fn give_back_of_another(&mut self, disk: &Disk, now_ns: u64) -> u64 {
-        self.give_back(disk, now_ns, |born_ns, _, _| {
-            Duration::from_nanos(now_ns.saturating_sub(born_ns)) >= HEAL_GRACE
+        self.give_back(disk, now_ns, |request| {
+            Duration::from_nanos(now_ns.saturating_sub(request.born_ns)) >= HEAL_GRACE
         })
     }
 
     /// Gives back every request in a place that no disk has any more. Returns how
     /// many.
     pub fn give_back_all(&mut self, disk: &Disk, now_ns: u64) -> u64 {
-        self.give_back(disk, now_ns, |_, _, _| true)
+        self.give_back(disk, now_ns, |_| true)
     }
 
     /// Whether requests on this disk may be in the shared slots, which then are mapped.
@@ -264,13 +249,12 @@ impl Tables {
         (disk.base..disk.base + disk.slots()).chain(shared)
     }
 
-    /// Gives back those requests that are over by when they were born and issued,
-    /// and by whether they may wait in a queue without a scheduler.
+    /// Gives back those requests that are over.
     fn give_back(
         &mut self,
         disk: &Disk,
         now_ns: u64,
-        is_over: impl Fn(u64, u64, bool) -> bool,
+        mut is_over: impl FnMut(&Left) -> bool,
     ) -> u64 {
         let mut reconciled = 0;
         for slot in self.slots_of(disk) {
@@ -287,8 +271,10 @@ impl Tables {
             let [born_ns, issued_ns] = [1, 2].map(|word| self.in_flight.read(at + word));
             let place = (self.in_flight.read(at + 3) >> 32) as usize;
             let rest = self.in_flight.read(at + 5);
-            let (is_its, may_wait) = ((rest >> 16) as u16 == disk.index as u16, rest >> 32 != 0);
-            if born_ns == 0 || !is_its || !is_over(born_ns, issued_ns, may_wait) {
+            let is_its = (rest >> 16) as u16 == disk.index as u16;
+            let (op, may_wait) = (u32::from(rest as u16), (rest >> 32) as u32);
+            let left = Left { address: request, born_ns, issued_ns, op, may_wait };
+            if born_ns == 0 || !is_its || !is_over(&left) {
                 continue;
             }
             // Taking the address away makes a late end a counted stranger; if
@@ -331,6 +317,7 @@ const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);
 const _: () = assert!(std::mem::offset_of!(InFlight, born_ns) == 8);
 const _: () = assert!(std::mem::offset_of!(InFlight, issued_ns) == 16);
 const _: () = assert!(std::mem::offset_of!(InFlight, account) == 28);
+const _: () = assert!(std::mem::offset_of!(InFlight, op) == 40);
 const _: () = assert!(std::mem::offset_of!(InFlight, disk) == 42);
 const _: () = assert!(std::mem::offset_of!(InFlight, may_wait) == 44);
 const _: () = assert!(std::mem::offset_of!(Solo, ns) == 8);

@@ -10,7 +10,10 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
-use tracer_ebpf::{dropped::Dropped, record::op};
+use tracer_ebpf::{
+    dropped::Dropped,
+    record::{op, waits},
+};
 
 use crate::{
     clock::now_ns,
@@ -28,7 +31,7 @@ pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
     with_disk(request, |operation, disk| {
         if let Some(slot) = slots::find(request, operation, disk) {
             slot.issued_ns().set(0);
-            slot.may_wait().set(1);
+            slot.may_wait().set(slot.may_wait().get() | waits::REQUEUED);
         }
     });
     0
