@@ -1,6 +1,9 @@
 //! Compiles the kernel programs and leaves their objects where `load` embeds
 //! them from, without the nine tenths of them that describe the source.
 
+#[path = "build/environment.rs"]
+mod environment;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -29,8 +32,11 @@ fn main() -> Result<()> {
     let tools = root.join(".tools/bin");
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([tools].into_iter().chain(env::split_paths(&path)))?;
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let cleared: Vec<_> = names.filter(|name| environment::is_for_the_host(name)).collect();
     // SAFETY: a build script's main thread, before any other exists.
     unsafe {
+        cleared.iter().for_each(|name| env::remove_var(name));
         env::set_var("PATH", path);
         // Lets this stable toolchain take `-Z build-std=core`.
         env::set_var("RUSTC_BOOTSTRAP", "1");

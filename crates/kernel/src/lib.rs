@@ -18,6 +18,9 @@
 //! who shows them.
 
 mod bpf;
+#[cfg(test)]
+#[path = "../build/environment.rs"]
+mod build_environment;
 pub mod capability;
 pub mod cgroups;
 pub mod clock;
