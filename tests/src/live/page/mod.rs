@@ -6,12 +6,14 @@ mod browser;
 use std::{
     cell::RefCell,
     fs,
+    io::Write as _,
     path::Path,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
 };
 
+use tracer_disk_model::Model;
 use tracer_lab::{cgroup::Cgroup, disk::Filesystem, process::Process};
 
 use super::{
@@ -23,7 +25,10 @@ use super::{
     },
     served::Agent,
 };
-use crate::{simulated::parts::Part, skip::skip};
+use crate::{
+    simulated::{SimulatedDisk, parts::Part},
+    skip::skip,
+};
 use browser::Browser;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -81,6 +86,30 @@ fn the_culprit_appears_on_the_page_while_it_is_at_work() {
         browser.wait_for_text("syncs", |text| text.contains("wal"));
         has_no_faults(&browser);
     });
+}
+
+#[test]
+fn a_sync_that_has_not_ended_is_on_the_page_while_it_lasts() {
+    need_live!();
+    let mut browser = need_browser!();
+    let simulated = SimulatedDisk::create(Filesystem::Xfs).unwrap();
+    let mut file = fs::File::create(simulated.disk().mountpoint().join("0.wal")).unwrap();
+    file.write_all(&[1; 4096]).unwrap();
+    file.sync_all().unwrap();
+    let config = config("node");
+    let agent = Agent::start(config.path());
+    browser.open(&format!("http://{}/", agent.address));
+    browser.wait_for_text("node", |text| text == "node");
+    assert_eq!(browser.text("hanging"), "");
+    simulated.become_another(&Model { write: 14 * SECOND, ..Model::default() }).unwrap();
+    file.write_all(&[2; 4096]).unwrap();
+    let sync = thread::spawn(move || file.sync_data().unwrap());
+    let said = browser.wait_for_text("hanging", |text| text.contains("has been in fdatasync of"));
+    assert!(said.contains(simulated.disk().name()) && said.contains("in flight"), "{said}");
+    simulated.become_another(&Model::default()).unwrap();
+    sync.join().unwrap();
+    browser.wait_for_text("hanging", str::is_empty);
+    has_no_faults(&browser);
 }
 
 /// Somebody who syncs a file, as soon as it exists.
