@@ -51,7 +51,7 @@ impl Dirtier {
 const ONES: u16 = 0;
 /// It writes what is of everybody.
 const SHARED: u16 = 1;
-/// Who made the file dirty is not known: it was so before the tracer came, or the
+/// It is not known who made the file dirty: it was so before the tracer came, or the
 /// kernel evicted that one.
 const UNKNOWN: u16 = 2;
 

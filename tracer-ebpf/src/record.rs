@@ -229,7 +229,7 @@ pub struct DiskLedger {
     pub unplaced: u64,
     /// 1 once a request on this disk was in a shared slot.
     pub shares: u64,
-    /// Of the requests that found no slot, those that have not ended: an end that finds no
+    /// Requests that found no slot and have not ended: an end that finds no
     /// slot while there are any is theirs, and was counted at their begin. As a signed
     /// number it may be below 0 when two ends meet.
     pub outside: u64,

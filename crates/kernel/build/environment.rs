@@ -1,4 +1,4 @@
-//! What the build of the kernel programs takes over from the environment of the host's.
+//! The variables that the build of the kernel programs does not take over from the host's.
 //!
 //! A profile or flags that are set there are for the host: without optimisation, with
 //! checks of overflow or for another unwinding the same source makes objects that are not
@@ -18,7 +18,7 @@ const NAMES: [&str; 5] = [
     "RUSTFLAGS",
 ];
 
-/// The same for one target.
+/// Flags for one target, by the begin and the end of the name.
 const OF_TARGET: [&str; 2] = ["CARGO_TARGET_BPF", "_RUSTFLAGS"];
 
 /// Whether a variable is cleared for the build of the kernel programs.

@@ -75,20 +75,20 @@ struct Verdicts<'a> {
     /// Further victims, for which there was no room.
     victims_left_out: usize,
     /// Syncs that have not ended, the oldest first.
-    hanging: Vec<Told<'a>>,
+    hanging: Vec<Described<'a>>,
     /// Further ones.
     hanging_left_out: usize,
 }
 
 /// A sync that has not ended, with the sentence that says so.
 #[derive(Serialize)]
-struct Told<'a> {
+struct Described<'a> {
     verdict: String,
     #[serde(flatten)]
     sync: &'a Hanging,
 }
 
-impl<'a> From<&'a Hanging> for Told<'a> {
+impl<'a> From<&'a Hanging> for Described<'a> {
     fn from(sync: &'a Hanging) -> Self {
         Self { verdict: hanging::sentence(sync), sync }
     }
@@ -133,7 +133,7 @@ impl Picture {
                 filter: s.filter.as_ref(),
                 victims: s.victims.iter().take(MOST_VICTIMS).map(|v| why(v, s)).collect(),
                 victims_left_out: s.victims.len().saturating_sub(MOST_VICTIMS),
-                hanging: s.hanging.iter().map(Told::from).collect(),
+                hanging: s.hanging.iter().map(Described::from).collect(),
                 hanging_left_out: s.hanging_left_out,
             };
             to_json(&verdicts)
@@ -489,21 +489,21 @@ mod tests {
         assert_eq!(told["victims"][0]["culprits"][0]["comm"], "fstrim");
         assert_eq!(told["victims"].as_array().unwrap().len(), 3);
         assert_eq!(told["kernel"]["release"], "6.12.0-test");
-        assert_eq!((&told["hanging"], &told["hanging_left_out"]), (&[(); 0][..].into(), &0.into()));
     }
 
     #[test]
-    fn syncs_that_have_not_ended_are_told_with_their_sentence() {
+    fn syncs_that_have_not_ended_have_their_their_sentence() {
         let mut s = fixture::empty();
         (s.hanging, s.hanging_left_out) = (vec![fixture::hanging()], 3);
         let picture = Picture::new("node-1".into(), s, Vec::new());
-        let told: serde_json::Value = serde_json::from_slice(&picture.verdicts().unwrap()).unwrap();
-        let one = &told["hanging"][0];
+        let shown: serde_json::Value =
+            serde_json::from_slice(&picture.verdicts().unwrap()).unwrap();
+        let one = &shown["hanging"][0];
         let verdict = one["verdict"].as_str().unwrap();
         assert!(verdict.contains("etcd (etcd.service) has been in fdatasync of wal "), "{verdict}");
         assert!(verdict.contains("vda has 3 requests in flight"), "{verdict}");
         assert_eq!((&one["kind"], &one["disk"]["name"]), (&"device".into(), &"vda".into()));
-        assert_eq!(told["hanging_left_out"], 3);
+        assert_eq!(shown["hanging_left_out"], 3);
     }
 
     #[test]

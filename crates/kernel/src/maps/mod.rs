@@ -5,7 +5,7 @@
 //! cost, [`journals`] for who fills the journals and [`described`] for what the
 //! programs know of disks, [`helpers`] the threads that they look at. `bios` are those
 //! in flight where they stand for requests. [`under_way`] are syncs that have not ended.
-//! [`waiting`] tells a request that waits in a queue from one whose end was missed.
+//! [`waiting`] distinguishes a request that waits in a queue from one whose end was missed.
 //! [`tallies`] are sums by owner beside the ledger, and [`sums`] the tables that
 //! those and the journals' come from.
 //! [`pods`] are keys and values as plain bytes.

@@ -1,7 +1,7 @@
 //! Requests of which the kernel counts none in flight: whether they wait in their disk's
 //! queue, or have ended unseen.
 //!
-//! What the driver was given and no longer has is over. A request that waits in a
+//! A request that the driver was given and no longer has is over. One that waits in a
 //! scheduler, for a flush or since it was requeued is not counted while it waits, and a
 //! disk that hangs may let it wait for ever. So time alone does not end it: others that
 //! came later must have got through, by the kernel's own count of what ended.
@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tracer_ebpf::record::{op, waits};
 
-/// What was issued so long ago and is not in flight by the kernel's own word has
-/// ended unseen.
+/// A request that was issued so long ago and is not in flight by the kernel's own word
+/// has ended unseen.
 pub(super) const HEAL_GRACE: Duration = Duration::from_secs(2);
 
 /// A scheduler may hold a request back for long; the kernel does not count it as
@@ -27,11 +27,11 @@ const OVERTAKEN: u64 = 4;
 pub enum Queue {
     /// There is a scheduler.
     MayHold,
-    /// What was not seen to be issued was issued all the same.
+    /// A request that was not seen to be issued was issued all the same.
     HoldsNone,
 }
 
-/// What has ended on a disk so far, by the kernel's count.
+/// The requests that have ended on a disk so far, by the kernel's count.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Ended {
     pub all: u64,
@@ -90,7 +90,7 @@ impl Look<'_> {
     /// Whether a request has ended unseen.
     pub fn is_over(&mut self, request: &Left) -> bool {
         let Left { address, born_ns, issued_ns, op, may_wait } = *request;
-        // What waits for a flush may have been issued: the flush comes after the data.
+        // One that waits for a flush may have been issued: the flush comes after the data.
         let for_flush = op == op::FLUSH || may_wait & waits::FLUSH != 0;
         let may_hold = self.idle.queue == Queue::MayHold || may_wait != 0;
         let (since, grace) = match issued_ns {

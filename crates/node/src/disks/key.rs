@@ -67,7 +67,7 @@ impl Key {
             Some(name) => Named::Hardware(name),
             None => of_this_boot(&tree, name)?,
         };
-        // Of one that does not answer it is not known whether a reference holds.
+        // It is not known whether a reference holds for one that does not answer.
         let speed = queue::lines(&tree, name, SPEED)?;
         let [scheduler] = queue::lines(&tree, name, ["scheduler"])?;
         let mut settings: BTreeMap<_, _> = SPEED
