@@ -28,6 +28,7 @@ mod layers;
 mod queue;
 mod replaced;
 mod stacks;
+mod state;
 
 pub use hidden::{Hidden, has_hidden};
 pub use key::{Key, Named, boot_id};
@@ -36,6 +37,7 @@ pub use layers::Layers;
 pub use queue::late;
 pub use replaced::{Identity, have_changed};
 pub use stacks::{Stacked, connect, find_stacked};
+pub use state::StackStates;
 
 /// A disk that needs more slots than this has none of its own: 8 queues of 1023
 /// tags need as many.
@@ -293,7 +295,7 @@ pub struct Ended {
     pub flushes: u64,
 }
 
-/// What ended on a disk. `None` where the kernel counts none, or does not say.
+/// Counts what ended on a disk. `None` where the kernel counts none, or does not say.
 pub fn ended(root: &Path, name: &str) -> Option<Ended> {
     let tree = Tree::new(root);
     let [iostats] = queue::lines(&tree, name, ["iostats"])?;
@@ -320,7 +322,7 @@ pub fn scheduler(root: &Path, name: &str) -> String {
 /// none, and where it has a scheduler, since nothing else tells a request that
 /// waits there from one whose end was missed. A queue keeps statistics, and so notes in
 /// each request when it was given to the driver, where writeback throttling has it do so;
-/// others may too, of which the kernel does not tell.
+/// others may too, and the kernel does not say which.
 pub fn needs_issues(root: &Path, name: &str) -> bool {
     let lines = queue::lines(&Tree::new(root), name, ["scheduler", "wbt_lat_usec"]);
     let Some([scheduler, wbt]) = lines else { return false };

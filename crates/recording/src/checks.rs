@@ -1,7 +1,7 @@
 //! Bounds of all that a recording says, checked before anything else sees it.
 
 use tracer_ebpf::record::{ACCOUNTS, UNDERLYING};
-use tracer_snapshot::{Actor, Hanging, Kernel, Workload};
+use tracer_snapshot::{Actor, Hanging, Kernel, StackFact, Workload};
 
 /// Longer lists in one line are no session's.
 pub(super) const LIST: usize = 1 << 14;
@@ -41,11 +41,22 @@ pub(super) fn check_kernel(kernel: &Kernel) -> Result<(), String> {
     check_texts(&texts.map(String::as_str).collect::<Vec<_>>())
 }
 
+pub(super) fn check_facts(facts: &[StackFact]) -> Result<(), String> {
+    if facts.len() > ACCOUNTS {
+        return Err("a stack of which too much is said".to_owned());
+    }
+    if facts.iter().flat_map(StackFact::shares).any(|share| !(0.0..=1.0).contains(&share)) {
+        return Err("a stack that is more than full".to_owned());
+    }
+    check_texts(&facts.iter().flat_map(StackFact::texts).collect::<Vec<_>>())
+}
+
 pub(super) fn check_hanging(one: &Hanging) -> Result<(), String> {
     let disks = || one.disk.iter().chain(&one.disks_below);
     if one.disks_below.len() > UNDERLYING || one.others.len() > ACCOUNTS {
         return Err("a sync that waits for too many".to_owned());
     }
+    check_facts(&one.stack)?;
     let names = disks().map(|disk| disk.name.as_str());
     check_texts(&names.chain([&*one.call, &one.path, &one.device]).collect::<Vec<_>>())?;
     check_actor(&one.actor)?;

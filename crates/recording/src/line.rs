@@ -16,7 +16,7 @@ use tracer_engine::{
     blame::{Owner, OwnerId, Party},
     tick::Tick,
 };
-use tracer_scene::picture::KINDS;
+use tracer_scene::{Stack, picture::KINDS};
 use tracer_snapshot::{Actor, FileClass, Hanging, Kernel, Op, clock::Clock};
 
 /// Anything that a line can be; one that is none of these is of a later
@@ -33,6 +33,7 @@ pub struct Line {
     pub sync: Option<Sync>,
     pub hanging: Option<Hanging>,
     pub hanging_left_out: Option<usize>,
+    pub stack: Option<Stack>,
     pub kernel: Option<Kernel>,
     pub dropped: Option<BTreeMap<String, u64>>,
     pub clock: Option<Clock>,

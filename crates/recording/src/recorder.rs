@@ -225,6 +225,9 @@ impl Recorder {
         if scene.hanging_left_out > 0 {
             self.put("hanging_left_out", &scene.hanging_left_out);
         }
+        for stack in &scene.stacks {
+            self.put("stack", stack);
+        }
         if scene.kernel != self.kernel {
             self.put("kernel", &scene.kernel);
             self.kernel.clone_from(&scene.kernel);

@@ -24,8 +24,8 @@ use super::{
     FORMAT, VERSION,
     breaks::{Break, Breaks, SILENCE_SECONDS, Why},
     checks::{
-        LIST, MOST_LENGTH_NS, MOST_TIME_NS, TEXT_BYTES, check_actor, check_hanging, check_kernel,
-        check_texts, check_time,
+        LIST, MOST_LENGTH_NS, MOST_TIME_NS, TEXT_BYTES, check_actor, check_facts, check_hanging,
+        check_kernel, check_texts, check_time,
     },
     line::{Account, Disk, DiskOwner, Header, Latency, Line, OwnerLine, Stamp, Sync, areas},
     reader::{Damage, Reader},
@@ -38,7 +38,9 @@ use tracer_engine::{
     usage::{Learnt, Rate},
     victim::Span,
 };
-use tracer_scene::{DiskState, Histograms, Scene, people::People, picture::Slow, stages::Taken};
+use tracer_scene::{
+    DiskState, Histograms, Scene, Stack, people::People, picture::Slow, stages::Taken,
+};
 use tracer_snapshot::{
     Hanging, SlowSync, Snapshot,
     clock::Clock,
@@ -140,6 +142,7 @@ pub struct Replay {
     windows: Windows,
     /// Those of the tick that follows, and how many more there were.
     hanging: (Vec<Hanging>, usize),
+    stacks: Vec<Stack>,
     now_ns: u64,
     ended: bool,
     damage: Option<Damage>,
@@ -223,6 +226,7 @@ impl Replay {
             owners: HashMap::new(),
             windows: Windows::default(),
             hanging: Default::default(),
+            stacks: Vec::new(),
             now_ns,
             ended: false,
             damage: None,
@@ -411,6 +415,8 @@ impl Replay {
         self.scene.kernel = kernel;
         self.scene.hanging.clear();
         self.hanging = Default::default();
+        self.scene.stacks.clear();
+        self.stacks.clear();
         self.stale_disks = self.scene.disks.iter().map(|disk| disk.index).collect();
         self.owners.clear();
         self.names.files.clear();
@@ -440,7 +446,8 @@ impl Replay {
         slow: &mut Vec<SlowSync>,
     ) -> Result<(), String> {
         let Line { header, owner, identity, file, device, disk, sync, .. } = line;
-        let Line { hanging, hanging_left_out, kernel, dropped, clock, tick, end, .. } = line;
+        let Line { hanging, hanging_left_out, stack, kernel, .. } = line;
+        let Line { dropped, clock, tick, end, .. } = line;
         let shift_ns = self.shift_ns;
         if header.is_some() {
             return Err("another recording begins".to_owned());
@@ -481,6 +488,13 @@ impl Replay {
         }
         if let Some(left_out) = hanging_left_out {
             self.hanging.1 = left_out;
+        }
+        if let Some(stack) = stack {
+            if self.stacks.len() >= DISKS {
+                return Err("too many stacks".to_owned());
+            }
+            check_facts(&stack.facts)?;
+            self.stacks.push(stack);
         }
         if let Some(kernel) = kernel {
             check_kernel(&kernel)?;
@@ -568,6 +582,7 @@ impl Replay {
         let party = |owner: OwnerId| self.owners.get(&owner.0).map(|(party, _)| *party);
         self.scene.tick(tick, |owner| party(owner).unwrap_or_default());
         (self.scene.hanging, self.scene.hanging_left_out) = std::mem::take(&mut self.hanging);
+        self.scene.stacks = std::mem::take(&mut self.stacks);
         self.now_ns = self.now_ns.max(tick.at_ns);
         let stale = std::mem::take(&mut self.stale_disks);
         self.scene.disks.retain(|disk| !stale.contains(&disk.index));

@@ -33,9 +33,10 @@ use tracer_engine::{
     usage::{Learnt, Rate},
     victim::Span,
 };
-use tracer_scene::{DiskState, Histograms, Scene, stages::Taken};
+use tracer_scene::{DiskState, Histograms, Scene, Stack, stages::Taken};
 use tracer_snapshot::{
-    Actor, Beside, FileClass, Hanging, HangingDisk, Kernel, Kind, Op, Snapshot,
+    Actor, Beside, FileClass, Hanging, HangingDisk, Kernel, Kind, Op, PoolMode, Snapshot,
+    StackFact, StackState, SyncAction,
     clock::Clock,
     labels::FileNames,
     labels::{FileId, FileLabel},
@@ -201,6 +202,22 @@ fn disk(second: u64) -> DiskState {
     }
 }
 
+/// All that a stack can say that is not well.
+fn facts() -> Vec<StackFact> {
+    let action = SyncAction::Check;
+    let (mode, data_share, metadata_share) = (PoolMode::OutOfDataSpace, 1.0, 0.25);
+    let states = [
+        StackState::Degraded { missing: 1, members: 4 },
+        StackState::Syncing { action, done: 0.5, bytes_per_second: 1 << 27 },
+        StackState::Array { word: "readonly".to_owned() },
+        StackState::Suspended,
+        StackState::Pool { mode, data_share, metadata_share },
+        StackState::Snapshot { valid: false, used_share: 1.0 },
+    ];
+    let fact = |state| StackFact { disk: "dm-3".to_owned(), name: "vg-pool".to_owned(), state };
+    states.map(fact).into()
+}
+
 /// A sync of etcd's that has not ended, on a stack of which one disk answers nothing.
 fn hanging() -> Hanging {
     let disk = |name: &str, completed_seconds_ago| HangingDisk {
@@ -222,6 +239,7 @@ fn hanging() -> Hanging {
         kind: Kind::Device,
         disk: Some(disk("md0", Some(47.2))),
         disks_below: vec![disk("sdc", None)],
+        stack: facts(),
         others: vec![Beside { actor: Actor::default(), op: Op::Discard, share: 0.9 }],
     }
 }
@@ -269,6 +287,7 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
             }
             scene.hanging = if n % 40 == 39 { vec![hanging(), hanging()] } else { Vec::new() };
             scene.hanging_left_out = (n % 40 == 39).into();
+            scene.stacks = vec![Stack { device: 7 << 20, disk: 0, facts: facts() }];
             scene.metrics.set_dropped(Dropped::Reconciled, n);
             recorder.tick(&tick, &mut scene, |id| {
                 let Owner { cgroup, comm, op, .. } = owners[id.0 as usize];
@@ -358,6 +377,7 @@ fn a_replay_shows_what_the_session_showed() {
         let told = json(replay.snapshot_of(span));
         assert_eq!(told, json(live.snapshot(span, end_ns, &mut one_file())));
         let verdict = &told["victims"][0]["verdict"];
+        assert_eq!(verdict["stack"].as_array().map(Vec::len), Some(6), "{verdict}");
         assert_eq!(verdict["culprits"][0]["actor"]["unit"], "fstrim.service", "{verdict}");
     }
 }
@@ -369,9 +389,9 @@ fn syncs_that_had_not_ended_and_what_became_of_the_hooks_are_shown_at_their_time
     let mut replay = open(&bytes).unwrap();
     let mut at = |second: u64| {
         replay.play(SECOND + second * SECOND + 10 * MS, None, &mut Vec::new());
-        let told = replay.snapshot_of(Span::Window);
-        assert_eq!(replay.hanging(), told.hanging);
-        (told.hanging, told.hanging_left_out, told.kernel.unproven.is_some())
+        let shown = replay.snapshot_of(Span::Window);
+        assert_eq!(replay.hanging(), shown.hanging);
+        (shown.hanging, shown.hanging_left_out, shown.kernel.unproven.is_some())
     };
     assert_eq!(at(1), (Vec::new(), 0, true));
     assert_eq!(at(2), (vec![hanging(), hanging()], 1, true));
@@ -387,17 +407,17 @@ fn a_recording_without_syncs_under_way_is_played_as_before() {
     let (_, bytes) = record(100);
     let whole = text(&bytes);
     let is_new = |line: &&str| {
-        ["hanging", "hanging_left_out", "kernel"]
+        ["hanging", "hanging_left_out", "stack", "kernel"]
             .iter()
             .any(|new| line.starts_with(&format!("{{\"{new}\":")))
     };
     assert!(whole.lines().any(|line| is_new(&line)));
     let older: String =
         whole.lines().filter(|line| !is_new(line)).map(|l| format!("{l}\n")).collect();
-    let (told, checked) = play(older.as_bytes());
+    let (shown, checked) = play(older.as_bytes());
     checked.unwrap();
-    assert!(told.hanging.is_empty() && told.kernel.unproven.is_some());
-    assert_eq!(told.victims[0].syncs, 100);
+    assert!(shown.hanging.is_empty() && shown.kernel.unproven.is_some());
+    assert_eq!(shown.victims[0].syncs, 100);
 }
 
 #[test]
@@ -539,6 +559,10 @@ fn a_line_that_cannot_be_ends_the_replay_and_is_named() {
     damaged(&hangs(&|one| one.seconds = -1.0), "has not ended for -1 s");
     damaged(&hangs(&|one| one.disks_below[0].oldest_seconds = Some(1e300)), "has not ended for 1");
     damaged(&vec![hangs(&|_| ()); 257].join("\n"), "too many syncs that have not ended");
+    damaged(&hangs(&|one| one.stack[0].name = "x".repeat(5000)), "a name of 5000");
+    damaged(&hangs(&|one| one.stack = vec![one.stack[0].clone(); 65]), "too much is said");
+    let full = StackState::Snapshot { valid: true, used_share: 1.5 };
+    damaged(&hangs(&|one| one.stack[0].state = full.clone()), "more than full");
     let kernel = Kernel { unsupported: vec!["x".repeat(5000)], ..Kernel::default() };
     damaged(&json(of!({"kernel": kernel})), "a name of 5000");
     damaged(&json(disk(of!([{"op": "read", "queue": [[9999, 1]], "device": []}]))), "a bucket");
@@ -582,7 +606,7 @@ fn names_of_lines_are_those_of_the_format() {
     let text = text(sixty());
     let known =
         ["header", "owner", "identity", "file", "device", "disk", "sync", "dropped", "tick"];
-    for name in known.into_iter().chain(["hanging", "hanging_left_out", "kernel", "end"]) {
+    for name in known.into_iter().chain(["hanging", "hanging_left_out", "stack", "kernel", "end"]) {
         assert!(text.lines().any(|line| line.starts_with(&format!("{{\"{name}\":"))), "{name}");
     }
     assert!(text.lines().all(|line| serde_json::from_str::<Line>(line).is_ok()));

@@ -2,7 +2,9 @@
 
 use tracer_ebpf::{pid, record::ACCOUNTS};
 use tracer_engine::blame::{Owner, Party, Window};
-use tracer_snapshot::{Actor, Beside, Hanging, HangingDisk, Kind, Op, SCHEMA, labels::FileNames};
+use tracer_snapshot::{
+    Actor, Beside, Hanging, HangingDisk, Kind, Op, SCHEMA, StackFact, labels::FileNames,
+};
 
 use crate::{
     Scene,
@@ -29,12 +31,13 @@ pub struct DiskNow {
 
 impl Scene {
     /// Describes a sync that has not ended; its record is as if it ended now. `disks` are
-    /// the one that it waits for, and those that lie below that one. `owners` are those of
-    /// the first disk's accounts, with the process that used each last.
+    /// the one that it waits for, and those that lie below that one, and `facts` what they
+    /// say of themselves. `owners` are those of the first disk's accounts, with the
+    /// process that used each last.
     pub fn describe_hanging(
         &self,
         sync: &Taken<'_>,
-        disks: &[DiskNow],
+        (disks, facts): (&[DiskNow], Vec<StackFact>),
         (owners, tgid): (&[Owner; ACCOUNTS], &dyn Fn(usize) -> u32),
         files: &mut dyn FileNames,
     ) -> Hanging {
@@ -79,6 +82,7 @@ impl Scene {
             kind: kind(waited, disk.as_ref(), !others.is_empty()),
             disk,
             disks_below: below,
+            stack: facts,
             others,
         }
     }

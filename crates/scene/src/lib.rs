@@ -14,12 +14,13 @@ pub mod stages;
 use std::time::Duration;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use tracer_ebpf::histogram::BUCKETS;
 use tracer_engine::{
     Engine,
     usage::{Learnt, Rate},
 };
-use tracer_snapshot::{Hanging, Kernel, clock::Clock};
+use tracer_snapshot::{Hanging, Kernel, StackFact, clock::Clock};
 
 use metrics::Metrics;
 use people::People;
@@ -65,6 +66,17 @@ pub struct Histograms {
     pub device: [u64; BUCKETS],
 }
 
+/// The disks that a filesystem lies on, as they say themselves that they are not well. There
+/// is none for a stack that is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Stack {
+    /// The filesystem's device.
+    pub device: u32,
+    /// The disk that its syncs wait for, as records name it.
+    pub disk: u32,
+    pub facts: Vec<StackFact>,
+}
+
 /// What pictures show.
 pub struct Scene {
     pub engine: Engine,
@@ -74,6 +86,8 @@ pub struct Scene {
     pub hanging: Vec<Hanging>,
     /// And how many more there were.
     pub hanging_left_out: usize,
+    /// Stacks that somebody waits for and that were not well at the last tick.
+    pub stacks: Vec<Stack>,
     pub metrics: Metrics,
     pub kernel: Kernel,
     clock: Clock,
@@ -98,6 +112,7 @@ impl Scene {
             disks: Vec::new(),
             hanging: Vec::new(),
             hanging_left_out: 0,
+            stacks: Vec::new(),
             metrics: Metrics::new()?,
             kernel,
             clock,

@@ -18,8 +18,8 @@ use tracer_engine::{
 };
 use tracer_snapshot::{
     Actor, BLOCK_BOUNDS_NS, Blame, Change, Confidence, Culprit, DeviceState, Disk, Evidence, Kind,
-    Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, SyncOwner,
-    Totals, Verdict, Via,
+    Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, StackFact,
+    SyncOwner, Totals, Verdict, Via,
     labels::{FileId, FileNames},
 };
 
@@ -198,10 +198,18 @@ impl Scene {
             },
             limit: victim.limit.as_ref().filter(|_| is_limited).map(|(_, s)| s.clone()),
             limit_share: judgement.limited,
+            stack: self.stack_of(victim.key.device, victim.disk),
             helpers: judgement.helpers,
             steal_share: self.engine.steal_share(),
             memory_shrank_bytes: self.engine.memory_shrank_bytes(),
         }
+    }
+
+    /// The facts that the disks of a stack say of themselves.
+    fn stack_of(&self, device: u32, disk: u32) -> Vec<StackFact> {
+        let mut stacks = self.stacks.iter();
+        let its = stacks.find(|stack| (stack.device, stack.disk) == (device, disk));
+        its.map_or_else(Vec::new, |stack| stack.facts.clone())
     }
 
     fn party(&self, finding: &Finding) -> Actor {

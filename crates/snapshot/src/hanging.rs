@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, FileClass, Kind, Op};
+use crate::{Actor, FileClass, Kind, Op, StackFact};
 
 /// A sync that has not ended, at least a second after it began.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -33,6 +33,9 @@ pub struct Hanging {
     /// for longest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks_below: Vec<HangingDisk>,
+    /// Facts that the disks of its stack say of themselves, if they are not well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<StackFact>,
     /// Others whose requests were in flight on the disk meanwhile, the most work
     /// first.
     pub others: Vec<Beside>,

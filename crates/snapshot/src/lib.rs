@@ -12,6 +12,7 @@ pub mod clock;
 mod filtered;
 mod hanging;
 pub mod labels;
+mod stack;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use filtered::Filtered;
 pub use hanging::{Beside, Hanging, HangingDisk};
+pub use stack::{PoolMode, StackFact, StackState, SyncAction};
 pub use tracer_engine::{
     phases::{ByPhase, Phase},
     victim::BASELINE_SYNCS,

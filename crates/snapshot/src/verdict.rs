@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Actor, FileClass, Op};
+use super::{Actor, FileClass, Op, StackFact};
 
 pub use tracer_engine::helper::{Held as HeldHelper, Role as HelperRole};
 pub use tracer_engine::kind::{Confidence, Kind, SlowerThan, Via};
@@ -33,6 +33,9 @@ pub struct Verdict {
     /// part of the time.
     pub limit: Option<String>,
     pub limit_share: f64,
+    /// Facts that the disks of its stack say of themselves, if they are not well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<StackFact>,
     /// Processes and threads of this node that it waits for, those most held up first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub helpers: Vec<HeldHelper>,

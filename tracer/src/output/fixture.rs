@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use tracer_snapshot::{
     Actor, Beside, Change, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts, Evidence,
-    FileClass, Hanging, HangingDisk, Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases, RuledOut,
-    SCHEMA, Shares, SlowSync, SlowerThan, Snapshot, SyncOwner, Totals, Verdict, Via, Victim,
+    FileClass, Hanging, HangingDisk, Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases, PoolMode,
+    RuledOut, SCHEMA, Shares, SlowSync, SlowerThan, Snapshot, StackFact, StackState, SyncOwner,
+    Totals, Verdict, Via, Victim,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -300,6 +301,13 @@ fn culprit(actor: Actor, op: Op, share: f64) -> Culprit {
     }
 }
 
+/// A thin pool that has no room left.
+pub fn out_of_space() -> StackFact {
+    let (mode, data_share, metadata_share) = (PoolMode::OutOfDataSpace, 1.0, 0.12);
+    let state = StackState::Pool { mode, data_share, metadata_share };
+    StackFact { disk: "dm-3".into(), name: "vg-pool-tpool".into(), state }
+}
+
 /// etcd in a fdatasync of its log that a dead disk does not end.
 pub fn hanging() -> Hanging {
     let s = trimmed();
@@ -322,6 +330,7 @@ pub fn hanging() -> Hanging {
             completed_seconds_ago: Some(47.2),
         }),
         disks_below: Vec::new(),
+        stack: Vec::new(),
         others: vec![Beside {
             actor: unit("fstrim", 900, "fstrim.service"),
             op: Op::Discard,

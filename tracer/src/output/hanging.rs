@@ -4,13 +4,16 @@ use std::io;
 
 use super::{
     escape::bounded,
-    names,
+    names, stack,
     units::{duration, percent, utc},
 };
 use tracer_snapshot::{Hanging, HangingDisk, Kind, Snapshot};
 
 /// Longer lists are cut.
 const SHOWN: usize = 5;
+
+/// Facts about a stack in one sentence.
+const STACK: usize = 3;
 
 /// A disk has completed something just now.
 const JUST_NOW_SECONDS: f64 = 1.0;
@@ -22,7 +25,12 @@ pub fn sentence(hanging: &Hanging) -> String {
     let who = names::actor(&hanging.actor);
     let file = names::file(hanging.class, &hanging.path, &hanging.device);
     let (call, waited) = (bounded(&hanging.call, 32), duration(hanging.seconds));
-    format!("{who} has been in {call} of {file} for {waited}; {}", cause(hanging))
+    let mut sentence =
+        format!("{who} has been in {call} of {file} for {waited}; {}", cause(hanging));
+    for fact in hanging.stack.iter().take(STACK) {
+        sentence += &format!("; {}", stack::sentence(fact));
+    }
+    sentence
 }
 
 fn cause(hanging: &Hanging) -> String {
@@ -124,6 +132,16 @@ mod tests {
         assert!(cause(&hanging).ends_with(wanted), "{}", cause(&hanging));
         hanging.disk.as_mut().unwrap().in_flight = 0;
         assert!(cause(&hanging).starts_with("vda has nothing in flight; below it sdc has 3 "));
+    }
+
+    #[test]
+    fn a_stack_that_is_not_well_says_so_at_the_end() {
+        let mut hanging = fixture::hanging();
+        hanging.stack = vec![fixture::out_of_space()];
+        let sentence = sentence(&hanging);
+        let end = "below it; the pool vg-pool-tpool is out of data space: 100% of its data and 12% \
+                   of its metadata space are used";
+        assert!(sentence.ends_with(end), "{sentence}");
     }
 
     #[test]

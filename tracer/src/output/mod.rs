@@ -15,6 +15,7 @@ pub mod phases;
 mod quote;
 pub mod remedy;
 pub mod report;
+pub mod stack;
 pub mod text;
 pub mod timeline;
 pub mod top;

@@ -4,7 +4,7 @@
 //! Reads only the snapshot. People paste such lines into shells: names in them are
 //! quoted (`quote`), and the sentences have no apostrophe of their own.
 
-use super::{helper, quote, verdict::starved};
+use super::{helper, quote, stack, verdict::starved};
 use tracer_snapshot::{
     Confidence, Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim,
 };
@@ -17,7 +17,10 @@ const WORTH_DOING: f64 = 0.2;
 pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
     let verdict = &victim.verdict;
     let scheduler = victim.disk.and_then(|at| s.disks.get(at)).map(|d| d.scheduler.as_str());
-    let mut all = Vec::new();
+    let mut all: Vec<_> = match verdict.kind {
+        Kind::None | Kind::Unknown => Vec::new(),
+        _ => verdict.stack.iter().filter_map(stack::remedy).take(2).collect(),
+    };
     match verdict.kind {
         Kind::None => {}
         Kind::Unknown => all.push("watch longer, or while it syncs more".to_owned()),

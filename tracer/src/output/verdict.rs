@@ -5,7 +5,7 @@
 
 use super::{
     escape::escape,
-    helper, names,
+    helper, names, stack,
     units::{date, duration, percent, share},
 };
 use tracer_snapshot::{
@@ -15,14 +15,23 @@ use tracer_snapshot::{
 /// Less than this of a disk's requests is not worth a word.
 const UNCOUNTED: f64 = 0.0005;
 
+/// Facts about a stack in one sentence.
+const STACK: usize = 2;
+
 /// One sentence, such as `fstrim (fstrim.service) discard makes it wait: 83%
-/// of 12.1 s excess`, with how much of the disk's work is in nobody's counts.
+/// of 12.1 s excess`, with how much of the disk's work is in nobody's counts, and what
+/// is not well with its stack.
 pub fn sentence(victim: &Victim) -> String {
     let uncounted = victim.verdict.device.uncounted_share;
     let mut sentence = blame(victim);
     if uncounted >= UNCOUNTED {
         sentence +=
             &format!(" ({:.1}% of the disk's requests were not counted)", 100.0 * uncounted);
+    }
+    if !matches!(victim.verdict.kind, Kind::None | Kind::Unknown) {
+        for fact in victim.verdict.stack.iter().take(STACK) {
+            sentence += &format!("; {}", stack::sentence(fact));
+        }
     }
     sentence
 }

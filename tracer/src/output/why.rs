@@ -10,7 +10,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     escape::bounded,
-    hanging, names, phases, remedy,
+    hanging, names, phases, remedy, stack,
     text::{dropped_list, unproven, unsupported},
     units::{duration, percent, reference, utc},
     verdict::{culprit, named, own_work, sentence},
@@ -18,8 +18,8 @@ use super::{
 use crate::filter;
 use tracer_snapshot::{
     Actor, Change, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Filtered, Hanging,
-    HeldHelper, Kind, Op, OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, Via, Victim,
-    Workload,
+    HeldHelper, Kind, Op, OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, StackFact, Via,
+    Victim, Workload,
 };
 
 /// No line is wider.
@@ -69,6 +69,9 @@ pub struct Why<'a> {
     own_work: &'a [OwnWork],
     limit: Option<&'a str>,
     limit_share: f64,
+    /// Facts that the disks of its stack say of themselves, if they are not well.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    stack: &'a [StackFact],
     /// Processes and threads that it waits for, and how long those waited themselves.
     #[serde(skip_serializing_if = "slice_is_empty")]
     helpers: &'a [HeldHelper],
@@ -224,6 +227,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         own_work: &verdict.own_work,
         limit: verdict.limit.as_deref(),
         limit_share: verdict.limit_share,
+        stack: &verdict.stack,
         helpers: &verdict.helpers,
         steal_share: verdict.steal_share,
         memory_shrank_bytes: verdict.memory_shrank_bytes,
@@ -361,6 +365,9 @@ fn write_circumstances(out: &mut impl io::Write, victim: &Victim) -> io::Result<
         let share = percent(verdict.limit_share);
         line(out, "limit", &format!("{limit}, reached for {share} of the time"))?;
     }
+    for (at, fact) in verdict.stack.iter().enumerate() {
+        line(out, if at == 0 { "stack" } else { "" }, &stack::sentence(fact))?;
+    }
     if verdict.steal_share >= WORTH_SAYING {
         let share = percent(verdict.steal_share);
         line(out, "steal", &format!("the hypervisor gave {share} of all CPU time to others"))?;
@@ -467,6 +474,27 @@ mod tests {
         assert!(says.contains("\n             reference of 2026-11-28 20:12 UTC\n"), "{says}");
         assert_eq!(json(&s)["reference_at"], 1_795_896_762.25);
         assert!(!text(2, &s).contains("reference"), "it is on another disk");
+    }
+
+    #[test]
+    fn a_stack_that_is_not_well_is_a_fact_of_the_verdict() {
+        let mut s = fixture::trimmed();
+        assert!(!text(2, &s).contains("pool"));
+        s.victims[2].verdict.stack = vec![fixture::out_of_space()];
+        let says = text(2, &s).split_whitespace().collect::<Vec<_>>().join(" ");
+        let fact = "the pool vg-pool-tpool is out of data space: 100% of its data";
+        assert!(
+            says.contains(&format!("; {fact}")) && says.contains(&format!(" stack {fact}")),
+            "{says}"
+        );
+        assert!(says.contains("give vg-pool-tpool more room (`lvextend`)"), "{says}");
+        let json = serde_json::to_value(why(&s.victims[2], &s)).unwrap();
+        assert_eq!(json["stack"][0]["state"], "pool", "{json}");
+        assert_eq!(json["stack"][0]["data_share"], 1.0, "{json}");
+        // Nobody is slow: it is no cause, and a fact all the same.
+        s.victims[1].verdict.stack = vec![fixture::out_of_space()];
+        let says = text(1, &s);
+        assert!(!sentence(&s.victims[1]).contains("pool") && says.contains("  stack "), "{says}");
     }
 
     #[test]

@@ -44,11 +44,16 @@ impl Session {
             accounts.take_met(|party, tgid| scene.people.meet(identities, party, tgid, now));
             scene.people.meet(identities, party, tgid, now);
             let disks = self.disks_now(record.disk, record.device);
+            let facts = self.stack_facts(record.device, record.disk, now);
             let taken = Taken { record: &record, underlying: &[], file, need_ns: 0 };
             let owners = self.accounts.owners(record.disk);
             let tgid = &|account| self.accounts.last_tgid(record.disk, account);
-            let described =
-                self.scene.describe_hanging(&taken, &disks, (owners, tgid), &mut self.files);
+            let described = self.scene.describe_hanging(
+                &taken,
+                (&disks, facts),
+                (owners, tgid),
+                &mut self.files,
+            );
             hanging.push(described);
         }
         self.hanging_files = files;

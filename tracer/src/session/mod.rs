@@ -22,6 +22,7 @@ mod modules;
 mod preflight;
 mod prover;
 mod self_test;
+mod stacks;
 mod steps;
 mod used;
 
@@ -53,7 +54,7 @@ use tracer_kernel::{
     strategies::Forced,
 };
 use tracer_node::{
-    disks::{self, Assigned, Hidden, Layers, Room, Stacked},
+    disks::{self, Assigned, Hidden, Layers, Room, StackStates, Stacked},
     files::Files,
     helpers::Helpers,
     identity::{Identities, find_v1_controller, is_kernel_thread},
@@ -174,6 +175,7 @@ pub struct Session {
     hidden: Hidden,
     /// The links to what each lay on, at the last look.
     layers: Layers,
+    stack_states: StackStates,
     room: Room,
     /// Disks for which there was no room.
     refused: Vec<String>,
@@ -319,6 +321,7 @@ impl Session {
             stacked,
             hidden,
             layers,
+            stack_states: StackStates::default(),
             room,
             refused,
             references: References::default(),
@@ -428,6 +431,7 @@ impl Session {
             let victims = self.scene.engine.victims().iter();
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
         }
+        self.look_at_stacks(now);
         self.look_for_hanging(now);
         self.look_at_modules(now);
         self.count_dropped();

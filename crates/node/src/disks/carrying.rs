@@ -62,9 +62,16 @@ fn ask(tree: &Tree, device: u32) -> Option<Vec<u8>> {
         File::options().read(true).write(true).open(tree.at("dev/mapper/control")).ok()?;
     let mut errands = ERRANDS.lock().unwrap_or_else(PoisonError::into_inner);
     match errands.run(move || first_target(&control, device)) {
-        Answer::Done(target) => target,
+        Answer::Done(target) => Some(target?.0),
         Answer::Late(_) | Answer::None => None,
     }
+}
+
+/// The kind of a mapped disk's first target, and what it says of its state. This may
+/// wait for a pool.
+pub(super) fn status(tree: &Tree, device: u32) -> Option<(Vec<u8>, Vec<u8>)> {
+    let control = tree.at("dev/mapper/control");
+    first_target(&File::options().read(true).write(true).open(control).ok()?, device)
 }
 
 /// Whether cryptsetup made it, or it is a volume of a thin pool that LVM made.
@@ -112,7 +119,7 @@ const TABLE_STATUS: libc::Ioctl = (3 << 30 | HEADER_BYTES << 16 | 0xfd << 8 | 12
 /// DM_NOFLUSH_FLAG.
 const FLAGS: u32 = 1 << 11;
 
-fn first_target(control: &File, device: u32) -> Option<Vec<u8>> {
+fn first_target(control: &File, device: u32) -> Option<(Vec<u8>, Vec<u8>)> {
     let (major, minor) = (u64::from(devices::major(device)), u64::from(devices::minor(device)));
     let mut status = TableStatus {
         version: [4, 0, 0],
@@ -139,8 +146,8 @@ fn first_target(control: &File, device: u32) -> Option<Vec<u8>> {
     if done != 0 {
         return None;
     }
-    let name = status.target.split(|&byte| byte == 0).next().unwrap_or_default();
-    Some(name.to_owned())
+    let up_to_nul = |bytes: &[u8]| bytes.split(|&byte| byte == 0).next().map(<[u8]>::to_vec);
+    Some((up_to_nul(&status.target)?, up_to_nul(&status.text)?))
 }
 
 #[cfg(test)]

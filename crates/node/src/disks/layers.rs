@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::MOST_MEMBERS;
+use super::{MOST_MEMBERS, stacks::whole_disk};
 use crate::tree::Tree;
 
 /// All disks by name, with the links to what each lies on.
@@ -31,6 +31,24 @@ impl Layers {
             (name, links)
         };
         Self(names.map(layer).collect())
+    }
+}
+
+impl Layers {
+    /// A disk and all that lie below it, the upper ones first.
+    pub(super) fn from(&self, disk: &str) -> Vec<String> {
+        let mut names = vec![disk.to_owned()];
+        let mut at = 0;
+        while at < names.len() {
+            let links = self.0.get(&names[at]).into_iter().flatten();
+            for member in links.filter_map(|link| whole_disk(link)) {
+                if !names.contains(&member) && names.len() < MOST_MEMBERS {
+                    names.push(member);
+                }
+            }
+            at += 1;
+        }
+        names
     }
 }
 

@@ -157,7 +157,7 @@ impl<'a> Below<'a> {
 
 /// The name of the disk that a link in sysfs leads to, or that the partition is
 /// on to which it leads.
-fn whole_disk(link: &Path) -> Option<String> {
+pub(super) fn whole_disk(link: &Path) -> Option<String> {
     let place = fs::canonicalize(link).ok()?;
     let whole = if place.join("partition").exists() { place.parent()? } else { &place };
     Some(whole.file_name()?.to_str()?.to_owned())
