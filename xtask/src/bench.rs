@@ -14,7 +14,7 @@ use crate::{
     vm,
 };
 
-/// What is passed on to the bench.
+/// Arguments that are passed on to the bench.
 #[derive(Args)]
 pub struct BenchArgs {
     /// Print one JSON object instead of a table.

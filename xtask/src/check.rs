@@ -1,4 +1,4 @@
-//! What a commit must pass.
+//! The checks that every commit must pass.
 
 mod licences;
 mod walls;

@@ -45,7 +45,7 @@ enum Command {
     },
     /// Build the tracer and its kernel programs.
     Build(build::BuildArgs),
-    /// What a commit must pass: format, lints, build, tests that need no root.
+    /// Run the checks that every commit must pass: format, lints, build, tests without root.
     Check,
     /// Build the tracer and run its demo as root.
     Demo {

@@ -62,7 +62,7 @@ pub struct MatrixArgs {
     /// Do not play again what was played at this very tree.
     #[arg(long, requires = "live")]
     resume: bool,
-    /// No more than so many.
+    /// Play at most this many.
     #[arg(long, requires = "live", value_name = "NUMBER")]
     most: Option<usize>,
     /// Play nothing: list the cells.

@@ -1,8 +1,8 @@
-//! Brings what is missing on this machine, and only that.
+//! Installs what is missing on this machine, and nothing else.
 //!
-//! Idempotent. Commands ask for what they need and hear nothing when it is all
-//! there; `cargo xtask setup` tells of everything. What is ours stays in
-//! `.tools`; the system gets only packages that the named tools come in.
+//! Idempotent. Commands ask for what they need, and print nothing if it is all
+//! there; `cargo xtask setup` lists everything. Our own tools go to `.tools`; the
+//! system gets only the packages that contain the named tools.
 
 mod peers;
 mod rust;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::ValueEnum;
 
-/// What the machine is to be made ready for.
+/// The purpose that the machine is prepared for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Need {
     Build,

@@ -5,7 +5,7 @@
 //! and with some of the tests that commits take in turns ([`rotation`]); `--all` leaves
 //! nothing out, can be resumed ([`state`]) and writes down what it found ([`table`]).
 //!
-//! Everything goes to standard error as it happens, but for one closing line
+//! Everything goes to standard error as it happens, except for one closing line
 //! on standard output: `N passed, N failed, N skipped`.
 
 pub(crate) mod program;

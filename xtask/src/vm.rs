@@ -8,7 +8,7 @@ use crate::{
     setup::{self, Need, Talk},
 };
 
-/// What boots are made of.
+/// The programs that guests run.
 pub const BUILDS: Builds = Builds { tracer: build_static_tracer, tests: build_static_tests };
 
 pub fn run(args: &VmArgs) -> Result<()> {

@@ -74,7 +74,7 @@ pub fn take_times() -> Vec<(String, f64)> {
     std::mem::take(&mut *TIMES.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// What a program printed, trimmed; `None` when it is not there or failed.
+/// The output of a program, trimmed; `None` when it is not installed or failed.
 pub fn read_output(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -105,7 +105,7 @@ pub fn build_executable(command: &mut Command, name: &str) -> Result<PathBuf> {
         .with_context(|| format!("`{}` made no executable `{name}`", shown(command)))
 }
 
-/// What cargo has built that can be run.
+/// An executable that cargo has built.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Executable {
     /// The target's name.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// Who can act as root here.
+/// The way in which commands can be run as root here.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Root {
     We,
@@ -68,7 +68,7 @@ pub fn search_path() -> OsString {
     env::join_paths(ours.into_iter().chain(env::split_paths(&path)).chain(system)).unwrap_or(path)
 }
 
-/// Where a program is, if it is anywhere on [`search_path`].
+/// Finds a program on [`search_path`].
 pub fn find_program(name: &str) -> Option<std::path::PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
     env::split_paths(&search_path()).map(|directory| directory.join(name)).find(|file| {

@@ -18,13 +18,13 @@ use crate::{arch::Arch, files};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where kernels come from, oldest first, and everything else ([`STABLE`]).
+/// The suites that kernels come from, oldest first; all else comes from [`STABLE`].
 const SUITES: [&str; 5] = ["bullseye", "bookworm", STABLE, "trixie-backports", "sid"];
 
 /// The suite of QEMU and of the guests' programs, on whatever host.
 const STABLE: &str = "trixie";
 
-/// Why no package can be had here, if so: a reason to skip, not a failure.
+/// Why packages cannot be fetched here, if so: a reason to skip, not a failure.
 pub fn find_obstacle() -> Option<String> {
     for (program, package) in
         [("apt-get", "apt"), ("dpkg-deb", "dpkg"), ("xz", "xz-utils"), ("depmod", "kmod")]
@@ -69,7 +69,7 @@ pub struct Apt {
 }
 
 impl Apt {
-    /// Fetches the lists if that was never done, or when told to.
+    /// Opens the package lists, and fetches them first if there are none or `refresh` asks for it.
     pub fn open(arch: Arch, refresh: files::Refresh) -> Result<Self> {
         let folder = files::cache().join("apt").join(arch.debian());
         let apt = Self { folder, arch };
@@ -132,8 +132,8 @@ impl Apt {
         command
     }
 
-    /// Names of packages that begin with `prefix`; some are only spoken of by
-    /// others and cannot be had.
+    /// Names of packages that begin with `prefix`; some are only named by
+    /// others and cannot be fetched.
     pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let text = read_output(self.command("apt-cache").args(["pkgnames", prefix]))
             .with_context(|| format!("failed to list the packages `{prefix}*`"))?;

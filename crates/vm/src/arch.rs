@@ -41,7 +41,7 @@ impl Arch {
         }
     }
 
-    /// Where Debian keeps its libraries.
+    /// The directory in which Debian keeps its libraries.
     pub fn library_folder(self) -> &'static str {
         match self {
             Self::X86 => "usr/lib/x86_64-linux-gnu",

@@ -1,4 +1,4 @@
-//! What `cargo xtask vm` can be asked for.
+//! The arguments of `cargo xtask vm`.
 
 use std::path::PathBuf;
 

@@ -129,7 +129,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Two empty disks, told apart by their serial numbers: one that can
+    /// Adds two empty disks with different serial numbers: one that can
     /// discard, and one that cannot.
     fn add_disks(&self, command: &mut Command) -> Result<()> {
         for (name, discard) in [("discard", "on"), ("plain", "off")] {

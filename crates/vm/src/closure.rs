@@ -1,14 +1,14 @@
-//! Which libraries a set of programs needs.
+//! Finds the libraries that a set of programs needs.
 //!
-//! As the dynamic linker would find them, but for another machine: by the
-//! `DT_NEEDED` entries, from a folder of unpacked packages. Pure: what a file
-//! needs and where a library is are asked of the caller.
+//! It follows the `DT_NEEDED` entries as the dynamic linker would, but for another
+//! machine, in a directory of unpacked packages. Pure: the caller is asked what a
+//! file needs and where a library is.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 
-/// What a program or library names in its dynamic section.
+/// The names in the dynamic section of a program or a library.
 #[derive(Clone, Default)]
 pub struct Needs {
     /// File names of libraries, and the path of the dynamic linker.

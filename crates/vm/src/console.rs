@@ -1,8 +1,8 @@
-//! What a guest says: tests counted, cells collected, trouble noticed.
+//! Reads the output of a guest: counts tests, collects cells, notices trouble.
 //!
-//! Two serial ports speak: the kernel's console, and the tests'. Pure: bytes
-//! in, cut anywhere, with the time since the start; knows no process and no
-//! clock.
+//! There are two serial ports, the kernel's console and the tests' output. Pure:
+//! bytes go in, cut anywhere, with the time since the start; knows no process and
+//! no clock.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -22,7 +22,7 @@ pub struct Cell {
     /// The strategy taken, by capability; none where there is no sight.
     #[serde(default)]
     pub strategies: BTreeMap<String, Option<String>>,
-    /// What was compared: `352 requests and 49 syncs, all equal`.
+    /// The summary of a comparison: `352 requests and 49 syncs, all equal`.
     #[serde(default)]
     pub counted: String,
 }
@@ -64,7 +64,7 @@ pub struct Console {
     pub cells: Vec<Cell>,
     /// Names of tests that failed.
     pub failures: Vec<String>,
-    /// What the guest had to say of its kernel.
+    /// Lines in which the guest described its kernel.
     pub remarks: Vec<String>,
     /// The first line of a kernel in trouble.
     pub trouble: Option<String>,

@@ -1,8 +1,8 @@
-//! What a guest finds when it starts.
+//! The root filesystem with which a guest starts.
 //!
-//! Three archives make its root filesystem: the programs (one per
-//! architecture), the modules (one per kernel), both kept; and what this boot
-//! is about, made anew each time.
+//! It consists of three archives: the programs (one per architecture) and the
+//! modules (one per kernel), which are both kept between runs, and the files of
+//! this boot, which are made anew each time.
 
 use std::{collections::BTreeMap, fs::File, io, path::Path};
 
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{arch::Arch, archive::Archive, files, modules};
 
-/// What one boot is about.
+/// The files of one boot.
 pub struct Contents<'a> {
     pub tracer: &'a Path,
     pub tests: Option<&'a Path>,

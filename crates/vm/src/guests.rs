@@ -72,7 +72,7 @@ impl Guests {
         let reports = match self.fetched {
             None => return Ok(Vec::new()),
             Some(Ok(fetched)) => run::run_all(&self.boots, fetched, &self.args, builds, ended)?,
-            Some(Err(why)) if must_run => bail!("no virtual machine can be had: {why}"),
+            Some(Err(why)) if must_run => bail!("no virtual machine is available: {why}"),
             Some(Err(why)) => {
                 let skip = |boot| Report::new(boot, "", Verdict::Skipped(why.clone()));
                 self.boots.iter().map(skip).collect()

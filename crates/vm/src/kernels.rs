@@ -1,9 +1,9 @@
 //! Debian's kernels: which there are, and one of them unpacked.
 //!
 //! A kernel is asked for by the beginning of its version (`6.1`, `7`), with
-//! `-rt` for the one with PREEMPT_RT. The newest that really can be fetched is
-//! taken: package lists speak of kernels that the archive has long dropped.
-//! What was taken is remembered, so that a second run asks nobody.
+//! `-rt` for the one with PREEMPT_RT. The newest that can really be fetched is
+//! taken: package lists name kernels that the archive has long dropped. The
+//! choice is remembered, so that a second run needs no network.
 
 use std::{
     fmt, fs,
@@ -61,7 +61,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// What `uname -r` will say.
+    /// The release that `uname -r` will print.
     pub fn release(&self) -> String {
         self.modules.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
@@ -158,12 +158,12 @@ fn versions(names: &[String], series: &Series, arch: Arch) -> Vec<String> {
     found.into_iter().rev().map(|(_, version)| version).collect()
 }
 
-/// All numbers in a version, in order: enough to tell the newer one.
+/// All numbers in a version, in order: enough to find the newer of two versions.
 fn numbers(version: &str) -> Vec<u64> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
-/// What a version is made of: one package, or since 6.19 several.
+/// The packages of a version: one, or since 6.19 several.
 fn packages(names: &[String], version: &str) -> Vec<String> {
     ["image", "binary", "modules", "base"]
         .map(|part| format!("linux-{part}-{version}"))

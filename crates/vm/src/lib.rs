@@ -1,10 +1,10 @@
 //! The tracer and its tests on other kernels, in emulated machines.
 //!
 //! Debian's kernels, QEMU and the guests' programs are fetched once into `.vm`
-//! and installed nowhere; no root is needed. All boots are done before anything
-//! is judged, so that one run tells of every kernel. What is booted is in
-//! [`plan`]; [`tally`] reads what tests print, and [`report`] says how a boot
-//! ended. How the tracer and its tests are built, the caller knows ([`Builds`]).
+//! and installed nowhere; no root is needed. Nothing is judged before all boots are
+//! done, so that one run reports on every kernel. [`plan`] holds what is booted,
+//! [`tally`] reads what tests print, and [`report`] says how a boot ended. The caller
+//! knows how the tracer and its tests are built ([`Builds`]).
 
 mod apt;
 pub mod arch;
@@ -47,7 +47,7 @@ const BENCH_KERNEL: &str = "6.12";
 ///
 /// # Errors
 ///
-/// The guest cannot be had or failed, or said no such line.
+/// The guest cannot be made or failed, or printed no such line.
 pub fn bench_null_blk(bench: PathBuf, arguments: &str, builds: &Builds) -> Result<String> {
     let args = VmArgs {
         kernels: vec![BENCH_KERNEL.parse()?],
@@ -74,7 +74,7 @@ pub fn bench_null_blk(bench: PathBuf, arguments: &str, builds: &Builds) -> Resul
 ///
 /// # Errors
 ///
-/// A boot that failed, or something that boots are made of cannot be had.
+/// A boot that failed, or a part of a boot that cannot be fetched.
 pub fn run(args: &VmArgs, boots: &[Boot], builds: &Builds) -> Result<()> {
     let fetched = run::fetch(boots, args)?;
     let reports = run::run_all(boots, fetched, args, builds, &|_| {})?;

@@ -77,7 +77,7 @@ fn boots(reports: &[Report], notes: &mut Footnotes) -> String {
     text
 }
 
-/// Which way was taken for each capability; several where cells differ.
+/// The selected strategy of each capability; several where cells differ.
 fn strategies(reports: &[Report]) -> String {
     let mut capabilities: Vec<&str> = Vec::new();
     let mut taken: BTreeMap<(usize, &str), Vec<&str>> = BTreeMap::new();
@@ -117,8 +117,8 @@ fn strategies(reports: &[Report]) -> String {
     text
 }
 
-/// One column for each kernel and machine; its boots are told apart only where
-/// they differ.
+/// One column per kernel and machine; a column names its boots only where their
+/// results differ.
 fn cells(reports: &[Report], notes: &mut Footnotes) -> String {
     let mut columns: Vec<(String, Vec<&Report>)> = Vec::new();
     for report in reports.iter().filter(|report| !report.cells.is_empty()) {
@@ -155,7 +155,7 @@ fn cells(reports: &[Report], notes: &mut Footnotes) -> String {
     text
 }
 
-/// What the boots of one column found in a cell: the worst, and why.
+/// The result of a cell over all boots of a column: the worst one, and its reason.
 fn merged(name: &str, boots: &[&Report], notes: &mut Footnotes) -> String {
     let found: Vec<_> = boots
         .iter()

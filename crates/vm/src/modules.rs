@@ -37,7 +37,7 @@ pub const LOADED: &str = "\
 
 /// The kept archive of a kernel's modules.
 pub fn bring(arch: Arch, kernel: &Kernel) -> Result<PathBuf> {
-    // What is packed and how, so that a change here makes a new archive.
+    // The key covers the contents and the way of packing, so that a change makes a new archive.
     let mut key = DefaultHasher::new();
     (include_str!("modules.rs"), &kernel.modules).hash(&mut key);
     let name = format!("{}-{:016x}.cpio", kernel.release(), key.finish());
@@ -62,7 +62,7 @@ fn pack(kernel: &Kernel, path: &Path) -> Result<()> {
         unpack(&kernel.modules.join(&module), &to)?;
     }
     for name in ["modules.builtin", "modules.builtin.modinfo", "modules.order"] {
-        // Only for the index; a kernel without one has none to tell.
+        // Only the index needs these files, and a kernel without one lacks some of them.
         let _ = fs::copy(kernel.modules.join(name), target.join(name));
     }
     kernels::depmod(&folder, &kernel.release())?;

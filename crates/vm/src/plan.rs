@@ -1,4 +1,4 @@
-//! Which kernels are booted how: data, and what the command line makes of it.
+//! The plan of boots: data, and the changes that the command line makes to it.
 
 use std::fmt;
 
@@ -127,7 +127,7 @@ pub enum Plan {
     All,
 }
 
-/// What the user wants other than the plan has it.
+/// Deviations from the plan that the user asked for.
 #[derive(Default)]
 pub struct Wishes {
     pub kernels: Vec<Series>,
@@ -219,7 +219,7 @@ impl Boot {
         count
     }
 
-    /// What sets it apart from the plain boot of its kernel, in words.
+    /// The differences from the plain boot of the same kernel, in words.
     pub fn unusual(&self) -> Vec<String> {
         let lockdown = (self.lockdown != Off).then(|| format!("lockdown={}", self.lockdown.name()));
         let cpus = (self.cpus != 1).then(|| format!("{} CPUs", self.cpus));

@@ -109,7 +109,7 @@ const PROGRAMS: [&str; 64] = [
     "xfs_growfs",
 ];
 
-/// Loaded by name at run time, so that no program tells of them.
+/// Libraries that are loaded by name at run time, and that no program lists.
 const LOADED_LATER: [&str; 1] = ["libgcc_s.so.1"];
 
 /// Data that programs read.
@@ -118,7 +118,7 @@ const FOLDERS: [&str; 1] = ["usr/share/xfsprogs/mkfs"];
 /// The kept archive of programs.
 pub fn bring(arch: Arch, refresh: Refresh) -> Result<PathBuf> {
     let folder = files::cache().join(arch.name());
-    // What is packed and how, so that a change here makes a new archive.
+    // The key covers the contents and the way of packing, so that a change makes a new archive.
     let mut key = DefaultHasher::new();
     include_str!("programs.rs").hash(&mut key);
     let archive = folder.join(format!("programs-{:016x}.cpio", key.finish()));
@@ -180,7 +180,7 @@ fn pack(arch: Arch, root: &Path, path: &Path) -> Result<()> {
     archive.finish()
 }
 
-/// Where libraries are, by the names that others ask for them with.
+/// The paths of libraries, by the names under which others need them.
 fn index_libraries(arch: Arch, root: &Path) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
     // Private folders first: what is in the common one wins.

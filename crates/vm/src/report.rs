@@ -1,4 +1,4 @@
-//! What became of a boot, and how it is told.
+//! The result of a boot, and the text that describes it.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, time::Duration};
 
@@ -30,7 +30,7 @@ pub struct Report {
     /// In JSON, its name.
     #[serde(serialize_with = "serialize_name")]
     pub boot: Boot,
-    /// What `uname -r` says.
+    /// The release that `uname -r` prints.
     pub release: String,
     pub verdict: Verdict,
     pub duration_seconds: f64,
@@ -135,7 +135,7 @@ pub enum Part {
     End,
 }
 
-/// What a guest has said, for people.
+/// Reads the output of a guest and makes it readable.
 pub fn read(log: &Path, part: Part) -> String {
     const END_LINES: usize = 60;
     let bytes = fs::read(log).unwrap_or_default();

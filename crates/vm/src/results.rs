@@ -23,7 +23,7 @@ use crate::{
 
 #[derive(Deserialize, Serialize)]
 struct Kept {
-    /// What the tracer's bytes hash to.
+    /// The hash of the tracer's binary.
     tracer: u64,
     tests: Vec<String>,
     release: String,

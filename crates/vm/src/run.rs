@@ -36,7 +36,7 @@ use crate::{
 /// Enough for all tests in a guest on a machine that has other things to do.
 const LIMIT_MINUTES: u64 = 45;
 
-/// What comes from Debian.
+/// The files that come from Debian.
 pub struct Fetched {
     qemu: Qemu,
     /// The archive of programs for a guest.
@@ -45,10 +45,10 @@ pub struct Fetched {
     kernels: BTreeMap<(Series, Arch), Option<Kernel>>,
 }
 
-/// What is built here, for one architecture.
+/// The files that are built here, for one architecture.
 struct Built {
     tracer: PathBuf,
-    /// None when a script runs in their place, but for the program beside it.
+    /// `None` when a script runs in their place, with only the program beside it.
     tests: Option<PathBuf>,
 }
 
@@ -247,12 +247,12 @@ impl Ready<'_> {
     }
 }
 
-/// What a boot has said.
+/// The path of a boot's log.
 pub fn log_of(boot: &Boot) -> PathBuf {
     files::cache().join("logs").join(format!("{boot}.log"))
 }
 
-/// What the tests find in their environment.
+/// The environment of the tests in a guest.
 fn environment(boot: &Boot, args: &VmArgs) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::from(
         [

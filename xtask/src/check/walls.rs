@@ -1,10 +1,10 @@
-//! What each part of the tracer must not know, held against the crate graph and
+//! Holds each part of the tracer to what it must not know, by the crate graph and
 //! the sources.
 //!
 //! ARCHITECTURE.md states these absences under "Absences that hold"; each stands
-//! here with its reason, and the gate fails where one does not hold. A crate that
-//! is not among another's dependencies cannot be known to it; what lies within
-//! one crate is looked for in its sources, without comments and tests.
+//! here with its reason, and the gate fails if one does not hold. A crate cannot
+//! use a crate that is not among its dependencies; within one crate, the sources
+//! are searched, without comments and tests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ struct Wall {
     why: &'static str,
 }
 
-/// What asks the machine: the kernel, its clocks and files, the network.
+/// Crates that ask the machine: its kernel, its clocks and files, the network.
 const MACHINE: [&str; 6] = ["aya", "aya-obj", "libc", "nix", "tokio", "ureq"];
 
 const WALLS: &[Wall] = &[
@@ -98,7 +98,7 @@ const VERSIONS: [&str; 3] = ["osrelease", "uname()", "/proc/version"];
 const ASKED: &str = "only `crates/kernel` asks what kernel this is, and for features: a version is \
                      for people to read";
 
-/// Text that files below `within` do not have, but for those of `except`.
+/// Text that may not stand in files below `within`, except in those of `except`.
 struct Absence {
     within: &'static str,
     except: &'static [&'static str],
@@ -169,7 +169,7 @@ const ABSENCES: &[Absence] = &[
             "tracer-ebpf/src/maps.rs",
         ],
         lacks: &["unsafe {", "unsafe impl", "unsafe fn", "&'static mut"],
-        why: "what other CPUs change is reached by way of cells",
+        why: "what other CPUs change is reached through cells",
     },
     Absence {
         within: "tracer-ebpf/src",

@@ -1,8 +1,8 @@
 //! Other people's tracers, for the bench to measure beside ours.
 //!
 //! They come from the distribution, with the libraries that this machine lacks,
-//! and are unpacked into `.tools/peers`: the system never hears of them. Where
-//! one cannot be had the bench says so in its row, so nothing here is an error.
+//! and are unpacked into `.tools/peers`, so the system does not know of them. If
+//! one is not available the bench says so in its row, so nothing here is an error.
 
 use std::{
     ffi::OsString,
@@ -23,13 +23,13 @@ use crate::setup::Talk;
 /// Package, and a program of it.
 const PACKAGES: [(&str, &str); 2] = [("bpftrace", "bpftrace"), ("libbpf-tools", "biolatency")];
 
-/// Where they are unpacked; like a root directory in itself.
+/// The directory into which they are unpacked; it has the layout of a root directory.
 pub fn folder() -> PathBuf {
     workspace().join(".tools/peers")
 }
 
-/// Brings those that are neither installed nor unpacked, and tells of those
-/// that cannot be had.
+/// Fetches those that are neither installed nor unpacked, and lists those that are
+/// not available.
 pub fn bring(talk: Talk) {
     for (package, program) in PACKAGES {
         let unpacked = ["bin", "sbin"].map(|bin| folder().join("usr").join(bin).join(program));

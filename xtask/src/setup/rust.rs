@@ -1,4 +1,4 @@
-//! What the Rust side of the build needs beyond a compiler: the toolchain's
+//! The Rust tools that the build needs beside a compiler: the toolchain's
 //! components, and the linker for BPF.
 
 use std::{env, path::PathBuf, process::Command};
@@ -13,7 +13,7 @@ const LINKER: &str = "0.10.3";
 
 /// The components of `rust-toolchain.toml`, and a file that proves each.
 ///
-/// rustup brings them by itself, unless it is told not to
+/// rustup installs them by itself, unless it is configured not to
 /// (`RUSTUP_AUTO_INSTALL=0`) or is older than the file's key.
 const COMPONENTS: [(&str, &str); 3] = [
     ("rust-src", "lib/rustlib/src/rust/library/core/Cargo.toml"),
@@ -72,8 +72,8 @@ pub fn bring_linker(talk: Talk) -> Result<()> {
     }
     let mut command = step::cargo("install");
     command
-        // What it works with, LLVM, is compiled already; its own code links our
-        // programs no sooner when it is optimised.
+        // LLVM, which does its work, comes compiled; optimising the linker's own code
+        // would not link our programs sooner.
         .args(["bpf-linker", "--version", LINKER, "--locked", "--force", "--debug", "--root"])
         .arg(&tools)
         // Out of reach of this workspace's configuration.

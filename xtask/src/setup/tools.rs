@@ -14,7 +14,7 @@ use tracer_step::{
 
 use crate::setup::{Need, Talk, unpacked};
 
-/// Who needs a tool how much.
+/// A tool, with those who need it and how much.
 struct Tool {
     name: &'static str,
     /// Its package in Debian and Ubuntu.
@@ -103,7 +103,7 @@ fn install(tools: &[&Tool]) -> Result<()> {
     }
 
     // A machine fresh from an image has no lists, or lists of files long gone.
-    // What still can be installed may be all that is needed, so go on.
+    // The packages that can still be installed may be all that is needed, so go on.
     if let Err(error) = apt_get("setup: apt-get update", &["update", "--quiet"]) {
         eprintln!("setup: {error:#}");
     }

@@ -69,8 +69,8 @@ impl Program {
     }
 }
 
-/// Tells apart tests of the same name in several programs. Those from outside,
-/// which are named most, go without.
+/// The prefix of tests that may have the same name in several programs. The live
+/// tests, which are named most often, have none.
 fn prefix(target: &str, kind: &str) -> String {
     match kind {
         "test" if target == "tests" => String::new(),
