@@ -16,7 +16,7 @@ use tracer_recording::replay::{Played, Replay};
 use tracer_snapshot::Snapshot;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
-// Allocations are told beside the times.
+// Allocations are reported beside the times.
 #[global_allocator]
 static ALLOCATOR: divan::AllocProfiler = divan::AllocProfiler::system();
 

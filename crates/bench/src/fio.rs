@@ -32,7 +32,7 @@ const SYNC_FILE: (&str, usize) = ("syncs", 16 << 20);
 /// How much later than asked fio may end.
 const LATE: Duration = Duration::from_secs(30);
 
-/// What the loads run on.
+/// The disk and the directory that loads run on.
 pub struct Stand {
     folder: PathBuf,
     /// The disk's name, such as `loop0`.
@@ -41,7 +41,7 @@ pub struct Stand {
     _own: Option<LoopDisk>,
 }
 
-/// What fio is to do, for a given time.
+/// The load that fio makes for a given time.
 #[derive(Clone, Copy)]
 pub enum Work {
     /// Random reads of 4 KiB past the page cache, 16 at a time.
@@ -52,7 +52,7 @@ pub enum Work {
     Both(Rates),
 }
 
-/// What [`Work::Both`] asks for; absent is not at all.
+/// The rates of [`Work::Both`]; `None` leaves that kind of request out.
 #[derive(Clone, Copy)]
 pub struct Rates {
     pub reads: Option<Rate>,
@@ -64,11 +64,11 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// Neither.
+    /// A load of neither kind.
     pub const NONE: Self = Self { reads: None, syncs: None, depth: 16, cpus: 0 };
 }
 
-/// Of one of them.
+/// The rate of reads or of syncs.
 #[derive(Clone, Copy)]
 pub enum Rate {
     PerSecond(u32),
@@ -111,7 +111,7 @@ pub struct Load {
     until: Instant,
 }
 
-/// What fio says of a load; zero for what was no part of it.
+/// The figures that fio reports for a load; zero for a kind that it did not have.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     pub reads_per_second: f64,
@@ -162,7 +162,7 @@ impl Stand {
         self.path("appends")
     }
 
-    /// Where an etcd may keep its data.
+    /// The directory in which an etcd may keep its data.
     pub fn etcd_folder(&self) -> PathBuf {
         self.path("etcd")
     }
@@ -239,7 +239,7 @@ impl Load {
         Ok(running)
     }
 
-    /// What it got; of one that has ended.
+    /// Reads the figures of a load that has ended.
     pub fn finish(self) -> Result<Figures> {
         let text = load::read_output("fio", &self.process, self.output)?;
         parse(&text).context("fio's output is not what it should be (is it 3.x?)")

@@ -28,7 +28,7 @@ use crate::{
 };
 
 const LENGTH: Duration = Duration::from_secs(1);
-/// Where two points are compared, and one percent of a core is ten milliseconds.
+/// Points that are compared run for this long, so that 10 ms are under one percent of a core.
 const LONGER: Duration = Duration::from_secs(2);
 
 pub const KERNEL: &str = "kernel, all programs";
@@ -36,7 +36,7 @@ const MEMORY: &str = "resident size";
 const MAPS: &str = "kernel memory of maps";
 
 const RATES: [u32; 7] = [1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000];
-/// Of reads, while 200 syncs a second go on.
+/// Syncs per second that run beside the reads.
 const SYNCS: u32 = 200;
 const OWNERS: [u32; 7] = [1, 4, 16, 64, 256, 1024, 4096];
 const DEPTHS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
@@ -64,7 +64,7 @@ pub fn curves() -> Vec<Curve> {
     ]
 }
 
-/// What a load did while the tracer was at work.
+/// The measurements of a load while the tracer runs.
 struct Sample {
     run_time_ns: f64,
     requests: f64,
@@ -73,7 +73,7 @@ struct Sample {
     maps_mib: f64,
 }
 
-/// What one point needs.
+/// The inputs of one point.
 struct Ground<'a> {
     stand: &'a Stand,
     tracer: &'a Path,
@@ -131,7 +131,7 @@ impl Ground<'_> {
             });
             let sample = sample.await?;
             let figures = got.unwrap_or_default();
-            // Where it was asked for: the rates that it got differ by round.
+            // The point lies at the requested rate, since the reached rate differs by round.
             let x = rate.per_second_or(UNLIMITED);
             curve.note(KERNEL, "ns per request", x, sample.per_request());
             curve.note(USER_CPU, "% of a core", x, sample.cpu_percent);
@@ -248,7 +248,7 @@ impl Ground<'_> {
     }
 }
 
-/// Where "as fast as it goes" stands: more than a loop device can do.
+/// The x of "as fast as it goes": more than a loop device can do.
 const UNLIMITED: f64 = 200_000.0;
 
 impl Sample {

@@ -24,12 +24,12 @@ use serde::{Deserialize, Serialize};
 use tracer_lab::{cgroup::Cgroup, process::Process, tool::last_line};
 
 const BLOCK: usize = 4096;
-/// Where an appender begins anew.
+/// An appender starts a new file at this length.
 const LONGEST_BYTES: u64 = 64 << 20;
 /// How much of each disk or file is read.
 const SPAN_BYTES: u64 = 1 << 20;
 
-/// What to do for how long.
+/// An action and its duration.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Spec {
     pub paths: Vec<PathBuf>,
@@ -46,7 +46,7 @@ pub enum Action {
     Read,
     /// 4 KiB and an fdatasync, each thread in its own place.
     Sync,
-    /// The same at the end of the file, so that the journal must commit.
+    /// Writes and syncs at the end of the file, so that the journal must commit.
     Append,
 }
 
@@ -73,7 +73,7 @@ impl Spec {
 
     pub fn start(&self) -> Result<Load> {
         let output = tempfile::tempfile().context("failed to make a file for a load's output")?;
-        let program = env::current_exe().context("cannot tell where this bench lies")?;
+        let program = env::current_exe().context("failed to find this bench's own program")?;
         let mut command = Command::new(program);
         command.arg("--load").arg(serde_json::to_string(self)?).stdout(output.try_clone()?);
         Ok(Load { process: Process::spawn(command, &Cgroup::none())?, output })
@@ -93,15 +93,15 @@ impl Load {
         self.process.ended().is_none()
     }
 
-    /// What it did; of one that has ended.
+    /// The result of a load that has ended.
     pub fn finish(self) -> Result<Done> {
         let text = read_output("the load", &self.process, self.output)?;
         serde_json::from_str(&text).context("the load did not say what it did")
     }
 }
 
-/// What a process called `name` has written to the file that is its standard
-/// output; of one that has ended.
+/// Reads what a process called `name`, which has ended, wrote to the file that is its
+/// standard output.
 pub fn read_output(name: &str, process: &Process, mut output: File) -> Result<String> {
     let Some(ended) = process.ended() else { bail!("{name} is still running") };
     if !ended.status.success() {
@@ -150,7 +150,7 @@ fn open(path: &PathBuf, action: Action) -> Result<File> {
     match action {
         Action::Read => options.read(true).custom_flags(libc::O_DIRECT),
         Action::Sync => options.write(true).create(true),
-        // What is there already would be written over, and commit nothing.
+        // Overwriting existing blocks would commit nothing, so the file is emptied.
         Action::Append => options.write(true).create(true).truncate(true),
     };
     options.open(path).with_context(|| format!("cannot open `{}`", path.display()))

@@ -1,7 +1,7 @@
-//! What of BPF is loaded on this machine, by the kernel's own word: whosever
-//! programs came since a moment, what they have run, and what their maps take.
+//! The BPF objects that the kernel lists: the programs of any loader since a given
+//! moment, their run counts and times, and the memory of their maps.
 //!
-//! Looks for no names, so that it is the same for the tracer and for any other.
+//! Does not look at names, so that it measures the tracer and any other tool alike.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use std::{
 
 use aya::{maps::loaded_maps, programs::loaded_programs};
 
-/// What was there before.
+/// The objects that existed before.
 pub struct Since {
     programs: BTreeSet<u32>,
     maps: BTreeSet<u32>,
@@ -37,7 +37,7 @@ impl Since {
         Self { programs: programs().into_keys().collect(), maps: maps().into_keys().collect() }
     }
 
-    /// What the programs that came since then have run, while BPF statistics
+    /// The runs of the programs that were loaded since then, while BPF statistics
     /// are on.
     pub fn runs(&self) -> Runs {
         let mut all = Runs::default();
@@ -86,12 +86,12 @@ impl Runs {
 
 /// Lists them by id. One that goes meanwhile is left out.
 fn programs() -> BTreeMap<u32, Program> {
-    let told = |program: aya::programs::ProgramInfo| {
+    let described = |program: aya::programs::ProgramInfo| {
         let name = String::from_utf8_lossy(program.name()).into_owned();
         let ns = program.run_time().as_nanos() as u64;
         (program.id(), Program { name, runs: program.run_count(), ns })
     };
-    loaded_programs().filter_map(Result::ok).map(told).collect()
+    loaded_programs().filter_map(Result::ok).map(described).collect()
 }
 
 /// Bytes by id.

@@ -1,7 +1,7 @@
 //! Many disks, cheaply: loop devices over small files in memory.
 //!
-//! The kernel is told at once to detach each when its last user closes it, and
-//! we are a user, and the files have no names any more: a bench that is killed
+//! Each is marked at once to be detached by the kernel when its last user closes it.
+//! We are a user, and the files have no names any more, so a bench that is killed
 //! leaves none of them.
 
 use std::{

@@ -1,4 +1,4 @@
-//! What the tracer costs, on this machine and now: `cargo xtask bench`.
+//! Measures the cost of the tracer on this machine: `cargo xtask bench`.
 //!
 //! In each round every variant is measured once, and the order of variants
 //! turns around from round to round, so that a machine that gets slower or
@@ -8,8 +8,8 @@
 //! of the tracer is at its largest.
 //!
 //! [`programs`], [`replay`] and [`whole`] are the quick table. A page has
-//! other tracers beside ours as well ([`peers`]), what is asked of sizes and
-//! starts ([`sizes`]), and curves ([`growth`]); [`report`] tells it all.
+//! other tracers beside ours as well ([`peers`]), the requirements on sizes and
+//! starts ([`sizes`]), and curves ([`growth`]); [`report`] prints all of it.
 //! [`paired`] resolves differences that are too small for rounds.
 
 mod allocations;
@@ -86,7 +86,7 @@ struct Args {
     /// the ratios are known.
     #[arg(long, conflicts_with_all = ["on", "render", "rounds", "seconds"])]
     paired: bool,
-    /// End it after so many seconds at the latest.
+    /// End the measurement after this many seconds at the latest.
     #[arg(long, value_name = "S", default_value_t = 300, requires = "paired")]
     at_most: u64,
     /// Let CPUs with nothing to do sleep meanwhile.
@@ -103,7 +103,7 @@ struct Args {
     load: Option<String>,
 }
 
-/// What a round is told.
+/// The parameters of a round.
 struct Round {
     /// When the first one began.
     began: Instant,
@@ -215,7 +215,7 @@ fn print(bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).and_then(|()| out.flush()).context("cannot print")
 }
 
-/// What was typed to get here, in a developer's words.
+/// The command line that a developer would type to get here.
 fn typed(args: &Args) -> String {
     let mut command = "cargo xtask bench".to_owned();
     if args.paired {
@@ -280,7 +280,7 @@ async fn measure(args: &Args, length: Duration) -> Result<(Table, Vec<Curve>)> {
     Ok((table, curves))
 }
 
-/// What the kernel takes to run programs, on a filesystem that is there.
+/// Measures the kernel time of the programs, on an existing filesystem.
 async fn measure_kernel(
     folder: &Path,
     args: &Args,

@@ -15,7 +15,7 @@ use crate::{loaded::Since, usage::Usage};
 /// How long the first picture may take.
 const START: Duration = Duration::from_secs(30);
 
-/// `tracer top --batch`, at work; ended when dropped.
+/// A running `tracer top --batch`; ended when dropped.
 pub struct Tracer {
     process: Process,
     pub output: File,

@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// Programs with fewer runs in a phase are not told of.
+/// Programs with fewer runs in a phase are not reported.
 const FEW_RUNS: u64 = 100;
 
 /// Snapshots that are taken for one number.
@@ -67,7 +67,7 @@ async fn measure_tracer(
 ) -> Result<()> {
     let mut session = Session::start(&Options::default())?;
     session.check_capabilities()?;
-    // What the self-test did is in the ring: it is not the load's.
+    // The ring holds records of the self-test, which are not the load's.
     session.poll(None, &mut Vec::new());
 
     round.say("random reads, run time of the tracer's programs");
@@ -103,7 +103,7 @@ async fn measure_tracer(
     Ok(())
 }
 
-/// The hooks on all calls, which are not at work where ext4 is alone.
+/// Measures the hooks on all calls, which are not attached if all filesystems are ext4.
 async fn measure_calls(
     stand: &Stand,
     round: &Round,
@@ -122,7 +122,7 @@ async fn measure_calls(
     Ok(())
 }
 
-/// What a hook on system calls does at those that are no syncs.
+/// Hooks on system calls, measured at calls that are no syncs.
 const SYSTEM_CALLS: [(Program, &str); 2] = [
     (Program::SysEnter, "sys_enter, per system call of any kind"),
     (Program::SysExit, "sys_exit, per system call of any kind"),
@@ -233,7 +233,7 @@ impl Runs {
         programs.iter().map(|program| self.get(*program).1).sum()
     }
 
-    /// A request completes once, but for the steps of a flush.
+    /// Runs per completed request. A request completes once, except for the steps of a flush.
     fn per_request(&self, programs: &[Program]) -> f64 {
         let (requests, _) = self.get(Program::BlockRqComplete);
         self.total_ns(programs) as f64 / requests.max(1) as f64

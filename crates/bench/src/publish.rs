@@ -10,7 +10,7 @@ use crate::report::{Report, page, paired::Paired, plot, requirements};
 /// Below the page's folder: the pictures, the JSON, and what is written by hand.
 const BESIDE: &str = "cost";
 const JSON: &str = "cost.json";
-/// The same of a run on another disk; may be absent.
+/// The results of a run on another disk; the file may be absent.
 const NULL_BLK: &str = "null_blk.json";
 const PAGE: &str = "cost.md";
 /// The paired comparison, which the page has in it, and its figures.

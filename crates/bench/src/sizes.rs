@@ -1,4 +1,4 @@
-//! What the tracer takes at given loads, how soon it answers, how large it is.
+//! Measures the tracer's memory and CPU at given loads, its response time and its size.
 
 use std::{
     env, fs,
@@ -23,7 +23,7 @@ use crate::{
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// Who waits in [`measure_start`].
+/// The victim in [`measure_start`].
 const WAITS: &str = "fio";
 
 pub async fn measure(stand: &Stand, tracer: &Path, round: &Round, table: &mut Table) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What a process has used so far, from `/proc`.
+//! The CPU time and memory that a process has used so far, from `/proc`.
 
 use std::{fs, io::ErrorKind};
 
@@ -32,7 +32,7 @@ impl Usage {
     }
 }
 
-/// Of all threads: the process's own file is its main thread's only.
+/// Sums all threads, because the process's own file is its main thread's only.
 fn read_run_time(pid: u32) -> Result<f64> {
     let folder = format!("/proc/{pid}/task");
     let threads = fs::read_dir(&folder).with_context(|| format!("cannot read `{folder}`"))?;

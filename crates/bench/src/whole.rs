@@ -29,7 +29,7 @@ async fn measure_bare(stand: &Stand, round: &Round, table: &mut Table) -> Result
     for (work, what) in [(Work::Reads, "random reads"), (Work::Syncs, "fdatasync")] {
         round.say(&format!("{what}, without the tracer"));
         let figures = stand.run(work, round.length).await?;
-        for (what, _, value) in told(work, &figures) {
+        for (what, _, value) in figures_of(work, &figures) {
             table.note_base(&LOAD, what, value);
         }
     }
@@ -48,14 +48,14 @@ async fn measure_traced(
     for (work, what) in [(Work::Reads, "random reads"), (Work::Syncs, "fdatasync")] {
         round.say(&format!("{what}, with the tracer"));
         let figures = stand.run(work, round.length).await?;
-        for (what, unit, value) in told(work, &figures) {
+        for (what, unit, value) in figures_of(work, &figures) {
             table.note(&LOAD, what, unit, value);
         }
     }
     tracer.stop()
 }
 
-/// What it takes for itself, of one at work.
+/// Measures the CPU time and memory of a running tracer.
 pub async fn measure_itself(
     stand: &Stand,
     tracer: &Tracer,
@@ -82,8 +82,8 @@ pub async fn measure_itself(
     Ok(())
 }
 
-/// What is told of a load.
-fn told(work: Work, figures: &Figures) -> Vec<(&'static str, &'static str, f64)> {
+/// The figures of a load that are reported, with their units.
+fn figures_of(work: Work, figures: &Figures) -> Vec<(&'static str, &'static str, f64)> {
     match work {
         Work::Reads => vec![("random 4k reads, depth 16", "/s", figures.reads_per_second)],
         Work::Syncs => vec![

@@ -84,7 +84,7 @@ impl<'a> Watcher<'a> {
         if self.screen.is_none() {
             say(&format!("--- {} ---", act.title()));
         }
-        // What happened since the end of the act before belongs to none.
+        // Syncs since the end of the previous act belong to no act.
         self.session.poll(None, &mut slow);
         let snapshot = self.session.snapshot();
         self.before = self.wal(&snapshot).map(|v| v.total.clone()).unwrap_or_default();
@@ -173,7 +173,7 @@ impl<'a> Watcher<'a> {
         self.show(act).map(|()| true)
     }
 
-    /// What was blamed during this act alone.
+    /// Reports the blame of this act alone.
     fn report(&mut self, act: Act, length: Duration, latency: &Histogram<u64>) -> ActReport {
         let snapshot = self.session.snapshot();
         let wal = self.wal(&snapshot);

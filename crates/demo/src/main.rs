@@ -1,8 +1,8 @@
 //! `tracer-demo`: a disk of our own, a real etcd on it, and two culprits.
 //!
 //! Four acts: quiet, an fstrim, quiet again, a tenant that writes. The tracer
-//! watches as it would anywhere; it is told nothing of what the demo does. At
-//! the end its findings stand beside what was really going on, and its
+//! watches as it would anywhere, and knows nothing of what the demo does. At
+//! the end the demo prints its findings beside what really happened, and its
 //! histogram of the WAL beside etcd's own.
 
 mod act;

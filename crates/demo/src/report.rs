@@ -21,7 +21,7 @@ pub struct Part {
     pub share: f64,
 }
 
-/// What the tracer saw of the WAL during one act.
+/// The tracer's account of the WAL during one act.
 #[derive(Clone, Debug, Serialize)]
 pub struct ActReport {
     pub act: Act,
@@ -107,7 +107,7 @@ impl Findings {
         findings
     }
 
-    /// Where the tracer named somebody else than the one who did it.
+    /// Lists the acts in which the tracer named an actor other than the real culprit.
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = Vec::new();
         for act in &self.acts {

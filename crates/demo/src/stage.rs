@@ -1,4 +1,4 @@
-//! What really goes on: the disk, etcd and its clients, the culprits.
+//! The stage of the demo: the disk, etcd and its clients, the culprits.
 
 use std::{path::Path, time::Duration};
 
@@ -21,7 +21,7 @@ const DISK_BYTES: u64 = 4 << 30;
 const PUTS_PER_SECOND: u32 = 150;
 const CLIENTS: u32 = 4;
 
-/// Who writes the log that is watched. Fields are dropped in order: the
+/// The writer of the log that is watched. Fields are dropped in order: the
 /// clients before etcd.
 enum Victim {
     Etcd { puts: Option<Puts>, etcd: Box<Etcd>, before: Option<Histogram> },
@@ -34,7 +34,7 @@ pub struct Stage {
     trim: Trim,
     victim: Victim,
     disk: LoopDisk,
-    /// What the culprits did, to be told when the screen is ours again.
+    /// Notes on the culprits, printed once the full screen is closed.
     notes: Vec<String>,
 }
 

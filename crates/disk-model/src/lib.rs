@@ -12,7 +12,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// What a disk is like; may be changed while it runs.
+/// The properties of a disk, which may be changed while it runs.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Model {
     /// Requests that are served at the same time.
@@ -20,12 +20,12 @@ pub struct Model {
     pub read: Duration,
     pub write: Duration,
     pub flush: Duration,
-    /// Of one discard, however long.
+    /// Service time of one discard of any length.
     pub discard: Duration,
     /// On top of it.
     pub discard_per_gib: Duration,
     pub while_discarding: WhileDiscarding,
-    /// Of the bus that reads and writes share.
+    /// Bandwidth of the bus that reads and writes share.
     pub bytes_per_second: u64,
     /// The most requests of all classes that begin in a second.
     pub iops: Option<u32>,
@@ -101,7 +101,7 @@ impl Default for Model {
 }
 
 impl Model {
-    /// The same disk, everything taking so many times as long.
+    /// The same disk, but with every service time multiplied by `times`.
     pub fn slower(self, times: u32) -> Self {
         let fewer = |rate: u64| rate / u64::from(times.max(1));
         Self {
@@ -128,7 +128,7 @@ pub enum Request {
     Discard { bytes: u64 },
 }
 
-/// The disk at work: when each channel and the bus will be free.
+/// The state of a running disk: when each channel and the bus will be free.
 #[derive(Clone, Debug)]
 pub struct Service {
     model: Model,

@@ -26,7 +26,7 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// Largest page of metrics that is read.
 const METRICS_BYTES: u64 = 4 << 20;
 
-/// What etcd calls the times of its WAL's fsyncs.
+/// The name of etcd's histogram of its WAL's fsyncs.
 pub const WAL_FSYNC: &str = "etcd_disk_wal_fsync_duration_seconds";
 
 /// A running etcd; ended when dropped, and its data removed if it made the
@@ -137,7 +137,7 @@ impl Etcd {
 }
 
 impl Client {
-    /// Where etcd listens.
+    /// The address on which etcd listens.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -29,7 +29,7 @@ const PREFIX: &str = "tracer-lab-";
 const OWNER: &str = "owner";
 /// The disk's blocks.
 pub const IMAGE: &str = "disk.img";
-/// Where the disk is mounted.
+/// The mount point of the disk.
 pub const MOUNT: &str = "mnt";
 
 /// A folder of ours.

@@ -10,7 +10,7 @@ pub struct Histogram {
 }
 
 /// Finds the histogram called `name`; `None` where it is absent or broken.
-/// Of several with that name but different labels the first is taken.
+/// If several have that name with different labels, the first is taken.
 pub fn histogram(metrics: &str, name: &str) -> Option<Histogram> {
     let mut buckets = Vec::new();
     let (mut sum, mut count) = (None, None);
@@ -33,7 +33,7 @@ pub fn histogram(metrics: &str, name: &str) -> Option<Histogram> {
 }
 
 impl Histogram {
-    /// What came on top of `earlier`; `None` when that is not an earlier
+    /// The observations since `earlier`; `None` when that is not an earlier
     /// state of the same histogram (another etcd, or one that restarted).
     pub fn since(&self, earlier: &Histogram) -> Option<Histogram> {
         if self.buckets.len() != earlier.buckets.len() {

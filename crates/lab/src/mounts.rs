@@ -1,4 +1,4 @@
-//! What is mounted where, as the lab wants it: whole paths of its own.
+//! The mount table, as the lab needs it: whole paths of its own mounts.
 
 use std::{
     ffi::OsString,
@@ -13,7 +13,7 @@ use tracer_node::mounts;
 /// One line of mountinfo.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mount {
-    /// Which folder of the filesystem is mounted.
+    /// The directory of the filesystem that is mounted.
     pub root: PathBuf,
     pub mountpoint: PathBuf,
     pub fstype: String,

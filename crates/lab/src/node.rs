@@ -1,5 +1,5 @@
-//! This machine, told otherwise: a root whose `/proc` and `/sys` lead to the real
-//! ones but for what a test wants to be different there.
+//! A modified view of this machine: a root whose `/proc` and `/sys` lead to the real
+//! ones, except for the files that a test replaces.
 
 use std::{fs, io, os::unix::fs::symlink, path::Path};
 

@@ -10,18 +10,18 @@ use std::{
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 
-/// Longest latency that is told apart, in microseconds: ten minutes.
+/// The highest latency that is recorded as such, in microseconds: ten minutes.
 const LONGEST_US: u64 = 600_000_000;
 
-/// What was done since the last look.
+/// The operations since the last look.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Work {
     pub done: u64,
     pub errors: u64,
     /// One of the errors, to show.
     pub last_error: Option<String>,
-    /// Of those done, from the beginning of each to its end. A worker that
-    /// is late skips beats, so that these are not the latencies that an open
+    /// Median latency, from the beginning of an operation to its end. A worker that
+    /// is late skips beats, so these are not the latencies that an open
     /// queue would see.
     pub p50: Duration,
     pub p99: Duration,
@@ -80,7 +80,7 @@ impl Pace {
         Ok(pace)
     }
 
-    /// What was done since the last `take`.
+    /// Returns the work since the last `take`, and starts anew.
     pub fn take(&self) -> Work {
         let mut state = self.shared.lock();
         let quantile = |q| Duration::from_micros(state.latencies_us.value_at_quantile(q));

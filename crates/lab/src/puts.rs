@@ -24,7 +24,7 @@ impl Puts {
         Ok(Puts(Pace::start("lab-client", per_second, steps)?))
     }
 
-    /// What was put since the last `take`.
+    /// Returns the puts since the last `take`, and starts anew.
     pub fn take(&self) -> Work {
         self.0.take()
     }

@@ -26,10 +26,10 @@ const FILE_MIB: u64 = 512;
 const DDS: u64 = 8;
 /// For laying the file out on a slow disk.
 const LAID_OUT: Duration = Duration::from_secs(120);
-/// What is asked to end does so in this time, or is killed.
+/// A process that is asked to end has this time to do so before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A writer that starts when told to.
+/// A writer that starts on request.
 #[derive(Debug)]
 pub struct Tenant {
     mountpoint: PathBuf,
@@ -38,7 +38,7 @@ pub struct Tenant {
     writing: Option<Writing>,
 }
 
-/// What was written to the disk between start and stop, by everybody.
+/// The bytes that everybody wrote to the disk between start and stop.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct TenantWork {
     pub written_bytes: u64,
@@ -77,7 +77,7 @@ impl Tenant {
         Ok(tenant)
     }
 
-    /// What writes: `fio`, or `dd` in its stead.
+    /// The program that writes: `fio`, or `dd` if there is no fio.
     pub fn program(&self) -> &'static str {
         if FIO.find().is_some() { FIO.name } else { DD.name }
     }
@@ -136,7 +136,7 @@ impl Tenant {
         let mut steps = Vec::new();
         for number in 0..DDS {
             // Commands run once: one is made for each round, and one now, so
-            // that a missing `dd` is told to the caller.
+            // that the caller learns of a missing `dd`.
             self.command(DD)?;
             let (mountpoint, cgroup) = (self.mountpoint.clone(), self.cgroup.clone());
             let args = [

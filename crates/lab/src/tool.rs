@@ -30,7 +30,7 @@ pub const MKFS_EXT4: Tool = Tool { name: "mkfs.ext4", package: "e2fsprogs" };
 pub const MKFS_XFS: Tool = Tool { name: "mkfs.xfs", package: "xfsprogs" };
 
 impl Tool {
-    /// Where the program is. Looks into the sbin folders too: `su` without a
+    /// Finds the program. Looks into the sbin directories too: `su` without a
     /// login shell leaves them out of `PATH`.
     pub fn find(&self) -> Option<PathBuf> {
         let path = env::var_os("PATH").unwrap_or_default();
@@ -67,7 +67,7 @@ impl Tool {
     }
 }
 
-/// What a program said last, short and free of control characters.
+/// The last line that a program printed, short and free of control characters.
 pub fn last_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().rev().find(|line| !line.trim().is_empty());

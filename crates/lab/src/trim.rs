@@ -41,10 +41,10 @@ use crate::{
 
 /// From coarse to fine; random writes of a database make pieces of 16 KiB.
 const PIECES: [u64; 6] = [8 << 20, 2 << 20, 512 << 10, 128 << 10, 32 << 10, 16 << 10];
-/// Of a discard; finer pieces are not tried once it takes so long.
+/// Once a discard takes this long, smaller pieces are not tried.
 const LONG: Duration = Duration::from_millis(4);
-/// Of all discards that are in flight at a time: a sync, which is three or
-/// four requests one after the other, waits for them with each.
+/// The total service time of the discards in flight. A sync consists of three or
+/// four requests one after the other, and each waits for this long.
 const QUEUED: Duration = Duration::from_millis(16);
 /// The most `fstrim` at a time.
 const AT_ONCE: u32 = 8;
@@ -53,14 +53,14 @@ const LEFT: u64 = 512 << 20;
 /// The victims' own commits free the deleted file in this time.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Trims one disk when told to.
+/// Trims one disk on request.
 #[derive(Debug)]
 pub struct Trim {
     rounds: Arc<Rounds>,
     running: Option<JoinHandle<Result<TrimWork>>>,
 }
 
-/// What was trimmed between start and stop.
+/// The bytes that were trimmed between start and stop.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct TrimWork {
     pub rounds: u32,
@@ -162,7 +162,7 @@ impl Drop for Trim {
 }
 
 impl TrimWork {
-    /// Of one discard.
+    /// The mean duration of a discard.
     pub fn mean(&self) -> Duration {
         u32::try_from(self.discards).map_or(Duration::ZERO, |n| self.discarding / n.max(1))
     }

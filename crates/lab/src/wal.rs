@@ -48,8 +48,8 @@ impl WalWriter {
         Ok(writer)
     }
 
-    /// What was appended since the last `take`: latencies are those of write
-    /// and fdatasync together.
+    /// Returns the appends since the last `take`, and starts anew: a latency covers
+    /// the write and its fdatasync.
     pub fn take(&self) -> Work {
         self.pace.as_ref().map(Pace::take).unwrap_or_default()
     }

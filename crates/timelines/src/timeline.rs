@@ -28,7 +28,7 @@ pub fn well() -> Model {
     }
 }
 
-/// Nothing begins for so many ms of every so many.
+/// In each period of `every_ms`, nothing begins for `length_ms`.
 pub fn stalls(every_ms: u64, length_ms: u64) -> Option<Stalls> {
     let [every, length] = [every_ms, length_ms].map(Duration::from_millis);
     Some(Stalls { every, length })
@@ -51,7 +51,7 @@ pub enum Does {
 pub struct Stream {
     pub does: Does,
     pub bytes: u64,
-    /// So many at a time at most.
+    /// At most this many requests are in flight at a time.
     pub deep: usize,
     /// So often, all together; as fast as they are served where this is `None`.
     pub per_second: Option<u64>,
@@ -86,7 +86,7 @@ pub struct Phase {
     pub seconds: u64,
     pub disk: Model,
     pub neighbours: [Option<Stream>; 2],
-    /// Its own limit holds each sync of the victim's back for so long.
+    /// The time for which its own limit holds back each sync of the victim's.
     pub held_ns: u64,
 }
 
@@ -116,7 +116,7 @@ struct Request {
     op: u32,
     bytes: u64,
     born_ns: u64,
-    /// Nobody was there when it came, and so many had come and ended then.
+    /// Whether the disk was idle when it came, and how many requests had come and ended then.
     rested: bool,
     seen: (u64, u64),
 }
@@ -180,7 +180,7 @@ pub enum Happened {
 /// and size.
 pub type Alone = BTreeMap<(u32, u64), (u64, u64)>;
 
-/// A disk at work, for as long as it is asked to go on.
+/// A running disk, for as long as it is asked to go on.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     now_ns: u64,

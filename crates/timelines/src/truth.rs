@@ -64,7 +64,7 @@ impl Truth {
         Ok(is_slow.then_some((device, 1.0 - device)))
     }
 
-    /// Whether nothing happens in so many half minutes unless something is changed.
+    /// Whether nothing happens in this number of half minutes unless something is changed.
     pub fn is_calm(&self, halves: usize) -> bool {
         let within = |at: usize, times: f64| {
             let calm = self.calm[..halves].iter().map(|half| half[at]);

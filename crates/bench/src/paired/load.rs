@@ -120,7 +120,7 @@ impl Load {
         self.shared.changed.notify_all();
     }
 
-    /// Counts the work of the thread that has the turn, from now on and for so long.
+    /// Counts the work of the thread that has the turn, from now on for `length`.
     pub async fn watch(&mut self, length: Duration) -> Result<Window> {
         self.shared.open_window();
         // Relaxed: a count, and nothing that it stands for.

@@ -81,7 +81,7 @@ impl Awake {
         let path = "/dev/cpu_dma_latency";
         let ask = || {
             let mut file = OpenOptions::new().write(true).open(path)?;
-            // Nothing may take longer than so many µs to wake; as long as it is open.
+            // While the file is open, no CPU may take longer than this many µs to wake.
             file.write_all(&0_i32.to_ne_bytes())?;
             Ok::<_, io::Error>(file)
         };

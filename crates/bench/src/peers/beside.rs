@@ -1,4 +1,4 @@
-//! What a load gets with nobody beside it, with the tracer, with each peer.
+//! Measures what a load achieves alone, beside the tracer, and beside each peer.
 //!
 //! BPF statistics are off: counting has a price of its own.
 
@@ -58,7 +58,7 @@ enum Whom {
     Peer(&'static Peer),
 }
 
-/// The same at work.
+/// The same, while it runs.
 enum Beside {
     Nobody,
     Ours(Tracer),
@@ -83,7 +83,7 @@ pub async fn measure(
     round: &Round,
     table: &mut Table,
 ) -> Result<()> {
-    // Who comes first would find an etcd that has slept.
+    // Without this, the first variant would find an etcd that was idle.
     victim.warm_up().await?;
     let others = [Whom::Nobody, Whom::Ours].into_iter().chain(PEERS.iter().map(Whom::Peer));
     for whom in round.order(others.collect()) {

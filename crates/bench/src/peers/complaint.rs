@@ -1,10 +1,10 @@
 //! Why another tracer does not run here, out of what it wrote.
 
-/// What a line has in it that tells a cause. Better ones first.
+/// Words of a line that names a cause, the more reliable ones first.
 const CAUSES: [&str; 6] =
     ["No such file", "failed", "could not", "not traceable", "ERROR", "error"];
 
-/// What is said wherever RLIMIT_MEMLOCK cannot be raised, and is no cause.
+/// This word appears wherever RLIMIT_MEMLOCK cannot be raised, and is not the cause.
 const NO_CAUSE: &str = "RLIMIT_MEMLOCK";
 
 const LONGEST: usize = 160;

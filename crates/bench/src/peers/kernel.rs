@@ -1,5 +1,5 @@
-//! What the kernel takes to run everybody's programs: the tracer's, those that
-//! do next to nothing, and the peers', under the same load in the same round.
+//! Measures the kernel time of everybody's programs: the tracer's, almost empty
+//! ones, and the peers', under the same load in the same round.
 
 use std::{
     fs,
@@ -42,11 +42,11 @@ use crate::{
     usage::Usage,
 };
 
-/// Of reads on an emulated machine, and where "as fast as it goes" stands.
+/// Reads per second on an emulated machine; the last stands for "as fast as it goes".
 const RATES: [u32; 4] = [250, 500, 1000, 2000];
 const UNLIMITED: f64 = 10_000.0;
 
-/// Whose programs are at work.
+/// The loader whose programs run.
 enum Whose {
     Ours,
     Floor(&'static str, Vec<Program>),
@@ -144,7 +144,7 @@ async fn measure_ours(stand: &Stand, round: &Round, table: &mut Table) -> Result
     let since = Since::now();
     let mut session = Session::start(&Options::default())?;
     session.check_capabilities()?;
-    // What the self-test did is in the ring: it is not the load's.
+    // The ring holds records of the self-test, which are not the load's.
     session.poll(None, &mut Vec::new());
     let mut polling = Polling { session: &mut session, since: &since, stand };
 
@@ -156,7 +156,7 @@ async fn measure_ours(stand: &Stand, round: &Round, table: &mut Table) -> Result
     let records = polling.session.engine().records();
     let (window, named) = polling.run(Work::Syncs, length(round)).await?;
     table.note(&SYNC, OURS_EVERYTHING, "ns", window.per_sync());
-    // Of all syncs seen: below a disk may be others.
+    // All syncs count, because the disk may lie on others that sync too.
     let syncs = polling.session.engine().records() - records;
     table.note(&SYNC, OURS_SYNC, "ns", total_ns(&named, &[Capability::Sync]) / syncs.max(1) as f64);
 
@@ -168,7 +168,7 @@ async fn measure_ours(stand: &Stand, round: &Round, table: &mut Table) -> Result
     Ok(())
 }
 
-/// The same requests where no disk needs a hook at their issue.
+/// Measures the same requests where no disk needs a hook at their issue.
 async fn measure_noted(stand: &Stand, round: &Round, table: &mut Table) -> Result<()> {
     round.say("BPF run time, the tracer on a node without schedulers");
     let since = Since::now();
@@ -215,8 +215,8 @@ async fn measure_appends(
     Ok(())
 }
 
-/// What a request costs by how many there are, and the user's side with it. One
-/// session for all points: where this is measured it takes long to start.
+/// Measures the cost of a request by the rate of requests, and the cost in user space.
+/// One session serves all points, because a start takes long on an emulated machine.
 pub async fn measure_rates(stand: &Stand, round: &Round, curve: &mut Curve) -> Result<()> {
     let _counting = enable_stats(Stats::RunTime)
         .context("failed to turn BPF statistics on: they need kernel 5.8 or newer")?;
@@ -279,10 +279,10 @@ fn total_ns(named: &Named, capabilities: &[Capability]) -> f64 {
     wanted.map(|(_, ns)| *ns as f64).sum()
 }
 
-/// What somebody's programs ran during a load, and for how much of it.
+/// The runs of one loader's programs during a load, and the covered share of the load.
 struct Window {
     runs: Runs,
-    /// Of all disks: programs run for all.
+    /// Requests on all disks, because programs run for all of them.
     requests: f64,
     syncs: f64,
 }

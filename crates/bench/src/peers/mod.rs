@@ -78,21 +78,21 @@ pub const PEERS: [Peer; 7] = {
     ]
 };
 
-/// How long one may take until its programs are at work.
+/// A peer's programs must be attached within this time.
 const READY: Duration = Duration::from_secs(20);
-/// For so long no further program comes.
+/// A peer is complete when it has loaded no further program for this long.
 const SETTLED: Duration = Duration::from_millis(400);
 
 /// Those that can be asked, and what is known of those that cannot.
 pub struct Peers {
-    /// Where the bench's own copies are unpacked.
+    /// The directory into which the bench's own copies are unpacked.
     folder: Option<PathBuf>,
     /// Why one was given up.
     given_up: BTreeMap<&'static str, String>,
     _tracefs: Option<Tracefs>,
 }
 
-/// One at work; ended when dropped.
+/// A running peer; ended when dropped.
 pub struct Running {
     process: Process,
     pub since: Since,
@@ -118,8 +118,8 @@ impl Peers {
         Self { folder, given_up: BTreeMap::new(), _tracefs: Tracefs::mount() }
     }
 
-    /// Starts one and waits until its programs are at work; `Err` is why not,
-    /// from then on.
+    /// Starts one and waits until its programs are attached; `Err` is the reason why it
+    /// cannot be measured, now and in later rounds.
     pub async fn start(&mut self, peer: &Peer) -> Result<Running, String> {
         if let Some(why) = self.given_up.get(peer.name) {
             return Err(why.clone());
@@ -202,11 +202,11 @@ impl Peers {
     }
 }
 
-/// Where Debian puts libraries, in a folder that is like a root directory.
+/// The directories in which Debian puts libraries, below a root directory.
 fn libraries(root: &Path) -> OsString {
     let triplet = format!("{}-linux-gnu", env::consts::ARCH);
     let folders = [root.join("usr/lib").join(&triplet), root.join("lib").join(triplet)];
-    // Fails only for a name with a colon, which no loader could be told.
+    // This fails only for a name with a colon, which no loader could use.
     env::join_paths(folders).unwrap_or_default()
 }
 

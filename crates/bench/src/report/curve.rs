@@ -10,7 +10,7 @@ pub struct Curve {
     /// Also the name of its picture.
     pub name: String,
     pub title: String,
-    /// What was varied.
+    /// The quantity that was varied.
     pub x: String,
     pub series: Vec<Series>,
 }
@@ -29,7 +29,7 @@ struct Point {
     values: Vec<f64>,
 }
 
-/// Growth that is told.
+/// The growth of a series.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Growth {
     Flat,
@@ -109,7 +109,7 @@ impl Series {
     }
 
     /// One sentence without its end: `flat: 530 to 560 ns`.
-    pub fn told(&self) -> String {
+    pub fn describe(&self) -> String {
         let Self { what, unit, .. } = self;
         let spreads = self.spreads();
         let (Some((x_first, first)), Some((x_last, last))) = (spreads.first(), spreads.last())
@@ -117,7 +117,7 @@ impl Series {
             return format!("{what}: not measured");
         };
         let word = match self.growth() {
-            // What the load got is no cost.
+            // A load's throughput is not a cost.
             _ if unit == "/s" => "",
             None => "",
             Some(Growth::Flat) => "flat, ",

@@ -1,4 +1,4 @@
-//! Where and how it was measured.
+//! The machine and the method of a measurement.
 
 use std::{
     env, fs,
@@ -16,7 +16,7 @@ pub struct Machine {
     pub memory_bytes: u64,
     pub kernel: String,
     pub date: String,
-    /// What was typed.
+    /// The command line.
     pub command: String,
     pub rounds: u32,
     pub seconds: u64,

@@ -1,4 +1,4 @@
-//! What was measured, and how it is told: as a table, as JSON, as a page.
+//! The measurements, and their presentation: as a table, as JSON, as a page.
 //!
 //! Figures go in, text comes out. Nothing here measures or knows the tracer, so
 //! that a page can be written again from the JSON of an earlier run, and so
@@ -32,7 +32,7 @@ pub struct Report {
     pub table: Table,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curves: Vec<Curve>,
-    /// What was asked of the tracer; made from the rest, and not read again.
+    /// The requirements and whether they are met; derived from the rest, and not read back.
     #[serde(default, skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     pub requirements: Vec<Requirement>,
 }

@@ -136,7 +136,7 @@ fn cells(row: &Row) -> String {
     }
 }
 
-/// Who was beside a load, and what was left of it.
+/// A table of the tools beside a load, and the share of the load's throughput left.
 fn matrix(table: &Table) -> String {
     let mut names: Vec<&str> = vec![NOBODY, TRACER];
     for (_, section) in BESIDE {
@@ -176,12 +176,12 @@ fn curve(curves: &[Curve], name: &str) -> String {
     };
     let mut text = format!("![{}](cost/{name}.svg)\n\n", curve.title);
     for series in &curve.series {
-        let _ = writeln!(text, "- {}", series.told());
+        let _ = writeln!(text, "- {}", series.describe());
     }
     text.trim_end().to_owned()
 }
 
-/// What peers say may hold anything.
+/// Escapes text from peers, which may hold anything.
 fn cell(text: &str) -> String {
     text.replace(['\n', '\r'], " ").replace('|', "\\|").replace('<', "&lt;")
 }

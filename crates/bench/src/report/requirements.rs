@@ -1,4 +1,4 @@
-//! What was asked of the tracer, held against what was measured.
+//! The requirements on the tracer's cost, compared with the measurements.
 //!
 //! Bounds are the requirements', not the machine's: nothing fails when one is
 //! missed, but the page says so.

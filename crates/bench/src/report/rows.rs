@@ -1,4 +1,4 @@
-//! What the sections and the rows that others look for are called.
+//! The names of sections, and of rows that other modules look up.
 
 use super::table::Section;
 
@@ -15,8 +15,7 @@ pub const ITSELF: Section =
 pub const LOAD: Section =
     Section { title: "the load beside `tracer top --batch`", base: "without the tracer" };
 
-/// What the kernel takes to run everybody's programs, and those that do next to
-/// nothing.
+/// Kernel time of everybody's programs, and of almost empty ones.
 pub const REQUEST: Section = Section {
     title: "kernel: BPF run time per block request, random 4k reads, depth 16",
     base: "the tracer",

@@ -46,8 +46,8 @@ impl Interval {
     }
 }
 
-/// The critical value of the two-sided test: the largest sum of positive ranks
-/// that so many differences without a direction stay at or below only rarely.
+/// The critical value of the two-sided test for this number of pairs: the largest sum of
+/// positive ranks that differences without a direction stay at or below only rarely.
 pub fn find_critical(pairs: usize) -> Option<usize> {
     let largest = pairs * (pairs + 1) / 2;
     // The probability of each sum: every rank is in it or not, evenly.

@@ -1,6 +1,6 @@
 //! Several rounds as one figure: the median, with the smallest and largest.
 
-/// Of at least one value.
+/// The minimum, median and maximum of at least one value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,

@@ -20,7 +20,7 @@ pub struct Section {
 pub struct Table(Vec<Row>);
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(from = "Told", into = "Told")]
+#[serde(from = "RowJson", into = "RowJson")]
 pub struct Row {
     pub section: String,
     pub what: String,
@@ -34,7 +34,7 @@ pub struct Row {
 
 /// A row as it is written down: with all rounds, and what follows from them.
 #[derive(Clone, Deserialize, Serialize)]
-struct Told {
+struct RowJson {
     section: String,
     what: String,
     unit: String,
@@ -49,7 +49,7 @@ struct Told {
     ratio: Option<f64>,
 }
 
-/// What a row is held against.
+/// The base that a row is compared with.
 #[derive(Clone, Deserialize, Serialize)]
 struct Base {
     name: String,
@@ -171,7 +171,7 @@ impl Row {
         Spread::of(&self.values)
     }
 
-    /// What the row is held against, if it is.
+    /// The name and the values of the row's base, if it has one.
     pub fn base(&self) -> Option<(&str, Spread)> {
         Some((&self.base_name, Spread::of(&self.base)?))
     }
@@ -193,7 +193,7 @@ impl From<Vec<f64>> for Figures {
     }
 }
 
-impl From<Row> for Told {
+impl From<Row> for RowJson {
     fn from(row: Row) -> Self {
         let ratio = row.ratio();
         let Row { section, what, unit, values, base_name, base, not_measured } = row;
@@ -202,9 +202,9 @@ impl From<Row> for Told {
     }
 }
 
-impl From<Told> for Row {
-    fn from(told: Told) -> Self {
-        let Told { section, what, unit, not_measured, figures, base, ratio: _ } = told;
+impl From<RowJson> for Row {
+    fn from(json: RowJson) -> Self {
+        let RowJson { section, what, unit, not_measured, figures, base, ratio: _ } = json;
         let (base_name, base) =
             base.map(|base| (base.name, base.figures.values)).unwrap_or_default();
         Self { section, what, unit, values: figures.values, base_name, base, not_measured }

@@ -1,4 +1,4 @@
-//! What a machine says of itself.
+//! Tests of the machine's description.
 
 use crate::report::machine::{clean, parse_memory};
 

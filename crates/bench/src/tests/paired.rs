@@ -9,7 +9,7 @@ fn sample(reads_per_second: f64, others: f64) -> Sample {
     Sample { reads_per_second, syncs_per_second: others, sync_p50_us: others, sync_p99_us: others }
 }
 
-/// So many blocks, of which ours has `ratio` of the reads, give or take `noise`
+/// Makes `count` blocks, of which ours has `ratio` of the reads, give or take `noise`
 /// in turn, on a machine that is a tenth slower from block to block.
 fn blocks(count: u32, ratio: f64, noise: f64) -> Blocks {
     let block = |number: u32| {

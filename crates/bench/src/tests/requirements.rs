@@ -1,4 +1,4 @@
-//! What was asked, held against what was measured.
+//! Tests of the requirements against measurements.
 
 use crate::report::{
     Report, curve::Curve, machine::Machine, requirements::*, rows::*, table::Table,
