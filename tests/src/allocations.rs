@@ -57,7 +57,7 @@ fn allocations() -> u64 {
 
 const MS: u64 = 1_000_000;
 
-/// What a disk's accounts look like under load: the victim's own, its
+/// A disk's accounts as they are under load: the victim's own, its
 /// journal's, four others'.
 fn owners() -> [Owner; ACCOUNTS] {
     let mut owners = [Owner::default(); ACCOUNTS];

@@ -33,7 +33,7 @@ fn stdout(args: &[&str]) -> String {
     String::from_utf8(output).expect("is text")
 }
 
-/// What it says about a usage error.
+/// The message of a usage error.
 fn complaint(args: &[&str]) -> String {
     let output = tracer(args).assert().code(2).get_output().clone();
     assert_eq!(output.stdout, b"", "{args:?}: an error belongs on standard error");

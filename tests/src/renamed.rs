@@ -1,7 +1,7 @@
 //! Names that users met and that changed: none of the old ones is left in the tree.
 //!
 //! `docs/renamed.md` lists them. A name that no sentence would have (`_` or `-` is in
-//! it, or a capital letter) may not be a word anywhere, but for local names of Rust. A
+//! it, or a capital letter) may not be a word anywhere, except for local names of Rust. A
 //! plain word may not be a name: in quotes or backticks, before the `=` of a label,
 //! after the `.` of a query, or a public field of a structure from which JSON or a
 //! recording is made.

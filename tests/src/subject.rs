@@ -258,8 +258,8 @@ mod tests {
 
     #[test]
     fn an_interrupt_reaches_it() {
-        // Who runs the tests in the background has interrupts ignored, which a shell
-        // cannot trap.
+        // In a test run in the background interrupts are ignored, and a shell cannot
+        // trap them.
         let script = "trap 'exit 5' INT; echo ready; while :; do sleep 0.01; done";
         let mut command = Command::new("env");
         command.args(["--default-signal=INT", "sh", "-c", script]);

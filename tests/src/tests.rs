@@ -10,7 +10,7 @@
 mod allocations;
 /// The command line: help, usage errors, exit codes, completions, manual.
 mod cli;
-/// What is in `deploy`: manifests, rules and dashboards, without a cluster.
+/// The files in `deploy`: manifests, rules and dashboards, without a cluster.
 #[cfg(not(target_env = "musl"))]
 mod deploy;
 /// Somebody who comes to the project meets these first: pages, templates, workflows.
@@ -20,7 +20,7 @@ mod door;
 mod guest;
 /// With root on this kernel: a known delay is caused, and must be explained.
 mod live;
-/// What is counted everywhere, and how the result is told.
+/// Counts that are compared everywhere, and how results are reported.
 mod matrix;
 /// Names that are defined in one place, and where they must not stand.
 #[cfg(not(target_env = "musl"))]

@@ -28,7 +28,7 @@ macro_rules! need_kustomize {
     };
 }
 
-/// What kustomize makes of a base or an overlay with components, all of known types.
+/// Renders a base or an overlay with components through kustomize; all types are known.
 fn render(resource: &str, components: &[&str]) -> Vec<Value> {
     let target = workspace().join("target");
     let folder = tempfile::tempdir_in(target).unwrap();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{files_below, read, rules};
 use crate::skip::skip;
 
-/// Of Grafana 11: older ones are migrated on loading, with surprises.
+/// The schema of Grafana 11: older ones are migrated on loading, with surprises.
 const OLDEST_SCHEMA: u64 = 39;
 const COLUMNS: u64 = 24;
 /// Whatever the viewer has chosen.
@@ -39,7 +39,7 @@ fn queries(dashboard: &Value) -> Vec<&str> {
     targets.map(|target| text(target, "expr")).collect()
 }
 
-/// What all panels ask.
+/// The queries of all panels.
 pub fn all_queries() -> Vec<String> {
     let dashboards = read_dashboards();
     let queries = dashboards.iter().flat_map(|(_, dashboard)| queries(dashboard));

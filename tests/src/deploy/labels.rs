@@ -1,5 +1,5 @@
-//! Whose labels a series has when Prometheus overrides `honorLabels`: a real one
-//! scrapes two series as the PodMonitor says.
+//! Checks who sets a series' labels when Prometheus overrides `honorLabels`: a real
+//! one scrapes two series as the PodMonitor says.
 
 use std::{
     fs,

@@ -127,7 +127,7 @@ pub struct Strategy {
     pub se_linux_options: Option<SELinuxOptions>,
 }
 
-/// What its type does not know of a document, as paths.
+/// The fields of a document that its type does not have, as paths.
 pub fn find_unknown(document: &Value) -> Result<Vec<String>, String> {
     let document = &present(document);
     let text = |field: &str| document[field].as_str().unwrap_or_default();

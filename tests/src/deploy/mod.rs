@@ -1,10 +1,10 @@
-//! What lies in `deploy`, checked without a cluster, a Prometheus or a Grafana.
+//! Checks the files in `deploy` without a cluster, a Prometheus or a Grafana.
 //!
 //! Everything there is data that nothing compiles: a misspelled field, metric or
 //! label is silent until somebody needs it. So manifests must survive their
-//! types, queries may ask only for what `docs/metrics.md` says is served, and
+//! types, queries may use only metrics that `docs/metrics.md` lists, and
 //! each alert leads to a paragraph of `docs/alerts.md`. Where promtool, kubectl
-//! or systemd are at hand they are asked too.
+//! or systemd are installed, they check the files too.
 
 mod clusters;
 pub mod dashboards;
@@ -79,7 +79,7 @@ pub fn find_program(name: &str) -> Option<Command> {
         .map(Command::new)
 }
 
-/// What a program says, which must succeed.
+/// The output of a program, which must succeed.
 #[track_caller]
 pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));

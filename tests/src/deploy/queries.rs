@@ -1,4 +1,4 @@
-//! Which metrics and labels a query asks for, and whether they are served.
+//! Finds the metrics and labels that a query uses, and checks that they are served.
 //!
 //! Not a parser of PromQL: promtool is one. Outside of strings, whatever looks
 //! like one of our names must be one, and so must the labels in its braces and
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::read;
 
-/// What Prometheus adds, or makes of a histogram.
+/// Labels that Prometheus adds, or that it makes of a histogram.
 const GIVEN: [&str; 3] = ["instance", "job", "le"];
 
 /// The labels of a victim, `V` in the table.
@@ -28,7 +28,7 @@ pub fn documented() -> BTreeMap<String, Metric> {
 /// Everything that may be asked for.
 pub struct Served {
     metrics: BTreeMap<String, Metric>,
-    /// What recording rules make of it.
+    /// The names that recording rules define.
     recorded: BTreeSet<String>,
 }
 
@@ -37,7 +37,7 @@ impl Served {
         Self { metrics: documented(), recorded }
     }
 
-    /// What is wrong with a query, or a text that has queries in it.
+    /// The faults of a query, or of a text that has queries in it.
     pub fn find_faults(&self, query: &str) -> Vec<String> {
         let mut faults = Vec::new();
         let words = split(query);

@@ -79,7 +79,7 @@ pub fn recorded(name: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What all rules ask.
+/// The queries of all rules.
 pub fn queries() -> Vec<String> {
     let rules = read_rules().into_iter().flat_map(|group| group.rules);
     rules

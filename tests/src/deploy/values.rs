@@ -42,8 +42,8 @@ fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
     }
 }
 
-/// What may be unsupported has its word where its sentence is, in the source, unless
-/// it is a whole capability.
+/// The words for unsupported things. Each stands beside its sentence in the source,
+/// unless it is a whole capability.
 fn unsupported() -> BTreeSet<String> {
     let hooks = find_files("crates/kernel/src/hooks", &[".rs"]);
     let hooks = hooks.iter().map(|path| fs::read_to_string(path).unwrap());

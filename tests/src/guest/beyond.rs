@@ -39,7 +39,7 @@ const SIZE_BYTES: u64 = 128 << 20;
 
 const KINDS: [&str; 3] = ["fsync", "fdatasync", "o_dsync write"];
 
-/// What the tracer should be able to say of where a file lies.
+/// The tracer's expected account of where a file lies.
 struct Expected<'a> {
     filesystem: &'a str,
     /// None for what lies on no disk.
@@ -89,7 +89,7 @@ fn count(session: &mut Session, folder: &Path, expected: &Expected<'_>) -> Resul
         }
         tally.short.extend(misplaced(session, &syncs, &path, expected.disk));
         let SlowSync { device, phases, .. } = &syncs[ROUNDS - 1];
-        tally.notes.push(format!("{kind} on `{device}` is {}", told(phases)));
+        tally.notes.push(format!("{kind} on `{device}` is {}", longest_phase(phases)));
     }
     Ok(tally)
 }
@@ -102,20 +102,20 @@ fn misplaced(
 ) -> Vec<Shortfall> {
     let mut short = Vec::new();
     if let Some(sync) = syncs.iter().find(|sync| Path::new(&sync.path) != path) {
-        let what = format!("the file of a {} is told as `{}`", sync.kind, sync.path);
+        let what = format!("the file of a {} is shown as `{}`", sync.kind, sync.path);
         short.push(Shortfall::wrong(what));
     }
     let snapshot = session.snapshot();
     let victim = snapshot.victims.iter().find(|victim| Path::new(&victim.path) == path);
-    let told = victim.and_then(|v| v.disk).map(|at| snapshot.disks[at].name.as_str());
-    if disk.is_some() && told != disk {
-        let what = format!("`{}` waits for {disk:?}, and {told:?} is told", path.display());
+    let shown = victim.and_then(|v| v.disk).map(|at| snapshot.disks[at].name.as_str());
+    if disk.is_some() && shown != disk {
+        let what = format!("`{}` waits for {disk:?}, and {shown:?} is shown", path.display());
         short.push(Shortfall::wrong(what));
     }
     short
 }
 
-fn told(phases: &Phases) -> String {
+fn longest_phase(phases: &Phases) -> String {
     let longest = phases.named().into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
     longest.map_or_else(String::new, |(phase, seconds)| {
         format!("mostly {} ({:.1} ms)", phase.name(), seconds * 1e3)
@@ -215,7 +215,7 @@ fn cells() {
             Some(lack) => cells.skip(name, &lack),
             None => {
                 let tally = make(session);
-                cells.tell(name, session, tally);
+                cells.report(name, session, tally);
             }
         };
         cell(session, "overlay on ext4", lack_of(&["overlay"], &[]), overlay);

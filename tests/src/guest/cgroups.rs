@@ -1,4 +1,4 @@
-//! Real cgroups with the io controller: owners are told by them, and a victim
+//! Real cgroups with the io controller: they identify owners, and a victim
 //! that its own limit slows blames nobody.
 
 use std::{
@@ -28,7 +28,7 @@ use crate::{live::traced, matrix::requests::meet};
 const HIERARCHY: &str = "/sys/fs/cgroup";
 const SYNC: Tool = Tool { name: "sync", package: "coreutils" };
 const MODULES: [&str; 2] = ["configfs", "null_blk"];
-/// Of every request, so that there is something in flight to see.
+/// The service time of every request, so that there is something in flight to see.
 const DELAY: Duration = Duration::from_millis(20);
 /// For anything that takes seconds on an emulated machine.
 const LONG: Duration = Duration::from_secs(120);
@@ -88,8 +88,8 @@ fn watch(session: &mut Session, processes: &[Process], mut look: impl FnMut(&Sna
     while after < 4 {
         assert!(Instant::now() < until, "the writers do not end");
         after += u32::from(processes.iter().all(|process| process.ended().is_some()));
-        // The numbers of owners are read once a second, and told while they
-        // change: each reading must be looked at.
+        // The numbers of owners are read once a second, and shown only while they
+        // change, so each reading must be looked at.
         for _ in 0..5 {
             std::thread::sleep(Duration::from_millis(100));
             session.poll(None, &mut Vec::new());
@@ -197,8 +197,8 @@ fn write_and_leave(file: &Path, cgroup: &Cgroup) {
     assert!(ended.status.success(), "{}", last_line(&ended.stderr));
 }
 
-/// What is dirty stays so: a cgroup that nothing was written back for so far has
-/// no share in what may be dirty, and the flushers' next turn would be its own.
+/// Keeps dirty pages dirty. A cgroup for which nothing was written back so far has
+/// no share of the dirty limit, and the flushers' next turn would be its own.
 struct LateFlushers(String);
 
 impl LateFlushers {
@@ -232,7 +232,7 @@ fn write_back(
     let mut bytes = BTreeMap::new();
     watch(session, &[sync], |snapshot| {
         let disk = snapshot.disks.iter().find(|d| d.name == device.name).unwrap();
-        // Who has ended before anybody looked has no path yet.
+        // An owner that ended before it was looked up has no path yet.
         let is_it = |path: &str| path.is_empty() || path == cgroup.path();
         let rows = disk.owners.iter();
         for row in rows.filter(|o| is_it(&o.actor.cgroup) && o.op == Op::Write) {

@@ -30,7 +30,7 @@ use crate::{
 
 const MODULES: [&str; 2] = ["configfs", "null_blk"];
 
-/// Of every request. Far longer than what an emulated machine adds.
+/// The service time of every request, far longer than an emulated machine adds.
 const DELAY: Duration = Duration::from_millis(40);
 
 #[repr(align(4096))]
@@ -54,7 +54,7 @@ fn lay_out(path: &Path) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// So many syncs of one request each, and how long each took.
+/// Makes `syncs` syncs of one request each, and returns how long each took.
 fn overwrite(path: &Path, syncs: usize) -> Result<Vec<Duration>> {
     let mut file = File::options().write(true).open(path)?;
     let mut took = Vec::new();
@@ -72,8 +72,8 @@ fn mean(syncs: &[SlowSync], phase: Phase) -> f64 {
     syncs.iter().map(|sync| sync.phases[phase]).sum::<f64>() / syncs.len().max(1) as f64
 }
 
-/// What syncs went to on average, in milliseconds.
-fn told(syncs: &[SlowSync]) -> String {
+/// The mean phases of syncs, in milliseconds.
+fn mean_phases(syncs: &[SlowSync]) -> String {
     let means =
         Phase::ALL.map(|phase| format!("{} {:.1} ms", phase.name(), mean(syncs, phase) * 1e3));
     means.join(", ")
@@ -91,7 +91,7 @@ fn a_delay_of_the_device_is_device_time() {
         own_syncs(session);
         overwrite(&path, SYNCS).unwrap();
         let syncs = own_syncs(session);
-        println!("a device of {DELAY:?}: {}", told(&syncs));
+        println!("a device of {DELAY:?}: {}", mean_phases(&syncs));
         assert_eq!(syncs.len(), SYNCS);
         for sync in &syncs {
             assert!(phases_add_up(sync), "{sync:?}");
@@ -140,7 +140,7 @@ fn queueing_is_told_from_device_time() {
                 }
             });
             let syncs = own_syncs(session);
-            println!("{WRITERS} writers under {scheduler}: {}", told(&syncs));
+            println!("{WRITERS} writers under {scheduler}: {}", mean_phases(&syncs));
             // A program that is preempted misses the next one's run on its CPU.
             let missed = missed_runs(session) - missed;
             assert!(syncs.len() as u64 + missed >= (WRITERS * SYNCS) as u64, "{}", syncs.len());
@@ -184,7 +184,7 @@ fn the_wait_for_a_tag_is_in_the_record() {
         })
         .unwrap();
         let syncs = own_syncs(session);
-        println!("{WRITERS} writers for {TAGS} tags: {}", told(&syncs));
+        println!("{WRITERS} writers for {TAGS} tags: {}", mean_phases(&syncs));
         assert_eq!(syncs.len(), SYNCS);
         for (sync, took) in syncs.iter().zip(took) {
             assert!(phases_add_up(sync), "{sync:?}");
@@ -201,7 +201,7 @@ fn the_wait_for_a_tag_is_in_the_record() {
     });
 }
 
-/// Writes a page of its own past the page cache until told to stop.
+/// Writes a page of its own past the page cache until `stop` is set.
 fn write_directly(path: &Path, page: usize, stop: &AtomicBool) {
     let file = File::options().write(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
     let data = Page([page as u8; 4096]);

@@ -40,7 +40,7 @@ pub struct Device {
     /// The disks below that have requests of their own.
     pub metal: Vec<String>,
     undo: Vec<Undo>,
-    // What it lies on goes after it.
+    // The devices below are removed after the device itself.
     _below: Vec<Device>,
     _image: Option<TempDir>,
 }
@@ -104,8 +104,8 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("failed to write `{text}` to `{}`", path.display()))
 }
 
-/// Chooses a scheduler; where there is none of that name, says so. No list of
-/// modules tells of those that are built in on all kernels.
+/// Chooses a scheduler, or fails with an error that names it. No list of
+/// modules names those that are built in on all kernels.
 pub fn choose_scheduler(queue: &Path, scheduler: &str) -> Result<(), String> {
     // Its module need not have the same name, and the kernel asks for that one.
     let _ = MODPROBE.run(&["-q", scheduler]);
@@ -114,8 +114,8 @@ pub fn choose_scheduler(queue: &Path, scheduler: &str) -> Result<(), String> {
 }
 
 /// Lets a scheduler hold many requests; without it there are no more than twice
-/// what the device takes. Some kernels tell their schedulers a change late: only
-/// the second has its effect.
+/// as many as the device takes. Some kernels pass a change to their schedulers late,
+/// so that only the second one takes effect.
 pub fn deepen(queue: &Path) -> Result<()> {
     // Writeback throttling would hold requests back before they exist.
     let throttling = queue.join("wbt_lat_usec");

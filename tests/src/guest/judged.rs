@@ -70,7 +70,7 @@ fn said(top: &mut Tracer) -> Option<Said> {
     })
 }
 
-/// So many pictures from now on.
+/// Reads the next `pictures` snapshots.
 fn watch(top: &mut Tracer, pictures: usize) -> Vec<Said> {
     (0..pictures).filter_map(|_| said(top)).collect()
 }

@@ -46,7 +46,7 @@ fn cpus() -> usize {
     thread::available_parallelism().unwrap().get()
 }
 
-/// Reads from each CPU in turn, so by way of each queue in turn.
+/// Reads from each CPU in turn, and so through each queue in turn.
 fn read_from_every_cpu(path: &str, reads: u64) -> Result<()> {
     for cpu in 0..cpus() {
         let path = path.to_owned();

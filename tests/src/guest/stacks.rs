@@ -132,7 +132,7 @@ fn cells() {
             match (stack.make)() {
                 Ok(device) => {
                     let tally = count(session, &device);
-                    cells.tell(&cell, session, tally);
+                    cells.report(&cell, session, tally);
                 }
                 Err(error) => cells.fail(&cell, &format!("{error:#}")),
             }
@@ -143,7 +143,7 @@ fn cells() {
 }
 
 fn virtio(session: &mut Session, cells: &mut Cells) {
-    // Without them there is no such disk, which is told below.
+    // Without the modules there is no such disk, which is reported below.
     let _ = lack_of(&["virtio-pci", "virtio-blk"], &[]);
     let disks = devices::virtio().expect("sysfs is mounted");
     if disks.is_empty() {
@@ -152,6 +152,6 @@ fn virtio(session: &mut Session, cells: &mut Cells) {
     for disk in disks {
         let with = if takes_discards(&disk).unwrap_or(false) { "with" } else { "without" };
         let tally = count(session, &disk);
-        cells.tell(&format!("ext4 on virtio {with} discards"), session, tally);
+        cells.report(&format!("ext4 on virtio {with} discards"), session, tally);
     }
 }

@@ -1,9 +1,9 @@
 //! A trim that stalls a device, as a user would see it: the tracer's own
 //! executable names who trims while a write-ahead log waits.
 //!
-//! What stalls a disk is a discard in many pieces, each of which takes its
+//! The stall comes from a discard in many pieces, each of which takes its
 //! time, before a device that serves one request at a time: they fill the
-//! scheduler's queue, and whoever syncs waits behind them.
+//! scheduler's queue, and a sync waits behind them.
 
 use std::{path::Path, time::Duration};
 
@@ -22,7 +22,7 @@ use super::{
 use crate::subject::Tracer;
 
 const DMESG: Tool = Tool { name: "dmesg", package: "util-linux" };
-/// Of every request.
+/// The service time of every request.
 const DELAY: Duration = Duration::from_millis(20);
 /// Between two pictures; an emulated machine is late.
 const PICTURE: Duration = Duration::from_secs(120);
@@ -30,7 +30,7 @@ const PICTURE: Duration = Duration::from_secs(120);
 const BEFORE: usize = 8;
 const DURING: usize = 30;
 
-/// What the kernel complains of.
+/// The warnings in the kernel's log.
 fn complaints() -> Vec<String> {
     let log = DMESG.run(&[]).expect("the kernel's log can be read");
     let words =
@@ -41,7 +41,7 @@ fn complaints() -> Vec<String> {
         .collect()
 }
 
-/// The victim that waits for its log, if it is told.
+/// The victim that waits for its log, if it is listed.
 fn log_of(picture: &Value) -> Option<&Value> {
     picture["victims"].as_array()?.iter().find(|victim| victim["file_class"] == "wal")
 }

@@ -179,7 +179,7 @@ fn without_its_privileges_it_still_names_newcomers_and_who_takes_the_cpu() {
         let says = agent.tracer.transcript();
         assert!(says.contains("gave up all capabilities but CAP_BPF"), "{says}");
 
-        // Of another user: its descriptors take both capabilities to see.
+        // The files of another user's process: both capabilities are needed to see its descriptors.
         let folder = stage.disk.mountpoint().join("newcomer");
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, PermissionsExt::from_mode(0o777)).unwrap();

@@ -68,7 +68,7 @@ pub fn counts_equal(session: &mut Session, disk: &LoopDisk) {
     }
     let discarded = 512 * (after.discard_sectors - before.discard_sectors);
     let ours = bytes(&last, disk.name(), Op::Discard);
-    // Owners are told while they are active; fstrim was, in the last second.
+    // Owners are listed while they are active; fstrim was, in the last second.
     assert!(ours == 0 || ours == discarded, "{ours} of {discarded} bytes discarded");
 }
 
@@ -172,9 +172,9 @@ fn no_load_leaves_anything_in_flight_under_any_scheduler() {
     });
 }
 
-/// By the kernel's notes, where the disk's queue keeps them, and by a hook on each
-/// issue: of reads one after the other the device's time is no less than the disk
-/// takes for them, and with the queue's no more than what passed.
+/// Measures through the kernel's notes, where the disk's queue keeps them, and through a
+/// hook on each issue. For reads one after the other, the device's time is at least what
+/// the disk takes for them, and together with the queue's at most the time that passed.
 #[test]
 fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
     const READS: u32 = 200;
@@ -196,7 +196,7 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
         traced_with(&options, |session| {
             settle(session, disk.name()).unwrap();
             let is_hooked = session.is_attached(Capability::Issue);
-            // Where births have no hook, or notes are not kept after all, it is there.
+            // The hook is also there where submissions have none, or notes turn out missing.
             assert!(is_hooked || !is_wanted);
             let before = times_of_reads(&session.snapshot(), disk.name());
             let begin = Instant::now();

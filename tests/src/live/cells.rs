@@ -1,6 +1,6 @@
 //! The matrix: every filesystem under every scheduler, and every strategy of every
 //! capability. Each cell counts syncs against the calls made and block requests
-//! against the kernel's own counters, and is told in a line of its own.
+//! against the kernel's own counters, and has a line of its own in the output.
 //!
 //! `TRACER_CELL_FS` and `TRACER_CELL_SCHEDULER` leave only the cells of one.
 
@@ -36,7 +36,7 @@ fn is_wanted(variable: &str, name: &str) -> bool {
     env::var(variable).map_or(true, |wanted| wanted.is_empty() || wanted == name)
 }
 
-/// What it would take to have a filesystem here.
+/// The programs or modules that are missing for a filesystem here.
 fn lack_of(filesystem: Filesystem) -> Option<String> {
     let name = filesystem.name();
     load_module(name);
@@ -52,7 +52,7 @@ fn lack_of(filesystem: Filesystem) -> Option<String> {
     mkfs.find().is_none().then(|| format!("`{}` is not installed", mkfs.name))
 }
 
-/// Where it is not built in; that there is none shows when it is used.
+/// Loads a module unless it is built in; a missing one shows when it is used.
 fn load_module(name: &str) {
     let _ = Command::new("modprobe").arg("-q").arg(name).status();
 }
@@ -148,19 +148,19 @@ fn cells() {
                     continue;
                 }
                 let tally = try_twice(session, |session| cell(session, &disk, filesystem));
-                cells.tell(&named, session, tally);
+                cells.report(&named, session, tally);
             }
             if filesystem == Filesystem::Ext4 && is_wanted("TRACER_CELL_SCHEDULER", "none") {
                 let tally =
                     disk.set_scheduler("none").and_then(|()| uncounted(session, &disk, filesystem));
-                cells.tell(&format!("{name}, none, iostats off"), session, tally);
+                cells.report(&format!("{name}, none, iostats off"), session, tally);
             }
         }
     });
     cells.end();
 }
 
-/// What a strategy that was asked for counts.
+/// Counts through a strategy that was asked for by name.
 fn forced(session: &mut Session, disk: &LoopDisk) -> Result<Tally> {
     const FEW: usize = 3;
     meet(session, disk.name())?;
@@ -197,7 +197,7 @@ fn forced_strategies() {
                 match outcome(session, capability, strategy.name) {
                     Ok(Outcome::Selected) => {
                         let tally = forced(session, &disk);
-                        cells.tell(&named, session, tally);
+                        cells.report(&named, session, tally);
                     }
                     Ok(Outcome::Untested(why)) => cells.fail(&named, &format!("untested: {why}")),
                     Ok(other) => cells.skip(&named, &other.to_string()),

@@ -39,14 +39,14 @@ const GROWTH_BYTES: u64 = 12 << 20;
 const LIMIT_BYTES: u64 = 48 << 20;
 const EXPOSITION_BYTES: usize = 2 << 20;
 
-/// What one of its scrapes is like.
+/// The time and the size of one scrape.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     rss_bytes: u64,
     peak_bytes: u64,
     series: usize,
     exposition_bytes: usize,
-    /// Of the first scrape of a picture, which renders it.
+    /// The first scrape of a snapshot, which renders it.
     scrape: Duration,
 }
 
@@ -87,7 +87,7 @@ fn write_a_little(folder: &std::path::Path, number: usize) -> Cgroup {
     cgroup
 }
 
-/// So many of them, some at a time. Their cgroups stay until the end.
+/// Starts these victims, some at a time. Their cgroups stay until the end.
 fn crowd(folder: &std::path::Path, numbers: std::ops::Range<usize>) -> Vec<Cgroup> {
     thread::scope(|scope| {
         let part = |first: usize| {

@@ -40,8 +40,8 @@ fn wal_counts(session: &mut Session, tgid: u32) -> Vec<u64> {
     counts
 }
 
-/// Also that etcd is a victim of its own process and cgroup, with its files
-/// told apart.
+/// Also that etcd is a victim of its own process and cgroup, with one victim for
+/// each kind of its files.
 #[test]
 fn our_count_of_wal_syncs_equals_etcds_own() {
     need_live!();
@@ -71,13 +71,13 @@ fn our_count_of_wal_syncs_equals_etcds_own() {
         let theirs = theirs_now.since(&theirs).expect("the same bounds");
         let ours: Vec<_> = ours_now.iter().zip(&ours).map(|(now, then)| now - then).collect();
         let snapshot = session.snapshot();
-        let told: Vec<_> = snapshot
+        let listed: Vec<_> = snapshot
             .victims
             .iter()
             .map(|v| (&v.actor.comm, v.actor.tgid, v.class, &v.path, v.syncs_total))
             .collect();
         let dropped = &snapshot.dropped;
-        assert_eq!(ours.iter().sum::<u64>(), theirs.count, "{told:?} {dropped:?}");
+        assert_eq!(ours.iter().sum::<u64>(), theirs.count, "{listed:?} {dropped:?}");
 
         // etcd measures around ours: it is now and then one bucket later.
         let theirs = buckets(&theirs);

@@ -22,7 +22,7 @@ use crate::matrix::requests::settle;
 
 const TOUCH: Tool = Tool { name: "touch", package: "coreutils" };
 
-/// So many files are created.
+/// The number of files that are created.
 const FILES: u32 = 300;
 
 #[test]
@@ -34,7 +34,7 @@ fn who_creates_files_fills_the_log_of_an_xfs() {
 
 fn who_creates_files_fills_the_log(filesystem: Filesystem, by: Capability, least: u32) {
     let disk = lab_disk(filesystem);
-    // Asked for by name, its hooks are at work though nobody waits for the log.
+    // Asked for by name, its hooks are attached though nothing waits for the log.
     let wish = format!("{by}=tracepoint").parse().expect("a strategy");
     traced_through(vec![wish], |session| {
         if session.unsupported().iter().any(|unsupported| unsupported.what == by.name()) {
@@ -63,7 +63,7 @@ fn filesystem_of(mountpoint: &Path) -> u32 {
     mounts::parse(&mountinfo).find(|mount| mount.point == point).unwrap().device
 }
 
-/// What a process put into a filesystem's log in these seconds.
+/// The amount that a process put into a filesystem's log in these seconds.
 fn amount_of(comm: &str, cgroup: &Cgroup, filesystem: u32, session: &mut Session) -> u64 {
     let (mut amount, mut last_ns) = (0, 0);
     let end = Instant::now() + Duration::from_millis(2500);

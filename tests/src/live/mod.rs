@@ -37,7 +37,7 @@ mod ownership;
 /// The agent's page, in a browser; no guest has one.
 #[cfg(not(target_env = "musl"))]
 mod page;
-/// What sync time goes to, and what goes on around.
+/// The phases of syncs, and other events around them.
 mod phases;
 /// The program as a whole: what it leaves behind, what it prints.
 mod program;
@@ -84,7 +84,7 @@ pub fn traced<T>(test: impl FnOnce(&mut Session) -> T) -> T {
     })
 }
 
-/// The same with strategies that were asked for, which this kernel may not have.
+/// Runs a test with strategies that were asked for, which this kernel may not have.
 pub fn traced_through<T>(forced: Vec<Forced>, test: impl FnOnce(&mut Session) -> T) -> T {
     traced_with(&Options { forced, ..Options::default() }, test)
 }

@@ -130,10 +130,10 @@ fn who_creates_files_fills_the_journal() {
     const FILES: u32 = 300;
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
-    // Asked for by name, its hooks are at work though nobody waits for the journal.
+    // Asked for by name, its hooks are attached though nothing waits for the journal.
     traced_through(vec!["metadata=tracepoint".parse().expect("a strategy")], |session| {
         if is_blind(session, Capability::Metadata) {
-            crate::skip::skip!("this kernel does not tell who fills a journal");
+            crate::skip::skip!("this kernel does not show who fills a journal");
         }
         settle(session, disk.name()).unwrap();
         let device = devices::from_stat(fs::metadata(disk.mountpoint()).unwrap().dev());
@@ -159,8 +159,8 @@ fn who_creates_files_fills_the_journal() {
                 }
             }
         });
-        // A block counts once in a transaction; those of the inodes alone, of
-        // 256 bytes each, are so many.
+        // A block counts once in a transaction. The inodes alone, of 256 bytes each,
+        // fill this number of blocks.
         assert!(blocks >= u64::from(FILES) * 256 / 4096, "{blocks} blocks for {FILES} files");
     });
 }

@@ -34,7 +34,7 @@ use crate::{
     simulated::SimulatedDisk,
 };
 
-/// What the kernel and two ticks need to show a limit or a contender.
+/// The time that the kernel and two ticks need to show a limit or a contender.
 const LONG: Duration = Duration::from_secs(15);
 
 /// Lets the session tick until a tick, or what is known by then, is as wanted.
@@ -82,8 +82,8 @@ macro_rules! need_v1 {
     };
 }
 
-/// Lets somebody sync under a limit until one of the limits that a tick tells is
-/// as wanted; else the last ones that were told.
+/// Lets a process sync under a limit until a tick has a limit as wanted; if none comes,
+/// returns the last tick's.
 fn watch_limits(
     session: &mut Session,
     disk: &LoopDisk,
@@ -95,14 +95,14 @@ fn watch_limits(
     limited.enter(&mut command).unwrap();
     let mut victim = Process::spawn(command, own).unwrap();
     let mut seen = Vec::new();
-    let told = watch_until(session, |_, tick| {
+    let is_seen = watch_until(session, |_, tick| {
         seen.clone_from(&tick.limits);
         seen.iter().any(|limit| limit.cgroup == own.id() && is_it(limit))
     });
     victim.stop(Duration::ZERO).unwrap();
     let known = victim_of(session, victim.pid()).map(|v| (v.now.phases, v.before.phases));
     println!("{seen:?}, {known:?}");
-    if told { Ok(seen) } else { Err(seen) }
+    if is_seen { Ok(seen) } else { Err(seen) }
 }
 
 #[test]
@@ -114,8 +114,8 @@ fn an_io_limit_that_is_run_into_is_told() {
     cgroup.set("blkio.throttle.write_bps_device", &limit).unwrap();
     let own = Cgroup::create("limited").unwrap();
     traced(|session| {
-        let told = watch_limits(session, &disk, &cgroup, &own, |l| l.kind == LimitKind::Io);
-        let seen = told.expect("a limit is told");
+        let seen = watch_limits(session, &disk, &cgroup, &own, |l| l.kind == LimitKind::Io);
+        let seen = seen.expect("a limit is seen");
         let setting = format!("blkio.throttle.write_bps_device {limit}");
         assert!(seen.iter().any(|l| l.setting == setting), "{seen:?}");
     });
@@ -131,8 +131,8 @@ fn a_cpu_quota_that_is_used_up_is_told() {
     traced(|session| {
         // The first second may have only a part of it.
         let held = |l: &Limit| l.kind == LimitKind::Cpu && l.ns > 100_000_000;
-        let told = watch_limits(session, &disk, &cgroup, &own, held);
-        let seen = told.expect("a limit is told, one that holds it back");
+        let seen = watch_limits(session, &disk, &cgroup, &own, held);
+        let seen = seen.expect("a limit is seen, one that holds it back");
         assert_eq!(seen[0].setting, "cpu.cfs_quota_us 2000");
         // A container on this machine may have a quota of its own.
         assert!(session.last_tick().memory.total_bytes > 1 << 20);

@@ -41,7 +41,7 @@ use crate::{
     skip::skip,
 };
 
-/// Of the agent, whose values change once in it.
+/// The agent's period, in which its values change once.
 const PERIOD: Duration = Duration::from_secs(2);
 /// After it, all that was is in Prometheus: a period, a scrape, and an answer.
 const SETTLED: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! What is recorded is what was seen, and comes to the same verdict.
+//! A recording holds what was seen, and its replay comes to the same verdict.
 
 use std::{
     cell::RefCell,
@@ -127,7 +127,7 @@ fn a_replay_comes_to_the_sessions_own_verdict() {
     traced(|session| {
         let file = Shared::default();
         session.begin_recording(Box::new(file.clone())).unwrap();
-        // What a session saw before is in its verdict, and in no recording.
+        // Syncs before a recording are in the session's verdict, and not in the recording.
         let _writer = WalWriter::start(disk.mountpoint(), PER_SECOND).unwrap();
         let end = Instant::now() + Duration::from_secs(7);
         while Instant::now() < end {
@@ -142,10 +142,11 @@ fn a_replay_comes_to_the_sessions_own_verdict() {
         let mut replay = Replay::new("memory".to_owned(), Cursor::new(bytes)).unwrap();
         assert_eq!(replay.play(u64::MAX, None, &mut Vec::new()), Played::Whole);
         replay.check().unwrap();
-        let told = wal(replay.snapshot_of(Span::Period).victims);
-        assert_eq!((told.syncs, &told.actor, &told.path), (live.syncs, &live.actor, &live.path));
-        assert_eq!((told.p99_seconds, told.phases), (live.p99_seconds, live.phases));
+        let replayed = wal(replay.snapshot_of(Span::Period).victims);
+        let ids = |victim: &Victim| (victim.syncs, victim.actor.clone(), victim.path.clone());
+        assert_eq!(ids(&replayed), ids(&live));
+        assert_eq!((replayed.p99_seconds, replayed.phases), (live.p99_seconds, live.phases));
         let verdict = |victim: &Victim| serde_json::to_value(&victim.verdict).unwrap();
-        assert_eq!(verdict(&told), verdict(&live));
+        assert_eq!(verdict(&replayed), verdict(&live));
     });
 }

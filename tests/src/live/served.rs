@@ -33,7 +33,7 @@ impl Agent {
         Self::start_at(free_address(), config)
     }
 
-    /// The same at an address of the caller's choice.
+    /// Starts it at an address of the caller's choice.
     pub fn start_at(address: SocketAddr, config: &Path) -> Self {
         let config = config.to_str().unwrap();
         let args = ["agent", "--listen", &address.to_string(), "--config", config];

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use tracer::session::Session;
 use tracer_kernel::unsupported::Unsupported;
 
-/// Something that was not seen, or not told as it should be.
+/// Something that was not seen, or not shown as it should be.
 #[derive(Clone, Debug)]
 pub struct Shortfall {
     what: String,
-    /// What being unsupported would account for it, and where it does not.
+    /// Unsupported things that would account for it, if any.
     labels: &'static [&'static str],
     filesystem: String,
 }
@@ -33,7 +33,7 @@ impl Shortfall {
         Self { what, labels, filesystem: filesystem.to_owned() }
     }
 
-    /// Syncs whose file was not told.
+    /// Syncs whose file was not named.
     pub fn unnamed(what: String, filesystem: &str) -> Self {
         Self { what, labels: &["o_dsync"], filesystem: filesystem.to_owned() }
     }
@@ -91,8 +91,8 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// Tells how a cell that was tried went.
-    pub fn tell(&mut self, cell: &str, session: &Session, tally: Result<Tally>) {
+    /// Prints the result of a cell that was tried.
+    pub fn report(&mut self, cell: &str, session: &Session, tally: Result<Tally>) {
         let unsupported = session.unsupported();
         let (outcome, why, counted) = match tally {
             Ok(tally) => {

@@ -1,8 +1,8 @@
-//! What is counted on every device, filesystem and kernel, and how the result
-//! is told.
+//! Counts on every device, filesystem and kernel, and reports
+//! of the results.
 //!
 //! Both `live` and `guest` use it. Checks here return what is wrong instead of
-//! panicking, so that all cells of a matrix are tried and told.
+//! panicking, so that all cells of a matrix are tried and reported.
 
 /// One line per cell, and the verdict at the end.
 pub mod cells;

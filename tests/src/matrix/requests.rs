@@ -141,8 +141,8 @@ fn both(session: &mut Session, disk: &str) -> Result<(Counts, Counts)> {
 /// What the tracer itself says that it dropped so far.
 fn dropped(session: &mut Session) -> String {
     let counters = session.snapshot().dropped.counters.into_iter().filter(|(_, n)| *n > 0);
-    let told: Vec<_> = counters.map(|(kind, n)| format!("{kind} {n}")).collect();
-    if told.is_empty() { "nothing".to_owned() } else { told.join(", ") }
+    let counts: Vec<_> = counters.map(|(kind, n)| format!("{kind} {n}")).collect();
+    if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") }
 }
 
 /// Waits for whatever a flusher or a journal still does.
@@ -220,7 +220,7 @@ pub fn trim(mountpoint: &Path) -> Result<()> {
     run("fstrim", &[&mountpoint.display().to_string()])
 }
 
-/// So many reads of 4 KiB past the page cache: each is one request.
+/// Makes `reads` reads of 4 KiB past the page cache: each is one request.
 pub fn read_direct(device: &str, reads: u64) -> Result<()> {
     #[repr(align(4096))]
     struct Page([u8; 4096]);

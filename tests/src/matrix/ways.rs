@@ -105,8 +105,9 @@ pub fn count_way(
         let place = if kind == "syncfs" { mountpoint } else { &path };
         let class_fits = kind != "syncfs" || sync.class == FileClass::Filesystem;
         if sync.device != device || Path::new(&sync.path) != place || !class_fits {
-            let told = format!("`{}` on `{}`, {:?}", sync.path, sync.device, sync.class);
-            let what = format!("a {kind} of `{}` on `{device}` is told as {told}", place.display());
+            let shown = format!("`{}` on `{}`, {:?}", sync.path, sync.device, sync.class);
+            let what =
+                format!("a {kind} of `{}` on `{device}` is shown as {shown}", place.display());
             return Ok(Some(match (kind, sync.path.as_str()) {
                 ("msync", "") => Shortfall::unnamed(what, filesystem),
                 _ => Shortfall::wrong(what),

@@ -62,7 +62,7 @@ impl SimulatedDisk {
         Self::create_with(filesystem, &[])
     }
 
-    /// The same, with more options for mkfs.
+    /// Makes a disk with more options for mkfs.
     pub fn create_with(filesystem: Filesystem, options: &[&str]) -> Result<Self> {
         let parent = default_dir()?;
         folder::sweep(&parent);
@@ -117,7 +117,7 @@ impl SimulatedDisk {
         Ok(())
     }
 
-    /// What reached the disk so far.
+    /// The requests that reached the disk so far.
     pub fn served(&self) -> Result<Served> {
         let path = self.server.mountpoint.join(SERVED);
         let text =

@@ -90,7 +90,7 @@ pub enum Part {
     },
 }
 
-/// What a [`Part::Filler`] says of itself.
+/// The account that a [`Part::Filler`] keeps of itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Account {
     pub syncs: u64,
@@ -121,7 +121,7 @@ impl Part {
         Process::spawn(command, cgroup)
     }
 
-    /// The same within a limit besides.
+    /// Starts it within a limit besides.
     pub fn start_within(&self, limit: &CgroupV1, name: &str, cgroup: &Cgroup) -> Result<Process> {
         let mut command = self.command(name)?;
         command.stdout(Stdio::null());
@@ -169,10 +169,10 @@ impl Part {
     }
 }
 
-/// Of what is written or read at a time.
+/// The size of each write or read.
 const PIECE: u64 = 1 << 20;
 
-/// Waits for the moment at which step `number` of so many per second is due.
+/// Waits for the moment at which step `number` is due, at `per_second` steps a second.
 pub(super) fn keep_pace(start: Instant, number: u64, per_second: u64) {
     let due = start + Duration::from_secs_f64(number as f64 / per_second.max(1) as f64);
     sleep(due.saturating_duration_since(Instant::now()));
@@ -232,7 +232,7 @@ fn fill(
 ) -> Result<()> {
     const BYTES: [u8; 16 << 10] = [0x55; 16 << 10];
     let file = File::options().write(true).create(true).truncate(false).open(path)?;
-    let told = File::create(account)?;
+    let out = File::create(account)?;
     let mut account = Account::default();
     let mut start = Instant::now();
     for number in 0.. {
@@ -243,7 +243,7 @@ fn fill(
         file.sync_data()?;
         account.syncs += 1;
         account.seconds += begin.elapsed().as_secs_f64();
-        account.write(&told)?;
+        account.write(&out)?;
         match number.checked_sub(strides) {
             Some(number) => keep_pace(start, number, per_second.into()),
             None => start = Instant::now(),

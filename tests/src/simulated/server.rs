@@ -1,7 +1,7 @@
 //! The process behind a simulated disk: a FUSE filesystem with three files.
 //!
 //! `disk.img` holds the blocks and answers when its model says; `model` takes
-//! another [`Model`] while the disk runs; `served` tells what was asked for so
+//! another [`Model`] while the disk runs; `served` lists the requests so
 //! far. The blocks lie in a memfd, so they go with the process, however it
 //! ends. One thread takes requests, one replies when each is due.
 
@@ -79,7 +79,7 @@ pub fn serve(mountpoint: &Path, size_bytes: u64) -> Result<()> {
         .with_context(|| format!("failed to serve `{}`", mountpoint.display()))
 }
 
-/// What both threads share.
+/// The state that both threads share.
 struct Desk {
     blocks: File,
     start: Instant,

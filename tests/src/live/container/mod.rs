@@ -90,7 +90,7 @@ macro_rules! need_pod {
     }};
 }
 
-/// Whether its program cannot even start, for want of libraries.
+/// Whether its program cannot even start, because libraries are missing.
 fn says_nothing(pod: &Pod) -> bool {
     match pod.command(&[]).arg("--version").output() {
         Ok(output) => !output.status.success(),
@@ -123,7 +123,7 @@ fn a_container_with_the_listed_rights_names_a_victim_and_its_file() {
     assert!(!says.contains("lacks CAP_"), "{says}");
 }
 
-/// What it is to be without a capability.
+/// The effect of a missing capability.
 enum Without {
     /// The agent does not start, and names it.
     Ends,
@@ -150,7 +150,7 @@ fn kernel_version() -> (u32, u32) {
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
-/// What `tracer doctor --agent` says in there.
+/// The output of `tracer doctor --agent` in the container.
 fn doctor(pod: &Pod, capabilities: &[Capability]) -> Output {
     let mut doctor = pod.command(capabilities);
     doctor.args(["doctor", "--agent", "--host-root=/host", "--listen=127.0.0.1:0"]);
@@ -166,9 +166,9 @@ fn each_listed_capability_is_needed() {
         let others: Vec<_> = listed.iter().copied().filter(|c| *c != left_out).collect();
         let name = left_out.to_string();
         let output = doctor(&pod, &others);
-        let told = String::from_utf8_lossy(&output.stdout);
-        let is_told = told.lines().any(|line| line.contains(&name))
-            && told.contains(&format!("add {}", name.trim_start_matches("CAP_")));
+        let report = String::from_utf8_lossy(&output.stdout);
+        let is_listed = report.lines().any(|line| line.contains(&name))
+            && report.contains(&format!("add {}", name.trim_start_matches("CAP_")));
         let address = free_address();
         let mut agent = pod.agent(&others, address);
         agent.arg("--exit-on-failure");
@@ -176,15 +176,15 @@ fn each_listed_capability_is_needed() {
         match without(left_out) {
             Without::Old { until } if kernel_version() >= until => {
                 Agent::until_ready(tracer, address);
-                assert!(!is_told, "{told}");
-                println!("{name}: of no use here, but before {until:?}");
+                assert!(!is_listed, "{report}");
+                println!("{name}: not needed here, but before {until:?}");
             }
             Without::Ends | Without::Old { .. } => {
                 assert_eq!(tracer.wait(20 * SECOND).code(), Some(3), "{name}");
                 let says = tracer.transcript();
                 let errors: Vec<_> = says.lines().filter(|l| l.contains("error:")).collect();
                 assert!(matches!(errors[..], [one] if one.contains(&name)), "{says}");
-                assert!(is_told && output.status.code() == Some(3), "{told}");
+                assert!(is_listed && output.status.code() == Some(3), "{report}");
                 println!("{name}: {}", errors[0]);
             }
             Without::Nameless => {
@@ -196,7 +196,7 @@ fn each_listed_capability_is_needed() {
                 let says = agent.tracer.transcript();
                 let lacks: Vec<_> = says.lines().filter(|l| l.contains("lacks ")).collect();
                 assert!(matches!(lacks[..], [one] if one.contains(&name)), "{says}");
-                assert!(is_told, "{told}");
+                assert!(is_listed, "{report}");
                 println!("{name}: {}", lacks[0]);
             }
         }

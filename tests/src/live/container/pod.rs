@@ -32,7 +32,7 @@ use tracer_lab::disk::default_dir;
 const DAEMONSET: &str = include_str!("../../../../deploy/kubernetes/base/daemonset.yaml");
 const CONFIGMAP: &str = include_str!("../../../../deploy/kubernetes/base/configmap.yaml");
 
-/// What runtimes allow a container to lock, at the least.
+/// The least amount of memory that runtimes allow a container to lock.
 const MEMLOCK_BYTES: u64 = 64 << 10;
 
 pub struct Pod {
@@ -153,8 +153,8 @@ impl Pod {
         unsafe {
             command.pre_exec(move || {
                 unshare(CloneFlags::CLONE_NEWNS)?;
-                // What the host mounts and unmounts later happens here too, and
-                // nothing the other way round.
+                // Later mounts and unmounts of the host are seen here too, and
+                // none of ours are seen there.
                 let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
                 mount(None::<&str>, "/", None::<&str>, slave, None::<&str>)?;
                 let bind = |from: &CString, to: &CString| {
@@ -180,8 +180,8 @@ impl Pod {
                 chroot(root.as_c_str())?;
                 chdir("/")?;
                 setrlimit(Resource::RLIMIT_MEMLOCK, MEMLOCK_BYTES, MEMLOCK_BYTES)?;
-                // What is outside of the bounding set user 0 does not get from
-                // executing a program, which is how runtimes do it.
+                // User 0 does not regain capabilities outside of the bounding set by
+                // executing a program; runtimes drop them in this way.
                 let refused = |_| Error::from_raw_os_error(libc::EPERM);
                 for capability in &given_up {
                     caps::drop(None, CapSet::Bounding, *capability).map_err(refused)?;

@@ -1,4 +1,4 @@
-//! A browser without a window, told what to do by the DevTools protocol:
+//! A browser without a window, driven through the DevTools protocol:
 //! <https://chromedevtools.github.io/devtools-protocol/>.
 //!
 //! It speaks JSON, each message ended by a zero byte, over two descriptors,
@@ -31,13 +31,13 @@ pub struct Browser {
     last_id: u64,
     /// The page's, once there is one.
     session: Option<String>,
-    /// What the page did that it should not.
+    /// Errors and messages of the page, which should have none.
     faults: Vec<Value>,
     _profile: TempDir,
 }
 
 impl Browser {
-    /// Where one is installed, starts it; it has no page yet.
+    /// Starts a browser, if one is installed; it has no page yet.
     pub fn start() -> Option<Self> {
         let program = NAMES.iter().find_map(Tool::find)?;
         let profile = tempfile::tempdir().unwrap();
@@ -79,7 +79,7 @@ impl Browser {
         assert!(navigated["errorText"].is_null(), "{url}: {navigated}");
     }
 
-    /// What an expression is in the page.
+    /// Evaluates an expression in the page.
     #[track_caller]
     pub fn evaluate(&mut self, expression: &str) -> Value {
         let args = json!({"expression": expression, "returnByValue": true});

@@ -56,7 +56,7 @@ impl Question {
         SILENT.iter().find(is_it).map(|(.., silence)| *silence)
     }
 
-    /// What is wrong with its answers.
+    /// The fault of its answers, if they have one.
     fn fault(&self) -> Option<String> {
         match self.silence() {
             None if self.answers == 0 => Some(format!("no data: {self}")),

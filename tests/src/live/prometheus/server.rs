@@ -16,10 +16,10 @@ use tracer_lab::{cgroup::Cgroup, histogram::Histogram, process::Process, tool::l
 
 use crate::deploy::{read, rules};
 
-/// Of scrapes and of rules.
+/// The interval of scrapes and of rules.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-/// Minutes are long for a test: in the rules' copy that it runs by, ranges and
-/// `for` are so many times shorter. Thresholds and expressions are as they are.
+/// Minutes are long for a test: in the copy of the rules that it runs, ranges and
+/// `for` are shorter by this factor. Thresholds and expressions are unchanged.
 const HASTE: u64 = 20;
 const READY: Duration = Duration::from_secs(20);
 const REQUEST: Duration = Duration::from_secs(10);

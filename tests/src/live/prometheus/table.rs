@@ -22,10 +22,10 @@ const CONDITIONAL: [&str; 3] = [
 const OF_OTHERS: [&str; 6] =
     ["namespace", "pod", "vm", "culprit_namespace", "culprit_pod", "culprit_vm"];
 
-/// What Prometheus adds, or makes of a histogram.
+/// Labels that Prometheus adds, or that it makes of a histogram.
 const GIVEN: [&str; 4] = ["__name__", "instance", "job", "le"];
 
-/// Where the two differ.
+/// The differences between the table and the metrics that are served.
 pub fn find_faults(prometheus: &Prometheus, job: &str) -> Vec<String> {
     let rows = documented();
     let field = |family: &Value, name: &str| family[name].as_str().unwrap().to_owned();

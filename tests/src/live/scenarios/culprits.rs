@@ -1,4 +1,4 @@
-//! Who makes the disk slow, each in a cgroup of its own.
+//! The processes that make the disk slow, each in a cgroup of its own.
 
 use std::{
     fs::{self, File},
@@ -90,7 +90,7 @@ impl PreparedFio {
         self.start_with(cgroup, &[])
     }
 
-    /// Starts it with so many requests a second.
+    /// Starts it at a rate of `per_second` requests.
     pub fn start_at(&self, per_second: u32, cgroup: &Cgroup) -> Result<Process> {
         self.start_with(cgroup, &[&format!("--rate_iops={per_second}")])
     }

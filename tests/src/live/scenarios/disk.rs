@@ -40,7 +40,7 @@ fn fio(device: &str, depth: u32, block: &str) -> Result<f64> {
     ])?;
     let said: Value = serde_json::from_str(&said).context("fio does not speak JSON")?;
     let median = &said["jobs"][0]["read"]["clat_ns"]["percentile"]["50.000000"];
-    Ok(median.as_f64().context("fio does not tell")? / 1e9)
+    Ok(median.as_f64().context("fio reports no median")? / 1e9)
 }
 
 #[track_caller]
@@ -60,7 +60,7 @@ fn a_simulated_disk_takes_as_long_as_its_model_says() {
     need_stage!();
     let disk = SimulatedDisk::create(Filesystem::Ext4).expect("a simulated disk");
     let device = disk.disk().device();
-    // By default; upper bounds are for a machine that does other things too.
+    // Upper bounds leave room for a machine that does other things too.
     let one_by_one = seconds_of(|| read_direct(device, 500).unwrap()) / 500.0;
     assert_between("one read", one_by_one, 150e-6, 1e-3);
 

@@ -1,13 +1,13 @@
 //! Whether this machine was its own while a scenario was played.
 //!
 //! A scenario is an experiment: it asserts what a disk with a known model does to
-//! etcd. Where others take this machine's CPUs away meanwhile, they are a culprit
-//! that the scenario knows nothing of. So one that failed is played again, if an
-//! independent witness tells of such a thing, and never otherwise.
+//! etcd. If other processes take this machine's CPUs away meanwhile, they are a culprit
+//! that the scenario knows nothing of. So one that failed is played again if an
+//! independent witness saw such a thing, and never otherwise.
 //!
-//! Strangers' CPU time is all that was used, less what this process and those that
-//! it started used, and less the kernel's threads: nobody knows for whom these
-//! work. The tracer is not asked.
+//! The strangers' CPU time is all that was used, less what this process and those that
+//! it started used, and less the kernel's threads, whose work may be for anybody.
+//! The tracer is not asked.
 
 use std::{
     collections::HashMap,
@@ -31,14 +31,14 @@ use nix::sys::{
 const PLAYS: u32 = 3;
 /// Between two looks of the witness at the clock.
 const BEAT: Duration = Duration::from_millis(2);
-/// A beat that comes so much later was held up.
+/// A beat that comes later than this was held up.
 const LATE: Duration = Duration::from_millis(20);
-/// Of the time, that an undisturbed machine holds beats up in scenarios.
+/// On an undisturbed machine, at most this share of the time is lost by late beats.
 const LATE_SHARE: f64 = 0.01;
-/// Of all CPU time, that a hypervisor gives to others at rest.
+/// At rest, a hypervisor gives at most this share of CPU time to others.
 const STOLEN_SHARE: f64 = 0.02;
-/// Strangers use less of all CPU time on a machine that is at rest but for the
-/// scenario: 1.5 % at most in eleven plays there.
+/// On a machine that runs only the scenario, strangers use less than this share of all
+/// CPU time: 1.5 % at most in eleven plays there.
 const STRANGERS_SHARE: f64 = 0.03;
 /// A flag of kernel threads in `/proc/<pid>/stat`. include/linux/sched.h
 const PF_KTHREAD: u64 = 0x0020_0000;
@@ -67,12 +67,12 @@ struct Witness {
     used: Option<Used>,
 }
 
-/// What a [`Witness`] saw, as shares of the time.
+/// The observations of a [`Witness`], as shares of the time.
 #[derive(Clone, Copy, Debug)]
 struct Testimony {
     /// In which a beat was held up by [`LATE`] or more.
     late: f64,
-    /// That the hypervisor gave to others; zero where it does not tell.
+    /// CPU time that the hypervisor gave to others; zero where it is not reported.
     stolen: f64,
     /// CPU time of processes that are not of the scenario.
     strangers: f64,
@@ -223,7 +223,7 @@ fn read_kernel_threads() -> HashMap<u32, Duration> {
     pids.filter_map(thread).collect()
 }
 
-/// By `/proc/<pid>/stat`; a name in it may hold anything. proc(5)
+/// Decides by `/proc/<pid>/stat`; a name in it may hold anything. proc(5)
 fn is_kernel_thread(stat: &str) -> bool {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let flags = after_name.split_ascii_whitespace().nth(6);

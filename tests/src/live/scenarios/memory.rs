@@ -22,14 +22,14 @@ use tracer_lab::{
 use super::{
     need_stage, play_on,
     stage::cgroup,
-    verdict::{Actor, Told, Truth, Victim, watch},
+    verdict::{Actor, Answer, Truth, Victim, watch},
 };
 use crate::simulated::{
     SimulatedDisk,
     parts::{Account, Part},
 };
 
-/// A group of blocks: as many as a bitmap of the smallest sort tells of.
+/// The size of a group of blocks: the smallest bitmap covers this many blocks.
 const GROUP_BLOCKS: u64 = 1024;
 const GROUP_BYTES: u64 = GROUP_BLOCKS * 4096;
 /// More than are met while it is watched, so that each is met once.
@@ -37,8 +37,8 @@ const GROUPS: u64 = 420;
 const SYNCS_PER_SECOND: u32 = 25;
 
 const LIMIT_BYTES: usize = 64 << 20;
-/// What it leaves of the limit is less than all bitmaps, and enough for both
-/// to live.
+/// The tenant's heap. It leaves less of the limit than all bitmaps need, and enough for
+/// both processes to live.
 const HEAP_BYTES: usize = 52 << 20;
 /// A file of holes: it is read as fast as memory is found for it, and no disk
 /// has to do with that.
@@ -48,7 +48,7 @@ const READ_BYTES_PER_SECOND: u64 = 400_000_000;
 /// For the victim's first round.
 const BEGUN: Duration = Duration::from_secs(30);
 
-/// Who is within the limit.
+/// The processes within the limit.
 #[derive(Clone, Copy, Debug)]
 enum LimitOf {
     Both,
@@ -103,15 +103,15 @@ impl Shortage {
     }
 
     /// Watches the victim; the tenant comes after what is done `before`.
-    fn watch(&self, tenant: &Cgroup, before: impl FnOnce()) -> Told {
-        let told = watch(self, |length| {
+    fn watch(&self, tenant: &Cgroup, before: impl FnOnce()) -> Answer {
+        let answer = watch(self, |length| {
             before();
             let _tenant = self.tenant.start_within(&self.limit, "hoarder", tenant).unwrap();
             sleep(length);
         });
         // The filesystem reads bitmaps ahead on its own, and ends no sooner.
         self.disk.become_another(&Model::default()).unwrap();
-        told
+        answer
     }
 }
 
@@ -174,14 +174,14 @@ fn a_tenant_that_takes_the_memory_is_named() {
             bytes_per_second: 1 << 20,
         };
         let _bystander = bystander.start("bystander", &writer).unwrap();
-        let told = shortage.watch(&tenant, || ());
+        let answer = shortage.watch(&tenant, || ());
         let truth = Truth {
             kinds: &["memory"],
             culprits: &[Actor { comm: "hoarder", cgroup: &tenant }],
             innocent: &[Actor { comm: "bystander", cgroup: &writer }],
             slower: 1.5,
         };
-        told.judge("a tenant that takes the memory", &truth);
+        answer.judge("a tenant that takes the memory", &truth);
     });
 }
 
@@ -192,13 +192,13 @@ fn who_is_at_a_limit_of_its_own_takes_memory_from_nobody_else() {
     play_on(|| {
         let shortage = need_shortage!(LimitOf::Tenant);
         let tenant = cgroup("hoarder");
-        let told = shortage.watch(&tenant, || shortage.disk.forget().unwrap());
+        let answer = shortage.watch(&tenant, || shortage.disk.forget().unwrap());
         let truth = Truth {
             kinds: &["memory"],
             culprits: &[],
             innocent: &[Actor { comm: "hoarder", cgroup: &tenant }],
             slower: 1.5,
         };
-        told.judge("a tenant at its own limit", &truth);
+        answer.judge("a tenant at its own limit", &truth);
     });
 }

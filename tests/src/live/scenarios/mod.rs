@@ -1,12 +1,12 @@
-//! Scenarios: an etcd on a simulated disk, somebody who makes it slow on
-//! purpose and somebody who does not, and what the tracer says of it. Where
-//! memory is short the victim is another.
+//! Scenarios: an etcd on a simulated disk, a process that makes it slow on
+//! purpose and one that does not, and the tracer's verdict on it. Scenarios that
+//! are short of memory have another victim.
 //!
 //! Each has a test of its own. `TRACER_REPEAT=3` plays every scenario three
 //! times; each time must be right. `TRACER_KEEP_RECORDINGS=DIR` keeps what was
 //! seen, for `tracer replay`.
 
-/// Who makes the disk slow.
+/// The processes that make the disk slow.
 pub(super) mod culprits;
 /// The simulated disk against its own model.
 mod disk;
@@ -20,15 +20,15 @@ pub(super) mod machine;
 mod memory;
 /// Neighbours on the same disk.
 mod neighbours;
-/// What no neighbour on the disk did.
+/// Causes that are no neighbour on the disk.
 mod others;
 /// The process of this node that serves the disk.
 mod server;
-/// What all scenarios have.
+/// The stage that all scenarios share.
 pub(super) mod stage;
 /// A disk that gets slow beside neighbours that do not change.
 mod steady;
-/// What the tracer says, and whether it is right.
+/// The tracer's verdict, and whether it is right.
 pub(super) mod verdict;
 
 use std::{env, path::Path};
@@ -47,7 +47,7 @@ pub(super) fn play(filesystem: Filesystem, scenario: impl Fn(&Stage)) {
     play_on(|| scenario(&Stage::build(filesystem)));
 }
 
-/// The same, of one that brings its own stage.
+/// Plays a scenario that brings its own stage.
 fn play_on(scenario: impl Fn()) {
     (0..times()).for_each(|_| play_undisturbed(&scenario));
 }
@@ -68,7 +68,7 @@ macro_rules! need_stage {
 }
 pub(super) use need_stage;
 
-/// What it would take to play scenarios here.
+/// The reasons why scenarios cannot be played here.
 pub(super) fn lack() -> Option<String> {
     if !Path::new("/dev/fuse").exists() {
         return Some("there is no /dev/fuse".to_owned());

@@ -35,7 +35,7 @@ fn an_fstrim_is_named(filesystem: Filesystem) {
             bytes_per_second: 1 << 20,
         };
         let _bystander = bystander.start("bystander", &writer).unwrap();
-        let told = watch(stage, |length| {
+        let answer = watch(stage, |length| {
             let round = || {
                 if filesystem == Filesystem::Ext4 {
                     make_due(stage.disk.mountpoint())?;
@@ -50,7 +50,7 @@ fn an_fstrim_is_named(filesystem: Filesystem) {
             innocent: &[Actor { comm: "bystander", cgroup: &writer }],
             slower: 3.0,
         };
-        told.judge(&format!("fstrim on {}", filesystem.name()), &truth);
+        answer.judge(&format!("fstrim on {}", filesystem.name()), &truth);
     });
 }
 
@@ -66,7 +66,7 @@ fn an_fstrim_is_named_on_xfs() {
     an_fstrim_is_named(Filesystem::Xfs);
 }
 
-/// What it wrote reaches the disk through a kernel worker.
+/// The data reach the disk through a kernel worker.
 #[test]
 fn a_buffered_writer_is_named_and_not_the_kernels_worker() {
     need_stage!();
@@ -81,7 +81,7 @@ fn a_buffered_writer_is_named_and_not_the_kernels_worker() {
             file_bytes: 512 << 20,
             bytes_per_second: 600_000_000,
         };
-        let told = watch(stage, |length| {
+        let answer = watch(stage, |length| {
             let _writer = writer.start("logwriter", &tenant).unwrap();
             sleep(length);
         });
@@ -91,7 +91,7 @@ fn a_buffered_writer_is_named_and_not_the_kernels_worker() {
             innocent: &[],
             slower: 3.0,
         };
-        told.judge("a buffered writer", &truth);
+        answer.judge("a buffered writer", &truth);
     });
 }
 
@@ -102,7 +102,7 @@ fn a_random_reader_is_named() {
         let tenant = cgroup("reader");
         stage.disk.become_another(&crowdable()).unwrap();
         let reader = READS.prepare(stage.disk.mountpoint(), "reader").unwrap();
-        let told = watch(stage, |length| {
+        let answer = watch(stage, |length| {
             let _reader = reader.start(&tenant).unwrap();
             sleep(length);
         });
@@ -112,7 +112,7 @@ fn a_random_reader_is_named() {
             innocent: &[],
             slower: 1.2,
         };
-        told.judge("a random reader", &truth);
+        answer.judge("a random reader", &truth);
     });
 }
 
@@ -127,7 +127,7 @@ fn a_tenant_that_shuffles_files_is_named_through_the_journal() {
         // Transactions of many blocks take long on it, those of few do not.
         let slower = Model { bytes_per_second: 20_000_000, ..Model::default() };
         stage.disk.become_another(&slower).unwrap();
-        let told = watch(stage, |length| {
+        let answer = watch(stage, |length| {
             let _files = files.start("shuffler", &tenant).unwrap();
             sleep(length);
         });
@@ -137,9 +137,9 @@ fn a_tenant_that_shuffles_files_is_named_through_the_journal() {
             innocent: &[],
             slower: 1.2,
         };
-        told.judge("a tenant of the journal", &truth);
+        answer.judge("a tenant of the journal", &truth);
         // A transaction has 2 blocks of etcd's and 240 of the tenant's.
-        let verdict = &told.verdict;
+        let verdict = &answer.verdict;
         let share = truth.culprits[0].share(verdict);
         assert!(share >= 0.75, "more of it is the tenant's: {verdict:?}");
     });
@@ -159,27 +159,27 @@ fn two_culprits_are_told_apart_by_what_they_do() {
         let slower = Model { write: Duration::from_millis(2), ..Model::default() };
         stage.disk.become_another(&slower).unwrap();
         let mut written: f64 = 1.0;
-        let told = watch(stage, |length| {
+        let answer = watch(stage, |length| {
             let writers = (first.start(&more).unwrap(), second.start(&less).unwrap());
             sleep(length);
             written = written_bytes(&writers.0) / written_bytes(&writers.1);
         });
         let (more, less) =
             (Actor { comm: "fio", cgroup: &more }, Actor { comm: "fio", cgroup: &less });
-        let ratio = more.share(&told.verdict) / less.share(&told.verdict).max(1e-9);
-        // By what they have waiting, and by what they get done: who is short of a CPU
-        // keeps its depth and writes less.
+        let ratio = more.share(&answer.verdict) / less.share(&answer.verdict).max(1e-9);
+        // Either by their waiting requests, or by their completed work: a writer that is
+        // short of CPU keeps its depth and writes less.
         let depths = 3.0;
         let truths = 0.5 * written.min(depths)..=2.0 * written.max(depths);
         println!("two culprits, of 3 and {written:.2} to 1: {ratio:.2} to 1");
         let truth =
             Truth { kinds: &["owners"], culprits: &[more, less], innocent: &[], slower: 1.2 };
-        told.judge("two culprits", &truth);
-        assert!(truths.contains(&ratio), "not of {truths:?}: {:?}", told.verdict);
+        answer.judge("two culprits", &truth);
+        assert!(truths.contains(&ratio), "not of {truths:?}: {:?}", answer.verdict);
     });
 }
 
-/// By the kernel's own account.
+/// The bytes written, as the kernel counts them.
 fn written_bytes(process: &Process) -> f64 {
     let io = fs::read_to_string(format!("/proc/{}/io", process.pid())).unwrap();
     let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
@@ -202,7 +202,7 @@ fn a_cron_job_is_cleared_beside_a_culprit_that_never_stops() {
             file_bytes: 8 << 20,
             bytes_per_second: 4 << 20,
         };
-        let told = watch_for(stage, 19 * SECOND, |length| {
+        let answer = watch_for(stage, 19 * SECOND, |length| {
             let _reader = reader.start(&tenant).unwrap();
             let begin = Instant::now();
             for number in 0.. {
@@ -221,6 +221,6 @@ fn a_cron_job_is_cleared_beside_a_culprit_that_never_stops() {
             innocent: &[Actor { comm: "cron", cgroup: &cron }],
             slower: 1.2,
         };
-        told.judge("a cron job beside a reader", &truth);
+        answer.judge("a cron job beside a reader", &truth);
     });
 }

@@ -1,4 +1,4 @@
-//! What no neighbour on the disk did: nobody, the disk itself, etcd itself, a
+//! Causes that are no neighbour on the disk: nobody, the disk itself, etcd itself, a
 //! crowded CPU.
 
 use std::{thread::sleep, time::Duration};
@@ -19,8 +19,8 @@ use crate::simulated::{SimulatedDisk, parts::Part};
 fn nobody_is_named_where_nothing_is_slow() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
-        let told = watch_for(stage, Duration::from_secs(4), sleep);
-        told.judge("quiet", &QUIET_TRUTH);
+        let answer = watch_for(stage, Duration::from_secs(4), sleep);
+        answer.judge("quiet", &QUIET_TRUTH);
     });
 }
 
@@ -35,12 +35,12 @@ fn a_crowd_on_another_disk_is_innocent() {
         // No more than the CPUs bear beside.
         let calm = Model { bytes_per_second: 50_000_000, ..Model::default() };
         other.become_another(&calm).unwrap();
-        let told = watch(stage, |length| {
+        let answer = watch(stage, |length| {
             let _writer = writer.start(&tenant).unwrap();
             sleep(length);
         });
         let innocent = [Actor { comm: "fio", cgroup: &tenant }];
-        told.judge("another disk", &Truth { innocent: &innocent, ..QUIET_TRUTH });
+        answer.judge("another disk", &Truth { innocent: &innocent, ..QUIET_TRUTH });
     });
 }
 
@@ -48,12 +48,12 @@ fn a_crowd_on_another_disk_is_innocent() {
 fn a_disk_that_becomes_slow_by_itself_is_nobodys_fault() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
-        let told = watch(stage, |length| {
+        let answer = watch(stage, |length| {
             stage.disk.become_another(&Model::default().slower(12)).unwrap();
             sleep(length);
         });
         let truth = Truth { kinds: &["device"], slower: 3.0, ..QUIET_TRUTH };
-        told.judge("a slow device", &truth);
+        answer.judge("a slow device", &truth);
     });
 }
 
@@ -71,7 +71,7 @@ fn a_crowded_cpu_is_told_and_who_crowds_it() {
             ..Model::default()
         };
         stage.disk.become_another(&fast).unwrap();
-        let told = watch(stage, |length| {
+        let answer = watch(stage, |length| {
             let hog = Part::Hog { cpu: 0 };
             let _hogs = [(); 4].map(|()| hog.start("hog", &crowd).unwrap());
             sleep(length);
@@ -82,11 +82,11 @@ fn a_crowded_cpu_is_told_and_who_crowds_it() {
             innocent: &[],
             slower: 1.2,
         };
-        told.judge("a crowded CPU", &truth);
+        answer.judge("a crowded CPU", &truth);
     });
 }
 
-/// What etcd is told to do with a database of some size.
+/// Makes etcd work on a database of some size.
 fn etcd_does(
     scenario: &str,
     kinds: &[&str],
@@ -97,8 +97,8 @@ fn etcd_does(
     play(Filesystem::Ext4, |stage| {
         stage.fill(MIB).expect("etcd takes values of a MiB");
         let endpoint = format!("--endpoints={}", stage.etcd.client().url());
-        let told = watch(stage, |length| repeat(length, || work(stage, &endpoint)).unwrap());
-        told.judge(scenario, &Truth { kinds, slower, ..QUIET_TRUTH });
+        let answer = watch(stage, |length| repeat(length, || work(stage, &endpoint)).unwrap());
+        answer.judge(scenario, &Truth { kinds, slower, ..QUIET_TRUTH });
     });
 }
 
@@ -120,8 +120,8 @@ fn large_values_are_etcds_own_doing() {
     play(Filesystem::Ext4, |stage| {
         let slower = Model { bytes_per_second: 50_000_000, ..Model::default() };
         stage.disk.become_another(&slower).unwrap();
-        let told = watch(stage, |length| repeat(length, || stage.fill(1)).unwrap());
-        told.judge("large values", &Truth { kinds: &["self"], slower: 1.2, ..QUIET_TRUTH });
+        let answer = watch(stage, |length| repeat(length, || stage.fill(1)).unwrap());
+        answer.judge("large values", &Truth { kinds: &["self"], slower: 1.2, ..QUIET_TRUTH });
     });
 }
 
@@ -130,7 +130,7 @@ fn large_values_are_etcds_own_doing() {
 fn a_defragmentation_of_etcd_is_its_own_doing() {
     need_stage!();
     etcd_does("a defragmentation", &["self", "none"], 0.0, |stage, endpoint| {
-        // What a round freed can be had again after the journal's next commit.
+        // Blocks that a round freed can be allocated again after the journal's next commit.
         sleep(Duration::from_secs(1));
         run(ETCDCTL, &[endpoint, "--command-timeout=60s", "defrag"], &stage.cgroup)
     });

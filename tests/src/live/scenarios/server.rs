@@ -14,7 +14,7 @@ use tracer_lab::{cgroup_v1::CgroupV1, disk::Filesystem};
 use super::{
     need_stage, play,
     stage::{Stage, cgroup},
-    verdict::{Actor, QUIET_TRUTH, Told, Truth, watch},
+    verdict::{Actor, Answer, QUIET_TRUTH, Truth, watch},
 };
 use crate::{simulated::parts::Part, skip::skip};
 
@@ -35,7 +35,7 @@ impl Drop for Held<'_> {
 }
 
 #[track_caller]
-fn assert_names(seen: &Told, what: &[&str]) {
+fn assert_names(seen: &Answer, what: &[&str]) {
     let said = &seen.verdict.verdict;
     println!("verdict: {said}");
     for what in what {

@@ -1,4 +1,4 @@
-//! What all scenarios have: a simulated disk with an etcd under steady puts.
+//! The stage of all scenarios: a simulated disk with an etcd under steady puts.
 
 use std::{
     fs,
@@ -72,7 +72,7 @@ impl Victim for Stage {
         &self.cgroup
     }
 
-    /// By its own account of its WAL.
+    /// The seconds of syncs, by etcd's own count of its WAL.
     fn sync_seconds(&self) -> f64 {
         let metrics = self.etcd.metrics().expect("etcd answers");
         histogram(&metrics, WAL_FSYNC).expect("it counts").sum
@@ -84,7 +84,7 @@ pub fn cgroup(name: &str) -> Cgroup {
     Cgroup::create(name).expect("a cgroup of cgroup2")
 }
 
-/// Does `step` again and again for so long.
+/// Does `step` again and again for `length`.
 pub fn repeat(length: Duration, mut step: impl FnMut() -> Result<()>) -> Result<()> {
     let until = Instant::now() + length;
     while Instant::now() < until {

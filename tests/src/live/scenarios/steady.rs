@@ -26,7 +26,7 @@ pub(super) fn small() -> Model {
 }
 
 /// The neighbour is there in all phases; the disk becomes another, on which p99 is
-/// at least so many times as long.
+/// at least `slower` times as long.
 fn nobody_is_accused(
     scenario: &str,
     (neighbour, per_second): (Fio, u32),

@@ -1,4 +1,4 @@
-//! What `tracer why` says of a scenario, and whether it is right.
+//! The output of `tracer why` for a scenario, and whether it is right.
 
 use std::{collections::BTreeMap, env, path::Path, thread, time::Duration};
 
@@ -23,7 +23,7 @@ const QUIET_P99: f64 = 12e-3;
 /// Less may be left unexplained.
 const UNEXPLAINED: f64 = 0.15;
 
-/// What is read of `why --json`.
+/// The fields of `why --json` that are read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Verdict {
     pub kind: String,
@@ -55,7 +55,7 @@ pub struct Culprit {
     pub share: f64,
 }
 
-/// Who is watched, and counts by itself.
+/// The process that is watched, and that counts its syncs itself.
 pub trait Victim {
     fn pid(&self) -> u32;
     fn cgroup(&self) -> &Cgroup;
@@ -65,7 +65,7 @@ pub trait Victim {
 
 /// A verdict, and the victim's own account of the same time.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct Answer {
     pub verdict: Verdict,
     /// The victim's own, in which nobody is a stranger.
     pub own_cgroup: String,
@@ -93,11 +93,11 @@ impl Actor<'_> {
 
 /// Watches a victim for a quiet while and then for one with culprits: `busy` brings
 /// them, lets them go on for as long as it is given, and takes them away.
-pub fn watch(victim: &impl Victim, busy: impl FnOnce(Duration)) -> Told {
+pub fn watch(victim: &impl Victim, busy: impl FnOnce(Duration)) -> Answer {
     watch_for(victim, BUSY, busy)
 }
 
-pub fn watch_for(victim: &impl Victim, length: Duration, busy: impl FnOnce(Duration)) -> Told {
+pub fn watch_for(victim: &impl Victim, length: Duration, busy: impl FnOnce(Duration)) -> Answer {
     watch_after(victim, QUIET, length, busy)
 }
 
@@ -107,7 +107,7 @@ pub fn watch_after(
     quiet: Duration,
     length: Duration,
     busy: impl FnOnce(Duration),
-) -> Told {
+) -> Answer {
     let whole = quiet + length;
     let pid = victim.pid().to_string();
     let mut recording = keep_recording(whole);
@@ -126,7 +126,7 @@ pub fn watch_after(
         assert_eq!(recording.wait(ENDS).code(), Some(0), "{}", recording.transcript());
     }
     let own_seconds = victim.sync_seconds() - before;
-    Told { verdict, own_cgroup: victim.cgroup().path().to_owned(), own_seconds }
+    Answer { verdict, own_cgroup: victim.cgroup().path().to_owned(), own_seconds }
 }
 
 /// Records the scenario beside, for people: into the folder that
@@ -140,7 +140,7 @@ fn keep_recording(length: Duration) -> Option<Tracer> {
     Some(Tracer::start(&["record", "--force", "--for", &length, "-o", &file.to_string_lossy()]))
 }
 
-/// What is true of a scenario.
+/// The truth about a scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct Truth<'a> {
     /// One of them.
@@ -156,18 +156,18 @@ pub struct Truth<'a> {
 pub const QUIET_TRUTH: Truth<'static> =
     Truth { kinds: &["none"], culprits: &[], innocent: &[], slower: 0.0 };
 
-impl Told {
+impl Answer {
     /// A line for people, whoever judged.
     pub fn print(&self, scenario: &str) {
         let v = &self.verdict;
         let ms = |seconds: f64| seconds * 1e3;
         let list = |of: &[Culprit]| {
-            let told = of.iter().filter(|c| c.share >= 0.01).map(|c| {
+            let answer = of.iter().filter(|c| c.share >= 0.01).map(|c| {
                 let (op, via) = (c.op.as_deref(), c.via.as_deref());
                 let how = [op, via].into_iter().flatten().collect::<Vec<_>>().join(" by ");
                 format!("{} ({}) {how} {:.0}%", c.comm, c.cgroup, c.share * 1e2)
             });
-            told.collect::<Vec<_>>().join(", ")
+            answer.collect::<Vec<_>>().join(", ")
         };
         let phases: Vec<_> =
             v.phases.iter().map(|(name, seconds)| format!("{name} {:.0}", ms(*seconds))).collect();
@@ -187,8 +187,8 @@ impl Told {
         );
     }
 
-    /// Asserts that the victim suffered as it should, and that the tracer tells the
-    /// truth.
+    /// Asserts that the victim was slowed as much as it should be, and that the verdict
+    /// is true.
     #[track_caller]
     pub fn judge(&self, scenario: &str, truth: &Truth<'_>) {
         self.print(scenario);
