@@ -1,4 +1,4 @@
-//! Which account a request is charged to.
+//! Finds the account that a request is charged to.
 
 use tracer_ebpf::{
     dropped::Dropped,
@@ -51,8 +51,8 @@ pub fn account(
     (account, of_ledger(ledger, account))
 }
 
-/// An account of a disk; its words are changed by atomic adds only, but for
-/// those that say whose it is: torn ones are nobody's.
+/// An account of a disk; its words are changed by atomic adds only, except for
+/// those that name its owner: a torn reading of these matches no owner.
 #[inline(always)]
 pub fn of_disk(disk: u32, account: u32) -> Option<MapCell<Account>> {
     of_ledger(LEDGER.cell(disk)?, account)
@@ -86,7 +86,7 @@ fn claim(key: &OwnerKey) -> u32 {
         return OTHERS;
     };
     let place = key.disk * ACCOUNTS as u32 + account;
-    // Where another CPU was faster, the next request tries again.
+    // If another CPU claimed the place first, the next request tries again.
     if ACCOUNT_OWNERS.insert(place, key, BPF_NOEXIST).is_ok() {
         if OWNERS.insert(key, account, BPF_NOEXIST).is_ok() {
             take(key, account);
@@ -110,9 +110,9 @@ fn find_free(disk: u32) -> Option<u32> {
         // A torn reading is settled by the map of owners.
         let is_free = is_of(ledger.accounts().at(account), &OwnerKey::default());
         if is_free && ACCOUNT_OWNERS.cell(&place).is_none() {
-            // By way of the map: the verifier would follow each number through
-            // all that comes after. Who finds another CPU's there cannot claim
-            // it.
+            // Re-read through the map so that the verifier forgets the number's range:
+            // otherwise it follows each value through all that comes after. If another CPU
+            // wrote a number meanwhile, claiming it fails.
             ledger.candidate().set(account as u64);
             return Some(ledger.candidate().get() as u32);
         }

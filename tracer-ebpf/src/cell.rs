@@ -2,7 +2,7 @@
 //!
 //! A [`MapCell`] points to a value of a map, or to a part of one. It is read and
 //! written word by word, and no reference to it is ever made. All memory that
-//! the kernel programs share is reached by way of this file.
+//! the kernel programs share is reached through this file.
 
 use core::{
     mem::MaybeUninit,
@@ -189,8 +189,8 @@ impl<T, const N: usize> MapCell<[T; N]> {
         unsafe { self.part(|array| array.cast::<T>().add(index)) }
     }
 
-    /// An element, if the array has so many. The compiler may know that it has, and
-    /// would drop the check that the verifier wants to see: so it is not let know.
+    /// An element, if the array is long enough. The compiler may know that it is, and
+    /// would drop the check that the verifier wants to see, so the index is hidden from it.
     #[inline(always)]
     pub fn find(self, index: usize) -> Option<MapCell<T>> {
         let index = core::hint::black_box(index);

@@ -1,4 +1,4 @@
-//! What user space tells the kernel programs before they are loaded.
+//! The configuration that user space gives the kernel programs before they are loaded.
 //!
 //! Rust emits no CO-RE relocations, so user space reads the running kernel's
 //! BTF and hands the offsets over as read-only data. The verifier sees
@@ -82,7 +82,7 @@ pub struct Config {
     pub bio_blkg: u32,
     pub blkg_blkcg: u32,
     pub blkcg_cgroup: u32,
-    /// Of `struct cgroup` and what it points to.
+    /// Offsets in `struct cgroup` and in the structs that it points to.
     pub cgroup_level: u32,
     pub cgroup_root: u32,
     pub cgroup_node: u32,
@@ -122,15 +122,15 @@ pub struct Config {
     pub regs_arg0: u32,
     pub regs_syscall: u32,
 
-    /// Which argument of the block_rq_* tracepoints is the request: 1 until
-    /// 5.10.136, 0 since (asked of BTF, not of the version).
+    /// The position of the request among the arguments of the block_rq_* tracepoints: 1
+    /// until 5.10.136, 0 since (read from BTF, not from the version).
     pub request_arg: u32,
-    /// Which argument of sched_switch is the task that leaves; the next one is
-    /// the task that comes.
+    /// The position of the task that leaves among the arguments of sched_switch; the next
+    /// one is the task that comes.
     pub switch_prev_arg: u32,
-    /// 1 where births have no hook of their own and are told by the bio.
+    /// 1 where submissions have no hook of their own, and the bio shows them.
     pub births_by_bio: u32,
-    /// 1 where a helper tells with what a task entered the kernel: from 5.15.
+    /// 1 where a helper returns the registers with which a task entered the kernel: from 5.15.
     pub task_regs: u32,
     /// The bit of `request.rq_flags` for a flush sequence (`RQF_FLUSH_SEQ`).
     pub flush_seq_bit: u32,
@@ -146,7 +146,7 @@ pub struct Config {
     pub nr_syncfs: u32,
     pub nr_sync: u32,
     /// A bit for each system call at whose end a sync may end: those above, and
-    /// the writes, for filesystems that tell only when a sync begins.
+    /// the writes, for filesystems that mark only the begin of a sync.
     pub sync_exits: [u32; 16],
 }
 

@@ -1,4 +1,4 @@
-//! Whom a syncing thread took the CPU from, and for how long it had waited.
+//! Charges tasks for the CPU time that a syncing thread waited for.
 //!
 //! A thread that is switched in takes the CPU from somebody, who is charged with
 //! the wait that has just ended. The scheduler counts how long that was by the

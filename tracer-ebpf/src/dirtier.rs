@@ -2,10 +2,10 @@
 //!
 //! A flusher writes back what somebody dirtied a while ago, a journal's commit
 //! writes the data that must go before it, a worker of a loop device or of the
-//! throttling layer hands on what it was given. Two things tell for whom: the
-//! cgroup that the bio names (cgroup v2 with the io controller), and who last
-//! made the clean inode dirty that this thread is writing. An inode that never
-//! gets clean keeps the first.
+//! throttling layer passes on requests of others. Two things show for whom: the
+//! cgroup that the bio names (cgroup v2 with the io controller), and the task that
+//! last made the clean inode dirty that this thread is writing. An inode that never
+//! becomes clean keeps the first.
 //!
 //! The block device's own inode holds a filesystem's metadata, which is of all
 //! its users: nobody is behind its writeback, whatever its cgroup.
@@ -25,7 +25,7 @@ use crate::{
     submitter::{self, Submitter, in_kernel_thread},
 };
 
-/// Who made a clean inode dirty.
+/// The task that made a clean inode dirty.
 #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Dirtier {
@@ -184,7 +184,7 @@ pub fn end_transaction() {
     }
 }
 
-/// Who runs, at `now`, or for whom it submits this bio.
+/// The running task at `now`, or the one for whom it submits this bio.
 #[inline(always)]
 pub fn submitter_of_bio(bio: Kernel, now: u64) -> Submitter {
     let mut who = Submitter::current(now);
@@ -220,7 +220,7 @@ fn stand_in(who: &mut Submitter, bio: Kernel) -> i32 {
     0
 }
 
-/// The same for what a kernel thread does without a bio.
+/// Replaces a kernel thread by the dirtier of the inode that it is writing, without a bio.
 #[inline(always)]
 pub fn stand_in_for_file(who: &mut Submitter) {
     if let Some(writing) = WRITING.cell(&who.tid) {
@@ -242,7 +242,7 @@ fn name_dirtier(who: &mut Submitter, writing: &Writing) {
     who.via = writing.via;
 }
 
-/// Of the process nothing is known then: the name stays the kernel thread's.
+/// Sets the cgroup only: the process is not known, so the name stays the kernel thread's.
 #[inline(always)]
 fn name_cgroup(who: &mut Submitter, cgroup: u64) {
     if cgroup != 0 {

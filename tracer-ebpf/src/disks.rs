@@ -1,5 +1,5 @@
-//! Where a disk's description lies: a table that is looked up without a hash
-//! map, because every hook on a block request looks one up.
+//! The table of disks' descriptions. It is looked up without a hash map, because
+//! every hook on a block request looks one up.
 //!
 //! User space alone writes it. A disk lies at the first free one of a few places
 //! that its device number names. The description of one that is gone is taken
@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// Of the disks that this node has, and of ones from many drivers.
+    /// Numbers of this node's disks, and of disks with many drivers.
     #[test]
     fn five_hundred_disks_find_a_place() {
         let loops = (0..256).map(|minor| (7 << 20) | minor);

@@ -271,7 +271,7 @@ fn v1_cgroup_id(set: Kernel) -> u64 {
     if cgroup.is_null() || level(cgroup) == 0 { 0 } else { node_id(cgroup) }
 }
 
-/// What tells a file from all others of the node; zeros where it is not known.
+/// The key that distinguishes a file from all others of the node; zeros if not known.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FileKey {
@@ -293,8 +293,8 @@ impl FileKey {
     }
 }
 
-/// Of a `struct inode` that lies `within` bytes into the given struct, which newer
-/// verifiers want to be shown is not null.
+/// Makes the key of a `struct inode` that lies `within` bytes into the given struct, which
+/// newer verifiers want to be shown is not null.
 #[inline(always)]
 pub fn file_key(inode: Kernel, within: u32) -> FileKey {
     let mut key = FileKey { inode: 0, device: 0, kind: 0 };
@@ -311,7 +311,7 @@ pub fn file_key(inode: Kernel, within: u32) -> FileKey {
     key
 }
 
-/// What is known of a file that is being synced; zeros where nothing is.
+/// The file that is being synced, as far as it is known; zeros for unknown fields.
 ///
 /// No `Option`: the verifier forgets that a pointer was null, and so would see
 /// its fields read before they are written.
@@ -332,7 +332,7 @@ impl Place {
     const UNKNOWN: Self = Self { inode: 0, generation: 0, backing: 0, device: 0, disk_device: 0 };
 }
 
-/// Of a `struct file`.
+/// Reads the place of a `struct file`.
 ///
 /// This and the next ask for null because newer verifiers (6.12.y, 6.13) want
 /// to be shown that what a module's tracepoint hands out is not.
@@ -348,7 +348,7 @@ pub fn place_of_file(file: Kernel) -> Place {
     place_of_inode(inode, 0)
 }
 
-/// Of a `struct inode` that lies `within` bytes into the given struct.
+/// Reads the place of a `struct inode` that lies `within` bytes into the given struct.
 #[inline(always)]
 pub fn place_of_inode(inode: Kernel, within: u32) -> Place {
     if config!(inode_ino) == ABSENT || inode.is_null() {
@@ -363,7 +363,7 @@ pub fn place_of_inode(inode: Kernel, within: u32) -> Place {
     place
 }
 
-/// Of a `struct address_space`: the file whose pages it holds.
+/// Reads the place of a `struct address_space`: the file whose pages it holds.
 #[inline(always)]
 pub fn place_of_mapping(mapping: Kernel) -> Place {
     if config!(mapping_host) == ABSENT {
@@ -376,7 +376,7 @@ pub fn place_of_mapping(mapping: Kernel) -> Place {
     place_of_inode(inode, 0)
 }
 
-/// Of a `struct super_block`: a whole filesystem.
+/// Reads the place of a `struct super_block`: a whole filesystem.
 #[inline(always)]
 pub fn place_of_sb(sb: Kernel) -> Place {
     let mut place = Place::UNKNOWN;
@@ -525,8 +525,8 @@ impl Task {
         self.flags() & PF_IO_WORKER != 0
     }
 
-    /// What it entered the kernel with: its `struct pt_regs`. `None` before 5.15,
-    /// and for tasks that made no system call.
+    /// The registers with which it entered the kernel (`struct pt_regs`). `None` before
+    /// 5.15, and for tasks that made no system call.
     #[inline(always)]
     pub fn registers(self) -> Option<Kernel> {
         if crate::UNTYPED || config!(task_regs) != 1 || self.is_kthread() || self.is_io_worker() {

@@ -20,11 +20,11 @@ static HANDLES_NEW: Array<u64> = Array::with_max_entries(1, 0);
 
 fields! { Handles { handles: u64, blocks: u64 } }
 
-/// Somebody puts so much into the log of a filesystem.
+/// Adds the blocks that an actor put into the log of a filesystem.
 #[inline(always)]
 pub fn fill(device: u32, who: &Submitter, blocks: u64) {
-    // What it put there itself and what was put there when its data were
-    // written back is one owner's work.
+    // Its own changes, and those made when its data were written back, count for one
+    // owner.
     let key = OwnerKey {
         cgroup: who.cgroup,
         comm: who.comm,

@@ -1,7 +1,7 @@
 //! Programs that do nothing, on the hooks where the tracer's do their work.
 //!
-//! What a program costs is what it does plus what the kernel takes to run any
-//! program there. The bench loads these by themselves to measure the second,
+//! The cost of a program is its own work plus what the kernel takes to run any
+//! program there. The bench loads these by themselves to measure the second part,
 //! the floor below which the tracer cannot get; the tracer loads none of them.
 //! The two that read the clock are the least that can time a request.
 

@@ -48,7 +48,7 @@ pub fn end_stage(journal: MapCell<Journal>, now: u64) {
     }
 }
 
-/// What a filesystem's journal spent in commits up to `now`.
+/// The time that a filesystem's journal spent in commits up to `now`.
 #[inline(always)]
 pub fn totals(device: u32, now: u64) -> Totals {
     // A reader between two stores of an end is off by that one commit; user space

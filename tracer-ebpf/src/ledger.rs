@@ -26,7 +26,7 @@
 /// Nanoseconds of one tick, as a power of two: 256 ns.
 pub const TICK_SHIFT: u32 = 8;
 
-/// What every request in flight adds to its account's word beside its birth.
+/// Every request in flight adds this to its account's word, beside its submission tick.
 pub const EPOCH: u64 = 1 << 42;
 
 /// The tick of a kernel monotonic time in nanoseconds.
@@ -35,13 +35,13 @@ pub const fn tick(now_ns: u64) -> u64 {
     now_ns >> TICK_SHIFT
 }
 
-/// Nanoseconds of so many ticks.
+/// The nanoseconds of a number of ticks.
 #[inline(always)]
 pub const fn ticks_to_ns(ticks: u64) -> u64 {
     ticks << TICK_SHIFT
 }
 
-/// What a request born at tick `at` adds to its account's word.
+/// The value that a request submitted at tick `at` adds to its account's word.
 #[inline(always)]
 pub const fn born(at: u64) -> u64 {
     EPOCH + at
@@ -50,14 +50,14 @@ pub const fn born(at: u64) -> u64 {
 /// When accounts are read: one division for all of them.
 #[derive(Clone, Copy)]
 pub struct Moment {
-    /// What a request adds to its account's word that is born now.
+    /// The value that a request submitted now adds to its account's word.
     unit: u64,
     /// 2^62 / `unit`.
     inverse: u64,
 }
 
-/// Of a word so many low bits mean nothing beside a request's own: it has 42 or
-/// more.
+/// The low bits of a word that are dropped before it is divided. A single request adds 2^42
+/// or more, so they cannot change the quotient.
 const WORD_SHIFT: u32 = 20;
 const INVERSE_SHIFT: u32 = 62;
 

@@ -3,13 +3,12 @@
 //! Everything here is `no_std`, has one layout on both sides, and knows
 //! neither aya nor the kernel: [`ledger`] is the arithmetic of blame, [`span`]
 //! that of overlapping requests, [`clocks`] that of a task's time on a CPU,
-//! [`histogram`] its scales and quantiles, [`disks`] where a disk's description
-//! lies, [`places`] where a request in flight lies, [`pid`] what an id is where it
-//! has none, [`cgroup`] which number a cgroup goes by, [`open_sync`] what is known of
-//! a sync under way, [`dropped`] what is counted as missing, [`record`] what travels
-//! through
-//! maps and the ring buffer, [`config`] what user space tells the programs
-//! before they are loaded.
+//! [`histogram`] its scales and quantiles, [`disks`] the table of disks'
+//! descriptions, [`places`] the slots of requests in flight, [`pid`] the id of a task
+//! in a namespace, [`cgroup`] the number that stands for a cgroup, [`open_sync`] the
+//! state of a sync under way, [`dropped`] the counters of what is missing, [`record`]
+//! the layouts of maps and of the ring buffer, [`config`] the configuration that user
+//! space gives the programs before they are loaded.
 
 #![cfg_attr(not(test), no_std)]
 

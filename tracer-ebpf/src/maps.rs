@@ -65,7 +65,7 @@ fields! {
     }
 }
 
-/// What is in flight, see [`tracer_ebpf::places`].
+/// The requests in flight, see [`tracer_ebpf::places`].
 #[map]
 pub static IN_FLIGHT: Array<InFlight> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -91,7 +91,7 @@ pub static DROPPED: Array<u64> = Array::with_max_entries(Dropped::COUNT as u32, 
 #[map]
 pub static DISKS: Array<Described> = Array::with_max_entries(disks::PLACES, 0);
 
-/// Disks that user space was told about and has not described yet.
+/// Disks that were reported to user space, and that it has not described yet.
 #[map]
 pub static UNKNOWN_DISKS: HashMap<u32, u32> = HashMap::with_max_entries(64, 0);
 
@@ -99,12 +99,12 @@ pub static UNKNOWN_DISKS: HashMap<u32, u32> = HashMap::with_max_entries(64, 0);
 #[map]
 pub static OWNERS: HashMap<OwnerKey, u32> = HashMap::with_max_entries(1, 0);
 
-/// Whose an account is, by disk · ACCOUNTS + account.
+/// The owners of accounts, by disk · ACCOUNTS + account.
 #[map]
 pub static ACCOUNT_OWNERS: HashMap<u32, OwnerKey> = HashMap::with_max_entries(1, 0);
 
-/// Which account an owner may have, by [`OwnerKey::hint`]. A hint may be wrong:
-/// the account tells whose it is.
+/// The account that an owner may have, by [`OwnerKey::hint`]. A hint may be wrong:
+/// the account itself names its owner.
 #[map]
 pub static ACCOUNT_HINTS: Array<u32> = Array::with_max_entries(HINTS, 0);
 
@@ -209,7 +209,7 @@ pub fn count_drop(kind: Dropped) {
     }
 }
 
-/// Where the histogram of a disk, operation and stage lies.
+/// The index of the histogram of a disk, operation and stage.
 #[inline(always)]
 fn histogram_index(disk: u32, operation: u32, stage: u32) -> u32 {
     (disk * op::COUNT as u32 + operation) * stage::COUNT as u32 + stage
@@ -235,7 +235,7 @@ fn count(disk: u32, operation: u32, stage: u32, bucket: usize) {
     }
 }
 
-/// What user space told of a disk, by its device number.
+/// User space's description of a disk, by its device number.
 #[inline(always)]
 pub fn described(device: u32) -> Option<MapCell<Disk>> {
     for probe in 0..PROBES {

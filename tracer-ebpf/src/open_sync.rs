@@ -43,7 +43,7 @@ pub struct OpenSync {
     pub comm: [u64; COMM / 8],
     /// The thread, by the kernel's own number; 0 where its place in the table is free.
     pub tid: u32,
-    /// Tells this sync from the thread's others.
+    /// Distinguishes this sync from the thread's others.
     pub seq: u32,
     /// When it began, in ns; 0 while that is not written yet.
     pub begin_ns: u64,
@@ -84,8 +84,8 @@ pub struct OpenSync {
     pub kthread: u16,
     /// 1 where its disk is a carrying one: its requests are bios there.
     pub carried: u16,
-    /// So many of the marks were made; the others say nothing. Its type is as wide as an
-    /// index's: a narrower one costs the verifier twenty times the work.
+    /// The number of marks that were made; the others mean nothing. Its type is as wide as
+    /// an index's: a narrower one costs the verifier twenty times the work.
     pub marked: u64,
     /// The accounts' integrals when the disk became known.
     pub marks: [u64; ACCOUNTS],
@@ -97,8 +97,8 @@ const _: () = assert!(size_of::<OpenSync>().is_multiple_of(64));
 /// Bits of [`own_work`] that are bytes: a TiB, of one sync.
 const BYTES_BITS: u32 = 40;
 
-/// What one request adds to a sync's work: two sums in one word, since each of the
-/// atomic adds at a request's end costs as much as some twenty other instructions.
+/// The amount that one request adds to a sync's work: two sums in one word, since each of
+/// the atomic adds at a request's end costs as much as some twenty other instructions.
 #[inline(always)]
 pub const fn own_work(bytes: u32) -> u64 {
     1 << BYTES_BITS | bytes as u64

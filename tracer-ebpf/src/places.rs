@@ -1,4 +1,4 @@
-//! Where a request may lie in the table of requests in flight.
+//! The slots that a request may have in the table of requests in flight.
 //!
 //! A (disk, hardware queue, tag) belongs to one live request. Disks of few tags
 //! have a slot for each of them. All others share the last slots of the table,
@@ -55,8 +55,8 @@ impl Disk {
     }
 }
 
-/// Slots of the shared part for disks that have so many tags together: a quarter
-/// of them is far more than are ever in flight on drives of many queues.
+/// Slots of the shared part, for the disks' tags taken together: a quarter of the
+/// tags is far more than are ever in flight on drives of many queues.
 pub const fn shared_for(tags: u64) -> u32 {
     let wanted = if tags / 4 > MAX_SHARED as u64 { MAX_SHARED } else { (tags / 4) as u32 };
     let slots = if wanted < MIN_SHARED { MIN_SHARED } else { wanted };
@@ -103,8 +103,8 @@ mod tests {
         }
     }
 
-    /// Requests that find no slot, of 200,000 on one drive of 64 queues that always
-    /// has so many in flight, with tags that `next_tag` gives to each queue.
+    /// Requests that find no slot, of 200,000 on one drive of 64 queues that always has
+    /// `in_flight` of them, with tags that `next_tag` gives to each queue.
     fn lost_of_200_000(in_flight: usize, mut next_tag: impl FnMut(&mut Random, u32) -> u32) -> u32 {
         let mut random = Random(in_flight as u64);
         let mut table = Table::new(shared_for(u64::from(QUEUES * TAGS)));

@@ -1,4 +1,4 @@
-// What both objects are made of: see `main.rs` and `untyped.rs`.
+// The modules of both objects: see `main.rs` and `untyped.rs`.
 
 #[cfg(target_arch = "bpf")]
 mod accounts;

@@ -1,4 +1,4 @@
-//! What travels through maps and the ring buffer.
+//! The layouts of values in maps and in the ring buffer.
 //!
 //! `repr(C)`, fixed-width integers, no padding (proved by the zerocopy
 //! derives), sizes asserted below. Codes are plain integers with named
@@ -30,7 +30,7 @@ pub mod op {
     pub const FLUSH: u32 = 4;
     pub const COUNT: usize = 5;
 
-    // What an owner can be blamed for beside block requests.
+    // Charges beyond block requests:
 
     /// Blocks put into a filesystem's journal.
     pub const METADATA: u32 = 5;
@@ -45,7 +45,7 @@ pub mod op {
 
 /// How an owner's request came to be issued, where not by the owner itself.
 pub mod via {
-    /// By itself, or by nobody known: then the owner is who issued it.
+    /// The owner issued it, or nobody else is known.
     pub const DIRECT: u8 = 0;
     /// Written back by a kernel worker; the owner is who dirtied the file.
     pub const WRITEBACK: u8 = 1;
@@ -61,7 +61,7 @@ pub mod size {
     /// 0 bytes, up to 4 KiB, 16 KiB, 64 KiB, 256 KiB, 1 MiB, 16 MiB, and above.
     pub const COUNT: usize = 8;
 
-    /// The class of a request of so many bytes.
+    /// The class of a request of this size.
     #[inline(always)]
     pub const fn class(bytes: u64) -> usize {
         if bytes == 0 {
@@ -114,12 +114,12 @@ pub mod kind {
     pub const OSYNC_WRITE: u32 = 6;
     /// An fsync or a synchronous write by an io_uring worker.
     pub const IO_URING: u32 = 7;
-    /// By a kernel thread: nfsd, or a loop device that flushes its file.
+    /// A sync by a kernel thread: nfsd, or a loop device that flushes its file.
     pub const KERNEL: u32 = 8;
     pub const COUNT: usize = 9;
 }
 
-/// Who a request is charged to, and what kind of request it is.
+/// The owner of a request, and the kind of request.
 #[derive(
     Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
 )]
@@ -145,7 +145,7 @@ pub const HINTS: u32 = 1 << HINT_BITS;
 const HINT_BITS: u32 = 12;
 
 impl OwnerKey {
-    /// Where the hint lies that says which account this owner has.
+    /// The index of the hint that names this owner's account.
     #[inline(always)]
     pub fn hint(&self) -> u32 {
         let [a, b, c, d] = self.words();
@@ -180,8 +180,8 @@ impl OwnerKey {
     }
 }
 
-/// One owner's account on one disk (see [`crate::ledger`]). One line of a CPU's
-/// cache: births and ends on two CPUs pass it to and fro as a whole.
+/// One owner's account on one disk (see [`crate::ledger`]). It fills one cache line,
+/// which moves as a whole between the CPUs of submissions and completions.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Account {
@@ -193,7 +193,7 @@ pub struct Account {
     pub ios: u64,
     /// Bytes of the requests that ended.
     pub bytes: u64,
-    /// Whose it is, as in [`OwnerKey`]; zeros while it is free.
+    /// Its owner's, as in [`OwnerKey`]; zeros while it is free.
     pub cgroup: u64,
     pub comm: [u8; COMM],
     /// The process that used the account last, as in `pid::here`. Written without a lock: any of
@@ -247,14 +247,14 @@ pub struct InFlight {
     /// When it was born, in ns; 0 while the slot is free, or is being filled.
     pub born_ns: u64,
     /// When it was given to the driver, in ns; 0 while it is queued, and where the
-    /// kernel's own note at its end tells.
+    /// kernel's own note at its end is used instead.
     pub issued_ns: u64,
     pub bytes: u32,
     /// Index of its account: disk · [`ACCOUNTS`] + account.
     pub account: u32,
     /// The thread whose sync waits for it, or 0.
     pub sync_tid: u32,
-    /// Which of that thread's syncs.
+    /// The number of the sync, among that thread's.
     pub sync_seq: u32,
     /// A code of [`op`].
     pub op: u16,
@@ -316,8 +316,8 @@ pub struct Journal {
     /// Nanoseconds spent in commits that ended.
     pub busy_ns: u64,
     pub commits: u64,
-    /// Of those commits' requests: waits for issue and times in service, as
-    /// parts of the span in which they overlapped.
+    /// The waits for issue of those commits' requests, as parts of the span in which
+    /// the requests overlapped; `device_ns` is their service.
     pub queue_ns: u64,
     pub device_ns: u64,
     /// The part of the commit under way, a code of [`commit`]; `COUNT` for none
@@ -329,7 +329,7 @@ pub struct Journal {
     pub stage_ns: [u64; commit::COUNT],
 }
 
-/// Who ran while a process's syncing thread waited for that CPU.
+/// The task that ran while a process's syncing thread waited for that CPU.
 #[derive(
     Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
 )]
@@ -345,13 +345,13 @@ pub struct ContenderKey {
     pub victim_tgid: u32,
 }
 
-/// What one owner spent in direct reclaim.
+/// The time that one owner spent in direct reclaim.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Reclaimed {
     pub times: u64,
     pub ns: u64,
-    /// Of `ns`, for the limit of a cgroup: out of that cgroup's own memory.
+    /// The part of `ns` for the limit of a cgroup: out of that cgroup's own memory.
     pub limit_ns: u64,
 }
 
@@ -380,13 +380,14 @@ macro_rules! sync_record_fields {
             own_device_ns: u64 as length;
             /// Its own requests: from the first submission to the last completion.
             own_span_ns: u64 as length;
-            /// A journal commit of its filesystem was under way for so long.
+            /// The time for which a journal commit of its filesystem was under way.
             journal_ns: u64 as length;
-            /// Of those, the commits' requests waited for issue, or were in service.
-            /// Known where a commit ends, so they may be more than `journal_ns`.
+            /// The part in which the commits' requests waited for issue; `journal_device_ns`
+            /// is their service. A commit's are known at its end, so they may exceed
+            /// `journal_ns`.
             journal_queue_ns: u64 as length;
             journal_device_ns: u64 as length;
-            /// Of `journal_ns`, the parts of the commits, by the codes of
+            /// `journal_ns` by the stages of the commits, with the codes of
             /// `commit`.
             journal_stage_ns: [u64; $crate::record::commit::COUNT] as lengths;
             /// Its own bios waited to become requests: tags, writeback throttling,
@@ -394,7 +395,7 @@ macro_rules! sync_record_fields {
             throttle_ns: u64 as length;
             /// It reclaimed memory itself, or read back what had been evicted.
             reclaim_ns: u64 as length;
-            /// Bytes of its own requests that completed, but for reads.
+            /// Bytes of its own requests that completed, without reads.
             own_bytes: u64 as number, serde(default);
             /// The number of the caller's cgroup (see `cgroup`).
             cgroup: u64 as number;
@@ -426,7 +427,7 @@ macro_rules! sync_record_fields {
             /// 1 where its first disk is a carrying one. The disks below have the work of
             /// that one once more.
             carried: u8 as flag, serde(default);
-            /// Of the accounts, so many at the end were never used, and say nothing.
+            /// The number of accounts at the end that were never used, and mean nothing.
             unused: u16 as hidden, serde(skip);
             /// The name of the process (its group leader's), NUL-padded.
             comm: [u8; $crate::record::COMM] as comm;
@@ -450,14 +451,14 @@ macro_rules! define {
 sync_record_fields!(define);
 
 impl SyncRecord {
-    /// By account of the disk: the time-integral of requests in flight between
-    /// begin and end, in ticks. Those that are missing are 0.
+    /// The time-integrals of requests in flight between begin and end, in ticks, by
+    /// account of the disk. Those that are missing are 0.
     pub fn areas(&self) -> &[u64] {
         &self.areas[..ACCOUNTS.saturating_sub(usize::from(self.unused))]
     }
 }
 
-/// What was in flight on a further disk during one sync.
+/// The requests in flight on a further disk during one sync.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct UnderlyingWindow {
@@ -474,9 +475,9 @@ pub struct StackedRecord {
     pub underlying: [UnderlyingWindow; UNDERLYING],
 }
 
-/// A request counts as alone only if its disk had been idle for so long before:
+/// A request counts as alone only if its disk had been idle for this long before:
 /// behind a limit on requests per second, one that comes right after another waits
-/// for the limit although nobody is beside it. Flushes are exempt, for each
+/// for the limit although nobody is beside it. Flushes are exempt, because each
 /// follows its own write.
 pub const RESTED_NS: u64 = 1_000_000;
 
@@ -489,7 +490,7 @@ pub struct Solo {
     pub ns: u64,
 }
 
-/// What one owner put into one filesystem's log.
+/// The amount that one owner put into one filesystem's log.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Handles {

@@ -2,7 +2,7 @@
 //!
 //! A request is submitted, issued to its driver, and completes. [`open`] gives it
 //! a slot and puts it into its submitter's account, [`end`] takes it out again
-//! and learns from it. The hooks say when; nobody else is told of a request.
+//! and learns from it. The hooks call both; no other module sees a request.
 
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
@@ -25,7 +25,7 @@ use crate::{
     work,
 };
 
-// include/linux/blk_types.h, enum req_op; stable since 4.8 but for the zones.
+// include/linux/blk_types.h, enum req_op; stable since 4.8 except for the zones.
 const REQ_OP_MASK: u32 = 0xff;
 const REQ_OP_READ: u32 = 0;
 const REQ_OP_WRITE: u32 = 1;
@@ -35,21 +35,21 @@ const REQ_OP_SECURE_ERASE: u32 = 5;
 const REQ_OP_ZONE_APPEND: u32 = 7;
 const REQ_OP_WRITE_ZEROES: u32 = 9;
 
-// The same file, enum req_flag_bits; stable since 4.10.
+// In the same file, enum req_flag_bits; stable since 4.10.
 pub const REQ_FUA: u32 = 1 << 17;
 pub const REQ_PREFLUSH: u32 = 1 << 18;
 
 /// An account that a request of the flush machinery has: none.
 const NO_ACCOUNT: u32 = u32::MAX;
 
-/// What a hook on a request was handed out.
+/// The request that a hook was handed out.
 #[inline(always)]
 pub fn request_of(ctx: &BtfTracePointContext) -> Request {
     // Both branches name a constant; the verifier follows only one.
     Request(Kernel(if config!(request_arg) == 1 { ctx.arg(1) } else { ctx.arg(0) }))
 }
 
-/// What tells a request from all others that are alive.
+/// The address, which distinguishes a request from all others in flight.
 #[inline(always)]
 pub fn address(request: Request) -> u64 {
     request.0.0 as u64
@@ -133,8 +133,8 @@ pub fn describe(
     slot.born_ns().set(now);
 }
 
-/// Puts a request into its submitter's account. Its operation comes by way of the map:
-/// the verifier would follow each single one through all of this.
+/// Puts a request into its submitter's account. Its operation is read through the map:
+/// otherwise the verifier follows each single operation through all of this.
 #[inline(always)]
 fn charge(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>, now: u64) {
     let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
@@ -161,8 +161,8 @@ pub fn has_known_submitter(request: Request) -> bool {
     config!(births_by_bio) == 1 && SUBMITTERS.cell(&(request.bio().0 as u64)).is_some()
 }
 
-/// Who submitted a request: who was seen with its bio, or who runs now or whom
-/// that one works for.
+/// The submitter of a request: the task that was seen with its bio, or else the
+/// running task or the one for whom that works.
 #[inline(always)]
 fn submitter(request: Request, now: u64) -> Submitter {
     if config!(births_by_bio) == 1 {
@@ -216,8 +216,8 @@ pub fn complete(slot: MapCell<InFlight>, born_ns: u64, now: u64) {
     });
 }
 
-/// The end of a request that has no slot, of which the kernel's note tells when it
-/// was given to its driver.
+/// Ends a request that has no slot, with the time at which it was given to its driver
+/// from the kernel's own note.
 #[inline(always)]
 pub fn end_unseen(disk: MapCell<Disk>, operation: u32, bytes: u32, noted_ns: u64) {
     let now = now_ns();

@@ -62,7 +62,7 @@ pub fn claim(
         take(own, request, now);
         return Some(own);
     }
-    // The same request from before, if its end was not seen.
+    // An earlier request at the same address may still have a slot, if its end was not seen.
     if let Some(slot) = find_shared(request, operation, disk) {
         reconcile(slot, now);
         return Some(slot);

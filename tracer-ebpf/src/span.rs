@@ -1,4 +1,4 @@
-//! What requests that overlap took, as parts of the time in which they did.
+//! The waits and services of overlapping requests, as parts of the time that passed.
 //!
 //! Their added-up waits and services are more than the time that passed; then
 //! the time from the first birth to the last end counts, divided in the

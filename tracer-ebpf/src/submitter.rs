@@ -1,7 +1,7 @@
-//! Who submits: the task that runs.
+//! The submitter: the task that runs where a request is submitted.
 //!
-//! A request is charged to who runs where it is submitted: its issue may happen
-//! in a kworker, its completion anywhere. Where a kernel thread submits it,
+//! A request is charged to that task, because its issue may happen in a kworker, and
+//! its completion anywhere. If a kernel thread submits it,
 //! [`dirtier`](crate::dirtier) may know for whom.
 
 use aya_ebpf::{
@@ -33,7 +33,7 @@ const KWORKER: [u8; COMM] = *b"kworker\0\0\0\0\0\0\0\0\0";
 /// How io_uring's workers are called, where their flags are out of reach.
 const IO_WORKER: &[u8; 8] = b"iou-wrk-";
 
-/// Who runs now: cgroup, process name, whether it is a kernel thread.
+/// The running task: cgroup, process name, whether it is a kernel thread.
 #[derive(Clone, Copy)]
 pub struct Current {
     pub cgroup: u64,
@@ -43,15 +43,15 @@ pub struct Current {
 }
 
 impl Current {
-    /// Whether this is a kernel thread, as far as can be told.
+    /// Whether this is a kernel thread, as far as is known.
     #[inline(always)]
     pub fn is_kernel(&self) -> bool {
         self.kthread || config!(task_flags) == ABSENT && has_kernel_name(&self.comm)
     }
 }
 
-/// Where a task's flags are out of reach, the threads that do others' work are
-/// told by their names.
+/// If a task's flags are out of reach, the threads that do others' work are
+/// recognised by their names.
 #[inline(always)]
 fn has_kernel_name(comm: &[u8; COMM]) -> bool {
     comm.first_chunk() == Some(b"kworker/") || comm.first_chunk() == Some(b"jbd2/")
@@ -71,7 +71,7 @@ pub fn current() -> Current {
     running(Task::current())
 }
 
-/// The same, of [`Task::current`].
+/// The running task, given its [`Task::current`].
 #[inline(always)]
 pub fn running(task: Option<Task>) -> Current {
     let Some(task) = task else {
@@ -93,7 +93,7 @@ fn current_cgroup(task: Task) -> u64 {
     }
 }
 
-/// Who a task is; kernel threads are asked for no cgroup.
+/// Describes a task; the cgroup of a kernel thread is not looked up.
 #[inline(always)]
 pub fn of_task(task: Task, cgroup: impl FnOnce() -> u64) -> Current {
     if task.is_kthread() {
@@ -104,7 +104,7 @@ pub fn of_task(task: Task, cgroup: impl FnOnce() -> u64) -> Current {
     Current { cgroup: cgroup(), comm: task.process_comm(), kthread: false, io_worker }
 }
 
-/// Who submitted a request, and when.
+/// The submitter of a request, and the time.
 #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Submitter {
@@ -122,7 +122,7 @@ pub struct Submitter {
 }
 
 impl Submitter {
-    /// Who runs, at `now`.
+    /// The running task at `now`.
     #[inline(always)]
     pub fn current(now: u64) -> Self {
         let task = Task::current();
@@ -145,7 +145,7 @@ impl Submitter {
         }
     }
 
-    /// Whether this is a kernel thread, as far as can be told.
+    /// Whether this is a kernel thread, as far as is known.
     #[inline(always)]
     pub fn is_kernel(&self) -> bool {
         self.kthread != 0 || config!(task_flags) == ABSENT && has_kernel_name(&self.comm)

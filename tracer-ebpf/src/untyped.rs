@@ -1,4 +1,4 @@
-//! The same programs for a kernel without BTF: a helper reads what its pointers
+//! The programs for a kernel without BTF: a helper reads what its pointers
 //! point to, and the tracepoints' programs are loaded as plain raw ones, whose
 //! arguments lie in the same places.
 //!

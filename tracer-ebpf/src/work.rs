@@ -1,11 +1,11 @@
-//! What requests cost: how long those take that are alone on their disk.
+//! Measures the cost of requests: the service time of those that are alone on their disk.
 //!
-//! Beside others a request's time in service tells as much about them as about
-//! itself. A request was alone when none was born after its issue, none ended after
-//! it or in the millisecond before it, and none is in flight when it ends. One line per
-//! disk shows the first two. It is written without atomic adds: two that are issued at
-//! one time are both in flight at the first one's end. Flushes have no birth: one that begins and does not end
-//! beside a request is not seen.
+//! Beside others, a request's service time says as much about them as about
+//! itself. A request was alone if none was submitted after its issue, none ended after
+//! it or in the millisecond before it, and none is in flight when it ends. One cache line
+//! per disk shows the first two. It is written without atomic adds: if two are issued at
+//! the same time, both are in flight when the first one ends. Flushes have no submission: one
+//! that begins and does not end beside a request is not seen.
 
 use tracer_ebpf::record::{ACCOUNTS, DiskLedger, RESTED_NS, op, size};
 
@@ -22,8 +22,8 @@ pub fn enter(ledger: MapCell<DiskLedger>, now: u64) {
     ledger.born_ns().set(now);
 }
 
-/// A request of this operation and so many bytes that was issued has been served,
-/// and is in its account no more.
+/// An issued request of this operation and size has been served, and has left its
+/// account.
 #[inline(always)]
 pub fn leave(disk: u32, (operation, bytes): (u32, u32), issued_ns: u64, now: u64) {
     let Some(ledger) = LEDGER.cell(disk) else { return };

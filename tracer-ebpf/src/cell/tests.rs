@@ -25,7 +25,7 @@ const MIXED: Mixed = Mixed { sum: 1, tid: 2, op: 3, flags: [4, 5], list: [6, 7, 
 /// As memory of a map: nobody has a reference to what is in it.
 struct Value<T>(UnsafeCell<T>);
 
-// SAFETY: it is reached by way of cells only.
+// SAFETY: it is reached through cells only.
 unsafe impl<T> Sync for Value<T> {}
 
 impl<T> Value<T> {

@@ -1,4 +1,4 @@
-//! What is hooked: a folder for each capability, named like it.
+//! The hooks: a directory for each capability, named like it.
 //!
 //! The hooks lie on top: each reads what the kernel hands out and says what has
 //! happened to the state below (`requests`, `syncs`, `journals`, …). None

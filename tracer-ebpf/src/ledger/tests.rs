@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A request: born at a tick, ended after so many.
+/// A request that is born at a tick and ends `age` ticks later.
 #[derive(Clone, Copy, Debug)]
 struct Request {
     birth: u64,
@@ -85,7 +85,7 @@ fn ten_thousand_in_flight_are_counted() {
     }
 }
 
-/// More was taken away than was added, by so many ticks.
+/// Five ticks more were taken away than were added.
 #[test]
 fn a_word_below_zero_is_nobody() {
     let now = Moment::at(1_000_000);

@@ -2,9 +2,9 @@
 //!
 //! A sync opens at its system call or, where it is none of the sync calls (a
 //! write to an O_DSYNC file, an io_uring worker, a kernel thread), at the
-//! filesystem; it closes where it was opened. Whatever names the file or the
-//! disk in between fills it in, and if nothing does, its first block request
-//! tells the disk. So several hooks on one path count it once.
+//! filesystem; it closes where it was opened. Each hook in between that knows the
+//! file or the disk fills it in; if none does, the first block request shows the
+//! disk. So several hooks on one path count a sync once.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use tracer_ebpf::record::{NO_DISK, NO_NAME, kind};
@@ -49,7 +49,7 @@ pub fn enter(place: Place, kind: Option<u32>) {
     locate_at(&place, now);
 }
 
-/// What a sync is that no system call of its own asked for.
+/// The kind of a sync that no sync call asked for.
 #[inline(always)]
 fn uncalled_kind() -> u32 {
     let who = submitter::current();

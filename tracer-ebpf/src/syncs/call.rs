@@ -1,4 +1,4 @@
-//! Which sync a thread asked for, by the system call that it is in.
+//! Finds the kind of sync from the system call that a thread is in.
 
 use tracer_ebpf::{dropped::Dropped, record::kind};
 
@@ -44,7 +44,7 @@ impl Call {
         Self { kind, fd: if names_file { syscall_arg0(registers) as i32 } else { -1 } }
     }
 
-    /// The one that the running thread is in, as far as the kernel tells.
+    /// The call of the running thread, as far as the kernel shows it.
     #[inline(always)]
     pub fn current() -> Option<Self> {
         let registers = Task::current()?.registers()?;

@@ -67,7 +67,7 @@ fn send(sync: MapCell<OpenSync>, now: u64) -> i32 {
     0
 }
 
-/// The same for a sync that waited for more than one disk.
+/// Sends the record of a sync that waited for more than one disk.
 #[inline(never)]
 fn send_stacked(sync: MapCell<OpenSync>, now: u64) -> i32 {
     maps::send(wakeup, |record: &mut StackedRecord| {

@@ -14,11 +14,11 @@ use super::{
 };
 use crate::cell::MapCell;
 
-/// Which of its syncs a thread is in, if any; notes that a request of it was
-/// born on a disk.
+/// The number of the sync that a thread is in, if any; notes that the thread submitted
+/// a request to a disk.
 #[inline(always)]
 pub fn note_submission(tid: u32, operation: u32, disk: MapCell<Disk>, now: u64) -> Option<u32> {
-    // Where births are seen late, in another thread, this one may be closing
+    // If submissions are seen late, in another thread, this one may be closing
     // its entry.
     let is_running = || tid == bpf_get_current_pid_tgid() as u32;
     let Some(sync) = of_thread(tid) else {
@@ -36,7 +36,7 @@ pub fn note_submission(tid: u32, operation: u32, disk: MapCell<Disk>, now: u64) 
     }
     if is_running() {
         sync.end_throttle(now);
-        // Nothing has told the disk so far (btrfs, device mapper, md, …).
+        // No hook has shown the disk so far (btrfs, device mapper, md, …).
         if sync.disk().get() == NO_DISK {
             if sync.kind().get() != COMMIT {
                 watch(sync, disk, now);
@@ -56,7 +56,7 @@ pub fn credit(slot: MapCell<InFlight>, queue_ns: u64, device_ns: u64, now: u64) 
     if sync.seq().get() != slot.sync_seq().get() {
         return;
     }
-    // Of two ends that race for `own_last_ns` either is within their difference
+    // If two ends race for `own_last_ns`, either value is within their difference
     // of the right one; the sums are changed by atomic adds.
     let bytes = if u32::from(slot.op().get()) == op::READ {
         sync.own_read_ns().add(queue_ns + device_ns);

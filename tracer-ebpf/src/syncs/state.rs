@@ -1,4 +1,4 @@
-//! What is known of a sync while it is under way.
+//! The state of a sync while it is under way.
 
 pub use tracer_ebpf::open_sync::{COMMIT, OpenSync};
 use tracer_ebpf::{

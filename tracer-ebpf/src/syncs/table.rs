@@ -116,8 +116,8 @@ fn claim(tid: u32) -> Option<MapCell<OpenSync>> {
     OTHER_SYNCS.cell(&tid)
 }
 
-/// So many more syncs want a thread's place, modulo 2^64. Returns how many do
-/// now: 1 to the one that has it to itself, and to no two at one time.
+/// Adds `more` (modulo 2^64) to the number of syncs that want a thread's place, and returns
+/// the sum: 1 to the one that has it to itself, and to no two at one time.
 #[inline(always)]
 fn count(tid: u32, more: u64) -> u64 {
     let Some(syncing) = SYNCING.cell(tid % PLACES) else { return 0 };

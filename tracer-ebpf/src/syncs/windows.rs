@@ -1,5 +1,5 @@
-//! Who else has requests in flight while a sync waits: the accounts of its disk
-//! when that became known, and at its end.
+//! Measures who else has requests in flight while a sync waits: the accounts of its disk
+//! are read when the disk becomes known, and at the end.
 //!
 //! A disk may name others that a sync on it waits for too (what lies below a
 //! loop device, the further disks of a volume). Their marks are kept apart, so
@@ -106,7 +106,7 @@ fn watch_one(underlying: MapCell<UnderlyingMarks>, disk: MapCell<Disk>, at: usiz
     }
 }
 
-/// What was in flight on a sync's disk since it is watched, in ticks.
+/// Fills in the in-flight integrals on a sync's disk since it is watched, in ticks.
 #[inline(always)]
 pub fn fill_areas(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     record.unused = ACCOUNTS as u16;
@@ -126,7 +126,7 @@ pub fn fill_areas(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     }
 }
 
-/// The same for the further disks, whose marks are no longer needed then.
+/// Fills in those of the further disks, whose marks are no longer needed then.
 #[inline(always)]
 pub fn fill_underlying(windows: &mut [UnderlyingWindow; UNDERLYING], now: u64) {
     let tid = bpf_get_current_pid_tgid() as u32;

@@ -1,4 +1,4 @@
-//! Who runs while a syncing thread waits for a CPU: see [`contenders`].
+//! Finds who runs while a syncing thread waits for a CPU: see [`contenders`].
 //!
 //! It sees every switch on the machine, so it is attached only while waits for a
 //! CPU matter.

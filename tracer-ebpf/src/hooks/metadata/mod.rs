@@ -1,4 +1,4 @@
-//! Who fills a filesystem's journal.
+//! Finds who fills a filesystem's journal.
 //!
 //! A commit writes what all tasks put into its transaction, and a sync waits
 //! for the whole of it. Each task that changes metadata does so within a handle

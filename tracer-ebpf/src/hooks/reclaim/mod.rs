@@ -1,4 +1,4 @@
-//! Who reclaims memory itself, because it wants some and none is free.
+//! Finds who reclaims memory in direct reclaim, because it allocates and none is free.
 //!
 //! Counted for everybody, by owner; where a sync is under way in the thread, it
 //! is a part of that sync's time too.
@@ -37,11 +37,11 @@ pub struct Reclaiming {
     clocks: Clocks,
 }
 
-/// Whose memory is reclaimed.
+/// The memory that is reclaimed.
 #[derive(Clone, Copy)]
 enum Whose {
     Machine,
-    /// Of one that has reached its limit.
+    /// Memory of a cgroup that has reached its limit.
     Cgroup,
 }
 
@@ -52,7 +52,7 @@ fields! { Reclaimed { times: u64, ns: u64, limit_ns: u64 } }
 #[map]
 static RECLAIMING: LruHashMap<u32, Reclaiming> = LruHashMap::with_max_entries(1024, 0);
 
-/// What each owner spent in it; the disk in the key means nothing.
+/// The time that each owner spent in it; the disk in the key means nothing.
 #[map]
 static RECLAIMERS: LruHashMap<OwnerKey, Reclaimed> = LruHashMap::with_max_entries(256, 0);
 #[map]
@@ -108,7 +108,7 @@ fn end(whose: Whose) -> i32 {
             None => (0, 0),
         };
         // Hunting for memory keeps a CPU busy: that time is reclaim, not the
-        // sync's own; a wait for the CPU is told as such.
+        // sync's own `cpu`; a wait for the CPU stays `runqueue`.
         sync.reclaim_ns().add_alone(ns.saturating_sub(runqueue));
         sync.reclaim_cpu_ns().add_alone(cpu);
     }

@@ -1,7 +1,7 @@
 //! A block request is submitted, in its submitter's context.
 //!
-//! Where submissions have no hook of their own (before 6.5), the bio that gets a
-//! request, the request's insertion into a scheduler and its issue stand for them.
+//! If submissions have no hook of their own (before 6.5), three others stand in: the
+//! bio that gets a request, the request's insertion into a scheduler, and its issue.
 //!
 //! Prototypes (include/trace/events/block.h, block/blk-core.c):
 //! - block_io_start(struct request *), from 6.5

@@ -1,11 +1,11 @@
-//! Where a sync is seen: the hooks, and what each says of it.
+//! The hooks that see syncs, and what each contributes.
 //!
-//! Three ways to the system calls: their own functions (fentry), what ext4 tells
-//! and, for all else, a hook on every call (tp), or the one function behind most
-//! of them (vfs). Beside them what opens and closes the syncs that no system call
-//! of their own asks for, and what names the file. But for the filesystems'
-//! tracepoints that is the kernel's common part, so that it serves any
-//! filesystem, built in or a module.
+//! There are three ways to the system calls: their own functions (fentry); ext4's
+//! tracepoints and, for all else, a hook on every call (tp); or the one function behind
+//! most of them (vfs). Beside them are hooks that open and close the syncs that no sync
+//! call asks for, and hooks that name the file. Except for the filesystems' tracepoints
+//! these are in the kernel's common part, so they serve any filesystem, built in or a
+//! module.
 //!
 //! Prototypes:
 //! - sys_enter(struct pt_regs *, long id), sys_exit(struct pt_regs *, long ret)
@@ -85,7 +85,7 @@ around_system_call!(sync_file_range_entry, sync_file_range_exit, kind::SYNC_FILE
 around_system_call!(syncfs_entry, syncfs_exit, kind::SYNCFS);
 around_system_call!(sync_entry, sync_exit, kind::SYNC);
 
-/// What writes to O_DSYNC files, io_uring, aio and nfsd call; fsync and
+/// Called by writes to O_DSYNC files, io_uring, aio and nfsd; fsync and
 /// fdatasync have it inlined on some kernels. One filesystem on another calls
 /// it again for the file below.
 #[fentry(function = "vfs_fsync_range")]
@@ -100,7 +100,7 @@ pub fn vfs_range_exit(_ctx: FExitContext) -> i32 {
     0
 }
 
-/// What loop devices and aio call.
+/// Called by loop devices and aio.
 #[fentry(function = "vfs_fsync")]
 pub fn vfs_entry(ctx: FEntryContext) -> i32 {
     enter(place_of_file(Kernel(ctx.arg(0))), None);
@@ -181,8 +181,8 @@ pub fn btrfs_sync_file(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Where only the begin is told, the end of the system call must do for the
-/// end; io_uring workers and kernel threads make none.
+/// If only the begin has a hook, the sync ends with the system call;
+/// io_uring workers and kernel threads make none.
 #[inline(always)]
 fn enter_until_the_call_ends(place: Place) {
     let who = submitter::current();

@@ -1,7 +1,7 @@
-//! Whose data a kernel worker writes back.
+//! Finds whose data a kernel worker writes back.
 //!
-//! Whoever makes a clean inode dirty is remembered, and who begins to write it
-//! back writes for that one: see [`dirtier`].
+//! The task that makes a clean inode dirty is remembered, and a thread that begins to
+//! write the inode back writes for that task: see [`dirtier`].
 //!
 //! Prototypes (include/trace/events/writeback.h):
 //! - writeback_dirty_inode_enqueue(struct inode *), in the dirtier's context
