@@ -1,4 +1,4 @@
-//! What block devices there are, and their places in the kernel programs' tables.
+//! The node's block devices, and their places in the kernel programs' tables.
 //!
 //! sysfs goes in, [`Disk`]s as the kernel programs want them come out. Each disk
 //! has an index in the ledger, and one of few tags has slots of its own in the
@@ -53,8 +53,8 @@ const SPARE_DISKS: u32 = 240;
 /// Disks that are followed at most.
 const MOST_DISKS: u32 = 4096;
 
-/// Requests of one queue while a scheduler is at work, unless it is told
-/// otherwise: one may be chosen after we looked.
+/// The least number of requests that a queue has while it has a scheduler, unless it is
+/// configured otherwise: a scheduler may be chosen after we looked.
 const MIN_TAGS: u32 = 256;
 
 /// The kernel's own default where a driver says nothing.
@@ -89,7 +89,7 @@ pub struct BlockDisk {
     pub carries: bool,
     /// Tags per hardware queue.
     pub nr_tags: u32,
-    /// Tags per hardware queue while a scheduler is at work.
+    /// Tags per hardware queue while it has a scheduler.
     pub nr_requests: u32,
     /// `none`, `mq-deadline`, …; empty where there is none to choose.
     pub scheduler: String,
@@ -110,8 +110,8 @@ impl BlockDisk {
     }
 
     /// Own slots per hardware queue: one for each tag, and one for the flush
-    /// machinery, whose requests borrow tags. `None` for a disk of so many tags that it
-    /// has no slots of its own.
+    /// machinery, whose requests borrow tags. `None` for a disk with too many tags to
+    /// have slots of its own.
     fn own_depth(&self) -> Option<u32> {
         let depth = self.tags().checked_next_multiple_of(TAGS_STEP)?.checked_add(1)?;
         (depth.checked_mul(self.queues)? <= MAX_OWN_SLOTS).then_some(depth)

@@ -1,5 +1,5 @@
-//! Which file: from the device and inode in a kernel record to a path, a class
-//! and an id to tell victims apart by.
+//! Resolves files: from the device and inode in a kernel record to a path, a class
+//! and an id that victims are keyed by.
 //!
 //! A file is looked for among the descriptors of the process that synced it,
 //! once, and then again from time to time: files are renamed into place (etcd's
@@ -54,14 +54,14 @@ const UNDECIDED_NS: u64 = SECOND_NS;
 /// How long a file of a known class is.
 const DECIDED_NS: u64 = 5 * SECOND_NS;
 
-/// How long a mount point is, unless the kernel tells that mounts changed.
+/// A mount point is believed for this long, unless the kernel signals that mounts changed.
 const MOUNT_NS: u64 = 60 * SECOND_NS;
 
 /// Reading this much of a mountinfo file costs as much as a look at one
 /// descriptor.
 const MOUNT_BYTES_PER_LOOK: usize = 4096;
 
-/// Each search in vain doubles the time to the next, up to a minute.
+/// Each search that finds nothing doubles the time to the next, up to a minute.
 const MAX_DOUBLINGS: u32 = 6;
 
 /// All files seen so far.
@@ -128,14 +128,14 @@ struct Entry {
     handle: Handle,
     /// The changes of mounts that there had been when it was found.
     changes: u64,
-    /// Where it was found; empty for the unknown.
+    /// The path at which it was found; empty for the unknown.
     path: String,
-    /// By whom, and at which descriptor.
+    /// The process and the descriptor through which it was found.
     tgid: u32,
     fd: i32,
     checked_ns: u64,
     due_ns: u64,
-    /// Searches in vain, one after the other.
+    /// Consecutive searches that found nothing.
     failures: u32,
 }
 
@@ -226,7 +226,7 @@ impl Files {
         self.remember(key, entry)
     }
 
-    /// What is known of a file; "unknown" for one that was forgotten.
+    /// The label of a file; "unknown" for one that was evicted.
     pub fn label(&self, file: FileId) -> &FileLabel {
         self.labels.get(file)
     }
@@ -249,7 +249,7 @@ impl Files {
         self.errands.late()
     }
 
-    /// Files and labels forgotten for want of room.
+    /// Files and labels evicted to make room.
     pub fn evicted(&self) -> u64 {
         self.evicted + self.labels.evicted()
     }
@@ -371,8 +371,8 @@ impl Files {
         }
     }
 
-    /// Where a filesystem is mounted: the host's view first, the process's
-    /// own last; of several places the one of its root, the shortest.
+    /// The mount point of a filesystem: the host's view first, the process's
+    /// own last; of several mounts the one of its root, with the shortest path.
     fn read_mount_point(&mut self, tgid: u32, device: u32) -> Option<MountPoint> {
         let Self { tree, budget, mounts, .. } = self;
         ["1", "self", &tgid.to_string()].into_iter().find_map(|process| {

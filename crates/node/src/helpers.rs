@@ -68,11 +68,11 @@ pub struct Seen {
     pub role: Role,
     pub tgid: u32,
     pub comm: String,
-    /// Its threads waited for a CPU for so long together.
+    /// The time for which its threads waited for a CPU, added up.
     pub waited_ns: u64,
-    /// As many threads at work equally would look the same.
+    /// The number of equally busy threads that would give the same sum.
     pub spread: f64,
-    /// A quota held its cgroup back for so long, and which.
+    /// The time for which a quota throttled its cgroup, and that quota's setting.
     pub limited_ns: u64,
     pub setting: String,
     pub tids: Vec<u32>,

@@ -1,12 +1,11 @@
-//! Who is it: from the numbers in kernel records to names.
+//! Resolves identities: from the numbers in kernel records to names.
 //!
-//! In go a tgid and a cgroup id, out comes [`Actor`]: process, cgroup path,
+//! A tgid and a cgroup id go in, an [`Actor`] comes out: process, cgroup path,
 //! systemd unit and the workload (pod, virtual machine, container, volume), from
-//! /proc, the cgroup filesystem and what the kubelet leaves on the disk, and
+//! /proc, the cgroup filesystem and what the kubelet leaves on the disk. Names are
 //! remembered after the process has ended and its cgroup is gone. Everything is
-//! bounded;
-//! what is forgotten for want of room, and what was gone before the first
-//! look, is counted.
+//! bounded; what is evicted to make room, and what was gone before the first look,
+//! is counted.
 //!
 //! It has no clock: callers say what time it is (any monotonic nanoseconds).
 //! It never asks a container runtime or an API server: they may be down because
@@ -41,7 +40,7 @@ use workload::{Names, find_workload};
 #[derive(Debug)]
 pub struct Identities {
     tree: Tree,
-    /// Where the rest of the node's files lie, the kubelet's above all.
+    /// The root of the node's other files, the kubelet's above all.
     host: Tree,
     processes: Processes,
     cgroups: Cgroups,
@@ -99,7 +98,7 @@ impl Identities {
         self.processes.late() + self.names.errands.late()
     }
 
-    /// Identities forgotten for want of room.
+    /// Identities evicted to make room.
     pub fn evicted(&self) -> u64 {
         let names = self.names.pods.evicted() + self.names.containers.evicted();
         self.processes.evicted() + self.cgroups.evicted() + names
@@ -113,8 +112,8 @@ pub fn find_v1_controller(tree: &Tree) -> Option<&'static str> {
     procfs::find_v1_controller(&cgroup)
 }
 
-/// Whether a process is a kernel thread, by its flags in /proc; no where it is
-/// gone. For kernels whose programs cannot tell.
+/// Whether a process is a kernel thread, by its flags in /proc; false if it is
+/// gone. For kernels whose programs cannot read the flags.
 pub fn is_kernel_thread(root: &Path, tgid: u32) -> bool {
     let stat = std::fs::read(root.join(format!("proc/{tgid}/stat")));
     stat.is_ok_and(|stat| procfs::parse_stat(&stat).is_some_and(|stat| stat.kernel_thread))

@@ -1,6 +1,6 @@
-//! Mounts, as `/proc/<tgid>/mountinfo` tells them.
+//! Parses mounts from `/proc/<tgid>/mountinfo`.
 //!
-//! In go the bytes of that file, out come its fields, borrowed: a node with
+//! The bytes of that file go in, its fields come out, borrowed: a node with
 //! many pods has thousands of lines. Devices are as the kernel numbers them,
 //! the *filesystem's* own: on btrfs `stat` shows another number for each
 //! subvolume, this file does not.
@@ -18,7 +18,7 @@ use crate::{
     tree::{Tree, number},
 };
 
-/// Of such a file: more than any node has; a line is about 150 bytes.
+/// The size up to which such a file is read: more than any node has, at 150 bytes a line.
 pub const MAX_BYTES: usize = 8 << 20;
 
 /// One mount; paths are still escaped as the kernel does (see [`unescape`]).
@@ -60,7 +60,7 @@ fn parse_line(line: &[u8]) -> Option<Mount<'_>> {
     Some(Mount { id, device, root, point, fstype, source, options })
 }
 
-/// Where a mount point of ours lies. With the host's tree below a root of ours,
+/// The path of a mount point for us. If the host's tree lies below a root of ours,
 /// our mount table has the host's mounts with that root.
 pub fn locate(tree: &Tree, point: &[u8]) -> PathBuf {
     let point = unescape(point);

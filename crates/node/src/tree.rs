@@ -16,7 +16,7 @@ use std::{
     str,
 };
 
-/// Longer paths below the root are of no use here.
+/// No path below the root that the tracer reads is longer.
 const PATH_BYTES: usize = 512;
 
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Tree {
         &self.root
     }
 
-    /// Where `path` of the node lies for us; a leading slash changes nothing.
+    /// The path under which the node's `path` lies for us; a leading slash changes nothing.
     pub fn at(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.root.join(path.strip_prefix("/").unwrap_or(path))

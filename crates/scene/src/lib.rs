@@ -52,7 +52,7 @@ pub struct DiskState {
     /// The part of its requests, in the last minute or so, for which the table of
     /// requests in flight had no slot.
     pub uncounted_share: f64,
-    /// Of operations that the disk has had.
+    /// Latencies of the operations that the disk has had.
     pub latencies: Vec<Histograms>,
 }
 
@@ -60,7 +60,7 @@ pub struct DiskState {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histograms {
     pub op: u16,
-    /// Of the requests that ended.
+    /// Bytes of the requests that ended.
     pub bytes: u64,
     pub queue: [u64; BUCKETS],
     pub device: [u64; BUCKETS],

@@ -1,10 +1,10 @@
-//! Who the parties are that the engine and the ledger speak of.
+//! Names the parties that the engine and the ledger refer to.
 //!
-//! In flow parties as soon as they are seen, with the process that acted last;
-//! out come their names at any later time. What was once known of somebody
-//! stays known after the process has ended and its cgroup is gone, for as long
-//! as anybody speaks of them. It asks for names through [`Identify`], at
-//! most so many times a second.
+//! Parties come in as soon as they are seen, with the process that acted last;
+//! their names can be read at any later time. A name stays known after the
+//! process has ended and its cgroup is gone, for as long as the party is in
+//! use. Names are resolved through [`Identify`], at most `ASKED_PER_TICK`
+//! a second.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +17,7 @@ use super::picture::comm_text;
 /// Parties remembered, at about 300 bytes each.
 const MOST: usize = 16_384;
 
-/// From so many on, those that nobody speaks of are forgotten.
+/// With more names than this, those that are not in use are dropped.
 const CROWDED: usize = 8192;
 
 /// Identities asked for in one second; each may read some files of /proc.
@@ -40,12 +40,12 @@ struct Known {
 #[derive(Debug)]
 pub struct People {
     known: HashMap<Party, Known>,
-    /// Whose name is new, since somebody asked.
+    /// Parties whose names are new since the last call for news.
     news: Vec<Party>,
-    /// Newcomers of a second in which no more could be asked for, with their
-    /// processes: they may be told of only once.
+    /// Newcomers of a second in which no more could be resolved, with their
+    /// processes: they may be seen only once.
     waiting: Vec<(Party, u32)>,
-    /// Whose cgroup is not known yet, and how often they are still asked for.
+    /// Parties whose cgroup is not resolved yet, and how often it is still tried.
     unnamed: Vec<(Party, u8)>,
     asks_left: u32,
     evicted: u64,
@@ -158,7 +158,7 @@ impl People {
         }
     }
 
-    /// Who somebody is; by the kernel's own words alone where nobody asked yet.
+    /// The actor of a party; only the kernel's own fields if it is not resolved yet.
     pub fn actor(&self, party: &Party) -> Actor {
         self.find(party).cloned().unwrap_or_else(|| Actor {
             comm: comm_text(&party.comm),
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(news(&mut people).len(), ASKED_PER_TICK as usize);
     }
 
-    /// Nobody tells of them again.
+    /// The newcomers are not seen again.
     #[test]
     fn who_has_to_wait_is_not_lost() {
         let mut identities = Identities::new("/nowhere".as_ref(), "/nowhere".as_ref());

@@ -50,7 +50,7 @@ fn others() -> Actor {
     Actor { comm: "(others)".to_owned(), ..Actor::default() }
 }
 
-/// Who an owner is, and by which process it acted last.
+/// The actor of an owner, and the process by which it acted last.
 pub(crate) fn owner(people: &People, id: OwnerId, party: &Party, tgid: u32) -> Actor {
     if id == OwnerId::NOBODY {
         return others();
@@ -216,7 +216,7 @@ impl Scene {
         owner(&self.people, finding.owner, &finding.party, 0)
     }
 
-    /// What else the victim's own process syncs, the most first.
+    /// The other files that the victim's own process syncs, the most first.
     fn own_work(&self, victim: &Victim, span: Span, files: &dyn FileNames) -> Vec<OwnWork> {
         let others = self.engine.victims().iter().filter(|other| {
             other.key.cgroup == victim.key.cgroup
@@ -251,7 +251,7 @@ impl Scene {
         }
     }
 
-    /// Who has a part in all excess so far, the worst first.
+    /// The parties with a part in all excess so far, the worst first.
     fn blame(&self, victim: &Victim) -> Vec<Blame> {
         let excess_ns = victim.total.excess_ns;
         let mut blame = Vec::new();
@@ -305,7 +305,7 @@ impl Scene {
         }
     }
 
-    /// Tells one slow sync; `owners` are those of its disk's accounts, with the
+    /// Describes one slow sync; `owners` are those of its disk's accounts, with the
     /// process that used each last.
     pub fn slow_sync(&self, slow: &Slow<'_>, files: &mut dyn FileNames) -> SlowSync {
         let Slow { sync: Taken { record, file, .. }, judged, owners, tgid } = slow;
@@ -359,11 +359,11 @@ fn seen_quantile_ns(victim: &Victim, q: f64) -> Option<u64> {
     victim.baseline_quantile_ns(q).filter(|_| !victim.is_beside_reference())
 }
 
-/// What it takes to tell one slow sync.
+/// The inputs from which a slow sync is described.
 pub struct Slow<'a> {
     pub sync: Taken<'a>,
     pub judged: &'a Judged,
-    /// Of its disk's accounts.
+    /// The owners of its disk's accounts.
     pub owners: &'a [Owner; ACCOUNTS],
     /// The process that used an account last, 0 where that is not known.
     pub tgid: &'a dyn Fn(usize) -> u32,
@@ -413,7 +413,7 @@ fn why_ruled_out(finding: &Finding) -> String {
     }
 }
 
-/// What the confidence rests on, in a sentence.
+/// The reason for the confidence, in a sentence.
 fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
     let no_baseline = victim.baseline_ns().is_none();
     match judgement.kind {
@@ -424,7 +424,7 @@ fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
         Kind::Unknown => format!("{} syncs say nothing", sum.syncs),
         Kind::Owners | Kind::Memory | Kind::Cpu => match judgement.culprits.first() {
             None if judgement.kind == Kind::Memory => {
-                "nobody else was seen to want so much of it".to_owned()
+                "no other process was seen to reclaim that much memory".to_owned()
             }
             None if up_of(judgement, |held| held.cpu) > 0.0 => {
                 "it could have run and did not; who did is not known".to_owned()
@@ -516,7 +516,7 @@ fn spread(counts: &[u64; BUCKETS]) -> Spread {
     let mut cumulative = vec![0; BLOCK_BOUNDS_NS.len()];
     let (mut at, mut sum, mut ns, mut lower_ns) = (0, 0, 0.0, 0);
     for (bucket, count) in counts.iter().enumerate() {
-        // What is longer than all counts as long as the last edge.
+        // Values beyond the last edge count as the last edge.
         let upper_ns = BlockScale::upper_edge_ns(bucket).unwrap_or(lower_ns);
         ns += *count as f64 * (lower_ns + upper_ns) as f64 / 2.0;
         sum += count;
@@ -530,7 +530,7 @@ fn spread(counts: &[u64; BUCKETS]) -> Spread {
     Spread { count: sum, cumulative, seconds: ns / 1e9 }
 }
 
-/// Not every sync is seen on a filesystem; then its file may tell.
+/// A sync may be seen without its filesystem's device; then its file may show it.
 pub(crate) fn device_name(files: &mut dyn FileNames, device: u32, file: FileId) -> String {
     match if device == 0 { files.label(file).device } else { device } {
         0 => "?".to_owned(),

@@ -1,9 +1,9 @@
-//! What a sync and a tick do to a scene.
+//! The effects of a sync and of a tick on a scene.
 //!
-//! A session drives these stages with what the kernel sends, a replay with what
-//! it reads: a sync is taken in ([`Scene::take`]), and described where somebody
-//! wants to see it ([`Scene::slow_sync`]); a tick is taken in and moves the
-//! window on ([`Scene::tick`]); pictures are made at any time
+//! A session drives these stages with the kernel's records, a replay with those
+//! of its file: a sync is taken in ([`Scene::take`]), and described if it is to
+//! be shown ([`Scene::slow_sync`]); a tick is taken in and moves the
+//! window on ([`Scene::tick`]); snapshots are made at any time
 //! ([`Scene::snapshot`]).
 
 use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow};
@@ -20,10 +20,10 @@ use crate::Scene;
 #[derive(Clone, Copy, Debug)]
 pub struct Taken<'a> {
     pub record: &'a SyncRecord,
-    /// What was in flight on the disks below its first one.
+    /// The requests in flight on the disks below its first one.
     pub underlying: &'a [UnderlyingWindow],
     pub file: FileId,
-    /// What its own requests would take alone, one after another.
+    /// The time that its own requests would take alone, one after another.
     pub need_ns: u64,
 }
 

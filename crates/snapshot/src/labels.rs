@@ -1,8 +1,8 @@
-//! Labels of files: what outputs show, and what victims are told apart by.
+//! Labels of files: shown in outputs, and used as keys of victims.
 //!
-//! Equal labels share one id, so that a log's segments, of which there are new
-//! ones for ever, are one thing. An id is never used for another label; of
-//! more labels than there is room for, the one used longest ago is forgotten.
+//! Equal labels share one id, so that a log's segments, of which new ones
+//! appear all the time, are one thing. An id is never used for another label. If there
+//! are more labels than fit, the one used longest ago is evicted.
 
 use std::{collections::HashMap, num::NonZeroUsize};
 
@@ -14,7 +14,7 @@ use crate::{Actor, FileClass};
 /// all the time (package managers, image pulls) use them up.
 const MAX_LABELS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
-/// Who somebody is, as far as the node knows.
+/// Finds the actor behind a process, as far as the node knows it.
 pub trait Identify {
     /// `comm` and `cgroup_id` are the kernel's, `tgid` is the process that acted
     /// last, or 0 where none is known.
@@ -38,14 +38,14 @@ pub trait FileNames {
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FileId(pub u32);
 
-/// What is known of a file.
+/// The label of a file.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct FileLabel {
     pub class: FileClass,
     /// The file, the directory of a class of files, or a mount point; empty
     /// where unknown.
     pub path: String,
-    /// Whose layout told its class: `etcd wal`, or just `file`.
+    /// The layout that determined its class: `etcd wal`, or just `file`.
     pub pattern: &'static str,
     /// The filesystem's device as the kernel numbers it.
     pub device: u32,

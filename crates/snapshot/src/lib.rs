@@ -1,4 +1,4 @@
-//! What every output sees: one picture of who waits, for what, and why.
+//! The snapshot that every output shows: who waits, for what, and why.
 //!
 //! The session makes a [`Snapshot`] from the engine, the ledger and the
 //! identities; `top`, the text and the JSON outputs read it and nothing else.
@@ -66,7 +66,7 @@ pub struct Snapshot {
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// What this kernel offers, in brief; `tracer doctor` tells it whole.
+/// The kernel's features in brief; `tracer doctor` lists all of them.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Kernel {
     pub release: String,
@@ -91,13 +91,13 @@ pub struct Actor {
     /// systemd unit, where the cgroup path names one.
     pub unit: Option<String>,
     pub kernel_thread: bool,
-    /// What it works for, where the node tells; absent for a bare process.
+    /// Its workload, if the node knows one; absent for a bare process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
 }
 
-/// What a process works for, as people call it: a pod, a virtual machine, a
-/// container, a volume, a unit. What the node alone does not tell is absent.
+/// The workload of a process, as people call it: a pod, a virtual machine, a
+/// container, a volume, a unit. Parts that the node alone does not know are absent.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Workload {
     pub kind: WorkloadKind,
@@ -244,7 +244,7 @@ pub struct Victim {
     /// Seconds of sync time in the window, and what they went to.
     pub phases: Phases,
     pub verdict: Verdict,
-    /// The same since the tracer started.
+    /// The sums since the tracer started.
     pub total: Totals,
     /// Syncs in the window by `engine::victim::SYNC_BOUNDS_NS`; the last count
     /// is of those above the last bound. Not cumulative.
@@ -254,7 +254,7 @@ pub struct Victim {
     pub wal_buckets: Vec<u64>,
 }
 
-/// What sync time went to, in seconds. They add up to the syncs' duration.
+/// Sync time by phase, in seconds. The phases add up to the syncs' duration.
 pub type Phases = ByPhase<f64>;
 
 /// How a victim's excess was divided since the tracer started, in seconds.
@@ -276,12 +276,12 @@ pub struct Blame {
     pub op: Op,
     /// Seconds of the victim's wait since the start.
     pub seconds: f64,
-    /// Of the victim's excess seconds.
+    /// The share of the victim's excess.
     pub share: f64,
 }
 
-/// What somebody does that others wait for: classes of block operations, and
-/// what comes beside them.
+/// An activity that others wait for: classes of block operations, and
+/// others beside them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
@@ -299,7 +299,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// By the codes of `record::op`.
+    /// All operations, in the order of the codes of `record::op`.
     pub const ALL: [Self; 8] = [
         Self::Read,
         Self::Write,
@@ -348,7 +348,7 @@ pub struct Disk {
     pub owners: Vec<OwnerRow>,
     /// Per operation, since the tracer started.
     pub latencies: Vec<Latency>,
-    /// What requests take alone, as far as was learnt.
+    /// The time that requests take alone, as far as it was learnt.
     pub work: Vec<Work>,
     /// When the reference that an earlier run kept of it was last seen to hold, in
     /// Unix seconds; absent where none was kept.
@@ -359,7 +359,7 @@ pub struct Disk {
     pub uncounted_share: f64,
 }
 
-/// What a request of one class takes when it is alone on its disk.
+/// The time that a request of one class takes when it is alone on its disk.
 #[derive(Clone, Debug, Serialize)]
 pub struct Work {
     pub op: Op,
@@ -395,7 +395,7 @@ pub struct Latency {
     pub queue_p99_seconds: f64,
     pub device_p50_seconds: f64,
     pub device_p99_seconds: f64,
-    /// Of all who have an account of their own.
+    /// The bytes of all owners that have an account of their own.
     pub bytes_total: u64,
     pub queue: Spread,
     pub device: Spread,
@@ -448,7 +448,7 @@ impl DroppedCounts {
     }
 }
 
-/// What the tracer itself used.
+/// The resources that the tracer itself used.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Cost {
     pub user_cpu_seconds: f64,
@@ -473,7 +473,7 @@ pub struct SlowSync {
     pub device: String,
     pub duration_seconds: f64,
     pub phases: Phases,
-    /// Who had requests in flight on the disk meanwhile, the worst first.
+    /// The owners with requests in flight on the disk meanwhile, the worst first.
     pub owners: Vec<SyncOwner>,
     /// Everything that was dropped so far, added up.
     pub dropped_total: u64,
@@ -489,7 +489,7 @@ pub struct SyncOwner {
     pub op: Op,
     /// Mean requests in flight while this sync waited.
     pub in_flight: f64,
-    /// Of all competitors' requests in flight; 0 for the sync's own effect.
+    /// The share of all competitors' requests in flight; 0 for the sync's own effect.
     pub share: f64,
     /// Whether it is the victim itself, or its journal.
     pub own: bool,

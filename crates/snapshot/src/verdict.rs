@@ -20,14 +20,14 @@ pub struct Verdict {
     /// Seconds beyond its baseline, with those for a CPU: what there is to
     /// blame for. All shares are of these.
     pub excess_seconds: f64,
-    /// By kind of cause; they add up to 1, or are all 0.
+    /// The shares by kind of cause; they add up to 1, or are all 0.
     pub shares: Shares,
     /// The worst first.
     pub culprits: Vec<Culprit>,
     pub ruled_out: Vec<RuledOut>,
     /// Its own other syncs, by class of files, most sync time first.
     pub own_work: Vec<OwnWork>,
-    /// What is known of the device.
+    /// The state of the device.
     pub device: DeviceState,
     /// The setting of a limit that held the victim itself back, and for which
     /// part of the time.
@@ -39,13 +39,13 @@ pub struct Verdict {
     /// Processes and threads of this node that it waits for, those most held up first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub helpers: Vec<HeldHelper>,
-    /// Of all CPU time, what the hypervisor gave to others.
+    /// The share of all CPU time that the hypervisor gave to others.
     pub steal_share: f64,
-    /// By how much the machine's memory shrank (a balloon).
+    /// The amount by which the machine's memory shrank (a balloon).
     pub memory_shrank_bytes: u64,
 }
 
-/// Of the excess, by kind of cause.
+/// The shares of the excess by kind of cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Shares {
     pub owners: f64,
@@ -80,10 +80,10 @@ impl Shares {
 #[derive(Clone, Debug, Serialize)]
 pub struct Culprit {
     pub actor: Actor,
-    /// What it does most harm with.
+    /// The operation with which it does most harm.
     pub op: Op,
     pub via: Via,
-    /// Of the excess.
+    /// Its share of the excess.
     pub share: f64,
     pub wait_seconds: f64,
     pub evidence: Evidence,

@@ -1,4 +1,4 @@
-//! What tells a disk from the next one with the same number or name.
+//! Distinguishes a disk from the next one with the same number or name.
 //!
 //! The kernel uses numbers again (`259:N`, loop, nbd, mapper, virtio), and names
 //! as well. It also numbers disks in the order in which they came, since 5.15,
@@ -12,7 +12,7 @@ use crate::tree::{Tree, number};
 /// A path is no longer.
 const PATH_BYTES: usize = 4096;
 
-/// Which disk it is of those that had, or will have, its number and name.
+/// The identity of a disk among those that had, or will have, its number and name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Identity {
     /// Its place in the sequence of disks, or its directory's inode.

@@ -1,18 +1,18 @@
 //! Stacked disks, and the disks that underlie them.
 //!
 //! Device mapper and md pass bios on, and so are never seen on the block path;
-//! a sync on them waits for the disks below. sysfs tells which those are
+//! a sync on them waits for the disks below. sysfs names those
 //! ([`super::layers`]), partitions by their whole disk, a multipath NVMe namespace by
-//! the names of its paths. Of several the first stands for it, and the others are
-//! its underlying ones. A loop device has requests of its own, and waits for the
-//! disk below the filesystem that holds its file.
+//! the names of its paths. If there are several, the first stands for the stacked disk,
+//! and the others are its underlying ones. A loop device has requests of its own, and
+//! waits for the disk below the filesystem that holds its file.
 //!
 //! Some have bios that stand for requests (`carrying`): such a disk is the
 //! first itself, and what lies below it is underlying.
 //!
-//! On an underlying disk the requests that serve the upper one's are of kernel
-//! threads (loop's, dm-crypt's) with nobody behind: not competitors, but the
-//! same work seen twice. Who reads this leaves them out.
+//! On an underlying disk, requests that serve the upper one come from kernel
+//! threads (loop's, dm-crypt's) with no known owner: they are not competitors, but the
+//! same work seen twice. Callers leave them out.
 
 use std::{fs, path::Path};
 
@@ -134,7 +134,7 @@ impl<'a> Below<'a> {
         let file = format!("sys/block/{name}/loop/backing_file");
         let file = self.tree.read_up_to(file, PATH_BYTES).ok()?;
         let file = file.strip_suffix(b"\n").unwrap_or(&file);
-        // Of mounts on one place the last hides the others.
+        // If several mounts are on one place, the last hides the others.
         let mounts = mounts::parse(&self.mountinfo).filter_map(|mount| {
             let point = mounts::unescape(mount.point);
             is_below(file, &point).then_some((point.len(), mount))

@@ -43,7 +43,7 @@ impl Node {
         }
     }
 
-    /// What a server might have.
+    /// A node with the disks that a server might have.
     fn usual() -> Self {
         let node = Self::new();
         node.disk("sda", "8:0", 1, 32, "none [mq-deadline] kyber bfq\n");
@@ -103,7 +103,7 @@ fn link(node: &Node, from: &str, to: &str) {
     std::os::unix::fs::symlink(node.0.path().join(to), from).unwrap();
 }
 
-/// What each disk waits for, by name: itself or its underlying first.
+/// The disks that each one waits for, by name: itself or its underlying first.
 fn stacks(node: &Node) -> Vec<(String, Vec<String>)> {
     let disks = node.scan();
     let mut assigned = Vec::new();
@@ -174,7 +174,7 @@ fn a_loop_device_waits_for_the_disk_of_its_file_too() {
     // In memory.
     file("/run/a.img\n");
     check_stack(&node, "loop0", &["loop0"]);
-    // Of another mount namespace.
+    // The file belongs to another mount namespace.
     file("\n");
     check_stack(&node, "loop0", &["loop0"]);
 }

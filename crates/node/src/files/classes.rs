@@ -1,4 +1,4 @@
-//! What a file is, by its path: the layouts of etcd and other databases.
+//! Classifies a file by its path: the layouts of etcd and other databases.
 //!
 //! A path goes in, out comes its class and its group: all segments of one
 //! write-ahead log are one thing to wait for, so they share the path of their
@@ -12,13 +12,13 @@ use tracer_snapshot::{
 use Group::{Dir, File, Parent};
 use Part::{Digits, Ends, Is, Like, Starts};
 
-/// What a path says.
+/// The class, group and layout that a path has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Classified<'a> {
     pub class: FileClass,
     /// The file itself, or the directory of a class of files.
     pub group: &'a str,
-    /// Whose layout it is.
+    /// The name of the layout.
     pub pattern: &'static str,
 }
 
@@ -43,12 +43,12 @@ enum Part {
     Is(&'static str),
     Starts(&'static str),
     Ends(&'static str),
-    /// So many digits between the two.
+    /// This number of digits between the two texts.
     Digits(&'static str, std::ops::RangeInclusive<usize>, &'static str),
     Like(fn(&str) -> bool),
 }
 
-/// What is left of the path for a group.
+/// The part of the path that names a group.
 enum Group {
     File,
     /// Its directory.
@@ -73,7 +73,7 @@ static ROWS: &[Row] = &[
     row("etcd wal", Wal, &[Like(is_etcd_segment)], Dir),
     row("etcd db", Db, &[Is("member"), Is("snap"), Is("db")], File),
     row("etcd snapshot", Snap, &[Is("member"), Is("snap"), Starts("")], Dir),
-    // Of k3s and RKE2, which name them as the user likes (k3s
+    // Snapshots of k3s and RKE2, whose names the user chooses (k3s
     // `pkg/etcd/snapshot.go`, v1.31), and of etcdctl and etcdutl while they write
     // (etcd `client/v3/snapshot/v3_snapshot.go`, v3.5).
     row("etcd snapshot", Snap, &[Is("server"), Is("db"), Is("snapshots"), Starts("")], Dir),
@@ -129,7 +129,7 @@ static ROWS: &[Row] = &[
     row("wal", Wal, &[Ends(".wal")], Dir),
 ];
 
-/// What a file is, by its path.
+/// Classifies a file by its path.
 pub fn classify(path: &str) -> Classified<'_> {
     match ROWS.iter().find(|row| row.matches(path)) {
         Some(row) => Classified {

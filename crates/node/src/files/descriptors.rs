@@ -1,9 +1,9 @@
 //! Looking for a file among the descriptors of a process.
 //!
-//! In go tgid, device and inode as a kernel record has them, out comes a path.
-//! What must not happen here is to wait: `stat` on a file of an NFS server
-//! that is away does, links and `fdinfo` in /proc do not. So a descriptor is
-//! first asked for its link and for the inode number in its `fdinfo` (from 5.14,
+//! Tgid, device and inode go in as a kernel record has them; a path comes out.
+//! This must not wait: `stat` on a file of an NFS server that is away does, links and
+//! `fdinfo` in /proc do not. So a descriptor is first asked for its link and for the
+//! inode number in its `fdinfo` (from 5.14,
 //! <https://github.com/torvalds/linux/commit/3845f256a8b5>), which is the very
 //! number that the record has, on btrfs and overlay too. What is open is then
 //! asked by `statx` for what the kernel knows without asking a server. A path that
@@ -23,7 +23,7 @@ const MAX_DESCRIPTORS: usize = 4096;
 
 pub const PATH_BYTES: usize = 1024;
 
-/// What a kernel record says of a file.
+/// The fields of a kernel record that identify a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
     pub tgid: u32,
@@ -211,7 +211,7 @@ fn known(path: &Path, more: AtFlags) -> Option<Known> {
     Some(Known { device, inode: found.stx_ino })
 }
 
-/// Of `/proc/<tgid>/fdinfo/<fd>`.
+/// The fields of `/proc/<tgid>/fdinfo/<fd>` that are used.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Info {
     mount: Option<u32>,

@@ -1,9 +1,8 @@
-//! Whose work a program does, by its arguments: QEMU's virtual machine,
+//! Finds the workload of a program by its arguments: QEMU's virtual machine,
 //! Longhorn's volume.
 //!
-//! The bytes of `/proc/<tgid>/cmdline` go in. They are the process's own to
-//! choose, so what comes out is a claim; where a cgroup says who somebody is,
-//! it says so first.
+//! The bytes of `/proc/<tgid>/cmdline` go in. A process can choose them freely, so the
+//! result is a claim; a workload that the cgroup names takes precedence.
 //!
 //! Sources: QEMU `qemu-options.hx` `-name`, `util/qemu-option.c` (9.1); libvirt
 //! `src/qemu/qemu_command.c` `qemuBuildNameCommandLine` (v10); Proxmox VE

@@ -59,7 +59,7 @@ enum State {
     Known(Box<str>),
     /// Asked for, not looked for yet.
     Wanted,
-    /// Looked for in vain.
+    /// Looked for and not found.
     Missing,
 }
 

@@ -33,7 +33,7 @@ const MAX_CONTAINERS: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 #[derive(Debug)]
 pub struct Containers {
-    /// `None` for one whose name could not be had.
+    /// `None` for a container whose name was not found.
     names: LruCache<Box<str>, Option<Box<str>>>,
     /// The reading of this one's name, which the disk does not let end.
     reading: Option<(Box<str>, Errand<Option<String>>)>,
@@ -100,7 +100,7 @@ impl Containers {
         }
     }
 
-    /// Names forgotten for want of room.
+    /// Names evicted to make room.
     pub fn evicted(&self) -> u64 {
         self.evicted
     }

@@ -1,4 +1,4 @@
-//! Whose a cgroup is, by its path: the layouts of Kubernetes, container
+//! Finds the owner of a cgroup by its path: the layouts of Kubernetes, container
 //! runtimes, hypervisors and systemd.
 //!
 //! A path goes in, a [`Place`] comes out; nothing is read, and any text is
@@ -28,7 +28,7 @@ const ID_DIGITS: usize = 64;
 /// Longer than any uid that Kubernetes makes.
 const UID_BYTES: usize = 64;
 
-/// What a cgroup's path says; what it does not say is `None`.
+/// The parts of a workload that a cgroup's path names; the others are `None`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Place {
     /// With dashes, as in the API and in `/var/log/pods`. Of a static pod it is
@@ -52,7 +52,7 @@ pub struct Container {
     pub id: String,
 }
 
-/// A virtual machine, as far as its cgroup tells.
+/// A virtual machine, as far as its cgroup names it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Vm {
     /// Proxmox: a number.

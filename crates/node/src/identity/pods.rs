@@ -72,13 +72,13 @@ pub struct Member {
 
 #[derive(Debug)]
 pub struct Pods {
-    /// By uid.
+    /// Pods by uid.
     pods: LruCache<Box<str>, Pod>,
-    /// By container id.
+    /// Containers by id.
     members: LruCache<Box<str>, Member>,
     /// Uids of pods by the volume that they have.
     users: LruCache<Box<str>, Box<str>>,
-    /// What was looked for in vain, and in how many scans.
+    /// Keys that were not found, with the number of scans.
     wanted: LruCache<Box<str>, u8>,
     next_scan_ns: u64,
     /// A scan that the disk does not let end.
@@ -153,12 +153,12 @@ impl Pods {
         self.find(tree, errands, &uid, None, now_ns).map(|member| member.pod)
     }
 
-    /// Names forgotten for want of room.
+    /// Names evicted to make room.
     pub fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// Scans for somebody unknown, if it may be worth it; tells whether it did.
+    /// Scans for an unknown key, if that may be worth it; returns whether it did.
     fn want(&mut self, tree: &Tree, errands: &mut Errands, key: &str, now_ns: u64) -> bool {
         if now_ns < self.next_scan_ns {
             return false;

@@ -1,13 +1,13 @@
-//! Processes by tgid, and who they were once they are gone.
+//! Processes by tgid, and their identities after they have ended.
 //!
-//! An entry is checked against /proc when it was last checked a while ago, or when
-//! a record says something else of it: the start time tells a process from the next
-//! one with its number, the comm whether it has executed something else. Between
+//! An entry is checked against /proc if its last check was a while ago, or if a record
+//! contradicts it: the start time distinguishes a process from the next one with its
+//! number, the comm shows whether it has executed something else. Between
 //! checks a look-up is one access to a table; neither it nor a check that finds
 //! nothing new allocates.
 //!
-//! Arguments are read only of programs that may work for somebody else, and as an
-//! errand: who is stuck in a page fault holds up everybody who reads them, for as
+//! Arguments are read only for programs that may work for others, and as an
+//! errand: a process that is stuck in a page fault blocks every reader of them, for as
 //! long as the disk does not answer.
 
 use std::{num::NonZeroUsize, os::unix::ffi::OsStringExt as _};
@@ -48,7 +48,7 @@ pub struct Process {
     /// In clock ticks since boot.
     pub start_ticks: u64,
     pub comm: String,
-    /// Whom it works for, where its arguments say so.
+    /// The program and its workload, if its arguments name one.
     pub program: Option<Program>,
     /// Path of its cgroup, `/` for the root; empty where unknown.
     pub cgroup: String,

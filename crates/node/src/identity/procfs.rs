@@ -1,7 +1,7 @@
-//! What the files in `/proc/<tgid>` say about a process.
+//! Parses the files in `/proc/<tgid>`.
 //!
-//! Bytes in, fields out. Any bytes: a process chooses its own comm and command
-//! line, and whoever makes containers chooses cgroup names.
+//! Bytes in, fields out, for any bytes: a process chooses its own comm and command
+//! line, and the creator of a container chooses cgroup names.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::tree::number;
 /// The bit of a task's flags for a kernel thread (`PF_KTHREAD`).
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
-/// Of `/proc/<tgid>/stat`.
+/// The fields of `/proc/<tgid>/stat` that are used.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Stat<'a> {
     pub comm: Cow<'a, [u8]>,
@@ -53,7 +53,7 @@ fn unescape(comm: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Of `/proc/<tgid>/cgroup`: the cgroup that tells most.
+/// The most informative cgroup in `/proc/<tgid>/cgroup`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Membership<'a> {
     /// Begins with a slash.

@@ -1,7 +1,7 @@
 //! The systemd unit in a cgroup's path.
 
-/// What a cgroup directory made for a unit ends in. Slices are left out: they
-/// group units, nobody runs in them.
+/// Endings of cgroup directories that are made for a unit. Slices are left out: they
+/// group units, and no process runs in them.
 const SUFFIXES: [&str; 5] = [".service", ".scope", ".mount", ".socket", ".swap"];
 
 /// The innermost systemd unit that a cgroup path names, unescaped.

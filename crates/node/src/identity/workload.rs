@@ -1,8 +1,8 @@
-//! What somebody works for, by everything that the node tells of it.
+//! Finds the workload of a process from all that the node knows of it.
 //!
 //! Joins the cgroup's [`Place`], the process's [`Program`] and the names on the
 //! disk ([`Pods`], [`Containers`]) into one [`Workload`] with one short name. Of several
-//! answers the most telling is taken: a volume or a virtual machine that a pod
+//! answers the most specific is taken: a volume or a virtual machine that a pod
 //! serves, the pod, the container, the unit.
 
 use super::{
@@ -35,8 +35,8 @@ pub struct Names {
     pub errands: Errands,
 }
 
-/// What lies at this place and runs this program works for; `None` where
-/// nothing but the process itself is known.
+/// The workload of a process at this place that runs this program; `None` if only
+/// the process itself is known.
 pub fn find_workload(
     names: &mut Names,
     tree: &Tree,

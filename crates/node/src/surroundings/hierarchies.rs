@@ -1,8 +1,8 @@
-//! Where the cgroups are that can limit somebody.
+//! Finds the cgroups that can limit a process.
 //!
 //! Version 2 has one tree for all controllers, version 1 one for each; on hybrid
-//! hosts there are both. A process's place in the trees of version 1 is told by
-//! `/proc/<tgid>/cgroup` alone.
+//! hosts there are both. Only `/proc/<tgid>/cgroup` shows a process's place in the
+//! trees of version 1.
 
 use std::{
     ffi::OsStr,
@@ -46,7 +46,7 @@ struct Mount {
     point: PathBuf,
     /// The path of the cgroup that is mounted there.
     root: PathBuf,
-    /// Of version 1: its controllers, separated by commas among other options.
+    /// The controllers of version 1, separated by commas among other options.
     controllers: Option<Vec<u8>>,
 }
 
@@ -75,7 +75,7 @@ impl Hierarchies {
         Self { mounts: mounts.collect() }
     }
 
-    /// Where a process is in version 2, whose path the caller knows, and in the
+    /// The places of a process in version 2, whose path the caller knows, and in the
     /// controller's tree of version 1.
     pub fn places(
         &self,
@@ -118,7 +118,7 @@ impl Mount {
     }
 }
 
-/// Of lines `4:cpu,cpuacct:/path`: the path in the tree with these controllers.
+/// The path in the tree with these controllers, from lines `4:cpu,cpuacct:/path`.
 fn parse_v1_path(cgroup: &[u8], has: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
     cgroup.split(|&b| b == b'\n').find_map(|line| {
         let mut fields = line.splitn(3, |&b| b == b':');

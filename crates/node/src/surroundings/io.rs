@@ -1,6 +1,6 @@
 //! Limits on a cgroup's IO, of either version, and how much of them is used.
 //!
-//! The kernel tells of no wait for these limits, so one counts as run into where
+//! The kernel reports no waits for these limits, so a limit counts as reached if
 //! nearly all of it was used.
 
 use std::path::Path;
@@ -8,10 +8,10 @@ use std::path::Path;
 use super::{Hierarchy, machine::words, read};
 use crate::{devices, tree::number};
 
-/// What can be limited, by its place in [`Usage`].
+/// The kinds of limits, by their place in [`Usage`].
 pub const KINDS: [&str; 4] = ["rbps", "wbps", "riops", "wiops"];
 
-/// The same as [`KINDS`] in cgroup v1.
+/// The files of [`KINDS`] in cgroup v1.
 const V1_LIMITS: [&str; 4] = [
     "blkio.throttle.read_bps_device",
     "blkio.throttle.write_bps_device",
@@ -22,7 +22,7 @@ const V1_LIMITS: [&str; 4] = [
 /// Bytes read and written, requests read and written.
 pub type Usage = [u64; 4];
 
-/// Of a limit, so much per cent is all of it: the kernel gives it out in slices.
+/// A limit is reached if this percentage of it was used: the kernel grants it in slices.
 const NEARLY_ALL: u64 = 85;
 
 /// The limits of one cgroup on one disk, each with its setting's text.
@@ -30,7 +30,7 @@ const NEARLY_ALL: u64 = 85;
 pub struct Limits([Option<(u64, String)>; 4]);
 
 impl Limits {
-    /// The setting that was run into, if so much was used in that time.
+    /// The setting of a limit that this usage reached in that time.
     pub fn reached(&self, used: &Usage, elapsed_ns: u64) -> Option<&str> {
         let (_, setting) = self.0.iter().zip(used).find_map(|(limit, used)| {
             let limit = limit.as_ref()?;
@@ -53,7 +53,7 @@ pub fn read_limits(folder: &Path, hierarchy: Hierarchy, device: u32) -> Option<L
                 let line = lines_of(&bytes, device).next();
                 *limit = line.and_then(|line| {
                     let allowed = number(words(line).next()?)?;
-                    Some((allowed, format!("{file} {} {allowed}", told(device))))
+                    Some((allowed, format!("{file} {} {allowed}", device_number(device))))
                 });
             }
             limits
@@ -62,7 +62,7 @@ pub fn read_limits(folder: &Path, hierarchy: Hierarchy, device: u32) -> Option<L
     limits.0.iter().any(Option::is_some).then_some(limits)
 }
 
-/// What was used so far.
+/// Reads the usage so far.
 pub fn read_usage(folder: &Path, hierarchy: Hierarchy, device: u32) -> Option<Usage> {
     match hierarchy {
         Hierarchy::Unified => Some(parse_stat(&read(folder, "io.stat")?, device)),
@@ -80,7 +80,8 @@ fn parse_max(max: &[u8], device: u32) -> Limits {
     for word in lines_of(max, device).flat_map(words) {
         for (limit, kind) in limits.0.iter_mut().zip(KINDS) {
             if let Some(allowed) = value(word, kind) {
-                *limit = Some((allowed, format!("io.max {} {kind}={allowed}", told(device))));
+                *limit =
+                    Some((allowed, format!("io.max {} {kind}={allowed}", device_number(device))));
             }
         }
     }
@@ -113,7 +114,7 @@ fn parse_v1(stat: &[u8], device: u32) -> [u64; 2] {
     used
 }
 
-/// What follows the disk's number in the lines that begin with it.
+/// The rest of the lines that begin with the disk's number.
 fn lines_of(bytes: &[u8], device: u32) -> impl Iterator<Item = &[u8]> {
     bytes.split(|&b| b == b'\n').filter_map(move |line| {
         let space = line.iter().position(|&b| b == b' ')?;
@@ -121,12 +122,12 @@ fn lines_of(bytes: &[u8], device: u32) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Of `kind=number`; `None` for `max` too.
+/// The number in `kind=number`; `None` also for `max`.
 fn value(word: &[u8], kind: &str) -> Option<u64> {
     number(word.strip_prefix(kind.as_bytes())?.strip_prefix(b"=")?)
 }
 
-fn told(device: u32) -> String {
+fn device_number(device: u32) -> String {
     format!("{}:{}", devices::major(device), devices::minor(device))
 }
 

@@ -1,4 +1,4 @@
-//! What the whole machine says of itself: stolen CPU time and memory.
+//! Parses the state of the whole machine: stolen CPU time and memory.
 //!
 //! Bytes in, numbers out.
 
@@ -16,7 +16,7 @@ pub fn parse_steal(stat: &[u8]) -> Option<(u64, u32)> {
     Some((steal, lines().count() as u32 - 1))
 }
 
-/// Of `/proc/meminfo`.
+/// Parses `/proc/meminfo`.
 pub fn parse_memory(meminfo: &[u8]) -> Option<Memory> {
     let bytes = |name: &[u8]| {
         let line = meminfo.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(name))?;

@@ -1,8 +1,8 @@
-//! What goes on around the syncs: limits that hold victims back, CPU time that
+//! Reads the surroundings of syncs: limits that hold victims back, CPU time that
 //! the hypervisor takes, and memory.
 //!
-//! Flows in: once a second, who the victims of the last seconds are. Flows out:
-//! what happened since the look before, as the engine wants it. Everything is
+//! Flows in: once a second, the victims of the last seconds. Flows out:
+//! the changes since the previous look, as the engine wants them. Everything is
 //! read below a root, so that a fixture does as well as a machine. Knows neither
 //! the kernel programs nor names of workloads. Files of cgroups are read for
 //! victims only, and usage only where there is a limit.
@@ -32,7 +32,7 @@ const MAX_DEPTH: usize = 16;
 /// Mounts of cgroups hardly ever change.
 const MOUNTS_EVERY_NS: u64 = 60_000_000_000;
 
-/// Which version of cgroups a file belongs to.
+/// The version of cgroups that a file belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Hierarchy {
     Unified,
@@ -51,7 +51,7 @@ pub struct Subject {
     pub devices: Vec<u32>,
 }
 
-/// What happened since the look before.
+/// The changes since the previous look.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Around {
     pub limits: Vec<Limit>,
@@ -68,9 +68,9 @@ pub struct Surroundings {
     found_ns: Option<u64>,
     looked_ns: u64,
     steal_ticks: Option<u64>,
-    /// By the cgroup's folder: how long it was held back so far.
+    /// The throttled time so far, by the cgroup's directory.
     throttled: HashMap<PathBuf, u64>,
-    /// By the cgroup's folder and the disk: what was used so far.
+    /// The usage so far, by the cgroup's directory and the disk.
     used: HashMap<(PathBuf, u32), Usage>,
 }
 
@@ -88,8 +88,8 @@ impl Surroundings {
         }
     }
 
-    /// Reads what there is to read. The first look at anything tells nothing
-    /// yet: there is none before it.
+    /// Reads what there is to read. The first look at anything reports nothing,
+    /// because there is none to compare it with.
     pub fn look(&mut self, now_ns: u64, subjects: &[Subject]) -> Around {
         let elapsed_ns = now_ns.saturating_sub(self.looked_ns);
         self.looked_ns = now_ns;
@@ -158,7 +158,7 @@ impl Look<'_> {
             // CPUs are held back one by one, so their times add up to more.
             let ns = ns.saturating_sub(before).min(self.elapsed_ns);
             if ns > 0 {
-                self.tell(subject, place, folder, LimitKind::Cpu, ns, &setting);
+                self.report(subject, place, folder, LimitKind::Cpu, ns, &setting);
             }
         }
     }
@@ -179,13 +179,13 @@ impl Look<'_> {
                 self.now_used.insert(key, usage);
                 let used = std::array::from_fn(|kind| usage[kind].saturating_sub(before[kind]));
                 if let Some(setting) = limits.reached(&used, self.elapsed_ns) {
-                    self.tell(subject, place, folder, LimitKind::Io, self.elapsed_ns, setting);
+                    self.report(subject, place, folder, LimitKind::Io, self.elapsed_ns, setting);
                 }
             }
         }
     }
 
-    fn tell(
+    fn report(
         &mut self,
         subject: &Subject,
         place: &Place,

@@ -69,7 +69,7 @@ fn limits_of_the_first_version_are_found_by_the_process() {
     put(&root, &format!("{blkio}/blkio.throttle.write_iops_device"), "7:0 10\n");
     put(&root, &format!("{blkio}/blkio.throttle.io_service_bytes"), "7:0 Write 0\n");
     put(&root, &format!("{blkio}/blkio.throttle.io_serviced"), "7:0 Write 0\n");
-    // Twice: two victims of one cgroup are told once.
+    // There are two subjects, because two victims of one cgroup are reported once.
     let subjects = [subject(Some("/")), subject(None)];
     surroundings.look(SECOND_NS, &subjects);
     put(&root, &format!("{cpu}/cpu.stat"), "nr_throttled 9\nthrottled_time 8000000000\n");

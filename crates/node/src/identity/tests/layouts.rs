@@ -39,7 +39,7 @@ impl Node {
         self.write(&format!("proc/{tgid}/cmdline"), &arguments.replace(' ', "\0"));
     }
 
-    /// Who a process is that the kernel knows by its number and this cgroup.
+    /// The workload of a process with this number and the given cgroup.
     fn workload(&self, tgid: u32, comm: &str) -> Workload {
         let actor = self.identities().actor(comm, tgid, 0, false, 0);
         actor.workload.unwrap_or_else(|| panic!("{comm} in {} has no workload", actor.cgroup))
@@ -83,7 +83,7 @@ fn kubeadm_with_containerd_on_v2() {
     let scope = |end| format!("/{pod}/cri-containerd-{}.scope", id(end));
     node.check_pod("web", &scope('b'), "shop/web-0");
     node.check_pod("tail", &scope('c'), "shop/web-0/sidecar");
-    // Of two containers none is the one that has no name.
+    // With two containers, the process in neither of them has no container name.
     let paused = node.check_pod("pause", &scope('f'), "shop/web-0");
     assert_eq!(paused.container, None);
     node.check_pod("kworker", &format!("/{pod}"), "shop/web-0");
@@ -108,7 +108,7 @@ fn drivers_that_disagree_leave_a_colon() {
 #[test]
 fn kubeadm_with_docker_and_cgroupfs_on_v1() {
     let node = Node::new();
-    // Without the kubelet's own links, Docker's log tells the container.
+    // Without the kubelet's own links, Docker's log names the container.
     for (container, end) in [("etcd", 'a'), ("backup", 'b')] {
         let log = format!("var/log/pods/kube-system_etcd-m1_{STATIC_UID}/{container}/3.log");
         let target = format!("/var/lib/docker/containers/{0}/{0}-json.log", id(end));
@@ -253,7 +253,7 @@ fn libvirt_on_both_versions_and_machines() {
     node.check("qemu", "/machine/qemu-2-big-web.libvirt-qemu/vcpu0", vm, "vm big-web");
     node.check("qemu", "/machine/web.libvirt-qemu", vm, "vm web");
     node.check("qemu", r"/machine.slice/machine-qemu\x2droot\x2d1\x2dweb.scope", vm, "vm web");
-    // machined does not allow all that libvirt does in a name; QEMU is told it.
+    // machined does not allow all characters that libvirt does; QEMU's arguments have them.
     let arguments = "/usr/bin/qemu-system-x86_64 -name guest=big_web,debug-threads=on";
     node.command(5, "qemu-system-x86", arguments, &format!("{scope}/libvirt/emulator"));
     assert_eq!(node.workload(5, "qemu-system-x86").name, "vm big_web");
@@ -290,7 +290,7 @@ fn harvester_knows_virtual_machines_and_volumes() {
     assert_eq!((vm.kind, vm.name.as_str()), (WorkloadKind::Vm, "vm shop/web-1"));
     assert_eq!((vm.vm.as_deref(), vm.namespace.as_deref()), (Some("web-1"), Some("shop")));
     assert_eq!(vm.pod.as_deref(), Some("virt-launcher-web-1-x7k2p"));
-    // What works for it in the pod is called the same.
+    // A helper of the machine in its pod has the same workload.
     node.check("virtqemud", &launcher, WorkloadKind::Vm, "vm shop/web-1");
 
     let manager_uid = "11111111-0a4c-4a2b-9d3f-0123456789ab";
