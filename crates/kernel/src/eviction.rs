@@ -11,7 +11,7 @@
 /// Entries for each CPU that the machine may have.
 const FOR_EACH_CPU: u32 = 256;
 
-/// No table grows beyond so much memory: that is enough for some 128 CPUs.
+/// No table grows beyond this much memory, which is enough for some 128 CPUs.
 const MOST_BYTES: u32 = 4 << 20;
 
 /// The kernel's own part of an entry, and its share of the table of hashes.

@@ -1,4 +1,4 @@
-//! What a kernel offers, as a value.
+//! The features of a kernel, as a value.
 //!
 //! [`Facts::of_this_machine`] asks the running kernel; tests and `--btf` make
 //! the same value from files. Everything after this decides from the value.
@@ -17,10 +17,10 @@ use crate::{
     types::{KernelTypes, Pointers},
 };
 
-/// Where the running kernel keeps its own BTF.
+/// The file in which the running kernel offers its own BTF.
 pub const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// What a kernel offers to the attach strategies.
+/// The features of a kernel that attach strategies need.
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub release: String,
@@ -47,7 +47,7 @@ pub struct Facts {
     pub translation: Translation,
 }
 
-/// Where a hook lies.
+/// The place of a hook: in the kernel itself, or in a module.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Home {
     /// In the kernel's own BTF, by the number of its type.

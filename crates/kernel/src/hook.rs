@@ -76,7 +76,7 @@ impl Layout<'_> {
     }
 }
 
-/// The strategy that serves, and its programs that are at work.
+/// The selected strategy, and those of its programs that are attached.
 pub struct Served<'a> {
     pub strategy: &'static str,
     pub attached: &'a [Program],
@@ -96,7 +96,7 @@ pub fn gap(what: &'static str, sentence: impl Into<String>) -> Gap {
     (what, sentence.into())
 }
 
-/// When a program is at work.
+/// The time during which a program is attached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Attach {
     /// As long as the tracer runs.

@@ -44,7 +44,7 @@ pub fn find(module: &str) -> Result<OwnedFd, String> {
 ///
 /// # Errors
 ///
-/// In one line, why they cannot be had.
+/// One line with the reason why they cannot be read.
 pub fn read(module: &str) -> Result<[Vec<u8>; 2], String> {
     let mut found = [None, None];
     each(|types, name| {

@@ -57,7 +57,7 @@ pub fn kernel_memory_bytes(room: &Room) -> u64 {
         + (8 << 20)
 }
 
-/// What the user asked of the loading.
+/// The user's options for loading.
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
     pub forced: Vec<Forced>,
@@ -74,7 +74,7 @@ impl Wishes {
     }
 }
 
-/// What a selected strategy has at work: its programs, and notes for `doctor`.
+/// The attached part of a selected strategy: its programs, and notes for `doctor`.
 #[derive(Default)]
 struct Served {
     attached: Vec<Program>,
@@ -205,7 +205,7 @@ impl Programs {
         &self.selections
     }
 
-    /// What is not seen on this kernel.
+    /// The things that are not seen on this kernel.
     pub fn unsupported(&self, facts: &Facts) -> Vec<Unsupported> {
         unsupported::find(facts, &self.selections, &self.wishes.forced)
     }
@@ -406,7 +406,7 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// When the log's ring cannot be opened: it is found by way of the programs,
+    /// When the log's ring cannot be opened: it is found through the programs,
     /// which takes CAP_SYS_ADMIN.
     pub fn kernel_log(&self) -> Result<KernelLog> {
         let ids = self.loaded.values().filter_map(|p| p.read_counter("prog_id"));
@@ -448,7 +448,7 @@ fn may_go(loader: &mut Loader, facts: &Facts, strategy: &Strategy) -> bool {
         })
 }
 
-/// What [`Programs::run_stats`] tells, of any loaded programs.
+/// The counters of [`Programs::run_stats`] for any loaded programs.
 pub(crate) fn run_stats(loaded: &BTreeMap<Program, Attached>) -> Vec<(Program, u64, u64)> {
     let counted = loaded.iter().filter_map(|(program, attached)| {
         let count = attached.read_counter("run_cnt")?;
@@ -476,7 +476,7 @@ impl log::Log for StderrLog {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        // Nobody is left to tell when stderr is gone.
+        // Standard error may be gone; then there is no log.
         let _ = writeln!(io::stderr(), "kernel: {}", record.args());
     }
 

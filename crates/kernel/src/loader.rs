@@ -38,7 +38,7 @@ use crate::{
     refusal::{Step, cause, explain, reason},
 };
 
-/// What the verifier may say of a program that it refuses, in bytes.
+/// The size of the verifier's log for a program that it refuses, in bytes.
 const LOG_BYTES: usize = 1 << 20;
 
 /// More threads than this do not make the start shorter: the longest program
@@ -62,7 +62,7 @@ const fn threads(memory_limit: Option<u64>, cpus: usize) -> usize {
 /// The object, ready to be loaded from.
 pub struct Loader {
     object: Object,
-    /// What the instructions refer to by number, kept open for them.
+    /// The maps that instructions refer to by number, kept open for them.
     maps: NamedMaps,
     /// Programs that are loaded already.
     ahead: HashMap<Program, OwnedFd>,
@@ -135,7 +135,7 @@ impl Attached {
     ///
     /// # Errors
     ///
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn attach(&mut self) -> io::Result<()> {
         let mut attr = no_attr();
         attr.raw_tracepoint.prog_fd = self.program.as_raw_fd() as u32;
@@ -237,7 +237,7 @@ impl Loader {
                 if self.ahead.contains_key(program) {
                     continue;
                 }
-                // Who is refused here is asked for the reason when it is attached.
+                // A program that is refused here gives the reason when it is attached.
                 loaded.extend(self.load(*program, *home, 0).ok().map(|fd| (*program, fd)));
             }
             loaded
@@ -255,7 +255,7 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// What the kernel refuses, in one line.
+    /// The kernel's refusal, in one line.
     pub fn attach(&mut self, program: Program, home: Home) -> Result<Attached, String> {
         let mut loaded = self.take(program, home)?;
         loaded.attach().map_err(|error| explain(&program.target().hook(), &error, ""))?;
@@ -419,7 +419,7 @@ mod tests {
     #[test]
     fn a_loop_that_falls_into_its_head_is_found() {
         let (add, jump, branch, exit) = (0x07, 0x05, 0x15, 0x95);
-        // From the first to the head at 2, and by way of the body at 1 back to it.
+        // The first falls to the head at 2, and the body at 1 leads back to it.
         let falls = [(jump, 1), (add, 0), (branch, -2), (exit, 0)];
         assert_eq!(falls_into_its_path(&falls), Some(1));
         let jumps = [(add, 0), (branch, 1), (jump, -3), (exit, 0)];

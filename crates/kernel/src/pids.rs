@@ -29,7 +29,7 @@ pub enum Translation {
     Whole,
     /// Only those do that are in that very namespace, and not in one below it.
     OwnOnly,
-    /// No id in that namespace can be had.
+    /// The ids in that namespace cannot be read.
     Impossible,
 }
 
@@ -95,7 +95,7 @@ mod tests {
 
     const INT: u32 = 1;
 
-    /// A task whose `struct pid` lists its ids in an array of so many; its number.
+    /// A task whose `struct pid` has an array of `count` ids; returns its number too.
     fn kernel(count: u32) -> (Vec<u8>, u32) {
         let mut draft = Draft::base();
         draft.add(INT, "int", 4, &[]);

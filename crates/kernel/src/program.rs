@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-/// Where a program is attached.
+/// The place at which a program is attached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Target {
     /// A BTF tracepoint.
@@ -83,7 +83,7 @@ programs! {
     BlkAccountIoStart: "blk_account_io_start" at Function("blk_account_io_start"),
     /// A bio gets a request: its submitter is noted for [`Program::BlockRqInsert`].
     BlockGetrq: "block_getrq" at Tracepoint("block_getrq"),
-    /// A request is given to a scheduler; submitted, where nothing told so before.
+    /// A request is given to a scheduler; submitted, if no earlier hook saw that.
     BlockRqInsert: "block_rq_insert" at Tracepoint("block_rq_insert"),
     /// A request is issued to its driver.
     BlockRqIssue: "block_rq_issue" at Tracepoint("block_rq_issue"),
@@ -135,7 +135,7 @@ programs! {
     VfsEntry: "vfs_entry" at Function("vfs_fsync"),
     /// It has synced it.
     VfsExit: "vfs_exit" at Function("vfs_fsync"),
-    /// As [`Program::VfsRangeEntry`] where nothing else tells of syncs.
+    /// As [`Program::VfsRangeEntry`] if no other hook sees syncs.
     VfsOnlyEntry: "vfs_only_entry" at Function("vfs_fsync_range"),
     /// The file that is synced is named: its pages are written and waited for.
     WriteFileEntry: "write_file_entry" at Function("file_write_and_wait_range"),

@@ -18,8 +18,8 @@ pub fn probe_features() {
         .into_iter()
         .filter(|capability| caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(false))
         .collect();
-    // Where they cannot be put down, or there is no CAP_BPF to go by, a line
-    // in the log is the lesser evil.
+    // If they cannot be given up, or there is no CAP_BPF without them, a line
+    // in the kernel's log is the lesser evil.
     let asks = caps::has_cap(None, CapSet::Effective, Capability::CAP_BPF).unwrap_or(false)
         && held.iter().all(|held| caps::drop(None, CapSet::Effective, *held).is_ok());
     if asks {

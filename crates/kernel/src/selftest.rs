@@ -28,7 +28,7 @@ use crate::capability::Capability;
 /// Folders that the self-test may be made in, the likeliest first.
 pub const FOLDERS: [&str; 5] = ["/var/lib", "/var/tmp", "/tmp", "/root", "."];
 
-/// Where the self-test is made.
+/// The place of the self-test.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Ground {
     pub folder: PathBuf,
@@ -39,7 +39,7 @@ pub struct Ground {
     pub on_disk: bool,
 }
 
-/// What the self-test did.
+/// The syncs that the self-test made.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Performed {
     /// The thread, as `/proc` numbers it: others of this process may sync meanwhile.
@@ -47,7 +47,7 @@ pub struct Performed {
     pub inode: u64,
 }
 
-/// What the records say of what was performed.
+/// The result of comparing the records with the syncs that were made.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TestResult {
     /// The first capability whose hooks did not fire, and why we think so.
@@ -110,7 +110,7 @@ fn sync_in_all_ways(mut file: &File) -> io::Result<()> {
 /// Looks for what was performed; births count only where its writes must have
 /// reached a disk.
 pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> TestResult {
-    // Where nothing names a file in the kernel, records have no inode.
+    // If no hook in the kernel names a file, records have no inode.
     let own: Vec<_> = records
         .iter()
         .filter(|r| r.tid == performed.tid && (r.inode == performed.inode || r.inode == 0))
@@ -122,7 +122,7 @@ pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> T
         o_dsync: seen(kind::OSYNC_WRITE) == 1,
     };
     let (data, full) = (seen(kind::FDATASYNC), seen(kind::FSYNC));
-    // What is hooked below the system calls takes an O_DSYNC write for one.
+    // A hook below the system calls counts an O_DSYNC write as an fdatasync.
     if !(data == 2 || data == 3 && !result.o_dsync) || full != 1 {
         let why = format!("of its own 2 fdatasync and 1 fsync the tracer saw {data} and {full}");
         result.failure = Some((Capability::Sync, why));

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{capability::Capability, program::Program};
 
-/// What became of one strategy.
+/// The outcome of one strategy.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "reason")]
 pub enum Outcome {

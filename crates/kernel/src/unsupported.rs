@@ -1,4 +1,4 @@
-//! What the tracer does not see on this kernel: one sentence each.
+//! The things that the tracer does not see on this kernel: one sentence each.
 //!
 //! Decided from the strategies that were selected and from nothing else, so that
 //! `doctor`, the metrics and the first lines of every picture say the same.
@@ -42,7 +42,7 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
     if !facts.sees_run_delay() {
         found.push(unsupported(
             "runqueue",
-            "waiting for a CPU is not told from waiting for the disk",
+            "waiting for a CPU is not distinguished from waiting for the disk",
         ));
     }
     if !facts.sees_tasks() {
@@ -123,7 +123,7 @@ mod tests {
         (Capability::Tickets, "tracepoint"),
     ];
 
-    /// A selection in which these strategies are taken, all their programs at work.
+    /// A selection of these strategies, with all their programs attached.
     fn selections(taken: &[(Capability, &str)]) -> Vec<Selection> {
         let of = |of| taken.iter().find(|(capability, _)| *capability == of).map(|t| t.1);
         Capability::ALL
@@ -174,7 +174,7 @@ mod tests {
                 (Capability::Log.name(), "waiting for the log of an xfs is shown as `other`"),
                 (
                     Capability::Throttle.name(),
-                    "waiting for a request to be had is shown as `other`",
+                    "waiting for a request to be allocated (tags, throttling) is shown as `other`",
                 ),
                 (
                     Capability::Reclaim.name(),
@@ -197,8 +197,8 @@ mod tests {
                     "on dm-crypt, dm-thin and arrays nobody is seen behind the kernel threads \
                      that submit the requests, so these are named",
                 ),
-                (Capability::Tickets.name(), "whose changes the log of an xfs holds is not known"),
-                ("runqueue", "waiting for a CPU is not told from waiting for the disk"),
+                (Capability::Tickets.name(), "which owners fill the log of an xfs is not known"),
+                ("runqueue", "waiting for a CPU is not distinguished from waiting for the disk"),
                 ("process", "threads go by their own names, not by their process's"),
             ],
         );
@@ -247,7 +247,7 @@ mod tests {
             &facts(8),
             &[],
             &[
-                ("commit", "the parts of a journal's commit are not told apart"),
+                ("commit", "the stages of a journal's commit are not distinguished"),
                 ("memcg", "reclaiming memory for a cgroup's own limit is not seen"),
                 (Capability::Tickets.name(), "for whom kernel workers change an xfs is not known"),
             ],

@@ -53,7 +53,7 @@ impl LateLoader {
     ///
     /// # Errors
     ///
-    /// When its types cannot be had.
+    /// When its types cannot be read.
     pub fn load(&self, module: &'static str) -> Result<Loaded, String> {
         let [kernel, types] = kernel_btf::read(module)?;
         let mut facts = self.facts.clone();

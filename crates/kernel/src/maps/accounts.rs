@@ -43,7 +43,7 @@ mod room;
 /// Owners that are remembered; short-lived jobs make new ones for ever.
 const MOST_OWNERS: usize = 8192;
 
-/// Of requests of which none has ended yet.
+/// The assumed size of a request before any has completed.
 const USUAL_BYTES: u64 = 4096;
 
 /// A disk that the kernel programs follow.
@@ -53,12 +53,12 @@ pub struct DiskAccounts {
     device: u32,
     identity: Option<Identity>,
     pub disk: Disk,
-    /// By account; the owner of a free one is of id 0, "others".
+    /// The owner of each account; a free one has the id 0, "others".
     pub owners: Box<[Owner; ACCOUNTS]>,
     pub rates: Vec<Rate>,
     /// Requests in flight now, over all accounts.
     pub in_flight: u64,
-    /// By operation, since the start, without those of the account "others".
+    /// Bytes by operation since the start, without those of the account "others".
     pub bytes: [u64; op::COUNT],
     /// How many of its requests are in no account.
     pub uncounted: Uncounted,
@@ -115,18 +115,18 @@ pub struct Accounts {
     account_owners: KernelMap<MapData, u32, Plain<OwnerKey>>,
     described: DescribedDisks,
     bios: Bios,
-    /// Asks of a process whether it is a kernel thread, where the kernel
-    /// programs cannot tell.
+    /// Whether a process is a kernel thread, for kernels whose programs cannot see
+    /// it.
     is_kthread: Box<dyn Fn(u32) -> bool>,
     disks: Vec<DiskAccounts>,
     work: Work,
     journals: Journals,
-    /// By owner id; id 0 is "others".
+    /// Keys by owner id; id 0 is "others".
     keys: Vec<OwnerKey>,
     ids: HashMap<OwnerKey, OwnerId>,
     /// Ids whose owners were forgotten.
     free: Vec<OwnerId>,
-    /// Who was met for the first time, and by which process.
+    /// Parties that were met for the first time, and the process of each.
     met: Vec<(Party, u32)>,
     ticked_ns: u64,
     reconciled: u64,
@@ -232,7 +232,7 @@ impl Accounts {
         }
     }
 
-    /// What was learnt in this place was of another disk, or the disk is gone.
+    /// Forgets what was learnt in this place: it was of another disk, or the disk is gone.
     fn begin_anew(&mut self, at: usize, next: &Assigned, now_ns: u64) {
         let disk = self.disks[at].disk;
         if disk.depth == Disk::CARRIES {
@@ -249,7 +249,7 @@ impl Accounts {
             // All that it did stays its own until another has its place.
             return;
         }
-        // What it did since the last tick as well.
+        // First read what it did since the last tick.
         self.read_work(at);
         self.work.forget(disk.index);
         self.disks[at].shortage = Shortage::default();
@@ -330,12 +330,12 @@ impl Accounts {
         self.reconciled
     }
 
-    /// Who an owner is, as the kernel keyed it; the disk in it means nothing.
+    /// An owner as the kernel keyed it; the disk in the key means nothing.
     pub fn key(&self, owner: OwnerId) -> OwnerKey {
         self.keys.get(owner.0 as usize).copied().unwrap_or_default()
     }
 
-    /// The same without what it did.
+    /// The party of an owner, without its operation.
     pub fn party(&self, owner: OwnerId) -> Party {
         let OwnerKey { cgroup, comm, kthread, .. } = self.key(owner);
         Party { cgroup, comm, kthread: kthread != 0 }
@@ -386,7 +386,7 @@ impl Accounts {
         self.met.push((self.disks[at].owners[account].party(), tgid));
     }
 
-    /// Who got an account since this was called last, and by which process.
+    /// Takes the parties that got an account since the last call, with the process of each.
     pub fn take_met(&mut self, mut take: impl FnMut(Party, u32)) {
         for (party, tgid) in self.met.drain(..) {
             take(party, tgid);
@@ -415,7 +415,7 @@ impl Accounts {
         bytes.unwrap_or(USUAL_BYTES)
     }
 
-    /// What a sync's own requests would take alone on their disk, one after
+    /// The time that a sync's own requests would take alone on their disk, one after
     /// another.
     pub fn need_ns(&self, record: &SyncRecord) -> u64 {
         match record.own_bytes.checked_div(u64::from(record.own_requests)) {
@@ -427,7 +427,7 @@ impl Accounts {
         }
     }
 
-    /// What was learnt of the requests of a disk of [`Accounts::disks`].
+    /// The costs that were learnt of the requests of a disk of [`Accounts::disks`].
     pub fn work(&self, at: usize) -> Vec<Learnt> {
         self.disks.get(at).map_or(Vec::new(), |disk| self.work.learnt(disk.disk.index))
     }

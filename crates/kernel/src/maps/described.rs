@@ -1,4 +1,4 @@
-//! What the kernel programs know of disks: user space's side of
+//! The disks' descriptions for the kernel programs: user space's side of
 //! [`tracer_ebpf::disks`].
 
 use anyhow::{Context as _, Result};

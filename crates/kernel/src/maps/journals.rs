@@ -1,8 +1,8 @@
-//! Who fills the filesystems' journals.
+//! Finds who fills the filesystems' journals.
 //!
-//! In flow the kernel programs' sums by owner and filesystem, once a second;
-//! out come each one's blocks of that second. Who is idle is forgotten, here
-//! and there.
+//! The kernel programs' sums by owner and filesystem come in, once a second;
+//! the blocks that each owner added in that second go out. Idle owners are removed,
+//! here and in the kernel's table.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +15,7 @@ use tracer_ebpf::record::{Handles, OwnerKey};
 use super::{pods::Plain, sums::Sums};
 use crate::load::Programs;
 
-/// Whose sums did not change for so long has no entry any more.
+/// An owner whose sums did not change for this long has no entry any more.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// The sums, and what they were a second ago.
@@ -65,7 +65,7 @@ struct Known {
 }
 
 impl Known {
-    /// Who added how much, and who has been idle for too long.
+    /// Reads the owners that added blocks, and those that have been idle for too long.
     fn take(
         &mut self,
         sums: &[(OwnerKey, Handles)],

@@ -9,12 +9,12 @@ use aya::maps::{MapData, RingBuf};
 use tracer_ebpf::record::{DiskUnknown, NO_DISK, StackedRecord, SyncRecord, UnderlyingWindow};
 use zerocopy::FromBytes as _;
 
-/// What the kernel sends.
+/// A record from the kernel.
 pub enum Record<'a> {
     /// A sync, and what was in flight on further disks meanwhile.
     Sync(&'a SyncRecord, &'a [UnderlyingWindow]),
     DiskUnknown(DiskUnknown),
-    /// Of a size that no record has: a kernel object of another version.
+    /// A size that no record has: the kernel object is of another version.
     Foreign,
 }
 
@@ -45,7 +45,7 @@ impl AsFd for RingReader {
     }
 }
 
-/// Length tells what a record is; both kinds are whole words at an aligned
+/// Decodes a record by its length; both kinds are whole words at an aligned
 /// address.
 pub fn decode(bytes: &[u8]) -> Record<'_> {
     if let Ok(record) = SyncRecord::ref_from_bytes(bytes) {

@@ -63,7 +63,7 @@ where
 
     /// Takes a sum out.
     pub fn remove(&mut self, key: K) {
-        // Where the kernel was faster it is one of those that are gone.
+        // If the kernel evicted it first, it counts as evicted.
         self.count.removed += u64::from(self.sums.remove(&Plain(key)).is_ok());
     }
 
@@ -80,7 +80,7 @@ struct Count {
 }
 
 impl Count {
-    /// Of so many sums that were ever begun, so many are there.
+    /// Compares the number of sums that were ever begun with the number that are there.
     fn look(&mut self, begun: u64, there: u64) {
         let evicted = begun.saturating_sub(there + self.removed);
         // Sums that begin between the two readings hide others until the next one.

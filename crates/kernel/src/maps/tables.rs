@@ -39,7 +39,7 @@ impl Mapped {
         Ok(Self { memory: memory_of(&map, words)?, words, map })
     }
 
-    /// From here on at least so many words are there.
+    /// Maps at least this many words from now on.
     fn reach(&mut self, words: usize) -> Result<()> {
         if words > self.words {
             self.memory = memory_of(&self.map, words)?;
@@ -93,15 +93,15 @@ pub struct TableMaps {
 
 const LEDGER_WORDS: usize = size_of::<DiskLedger>() / 8;
 const ACCOUNT_WORDS: usize = size_of::<Account>() / 8;
-/// Where an account says whose it is, and in the last of these words by which
-/// process it was used.
+/// The words in which an account names its owner, and the last of them, which names the
+/// process that used it.
 const OWNER_WORDS: Range<usize> = 4..8;
 const TGID_WORD: usize = 7;
 const ENDED_WORD: usize = std::mem::offset_of!(DiskLedger, ended_ns) / 8;
 const SHARES_WORD: usize = std::mem::offset_of!(DiskLedger, shares) / 8;
 const UNPLACED_WORD: usize = std::mem::offset_of!(DiskLedger, unplaced) / 8;
 const IN_FLIGHT_WORDS: usize = size_of::<InFlight>() / 8;
-/// Of one disk.
+/// The size of one disk's histograms.
 const HISTOGRAM_WORDS: usize = op::COUNT * stage::COUNT * BUCKETS;
 const SOLO_WORDS: usize = op::COUNT * size::COUNT * size_of::<Solo>() / 8;
 
@@ -135,7 +135,7 @@ impl Tables {
         self.solo.reach(disks * SOLO_WORDS)
     }
 
-    /// What an account holds, but for whose it is.
+    /// The counters of an account, without its owner.
     pub fn account(&self, disk: u32, account: usize) -> Account {
         let at = disk as usize * LEDGER_WORDS + account * ACCOUNT_WORDS;
         // The word first: what ends in between is then in `done` as well, for
@@ -312,7 +312,7 @@ const _: () = assert!(std::mem::offset_of!(Account, tgid) == TGID_WORD * 8);
 
 const _: () = assert!(std::mem::offset_of!(DiskLedger, used) == ACCOUNTS * size_of::<Account>());
 
-// Where `reconcile` finds an entry's words.
+// `reconcile` looks for an entry's words at these offsets.
 const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);
 const _: () = assert!(std::mem::offset_of!(InFlight, born_ns) == 8);
 const _: () = assert!(std::mem::offset_of!(InFlight, issued_ns) == 16);

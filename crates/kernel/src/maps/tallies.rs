@@ -38,7 +38,7 @@ impl Tallies {
         })
     }
 
-    /// Who ran instead, since the last reading.
+    /// Reads which tasks ran instead of those that waited, since the last reading.
     pub fn read_contenders(&mut self, accounts: &mut Accounts) -> Vec<Contender> {
         let Some(sums) = self.contenders.read() else { return Vec::new() };
         let sums = sums.into_iter().map(|(key, ns)| (key, [ns]));
@@ -53,7 +53,7 @@ impl Tallies {
         contenders.collect()
     }
 
-    /// Who reclaimed memory, since the last reading.
+    /// Reads who reclaimed memory since the last reading.
     pub fn read_reclaimers(&mut self, accounts: &mut Accounts) -> Vec<Reclaimer> {
         let Some(sums) = self.reclaimers.read() else { return Vec::new() };
         let sums = sums.into_iter().map(|(key, Plain(sum))| {
@@ -76,7 +76,7 @@ impl Tallies {
     }
 }
 
-/// What was added to each sum, for those to which anything was. Remembers the
+/// The growth of each sum since the last call, for those that grew. Remembers the
 /// sums that are there, and no others. A key may come twice, with the same sum or a
 /// later one: a reading starts over where its key was evicted.
 fn growth<K: Copy + Eq + Hash, const N: usize>(

@@ -20,8 +20,8 @@ impl Uncounted {
         Self { seen: unplaced, ..Self::default() }
     }
 
-    /// A second is over in which so many requests ended that are in an account;
-    /// `unplaced` of the others have been counted since the start.
+    /// Takes in a second in which `counted` requests ended that are in an account;
+    /// `unplaced` is the number of the others since the start.
     pub fn tick(&mut self, counted: u64, unplaced: u64) {
         let new = unplaced.wrapping_sub(self.seen);
         self.seen = unplaced;

@@ -1,12 +1,12 @@
 //! The cost of a request for its disk: the time that one of its kind takes alone,
 //! while the disk is well.
 //!
-//! In flow the service times of requests that were alone on their disk, as the
-//! kernel programs sum them up by disk, operation and class of size; out comes
-//! the usual time for any request, and how the last second's compare with it.
+//! The service times of requests that were alone on their disk come in, as the
+//! kernel programs sum them up by disk, operation and class of size. The usual
+//! time for any request goes out, and how the last second's compare with it.
 //! A disk that turns slow is seen to be slow, and its requests cost what they did.
-//! Where too few were seen, others of the same operation on the same disk are
-//! scaled, and where there are none, a middling device's times stand in. Knows
+//! If too few were seen, others of the same operation on the same disk are
+//! scaled, and if there are none, the times of a mid-range SSD are used. Knows
 //! no clock and no map.
 
 use tracer_ebpf::record::{Solo, op, size};
@@ -22,14 +22,14 @@ const MIN_SAMPLES: u64 = 8;
 /// A class of fewer batches is not worth to be kept: they may have been odd ones.
 const KEPT_BATCHES: u64 = 8;
 
-/// What is left of older samples' weight after a second with new ones, in the
+/// The weight that older samples keep after a second with new ones, in the
 /// present time that is shown.
 const DECAY: f64 = 0.95;
 
 const MICROSECOND: f64 = 1e3;
 const MILLISECOND: f64 = 1e6;
 
-/// What was learnt of one class of requests on one disk.
+/// The costs that were learnt of one class of requests on one disk.
 #[derive(Clone, Debug, Default)]
 struct Class {
     read: Solo,
@@ -158,7 +158,7 @@ impl Work {
         well > slow
     }
 
-    /// The time in ns that a request of so many bytes takes alone while its disk
+    /// The time in ns that a request of this size takes alone while its disk
     /// is well.
     pub fn request_ns(&self, disk: u32, op: u16, bytes: u64) -> u32 {
         let code = class_of(op, bytes);
@@ -193,7 +193,7 @@ impl Work {
     }
 }
 
-/// Upper bounds of the classes of [`size`], but for the last.
+/// Upper bounds of the classes of [`size`], except for the last.
 const UP_TO_BYTES: [u64; size::COUNT - 1] =
     [0, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 16 << 20];
 
@@ -212,7 +212,7 @@ fn class_of(op: u16, bytes: u64) -> u32 {
     if u32::from(op) == op::WRITE && bytes == 0 { op::FLUSH } else { op.into() }
 }
 
-/// A middling SSD's time for a request, in ns.
+/// A mid-range SSD's time for a request, in ns.
 fn usual_ns(op: u32, bytes: u64) -> f64 {
     let bytes = bytes as f64;
     // 500 MB/s, 10 GB/s and 2 GB/s.
@@ -299,7 +299,7 @@ mod tests {
     fn another_disk_of_an_index_is_learnt_anew() {
         let mut work = with(op::READ, 4096, 100, 10_000);
         work.forget(1);
-        assert_eq!(work.request_ns(1, READ, 4096), 100_000, "a middling one");
+        assert_eq!(work.request_ns(1, READ, 4096), 100_000, "a mid-range SSD's");
         assert_eq!(work.learnt(1), []);
         // The kernel's sums go on.
         let sums = Solo { ios: 108, ns: 100 * 10_000 + 8 * 70_000 };

@@ -108,17 +108,17 @@ impl<'a> Blob<'a> {
             range.context("its header points beyond its end")
         };
         let (types, strings) = (section(8)?, section(16)?);
-        // From 7.1 it may tell the sizes of kinds itself.
+        // From 7.1 on it may list the sizes of kinds itself.
         let layouts = if header_bytes >= 32 { section(24)? } else { &[] };
         let mut offsets = Vec::with_capacity(types.len() / 20);
         let mut at = 0;
         while at < types.len() {
             let head = head(types, at).context("its last type is cut short")?;
-            let told = || {
+            let listed = || {
                 let layout = layouts.get(head.raw_kind() as usize * 4..)?;
                 Some((usize::from(*layout.first()?), usize::from(*layout.get(1)?)))
             };
-            let Some((once, each)) = layout_of(head.raw_kind()).or_else(told) else {
+            let Some((once, each)) = layout_of(head.raw_kind()).or_else(listed) else {
                 bail!("it holds types of an unknown kind {}", head.raw_kind());
             };
             offsets.push(u32::try_from(at).context("it is larger than 4 GiB")?);

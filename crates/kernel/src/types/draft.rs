@@ -40,7 +40,7 @@ impl Draft {
         self.words.extend(words);
     }
 
-    /// An array of so many elements; its index is of no type.
+    /// An array of `count` elements; its index is of no type.
     pub fn add_array(&mut self, element: u32, count: u32) {
         self.words.extend([0, ARRAY << 24, 0, element, 0, count]);
     }

@@ -26,7 +26,7 @@ const MOST_MEMBERS: u32 = 4096;
 /// How the verifier sees the kernel's pointers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pointers {
-    /// By the kernel's own BTF.
+    /// The verifier checks pointers with the kernel's own BTF.
     Typed,
     /// The kernel has none: as numbers. Nobody checks that the types that we
     /// were given are its own.
@@ -57,7 +57,7 @@ impl<'a> KernelTypes<'a> {
         Ok(Self { base: Rc::new(Blob::parse(bytes)?), module: None })
     }
 
-    /// The same with the types of a module (`/sys/kernel/btf/ext4`) added.
+    /// Adds the types of a module (`/sys/kernel/btf/ext4`).
     ///
     /// # Errors
     ///
@@ -66,8 +66,8 @@ impl<'a> KernelTypes<'a> {
         Ok(Self { base: Rc::clone(&self.base), module: Some(Blob::parse(bytes)?) })
     }
 
-    /// The id of a function of this name (it may still be inlined everywhere:
-    /// only a self-test tells).
+    /// The id of a function of this name (it may still be inlined everywhere, which
+    /// only a self-test shows).
     pub fn function(&self, name: &str) -> Option<u32> {
         self.ids_of(Kind::Function, name).next()
     }
@@ -209,8 +209,8 @@ impl<'a> KernelTypes<'a> {
             .with_context(|| format!("no pointer `{path}` in this kernel's BTF"))
     }
 
-    /// A field of the first thing that a tracepoint hands out. There may be several
-    /// structs of one name: the tracepoints tell which.
+    /// A field of the first argument of a tracepoint. There may be several structs of
+    /// one name: the tracepoint determines which is meant.
     pub fn offset_in_first_arg(&self, tracepoint: &str, path: &str) -> Option<u32> {
         let args = self.tracepoint_args(tracepoint)?;
         let handed_out = self.pointee(*args.first()?)?;

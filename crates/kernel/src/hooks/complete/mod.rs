@@ -25,8 +25,8 @@ pub const HOOK: Hook = Hook {
     ..Hook::PLAIN
 };
 
-/// `RQF_FLUSH_SEQ` as a bit number where BTF does not tell: a macro
-/// (`1 << 4`) until 6.10, an enumerator since.
+/// The bit number of `RQF_FLUSH_SEQ` if BTF does not have it: it is a macro
+/// (`1 << 4`) until 6.10, and an enumerator since.
 const FLUSH_SEQ_BIT: u32 = 4;
 
 fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {

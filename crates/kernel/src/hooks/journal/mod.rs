@@ -41,5 +41,5 @@ fn find_gaps(served: &Served<'_>) -> Vec<Gap> {
     if served.has(&parts) {
         return Vec::new();
     }
-    vec![gap("commit", "the parts of a journal's commit are not told apart")]
+    vec![gap("commit", "the stages of a journal's commit are not distinguished")]
 }

@@ -1,7 +1,7 @@
 //! A block request is submitted, in its submitter's context.
 //!
-//! Where submissions have no hook of their own (before 6.5), the bio that gets a
-//! request, the request's insertion into a scheduler and its issue stand for them.
+//! If submissions have no hook of their own (before 6.5), three others stand in: the
+//! bio that gets a request, the request's insertion into a scheduler, and its issue.
 
 use anyhow::Result;
 use tracer_ebpf::config::Config;
@@ -20,12 +20,12 @@ pub const HOOK: Hook = Hook {
     strategies: &[
         Strategy { name: "tracepoint", steps: &[step(Program::BlockIoStart)] },
         Strategy { name: "fentry", steps: &[step(Program::BlkAccountIoStart)] },
-        // The bio tells who submits; the request is met at insert or issue.
+        // The bio shows who submits; the request is first seen at its insertion or issue.
         Strategy {
             name: "getrq",
             steps: &[step(Program::BlockGetrq), step(Program::BlockRqInsert)],
         },
-        // Where no scheduler is in charge, the issue stands in for it.
+        // On a disk without a scheduler, the issue stands in for the insertion.
         Strategy { name: "insert", steps: &[step(Program::BlockRqInsert)] },
     ],
     find_fields,

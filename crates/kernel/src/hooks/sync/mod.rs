@@ -45,12 +45,12 @@ pub const HOOK: Hook = Hook {
         },
         Strategy {
             name: "tracepoint",
-            // Those on demand are at work where ext4 is not alone.
+            // Programs on demand are attached if a filesystem other than ext4 is mounted.
             steps: &[
                 on_demand(step(Program::SysExit)),
                 on_demand(step(Program::SysEnter)),
                 on_demand(optional(step(Program::Ext4Writepages))),
-                // They tell of begins alone.
+                // They mark only the begin of a sync.
                 on_demand(optional(step(Program::XfsFileFsync))),
                 on_demand(optional(step(Program::BtrfsSyncFile))),
                 optional(step(Program::Ext4SyncFileExit)),
@@ -190,7 +190,7 @@ fn seen_on(filesystems: &[&str]) -> String {
     }
 }
 
-/// Where no hook names a file's disk, its first request does.
+/// If no hook names a file's disk, the first request of the sync does.
 fn late_disk(filesystems: &str) -> Gap {
     let sentence = format!(
         "on {filesystems} a sync's disk is known from its first block request on: who else was \

@@ -13,7 +13,7 @@ pub const HOOK: Hook = Hook {
     name: "throttle",
     purpose: "when a bio begins to wait for a request (attached only where it matters)",
     is_required: false,
-    without: "waiting for a request to be had is shown as `other`",
+    without: "waiting for a request to be allocated (tags, throttling) is shown as `other`",
     strategies: &[Strategy {
         name: "tracepoint",
         steps: &[on_demand(step(Program::BlockBioQueue))],

@@ -12,7 +12,7 @@ pub const HOOK: Hook = Hook {
     name: "tickets",
     purpose: "who fills the log of an xfs (attached only while a log is waited for)",
     is_required: false,
-    without: "whose changes the log of an xfs holds is not known",
+    without: "which owners fill the log of an xfs is not known",
     strategies: &[Strategy {
         name: "tracepoint",
         steps: &[

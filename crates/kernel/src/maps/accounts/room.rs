@@ -20,7 +20,7 @@ use tracer_engine::blame::{Owner, OwnerId};
 use super::{Accounts, Seen};
 use crate::maps::pods::Plain;
 
-/// An account that did nothing for so long may be given to another.
+/// An account that did nothing for this long may be given to another owner.
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Accounts are taken back only where a disk has fewer than this many free.
@@ -41,7 +41,7 @@ struct Held {
 }
 
 /// Chooses the accounts that are taken back, when `leaving` more are on their way
-/// and those without one did so much work.
+/// and owners without one did `shared_ns` of work.
 fn choose(mut held: Vec<Held>, leaving: usize, shared_ns: u64) -> Vec<usize> {
     let free = (ACCOUNTS - 1).saturating_sub(held.len() + leaving);
     let wanted = FREE_WANTED.saturating_sub(free + leaving);
