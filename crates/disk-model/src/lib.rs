@@ -101,7 +101,7 @@ impl Default for Model {
 }
 
 impl Model {
-    /// The same disk, but with every service time multiplied by `times`.
+    /// This disk with every service time multiplied by `times`.
     pub fn slower(self, times: u32) -> Self {
         let fewer = |rate: u64| rate / u64::from(times.max(1));
         Self {

@@ -1,7 +1,7 @@
 //! Finds the libraries that a set of programs needs.
 //!
-//! It follows the `DT_NEEDED` entries as the dynamic linker would, but for another
-//! machine, in a directory of unpacked packages. Pure: the caller is asked what a
+//! It follows the `DT_NEEDED` entries as the dynamic linker would, in a directory
+//! of unpacked packages for another machine. Pure: the caller is asked what a
 //! file needs and where a library is.
 
 use std::collections::BTreeSet;

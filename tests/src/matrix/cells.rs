@@ -47,12 +47,12 @@ impl Shortfall {
         Self { what, labels, filesystem: String::new() }
     }
 
-    /// What nothing that is unsupported accounts for.
+    /// A fault for which no unsupported thing accounts.
     pub fn wrong(what: String) -> Self {
         Self { what, labels: &[], filesystem: String::new() }
     }
 
-    /// What is unsupported and accounts for it.
+    /// Finds the unsupported thing that accounts for it.
     pub fn said_by<'b>(&self, unsupported: &'b [Unsupported]) -> Option<&'b Unsupported> {
         unsupported.iter().find(|unsupported| self.is_accounted_for_by(unsupported))
     }
@@ -66,7 +66,7 @@ impl Shortfall {
     }
 }
 
-/// Which of the kernel's requests we do not count.
+/// The requests of the kernel that we do not count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Missing {
     /// Some writes and nothing else: empty flushes are writes to the kernel.
@@ -74,13 +74,13 @@ pub enum Missing {
     Others,
 }
 
-/// What was counted in a cell.
+/// The counts of a cell.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub requests: u64,
     pub syncs: usize,
     pub short: Vec<Shortfall>,
-    /// What else is worth knowing.
+    /// Further observations.
     pub notes: Vec<String>,
 }
 
@@ -109,14 +109,14 @@ impl Cells {
         }));
     }
 
-    /// Tells that this kernel or machine has not got what a cell needs.
+    /// Prints that this kernel or machine lacks what a cell needs.
     pub fn skip(&mut self, cell: &str, why: &str) {
         announce(&json!({
             "cell": cell, "outcome": "skipped", "why": why, "strategies": {}, "counted": "",
         }));
     }
 
-    /// Tells that a cell could not even be made.
+    /// Prints that a cell could not even be made.
     pub fn fail(&mut self, cell: &str, why: &str) {
         self.failed.push(format!("{cell}: {why}"));
         announce(&json!({

@@ -53,7 +53,7 @@ pub fn count(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
     latencies.iter().find(|l| l.op == op).map_or(0, |l| l.count)
 }
 
-/// What the tracer has counted on a disk.
+/// The tracer's counts of a disk.
 pub fn ours(session: &mut Session, disk: &str) -> Counts {
     let snapshot = session.snapshot();
     let count = |op| count(&snapshot, disk, op);
@@ -65,7 +65,7 @@ pub fn ours(session: &mut Session, disk: &str) -> Counts {
     }
 }
 
-/// What the kernel has counted on a disk.
+/// The kernel's counts of a disk.
 pub fn theirs(disk: &str) -> Result<Counts> {
     let stat = read_stat(disk)?;
     Ok(Counts {
@@ -138,7 +138,7 @@ fn both(session: &mut Session, disk: &str) -> Result<(Counts, Counts)> {
     bail!("`{disk}` is never at rest for two readings")
 }
 
-/// What the tracer itself says that it dropped so far.
+/// The tracer's own list of what it dropped so far.
 fn dropped(session: &mut Session) -> String {
     let counters = session.snapshot().dropped.counters.into_iter().filter(|(_, n)| *n > 0);
     let counts: Vec<_> = counters.map(|(kind, n)| format!("{kind} {n}")).collect();

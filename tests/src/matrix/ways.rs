@@ -30,7 +30,7 @@ pub struct Way {
     sync: fn(&Path, &File) -> io::Result<()>,
     /// Whether the measured time is that of the sync alone.
     exact: bool,
-    /// Whether ext4's own tracepoints tell of its begin and end.
+    /// Whether ext4's own tracepoints mark its begin and end.
     by_ext4: bool,
 }
 
@@ -47,7 +47,7 @@ pub const WAYS: [Way; 7] = [
 /// The ways that are one system call each.
 pub const SIMPLE: usize = 5;
 
-/// Where files are synced, and what the tracer is to say of it.
+/// The place where files are synced, and its names in the tracer's output.
 #[derive(Clone, Copy, Debug)]
 pub struct Ground<'a> {
     pub filesystem: &'a str,
@@ -123,16 +123,16 @@ pub fn count_way(
     Ok(None)
 }
 
-/// Where all calls are hooked only once that is needed, a filesystem other than
-/// ext4 or the first syncs that ext4 does not tell of make it needed.
+/// If all calls are hooked only on demand, a filesystem other than ext4, or the
+/// first syncs that ext4 does not mark, make the hooks needed.
 fn await_calls(
     session: &mut Session,
-    told_by_ext4: bool,
+    by_ext4: bool,
     mut sync: impl FnMut() -> io::Result<()>,
 ) -> Result<()> {
     let serves =
         session.selections().iter().find(|selection| selection.capability == Capability::Sync);
-    if told_by_ext4 || serves.and_then(Selection::selected) != Some("tracepoint") {
+    if by_ext4 || serves.and_then(Selection::selected) != Some("tracepoint") {
         return Ok(());
     }
     let begin = Instant::now();
@@ -145,7 +145,7 @@ fn await_calls(
     Ok(())
 }
 
-/// What two clock reads and the hooks take between our clock and the sync.
+/// The time that two clock reads and the hooks take between our clock and the sync.
 /// An emulated machine is tens of times slower.
 fn clock_slack() -> Duration {
     Duration::from_micros(if crate::guest::is_guest() { 1_000 } else { 20 })

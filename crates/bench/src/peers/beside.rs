@@ -58,7 +58,7 @@ enum Whom {
     Peer(&'static Peer),
 }
 
-/// The same, while it runs.
+/// A variant that is running.
 enum Beside {
     Nobody,
     Ours(Tracer),
