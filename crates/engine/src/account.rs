@@ -15,17 +15,17 @@ use super::{
 };
 use crate::kind::{Confidence, Via};
 
-/// A limit that held for so much of the time is the reason for a wait that
+/// A limit that held for this part of the time is the reason for a wait that
 /// nothing else explains.
 const LIMITED: f64 = 0.3;
 
-/// Who has less of the excess is no culprit.
+/// A party with a smaller share of the excess is no culprit.
 const CULPRIT_SHARE: f64 = 0.05;
 
-/// With it slow in so much of the excess, it is what commits wait for.
+/// If the device was slow in this part of the excess, commits waited for it.
 const SLOW_DEVICE: f64 = 0.5;
 
-/// With less of the excess nobody did it for sure.
+/// With a smaller share of the excess no party is certain to be the cause.
 const SURE_SHARE: f64 = 0.5;
 
 /// The conditions for evidence to count.
@@ -39,7 +39,7 @@ pub struct Basis {
     pub is_device_well: bool,
 }
 
-/// Takes so much out of these, the first first; returns how much there was.
+/// Takes at most `wanted_ns` out of the parts, in their order; returns the amount taken.
 fn take<const N: usize>(wanted_ns: f64, parts: [&mut f64; N]) -> f64 {
     let mut taken_ns = 0.0;
     for part in parts {
@@ -53,7 +53,7 @@ fn take<const N: usize>(wanted_ns: f64, parts: [&mut f64; N]) -> f64 {
 /// The excess, divided, in ns.
 pub struct Account<'a> {
     victim: &'a Victim,
-    /// What each suspect was charged over the span, in the victim's order.
+    /// The charges of each suspect over the span, in the victim's order.
     charges: Vec<[f64; CHARGES]>,
     lifts: Vec<Lift>,
     /// Wait by suspect: behind its requests, its blocks, its running, its
@@ -154,7 +154,7 @@ impl<'a> Account<'a> {
         } else {
             self.cpu_ns += self.share_out(op::CPU, 0.0, runqueue_ns, |waits| &mut waits.cpu);
         }
-        // What it wants itself it takes from nobody: too little is left to it.
+        // Memory that it wants itself it takes from no other: too little is left to it.
         let itself = self.charged_to_itself(op::MEMORY);
         self.memory_ns =
             self.share_out(op::MEMORY, itself, parts.memory_ns, |waits| &mut waits.memory);
@@ -188,7 +188,7 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// A helper was held up for so long by whoever had its CPU, or by its limit.
+    /// Accounts for the time that a helper was held up by others on its CPU, or by its limit.
     fn hold_up(&mut self, held: &Held, taken_ns: f64) {
         let limit_ns = taken_ns * held.limit / held.up();
         self.limit_ns += limit_ns;
@@ -310,7 +310,7 @@ impl<'a> Account<'a> {
         (culprits, ruled_out)
     }
 
-    /// What a suspect did most harm with.
+    /// The charge with which a suspect did most harm.
     fn worst_charge(&self, at: usize) -> usize {
         let waits = &self.waits[at];
         let beyond = [
@@ -336,13 +336,13 @@ fn charged(suspect: &Suspect, span: Span) -> [f64; CHARGES] {
     })
 }
 
-/// Where the largest lies; `None` if none is above 0.
+/// The index of the largest value; `None` if none is above 0.
 fn most(values: impl Iterator<Item = f64>) -> Option<usize> {
     let largest = values.enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
     (largest.1 > 0.0).then_some(largest.0)
 }
 
-/// Where the victim met a party: in front of the driver or behind it, in the
+/// The place where the victim met a party: before or behind the driver, in the
 /// journal, at a CPU, at the page allocator.
 fn via(waits: &Waits, sum: &Half) -> Via {
     let met = if sum.phases.ns[Phase::Queue] + sum.phases.ns[Phase::Throttle]
@@ -373,7 +373,7 @@ fn confidence(
     basis: Basis,
 ) -> Confidence {
     let is_sure = share >= SURE_SHARE && !party.kthread;
-    // Who ran while the victim waited for that CPU was seen to do so.
+    // A party that ran while the victim waited for that CPU was seen to do so.
     if waits.cpu > waits.total() / 2.0 {
         return if is_sure { Confidence::High } else { Confidence::Medium };
     }

@@ -1,4 +1,4 @@
-//! Who a sync waited for.
+//! Finds the parties that a sync waited for.
 //!
 //! The accounts of the disks that a sync waits for belong to its own process,
 //! to the journal of its filesystem, or to others. The requests that the sync
@@ -9,13 +9,13 @@
 //! is a carrying disk, all kernel threads below it are, and what is known of its bios
 //! counts once (see [`super::carried`]).
 //!
-//! What is blamed is the *excess*: the wait beyond the victim's baseline. Work
+//! Blame divides the *excess*: the wait beyond the victim's baseline. Work
 //! that was in flight can explain no more of it than the time that it was in
 //! flight for. That part is divided by work, not by counts: a request weighs
 //! what one of its class takes when it is alone on its disk. So one discard
 //! outweighs thirty small reads, and the victim's own requests, which pile up
-//! behind a culprit, do not outweigh it. What is left is looked for in the
-//! sync's own phases (see [`Division`]).
+//! behind a culprit, do not outweigh it. The rest is divided by the sync's own
+//! phases (see [`Division`]).
 //!
 //! A commit writes the blocks of all who changed the filesystem. As far as these
 //! are others', its requests are no effect but a cause, and have their part by
@@ -43,7 +43,7 @@ impl OwnerId {
     pub const NOBODY: Self = Self(0);
 }
 
-/// Who can be blamed: an owner, whatever its requests.
+/// The actor that can be blamed: an owner without the kind of its requests.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub struct Party {
     pub cgroup: u64,
@@ -71,7 +71,7 @@ impl Party {
     }
 }
 
-/// What the engine must know of an account's owner.
+/// The facts that the engine needs about an account's owner.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Owner {
     pub id: OwnerId,
@@ -80,13 +80,13 @@ pub struct Owner {
     pub kthread: bool,
     /// A code of [`tracer_ebpf::record::op`].
     pub op: u16,
-    /// What one of its requests costs its disk: the time that a request of this
-    /// class takes alone, in ns.
+    /// The cost of one of its requests: the time in ns that a request of this
+    /// class takes alone on the disk.
     pub weight_ns: u32,
 }
 
 impl Owner {
-    /// Of an account that nobody has, or of those who found none.
+    /// The owner of a free account, and of `others`.
     pub const NOBODY: Self = Self {
         id: OwnerId::NOBODY,
         cgroup: 0,
@@ -129,7 +129,7 @@ pub struct Competitor {
     pub owner: Owner,
     /// Time-integral of its requests in flight.
     pub area_ns: u64,
-    /// The same, weighed by what its requests cost, in ns of service.
+    /// The integral weighed by the requests' costs, in ns of service.
     pub work: f64,
 }
 
@@ -188,7 +188,7 @@ impl Window {
                 window.add_carrier(record, upper, &below.areas, owners);
             }
         }
-        // What it read back is in `reclaim_ns`, and is the sync's own wait too.
+        // Pages that it read back are in `reclaim_ns`, and are the sync's own wait too.
         let effect_ns = record.own_queue_ns.saturating_add(record.own_device_ns);
         let effect_ns = effect_ns.saturating_add(record.reclaim_ns);
         // Two readings in ticks of a clock in ns: less than a tick is nothing.
@@ -271,7 +271,7 @@ impl Window {
         self.total_ns = self.total_ns.saturating_add(one.area_ns);
         self.total_work += one.work;
         let known = &mut self.competitors[..self.count];
-        // Who finds no place shares the last.
+        // An owner that finds no place shares the last.
         let place = match known.iter_mut().find(|c| c.owner.id == one.owner.id) {
             Some(place) => place,
             None if self.count < COMPETITORS => {
@@ -306,8 +306,8 @@ struct Own {
     work: f64,
 }
 
-/// How a sync's excess is divided, in ns. All parts, with those of the
-/// competitors, add up to the excess, but for rounding.
+/// The parts of a sync's excess, in ns. All parts, with those of the
+/// competitors, add up to the excess, except for rounding.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Division {
     pub excess_ns: f64,
@@ -366,8 +366,8 @@ impl Division {
 pub struct Known {
     /// The wait that is nobody's fault.
     pub baseline_ns: u64,
-    /// The sync's own requests need so much more than usually, since it has more
-    /// to write.
+    /// The amount by which the sync's own requests need more than usual, because it
+    /// has more to write.
     pub more_ns: u64,
     /// Strangers' part of the blocks that its journal was given last.
     pub filled_by_others: f64,

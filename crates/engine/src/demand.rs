@@ -84,7 +84,7 @@ impl Did {
 /// The stretch of a disk that completes nothing.
 const MOST_STRETCH: f64 = 1e4;
 
-/// Costs may be guessed for so much of the depth.
+/// Costs may be guessed for this part of the depth.
 const GUESSED_PART: f64 = 0.1;
 
 impl Slot {
@@ -292,7 +292,7 @@ pub struct Growth {
     pub behind_ns: f64,
 }
 
-/// A party, or a disk, of whose work so much is new is asked for more.
+/// A party, or a disk, of whose work this part is new is asked for more.
 pub const MUCH_GROWTH: f64 = 0.2;
 
 /// Less growth, as a part of all work, is none.

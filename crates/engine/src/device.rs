@@ -40,8 +40,8 @@ pub struct Device {
 /// the levels are learnt anew.
 const MANY_OTHERS: u8 = 8;
 
-/// A ratio is used for so long while no newer one is measured: a slow device for longer
-/// than a fast one, since busy disks rarely have a request that is alone.
+/// A ratio is used for this long while no newer one is measured: a slow device's for longer
+/// than a fast one's, since busy disks rarely have a request that is alone.
 const SLOW_STAYS_NS: u64 = 10_000_000_000;
 const WELL_STAYS_NS: u64 = 500_000_000;
 
@@ -57,7 +57,7 @@ struct Recent {
 impl Recent {
     /// Fewer say nothing.
     const FEW: f32 = 3.0;
-    /// No more are remembered, and so much of them after a second with others.
+    /// At most this many are remembered, and this part of them after a second with others.
     const ENOUGH: f32 = 6.0;
     const KEPT: f32 = 0.6;
 

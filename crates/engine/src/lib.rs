@@ -2,8 +2,8 @@
 //!
 //! Knows no aya, no clock, no files and no terminal: a recording feeds it as
 //! well as a kernel does. From a record to a victim's histogram, phases, blame
-//! and baseline nothing is allocated, but for a victim or an owner never seen
-//! before.
+//! and baseline nothing is allocated, except for a victim or an owner that was
+//! never seen before.
 
 mod account;
 pub mod blame;
@@ -45,7 +45,7 @@ const FADE_EVERY: u64 = 12;
 /// Between two ticks, with room for a late one.
 const TICK_NS: u64 = 1_500_000_000;
 
-/// What was made of one sync.
+/// The judgement on one sync.
 #[derive(Clone, Debug)]
 pub struct Judged {
     /// Index of its victim in [`Engine::victims`].
@@ -64,7 +64,7 @@ pub struct Engine {
     next_id: u32,
     records: u64,
     rotations: u64,
-    /// The latest that any record or tick tells of.
+    /// The latest time in any record or tick.
     now_ns: u64,
     evicted: u64,
     torn: u64,
@@ -72,7 +72,7 @@ pub struct Engine {
     memory: Option<(tick::Memory, tick::Memory)>,
 }
 
-/// What the hypervisor took, since the period began.
+/// The CPU time that the hypervisor took since the period began.
 #[derive(Clone, Copy, Debug, Default)]
 struct Steal {
     stolen_ns: u64,
@@ -171,8 +171,8 @@ impl Engine {
                 let who = party(contender.owner);
                 victim.blame_around(who, contender.owner, op::CPU, contender.ns as f64, 0);
             }
-            // Whose limits others are at is not known. But who shares one that is
-            // reached runs into it now and then.
+            // It is not known whose limits others reach. But members of a cgroup whose
+            // limit is reached run into it now and then.
             let is_at_limit = |one: &tick::Reclaimer| {
                 one.limit_ns > 0 && party(one.owner).cgroup == victim.key.cgroup
             };
@@ -224,7 +224,7 @@ impl Engine {
         self.memory = self.memory.map(|(_, last)| (last, last));
     }
 
-    /// Of all CPU time of this machine, what its hypervisor gave to others in
+    /// The share of all CPU time of this machine that its hypervisor gave to others in
     /// the period.
     pub fn steal_share(&self) -> f64 {
         self.steal.stolen_ns as f64 / self.steal.of_ns.max(1) as f64

@@ -37,7 +37,7 @@ struct Sync {
     end_ns: u64,
 }
 
-/// Where the machine's clock stands: any uptime up to three years.
+/// The start of the machine's clock: any uptime up to three years.
 fn timelines() -> impl Strategy<Value = (Vec<Request>, Vec<Sync>)> {
     let uptime = 0u64..95_000_000_000_000_000;
     let request = (1..USED, 0u64..400 * MS, 1u64..80 * MS);
@@ -57,7 +57,7 @@ fn timelines() -> impl Strategy<Value = (Vec<Request>, Vec<Sync>)> {
     )
 }
 
-/// What happens at one moment; at equal times in this order.
+/// An event at one moment; at equal times they happen in this order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Event {
     Born(usize),

@@ -16,21 +16,21 @@ const BATCH: u64 = 8;
 /// Batches in memory; then the older ones count half.
 const MEMORY: u64 = 8192;
 
-/// The usual is what so large a part of all batches do not exceed, and so many
+/// The usual is what this part of all batches do not exceed, and at least [`QUICK`]
 /// of them, or half of few.
 const QUICK_PART: f64 = 0.1;
 const QUICK: f64 = 4.0;
 
-/// So many times the usual is another state.
+/// This multiple of the usual is another state.
 pub const SLOWER: f64 = 1.5;
 
-/// One of so many batches in a slower state is a lesson.
+/// One of this number of batches in a slower state is learnt from.
 const SLOW_LESSONS: u64 = 32;
 
-/// So many batches of a faster state on end are the usual from then on.
+/// This number of batches in a faster state on end become the usual.
 const FASTER_BATCHES: usize = 8;
 
-/// So many batches are a reference to rely on.
+/// This number of batches makes a reference that can be relied on.
 const GOOD: u64 = 60;
 
 /// A kept reference counts for no more batches: it must be possible to unlearn it
@@ -93,8 +93,8 @@ impl Reference {
         Some(Level { ns: self.usual_ns()? as u64, batches: self.batches.min(KEPT) })
     }
 
-    /// Takes in so many times that are `ns` together. Whether all that was usual
-    /// was too slow, and it begins anew.
+    /// Takes in `count` times that are `ns` together. Returns whether the whole reference
+    /// was too slow, and begins anew.
     pub fn take(&mut self, ns: u64, count: u64) -> bool {
         self.sum_ns = self.sum_ns.saturating_add(ns);
         self.count = self.count.saturating_add(count);

@@ -97,7 +97,7 @@ impl Circumstances {
         self.unsure_ns += unsure_ns;
     }
 
-    /// Whether the device was known to be slow for so much of the excess.
+    /// Whether the device was known to be slow for this part of the excess.
     pub fn is_slow(&self, part: f64) -> bool {
         self.slow_ns > 0.0 && self.slow_ns >= part * self.excess_ns
     }
@@ -107,7 +107,7 @@ impl Circumstances {
         self.unsure_ns > 0.0 && self.unsure_ns >= part * self.excess_ns
     }
 
-    /// Whether it was known to be well for so much of it.
+    /// Whether it was known to be well for this part of it.
     pub fn is_well(&self, part: f64) -> bool {
         self.well_ns > 0.0 && self.well_ns >= part * self.excess_ns
     }
@@ -122,7 +122,7 @@ impl Circumstances {
 /// whatever was usual.
 const SHORT_NS: u64 = 1_000_000;
 
-/// Whether so many syncs that waited for a CPU or for memory for `short_ns`
+/// Whether `syncs` syncs that waited for a CPU or for memory for `short_ns`
 /// together were short of it.
 pub fn is_short(short_ns: u64, syncs: u64) -> bool {
     syncs > 0 && short_ns >= SHORT_NS.saturating_mul(syncs)
@@ -132,11 +132,11 @@ pub fn is_short(short_ns: u64, syncs: u64) -> bool {
 /// remembered.
 const LEAST_PART: f64 = 0.001;
 
-/// A party with so much of all work matters to a disk.
+/// A party with this part of all work matters to a disk.
 const SOME_WORK: f64 = 0.01;
 
-/// A device that is so many times slower is the main cause, also beside somebody who
-/// asks for more.
+/// A device that is slower by this factor is the main cause, also if somebody asks for
+/// more.
 const FAR_SLOWER: f64 = 5.0;
 
 /// With so much of the excess owed to those who wrote, the device is well.

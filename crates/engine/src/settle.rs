@@ -42,7 +42,7 @@ pub struct Settled {
     /// More for the device, and for nobody that is known.
     pub device: f64,
     pub unexplained: f64,
-    /// So many times slower the device is.
+    /// The factor by which the device is slower.
     pub times: f64,
     pub sure: Sure,
     /// The device may be slower, but that adds less than a tenth of the excess.

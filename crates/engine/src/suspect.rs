@@ -1,5 +1,5 @@
-//! What one victim knows of one party: what it was blamed for, and how the
-//! victim fared with and without it.
+//! A victim's knowledge of one party: what it was blamed for, and how long the
+//! victim's syncs were with and without it.
 //!
 //! Overlap is not blame. So beside the blame there are two other opinions: how
 //! long the victim's syncs were with this party's work on their path and how
@@ -56,7 +56,7 @@ pub struct Suspect {
     pub seconds: u64,
     /// The victim's sync in which it was seen last.
     pub seen_in: u32,
-    /// Without a part in single syncs, it is told as there until this time.
+    /// It counts as present until this time, also without a part in single syncs.
     pub around_until_ns: u64,
 }
 
@@ -111,7 +111,7 @@ impl Suspect {
         self.with.get_or_insert_default()[stratum].record(duration_ns);
     }
 
-    /// What happened so far counts half as evidence.
+    /// Halves the weight of all evidence so far.
     pub fn fade(&mut self) {
         let Some(with) = &mut self.with else { return };
         with.iter_mut().for_each(Evidence::halve);
@@ -136,7 +136,7 @@ impl Suspect {
         Lift::of(all, with, is_worst)
     }
 
-    /// What it was blamed for of late, for who must make room.
+    /// Its recent blame, by which parties are evicted.
     pub fn weight(&self) -> f32 {
         self.now.iter().chain(&self.before).chain(&self.fresh).sum()
     }

@@ -329,9 +329,9 @@ fn what_others_put_into_the_journal_is_theirs() {
     syncs.extend(vec![slow; 40]);
     let work = |owner, blocks| tick::JournalWork { device: 0, owner: OwnerId(owner), blocks };
     let journals = vec![work(1, 100), work(4, 1900)];
-    let told = after_tick(&syncs, Tick { journals, ..Tick::default() });
-    assert_eq!(told.kind, Kind::Owners);
-    let culprit = &told.culprits[0];
+    let judged = after_tick(&syncs, Tick { journals, ..Tick::default() });
+    assert_eq!(judged.kind, Kind::Owners);
+    let culprit = &judged.culprits[0];
     assert_eq!((culprit.owner, culprit.via), (OwnerId(4), Via::Journal));
     assert!((0.8..0.96).contains(&culprit.share), "{culprit:?}");
     // With nobody else in it, it is the device that is slow.

@@ -1,5 +1,5 @@
-//! What the engine is told once a second beside the syncs: what went on around
-//! them.
+//! The events that the engine learns of once a second, beside the syncs: what went on
+//! around them.
 //!
 //! Plain values, so that a recording holds them as well as a kernel gives them.
 
@@ -12,11 +12,11 @@ use super::{blame::OwnerId, helper::Helper, reference::Grade};
 pub struct Tick {
     /// Kernel monotonic time.
     pub at_ns: u64,
-    /// What each owner put into the filesystems' journals.
+    /// The amounts that each owner put into the filesystems' journals.
     pub journals: Vec<JournalWork>,
-    /// Who ran while syncing threads waited for that CPU.
+    /// Owners that ran while syncing threads waited for that CPU.
     pub contenders: Vec<Contender>,
-    /// Who reclaimed memory itself because it wanted some.
+    /// Owners that reclaimed memory themselves, because they allocated some.
     pub reclaimers: Vec<Reclaimer>,
     /// Limits that held a cgroup back.
     pub limits: Vec<Limit>,
@@ -139,8 +139,8 @@ pub struct Reclaimer {
     pub owner: OwnerId,
     pub times: u64,
     pub ns: u64,
-    /// Of `ns`, because a cgroup had reached its limit: then it took from those
-    /// within that limit, and from nobody else.
+    /// The part of `ns` for a cgroup that had reached its limit: it was taken from
+    /// those within that limit, and from no others.
     #[serde(default)]
     pub limit_ns: u64,
 }
@@ -157,7 +157,7 @@ pub struct Limit {
     pub setting: String,
 }
 
-/// What a limit is on.
+/// The resource that is limited.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitKind {

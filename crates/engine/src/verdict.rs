@@ -1,4 +1,4 @@
-//! Who makes a victim slow: the kind of cause, and how sure that is.
+//! The verdict on a victim: the kind of cause, the culprits, and the confidence.
 //!
 //! Pure: a victim's sums go in, a [`Judgement`] comes out. What the account divides
 //! is the excess, the wait beyond the victim's own baseline, with the
@@ -22,12 +22,12 @@ use crate::kind::{Confidence, Kind, SlowerThan, Via};
 /// tenth of all undisturbed syncs lies above the baseline too.
 const SLOW_SHARE: f64 = 0.25;
 
-/// With so much of the sync time beyond what is usual, the mean sync takes twice as
+/// With this part of the sync time beyond what is usual, the mean sync takes twice as
 /// long.
 const MUCH_BEYOND: f64 = 0.5;
 
-/// A slow hundredth is lost in such a sum, and is what users wait for: where
-/// p99 is so many times that of undisturbed syncs, so much is enough.
+/// A slow hundredth disappears in such a sum, and is what users wait for: if p99 is
+/// [`TAIL_TIMES`] that of undisturbed syncs, this smaller part is enough.
 const TAIL_TIMES: f64 = 3.0;
 const TAIL_SHARE: f64 = 0.1;
 
@@ -35,7 +35,7 @@ const TAIL_SHARE: f64 = 0.1;
 const FEW_SYNCS: u64 = 5;
 const TAIL_SYNCS: u64 = 100;
 
-/// Of the excess, by kind of cause. They add up to 1, or are all 0.
+/// The shares of the excess by kind of cause. They add up to 1, or are all 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shares {
     /// Others' requests, and what they put into the journal.
@@ -54,7 +54,7 @@ pub struct Shares {
 pub struct Finding {
     pub party: Party,
     pub owner: OwnerId,
-    /// What it did most harm with: a code of [`op`](tracer_ebpf::record::op).
+    /// The operation with which it did most harm: a code of [`op`](tracer_ebpf::record::op).
     pub charge: usize,
     pub via: Via,
     pub wait_ns: f64,
@@ -66,7 +66,7 @@ pub struct Finding {
     pub cleared: Option<Cleared>,
 }
 
-/// What clears a party.
+/// The reason why a party is cleared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cleared {
     /// The victim's syncs are as long without it.
@@ -110,7 +110,7 @@ pub fn are_slow(excess: f64, all: f64, has_slow_tail: impl FnOnce() -> bool) -> 
     excess >= SLOW_SHARE * all || excess >= TAIL_SHARE * all && has_slow_tail()
 }
 
-/// Whether so many syncs have a p99 far beyond that of undisturbed ones, if that
+/// Whether `syncs` syncs have a p99 far beyond that of undisturbed ones, if that
 /// is known; in any one unit.
 pub fn is_slow_tail(syncs: u64, p99: f64, undisturbed_p99: Option<f64>) -> bool {
     syncs >= TAIL_SYNCS && undisturbed_p99.is_some_and(|baseline| p99 >= TAIL_TIMES * baseline)
@@ -172,7 +172,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         _ => Some(SlowerThan::Guidance),
     };
     if slower_than.is_none() {
-        // What is not slow has no culprits.
+        // A victim that is not slow has no culprits.
         culprits.retain(|finding| finding.lift.with_n > 0);
         for finding in &mut culprits {
             finding.cleared = Some(Cleared::Share);
@@ -250,10 +250,10 @@ fn is_unusual(victim: &Victim, sum: &Half, at_most_ns: f64) -> bool {
     })
 }
 
-/// With the device slow in so much of the excess, comparisons compare that.
+/// If the device was slow in this part of the excess, comparisons only show that.
 const SLOW_PART: f64 = 0.2;
 
-/// In so much of the excess it must be known how the device was.
+/// The state of the device must be known for this part of the excess.
 const WELL_PART: f64 = 0.5;
 
 /// Seconds in which a slow device must be seen to be slow.
@@ -273,7 +273,7 @@ fn kind_of(shares: &Shares, no_disk: bool) -> Kind {
         (device, Kind::Device),
         (unexplained, if no_disk { Kind::Unseen } else { Kind::Unexplained }),
     ];
-    // Of equals the first.
+    // If several are equal, the first wins.
     let worst = kinds.iter().rev().max_by(|(a, _), (b, _)| a.total_cmp(b));
     worst.map_or(Kind::None, |(_, kind)| *kind)
 }

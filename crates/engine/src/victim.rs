@@ -20,7 +20,7 @@ use super::{
     tick::LimitKind,
 };
 
-/// What tells victims apart.
+/// The key of a victim.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct VictimKey {
     pub cgroup: u64,
@@ -72,31 +72,30 @@ const FIRST_SUSPECTS: usize = 16;
 /// Uncontended syncs before a baseline is believed.
 pub const BASELINE_SYNCS: u64 = 20;
 
-/// Victims that synced only a few times are forgotten after so long.
+/// Victims that synced only a few times are forgotten after this time.
 const FORGOTTEN_NS: u64 = 600_000_000_000;
 
-/// When so many uncontended syncs are known, the older ones lose half weight.
+/// With this number of uncontended syncs, the older ones lose half their weight.
 const BASELINE_MEMORY: u64 = 4096;
 
-/// A wait of so many baselines is no lesson at once, but only one of so many
-/// of them: a device that became slow shall not become its own excuse.
+/// A wait above 3 baselines is an outlier, of which only one in 32 becomes a baseline
+/// sample: a device that became slow shall not become its own excuse.
 const ODD_BASELINES: u64 = 3;
 const ODD_LESSONS: u32 = 32;
 
-/// Beyond so many times the usual a sync's own requests are much to write, and
-/// so many uncontended syncs say what is usual.
+/// A sync's own requests are much to write beyond this multiple of the usual need.
 const USUAL_NEEDS: f64 = 2.0;
+/// The usual need is known after this number of uncontended syncs.
 const NEED_LESSONS: u64 = 64;
 
 /// The most that is nobody's fault: etcd's guidance for a WAL's sync. Beyond
 /// it a device that was never faster is slow all the same.
 pub const MOST_BASELINE_NS: u64 = 10_000_000;
 
-/// A party is on a sync's path if its requests were in flight for so large a
-/// part of it.
+/// A party is on a sync's path if its requests were in flight for this part of it.
 const ON_THE_PATH: f64 = 0.05;
 
-/// What was added up over some time.
+/// The sums over some time.
 #[derive(Clone, Debug, Default)]
 pub struct Half {
     latency: Latency,
@@ -174,7 +173,7 @@ pub struct Victim {
     /// The process that synced last.
     pub tgid: u32,
     pub kthread: bool,
-    /// `NO_DISK` until a sync tells.
+    /// Its disk; `NO_DISK` until a sync shows it.
     pub disk: u32,
     /// Those below it that its last sync waited for.
     underlying: [u32; UNDERLYING],
@@ -202,13 +201,13 @@ pub struct Victim {
     /// Strangers' part of the blocks that its journal was given in the last
     /// second; 0 if that is not known.
     pub filled_by_others: f64,
-    /// Whom it is blamed on most, by position in `suspects`.
+    /// The suspect with the most blame, by position in `suspects`.
     worst: Option<u32>,
     baseline: Latency,
     /// Syncs in it, and its p90.
     lessons: u64,
     baseline_ns: u64,
-    /// What the requests of an uncontended sync need, on average.
+    /// The mean time that the requests of an uncontended sync need.
     usual_need_ns: f64,
     /// Waits beyond the baseline's reach, with nobody else in flight.
     odd: u32,
@@ -464,7 +463,7 @@ impl Victim {
         }
     }
 
-    /// What a sync's own requests need beyond what is not unusual.
+    /// The time that a sync's own requests need beyond what is usual.
     pub fn needs_more_ns(&self, need_ns: u64) -> u64 {
         need_ns.saturating_sub((USUAL_NEEDS * self.usual_need_ns) as u64)
     }
@@ -518,7 +517,7 @@ impl Victim {
         self.helpers.begin_period();
     }
 
-    /// What happened so far counts half as evidence.
+    /// Halves the weight of all evidence so far.
     pub fn fade(&mut self) {
         self.syncs.iter_mut().for_each(Evidence::halve);
         self.suspects.iter_mut().for_each(Suspect::fade);
@@ -528,7 +527,7 @@ impl Victim {
         self.suspects.get(self.worst? as usize)
     }
 
-    /// Whom it is blamed on most has changed: then the strata begin anew.
+    /// Chooses the suspect with the most blame; if it is another one, the strata begin anew.
     fn choose_worst(&mut self) {
         let weight = |suspect: &Suspect| {
             let known = suspect.now[..op::COUNT].iter().chain(&suspect.before[..op::COUNT]);
@@ -558,7 +557,7 @@ impl Victim {
     }
 }
 
-/// Which bucket a duration falls into (bounds are inclusive, as etcd's are).
+/// The bucket of a duration (bounds are inclusive, as etcd's are).
 pub fn sync_bucket(duration_ns: u64) -> usize {
     SYNC_BOUNDS_NS.partition_point(|bound| *bound < duration_ns)
 }

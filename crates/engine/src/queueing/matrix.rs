@@ -176,7 +176,7 @@ fn judge_one(play: &Play) -> Played {
     played
 }
 
-/// Plays so many timelines from a seed, and prints what was said.
+/// Plays `timelines` timelines from a seed, and prints the results.
 fn play_all(seed: u64, timelines: u64) -> Tables {
     let threads = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let play = move |thread: u64| {
@@ -280,7 +280,7 @@ impl Tables {
     }
 }
 
-/// So many timelines are held to the rules without tolerance.
+/// This number of timelines is held to the rules without tolerance.
 const MANY: u64 = 10_000;
 
 /// So seldom may a check of few timelines fail that has nothing wrong in it.

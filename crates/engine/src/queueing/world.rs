@@ -138,12 +138,12 @@ impl World {
     fn cost_ns(&self, account: usize) -> (u32, bool) {
         let operation = if account == 1 { op::WRITE } else { self.owners[account].op.into() };
         let usual = |op, bytes| self.references.get(&(op, bytes)).and_then(Reference::usual_ns);
-        let middling = if operation == op::DISCARD { 15e6 } else { 100e3 };
+        let typical = if operation == op::DISCARD { 15e6 } else { 100e3 };
         let flushes = account >= 2
             && self.timeline.phase().neighbours[account - 2]
                 .is_some_and(|s| s.does == Does::SyncingWrite);
         let Some(one) = usual(operation, self.bytes_of(account)) else {
-            return (middling as u32, true);
+            return (typical as u32, true);
         };
         let flush = usual(op::FLUSH, 0).filter(|_| flushes);
         (flush.map_or(one, |flush| f64::midpoint(one, flush)) as u32, false)

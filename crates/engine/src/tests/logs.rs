@@ -13,8 +13,8 @@ fn with_helpers() -> [Owner; ACCOUNTS] {
     owners
 }
 
-/// Slow syncs of 80 ms beside one helper's requests, in eight seconds in each of which
-/// these owners put so much into the log.
+/// Slow syncs of 80 ms beside one helper's requests, in eight seconds. In each second
+/// these owners put these amounts into the log.
 fn beside(helper: usize, amounts: &[(u32, u64)]) -> Judgement {
     let (owners, mut engine) = (with_helpers(), Engine::new());
     let slow = SyncRecord {
