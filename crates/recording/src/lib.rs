@@ -18,16 +18,16 @@ pub mod segments;
 
 use std::fmt;
 
-/// What the first line of every recording says it is.
+/// The format that the first line of every recording names.
 pub const FORMAT: &str = "tracer-recording";
 
 /// Raised when what is written means something else than before. New lines and
 /// new fields are added without it: readers skip what they do not know.
 pub const VERSION: u32 = 2;
 
-/// A recording is none, or is damaged or cut off: exit 4.
+/// A file is no recording, or is damaged or cut off: exit 4.
 ///
-/// What could be read of it was shown before.
+/// The part that could be read was shown before.
 #[derive(Debug)]
 pub struct Incomplete(pub String);
 

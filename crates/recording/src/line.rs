@@ -41,7 +41,7 @@ pub struct Line {
     pub end: Option<End>,
 }
 
-/// What the header of every version says first: whose file it is, in which version.
+/// The fields with which the header of every version begins: format and version.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub struct Stamp {
     pub format: String,
@@ -87,7 +87,7 @@ pub enum Began {
     Unknown,
 }
 
-/// What the number of an owner stands for, until it is given to another.
+/// The owner for which a number stands, until the number is given to another.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct OwnerLine {
     pub id: u32,
@@ -133,7 +133,7 @@ impl OwnerLine {
     }
 }
 
-/// Who a party is.
+/// The actor of a party.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Identity {
     #[serde(flatten)]
@@ -141,7 +141,7 @@ pub struct Identity {
     pub actor: Actor,
 }
 
-/// What the number of a file stands for.
+/// The file for which a number stands.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct File {
     pub id: u32,
@@ -168,7 +168,7 @@ pub struct Disk {
     pub scheduler: String,
     pub in_flight: u64,
     pub owners: Vec<DiskOwner>,
-    /// What requests take alone; absent where nothing was learnt since the
+    /// The times that requests take alone; absent if nothing was learnt since the
     /// disk's last line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Vec<Work>>,
@@ -313,7 +313,7 @@ macro_rules! define {
         #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
         pub struct Sync {
             $($(#[$doc])* $(#[$serde])? pub $name: field!($form $type),)+
-            /// What its own requests would take alone, one after another.
+            /// The time that its own requests would take alone, one after another.
             #[serde(default)]
             pub need_ns: u64,
             pub file: u32,
@@ -344,7 +344,7 @@ macro_rules! define {
 
 sync_record_fields!(define);
 
-/// The same on a further disk.
+/// The requests in flight on a further disk.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Underlying {
     pub disk: u32,

@@ -22,7 +22,7 @@ const LINE_BYTES: u64 = 4 << 20;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// Where and why a recording cannot be read on.
+/// The place where a recording cannot be read any further, and the reason.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Damage {
     /// From 1.

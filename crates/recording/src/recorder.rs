@@ -38,7 +38,7 @@ use tracer_snapshot::{
     labels::{FileId, FileNames},
 };
 
-/// So much is written before the second is over.
+/// With this many bytes waiting, they are written before the second is over.
 const FULL_BYTES: usize = 1 << 20;
 
 /// Files and devices that a reader is trusted to remember: fewer than it does.
@@ -92,7 +92,7 @@ pub struct Recorder {
     sink: Box<dyn Sink>,
     lines: Vec<u8>,
     progress: Progress,
-    /// What kept a line from being written.
+    /// The error that kept a line from being written.
     failure: Option<io::Error>,
     sync: Sync,
     owners: HashMap<u32, OwnerLine>,
@@ -204,7 +204,7 @@ impl Recorder {
         self.identities(&mut scene.people);
         for owner in tick.owners() {
             let Some(line) = OwnerLine::of_key(owner, &key(owner)) else { continue };
-            // Where only /proc tells kernel threads, their accounts know better.
+            // If only /proc shows kernel threads, their accounts know better.
             let is_known = self.owners.get(&owner.0).is_some_and(|known| {
                 let kthread = known.party.kthread || line.party.kthread;
                 let mut line = line.clone();
@@ -315,7 +315,7 @@ impl Recorder {
 
     /// Writes a disk where anything has changed.
     fn disk(&mut self, disk: &DiskState) {
-        // Of another name it is another disk, whose sums begin anew.
+        // A disk with another name is another disk, whose sums begin anew.
         let before = self.disks.remove(&disk.index).filter(|before| before.name == disk.name);
         if before.as_ref() != Some(disk) {
             for rate in &disk.rates {

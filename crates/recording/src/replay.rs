@@ -199,7 +199,7 @@ impl Replay {
         Err(refused.unwrap_or_else(|| none().into()))
     }
 
-    /// The same for anything that can be read.
+    /// Replays anything that can be read.
     ///
     /// # Errors
     ///
@@ -672,7 +672,7 @@ impl Replay {
 
 static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
 
-/// What was in flight during one sync, in the form that the engine takes.
+/// The requests in flight during one sync, in the form that the engine takes.
 struct Windows {
     first: [Owner; ACCOUNTS],
     underlying: Vec<UnderlyingWindow>,
@@ -793,7 +793,7 @@ impl Names {
         self.files.put(id, self.labels.intern(label));
     }
 
-    /// What was forgotten, or never told, is unknown.
+    /// The file of an id; one that was forgotten, or was never named, is unknown.
     fn file(&mut self, id: u32) -> FileId {
         let file = self.files.get(&id).copied().unwrap_or_default();
         self.labels.touch(file);

@@ -443,9 +443,9 @@ fn a_replay_stops_when_it_is_told_and_goes_on() {
 #[test]
 fn plain_lines_are_read_as_well_as_packed_ones() {
     let (_, bytes) = record(100);
-    let (told, whole) = play(text(&bytes).as_bytes());
+    let (replayed, whole) = play(text(&bytes).as_bytes());
     whole.unwrap();
-    assert_eq!(json(told), json(play(&bytes).0));
+    assert_eq!(json(replayed), json(play(&bytes).0));
 }
 
 #[test]
@@ -473,8 +473,9 @@ fn cut_off_anywhere_it_shows_what_was_before() {
         let end = readable.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
         let readable = String::from_utf8_lossy(&readable[..end]);
         let syncs = readable.lines().filter(|line| line.starts_with("{\"sync\"")).count();
-        let told = replay.snapshot_of(Span::Period);
-        assert_eq!(told.victims.iter().map(|v| v.syncs).sum::<u64>(), syncs as u64, "{length}");
+        let replayed = replay.snapshot_of(Span::Period);
+        let sum = replayed.victims.iter().map(|v| v.syncs).sum::<u64>();
+        assert_eq!(sum, syncs as u64, "{length}");
     }
 }
 
@@ -501,17 +502,17 @@ fn what_is_no_recording_is_called_so() {
     foreign(other.as_bytes(), "its first line");
 }
 
-/// What a recording of sixty syncs with a line in its middle is said to be.
+/// Checks the error for a recording of sixty syncs with this line in its middle.
 #[track_caller]
 fn damaged(line: &str, says: &str) {
     let whole = text(sixty());
     let lines: Vec<_> = whole.lines().collect();
     let (before, after) = lines.split_at(lines.len() / 2);
     let lines: Vec<_> = before.iter().chain([&line]).chain(after).copied().collect();
-    let (told, checked) = play((lines.join("\n") + "\n").as_bytes());
+    let (replayed, checked) = play((lines.join("\n") + "\n").as_bytes());
     let error = checked.unwrap_err().to_string();
     assert!(error.contains(says) && error.contains("line "), "{error}");
-    assert!(!told.victims.is_empty());
+    assert!(!replayed.victims.is_empty());
 }
 
 #[test]
@@ -574,9 +575,9 @@ fn what_a_later_tracer_adds_is_skipped() {
     let mut whole = text(sixty()).replace("\"begin_ns\"", "\"phase_of_the_moon\":[1],\"begin_ns\"");
     let header = whole.find('\n').unwrap() + 1;
     whole.insert_str(header, "{\"weather\":{\"rain\":true}}\n");
-    let (told, checked) = play(whole.as_bytes());
+    let (replayed, checked) = play(whole.as_bytes());
     checked.unwrap();
-    assert_eq!(told.victims[0].syncs, 60);
+    assert_eq!(replayed.victims[0].syncs, 60);
 }
 
 /// Disk full, say.

@@ -1,5 +1,5 @@
-//! What holds for any record that the kernel can send, and for any bytes that
-//! somebody calls a recording.
+//! Properties of any record that the kernel can send, and of any bytes that
+//! somebody passes as a recording.
 
 use proptest::prelude::*;
 use tracer_ebpf::record::{ACCOUNTS, OwnerKey, SyncRecord, UnderlyingWindow, kind, op};
@@ -93,9 +93,9 @@ proptest! {
         let mut scene = Scene::new(Kernel::default(), Clock::at(1_770_000_000_000_000_000, 1_000_000_000), 0).unwrap();
         let file = Shared::default();
         let mut recorder = Recorder::begin(Box::new(file.clone()), &scene).unwrap();
-        let mut told = disk(second);
-        (told.rates[0].in_flight, told.name) = (in_flight, name.clone());
-        scene.disks = vec![told.clone()];
+        let mut written = disk(second);
+        (written.rates[0].in_flight, written.name) = (in_flight, name.clone());
+        scene.disks = vec![written.clone()];
         let actor = Actor { comm: name.clone(), cgroup: name, ..Actor::default() };
         scene.people.learn(owners()[2].party(), actor.clone(), 0);
         let mut tick = tick(second);
@@ -114,7 +114,7 @@ proptest! {
         let mut replay = open(&bytes).unwrap();
         replay.play(u64::MAX, None, &mut Vec::new());
         prop_assert!(replay.check().is_ok(), "{:?}", replay.check());
-        prop_assert_eq!(replay.disks(), &[told][..]);
+        prop_assert_eq!(replay.disks(), &[written][..]);
         let known = replay.people().find(&owners()[2].party());
         prop_assert_eq!(known, Some(&actor));
     }
