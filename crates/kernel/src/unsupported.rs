@@ -46,7 +46,7 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
         ));
     }
     if !facts.sees_tasks() {
-        found.push(unsupported("process", "threads go by their own names, not by their process's"));
+        found.push(unsupported("process", "threads are shown by their own names, not by their process's"));
     }
     if facts.config.inode_ino == ABSENT {
         found.push(unsupported(
@@ -171,14 +171,14 @@ mod tests {
             &[],
             &[
                 (Capability::Journal.name(), "time in the journal is shown as `other`"),
-                (Capability::Log.name(), "waiting for the log of an xfs is shown as `other`"),
+                (Capability::Log.name(), "waiting for xfs's log is shown as `other`"),
                 (
                     Capability::Throttle.name(),
                     "waiting for a request to be allocated (tags, throttling) is shown as `other`",
                 ),
                 (
                     Capability::Reclaim.name(),
-                    "reclaiming memory is shown as `cpu` and `other`, and nobody is named for it",
+                    "direct reclaim is shown as `cpu` and `other`, and its culprits are not named",
                 ),
                 (
                     Capability::Contender.name(),
@@ -186,20 +186,20 @@ mod tests {
                 ),
                 (
                     Capability::Writeback.name(),
-                    "data written back are charged to the kernel worker, not to who wrote them",
+                    "written-back data are charged to the kernel worker, not to the process that wrote them",
                 ),
                 (
                     Capability::Metadata.name(),
-                    "whose metadata and data a journal's commit writes is not known",
+                    "who filled the journal that a commit writes is not known",
                 ),
                 (
                     Capability::Bio.name(),
-                    "on dm-crypt, dm-thin and arrays nobody is seen behind the kernel threads \
-                     that submit the requests, so these are named",
+                    "on dm-crypt, dm-thin and arrays the kernel threads that submit requests are \
+                     named, because their owners are not known",
                 ),
                 (Capability::Tickets.name(), "which owners fill the log of an xfs is not known"),
                 ("runqueue", "waiting for a CPU is not distinguished from waiting for the disk"),
-                ("process", "threads go by their own names, not by their process's"),
+                ("process", "threads are shown by their own names, not by their process's"),
             ],
         );
     }

@@ -165,7 +165,7 @@ fn an_open_page_says_that_the_agent_is_away_and_goes_on_with_the_next() {
 
     agent.tracer.kill();
     agent.tracer.wait(10 * SECOND);
-    browser.wait_for_text("state", |text| text.starts_with("the agent is away since"));
+    browser.wait_for_text("state", |text| text.starts_with("the agent has not answered since"));
     // The last snapshot stays on the page.
     assert!(browser.text("victims").contains("syncer"));
 

@@ -15,11 +15,11 @@ use crate::{
 
 pub const HOOK: Hook = Hook {
     name: "bio",
-    purpose: "who is behind the kernel threads of dm-crypt, dm-thin and arrays (attached \
-              only where there are such disks)",
+    purpose: "whose requests the kernel threads of dm-crypt, dm-thin and arrays submit \
+              (attached only if there are such disks)",
     is_required: false,
-    without: "on dm-crypt, dm-thin and arrays nobody is seen behind the kernel threads that \
-              submit the requests, so these are named",
+    without: "on dm-crypt, dm-thin and arrays the kernel threads that submit requests are \
+              named, because their owners are not known",
     strategies: &[Strategy {
         name: "tracepoint",
         steps: &[

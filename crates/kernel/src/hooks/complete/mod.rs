@@ -10,7 +10,7 @@ use crate::{
 
 pub const HOOK: Hook = Hook {
     name: "complete",
-    purpose: "when a block request ends",
+    purpose: "when a block request completes",
     is_required: true,
     without: "block requests cannot be followed",
     strategies: &[Strategy {

@@ -13,12 +13,12 @@ use crate::{
 
 pub const HOOK: Hook = Hook {
     name: "issue",
-    purpose: "when a request is given to its driver (attached only where the kernel \
-              does not note it in the request, or a disk has a scheduler)",
+    purpose: "when a request is given to its driver (attached only if the kernel \
+              does not note it in the request, or if a disk has a scheduler)",
     is_required: false,
-    without: "where the kernel does not note when a request is given to its driver, \
-              waiting in the queue is shown as the device's time; where a disk has a \
-              scheduler, requests whose end was missed are in flight for a minute",
+    without: "if the kernel does not note when a request is given to its driver, \
+              waiting in the queue is shown as the device's time; if a disk has a \
+              scheduler, requests whose completion was missed stay in flight for a minute",
     strategies: &[Strategy {
         name: "tracepoint",
         steps: &[on_demand(step(Program::BlockRqIssue))],

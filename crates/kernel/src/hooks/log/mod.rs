@@ -9,7 +9,7 @@ pub const HOOK: Hook = Hook {
     name: "log",
     purpose: "when a sync on xfs begins to wait for the log",
     is_required: false,
-    without: "waiting for the log of an xfs is shown as `other`",
+    without: "waiting for xfs's log is shown as `other`",
     strategies: &[Strategy { name: "tracepoint", steps: &[step(Program::XfsLogForce)] }],
     ..Hook::PLAIN
 };

@@ -9,10 +9,10 @@ use crate::{
 
 pub const HOOK: Hook = Hook {
     name: "metadata",
-    purpose: "who fills a filesystem's journal (jbd2; attached only while commits \
-              are waited for)",
+    purpose: "who fills a filesystem's journal (jbd2; attached only while syncs \
+              wait for commits)",
     is_required: false,
-    without: "whose metadata and data a journal's commit writes is not known",
+    without: "who filled the journal that a commit writes is not known",
     strategies: &[Strategy {
         name: "tracepoint",
         steps: &[

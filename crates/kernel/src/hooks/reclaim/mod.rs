@@ -7,10 +7,10 @@ use crate::{
 
 pub const HOOK: Hook = Hook {
     name: "reclaim",
-    purpose: "who reclaims memory itself",
+    purpose: "who reclaims memory (direct reclaim)",
     is_required: false,
-    without: "reclaiming memory is shown as `cpu` and `other`, and nobody is named \
-              for it",
+    without: "direct reclaim is shown as `cpu` and `other`, and its culprits are not \
+              named",
     strategies: &[Strategy {
         name: "tracepoint",
         steps: &[

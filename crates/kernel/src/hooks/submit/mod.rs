@@ -15,7 +15,7 @@ pub const HOOK: Hook = Hook {
     name: "submit",
     purpose: "who submits a block request",
     is_required: true,
-    without: "nobody can be named: block requests are not seen in their submitter's \
+    without: "no culprit can be named: block requests are not seen in their submitter's \
               context",
     strategies: &[
         Strategy { name: "tracepoint", steps: &[step(Program::BlockIoStart)] },

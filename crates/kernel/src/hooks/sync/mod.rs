@@ -15,7 +15,7 @@ use crate::{
 
 pub const HOOK: Hook = Hook {
     name: "sync",
-    purpose: "each fsync and its kin, from begin to end",
+    purpose: "each fsync, fdatasync and similar call, from begin to end",
     is_required: true,
     without: "syncs are not seen",
     strategies: &[

@@ -11,7 +11,7 @@ use crate::{
 
 pub const HOOK: Hook = Hook {
     name: "throttle",
-    purpose: "when a bio begins to wait for a request (attached only where it matters)",
+    purpose: "when a bio begins to wait for a request (attached only while that takes time)",
     is_required: false,
     without: "waiting for a request to be allocated (tags, throttling) is shown as `other`",
     strategies: &[Strategy {

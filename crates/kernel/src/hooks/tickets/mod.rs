@@ -10,7 +10,7 @@ use crate::{
 
 pub const HOOK: Hook = Hook {
     name: "tickets",
-    purpose: "who fills the log of an xfs (attached only while a log is waited for)",
+    purpose: "who fills the log of an xfs (attached only while syncs wait for it)",
     is_required: false,
     without: "which owners fill the log of an xfs is not known",
     strategies: &[Strategy {

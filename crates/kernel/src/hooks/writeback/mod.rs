@@ -13,8 +13,8 @@ pub const HOOK: Hook = Hook {
     name: "writeback",
     purpose: "whose data a kernel worker writes back",
     is_required: false,
-    without: "data written back are charged to the kernel worker, not to who wrote \
-              them",
+    without: "written-back data are charged to the kernel worker, not to the process that \
+              wrote them",
     strategies: &[Strategy {
         name: "tracepoint",
         steps: &[
