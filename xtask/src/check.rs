@@ -15,7 +15,7 @@ use crate::setup::{self, Need, Talk};
 /// nor a kernel.
 pub fn run() -> Result<()> {
     setup::bring(&[Need::Build], Talk::Changes)?;
-    // What takes a second comes first.
+    // This takes a second, so it comes first.
     step::timed("words", words::check)?;
     step::timed("walls", walls::check)?;
     step::timed("licences", licences::check)?;

@@ -35,19 +35,19 @@ pub struct Helper {
     pub tgid: u32,
     pub comm: String,
     pub cgroup: String,
-    /// It could have run, and did not, for so long.
+    /// The time for which it could have run, and did not.
     pub cpu_ns: u64,
-    /// A quota held it back for so long of that.
+    /// The part of it for which a quota held it back.
     pub limit_ns: u64,
     /// The quota, and the cgroup that has it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub setting: String,
-    /// It had requests in flight on a disk of its own for so long.
+    /// The time for which it had requests in flight on a disk of its own.
     #[serde(default)]
     pub disk_ns: u64,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub own_disk: String,
-    /// Its disk had requests in flight for so long; 0 for one without requests.
+    /// The time for which its disk had requests in flight; 0 for one without requests.
     #[serde(default)]
     pub of_ns: u64,
 }
@@ -124,7 +124,7 @@ pub struct Held {
     pub setting: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub own_disk: String,
-    /// Whether it was held up for so long that the wait for it is the wait for a CPU.
+    /// Whether it was held up long enough for the wait for it to be the wait for a CPU.
     pub is_cause: bool,
 }
 

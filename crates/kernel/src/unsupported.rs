@@ -46,7 +46,10 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
         ));
     }
     if !facts.sees_tasks() {
-        found.push(unsupported("process", "threads are shown by their own names, not by their process's"));
+        found.push(unsupported(
+            "process",
+            "threads are shown by their own names, not by their process's",
+        ));
     }
     if facts.config.inode_ino == ABSENT {
         found.push(unsupported(

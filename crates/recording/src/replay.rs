@@ -60,11 +60,11 @@ const HANGING: usize = 256;
 /// Counts and sizes: what JSON's readers take for whole numbers.
 const MOST: u64 = 1 << 53;
 
-/// So much before a moment is played too: what is usual for a victim, and how it fares
-/// with whom, is learnt in some minutes.
+/// This much before a moment is played too: a victim's baseline, and its evidence on
+/// others, are learnt within some minutes.
 const BEFORE_SECONDS: f64 = 900.0;
 
-/// Parts may overlap by so much, and are of one time.
+/// Parts of the same run may overlap by at most this much.
 const OVERLAP_NS: u64 = 2_000_000_000;
 
 /// Between two looks at whether the clock was set.

@@ -34,7 +34,7 @@ impl Clock {
         self.unix_minus_monotonic_ns.saturating_sub(before.unix_minus_monotonic_ns)
     }
 
-    /// This clock for kernel times to which so many ns were added.
+    /// This clock for kernel times to which `ns` was added.
     #[must_use]
     pub fn behind(&self, ns: i64) -> Self {
         Self { unix_minus_monotonic_ns: self.unix_minus_monotonic_ns.saturating_sub(ns) }

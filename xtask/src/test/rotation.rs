@@ -150,7 +150,7 @@ impl Group {
         Division { played: tests, left }
     }
 
-    /// How many consecutive commits play all of so many tests.
+    /// The number of consecutive commits that play all of `tests` tests.
     fn commits_for_all(&self, tests: usize) -> usize {
         tests.div_ceil(self.per_commit)
     }

@@ -12,14 +12,14 @@ use crate::{
     tick::Alone,
 };
 
-/// Requests and flushes that were alone took so many ms instead of 10.
+/// Requests and flushes that were alone took `ms` milliseconds instead of 10.
 fn alone(ms: u64, known: Grade) -> [Alone; 2] {
     [Alone { ios: 8, ns: 8 * ms * MS, usual_ns: 80 * MS, known }; 2]
 }
 
 type Change = fn(&mut Victim, &mut Slot);
 
-/// The circumstances of a second of the tenant's, which asks for so many requests where 900
+/// The circumstances of a second of the tenant's, which asks for `requests` where 900
 /// are usual.
 fn seen(requests: f64, ms: u64, known: Grade, change: Change) -> Circumstances {
     let mut victim = victim(10);
@@ -94,8 +94,8 @@ fn a_second_of_slow_flushes_beside_writers_is_unsure() {
     assert_eq!(seen(2_250.0, 10, Grade::Good, |_, _| ()).unsure_ns, 0.0);
 }
 
-/// A second that is held against the disks' reference: requests and flushes that were alone
-/// took so many ms instead of 10.
+/// A second that is compared with the disks' reference: requests and flushes that were alone
+/// took `ms` milliseconds instead of 10.
 fn held(victim: &mut Victim, now_ns: u64, ms: u64) {
     let mut slot = Slot::default();
     [slot.alone, slot.flushes] = alone(ms, Grade::Good);

@@ -7,7 +7,7 @@ use crate::{
     tick::{Alone, DiskWork, Load},
 };
 
-/// Equal but for what an `f32` leaves out.
+/// Both are equal within the precision of an `f32`.
 #[track_caller]
 pub fn assert_near(is: f64, wanted: f64) {
     assert!((is - wanted).abs() <= 1e-5 * wanted.abs().max(1e-6), "{is} and not {wanted}");

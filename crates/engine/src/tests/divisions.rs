@@ -14,7 +14,7 @@ const M: f64 = 1e6;
 const LENGTH_NS: u64 = 10_240_000;
 const TICK_NS: u64 = 256;
 
-/// A sync of etcd's with so many ticks of requests in flight, by account.
+/// A sync of etcd's with these ticks of requests in flight, by account.
 fn record(ticks: &[(usize, u64)]) -> SyncRecord {
     let mut record = SyncRecord { own_device_ns: 0, own_span_ns: 0, ..sync(LENGTH_NS, &[]) };
     ticks.iter().for_each(|(account, ticks)| record.areas[*account] = *ticks);
@@ -242,7 +242,7 @@ fn an_excess_with_nobody_in_flight_is_divided_as_the_phases_are() {
     let device = 15.0 * part;
     let parts = [0.0, 2.0, 0.0, 0.0, 7.0 * part, 4.0 * part, 0.0, device - 2.0, 9.0 * part];
     assert_division(divide(&commit(4), &nothing(), &phases, &known), parts);
-    // All of the requests' time is its own doing if it needs so much more.
+    // All of the requests' time is its own doing if it needs 99 ms more.
     let known = Known { more_ns: 99 * MS, ..known };
     let parts = [0.0, device, 0.0, 0.0, 7.0 * part, 4.0 * part, 0.0, 0.0, 9.0 * part];
     assert_division(divide(&commit(4), &nothing(), &phases, &known), parts);

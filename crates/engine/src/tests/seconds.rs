@@ -25,7 +25,7 @@ pub(super) fn jbd2() -> Party {
     party(0, "jbd2/vda1-8")
 }
 
-/// A victim that is known to wait for so many ms while it is well.
+/// A victim that is known to wait for `usual_ms` while it is well.
 pub(super) fn victim(usual_ms: u64) -> Victim {
     let key = VictimKey { cgroup: 10, comm: comm("etcd"), file: 0, device: 0 };
     let mut victim = Victim::new(0, key);
@@ -44,14 +44,14 @@ pub(super) fn slot(asked: &[Asked]) -> Slot {
     Slot { asked: asked.to_vec(), ..Slot::default() }
 }
 
-/// The victim lives with so many requests of a party.
+/// The victim lives with this number of requests of a party.
 pub(super) fn lives_with(victim: &mut Victim, party: Party, requests: f64) {
     let mut lived = Lived::default();
     lived.learn(Some(&asks(party, requests)), 0);
     victim.suspect(party, OwnerId(1)).lived = lived;
 }
 
-/// One sync that waited for so many ms.
+/// One sync that waited for `wait_ms`.
 pub(super) fn waits(wait_ms: u64) -> Phases {
     Phases { ns: ByPhase::from([(Phase::Device, wait_ms * MS)]), ..Phases::default() }
 }

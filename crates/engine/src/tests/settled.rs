@@ -65,7 +65,7 @@ fn a_device_and_a_load_have_the_mean_of_what_each_adds_first_and_last() {
 
 #[test]
 fn where_nobody_asks_for_more_all_is_the_devices() {
-    // All that is blamed but for what is the device's already.
+    // All that is blamed goes to the device, except for what is the device's already.
     for state in [well(), State::of_alone(4.0, 4.0), State::default()] {
         let settled = settled(&state, &growth(0.0199), &blamed());
         assert_divided(&settled, 0.0, 90.0, 0.0);

@@ -270,7 +270,7 @@ fn findings(account: &Account<'_>, total: f64) -> Vec<Finding> {
     culprits
 }
 
-/// So many syncs of so many ms with a party, in the first stratum.
+/// Records `syncs` syncs of `ms` each with a party, in the first stratum.
 fn testify(victim: &mut Victim, party: Party, syncs: u64, ms: u64) {
     for _ in 0..syncs {
         victim.syncs[0].record(ms * MS);
@@ -278,7 +278,7 @@ fn testify(victim: &mut Victim, party: Party, syncs: u64, ms: u64) {
     }
 }
 
-/// So many syncs of so many ms without anybody.
+/// Records `syncs` syncs of `ms` each without anybody.
 fn without(victim: &mut Victim, syncs: u64, ms: u64) {
     (0..syncs).for_each(|_| victim.syncs[0].record(ms * MS));
 }

@@ -13,7 +13,7 @@ fn suspect() -> Suspect {
     Suspect::new(tenant(), OwnerId(1))
 }
 
-/// So many durations of so many ms.
+/// The evidence of `count` durations of `ms` each.
 fn evidence(count: u64, ms: u64) -> Evidence {
     let mut evidence = Evidence::default();
     (0..count).for_each(|_| evidence.record(ms * MS));

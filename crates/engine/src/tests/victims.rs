@@ -85,7 +85,7 @@ fn no_quantile_is_above_the_longest() {
     assert_eq!(victim.sum(Span::Window).quantile_ns(1.0), 10 * MS);
 }
 
-/// All its sums are so many.
+/// A half whose sums are all this number.
 fn half(of: u64) -> Half {
     let mut half = Half::default();
     let n = of as f64;
@@ -172,7 +172,7 @@ fn neighbours_are_of_another_cgroup_and_no_threads_of_the_kernel() {
     assert!(victim.is_stranger(&party(1, "backup")) && !victim.is_stranger(&victim.party()));
 }
 
-/// A victim after so many undisturbed syncs that waited for so many ns.
+/// A victim after `syncs` undisturbed syncs that waited for `ns` each.
 fn taught(syncs: u64, ns: u64) -> Victim {
     let mut victim = victim(0);
     (0..syncs).for_each(|_| victim.learn(ns, 0));

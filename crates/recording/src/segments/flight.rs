@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{line::Began, recorder::Sink};
 
-/// So much may wait for the thread: half a minute of a busy node.
+/// At most this much may wait for the thread: half a minute of a busy node.
 const QUEUE_CHUNKS: usize = 256;
 const QUEUE_BYTES: u64 = 8 << 20;
 
@@ -83,7 +83,7 @@ fn held<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A flight recorder at work.
+/// A running flight recorder.
 pub struct Flight {
     common: Arc<Common>,
     queue: SyncSender<Chunk>,
@@ -176,7 +176,7 @@ impl Flight {
         std::mem::take(&mut *held(&self.common.notes))
     }
 
-    /// Waits until all is written, but for no disk that hangs; true if it was.
+    /// Waits until all is written, at most [`LAST`] for a disk that hangs; true if it was.
     pub fn end(mut self) -> bool {
         let until = Instant::now() + LAST;
         let mut is_sent = false;

@@ -46,7 +46,7 @@ pub struct Free {
 }
 
 impl Free {
-    /// A sentence, if there would be too little left with so many bytes and files more.
+    /// A sentence, if too little would be left after writing these bytes and files.
     pub fn lack(&self, bytes: u64, files: u64) -> Option<String> {
         let Self { bytes: free, of_bytes, inodes, of_inodes } = *self;
         let left = u128::from(free.saturating_sub(bytes));

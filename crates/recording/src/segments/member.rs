@@ -156,7 +156,7 @@ impl<R: Read> Members<R> {
     }
 }
 
-/// Fills the bytes; false where there are not so many left.
+/// Fills the bytes; false if there are fewer left.
 fn read_whole(source: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
     match source.read_exact(bytes) {
         Ok(()) => Ok(true),

@@ -18,7 +18,7 @@ const FILES: u64 = 32;
 const LEAST_SEGMENT: u64 = 1 << 20;
 const MOST_SEGMENT: u64 = 32 << 20;
 
-/// So much a directory takes.
+/// The size limits of a directory of segments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Bounds {
     /// All segments together.
@@ -39,7 +39,7 @@ impl Bounds {
         Self { bytes, segment_bytes: segment - segment % 4096 }
     }
 
-    /// At most so many files.
+    /// The greatest number of files.
     pub fn files(&self) -> usize {
         (self.bytes / self.segment_bytes.max(1)).max(1) as usize
     }

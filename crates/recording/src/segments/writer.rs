@@ -1,4 +1,4 @@
-//! Writes segments: so many files of one size, the oldest overwritten by the newest.
+//! Writes segments: files of one size, of which the newest overwrites the oldest.
 //!
 //! Nothing is synced, and a file that is overwritten needs no new blocks: a commit of
 //! the filesystem's journal finds nothing of ours to write before it. Pages that were

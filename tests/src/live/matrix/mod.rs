@@ -50,8 +50,8 @@ const LEAST_DIRTY: u64 = 4 << 20;
 const NAME: &str = "neighbour";
 /// An innocent has less of the excess, or is not named for sure.
 const INNOCENT: f64 = 0.05;
-/// The victim's own mean sync becomes so many times as long if the timeline says that
-/// it becomes slow, and else does not.
+/// The victim's own mean sync becomes longer by this factor if the timeline says that
+/// it becomes slow, and by less otherwise.
 const SLOWER: f64 = 1.5;
 
 /// Plays a cell with the numbers of a seed, and asks for the right answer.
