@@ -176,7 +176,7 @@ impl Flight {
         std::mem::take(&mut *held(&self.common.notes))
     }
 
-    /// Waits until all is written, at most [`LAST`] for a disk that hangs; true if it was.
+    /// Waits until all is written, at most `LAST` for a disk that hangs; true if it was.
     pub fn end(mut self) -> bool {
         let until = Instant::now() + LAST;
         let mut is_sent = false;
