@@ -9,6 +9,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod dist;
 mod matrix;
 mod setup;
 mod test;
@@ -53,6 +54,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Make a release: packages, archives and an image for both machines, with digests.
+    Dist(dist::DistArgs),
     /// Hold verdicts against the truth of a matrix of timelines, on a model or live.
     #[command(after_help = matrix::EXAMPLES)]
     Matrix(matrix::MatrixArgs),
@@ -81,6 +84,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Check => check::run(),
         Command::Demo { args } => demo::run(&args),
+        Command::Dist(args) => dist::run(&args),
         Command::Matrix(args) => matrix::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),
