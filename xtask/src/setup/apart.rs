@@ -1,0 +1,72 @@
+//! Packages of the distribution that are unpacked into a folder of their own, with
+//! the libraries that this machine lacks: the system never hears of them.
+
+use std::{ffi::OsString, fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+use tracer_step::{
+    self as step,
+    root::{self, find_program},
+};
+
+/// Unpacks them into `folder`, which is like a root directory in itself then.
+pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
+    if find_program("apt-get").is_none() {
+        bail!("no apt-get here: install it with your own package manager");
+    }
+    let archives = folder.with_extension("debs");
+    // Whatever an interrupted attempt has left.
+    let _ = fs::remove_dir_all(&archives);
+    // apt-get would make it root's.
+    fs::create_dir_all(archives.join("partial"))
+        .and_then(|()| fs::create_dir_all(folder))
+        .with_context(|| format!("cannot create `{}`", archives.display()))?;
+    let unpacked = download(packages, &archives).or_else(|error| {
+        // The lists may be of files long gone.
+        eprintln!("setup: {error:#}");
+        let mut update = apt_get(&["update", "--quiet"], &archives)?;
+        step::run("setup: apt-get update", &mut update)?;
+        download(packages, &archives)
+    });
+    let unpacked = unpacked.and_then(|()| unpack_all(&archives, folder));
+    let _ = fs::remove_dir_all(&archives);
+    unpacked
+}
+
+/// The packages and what they need that is not installed.
+fn download(packages: &[&str], archives: &Path) -> Result<()> {
+    let args = ["install", "--quiet", "--yes", "--no-install-recommends", "--download-only"];
+    let mut command = apt_get(&args, archives)?;
+    let name = format!("setup: {} into .tools", packages.join(" "));
+    step::run(&name, command.args(packages))
+}
+
+fn apt_get(args: &[&str], archives: &Path) -> Result<Command> {
+    let quiet = [("DEBIAN_FRONTEND", OsString::from("noninteractive"))];
+    let mut command = root::command("apt-get", &quiet).context("cannot download packages")?;
+    // Our directory may be closed to apt's own user; a configuration may keep
+    // no packages after an installation, but nothing is installed.
+    command.args(["-o", "APT::Sandbox::User=root", "-o", "DPkg::Lock::Timeout=300", "-o"]);
+    command.arg(format!("Dir::Cache::archives={}/", archives.display())).args(args);
+    Ok(command)
+}
+
+fn unpack_all(archives: &Path, folder: &Path) -> Result<()> {
+    let mut any = false;
+    for entry in fs::read_dir(archives)? {
+        let archive = entry?.path();
+        if archive.extension().is_none_or(|extension| extension != "deb") {
+            continue;
+        }
+        let mut command = Command::new("dpkg-deb");
+        let status = command.arg("-x").arg(&archive).arg(folder).status();
+        if !status.context("cannot run `dpkg-deb`")?.success() {
+            bail!("cannot unpack `{}`", archive.display());
+        }
+        any = true;
+    }
+    if !any {
+        bail!("apt-get has downloaded nothing");
+    }
+    Ok(())
+}
