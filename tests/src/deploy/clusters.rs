@@ -29,7 +29,7 @@ macro_rules! need_kustomize {
 }
 
 /// Renders a base or an overlay with components through kustomize; all types are known.
-fn render(resource: &str, components: &[&str]) -> Vec<Value> {
+pub fn render(resource: &str, components: &[&str]) -> Vec<Value> {
     let target = workspace().join("target");
     let folder = tempfile::tempdir_in(target).unwrap();
     let path = |name: &str| format!("../../{KUBERNETES}/{name}");
