@@ -63,6 +63,9 @@ const NO_SKIP: &str = "TRACER_NO_SKIP_LIVE";
 /// Names of tests that only guests run.
 const GUEST: &str = "guest::";
 pub(crate) const CELLS: &str = "live::matrix::cells::";
+/// Tests with a container engine, which take a minute each: only `--all` runs them, and
+/// whoever names them.
+const ENGINE: &str = "live::engine::";
 /// Cells that are known to be wrong: `cargo xtask matrix --live` alone plays them.
 const KNOWN_WRONG: &str = "live::matrix::cells::wrong::";
 
@@ -196,7 +199,7 @@ impl<'a> Run<'a> {
         self.close(left.len())
     }
 
-    /// The tests that are left to other commits.
+    /// The tests that are left to other commits, and those that are left to `--all`.
     fn divide(&self, live: &Program) -> Result<BTreeSet<String>> {
         if self.args.all || self.args.filter.is_some() {
             return Ok(BTreeSet::new());
@@ -210,6 +213,7 @@ impl<'a> Run<'a> {
             eprint!("{}", group.describe(&division, &turn));
             left.extend(division.left);
         }
+        left.extend(live.tests.iter().filter(|test| test.starts_with(ENGINE)).cloned());
         Ok(left)
     }
 

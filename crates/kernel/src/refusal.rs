@@ -67,10 +67,12 @@ fn forbidden(errno: i32, step: Step, confinement: &Confinement) -> Option<String
     let is_shut = confinement.bpf_errno == Some(errno);
     if is_shut && confinement.has_seccomp {
         let mut text = "a seccomp filter on this process refuses bpf(), though it has the \
-                        capabilities for it: run it without the filter or with one that lets \
-                        bpf() pass (in the pod's securityContext `seccompProfile: {type: \
-                        Unconfined}`, for Docker and Podman `--security-opt seccomp=unconfined`, \
-                        in a systemd unit no SystemCallFilter= without `bpf`)"
+                        capabilities for it: run it with the tracer's own profile, `tracer.json` of \
+                        deploy/seccomp and of the packages (for Docker and Podman `--security-opt \
+                        seccomp=tracer.json`, in the pod's securityContext `seccompProfile: {type: \
+                        Localhost, localhostProfile: tracer.json}`), or with no filter (`Unconfined`, \
+                        `seccomp=unconfined`), in a systemd unit with no SystemCallFilter= that lacks \
+                        `bpf`"
             .to_owned();
         if let Some(more) = module(confinement) {
             text.push_str("; if it is not that: ");

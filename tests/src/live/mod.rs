@@ -16,6 +16,9 @@ mod container;
 mod crowd;
 /// The demo, as a user runs it.
 mod demo;
+/// The image in a container engine; no guest has one.
+#[cfg(not(target_env = "musl"))]
+mod engine;
 /// A real etcd: its own counters against ours.
 mod etcd;
 /// Work of which the kernel programs' tables do not know whose it is.

@@ -48,6 +48,8 @@ fn where_nothing_holds_the_process_no_cause_is_given() {
 fn a_filter_that_shuts_bpf_is_named_first_and_a_filter_that_lets_it_pass_is_not() {
     let shut = Confinement { has_seccomp: true, bpf_errno: Some(libc::EPERM), ..free() };
     check(libc::EPERM, MAP, &shut, &["seccomp", "Unconfined", "seccomp=unconfined"]);
+    check(libc::EPERM, MAP, &shut, &["seccomp", "deploy/seccomp", "seccomp=tracer.json"]);
+    check(libc::EPERM, MAP, &shut, &["seccomp", "localhostProfile: tracer.json"]);
     let limited = Confinement { locked_bytes: Some(65536), ..shut.clone() };
     check(libc::EPERM, OLD_MAP, &limited, &["seccomp"]);
     let absent = Confinement { bpf_errno: Some(libc::ENOSYS), ..shut.clone() };

@@ -1,0 +1,232 @@
+//! The image, written by us and loaded by a container engine that knows nothing of
+//! us: with the engine's own filter, with ours, and beside other containers.
+
+mod podman;
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tracer_dist::{Machine, Release, image, layout};
+use tracer_lab::{disk::Filesystem, tool::ETCD};
+
+use super::{
+    need_live,
+    served::{Agent, free_address},
+};
+use crate::{
+    deploy::{read, workspace},
+    simulated::SimulatedDisk,
+    skip::skip,
+    subject::{Tracer, tracer_bin},
+};
+use podman::{Podman, said};
+
+const PROFILE: &str = "deploy/seccomp/tracer.json";
+const DAEMONSET: &str = "deploy/kubernetes/base/daemonset.yaml";
+const SECOND: Duration = Duration::from_secs(1);
+
+/// All that an fsync of etcd and an fstrim take to meet.
+const MEETING: Duration = Duration::from_secs(60);
+
+/// The image with the tracer under test, in a file.
+fn image_archive() -> Vec<u8> {
+    let parts = layout::Parts {
+        tracer: fs::read(tracer_bin()).unwrap(),
+        licences: vec![("LICENSE-MIT".to_owned(), read("LICENSE-MIT").into_bytes())],
+        ..layout::Parts::default()
+    };
+    let release = Release {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        summary: "Names who makes this fsync slow".to_owned(),
+        licence: "MIT OR Apache-2.0".to_owned(),
+        maintainer: "Nobody <nobody@example.org>".to_owned(),
+        epoch: 1_767_225_600,
+    };
+    let machine = if std::env::consts::ARCH == "aarch64" { Machine::Arm } else { Machine::X86 };
+    let other = if machine == Machine::X86 { Machine::Arm } else { Machine::X86 };
+    // Of the two machines' manifests the engine must choose its own.
+    let wrong = layout::Parts { tracer: b"of another machine".to_vec(), ..parts.clone() };
+    let roots = [(other, layout::image(&wrong)), (machine, layout::image(&parts))];
+    image::write(&release, &roots).unwrap().archive
+}
+
+/// Skips where no engine can run; otherwise an engine, and the name of the image in it.
+macro_rules! need_engine {
+    () => {{
+        need_live!();
+        let podman = match Podman::find() {
+            Ok(podman) => podman,
+            Err(why) => skip!("{why}"),
+        };
+        let archive = podman.path("image.tar");
+        fs::write(&archive, image_archive()).unwrap();
+        let image = podman.load(&archive);
+        assert_eq!(image, concat!("docker.io/library/tracer:", env!("CARGO_PKG_VERSION")));
+        let version = podman.command(&["run", "--rm", &image, "--version"]).output().unwrap();
+        if !version.status.success() {
+            skip!("the tracer under test is no static one: `cargo xtask build --static`");
+        }
+        assert_eq!(said(&version), concat!("tracer ", env!("CARGO_PKG_VERSION")));
+        (podman, image)
+    }};
+}
+
+/// A container of the image that has the two capabilities that tracing takes, alone.
+fn with_two_capabilities(podman: &Podman, profile: &str, image: &str, args: &[&str]) -> Command {
+    let mut command = podman.command(&["run", "--rm", "--cap-drop=ALL", "--read-only"]);
+    command.args(["--cap-add=BPF", "--cap-add=PERFMON", "--pid=host"]);
+    command.arg(format!("--security-opt=seccomp={profile}"));
+    command.arg(image).args(args);
+    command
+}
+
+#[test]
+fn an_engines_own_filter_is_named_and_with_ours_two_capabilities_are_enough() {
+    let (podman, image) = need_engine!();
+    let own = podman.default_profile();
+    let shut = with_two_capabilities(&podman, own.to_str().unwrap(), &image, &["doctor"]);
+    let mut doctor = Tracer::spawn(shut);
+    let status = doctor.wait(60 * SECOND);
+    let says = doctor.transcript();
+    if status.success() {
+        skip!("this engine's own filter lets bpf() pass");
+    }
+    assert_eq!(status.code(), Some(3), "{says}");
+    let errors: Vec<_> = says.lines().filter(|line| line.contains("error:")).collect();
+    let [error] = errors[..] else { panic!("{says}") };
+    for word in ["seccomp filter", "deploy/seccomp", "seccomp=tracer.json"] {
+        assert!(error.contains(word), "no {word:?} in {error}");
+    }
+    for word in ["locked memory", "ulimit", "SELinux", "AppArmor", "report this"] {
+        assert!(!error.contains(word), "{word:?} in {error}");
+    }
+
+    let profile = workspace().join(PROFILE);
+    let args = ["top", "--batch", "-n", "1"];
+    let open = with_two_capabilities(&podman, profile.to_str().unwrap(), &image, &args);
+    let mut top = Tracer::spawn(open);
+    assert_eq!(top.wait(90 * SECOND).code(), Some(0), "{}", top.transcript());
+    assert!(top.transcript().contains("watched"), "{}", top.transcript());
+}
+
+/// Options of `podman run` that make a container what the DaemonSet's pod says.
+fn of_daemonset(podman: &Podman) -> Vec<String> {
+    let daemonset: Value = serde_saphyr::from_str(&read(DAEMONSET)).unwrap();
+    let pod = &daemonset["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let security = &container["securityContext"];
+    let mut options = vec!["--network=host".to_owned(), "--memory=128m".to_owned()];
+    assert_eq!(pod["hostPID"], true);
+    options.push("--pid=host".to_owned());
+    assert_eq!(security["readOnlyRootFilesystem"], true);
+    options.push("--read-only".to_owned());
+    assert_eq!(security["allowPrivilegeEscalation"], false);
+    options.push("--security-opt=no-new-privileges".to_owned());
+    options.push(format!("--security-opt=seccomp={}", workspace().join(PROFILE).display()));
+    let names = |list: &Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|one| one.as_str().unwrap().to_owned()).collect()
+    };
+    for (option, list) in [("drop", "drop"), ("add", "add")] {
+        let capabilities = names(&security["capabilities"][list]);
+        options.extend(capabilities.iter().map(|name| format!("--cap-{option}={name}")));
+    }
+    for mount in container["volumeMounts"].as_array().unwrap() {
+        let [name, target] = ["name", "mountPath"].map(|field| mount[field].as_str().unwrap());
+        let volumes = pod["volumes"].as_array().unwrap();
+        let volume = volumes.iter().find(|volume| volume["name"] == name).unwrap();
+        let read_only = mount["readOnly"] == true;
+        let source = match volume["hostPath"]["path"].as_str() {
+            Some(path) if read_only && fs::exists(path).unwrap() => path.into(),
+            // The test writes to none of the host's own.
+            _ => {
+                let own = podman.path(name);
+                fs::create_dir_all(&own).unwrap();
+                if volume["configMap"].is_object() {
+                    fs::write(own.join("agent.toml"), "victims = 50\n").unwrap();
+                }
+                own
+            }
+        };
+        let mode = if read_only { "ro,rslave" } else { "rw" };
+        options.push(format!("--volume={}:{target}:{mode}", source.display()));
+    }
+    // A node of Podman keeps its containers' names here; ours keeps them in a folder.
+    let storage = podman.path("storage");
+    options.push(format!("--volume={}:/host/var/lib/containers/storage:ro", storage.display()));
+    options
+}
+
+/// Whether an agent's verdicts have this container as a victim, and whom they name.
+fn culprits_of(agent: &Agent, victim: &str) -> Option<Vec<String>> {
+    let (status, _, body) = agent.try_get("/api/v1/verdicts", "")?;
+    if status != 200 {
+        return None;
+    }
+    let verdicts: Value = serde_json::from_str(&body).unwrap();
+    let names = |who: &Value| who["workload"]["container"].as_str().map(str::to_owned);
+    let victims = verdicts["victims"].as_array().unwrap();
+    let mut of_it = victims.iter().filter(|one| names(&one["victim"]).as_deref() == Some(victim));
+    let verdict = of_it.find(|verdict| verdict["kind"] == "owners")?;
+    Some(verdict["culprits"].as_array()?.iter().filter_map(names).collect())
+}
+
+#[test]
+fn an_agent_in_a_container_names_the_container_whose_fstrim_hurts_anothers_etcd() {
+    need_live!();
+    let Some(etcd) = ETCD.find() else { skip!("`etcd` is not installed") };
+    let tools = etcd.parent().unwrap();
+    if !tools.join("etcdctl").is_file() {
+        skip!("`etcdctl` is not beside `etcd`");
+    }
+    // It goes after the containers that use it.
+    let disk = SimulatedDisk::create(Filesystem::Ext4).unwrap();
+    let (podman, image) = need_engine!();
+    fs::create_dir(disk.mountpoint().join("etcd")).unwrap();
+    let start = |name: &str, data: &str, more: &[&str], script: &str| {
+        let root = podman.bare_root(&format!("root-{name}"));
+        let data = format!("--volume={data}:/data");
+        let tools = format!("--volume={}:/tools:ro", tools.display());
+        let mut command = podman.command(&["run", "--rm", "--detach", "--name", name]);
+        command.args(["--volume=/usr:/usr:ro", &data, &tools, "--network=host"]).args(more);
+        command.arg("--rootfs").arg(root).args(["sh", "-c", script]);
+        let output = command.stdout(Stdio::piped()).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", said(&output));
+    };
+    let [client, peer] =
+        [free_address(), free_address()].map(|address| format!("http://{address}"));
+    let etcd = format!(
+        "/tools/etcd --data-dir=/data/member-data --listen-client-urls={client} \
+         --advertise-client-urls={client} --listen-peer-urls={peer} \
+         --initial-advertise-peer-urls={peer} --initial-cluster=default={peer} >/dev/null 2>&1 & \
+         export ETCDCTL_API=3; \
+         while :; do /tools/etcdctl --endpoints={client} put key value >/dev/null 2>&1; done"
+    );
+    let mountpoint = disk.mountpoint().to_str().unwrap().to_owned();
+    start("shop-etcd", &format!("{mountpoint}/etcd"), &[], &etcd);
+
+    let address = free_address();
+    let options = of_daemonset(&podman);
+    let mut command = podman.command(&["run", "--rm", "--name=tracer", "--env=TRACER_PERIOD=2s"]);
+    command.args(&options).arg(&image).args(["agent", "--config=/etc/tracer/agent.toml"]);
+    command.args(["--host-root=/host", "--state-dir=/var/lib/tracer"]);
+    command.arg(format!("--listen={address}"));
+    let agent = Agent::until_ready(Tracer::spawn(command), address);
+
+    // It uses and frees the space anew, because ext4 does not trim twice what is free.
+    let trim = "while :; do fallocate -l 1500M /data/freed && rm /data/freed; fstrim /data; done";
+    start("night-trimmer", &mountpoint, &["--privileged"], trim);
+    let end = Instant::now() + MEETING;
+    loop {
+        let culprits = culprits_of(&agent, "shop-etcd").unwrap_or_default();
+        if culprits.first().is_some_and(|name| name == "night-trimmer") {
+            break;
+        }
+        let verdicts = || agent.try_get("/api/v1/verdicts", "").map(|(_, _, body)| body);
+        assert!(Instant::now() < end, "it names {culprits:?}: {:?}", verdicts());
+        std::thread::sleep(SECOND);
+    }
+}
