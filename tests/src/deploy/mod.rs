@@ -27,6 +27,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tracer_dist::Release;
 
 /// The directory of the workspace.
 pub fn workspace() -> &'static Path {
@@ -91,6 +92,17 @@ pub fn run(command: &mut Command) -> String {
     let (out, err) = (String::from_utf8_lossy(out), String::from_utf8_lossy(err));
     assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
     out.into_owned()
+}
+
+/// A release of this version, on the first day of 2026.
+pub fn release() -> Release {
+    Release {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        summary: "Names who makes this fsync slow".to_owned(),
+        licence: "MIT OR Apache-2.0".to_owned(),
+        maintainer: "Nobody <nobody@example.org>".to_owned(),
+        epoch: 1_767_225_600,
+    }
 }
 
 #[test]

@@ -8,25 +8,15 @@ use std::{
 };
 
 use tracer_dist::{
-    Machine, Release,
+    Machine,
     archive::File,
     deb,
     layout::{self, Family, Parts},
     rpm,
 };
 
-use super::{find_program, read, run};
+use super::{find_program, read, release, run};
 use crate::skip::skip;
-
-fn release() -> Release {
-    Release {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        summary: "Names who makes this fsync slow".to_owned(),
-        licence: "MIT OR Apache-2.0".to_owned(),
-        maintainer: "Nobody <nobody@example.org>".to_owned(),
-        epoch: 1_767_225_600,
-    }
-}
 
 /// The machine that runs the test: no other's package may be installed on it.
 fn machine() -> Machine {

@@ -27,6 +27,9 @@ mod forgotten;
 mod hanging;
 /// Cgroups of version 1, beside those of version 2.
 mod hierarchies;
+/// The package, in a root that has nothing else; no guest has the sources.
+#[cfg(not(target_env = "musl"))]
+mod installed;
 /// Disks that are attached after the start.
 mod late;
 /// Filesystems' logs, and who fills them.

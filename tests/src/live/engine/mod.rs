@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tracer_dist::{Machine, Release, image, layout};
+use tracer_dist::{Machine, image, layout};
 use tracer_lab::{disk::Filesystem, tool::ETCD};
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     served::{Agent, free_address},
 };
 use crate::{
-    deploy::{read, workspace},
+    deploy::{read, release, workspace},
     simulated::SimulatedDisk,
     skip::skip,
     subject::{Tracer, tracer_bin},
@@ -39,19 +39,12 @@ fn image_archive() -> Vec<u8> {
         licences: vec![("LICENSE-MIT".to_owned(), read("LICENSE-MIT").into_bytes())],
         ..layout::Parts::default()
     };
-    let release = Release {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        summary: "Names who makes this fsync slow".to_owned(),
-        licence: "MIT OR Apache-2.0".to_owned(),
-        maintainer: "Nobody <nobody@example.org>".to_owned(),
-        epoch: 1_767_225_600,
-    };
     let machine = if std::env::consts::ARCH == "aarch64" { Machine::Arm } else { Machine::X86 };
     let other = if machine == Machine::X86 { Machine::Arm } else { Machine::X86 };
     // Of the two machines' manifests the engine must choose its own.
     let wrong = layout::Parts { tracer: b"of another machine".to_vec(), ..parts.clone() };
     let roots = [(other, layout::image(&wrong)), (machine, layout::image(&parts))];
-    image::write(&release, &roots).unwrap().archive
+    image::write(&release(), &roots).unwrap().archive
 }
 
 /// Skips where no engine can run; otherwise an engine, and the name of the image in it.
