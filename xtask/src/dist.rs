@@ -38,7 +38,7 @@ pub struct DistArgs {
     /// The folder for the files.
     #[arg(short, long, value_name = "DIR", default_value = "target/dist")]
     output: PathBuf,
-    /// Who answers for the packages.
+    /// The one who answers for the packages.
     #[arg(
         long,
         value_name = "NAME <ADDRESS>",
@@ -85,7 +85,7 @@ pub fn run(args: &DistArgs) -> Result<()> {
     Ok(())
 }
 
-/// What a machine's packages and archive hold, by name.
+/// The packages and the archive of a machine, by name.
 fn packages(release: &Release, machine: Machine, parts: &Parts) -> Result<Vec<(String, Vec<u8>)>> {
     let portable = layout::portable(parts, release, machine.linux());
     let name = format!("{}.tar.gz", layout::folder(release, machine.linux()));
@@ -154,7 +154,7 @@ fn epoch(environment: Option<&str>, commit: Option<&str>) -> Result<u32> {
     text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is no number of seconds: `{text}`"))
 }
 
-/// What is the same for each machine.
+/// The parts that are alike for each machine.
 fn shared(metadata: &Value) -> Result<Parts> {
     // It prints the same on each machine, and this one can run it.
     let tracer = build::build_static_tracer(Arch::host())?;

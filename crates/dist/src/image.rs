@@ -157,7 +157,7 @@ mod tests {
         entries.collect()
     }
 
-    /// What a descriptor refers to, which must be what it says.
+    /// Follows a descriptor, which must be of the very content.
     fn follow<'f>(files: &'f BTreeMap<String, Vec<u8>>, descriptor: &Value) -> &'f [u8] {
         let digest = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
         let content = &files[&format!("blobs/sha256/{digest}")];

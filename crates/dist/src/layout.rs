@@ -1,4 +1,4 @@
-//! Which file of a release lies where on a machine.
+//! The places of a release's files on a machine.
 //!
 //! The families of distributions differ in two folders only: where completions of
 //! zsh lie, and where licences do.

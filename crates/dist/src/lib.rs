@@ -22,7 +22,7 @@ pub mod sums;
 /// The name of the program, of its packages and of its image.
 pub const NAME: &str = "tracer";
 
-/// What all files of a release have in common.
+/// A release, as all its files say.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Release {
     /// `0.1.0`

@@ -1,4 +1,4 @@
-//! What the programs are made of, as `cargo metadata` and `Cargo.lock` say, in the
+//! The list of what the programs are made of, as `cargo metadata` and `Cargo.lock` say, in the
 //! form of CycloneDX 1.5.
 //!
 //! Development and build dependencies are left out: they are in no program. The
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{NAME, Release, image::created};
 
-/// Who is in a release, as a crate.
+/// The crates that a release consists of.
 pub const ROOTS: [&str; 3] = ["tracer", "tracer-demo", "tracer-ebpf"];
 
 /// A library, or one of the tracer's own crates.

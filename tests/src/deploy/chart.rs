@@ -20,7 +20,7 @@ use crate::skip::skip;
 
 const CHART: &str = "deploy/helm/tracer";
 
-/// What kustomize makes an overlay of with components, and the values that make the
+/// An overlay with components, as kustomize makes it, and the values that make the
 /// chart the same.
 struct Same {
     resource: &'static str,

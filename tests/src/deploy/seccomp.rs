@@ -73,7 +73,7 @@ fn the_profile_refuses_whatever_it_does_not_name() {
     }
 }
 
-/// Where an engine's own profile is at hand: ours lets two calls more pass, and no third.
+/// Ours lets two calls more pass than an engine's own, and no third.
 #[test]
 fn the_profile_is_as_narrow_as_an_engines_own_but_for_two_calls() {
     let unpacked = workspace().join(".tools/podman/usr/share/containers/seccomp.json");
@@ -82,7 +82,7 @@ fn the_profile_is_as_narrow_as_an_engines_own_but_for_two_calls() {
         skip!("no container engine's own profile is here");
     };
     let engines: Value = serde_json::from_str(&text).unwrap();
-    // What it lets pass whatever the container's capabilities are.
+    // The calls that pass whatever the container's capabilities are.
     let theirs = calls(&engines, |rule| allows(rule) && rule["includes"]["caps"].is_null());
     let ours = calls(&profile(), allows);
     let more: Vec<_> = ours.difference(&theirs).collect();

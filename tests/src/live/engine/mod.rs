@@ -41,7 +41,7 @@ fn image_archive() -> Vec<u8> {
     };
     let machine = if std::env::consts::ARCH == "aarch64" { Machine::Arm } else { Machine::X86 };
     let other = if machine == Machine::X86 { Machine::Arm } else { Machine::X86 };
-    // Of the two machines' manifests the engine must choose its own.
+    // The engine must choose its own machine's manifest of the two.
     let wrong = layout::Parts { tracer: b"of another machine".to_vec(), ..parts.clone() };
     let roots = [(other, layout::image(&wrong)), (machine, layout::image(&parts))];
     image::write(&release(), &roots).unwrap().archive

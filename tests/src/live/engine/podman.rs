@@ -101,7 +101,7 @@ impl Podman {
         command
     }
 
-    /// What a command says that must succeed.
+    /// Runs a command that must succeed, and returns what it says.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> String {
         let output = self.command(args).output().expect("podman can be started");
