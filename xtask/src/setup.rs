@@ -54,6 +54,7 @@ pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
     tools::bring(needs, talk)?;
     if needs.contains(&Need::Test) {
         engine::bring(talk);
+        wheel::bring_kinds(talk);
     }
     Ok(())
 }

