@@ -9,7 +9,7 @@ use assert_cmd::assert::OutputAssertExt as _;
 
 use crate::subject::{as_nobody, tracer_bin};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "top",
     "watch",
     "record",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 11] = [
     "report",
     "agent",
     "doctor",
+    "kubectl",
     "demo",
     "completions",
     "man",

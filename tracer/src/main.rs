@@ -1,6 +1,7 @@
 //! `tracer`: reads the command line, does what it says, reports how it went.
 
 use std::{
+    env,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -9,14 +10,15 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 use clap_complete::Shell;
 use tracer::{
-    cli::{Cli, Command},
+    cli::{self, Cli, Command},
     commands::{
-        agent, block_on, demo, doctor, exit, record, replay, report, timeline, top, watch, why,
+        agent, block_on, demo, doctor, exit, kubectl, record, replay, report, timeline, top, watch,
+        why,
     },
 };
 
 fn main() -> ExitCode {
-    exit::report(run(Cli::parse()))
+    exit::report(run(Cli::parse_from(cli::kubectl::as_plugin(env::args_os()))))
 }
 
 fn run(cli: Cli) -> Result<()> {
@@ -35,6 +37,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Agent(args) => block_on(agent::run(&args, &options)),
         // The ring's reader wants a runtime even if nobody waits for it.
         Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),
+        Command::Kubectl(args) => kubectl::run(&args),
         // Its arguments were checked here; it reads them itself.
         Command::Demo(_) => demo::run(),
         Command::Completions { shell } => print_completions(shell),

@@ -9,7 +9,7 @@ use std::{path::Path, process::Command};
 
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{ConfigMap, Namespace, SELinuxOptions, ServiceAccount},
+    core::v1::{ConfigMap, Namespace, Pod, SELinuxOptions, ServiceAccount},
     rbac::v1::{ClusterRole, RoleBinding},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -134,6 +134,7 @@ pub fn find_unknown(document: &Value) -> Result<Vec<String>, String> {
     match (text("apiVersion"), text("kind")) {
         ("apps/v1", "DaemonSet") => pass_through::<DaemonSet>(document),
         ("v1", "ConfigMap") => pass_through::<ConfigMap>(document),
+        ("v1", "Pod") => pass_through::<Pod>(document),
         ("v1", "Namespace") => pass_through::<Namespace>(document),
         ("v1", "ServiceAccount") => pass_through::<ServiceAccount>(document),
         ("rbac.authorization.k8s.io/v1", "ClusterRole") => pass_through::<ClusterRole>(document),

@@ -138,6 +138,17 @@ EXAMPLES:
   In a script:
       sudo tracer demo --fast --json";
 
+pub const KUBECTL: &str = "\
+EXAMPLES:
+  Install the plugin, and see that kubectl knows it:
+      ln -s $(command -v tracer) ~/.local/bin/kubectl-tracer && kubectl tracer --help
+  Who makes this pod slow? Watch for a minute, then say:
+      tracer kubectl why shop/web-0 -- --for 1m
+  A node, as `tracer top` shows it there:
+      tracer kubectl top worker-3
+  The same where no agent runs, with the image that was pushed:
+      tracer kubectl top worker-3 --image registry.example/tracer@sha256:…";
+
 pub const COMPLETIONS: &str = "\
 EXAMPLES:
   For this bash, now:

@@ -5,6 +5,7 @@
 //! usage (exit 2) is only what is wrong on every machine.
 
 pub mod examples;
+pub mod kubectl;
 pub mod moments;
 pub(crate) mod values;
 
@@ -161,6 +162,15 @@ pub enum Command {
     /// Say what this kernel lets the tracer see, and why not more.
     #[command(after_long_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
+
+    /// Ask the agent on a node of a cluster, by way of kubectl.
+    ///
+    /// A program of this name called `kubectl-tracer` is a plugin: `kubectl tracer why
+    /// shop/web-0`. It needs no root, and the rights to list pods and to run commands in
+    /// the agent's. On a node without an agent it makes a pod, after asking, which ends
+    /// after 15 minutes. Arguments for the tracer's own command follow `--`.
+    #[command(after_long_help = examples::KUBECTL)]
+    Kubectl(kubectl::KubectlArgs),
 
     /// Make a disk slow in a lab of its own, and find the culprit.
     #[command(after_long_help = examples::DEMO)]

@@ -4,7 +4,7 @@
 //! cannot run it, 4 a recording was read only in part. A reader that goes away (`tracer watch | head`) is a normal
 //! end. Knows no command.
 
-use std::{io, process::ExitCode};
+use std::{fmt, io, process::ExitCode};
 
 use anyhow::{Error, Result};
 use tracer_recording::Incomplete;
@@ -17,6 +17,9 @@ const INCOMPLETE: u8 = 4;
 
 /// Prints an error, if it is one to be told, and gives the exit code.
 pub fn report(result: Result<()>) -> ExitCode {
+    if let Some(Passed(code)) = result.as_ref().err().and_then(Error::downcast_ref) {
+        return ExitCode::from(*code);
+    }
     match result {
         Err(error) if !is_broken_pipe(&error) => {
             log::error(&format!("{error:#}"));
@@ -54,8 +57,6 @@ fn is_broken_pipe(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fmt;
-
     use super::*;
     use anyhow::{Context as _, anyhow};
 

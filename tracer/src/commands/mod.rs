@@ -5,6 +5,7 @@ pub mod agent;
 pub mod demo;
 pub mod doctor;
 pub mod exit;
+pub mod kubectl;
 pub mod past;
 pub mod record;
 pub mod replay;
