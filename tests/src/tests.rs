@@ -18,7 +18,7 @@ mod deploy;
 mod door;
 /// Only in a virtual machine: devices, modules and cgroups of any kind.
 mod guest;
-/// The agent by way of kubectl, for which a script stands in.
+/// The agent through kubectl, for which a script stands in.
 mod kubectl;
 /// With root on this kernel: a known delay is caused, and must be explained.
 mod live;

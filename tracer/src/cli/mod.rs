@@ -163,7 +163,7 @@ pub enum Command {
     #[command(after_long_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
 
-    /// Ask the agent on a node of a cluster, by way of kubectl.
+    /// Ask the agent on a node of a cluster, through kubectl.
     ///
     /// A program of this name called `kubectl-tracer` is a plugin: `kubectl tracer why
     /// shop/web-0`. It needs no root, and the rights to list pods and to run commands in

