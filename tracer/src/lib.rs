@@ -1,4 +1,4 @@
-//! Tells who makes an fsync slow.
+//! Finds out who makes an fsync slow.
 
 pub mod agent;
 pub mod cli;

@@ -20,7 +20,11 @@ fn doctor_says_that_this_machine_can_be_traced() {
     let mut doctor = Tracer::start(&["doctor"]);
     let status = doctor.wait(Duration::from_secs(30));
     assert_eq!(status.code(), Some(0), "{}", doctor.transcript());
-    assert!(doctor.transcript().contains("can do its main job"), "{}", doctor.transcript());
+    assert!(
+        doctor.transcript().contains("can find who makes syncs slow"),
+        "{}",
+        doctor.transcript()
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Whether a node, or a DaemonSet's container on it, has what the agent needs.
+//! Checks whether a node, or a DaemonSet's container on it, has what the agent needs.
 //!
-//! One line for each thing, with what it is for and what to do. Looks at the
-//! calling process and the node's files; loads nothing. Whether the kernel can
-//! be traced, `tracer doctor` says for each capability.
+//! There is one line for each need, with its purpose and a remedy. The checks look
+//! at the calling process and the node's files, and load nothing. Whether the
+//! kernel can be traced, `tracer doctor` reports per capability.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -13,29 +13,29 @@ use tracer_node::{namespaces, tree::Tree};
 
 use super::address;
 
-/// How it is.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     Good,
-    /// The agent runs, and tells less.
+    /// The agent runs, but shows less.
     Weak,
-    /// It does not run.
+    /// The agent cannot run.
     Bad,
 }
 
-/// One thing.
+/// One check.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Check {
     pub what: String,
     pub state: State,
-    /// What it is for, or how it was found.
+    /// The purpose of the thing, or how it was found.
     pub says: String,
-    /// What to do, where it is not good.
+    /// How to mend it, if it is not good.
     pub remedy: Option<String>,
 }
 
-/// Everything, in the order in which it is told.
+/// Makes all checks, in the order in which they are printed.
 pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let has = |c| caps::has_cap(None, CapSet::Effective, c).unwrap_or(false);
     let modules = MODULES.into_iter().filter(|m| root.join("sys/kernel/btf").join(m).exists());
@@ -49,30 +49,31 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
         "pid namespace",
         namespace("pid") == Some(namespaces::INITIAL_PID),
         State::Weak,
-        "processes are the host's",
-        "hostPID: true in the pod's spec, and on a node that is itself a container (kind, k3d) \
-         the tracer on its host: without it processes outside have no id, and their files no names",
+        "this process sees the host's processes",
+        "set hostPID: true in the pod's spec; on a node that is itself a container (kind, k3d), \
+         run the tracer on its host: otherwise processes outside have no id, and their files no \
+         names",
     ));
     checks.push(initial(
         "cgroup namespace",
         namespace("cgroup") == Some(namespaces::INITIAL_CGROUP),
         State::Weak,
-        "paths of cgroups are the host's",
-        "the host's cgroup namespace (privileged, or the runtime's option), or mount the host's \
-         /sys/fs/cgroup: without it some cgroups have no name",
+        "this process sees the host's cgroup paths",
+        "use the host's cgroup namespace (privileged, or an option of the runtime), or mount the \
+         host's /sys/fs/cgroup: otherwise some cgroups have no name",
     ));
     checks.push(readable(
         "BTF",
         btf.exists() && fs::File::open(btf).is_ok(),
         State::Weak,
-        &format!("`{}` tells the kernel's types", btf.display()),
-        "a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE",
+        &format!("`{}` has the kernel's types", btf.display()),
+        "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE",
     ));
     checks.push(readable(
         "disks",
         fs::read_dir(root.join("sys/block")).is_ok_and(|mut disks| disks.next().is_some()),
         State::Bad,
-        "/sys/block tells what disks there are",
+        "/sys/block lists the disks",
         "mount the host's /sys",
     ));
     checks.push(cgroups(root));
@@ -80,22 +81,22 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
         "pods' logs",
         fs::read_dir(root.join("var/log/pods")).is_ok(),
         State::Weak,
-        "/var/log/pods tells which pods there are",
-        "on a node of Kubernetes: mount the host's /var/log/pods, read-only",
+        "/var/log/pods lists the pods",
+        "on a Kubernetes node: mount the host's /var/log/pods, read-only",
     ));
     let bound = address::bind(listen);
     let says = match &bound {
         Ok(taken) => format!("{} is free", taken.local_addr().unwrap_or(listen)),
         Err(error) => format!("{listen}: {error}"),
     };
-    let remedy = bound.is_err().then(|| "--listen, or `TRACER_LISTEN`, another one".to_owned());
+    let remedy = bound.is_err().then(|| "choose another: --listen or `TRACER_LISTEN`".to_owned());
     let state = if bound.is_ok() { State::Good } else { State::Bad };
     checks.push(Check { what: "address".into(), state, says, remedy });
     checks
 }
 
-/// Each capability with what it is for; `limit` says what it takes
-/// CAP_SYS_RESOURCE for, where it does.
+/// Checks each capability; `limit` is the purpose of CAP_SYS_RESOURCE on a kernel
+/// where it is needed.
 fn capabilities(
     has: impl Fn(Capability) -> bool,
     modules: &[&str],
@@ -104,7 +105,7 @@ fn capabilities(
     let admin = has(Capability::CAP_SYS_ADMIN);
     let hooks = format!("to hook modules ({}); given up after the start", modules.join(", "));
     let mut wanted = vec![
-        (Capability::CAP_BPF, State::Bad, "to load kernel programs and to read their tables"),
+        (Capability::CAP_BPF, State::Bad, "to load kernel programs and read their tables"),
         (
             Capability::CAP_PERFMON,
             State::Bad,
@@ -112,15 +113,15 @@ fn capabilities(
         ),
         (Capability::CAP_SYS_ADMIN, State::Weak, hooks.as_str()),
         (Capability::CAP_SYS_PTRACE, State::Weak, "to see which files others have open"),
-        (Capability::CAP_DAC_READ_SEARCH, State::Weak, "to look into others' folders in /proc"),
+        (Capability::CAP_DAC_READ_SEARCH, State::Weak, "to read others' directories in /proc"),
     ];
     wanted.extend(limit.map(|says| (Capability::CAP_SYS_RESOURCE, State::Bad, says)));
     if modules.is_empty() {
-        // Everything is in the kernel itself.
+        // Without modules every hook is in the kernel itself.
         wanted.retain(|(capability, ..)| *capability != Capability::CAP_SYS_ADMIN);
     }
     let one = |(capability, without, says): (Capability, State, &str)| {
-        // The two were once part of it.
+        // Before 5.8, CAP_SYS_ADMIN included these two, and it still implies them.
         let of_old = [Capability::CAP_BPF, Capability::CAP_PERFMON];
         let stands_in = admin && of_old.contains(&capability);
         let good = has(capability) || stands_in;
@@ -145,7 +146,7 @@ fn cgroups(root: &Path) -> Check {
             (State::Good, "hybrid, version 2 at /sys/fs/cgroup/unified")
         }
         () if at("memory").exists() => (State::Good, "version 1: names come from /proc"),
-        () => (State::Weak, "nothing at /sys/fs/cgroup: some cgroups have no name, and no limits"),
+        () => (State::Weak, "nothing at /sys/fs/cgroup: some cgroups lack names, all lack limits"),
     };
     let remedy =
         (state != State::Good).then(|| "mount the host's /sys/fs/cgroup, read-only".to_owned());
@@ -153,12 +154,12 @@ fn cgroups(root: &Path) -> Check {
 }
 
 fn initial(what: &str, good: bool, without: State, says: &str, remedy: &str) -> Check {
-    let says = if good { says.to_owned() } else { format!("a container's own: not {says}") };
+    let says = if good { says.to_owned() } else { format!("not so in a container: {says}") };
     check(what, good, without, says, remedy)
 }
 
 fn readable(what: &str, good: bool, without: State, says: &str, remedy: &str) -> Check {
-    let says = if good { says.to_owned() } else { format!("not to be read: {says}") };
+    let says = if good { says.to_owned() } else { format!("unreadable: {says}") };
     check(what, good, without, says, remedy)
 }
 

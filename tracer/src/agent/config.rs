@@ -1,8 +1,8 @@
-//! How the agent is set up: flags, environment, a file, defaults.
+//! The agent's configuration: flags, environment, a file, defaults.
 //!
-//! One struct is all three sources: what a flag or `TRACER_…` does not say, the
-//! file may, and what nobody says has a default. The file is read again on
-//! SIGHUP.
+//! One struct serves all three sources: a setting that neither a flag nor
+//! `TRACER_…` gives may come from the file, and else has a default. The file is
+//! read again on SIGHUP.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ use crate::{
 };
 use tracer_recording::segments::Bounds;
 
-/// What may be said, by whichever source.
+/// The settings that one source gives.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
@@ -66,29 +66,29 @@ pub struct Settings {
     #[serde(default, deserialize_with = "duration")]
     pub period: Option<Duration>,
 
-    /// Victims with series of their own; the others are summed up [default: 50].
+    /// Number of victims with their own series; the rest are summed up [default: 50].
     #[arg(long, env = "TRACER_VICTIMS", value_name = "N")]
     pub victims: Option<usize>,
 
-    /// Culprits of a victim with series of their own [default: 10].
+    /// Number of culprits per victim with their own series [default: 10].
     #[arg(long, env = "TRACER_CULPRITS", value_name = "N")]
     pub culprits: Option<usize>,
 
-    /// Disks with series of their own; the others are summed up [default: 64].
+    /// Number of disks with their own series; the rest are summed up [default: 64].
     #[arg(long, env = "TRACER_DISKS", value_name = "N")]
     pub disks: Option<usize>,
 
-    /// Only disks whose name this regular expression matches have series [default: all].
+    /// Export series only for disks whose name matches this regular expression [default: all].
     ///
-    /// A disk that a victim waits for, and those below it, have theirs all the same.
+    /// A disk that a victim waits for, and the disks below it, are always exported.
     #[arg(long, env = "TRACER_DISKS_INCLUDE", value_name = "PATTERN")]
     pub disks_include: Option<Pattern>,
 
-    /// Disks whose name this matches have none [default: `^(loop|ram|zram|nbd|sr|fd)\d+$`, or
-    /// nothing beside --disks-include].
+    /// Export no series for disks whose name matches this regular expression [default:
+    /// `^(loop|ram|zram|nbd|sr|fd)\d+$`, or nothing if --disks-include is given].
     ///
-    /// An empty one leaves none out. A disk that a victim waits for, and those below it, are
-    /// never left out: they have series for as long as it syncs, and ten minutes more.
+    /// An empty expression excludes nothing. A disk that a victim waits for, and the disks below
+    /// it, are always exported, until ten minutes after the victim's last sync.
     #[arg(long, env = "TRACER_DISKS_EXCLUDE", value_name = "PATTERN")]
     pub disks_exclude: Option<Pattern>,
 
@@ -113,11 +113,11 @@ pub struct Settings {
     #[serde(default, deserialize_with = "duration")]
     pub min_sync: Option<Duration>,
 
-    /// Keep so many of them [default: 1024].
+    /// Keep this many of them [default: 1024].
     #[arg(long, env = "TRACER_SLOW_SYNCS", value_name = "N")]
     pub slow_syncs: Option<usize>,
 
-    /// The node's name in answers [default: the host's name].
+    /// Report this as the node's name [default: the host's name].
     #[arg(long, env = "TRACER_NODE", value_name = "NAME")]
     pub node: Option<String>,
 
@@ -132,20 +132,20 @@ pub struct Settings {
     )]
     pub keep_privileges: Option<bool>,
 
-    /// Keep what happens in this directory, to be asked about afterwards [default: nothing is
-    /// kept].
+    /// Record continuously into this directory, to be replayed later [default: no recording].
     ///
     /// `tracer why --at 03:12` and `tracer timeline` read it. The directory is made, for
     /// its owner alone; it names everybody on the node.
     #[arg(long, env = "TRACER_RECORD", value_name = "DIR")]
     pub record: Option<PathBuf>,
 
-    /// So much at most, such as `512M` or `2G`; the oldest goes first [default: 512M].
+    /// Keep at most this much, such as `512M` or `2G`; the oldest is deleted first
+    /// [default: 512M].
     #[arg(long, env = "TRACER_RECORD_SIZE", value_name = "SIZE", value_parser = values::parse_size)]
     #[serde(default, deserialize_with = "size")]
     pub record_size: Option<u64>,
 
-    /// A flag of all commands.
+    /// All commands have this flag, so it is not one of the agent's.
     #[arg(skip)]
     pub state_dir: Option<PathBuf>,
 }
@@ -171,8 +171,8 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or says what nobody understands: with the line,
-    /// in one line.
+    /// When the file cannot be read, or has an unknown key or a bad value. The
+    /// message is one line and names the line of the file.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("failed to read `{}`", path.display()))?;
@@ -192,7 +192,7 @@ impl Settings {
         })
     }
 
-    /// What this does not say, `fallback` may.
+    /// Fills each setting that is absent from `fallback`.
     #[must_use]
     pub fn or(self, fallback: Self) -> Self {
         Self {
@@ -222,7 +222,7 @@ impl Settings {
     }
 }
 
-/// What holds.
+/// The settings in force.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Config {
@@ -254,12 +254,12 @@ pub struct Config {
     pub node: String,
     pub log_format: LogFormat,
     pub keep_privileges: bool,
-    /// Nothing is recorded where there is none.
+    /// The directory of continuous recordings; if absent, nothing is recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<PathBuf>,
     #[serde(serialize_with = "spell_size")]
     pub record_size: u64,
-    /// Nothing is kept where there is none.
+    /// The directory of kept references; if absent, nothing is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
 }
@@ -277,7 +277,7 @@ fn spell_size<S: serde::Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok,
 const PERIODS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(600)];
 
 impl Config {
-    /// Flags and environment first, then the file, then the defaults.
+    /// Combines the flags and the environment, then the file, then the defaults.
     ///
     /// # Errors
     ///
@@ -354,7 +354,7 @@ impl Config {
         DiskLimits { disks: self.disks, include, exclude }
     }
 
-    /// As a file that says the same.
+    /// Prints the settings as a file that would set them.
     ///
     /// # Errors
     ///

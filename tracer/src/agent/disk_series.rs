@@ -1,12 +1,12 @@
 //! Chooses the disks that have series of their own, and keeps their sums.
 //!
-//! As for victims ([`super::series`]): the number is bounded, whoever was given
-//! series keeps them, the busiest newcomers get the free places, and all others are
-//! summed up in `other`. So the sum over all series is the sum over all disks, but
-//! for those that a pattern leaves out, and for series that have ended.
+//! As for victims ([`super::series`]): the number is bounded, disks that were given
+//! series keep them, the busiest newcomers get the free places, and all others are
+//! summed up in `other`. So the sum over all series is the sum over all disks, except
+//! for disks that a pattern excludes, and for series that have ended.
 //!
-//! No pattern leaves out a disk for which a victim waits, or below which such a
-//! victim's requests go on.
+//! No pattern excludes a disk for which a victim waits, or a disk that such a
+//! disk is stacked on.
 
 use std::{
     cmp::Reverse,
@@ -206,8 +206,8 @@ impl DiskSeries {
         Self { limits, rows, crowd: None, seen, others: 0, excluded: 0 }
     }
 
-    /// From here on there are at most so many; those with the fewest requests lose
-    /// their series.
+    /// Sets new limits; disks with the fewest requests lose their series if there are
+    /// now too many.
     pub fn set_limits(&mut self, limits: DiskLimits) {
         self.rows.retain(|name, row| limits.wants(name) || row.needed_at.is_some());
         let count = |row: &DiskRow| row.requests.values().map(|r| r.count).sum::<u64>();

@@ -58,7 +58,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What an `Accept` header asks for; the text where it is content with
+    /// The format that an `Accept` header asks for; the text format if it accepts
     /// both.
     pub fn wanted(accept: &str) -> Self {
         let (mut text, mut open_metrics) = (0.0, 0.0);

@@ -1,7 +1,7 @@
-//! The agent's metrics: from sums and a picture to metric families.
+//! The agent's metrics: from sums and a snapshot to metric families.
 //!
-//! Names, labels and help texts are here and nowhere else; how they are
-//! written, `exposition` knows. An empty label is left out.
+//! Names, labels and help texts are here and nowhere else; `exposition` knows
+//! how they are written. An empty label is left out.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,10 @@ use tracer_engine::victim::SYNC_BOUNDS_NS;
 use tracer_kernel::program::Program;
 use tracer_snapshot::{BLOCK_BOUNDS_NS, Phase, Shares, SlowSync, Snapshot, Spread};
 
-/// What metrics tell beside the victims' sums and the picture.
+/// The values that are exported beside the victims' sums and the snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Beside {
-    /// Of the tracer's own registry.
+    /// The families of the tracer's own registry.
     pub own: Vec<MetricFamily>,
     /// Runs and nanoseconds of each kernel program.
     pub programs: Vec<(Program, u64, u64)>,
@@ -85,7 +85,7 @@ pub fn down(reason: &str) -> Vec<MetricFamily> {
         ),
         gauges(
             "tracer_cannot_run_info",
-            "1 where this node cannot be traced, with the step at which its start ends.",
+            "1 if this node cannot be traced, with the step at which startup failed.",
             [(labels("reason", reason), 1.0)],
         ),
         up(0.0),
@@ -95,7 +95,7 @@ pub fn down(reason: &str) -> Vec<MetricFamily> {
 const BUILD_INFO: &str = "1, with the version and the kernel.";
 
 fn up(value: f64) -> MetricFamily {
-    let help = "1 while this node is traced, 0 where it cannot be.";
+    let help = "1 while this node is traced, 0 if it cannot be.";
     gauges("tracer_up", help, [(Labels::new(), value)])
 }
 
@@ -140,37 +140,37 @@ fn victims(rows: &Rows<'_>) -> Vec<MetricFamily> {
         sync_durations(rows),
         counters(
             "tracer_sync_phase_seconds_total",
-            "Seconds of syncs by what they went to; they add up to the syncs' duration.",
+            "Seconds of syncs by phase; the phases add up to the syncs' duration.",
             phases,
         ),
         counters(
             "tracer_sync_excess_seconds_total",
-            "Seconds of syncs beyond the victim's own baseline, with the wait for a CPU.",
+            "Seconds by which syncs exceeded the victim's own baseline, and waited for a CPU.",
             excess,
         ),
         counters(
             "tracer_blame_seconds_total",
-            "Seconds that a victim waited for a culprit, by what that one did.",
+            "Seconds that a victim waited because of a culprit, by the culprit's operation.",
             blame,
         ),
         counters(
             "tracer_sync_excess_by_cause_seconds_total",
-            "Seconds of the excess by the cause that the verdicts gave.",
+            "Seconds of excess by the cause that the verdicts named.",
             causes,
         ),
         gauges(
             "tracer_sync_undisturbed_p99_seconds",
-            "p99 of the victim's undisturbed syncs.",
+            "99th percentile of the victim's undisturbed syncs.",
             undisturbed,
         ),
         gauges(
             "tracer_verdict_info",
-            "1 for each victim of the last period, with the verdict on it.",
+            "1 for each victim of the last period, labelled with its verdict.",
             verdicts,
         ),
         gauges(
             "tracer_verdict_cause_ratio",
-            "A cause's part of the excess in the last period: 0 to 1.",
+            "A cause's share of the excess in the last period, 0 to 1.",
             shares,
         ),
     ]
@@ -192,7 +192,7 @@ fn under_way(rows: &Rows<'_>, s: &Snapshot) -> MetricFamily {
     }
     gauges(
         "tracer_sync_under_way_seconds",
-        "Age of a victim's oldest sync that has not ended, from one second on; else 0.",
+        "Age of a victim's oldest sync that has not ended, once it is 1 s; otherwise 0.",
         oldest.iter().map(|(labels, seconds)| (victim(labels), *seconds)),
     )
 }
@@ -250,7 +250,7 @@ fn sync_durations(rows: &Rows<'_>) -> MetricFamily {
     });
     family(
         "tracer_sync_duration_seconds",
-        "How long syncs took, from entering the system call to leaving it.",
+        "Duration of syncs, from entering the system call to leaving it.",
         MetricType::HISTOGRAM,
         metrics.collect(),
     )
@@ -280,8 +280,8 @@ fn disks(series: &DiskSeries) -> Vec<MetricFamily> {
     vec![
         family(
             "tracer_block_request_duration_seconds",
-            "How long block requests waited for the driver (queue) and were served (device); \
-             the sum is to 3 %.",
+            "Time that block requests waited for the driver (queue) and were served (device); \
+             the sum is accurate to 3 %.",
             MetricType::HISTOGRAM,
             durations.collect(),
         ),
@@ -292,17 +292,17 @@ fn disks(series: &DiskSeries) -> Vec<MetricFamily> {
         ),
         counters(
             "tracer_block_requests_total",
-            "Block requests that were served.",
+            "Block requests completed.",
             classes().map(|(labels, requests)| (labels, requests.count as f64)),
         ),
         counters(
             "tracer_block_bytes_total",
-            "Bytes of block requests.",
+            "Bytes of block requests completed.",
             classes().map(|(labels, requests)| (labels, requests.bytes as f64)),
         ),
         gauges(
             "tracer_disks",
-            "Disks with series of their own, those summed up in `other`, and those left out by \
+            "Disks with their own series, those summed up in `other`, and those excluded by \
              a pattern (none).",
             series.disks().map(by_series),
         ),
@@ -327,7 +327,7 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
         gauges("tracer_build_info", BUILD_INFO, [(build, 1.0)]),
         gauges(
             "tracer_capability_info",
-            "1 for each capability, with the strategy that is selected.",
+            "1 for each capability, labelled with the selected attach strategy.",
             strategies,
         ),
         gauges(
@@ -347,32 +347,32 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
         ),
         gauges(
             "tracer_owners",
-            "Owners of block requests in the last second, over all disks.",
+            "Owners of block requests in the last second, on all disks.",
             [(none(), s.disks.iter().map(|d| d.owners.len()).sum::<usize>() as f64)],
         ),
         gauges(
             "tracer_kernel_memory_bytes",
-            "Kernel memory that the tables take.",
+            "Kernel memory used by the tracer's tables.",
             [(none(), beside.kernel_memory_bytes as f64)],
         ),
         counters(
             "tracer_program_run_seconds_total",
-            "Run time of the kernel programs, while the kernel's BPF statistics are on.",
+            "Run time of the kernel programs; 0 unless the kernel's BPF statistics are on.",
             programs.clone().map(|(of, _, ns)| (program(*of), *ns as f64 / 1e9)),
         ),
         counters(
             "tracer_program_runs_total",
-            "Runs of the kernel programs, while the kernel's BPF statistics are on.",
+            "Runs of the kernel programs; 0 unless the kernel's BPF statistics are on.",
             programs.map(|(of, runs, _)| (program(*of), *runs as f64)),
         ),
         counters(
             "tracer_config_reloads_total",
-            "Times that the configuration was read again.",
+            "Successful reloads of the configuration file.",
             [(none(), beside.config_reloads as f64)],
         ),
         counters(
             "tracer_config_reload_failures_total",
-            "Times that it could not be, and the old one stayed.",
+            "Failed reloads of the configuration file; the old configuration stays in force.",
             [(none(), beside.config_reload_failures as f64)],
         ),
         counters(

@@ -63,12 +63,12 @@ const WHOLE_TIME: Duration = Duration::from_secs(30);
 const HEAD_BYTES: usize = 16 << 10;
 const HEADERS: usize = 64;
 
-/// Slow syncs in an answer that does not say how many.
+/// Slow syncs in an answer to a request without `limit`.
 const SYNCS: usize = 100;
 
 const PAGE: &str = include_str!("page.html");
 
-/// Nothing but the page's own script and style, and this agent's own answers.
+/// Permits only the page's own script and style, and requests to this agent.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |tag: &str| {
         let inside = inside(PAGE, tag).unwrap_or_default();
@@ -82,7 +82,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What stands between a tag and its end.
+/// The text between an opening tag and its closing tag.
 fn inside<'a>(page: &'a str, tag: &str) -> Option<&'a str> {
     let (_, rest) = page.split_once(&format!("<{tag}>"))?;
     Some(rest.split_once(&format!("</{tag}>"))?.0)
@@ -374,7 +374,8 @@ fn format(request: &Request<Incoming>) -> Format {
     Format::wanted(accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default())
 }
 
-/// Before the first picture, and where there will be none.
+/// The answer while there is no snapshot: before the first one, and on a node that
+/// cannot be traced.
 fn without_picture(shared: &Shared, path: &str, request: &Request<Incoming>) -> Answer {
     let Some(down) = shared.down() else {
         return unavailable("the self-test is running\n");
@@ -397,13 +398,13 @@ fn health(shared: &Shared) -> Answer {
     match shared.stuck() {
         None => plain(StatusCode::OK, "alive\n"),
         Some(away) => {
-            unavailable(&format!("the loop has not come round for {} s\n", away.as_secs()))
+            unavailable(&format!("the agent's loop has been stuck for {} s\n", away.as_secs()))
         }
     }
 }
 
 fn readiness(shared: &Shared) -> Answer {
-    // A rollout must not wait for what this node will never be.
+    // A rollout must not wait for a node that can never be traced.
     match shared.down() {
         _ if shared.is_ready() => plain(StatusCode::OK, "ready\n"),
         Some(down) => plain(StatusCode::OK, &cannot(down.why())),
@@ -418,10 +419,10 @@ fn wanted(query: &str) -> Result<Wanted, String> {
         match pair.split_once('=') {
             Some(("min", value)) => {
                 wanted.min = humantime::parse_duration(value)
-                    .map_err(|_| "min is a duration such as 10ms\n".to_owned())?;
+                    .map_err(|_| "min must be a duration such as 10ms\n".to_owned())?;
             }
             Some(("limit", value)) => {
-                wanted.limit = value.parse().map_err(|_| "limit is a number\n".to_owned())?;
+                wanted.limit = value.parse().map_err(|_| "limit must be a number\n".to_owned())?;
             }
             Some(("id", value)) => {
                 let id = value.parse().map_err(|_| "id is a number\n".to_owned())?;

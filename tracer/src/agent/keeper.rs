@@ -2,8 +2,8 @@
 //! now and then, and at the end.
 //!
 //! A thread of its own reads and writes: the directory lies on a disk, perhaps on the
-//! one that is traced, and whoever waits for that takes no records in. While it waits,
-//! no other writing begins. What goes wrong is said, and counted with what is dropped.
+//! one that is traced, and the loop must not stop taking in records while that disk is
+//! slow. Meanwhile no other write begins. Errors are logged and counted as dropped.
 
 use std::{
     io,
@@ -129,7 +129,7 @@ impl Keeper {
         session.count_refused_reference();
     }
 
-    /// Writes for the last time, and waits for that; but for no disk that hangs.
+    /// Writes for the last time, and waits for that at most [`LAST`].
     pub fn end(mut self, session: &mut Session, unix_seconds: u64) {
         let until = Instant::now() + LAST;
         self.wait(session, until);

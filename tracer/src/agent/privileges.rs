@@ -1,8 +1,8 @@
-//! What the agent may do once it traces: hardly anything.
+//! Privileges of the agent after its start: hardly any.
 //!
-//! Loading takes much; afterwards the kernel asks only for what is in [`KEPT`].
-//! Attaching a program that is loaded already, as the hook of the run queue is
-//! when it is wanted, takes nothing of its own; programs that are loaded later come
+//! Loading programs takes many capabilities; afterwards the kernel asks only for
+//! those in [`KEPT`]. Attaching a program that is already loaded, such as the run
+//! queue's hook when it is wanted, takes none; programs that are loaded later come
 //! from another process (`session::loader`). Capabilities belong to threads:
 //! the loop gives up all others, and the thread that speaks HTTP all of them.
 
@@ -10,13 +10,13 @@ use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl::set_no_new_privs;
 
-/// What the loop keeps, of what it has, and why.
+/// The capabilities that the loop keeps, if it has them, and their purposes.
 pub const KEPT: [(Capability, &str); 3] = [
-    // Of any use of bpf(2) where unprivileged BPF is off, until 5.19:
+    // Where unprivileged BPF is off, kernels before 5.19 ask for it in every bpf(2) call:
     // <https://github.com/torvalds/linux/commit/c8644cd0efe7>.
     (Capability::CAP_BPF, "to read and write the kernel programs' tables"),
     (Capability::CAP_SYS_PTRACE, "to see which files others have open"),
-    (Capability::CAP_DAC_READ_SEARCH, "to look into others' folders in /proc"),
+    (Capability::CAP_DAC_READ_SEARCH, "to read others' directories in /proc"),
 ];
 
 /// Whether privileges are given up.
@@ -35,7 +35,7 @@ pub enum Privileges {
 pub fn drop_most() -> Result<Vec<Capability>> {
     let has = caps::read(None, CapSet::Permitted).context("failed to read the capabilities")?;
     let mut kept: Vec<_> = KEPT.iter().map(|(c, _)| *c).filter(|c| has.contains(c)).collect();
-    // Where CAP_SYS_ADMIN stands for the two.
+    // On older kernels CAP_SYS_ADMIN stands for both.
     if !has.contains(&Capability::CAP_BPF) && has.contains(&Capability::CAP_SYS_ADMIN) {
         kept.insert(0, Capability::CAP_SYS_ADMIN);
     }
@@ -43,8 +43,8 @@ pub fn drop_most() -> Result<Vec<Capability>> {
     Ok(kept)
 }
 
-/// What the agent should have beyond what it cannot start without, and has
-/// not, and what for.
+/// The capabilities that the agent should have, could start without, and lacks,
+/// with their purposes.
 pub fn lacking() -> Vec<(Capability, &'static str)> {
     let has = |c| caps::has_cap(None, CapSet::Effective, c).unwrap_or(false);
     KEPT.into_iter().filter(|(c, _)| *c != Capability::CAP_BPF && !has(*c)).collect()

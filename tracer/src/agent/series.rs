@@ -1,13 +1,14 @@
-//! Which victims and culprits have series of their own, and their sums.
+//! Chooses the victims and culprits that have series of their own, and keeps their sums.
 //!
-//! Pure and bounded: periods go in, sums that never fall come out. Whoever was
-//! given series keeps them until idle for [`IDLE_SECONDS`], since a counter
-//! that comes and goes has no rate; newcomers take free places, the worst
-//! first, and whoever finds none is summed up in `other`. So the sum over all
-//! series is the sum over everybody, but for the series that have expired.
+//! Pure and bounded: periods go in, sums that never fall come out. An actor that
+//! was given series keeps them until it is idle for [`IDLE_SECONDS`], since a
+//! counter that comes and goes has no rate. Newcomers take free places, the worst
+//! first; those that find none are summed up in `other`. So the sum over all
+//! series is the sum over all actors, except for series that have expired.
 //!
-//! Series are told apart by their labels and not by who the engine says it is:
-//! two of the same labels would be one series twice, which no scraper takes.
+//! Series are keyed by their labels and not by the engine's identities:
+//! two identities with the same labels would make a duplicate series, which no
+//! scraper accepts.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,7 +17,7 @@ use tracer_snapshot::{Actor, Phase, Shares, Victim, Workload};
 
 use crate::output::{escape::bounded, names};
 
-/// Who did nothing for so long is taken for dead.
+/// An actor that did nothing for this long loses its series.
 pub const IDLE_SECONDS: f64 = 600.0;
 
 /// Stands for all who have no series of their own.
@@ -25,7 +26,7 @@ pub const OTHER: &str = "other";
 /// The widest label value, in columns.
 pub const COLUMNS: usize = 64;
 
-/// Who has series: at most so many victims, and culprits of each.
+/// The greatest numbers of victims with series, and of culprits of each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     pub victims: usize,
@@ -72,7 +73,7 @@ pub fn labels_of(actor: &Actor) -> ActorLabels {
     }
 }
 
-/// What is added up, in seconds.
+/// The sums of one victim, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
     pub buckets: SyncBuckets,
@@ -86,7 +87,7 @@ pub struct Sums {
 pub type Causes = [f64; Shares::COUNT];
 
 impl Sums {
-    /// Of all syncs.
+    /// Seconds of all syncs together.
     pub fn seconds(&self) -> f64 {
         self.phases.iter().sum()
     }
@@ -128,7 +129,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// What `tracer why` would say of a victim of a period, in numbers.
+    /// The numbers of the verdict that `tracer why` would print for this victim and period.
     pub fn of(victim: &Victim) -> Self {
         let verdict = &victim.verdict;
         let excess = verdict.excess_seconds;
@@ -178,7 +179,7 @@ struct Blamed {
 pub struct Row {
     pub sums: Sums,
     blame: BTreeMap<CulpritLabels, Blamed>,
-    /// By operation.
+    /// Seconds by operation.
     others: BTreeMap<&'static str, f64>,
     /// `None` while it does not sync, and for the crowd.
     pub present: Option<Present>,
@@ -187,7 +188,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whom its waits are blamed on; the crowd's labels have a name and an
+    /// The culprits' labels and sums; the crowd's labels have a name and an
     /// operation, and nothing else.
     pub fn blame(&self) -> impl Iterator<Item = (CulpritLabels, f64)> {
         let known = self.blame.iter().map(|(labels, blamed)| (labels.clone(), blamed.seconds));
@@ -244,8 +245,8 @@ impl Series {
         Self { limits, rows: BTreeMap::new(), crowd: Row::default() }
     }
 
-    /// From here on there are at most so many; those with the least excess lose
-    /// their series.
+    /// Sets new limits; victims with the least excess lose their series if there are
+    /// now too many.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         let mut rows: Vec<_> =

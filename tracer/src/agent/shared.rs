@@ -1,8 +1,8 @@
-//! What the loop shows to the thread that speaks HTTP.
+//! The state that the loop shares with the thread that speaks HTTP.
 //!
-//! The loop replaces the picture as a whole; a handler takes its `Arc` and
-//! renders from that. Each form is rendered once a period, and only if
-//! somebody asks. Locks are held for a clone or a push, never while rendering.
+//! The loop replaces the snapshot as a whole; a handler takes its `Arc` and
+//! renders from that. Each form is rendered once a period, and only when it
+//! is requested. Locks are held for a clone or a push, never while rendering.
 
 use std::{
     collections::VecDeque,
@@ -35,7 +35,7 @@ use tracer_snapshot::{DroppedCounts, Filtered, Hanging, Phase, SCHEMA, SlowSync,
 /// Victims in one answer; the slowest come first.
 const MOST_VICTIMS: usize = 200;
 
-/// Owners that a kept sync tells of; the worst come first.
+/// Owners that are listed with a kept sync; the worst come first.
 const MOST_OWNERS: usize = 16;
 
 /// Slow syncs that are looked through for exemplars.
@@ -181,7 +181,7 @@ impl Down {
     }
 }
 
-/// Which slow syncs are asked for.
+/// The filter of a request for slow syncs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wanted {
     pub min: Duration,
@@ -267,7 +267,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// With room for so many slow syncs.
+    /// Makes it with room for `room` slow syncs.
     pub fn new(room: usize) -> Self {
         Self {
             picture: Mutex::default(),
@@ -392,7 +392,7 @@ impl Shared {
     }
 }
 
-/// What is behind the lock is whole whenever it is not held.
+/// Takes the lock. A panic while it was held leaves the data whole, so poison is ignored.
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -484,11 +484,11 @@ mod tests {
         let picture = Picture::new("node-1".into(), fixture::trimmed(), Vec::new());
         let bytes = picture.verdicts().unwrap();
         assert_eq!(bytes.as_ptr(), picture.verdicts().unwrap().as_ptr(), "rendered once");
-        let told: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!((&told["node"], &told["schema"]), (&"node-1".into(), &2.into()));
-        assert_eq!(told["victims"][0]["culprits"][0]["comm"], "fstrim");
-        assert_eq!(told["victims"].as_array().unwrap().len(), 3);
-        assert_eq!(told["kernel"]["release"], "6.12.0-test");
+        let answer: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!((&answer["node"], &answer["schema"]), (&"node-1".into(), &2.into()));
+        assert_eq!(answer["victims"][0]["culprits"][0]["comm"], "fstrim");
+        assert_eq!(answer["victims"].as_array().unwrap().len(), 3);
+        assert_eq!(answer["kernel"]["release"], "6.12.0-test");
     }
 
     #[test]

@@ -8,7 +8,7 @@ EXAMPLES:
       sudo tracer why etcd
   Print every sync of etcd that takes 25 ms or longer:
       sudo tracer watch --min 25ms --filter etcd
-  Keep ten minutes, and ask later:
+  Record ten minutes, and ask later:
       sudo tracer record -o slow.rec --for 10m
       tracer replay slow.rec
   Ask an agent's flight recorder about the night:
@@ -16,7 +16,7 @@ EXAMPLES:
       sudo tracer why etcd --at 03:12
   Ask what the tracer can see on this machine:
       sudo tracer doctor
-  See it find a culprit that it made itself:
+  Watch it find a culprit that it created itself:
       sudo tracer demo
 
 EXIT CODES:
@@ -24,13 +24,13 @@ EXIT CODES:
   1  failed while running
   2  bad usage
   3  this machine cannot run it (not root, or the kernel lacks something)
-  4  a recording is damaged, cut off or none; what could be read was shown";
+  4  a recording is damaged, cut off or no recording; what could be read was shown";
 
 pub const TOP: &str = "\
 EXAMPLES:
   Watch the node, with a new screen each second:
       sudo tracer top
-  Only what has to do with etcd, every five seconds:
+  Show only what involves etcd, every five seconds:
       sudo tracer top --filter etcd --interval 5
   Only who waits for one disk, in one namespace; culprits are named wherever they are:
       sudo tracer top --disk sdb --namespace shop
@@ -41,9 +41,9 @@ EXAMPLES:
 
 pub const WHY: &str = "\
 EXAMPLES:
-  Who makes etcd's log slow? Watch for half a minute, then say:
+  Watch for half a minute, then say who makes etcd's log slow:
       sudo tracer why etcd
-  Whoever is slowest, for two minutes:
+  Watch whoever is slowest, for two minutes:
       sudo tracer why --for 2m
   One verdict every ten seconds, for a log or a script:
       sudo tracer why etcd --every 10s --json | jq '[.kind, .culprits[0].name]'
@@ -64,20 +64,20 @@ pub const RECORD: &str = "\
 EXAMPLES:
   Ten minutes of this node:
       sudo tracer record -o slow.rec --for 10m
-  Until ^C, on another machine's disk:
+  Until ^C, to a file on another machine:
       ssh root@node tracer record -o - > node.rec
-  How long the syncs were, with common tools:
+  Extract the durations of the syncs:
       zcat slow.rec | jq '.sync.duration_ns // empty'";
 
 pub const REPLAY: &str = "\
 EXAMPLES:
-  Who made whom slow, over all of it:
+  Print who made whom slow, over the whole recording:
       tracer replay slow.rec
-  Who made etcd's log slow, for every ten seconds:
+  Print who made etcd's log slow, every ten seconds:
       tracer replay slow.rec etcd --every 10s
   The same for a script:
       tracer replay slow.rec --json | jq .verdict
-  Look at it, ten times as fast as it happened:
+  Watch it, ten times faster than real time:
       tracer replay slow.rec top
   Every sync that took 50 ms or longer:
       tracer replay slow.rec watch --min 50ms
@@ -108,14 +108,14 @@ EXAMPLES:
       sudo tracer agent
   For a Prometheus elsewhere:
       sudo tracer agent --listen [::]:9464
-  Keep what happens, to ask about the night in the morning:
+  Record continuously, to look at the night in the morning:
       sudo tracer agent --record /var/lib/tracer-recording
   With TLS and passwords, and a plain port for probes:
       sudo tracer agent --listen [::]:9464 --web-config web.yml --probe-listen 127.0.0.1:9465
   With a file, and what all sources together say:
       sudo tracer agent --config /etc/tracer.toml
       tracer agent --config /etc/tracer.toml --print-config
-  Whether this node, or this container, has what the agent needs:
+  Check whether this node, or this container, has what the agent needs:
       sudo tracer doctor --agent";
 
 pub const DOCTOR: &str = "\
@@ -124,7 +124,7 @@ EXAMPLES:
       sudo tracer doctor
   Try another strategy first:
       sudo tracer doctor --strategy CAPABILITY=STRATEGY
-  See whether `tracer agent` has what it needs, one by one:
+  Check, item by item, whether `tracer agent` has what it needs:
       sudo tracer doctor --agent
   For a bug report:
       sudo tracer doctor --json > doctor.json";
@@ -151,9 +151,9 @@ EXAMPLES:
 
 pub const COMPLETIONS: &str = "\
 EXAMPLES:
-  For this bash, now:
+  For this bash session:
       source <(tracer completions bash)
-  For every fish of this user:
+  For all future fish shells of this user:
       tracer completions fish > ~/.config/fish/completions/tracer.fish";
 
 pub const MAN: &str = "\

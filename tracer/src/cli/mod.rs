@@ -1,8 +1,8 @@
-//! The command line: what can be asked for, and how it is spelled.
+//! The command line: the options that exist, and how they are spelled.
 //!
-//! Text in, [`Cli`] out; `main` gives each command to the module that does it.
-//! Whether the kernel knows a hook, or a file is there, is found out later: bad
-//! usage (exit 2) is only what is wrong on every machine.
+//! Text goes in and a [`Cli`] comes out; `main` passes each command to its
+//! module. Whether the kernel has a hook, or a file exists, is checked later: bad
+//! usage (exit 2) covers only what is wrong on every machine.
 
 pub mod examples;
 pub mod kubectl;
@@ -22,11 +22,11 @@ use crate::{
     session::Options,
 };
 
-/// Tells who makes this fsync slow.
+/// Finds out who makes fsync slow.
 ///
-/// Watches every fsync on this node and every request on its disks, and says
-/// for each workload that waits: where the time went, who else was on the disk
-/// meanwhile, and whether it was the device itself.
+/// Watches every fsync on this node and every request on its disks. For each
+/// workload that waits, it reports where the time went, who else used the disk
+/// meanwhile, and whether the device itself was slow.
 #[derive(Debug, Parser)]
 #[command(name = "tracer", version, after_long_help = examples::TRACER)]
 pub struct Cli {
@@ -44,22 +44,23 @@ pub struct KernelArgs {
     #[arg(long, global = true)]
     pub kernel_log: bool,
 
-    /// Try this attach strategy of a capability first (see `tracer doctor`); programs that
-    /// are otherwise attached on demand are attached from the start.
+    /// Try this attach strategy of a capability first (`tracer doctor` lists them); programs
+    /// that are otherwise attached on demand are then attached from the start.
     #[arg(long = "strategy", global = true, value_name = "CAPABILITY=STRATEGY")]
     pub strategies: Vec<Forced>,
 
-    /// Read the kernel's types from this file, for a kernel without BTF.
+    /// Read the kernel's types from this file, on a kernel without BTF.
     ///
-    /// It must be of this very kernel: nothing can check that. The types of its
-    /// modules are looked for beside it, in files such as `ext4` and `jbd2`.
+    /// The file must have been made from exactly this kernel; the tracer cannot check
+    /// that. Types of modules are looked for in the same directory, in files named
+    /// after the module, such as `ext4` and `jbd2`.
     #[arg(long, global = true, value_name = "FILE")]
     pub btf: Option<PathBuf>,
 
-    /// The node's files lie here: in a container that has them mounted.
+    /// Find the node's files below this directory, in a container that mounts them.
     ///
     /// `/var/log/pods` and the like are read below it, and so are `/proc` and
-    /// `/sys` where they are mounted there too.
+    /// `/sys` if they are mounted there too.
     #[arg(
         long,
         global = true,
@@ -72,10 +73,10 @@ pub struct KernelArgs {
     )]
     pub host_root: PathBuf,
 
-    /// The speed of each disk is kept here from one run to the next.
+    /// Keep the measured speed of each disk in this directory between runs.
     ///
-    /// `tracer agent` makes this directory and writes to it, if it is named; `top`, `why`,
-    /// `watch` and `record` read it [default: /var/lib/tracer], and write nothing.
+    /// `tracer agent` creates the directory and writes to it, if the option is given. `top`,
+    /// `why`, `watch` and `record` only read it [default: /var/lib/tracer].
     #[arg(
         long,
         global = true,
@@ -88,7 +89,7 @@ pub struct KernelArgs {
 }
 
 impl KernelArgs {
-    /// As the session wants them.
+    /// Converts the arguments to the options of a session.
     pub fn to_options(&self) -> Options {
         Options {
             btf: self.btf.clone().unwrap_or_else(|| PathBuf::from(VMLINUX_BTF)),
@@ -102,15 +103,15 @@ impl KernelArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show who is slow, where the time goes and whose fault it is.
+    /// Show live who is slow, where the time goes and who causes it.
     #[command(after_long_help = examples::TOP)]
     Top(TopArgs),
 
-    /// Watch for a while, then say who makes one victim slow, and how sure that is.
+    /// Watch for a while, then report who makes one victim slow, and how certain that is.
     ///
     /// Prints the verdict with its evidence: the culprits and their shares, the
-    /// syncs with and without each, who was there and is ruled out, what stays
-    /// unexplained, and what to do.
+    /// syncs with and without each of them, who was present but is ruled out, what
+    /// remains unexplained, and what to do.
     #[command(after_long_help = examples::WHY)]
     Why(WhyArgs),
 
@@ -118,20 +119,19 @@ pub enum Command {
     #[command(after_long_help = examples::WATCH)]
     Watch(WatchArgs),
 
-    /// Keep what happens in a file, to be replayed later or elsewhere.
+    /// Record a node's syncs and disks to a file, to be replayed later or elsewhere.
     ///
-    /// The file grows by some kilobytes a second, and holds names of processes,
-    /// cgroups and files, but nothing of what is in them. It is gzip of JSON
-    /// lines; a recorder that is stopped in whatever way leaves a file that can
-    /// be replayed up to its last second.
+    /// The file grows by a few kilobytes a second. It holds names of processes,
+    /// cgroups and files, but none of their contents. It is gzip of JSON lines. If
+    /// the recorder is killed, the file can still be replayed up to its last second.
     #[command(after_long_help = examples::RECORD)]
     Record(RecordArgs),
 
-    /// Show a recording as if it happened now: the verdict, or another view.
+    /// Replay a recording: print its verdict, or show another view of it.
     ///
-    /// Needs neither root nor the machine that it was made on. Without a view it
-    /// prints the verdict on all of it, as `tracer why` does. Times are of the
-    /// recording: `--for 1m` looks at its first minute.
+    /// Needs neither root nor the machine that the recording was made on. Without a
+    /// view it prints the verdict on the whole recording, as `tracer why` does.
+    /// Durations are in the recording's time: `--for 1m` covers its first minute.
     #[command(after_long_help = examples::REPLAY)]
     Replay(Box<ReplayArgs>),
     /// Say what happened in a recording: who was slow when, through whom, what hung, what is
@@ -153,13 +153,13 @@ pub enum Command {
 
     /// Run on a node for good, and serve metrics, verdicts and a page.
     ///
-    /// What a flag does not say, the environment may (the names stand at the
-    /// flags), and what that does not say, the file may. SIGHUP has the file
-    /// read again; SIGTERM ends the agent.
+    /// Flags take precedence over environment variables (named beside each flag),
+    /// and those over the configuration file. SIGHUP re-reads the file; SIGTERM
+    /// stops the agent.
     #[command(after_long_help = examples::AGENT)]
     Agent(Box<AgentArgs>),
 
-    /// Say what this kernel lets the tracer see, and why not more.
+    /// Report what the tracer can see on this kernel, and why the rest is missing.
     #[command(after_long_help = examples::DOCTOR)]
     Doctor(DoctorArgs),
 
@@ -189,14 +189,14 @@ pub enum Command {
     },
 }
 
-/// What of the node is looked at, and for how long.
+/// The part of the node that a view covers, and for how long.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Scope {
     /// Stop after this time, such as `30s` or `2m`.
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Only what has this text in the name of its process, pod, VM, unit, cgroup, file or device.
+    /// Show only victims with this text in a name: process, pod, VM, unit, cgroup, file or device.
     #[arg(long, value_name = "TEXT", value_parser = values::parse_filter)]
     pub filter: Option<String>,
 
@@ -262,7 +262,7 @@ pub struct TopArgs {
     #[arg(long)]
     pub batch: bool,
 
-    /// Print one JSON object per line and interval instead of a screen.
+    /// Print one JSON object per interval, one per line, instead of a screen.
     #[arg(long, conflicts_with = "batch")]
     pub json: bool,
 
@@ -270,7 +270,7 @@ pub struct TopArgs {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = values::parse_interval)]
     pub interval: Duration,
 
-    /// Stop after so many screens.
+    /// Stop after this number of screens.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub iterations: Option<u64>,
 
@@ -283,19 +283,19 @@ pub struct TopArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct WhyArgs {
-    /// Whose syncs: a process id, or text in the name of the process, pod (`namespace/name`),
+    /// The victim: a process id, or text in the name of the process, pod (`namespace/name`),
     /// VM, unit, cgroup, file or device.
     ///
-    /// Of several victims its log is taken (etcd's WAL, for one). Without it,
-    /// whoever waits most beyond its own baseline.
+    /// If several victims match, the one that syncs a log is chosen (such as etcd's WAL).
+    /// Without this argument, it is the victim that waits longest beyond its baseline.
     #[arg(value_parser = values::parse_filter)]
     pub victim: Option<String>,
 
-    /// Watch for this time, such as `30s` or `2m` [default: 30s, or for ever with --every].
+    /// Watch for this time, such as `30s` or `2m` [default: 30s, or until stopped with --every].
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Print a verdict for each period of this length, and go on.
+    /// Print one verdict per period of this length, until stopped.
     #[arg(long, value_name = "DURATION", value_parser = values::parse_duration)]
     pub every: Option<Duration>,
 
@@ -329,7 +329,7 @@ pub struct WatchArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct RecordArgs {
-    /// Where to write; `-` is standard output.
+    /// Write to this file; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 
@@ -337,7 +337,7 @@ pub struct RecordArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Overwrite a file that is there.
+    /// Overwrite the file if it exists.
     #[arg(long)]
     pub force: bool,
 }
@@ -357,7 +357,7 @@ pub struct ReplayArgs {
 impl ReplayArgs {
     /// # Errors
     ///
-    /// Bad usage: options of the verdict before the name of another view.
+    /// Returns bad usage for options of the verdict before the name of another view.
     pub fn check(&self) -> Result<(), clap::Error> {
         let WhyArgs { victim, duration, every, json, narrow, past } = &self.why;
         let is_asked = victim.is_some()
@@ -389,11 +389,11 @@ impl ReplayArgs {
 /// Views of a recording.
 #[derive(Clone, Debug, Subcommand)]
 pub enum View {
-    /// The verdict on one victim; what is printed without a view.
+    /// Print the verdict on one victim (the default).
     Why(WhyArgs),
-    /// One screen after another, ten times as fast as it happened.
+    /// Show one screen after another, ten times faster than real time.
     Top(TopArgs),
-    /// Each slow sync.
+    /// Print each slow sync.
     Watch(WatchArgs),
 }
 
@@ -460,21 +460,21 @@ pub enum Format {
 
 #[derive(Args, Clone, Debug)]
 pub struct AgentArgs {
-    /// Read what neither flags nor the environment say from this TOML file.
+    /// Read settings that neither flags nor the environment give from this TOML file.
     #[arg(long, env = "TRACER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Print what all sources together say, as such a file, and do nothing.
+    /// Print the effective settings as such a file, and exit.
     #[arg(long)]
     pub print_config: bool,
 
-    /// End with exit code 3 where this node cannot be traced, instead of serving
+    /// Exit with code 3 if this node cannot be traced, instead of serving
     /// `tracer_up 0` with the reason and trying again.
     #[arg(long)]
     pub exit_on_failure: bool,
 
-    /// Start no process that loads programs for modules that come later: then the
-    /// agent says what a restart would show.
+    /// Do not start the helper process that loads programs for modules loaded later; the
+    /// agent then reports what a restart would add.
     #[arg(long)]
     pub no_loader: bool,
 
@@ -488,11 +488,11 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Also say, one by one, whether `tracer agent` has what it needs here.
+    /// Also check, item by item, whether `tracer agent` has what it needs here.
     #[arg(long)]
     pub agent: bool,
 
-    /// The address that the agent is to listen on.
+    /// Check that the agent could listen on this address.
     #[arg(
         long,
         env = "TRACER_LISTEN",
@@ -508,7 +508,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Shorter acts: enough to see it work, too short for steady numbers.
+    /// Run shorter acts, which show that it works but give no steady numbers.
     #[arg(long)]
     pub fast: bool,
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Shorter intervals would be a load of their own.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What to look for in names.
+/// Checks the text that names are searched for.
 pub fn parse_filter(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err("must not be empty: everything would match".into());

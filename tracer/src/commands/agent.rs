@@ -1,8 +1,8 @@
-//! `tracer agent`: runs on a node for good, and tells whoever asks.
+//! `tracer agent`: runs permanently on a node, and answers scrapes and requests.
 //!
 //! One thread traces and judges, another answers (`agent::http`). Each period's
-//! verdicts are added to the counters, so that metrics and `tracer why` say the
-//! same.
+//! verdicts are added to the counters, so that metrics and `tracer why` give the
+//! same account.
 
 use std::{
     io::{self, Write as _},
@@ -45,13 +45,13 @@ const AGAIN: Duration = Duration::from_secs(300);
 /// Between two looks at what a try depends on.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// On a node that cannot be traced it stays, says why, and tries again: a process
-/// that ends would hold up a rollout, and nobody could ask it.
+/// Runs the agent. On a node that cannot be traced it keeps running, reports why, and
+/// tries again: a process that exits would hold up a rollout, and could not be queried.
 ///
 /// # Errors
 ///
 /// When the configuration is bad or the address is taken; and when the tracer cannot
-/// start, if it is to end then.
+/// start, if the agent is to exit in that case.
 pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let options = &Options { loads_later: !args.no_loader, ..options.clone() };
     let settings = Settings { state_dir: options.state_dir.clone(), ..args.settings.clone() };
@@ -136,7 +136,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
             _ = interrupt.recv() => break,
         }
     }
-    log::say("stops, as it was asked to");
+    log::say("stops on request");
     agent.end();
     Ok(())
 }
@@ -185,7 +185,7 @@ fn every(config: &Config) -> Interval {
 
 fn give_up(privileges: Privileges) -> Result<()> {
     if privileges == Privileges::Keep {
-        log::say("keeps all its capabilities, as it was asked to");
+        log::say("keeps all its capabilities, as configured");
         return Ok(());
     }
     let kept = privileges::drop_most().context("failed to give up privileges")?;
@@ -194,10 +194,10 @@ fn give_up(privileges: Privileges) -> Result<()> {
     Ok(())
 }
 
-/// What the loop owns.
+/// The state of the agent's loop.
 struct Agent {
     config: Config,
-    /// Said by flags and environment.
+    /// Settings that flags and environment gave.
     settings: Settings,
     session: Session,
     keeper: Option<Keeper>,

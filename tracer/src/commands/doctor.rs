@@ -1,4 +1,4 @@
-//! `tracer doctor`: what this kernel lets the tracer see, and why not more.
+//! `tracer doctor`: reports what the tracer can see on this kernel, and why the rest is missing.
 
 use std::io::{self, Write};
 
@@ -25,7 +25,7 @@ struct Report {
     release: String,
     arch: &'static str,
     btf: String,
-    /// Whether the kernel itself has the types, or only we.
+    /// Whether the kernel itself provides its types (BTF); else they came from a file.
     typed: bool,
     lockdown: String,
     privileges: String,
@@ -39,7 +39,7 @@ struct Report {
     unsupported: Vec<String>,
     remedies: Vec<String>,
     can_run: bool,
-    /// What the agent needs here, where that was asked for.
+    /// What the agent needs here, if `--agent` asked for it.
     agent: Vec<Check>,
 }
 
@@ -50,7 +50,7 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
     let agent =
         if args.agent { checks(&options.root, &options.btf, args.listen) } else { Vec::new() };
     if !args.json {
-        // First of all: what is missing may keep the tracer from starting.
+        // These lines come first, because something missing may keep the tracer from starting.
         write_checks(&mut io::stdout().lock(), &agent).context("cannot print")?;
     }
     let lacks = agent.iter().any(|check| check.state == State::Bad);
@@ -84,8 +84,8 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
     }
     out.flush().context("cannot print")?;
     let why = match verdict {
-        Err(_) => "this kernel does not let the tracer do its main job; see the capabilities above",
-        Ok(()) if lacks => "the agent lacks something here; see its lines above",
+        Err(_) => "this kernel does not support what the tracer needs; see the capabilities above",
+        Ok(()) if lacks => "the agent lacks something that it needs; see its lines above",
         Ok(()) => return Ok(()),
     };
     Err(CannotRun(why.to_owned()).into())
@@ -94,9 +94,9 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
 fn write_checks(out: &mut impl Write, checks: &[Check]) -> io::Result<()> {
     for check in checks {
         let state = match check.state {
-            State::Good => "good",
-            State::Weak => "weak",
-            State::Bad => "BAD",
+            State::Good => "ok",
+            State::Weak => "warn",
+            State::Bad => "FAIL",
         };
         writeln!(out, "{state:<5}{:<20} {}", escape(&check.what), escape(&check.says))?;
         if let Some(remedy) = &check.remedy {
@@ -112,7 +112,7 @@ fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     }
     let mib = report.kernel_memory_bytes as f64 / f64::from(1 << 20);
     writeln!(out, "kernel        {} ({})", escape(&report.release), report.arch)?;
-    let whose = if report.typed { "" } else { ", which this kernel does not know itself" };
+    let whose = if report.typed { "" } else { " (from --btf; this kernel has none)" };
     writeln!(out, "types (BTF)   {}{whose}", escape(&report.btf))?;
     writeln!(out, "lockdown      {}", escape(&report.lockdown))?;
     writeln!(out, "privileges    {}", report.privileges)?;
@@ -122,7 +122,7 @@ fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for selection in &report.capabilities {
         let state = match selection.selected() {
             Some(strategy) => format!("seen by `{strategy}`"),
-            None if selection.required => "NOT SEEN, and needed".to_owned(),
+            None if selection.required => "NOT SEEN, but required".to_owned(),
             None => "not seen".to_owned(),
         };
         writeln!(out, "{:<11}{} - {state}", selection.capability, selection.purpose)?;
@@ -150,30 +150,30 @@ fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
         writeln!(out, "to do: {sentence}")?;
     }
     let verdict = if report.can_run { "can" } else { "cannot" };
-    writeln!(out, "The tracer {verdict} do its main job here.")
+    writeln!(out, "The tracer {verdict} find who makes syncs slow here.")
 }
 
-/// What the user can do about each strategy that failed.
+/// For each strategy that failed, what the user can do about it.
 fn remedies(capabilities: &[Selection], run_delay: bool, translation: Translation) -> Vec<String> {
     let mut remedies = Vec::new();
     for selection in capabilities.iter().filter(|c| c.selected().is_none()) {
         for (strategy, outcome) in &selection.strategies {
             let what = match outcome {
                 Outcome::Unsupported(_) => {
-                    "is unsupported here: it may take a newer kernel, one with \
+                    "is unsupported here: it may need a newer kernel, one built with \
                      CONFIG_DEBUG_INFO_BTF=y and CONFIG_DEBUG_INFO_BTF_MODULES=y, or its module \
                      to be loaded before the tracer starts"
                 }
                 Outcome::Refused(why) if why.contains("CAP_SYS_ADMIN") => {
-                    "was refused: give the tracer CAP_SYS_ADMIN for its start"
+                    "was refused: give the tracer CAP_SYS_ADMIN at its start"
                 }
                 Outcome::Refused(_) => {
-                    "was refused for the reason above; where that names nothing to mend, it \
-                     takes another kernel"
+                    "was refused for the reason above; if that names nothing you can fix, it \
+                     needs another kernel"
                 }
                 Outcome::Silent(_) if translation != Translation::None => {
                     "attaches but does not see the tracer, which runs in a PID namespace of its \
-                     own: hostPID: true in the pod's spec, or run it on the node"
+                     own: set hostPID: true in the pod's spec, or run it on the node"
                 }
                 Outcome::Silent(_) => {
                     "attaches but does not fire: this kernel's compiler has inlined it; please \
@@ -185,7 +185,9 @@ fn remedies(capabilities: &[Selection], run_delay: bool, translation: Translatio
         }
     }
     if !run_delay {
-        remedies.push("for waits for a CPU the kernel needs CONFIG_SCHED_INFO and 5.11".to_owned());
+        remedies.push(
+            "to see waits for a CPU, use a kernel from 5.11 on with CONFIG_SCHED_INFO".to_owned(),
+        );
     }
     remedies
 }

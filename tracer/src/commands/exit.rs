@@ -1,8 +1,8 @@
-//! How the program ends: its exit codes, and the one line that says why.
+//! How the program ends: its exit codes, and the one line that gives the reason.
 //!
 //! 0 done, 1 failed while running, 2 bad usage (clap's own), 3 this machine
-//! cannot run it, 4 a recording was read only in part. A reader that goes away (`tracer watch | head`) is a normal
-//! end. Knows no command.
+//! cannot run it, 4 a recording was read only in part. A reader that goes away
+//! (`tracer watch | head`) is a normal end. Knows no command.
 
 use std::{fmt, io, process::ExitCode};
 
@@ -15,7 +15,7 @@ const FAILED: u8 = 1;
 const CANNOT_RUN: u8 = 3;
 const INCOMPLETE: u8 = 4;
 
-/// Prints an error, if it is one to be told, and gives the exit code.
+/// Prints an error, unless it is a broken pipe, and returns the exit code.
 pub fn report(result: Result<()>) -> ExitCode {
     if let Some(Passed(code)) = result.as_ref().err().and_then(Error::downcast_ref) {
         return ExitCode::from(*code);

@@ -1,5 +1,5 @@
-//! What each command does: a session goes in, lines and screens come out, and
-//! [`exit`] says how it ended.
+//! One module per command: a session goes in, lines and screens come out, and
+//! [`exit`] turns the result into an exit code.
 
 pub mod agent;
 pub mod demo;
@@ -105,7 +105,7 @@ impl Wakeup {
 ///
 /// # Errors
 ///
-/// What the command says, or that the runtime cannot be made.
+/// When the command fails, or the runtime cannot be made.
 pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -154,7 +154,7 @@ impl Stop {
     }
 }
 
-/// A moment so much later; never, where no time is asked for.
+/// The time that is `time` after `now_ns`; never, if no time is given.
 fn after(now_ns: u64, time: Option<Duration>) -> u64 {
     let ns = time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     now_ns.saturating_add(ns)

@@ -1,4 +1,4 @@
-//! `tracer record`: keeps what happens in a file, to be asked about later.
+//! `tracer record`: writes a recording to a file, for a later replay.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,8 +18,8 @@ use crate::{
 };
 use tracer_recording::recorder::Progress;
 
-/// Between two lines of progress.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// The line of progress is rewritten at this interval.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(1);
 
 /// # Errors
 ///
@@ -36,8 +36,8 @@ pub async fn run(args: &RecordArgs, options: &Options) -> Result<()> {
     let mut stop = Stop::new(args.duration)?;
     let mut slow = Vec::new();
     let begin = Instant::now();
-    let mut told = begin;
-    let tells = io::stderr().is_terminal();
+    let mut shown = begin;
+    let shows_progress = io::stderr().is_terminal();
     if let Some(why) = session.unproven() {
         log::say(&format!("unproven: {why}"));
     }
@@ -51,14 +51,14 @@ pub async fn run(args: &RecordArgs, options: &Options) -> Result<()> {
         if last {
             break;
         }
-        if tells && told.elapsed() >= TOLD_EVERY {
-            told = Instant::now();
-            tell(begin.elapsed(), progress.unwrap_or_default(), "");
+        if shows_progress && shown.elapsed() >= PROGRESS_PERIOD {
+            shown = Instant::now();
+            show(begin.elapsed(), progress.unwrap_or_default(), "");
         }
     }
     let progress = session.end_recording()?;
-    if tells {
-        tell(begin.elapsed(), progress.unwrap_or_default(), "\n");
+    if shows_progress {
+        show(begin.elapsed(), progress.unwrap_or_default(), "\n");
     }
     Ok(())
 }
@@ -67,7 +67,7 @@ fn open(args: &RecordArgs) -> Result<Box<dyn Write>> {
     let path = &args.output;
     if path == Path::new("-") {
         if io::stdout().is_terminal() {
-            bail!("a recording is no text for a terminal: give a file or a pipe");
+            bail!("a recording is binary and not for a terminal: name a file or use a pipe");
         }
         return Ok(Box::new(io::stdout()));
     }
@@ -83,11 +83,11 @@ fn open(args: &RecordArgs) -> Result<Box<dyn Write>> {
 }
 
 fn exists(path: &Path) -> anyhow::Error {
-    anyhow::anyhow!("`{}` is there already; --force overwrites it", path.display())
+    anyhow::anyhow!("`{}` already exists; --force overwrites it", path.display())
 }
 
-/// One line that is written over and over.
-fn tell(elapsed: Duration, progress: Progress, end: &str) {
+/// Rewrites the line of progress in place.
+fn show(elapsed: Duration, progress: Progress, end: &str) {
     let Progress { syncs, bytes: size } = progress;
     let line = format!(
         "\rrecorded {}: {} syncs, {}\x1b[K{end}",
@@ -95,6 +95,6 @@ fn tell(elapsed: Duration, progress: Progress, end: &str) {
         rate(syncs as f64),
         bytes(size as f64),
     );
-    // Nobody is told where there is no terminal any more.
+    // A terminal that is gone is no reason to stop the recording.
     let _ = io::stderr().write_all(line.as_bytes());
 }

@@ -24,6 +24,6 @@ pub async fn run(args: &ReplayArgs) -> Result<()> {
         Some(View::Top(args)) => top::replay(args, replay, asked).await,
         Some(View::Watch(args)) => watch::replay(args, replay, asked),
     };
-    // A damaged recording is why there may be nothing to say.
+    // If nothing could be shown, a damaged recording is the reason: report that first.
     replay.check().and(shown)
 }

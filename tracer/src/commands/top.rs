@@ -31,7 +31,7 @@ use tracer_snapshot::Snapshot;
 /// The first screen comes sooner than the first interval: people wait for it.
 const FIRST_SCREEN: Duration = Duration::from_millis(500);
 
-/// A recording is shown so many times as fast as it happened.
+/// A recording is shown this many times faster than real time.
 const SPEED: u32 = 10;
 
 /// # Errors
@@ -54,8 +54,8 @@ pub async fn run(args: &TopArgs, options: &Options) -> Result<()> {
     }
 }
 
-/// The same over a recording: times are of its own, and screens follow each
-/// other as fast as they can be printed, or be looked at.
+/// Shows the same over a recording: times are the recording's, and screens follow
+/// each other as fast as they can be printed, or at [`SPEED`] on a terminal.
 ///
 /// # Errors
 ///
@@ -84,7 +84,7 @@ fn is_text(args: &TopArgs) -> bool {
     args.batch || args.json || !io::stdout().is_terminal()
 }
 
-/// What the full screen shows.
+/// The source of what the full screen shows.
 enum Shown<'a> {
     Live { session: Box<Session>, wakeup: Wakeup },
     Recorded { replay: &'a mut Replay, end: Until },
@@ -122,14 +122,14 @@ impl Shown<'_> {
     }
 }
 
-/// One picture after another as text or JSON.
+/// Prints one snapshot after another as text or JSON.
 async fn print(
     args: &TopArgs,
     mut session: Session,
     wakeup: &Wakeup,
     mut stop: Stop,
 ) -> Result<()> {
-    // Nobody who has waited for a disk that does not answer waits still longer.
+    // A user whose disk does not answer should not wait for a whole interval as well.
     let first = if session.unproven().is_some() { POLL } else { args.interval };
     let mut ticks = interval_at(Instant::now() + first.min(args.interval), args.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

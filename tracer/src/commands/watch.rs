@@ -1,5 +1,5 @@
-//! `tracer watch`: one line for each slow sync, as it ends, and for one that does not
-//! end again and again.
+//! `tracer watch`: prints one line for each slow sync when it ends, and repeated
+//! lines for one that does not end.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use crate::{
 use tracer_recording::replay::Replay;
 use tracer_snapshot::{Hanging, SlowSync};
 
-/// Lines of a recording are printed when so much of it was played.
+/// Lines of a recording are printed each time this much of it was played.
 const PRINTED_EVERY: Duration = Duration::from_secs(1);
 
 /// # Errors
@@ -72,7 +72,7 @@ fn say_first(args: &WatchArgs, line: &str) -> Result<()> {
     out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("cannot print")
 }
 
-/// The same over a recording: `--for` is of its time.
+/// Prints the same for a recording; `--for` is in the recording's time.
 ///
 /// # Errors
 ///
@@ -157,7 +157,7 @@ impl Shown {
 /// has doubled.
 #[derive(Default)]
 struct Reminders {
-    /// Ages in seconds from which on they are printed again, by thread.
+    /// By thread: the age in seconds from which on its sync is printed again.
     next: HashMap<u32, f64>,
 }
 

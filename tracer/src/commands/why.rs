@@ -1,4 +1,4 @@
-//! `tracer why`: watches, and says who makes one victim slow, and how it knows.
+//! `tracer why`: watches, and reports who makes one victim slow, with the evidence.
 
 use std::{
     io::{self, Write as _},
@@ -43,8 +43,8 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
     let length = args.duration.or(args.every.is_none().then_some(USUAL));
     let mut stop = Stop::new(length)?;
     let until = length.map_or("until ^C".to_owned(), |l| format!("for {} s", l.as_secs()));
-    // Nobody may read it.
-    let _ = writeln!(io::stderr(), "watching {until}; ^C tells what is known so far");
+    // Standard error may be closed; the verdict goes to standard output.
+    let _ = writeln!(io::stderr(), "watching {until}; ^C prints the verdict so far");
     let far = Duration::from_secs(365 * 86_400);
     let every = args.every.unwrap_or(far);
     let mut ticks = interval_at(Instant::now() + every, every);
@@ -72,7 +72,7 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
     }
 }
 
-/// The same over a recording: `--for` and `--every` are of its time.
+/// Does the same over a recording; `--for` and `--every` are in its time.
 ///
 /// # Errors
 ///
@@ -160,7 +160,7 @@ fn print(bytes: &[u8]) -> Result<bool> {
     Ok(true)
 }
 
-/// Syncs that have not ended, of whom is meant.
+/// The syncs of the wanted victim that have not ended.
 fn hanging<'a>(wanted: Option<&str>, s: &'a Snapshot) -> Vec<&'a Hanging> {
     let wanted = wanted.map(str::to_lowercase);
     let is_wanted = |one: &&Hanging| match &wanted {
@@ -176,10 +176,10 @@ fn hanging<'a>(wanted: Option<&str>, s: &'a Snapshot) -> Vec<&'a Hanging> {
 fn nobody(args: &WhyArgs, s: &Snapshot) -> anyhow::Error {
     let nobody = match &args.victim {
         Some(victim) => anyhow::anyhow!(
-            "nobody called `{victim}` was seen to sync: is it the name, pod, virtual machine, unit, \
-             cgroup or pid of a process that does? `tracer top` shows who does"
+            "no sync of `{victim}` was seen: is it the name, pod, virtual machine, unit, cgroup \
+             or pid of a process that syncs? `tracer top` lists those that do"
         ),
-        None => anyhow::anyhow!("nobody was seen to sync"),
+        None => anyhow::anyhow!("no sync was seen: no process called fsync or the like"),
     };
     let nobody = match Filter::new(None, &args.narrow).only() {
         Some(only) => nobody.context(format!("only {only} was looked at")),
@@ -191,16 +191,16 @@ fn nobody(args: &WhyArgs, s: &Snapshot) -> anyhow::Error {
     }
 }
 
-/// The victim that is meant: of several the one whose log it is, and of those
-/// the one with the worst verdict. Without a name the worst of all.
+/// Chooses the victim: of several that match, the one whose log it is, and of those
+/// the one with the worst verdict. Without a name, the worst of all.
 fn choose<'a>(wanted: Option<&str>, s: &'a Snapshot) -> Option<&'a Victim> {
     let wanted = wanted.map(str::to_lowercase);
     let is_wanted = |victim: &&Victim| match &wanted {
         None => true,
         Some(name) => is_called(name, victim),
     };
-    // Without a name, whoever waits most beyond its baseline; with one, its log
-    // first, for that is what somebody's commit waits for.
+    // Without a name, the victim that waits most beyond its baseline; with one, its log
+    // first, because commits wait for the log.
     let rank = |victim: &Victim| {
         let judged = !matches!(victim.verdict.kind, Kind::Unknown);
         let log = wanted.is_some() && victim.class == FileClass::Wal;

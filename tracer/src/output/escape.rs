@@ -52,7 +52,7 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Escaped, and at most so many columns wide: the end is cut off.
+/// Escaped, and at most `columns` wide: the end is cut off.
 pub fn bounded(text: &str, columns: usize) -> Cow<'_, str> {
     let mut used = 0;
     let mut kept = 0;
@@ -70,7 +70,7 @@ pub fn bounded(text: &str, columns: usize) -> Cow<'_, str> {
     escape(text)
 }
 
-/// Escaped, and at most so many columns wide: the beginning is cut off, as
+/// Escaped, and at most `columns` wide: the beginning is cut off, as
 /// suits paths and device names.
 pub fn bounded_tail(text: &str, columns: usize) -> Cow<'_, str> {
     let mut used = 0;
@@ -92,7 +92,7 @@ pub fn bounded_tail(text: &str, columns: usize) -> Cow<'_, str> {
     escape(text)
 }
 
-/// [`bounded`], and filled up with spaces to exactly so many columns.
+/// [`bounded`], and filled up with spaces to exactly `columns`.
 pub fn padded(text: &str, columns: usize) -> String {
     let mut shown = bounded(text, columns).into_owned();
     let missing = columns.saturating_sub(shown.width());

@@ -35,7 +35,7 @@ pub fn sentence(hanging: &Hanging) -> String {
 
 fn cause(hanging: &Hanging) -> String {
     let Some(disk) = &hanging.disk else {
-        return "no disk of this node is known to carry it (FUSE, a server)".to_owned();
+        return "no disk of this node is known to hold its file (FUSE, a server)".to_owned();
     };
     if disk.in_flight == 0 && hanging.disks_below.is_empty() {
         let name = bounded(&disk.name, 32);
@@ -117,7 +117,7 @@ mod tests {
         let mut hanging = fixture::hanging();
         hanging.kind = Kind::Owners;
         hanging.disk.as_mut().unwrap().completed_seconds_ago = Some(0.01);
-        let wanted = "vda has 3 requests in flight, the oldest 46.9 s, and completes others; most \
+        let wanted = "vda has 3 requests in flight, the oldest 46.9 s, and completes other requests; most \
                       of the others' work is fstrim (fstrim.service) discard: 90%";
         assert_eq!(cause(&hanging), wanted);
     }
@@ -151,7 +151,7 @@ mod tests {
         let wanted = "vda has nothing in flight: it waits for something above the disk";
         assert_eq!(cause(&hanging), wanted);
         hanging.disk = None;
-        let wanted = "no disk of this node is known to carry it (FUSE, a server)";
+        let wanted = "no disk of this node is known to hold its file (FUSE, a server)";
         assert_eq!(cause(&hanging), wanted);
     }
 

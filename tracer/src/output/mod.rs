@@ -1,10 +1,10 @@
-//! What people and machines read.
+//! The outputs, for people and for machines.
 //!
 //! Takes a [`tracer_snapshot::Snapshot`] (or one slow sync) and makes text,
 //! JSON or a full screen of it. Every name in a snapshot is an untrusted
 //! string: it passes [`escape`] before it reaches a terminal.
 //!
-//! It knows no engine, no probe and no clock; what is shown was decided before.
+//! Knows no engine, no probe and no clock; what is shown was decided before.
 
 pub mod escape;
 pub mod hanging;

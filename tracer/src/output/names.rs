@@ -1,9 +1,9 @@
-//! How people and things are called.
+//! How actors, victims and files are named.
 //!
-//! The comm stays visible always, since that is what other tools print; beside
-//! it stands what tells two of the same comm apart: the workload, else the
-//! systemd unit, else the end of the cgroup path, else the process. Everything here comes out escaped
-//! and at most [`ACTOR_COLUMNS`] wide.
+//! The comm is always shown, because other tools print it. Beside it stands
+//! what distinguishes two processes of the same comm: the workload, else the
+//! systemd unit, else the end of the cgroup path, else the process id. Everything
+//! returned here is escaped and at most [`ACTOR_COLUMNS`] wide.
 
 use unicode_width::UnicodeWidthStr as _;
 
@@ -25,10 +25,10 @@ const DEVICE_COLUMNS: usize = 31;
 /// A path in a line that has no end of its own.
 const PATH_COLUMNS: usize = 80;
 
-/// So many hexadecimal digits in a row are an id of a container, not a word.
+/// This many hexadecimal digits in a row are a container's id, not a word.
 const ID_DIGITS: usize = 32;
 
-/// What people use of such an id.
+/// Container ids are shown with this many digits, as docker and crictl do.
 const ID_SHOWN: usize = 12;
 
 /// `etcd (kube-system/etcd-node1)`, `fstrim (fstrim.service)`, `fio (demo/noisy)`,
@@ -70,8 +70,8 @@ pub fn is_same(a: &Actor, b: &Actor) -> bool {
     a.comm == b.comm && a.cgroup == b.cgroup && a.kernel_thread == b.kernel_thread
 }
 
-/// Whether anything that tells who syncs what contains a filter, which is in
-/// lower case.
+/// Whether any name of the actor or of its file contains the filter, which is
+/// in lower case.
 pub fn matches(filter: &str, actor: &Actor, class: FileClass, path: &str, device: &str) -> bool {
     let unit = actor.unit.as_deref().unwrap_or_default();
     let fields = [&actor.comm, &actor.cgroup, unit, path, device, self::class(class)];
@@ -119,7 +119,8 @@ pub fn file(class_of: FileClass, of: &str, device: &str) -> String {
     format!("{}{} on {device}", class(class_of), path(of, PATH_COLUMNS))
 }
 
-/// A path with a space before it, or nothing; its end is what tells.
+/// A path with a space before it, or nothing. A long path loses its beginning,
+/// because the end distinguishes files.
 fn path(path: &str, columns: usize) -> String {
     if path.is_empty() || columns == 0 {
         return String::new();
@@ -127,8 +128,8 @@ fn path(path: &str, columns: usize) -> String {
     format!(" {}", bounded_tail(path, columns))
 }
 
-/// The last component of a cgroup path, or two when they are short; empty for
-/// the root, which tells nothing.
+/// The last component of a cgroup path, or the last two when they are short;
+/// empty for the root.
 fn cgroup_tail(cgroup: &str) -> &str {
     let cgroup = cgroup.trim_matches('/');
     let mut slashes = cgroup.rmatch_indices('/').map(|(at, _)| at + 1);

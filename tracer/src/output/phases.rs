@@ -1,4 +1,4 @@
-//! Where sync time went, as text and as a bar.
+//! Sync time by phase, as text and as a bar.
 
 use super::units::{percent, share};
 use tracer_snapshot::{Phase, Phases};
@@ -28,7 +28,7 @@ pub fn cells(phases: &Phases, columns: usize) -> [usize; Phase::COUNT] {
     let total = phases.total();
     let exact = phases.named().map(|(_, seconds)| share(seconds, total) * columns as f64);
     let mut cells = exact.map(|cells| cells as usize);
-    // What rounding down left over goes to those it took the most from.
+    // The cells that rounding down left over go to the phases that it took the most from.
     let mut order: [usize; Phase::COUNT] = std::array::from_fn(|phase| phase);
     order.sort_by(|&a, &b| exact[b].fract().total_cmp(&exact[a].fract()));
     let left = columns.saturating_sub(cells.iter().sum());

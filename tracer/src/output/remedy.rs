@@ -1,5 +1,5 @@
-//! What to do about it: for each kind of culprit the setting that helps, where
-//! it is honoured, and the experiment that settles a doubt.
+//! The remedies that `tracer why` prints: for each kind of culprit the setting that
+//! helps, the scheduler that honours it, and the experiment that settles a doubt.
 //!
 //! Reads only the snapshot. People paste such lines into shells: names in them are
 //! quoted (`quote`), and the sentences have no apostrophe of their own.
@@ -9,11 +9,11 @@ use tracer_snapshot::{
     Confidence, Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim,
 };
 
-/// Nothing is said of what to do about a smaller share of the wait.
+/// A culprit with a smaller share of the excess than this gets no remedy.
 const WORTH_DOING: f64 = 0.2;
 
-/// What to do, the first thing first; at least one for each verdict that
-/// blames somebody or something.
+/// The remedies for a verdict, the first to try first; at least one if the verdict
+/// names any cause.
 pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
     let verdict = &victim.verdict;
     let scheduler = victim.disk.and_then(|at| s.disks.get(at)).map(|d| d.scheduler.as_str());
@@ -23,14 +23,14 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
     };
     match verdict.kind {
         Kind::None => {}
-        Kind::Unknown => all.push("watch longer, or while it syncs more".to_owned()),
+        Kind::Unknown => all.push("watch longer, or while it syncs more often".to_owned()),
         Kind::Owners => {
             let worst = verdict.culprits.iter().filter(|c| c.share >= WORTH_DOING);
             for culprit in worst.take(2) {
                 all.extend(of_owner(victim, culprit, scheduler));
             }
             if all.is_empty() {
-                all.push("it is the sum of many: see the owners in `tracer top`".to_owned());
+                all.push("no single owner stands out: see all of them in `tracer top`".to_owned());
             }
         }
         Kind::Cpu => {
@@ -84,7 +84,7 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                                    snapshots, defragmentation and compaction one member at a \
                                    time, when it is quiet; make the db smaller"
                     .to_owned(),
-                _ => "let it write less at a time, or spread its files over two disks".to_owned(),
+                _ => "let it write less at once, or spread its files over two disks".to_owned(),
             });
         }
         Kind::Device if let Some((server, disk)) = helper::disk_of_server(verdict) => {
@@ -96,9 +96,9 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
         }
         Kind::Device => {
             all.push(
-                "ask who provides the disk (cloud, SAN, hypervisor, Ceph) for its latency and IOPS \
-                 limit at these times; for a virtual machine run the tracer on its host; else move \
-                 the file to a faster, local disk"
+                "ask whoever provides the disk (cloud, SAN, hypervisor, Ceph) for its latency and \
+                 IOPS limit at these times; for a virtual machine, run the tracer on its host; \
+                 otherwise move the file to a faster, local disk"
                     .to_owned(),
             );
             all.push(
@@ -114,11 +114,11 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                 worst.map_or("the busiest neighbour".to_owned(), |one| quote::actor(&one.actor));
             all.push(format!(
                 "to settle it: stop {who} for ten seconds. If p99 falls to what it was, {who} asks \
-                 too much; if it stays, the device is slower"
+                 too much; if it stays high, the device is slower"
             ));
         }
         Kind::Unseen => all.push(
-            "look where the file is really kept: run the tracer on the server or the host".into(),
+            "run the tracer where the file is really stored: on the server or the host".into(),
         ),
         Kind::Unexplained => all.push(
             "see `tracer watch --min 10ms` for single syncs and `tracer doctor` for what is \
@@ -129,7 +129,7 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
     all
 }
 
-/// To a process, or to a thread of the kernel, that the victim waits for.
+/// The advice to give a CPU to a process or a kernel thread that the victim waits for.
 fn give_a_cpu(one: &HeldHelper, worst: Option<&str>) -> String {
     let name = helper::quoted_name(one);
     let cap = worst.map(|worst| format!(", or cap {worst} by cpu.max")).unwrap_or_default();
@@ -138,8 +138,8 @@ fn give_a_cpu(one: &HeldHelper, worst: Option<&str>) -> String {
             format!("give {name} a larger cpu.weight or CPUs of its own by cpuset{cap}")
         }
         HelperRole::Journal | HelperRole::Worker => format!(
-            "leave {name} a CPU that nobody keeps busy (`taskset -pc CPUS {}`; not with real-time \
-             priority beside it){cap}",
+            "leave {name} a CPU that nothing else keeps busy (`taskset -pc CPUS {}`; no real-time \
+             tasks on it){cap}",
             one.tgid
         ),
     }
@@ -159,10 +159,10 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
             if victim.class == FileClass::Wal { "the WAL" } else { "the file of the victim" }
         )),
         _ if culprit.actor.kernel_thread => {
-            // There is nobody to limit or to stop.
+            // A kernel thread cannot be limited or stopped by an operator.
             return vec![format!(
-                "for whom {actor} works is unknown: it is a helper of the kernel, and does what \
-                 others left to it; see the owners in `tracer top`"
+                "{actor} is a kernel thread, and it is not known for whom it works: see the owners \
+                 in `tracer top`"
             )];
         }
         _ => all.push(limit_of(culprit, scheduler)),
@@ -173,7 +173,7 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
     all
 }
 
-/// Which of the cgroup's settings the disk's scheduler honours.
+/// The advice to limit a culprit, with the cgroup setting that this scheduler honours.
 fn limit_of(culprit: &Culprit, scheduler: Option<&str>) -> String {
     let cgroup = cgroup(culprit);
     let weight = match scheduler {
@@ -240,7 +240,7 @@ mod tests {
         culprit.actor.kernel_thread = true;
         let all = remedies(&victim, &s);
         assert_eq!(all.len(), 1, "{all:?}");
-        assert!(all[0].starts_with("for whom ") && all[0].contains("is unknown"), "{all:?}");
+        assert!(all[0].starts_with("[fstrim] is a kernel thread, and it is not known"), "{all:?}");
     }
 
     const KINDS: [Kind; 10] = [

@@ -76,13 +76,13 @@ pub fn dropped_list(dropped: &DroppedCounts) -> String {
     format!("{}: {}", dropped.total(), counted.join(", "))
 }
 
-/// Why it is not known whether the tracer sees anything at all: before all else.
+/// Why it is not known whether the tracer sees anything at all; every output begins with it.
 pub fn unproven(s: &Snapshot) -> Option<String> {
     s.kernel.unproven.as_ref().map(|why| format!("unproven: {why}"))
 }
 
-/// What is unsupported on this kernel: the first sentence, and of how many. The
-/// count comes first, as a long sentence may be cut.
+/// The first sentence on what is unsupported on this kernel, and how many there are.
+/// The count comes first, as a long sentence may be cut.
 pub fn unsupported(s: &Snapshot) -> Option<String> {
     let first = s.kernel.unsupported.first()?;
     match s.kernel.unsupported.len() {

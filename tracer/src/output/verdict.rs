@@ -1,7 +1,7 @@
-//! Whose fault it is, in a sentence and in a word.
+//! The verdict on a victim, in a sentence and in a word.
 //!
-//! The engine has decided; this only says it, and says the same in the text
-//! and on the screen. Sentences are escaped but not cut: they know no width.
+//! The engine has decided; this module only words it, and words it alike in the
+//! text and on the screen. Sentences are escaped but not cut: they know no width.
 
 use super::{
     escape::escape,
@@ -12,7 +12,7 @@ use tracer_snapshot::{
     BASELINE_SYNCS, Culprit, HeldHelper, Kind, Phase, Shares, SlowerThan, Verdict, Victim,
 };
 
-/// Less than this of a disk's requests is not worth a word.
+/// A smaller share of a disk's requests is not worth mentioning.
 const UNCOUNTED: f64 = 0.0005;
 
 /// Facts about a stack in one sentence.
@@ -41,7 +41,7 @@ fn blame(victim: &Victim) -> String {
     let excess = duration(verdict.excess_seconds);
     let excess = match verdict.slower_than {
         Some(SlowerThan::Guidance) => {
-            format!("{excess} beyond 10 ms per sync, never quicker while watched")
+            format!("{excess} beyond 10 ms per sync, never faster while watched")
         }
         _ => format!("{excess} excess"),
     };
@@ -49,14 +49,14 @@ fn blame(victim: &Victim) -> String {
     let shares = &verdict.shares;
     let worst = verdict.culprits.first();
     match verdict.kind {
-        Kind::None => "nobody: nothing slower than its own baseline".to_owned(),
+        Kind::None => "nobody: no sync was slower than its own baseline".to_owned(),
         Kind::Unknown if victim.syncs_total < BASELINE_SYNCS => {
             format!("not enough history yet ({} syncs)", victim.syncs_total)
         }
-        Kind::Unknown => "nobody can be named: too few syncs to say".to_owned(),
+        Kind::Unknown => "nobody can be named: too few syncs to judge".to_owned(),
         Kind::Owners => match worst {
             Some(worst) => format!("{} makes it wait: {}", culprit(worst), of(worst.share)),
-            None => format!("others on its disk, none of them by name: {excess}"),
+            None => format!("others on its disk, none of them large enough to name: {excess}"),
         },
         Kind::Cpu if let Some(one) = starved(victim) => {
             format!("{}: {}", helper::wait(one, worst), of(shares.cpu))
@@ -74,11 +74,11 @@ fn blame(victim: &Victim) -> String {
         Kind::Memory => match worst.filter(|worst| worst.op == tracer_snapshot::Op::Memory) {
             Some(worst) => {
                 let actor = names::actor(&worst.actor);
-                format!("memory is short, {actor} wants it: {}", of(worst.share))
+                format!("it waits for memory, which {actor} uses up: {}", of(worst.share))
             }
-            // A first reading looks like one of what was evicted.
+            // A first read looks like a refault in the counters.
             None => format!(
-                "memory is short, or what it reads was not in it yet: {}",
+                "it waits for memory (direct reclaim, or pages read into the cache): {}",
                 of(shares.memory)
             ),
         },
@@ -121,7 +121,7 @@ fn blame(victim: &Victim) -> String {
         }
         Kind::Unseen => {
             let by = helper::served(verdict).unwrap_or_else(|| "FUSE, a server".to_owned());
-            format!("no disk of this node carries it ({by}): {excess} unexplained")
+            format!("no disk of this node holds the file ({by}): {excess} unexplained")
         }
         Kind::Unexplained => {
             format!("not explained by any disk, CPU or neighbour: {}", of(shares.unexplained))
@@ -178,7 +178,7 @@ fn kind_word(kind: Kind) -> &'static str {
     }
 }
 
-/// Where the excess went: `12.1 s excess: others 83%, itself 10%, device 7%`;
+/// The excess by cause: `12.1 s excess: others 83%, itself 10%, device 7%`;
 /// nothing when there is no excess.
 pub fn split(victim: &Victim) -> Option<String> {
     let excess = victim.verdict.excess_seconds;
@@ -210,8 +210,8 @@ pub fn culprit(culprit: &Culprit) -> String {
     format!("{} {}", names::actor(&culprit.actor), culprit.op.name())
 }
 
-/// Who of the victim's own cgroup, such as a backup in its pod, outweighs what
-/// its own process does.
+/// The actor in the victim's own cgroup, such as a backup in its pod, that outweighs
+/// what the victim's own process does.
 fn in_house(victim: &Victim) -> Option<&Culprit> {
     let verdict = &victim.verdict;
     let worst = verdict.culprits.first()?;
@@ -224,7 +224,7 @@ pub fn starved(victim: &Victim) -> Option<&HeldHelper> {
     helper::starved(&victim.verdict, runqueue)
 }
 
-/// What else the victim's own process synced most.
+/// The class and the file that the victim's own process synced most besides this one.
 pub fn own_work(verdict: &Verdict) -> Option<String> {
     let work = verdict.own_work.first()?;
     Some(format!("{} {}", names::class(work.class), escape(&work.path)).trim_end().to_owned())
@@ -251,7 +251,7 @@ mod tests {
         victim.verdict.kind = Kind::Device;
         victim.verdict.slower_than = Some(SlowerThan::Guidance);
         let said = sentence(&victim);
-        assert!(said.ends_with("3% of 12.1 s beyond 10 ms per sync, never quicker while watched"));
+        assert!(said.ends_with("3% of 12.1 s beyond 10 ms per sync, never faster while watched"));
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         );
         check(
             Kind::Unseen,
-            "no disk of this node carries it (FUSE, a server): 12.1 s excess unexplained",
+            "no disk of this node holds the file (FUSE, a server): 12.1 s excess unexplained",
             "no disk here",
             "unseen",
         );
@@ -281,8 +281,8 @@ mod tests {
             "itself",
         );
         check(Kind::Limit, "its own limit, a limit: 0% of 12.1 s excess", "its own limit", "limit");
-        check(Kind::None, "nobody: nothing slower than its own baseline", "-", "-");
-        check(Kind::Unknown, "nobody can be named: too few syncs to say", "?", "?");
+        check(Kind::None, "nobody: no sync was slower than its own baseline", "-", "-");
+        check(Kind::Unknown, "nobody can be named: too few syncs to judge", "?", "?");
     }
 
     #[test]
@@ -339,12 +339,12 @@ mod tests {
         victim.verdict.culprits[0].op = tracer_snapshot::Op::Memory;
         assert_eq!(
             sentence(&victim),
-            "memory is short, fstrim (demo-trim.service) wants it: 83% of 12.1 s excess"
+            "it waits for memory, which fstrim (demo-trim.service) uses up: 83% of 12.1 s excess"
         );
         victim.verdict.culprits.clear();
         assert_eq!(
             sentence(&victim),
-            "memory is short, or what it reads was not in it yet: 90% of 12.1 s excess"
+            "it waits for memory (direct reclaim, or pages read into the cache): 90% of 12.1 s excess"
         );
     }
 
@@ -352,7 +352,10 @@ mod tests {
     fn owners_without_a_name_are_not_made_up() {
         let mut victim = fixture::trimmed().victims.remove(0);
         victim.verdict.culprits.clear();
-        assert_eq!(sentence(&victim), "others on its disk, none of them by name: 12.1 s excess");
+        assert_eq!(
+            sentence(&victim),
+            "others on its disk, none of them large enough to name: 12.1 s excess"
+        );
         assert_eq!(phrase(&victim), "others");
     }
 

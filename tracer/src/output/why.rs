@@ -44,11 +44,11 @@ pub struct Why<'a> {
     slower_than: Option<SlowerThan>,
     confidence: Confidence,
     confidence_reason: &'a str,
-    /// One sentence that says it all.
+    /// The verdict in one sentence.
     verdict: String,
     culprits: Vec<Blamed<'a>>,
     ruled_out: Vec<Cleared<'a>>,
-    /// Of the excess, by kind of cause; they add up to 1, or are all 0.
+    /// Each cause's share of the excess; they add up to 1, or are all 0.
     shares: Shares,
     unexplained_share: f64,
     /// Seconds of sync time by phase.
@@ -126,7 +126,7 @@ struct Named<'a> {
     tgid: u32,
     cgroup: &'a str,
     unit: Option<&'a str>,
-    /// What outputs call it, such as `fstrim (fstrim.service)`.
+    /// The name that outputs use, such as `fstrim (fstrim.service)`.
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<&'a Workload>,
@@ -339,7 +339,7 @@ fn write_culprits(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
     Ok(())
 }
 
-/// What is not somebody: the device's history, limits, the hypervisor, memory.
+/// Writes the causes that are no actor: the device's history, limits, the hypervisor, memory.
 fn write_circumstances(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
     let verdict = &victim.verdict;
     if verdict.kind == Kind::Device {
@@ -347,7 +347,11 @@ fn write_circumstances(out: &mut impl io::Write, victim: &Victim) -> io::Result<
             verdict.device.undisturbed_wait_seconds.map_or("not known".to_owned(), duration);
         let now = duration(verdict.device.wait_seconds);
         if let Some(times) = verdict.device.reference_times {
-            line(out, "device", &format!("its requests take x{times:.1} of what they took alone"))?;
+            line(
+                out,
+                "device",
+                &format!("its requests take x{times:.1} of their time when alone"),
+            )?;
         }
         let depth = verdict.device.competing_in_flight;
         line(

@@ -12,7 +12,7 @@ use tracer_node::disks;
 
 use super::{Session, self_test::Means};
 
-/// So many requests of a disk that ended, of which none was seen, are no chance.
+/// If the kernel counts this many completed requests of a disk and we saw none, the hook is silent.
 const MANY: u64 = 100;
 
 /// The hooks on all calls are on demand in this strategy.

@@ -1,4 +1,4 @@
-//! The second around the syncs: what the engine learns of it, and who was met.
+//! The tick: what the engine learns once a second beside the syncs, and who was met.
 
 use std::collections::HashSet;
 
@@ -14,11 +14,11 @@ use tracer_scene::Scene;
 
 use super::Session;
 
-/// Who synced within so long is a victim now.
+/// A victim that synced within this time counts as active.
 const RECENT_NS: u64 = 5_000_000_000;
 
 impl Session {
-    /// What went on around the syncs since the last tick.
+    /// Reads what else happened on the node since the last tick.
     pub(super) fn read_tick(&mut self, now: u64) -> Tick {
         self.attach_what_matters(now);
         let subjects = self.subjects(now);
@@ -79,7 +79,7 @@ impl Session {
         }
     }
 
-    /// Whose limits are to be looked at.
+    /// The victims whose limits are looked at.
     fn subjects(&mut self, now: u64) -> Vec<Subject> {
         let mut known = HashSet::new();
         let mut subjects = Vec::new();

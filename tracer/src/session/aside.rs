@@ -1,12 +1,12 @@
 //! A process beside this one, for work on a disk that may never answer, or that takes
 //! capabilities which this one gives up.
 //!
-//! Whoever waits for a sick disk cannot be interrupted, and a process is not
-//! gone while one of its threads waits so: a thread could be given up, but then
-//! `tracer top` could not be left before the disk answers. So the work is a
-//! forked process, which has nothing of ours but two pipes and what it was given by
-//! name: no other descriptors (they would keep the hooks attached), no other
-//! capabilities, no terminal. It ends when we do, as soon as the disk lets it.
+//! A thread that waits for a sick disk cannot be interrupted, and its process cannot
+//! exit before the disk answers. In a thread of ours such a wait would keep `tracer top`
+//! from quitting. So the work is done by a forked process, which has two pipes and what
+//! it was given by name, and nothing else of ours: no other descriptors (they would keep
+//! the hooks attached), no other capabilities, no terminal. It ends when we do, as soon as
+//! the disk lets it.
 
 use std::{
     ffi::CStr,

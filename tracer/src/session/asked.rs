@@ -1,4 +1,4 @@
-//! What a session is asked beside its pictures. Changes nothing.
+//! Questions to a session that a snapshot does not answer. Changes nothing.
 
 use std::collections::BTreeSet;
 
@@ -28,12 +28,12 @@ pub struct AroundDisks {
 }
 
 impl Session {
-    /// What the engine was told last beside the syncs.
+    /// The tick that the engine was given last.
     pub fn last_tick(&self) -> &Tick {
         &self.last_tick
     }
 
-    /// Whether a capability that is attached on demand is at work now.
+    /// Whether a capability that is attached on demand is attached now.
     pub fn is_attached(&self, capability: Capability) -> bool {
         match capability {
             Capability::Sync => self.calls.is_attached,
@@ -47,7 +47,7 @@ impl Session {
         &self.scene.hanging
     }
 
-    /// Who a party is, as far as was found out.
+    /// The actor of a party, as far as it was resolved.
     pub fn actor(&self, party: &Party) -> Actor {
         self.scene.people.actor(party)
     }
@@ -57,7 +57,7 @@ impl Session {
         comm_text(&self.accounts.key(owner).comm)
     }
 
-    /// What is not seen here, what matters most first.
+    /// The unsupported things on this kernel, the most important first.
     pub fn unsupported(&self) -> Vec<Unsupported> {
         let mut unsupported = self.programs.unsupported(&self.facts);
         if !self.refused.is_empty() {
@@ -82,7 +82,7 @@ impl Session {
         &self.scene.engine
     }
 
-    /// Who an owner is, as the kernel keyed it; the disk in it means nothing.
+    /// An owner as the kernel keyed it; the disk in the key means nothing.
     pub fn owner(&self, owner: OwnerId) -> OwnerKey {
         self.accounts.key(owner)
     }

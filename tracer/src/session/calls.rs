@@ -1,12 +1,12 @@
-//! Whether all system calls have a hook.
+//! Decides whether all system calls need a hook.
 //!
-//! Where the kernel refuses fentry, ext4 itself tells when it begins and ends to
-//! sync a file, and the registers which call that is of. Other filesystems tell
-//! less, a disk's own device node nothing, and then only a hook on every call of
-//! every process sees it all, which costs each of them some 150 ns. So it is there
-//! only where it is needed: another filesystem is mounted, or the kernel programs
-//! met steps of syncs that nothing had told ([`Dropped::CallUnseen`]). From then on
-//! it stays: taken off, it would leave open what has begun.
+//! Where the kernel refuses fentry, ext4's own tracepoints mark the begin and the
+//! end of a file's sync, and the registers show which call it is in. Other filesystems
+//! mark less, a disk's own device node nothing. Then only a hook on every call of
+//! every process sees all syncs, which costs each call some 150 ns. So it is attached
+//! only if it is needed: another filesystem is mounted, or the kernel programs
+//! met steps of syncs whose call they had not seen ([`Dropped::CallUnseen`]). Once
+//! attached it stays, since detaching it would leave syncs open that have begun.
 
 use std::{
     fs::File,
@@ -68,7 +68,7 @@ const SERVED: [&[u8]; 34] = [
     b"tracefs",
 ];
 
-/// Of the syncs that are seen, so many others per hundred are a reason. On a busy
+/// Unseen syncs per hundred seen ones from which on the hook is attached. On a busy
 /// machine a hook's run is missed now and then.
 const UNSEEN_PERCENT: u64 = 1;
 
@@ -82,18 +82,18 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// By what the kernel offers, what is mounted, and whether the user asked for
-    /// a strategy by name.
+    /// Decides from what the kernel offers, what is mounted, and whether the user asked
+    /// for a strategy by name.
     pub fn new(facts: &Facts, forced: &[Forced], tree: &Tree) -> Self {
         let hooks = [Program::Ext4SyncFileEnter, Program::Ext4SyncFileExit];
-        let tells = hooks.into_iter().all(|program| facts.home(program).is_some());
+        let has_ext4 = hooks.into_iter().all(|program| facts.home(program).is_some());
         let mounts = ["1", "self"]
             .into_iter()
             .find_map(|process| File::open(tree.at(format!("proc/{process}/mountinfo"))).ok());
         let is_forced = forced.iter().any(|wish| wish.capability == Capability::Sync);
         let mut calls = Self {
             mounts,
-            is_needed: is_forced || !tells || facts.config.task_regs != 1,
+            is_needed: is_forced || !has_ext4 || facts.config.task_regs != 1,
             is_attached: false,
             last: None,
         };
@@ -105,10 +105,10 @@ impl Calls {
         self.is_needed
     }
 
-    /// Takes in what was mounted since.
+    /// Looks again if something was mounted or unmounted since.
     fn look_again(&mut self) {
         let has_changed = self.mounts.as_ref().is_some_and(|mounts| {
-            // What it always says is that it can be read.
+            // The file is always readable; only POLLPRI says that it has changed.
             let mut polled = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
             poll(&mut polled, PollTimeout::ZERO).is_ok_and(|changed| changed > 0)
         });
@@ -139,13 +139,13 @@ impl Calls {
     }
 }
 
-/// Whether ext4 tells all there is to see on these mounts.
+/// Whether ext4's tracepoints see all syncs on these mounts.
 fn are_served(mountinfo: &[u8]) -> bool {
     let mut known = mounts::parse(mountinfo).peekable();
     known.peek().is_some() && known.all(|mount| SERVED.contains(&mount.fstype))
 }
 
-/// Whether the strategy that has these hooks serves.
+/// Whether the strategy with these hooks provides the capability.
 pub fn may_serve(selections: &[Selection]) -> bool {
     let sync = selections.iter().find(|selection| selection.capability == Capability::Sync);
     sync.and_then(Selection::selected) == Some(STRATEGY)
@@ -184,7 +184,7 @@ mod tests {
         check(&["ext4", "xfs"], false);
         check(&["ext4", "fuse.lxcfs"], false);
         check(&["nfs4", "ext4"], false);
-        // What cannot be read tells nothing.
+        // Mounts that cannot be read do not ask for the hook.
         check(&[], false);
     }
 

@@ -1,8 +1,8 @@
-//! When it is worth to run what runs often.
+//! Decides when hooks that run often are worth their cost.
 //!
-//! Hooks that tell of every switch of a CPU, of every bio and of every change of
-//! a journal are at work only while what they explain is a share of somebody's
-//! sync time that matters. Knows no clock: callers say what time it is.
+//! Hooks on every switch of a CPU, on every bio and on every change of a journal
+//! are attached only while what they explain is at least a tenth of some victim's
+//! sync time. Knows no clock: callers pass the time.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use tracer_kernel::{capability::Capability, strategies::Forced};
 const WAKEUPS: u64 = 5;
 const SYNC_TIME: Duration = Duration::from_millis(20);
 
-/// Of the sync time, so many per cent matter.
+/// The share of sync time, in percent, from which on a hook is worth its cost.
 const SHARE_PERCENT: u64 = 10;
 
-/// It stays for so long after it mattered last.
+/// A hook stays attached for this long after it was last worth its cost.
 const LINGER: Duration = Duration::from_secs(10);
 
 /// One capability of the kernel programs, and whether it is wanted.
@@ -32,9 +32,9 @@ pub struct Demand {
     least_syncs: u64,
     /// When that mattered last.
     mattered_ns: Option<u64>,
-    /// Whether the user asked for it by name: then it is at work from the start.
+    /// Whether the user asked for it by name: then it is attached from the start.
     is_forced: bool,
-    /// Whether it is at work now.
+    /// Whether it is attached now.
     pub is_attached: bool,
 }
 
@@ -44,20 +44,20 @@ impl Demand {
         Self::new(Capability::Contender, WAKEUPS, |half| half.phases.ns[Phase::Runqueue])
     }
 
-    /// What a sync waits for before it has a request. Until it is at work that
-    /// is among what is not explained at all. One sync may wait for seconds.
+    /// Finds what a sync waits for before it has a request. While it is not attached,
+    /// that time is part of `other`. A single sync may wait for seconds.
     pub fn throttle() -> Self {
         Self::new(Capability::Throttle, 1, |half| {
             half.phases.ns[Phase::Throttle] + half.phases.ns[Phase::Other]
         })
     }
 
-    /// Who fills the journal whose commits a sync waits for.
+    /// Finds who fills the journal whose commits a sync waits for.
     pub fn metadata() -> Self {
         Self::new(Capability::Metadata, 1, log_ns)
     }
 
-    /// On xfs the log for which a sync waits has owners, too.
+    /// Finds who fills xfs's log, for which a sync waits there.
     pub fn tickets() -> Self {
         Self::new(Capability::Tickets, 1, log_ns)
     }
@@ -93,7 +93,7 @@ impl Demand {
             || self.mattered_ns.is_some_and(|then| now_ns.saturating_sub(then) < linger_ns)
     }
 
-    /// By either half of its window: the younger one is empty when it begins.
+    /// Looks at both halves of the window: the younger one is empty when it begins.
     fn matters_to(&self, victim: &Victim) -> bool {
         if self.capability == Capability::Contender && victim.is_held_up() {
             return true;

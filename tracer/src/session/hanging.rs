@@ -10,7 +10,7 @@ use tracer_scene::{hanging::DiskNow, stages::Taken};
 
 use super::Session;
 
-/// A sync that is under way for so long is shown before it ends.
+/// A sync that has been under way for this long is shown before it ends.
 const HANGS_AFTER: Duration = Duration::from_secs(1);
 
 impl Session {

@@ -1,14 +1,14 @@
-//! Whether the issue of requests has a hook.
+//! Decides whether the issue of requests needs a hook.
 //!
-//! The kernel itself notes in a request when it is given to its driver, if the
-//! disk's queue keeps statistics, and without a scheduler that is soon after its
-//! birth. Where all disks are like that the end of a request tells all, and a hook
-//! that runs for each would only cost. Of a request in a scheduler only the hook
-//! tells that it still waits, and is not one whose end was missed.
+//! If a disk's queue keeps statistics, the kernel itself notes in each request when it
+//! was given to the driver; without a scheduler that is soon after its submission. If
+//! all disks are like that, the completion alone suffices, and a hook on each issue
+//! would only cost. While a request sits in a scheduler, only the hook distinguishes it
+//! from one whose completion was missed.
 //!
-//! What a disk needs is asked of sysfs: of all when they become known, and of those
-//! that do something once a second, as a scheduler may be chosen at any time. What
-//! sysfs does not say is told by a counter: requests that ended without a note.
+//! Sysfs shows what a disk needs: it is read for every disk when that becomes known, and
+//! once a second for disks that do something, because a scheduler may be chosen at any
+//! time. Where sysfs is silent, a counter shows the need: requests without a note.
 
 use tracer_ebpf::dropped::Dropped;
 

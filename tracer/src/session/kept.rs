@@ -11,7 +11,7 @@ use tracer_state::{Entry, Fit, find, merge};
 
 use super::Session;
 
-/// Sentences that wait to be said; nobody may ask for them.
+/// At most this many sentences wait to be printed, in case nothing prints them.
 const MOST_NOTES: usize = 64;
 
 /// The disks' keys, and the kept references.

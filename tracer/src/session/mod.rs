@@ -93,9 +93,9 @@ pub struct Options {
     pub btf: PathBuf,
     pub forced: Vec<Forced>,
     pub kernel_log: bool,
-    /// Where the node's `/proc` and `/sys` lie.
+    /// The directory with the node's `/proc` and `/sys`.
     pub root: PathBuf,
-    /// Where all its other files lie.
+    /// The directory with all its other files.
     pub host: PathBuf,
     /// The directory of kept references, if one was named.
     pub state_dir: Option<PathBuf>,
@@ -104,8 +104,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Of a node whose files lie below `host`, in a container that has them
-    /// mounted there.
+    /// The options for a node whose files lie below `host`, in a container that
+    /// mounts them there.
     ///
     /// Its `/proc` and `/sys` are taken from there only if both were mounted
     /// with it. A bind mount that is not recursive has empty directories in
@@ -137,7 +137,7 @@ fn read_clock() -> Clock {
     Clock::at(unix_ns, monotonic_ns)
 }
 
-/// A tracer at work.
+/// A running tracer.
 pub struct Session {
     programs: Programs,
     facts: Facts,
@@ -162,9 +162,9 @@ pub struct Session {
     late_modules: LateModules,
     demands: [Demand; 4],
     calls: Calls,
-    /// Whether a hook tells when requests are given to their drivers.
+    /// Whether the issue of requests is hooked.
     issues_hooked: bool,
-    /// Whether the hooks on bios are at work: a disk carries.
+    /// Whether the hooks on bios are attached, because some disk carries.
     bios_hooked: bool,
     last_tick: Tick,
     root: PathBuf,
@@ -234,7 +234,7 @@ impl Session {
         let wishes = Wishes {
             forced: options.forced.clone(),
             kernel_log: options.kernel_log,
-            // What stands in for submissions is tested with them.
+            // Fallbacks for submission are tested together with it.
             at_once: [Capability::Issue]
                 .into_iter()
                 .chain(bios_hooked.then_some(Capability::Bio))
@@ -348,7 +348,7 @@ impl Session {
         let Some(selection) = self.programs.missing() else { return Ok(()) };
         let tried: Vec<_> = selection.strategies.iter().map(|(n, o)| format!("{n}: {o}")).collect();
         let why = format!(
-            "{} ({}); `tracer doctor` tells what to do",
+            "{} ({}); `tracer doctor` says what to do",
             selection.without,
             tried.join("; ")
         );

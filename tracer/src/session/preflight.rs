@@ -50,7 +50,7 @@ impl Capabilities {
         self.sys_admin
     }
 
-    /// What is missing to load and attach the kernel programs.
+    /// The capabilities that are missing to load and attach the kernel programs.
     pub fn missing(self) -> Vec<&'static str> {
         if self.sys_admin {
             return Vec::new();

@@ -42,7 +42,7 @@ const AGAIN_NS: u64 = 50_000_000_000;
 /// How often, where only a disk shows the hooks, and others use it.
 const RARELY_NS: u64 = 3_600_000_000_000;
 
-/// Two rounds give one strategy up, and there are not so many.
+/// Two rounds give one strategy up, and there are fewer than eight strategies.
 const ROUNDS: usize = 16;
 
 /// Own records that wait to be judged; a round has four.

@@ -6,7 +6,7 @@ fn limits(disks: usize) -> DiskLimits {
     DiskLimits { disks, include, exclude }
 }
 
-/// A disk with so many writes of 4 KiB since the start, all in the first bucket.
+/// A disk with `count` writes of 4 KiB since the start, all in the first bucket.
 fn disk(name: &str, count: u64) -> Disk {
     let spread = Spread { count, cumulative: vec![count; 11], seconds: count as f64 };
     let write = Latency {

@@ -221,7 +221,7 @@ fn the_contract_is_kept() {
     ] {
         assert!(text.contains(line), "{line}\nis not in\n{text}");
     }
-    // What is not there has no label.
+    // An attribute that is absent has no label.
     assert!(!text.contains("=\"\""), "{text}");
 }
 
@@ -265,7 +265,7 @@ fn a_scraper_gets_the_format_it_likes_best() {
     check("text/html,application/xhtml+xml,*/*;q=0.8", Format::Text);
     check("application/openmetrics-text", Format::OpenMetrics);
     check("application/openmetrics-text;version=1.0.0;q=0.1,text/plain;q=0.9", Format::Text);
-    // What Prometheus sends.
+    // Prometheus sends this header.
     check(
         "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
          application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,\

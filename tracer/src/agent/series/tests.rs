@@ -71,8 +71,8 @@ fn a_culprit_without_a_place_is_among_the_others_by_what_it_does() {
     series.take(10.0, [observed(1, 9.0, &[(1, 1.0), (2, 5.0)])]);
     series.take(20.0, [observed(1, 9.0, &[(1, 2.0), (2, 5.0)])]);
     let blame: Vec<_> = series.rows().next().unwrap().1.blame().collect();
-    let told: Vec<_> = blame.iter().map(|(l, s)| (l.actor.name.as_str(), l.op, *s)).collect();
-    assert_eq!(told, [("culprit-2", "write", 10.0), (OTHER, "write", 3.0)]);
+    let sums: Vec<_> = blame.iter().map(|(l, s)| (l.actor.name.as_str(), l.op, *s)).collect();
+    assert_eq!(sums, [("culprit-2", "write", 10.0), (OTHER, "write", 3.0)]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn ten_thousand_victims_and_culprits_keep_a_flat_count() {
     assert!(counts.iter().all(|count| *count <= most), "{counts:?}");
 }
 
-/// What is added up is what `tracer why` says of the same period.
+/// The sums are what `tracer why` reports for the same period.
 #[test]
 fn a_picture_becomes_the_sums_of_its_verdicts() {
     let snapshot = fixture::trimmed();

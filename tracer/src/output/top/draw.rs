@@ -84,8 +84,8 @@ pub fn draw(frame: &mut Frame<'_>, view: &View, s: &Snapshot, ink: Ink) {
     }
 }
 
-/// What the numbers rest on: always one line, and one each for hooks that are
-/// unproven (the first), for what was dropped and for what is unsupported.
+/// The header: always one line with the kernel and the window, then one each for hooks
+/// that are unproven (the first), for what was dropped and for what is unsupported.
 fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'static>> {
     let cut = |text: &str| bounded(text, columns).into_owned();
     let dropped = dropped(&s.dropped);
@@ -125,7 +125,7 @@ fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'stat
     header
 }
 
-/// Who the selected one is, and why it waits.
+/// The selected victim's name, and its verdict.
 fn why(victim: &Victim, ink: Ink, columns: usize) -> Vec<Line<'static>> {
     let cut = |text: &str| bounded(text, columns).into_owned();
     let split = verdict::split(victim).unwrap_or_default();

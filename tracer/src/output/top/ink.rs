@@ -1,7 +1,8 @@
 //! Colours, where they are wanted.
 //!
 //! Colour is never the only carrier: each phase has its letter, the line of
-//! what was dropped is in capitals, the selected line has its mark. So everything here may be absent.
+//! what was dropped is in capitals, the selected line has its mark. So all
+//! colours may be absent.
 
 use ratatui::style::{Color, Style};
 use tracer_snapshot::Phase;
@@ -42,23 +43,23 @@ impl Ink {
         }
     }
 
-    /// Of a phase's letters in a bar.
+    /// The style of a phase's letters in a bar.
     pub fn phase(self, phase: Phase) -> Style {
         let colour = COLOURS.get(usize::from(phase.colour().ansi)).copied().unwrap_or(Color::Reset);
         self.only(Style::new().fg(Color::Black).bg(colour))
     }
 
-    /// Of what the user must not overlook: what was dropped, what is unsupported.
+    /// The style of lines that must not be overlooked: what was dropped, what is unsupported.
     pub fn warning(self) -> Style {
         self.only(Style::new().fg(Color::Red)).bold()
     }
 
-    /// Of the culprit and its sentence.
+    /// The style of the culprit and its sentence.
     pub fn blame(self) -> Style {
         self.only(Style::new().fg(Color::Yellow)).bold()
     }
 
-    /// Of headings.
+    /// The style of headings.
     pub fn heading(self) -> Style {
         Style::new().bold().underlined()
     }

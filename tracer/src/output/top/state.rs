@@ -1,4 +1,4 @@
-//! What the user looks at, as a pure state machine: keys in, a view out.
+//! The view that the user has chosen, as a pure state machine: keys in, a view out.
 //!
 //! It draws nothing and remembers no snapshot. While the view is paused, the
 //! caller goes on showing the snapshot that it has.
@@ -43,17 +43,17 @@ impl Sort {
     }
 }
 
-/// What the caller does after a key.
+/// The action that a key asks of the caller.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
     Continue,
     Quit,
 }
 
-/// What is shown of a snapshot, and how.
+/// The part of a snapshot that is shown, and its order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct View {
-    /// What the header says instead of the kernel, such as a demo's act.
+    /// Replaces the kernel in the header, such as by a demo's act.
     pub title: Option<String>,
     pub sort: Sort,
     /// [`Victim::id`] of the selected one; the first row where there is none.
@@ -115,7 +115,7 @@ impl View {
         rows
     }
 
-    /// Which of these rows is selected: the first when the selected victim is
+    /// The index of the selected row: the first when the selected victim is
     /// not among them; `None` only when there are no rows.
     pub fn selected_row(&self, rows: &[&Victim]) -> Option<usize> {
         let found = rows.iter().position(|victim| Some(victim.id) == self.selected);

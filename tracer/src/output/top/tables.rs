@@ -115,7 +115,7 @@ fn bar(phases: &Phases, columns: u16, ink: Ink) -> Line<'static> {
     Line::from_iter(spans)
 }
 
-/// What the letters of the bars mean, within 80 columns.
+/// The legend of the bars' letters, within 80 columns.
 pub fn legend(ink: Ink) -> Line<'static> {
     let mut spans = Vec::new();
     for phase in Phase::ALL {

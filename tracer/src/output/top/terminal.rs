@@ -48,7 +48,7 @@ const KEYS: usize = 64;
 /// printed since, such as a panic's message.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// What comes from the user.
+/// An input from the user.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Input {
     Key(KeyEvent),
@@ -107,7 +107,7 @@ impl Drop for Guard {
 pub fn spawn_keys() -> Result<mpsc::Receiver<Input>> {
     let (sender, receiver) = mpsc::channel(KEYS);
     let stdin = io::stdin();
-    // The same choice as crossterm's.
+    // crossterm chooses in this way too.
     let tty = if stdin.is_terminal() {
         None
     } else {
@@ -151,9 +151,8 @@ fn forward(terminal: BorrowedFd<'_>, sender: &mpsc::Sender<Input>) -> Result<()>
     Ok(())
 }
 
-/// Gives the terminal back, if it is taken. Each step is tried whatever became
-/// of the others, and errors have no one left to tell: the terminal may be
-/// gone.
+/// Gives the terminal back, if it is taken. Each step is tried even if those before
+/// it failed, and errors are dropped: there may be no terminal left to print them on.
 fn restore() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let _ = execute!(io::stdout(), Show);
