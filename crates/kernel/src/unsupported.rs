@@ -46,10 +46,7 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
         ));
     }
     if !facts.sees_tasks() {
-        found.push(unsupported(
-            "process",
-            "threads are shown by their own names, not by their process's",
-        ));
+        found.push(unsupported("process", "threads go by their own names, not by their process's"));
     }
     if facts.config.inode_ino == ABSENT {
         found.push(unsupported(
@@ -202,7 +199,7 @@ mod tests {
                 ),
                 (Capability::Tickets.name(), "which owners fill the log of an xfs is not known"),
                 ("runqueue", "waiting for a CPU is not distinguished from waiting for the disk"),
-                ("process", "threads are shown by their own names, not by their process's"),
+                ("process", "threads go by their own names, not by their process's"),
             ],
         );
     }
