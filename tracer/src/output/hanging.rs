@@ -69,7 +69,7 @@ fn state(disk: &HangingDisk) -> String {
     }
     state += &match disk.completed_seconds_ago {
         None => ", and has completed nothing yet".to_owned(),
-        Some(ago) if ago < JUST_NOW_SECONDS => ", and completes others".to_owned(),
+        Some(ago) if ago < JUST_NOW_SECONDS => ", and completes other requests".to_owned(),
         Some(ago) => format!(", and has completed nothing for {}", duration(ago)),
     };
     state
