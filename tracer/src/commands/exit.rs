@@ -15,6 +15,18 @@ const FAILED: u8 = 1;
 const CANNOT_RUN: u8 = 3;
 const INCOMPLETE: u8 = 4;
 
+/// The exit code of the tracer in a pod, which has said there what went wrong.
+#[derive(Debug)]
+pub struct Passed(pub u8);
+
+impl fmt::Display for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the tracer in the pod ended with {}", self.0)
+    }
+}
+
+impl std::error::Error for Passed {}
+
 /// Prints an error, unless it is a broken pipe, and returns the exit code.
 pub fn report(result: Result<()>) -> ExitCode {
     if let Some(Passed(code)) = result.as_ref().err().and_then(Error::downcast_ref) {
