@@ -129,7 +129,7 @@ impl Keeper {
         session.count_refused_reference();
     }
 
-    /// Writes for the last time, and waits for that at most [`LAST`].
+    /// Writes for the last time, and waits for that at most `LAST`.
     pub fn end(mut self, session: &mut Session, unix_seconds: u64) {
         let until = Instant::now() + LAST;
         self.wait(session, until);

@@ -55,7 +55,7 @@ pub async fn run(args: &TopArgs, options: &Options) -> Result<()> {
 }
 
 /// Shows the same over a recording: times are the recording's, and screens follow
-/// each other as fast as they can be printed, or at [`SPEED`] on a terminal.
+/// each other as fast as they can be printed, or at `SPEED` on a terminal.
 ///
 /// # Errors
 ///
