@@ -89,7 +89,7 @@ fn claim(key: &OwnerKey) -> u32 {
     // If another CPU claimed the place first, the next request tries again.
     if ACCOUNT_OWNERS.insert(place, key, BPF_NOEXIST).is_ok() {
         if OWNERS.insert(key, account, BPF_NOEXIST).is_ok() {
-            take(key, account);
+            show_to_syncs(key, account);
         } else {
             let _ = ACCOUNT_OWNERS.remove(place);
         }
@@ -120,9 +120,9 @@ fn find_free(disk: u32) -> Option<u32> {
     None
 }
 
-/// Syncs look at an account from here on, and see whose it is.
+/// Shows an account with its owner to syncs, which look at used accounts only.
 #[inline(always)]
-fn take(key: &OwnerKey, account: u32) {
+fn show_to_syncs(key: &OwnerKey, account: u32) {
     if let Some(ledger) = LEDGER.cell(key.disk) {
         // Two that write at one time may hide an account; user space shows it within
         // a second.

@@ -316,7 +316,7 @@ pub fn file_key(inode: Kernel, within: u32) -> FileKey {
 /// No `Option`: the verifier forgets that a pointer was null, and so would see
 /// its fields read before they are written.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct SyncedFile {
     pub inode: u64,
     /// See [`SyncRecord::generation`](tracer_ebpf::record::SyncRecord::generation).
     pub generation: u32,
@@ -328,68 +328,68 @@ pub struct Place {
     pub disk_device: u32,
 }
 
-impl Place {
+impl SyncedFile {
     const UNKNOWN: Self = Self { inode: 0, generation: 0, backing: 0, device: 0, disk_device: 0 };
 }
 
-/// Reads the place of a `struct file`.
+/// Reads the synced file from a `struct file`.
 ///
 /// This and the next ask for null because newer verifiers (6.12.y, 6.13) want
 /// to be shown that what a module's tracepoint hands out is not.
 #[inline(always)]
-pub fn place_of_file(file: Kernel) -> Place {
+pub fn synced_from_file(file: Kernel) -> SyncedFile {
     if config!(file_inode) == ABSENT || file.is_null() {
-        return Place::UNKNOWN;
+        return SyncedFile::UNKNOWN;
     }
     let inode = file.follow(config!(file_inode));
     if inode.is_null() {
-        return Place::UNKNOWN;
+        return SyncedFile::UNKNOWN;
     }
-    place_of_inode(inode, 0)
+    synced_from_inode(inode, 0)
 }
 
-/// Reads the place of a `struct inode` that lies `within` bytes into the given struct.
+/// Reads the synced file from a `struct inode` that lies `within` bytes into the given struct.
 #[inline(always)]
-pub fn place_of_inode(inode: Kernel, within: u32) -> Place {
+pub fn synced_from_inode(inode: Kernel, within: u32) -> SyncedFile {
     if config!(inode_ino) == ABSENT || inode.is_null() {
-        return Place::UNKNOWN;
+        return SyncedFile::UNKNOWN;
     }
     let number: u64 = inode.load(within.wrapping_add(config!(inode_ino)));
-    let mut place = place_of_sb(inode.follow(within.wrapping_add(config!(inode_sb))));
-    place.inode = number;
+    let mut synced = synced_from_sb(inode.follow(within.wrapping_add(config!(inode_sb))));
+    synced.inode = number;
     if config!(inode_generation) != ABSENT {
-        place.generation = inode.load(within.wrapping_add(config!(inode_generation)));
+        synced.generation = inode.load(within.wrapping_add(config!(inode_generation)));
     }
-    place
+    synced
 }
 
-/// Reads the place of a `struct address_space`: the file whose pages it holds.
+/// Reads the synced file from a `struct address_space`: the file whose pages it holds.
 #[inline(always)]
-pub fn place_of_mapping(mapping: Kernel) -> Place {
+pub fn synced_from_mapping(mapping: Kernel) -> SyncedFile {
     if config!(mapping_host) == ABSENT {
-        return Place::UNKNOWN;
+        return SyncedFile::UNKNOWN;
     }
     let inode = mapping.follow(config!(mapping_host));
     if inode.is_null() {
-        return Place::UNKNOWN;
+        return SyncedFile::UNKNOWN;
     }
-    place_of_inode(inode, 0)
+    synced_from_inode(inode, 0)
 }
 
-/// Reads the place of a `struct super_block`: a whole filesystem.
+/// Reads the synced file from a `struct super_block`: a whole filesystem.
 #[inline(always)]
-pub fn place_of_sb(sb: Kernel) -> Place {
-    let mut place = Place::UNKNOWN;
+pub fn synced_from_sb(sb: Kernel) -> SyncedFile {
+    let mut synced = SyncedFile::UNKNOWN;
     if config!(sb_dev) == ABSENT || sb.is_null() {
-        return place;
+        return synced;
     }
-    place.device = sb.load(config!(sb_dev));
-    place.backing = backing(sb);
+    synced.device = sb.load(config!(sb_dev));
+    synced.backing = backing(sb);
     let bdev = sb.follow(config!(sb_bdev));
     if !bdev.is_null() {
-        place.disk_device = disk_device(bdev.follow(config!(bdev_disk)));
+        synced.disk_device = disk_device(bdev.follow(config!(bdev_disk)));
     }
-    place
+    synced
 }
 
 /// The lower half of the id of a filesystem's backing device; 0 where it is not

@@ -59,7 +59,7 @@ pub fn claim(
     now: u64,
 ) -> Option<MapCell<InFlight>> {
     if let Some(own) = own(request, operation, disk) {
-        take(own, request, now);
+        occupy(own, request, now);
         return Some(own);
     }
     // An earlier request at the same address may still have a slot, if its end was not seen.
@@ -72,7 +72,7 @@ pub fn claim(
 
 /// Puts a request into the slot that is its tag's own.
 #[inline(always)]
-pub fn take(own: MapCell<InFlight>, request: Request, now: u64) {
+pub fn occupy(own: MapCell<InFlight>, request: Request, now: u64) {
     if own.request().get() != 0 {
         reconcile(own, now);
     }

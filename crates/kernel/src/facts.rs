@@ -28,7 +28,7 @@ pub struct Facts {
     pub lockdown: String,
     /// The programs whose hooks exist here.
     homes: BTreeMap<Program, Home>,
-    unknown_modules: BTreeMap<&'static str, Untold>,
+    unknown_modules: BTreeMap<&'static str, ModuleBtfError>,
     /// Whether a trampoline is kept while somebody sleeps in the function below it.
     keeps_trampolines: bool,
     pub pointers: Pointers,
@@ -65,11 +65,11 @@ pub struct InModule {
 }
 
 /// The types of the modules that the attach strategies have hooks in.
-pub type Modules = BTreeMap<&'static str, Result<Vec<u8>, Untold>>;
+pub type Modules = BTreeMap<&'static str, Result<Vec<u8>, ModuleBtfError>>;
 
 /// Why nothing is known of a module.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Untold {
+pub enum ModuleBtfError {
     NotLoaded,
     NoTypes,
     Unreadable(String),
@@ -79,7 +79,7 @@ pub enum Untold {
 pub const NO_MODULE_TYPES: &str =
     "has no types (it takes 5.11 and CONFIG_DEBUG_INFO_BTF_MODULES=y)";
 
-impl fmt::Display for Untold {
+impl fmt::Display for ModuleBtfError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLoaded => write!(f, "is not loaded"),
@@ -116,8 +116,8 @@ impl Facts {
 
     /// Modules that have hooks and are not loaded.
     pub fn modules_not_loaded(&self) -> impl Iterator<Item = &'static str> {
-        let untold = self.unknown_modules.iter();
-        untold.filter(|(_, why)| **why == Untold::NotLoaded).map(|(module, _)| *module)
+        let missing = self.unknown_modules.iter();
+        missing.filter(|(_, why)| **why == ModuleBtfError::NotLoaded).map(|(module, _)| *module)
     }
 
     /// Takes in a module that was loaded since, from the kernel's types and its own:
@@ -173,7 +173,7 @@ impl Facts {
         for (module, bytes) in modules {
             let types = bytes.as_ref().map_err(Clone::clone).and_then(|bytes| {
                 let types = kernel.with_module(bytes);
-                types.map_err(|error| Untold::Unreadable(error.to_string()))
+                types.map_err(|error| ModuleBtfError::Unreadable(error.to_string()))
             });
             match types {
                 Ok(types) => {
@@ -199,8 +199,8 @@ impl Facts {
                 return typed;
             }
             // A module without types still has its tracepoints.
-            let untold = target.module().and_then(|module| unknown_modules.get(module));
-            let is_there = typed.is_some() || untold == Some(&Untold::NoTypes);
+            let missing = target.module().and_then(|module| unknown_modules.get(module));
+            let is_there = typed.is_some() || missing == Some(&ModuleBtfError::NoTypes);
             is_there.then_some(Home::ByName)
         };
         let keeps_trampolines = keeps_trampolines(&kernel);
@@ -345,13 +345,13 @@ pub fn has_types(btf: &Path, module: &str) -> bool {
 }
 
 /// The types of one module, as the running kernel has them.
-fn read_module(folder: &Path, module: &str) -> Result<Vec<u8>, Untold> {
+fn read_module(folder: &Path, module: &str) -> Result<Vec<u8>, ModuleBtfError> {
     if !is_live(Path::new("/"), module) {
-        return Err(Untold::NotLoaded);
+        return Err(ModuleBtfError::NotLoaded);
     }
     fs::read(folder.join(module)).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => Untold::NoTypes,
-        _ => Untold::Unreadable(error.to_string()),
+        ErrorKind::NotFound => ModuleBtfError::NoTypes,
+        _ => ModuleBtfError::Unreadable(error.to_string()),
     })
 }
 

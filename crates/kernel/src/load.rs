@@ -59,7 +59,7 @@ pub fn kernel_memory_bytes(room: &Room) -> u64 {
 
 /// The user's options for loading.
 #[derive(Clone, Debug, Default)]
-pub struct Wishes {
+pub struct LoadOptions {
     pub forced: Vec<Forced>,
     pub kernel_log: bool,
     /// Capabilities whose hooks on demand are wanted from the start, beside those
@@ -67,7 +67,7 @@ pub struct Wishes {
     pub at_once: Vec<Capability>,
 }
 
-impl Wishes {
+impl LoadOptions {
     /// One of aya-log's: 0 is silence, 4 is debug.
     fn log_level(&self) -> u8 {
         if self.kernel_log { 4 } else { 0 }
@@ -91,7 +91,7 @@ pub struct Programs {
     config: Config,
     /// All loaded programs; one is off its hook while that is not in demand.
     loaded: BTreeMap<Program, Attached>,
-    wishes: Wishes,
+    options: LoadOptions,
     selections: Vec<Selection>,
     pub(crate) room: Room,
 }
@@ -102,14 +102,14 @@ impl Programs {
     /// # Errors
     ///
     /// When the kernel refuses the maps.
-    pub fn create(facts: &Facts, room: Room, wishes: Wishes) -> Result<Self> {
+    pub fn create(facts: &Facts, room: Room, options: LoadOptions) -> Result<Self> {
         memlock::raise();
         let typed = facts.pointers == Pointers::Typed;
         let object = if typed { OBJECT } else { UNTYPED_OBJECT };
         if facts.lockdown == "confidentiality" {
             quiet::probe_features();
         }
-        let level = wishes.log_level();
+        let level = options.log_level();
         let Room { own_slots, shared_slots, .. } = room;
         let config = Config { own_slots, shared_slots, ..facts.config };
         let globals =
@@ -128,7 +128,7 @@ impl Programs {
             .context("failed to create the tracer's maps in the kernel")?;
         let loader = Some(loader);
         let (loaded, selections) = (BTreeMap::new(), Vec::new());
-        Ok(Self { maps, loader, config, loaded, wishes, selections, room })
+        Ok(Self { maps, loader, config, loaded, options, selections, room })
     }
 
     /// Loads and attaches the first strategy of each capability that goes.
@@ -152,7 +152,7 @@ impl Programs {
     }
 
     /// Notes that an optional program of the strategy that serves does not fire.
-    pub fn strike(&mut self, capability: Capability, program: Program) {
+    pub fn mark_silent(&mut self, capability: Capability, program: Program) {
         if let Some(selection) = self.selection_mut(capability) {
             selection.attached.retain(|attached| *attached != program);
         }
@@ -207,7 +207,7 @@ impl Programs {
 
     /// The things that are not seen on this kernel.
     pub fn unsupported(&self, facts: &Facts) -> Vec<Unsupported> {
-        unsupported::find(facts, &self.selections, &self.wishes.forced)
+        unsupported::find(facts, &self.selections, &self.options.forced)
     }
 
     /// The first required capability that no strategy serves.
@@ -222,7 +222,8 @@ impl Programs {
         for capability in Capability::ALL {
             let mut strategies =
                 self.order(capability).into_iter().map(|at| &capability.strategies()[at]);
-            let Some(strategy) = strategies.find(|strategy| may_go(&mut loader, facts, strategy))
+            let Some(strategy) =
+                strategies.find(|strategy| is_loadable(&mut loader, facts, strategy))
             else {
                 continue;
             };
@@ -237,7 +238,7 @@ impl Programs {
 
     /// The strategies of a capability, the one that was asked for first.
     fn order(&self, capability: Capability) -> Vec<usize> {
-        let wanted = self.wishes.forced.iter().find(|f| f.capability == capability);
+        let wanted = self.options.forced.iter().find(|f| f.capability == capability);
         let is_wanted = |strategy: &Strategy| wanted.is_some_and(|f| f.strategy == strategy.name);
         let mut order: Vec<_> = (0..capability.strategies().len()).collect();
         order.sort_by_key(|&at| !is_wanted(&capability.strategies()[at]));
@@ -290,8 +291,8 @@ impl Programs {
         capability: Capability,
         strategy: &Strategy,
     ) -> (Outcome, Served) {
-        let forced = self.wishes.forced.iter().any(|wish| wish.capability == capability);
-        let wanted = forced || self.wishes.at_once.contains(&capability);
+        let forced = self.options.forced.iter().any(|wish| wish.capability == capability);
+        let wanted = forced || self.options.at_once.contains(&capability);
         let mut attached = Vec::new();
         // Two programs may share a hook: its entry and its exit.
         let mut by_module: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
@@ -434,7 +435,7 @@ impl Programs {
 
 /// Whether all hooks of a strategy are there and, where they are functions, the
 /// kernel takes a program for one of them: it may permit none at all.
-fn may_go(loader: &mut Loader, facts: &Facts, strategy: &Strategy) -> bool {
+fn is_loadable(loader: &mut Loader, facts: &Facts, strategy: &Strategy) -> bool {
     let required = || strategy.steps.iter().filter(|step| step.required);
     let homes: Option<Vec<_>> = required().map(|step| facts.home(step.program)).collect();
     // The last: entries come after exits, and are short.

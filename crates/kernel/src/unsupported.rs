@@ -64,7 +64,7 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
         ));
     }
     found.extend(untranslated(facts.translation).map(|why| unsupported("process_id", why)));
-    found.extend(forced.iter().filter_map(|wish| disobeyed(wish, selections)));
+    found.extend(forced.iter().filter_map(|wish| unmet_override(wish, selections)));
     found
 }
 
@@ -89,7 +89,7 @@ fn untranslated(translation: Translation) -> Option<&'static str> {
 }
 
 /// A strategy that was asked for and does not serve.
-fn disobeyed(wish: &Forced, selections: &[Selection]) -> Option<Unsupported> {
+fn unmet_override(wish: &Forced, selections: &[Selection]) -> Option<Unsupported> {
     let selection = selections.iter().find(|selection| selection.capability == wish.capability)?;
     let (strategy, outcome) =
         selection.strategies.iter().find(|(strategy, _)| *strategy == wish.strategy)?;

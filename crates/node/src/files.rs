@@ -376,7 +376,7 @@ impl Files {
     fn read_mount_point(&mut self, tgid: u32, device: u32) -> Option<MountPoint> {
         let Self { tree, budget, mounts, .. } = self;
         ["1", "self", &tgid.to_string()].into_iter().find_map(|process| {
-            if !budget.take() {
+            if !budget.spend_one() {
                 return None;
             }
             let mountinfo = mounts::read(tree, process).ok()?;

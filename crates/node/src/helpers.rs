@@ -103,7 +103,7 @@ impl Helpers {
     pub fn look(&mut self, now_ns: u64, places: &[Place]) -> Vec<Seen> {
         let mut seen = Vec::new();
         if let Some(errand) = self.at_work.take() {
-            self.take(errand.look(), &mut seen);
+            self.receive(errand.look(), &mut seen);
             if self.at_work.is_some() {
                 self.late += u64::from(!self.was_late);
                 self.was_late = true;
@@ -120,13 +120,13 @@ impl Helpers {
             (watch, seen)
         });
         match errand {
-            Some(errand) => self.take(errand.wait(PATIENCE), &mut seen),
+            Some(errand) => self.receive(errand.wait(PATIENCE), &mut seen),
             None => self.late += 1,
         }
         seen
     }
 
-    fn take(&mut self, answer: Answer<(Watch, Vec<Seen>)>, seen: &mut Vec<Seen>) {
+    fn receive(&mut self, answer: Answer<(Watch, Vec<Seen>)>, seen: &mut Vec<Seen>) {
         match answer {
             Answer::Done((watch, found)) => {
                 self.watch = Some(watch);
@@ -269,12 +269,13 @@ impl Watch {
         }
         let unified = self.tree.read_up_to(format!("proc/{tgid}/cgroup"), SMALL_BYTES).ok();
         let unified = unified.as_deref().and_then(parse_unified);
-        let places = self.hierarchies.places(&self.tree, Controller::Cpu, unified.as_deref(), tgid);
-        for place in &places {
-            for folder in levels(place) {
-                if let Some((ns, mut setting)) = read_throttled(folder, place.hierarchy) {
-                    let cgroup = folder.strip_prefix(&place.top).unwrap_or(folder);
-                    setting += &format!(" of /{}", cgroup.display());
+        let cgroups =
+            self.hierarchies.cgroups(&self.tree, Controller::Cpu, unified.as_deref(), tgid);
+        for cgroup in &cgroups {
+            for folder in levels(cgroup) {
+                if let Some((ns, mut setting)) = read_throttled(folder, cgroup.hierarchy) {
+                    let path = folder.strip_prefix(&cgroup.top).unwrap_or(folder);
+                    setting += &format!(" of /{}", path.display());
                     reading.throttled.insert(folder.to_path_buf(), (ns, setting));
                 }
             }

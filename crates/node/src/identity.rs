@@ -18,9 +18,9 @@ use tracer_snapshot::{Actor, labels::Identify};
 use crate::tree::Tree;
 
 mod arguments;
+mod cgroup_path;
 mod cgroups;
 mod containers;
-mod place;
 mod pods;
 mod process;
 mod procfs;
@@ -31,8 +31,8 @@ pub use arguments::{Program, find_program};
 pub use process::Process;
 pub use unit::unit;
 
+use cgroup_path::CgroupIdentity;
 use cgroups::Cgroups;
-use place::Place;
 use process::Processes;
 use workload::{Names, find_workload};
 
@@ -160,17 +160,17 @@ impl Identify for Identities {
             Some(process) if comm.is_empty() => &process.comm,
             _ => comm,
         };
-        let place = Place::of(cgroup);
+        let identity = CgroupIdentity::of(cgroup);
         // A process elsewhere was there when it was seen last, or has the
         // number of one that was.
         let program = process.filter(|process| {
             process.cgroup == cgroup
                 || process.path_for(cgroup_id) == Some(cgroup)
-                || (!kernel_thread && Place::of(&process.cgroup) == place)
+                || (!kernel_thread && CgroupIdentity::of(&process.cgroup) == identity)
         });
         let program = program.filter(|process| process.program.is_some());
         let named = program.and_then(|process| process.program.as_ref());
-        let mut workload = find_workload(&mut self.names, &self.host, place, named, now_ns);
+        let mut workload = find_workload(&mut self.names, &self.host, identity, named, now_ns);
         if let (Some(workload), Some(process)) = (&mut workload, program) {
             let others = self.processes.count_others(process);
             if others > 0 {

@@ -31,7 +31,7 @@ use tracer_engine::{
     blame::{Owner, OwnerId},
     tick::Tick,
 };
-use tracer_scene::{DiskState, Scene, people::People, stages::Taken};
+use tracer_scene::{DiskState, Scene, actors::Actors, stages::Taken};
 use tracer_snapshot::{
     DroppedCounts, Kernel, Op,
     clock::Clock,
@@ -163,14 +163,14 @@ impl Recorder {
         &mut self,
         taken: Taken<'_>,
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
-        people: &mut People,
+        actors: &mut Actors,
         files: &mut dyn FileNames,
     ) {
         let Taken { record, underlying, file, need_ns } = taken;
         if self.failure.is_some() {
             return;
         }
-        self.identities(people);
+        self.identities(actors);
         self.name_file(file, record.device, files);
         self.name_owners(record.areas(), owners(record.disk));
         for window in underlying {
@@ -201,7 +201,7 @@ impl Recorder {
         if self.failure.is_some() {
             return;
         }
-        self.identities(&mut scene.people);
+        self.identities(&mut scene.actors);
         for owner in tick.owners() {
             let Some(line) = OwnerLine::of_key(owner, &key(owner)) else { continue };
             // If only /proc shows kernel threads, their accounts know better.
@@ -253,7 +253,7 @@ impl Recorder {
     /// When that, or anything before it, could not be written.
     pub fn end(mut self, at_ns: u64, scene: &mut Scene) -> Result<Progress> {
         self.check()?;
-        self.identities(&mut scene.people);
+        self.identities(&mut scene.actors);
         let syncs = self.progress.syncs;
         self.put("end", &End { at_ns, syncs });
         self.flush();
@@ -276,8 +276,8 @@ impl Recorder {
         }
     }
 
-    fn identities(&mut self, people: &mut People) {
-        people.take_news(|party, actor| {
+    fn identities(&mut self, actors: &mut Actors) {
+        actors.drain_changed(|party, actor| {
             self.put("identity", &Identity { party: (*party).into(), actor: actor.clone() });
         });
     }

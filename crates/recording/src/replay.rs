@@ -4,55 +4,40 @@
 //! anything else sees it, and everything that grows has a bound; the first line
 //! that does not hold ends the replay, with what came before it intact.
 
+mod disk;
+mod lines;
+mod names;
+mod parts;
+mod windows;
+
 use std::{
     collections::{HashMap, VecDeque},
     fs::File,
     io::{self, Read},
-    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
-use lru::LruCache;
-use tracer_ebpf::{
-    dropped::Dropped,
-    histogram::BUCKETS,
-    record::{ACCOUNTS, NO_DISK, UNDERLYING, UnderlyingWindow, op},
-};
+use tracer_ebpf::dropped::Dropped;
+use tracer_engine::{blame::Party, victim::Span};
+use tracer_scene::{DiskState, Scene, Stack, actors::Actors};
+use tracer_snapshot::{Hanging, SlowSync, Snapshot, clock::Clock};
 
+use self::{disk::DISKS, names::Names, windows::Windows};
 use super::{
     FORMAT, VERSION,
     breaks::{Break, Breaks, SILENCE_SECONDS, Why},
     checks::{
-        LIST, MOST_LENGTH_NS, MOST_TIME_NS, TEXT_BYTES, check_actor, check_facts, check_hanging,
-        check_kernel, check_texts, check_time,
+        MOST_TIME_NS, check_actor, check_facts, check_hanging, check_kernel, check_texts,
+        check_time,
     },
-    line::{Account, Disk, DiskOwner, Header, Latency, Line, OwnerLine, Stamp, Sync, areas},
+    line::{Header, Line, OwnerLine, Stamp},
     reader::{Damage, Reader},
     segments::{folder, index},
 };
 use crate::Incomplete;
-use tracer_engine::{
-    blame::{Owner, OwnerId, Party},
-    tick::Tick,
-    usage::{Learnt, Rate},
-    victim::Span,
-};
-use tracer_scene::{
-    DiskState, Histograms, Scene, Stack, people::People, picture::Slow, stages::Taken,
-};
-use tracer_snapshot::{
-    Hanging, SlowSync, Snapshot,
-    clock::Clock,
-    labels::FileNames,
-    labels::{FileId, FileLabel, Labels},
-};
-
-/// Names of files and devices remembered: more than the writer trusts in.
-const FILES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 const OWNERS: usize = 1 << 16;
-const DISKS: usize = 4096;
 
 /// Syncs that have not ended: a session describes 16.
 const HANGING: usize = 256;
@@ -341,89 +326,6 @@ impl Replay {
         }
     }
 
-    /// Goes on with the next segment that can be read; false after the last.
-    fn next_segment(&mut self, mut damage: Option<Damage>) -> bool {
-        while let Some(path) = self.rest.as_mut().and_then(VecDeque::pop_front) {
-            let opened = folder::open(&path).map_err(|error| begin(error.to_string()));
-            let opened = opened.and_then(|file| {
-                let mut reader = Reader::new(file)?;
-                let first = reader.first_line(|stamp| match check_stamp(stamp) {
-                    Ok(()) => Ok(()),
-                    Err(Refused::Version(version)) => {
-                        Err(begin(format!("it is in version {version}")))
-                    }
-                    Err(Refused::Foreign(why)) => Err(begin(why)),
-                })?;
-                Ok((reader, first))
-            });
-            match opened {
-                Ok((reader, Line { header: Some(header), .. })) => {
-                    self.reader = reader;
-                    match self.begin_part(header, damage.take().map(|damage| damage.to_string())) {
-                        Ok(()) => return true,
-                        Err(why) => damage = Some(self.reader.damage(why)),
-                    }
-                }
-                // A recorder that runs may have dropped it meanwhile.
-                Ok(_) => damage = Some(begin("it has no header".to_owned())),
-                Err(why) => damage = Some(why),
-            }
-        }
-        if let Some(damage) = damage {
-            let now = self.now();
-            self.breaks.add(Break { from: now, to: now, why: Why::Damaged(damage.to_string()) });
-        }
-        false
-    }
-
-    /// Goes on with a part that names everything anew, perhaps of another boot.
-    fn begin_part(&mut self, header: Header, damage: Option<String>) -> Result<(), String> {
-        check_stamp(Some(Stamp { format: header.format, version: header.version }))
-            .map_err(|_| "a recording of another version begins".to_owned())?;
-        check_time(header.started_ns)?;
-        if header.boot.as_ref().is_some_and(|boot| boot.len() > TEXT_BYTES) {
-            return Err("a boot with too long a name".to_owned());
-        }
-        let Header { started_ns, clock, kernel, began, boot, .. } = header;
-        check_kernel(&kernel)?;
-        let from = self.now();
-        let is_same_boot = match (&self.boot, &boot) {
-            (Some(before), Some(now)) => before == now,
-            _ => !clock.is_stepped_from(self.part_clock),
-        };
-        let went_on = started_ns
-            .checked_add_signed(self.shift_ns)
-            .is_some_and(|at| is_same_boot && at.saturating_add(OVERLAP_NS) >= self.now_ns);
-        if !went_on {
-            // The wall's clock says how much later it is.
-            let later_ns = clock.ahead_of(self.part_clock).saturating_add(self.shift_ns);
-            let at_ns = started_ns.checked_add_signed(later_ns).unwrap_or(0).max(self.now_ns);
-            let shift_ns = at_ns.cast_signed().checked_sub(started_ns.cast_signed());
-            self.shift_ns = shift_ns.unwrap_or(0);
-        }
-        let started_ns = shifted(started_ns, self.shift_ns)?;
-        check_time(started_ns)?;
-        self.now_ns = self.now_ns.max(started_ns);
-        self.scene.set_clock(clock.behind(self.shift_ns));
-        let to = self.scene.clock().unix_seconds(self.now_ns);
-        let why = Why::of(began, is_same_boot, self.ended, damage, to - from);
-        if let Some(why) = why {
-            self.breaks.add(Break { from, to, why });
-        }
-        (self.part_clock, self.boot, self.ended) = (clock, boot, false);
-        self.ticked_ns = None;
-        self.scene.kernel = kernel;
-        self.scene.hanging.clear();
-        self.hanging = Default::default();
-        self.scene.stacks.clear();
-        self.stacks.clear();
-        self.stale_disks = self.scene.disks.iter().map(|disk| disk.index).collect();
-        self.owners.clear();
-        self.names.files.clear();
-        self.names.devices.clear();
-        Ok(())
-    }
-
     /// The disks as they were last.
     pub fn disks(&self) -> &[DiskState] {
         &self.scene.disks
@@ -435,8 +337,8 @@ impl Replay {
     }
 
     /// Everybody who was named.
-    pub fn people(&self) -> &People {
-        &self.scene.people
+    pub fn actors(&self) -> &Actors {
+        &self.scene.actors
     }
 
     fn take(
@@ -460,9 +362,9 @@ impl Replay {
         }
         if let Some(identity) = identity {
             check_actor(&identity.actor)?;
-            self.scene.people.learn(identity.party.into(), identity.actor, self.now_ns);
+            self.scene.actors.learn(identity.party.into(), identity.actor, self.now_ns);
             // Nobody asks here.
-            self.scene.people.take_news(|_, _| ());
+            self.scene.actors.drain_changed(|_, _| ());
         }
         if let Some(file) = file {
             check_texts(&[&file.path])?;
@@ -522,73 +424,6 @@ impl Replay {
         Ok(())
     }
 
-    fn sync(
-        &mut self,
-        sync: &Sync,
-        slow_ns: Option<u64>,
-        slow: &mut Vec<SlowSync>,
-    ) -> Result<(), String> {
-        check_time(sync.begin_ns)?;
-        let longest_ns = sync.longest_ns();
-        if longest_ns > MOST_LENGTH_NS {
-            return Err(format!("a sync of {longest_ns} ns"));
-        }
-        self.windows.fill(sync, &self.owners)?;
-        let record = sync.record();
-        let Windows { first, underlying, underlying_owners } = &self.windows;
-        let owners = |disk| match underlying.iter().position(|w| w.disk == u64::from(disk)) {
-            _ if disk == record.disk => first,
-            Some(at) => &underlying_owners[at],
-            None => &NOBODY,
-        };
-        let file = self.names.file(sync.file);
-        let taken = Taken { record: &record, underlying, file, need_ns: sync.need_ns };
-        let judged = self.scene.take(&taken, owners);
-        self.now_ns = self.now_ns.max(sync.end_ns());
-        if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
-            let sync = Slow { sync: taken, judged: &judged, owners: first, tgid: &|_| 0 };
-            slow.push(self.scene.slow_sync(&sync, &mut self.names));
-        }
-        Ok(())
-    }
-
-    fn tick(&mut self, tick: &Tick) -> Result<(), String> {
-        check_time(tick.at_ns)?;
-        let Tick { journals, contenders, reclaimers, limits, helpers, disks, .. } = tick;
-        let lists = [journals.len(), contenders.len(), reclaimers.len(), limits.len()];
-        let lists = lists.into_iter().chain([helpers.len(), disks.len()]);
-        let loads = disks.iter().map(|disk| disk.loads.len());
-        if lists.chain(loads).any(|length| length > LIST) {
-            return Err("a tick of too many parties".to_owned());
-        }
-        let limited = limits.iter().map(|limit| limit.ns);
-        let lengths = limited.chain([tick.steal_ns]);
-        let shares = contenders.iter().map(|r| r.ns).chain(reclaimers.iter().map(|r| r.ns));
-        let disk_ns = disks.iter().map(|disk| disk.length_ns);
-        let helped =
-            helpers.iter().flat_map(|one| [one.cpu_ns, one.limit_ns, one.disk_ns, one.of_ns]);
-        if lengths.chain(shares).chain(disk_ns).chain(helped).any(|ns| ns > MOST_LENGTH_NS) {
-            return Err("a tick of more time than there is".to_owned());
-        }
-        let settings: Vec<_> = limits.iter().map(|limit| limit.setting.as_str()).collect();
-        check_texts(&settings)?;
-        for one in helpers {
-            check_texts(&[&one.comm, &one.cgroup, &one.setting, &one.own_disk])?;
-        }
-        if let Some(owner) = tick.owners().find(|o| !self.owners.contains_key(&o.0) && o.0 != 0) {
-            return Err(format!("it speaks of owner {} and never said who that is", owner.0));
-        }
-        self.note_silence(tick.at_ns);
-        let party = |owner: OwnerId| self.owners.get(&owner.0).map(|(party, _)| *party);
-        self.scene.tick(tick, |owner| party(owner).unwrap_or_default());
-        (self.scene.hanging, self.scene.hanging_left_out) = std::mem::take(&mut self.hanging);
-        self.scene.stacks = std::mem::take(&mut self.stacks);
-        self.now_ns = self.now_ns.max(tick.at_ns);
-        let stale = std::mem::take(&mut self.stale_disks);
-        self.scene.disks.retain(|disk| !stale.contains(&disk.index));
-        Ok(())
-    }
-
     /// The wall's clock was set, or the machine was suspended.
     fn set_clock(&mut self, clock: Clock) {
         let (from, before) = (self.now(), self.part_clock);
@@ -611,147 +446,6 @@ impl Replay {
             self.breaks.add(Break { from, to, why: Why::Silent });
         }
     }
-
-    fn disk(&mut self, line: Disk) -> Result<(), String> {
-        let known_as = line.known_as.as_deref().unwrap_or_default();
-        check_texts(&[&line.name, known_as, &line.scheduler])?;
-        let work = line.work.as_ref().map_or(0, Vec::len);
-        if line.owners.len() > ACCOUNTS || work > LIST || line.latencies.len() > op::COUNT {
-            return Err("a disk of too many owners".to_owned());
-        }
-        let known = self.scene.disks.iter().position(|disk| disk.index == line.index);
-        let at = match known {
-            Some(at) => at,
-            None if self.scene.disks.len() >= DISKS => return Err("too many disks".to_owned()),
-            None => {
-                self.scene.disks.push(DiskState { index: line.index, ..DiskState::default() });
-                self.scene.disks.len() - 1
-            }
-        };
-        let rates: Result<Vec<_>, _> = line.owners.iter().map(|row| self.rate(row)).collect();
-        let disk = &mut self.scene.disks[at];
-        disk.rates = rates?;
-        let is_stale = self.stale_disks.contains(&line.index);
-        self.stale_disks.retain(|index| *index != line.index);
-        if disk.name != line.name || is_stale {
-            // Another disk has the index now, or its sums are written anew.
-            disk.latencies.clear();
-            disk.work.clear();
-        }
-        (disk.name, disk.scheduler, disk.in_flight) = (line.name, line.scheduler, line.in_flight);
-        disk.known_as = line.known_as;
-        disk.reference_at = line.reference_at;
-        disk.uncounted_share = line.uncounted_share;
-        if let Some(work) = line.work {
-            let learnt = work.into_iter().map(|known| Learnt {
-                op: known.op as u16,
-                bytes_up_to: known.bytes_up_to,
-                ns: known.ns,
-                samples: known.samples,
-            });
-            disk.work = learnt.collect();
-        }
-        line.latencies.iter().try_for_each(|latency| add_latency(disk, latency))
-    }
-
-    fn rate(&self, row: &DiskOwner) -> Result<Rate, String> {
-        let (party, op) = find_owner(&self.owners, row.owner)?;
-        Ok(Rate {
-            owner: OwnerId(row.owner),
-            party,
-            op,
-            tgid: row.tgid,
-            requests_per_second: row.requests_per_second,
-            bytes_per_second: row.bytes_per_second,
-            in_flight: row.in_flight,
-            requests_total: row.requests_total,
-            bytes_total: row.bytes_total,
-        })
-    }
-}
-
-static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
-
-/// The requests in flight during one sync, in the form that the engine takes.
-struct Windows {
-    first: [Owner; ACCOUNTS],
-    underlying: Vec<UnderlyingWindow>,
-    underlying_owners: Vec<[Owner; ACCOUNTS]>,
-}
-
-impl Default for Windows {
-    fn default() -> Self {
-        Self { first: NOBODY, underlying: Vec::new(), underlying_owners: Vec::new() }
-    }
-}
-
-impl Windows {
-    fn fill(&mut self, sync: &Sync, known: &HashMap<u32, (Party, u16)>) -> Result<(), String> {
-        self.first = owners_of(&sync.in_flight, known)?;
-        self.underlying.clear();
-        self.underlying_owners.clear();
-        if sync.underlying.len() > UNDERLYING {
-            return Err("a sync on too many disks".to_owned());
-        }
-        for underlying in &sync.underlying {
-            if Some(underlying.disk) == sync.disk || underlying.disk == NO_DISK {
-                return Err("a sync that waits twice for one disk".to_owned());
-            }
-            self.underlying_owners.push(owners_of(&underlying.in_flight, known)?);
-            let areas = areas(&underlying.in_flight);
-            self.underlying.push(UnderlyingWindow { disk: underlying.disk.into(), areas });
-        }
-        Ok(())
-    }
-}
-
-fn owners_of(
-    accounts: &[Account],
-    known: &HashMap<u32, (Party, u16)>,
-) -> Result<[Owner; ACCOUNTS], String> {
-    if accounts.len() > ACCOUNTS {
-        return Err(format!("{} accounts on one disk", accounts.len()));
-    }
-    let mut owners = NOBODY;
-    for (owner, (id, _, weight_ns)) in owners.iter_mut().zip(accounts) {
-        let (Party { cgroup, comm, kthread }, op) = find_owner(known, *id)?;
-        let (id, weight_ns) = (OwnerId(*id), *weight_ns);
-        *owner = Owner { id, cgroup, comm, kthread, op, weight_ns };
-    }
-    Ok(owners)
-}
-
-/// Owner 0 is everybody who found no account.
-fn find_owner(known: &HashMap<u32, (Party, u16)>, id: u32) -> Result<(Party, u16), String> {
-    match known.get(&id) {
-        _ if id == 0 => Ok((Party::default(), 0)),
-        Some(owner) => Ok(*owner),
-        None => Err(format!("it speaks of owner {id} and never said who that is")),
-    }
-}
-
-fn add_latency(disk: &mut DiskState, latency: &Latency) -> Result<(), String> {
-    let code = latency.op as u16;
-    if usize::from(code) >= op::COUNT {
-        return Err(format!("requests of the kind `{}`", latency.op.name()));
-    }
-    let at = disk.latencies.iter().position(|of| of.op == code).unwrap_or_else(|| {
-        let fresh = Histograms { op: code, bytes: 0, queue: [0; BUCKETS], device: [0; BUCKETS] };
-        disk.latencies.push(fresh);
-        disk.latencies.len() - 1
-    });
-    let of = &mut disk.latencies[at];
-    of.bytes = of.bytes.saturating_add(latency.bytes);
-    for (counts, grown) in [(&mut of.queue, &latency.queue), (&mut of.device, &latency.device)] {
-        for (bucket, count) in grown {
-            let place = counts.get_mut(*bucket as usize);
-            let place = place.ok_or_else(|| format!("a bucket {bucket} of {BUCKETS}"))?;
-            *place = place.saturating_add(*count);
-        }
-    }
-    // As a session has them.
-    disk.latencies.sort_by_key(|of| of.op);
-    Ok(())
 }
 
 /// Something is wrong with a file of which nothing was read.
@@ -761,52 +455,4 @@ fn begin(why: String) -> Damage {
 
 fn shifted(ns: u64, by_ns: i64) -> Result<u64, String> {
     ns.checked_add_signed(by_ns).ok_or_else(|| format!("a moment of {ns} ns"))
-}
-
-/// How the recording calls files and devices.
-struct Names {
-    labels: Labels,
-    /// Ours by the recording's.
-    files: LruCache<u32, FileId>,
-    devices: LruCache<u32, String>,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self {
-            labels: Labels::default(),
-            files: LruCache::new(FILES),
-            devices: LruCache::new(FILES),
-        }
-    }
-}
-
-impl Names {
-    fn learn_file(
-        &mut self,
-        id: u32,
-        class: tracer_snapshot::FileClass,
-        path: String,
-        device: u32,
-    ) {
-        let label = FileLabel { class, path, pattern: "recorded", device };
-        self.files.put(id, self.labels.intern(label));
-    }
-
-    /// The file of an id; one that was forgotten, or was never named, is unknown.
-    fn file(&mut self, id: u32) -> FileId {
-        let file = self.files.get(&id).copied().unwrap_or_default();
-        self.labels.touch(file);
-        file
-    }
-}
-
-impl FileNames for Names {
-    fn label(&self, file: FileId) -> &FileLabel {
-        self.labels.get(file)
-    }
-
-    fn device_name(&mut self, device: u32) -> &str {
-        self.devices.get(&device).map_or("?", String::as_str)
-    }
 }

@@ -270,14 +270,14 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
             kernel_thread: false,
             workload: None,
         };
-        scene.people.learn(party, actor, 0);
+        scene.actors.learn(party, actor, 0);
     }
     for n in 0..syncs {
         let record = sync(n);
         let taken = Taken { record: &record, underlying: &[], file: FileId(4), need_ns: 0 };
         scene.take(&taken, |_| &owners);
-        let Scene { people, .. } = &mut scene;
-        recorder.sync(taken, |_| &owners, people, &mut files);
+        let Scene { actors, .. } = &mut scene;
+        recorder.sync(taken, |_| &owners, actors, &mut files);
         if n % 20 == 19 {
             let tick = tick(record.begin_ns + 50 * MS);
             scene.tick(&tick, |id| owners[id.0 as usize].party());

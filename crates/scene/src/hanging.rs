@@ -53,7 +53,7 @@ impl Scene {
                 let Owner { id, op, .. } = competitor.owner;
                 let account = owners.iter().position(|owner| owner.id == id).unwrap_or(0);
                 Some(Beside {
-                    actor: owner(&self.people, id, &competitor.owner.party(), tgid(account)),
+                    actor: owner(&self.actors, id, &competitor.owner.party(), tgid(account)),
                     op: Op::of_code(op)?,
                     share: competitor.work / all.max(1.0),
                 })
@@ -72,7 +72,7 @@ impl Scene {
         Hanging {
             schema: SCHEMA,
             at: self.clock().unix_seconds(now_ns),
-            actor: Actor { tgid: pid::here(record.tgid), ..self.people.actor(&party) },
+            actor: Actor { tgid: pid::here(record.tgid), ..self.actors.actor(&party) },
             tid: pid::here(record.tid),
             call: KINDS.get(record.kind as usize).copied().unwrap_or("unknown").into(),
             class,

@@ -5,9 +5,9 @@
 //! get the same pictures from it. So nothing here asks the machine for
 //! anything: not what time it is, not who a process is.
 
+pub mod actors;
 pub mod hanging;
 pub mod metrics;
-pub mod people;
 pub mod picture;
 pub mod stages;
 
@@ -22,8 +22,8 @@ use tracer_engine::{
 };
 use tracer_snapshot::{Hanging, Kernel, StackFact, clock::Clock};
 
+use actors::Actors;
 use metrics::Metrics;
-use people::People;
 
 pub use picture::comm_text;
 
@@ -80,7 +80,7 @@ pub struct Stack {
 /// What pictures show.
 pub struct Scene {
     pub engine: Engine,
-    pub people: People,
+    pub actors: Actors,
     pub disks: Vec<DiskState>,
     /// Syncs that had not ended at the last tick, the oldest first.
     pub hanging: Vec<Hanging>,
@@ -108,7 +108,7 @@ impl Scene {
     pub fn new(kernel: Kernel, clock: Clock, now_ns: u64) -> Result<Self> {
         Ok(Self {
             engine: Engine::new(),
-            people: People::default(),
+            actors: Actors::default(),
             disks: Vec::new(),
             hanging: Vec::new(),
             hanging_left_out: 0,

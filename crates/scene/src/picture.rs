@@ -6,7 +6,7 @@ use tracer_ebpf::{
     record::{ACCOUNTS, COMM, NO_DISK, kind, op},
 };
 
-use super::{DiskState, Histograms, Scene, people::People, stages::Taken};
+use super::{DiskState, Histograms, Scene, actors::Actors, stages::Taken};
 use tracer_engine::{
     Judged,
     blame::{Owner, OwnerId, Party},
@@ -51,11 +51,11 @@ fn others() -> Actor {
 }
 
 /// The actor of an owner, and the process by which it acted last.
-pub(crate) fn owner(people: &People, id: OwnerId, party: &Party, tgid: u32) -> Actor {
+pub(crate) fn owner(actors: &Actors, id: OwnerId, party: &Party, tgid: u32) -> Actor {
     if id == OwnerId::NOBODY {
         return others();
     }
-    let mut actor = people.actor(party);
+    let mut actor = actors.actor(party);
     if pid::here(tgid) != 0 {
         actor.tgid = tgid;
     }
@@ -110,7 +110,7 @@ impl Scene {
             return None;
         }
         let quantile = |q| seconds(sum.quantile_ns(q));
-        let actor = Actor { tgid: pid::here(victim.tgid), ..self.people.actor(&victim.party()) };
+        let actor = Actor { tgid: pid::here(victim.tgid), ..self.actors.actor(&victim.party()) };
         let label = files.label(FileId(victim.key.file));
         let (class, path) = (label.class, label.path.clone());
         let window = seconds(now_ns.saturating_sub(self.since_ns(span))).max(1e-3);
@@ -213,7 +213,7 @@ impl Scene {
     }
 
     fn party(&self, finding: &Finding) -> Actor {
-        owner(&self.people, finding.owner, &finding.party, 0)
+        owner(&self.actors, finding.owner, &finding.party, 0)
     }
 
     /// The other files that the victim's own process syncs, the most first.
@@ -259,7 +259,7 @@ impl Scene {
             for (code, ns) in suspect.total[..op::COUNT].iter().enumerate() {
                 let Some(op) = Op::of_code(code as u16).filter(|_| *ns > 0.0) else { continue };
                 blame.push(Blame {
-                    actor: owner(&self.people, suspect.owner, &suspect.party, 0),
+                    actor: owner(&self.actors, suspect.owner, &suspect.party, 0),
                     op,
                     seconds: ns / 1e9,
                     share: if excess_ns > 0.0 { ns / excess_ns } else { 0.0 },
@@ -275,7 +275,7 @@ impl Scene {
         rates.sort_by(|a, b| b.in_flight.total_cmp(&a.in_flight));
         let owners = rates.into_iter().filter_map(|rate| {
             Some(OwnerRow {
-                actor: owner(&self.people, rate.owner, &rate.party, rate.tgid),
+                actor: owner(&self.actors, rate.owner, &rate.party, rate.tgid),
                 op: Op::of_code(rate.op)?,
                 requests_per_second: rate.requests_per_second,
                 bytes_per_second: rate.bytes_per_second,
@@ -311,7 +311,7 @@ impl Scene {
         let Slow { sync: Taken { record, file, .. }, judged, owners, tgid } = slow;
         let party =
             Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
-        let actor = Actor { tgid: pid::here(record.tgid), ..self.people.actor(&party) };
+        let actor = Actor { tgid: pid::here(record.tgid), ..self.actors.actor(&party) };
         let label = files.label(*file);
         let (class, path) = (label.class, label.path.clone());
         let mut in_flight = Vec::new();
@@ -325,7 +325,7 @@ impl Scene {
                 let mut competitors = judged.window.competitors().iter();
                 let competing = competitors.find(|c| c.owner.id == owned.id);
                 in_flight.push(SyncOwner {
-                    actor: owner(&self.people, owned.id, &owned.party(), tgid(account)),
+                    actor: owner(&self.actors, owned.id, &owned.party(), tgid(account)),
                     op,
                     in_flight: area_ns as f64 / record.duration_ns as f64,
                     share: competing.map_or(0.0, |c| c.work / judged.window.total_work.max(1.0)),

@@ -103,12 +103,12 @@ impl Console {
             let line = String::from_utf8_lossy(&bytes);
             let line = line.trim_end_matches('\r');
             show(line);
-            self.take(port, line);
+            self.read_line(port, line);
             self.tally.take_line(line, begun, now);
         }
     }
 
-    fn take(&mut self, port: Port, line: &str) {
+    fn read_line(&mut self, port: Port, line: &str) {
         // A guest with one port alone says everything there.
         if port == Port::Kernel && self.trouble.is_none() && is_trouble(line) {
             self.trouble = Some(line.trim().to_owned());

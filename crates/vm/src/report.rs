@@ -70,7 +70,7 @@ impl Report {
         self.verdict == Verdict::Passed
     }
 
-    pub fn take(&mut self, mut console: Console, duration: Duration) {
+    pub fn read_console(&mut self, mut console: Console, duration: Duration) {
         self.duration_seconds = duration.as_secs_f64();
         self.passed = console.tally.passed();
         self.failed = console.tally.failed();

@@ -195,7 +195,7 @@ impl Ready<'_> {
             Ok(()) => Verdict::Failed("tests failed".to_owned()),
         };
         let mut report = Report::new(boot, &kernel.release(), verdict);
-        report.take(console, begin.elapsed());
+        report.read_console(console, begin.elapsed());
         step::note(&format!("boot {boot}"), begin.elapsed());
         eprintln!("vm: {}", report.line());
         if self.args.script.is_some() && self.args.program.is_none() {

@@ -146,7 +146,7 @@ impl Desk {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn take(&self, request: Request, reply: Reply) {
+    fn receive(&self, request: Request, reply: Reply) {
         let now_ns = self.now_ns();
         let mut state = self.lock();
         let served = &mut state.served;
@@ -328,7 +328,7 @@ impl Filesystem for Disk {
                 let left = self.size_bytes.saturating_sub(offset).min(u64::from(size));
                 let size = u32::try_from(left).unwrap_or(size);
                 let request = Request::Read { at: offset, bytes: u64::from(size) };
-                self.desk.take(request, Reply::Read { offset, size, reply });
+                self.desk.receive(request, Reply::Read { offset, size, reply });
             }
             SERVED_INODE => {
                 let served = self.desk.lock().served;
@@ -357,7 +357,7 @@ impl Filesystem for Disk {
             IMAGE_INODE => match self.desk.write(offset, bytes) {
                 Ok(()) => {
                     let request = Request::Write { at: offset, bytes: u64::from(size) };
-                    self.desk.take(request, Reply::Written { size, reply });
+                    self.desk.receive(request, Reply::Written { size, reply });
                 }
                 Err(_) => reply.error(Errno::ENOSPC),
             },
@@ -380,7 +380,7 @@ impl Filesystem for Disk {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.desk.take(Request::Flush, Reply::Done(reply));
+        self.desk.receive(Request::Flush, Reply::Done(reply));
     }
 
     /// A hole is a discard; the loop device asks for nothing else but zeroes.
@@ -402,7 +402,7 @@ impl Filesystem for Disk {
             return reply.error(Errno::EINVAL);
         };
         match fallocate(&self.desk.blocks, hole, at, bytes) {
-            Ok(()) => self.desk.take(Request::Discard { bytes: length }, Reply::Done(reply)),
+            Ok(()) => self.desk.receive(Request::Discard { bytes: length }, Reply::Done(reply)),
             Err(_) => reply.error(Errno::EIO),
         }
     }

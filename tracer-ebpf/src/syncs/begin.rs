@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::now_ns,
-    fields::{Place, Task},
+    fields::{SyncedFile, Task},
     journals,
     maps::{ask_for_disk, described},
     pids,
@@ -31,7 +31,7 @@ const FILESYSTEM: u32 = 1;
 /// The filesystem was asked to sync a file: for the sync call under way, or for
 /// one of its own, of the `kind` that the hook says or else of its thread's.
 #[inline(always)]
-pub fn enter(place: Place, kind: Option<u32>) {
+pub fn enter(file: SyncedFile, kind: Option<u32>) {
     let now = now_ns();
     match of_current() {
         Some(sync) => {
@@ -46,7 +46,7 @@ pub fn enter(place: Place, kind: Option<u32>) {
             begin(call, FILESYSTEM, now);
         }
     }
-    locate_at(&place, now);
+    locate_at(&file, now);
 }
 
 /// The kind of a sync that no sync call asked for.
@@ -89,10 +89,10 @@ pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
 /// first that is named is what was synced; the first with a disk is what is
 /// waited for.
 #[inline(always)]
-pub fn locate(place: &Place) {
+pub fn locate(file: &SyncedFile) {
     match of_current() {
         Some(sync) if sync.base_device().get() == 0 => {
-            locate_at(place, now_ns());
+            locate_at(file, now_ns());
         }
         Some(_) => {}
         None => miss(),
@@ -100,34 +100,34 @@ pub fn locate(place: &Place) {
 }
 
 #[inline(never)]
-fn locate_at(place: &Place, now: u64) -> i32 {
+fn locate_at(file: &SyncedFile, now: u64) -> i32 {
     let Some(sync) = of_current() else { return 0 };
     let kind = sync.kind().get();
-    if sync.base_device().get() != 0 || place.device == 0 || kind == COMMIT {
+    if sync.base_device().get() != 0 || file.device == 0 || kind == COMMIT {
         return 0;
     }
     // One of whole filesystems goes through the block device's own pages too,
     // and sync(2) through filesystems of no disk.
     let whole = kind == kind::SYNCFS || kind == kind::SYNC;
-    if whole && place.disk_device == 0 {
+    if whole && file.disk_device == 0 {
         return 0;
     }
     if sync.device().get() == 0 {
-        sync.inode().set(place.inode);
-        sync.generation().set(place.generation);
-        sync.backing().set(place.backing);
-        sync.device().set(place.device);
+        sync.inode().set(file.inode);
+        sync.generation().set(file.generation);
+        sync.backing().set(file.backing);
+        sync.device().set(file.device);
     }
-    if place.disk_device == 0 {
+    if file.disk_device == 0 {
         return 0;
     }
-    sync.base_device().set(place.device);
-    sync.journal().set(journals::totals(place.device, now));
-    match described(place.disk_device) {
+    sync.base_device().set(file.device);
+    sync.journal().set(journals::totals(file.device, now));
+    match described(file.disk_device) {
         Some(disk) if sync.disk().get() == NO_DISK => watch(sync, disk, now),
         Some(_) => 0,
         None => {
-            ask_for_disk(place.disk_device, || NO_NAME);
+            ask_for_disk(file.disk_device, || NO_NAME);
             0
         }
     }

@@ -40,23 +40,23 @@ impl Session {
     }
 
     /// Finds out who those are that the tick is about, while they are there.
-    pub(super) fn meet_people(&mut self, tick: &Tick) {
-        let Self { scene: Scene { engine, people, .. }, accounts, identities, .. } = self;
+    pub(super) fn resolve_actors(&mut self, tick: &Tick) {
+        let Self { scene: Scene { engine, actors, .. }, accounts, identities, .. } = self;
         let now = tick.at_ns;
-        people.refill();
-        people.ask_again(identities, now);
-        accounts.take_met(|party, tgid| people.meet(identities, party, tgid, now));
+        actors.refill();
+        actors.ask_again(identities, now);
+        accounts.take_met(|party, tgid| actors.resolve(identities, party, tgid, now));
         let rates = accounts.disks().iter().flat_map(|disk| &disk.rates);
         for rate in rates.filter(|rate| rate.owner != OwnerId::NOBODY) {
-            people.meet(identities, rate.party, rate.tgid, now);
+            actors.resolve(identities, rate.party, rate.tgid, now);
         }
         for victim in recent(engine, now) {
-            people.meet(identities, victim.party(), victim.tgid, now);
+            actors.resolve(identities, victim.party(), victim.tgid, now);
         }
         for owner in tick.owners() {
-            people.meet(identities, accounts.party(owner), 0, now);
+            actors.resolve(identities, accounts.party(owner), 0, now);
         }
-        if people.is_crowded() {
+        if actors.is_crowded() {
             let victims = engine.victims().iter();
             let blamed = victims.flat_map(|victim| {
                 let suspects = victim.suspects.iter().map(|suspect| suspect.party);
@@ -64,7 +64,7 @@ impl Session {
             });
             let owners = accounts.disks().iter().flat_map(|disk| disk.owners.iter());
             let spoken_of: HashSet<Party> = blamed.chain(owners.map(Owner::party)).collect();
-            people.forget_others(&spoken_of);
+            actors.forget_others(&spoken_of);
         }
     }
 

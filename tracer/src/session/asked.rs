@@ -49,7 +49,7 @@ impl Session {
 
     /// The actor of a party, as far as it was resolved.
     pub fn actor(&self, party: &Party) -> Actor {
-        self.scene.people.actor(party)
+        self.scene.actors.actor(party)
     }
 
     /// The name of an owner's process, as the kernel has it.

@@ -153,7 +153,7 @@ pub fn may_serve(selections: &[Selection]) -> bool {
 
 impl Session {
     /// Hooks all calls once that is needed.
-    pub(super) fn hook_calls_if_needed(&mut self) {
+    pub(super) fn attach_call_hooks_if_needed(&mut self) {
         if self.calls.is_attached || !may_serve(self.programs.selections()) {
             return;
         }

@@ -35,7 +35,7 @@ impl Session {
             // Lines that do not reach the disk are counted there.
             let _ = before.end(now, &mut self.scene);
         }
-        self.scene.people.repeat_news();
+        self.scene.actors.mark_all_changed();
         let part = Part { began: Some(began), boot: boot_id(&self.root) };
         // Its sink never fails.
         self.recorder = Recorder::begin_part(flight.segment(), &self.scene, now, part).ok();

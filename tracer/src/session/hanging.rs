@@ -41,8 +41,8 @@ impl Session {
                 Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
             self.accounts.find_owners(&record, &[]);
             let Self { scene, identities, accounts, .. } = self;
-            accounts.take_met(|party, tgid| scene.people.meet(identities, party, tgid, now));
-            scene.people.meet(identities, party, tgid, now);
+            accounts.take_met(|party, tgid| scene.actors.resolve(identities, party, tgid, now));
+            scene.actors.resolve(identities, party, tgid, now);
             let disks = self.disks_now(record.disk, record.device);
             let facts = self.stack_facts(record.device, record.disk, now);
             let taken = Taken { record: &record, underlying: &[], file, need_ns: 0 };

@@ -20,8 +20,8 @@ use tracer_kernel::{
 use tracer_node::disks;
 
 impl Session {
-    /// Takes the hook away where nobody asked for it either.
-    pub(super) fn unhook_issues_if_nobody_needs_it(&mut self, forced: &[Forced]) {
+    /// Detaches the hook if no disk needs it and the user did not ask for it.
+    pub(super) fn detach_issue_hook_if_unneeded(&mut self, forced: &[Forced]) {
         let is_forced = forced.iter().any(|forced| forced.capability == Capability::Issue);
         let submit =
             self.selections().iter().find(|selection| selection.capability == Capability::Submit);
@@ -30,19 +30,19 @@ impl Session {
         let is_seen = submit
             .and_then(Selection::selected)
             .is_some_and(|strategy| strategies.contains(&strategy));
-        if !is_forced && is_seen && !self.do_known_disks_need_issues() {
+        if !is_forced && is_seen && !self.any_disk_needs_issue_hook() {
             self.programs.set_attached(Capability::Issue, false);
             self.issues_hooked = false;
         }
     }
 
-    pub(super) fn hook_issues_if_known_disks_need_it(&mut self) {
-        if !self.issues_hooked && self.do_known_disks_need_issues() {
-            self.hook_issues();
+    pub(super) fn attach_issue_hook_if_known_disks_need_it(&mut self) {
+        if !self.issues_hooked && self.any_disk_needs_issue_hook() {
+            self.attach_issue_hook();
         }
     }
 
-    pub(super) fn hook_issues_if_busy_disks_need_it(&mut self) {
+    pub(super) fn attach_issue_hook_if_busy_disks_need_it(&mut self) {
         if self.issues_hooked {
             return;
         }
@@ -51,17 +51,17 @@ impl Session {
         let there = disks.filter(|disk| disk.is_there() && !disk.carries());
         let mut busy = there.filter(|disk| !disk.rates.is_empty());
         if is_unseen || busy.any(|disk| disks::needs_issues(&self.root, &disk.name)) {
-            self.hook_issues();
+            self.attach_issue_hook();
         }
     }
 
-    /// It stays: a disk that needed it will hardly do without later.
-    fn hook_issues(&mut self) {
+    /// The hook stays attached: a disk that needed it will probably need it again.
+    fn attach_issue_hook(&mut self) {
         self.programs.set_attached(Capability::Issue, true);
         self.issues_hooked = true;
     }
 
-    fn do_known_disks_need_issues(&self) -> bool {
+    fn any_disk_needs_issue_hook(&self) -> bool {
         let disks = self.assigned.iter();
         let mut there = disks.filter(|disk| disk.identity.is_some() && !disk.carries());
         there.any(|disk| disks::needs_issues(&self.root, &disk.name))

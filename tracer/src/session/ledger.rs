@@ -61,7 +61,7 @@ pub(super) fn sees_bios(programs: &Programs) -> bool {
 
 impl Session {
     /// Puts the hooks on bios on or off: each bio of the node runs one of them.
-    pub(super) fn hook_bios_if_a_disk_carries(&mut self) {
+    pub(super) fn attach_bio_hooks_if_needed(&mut self) {
         let mut there = self.assigned.iter().filter(|disk| disk.identity.is_some());
         let wanted = there.any(Assigned::carries);
         if wanted != self.bios_hooked {
@@ -120,9 +120,9 @@ impl Session {
         let node = (root.as_path(), &*hidden, sees_bios);
         if let Some(refused) = describe(node, room, (assigned, stacked), accounts) {
             self.refused = refused;
-            self.hook_bios_if_a_disk_carries();
+            self.attach_bio_hooks_if_needed();
             self.recall_new_disks();
-            self.hook_issues_if_known_disks_need_it();
+            self.attach_issue_hook_if_known_disks_need_it();
         }
     }
 

@@ -42,7 +42,7 @@ use tracer_kernel::{
     clock::{both_ns, monotonic_ns},
     facts::{Facts, VMLINUX_BTF},
     late,
-    load::{KernelLog, Programs, Wishes},
+    load::{KernelLog, LoadOptions, Programs},
     maps::{
         accounts::Accounts,
         helpers::HelperThreads,
@@ -231,7 +231,7 @@ impl Session {
         *step = Step::Tables;
         let mut bios_hooked = assigned.iter().any(Assigned::carries);
         let mut calls = Calls::new(&facts, &options.forced, &Tree::new(&options.root));
-        let wishes = Wishes {
+        let load_options = LoadOptions {
             forced: options.forced.clone(),
             kernel_log: options.kernel_log,
             // Fallbacks for submission are tested together with it.
@@ -241,7 +241,7 @@ impl Session {
                 .chain(calls.is_needed().then_some(Capability::Sync))
                 .collect(),
         };
-        let mut programs = Programs::create(&facts, room, wishes)
+        let mut programs = Programs::create(&facts, room, load_options)
             .map_err(|error| CannotRun(preflight::explain_refusal(&facts, &error)))?;
         let root = options.root.clone();
         let is_kthread: Box<dyn Fn(u32) -> bool> = if facts.sees_tasks() {
@@ -330,8 +330,8 @@ impl Session {
             foreign: 0,
             ticked_ns: 0,
         };
-        session.unhook_issues_if_nobody_needs_it(&options.forced);
-        session.hook_bios_if_a_disk_carries();
+        session.detach_issue_hook_if_unneeded(&options.forced);
+        session.attach_bio_hooks_if_needed();
         session.accounts.begin_watch();
         session.say_what_is_unproven();
         session.scene.kernel = session.kernel();
@@ -384,15 +384,15 @@ impl Session {
                 accounts.find_owners(record, underlying);
                 let taken = Taken { record, underlying, file, need_ns: accounts.need_ns(record) };
                 let judged = scene.take(&taken, |disk| accounts.owners(disk));
-                let Scene { engine, people, .. } = scene;
+                let Scene { engine, actors, .. } = scene;
                 // Later they may be gone.
-                accounts.take_met(|party, tgid| people.meet(identities, party, tgid, end_ns));
+                accounts.take_met(|party, tgid| actors.resolve(identities, party, tgid, end_ns));
                 let victim = &engine.victims()[judged.victim];
                 if victim.syncs_total == 1 {
-                    people.meet(identities, victim.party(), tgid, end_ns);
+                    actors.resolve(identities, victim.party(), tgid, end_ns);
                 }
                 if let Some(recorder) = recorder {
-                    recorder.sync(taken, |disk| accounts.owners(disk), people, files);
+                    recorder.sync(taken, |disk| accounts.owners(disk), actors, files);
                 }
                 if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
                     let owners = accounts.owners(record.disk);
@@ -421,10 +421,10 @@ impl Session {
         // Before anything is asked of a disk by its name.
         self.look_at_disks();
         self.read_ledger(now);
-        self.hook_calls_if_needed();
-        self.hook_issues_if_busy_disks_need_it();
+        self.attach_call_hooks_if_needed();
+        self.attach_issue_hook_if_busy_disks_need_it();
         let tick = self.read_tick(now);
-        self.meet_people(&tick);
+        self.resolve_actors(&tick);
         self.scene.tick(&tick, |owner| self.accounts.party(owner));
         self.last_tick = tick;
         if self.accounts.is_crowded() {
@@ -446,7 +446,7 @@ impl Session {
     /// Brings the counters of what was dropped up to date.
     fn count_dropped(&self) {
         let Self { accounts, identities, files, scene, .. } = self;
-        let Scene { engine, people, metrics, .. } = scene;
+        let Scene { engine, actors, metrics, .. } = scene;
         for kind in Dropped::ALL {
             let here = match kind {
                 Dropped::HookMissed => self.programs.missed_runs(),
@@ -464,7 +464,7 @@ impl Session {
                     identities.late() + files.late() + self.helpers.late() + disks::late()
                 }
                 Dropped::FileUnresolved => files.unresolved(),
-                Dropped::NameEvicted => identities.evicted() + files.evicted() + people.evicted(),
+                Dropped::NameEvicted => identities.evicted() + files.evicted() + actors.evicted(),
                 Dropped::RingFull
                 | Dropped::TableOverflow
                 | Dropped::CompletionUnmatched
@@ -534,7 +534,7 @@ impl Session {
     pub fn begin_recording(&mut self, out: Box<dyn Write>) -> Result<()> {
         self.scene.begin_period(monotonic_ns());
         self.scene.kernel = self.kernel();
-        self.scene.people.repeat_news();
+        self.scene.actors.mark_all_changed();
         self.recorder = Some(Recorder::begin(out, &self.scene)?);
         Ok(())
     }
@@ -543,7 +543,7 @@ impl Session {
         self.look_after_flight();
         if self.recorder.is_none() {
             // Nobody else asks for news.
-            self.scene.people.take_news(|_, _| ());
+            self.scene.actors.drain_changed(|_, _| ());
             return;
         }
         self.scene.disks = self.read_disks();

@@ -180,7 +180,7 @@ impl SelfTest {
             };
             let result = selftest::judge(&ground, performed, &test.records);
             let Some((capability, why)) = result.failure else {
-                strike_silent(programs, &result);
+                mark_silent_hooks(programs, &result);
                 if !ground.on_disk {
                     test.unproven = Some(Unproven::NotOnDisk(ground.folder));
                 }
@@ -406,12 +406,12 @@ impl SelfTest {
 }
 
 /// Optional hooks may be silent too.
-fn strike_silent(programs: &mut Programs, result: &TestResult) {
+fn mark_silent_hooks(programs: &mut Programs, result: &TestResult) {
     if !result.named {
-        programs.strike(Capability::Sync, Program::WriteFileEntry);
+        programs.mark_silent(Capability::Sync, Program::WriteFileEntry);
     }
     if !result.o_dsync {
-        programs.strike(Capability::Sync, Program::VfsRangeEntry);
+        programs.mark_silent(Capability::Sync, Program::VfsRangeEntry);
     }
 }
 

@@ -35,7 +35,7 @@ impl Programs {
     /// load the programs that hook modules which are loaded later.
     pub fn end_selection(&mut self, facts: &Facts) -> Option<LateLoader> {
         let maps = self.loader.take()?.into_maps();
-        let (config, log_level) = (self.config, self.wishes.log_level());
+        let (config, log_level) = (self.config, self.options.log_level());
         Some(LateLoader { facts: facts.clone(), maps, config, log_level })
     }
 

@@ -543,7 +543,7 @@ impl Accounts {
         for op in 0..op::COUNT {
             let sum = if op == op::FLUSH as usize { &mut flushes } else { &mut alone };
             for class in 0..size::COUNT {
-                sum.add(&self.work.take(disk, op, class, self.tables.solo(disk, op, class)));
+                sum.add(&self.work.read_growth(disk, op, class, self.tables.solo(disk, op, class)));
             }
         }
         (alone, flushes)

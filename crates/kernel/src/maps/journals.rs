@@ -40,7 +40,7 @@ impl Journals {
         let Some(sums) = self.sums.read() else { return Vec::new() };
         let sums = sums.into_iter().map(|(key, handles)| (key, handles.0));
         let sums: Vec<_> = sums.collect();
-        let (grown, idle) = self.known.take(&sums, now_ns);
+        let (grown, idle) = self.known.read_growth(&sums, now_ns);
         for key in idle {
             self.sums.remove(key);
         }
@@ -66,7 +66,7 @@ struct Known {
 
 impl Known {
     /// Reads the owners that added blocks, and those that have been idle for too long.
-    fn take(
+    fn read_growth(
         &mut self,
         sums: &[(OwnerKey, Handles)],
         now_ns: u64,
@@ -108,35 +108,35 @@ mod tests {
     #[test]
     fn each_second_has_its_own_blocks() {
         let mut known = Known::default();
-        assert_eq!(known.take(&[sum(1, 5)], SECOND).0, [(owner(1), 5)]);
-        assert_eq!(known.take(&[sum(1, 5), sum(2, 1)], 2 * SECOND).0, [(owner(2), 1)]);
-        assert_eq!(known.take(&[sum(1, 9), sum(2, 1)], 3 * SECOND).0, [(owner(1), 4)]);
+        assert_eq!(known.read_growth(&[sum(1, 5)], SECOND).0, [(owner(1), 5)]);
+        assert_eq!(known.read_growth(&[sum(1, 5), sum(2, 1)], 2 * SECOND).0, [(owner(2), 1)]);
+        assert_eq!(known.read_growth(&[sum(1, 9), sum(2, 1)], 3 * SECOND).0, [(owner(1), 4)]);
     }
 
     #[test]
     fn an_entry_that_the_kernel_gave_away_begins_anew() {
         let mut known = Known::default();
-        known.take(&[sum(1, 50)], SECOND);
-        assert_eq!(known.take(&[sum(1, 3)], 2 * SECOND).0, [(owner(1), 3)]);
-        known.take(&[], 3 * SECOND);
-        assert_eq!(known.take(&[sum(1, 3)], 4 * SECOND).0, [(owner(1), 3)]);
+        known.read_growth(&[sum(1, 50)], SECOND);
+        assert_eq!(known.read_growth(&[sum(1, 3)], 2 * SECOND).0, [(owner(1), 3)]);
+        known.read_growth(&[], 3 * SECOND);
+        assert_eq!(known.read_growth(&[sum(1, 3)], 4 * SECOND).0, [(owner(1), 3)]);
     }
 
     #[test]
     fn an_entry_that_is_read_twice_has_its_blocks_once() {
         let mut known = Known::default();
-        let (grown, _) = known.take(&[sum(1, 50), sum(1, 50), sum(1, 52)], SECOND);
+        let (grown, _) = known.read_growth(&[sum(1, 50), sum(1, 50), sum(1, 52)], SECOND);
         assert_eq!(grown.iter().map(|(_, blocks)| blocks).sum::<u64>(), 52);
-        let (grown, _) = known.take(&[sum(1, 52), sum(1, 52)], 2 * SECOND);
+        let (grown, _) = known.read_growth(&[sum(1, 52), sum(1, 52)], 2 * SECOND);
         assert_eq!(grown, []);
     }
 
     #[test]
     fn the_idle_are_forgotten() {
         let mut known = Known::default();
-        known.take(&[sum(1, 5)], SECOND);
-        assert_eq!(known.take(&[sum(1, 5)], 30 * SECOND), (vec![], vec![]));
-        assert_eq!(known.take(&[sum(1, 5)], 31 * SECOND), (vec![], vec![owner(1)]));
+        known.read_growth(&[sum(1, 5)], SECOND);
+        assert_eq!(known.read_growth(&[sum(1, 5)], 30 * SECOND), (vec![], vec![]));
+        assert_eq!(known.read_growth(&[sum(1, 5)], 31 * SECOND), (vec![], vec![owner(1)]));
         assert!(known.sums.is_empty());
     }
 }

@@ -44,7 +44,7 @@ struct Class {
 
 impl Class {
     /// Those that are new, beside what was usual before them.
-    fn take(&mut self, now: Solo) -> Alone {
+    fn read_growth(&mut self, now: Solo) -> Alone {
         let ios = now.ios.wrapping_sub(self.read.ios);
         let ns = now.ns.wrapping_sub(self.read.ns);
         self.read = now;
@@ -96,12 +96,12 @@ pub struct Work {
 
 impl Work {
     /// Takes in one class's sums as they are now, and returns what is new.
-    pub fn take(&mut self, disk: u32, op: usize, class: usize, now: Solo) -> Alone {
+    pub fn read_growth(&mut self, disk: u32, op: usize, class: usize, now: Solo) -> Alone {
         let disk = disk as usize;
         if self.disks.len() <= disk {
             self.disks.resize_with(disk + 1, Classes::default);
         }
-        self.disks[disk][op][class].take(now)
+        self.disks[disk][op][class].read_growth(now)
     }
 
     /// Whether requests of about this size were ever seen alone on a disk.
@@ -235,7 +235,7 @@ mod tests {
 
     fn with(op: u32, bytes: u64, ios: u64, each_ns: u64) -> Work {
         let mut work = Work::default();
-        work.take(1, op as usize, size::class(bytes), Solo { ios, ns: ios * each_ns });
+        work.read_growth(1, op as usize, size::class(bytes), Solo { ios, ns: ios * each_ns });
         work
     }
 
@@ -285,14 +285,14 @@ mod tests {
         let mut sums = Solo { ios: 100, ns: 1_000_000 };
         for _ in 0..60 {
             sums = Solo { ios: sums.ios + 100, ns: sums.ns + 100 * 90_000 };
-            let alone = work.take(1, 0, 1, sums);
+            let alone = work.read_growth(1, 0, 1, sums);
             assert_eq!((alone.ios, alone.ns), (100, 9_000_000));
             assert_about((alone.usual_ns / alone.ios) as u32, 10_000);
         }
         assert_about(work.request_ns(1, READ, 4096), 10_000);
         let [shown] = work.learnt(1)[..] else { panic!("one class") };
         assert!((85_000.0..=90_000.0).contains(&shown.ns), "{shown:?}");
-        assert_eq!(work.take(1, 0, 1, sums), Alone::default(), "nothing new");
+        assert_eq!(work.read_growth(1, 0, 1, sums), Alone::default(), "nothing new");
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(work.learnt(1), []);
         // The kernel's sums go on.
         let sums = Solo { ios: 108, ns: 100 * 10_000 + 8 * 70_000 };
-        work.take(1, op::READ as usize, size::class(4096), sums);
+        work.read_growth(1, op::READ as usize, size::class(4096), sums);
         assert_about(work.request_ns(1, READ, 4096), 70_000);
         work.forget(7);
     }
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(before.levels(1), [], "one batch is not worth it");
         for second in 2..=20 {
             let ios = 100 * second;
-            before.take(1, 0, 1, Solo { ios, ns: ios * 10_000 });
+            before.read_growth(1, 0, 1, Solo { ios, ns: ios * 10_000 });
         }
         let kept = before.levels(1);
         let [one] = kept[..] else { panic!("{kept:?}") };
@@ -323,11 +323,11 @@ mod tests {
 
         let mut after = Work::default();
         // The tracer's own test sync, say, on a disk that is slow now.
-        after.take(1, 0, 1, Solo { ios: 8, ns: 8 * 90_000 });
+        after.read_growth(1, 0, 1, Solo { ios: 8, ns: 8 * 90_000 });
         after.recall(1, &kept);
         assert_about(after.request_ns(1, READ, 4096), 10_000);
         assert!(after.knows(1, READ, 4096));
-        let alone = after.take(1, 0, 1, Solo { ios: 108, ns: 108 * 90_000 });
+        let alone = after.read_growth(1, 0, 1, Solo { ios: 108, ns: 108 * 90_000 });
         assert_eq!((alone.ios, alone.known), (100, Grade::Good));
         assert_about((alone.usual_ns / alone.ios) as u32, 10_000);
         // One that knows more is not made to forget it.
@@ -342,10 +342,10 @@ mod tests {
     fn a_reference_holds_while_most_requests_take_their_time() {
         let mut work = with(op::READ, 4096, 100, 10_000);
         assert!(!work.take_held(1) && !work.take_held(7), "there was nothing to hold them against");
-        work.take(1, 0, 1, Solo { ios: 200, ns: 200 * 10_000 });
+        work.read_growth(1, 0, 1, Solo { ios: 200, ns: 200 * 10_000 });
         assert!(work.take_held(1));
         assert!(!work.take_held(1), "nothing since");
-        work.take(1, 0, 1, Solo { ios: 300, ns: 200 * 10_000 + 100 * 90_000 });
+        work.read_growth(1, 0, 1, Solo { ios: 300, ns: 200 * 10_000 + 100 * 90_000 });
         assert!(!work.take_held(1), "it is slow");
     }
 

@@ -79,7 +79,7 @@ impl Budget {
         }
     }
 
-    pub fn take(&mut self) -> bool {
+    pub fn spend_one(&mut self) -> bool {
         let some_left = self.left > 0;
         self.spend(1);
         some_left
@@ -96,11 +96,11 @@ pub struct Search<'a> {
     budget: &'a mut Budget,
     wanted: Wanted,
     /// The process's mounts by id, once they were needed.
-    mounts: Option<HashMap<u32, Mount>>,
+    mounts: Option<HashMap<u32, MountKind>>,
 }
 
 #[derive(Clone, Copy)]
-struct Mount {
+struct MountKind {
     device: u32,
     is_overlay: bool,
 }
@@ -112,7 +112,7 @@ impl<'a> Search<'a> {
 
     /// Looks whether one descriptor is the file.
     pub fn try_descriptor(&mut self, fd: i32) -> Option<Found> {
-        if fd < 0 || !self.budget.take() {
+        if fd < 0 || !self.budget.spend_one() {
             return None;
         }
         let Wanted { tgid, device, inode } = self.wanted;
@@ -170,13 +170,13 @@ impl<'a> Search<'a> {
         Err(Failure::Closed)
     }
 
-    fn mount(&mut self, id: Option<u32>) -> Option<Mount> {
+    fn mount(&mut self, id: Option<u32>) -> Option<MountKind> {
         let mounts = self.mounts.get_or_insert_with(|| {
             let mountinfo = mounts::read(self.tree, &self.wanted.tgid.to_string());
             mounts::parse(&mountinfo.unwrap_or_default())
                 .map(|mount| {
                     let is_overlay = mount.fstype == b"overlay";
-                    (mount.id, Mount { device: mount.device, is_overlay })
+                    (mount.id, MountKind { device: mount.device, is_overlay })
                 })
                 .collect()
         });
@@ -243,9 +243,9 @@ mod tests {
     #[test]
     fn a_budget_is_used_up_and_refilled() {
         let mut budget = Budget::default();
-        assert_eq!((0..2 * BUDGET).filter(|_| budget.take()).count() as u64, BUDGET);
+        assert_eq!((0..2 * BUDGET).filter(|_| budget.spend_one()).count() as u64, BUDGET);
         budget.refill(10 * REFILL_NS);
-        assert_eq!((0..20).filter(|_| budget.take()).count(), 10);
+        assert_eq!((0..20).filter(|_| budget.spend_one()).count(), 10);
         budget.refill(u64::MAX);
         assert_eq!(budget.left, BUDGET);
     }

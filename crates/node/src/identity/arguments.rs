@@ -10,7 +10,7 @@
 //! `engineapi/instance_manager.go` `getBinaryAndArgsForEngineProcessCreation`,
 //! `getBinaryAndArgsForReplicaProcessCreation` (v1.7).
 
-use super::place::NAME_BYTES;
+use super::cgroup_path::NAME_BYTES;
 use crate::tree::text;
 
 /// A program that works for somebody else.

@@ -40,7 +40,7 @@ pub struct Cgroups {
     v1_controller: Option<&'static str>,
     entries: HashMap<u64, Entry>,
     /// As the last walk found them.
-    mounts: Vec<Mount>,
+    mounts: Vec<CgroupMount>,
     next_walk_ns: u64,
     walks: u64,
     unresolved: u64,
@@ -197,7 +197,7 @@ impl Cgroups {
 
 /// A place where cgroups are mounted.
 #[derive(Debug)]
-struct Mount {
+struct CgroupMount {
     /// The place as it is for us.
     point: PathBuf,
     /// The path of the cgroup that is mounted there.
@@ -206,7 +206,7 @@ struct Mount {
     mark: u64,
 }
 
-impl Mount {
+impl CgroupMount {
     /// The number by which a cgroup goes, by that of its directory.
     fn id(&self, inode: u64) -> u64 {
         inode | self.mark
@@ -215,7 +215,7 @@ impl Mount {
 
 /// The mounts of cgroup v2, and those of one controller of v1: of each hierarchy that of
 /// the whole if there is one, else those of parts.
-fn find_mounts(tree: &Tree, v1_controller: Option<&str>) -> Vec<Mount> {
+fn find_mounts(tree: &Tree, v1_controller: Option<&str>) -> Vec<CgroupMount> {
     let mountinfo = mounts::read(tree, "self").unwrap_or_default();
     let mut found = mounts_of(tree, &mountinfo, 0, |mount| mount.fstype == b"cgroup2");
     if let Some(controller) = v1_controller {
@@ -232,7 +232,7 @@ fn mounts_of(
     mountinfo: &[u8],
     mark: u64,
     is_it: impl Fn(&mounts::Mount<'_>) -> bool,
-) -> Vec<Mount> {
+) -> Vec<CgroupMount> {
     let mut found = Vec::new();
     let mut widest = 0;
     for mount in mounts::parse(mountinfo).filter(is_it) {
@@ -244,7 +244,7 @@ fn mounts_of(
             widest = above;
         }
         if above == widest {
-            found.push(Mount {
+            found.push(CgroupMount {
                 point: mounts::locate(tree, mount.point),
                 prefix: PathBuf::from(OsStr::from_bytes(prefix)),
                 mark,

@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use serde::Deserialize;
 
-use super::place::{Container, bounded};
+use super::cgroup_path::{Container, bounded};
 use crate::{
     errand::{Answer, Errand, Errands},
     tree::Tree,

@@ -26,7 +26,7 @@ use std::{
 
 use lru::LruCache;
 
-use super::place::NAME_BYTES;
+use super::cgroup_path::NAME_BYTES;
 use crate::{
     errand::{Answer, Errand, Errands},
     tree::{Tree, text},

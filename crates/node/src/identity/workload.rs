@@ -1,14 +1,14 @@
 //! Finds the workload of a process from all that the node knows of it.
 //!
-//! Joins the cgroup's [`Place`], the process's [`Program`] and the names on the
+//! Joins the cgroup's [`CgroupIdentity`], the process's [`Program`] and the names on the
 //! disk ([`Pods`], [`Containers`]) into one [`Workload`] with one short name. Of several
 //! answers the most specific is taken: a volume or a virtual machine that a pod
 //! serves, the pod, the container, the unit.
 
 use super::{
     arguments::Program,
+    cgroup_path::{CgroupIdentity, Vm, bounded},
     containers::Containers,
-    place::{Place, Vm, bounded},
     pods::{Pod, Pods},
 };
 use crate::{errand::Errands, tree::Tree};
@@ -35,16 +35,16 @@ pub struct Names {
     pub errands: Errands,
 }
 
-/// The workload of a process at this place that runs this program; `None` if only
+/// The workload of a process in this cgroup that runs this program; `None` if only
 /// the process itself is known.
 pub fn find_workload(
     names: &mut Names,
     tree: &Tree,
-    place: Place,
+    identity: CgroupIdentity,
     program: Option<&Program>,
     now_ns: u64,
 ) -> Option<Workload> {
-    let mut workload = describe(names, tree, place, program, now_ns)?;
+    let mut workload = describe(names, tree, identity, program, now_ns)?;
     workload.name = bounded(&workload.name);
     Some(workload)
 }
@@ -52,13 +52,13 @@ pub fn find_workload(
 fn describe(
     names: &mut Names,
     tree: &Tree,
-    place: Place,
+    identity: CgroupIdentity,
     program: Option<&Program>,
     now_ns: u64,
 ) -> Option<Workload> {
     let Names { pods, containers, errands } = names;
-    let container_id = place.container.as_ref().map(|container| container.id.clone());
-    let member = place
+    let container_id = identity.container.as_ref().map(|container| container.id.clone());
+    let member = identity
         .pod_uid
         .as_ref()
         .and_then(|uid| pods.find(tree, errands, uid, container_id.as_deref(), now_ns));
@@ -67,16 +67,16 @@ fn describe(
         namespace: pod.map(|pod| pod.namespace.to_string()),
         pod: pod.map(|pod| pod.name.to_string()),
         container: member.as_ref().and_then(|m| m.container.as_deref().map(str::to_owned)),
-        pod_uid: place.pod_uid.clone(),
+        pod_uid: identity.pod_uid.clone(),
         container_id,
-        unit: place.unit.clone().or(place.talos.clone()),
-        user: place.user.clone(),
+        unit: identity.unit.clone().or(identity.talos.clone()),
+        user: identity.user.clone(),
         ..Workload::default()
     };
     match program {
         // Whoever is called `longhorn` in another pod could pass for any volume.
         Some(Program::Longhorn { role, volume })
-            if place.pod_uid.is_some()
+            if identity.pod_uid.is_some()
                 && pod.is_none_or(|pod| pod.name.starts_with(INSTANCE_MANAGER)) =>
         {
             let used_by =
@@ -87,31 +87,31 @@ fn describe(
             return Some(workload);
         }
         Some(Program::Qemu { name, id }) => {
-            set_vm(&mut workload, &place, name.as_ref(), id.clone());
+            set_vm(&mut workload, &identity, name.as_ref(), id.clone());
         }
-        _ => set_vm(&mut workload, &place, None, None),
+        _ => set_vm(&mut workload, &identity, None, None),
     }
     if workload.vm.is_some() || workload.vm_id.is_some() {
         workload.kind = WorkloadKind::Vm;
         workload.name = name_vm(&workload);
-    } else if let Some(uid) = &place.pod_uid {
+    } else if let Some(uid) = &identity.pod_uid {
         workload.kind = WorkloadKind::Pod;
         workload.name = name_pod(&workload, uid);
-    } else if let Some(machine) = place.machine {
+    } else if let Some(machine) = identity.machine {
         workload.kind = WorkloadKind::Container;
         workload.name = with_unit(format!("{} {}", machine.kind, machine.name), &workload);
         workload.container = Some(machine.name);
-    } else if let Some(container) = place.container {
+    } else if let Some(container) = identity.container {
         workload.kind = WorkloadKind::Container;
         workload.container = containers.find_name(tree, errands, &container).map(str::to_owned);
         let id = &container.id[..CONTAINER_DIGITS.min(container.id.len())];
         let name = workload.container.as_deref().unwrap_or(id);
         workload.name = with_unit(format!("{} {name}", container.runtime), &workload);
-    } else if let Some(service) = place.talos {
+    } else if let Some(service) = identity.talos {
         workload.name = format!("talos {service}");
     } else {
-        let unit = place.unit?;
-        workload.name = match &place.user {
+        let unit = identity.unit?;
+        workload.name = match &identity.user {
             // The manager's own name says it.
             Some(user) if !unit.starts_with("user@") => format!("{unit} of user {user}"),
             _ => unit,
@@ -122,9 +122,14 @@ fn describe(
 
 /// A virtual machine's name: QEMU's own, whole; else what the cgroup or the
 /// pod is called after.
-fn set_vm(workload: &mut Workload, place: &Place, name: Option<&String>, id: Option<String>) {
+fn set_vm(
+    workload: &mut Workload,
+    identity: &CgroupIdentity,
+    name: Option<&String>,
+    id: Option<String>,
+) {
     let launched = workload.pod.as_deref().and_then(launched_vm);
-    workload.vm = match (name, &place.pod_uid, &place.vm) {
+    workload.vm = match (name, &identity.pod_uid, &identity.vm) {
         // KubeVirt's domains are called `<namespace>_<name>`.
         (Some(name), Some(_), _) => match name.split_once('_') {
             Some((namespace, vm))
@@ -139,7 +144,7 @@ fn set_vm(workload: &mut Workload, place: &Place, name: Option<&String>, id: Opt
         (None, _, Some(Vm::Name(name))) => Some(name.clone()),
         (None, _, _) => launched,
     };
-    workload.vm_id = match &place.vm {
+    workload.vm_id = match &identity.vm {
         Some(Vm::Id(id)) => Some(id.clone()),
         _ => id,
     };

@@ -34,7 +34,7 @@ impl Controller {
 
 /// A cgroup that may have a limit, and the mount point that it lies below.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Place {
+pub struct LimitedCgroup {
     pub hierarchy: Hierarchy,
     pub top: PathBuf,
     pub folder: PathBuf,
@@ -42,7 +42,7 @@ pub struct Place {
 
 /// One mount of cgroups.
 #[derive(Debug)]
-struct Mount {
+struct CgroupMount {
     point: PathBuf,
     /// The path of the cgroup that is mounted there.
     root: PathBuf,
@@ -52,7 +52,7 @@ struct Mount {
 
 #[derive(Debug, Default)]
 pub struct Hierarchies {
-    mounts: Vec<Mount>,
+    mounts: Vec<CgroupMount>,
 }
 
 impl Hierarchies {
@@ -66,7 +66,7 @@ impl Hierarchies {
                 _ => return None,
             };
             let root = mounts::unescape(mount.root);
-            Some(Mount {
+            Some(CgroupMount {
                 point: mounts::locate(tree, mount.point),
                 root: PathBuf::from(OsStr::from_bytes(&root)),
                 controllers,
@@ -75,20 +75,20 @@ impl Hierarchies {
         Self { mounts: mounts.collect() }
     }
 
-    /// The places of a process in version 2, whose path the caller knows, and in the
+    /// The cgroups of a process in version 2, whose path the caller knows, and in the
     /// controller's tree of version 1.
-    pub fn places(
+    pub fn cgroups(
         &self,
         tree: &Tree,
         controller: Controller,
         unified: Option<&str>,
         tgid: u32,
-    ) -> Vec<Place> {
-        let mut places = Vec::new();
+    ) -> Vec<LimitedCgroup> {
+        let mut found = Vec::new();
         let v2 = self.mounts.iter().find(|mount| mount.controllers.is_none());
         // The root of version 2 has no limits.
         if let (Some(mount), Some(path)) = (v2, unified.filter(|path| *path != "/")) {
-            places.extend(mount.place(Hierarchy::Unified, Path::new(path)));
+            found.extend(mount.cgroup(Hierarchy::Unified, Path::new(path)));
         }
         let has = |list: &[u8]| list.split(|&b| b == b',').any(|name| name == controller.v1_name());
         let v1 = self.mounts.iter().find(|mount| mount.controllers.as_deref().is_some_and(has));
@@ -96,25 +96,25 @@ impl Hierarchies {
             let cgroup = tree.read_up_to(format!("proc/{tgid}/cgroup"), CGROUP_BYTES);
             let cgroup = cgroup.unwrap_or_default();
             let path = parse_v1_path(&cgroup, has);
-            places.extend(
+            found.extend(
                 path.and_then(|path| {
-                    mount.place(Hierarchy::V1, Path::new(OsStr::from_bytes(path)))
+                    mount.cgroup(Hierarchy::V1, Path::new(OsStr::from_bytes(path)))
                 }),
             );
         }
-        places
+        found
     }
 }
 
-impl Mount {
-    fn place(&self, hierarchy: Hierarchy, path: &Path) -> Option<Place> {
+impl CgroupMount {
+    fn cgroup(&self, hierarchy: Hierarchy, path: &Path) -> Option<LimitedCgroup> {
         // In a container the mount may begin further down.
         let below = path.strip_prefix(&self.root).or_else(|_| path.strip_prefix("/")).ok()?;
         // No path leads out of the tree.
         if below.components().any(|part| part == std::path::Component::ParentDir) {
             return None;
         }
-        Some(Place { hierarchy, top: self.point.clone(), folder: self.point.join(below) })
+        Some(LimitedCgroup { hierarchy, top: self.point.clone(), folder: self.point.join(below) })
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hierarchies::{Controller, Hierarchies, Place};
+use hierarchies::{Controller, Hierarchies, LimitedCgroup};
 use io::Usage;
 use tracer_engine::tick::{Limit, LimitKind, Memory};
 
@@ -116,12 +116,12 @@ impl Surroundings {
             limits: &mut around.limits,
         };
         for subject in subjects {
-            let places = |controller| {
+            let cgroups = |controller| {
                 let path = subject.path.as_deref();
-                self.hierarchies.places(&self.tree, controller, path, subject.tgid)
+                self.hierarchies.cgroups(&self.tree, controller, path, subject.tgid)
             };
-            places(Controller::Cpu).iter().for_each(|place| look.cpu(subject, place));
-            places(Controller::Io).iter().for_each(|place| look.io(subject, place));
+            cgroups(Controller::Cpu).iter().for_each(|cgroup| look.cpu(subject, cgroup));
+            cgroups(Controller::Io).iter().for_each(|cgroup| look.io(subject, cgroup));
         }
         (self.throttled, self.used) = (look.now_throttled, look.now_used);
         around
@@ -148,9 +148,9 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn cpu(&mut self, subject: &Subject, place: &Place) {
-        for folder in levels(place) {
-            let Some((ns, setting)) = cpu::read_throttled(folder, place.hierarchy) else {
+    fn cpu(&mut self, subject: &Subject, cgroup: &LimitedCgroup) {
+        for folder in levels(cgroup) {
+            let Some((ns, setting)) = cpu::read_throttled(folder, cgroup.hierarchy) else {
                 continue;
             };
             let before = self.throttled.get(folder).copied().unwrap_or(ns);
@@ -158,20 +158,20 @@ impl Look<'_> {
             // CPUs are held back one by one, so their times add up to more.
             let ns = ns.saturating_sub(before).min(self.elapsed_ns);
             if ns > 0 {
-                self.report(subject, place, folder, LimitKind::Cpu, ns, &setting);
+                self.report(subject, cgroup, folder, LimitKind::Cpu, ns, &setting);
             }
         }
     }
 
-    fn io(&mut self, subject: &Subject, place: &Place) {
+    fn io(&mut self, subject: &Subject, cgroup: &LimitedCgroup) {
         // In version 1 the kernel throttles each cgroup as if it had no parents.
-        let depth = if place.hierarchy == Hierarchy::V1 { 1 } else { MAX_DEPTH };
-        for folder in levels(place).take(depth) {
+        let depth = if cgroup.hierarchy == Hierarchy::V1 { 1 } else { MAX_DEPTH };
+        for folder in levels(cgroup).take(depth) {
             for device in &subject.devices {
-                let Some(limits) = io::read_limits(folder, place.hierarchy, *device) else {
+                let Some(limits) = io::read_limits(folder, cgroup.hierarchy, *device) else {
                     continue;
                 };
-                let Some(usage) = io::read_usage(folder, place.hierarchy, *device) else {
+                let Some(usage) = io::read_usage(folder, cgroup.hierarchy, *device) else {
                     continue;
                 };
                 let key = (folder.to_path_buf(), *device);
@@ -179,7 +179,7 @@ impl Look<'_> {
                 self.now_used.insert(key, usage);
                 let used = std::array::from_fn(|kind| usage[kind].saturating_sub(before[kind]));
                 if let Some(setting) = limits.reached(&used, self.elapsed_ns) {
-                    self.report(subject, place, folder, LimitKind::Io, self.elapsed_ns, setting);
+                    self.report(subject, cgroup, folder, LimitKind::Io, self.elapsed_ns, setting);
                 }
             }
         }
@@ -188,15 +188,15 @@ impl Look<'_> {
     fn report(
         &mut self,
         subject: &Subject,
-        place: &Place,
+        cgroup: &LimitedCgroup,
         folder: &Path,
         kind: LimitKind,
         ns: u64,
         setting: &str,
     ) {
         let mut setting = setting.to_owned();
-        if folder != place.folder {
-            let above = folder.strip_prefix(&place.top).unwrap_or(folder);
+        if folder != cgroup.folder {
+            let above = folder.strip_prefix(&cgroup.top).unwrap_or(folder);
             setting += &format!(" of /{}", above.display());
         }
         let limit = Limit { cgroup: subject.cgroup, kind, ns, setting };
@@ -212,8 +212,8 @@ impl Look<'_> {
 }
 
 /// A cgroup and those above it, without the root, which has no limits.
-pub(crate) fn levels(place: &Place) -> impl Iterator<Item = &Path> {
-    place.folder.ancestors().take_while(|folder| **folder != place.top).take(MAX_DEPTH)
+pub(crate) fn levels(cgroup: &LimitedCgroup) -> impl Iterator<Item = &Path> {
+    cgroup.folder.ancestors().take_while(|folder| **folder != cgroup.top).take(MAX_DEPTH)
 }
 
 /// A file of a cgroup; `None` where it is not there.

@@ -52,9 +52,9 @@ proptest! {
         let scene = &mut Scene::new(Kernel::default(), Clock::at(1_770_000_000_000_000_000, 1_000_000_000), 0).unwrap();
         let file = Shared::default();
         let mut recorder = Recorder::begin(Box::new(file.clone()), scene).unwrap();
-        let people = &mut scene.people;
+        let actors = &mut scene.actors;
         let taken = Taken { record: &record, underlying: &underlying, file: FileId(3), need_ns: 9 };
-        recorder.sync(taken, |_| &owners, people, &mut one_file());
+        recorder.sync(taken, |_| &owners, actors, &mut one_file());
         recorder.end(0, scene).unwrap();
         let lines = text(&file.0.borrow());
         let lines = lines.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
@@ -97,7 +97,7 @@ proptest! {
         (written.rates[0].in_flight, written.name) = (in_flight, name.clone());
         scene.disks = vec![written.clone()];
         let actor = Actor { comm: name.clone(), cgroup: name, ..Actor::default() };
-        scene.people.learn(owners()[2].party(), actor.clone(), 0);
+        scene.actors.learn(owners()[2].party(), actor.clone(), 0);
         let mut tick = tick(second);
         tick.limits[0].ns = ns % MOST_LENGTH_NS;
         recorder.tick(&tick, &mut scene, |id| {
@@ -115,7 +115,7 @@ proptest! {
         replay.play(u64::MAX, None, &mut Vec::new());
         prop_assert!(replay.check().is_ok(), "{:?}", replay.check());
         prop_assert_eq!(replay.disks(), &[written][..]);
-        let known = replay.people().find(&owners()[2].party());
+        let known = replay.actors().find(&owners()[2].party());
         prop_assert_eq!(known, Some(&actor));
     }
 

@@ -263,7 +263,7 @@ impl Run {
             let cgroup = format!("/system.slice/{unit}");
             let actor =
                 Actor { comm, tgid: 800, cgroup, unit: Some(unit.into()), ..Actor::default() };
-            scene.people.learn(party, actor, 0);
+            scene.actors.learn(party, actor, 0);
         }
         Self { scene, second: 0, boot, syncs: 20, recorder: None }
     }
@@ -273,7 +273,7 @@ impl Run {
         if let Some(before) = self.recorder.take().filter(|_| began == Began::Rotation) {
             before.end(now_ns, &mut self.scene).unwrap();
         }
-        self.scene.people.repeat_news();
+        self.scene.actors.mark_all_changed();
         let part = Part { began: Some(began), boot: Some(self.boot.to_owned()) };
         self.recorder = Some(Recorder::begin_part(sink, &self.scene, now_ns, part).unwrap());
     }
@@ -286,7 +286,7 @@ impl Run {
             let taken = Taken { record: &record, underlying: &[], file: FileId(4), need_ns: 0 };
             self.scene.take(&taken, |_| &owners);
             if let Some(recorder) = &mut self.recorder {
-                recorder.sync(taken, |_| &owners, &mut self.scene.people, &mut files);
+                recorder.sync(taken, |_| &owners, &mut self.scene.actors, &mut files);
             }
         }
         self.second += 1;

@@ -49,9 +49,9 @@ pub fn play_undisturbed(scenario: impl Fn()) {
     for play in 1.. {
         let witness = Witness::call();
         let ended = catch_unwind(AssertUnwindSafe(&scenario));
-        let testimony = witness.testify();
-        println!("{testimony}");
-        match (ended, testimony.disturbance()) {
+        let observed = witness.end();
+        println!("{observed}");
+        match (ended, observed.disturbance()) {
             (Ok(()), _) => return,
             (Err(_), Some(what)) if play < PLAYS => println!("played again: {what}"),
             (Err(panic), _) => resume_unwind(panic),
@@ -69,7 +69,7 @@ struct Witness {
 
 /// The observations of a [`Witness`], as shares of the time.
 #[derive(Clone, Copy, Debug)]
-struct Testimony {
+struct Observations {
     /// In which a beat was held up by [`LATE`] or more.
     late: f64,
     /// CPU time that the hypervisor gave to others; zero where it is not reported.
@@ -95,7 +95,7 @@ impl Witness {
         Self { stop, beats, begun: Instant::now(), used: Used::read() }
     }
 
-    fn testify(self) -> Testimony {
+    fn end(self) -> Observations {
         self.stop.store(true, Ordering::Relaxed);
         let late = self.beats.join().expect("it only looks at the clock");
         let elapsed = self.begun.elapsed();
@@ -103,11 +103,11 @@ impl Witness {
         let (stolen, strangers) = used.map_or((0.0, 0.0), |(before, after)| {
             (after.stolen_since(before), after.strangers_since(before, elapsed))
         });
-        Testimony { late: late.as_secs_f64() / elapsed.as_secs_f64(), stolen, strangers }
+        Observations { late: late.as_secs_f64() / elapsed.as_secs_f64(), stolen, strangers }
     }
 }
 
-impl Testimony {
+impl Observations {
     fn disturbance(self) -> Option<String> {
         let percent = |share: f64| share * 1e2;
         if self.stolen >= STOLEN_SHARE {
@@ -122,7 +122,7 @@ impl Testimony {
     }
 }
 
-impl Display for Testimony {
+impl Display for Observations {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { late, stolen, strangers } = self;
         let [late, stolen, strangers] = [late, stolen, strangers].map(|share| share * 1e2);
@@ -274,12 +274,12 @@ fn kernel_threads_are_known_by_a_flag() {
 
 #[test]
 fn a_failure_is_final_where_nobody_disturbed() {
-    let quiet = Testimony { late: 0.0, stolen: 0.0, strangers: 0.02 };
-    let says = |testimony: Testimony, what| {
-        assert!(testimony.disturbance().unwrap().contains(what), "{testimony:?}");
+    let quiet = Observations { late: 0.0, stolen: 0.0, strangers: 0.02 };
+    let says = |observed: Observations, what| {
+        assert!(observed.disturbance().unwrap().contains(what), "{observed:?}");
     };
     assert_eq!(quiet.disturbance(), None);
-    says(Testimony { late: 0.5, ..quiet }, "50.0% of the time");
-    says(Testimony { stolen: 0.5, ..quiet }, "hypervisor");
-    says(Testimony { strangers: 0.3, ..quiet }, "strangers used 30.0%");
+    says(Observations { late: 0.5, ..quiet }, "50.0% of the time");
+    says(Observations { stolen: 0.5, ..quiet }, "hypervisor");
+    says(Observations { strangers: 0.3, ..quiet }, "strangers used 30.0%");
 }

@@ -27,7 +27,7 @@ pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
             }
             // Nobody submits a flush: its slot is made here.
             if operation == op::FLUSH {
-                slots::take(own, request, now);
+                slots::occupy(own, request, now);
                 describe(request, operation, disk, own, now);
                 own.issued_ns().set(now);
                 return;

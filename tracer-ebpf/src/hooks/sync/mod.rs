@@ -28,8 +28,8 @@ use tracer_ebpf::record::kind;
 use crate::{
     clock::now_ns,
     fields::{
-        Kernel, Place, config, is_sync_exit, place_of_file, place_of_inode, place_of_mapping,
-        place_of_sb, syscall_number,
+        Kernel, SyncedFile, config, is_sync_exit, synced_from_file, synced_from_inode, synced_from_mapping,
+        synced_from_sb, syscall_number,
     },
     submitter,
     syncs::{
@@ -90,7 +90,7 @@ around_system_call!(sync_entry, sync_exit, kind::SYNC);
 /// it again for the file below.
 #[fentry(function = "vfs_fsync_range")]
 pub fn vfs_range_entry(ctx: FEntryContext) -> i32 {
-    enter(place_of_file(Kernel(ctx.arg(0))), None);
+    enter(synced_from_file(Kernel(ctx.arg(0))), None);
     0
 }
 
@@ -103,7 +103,7 @@ pub fn vfs_range_exit(_ctx: FExitContext) -> i32 {
 /// Called by loop devices and aio.
 #[fentry(function = "vfs_fsync")]
 pub fn vfs_entry(ctx: FEntryContext) -> i32 {
-    enter(place_of_file(Kernel(ctx.arg(0))), None);
+    enter(synced_from_file(Kernel(ctx.arg(0))), None);
     0
 }
 
@@ -119,34 +119,34 @@ pub fn vfs_exit(_ctx: FExitContext) -> i32 {
 pub fn vfs_only_entry(ctx: FEntryContext) -> i32 {
     let datasync: i32 = ctx.arg(3);
     let kind = if datasync == 0 { kind::FSYNC } else { kind::FDATASYNC };
-    enter(place_of_file(Kernel(ctx.arg(0))), Some(kind));
+    enter(synced_from_file(Kernel(ctx.arg(0))), Some(kind));
     0
 }
 
 /// The first thing that most filesystems do to sync a file.
 #[fentry(function = "file_write_and_wait_range")]
 pub fn write_file_entry(ctx: FEntryContext) -> i32 {
-    locate(&place_of_file(Kernel(ctx.arg(0))));
+    locate(&synced_from_file(Kernel(ctx.arg(0))));
     0
 }
 
 /// For what asks no filesystem to sync (sync_file_range).
 #[fentry(function = "do_writepages")]
 pub fn write_pages_entry(ctx: FEntryContext) -> i32 {
-    locate(&place_of_mapping(Kernel(ctx.arg(0))));
+    locate(&synced_from_mapping(Kernel(ctx.arg(0))));
     0
 }
 
 /// For syncs of a whole filesystem.
 #[fentry(function = "sync_inodes_sb")]
 pub fn sync_inodes_entry(ctx: FEntryContext) -> i32 {
-    locate(&place_of_sb(Kernel(ctx.arg(0))));
+    locate(&synced_from_sb(Kernel(ctx.arg(0))));
     0
 }
 
 #[btf_tracepoint(function = "ext4_sync_file_enter")]
 pub fn ext4_sync_file_enter(ctx: BtfTracePointContext) -> i32 {
-    enter(place_of_file(Kernel(ctx.arg(0))), None);
+    enter(synced_from_file(Kernel(ctx.arg(0))), None);
     0
 }
 
@@ -158,35 +158,35 @@ pub fn ext4_sync_file_exit(_ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "ext4_sync_fs")]
 pub fn ext4_sync_fs(ctx: BtfTracePointContext) -> i32 {
-    locate(&place_of_sb(Kernel(ctx.arg(0))));
+    locate(&synced_from_sb(Kernel(ctx.arg(0))));
     0
 }
 
 /// For sync_file_range, which asks no filesystem to sync.
 #[btf_tracepoint(function = "ext4_writepages")]
 pub fn ext4_writepages(ctx: BtfTracePointContext) -> i32 {
-    locate(&place_of_inode(Kernel(ctx.arg(0)), 0));
+    locate(&synced_from_inode(Kernel(ctx.arg(0)), 0));
     0
 }
 
 #[btf_tracepoint(function = "xfs_file_fsync")]
 pub fn xfs_file_fsync(ctx: BtfTracePointContext) -> i32 {
-    enter_until_the_call_ends(place_of_inode(Kernel(ctx.arg(0)), config!(xfs_inode_vnode)));
+    enter_until_the_call_ends(synced_from_inode(Kernel(ctx.arg(0)), config!(xfs_inode_vnode)));
     0
 }
 
 #[btf_tracepoint(function = "btrfs_sync_file")]
 pub fn btrfs_sync_file(ctx: BtfTracePointContext) -> i32 {
-    enter_until_the_call_ends(place_of_file(Kernel(ctx.arg(0))));
+    enter_until_the_call_ends(synced_from_file(Kernel(ctx.arg(0))));
     0
 }
 
 /// If only the begin has a hook, the sync ends with the system call;
 /// io_uring workers and kernel threads make none.
 #[inline(always)]
-fn enter_until_the_call_ends(place: Place) {
+fn enter_until_the_call_ends(file: SyncedFile) {
     let who = submitter::current();
     if !who.kthread && !who.io_worker {
-        enter(place, None);
+        enter(file, None);
     }
 }

@@ -32,20 +32,20 @@ use crate::{
 
 #[btf_tracepoint(function = "xfs_log_ticket_ungrant")]
 pub fn xfs_log_ticket_ungrant(ctx: BtfTracePointContext) -> i32 {
-    take(&ctx);
+    charge_ticket(&ctx);
     dirtier::end_transaction();
     0
 }
 
 #[btf_tracepoint(function = "xfs_log_ticket_regrant")]
 pub fn xfs_log_ticket_regrant(ctx: BtfTracePointContext) -> i32 {
-    take(&ctx);
+    charge_ticket(&ctx);
     0
 }
 
-/// The running task takes of the log what its ticket says.
+/// Charges the running task with the room of the log that its ticket used.
 #[inline(always)]
-fn take(ctx: &BtfTracePointContext) {
+fn charge_ticket(ctx: &BtfTracePointContext) {
     let bytes = ticket_used(Kernel(ctx.arg(1)));
     if bytes == 0 {
         return;

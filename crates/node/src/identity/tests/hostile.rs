@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::identity::{
     arguments::find_program,
-    place::{NAME_BYTES, Place},
+    cgroup_path::{CgroupIdentity, NAME_BYTES},
 };
 
 /// Components that mean something, and what may stand in their place.
@@ -49,9 +49,9 @@ fn configuration_that_is_none_gives_no_name() {
     let config = format!("var/lib/docker/containers/{id}/config.v2.json");
     for content in ["", "{", "[]", "{\"Name\":7}", "{\"Name\":\"/\"}", &"[".repeat(10_000)] {
         node.write(&config, content);
-        let place = Place::of(&format!("/docker/{id}"));
+        let identity = CgroupIdentity::of(&format!("/docker/{id}"));
         let tree = Tree::new(node.0.path());
-        let workload = find_workload(&mut Names::default(), &tree, place, None, 0).unwrap();
+        let workload = find_workload(&mut Names::default(), &tree, identity, None, 0).unwrap();
         assert_eq!((workload.name.as_str(), workload.container), ("docker 000000000000", None));
     }
 }
@@ -73,8 +73,8 @@ proptest! {
         let cmdline = [vec![program.into_bytes()], arguments].concat().join(&0);
         let program = find_program(&cmdline);
         let tree = Tree::new(Path::new("/nonexistent"));
-        let place = Place::of(&path);
-        let found = find_workload(&mut Names::default(), &tree, place, program.as_ref(), 0);
+        let identity = CgroupIdentity::of(&path);
+        let found = find_workload(&mut Names::default(), &tree, identity, program.as_ref(), 0);
         if let Some(workload) = found {
             check(&workload);
         }
@@ -102,9 +102,9 @@ proptest! {
         }
         let uids = logs.iter().filter_map(|log| log.rsplit('_').next());
         for uid in uids.chain(["12345678"]) {
-            let place = Place::of(&format!("/kubepods/pod{uid}/{}", "0".repeat(64)));
+            let identity = CgroupIdentity::of(&format!("/kubepods/pod{uid}/{}", "0".repeat(64)));
             let tree = Tree::new(node.0.path());
-            if let Some(workload) = find_workload(&mut Names::default(), &tree, place, None, 0) {
+            if let Some(workload) = find_workload(&mut Names::default(), &tree, identity, None, 0) {
                 check(&workload);
             }
         }

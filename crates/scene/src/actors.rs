@@ -38,7 +38,7 @@ struct Known {
 
 /// Everybody who was seen.
 #[derive(Debug)]
-pub struct People {
+pub struct Actors {
     known: HashMap<Party, Known>,
     /// Parties whose names are new since the last call for news.
     news: Vec<Party>,
@@ -51,7 +51,7 @@ pub struct People {
     evicted: u64,
 }
 
-impl Default for People {
+impl Default for Actors {
     fn default() -> Self {
         Self {
             known: HashMap::new(),
@@ -64,10 +64,10 @@ impl Default for People {
     }
 }
 
-impl People {
+impl Actors {
     /// Finds out who somebody is, unless that is known. `tgid` is the process
     /// that acted last, 0 where none is known.
-    pub fn meet(&mut self, names: &mut dyn Identify, party: Party, tgid: u32, now_ns: u64) {
+    pub fn resolve(&mut self, names: &mut dyn Identify, party: Party, tgid: u32, now_ns: u64) {
         let tgid = pid::here(tgid);
         let known = self.known.get(&party);
         let is_known = known.is_some_and(|known| {
@@ -101,7 +101,7 @@ impl People {
     /// Finds out who those are that have no name yet; to be called once a second.
     pub fn ask_again(&mut self, names: &mut dyn Identify, now_ns: u64) {
         for (party, tgid) in std::mem::take(&mut self.waiting) {
-            self.meet(names, party, tgid, now_ns);
+            self.resolve(names, party, tgid, now_ns);
         }
         let mut unnamed = std::mem::take(&mut self.unnamed);
         unnamed.retain_mut(|(party, tries)| {
@@ -172,7 +172,7 @@ impl People {
     }
 
     /// Everybody whose name is new since this was called last.
-    pub fn take_news(&mut self, mut take: impl FnMut(&Party, &Actor)) {
+    pub fn drain_changed(&mut self, mut take: impl FnMut(&Party, &Actor)) {
         for party in self.news.drain(..) {
             if let Some(known) = self.known.get(&party) {
                 take(&party, &known.actor);
@@ -181,7 +181,7 @@ impl People {
     }
 
     /// Makes everybody news again, for somebody who has heard nothing yet.
-    pub fn repeat_news(&mut self) {
+    pub fn mark_all_changed(&mut self) {
         self.news.clear();
         self.news.extend(self.known.keys());
     }
@@ -223,9 +223,9 @@ mod tests {
         Actor { comm: "etcd".to_owned(), tgid, cgroup: cgroup.to_owned(), ..Actor::default() }
     }
 
-    fn news(people: &mut People) -> Vec<(u64, u32)> {
+    fn news(actors: &mut Actors) -> Vec<(u64, u32)> {
         let mut news = Vec::new();
-        people.take_news(|party, actor| news.push((party.cgroup, actor.tgid)));
+        actors.drain_changed(|party, actor| news.push((party.cgroup, actor.tgid)));
         news
     }
 
@@ -233,48 +233,48 @@ mod tests {
     fn who_had_no_name_at_first_is_asked_for_again() {
         let node = tempfile::tempdir().unwrap();
         let mut identities = Identities::new(node.path(), node.path());
-        let mut people = People::default();
-        people.meet(&mut identities, party(5), 7, 0);
-        assert!(people.is_unnamed(&party(5)));
+        let mut actors = Actors::default();
+        actors.resolve(&mut identities, party(5), 7, 0);
+        assert!(actors.is_unnamed(&party(5)));
         let process = node.path().join("proc/7");
         std::fs::create_dir_all(&process).unwrap();
         let stat = "7 (etcd) S 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0";
         std::fs::write(process.join("stat"), stat).unwrap();
         std::fs::write(process.join("cgroup"), "0::/a.slice/etcd.service\n").unwrap();
-        people.refill();
-        people.ask_again(&mut identities, 10_000_000_000);
-        assert_eq!(people.actor(&party(5)).cgroup, "/a.slice/etcd.service");
-        assert!(people.unnamed.is_empty());
+        actors.refill();
+        actors.ask_again(&mut identities, 10_000_000_000);
+        assert_eq!(actors.actor(&party(5)).cgroup, "/a.slice/etcd.service");
+        assert!(actors.unnamed.is_empty());
     }
 
     #[test]
     fn who_was_forgotten_is_not_asked_for_again() {
         let node = tempfile::tempdir().unwrap();
         let mut identities = Identities::new(node.path(), node.path());
-        let mut people = People::default();
-        people.meet(&mut identities, party(5), 7, 0);
-        people.forget_others(&HashSet::new());
-        people.refill();
-        people.ask_again(&mut identities, 10_000_000_000);
-        assert!(people.find(&party(5)).is_none() && people.unnamed.is_empty());
-        assert_eq!(people.asks_left, ASKED_PER_TICK);
+        let mut actors = Actors::default();
+        actors.resolve(&mut identities, party(5), 7, 0);
+        actors.forget_others(&HashSet::new());
+        actors.refill();
+        actors.ask_again(&mut identities, 10_000_000_000);
+        assert!(actors.find(&party(5)).is_none() && actors.unnamed.is_empty());
+        assert_eq!(actors.asks_left, ASKED_PER_TICK);
     }
 
     #[test]
     fn who_is_never_named_is_asked_for_so_often_and_no_more() {
         let node = tempfile::tempdir().unwrap();
         let mut identities = Identities::new(node.path(), node.path());
-        let mut people = People::default();
+        let mut actors = Actors::default();
         for id in 0..2_000 {
-            people.meet(&mut identities, party(id), 0, 0);
-            people.refill();
+            actors.resolve(&mut identities, party(id), 0, 0);
+            actors.refill();
         }
         let mut seconds = 0;
-        while !people.unnamed.is_empty() {
+        while !actors.unnamed.is_empty() {
             seconds += 1;
-            people.refill();
-            people.ask_again(&mut identities, seconds * 1_000_000_000);
-            assert!(people.asks_left >= ASKED_PER_TICK / 2, "newcomers have no turn");
+            actors.refill();
+            actors.ask_again(&mut identities, seconds * 1_000_000_000);
+            assert!(actors.asks_left >= ASKED_PER_TICK / 2, "newcomers have no turn");
             assert!(seconds < 2_000, "it never ends");
         }
     }
@@ -288,75 +288,75 @@ mod tests {
         std::fs::write(process.join("stat"), stat).unwrap();
         std::fs::write(process.join("cgroup"), "0::/a.slice/etcd.service\n").unwrap();
         let mut identities = Identities::new(node.path(), node.path());
-        let mut people = People::default();
-        people.meet(&mut identities, party(5), 7, 0);
-        let known = people.actor(&party(5));
+        let mut actors = Actors::default();
+        actors.resolve(&mut identities, party(5), 7, 0);
+        let known = actors.actor(&party(5));
         assert_eq!((known.tgid, &*known.cgroup), (7, "/a.slice/etcd.service"));
         assert_eq!(known.unit.as_deref(), Some("etcd.service"));
 
         std::fs::remove_dir_all(node.path().join("proc")).unwrap();
         let mut identities = Identities::new(node.path(), node.path());
-        people.meet(&mut identities, party(5), 8, 1 << 40);
-        assert_eq!(people.actor(&party(5)).cgroup, "/a.slice/etcd.service");
+        actors.resolve(&mut identities, party(5), 8, 1 << 40);
+        assert_eq!(actors.actor(&party(5)).cgroup, "/a.slice/etcd.service");
     }
 
     #[test]
     fn a_stranger_goes_by_the_kernels_words() {
-        let people = People::default();
-        assert_eq!(people.actor(&party(1)), Actor { comm: "etcd".to_owned(), ..Actor::default() });
+        let actors = Actors::default();
+        assert_eq!(actors.actor(&party(1)), Actor { comm: "etcd".to_owned(), ..Actor::default() });
     }
 
     #[test]
     fn only_what_changed_is_news() {
-        let mut people = People::default();
-        people.learn(party(1), actor(10, "/a"), 0);
-        people.learn(party(2), actor(20, "/b"), 0);
-        assert_eq!(news(&mut people), [(1, 10), (2, 20)]);
-        people.learn(party(1), actor(10, "/a"), 1);
-        people.learn(party(2), actor(21, "/b"), 1);
-        assert_eq!(news(&mut people), [(2, 21)]);
-        people.repeat_news();
-        assert_eq!(news(&mut people).len(), 2);
+        let mut actors = Actors::default();
+        actors.learn(party(1), actor(10, "/a"), 0);
+        actors.learn(party(2), actor(20, "/b"), 0);
+        assert_eq!(news(&mut actors), [(1, 10), (2, 20)]);
+        actors.learn(party(1), actor(10, "/a"), 1);
+        actors.learn(party(2), actor(21, "/b"), 1);
+        assert_eq!(news(&mut actors), [(2, 21)]);
+        actors.mark_all_changed();
+        assert_eq!(news(&mut actors).len(), 2);
     }
 
     #[test]
     fn no_more_are_asked_for_in_a_second_than_may_be() {
         let mut identities = Identities::new("/nowhere".as_ref(), "/nowhere".as_ref());
-        let mut people = People::default();
+        let mut actors = Actors::default();
         for cgroup in 0..1000 {
-            people.meet(&mut identities, party(cgroup), 0, 0);
+            actors.resolve(&mut identities, party(cgroup), 0, 0);
         }
-        assert_eq!(news(&mut people).len(), ASKED_PER_TICK as usize);
-        people.refill();
-        people.ask_again(&mut identities, 0);
-        assert_eq!(news(&mut people).len(), ASKED_PER_TICK as usize);
+        assert_eq!(news(&mut actors).len(), ASKED_PER_TICK as usize);
+        actors.refill();
+        actors.ask_again(&mut identities, 0);
+        assert_eq!(news(&mut actors).len(), ASKED_PER_TICK as usize);
     }
 
     /// The newcomers are not seen again.
     #[test]
     fn who_has_to_wait_is_not_lost() {
         let mut identities = Identities::new("/nowhere".as_ref(), "/nowhere".as_ref());
-        let mut people = People::default();
+        let mut actors = Actors::default();
         for cgroup in 0..1000 {
-            people.meet(&mut identities, party(cgroup), 0, 0);
+            actors.resolve(&mut identities, party(cgroup), 0, 0);
         }
         for second in 1..4 {
-            people.refill();
-            people.ask_again(&mut identities, second * 1_000_000_000);
+            actors.refill();
+            actors.ask_again(&mut identities, second * 1_000_000_000);
         }
-        assert!((0..1000).all(|cgroup| people.find(&party(cgroup)).is_some()));
-        assert_eq!((people.waiting.len(), people.evicted()), (0, 0));
+        assert!((0..1000).all(|cgroup| actors.find(&party(cgroup)).is_some()));
+        assert_eq!((actors.waiting.len(), actors.evicted()), (0, 0));
     }
 
     #[test]
     fn who_is_spoken_of_is_not_forgotten_and_others_make_room() {
-        let mut people = People::default();
+        let mut actors = Actors::default();
         for cgroup in 0..=MOST as u64 {
-            people.learn(party(cgroup), actor(1, "/a"), 0);
+            actors.learn(party(cgroup), actor(1, "/a"), 0);
         }
-        assert_eq!(people.evicted(), 1);
-        assert!(people.is_crowded());
-        people.forget_others(&HashSet::from([party(3)]));
-        assert!(people.find(&party(3)).is_some() && people.find(&party(4)).is_none());
+        assert_eq!(actors.evicted(), 1);
+        assert!(actors.is_crowded());
+        actors.forget_others(&HashSet::from([party(3)]));
+        assert!(actors.find(&party(3)).is_some() && actors.find(&party(4)).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! Finds the owner of a cgroup by its path: the layouts of Kubernetes, container
 //! runtimes, hypervisors and systemd.
 //!
-//! A path goes in, a [`Place`] comes out; nothing is read, and any text is
+//! A path goes in, a [`CgroupIdentity`] comes out; nothing is read, and any text is
 //! fine. Layouts nest (a pod in a node that is itself a container, a unit in a
 //! machine), so components are taken from the outermost on, and what lies
 //! within a pod or a machine replaces what is around it.
@@ -30,7 +30,7 @@ const UID_BYTES: usize = 64;
 
 /// The parts of a workload that a cgroup's path names; the others are `None`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Place {
+pub struct CgroupIdentity {
     /// With dashes, as in the API and in `/var/log/pods`. Of a static pod it is
     /// the hash of its manifest.
     pub pod_uid: Option<String>,
@@ -69,18 +69,18 @@ pub struct Machine {
     pub name: String,
 }
 
-impl Place {
+impl CgroupIdentity {
     /// Reads a cgroup's path, of whichever version.
     pub fn of(path: &str) -> Self {
-        let mut place = Self::default();
+        let mut identity = Self::default();
         let mut above = "";
         let mut is_below_kubepods = false;
         for (depth, name) in path.split('/').filter(|name| !name.is_empty()).enumerate() {
             is_below_kubepods |= name.contains("kubepods");
-            place.enter(name, above, depth, is_below_kubepods);
+            identity.enter(name, above, depth, is_below_kubepods);
             above = name;
         }
-        place
+        identity
     }
 
     fn enter(&mut self, name: &str, above: &str, depth: usize, is_below_kubepods: bool) {

@@ -1,0 +1,83 @@
+//! What a recording says of syncs and of seconds.
+
+use tracer_engine::{blame::OwnerId, tick::Tick};
+use tracer_scene::{picture::Slow, stages::Taken};
+use tracer_snapshot::SlowSync;
+
+use super::{
+    Replay,
+    windows::{NOBODY, Windows},
+};
+use crate::{
+    checks::{LIST, MOST_LENGTH_NS, check_texts, check_time},
+    line::Sync,
+};
+
+impl Replay {
+    pub(super) fn sync(
+        &mut self,
+        sync: &Sync,
+        slow_ns: Option<u64>,
+        slow: &mut Vec<SlowSync>,
+    ) -> Result<(), String> {
+        check_time(sync.begin_ns)?;
+        let longest_ns = sync.longest_ns();
+        if longest_ns > MOST_LENGTH_NS {
+            return Err(format!("a sync of {longest_ns} ns"));
+        }
+        self.windows.fill(sync, &self.owners)?;
+        let record = sync.record();
+        let Windows { first, underlying, underlying_owners } = &self.windows;
+        let owners = |disk| match underlying.iter().position(|w| w.disk == u64::from(disk)) {
+            _ if disk == record.disk => first,
+            Some(at) => &underlying_owners[at],
+            None => &NOBODY,
+        };
+        let file = self.names.file(sync.file);
+        let taken = Taken { record: &record, underlying, file, need_ns: sync.need_ns };
+        let judged = self.scene.take(&taken, owners);
+        self.now_ns = self.now_ns.max(sync.end_ns());
+        if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
+            let sync = Slow { sync: taken, judged: &judged, owners: first, tgid: &|_| 0 };
+            slow.push(self.scene.slow_sync(&sync, &mut self.names));
+        }
+        Ok(())
+    }
+
+    pub(super) fn tick(&mut self, tick: &Tick) -> Result<(), String> {
+        check_time(tick.at_ns)?;
+        let Tick { journals, contenders, reclaimers, limits, helpers, disks, .. } = tick;
+        let lists = [journals.len(), contenders.len(), reclaimers.len(), limits.len()];
+        let lists = lists.into_iter().chain([helpers.len(), disks.len()]);
+        let loads = disks.iter().map(|disk| disk.loads.len());
+        if lists.chain(loads).any(|length| length > LIST) {
+            return Err("a tick of too many parties".to_owned());
+        }
+        let limited = limits.iter().map(|limit| limit.ns);
+        let lengths = limited.chain([tick.steal_ns]);
+        let shares = contenders.iter().map(|r| r.ns).chain(reclaimers.iter().map(|r| r.ns));
+        let disk_ns = disks.iter().map(|disk| disk.length_ns);
+        let helped =
+            helpers.iter().flat_map(|one| [one.cpu_ns, one.limit_ns, one.disk_ns, one.of_ns]);
+        if lengths.chain(shares).chain(disk_ns).chain(helped).any(|ns| ns > MOST_LENGTH_NS) {
+            return Err("a tick of more time than there is".to_owned());
+        }
+        let settings: Vec<_> = limits.iter().map(|limit| limit.setting.as_str()).collect();
+        check_texts(&settings)?;
+        for one in helpers {
+            check_texts(&[&one.comm, &one.cgroup, &one.setting, &one.own_disk])?;
+        }
+        if let Some(owner) = tick.owners().find(|o| !self.owners.contains_key(&o.0) && o.0 != 0) {
+            return Err(format!("it speaks of owner {} and never said who that is", owner.0));
+        }
+        self.note_silence(tick.at_ns);
+        let party = |owner: OwnerId| self.owners.get(&owner.0).map(|(party, _)| *party);
+        self.scene.tick(tick, |owner| party(owner).unwrap_or_default());
+        (self.scene.hanging, self.scene.hanging_left_out) = std::mem::take(&mut self.hanging);
+        self.scene.stacks = std::mem::take(&mut self.stacks);
+        self.now_ns = self.now_ns.max(tick.at_ns);
+        let stale = std::mem::take(&mut self.stale_disks);
+        self.scene.disks.retain(|disk| !stale.contains(&disk.index));
+        Ok(())
+    }
+}

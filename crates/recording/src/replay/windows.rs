@@ -1,0 +1,68 @@
+//! The requests that were in flight during a sync, by owners that were named before.
+
+use std::collections::HashMap;
+
+use tracer_ebpf::record::{ACCOUNTS, NO_DISK, UNDERLYING, UnderlyingWindow};
+use tracer_engine::blame::{Owner, OwnerId, Party};
+
+use crate::line::{Account, Sync, areas};
+
+pub static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
+
+/// The requests in flight during one sync, in the form that the engine takes.
+pub struct Windows {
+    pub first: [Owner; ACCOUNTS],
+    pub underlying: Vec<UnderlyingWindow>,
+    pub underlying_owners: Vec<[Owner; ACCOUNTS]>,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { first: NOBODY, underlying: Vec::new(), underlying_owners: Vec::new() }
+    }
+}
+
+impl Windows {
+    pub fn fill(&mut self, sync: &Sync, known: &HashMap<u32, (Party, u16)>) -> Result<(), String> {
+        self.first = owners_of(&sync.in_flight, known)?;
+        self.underlying.clear();
+        self.underlying_owners.clear();
+        if sync.underlying.len() > UNDERLYING {
+            return Err("a sync on too many disks".to_owned());
+        }
+        for underlying in &sync.underlying {
+            if Some(underlying.disk) == sync.disk || underlying.disk == NO_DISK {
+                return Err("a sync that waits twice for one disk".to_owned());
+            }
+            self.underlying_owners.push(owners_of(&underlying.in_flight, known)?);
+            let areas = areas(&underlying.in_flight);
+            self.underlying.push(UnderlyingWindow { disk: underlying.disk.into(), areas });
+        }
+        Ok(())
+    }
+}
+
+fn owners_of(
+    accounts: &[Account],
+    known: &HashMap<u32, (Party, u16)>,
+) -> Result<[Owner; ACCOUNTS], String> {
+    if accounts.len() > ACCOUNTS {
+        return Err(format!("{} accounts on one disk", accounts.len()));
+    }
+    let mut owners = NOBODY;
+    for (owner, (id, _, weight_ns)) in owners.iter_mut().zip(accounts) {
+        let (Party { cgroup, comm, kthread }, op) = find_owner(known, *id)?;
+        let (id, weight_ns) = (OwnerId(*id), *weight_ns);
+        *owner = Owner { id, cgroup, comm, kthread, op, weight_ns };
+    }
+    Ok(owners)
+}
+
+/// Owner 0 is everybody who found no account.
+pub fn find_owner(known: &HashMap<u32, (Party, u16)>, id: u32) -> Result<(Party, u16), String> {
+    match known.get(&id) {
+        _ if id == 0 => Ok((Party::default(), 0)),
+        Some(owner) => Ok(*owner),
+        None => Err(format!("it speaks of owner {id} and never said who that is")),
+    }
+}
