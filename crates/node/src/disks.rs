@@ -34,7 +34,7 @@ pub use hidden::{Hidden, has_hidden};
 pub use key::{Key, Named, boot_id};
 pub use known::known_as;
 pub use layers::Layers;
-pub use queue::late;
+pub use queue::{end_thread, late};
 pub use replaced::{Identity, have_changed};
 pub use stacks::{Stacked, connect, find_stacked};
 pub use state::StackStates;

@@ -171,8 +171,11 @@ fn without_its_privileges_it_still_names_newcomers_and_who_takes_the_cpu() {
         let agent = Agent::start(config.path());
         let threads = privileges(agent.tracer.id());
         println!("{threads:?}");
-        assert_eq!(threads.len(), 2);
+        let has = |wanted: &str| threads.iter().any(|(name, ..)| name == wanted);
+        assert!(has("tracer") && has("http"), "{threads:?}");
         for (name, effective, no_new) in threads {
+            // `queues` reads sysfs for the loop, and comes and goes.
+            assert!(["tracer", "http", "queues"].contains(&&*name), "{name}");
             assert_eq!(effective, if name == "http" { 0 } else { KEPT }, "{name}");
             assert!(no_new, "{name}");
         }
@@ -231,7 +234,9 @@ fn doctor_says_one_by_one_whether_an_agent_could_run_here() {
 
 /// The value of a series without labels, or with these.
 fn has_line(agent: &Agent, line: &str) -> bool {
-    agent.metrics().contains(&format!("\n{line}\n"))
+    // While it starts, there are none: 503.
+    let metrics = agent.try_get("/metrics", "").filter(|answer| answer.0 == 200);
+    metrics.is_some_and(|answer| answer.2.contains(&format!("\n{line}\n")))
 }
 
 #[test]

@@ -188,6 +188,8 @@ fn give_up(privileges: Privileges) -> Result<()> {
         log::say("keeps all its capabilities, as configured");
         return Ok(());
     }
+    // Threads that were started before would keep all of them.
+    tracer_node::disks::end_thread();
     let kept = privileges::drop_most().context("failed to give up privileges")?;
     let kept: Vec<_> = kept.iter().map(ToString::to_string).collect();
     log::say(&format!("gave up all capabilities but {}", kept.join(", ")));
