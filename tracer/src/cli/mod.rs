@@ -397,16 +397,9 @@ pub enum View {
     Watch(WatchArgs),
 }
 
+/// The part of a recording that is asked about.
 #[derive(Args, Clone, Debug)]
-pub struct TimelineArgs {
-    /// The recording: a file, `-` for standard input, or the directory of an agent's flight
-    /// recorder [default: TRACER_RECORD, or /var/lib/tracer-recording].
-    pub path: Option<PathBuf>,
-
-    /// Print one JSON object per line.
-    #[arg(long)]
-    pub json: bool,
-
+pub struct PartArgs {
     /// Stop after this time of the recording, such as `30m`.
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
@@ -418,6 +411,20 @@ pub struct TimelineArgs {
 
     #[command(flatten)]
     pub time: TimeArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct TimelineArgs {
+    /// The recording: a file, `-` for standard input, or the directory of an agent's flight
+    /// recorder [default: TRACER_RECORD, or /var/lib/tracer-recording].
+    pub path: Option<PathBuf>,
+
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub part: PartArgs,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -438,17 +445,8 @@ pub struct ReportArgs {
     #[arg(long)]
     pub force: bool,
 
-    /// Stop after this time of the recording, such as `30m`.
-    #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
-    pub duration: Option<Duration>,
-
-    /// Only victims that have this text in the name of their process, pod, VM, unit, cgroup,
-    /// file or device.
-    #[arg(long, value_name = "TEXT", value_parser = values::parse_filter)]
-    pub filter: Option<String>,
-
     #[command(flatten)]
-    pub time: TimeArgs,
+    pub part: PartArgs,
 }
 
 /// A form of a report.

@@ -12,10 +12,11 @@ use serde::Serialize;
 
 use crate::{
     cli::{
-        TimeArgs,
+        PartArgs, TimeArgs,
         moments::{Covered, Moment, Zone},
     },
-    output::escape::escape,
+    output::{escape::escape, names},
+    timeline::{Event, GAP_SECONDS, Subject},
 };
 use tracer_recording::{
     breaks::Break,
@@ -29,9 +30,6 @@ pub const USUAL: &str = "/var/lib/tracer-recording";
 
 /// The length of time that `--at` alone is about.
 const USUAL_LENGTH: Duration = Duration::from_secs(300);
-
-/// Shorter ones are nothing to speak of.
-const GAP_SECONDS: f64 = 2.0;
 
 /// A span of time that is asked about.
 #[derive(Clone, Debug)]
@@ -105,6 +103,33 @@ pub fn recording(named: Option<&Path>) -> PathBuf {
     let agents = || env::var_os("TRACER_RECORD").filter(|path| !path.is_empty());
     let named = named.map(Path::to_owned);
     named.or_else(|| agents().map(Into::into)).unwrap_or_else(|| USUAL.into())
+}
+
+impl PartArgs {
+    /// Opens the recording where this part begins; see [`TimeArgs::open`].
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened, or knows nothing of that time.
+    pub fn open(&self, path: &Path) -> Result<(Replay, Option<Asked>)> {
+        self.time.open(path, self.duration)
+    }
+
+    /// The text of the filter as [`names::matches`] compares it.
+    pub fn text(&self) -> Option<String> {
+        self.filter.as_deref().map(str::to_lowercase)
+    }
+
+    /// Leaves out events of victims that are not asked about. A tracer that saw nothing
+    /// did not see these victims either, so its own events stay.
+    pub fn retain(&self, events: &mut Vec<Event>) {
+        let Some(text) = self.text() else { return };
+        events.retain(|event| {
+            let is_meant =
+                |of: &Subject| names::matches(&text, &of.actor, of.class, &of.path, &of.device);
+            event.what.victim().is_none_or(is_meant)
+        });
+    }
 }
 
 impl TimeArgs {

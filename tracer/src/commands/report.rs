@@ -47,24 +47,17 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     if path == Path::new("-") {
         bail!("a report reads its recording twice: give a file or a directory instead of `-`");
     }
-    let (mut replay, asked) = args.time.open(&path, args.duration)?;
+    let (mut replay, asked) = args.part.open(&path)?;
     let began = replay.now();
-    let until = Until::of(&replay, asked.as_ref(), args.duration);
-    let (events, left_out) = collect(&mut replay, until.kernel_ns, until.wall);
+    let until = Until::of(&replay, asked.as_ref(), args.part.duration);
+    let (mut events, left_out) = collect(&mut replay, until);
     let ended = replay.now();
-    let filter = args.filter.as_deref().map(str::to_lowercase);
-    let is_meant = |event: &Event| match (&filter, event.what.victim()) {
-        (Some(filter), Some(of)) => {
-            names::matches(filter, &of.actor, of.class, &of.path, &of.device)
-        }
-        _ => true,
-    };
-    let events: Vec<_> = events.into_iter().filter(is_meant).collect();
+    args.part.retain(&mut events);
     let last = replay.snapshot_of(Span::Period);
     let zone = Zone::of_this_machine();
     let all = Asked { from: began, to: ended, zone: zone.clone(), path: path.clone() };
     let all = asked.unwrap_or(all);
-    let episodes = judge(&path, &spans(&events), filter.as_deref())?;
+    let episodes = judge(&path, &spans(&events), args.part.text().as_deref())?;
     let report = Report {
         zone,
         recording: path.display().to_string(),

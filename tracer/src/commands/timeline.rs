@@ -5,10 +5,10 @@ use std::io::{self, Write as _};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::past::recording;
+use super::past::{Until, recording};
 use crate::{
     cli::{TimelineArgs, moments::Zone},
-    output::{json, names, timeline::write_event},
+    output::{json, timeline::write_event},
     timeline::{Event, HANG, PERIOD, Timeline},
 };
 use tracer_engine::victim::Span;
@@ -20,28 +20,14 @@ use tracer_recording::replay::Replay;
 /// nothing of that time, or the output cannot be written.
 pub fn run(args: &TimelineArgs) -> Result<()> {
     let path = args.path.clone().unwrap_or_else(|| recording(None));
-    let (mut replay, asked) = args.time.open(&path, args.duration)?;
-    let (from, to) = match &asked {
-        Some(asked) => (asked.from, asked.to),
-        None => (f64::NEG_INFINITY, f64::INFINITY),
-    };
-    let length = args.duration.filter(|_| asked.is_none());
-    let until_ns = super::after(replay.now_ns(), length);
-    let (events, left_out) = collect(&mut replay, until_ns, to);
-    let filter = args.filter.as_deref().map(str::to_lowercase);
-    let is_wanted = |event: &&Event| {
-        let is_meant = match (&filter, event.what.victim()) {
-            (Some(filter), Some(of)) => {
-                names::matches(filter, &of.actor, of.class, &of.path, &of.device)
-            }
-            // A tracer that saw nothing did not see the victim either.
-            _ => true,
-        };
-        is_meant && event.at >= from - PERIOD.as_secs_f64()
-    };
+    let (mut replay, asked) = args.part.open(&path)?;
+    let from = asked.as_ref().map_or(f64::NEG_INFINITY, |asked| asked.from);
+    let until = Until::of(&replay, asked.as_ref(), args.part.duration);
+    let (mut events, left_out) = collect(&mut replay, until);
+    args.part.retain(&mut events);
     let zone = Zone::of_this_machine();
     let mut bytes = Vec::new();
-    for event in events.iter().filter(is_wanted) {
+    for event in events.iter().filter(|event| event.at >= from - PERIOD.as_secs_f64()) {
         match args.json {
             true => json::write_json(&mut bytes, &Timed { time: zone.rfc3339(event.at), event })?,
             false => write_event(&mut bytes, event, &zone)?,
@@ -75,10 +61,9 @@ struct Timed<'a> {
 }
 
 /// Plays a recording, and keeps what happened.
-pub fn collect(replay: &mut Replay, until_ns: u64, to: f64) -> (Vec<Event>, u64) {
+pub fn collect(replay: &mut Replay, end: Until) -> (Vec<Event>, u64) {
     let (mut timeline, mut slow) = (Timeline::default(), Vec::new());
     let hang_ns = HANG.as_nanos() as u64;
-    let end = super::past::Until { kernel_ns: until_ns, wall: to };
     loop {
         let from = replay.now();
         let is_over = end.play(replay, Some(PERIOD), Some(hang_ns), &mut slow);

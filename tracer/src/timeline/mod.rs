@@ -37,7 +37,7 @@ const CULPRITS: usize = 4;
 const PARTIES: usize = 64;
 
 /// Shorter breaks are no gap.
-const GAP_SECONDS: f64 = 2.0;
+pub const GAP_SECONDS: f64 = 2.0;
 
 /// Two views of one sync differ by no more.
 const SAME_SECONDS: f64 = 2.0;
@@ -148,9 +148,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    fn of(victim: &Victim) -> Self {
-        let Victim { actor, class, path, device, .. } = victim;
-        Self { actor: actor.clone(), class: *class, path: path.clone(), device: device.clone() }
+    fn of(actor: &Actor, class: FileClass, path: &str, device: &str) -> Self {
+        Self { actor: actor.clone(), class, path: path.to_owned(), device: device.to_owned() }
     }
 }
 
@@ -234,14 +233,8 @@ impl Timeline {
     /// Takes in syncs of at least [`HANG`].
     pub fn take_long(&mut self, syncs: &[SlowSync]) {
         for sync in syncs.iter().filter(|sync| sync.duration_seconds >= HANG.as_secs_f64()) {
-            let SlowSync { actor, class, path, device, .. } = sync;
             self.hang(Hang {
-                victim: Subject {
-                    actor: actor.clone(),
-                    class: *class,
-                    path: path.clone(),
-                    device: device.clone(),
-                },
+                victim: Subject::of(&sync.actor, sync.class, &sync.path, &sync.device),
                 tid: sync.tid,
                 call: sync.kind.to_string(),
                 began: sync.at,
@@ -252,14 +245,8 @@ impl Timeline {
     }
 
     fn take_hanging(&mut self, one: &Hanging) {
-        let Hanging { actor, class, path, device, .. } = one;
         self.hang(Hang {
-            victim: Subject {
-                actor: actor.clone(),
-                class: *class,
-                path: path.clone(),
-                device: device.clone(),
-            },
+            victim: Subject::of(&one.actor, one.class, &one.path, &one.device),
             tid: one.tid,
             call: one.call.to_string(),
             began: one.at - one.seconds,
@@ -370,7 +357,7 @@ fn is_slow(victim: &Victim) -> bool {
 impl Slow {
     fn new(victim: &Victim, from: f64) -> Self {
         Self {
-            victim: Subject::of(victim),
+            victim: Subject::of(&victim.actor, victim.class, &victim.path, &victim.device),
             began: from,
             last: from,
             periods: 0,
