@@ -1,5 +1,5 @@
-//! The excess of a victim, divided: what it waited for, the opinions on each party, and
-//! what is left unexplained.
+//! Divides a victim's excess between its causes: the share of each party with the evidence
+//! for it, and the part that nothing explains.
 //!
 //! Pure: a victim's sums go in, [`Shares`] and [`Finding`]s come out.
 

@@ -86,9 +86,9 @@ const LEVEL: f64 = 0.05;
 const MOST_DISPERSION: f64 = 0.15;
 const RECENT: f64 = 16.0;
 
-/// A disk that always has several in flight and yet does work for less than this part
-/// of the time is short of requests, unless it has shown something else. A limit on
-/// requests counts larger ones as several.
+/// If a disk always has several requests in flight and yet completes less work per second
+/// than this, a limit on requests per second holds it back, unless its rates have shown
+/// another limit. Such a limit counts a large request as several.
 const IDLE_WORK: f64 = 0.7;
 const SATURATED: f64 = 2.0;
 const SMALL_BYTES: u64 = 32 << 10;
@@ -167,8 +167,8 @@ impl Shortage {
         };
         let (Some(then), Some(now)) = (sum(&self.before), sum(each)) else { return };
         let moves: [f64; RATES] = std::array::from_fn(|at| (now[at] / then[at]).ln());
-        // A few large requests have most of the bytes. The move is a difference
-        // of two.
+        // A few large requests have most of the bytes. The move is the difference between
+        // two counts, so it has the errors of both.
         let sizes = each.iter().map(|(_, [requests, bytes])| bytes * bytes / requests.max(1.0));
         let large = now[BYTES].powi(2) / sizes.sum::<f64>();
         let number = [now[REQUESTS], now[REQUESTS], large];

@@ -206,9 +206,9 @@ impl State {
         }
     }
 
-    /// A second of which the quickest syncs took so many times as long as they do
-    /// while all is well. In one in which none is quick, other requests are well and no
-    /// flush was alone, it is the flushes that are slow.
+    /// Takes into account how many times as long as in good seconds the quickest syncs of
+    /// this second took. If no sync was quick, other requests are well and no flush was
+    /// alone, then the flushes are slow.
     pub fn beside_quickest(mut self, times: f64) -> Self {
         let is_well = self.rested.is_some_and(|rested| rested < SLOWER);
         if is_well && self.flush.is_none() && times >= NONE_QUICK {

@@ -45,7 +45,7 @@ const PHRASES: [&str; 13] = [
 const THIS_FILE: &str = "xtask/src/check/words.rs";
 
 /// The counts may not rise above these.
-const MAXIMUM: Counts = Counts { fragments: 16, telling: 19, phrases: 52 };
+const MAXIMUM: Counts = Counts { fragments: 16, telling: 19, phrases: 48 };
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Counts {

@@ -17,7 +17,7 @@ fn plain() -> Model {
     Model { read: ms(1), write: ms(1) / 2, flush: ms(2), iops: None, ..well() }
 }
 
-/// The kernel writes so many pieces of 64 KiB back, once a second.
+/// Once a second the kernel writes back this many pieces of 64 KiB.
 const fn bursts(pieces: u64) -> Stream {
     Stream { does: Does::BufferedWrite, bytes: 64 << 10, deep: 32, per_second: Some(pieces) }
 }

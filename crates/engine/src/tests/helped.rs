@@ -11,8 +11,8 @@ use crate::{
     victim::Half,
 };
 
-/// A worker of the victim's disk in a second, held up for so many ms of it, and for so many
-/// of these by its quota.
+/// A worker of the victim's disk during one second: it waited `cpu_ms` for a CPU,
+/// `limit_ms` of that because its quota was used up.
 fn worker(cpu_ms: u64, limit_ms: u64) -> Helper {
     Helper {
         role: Role::Worker,

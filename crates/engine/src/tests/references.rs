@@ -4,7 +4,7 @@
 use super::MS;
 use crate::reference::{Grade, Level, Reference};
 
-/// Begins with so many batches that took so long.
+/// A kept reference: `batches` batches whose requests took `ns` each.
 fn kept(ns: u64, batches: u64) -> Reference {
     Reference::kept(Level { ns, batches })
 }
