@@ -148,7 +148,7 @@ fn an_old_name_is_found_where_it_is_a_name() {
     assert!(!is_found("a.rs", "#[derive(Serialize)]\n#[serde(rename = \"a\")]\npub lost: u64,"));
     assert!(is_found("a.rs", "\"a{lost=\\\"b\\\"}\""));
     assert!(is_found("a.md", "`lost`") && !is_found("a.rs", "/// `lost`"));
-    assert!(is_found("a.html", "told.lost)") && !is_found("a.rs", "told.lost)"));
+    assert!(is_found("a.html", "seen.lost)") && !is_found("a.rs", "seen.lost)"));
     assert!(!is_found("a.html", "<i lost=\"b\">") && !is_found("a.rs", "|lost| lost + 1"));
     for text in ["It is lost.", "lost: Lost", "tracer_older", "almost", "\"kept\"", "`swapped`"] {
         assert!(!is_found("a.md", text) && !is_found("a.rs", text), "{text}");

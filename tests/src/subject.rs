@@ -1,6 +1,6 @@
 //! The program under test: where it is, and a running one.
 //!
-//! A [`Tracer`] never outlives its test, and nothing here waits for ever: each
+//! A [`Tracer`] never outlives its test, and nothing here waits forever: each
 //! wait has a limit, and running into it shows what the program said so far.
 
 use std::{

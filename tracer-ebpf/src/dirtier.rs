@@ -55,7 +55,7 @@ const SHARED: u16 = 1;
 /// kernel evicted that one.
 const UNKNOWN: u16 = 2;
 
-/// What a kernel thread is writing.
+/// The file that a kernel thread is writing, in terms of who made it dirty.
 #[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 struct Writing {
@@ -70,9 +70,9 @@ struct Writing {
 
 fields! { Writing { via: u32, of: u16, once: u16 } }
 
-/// 4 MiB of kernel memory. Beyond so many inodes the kernel evicts those that nobody
-/// spoke of for longest, and says nothing; work for one that is still dirty then is
-/// counted as [`Dropped::DirtierUnknown`].
+/// Takes 4 MiB of kernel memory. Beyond 32,768 inodes the kernel evicts the least recently
+/// used ones, without notice. Work for an inode that is still dirty then is counted as
+/// [`Dropped::DirtierUnknown`].
 #[map]
 static DIRTIERS: LruHashMap<FileKey, Dirtier> = LruHashMap::with_max_entries(32_768, 0);
 

@@ -277,7 +277,7 @@ pub mod waits {
     pub const REQUEUED: u32 = 2;
 }
 
-/// What user space tells the kernel about a disk.
+/// A disk's description, which user space writes for the kernel programs.
 #[derive(
     Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
 )]
@@ -524,8 +524,8 @@ pub const DISK_NAME_WORDS: usize = 8;
 /// A disk of whose name nothing is known.
 pub const NO_NAME: [u32; DISK_NAME_WORDS] = [0; DISK_NAME_WORDS];
 
-// `OwnerKey::is_in` compares the words of a key with those of an account, but
-// for the disk in the one and the process in the other.
+// `OwnerKey::is_in` compares the words of a key with those of an account, all
+// except the key's disk and the account's process.
 const _: () = assert!(core::mem::offset_of!(Account, cgroup) == 32);
 const _: () = assert!(core::mem::offset_of!(OwnerKey, disk) == 24);
 const _: () = assert!(core::mem::offset_of!(Account, tgid) == 32 + 24);

@@ -20,10 +20,10 @@ use crate::{
     pids,
 };
 
-/// Who submitted a bio that has been given a request, by the bio's address: for
+/// The submitter of each bio that has been given a request, by the bio's address: for
 /// kernels where that request itself is first seen when it is issued. Where the kernel
-/// evicted one, its request is charged to who issues it, which is counted as
-/// `Dropped::SubmitterUnknown`.
+/// evicted the entry, the request is charged to the thread that issues it, and is counted
+/// as `Dropped::SubmitterUnknown`.
 #[map]
 pub static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_entries(4096, 0);
 

@@ -45,7 +45,7 @@ pub struct BenchArgs {
     /// emulated machine, for the page.
     #[arg(long, conflicts_with_all = ["page", "json", "paired"])]
     null_blk: bool,
-    /// Write `docs/cost.md` anew from the figures of the last page.
+    /// Write `docs/cost.md` again from the figures of the last page.
     #[arg(long, conflicts_with_all = ["page", "rounds", "seconds", "paired"])]
     render: bool,
 }

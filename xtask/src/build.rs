@@ -40,7 +40,7 @@ pub fn run(args: &BuildArgs) -> Result<()> {
 pub fn build_static_tracer(arch: Arch) -> Result<PathBuf> {
     setup::bring_target(arch.static_target(), Talk::Changes)?;
     let mut command = for_target("build", arch);
-    // cargo compiles a crate anew for each set of its features, and these are
+    // cargo compiles a crate again for each set of its features, and these are
     // what the selected packages ask for together. With the tests' package named
     // here, their binary is made of the same crates as the tracer.
     command.args(["--package", "tracer", "--package", "tracer-demo", "--package", "tracer-tests"]);

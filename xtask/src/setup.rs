@@ -64,8 +64,8 @@ pub fn bring_target(target: &str, talk: Talk) -> Result<()> {
     rust::bring_target(target, talk)
 }
 
-/// Brings the tracers that the bench compares ours with, as far as they can be
-/// had, and says where they are unpacked.
+/// Brings the tracers that the bench compares ours with, as far as they are
+/// available, and returns where they are unpacked.
 pub fn bring_peers(talk: Talk) -> PathBuf {
     peers::bring(talk);
     peers::folder()

@@ -413,7 +413,7 @@ pub(crate) fn today() -> String {
 }
 
 /// Goes on with the last run if it is to be resumed, or only a part of it played
-/// again; else begins anew.
+/// again; else begins again.
 pub(crate) fn begin_state(resume: bool, part: bool, tree: &Tree, path: &Path) -> Result<State> {
     let Some(key) = &tree.key else {
         eprintln!("git does not say which tree this is: this run cannot be resumed");

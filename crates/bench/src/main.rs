@@ -79,7 +79,7 @@ struct Args {
     /// the filesystem that this folder is on.
     #[arg(long, value_name = "FOLDER", conflicts_with = "page")]
     on: Option<PathBuf>,
-    /// Measure nothing: write the page in this folder anew from its JSON.
+    /// Measure nothing: write the page in this folder again from its JSON.
     #[arg(long, value_name = "FOLDER", conflicts_with = "page")]
     render: Option<PathBuf>,
     /// Compare loads with and without the tracer, in turn and in pairs, until

@@ -39,7 +39,7 @@ pub fn write(report: &Report, folder: &Path) -> Result<()> {
     put(folder, &folder.join(PAGE), page.as_bytes())
 }
 
-/// Writes a page anew from its JSON, and the paired comparison's.
+/// Writes a page again from its JSON, and the paired comparison's.
 pub fn again(folder: &Path) -> Result<()> {
     let beside = folder.join(BESIDE);
     let mut paired: Paired = read(&beside.join(PAIRED_JSON))?;
@@ -50,7 +50,7 @@ pub fn again(folder: &Path) -> Result<()> {
     write(&report, folder)
 }
 
-/// The paired comparison, and the page anew with it.
+/// The paired comparison, and the page again with it.
 pub fn write_paired(paired: &Paired, folder: &Path) -> Result<()> {
     let beside = folder.join(BESIDE);
     let mut json = Vec::new();

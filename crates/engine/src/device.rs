@@ -37,7 +37,7 @@ pub struct Device {
 }
 
 /// If the costs are of the other kind (guessed or not) for this many seconds on end,
-/// the levels are learnt anew.
+/// the levels are learnt again.
 const MANY_OTHERS: u8 = 8;
 
 /// A ratio is used for this long while no newer one is measured: a slow device's for longer

@@ -94,7 +94,7 @@ impl Reference {
     }
 
     /// Takes in `count` times that are `ns` together. Returns whether the whole reference
-    /// was too slow, and begins anew.
+    /// was too slow, and begins again.
     pub fn take(&mut self, ns: u64, count: u64) -> bool {
         self.sum_ns = self.sum_ns.saturating_add(ns);
         self.count = self.count.saturating_add(count);

@@ -139,17 +139,17 @@ const SOME_WORK: f64 = 0.01;
 /// more.
 const FAR_SLOWER: f64 = 5.0;
 
-/// With so much of the excess owed to those who wrote, the device is well.
+/// The device is well where this part of the excess, or more, is owed to those who wrote.
 const MUCH_OWED: f64 = 0.5;
 
-/// With so much of the waits beyond what those who ask for more explain, the device is
-/// not known to be well.
+/// The device is not known to be well where this part of the waits, or more, is beyond
+/// what those who ask for more explain.
 const MUCH_ALONE: f64 = 0.3;
 
-/// After so many good seconds it is known how long requests are in flight.
+/// After 60 good seconds it is known how long requests are in flight.
 const LONG: u32 = 60;
 
-/// Syncs of its good seconds; then the older ones count half.
+/// After this many syncs in good seconds, those that are already known count half.
 const WELL_MEMORY: u64 = 8192;
 
 impl Victim {

@@ -54,7 +54,7 @@ pub struct Settled {
 const NEXT_TO_NOTHING: f64 = 0.1;
 const MATTERS: f64 = 0.3;
 
-/// Requests of other sizes and queues may wait so many times as long.
+/// A request of another size, or in another queue, waits at most this many times as long.
 pub const BEHIND: f64 = 3.0;
 
 /// Settles the blame for one second, in which a sync waited for `mean_ns` where

@@ -15,8 +15,8 @@ use super::{
 
 const WRITE: usize = op::WRITE as usize;
 
-/// What a party can be blamed for: block operations, and the three beyond
-/// them (`record::op`).
+/// The number of things that a party can be blamed for: the block operations, and
+/// the three causes beyond them (`record::op`).
 pub const CHARGES: usize = 8;
 
 /// Whether the one that is blamed most for this victim was on the sync's path
@@ -99,7 +99,7 @@ impl Suspect {
         self.now[WRITE] + self.before[WRITE] > 0.0
     }
 
-    /// It answers for so many times that.
+    /// Charges the suspect with `times` as much as was noted since the last second.
     pub fn settle(&mut self, times: f64) {
         for (charge, ns) in std::mem::take(&mut self.fresh).into_iter().enumerate() {
             self.charge(charge, f64::from(ns) * times);
@@ -120,7 +120,7 @@ impl Suspect {
         }
     }
 
-    /// The strata begin anew.
+    /// The strata begin again.
     pub fn merge_strata(&mut self) {
         if let Some(with) = &mut self.with {
             let [all, disturbed] = &mut **with;

@@ -527,7 +527,7 @@ impl Victim {
         self.suspects.get(self.worst? as usize)
     }
 
-    /// Chooses the suspect with the most blame; if it is another one, the strata begin anew.
+    /// Chooses the suspect with the most blame; if it is another one, the strata begin again.
     fn choose_worst(&mut self) {
         let weight = |suspect: &Suspect| {
             let known = suspect.now[..op::COUNT].iter().chain(&suspect.before[..op::COUNT]);

@@ -24,8 +24,8 @@ pub struct Hook {
     pub without: &'static str,
     /// Its attach strategies, the best first.
     pub strategies: &'static [Strategy],
-    /// Finds the fields that only its programs read; an error where they are of no
-    /// use without one.
+    /// Finds the fields that only its programs read; an error if a field is missing
+    /// without which the programs are useless.
     pub find_fields: fn(&Layout<'_>, &mut Config) -> Result<()>,
     /// Finds fields that may lie in a module's types. Called for the kernel's
     /// own types and for those of each module.

@@ -181,7 +181,7 @@ impl Loader {
     }
 
     /// The object once more, with other constants and upon maps that are there. Those
-    /// that hold constants are made anew, as the kernel has frozen the old ones.
+    /// that hold constants are made again, as the kernel has frozen the old ones.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@
 //! lockdown=confidentiality that leaves a line in the kernel's log at each
 //! start, though none of our programs does. Without CAP_PERFMON the kernel says
 //! no before it looks at the program, and the questions whose answers we need
-//! are not about tracing. The programs go without a name then: that is asked by
-//! way of a tracing program too.
+//! are not about tracing. The programs go without a name then, because aya asks
+//! with a tracing program whether they may have one.
 
 use caps::{CapSet, Capability};
 

@@ -80,7 +80,7 @@ impl Pace {
         Ok(pace)
     }
 
-    /// Returns the work since the last `take`, and starts anew.
+    /// Returns the work since the last `take`, and starts again.
     pub fn take(&self) -> Work {
         let mut state = self.shared.lock();
         let quantile = |q| Duration::from_micros(state.latencies_us.value_at_quantile(q));

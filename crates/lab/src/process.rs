@@ -168,7 +168,7 @@ impl Shared {
         let mut stderr = Vec::new();
         if let Some(mut pipe) = child.stderr.take() {
             // Ends at the child's end: nothing we run leaves children behind.
-            // The rest is read too, lest the child wait for a full pipe.
+            // The rest is read too, so that the child does not wait for a full pipe.
             let _ = pipe.by_ref().take(64 << 10).read_to_end(&mut stderr);
             let _ = io::copy(&mut pipe, &mut io::sink());
         }

@@ -24,7 +24,7 @@ impl Puts {
         Ok(Puts(Pace::start("lab-client", per_second, steps)?))
     }
 
-    /// Returns the puts since the last `take`, and starts anew.
+    /// Returns the puts since the last `take`, and starts again.
     pub fn take(&self) -> Work {
         self.0.take()
     }

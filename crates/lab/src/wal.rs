@@ -48,7 +48,7 @@ impl WalWriter {
         Ok(writer)
     }
 
-    /// Returns the appends since the last `take`, and starts anew: a latency covers
+    /// Returns the appends since the last `take`, and starts again: a latency covers
     /// the write and its fdatasync.
     pub fn take(&self) -> Work {
         self.pace.as_ref().map(Pace::take).unwrap_or_default()

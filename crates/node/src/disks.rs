@@ -319,7 +319,7 @@ pub fn scheduler(root: &Path, name: &str) -> String {
 }
 
 /// Whether the issues of a disk's requests must be seen: where its queue notes
-/// none, and where it has a scheduler, since nothing else tells a request that
+/// none, and where it has a scheduler, since nothing else distinguishes a request that
 /// waits there from one whose end was missed. A queue keeps statistics, and so notes in
 /// each request when it was given to the driver, where writeback throttling has it do so;
 /// others may too, and the kernel does not say which.

@@ -101,7 +101,7 @@ impl Why {
         }
     }
 
-    /// Whether the tracer itself began anew.
+    /// Whether the tracer itself began again.
     pub fn is_restart(&self) -> bool {
         matches!(self, Self::Stopped | Self::Killed | Self::Rebooted)
     }

@@ -117,7 +117,7 @@ impl Recorder {
     }
 
     /// Writes the first line of a part of a longer recording. It names everybody and
-    /// everything anew, if all people are news again.
+    /// everything again, if all people are news again.
     ///
     /// # Errors
     ///
@@ -315,7 +315,7 @@ impl Recorder {
 
     /// Writes a disk where anything has changed.
     fn disk(&mut self, disk: &DiskState) {
-        // A disk with another name is another disk, whose sums begin anew.
+        // A disk with another name is another disk, whose sums begin again.
         let before = self.disks.remove(&disk.index).filter(|before| before.name == disk.name);
         if before.as_ref() != Some(disk) {
             for rate in &disk.rates {

@@ -113,7 +113,7 @@ pub struct Replay {
     rest: Option<VecDeque<PathBuf>>,
     breaks: Breaks,
     /// This is added to the kernel's times of this part: those of another boot begin
-    /// anew.
+    /// again.
     shift_ns: i64,
     /// The clock of this part, as it is written there.
     part_clock: Clock,
@@ -306,7 +306,7 @@ impl Replay {
         self.scene.snapshot(span, self.now_ns, &mut self.names)
     }
 
-    /// From here on pictures of the period begin anew.
+    /// From here on pictures of the period begin again.
     pub fn begin_period(&mut self) {
         self.scene.begin_period(self.now_ns);
     }

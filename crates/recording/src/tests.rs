@@ -244,7 +244,7 @@ fn hanging() -> Hanging {
     }
 }
 
-/// What a live session does with the kernel's records, and its recording.
+/// Does what a live session does with the kernel's records, and returns its recording.
 fn record(syncs: u64) -> (Scene, Vec<u8>) {
     let kernel = Kernel {
         unproven: Some("no folder can be written to".to_owned()),
@@ -374,9 +374,9 @@ fn a_replay_shows_what_the_session_showed() {
         let mut replay = open(&bytes).unwrap();
         replay.play(u64::MAX, None, &mut Vec::new());
         replay.check().unwrap();
-        let told = json(replay.snapshot_of(span));
-        assert_eq!(told, json(live.snapshot(span, end_ns, &mut one_file())));
-        let verdict = &told["victims"][0]["verdict"];
+        let replayed = json(replay.snapshot_of(span));
+        assert_eq!(replayed, json(live.snapshot(span, end_ns, &mut one_file())));
+        let verdict = &replayed["victims"][0]["verdict"];
         assert_eq!(verdict["stack"].as_array().map(Vec::len), Some(6), "{verdict}");
         assert_eq!(verdict["culprits"][0]["actor"]["unit"], "fstrim.service", "{verdict}");
     }

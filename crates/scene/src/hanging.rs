@@ -97,10 +97,10 @@ struct Stack {
     is_first: bool,
 }
 
-/// Names the disk that a sync waits for, and those below it that are at work. A disk that
-/// `carries` the others has bios of its own, and stands for itself. A stack that only passes
-/// bios on is counted as its first member. Where another member has requests and is
-/// silent for longer than the first, that one is the disk.
+/// Names the disk that a sync waits for, and those below it that have requests in
+/// flight. A disk that `carries` the others has bios of its own, and stands for itself. A
+/// stack that only passes bios on is counted as its first member. Where another member has
+/// requests and is silent for longer than the first, that one is the disk.
 fn stack(disks: &[DiskNow], carries: bool, now_ns: u64) -> Stack {
     let age = |since_ns: u64| seconds(now_ns.saturating_sub(since_ns));
     let mut named = disks.iter().map(|disk| HangingDisk {
@@ -131,8 +131,8 @@ fn silence(disk: &HangingDisk) -> f64 {
 }
 
 /// The kind of cause that holds up a sync of this age, in seconds. A disk that completes nothing,
-/// for nobody, is to blame itself. One that works may be kept busy by others; then
-/// only the end of the sync tells how much of the wait is theirs.
+/// for nobody, is to blame itself. A disk that completes requests may be kept busy by
+/// others; how much of the wait is theirs is known only when the sync ends.
 fn kind(waited: f64, disk: Option<&HangingDisk>, others: bool) -> Kind {
     let Some(disk) = disk else { return Kind::Unseen };
     if disk.in_flight == 0 {

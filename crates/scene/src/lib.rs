@@ -77,7 +77,7 @@ pub struct Stack {
     pub facts: Vec<StackFact>,
 }
 
-/// What pictures show.
+/// The state that snapshots are made from.
 pub struct Scene {
     pub engine: Engine,
     pub actors: Actors,
@@ -123,7 +123,7 @@ impl Scene {
         })
     }
 
-    /// From here on pictures of the period begin anew.
+    /// From here on pictures of the period begin again.
     pub fn begin_period(&mut self, now_ns: u64) {
         self.engine.begin_period();
         (self.period_ns, self.window_ns, self.rotated_ns) = (now_ns, now_ns, now_ns);

@@ -1,8 +1,8 @@
 //! How the kernel's clock lies to the wall's.
 //!
-//! The distance is not the same for ever: it changes when somebody sets the wall's
+//! The distance is not the same forever: it changes when somebody sets the wall's
 //! clock, and when the machine is suspended, since the kernel's stands meanwhile. So
-//! it is taken anew at each tick, and a moment is shown in the wall's time of then.
+//! it is taken again at each tick, and a moment is shown in the wall's time of then.
 
 use serde::{Deserialize, Serialize};
 

@@ -148,7 +148,7 @@ fn check(line: Line) -> Result<Line, &'static str> {
         () if line.levels.is_empty() || line.levels.len() > MOST_LEVELS => {
             Err("a disk in it has no classes of requests, or too many")
         }
-        () if !line.levels.iter().all(is_level) => Err("a class in it takes no time, or for ever"),
+        () if !line.levels.iter().all(is_level) => Err("a class in it takes no time, or forever"),
         () => Ok(line),
     }
 }

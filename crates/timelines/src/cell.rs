@@ -205,7 +205,7 @@ fn reach(model: Model, stream: Stream) -> u64 {
         let flushes = stream.does == Does::SyncingWrite && !must_flush;
         ends.push(Reverse((service.admit(now_ns, asked), flushes)));
     }
-    unreachable!("32 go on for ever")
+    unreachable!("32 go on forever")
 }
 
 /// One timeline's parameters.

@@ -2,7 +2,7 @@
 //!
 //! It consists of three archives: the programs (one per architecture) and the
 //! modules (one per kernel), which are both kept between runs, and the files of
-//! this boot, which are made anew each time.
+//! this boot, which are made again each time.
 
 use std::{collections::BTreeMap, fs::File, io, path::Path};
 

@@ -24,7 +24,7 @@ use crate::{
 const QUEUES: u32 = 64;
 const TAGS: u32 = 1023;
 
-/// Times that the tracer is started anew.
+/// Times that the tracer is started again.
 const STARTS: u64 = 10;
 
 /// Requests of this many may find no slot, while 1,000 are in flight.

@@ -1,7 +1,7 @@
 //! Work for files and bios that no table of the kernel programs knows.
 //!
-//! The kernel evicts entries without a word, and knows nothing of what was before the
-//! tracer came. Both look alike to who asks for one in vain, and are counted there.
+//! The kernel evicts entries without notice, and no table has what happened before the
+//! tracer came. A lookup that finds nothing cannot distinguish the two, so it counts both.
 
 use std::{
     fs::{self, File},
@@ -17,10 +17,10 @@ use tracer_lab::disk::Filesystem;
 use super::{block::dropped, lab_disk, need_live, traced};
 use crate::matrix::requests::settle;
 
-/// More than the table of who made files dirty has entries.
+/// More files than the table of who made files dirty has entries.
 const MANY: usize = 40_000;
 
-/// A file that takes so many requests at least.
+/// A file of this size takes at least this many requests.
 const BYTES: usize = 64 << 20;
 const REQUESTS: u64 = 25;
 

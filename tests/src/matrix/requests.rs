@@ -180,7 +180,7 @@ pub fn nothing_leaks(session: &mut Session, disk: &str) -> Result<()> {
         if kept.is_empty() {
             break;
         }
-        ensure!(Instant::now() < end, "in flight for ever on `{disk}`: {kept:?}");
+        ensure!(Instant::now() < end, "in flight forever on `{disk}`: {kept:?}");
         sleep(Duration::from_millis(100));
         session.poll(None, &mut Vec::new());
     }

@@ -1,8 +1,8 @@
 //! The agent's HTTP side, in a thread of its own.
 //!
 //! It answers `GET` (and `HEAD`) on a handful of paths from what the loop has
-//! put into [`Shared`], and changes nothing. One request per connection; each
-//! connection has a time limit, and there are so many at most, so that a client
+//! put into [`Shared`], and changes nothing. A connection serves one request and has
+//! a time limit, and the number of connections is bounded, so that a client
 //! that does not read costs memory and nothing else. What is served is what the
 //! node's `/proc` shows to root, so the address is the node's own unless the user
 //! says otherwise, and who may ask there is [`super::web`]'s to say.

@@ -1,7 +1,7 @@
-//! What the agent says while it runs: one line each, on standard error.
+//! The agent's log: one line each, on standard error.
 //!
-//! As text for people, or as JSON for what collects logs: then each line is one
-//! object with `time`, `level`, `msg`, the names that most collectors know.
+//! It is text for people, or JSON for programs that collect logs: then each line is one
+//! object with `time`, `level` and `msg`, the names that most collectors know.
 
 use std::{
     io::{self, Write as _},

@@ -12,7 +12,7 @@ use nix::sys::prctl::set_no_new_privs;
 
 /// The capabilities that the loop keeps, if it has them, and their purposes.
 pub const KEPT: [(Capability, &str); 3] = [
-    // Where unprivileged BPF is off, kernels before 5.19 ask for it in every bpf(2) call:
+    // If unprivileged BPF is off, kernels before 5.19 ask for it in every bpf(2) call:
     // <https://github.com/torvalds/linux/commit/c8644cd0efe7>.
     (Capability::CAP_BPF, "to read and write the kernel programs' tables"),
     (Capability::CAP_SYS_PTRACE, "to see which files others have open"),

@@ -41,7 +41,7 @@ const MOST_OWNERS: usize = 16;
 /// Slow syncs that are looked through for exemplars.
 const MOST_EXEMPLARS: usize = 4096;
 
-/// A loop that did not come round for so long is stuck.
+/// A loop that has not come round for this long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
 
 /// One period, as the loop saw it.
@@ -413,7 +413,7 @@ mod tests {
         SlowSync { duration_seconds: milliseconds as f64 / 1e3, ..fixture::slow_sync() }
     }
 
-    fn told(shared: &Shared, min_ms: u64, limit: usize) -> (u64, Vec<f64>) {
+    fn listed(shared: &Shared, min_ms: u64, limit: usize) -> (u64, Vec<f64>) {
         let wanted = Wanted { min: Duration::from_millis(min_ms), limit, id: None };
         let answer: serde_json::Value =
             serde_json::from_slice(&shared.syncs(wanted).unwrap()).unwrap();
@@ -426,12 +426,12 @@ mod tests {
     fn the_latest_slow_syncs_are_kept_and_told_first() {
         let shared = Shared::new(3);
         shared.push(&mut vec![sync(10), sync(20), sync(30), sync(40)], &Filter::default());
-        assert_eq!(told(&shared, 0, 10), (4, vec![0.04, 0.03, 0.02]));
-        assert_eq!(told(&shared, 25, 10), (4, vec![0.04, 0.03]));
-        assert_eq!(told(&shared, 0, 1), (4, vec![0.04]));
+        assert_eq!(listed(&shared, 0, 10), (4, vec![0.04, 0.03, 0.02]));
+        assert_eq!(listed(&shared, 25, 10), (4, vec![0.04, 0.03]));
+        assert_eq!(listed(&shared, 0, 1), (4, vec![0.04]));
         shared.set_room(1);
         shared.push(&mut Vec::new(), &Filter::default());
-        assert_eq!(told(&shared, 0, 10), (4, vec![0.04]));
+        assert_eq!(listed(&shared, 0, 10), (4, vec![0.04]));
     }
 
     /// An exemplar leads to its sync, and none stands in another's bucket.

@@ -70,8 +70,8 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let mut terminate = watch(SignalKind::terminate())?;
     let mut interrupt = watch(SignalKind::interrupt())?;
 
-    // The address first: who has taken it is told before anything is loaded, and
-    // a port below 1024 takes a capability.
+    // The address is bound first, so that an address in use is reported before anything is
+    // loaded, and because a port below 1024 takes a capability that is given up later.
     let gate = Arc::new(Gate::new(config.web_config.as_deref())?);
     let allowed: Arc<[String]> = config.allowed_hosts.clone().into();
     let listener = http::listen(config.listen)?;
@@ -248,7 +248,7 @@ impl Agent {
         }
     }
 
-    /// Says what is not shown, so that nobody looks for it in vain.
+    /// Logs what the filter leaves out, so that nobody wonders why it is missing.
     fn say_filter(&self) {
         if let Some(only) = self.filter.only() {
             log::say(&format!("shows only {only}; culprits are named wherever they are"));
@@ -292,7 +292,7 @@ impl Agent {
     }
 
     /// Reads the file again; where it is bad, everything stays as it is.
-    /// Returns whether the period begins anew.
+    /// Returns whether the period begins again.
     fn reload(&mut self, file: Option<&Path>) -> bool {
         if file.is_none() {
             log::warn("there is no --config to read again");

@@ -39,7 +39,7 @@ struct Report {
     unsupported: Vec<String>,
     remedies: Vec<String>,
     can_run: bool,
-    /// What the agent needs here, if `--agent` asked for it.
+    /// The checks for the agent, if `--agent` asked for them.
     agent: Vec<Check>,
 }
 

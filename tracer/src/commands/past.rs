@@ -75,8 +75,8 @@ pub struct Until {
 }
 
 impl Until {
-    /// The end of what was asked about; or so much later than now, or the end of the
-    /// recording.
+    /// The end of the time that was asked about. If none was asked about, `length` after
+    /// now, or the end of the recording without a `length`.
     pub fn of(replay: &Replay, asked: Option<&Asked>, length: Option<Duration>) -> Self {
         match asked {
             Some(asked) => Self { kernel_ns: u64::MAX, wall: asked.to },

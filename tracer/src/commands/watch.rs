@@ -115,7 +115,7 @@ struct Line<'a, T> {
     filter: Option<Filtered<'a>>,
 }
 
-/// A filter left so much out so far.
+/// The filter, and how many syncs it has left out so far.
 #[derive(Serialize)]
 struct Filtered<'a> {
     only: &'a str,
@@ -157,7 +157,7 @@ impl Shown {
 /// has doubled.
 #[derive(Default)]
 struct Reminders {
-    /// By thread: the age in seconds from which on its sync is printed again.
+    /// For each thread, the age in seconds from which on its sync is printed again.
     next: HashMap<u32, f64>,
 }
 

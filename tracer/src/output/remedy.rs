@@ -179,8 +179,8 @@ fn limit_of(culprit: &Culprit, scheduler: Option<&str>) -> String {
     let weight = match scheduler {
         Some("bfq") => "io.bfq.weight is honoured by bfq here",
         Some("none" | "mq-deadline" | "kyber") => {
-            "io.weight needs iocost (io.cost.qos), and ionice does nothing with this scheduler but \
-             for the classes of mq-deadline"
+            "io.weight needs iocost (io.cost.qos), and ionice has no effect, except for its \
+             classes with mq-deadline"
         }
         _ => "io.weight needs bfq or iocost",
     };

@@ -1,10 +1,10 @@
 //! Decides whether all system calls need a hook.
 //!
-//! Where the kernel refuses fentry, ext4's own tracepoints mark the begin and the
+//! On a kernel that refuses fentry, ext4's own tracepoints mark the begin and the
 //! end of a file's sync, and the registers show which call it is in. Other filesystems
-//! mark less, a disk's own device node nothing. Then only a hook on every call of
-//! every process sees all syncs, which costs each call some 150 ns. So it is attached
-//! only if it is needed: another filesystem is mounted, or the kernel programs
+//! have fewer such tracepoints, and a disk's own device node has none. Then only a hook on
+//! every system call of every process sees all syncs, which costs each call some 150 ns. So
+//! it is attached only if it is needed: another filesystem is mounted, or the kernel programs
 //! met steps of syncs whose call they had not seen ([`Dropped::CallUnseen`]). Once
 //! attached it stays, since detaching it would leave syncs open that have begun.
 

@@ -41,13 +41,13 @@ impl Session {
         self.recorder = Recorder::begin_part(flight.segment(), &self.scene, now, part).ok();
     }
 
-    /// Sentences on the flight recorder since this was called last.
+    /// Returns sentences on the flight recorder since this was called last.
     pub fn take_flight_notes(&self) -> Vec<String> {
         self.flight.as_ref().map_or_else(Vec::new, Flight::take_notes)
     }
 
-    /// Writes what is left, and waits for that; but for no disk that hangs. True if all
-    /// of it was written.
+    /// Writes what is left, and waits until it is written, except on a disk that hangs.
+    /// True if all of it was written.
     pub fn end_flight(&mut self) -> bool {
         // As above.
         let _ = self.end_recording();

@@ -70,7 +70,7 @@ impl Session {
         }
     }
 
-    /// Describes the disks anew where one has come or gone, is another now, or lies
+    /// Describes the disks again where one has come or gone, is another now, or lies
     /// on others.
     pub(super) fn look_at_disks(&mut self) {
         let assigned = self.assigned.iter().map(|disk| (disk.name.as_str(), &disk.identity));

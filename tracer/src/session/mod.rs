@@ -482,7 +482,7 @@ impl Session {
         }
     }
 
-    /// From here on pictures of the period begin anew.
+    /// From here on pictures of the period begin again.
     pub fn begin_period(&mut self) {
         self.scene.begin_period(monotonic_ns());
     }

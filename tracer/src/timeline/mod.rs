@@ -17,20 +17,22 @@ use tracer_snapshot::{
 /// The pictures are of this length: an agent's own period.
 pub const PERIOD: Duration = Duration::from_secs(10);
 
-/// A sync that takes so long hangs.
+/// A sync that takes this long hangs.
 pub const HANG: Duration = Duration::from_secs(10);
 
-/// After so many periods without a slow one it is over.
+/// An event is over after this many periods without a slow one.
 const OVER_PERIODS: u32 = 3;
 
-/// Seconds of excess in one period that are worth an event by themselves: a tenth of it.
+/// Seconds of excess in one period that are worth an event by themselves: a tenth of the period.
 const MUCH_SECONDS: f64 = 1.0;
 
-/// Less than this in all is never worth one.
+/// Fewer seconds of excess than this, all together, are never worth an event.
 const LITTLE_SECONDS: f64 = 0.25;
 
-/// A culprit has at least this part of the excess, and there are at most so many.
+/// A culprit has at least this part of the excess.
 const CULPRIT_SHARE: f64 = 0.1;
+
+/// Culprits of one event, at most.
 const CULPRITS: usize = 4;
 
 /// Parties that are remembered while a victim is slow.

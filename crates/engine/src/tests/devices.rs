@@ -67,7 +67,7 @@ fn after_three_seconds_without_any_those_of_before_are_forgotten() {
         assert_near(after(gaps).unwrap(), 6.8 / 5.2);
     }
     assert_eq!((after(3), after(5)), (None, None));
-    // Others between them begin the gap anew.
+    // Others between them begin the gap again.
     let seconds = [alone(2, 8, 2), none(), none(), alone(1, 1, 1), none(), none(), alone(3, 2, 4)];
     // (0.6 · 2 + 1) · 0.6 + 3 of them, (0.6 · 8 + 1) · 0.6 + 2 of (0.6 · 2 + 1) · 0.6 + 4 ms.
     assert_near(rested_after(&seconds).unwrap(), 5.48 / 5.32);

@@ -469,7 +469,7 @@ fn what_is_steady_is_not_blamed_on_the_load() {
     assert_parts(&victim, [0.0, 10.0, 0.0, 84.0, 1.0]);
 }
 
-/// Evidence and blame of a second are gathered anew in the next.
+/// Evidence and blame of a second are gathered again in the next.
 #[test]
 fn a_second_is_settled_once() {
     let mut victim = victim(0);

@@ -29,7 +29,7 @@ fn growth(part: f64) -> Growth {
     Growth { part, times: 1.0 / (1.0 - part), behind_ns: 1e3 * MS, ..Growth::default() }
 }
 
-/// Syncs wait for so long on average where so long is usual.
+/// Syncs wait for `mean_ns` on average, where `usual_ns` is usual.
 fn settle(state: &State, growth: &Growth, blamed: &Blamed, mean_ns: f64, usual_ns: f64) -> Settled {
     settle::settle(state, growth, blamed, mean_ns, usual_ns, 0.0)
 }

@@ -209,7 +209,7 @@ fn a_tick_names_all_its_owners() {
     assert_eq!(tick.owners().map(|owner| owner.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
-/// Two requests in flight on average, and less than seven tenths of the time at work.
+/// Two requests are in flight on average, and the disk is busy for less than 70 % of the time.
 #[test]
 fn a_disk_that_is_limited_by_its_requests_has_one_cost_for_each() {
     let each_ns = |ended, cost_ns, area_ns| {

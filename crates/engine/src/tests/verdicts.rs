@@ -27,7 +27,7 @@ fn known() -> Victim {
     victim
 }
 
-/// 100 syncs of 10 s, in which they waited for so many ms, of which so many are excess.
+/// 100 syncs that take 10 s together. They waited for `wait_ms`, of which `excess_ms` is excess.
 fn waited(wait_ms: u64, excess_ms: u64) -> Half {
     let mut sum = Half::default();
     (sum.syncs, sum.duration_ns, sum.ticks) = (100, 10_000 * MS, 10);
@@ -257,8 +257,8 @@ fn other_kinds_are_as_sure_as_there_are_syncs() {
     assert_eq!(of(19), (Kind::Unexplained, Confidence::Low));
 }
 
-/// The victim and its sums with a party that is charged for most of the excess, without
-/// and with which so many syncs of so many ms are known.
+/// The victim and its sums, with a party that is charged for most of the excess: 40 syncs
+/// of 10 ms without this party are known, and 30 of `ms` with it.
 fn with_suspect(who: Party, ms: u64) -> (Victim, Half) {
     let mut victim = known();
     (0..40).for_each(|_| victim.syncs[0].record(10 * MS));
@@ -327,8 +327,8 @@ fn what_is_not_slow_has_no_culprits() {
     assert_eq!(ruled_out, [(tenant(), Some(Cleared::Share))]);
 }
 
-/// A helper of its disk in ten seconds: it was held up for so many of them, for its limit
-/// for so many of these.
+/// The server of its disk, seen for ten seconds: it was held up for `cpu_s` of them, and
+/// for `limit_s` of these by its own limit.
 fn server(cpu_s: u64, limit_s: u64) -> Helper {
     Helper {
         role: Role::Server,
@@ -365,7 +365,7 @@ fn a_server_that_was_held_up_is_no_device() {
     assert_eq!(of(server(4, 0), 0.0), (Kind::Unexplained, Confidence::Medium));
 }
 
-/// Its limit held it back for so much of ten seconds.
+/// Its limits held it back for `cpu_s` and `io_s` of ten seconds.
 #[test]
 fn the_time_that_a_limit_held_is_a_part_of_all_time() {
     let of = |cpu_s: u64, io_s: u64, ticks| {

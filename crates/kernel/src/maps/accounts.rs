@@ -1,5 +1,5 @@
 //! The ledger as user space keeps it: which disk is which, whose each account
-//! is, what each did in the last second, and that none is blamed for ever.
+//! is, what each did in the last second, and that none is blamed forever.
 //!
 //! Flows in: the kernel's tables, once a second. Flows out: the owners of a
 //! disk's accounts (for the engine) and their rates (for people). Knows names
@@ -40,7 +40,7 @@ use crate::load::Programs;
 /// Chooses who loses an account where all are taken.
 mod room;
 
-/// Owners that are remembered; short-lived jobs make new ones for ever.
+/// Owners that are remembered; short-lived jobs make new ones forever.
 const MOST_OWNERS: usize = 8192;
 
 /// The assumed size of a request before any has completed.
@@ -67,8 +67,8 @@ pub struct DiskAccounts {
     /// In the last second.
     work: DiskWork,
     shortage: Shortage,
-    /// What the kernel's tables held when the disk got its name, if another one had
-    /// its place before.
+    /// The counts in the kernel's tables when this disk got its place, if another disk had
+    /// the place before.
     zero: Option<Box<[[[u64; BUCKETS]; stage::COUNT]; op::COUNT]>>,
     seen: Box<[Seen; ACCOUNTS]>,
 }

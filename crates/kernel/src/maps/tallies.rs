@@ -3,7 +3,7 @@
 //!
 //! Flows in: two small tables of the kernel's, once a second. Flows out: what
 //! was added since. The kernel evicts whom it has not met for longest, so a sum
-//! may begin anew; nothing is ever taken out here, so that no addition is lost
+//! may begin again; nothing is ever taken out here, so that no addition is lost
 //! between a reading and a removal.
 
 use std::{collections::HashMap, hash::Hash};
@@ -87,7 +87,7 @@ fn growth<K: Copy + Eq + Hash, const N: usize>(
     let mut now = HashMap::new();
     for (key, sum) in sums {
         let before = now.get(&key).or_else(|| seen.get(&key)).copied().unwrap_or([0; N]);
-        // One that the kernel evicted has begun anew.
+        // One that the kernel evicted has begun again.
         let is_new = sum.iter().zip(before).any(|(sum, before)| *sum < before);
         let before = if is_new { [0; N] } else { before };
         let added: [u64; N] = std::array::from_fn(|at| sum[at] - before[at]);

@@ -3,7 +3,7 @@
 //!
 //! A request that the driver was given and no longer has is over. One that waits in a
 //! scheduler, for a flush or since it was requeued is not counted while it waits, and a
-//! disk that hangs may let it wait for ever. So time alone does not end it: others that
+//! disk that hangs may let it wait forever. So time alone does not end it: others that
 //! came later must have got through, by the kernel's own count of what ended.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -18,8 +18,8 @@ pub(super) const HEAL_GRACE: Duration = Duration::from_secs(2);
 /// in flight meanwhile.
 const QUEUED_GRACE: Duration = Duration::from_secs(60);
 
-/// So many others end before one that waits is taken for over. A request waits for two
-/// flushes on its hardware queue, the one under way and its own.
+/// A request that waits is taken for over once four others have ended since. A request waits
+/// for two flushes on its hardware queue, the one under way and its own.
 const OVERTAKEN: u64 = 4;
 
 /// Whether a request may wait in its disk's queue while the driver has none.
@@ -129,8 +129,8 @@ mod tests {
         Left { address: u64::MAX, born_ns: BORN, issued_ns: 0, op: op::WRITE, may_wait }
     }
 
-    /// For how many seconds a request stays in flight, where so many requests and
-    /// flushes end in each; at most ten minutes.
+    /// For how many seconds a request stays in flight, at most ten minutes, where
+    /// `each_second` says how many requests and flushes end in each second.
     fn stays(request: &Left, queue: Queue, each_second: Ended) -> u64 {
         let mut waiting = Waiting::default();
         let is_over = |second: &u64| {
@@ -197,7 +197,7 @@ mod tests {
         assert!(!look(100, 1_000_000));
         assert!(!look(101, 1_000_003));
         assert!(look(102, 1_000_004));
-        // Another request at its address waits anew.
+        // Another request at its address waits again.
         assert!(!look(103, 1_000_005));
     }
 

@@ -3,7 +3,7 @@
 //! Owns the questions: where a field lies, what a tracepoint hands out, which
 //! functions exist. Reads bytes that somebody else brought (the running
 //! kernel's, a file's, a fixture's), so it knows no kernel of its own. No bytes
-//! make it panic or run for ever: what makes no sense is not found.
+//! make it panic or run forever: what makes no sense is not found.
 
 mod blob;
 #[cfg(test)]

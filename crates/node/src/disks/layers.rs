@@ -1,7 +1,7 @@
 //! A look, once a second, at what each disk lies on directly.
 //!
 //! A stack changes under a disk that stays: a table of device mapper is loaded
-//! anew, a volume moves to another disk, an array gives a member's role to its
+//! again, a volume moves to another disk, an array gives a member's role to its
 //! spare. Neither the disk's number nor its place in the kernel's sequence
 //! changes with it. The kernel keeps a link for each disk that another holds, so
 //! a few folders of links show it, and nothing of a disk is asked for: a sick

@@ -19,8 +19,8 @@ use std::{
 
 use crate::tree::{Tree, number};
 
-/// How long a disk is waited for, once for each time that it hangs: an answer takes
-/// some 50 µs, and longer where no CPU is to be had.
+/// How long a disk's answer is waited for, once for each time that the disk hangs. An
+/// answer takes some 50 µs, and longer while all CPUs are busy.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Disks that may be without an answer at a time.
@@ -163,7 +163,7 @@ mod tests {
 
     use super::*;
 
-    /// Where no CPU is to be had, a disk that is well may be late as well.
+    /// While all CPUs are busy, a disk that is well may answer late, too.
     #[track_caller]
     fn until_answered(reader: &mut Reader, disk: &str) {
         let end = Instant::now() + Duration::from_secs(60);

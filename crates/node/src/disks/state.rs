@@ -26,10 +26,10 @@ const MOST: usize = 16;
 const NAME_BYTES: usize = 128;
 const WORD_BYTES: usize = 32;
 
-/// A state that is over in a moment is said when it was met again so much later.
+/// A state that mostly ends within a moment is reported once it has lasted this long.
 const LASTING: Duration = Duration::from_millis(900);
 
-/// The states at the last looks that may be over in a moment.
+/// The states at the last looks that mostly end within a moment.
 #[derive(Debug, Default)]
 pub struct StackStates {
     /// Arrays that are about to note that they are written to, and since when, in ns.

@@ -466,7 +466,7 @@ fn a_queue_that_does_not_answer_holds_nobody_up() {
         assert_eq!(ended(root, "sda"), None);
         assert_eq!(Key::read(root, "sda"), None);
     }
-    // Where no CPU is to be had, a disk that is well may be late as well.
+    // While all CPUs are busy, a disk that is well may answer late, too.
     while scheduler(root, "loop0") != "none" {
         assert!(begin.elapsed() < std::time::Duration::from_secs(30), "others answer");
     }

@@ -15,7 +15,7 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 pub struct Stat<'a> {
     pub comm: Cow<'a, [u8]>,
     /// When it was started, in clock ticks since boot: with the tgid it names
-    /// one process for ever.
+    /// one process forever.
     pub start_ticks: u64,
     pub kernel_thread: bool,
 }

@@ -41,7 +41,7 @@ impl Replay {
         let is_stale = self.stale_disks.contains(&line.index);
         self.stale_disks.retain(|index| *index != line.index);
         if disk.name != line.name || is_stale {
-            // Another disk has the index now, or its sums are written anew.
+            // Another disk has the index now, or its sums are written again.
             disk.latencies.clear();
             disk.work.clear();
         }

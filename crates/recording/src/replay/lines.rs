@@ -1,4 +1,4 @@
-//! What a recording says of syncs and of seconds.
+//! The lines of a recording that are about syncs and about seconds.
 
 use tracer_engine::{blame::OwnerId, tick::Tick};
 use tracer_scene::{picture::Slow, stages::Taken};

@@ -47,7 +47,7 @@ impl Replay {
         false
     }
 
-    /// Goes on with a part that names everything anew, perhaps of another boot.
+    /// Goes on with a part that names everything again, perhaps of another boot.
     pub(super) fn begin_part(
         &mut self,
         header: Header,

@@ -209,7 +209,7 @@ fn an_agent_in_a_container_names_the_container_whose_fstrim_hurts_anothers_etcd(
     command.arg(format!("--listen={address}"));
     let agent = Agent::until_ready(Tracer::spawn(command), address);
 
-    // It uses and frees the space anew, because ext4 does not trim twice what is free.
+    // It uses and frees the space again, because ext4 does not trim twice what is free.
     let trim = "while :; do fallocate -l 1500M /data/freed && rm /data/freed; fstrim /data; done";
     start("night-trimmer", &mountpoint, &["--privileged"], trim);
     let end = Instant::now() + MEETING;

@@ -1,8 +1,8 @@
 //! A web-config file, as Prometheus' exporter-toolkit has it.
 //!
-//! Text in, [`WebFile`] out, with the line of each value, so that whoever is told
-//! of a wrong one finds it. What the format knows and the agent cannot do is refused
-//! and not passed over: it may be what keeps strangers out.
+//! Text goes in and a [`WebFile`] comes out, with the line of each value, so that an error
+//! names the line of the wrong one. A setting that the format has and the agent does not
+//! support is refused and not ignored: it may be the one that keeps strangers out.
 
 use std::{collections::BTreeMap, str::FromStr};
 

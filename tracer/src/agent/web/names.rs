@@ -15,7 +15,7 @@ const LONGEST: usize = 253;
 /// Whether `host`, as it stands in a request, is the agent's.
 ///
 /// `local` is the address that the connection came in by, `bound` the one that
-/// the agent was told to listen on, `allowed` what else it is called.
+/// the agent listens on, and `allowed` lists its other names.
 pub fn is_ours(host: &str, local: IpAddr, bound: IpAddr, allowed: &[String]) -> bool {
     let Some(name) = name_of(host) else { return false };
     if let Some(address) = address_of(name) {

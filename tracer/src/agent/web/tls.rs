@@ -1,6 +1,6 @@
 //! Makes what rustls takes of a web-config file.
 //!
-//! Keys and certificates are read anew each time: whoever renews them replaces
+//! Keys and certificates are read again each time: whoever renews them replaces
 //! the files. The cryptography is graviola's, which is Rust with assembly in it and
 //! needs no C compiler; it wants a CPU of the last ten years, and this is asked
 //! before it is used.

@@ -18,13 +18,13 @@ use hyper::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-/// Checks at a time.
+/// Passwords that are checked at the same time, at most.
 pub const AT_A_TIME: usize = 2;
 
-/// Passwords that are remembered, of the right and of the wrong ones.
+/// Passwords that are remembered: this many right ones, and this many wrong ones.
 const REMEMBERED: usize = 128;
 
-/// A wrong password keeps its place for so long after its check.
+/// A wrong password keeps its place for this long after its check.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// A user that does not exist takes as long as one that does: this is the hash of

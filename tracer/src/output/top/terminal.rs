@@ -132,7 +132,7 @@ fn forward(terminal: BorrowedFd<'_>, sender: &mpsc::Sender<Input>) -> Result<()>
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        // crossterm reads a terminal that hung up for ever, whatever timeout
+        // crossterm reads a terminal that hung up forever, whatever timeout
         // it is given: it must not be asked then.
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
         if terminal[0].revents().is_some_and(|events| events.intersects(gone)) {
