@@ -1,6 +1,6 @@
 //! Chooses what of the node is shown: disks, namespaces, pods, victims, by pattern.
 //!
-//! A filter chooses those who wait. Whoever is blamed stays in the picture, in
+//! A filter chooses those who wait. Whoever is blamed stays in the snapshot, in
 //! the namespace next door or not, and the verdict is the one that it would be
 //! without a filter: it is applied to what has been judged. What is left out is
 //! counted and said ([`Filtered`]).
@@ -150,7 +150,7 @@ impl Filter {
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 
-    /// Leaves out of a picture who is not asked for, and says so in it.
+    /// Leaves out of a snapshot who is not asked for, and says so in it.
     pub fn narrow(&self, s: &mut Snapshot) {
         let Some(only) = self.only() else { return };
         let (victims, hanging, disks) = (s.victims.len(), s.hanging.len(), s.disks.len());
@@ -253,7 +253,7 @@ pub fn is_among(globs: &[Glob], name: &str) -> bool {
     globs.iter().any(|glob| glob.matches(name))
 }
 
-/// The line that says what a picture leaves out.
+/// The line that says what a snapshot leaves out.
 pub fn line(s: &Snapshot) -> Option<String> {
     let Filtered { only, victims_left_out, hanging_left_out, disks_left_out } =
         s.filter.as_ref()?;

@@ -1,4 +1,4 @@
-//! Divides a victim's excess between its causes: the share of each party with the evidence
+//! Divides a victim's excess between its causes: the share of each actor with the evidence
 //! for it, and the part that nothing explains.
 //!
 //! Pure: a victim's sums go in, [`Shares`] and [`Finding`]s come out.
@@ -6,7 +6,7 @@
 use tracer_ebpf::record::op;
 
 use super::{
-    blame::Party,
+    blame::ActorId,
     helper::{Held, Role},
     phases::Phase,
     suspect::{CHARGES, Change, Lift, Suspect, last_change},
@@ -19,19 +19,19 @@ use crate::kind::{Confidence, Via};
 /// nothing else explains.
 const LIMITED: f64 = 0.3;
 
-/// A party with a smaller share of the excess is no culprit.
+/// An actor with a smaller share of the excess is no culprit.
 const CULPRIT_SHARE: f64 = 0.05;
 
 /// If the device was slow in this part of the excess, commits waited for it.
 const SLOW_DEVICE: f64 = 0.5;
 
-/// With a smaller share of the excess no party is certain to be the cause.
+/// With a smaller share of the excess no actor is certain to be the cause.
 const SURE_SHARE: f64 = 0.5;
 
 /// The conditions for evidence to count.
 #[derive(Clone, Copy, Debug)]
 pub struct Basis {
-    /// Syncs with and without a party, before and after it came, can be compared:
+    /// Syncs with and without an actor, before and after it came, can be compared:
     /// the device was the same.
     pub has_lifts: bool,
     pub is_standing: bool,
@@ -123,7 +123,7 @@ impl<'a> Account<'a> {
         // The journal's time belongs to those who filled it, and so does what
         // kernel threads write of its filesystem's own blocks.
         let blocks: f64 = self.charges.iter().map(|c| c[op::METADATA as usize]).sum();
-        let is_helper = victim.suspects.iter().map(|suspect| suspect.party.is_helper());
+        let is_helper = victim.suspects.iter().map(|suspect| suspect.actor.is_helper());
         let by_each: Vec<_> = is_helper.zip(&self.waits).map(|(is, w)| (is, w.requests)).collect();
         let written: f64 = by_each.iter().filter(|(is, _)| *is).map(|(_, ns)| ns).sum();
         let mut journal = parts.journal_ns;
@@ -135,7 +135,7 @@ impl<'a> Account<'a> {
             }
             for (at, suspect) in victim.suspects.iter().enumerate() {
                 let share = self.charges[at][op::METADATA as usize] / blocks;
-                if suspect.party == victim.party() {
+                if suspect.actor == victim.actor() {
                     // Its own blocks are what it came for; what is written of
                     // them later is its own doing.
                     self.own_ns += written * share;
@@ -198,7 +198,7 @@ impl<'a> Account<'a> {
 
     /// Each stranger has the waits for what commits wrote for it, by its blocks.
     fn share_out_commits(&mut self, commits_ns: f64) {
-        let strangers = self.victim.suspects.iter().map(|s| self.victim.is_stranger(&s.party));
+        let strangers = self.victim.suspects.iter().map(|s| self.victim.is_stranger(&s.actor));
         let blocks: Vec<_> = strangers
             .zip(&self.charges)
             .map(|(stranger, c)| if stranger { c[op::METADATA as usize] } else { 0.0 })
@@ -214,7 +214,7 @@ impl<'a> Account<'a> {
     }
 
     fn charged_to_itself(&self, charge: u32) -> f64 {
-        let own = self.victim.suspects.iter().position(|s| s.party == self.victim.party());
+        let own = self.victim.suspects.iter().position(|s| s.actor == self.victim.actor());
         own.map_or(0.0, |at| self.charges[at][charge as usize])
     }
 
@@ -227,8 +227,8 @@ impl<'a> Account<'a> {
         wait_ns: f64,
         place: impl Fn(&mut Waits) -> &mut f64,
     ) -> f64 {
-        let own = self.victim.party();
-        let suspects = self.victim.suspects.iter().map(|s| s.party != own);
+        let own = self.victim.actor();
+        let suspects = self.victim.suspects.iter().map(|s| s.actor != own);
         let amounts: Vec<_> = suspects
             .zip(&self.charges)
             .map(|(other, c)| if other { c[charge as usize] } else { 0.0 })
@@ -269,19 +269,19 @@ impl<'a> Account<'a> {
 
     /// The culprits, the worst first, and those who were there and are none.
     pub fn findings(&self, total: f64, sum: &Half, basis: Basis) -> (Vec<Finding>, Vec<Finding>) {
-        let own = self.victim.party();
+        let own = self.victim.actor();
         let mut culprits = Vec::new();
         let mut ruled_out = Vec::new();
         for (at, suspect) in self.victim.suspects.iter().enumerate() {
             let (waits, lift) = (&self.waits[at], self.lifts[at]);
             let share = waits.total() / total;
             let there = lift.with_n > 0 || self.charges[at].iter().any(|c| *c > 0.0);
-            if suspect.party == own || !there {
+            if suspect.actor == own || !there {
                 continue;
             }
             let change = last_change(&self.victim.seconds, suspect.seconds);
             let mut finding = Finding {
-                party: suspect.party,
+                actor: suspect.actor,
                 owner: suspect.owner,
                 charge: self.worst_charge(at),
                 via: via(waits, sum),
@@ -289,7 +289,7 @@ impl<'a> Account<'a> {
                 share,
                 lift,
                 change,
-                confidence: confidence(share, &suspect.party, &lift, change, waits, basis),
+                confidence: confidence(share, &suspect.actor, &lift, change, waits, basis),
                 cleared: None,
             };
             if share >= CULPRIT_SHARE {
@@ -342,7 +342,7 @@ fn most(values: impl Iterator<Item = f64>) -> Option<usize> {
     (largest.1 > 0.0).then_some(largest.0)
 }
 
-/// The place where the victim met a party: before or behind the driver, in the
+/// The place where the victim met an actor: before or behind the driver, in the
 /// journal, at a CPU, at the page allocator.
 fn via(waits: &Waits, sum: &Half) -> Via {
     let met = if sum.phases.ns[Phase::Queue] + sum.phases.ns[Phase::Throttle]
@@ -363,17 +363,17 @@ fn via(waits: &Waits, sum: &Half) -> Via {
 }
 
 /// Two opinions that agree are sure, where the device is known to be well and
-/// there is a name to the party.
+/// there is a name to the actor.
 fn confidence(
     share: f64,
-    party: &Party,
+    actor: &ActorId,
     lift: &Lift,
     change: Option<Change>,
     waits: &Waits,
     basis: Basis,
 ) -> Confidence {
-    let is_sure = share >= SURE_SHARE && !party.kthread;
-    // A party that ran while the victim waited for that CPU was seen to do so.
+    let is_sure = share >= SURE_SHARE && !actor.kthread;
+    // An actor that ran while the victim waited for that CPU was seen to do so.
     if waits.cpu > waits.total() / 2.0 {
         return if is_sure { Confidence::High } else { Confidence::Medium };
     }

@@ -1,4 +1,4 @@
-//! Finds the parties that a sync waited for.
+//! Finds the actors that a sync waited for.
 //!
 //! The accounts of the disks that a sync waits for belong to its own process,
 //! to the journal of its filesystem, or to others. The requests that the sync
@@ -43,15 +43,16 @@ impl OwnerId {
     pub const NOBODY: Self = Self(0);
 }
 
-/// The actor that can be blamed: an owner without the kind of its requests.
+/// The fields that identify an actor, as the kernel has them: an owner without the operation
+/// of its requests.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub struct Party {
+pub struct ActorId {
     pub cgroup: u64,
     pub comm: [u8; COMM],
     pub kthread: bool,
 }
 
-impl Party {
+impl ActorId {
     /// A kernel worker that nobody is known to be behind.
     pub fn is_kworker(&self) -> bool {
         self.kthread && self.comm.starts_with(b"kworker")
@@ -96,8 +97,8 @@ impl Owner {
         weight_ns: 1,
     };
 
-    pub fn party(&self) -> Party {
-        Party { cgroup: self.cgroup, comm: self.comm, kthread: self.kthread }
+    pub fn actor(&self) -> ActorId {
+        ActorId { cgroup: self.cgroup, comm: self.comm, kthread: self.kthread }
     }
 
     /// Also when a kernel worker issues what the caller's cgroup submitted: its
@@ -110,8 +111,8 @@ impl Owner {
 }
 
 /// The actor that synced.
-fn party_of(record: &SyncRecord) -> Party {
-    Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 }
+fn actor_of(record: &SyncRecord) -> ActorId {
+    ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 }
 }
 
 /// A place in the stack of disks that a sync waits for.
@@ -225,13 +226,13 @@ impl Window {
                     own.area_ns = own.area_ns.saturating_add(area_ns);
                     own.work += work;
                 }
-            } else if owner.party().is_journal() {
+            } else if owner.actor().is_journal() {
                 // On an underlying disk it is another filesystem's.
                 if layer == Layer::Upper {
                     self.journal_ns = self.journal_ns.saturating_add(area_ns);
                     self.journal_work += work;
                 }
-            } else if !(layer == Layer::Underlying && owner.party().is_kworker()) {
+            } else if !(layer == Layer::Underlying && owner.actor().is_kworker()) {
                 self.add(Competitor { owner: *owner, area_ns, work });
             }
         }
@@ -253,8 +254,8 @@ impl Window {
                 self.torn += 1;
                 continue;
             }
-            let above = self.competitors[..upper].iter().map(|known| known.owner.party());
-            if is_carried(&owner.party(), &party_of(record), above) {
+            let above = self.competitors[..upper].iter().map(|known| known.owner.actor());
+            if is_carried(&owner.actor(), &actor_of(record), above) {
                 continue;
             }
             let known = self.competitors().iter().find(|known| known.owner.id == owner.id);

@@ -55,11 +55,11 @@ impl Victim {
         parts: &mut Division,
         is_well: bool,
     ) -> f64 {
-        let own = self.party();
+        let own = self.actor();
         let debt_ns = self.debt.pass(slot.written_by_others(&own));
         let wrote = |suspect: &Suspect| {
-            let writes = slot.of(&suspect.party).is_some_and(|asked| asked.writes);
-            let is_other = suspect.party != own && (writes || suspect.has_written());
+            let writes = slot.of(&suspect.actor).is_some_and(|asked| asked.writes);
+            let is_other = suspect.actor != own && (writes || suspect.has_written());
             if is_other { suspect.lived.more() } else { 0.0 }
         };
         let each: Vec<_> = self.suspects.iter().map(wrote).collect();

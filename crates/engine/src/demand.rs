@@ -1,19 +1,19 @@
 //! The demand on a victim's disks, second by second, and the part of it that is new.
 //!
-//! One second's loads by owner go in; each party's demand and the sum over all parties
+//! One second's loads by owner go in; each actor's demand and the sum over all actors
 //! come out. The victim remembers the demand that it lived with while its syncs were as
-//! quick as usual. A party has grown by the part of its work that goes beyond that.
+//! quick as usual. An actor has grown by the part of its work that goes beyond that.
 //! Requests that merely stay in flight for longer are no growth.
 
 use super::{
-    blame::{OwnerId, Party},
+    blame::{ActorId, OwnerId},
     tick::{Alone, DiskWork},
 };
 
-/// One party's demand on the victim's disks, per second.
+/// One actor's demand on the victim's disks, per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Asked {
-    pub party: Party,
+    pub actor: ActorId,
     pub owner: OwnerId,
     /// Requests that came, and the ns of work that they are for a disk that is
     /// well.
@@ -54,7 +54,7 @@ pub struct Slot {
     pub guessed: bool,
 }
 
-/// The sum over all parties, per second.
+/// The sum over all actors, per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Did {
     /// Requests in flight, on average.
@@ -88,10 +88,10 @@ const MOST_STRETCH: f64 = 1e4;
 const GUESSED_PART: f64 = 0.1;
 
 impl Slot {
-    /// Adds a disk up; `party` says who an owner is.
-    pub fn add(&mut self, disk: &DiskWork, party: impl Fn(OwnerId) -> Party) {
+    /// Adds a disk up; `actor` says who an owner is.
+    pub fn add(&mut self, disk: &DiskWork, actor: impl Fn(OwnerId) -> ActorId) {
         self.add_alone(disk);
-        self.add_loads(disk, party, |_| true);
+        self.add_loads(disk, actor, |_| true);
     }
 
     /// Adds those of a disk up that were alone.
@@ -100,17 +100,17 @@ impl Slot {
         self.flushes.add(&disk.flushes);
     }
 
-    /// Adds the loads of some of a disk's parties up.
+    /// Adds the loads of some of a disk's actors up.
     pub fn add_loads(
         &mut self,
         disk: &DiskWork,
-        party: impl Fn(OwnerId) -> Party,
-        counts: impl Fn(&Party) -> bool,
+        actor: impl Fn(OwnerId) -> ActorId,
+        counts: impl Fn(&ActorId) -> bool,
     ) {
         let per_second = 1e9 / (disk.length_ns.max(1) as f64);
         let mut guessed = 0.0;
         for load in &disk.loads {
-            let who = party(load.owner);
+            let who = actor(load.owner);
             if !counts(&who) {
                 continue;
             }
@@ -125,8 +125,8 @@ impl Slot {
             self.did.bytes += bytes;
             self.did.written += if load.writes { bytes } else { 0.0 };
             guessed += if load.guessed { depth } else { 0.0 };
-            let at = self.asked.iter().position(|asked| asked.party == who).unwrap_or_else(|| {
-                self.asked.push(Asked { party: who, owner: load.owner, ..Asked::default() });
+            let at = self.asked.iter().position(|asked| asked.actor == who).unwrap_or_else(|| {
+                self.asked.push(Asked { actor: who, owner: load.owner, ..Asked::default() });
                 self.asked.len() - 1
             });
             let asked = &mut self.asked[at];
@@ -141,9 +141,9 @@ impl Slot {
         self.guessed |= guessed > GUESSED_PART * self.did.depth;
     }
 
-    /// Bytes that others than this party wrote, per second.
-    pub fn written_by_others(&self, own: &Party) -> f64 {
-        let others = self.asked.iter().filter(|asked| asked.party != *own);
+    /// Bytes that others than this actor wrote, per second.
+    pub fn written_by_others(&self, own: &ActorId) -> f64 {
+        let others = self.asked.iter().filter(|asked| asked.actor != *own);
         others.map(|asked| asked.written).sum()
     }
 
@@ -151,13 +151,13 @@ impl Slot {
         self.asked.is_empty()
     }
 
-    /// One party's demand.
-    pub fn of(&self, party: &Party) -> Option<&Asked> {
-        self.asked.iter().find(|asked| asked.party == *party)
+    /// One actor's demand.
+    pub fn of(&self, actor: &ActorId) -> Option<&Asked> {
+        self.asked.iter().find(|asked| asked.actor == *actor)
     }
 }
 
-/// A party's demand while the victim was well.
+/// An actor's demand while the victim was well.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lived {
     pub requests: f32,
@@ -263,7 +263,7 @@ impl Lived {
 /// A mean number in flight from which on a disk is never idle.
 pub const FULL: f64 = 2.0;
 
-/// From this multiple of its level on a party asks for more, perhaps by chance.
+/// From this multiple of its level on an actor asks for more, perhaps by chance.
 const A_LITTLE: f64 = 1.05;
 
 /// Demand counts as new beyond this multiple of its level, plus this many standard
@@ -292,7 +292,7 @@ pub struct Growth {
     pub behind_ns: f64,
 }
 
-/// A party, or a disk, of whose work this part is new is asked for more.
+/// An actor, or a disk, of whose work this part is new is asked for more.
 pub const MUCH_GROWTH: f64 = 0.2;
 
 /// Less growth, as a part of all work, is none.

@@ -15,9 +15,9 @@ pub struct Histogram<const STEP_BITS: u32, const BUCKETS: usize> {
 /// It takes 1.6 KiB.
 pub type Latency = Histogram<4, { 26 * 16 + 2 }>;
 
-/// Durations of the syncs that had one party's work on their path, to compare with
+/// Durations of the syncs that had one actor's work on their path, to compare with
 /// those that had not, from 1 µs to 16 s. It is coarse, with 4 buckets to each power
-/// of two, and takes 392 bytes, because each victim has one for each party.
+/// of two, and takes 392 bytes, because each victim has one for each actor.
 pub type Evidence = Histogram<2, { 24 * 4 + 2 }>;
 
 impl<const STEP_BITS: u32, const BUCKETS: usize> Default for Histogram<STEP_BITS, BUCKETS> {

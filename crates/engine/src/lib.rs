@@ -1,4 +1,4 @@
-//! From records to blame: pure state, fed by records, asked for pictures.
+//! From records to blame: pure state, fed by records, asked for snapshots.
 //!
 //! Knows no aya, no clock, no files and no terminal: a recording feeds it as
 //! well as a kernel does. From a record to a victim's histogram, phases, blame
@@ -30,7 +30,7 @@ use std::collections::HashMap;
 
 use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow, op};
 
-use blame::{Division, Known, Owner, OwnerId, Party, Window, divide};
+use blame::{ActorId, Division, Known, Owner, OwnerId, Window, divide};
 use phases::{Phase, Phases};
 use second::Needs;
 use tick::{LimitKind, Tick};
@@ -131,9 +131,9 @@ impl Engine {
         Judged { victim: index, phases, window, division }
     }
 
-    /// Takes in what went on around the syncs in the last second; `party` says
+    /// Takes in what went on around the syncs in the last second; `actor` says
     /// who an owner is.
-    pub fn tick(&mut self, tick: &Tick, party: impl Fn(OwnerId) -> Party) {
+    pub fn tick(&mut self, tick: &Tick, actor: impl Fn(OwnerId) -> ActorId) {
         self.steal.stolen_ns += tick.steal_ns;
         self.steal.of_ns += u64::from(tick.cpus) * 1_000_000_000;
         if tick.memory.total_bytes > 0 {
@@ -148,13 +148,13 @@ impl Engine {
             }
             let (device, tgid, cgroup) = (victim.key.device, victim.tgid, victim.key.cgroup);
             victim.advance(tick.at_ns);
-            let slot = victim.slot(&tick.disks, &party);
+            let slot = victim.slot(&tick.disks, &actor);
             let waited_ns = victim.fresh.wait_ns;
             victim.settle(&slot, tick.at_ns);
             victim.now.ticks += 1;
             let (mut all, mut others) = (0.0, 0.0);
             for work in tick.journals.iter().filter(|work| work.device == device) {
-                let (who, blocks) = (party(work.owner), work.blocks as f64);
+                let (who, blocks) = (actor(work.owner), work.blocks as f64);
                 victim.blame_around(who, work.owner, op::METADATA, blocks, until_ns);
                 all += blocks;
                 others += if victim.is_stranger(&who) { blocks } else { 0.0 };
@@ -168,19 +168,19 @@ impl Engine {
                 if waited != tgid && !victim.is_held_up_by(waited) {
                     continue;
                 }
-                let who = party(contender.owner);
+                let who = actor(contender.owner);
                 victim.blame_around(who, contender.owner, op::CPU, contender.ns as f64, 0);
             }
             // It is not known whose limits others reach. But members of a cgroup whose
             // limit is reached run into it now and then.
             let is_at_limit = |one: &tick::Reclaimer| {
-                one.limit_ns > 0 && party(one.owner).cgroup == victim.key.cgroup
+                one.limit_ns > 0 && actor(one.owner).cgroup == victim.key.cgroup
             };
             let at_limit = tick.reclaimers.iter().any(is_at_limit);
             for one in &tick.reclaimers {
                 let ns = if at_limit { one.ns } else { one.ns.saturating_sub(one.limit_ns) };
                 if ns > 0 {
-                    let who = party(one.owner);
+                    let who = actor(one.owner);
                     victim.blame_around(who, one.owner, op::MEMORY, ns as f64, until_ns);
                 }
             }

@@ -128,11 +128,11 @@ pub fn is_short(short_ns: u64, syncs: u64) -> bool {
     syncs > 0 && short_ns >= SHORT_NS.saturating_mul(syncs)
 }
 
-/// A party with a smaller part in all that its disks are asked for is not
+/// An actor with a smaller part in all that its disks are asked for is not
 /// remembered.
 const LEAST_PART: f64 = 0.001;
 
-/// A party with this part of all work matters to a disk.
+/// An actor with this part of all work matters to a disk.
 const SOME_WORK: f64 = 0.01;
 
 /// A device that is slower by this factor is the main cause, also if somebody asks for
@@ -169,7 +169,7 @@ impl Victim {
         }
         let state = self.disks.look(slot, now_ns);
         for suspect in &mut self.suspects {
-            suspect.lived.pass(slot.of(&suspect.party));
+            suspect.lived.pass(slot.of(&suspect.actor));
         }
         let is_well = |usual_ns: f64| !is_short && fresh.mean_ns() <= SLOWER * usual_ns;
         let parts = match self.usual_wait_ns() {
@@ -204,10 +204,10 @@ impl Victim {
             self.device_times = 0.0;
             return;
         }
-        let own = self.party();
+        let own = self.actor();
         let strangers_write = slot.asked.iter().any(|asked| {
             let is_much = asked.work >= SOME_WORK * slot.did.work;
-            asked.writes && is_much && asked.party != own && !asked.party.kthread
+            asked.writes && is_much && asked.actor != own && !asked.actor.kthread
         });
         // The last answer stays while no request is alone.
         if self.disks.known < Grade::Good {
@@ -299,8 +299,8 @@ impl Victim {
             others += suspect.fresh_ns();
             steady += suspect.fresh_ns() * (1.0 - f64::from(suspect.grown));
         }
-        let party = self.party();
-        let own = self.suspects.iter().find(|suspect| suspect.party == party);
+        let actor = self.actor();
+        let own = self.suspects.iter().find(|suspect| suspect.actor == actor);
         let own_grown = own.map_or(1.0, |own| f64::from(own.grown));
         let behind_ns = fresh.division.own_behind_ns;
         let commits_ns = fresh.division.commits_ns;
@@ -366,14 +366,14 @@ impl Victim {
         let (mut new, mut all) = (0.0, 0.0);
         let (mut new_journal, mut journal, mut new_written) = (0.0, 0.0, 0.0);
         let (mut each_ns, mut is_written, mut is_more, mut is_deeper) = (0.0, false, false, false);
-        let own = self.party();
+        let own = self.actor();
         let by_depth = state.completes_the_same();
         for suspect in &mut self.suspects {
-            let Some(asked) = slot.of(&suspect.party) else { continue };
+            let Some(asked) = slot.of(&suspect.actor) else { continue };
             // Its syncs are not what it does beside them, and come as often as the
             // device lets them.
-            let by_depth = by_depth && suspect.party != own;
-            is_deeper |= suspect.party != own && suspect.lived.is_deeper(asked);
+            let by_depth = by_depth && suspect.actor != own;
+            is_deeper |= suspect.actor != own && suspect.lived.is_deeper(asked);
             match suspect.lived.grown(asked, by_depth) {
                 Some(grown) => suspect.grown = grown as f32,
                 // It waits for requests of before.
@@ -383,21 +383,21 @@ impl Victim {
         }
         // The journal's requests are a demand too, and may be others' blocks.
         for asked in &slot.asked {
-            let suspect = self.suspects.iter().find(|suspect| suspect.party == asked.party);
+            let suspect = self.suspects.iter().find(|suspect| suspect.actor == asked.actor);
             let grown = suspect.map_or(1.0, |suspect| f64::from(suspect.grown));
             new += asked.work * grown;
             all += asked.work;
             if asked.writes {
                 new_written += asked.work * grown;
             }
-            if asked.party.is_journal() {
+            if asked.actor.is_journal() {
                 new_journal += asked.work * grown;
                 journal += asked.work;
             }
             let has_more = suspect.is_none_or(|suspect| suspect.lived.is_more());
-            is_more |= has_more && asked.party != own && asked.work >= SOME_WORK * slot.did.work;
+            is_more |= has_more && asked.actor != own && asked.work >= SOME_WORK * slot.did.work;
             if grown >= MUCH_GROWTH {
-                is_written |= asked.writes && asked.party != own;
+                is_written |= asked.writes && asked.actor != own;
                 each_ns = f64::max(each_ns, asked.each_ns());
             }
         }
@@ -429,7 +429,7 @@ impl Victim {
         let weight = f64::from(fresh.syncs) / self.well.count().max(1) as f64;
         let step = fresh.mean_ns() - f64::from(self.well_wait_ns);
         self.well_wait_ns += (step * weight.min(1.0)) as f32;
-        self.debt.learn(fresh.division.excess_ns, slot.written_by_others(&self.party()));
+        self.debt.learn(fresh.division.excess_ns, slot.written_by_others(&self.actor()));
         if self.well.count() >= BASELINE_SYNCS {
             self.well_p90_ns = self.well.quantile(0.9).map(|ns| ns as u64);
         }
@@ -437,14 +437,14 @@ impl Victim {
             return;
         }
         let all: f64 = slot.asked.iter().map(|asked| asked.work).sum();
-        let own = self.party();
-        let is_remembered = |asked: &&Asked| asked.work >= LEAST_PART * all || asked.party == own;
+        let own = self.actor();
+        let is_remembered = |asked: &&Asked| asked.work >= LEAST_PART * all || asked.actor == own;
         for asked in slot.asked.iter().filter(is_remembered) {
-            self.suspect(asked.party, asked.owner);
+            self.suspect(asked.actor, asked.owner);
         }
         let seconds = self.disks.seconds;
         for suspect in &mut self.suspects {
-            suspect.lived.learn(slot.of(&suspect.party), seconds);
+            suspect.lived.learn(slot.of(&suspect.actor), seconds);
         }
         self.disks.learn(slot);
     }

@@ -2,7 +2,7 @@
 //! once a second, by what each asked for.
 //!
 //! When a device slows down, everybody's requests are in flight for longer,
-//! and overlap grows without anybody doing more. So a party answers only for
+//! and overlap grows without anybody doing more. So an actor answers only for
 //! the demand that it adds to the demand of the good seconds, in which the victim's
 //! syncs were quick ([`super::demand`]). If nobody asks for more, the excess is the device's, or
 //! belongs to something below it. If somebody does, the excess is divided between
@@ -83,7 +83,7 @@ pub fn settle(
     let grown = blamed.grown + blamed.own_grown + blamed.commits_grown;
     let steady = blamed.steady + blamed.commits_steady;
     // The victim's pile-up is an effect of what the others and the device do. So is the
-    // pile-up of parties that have not grown, if the load has grown enough for that.
+    // pile-up of actors that have not grown, if the load has grown enough for that.
     let is_effect = growth.part >= MUCH_GROWTH;
     let (effects, rest) = if is_effect { (steady, 0.0) } else { (0.0, steady) };
     leave(rest);

@@ -1,21 +1,21 @@
-//! A victim's knowledge of one party: what it was blamed for, and how long the
+//! A victim's knowledge of one actor: what it was blamed for, and how long the
 //! victim's syncs were with and without it.
 //!
 //! Overlap is not blame. So beside the blame there are two other opinions: how
-//! long the victim's syncs were with this party's work on their path and how
+//! long the victim's syncs were with this actor's work on their path and how
 //! long without (the *lift*), and how they changed when it started or stopped.
 
 use tracer_ebpf::record::op;
 
 use super::{
-    blame::{OwnerId, Party},
+    blame::{ActorId, OwnerId},
     demand::Lived,
     histogram::{Evidence, rank_z},
 };
 
 const WRITE: usize = op::WRITE as usize;
 
-/// The number of things that a party can be blamed for: the block operations, and
+/// The number of things that an actor can be blamed for: the block operations, and
 /// the three causes beyond them (`record::op`).
 pub const CHARGES: usize = 8;
 
@@ -30,10 +30,10 @@ pub const SECONDS: usize = 64;
 /// Syncs on each side before a lift is believed.
 pub const ENOUGH: u64 = 20;
 
-/// One party before one victim.
+/// One actor before one victim.
 #[derive(Clone, Debug)]
 pub struct Suspect {
-    pub party: Party,
+    pub actor: ActorId,
     /// The owner that was blamed last, to find its process by.
     pub owner: OwnerId,
     /// Blame by charge: in ns of wait for block operations; blocks for
@@ -50,7 +50,7 @@ pub struct Suspect {
     pub lived: Lived,
     pub grown: f32,
     /// Syncs with its work on their path, by stratum; none, and no memory for
-    /// them, with most parties.
+    /// them, with most actors.
     with: Option<Box<[Evidence; STRATA]>>,
     /// The seconds in which it was there, bit 0 the current one.
     pub seconds: u64,
@@ -61,9 +61,9 @@ pub struct Suspect {
 }
 
 impl Suspect {
-    pub fn new(party: Party, owner: OwnerId) -> Self {
+    pub fn new(actor: ActorId, owner: OwnerId) -> Self {
         Self {
-            party,
+            actor,
             owner,
             now: [0.0; CHARGES],
             before: [0.0; CHARGES],
@@ -136,7 +136,7 @@ impl Suspect {
         Lift::of(all, with, is_worst)
     }
 
-    /// Its recent blame, by which parties are evicted.
+    /// Its recent blame, by which actors are evicted.
     pub fn weight(&self) -> f32 {
         self.now.iter().chain(&self.before).chain(&self.fresh).sum()
     }
@@ -153,7 +153,7 @@ impl Suspect {
     }
 }
 
-/// A victim's syncs with a party and without it.
+/// A victim's syncs with an actor and without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lift {
     pub with_n: u64,
@@ -217,7 +217,7 @@ impl Lift {
     }
 }
 
-/// The victim's mean sync before and after a party started or stopped.
+/// The victim's mean sync before and after an actor started or stopped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Change {
     pub started: bool,

@@ -241,12 +241,12 @@ fn after_tick(syncs: &[SyncRecord], tick: Tick) -> Judgement {
     for record in quiet {
         engine.sync(record, &[], 0, 0, |_| &owners);
     }
-    engine.tick(&Tick { at_ns: 500 * MS, ..Tick::default() }, |_| Party::default());
+    engine.tick(&Tick { at_ns: 500 * MS, ..Tick::default() }, |_| ActorId::default());
     for record in rest {
         engine.sync(record, &[], 0, 0, |_| &owners);
     }
     let tick = Tick { at_ns: 1_500 * MS, cpus: 2, ..tick };
-    engine.tick(&tick, |owner| owners[owner.0 as usize].party());
+    engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
     judged(&engine.victims()[0])
 }
 
@@ -292,7 +292,7 @@ fn what_was_always_short_is_never_usual() {
                 reclaimers: vec![reclaimer],
                 ..Tick::default()
             };
-            engine.tick(&tick, |owner| owners[owner.0 as usize].party());
+            engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
         }
         let judged = judged(&engine.victims()[0]);
         assert_eq!(judged.kind, expected, "{judged:?}");
@@ -357,7 +357,7 @@ fn while_filled(slow: &[SyncRecord], blocks: &[(u32, u64)]) -> Judgement {
     for second in 0..8 {
         let at_ns = 1000 * MS * (second + 1);
         let tick = Tick { at_ns, cpus: 2, journals: journals.clone(), ..Tick::default() };
-        engine.tick(&tick, |owner| owners[owner.0 as usize].party());
+        engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
         for record in slow {
             let record = SyncRecord { begin_ns: at_ns, ..*record };
             engine.sync(&record, &[], 0, 0, |_| &owners);

@@ -3,7 +3,7 @@
 //! and a replay from a recording.
 
 use crate::{
-    blame::{OwnerId, Party},
+    blame::{ActorId, OwnerId},
     reference::Level,
 };
 
@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
     pub owner: OwnerId,
-    pub party: Party,
+    pub actor: ActorId,
     /// A code of [`tracer_ebpf::record::op`].
     pub op: u16,
     /// The process that used the account last.

@@ -2,14 +2,14 @@
 //!
 //! Pure: a victim's sums go in, a [`Judgement`] comes out. What the account divides
 //! is the excess, the wait beyond the victim's own baseline, with the
-//! wait for a CPU; the shares of all parties and of all [`Shares`] are of that
+//! wait for a CPU; the shares of all actors and of all [`Shares`] are of that
 //! one sum, and add up to 1.
 
 use tracer_ebpf::record::NO_DISK;
 
 use super::{
     account::{Account, Basis},
-    blame::{OwnerId, Party},
+    blame::{ActorId, OwnerId},
     helper::{Held, Role},
     phases::Phase,
     second::{Circumstances, is_short},
@@ -49,10 +49,10 @@ pub struct Shares {
     pub unexplained: f64,
 }
 
-/// One party's part.
+/// One actor's part.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    pub party: Party,
+    pub actor: ActorId,
     pub owner: OwnerId,
     /// The operation with which it did most harm: a code of [`op`](tracer_ebpf::record::op).
     pub charge: usize,
@@ -66,7 +66,7 @@ pub struct Finding {
     pub cleared: Option<Cleared>,
 }
 
-/// The reason why a party is cleared.
+/// The reason why an actor is cleared.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cleared {
     /// The victim's syncs are as long without it.
@@ -160,7 +160,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         },
     };
     let in_house = kind == Kind::Owners
-        && culprits.first().is_some_and(|worst| victim.is_of_its_house(&worst.party));
+        && culprits.first().is_some_and(|worst| victim.is_of_its_house(&worst.actor));
     let kind = if in_house { Kind::Own } else { kind };
     if kind == Kind::Undecided {
         let each = culprits.iter_mut().map(|finding| &mut finding.confidence);

@@ -1,6 +1,6 @@
 //! One victim: a workload and a file that it syncs, and what we know of it.
 //!
-//! 11 KiB, and 272 bytes to a KiB for each party that it remembers (`SUSPECTS`).
+//! 11 KiB, and 272 bytes to a KiB for each actor that it remembers (`SUSPECTS`).
 //! Windowed numbers are kept in two halves, the current and the one before, so
 //! that forgetting is a swap; what leaves the window is added to the period's
 //! past.
@@ -8,7 +8,7 @@
 use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindow, op};
 
 use super::{
-    blame::{Competitor, Division, OwnerId, Party, Window},
+    blame::{ActorId, Competitor, Division, OwnerId, Window},
     debt::Debt,
     device::Device,
     helper::Helpers,
@@ -64,7 +64,7 @@ pub type SyncBuckets = [u64; SYNC_BOUNDS_NS.len() + 1];
 /// The root is everybody's house, and kernel threads are in none.
 pub(super) const ROOT_CGROUP: u64 = 1;
 
-/// Parties that one victim remembers; who matters least makes room. Before it
+/// Actors that one victim remembers; who matters least makes room. Before it
 /// has synced often enough for any to be compared, a few will do.
 const SUSPECTS: usize = 48;
 const FIRST_SUSPECTS: usize = 16;
@@ -92,7 +92,7 @@ const NEED_LESSONS: u64 = 64;
 /// it a device that was never faster is slow all the same.
 pub const MOST_BASELINE_NS: u64 = 10_000_000;
 
-/// A party is on a sync's path if its requests were in flight for this part of it.
+/// An actor is on a sync's path if its requests were in flight for this part of it.
 const ON_THE_PATH: f64 = 0.05;
 
 /// The sums over some time.
@@ -298,19 +298,19 @@ impl Victim {
         self.underlying.iter().copied().filter(|&disk| disk != NO_DISK)
     }
 
-    pub fn party(&self) -> Party {
-        Party { cgroup: self.key.cgroup, comm: self.key.comm, kthread: self.kthread }
+    pub fn actor(&self) -> ActorId {
+        ActorId { cgroup: self.key.cgroup, comm: self.key.comm, kthread: self.kthread }
     }
 
-    /// A party of its own cgroup, such as a backup within its pod, is no
+    /// An actor of its own cgroup, such as a backup within its pod, is no
     /// neighbour.
-    pub fn is_of_its_house(&self, party: &Party) -> bool {
-        party.cgroup == self.key.cgroup && party.cgroup > ROOT_CGROUP
+    pub fn is_of_its_house(&self, actor: &ActorId) -> bool {
+        actor.cgroup == self.key.cgroup && actor.cgroup > ROOT_CGROUP
     }
 
     /// A neighbour; kernel threads that nobody is known to be behind are none.
-    pub fn is_stranger(&self, party: &Party) -> bool {
-        !party.kthread && *party != self.party() && !self.is_of_its_house(party)
+    pub fn is_stranger(&self, actor: &ActorId) -> bool {
+        !actor.kthread && *actor != self.actor() && !self.is_of_its_house(actor)
     }
 
     /// The wait that is nobody's fault: p90 of the uncontended syncs, or of those of
@@ -378,16 +378,16 @@ impl Victim {
     /// Charges the competitors, and keeps how long the sync was with each.
     fn testify(&mut self, end_ns: u64, duration_ns: u64, window: &Window, division: &Division) {
         let is_there = |c: &Competitor| c.area_ns as f64 >= ON_THE_PATH * duration_ns as f64;
-        let worst = self.worst().map(|worst| worst.party);
+        let worst = self.worst().map(|worst| worst.actor);
         let disturbed =
-            window.competitors().iter().any(|c| is_there(c) && Some(c.owner.party()) == worst);
+            window.competitors().iter().any(|c| is_there(c) && Some(c.owner.actor()) == worst);
         let stratum = usize::from(disturbed);
         self.syncs[stratum].record(duration_ns);
         // Only whether it is the same one matters.
         let sync = self.syncs_total as u32;
         for competitor in window.competitors() {
             let charge = usize::from(competitor.owner.op).min(op::COUNT - 1);
-            let suspect = self.suspect(competitor.owner.party(), competitor.owner.id);
+            let suspect = self.suspect(competitor.owner.actor(), competitor.owner.id);
             if window.total_work > 0.0 {
                 let ns = division.others_ns * competitor.work / window.total_work;
                 suspect.fresh[charge] += ns as f32;
@@ -409,33 +409,33 @@ impl Victim {
         }
     }
 
-    /// Blames a party for what no single sync shows.
+    /// Blames an actor for what no single sync shows.
     pub fn blame_around(
         &mut self,
-        party: Party,
+        actor: ActorId,
         owner: OwnerId,
         charge: u32,
         amount: f64,
         until_ns: u64,
     ) {
-        let suspect = self.suspect(party, owner);
+        let suspect = self.suspect(actor, owner);
         suspect.charge(charge as usize, amount);
         suspect.seconds |= 1;
         suspect.around_until_ns = until_ns;
     }
 
-    pub(super) fn suspect(&mut self, party: Party, owner: OwnerId) -> &mut Suspect {
+    pub(super) fn suspect(&mut self, actor: ActorId, owner: OwnerId) -> &mut Suspect {
         let room = if self.syncs_total < ENOUGH { FIRST_SUSPECTS } else { SUSPECTS };
-        let at = match self.suspects.iter().position(|s| s.party == party) {
+        let at = match self.suspects.iter().position(|s| s.actor == actor) {
             Some(at) => at,
             None if self.suspects.len() < room => {
-                self.suspects.push(Suspect::new(party, owner));
+                self.suspects.push(Suspect::new(actor, owner));
                 self.suspects.len() - 1
             }
             None => {
                 let weights = self.suspects.iter().map(Suspect::weight).enumerate();
                 let least = weights.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at);
-                self.suspects[least] = Suspect::new(party, owner);
+                self.suspects[least] = Suspect::new(actor, owner);
                 if self.worst == Some(least as u32) {
                     self.worst = None;
                 }

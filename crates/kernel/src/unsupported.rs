@@ -1,7 +1,7 @@
 //! The things that the tracer does not see on this kernel: one sentence each.
 //!
 //! Decided from the strategies that were selected and from nothing else, so that
-//! `doctor`, the metrics and the first lines of every picture say the same.
+//! `doctor`, the metrics and the first lines of every snapshot say the same.
 
 use serde::Serialize;
 use tracer_ebpf::config::ABSENT;

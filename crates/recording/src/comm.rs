@@ -1,6 +1,6 @@
 //! A process's name in JSON: text where it is text, else its bytes.
 //!
-//! Names distinguish parties, so not one byte may change on the way.
+//! Names distinguish actors, so not one byte may change on the way.
 
 use std::fmt;
 

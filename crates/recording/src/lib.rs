@@ -1,6 +1,6 @@
 //! A session kept in a file, and played again.
 //!
-//! A recording holds what the engine is fed (syncs and ticks) and what pictures
+//! A recording holds what the engine is fed (syncs and ticks) and what snapshots
 //! are named by (owners, identities, files, devices, disks), as one JSON object
 //! a line, in gzip. `docs/recording.md` describes it for others. A replay feeds
 //! the same engine, and so comes to the same verdicts.

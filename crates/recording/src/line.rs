@@ -13,10 +13,10 @@ use tracer_ebpf::{
 
 use super::comm::Comm;
 use tracer_engine::{
-    blame::{Owner, OwnerId, Party},
+    blame::{ActorId, Owner, OwnerId},
     tick::Tick,
 };
-use tracer_scene::{Stack, picture::KINDS};
+use tracer_scene::{Stack, snapshot::KINDS};
 use tracer_snapshot::{Actor, FileClass, Hanging, Kernel, Op, clock::Clock};
 
 /// Anything that a line can be; one that is none of these is of a later
@@ -92,28 +92,28 @@ pub enum Began {
 pub struct OwnerLine {
     pub id: u32,
     #[serde(flatten)]
-    pub party: PartyName,
+    pub actor: ActorName,
     pub op: Op,
 }
 
-/// A party, as syncs and owners name it.
+/// An actor, as syncs and owners name it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct PartyName {
+pub struct ActorName {
     /// cgroup v2 id; 0 for a kernel thread.
     pub cgroup: u64,
     pub comm: Comm,
     pub kthread: bool,
 }
 
-impl From<Party> for PartyName {
-    fn from(party: Party) -> Self {
-        let Party { cgroup, comm, kthread } = party;
+impl From<ActorId> for ActorName {
+    fn from(actor: ActorId) -> Self {
+        let ActorId { cgroup, comm, kthread } = actor;
         Self { cgroup, comm: Comm(comm), kthread }
     }
 }
 
-impl From<PartyName> for Party {
-    fn from(name: PartyName) -> Self {
+impl From<ActorName> for ActorId {
+    fn from(name: ActorName) -> Self {
         Self { cgroup: name.cgroup, comm: name.comm.0, kthread: name.kthread }
     }
 }
@@ -122,22 +122,22 @@ impl OwnerLine {
     /// `None` for an operation that this version does not know.
     pub fn of_key(id: OwnerId, key: &OwnerKey) -> Option<Self> {
         let OwnerKey { cgroup, comm, kthread, op, .. } = *key;
-        let party = Party { cgroup, comm, kthread: kthread != 0 };
-        Some(Self { id: id.0, party: party.into(), op: Op::of_code(op)? })
+        let actor = ActorId { cgroup, comm, kthread: kthread != 0 };
+        Some(Self { id: id.0, actor: actor.into(), op: Op::of_code(op)? })
     }
 
     /// `None` for an operation that this version does not know.
     pub fn of_owner(owner: &Owner) -> Option<Self> {
         let op = Op::of_code(owner.op)?;
-        Some(Self { id: owner.id.0, party: owner.party().into(), op })
+        Some(Self { id: owner.id.0, actor: owner.actor().into(), op })
     }
 }
 
-/// The actor of a party.
+/// The names of an actor.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Identity {
     #[serde(flatten)]
-    pub party: PartyName,
+    pub id: ActorName,
     pub actor: Actor,
 }
 

@@ -31,7 +31,7 @@ use tracer_engine::{
     blame::{Owner, OwnerId},
     tick::Tick,
 };
-use tracer_scene::{DiskState, Scene, actors::Actors, stages::Taken};
+use tracer_scene::{DiskState, Scene, actors::Actors, stages::SyncInput};
 use tracer_snapshot::{
     DroppedCounts, Kernel, Op,
     clock::Clock,
@@ -161,12 +161,12 @@ impl Recorder {
     /// Writes a sync, and whom and what it names for the first time.
     pub fn sync<'a>(
         &mut self,
-        taken: Taken<'_>,
+        input: SyncInput<'_>,
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
         actors: &mut Actors,
         files: &mut dyn FileNames,
     ) {
-        let Taken { record, underlying, file, need_ns } = taken;
+        let SyncInput { record, underlying, file, need_ns } = input;
         if self.failure.is_some() {
             return;
         }
@@ -206,9 +206,9 @@ impl Recorder {
             let Some(line) = OwnerLine::of_key(owner, &key(owner)) else { continue };
             // If only /proc shows kernel threads, their accounts know better.
             let is_known = self.owners.get(&owner.0).is_some_and(|known| {
-                let kthread = known.party.kthread || line.party.kthread;
+                let kthread = known.actor.kthread || line.actor.kthread;
                 let mut line = line.clone();
-                line.party.kthread = kthread;
+                line.actor.kthread = kthread;
                 line == *known
             });
             if !is_known {
@@ -277,8 +277,8 @@ impl Recorder {
     }
 
     fn identities(&mut self, actors: &mut Actors) {
-        actors.drain_changed(|party, actor| {
-            self.put("identity", &Identity { party: (*party).into(), actor: actor.clone() });
+        actors.drain_changed(|id, actor| {
+            self.put("identity", &Identity { id: (*id).into(), actor: actor.clone() });
         });
     }
 
@@ -319,9 +319,9 @@ impl Recorder {
         let before = self.disks.remove(&disk.index).filter(|before| before.name == disk.name);
         if before.as_ref() != Some(disk) {
             for rate in &disk.rates {
-                let party = rate.party.into();
+                let actor = rate.actor.into();
                 let Some(op) = Op::of_code(rate.op) else { continue };
-                self.name_owner(OwnerLine { id: rate.owner.0, party, op });
+                self.name_owner(OwnerLine { id: rate.owner.0, actor, op });
             }
             let line = disk_line(disk, &before.unwrap_or_default());
             self.put("disk", &line);

@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tracer_ebpf::dropped::Dropped;
-use tracer_engine::{blame::Party, victim::Span};
+use tracer_engine::{blame::ActorId, victim::Span};
 use tracer_scene::{DiskState, Scene, Stack, actors::Actors};
 use tracer_snapshot::{Hanging, SlowSync, Snapshot, clock::Clock};
 
@@ -123,7 +123,7 @@ pub struct Replay {
     ticked_ns: Option<u64>,
     scene: Scene,
     names: Names,
-    owners: HashMap<u32, (Party, u16)>,
+    owners: HashMap<u32, (ActorId, u16)>,
     windows: Windows,
     /// Those of the tick that follows, and how many more there were.
     hanging: (Vec<Hanging>, usize),
@@ -301,12 +301,12 @@ impl Replay {
         Played::Whole
     }
 
-    /// A picture of the last seconds that were played, or of the period.
+    /// A snapshot of the last seconds that were played, or of the period.
     pub fn snapshot_of(&mut self, span: Span) -> Snapshot {
         self.scene.snapshot(span, self.now_ns, &mut self.names)
     }
 
-    /// From here on pictures of the period begin again.
+    /// From here on snapshots of the period begin again.
     pub fn begin_period(&mut self) {
         self.scene.begin_period(self.now_ns);
     }
@@ -354,15 +354,15 @@ impl Replay {
         if header.is_some() {
             return Err("another recording begins".to_owned());
         }
-        if let Some(OwnerLine { id, party, op }) = owner {
+        if let Some(OwnerLine { id, actor, op }) = owner {
             if self.owners.len() >= OWNERS && !self.owners.contains_key(&id) {
                 return Err("too many owners".to_owned());
             }
-            self.owners.insert(id, (party.into(), op as u16));
+            self.owners.insert(id, (actor.into(), op as u16));
         }
         if let Some(identity) = identity {
             check_actor(&identity.actor)?;
-            self.scene.actors.learn(identity.party.into(), identity.actor, self.now_ns);
+            self.scene.actors.learn(identity.id.into(), identity.actor, self.now_ns);
             // Nobody asks here.
             self.scene.actors.drain_changed(|_, _| ());
         }

@@ -33,9 +33,9 @@ use tracer_engine::{
     usage::{Learnt, Rate},
     victim::Span,
 };
-use tracer_scene::{DiskState, Histograms, Scene, Stack, stages::Taken};
+use tracer_scene::{DiskState, Histograms, Scene, Stack, stages::SyncInput};
 use tracer_snapshot::{
-    Actor, Beside, FileClass, Hanging, HangingDisk, Kernel, Kind, Op, PoolMode, Snapshot,
+    Actor, Competitor, FileClass, Hanging, HangingDisk, Kernel, Kind, Op, PoolMode, Snapshot,
     StackFact, StackState, SyncAction,
     clock::Clock,
     labels::FileNames,
@@ -186,7 +186,7 @@ fn disk(second: u64) -> DiskState {
         in_flight: 1,
         rates: vec![Rate {
             owner: of.id,
-            party: of.party(),
+            actor: of.actor(),
             op: of.op,
             tgid: 44,
             requests_per_second: 77.5,
@@ -240,7 +240,7 @@ fn hanging() -> Hanging {
         disk: Some(disk("md0", Some(47.2))),
         disks_below: vec![disk("sdc", None)],
         stack: facts(),
-        others: vec![Beside { actor: Actor::default(), op: Op::Discard, share: 0.9 }],
+        others: vec![Competitor { actor: Actor::default(), op: Op::Discard, share: 0.9 }],
     }
 }
 
@@ -257,30 +257,30 @@ fn record(syncs: u64) -> (Scene, Vec<u8>) {
     let file = Shared::default();
     let mut recorder = Recorder::begin(Box::new(file.clone()), &scene).unwrap();
     let (owners, mut files) = (owners(), one_file());
-    for (id, cgroup) in [(1, "/system.slice/etcd.service"), (2, "/system.slice/fstrim.service")] {
-        let party = owners[id].party();
-        let comm = tracer_scene::comm_text(&party.comm);
+    for (at, cgroup) in [(1, "/system.slice/etcd.service"), (2, "/system.slice/fstrim.service")] {
+        let id = owners[at].actor();
+        let comm = tracer_scene::comm_text(&id.comm);
         let unit = cgroup.rsplit_once('/').map(|(_, unit)| unit.to_owned());
         let cgroup = cgroup.to_owned();
         let actor = Actor {
             comm,
-            tgid: 800 + id as u32,
+            tgid: 800 + at as u32,
             cgroup,
             unit,
             kernel_thread: false,
             workload: None,
         };
-        scene.actors.learn(party, actor, 0);
+        scene.actors.learn(id, actor, 0);
     }
     for n in 0..syncs {
         let record = sync(n);
-        let taken = Taken { record: &record, underlying: &[], file: FileId(4), need_ns: 0 };
-        scene.take(&taken, |_| &owners);
+        let input = SyncInput { record: &record, underlying: &[], file: FileId(4), need_ns: 0 };
+        scene.ingest(&input, |_| &owners);
         let Scene { actors, .. } = &mut scene;
-        recorder.sync(taken, |_| &owners, actors, &mut files);
+        recorder.sync(input, |_| &owners, actors, &mut files);
         if n % 20 == 19 {
             let tick = tick(record.begin_ns + 50 * MS);
-            scene.tick(&tick, |id| owners[id.0 as usize].party());
+            scene.tick(&tick, |id| owners[id.0 as usize].actor());
             scene.disks = vec![disk(n / 20)];
             if n >= 40 {
                 scene.kernel.unproven = None;
@@ -318,7 +318,7 @@ fn play(bytes: &[u8]) -> (Snapshot, anyhow::Result<()>) {
     (replay.snapshot_of(Span::Period), replay.check())
 }
 
-/// A picture without what is the process's own.
+/// A snapshot without what is the process's own.
 fn json(mut snapshot: Snapshot) -> serde_json::Value {
     snapshot.cost = Default::default();
     snapshot.metrics.clear();
@@ -340,7 +340,7 @@ fn a_clock_that_was_set_is_the_replays_from_then_on() {
             scene.set_clock(Clock::at(unix_ns + HOUR_NS, began_ns));
         }
         let tick = Tick { at_ns: began_ns + second * SECOND, ..Tick::default() };
-        scene.tick(&tick, |_| tracer_engine::blame::Party::default());
+        scene.tick(&tick, |_| tracer_engine::blame::ActorId::default());
         recorder.tick(&tick, &mut scene, |_| OwnerKey::default());
     }
     recorder.end(began_ns + 7 * SECOND, &mut scene).unwrap();

@@ -1,20 +1,20 @@
-//! Names the parties that the engine and the ledger refer to.
+//! Names the actors that the engine and the ledger refer to.
 //!
-//! Parties come in as soon as they are seen, with the process that acted last;
+//! Actors come in as soon as they are seen, with the process that acted last;
 //! their names can be read at any later time. A name stays known after the
-//! process has ended and its cgroup is gone, for as long as the party is in
+//! process has ended and its cgroup is gone, for as long as the actor is in
 //! use. Names are resolved through [`Identify`], at most `ASKED_PER_TICK`
 //! a second.
 
 use std::collections::{HashMap, HashSet};
 
 use tracer_ebpf::pid;
-use tracer_engine::blame::Party;
+use tracer_engine::blame::ActorId;
 use tracer_snapshot::{Actor, labels::Identify};
 
-use super::picture::comm_text;
+use super::snapshot::comm_text;
 
-/// Parties remembered, at about 300 bytes each.
+/// Actors remembered, at about 300 bytes each.
 const MOST: usize = 16_384;
 
 /// With more names than this, those that are not in use are dropped.
@@ -39,14 +39,14 @@ struct Known {
 /// Everybody who was seen.
 #[derive(Debug)]
 pub struct Actors {
-    known: HashMap<Party, Known>,
-    /// Parties whose names are new since the last call for news.
-    news: Vec<Party>,
+    known: HashMap<ActorId, Known>,
+    /// Actors whose names are new since the last call for news.
+    news: Vec<ActorId>,
     /// Newcomers of a second in which no more could be resolved, with their
     /// processes: they may be seen only once.
-    waiting: Vec<(Party, u32)>,
-    /// Parties whose cgroup is not resolved yet, and how often it is still tried.
-    unnamed: Vec<(Party, u8)>,
+    waiting: Vec<(ActorId, u32)>,
+    /// Actors whose cgroup is not resolved yet, and how often it is still tried.
+    unnamed: Vec<(ActorId, u8)>,
     asks_left: u32,
     evicted: u64,
 }
@@ -67,9 +67,9 @@ impl Default for Actors {
 impl Actors {
     /// Finds out who somebody is, unless that is known. `tgid` is the process
     /// that acted last, 0 where none is known.
-    pub fn resolve(&mut self, names: &mut dyn Identify, party: Party, tgid: u32, now_ns: u64) {
+    pub fn resolve(&mut self, names: &mut dyn Identify, id: ActorId, tgid: u32, now_ns: u64) {
         let tgid = pid::here(tgid);
-        let known = self.known.get(&party);
+        let known = self.known.get(&id);
         let is_known = known.is_some_and(|known| {
             let is_named = !known.actor.cgroup.is_empty() || known.actor.kernel_thread;
             let is_fresh = now_ns.saturating_sub(known.asked_ns) < BELIEVED_NS;
@@ -81,18 +81,18 @@ impl Actors {
         }
         let is_new = known.is_none();
         if is_new && self.asks_left == 0 {
-            self.wait(party, tgid);
+            self.wait(id, tgid);
             return;
         }
-        self.ask(names, party, tgid, now_ns);
-        if is_new && self.is_unnamed(&party) {
-            self.unnamed.push((party, TRIES));
+        self.ask(names, id, tgid, now_ns);
+        if is_new && self.is_unnamed(&id) {
+            self.unnamed.push((id, TRIES));
         }
     }
 
-    fn wait(&mut self, party: Party, tgid: u32) {
+    fn wait(&mut self, id: ActorId, tgid: u32) {
         if self.waiting.len() < MOST {
-            self.waiting.push((party, tgid));
+            self.waiting.push((id, tgid));
         } else {
             self.evicted += 1;
         }
@@ -100,39 +100,39 @@ impl Actors {
 
     /// Finds out who those are that have no name yet; to be called once a second.
     pub fn ask_again(&mut self, names: &mut dyn Identify, now_ns: u64) {
-        for (party, tgid) in std::mem::take(&mut self.waiting) {
-            self.resolve(names, party, tgid, now_ns);
+        for (id, tgid) in std::mem::take(&mut self.waiting) {
+            self.resolve(names, id, tgid, now_ns);
         }
         let mut unnamed = std::mem::take(&mut self.unnamed);
-        unnamed.retain_mut(|(party, tries)| {
+        unnamed.retain_mut(|(id, tries)| {
             // Named meanwhile, or forgotten: asking would bring them back.
-            if !self.is_unnamed(party) {
+            if !self.is_unnamed(id) {
                 return false;
             }
             // Half is for those who come.
             if self.asks_left <= ASKED_PER_TICK / 2 {
                 return true;
             }
-            let tgid = self.find(party).map_or(0, |actor| actor.tgid);
-            self.ask(names, *party, tgid, now_ns);
+            let tgid = self.find(id).map_or(0, |actor| actor.tgid);
+            self.ask(names, *id, tgid, now_ns);
             *tries -= 1;
-            *tries > 0 && self.is_unnamed(party)
+            *tries > 0 && self.is_unnamed(id)
         });
         self.unnamed = unnamed;
     }
 
-    fn is_unnamed(&self, party: &Party) -> bool {
-        self.find(party).is_some_and(|actor| actor.cgroup.is_empty() && !actor.kernel_thread)
+    fn is_unnamed(&self, id: &ActorId) -> bool {
+        self.find(id).is_some_and(|actor| actor.cgroup.is_empty() && !actor.kernel_thread)
     }
 
-    fn ask(&mut self, names: &mut dyn Identify, party: Party, tgid: u32, now_ns: u64) {
+    fn ask(&mut self, names: &mut dyn Identify, id: ActorId, tgid: u32, now_ns: u64) {
         if self.asks_left == 0 {
             return;
         }
         self.asks_left -= 1;
-        let known = self.known.get(&party);
-        let comm = comm_text(&party.comm);
-        let mut actor = names.actor(&comm, tgid, party.cgroup, party.kthread, now_ns);
+        let known = self.known.get(&id);
+        let comm = comm_text(&id.comm);
+        let mut actor = names.actor(&comm, tgid, id.cgroup, id.kthread, now_ns);
         if let Some(Known { actor: before, .. }) = known {
             if actor.cgroup.is_empty() {
                 (actor.cgroup, actor.unit) = (before.cgroup.clone(), before.unit.clone());
@@ -142,40 +142,40 @@ impl Actors {
                 actor.tgid = before.tgid;
             }
         }
-        self.learn(party, actor, now_ns);
+        self.learn(id, actor, now_ns);
     }
 
     /// Takes over what somebody else found out.
-    pub fn learn(&mut self, party: Party, actor: Actor, now_ns: u64) {
-        if self.known.len() >= MOST && !self.known.contains_key(&party) {
+    pub fn learn(&mut self, id: ActorId, actor: Actor, now_ns: u64) {
+        if self.known.len() >= MOST && !self.known.contains_key(&id) {
             self.evicted += 1;
             return;
         }
-        let before = self.known.insert(party, Known { actor, asked_ns: now_ns });
-        let is_news = before.is_none_or(|before| before.actor != self.known[&party].actor);
+        let before = self.known.insert(id, Known { actor, asked_ns: now_ns });
+        let is_news = before.is_none_or(|before| before.actor != self.known[&id].actor);
         if is_news && self.news.len() < MOST {
-            self.news.push(party);
+            self.news.push(id);
         }
     }
 
-    /// The actor of a party; only the kernel's own fields if it is not resolved yet.
-    pub fn actor(&self, party: &Party) -> Actor {
-        self.find(party).cloned().unwrap_or_else(|| Actor {
-            comm: comm_text(&party.comm),
-            kernel_thread: party.kthread,
+    /// The names of an actor; only the kernel's own fields if they are not resolved yet.
+    pub fn actor(&self, id: &ActorId) -> Actor {
+        self.find(id).cloned().unwrap_or_else(|| Actor {
+            comm: comm_text(&id.comm),
+            kernel_thread: id.kthread,
             ..Actor::default()
         })
     }
 
-    pub fn find(&self, party: &Party) -> Option<&Actor> {
-        self.known.get(party).map(|known| &known.actor)
+    pub fn find(&self, id: &ActorId) -> Option<&Actor> {
+        self.known.get(id).map(|known| &known.actor)
     }
 
     /// Everybody whose name is new since this was called last.
-    pub fn drain_changed(&mut self, mut take: impl FnMut(&Party, &Actor)) {
-        for party in self.news.drain(..) {
-            if let Some(known) = self.known.get(&party) {
-                take(&party, &known.actor);
+    pub fn drain_changed(&mut self, mut take: impl FnMut(&ActorId, &Actor)) {
+        for id in self.news.drain(..) {
+            if let Some(known) = self.known.get(&id) {
+                take(&id, &known.actor);
             }
         }
     }
@@ -197,11 +197,11 @@ impl Actors {
     }
 
     /// Forgets all others.
-    pub fn forget_others(&mut self, spoken_of: &HashSet<Party>) {
-        self.known.retain(|party, _| spoken_of.contains(party));
+    pub fn forget_others(&mut self, spoken_of: &HashSet<ActorId>) {
+        self.known.retain(|id, _| spoken_of.contains(id));
     }
 
-    /// Parties for whom there was no room.
+    /// Actors for whom there was no room.
     pub fn evicted(&self) -> u64 {
         self.evicted
     }
@@ -213,10 +213,10 @@ mod tests {
 
     use super::*;
 
-    fn party(cgroup: u64) -> Party {
+    fn id(cgroup: u64) -> ActorId {
         let mut comm = [0; 16];
         comm[..4].copy_from_slice(b"etcd");
-        Party { cgroup, comm, kthread: false }
+        ActorId { cgroup, comm, kthread: false }
     }
 
     fn actor(tgid: u32, cgroup: &str) -> Actor {
@@ -225,7 +225,7 @@ mod tests {
 
     fn news(actors: &mut Actors) -> Vec<(u64, u32)> {
         let mut news = Vec::new();
-        actors.drain_changed(|party, actor| news.push((party.cgroup, actor.tgid)));
+        actors.drain_changed(|id, actor| news.push((id.cgroup, actor.tgid)));
         news
     }
 
@@ -234,8 +234,8 @@ mod tests {
         let node = tempfile::tempdir().unwrap();
         let mut identities = Identities::new(node.path(), node.path());
         let mut actors = Actors::default();
-        actors.resolve(&mut identities, party(5), 7, 0);
-        assert!(actors.is_unnamed(&party(5)));
+        actors.resolve(&mut identities, id(5), 7, 0);
+        assert!(actors.is_unnamed(&id(5)));
         let process = node.path().join("proc/7");
         std::fs::create_dir_all(&process).unwrap();
         let stat = "7 (etcd) S 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0";
@@ -243,7 +243,7 @@ mod tests {
         std::fs::write(process.join("cgroup"), "0::/a.slice/etcd.service\n").unwrap();
         actors.refill();
         actors.ask_again(&mut identities, 10_000_000_000);
-        assert_eq!(actors.actor(&party(5)).cgroup, "/a.slice/etcd.service");
+        assert_eq!(actors.actor(&id(5)).cgroup, "/a.slice/etcd.service");
         assert!(actors.unnamed.is_empty());
     }
 
@@ -252,11 +252,11 @@ mod tests {
         let node = tempfile::tempdir().unwrap();
         let mut identities = Identities::new(node.path(), node.path());
         let mut actors = Actors::default();
-        actors.resolve(&mut identities, party(5), 7, 0);
+        actors.resolve(&mut identities, id(5), 7, 0);
         actors.forget_others(&HashSet::new());
         actors.refill();
         actors.ask_again(&mut identities, 10_000_000_000);
-        assert!(actors.find(&party(5)).is_none() && actors.unnamed.is_empty());
+        assert!(actors.find(&id(5)).is_none() && actors.unnamed.is_empty());
         assert_eq!(actors.asks_left, ASKED_PER_TICK);
     }
 
@@ -265,8 +265,8 @@ mod tests {
         let node = tempfile::tempdir().unwrap();
         let mut identities = Identities::new(node.path(), node.path());
         let mut actors = Actors::default();
-        for id in 0..2_000 {
-            actors.resolve(&mut identities, party(id), 0, 0);
+        for cgroup in 0..2_000 {
+            actors.resolve(&mut identities, id(cgroup), 0, 0);
             actors.refill();
         }
         let mut seconds = 0;
@@ -289,31 +289,31 @@ mod tests {
         std::fs::write(process.join("cgroup"), "0::/a.slice/etcd.service\n").unwrap();
         let mut identities = Identities::new(node.path(), node.path());
         let mut actors = Actors::default();
-        actors.resolve(&mut identities, party(5), 7, 0);
-        let known = actors.actor(&party(5));
+        actors.resolve(&mut identities, id(5), 7, 0);
+        let known = actors.actor(&id(5));
         assert_eq!((known.tgid, &*known.cgroup), (7, "/a.slice/etcd.service"));
         assert_eq!(known.unit.as_deref(), Some("etcd.service"));
 
         std::fs::remove_dir_all(node.path().join("proc")).unwrap();
         let mut identities = Identities::new(node.path(), node.path());
-        actors.resolve(&mut identities, party(5), 8, 1 << 40);
-        assert_eq!(actors.actor(&party(5)).cgroup, "/a.slice/etcd.service");
+        actors.resolve(&mut identities, id(5), 8, 1 << 40);
+        assert_eq!(actors.actor(&id(5)).cgroup, "/a.slice/etcd.service");
     }
 
     #[test]
     fn a_stranger_goes_by_the_kernels_words() {
         let actors = Actors::default();
-        assert_eq!(actors.actor(&party(1)), Actor { comm: "etcd".to_owned(), ..Actor::default() });
+        assert_eq!(actors.actor(&id(1)), Actor { comm: "etcd".to_owned(), ..Actor::default() });
     }
 
     #[test]
     fn only_what_changed_is_news() {
         let mut actors = Actors::default();
-        actors.learn(party(1), actor(10, "/a"), 0);
-        actors.learn(party(2), actor(20, "/b"), 0);
+        actors.learn(id(1), actor(10, "/a"), 0);
+        actors.learn(id(2), actor(20, "/b"), 0);
         assert_eq!(news(&mut actors), [(1, 10), (2, 20)]);
-        actors.learn(party(1), actor(10, "/a"), 1);
-        actors.learn(party(2), actor(21, "/b"), 1);
+        actors.learn(id(1), actor(10, "/a"), 1);
+        actors.learn(id(2), actor(21, "/b"), 1);
         assert_eq!(news(&mut actors), [(2, 21)]);
         actors.mark_all_changed();
         assert_eq!(news(&mut actors).len(), 2);
@@ -324,7 +324,7 @@ mod tests {
         let mut identities = Identities::new("/nowhere".as_ref(), "/nowhere".as_ref());
         let mut actors = Actors::default();
         for cgroup in 0..1000 {
-            actors.resolve(&mut identities, party(cgroup), 0, 0);
+            actors.resolve(&mut identities, id(cgroup), 0, 0);
         }
         assert_eq!(news(&mut actors).len(), ASKED_PER_TICK as usize);
         actors.refill();
@@ -338,13 +338,13 @@ mod tests {
         let mut identities = Identities::new("/nowhere".as_ref(), "/nowhere".as_ref());
         let mut actors = Actors::default();
         for cgroup in 0..1000 {
-            actors.resolve(&mut identities, party(cgroup), 0, 0);
+            actors.resolve(&mut identities, id(cgroup), 0, 0);
         }
         for second in 1..4 {
             actors.refill();
             actors.ask_again(&mut identities, second * 1_000_000_000);
         }
-        assert!((0..1000).all(|cgroup| actors.find(&party(cgroup)).is_some()));
+        assert!((0..1000).all(|cgroup| actors.find(&id(cgroup)).is_some()));
         assert_eq!((actors.waiting.len(), actors.evicted()), (0, 0));
     }
 
@@ -352,11 +352,11 @@ mod tests {
     fn who_is_spoken_of_is_not_forgotten_and_others_make_room() {
         let mut actors = Actors::default();
         for cgroup in 0..=MOST as u64 {
-            actors.learn(party(cgroup), actor(1, "/a"), 0);
+            actors.learn(id(cgroup), actor(1, "/a"), 0);
         }
         assert_eq!(actors.evicted(), 1);
         assert!(actors.is_crowded());
-        actors.forget_others(&HashSet::from([party(3)]));
-        assert!(actors.find(&party(3)).is_some() && actors.find(&party(4)).is_none());
+        actors.forget_others(&HashSet::from([id(3)]));
+        assert!(actors.find(&id(3)).is_some() && actors.find(&id(4)).is_none());
     }
 }

@@ -1,15 +1,15 @@
 //! Describes syncs that have not ended, and what holds them up.
 
 use tracer_ebpf::{pid, record::ACCOUNTS};
-use tracer_engine::blame::{Owner, Party, Window};
+use tracer_engine::blame::{ActorId, Owner, Window};
 use tracer_snapshot::{
-    Actor, Beside, Hanging, HangingDisk, Kind, Op, SCHEMA, StackFact, labels::FileNames,
+    Actor, Competitor, Hanging, HangingDisk, Kind, Op, SCHEMA, StackFact, labels::FileNames,
 };
 
 use crate::{
     Scene,
-    picture::{KINDS, device_name, owner, seconds},
-    stages::Taken,
+    snapshot::{KINDS, device_name, owner, seconds},
+    stages::SyncInput,
 };
 
 /// Others that are named at most.
@@ -36,15 +36,15 @@ impl Scene {
     /// process that used each last.
     pub fn describe_hanging(
         &self,
-        sync: &Taken<'_>,
+        sync: &SyncInput<'_>,
         (disks, facts): (&[DiskNow], Vec<StackFact>),
         (owners, tgid): (&[Owner; ACCOUNTS], &dyn Fn(usize) -> u32),
         files: &mut dyn FileNames,
     ) -> Hanging {
-        let Taken { record, file, .. } = *sync;
+        let SyncInput { record, file, .. } = *sync;
         let now_ns = record.begin_ns + record.duration_ns;
-        let party =
-            Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
+        let actor =
+            ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
         let window = Window::of(record, &[], |_| owners);
         let competitors = window.competitors().iter();
         let all: f64 = competitors.clone().map(|competitor| competitor.work).sum();
@@ -52,8 +52,8 @@ impl Scene {
             .filter_map(|competitor| {
                 let Owner { id, op, .. } = competitor.owner;
                 let account = owners.iter().position(|owner| owner.id == id).unwrap_or(0);
-                Some(Beside {
-                    actor: owner(&self.actors, id, &competitor.owner.party(), tgid(account)),
+                Some(Competitor {
+                    actor: owner(&self.actors, id, &competitor.owner.actor(), tgid(account)),
                     op: Op::of_code(op)?,
                     share: competitor.work / all.max(1.0),
                 })
@@ -72,7 +72,7 @@ impl Scene {
         Hanging {
             schema: SCHEMA,
             at: self.clock().unix_seconds(now_ns),
-            actor: Actor { tgid: pid::here(record.tgid), ..self.actors.actor(&party) },
+            actor: Actor { tgid: pid::here(record.tgid), ..self.actors.actor(&actor) },
             tid: pid::here(record.tid),
             call: KINDS.get(record.kind as usize).copied().unwrap_or("unknown").into(),
             class,

@@ -1,14 +1,14 @@
-//! All that a picture is made of: the engine, names, what the ledger said
+//! All that a snapshot is made of: the engine, names, what the ledger said
 //! last, and since when.
 //!
 //! A session fills a [`Scene`] from a kernel, a replay from a recording; both
-//! get the same pictures from it. So nothing here asks the machine for
+//! get the same snapshots from it. So nothing here asks the machine for
 //! anything: not what time it is, not who a process is.
 
 pub mod actors;
 pub mod hanging;
 pub mod metrics;
-pub mod picture;
+pub mod snapshot;
 pub mod stages;
 
 use std::time::Duration;
@@ -25,7 +25,7 @@ use tracer_snapshot::{Hanging, Kernel, StackFact, clock::Clock};
 use actors::Actors;
 use metrics::Metrics;
 
-pub use picture::comm_text;
+pub use snapshot::comm_text;
 
 /// Half of the window that windowed numbers look back on.
 const HALF_WINDOW: Duration = Duration::from_secs(5);
@@ -123,7 +123,7 @@ impl Scene {
         })
     }
 
-    /// From here on pictures of the period begin again.
+    /// From here on snapshots of the period begin again.
     pub fn begin_period(&mut self, now_ns: u64) {
         self.engine.begin_period();
         (self.period_ns, self.window_ns, self.rotated_ns) = (now_ns, now_ns, now_ns);

@@ -1,7 +1,7 @@
 //! The tracer's own counters: what it dropped, and what it cost.
 //!
 //! One registry, by Prometheus' conventions. Its values are in every JSON
-//! picture; an agent serves the same.
+//! snapshot; an agent serves the same.
 
 use std::collections::BTreeMap;
 

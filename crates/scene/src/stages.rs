@@ -1,7 +1,7 @@
 //! The effects of a sync and of a tick on a scene.
 //!
 //! A session drives these stages with the kernel's records, a replay with those
-//! of its file: a sync is taken in ([`Scene::take`]), and described if it is to
+//! of its file: a sync is taken in ([`Scene::ingest`]), and described if it is to
 //! be shown ([`Scene::slow_sync`]); a tick is taken in and moves the
 //! window on ([`Scene::tick`]); snapshots are made at any time
 //! ([`Scene::snapshot`]).
@@ -9,7 +9,7 @@
 use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow};
 use tracer_engine::{
     Judged,
-    blame::{Owner, OwnerId, Party},
+    blame::{ActorId, Owner, OwnerId},
     tick::Tick,
 };
 use tracer_snapshot::labels::FileId;
@@ -18,7 +18,7 @@ use crate::Scene;
 
 /// A sync as the engine takes it in.
 #[derive(Clone, Copy, Debug)]
-pub struct Taken<'a> {
+pub struct SyncInput<'a> {
     pub record: &'a SyncRecord,
     /// The requests in flight on the disks below its first one.
     pub underlying: &'a [UnderlyingWindow],
@@ -29,20 +29,20 @@ pub struct Taken<'a> {
 
 impl Scene {
     /// Judges a sync; `owners` gives those of a disk's accounts.
-    pub fn take<'a>(
+    pub fn ingest<'a>(
         &mut self,
-        sync: &Taken<'_>,
+        sync: &SyncInput<'_>,
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
     ) -> Judged {
-        let Taken { record, underlying, file, need_ns } = *sync;
+        let SyncInput { record, underlying, file, need_ns } = *sync;
         self.engine.sync(record, underlying, file.0, need_ns, owners)
     }
 
     /// Settles the second that a tick ends, and forgets the older half of the
     /// window when it is time. Nothing else moves the window on, so a replay
     /// forgets what the session forgot.
-    pub fn tick(&mut self, tick: &Tick, party: impl Fn(OwnerId) -> Party) {
-        self.engine.tick(tick, party);
+    pub fn tick(&mut self, tick: &Tick, actor: impl Fn(OwnerId) -> ActorId) {
+        self.engine.tick(tick, actor);
         self.rotate_if_due(tick.at_ns);
     }
 }

@@ -1,8 +1,8 @@
-//! A filter leaves something out of a picture, and says so.
+//! A filter leaves something out of a snapshot, and says so.
 
 use serde::Serialize;
 
-/// A picture that shows a part of the node says so. Whoever is blamed is in it all
+/// A snapshot that shows a part of the node says so. Whoever is blamed is in it all
 /// the same: a filter chooses those who wait, and never those they wait for.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Filtered {

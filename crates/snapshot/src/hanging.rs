@@ -38,7 +38,7 @@ pub struct Hanging {
     pub stack: Vec<StackFact>,
     /// Others whose requests were in flight on the disk meanwhile, the most work
     /// first.
-    pub others: Vec<Beside>,
+    pub others: Vec<Competitor>,
 }
 
 /// The disk of a hanging sync, as it was when it was looked at.
@@ -54,7 +54,7 @@ pub struct HangingDisk {
 
 /// Somebody with requests on the disk of a hanging sync.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Beside {
+pub struct Competitor {
     pub actor: Actor,
     pub op: Op,
     /// A part of all others' work in flight meanwhile.

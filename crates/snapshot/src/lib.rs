@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use filtered::Filtered;
-pub use hanging::{Beside, Hanging, HangingDisk};
+pub use hanging::{Competitor, Hanging, HangingDisk};
 pub use stack::{PoolMode, StackFact, StackState, SyncAction};
 pub use tracer_engine::{
     phases::{ByPhase, Phase},
@@ -35,7 +35,7 @@ pub use verdict::{
 /// version before.
 pub const SCHEMA: u32 = 2;
 
-/// One picture of the node.
+/// One snapshot of the node.
 #[derive(Clone, Debug, Serialize)]
 pub struct Snapshot {
     pub schema: u32,

@@ -1,4 +1,4 @@
-//! The part of a picture that says who makes a victim slow, and how that is
+//! The part of a snapshot that says who makes a victim slow, and how that is
 //! known.
 
 use serde::Serialize;

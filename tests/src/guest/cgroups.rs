@@ -80,7 +80,7 @@ fn lay_out(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes pictures until the processes have ended and their last second was
+/// Takes snapshots until the processes have ended and their last second was
 /// read.
 fn watch(session: &mut Session, processes: &[Process], mut look: impl FnMut(&Snapshot)) {
     let until = Instant::now() + LONG;

@@ -18,10 +18,10 @@ use crate::subject::Tracer;
 const EACH: Duration = Duration::from_millis(1);
 /// The delay of each bio while the disk below is slow.
 const SLOW: Duration = Duration::from_millis(30);
-/// Between two pictures; an emulated machine is late.
-const PICTURE: Duration = Duration::from_secs(120);
+/// Between two snapshots; an emulated machine is late.
+const SNAPSHOT: Duration = Duration::from_secs(120);
 const PER_SECOND: u32 = 20;
-/// Pictures of ten seconds' window, one a second.
+/// Snapshots of ten seconds' window, one a second.
 const LEARNING: usize = 25;
 const IDLE: usize = 10;
 const LOADED: usize = 20;
@@ -40,7 +40,7 @@ fn slow_disks(count: usize) -> Result<Vec<Device>> {
     (0..count).map(|at| slow_disk(&format!("tracer-slow-{at}"))).collect()
 }
 
-/// The verdict of one picture on who writes the log.
+/// The verdict of one snapshot on who writes the log.
 struct Said {
     kind: String,
     /// The worst culprit's process, and its share.
@@ -54,8 +54,8 @@ struct Said {
 }
 
 fn said(top: &mut Tracer) -> Option<Said> {
-    let picture = top.json(PICTURE);
-    let victims = picture["victims"].as_array()?;
+    let snapshot = top.json(SNAPSHOT);
+    let victims = snapshot["victims"].as_array()?;
     let victim = victims.iter().find(|victim| victim["file_class"] == "wal")?;
     let verdict = &victim["verdict"];
     let culprits = verdict["culprits"].as_array().map_or(&[][..], Vec::as_slice);
@@ -70,9 +70,9 @@ fn said(top: &mut Tracer) -> Option<Said> {
     })
 }
 
-/// Reads the next `pictures` snapshots.
-fn watch(top: &mut Tracer, pictures: usize) -> Vec<Said> {
-    (0..pictures).filter_map(|_| said(top)).collect()
+/// Reads the next `snapshots` snapshots.
+fn watch(top: &mut Tracer, snapshots: usize) -> Vec<Said> {
+    (0..snapshots).filter_map(|_| said(top)).collect()
 }
 
 /// Kernel threads that carry the work of a stack.
@@ -90,27 +90,27 @@ fn is_carrier(name: &str) -> bool {
 struct Wrong(Vec<String>);
 
 impl Wrong {
-    /// Counts pictures that are not as they should be.
+    /// Counts snapshots that are not as they should be.
     fn check(
         &mut self,
         what: &str,
-        pictures: &[Said],
+        snapshots: &[Said],
         at_most: usize,
         is_right: impl Fn(&Said) -> bool,
     ) {
-        let wrong: Vec<_> = pictures.iter().filter(|said| !is_right(said)).collect();
+        let wrong: Vec<_> = snapshots.iter().filter(|said| !is_right(said)).collect();
         let show = |said: &Said| {
             let worst =
                 said.worst.as_ref().map_or_else(String::new, |(w, s)| format!(" {w} {s:.2}"));
             format!("{}{worst}", said.kind)
         };
-        println!("{what}: {}", pictures.iter().map(show).collect::<Vec<_>>().join(", "));
-        if wrong.len() > at_most || pictures.is_empty() {
+        println!("{what}: {}", snapshots.iter().map(show).collect::<Vec<_>>().join(", "));
+        if wrong.len() > at_most || snapshots.is_empty() {
             let last = wrong.last().map_or("", |said| &said.whole);
             self.0.push(format!(
-                "{what}: {} of {} pictures, such as {last}",
+                "{what}: {} of {} snapshots, such as {last}",
                 wrong.len(),
-                pictures.len()
+                snapshots.len()
             ));
         }
     }
@@ -162,13 +162,13 @@ fn judge(device: &Device, slow: &str, below: &[&str]) {
         let path = mounted.path().join(if direct { "direct" } else { "buffered" });
         let cgroup = Cgroup::create("tenant").unwrap();
         let tenants = tenant(&path.to_string_lossy(), &cgroup, direct);
-        let pictures = watch(&mut top, LOADED);
+        let snapshots = watch(&mut top, LOADED);
         drop(tenants);
-        let settled = &pictures[pictures.len() / 2..];
+        let settled = &snapshots[snapshots.len() / 2..];
         wrong.check(name, settled, settled.len() / 5, |said| {
             said.worst.as_ref().is_some_and(|(name, share)| name == "dd" && *share > 0.5)
         });
-        wrong.check(&format!("carriers beside a {name}"), &pictures, 0, |said| {
+        wrong.check(&format!("carriers beside a {name}"), &snapshots, 0, |said| {
             !said.behind.iter().any(|name| is_carrier(name))
         });
         let after = watch(&mut top, AFTER);
@@ -178,15 +178,15 @@ fn judge(device: &Device, slow: &str, below: &[&str]) {
     }
 
     devices::set_delay(slow, SLOW).unwrap();
-    let pictures = watch(&mut top, LOADED);
+    let snapshots = watch(&mut top, LOADED);
     devices::set_delay(slow, Duration::ZERO).unwrap();
-    let settled = &pictures[pictures.len() / 2..];
+    let settled = &snapshots[snapshots.len() / 2..];
     wrong.check("slow device", settled, 1, |said| said.kind == "device");
     wrong.check("its name", settled, 0, |said| {
         below.iter().all(|disk| said.disks_below.contains(disk))
     });
     top.interrupt();
-    let ended = top.wait(PICTURE);
+    let ended = top.wait(SNAPSHOT);
     drop(wal);
     assert_eq!(ended.code(), Some(0), "{}", top.transcript());
     wrong.end();

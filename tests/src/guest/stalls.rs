@@ -24,9 +24,9 @@ use crate::subject::Tracer;
 const DMESG: Tool = Tool { name: "dmesg", package: "util-linux" };
 /// The service time of every request.
 const DELAY: Duration = Duration::from_millis(20);
-/// Between two pictures; an emulated machine is late.
-const PICTURE: Duration = Duration::from_secs(120);
-/// Pictures of ten seconds' window before and while somebody trims.
+/// Between two snapshots; an emulated machine is late.
+const SNAPSHOT: Duration = Duration::from_secs(120);
+/// Snapshots of ten seconds' window before and while somebody trims.
 const BEFORE: usize = 8;
 const DURING: usize = 30;
 
@@ -42,8 +42,8 @@ fn complaints() -> Vec<String> {
 }
 
 /// The victim that waits for its log, if it is listed.
-fn log_of(picture: &Value) -> Option<&Value> {
-    picture["victims"].as_array()?.iter().find(|victim| victim["file_class"] == "wal")
+fn log_of(snapshot: &Value) -> Option<&Value> {
+    snapshot["victims"].as_array()?.iter().find(|victim| victim["file_class"] == "wal")
 }
 
 fn share_of_fstrim(victim: &Value) -> f64 {
@@ -54,8 +54,8 @@ fn share_of_fstrim(victim: &Value) -> f64 {
     first.and_then(|blame| blame["share"].as_f64()).unwrap_or(0.0)
 }
 
-fn discards_of_fstrim(picture: &Value, disk: &str) -> u64 {
-    let disks = picture["disks"].as_array().map_or(&[][..], Vec::as_slice);
+fn discards_of_fstrim(snapshot: &Value, disk: &str) -> u64 {
+    let disks = snapshot["disks"].as_array().map_or(&[][..], Vec::as_slice);
     let owners = disks.iter().filter(|d| d["name"] == disk).filter_map(|d| d["owners"].as_array());
     let discards =
         owners.flatten().filter(|o| o["actor"]["comm"] == "fstrim" && o["op"] == "discard");
@@ -73,18 +73,18 @@ fn the_trim_is_named(device: &Device) {
     let wal = WalWriter::start(&mounted.path().join("etcd"), 20).expect("a log is written");
     let mut top = Tracer::start(&["top", "--json", "--interval", "1"]);
     for _ in 0..BEFORE {
-        top.json(PICTURE);
+        top.json(SNAPSHOT);
     }
     let mut command = FSTRIM.command().unwrap();
     command.arg("-v").arg(mounted.path());
     let fstrim = Process::spawn(command, &Cgroup::create("trim").unwrap()).unwrap();
     let (mut share, mut discards) = (0.0, 0);
     for _ in 0..DURING {
-        let picture = top.json(PICTURE);
-        discards = discards.max(discards_of_fstrim(&picture, &device.name));
+        let snapshot = top.json(SNAPSHOT);
+        discards = discards.max(discards_of_fstrim(&snapshot, &device.name));
         // In a window of too few syncs there is no verdict.
         if let Some(victim) =
-            log_of(&picture).filter(|victim| victim["verdict"]["kind"] == "owners")
+            log_of(&snapshot).filter(|victim| victim["verdict"]["kind"] == "owners")
             && share_of_fstrim(victim) > share
         {
             share = share_of_fstrim(victim);
@@ -96,7 +96,7 @@ fn the_trim_is_named(device: &Device) {
         }
     }
     top.interrupt();
-    assert_eq!(top.wait(PICTURE).code(), Some(0), "{}", top.transcript());
+    assert_eq!(top.wait(SNAPSHOT).code(), Some(0), "{}", top.transcript());
     let ended = fstrim.wait(Duration::from_secs(60)).expect("fstrim ends");
     assert!(ended.status.success(), "{}", last_line(&ended.stderr));
     drop(wal);

@@ -29,8 +29,8 @@ fn bytes(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
 }
 
 /// Things of one kind that the tracer dropped.
-pub fn dropped(picture: &Snapshot, kind: Dropped) -> u64 {
-    let mut counters = picture.dropped.counters.iter();
+pub fn dropped(snapshot: &Snapshot, kind: Dropped) -> u64 {
+    let mut counters = snapshot.dropped.counters.iter();
     counters.find(|(name, _)| *name == kind.name()).expect("every kind is counted").1
 }
 
@@ -202,9 +202,9 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
             let begin = Instant::now();
             read_direct(disk.device(), READS.into()).unwrap();
             let took = begin.elapsed().as_secs_f64();
-            let picture = session.snapshot();
-            assert_eq!(dropped(&picture, Dropped::IssueUnseen), 0);
-            let after = times_of_reads(&picture, disk.name());
+            let snapshot = session.snapshot();
+            assert_eq!(dropped(&snapshot, Dropped::IssueUnseen), 0);
+            let after = times_of_reads(&snapshot, disk.name());
             let (queue, device) = (after.0 - before.0, after.1 - before.1);
             println!("hooked: {is_hooked}: queue {queue} s, device {device} s of {took} s");
             // Sums are right to 3 %.
@@ -215,8 +215,8 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
 }
 
 /// How long reads were in the queue and in the device, in seconds.
-fn times_of_reads(picture: &Snapshot, disk: &str) -> (f64, f64) {
-    let disk = picture.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
+fn times_of_reads(snapshot: &Snapshot, disk: &str) -> (f64, f64) {
+    let disk = snapshot.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
     let reads = disk.latencies.iter().find(|l| l.op == Op::Read);
     reads.map_or((0.0, 0.0), |reads| (reads.queue.seconds, reads.device.seconds))
 }

@@ -51,7 +51,7 @@ struct Size {
 }
 
 fn size_of(agent: &Agent) -> Size {
-    // A picture of its own, which nobody has asked for yet.
+    // A snapshot of its own, which nobody has asked for yet.
     sleep(PERIOD + Duration::from_millis(200));
     let start = Instant::now();
     let metrics = agent.metrics();

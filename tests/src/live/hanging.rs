@@ -65,10 +65,10 @@ fn a_sync_on_a_disk_that_completes_nothing_is_shown_while_it_lasts() {
         let begin = Instant::now();
         let sync = spawn(move || file.sync_data().unwrap());
         poll(session, Duration::from_secs(6));
-        let picture = session.snapshot();
-        let shown: Vec<_> = picture.hanging.iter().filter(|one| one.call == "fdatasync").collect();
+        let snapshot = session.snapshot();
+        let shown: Vec<_> = snapshot.hanging.iter().filter(|one| one.call == "fdatasync").collect();
         assert!(!sync.is_finished(), "the disk did not hang");
-        let [one] = shown[..] else { panic!("{:?}", picture.hanging) };
+        let [one] = shown[..] else { panic!("{:?}", snapshot.hanging) };
         let waited = begin.elapsed().as_secs_f64();
         assert!(one.seconds > 4.0 && one.seconds <= waited, "{} of {waited} s", one.seconds);
         assert_eq!((one.kind, one.actor.tgid), (Kind::Device, std::process::id()));
@@ -156,12 +156,12 @@ fn a_flush_that_hangs_for_longer_than_a_minute_stays_in_flight() {
             sleep(Duration::from_millis(100));
             session.poll(None, &mut Vec::new());
         }
-        let picture = session.snapshot();
+        let snapshot = session.snapshot();
         assert!(!sync.is_finished(), "the flush did not hang");
         simulated.become_another(&Model::default()).unwrap();
-        let shown = picture.hanging.iter().find(|one| one.call == "fdatasync");
+        let shown = snapshot.hanging.iter().find(|one| one.call == "fdatasync");
         let its = shown.and_then(|one| one.disk.as_ref());
-        let its = its.unwrap_or_else(|| panic!("{:?}", picture.hanging));
+        let its = its.unwrap_or_else(|| panic!("{:?}", snapshot.hanging));
         assert!(its.in_flight > 0 && its.oldest_seconds.unwrap() > 62.0, "{its:?}");
         assert_eq!(shown.unwrap().kind, Kind::Device);
         sync.join().unwrap();

@@ -58,8 +58,8 @@ impl Drop for Volumes {
 }
 
 /// The reads that the tracer and the kernel have counted on each disk.
-fn reads(picture: &Snapshot, name: &str) -> (u64, u64) {
-    (count(picture, name, Op::Read), read_stat(name).unwrap().reads)
+fn reads(snapshot: &Snapshot, name: &str) -> (u64, u64) {
+    (count(snapshot, name, Op::Read), read_stat(name).unwrap().reads)
 }
 
 /// Reads a little from each of the volumes, which makes them known, and then more:
@@ -114,9 +114,9 @@ fn each_request_of_a_late_disk_is_counted_and_nothing_stays_in_flight() {
         settle(session, disk.name()).unwrap();
         counts_equal(session, &disk);
         under_every_load(session, &disk, "none");
-        let picture = session.snapshot();
-        assert_eq!(dropped(&picture, Dropped::TableOverflow), 0);
-        let disk = picture.disks.iter().find(|known| known.name == disk.name()).unwrap();
+        let snapshot = session.snapshot();
+        assert_eq!(dropped(&snapshot, Dropped::TableOverflow), 0);
+        let disk = snapshot.disks.iter().find(|known| known.name == disk.name()).unwrap();
         assert_eq!(disk.uncounted_share, 0.0);
     });
 }

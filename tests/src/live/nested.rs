@@ -75,8 +75,8 @@ fn in_a_pid_namespace_of_its_own_ids_are_those_of_its_proc() {
     loop {
         outside.write_all(&[1; 4096]).and_then(|()| outside.sync_data()).expect("can sync");
         sleep(Duration::from_millis(20));
-        let picture = tracer.json(LONG);
-        let victims = picture["victims"].as_array().expect("has victims");
+        let snapshot = tracer.json(LONG);
+        let victims = snapshot["victims"].as_array().expect("has victims");
         let of = |file: &str| {
             let mut named = victims.iter();
             named.find(|victim| victim["path"].as_str().is_some_and(|path| path.ends_with(file)))
@@ -86,12 +86,12 @@ fn in_a_pid_namespace_of_its_own_ids_are_those_of_its_proc() {
         let mut others = victims.iter();
         let foreign = others.find(|victim| victim["actor"]["comm"].as_str().is_some_and(is_ours));
         let (beside, below) = (ids_of("/beside"), ids_of("/below"));
-        let sentences = picture["kernel"]["unsupported"].as_array().expect("has sentences");
+        let sentences = snapshot["kernel"]["unsupported"].as_array().expect("has sentences");
         let says = |text: &str| sentences.iter().any(|s| s.as_str().unwrap().contains(text));
         // Before 6.5, and stable kernels of that time, typed programs cannot read the
         // ids of who is further down.
         let is_whole = !says("in that very namespace alone");
-        let disk = picture["disks"]
+        let disk = snapshot["disks"]
             .as_array()
             .and_then(|disks| disks.iter().find(|one| one["name"] == disk.name()));
         let owner = disk.and_then(|disk| writes(disk).next());

@@ -12,7 +12,7 @@ use std::{
 
 use tracer::session::Session;
 use tracer_ebpf::record::via;
-use tracer_engine::blame::Party;
+use tracer_engine::blame::ActorId;
 use tracer_kernel::capability::Capability;
 use tracer_lab::{
     cgroup::Cgroup,
@@ -97,12 +97,12 @@ fn what_is_written_back_is_who_wrote_its(filesystem: Filesystem) {
             }
         });
         let keys = session.owners_of(disk.name()).into_iter();
-        let mut parties = keys.filter(|key| key.comm.starts_with(b"dd\0")).map(|key| Party {
+        let mut actors = keys.filter(|key| key.comm.starts_with(b"dd\0")).map(|key| ActorId {
             cgroup: key.cgroup,
             comm: key.comm,
             kthread: false,
         });
-        let known = parties.any(|party| session.actor(&party).cgroup == tenant.path());
+        let known = actors.any(|actor| session.actor(&actor).cgroup == tenant.path());
         assert!(tenant.is_none() || known, "its cgroup stays unknown: {rows:#?}");
         assert!(of_writer >= WRITTEN_BYTES, "{of_writer} bytes of {WRITTEN_BYTES}: {rows:#?}");
         assert!(of_workers < WRITTEN_BYTES / 4, "{of_workers} bytes of nobody's: {rows:#?}");

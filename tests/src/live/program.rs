@@ -53,10 +53,10 @@ fn killing_the_tracer_leaves_no_program_loaded() {
 fn top_answers_within_five_seconds_and_stops_when_asked() {
     need_live!();
     let mut top = Tracer::start(&["top", "--json", "--interval", "0.5"]);
-    let picture = top.json(Duration::from_secs(5));
-    assert_eq!(picture["schema"], 2);
-    assert!(picture["dropped"].as_object().is_some_and(|kinds| !kinds.is_empty()));
-    assert!(picture["metrics"]["tracer_dropped_total{kind=\"ring_full\"}"].is_number());
+    let snapshot = top.json(Duration::from_secs(5));
+    assert_eq!(snapshot["schema"], 2);
+    assert!(snapshot["dropped"].as_object().is_some_and(|kinds| !kinds.is_empty()));
+    assert!(snapshot["metrics"]["tracer_dropped_total{kind=\"ring_full\"}"].is_number());
     top.interrupt();
     assert_eq!(top.wait(Duration::from_secs(5)).code(), Some(0), "{}", top.transcript());
 }

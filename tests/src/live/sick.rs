@@ -65,9 +65,9 @@ fn check_unwritable(folder: &Path, before: &str, why: &str) {
     assert_eq!(top.wait(START).code(), Some(0), "{}", top.transcript());
 
     let top = Tracer::spawn(tracer_on(folder, before, &["top", "--json", "-n", "1"]));
-    let picture = top.json(START);
-    assert!(picture["kernel"]["unproven"].as_str().unwrap().contains(why), "{picture}");
-    assert_eq!(picture["metrics"]["tracer_unproven{why=\"no_folder\"}"], 1.0);
+    let snapshot = top.json(START);
+    assert!(snapshot["kernel"]["unproven"].as_str().unwrap().contains(why), "{snapshot}");
+    assert_eq!(snapshot["metrics"]["tracer_unproven{why=\"no_folder\"}"], 1.0);
 
     let mut doctor = Tracer::spawn(tracer_on(folder, before, &["doctor"]));
     assert_eq!(doctor.wait(START).code(), Some(0), "{}", doctor.transcript());

@@ -71,7 +71,7 @@ fn hooks_of_syncs_that_fall_silent_are_said_within_a_minute() {
             line.starts_with("unproven: the hooks of `sync` are silent: of its own 2"),
             "{line}"
         );
-        let picture = session.snapshot();
-        assert_eq!(picture.metrics["tracer_unproven{why=\"hook_silent\"}"], 1.0);
+        let snapshot = session.snapshot();
+        assert_eq!(snapshot.metrics["tracer_unproven{why=\"hook_silent\"}"], 1.0);
     });
 }

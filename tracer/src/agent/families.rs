@@ -23,9 +23,9 @@ use tracer_engine::victim::SYNC_BOUNDS_NS;
 use tracer_kernel::program::Program;
 use tracer_snapshot::{BLOCK_BOUNDS_NS, Phase, Shares, SlowSync, Snapshot, Spread};
 
-/// The values that are exported beside the victims' sums and the snapshot.
+/// The values that an agent exports of itself, beside the victims' sums and the snapshot.
 #[derive(Clone, Debug, Default)]
-pub struct Beside {
+pub struct AgentState {
     /// The families of the tracer's own registry.
     pub own: Vec<MetricFamily>,
     /// Runs and nanoseconds of each kernel program.
@@ -56,18 +56,18 @@ pub fn families(
     series: &Series,
     disk_series: &DiskSeries,
     s: &Snapshot,
-    beside: &Beside,
+    agent: &AgentState,
 ) -> Vec<MetricFamily> {
     let rows: Vec<_> = series.rows().map(|(labels, row)| (victim(&labels), labels, row)).collect();
     let mut all = victims(&rows);
     all.push(under_way(&rows, s));
     all.extend(disks(disk_series));
-    all.extend(itself(s, beside));
-    all.extend(beside.own.iter().cloned());
+    all.extend(itself(s, agent));
+    all.extend(agent.own.iter().cloned());
     // A family without series is no family to the encoder.
     all.retain(|family| !family.get_metric().is_empty());
-    if !beside.metrics.is_empty() {
-        let is_wanted = |name: &str| ALWAYS.contains(&name) || is_among(&beside.metrics, name);
+    if !agent.metrics.is_empty() {
+        let is_wanted = |name: &str| ALWAYS.contains(&name) || is_among(&agent.metrics, name);
         all.retain(|family| is_wanted(family.name()));
     }
     all.sort_by(|a, b| a.name().cmp(b.name()));
@@ -309,7 +309,7 @@ fn disks(series: &DiskSeries) -> Vec<MetricFamily> {
     ]
 }
 
-fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
+fn itself(s: &Snapshot, agent: &AgentState) -> Vec<MetricFamily> {
     let none = Labels::new;
     let build = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -319,8 +319,8 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
         (vec![("capability", capability.clone()), ("strategy", strategy.clone())], 1.0)
     });
     // All are zero while the kernel does not count them.
-    let counted = beside.programs.iter().any(|(_, runs, _)| *runs > 0);
-    let programs = beside.programs.iter().filter(move |_| counted);
+    let counted = agent.programs.iter().any(|(_, runs, _)| *runs > 0);
+    let programs = agent.programs.iter().filter(move |_| counted);
     let program = |program: Program| vec![("program", program.name().to_owned())];
     vec![
         up(1.0),
@@ -333,7 +333,7 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
         gauges(
             "tracer_filter_info",
             "1 where a filter leaves out victims or metrics, with what is shown.",
-            filter_labels(s, &beside.metrics).map(|labels| (labels, 1.0)),
+            filter_labels(s, &agent.metrics).map(|labels| (labels, 1.0)),
         ),
         gauges(
             "tracer_filtered_victims",
@@ -353,7 +353,7 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
         gauges(
             "tracer_kernel_memory_bytes",
             "Kernel memory used by the tracer's tables.",
-            [(none(), beside.kernel_memory_bytes as f64)],
+            [(none(), agent.kernel_memory_bytes as f64)],
         ),
         counters(
             "tracer_program_run_seconds_total",
@@ -368,17 +368,17 @@ fn itself(s: &Snapshot, beside: &Beside) -> Vec<MetricFamily> {
         counters(
             "tracer_config_reloads_total",
             "Successful reloads of the configuration file.",
-            [(none(), beside.config_reloads as f64)],
+            [(none(), agent.config_reloads as f64)],
         ),
         counters(
             "tracer_config_reload_failures_total",
             "Failed reloads of the configuration file; the old configuration stays in force.",
-            [(none(), beside.config_reload_failures as f64)],
+            [(none(), agent.config_reload_failures as f64)],
         ),
         counters(
             "tracer_http_refused_total",
             "Requests and connections that were refused, by why.",
-            beside
+            agent
                 .refused
                 .iter()
                 .map(|(why, count)| (vec![("reason", why.name().to_owned())], *count as f64)),

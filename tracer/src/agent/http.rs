@@ -346,15 +346,15 @@ fn answer(shared: &Shared, serves: Serves, request: &Request<Incoming>) -> Answe
             Ok(wanted) => shared.syncs(wanted).map(|body| (JSON, body)),
             Err(why) => return plain(StatusCode::BAD_REQUEST, &why),
         },
-        _ => match shared.picture() {
-            None => return without_picture(shared, path, request),
-            Some(picture) if path == "/metrics" => {
+        _ => match shared.published() {
+            None => return without_snapshot(shared, path, request),
+            Some(published) if path == "/metrics" => {
                 let format = format(request);
-                picture
+                published
                     .metrics(format, || shared.exemplars())
                     .map(|body| (format.content_type(), body))
             }
-            Some(picture) => picture.verdicts().map(|body| (JSON, body)),
+            Some(published) => published.verdicts().map(|body| (JSON, body)),
         },
     };
     match body {
@@ -376,7 +376,7 @@ fn format(request: &Request<Incoming>) -> Format {
 
 /// The answer while there is no snapshot: before the first one, and on a node that
 /// cannot be traced.
-fn without_picture(shared: &Shared, path: &str, request: &Request<Incoming>) -> Answer {
+fn without_snapshot(shared: &Shared, path: &str, request: &Request<Incoming>) -> Answer {
     let Some(down) = shared.down() else {
         return unavailable("the self-test is running\n");
     };

@@ -1,7 +1,7 @@
 //! The node agent: what it measures, as metrics, as JSON and as a page.
 //!
-//! The loop (`commands::agent`) owns the session; each period a picture goes
-//! into [`series`] and [`disk_series`], from there into [`families`], and a [`shared::Picture`] is
+//! The loop (`commands::agent`) owns the session; each period a snapshot goes
+//! into [`series`] and [`disk_series`], from there into [`families`], and a [`shared::Published`] is
 //! handed to the thread that speaks HTTP. Nothing flows back: that thread knows
 //! no session and holds no capability.
 

@@ -46,7 +46,7 @@ const STUCK: Duration = Duration::from_secs(10);
 
 /// One period, as the loop saw it.
 #[derive(Debug)]
-pub struct Picture {
+pub struct Published {
     node: String,
     snapshot: Snapshot,
     families: Vec<MetricFamily>,
@@ -94,7 +94,7 @@ impl<'a> From<&'a Hanging> for Described<'a> {
     }
 }
 
-impl Picture {
+impl Published {
     pub fn new(node: String, snapshot: Snapshot, families: Vec<MetricFamily>) -> Self {
         let (text, open_metrics, verdicts) = Default::default();
         Self { node, snapshot, families, text, open_metrics, verdicts }
@@ -255,7 +255,7 @@ impl Refusal {
 /// Everything that handlers see.
 #[derive(Debug)]
 pub struct Shared {
-    picture: Mutex<Option<Arc<Picture>>>,
+    published: Mutex<Option<Arc<Published>>>,
     down: Mutex<Option<Arc<Down>>>,
     syncs: Mutex<VecDeque<Arc<Kept>>>,
     room: AtomicUsize,
@@ -270,7 +270,7 @@ impl Shared {
     /// Makes it with room for `room` slow syncs.
     pub fn new(room: usize) -> Self {
         Self {
-            picture: Mutex::default(),
+            published: Mutex::default(),
             down: Mutex::default(),
             syncs: Mutex::default(),
             room: AtomicUsize::new(room),
@@ -301,13 +301,13 @@ impl Shared {
         self.web_reloads.each_ref().map(|count| count.load(Relaxed))
     }
 
-    pub fn set_picture(&self, picture: Picture) {
-        *held(&self.picture) = Some(Arc::new(picture));
+    pub fn publish(&self, published: Published) {
+        *held(&self.published) = Some(Arc::new(published));
     }
 
     /// The last period's; `None` before the first.
-    pub fn picture(&self) -> Option<Arc<Picture>> {
-        held(&self.picture).clone()
+    pub fn published(&self) -> Option<Arc<Published>> {
+        held(&self.published).clone()
     }
 
     /// Says why this node cannot be traced, or that it can.
@@ -356,8 +356,8 @@ impl Shared {
         let syncs = kept.iter().map(AsRef::as_ref).collect();
         let seen = self.seen.load(Relaxed);
         let phases = Phase::ALL.map(PhaseStyle::from);
-        let picture = self.picture();
-        let filter = picture.as_ref().and_then(|picture| picture.snapshot.filter.as_ref());
+        let published = self.published();
+        let filter = published.as_ref().and_then(|published| published.snapshot.filter.as_ref());
         let only = filter.map(|filter| filter.only.as_str());
         let syncs = Syncs { schema: SCHEMA, seen, only, phases, syncs };
         Ok(to_json(&syncs)?.into())
@@ -403,7 +403,7 @@ mod tests {
     use crate::{
         agent::{
             disk_series::{DiskLimits, DiskSeries},
-            families::{Beside, families},
+            families::{AgentState, families},
             series::{Limits, Observed, Series},
         },
         output::fixture,
@@ -450,10 +450,10 @@ mod tests {
         series.take(1.0, s.victims.iter().map(Observed::of));
         let (include, exclude) = Default::default();
         let disks = DiskSeries::new(DiskLimits { disks: 1, include, exclude });
-        let families = families(&series, &disks, &s, &Beside::default());
-        let picture = Picture::new("a".into(), s, families);
+        let families = families(&series, &disks, &s, &AgentState::default());
+        let published = Published::new("a".into(), s, families);
         let served = |format| {
-            let bytes = picture.metrics(format, || shared.exemplars()).unwrap();
+            let bytes = published.metrics(format, || shared.exemplars()).unwrap();
             String::from_utf8(bytes.to_vec()).unwrap()
         };
         assert!(!served(Format::Text).contains("sync_id"));
@@ -481,9 +481,9 @@ mod tests {
 
     #[test]
     fn verdicts_are_those_of_why_with_what_the_node_is() {
-        let picture = Picture::new("node-1".into(), fixture::trimmed(), Vec::new());
-        let bytes = picture.verdicts().unwrap();
-        assert_eq!(bytes.as_ptr(), picture.verdicts().unwrap().as_ptr(), "rendered once");
+        let published = Published::new("node-1".into(), fixture::trimmed(), Vec::new());
+        let bytes = published.verdicts().unwrap();
+        assert_eq!(bytes.as_ptr(), published.verdicts().unwrap().as_ptr(), "rendered once");
         let answer: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!((&answer["node"], &answer["schema"]), (&"node-1".into(), &2.into()));
         assert_eq!(answer["victims"][0]["culprits"][0]["comm"], "fstrim");
@@ -495,9 +495,9 @@ mod tests {
     fn syncs_that_have_not_ended_have_their_their_sentence() {
         let mut s = fixture::empty();
         (s.hanging, s.hanging_left_out) = (vec![fixture::hanging()], 3);
-        let picture = Picture::new("node-1".into(), s, Vec::new());
+        let published = Published::new("node-1".into(), s, Vec::new());
         let shown: serde_json::Value =
-            serde_json::from_slice(&picture.verdicts().unwrap()).unwrap();
+            serde_json::from_slice(&published.verdicts().unwrap()).unwrap();
         let one = &shown["hanging"][0];
         let verdict = one["verdict"].as_str().unwrap();
         assert!(verdict.contains("etcd (etcd.service) has been in fdatasync of wal "), "{verdict}");

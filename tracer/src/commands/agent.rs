@@ -22,13 +22,13 @@ use crate::{
     agent::{
         config::{Config, Settings},
         disk_series::DiskSeries,
-        families::{Beside, families},
+        families::{AgentState, families},
         http::{self, Door, Serves},
         keeper::Keeper,
         log,
         privileges::{self, Privileges},
         series::{Observed, Series},
-        shared::{Down, Picture, Shared},
+        shared::{Down, Published, Shared},
         web::gate::Gate,
     },
     cli::AgentArgs,
@@ -278,7 +278,7 @@ impl Agent {
         self.series.take(now, snapshot.victims.iter().map(Observed::of));
         self.disk_series.take(now, &snapshot.disks, &self.session.around_disks(&snapshot));
         let [web_reloads, web_failures] = self.shared.web_reloads();
-        let beside = Beside {
+        let agent = AgentState {
             own: self.session.metric_families(),
             programs: self.session.run_stats(),
             kernel_memory_bytes: self.session.kernel_memory_bytes(),
@@ -287,8 +287,8 @@ impl Agent {
             metrics: self.config.metrics.clone(),
             refused: self.shared.refused().to_vec(),
         };
-        let families = families(&self.series, &self.disk_series, &snapshot, &beside);
-        self.shared.set_picture(Picture::new(self.config.node.clone(), snapshot, families));
+        let families = families(&self.series, &self.disk_series, &snapshot, &agent);
+        self.shared.publish(Published::new(self.config.node.clone(), snapshot, families));
     }
 
     /// Reads the file again; where it is bad, everything stays as it is.

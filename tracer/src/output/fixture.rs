@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use tracer_snapshot::{
-    Actor, Beside, Change, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts, Evidence,
-    FileClass, Hanging, HangingDisk, Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases, PoolMode,
-    RuledOut, SCHEMA, Shares, SlowSync, SlowerThan, Snapshot, StackFact, StackState, SyncOwner,
-    Totals, Verdict, Via, Victim,
+    Actor, Change, Competitor, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts,
+    Evidence, FileClass, Hanging, HangingDisk, Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases,
+    PoolMode, RuledOut, SCHEMA, Shares, SlowSync, SlowerThan, Snapshot, StackFact, StackState,
+    SyncOwner, Totals, Verdict, Via, Victim,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -331,7 +331,7 @@ pub fn hanging() -> Hanging {
         }),
         disks_below: Vec::new(),
         stack: Vec::new(),
-        others: vec![Beside {
+        others: vec![Competitor {
             actor: unit("fstrim", 900, "fstrim.service"),
             op: Op::Discard,
             share: 0.9,

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tracer_ebpf::{cgroup, pid, record::NO_DISK};
 use tracer_engine::{
     Engine,
-    blame::{Owner, OwnerId, Party},
+    blame::{ActorId, Owner, OwnerId},
     tick::Tick,
     victim::Victim,
 };
@@ -45,25 +45,25 @@ impl Session {
         let now = tick.at_ns;
         actors.refill();
         actors.ask_again(identities, now);
-        accounts.take_met(|party, tgid| actors.resolve(identities, party, tgid, now));
+        accounts.take_met(|actor, tgid| actors.resolve(identities, actor, tgid, now));
         let rates = accounts.disks().iter().flat_map(|disk| &disk.rates);
         for rate in rates.filter(|rate| rate.owner != OwnerId::NOBODY) {
-            actors.resolve(identities, rate.party, rate.tgid, now);
+            actors.resolve(identities, rate.actor, rate.tgid, now);
         }
         for victim in recent(engine, now) {
-            actors.resolve(identities, victim.party(), victim.tgid, now);
+            actors.resolve(identities, victim.actor(), victim.tgid, now);
         }
         for owner in tick.owners() {
-            actors.resolve(identities, accounts.party(owner), 0, now);
+            actors.resolve(identities, accounts.actor(owner), 0, now);
         }
         if actors.is_crowded() {
             let victims = engine.victims().iter();
             let blamed = victims.flat_map(|victim| {
-                let suspects = victim.suspects.iter().map(|suspect| suspect.party);
-                suspects.chain([victim.party()])
+                let suspects = victim.suspects.iter().map(|suspect| suspect.actor);
+                suspects.chain([victim.actor()])
             });
             let owners = accounts.disks().iter().flat_map(|disk| disk.owners.iter());
-            let spoken_of: HashSet<Party> = blamed.chain(owners.map(Owner::party)).collect();
+            let spoken_of: HashSet<ActorId> = blamed.chain(owners.map(Owner::actor)).collect();
             actors.forget_others(&spoken_of);
         }
     }

@@ -8,7 +8,7 @@ use tracer_ebpf::record::{Account, OwnerKey};
 use super::Session;
 use tracer_engine::{
     Engine,
-    blame::{OwnerId, Party},
+    blame::{ActorId, OwnerId},
     tick::Tick,
 };
 use tracer_kernel::{
@@ -47,9 +47,9 @@ impl Session {
         &self.scene.hanging
     }
 
-    /// The actor of a party, as far as it was resolved.
-    pub fn actor(&self, party: &Party) -> Actor {
-        self.scene.actors.actor(party)
+    /// The names of an actor, as far as they were resolved.
+    pub fn actor(&self, actor: &ActorId) -> Actor {
+        self.scene.actors.actor(actor)
     }
 
     /// The name of an owner's process, as the kernel has it.
@@ -94,7 +94,7 @@ impl Session {
         owners.filter(|o| o.id != OwnerId::NOBODY).map(|o| self.accounts.key(o.id)).collect()
     }
 
-    /// The disks of a picture for which victims wait, with those below them, and the
+    /// The disks of a snapshot for which victims wait, with those below them, and the
     /// disks that are gone.
     pub fn around_disks(&self, snapshot: &Snapshot) -> AroundDisks {
         let known = self.accounts.disks();
@@ -110,7 +110,7 @@ impl Session {
         }
     }
 
-    /// The tracer's own metrics, as the last picture left them.
+    /// The tracer's own metrics, as the last snapshot left them.
     pub fn metric_families(&self) -> Vec<MetricFamily> {
         self.scene.metrics.families()
     }

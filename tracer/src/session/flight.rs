@@ -11,7 +11,7 @@ use tracer_recording::{
 use super::Session;
 
 impl Session {
-    /// From here on everything that pictures are made of is also handed to a flight
+    /// From here on everything that snapshots are made of is also handed to a flight
     /// recorder.
     pub fn begin_flight(&mut self, flight: Flight) {
         self.flight = Some(flight);

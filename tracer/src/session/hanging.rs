@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tracer_ebpf::record::{NO_DISK, UNDERLYING, kind};
-use tracer_engine::blame::Party;
+use tracer_engine::blame::ActorId;
 use tracer_kernel::maps::under_way::record_until;
-use tracer_scene::{hanging::DiskNow, stages::Taken};
+use tracer_scene::{hanging::DiskNow, stages::SyncInput};
 
 use super::Session;
 
@@ -37,19 +37,19 @@ impl Session {
                 (None, _) => self.files.resolve(tgid, fd, (&record).into(), now),
             };
             files.insert(one, file);
-            let party =
-                Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
+            let actor =
+                ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
             self.accounts.find_owners(&record, &[]);
             let Self { scene, identities, accounts, .. } = self;
-            accounts.take_met(|party, tgid| scene.actors.resolve(identities, party, tgid, now));
-            scene.actors.resolve(identities, party, tgid, now);
+            accounts.take_met(|actor, tgid| scene.actors.resolve(identities, actor, tgid, now));
+            scene.actors.resolve(identities, actor, tgid, now);
             let disks = self.disks_now(record.disk, record.device);
             let facts = self.stack_facts(record.device, record.disk, now);
-            let taken = Taken { record: &record, underlying: &[], file, need_ns: 0 };
+            let input = SyncInput { record: &record, underlying: &[], file, need_ns: 0 };
             let owners = self.accounts.owners(record.disk);
             let tgid = &|account| self.accounts.last_tgid(record.disk, account);
             let described = self.scene.describe_hanging(
-                &taken,
+                &input,
                 (&disks, facts),
                 (owners, tgid),
                 &mut self.files,

@@ -2,7 +2,7 @@
 //! the identities together.
 //!
 //! [`Session::start`] loads and tests the programs; then the caller waits,
-//! polls, and asks for pictures. Knows no output.
+//! polls, and asks for snapshots. Knows no output.
 
 mod again;
 mod around;
@@ -66,7 +66,7 @@ use tracer_recording::{
     recorder::{Progress, Recorder},
     segments::flight::Flight,
 };
-use tracer_scene::{Scene, picture::Slow, stages::Taken};
+use tracer_scene::{Scene, snapshot::Slow, stages::SyncInput};
 use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock, labels::FileId};
 
 use again::Ended;
@@ -382,22 +382,23 @@ impl Session {
                     _ => files.resolve(tgid, fd, record.into(), end_ns),
                 };
                 accounts.find_owners(record, underlying);
-                let taken = Taken { record, underlying, file, need_ns: accounts.need_ns(record) };
-                let judged = scene.take(&taken, |disk| accounts.owners(disk));
+                let input =
+                    SyncInput { record, underlying, file, need_ns: accounts.need_ns(record) };
+                let judged = scene.ingest(&input, |disk| accounts.owners(disk));
                 let Scene { engine, actors, .. } = scene;
                 // Later they may be gone.
-                accounts.take_met(|party, tgid| actors.resolve(identities, party, tgid, end_ns));
+                accounts.take_met(|actor, tgid| actors.resolve(identities, actor, tgid, end_ns));
                 let victim = &engine.victims()[judged.victim];
                 if victim.syncs_total == 1 {
-                    actors.resolve(identities, victim.party(), tgid, end_ns);
+                    actors.resolve(identities, victim.actor(), tgid, end_ns);
                 }
                 if let Some(recorder) = recorder {
-                    recorder.sync(taken, |disk| accounts.owners(disk), actors, files);
+                    recorder.sync(input, |disk| accounts.owners(disk), actors, files);
                 }
                 if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
                     let owners = accounts.owners(record.disk);
                     let tgid = &|account| accounts.last_tgid(record.disk, account);
-                    let sync = Slow { sync: taken, judged: &judged, owners, tgid };
+                    let sync = Slow { sync: input, judged: &judged, owners, tgid };
                     slow.push(scene.slow_sync(&sync, files));
                 }
             }
@@ -425,7 +426,7 @@ impl Session {
         self.attach_issue_hook_if_busy_disks_need_it();
         let tick = self.read_tick(now);
         self.resolve_actors(&tick);
-        self.scene.tick(&tick, |owner| self.accounts.party(owner));
+        self.scene.tick(&tick, |owner| self.accounts.actor(owner));
         self.last_tick = tick;
         if self.accounts.is_crowded() {
             let victims = self.scene.engine.victims().iter();
@@ -482,17 +483,17 @@ impl Session {
         }
     }
 
-    /// From here on pictures of the period begin again.
+    /// From here on snapshots of the period begin again.
     pub fn begin_period(&mut self) {
         self.scene.begin_period(monotonic_ns());
     }
 
-    /// A picture of the last seconds.
+    /// A snapshot of the last seconds.
     pub fn snapshot(&mut self) -> Snapshot {
         self.snapshot_of(Span::Window)
     }
 
-    /// A picture of all that happened since the period began.
+    /// A snapshot of all that happened since the period began.
     pub fn snapshot_of(&mut self, span: Span) -> Snapshot {
         let now = monotonic_ns();
         self.tick_if_due(now);
@@ -525,7 +526,7 @@ impl Session {
         Kernel { release, unproven, strategies, unsupported }
     }
 
-    /// From here on everything that pictures are made of is also written to
+    /// From here on everything that snapshots are made of is also written to
     /// `out`, once a second and at [`Session::end_recording`].
     ///
     /// # Errors

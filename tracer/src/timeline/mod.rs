@@ -1,7 +1,7 @@
 //! The events of a recording: when a victim was slow, and through whom; syncs that
 //! hung; when the tracer itself was not there.
 //!
-//! Fed with one picture for each [`PERIOD`], as an agent judges them, and with what a
+//! Fed with one snapshot for each [`PERIOD`], as an agent judges them, and with what a
 //! replay says of hangs and breaks; comes out as events in the order of time. Pure:
 //! it reads no recording and knows no output. Whatever a recording holds, it keeps a
 //! bounded number of events, and says how many it left out.
@@ -14,7 +14,7 @@ use tracer_snapshot::{
     Actor, Confidence, FileClass, Hanging, Kind, Op, SlowSync, Snapshot, Victim,
 };
 
-/// The pictures are of this length: an agent's own period.
+/// The snapshots are of this length: an agent's own period.
 pub const PERIOD: Duration = Duration::from_secs(10);
 
 /// A sync that takes this long hangs.
@@ -35,8 +35,8 @@ const CULPRIT_SHARE: f64 = 0.1;
 /// Culprits of one event, at most.
 const CULPRITS: usize = 4;
 
-/// Parties that are remembered while a victim is slow.
-const PARTIES: usize = 64;
+/// Actors that are remembered as blamed while a victim is slow.
+const BLAMED: usize = 64;
 
 /// Shorter breaks are no gap.
 pub const GAP_SECONDS: f64 = 2.0;
@@ -190,11 +190,11 @@ struct Slow {
     worst_p99: f64,
     excess: f64,
     by_kind: Vec<(Kind, f64)>,
-    parties: Vec<Party>,
+    blamed: Vec<Blamed>,
 }
 
 #[derive(Debug)]
-struct Party {
+struct Blamed {
     actor: Actor,
     op: Op,
     excess: f64,
@@ -213,7 +213,7 @@ struct Hang {
 }
 
 impl Timeline {
-    /// Takes in the picture of a period that began at this moment.
+    /// Takes in the snapshot of a period that began at this moment.
     pub fn take(&mut self, from: f64, s: &Snapshot) {
         for slow in self.slow.values_mut() {
             slow.since += 1;
@@ -313,16 +313,16 @@ impl Timeline {
         let (kind, confidence, victim) = (slow.kind(), slow.confidence, slow.victim.clone());
         self.push(slow.began, What::SlowBegan { victim: victim.clone(), kind, confidence });
         let mut culprits = Vec::new();
-        for party in slow.culprits() {
-            let share = party.excess / slow.excess.max(f64::MIN_POSITIVE);
-            let culprit = Part { actor: party.actor.clone(), op: party.op, share };
+        for one in slow.culprits() {
+            let share = one.excess / slow.excess.max(f64::MIN_POSITIVE);
+            let culprit = Part { actor: one.actor.clone(), op: one.op, share };
             let came = What::CulpritCame { victim: victim.clone(), culprit: culprit.clone() };
-            self.push(party.first, came);
-            let is_there = lasts && slow.since == 0 && party.last >= slow.last;
+            self.push(one.first, came);
+            let is_there = lasts && slow.since == 0 && one.last >= slow.last;
             if !is_there {
                 let (victim, culprit) = (victim.clone(), culprit.clone());
-                let seconds = party.last - party.first;
-                self.push(party.last, What::CulpritWent { victim, culprit, seconds });
+                let seconds = one.last - one.first;
+                self.push(one.last, What::CulpritWent { victim, culprit, seconds });
             }
             culprits.push(culprit);
         }
@@ -369,7 +369,7 @@ impl Slow {
             worst_p99: 0.0,
             excess: 0.0,
             by_kind: Vec::new(),
-            parties: Vec::new(),
+            blamed: Vec::new(),
         }
     }
 
@@ -389,7 +389,7 @@ impl Slow {
         }
         for culprit in &verdict.culprits {
             let of = excess * culprit.share;
-            let is_same = |known: &&mut Party| {
+            let is_same = |known: &&mut Blamed| {
                 let Actor { comm, cgroup, kernel_thread, .. } = &known.actor;
                 (comm, cgroup, *kernel_thread, known.op)
                     == (
@@ -399,10 +399,10 @@ impl Slow {
                         culprit.op,
                     )
             };
-            let has_room = self.parties.len() < PARTIES;
-            match self.parties.iter_mut().find(is_same) {
+            let has_room = self.blamed.len() < BLAMED;
+            match self.blamed.iter_mut().find(is_same) {
                 Some(known) => (known.excess, known.last) = (known.excess + of, to),
-                None if has_room => self.parties.push(Party {
+                None if has_room => self.blamed.push(Blamed {
                     actor: culprit.actor.clone(),
                     op: culprit.op,
                     excess: of,
@@ -427,9 +427,9 @@ impl Slow {
     }
 
     /// Those with a part worth saying, the worst first.
-    fn culprits(&self) -> Vec<&Party> {
-        let is_one = |party: &&Party| party.excess >= CULPRIT_SHARE * self.excess;
-        let mut culprits: Vec<_> = self.parties.iter().filter(is_one).collect();
+    fn culprits(&self) -> Vec<&Blamed> {
+        let is_one = |one: &&Blamed| one.excess >= CULPRIT_SHARE * self.excess;
+        let mut culprits: Vec<_> = self.blamed.iter().filter(is_one).collect();
         culprits.sort_by(|a, b| b.excess.total_cmp(&a.excess));
         culprits.truncate(CULPRITS);
         culprits

@@ -4,7 +4,7 @@ use tracer_recording::breaks::Why;
 
 const BEGIN: f64 = 1_772_366_400.0;
 
-/// The picture of the `n`th period: etcd's log is slow by an fstrim, or it is not.
+/// The snapshot of the `n`th period: etcd's log is slow by an fstrim, or it is not.
 fn period(n: u32, slow: Option<(Confidence, f64)>) -> (f64, Snapshot) {
     let from = BEGIN + 10.0 * f64::from(n);
     let mut s = fixture::trimmed();

@@ -194,7 +194,7 @@ const ABSENCES: &[Absence] = &[
         within: "tracer/src/agent/http.rs",
         except: &[],
         lacks: &["crate::session", "tracer_kernel", "tracer_node"],
-        why: "the agent's HTTP thread reads finished pictures and knows no session",
+        why: "the agent's HTTP thread reads finished snapshots and knows no session",
     },
     Absence {
         within: "tracer/src/agent/web",

@@ -59,13 +59,13 @@ enum Whom {
 }
 
 /// A variant that is running.
-enum Beside {
+enum Variant {
     Nobody,
     Ours(Tracer),
     Peer(Running),
 }
 
-impl Beside {
+impl Variant {
     fn pid(&self) -> Option<u32> {
         match self {
             Self::Nobody => None,
@@ -89,13 +89,13 @@ pub async fn measure(
     for whom in round.order(others.collect()) {
         match whom {
             Whom::Nobody => {
-                measure_one(stand, victim, NOBODY, &Beside::Nobody, round, table).await?;
+                measure_one(stand, victim, NOBODY, &Variant::Nobody, round, table).await?;
             }
             Whom::Ours => measure_ours(stand, victim, tracer, round, table).await?,
             Whom::Peer(peer) => match peers.start(peer).await {
                 Ok(running) => {
-                    let beside = Beside::Peer(running);
-                    measure_one(stand, victim, peer.name, &beside, round, table).await?;
+                    let variant = Variant::Peer(running);
+                    measure_one(stand, victim, peer.name, &variant, round, table).await?;
                 }
                 Err(why) => table.note_missing(&BESIDE_READS, peer.name, &why),
             },
@@ -111,9 +111,9 @@ async fn measure_ours(
     round: &Round,
     table: &mut Table,
 ) -> Result<()> {
-    let beside = Beside::Ours(Tracer::start(tracer).await?);
-    measure_one(stand, victim, TRACER, &beside, round, table).await?;
-    if let Beside::Ours(tracer) = beside {
+    let variant = Variant::Ours(Tracer::start(tracer).await?);
+    measure_one(stand, victim, TRACER, &variant, round, table).await?;
+    if let Variant::Ours(tracer) = variant {
         tracer.stop()?;
     }
     Ok(())
@@ -123,16 +123,17 @@ async fn measure_one(
     stand: &Stand,
     victim: &Victim,
     who: &str,
-    beside: &Beside,
+    variant: &Variant,
     round: &Round,
     table: &mut Table,
 ) -> Result<()> {
     round.say(&format!("the loads beside: {who}"));
-    let cpu = |beside: &Beside| beside.pid().map(|pid| Usage::read(pid).map(|usage| usage.cpu_s));
-    let before = cpu(beside).transpose()?;
+    let cpu =
+        |variant: &Variant| variant.pid().map(|pid| Usage::read(pid).map(|usage| usage.cpu_s));
+    let before = cpu(variant).transpose()?;
     let figures = stand.run(Work::Reads, round.length).await?;
     table.note(&BESIDE_READS, who, "/s", figures.reads_per_second);
-    if let (Some(before), Some(after)) = (before, cpu(beside).transpose()?) {
+    if let (Some(before), Some(after)) = (before, cpu(variant).transpose()?) {
         let percent = 100.0 / round.length.as_secs_f64();
         table.note(&BESIDE_CPU, who, "%", (after - before) * percent);
     }

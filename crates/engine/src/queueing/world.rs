@@ -204,7 +204,7 @@ impl World {
         let limits = if self.timeline.phase().held_ns > 0 { vec![held] } else { Vec::new() };
         let tick = Tick { at_ns: now_ns, cpus: 2, disks: vec![work], limits, ..Tick::default() };
         let owners = &self.owners;
-        self.engine.tick(&tick, |owner| owners[owner.0 as usize].party());
+        self.engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
         if (now_ns / SECOND).is_multiple_of(5) {
             self.engine.rotate();
         }

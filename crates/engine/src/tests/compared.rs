@@ -156,16 +156,16 @@ fn lessons_are_forgotten_when_a_device_is_found_slow() {
 /// hundredth of all work on.
 #[test]
 fn flushes_accuse_no_device_where_strangers_write() {
-    let times = |party: Party, requests: f64, writes: bool| {
+    let times = |actor: ActorId, requests: f64, writes: bool| {
         let mut victim = victim(0);
-        let mut slot = slot(&[Asked { writes, ..asks(party, requests) }]);
+        let mut slot = slot(&[Asked { writes, ..asks(actor, requests) }]);
         [slot.alone, slot.flushes] = alone(10, Grade::Good);
         slot.flushes.ns *= 20;
         slot.did.work = 1e9;
         victim.settle(&slot, SECOND);
         victim.device_times
     };
-    let own = victim(0).party();
+    let own = victim(0).actor();
     assert_eq!(times(tenant(), 100.0, true), 0.0);
     assert_eq!(times(tenant(), 99.0, true), 10.5);
     assert_eq!(times(tenant(), 100.0, false), 10.5);

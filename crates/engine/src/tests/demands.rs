@@ -1,4 +1,4 @@
-//! Parties ask something of a disk, and a part of that is new. The numbers are worked out
+//! Actors ask something of a disk, and a part of that is new. The numbers are worked out
 //! beside each test from the constants of `demand`.
 
 use super::*;
@@ -13,13 +13,13 @@ pub fn assert_near(is: f64, wanted: f64) {
     assert!((is - wanted).abs() <= 1e-5 * wanted.abs().max(1e-6), "{is} and not {wanted}");
 }
 
-fn party(cgroup: u64, name: &str) -> Party {
-    Party { cgroup, comm: comm(name), kthread: false }
+fn actor(cgroup: u64, name: &str) -> ActorId {
+    ActorId { cgroup, comm: comm(name), kthread: false }
 }
 
-/// Owners 1 and 2 are one party, 3 is another.
-fn who(owner: OwnerId) -> Party {
-    if owner.0 == 3 { party(30, "fio") } else { party(20, "pg_dump") }
+/// Owners 1 and 2 are one actor, 3 is another.
+fn who(owner: OwnerId) -> ActorId {
+    if owner.0 == 3 { actor(30, "fio") } else { actor(20, "pg_dump") }
 }
 
 fn load(owner: u32) -> Load {
@@ -69,7 +69,7 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
     slot.add(&disk, who);
     assert!(!slot.is_empty());
     let first = Asked {
-        party: party(20, "pg_dump"),
+        actor: actor(20, "pg_dump"),
         owner: OwnerId(1),
         requests: 25.0,
         work: 10e6,
@@ -80,7 +80,7 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
         guessed: true,
     };
     let second = Asked {
-        party: party(30, "fio"),
+        actor: actor(30, "fio"),
         owner: OwnerId(3),
         requests: 50.0,
         work: 5e6,
@@ -91,8 +91,8 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
         guessed: false,
     };
     assert_eq!(slot.asked, [first, second]);
-    assert_eq!((slot.of(&first.party), slot.of(&second.party)), (Some(&first), Some(&second)));
-    assert_eq!(slot.of(&party(40, "fio")), None);
+    assert_eq!((slot.of(&first.actor), slot.of(&second.actor)), (Some(&first), Some(&second)));
+    assert_eq!(slot.of(&actor(40, "fio")), None);
     let did = Did { depth: 2.25, work: 15e6, requests: 78.0, bytes: 19_000.0, written: 4_000.0 };
     assert_eq!(slot.did, did);
     assert_eq!(did.all(), [2.25, 15e6, 78.0, 19_000.0, 4_000.0]);
@@ -107,9 +107,9 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
 fn some_parties_of_a_disk_can_be_left_out() {
     let loads = vec![Load { arrived: 2, ..load(1) }, Load { arrived: 8, ..load(3) }];
     let mut slot = Slot::default();
-    slot.add_loads(&two_seconds(loads), who, |party| party.cgroup == 30);
+    slot.add_loads(&two_seconds(loads), who, |actor| actor.cgroup == 30);
     assert_eq!(slot.asked.len(), 1);
-    assert_eq!((slot.asked[0].party.cgroup, slot.asked[0].requests), (30, 4.0));
+    assert_eq!((slot.asked[0].actor.cgroup, slot.asked[0].requests), (30, 4.0));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::{
     demands::assert_near,
-    seconds::{jbd2, party},
+    seconds::{actor, jbd2},
     *,
 };
 use crate::phases::ByPhase;
@@ -166,12 +166,12 @@ fn a_sync_is_undisturbed_up_to_a_hundredth_of_others() {
 
 #[test]
 fn threads_of_the_kernel_are_known_by_their_names() {
-    assert!(jbd2().is_journal() && !Party { kthread: false, ..jbd2() }.is_journal());
-    let (worker, log) = (party(0, "kworker"), party(0, "xfsaild/vda"));
+    assert!(jbd2().is_journal() && !ActorId { kthread: false, ..jbd2() }.is_journal());
+    let (worker, log) = (actor(0, "kworker"), actor(0, "xfsaild/vda"));
     assert!(worker.is_kworker() && worker.is_helper() && !worker.is_journal());
     assert!(log.is_helper() && !log.is_kworker() && !jbd2().is_helper());
-    for party in [worker, log] {
-        let process = Party { kthread: false, ..party };
+    for actor in [worker, log] {
+        let process = ActorId { kthread: false, ..actor };
         assert!(!process.is_helper() && !process.is_kworker());
     }
 }

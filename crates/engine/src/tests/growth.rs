@@ -1,9 +1,9 @@
-//! The new part of what the parties of a second ask for. The numbers are worked out beside
+//! The new part of what the actors of a second ask for. The numbers are worked out beside
 //! each test from the constants of `demand` and `second`.
 
 use super::{
     demands::assert_near,
-    seconds::{asks, busier, jbd2, lives_with, party, slot, tenant, victim},
+    seconds::{actor, asks, busier, jbd2, lives_with, slot, tenant, victim},
     *,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 
 /// The growth of a second of the victim's.
 fn growth(victim: &mut Victim, slot: &Slot, ios: f64) -> Growth {
-    victim.suspects.iter_mut().for_each(|suspect| suspect.lived.pass(slot.of(&suspect.party)));
+    victim.suspects.iter_mut().for_each(|suspect| suspect.lived.pass(slot.of(&suspect.actor)));
     victim.grow(slot, &State::default(), ios)
 }
 
@@ -72,16 +72,16 @@ fn one_waits_behind_the_slowest_of_those_who_grew() {
 
 #[test]
 fn somebody_asks_for_more_if_it_is_a_hundredth_of_all_and_no_chance() {
-    let is_more = |party: Party, requests: f64, known: Option<f64>, all: f64| {
+    let is_more = |actor: ActorId, requests: f64, known: Option<f64>, all: f64| {
         let mut victim = victim(10);
         if let Some(known) = known {
-            lives_with(&mut victim, party, known);
+            lives_with(&mut victim, actor, known);
         }
-        let mut slot = slot(&[asks(party, requests)]);
+        let mut slot = slot(&[asks(actor, requests)]);
         slot.did.work = all;
         growth(&mut victim, &slot, 1.0).is_more
     };
-    let own = victim(10).party();
+    let own = victim(10).actor();
     // 100 requests are 10 ms of 1 s.
     assert!(is_more(tenant(), 100.0, None, 1e9));
     assert!(!is_more(tenant(), 99.0, None, 1e9));
@@ -95,7 +95,7 @@ fn somebody_asks_for_more_if_it_is_a_hundredth_of_all_and_no_chance() {
 /// 4.6 are usual.
 #[test]
 fn on_a_full_disk_depth_is_growth_but_for_the_victims_own() {
-    let grown = |who: Party, is_full: bool| {
+    let grown = |who: ActorId, is_full: bool| {
         let mut victim = victim(10);
         let mut lived = Lived::default();
         lived.learn(Some(&Asked { depth: 4.0, ..asks(who, 900.0) }), 0);
@@ -106,7 +106,7 @@ fn on_a_full_disk_depth_is_growth_but_for_the_victims_own() {
         let growth = victim.grow(&slot, &state, 1.0);
         ((growth.part * 100.0).round(), growth.is_deeper)
     };
-    let own = victim(10).party();
+    let own = victim(10).actor();
     assert_eq!(grown(tenant(), true), (54.0, true));
     assert_eq!(grown(tenant(), false), (0.0, true));
     assert_eq!(grown(own, true), (0.0, false));
@@ -115,7 +115,7 @@ fn on_a_full_disk_depth_is_growth_but_for_the_victims_own() {
 #[test]
 fn one_of_several_that_is_deeper_is_enough() {
     let mut victim = victim(10);
-    let (first, last) = (party(21, "first"), party(22, "last"));
+    let (first, last) = (actor(21, "first"), actor(22, "last"));
     lives_with(&mut victim, first, 900.0);
     lives_with(&mut victim, last, 900.0);
     let slot = slot(&[Asked { depth: 9.0, ..asks(first, 900.0) }, asks(last, 900.0)]);
@@ -127,7 +127,7 @@ fn one_of_several_that_is_deeper_is_enough() {
 #[test]
 fn who_asks_for_nothing_keeps_no_growth() {
     let mut victim = victim(10);
-    let newcomer = party(30, "new");
+    let newcomer = actor(30, "new");
     lives_with(&mut victim, tenant(), 900.0);
     victim.suspect(tenant(), OwnerId(1)).grown = 0.7;
     victim.suspect(newcomer, OwnerId(2)).grown = 0.7;
@@ -164,7 +164,7 @@ fn of_nothing_all_is_new() {
 fn the_journals_growth_is_that_of_all_its_threads() {
     let mut victim = victim(10);
     lives_with(&mut victim, jbd2(), 900.0);
-    let other = party(0, "jbd2/vdb1-8");
+    let other = actor(0, "jbd2/vdb1-8");
     let slot = slot(&[asks(jbd2(), 1_500.0), asks(other, 500.0), asks(tenant(), 9_000.0)]);
     assert_near(growth(&mut victim, &slot, 1.0).of_journal, 0.25 * 0.75 + 0.25);
 }

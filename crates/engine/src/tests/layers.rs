@@ -1,7 +1,7 @@
 //! The work of a victim's disks in a second, and the words for what it waits for.
 
 use super::{
-    seconds::{party, victim},
+    seconds::{actor, victim},
     *,
 };
 use crate::{
@@ -33,15 +33,15 @@ fn slot(is_carried: bool, disks: &[DiskWork]) -> Slot {
     let carried = is_carried.into();
     let below = [7, 8].map(|disk| UnderlyingWindow { disk, areas: [0; ACCOUNTS] });
     known.meet(&SyncRecord { disk: 3, carried, ..sync(MS, &[]) }, &below);
-    let parties = [
-        party(0, "nobody"),
-        known.party(),
-        party(20, "fio"),
-        party(30, "dd"),
-        party(0, "kworker"),
-        party(0, "md127_resync"),
+    let actors = [
+        actor(0, "nobody"),
+        known.actor(),
+        actor(20, "fio"),
+        actor(30, "dd"),
+        actor(0, "kworker"),
+        actor(0, "md127_resync"),
     ];
-    known.slot(disks, |owner| parties[owner.0 as usize])
+    known.slot(disks, |owner| actors[owner.0 as usize])
 }
 
 fn asked(slot: &Slot) -> Vec<(u32, f64)> {

@@ -35,7 +35,7 @@ fn beside(helper: usize, amounts: &[(u32, u64)]) -> Judgement {
     for second in 0..8 {
         let at_ns = 1000 * MS * (second + 1);
         let tick = Tick { at_ns, cpus: 2, journals: journals.clone(), ..Tick::default() };
-        engine.tick(&tick, |owner| owners[owner.0 as usize].party());
+        engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
         for _ in 0..12 {
             engine.sync(&SyncRecord { begin_ns: at_ns, ..slow }, &[], 0, 0, |_| &owners);
         }
@@ -76,12 +76,12 @@ fn what_a_helper_writes_of_the_victims_own_changes_is_its_own_doing() {
 
 #[test]
 fn a_users_process_is_no_helper_by_its_name_alone() {
-    let party = |name, kthread| Party { cgroup: 0, comm: comm(name), kthread };
+    let actor = |name, kthread| ActorId { cgroup: 0, comm: comm(name), kthread };
     for name in ["kworker", "xfsaild/dm-1"] {
-        assert!(party(name, true).is_helper(), "{name}");
-        assert!(!party(name, false).is_helper(), "{name}");
+        assert!(actor(name, true).is_helper(), "{name}");
+        assert!(!actor(name, false).is_helper(), "{name}");
     }
     for name in ["jbd2/loop0-8", "nfsd", "dmcrypt_write/2", "md127_resync"] {
-        assert!(!party(name, true).is_helper(), "{name}");
+        assert!(!actor(name, true).is_helper(), "{name}");
     }
 }

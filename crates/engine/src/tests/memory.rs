@@ -39,7 +39,7 @@ fn syncs_with_a_tenant_that_takes_memory_are_compared_with_those_without() {
             engine.sync(&SyncRecord { begin_ns: at_ns, ..record }, &[], 0, 0, |_| &owners);
         }
         let tick = Tick { at_ns: at_ns + 25 * MS, cpus: 2, reclaimers, ..Tick::default() };
-        engine.tick(&tick, |owner| owners[owner.0 as usize].party());
+        engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
     };
     (0..4).for_each(|_| second(sync(MS, &[]), Vec::new()));
     let short = SyncRecord { reclaim_ns: 18 * MS, ..sync(20 * MS, &[]) };

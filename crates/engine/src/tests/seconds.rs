@@ -13,16 +13,16 @@ use crate::{
 pub(super) const SECOND: u64 = 1_000_000_000;
 const M: f64 = 1e6;
 
-pub(super) fn party(cgroup: u64, name: &str) -> Party {
-    Party { cgroup, comm: comm(name), kthread: cgroup == 0 }
+pub(super) fn actor(cgroup: u64, name: &str) -> ActorId {
+    ActorId { cgroup, comm: comm(name), kthread: cgroup == 0 }
 }
 
-pub(super) fn tenant() -> Party {
-    party(20, "fio")
+pub(super) fn tenant() -> ActorId {
+    actor(20, "fio")
 }
 
-pub(super) fn jbd2() -> Party {
-    party(0, "jbd2/vda1-8")
+pub(super) fn jbd2() -> ActorId {
+    actor(0, "jbd2/vda1-8")
 }
 
 /// A victim that is known to wait for `usual_ms` while it is well.
@@ -36,19 +36,19 @@ pub(super) fn victim(usual_ms: u64) -> Victim {
 }
 
 /// Requests of 100 µs each.
-pub(super) fn asks(party: Party, requests: f64) -> Asked {
-    Asked { party, requests, work: requests * 100e3, ..Asked::default() }
+pub(super) fn asks(actor: ActorId, requests: f64) -> Asked {
+    Asked { actor, requests, work: requests * 100e3, ..Asked::default() }
 }
 
 pub(super) fn slot(asked: &[Asked]) -> Slot {
     Slot { asked: asked.to_vec(), ..Slot::default() }
 }
 
-/// The victim lives with this number of requests of a party.
-pub(super) fn lives_with(victim: &mut Victim, party: Party, requests: f64) {
+/// The victim lives with this number of requests of an actor.
+pub(super) fn lives_with(victim: &mut Victim, actor: ActorId, requests: f64) {
     let mut lived = Lived::default();
-    lived.learn(Some(&asks(party, requests)), 0);
-    victim.suspect(party, OwnerId(1)).lived = lived;
+    lived.learn(Some(&asks(actor, requests)), 0);
+    victim.suspect(actor, OwnerId(1)).lived = lived;
 }
 
 /// One sync that waited for `wait_ms`.
@@ -245,15 +245,15 @@ fn its_good_syncs_are_kept_and_halved() {
 #[test]
 fn a_good_second_teaches_what_it_lives_with() {
     let mut victim = victim(10);
-    let (small, least) = (party(30, "small"), party(31, "least"));
+    let (small, least) = (actor(30, "small"), actor(31, "least"));
     let others = [asks(tenant(), 998.0), asks(least, 1.0), asks(small, 0.9)];
-    let own = asks(victim.party(), 0.1);
+    let own = asks(victim.actor(), 0.1);
     add(&mut victim, 10, &Division::default());
     let mut seen = slot(&[&others[..], &[own]].concat());
     seen.did.work = 70e6;
     victim.settle(&seen, SECOND);
-    let known: Vec<_> = victim.suspects.iter().map(|suspect| suspect.party).collect();
-    assert_eq!(known, [tenant(), least, victim.party()]);
+    let known: Vec<_> = victim.suspects.iter().map(|suspect| suspect.actor).collect();
+    assert_eq!(known, [tenant(), least, victim.actor()]);
     let work: Vec<_> = victim.suspects.iter().map(|suspect| suspect.lived.work).collect();
     assert_eq!(work, [99.8e6, 0.1e6, 0.01e6]);
     assert_eq!((victim.disks.seconds, victim.disks.asked()), (1, 70e6));
@@ -393,7 +393,7 @@ fn as_slow_as_ever_the_device_has_what_its_own_requests_need() {
 /// is new, and a quarter of the journal's.
 pub(super) fn busier() -> (Victim, Slot) {
     let mut victim = victim(10);
-    let own = victim.party();
+    let own = victim.actor();
     lives_with(&mut victim, tenant(), 900.0);
     lives_with(&mut victim, own, 900.0);
     lives_with(&mut victim, jbd2(), 900.0);
@@ -433,7 +433,7 @@ fn blame_goes_to_those_who_ask_for_more_by_the_new_part_of_it() {
     let (mut victim, slot) = busier_with(100);
     victim.settle(&slot, SECOND);
     assert_parts(&victim, [60.0, 10.0 + 12.5, 7.5, 4.0, 1.0]);
-    let tenant = victim.suspects.iter().find(|suspect| suspect.party == tenant()).unwrap();
+    let tenant = victim.suspects.iter().find(|suspect| suspect.actor == tenant()).unwrap();
     assert_near(tenant.now[op::WRITE as usize].into(), 50e6);
     assert_near(tenant.now[op::READ as usize].into(), 10e6);
     let now = Circumstances { excess_ns: 200e6, times_ns: 200e6, ..Circumstances::default() };
@@ -462,7 +462,7 @@ fn the_device_has_what_waiting_behind_requests_cannot_explain() {
 fn what_is_steady_is_not_blamed_on_the_load() {
     let (mut victim, slot) = busier_with(3);
     lives_with(&mut victim, tenant(), 9_000.0);
-    let own = victim.party();
+    let own = victim.actor();
     lives_with(&mut victim, own, 9_000.0);
     lives_with(&mut victim, jbd2(), 9_000.0);
     victim.settle(&slot, SECOND);

@@ -1,9 +1,9 @@
-//! The excess of a victim is divided between its causes and parties. The numbers are worked
+//! The excess of a victim is divided between its causes and actors. The numbers are worked
 //! out beside each test from the comments of `account`.
 
 use super::{
     demands::assert_near,
-    seconds::{party, tenant, victim},
+    seconds::{actor, tenant, victim},
     *,
 };
 use crate::{
@@ -17,12 +17,12 @@ use crate::{
     victim::Half,
 };
 
-fn other() -> Party {
-    party(30, "restic")
+fn other() -> ActorId {
+    actor(30, "restic")
 }
 
-fn worker() -> Party {
-    party(0, "kworker")
+fn worker() -> ActorId {
+    actor(0, "kworker")
 }
 
 /// Charges by what for.
@@ -37,7 +37,7 @@ fn charges(of: &[(u32, f32)]) -> [f32; CHARGES] {
 /// took memory for 5, 15 and 20.
 fn charged() -> Victim {
     let mut victim = victim(0);
-    let own = victim.party();
+    let own = victim.actor();
     let all = [
         (op::READ, 20.0),
         (op::WRITE, 10.0),
@@ -160,7 +160,7 @@ fn without_charges_each_part_stays_where_it_arose() {
     let device = 13.0 + 40.0 + 24.0 + 7.0;
     assert_shares(&account, [16.0, 32.0, 30.0, 0.0, 11.0, device, 17.0]);
     // The commits' time is no kernel thread's and not the victim's.
-    let own = victim.party();
+    let own = victim.actor();
     victim.suspect(own, OwnerId(3)).now = charges(&[(op::METADATA, 4.0)]);
     let account = divided(&victim, &sum(), &[]);
     assert_shares(&account, [0.0, 32.0, 30.0, 0.0, 11.0 + 16.0, device, 17.0]);
@@ -266,15 +266,15 @@ fn findings(account: &Account<'_>, total: f64) -> Vec<Finding> {
     let (mut culprits, ruled_out) = account.findings(total, &sum(), BASIS);
     culprits.extend(ruled_out);
     // The worker's requests are others' blocks.
-    culprits.retain(|one| one.party != worker());
+    culprits.retain(|one| one.actor != worker());
     culprits
 }
 
-/// Records `syncs` syncs of `ms` each with a party, in the first stratum.
-fn testify(victim: &mut Victim, party: Party, syncs: u64, ms: u64) {
+/// Records `syncs` syncs of `ms` each with an actor, in the first stratum.
+fn testify(victim: &mut Victim, actor: ActorId, syncs: u64, ms: u64) {
     for _ in 0..syncs {
         victim.syncs[0].record(ms * MS);
-        victim.suspect(party, OwnerId(1)).testify(0, ms * MS);
+        victim.suspect(actor, OwnerId(1)).testify(0, ms * MS);
     }
 }
 
@@ -297,7 +297,7 @@ fn whom_the_evidence_clears_is_blamed_for_nothing() {
     assert_shares(&account, [owners, 32.0, 30.0, 0.0, 19.0, 40.0, unexplained]);
     // It ran and took memory all the same.
     let (_, ruled_out) = account.findings(1_000.0, &sum(), BASIS);
-    let tenants = ruled_out.iter().find(|one| one.party == tenant()).unwrap();
+    let tenants = ruled_out.iter().find(|one| one.actor == tenant()).unwrap();
     assert_eq!((tenants.wait_ns, tenants.cleared), (11.75, Some(Cleared::Lift)));
 }
 
@@ -319,14 +319,14 @@ fn culprits_have_a_twentieth_and_the_rest_is_ruled_out() {
 #[test]
 fn those_who_were_not_there_are_not_even_ruled_out() {
     let mut victim = victim(0);
-    let (absent, seen, charged) = (party(31, "absent"), party(32, "seen"), party(33, "charged"));
+    let (absent, seen, charged) = (actor(31, "absent"), actor(32, "seen"), actor(33, "charged"));
     victim.suspect(absent, OwnerId(1));
     testify(&mut victim, seen, 3, 10);
     victim.suspect(charged, OwnerId(3)).now = charges(&[(op::METADATA, 1.0)]);
-    let own = victim.party();
+    let own = victim.actor();
     victim.suspect(own, OwnerId(4)).now = charges(&[(op::WRITE, 1.0)]);
     let (culprits, ruled_out) = Account::new(&victim, Span::Window).findings(100.0, &sum(), BASIS);
-    let found: Vec<_> = ruled_out.iter().map(|one| (one.party, one.lift.with_n)).collect();
+    let found: Vec<_> = ruled_out.iter().map(|one| (one.actor, one.lift.with_n)).collect();
     assert_eq!((culprits.len(), found), (0, vec![(seen, 3), (charged, 0)]));
     // Without any request the first class stands for all.
     assert!(ruled_out.iter().all(|one| one.charge == op::READ as usize));
@@ -391,7 +391,7 @@ fn a_culprit_is_met_where_it_did_most_harm() {
 
 /// A suspect with a share of the excess, evidence, and a change of the victim's syncs.
 struct Case {
-    party: Party,
+    actor: ActorId,
     charge: u32,
     total: f64,
     ms: u64,
@@ -401,24 +401,24 @@ struct Case {
 }
 
 fn case() -> Case {
-    Case { party: tenant(), charge: op::WRITE, total: 64.0, ms: 80, change: None, basis: BASIS }
+    Case { actor: tenant(), charge: op::WRITE, total: 64.0, ms: 80, change: None, basis: BASIS }
 }
 
 /// Its charge is 32 in all cases: of requests, or all of the CPU's wait.
 fn confidence(case: Case) -> Confidence {
     let mut victim = victim(0);
     without(&mut victim, 40, 10);
-    testify(&mut victim, case.party, 30, case.ms);
+    testify(&mut victim, case.actor, 30, case.ms);
     if let Some((started, after, before)) = case.change {
         for (ago, second) in victim.seconds.iter_mut().enumerate() {
             let ms = if ago < 10 { after } else { before };
             *second = Second { syncs: 10, sum_ns: (10 * ms * MS) as f32 };
         }
         let there = if started { (1 << 10) - 1 } else { u64::MAX << 10 };
-        victim.suspect(case.party, OwnerId(1)).seconds = there;
+        victim.suspect(case.actor, OwnerId(1)).seconds = there;
     }
     let amount = if case.charge == op::WRITE { 32.0 } else { 1.0 };
-    victim.suspect(case.party, OwnerId(1)).now = charges(&[(case.charge, amount)]);
+    victim.suspect(case.actor, OwnerId(1)).now = charges(&[(case.charge, amount)]);
     let mut sum = sum();
     sum.parts = Division { journal_ns: 32.0, memory_ns: 32.0, ..Division::default() };
     let mut account = Account::new(&victim, Span::Window);
@@ -432,8 +432,8 @@ fn two_opinions_that_agree_are_sure_on_a_device_that_is_well() {
     use Confidence::{High, Low, Medium};
     assert_eq!(confidence(case()), High, "half of the excess");
     assert_eq!(confidence(Case { total: 65.0, ..case() }), Medium);
-    let kernels = Party { kthread: true, ..tenant() };
-    assert_eq!(confidence(Case { party: kernels, ..case() }), Medium);
+    let kernels = ActorId { kthread: true, ..tenant() };
+    assert_eq!(confidence(Case { actor: kernels, ..case() }), Medium);
     let but = |basis: Basis, charge| confidence(Case { basis, charge, ..case() });
     assert_eq!(but(Basis { is_standing: true, ..BASIS }, op::WRITE), Medium);
     let unknown = Basis { is_device_well: false, ..BASIS };
@@ -524,6 +524,6 @@ fn the_worst_of_a_span_is_compared_among_all_syncs() {
         (0..30).for_each(|_| suspect.testify(1, 40 * MS));
     }
     let found = findings(&Account::new(&victim, Span::Window), 10.0);
-    let without: Vec<_> = found.iter().map(|one| (one.party, one.lift.without_n)).collect();
+    let without: Vec<_> = found.iter().map(|one| (one.actor, one.lift.without_n)).collect();
     assert_eq!(without, [(other(), 90), (tenant(), 30)]);
 }

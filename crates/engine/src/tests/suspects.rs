@@ -1,7 +1,7 @@
 //! One suspect's blame, and the evidence for and against it.
 
 use super::{
-    seconds::{party, tenant},
+    seconds::{actor, tenant},
     *,
 };
 use crate::{
@@ -207,6 +207,6 @@ fn only_changes_between_three_seconds_of_a_kind_count() {
 
 #[test]
 fn suspects_are_of_a_party_and_an_owner() {
-    let one = Suspect::new(party(30, "new"), OwnerId(9));
-    assert_eq!((one.party, one.owner, one.grown), (party(30, "new"), OwnerId(9), 1.0));
+    let one = Suspect::new(actor(30, "new"), OwnerId(9));
+    assert_eq!((one.actor, one.owner, one.grown), (actor(30, "new"), OwnerId(9), 1.0));
 }

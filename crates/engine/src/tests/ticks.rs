@@ -1,7 +1,7 @@
 //! The engine as a whole: a sync is taken in, and once a second what went on around it.
 
 use super::{
-    seconds::{party, tenant},
+    seconds::{actor, tenant},
     *,
 };
 use crate::{
@@ -16,7 +16,7 @@ const SECOND: u64 = 1_000_000_000;
 /// The owner 1 is etcd, 2 its journal, 3 fstrim and 4 fio.
 fn tick_at(engine: &mut Engine, at_ns: u64, tick: Tick) {
     let owners = owners();
-    engine.tick(&Tick { at_ns, ..tick }, |owner| owners[owner.0 as usize].party());
+    engine.tick(&Tick { at_ns, ..tick }, |owner| owners[owner.0 as usize].actor());
 }
 
 fn take(engine: &mut Engine, record: SyncRecord) -> Judged {
@@ -31,8 +31,8 @@ fn after_a_sync() -> Engine {
     engine
 }
 
-fn suspect(engine: &Engine, party: Party) -> Option<&Suspect> {
-    engine.victims()[0].suspects.iter().find(|suspect| suspect.party == party)
+fn suspect(engine: &Engine, actor: ActorId) -> Option<&Suspect> {
+    engine.victims()[0].suspects.iter().find(|suspect| suspect.actor == actor)
 }
 
 #[test]
@@ -120,9 +120,9 @@ fn a_journals_blocks_are_those_of_who_filled_it() {
     tick_at(&mut engine, 2 * SECOND, Tick { journals, ..Tick::default() });
     // 9 of 12 are strangers'.
     assert_eq!(engine.victims()[0].filled_by_others, 0.75);
-    let fio = suspect(&engine, party(30, "fio")).unwrap();
+    let fio = suspect(&engine, actor(30, "fio")).unwrap();
     assert_eq!((fio.now[5], fio.around_until_ns), (4.0, 3_500_000_000));
-    assert_eq!(suspect(&engine, party(10, "etcd")).unwrap().now[5], 3.0);
+    assert_eq!(suspect(&engine, actor(10, "etcd")).unwrap().now[5], 3.0);
     tick_at(&mut engine, 3 * SECOND, Tick::default());
     assert_eq!(engine.victims()[0].filled_by_others, 0.0);
 }
@@ -133,8 +133,8 @@ fn whoever_ran_while_this_process_waited_is_blamed_for_that() {
     let ran = |victim_tgid, owner, ns| Contender { victim_tgid, owner: OwnerId(owner), ns };
     let contenders = vec![ran(77, 4, 30), ran(78, 3, 50)];
     tick_at(&mut engine, 2 * SECOND, Tick { contenders, ..Tick::default() });
-    assert_eq!(suspect(&engine, party(30, "fio")).unwrap().now[6], 30.0);
-    assert!(suspect(&engine, party(20, "fstrim")).is_none());
+    assert_eq!(suspect(&engine, actor(30, "fio")).unwrap().now[6], 30.0);
+    assert!(suspect(&engine, actor(20, "fstrim")).is_none());
 }
 
 /// Whoever is at its own limit takes from nobody else, but those within it.
@@ -150,8 +150,8 @@ fn reclaim_at_a_limit_is_between_those_within_it() {
             limit_ns: *limit_ns,
         });
         tick_at(&mut engine, 2 * SECOND, Tick { reclaimers: each.collect(), ..Tick::default() });
-        let of = |party| suspect(&engine, party).map(|one| one.now[7]);
-        [of(party(30, "fio")), of(party(20, "fstrim")), of(party(10, "etcd"))]
+        let of = |actor| suspect(&engine, actor).map(|one| one.now[7]);
+        [of(actor(30, "fio")), of(actor(20, "fstrim")), of(actor(10, "etcd"))]
     };
     assert_eq!(blamed(&[(4, 700, 600), (3, 50, 50)]), [Some(100.0), None, None]);
     // One of the victim's cgroup is at a limit.

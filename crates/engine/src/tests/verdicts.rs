@@ -4,7 +4,7 @@
 //! constants of `verdict`.
 
 use super::{
-    seconds::{party, tenant, victim},
+    seconds::{actor, tenant, victim},
     *,
 };
 use crate::{
@@ -257,9 +257,9 @@ fn other_kinds_are_as_sure_as_there_are_syncs() {
     assert_eq!(of(19), (Kind::Unexplained, Confidence::Low));
 }
 
-/// The victim and its sums, with a party that is charged for most of the excess: 40 syncs
-/// of 10 ms without this party are known, and 30 of `ms` with it.
-fn with_suspect(who: Party, ms: u64) -> (Victim, Half) {
+/// The victim and its sums, with an actor that is charged for most of the excess: 40 syncs
+/// of 10 ms without this actor are known, and 30 of `ms` with it.
+fn with_suspect(who: ActorId, ms: u64) -> (Victim, Half) {
     let mut victim = known();
     (0..40).for_each(|_| victim.syncs[0].record(10 * MS));
     for _ in 0..30 {
@@ -293,13 +293,13 @@ fn the_culprits_confidence_is_the_verdicts() {
 
 #[test]
 fn a_culprit_of_its_own_house_is_its_own_doing() {
-    let (victim, mut sum) = with_suspect(party(10, "backup"), 80);
+    let (victim, mut sum) = with_suspect(actor(10, "backup"), 80);
     sum.circumstances = circumstances(0.0, 0, 50.0, 0.0);
     let said = verdict(&victim, &sum);
     assert_eq!((said.kind, said.in_house, said.confidence), (Kind::Own, true, Confidence::High));
     // A smaller part is not the kind.
-    let (mut victim, mut sum) = with_suspect(party(10, "backup"), 80);
-    victim.suspect(party(10, "backup"), OwnerId(4)).now[op::WRITE as usize] = 1e9;
+    let (mut victim, mut sum) = with_suspect(actor(10, "backup"), 80);
+    victim.suspect(actor(10, "backup"), OwnerId(4)).now[op::WRITE as usize] = 1e9;
     (sum.parts.others_ns, sum.parts.device_ns) = (1e9, 5e9);
     let said = verdict(&victim, &sum);
     assert_eq!((said.kind, said.in_house), (Kind::Device, false));
@@ -319,11 +319,11 @@ fn evidence_clears_only_where_the_device_was_the_same() {
 fn what_is_not_slow_has_no_culprits() {
     let (mut victim, mut sum) = with_suspect(tenant(), 80);
     // It is blamed for something, but was beside no sync.
-    victim.suspect(party(40, "absent"), OwnerId(5)).now[op::WRITE as usize] = 5e9;
+    victim.suspect(actor(40, "absent"), OwnerId(5)).now[op::WRITE as usize] = 5e9;
     sum.duration_ns = 100_000 * MS;
     let said = verdict(&victim, &sum);
     assert_eq!((said.kind, said.slower_than, said.culprits.len()), (Kind::None, None, 0));
-    let ruled_out: Vec<_> = said.ruled_out.iter().map(|one| (one.party, one.cleared)).collect();
+    let ruled_out: Vec<_> = said.ruled_out.iter().map(|one| (one.actor, one.cleared)).collect();
     assert_eq!(ruled_out, [(tenant(), Some(Cleared::Share))]);
 }
 

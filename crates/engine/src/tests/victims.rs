@@ -1,8 +1,8 @@
-//! A victim's own sums: its window, its baseline, the parties that it remembers.
+//! A victim's own sums: its window, its baseline, the actors that it remembers.
 
 use super::{
     demands::assert_near,
-    seconds::{jbd2, party, tenant, victim},
+    seconds::{actor, jbd2, tenant, victim},
     *,
 };
 use crate::{
@@ -19,7 +19,7 @@ const SECOND: u64 = 1_000_000_000;
 const LENGTH_NS: u64 = 10_240_000;
 
 /// The requests in flight during such a sync, in ticks by account. Account 5 are other
-/// requests of 4's party, and those of 6 are of a class that is none of a disk's.
+/// requests of 4's actor, and those of 6 are of a class that is none of a disk's.
 fn window(ticks: &[(usize, u64)]) -> Window {
     let mut owners = owners();
     owners[5] = Owner { id: OwnerId(5), op: op::READ as u16, ..owners[4] };
@@ -39,9 +39,9 @@ fn beside(victim: &mut Victim, end_ns: u64, ticks: &[(usize, u64)]) {
     victim.record(end_ns, LENGTH_NS, &phases, &window(ticks), &others(90.0), Needs::default());
 }
 
-/// The syncs that a party was with.
-fn with(victim: &Victim, party: &Party) -> u64 {
-    let suspect = victim.suspects.iter().find(|suspect| suspect.party == *party).unwrap();
+/// The syncs that an actor was with.
+fn with(victim: &Victim, actor: &ActorId) -> u64 {
+    let suspect = victim.suspects.iter().find(|suspect| suspect.actor == *actor).unwrap();
     suspect.lift(&victim.syncs, true).with_n
 }
 
@@ -159,17 +159,17 @@ fn a_victim_is_on_the_disks_of_its_last_sync_that_knew_them() {
 #[test]
 fn neighbours_are_of_another_cgroup_and_no_threads_of_the_kernel() {
     let mut victim = victim(0);
-    let (own, backup) = (victim.party(), party(10, "backup"));
+    let (own, backup) = (victim.actor(), actor(10, "backup"));
     assert!(victim.is_of_its_house(&own) && victim.is_of_its_house(&backup));
     assert!(!victim.is_of_its_house(&tenant()));
     assert!(victim.is_stranger(&tenant()));
-    for party in [own, backup, jbd2(), Party { kthread: true, ..tenant() }] {
-        assert!(!victim.is_stranger(&party), "{party:?}");
+    for actor in [own, backup, jbd2(), ActorId { kthread: true, ..tenant() }] {
+        assert!(!victim.is_stranger(&actor), "{actor:?}");
     }
     // The root is everybody's house.
     victim.key.cgroup = 1;
-    assert!(!victim.is_of_its_house(&party(1, "backup")));
-    assert!(victim.is_stranger(&party(1, "backup")) && !victim.is_stranger(&victim.party()));
+    assert!(!victim.is_of_its_house(&actor(1, "backup")));
+    assert!(victim.is_stranger(&actor(1, "backup")) && !victim.is_stranger(&victim.actor()));
 }
 
 /// A victim after `syncs` undisturbed syncs that waited for `ns` each.
@@ -321,21 +321,21 @@ fn who_matters_least_makes_room() {
     let fill = |victim: &mut Victim, numbers: std::ops::Range<u64>| {
         for n in numbers {
             let amount = if n == 3 { 0.5 } else { 1.0 + n as f64 };
-            victim.suspect(party(100 + n, "x"), OwnerId(n as u32)).charge(1, amount);
+            victim.suspect(actor(100 + n, "x"), OwnerId(n as u32)).charge(1, amount);
         }
     };
     // Sixteen before its twentieth sync, and 48 then.
     fill(&mut victim, 0..16);
     victim.syncs_total = 19;
     fill(&mut victim, 16..17);
-    assert_eq!((victim.suspects.len(), victim.suspects[3].party), (16, party(116, "x")));
+    assert_eq!((victim.suspects.len(), victim.suspects[3].actor), (16, actor(116, "x")));
     victim.syncs_total = 20;
     fill(&mut victim, 17..60);
     assert_eq!(victim.suspects.len(), 48);
-    assert!(!victim.suspects.iter().any(|suspect| suspect.party == party(100, "x")));
+    assert!(!victim.suspects.iter().any(|suspect| suspect.actor == actor(100, "x")));
     // A known one stays where it is, under its newest owner.
-    let at = victim.suspects.iter().position(|one| one.party == party(116, "x"));
-    assert_eq!(victim.suspect(party(116, "x"), OwnerId(7)).owner, OwnerId(7));
+    let at = victim.suspects.iter().position(|one| one.actor == actor(116, "x"));
+    assert_eq!(victim.suspect(actor(116, "x"), OwnerId(7)).owner, OwnerId(7));
     assert_eq!((victim.suspects.len(), at), (48, Some(3)));
 }
 
@@ -345,7 +345,7 @@ fn competitors_share_the_blame_of_a_sync_by_their_work() {
     let mut victim = victim(0);
     beside(&mut victim, SECOND, &[(3, 10_000), (4, 20_000), (5, 30_000), (6, 0)]);
     let [fstrim, fio] = &victim.suspects[..] else { panic!("{:?}", victim.suspects) };
-    assert_eq!((fstrim.party, fio.party), (party(20, "fstrim"), party(30, "fio")));
+    assert_eq!((fstrim.actor, fio.actor), (actor(20, "fstrim"), actor(30, "fio")));
     assert_eq!(fstrim.fresh, [0.0, 15.0, 0.0, 0.0, 0.0]);
     assert_eq!(fio.fresh, [45.0, 30.0, 0.0, 0.0, 0.0]);
     beside(&mut victim, SECOND, &[(3, 10_000)]);
@@ -358,14 +358,14 @@ fn competitors_share_the_blame_of_a_sync_by_their_work() {
 /// A twentieth of a sync is 2000 ticks.
 #[test]
 fn a_party_is_on_the_path_from_a_twentieth_of_the_time_on() {
-    let fio = party(30, "fio");
+    let fio = actor(30, "fio");
     let mut known = victim(0);
     beside(&mut known, SECOND, &[(4, 1_999)]);
     assert_eq!((with(&known, &fio), known.suspects[0].seconds), (0, 0));
     known.suspects[0].seconds = 0b100;
     beside(&mut known, SECOND, &[(4, 2_000)]);
     assert_eq!((with(&known, &fio), known.suspects[0].seconds), (1, 0b101));
-    // Two classes of its requests are one party.
+    // Two classes of its requests are one actor.
     beside(&mut known, SECOND, &[(4, 9_000), (5, 9_000)]);
     assert_eq!(with(&known, &fio), 2);
     assert_eq!([known.syncs[0].count(), known.syncs[1].count()], [3, 0]);
@@ -374,7 +374,7 @@ fn a_party_is_on_the_path_from_a_twentieth_of_the_time_on() {
 #[test]
 fn syncs_that_the_worst_disturbed_are_apart() {
     let mut victim = victim(0);
-    victim.suspect(party(20, "fstrim"), OwnerId(3)).charge(1, 10.0);
+    victim.suspect(actor(20, "fstrim"), OwnerId(3)).charge(1, 10.0);
     victim.rotate();
     let mut strata = |ticks: &[(usize, u64)]| {
         beside(&mut victim, SECOND, ticks);
@@ -400,7 +400,7 @@ fn whoever_leaves_no_requests_was_there_for_a_while() {
     };
     assert_eq!((counted(3 * SECOND), counted(3 * SECOND + 1)), (1, 1));
     // Its requests beside that are no second time.
-    let fio = party(30, "fio");
+    let fio = actor(30, "fio");
     victim.blame_around(fio, OwnerId(4), op::MEMORY, 5.0, 9 * SECOND);
     beside(&mut victim, 4 * SECOND, &[(4, 9_000)]);
     assert_eq!(with(&victim, &fio), 1);
@@ -410,7 +410,7 @@ fn whoever_leaves_no_requests_was_there_for_a_while() {
 #[test]
 fn another_is_the_worst_once_it_is_blamed_for_half_as_much_again() {
     let mut victim = victim(0);
-    let names = [party(20, "fstrim"), party(30, "fio"), party(40, "filler")];
+    let names = [actor(20, "fstrim"), actor(30, "fio"), actor(40, "filler")];
     // The last fills the journal, which is no request.
     let mut is_new = |[first, second, journal, fresh]: [f64; 4]| {
         victim.syncs = [Evidence::default(), Evidence::default()];
@@ -438,13 +438,13 @@ fn another_is_the_worst_once_it_is_blamed_for_half_as_much_again() {
 #[test]
 fn who_takes_the_place_of_the_worst_is_not_the_worst() {
     let mut victim = victim(0);
-    victim.suspect(party(20, "fstrim"), OwnerId(3)).charge(1, 10.0);
+    victim.suspect(actor(20, "fstrim"), OwnerId(3)).charge(1, 10.0);
     (0..3).for_each(|_| victim.rotate());
     for n in 0..15 {
-        victim.suspect(party(100 + n, "x"), OwnerId(9)).charge(1, 1.0);
+        victim.suspect(actor(100 + n, "x"), OwnerId(9)).charge(1, 1.0);
     }
     beside(&mut victim, SECOND, &[(4, 9_000)]);
-    assert_eq!(victim.suspects[0].party, party(30, "fio"));
+    assert_eq!(victim.suspects[0].actor, actor(30, "fio"));
     beside(&mut victim, SECOND, &[(4, 9_000)]);
     assert_eq!([victim.syncs[0].count(), victim.syncs[1].count()], [2, 0]);
 }
@@ -454,7 +454,7 @@ fn evidence_fades_for_all_and_each() {
     let mut victim = victim(0);
     (0..4).for_each(|_| beside(&mut victim, SECOND, &[(4, 9_000)]));
     victim.fade();
-    assert_eq!((victim.syncs[0].count(), with(&victim, &party(30, "fio"))), (2, 2));
+    assert_eq!((victim.syncs[0].count(), with(&victim, &actor(30, "fio"))), (2, 2));
 }
 
 /// Bounds below 1 ms are within etcd's first, 10 within 16 and 25 within 32.

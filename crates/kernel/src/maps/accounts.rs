@@ -18,7 +18,7 @@ use tracer_ebpf::{
     },
 };
 use tracer_engine::{
-    blame::{Owner, OwnerId, Party},
+    blame::{ActorId, Owner, OwnerId},
     currency::Shortage,
     tick::{Alone, DiskWork, JournalWork, Load, Tick},
     usage::{Kept, Learnt, Rate},
@@ -126,8 +126,8 @@ pub struct Accounts {
     ids: HashMap<OwnerKey, OwnerId>,
     /// Ids whose owners were forgotten.
     free: Vec<OwnerId>,
-    /// Parties that were met for the first time, and the process of each.
-    met: Vec<(Party, u32)>,
+    /// Actors that were met for the first time, and the process of each.
+    met: Vec<(ActorId, u32)>,
     ticked_ns: u64,
     reconciled: u64,
     operations_unknown: u64,
@@ -335,10 +335,10 @@ impl Accounts {
         self.keys.get(owner.0 as usize).copied().unwrap_or_default()
     }
 
-    /// The party of an owner, without its operation.
-    pub fn party(&self, owner: OwnerId) -> Party {
+    /// The actor of an owner, without its operation.
+    pub fn actor(&self, owner: OwnerId) -> ActorId {
         let OwnerKey { cgroup, comm, kthread, .. } = self.key(owner);
-        Party { cgroup, comm, kthread: kthread != 0 }
+        ActorId { cgroup, comm, kthread: kthread != 0 }
     }
 
     /// Looks up who the accounts are of that a record has and we do not know.
@@ -383,13 +383,13 @@ impl Accounts {
         self.disks[at].owners[account] =
             Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, op: key.op, weight_ns };
         self.disks[at].seen[account].begin_anew();
-        self.met.push((self.disks[at].owners[account].party(), tgid));
+        self.met.push((self.disks[at].owners[account].actor(), tgid));
     }
 
-    /// Takes the parties that got an account since the last call, with the process of each.
-    pub fn take_met(&mut self, mut take: impl FnMut(Party, u32)) {
-        for (party, tgid) in self.met.drain(..) {
-            take(party, tgid);
+    /// Takes the actors that got an account since the last call, with the process of each.
+    pub fn take_met(&mut self, mut take: impl FnMut(ActorId, u32)) {
+        for (actor, tgid) in self.met.drain(..) {
+            take(actor, tgid);
         }
     }
 
@@ -615,7 +615,7 @@ impl Accounts {
             }
             disk.rates.push(Rate {
                 owner: disk.owners[account].id,
-                party: disk.owners[account].party(),
+                actor: disk.owners[account].actor(),
                 op: disk.owners[account].op,
                 tgid: now.tgid,
                 requests_per_second: now.ios.wrapping_sub(before.ios) as f64 / seconds,

@@ -62,10 +62,10 @@ impl Replay {
     }
 
     fn rate(&self, row: &DiskOwner) -> Result<Rate, String> {
-        let (party, op) = find_owner(&self.owners, row.owner)?;
+        let (actor, op) = find_owner(&self.owners, row.owner)?;
         Ok(Rate {
             owner: OwnerId(row.owner),
-            party,
+            actor,
             op,
             tgid: row.tgid,
             requests_per_second: row.requests_per_second,

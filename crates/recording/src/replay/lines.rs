@@ -1,7 +1,7 @@
 //! The lines of a recording that are about syncs and about seconds.
 
 use tracer_engine::{blame::OwnerId, tick::Tick};
-use tracer_scene::{picture::Slow, stages::Taken};
+use tracer_scene::{snapshot::Slow, stages::SyncInput};
 use tracer_snapshot::SlowSync;
 
 use super::{
@@ -34,11 +34,11 @@ impl Replay {
             None => &NOBODY,
         };
         let file = self.names.file(sync.file);
-        let taken = Taken { record: &record, underlying, file, need_ns: sync.need_ns };
-        let judged = self.scene.take(&taken, owners);
+        let input = SyncInput { record: &record, underlying, file, need_ns: sync.need_ns };
+        let judged = self.scene.ingest(&input, owners);
         self.now_ns = self.now_ns.max(sync.end_ns());
         if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
-            let sync = Slow { sync: taken, judged: &judged, owners: first, tgid: &|_| 0 };
+            let sync = Slow { sync: input, judged: &judged, owners: first, tgid: &|_| 0 };
             slow.push(self.scene.slow_sync(&sync, &mut self.names));
         }
         Ok(())
@@ -51,7 +51,7 @@ impl Replay {
         let lists = lists.into_iter().chain([helpers.len(), disks.len()]);
         let loads = disks.iter().map(|disk| disk.loads.len());
         if lists.chain(loads).any(|length| length > LIST) {
-            return Err("a tick of too many parties".to_owned());
+            return Err("a tick of too many actors".to_owned());
         }
         let limited = limits.iter().map(|limit| limit.ns);
         let lengths = limited.chain([tick.steal_ns]);
@@ -71,8 +71,8 @@ impl Replay {
             return Err(format!("it speaks of owner {} and never said who that is", owner.0));
         }
         self.note_silence(tick.at_ns);
-        let party = |owner: OwnerId| self.owners.get(&owner.0).map(|(party, _)| *party);
-        self.scene.tick(tick, |owner| party(owner).unwrap_or_default());
+        let actor = |owner: OwnerId| self.owners.get(&owner.0).map(|(actor, _)| *actor);
+        self.scene.tick(tick, |owner| actor(owner).unwrap_or_default());
         (self.scene.hanging, self.scene.hanging_left_out) = std::mem::take(&mut self.hanging);
         self.scene.stacks = std::mem::take(&mut self.stacks);
         self.now_ns = self.now_ns.max(tick.at_ns);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tracer_ebpf::record::{ACCOUNTS, NO_DISK, UNDERLYING, UnderlyingWindow};
-use tracer_engine::blame::{Owner, OwnerId, Party};
+use tracer_engine::blame::{ActorId, Owner, OwnerId};
 
 use crate::line::{Account, Sync, areas};
 
@@ -23,7 +23,11 @@ impl Default for Windows {
 }
 
 impl Windows {
-    pub fn fill(&mut self, sync: &Sync, known: &HashMap<u32, (Party, u16)>) -> Result<(), String> {
+    pub fn fill(
+        &mut self,
+        sync: &Sync,
+        known: &HashMap<u32, (ActorId, u16)>,
+    ) -> Result<(), String> {
         self.first = owners_of(&sync.in_flight, known)?;
         self.underlying.clear();
         self.underlying_owners.clear();
@@ -44,14 +48,14 @@ impl Windows {
 
 fn owners_of(
     accounts: &[Account],
-    known: &HashMap<u32, (Party, u16)>,
+    known: &HashMap<u32, (ActorId, u16)>,
 ) -> Result<[Owner; ACCOUNTS], String> {
     if accounts.len() > ACCOUNTS {
         return Err(format!("{} accounts on one disk", accounts.len()));
     }
     let mut owners = NOBODY;
     for (owner, (id, _, weight_ns)) in owners.iter_mut().zip(accounts) {
-        let (Party { cgroup, comm, kthread }, op) = find_owner(known, *id)?;
+        let (ActorId { cgroup, comm, kthread }, op) = find_owner(known, *id)?;
         let (id, weight_ns) = (OwnerId(*id), *weight_ns);
         *owner = Owner { id, cgroup, comm, kthread, op, weight_ns };
     }
@@ -59,9 +63,9 @@ fn owners_of(
 }
 
 /// Owner 0 is everybody who found no account.
-pub fn find_owner(known: &HashMap<u32, (Party, u16)>, id: u32) -> Result<(Party, u16), String> {
+pub fn find_owner(known: &HashMap<u32, (ActorId, u16)>, id: u32) -> Result<(ActorId, u16), String> {
     match known.get(&id) {
-        _ if id == 0 => Ok((Party::default(), 0)),
+        _ if id == 0 => Ok((ActorId::default(), 0)),
         Some(owner) => Ok(*owner),
         None => Err(format!("it speaks of owner {id} and never said who that is")),
     }

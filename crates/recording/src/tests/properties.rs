@@ -10,10 +10,10 @@ use super::{
     Shared, disk, gzip, one_file, open, owner, owners, sixty, text, tick,
 };
 use tracer_engine::{
-    blame::{Owner, Party},
+    blame::{ActorId, Owner},
     victim::Span,
 };
-use tracer_scene::{Scene, stages::Taken};
+use tracer_scene::{Scene, stages::SyncInput};
 use tracer_snapshot::{Actor, Kernel, clock::Clock, labels::FileId};
 
 fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {
@@ -53,8 +53,8 @@ proptest! {
         let file = Shared::default();
         let mut recorder = Recorder::begin(Box::new(file.clone()), scene).unwrap();
         let actors = &mut scene.actors;
-        let taken = Taken { record: &record, underlying: &underlying, file: FileId(3), need_ns: 9 };
-        recorder.sync(taken, |_| &owners, actors, &mut one_file());
+        let input = SyncInput { record: &record, underlying: &underlying, file: FileId(3), need_ns: 9 };
+        recorder.sync(input, |_| &owners, actors, &mut one_file());
         recorder.end(0, scene).unwrap();
         let lines = text(&file.0.borrow());
         let lines = lines.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
@@ -77,7 +77,7 @@ proptest! {
         for (id, ..) in &sync.in_flight {
             let named = lines.iter().filter_map(|line| line.owner.as_ref());
             let named = named.into_iter().any(|named| {
-                named.id == *id && Party::from(named.party) == owners[*id as usize].party()
+                named.id == *id && ActorId::from(named.actor) == owners[*id as usize].actor()
             });
             prop_assert!(named || *id == 0, "{}", id);
         }
@@ -97,7 +97,7 @@ proptest! {
         (written.rates[0].in_flight, written.name) = (in_flight, name.clone());
         scene.disks = vec![written.clone()];
         let actor = Actor { comm: name.clone(), cgroup: name, ..Actor::default() };
-        scene.actors.learn(owners()[2].party(), actor.clone(), 0);
+        scene.actors.learn(owners()[2].actor(), actor.clone(), 0);
         let mut tick = tick(second);
         tick.limits[0].ns = ns % MOST_LENGTH_NS;
         recorder.tick(&tick, &mut scene, |id| {
@@ -115,7 +115,7 @@ proptest! {
         replay.play(u64::MAX, None, &mut Vec::new());
         prop_assert!(replay.check().is_ok(), "{:?}", replay.check());
         prop_assert_eq!(replay.disks(), &[written][..]);
-        let known = replay.actors().find(&owners()[2].party());
+        let known = replay.actors().find(&owners()[2].actor());
         prop_assert_eq!(known, Some(&actor));
     }
 

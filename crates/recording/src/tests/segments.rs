@@ -257,13 +257,13 @@ impl Run {
     fn new(boot: &'static str) -> Self {
         let clock = Clock::at(1_770_000_000_000_000_000, 1_000_000_000);
         let mut scene = Scene::new(Kernel::default(), clock, SECOND).unwrap();
-        for (id, unit) in [(1, "etcd.service"), (2, "fstrim.service")] {
-            let party = owners()[id].party();
-            let comm = tracer_scene::comm_text(&party.comm);
+        for (at, unit) in [(1, "etcd.service"), (2, "fstrim.service")] {
+            let id = owners()[at].actor();
+            let comm = tracer_scene::comm_text(&id.comm);
             let cgroup = format!("/system.slice/{unit}");
             let actor =
                 Actor { comm, tgid: 800, cgroup, unit: Some(unit.into()), ..Actor::default() };
-            scene.actors.learn(party, actor, 0);
+            scene.actors.learn(id, actor, 0);
         }
         Self { scene, second: 0, boot, syncs: 20, recorder: None }
     }
@@ -283,15 +283,15 @@ impl Run {
         let (owners, mut files) = (owners(), one_file());
         for n in self.second * 20..self.second * 20 + self.syncs {
             let record = sync(n);
-            let taken = Taken { record: &record, underlying: &[], file: FileId(4), need_ns: 0 };
-            self.scene.take(&taken, |_| &owners);
+            let input = SyncInput { record: &record, underlying: &[], file: FileId(4), need_ns: 0 };
+            self.scene.ingest(&input, |_| &owners);
             if let Some(recorder) = &mut self.recorder {
-                recorder.sync(taken, |_| &owners, &mut self.scene.actors, &mut files);
+                recorder.sync(input, |_| &owners, &mut self.scene.actors, &mut files);
             }
         }
         self.second += 1;
         let tick = tick(SECOND + self.second * SECOND);
-        self.scene.tick(&tick, |id| owners[id.0 as usize].party());
+        self.scene.tick(&tick, |id| owners[id.0 as usize].actor());
         self.scene.disks = vec![disk(self.second)];
         if let Some(recorder) = &mut self.recorder {
             recorder.tick(&tick, &mut self.scene, |id| {

@@ -28,10 +28,10 @@ fn a_damaged_reference_is_named_and_counted_and_in_nobodys_way() {
     fs::write(folder.path().join("reference"), "tracer-reference 1 2 00000000\n[]").unwrap();
     let state = folder.path().to_str().unwrap();
     let mut top = Tracer::start(&["top", "--json", "-n", "1", "--state-dir", state]);
-    let picture = top.json(30 * SECOND);
+    let snapshot = top.json(30 * SECOND);
     assert_eq!(top.wait(10 * SECOND).code(), Some(0), "{}", top.transcript());
-    assert_eq!(picture["dropped"]["reference_refused"], 1, "{picture}");
-    assert_eq!(picture.get("reference_at"), None);
+    assert_eq!(snapshot["dropped"]["reference_refused"], 1, "{snapshot}");
+    assert_eq!(snapshot.get("reference_at"), None);
     let says = top.transcript();
     assert!(
         says.contains("reference` are not used: its length or checksum does not fit"),

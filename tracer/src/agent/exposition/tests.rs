@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     agent::{
         disk_series::{DiskLimits, DiskSeries, Pattern},
-        families::{Beside, down, families},
+        families::{AgentState, down, families},
         series::{Limits, Observed, Series},
         shared::Shared,
     },
@@ -94,15 +94,15 @@ fn exported_of(s: &Snapshot, limits: Limits, wanted: &[&str]) -> Vec<MetricFamil
     let metrics = Metrics::new().unwrap();
     metrics.set_unsupported(["io_uring"].into_iter());
     metrics.set_unproven(&["disk_late", "hook_silent"], Some("disk_late"));
-    let beside = Beside {
+    let agent = AgentState {
         own: metrics.families(),
         programs: vec![(Program::BlockRqIssue, 12, 3400)],
         kernel_memory_bytes: 8 << 20,
         metrics: wanted.iter().map(|glob| glob.parse().unwrap()).collect(),
         refused: Shared::new(1).refused().to_vec(),
-        ..Beside::default()
+        ..AgentState::default()
     };
-    families(&series, &disks, s, &beside)
+    families(&series, &disks, s, &agent)
 }
 
 const LIMITS: Limits = Limits { victims: 50, culprits: 10 };

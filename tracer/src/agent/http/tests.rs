@@ -6,12 +6,12 @@ use std::{
 
 use super::*;
 use crate::{
-    agent::shared::{Down, Picture},
+    agent::shared::{Down, Published},
     filter::Filter,
     output::fixture,
 };
 
-/// A server with one picture, on a port of its own.
+/// A server with one snapshot, on a port of its own.
 fn server() -> (SocketAddr, Arc<Shared>) {
     let (address, door) = door(Serves::Everything, Arc::default(), &[]);
     let shared = Arc::new(Shared::new(4));
@@ -46,14 +46,14 @@ pub(super) fn check(answer: &str, status: u16) {
 }
 
 #[test]
-fn it_is_ready_once_the_hooks_are_proven_and_has_metrics_with_the_first_picture() {
+fn it_is_ready_once_the_hooks_are_proven_and_has_metrics_with_the_first_snapshot() {
     let (address, shared) = server();
     check(&get(address, "/healthz"), 200);
     check(&get(address, "/readyz"), 503);
     check(&get(address, "/metrics"), 503);
     check(&get(address, "/api/v1/verdicts"), 503);
     shared.set_ready();
-    shared.set_picture(Picture::new("node-1".into(), fixture::trimmed(), Vec::new()));
+    shared.publish(Published::new("node-1".into(), fixture::trimmed(), Vec::new()));
     check(&get(address, "/readyz"), 200);
     let metrics = get(address, "/metrics");
     check(&metrics, 200);
@@ -89,7 +89,7 @@ fn where_a_node_cannot_be_traced_it_is_ready_and_says_why() {
     shared.set_down(None);
     check(&get(address, "/readyz"), 503);
     shared.set_ready();
-    shared.set_picture(Picture::new("node-1".into(), fixture::trimmed(), Vec::new()));
+    shared.publish(Published::new("node-1".into(), fixture::trimmed(), Vec::new()));
     assert!(get(address, "/readyz").ends_with("\r\nready\n"));
     check(&get(address, "/api/v1/verdicts"), 200);
 }

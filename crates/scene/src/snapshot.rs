@@ -6,10 +6,10 @@ use tracer_ebpf::{
     record::{ACCOUNTS, COMM, NO_DISK, kind, op},
 };
 
-use super::{DiskState, Histograms, Scene, actors::Actors, stages::Taken};
+use super::{DiskState, Histograms, Scene, actors::Actors, stages::SyncInput};
 use tracer_engine::{
     Judged,
-    blame::{Owner, OwnerId, Party},
+    blame::{ActorId, Owner, OwnerId},
     helper::Held,
     suspect::Lift,
     usage::Rate,
@@ -23,7 +23,7 @@ use tracer_snapshot::{
     labels::{FileId, FileNames},
 };
 
-// Each code of the contract's is an operation of the picture's.
+// Each code of the contract's is an operation of the snapshot's.
 const _: () = assert!(Op::ALL.len() == op::KNOWN);
 
 /// Kinds of syncs by their codes.
@@ -51,11 +51,11 @@ fn others() -> Actor {
 }
 
 /// The actor of an owner, and the process by which it acted last.
-pub(crate) fn owner(actors: &Actors, id: OwnerId, party: &Party, tgid: u32) -> Actor {
+pub(crate) fn owner(actors: &Actors, id: OwnerId, actor: &ActorId, tgid: u32) -> Actor {
     if id == OwnerId::NOBODY {
         return others();
     }
-    let mut actor = actors.actor(party);
+    let mut actor = actors.actor(actor);
     if pid::here(tgid) != 0 {
         actor.tgid = tgid;
     }
@@ -63,7 +63,7 @@ pub(crate) fn owner(actors: &Actors, id: OwnerId, party: &Party, tgid: u32) -> A
 }
 
 impl Scene {
-    /// A picture of the last seconds, or of all that happened since the period
+    /// A snapshot of the last seconds, or of all that happened since the period
     /// began.
     pub fn snapshot(&self, span: Span, now_ns: u64, files: &mut dyn FileNames) -> Snapshot {
         let victims = self.engine.victims().iter();
@@ -110,7 +110,7 @@ impl Scene {
             return None;
         }
         let quantile = |q| seconds(sum.quantile_ns(q));
-        let actor = Actor { tgid: pid::here(victim.tgid), ..self.actors.actor(&victim.party()) };
+        let actor = Actor { tgid: pid::here(victim.tgid), ..self.actors.actor(&victim.actor()) };
         let label = files.label(FileId(victim.key.file));
         let (class, path) = (label.class, label.path.clone());
         let window = seconds(now_ns.saturating_sub(self.since_ns(span))).max(1e-3);
@@ -147,7 +147,7 @@ impl Scene {
         let syncs = sum.syncs.max(1) as f64;
         let culprits = judgement.culprits.iter().filter_map(|finding| {
             Some(Culprit {
-                actor: self.party(finding),
+                actor: self.actor(finding),
                 op: Op::of_code(finding.charge as u16)?,
                 via: finding.via,
                 share: finding.share,
@@ -159,7 +159,7 @@ impl Scene {
         let culprits = culprits.collect();
         let ruled_out = judgement.ruled_out.iter().take(RULED_OUT).filter_map(|finding| {
             Some(RuledOut {
-                actor: self.party(finding),
+                actor: self.actor(finding),
                 op: Op::of_code(finding.charge as u16)?,
                 share: finding.share,
                 evidence: evidence(finding),
@@ -212,8 +212,8 @@ impl Scene {
         its.map_or_else(Vec::new, |stack| stack.facts.clone())
     }
 
-    fn party(&self, finding: &Finding) -> Actor {
-        owner(&self.actors, finding.owner, &finding.party, 0)
+    fn actor(&self, finding: &Finding) -> Actor {
+        owner(&self.actors, finding.owner, &finding.actor, 0)
     }
 
     /// The other files that the victim's own process syncs, the most first.
@@ -251,7 +251,7 @@ impl Scene {
         }
     }
 
-    /// The parties with a part in all excess so far, the worst first.
+    /// The actors with a part in all excess so far, the worst first.
     fn blame(&self, victim: &Victim) -> Vec<Blame> {
         let excess_ns = victim.total.excess_ns;
         let mut blame = Vec::new();
@@ -259,7 +259,7 @@ impl Scene {
             for (code, ns) in suspect.total[..op::COUNT].iter().enumerate() {
                 let Some(op) = Op::of_code(code as u16).filter(|_| *ns > 0.0) else { continue };
                 blame.push(Blame {
-                    actor: owner(&self.actors, suspect.owner, &suspect.party, 0),
+                    actor: owner(&self.actors, suspect.owner, &suspect.actor, 0),
                     op,
                     seconds: ns / 1e9,
                     share: if excess_ns > 0.0 { ns / excess_ns } else { 0.0 },
@@ -275,7 +275,7 @@ impl Scene {
         rates.sort_by(|a, b| b.in_flight.total_cmp(&a.in_flight));
         let owners = rates.into_iter().filter_map(|rate| {
             Some(OwnerRow {
-                actor: owner(&self.actors, rate.owner, &rate.party, rate.tgid),
+                actor: owner(&self.actors, rate.owner, &rate.actor, rate.tgid),
                 op: Op::of_code(rate.op)?,
                 requests_per_second: rate.requests_per_second,
                 bytes_per_second: rate.bytes_per_second,
@@ -308,10 +308,10 @@ impl Scene {
     /// Describes one slow sync; `owners` are those of its disk's accounts, with the
     /// process that used each last.
     pub fn slow_sync(&self, slow: &Slow<'_>, files: &mut dyn FileNames) -> SlowSync {
-        let Slow { sync: Taken { record, file, .. }, judged, owners, tgid } = slow;
-        let party =
-            Party { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
-        let actor = Actor { tgid: pid::here(record.tgid), ..self.actors.actor(&party) };
+        let Slow { sync: SyncInput { record, file, .. }, judged, owners, tgid } = slow;
+        let actor =
+            ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
+        let actor = Actor { tgid: pid::here(record.tgid), ..self.actors.actor(&actor) };
         let label = files.label(*file);
         let (class, path) = (label.class, label.path.clone());
         let mut in_flight = Vec::new();
@@ -325,7 +325,7 @@ impl Scene {
                 let mut competitors = judged.window.competitors().iter();
                 let competing = competitors.find(|c| c.owner.id == owned.id);
                 in_flight.push(SyncOwner {
-                    actor: owner(&self.actors, owned.id, &owned.party(), tgid(account)),
+                    actor: owner(&self.actors, owned.id, &owned.actor(), tgid(account)),
                     op,
                     in_flight: area_ns as f64 / record.duration_ns as f64,
                     share: competing.map_or(0.0, |c| c.work / judged.window.total_work.max(1.0)),
@@ -361,7 +361,7 @@ fn seen_quantile_ns(victim: &Victim, q: f64) -> Option<u64> {
 
 /// The inputs from which a slow sync is described.
 pub struct Slow<'a> {
-    pub sync: Taken<'a>,
+    pub sync: SyncInput<'a>,
     pub judged: &'a Judged,
     /// The owners of its disk's accounts.
     pub owners: &'a [Owner; ACCOUNTS],
@@ -474,7 +474,7 @@ fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
     let why = match (worst.lift.accuses(), worst.confidence) {
         (true, Confidence::High) => "its share and the syncs with and without it agree",
         (false, Confidence::High) => "it was seen to run meanwhile",
-        _ if worst.party.kthread => "who is behind this kernel thread is not known",
+        _ if worst.actor.kthread => "who is behind this kernel thread is not known",
         _ if judgement.is_standing => "these syncs were never seen to be quick",
         _ if judgement.circumstances.is_slow(0.2) => {
             "the device became slower too, so syncs with and without it say little"
