@@ -29,6 +29,14 @@ pub fn announce(here: &str, why: fmt::Arguments<'_>) {
     let _ = io::stdout().write_all(format!("\n{line}\n").as_bytes());
 }
 
+/// Says that the running test's failure, which follows, is final: `cargo xtask test` does
+/// not play it again.
+pub fn announce_final(why: &str) {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("?");
+    let _ = io::stdout().write_all(format!("\nfinal: {name}: {why}\n").as_bytes());
+}
+
 fn line(here: &str, why: fmt::Arguments<'_>) -> String {
     let path = here.trim_end_matches("::here").replace("::{{closure}}", "");
     // Without the crate's name.

@@ -24,10 +24,9 @@ use tracer_vm::tally::{Outcome, Tally};
 use crate::{
     setup::{self, Need, Talk},
     test::{
-        CELLS, begin_state, kernel, live_command,
+        CELLS, begin_state, kernel,
         program::{Built, Program},
         state::{State, Timed},
-        stream,
         table::Row,
         today,
         tree::Tree,
@@ -119,10 +118,10 @@ fn tally_one(tally: &mut Tally, outcome: &Outcome) {
 
 fn play(cell: &str, live: &Program, tracer: &Path, tree: &Tree, kernel: &str) -> Result<Timed> {
     // The page counts single plays, so a wrong answer is final.
-    let mut command: Command = live_command(live, tracer, &[("TRACER_ONE_PLAY", "1")])?;
+    let mut command: Command = live.as_root(tracer, &[("TRACER_ONE_PLAY", "1")])?;
     command.args(["--test-threads=1", "--nocapture", "--exact", cell]);
     let (begun, mut tally, mut said) = (Instant::now(), Tally::default(), Vec::new());
-    let status = stream(cell, live, &mut command, |bytes: &[u8], now: Duration| {
+    let status = live.stream(cell, &mut command, |bytes: &[u8], now: Duration| {
         said.extend_from_slice(bytes);
         tally.feed(bytes, now);
         Ok(())

@@ -9,6 +9,7 @@
 //! on standard output: `N passed, N failed, N skipped`.
 
 pub(crate) mod program;
+mod replays;
 mod rotation;
 pub(crate) mod state;
 pub(crate) mod table;
@@ -17,20 +18,17 @@ pub(crate) mod tree;
 
 use std::{
     collections::BTreeSet,
-    env,
-    ffi::OsString,
-    fs,
-    io::{Read as _, Write as _},
+    env, fs,
     path::Path,
-    process::{Command, ExitStatus, Stdio},
+    process::Command,
     sync::Mutex,
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
-use tracer_step::{self as step, root, workspace};
+use tracer_step::{self as step, workspace};
 use tracer_vm::{
     guests::Guests,
     plan::Plan,
@@ -60,6 +58,7 @@ const TIMELINES: [(&str, &str); 2] =
 /// Makes a live test that finds it cannot run fail instead of being skipped.
 const NO_SKIP: &str = "TRACER_NO_SKIP_LIVE";
 
+const LIVE: &str = "live::";
 /// Names of tests that only guests run.
 const GUEST: &str = "guest::";
 pub(crate) const CELLS: &str = "live::matrix::cells::";
@@ -108,6 +107,10 @@ struct Run<'a> {
     kernel: String,
     tally: Tally,
     times: Vec<Time>,
+    /// The tests that failed, by the names that their programs give them.
+    failed: Vec<String>,
+    /// Those of them that have passed since.
+    unsteady: Vec<String>,
     /// With `--all`.
     state: Option<State>,
 }
@@ -134,8 +137,17 @@ impl<'a> Run<'a> {
         let begin = || begin_state(args.resume, args.filter.is_some(), &tree, state);
         let state = args.all.then(begin).transpose()?;
         let kernel = kernel()?;
-        let (tally, times) = (Tally::default(), Vec::new());
-        Ok(Self { args, begun: Instant::now(), tree, kernel, tally, times, state })
+        Ok(Self {
+            args,
+            begun: Instant::now(),
+            tree,
+            kernel,
+            tally: Tally::default(),
+            times: Vec::new(),
+            failed: Vec::new(),
+            unsteady: Vec::new(),
+            state,
+        })
     }
 
     fn run_all(&mut self) -> Result<()> {
@@ -186,10 +198,11 @@ impl<'a> Run<'a> {
         let kernel = self.kernel.clone();
         let tests = self.choose(&live, &kernel, &left);
         if !tests.is_empty() {
-            let mut command = live_command(&live, &tracer, &[])?;
+            let mut command = live.as_root(&tracer, &[])?;
             // One at a time: they share the kernel that they look at.
             command.args(["--test-threads=1", "--nocapture", "--exact"]).args(&tests);
             self.run_program("tests from outside, as root", &live, &kernel, &mut command)?;
+            self.play_again(&live, &tracer)?;
         }
         self.write_table(&known)?;
         if let Some(guests) = guests {
@@ -262,7 +275,7 @@ impl<'a> Run<'a> {
         command: &mut Command,
     ) -> Result<()> {
         let begun = Instant::now();
-        let status = stream(name, program, command, |bytes, now| {
+        let status = program.stream(name, command, |bytes, now| {
             self.tally.feed(bytes, now);
             self.take_ended(program, kernel)
         })?;
@@ -274,9 +287,34 @@ impl<'a> Run<'a> {
 
     fn take_ended(&mut self, program: &Program, kernel: &str) -> Result<()> {
         for mut test in self.tally.take_ended() {
+            if test.outcome == Outcome::Failed {
+                self.failed.push(test.name.clone());
+            }
             test.name = program.full_name(&test.name);
             record(self.state.as_mut(), &mut self.times, &self.tree.name, kernel, test)?;
         }
+        Ok(())
+    }
+
+    /// Plays live tests again that may have failed by chance.
+    fn play_again(&mut self, live: &Program, tracer: &Path) -> Result<()> {
+        let failed = std::mem::take(&mut self.failed);
+        let may = |name: &String| name.starts_with(LIVE) && !self.tally.is_final(name);
+        if self.args.all || self.args.filter.is_some() || !failed.iter().all(may) {
+            return Ok(());
+        }
+        self.unsteady = replays::play(&failed, |name| {
+            let mut command = live.as_root(tracer, &[])?;
+            command.args(["--test-threads=1", "--nocapture", "--exact", name]);
+            let mut tally = Tally::default();
+            let status = live.stream(&format!("{name}, again"), &mut command, |bytes, now| {
+                tally.feed(bytes, now);
+                Ok(())
+            })?;
+            tally.end(status.success());
+            Ok((tally.passed(), tally.failed()) == (1, 0))
+        })?;
+        self.unsteady.iter().for_each(|_| self.tally.mend());
         Ok(())
     }
 
@@ -337,6 +375,9 @@ impl<'a> Run<'a> {
         if left > 0 {
             eprintln!("left to other commits: {left} tests");
         }
+        for name in &self.unsteady {
+            eprintln!("unsteady: {name} failed once and passed twice when it was played again");
+        }
         println!("{}", self.tally);
         match (self.tally.failed(), self.tally.passed()) {
             (0, 0) => bail!("no test ran"),
@@ -366,37 +407,6 @@ impl<'a> Run<'a> {
         };
         times.save(path)
     }
-}
-
-/// Runs a program of tests, shows what it says, and hands that on as it comes, with
-/// the time since it began.
-pub(crate) fn stream(
-    name: &str,
-    program: &Program,
-    command: &mut Command,
-    mut take: impl FnMut(&[u8], Duration) -> Result<()>,
-) -> Result<ExitStatus> {
-    eprintln!("== {name}");
-    command.current_dir(&program.executable.folder);
-    let begun = Instant::now();
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {name}: `{}`", command.get_program().display()))?;
-    let mut output = child.stdout.take().context("the tests have no output")?;
-    let mut buffer = [0; 4096];
-    loop {
-        let length = output.read(&mut buffer).context("cannot read what the tests say")?;
-        if length == 0 {
-            break;
-        }
-        // Not by lines: a test's name is shown before the test begins.
-        std::io::stderr().write_all(&buffer[..length])?;
-        take(&buffer[..length], begun.elapsed())?;
-    }
-    let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
-    eprintln!("== {name}: {status}, {:.1} s", begun.elapsed().as_secs_f64());
-    Ok(status)
 }
 
 /// This machine's kernel, as tables have it.
@@ -480,17 +490,4 @@ fn record_boot(
         Some(state) if report.has_passed() => state.finish_boot(&report.boot.to_string()),
         _ => Ok(()),
     }
-}
-
-pub(crate) fn live_command(
-    live: &Program,
-    tracer: &Path,
-    more: &[(&'static str, &str)],
-) -> Result<Command> {
-    let mut variables = vec![("PATH", root::search_path()), ("TRACER_BIN", OsString::from(tracer))];
-    variables.extend(more.iter().map(|(name, value)| (*name, OsString::from(value))));
-    for name in [NO_SKIP, "TRACER_REPEAT", "TRACER_KEEP_RECORDINGS", "RUST_BACKTRACE", "CI"] {
-        variables.extend(env::var_os(name).map(|value| (name, value)));
-    }
-    root::command(&live.executable.file, &variables)
 }

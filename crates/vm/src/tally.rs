@@ -2,10 +2,11 @@
 //! and how long it took, and the sums of them all.
 //!
 //! A skipped test prints `skipped: <test>: why` and returns; libtest calls that
-//! passed, so it is taken off there. Tests that libtest ignored are skipped.
+//! passed, so it is taken off there. Tests that libtest ignored are skipped. A test
+//! that prints `final: <test>: why` fails in a way that no second play can mend.
 //! Pure: bytes come in, cut anywhere, with the time since the program began.
 
-use std::{fmt, mem, time::Duration};
+use std::{collections::BTreeSet, fmt, mem, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,8 @@ pub struct Tally {
     failed: u64,
     skipped: u64,
     unnamed: u64,
+    /// The tests that said that their failure is final.
+    finals: BTreeSet<String>,
     /// The line that is still coming in, and the time at which it began.
     line: Vec<u8>,
     line_begun: Duration,
@@ -126,6 +129,8 @@ impl Tally {
             if let Some((name, why)) = skip.split_once(": ") {
                 self.program.skips.push((name.to_owned(), why.to_owned()));
             }
+        } else if let Some(end) = line.strip_prefix("final: ") {
+            self.finals.extend(end.split_once(": ").map(|(name, _)| name.to_owned()));
         } else if let Some(result) = line.strip_prefix("test result: ") {
             self.close();
             let numbers = ["passed", "failed", "ignored"].map(|word| number_of(result, word));
@@ -177,6 +182,17 @@ impl Tally {
         self.passed += passed;
         self.failed += failed;
         self.skipped += skipped;
+    }
+
+    /// Whether a test said that its failure is final.
+    pub fn is_final(&self, test: &str) -> bool {
+        self.finals.contains(test)
+    }
+
+    /// A test that was counted as failed has passed when it was played again.
+    pub fn mend(&mut self) {
+        self.failed = self.failed.saturating_sub(1);
+        self.passed += 1;
     }
 
     pub fn passed(&self) -> u64 {
@@ -314,6 +330,17 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out
         assert_eq!(tally.to_string(), closing);
         assert_eq!(found, tests);
         tally
+    }
+
+    #[test]
+    fn a_failure_is_final_where_the_test_says_so() {
+        let bad = BAD.replace("thread 'c'", "final: c: an innocent was named\nthread 'c'");
+        let (mut tally, tests) = read(&[(&bad, false)]);
+        assert_eq!(tests, ["b passed", "c failed", "a passed"]);
+        assert!(tally.is_final("c") && !tally.is_final("a"));
+        assert!(!read(&[(BAD, false)]).0.is_final("c"));
+        tally.mend();
+        assert_eq!(tally.to_string(), "3 passed, 0 failed, 0 skipped");
     }
 
     #[test]

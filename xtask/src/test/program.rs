@@ -1,12 +1,20 @@
 //! The programs of tests, and the names of what is in them.
 
-use std::{collections::BTreeSet, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::OsString,
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
-use tracer_step::{self as step, Executable, cargo};
+use tracer_step::{self as step, Executable, cargo, root};
 use tracer_vm::arch::Arch;
 
-use crate::build;
+use crate::{build, test::NO_SKIP};
 
 /// All that is built before the first test runs.
 pub struct Built {
@@ -61,6 +69,48 @@ impl Program {
         let tests = parse_list(&listed).with_context(cannot)?;
         let prefix = prefix(&executable.target, &executable.kind);
         Ok(Self { executable, tests, prefix })
+    }
+
+    /// Runs a command that runs this program, shows what it says, and hands that on as it
+    /// comes, with the time since it began.
+    pub fn stream(
+        &self,
+        name: &str,
+        command: &mut Command,
+        mut take: impl FnMut(&[u8], Duration) -> Result<()>,
+    ) -> Result<ExitStatus> {
+        eprintln!("== {name}");
+        command.current_dir(&self.executable.folder);
+        let begun = Instant::now();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {name}: `{}`", command.get_program().display()))?;
+        let mut output = child.stdout.take().context("the tests have no output")?;
+        let mut buffer = [0; 4096];
+        loop {
+            let length = output.read(&mut buffer).context("cannot read what the tests say")?;
+            if length == 0 {
+                break;
+            }
+            // Not by lines: a test's name is shown before the test begins.
+            std::io::stderr().write_all(&buffer[..length])?;
+            take(&buffer[..length], begun.elapsed())?;
+        }
+        let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
+        eprintln!("== {name}: {status}, {:.1} s", begun.elapsed().as_secs_f64());
+        Ok(status)
+    }
+
+    /// Runs this program as root with this tracer, and with more variables.
+    pub fn as_root(&self, tracer: &Path, more: &[(&'static str, &str)]) -> Result<Command> {
+        let mut variables =
+            vec![("PATH", root::search_path()), ("TRACER_BIN", OsString::from(tracer))];
+        variables.extend(more.iter().map(|(name, value)| (*name, OsString::from(value))));
+        for name in [NO_SKIP, "TRACER_REPEAT", "TRACER_KEEP_RECORDINGS", "RUST_BACKTRACE", "CI"] {
+            variables.extend(env::var_os(name).map(|value| (name, value)));
+        }
+        root::command(&self.executable.file, &variables)
     }
 
     /// The name that a test has in filters and in the table.

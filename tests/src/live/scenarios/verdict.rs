@@ -157,6 +157,16 @@ pub const QUIET_TRUTH: Truth<'static> =
     Truth { kinds: &["none"], culprits: &[], innocent: &[], slower: 0.0 };
 
 impl Answer {
+    /// The first who is named with high confidence and did nothing.
+    fn accused(&self, truth: &Truth<'_>) -> Option<&Culprit> {
+        self.verdict.culprits.iter().find(|culprit| {
+            let is_own = culprit.cgroup == self.own_cgroup;
+            let is_guilty = truth.culprits.iter().any(|actor| actor.is(culprit));
+            let is_sure = culprit.confidence.as_deref() == Some("high");
+            is_sure && culprit.share >= INNOCENT && !is_own && !is_guilty
+        })
+    }
+
     /// A line for people, whoever judged.
     pub fn print(&self, scenario: &str) {
         let v = &self.verdict;
@@ -193,6 +203,11 @@ impl Answer {
     pub fn judge(&self, scenario: &str, truth: &Truth<'_>) {
         self.print(scenario);
         let v = &self.verdict;
+        if let Some(accused) = self.accused(truth) {
+            let why = format!("{} was named with high confidence", accused.comm);
+            crate::skip::announce_final(&why);
+            panic!("{why}, and is innocent: {v:?}");
+        }
         let baseline = v.undisturbed_p99_seconds.expect("a baseline was seen");
         let quiet = baseline.min(QUIET_P99);
         assert!(v.p99_seconds >= truth.slower * quiet, "it was not made slow: {v:?}");
