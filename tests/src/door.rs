@@ -86,24 +86,67 @@ fn the_changelog_begins_with_the_version_that_is_built() {
     assert!(first.contains(env!("CARGO_PKG_VERSION")), "{first}");
 }
 
+/// All pages, as paths from the root.
+fn pages() -> Vec<String> {
+    let folders = ["", "docs/", "docs/design/", "docs/cost/"];
+    let of = |folder: &str| {
+        let names = files(folder).into_iter().filter(|name| name.ends_with(".md"));
+        names.map(|name| format!("{folder}{name}")).collect::<Vec<_>>()
+    };
+    folders.into_iter().flat_map(of).collect()
+}
+
+/// The anchors of a page's headings, as forges make them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>()
+    };
+    headings.map(|heading| anchor(heading).replace(' ', "-")).collect()
+}
+
 #[test]
 fn links_between_the_pages_lead_somewhere() {
-    for path in ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"] {
-        let text = read(path);
+    let mut wrong = Vec::new();
+    for page in pages() {
+        let text = read(&page);
+        let folder = Path::new(&page).parent().unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            if file.contains("://") {
+            if link.contains("://") {
                 continue;
             }
-            assert!(root().join(file).exists(), "{path}: {link}");
-            let has_anchor = |anchor: &str| {
-                read(file).lines().filter_map(|line| line.strip_prefix('#')).any(|heading| {
-                    let heading = heading.trim_start_matches('#').trim().to_lowercase();
-                    heading.replace([',', '`', '.'], "").replace(' ', "-") == anchor
-                })
-            };
-            assert!(anchor.is_empty() || has_anchor(anchor), "{path}: {link}");
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let file = if file.is_empty() { PathBuf::from(&page) } else { folder.join(file) };
+            let leads = root().join(&file).exists()
+                && (anchor.is_empty()
+                    || anchors(&read(file.to_str().unwrap())).iter().any(|has| has == anchor));
+            if !leads {
+                wrong.push(format!("{page}: {link}"));
+            }
         }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// ARCHITECTURE.md is read in one sitting; each page of docs/design has what
+/// lost against what was built.
+#[test]
+fn the_architecture_is_short_and_leads_to_each_design() {
+    let page = read("ARCHITECTURE.md");
+    assert!(page.lines().count() <= 120, "{} lines", page.lines().count());
+    let mut lines = page.lines().filter(|line| !line.starts_with('|'));
+    assert!(lines.all(|line| line.chars().count() <= 135), "a long line is two");
+    let (_, diagram) = page.split_once("```\n").unwrap();
+    let (diagram, _) = diagram.split_once("```").unwrap();
+    assert!(diagram.contains("COUNTED") && diagram.contains("NARRATED"), "the two paths");
+    let links = page.split("](docs/design/").skip(1);
+    let designs: BTreeSet<_> = links.filter_map(|rest| rest.split_once(".md)")).collect();
+    assert!(designs.len() >= 7, "{designs:?}");
+    for (name, _) in designs {
+        let design = read(&format!("docs/design/{name}.md"));
+        let (_, tried) = design.split_once("\n## What was tried or considered").unwrap();
+        assert!(tried.lines().filter(|line| line.starts_with("- **")).count() >= 3, "{name}");
     }
 }
 
