@@ -35,11 +35,13 @@ use crate::{
 
 mod classes;
 mod descriptors;
+mod volumes;
 mod watch;
 
 pub use classes::{Classified, classify};
 
 use descriptors::{Budget, Failure, Found, Search, Wanted, is_still, may_be_still};
+use volumes::Volumes;
 use watch::MountWatch;
 
 /// Files remembered, at about 200 bytes each.
@@ -72,6 +74,7 @@ pub struct Files {
     labels: Labels,
     names: Names,
     mounts: MountWatch,
+    volumes: Volumes,
     /// Changes of mounts so far. What was found before the last one is not
     /// believed.
     changes: u64,
@@ -145,6 +148,7 @@ impl Files {
         let tree = Tree::new(root);
         Self {
             mounts: MountWatch::new(&tree),
+            volumes: Volumes::default(),
             changes: 0,
             looks: 0,
             mounts_as_of_ns: 0,
@@ -167,6 +171,17 @@ impl Files {
         }
         self.looks += 1;
         self.mounts_as_of_ns = now_ns;
+    }
+
+    /// Reads which volumes of pods are mounted, if mounts have changed; returns whether
+    /// a volume has come or gone.
+    pub fn look_at_volumes(&mut self, now_ns: u64) -> bool {
+        self.volumes.look(&self.tree, self.changes, now_ns)
+    }
+
+    /// The volume of a pod whose filesystem is on the device with this number.
+    pub fn volume(&self, device: u32) -> Option<&str> {
+        self.volumes.find(device)
     }
 
     /// The file that a process synced at some time, as the kernel names it, and

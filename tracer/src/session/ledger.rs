@@ -76,6 +76,9 @@ impl Session {
         let assigned = self.assigned.iter().map(|disk| (disk.name.as_str(), &disk.identity));
         let stacked = self.stacked.iter().map(|disk| (disk.name.as_str(), &disk.identity));
         let have_changed = disks::have_changed(&self.root, assigned.chain(stacked));
+        if self.files.look_at_volumes(self.ticked_ns) {
+            self.scene.disks.iter_mut().for_each(|disk| disk.known_as = None);
+        }
         // Before they are described: what changes meanwhile is found in a second.
         let before = mem::replace(&mut self.layers, Layers::read(&self.root));
         if have_changed || before != self.layers {
@@ -132,7 +135,8 @@ impl Session {
             (known.index, known.name.as_str()) == (disk.disk.index, disk.name.as_str())
         };
         let before = self.scene.disks.iter().find(is_it).and_then(|known| known.known_as.clone());
-        before.or_else(|| disk.is_there().then(|| disks::known_as(&self.root, &disk.name)))
+        let name = || disks::known_as(&self.root, &disk.name, |device| self.files.volume(device));
+        before.or_else(|| disk.is_there().then(name))
     }
 
     /// The disks as they are now.

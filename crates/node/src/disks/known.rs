@@ -1,22 +1,52 @@
 //! The name by which people know a disk, beside the kernel's.
 //!
 //! `dm-3` is in no runbook: `vg0/data` is, and so are the alias of a multipath, the file
-//! behind a loop device, a cloud's volume, and the serial number on the drive. All
-//! of them are read from sysfs, which asks no disk. They are for people, and no
-//! key to anything.
+//! behind a loop device, a pod's volume, a cloud's, and the serial number on the drive. All
+//! but the pod's volume are read from sysfs, which asks no disk. They are for people, and
+//! no key to anything.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
-use crate::tree::{Tree, text};
+use crate::{
+    devices,
+    tree::{Tree, text},
+};
 
 /// Longer names are cut.
 const NAME_BYTES: usize = 128;
 
-/// The header of a SCSI disk's page with its serial number.
+/// The header of a SCSI disk's page of product data.
 const PAGE_HEADER: usize = 4;
+const PAGE_BYTES: usize = 1024;
 
-/// A name for people; empty where nothing is known but the kernel's name.
-pub fn known_as(root: &Path, name: &str) -> String {
+/// The controller of Azure's machines that data disks are at, by the beginning of its
+/// number on Hyper-V's bus.
+const AZURE_DATA: &str = "{f8b3781b-";
+/// Where the disks are that come with the machine: two controllers of the first
+/// generation, and two numbers at one controller of the second.
+const AZURE_OWN: [(&str, Option<u32>, &str); 4] = [
+    ("{00000000-0000-", None, "OS disk"),
+    ("{00000000-0001-", None, "resource disk"),
+    ("{f8b3781a-", Some(0), "OS disk"),
+    ("{f8b3781a-", Some(1), "resource disk"),
+];
+/// Between a disk and the controller's entry on the bus lie its target and its host.
+const AZURE_ABOVE: usize = 5;
+
+/// A name for people; empty where nothing is known but the kernel's name. `volume_of` knows
+/// the volumes of pods by their device numbers.
+pub fn known_as<'a>(root: &Path, name: &str, volume_of: impl Fn(u32) -> Option<&'a str>) -> String {
+    let known = known_to_the_kernel(root, name);
+    let number = Tree::new(root).read_line(format!("sys/block/{name}/dev"));
+    let device = number.and_then(|number| devices::parse(number.trim().as_bytes()));
+    match device.and_then(volume_of) {
+        Some(volume) if known.is_empty() || known == volume => volume.to_owned(),
+        Some(volume) => text(format!("{volume} on {known}").as_bytes(), NAME_BYTES),
+        None => known,
+    }
+}
+
+fn known_to_the_kernel(root: &Path, name: &str) -> String {
     let tree = Tree::new(root);
     let line = |path: &str| {
         let line = tree.read_line(format!("sys/block/{name}/{path}"))?;
@@ -67,11 +97,61 @@ fn drive(line: &impl Fn(&str) -> Option<String>, tree: &Tree, name: &str) -> Opt
     {
         return Some(format!("vol-{}", id.trim_start_matches('-')));
     }
+    match model.as_deref() {
+        Some("PersistentDisk") => {
+            let page = tree.read_up_to(format!("sys/block/{name}/device/vpd_pg83"), PAGE_BYTES);
+            if let Some(id) = page.ok().and_then(|page| google_disk(&page)) {
+                return Some(id);
+            }
+        }
+        Some("Virtual Disk") => {
+            if let Some(place) = azure_disk(tree, name) {
+                return Some(place);
+            }
+        }
+        _ => (),
+    }
     match (model, serial) {
         (Some(model), Some(serial)) => Some(format!("{model} {serial}")),
         // A model alone is that of many.
         (_, serial) => serial,
     }
+}
+
+/// The name that a disk of Google's has in its machine, which is that of the link
+/// `/dev/disk/by-id/google-…`: in the identification by the vendor, behind 8 bytes of the
+/// vendor's name and 16 of the product's (SPC-4, "T10 vendor ID based").
+fn google_disk(page: &[u8]) -> Option<String> {
+    let mut rest = page.get(PAGE_HEADER..)?;
+    while let [_, kind, _, length, ..] = *rest {
+        let end = 4 + usize::from(length);
+        let identifier = rest.get(4..end)?;
+        if kind & 0x0f == 1 && identifier.starts_with(b"Google") {
+            let name = text(identifier.get(24..)?, NAME_BYTES);
+            let name = name.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+            return (!name.is_empty()).then(|| format!("google-{name}"));
+        }
+        rest = rest.get(end..)?;
+    }
+    None
+}
+
+/// `Azure data disk, LUN 3`, as the portal and `az vm disk` number them.
+fn azure_disk(tree: &Tree, name: &str) -> Option<String> {
+    let device = tree.at(format!("sys/block/{name}/device"));
+    // A link within sysfs: `…/<controller>/host1/target1:0:0/1:0:0:3`.
+    let place = fs::canonicalize(device).ok()?;
+    let lun = place.file_name()?.to_str()?.rsplit(':').next()?.parse::<u32>().ok()?;
+    let number = |folder: &Path| fs::read(folder.join("device_id")).ok();
+    let controller = place.ancestors().skip(1).take(AZURE_ABOVE).find_map(number)?;
+    let controller = text(&controller, NAME_BYTES).to_lowercase();
+    if controller.starts_with(AZURE_DATA) {
+        return Some(format!("Azure data disk, LUN {lun}"));
+    }
+    let is_it = |own: &&(&str, Option<u32>, &str)| {
+        controller.starts_with(own.0) && own.1.is_none_or(|number| number == lun)
+    };
+    AZURE_OWN.iter().find(is_it).map(|(.., kind)| format!("Azure {kind}"))
 }
 
 fn page(name: &str) -> String {
@@ -100,7 +180,65 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         }
-        assert_eq!(known_as(node.path(), "disk"), expected);
+        assert_eq!(known_as(node.path(), "disk", |_| None), expected);
+    }
+
+    #[test]
+    fn a_pod_s_volume_is_named_before_the_drive_that_it_is_on() {
+        let node = tempfile::tempdir().unwrap();
+        let block = node.path().join("sys/block/sdc");
+        fs::create_dir_all(&block).unwrap();
+        fs::write(block.join("dev"), "8:32\n").unwrap();
+        let volume = |device| (device == devices::join(8, 32)).then_some("pvc-0a");
+        assert_eq!(known_as(node.path(), "sdc", volume), "pvc-0a");
+        fs::write(block.join("serial"), "beaf11\n").unwrap();
+        assert_eq!(known_as(node.path(), "sdc", volume), "pvc-0a on beaf11");
+        assert_eq!(known_as(node.path(), "sdd", volume), "");
+    }
+
+    /// Page 0x83 of a disk of Google's: two identifiers, of which the vendor's is the first.
+    #[test]
+    fn a_disk_of_google_s_is_called_as_its_link_is() {
+        let identifier = b"Google  PersistentDisk  pgdata-3";
+        let mut page = vec![0, 0x83, 0, 48, 0x02, 0x01, 0, identifier.len() as u8];
+        page.extend(identifier);
+        page.extend([0x01, 0x03, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+        let model = ("device/model", &b"PersistentDisk  \n"[..]);
+        check(&[model, ("device/vpd_pg83", &page)], "google-pgdata-3");
+        // The other order, and pages that end too early.
+        let other = [&page[..4], &page[40..], &page[4..40]].concat();
+        check(&[model, ("device/vpd_pg83", &other)], "google-pgdata-3");
+        for length in [0, 3, 4, 7, 20, 30] {
+            check(&[model, ("device/vpd_pg83", &page[..length])], "");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_disk_of_azure_s_is_called_by_its_place() {
+        let node = tempfile::tempdir().unwrap();
+        let name = |controller: &str, disk: &str| {
+            let bus = node.path().join("sys/devices").join(&controller[1..9]);
+            let device = bus.join("host1/target1:0:0").join(disk);
+            fs::create_dir_all(&device).unwrap();
+            fs::write(bus.join("device_id"), format!("{controller}\n")).unwrap();
+            fs::write(device.join("model"), "Virtual Disk    \n").unwrap();
+            let block = node.path().join("sys/block/sdc");
+            fs::create_dir_all(&block).unwrap();
+            let _ = fs::remove_file(block.join("device"));
+            std::os::unix::fs::symlink(&device, block.join("device")).unwrap();
+            known_as(node.path(), "sdc", |_| None)
+        };
+        let data = "{f8b3781b-1e82-4818-a1c3-63d806ec15bb}";
+        assert_eq!(name(data, "1:0:0:3"), "Azure data disk, LUN 3");
+        let second = "{f8b3781a-1e82-4818-a1c3-63d806ec15bb}";
+        assert_eq!(name(second, "0:0:0:0"), "Azure OS disk");
+        assert_eq!(name(second, "0:0:0:1"), "Azure resource disk");
+        assert_eq!(name(second, "0:0:0:2"), "");
+        assert_eq!(
+            name("{00000000-0001-8899-0000-000000000000}", "1:0:1:0"),
+            "Azure resource disk"
+        );
     }
 
     #[test]
