@@ -144,6 +144,50 @@ fn the_exit_code_of_the_tracer_in_the_pod_is_ours_without_a_second_message() {
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(3), String::new()));
 }
 
+fn exec<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let first =
+        ["exec", "tracer-x7k2p", "--namespace=tracer", "--container=tracer", "--", "/tracer"];
+    [&first, words].concat()
+}
+
+#[test]
+fn a_report_is_of_the_agents_recording_or_of_one_that_is_made_for_it() {
+    let kept = Cluster::with_agents(&["tracer"]);
+    let output = kept.tracer(&["report", "shop/web-0", "--", "--at", "03:00"]);
+    assert_eq!(
+        (text(&output.stdout), text(&output.stderr)),
+        ("of the pod\n".into(), String::new())
+    );
+    let asked = exec(&["report", "--filter=shop/web-0", "--at", "03:00"]);
+    assert_eq!(kept.asked()[2..], [asked]);
+
+    let fresh = Cluster::with_agents(&["tracer"]);
+    let output = fresh.tracer(&["report", "cp1", "--record", "90s"]);
+    assert!(text(&output.stderr).contains("90 s"), "{}", text(&output.stderr));
+    let recording = "--output=/var/tmp/report.rec";
+    let record = exec(&["record", recording, "--force", "--for=90s", "--host-root=/host"]);
+    let report = exec(&["report", "/var/tmp/report.rec"]);
+    assert_eq!(fresh.asked()[1..], [record, report]);
+
+    // Nothing was recorded where no agent ran.
+    let made = Cluster::with_agents(&[]);
+    let output = made.tracer(&["report", "cp1", "--yes", "--image", IMAGE]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let asked = made.asked();
+    let verbs: Vec<_> = asked.iter().map(|call| call[0].as_str()).collect();
+    assert_eq!(verbs, ["get", "create", "wait", "exec", "exec", "delete"]);
+    assert_eq!(asked[3][6..], ["record", recording, "--force", "--for=120s", "--host-root=/host"]);
+
+    // A recording that failed is not reported on.
+    let failed = Cluster::with_agents(&["tracer"]);
+    fs::write(failed.path("ends"), "3").unwrap();
+    assert_eq!(failed.tracer(&["report", "cp1", "--record", "1m"]).status.code(), Some(3));
+    assert_eq!(failed.asked().len(), 2);
+    for wrong in [["report", "cp1", "--record", "11m"], ["top", "cp1", "--record", "1m"]] {
+        assert_eq!(failed.tracer(&wrong).status.code(), Some(1), "{wrong:?}");
+    }
+}
+
 #[test]
 fn as_a_plugin_it_does_the_same() {
     let cluster = Cluster::with_agents(&["tracer"]);

@@ -146,7 +146,9 @@ EXAMPLES:
       tracer kubectl why shop/web-0 -- --for 1m
   A node, as `tracer top` shows it there:
       tracer kubectl top worker-3
-  The same where no agent runs, with the image that was pushed:
+  What happened to this pod in the night, as one page of HTML:
+      tracer kubectl report shop/web-0 -- --at 03:00 > report.html
+  A node as it is where no agent runs, with the image that was pushed:
       tracer kubectl top worker-3 --image registry.example/tracer@sha256:…";
 
 pub const COMPLETIONS: &str = "\

@@ -1,8 +1,10 @@
 //! The arguments of `tracer kubectl`: which view of which node, and how its kubectl is called.
 
-use std::{ffi::OsString, path::Path};
+use std::{ffi::OsString, path::Path, time::Duration};
 
 use clap::{Args, ValueEnum};
+
+use super::values;
 
 /// A view of a node or a pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -15,6 +17,8 @@ pub enum View {
     Watch,
     /// The list of what the tracer can see on a node.
     Doctor,
+    /// The report of what the agent has recorded, on standard output.
+    Report,
     /// The agent's page of a node, at a port of this machine.
     Page,
 }
@@ -27,6 +31,7 @@ impl View {
             Self::Top => Some("top"),
             Self::Watch => Some("watch"),
             Self::Doctor => Some("doctor"),
+            Self::Report => Some("report"),
             Self::Page => None,
         }
     }
@@ -60,6 +65,11 @@ pub struct KubectlArgs {
     /// Leave that pod there at the end; it ends by itself after 15 minutes.
     #[arg(long)]
     pub keep: bool,
+
+    /// For `report`: record for this long, then report on that, instead of on what the agent
+    /// has recorded [default on a node without an agent: 2m].
+    #[arg(long, value_name = "DURATION", value_parser = values::parse_duration)]
+    pub record: Option<Duration>,
 
     /// The program to call.
     #[arg(

@@ -10,7 +10,10 @@
 pub mod cluster;
 pub mod pod;
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -24,6 +27,16 @@ use cluster::{Agent, Kubectl};
 /// The agent's port in its pod, and the page's on this machine.
 const PORT: u16 = 9464;
 
+/// The node's files in the pod.
+const HOST_ROOT: &str = "--host-root=/host";
+
+/// A recording that is made for a report: the one folder in the pod that can be written.
+const RECORDING: &str = "/var/tmp/report.rec";
+/// A pod that was just made has recorded nothing yet. A verdict needs twenty syncs.
+const RECORDED: Duration = Duration::from_mins(2);
+/// The pod ends after 15 minutes.
+const LONGEST: Duration = Duration::from_mins(10);
+
 /// # Errors
 ///
 /// When kubectl fails, nobody allows a pod, or the tracer in the pod ends with an error.
@@ -36,6 +49,12 @@ pub fn run(args: &KubectlArgs) -> Result<()> {
     if args.view == View::Why && matches!(args.target, Target::Node(_)) {
         bail!("`why` takes a pod, NAMESPACE/POD; `tracer kubectl top {node}` shows the node's");
     }
+    if args.record.is_some() && args.view != View::Report {
+        bail!("--record is for `report`; other views watch for as long as `-- --for` says");
+    }
+    if args.record.is_some_and(|length| length > LONGEST) {
+        bail!("--record takes ten minutes at most: the flight recorder of an agent keeps more");
+    }
     let (agent, made) = match kubectl.find_agent(&node)? {
         Some(agent) => (agent, None),
         None => {
@@ -43,27 +62,61 @@ pub fn run(args: &KubectlArgs) -> Result<()> {
             (agent.clone(), Some(agent))
         }
     };
-    let asked = ask(&kubectl, args, &agent);
+    let record = args.record.or(made.as_ref().map(|_| RECORDED));
+    let asked = ask(&kubectl, args, &agent, record);
     match made {
         Some(pod) if !args.keep => kubectl.delete(&pod).and(asked),
         _ => asked,
     }
 }
 
-/// Runs what was asked for in the agent's pod.
-fn ask(kubectl: &Kubectl, args: &KubectlArgs, agent: &Agent) -> Result<()> {
+/// Runs what was asked for in the agent's pod; a report is of a recording that is made
+/// first, where `record` says for how long.
+fn ask(
+    kubectl: &Kubectl,
+    args: &KubectlArgs,
+    agent: &Agent,
+    record: Option<Duration>,
+) -> Result<()> {
     let Some(command) = args.view.command() else {
         say(&format!("the page of `{}`: http://127.0.0.1:{PORT}/ (^C ends it)", agent.node));
         return kubectl.forward(agent, PORT);
     };
     let mut words = vec!["/tracer".to_owned(), command.to_owned()];
-    if let (View::Why, Target::Pod { namespace, pod }) = (args.view, &args.target) {
-        words.push(format!("{namespace}/{pod}"));
+    match (args.view, &args.target) {
+        (View::Why, Target::Pod { namespace, pod }) => words.push(format!("{namespace}/{pod}")),
+        (View::Report, target) => {
+            if let Some(length) = record {
+                make_recording(kubectl, agent, length)?;
+                words.push(RECORDING.to_owned());
+            }
+            if let Target::Pod { namespace, pod } = target {
+                words.push(format!("--filter={namespace}/{pod}"));
+            }
+        }
+        _ => (),
     }
-    words.push("--host-root=/host".to_owned());
+    // A report is made of a recording, and asks the node for nothing.
+    if args.view != View::Report {
+        words.push(HOST_ROOT.to_owned());
+    }
     words.extend(args.more.iter().cloned());
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-    match kubectl.run_in(agent, &words, is_terminal)? {
+    pass_on(kubectl.run_in(agent, &words, is_terminal)?)
+}
+
+/// Records for a while in the agent's pod.
+fn make_recording(kubectl: &Kubectl, agent: &Agent, length: Duration) -> Result<()> {
+    let seconds = length.as_secs().max(1);
+    say(&format!("records `{}` for {seconds} s; the report follows", agent.node));
+    let output = format!("--output={RECORDING}");
+    let length = format!("--for={seconds}s");
+    let words = ["/tracer", "record", &output, "--force", &length, HOST_ROOT].map(str::to_owned);
+    pass_on(kubectl.run_in(agent, &words, false)?)
+}
+
+fn pass_on(code: u8) -> Result<()> {
+    match code {
         0 => Ok(()),
         code => Err(Passed(code).into()),
     }
