@@ -16,7 +16,7 @@ use serde_json::Value;
 use tracer_dist::{
     Machine, NAME, Release,
     archive::{gzip, tar},
-    deb, image,
+    deb, image, krew,
     layout::{self, Family, Parts},
     notices, rpm, sbom, sums,
 };
@@ -46,6 +46,9 @@ pub struct DistArgs {
         default_value = "whoever built it <root@localhost>"
     )]
     maintainer: String,
+    /// The address at which the archives of this release will lie, for krew's manifest.
+    #[arg(long, value_name = "URL", env = "TRACER_DOWNLOAD", default_value = krew::NO_FOLDER)]
+    download: String,
 }
 
 pub fn run(args: &DistArgs) -> Result<()> {
@@ -74,6 +77,16 @@ pub fn run(args: &DistArgs) -> Result<()> {
         files.extend(step::timed(&made, || packages(&release, machine, &parts))?);
         roots.push((machine, layout::image(&parts)));
     }
+    let archives: Vec<_> = roots
+        .iter()
+        .filter_map(|(machine, _)| {
+            let name = krew::archive_name(&release, *machine);
+            let archive = files.iter().find(|(file, _)| *file == name);
+            archive.map(|(_, bytes)| (*machine, bytes.as_slice()))
+        })
+        .collect();
+    let manifest = krew::write(&release, &args.download, &archives);
+    files.push((krew::FILE.to_owned(), manifest.into_bytes()));
     let image = step::timed("image", || image::write(&release, &roots))?;
     files.push((image::file_name(&release), image.archive));
     files.push((sbom::file_name(&release), bill(&release, &metadata)?.into_bytes()));
@@ -88,7 +101,7 @@ pub fn run(args: &DistArgs) -> Result<()> {
 /// The packages and the archive of a machine, by name.
 fn packages(release: &Release, machine: Machine, parts: &Parts) -> Result<Vec<(String, Vec<u8>)>> {
     let portable = layout::portable(parts, release, machine.linux());
-    let name = format!("{}.tar.gz", layout::folder(release, machine.linux()));
+    let name = krew::archive_name(release, machine);
     let debian = layout::installed(parts, Family::Debian)?;
     let fedora = layout::installed(parts, Family::Fedora)?;
     Ok(vec![
