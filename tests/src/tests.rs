@@ -35,6 +35,9 @@ mod nodes;
 mod renamed;
 /// Recordings, by a user with no rights.
 mod replay;
+/// TLS, client certificates and passwords of a running agent.
+#[cfg(not(target_env = "musl"))]
+mod secured;
 /// A disk whose slowness is known, and culprits for it.
 mod simulated;
 /// How a test says that this machine cannot run it.

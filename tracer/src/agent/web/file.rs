@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, str::FromStr};
 use anyhow::{Result, anyhow, bail};
 use bcrypt::HashParts;
 use hyper::header::{HeaderName, HeaderValue};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_saphyr::Spanned;
 
 use crate::output::escape::bounded;
@@ -31,6 +31,8 @@ pub struct WebFile {
     /// Hashes of bcrypt by user.
     #[serde(default)]
     basic_auth_users: Option<BTreeMap<String, Spanned<String>>>,
+    #[serde(default)]
+    rate_limit: Option<Spanned<IgnoredAny>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -51,6 +53,8 @@ pub struct TlsSection {
     pub client_ca_file: Option<Spanned<String>>,
     #[serde(default)]
     pub client_ca: Option<Spanned<String>>,
+    #[serde(default)]
+    client_allowed_sans: Option<Spanned<IgnoredAny>>,
     #[serde(default)]
     pub min_version: Option<Spanned<String>>,
     #[serde(default)]
@@ -96,7 +100,23 @@ impl WebFile {
             let why = error.without_snippet().to_string();
             anyhow!("line {line}: {}", bounded(&why.replace('\n', " "), 200))
         })?;
+        file.refuse_what_is_not_done()?;
         Ok(file)
+    }
+
+    /// Refuses what exporters do and the agent does not, with what to do instead.
+    fn refuse_what_is_not_done(&self) -> Result<()> {
+        if let Some(limit) = &self.rate_limit {
+            let why = "`rate_limit`: the agent has none; it answers 32 connections at a time";
+            return Err(at(limit, why));
+        }
+        let tls = self.tls_server_config.as_ref();
+        if let Some(names) = tls.and_then(|section| section.client_allowed_sans.as_ref()) {
+            let why = "`client_allowed_sans`: the agent does not compare names in certificates: \
+                       give scrapers certificates of an authority that signs for nobody else";
+            return Err(at(names, why));
+        }
+        Ok(())
     }
 
     /// The hash of each user's password.
@@ -195,8 +215,8 @@ mod tests {
         refused("tls_config:\n  cert_file: a\n", &["line 1", "tls_config"]);
         refused("tls_server_config:\n  cert_file: a\n  keyfile: b\n", &["line 3", "keyfile"]);
         let sans = "tls_server_config:\n  cert_file: a\n  client_allowed_sans: [a]\n";
-        refused(sans, &["line 3", "client_allowed_sans"]);
-        refused("rate_limit:\n  burst: 1\n", &["line 1", "rate_limit"]);
+        refused(sans, &["line 3", "client_allowed_sans", "authority"]);
+        refused("rate_limit:\n  burst: 1\n", &["line ", "rate_limit", "32 connections"]);
         refused("http_server_config:\n  http3: true\n", &["line 2", "http3"]);
         refused("basic_auth_users:\n  a: x\n  a: y\n", &["line 3"]);
     }
