@@ -8,6 +8,7 @@
 
 mod chart;
 mod clusters;
+mod collector;
 pub mod dashboards;
 mod fleet;
 mod kinds;
