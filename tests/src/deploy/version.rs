@@ -64,7 +64,7 @@ fn tags_are_found_and_words_before_a_colon_are_not() {
     assert_eq!(tags("as tracer:0.2.0."), ["0.2.0"]);
 }
 
-/// What a program, a chart, an image and packages say of themselves.
+/// The versions that a program, a chart, an image and packages show.
 #[test]
 fn all_that_people_install_is_of_the_version_that_the_program_prints() {
     let printed = run(Command::new(tracer_bin()).arg("--version"));

@@ -22,7 +22,7 @@ const PAGE_BYTES: usize = 1024;
 /// The controller of Azure's machines that data disks are at, by the beginning of its
 /// number on Hyper-V's bus.
 const AZURE_DATA: &str = "{f8b3781b-";
-/// Where the disks are that come with the machine: two controllers of the first
+/// The places of the disks that come with the machine: two controllers of the first
 /// generation, and two numbers at one controller of the second.
 const AZURE_OWN: [(&str, Option<u32>, &str); 4] = [
     ("{00000000-0000-", None, "OS disk"),
