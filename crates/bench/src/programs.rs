@@ -160,10 +160,10 @@ async fn measure_floor(
 /// The empty programs on the hooks that the tracer has on this machine: none at the
 /// issue of a request where no disk needs it.
 pub fn empty_programs() -> Result<Vec<Program>> {
-    let root = Path::new("/");
-    let found = disks::scan(root, &disks::Hidden::default())?;
+    let queues = disks::Queues::new(Path::new("/"));
+    let found = disks::scan(&queues, &disks::Hidden::default())?;
     let mut followed = found.iter().filter(|disk| disk.has_requests());
-    let is_needed = followed.any(|disk| disks::needs_issues(root, &disk.name));
+    let is_needed = followed.any(|disk| disks::needs_issues(&queues, &disk.name));
     let empty = EMPTY.into_iter().map(|(empty, _)| empty);
     Ok(empty.filter(|empty| is_needed || *empty != Program::EmptyIssue).collect())
 }

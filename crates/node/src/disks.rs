@@ -34,7 +34,7 @@ pub use hidden::{Hidden, has_hidden};
 pub use key::{Key, Named, boot_id};
 pub use known::known_as;
 pub use layers::Layers;
-pub use queue::{end_thread, late};
+pub use queue::Queues;
 pub use replaced::{Identity, have_changed};
 pub use stacks::{Stacked, connect, find_stacked};
 pub use state::StackStates;
@@ -194,9 +194,9 @@ impl Room {
     }
 }
 
-/// Reads all disks of the node below `root`, by name.
-pub fn scan(root: &Path, hidden: &Hidden) -> Result<Vec<BlockDisk>> {
-    let tree = Tree::new(root);
+/// Reads all disks of the node, by name.
+pub fn scan(queues: &Queues, hidden: &Hidden) -> Result<Vec<BlockDisk>> {
+    let tree = queues.tree();
     let directory = tree.at("sys/block");
     let entries = fs::read_dir(&directory).with_context(|| {
         format!("failed to list the disks in `{}` (is sysfs mounted?)", directory.display())
@@ -205,7 +205,7 @@ pub fn scan(root: &Path, hidden: &Hidden) -> Result<Vec<BlockDisk>> {
     for entry in entries {
         let entry = entry.with_context(|| format!("failed to list `{}`", directory.display()))?;
         // One that is being removed has no files any more.
-        disks.extend(entry.file_name().to_str().and_then(|name| read(&tree, name, hidden)));
+        disks.extend(entry.file_name().to_str().and_then(|name| read(queues, name, hidden)));
     }
     // A number that a file says is no longer a hidden disk's.
     let said: BTreeSet<_> = disks.iter().filter(|disk| !disk.is_hidden).map(|d| d.device).collect();
@@ -296,9 +296,9 @@ pub struct Ended {
 }
 
 /// Counts what ended on a disk. `None` where the kernel counts none, or does not say.
-pub fn ended(root: &Path, name: &str) -> Option<Ended> {
-    let tree = Tree::new(root);
-    let [iostats] = queue::lines(&tree, name, ["iostats"])?;
+pub fn ended(queues: &Queues, name: &str) -> Option<Ended> {
+    let tree = queues.tree();
+    let [iostats] = queues.lines(name, ["iostats"])?;
     if iostats?.trim() != "1" {
         return None;
     }
@@ -313,8 +313,8 @@ pub fn ended(root: &Path, name: &str) -> Option<Ended> {
 
 /// The IO scheduler that a disk has now; empty where there is none to choose, or the
 /// queue does not answer.
-pub fn scheduler(root: &Path, name: &str) -> String {
-    let line = queue::lines(&Tree::new(root), name, ["scheduler"]).and_then(|[line]| line);
+pub fn scheduler(queues: &Queues, name: &str) -> String {
+    let line = queues.lines(name, ["scheduler"]).and_then(|[line]| line);
     line.map(chosen).unwrap_or_default()
 }
 
@@ -323,8 +323,8 @@ pub fn scheduler(root: &Path, name: &str) -> String {
 /// waits there from one whose end was missed. A queue keeps statistics, and so notes in
 /// each request when it was given to the driver, where writeback throttling has it do so;
 /// others may too, and the kernel does not say which.
-pub fn needs_issues(root: &Path, name: &str) -> bool {
-    let lines = queue::lines(&Tree::new(root), name, ["scheduler", "wbt_lat_usec"]);
+pub fn needs_issues(queues: &Queues, name: &str) -> bool {
+    let lines = queues.lines(name, ["scheduler", "wbt_lat_usec"]);
     let Some([scheduler, wbt]) = lines else { return false };
     let wbt = wbt.and_then(|line| line.trim().parse().ok());
     match scheduler.map(chosen).unwrap_or_default().as_str() {
@@ -335,7 +335,8 @@ pub fn needs_issues(root: &Path, name: &str) -> bool {
     }
 }
 
-fn read(tree: &Tree, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
+fn read(queues: &Queues, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
+    let tree = queues.tree();
     let file = |path: &str| format!("sys/block/{name}/{path}");
     // First: of a disk that comes while the rest is read another is found later.
     let identity = Identity::read(tree, name);
@@ -346,11 +347,11 @@ fn read(tree: &Tree, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
             hidden.device(name, identity.as_ref()).or_else(|| read_hidden_device(tree, name))?
         }
     };
-    let queue::Hardware { queues, tags } = queue::hardware(tree, name).ok()?;
+    let queue::Hardware { queues: count, tags } = queues.hardware(name).ok()?;
     let attributes = ["nr_requests", "scheduler", "iostats", "discard_granularity"];
     // One that does not answer is followed as well as may be.
     let [nr_requests, scheduler, iostats, granularity] =
-        queue::lines(tree, name, attributes).unwrap_or_default();
+        queues.lines(name, attributes).unwrap_or_default();
     let number = |line: Option<String>| line?.trim().parse::<u64>().ok();
     Some(BlockDisk {
         name: name.to_owned(),
@@ -359,8 +360,8 @@ fn read(tree: &Tree, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
         identity,
         size_bytes: tree.read_number(file("size")).unwrap_or(0).saturating_mul(SECTOR_BYTES),
         hardware: tree.at(file("device")).exists(),
-        queues,
-        carries: queues == 0 && carrying::carries(tree, name, device),
+        queues: count,
+        carries: count == 0 && carrying::carries(tree, name, device),
         nr_tags: tags.unwrap_or(DEFAULT_TAGS),
         nr_requests: number(nr_requests).map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX)),
         scheduler: scheduler.map(chosen).unwrap_or_default(),

@@ -174,8 +174,8 @@ fn without_its_privileges_it_still_names_newcomers_and_who_takes_the_cpu() {
         let has = |wanted: &str| threads.iter().any(|(name, ..)| name == wanted);
         assert!(has("tracer") && has("http"), "{threads:?}");
         for (name, effective, no_new) in threads {
-            // `queues` reads sysfs for the loop, and comes and goes.
-            assert!(["tracer", "http", "queues"].contains(&&*name), "{name}");
+            // `errand` reads for the loop, and comes and goes.
+            assert!(["tracer", "http", "errand"].contains(&&*name), "{name}");
             assert_eq!(effective, if name == "http" { 0 } else { KEPT }, "{name}");
             assert!(no_new, "{name}");
         }

@@ -187,11 +187,12 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
     simulated.become_another(&Model { read: READ, ..Model::default() }).unwrap();
     let disk = simulated.disk();
     let node = without_schedulers(Some(disk.name())).unwrap();
-    let mut disks = disks::scan(node.path(), &disks::Hidden::default())
+    let queues = disks::Queues::new(node.path());
+    let mut disks = disks::scan(&queues, &disks::Hidden::default())
         .unwrap()
         .into_iter()
         .filter(BlockDisk::has_requests);
-    let is_needed = disks.any(|disk| disks::needs_issues(node.path(), &disk.name));
+    let is_needed = disks.any(|disk| disks::needs_issues(&queues, &disk.name));
     for forced in [&[][..], &["issue=tracepoint"]] {
         let forced: Vec<_> = forced.iter().map(|strategy| strategy.parse().unwrap()).collect();
         let is_wanted = is_needed || !forced.is_empty();

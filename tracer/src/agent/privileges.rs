@@ -6,6 +6,11 @@
 //! from another process (`session::loader`). Capabilities belong to threads:
 //! the loop gives up all others, and the thread that speaks HTTP all of them.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
 use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl::set_no_new_privs;
@@ -48,6 +53,23 @@ pub fn drop_most() -> Result<Vec<Capability>> {
 pub fn lacking() -> Vec<(Capability, &'static str)> {
     let has = |c| caps::has_cap(None, CapSet::Effective, c).unwrap_or(false);
     KEPT.into_iter().filter(|(c, _)| *c != Capability::CAP_BPF && !has(*c)).collect()
+}
+
+/// The names of this process's other threads that have a capability which the calling
+/// thread has not. A thread that is gone, or that cannot be read, has none.
+pub fn threads_with_more() -> Vec<String> {
+    let effective = |task: &Path| -> Option<u64> {
+        let status = fs::read_to_string(task.join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    let Some(own) = effective(Path::new("/proc/thread-self")) else { return Vec::new() };
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let more = tasks
+        .map(|task| task.path())
+        .filter(|task| effective(task).is_some_and(|has| has & !own != 0));
+    let name = |task: PathBuf| fs::read_to_string(task.join("comm")).unwrap_or_default();
+    more.map(|task| name(task).trim().to_owned()).collect()
 }
 
 /// The calling thread gives up everything.

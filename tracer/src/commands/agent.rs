@@ -8,6 +8,7 @@ use std::{
     io::{self, Write as _},
     path::Path,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -37,10 +38,14 @@ use crate::{
 };
 use tracer_engine::victim::Span;
 use tracer_kernel::clock::{monotonic_ns, unix_ns};
+use tracer_node::errand;
 use tracer_recording::segments::{Bounds, flight::Flight};
 
 /// Between two tries to trace a node that cannot be traced.
 const AGAIN: Duration = Duration::from_secs(300);
+
+/// How long the loop waits, at most, for the threads that read for its start.
+const READERS_END: Duration = Duration::from_secs(1);
 
 /// Between two looks at what a try depends on.
 const LOOK: Duration = Duration::from_secs(5);
@@ -188,9 +193,18 @@ fn give_up(privileges: Privileges) -> Result<()> {
         log::say("keeps all its capabilities, as configured");
         return Ok(());
     }
-    // Threads that were started before would keep all of them.
-    tracer_node::disks::end_thread();
     let kept = privileges::drop_most().context("failed to give up privileges")?;
+    // Threads that read for the start have its capabilities, and end within a moment.
+    let until = Instant::now() + READERS_END;
+    while !privileges::threads_with_more().is_empty() && Instant::now() < until {
+        thread::sleep(errand::IDLE);
+    }
+    for name in privileges::threads_with_more() {
+        log::warn(&format!(
+            "a thread ({name}) still waits for a read of the start, and keeps its \
+             capabilities until that answers"
+        ));
+    }
     let kept: Vec<_> = kept.iter().map(ToString::to_string).collect();
     log::say(&format!("gave up all capabilities but {}", kept.join(", ")));
     Ok(())

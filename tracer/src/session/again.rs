@@ -60,7 +60,7 @@ impl Session {
     fn count_ended(&self) -> BTreeMap<String, Ended> {
         let there = self.accounts.disks().iter().filter(|disk| disk.is_there());
         let counts = there.filter_map(|disk| {
-            let counted = disks::ended(&self.root, &disk.name)?.all;
+            let counted = disks::ended(&self.queues, &disk.name)?.all;
             let seen = (0..op::COUNT as u32)
                 .map(|code| self.accounts.histograms(disk.disk.index, code)[1].iter().sum::<u64>());
             Some((disk.name.clone(), Ended { counted, seen: seen.sum() }))

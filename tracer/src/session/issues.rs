@@ -50,7 +50,7 @@ impl Session {
         let disks = self.accounts.disks().iter();
         let there = disks.filter(|disk| disk.is_there() && !disk.carries());
         let mut busy = there.filter(|disk| !disk.rates.is_empty());
-        if is_unseen || busy.any(|disk| disks::needs_issues(&self.root, &disk.name)) {
+        if is_unseen || busy.any(|disk| disks::needs_issues(&self.queues, &disk.name)) {
             self.attach_issue_hook();
         }
     }
@@ -64,6 +64,6 @@ impl Session {
     fn any_disk_needs_issue_hook(&self) -> bool {
         let disks = self.assigned.iter();
         let mut there = disks.filter(|disk| disk.identity.is_some() && !disk.carries());
-        there.any(|disk| disks::needs_issues(&self.root, &disk.name))
+        there.any(|disk| disks::needs_issues(&self.queues, &disk.name))
     }
 }

@@ -74,7 +74,7 @@ impl Session {
         if !self.references.is_wanted {
             return;
         }
-        let Self { accounts, references, root, .. } = self;
+        let Self { accounts, references, queues, .. } = self;
         let present: BTreeMap<_, _> = accounts
             .disks()
             .iter()
@@ -87,7 +87,7 @@ impl Session {
         let new = present.into_iter().filter(|(index, _)| is_new(index));
         let new: Vec<_> = new
             .map(|(index, (name, identity))| {
-                (index, Key::read(root, &name), name, identity.clone())
+                (index, Key::read(queues, &name), name, identity.clone())
             })
             .collect();
         let others = references.known.values().map(|known| &known.key);
@@ -134,7 +134,7 @@ impl Session {
                 continue;
             };
             // The reference was learnt under other settings.
-            let changes = Key::read(&self.root, &name).map(|now| now.changes(&key));
+            let changes = Key::read(&self.queues, &name).map(|now| now.changes(&key));
             if changes.as_ref().is_none_or(|changes| !changes.is_empty()) {
                 if let Some(why) = changes.filter(|_| !known.is_given_up) {
                     known.is_given_up = true;

@@ -13,7 +13,7 @@ use tracer_kernel::{
         waiting::{Ended, Idle, Queue},
     },
 };
-use tracer_node::disks::{self, Assigned, Hidden, Layers, Room, Stacked};
+use tracer_node::disks::{self, Assigned, Hidden, Layers, Queues, Room, Stacked};
 use tracer_scene::{DiskState, Histograms};
 
 use super::Session;
@@ -21,12 +21,12 @@ use super::Session;
 /// Describes all disks that are there to the kernel programs, and returns the names
 /// of those for which there is no room; `None` where they cannot be listed.
 pub(super) fn describe(
-    (root, hidden, sees_bios): (&Path, &Hidden, bool),
+    (root, queues, hidden, sees_bios): (&Path, &Queues, &Hidden, bool),
     room: &Room,
     (assigned, stacked): (&mut Vec<Assigned>, &mut Vec<Stacked>),
     accounts: &mut Accounts,
 ) -> Option<Vec<String>> {
-    let mut found = disks::scan(root, hidden).ok()?;
+    let mut found = disks::scan(queues, hidden).ok()?;
     if !sees_bios {
         found.iter_mut().for_each(|disk| disk.carries = false);
     }
@@ -89,12 +89,12 @@ impl Session {
     /// Reads what each account did, and reconciles it with what the kernel says is
     /// in flight.
     pub(super) fn read_ledger(&mut self, now: u64) {
-        let root = &self.root;
+        let (root, queues) = (&self.root, &self.queues);
         self.accounts.tick(now, |name| {
             // First: what ends meanwhile is not known to have ended.
-            let disks::Ended { all, flushes } = disks::ended(root, name)?;
+            let disks::Ended { all, flushes } = disks::ended(queues, name)?;
             disks::inflight(root, name).filter(|counts| *counts == (0, 0))?;
-            let queue = match disks::scheduler(root, name).as_str() {
+            let queue = match disks::scheduler(queues, name).as_str() {
                 "none" => Queue::HoldsNone,
                 _ => Queue::MayHold,
             };
@@ -119,8 +119,8 @@ impl Session {
         let sees_bios = sees_bios(&self.programs);
         // A disk of the same name may be another one.
         self.scene.disks.iter_mut().for_each(|disk| disk.known_as = None);
-        let Self { root, hidden, room, assigned, stacked, accounts, .. } = self;
-        let node = (root.as_path(), &*hidden, sees_bios);
+        let Self { root, queues, hidden, room, assigned, stacked, accounts, .. } = self;
+        let node = (root.as_path(), &*queues, &*hidden, sees_bios);
         if let Some(refused) = describe(node, room, (assigned, stacked), accounts) {
             self.refused = refused;
             self.attach_bio_hooks_if_needed();
@@ -148,7 +148,7 @@ impl Session {
             name: disk.name.clone(),
             known_as: self.known_as(disk),
             scheduler: match disk.is_there() {
-                true => disks::scheduler(&self.root, &disk.name),
+                true => disks::scheduler(&self.queues, &disk.name),
                 false => String::new(),
             },
             in_flight: disk.in_flight,

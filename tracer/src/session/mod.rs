@@ -54,7 +54,7 @@ use tracer_kernel::{
     strategies::Forced,
 };
 use tracer_node::{
-    disks::{self, Assigned, Hidden, Layers, Room, StackStates, Stacked},
+    disks::{self, Assigned, Hidden, Layers, Queues, Room, StackStates, Stacked},
     files::Files,
     helpers::Helpers,
     identity::{Identities, find_v1_controller, is_kernel_thread},
@@ -168,6 +168,7 @@ pub struct Session {
     bios_hooked: bool,
     last_tick: Tick,
     root: PathBuf,
+    queues: Queues,
     assigned: Vec<Assigned>,
     /// Disks without requests of their own that one of those carries.
     stacked: Vec<Stacked>,
@@ -218,7 +219,8 @@ impl Session {
         let layers = Layers::read(&options.root);
         *step = Step::Disks;
         let mut hidden = Hidden::default();
-        let found = disks::scan(&options.root, &hidden)?;
+        let queues = Queues::new(&options.root);
+        let found = disks::scan(&queues, &hidden)?;
         let room = Room::of(&found);
         let mut assigned = Vec::new();
         let mut refused = disks::assign(&mut assigned, &found, &room);
@@ -266,7 +268,7 @@ impl Session {
         let sees_bios = ledger::sees_bios(&programs);
         if bios_hooked && !sees_bios {
             let known = (&mut assigned, &mut stacked);
-            let node = (options.root.as_path(), &hidden, sees_bios);
+            let node = (options.root.as_path(), &queues, &hidden, sees_bios);
             refused = ledger::describe(node, &room, known, &mut accounts).unwrap_or(refused);
             bios_hooked = false;
         }
@@ -274,7 +276,7 @@ impl Session {
         let self_test = SelfTest::run(&mut programs, &facts, &mut ring, proc, started, |disk| {
             hidden.note(&options.root, &disk.name(), disk.device as u32);
             let known = (&mut assigned, &mut stacked);
-            let node = (options.root.as_path(), &hidden, sees_bios);
+            let node = (options.root.as_path(), &queues, &hidden, sees_bios);
             let described = ledger::describe(node, &room, known, &mut accounts);
             refused = described.unwrap_or_default();
         });
@@ -317,6 +319,7 @@ impl Session {
             calls,
             last_tick: Tick::default(),
             root: options.root.clone(),
+            queues,
             assigned,
             stacked,
             hidden,
@@ -462,7 +465,7 @@ impl Session {
                 Dropped::VictimEvicted => engine.evicted(),
                 Dropped::IdentityUnresolved => identities.unresolved(),
                 Dropped::ReadLate => {
-                    identities.late() + files.late() + self.helpers.late() + disks::late()
+                    identities.late() + files.late() + self.helpers.late() + self.queues.late()
                 }
                 Dropped::FileUnresolved => files.unresolved(),
                 Dropped::NameEvicted => identities.evicted() + files.evicted() + actors.evicted(),

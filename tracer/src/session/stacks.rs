@@ -38,6 +38,6 @@ impl Session {
             its.or_else(|| there().find(|known| known.disk.index == disk)).map(|known| &known.name)
         });
         let Some(name) = name else { return Vec::new() };
-        self.stack_states.look(&self.root, &self.layers, name, now)
+        self.stack_states.look(&self.queues, &self.layers, name, now)
     }
 }

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use super::{SECTOR_BYTES, chosen, queue, replaced::Identity};
+use super::{Queues, SECTOR_BYTES, chosen, replaced::Identity};
 use crate::tree::{Tree, text};
 
 /// Longer names are cut: none that is unique is.
@@ -57,19 +57,19 @@ pub struct Key {
 }
 
 impl Key {
-    /// Reads the key of the disk of this name, below `root`; `None` if it is gone, or
+    /// Reads the key of the disk of this name; `None` if it is gone, or
     /// cannot be distinguished from others.
-    pub fn read(root: &Path, name: &str) -> Option<Self> {
-        let tree = Tree::new(root);
+    pub fn read(queues: &Queues, name: &str) -> Option<Self> {
+        let tree = queues.tree();
         let line = |path: &str| tree.read_line(format!("sys/block/{name}/{path}"));
         let size_bytes = line("size")?.trim().parse::<u64>().ok()?.saturating_mul(SECTOR_BYTES);
         let named = match NAMES.iter().find_map(|path| line(path).and_then(own_name)) {
             Some(name) => Named::Hardware(name),
-            None => of_this_boot(&tree, name)?,
+            None => of_this_boot(tree, name)?,
         };
         // It is not known whether a reference holds for one that does not answer.
-        let speed = queue::lines(&tree, name, SPEED)?;
-        let [scheduler] = queue::lines(&tree, name, ["scheduler"])?;
+        let speed = queues.lines(name, SPEED)?;
+        let [scheduler] = queues.lines(name, ["scheduler"])?;
         let mut settings: BTreeMap<_, _> = SPEED
             .iter()
             .zip(speed)
@@ -180,7 +180,7 @@ mod tests {
         }
 
         fn key(&self, name: &str) -> Key {
-            Key::read(self.0.path(), name).unwrap()
+            Key::read(&Queues::new(self.0.path()), name).unwrap()
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_gone_has_no_key() {
-        assert_eq!(Key::read(Node::new().0.path(), "sda"), None);
+        assert_eq!(Key::read(&Queues::new(Node::new().0.path()), "sda"), None);
     }
 
     #[test]

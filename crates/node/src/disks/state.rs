@@ -3,15 +3,15 @@
 //!
 //! sysfs says it of arrays, and of a mapped disk whether it is suspended. The targets of
 //! device mapper are asked by an ioctl, without the flush that would have a pool commit
-//! its metadata. All is read by the thread that reads queues ([`super::queue`]), since a
-//! disk that hangs may not answer. Only what slows or holds up is returned, so a stack
+//! its metadata. All is read as queues are ([`super::queue`]), since a disk that hangs
+//! may not answer. Only what slows or holds up is returned, so a stack
 //! that is well has nothing to say.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tracer_snapshot::{PoolMode, StackFact, StackState, SyncAction};
 
-use super::{carrying, layers::Layers, queue};
+use super::{carrying, layers::Layers, queue::Queues};
 use crate::{
     devices,
     tree::{Tree, text},
@@ -40,17 +40,16 @@ impl StackStates {
     /// A look at a disk and at all that lies below it.
     pub fn look(
         &mut self,
-        root: &Path,
+        queues: &Queues,
         layers: &Layers,
         disk: &str,
         now_ns: u64,
     ) -> Vec<StackFact> {
-        let tree = Tree::new(root);
         let mut facts = Vec::new();
         for disk in layers.from(disk) {
             let said = match () {
-                () if disk.starts_with("md") => queue::ask(&tree, &disk, array),
-                () if disk.starts_with("dm-") => queue::ask(&tree, &disk, mapped),
+                () if disk.starts_with("md") => queues.ask(&disk, array),
+                () if disk.starts_with("dm-") => queues.ask(&disk, mapped),
                 () => continue,
             };
             // One that does not answer is counted there.
@@ -191,7 +190,8 @@ mod tests {
 
         fn look_at(&self, states: &mut StackStates, disk: &str, second: u64) -> Vec<StackState> {
             let layers = Layers::read(self.0.path());
-            let facts = states.look(self.0.path(), &layers, disk, second * 1_000_000_000);
+            let facts =
+                states.look(&Queues::new(self.0.path()), &layers, disk, second * 1_000_000_000);
             facts.into_iter().map(|fact| fact.state).collect()
         }
     }
@@ -270,7 +270,7 @@ mod tests {
         fs::create_dir_all(&slaves).unwrap();
         std::os::unix::fs::symlink("../../dm-0", slaves.join("dm-0")).unwrap();
         let layers = Layers::read(stack.0.path());
-        let facts = StackStates::default().look(stack.0.path(), &layers, "dm-1", 0);
+        let facts = StackStates::default().look(&Queues::new(stack.0.path()), &layers, "dm-1", 0);
         let expected = StackFact {
             disk: "dm-0".to_owned(),
             name: "vg-pool_tdata".to_owned(),

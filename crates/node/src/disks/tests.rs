@@ -58,7 +58,7 @@ impl Node {
     }
 
     fn scan(&self) -> Vec<BlockDisk> {
-        scan(self.0.path(), &Hidden::default()).unwrap()
+        scan(&Queues::new(self.0.path()), &Hidden::default()).unwrap()
     }
 }
 
@@ -414,16 +414,16 @@ fn issues_are_needed_where_none_are_noted_and_where_requests_may_wait() {
         if !wbt.is_empty() {
             node.write(&format!("sys/block/{name}/queue/wbt_lat_usec"), wbt);
         }
-        assert_eq!(needs_issues(node.0.path(), name), needed, "{name} {wbt}");
+        assert_eq!(needs_issues(&Queues::new(node.0.path()), name), needed, "{name} {wbt}");
     }
     // A kernel without writeback throttling.
-    assert!(needs_issues(node.0.path(), "loop0"));
+    assert!(needs_issues(&Queues::new(node.0.path()), "loop0"));
 }
 
 #[test]
 fn without_sysfs_it_says_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
-    let error = scan(dir.path(), &Hidden::default()).unwrap_err().to_string();
+    let error = scan(&Queues::new(dir.path()), &Hidden::default()).unwrap_err().to_string();
     assert!(error.contains("is sysfs mounted?"), "{error}");
 }
 
@@ -452,23 +452,23 @@ fn a_queue_that_does_not_answer_holds_nobody_up() {
     let node = Node::usual();
     let _locked = Locked::attribute(&node, "sys/block/sda/queue/scheduler");
     let _tags = Locked::attribute(&node, "sys/block/nvme0n1/mq/3/nr_tags");
-    let root = node.0.path();
-    let (begin, before) = (std::time::Instant::now(), late());
-    let disks = node.scan();
+    let queues = Queues::new(node.0.path());
+    let begin = std::time::Instant::now();
+    let disks = scan(&queues, &Hidden::default()).unwrap();
     // They are followed as well as may be.
     let names: Vec<_> = disks.iter().map(|disk| &*disk.name).collect();
     assert_eq!(names, ["dm-0", "loop0", "nvme0n1", "sda", "zram0"]);
     let nvme = disks.iter().find(|disk| disk.name == "nvme0n1").unwrap();
     assert_eq!((nvme.queues, nvme.nr_tags), (8, DEFAULT_TAGS));
     for _ in 0..10 {
-        assert_eq!(scheduler(root, "sda"), "");
-        assert!(!needs_issues(root, "sda"));
-        assert_eq!(ended(root, "sda"), None);
-        assert_eq!(Key::read(root, "sda"), None);
+        assert_eq!(scheduler(&queues, "sda"), "");
+        assert!(!needs_issues(&queues, "sda"));
+        assert_eq!(ended(&queues, "sda"), None);
+        assert_eq!(Key::read(&queues, "sda"), None);
     }
-    // While all CPUs are busy, a disk that is well may answer late, too.
-    while scheduler(root, "loop0") != "none" {
+    // While all CPUs are busy, a disk that is well may be late as well.
+    while scheduler(&queues, "loop0") != "none" {
         assert!(begin.elapsed() < std::time::Duration::from_secs(30), "others answer");
     }
-    assert!(late() >= before + 30, "what does not answer is counted: {}", late() - before);
+    assert!(queues.late() >= 30, "what does not answer is counted: {}", queues.late());
 }

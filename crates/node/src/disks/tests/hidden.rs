@@ -23,7 +23,7 @@ fn kernel_name(name: &str) -> [u8; 32] {
 }
 
 fn found(node: &Node, hidden: &Hidden) -> Vec<(String, u32)> {
-    let disks = scan(node.0.path(), hidden).unwrap();
+    let disks = scan(&Queues::new(node.0.path()), hidden).unwrap();
     disks.into_iter().map(|disk| (disk.name, devices::minor(disk.device))).collect()
 }
 
@@ -43,7 +43,7 @@ fn a_path_is_found_by_the_name_that_the_kernel_says() {
     assert_eq!(found(&node, &hidden), all.map(|(name, minor)| (name.to_owned(), minor)));
 
     // And the namespace lies on both.
-    let disks = scan(node.0.path(), &hidden).unwrap();
+    let disks = scan(&Queues::new(node.0.path()), &hidden).unwrap();
     let mut assigned = Vec::new();
     assign(&mut assigned, &disks, &ROOM);
     let stacked = find_stacked(node.0.path(), &disks, &assigned);
