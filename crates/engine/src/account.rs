@@ -9,9 +9,10 @@ use super::{
     blame::ActorId,
     helper::{Held, Role},
     phases::Phase,
+    sums::Half,
     suspect::{CHARGES, Change, Lift, Suspect, last_change},
     verdict::{Cleared, Finding, Shares},
-    victim::{Half, Span, Victim},
+    victim::{Span, Victim},
 };
 use crate::kind::{Confidence, Via};
 

@@ -10,7 +10,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::victim::{Half, Span, Victim};
+use super::{
+    sums::Half,
+    victim::{Span, Victim},
+};
 
 /// The work that a helper does for a sync.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]

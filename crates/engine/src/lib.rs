@@ -20,6 +20,7 @@ pub mod reference;
 pub mod second;
 pub mod settle;
 mod singles;
+pub mod sums;
 pub mod suspect;
 pub mod tick;
 pub mod usage;

@@ -13,8 +13,9 @@ use super::{
     helper::{Held, Role},
     phases::Phase,
     second::{Circumstances, is_short},
+    sums::Half,
     suspect::{Change, ENOUGH, Lift},
-    victim::{Half, MOST_BASELINE_NS, Span, Victim},
+    victim::{MOST_BASELINE_NS, Span, Victim},
 };
 use crate::kind::{Confidence, Kind, SlowerThan, Via};
 

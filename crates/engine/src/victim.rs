@@ -15,7 +15,8 @@ use super::{
     histogram::{Evidence, Latency},
     phases::Phases,
     reference::Reference,
-    second::{Circumstances, Fresh, Needs},
+    second::{Fresh, Needs},
+    sums::{Half, SyncBuckets, sync_bucket},
     suspect::{ENOUGH, SECONDS, STRATA, Second, Suspect},
     tick::LimitKind,
 };
@@ -30,36 +31,6 @@ pub struct VictimKey {
     /// The filesystem's device.
     pub device: u32,
 }
-
-/// etcd's own bounds: 1 ms · 2^k.
-pub const WAL_BOUNDS: usize = 14;
-
-/// Bounds by which all syncs are counted: finer than etcd's below 1 ms, with
-/// etcd's own, and the 10 ms and 25 ms of its guidance.
-pub const SYNC_BOUNDS_NS: [u64; 19] = [
-    125_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_000_000,
-    4_000_000,
-    8_000_000,
-    10_000_000,
-    16_000_000,
-    25_000_000,
-    32_000_000,
-    64_000_000,
-    128_000_000,
-    256_000_000,
-    512_000_000,
-    1_024_000_000,
-    2_048_000_000,
-    4_096_000_000,
-    8_192_000_000,
-];
-
-/// One more than there are bounds: the last is of what lies above them all.
-pub type SyncBuckets = [u64; SYNC_BOUNDS_NS.len() + 1];
 
 /// The root is everybody's house, and kernel threads are in none.
 pub(super) const ROOT_CGROUP: u64 = 1;
@@ -95,67 +66,6 @@ pub const MOST_BASELINE_NS: u64 = 10_000_000;
 /// An actor is on a sync's path if its requests were in flight for this part of it.
 const ON_THE_PATH: f64 = 0.05;
 
-/// The sums over some time.
-#[derive(Clone, Debug, Default)]
-pub struct Half {
-    latency: Latency,
-    pub max_ns: u64,
-    pub phases: Phases,
-    pub syncs: u64,
-    pub duration_ns: u64,
-    /// The syncs, by [`SYNC_BOUNDS_NS`].
-    pub buckets: SyncBuckets,
-    /// Up to the last tick.
-    pub parts: Division,
-    /// Mean competing requests in flight, added up over the syncs.
-    pub in_flight: f64,
-    pub circumstances: Circumstances,
-    /// Ticks, and for how long a limit held the victim back.
-    pub ticks: u32,
-    pub limited_cpu_ns: u64,
-    pub limited_io_ns: u64,
-}
-
-impl Half {
-    fn clear(&mut self) {
-        *self = Self::default();
-    }
-
-    fn add(&mut self, other: &Self) {
-        let Self {
-            latency,
-            max_ns,
-            phases,
-            syncs,
-            duration_ns,
-            buckets,
-            parts,
-            in_flight,
-            circumstances,
-            ticks,
-            limited_cpu_ns,
-            limited_io_ns,
-        } = other;
-        self.latency.add(latency);
-        self.max_ns = self.max_ns.max(*max_ns);
-        self.phases.add(phases);
-        self.syncs += syncs;
-        self.duration_ns += duration_ns;
-        self.buckets.iter_mut().zip(buckets).for_each(|(sum, count)| *sum += count);
-        self.parts.add(parts);
-        self.in_flight += in_flight;
-        self.circumstances.add(circumstances);
-        self.ticks += ticks;
-        self.limited_cpu_ns += limited_cpu_ns;
-        self.limited_io_ns += limited_io_ns;
-    }
-
-    /// A quantile of the syncs' durations; 0 where there were none.
-    pub fn quantile_ns(&self, q: f64) -> u64 {
-        self.latency.quantile(q).map_or(0, |ns| (ns as u64).min(self.max_ns))
-    }
-}
-
 /// How far back a number looks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Span {
@@ -188,7 +98,7 @@ pub struct Victim {
     pub suspects: Vec<Suspect>,
     /// Since the start.
     pub total: Division,
-    /// All of its syncs, by [`SYNC_BOUNDS_NS`].
+    /// All of its syncs, by [`super::sums::SYNC_BOUNDS_NS`].
     pub buckets_total: SyncBuckets,
     /// All of its syncs, as those of the suspects are kept.
     pub syncs: [Evidence; STRATA],
@@ -359,16 +269,11 @@ impl Victim {
         self.syncs_total += 1;
         self.advance(end_ns);
         let half = &mut self.now;
-        half.latency.record(duration_ns);
-        half.max_ns = half.max_ns.max(duration_ns);
+        half.count(duration_ns);
         half.phases.add(phases);
-        half.syncs += 1;
-        half.duration_ns += duration_ns;
         half.in_flight += window.total_ns as f64 / duration_ns.max(1) as f64;
         self.fresh.add(division, phases, needs, duration_ns);
-        let bucket = sync_bucket(duration_ns);
-        half.buckets[bucket] += 1;
-        self.buckets_total[bucket] += 1;
+        self.buckets_total[sync_bucket(duration_ns)] += 1;
         let second = &mut self.seconds[0];
         second.syncs += 1;
         second.sum_ns += duration_ns as f32;
@@ -554,47 +459,5 @@ impl Victim {
             sum.add(&self.past);
         }
         sum
-    }
-}
-
-/// The bucket of a duration (bounds are inclusive, as etcd's are).
-pub fn sync_bucket(duration_ns: u64) -> usize {
-    SYNC_BOUNDS_NS.partition_point(|bound| *bound < duration_ns)
-}
-
-/// Counts by etcd's own bounds.
-pub fn wal_buckets(buckets: &SyncBuckets) -> [u64; WAL_BOUNDS + 1] {
-    let mut wal = [0; WAL_BOUNDS + 1];
-    for (at, count) in buckets.iter().enumerate() {
-        let bound_ns = SYNC_BOUNDS_NS.get(at).copied().unwrap_or(u64::MAX);
-        let k = (0..WAL_BOUNDS).find(|k| bound_ns <= 1_000_000u64 << k).unwrap_or(WAL_BOUNDS);
-        wal[k] += count;
-    }
-    wal
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn a_sync_is_in_the_first_bucket_whose_bound_it_does_not_exceed(
-            duration_ns in prop_oneof![
-                0u64..20_000_000_000,
-                (0..SYNC_BOUNDS_NS.len(), 0u64..3).prop_map(|(at, d)| SYNC_BOUNDS_NS[at] + d - 1),
-            ]
-        ) {
-            let mut buckets = SyncBuckets::default();
-            buckets[sync_bucket(duration_ns)] = 1;
-            let at = sync_bucket(duration_ns);
-            prop_assert!(SYNC_BOUNDS_NS.get(at).is_none_or(|bound| duration_ns <= *bound));
-            prop_assert!(at == 0 || duration_ns > SYNC_BOUNDS_NS[at - 1]);
-            let of_etcd =
-                (0..WAL_BOUNDS).find(|k| duration_ns <= 1_000_000 << k).unwrap_or(WAL_BOUNDS);
-            let wal = wal_buckets(&buckets);
-            prop_assert_eq!((wal[of_etcd], wal.iter().sum::<u64>()), (1, 1));
-        }
     }
 }

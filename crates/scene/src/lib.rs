@@ -8,6 +8,7 @@
 pub mod actors;
 pub mod hanging;
 pub mod metrics;
+mod reasons;
 pub mod snapshot;
 pub mod stages;
 

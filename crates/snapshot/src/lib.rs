@@ -246,7 +246,7 @@ pub struct Victim {
     pub verdict: Verdict,
     /// The sums since the tracer started.
     pub total: Totals,
-    /// Syncs in the window by `engine::victim::SYNC_BOUNDS_NS`; the last count
+    /// Syncs in the window by `engine::sums::SYNC_BOUNDS_NS`; the last count
     /// is of those above the last bound. Not cumulative.
     pub sync_buckets: Vec<u64>,
     /// Syncs since the tracer started by etcd's own bounds (1 ms · 2^k); the

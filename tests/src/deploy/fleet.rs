@@ -56,7 +56,7 @@ fn an_aggregation_has_as_many_series_as_its_labels_have_values() {
     assert_eq!(series("sum by (instance) (rate(x[5m]))"), NODES);
     assert_eq!(series("topk by (instance) (3, sum by (instance, culprit) (x))"), 3 * NODES);
     // The kernel programs count by twenty bounds.
-    assert_eq!(values("le"), tracer_engine::victim::SYNC_BOUNDS_NS.len() + 1);
+    assert_eq!(values("le"), tracer_engine::sums::SYNC_BOUNDS_NS.len() + 1);
     assert_eq!(values("phase"), tracer_snapshot::Phase::COUNT);
     assert_eq!(values("cause"), tracer_snapshot::Shares::COUNT);
 }

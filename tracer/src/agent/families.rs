@@ -19,7 +19,7 @@ use crate::{
     filter::{Glob, is_among},
     output::escape::bounded,
 };
-use tracer_engine::victim::SYNC_BOUNDS_NS;
+use tracer_engine::sums::SYNC_BOUNDS_NS;
 use tracer_kernel::program::Program;
 use tracer_snapshot::{BLOCK_BOUNDS_NS, Phase, Shares, SlowSync, Snapshot, Spread};
 

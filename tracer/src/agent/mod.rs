@@ -1,7 +1,7 @@
 //! The node agent: what it measures, as metrics, as JSON and as a page.
 //!
 //! The loop (`commands::agent`) owns the session; each period a snapshot goes
-//! into [`series`] and [`disk_series`], from there into [`families`], and a [`shared::Published`] is
+//! into [`series`] and [`disk_series`], from there into [`families`], and a [`published::Published`] is
 //! handed to the thread that speaks HTTP. Nothing flows back: that thread knows
 //! no session and holds no capability.
 
@@ -15,6 +15,7 @@ pub mod http;
 pub mod keeper;
 pub mod log;
 pub mod privileges;
+pub mod published;
 pub mod recall;
 pub mod series;
 pub mod shared;

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tracer_engine::victim::SyncBuckets;
+use tracer_engine::sums::SyncBuckets;
 use tracer_snapshot::{Actor, Phase, Shares, Victim, Workload};
 
 use crate::output::{escape::bounded, names};

@@ -6,10 +6,7 @@
 
 use std::time::Duration;
 
-use tracer_engine::{
-    phases::Phase,
-    victim::{Half, Victim},
-};
+use tracer_engine::{phases::Phase, sums::Half, victim::Victim};
 use tracer_kernel::{capability::Capability, strategies::Forced};
 
 /// Below these a victim's share means nothing.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     helper::{Held, Helper, Role},
-    victim::Half,
+    sums::Half,
 };
 
 /// A worker of the victim's disk during one second: it waited `cpu_ms` for a CPU,

@@ -12,9 +12,9 @@ use crate::{
     histogram::Evidence,
     phases::ByPhase,
     second::Circumstances,
+    sums::Half,
     suspect::{CHARGES, Second},
     verdict::{Cleared, Finding},
-    victim::Half,
 };
 
 fn other() -> ActorId {

@@ -13,8 +13,8 @@ use crate::{
     phases::ByPhase,
     reference::{Level, Reference},
     second::Circumstances,
+    sums::Half,
     verdict::{Cleared, are_slow, is_slow_tail},
-    victim::Half,
 };
 
 const M: f64 = 1e6;

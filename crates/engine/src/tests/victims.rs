@@ -9,8 +9,9 @@ use crate::{
     histogram::Evidence,
     phases::ByPhase,
     second::Circumstances,
+    sums::{Half, SYNC_BOUNDS_NS, SyncBuckets, wal_buckets},
     suspect::{SECONDS, Second},
-    victim::{BASELINE_SYNCS, Half, MOST_BASELINE_NS, SYNC_BOUNDS_NS, SyncBuckets, wal_buckets},
+    victim::{BASELINE_SYNCS, MOST_BASELINE_NS},
 };
 
 const SECOND: u64 = 1_000_000_000;

@@ -6,7 +6,7 @@ use std::{
 
 use super::*;
 use crate::{
-    agent::shared::{Down, Published},
+    agent::{published::Published, shared::Down},
     filter::Filter,
     output::fixture,
 };

@@ -1,0 +1,107 @@
+//! The sentences that say why a verdict is as sure as it is, and why a suspect is ruled out.
+
+use tracer_engine::{
+    helper::Held,
+    sums::Half,
+    suspect::Lift,
+    verdict::{Cleared, Finding, Judgement},
+    victim::Victim,
+};
+use tracer_snapshot::{Confidence, Kind, Via};
+
+/// The reason why a suspect is no culprit, in a sentence.
+pub(crate) fn why_ruled_out(finding: &Finding) -> String {
+    let lift = &finding.lift;
+    let share = 100.0 * finding.share;
+    match (finding.cleared, lift.ratios()) {
+        (Some(Cleared::Lift), Some([p50, p99])) => format!(
+            "syncs with it are x{p50:.2} at p50 and x{p99:.2} at p99 ({} with, {} without)",
+            lift.with_n, lift.without_n
+        ),
+        (Some(Cleared::Steady), _) => {
+            "it asks for no more than while these syncs were quick".to_owned()
+        }
+        _ if lift.with_n > 0 => {
+            format!("{share:.1}% of the wait, on the path of {} syncs", lift.with_n)
+        }
+        _ => format!("{share:.1}% of the wait"),
+    }
+}
+
+/// The reason for the confidence, in a sentence.
+pub(crate) fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
+    let no_baseline = victim.baseline_ns().is_none();
+    match judgement.kind {
+        Kind::None => "its syncs are as long as undisturbed ones".to_owned(),
+        Kind::Unknown if !victim.has_history() => {
+            "there is nothing yet to hold its syncs against".to_owned()
+        }
+        Kind::Unknown => format!("{} syncs say nothing", sum.syncs),
+        Kind::Owners | Kind::Memory | Kind::Cpu => match judgement.culprits.first() {
+            None if judgement.kind == Kind::Memory => {
+                "no other process was seen to reclaim that much memory".to_owned()
+            }
+            None if up_of(judgement, |held| held.cpu) > 0.0 => {
+                "it could have run and did not; who did is not known".to_owned()
+            }
+            None => "nobody was seen to do it".to_owned(),
+            Some(worst) => why_sure_of(worst, judgement),
+        },
+        Kind::Limit if judgement.limited < up_of(judgement, |held| held.limit) => {
+            "its threads could have run, and their cgroup's quota did not let them".to_owned()
+        }
+        Kind::Limit => {
+            format!("the limit was reached for {:.0}% of the time", 100.0 * judgement.limited)
+        }
+        Kind::Own if judgement.in_house => "it is of the victim's own cgroup".to_owned(),
+        Kind::Own if no_baseline => "no undisturbed syncs to compare with yet".to_owned(),
+        Kind::Own => "only its own process had other requests in flight".to_owned(),
+        Kind::Device if judgement.is_beside_reference => format!(
+            "requests that nobody was beside took x{:.1} of the time in its reference",
+            judgement.circumstances.times()
+        ),
+        Kind::Device if no_baseline => "no undisturbed syncs to compare with yet".to_owned(),
+        Kind::Device if judgement.circumstances.is_slow(0.5) => format!(
+            "it took x{:.1} of its time for the same work, and nobody asked for more",
+            judgement.circumstances.times()
+        ),
+        Kind::Device if sum.in_flight > 0.01 * sum.syncs as f64 => {
+            "who else had requests in flight asked for no more than before".to_owned()
+        }
+        Kind::Device => "nobody else had requests in flight meanwhile".to_owned(),
+        Kind::Unseen => "no disk of this kernel carries the file".to_owned(),
+        Kind::Undecided => "a neighbour asks for more than before, and no request was alone on \
+                            the disk that would show whether the device is slower too"
+            .to_owned(),
+        Kind::Unexplained => "no phase and no owner accounts for most of the wait".to_owned(),
+    }
+}
+
+/// The part of the time for which a helper was held up, if that was the cause.
+fn up_of(judgement: &Judgement, part: impl Fn(&Held) -> f64) -> f64 {
+    let causes = judgement.helpers.iter().filter(|held| held.is_cause);
+    causes.map(part).fold(0.0, f64::max)
+}
+
+/// The reason to believe in a culprit, or what is missing.
+fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
+    let of_requests = matches!(worst.via, Via::Queue | Via::Device);
+    let why = match (worst.lift.accuses(), worst.confidence) {
+        (true, Confidence::High) => "its share and the syncs with and without it agree",
+        (false, Confidence::High) => "it was seen to run meanwhile",
+        _ if worst.actor.kthread => "who is behind this kernel thread is not known",
+        _ if judgement.is_standing => "these syncs were never seen to be quick",
+        _ if judgement.circumstances.is_slow(0.2) => {
+            "the device became slower too, so syncs with and without it say little"
+        }
+        (true, _) if worst.share < 0.5 => "syncs with it are longer, but its share is small",
+        (true, _) if of_requests => "whether the device itself became slower is not known",
+        (false, _) if !worst.lift.is_enough() => {
+            let Lift { with_n, without_n, .. } = worst.lift;
+            return format!("no control group: {with_n} syncs with it, {without_n} without");
+        }
+        (true, _) => "syncs with it are longer",
+        (false, _) => "syncs without it are not clearly shorter",
+    };
+    why.to_owned()
+}
