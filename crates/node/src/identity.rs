@@ -21,6 +21,7 @@ mod arguments;
 mod cgroup_path;
 mod cgroups;
 mod containers;
+mod controller;
 mod pods;
 mod process;
 mod procfs;

@@ -109,6 +109,9 @@ pub struct Workload {
     pub pod: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
+    /// The object that made the pod, if the pod's name shows it: `deployment/web`, `statefulset/db`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
     /// The container's name, also of one that is no pod's (LXC, nspawn).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<String>,
@@ -140,6 +143,7 @@ impl Workload {
             namespace,
             pod,
             pod_uid,
+            controller,
             container,
             container_id,
             vm,
@@ -153,6 +157,7 @@ impl Workload {
             namespace,
             pod,
             pod_uid,
+            controller,
             container,
             container_id,
             vm,

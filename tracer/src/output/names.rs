@@ -78,14 +78,15 @@ pub fn matches(filter: &str, actor: &Actor, class: FileClass, path: &str, device
     let contains = |field: &str| field.to_lowercase().contains(filter);
     fields.iter().any(|field| contains(field))
         || actor.workload.as_ref().is_some_and(|workload| {
-            let Workload { name, pod, pod_uid, container, vm, volume, used_by, .. } = workload;
+            let Workload { name, pod, pod_uid, controller, container, vm, volume, used_by, .. } =
+                workload;
             // The pod's full name, also where the workload is called otherwise.
             let full = format!(
                 "{}/{}",
                 workload.namespace.as_deref().unwrap_or_default(),
                 pod.as_deref().unwrap_or_default()
             );
-            let parts = [pod_uid, container, vm, volume, used_by];
+            let parts = [pod_uid, controller, container, vm, volume, used_by];
             contains(name)
                 || contains(&full)
                 || parts.into_iter().flatten().any(|part| contains(part))

@@ -9,6 +9,7 @@ use super::{
     arguments::Program,
     cgroup_path::{CgroupIdentity, Vm, bounded},
     containers::Containers,
+    controller::controller,
     pods::{Pod, Pods},
 };
 use crate::{errand::Errands, tree::Tree};
@@ -96,6 +97,7 @@ fn describe(
         workload.name = name_vm(&workload);
     } else if let Some(uid) = &identity.pod_uid {
         workload.kind = WorkloadKind::Pod;
+        workload.controller = workload.pod.as_deref().and_then(|pod| controller(pod, uid));
         workload.name = name_pod(&workload, uid);
     } else if let Some(machine) = identity.machine {
         workload.kind = WorkloadKind::Container;

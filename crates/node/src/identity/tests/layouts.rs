@@ -77,11 +77,14 @@ fn kubeadm_with_containerd_on_v2() {
     assert_eq!(etcd.pod.as_deref(), Some("etcd-node1"));
     assert_eq!(etcd.container.as_deref(), Some("etcd"));
     assert_eq!(etcd.pod_uid.as_deref(), Some(STATIC_UID));
+    // A static pod: nothing in the cluster made it.
+    assert_eq!(etcd.controller, None);
     assert_eq!((etcd.container_id, etcd.unit), (Some(id('a')), None));
 
     let pod = slice(UID, "besteffort");
     let scope = |end| format!("/{pod}/cri-containerd-{}.scope", id(end));
-    node.check_pod("web", &scope('b'), "shop/web-0");
+    let web = node.check_pod("web", &scope('b'), "shop/web-0");
+    assert_eq!(web.controller.as_deref(), Some("statefulset/web"));
     node.check_pod("tail", &scope('c'), "shop/web-0/sidecar");
     // With two containers, the process in neither of them has no container name.
     let paused = node.check_pod("pause", &scope('f'), "shop/web-0");
