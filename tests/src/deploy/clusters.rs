@@ -60,7 +60,7 @@ fn typed<T: DeserializeOwned>(documents: &[Value], kind: &str) -> T {
 }
 
 fn pod(documents: &[Value]) -> PodSpec {
-    typed::<DaemonSet>(documents, "DaemonSet").spec.unwrap().template.spec.unwrap()
+    typed::<DaemonSet>(documents, "DaemonSet").spec.template.spec.unwrap()
 }
 
 fn container(documents: &[Value]) -> Container {

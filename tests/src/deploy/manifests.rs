@@ -164,7 +164,10 @@ fn present(document: &Value) -> Value {
     }
 }
 
-fn pass_through<T: DeserializeOwned + Serialize>(document: &Value) -> Result<Vec<String>, String> {
+/// The paths in a document that a type does not know.
+pub fn pass_through<T: DeserializeOwned + Serialize>(
+    document: &Value,
+) -> Result<Vec<String>, String> {
     let typed: T = serde_json::from_value(document.clone()).map_err(|error| error.to_string())?;
     let again = serde_json::to_value(typed).map_err(|error| error.to_string())?;
     let mut lost = Vec::new();
@@ -264,7 +267,7 @@ fn kustomizations_name_what_is_there_and_leave_nothing_out() {
 fn the_daemonset_has_the_rights_that_are_argued_for_and_no_more() {
     let file = workspace().join(KUBERNETES).join("base/daemonset.yaml");
     let daemonset: DaemonSet = serde_json::from_value(read_yaml(&file)).unwrap();
-    let pod = daemonset.spec.unwrap().template.spec.unwrap();
+    let pod = daemonset.spec.template.spec.unwrap();
     assert_eq!(pod.automount_service_account_token, Some(false));
     assert_eq!((pod.host_network, pod.host_ipc), (None, None));
     let [container] = pod.containers.try_into().unwrap();

@@ -6,6 +6,7 @@
 //! each alert leads to a paragraph of `docs/alerts.md`. Where promtool, kubectl
 //! or systemd are installed, they check the files too.
 
+mod applied;
 mod chart;
 mod clusters;
 mod collector;
@@ -15,6 +16,7 @@ mod kinds;
 mod labels;
 mod manifests;
 pub use manifests::find_unknown;
+mod oldest;
 mod packages;
 pub mod queries;
 pub mod rules;

@@ -153,6 +153,28 @@ fn of_daemonset(podman: &Podman) -> Vec<String> {
     options
 }
 
+/// docs/deploy.md says what Podman makes of the DaemonSet. A newer one takes it, and this
+/// test then asks for the page to be changed.
+#[test]
+fn podman_says_of_the_daemonset_what_the_page_says() {
+    need_live!();
+    let podman = match Podman::find() {
+        Ok(podman) => podman,
+        Err(why) => skip!("{why}"),
+    };
+    let version = podman.run(&["--version"]);
+    if version != "podman version 4.3.1" {
+        skip!("the page is about another version than {version}");
+    }
+    let daemonset = workspace().join(DAEMONSET);
+    let output = podman.command(&["kube", "play", daemonset.to_str().unwrap()]).output().unwrap();
+    assert!(!output.status.success());
+    let refusal = "YAML document does not contain any supported kube kind";
+    assert!(said(&output).ends_with(refusal), "{}", said(&output));
+    let page = read("docs/deploy.md");
+    assert!(page.contains(refusal) && page.contains("Podman 4.3.1"));
+}
+
 /// Whether an agent's verdicts have this container as a victim, and whom they name.
 fn culprits_of(agent: &Agent, victim: &str) -> Option<Vec<String>> {
     let (status, _, body) = agent.try_get("/api/v1/verdicts", "")?;

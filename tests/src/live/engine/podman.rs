@@ -58,7 +58,9 @@ impl Podman {
              conmon_path = [\"{root}/usr/bin/conmon\"]\n\
              tmp_dir = \"{own}/tmp\"\n\
              [engine.runtimes]\n\
-             runc = [\"{root}/usr/sbin/runc\"]\n"
+             runc = [\"{root}/usr/sbin/runc\"]\n\
+             [network]\n\
+             network_config_dir = \"{own}/networks\"\n"
         );
         let storage = format!(
             "[storage]\ndriver = \"overlay\"\ngraphroot = \"{own}/storage\"\nrunroot = \"{own}/run\"\n"

@@ -152,13 +152,14 @@ impl Kubectl {
         Ok(())
     }
 
-    /// Makes an object.
+    /// Makes an object. Kubernetes before 1.30 does not know one field of the pod, and an
+    /// annotation of it says the same: that is a warning, and no refusal.
     ///
     /// # Errors
     ///
     /// When the cluster refuses it.
     pub fn create(&self, manifest: &Value) -> Result<()> {
-        let mut command = self.command(&["create", "--filename=-"]);
+        let mut command = self.command(&["create", "--filename=-", "--validate=warn"]);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| self.cannot_start())?;
         if let Some(mut input) = child.stdin.take() {

@@ -42,6 +42,8 @@ pub fn manifest(agent: &Agent, image: &str) -> Value {
         "metadata": {
             "name": agent.pod,
             "namespace": agent.namespace,
+            // Kubernetes before 1.30 has no field for it.
+            "annotations": {"container.apparmor.security.beta.kubernetes.io/tracer": "unconfined"},
             // A DaemonSet would take a pod with the labels that it selects for one of its own.
             "labels": {"app.kubernetes.io/name": "tracer-visit", "app.kubernetes.io/component": "agent"},
         },
