@@ -16,7 +16,7 @@ use serde_json::Value;
 use tracer_dist::{
     Machine, NAME, Release,
     archive::{gzip, tar},
-    deb, image, krew,
+    deb, elf, image, krew,
     layout::{self, Family, Parts},
     notices, rpm, sbom, sums,
 };
@@ -67,12 +67,15 @@ pub fn run(args: &DistArgs) -> Result<()> {
         let read = |path: &Path| {
             fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
         };
-        let demo = read(&program.with_file_name("tracer-demo"))?;
-        let parts = Parts { tracer: read(program)?, demo, ..shared.clone() };
         let machine = match arch {
             Arch::X86 => Machine::X86,
             Arch::Arm => Machine::Arm,
         };
+        let demo = read(&program.with_file_name("tracer-demo"))?;
+        let parts = Parts { tracer: read(program)?, demo, ..shared.clone() };
+        for (name, program) in [(NAME, &parts.tracer), ("tracer-demo", &parts.demo)] {
+            elf::check(program, machine).with_context(|| format!("cannot pack `{name}`"))?;
+        }
         let made = format!("packages ({})", machine.linux());
         files.extend(step::timed(&made, || packages(&release, machine, &parts))?);
         roots.push((machine, layout::image(&parts)));

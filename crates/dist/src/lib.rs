@@ -7,11 +7,13 @@
 //! user 0, and each time is that of the release.
 //!
 //! [`layout`] says which file lies where; [`deb`], [`rpm`] and [`image`] are the
-//! formats, [`archive`] what they share. [`krew`] describes the archives for kubectl. [`sbom`] lists what the programs are made
+//! formats, [`archive`] what they share. [`krew`] describes the archives for kubectl.
+//! [`elf`] says for which machine a program is, [`sbom`] lists what the programs are made
 //! of, [`notices`] under which terms, and [`sums`] the digests of it all.
 
 pub mod archive;
 pub mod deb;
+pub mod elf;
 pub mod image;
 pub mod krew;
 pub mod layout;

@@ -10,12 +10,12 @@ use std::{
 use tracer_dist::{
     Machine,
     archive::File,
-    deb,
+    deb, elf,
     layout::{self, Family, Parts},
     rpm,
 };
 
-use super::{find_program, read, release, run};
+use super::{find_program, read, release, run, workspace};
 use crate::skip::skip;
 
 /// The machine that runs the test: no other's package may be installed on it.
@@ -155,4 +155,34 @@ fn rpm_reads_the_package_installs_it_and_takes_it_away() {
     assert_eq!(found(&root), paths(&files));
     rpm(&[&into[..], &["-e", "tracer"]].concat());
     assert_eq!(found(&root), BTreeSet::new());
+}
+
+/// The release that lies in `target/dist`, where there is one: each package has the
+/// programs of its machine in it, also the one that this machine cannot install.
+#[test]
+fn the_packages_of_a_release_hold_programs_of_their_machines() {
+    let Some(dpkg_deb) = find_program("dpkg-deb") else { skip!("no dpkg-deb is here") };
+    let mut checked = 0;
+    for machine in [Machine::X86, Machine::Arm] {
+        let file = workspace().join("target/dist").join(deb::file_name(&release(), machine));
+        if !file.is_file() {
+            continue;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let mut extract = Command::new(dpkg_deb.get_program());
+        run(extract.arg("--extract").arg(&file).arg(root.path()));
+        for name in ["tracer", "tracer-demo"] {
+            let program = fs::read(root.path().join("usr/bin").join(name)).unwrap();
+            if let Err(error) = elf::check(&program, machine) {
+                panic!("{name} in {file:?}: {error:#}");
+            }
+        }
+        let mut field = Command::new(dpkg_deb.get_program());
+        let field = run(field.arg("--field").arg(&file).arg("Architecture"));
+        assert_eq!(field.trim(), machine.debian(), "{file:?}");
+        checked += 1;
+    }
+    if checked == 0 {
+        skip!("no release is in target/dist: `cargo xtask dist` makes one");
+    }
 }
