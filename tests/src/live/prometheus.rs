@@ -5,6 +5,7 @@
 //! about what becomes of values on their way: only the whole way shows both.
 
 /// Every question that a dashboard asks.
+mod drawing;
 mod panels;
 /// A running Prometheus.
 mod server;

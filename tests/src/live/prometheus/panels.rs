@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
-use super::server::{INTERVAL, Prometheus};
+use super::{
+    drawing::Drawing,
+    server::{INTERVAL, Prometheus},
+};
 use crate::deploy::dashboards::{list, read_dashboards, shown, text, variables};
 
 /// Why a question stays without an answer.
@@ -71,11 +74,12 @@ impl Question {
 /// Asks everything, and says what has no data and should.
 pub fn find_faults(prometheus: &Prometheus) -> Vec<String> {
     let mut questions = Vec::new();
+    let mut faults = Vec::new();
     for (_, dashboard) in read_dashboards() {
-        ask(prometheus, &dashboard, &mut questions);
+        faults.extend(ask(prometheus, &dashboard, &mut questions));
     }
     println!("dashboards asked {} questions", questions.len());
-    let mut faults: Vec<_> = questions.iter().filter_map(Question::fault).collect();
+    faults.extend(questions.iter().filter_map(Question::fault));
     for (dashboard, title, _) in SILENT {
         if !questions.iter().any(|q| q.dashboard == dashboard && q.title == title) {
             faults.push(format!("listed as silent, but not there: {dashboard}: {title}"));
@@ -84,7 +88,9 @@ pub fn find_faults(prometheus: &Prometheus) -> Vec<String> {
     faults
 }
 
-fn ask(prometheus: &Prometheus, dashboard: &Value, questions: &mut Vec<Question>) {
+/// Asks what a dashboard asks, and draws the answers; returns what cannot be drawn.
+fn ask(prometheus: &Prometheus, dashboard: &Value, questions: &mut Vec<Question>) -> Vec<String> {
+    let mut faults = Vec::new();
     let uid = text(dashboard, "uid").to_owned();
     let mut filled = Filled::default();
     // The first is the data source.
@@ -106,6 +112,7 @@ fn ask(prometheus: &Prometheus, dashboard: &Value, questions: &mut Vec<Question>
         questions.push(Question { dashboard, title, expr, answers: values.len() });
     }
     for panel in shown(dashboard) {
+        let mut drawing = Drawing::default();
         for target in list(panel, "targets") {
             let expr = filled.fill(text(target, "expr"));
             let series = if target["instant"] == true {
@@ -113,10 +120,15 @@ fn ask(prometheus: &Prometheus, dashboard: &Value, questions: &mut Vec<Question>
             } else {
                 prometheus.query_range(&expr)
             };
+            drawing.add(text(target, "legendFormat"), &series);
             let (dashboard, title) = (uid.clone(), text(panel, "title").to_owned());
             questions.push(Question { dashboard, title, expr, answers: series.len() });
         }
+        let title = text(panel, "title");
+        let wrong = drawing.save(&uid, title);
+        faults.extend(wrong.into_iter().map(|fault| format!("{uid}: {title}: {fault}")));
     }
+    faults
 }
 
 /// Variables and what was chosen for them.
