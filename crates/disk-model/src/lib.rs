@@ -8,6 +8,8 @@
 //! times out, in ns of whatever clock the caller has. Knows nothing of FUSE, and
 //! nothing of what is on the disk.
 
+#![forbid(unsafe_code)]
+
 use std::{collections::VecDeque, time::Duration};
 
 use serde::{Deserialize, Serialize};

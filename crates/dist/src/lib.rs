@@ -11,6 +11,8 @@
 //! [`elf`] says for which machine a program is, [`sbom`] lists what the programs are made
 //! of, [`notices`] under which terms, and [`sums`] the digests of it all.
 
+#![forbid(unsafe_code)]
+
 pub mod archive;
 pub mod deb;
 pub mod elf;

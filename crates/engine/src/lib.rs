@@ -5,6 +5,8 @@
 //! and baseline nothing is allocated, except for a victim or an owner that was
 //! never seen before.
 
+#![forbid(unsafe_code)]
+
 mod account;
 pub mod blame;
 pub mod carried;

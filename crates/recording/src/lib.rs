@@ -7,6 +7,8 @@
 //!
 //! The writer trusts what it is given; the reader trusts nothing.
 
+#![forbid(unsafe_code)]
+
 pub mod breaks;
 mod checks;
 mod comm;

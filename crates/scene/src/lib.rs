@@ -5,6 +5,8 @@
 //! get the same snapshots from it. So nothing here asks the machine for
 //! anything: not what time it is, not who a process is.
 
+#![forbid(unsafe_code)]
+
 pub mod actors;
 pub mod hanging;
 pub mod metrics;

@@ -8,6 +8,8 @@
 //! The JSON form of this is a documented interface: fields are added, not
 //! changed, within one `schema`.
 
+#![forbid(unsafe_code)]
+
 pub mod clock;
 mod filtered;
 mod hanging;

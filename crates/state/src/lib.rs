@@ -5,6 +5,8 @@
 //! the directory. Which disk is meant [`tracer_node::disks::Key`] says. Knows no
 //! kernel, no clock and nobody who learns or uses a reference.
 
+#![forbid(unsafe_code)]
+
 pub mod folder;
 pub mod format;
 

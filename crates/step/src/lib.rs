@@ -3,6 +3,8 @@
 //! Also where the project is and how its cargo is called. Knows nothing of
 //! what the steps are for.
 
+#![forbid(unsafe_code)]
+
 pub mod root;
 
 use std::{

@@ -4,6 +4,8 @@
 //! kernel, which plays the same cells. It knows neither: what is true follows from
 //! what was changed.
 
+#![forbid(unsafe_code)]
+
 pub mod cell;
 pub mod dice;
 pub mod timeline;
