@@ -42,6 +42,10 @@ fn main() -> Result<()> {
         env::set_var("RUSTC_BOOTSTRAP", "1");
         // Its progress would come out as warnings of this build.
         env::set_var("CARGO_TERM_QUIET", "true");
+        // The workspace's profile makes the tracer small. The kernel programs are to be fast,
+        // and `core` in them is no package that a profile could name.
+        env::set_var("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3");
+        env::set_var("CARGO_PROFILE_RELEASE_LTO", "thin");
     }
 
     // rustup may know this toolchain by another name (`+stable`).
