@@ -41,7 +41,7 @@ use crate::{
     setup::{self, Need, Talk},
     test::{
         program::{Built, Program},
-        rotation::{GROUPS, Turn},
+        rotation::{GROUPS, MANY_KILLS, Turn},
         state::{State, Timed},
         table::{ANY_KERNEL, Row},
         times::{Time, Times},
@@ -198,7 +198,8 @@ impl<'a> Run<'a> {
         let kernel = self.kernel.clone();
         let tests = self.choose(&live, &kernel, &left);
         if !tests.is_empty() {
-            let mut command = live.as_root(&tracer, &[])?;
+            let more = if self.args.all { &[MANY_KILLS][..] } else { &[] };
+            let mut command = live.as_root(&tracer, more)?;
             // One at a time: they share the kernel that they look at.
             command.args(["--test-threads=1", "--nocapture", "--exact"]).args(&tests);
             self.run_program("tests from outside, as root", &live, &kernel, &mut command)?;

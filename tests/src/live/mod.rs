@@ -50,6 +50,8 @@ mod program;
 /// A Prometheus that scrapes an agent: what dashboards and alerts make of it.
 #[cfg(not(target_env = "musl"))]
 mod prometheus;
+/// A flight recorder that is killed, and one on a full disk.
+mod recorder;
 /// Recordings: whole, cut off, and their verdicts.
 mod recording;
 /// A kernel that refuses, and what the tracer says then.

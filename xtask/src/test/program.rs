@@ -107,7 +107,9 @@ impl Program {
         let mut variables =
             vec![("PATH", root::search_path()), ("TRACER_BIN", OsString::from(tracer))];
         variables.extend(more.iter().map(|(name, value)| (*name, OsString::from(value))));
-        for name in [NO_SKIP, "TRACER_REPEAT", "TRACER_KEEP_RECORDINGS", "RUST_BACKTRACE", "CI"] {
+        let given =
+            ["TRACER_REPEAT", "TRACER_KILLS", "TRACER_KEEP_RECORDINGS", "RUST_BACKTRACE", "CI"];
+        for name in [NO_SKIP].into_iter().chain(given) {
             variables.extend(env::var_os(name).map(|value| (name, value)));
         }
         root::command(&self.executable.file, &variables)

@@ -31,7 +31,7 @@ pub const GROUPS: [Group; 3] = [
 
 /// The tests that took more than 15 s each when all were timed: together they took
 /// eight minutes of the half hour. `cargo xtask test --times` lists the times.
-const LONG: [&str; 15] = [
+const LONG: [&str; 16] = [
     "live::agent::an_agent_blames_the_fstrim_serves_it_and_goes_without_a_trace",
     "live::block::no_load_leaves_anything_in_flight_under_any_scheduler",
     "live::block::what_waits_for_a_long_flush_is_not_taken_for_ended",
@@ -45,9 +45,13 @@ const LONG: [&str; 15] = [
     "live::page::an_open_page_says_that_the_agent_is_away_and_goes_on_with_the_next",
     "live::phases::who_runs_instead_is_named_and_the_hook_goes_again",
     "live::prometheus::",
+    "live::recorder::killed_again_and_again_on_",
     "live::sick::it_starts_beside_a_disk_that_does_not_answer_and_is_proven_once_it_does",
     "live::silenced::hooks_of_syncs_that_fall_silent_are_said_within_a_minute",
 ];
+
+/// With `--all` a flight recorder is killed this often on each filesystem.
+pub const MANY_KILLS: (&str, &str) = ("TRACER_KILLS", "20");
 
 /// Five consecutive commits shall play all tests of a group.
 const COMMITS: usize = 5;
