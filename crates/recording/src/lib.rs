@@ -17,6 +17,8 @@ pub mod reader;
 pub mod recorder;
 pub mod replay;
 pub mod segments;
+pub mod sums;
+mod thinning;
 
 use std::fmt;
 

@@ -11,7 +11,7 @@ use tracer_ebpf::{
     sync_record_fields,
 };
 
-use super::comm::Comm;
+use super::{comm::Comm, sums::Syncs};
 use tracer_engine::{
     blame::{ActorId, Owner, OwnerId},
     tick::Tick,
@@ -31,6 +31,7 @@ pub struct Line {
     pub device: Option<Device>,
     pub disk: Option<Disk>,
     pub sync: Option<Sync>,
+    pub syncs: Option<Syncs>,
     pub hanging: Option<Hanging>,
     pub hanging_left_out: Option<usize>,
     pub stack: Option<Stack>,

@@ -27,6 +27,7 @@ use super::{
         Underlying, Work, set_accounts,
     },
 };
+use crate::thinning::{Kept, Thinning};
 use tracer_engine::{
     blame::{Owner, OwnerId},
     tick::Tick,
@@ -80,11 +81,21 @@ impl Sink for Packed {
     }
 }
 
-/// The fields that only a flight recorder's header has.
+/// Whether each sync has a line of its own.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Grain {
+    #[default]
+    Whole,
+    /// Most of the fast ones are added up, second by second.
+    Thinned,
+}
+
+/// The fields that only a flight recorder's header has, and what it keeps.
 #[derive(Clone, Debug, Default)]
 pub struct Part {
     pub began: Option<Began>,
     pub boot: Option<String>,
+    pub grain: Grain,
 }
 
 /// A recording being written.
@@ -95,6 +106,7 @@ pub struct Recorder {
     /// The error that kept a line from being written.
     failure: Option<io::Error>,
     sync: Sync,
+    thinning: Option<Thinning>,
     owners: HashMap<u32, OwnerLine>,
     files: LruCache<FileId, ()>,
     devices: LruCache<u32, String>,
@@ -126,7 +138,7 @@ impl Recorder {
         sink: Box<dyn Sink>,
         scene: &Scene,
         started_ns: u64,
-        Part { began, boot }: Part,
+        Part { began, boot, grain }: Part,
     ) -> Result<Self> {
         let mut recorder = Self {
             sink,
@@ -134,6 +146,7 @@ impl Recorder {
             progress: Progress::default(),
             failure: None,
             sync: Sync::default(),
+            thinning: (grain == Grain::Thinned).then(Thinning::default),
             owners: HashMap::new(),
             files: LruCache::new(REMEMBERED),
             devices: LruCache::new(REMEMBERED),
@@ -188,7 +201,11 @@ impl Recorder {
             set_accounts(&mut in_flight, &window.areas, owners(disk));
             Underlying { disk, in_flight }
         }));
-        self.put("sync", &sync);
+        let full = self.thinning.as_mut().map(|thinning| thinning.take_in(&sync));
+        match full.unwrap_or(Kept::One) {
+            Kept::One => self.put("sync", &sync),
+            Kept::Sums(full) => full.iter().for_each(|sum| self.put("syncs", sum)),
+        }
         self.sync = sync;
         self.progress.syncs += 1;
         if self.lines.len() >= FULL_BYTES {
@@ -201,6 +218,7 @@ impl Recorder {
         if self.failure.is_some() {
             return;
         }
+        self.put_sums();
         self.identities(&mut scene.actors);
         for owner in tick.owners() {
             let Some(line) = OwnerLine::of_key(owner, &key(owner)) else { continue };
@@ -253,6 +271,7 @@ impl Recorder {
     /// When that, or anything before it, could not be written.
     pub fn end(mut self, at_ns: u64, scene: &mut Scene) -> Result<Progress> {
         self.check()?;
+        self.put_sums();
         self.identities(&mut scene.actors);
         let syncs = self.progress.syncs;
         self.put("end", &End { at_ns, syncs });
@@ -276,6 +295,12 @@ impl Recorder {
         }
     }
 
+    /// Writes the syncs that have no line of their own.
+    fn put_sums(&mut self) {
+        let sums = self.thinning.as_mut().map(Thinning::take).unwrap_or_default();
+        sums.iter().for_each(|sum| self.put("syncs", sum));
+    }
+
     fn identities(&mut self, actors: &mut Actors) {
         actors.drain_changed(|id, actor| {
             self.put("identity", &Identity { id: (*id).into(), actor: actor.clone() });
@@ -289,7 +314,12 @@ impl Recorder {
     }
 
     fn name_owner(&mut self, line: OwnerLine) {
-        if line.id != 0 && self.owners.get(&line.id) != Some(&line) {
+        let known = self.owners.get(&line.id);
+        if line.id != 0 && known != Some(&line) {
+            if known.is_some() {
+                // Sums speak of the one before.
+                self.put_sums();
+            }
             self.put("owner", &line);
             self.owners.insert(line.id, line);
         }

@@ -347,7 +347,7 @@ impl Replay {
         slow_ns: Option<u64>,
         slow: &mut Vec<SlowSync>,
     ) -> Result<(), String> {
-        let Line { header, owner, identity, file, device, disk, sync, .. } = line;
+        let Line { header, owner, identity, file, device, disk, sync, syncs, .. } = line;
         let Line { hanging, hanging_left_out, stack, kernel, .. } = line;
         let Line { dropped, clock, tick, end, .. } = line;
         let shift_ns = self.shift_ns;
@@ -380,6 +380,10 @@ impl Replay {
         if let Some(mut sync) = sync {
             sync.begin_ns = shifted(sync.begin_ns, shift_ns)?;
             self.sync(&sync, slow_ns, slow)?;
+        }
+        if let Some(mut syncs) = syncs {
+            syncs.sum.begin_ns = shifted(syncs.sum.begin_ns, shift_ns)?;
+            self.syncs(&syncs)?;
         }
         if let Some(one) = hanging {
             if self.hanging.0.len() >= HANGING {

@@ -1,6 +1,9 @@
+mod folding;
 /// For any record, and for any bytes.
 mod properties;
 mod segments;
+/// Many fast syncs, and what is kept of them.
+mod thinning;
 
 use std::{
     cell::RefCell,

@@ -40,7 +40,7 @@ use crate::{
 use tracer_engine::victim::Span;
 use tracer_kernel::clock::{monotonic_ns, unix_ns};
 use tracer_node::errand;
-use tracer_recording::segments::{Bounds, flight::Flight};
+use tracer_recording::segments::flight::Flight;
 
 /// Between two tries to trace a node that cannot be traced.
 const AGAIN: Duration = Duration::from_secs(300);
@@ -113,7 +113,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let mut session = session;
     let keeper = config.state_dir.as_deref().map(|path| Keeper::begin(path, &mut session));
     if let Some(path) = config.record.as_deref() {
-        match Flight::start(path, Bounds::of(config.record_size)) {
+        match Flight::start(path, config.record_size) {
             Ok(flight) => session.begin_flight(flight),
             Err(error) => {
                 log::warn(&format!("records nothing: there is no thread for it ({error})"));

@@ -4,7 +4,7 @@ use tracer_kernel::clock::monotonic_ns;
 use tracer_node::disks::boot_id;
 use tracer_recording::{
     line::Began,
-    recorder::{Part, Recorder},
+    recorder::{Grain, Part, Recorder},
     segments::flight::Flight,
 };
 
@@ -36,7 +36,7 @@ impl Session {
             let _ = before.end(now, &mut self.scene);
         }
         self.scene.actors.mark_all_changed();
-        let part = Part { began: Some(began), boot: boot_id(&self.root) };
+        let part = Part { began: Some(began), boot: boot_id(&self.root), grain: Grain::Thinned };
         // Its sink never fails.
         self.recorder = Recorder::begin_part(flight.segment(), &self.scene, now, part).ok();
     }

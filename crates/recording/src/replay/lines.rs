@@ -11,6 +11,7 @@ use super::{
 use crate::{
     checks::{LIST, MOST_LENGTH_NS, check_texts, check_time},
     line::Sync,
+    sums::{MOST, Syncs},
 };
 
 impl Replay {
@@ -40,6 +41,17 @@ impl Replay {
         if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
             let sync = Slow { sync: input, judged: &judged, owners: first, tgid: &|_| 0 };
             slow.push(self.scene.slow_sync(&sync, &mut self.names));
+        }
+        Ok(())
+    }
+
+    /// Takes in syncs that were added up. None of them is described by itself.
+    pub(super) fn syncs(&mut self, syncs: &Syncs) -> Result<(), String> {
+        if !(1..=MOST).contains(&syncs.count) {
+            return Err(format!("a sum of {} syncs", syncs.count));
+        }
+        for number in 0..syncs.count {
+            self.sync(&syncs.part(number), None, &mut Vec::new())?;
         }
         Ok(())
     }

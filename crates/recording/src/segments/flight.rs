@@ -19,7 +19,7 @@ use std::{
 };
 
 use super::{
-    Bounds,
+    Bounds, SUMS,
     folder::{Folder, Free},
     writer::{Trouble, Writer},
 };
@@ -99,11 +99,12 @@ impl Flight {
     /// # Errors
     ///
     /// When there can be no thread.
-    pub fn start(path: &Path, bounds: Bounds) -> io::Result<Self> {
-        Self::start_with(path, bounds, || Box::new(Folder::free))
+    pub fn start(path: &Path, bytes: u64) -> io::Result<Self> {
+        let (bounds, sums) = Bounds::divide(bytes);
+        Self::start_with(path, bounds, sums, || Box::new(Folder::free))
     }
 
-    /// Starts it with somebody who says how much room there is.
+    /// Starts it with limits of its own, and with somebody who says how much room there is.
     ///
     /// # Errors
     ///
@@ -111,6 +112,7 @@ impl Flight {
     pub fn start_with(
         path: &Path,
         bounds: Bounds,
+        sums: Option<Bounds>,
         ask: impl Fn() -> Box<dyn FnMut(&Folder) -> io::Result<Free> + Send> + Send + 'static,
     ) -> io::Result<Self> {
         let common = Arc::new(Common::default());
@@ -118,6 +120,7 @@ impl Flight {
         let thread = Thread {
             path: path.to_owned(),
             bounds,
+            sums,
             ask: Box::new(ask),
             common: Arc::clone(&common),
             writer: None,
@@ -231,6 +234,7 @@ impl Sink for Segment {
 struct Thread {
     path: PathBuf,
     bounds: Bounds,
+    sums: Option<Bounds>,
     ask: Box<dyn Fn() -> super::writer::Ask + Send>,
     common: Arc<Common>,
     /// `None` until the directory can be used.
@@ -270,8 +274,7 @@ impl Thread {
     fn look_for_room(&mut self) {
         let writer = match self.writer.take() {
             Some(writer) => Ok(writer),
-            None => Folder::take(&self.path)
-                .map(|folder| Writer::new(folder, self.bounds, (self.ask)())),
+            None => Folder::take(&self.path).map(|folder| self.writer(folder)),
         };
         match writer {
             Err(error) => self.stop(&format!("it cannot be used ({error})"), self.began),
@@ -282,6 +285,20 @@ impl Thread {
                     self.common.wish(self.began);
                 }
             },
+        }
+    }
+
+    fn writer(&self, folder: Folder) -> Writer {
+        let writer = Writer::new(folder, self.bounds, (self.ask)());
+        let Some(bounds) = self.sums else { return writer };
+        let path = self.path.join(SUMS);
+        match Folder::take(&path) {
+            Ok(folder) => writer.with_sums(Writer::new(folder, bounds, (self.ask)())),
+            Err(error) => {
+                let name = path.display();
+                self.common.note(format!("keeps no sums: `{name}` cannot be used ({error})"));
+                writer
+            }
         }
     }
 
@@ -348,7 +365,7 @@ impl Thread {
         if self.said.take().is_some() {
             self.common.note(format!("the recorder goes on in `{name}`"));
         } else if !std::mem::replace(&mut self.is_known, true) {
-            let Bounds { bytes, .. } = self.bounds;
+            let bytes = self.bounds.bytes + self.sums.map_or(0, |sums| sums.bytes);
             self.common.note(format!("records into `{name}`, at most {} MiB", bytes >> 20));
         }
     }

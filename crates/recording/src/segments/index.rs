@@ -4,6 +4,7 @@
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
 use super::{
+    SUMS,
     folder::{self, Found},
     member::{HEAD, Head, unpack},
 };
@@ -23,29 +24,45 @@ pub struct Segment {
     pub last: f64,
 }
 
-/// The segments of a directory in the order in which they were written. A file that
-/// was never written to, or that still holds what an older number left in it, is none.
+/// The segments of a directory in the order in which they were written, and before them
+/// those of sums. A file that was never written to, or that still holds what an older
+/// number left in it, is none.
 ///
 /// # Errors
 ///
 /// When the directory cannot be read.
 pub fn read(path: &Path) -> io::Result<Vec<Segment>> {
+    let detail = read_one(path)?;
+    // There are none at first, and none in a small directory.
+    let mut all = read_one(&path.join(SUMS)).unwrap_or_default();
+    let summed = all.last().map(|one| one.last);
+    // A tracer that was killed may have left what was added up already.
+    let is_new = |one: &Segment| summed.is_none_or(|summed| one.first > summed);
+    all.extend(detail.into_iter().filter(is_new));
+    Ok(all)
+}
+
+fn read_one(path: &Path) -> io::Result<Vec<Segment>> {
     let mut found = folder::list(path)?;
     let more = found.len().saturating_sub(MOST_FILES);
     Ok(found.drain(..).skip(more).filter_map(segment).collect())
 }
 
 fn segment(found: Found) -> Option<Segment> {
-    let file = folder::open(&found.path).ok()?;
-    let heads = Heads::new(&file);
+    let [first, last] = span_ns(&folder::open(&found.path).ok()?, found.number)?;
+    let seconds = |ns: i64| ns as f64 / 1e9;
+    Some(Segment { found, first: seconds(first), last: seconds(last) })
+}
+
+/// The times of the first and of the last member of a segment, in Unix nanoseconds.
+pub fn span_ns(file: &File, number: u64) -> Option<[i64; 2]> {
     let (mut first, mut last) = (None, None);
-    for (_, head) in heads {
+    for (_, head) in Heads::new(file) {
         first.get_or_insert(head);
         last = Some(head);
     }
-    let (first, last) = (first.filter(|head| head.segment == found.number)?, last?);
-    let seconds = |head: Head| head.unix_ns as f64 / 1e9;
-    Some(Segment { found, first: seconds(first), last: seconds(last) })
+    let (first, last) = (first.filter(|head| head.segment == number)?, last?);
+    Some([first.unix_ns, last.unix_ns])
 }
 
 /// The heads of a segment's members, with their places.

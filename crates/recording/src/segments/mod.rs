@@ -7,6 +7,7 @@
 //! does, the recorder's caller waits for nothing: what cannot be kept is counted.
 
 pub mod flight;
+mod fold;
 pub mod folder;
 pub mod index;
 pub mod member;
@@ -17,6 +18,12 @@ const FILES: u64 = 32;
 
 const LEAST_SEGMENT: u64 = 1 << 20;
 const MOST_SEGMENT: u64 = 32 << 20;
+
+/// The directory of sums, within that of segments.
+pub const SUMS: &str = "sums";
+
+/// The part of all bytes that is for sums.
+const SUMS_PART: u64 = 8;
 
 /// The size limits of a directory of segments.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,7 +40,17 @@ impl Bounds {
     /// The most: half as many files as a reader looks at.
     pub const MOST: u64 = index::MOST_FILES as u64 / 2 * MOST_SEGMENT;
 
-    pub fn of(bytes: u64) -> Self {
+    /// The limits of the segments, and of the sums of those that went; a small directory
+    /// has none.
+    pub fn divide(bytes: u64) -> (Self, Option<Self>) {
+        let sums = bytes / SUMS_PART;
+        match sums >= Self::LEAST {
+            true => (Self::of(bytes - sums), Some(Self::of(sums))),
+            false => (Self::of(bytes), None),
+        }
+    }
+
+    fn of(bytes: u64) -> Self {
         let segment = (bytes / FILES).clamp(LEAST_SEGMENT, MOST_SEGMENT);
         // Whole blocks.
         Self { bytes, segment_bytes: segment - segment % 4096 }

@@ -16,13 +16,16 @@ use rustix::fs::{Advice, fadvise};
 
 use super::{
     Bounds,
+    fold::fold,
     folder::{Folder, Found, Free},
-    index::Whole,
-    member::{Head, pack},
+    index::{Whole, span_ns},
+    member::{Head, LEVEL, LEVEL_OF_SUMS, pack},
 };
 
 /// Older segments are not kept, even where there is room.
 pub const OLDEST: Duration = Duration::from_secs(72 * 3600);
+/// Nor are older sums.
+pub const OLDEST_SUMS: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Pages are dropped in pieces of this size.
 const DROPPED_BYTES: u64 = 1 << 20;
@@ -61,6 +64,10 @@ pub struct Writer {
     /// A run before this one may have left room in its last segment.
     may_continue: bool,
     packed: Vec<u8>,
+    oldest: Duration,
+    level: u32,
+    /// Takes the sums of segments that are overwritten.
+    sums: Option<Box<Self>>,
 }
 
 /// The segment that is written.
@@ -75,7 +82,23 @@ struct Open {
 
 impl Writer {
     pub fn new(folder: Folder, bounds: Bounds, ask: Ask) -> Self {
-        Self { folder, bounds, ask, open: None, may_continue: true, packed: Vec::new() }
+        Self {
+            folder,
+            bounds,
+            ask,
+            open: None,
+            may_continue: true,
+            packed: Vec::new(),
+            oldest: OLDEST,
+            level: LEVEL,
+            sums: None,
+        }
+    }
+
+    /// From here on segments leave their sums in another directory.
+    pub fn with_sums(mut self, sums: Self) -> Self {
+        self.sums = Some(Box::new(Self { oldest: OLDEST_SUMS, level: LEVEL_OF_SUMS, ..sums }));
+        self
     }
 
     /// Looks whether there is room for more.
@@ -128,7 +151,8 @@ impl Writer {
     /// A file for a new segment: another one while there is room, else the oldest.
     fn make(&mut self, found: Vec<Found>, segment: u64, now: SystemTime) -> Result<File, Trouble> {
         let bounds = self.bounds;
-        let is_old = |one: &Found| now.duration_since(one.modified).is_ok_and(|age| age > OLDEST);
+        let most = self.oldest;
+        let is_old = |one: &Found| now.duration_since(one.modified).is_ok_and(|age| age > most);
         let mut files = found.len();
         let mut used: u64 = found.iter().map(|one| one.bytes).sum();
         // Those of another size cannot be overwritten.
@@ -137,6 +161,7 @@ impl Writer {
         for one in &others {
             if is_old(one) || files >= bounds.files() || used + bounds.segment_bytes > bounds.bytes
             {
+                self.keep_sums(one, now);
                 self.folder.remove(&one.path)?;
                 (used, files) = (used - one.bytes, files - 1);
             }
@@ -144,6 +169,7 @@ impl Writer {
         // The oldest one is overwritten below; what is too old or too much beside it goes.
         while usable.get(1).is_some_and(is_old) || files > bounds.files() || used > bounds.bytes {
             let Some(oldest) = (!usable.is_empty()).then(|| usable.remove(0)) else { break };
+            self.keep_sums(&oldest, now);
             self.folder.remove(&oldest.path)?;
             (used, files) = (used - oldest.bytes, files - 1);
         }
@@ -151,10 +177,40 @@ impl Writer {
         let lack = (self.ask)(&self.folder)?.lack(bounds.segment_bytes, 1);
         let oldest = usable.first().filter(|one| is_at_bound || lack.is_some() || is_old(one));
         match (oldest, lack) {
-            (Some(oldest), _) => Ok(self.folder.reuse(oldest, segment)?),
+            (Some(oldest), _) => {
+                self.keep_sums(oldest, now);
+                Ok(self.folder.reuse(oldest, segment)?)
+            }
             (None, Some(why)) => Err(Trouble::Full(why)),
             (None, None) => Ok(self.folder.create(segment, bounds.segment_bytes)?),
         }
+    }
+
+    /// Adds up a segment that is about to go. What cannot be kept is missing from the
+    /// recording as it was before, and a replay shows that as a break.
+    pub(crate) fn keep_sums(&mut self, one: &Found, now: SystemTime) {
+        let Some(sums) = &mut self.sums else { return };
+        let Ok(file) = self.folder.open(one) else { return };
+        let Some([first, _]) = span_ns(&file, one.number) else { return };
+        // A tracer that was killed may have added it up, and not overwritten it.
+        if sums.last_ns().is_some_and(|last_ns| last_ns >= first) {
+            return;
+        }
+        let keep = |lines: &[u8]| {
+            // A segment that is full is followed by another.
+            let kept = [(); 2].iter().any(|()| {
+                sums.begin(now).is_ok() && sums.write(lines, first).is_ok_and(|kept| kept)
+            });
+            if kept { Ok(()) } else { Err(io::Error::other("there is no room for sums")) }
+        };
+        let _ = fold(file, keep);
+    }
+
+    /// When the last member began that is written here.
+    fn last_ns(&self) -> Option<i64> {
+        let last = self.folder.list().ok()?.pop()?;
+        let [_, last_ns] = span_ns(&self.folder.open(&last).ok()?, last.number)?;
+        Some(last_ns)
     }
 
     /// Writes lines as a member of the segment. False where there is no room for them in
@@ -166,7 +222,7 @@ impl Writer {
     pub fn write(&mut self, lines: &[u8], unix_ns: i64) -> Result<bool, Trouble> {
         self.look_for_room()?;
         let Some(open) = &mut self.open else { return Ok(false) };
-        match open.write(lines, unix_ns, self.bounds.segment_bytes, &mut self.packed) {
+        match open.write(lines, unix_ns, self.level, self.bounds.segment_bytes, &mut self.packed) {
             Ok(true) => Ok(true),
             Ok(false) => {
                 self.open = None;
@@ -188,11 +244,12 @@ impl Open {
         &mut self,
         lines: &[u8],
         unix_ns: i64,
+        level: u32,
         most: u64,
         packed: &mut Vec<u8>,
     ) -> io::Result<bool> {
         let head = Head { segment: self.segment, number: self.members, length: 0, unix_ns };
-        pack(head, lines, packed)?;
+        pack(head, lines, level, packed)?;
         let length = packed.len() as u64;
         if length + HEADER_BYTES > most {
             return Err(io::Error::other(format!(

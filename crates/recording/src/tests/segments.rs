@@ -18,7 +18,7 @@ use super::*;
 use crate::{
     breaks::Why,
     line::Began,
-    recorder::{Part, Sink},
+    recorder::{Grain, Part, Sink},
     segments::{
         Bounds,
         flight::Flight,
@@ -248,6 +248,7 @@ struct Run {
     boot: &'static str,
     /// In a second.
     syncs: u64,
+    grain: Grain,
     recorder: Option<Recorder>,
 }
 
@@ -265,7 +266,7 @@ impl Run {
                 Actor { comm, tgid: 800, cgroup, unit: Some(unit.into()), ..Actor::default() };
             scene.actors.learn(id, actor, 0);
         }
-        Self { scene, second: 0, boot, syncs: 20, recorder: None }
+        Self { scene, second: 0, boot, syncs: 20, grain: Grain::Whole, recorder: None }
     }
 
     fn begin(&mut self, sink: Box<dyn Sink>, began: Began) {
@@ -274,7 +275,7 @@ impl Run {
             before.end(now_ns, &mut self.scene).unwrap();
         }
         self.scene.actors.mark_all_changed();
-        let part = Part { began: Some(began), boot: Some(self.boot.to_owned()) };
+        let part = Part { began: Some(began), boot: Some(self.boot.to_owned()), grain: self.grain };
         self.recorder = Some(Recorder::begin_part(sink, &self.scene, now_ns, part).unwrap());
     }
 
@@ -560,7 +561,7 @@ fn a_full_disk_stops_the_recorder_which_says_so_counts_and_goes_on() {
     let path = folder.path();
     let free = Arc::new(AtomicU64::new(50));
     let asked = Arc::clone(&free);
-    let flight = Flight::start_with(path, BOUNDS, move || {
+    let flight = Flight::start_with(path, BOUNDS, None, move || {
         let asked = Arc::clone(&asked);
         Box::new(move |_: &Folder| {
             let percent = asked.load(Relaxed);
@@ -612,7 +613,7 @@ fn a_disk_that_is_too_slow_costs_seconds_that_are_counted_and_never_the_caller()
     let path = folder.path();
     let slow = Arc::new(AtomicU64::new(0));
     let asked = Arc::clone(&slow);
-    let flight = Flight::start_with(path, BOUNDS, move || {
+    let flight = Flight::start_with(path, BOUNDS, None, move || {
         let asked = Arc::clone(&asked);
         Box::new(move |_: &Folder| {
             while asked.load(Relaxed) > 0 {
@@ -662,7 +663,8 @@ fn a_directory_that_cannot_be_used_is_said_and_taken_once_it_can() {
     let parent = TempDir::new().unwrap();
     let path = parent.path().join("volume/recording");
     // This machine's own disk may be full.
-    let flight = Flight::start_with(&path, BOUNDS, || Box::new(|_: &Folder| Ok(PLENTY))).unwrap();
+    let flight =
+        Flight::start_with(&path, BOUNDS, None, || Box::new(|_: &Folder| Ok(PLENTY))).unwrap();
     let mut run = Run::new("a");
     let mut notes = Vec::new();
     until("it says so", || {
