@@ -129,8 +129,9 @@ fn each_word<T>(
 }
 
 impl MapCell<u64> {
-    /// `*word += value`, atomically. Without the result it is an instruction that
-    /// all kernels know; with it, only from 5.12.
+    /// `*word += value`, atomically. All kernels know this instruction; kernels before
+    /// 5.12 have none that also returns the result:
+    /// <https://github.com/torvalds/linux/commit/5ca419f2864a>.
     #[inline(always)]
     pub fn add(self, value: u64) {
         #[cfg(target_arch = "bpf")]
@@ -147,10 +148,12 @@ impl MapCell<u64> {
         }
     }
 
-    /// Makes a word that is 0 this mark, unless somebody else does: then `false`. Kernels
-    /// before 5.12 have no compare-and-swap, so the mark is added, and holds if the
-    /// word is that mark alone then. Else it is taken out again. Of several claims at
-    /// once at most one holds. Marks are sums of no others.
+    /// Sets a word that is 0 to this mark. Returns false if another CPU claimed the word
+    /// first. Kernels before 5.12 have no compare-and-swap
+    /// (<https://github.com/torvalds/linux/commit/5ffa25502b5a>), so the mark is added: the
+    /// claim holds if the word is exactly the mark then, and else the mark is taken out
+    /// again. If several CPUs claim at once, at most one succeeds. No mark may be the sum
+    /// of others.
     #[inline(always)]
     pub fn claim(self, mark: u64) -> bool {
         if self.get() != 0 {

@@ -27,9 +27,11 @@ pub struct Config {
     pub request_hctx: u32,
     pub request_bio: u32,
     pub request_io_start: u32,
-    /// `request.rq_disk`, until 5.16.
+    /// `request.rq_disk`, until 5.16:
+    /// <https://github.com/torvalds/linux/commit/f3fa33acca9f>.
     pub request_disk: u32,
-    /// `request_queue.disk`, from 5.15.
+    /// `request_queue.disk`, from 5.15:
+    /// <https://github.com/torvalds/linux/commit/d152c682f03c>.
     pub queue_disk: u32,
     pub hctx_queue_num: u32,
     pub disk_major: u32,
@@ -69,12 +71,14 @@ pub struct Config {
     pub css_set_v1: u32,
 
     /// `struct bio`: `bi_opf`, `bi_iter.bi_size`, and the way to its disk, which is
-    /// `bi_disk` until 5.11 and `bi_bdev.bd_disk` since; all or none.
+    /// `bi_disk` until 5.11 and `bi_bdev.bd_disk` since
+    /// (<https://github.com/torvalds/linux/commit/309dca309fc3>). Either all are present or none.
     pub bio_flags: u32,
     pub bio_bytes: u32,
     pub bio_disk: u32,
     pub bio_bdev: u32,
-    /// The place of the bio among block_bio_queue's arguments: 1 until 5.10, 0 since.
+    /// The position of the bio among block_bio_queue's arguments: 1 until 5.10, 0 since:
+    /// <https://github.com/torvalds/linux/commit/e8a676d61c07>.
     pub bio_queue_arg: u32,
 
     /// From a bio to the cgroup that it is for: `bio.bi_blkg.blkcg.css.cgroup`,
@@ -123,14 +127,16 @@ pub struct Config {
     pub regs_syscall: u32,
 
     /// The position of the request among the arguments of the block_rq_* tracepoints: 1
-    /// until 5.10.136, 0 since (read from BTF, not from the version).
+    /// until 5.10.136, 0 since (read from BTF, not from the version):
+    /// <https://github.com/torvalds/linux/commit/a54895fa057c>.
     pub request_arg: u32,
     /// The position of the task that leaves among the arguments of sched_switch; the next
     /// one is the task that comes.
     pub switch_prev_arg: u32,
     /// 1 where submissions have no hook of their own, and the bio shows them.
     pub births_by_bio: u32,
-    /// 1 where a helper returns the registers with which a task entered the kernel: from 5.15.
+    /// 1 where a helper returns the registers with which a task entered the kernel: from 5.15,
+    /// <https://github.com/torvalds/linux/commit/dd6e10fbd9fb>.
     pub task_regs: u32,
     /// The bit of `request.rq_flags` for a flush sequence (`RQF_FLUSH_SEQ`).
     pub flush_seq_bit: u32,

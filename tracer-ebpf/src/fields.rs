@@ -104,9 +104,10 @@ impl Request {
     }
 
     /// When it was given to the driver, in ns, on the clock of [`now_ns`]; 0 where
-    /// its queue keeps no statistics. The kernel notes it after block_rq_issue; from
-    /// 6.9 on it may have read the clock a little earlier, for another request of
-    /// the same plug (block/blk-mq.c, blk_mq_start_request).
+    /// its queue keeps no statistics. The kernel notes it after block_rq_issue
+    /// (blk_mq_start_request, <https://elixir.bootlin.com/linux/v6.12/source/block/blk-mq.c>). From
+    /// 6.9 on the time may be that of an earlier request of the same plug:
+    /// <https://github.com/torvalds/linux/commit/da4c8c3d0975>.
     ///
     /// [`now_ns`]: crate::clock::now_ns
     #[inline(always)]
@@ -282,7 +283,8 @@ pub struct FileKey {
     kind: u32,
 }
 
-/// `S_IFMT` and `S_IFBLK` (include/uapi/linux/stat.h).
+/// `S_IFMT` and `S_IFBLK` of
+/// <https://elixir.bootlin.com/linux/v6.12/source/include/uapi/linux/stat.h>.
 const KIND_MASK: u16 = 0o170_000;
 const BLOCK_DEVICE: u32 = 0o060_000;
 
@@ -485,11 +487,13 @@ const PF_WQ_WORKER: u32 = 0x20;
 /// A kernel thread (PF_KTHREAD).
 const PF_KTHREAD: u32 = 0x0020_0000;
 
-/// PID namespaces lie no deeper (MAX_PID_NS_LEVEL, include/linux/pid_namespace.h).
+/// PID namespaces are not nested deeper than this (MAX_PID_NS_LEVEL,
+/// <https://elixir.bootlin.com/linux/v6.12/source/include/linux/pid_namespace.h>).
 const PID_LEVELS: u32 = 32;
 
 impl Task {
-    /// The one that runs; `None` before 5.11, where no typed program gets at its task's fields.
+    /// The task that runs. `None` before 5.11, where no typed program can read its own task:
+    /// <https://github.com/torvalds/linux/commit/3ca1032ab7ab>.
     #[inline(always)]
     pub fn current() -> Option<Self> {
         if config!(task_flags) == ABSENT {
@@ -526,7 +530,8 @@ impl Task {
     }
 
     /// The registers with which it entered the kernel (`struct pt_regs`). `None` before
-    /// 5.15, and for tasks that made no system call.
+    /// 5.15 (<https://github.com/torvalds/linux/commit/dd6e10fbd9fb>), and for tasks that
+    /// made no system call.
     #[inline(always)]
     pub fn registers(self) -> Option<Kernel> {
         if crate::UNTYPED || config!(task_regs) != 1 || self.is_kthread() || self.is_io_worker() {

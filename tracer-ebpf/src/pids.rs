@@ -5,8 +5,10 @@
 //! the two are the same, and the branch is gone before the program is loaded.
 //!
 //! A thread has a number in its own namespace and in each of those around it, which
-//! `struct pid` lists by level (include/linux/pid.h). Since 6.5 the list is an array
-//! of unknown length, and typed programs may read all of it; before, the verifier lets
+//! `struct pid` lists by level
+//! (<https://elixir.bootlin.com/linux/v6.12/source/include/linux/pid.h>). Since 6.5 the list is
+//! an array of unknown length (<https://github.com/torvalds/linux/commit/b69f0aeb0689>),
+//! and typed programs may read all of it; before, the verifier lets
 //! them read its first element alone. There a helper returns the ids of those that are
 //! in the namespace itself, and not of those in namespaces below it.
 

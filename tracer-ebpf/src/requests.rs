@@ -25,7 +25,8 @@ use crate::{
     work,
 };
 
-// include/linux/blk_types.h, enum req_op; stable since 4.8 except for the zones.
+// The values of enum req_op, which are the same since 4.8, except those of zones:
+// <https://elixir.bootlin.com/linux/v6.12/source/include/linux/blk_types.h>.
 const REQ_OP_MASK: u32 = 0xff;
 const REQ_OP_READ: u32 = 0;
 const REQ_OP_WRITE: u32 = 1;
@@ -35,7 +36,8 @@ const REQ_OP_SECURE_ERASE: u32 = 5;
 const REQ_OP_ZONE_APPEND: u32 = 7;
 const REQ_OP_WRITE_ZEROES: u32 = 9;
 
-// In the same file, enum req_flag_bits; stable since 4.10.
+// The bits of enum req_flag_bits, which are the same since 4.10:
+// <https://elixir.bootlin.com/linux/v6.12/source/include/linux/blk_types.h>.
 pub const REQ_FUA: u32 = 1 << 17;
 pub const REQ_PREFLUSH: u32 = 1 << 18;
 

@@ -83,9 +83,9 @@ fn watch_underlying(disk: MapCell<Disk>, now: u64) -> u32 {
     1
 }
 
-// The further disks are written out one by one. Around the loop over accounts the
-// compiler may lay a second loop out so that its last instruction falls into its
-// first, which verifiers before 6.12 take for an endless one.
+// The further disks are written out one by one. If they were a loop around the loop over
+// accounts, the compiler might lay it out so that its last instruction falls into its
+// first, which older verifiers (seen on 5.10 and 6.1) refuse as an endless loop.
 const _: () = assert!(UNDERLYING == 3);
 
 #[inline(always)]

@@ -7,7 +7,8 @@
 //! The end is seen of bios alone that became no request, which are those of carrying
 //! disks; the kernel says nothing of a bio a second time when it is split or passed on.
 //!
-//! Prototypes (include/trace/events/block.h):
+//! Prototypes, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/block.h>:
 //! - block_bio_queue(struct bio *); until 5.10 (struct request_queue *, struct bio *)
 //! - block_bio_complete(struct request_queue *, struct bio *)
 

@@ -3,7 +3,8 @@
 //! It may be requeued, merged into another, complete in parts, or go through a
 //! flush sequence.
 //!
-//! Prototypes (include/trace/events/block.h):
+//! Prototypes, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/block.h>:
 //! - block_rq_requeue, block_rq_merge(struct request *); until 5.10.136 (struct
 //!   request_queue *, struct request *)
 //! - block_rq_complete(struct request *, error, unsigned int nr_bytes)

@@ -3,9 +3,11 @@
 //! It sees every switch on the machine, so it is attached only while waits for a
 //! CPU matter.
 //!
-//! Prototypes (include/trace/events/sched.h): sched_switch(bool preempt, struct
-//! task_struct *prev, *next, unsigned int prev_state); without the last until
-//! 5.17, and with it before the tasks in 5.18's first versions.
+//! Prototype, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/sched.h>:
+//! - sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next,
+//!   unsigned int prev_state); without the last until 5.17, and with it before the tasks
+//!   in the first versions of 5.18
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_ebpf::open_sync::Contender;

@@ -1,6 +1,7 @@
 //! A block request is issued to its driver.
 //!
-//! Prototype (include/trace/events/block.h):
+//! Prototype, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/block.h>:
 //! - block_rq_issue(struct request *); until 5.10.136 (struct request_queue *,
 //!   struct request *)
 

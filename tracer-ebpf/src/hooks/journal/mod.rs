@@ -4,7 +4,8 @@
 //! to it, and when it ends they go into the journal's sums, as parts of the span
 //! in which they overlapped.
 //!
-//! Prototypes (include/trace/events/jbd2.h):
+//! Prototypes, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/jbd2.h>:
 //! - jbd2_start_commit, jbd2_commit_locking, jbd2_commit_flushing,
 //!   jbd2_commit_logging, jbd2_end_commit(journal_t *, transaction_t *)
 

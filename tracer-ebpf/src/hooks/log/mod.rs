@@ -1,6 +1,7 @@
 //! When a sync on xfs begins to wait for the log.
 //!
-//! Prototype (fs/xfs/xfs_trace.h):
+//! Prototype, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/fs/xfs/xfs_trace.h>:
 //! - xfs_log_force(struct xfs_mount *, xfs_lsn_t, unsigned long), of which
 //!   nothing is read
 

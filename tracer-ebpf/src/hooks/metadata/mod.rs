@@ -8,7 +8,8 @@
 //! A commit writes files' data too, which must go before the transaction: those
 //! are charged to who dirtied the files, see [`dirtier`].
 //!
-//! Prototypes (include/trace/events/jbd2.h):
+//! Prototypes, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/jbd2.h>:
 //! - jbd2_submit_inode_data(struct inode *), then jbd2_commit_logging(journal_t
 //!   *, transaction_t *)
 //! - jbd2_handle_stats(dev_t, tid_t, unsigned int type, unsigned int line, int

@@ -3,7 +3,9 @@
 //! Counted for everybody, by owner; where a sync is under way in the thread, it
 //! is a part of that sync's time too.
 //!
-//! Prototypes (include/trace/events/vmscan.h), of which nothing is read:
+//! Prototypes, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/vmscan.h>
+//! (no argument is read):
 //! - mm_vmscan_direct_reclaim_begin(int order, gfp_t, …), _end(unsigned long)
 //! - mm_vmscan_memcg_reclaim_begin(int order, gfp_t, …), _end(unsigned long)
 

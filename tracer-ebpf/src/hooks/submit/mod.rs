@@ -3,9 +3,11 @@
 //! If submissions have no hook of their own (before 6.5), three others stand in: the
 //! bio that gets a request, the request's insertion into a scheduler, and its issue.
 //!
-//! Prototypes (include/trace/events/block.h, block/blk-core.c):
+//! Prototypes, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/block.h>:
 //! - block_io_start(struct request *), from 6.5
-//! - blk_account_io_start(struct request *), as a function
+//! - blk_account_io_start(struct request *), a function, in
+//!   <https://elixir.bootlin.com/linux/v6.12/source/block/blk-mq.c>
 //! - block_getrq(struct bio *), from 5.11
 //! - block_rq_insert(struct request *); until 5.10.136 (struct request_queue *,
 //!   struct request *)
@@ -38,8 +40,8 @@ pub fn blk_account_io_start(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// Fires in the submitter's context when a bio has been given a request, which
-/// it does not name: until 6.4 nothing names it before its issue.
+/// Fires in the submitter's context when a bio has been given a request. It does not
+/// name the request: until 6.4 the first hook that does is the request's issue.
 #[btf_tracepoint(function = "block_getrq")]
 pub fn block_getrq(ctx: BtfTracePointContext) -> i32 {
     let bio = Kernel(ctx.arg(0));

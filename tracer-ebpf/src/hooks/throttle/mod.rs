@@ -8,8 +8,9 @@
 //! Cgroups' own throttling (`io.max`) lies before the first point: its bios are
 //! queued by a kernel worker when their time has come.
 //!
-//! Prototype (include/trace/events/block.h): block_bio_queue(struct bio *);
-//! until 5.10 (struct request_queue *, struct bio *).
+//! Prototype, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/block.h>:
+//! - block_bio_queue(struct bio *); until 5.10 (struct request_queue *, struct bio *)
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 

@@ -10,8 +10,9 @@
 //! others nothing is counted, as they stand for those who filled the log: the
 //! worker that writes a checkpoint, say, has a ticket too.
 //!
-//! Prototypes (fs/xfs/xfs_trace.h), the first two from 5.7 on, the others from
-//! 5.14 on:
+//! Prototypes, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/fs/xfs/xfs_trace.h>, of the first
+//! two from 5.7 on, of the others from 5.14 on:
 //! - xfs_log_ticket_ungrant, xfs_log_ticket_regrant(struct xlog *, struct
 //!   xlog_ticket *), before what is left is given back
 //! - xfs_inode_set_need_inactive(struct xfs_inode *), in the context of who deleted

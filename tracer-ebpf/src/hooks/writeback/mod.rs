@@ -3,7 +3,8 @@
 //! The task that makes a clean inode dirty is remembered, and a thread that begins to
 //! write the inode back writes for that task: see [`dirtier`].
 //!
-//! Prototypes (include/trace/events/writeback.h):
+//! Prototypes, in
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/writeback.h>:
 //! - writeback_dirty_inode_enqueue(struct inode *), in the dirtier's context
 //! - writeback_single_inode_start, writeback_single_inode(struct inode *,
 //!   struct writeback_control *, unsigned long), around the writing of one
