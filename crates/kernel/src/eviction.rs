@@ -52,7 +52,7 @@ mod tests {
     use crate::load::{OBJECT, UNTYPED_OBJECT};
 
     /// Free entries that the CPUs can keep for themselves: up to 128 each
-    /// (LOCAL_FREE_TARGET, kernel/bpf/bpf_lru_list.c).
+    /// (`LOCAL_FREE_TARGET` of the file above).
     const fn held_back(cpus: u32) -> u32 {
         128 * cpus
     }

@@ -1,7 +1,9 @@
 //! The types that the kernel and its modules have in memory, by system call alone.
 //!
-//! The kernel has them by number, and to name one takes CAP_SYS_ADMIN; modules have
-//! some from 5.11 on. No file is read, so this works where none may be opened.
+//! The kernel has them by number, and opening one takes CAP_SYS_ADMIN. From 5.11 on it
+//! hands out its own types and those of modules:
+//! <https://github.com/torvalds/linux/commit/36e68442d1af>. No file is read, so this
+//! works where none may be opened.
 
 use std::{
     ffi::CStr,

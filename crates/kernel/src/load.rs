@@ -421,7 +421,8 @@ impl Programs {
 
     /// Runs that the kernel left out because the same program was already
     /// running on that CPU: an interrupt's completion within another one.
-    /// Counted from 5.12 on; zero before.
+    /// The kernel counts them from 5.12 on (<https://github.com/torvalds/linux/commit/9ed9e9ba2337>);
+    /// before, this is zero.
     pub fn missed_runs(&self) -> u64 {
         self.loaded.values().filter_map(|p| p.read_counter("recursion_misses")).sum()
     }

@@ -8,8 +8,8 @@
 //! from [`crate::types`] already, so the two system calls are made here.
 //! Dropping an [`Attached`] detaches and unloads.
 //!
-//! Modules have BTF from 5.11 on; to name it takes CAP_SYS_ADMIN. By name goes
-//! with neither.
+//! Modules have BTF from 5.11 on (<https://github.com/torvalds/linux/commit/36e68442d1af>),
+//! and opening it takes CAP_SYS_ADMIN. Attaching by name needs neither.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

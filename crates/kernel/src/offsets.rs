@@ -60,7 +60,8 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<u32> {
     let args = types
         .tracepoint_args("block_rq_issue")
         .context("this kernel has no tracepoint `block_rq_issue` in its BTF")?;
-    // (queue, request) until 5.10.136, (request) since.
+    // The arguments are (queue, request) until 5.10.136, and (request) since:
+    // <https://github.com/torvalds/linux/commit/a54895fa057c>.
     let request_arg = args.len().saturating_sub(1);
     let request =
         types.pointee(args[request_arg]).context("`block_rq_issue` hands out no struct request")?;
@@ -91,8 +92,9 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<u32> {
     Ok(request)
 }
 
-/// The task's fields stay absent as a whole before 5.11, where no typed program
-/// can get at its task. Returns `struct task_struct` where one can.
+/// Finds the task's fields. All of them stay absent before 5.11, where no typed program
+/// can read its own task (<https://github.com/torvalds/linux/commit/3ca1032ab7ab>).
+/// Returns the type of `struct task_struct` where one can.
 fn task(types: &KernelTypes<'_>, pointers: Pointers, config: &mut Config) -> Result<Option<u32>> {
     let typed = pointers == Pointers::Typed;
     if typed && types.enumerator("BPF_FUNC_get_current_task_btf").is_none() {

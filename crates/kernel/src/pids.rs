@@ -49,8 +49,8 @@ fn ids_by_level(
     let pid = types.pointee(thread_pid.type_id)?;
     let numbers = types.field(pid, "numbers")?;
     let (upid, count) = types.array(numbers.type_id)?;
-    // An array that says how long it is ends there for the verifier: until 6.5 it said
-    // that it has one element.
+    // The verifier lets programs read an array up to its declared length, which was one
+    // element before 6.5: <https://github.com/torvalds/linux/commit/b69f0aeb0689>.
     if pointers == Pointers::Typed && count != 0 {
         return None;
     }

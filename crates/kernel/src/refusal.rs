@@ -127,7 +127,8 @@ fn module(confinement: &Confinement) -> Option<String> {
 }
 
 fn memory(step: Step, limit: Option<&MemoryLimit>) -> String {
-    // Before 5.11 maps did not count as their cgroup's memory.
+    // Before 5.11 maps did not count as their cgroup's memory:
+    // <https://github.com/torvalds/linux/commit/80ee81e0403c>.
     let counts = step != Step::Map { counts_locked: true };
     match limit.filter(|_| counts) {
         Some(MemoryLimit { bytes, file }) => format!(

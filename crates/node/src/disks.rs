@@ -305,7 +305,8 @@ pub fn ended(queues: &Queues, name: &str) -> Option<Ended> {
     let line = tree.read_line(format!("sys/block/{name}/stat"))?;
     let fields: Vec<u64> =
         line.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
-    // Documentation/block/stat.rst; the later ones came with 4.18 and 5.5.
+    // The fields of <https://elixir.bootlin.com/linux/v6.12/source/Documentation/block/stat.rst>;
+    // those of discards came with 4.18, those of flushes with 5.5.
     let flushes = fields.get(15).copied().unwrap_or(0);
     let all = [0, 4, 11].iter().filter_map(|&at| fields.get(at)).sum::<u64>() + flushes;
     Some(Ended { all, flushes })
@@ -370,7 +371,8 @@ fn read(queues: &Queues, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
     })
 }
 
-/// From Linux 6.1 on diskstats says the numbers of [`hidden`] disks.
+/// From Linux 6.1 on diskstats has the numbers of [`hidden`] disks (diskstats_show,
+/// <https://elixir.bootlin.com/linux/v6.1/source/block/genhd.c>).
 fn read_hidden_device(tree: &Tree, name: &str) -> Option<u32> {
     let diskstats = tree.read_up_to("proc/diskstats", 1 << 20).ok()?;
     diskstats.split(|&b| b == b'\n').find_map(|line| {

@@ -163,7 +163,7 @@ fn numbers(version: &str) -> Vec<u64> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
 
-/// The packages of a version: one, or since 6.19 several.
+/// The packages of a version: Debian has one for each, and several for 6.19 and later.
 fn packages(names: &[String], version: &str) -> Vec<String> {
     ["image", "binary", "modules", "base"]
         .map(|part| format!("linux-{part}-{version}"))

@@ -88,8 +88,9 @@ fn in_a_pid_namespace_of_its_own_ids_are_those_of_its_proc() {
         let (beside, below) = (ids_of("/beside"), ids_of("/below"));
         let sentences = snapshot["kernel"]["unsupported"].as_array().expect("has sentences");
         let says = |text: &str| sentences.iter().any(|s| s.as_str().unwrap().contains(text));
-        // Before 6.5, and stable kernels of that time, typed programs cannot read the
-        // ids of who is further down.
+        // Before 6.5, and on the stable kernels of that time, typed programs cannot read
+        // the ids of threads in namespaces further down:
+        // <https://github.com/torvalds/linux/commit/b69f0aeb0689>.
         let is_whole = !says("in that very namespace alone");
         let disk = snapshot["disks"]
             .as_array()

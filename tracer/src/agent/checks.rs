@@ -121,7 +121,8 @@ fn capabilities(
         wanted.retain(|(capability, ..)| *capability != Capability::CAP_SYS_ADMIN);
     }
     let one = |(capability, without, says): (Capability, State, &str)| {
-        // Before 5.8, CAP_SYS_ADMIN included these two, and it still implies them.
+        // Before 5.8, CAP_SYS_ADMIN included these two, and it still implies them:
+        // <https://github.com/torvalds/linux/commit/a17b53c4a4b5>.
         let of_old = [Capability::CAP_BPF, Capability::CAP_PERFMON];
         let stands_in = admin && of_old.contains(&capability);
         let good = has(capability) || stands_in;

@@ -91,7 +91,9 @@ fn keep(kept: &[Capability]) -> Result<()> {
                 .with_context(|| format!("failed to bound `{capability}`"))?;
         }
     }
-    // Kernels before 4.3 have none; and what is not inheritable is not ambient.
+    // Kernels before 4.3 have no ambient capabilities
+    // (<https://github.com/torvalds/linux/commit/58319057b784>); and a capability that is
+    // not inheritable is not ambient.
     let _ = caps::clear(None, CapSet::Ambient);
     let nothing = CapsHashSet::new();
     for (set, left) in [

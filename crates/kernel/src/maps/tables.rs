@@ -108,7 +108,8 @@ const SOLO_WORDS: usize = op::COUNT * size::COUNT * size_of::<Solo>() / 8;
 impl Tables {
     /// # Errors
     ///
-    /// When the kernel does not let the maps be mapped (before 5.5).
+    /// The kernel does not let the maps be mapped (before 5.5,
+    /// <https://github.com/torvalds/linux/commit/fc9702273e2e>).
     pub fn new(maps: TableMaps, room: &Room) -> Result<Self> {
         Ok(Self {
             ledger: Mapped::new(maps.ledger, LEDGER_WORDS)?,

@@ -1,10 +1,11 @@
 //! The bytes of BTF: where each type lies, and its raw words.
 //!
 //! Nothing is decoded beforehand: one offset per type is kept. Everything is
-//! read with its bounds checked, since the bytes may be anybody's file. Knows
-//! the format, and no question that is asked of it.
+//! read with its bounds checked, since the bytes may be anybody's file. This module
+//! knows the format, and not what its callers look for.
 //!
-//! Format: Documentation/bpf/btf.rst; kind layout: include/uapi/linux/btf.h.
+//! The format is described in <https://docs.kernel.org/bpf/btf.html>, the layout of each
+//! kind in <https://elixir.bootlin.com/linux/v6.12/source/include/uapi/linux/btf.h>.
 
 use anyhow::{Context as _, Result, bail, ensure};
 

@@ -82,9 +82,9 @@ fn is_named_so(tree: &Tree, name: &str) -> bool {
         || links(tree, name).iter().filter_map(|link| link.file_name()?.to_str()).any(is_pool)
 }
 
-/// `struct dm_ioctl` and one `struct dm_target_spec` behind it, with room for what the
-/// target says of its state (include/uapi/linux/dm-ioctl.h). A target that has more to
-/// say than there is room for leaves its name out as well.
+/// `struct dm_ioctl` and one `struct dm_target_spec` behind it, with room for the text of
+/// the target's state: <https://elixir.bootlin.com/linux/v6.12/source/include/uapi/linux/dm-ioctl.h>.
+/// If the text is longer, the kernel leaves out the target's name as well.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct TableStatus {
@@ -130,7 +130,8 @@ fn first_target(control: &File, device: u32) -> Option<(Vec<u8>, Vec<u8>)> {
         flags: FLAGS,
         event: 0,
         padding: 0,
-        // As new_encode_dev does (include/linux/kdev_t.h).
+        // As new_encode_dev does:
+        // <https://elixir.bootlin.com/linux/v6.12/source/include/linux/kdev_t.h>.
         device: minor & 0xff | major << 8 | (minor & !0xff) << 12,
         names: [0; 264],
         first_sector: 0,

@@ -1,9 +1,10 @@
-//! Disks that have a number, which no file says.
+//! Disks whose number is in no file.
 //!
 //! The paths of a multipath NVMe namespace (`nvme0c0n1`) are hidden: they have no
-//! `dev`, and before Linux 6.1 diskstats says `0 0` of them. Yet they carry the
-//! requests. So the kernel programs say the name of an unknown disk with its number,
-//! as it stands in the kernel; it is only compared with the names in `/sys/block`.
+//! `dev`, and before Linux 6.1 diskstats has `0 0` as their number (diskstats_show,
+//! <https://elixir.bootlin.com/linux/v6.1/source/block/genhd.c>). Yet they carry the
+//! requests. So the kernel programs send the name of an unknown disk with its number,
+//! as the kernel has it; it is only compared with the names in `/sys/block`.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

@@ -1,9 +1,10 @@
 //! Distinguishes a disk from the next one with the same number or name.
 //!
 //! The kernel uses numbers again (`259:N`, loop, nbd, mapper, virtio), and names
-//! as well. It also numbers disks in the order in which they came, since 5.15,
-//! and gives another number when a device is given another medium: no two of one
-//! boot share it. Before that the directory in sysfs is another one.
+//! as well. Since 5.15 each disk also has a sequence number, which no other disk of
+//! this boot had; a device that is given another medium gets a new one:
+//! <https://github.com/torvalds/linux/commit/cf179948554a>. On older kernels
+//! another disk is known by its directory in sysfs, which has another inode.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 

@@ -113,7 +113,8 @@ fn a_file_on_another_filesystem_with_the_same_inode_is_another() {
     assert_eq!(files.label(file), &FileLabel::unknown(devices::join(8, 77)));
 }
 
-/// Before 5.14 `fdinfo` has no inode number.
+/// Before 5.14 `fdinfo` has no inode number:
+/// <https://github.com/torvalds/linux/commit/3845f256a8b5>.
 #[test]
 fn without_inode_numbers_in_fdinfo_the_mount_and_stat_tell() {
     let node = Node::new();

@@ -1,13 +1,17 @@
 //! The process of this node that serves a disk.
 //!
-//! A loop device's file lies on FUSE: whoever has that connection open. An nbd:
-//! the process that holds it, or the server at the other end of its connection. An
-//! iSCSI disk whose target has an address of this node: who listens there; and the
-//! engine of the Longhorn volume by its arguments.
+//! - If a loop device's file lies on FUSE, it is the process that has that connection
+//!   open.
+//! - For an nbd it is the process that holds the device, or the server at the other end
+//!   of its connection.
+//! - For an iSCSI disk whose target has an address of this node, it is the process that
+//!   listens there; for a Longhorn volume, the volume's engine, known by its arguments.
 //!
-//! FUSE's descriptors say which connection they are of since Linux 6.16
-//! (`fuse_connection:` in fdinfo). Before, the only process that has `/dev/fuse` open
-//! is it, else the one that names the mount point in its arguments.
+//! Since Linux 6.16 a FUSE descriptor says to which connection it belongs
+//! (`fuse_connection:` in fdinfo, fuse_dev_show_fdinfo in
+//! <https://elixir.bootlin.com/linux/v6.16/source/fs/fuse/dev.c>). On older kernels it is
+//! the only process that has `/dev/fuse` open, or else the one that names the mount point
+//! in its arguments.
 
 use std::{fs, os::unix::ffi::OsStrExt as _, path::Path};
 

@@ -70,7 +70,8 @@ fn a_file_on_fuse_is_served_by_who_has_its_connection() {
     assert!(servers::find(&tree, ON_LOOP0).is_empty());
 }
 
-/// Before Linux 6.16 no descriptor says of which connection it is.
+/// Before Linux 6.16 no descriptor says to which connection it belongs
+/// (<https://elixir.bootlin.com/linux/v6.16/source/fs/fuse/dev.c>, fuse_dev_show_fdinfo).
 #[test]
 fn without_the_connection_only_one_that_names_the_mount_point_is_taken() {
     let root = node();

@@ -26,7 +26,8 @@ const CHILDREN_BYTES: usize = 64 << 10;
 /// Disks of one stack.
 const NAMES: usize = 16;
 
-/// Before Linux 5.17 longer names were cut.
+/// Before Linux 5.17 longer names of kernel threads were cut:
+/// <https://github.com/torvalds/linux/commit/d6986ce24fc0>.
 const CUT: usize = 15;
 
 /// A disk or a partition on the way of a sync, by its name and its number.
@@ -127,7 +128,8 @@ fn role(comm: &str, name: &Name) -> Option<Role> {
         return is_of(of, comm, number, "").then_some(Role::Worker);
     }
     let is_array = comm.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with("_raid"));
-    // Loop devices had a thread each before 5.14.
+    // Each loop device had a thread of its own before 5.14:
+    // <https://github.com/torvalds/linux/commit/87579e9b7d8d>.
     (is_array || name.starts_with("loop") && comm == name).then_some(Role::Worker)
 }
 

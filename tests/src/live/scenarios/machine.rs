@@ -40,7 +40,8 @@ const STOLEN_SHARE: f64 = 0.02;
 /// On a machine that runs only the scenario, strangers use less than this share of all
 /// CPU time: 1.5 % at most in eleven plays there.
 const STRANGERS_SHARE: f64 = 0.03;
-/// A flag of kernel threads in `/proc/<pid>/stat`. include/linux/sched.h
+/// The flag of kernel threads in `/proc/<pid>/stat`:
+/// <https://elixir.bootlin.com/linux/v6.12/source/include/linux/sched.h>.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// Plays it until it is right, or wrong on an undisturbed machine, or has been

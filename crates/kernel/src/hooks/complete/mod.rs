@@ -26,7 +26,8 @@ pub const HOOK: Hook = Hook {
 };
 
 /// The bit number of `RQF_FLUSH_SEQ` if BTF does not have it: it is a macro
-/// (`1 << 4`) until 6.10, and an enumerator since.
+/// (`1 << 4`) until 6.10, and an enumerator since:
+/// <https://github.com/torvalds/linux/commit/5f89154e8e9e>.
 const FLUSH_SEQ_BIT: u32 = 4;
 
 fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {

@@ -32,7 +32,8 @@ fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
 /// Whether programs can read who leaves a CPU and who comes, and how long that
 /// one had waited.
 fn sees_switches(config: &Config) -> bool {
-    // The program knows two places: before 5.18 and since.
+    // The program knows two positions, the one before 5.18 and the one since:
+    // <https://github.com/torvalds/linux/commit/9c2136be0878>.
     matches!(config.switch_prev_arg, 1 | 2)
         && [config.task_run_delay, config.task_pid, config.node_id].iter().all(|at| *at != ABSENT)
 }

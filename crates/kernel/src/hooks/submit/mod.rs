@@ -1,6 +1,7 @@
 //! A block request is submitted, in its submitter's context.
 //!
-//! If submissions have no hook of their own (before 6.5), three others stand in: the
+//! If submissions have no hook of their own (before 6.5,
+//! <https://github.com/torvalds/linux/commit/5a80bd075f3b>), three others stand in: the
 //! bio that gets a request, the request's insertion into a scheduler, and its issue.
 
 use anyhow::Result;
@@ -43,7 +44,7 @@ fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
 }
 
 fn is_usable(program: Program, config: &Config) -> bool {
-    // Until 5.10 block_getrq hands out other things.
+    // Until 5.10 block_getrq has other arguments.
     program != Program::BlockGetrq || config.births_by_bio == 1
 }
 

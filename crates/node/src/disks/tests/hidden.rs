@@ -1,4 +1,5 @@
-//! Disks without a file that says their number, as before Linux 6.1.
+//! Disks whose number is in no file, as before Linux 6.1 (diskstats_show,
+//! <https://elixir.bootlin.com/linux/v6.1/source/block/genhd.c>).
 
 use super::*;
 

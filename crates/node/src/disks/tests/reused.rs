@@ -96,7 +96,8 @@ fn the_next_disk_of_a_number_and_a_name_is_another() {
     assert_ne!(found.assigned[0].identity, before);
 }
 
-/// Before 5.15.
+/// Before 5.15 disks have no sequence number:
+/// <https://github.com/torvalds/linux/commit/cf179948554a>.
 #[test]
 fn without_a_sequence_the_directory_is_another() {
     let node = Node::new();
