@@ -1,5 +1,6 @@
 //! The checks that every commit must pass.
 
+mod claims;
 mod licences;
 mod walls;
 mod words;
@@ -17,6 +18,7 @@ pub fn run() -> Result<()> {
     setup::bring(&[Need::Build], Talk::Changes)?;
     // This takes a second, so it comes first.
     step::timed("words", words::check)?;
+    step::timed("claims", claims::check)?;
     step::timed("walls", walls::check)?;
     step::timed("licences", licences::check)?;
     lint()?;
