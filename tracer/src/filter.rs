@@ -85,17 +85,17 @@ impl<'de> Deserialize<'de> for Glob {
 /// A command shows those.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Narrow {
-    /// Only who waits for a disk or filesystem with such a name (`sdb`, `nvme*`).
+    /// Show only victims that wait for a disk or filesystem of this name (`sdb`, `nvme*`).
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     pub disk: Vec<Glob>,
 
-    /// Only who waits in a namespace of Kubernetes with such a name.
+    /// Show only victims in Kubernetes namespaces of this name.
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     pub namespace: Vec<Glob>,
 
-    /// Only who waits in a pod with such a name; with a `/` in it, `namespace/name`.
+    /// Show only victims in pods of this name, or of this `namespace/name`.
     ///
-    /// Culprits are named wherever they are.
+    /// Culprits are named wherever they run.
     #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
     pub pod: Vec<Glob>,
 }

@@ -63,11 +63,11 @@ fn print_man(of: Option<&str>) -> Result<()> {
         }
     };
     let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page).context("cannot write the manual page")?;
+    clap_mangen::Man::new(command).render(&mut page).context("failed to write the manual page")?;
     print(&page)
 }
 
 fn print(bytes: &[u8]) -> Result<()> {
     let mut output = io::stdout().lock();
-    output.write_all(bytes).and_then(|()| output.flush()).context("cannot print")
+    output.write_all(bytes).and_then(|()| output.flush()).context("failed to print")
 }

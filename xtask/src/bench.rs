@@ -100,7 +100,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         command.args(how_long(args));
     }
     let error = command.exec();
-    Err(error).with_context(|| format!("cannot run `{}`", bench.display()))
+    Err(error).with_context(|| format!("failed to run `{}`", bench.display()))
 }
 
 fn how_long(args: &BenchArgs) -> Vec<String> {
@@ -114,5 +114,5 @@ fn measure_null_blk(args: &BenchArgs) -> Result<()> {
     let bench = build_static_bench(Arch::host())?;
     let json = bench_null_blk(bench, &how_long(args).join(" "), &vm::BUILDS)?;
     let path = workspace().join("docs/cost/null_blk.json");
-    fs::write(&path, json + "\n").with_context(|| format!("cannot write `{}`", path.display()))
+    fs::write(&path, json + "\n").with_context(|| format!("failed to write `{}`", path.display()))
 }

@@ -14,5 +14,5 @@ pub fn run(args: &[OsString]) -> Result<()> {
     let tracer = step::build_tracer(Profile::Release)?;
     let mut command = root::command(&tracer, &[("PATH", root::search_path())])?;
     let error = command.arg("demo").args(args).exec();
-    Err(error).with_context(|| format!("cannot run `{}`", tracer.display()))
+    Err(error).with_context(|| format!("failed to run `{}`", tracer.display()))
 }

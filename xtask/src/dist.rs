@@ -65,7 +65,7 @@ pub fn run(args: &DistArgs) -> Result<()> {
     let mut roots = Vec::new();
     for (arch, program) in machines.iter().zip(&programs) {
         let read = |path: &Path| {
-            fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
+            fs::read(path).with_context(|| format!("failed to read `{}`", path.display()))
         };
         let machine = match arch {
             Arch::X86 => Machine::X86,
@@ -116,7 +116,7 @@ fn packages(release: &Release, machine: Machine, parts: &Parts) -> Result<Vec<(S
 
 /// Writes the files, in the place of those of an earlier release.
 fn write_all(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<Vec<PathBuf>> {
-    let cannot = || format!("cannot write to `{}`", folder.display());
+    let cannot = || format!("failed to write to `{}`", folder.display());
     fs::create_dir_all(folder).with_context(cannot)?;
     let earlier = fs::read_to_string(folder.join(sums::FILE)).unwrap_or_default();
     for name in sums::names(&earlier).filter(|name| !name.contains('/')) {
@@ -176,7 +176,7 @@ fn shared(metadata: &Value) -> Result<Parts> {
     let tracer = build::build_static_tracer(Arch::host())?;
     let print = |args: &[&str]| {
         let output = Command::new(&tracer).args(args).output();
-        let output = output.with_context(|| format!("cannot run `{}`", tracer.display()))?;
+        let output = output.with_context(|| format!("failed to run `{}`", tracer.display()))?;
         if !output.status.success() {
             bail!("`tracer {}` ended with {}", args.join(" "), output.status);
         }
@@ -189,7 +189,7 @@ fn shared(metadata: &Value) -> Result<Parts> {
     }
     pages.push((format!("{NAME}.1"), manual));
     let read = |path: &str| {
-        fs::read(workspace().join(path)).with_context(|| format!("cannot read `{path}`"))
+        fs::read(workspace().join(path)).with_context(|| format!("failed to read `{path}`"))
     };
     let text = |path: &str| String::from_utf8(read(path)?).context("a file in deploy is no text");
     let mut licences = Vec::new();
@@ -227,7 +227,7 @@ fn commands(manual: &str) -> Vec<String> {
 fn terms(packages: &[sbom::Package]) -> Result<String> {
     let mut libraries = Vec::new();
     for package in packages.iter().filter(|package| !package.is_ours) {
-        let cannot = || format!("cannot read the folder `{}`", package.folder);
+        let cannot = || format!("failed to read the folder `{}`", package.folder);
         let mut names = Vec::new();
         for entry in fs::read_dir(&package.folder).with_context(cannot)? {
             let entry = entry.with_context(cannot)?;
@@ -238,7 +238,8 @@ fn terms(packages: &[sbom::Package]) -> Result<String> {
         }
         names.sort();
         let read = |path: &PathBuf| {
-            let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()));
+            let bytes =
+                fs::read(path).with_context(|| format!("failed to read `{}`", path.display()));
             bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         };
         libraries.push((package.clone(), names.iter().map(read).collect::<Result<_>>()?));
@@ -251,7 +252,7 @@ fn bill(release: &Release, metadata: &Value) -> Result<String> {
     let lock = fs::read_to_string(workspace().join("Cargo.lock")).context("no Cargo.lock")?;
     let mut rustc = Command::new("rustc");
     let version = step::read_output(rustc.arg("--version").current_dir(workspace()));
-    let version = version.context("cannot run `rustc --version`")?;
+    let version = version.context("failed to run `rustc --version`")?;
     let number = version.split(' ').nth(1).context("rustc says no version")?;
     Ok(sbom::write(release, number, &sbom::linked(metadata)?, &sbom::checksums(&lock)?))
 }

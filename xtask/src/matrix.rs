@@ -155,7 +155,7 @@ fn write(cells: &BTreeSet<String>, state: &State, tree: &Tree, kernel: &str) -> 
         return Ok(());
     }
     let path = workspace().join(PAGE);
-    let cannot = || format!("cannot change `{}`", path.display());
+    let cannot = || format!("failed to change `{}`", path.display());
     let old = fs::read_to_string(&path).with_context(cannot)?;
     let section = page::render(&played, cells.len(), &tree.name, kernel, &today());
     fs::write(&path, page::replace(&old, &section)?).with_context(cannot)?;

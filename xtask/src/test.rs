@@ -123,7 +123,8 @@ pub fn run(args: &TestArgs) -> Result<()> {
         return Ok(());
     }
     setup::bring(&[Need::Build, Need::Test], Talk::Changes)?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to create `{}`", folder.display()))?;
     let mut run = Run::begin(args, &folder.join("state.jsonl"))?;
     let result = run.run_all();
     // Also of a run that broke: what was slow is known up to there.
@@ -364,7 +365,7 @@ impl<'a> Run<'a> {
         let (before, ran) = (old.len(), new.len());
         let rows = table::merge(old, new, known);
         fs::write(&path, table::render(&rows))
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
+            .with_context(|| format!("failed to write `{}`", path.display()))?;
         eprintln!("{TABLE}: {ran} results of this tree; {before} rows before, {} now", rows.len());
         Ok(())
     }

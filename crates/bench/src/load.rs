@@ -153,7 +153,7 @@ fn open(path: &PathBuf, action: Action) -> Result<File> {
         // Overwriting existing blocks would commit nothing, so the file is emptied.
         Action::Append => options.write(true).create(true).truncate(true),
     };
-    options.open(path).with_context(|| format!("cannot open `{}`", path.display()))
+    options.open(path).with_context(|| format!("failed to open `{}`", path.display()))
 }
 
 fn work(spec: &Spec, files: &[File], thread: u32, until: Instant, done: &AtomicU64) -> Result<()> {

@@ -212,7 +212,7 @@ async fn run_paired(args: &Args, mut stop: Stop) -> Result<()> {
 
 fn print(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).context("cannot print")
+    out.write_all(bytes).and_then(|()| out.flush()).context("failed to print")
 }
 
 /// The command line that a developer would type to get here.

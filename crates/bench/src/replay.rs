@@ -50,7 +50,7 @@ const MS: u64 = 1_000_000;
 pub fn measure(stand: &Stand, round: &Round, table: &mut Table) -> Result<()> {
     round.say("replay of a million records");
     let path = stand.sync_file();
-    let file = File::open(&path).with_context(|| format!("cannot open `{}`", path.display()))?;
+    let file = File::open(&path).with_context(|| format!("failed to open `{}`", path.display()))?;
     let pool = make_records(&file)?;
     let mut replay = Replay {
         files: Files::new(Path::new("/")),
@@ -117,7 +117,7 @@ fn make_owners() -> [Owner; ACCOUNTS] {
 
 /// Every second sync is disturbed, by four competitors.
 fn make_records(file: &File) -> Result<Vec<SyncRecord>> {
-    let meta = file.metadata().context("cannot look at our own file")?;
+    let meta = file.metadata().context("failed to read our own file's metadata")?;
     let owners = make_owners();
     let record = |at: usize| {
         let mut record = SyncRecord::new_zeroed();

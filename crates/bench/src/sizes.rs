@@ -82,7 +82,7 @@ async fn measure_start(
 
 fn note_size(table: &mut Table, what: &str, program: &Path) -> Result<()> {
     let bytes = fs::metadata(program)
-        .with_context(|| format!("cannot look at `{}`", program.display()))?
+        .with_context(|| format!("failed to read the metadata of `{}`", program.display()))?
         .len();
     table.note(&START, what, "MB", bytes as f64 / 1e6);
     Ok(())

@@ -35,7 +35,7 @@ impl Usage {
 /// Sums all threads, because the process's own file is its main thread's only.
 fn read_run_time(pid: u32) -> Result<f64> {
     let folder = format!("/proc/{pid}/task");
-    let threads = fs::read_dir(&folder).with_context(|| format!("cannot read `{folder}`"))?;
+    let threads = fs::read_dir(&folder).with_context(|| format!("failed to read `{folder}`"))?;
     let mut ns = 0;
     for thread in threads {
         let path = thread?.path().join("schedstat");
@@ -44,7 +44,7 @@ fn read_run_time(pid: u32) -> Result<f64> {
             // It has ended meanwhile.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot read `{}`", path.display()));
+                return Err(error).with_context(|| format!("failed to read `{}`", path.display()));
             }
         }
     }
@@ -52,7 +52,7 @@ fn read_run_time(pid: u32) -> Result<f64> {
 }
 
 fn read(path: &str) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("cannot read `{path}`"))
+    fs::read_to_string(path).with_context(|| format!("failed to read `{path}`"))
 }
 
 /// Fields 14 and 15; the name before them may hold anything but ends with the

@@ -96,7 +96,7 @@ async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
         findings.write(&mut bytes)?;
     }
     let mut out = io::stdout().lock();
-    out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")?;
+    out.write_all(&bytes).and_then(|()| out.flush()).context("failed to print")?;
     drop(out);
     drop(stage);
     match findings.mistakes().as_slice() {

@@ -62,15 +62,15 @@ pub fn tar(files: &[File], epoch: u32) -> Result<Vec<u8>> {
         let mut header = header(0o755, 0, epoch, EntryType::Directory);
         builder
             .append_data(&mut header, format!("{folder}/"), io::empty())
-            .with_context(|| format!("cannot pack the folder `{folder}`"))?;
+            .with_context(|| format!("failed to pack the folder `{folder}`"))?;
     }
     for File { path, mode, content } in sorted {
         let mut header = header(*mode, content.len() as u64, epoch, EntryType::Regular);
         builder
             .append_data(&mut header, path, content.as_slice())
-            .with_context(|| format!("cannot pack `{path}`"))?;
+            .with_context(|| format!("failed to pack `{path}`"))?;
     }
-    builder.into_inner().context("cannot end the archive")
+    builder.into_inner().context("failed to end the archive")
 }
 
 fn header(mode: u32, size: u64, epoch: u32, kind: EntryType) -> Header {
@@ -91,8 +91,8 @@ fn header(mode: u32, size: u64, epoch: u32, kind: EntryType) -> Header {
 /// None in memory, as far as the library says.
 pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
-    encoder.write_all(bytes).context("cannot compress")?;
-    encoder.finish().context("cannot compress")
+    encoder.write_all(bytes).context("failed to compress")?;
+    encoder.finish().context("failed to compress")
 }
 
 #[cfg(test)]

@@ -71,10 +71,10 @@ pub fn write(release: &Release, machine: Machine, files: &[File]) -> Result<Vec<
         let mut header = ar::Header::new(name.as_bytes().to_vec(), content.len() as u64);
         header.set_mode(0o100_644);
         header.set_mtime(release.epoch.into());
-        let cannot = || format!("cannot pack `{name}`");
+        let cannot = || format!("failed to pack `{name}`");
         builder.append(&header, content.as_slice()).with_context(cannot)?;
     }
-    builder.into_inner().context("cannot end the package")
+    builder.into_inner().context("failed to end the package")
 }
 
 fn control(release: &Release, machine: Machine, files: &[File]) -> String {

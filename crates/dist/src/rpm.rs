@@ -57,12 +57,12 @@ pub fn write(release: &Release, machine: Machine, files: &[File]) -> Result<Vec<
         if path.starts_with("usr/share/man/") {
             options = options.doc();
         }
-        let cannot = || format!("cannot pack `{path}`");
+        let cannot = || format!("failed to pack `{path}`");
         builder.with_file_contents(content.as_slice(), options).with_context(cannot)?;
     }
-    let package = builder.build().context("cannot make the package")?;
+    let package = builder.build().context("failed to make the package")?;
     let mut bytes = Vec::new();
-    package.write(&mut bytes).context("cannot end the package")?;
+    package.write(&mut bytes).context("failed to end the package")?;
     Ok(bytes)
 }
 

@@ -103,7 +103,7 @@ fn is_linked(dependency: &Value) -> bool {
 ///
 /// When that is not TOML.
 pub fn checksums(lock: &str) -> Result<BTreeMap<(String, String), String>> {
-    let lock: toml::Table = lock.parse().context("cannot read `Cargo.lock`")?;
+    let lock: toml::Table = lock.parse().context("failed to read `Cargo.lock`")?;
     let packages = lock.get("package").and_then(toml::Value::as_array);
     let text = |one: &toml::Value, field: &str| Some(one.get(field)?.as_str()?.to_owned());
     let sums = packages.into_iter().flatten().filter_map(|one| {

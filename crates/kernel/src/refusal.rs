@@ -1,8 +1,8 @@
 //! Makes sense of a kernel's refusal of a map or a program: the likely cause, and what
 //! to do about it.
 //!
-//! Facts go in, sentences come out. A cause is named only where what was read of this
-//! machine bears it out; where nothing does, none is.
+//! Facts go in, sentences come out. A cause is named only if a fact that was read on this
+//! machine supports it.
 
 use std::io;
 
@@ -53,9 +53,9 @@ pub fn cause(errno: i32, step: Step, confinement: &Confinement) -> Option<String
         libc::EACCES => module(confinement),
         libc::ENOMEM => Some(memory(step, confinement.memory_limit.as_ref())),
         ENOTSUPP if step == Step::Load && confinement.jit_harden == Some(2) => Some(
-            "net.core.bpf_jit_harden is 2, and programs may become too long by that for this \
-             kernel's compiler: `sysctl -w net.core.bpf_jit_harden=1` hardens those of other \
-             users alone"
+            "net.core.bpf_jit_harden is 2, which may make programs too long for this kernel's \
+             compiler: `sysctl -w net.core.bpf_jit_harden=1` hardens only those of unprivileged \
+             users"
                 .to_owned(),
         ),
         _ => None,

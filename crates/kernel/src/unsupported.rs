@@ -51,7 +51,7 @@ pub fn find(facts: &Facts, selections: &[Selection], forced: &[Forced]) -> Vec<U
     if facts.config.inode_ino == ABSENT {
         found.push(unsupported(
             "file",
-            "the files of syncs are not known, and their disk from the first block request on",
+            "the files of syncs are not known, and their disk only from the first block request on",
         ));
     }
     let doubts = facts.doubts.iter();
@@ -77,13 +77,12 @@ fn untranslated(translation: Translation) -> Option<&'static str> {
              and their files no names",
         ),
         Translation::OwnOnly => Some(
-            "the tracer runs in a PID namespace of its own, and this kernel gives it the ids of \
-             processes in that very namespace alone: others have none here, and their files no \
-             names",
+            "the tracer runs in a PID namespace of its own, and this kernel gives it only the ids \
+             of processes in that same namespace: others have no id here, and their files no names",
         ),
         Translation::Impossible => Some(
-            "the tracer runs in a PID namespace of its own, and this kernel gives it no ids there: \
-             processes have none here, and their files no names",
+            "the tracer runs in a PID namespace of its own, and this kernel gives it no ids in it: \
+             processes have no id here, and their files no names",
         ),
     }
 }
@@ -96,7 +95,7 @@ fn unmet_override(wish: &Forced, selections: &[Selection]) -> Option<Unsupported
     let instead = match selection.selected() {
         Some(taken) if taken == *strategy => return None,
         Some(taken) => format!("`{taken}` serves instead"),
-        None => "and no other serves".to_owned(),
+        None => "no other serves either".to_owned(),
     };
     let capability = selection.capability;
     Some(unsupported("strategy", format!("{capability} by `{strategy}` is {outcome}; {instead}")))

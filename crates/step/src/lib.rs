@@ -44,7 +44,7 @@ pub fn run(name: &str, command: &mut Command) -> Result<()> {
         let status = command
             .stdout(std::io::stderr())
             .status()
-            .with_context(|| format!("cannot run `{}`", shown(command)))?;
+            .with_context(|| format!("failed to run `{}`", shown(command)))?;
         if !status.success() {
             bail!("`{}` ended with {status}", shown(command));
         }
@@ -126,7 +126,7 @@ pub fn build_executables(command: &mut Command) -> Result<Vec<Executable>> {
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit())
         .output()
-        .with_context(|| format!("cannot run `{}`", shown(command)))?;
+        .with_context(|| format!("failed to run `{}`", shown(command)))?;
     if !output.status.success() {
         bail!("`{}` ended with {}", shown(command), output.status);
     }

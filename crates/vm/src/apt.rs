@@ -178,7 +178,7 @@ impl Apt {
 
 fn unpack_one(archive: &Path, folder: &Path) -> Result<()> {
     let status = Command::new("dpkg-deb").arg("-x").arg(archive).arg(folder).status();
-    if !status.context("cannot run `dpkg-deb`")?.success() {
+    if !status.context("failed to run `dpkg-deb`")?.success() {
         bail!("failed to unpack `{}`", archive.display());
     }
     Ok(())

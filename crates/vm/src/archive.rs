@@ -24,7 +24,7 @@ pub struct Archive {
 impl Archive {
     pub fn create(path: &Path) -> Result<Self> {
         let file =
-            File::create(path).with_context(|| format!("cannot create `{}`", path.display()))?;
+            File::create(path).with_context(|| format!("failed to create `{}`", path.display()))?;
         Ok(Self { file: BufWriter::new(file), inode: 0 })
     }
 
@@ -45,7 +45,8 @@ impl Archive {
     pub fn copy(&mut self, name: &str, from: &Path) -> Result<()> {
         let read =
             || anyhow::Ok((fs::metadata(from)?.permissions().mode() & 0o777, fs::read(from)?));
-        let (mode, bytes) = read().with_context(|| format!("cannot read `{}`", from.display()))?;
+        let (mode, bytes) =
+            read().with_context(|| format!("failed to read `{}`", from.display()))?;
         self.file(name, mode, &bytes)
     }
 
@@ -54,7 +55,8 @@ impl Archive {
         self.folder(name)?;
         let read = || fs::read_dir(from)?.map(|entry| Ok(entry?.path())).collect();
         let entries: std::io::Result<Vec<_>> = read();
-        let mut entries = entries.with_context(|| format!("cannot read `{}`", from.display()))?;
+        let mut entries =
+            entries.with_context(|| format!("failed to read `{}`", from.display()))?;
         entries.sort();
         for path in entries {
             let inside = format!("{name}/{}", path.file_name().unwrap_or_default().display());
@@ -79,6 +81,6 @@ impl Archive {
 
     pub fn finish(mut self) -> Result<()> {
         newc::trailer(&mut self.file)?;
-        self.file.flush().context("cannot write the archive")
+        self.file.flush().context("failed to write the archive")
     }
 }

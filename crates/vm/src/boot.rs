@@ -160,7 +160,7 @@ impl Machine<'_> {
         let file = self.scratch.join(format!("{name}.img"));
         File::create(&file)
             .and_then(|image| image.set_len(DISK_BYTES))
-            .with_context(|| format!("cannot create `{}`", file.display()))?;
+            .with_context(|| format!("failed to create `{}`", file.display()))?;
         // A comma in a path ends it, unless there are two.
         let path = file.display().to_string().replace(',', ",,");
         command.arg("-drive").arg(format!(
@@ -205,7 +205,7 @@ impl Machine<'_> {
                     let seconds = now.as_secs_f64();
                     let keep = |line: &str| written = writeln!(log, "{seconds:6.1} {line}");
                     console.feed(port, &piece, now, keep);
-                    written.context("cannot write the log")?;
+                    written.context("failed to write the log")?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 // It is gone, and has said all it had to.
@@ -240,7 +240,7 @@ impl Guest {
             command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?));
         }
         let program = command.get_program().display().to_string();
-        let child = command.spawn().with_context(|| format!("cannot run `{program}`"))?;
+        let child = command.spawn().with_context(|| format!("failed to run `{program}`"))?;
         Ok(Self(child))
     }
 }

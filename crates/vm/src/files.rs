@@ -26,18 +26,18 @@ pub fn lock() -> Result<Flock<File>> {
     create_folder(&cache())?;
     let path = cache().join("lock");
     let file =
-        File::create(&path).with_context(|| format!("cannot create `{}`", path.display()))?;
+        File::create(&path).with_context(|| format!("failed to create `{}`", path.display()))?;
     Flock::lock(file, FlockArg::LockExclusive)
         .map_err(|(_, error)| error)
         .with_context(|| format!("failed to lock `{}`", path.display()))
 }
 
 pub fn create_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot create `{}`", path.display()))
+    fs::create_dir_all(path).with_context(|| format!("failed to create `{}`", path.display()))
 }
 
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    fs::write(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))
+    fs::write(path, bytes).with_context(|| format!("failed to write `{}`", path.display()))
 }
 
 /// Lets `make` fill a folder (or write a file) under another name, and gives it
@@ -49,7 +49,7 @@ pub fn make_whole(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result
     let inside = scratch.path().join("it");
     make(&inside)?;
     remove(path)?;
-    fs::rename(&inside, path).with_context(|| format!("cannot create `{}`", path.display()))
+    fs::rename(&inside, path).with_context(|| format!("failed to create `{}`", path.display()))
 }
 
 /// Removes a file or a folder, if it is there.
@@ -59,7 +59,7 @@ pub fn remove(path: &Path) -> Result<()> {
         Ok(_) => fs::remove_file(path),
         Err(_) => Ok(()),
     };
-    result.with_context(|| format!("cannot remove `{}`", path.display()))
+    result.with_context(|| format!("failed to remove `{}`", path.display()))
 }
 
 /// A path as it is called in this workspace.

@@ -65,15 +65,15 @@ pub fn write_root(
     archive.finish()?;
 
     let mut whole =
-        File::create(to).with_context(|| format!("cannot create `{}`", to.display()))?;
+        File::create(to).with_context(|| format!("failed to create `{}`", to.display()))?;
     for part in archives.iter().copied().chain([own.as_path()]) {
         let mut file =
-            File::open(part).with_context(|| format!("cannot open `{}`", part.display()))?;
-        let length = io::copy(&mut file, &mut whole).context("cannot write the guest's root")?;
+            File::open(part).with_context(|| format!("failed to open `{}`", part.display()))?;
+        let length = io::copy(&mut file, &mut whole).context("failed to write the guest's root")?;
         // The kernel looks for the next archive where a word begins.
         let padding = length.next_multiple_of(4) - length;
         io::copy(&mut io::Read::take(io::repeat(0), padding), &mut whole)
-            .context("cannot write the guest's root")?;
+            .context("failed to write the guest's root")?;
     }
     files::remove(&own)
 }

@@ -125,7 +125,7 @@ pub fn bring(series: &Series, arch: Arch, refresh: Refresh) -> Result<Option<Ker
         files::create_folder(&folder.join("chosen"))?;
         files::remove(&chosen)?;
         symlink(&unpacked, &chosen)
-            .with_context(|| format!("cannot create `{}`", chosen.display()))?;
+            .with_context(|| format!("failed to create `{}`", chosen.display()))?;
         return Ok(Some(kernel));
     }
     Ok(None)
@@ -180,7 +180,7 @@ fn index(root: &Path, kernel: &Kernel) -> Result<()> {
     // depmod looks below `lib`, whatever the package has merged.
     if !root.join("lib").exists() {
         symlink("usr/lib", root.join("lib"))
-            .with_context(|| format!("cannot create `{}`", root.join("lib").display()))?;
+            .with_context(|| format!("failed to create `{}`", root.join("lib").display()))?;
     }
     depmod(root, &kernel.release())
 }
@@ -189,7 +189,7 @@ fn index(root: &Path, kernel: &Kernel) -> Result<()> {
 pub fn depmod(root: &Path, release: &str) -> Result<()> {
     let program = tracer_step::root::find_program("depmod").context("there is no `depmod` here")?;
     let status = Command::new(program).arg("-b").arg(root).arg(release).status();
-    if !status.context("cannot run `depmod`")?.success() {
+    if !status.context("failed to run `depmod`")?.success() {
         bail!("failed to index the modules in `{}`", root.display());
     }
     Ok(())

@@ -51,8 +51,8 @@ pub fn bring(arch: Arch, kernel: &Kernel) -> Result<PathBuf> {
 
 fn pack(kernel: &Kernel, path: &Path) -> Result<()> {
     let file = kernel.modules.join("modules.dep");
-    let index =
-        fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let index = fs::read_to_string(&file)
+        .with_context(|| format!("failed to read `{}`", file.display()))?;
     let folder = path.with_extension("modules");
     let inside = format!("lib/modules/{}", kernel.release());
     let target = folder.join(&inside);
@@ -100,12 +100,14 @@ fn unpack(from: &Path, to: &Path) -> Result<()> {
         Some("gz") => ("gzip", to.with_extension("")),
         _ => {
             let copied = fs::copy(from, to);
-            return copied.map(drop).with_context(|| format!("cannot copy `{}`", from.display()));
+            return copied
+                .map(drop)
+                .with_context(|| format!("failed to copy `{}`", from.display()));
         }
     };
-    let file = File::create(&to).with_context(|| format!("cannot create `{}`", to.display()))?;
+    let file = File::create(&to).with_context(|| format!("failed to create `{}`", to.display()))?;
     let status = Command::new(program).args(["-q", "-d", "-c"]).arg(from).stdout(file).status();
-    if !status.with_context(|| format!("cannot run `{program}`"))?.success() {
+    if !status.with_context(|| format!("failed to run `{program}`"))?.success() {
         bail!("failed to unpack `{}`", from.display());
     }
     Ok(())

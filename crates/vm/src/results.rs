@@ -75,7 +75,7 @@ fn place(boot: &Boot) -> PathBuf {
 }
 
 fn hash(file: &Path) -> Result<u64> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let bytes = fs::read(file).with_context(|| format!("failed to read `{}`", file.display()))?;
     let mut hasher = DefaultHasher::new();
     hasher.write(&bytes);
     Ok(hasher.finish())

@@ -75,7 +75,7 @@ pub fn run_all(
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .context("cannot watch for signals")?;
+            .context("failed to watch for signals")?;
     }
     let jobs = args.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
     let ready = Ready { fetched, built, args, interrupted };
@@ -241,7 +241,7 @@ impl Ready<'_> {
             kernel_arguments: &kernel_arguments,
         };
         let mut log =
-            File::create(log).with_context(|| format!("cannot create `{}`", log.display()))?;
+            File::create(log).with_context(|| format!("failed to create `{}`", log.display()))?;
         let limit = Duration::from_secs(60 * self.args.timeout.unwrap_or(LIMIT_MINUTES));
         machine.boot(&self.fetched.qemu, limit, &self.interrupted, &mut log, console)
     }

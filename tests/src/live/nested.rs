@@ -91,7 +91,7 @@ fn in_a_pid_namespace_of_its_own_ids_are_those_of_its_proc() {
         // Before 6.5, and on the stable kernels of that time, typed programs cannot read
         // the ids of threads in namespaces further down:
         // <https://github.com/torvalds/linux/commit/b69f0aeb0689>.
-        let is_whole = !says("in that very namespace alone");
+        let is_whole = !says("in that same namespace");
         let disk = snapshot["disks"]
             .as_array()
             .and_then(|disks| disks.iter().find(|one| one["name"] == disk.name()));

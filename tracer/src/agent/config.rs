@@ -34,26 +34,27 @@ use tracer_recording::segments::Bounds;
 pub struct Settings {
     /// Serve metrics, verdicts and the page on this address [default: 127.0.0.1:9464].
     ///
-    /// Without --web-config there is no authentication: whoever reaches it reads the
-    /// names of processes, cgroups and files.
+    /// Without --web-config there is no authentication: whoever reaches this address can
+    /// read the names of processes, cgroups and files.
     #[arg(long, env = "TRACER_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 
-    /// Ask for TLS and passwords as this file says, in the format of Prometheus' exporters.
+    /// Require TLS and passwords as in this file, which has the format of Prometheus' exporters.
     ///
-    /// It is looked at every 10 s, and so are the certificates and keys that it names.
+    /// The file is checked for changes every 10 s, and so are the certificates and keys
+    /// that it names.
     #[arg(long, env = "TRACER_WEB_CONFIG", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
 
-    /// Serve /healthz and /readyz on this address too, and nothing else: without TLS and passwords.
+    /// Serve /healthz and /readyz, and nothing else, also on this address, without TLS and passwords.
     #[arg(long, env = "TRACER_PROBE_LISTEN", value_name = "ADDRESS:PORT")]
     pub probe_listen: Option<SocketAddr>,
 
     /// Answer to these names and addresses too [default: the address it was asked at, and
     /// `localhost`].
     ///
-    /// A request whose `Host` is another is refused with 421: a web page could have a name of
-    /// its own lead here.
+    /// A request with any other `Host` is refused with 421: otherwise a web page from elsewhere
+    /// could read the answers under a name of its own (DNS rebinding).
     #[arg(
         long, env = "TRACER_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',',
         value_parser = names::parse,
@@ -92,28 +93,30 @@ pub struct Settings {
     #[arg(long, env = "TRACER_DISKS_EXCLUDE", value_name = "PATTERN")]
     pub disks_exclude: Option<Pattern>,
 
-    /// Show only who waits for a disk or filesystem with such a name, and such disks.
+    /// Show only disks and filesystems whose name matches, and the victims that wait for them.
     #[arg(long, env = "TRACER_DISK", value_name = "PATTERN", value_delimiter = ',')]
     pub disk: Option<Vec<Glob>>,
 
-    /// Show only who waits in a namespace with such a name; culprits are named wherever they are.
+    /// Show only victims in Kubernetes namespaces whose name matches.
+    ///
+    /// Culprits are named wherever they run.
     #[arg(long, env = "TRACER_NAMESPACE", value_name = "PATTERN", value_delimiter = ',')]
     pub namespace: Option<Vec<Glob>>,
 
-    /// Show only who waits and has such a name: of its process, unit, workload, or as in `victim`.
+    /// Show only victims whose name matches: process, unit, workload, or the label `victim`.
     #[arg(long, env = "TRACER_VICTIM", value_name = "PATTERN", value_delimiter = ',')]
     pub victim: Option<Vec<Glob>>,
 
-    /// Serve only metrics with such names, and those that say how the tracer is.
+    /// Serve only metrics whose name matches, and those about the tracer itself.
     #[arg(long, env = "TRACER_METRICS", value_name = "PATTERN", value_delimiter = ',')]
     pub metrics: Option<Vec<Glob>>,
 
-    /// Keep syncs that took at least this long, with their full account [default: 10ms].
+    /// Keep syncs that took at least this long, with their phases and owners [default: 10ms].
     #[arg(long, env = "TRACER_MIN_SYNC", value_name = "DURATION", value_parser = values::parse_duration)]
     #[serde(default, deserialize_with = "duration")]
     pub min_sync: Option<Duration>,
 
-    /// Keep this many of them [default: 1024].
+    /// Keep this many of those slow syncs [default: 1024].
     #[arg(long, env = "TRACER_SLOW_SYNCS", value_name = "N")]
     pub slow_syncs: Option<usize>,
 
@@ -121,7 +124,7 @@ pub struct Settings {
     #[arg(long, env = "TRACER_NODE", value_name = "NAME")]
     pub node: Option<String>,
 
-    /// How the log is written, on standard error: for people, or an object a line [default: text].
+    /// Write the log on standard error as text, or as one JSON object per line [default: text].
     #[arg(long, env = "TRACER_LOG_FORMAT", value_name = "FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
 
@@ -134,12 +137,12 @@ pub struct Settings {
 
     /// Record continuously into this directory, to be replayed later [default: no recording].
     ///
-    /// `tracer why --at 03:12` and `tracer timeline` read it. The directory is made, for
-    /// its owner alone; it names everybody on the node.
+    /// `tracer why --at 03:12` and `tracer timeline` read it. The directory is created so
+    /// that only its owner can read it, because it names everybody on the node.
     #[arg(long, env = "TRACER_RECORD", value_name = "DIR")]
     pub record: Option<PathBuf>,
 
-    /// Keep at most this much, such as `512M` or `2G`; the oldest is deleted first
+    /// Keep at most this much, such as `512M` or `2G`; the oldest files are deleted first
     /// [default: 512M].
     #[arg(long, env = "TRACER_RECORD_SIZE", value_name = "SIZE", value_parser = values::parse_size)]
     #[serde(default, deserialize_with = "size")]

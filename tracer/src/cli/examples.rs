@@ -24,7 +24,7 @@ EXIT CODES:
   1  failed while running
   2  bad usage
   3  this machine cannot run it (not root, or the kernel lacks something)
-  4  a recording is damaged, cut off or no recording; what could be read was shown";
+  4  the file is damaged, cut off or not a recording; all that could be read was shown";
 
 pub const TOP: &str = "\
 EXAMPLES:
@@ -32,11 +32,11 @@ EXAMPLES:
       sudo tracer top
   Show only what involves etcd, every five seconds:
       sudo tracer top --filter etcd --interval 5
-  Only who waits for one disk, in one namespace; culprits are named wherever they are:
+  Show only victims on one disk, in one namespace; culprits are named wherever they run:
       sudo tracer top --disk sdb --namespace shop
-  Write one minute to a file, to send to somebody:
+  Write one minute to a file, to send to a colleague:
       sudo tracer top --batch --for 1m --interval 10 > slow.txt
-  The worst victim now, for a script:
+  Print the worst victim now, for a script:
       sudo tracer top --json -n 1 | jq '.victims[0]'";
 
 pub const WHY: &str = "\
@@ -45,26 +45,26 @@ EXAMPLES:
       sudo tracer why etcd
   Watch whoever is slowest, for two minutes:
       sudo tracer why --for 2m
-  One verdict every ten seconds, for a log or a script:
+  Print a verdict every ten seconds, for a log or a script:
       sudo tracer why etcd --every 10s --json | jq '[.kind, .culprits[0].name]'
-  What was it at twelve past three? An agent's flight recorder is asked:
+  Ask the agent's flight recorder what it was at twelve past three:
       sudo tracer why etcd --at 03:12 --for 5m
       sudo tracer why etcd --since 2026-11-29T03:00:00+01:00 --until 04:00";
 
 pub const WATCH: &str = "\
 EXAMPLES:
-  Every sync on the node that takes 10 ms or longer:
+  Print every sync on the node that takes 10 ms or longer:
       sudo tracer watch
-  The very slow ones of PostgreSQL, for an hour:
+  Print the very slow ones of PostgreSQL, for an hour:
       sudo tracer watch --min 100ms --filter postgres --for 1h
-  Durations only, for a script:
+  Print durations only, for a script:
       sudo tracer watch --json | jq .duration_seconds";
 
 pub const RECORD: &str = "\
 EXAMPLES:
-  Ten minutes of this node:
+  Record ten minutes of this node:
       sudo tracer record -o slow.rec --for 10m
-  Until ^C, to a file on another machine:
+  Record until ^C, to a file on another machine:
       ssh root@node tracer record -o - > node.rec
   Extract the durations of the syncs:
       zcat slow.rec | jq '.sync.duration_ns // empty'";
@@ -75,44 +75,44 @@ EXAMPLES:
       tracer replay slow.rec
   Print who made etcd's log slow, every ten seconds:
       tracer replay slow.rec etcd --every 10s
-  The same for a script:
+  Print that for a script:
       tracer replay slow.rec --json | jq .verdict
   Watch it, ten times faster than real time:
       tracer replay slow.rec top
-  Every sync that took 50 ms or longer:
+  Print every sync that took 50 ms or longer:
       tracer replay slow.rec watch --min 50ms
-  Two minutes of an agent's flight recorder:
+  Print the verdict on two minutes of an agent's flight recorder:
       tracer replay /var/lib/tracer-recording etcd --at 03:12 --for 2m";
 
 pub const REPORT: &str = "\
 EXAMPLES:
-  The story of last night, as a page to attach to a post-mortem:
+  Report on last night, as a page to attach to a post-mortem:
       sudo tracer report --since 00:00 --until 06:00 -o night.html
-  Only what etcd had to wait for, for a ticket that takes Markdown:
+  Report only what etcd had to wait for, in Markdown for a ticket:
       sudo tracer report --filter etcd --format md
-  The same of a recording:
+  Report on a recording:
       tracer report slow.rec -o slow.html";
 
 pub const TIMELINE: &str = "\
 EXAMPLES:
-  What happened on this node, as its agent's flight recorder has it:
+  Print what happened on this node, from its agent's flight recorder:
       sudo tracer timeline
-  The same of a recording, from midnight on, in UTC:
+  Print what happened in a recording from midnight on, in UTC:
       TZ=UTC tracer timeline slow.rec --since 00:00
-  What etcd had to wait for in the last two hours, for a script:
+  Print what etcd had to wait for in the last two hours, for a script:
       sudo tracer timeline --since 2h --filter etcd --json | jq 'select(.event == \"slow_ended\")'";
 
 pub const AGENT: &str = "\
 EXAMPLES:
-  On this node, for its own Prometheus and a browser on it:
+  Serve a Prometheus and a browser on this node:
       sudo tracer agent
-  For a Prometheus elsewhere:
+  Serve a Prometheus on another machine:
       sudo tracer agent --listen [::]:9464
-  Record continuously, to look at the night in the morning:
+  Record continuously, to investigate the night in the morning:
       sudo tracer agent --record /var/lib/tracer-recording
-  With TLS and passwords, and a plain port for probes:
+  Require TLS and passwords, with a plain port for probes:
       sudo tracer agent --listen [::]:9464 --web-config web.yml --probe-listen 127.0.0.1:9465
-  With a file, and what all sources together say:
+  Read a configuration file, and print the settings that result from all sources:
       sudo tracer agent --config /etc/tracer.toml
       tracer agent --config /etc/tracer.toml --print-config
   Check whether this node, or this container, has what the agent needs:
@@ -126,36 +126,36 @@ EXAMPLES:
       sudo tracer doctor --strategy CAPABILITY=STRATEGY
   Check, item by item, whether `tracer agent` has what it needs:
       sudo tracer doctor --agent
-  For a bug report:
+  Write the output to a file, for a bug report:
       sudo tracer doctor --json > doctor.json";
 
 pub const DEMO: &str = "\
 EXAMPLES:
-  A disk of its own, a victim, a culprit, and the verdict:
+  Make a disk, a victim and a culprit, and print the verdict:
       sudo tracer demo
-  The same on the disk that holds this directory:
+  Make them on the disk that holds this directory:
       sudo tracer demo --dir /var/lib
-  In a script:
+  Print the findings for a script:
       sudo tracer demo --fast --json";
 
 pub const KUBECTL: &str = "\
 EXAMPLES:
   Install the plugin, and see that kubectl knows it:
       ln -s $(command -v tracer) ~/.local/bin/kubectl-tracer && kubectl tracer --help
-  Who makes this pod slow? Watch for a minute, then say:
+  Watch for a minute, then say who makes this pod slow:
       tracer kubectl why shop/web-0 -- --for 1m
-  A node, as `tracer top` shows it there:
+  Show a node as `tracer top` shows it there:
       tracer kubectl top worker-3
-  What happened to this pod in the night, as one page of HTML:
+  Write a report on what happened to this pod in the night, as one page of HTML:
       tracer kubectl report shop/web-0 -- --at 03:00 > report.html
-  A node as it is where no agent runs, with the image that was pushed:
+  Show a node without an agent, with an image that was pushed to a registry:
       tracer kubectl top worker-3 --image registry.example/tracer@sha256:…";
 
 pub const COMPLETIONS: &str = "\
 EXAMPLES:
-  For this bash session:
+  Complete in this bash session:
       source <(tracer completions bash)
-  For all future fish shells of this user:
+  Complete in all future fish shells of this user:
       tracer completions fish > ~/.config/fish/completions/tracer.fish";
 
 pub const MAN: &str = "\

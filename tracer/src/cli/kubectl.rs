@@ -15,11 +15,11 @@ pub enum View {
     Top,
     /// Each slow sync of a node as it ends.
     Watch,
-    /// The list of what the tracer can see on a node.
+    /// What the tracer can see on a node, and why the rest is missing.
     Doctor,
-    /// The report of what the agent has recorded, on standard output.
+    /// The report on what the agent has recorded, on standard output.
     Report,
-    /// The agent's page of a node, at a port of this machine.
+    /// The agent's page of a node, on a port of this machine.
     Page,
 }
 
@@ -46,23 +46,23 @@ pub struct KubectlArgs {
     #[arg(value_parser = parse_target)]
     pub target: Target,
 
-    /// For the tracer's command in the pod, such as `--for 2m` or `--json`.
+    /// Arguments for the tracer's command in the pod, such as `--for 2m` or `--json`.
     #[arg(last = true, value_name = "ARGS")]
     pub more: Vec<String>,
 
-    /// kubectl's context, where it is not the current one.
+    /// Use this context of kubectl instead of the current one.
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
 
-    /// The tracer's image by its digest, for a node without an agent.
+    /// Run this image of the tracer on a node without an agent; it is named by its digest.
     #[arg(long, value_name = "NAME@sha256:…", value_parser = parse_image)]
     pub image: Option<String>,
 
-    /// Make that pod without asking.
+    /// Create the pod on a node without an agent without asking.
     #[arg(long)]
     pub yes: bool,
 
-    /// Leave that pod there at the end; it ends by itself after 15 minutes.
+    /// Do not delete that pod at the end; it ends by itself after 15 minutes.
     #[arg(long)]
     pub keep: bool,
 
@@ -88,7 +88,7 @@ pub enum Target {
     Pod { namespace: String, pod: String },
 }
 
-/// Names of Kubernetes' objects: nothing that kubectl could take for an option.
+/// Whether this is a name of a Kubernetes object, which kubectl cannot mistake for an option.
 fn is_name(text: &str) -> bool {
     let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
     let ends = [text.chars().next(), text.chars().last()];
@@ -100,7 +100,7 @@ fn is_name(text: &str) -> bool {
 fn parse_target(text: &str) -> Result<Target, String> {
     let name = |text: &str| {
         let is_wrong =
-            || format!("`{text}` is no name of Kubernetes: write NAMESPACE/POD, or NODE");
+            || format!("`{text}` is not a name in Kubernetes: write NAMESPACE/POD, or NODE");
         is_name(text).then(|| text.to_owned()).ok_or_else(is_wrong)
     };
     match text.split_once('/') {
@@ -110,20 +110,25 @@ fn parse_target(text: &str) -> Result<Target, String> {
     }
 }
 
-/// A tag may be another image tomorrow, and this one gets rights on a node.
+/// Parses an image with its digest. A tag is refused: it may name another image tomorrow, and
+/// the image gets rights on a node.
 fn parse_image(text: &str) -> Result<String, String> {
     let Some((name, digest)) = text.split_once("@sha256:") else {
-        return Err("name it by its digest, NAME@sha256:…: a tag may change".into());
+        return Err("name the image by its digest, NAME@sha256:…: a tag may change".into());
     };
     let is_digest = digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit());
     let is_name = !name.is_empty() && !name.starts_with('-') && !name.contains(char::is_whitespace);
-    if is_digest && is_name { Ok(text.to_owned()) } else { Err("it has no 64 digits".into()) }
+    if is_digest && is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("the digest does not have 64 hexadecimal digits".into())
+    }
 }
 
 /// The name under which kubectl finds a plugin `tracer`.
 const PLUGIN: &str = "kubectl-tracer";
 
-/// The arguments as `tracer` would have them, where the program is called as a plugin.
+/// Adds the command `kubectl` to the arguments if the program is called as a plugin.
 pub fn as_plugin(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<_> = args.into_iter().collect();
     let name = args.first().and_then(|program| Path::new(program).file_name());

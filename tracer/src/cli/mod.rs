@@ -134,24 +134,25 @@ pub enum Command {
     /// Durations are in the recording's time: `--for 1m` covers its first minute.
     #[command(after_long_help = examples::REPLAY)]
     Replay(Box<ReplayArgs>),
-    /// Say what happened in a recording: who was slow when, through whom, what hung, what is
-    /// missing.
+
+    /// Print what happened in a recording: who was slow and when, who caused it, and which
+    /// syncs hung.
     ///
-    /// One line for each: a victim became slow and was so no longer, a culprit came and
-    /// went, a sync hung, the tracer was started again, or nothing is known of some time.
-    /// Needs no root.
+    /// Prints one line for each event: a victim became slow or recovered, a culprit began or
+    /// stopped, a sync hung, the tracer was restarted, or some time was not recorded. Needs
+    /// no root.
     #[command(after_long_help = examples::TIMELINE)]
     Timeline(TimelineArgs),
 
-    /// Write the story of a recording as one page, for a post-mortem.
+    /// Write a report on a recording, as one page for a post-mortem.
     ///
-    /// A summary in three sentences, the timeline, and for each time in which somebody was
-    /// slow the verdict on all of it: the account of the excess, the culprits with their
-    /// evidence, who is ruled out by which numbers, and what to do. Needs no root.
+    /// The page has a summary in three sentences, the timeline, and the verdict on each
+    /// period in which a victim was slow: what the excess consists of, the culprits with
+    /// their evidence, who is ruled out and by which numbers, and what to do. Needs no root.
     #[command(after_long_help = examples::REPORT)]
     Report(ReportArgs),
 
-    /// Run on a node for good, and serve metrics, verdicts and a page.
+    /// Run permanently on a node, and serve metrics, verdicts and a page.
     ///
     /// Flags take precedence over environment variables (named beside each flag),
     /// and those over the configuration file. SIGHUP re-reads the file; SIGTERM
@@ -165,10 +166,10 @@ pub enum Command {
 
     /// Ask the agent on a node of a cluster, through kubectl.
     ///
-    /// A program of this name called `kubectl-tracer` is a plugin: `kubectl tracer why
-    /// shop/web-0`. It needs no root, and the rights to list pods and to run commands in
-    /// the agent's. On a node without an agent it makes a pod, after asking, which ends
-    /// after 15 minutes. Arguments for the tracer's own command follow `--`.
+    /// Under the name `kubectl-tracer` this program is a plugin: `kubectl tracer why
+    /// shop/web-0`. It needs no root, but the rights to list pods and to run commands in
+    /// the agent's pod. On a node without an agent it creates a pod, after asking, which
+    /// ends after 15 minutes. Arguments for the tracer's own command follow `--`.
     #[command(after_long_help = examples::KUBECTL)]
     Kubectl(kubectl::KubectlArgs),
 
@@ -183,7 +184,7 @@ pub enum Command {
     /// Print a manual page.
     #[command(after_long_help = examples::MAN)]
     Man {
-        /// The page of this command instead of the tracer's own.
+        /// Print the page of this command instead of the tracer's own.
         #[arg(value_name = "COMMAND")]
         of: Option<String>,
     },
@@ -210,22 +211,22 @@ impl Scope {
     }
 }
 
-/// A time that is over, of a recording.
+/// The part of a recording, by times, that a command is asked about.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TimeArgs {
     /// Ask a recording about this time: `03:12`, "2026-11-29 03:12", RFC 3339, or `2h` (ago).
     ///
-    /// Five minutes from then on, or as long as --for says. What has no offset is local
-    /// time, by TZ or /etc/localtime; the answer says which zone that is. A time of day
-    /// is the last one that the recording reaches.
+    /// The answer covers five minutes from then on, or as long as --for says. A time
+    /// without an offset is local time (TZ, or /etc/localtime); the answer names the zone.
+    /// A time of day is the last one that the recording reaches.
     #[arg(long, value_name = "TIME", conflicts_with = "since", help_heading = "Afterwards")]
     pub at: Option<Moment>,
 
-    /// From this time on, to the end of the recording.
+    /// Start at this time, and go on to the end of the recording.
     #[arg(long, value_name = "TIME", help_heading = "Afterwards")]
     pub since: Option<Moment>,
 
-    /// Up to this time.
+    /// Stop at this time.
     #[arg(long, value_name = "TIME", conflicts_with = "at", help_heading = "Afterwards")]
     pub until: Option<Moment>,
 }
@@ -243,7 +244,7 @@ pub struct PastArgs {
     #[command(flatten)]
     pub time: TimeArgs,
 
-    /// The recording that is asked: a file, or the directory of an agent's flight recorder
+    /// Read this recording: a file, or the directory of an agent's flight recorder
     /// [default: TRACER_RECORD, or /var/lib/tracer-recording].
     #[arg(long, value_name = "PATH", help_heading = "Afterwards")]
     pub recording: Option<PathBuf>,
@@ -368,7 +369,7 @@ impl ReplayArgs {
             || past.is_asked();
         let refuse = |message| Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
         if self.view.is_some() && is_asked {
-            return refuse("options go behind the view: `tracer replay FILE top --json`");
+            return refuse("options go after the view: `tracer replay FILE top --json`");
         }
         match self.past().recording {
             Some(_) => refuse("the recording is FILE: --recording is for the other commands"),
@@ -404,8 +405,7 @@ pub struct PartArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Only victims that have this text in the name of their process, pod, VM, unit, cgroup,
-    /// file or device.
+    /// Show only victims with this text in a name: process, pod, VM, unit, cgroup, file or device.
     #[arg(long, value_name = "TEXT", value_parser = values::parse_filter)]
     pub filter: Option<String>,
 
@@ -433,15 +433,15 @@ pub struct ReportArgs {
     /// TRACER_RECORD, or /var/lib/tracer-recording].
     pub path: Option<PathBuf>,
 
-    /// One page of HTML that needs nothing else, or Markdown.
+    /// HTML in one file that loads nothing else, or Markdown.
     #[arg(long, value_enum, default_value_t = Format::Html)]
     pub format: Format,
 
-    /// Write to this file; `-` is standard output, and so is nothing.
+    /// Write to this file; `-` is standard output, which is the default.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Overwrite a file that is there.
+    /// Overwrite the file if it exists.
     #[arg(long)]
     pub force: bool,
 

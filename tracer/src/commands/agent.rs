@@ -68,7 +68,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     if args.print_config {
         let mut out = io::stdout().lock();
         let printed = out.write_all(config.to_toml()?.as_bytes()).and_then(|()| out.flush());
-        return printed.context("cannot print");
+        return printed.context("failed to print");
     }
     // From here on a signal waits for the loop.
     let watch = |kind| signal(kind).context("failed to watch for signals");

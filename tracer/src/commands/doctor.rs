@@ -51,7 +51,7 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
         if args.agent { checks(&options.root, &options.btf, args.listen) } else { Vec::new() };
     if !args.json {
         // These lines come first, because something missing may keep the tracer from starting.
-        write_checks(&mut io::stdout().lock(), &agent).context("cannot print")?;
+        write_checks(&mut io::stdout().lock(), &agent).context("failed to print")?;
     }
     let lacks = agent.iter().any(|check| check.state == State::Bad);
     let mut session = Session::start(options)?;
@@ -80,9 +80,9 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
     if args.json {
         json::write_json(&mut out, &report)?;
     } else {
-        write(&mut out, &report).context("cannot print")?;
+        write(&mut out, &report).context("failed to print")?;
     }
-    out.flush().context("cannot print")?;
+    out.flush().context("failed to print")?;
     let why = match verdict {
         Err(_) => "this kernel does not support what the tracer needs; see the capabilities above",
         Ok(()) if lacks => "the agent lacks something that it needs; see its lines above",

@@ -80,8 +80,8 @@ mod tests {
     fn what_this_machine_cannot_run_is_3_however_deep() {
         let cannot = || CannotRun("no BTF".into());
         assert_eq!(code(&cannot().into()), 3);
-        assert_eq!(code(&Error::from(cannot()).context("cannot start").context("top")), 3);
-        assert_eq!(code(&anyhow!("no file").context(cannot()).context("cannot start")), 3);
+        assert_eq!(code(&Error::from(cannot()).context("failed to start").context("top")), 3);
+        assert_eq!(code(&anyhow!("no file").context(cannot()).context("failed to start")), 3);
         assert_eq!(code(&Caused(cannot()).into()), 3);
         assert_eq!(code(&anyhow!("no file")), 1);
     }
@@ -90,14 +90,14 @@ mod tests {
     fn a_recording_that_was_read_in_part_is_4() {
         let incomplete = || Incomplete("it is cut off".into());
         assert_eq!(code(&incomplete().into()), 4);
-        assert_eq!(code(&Error::from(incomplete()).context("cannot replay")), 4);
+        assert_eq!(code(&Error::from(incomplete()).context("failed to replay")), 4);
     }
 
     #[test]
     fn a_broken_pipe_is_no_error_however_deep() {
         assert!(is_broken_pipe(&broken_pipe().into()));
-        assert!(is_broken_pipe(&Error::from(broken_pipe()).context("cannot print")));
-        let json = serde_json::to_writer(Gone, "x").context("cannot print").unwrap_err();
+        assert!(is_broken_pipe(&Error::from(broken_pipe()).context("failed to print")));
+        let json = serde_json::to_writer(Gone, "x").context("failed to print").unwrap_err();
         assert!(is_broken_pipe(&json));
         assert!(!is_broken_pipe(&io::Error::from(io::ErrorKind::NotFound).into()));
     }
@@ -108,7 +108,7 @@ mod tests {
 
     impl fmt::Display for Caused {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("cannot start")
+            f.write_str("failed to start")
         }
     }
 

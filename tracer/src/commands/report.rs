@@ -82,7 +82,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
 fn write(args: &ReportArgs, bytes: &[u8]) -> Result<()> {
     let Some(path) = args.output.as_deref().filter(|path| *path != Path::new("-")) else {
         let mut out = io::stdout().lock();
-        return out.write_all(bytes).and_then(|()| out.flush()).context("cannot print");
+        return out.write_all(bytes).and_then(|()| out.flush()).context("failed to print");
     };
     let name = path.display();
     let mut options = OpenOptions::new();

@@ -49,7 +49,7 @@ pub fn run(args: &TimelineArgs) -> Result<()> {
         let _ = writeln!(io::stderr(), "{more}");
     }
     let mut out = io::stdout().lock();
-    out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")?;
+    out.write_all(&bytes).and_then(|()| out.flush()).context("failed to print")?;
     replay.check()
 }
 

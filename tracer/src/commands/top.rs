@@ -163,7 +163,7 @@ fn show(args: &TopArgs, mut snapshot: Snapshot) -> Result<()> {
         text::write_snapshot(&mut bytes, &snapshot)?;
     }
     let mut out = io::stdout().lock();
-    out.write_all(&bytes).and_then(|()| out.flush()).context("cannot print")
+    out.write_all(&bytes).and_then(|()| out.flush()).context("failed to print")
 }
 
 /// The full screen.

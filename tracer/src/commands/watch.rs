@@ -69,7 +69,7 @@ fn say_first(args: &WatchArgs, line: &str) -> Result<()> {
         return Ok(());
     }
     let mut out = io::stdout().lock();
-    out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("cannot print")
+    out.write_all(line.as_bytes()).and_then(|()| out.flush()).context("failed to print")
 }
 
 /// Prints the same for a recording; `--for` is in the recording's time.
@@ -190,5 +190,5 @@ fn write(bytes: &[u8]) -> Result<()> {
         return Ok(());
     }
     let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).context("cannot print")
+    out.write_all(bytes).and_then(|()| out.flush()).context("failed to print")
 }

@@ -156,7 +156,7 @@ fn print_verdict(args: &WhyArgs, s: &Snapshot, past: Option<(&Asked, &[Gap])>) -
 
 fn print(bytes: &[u8]) -> Result<bool> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).context("cannot print")?;
+    out.write_all(bytes).and_then(|()| out.flush()).context("failed to print")?;
     Ok(true)
 }
 

@@ -35,7 +35,8 @@ pub fn sentence(hanging: &Hanging) -> String {
 
 fn cause(hanging: &Hanging) -> String {
     let Some(disk) = &hanging.disk else {
-        return "no disk of this node is known to hold its file (FUSE, a server)".to_owned();
+        return "no disk of this node is known to hold its file (FUSE, or a file server)"
+            .to_owned();
     };
     if disk.in_flight == 0 && hanging.disks_below.is_empty() {
         let name = bounded(&disk.name, 32);
@@ -151,7 +152,7 @@ mod tests {
         let wanted = "vda has nothing in flight: it waits for something above the disk";
         assert_eq!(cause(&hanging), wanted);
         hanging.disk = None;
-        let wanted = "no disk of this node is known to hold its file (FUSE, a server)";
+        let wanted = "no disk of this node is known to hold its file (FUSE, or a file server)";
         assert_eq!(cause(&hanging), wanted);
     }
 

@@ -67,7 +67,7 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
             });
         }
         Kind::Limit if let Some(one) = helper::limited(verdict) => all.push(format!(
-            "raise or remove {}: it holds {} back, which serves the disk",
+            "raise or remove {}: it holds back {}, which serves the disk",
             helper::quoted_setting(&one.setting),
             helper::quoted_name(one)
         )),

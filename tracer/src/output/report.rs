@@ -1,4 +1,4 @@
-//! The story of a recording as one page: Markdown, or HTML that needs nothing else.
+//! The report on a recording as one page: Markdown, or HTML that loads nothing else.
 //!
 //! Names come out of recordings, which anybody may have made: in both forms they are
 //! text and nothing else.
@@ -16,7 +16,7 @@ use crate::{
     timeline::{Event, What},
 };
 
-/// Events that are shown; of more, the longest times are described all the same.
+/// Events that are shown, at most. Longer lists are cut; the episodes below cover all events.
 const EVENTS: usize = 500;
 
 /// The contents of a report.
@@ -88,8 +88,8 @@ impl Report {
             .map_or_else(|| "There is nobody to blame.".to_owned(), |(event, _)| self.worst(event));
         let missing: f64 = self.gaps.iter().map(|gap| gap.to - gap.from).sum();
         let third = match missing {
-            s if s > 0.0 => format!("Of this time {} are missing from the recording.", span(s)),
-            _ => "Nothing of this time is missing from the recording.".to_owned(),
+            s if s > 0.0 => format!("The recording lacks {} of this time.", span(s)),
+            _ => "The recording covers all of this time.".to_owned(),
         };
         format!("{first} {second} {third}")
     }
@@ -154,7 +154,8 @@ impl Report {
             let from = self.zone.local(*from);
             parts.push(Part::Heading(format!("{number}. {from} to {to}")));
             if verdicts.is_empty() {
-                let why = "All of it together is not slow enough for a verdict.".to_owned();
+                let why =
+                    "Taken as a whole, this time is not slow enough for a verdict.".to_owned();
                 parts.push(Part::Text(why));
             }
             parts.extend(verdicts.iter().cloned().map(Part::Lines));
@@ -373,7 +374,7 @@ mod tests {
         }
         let cause = "the cause was others on its disk: most of all fstrim (";
         assert!(many.summary().contains(cause), "{}", many.summary());
-        assert!(summary.ends_with("Of this time 1m are missing from the recording."), "{summary}");
+        assert!(summary.ends_with("The recording lacks 1m of this time."), "{summary}");
     }
 
     #[test]

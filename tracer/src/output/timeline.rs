@@ -61,7 +61,7 @@ fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
                 false => ("over", "after"),
             };
             let mut text = format!(
-                "{} {after} {}: p99 {} at worst, {} beyond the usual",
+                "{} {after} {}: p99 {} at worst, {} excess",
                 subject(victim),
                 span(*seconds),
                 duration(*worst_p99_seconds),
@@ -72,17 +72,19 @@ fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
                 text += &self::part(part);
             }
             if *spans_gap {
-                text += "; for some time meanwhile there is no data";
+                text += "; there is no data for a part of this time";
             }
             (word, text)
         }
         What::CulpritCame { victim, culprit } => {
-            ("came", format!("{} before {}", part(culprit), names::actor(&victim.actor)))
+            let (who, op) = (names::actor(&culprit.actor), culprit.op.name());
+            let (victim, share) = (names::actor(&victim.actor), percent(culprit.share));
+            ("came", format!("{who} {op} makes {victim} wait: {share} of the excess"))
         }
         What::CulpritWent { victim, culprit, seconds } => {
             let (who, op) = (names::actor(&culprit.actor), culprit.op.name());
             let (victim, after) = (names::actor(&victim.actor), span(*seconds));
-            ("went", format!("{who} {op} before {victim}, after {after}"))
+            ("went", format!("{who} {op} makes {victim} wait no longer, after {after}"))
         }
         What::Hang { victim, call, seconds, ended } => {
             let (who, after) = (subject(victim), duration(*seconds));

@@ -120,7 +120,7 @@ fn blame(victim: &Victim) -> String {
             format!("either the device is slower or {who} asks too much of it: {excess}")
         }
         Kind::Unseen => {
-            let by = helper::served(verdict).unwrap_or_else(|| "FUSE, a server".to_owned());
+            let by = helper::served(verdict).unwrap_or_else(|| "FUSE, or a file server".to_owned());
             format!("no disk of this node holds the file ({by}): {excess} unexplained")
         }
         Kind::Unexplained => {
@@ -264,7 +264,7 @@ mod tests {
         );
         check(
             Kind::Unseen,
-            "no disk of this node holds the file (FUSE, a server): 12.1 s excess unexplained",
+            "no disk of this node holds the file (FUSE, or a file server): 12.1 s excess unexplained",
             "no disk here",
             "unseen",
         );

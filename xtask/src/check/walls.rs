@@ -236,7 +236,7 @@ impl Graph {
         let output = cargo("metadata")
             .args(["--format-version", "1", "--locked"])
             .output()
-            .context("cannot run `cargo metadata`")?;
+            .context("failed to run `cargo metadata`")?;
         if !output.status.success() {
             bail!("`cargo metadata` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
@@ -291,7 +291,7 @@ impl Absence {
                 continue;
             }
             let text =
-                fs::read_to_string(&file).with_context(|| format!("cannot read `{shown}`"))?;
+                fs::read_to_string(&file).with_context(|| format!("failed to read `{shown}`"))?;
             let code = without_comments_and_tests(&text);
             let found = self.lacks.iter().filter(|lack| code.contains(**lack));
             broken.extend(found.map(|lack| format!("`{shown}` has `{lack}`, but {}", self.why)));

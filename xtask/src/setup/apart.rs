@@ -20,7 +20,7 @@ pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
     // apt-get would make it root's.
     fs::create_dir_all(archives.join("partial"))
         .and_then(|()| fs::create_dir_all(folder))
-        .with_context(|| format!("cannot create `{}`", archives.display()))?;
+        .with_context(|| format!("failed to create `{}`", archives.display()))?;
     let unpacked = download(packages, &archives).or_else(|error| {
         // The lists may be of files long gone.
         eprintln!("setup: {error:#}");
@@ -43,7 +43,7 @@ fn download(packages: &[&str], archives: &Path) -> Result<()> {
 
 fn apt_get(args: &[&str], archives: &Path) -> Result<Command> {
     let quiet = [("DEBIAN_FRONTEND", OsString::from("noninteractive"))];
-    let mut command = root::command("apt-get", &quiet).context("cannot download packages")?;
+    let mut command = root::command("apt-get", &quiet).context("failed to download packages")?;
     // Our directory may be closed to apt's own user; a configuration may keep
     // no packages after an installation, but nothing is installed.
     command.args(["-o", "APT::Sandbox::User=root", "-o", "DPkg::Lock::Timeout=300", "-o"]);
@@ -60,8 +60,8 @@ fn unpack_all(archives: &Path, folder: &Path) -> Result<()> {
         }
         let mut command = Command::new("dpkg-deb");
         let status = command.arg("-x").arg(&archive).arg(folder).status();
-        if !status.context("cannot run `dpkg-deb`")?.success() {
-            bail!("cannot unpack `{}`", archive.display());
+        if !status.context("failed to run `dpkg-deb`")?.success() {
+            bail!("failed to unpack `{}`", archive.display());
         }
         any = true;
     }

@@ -59,7 +59,7 @@ fn find_sysroot() -> Result<PathBuf> {
     command.args(["--print", "sysroot"]).current_dir(workspace());
     read_output(&mut command)
         .map(PathBuf::from)
-        .context("cannot run `rustc`: install Rust with rustup, see https://rustup.rs")
+        .context("failed to run `rustc`: install Rust with rustup, see https://rustup.rs")
 }
 
 pub fn bring_linker(talk: Talk) -> Result<()> {

@@ -128,7 +128,7 @@ fn install(tools: &[&Tool]) -> Result<()> {
 
 fn apt_get(name: &str, args: &[&str]) -> Result<()> {
     let quiet = [("DEBIAN_FRONTEND", OsString::from("noninteractive"))];
-    let mut command = root::command("apt-get", &quiet).context("cannot install packages")?;
+    let mut command = root::command("apt-get", &quiet).context("failed to install packages")?;
     // Machines that have just booted often update themselves at this moment.
     command.args(["-o", "DPkg::Lock::Timeout=300"]).args(args);
     step::run(name, &mut command)

@@ -37,7 +37,7 @@ pub fn bring(package: &str) -> Result<()> {
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(&scratch)
         .and_then(|()| fs::create_dir_all(tools.join("bin")))
-        .with_context(|| format!("cannot create `{}`", scratch.display()))?;
+        .with_context(|| format!("failed to create `{}`", scratch.display()))?;
 
     let mut download = Command::new("apt-get");
     // Our directory may be closed to apt's own user.
@@ -48,8 +48,8 @@ pub fn bring(package: &str) -> Result<()> {
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .with_context(|| format!("apt-get has downloaded no `{package}`"))?;
     let unpacked = Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&scratch).status();
-    if !unpacked.context("cannot run `dpkg-deb`")?.success() {
-        bail!("cannot unpack `{}`", archive.display());
+    if !unpacked.context("failed to run `dpkg-deb`")?.success() {
+        bail!("failed to unpack `{}`", archive.display());
     }
 
     let wanted = || PROGRAMS.iter().filter(|(name, ..)| *name == package);
@@ -58,7 +58,7 @@ pub fn bring(package: &str) -> Result<()> {
             .with_context(|| format!("package `{package}` has no `{program}`"))?;
     }
     fs::remove_dir_all(&scratch)
-        .with_context(|| format!("cannot remove `{}`", scratch.display()))?;
+        .with_context(|| format!("failed to remove `{}`", scratch.display()))?;
     for (_, program, version) in wanted() {
         let target = tools.join("bin").join(program);
         read_output(Command::new(&target).arg(version).env("ETCDCTL_API", "3"))

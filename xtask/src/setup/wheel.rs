@@ -47,7 +47,7 @@ pub fn bring_kinds(talk: Talk) {
     }
     let brought = within_scratch(&tools.join("kinds"), |scratch| {
         let wheel = download("Grafana's types", PINNED_KINDS, scratch)?;
-        fs::rename(&wheel, &target).with_context(|| format!("cannot move `{wheel}`"))
+        fs::rename(&wheel, &target).with_context(|| format!("failed to move `{wheel}`"))
     });
     if let Err(error) = brought {
         eprintln!("setup: the tests go without Grafana's types: {error:#}");
@@ -59,7 +59,7 @@ fn within_scratch(scratch: &Path, work: impl FnOnce(&Path) -> Result<()>) -> Res
     // Whatever an interrupted attempt has left.
     let _ = fs::remove_dir_all(scratch);
     fs::create_dir_all(scratch)
-        .with_context(|| format!("cannot create `{}`", scratch.display()))?;
+        .with_context(|| format!("failed to create `{}`", scratch.display()))?;
     let done = work(scratch);
     let _ = fs::remove_dir_all(scratch);
     done

@@ -62,7 +62,7 @@ impl Built {
 
 impl Program {
     fn list(executable: Executable) -> Result<Self> {
-        let cannot = || format!("cannot list the tests of `{}`", executable.file.display());
+        let cannot = || format!("failed to list the tests of `{}`", executable.file.display());
         let mut command = Command::new(&executable.file);
         let listed = step::read_output(command.arg("--list").current_dir(&executable.folder))
             .with_context(cannot)?;

@@ -46,7 +46,7 @@ impl State {
     /// Forgets what was there.
     pub fn begin(path: &Path, tree: &str) -> Result<Self> {
         let file =
-            File::create(path).with_context(|| format!("cannot create `{}`", path.display()))?;
+            File::create(path).with_context(|| format!("failed to create `{}`", path.display()))?;
         let mut state = Self { file, tests: BTreeMap::new(), boots: BTreeSet::new() };
         state.write(&Line::Tree(tree.to_owned()))?;
         Ok(state)
@@ -107,7 +107,7 @@ impl State {
     fn write(&mut self, line: &Line) -> Result<()> {
         let text = serde_json::to_string(line).context("a line of the state has no JSON")?;
         // In one piece: a process that is killed cuts off the last line at most.
-        self.file.write_all(format!("{text}\n").as_bytes()).context("cannot write the state")
+        self.file.write_all(format!("{text}\n").as_bytes()).context("failed to write the state")
     }
 }
 

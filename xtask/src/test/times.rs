@@ -33,7 +33,7 @@ pub struct Times {
 impl Times {
     pub fn save(&self, path: &Path) -> Result<()> {
         let json = serde_json::to_vec(self).context("the times have no JSON")?;
-        fs::write(path, json).with_context(|| format!("cannot write `{}`", path.display()))
+        fs::write(path, json).with_context(|| format!("failed to write `{}`", path.display()))
     }
 
     pub fn load(path: &Path) -> Result<Self> {

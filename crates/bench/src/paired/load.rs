@@ -193,7 +193,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn open(path: &Path, options: &mut OpenOptions, flags: i32) -> Result<File> {
     let file = options.custom_flags(flags).open(path);
-    file.with_context(|| format!("cannot open `{}`", path.display()))
+    file.with_context(|| format!("failed to open `{}`", path.display()))
 }
 
 /// Places for blocks in a file.

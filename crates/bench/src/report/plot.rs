@@ -33,7 +33,7 @@ pub fn draw(curve: &Curve) -> Result<String> {
         let panels = root.split_evenly((rows, 2));
         for (series, panel) in curve.series.iter().zip(&panels) {
             draw_panel(series, &curve.x, panel)
-                .map_err(|error| anyhow!("cannot draw `{}`: {error}", series.what))?;
+                .map_err(|error| anyhow!("failed to draw `{}`: {error}", series.what))?;
         }
         root.present().map_err(|error| anyhow!("{error}"))?;
     }

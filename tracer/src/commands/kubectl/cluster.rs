@@ -68,7 +68,7 @@ impl Kubectl {
     }
 
     fn cannot_start(&self) -> String {
-        format!("cannot start `{}`: install kubectl, or put it on the search path", self.program)
+        format!("failed to start `{}`: install kubectl, or put it on the search path", self.program)
     }
 
     fn read_json(&self, args: &[&str]) -> Result<Value> {
@@ -166,7 +166,7 @@ impl Kubectl {
             // One that does not read it says why by its end.
             let _ = std::io::Write::write_all(&mut input, manifest.to_string().as_bytes());
         }
-        let output = child.wait_with_output().context("cannot wait for kubectl")?;
+        let output = child.wait_with_output().context("failed to wait for kubectl")?;
         if !output.status.success() {
             bail!(
                 "the pod was refused: {}; where its namespace is missing or keeps such pods out, \

@@ -161,7 +161,7 @@ fn is_allowed(question: &str) -> Result<bool> {
     let mut error = io::stderr().lock();
     write!(error, "{} [y/N] ", escape(question)).and_then(|()| error.flush())?;
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
