@@ -53,7 +53,7 @@ fn words<'l>(line: &'l str, name: &'l str) -> impl Iterator<Item = (&'l str, &'l
 
 /// The place of a line.
 #[derive(Clone, Copy)]
-struct Place<'l> {
+struct LinePlace<'l> {
     is_rust: bool,
     is_html: bool,
     /// Within a structure that JSON or a recording is made from.
@@ -62,7 +62,7 @@ struct Place<'l> {
 }
 
 /// Whether a line has this as a name.
-fn is_found(place: Place<'_>, line: &str, name: &str) -> bool {
+fn is_found(place: LinePlace<'_>, line: &str, name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_lowercase() || (place.is_rust && c == '_');
     let is_unmistakable = !name.chars().all(is_plain) || name.starts_with("tracer_");
     let is_field = place.is_serialized && !place.above.contains("rename = \"");
@@ -89,7 +89,7 @@ fn find(path: &Path, text: &str, names: &BTreeSet<String>) -> Vec<String> {
         if line.contains("derive(") {
             is_serialized = is_rust && line.contains("Serialize");
         }
-        let place = Place { is_rust, is_html, is_serialized, above };
+        let place = LinePlace { is_rust, is_html, is_serialized, above };
         above = line;
         // That is what a recording of the version before looks like.
         if line.contains("\"version\":1,") {

@@ -1,4 +1,4 @@
-//! `tracer`: reads the command line, does what it says, reports how it went.
+//! `tracer`: parses the command line, runs the command, and reports errors and the exit code.
 
 use std::{
     env,
@@ -35,10 +35,10 @@ fn run(cli: Cli) -> Result<()> {
         Command::Timeline(args) => timeline::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Agent(args) => block_on(agent::run(&args, &options)),
-        // The ring's reader wants a runtime even if nobody waits for it.
+        // The ring's reader needs a runtime, although `doctor` never waits for it.
         Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),
         Command::Kubectl(args) => kubectl::run(&args),
-        // Its arguments were checked here; it reads them itself.
+        // The arguments were checked above; `tracer-demo` parses them again.
         Command::Demo(_) => demo::run(),
         Command::Completions { shell } => print_completions(shell),
         Command::Man { of } => print_man(of.as_deref()),

@@ -43,7 +43,7 @@ pub struct Stand {
 
 /// The load that fio makes for a given time.
 #[derive(Clone, Copy)]
-pub enum Work {
+pub enum FioWork {
     /// Random reads of 4 KiB past the page cache, 16 at a time.
     Reads,
     /// Random writes of 4 KiB, an fdatasync after each.
@@ -52,7 +52,7 @@ pub enum Work {
     Both(Rates),
 }
 
-/// The rates of [`Work::Both`]; `None` leaves that kind of request out.
+/// The rates of [`FioWork::Both`]; `None` leaves that kind of request out.
 #[derive(Clone, Copy)]
 pub struct Rates {
     pub reads: Option<Rate>,
@@ -95,7 +95,7 @@ impl fmt::Display for Rate {
     }
 }
 
-impl Work {
+impl FioWork {
     /// Leaves most of the machine idle.
     pub const STEADY: Self = Self::Both(Rates {
         reads: Some(Rate::PerSecond(2000)),
@@ -148,7 +148,7 @@ impl Stand {
         Ok(stand)
     }
 
-    /// The file that [`Work::Syncs`] syncs.
+    /// The file that [`FioWork::Syncs`] syncs.
     pub fn sync_file(&self) -> PathBuf {
         self.path(SYNC_FILE.0)
     }
@@ -171,7 +171,7 @@ impl Stand {
         self.folder.join(name)
     }
 
-    pub fn start(&self, work: Work, length: Duration) -> Result<Load> {
+    pub fn start(&self, work: FioWork, length: Duration) -> Result<Load> {
         let output = tempfile::tempfile().context("failed to make a file for fio's output")?;
         let mut command = FIO.command()?;
         // In the disk's folder, so that no path needs escaping for fio.
@@ -181,9 +181,9 @@ impl Stand {
         command.args(["--bs=4k", "--randrepeat=0", "--norandommap", "--fallocate=none"]);
         command.arg(format!("--runtime={}ms", length.as_millis()));
         let rates = match work {
-            Work::Reads => Rates { reads: Some(Rate::Unlimited), ..Rates::NONE },
-            Work::Syncs => Rates { syncs: Some(Rate::Unlimited), ..Rates::NONE },
-            Work::Both(rates) => rates,
+            FioWork::Reads => Rates { reads: Some(Rate::Unlimited), ..Rates::NONE },
+            FioWork::Syncs => Rates { syncs: Some(Rate::Unlimited), ..Rates::NONE },
+            FioWork::Both(rates) => rates,
         };
         if let Some(rate) = rates.reads {
             let (file, bytes) = READ_FILE;
@@ -209,7 +209,7 @@ impl Stand {
     }
 
     /// A load from its beginning to its end.
-    pub async fn run(&self, work: Work, length: Duration) -> Result<Figures> {
+    pub async fn run(&self, work: FioWork, length: Duration) -> Result<Figures> {
         let load = self.start(work, length)?;
         while load.is_running()? {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -15,7 +15,7 @@ use aya::sys::{Stats, enable_stats};
 
 use crate::{
     Round,
-    fio::{Rate, Rates, Stand, Work},
+    fio::{FioWork, Rate, Rates, Stand},
     load::{Action, Spec},
     loops::Loops,
     ours::Tracer,
@@ -123,7 +123,7 @@ impl Ground<'_> {
         for rate in self.order(&rates) {
             self.say(curve, rate);
             let syncs = Some(Rate::PerSecond(SYNCS));
-            let work = Work::Both(Rates { reads: Some(rate), syncs, ..Rates::NONE });
+            let work = FioWork::Both(Rates { reads: Some(rate), syncs, ..Rates::NONE });
             let mut got = None;
             let sample = self.sample(LONGER, async {
                 got = Some(self.stand.run(work, LONGER).await?);
@@ -171,7 +171,7 @@ impl Ground<'_> {
     }
 
     async fn read_all(&self, curve: &mut Curve, x: u32, rates: Rates) -> Result<()> {
-        let load = async { self.stand.run(Work::Both(rates), LENGTH).await.map(drop) };
+        let load = async { self.stand.run(FioWork::Both(rates), LENGTH).await.map(drop) };
         self.sample(LENGTH, load).await?.note_requests(curve, f64::from(x));
         Ok(())
     }

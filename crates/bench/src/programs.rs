@@ -27,7 +27,7 @@ use tracer_node::disks;
 
 use crate::{
     Round,
-    fio::{Stand, Work},
+    fio::{FioWork, Stand},
     report::{
         rows::{READS, SNAPSHOT, SYNCS},
         table::{Section, Table},
@@ -71,7 +71,7 @@ async fn measure_tracer(
     session.poll(None, &mut Vec::new());
 
     round.say("random reads, run time of the tracer's programs");
-    let runs = watch(stand, &mut session, Work::Reads, length).await?;
+    let runs = watch(stand, &mut session, FioWork::Reads, length).await?;
     table.note(&READS, BLOCK_PROGRAMS, "ns", runs.per_request(&block_programs()));
     for program in block_programs() {
         runs.note_run(program, &READS, table);
@@ -79,7 +79,7 @@ async fn measure_tracer(
 
     round.say("fdatasync, run time of the tracer's programs");
     let before = session.engine().records();
-    let runs = watch(stand, &mut session, Work::Syncs, length).await?;
+    let runs = watch(stand, &mut session, FioWork::Syncs, length).await?;
     let syncs = session.engine().records() - before;
     let programs = programs_of(&[Capability::Sync]);
     let per_sync = runs.total_ns(&programs) as f64 / syncs.max(1) as f64;
@@ -113,7 +113,7 @@ async fn measure_calls(
     round.say("random reads, run time of the hooks on system calls");
     let forced = vec!["sync=tracepoint".parse().map_err(anyhow::Error::msg)?];
     let mut session = Session::start(&Options { forced, ..Options::default() })?;
-    let runs = watch(stand, &mut session, Work::Reads, length).await?;
+    let runs = watch(stand, &mut session, FioWork::Reads, length).await?;
     for (program, what) in SYSTEM_CALLS {
         if let Some(ns) = runs.per_run(program) {
             table.note(&READS, what, "ns", ns);
@@ -140,7 +140,7 @@ async fn measure_floor(
     let floor = Floor::attach(&empty_programs()?, &facts)?;
     round.say("random reads, run time of empty programs");
     let before = Runs::of(floor.run_stats());
-    stand.run(Work::Reads, length).await?;
+    stand.run(FioWork::Reads, length).await?;
     // Under the names of the tracer's, to stand beside them.
     let runs = Runs::of(floor.run_stats()).since(&before).renamed();
     table.note_base(&READS, BLOCK_PROGRAMS, runs.per_request(&block_programs()));
@@ -169,7 +169,12 @@ pub fn empty_programs() -> Result<Vec<Program>> {
 }
 
 /// Runs of the tracer's programs under a load, while it is polled as always.
-async fn watch(stand: &Stand, session: &mut Session, work: Work, length: Duration) -> Result<Runs> {
+async fn watch(
+    stand: &Stand,
+    session: &mut Session,
+    work: FioWork,
+    length: Duration,
+) -> Result<Runs> {
     let before = Runs::of(session.run_stats());
     let load = stand.start(work, length)?;
     let wakeup = Wakeup::new(session)?;

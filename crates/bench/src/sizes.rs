@@ -12,7 +12,7 @@ use tracer::session::{Options, Session};
 
 use crate::{
     Round,
-    fio::{Rate, Rates, Stand, Work},
+    fio::{FioWork, Rate, Rates, Stand},
     load::{Action, Spec},
     ours::Tracer,
     report::{
@@ -104,9 +104,9 @@ async fn measure_thousand(
     tracer.stop()
 }
 
-fn syncs(per_second: u32) -> Work {
+fn syncs(per_second: u32) -> FioWork {
     let syncs = Some(Rate::PerSecond(per_second));
-    Work::Both(Rates { syncs, ..Rates::NONE })
+    FioWork::Both(Rates { syncs, ..Rates::NONE })
 }
 
 async fn measure_crowd(

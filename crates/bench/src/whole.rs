@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::{
     Round,
-    fio::{Figures, Stand, Work},
+    fio::{Figures, FioWork, Stand},
     ours::Tracer,
     report::{
         rows::{ITSELF, LOAD},
@@ -26,7 +26,7 @@ pub async fn measure(stand: &Stand, tracer: &Path, round: &Round, table: &mut Ta
 }
 
 async fn measure_bare(stand: &Stand, round: &Round, table: &mut Table) -> Result<()> {
-    for (work, what) in [(Work::Reads, "random reads"), (Work::Syncs, "fdatasync")] {
+    for (work, what) in [(FioWork::Reads, "random reads"), (FioWork::Syncs, "fdatasync")] {
         round.say(&format!("{what}, without the tracer"));
         let figures = stand.run(work, round.length).await?;
         for (what, _, value) in figures_of(work, &figures) {
@@ -45,7 +45,7 @@ async fn measure_traced(
     let tracer = Tracer::start(tracer).await?;
     measure_itself(stand, &tracer, round, table).await?;
 
-    for (work, what) in [(Work::Reads, "random reads"), (Work::Syncs, "fdatasync")] {
+    for (work, what) in [(FioWork::Reads, "random reads"), (FioWork::Syncs, "fdatasync")] {
         round.say(&format!("{what}, with the tracer"));
         let figures = stand.run(work, round.length).await?;
         for (what, unit, value) in figures_of(work, &figures) {
@@ -65,7 +65,7 @@ pub async fn measure_itself(
     round.say("a steady load, what the tracer takes");
     let before = tracer.usage()?;
     let begin = Instant::now();
-    let figures = stand.run(Work::STEADY, round.length).await?;
+    let figures = stand.run(FioWork::STEADY, round.length).await?;
     let after = tracer.usage()?;
     let percent = 100.0 / begin.elapsed().as_secs_f64();
     for (what, seconds) in [
@@ -83,14 +83,14 @@ pub async fn measure_itself(
 }
 
 /// The figures of a load that are reported, with their units.
-fn figures_of(work: Work, figures: &Figures) -> Vec<(&'static str, &'static str, f64)> {
+fn figures_of(work: FioWork, figures: &Figures) -> Vec<(&'static str, &'static str, f64)> {
     match work {
-        Work::Reads => vec![("random 4k reads, depth 16", "/s", figures.reads_per_second)],
-        Work::Syncs => vec![
+        FioWork::Reads => vec![("random 4k reads, depth 16", "/s", figures.reads_per_second)],
+        FioWork::Syncs => vec![
             ("4k writes with fdatasync", "/s", figures.syncs_per_second),
             ("fdatasync, median", "us", figures.sync_p50_us),
             ("fdatasync, p99", "us", figures.sync_p99_us),
         ],
-        Work::Both(_) => Vec::new(),
+        FioWork::Both(_) => Vec::new(),
     }
 }

@@ -41,7 +41,7 @@ pub struct Basis {
 }
 
 /// Takes at most `wanted_ns` out of the parts, in their order; returns the amount taken.
-fn take<const N: usize>(wanted_ns: f64, parts: [&mut f64; N]) -> f64 {
+fn deduct<const N: usize>(wanted_ns: f64, parts: [&mut f64; N]) -> f64 {
     let mut taken_ns = 0.0;
     for part in parts {
         let one = part.min(wanted_ns - taken_ns).max(0.0);
@@ -52,7 +52,7 @@ fn take<const N: usize>(wanted_ns: f64, parts: [&mut f64; N]) -> f64 {
 }
 
 /// The excess, divided, in ns.
-pub struct Account<'a> {
+pub struct DividedExcess<'a> {
     victim: &'a Victim,
     /// The charges of each suspect over the span, in the victim's order.
     charges: Vec<[f64; CHARGES]>,
@@ -74,7 +74,7 @@ struct Waits {
     journal: f64,
     cpu: f64,
     memory: f64,
-    acquitted: bool,
+    is_cleared: bool,
 }
 
 impl Waits {
@@ -83,7 +83,7 @@ impl Waits {
     }
 }
 
-impl<'a> Account<'a> {
+impl<'a> DividedExcess<'a> {
     pub fn new(victim: &'a Victim, span: Span) -> Self {
         let charges: Vec<_> = victim.suspects.iter().map(|s| charged(s, span)).collect();
         let requests = charges
@@ -112,7 +112,7 @@ impl<'a> Account<'a> {
         let wait_ns = sum.phases.wait_ns() as f64;
         for held in helpers.iter().filter(|held| held.is_cause && held.role == Role::Journal) {
             let parts = [&mut parts.unexplained_ns, &mut parts.journal_ns, &mut parts.commits_ns];
-            let taken_ns = take(held.up() * wait_ns, parts);
+            let taken_ns = deduct(held.up() * wait_ns, parts);
             self.hold_up(held, taken_ns);
         }
         self.own_ns = parts.own_ns;
@@ -173,7 +173,7 @@ impl<'a> Account<'a> {
     pub fn hold_up_the_disk(&mut self, helpers: &[Held], wait_ns: f64) {
         for held in helpers.iter().filter(|held| held.is_cause && held.role != Role::Journal) {
             let wanted_ns = held.up() * wait_ns;
-            let mut taken_ns = take(wanted_ns, [&mut self.device_ns, &mut self.unexplained_ns]);
+            let mut taken_ns = deduct(wanted_ns, [&mut self.device_ns, &mut self.unexplained_ns]);
             // Others' requests waited for it just so.
             if held.role == Role::Server {
                 let requests = self.waits.iter_mut().map(|waits| &mut waits.requests);
@@ -246,11 +246,11 @@ impl<'a> Account<'a> {
 
     /// The blame for those whom the evidence clears is nobody's that is known, and
     /// never another's.
-    pub fn acquit(&mut self) {
+    pub fn clear_suspects(&mut self) {
         for (waits, lift) in self.waits.iter_mut().zip(&self.lifts) {
             if lift.clears() {
                 self.unexplained_ns += waits.requests + waits.journal;
-                (waits.requests, waits.journal, waits.acquitted) = (0.0, 0.0, true);
+                (waits.requests, waits.journal, waits.is_cleared) = (0.0, 0.0, true);
             }
         }
     }
@@ -296,7 +296,7 @@ impl<'a> Account<'a> {
             if share >= CULPRIT_SHARE {
                 culprits.push(finding);
             } else {
-                finding.cleared = Some(if waits.acquitted || basis.has_lifts && lift.clears() {
+                finding.cleared = Some(if waits.is_cleared || basis.has_lifts && lift.clears() {
                     Cleared::Lift
                 } else if self.victim.was_well() && suspect.is_steady() {
                     Cleared::Steady
@@ -385,7 +385,7 @@ fn confidence(
         };
         with >= 1.5 * without
     });
-    let accused = basis.has_lifts && lift.accuses();
+    let accused = basis.has_lifts && lift.supports_blame();
     let changed = basis.has_lifts && changed;
     // Requests accuse for sure only on a disk that is known to be well.
     let of_requests = waits.requests > waits.total() / 2.0;

@@ -156,7 +156,7 @@ pub struct Window {
 }
 
 /// More requests in flight than any device takes; an integral above is torn.
-const MOST_IN_FLIGHT: u64 = 1 << 20;
+const MAX_IN_FLIGHT: u64 = 1 << 20;
 
 impl Window {
     /// Sorts the accounts of a record's disks by whose they are; `owners` gives
@@ -209,7 +209,7 @@ impl Window {
         owners: &[Owner; ACCOUNTS],
         own: &mut Own,
     ) {
-        let most = record.duration_ns.saturating_mul(MOST_IN_FLIGHT);
+        let most = record.duration_ns.saturating_mul(MAX_IN_FLIGHT);
         for (area, owner) in areas.iter().zip(owners) {
             // A request that ended between two reads of one account makes the
             // earlier integral larger by less than its age: none, then.
@@ -247,7 +247,7 @@ impl Window {
         areas: &[u64],
         owners: &[Owner; ACCOUNTS],
     ) {
-        let most = record.duration_ns.saturating_mul(MOST_IN_FLIGHT);
+        let most = record.duration_ns.saturating_mul(MAX_IN_FLIGHT);
         for (area, owner) in areas.iter().zip(owners).filter(|(area, _)| area.cast_signed() > 0) {
             let area_ns = ticks_to_ns(*area);
             if area_ns > most {

@@ -83,7 +83,7 @@ const NEAR: f64 = 0.2;
 /// moves as if `c` were 5 % is held by a limit. One second counts for no more than a
 /// variation of 15 %.
 const LEVEL: f64 = 0.05;
-const MOST_DISPERSION: f64 = 0.15;
+const MAX_DISPERSION: f64 = 0.15;
 const RECENT: f64 = 16.0;
 
 /// If a disk always has several requests in flight and yet completes less work per second
@@ -95,7 +95,7 @@ const SMALL_BYTES: u64 = 32 << 10;
 
 impl Pair {
     /// Moves are logarithms of ratios.
-    fn take(&mut self, first: f64, second: f64) {
+    fn add(&mut self, first: f64, second: f64) {
         if self.moves >= MEMORY {
             *self = Self {
                 moves: self.moves / 2.0,
@@ -136,7 +136,7 @@ impl Pair {
 
 impl Shortage {
     /// Takes another second in.
-    pub fn take(&mut self, disk: &DiskWork) {
+    pub fn observe(&mut self, disk: &DiskWork) {
         let length_ns = disk.length_ns.max(1) as f64;
         if is_saturated(disk) {
             let now: Vec<_> =
@@ -173,14 +173,14 @@ impl Shortage {
         let large = now[BYTES].powi(2) / sizes.sum::<f64>();
         let number = [now[REQUESTS], now[REQUESTS], large];
         let squares: [f64; RATES] = std::array::from_fn(|at| {
-            (moves[at].powi(2) * number[at] / 2.0).min(MOST_DISPERSION.powi(2))
+            (moves[at].powi(2) * number[at] / 2.0).min(MAX_DISPERSION.powi(2))
         });
         self.moves = (self.moves + 1.0).min(RECENT);
         for (known, square) in self.dispersion.iter_mut().zip(squares) {
             *known += (square - *known) / self.moves;
         }
         for (pair, [first, second]) in self.pairs.iter_mut().zip(PAIRS) {
-            pair.take(moves[first], moves[second]);
+            pair.add(moves[first], moves[second]);
         }
     }
 

@@ -77,12 +77,12 @@ impl Did {
     /// alone on a well disk. By Little's law this is the number in flight divided by
     /// the work that is completed per second.
     pub fn stretch(&self) -> Option<f64> {
-        (self.depth > 0.0).then(|| (self.depth * 1e9 / self.work.max(1.0)).min(MOST_STRETCH))
+        (self.depth > 0.0).then(|| (self.depth * 1e9 / self.work.max(1.0)).min(MAX_STRETCH))
     }
 }
 
 /// The stretch of a disk that completes nothing.
-const MOST_STRETCH: f64 = 1e4;
+const MAX_STRETCH: f64 = 1e4;
 
 /// Costs may be guessed for this part of the depth.
 const GUESSED_PART: f64 = 0.1;

@@ -64,7 +64,7 @@ impl Recent {
     /// Seconds without any; then those before them are forgotten.
     const GAP: u32 = 3;
 
-    fn take(&mut self, alone: &Alone) {
+    fn add(&mut self, alone: &Alone) {
         self.gap = if alone.ios > 0 { 0 } else { self.gap.saturating_add(1) };
         if self.gap >= Self::GAP {
             *self = Self::default();
@@ -262,13 +262,13 @@ impl State {
 
 impl Device {
     /// Takes in the requests of a second that were alone.
-    pub fn take(&mut self, slot: &Slot, now_ns: u64) {
+    pub fn observe(&mut self, slot: &Slot, now_ns: u64) {
         let seen = [&slot.alone, &slot.flushes].into_iter().filter(|alone| alone.ios > 0);
         if let Some(known) = seen.map(|alone| alone.known).min() {
             self.known = known;
         }
-        self.rested.take(&slot.alone);
-        self.flushes.take(&slot.flushes);
+        self.rested.add(&slot.alone);
+        self.flushes.add(&slot.flushes);
         let now = [(&slot.alone, &self.rested), (&slot.flushes, &self.flushes)];
         let now = now.map(|(new, recent)| recent.times().filter(|_| new.ios > 0));
         for (last, now) in self.last.iter_mut().zip(now) {

@@ -112,11 +112,11 @@ impl Engine {
         victim.last_ns = end_ns;
         self.now_ns = self.now_ns.max(end_ns);
 
-        // For memory it waits because somebody has it: no lesson either.
+        // For memory it waits because somebody has it: no baseline sample either.
         let short_of_memory = phases.ns[Phase::Reclaim].saturating_mul(10) > record.duration_ns;
         let contended = short_of_memory || !window.is_uncontended(record.duration_ns);
         // Without a baseline an undisturbed sync is no excess: it is the first
-        // lesson.
+        // baseline sample.
         let division = match victim.baseline_ns() {
             Some(baseline_ns) => {
                 let more_ns = victim.needs_more_ns(need_ns);

@@ -1,7 +1,7 @@
 //! The usual time: a level that falls at once and rises slowly.
 //!
 //! Takes times in, gives the time that is usual: that of the tenth quickest of
-//! the batches in its memory. A batch far above the usual is a lesson only now
+//! the batches in its memory. A batch far above the usual is a baseline sample only now
 //! and then, so that a slow hour does not become what is normal; a run of
 //! batches far below it is a new level, so that who began in a slow hour, or
 //! has a new disk, learns better in a few seconds. Knows no clock.
@@ -25,7 +25,7 @@ const QUICK: f64 = 4.0;
 pub const SLOWER: f64 = 1.5;
 
 /// One of this number of batches in a slower state is learnt from.
-const SLOW_LESSONS: u64 = 32;
+const SLOW_PER_SAMPLE: u64 = 32;
 
 /// This number of batches in a faster state on end become the usual.
 const FASTER_BATCHES: usize = 8;
@@ -95,7 +95,7 @@ impl Reference {
 
     /// Takes in `count` times that are `ns` together. Returns whether the whole reference
     /// was too slow, and begins again.
-    pub fn take(&mut self, ns: u64, count: u64) -> bool {
+    pub fn add(&mut self, ns: u64, count: u64) -> bool {
         self.sum_ns = self.sum_ns.saturating_add(ns);
         self.count = self.count.saturating_add(count);
         if self.count < BATCH {
@@ -117,7 +117,7 @@ impl Reference {
         }
         if self.batches > 0 && mean_ns > SLOWER * self.usual_ns {
             self.slow += 1;
-            if !self.slow.is_multiple_of(SLOW_LESSONS) {
+            if !self.slow.is_multiple_of(SLOW_PER_SAMPLE) {
                 return false;
             }
         }
@@ -157,8 +157,8 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn take(reference: &mut Reference, ns: u64, batches: usize) -> bool {
-        (0..batches).any(|_| reference.take(BATCH * ns, BATCH))
+    fn add_batches(reference: &mut Reference, ns: u64, batches: usize) -> bool {
+        (0..batches).any(|_| reference.add(BATCH * ns, BATCH))
     }
 
     fn assert_about(reference: &Reference, ns: u64) {
@@ -169,31 +169,31 @@ mod tests {
     #[test]
     fn a_batch_is_enough_to_begin_with_and_sixty_are_good() {
         let mut reference = Reference::default();
-        reference.take(MS, BATCH - 1);
+        reference.add(MS, BATCH - 1);
         assert_eq!((reference.usual_ns(), reference.known()), (None, Grade::None));
-        reference.take(7 * MS, 1);
+        reference.add(7 * MS, 1);
         assert_about(&reference, MS);
         assert_eq!(reference.known(), Grade::Young);
-        take(&mut reference, MS, 59);
+        add_batches(&mut reference, MS, 59);
         assert_eq!(reference.known(), Grade::Good);
     }
 
     #[test]
     fn a_slow_hour_after_ten_minutes_is_not_usual_and_a_day_is() {
         let mut reference = Reference::default();
-        take(&mut reference, MS, 600);
-        take(&mut reference, 20 * MS, 3600);
+        add_batches(&mut reference, MS, 600);
+        add_batches(&mut reference, 20 * MS, 3600);
         assert_about(&reference, MS);
-        take(&mut reference, 20 * MS, 24 * 3600 * 3);
+        add_batches(&mut reference, 20 * MS, 24 * 3600 * 3);
         assert_about(&reference, 20 * MS);
     }
 
     #[test]
     fn who_began_in_a_slow_hour_learns_better_at_once() {
         let mut reference = Reference::default();
-        take(&mut reference, 20 * MS, 3600);
-        assert!(!take(&mut reference, MS, FASTER_BATCHES - 1));
-        assert!(take(&mut reference, MS, 1));
+        add_batches(&mut reference, 20 * MS, 3600);
+        assert!(!add_batches(&mut reference, MS, FASTER_BATCHES - 1));
+        assert!(add_batches(&mut reference, MS, 1));
         assert_about(&reference, MS);
     }
 
@@ -206,17 +206,17 @@ mod tests {
         assert_eq!(Reference::default().level(), None);
         for batches in [20, 60, 100_000] {
             let mut reference = Reference::default();
-            take(&mut reference, MS, batches);
+            add_batches(&mut reference, MS, batches);
             let again = kept(&reference);
             assert_eq!(again.known(), Grade::Good);
             assert_about(&again, MS);
             let mut slow_hour = again.clone();
-            take(&mut slow_hour, 20 * MS, 3600);
+            add_batches(&mut slow_hour, 20 * MS, 3600);
             assert!(batches < 60 || slow_hour.usual_ns() < Some(1.25 * MS as f64));
-            take(&mut slow_hour, 20 * MS, 24 * 3600 * 7);
+            add_batches(&mut slow_hour, 20 * MS, 24 * 3600 * 7);
             assert_about(&slow_hour, 20 * MS);
             let mut faster = again;
-            take(&mut faster, MS / 5, FASTER_BATCHES);
+            add_batches(&mut faster, MS / 5, FASTER_BATCHES);
             assert_about(&faster, MS / 5);
         }
     }
@@ -224,10 +224,10 @@ mod tests {
     #[test]
     fn a_hundred_restarts_change_no_level() {
         let mut reference = Reference::default();
-        take(&mut reference, MS, 100);
+        add_batches(&mut reference, MS, 100);
         for _ in 0..100 {
             reference = kept(&reference);
-            take(&mut reference, MS, 1);
+            add_batches(&mut reference, MS, 1);
         }
         assert_about(&reference, MS);
     }
@@ -236,7 +236,7 @@ mod tests {
     fn noise_around_a_level_is_not_a_state_of_its_own() {
         let mut reference = Reference::default();
         for n in 0..1000 {
-            reference.take(BATCH * (MS + n * 7919 % 400_000), BATCH);
+            reference.add(BATCH * (MS + n * 7919 % 400_000), BATCH);
         }
         let usual = reference.usual_ns().unwrap() / MS as f64;
         assert!((0.95..1.2).contains(&usual), "{usual}");

@@ -10,7 +10,7 @@ use super::{
     phases::{Phase, Phases},
     reference::{Grade, Reference, SLOWER},
     settle::{Blamed, Settled, device_part, settle},
-    victim::{BASELINE_SYNCS, MOST_BASELINE_NS, Victim},
+    victim::{BASELINE_SYNCS, MAX_BASELINE_NS, Victim},
 };
 
 /// The syncs since the last tick, added up.
@@ -157,11 +157,11 @@ impl Victim {
     pub fn settle(&mut self, slot: &Slot, now_ns: u64) {
         let fresh = std::mem::take(&mut self.fresh);
         let is_short = is_short(fresh.short_ns, fresh.syncs.into());
-        let is_lesson = fresh.syncs > 0 && !is_short;
-        self.disks.take(slot, now_ns);
+        let is_sample = fresh.syncs > 0 && !is_short;
+        self.disks.observe(slot, now_ns);
         self.hold_against_reference(slot, now_ns);
         let wait_ns = (fresh.wait_ns as f64 / self.device_times()) as u64;
-        if is_lesson && self.usual.take(wait_ns, fresh.syncs.into()) {
+        if is_sample && self.usual.add(wait_ns, fresh.syncs.into()) {
             // It lived with too much then.
             (self.disks.seconds, self.well_seconds) = (0, 0);
             (self.well, self.well_p90_ns) = (Evidence::default(), None);
@@ -174,7 +174,7 @@ impl Victim {
         let is_well = |usual_ns: f64| !is_short && fresh.mean_ns() <= SLOWER * usual_ns;
         let parts = match self.usual_wait_ns() {
             Some(usual_ns) if !slot.is_empty() && self.disks.seconds > 0 => {
-                if is_well(usual_ns) && usual_ns > MOST_BASELINE_NS as f64 {
+                if is_well(usual_ns) && usual_ns > MAX_BASELINE_NS as f64 {
                     self.settle_standing(&fresh)
                 } else {
                     self.settle_beside(usual_ns, slot, &state, &fresh)
@@ -216,7 +216,7 @@ impl Victim {
         let Some(times) = self.disks.beside_reference(strangers_write, now_ns) else { return };
         let (was_slow, is_slow) = (self.device_times() > 1.0, times >= SLOWER);
         if is_slow && !self.is_beside_reference() {
-            // All its lessons so far were slow ones.
+            // All its samples so far were slow ones.
             self.forget_baseline();
         }
         if is_slow != was_slow {

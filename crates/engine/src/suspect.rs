@@ -107,7 +107,7 @@ impl Suspect {
     }
 
     /// A sync of this length was with it.
-    pub fn testify(&mut self, stratum: usize, duration_ns: u64) {
+    pub fn record_evidence(&mut self, stratum: usize, duration_ns: u64) {
         self.with.get_or_insert_default()[stratum].record(duration_ns);
     }
 
@@ -203,7 +203,7 @@ impl Lift {
     }
 
     /// Its syncs are longer, and not by chance.
-    pub fn accuses(&self) -> bool {
+    pub fn supports_blame(&self) -> bool {
         self.is_enough()
             && self.z >= 3.0
             && self.ratios().is_some_and(|lift| lift[0] >= 1.3 || lift[1] >= 1.5)
@@ -284,17 +284,17 @@ mod tests {
     }
 
     #[test]
-    fn who_makes_syncs_longer_is_accused_and_who_does_not_is_cleared() {
+    fn longer_syncs_support_the_blame_and_others_clear_the_suspect() {
         let (quick, slow) = (curve(MS, 200), curve(20 * MS, 60));
         let mut all = quick.clone();
         all.add(&slow);
         let culprit = Lift::of(&[all.clone(), none()], [&slow, &none()], true);
-        assert!(culprit.accuses() && !culprit.clears(), "{culprit:?}");
+        assert!(culprit.supports_blame() && !culprit.clears(), "{culprit:?}");
         assert!(culprit.ratios().unwrap()[0] > 15.0);
 
         let innocent = curve(MS, 60);
         let innocent = Lift::of(&[quick, none()], [&innocent, &none()], false);
-        assert!(innocent.clears() && !innocent.accuses(), "{innocent:?}");
+        assert!(innocent.clears() && !innocent.supports_blame(), "{innocent:?}");
     }
 
     #[test]
@@ -309,10 +309,10 @@ mod tests {
     }
 
     #[test]
-    fn without_a_control_group_nobody_is_accused_or_cleared() {
+    fn without_a_control_group_nobody_is_blamed_or_cleared() {
         let all = [curve(20 * MS, 300), none()];
         let lift = Lift::of(&all, all.each_ref(), true);
-        assert!(!lift.accuses() && !lift.clears());
+        assert!(!lift.supports_blame() && !lift.clears());
         assert_eq!(lift.ratios(), None);
     }
 

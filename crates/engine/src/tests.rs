@@ -120,7 +120,7 @@ fn a_trim_that_makes_syncs_ten_times_slower_is_the_culprit() {
     let culprit = &judged.culprits[0];
     // Nothing is known of the device here.
     assert_eq!((culprit.owner, culprit.confidence), (OwnerId(3), Confidence::Medium));
-    assert!(culprit.share > 0.9 && culprit.lift.accuses(), "{culprit:?}");
+    assert!(culprit.share > 0.9 && culprit.lift.supports_blame(), "{culprit:?}");
     assert_eq!(blame_of(&victim, 2), 0.0, "the journal of the sync is its effect");
     assert_eq!(blame_of(&victim, 1), 0.0, "the victim is no culprit of its own");
 }
@@ -436,11 +436,11 @@ fn more_to_write_is_its_own_doing_and_a_slower_disk_is_not() {
     let owners = owners();
     for (need_ns, then) in [(20 * MS, Kind::Own), (MS, Kind::Device)] {
         let mut engine = Engine::new();
-        let mut take = |length, need_ns| {
+        let mut ingest = |length, need_ns| {
             engine.sync(&sync(length, &[]), &[], 0, need_ns, |_| &owners);
         };
-        (0..100).for_each(|_| take(MS, MS));
-        (0..40).for_each(|_| take(20 * MS, need_ns));
+        (0..100).for_each(|_| ingest(MS, MS));
+        (0..40).for_each(|_| ingest(20 * MS, need_ns));
         assert_eq!(kind(&engine.victims()[0]), then);
     }
 }
@@ -460,20 +460,20 @@ fn what_is_of_the_victims_own_cgroup_is_no_neighbour() {
 }
 
 #[test]
-fn a_periodic_innocent_beside_a_continuous_culprit_is_cleared() {
+fn a_periodic_suspect_beside_a_continuous_culprit_is_cleared() {
     let (owners, mut engine) = (owners(), Engine::new());
     let mut at = 0;
-    let mut take = |record: SyncRecord, times: usize, engine: &mut Engine| {
+    let mut ingest = |record: SyncRecord, times: usize, engine: &mut Engine| {
         for _ in 0..times {
             at += record.duration_ns;
             engine.sync(&SyncRecord { begin_ns: at, ..record }, &[], 0, 0, |_| &owners);
         }
         engine.rotate();
     };
-    take(sync(MS, &[]), 100, &mut engine);
+    ingest(sync(MS, &[]), 100, &mut engine);
     for _ in 0..6 {
-        take(sync(20 * MS, &[(3, 1.0)]), 100, &mut engine);
-        take(sync(20 * MS, &[(3, 1.0), (4, 1.0)]), 15, &mut engine);
+        ingest(sync(20 * MS, &[(3, 1.0)]), 100, &mut engine);
+        ingest(sync(20 * MS, &[(3, 1.0), (4, 1.0)]), 15, &mut engine);
     }
     let judged = judged(&engine.victims()[0]);
     assert_eq!(judged.culprits.len(), 1, "{judged:?}");

@@ -8,7 +8,7 @@
 use tracer_ebpf::record::NO_DISK;
 
 use super::{
-    account::{Account, Basis},
+    account::{Basis, DividedExcess},
     blame::{ActorId, OwnerId},
     helper::{Held, Role},
     phases::Phase,
@@ -134,11 +134,11 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         is_standing: !is_unusual || !victim.was_well() && !victim.is_beside_reference(),
         is_device_well: circumstances.is_well(WELL_PART),
     };
-    let mut account = Account::new(victim, span);
+    let mut account = DividedExcess::new(victim, span);
     let helpers = victim.held(sum, span);
     account.divide(victim, sum, runqueue_ns, &helpers);
     if basis.has_lifts {
-        account.acquit();
+        account.clear_suspects();
     }
     account.hold_up_the_disk(&helpers, sum.phases.wait_ns() as f64);
 
@@ -221,7 +221,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
 
 /// Whether its syncs are slower than any disk for a log should be.
 fn is_unusual_for_a_log(victim: &Victim, sum: &Half) -> bool {
-    is_unusual(victim, sum, MOST_BASELINE_NS as f64)
+    is_unusual(victim, sum, MAX_BASELINE_NS as f64)
 }
 
 /// Whether its syncs take twice as long as they do while it is well.

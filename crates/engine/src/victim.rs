@@ -51,17 +51,17 @@ const BASELINE_MEMORY: u64 = 4096;
 
 /// A wait above 3 baselines is an outlier, of which only one in 32 becomes a baseline
 /// sample: a device that became slow shall not become its own excuse.
-const ODD_BASELINES: u64 = 3;
-const ODD_LESSONS: u32 = 32;
+const OUTLIER_BASELINES: u64 = 3;
+const OUTLIERS_PER_SAMPLE: u32 = 32;
 
 /// A sync's own requests are much to write beyond this multiple of the usual need.
-const USUAL_NEEDS: f64 = 2.0;
+const LARGE_NEED: f64 = 2.0;
 /// The usual need is known after this number of uncontended syncs.
-const NEED_LESSONS: u64 = 64;
+const NEED_SAMPLES: u64 = 64;
 
 /// The most that is nobody's fault: etcd's guidance for a WAL's sync. Beyond
 /// it a device that was never faster is slow all the same.
-pub const MOST_BASELINE_NS: u64 = 10_000_000;
+pub const MAX_BASELINE_NS: u64 = 10_000_000;
 
 /// An actor is on a sync's path if its requests were in flight for this part of it.
 const ON_THE_PATH: f64 = 0.05;
@@ -115,7 +115,7 @@ pub struct Victim {
     worst: Option<u32>,
     baseline: Latency,
     /// Syncs in it, and its p90.
-    lessons: u64,
+    samples: u64,
     baseline_ns: u64,
     /// The mean time that the requests of an uncontended sync need.
     usual_need_ns: f64,
@@ -166,7 +166,7 @@ impl Victim {
             filled_by_others: 0.0,
             worst: None,
             baseline: Latency::default(),
-            lessons: 0,
+            samples: 0,
             baseline_ns: 0,
             usual_need_ns: 0.0,
             odd: 0,
@@ -228,7 +228,7 @@ impl Victim {
     /// disk for a log should take; `None` until enough of them were seen.
     pub fn baseline_ns(&self) -> Option<u64> {
         let known_ns = if self.has_baseline() { Some(self.baseline_ns) } else { self.well_p90_ns };
-        known_ns.map(|ns| ns.min(MOST_BASELINE_NS))
+        known_ns.map(|ns| ns.min(MAX_BASELINE_NS))
     }
 
     /// A quantile of the uncontended syncs' waits, or of the syncs of its good
@@ -254,7 +254,7 @@ impl Victim {
     }
 
     fn has_baseline(&self) -> bool {
-        self.lessons >= BASELINE_SYNCS
+        self.samples >= BASELINE_SYNCS
     }
 
     pub fn record(
@@ -277,11 +277,17 @@ impl Victim {
         let second = &mut self.seconds[0];
         second.syncs += 1;
         second.sum_ns += duration_ns as f32;
-        self.testify(end_ns, duration_ns, window, division);
+        self.record_evidence(end_ns, duration_ns, window, division);
     }
 
     /// Charges the competitors, and keeps how long the sync was with each.
-    fn testify(&mut self, end_ns: u64, duration_ns: u64, window: &Window, division: &Division) {
+    fn record_evidence(
+        &mut self,
+        end_ns: u64,
+        duration_ns: u64,
+        window: &Window,
+        division: &Division,
+    ) {
         let is_there = |c: &Competitor| c.area_ns as f64 >= ON_THE_PATH * duration_ns as f64;
         let worst = self.worst().map(|worst| worst.actor);
         let disturbed =
@@ -301,7 +307,7 @@ impl Victim {
                 suspect.seconds |= 1;
                 if suspect.seen_in != sync {
                     suspect.seen_in = sync;
-                    suspect.testify(stratum, duration_ns);
+                    suspect.record_evidence(stratum, duration_ns);
                 }
             }
         }
@@ -309,7 +315,7 @@ impl Victim {
         for suspect in &mut self.suspects {
             if suspect.around_until_ns >= end_ns && suspect.seen_in != sync {
                 suspect.seen_in = sync;
-                suspect.testify(stratum, duration_ns);
+                suspect.record_evidence(stratum, duration_ns);
             }
         }
     }
@@ -370,34 +376,34 @@ impl Victim {
 
     /// The time that a sync's own requests need beyond what is usual.
     pub fn needs_more_ns(&self, need_ns: u64) -> u64 {
-        need_ns.saturating_sub((USUAL_NEEDS * self.usual_need_ns) as u64)
+        need_ns.saturating_sub((LARGE_NEED * self.usual_need_ns) as u64)
     }
 
-    /// Forgets all lessons, because they were not normal.
+    /// Forgets all samples, because they were not normal.
     pub(super) fn forget_baseline(&mut self) {
         self.baseline = Latency::default();
-        (self.lessons, self.baseline_ns, self.usual_need_ns, self.odd) = (0, 0, 0.0, 0);
+        (self.samples, self.baseline_ns, self.usual_need_ns, self.odd) = (0, 0, 0.0, 0);
     }
 
     /// A sync that nobody disturbed teaches what is normal.
     pub fn learn(&mut self, wait_ns: u64, need_ns: u64) {
         let wait_ns = (wait_ns as f64 / self.device_times()) as u64;
-        if self.has_baseline() && wait_ns > self.baseline_ns.saturating_mul(ODD_BASELINES) {
+        if self.has_baseline() && wait_ns > self.baseline_ns.saturating_mul(OUTLIER_BASELINES) {
             self.odd = self.odd.wrapping_add(1);
-            if !self.odd.is_multiple_of(ODD_LESSONS) {
+            if !self.odd.is_multiple_of(OUTLIERS_PER_SAMPLE) {
                 return;
             }
         }
-        if self.lessons >= BASELINE_MEMORY {
+        if self.samples >= BASELINE_MEMORY {
             self.baseline.halve();
-            self.lessons /= 2;
+            self.samples /= 2;
         }
         self.baseline.record(wait_ns);
-        self.lessons += 1;
-        let lessons = self.lessons.min(NEED_LESSONS) as f64;
-        self.usual_need_ns += (need_ns as f64 - self.usual_need_ns) / lessons;
+        self.samples += 1;
+        let samples = self.samples.min(NEED_SAMPLES) as f64;
+        self.usual_need_ns += (need_ns as f64 - self.usual_need_ns) / samples;
         // The quantile walks the histogram: not for each of many.
-        if self.lessons < 256 || self.lessons.is_multiple_of(64) {
+        if self.samples < 256 || self.samples.is_multiple_of(64) {
             self.baseline_ns = self.baseline.quantile(0.90).map_or(0, |ns| ns as u64);
         }
     }

@@ -12,7 +12,7 @@
 const FOR_EACH_CPU: u32 = 256;
 
 /// No table grows beyond this much memory, which is enough for some 128 CPUs.
-const MOST_BYTES: u32 = 4 << 20;
+const MAX_BYTES: u32 = 4 << 20;
 
 /// The kernel's own part of an entry, and its share of the table of hashes.
 const OVERHEAD_BYTES: u32 = 96;
@@ -31,7 +31,7 @@ pub fn possible_cpus() -> u32 {
 /// The number of entries of a table whose programs ask for at least `floor`. `bytes`
 /// is the size of a key with its value, `cpus` the number of possible CPUs.
 pub const fn entries(floor: u32, bytes: u32, cpus: u32) -> u32 {
-    let most = MOST_BYTES / bytes.saturating_add(OVERHEAD_BYTES);
+    let most = MAX_BYTES / bytes.saturating_add(OVERHEAD_BYTES);
     let wanted = FOR_EACH_CPU.saturating_mul(cpus);
     let bounded = if wanted < most { wanted } else { most };
     if bounded > floor { bounded } else { floor }
@@ -41,7 +41,7 @@ pub const fn entries(floor: u32, bytes: u32, cpus: u32) -> u32 {
 /// possible CPUs.
 pub fn kernel_memory_bytes(cpus: u32) -> u64 {
     let wanted = u64::from(FOR_EACH_CPU) * u64::from(cpus) * u64::from(BYTES + OVERHEAD_BYTES);
-    TABLES * wanted.min(u64::from(MOST_BYTES))
+    TABLES * wanted.min(u64::from(MAX_BYTES))
 }
 
 #[cfg(test)]

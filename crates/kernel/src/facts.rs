@@ -1,7 +1,8 @@
 //! The features of a kernel, as a value.
 //!
 //! [`Facts::of_this_machine`] asks the running kernel; tests and `--btf` make
-//! the same value from files. Everything after this decides from the value.
+//! the same value from files. Everything that depends on the kernel is decided from
+//! this value, and nothing asks the kernel a second time.
 
 use std::{collections::BTreeMap, fmt, fs, io::ErrorKind, path::Path};
 
@@ -26,34 +27,36 @@ pub struct Facts {
     pub release: String,
     /// `none`, `integrity`, `confidentiality`, or `unknown`.
     pub lockdown: String,
-    /// The programs whose hooks exist here.
-    homes: BTreeMap<Program, Home>,
+    /// The location of each program's hook; a program whose hook does not exist is absent.
+    locations: BTreeMap<Program, HookLocation>,
+    /// The modules of whose types nothing is known, and why.
     unknown_modules: BTreeMap<&'static str, ModuleBtfError>,
-    /// Whether a trampoline is kept while somebody sleeps in the function below it.
+    /// Whether the kernel keeps a trampoline while a task sleeps in the traced function.
     keeps_trampolines: bool,
     pub pointers: Pointers,
     pub config: Config,
-    /// Why parts of the configuration are missing, which the tracer does without.
+    /// Why optional parts of the configuration are missing: one sentence each.
     pub doubts: Vec<String>,
     /// Whether maps count against the limit on locked memory.
     pub counts_locked: bool,
-    /// Whether a helper returns the ids of who runs, in that one's own PID namespace.
-    tells_own_ids: bool,
-    /// The places at which a task names its cgroup of each controller.
+    /// Whether a helper returns the ids of the running task in the task's own PID namespace.
+    has_own_ids_helper: bool,
+    /// For each controller, the offset in bytes of its state in a task's `css_set`.
     cgroup_states: BTreeMap<&'static str, u32>,
-    /// Whether processes that version 1 keeps apart are one, being in the root of v2.
+    /// Whether processes in different cgroups of version 1 are one owner, because all are in
+    /// the root of version 2.
     pub merges_v1: bool,
-    /// How process ids come to be those that are shown.
+    /// How the kernel's process ids are translated to those that are shown.
     pub translation: Translation,
 }
 
-/// The place of a hook: in the kernel itself, or in a module.
+/// The location of a hook: in the kernel itself, or in a module.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Home {
-    /// In the kernel's own BTF, by the number of its type.
+pub enum HookLocation {
+    /// In the kernel itself, with the id of its type in the kernel's own BTF.
     Kernel(u32),
     Module(InModule),
-    /// Wherever a tracepoint of this name is: for kernels without BTF.
+    /// Found by the kernel by the tracepoint's name, on kernels without BTF.
     ByName,
 }
 
@@ -67,7 +70,7 @@ pub struct InModule {
 /// The types of the modules that the attach strategies have hooks in.
 pub type Modules = BTreeMap<&'static str, Result<Vec<u8>, ModuleBtfError>>;
 
-/// Why nothing is known of a module.
+/// Why the types of a module are not known.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ModuleBtfError {
     NotLoaded,
@@ -75,7 +78,7 @@ pub enum ModuleBtfError {
     Unreadable(String),
 }
 
-/// Said of a module, with the kernel that it takes.
+/// The end of a sentence about a module without types, with the kernel that it takes.
 pub const NO_MODULE_TYPES: &str =
     "has no types (it takes 5.11 and CONFIG_DEBUG_INFO_BTF_MODULES=y)";
 
@@ -132,7 +135,7 @@ impl Facts {
         offsets::module_fields(&types, &mut self.config);
         for &program in Program::ALL {
             let target = program.target();
-            let is_new = target.module() == Some(module) && !self.homes.contains_key(&program);
+            let is_new = target.module() == Some(module) && !self.locations.contains_key(&program);
             if !is_new
                 || !is_usable(program, &self.config)
                 || (program.is_exit() && !self.keeps_trampolines)
@@ -143,8 +146,8 @@ impl Facts {
                 Target::Tracepoint(name) => types.tracepoint(name),
                 Target::Function(_) | Target::SystemCall(_) => types.function(&target.hook()),
             };
-            let home = |type_id| Home::Module(InModule { module, type_id });
-            self.homes.extend(type_id.map(|type_id| (program, home(type_id))));
+            let location = |type_id| HookLocation::Module(InModule { module, type_id });
+            self.locations.extend(type_id.map(|type_id| (program, location(type_id))));
         }
         self.unknown_modules.remove(module);
         Ok(())
@@ -185,26 +188,26 @@ impl Facts {
                 }
             }
         }
-        let home = |target: &Target, find: &dyn Fn(&KernelTypes<'_>) -> Option<u32>| {
+        let location = |target: &Target, find: &dyn Fn(&KernelTypes<'_>) -> Option<u32>| {
             if let Some(type_id) = find(&kernel) {
-                return Some(Home::Kernel(type_id));
+                return Some(HookLocation::Kernel(type_id));
             }
             let module = target.module()?;
             let type_id = find(with_module.get(module)?)?;
-            Some(Home::Module(InModule { module, type_id }))
+            Some(HookLocation::Module(InModule { module, type_id }))
         };
         let tracepoint = |target: &Target, name: &'static str| {
-            let typed = home(target, &|types| types.tracepoint(name));
+            let typed = location(target, &|types| types.tracepoint(name));
             if pointers == Pointers::Typed {
                 return typed;
             }
             // A module without types still has its tracepoints.
             let missing = target.module().and_then(|module| unknown_modules.get(module));
             let is_there = typed.is_some() || missing == Some(&ModuleBtfError::NoTypes);
-            is_there.then_some(Home::ByName)
+            is_there.then_some(HookLocation::ByName)
         };
         let keeps_trampolines = keeps_trampolines(&kernel);
-        let mut homes = BTreeMap::new();
+        let mut locations = BTreeMap::new();
         for &program in Program::ALL {
             let target = program.target();
             let found = match target {
@@ -216,25 +219,25 @@ impl Facts {
                 }
                 Target::Function(_) | Target::SystemCall(_) => {
                     let hook = target.hook();
-                    home(&target, &|types| types.function(&hook))
+                    location(&target, &|types| types.function(&hook))
                 }
             };
-            homes.extend(found.map(|home| (program, home)));
+            locations.extend(found.map(|location| (program, location)));
         }
-        let tells_own_ids = kernel.enumerator("BPF_FUNC_get_ns_current_pid_tgid").is_some();
+        let has_own_ids_helper = kernel.enumerator("BPF_FUNC_get_ns_current_pid_tgid").is_some();
         let translation = Translation::None;
         let cgroup_states = offsets::cgroup_states(&kernel, pointers, &mut config);
         Ok(Self {
             release,
             lockdown,
-            homes,
+            locations,
             unknown_modules,
             keeps_trampolines,
             pointers,
             config,
             doubts,
             counts_locked: memlock::counts_maps_of(&kernel),
-            tells_own_ids,
+            has_own_ids_helper,
             cgroup_states,
             merges_v1: false,
             translation,
@@ -245,21 +248,21 @@ impl Facts {
     #[cfg(test)]
     pub fn with_config(config: Config) -> Self {
         let unknown = || "unknown".to_owned();
-        let (homes, unknown_modules) = Default::default();
+        let (locations, unknown_modules) = Default::default();
         let pointers = Pointers::Typed;
         let (release, lockdown) = (unknown(), unknown());
-        let (tells_own_ids, translation) = (false, Translation::None);
+        let (has_own_ids_helper, translation) = (false, Translation::None);
         Self {
             release,
             lockdown,
-            homes,
+            locations,
             unknown_modules,
             keeps_trampolines: false,
             pointers,
             config,
             doubts: Vec::new(),
             counts_locked: false,
-            tells_own_ids,
+            has_own_ids_helper,
             cgroup_states: BTreeMap::new(),
             merges_v1: false,
             translation,
@@ -269,7 +272,7 @@ impl Facts {
     /// Has the programs hand out process ids of this namespace, which is not the
     /// kernel's first.
     pub fn show_ids_of(&mut self, namespace: PidNamespace) {
-        self.translation = pids::show(namespace, self.tells_own_ids, &mut self.config);
+        self.translation = pids::show(namespace, self.has_own_ids_helper, &mut self.config);
     }
 
     /// Has processes that are in the root of cgroup v2 go by a controller's hierarchy of
@@ -280,8 +283,8 @@ impl Facts {
     }
 
     /// Finds a program's hook; `None` if this kernel has none.
-    pub fn home(&self, program: Program) -> Option<Home> {
-        self.homes.get(&program).copied()
+    pub fn location(&self, program: Program) -> Option<HookLocation> {
+        self.locations.get(&program).copied()
     }
 
     /// Why a program's hook is not there.
@@ -455,10 +458,12 @@ mod tests {
         types.add(TYPEDEF, "btf_trace_xfs_file_fsync", 2, &[]);
         let mut facts = Facts::with_config(Config::ABSENT);
         facts.meet(&kernel.bytes(), "xfs", &types.bytes()).unwrap();
-        let found: Vec<_> =
-            Program::ALL.iter().filter_map(|&p| facts.home(p).map(|home| (p, home))).collect();
-        let home = Home::Module(InModule { module: "xfs", type_id: 3 });
-        assert_eq!(found, [(Program::XfsLogForce, home)]);
+        let found: Vec<_> = Program::ALL
+            .iter()
+            .filter_map(|&p| facts.location(p).map(|location| (p, location)))
+            .collect();
+        let location = HookLocation::Module(InModule { module: "xfs", type_id: 3 });
+        assert_eq!(found, [(Program::XfsLogForce, location)]);
         assert!(facts.meet(b"no types", "xfs", &types.bytes()).is_err());
         assert!(facts.meet(&kernel.bytes(), "xfs", b"no types").is_err());
     }

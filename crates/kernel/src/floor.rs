@@ -45,8 +45,8 @@ impl Floor {
         let (mut loader, _maps) = Loader::create(OBJECT, &Globals::default(), &[])?;
         let mut loaded = BTreeMap::new();
         for &program in programs {
-            if let Some(home) = facts.home(program) {
-                let attached = loader.attach(program, home);
+            if let Some(location) = facts.location(program) {
+                let attached = loader.attach(program, location);
                 loaded.insert(program, attached.map_err(|why| anyhow!("failed to attach {why}"))?);
             }
         }

@@ -1,6 +1,6 @@
-//! All that is known of one hook, a folder below [`hooks`](crate::hooks): its names,
-//! its attach strategies, what its programs must know of the kernel, and what they do
-//! not see all the same.
+//! A hook, which is a directory below [`hooks`](crate::hooks): its names, its attach
+//! strategies, the fields of the kernel that its programs read, and the gaps that are
+//! left.
 
 use std::cell::RefCell;
 
@@ -12,15 +12,17 @@ use crate::{
     types::{KernelTypes, Pointers},
 };
 
-/// Everything that is said of a hook in user space.
+/// Everything that user space knows about a hook.
 pub struct Hook {
-    /// Its name in options and outputs.
+    /// Its name in options and outputs, such as `throttle`.
     pub name: &'static str,
-    /// Its use, for `doctor`.
+    /// Its use, for `doctor`: the rest of a line that begins with the name, such as
+    /// "how long a sync waited for a CPU".
     pub purpose: &'static str,
-    /// Whether the tracer is of any use without it.
+    /// Whether the tracer is useless without it.
     pub is_required: bool,
-    /// A sentence on what is unsupported without it.
+    /// A sentence without its full stop on what is missing without it, such as "time in the
+    /// journal is shown as `other`".
     pub without: &'static str,
     /// Its attach strategies, the best first.
     pub strategies: &'static [Strategy],
@@ -30,14 +32,14 @@ pub struct Hook {
     /// Finds fields that may lie in a module's types. Called for the kernel's
     /// own types and for those of each module.
     pub find_module_fields: fn(&KernelTypes<'_>, &mut Config),
-    /// Whether one of its programs can read what it is handed out.
+    /// Whether one of its programs can read its arguments on this kernel.
     pub is_usable: fn(Program, &Config) -> bool,
     /// Finds what is not seen although a strategy serves.
     pub find_gaps: fn(&Served<'_>) -> Vec<Gap>,
 }
 
 impl Hook {
-    /// A hook of which there is nothing else to say than its names and strategies.
+    /// The defaults, for hooks that have only names and strategies.
     pub const PLAIN: Self = Self {
         name: "",
         purpose: "",
@@ -61,16 +63,16 @@ impl Hook {
 pub struct Layout<'a> {
     pub types: &'a KernelTypes<'a>,
     pub pointers: Pointers,
-    /// `struct request`, as block_rq_issue hands it out.
+    /// The type of `struct request`, which is an argument of block_rq_issue.
     pub request: u32,
-    /// `struct task_struct`; `None` where no program can get at its task.
+    /// The type of `struct task_struct`; `None` where no program can read its own task.
     pub task: Option<u32>,
-    /// Why something is missing that the tracer does without.
+    /// Why optional fields are missing: one sentence each.
     pub doubts: &'a RefCell<Vec<String>>,
 }
 
 impl Layout<'_> {
-    /// Passes on what was found; where it was not, the reason is kept.
+    /// Returns what was found. If nothing was, the reason is added to `doubts`.
     pub fn doubt<T>(&self, found: Result<T>) -> Option<T> {
         found.map_err(|why| self.doubts.borrow_mut().push(format!("{why:#}"))).ok()
     }
@@ -101,8 +103,8 @@ pub fn gap(what: &'static str, sentence: impl Into<String>) -> Gap {
 pub enum Attach {
     /// As long as the tracer runs.
     Always,
-    /// Loaded at the start, and attached while there is something to see: what
-    /// runs so often that it would cost too much.
+    /// Loaded at the start, but attached only while there is something to see, because
+    /// the program runs so often that it would cost too much otherwise.
     OnDemand,
 }
 

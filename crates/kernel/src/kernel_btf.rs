@@ -15,23 +15,24 @@ use aya_obj::generated::{bpf_btf_info, bpf_cmd};
 
 use crate::bpf::{self, new_fd, no_attr};
 
-/// The kernel's own among them, as it names them.
+/// The name that the kernel gives to its own types.
 const KERNEL: &CStr = c"vmlinux";
 
-/// No kernel has more bytes of types; 6.18 has 6 MiB.
-const MOST_BYTES: u32 = 256 << 20;
+/// More bytes of types than any kernel has; 6.18 has 6 MiB.
+const MAX_BYTES: u32 = 256 << 20;
 
-/// No name of a module is longer.
+/// The longest name of a module, with its zero byte.
 const NAME_BYTES: usize = 64;
 
-/// The descriptor of a module's types.
+/// Opens the types of a module.
 ///
 /// # Errors
 ///
-/// In one line, why there is none.
-pub fn find(module: &str) -> Result<OwnedFd, String> {
+/// One line with the reason: no such module is loaded, it has no types, or this process
+/// may not open them.
+pub fn open_module_types(module: &str) -> Result<OwnedFd, String> {
     let mut found = None;
-    each(|types, name| {
+    for_each_loaded(|types, name| {
         let is_it = name.to_bytes() == module.as_bytes();
         if is_it {
             found = Some(types);
@@ -42,26 +43,26 @@ pub fn find(module: &str) -> Result<OwnedFd, String> {
     found.ok_or_else(|| format!("the kernel has no types of module `{module}`"))
 }
 
-/// The bytes of the kernel's own types and of a module's.
+/// Reads the kernel's own types and those of a module, as BTF.
 ///
 /// # Errors
 ///
 /// One line with the reason why they cannot be read.
-pub fn read(module: &str) -> Result<[Vec<u8>; 2], String> {
+pub fn read_types(module: &str) -> Result<[Vec<u8>; 2], String> {
     let mut found = [None, None];
-    each(|types, name| {
+    for_each_loaded(|types, name| {
         let at = match name.to_bytes() {
             name if name == KERNEL.to_bytes() => 0,
             name if name == module.as_bytes() => 1,
             _ => return Ok(true),
         };
-        found[at] = Some(content(&types)?);
+        found[at] = Some(read_bytes(&types)?);
         Ok(found.iter().any(Option::is_none))
     })
     .map_err(|error| refused(module, &error))?;
     match found {
         [Some(kernel), Some(module)] => Ok([kernel, module]),
-        // Before 5.11 the kernel hands out none of its own.
+        // Before 5.11 the kernel does not hand out its own types.
         [None, _] => Err("the kernel does not hand out its types (it takes 5.11)".to_owned()),
         [_, None] => Err(format!("the kernel has no types of module `{module}`")),
     }
@@ -74,8 +75,9 @@ fn refused(module: &str, error: &io::Error) -> String {
     }
 }
 
-/// Looks at all that the kernel has, until it is asked for no more.
-fn each(mut look: impl FnMut(OwnedFd, &CStr) -> io::Result<bool>) -> io::Result<()> {
+/// Calls `look` for the types of the kernel and of each loaded module, with their name,
+/// until it returns false.
+fn for_each_loaded(mut look: impl FnMut(OwnedFd, &CStr) -> io::Result<bool>) -> io::Result<()> {
     let mut id = 0;
     loop {
         let mut attr = no_attr();
@@ -89,7 +91,7 @@ fn each(mut look: impl FnMut(OwnedFd, &CStr) -> io::Result<bool>) -> io::Result<
         let mut attr = no_attr();
         attr.__bindgen_anon_6.__bindgen_anon_1.btf_id = id;
         let types = match new_fd(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attr) {
-            // It went away meanwhile.
+            // The module was unloaded since its id was read.
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
             types => types?,
         };
@@ -97,7 +99,7 @@ fn each(mut look: impl FnMut(OwnedFd, &CStr) -> io::Result<bool>) -> io::Result<
         let mut info = no_info();
         (info.name, info.name_len) = (name.as_mut_ptr() as u64, NAME_BYTES as u32);
         match ask(&types, &mut info) {
-            // A name that does not fit is none of ours.
+            // No module that has hooks has so long a name.
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => continue,
             result => result?,
         }
@@ -108,12 +110,12 @@ fn each(mut look: impl FnMut(OwnedFd, &CStr) -> io::Result<bool>) -> io::Result<
     }
 }
 
-/// The bytes of these types.
-fn content(types: &OwnedFd) -> io::Result<Vec<u8>> {
+/// Reads the bytes of one set of types.
+fn read_bytes(types: &OwnedFd) -> io::Result<Vec<u8>> {
     let mut info = no_info();
-    // Without room for them the kernel says how long they are.
+    // Without a buffer the kernel only returns the length.
     ask(types, &mut info)?;
-    if info.btf_size > MOST_BYTES {
+    if info.btf_size > MAX_BYTES {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut bytes = vec![0; info.btf_size as usize];
@@ -149,9 +151,9 @@ mod tests {
     #[test]
     fn the_kernel_hands_out_the_types_that_its_file_has() {
         let mut kernel = None;
-        let looked = each(|types, name| {
+        let looked = for_each_loaded(|types, name| {
             if name == KERNEL {
-                kernel = Some(content(&types)?);
+                kernel = Some(read_bytes(&types)?);
             }
             Ok(kernel.is_none())
         });
@@ -159,7 +161,7 @@ mod tests {
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM)),
             Ok(()) => assert_eq!(kernel, fs::read(VMLINUX_BTF).ok()),
         }
-        assert!(find("no such module").is_err());
-        assert!(read("no such module").is_err());
+        assert!(open_module_types("no such module").is_err());
+        assert!(read_types("no such module").is_err());
     }
 }

@@ -25,7 +25,7 @@ use zerocopy::IntoBytes as _;
 use crate::{
     capability::Capability,
     confinement, eviction,
-    facts::{Facts, Home},
+    facts::{Facts, HookLocation},
     hook::{Attach, Step, Strategy},
     loader::{Attached, Globals, Loader},
     memlock,
@@ -228,8 +228,8 @@ impl Programs {
                 continue;
             };
             for step in strategy.steps {
-                let home = facts.home(step.program);
-                wanted.extend(home.map(|home| (step.program, home)));
+                let location = facts.location(step.program);
+                wanted.extend(location.map(|location| (step.program, location)));
             }
         }
         loader.load_ahead(&wanted, confinement::memory_limit());
@@ -298,10 +298,10 @@ impl Programs {
         let mut by_module: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         let mut left_out = BTreeSet::new();
         for step in strategy.steps {
-            let home = facts.home(step.program);
-            let failed = match home {
-                Some(home) => {
-                    self.attach_step(strategy, step, home, wanted).err().map(Outcome::Refused)
+            let location = facts.location(step.program);
+            let failed = match location {
+                Some(location) => {
+                    self.attach_step(strategy, step, location, wanted).err().map(Outcome::Refused)
                 }
                 None => Some(Outcome::Unsupported(facts.absence(step.program))),
             };
@@ -315,7 +315,7 @@ impl Programs {
                 }
                 None => {
                     attached.push(step.program);
-                    if let Some(Home::Module(at)) = home {
+                    if let Some(HookLocation::Module(at)) = location {
                         let hooks = by_module.entry(at.module).or_default();
                         hooks.insert(format!("`{}`", step.program.target().hook()));
                     }
@@ -337,11 +337,11 @@ impl Programs {
         &mut self,
         strategy: &Strategy,
         step: &Step,
-        home: Home,
+        location: HookLocation,
         wanted: bool,
     ) -> Result<(), String> {
         let loader = self.loader.as_mut().ok_or("the selection is over")?;
-        let loaded = loader.take(step.program, home)?;
+        let loaded = loader.load_unattached(step.program, location)?;
         self.keep(strategy, step, loaded, wanted)
     }
 
@@ -438,14 +438,15 @@ impl Programs {
 /// kernel takes a program for one of them: it may permit none at all.
 fn is_loadable(loader: &mut Loader, facts: &Facts, strategy: &Strategy) -> bool {
     let required = || strategy.steps.iter().filter(|step| step.required);
-    let homes: Option<Vec<_>> = required().map(|step| facts.home(step.program)).collect();
+    let locations: Option<Vec<_>> = required().map(|step| facts.location(step.program)).collect();
     // The last: entries come after exits, and are short.
-    let last = required().next_back().zip(homes.as_ref().and_then(|homes| homes.last()));
-    homes.is_some()
-        && last.is_none_or(|(step, home)| match step.program.target() {
+    let last =
+        required().next_back().zip(locations.as_ref().and_then(|locations| locations.last()));
+    locations.is_some()
+        && last.is_none_or(|(step, location)| match step.program.target() {
             Target::Tracepoint(_) => true,
             Target::Function(_) | Target::SystemCall(_) => {
-                loader.load_one_ahead(step.program, *home)
+                loader.load_one_ahead(step.program, *location)
             }
         })
 }

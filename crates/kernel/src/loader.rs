@@ -32,7 +32,7 @@ use crate::{
     bpf::{self, new_fd, no_attr},
     confinement::Confinement,
     eviction,
-    facts::Home,
+    facts::HookLocation,
     kernel_btf,
     program::Program,
     refusal::{Step, cause, explain, reason},
@@ -43,7 +43,7 @@ const LOG_BYTES: usize = 1 << 20;
 
 /// More threads than this do not make the start shorter: the longest program
 /// takes a sixth of the time.
-const MOST_THREADS: usize = 8;
+const MAX_THREADS: usize = 8;
 
 /// A cgroup with no more memory has its programs verified one after another: newer
 /// kernels charge it with the verifier's memory, and each thread takes some of that
@@ -54,7 +54,7 @@ const TIGHT_BYTES: u64 = 256 << 20;
 const fn threads(memory_limit: Option<u64>, cpus: usize) -> usize {
     match memory_limit {
         Some(bytes) if bytes <= TIGHT_BYTES => 1,
-        _ if cpus > MOST_THREADS => MOST_THREADS,
+        _ if cpus > MAX_THREADS => MAX_THREADS,
         _ => cpus,
     }
 }
@@ -215,13 +215,13 @@ impl Loader {
     /// # Errors
     ///
     /// As [`Loader::attach`].
-    pub fn load_alone(&self, program: Program, home: Home) -> Result<OwnedFd, String> {
-        self.load(program, home, LOG_BYTES).map_err(|refused| refused.sentence)
+    pub fn load_alone(&self, program: Program, location: HookLocation) -> Result<OwnedFd, String> {
+        self.load(program, location, LOG_BYTES).map_err(|refused| refused.sentence)
     }
 
     /// Loads a program that may be attached. Returns whether the kernel took it.
-    pub fn load_one_ahead(&mut self, program: Program, home: Home) -> bool {
-        let loaded = self.load(program, home, 0).ok();
+    pub fn load_one_ahead(&mut self, program: Program, location: HookLocation) -> bool {
+        let loaded = self.load(program, location, 0).ok();
         let is_loaded = loaded.is_some();
         self.ahead.extend(loaded.map(|fd| (program, fd)));
         is_loaded
@@ -229,16 +229,16 @@ impl Loader {
 
     /// Loads programs that will be attached, on several CPUs at a time: most of the
     /// time that the start takes is the verifier's.
-    pub fn load_ahead(&mut self, wanted: &[(Program, Home)], memory_limit: Option<u64>) {
+    pub fn load_ahead(&mut self, wanted: &[(Program, HookLocation)], memory_limit: Option<u64>) {
         let next = AtomicUsize::new(0);
         let load = || {
             let mut loaded = Vec::new();
-            while let Some((program, home)) = wanted.get(next.fetch_add(1, Relaxed)) {
+            while let Some((program, location)) = wanted.get(next.fetch_add(1, Relaxed)) {
                 if self.ahead.contains_key(program) {
                     continue;
                 }
                 // A program that is refused here gives the reason when it is attached.
-                loaded.extend(self.load(*program, *home, 0).ok().map(|fd| (*program, fd)));
+                loaded.extend(self.load(*program, *location, 0).ok().map(|fd| (*program, fd)));
             }
             loaded
         };
@@ -256,8 +256,8 @@ impl Loader {
     /// # Errors
     ///
     /// The kernel's refusal, in one line.
-    pub fn attach(&mut self, program: Program, home: Home) -> Result<Attached, String> {
-        let mut loaded = self.take(program, home)?;
+    pub fn attach(&mut self, program: Program, location: HookLocation) -> Result<Attached, String> {
+        let mut loaded = self.load_unattached(program, location)?;
         loaded.attach().map_err(|error| explain(&program.target().hook(), &error, ""))?;
         Ok(loaded)
     }
@@ -267,31 +267,42 @@ impl Loader {
     /// # Errors
     ///
     /// As [`Loader::attach`].
-    pub fn take(&mut self, program: Program, home: Home) -> Result<Attached, String> {
+    pub fn load_unattached(
+        &mut self,
+        program: Program,
+        location: HookLocation,
+    ) -> Result<Attached, String> {
         let loaded = match self.ahead.remove(&program) {
             Some(loaded) => loaded,
-            None => self.load(program, home, LOG_BYTES).map_err(Refused::explain)?,
+            None => self.load(program, location, LOG_BYTES).map_err(Refused::explain)?,
         };
-        Attached::new(program, loaded, home == Home::ByName)
+        Attached::new(program, loaded, location == HookLocation::ByName)
     }
 
-    fn load(&self, program: Program, home: Home, log_bytes: usize) -> Result<OwnedFd, Refused> {
+    fn load(
+        &self,
+        program: Program,
+        location: HookLocation,
+        log_bytes: usize,
+    ) -> Result<OwnedFd, Refused> {
         let (name, hook) = (program.name(), program.target().hook());
         let missing = || format!("program `{name}` is not in the object");
         let program = self.object.programs.get(name).ok_or_else(missing)?;
         let function = self.object.functions.get(&program.function_key()).ok_or_else(missing)?;
-        let attach_type = match (&program.section, home) {
+        let attach_type = match (&program.section, location) {
             // Its kind of program has no attach types.
-            (ProgramSection::BtfTracePoint, Home::ByName) => None,
+            (ProgramSection::BtfTracePoint, HookLocation::ByName) => None,
             (ProgramSection::BtfTracePoint, _) => Some(bpf_attach_type::BPF_TRACE_RAW_TP),
             (ProgramSection::FEntry { .. }, _) => Some(bpf_attach_type::BPF_TRACE_FENTRY),
             (ProgramSection::FExit { .. }, _) => Some(bpf_attach_type::BPF_TRACE_FEXIT),
             _ => return Err(format!("program `{name}` is of another type").into()),
         };
-        let (types, type_id) = match home {
-            Home::Kernel(type_id) => (None, type_id),
-            Home::Module(at) => (Some(kernel_btf::find(at.module)?), at.type_id),
-            Home::ByName => (None, 0),
+        let (types, type_id) = match location {
+            HookLocation::Kernel(type_id) => (None, type_id),
+            HookLocation::Module(at) => {
+                (Some(kernel_btf::open_module_types(at.module)?), at.type_id)
+            }
+            HookLocation::ByName => (None, 0),
         };
         let load = |log: &mut [u8]| {
             let mut attr = no_attr();

@@ -15,7 +15,7 @@ const LONGEST_US: u64 = 600_000_000;
 
 /// The operations since the last look.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Work {
+pub struct PacedWork {
     pub done: u64,
     pub errors: u64,
     /// One of the errors, to show.
@@ -80,11 +80,11 @@ impl Pace {
         Ok(pace)
     }
 
-    /// Returns the work since the last `take`, and starts again.
-    pub fn take(&self) -> Work {
+    /// Returns the work since the last `drain`, and starts again.
+    pub fn drain(&self) -> PacedWork {
         let mut state = self.shared.lock();
         let quantile = |q| Duration::from_micros(state.latencies_us.value_at_quantile(q));
-        let work = Work {
+        let work = PacedWork {
             done: state.latencies_us.len(),
             errors: state.errors,
             p50: quantile(0.5),
@@ -98,10 +98,10 @@ impl Pace {
         work
     }
 
-    /// Waits for the steps under way, and says what was done since `take`.
-    pub fn stop(mut self) -> Work {
+    /// Waits for the steps under way, and says what was done since `drain`.
+    pub fn stop(mut self) -> PacedWork {
         self.end();
-        self.take()
+        self.drain()
     }
 
     fn end(&mut self) {

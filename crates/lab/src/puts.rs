@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     etcd::{Client, Etcd},
-    pace::{Pace, Work},
+    pace::{Pace, PacedWork},
 };
 
 /// Keys that the clients write again and again, so that the database stays
@@ -24,12 +24,12 @@ impl Puts {
         Ok(Puts(Pace::start("lab-client", per_second, steps)?))
     }
 
-    /// Returns the puts since the last `take`, and starts again.
-    pub fn take(&self) -> Work {
-        self.0.take()
+    /// Returns the puts since the last `drain`, and starts again.
+    pub fn drain(&self) -> PacedWork {
+        self.0.drain()
     }
 
-    pub fn stop(self) -> Work {
+    pub fn stop(self) -> PacedWork {
         self.0.stop()
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::pace::{Pace, Work};
+use crate::pace::{Pace, PacedWork};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 const RECORD_BYTES: u64 = 2 << 10;
@@ -48,13 +48,13 @@ impl WalWriter {
         Ok(writer)
     }
 
-    /// Returns the appends since the last `take`, and starts again: a latency covers
+    /// Returns the appends since the last `drain`, and starts again: a latency covers
     /// the write and its fdatasync.
-    pub fn take(&self) -> Work {
-        self.pace.as_ref().map(Pace::take).unwrap_or_default()
+    pub fn drain(&self) -> PacedWork {
+        self.pace.as_ref().map(Pace::drain).unwrap_or_default()
     }
 
-    pub fn stop(mut self) -> Work {
+    pub fn stop(mut self) -> PacedWork {
         self.pace.take().map(Pace::stop).unwrap_or_default()
     }
 }

@@ -44,14 +44,14 @@ pub use state::StackStates;
 const MAX_OWN_SLOTS: u32 = 8 * 1025;
 
 /// Slots of their own that all disks together may have: 8 MiB.
-const MOST_OWN_SLOTS: u32 = 1 << 17;
+const MAX_OWN_SLOTS_OF_ALL: u32 = 1 << 17;
 
 /// Room in the ledger for disks that are attached later. A node of a cloud takes
 /// up to 128 volumes, and a disk's place is given away once the disk is gone.
 const SPARE_DISKS: u32 = 240;
 
 /// Disks that are followed at most.
-const MOST_DISKS: u32 = 4096;
+const MAX_DISKS: u32 = 4096;
 
 /// The least number of requests that a queue has while it has a scheduler, unless it is
 /// configured otherwise: a scheduler may be chosen after we looked.
@@ -61,7 +61,7 @@ const MIN_TAGS: u32 = 256;
 const DEFAULT_TAGS: u32 = 128;
 
 /// Deeper stacks than any that were seen, and wider ones.
-const MOST_MEMBERS: usize = 64;
+const MAX_MEMBERS: usize = 64;
 
 /// In which sysfs gives sizes, whatever the disk's own are.
 const SECTOR_BYTES: u64 = 512;
@@ -178,14 +178,14 @@ impl Room {
         let (mut own, mut other_tags) = (0, 0_u64);
         for disk in &disks {
             match disk.own_depth().map(|depth| depth * disk.queues) {
-                Some(slots) if own + slots <= MOST_OWN_SLOTS => own += slots,
+                Some(slots) if own + slots <= MAX_OWN_SLOTS_OF_ALL => own += slots,
                 _ => {
                     let tags = u64::from(disk.queues) * u64::from(disk.tags());
                     other_tags = other_tags.saturating_add(tags);
                 }
             }
         }
-        let disks = u32::try_from(disks.len()).unwrap_or(MOST_DISKS).min(MOST_DISKS);
+        let disks = u32::try_from(disks.len()).unwrap_or(MAX_DISKS).min(MAX_DISKS);
         Self {
             disks: disks + SPARE_DISKS,
             own_slots: own,

@@ -10,11 +10,11 @@ pub(super) const LIST: usize = 1 << 14;
 pub(super) const TEXT_BYTES: usize = 4096;
 
 /// Later moments and longer times are no kernel's: 36 years, and 19 hours.
-pub(super) const MOST_TIME_NS: u64 = 1 << 60;
-pub(super) const MOST_LENGTH_NS: u64 = 1 << 46;
+pub(super) const MAX_TIME_NS: u64 = 1 << 60;
+pub(super) const MAX_LENGTH_NS: u64 = 1 << 46;
 
 pub(super) fn check_time(ns: u64) -> Result<(), String> {
-    if ns <= MOST_TIME_NS { Ok(()) } else { Err(format!("a moment of {ns} ns")) }
+    if ns <= MAX_TIME_NS { Ok(()) } else { Err(format!("a moment of {ns} ns")) }
 }
 
 pub(super) fn check_texts(texts: &[&str]) -> Result<(), String> {
@@ -62,7 +62,7 @@ pub(super) fn check_hanging(one: &Hanging) -> Result<(), String> {
     check_actor(&one.actor)?;
     one.others.iter().try_for_each(|other| check_actor(&other.actor))?;
     let ages = disks().flat_map(|disk| [disk.oldest_seconds, disk.completed_seconds_ago]);
-    let most = MOST_TIME_NS as f64 / 1e9;
+    let most = MAX_TIME_NS as f64 / 1e9;
     match ages.flatten().chain([one.seconds]).find(|age| !(0.0..=most).contains(age)) {
         None => Ok(()),
         Some(age) => Err(format!("a sync that has not ended for {age} s")),

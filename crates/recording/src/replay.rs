@@ -28,8 +28,7 @@ use super::{
     FORMAT, VERSION,
     breaks::{Break, Breaks, SILENCE_SECONDS, Why},
     checks::{
-        MOST_TIME_NS, check_actor, check_facts, check_hanging, check_kernel, check_texts,
-        check_time,
+        MAX_TIME_NS, check_actor, check_facts, check_hanging, check_kernel, check_texts, check_time,
     },
     line::{Header, Line, OwnerLine, Stamp},
     reader::{Damage, Reader},
@@ -196,7 +195,7 @@ impl Replay {
         let header = first.header.ok_or_else(|| Refused::no_header().of(&name))?;
         let Header { started_ns, clock, kernel, boot, .. } = header;
         check_kernel(&kernel).map_err(|why| Refused::Foreign(why).of(&name))?;
-        let now_ns = started_ns.min(MOST_TIME_NS);
+        let now_ns = started_ns.min(MAX_TIME_NS);
         Ok(Self {
             reader,
             rest: None,
@@ -273,7 +272,7 @@ impl Replay {
                     self.begin_part(header, None)
                 }
                 Ok(Some(_)) if self.ended => Err("something follows its end".to_owned()),
-                Ok(Some(line)) => self.take(line, slow_ns, slow),
+                Ok(Some(line)) => self.ingest_line(line, slow_ns, slow),
                 Ok(None) if self.ended || self.rest.is_some() => match self.next_segment(None) {
                     true => continue,
                     false => break,
@@ -341,7 +340,7 @@ impl Replay {
         &self.scene.actors
     }
 
-    fn take(
+    fn ingest_line(
         &mut self,
         line: Line,
         slow_ns: Option<u64>,

@@ -20,7 +20,7 @@ use nix::{fcntl::OFlag, unistd::geteuid};
 
 use crate::{
     Entry,
-    format::{MOST_BYTES, decode, encode},
+    format::{MAX_BYTES, decode, encode},
 };
 
 /// The directory that commands read unless they are given another.
@@ -129,7 +129,7 @@ fn open(path: &Path) -> io::Result<Vec<u8>> {
     check(&file)?;
     let mut bytes = Vec::new();
     // One byte more shows that it is too long.
-    file.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

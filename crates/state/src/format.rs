@@ -15,16 +15,16 @@ use tracer_node::disks::Key;
 use crate::Entry;
 
 /// No file is longer. While one is replaced there are two, of 1 MiB together.
-pub const MOST_BYTES: usize = 512 << 10;
+pub const MAX_BYTES: usize = 512 << 10;
 
 const NAME: &str = "tracer-reference";
 const VERSION: u32 = 1;
 
 /// Nothing takes longer than half an hour, and no day is later than in the year 9999.
-const MOST_NS: u64 = 1_800_000_000_000;
+const MAX_NS: u64 = 1_800_000_000_000;
 const LAST_SECOND: u64 = 253_402_300_799;
 
-const MOST_LEVELS: usize = op::COUNT * size::COUNT;
+const MAX_LEVELS: usize = op::COUNT * size::COUNT;
 
 /// Why a file is not taken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -42,7 +42,7 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => write!(f, "it is longer than {MOST_BYTES} bytes"),
+            Self::TooLong => write!(f, "it is longer than {MAX_BYTES} bytes"),
             Self::Foreign => write!(f, "it is no reference of the tracer's"),
             Self::Version(version) => {
                 write!(f, "it is of version {version}, and this tracer reads {VERSION}")
@@ -69,7 +69,7 @@ struct Line {
 pub fn encode(entries: &[Entry]) -> (Vec<u8>, usize) {
     let mut newest: Vec<_> = entries.iter().collect();
     newest.sort_by_key(|entry| std::cmp::Reverse(entry.at));
-    let room = MOST_BYTES - head(&[]).len() - "0123456".len() - "[]".len();
+    let room = MAX_BYTES - head(&[]).len() - "0123456".len() - "[]".len();
     let mut body = b"[".to_vec();
     let (mut left_out, mut is_full) = (0, false);
     for entry in newest {
@@ -106,7 +106,7 @@ pub fn encode(entries: &[Entry]) -> (Vec<u8>, usize) {
 ///
 /// The bytes are anything else.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, Refusal> {
-    if bytes.len() > MOST_BYTES {
+    if bytes.len() > MAX_BYTES {
         return Err(Refusal::TooLong);
     }
     let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(Refusal::Foreign)?;
@@ -139,13 +139,13 @@ fn check(line: Line) -> Result<Line, &'static str> {
     let is_level = |&(of, class, usual_ns, batches): &(u16, u16, u64, u64)| {
         usize::from(of) < op::COUNT
             && usize::from(class) < size::COUNT
-            && (1..=MOST_NS).contains(&usual_ns)
+            && (1..=MAX_NS).contains(&usual_ns)
             && batches > 0
     };
     match () {
         () if !line.disk.is_sound() => Err("a disk in it has no such name, or too long a one"),
         () if line.at > LAST_SECOND => Err("a reference in it is of no year that there will be"),
-        () if line.levels.is_empty() || line.levels.len() > MOST_LEVELS => {
+        () if line.levels.is_empty() || line.levels.len() > MAX_LEVELS => {
             Err("a disk in it has no classes of requests, or too many")
         }
         () if !line.levels.iter().all(is_level) => Err("a class in it takes no time, or forever"),

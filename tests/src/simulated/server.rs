@@ -45,7 +45,7 @@ const MODEL_INODE: INodeNo = INodeNo(3);
 const SERVED_INODE: INodeNo = INodeNo(4);
 
 /// Beyond this much of them in memory, blocks cannot be written.
-const MOST_BYTES: u64 = 3 << 29;
+const MAX_BYTES: u64 = 3 << 29;
 /// Nothing but us changes anything.
 const EVER: Duration = Duration::from_secs(1 << 30);
 /// The largest request that FUSE hands on in one piece on every kernel.
@@ -206,7 +206,7 @@ impl Desk {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        if self.blocks.metadata()?.blocks() * 512 > MOST_BYTES {
+        if self.blocks.metadata()?.blocks() * 512 > MAX_BYTES {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.blocks.write_all_at(bytes, offset)

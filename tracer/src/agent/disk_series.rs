@@ -156,7 +156,7 @@ pub struct DiskRow {
 }
 
 impl DiskRow {
-    fn take(&mut self, at: f64, one: &Newcomer<'_>) {
+    fn update(&mut self, at: f64, one: &Newcomer<'_>) {
         self.in_flight += one.disk.in_flight;
         if one.count() > 0 {
             self.busy_at = at;
@@ -220,7 +220,7 @@ impl DiskSeries {
     }
 
     /// Adds a period that ended at `at` (seconds of any clock that does not go back).
-    pub fn take(&mut self, at: f64, disks: &[Disk], around: &AroundDisks) {
+    pub fn update(&mut self, at: f64, disks: &[Disk], around: &AroundDisks) {
         let names: BTreeSet<_> = disks.iter().map(|disk| disk.name.as_str()).collect();
         self.rows.retain(|name, _| names.contains(name.as_str()));
         self.seen.retain(|name, _| names.contains(name.as_str()));
@@ -238,7 +238,7 @@ impl DiskSeries {
             match is_known {
                 _ if is_gone => drop(self.rows.remove(&disk.name)),
                 Some(true) => {
-                    self.rows.entry(disk.name.clone()).or_default().take(at, &one);
+                    self.rows.entry(disk.name.clone()).or_default().update(at, &one);
                 }
                 Some(false) => {
                     self.rows.remove(&disk.name);
@@ -254,10 +254,10 @@ impl DiskSeries {
             let has_reason = all_fit || one.is_needed || one.count() > 0;
             if has_reason && (self.rows.len() < self.limits.disks || self.make_room(at, &one)) {
                 let mut row = DiskRow { busy_at: at, ..DiskRow::default() };
-                row.take(at, &one);
+                row.update(at, &one);
                 self.rows.insert(one.disk.name.clone(), row);
             } else {
-                self.crowd.get_or_insert_default().take(at, &one);
+                self.crowd.get_or_insert_default().update(at, &one);
                 self.others += 1;
             }
         }

@@ -10,7 +10,7 @@ use std::{
 use tracer_state::{
     Entry,
     folder::{self, read},
-    format::{MOST_BYTES, decode, encode},
+    format::{MAX_BYTES, decode, encode},
 };
 
 use crate::session::{Aside, Session};
@@ -47,7 +47,7 @@ impl<'a> Reading<'a> {
     /// Gives a session what was read, and says what is wrong with it.
     pub fn end(self, session: &mut Session, say: impl Fn(&str)) {
         let left = self.until.saturating_duration_since(Instant::now());
-        let read = self.aside.and_then(|mut aside| aside.whole(left, MOST_BYTES + 1));
+        let read = self.aside.and_then(|mut aside| aside.whole(left, MAX_BYTES + 1));
         recall(self.path, read.map_or_else(|| Err(late()), parse), session, say);
     }
 }

@@ -199,7 +199,7 @@ impl Row {
         known.chain(others)
     }
 
-    fn take(&mut self, at: f64, culprits: usize, observed: &Observed) {
+    fn update(&mut self, at: f64, culprits: usize, observed: &Observed) {
         self.sums.add(&observed.sums);
         self.last_at = at;
         // The worst first, for they may be given the last places.
@@ -262,7 +262,7 @@ impl Series {
 
     /// Adds a period that ended at `at` (seconds of any clock that does not go
     /// back).
-    pub fn take(&mut self, at: f64, period: impl IntoIterator<Item = Observed>) {
+    pub fn update(&mut self, at: f64, period: impl IntoIterator<Item = Observed>) {
         self.rows.retain(|_, row| at - row.last_at < IDLE_SECONDS);
         for row in self.rows.values_mut().chain([&mut self.crowd]) {
             row.expire(at);
@@ -287,7 +287,7 @@ impl Series {
                 put(&mut row, at, self.limits.culprits, one);
                 self.rows.insert(labels, row);
             } else {
-                self.crowd.take(at, self.limits.culprits, &one);
+                self.crowd.update(at, self.limits.culprits, &one);
             }
         }
     }
@@ -304,7 +304,7 @@ impl Series {
 }
 
 fn put(row: &mut Row, at: f64, culprits: usize, one: Observed) {
-    row.take(at, culprits, &one);
+    row.update(at, culprits, &one);
     row.present = Some(one.present);
     row.undisturbed_p99_seconds = one.undisturbed_p99_seconds.or(row.undisturbed_p99_seconds);
 }

@@ -28,10 +28,10 @@ use tracer_kernel::clock::monotonic_ns;
 use tracer_snapshot::{Phase, SCHEMA, SlowSync};
 
 /// Owners that are listed with a kept sync; the worst come first.
-const MOST_OWNERS: usize = 16;
+const MAX_OWNERS: usize = 16;
 
 /// Slow syncs that are looked through for exemplars.
-const MOST_EXEMPLARS: usize = 4096;
+const MAX_EXEMPLARS: usize = 4096;
 
 /// A loop that has not come round for this long is stuck.
 const STUCK: Duration = Duration::from_secs(10);
@@ -207,7 +207,7 @@ impl Shared {
         let mut syncs = held(&self.syncs);
         for (mut sync, id) in slow.drain(..).zip(before + 1..) {
             if filter.takes_sync(&sync) {
-                sync.owners.truncate(MOST_OWNERS);
+                sync.owners.truncate(MAX_OWNERS);
                 syncs.push_back(Arc::new(Kept { id, sync }));
             }
         }
@@ -245,7 +245,7 @@ impl Shared {
 
     /// The latest of them, for who asks for metrics with exemplars.
     pub fn exemplars(&self) -> Exemplars {
-        let latest: Vec<_> = held(&self.syncs).iter().rev().take(MOST_EXEMPLARS).cloned().collect();
+        let latest: Vec<_> = held(&self.syncs).iter().rev().take(MAX_EXEMPLARS).cloned().collect();
         exemplars(latest.iter().map(|kept| (kept.id, &kept.sync)))
     }
 
@@ -327,7 +327,7 @@ mod tests {
         let class = format!("file_class=\"{}\"", s.victims[0].class.name());
         shared.push(&mut slow, &Filter::default());
         let mut series = Series::new(Limits { victims: 5, culprits: 1 });
-        series.take(1.0, s.victims.iter().map(Observed::of));
+        series.update(1.0, s.victims.iter().map(Observed::of));
         let (include, exclude) = Default::default();
         let disks = DiskSeries::new(DiskLimits { disks: 1, include, exclude });
         let families = families(&series, &disks, &s, &AgentState::default());

@@ -15,7 +15,7 @@ pub enum View {
     Top,
     /// Each slow sync of a node as it ends.
     Watch,
-    /// What the tracer can see on a node, and why the rest is missing.
+    /// The list of what the tracer can see on a node, and why the rest is missing.
     Doctor,
     /// The report on what the agent has recorded, on standard output.
     Report,

@@ -290,8 +290,8 @@ impl Agent {
         self.session.begin_period();
         self.filter.narrow(&mut snapshot);
         let now = monotonic_ns() as f64 / 1e9;
-        self.series.take(now, snapshot.victims.iter().map(Observed::of));
-        self.disk_series.take(now, &snapshot.disks, &self.session.around_disks(&snapshot));
+        self.series.update(now, snapshot.victims.iter().map(Observed::of));
+        self.disk_series.update(now, &snapshot.disks, &self.session.around_disks(&snapshot));
         let [web_reloads, web_failures] = self.shared.web_reloads();
         let agent = AgentState {
             own: self.session.metric_families(),

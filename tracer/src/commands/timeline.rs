@@ -70,7 +70,7 @@ pub fn collect(replay: &mut Replay, end: Until) -> (Vec<Event>, u64) {
         timeline.take_breaks(replay.breaks());
         timeline.take_long(&slow);
         slow.clear();
-        timeline.take(from, &replay.snapshot_of(Span::Period));
+        timeline.add_period(from, &replay.snapshot_of(Span::Period));
         if is_over {
             return timeline.end();
         }

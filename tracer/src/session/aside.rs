@@ -136,7 +136,7 @@ impl Aside {
             if !self.is_ready(until) {
                 return Ok(None);
             }
-            if self.take()? == 0 {
+            if self.read_some()? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
@@ -146,7 +146,7 @@ impl Aside {
     pub fn whole(&mut self, within: Duration, most_bytes: usize) -> Option<Vec<u8>> {
         let until = Instant::now() + within;
         while self.read.len() <= most_bytes && self.is_ready(until) {
-            match self.take() {
+            match self.read_some() {
                 Ok(0) => return Some(std::mem::take(&mut self.read)),
                 Ok(_) => {}
                 Err(_) => return None,
@@ -163,7 +163,7 @@ impl Aside {
         poll(&mut wait, PollTimeout::from(left)).is_ok_and(|ready| ready > 0)
     }
 
-    fn take(&mut self) -> io::Result<usize> {
+    fn read_some(&mut self) -> io::Result<usize> {
         let mut bytes = [0; 4096];
         let count = self.answers.read(&mut bytes)?;
         self.read.extend_from_slice(&bytes[..count]);

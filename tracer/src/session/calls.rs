@@ -86,7 +86,7 @@ impl Calls {
     /// for a strategy by name.
     pub fn new(facts: &Facts, forced: &[Forced], tree: &Tree) -> Self {
         let hooks = [Program::Ext4SyncFileEnter, Program::Ext4SyncFileExit];
-        let has_ext4 = hooks.into_iter().all(|program| facts.home(program).is_some());
+        let has_ext4 = hooks.into_iter().all(|program| facts.location(program).is_some());
         let mounts = ["1", "self"]
             .into_iter()
             .find_map(|process| File::open(tree.at(format!("proc/{process}/mountinfo"))).ok());

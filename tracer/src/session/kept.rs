@@ -12,7 +12,7 @@ use tracer_state::{Entry, Fit, find, merge};
 use super::Session;
 
 /// At most this many sentences wait to be printed, in case nothing prints them.
-const MOST_NOTES: usize = 64;
+const MAX_NOTES: usize = 64;
 
 /// The disks' keys, and the kept references.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ struct Known {
 
 impl References {
     fn note(&mut self, note: String) {
-        if self.notes.len() < MOST_NOTES {
+        if self.notes.len() < MAX_NOTES {
             self.notes.push(note);
         }
     }

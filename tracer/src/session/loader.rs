@@ -35,7 +35,7 @@ const CAPABILITIES: [Capability; 3] =
     [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_SYS_ADMIN];
 
 /// Orders that it takes in all: modules do not come and go so often.
-const MOST_ORDERS: usize = 64;
+const MAX_ORDERS: usize = 64;
 
 /// Bytes of a message; a reason that is longer is cut.
 const MESSAGE_BYTES: usize = 2048;
@@ -133,7 +133,7 @@ fn serve(
     load: impl Fn(&'static str) -> Result<Loaded, String>,
 ) {
     let mut order = [0];
-    for _ in 0..MOST_ORDERS {
+    for _ in 0..MAX_ORDERS {
         if !orders.read(&mut order).is_ok_and(|count| count > 0) {
             return;
         }
@@ -275,7 +275,7 @@ mod tests {
     fn it_takes_so_many_orders_and_no_more() {
         let file = tempfile::tempfile().unwrap();
         let mut loader = loader(&file);
-        for _ in 0..MOST_ORDERS {
+        for _ in 0..MAX_ORDERS {
             loader.order("xfs").unwrap();
             assert_eq!(answer(&mut loader).unwrap().module, "xfs");
         }

@@ -170,7 +170,7 @@ impl Session {
         let mut unknown = Vec::new();
         files.look_at_mounts(monotonic_ns());
         ring.drain(|record| match record {
-            Record::Sync(record, _) if self_test.take(record) => {}
+            Record::Sync(record, _) if self_test.keep_if_own(record) => {}
             Record::Sync(record, underlying) => {
                 let end_ns = record.begin_ns + record.duration_ns;
                 let (tgid, fd) = (record.tgid, record.fd);

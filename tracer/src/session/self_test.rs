@@ -46,7 +46,7 @@ const RARELY_NS: u64 = 3_600_000_000_000;
 const ROUNDS: usize = 16;
 
 /// Own records that wait to be judged; a round has four.
-const MOST_RECORDS: usize = 64;
+const MAX_RECORDS: usize = 64;
 
 /// The capabilities that the self-test tests.
 const TESTED: [Capability; 3] = [Capability::Submit, Capability::Complete, Capability::Sync];
@@ -246,7 +246,7 @@ impl SelfTest {
             let answer = self.answer(LOOK);
             // After the answer, so that its records are there.
             ring.drain(|record| match record {
-                Record::Sync(record, _) => drop(self.take(record)),
+                Record::Sync(record, _) => drop(self.keep_if_own(record)),
                 // In the next round it is known.
                 Record::DiskUnknown(disk) => meet(&disk),
                 Record::Foreign => {}
@@ -310,9 +310,9 @@ impl SelfTest {
     }
 
     /// Keeps a record of its own syncs, and says whether it was one.
-    pub fn take(&mut self, record: &SyncRecord) -> bool {
+    pub fn keep_if_own(&mut self, record: &SyncRecord) -> bool {
         let is_own = self.is_own(record);
-        if is_own && self.records.len() < MOST_RECORDS {
+        if is_own && self.records.len() < MAX_RECORDS {
             self.records.push(*record);
         }
         self.is_witnessed |= !is_own && selftest::is_proof(record);

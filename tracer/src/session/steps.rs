@@ -61,12 +61,12 @@ impl Conditions {
 fn list(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut names: Vec<_> = names.take(MOST_NAMES).collect();
+    let mut names: Vec<_> = names.take(MAX_NAMES).collect();
     names.sort();
     names
 }
 
-const MOST_NAMES: usize = 4096;
+const MAX_NAMES: usize = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -46,7 +46,7 @@ const SAME_SECONDS: f64 = 2.0;
 
 /// Events that are kept, and hangs.
 const MOST: usize = 10_000;
-const MOST_HANGS: usize = 1024;
+const MAX_HANGS: usize = 1024;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize)]
@@ -214,13 +214,13 @@ struct Hang {
 
 impl Timeline {
     /// Takes in the snapshot of a period that began at this moment.
-    pub fn take(&mut self, from: f64, s: &Snapshot) {
+    pub fn add_period(&mut self, from: f64, s: &Snapshot) {
         for slow in self.slow.values_mut() {
             slow.since += 1;
         }
         for victim in s.victims.iter().filter(|victim| is_slow(victim)) {
             let slow = self.slow.entry(victim.id).or_insert_with(|| Slow::new(victim, from));
-            slow.take(victim, from, s.at);
+            slow.add_period(victim, from, s.at);
         }
         for hanging in s.hanging.iter().filter(|one| one.seconds >= HANG.as_secs_f64()) {
             self.take_hanging(hanging);
@@ -262,7 +262,7 @@ impl Timeline {
         let is_same = |known: &&mut Hang| {
             known.tid == hang.tid && (known.began - hang.began).abs() <= SAME_SECONDS
         };
-        let has_room = self.hangs.len() < MOST_HANGS;
+        let has_room = self.hangs.len() < MAX_HANGS;
         match self.hangs.iter_mut().rev().find(is_same) {
             Some(known) => {
                 known.seconds = known.seconds.max(hang.seconds);
@@ -373,7 +373,7 @@ impl Slow {
         }
     }
 
-    fn take(&mut self, victim: &Victim, from: f64, to: f64) {
+    fn add_period(&mut self, victim: &Victim, from: f64, to: f64) {
         let verdict = &victim.verdict;
         let excess = verdict.excess_seconds;
         (self.last, self.since) = (to, 0);

@@ -27,7 +27,7 @@ fn story(periods: &[Option<(Confidence, f64)>], breaks: &[Break]) -> Vec<String>
     timeline.take_breaks(breaks);
     for (n, slow) in periods.iter().enumerate() {
         let (from, s) = period(n as u32, *slow);
-        timeline.take(from, &s);
+        timeline.add_period(from, &s);
     }
     shorten(timeline)
 }
@@ -131,7 +131,7 @@ fn a_sync_that_hangs_is_one_event_however_often_it_is_seen() {
         hanging.at = s.at;
         hanging.seconds = s.at - BEGIN + 2.0;
         s.hanging = vec![hanging];
-        timeline.take(from, &s);
+        timeline.add_period(from, &s);
     }
     let events = shorten(timeline);
     assert_eq!(events.len(), 1, "{events:?}");

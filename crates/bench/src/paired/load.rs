@@ -31,7 +31,7 @@ const BLOCK: usize = 4096;
 /// Reads in flight at first; the next come when all of them are done.
 const DEPTH: usize = 16;
 /// Most syncs that a window can hold.
-const MOST_SYNCS: usize = 1 << 20;
+const MAX_SYNCS: usize = 1 << 20;
 
 /// The thread that may work.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -255,7 +255,7 @@ fn sync(shared: &Shared, file: &File, mut random: Random) -> Result<()> {
             let ns = u64::try_from(begin.elapsed().as_nanos())?;
             let mut syncs = lock(&shared.syncs);
             if syncs.is_open {
-                if syncs.ns.len() == MOST_SYNCS {
+                if syncs.ns.len() == MAX_SYNCS {
                     bail!("a window is too long for syncs that are so short");
                 }
                 syncs.ns.push(ns);

@@ -14,7 +14,7 @@ use tracer_lab::{
 use super::{PEERS, Peer, Peers, Running};
 use crate::{
     Round,
-    fio::{Stand, Work},
+    fio::{FioWork, Stand},
     ours::Tracer,
     report::{
         rows::{
@@ -131,14 +131,14 @@ async fn measure_one(
     let cpu =
         |variant: &Variant| variant.pid().map(|pid| Usage::read(pid).map(|usage| usage.cpu_s));
     let before = cpu(variant).transpose()?;
-    let figures = stand.run(Work::Reads, round.length).await?;
+    let figures = stand.run(FioWork::Reads, round.length).await?;
     table.note(&BESIDE_READS, who, "/s", figures.reads_per_second);
     if let (Some(before), Some(after)) = (before, cpu(variant).transpose()?) {
         let percent = 100.0 / round.length.as_secs_f64();
         table.note(&BESIDE_CPU, who, "%", (after - before) * percent);
     }
 
-    let figures = stand.run(Work::Syncs, round.length).await?;
+    let figures = stand.run(FioWork::Syncs, round.length).await?;
     table.note(&BESIDE_SYNCS, who, "/s", figures.syncs_per_second);
     table.note(&BESIDE_P50, who, "µs", figures.sync_p50_us);
     table.note(&BESIDE_P99, who, "µs", figures.sync_p99_us);
@@ -152,7 +152,7 @@ async fn measure_one(
     let puts = Puts::start(etcd, PUTS, CLIENTS)?;
     // The first ones connect.
     tokio::time::sleep(Duration::from_millis(200)).await;
-    puts.take();
+    puts.drain();
     tokio::time::sleep(round.length).await;
     let work = puts.stop();
     for (section, latency) in [(&BESIDE_PUT_P50, work.p50), (&BESIDE_PUT_P99, work.p99)] {

@@ -25,7 +25,7 @@ use tracer_lab::{disk::read_stat, node};
 use super::{Asks, PEERS, Peer, Peers};
 use crate::{
     Round,
-    fio::{Rate, Rates, Stand, Work},
+    fio::{FioWork, Rate, Rates, Stand},
     growth::KERNEL,
     load::{Action, Spec},
     loaded::{Runs, Since},
@@ -83,7 +83,7 @@ pub async fn measure(
                 let btf = Path::new(VMLINUX_BTF);
                 let floor =
                     Floor::attach(&programs, &Facts::of_this_machine(btf, &[Path::new("/")])?)?;
-                let window = Window::of(stand, &since, Work::Reads, length(round)).await?;
+                let window = Window::of(stand, &since, FioWork::Reads, length(round)).await?;
                 drop(floor);
                 note(table, name, Asks::Requests, &window);
             }
@@ -125,8 +125,8 @@ async fn measure_peer(
         }
     };
     let work = match peer.asks {
-        Asks::Requests => Work::Reads,
-        Asks::Syncs => Work::Syncs,
+        Asks::Requests => FioWork::Reads,
+        Asks::Syncs => FioWork::Syncs,
     };
     let window = Window::of(stand, &running.since, work, length(round)).await?;
     if window.runs.runs == 0 {
@@ -148,13 +148,13 @@ async fn measure_ours(stand: &Stand, round: &Round, table: &mut Table) -> Result
     session.poll(None, &mut Vec::new());
     let mut polling = Polling { session: &mut session, since: &since, stand };
 
-    let (window, named) = polling.run(Work::Reads, length(round)).await?;
+    let (window, named) = polling.run(FioWork::Reads, length(round)).await?;
     table.note(&REQUEST, OURS, "ns", window.per_request());
     let block = total_ns(&named, &BLOCK);
     table.note(&REQUEST, OURS_BLOCK, "ns", block / window.requests.max(1.0));
 
     let records = polling.session.engine().records();
-    let (window, named) = polling.run(Work::Syncs, length(round)).await?;
+    let (window, named) = polling.run(FioWork::Syncs, length(round)).await?;
     table.note(&SYNC, OURS_EVERYTHING, "ns", window.per_sync());
     // All syncs count, because the disk may lie on others that sync too.
     let syncs = polling.session.engine().records() - records;
@@ -181,7 +181,7 @@ async fn measure_noted(stand: &Stand, round: &Round, table: &mut Table) -> Resul
     }
     session.poll(None, &mut Vec::new());
     let mut polling = Polling { session: &mut session, since: &since, stand };
-    let (window, _) = polling.run(Work::Reads, length(round)).await?;
+    let (window, _) = polling.run(FioWork::Reads, length(round)).await?;
     table.note(&REQUEST, OURS_NOTED, "ns", window.per_request());
     Ok(())
 }
@@ -229,7 +229,7 @@ pub async fn measure_rates(stand: &Stand, round: &Round, curve: &mut Curve) -> R
         round.say(&format!("{}: {rate}", curve.title.to_lowercase()));
         let x = rate.per_second_or(UNLIMITED);
         let before = Usage::read(process::id())?;
-        let work = Work::Both(Rates { reads: Some(rate), ..Rates::NONE });
+        let work = FioWork::Both(Rates { reads: Some(rate), ..Rates::NONE });
         let begin = Instant::now();
         let (window, _) = polling.run(work, length(round)).await?;
         let seconds = begin.elapsed().as_secs_f64();
@@ -252,7 +252,7 @@ type Named = Vec<(Program, u64)>;
 
 impl Polling<'_> {
     /// The window, and the run time in ns of each of our programs.
-    async fn run(&mut self, work: Work, length: Duration) -> Result<(Window, Named)> {
+    async fn run(&mut self, work: FioWork, length: Duration) -> Result<(Window, Named)> {
         let begin = self.session.run_stats();
         let opened = Opened::now(self.since);
         let load = self.stand.start(work, length)?;
@@ -308,7 +308,7 @@ impl Opened {
 }
 
 impl Window {
-    async fn of(stand: &Stand, since: &Since, work: Work, length: Duration) -> Result<Self> {
+    async fn of(stand: &Stand, since: &Since, work: FioWork, length: Duration) -> Result<Self> {
         let opened = Opened::now(since);
         let figures = stand.run(work, length).await?;
         Ok(opened.close(since, figures.syncs_per_second, length))

@@ -166,7 +166,7 @@ fn slow_flushes_are_not_a_steady_writers_fault() {
 }
 
 #[test]
-fn nobody_is_accused_of_a_healthy_minute_from_the_first_half_on() {
+fn nobody_is_blamed_for_a_healthy_minute_from_the_first_half_on() {
     check("nothing", &[(phase(120, well(), &[READER]), Truth::Nobody)]);
     check("nothing, a writer", &[(phase(120, well(), &[writes(2, Some(300))]), Truth::Nobody)]);
 }
@@ -209,7 +209,7 @@ fn two_culprits_differ_by_what_they_ask_for() {
 }
 
 #[test]
-fn beside_a_newcomer_who_was_there_before_is_innocent() {
+fn beside_a_newcomer_an_owner_that_was_there_before_is_not_blamed() {
     let before = [writes(1, Some(60)), reads(1, Some(60))];
     let after = [writes(1, Some(60)), reads(32, None)];
     after_a_well_minute("a newcomer", &before, well(), &after, Truth::Owners(&[0.0, 1.0], true));
@@ -325,7 +325,7 @@ fn a_device_that_is_slow_from_the_first_second_on_is_named_beside_a_kept_referen
 }
 
 #[test]
-fn a_kept_reference_accuses_no_device_that_is_well() {
+fn a_kept_reference_blames_no_healthy_device() {
     for (name, neighbours, truth) in [
         ("alone", &[][..], Truth::Nobody),
         ("a reader", &[READER], Truth::Nobody),

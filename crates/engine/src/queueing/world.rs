@@ -124,7 +124,7 @@ impl World {
     pub fn age(&mut self) {
         for reference in self.references.values_mut() {
             let Some(usual_ns) = reference.usual_ns() else { continue };
-            (0..60).for_each(|_| _ = reference.take(8 * usual_ns as u64, 8));
+            (0..60).for_each(|_| _ = reference.add(8 * usual_ns as u64, 8));
         }
     }
 
@@ -167,7 +167,7 @@ impl World {
                 let sum = if operation == op::FLUSH { &mut flushes } else { &mut alone };
                 sum.add(&Alone { ios, ns, usual_ns, known: reference.known() });
             }
-            reference.take(ns, ios);
+            reference.add(ns, ios);
         }
         let loads = (1..USED).filter_map(|account| {
             let (now, then) = (counted[account], self.seen[account]);
@@ -193,7 +193,7 @@ impl World {
             flushes,
             loads: loads.collect(),
         };
-        self.shortage.take(&work);
+        self.shortage.observe(&work);
         (self.seen, self.read_ns) = (counted, now_ns);
         let held = Limit {
             cgroup: 10,

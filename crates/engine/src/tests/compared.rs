@@ -131,9 +131,9 @@ fn one_and_a_half_times_the_reference_is_slow_and_young_ones_say_nothing() {
     assert_eq!((times(40, Grade::Young), times(40, Grade::Good)), (0.0, 4.0));
 }
 
-/// All lessons so far were slow ones, and what was usual is another thing from then on.
+/// All samples so far were slow ones, and what was usual is another thing from then on.
 #[test]
-fn lessons_are_forgotten_when_a_device_is_found_slow() {
+fn samples_are_forgotten_when_a_device_is_found_slow() {
     let mut known = victim(10);
     let learn = |victim: &mut Victim| (0..20).for_each(|_| victim.learn(MS, 0));
     learn(&mut known);
@@ -155,7 +155,7 @@ fn lessons_are_forgotten_when_a_device_is_found_slow() {
 /// A slow flush counts as far as other requests are slow if strangers write, from a
 /// hundredth of all work on.
 #[test]
-fn flushes_accuse_no_device_where_strangers_write() {
+fn flushes_blame_no_device_while_others_write() {
     let times = |actor: ActorId, requests: f64, writes: bool| {
         let mut victim = victim(0);
         let mut slot = slot(&[Asked { writes, ..asks(actor, requests) }]);

@@ -30,7 +30,7 @@ fn rested_after(seconds: &[Alone]) -> Option<f64> {
     let mut now_ns = 0;
     for second in seconds {
         now_ns += SECOND;
-        device.take(&slot(*second, none()), now_ns);
+        device.observe(&slot(*second, none()), now_ns);
     }
     device.look(&Slot::default(), now_ns).rested
 }
@@ -76,9 +76,9 @@ fn after_three_seconds_without_any_those_of_before_are_forgotten() {
 /// The state says this `later_ns` after a second with requests alone.
 fn said_later(ms: u64, later_ns: u64) -> [Option<f64>; 2] {
     let mut device = Device::default();
-    device.take(&slot(alone(4, ms, 4), alone(4, ms, 4)), SECOND);
+    device.observe(&slot(alone(4, ms, 4), alone(4, ms, 4)), SECOND);
     // A second without any is no newer word.
-    device.take(&slot(none(), none()), 2 * SECOND);
+    device.observe(&slot(none(), none()), 2 * SECOND);
     let state = device.look(&Slot::default(), SECOND + later_ns);
     [state.rested, state.flush]
 }
@@ -98,7 +98,7 @@ fn the_worse_reference_of_those_that_were_seen_counts() {
     let known = |rested: Alone, flushes: Alone| {
         let mut device = Device::default();
         device.known = Grade::Young;
-        device.take(&slot(rested, flushes), SECOND);
+        device.observe(&slot(rested, flushes), SECOND);
         device.known
     };
     assert_eq!(known(graded(1, Grade::Good), graded(1, Grade::None)), Grade::None);
@@ -109,7 +109,7 @@ fn the_worse_reference_of_those_that_were_seen_counts() {
 
 fn beside(rested: Alone, flushes: Alone, strangers_write: bool) -> Option<f64> {
     let mut device = Device::default();
-    device.take(&slot(rested, flushes), SECOND);
+    device.observe(&slot(rested, flushes), SECOND);
     device.beside_reference(strangers_write, SECOND)
 }
 

@@ -48,7 +48,7 @@ fn syncs_with_a_tenant_that_takes_memory_are_compared_with_those_without() {
     let judged = judged(&engine.victims()[0]);
     let culprit = &judged.culprits[0];
     assert_eq!((culprit.owner, culprit.confidence), (OwnerId(4), Confidence::High));
-    assert!(culprit.lift.accuses() && culprit.share > 0.9, "{culprit:?}");
+    assert!(culprit.lift.supports_blame() && culprit.share > 0.9, "{culprit:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn kept(ns: u64, batches: u64) -> Reference {
 }
 
 fn batches(reference: &mut Reference, ns: u64, times: u64) -> bool {
-    (0..times).any(|_| reference.take(8 * ns, 8))
+    (0..times).any(|_| reference.add(8 * ns, 8))
 }
 
 fn count(reference: &Reference) -> u64 {
@@ -45,29 +45,29 @@ fn a_reference_is_young_until_its_sixtieth_batch() {
 #[test]
 fn a_batch_is_the_mean_of_eight_or_more() {
     let mut reference = Reference::default();
-    reference.take(30 * MS, 3);
-    reference.take(4 * MS, 4);
+    reference.add(30 * MS, 3);
+    reference.add(4 * MS, 4);
     assert_eq!(reference.usual_ns(), None);
     // 40 ms of ten.
-    reference.take(6 * MS, 3);
+    reference.add(6 * MS, 3);
     assert_eq!(count(&reference), 1);
     // The bucket of 4 ms is a ms wide.
     assert!((4e6..=5e6).contains(&(reference.usual_ns().unwrap() + 100.0)));
     // Nothing of it is left for the next one.
-    reference.take(28 * MS, 7);
+    reference.add(28 * MS, 7);
     assert_eq!(count(&reference), 1);
 }
 
 /// One and a half times is another state, on both sides.
 #[test]
-fn a_batch_of_the_same_state_is_a_lesson_and_a_slower_one_is_now_and_then() {
-    let lessons = |ns, times| {
+fn a_batch_of_the_same_state_is_a_sample_and_a_slower_one_is_now_and_then() {
+    let samples = |ns, times| {
         let mut reference = kept(6 * MS, 100);
         batches(&mut reference, ns, times);
         count(&reference) - 100
     };
-    assert_eq!((lessons(9 * MS, 1), lessons(9 * MS + 1, 1)), (1, 0));
-    assert_eq!((lessons(20 * MS, 31), lessons(20 * MS, 32), lessons(20 * MS, 64)), (0, 1, 2));
+    assert_eq!((samples(9 * MS, 1), samples(9 * MS + 1, 1)), (1, 0));
+    assert_eq!((samples(20 * MS, 31), samples(20 * MS, 32), samples(20 * MS, 64)), (0, 1, 2));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::{
     phases::ByPhase,
     reference::{Grade, Level, Reference},
     second::{Circumstances, is_short},
-    victim::{MOST_BASELINE_NS, VictimKey},
+    victim::{MAX_BASELINE_NS, VictimKey},
 };
 
 pub(super) const SECOND: u64 = 1_000_000_000;
@@ -379,9 +379,9 @@ fn as_slow_as_ever_the_device_has_what_its_own_requests_need() {
     }
     keeps(&standing(20 * MS, 10, 30, Grade::Good), 0.0);
     keeps(&standing(20 * MS, 10, 5, Grade::None), 1.0);
-    keeps(&standing(MOST_BASELINE_NS + 1, 10, 5, Grade::Good), 0.75);
+    keeps(&standing(MAX_BASELINE_NS + 1, 10, 5, Grade::Good), 0.75);
     // Up to the guidance of 10 ms its own past counts.
-    let own_past = standing(MOST_BASELINE_NS, 10, 5, Grade::Good);
+    let own_past = standing(MAX_BASELINE_NS, 10, 5, Grade::Good);
     assert_eq!(own_past.now.circumstances.excess_ns, 100e6);
     // It counts for a wait beyond the usual one too.
     let own_past = standing(20 * MS, 31, 5, Grade::Good);

@@ -7,7 +7,7 @@ use super::{
     *,
 };
 use crate::{
-    account::{Account, Basis},
+    account::{Basis, DividedExcess},
     helper::{Held, Role},
     histogram::Evidence,
     phases::ByPhase,
@@ -82,14 +82,14 @@ fn all(shares: Shares) -> [f64; 7] {
 }
 
 #[track_caller]
-fn assert_shares(account: &Account<'_>, wanted: [f64; 7]) {
+fn assert_shares(account: &DividedExcess<'_>, wanted: [f64; 7]) {
     for (is, wanted) in all(account.shares(2.0)).into_iter().zip(wanted) {
         assert_near(is, wanted / 2.0);
     }
 }
 
-fn divided<'a>(victim: &'a Victim, sum: &Half, helpers: &[Held]) -> Account<'a> {
-    let mut account = Account::new(victim, Span::Window);
+fn divided<'a>(victim: &'a Victim, sum: &Half, helpers: &[Held]) -> DividedExcess<'a> {
+    let mut account = DividedExcess::new(victim, Span::Window);
     account.divide(victim, sum, RUNQUEUE, helpers);
     account
 }
@@ -131,7 +131,7 @@ fn a_span_has_its_own_charges() {
     let suspect = victim.suspect(tenant(), OwnerId(1));
     (suspect.now, suspect.before) = (charges(&[(1, 5.0)]), charges(&[(1, 20.0), (0, 3.0)]));
     suspect.past = charges(&[(1, 100.0), (2, 70.0)]);
-    let owners = |span| Account::new(&victim, span).shares(1.0).owners;
+    let owners = |span| DividedExcess::new(&victim, span).shares(1.0).owners;
     assert_eq!((owners(Span::Window), owners(Span::Period)), (28.0, 198.0));
 }
 
@@ -202,7 +202,7 @@ fn a_journals_thread_that_was_held_up_has_its_part_of_what_waits_for_it() {
     }
 }
 
-fn held_up<'a>(victim: &'a Victim, helper: Held, wait_ns: f64) -> Account<'a> {
+fn held_up<'a>(victim: &'a Victim, helper: Held, wait_ns: f64) -> DividedExcess<'a> {
     let mut account = divided(victim, &sum(), &[]);
     account.hold_up_the_disk(&[helper], wait_ns);
     account
@@ -262,7 +262,7 @@ fn victim_of_nobody() -> Victim {
 const BASIS: Basis = Basis { has_lifts: true, is_standing: false, is_device_well: true };
 
 /// All but the victim's own, culprits or not.
-fn findings(account: &Account<'_>, total: f64) -> Vec<Finding> {
+fn findings(account: &DividedExcess<'_>, total: f64) -> Vec<Finding> {
     let (mut culprits, ruled_out) = account.findings(total, &sum(), BASIS);
     culprits.extend(ruled_out);
     // The worker's requests are others' blocks.
@@ -271,10 +271,10 @@ fn findings(account: &Account<'_>, total: f64) -> Vec<Finding> {
 }
 
 /// Records `syncs` syncs of `ms` each with an actor, in the first stratum.
-fn testify(victim: &mut Victim, actor: ActorId, syncs: u64, ms: u64) {
+fn record_evidence(victim: &mut Victim, actor: ActorId, syncs: u64, ms: u64) {
     for _ in 0..syncs {
         victim.syncs[0].record(ms * MS);
-        victim.suspect(actor, OwnerId(1)).testify(0, ms * MS);
+        victim.suspect(actor, OwnerId(1)).record_evidence(0, ms * MS);
     }
 }
 
@@ -288,10 +288,10 @@ fn whom_the_evidence_clears_is_blamed_for_nothing() {
     let mut victim = charged();
     // The tenant's syncs are as long as those without it, the other's longer.
     without(&mut victim, 40, 10);
-    testify(&mut victim, tenant(), 30, 10);
-    testify(&mut victim, other(), 30, 80);
+    record_evidence(&mut victim, tenant(), 30, 10);
+    record_evidence(&mut victim, other(), 30, 80);
     let mut account = divided(&victim, &sum(), &[]);
-    account.acquit();
+    account.clear_suspects();
     let owners = 50.0 + 7.0 + 6.0;
     let unexplained = 17.0 + 30.0 + 21.0 + 18.0;
     assert_shares(&account, [owners, 32.0, 30.0, 0.0, 19.0, 40.0, unexplained]);
@@ -321,11 +321,11 @@ fn those_who_were_not_there_are_not_even_ruled_out() {
     let mut victim = victim(0);
     let (absent, seen, charged) = (actor(31, "absent"), actor(32, "seen"), actor(33, "charged"));
     victim.suspect(absent, OwnerId(1));
-    testify(&mut victim, seen, 3, 10);
+    record_evidence(&mut victim, seen, 3, 10);
     victim.suspect(charged, OwnerId(3)).now = charges(&[(op::METADATA, 1.0)]);
     let own = victim.actor();
     victim.suspect(own, OwnerId(4)).now = charges(&[(op::WRITE, 1.0)]);
-    let (culprits, ruled_out) = Account::new(&victim, Span::Window).findings(100.0, &sum(), BASIS);
+    let (culprits, ruled_out) = DividedExcess::new(&victim, Span::Window).findings(100.0, &sum(), BASIS);
     let found: Vec<_> = ruled_out.iter().map(|one| (one.actor, one.lift.with_n)).collect();
     assert_eq!((culprits.len(), found), (0, vec![(seen, 3), (charged, 0)]));
     // Without any request the first class stands for all.
@@ -338,11 +338,12 @@ fn one_is_cleared_by_its_syncs_or_its_demand_or_its_share() {
     let cleared = |syncs: u64, ms: u64, work: f32, was_well: bool, basis: Basis| {
         let mut victim = victim(0);
         without(&mut victim, 40, 10);
-        testify(&mut victim, tenant(), syncs, ms);
+        record_evidence(&mut victim, tenant(), syncs, ms);
         victim.well_seconds = u32::from(was_well);
         let suspect = victim.suspect(tenant(), OwnerId(1));
         (suspect.lived.work, suspect.grown) = (work, 0.1);
-        let (_, ruled_out) = Account::new(&victim, Span::Window).findings(100.0, &sum(), basis);
+        let (_, ruled_out) =
+            DividedExcess::new(&victim, Span::Window).findings(100.0, &sum(), basis);
         ruled_out[0].cleared
     };
     let without_lifts = Basis { has_lifts: false, ..BASIS };
@@ -357,7 +358,7 @@ fn one_is_cleared_by_its_syncs_or_its_demand_or_its_share() {
 fn found(now: &[(u32, f32)], sum: &Half) -> Finding {
     let mut victim = victim(0);
     victim.suspect(tenant(), OwnerId(1)).now = charges(now);
-    let mut account = Account::new(&victim, Span::Window);
+    let mut account = DividedExcess::new(&victim, Span::Window);
     account.divide(&victim, sum, RUNQUEUE, &[]);
     let (mut culprits, _) = account.findings(100.0, sum, BASIS);
     culprits.remove(0)
@@ -408,7 +409,7 @@ fn case() -> Case {
 fn confidence(case: Case) -> Confidence {
     let mut victim = victim(0);
     without(&mut victim, 40, 10);
-    testify(&mut victim, case.actor, 30, case.ms);
+    record_evidence(&mut victim, case.actor, 30, case.ms);
     if let Some((started, after, before)) = case.change {
         for (ago, second) in victim.seconds.iter_mut().enumerate() {
             let ms = if ago < 10 { after } else { before };
@@ -421,7 +422,7 @@ fn confidence(case: Case) -> Confidence {
     victim.suspect(case.actor, OwnerId(1)).now = charges(&[(case.charge, amount)]);
     let mut sum = sum();
     sum.parts = Division { journal_ns: 32.0, memory_ns: 32.0, ..Division::default() };
-    let mut account = Account::new(&victim, Span::Window);
+    let mut account = DividedExcess::new(&victim, Span::Window);
     account.divide(&victim, &sum, RUNQUEUE, &[]);
     let (culprits, _) = account.findings(case.total, &sum, case.basis);
     culprits[0].confidence
@@ -481,11 +482,11 @@ fn half_of_a_wait_is_not_most_of_it() {
     let of = |cpu: f64, basis: Basis| {
         let mut victim = victim(0);
         without(&mut victim, 40, 10);
-        testify(&mut victim, tenant(), 30, 10);
+        record_evidence(&mut victim, tenant(), 30, 10);
         victim.suspect(tenant(), OwnerId(1)).now = charges(&[(op::CPU, 1.0), (op::METADATA, 1.0)]);
         let mut sum = sum();
         sum.parts = Division { journal_ns: 32.0, ..Division::default() };
-        let mut account = Account::new(&victim, Span::Window);
+        let mut account = DividedExcess::new(&victim, Span::Window);
         account.divide(&victim, &sum, cpu, &[]);
         account.findings(64.0, &sum, basis).0[0].confidence
     };
@@ -494,13 +495,13 @@ fn half_of_a_wait_is_not_most_of_it() {
     // Requests that are half of it need no device that is well.
     let mut victim = victim(0);
     without(&mut victim, 40, 10);
-    testify(&mut victim, tenant(), 30, 80);
+    record_evidence(&mut victim, tenant(), 30, 80);
     let confidence = |victim: &mut Victim, requests: f32| {
         let now = charges(&[(op::WRITE, requests), (op::METADATA, 1.0)]);
         victim.suspect(tenant(), OwnerId(1)).now = now;
         let mut sum = sum();
         sum.parts = Division { journal_ns: 32.0, ..Division::default() };
-        let mut account = Account::new(victim, Span::Window);
+        let mut account = DividedExcess::new(victim, Span::Window);
         account.divide(victim, &sum, 0.0, &[]);
         let unknown = Basis { is_device_well: false, ..BASIS };
         account.findings(64.0, &sum, unknown).0[0].confidence
@@ -521,9 +522,9 @@ fn the_worst_of_a_span_is_compared_among_all_syncs() {
     for (who, requests) in [(tenant(), 5.0), (other(), 9.0)] {
         let suspect = victim.suspect(who, OwnerId(1));
         suspect.now = charges(&[(op::WRITE, requests), (op::METADATA, 99.0 - requests)]);
-        (0..30).for_each(|_| suspect.testify(1, 40 * MS));
+        (0..30).for_each(|_| suspect.record_evidence(1, 40 * MS));
     }
-    let found = findings(&Account::new(&victim, Span::Window), 10.0);
+    let found = findings(&DividedExcess::new(&victim, Span::Window), 10.0);
     let without: Vec<_> = found.iter().map(|one| (one.actor, one.lift.without_n)).collect();
     assert_eq!(without, [(other(), 90), (tenant(), 30)]);
 }

@@ -70,14 +70,14 @@ fn who_asks_for_less_than_a_fifth_more_is_steady() {
 /// 60 of the victim's syncs were disturbed, 30 of them with this one, and 100 were not.
 fn strata() -> (Suspect, [Evidence; STRATA]) {
     let mut one = suspect();
-    (0..30).for_each(|_| one.testify(1, 40 * MS));
+    (0..30).for_each(|_| one.record_evidence(1, 40 * MS));
     let mut disturbed = evidence(30, 40);
     disturbed.add(&evidence(30, 20));
     (one, [evidence(100, 1), disturbed])
 }
 
 #[test]
-fn an_innocent_is_compared_among_disturbed_syncs_and_the_worst_among_all() {
+fn an_uninvolved_suspect_is_compared_among_disturbed_syncs_and_the_worst_among_all() {
     let (one, all) = strata();
     let lift = one.lift(&all, false);
     assert_eq!((lift.with_n, lift.without_n), (30, 30));
@@ -97,14 +97,14 @@ fn an_innocent_is_compared_among_disturbed_syncs_and_the_worst_among_all() {
 #[test]
 fn merged_strata_are_one_and_a_minute_halves_them() {
     let (mut one, all) = strata();
-    one.testify(0, MS);
-    one.testify(0, MS);
+    one.record_evidence(0, MS);
+    one.record_evidence(0, MS);
     one.merge_strata();
     // 32 of all 160.
     let lift = one.lift(&all, false);
     assert_eq!((lift.with_n, lift.without_n), (32, 128));
-    one.testify(1, 40 * MS);
-    one.testify(1, 40 * MS);
+    one.record_evidence(1, 40 * MS);
+    one.record_evidence(1, 40 * MS);
     one.fade();
     assert_eq!(one.lift(&all, true).with_n, 17);
     (0..6).for_each(|_| one.fade());
@@ -125,7 +125,7 @@ fn lift(z: f64, p50: f64, p99: f64) -> Lift {
 #[test]
 fn evidence_needs_twenty_syncs_with_and_twenty_without() {
     let but = |with_n, without_n| Lift { with_n, without_n, ..lift(9.0, 2.0, 2.0) };
-    let is = |lift: Lift| (lift.is_enough(), lift.accuses(), lift.ratios().is_some());
+    let is = |lift: Lift| (lift.is_enough(), lift.supports_blame(), lift.ratios().is_some());
     assert_eq!(is(but(20, 20)), (true, true, true));
     assert_eq!(is(but(19, 20)), (false, false, true));
     assert_eq!(is(but(20, 19)), (false, false, true));
@@ -140,14 +140,14 @@ fn evidence_needs_twenty_syncs_with_and_twenty_without() {
 
 /// Three standard errors, and 1.3 times at p50 or 1.5 times at p99.
 #[test]
-fn longer_syncs_accuse_and_equal_ones_clear() {
+fn longer_syncs_support_the_blame_and_equal_ones_clear() {
     for (z, p50, p99, accuses) in [
         (3.0, 1.3, 1.0, true),
         (3.0, 1.0, 1.5, true),
         (3.0, 1.29, 1.49, false),
         (2.9, 2.0, 2.0, false),
     ] {
-        assert_eq!(lift(z, p50, p99).accuses(), accuses, "{z} {p50} {p99}");
+        assert_eq!(lift(z, p50, p99).supports_blame(), accuses, "{z} {p50} {p99}");
     }
     for (z, p50, p99, clears) in [
         (1.9, 1.09, 1.24, true),

@@ -19,7 +19,7 @@ fn tick_at(engine: &mut Engine, at_ns: u64, tick: Tick) {
     engine.tick(&Tick { at_ns, ..tick }, |owner| owners[owner.0 as usize].actor());
 }
 
-fn take(engine: &mut Engine, record: SyncRecord) -> Judged {
+fn ingest(engine: &mut Engine, record: SyncRecord) -> Judged {
     let owners = owners();
     engine.sync(&record, &[], 0, 0, |_| &owners)
 }
@@ -27,7 +27,7 @@ fn take(engine: &mut Engine, record: SyncRecord) -> Judged {
 /// An engine after one sync of process 77 that ended at the first second.
 fn after_a_sync() -> Engine {
     let mut engine = Engine::new();
-    take(&mut engine, SyncRecord { begin_ns: SECOND - MS, tgid: 77, ..sync(MS, &[]) });
+    ingest(&mut engine, SyncRecord { begin_ns: SECOND - MS, tgid: 77, ..sync(MS, &[]) });
     engine
 }
 
@@ -40,9 +40,9 @@ fn records_and_torn_integrals_are_counted() {
     let mut engine = Engine::new();
     let mut torn = sync(10 * MS, &[]);
     (torn.areas[3], torn.areas[4]) = (u64::MAX / 4, u64::MAX / 4);
-    take(&mut engine, torn);
-    take(&mut engine, torn);
-    take(&mut engine, sync(MS, &[]));
+    ingest(&mut engine, torn);
+    ingest(&mut engine, torn);
+    ingest(&mut engine, sync(MS, &[]));
     assert_eq!((engine.records(), engine.torn(), engine.evicted()), (3, 4, 0));
     assert_eq!(engine.victims()[0].last_ns, MS);
     let engine = after_a_sync();
@@ -79,12 +79,12 @@ fn a_machine_shrinks_from_where_its_period_began() {
     assert_eq!([5, 4].map(&mut shrank), [0, 1]);
 }
 
-/// A tenth of the time in reclaim, and it is no lesson.
+/// A tenth of the time in reclaim, and it is no baseline sample.
 #[test]
-fn only_undisturbed_syncs_are_lessons() {
+fn only_undisturbed_syncs_are_samples() {
     let is_known = |record: SyncRecord| {
         let mut engine = Engine::new();
-        (0..20).for_each(|_| _ = take(&mut engine, record));
+        (0..20).for_each(|_| _ = ingest(&mut engine, record));
         engine.victims()[0].baseline_ns().is_some()
     };
     assert!(is_known(SyncRecord { reclaim_ns: MS, ..sync(10 * MS, &[]) }));
@@ -94,7 +94,7 @@ fn only_undisturbed_syncs_are_lessons() {
 
 #[test]
 fn without_a_baseline_only_a_disturbed_sync_has_an_excess() {
-    let excess = |record| take(&mut Engine::new(), record).division.excess_ns;
+    let excess = |record| ingest(&mut Engine::new(), record).division.excess_ns;
     assert_eq!(excess(sync(10 * MS, &[])), 0.0);
     assert_eq!(excess(sync(10 * MS, &[(3, 0.5)])), 10e6);
     assert_eq!(excess(SyncRecord { reclaim_ns: 5 * MS, ..sync(10 * MS, &[]) }), 10e6);
@@ -185,7 +185,7 @@ fn limits_of_its_cgroup_are_added_up_and_the_last_one_is_named() {
 #[test]
 fn evidence_counts_half_after_a_minute_of_rotations() {
     let mut engine = Engine::new();
-    (0..8).for_each(|_| _ = take(&mut engine, sync(MS, &[])));
+    (0..8).for_each(|_| _ = ingest(&mut engine, sync(MS, &[])));
     (0..FADE_EVERY - 1).for_each(|_| engine.rotate());
     assert_eq!(engine.victims()[0].syncs[0].count(), 8);
     engine.rotate();
@@ -222,7 +222,7 @@ fn a_disk_that_is_limited_by_its_requests_has_one_cost_for_each() {
         // Two owners have half of it each.
         let loads = vec![load(2), load(2)];
         let mut shortage = Shortage::default();
-        shortage.take(&DiskWork { length_ns: 1_000_000, loads, ..DiskWork::default() });
+        shortage.observe(&DiskWork { length_ns: 1_000_000, loads, ..DiskWork::default() });
         // A small write that takes 1 ns alone.
         let weight = shortage.weigh(op::WRITE, 4096, 1);
         (weight != 1).then_some(weight)

@@ -264,7 +264,7 @@ fn with_suspect(who: ActorId, ms: u64) -> (Victim, Half) {
     (0..40).for_each(|_| victim.syncs[0].record(10 * MS));
     for _ in 0..30 {
         victim.syncs[0].record(ms * MS);
-        victim.suspect(who, OwnerId(4)).testify(0, ms * MS);
+        victim.suspect(who, OwnerId(4)).record_evidence(0, ms * MS);
     }
     victim.suspect(who, OwnerId(4)).now[op::WRITE as usize] = 5e9;
     let mut sum = divided(0.0, 1.0, 0.0);

@@ -73,12 +73,12 @@ fn a_sync_is_in_all_sums() {
 fn no_quantile_is_above_the_longest() {
     assert_eq!(Half::default().quantile_ns(0.5), 0);
     let mut victim = victim(0);
-    let mut take = |duration_ns| {
+    let mut record_sync = |duration_ns| {
         let (phases, window) = (Phases::default(), window(&[]));
         victim.record(0, duration_ns, &phases, &window, &Division::default(), Needs::default());
     };
-    (0..9).for_each(|_| take(2 * MS));
-    take(10 * MS);
+    (0..9).for_each(|_| record_sync(2 * MS));
+    record_sync(10 * MS);
     assert_eq!(victim.now.quantile_ns(1.0), 10 * MS);
     let median = victim.now.quantile_ns(0.5) as f64 / 2e6;
     assert!((1.0..=1.0625).contains(&median), "{median}");
@@ -188,7 +188,7 @@ fn twenty_undisturbed_syncs_are_a_baseline_of_ten_ms_at_most() {
     let is_five = |ns: Option<u64>| (5 * MS..=5_312_500).contains(&ns.unwrap());
     assert!(is_five(known.baseline_ns()) && is_five(known.baseline_quantile_ns(0.5)));
     let slow = taught(BASELINE_SYNCS, 20 * MS);
-    assert_eq!(slow.baseline_ns(), Some(MOST_BASELINE_NS));
+    assert_eq!(slow.baseline_ns(), Some(MAX_BASELINE_NS));
     assert!(slow.baseline_quantile_ns(0.5).unwrap() >= 20 * MS);
     // On a device that is twice as slow, they would be half as long.
     let mut twice = victim(0);
@@ -229,7 +229,7 @@ fn who_synced_a_few_times_is_forgettable_after_ten_minutes() {
     assert!(!is(20, 601 * SECOND));
 }
 
-/// Beyond three baselines a wait is a lesson once in 32 times.
+/// Beyond three baselines a wait is a baseline sample once in 32 times.
 #[test]
 fn a_device_that_became_slow_is_not_its_own_excuse() {
     let known = taught(BASELINE_SYNCS, MS);
@@ -243,15 +243,15 @@ fn a_device_that_became_slow_is_not_its_own_excuse() {
     assert_eq!(longest_ms(3 * baseline_ns + 1, 31), 1);
     assert_eq!(longest_ms(3 * baseline_ns + 1, 32), 3);
     assert_eq!(longest_ms(90 * MS, 31), 1);
-    // The 20th is a lesson as well, since nothing was usual before.
+    // The 20th is a baseline sample as well, since nothing was usual before.
     let mut young = taught(BASELINE_SYNCS - 1, MS);
     young.learn(90 * MS, 0);
     assert!(young.baseline_quantile_ns(1.0).unwrap() >= 90 * MS);
 }
 
-/// After 4096 lessons the older ones count half: 2048 of 1 ms and 2100 of 2.5 ms.
+/// After 4096 samples the older ones count half: 2048 of 1 ms and 2100 of 2.5 ms.
 #[test]
-fn old_lessons_lose_half_of_their_weight() {
+fn old_samples_lose_half_of_their_weight() {
     let mut known = taught(4_096, MS);
     (0..2_100).for_each(|_| known.learn(5 * MS / 2, 0));
     let quantile_ms = |q| known.baseline_quantile_ns(q).unwrap() as f64 / 1e6;
@@ -264,12 +264,12 @@ fn old_lessons_lose_half_of_their_weight() {
     assert!(part < 1.1, "{part}");
 }
 
-/// Up to 256 lessons each one counts at once, and then the 64th.
+/// Up to 256 samples each one counts at once, and then the 64th.
 #[test]
-fn the_baseline_of_many_lessons_is_taken_now_and_then() {
+fn the_baseline_of_many_samples_is_taken_now_and_then() {
     let mut known = taught(256, MS);
-    let mut after = |lessons: u64| {
-        (0..lessons).for_each(|_| known.learn(2 * MS, 0));
+    let mut after = |samples: u64| {
+        (0..samples).for_each(|_| known.learn(2 * MS, 0));
         known.baseline_ns().unwrap() / MS
     };
     // 31 of 287 are more than a tenth, but only the 320th is looked at.

@@ -55,7 +55,7 @@ impl LateLoader {
     ///
     /// When its types cannot be read.
     pub fn load(&self, module: &'static str) -> Result<Loaded, String> {
-        let [kernel, types] = kernel_btf::read(module)?;
+        let [kernel, types] = kernel_btf::read_types(module)?;
         let mut facts = self.facts.clone();
         facts.meet(&kernel, module, &types).map_err(|error| format!("{error:#}"))?;
         drop((kernel, types));
@@ -72,8 +72,10 @@ impl LateLoader {
             .map_err(|error| format!("failed to prepare its programs: {error:#}"))?;
         let wanted = Program::ALL.iter().copied().filter_map(|program| {
             let is_its = program.target().module() == Some(module);
-            is_its.then(|| facts.home(program).map(|home| (program, home))).flatten()
+            is_its.then(|| facts.location(program).map(|location| (program, location))).flatten()
         });
-        Ok(wanted.map(|(program, home)| (program, loader.load_alone(program, home))).collect())
+        Ok(wanted
+            .map(|(program, location)| (program, loader.load_alone(program, location)))
+            .collect())
     }
 }

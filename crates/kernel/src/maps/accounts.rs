@@ -33,7 +33,7 @@ use super::{
     tables::{TableMaps, Tables},
     uncounted::Uncounted,
     waiting::{Idle, Waiting},
-    work::Work,
+    work::RequestTimes,
 };
 use crate::load::Programs;
 
@@ -41,7 +41,7 @@ use crate::load::Programs;
 mod room;
 
 /// Owners that are remembered; short-lived jobs make new ones forever.
-const MOST_OWNERS: usize = 8192;
+const MAX_OWNERS: usize = 8192;
 
 /// The assumed size of a request before any has completed.
 const USUAL_BYTES: u64 = 4096;
@@ -119,7 +119,7 @@ pub struct Accounts {
     /// it.
     is_kthread: Box<dyn Fn(u32) -> bool>,
     disks: Vec<DiskAccounts>,
-    work: Work,
+    work: RequestTimes,
     journals: Journals,
     /// Keys by owner id; id 0 is "others".
     keys: Vec<OwnerKey>,
@@ -156,7 +156,7 @@ impl Accounts {
             bios: Bios::new(programs)?,
             is_kthread,
             disks: Vec::new(),
-            work: Work::default(),
+            work: RequestTimes::default(),
             journals: Journals::new(programs)?,
             keys: vec![OwnerKey::default()],
             ids: HashMap::new(),
@@ -484,7 +484,7 @@ impl Accounts {
 
     /// Whether there are more owners than anybody looks at.
     pub fn is_crowded(&self) -> bool {
-        self.ids.len() >= MOST_OWNERS
+        self.ids.len() >= MAX_OWNERS
     }
 
     /// Forgets all owners that have no account and are not among `blamed`.
@@ -516,7 +516,7 @@ impl Accounts {
             (work.alone, work.flushes, work.length_ns) = (alone, flushes, (seconds * 1e9) as u64);
             self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
             let disk = &mut self.disks[at];
-            disk.shortage.take(&disk.work);
+            disk.shortage.observe(&disk.work);
             let idle = match disk.is_there() {
                 _ if disk.in_flight == 0 => None,
                 true => idle(&disk.name),

@@ -19,7 +19,7 @@ use crate::load::Programs;
 
 /// More than any table has entries. A reading starts over when the kernel evicts the
 /// key that it has reached; this bound ends it if that happens again and again.
-const MOST_STEPS: usize = 1 << 17;
+const MAX_STEPS: usize = 1 << 17;
 
 /// One table, and how many of its sums are gone.
 pub struct Sums<K, V> {
@@ -51,8 +51,8 @@ where
     pub fn read(&mut self) -> Option<Vec<(K, V)>> {
         // Before the sums: one that begins meanwhile must not look evicted.
         let begun = self.begun.get(&0, 0).ok();
-        let sums: Result<Vec<_>, _> = self.sums.iter().take(MOST_STEPS).collect();
-        let sums = sums.ok().filter(|sums| sums.len() < MOST_STEPS)?;
+        let sums: Result<Vec<_>, _> = self.sums.iter().take(MAX_STEPS).collect();
+        let sums = sums.ok().filter(|sums| sums.len() < MAX_STEPS)?;
         let sums: Vec<_> = sums.into_iter().map(|(key, sum)| (key.0, sum)).collect();
         if let Some(begun) = begun {
             let there: HashSet<_> = sums.iter().map(|(key, _)| *key).collect();

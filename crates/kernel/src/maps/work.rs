@@ -60,7 +60,7 @@ impl Class {
         if let Some(usual_ns) = usual_ns {
             self.held[usize::from(ns as f64 > SLOWER * usual_ns * ios as f64)] += ios;
         }
-        reference.take(ns, ios);
+        reference.add(ns, ios);
         usual_ns.map_or(Alone::default(), |usual_ns| Alone {
             ios,
             ns,
@@ -90,11 +90,11 @@ type Classes = [[Class; size::COUNT]; op::COUNT];
 
 /// The times of all disks, by the kernel's index.
 #[derive(Debug, Default)]
-pub struct Work {
+pub struct RequestTimes {
     disks: Vec<Classes>,
 }
 
-impl Work {
+impl RequestTimes {
     /// Takes in one class's sums as they are now, and returns what is new.
     pub fn read_growth(&mut self, disk: u32, op: usize, class: usize, now: Solo) -> Alone {
         let disk = disk as usize;
@@ -233,15 +233,15 @@ mod tests {
     const READ: u16 = op::READ as u16;
     const WRITE: u16 = op::WRITE as u16;
 
-    fn with(op: u32, bytes: u64, ios: u64, each_ns: u64) -> Work {
-        let mut work = Work::default();
+    fn with(op: u32, bytes: u64, ios: u64, each_ns: u64) -> RequestTimes {
+        let mut work = RequestTimes::default();
         work.read_growth(1, op as usize, size::class(bytes), Solo { ios, ns: ios * each_ns });
         work
     }
 
     #[test]
     fn an_unknown_disk_is_a_middling_one() {
-        let work = Work::default();
+        let work = RequestTimes::default();
         assert_eq!(work.request_ns(0, READ, 4096), 100_000);
         assert_eq!(work.request_ns(0, WRITE, 4096 + (1 << 20)), 100_000 + 2 * (1 << 20));
         assert_eq!(work.request_ns(0, op::DISCARD as u16, 10_000_000), 3_000_000);
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!((one.op, one.class, one.level.batches), (READ, 1, 20));
         assert_eq!(before.levels(7), []);
 
-        let mut after = Work::default();
+        let mut after = RequestTimes::default();
         // The tracer's own test sync, say, on a disk that is slow now.
         after.read_growth(1, 0, 1, Solo { ios: 8, ns: 8 * 90_000 });
         after.recall(1, &kept);

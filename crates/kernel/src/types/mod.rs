@@ -20,8 +20,8 @@ use blob::{Blob, Head, Kind};
 
 /// Steps through modifiers, and members looked at for one name, after which the
 /// types must be running in circles.
-const MOST_MODIFIERS: usize = 32;
-const MOST_MEMBERS: u32 = 4096;
+const MAX_MODIFIERS: usize = 32;
+const MAX_MEMBERS: u32 = 4096;
 
 /// How the verifier sees the kernel's pointers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -175,7 +175,7 @@ impl<'a> KernelTypes<'a> {
     pub fn field(&self, type_id: u32, path: &str) -> Option<Field> {
         let mut at = Field { offset_bytes: 0, type_id };
         for name in path.split('.') {
-            let mut budget = MOST_MEMBERS;
+            let mut budget = MAX_MEMBERS;
             let next = self.member(at.type_id, name, &mut budget)?;
             at = Field { offset_bytes: at.offset_bytes.checked_add(next.offset_bytes)?, ..next };
         }
@@ -255,7 +255,7 @@ impl<'a> KernelTypes<'a> {
     /// A type without its typedefs and modifiers.
     fn bare(&self, type_id: u32) -> Option<u32> {
         let mut id = type_id;
-        for _ in 0..MOST_MODIFIERS {
+        for _ in 0..MAX_MODIFIERS {
             let head = self.head(id)?;
             if !matches!(head.kind(), Kind::Typedef | Kind::Modifier) {
                 return Some(id);

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{MOST_MEMBERS, stacks::whole_disk};
+use super::{MAX_MEMBERS, stacks::whole_disk};
 use crate::tree::Tree;
 
 /// All disks by name, with the links to what each lies on.
@@ -42,7 +42,7 @@ impl Layers {
         while at < names.len() {
             let links = self.0.get(&names[at]).into_iter().flatten();
             for member in links.filter_map(|link| whole_disk(link)) {
-                if !names.contains(&member) && names.len() < MOST_MEMBERS {
+                if !names.contains(&member) && names.len() < MAX_MEMBERS {
                     names.push(member);
                 }
             }
@@ -62,7 +62,7 @@ fn lies_on_hardware(tree: &Tree, name: &str) -> bool {
 /// have a role come first: its spares, and members that failed, are linked as well.
 pub(super) fn links(tree: &Tree, name: &str) -> Vec<PathBuf> {
     let disk = tree.at(format!("sys/block/{name}"));
-    let mut slaves: Vec<_> = list(&disk.join("slaves")).take(MOST_MEMBERS).collect();
+    let mut slaves: Vec<_> = list(&disk.join("slaves")).take(MAX_MEMBERS).collect();
     slaves.sort();
     let mut links = members(&disk.join("md"));
     links.extend(slaves);
@@ -81,7 +81,7 @@ fn members(array: &Path) -> Vec<PathBuf> {
     };
     let is_role = |link: &PathBuf| role(link).is_some();
     let mut members: Vec<_> =
-        list(array).filter(is_role).filter_map(member).take(MOST_MEMBERS).collect();
+        list(array).filter(is_role).filter_map(member).take(MAX_MEMBERS).collect();
     members.sort();
     members.into_iter().map(|(_, member)| member).collect()
 }

@@ -18,7 +18,7 @@ use std::{fs, path::Path};
 
 use tracer_ebpf::record::{Disk, NO_DISK, UNDERLYING};
 
-use super::{Assigned, BlockDisk, Identity, MOST_MEMBERS, layers};
+use super::{Assigned, BlockDisk, Identity, MAX_MEMBERS, layers};
 use crate::{
     devices, mounts,
     tree::{Tree, text},
@@ -93,7 +93,7 @@ impl<'a> Below<'a> {
         while at < names.len() && found.len() <= UNDERLYING {
             found.extend(self.there().find(|k| k.name == names[at]).map(|k| k.disk));
             for member in self.members(&names[at]) {
-                if !names.contains(&member) && names.len() < MOST_MEMBERS {
+                if !names.contains(&member) && names.len() < MAX_MEMBERS {
                     names.push(member);
                 }
             }

@@ -9,7 +9,7 @@ use super::{
     windows::{NOBODY, Windows},
 };
 use crate::{
-    checks::{LIST, MOST_LENGTH_NS, check_texts, check_time},
+    checks::{LIST, MAX_LENGTH_NS, check_texts, check_time},
     line::Sync,
     sums::{MOST, Syncs},
 };
@@ -23,7 +23,7 @@ impl Replay {
     ) -> Result<(), String> {
         check_time(sync.begin_ns)?;
         let longest_ns = sync.longest_ns();
-        if longest_ns > MOST_LENGTH_NS {
+        if longest_ns > MAX_LENGTH_NS {
             return Err(format!("a sync of {longest_ns} ns"));
         }
         self.windows.fill(sync, &self.owners)?;
@@ -71,7 +71,7 @@ impl Replay {
         let disk_ns = disks.iter().map(|disk| disk.length_ns);
         let helped =
             helpers.iter().flat_map(|one| [one.cpu_ns, one.limit_ns, one.disk_ns, one.of_ns]);
-        if lengths.chain(shares).chain(disk_ns).chain(helped).any(|ns| ns > MOST_LENGTH_NS) {
+        if lengths.chain(shares).chain(disk_ns).chain(helped).any(|ns| ns > MAX_LENGTH_NS) {
             return Err("a tick of more time than there is".to_owned());
         }
         let settings: Vec<_> = limits.iter().map(|limit| limit.setting.as_str()).collect();

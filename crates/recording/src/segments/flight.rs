@@ -40,7 +40,7 @@ const LAST: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Sentences that wait to be said; nobody may ask for them.
-const MOST_NOTES: usize = 16;
+const MAX_NOTES: usize = 16;
 
 enum Chunk {
     /// The lines with which a segment begins.
@@ -72,7 +72,7 @@ impl Common {
 
     fn note(&self, note: String) {
         let mut notes = held(&self.notes);
-        if notes.len() < MOST_NOTES {
+        if notes.len() < MAX_NOTES {
             notes.push(note);
         }
     }
@@ -256,8 +256,8 @@ impl Thread {
         loop {
             match chunks.recv_timeout(AGAIN) {
                 Ok(Chunk::End) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Chunk::Begin(lines)) => self.take(&lines, true),
-                Ok(Chunk::Lines(lines)) => self.take(&lines, false),
+                Ok(Chunk::Begin(lines)) => self.write(&lines, true),
+                Ok(Chunk::Lines(lines)) => self.write(&lines, false),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.common.is_over.load(Relaxed) {
@@ -317,7 +317,7 @@ impl Thread {
         }
     }
 
-    fn take(&mut self, lines: &[u8], is_first: bool) {
+    fn write(&mut self, lines: &[u8], is_first: bool) {
         self.common.queued.fetch_sub(lines.len() as u64, Relaxed);
         if self.is_broken && !is_first {
             return self.drop_one();

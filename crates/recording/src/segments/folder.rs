@@ -132,7 +132,7 @@ impl Folder {
     /// # Errors
     ///
     /// When it cannot be made, others may write to it, or another tracer has it.
-    pub fn take(path: &Path) -> io::Result<Self> {
+    pub fn lock(path: &Path) -> io::Result<Self> {
         match DirBuilder::new().mode(FOLDER_MODE).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made?,

@@ -10,10 +10,10 @@ use super::{
 };
 
 /// Segments of a directory that are looked at; a recorder keeps far fewer.
-pub const MOST_FILES: usize = 4096;
+pub const MAX_FILES: usize = 4096;
 
 /// Members of a segment that are looked at: two days of them.
-const MOST_MEMBERS: u32 = 1 << 18;
+const MAX_MEMBERS: u32 = 1 << 18;
 
 /// A segment, and the time from its first to its last whole second.
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ pub fn read(path: &Path) -> io::Result<Vec<Segment>> {
 
 fn read_one(path: &Path) -> io::Result<Vec<Segment>> {
     let mut found = folder::list(path)?;
-    let more = found.len().saturating_sub(MOST_FILES);
+    let more = found.len().saturating_sub(MAX_FILES);
     Ok(found.drain(..).skip(more).filter_map(segment).collect())
 }
 
@@ -85,7 +85,7 @@ impl Iterator for Heads<'_> {
         let mut bytes = [0; HEAD];
         self.file.read_exact_at(&mut bytes, self.at).ok()?;
         let head = Head::parse(&bytes).filter(|head| head.follows(self.before.as_ref()))?;
-        if head.number >= MOST_MEMBERS {
+        if head.number >= MAX_MEMBERS {
             return None;
         }
         let at = self.at;

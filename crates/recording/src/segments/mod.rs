@@ -17,7 +17,7 @@ pub mod writer;
 const FILES: u64 = 32;
 
 const LEAST_SEGMENT: u64 = 1 << 20;
-const MOST_SEGMENT: u64 = 32 << 20;
+const MAX_SEGMENT: u64 = 32 << 20;
 
 /// The directory of sums, within that of segments.
 pub const SUMS: &str = "sums";
@@ -38,7 +38,7 @@ impl Bounds {
     /// The least size of a directory: four segments.
     pub const LEAST: u64 = 4 * LEAST_SEGMENT;
     /// The most: half as many files as a reader looks at.
-    pub const MOST: u64 = index::MOST_FILES as u64 / 2 * MOST_SEGMENT;
+    pub const MOST: u64 = index::MAX_FILES as u64 / 2 * MAX_SEGMENT;
 
     /// The limits of the segments, and of the sums of those that went; a small directory
     /// has none.

@@ -6,7 +6,7 @@ use tracer_ebpf::record::{ACCOUNTS, OwnerKey, SyncRecord, UnderlyingWindow, kind
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
-    super::{checks::MOST_LENGTH_NS, line::Line, recorder::Recorder},
+    super::{checks::MAX_LENGTH_NS, line::Line, recorder::Recorder},
     Shared, disk, gzip, one_file, open, owner, owners, sixty, text, tick,
 };
 use tracer_engine::{
@@ -99,7 +99,7 @@ proptest! {
         let actor = Actor { comm: name.clone(), cgroup: name, ..Actor::default() };
         scene.actors.learn(owners()[2].actor(), actor.clone(), 0);
         let mut tick = tick(second);
-        tick.limits[0].ns = ns % MOST_LENGTH_NS;
+        tick.limits[0].ns = ns % MAX_LENGTH_NS;
         recorder.tick(&tick, &mut scene, |id| {
             let Owner { cgroup, comm, op, .. } = owners()[id.0 as usize];
             OwnerKey { cgroup, comm, op, ..OwnerKey::default() }

@@ -35,7 +35,7 @@ const BOUNDS: Bounds = Bounds { bytes: 4 * SEGMENT, segment_bytes: SEGMENT };
 const PLENTY: Free = Free { bytes: 1 << 40, of_bytes: 1 << 40, inodes: 1000, of_inodes: 1000 };
 
 fn writer(path: &Path, bounds: Bounds) -> Writer {
-    Writer::new(Folder::take(path).unwrap(), bounds, Box::new(|_| Ok(PLENTY)))
+    Writer::new(Folder::lock(path).unwrap(), bounds, Box::new(|_| Ok(PLENTY)))
 }
 
 /// Lines that gzip makes little smaller.
@@ -184,19 +184,19 @@ fn a_tracer_that_starts_again_and_again_goes_on_in_the_same_segment() {
 fn a_directory_that_is_another_tracers_or_everybodys_is_refused() {
     let parent = TempDir::new().unwrap();
     let path = parent.path().join("recording");
-    let first = Folder::take(&path).unwrap();
-    assert!(Folder::take(&path).unwrap_err().to_string().contains("another tracer"));
+    let first = Folder::lock(&path).unwrap();
+    assert!(Folder::lock(&path).unwrap_err().to_string().contains("another tracer"));
     drop(first);
     fs::write(path.join("x"), "").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o770)).unwrap();
-    assert!(Folder::take(&path).unwrap_err().to_string().contains("mode 0700"));
+    assert!(Folder::lock(&path).unwrap_err().to_string().contains("mode 0700"));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     let link = parent.path().join("link");
     symlink(&path, &link).unwrap();
-    assert!(Folder::take(&link).is_err(), "a link");
-    assert!(Folder::take(&path.join("x")).is_err(), "a file");
-    assert!(Folder::take(&parent.path().join("a/b")).is_err(), "without its parent");
-    assert!(Folder::take(&path).is_ok());
+    assert!(Folder::lock(&link).is_err(), "a link");
+    assert!(Folder::lock(&path.join("x")).is_err(), "a file");
+    assert!(Folder::lock(&parent.path().join("a/b")).is_err(), "without its parent");
+    assert!(Folder::lock(&path).is_ok());
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn without_room_for_another_file_the_oldest_is_overwritten() {
     let ask =
         move |_: &Folder| Ok(Free { bytes: asked.load(Relaxed), of_bytes: 1 << 30, ..PLENTY });
     let path = folder.path();
-    let mut writer = Writer::new(Folder::take(path).unwrap(), BOUNDS, Box::new(ask));
+    let mut writer = Writer::new(Folder::lock(path).unwrap(), BOUNDS, Box::new(ask));
     let mut fill = || -> Result<(), Trouble> {
         writer.begin(now())?;
         while !writer.is_nearly_full() {

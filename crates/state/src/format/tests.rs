@@ -57,7 +57,7 @@ fn what_is_refused_is_told_apart() {
     assert_eq!(decode(b"{}\n"), Err(Refusal::Foreign));
     assert_eq!(decode(b"tracer-reference 2 0 00000000\n"), Err(Refusal::Version(2)));
     assert_eq!(decode(b"tracer-reference 1 0 00000001\n"), Err(Refusal::Damaged));
-    assert_eq!(decode(&vec![b' '; MOST_BYTES + 1]), Err(Refusal::TooLong));
+    assert_eq!(decode(&vec![b' '; MAX_BYTES + 1]), Err(Refusal::TooLong));
     let says = Refusal::Version(2).to_string();
     assert_eq!(says, "it is of version 2, and this tracer reads 1");
 }
@@ -133,7 +133,7 @@ proptest! {
         names in prop::collection::vec("\\PC{4,200}", 0..5),
         at in 0..=LAST_SECOND,
         levels in prop::collection::btree_map(
-            (0..op::COUNT as u16, 0..size::COUNT as u16), (1..=MOST_NS, 1u64..), 1..20,
+            (0..op::COUNT as u16, 0..size::COUNT as u16), (1..=MAX_NS, 1u64..), 1..20,
         ),
     ) {
         let levels: Vec<_> = levels.into_iter().map(|((op, class), (usual_ns, batches))| {

@@ -39,11 +39,11 @@ pub struct Pod {
     /// Holds the root and what stands in for volumes.
     folder: TempDir,
     spec: Value,
-    mounts: Vec<Mount>,
+    mounts: Vec<BindMount>,
 }
 
 #[derive(Clone)]
-struct Mount {
+struct BindMount {
     from: CString,
     to: CString,
     is_read_only: bool,
@@ -83,7 +83,7 @@ impl Pod {
             let to = pod.root().join(text(wanted, "mountPath").trim_start_matches('/'));
             fs::create_dir_all(&to)?;
             let is_read_only = wanted["readOnly"] == true;
-            pod.mounts.push(Mount { from: c_path(&from), to: c_path(&to), is_read_only });
+            pod.mounts.push(BindMount { from: c_path(&from), to: c_path(&to), is_read_only });
         }
         Ok(pod)
     }
@@ -170,7 +170,7 @@ impl Pod {
                 mount(Some("proc"), proc.as_c_str(), Some("proc"), none, None::<&str>)?;
                 let read_only = MsFlags::MS_RDONLY;
                 mount(Some("sysfs"), sys.as_c_str(), Some("sysfs"), read_only, None::<&str>)?;
-                for Mount { from, to, is_read_only } in &mounts {
+                for BindMount { from, to, is_read_only } in &mounts {
                     bind(from, to)?;
                     if *is_read_only {
                         make_read_only(to)?;

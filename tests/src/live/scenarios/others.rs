@@ -25,7 +25,7 @@ fn nobody_is_named_where_nothing_is_slow() {
 }
 
 #[test]
-fn a_crowd_on_another_disk_is_innocent() {
+fn a_crowd_on_another_disk_is_not_blamed() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
         let other = SimulatedDisk::create(Filesystem::Ext4).expect("another disk");

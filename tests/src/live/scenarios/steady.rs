@@ -27,12 +27,7 @@ pub(super) fn small() -> Model {
 
 /// The neighbour is there in all phases; the disk becomes another, on which p99 is
 /// at least `slower` times as long.
-fn nobody_is_accused(
-    scenario: &str,
-    (neighbour, per_second): (Fio, u32),
-    then: Model,
-    slower: f64,
-) {
+fn nobody_is_blamed(scenario: &str, (neighbour, per_second): (Fio, u32), then: Model, slower: f64) {
     play(Filesystem::Ext4, |stage| {
         stage.disk.become_another(&small()).unwrap();
         let tenant = cgroup("steady");
@@ -53,26 +48,26 @@ fn nobody_is_accused(
 const READS: Fio = Fio { rw: "randread", block: "4k", depth: 1 };
 
 #[test]
-fn a_steady_reader_is_innocent_of_a_disk_that_becomes_slow() {
+fn a_steady_reader_is_not_blamed_for_a_disk_that_becomes_slow() {
     need_stage!();
     let slow = Duration::from_millis(8);
     let then = Model { read: slow, write: slow, flush: Duration::from_millis(10), ..small() };
-    nobody_is_accused("a slow disk beside a reader", (READS, 60), then, 3.0);
+    nobody_is_blamed("a slow disk beside a reader", (READS, 60), then, 3.0);
 }
 
 #[test]
-fn a_steady_reader_is_innocent_of_a_disk_that_stalls() {
+fn a_steady_reader_is_not_blamed_for_a_disk_that_stalls() {
     need_stage!();
     let stalls = Stalls { every: Duration::from_millis(1500), length: Duration::from_millis(250) };
     let then = Model { stalls: Some(stalls), ..small() };
     // One stall holds one sync up, which is less than one of a hundred.
-    nobody_is_accused("stalls beside a reader", (READS, 60), then, 1.2);
+    nobody_is_blamed("stalls beside a reader", (READS, 60), then, 1.2);
 }
 
 #[test]
-fn a_steady_writer_is_innocent_of_slow_flushes() {
+fn a_steady_writer_is_not_blamed_for_slow_flushes() {
     need_stage!();
     let writes = Fio { rw: "randwrite", block: "4k", depth: 2 };
     let then = Model { flush: Duration::from_millis(25), ..small() };
-    nobody_is_accused("slow flushes beside a writer", (writes, 300), then, 3.0);
+    nobody_is_blamed("slow flushes beside a writer", (writes, 300), then, 3.0);
 }

@@ -22,13 +22,13 @@ use crate::{
 
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
-    // One load in the branch: of two, the compiler makes one from a place that
-    // it computes, which the verifier refuses.
+    // Only one load is in the branch. From two loads the compiler makes one at a computed
+    // offset of the context, which the verifier refuses.
     let (first, second): (*const u8, *const u8) = (ctx.arg(1), ctx.arg(2));
     let (prev, next) =
         if config!(switch_prev_arg) == 2 { (second, ctx.arg(3)) } else { (first, second) };
     let (prev, next) = (Task(Kernel(prev)), Task(Kernel(next)));
-    // The one that leaves still runs, and its delay has been counted.
+    // The task that leaves has had its CPU until now, so all of its own wait is counted.
     if let Some(contender) = contender_of(prev.tid()) {
         charge(contender, prev.run_delay());
         contender.known().set(0);
@@ -50,8 +50,8 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The place where a thread keeps whom it took the CPU from: one that syncs wait for, such as the
-/// journal's, waits for CPUs between its commits as well.
+/// The cell in which a thread notes which task ran before it: for a thread in a sync, and for
+/// a helper such as the journal's thread, which waits for CPUs between its commits, too.
 #[inline(always)]
 fn contender_of(tid: u32) -> Option<MapCell<Contender>> {
     if let Some(contender) = of_helper(tid) {

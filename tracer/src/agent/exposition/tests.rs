@@ -87,10 +87,10 @@ fn exported(s: &Snapshot, limits: Limits) -> Vec<MetricFamily> {
 
 fn exported_of(s: &Snapshot, limits: Limits, wanted: &[&str]) -> Vec<MetricFamily> {
     let mut series = Series::new(limits);
-    series.take(10.0, s.victims.iter().map(Observed::of));
+    series.update(10.0, s.victims.iter().map(Observed::of));
     let (include, exclude) = (Pattern::default(), Pattern::usually_excluded());
     let mut disks = DiskSeries::new(DiskLimits { disks: 64, include, exclude });
-    disks.take(10.0, &s.disks, &AroundDisks::default());
+    disks.update(10.0, &s.disks, &AroundDisks::default());
     let metrics = Metrics::new().unwrap();
     metrics.set_unsupported(["io_uring"].into_iter());
     metrics.set_unproven(&["disk_late", "hook_silent"], Some("disk_late"));

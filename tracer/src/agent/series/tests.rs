@@ -45,9 +45,9 @@ fn shown(series: &Series) -> Vec<String> {
 #[test]
 fn the_worst_newcomers_get_the_free_places_and_keep_them() {
     let mut series = series(2, 2);
-    series.take(10.0, [observed(1, 1.0, &[]), observed(2, 3.0, &[]), observed(3, 2.0, &[])]);
+    series.update(10.0, [observed(1, 1.0, &[]), observed(2, 3.0, &[]), observed(3, 2.0, &[])]);
     assert_eq!(shown(&series), ["victim-2", "victim-3", OTHER]);
-    series.take(20.0, [observed(1, 100.0, &[]), observed(3, 0.1, &[])]);
+    series.update(20.0, [observed(1, 100.0, &[]), observed(3, 0.1, &[])]);
     assert_eq!(shown(&series), ["victim-2", "victim-3", OTHER]);
     let crowd = series.rows().last().unwrap().1;
     assert_eq!(crowd.sums.excess, 101.0);
@@ -57,19 +57,19 @@ fn the_worst_newcomers_get_the_free_places_and_keep_them() {
 #[test]
 fn who_is_idle_for_ten_minutes_makes_room() {
     let mut series = series(1, 1);
-    series.take(10.0, [observed(1, 1.0, &[(1, 1.0)])]);
-    series.take(600.0, [observed(2, 1.0, &[])]);
+    series.update(10.0, [observed(1, 1.0, &[(1, 1.0)])]);
+    series.update(600.0, [observed(2, 1.0, &[])]);
     assert_eq!(shown(&series), ["victim-1", OTHER]);
     assert!(series.rows().next().unwrap().1.present.is_none(), "it did not sync");
-    series.take(611.0, [observed(2, 1.0, &[])]);
+    series.update(611.0, [observed(2, 1.0, &[])]);
     assert_eq!(shown(&series), ["victim-2", OTHER]);
 }
 
 #[test]
 fn a_culprit_without_a_place_is_among_the_others_by_what_it_does() {
     let mut series = series(1, 1);
-    series.take(10.0, [observed(1, 9.0, &[(1, 1.0), (2, 5.0)])]);
-    series.take(20.0, [observed(1, 9.0, &[(1, 2.0), (2, 5.0)])]);
+    series.update(10.0, [observed(1, 9.0, &[(1, 1.0), (2, 5.0)])]);
+    series.update(20.0, [observed(1, 9.0, &[(1, 2.0), (2, 5.0)])]);
     let blame: Vec<_> = series.rows().next().unwrap().1.blame().collect();
     let sums: Vec<_> = blame.iter().map(|(l, s)| (l.actor.name.as_str(), l.op, *s)).collect();
     assert_eq!(sums, [("culprit-2", "write", 10.0), (OTHER, "write", 3.0)]);
@@ -80,7 +80,7 @@ fn two_victims_of_the_same_labels_are_one_series_with_the_worse_verdict() {
     let mut series = series(2, 2);
     let mut worse = observed(1, 5.0, &[(1, 1.0)]);
     worse.present.kind = "device";
-    series.take(10.0, [observed(1, 1.0, &[(1, 1.0)]), worse]);
+    series.update(10.0, [observed(1, 1.0, &[(1, 1.0)]), worse]);
     let (_, row) = series.rows().next().unwrap();
     assert_eq!((row.sums.excess, row.present.as_ref().unwrap().kind), (6.0, "device"));
     assert_eq!(row.blame().map(|(_, seconds)| seconds).sum::<f64>(), 2.0);
@@ -90,7 +90,7 @@ fn two_victims_of_the_same_labels_are_one_series_with_the_worse_verdict() {
 #[test]
 fn smaller_limits_take_the_series_of_those_who_matter_least() {
     let mut series = series(3, 2);
-    series.take(10.0, (1..=3).map(|n| observed(n, n as f64, &[(1, 1.0), (2, 2.0)])));
+    series.update(10.0, (1..=3).map(|n| observed(n, n as f64, &[(1, 1.0), (2, 2.0)])));
     series.set_limits(Limits { victims: 1, culprits: 1 });
     assert_eq!(shown(&series), ["victim-3"]);
     assert_eq!(series.rows().next().unwrap().1.blame().count(), 1);
@@ -105,7 +105,7 @@ fn ten_thousand_victims_and_culprits_keep_a_flat_count() {
     for period in 0..100 {
         let some = (0..100).map(|n| observed(period * 100 + n, 1.0, &[(period * 100 + n, 0.5)]));
         let busy = (0..50).map(|n| observed(n, 1.0, &[(period * 100 + n, 0.5)]));
-        series.take(10.0 * (period + 1) as f64, some.chain(busy));
+        series.update(10.0 * (period + 1) as f64, some.chain(busy));
         counts.push(count(&series));
     }
     let most: usize = 51 * (1 + 10 + Op::ALL.len());
@@ -157,7 +157,7 @@ proptest! {
         let mut series = series(victims, culprits);
         let (mut excess, mut blamed, mut before) = (0.0, 0.0, HashMap::new());
         for (at, step) in steps.iter().enumerate() {
-            series.take(
+            series.update(
                 10.0 * (at + 1) as f64,
                 step.iter().map(|(victim, excess, blame)| observed(*victim, *excess, blame)),
             );
@@ -191,7 +191,7 @@ proptest! {
         let mut seen: HashMap<(String, String), f64> = HashMap::new();
         for (pause, step) in steps {
             at += pause;
-            series.take(at, step.iter().map(|(v, e, b)| observed(*v, *e, b)));
+            series.update(at, step.iter().map(|(v, e, b)| observed(*v, *e, b)));
             let now = flat(&series);
             for (key, value) in &before {
                 let (victim, culprit) = names_of(key);

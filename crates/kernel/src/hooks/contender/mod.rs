@@ -1,4 +1,4 @@
-//! Tasks run while a sync waits for a CPU.
+//! Finds the tasks that run while a sync waits for a CPU.
 
 use anyhow::Result;
 use tracer_ebpf::config::{ABSENT, Config};
@@ -19,7 +19,7 @@ pub const HOOK: Hook = Hook {
     ..Hook::PLAIN
 };
 
-/// The tasks that a switch of a CPU hands out.
+/// Finds the position of the two tasks among the arguments of sched_switch.
 fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
     let Some(task) = layout.task else { return Ok(()) };
     let args = layout.types.tracepoint_args("sched_switch").unwrap_or_default();
@@ -29,8 +29,8 @@ fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
     Ok(())
 }
 
-/// Whether programs can read who leaves a CPU and who comes, and how long that
-/// one had waited.
+/// Whether programs can read which task leaves a CPU and which one comes, and how long
+/// the latter had waited.
 fn sees_switches(config: &Config) -> bool {
     // The program knows two positions, the one before 5.18 and the one since:
     // <https://github.com/torvalds/linux/commit/9c2136be0878>.

@@ -1,8 +1,8 @@
-//! A bio waits to become a request: for a tag, or held back by writeback throttling
-//! or iocost.
+//! Measures how long a bio waits to become a request: for a tag, or held back by
+//! writeback throttling or iocost.
 //!
-//! Every bio on the machine runs the program, so it is attached on demand. It reads
-//! nothing, so it needs no fields of the kernel's.
+//! Every bio on the machine runs the program, so it is attached on demand. The program
+//! reads no field of the kernel.
 
 use crate::{
     hook::{Hook, Strategy, on_demand, step},
