@@ -213,8 +213,8 @@ fn disk_device(disk: Kernel) -> u32 {
     major << 20 | minor
 }
 
-/// The cgroup for which a bio is; 0 where that is none of its own, or of
-/// cgroup v1, whose numbers mean nothing beside those of v2.
+/// The cgroup that a bio is charged to; 0 if it names none, or one of cgroup v1, whose
+/// numbers are not those of v2.
 #[inline(always)]
 pub fn bio_cgroup(bio: Kernel) -> u64 {
     if config!(bio_blkg) == ABSENT || bio.is_null() {
@@ -336,8 +336,8 @@ impl SyncedFile {
 
 /// Reads the synced file from a `struct file`.
 ///
-/// This and the next ask for null because newer verifiers (6.12.y, 6.13) want
-/// to be shown that what a module's tracepoint hands out is not.
+/// This function and the next check for null, because newer verifiers (6.12.y, 6.13)
+/// require it for pointers from a module's tracepoint.
 #[inline(always)]
 pub fn synced_from_file(file: Kernel) -> SyncedFile {
     if config!(file_inode) == ABSENT || file.is_null() {
@@ -433,7 +433,7 @@ pub fn ticket_used(ticket: Kernel) -> u64 {
     }
     let reserved: i32 = ticket.load(config!(ticket_reserved));
     let left: i32 = ticket.load(config!(ticket_left));
-    // It overruns what it reserved rather than fail.
+// A transaction overruns its reservation rather than fail.
     i64::from(reserved).saturating_sub(i64::from(left)).max(0) as u64
 }
 
@@ -456,7 +456,7 @@ pub fn syscall_arg0(regs: Kernel) -> u64 {
     regs.load(config!(regs_arg0))
 }
 
-/// The running task's cgroup v2, by a helper: where its fields are out of reach.
+/// The running task's cgroup v2, by a helper, for programs that cannot read its fields.
 #[inline(always)]
 pub fn current_cgroup_id() -> u64 {
     // SAFETY: the helper has no preconditions.
@@ -542,7 +542,7 @@ impl Task {
         Some(Kernel(registers as *const u8))
     }
 
-    /// The name of its process: threads of one process are one owner.
+/// The name of its process, because the threads of one process are one owner.
     #[inline(always)]
     pub fn process_comm(self) -> [u8; COMM] {
         let leader = self.0.follow(config!(task_group_leader));
@@ -599,8 +599,8 @@ impl Task {
         0
     }
 
-    /// The number by which its cgroup goes, of any task; the helper knows only who
-    /// runs, and version 2.
+/// The number of its cgroup. The helper returns it only for the running task, and only
+    /// for version 2; this works for any task.
     #[inline(always)]
     pub fn cgroup_id(self) -> u64 {
         let set = self.0.follow(config!(task_cgroups));

@@ -11,10 +11,10 @@ use crate::{
 /// The kind of a journal's commit, of which no record is made.
 pub const COMMIT: u32 = kind::COUNT as u32;
 
-/// Places for syncs in the table; threads whose numbers are so far apart share one.
+/// Slots for syncs in the table. The slot of a thread is its number modulo this.
 pub const PLACES: u32 = 2048;
 
-/// Places for threads that syncs wait for; as above.
+/// Slots for threads that syncs wait for, by the thread's number modulo this.
 pub const HELPERS: u32 = 1024;
 
 /// A sync under way, or a journal's commit ([`COMMIT`]).
@@ -31,7 +31,7 @@ pub struct OpenSync {
     pub own_queue_ns: u64,
     pub own_device_ns: u64,
     pub own_read_ns: u64,
-    /// How many of them ended, and the bytes of those that are no reads: see
+    /// How many of its own requests ended, and the bytes of those that are not reads: see
     /// [`own_work`].
     pub own_work: u64,
     /// The end of its last own request.
@@ -47,7 +47,7 @@ pub struct OpenSync {
     pub seq: u32,
     /// When it began, in ns; 0 while that is not written yet.
     pub begin_ns: u64,
-    /// The birth of its first own request.
+    /// When its first own request was submitted.
     pub own_first_ns: u64,
     pub clocks: Clocks,
     /// The journal's sums when the filesystem became known.
@@ -84,7 +84,7 @@ pub struct OpenSync {
     pub kthread: u16,
     /// 1 where its disk is a carrying one: its requests are bios there.
     pub carried: u16,
-    /// The number of marks that were made; the others mean nothing. Its type is as wide as
+    /// The number of marks that were made; the other marks are not valid. Its type is as wide as
     /// an index's: a narrower one costs the verifier twenty times the work.
     pub marked: u64,
     /// The accounts' integrals when the disk became known.
@@ -125,7 +125,7 @@ impl Totals {
         Self { busy_ns: 0, queue_ns: 0, device_ns: 0, stage_ns: [0; commit::COUNT] };
 }
 
-/// The one from whom a syncing thread took the CPU.
+/// The task that ran on the CPU before the syncing thread.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Contender {

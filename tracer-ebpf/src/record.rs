@@ -6,13 +6,13 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Accounts per disk. Account 0 is shared by all who found no place.
+/// Accounts per disk. Account 0 is shared by all owners without an account of their own.
 pub const ACCOUNTS: usize = 64;
 
-/// The account of those who found no account of their own.
+/// The account of all owners without one of their own.
 pub const OTHERS: u32 = 0;
 
-/// "No disk": the sync was never seen on one.
+/// The index of no disk: the sync was never seen on one.
 pub const NO_DISK: u32 = u32::MAX;
 
 /// Further disks that one sync's window covers, below or beside its first.
@@ -185,7 +185,7 @@ impl OwnerKey {
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Account {
-    /// Requests in flight and their birth times.
+    /// The number of requests in flight, and the sum of their submission times.
     pub word: u64,
     /// Ages of the requests that ended, in ticks.
     pub done: u64,

@@ -174,7 +174,7 @@ impl<'a> DividedExcess<'a> {
         for held in helpers.iter().filter(|held| held.is_cause && held.role != Role::Journal) {
             let wanted_ns = held.up() * wait_ns;
             let mut taken_ns = deduct(wanted_ns, [&mut self.device_ns, &mut self.unexplained_ns]);
-            // Others' requests waited for it just so.
+            // The requests of others waited for the helper as well.
             if held.role == Role::Server {
                 let requests = self.waits.iter_mut().map(|waits| &mut waits.requests);
                 let mut behind: Vec<_> = requests.chain([&mut self.own_ns]).collect();
@@ -197,7 +197,7 @@ impl<'a> DividedExcess<'a> {
         self.cpu_ns += self.share_out(op::CPU, 0.0, cpu_ns, |waits| &mut waits.cpu);
     }
 
-    /// Each stranger has the waits for what commits wrote for it, by its blocks.
+    /// Divides the waits for commits between those whose blocks they wrote.
     fn share_out_commits(&mut self, commits_ns: f64) {
         let strangers = self.victim.suspects.iter().map(|s| self.victim.is_stranger(&s.actor));
         let blocks: Vec<_> = strangers
@@ -244,8 +244,8 @@ impl<'a> DividedExcess<'a> {
         wait_ns * itself / sum
     }
 
-    /// The blame for those whom the evidence clears is nobody's that is known, and
-    /// never another's.
+    /// Takes the blame from suspects whom the evidence clears. It becomes unexplained, and is
+    /// never given to others.
     pub fn clear_suspects(&mut self) {
         for (waits, lift) in self.waits.iter_mut().zip(&self.lifts) {
             if lift.clears() {
@@ -343,8 +343,8 @@ fn most(values: impl Iterator<Item = f64>) -> Option<usize> {
     (largest.1 > 0.0).then_some(largest.0)
 }
 
-/// The place where the victim met an actor: before or behind the driver, in the
-/// journal, at a CPU, at the page allocator.
+/// The place where an actor made the victim wait: in the disk's queue, at the device, in the journal,
+/// for a CPU, or for memory.
 fn via(waits: &Waits, sum: &Half) -> Via {
     let met = if sum.phases.ns[Phase::Queue] + sum.phases.ns[Phase::Throttle]
         > sum.phases.ns[Phase::Device]
@@ -363,8 +363,8 @@ fn via(waits: &Waits, sum: &Half) -> Via {
     worst.map_or(met, |(_, via)| via)
 }
 
-/// Two opinions that agree are sure, where the device is known to be well and
-/// there is a name to the actor.
+/// The confidence is high if blame and evidence agree, the device is known to be well, and
+/// the actor has a name.
 fn confidence(
     share: f64,
     actor: &ActorId,
@@ -387,7 +387,7 @@ fn confidence(
     });
     let accused = basis.has_lifts && lift.supports_blame();
     let changed = basis.has_lifts && changed;
-    // Requests accuse for sure only on a disk that is known to be well.
+    // Requests are blamed with high confidence only on a disk that is known to be well.
     let of_requests = waits.requests > waits.total() / 2.0;
     let is_sure = is_sure && !basis.is_standing && (basis.is_device_well || !of_requests);
     match (accused, changed) {

@@ -53,7 +53,7 @@ pub struct ActorId {
 }
 
 impl ActorId {
-    /// A kernel worker that nobody is known to be behind.
+    /// Whether it is a kernel worker that works for an unknown owner.
     pub fn is_kworker(&self) -> bool {
         self.kthread && self.comm.starts_with(b"kworker")
     }
@@ -101,10 +101,10 @@ impl Owner {
         ActorId { cgroup: self.cgroup, comm: self.comm, kthread: self.kthread }
     }
 
-    /// Also when a kernel worker issues what the caller's cgroup submitted: its
-    /// limit (`io.max`) held it back.
+    /// Whether the request is the caller's. It is also if a kernel worker issues it for the
+    /// caller's cgroup, because that cgroup's limit (`io.max`) held it back.
     fn is_caller(&self, record: &SyncRecord) -> bool {
-        // Kernel threads are in no cgroup (0), so nobody else passes for one.
+        // Kernel threads have no cgroup (0), so no process is mistaken for one.
         let issued_for = !self.kthread && self.comm.starts_with(b"kworker\0");
         self.cgroup == record.cgroup && (self.comm == record.comm || issued_for)
     }
@@ -151,7 +151,7 @@ pub struct Window {
     /// The journal's, whoever filled it.
     pub journal_ns: u64,
     pub journal_work: f64,
-    /// Accounts whose integral cannot be: more than any disk has in flight.
+    /// Accounts with an impossible integral: more requests than any disk has in flight.
     pub torn: u32,
 }
 
@@ -192,7 +192,7 @@ impl Window {
         // Pages that it read back are in `reclaim_ns`, and are the sync's own wait too.
         let effect_ns = record.own_queue_ns.saturating_add(record.own_device_ns);
         let effect_ns = effect_ns.saturating_add(record.reclaim_ns);
-        // Two readings in ticks of a clock in ns: less than a tick is nothing.
+        // The integral is in ticks and the duration in ns, so less than a tick is noise.
         let other_ns = own.area_ns.saturating_sub(effect_ns.saturating_add(ticks_to_ns(4)));
         window.own_other_ns = other_ns;
         if own.area_ns > 0 {
@@ -211,8 +211,8 @@ impl Window {
     ) {
         let most = record.duration_ns.saturating_mul(MAX_IN_FLIGHT);
         for (area, owner) in areas.iter().zip(owners) {
-            // A request that ended between two reads of one account makes the
-            // earlier integral larger by less than its age: none, then.
+            // A request that ends while an account is read makes the earlier integral larger by
+            // less than the request's age. The difference is then negative, and counts as 0.
             if (*area as i64) <= 0 {
                 continue;
             }
@@ -272,7 +272,7 @@ impl Window {
         self.total_ns = self.total_ns.saturating_add(one.area_ns);
         self.total_work += one.work;
         let known = &mut self.competitors[..self.count];
-        // An owner that finds no place shares the last.
+        // If there are more competitors than places, they share the last one.
         let place = match known.iter_mut().find(|c| c.owner.id == one.owner.id) {
             Some(place) => place,
             None if self.count < COMPETITORS => {
@@ -365,7 +365,7 @@ impl Division {
 /// The engine's knowledge of a victim when a sync of it is judged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known {
-    /// The wait that is nobody's fault.
+    /// The baseline, in ns.
     pub baseline_ns: u64,
     /// The amount by which the sync's own requests need more than usual, because it
     /// has more to write.
@@ -403,7 +403,7 @@ pub fn divide(record: &SyncRecord, window: &Window, phases: &Phases, known: &Kno
         division.commits_ns = contended * commits_work / work;
     }
 
-    // The rest is as the sync's own phases are.
+    // The rest is divided as the sync's own phases are.
     let explained = division.others_ns + division.own_ns + division.commits_ns;
     let alone = (left - explained).max(0.0);
     let journal_ns = record.journal_ns.min(phases.ns[Phase::Journal] + phases.journal_io_ns) as f64;

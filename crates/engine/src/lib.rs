@@ -1,4 +1,4 @@
-//! From records to blame: pure state, fed by records, asked for snapshots.
+//! From records to blame: pure state that takes records in and answers with judgements.
 //!
 //! Knows no aya, no clock, no files and no terminal: a recording feeds it as
 //! well as a kernel does. From a record to a victim's histogram, phases, blame
@@ -39,13 +39,13 @@ use second::Needs;
 use tick::{LimitKind, Tick};
 use victim::{Victim, VictimKey};
 
-/// Victims that are kept; the one that has synced longest ago makes room.
+/// Victims that are kept, at most. Beyond that, the one whose last sync is the oldest is removed.
 const VICTIMS: usize = 512;
 
-/// Rotations after which evidence counts half: a minute, at 5 s each.
+/// Evidence counts half after this many rotations: a minute, at 5 s each.
 const FADE_EVERY: u64 = 12;
 
-/// Between two ticks, with room for a late one.
+/// The longest time between two ticks, with room for a late one.
 const TICK_NS: u64 = 1_500_000_000;
 
 /// The judgement on one sync.
@@ -61,7 +61,8 @@ pub struct Judged {
 /// All victims.
 #[derive(Debug, Default)]
 pub struct Engine {
-    /// They are large: a growing vector of them would leave as large holes.
+    /// Each has its own allocation, because a growing vector of such large values would
+    /// leave holes as large in the heap.
     victims: Vec<Box<Victim>>,
     by_key: HashMap<VictimKey, usize>,
     next_id: u32,
@@ -112,7 +113,7 @@ impl Engine {
         victim.last_ns = end_ns;
         self.now_ns = self.now_ns.max(end_ns);
 
-        // For memory it waits because somebody has it: no baseline sample either.
+        // A sync that waited for memory is no baseline sample either: others use that memory.
         let short_of_memory = phases.ns[Phase::Reclaim].saturating_mul(10) > record.duration_ns;
         let contended = short_of_memory || !window.is_uncontended(record.duration_ns);
         // Without a baseline an undisturbed sync is no excess: it is the first
@@ -174,8 +175,8 @@ impl Engine {
                 let who = actor(contender.owner);
                 victim.blame_around(who, contender.owner, op::CPU, contender.ns as f64, 0);
             }
-            // It is not known whose limits others reach. But members of a cgroup whose
-            // limit is reached run into it now and then.
+            // It is not known which limit the others ran into. But members of a cgroup that is
+            // at its limit run into that limit now and then.
             let is_at_limit = |one: &tick::Reclaimer| {
                 one.limit_ns > 0 && actor(one.owner).cgroup == victim.key.cgroup
             };
@@ -219,8 +220,7 @@ impl Engine {
         }
     }
 
-    /// From here on a new period is judged; what is normal and who was there
-    /// is remembered.
+    /// Begins a new period to judge. Baselines, evidence and victims are kept.
     pub fn begin_period(&mut self) {
         self.victims.iter_mut().for_each(|v| v.begin_period());
         self.steal = Steal::default();
@@ -252,7 +252,7 @@ impl Engine {
         self.evicted
     }
 
-    /// Accounts whose integral could not be.
+    /// Accounts with an impossible integral, which are torn readings.
     pub fn torn(&self) -> u64 {
         self.torn
     }

@@ -18,11 +18,11 @@ use super::{
 pub struct Fresh {
     pub division: Division,
     pub syncs: u32,
-    /// That they waited, for a CPU too.
+    /// The time that they waited, for a CPU too.
     pub wait_ns: u64,
     /// [`Phases::short_ns`].
     short_ns: u64,
-    /// The time that their requests take alone, one after another, and their number.
+    /// The time that their requests would take alone, one after another, and their number.
     need_ns: u64,
     ios: u64,
     pub durations: Evidence,
@@ -55,7 +55,7 @@ impl Fresh {
 /// The requests that one sync waits for, one after another.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Needs {
-    /// They take so long alone.
+    /// The time that they would take alone.
     pub ns: u64,
     pub ios: u64,
 }
@@ -70,19 +70,20 @@ impl Needs {
 /// A commit waits for data, for its blocks, and for the block that ends it.
 const COMMIT_IOS: u64 = 3;
 
-/// How the excess of some seconds came about, in ns of it.
+/// The excess of some seconds by what is known of the device in them, in ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Circumstances {
-    /// In seconds of which it is known.
+    /// Excess in seconds in which the device's state is known.
     pub excess_ns: f64,
-    /// While the device was slower than its reference, or was known not to be.
+    /// Excess while the device was known to be slower than its reference, and while it was
+    /// known not to be.
     pub slow_ns: f64,
     pub well_ns: f64,
-    /// Each times the slowness.
+    /// The excess of each second, times the device's slowness in it.
     pub times_ns: f64,
-    /// Seconds in which it was slow by a good reference.
+    /// The number of seconds in which it was slow by a good reference.
     pub slow_seconds: u32,
-    /// In seconds in which the device or the load may have changed.
+    /// Excess in seconds in which either the device or the load may have changed.
     pub unsure_ns: f64,
 }
 
@@ -162,7 +163,8 @@ impl Victim {
         self.hold_against_reference(slot, now_ns);
         let wait_ns = (fresh.wait_ns as f64 / self.device_times()) as u64;
         if is_sample && self.usual.add(wait_ns, fresh.syncs.into()) {
-            // It lived with too much then.
+            // What was usual so far was too slow, so the load in those seconds does not count as
+            // normal.
             (self.disks.seconds, self.well_seconds) = (0, 0);
             (self.well, self.well_p90_ns) = (Evidence::default(), None);
             self.well_wait_ns = 0.0;
@@ -183,7 +185,7 @@ impl Victim {
             Some(usual_ns) if self.device_times() > 1.0 => {
                 self.settle_beside_reference(usual_ns, &fresh)
             }
-            // There is nothing to hold it against.
+            // There is nothing to compare the second with.
             _ => {
                 self.suspects.iter_mut().for_each(|suspect| suspect.settle(1.0));
                 fresh.division
@@ -233,7 +235,7 @@ impl Victim {
         f64::from(self.device_times).max(1.0)
     }
 
-    /// Whether it is known only from the disks' reference how it would be.
+    /// Whether its usual wait is known only from the disks' reference.
     pub fn is_beside_reference(&self) -> bool {
         self.device_times > 0.0
     }
@@ -416,7 +418,7 @@ impl Victim {
         }
     }
 
-    /// It was well in a second: what its disks are asked for then is no harm.
+    /// Learns from a second in which the victim was well: the load on its disks was harmless then.
     fn live_with(&mut self, slot: &Slot, fresh: &Fresh) {
         if fresh.syncs == 0 {
             return;
@@ -471,7 +473,7 @@ impl Victim {
         self.well_seconds > 0
     }
 
-    /// Blame since the last tick is taken as it is, and nothing is learnt.
+    /// Keeps the blame since the last tick as it is, and learns nothing.
     #[cfg(test)]
     pub fn settle_all_as_it_is(&mut self) {
         self.suspects.iter_mut().for_each(|suspect| suspect.settle(1.0));

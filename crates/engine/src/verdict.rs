@@ -32,7 +32,7 @@ const MUCH_BEYOND: f64 = 0.5;
 const TAIL_TIMES: f64 = 3.0;
 const TAIL_SHARE: f64 = 0.1;
 
-/// Fewer syncs say nothing, and nothing of their p99.
+/// With fewer syncs there is no verdict, and no statement on their p99.
 const FEW_SYNCS: u64 = 5;
 const TAIL_SYNCS: u64 = 100;
 
@@ -88,11 +88,11 @@ pub struct Judgement {
     pub culprits: Vec<Finding>,
     pub ruled_out: Vec<Finding>,
     pub confidence: Confidence,
-    /// The worst culprit is of the victim's own cgroup: its own doing.
+    /// Whether the worst culprit is in the victim's own cgroup: then the verdict is `self`.
     pub in_house: bool,
     /// For how much of the time a limit of its own held the victim back.
     pub limited: f64,
-    /// How the processes and threads that it waits for were, those most held up first.
+    /// The processes and threads that it waits for, those most held up first.
     pub helpers: Vec<Held>,
     /// The state of the device meanwhile, as far as it is known.
     pub circumstances: Circumstances,
@@ -100,7 +100,8 @@ pub struct Judgement {
     pub slower_than: Option<SlowerThan>,
     /// The victim was never seen to be well, so what is usual is not known.
     pub is_standing: bool,
-    /// Nor was it now, but the device's reference says how its requests were.
+    /// The victim was never seen to be well, but the device's kept reference says how fast its
+    /// requests were.
     pub is_beside_reference: bool,
 }
 
@@ -126,7 +127,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         let undisturbed_p99_ns = victim.baseline_quantile_ns(0.99).map(|ns| ns as f64);
         is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, undisturbed_p99_ns)
     }) && (is_unusual || is_unusual_for_a_log(victim, sum));
-    // If somebody is always beside it, the slowest tenth of its good syncs is slow too.
+    // If others are always on its disk, the slowest tenth of its good syncs is slow, too.
     let is_slow = is_slow || excess_ns > 0.0 && is_much_beyond(victim, sum);
     let circumstances = sum.circumstances;
     let basis = Basis {
@@ -161,7 +162,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         },
     };
     let in_house = kind == Kind::Owners
-        && culprits.first().is_some_and(|worst| victim.is_of_its_house(&worst.actor));
+        && culprits.first().is_some_and(|worst| victim.shares_cgroup(&worst.actor));
     let kind = if in_house { Kind::Own } else { kind };
     if kind == Kind::Undecided {
         let each = culprits.iter_mut().map(|finding| &mut finding.confidence);
@@ -274,7 +275,7 @@ fn kind_of(shares: &Shares, no_disk: bool) -> Kind {
         (device, Kind::Device),
         (unexplained, if no_disk { Kind::Unseen } else { Kind::Unexplained }),
     ];
-    // If several are equal, the first wins.
+    // If several shares are equal, the first in this order decides.
     let worst = kinds.iter().rev().max_by(|(a, _), (b, _)| a.total_cmp(b));
     worst.map_or(Kind::None, |(_, kind)| *kind)
 }

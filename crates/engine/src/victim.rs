@@ -1,6 +1,6 @@
 //! One victim: a workload and a file that it syncs, and what we know of it.
 //!
-//! 11 KiB, and 272 bytes to a KiB for each actor that it remembers (`SUSPECTS`).
+//! A victim takes 11 KiB, and 272 bytes to a KiB for each actor that it remembers (`SUSPECTS`).
 //! Windowed numbers are kept in two halves, the current and the one before, so
 //! that forgetting is a swap; what leaves the window is added to the period's
 //! past.
@@ -35,8 +35,8 @@ pub struct VictimKey {
 /// The root is everybody's house, and kernel threads are in none.
 pub(super) const ROOT_CGROUP: u64 = 1;
 
-/// Actors that one victim remembers; who matters least makes room. Before it
-/// has synced often enough for any to be compared, a few will do.
+/// Actors that one victim remembers; beyond that, the one that matters least is removed.
+/// Until the victim has synced often enough to compare any, fewer are kept.
 const SUSPECTS: usize = 48;
 const FIRST_SUSPECTS: usize = 16;
 
@@ -54,13 +54,13 @@ const BASELINE_MEMORY: u64 = 4096;
 const OUTLIER_BASELINES: u64 = 3;
 const OUTLIERS_PER_SAMPLE: u32 = 32;
 
-/// A sync's own requests are much to write beyond this multiple of the usual need.
+/// A sync writes much if its own requests need more than this multiple of the usual time.
 const LARGE_NEED: f64 = 2.0;
 /// The usual need is known after this number of uncontended syncs.
 const NEED_SAMPLES: u64 = 64;
 
-/// The most that is nobody's fault: etcd's guidance for a WAL's sync. Beyond
-/// it a device that was never faster is slow all the same.
+/// No baseline is above this: it is etcd's guidance for the sync of a WAL. A device that
+/// was never faster than this is slow all the same.
 pub const MAX_BASELINE_NS: u64 = 10_000_000;
 
 /// An actor is on a sync's path if its requests were in flight for this part of it.
@@ -93,7 +93,7 @@ pub struct Victim {
     pub syncs_total: u64,
     pub now: Half,
     pub before: Half,
-    /// From the begin of the period to where the window begins.
+    /// The sums from the begin of the period to the begin of the window.
     past: Half,
     pub suspects: Vec<Suspect>,
     /// Since the start.
@@ -108,8 +108,8 @@ pub struct Victim {
     /// The setting of the limit that held it back last.
     pub limit: Option<(LimitKind, String)>,
     pub(super) helpers: Box<Helpers>,
-    /// Strangers' part of the blocks that its journal was given in the last
-    /// second; 0 if that is not known.
+    /// The part of the blocks put into its journal in the last second that was others';
+    /// 0 if that is not known.
     pub filled_by_others: f64,
     /// The suspect with the most blame, by position in `suspects`.
     worst: Option<u32>,
@@ -119,7 +119,7 @@ pub struct Victim {
     baseline_ns: u64,
     /// The mean time that the requests of an uncontended sync need.
     usual_need_ns: f64,
-    /// Waits beyond the baseline's reach, with nobody else in flight.
+    /// The number of outliers among the undisturbed syncs.
     odd: u32,
     /// Since the last tick.
     pub(super) fresh: Fresh,
@@ -212,20 +212,20 @@ impl Victim {
         ActorId { cgroup: self.key.cgroup, comm: self.key.comm, kthread: self.kthread }
     }
 
-    /// An actor of its own cgroup, such as a backup within its pod, is no
-    /// neighbour.
-    pub fn is_of_its_house(&self, actor: &ActorId) -> bool {
+    /// Whether an actor is in the victim's own cgroup, such as a backup within its pod: such an
+    /// actor is no neighbour.
+    pub fn shares_cgroup(&self, actor: &ActorId) -> bool {
         actor.cgroup == self.key.cgroup && actor.cgroup > ROOT_CGROUP
     }
 
-    /// A neighbour; kernel threads that nobody is known to be behind are none.
+    /// Whether an actor is a neighbour. A kernel thread that works for an unknown owner is none.
     pub fn is_stranger(&self, actor: &ActorId) -> bool {
-        !actor.kthread && *actor != self.actor() && !self.is_of_its_house(actor)
+        !actor.kthread && *actor != self.actor() && !self.shares_cgroup(actor)
     }
 
-    /// The wait that is nobody's fault: p90 of the uncontended syncs, or of those of
-    /// its good seconds if somebody is always beside it, but never more than any
-    /// disk for a log should take; `None` until enough of them were seen.
+    /// The baseline: p90 of the waits of the undisturbed syncs, or of the syncs of its good
+    /// seconds if others are always on its disk, but at most [`MAX_BASELINE_NS`]. `None`
+    /// until enough of them were seen.
     pub fn baseline_ns(&self) -> Option<u64> {
         let known_ns = if self.has_baseline() { Some(self.baseline_ns) } else { self.well_p90_ns };
         known_ns.map(|ns| ns.min(MAX_BASELINE_NS))
@@ -241,13 +241,13 @@ impl Victim {
         known.map(|ns| ns as u64)
     }
 
-    /// Whether it is no loss: its last sync is long ago, and there were too few
-    /// to learn from.
+    /// Whether it may be removed: its last sync is long ago, and it synced too rarely to
+    /// learn from.
     pub fn is_forgettable(&self, now_ns: u64) -> bool {
         self.syncs_total < BASELINE_SYNCS && now_ns.saturating_sub(self.last_ns) > FORGOTTEN_NS
     }
 
-    /// Whether there is anything to hold its syncs against: else a verdict would be a
+    /// Whether there is anything to compare its syncs with. Otherwise a verdict would be a
     /// guess.
     pub fn has_history(&self) -> bool {
         self.syncs_total >= BASELINE_SYNCS || self.baseline_ns().is_some()
@@ -294,7 +294,7 @@ impl Victim {
             window.competitors().iter().any(|c| is_there(c) && Some(c.owner.actor()) == worst);
         let stratum = usize::from(disturbed);
         self.syncs[stratum].record(duration_ns);
-        // Only whether it is the same one matters.
+        // It is only compared for equality, so it may wrap around.
         let sync = self.syncs_total as u32;
         for competitor in window.competitors() {
             let charge = usize::from(competitor.owner.op).min(op::COUNT - 1);
@@ -311,7 +311,7 @@ impl Victim {
                 }
             }
         }
-        // Those that leave no requests of their own on the disk.
+        // Blame for what leaves no requests of its own on the disk.
         for suspect in &mut self.suspects {
             if suspect.around_until_ns >= end_ns && suspect.seen_in != sync {
                 suspect.seen_in = sync;
@@ -320,7 +320,7 @@ impl Victim {
         }
     }
 
-    /// Blames an actor for what no single sync shows.
+    /// Blames an actor for what the ticks show and no single sync does.
     pub fn blame_around(
         &mut self,
         actor: ActorId,
@@ -385,7 +385,7 @@ impl Victim {
         (self.samples, self.baseline_ns, self.usual_need_ns, self.odd) = (0, 0, 0.0, 0);
     }
 
-    /// A sync that nobody disturbed teaches what is normal.
+    /// Adds an undisturbed sync to the baseline.
     pub fn learn(&mut self, wait_ns: u64, need_ns: u64) {
         let wait_ns = (wait_ns as f64 / self.device_times()) as u64;
         if self.has_baseline() && wait_ns > self.baseline_ns.saturating_mul(OUTLIER_BASELINES) {
@@ -402,7 +402,7 @@ impl Victim {
         self.samples += 1;
         let samples = self.samples.min(NEED_SAMPLES) as f64;
         self.usual_need_ns += (need_ns as f64 - self.usual_need_ns) / samples;
-        // The quantile walks the histogram: not for each of many.
+        // The quantile walks the histogram, so with many samples it is computed only now and then.
         if self.samples < 256 || self.samples.is_multiple_of(64) {
             self.baseline_ns = self.baseline.quantile(0.90).map_or(0, |ns| ns as u64);
         }

@@ -23,11 +23,12 @@ const CROWDED: usize = 8192;
 /// Identities asked for in one second; each may read some files of /proc.
 const ASKED_PER_TICK: u32 = 256;
 
-/// How long an answer is believed: a process may execute another program.
+/// How long an answer holds; after that it is asked again, since a process may execute
+/// another program.
 const BELIEVED_NS: u64 = 5_000_000_000;
 
-/// How many seconds in a row somebody without a cgroup is asked for again: the
-/// walk through all cgroups is not made each second.
+/// For this many seconds in a row the name of a party without a cgroup is asked for again,
+/// since the walk through all cgroups is not made each second.
 const TRIES: u8 = 30;
 
 #[derive(Debug)]
@@ -40,7 +41,7 @@ struct Known {
 #[derive(Debug)]
 pub struct Actors {
     known: HashMap<ActorId, Known>,
-    /// Actors whose names are new since the last call for news.
+    /// Actors whose names are new since the last [`Actors::drain_changed`].
     news: Vec<ActorId>,
     /// Newcomers of a second in which no more could be resolved, with their
     /// processes: they may be seen only once.
@@ -105,11 +106,11 @@ impl Actors {
         }
         let mut unnamed = std::mem::take(&mut self.unnamed);
         unnamed.retain_mut(|(id, tries)| {
-            // Named meanwhile, or forgotten: asking would bring them back.
+            // The actor was named or forgotten meanwhile, and asking would add it again.
             if !self.is_unnamed(id) {
                 return false;
             }
-            // Half is for those who come.
+            // The other half is left for newcomers.
             if self.asks_left <= ASKED_PER_TICK / 2 {
                 return true;
             }
@@ -145,7 +146,7 @@ impl Actors {
         self.learn(id, actor, now_ns);
     }
 
-    /// Takes over what somebody else found out.
+    /// Adds an actor that was resolved elsewhere, such as one in a recording.
     pub fn learn(&mut self, id: ActorId, actor: Actor, now_ns: u64) {
         if self.known.len() >= MOST && !self.known.contains_key(&id) {
             self.evicted += 1;
@@ -171,7 +172,7 @@ impl Actors {
         self.known.get(id).map(|known| &known.actor)
     }
 
-    /// Everybody whose name is new since this was called last.
+    /// Passes on all actors whose name is new since the last call.
     pub fn drain_changed(&mut self, mut take: impl FnMut(&ActorId, &Actor)) {
         for id in self.news.drain(..) {
             if let Some(known) = self.known.get(&id) {
@@ -180,23 +181,23 @@ impl Actors {
         }
     }
 
-    /// Makes everybody news again, for somebody who has heard nothing yet.
+    /// Makes all names new again, for a reader that has none of them yet.
     pub fn mark_all_changed(&mut self) {
         self.news.clear();
         self.news.extend(self.known.keys());
     }
 
-    /// A second has passed: as many may be asked for again.
+    /// Allows [`ASKED_PER_TICK`] more names to be asked for; to be called once a second.
     pub fn refill(&mut self) {
         self.asks_left = ASKED_PER_TICK;
     }
 
-    /// Whether those that nobody speaks of are to be forgotten.
+    /// Whether there are enough names that unused ones should be forgotten.
     pub fn is_crowded(&self) -> bool {
         self.known.len() >= CROWDED
     }
 
-    /// Forgets all others.
+    /// Forgets all actors that are not in `spoken_of`.
     pub fn forget_others(&mut self, spoken_of: &HashSet<ActorId>) {
         self.known.retain(|id, _| spoken_of.contains(id));
     }

@@ -1,9 +1,9 @@
-//! All that a snapshot is made of: the engine, names, what the ledger said
-//! last, and since when.
+//! The state that snapshots are made from: the engine, names, the ledger's last reading, and
+//! the begin of the window and of the period.
 //!
 //! A session fills a [`Scene`] from a kernel, a replay from a recording; both
 //! get the same snapshots from it. So nothing here asks the machine for
-//! anything: not what time it is, not who a process is.
+//! anything, neither the time nor the name of a process.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +33,7 @@ pub use snapshot::comm_text;
 /// Half of the window that windowed numbers look back on.
 const HALF_WINDOW: Duration = Duration::from_secs(5);
 
-/// Ticks are about a second apart: the half ends with the nearest.
+/// Ticks are about a second apart, so a half of the window ends with the nearest tick.
 const HALF_A_TICK: Duration = Duration::from_millis(500);
 
 /// A disk as it was at the last tick.
@@ -42,8 +42,8 @@ pub struct DiskState {
     /// As records name it.
     pub index: u32,
     pub name: String,
-    /// The name by which people know it; empty where there is none, and absent until
-    /// somebody has looked.
+    /// The name by which people know it; empty if there is none, and absent until it was
+    /// looked up.
     pub known_as: Option<String>,
     pub scheduler: String,
     pub in_flight: u64,
@@ -87,7 +87,7 @@ pub struct Scene {
     pub disks: Vec<DiskState>,
     /// Syncs that had not ended at the last tick, the oldest first.
     pub hanging: Vec<Hanging>,
-    /// And how many more there were.
+    /// How many more there were.
     pub hanging_left_out: usize,
     /// Stacks that somebody waits for and that were not well at the last tick.
     pub stacks: Vec<Stack>,
@@ -126,13 +126,13 @@ impl Scene {
         })
     }
 
-    /// From here on snapshots of the period begin again.
+    /// Begins a new period.
     pub fn begin_period(&mut self, now_ns: u64) {
         self.engine.begin_period();
         (self.period_ns, self.window_ns, self.rotated_ns) = (now_ns, now_ns, now_ns);
     }
 
-    /// Forgets the older half of the window when it is time.
+    /// Forgets the older half of the window once a half has passed.
     fn rotate_if_due(&mut self, now_ns: u64) {
         let passed = now_ns.saturating_sub(self.rotated_ns);
         if passed >= (HALF_WINDOW - HALF_A_TICK).as_nanos() as u64 {
@@ -146,7 +146,7 @@ impl Scene {
         self.period_ns
     }
 
-    /// From here on moments are shown by this clock.
+    /// Sets the clock by which moments are shown.
     pub fn set_clock(&mut self, clock: Clock) {
         self.clock = clock;
     }

@@ -37,7 +37,7 @@ pub use verdict::{
 /// version before.
 pub const SCHEMA: u32 = 2;
 
-/// One snapshot of the node.
+/// A snapshot of the node.
 #[derive(Clone, Debug, Serialize)]
 pub struct Snapshot {
     pub schema: u32,
@@ -82,7 +82,7 @@ pub struct Kernel {
     pub unsupported: Vec<String>,
 }
 
-/// Somebody: a process (or a job of many), or a kernel thread by its role.
+/// An actor: a process (or a job of many), or a kernel thread by its role.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Actor {
     pub comm: String,
@@ -248,7 +248,7 @@ pub struct Victim {
     pub max_seconds: f64,
     /// p99 of its syncs with no competitor on the disk, once enough were seen.
     pub undisturbed_p99_seconds: Option<f64>,
-    /// Seconds of sync time in the window, and what they went to.
+    /// Seconds of sync time in the window, by phase.
     pub phases: Phases,
     pub verdict: Verdict,
     /// The sums since the tracer started.
@@ -268,11 +268,11 @@ pub type Phases = ByPhase<f64>;
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Totals {
     pub excess_seconds: f64,
-    /// With nobody else in flight: the device's own, and what nothing explains.
+    /// With nobody else in flight: the device's part, and the unexplained part.
     pub device_alone_seconds: f64,
-    /// Behind its own other requests.
+    /// Waited behind its own other requests.
     pub self_seconds: f64,
-    /// Behind others' requests, the worst first; shares are of all excess.
+    /// Waited behind others' requests, the worst first; shares are of all excess.
     pub blame: Vec<Blame>,
 }
 
@@ -424,7 +424,7 @@ pub const BLOCK_BOUNDS_NS: [u64; 11] = [
     16_384_000_000,
 ];
 
-/// How requests' latencies are spread, since the start.
+/// The distribution of requests' latencies since the start.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Spread {
     /// Requests; those that are being served are in the queue's already.

@@ -24,12 +24,12 @@ use crate::{
     submitter,
 };
 
-/// `begin`'s depths: the first end of all closes what a system call opened.
+/// The depths of `begin`: a sync that a system call opened is closed at the first end.
 pub const SYSTEM_CALL: u32 = 0;
 const FILESYSTEM: u32 = 1;
 
-/// The filesystem was asked to sync a file: for the sync call under way, or for
-/// one of its own, of the `kind` that the hook says or else of its thread's.
+/// Notes that the filesystem was asked to sync a file. It is part of the sync call under way,
+/// or else begins a sync of its own, of the hook's `kind` or that of the thread.
 #[inline(always)]
 pub fn enter(file: SyncedFile, kind: Option<u32>) {
     let now = now_ns();
@@ -85,9 +85,8 @@ pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
     0
 }
 
-/// The file, or at least the filesystem, of the sync under way is known. The
-/// first that is named is what was synced; the first with a disk is what is
-/// waited for.
+/// Notes the file, or at least the filesystem, of the sync under way. The first file that is
+/// named is the one that was synced; the first with a disk is the one that is waited for.
 #[inline(always)]
 pub fn locate(file: &SyncedFile) {
     match of_current() {

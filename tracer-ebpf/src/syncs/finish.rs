@@ -25,7 +25,7 @@ use crate::{
 /// Wake the reader when this much of the ring waits for it; else it polls.
 const WAKE_AT_BYTES: u64 = 256 << 10;
 
-/// The end of the thread's sync, if it is in one.
+/// Ends the thread's sync, if it is in one.
 #[inline(never)]
 pub fn finish() -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
@@ -44,7 +44,7 @@ pub fn finish() -> i32 {
     0
 }
 
-/// The filesystem is done with a file.
+/// Notes that the filesystem is done with a file.
 #[inline(always)]
 pub fn leave() {
     let Some(sync) = of_current() else {
@@ -109,7 +109,7 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     record.own_queue_ns = sync.own_queue_ns().get();
     record.own_device_ns = sync.own_device_ns().get();
     record.own_span_ns = sync.own_last_ns().get().saturating_sub(sync.own_first_ns().get());
-    // Readings of a commit that ends meanwhile may be torn; then it is none.
+// The readings of a commit that ends meanwhile may be torn; then they are left out.
     let since = |sum: u64, then: u64| sum.saturating_sub(then);
     record.journal_ns = since(journal.busy_ns, journal_then.busy_ns) + forced_ns(sync, now);
     record.journal_queue_ns = since(journal.queue_ns, journal_then.queue_ns);

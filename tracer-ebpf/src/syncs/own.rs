@@ -49,7 +49,7 @@ pub fn note_submission(tid: u32, operation: u32, disk: MapCell<Disk>, now: u64) 
     Some(sync.seq().get())
 }
 
-/// A request that a thread's sync waits for has ended.
+/// Adds a request that has ended to the sync that waits for it.
 #[inline(always)]
 pub fn credit(slot: MapCell<InFlight>, queue_ns: u64, device_ns: u64, now: u64) {
     let Some(sync) = of_syncing(slot.sync_tid().get()) else { return };
@@ -70,8 +70,8 @@ pub fn credit(slot: MapCell<InFlight>, queue_ns: u64, device_ns: u64, now: u64) 
     sync.own_last_ns().set(now);
 }
 
-/// The bio that this thread submitted last has been given a request: for kernels
-/// where its submission is seen later, or elsewhere.
+/// Notes that the bio that this thread submitted last has been given a request: for kernels
+/// where the request's submission is seen later, or in another thread.
 #[inline(always)]
 pub fn end_throttle(now: u64) {
     if let Some(sync) = of_current() {

@@ -1,10 +1,10 @@
 //! The table of syncs under way.
 //!
-//! Most threads have a place of their own there, by their number, and need no
+//! Most threads have a slot of their own there, by their number, and need no
 //! hash map, whose inserts and deletes cost more than all else that a sync
-//! takes. A counter per place says how many syncs want it, so that threads in no
-//! sync learn that from one word, and one that adds to it and reads 1 has the
-//! place to itself. Who finds it taken goes to a hash map.
+//! takes. A counter per slot says how many syncs want it. So a thread that is in no
+//! sync finds that out from one word, and a thread that adds to the counter and reads 1
+//! has the slot to itself. A thread whose slot is taken uses a hash map.
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
@@ -65,14 +65,14 @@ pub fn of_syncing(tid: u32) -> Option<MapCell<OpenSync>> {
     OTHER_SYNCS.cell(&tid)
 }
 
-/// The running thread's.
+/// The entry of the running thread.
 #[inline(always)]
 pub fn of_current() -> Option<MapCell<OpenSync>> {
     of_thread(bpf_get_current_pid_tgid() as u32)
 }
 
-/// An empty entry for a thread; the one that it was in is over, and its end was
-/// not seen.
+/// Opens an empty entry for a thread. If it has one, that sync is over, and its end was not
+/// seen.
 #[inline(always)]
 pub fn open(tid: u32, seq: u32) -> Option<MapCell<OpenSync>> {
     let sync = match of_thread(tid) {
@@ -86,12 +86,12 @@ pub fn open(tid: u32, seq: u32) -> Option<MapCell<OpenSync>> {
     Some(sync)
 }
 
-/// A thread's sync is over.
+/// Closes the entry of a thread.
 #[inline(always)]
 pub fn close(tid: u32) {
     let Some(placed) = PLACED_SYNCS.cell(tid % PLACES) else { return };
-    // Its place is this thread's while it says so, and is given away only when the
-    // counter is back at 0.
+// The slot stays this thread's while its entry says so, and is given to another only
+    // when the counter is back at 0.
     if placed.tid().get() == tid {
         placed.tid().set(0);
     } else if OTHER_SYNCS.remove(tid).is_err() {

@@ -44,7 +44,7 @@ static UNDERLYING_MARKS: HashMap<u32, UnderlyingMarks> = HashMap::with_max_entri
 #[map]
 static EMPTY_UNDERLYING: Array<UnderlyingMarks> = Array::with_max_entries(1, 0);
 
-/// From here on the accounts of a disk are watched.
+/// Marks the accounts of a disk, so that their integrals are measured from now on.
 #[inline(never)]
 pub fn watch(sync: MapCell<OpenSync>, disk: MapCell<Disk>, now: u64) -> i32 {
     let index = disk.index().get();
@@ -66,7 +66,7 @@ pub fn watch(sync: MapCell<OpenSync>, disk: MapCell<Disk>, now: u64) -> i32 {
     0
 }
 
-/// 1 where there was a place for them.
+/// Marks the accounts of the further disks. Returns 1 if there was room for them.
 #[inline(never)]
 fn watch_underlying(disk: MapCell<Disk>, now: u64) -> u32 {
     let tid = bpf_get_current_pid_tgid() as u32;
@@ -157,7 +157,7 @@ fn fill_one(window: &mut UnderlyingWindow, underlying: Option<MapCell<Underlying
     }
 }
 
-/// The further disks of a sync that ends are forgotten.
+/// Forgets the further disks of a sync that ends.
 #[inline(always)]
 pub fn forget_underlying(tid: u32) {
     let _ = UNDERLYING_MARKS.remove(tid);

@@ -20,7 +20,7 @@ use crate::output::{escape::bounded, names};
 /// An actor that did nothing for this long loses its series.
 pub const IDLE_SECONDS: f64 = 600.0;
 
-/// Stands for all who have no series of their own.
+/// The label of all actors without series of their own.
 pub const OTHER: &str = "other";
 
 /// The widest label value, in columns.
@@ -33,7 +33,7 @@ pub struct Limits {
     pub culprits: usize,
 }
 
-/// Somebody's labels; an empty one is absent.
+/// The labels of an actor; an empty one is absent.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ActorLabels {
     pub name: String,
@@ -58,7 +58,7 @@ pub struct CulpritLabels {
     pub op: &'static str,
 }
 
-/// How somebody is called in metrics.
+/// The labels of an actor in metrics.
 pub fn labels_of(actor: &Actor) -> ActorLabels {
     let part = |part: fn(&Workload) -> &Option<String>| {
         let part = actor.workload.as_ref().and_then(|workload| part(workload).as_deref());
@@ -101,7 +101,7 @@ impl Sums {
     }
 }
 
-/// Rounding may leave a part a hair below nothing, and a counter never falls.
+/// Rounding may leave a part slightly below zero, and a counter must never fall.
 fn counted(seconds: f64) -> f64 {
     if seconds.is_finite() { seconds.max(0.0) } else { 0.0 }
 }

@@ -108,7 +108,7 @@ impl From<Phase> for PhaseStyle {
     }
 }
 
-/// Why somebody was not served.
+/// Why a request or a connection was refused.
 #[derive(Clone, Copy, Debug)]
 pub enum Refusal {
     /// The request calls the agent by a name that is not its own.
@@ -162,7 +162,7 @@ impl Shared {
         }
     }
 
-    /// Counts somebody who was not served.
+    /// Counts a request or a connection that was refused.
     pub fn refuse(&self, why: Refusal) {
         self.refused[why as usize].fetch_add(1, Relaxed);
     }
@@ -249,7 +249,7 @@ impl Shared {
         exemplars(latest.iter().map(|kept| (kept.id, &kept.sync)))
     }
 
-    /// All hooks that are needed have been seen to fire.
+    /// Notes that all necessary hooks have been seen to fire.
     pub fn set_ready(&self) {
         self.ready.store(true, Relaxed);
     }
@@ -258,7 +258,7 @@ impl Shared {
         self.ready.load(Relaxed)
     }
 
-    /// The loop has come round.
+    /// Notes that the loop has come round.
     pub fn tick(&self) {
         self.ticked_ns.store(monotonic_ns(), Relaxed);
     }

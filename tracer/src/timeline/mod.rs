@@ -38,13 +38,13 @@ const CULPRITS: usize = 4;
 /// Actors that are remembered as blamed while a victim is slow.
 const BLAMED: usize = 64;
 
-/// Shorter breaks are no gap.
+/// A break of at most this many seconds is no gap.
 pub const GAP_SECONDS: f64 = 2.0;
 
-/// Two views of one sync differ by no more.
+/// Two views of one sync differ by at most this many seconds.
 const SAME_SECONDS: f64 = 2.0;
 
-/// Events that are kept, and hangs.
+/// Events that are kept, at most.
 const MOST: usize = 10_000;
 const MAX_HANGS: usize = 1024;
 
@@ -79,7 +79,7 @@ pub enum What {
         excess_seconds: f64,
         culprits: Vec<Part>,
         lasts: bool,
-        /// For some time meanwhile nothing is known.
+        /// There is no data for a part of this time.
         spans_gap: bool,
     },
     CulpritCame {
@@ -104,7 +104,7 @@ pub enum What {
         why: &'static str,
         reason: String,
     },
-    /// Nothing is known of some time.
+    /// There is no data for some time.
     Gap {
         to: f64,
         why: &'static str,
@@ -113,7 +113,7 @@ pub enum What {
 }
 
 impl What {
-    /// At one moment, what ends comes before what begins.
+    /// The order of events at one moment: what ends comes before what begins.
     fn rank(&self) -> u8 {
         match self {
             Self::CulpritWent { .. } => 0,
@@ -232,7 +232,7 @@ impl Timeline {
         }
     }
 
-    /// Takes in syncs of at least [`HANG`].
+    /// Adds syncs that took at least [`HANG`].
     pub fn take_long(&mut self, syncs: &[SlowSync]) {
         for sync in syncs.iter().filter(|sync| sync.duration_seconds >= HANG.as_secs_f64()) {
             self.hang(Hang {
@@ -257,7 +257,7 @@ impl Timeline {
         });
     }
 
-    /// One is seen each second while it lasts, and once when it ends.
+    /// Adds a sync that hangs. It is seen each second while it lasts, and once when it ends.
     fn hang(&mut self, hang: Hang) {
         let is_same = |known: &&mut Hang| {
             known.tid == hang.tid && (known.began - hang.began).abs() <= SAME_SECONDS
@@ -273,7 +273,7 @@ impl Timeline {
         }
     }
 
-    /// Takes in what a replay has met so far; what was taken before is skipped.
+    /// Adds the breaks that a replay has found so far, without those of earlier calls.
     pub fn take_breaks(&mut self, breaks: &[Break]) {
         for Break { from, to, why } in breaks.iter().skip(self.breaks) {
             let (at, to, reason, name) = (*from, *to, why.sentence(), why.name());
@@ -350,7 +350,7 @@ impl Timeline {
     }
 }
 
-/// Whether a period's verdict says so.
+/// Whether the verdict of a period says that the victim is slow.
 fn is_slow(victim: &Victim) -> bool {
     let verdict = &victim.verdict;
     verdict.slower_than.is_some() && !matches!(verdict.kind, Kind::None | Kind::Unknown)
@@ -414,7 +414,7 @@ impl Slow {
         }
     }
 
-    /// A single period with little to blame is chance.
+    /// Whether it is an event. A single period with little excess may be chance.
     fn is_worth_saying(&self) -> bool {
         let enough = if self.confidence >= Confidence::Medium { 2 } else { 3 };
         self.excess >= LITTLE_SECONDS && (self.is_worth_saying || self.periods >= enough)

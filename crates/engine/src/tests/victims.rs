@@ -161,15 +161,15 @@ fn a_victim_is_on_the_disks_of_its_last_sync_that_knew_them() {
 fn neighbours_are_of_another_cgroup_and_no_threads_of_the_kernel() {
     let mut victim = victim(0);
     let (own, backup) = (victim.actor(), actor(10, "backup"));
-    assert!(victim.is_of_its_house(&own) && victim.is_of_its_house(&backup));
-    assert!(!victim.is_of_its_house(&tenant()));
+    assert!(victim.shares_cgroup(&own) && victim.shares_cgroup(&backup));
+    assert!(!victim.shares_cgroup(&tenant()));
     assert!(victim.is_stranger(&tenant()));
     for actor in [own, backup, jbd2(), ActorId { kthread: true, ..tenant() }] {
         assert!(!victim.is_stranger(&actor), "{actor:?}");
     }
     // The root is everybody's house.
     victim.key.cgroup = 1;
-    assert!(!victim.is_of_its_house(&actor(1, "backup")));
+    assert!(!victim.shares_cgroup(&actor(1, "backup")));
     assert!(victim.is_stranger(&actor(1, "backup")) && !victim.is_stranger(&victim.actor()));
 }
 

@@ -1,5 +1,5 @@
-//! The ledger as user space keeps it: which disk is which, whose each account
-//! is, what each did in the last second, and that none is blamed forever.
+//! User space's side of the ledger: the disks, the owner of each account, what each owner
+//! did in the last second, and the repair of accounts whose requests' ends were missed.
 //!
 //! Flows in: the kernel's tables, once a second. Flows out: the owners of a
 //! disk's accounts (for the engine) and their rates (for people). Knows names
@@ -40,7 +40,7 @@ use crate::load::Programs;
 /// Chooses who loses an account where all are taken.
 mod room;
 
-/// Owners that are remembered; short-lived jobs make new ones forever.
+/// Owners that are remembered, at most: short-lived jobs make new ones all the time.
 const MAX_OWNERS: usize = 8192;
 
 /// The assumed size of a request before any has completed.
@@ -100,11 +100,11 @@ struct Seen {
     busy_ns: u64,
     /// Mean size of its requests when it last had some.
     request_bytes: Option<u64>,
-    /// Taken from its owner, and free as soon as nobody can be using it.
+    /// Taken from its owner, and free as soon as no program can be using it any more.
     leaving: bool,
     /// Work of the last seconds, older ones less.
     recent_ns: u64,
-    /// For how many ticks its owner, or nobody, has had it.
+    /// For how many ticks it has had its present owner, or none.
     ticks: u32,
 }
 
@@ -126,7 +126,7 @@ pub struct Accounts {
     ids: HashMap<OwnerKey, OwnerId>,
     /// Ids whose owners were forgotten.
     free: Vec<OwnerId>,
-    /// Actors that were met for the first time, and the process of each.
+    /// Actors that were seen for the first time, and the process of each.
     met: Vec<(ActorId, u32)>,
     ticked_ns: u64,
     reconciled: u64,
@@ -168,8 +168,7 @@ impl Accounts {
         })
     }
 
-    /// From here on the kernel programs follow this disk, and know what lies
-    /// below it.
+    /// Adds a disk to those that the kernel programs follow, with the disks below it.
     ///
     /// # Errors
     ///
@@ -184,7 +183,7 @@ impl Accounts {
                 return Ok(());
             }
             if known.identity != *identity {
-                self.begin_anew(at, assigned, now_ns);
+                self.reset(at, assigned, now_ns);
             }
             let known = &mut self.disks[at];
             known.name.clone_from(name);
@@ -218,8 +217,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// From here on the numbers mean nothing that belonged to disks which are gone or
-    /// have another number now. Comes before the next ones of them are described.
+    /// Removes the numbers of disks that are gone or have another number now. It must be
+    /// called before the next disks of these numbers are described.
     pub fn forget_numbers(&mut self, assigned: &[Assigned]) {
         for known in self.disks.iter().filter(|known| known.is_there()) {
             let stays = |next: &Assigned| {
@@ -233,7 +232,7 @@ impl Accounts {
     }
 
     /// Forgets what was learnt in this place: it was of another disk, or the disk is gone.
-    fn begin_anew(&mut self, at: usize, next: &Assigned, now_ns: u64) {
+    fn reset(&mut self, at: usize, next: &Assigned, now_ns: u64) {
         let disk = self.disks[at].disk;
         if disk.depth == Disk::CARRIES {
             self.reconciled += self.bios.take_out_all(disk.index, now_ns, &self.tables);
@@ -272,7 +271,7 @@ impl Accounts {
         for (account, seen) in known.seen.iter_mut().enumerate() {
             let now = self.tables.account(disk.index, account);
             seen.zero = (now.ios, now.bytes);
-            // Or what it did since the last tick would count for the new one.
+            // Otherwise what it did since the last tick would count for the new disk.
             (seen.account.ios, seen.account.bytes) = seen.zero;
         }
     }
@@ -287,7 +286,7 @@ impl Accounts {
         self.described.describe(&disk.name, disk.device, disk.underlying)
     }
 
-    /// From here on that number means nothing.
+    /// Removes the number of such a disk.
     pub fn forget_stacked(&mut self, disk: &Stacked) {
         self.described.forget(disk.device);
     }
@@ -301,7 +300,7 @@ impl Accounts {
         self.disks.iter().position(|d| d.disk.index == index)
     }
 
-    /// When the oldest request in flight was born, in ns, on a disk of [`Accounts::disks`].
+    /// When the oldest request in flight on a disk of [`Accounts::disks`] was submitted, in ns.
     pub fn oldest_birth_ns(&mut self, at: usize) -> Option<u64> {
         let disk = self.disks.get(at)?;
         if disk.carries() {
@@ -314,7 +313,7 @@ impl Accounts {
         &self.tables
     }
 
-    /// From here on what is dropped is counted.
+    /// Starts to count what is dropped.
     pub fn begin_watch(&mut self) {
         self.tables.begin_watch();
     }
@@ -341,7 +340,7 @@ impl Accounts {
         ActorId { cgroup, comm, kthread: kthread != 0 }
     }
 
-    /// Looks up who the accounts are of that a record has and we do not know.
+    /// Looks up the owners of accounts that are in a record and not known yet.
     pub fn find_owners(&mut self, record: &SyncRecord, underlying: &[UnderlyingWindow]) {
         self.find_owners_of(record.disk, record.areas());
         for window in underlying {
@@ -382,7 +381,7 @@ impl Accounts {
         let weight_ns = self.weight_ns(at, account, key.op);
         self.disks[at].owners[account] =
             Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, op: key.op, weight_ns };
-        self.disks[at].seen[account].begin_anew();
+        self.disks[at].seen[account].reset();
         self.met.push((self.disks[at].owners[account].actor(), tgid));
     }
 
@@ -482,7 +481,7 @@ impl Accounts {
         id
     }
 
-    /// Whether there are more owners than anybody looks at.
+    /// Whether there are more owners than are looked at.
     pub fn is_crowded(&self) -> bool {
         self.ids.len() >= MAX_OWNERS
     }
@@ -600,7 +599,7 @@ impl Accounts {
             }
             disk.in_flight += in_flight;
             let area_ns = ticks_to_ns((area as i64).max(0) as u64);
-            // Until the first tick nobody looked.
+            // Before the first tick there are no rates.
             if seconds.is_finite() {
                 disk.work.loads.push(Load {
                     owner: id,

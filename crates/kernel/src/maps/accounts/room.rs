@@ -62,7 +62,7 @@ impl Seen {
     }
 
     /// From here on it is somebody else's.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn reset(&mut self) {
         (self.recent_ns, self.ticks) = (0, 0);
     }
 }
@@ -120,7 +120,7 @@ impl Accounts {
             seen.leaving = false;
             seen.request_bytes = None;
             seen.zero = (seen.account.ios, seen.account.bytes);
-            seen.begin_anew();
+            seen.reset();
             self.disks[at].owners[account] = Owner::default();
             let _ = self.account_owners.remove(&(index * ACCOUNTS as u32 + account as u32));
         }

@@ -89,7 +89,7 @@ fn play(writers: &[(u64, u64)], seconds: usize, mut seed: u64) -> Vec<Vec<usize>
         }
         for seen in seen.iter_mut().filter(|seen| seen.leaving) {
             seen.leaving = false;
-            seen.begin_anew();
+            seen.reset();
         }
         let held = owners.keys().map(|&account| {
             let recent_ns = (seen[account].ticks > 1).then_some(seen[account].recent_ns);
