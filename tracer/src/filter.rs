@@ -13,7 +13,7 @@ use tracer_snapshot::{Actor, Disk, FileClass, Filtered, Hanging, SlowSync, Snaps
 
 use crate::output::{escape::bounded, names};
 
-/// Nobody types a longer pattern on purpose.
+/// The longest pattern.
 const LONGEST: usize = 253;
 
 /// A pattern of whole names: `*` stands for any text, `?` for one character. It
@@ -106,7 +106,7 @@ impl Narrow {
     }
 }
 
-/// All that is asked of those who wait; what is empty asks for nothing.
+/// The conditions that a victim must meet to be shown; an empty one is always met.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// In lower case, somewhere in one of the names.
@@ -115,7 +115,7 @@ pub struct Filter {
     victims: Vec<Glob>,
 }
 
-/// Somebody who waits.
+/// A victim, as far as filters look at it.
 #[derive(Clone, Copy)]
 struct Waits<'a> {
     actor: &'a Actor,

@@ -163,8 +163,8 @@ impl Victim {
         self.hold_against_reference(slot, now_ns);
         let wait_ns = (fresh.wait_ns as f64 / self.device_times()) as u64;
         if is_sample && self.usual.add(wait_ns, fresh.syncs.into()) {
-            // What was usual so far was too slow, so the load in those seconds does not count as
-            // normal.
+            // The usual wait so far was too long, so the load in those seconds does not count
+            // as normal.
             (self.disks.seconds, self.well_seconds) = (0, 0);
             (self.well, self.well_p90_ns) = (Evidence::default(), None);
             self.well_wait_ns = 0.0;

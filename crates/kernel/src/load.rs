@@ -83,7 +83,7 @@ struct Served {
 
 /// The loaded object with its attached programs.
 pub struct Programs {
-    /// Those that nobody has taken yet.
+    /// The maps that no reader has taken yet.
     maps: BTreeMap<String, Map>,
     /// While there are programs to load.
     loader: Option<Loader>,
@@ -368,7 +368,7 @@ impl Programs {
 
     fn set_step(&mut self, step: &Step, on: bool) -> Result<(), String> {
         let Some(loaded) = self.loaded.get_mut(&step.program) else {
-            // One that is required is there while its strategy is.
+            // A required program is loaded as long as its strategy is selected.
             return Ok(());
         };
         loaded.detach();

@@ -22,12 +22,12 @@ pub struct PidNamespace {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Translation {
-    /// They are the kernel's own.
+    /// Ids are shown as the kernel has them.
     #[default]
     None,
     /// All processes that have an id in the namespace go by it.
     Whole,
-    /// Only those do that are in that very namespace, and not in one below it.
+    /// Only processes in that same namespace do, and not those in namespaces below it.
     OwnOnly,
     /// The ids in that namespace cannot be read.
     Impossible,

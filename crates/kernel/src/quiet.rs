@@ -26,7 +26,7 @@ pub fn probe_features() {
         let _ = aya::features();
     }
     for capability in held {
-        // They are permitted still: it cannot fail.
+        // The capabilities are still permitted, so this cannot fail.
         let _ = caps::raise(None, CapSet::Effective, capability);
     }
 }

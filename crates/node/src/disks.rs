@@ -330,7 +330,7 @@ pub fn needs_issues(queues: &Queues, name: &str) -> bool {
     let wbt = wbt.and_then(|line| line.trim().parse().ok());
     match scheduler.map(chosen).unwrap_or_default().as_str() {
         "none" => wbt.is_none_or(|usec: i64| usec <= 0),
-        // It is gone.
+        // The disk is gone.
         "" => false,
         _ => true,
     }
@@ -350,7 +350,7 @@ fn read(queues: &Queues, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
     };
     let queue::Hardware { queues: count, tags } = queues.hardware(name).ok()?;
     let attributes = ["nr_requests", "scheduler", "iostats", "discard_granularity"];
-    // One that does not answer is followed as well as may be.
+    // A disk that does not answer is followed with defaults.
     let [nr_requests, scheduler, iostats, granularity] =
         queues.lines(name, attributes).unwrap_or_default();
     let number = |line: Option<String>| line?.trim().parse::<u64>().ok();

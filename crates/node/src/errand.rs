@@ -67,7 +67,7 @@ pub struct Errand<T>(Receiver<T>);
 #[derive(Debug)]
 pub enum Answer<T> {
     Done(T),
-    /// It may still come.
+    /// The answer may still come.
     Late(Errand<T>),
     /// There was no thread for it, or it has lost its answer.
     None,
@@ -186,12 +186,12 @@ impl Errands {
 }
 
 impl<T> Errand<T> {
-    /// Its state by now.
+    /// Returns the answer if it is there, without waiting.
     pub fn look(self) -> Answer<T> {
         self.wait(Duration::ZERO)
     }
 
-    /// Its state within a moment.
+    /// Waits for the answer, at most this long.
     pub fn wait(self, within: Duration) -> Answer<T> {
         match self.0.recv_timeout(within) {
             Ok(answer) => Answer::Done(answer),

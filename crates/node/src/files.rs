@@ -325,8 +325,8 @@ impl Files {
                 Still::Unanswered => Err(Failure::Unfinished),
             };
         }
-        // Then what it was is still the best that can be said of it: its path
-        // could not be checked, or it has none any more.
+        // The earlier name is still the best one: the path could not be checked, or the file has
+        // none any more.
         let is_believed = |failure| match failure {
             Failure::Gone | Failure::Unfinished => true,
             Failure::Closed => devices::is_anonymous(wanted.device),
@@ -339,7 +339,7 @@ impl Files {
                 Entry { checked_ns: now_ns, due_ns: now_ns.saturating_add(UNDECIDED_NS), ..before }
             }
             Err(failure) => {
-                // It was never found, or the name that it had is lost now.
+                // The file was never found, or its earlier name does not hold any more.
                 self.unresolved += u64::from(before.failures == 0);
                 let failures = match failure {
                     Failure::Unfinished => before.failures,
@@ -409,7 +409,7 @@ impl Files {
 enum Still {
     Yes,
     No,
-    /// Its disk does not say.
+    /// The disk does not answer.
     Unanswered,
 }
 

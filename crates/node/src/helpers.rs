@@ -326,7 +326,7 @@ fn parse_schedstat(stat: &[u8]) -> Option<(u64, u64)> {
     Some((number(words.next()?)?, number(words.next()?)?))
 }
 
-/// Its path in version 2: of the line `0::/path`.
+/// A process's cgroup of version 2, from the line `0::/path`.
 fn parse_unified(cgroup: &[u8]) -> Option<String> {
     let path = cgroup.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
     Some(text(path, SMALL_BYTES))

@@ -28,9 +28,9 @@ pub enum Why {
     Rebooted,
     /// The disk of the recording was too slow.
     Slow,
-    /// Its filesystem had too little left.
+    /// The filesystem of the recording had too little space left.
     Full,
-    /// It could not be written.
+    /// The recording could not be written.
     Failed,
     /// A part between the two is not there.
     Missing,

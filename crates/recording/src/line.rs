@@ -382,8 +382,8 @@ impl Sync {
     }
 }
 
-/// Those accounts that had something in flight. One whose integral is not above
-/// 0 says nothing.
+/// Sets the accounts that had requests in flight. An integral that is not above 0 is left
+/// out.
 pub fn set_accounts(to: &mut Vec<Account>, areas: &[u64], owners: &[Owner; ACCOUNTS]) {
     to.clear();
     let accounts = areas.iter().zip(owners).filter(|(area, _)| area.cast_signed() > 0);

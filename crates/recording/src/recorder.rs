@@ -288,7 +288,7 @@ impl Recorder {
         match self.failure.take() {
             None => Ok(self.progress),
             Some(error) => {
-                // It stays failed: a line is missing.
+                // The recording stays failed, because a line is missing.
                 self.failure = Some(io::Error::from(error.kind()));
                 Err(error).context("failed to write the recording")
             }

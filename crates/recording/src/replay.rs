@@ -124,7 +124,7 @@ pub struct Replay {
     names: Names,
     owners: HashMap<u32, (ActorId, u16)>,
     windows: Windows,
-    /// Those of the tick that follows, and how many more there were.
+    /// The hanging syncs of the next tick, and how many more there were.
     hanging: (Vec<Hanging>, usize),
     stacks: Vec<Stack>,
     now_ns: u64,
@@ -362,7 +362,7 @@ impl Replay {
         if let Some(identity) = identity {
             check_actor(&identity.actor)?;
             self.scene.actors.learn(identity.id.into(), identity.actor, self.now_ns);
-            // Nobody asks here.
+            // A replay writes no names, so it does not need the changed ones.
             self.scene.actors.drain_changed(|_, _| ());
         }
         if let Some(file) = file {

@@ -187,7 +187,7 @@ impl Actors {
         self.news.extend(self.known.keys());
     }
 
-    /// Allows [`ASKED_PER_TICK`] more names to be asked for; to be called once a second.
+    /// Allows `ASKED_PER_TICK` more names to be asked for; to be called once a second.
     pub fn refill(&mut self) {
         self.asks_left = ASKED_PER_TICK;
     }

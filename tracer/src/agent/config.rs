@@ -347,7 +347,7 @@ impl Config {
         Limits { victims: self.victims, culprits: self.culprits }
     }
 
-    /// Chooses who is shown of those who wait.
+    /// Returns the filter of victims.
     pub fn filter(&self) -> Filter {
         Filter::of_agent(&self.disk, &self.namespace, &self.victim)
     }

@@ -269,7 +269,7 @@ impl DiskSeries {
         let seen = self.seen.entry(disk.name.clone()).or_default();
         let before = mem::replace(seen, now.clone());
         let since = |(op, requests): (&'static str, Requests)| match before.get(op) {
-            // It has begun again.
+            // The counter has begun again.
             Some(before) if before.count > requests.count => (op, requests),
             Some(before) => (op, requests.since(before)),
             None => (op, requests),

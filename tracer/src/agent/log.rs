@@ -28,9 +28,9 @@ pub enum LogFormat {
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     Info,
-    /// Something is not as it was asked for; the agent goes on without.
+    /// Something is not as it was configured, and the agent goes on without it.
     Warn,
-    /// It does not do its work.
+    /// The agent does not do its work.
     Error,
 }
 

@@ -38,7 +38,7 @@ impl<'a> Reading<'a> {
                 Ok(entries) => (READ, encode(&entries).0),
                 Err(why) => (REFUSED, why.into_bytes()),
             };
-            // Nobody may wait for it any more.
+            // The agent may have stopped waiting.
             let _ = answers.write_all(&[kind]).and_then(|()| answers.write_all(&bytes));
         });
         Self { path, aside: aside.ok(), until: Instant::now() + PATIENCE }

@@ -116,7 +116,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
         match Flight::start(path, config.record_size) {
             Ok(flight) => session.begin_flight(flight),
             Err(error) => {
-                log::warn(&format!("records nothing: there is no thread for it ({error})"));
+                log::warn(&format!("records nothing: failed to start its thread ({error})"));
             }
         }
     }
@@ -266,7 +266,7 @@ impl Agent {
     /// Logs what the filter leaves out, so that nobody wonders why it is missing.
     fn say_filter(&self) {
         if let Some(only) = self.filter.only() {
-            log::say(&format!("shows only {only}; culprits are named wherever they are"));
+            log::say(&format!("shows only {only}; culprits are named wherever they run"));
         }
     }
 

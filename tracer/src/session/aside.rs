@@ -40,7 +40,7 @@ pub struct Given<'a> {
     /// Its name in lists of processes.
     pub name: &'a CStr,
     pub descriptors: &'a [RawFd],
-    /// Those that we have ourselves.
+    /// The capabilities that it keeps; the session has them itself.
     pub capabilities: &'a [Capability],
 }
 

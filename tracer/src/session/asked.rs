@@ -18,12 +18,12 @@ use tracer_kernel::{
 use tracer_scene::comm_text;
 use tracer_snapshot::{Actor, Hanging, Snapshot};
 
-/// All that a session knows of its disks beside their numbers, by name.
+/// The disks that are treated apart when series are chosen, by name.
 #[derive(Clone, Debug, Default)]
 pub struct AroundDisks {
-    /// Those for which victims wait, and those below them.
+    /// Disks for which victims wait, and the disks below them.
     pub needed: BTreeSet<String>,
-    /// Those that are not there any more.
+    /// Disks that are gone.
     pub gone: BTreeSet<String>,
 }
 

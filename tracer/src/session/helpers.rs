@@ -39,7 +39,7 @@ impl Session {
         let work = disks.iter().find(|work| Some(work.disk) == disk);
         let of_ns = match (seen.role, disk, work) {
             (Role::Server, Some(_), Some(work)) => busy_ns(work, seen.spread),
-            // Nobody waits for it.
+            // No victim waits for this disk.
             (Role::Server, Some(_), None) => return None,
             _ => 0,
         };

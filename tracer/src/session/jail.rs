@@ -11,8 +11,8 @@ use seccompiler::{
     SeccompRule, apply_filter,
 };
 
-/// Those with which nothing is reached that the process does not have already: memory,
-/// locks, its own descriptors, the time, its end.
+/// System calls that reach nothing beyond what the process has already: memory, locks, its
+/// own descriptors, the time, its own end.
 const HARMLESS: [libc::c_long; 17] = [
     libc::SYS_read,
     libc::SYS_write,

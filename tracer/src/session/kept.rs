@@ -17,7 +17,7 @@ const MAX_NOTES: usize = 64;
 /// The disks' keys, and the kept references.
 #[derive(Debug, Default)]
 pub(super) struct References {
-    /// Somebody asked for them.
+    /// Whether references are to be kept at all.
     is_wanted: bool,
     entries: Vec<Entry>,
     /// The disks that were looked at, by the kernel's index.
@@ -32,9 +32,9 @@ struct Known {
     identity: Identity,
     /// Its key when it was first seen; `None` if it is that of other disks too.
     key: Option<Key>,
-    /// Its reference was last seen to hold then.
+    /// When its reference was last seen to hold.
     at: Option<u64>,
-    /// It has been said that nothing more is kept of it.
+    /// Whether the log already says that nothing more is kept of this disk.
     is_given_up: bool,
 }
 

@@ -53,7 +53,7 @@ pub struct Loader {
     loaded: Loaded,
 }
 
-/// It has done with a module.
+/// The loader's answer about a module.
 #[derive(Debug)]
 pub struct Answer {
     pub module: &'static str,
@@ -99,7 +99,7 @@ impl Loader {
         self.process.order(at.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX))
     }
 
-    /// Its answer, if it has one.
+    /// Returns the loader's answer, if it has one.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ mod tests {
         };
         assert_eq!((*first, *second), (Program::XfsLogForce, Program::XfsFileFsync));
         assert_eq!(why, "the verifier says: no");
-        // It is the very file.
+        // The descriptor is of that same file.
         file.write_all(b"seven").unwrap();
         let mut theirs = File::from(fd.try_clone().unwrap());
         theirs.rewind().unwrap();

@@ -340,7 +340,7 @@ impl Session {
     fn record_tick(&mut self) {
         self.look_after_flight();
         if self.recorder.is_none() {
-            // Nobody else asks for news.
+            // Only the recorder needs the changed names.
             self.scene.actors.drain_changed(|_, _| ());
             return;
         }

@@ -71,7 +71,8 @@ impl fmt::Display for Capabilities {
     }
 }
 
-/// Its capabilities look whole there, and the kernel as a whole grants none.
+/// In a user namespace the process seems to have all capabilities, but none of them holds in
+/// the kernel as a whole.
 const IN_USER_NAMESPACE: &str = "this process is in a user namespace of its own (an unprivileged container, as of LXC or \
      rootless Podman, or `hostUsers: false` in a pod's spec), in which nobody may load kernel \
      programs: run it on the host";

@@ -1,9 +1,7 @@
-//! The hands of the self-test: a process beside ours that syncs files, and says
-//! what it does.
+//! The process that makes the self-test's syncs, beside ours, and reports what it does.
 //!
-//! It tries one folder after another until one can be written. What it is at is
-//! said before it is done, so that whoever waits can name the disk that does not
-//! answer.
+//! It tries one folder after another until one can be written. It reports each step
+//! before it makes it, so that the session can name the disk that does not answer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,11 +27,11 @@ pub enum Where {
 /// All that it may say.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Said {
-    /// Its id, as the records of its syncs bear it.
+    /// The id of the process, as it is in the records of its syncs.
     Am {
         tid: u32,
     },
-    /// It begins with this folder; its disk is known once the folder was looked at.
+    /// It begins with this folder; the disk is known once the folder was examined.
     At {
         folder: PathBuf,
         disk: Option<String>,

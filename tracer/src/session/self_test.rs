@@ -58,11 +58,11 @@ pub enum Unproven {
     Late { folder: PathBuf, disk: Option<String>, since_ns: u64 },
     /// No folder can be written to.
     NoFolder(String),
-    /// It was made, where writes may not reach a disk.
+    /// The self-test was made on a filesystem where writes may not reach a disk.
     NotOnDisk(PathBuf),
-    /// There is no process to make it.
+    /// The process that makes the self-test could not be started.
     NotMade(String),
-    /// It was made, and was not seen.
+    /// The self-test was made, and this capability did not see it.
     Silent(Capability, String),
 }
 
@@ -115,14 +115,14 @@ pub struct SelfTest {
     prover: Option<Prover>,
     /// Since when it is being made.
     asked_ns: Option<u64>,
-    /// Its id, as records bear it; 0 before it said so.
+    /// The id of the process that syncs, as it is in records; 0 before it is known.
     tid: u32,
     /// The folder that it was at last, and its disk.
     at: (PathBuf, Option<String>),
     /// The records of its own syncs since then.
     records: Vec<SyncRecord>,
     unproven: Option<Unproven>,
-    /// Somebody else's sync was seen with its requests, since the test was due last.
+    /// Whether another process's sync was seen with its requests since the last test.
     is_witnessed: bool,
     /// A round that has ended, and whose last records may still be in the ring.
     ended: Option<Round>,
@@ -324,9 +324,9 @@ impl SelfTest {
         now_ns >= self.due_ns && self.asked_ns.is_none() && self.ended.is_none()
     }
 
-    /// Makes the test again: in memory where hooks on calls show themselves there.
-    /// Elsewhere others' syncs show them; where nobody syncs, a file on the disk does,
-    /// if nobody uses that, or once an hour.
+    /// Makes the test again. If all calls have hooks, a file in memory is enough to show
+    /// that they fire. Otherwise other processes' syncs show it, or, if there are none, a
+    /// file on a disk: one that is idle, or once an hour one that is in use.
     pub fn make_again(&mut self, now_ns: u64, means: Means<'_>) {
         self.due_ns = now_ns.saturating_add(AGAIN_NS);
         let was_witnessed = std::mem::take(&mut self.is_witnessed);
@@ -489,7 +489,7 @@ mod tests {
             let mut test = SelfTest { is_witnessed, ..test() };
             let idle: Vec<_> = idle.iter().map(|&name| name.to_owned()).collect();
             test.make_again(now_ns, Means { sees_calls, idle: &idle });
-            // Nobody is there to be asked, which shows that somebody was to be.
+            // There is no process to ask, so the test fails exactly if it would have asked.
             assert_eq!(test.unproven.is_some(), asks);
             assert_eq!(test.on_disk_ns == now_ns, on_disk);
             assert!(!test.is_due(now_ns));

@@ -20,7 +20,7 @@ pub enum Remedy {
     Privilege,
     /// The kernel has no types of its modules.
     None,
-    /// They were tried and refused, for this reason.
+    /// The programs were tried and refused, for this reason.
     Refused(String),
 }
 

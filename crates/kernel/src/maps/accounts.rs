@@ -256,7 +256,7 @@ impl Accounts {
             seen.request_bytes = None;
         }
         if self.disks[at].name == next.name {
-            // Its sums go on, as those of its name.
+            // A disk of the same name continues the sums.
             return;
         }
         let zero = Box::new(std::array::from_fn(|op| {
@@ -535,7 +535,7 @@ impl Accounts {
         }
     }
 
-    /// Those that were alone since the last tick; flushes are apart.
+    /// Returns the requests that were alone since the last tick, and the flushes that were.
     fn read_work(&mut self, at: usize) -> (Alone, Alone) {
         let disk = self.disks[at].disk.index;
         let (mut alone, mut flushes) = (Alone::default(), Alone::default());

@@ -65,7 +65,7 @@ impl Bios {
         let over: Vec<_> = self.on(disk).filter(|(address, bio)| is_over(*address, bio)).collect();
         let mut taken = 0;
         for (address, bio) in over {
-            // One that ends at this very moment is no longer there.
+            // A bio that ends at this moment is no longer in the map.
             if self.map.remove(&address).is_ok() {
                 tables.give_back_one(bio.account as usize, bio.born_ns, now_ns);
                 taken += 1;
@@ -74,7 +74,7 @@ impl Bios {
         taken
     }
 
-    /// Those whose end was not seen. An entry without a birth is done with.
+    /// The bios whose end was not seen. An entry without a submission time has ended.
     fn on(&self, disk: u32) -> impl Iterator<Item = (u64, InFlight)> {
         let all = self.map.iter().filter_map(Result::ok);
         all.map(|(address, Plain(bio))| (address, bio))

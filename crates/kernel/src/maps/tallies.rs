@@ -87,7 +87,7 @@ fn growth<K: Copy + Eq + Hash, const N: usize>(
     let mut now = HashMap::new();
     for (key, sum) in sums {
         let before = now.get(&key).or_else(|| seen.get(&key)).copied().unwrap_or([0; N]);
-        // One that the kernel evicted has begun again.
+        // A sum that the kernel evicted has begun again at zero.
         let is_new = sum.iter().zip(before).any(|(sum, before)| *sum < before);
         let before = if is_new { [0; N] } else { before };
         let added: [u64; N] = std::array::from_fn(|at| sum[at] - before[at]);

@@ -25,7 +25,7 @@ pub struct UnderWay {
     /// How many syncs are under way, by place.
     syncing: Mapped,
     placed: Array<MapData, Plain<OpenSync>>,
-    /// Those of threads whose place another has, by tid.
+    /// The syncs of threads whose slot another thread has, by tid.
     others: KernelMap<MapData, u32, Plain<OpenSync>>,
 }
 
@@ -148,7 +148,7 @@ mod tests {
         assert!(is_old(&sync(), 6 * SECOND));
         assert!(!is_old(&sync(), 5 * SECOND));
         assert!(!is_old(&OpenSync { tid: 0, ..sync() }, 6 * SECOND));
-        // It is being opened.
+        // The sync is just being opened.
         assert!(!is_old(&OpenSync { begin_ns: 0, ..sync() }, 6 * SECOND));
         assert!(!is_old(&OpenSync { kind: COMMIT, ..sync() }, 6 * SECOND));
         assert!(is_same(&sync(), &OpenSync { own_work: 9, ..sync() }));

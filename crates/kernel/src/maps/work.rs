@@ -43,7 +43,7 @@ struct Class {
 }
 
 impl Class {
-    /// Those that are new, beside what was usual before them.
+    /// Returns the requests since the last reading, with the time that was usual before them.
     fn read_growth(&mut self, now: Solo) -> Alone {
         let ios = now.ios.wrapping_sub(self.read.ios);
         let ns = now.ns.wrapping_sub(self.read.ns);

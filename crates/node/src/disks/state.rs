@@ -52,7 +52,7 @@ impl StackStates {
                 () if disk.starts_with("dm-") => queues.ask(&disk, mapped),
                 () => continue,
             };
-            // One that does not answer is counted there.
+            // `queue::ask` counts a disk that does not answer.
             let said = said.unwrap_or_default();
             let since_ns = self.pending.remove(&disk).unwrap_or(now_ns);
             let is_pending = |fact: &StackFact| matches!(&fact.state, StackState::Array { word } if word == WRITE_PENDING);
@@ -236,7 +236,7 @@ mod tests {
             let is_it = |state: &StackState| matches!(state, StackState::Syncing { action: said, .. } if *said == action);
             assert!(said.iter().any(is_it), "{said:?}");
         }
-        // Nobody reads a number that is none.
+        // A file that has no number is left out.
         array.write("md0", "md/degraded", "many\n");
         array.write("md0", "md/sync_action", "frozen\n");
         assert!(array.look(&mut StackStates::default(), "md0").is_empty());

@@ -95,7 +95,7 @@ pub fn names(tree: &Tree, place: Place) -> Vec<Name> {
     names
 }
 
-/// Those of the threads that work for one of the names.
+/// Returns the threads that work for one of these disks or partitions.
 pub fn of<'a>(
     threads: &'a [(u32, String)],
     names: &'a [Name],

@@ -137,7 +137,7 @@ impl Cgroups {
     fn make_room(&mut self) {
         let before = self.entries.len();
         let walks = self.walks;
-        // One that is under way has not met all yet.
+        // A walk that is under way has not reached all cgroups yet.
         self.entries
             .retain(|_, entry| entry.walk + 1 >= walks && matches!(entry.path, State::Known(_)));
         if self.entries.len() >= MAX_IDS {

@@ -23,7 +23,7 @@ use crate::{
 const DOCKER: &str = "var/lib/docker/containers";
 const PODMAN: &str = "var/lib/containers/storage/overlay-containers";
 
-/// Those that were started with `--rm` are in the second.
+/// Podman's lists of containers; those started with `--rm` are in the second.
 const PODMAN_FILES: [&str; 2] = ["containers.json", "volatile-containers.json"];
 
 /// Podman has all containers in one file, at about a kilobyte each.

@@ -82,11 +82,11 @@ struct Entry {
 /// How far the reading of a process's arguments is.
 #[derive(Debug, Default)]
 enum Arguments {
-    /// They are read, or none of ours to read.
+    /// They were read, or are not needed.
     #[default]
     Known,
     Wanted,
-    /// They are being read.
+    /// They are being read by an errand.
     Late(Errand<Option<Program>>),
 }
 
@@ -280,7 +280,7 @@ impl Process {
         has_executed
     }
 
-    /// Its path in the hierarchy that a cgroup's number is of.
+    /// The process's path in the hierarchy to which a cgroup's number belongs.
     pub fn path_for(&self, cgroup_id: u64) -> Option<&str> {
         if cgroup::is_v1(cgroup_id) {
             Some(&*self.v1_cgroup).filter(|path| !path.is_empty())

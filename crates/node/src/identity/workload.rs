@@ -32,7 +32,7 @@ const INSTANCE_MANAGER: &str = "instance-manager-";
 pub struct Names {
     pub pods: Pods,
     pub containers: Containers,
-    /// That disk may be the one that does not answer.
+    /// Files are read through errands, since their disk may be the one that does not answer.
     pub errands: Errands,
 }
 

@@ -75,7 +75,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Those of the node whose `/proc` and `/sys` lie below `root`.
+    /// The surroundings on the node whose `/proc` and `/sys` lie below `root`.
     pub fn new(root: &Path) -> Self {
         Self {
             tree: Tree::new(root),

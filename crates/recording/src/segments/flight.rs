@@ -32,7 +32,7 @@ const QUEUE_BYTES: u64 = 8 << 20;
 /// Between two looks at whether there is room again, or the directory is there.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// So long the thread may take until it has begun.
+/// How long the thread may take to begin.
 const FIRST: Duration = Duration::from_secs(2);
 
 /// How long the end waits for a disk that does not answer.
@@ -243,7 +243,7 @@ struct Thread {
     began: Began,
     /// The trouble that was said last.
     said: Option<String>,
-    /// It was said that it records, and where.
+    /// Whether the log already says that it records, and where.
     is_known: bool,
     /// A line of this part was dropped: what follows may speak of it.
     is_broken: bool,
@@ -343,7 +343,7 @@ impl Thread {
                     self.say_that_it_goes_on();
                 }
             }
-            // Its segment is full, or never began.
+            // The segment is full, or was never begun.
             Ok(false) => {
                 self.writer = Some(writer);
                 self.drop_one();

@@ -155,7 +155,7 @@ impl Writer {
         let is_old = |one: &Found| now.duration_since(one.modified).is_ok_and(|age| age > most);
         let mut files = found.len();
         let mut used: u64 = found.iter().map(|one| one.bytes).sum();
-        // Those of another size cannot be overwritten.
+        // Segments of another size cannot be overwritten.
         let (mut usable, others): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|one| one.bytes == bounds.segment_bytes);
         for one in &others {

@@ -34,7 +34,7 @@ const LARGEST: u64 = 256 << 10;
 #[derive(Default)]
 pub struct Web {
     pub tls: Option<TlsAcceptor>,
-    /// Nobody is asked for a password where there are none.
+    /// If there are none, no password is required.
     pub users: Hashes,
     pub headers: Vec<(HeaderName, HeaderValue)>,
     seen: Vec<(PathBuf, Stamp)>,

@@ -133,7 +133,7 @@ fn clients(
     let given = section.client_ca_file.as_ref().or(section.client_ca.as_ref());
     let must_show = match (kind, kind.map_or("", |kind| kind.value.as_str())) {
         (_, "" | "NoClientCert") => {
-            // It looks as if clients were checked, and they would not be.
+            // Such a file looks as if clients were checked, but they would not be.
             return match given {
                 Some(ca) => Err(at(ca, "`client_ca_file` has no use without `client_auth_type`")),
                 None => Ok(None),

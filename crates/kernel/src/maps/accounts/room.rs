@@ -101,7 +101,7 @@ impl Accounts {
         let index = self.disks[at].disk.index;
         let key = OwnerKey { disk: index, ..self.key(self.disks[at].owners[account].id) };
         self.tables.disown(index, account);
-        // Its owner may have found another way in meanwhile: that stays.
+        // The owner may have another account by now, which stays.
         let key = Plain(key);
         if self.owner_accounts.get(&key, 0).is_ok_and(|a| a as usize == account) {
             let _ = self.owner_accounts.remove(&key);
