@@ -27,7 +27,7 @@ const ASKED_PER_TICK: u32 = 256;
 /// another program.
 const BELIEVED_NS: u64 = 5_000_000_000;
 
-/// For this many seconds in a row the name of a party without a cgroup is asked for again,
+/// For this many seconds in a row the name of an actor without a cgroup is asked for again,
 /// since the walk through all cgroups is not made each second.
 const TRIES: u8 = 30;
 

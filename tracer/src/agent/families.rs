@@ -377,7 +377,7 @@ fn itself(s: &Snapshot, agent: &AgentState) -> Vec<MetricFamily> {
         ),
         counters(
             "tracer_http_refused_total",
-            "Requests and connections that were refused, by why.",
+            "Requests and connections that were refused, by reason.",
             agent
                 .refused
                 .iter()

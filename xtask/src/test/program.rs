@@ -82,14 +82,13 @@ impl Program {
         eprintln!("== {name}");
         command.current_dir(&self.executable.folder);
         let begun = Instant::now();
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot run {name}: `{}`", command.get_program().display()))?;
+        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| {
+            format!("failed to run {name}: `{}`", command.get_program().display())
+        })?;
         let mut output = child.stdout.take().context("the tests have no output")?;
         let mut buffer = [0; 4096];
         loop {
-            let length = output.read(&mut buffer).context("cannot read what the tests say")?;
+            let length = output.read(&mut buffer).context("failed to read what the tests say")?;
             if length == 0 {
                 break;
             }
@@ -97,7 +96,7 @@ impl Program {
             std::io::stderr().write_all(&buffer[..length])?;
             take(&buffer[..length], begun.elapsed())?;
         }
-        let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
+        let status = child.wait().with_context(|| format!("failed to wait for {name}"))?;
         eprintln!("== {name}: {status}, {:.1} s", begun.elapsed().as_secs_f64());
         Ok(status)
     }

@@ -325,7 +325,8 @@ fn those_who_were_not_there_are_not_even_ruled_out() {
     victim.suspect(charged, OwnerId(3)).now = charges(&[(op::METADATA, 1.0)]);
     let own = victim.actor();
     victim.suspect(own, OwnerId(4)).now = charges(&[(op::WRITE, 1.0)]);
-    let (culprits, ruled_out) = DividedExcess::new(&victim, Span::Window).findings(100.0, &sum(), BASIS);
+    let (culprits, ruled_out) =
+        DividedExcess::new(&victim, Span::Window).findings(100.0, &sum(), BASIS);
     let found: Vec<_> = ruled_out.iter().map(|one| (one.actor, one.lift.with_n)).collect();
     assert_eq!((culprits.len(), found), (0, vec![(seen, 3), (charged, 0)]));
     // Without any request the first class stands for all.
