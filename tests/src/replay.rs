@@ -173,7 +173,7 @@ fn a_timeline_has_who_was_slow_and_through_whom() {
 
 #[test]
 fn a_report_says_in_its_first_lines_who_did_it() {
-    // Nobody may not look into this directory.
+    // The report runs as the user `nobody`, who must be able to read the copy.
     let place = tempfile::tempdir().expect("can make a directory");
     fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
     let copy = place.path().join("fstrim.rec");

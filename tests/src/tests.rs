@@ -13,7 +13,7 @@ mod cli;
 /// The files in `deploy`: manifests, rules and dashboards, without a cluster.
 #[cfg(not(target_env = "musl"))]
 mod deploy;
-/// Somebody who comes to the project meets these first: pages, templates, workflows.
+/// Pages, templates and workflows, which a newcomer to the project meets first.
 #[cfg(not(target_env = "musl"))]
 mod door;
 /// Only in a virtual machine: devices, modules and cgroups of any kind.

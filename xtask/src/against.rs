@@ -37,7 +37,7 @@ pub fn build(commit: &str) -> Result<(String, PathBuf)> {
 }
 
 fn resolve(commit: &str) -> Result<String> {
-    // Else it could be an option of git's.
+    // Otherwise it could be an option of git.
     if commit.starts_with('-') {
         bail!("`{commit}` is no commit");
     }

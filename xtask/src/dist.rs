@@ -120,7 +120,7 @@ fn write_all(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<Vec<PathBuf>>
     fs::create_dir_all(folder).with_context(cannot)?;
     let earlier = fs::read_to_string(folder.join(sums::FILE)).unwrap_or_default();
     for name in sums::names(&earlier).filter(|name| !name.contains('/')) {
-        // One that is gone already does no harm.
+        // A file that is gone already is fine.
         let _ = fs::remove_file(folder.join(name));
     }
     let write = |(name, content): &(String, Vec<u8>)| {

@@ -109,7 +109,7 @@ struct Run<'a> {
     times: Vec<Time>,
     /// The tests that failed, by the names that their programs give them.
     failed: Vec<String>,
-    /// Those of them that have passed since.
+    /// The failed tests that have passed since.
     unsteady: Vec<String>,
     /// With `--all`.
     state: Option<State>,
@@ -127,7 +127,7 @@ pub fn run(args: &TestArgs) -> Result<()> {
         .with_context(|| format!("failed to create `{}`", folder.display()))?;
     let mut run = Run::begin(args, &folder.join("state.jsonl"))?;
     let result = run.run_all();
-    // Also of a run that broke: what was slow is known up to there.
+    // A run that broke has its times, too: what was slow until then is known.
     run.save_times(&times)?;
     result
 }
@@ -392,7 +392,7 @@ impl<'a> Run<'a> {
         let arguments: Vec<_> = env::args().skip(1).collect();
         let steps = step::take_times().into_iter();
         let tests = match &self.state {
-            // Also of the runs that this one has gone on with.
+            // The times of the runs that this one has resumed count, too.
             Some(state) => {
                 let timed = state.tests().filter(|test| test.seconds > 0.0);
                 timed.map(|test| time(&test.row.test, &test.row.kernel, test.seconds)).collect()

@@ -71,7 +71,7 @@ fn put(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("failed to write `{}`", path.display()))?;
     let owner = fs::metadata(folder)?;
     for path in [Some(path), path.parent()].into_iter().flatten() {
-        // Nobody but root can, nor needs to.
+        // Only root can do this, and only root needs to.
         let _ = std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()));
     }
     Ok(())

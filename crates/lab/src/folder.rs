@@ -120,7 +120,7 @@ pub fn unmount(mountpoint: &Path) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(5);
     loop {
         match umount2(mountpoint, MntFlags::UMOUNT_NOFOLLOW) {
-            // Not mounted: somebody was here before.
+            // It is not mounted: another process has unmounted it.
             Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
             Err(Errno::EBUSY) if Instant::now() < until => thread::sleep(Duration::from_millis(50)),
             Err(Errno::EBUSY) => break,

@@ -178,7 +178,7 @@ impl Rounds {
             let idle = disk::read_stat(&self.device)?.discards == before;
             self.make_due()?;
             if idle {
-                // Nobody else commits on this disk.
+                // Nothing else makes a commit on this disk.
                 self.sync()?;
             }
             thread::sleep(PAUSE);

@@ -53,7 +53,7 @@ pub struct Stream {
     pub bytes: u64,
     /// At most this many requests are in flight at a time.
     pub deep: usize,
-    /// So often, all together; as fast as they are served where this is `None`.
+    /// Requests a second, all together; if `None`, as fast as they are served.
     pub per_second: Option<u64>,
 }
 
@@ -256,7 +256,7 @@ impl Timeline {
         self.counted
     }
 
-    /// Those since the last time.
+    /// Returns the requests that were alone since the last call.
     pub fn take_alone(&mut self) -> Alone {
         mem::take(&mut self.alone)
     }

@@ -18,7 +18,7 @@ pub struct Truth {
     /// Mean syncs in ms: as before, device changed, neighbour changed, both.
     pub means: [f64; 4],
     pub p99s: [f64; 4],
-    /// And with nothing changed: in each half minute, with their p99.
+    /// The means and p99s in each half minute if nothing changes.
     pub calm: [[f64; 2]; 3],
 }
 
@@ -119,7 +119,7 @@ pub enum Cause {
     /// Nothing is slower than usual.
     Nobody,
     Device,
-    /// Somebody on this node.
+    /// Others on this node.
     Owners,
     /// The victim itself.
     Own,

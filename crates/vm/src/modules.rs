@@ -30,7 +30,7 @@ const MODULES: &str = "\
     blake2b_generic sha256_generic sha256_ssse3 sha256-arm64 aes_generic aesni-intel aes-arm64 \
     aes-ce-blk xts ecb cbc essiv zstd lz4 lzo lzo-rle";
 
-/// Those that the guest loads before the tests; the others by `modprobe`.
+/// The modules that the guest loads before the tests; it loads all others by `modprobe`.
 pub const LOADED: &str = "\
     virtio_pci virtio_blk virtio_rng loop crc32c_generic crc32c_intel ext4 xfs btrfs fuse overlay \
     bfq kyber-iosched mq-deadline";

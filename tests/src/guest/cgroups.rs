@@ -266,7 +266,7 @@ fn what_is_written_back_is_who_wrote_its_with_the_io_controller() {
     });
 }
 
-/// Nobody saw who dirtied the file, but the bio names the cgroup.
+/// It was not seen who dirtied the file, but the bio names the cgroup.
 #[test]
 fn a_cgroup_is_told_by_its_bios_alone() {
     need_guest!();

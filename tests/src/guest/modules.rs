@@ -41,7 +41,8 @@ fn said(session: &Session) -> Vec<String> {
     all.filter(|here| here.what == "module").map(|here| here.sentence).collect()
 }
 
-/// Those of modules came in 5.11.
+/// Types of modules came in 5.11:
+/// <https://github.com/torvalds/linux/commit/36e68442d1af>.
 fn has_types() -> bool {
     fs::exists("/sys/kernel/btf/ext4").unwrap()
 }

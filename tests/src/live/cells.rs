@@ -26,7 +26,7 @@ use crate::matrix::{
 
 const FILESYSTEMS: [Filesystem; 3] = [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs];
 
-/// And the kernel's modules that hold them.
+/// The schedulers, and the kernel's modules that hold them.
 const SCHEDULERS: [(&str, &str); 4] =
     [("none", ""), ("mq-deadline", "mq-deadline"), ("kyber", "kyber-iosched"), ("bfq", "bfq")];
 

@@ -40,8 +40,8 @@ fn wal_counts(session: &mut Session, tgid: u32) -> Vec<u64> {
     counts
 }
 
-/// Also that etcd is a victim of its own process and cgroup, with one victim for
-/// each kind of its files.
+/// This also shows that etcd is a victim under its own process and cgroup, with one victim
+/// for each kind of its files.
 #[test]
 fn our_count_of_wal_syncs_equals_etcds_own() {
     need_live!();

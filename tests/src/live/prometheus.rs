@@ -135,7 +135,7 @@ fn trim_until_blamed(disk: &SimulatedDisk, prometheus: &Prometheus) -> [Value; 2
     }
 }
 
-/// Whoever had not synced before had no series, and no buckets.
+/// A victim that had not synced before had no series, and so no buckets.
 fn since(now: &Histogram, then: &Histogram) -> Histogram {
     if then.buckets.is_empty() { now.clone() } else { now.since(then).expect("the same bounds") }
 }

@@ -94,7 +94,7 @@ pub enum Part {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Account {
     pub syncs: u64,
-    /// That it spent in them.
+    /// The seconds that it spent in them.
     pub seconds: f64,
 }
 

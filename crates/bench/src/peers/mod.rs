@@ -83,7 +83,7 @@ const READY: Duration = Duration::from_secs(20);
 /// A peer is complete when it has loaded no further program for this long.
 const SETTLED: Duration = Duration::from_millis(400);
 
-/// Those that can be asked, and what is known of those that cannot.
+/// The peers that can be measured, and why the others cannot.
 pub struct Peers {
     /// The directory into which the bench's own copies are unpacked.
     folder: Option<PathBuf>,
@@ -130,7 +130,7 @@ impl Peers {
         }
     }
 
-    /// That it runs, but sees nothing.
+    /// Stops a peer that runs but sees nothing, and notes that.
     pub fn give_up_silent(&mut self, peer: &Peer, running: Running) -> String {
         let said = running.stop();
         self.give_up(peer, said)

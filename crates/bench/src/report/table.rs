@@ -80,7 +80,7 @@ impl Table {
         self.row(section, what).base.push(value);
     }
 
-    /// That something could not be measured in this round.
+    /// Notes that something could not be measured in this round.
     pub fn note_missing(&mut self, section: &Section, what: &str, why: &str) {
         let row = self.row(section, what);
         if row.values.is_empty() {

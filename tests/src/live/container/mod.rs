@@ -34,8 +34,8 @@ use pod::Pod;
 const SECOND: Duration = Duration::from_secs(1);
 const NOBODY: u32 = 65534;
 
-/// Somebody of another user, who syncs in a folder that is closed to others:
-/// what it has open takes rights to see.
+/// A process of another user that syncs in a directory which is closed to others: seeing
+/// its open files takes capabilities.
 struct Victim {
     _fio: Process,
     cgroup: Cgroup,

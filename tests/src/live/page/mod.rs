@@ -112,7 +112,7 @@ fn a_sync_that_has_not_ended_is_on_the_page_while_it_lasts() {
     has_no_faults(&browser);
 }
 
-/// Somebody who syncs a file, as soon as it exists.
+/// Starts a process that syncs a file, as soon as it exists.
 fn start_syncer(name: &str, file: &Path, cgroup: &Cgroup) -> Process {
     Part::Syncer { file: file.to_owned(), per_second: 50 }.start(name, cgroup).unwrap()
 }

@@ -139,7 +139,7 @@ impl Prometheus {
         self.list("targets/metadata", &[("match_target", &format!("{{job=\"{job}\"}}"))])
     }
 
-    /// Those of a name that are pending or firing, annotations rendered.
+    /// Returns the alerts of a name that are pending or firing, with rendered annotations.
     pub fn alerts(&self, name: &str) -> Vec<Value> {
         let mut answer = self.ask("alerts", &[]);
         let Value::Array(mut alerts) = answer["alerts"].take() else { panic!("{answer}") };

@@ -32,7 +32,7 @@ fn a_crowd_on_another_disk_is_not_blamed() {
         let tenant = cgroup("elsewhere");
         let writes = Fio { rw: "randwrite", block: "128k", depth: 16 };
         let writer = writes.prepare(other.mountpoint(), "elsewhere").unwrap();
-        // No more than the CPUs bear beside.
+        // The load is no more than the CPUs have room for.
         let calm = Model { bytes_per_second: 50_000_000, ..Model::default() };
         other.become_another(&calm).unwrap();
         let answer = watch(stage, |length| {
@@ -64,7 +64,7 @@ fn a_crowded_cpu_is_told_and_who_crowds_it() {
     play(Filesystem::Ext4, |stage| {
         let crowd = cgroup("crowd");
         stage.pin_etcd(0).unwrap();
-        // So that a sync is hardly anything but being woken.
+        // The disk is so fast that a sync consists of hardly anything but wake-ups.
         let fast = Model {
             write: Duration::from_micros(50),
             flush: Duration::from_micros(100),

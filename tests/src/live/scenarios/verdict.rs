@@ -42,7 +42,7 @@ pub struct Verdict {
     pub unexplained_share: f64,
 }
 
-/// Somebody in a verdict, culprit or not.
+/// A suspect in a verdict, culprit or not.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Culprit {
     pub comm: String,
@@ -59,7 +59,7 @@ pub struct Culprit {
 pub trait Victim {
     fn pid(&self) -> u32;
     fn cgroup(&self) -> &Cgroup;
-    /// That it spent in syncs of its file so far.
+    /// The seconds that it has spent in syncs of its file so far.
     fn sync_seconds(&self) -> f64;
 }
 
@@ -152,7 +152,7 @@ pub struct Truth<'a> {
     pub slower: f64,
 }
 
-/// Nobody slows anybody.
+/// Nothing slows anything.
 pub const QUIET_TRUTH: Truth<'static> =
     Truth { kinds: &["none"], culprits: &[], innocent: &[], slower: 0.0 };
 
