@@ -15,7 +15,7 @@ use super::{
     second::{Circumstances, is_short},
     sums::Half,
     suspect::{Change, ENOUGH, Lift},
-    victim::{MOST_BASELINE_NS, Span, Victim},
+    victim::{MAX_BASELINE_NS, Span, Victim},
 };
 use crate::kind::{Confidence, Kind, SlowerThan, Via};
 

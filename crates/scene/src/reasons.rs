@@ -22,7 +22,8 @@ pub(crate) fn why_ruled_out(finding: &Finding) -> String {
             "it asks for no more than while these syncs were quick".to_owned()
         }
         _ if lift.with_n > 0 => {
-            format!("{share:.1}% of the wait, on the path of {} syncs", lift.with_n)
+            let syncs = if lift.with_n == 1 { "sync" } else { "syncs" };
+            format!("{share:.1}% of the wait, on the path of {} {syncs}", lift.with_n)
         }
         _ => format!("{share:.1}% of the wait"),
     }
@@ -86,7 +87,7 @@ fn up_of(judgement: &Judgement, part: impl Fn(&Held) -> f64) -> f64 {
 /// The reason to believe in a culprit, or what is missing.
 fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
     let of_requests = matches!(worst.via, Via::Queue | Via::Device);
-    let why = match (worst.lift.accuses(), worst.confidence) {
+    let why = match (worst.lift.supports_blame(), worst.confidence) {
         (true, Confidence::High) => "its share and the syncs with and without it agree",
         (false, Confidence::High) => "it was seen to run meanwhile",
         _ if worst.actor.kthread => "who is behind this kernel thread is not known",

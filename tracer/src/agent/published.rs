@@ -15,7 +15,7 @@ use crate::output::{
 use tracer_snapshot::{DroppedCounts, Filtered, Hanging, SCHEMA, Snapshot};
 
 /// Victims in one answer; the slowest come first.
-const MOST_VICTIMS: usize = 200;
+const MAX_VICTIMS: usize = 200;
 
 /// One period, as the loop saw it.
 #[derive(Debug)]
@@ -109,8 +109,8 @@ impl Published {
                 kernel: &s.kernel,
                 dropped: &s.dropped,
                 filter: s.filter.as_ref(),
-                victims: s.victims.iter().take(MOST_VICTIMS).map(|v| why(v, s)).collect(),
-                victims_left_out: s.victims.len().saturating_sub(MOST_VICTIMS),
+                victims: s.victims.iter().take(MAX_VICTIMS).map(|v| why(v, s)).collect(),
+                victims_left_out: s.victims.len().saturating_sub(MAX_VICTIMS),
                 hanging: s.hanging.iter().map(Described::from).collect(),
                 hanging_left_out: s.hanging_left_out,
             };

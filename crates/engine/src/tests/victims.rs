@@ -11,7 +11,7 @@ use crate::{
     second::Circumstances,
     sums::{Half, SYNC_BOUNDS_NS, SyncBuckets, wal_buckets},
     suspect::{SECONDS, Second},
-    victim::{BASELINE_SYNCS, MOST_BASELINE_NS},
+    victim::{BASELINE_SYNCS, MAX_BASELINE_NS},
 };
 
 const SECOND: u64 = 1_000_000_000;
