@@ -112,8 +112,9 @@ fn mapped(tree: &Tree, disk: &str) -> Vec<StackFact> {
     states.map(fact).collect()
 }
 
-/// The state that a target says
-/// (Documentation/admin-guide/device-mapper/{thin-provisioning,snapshot}.rst).
+/// The state that a target of device mapper reports, as documented in `thin-provisioning.rst`
+/// and `snapshot.rst` of
+/// <https://elixir.bootlin.com/linux/v6.12/source/Documentation/admin-guide/device-mapper>.
 fn of_target(target: &[u8], said: &[u8]) -> Option<StackState> {
     let said = text(said, 4096);
     let mut words = said.split_ascii_whitespace();
