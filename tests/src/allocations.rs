@@ -111,7 +111,7 @@ fn a_million_records_are_taken_in_without_one_allocation() {
             panic!("not a sync")
         };
         let file = files.resolve(record.tgid, record.fd, record.into(), now_ns);
-        engine.sync(record, underlying, file.0, 0, |_| &owners);
+        engine.ingest(record, underlying, file.0, 0, |_| &owners);
         if n.is_multiple_of(5_000) {
             engine.rotate();
         }

@@ -91,7 +91,7 @@ impl Replay {
             };
             let file = self.files.resolve(record.tgid, record.fd, record.into(), self.now_ns);
             let owners = &self.owners;
-            black_box(self.engine.sync(record, underlying, file.0, 0, |_| owners));
+            black_box(self.engine.ingest(record, underlying, file.0, 0, |_| owners));
             if at % ROTATE_EVERY == ROTATE_EVERY - 1 {
                 self.engine.rotate();
             }

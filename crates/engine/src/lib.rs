@@ -93,7 +93,7 @@ impl Engine {
     /// files, `owners` gives those of a disk's accounts; `underlying` is what was in
     /// flight on further disks; `need_ns` what its own requests would take alone,
     /// one after another.
-    pub fn sync<'a>(
+    pub fn ingest<'a>(
         &mut self,
         record: &SyncRecord,
         underlying: &[UnderlyingWindow],

@@ -246,7 +246,7 @@ proptest! {
         for record in through_the_ledger(&requests, &syncs, torn) {
             // A victim of its own for each, so that its blame is this sync's.
             let mut engine = Engine::new();
-            let judged = engine.sync(&record, &[], 0, 0, |_| &owners);
+            let judged = engine.ingest(&record, &[], 0, 0, |_| &owners);
             let victim = &engine.victims()[0];
             let d = judged.division;
             let blamed: f64 = victim.suspects.iter().map(Suspect::fresh_ns).sum();

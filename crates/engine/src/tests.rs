@@ -77,7 +77,7 @@ fn sync(duration_ns: u64, in_flight: &[(usize, f64)]) -> SyncRecord {
 fn victim_after(syncs: &[SyncRecord]) -> Victim {
     let (owners, mut engine) = (owners(), Engine::new());
     for record in syncs {
-        engine.sync(record, &[], 0, 0, |_| &owners);
+        engine.ingest(record, &[], 0, 0, |_| &owners);
     }
     Victim::clone(&engine.victims()[0])
 }
@@ -157,7 +157,7 @@ fn one_long_discard_outweighs_thirty_small_reads_and_those_an_idle_write() {
     weigh(&mut owners, 4, op::READ as u16, 100_000);
     let ratio = |owners: &[Owner; ACCOUNTS], in_flight: &[(usize, f64)]| {
         let mut engine = Engine::new();
-        engine.sync(&sync(20 * MS, in_flight), &[], 0, 0, |_| owners);
+        engine.ingest(&sync(20 * MS, in_flight), &[], 0, 0, |_| owners);
         let victim = &engine.victims()[0];
         blame_of(victim, 3) / blame_of(victim, 4)
     };
@@ -239,11 +239,11 @@ fn after_tick(syncs: &[SyncRecord], tick: Tick) -> Judgement {
     let (owners, mut engine) = (owners(), Engine::new());
     let (quiet, rest) = syncs.split_at(quiet().len());
     for record in quiet {
-        engine.sync(record, &[], 0, 0, |_| &owners);
+        engine.ingest(record, &[], 0, 0, |_| &owners);
     }
     engine.tick(&Tick { at_ns: 500 * MS, ..Tick::default() }, |_| ActorId::default());
     for record in rest {
-        engine.sync(record, &[], 0, 0, |_| &owners);
+        engine.ingest(record, &[], 0, 0, |_| &owners);
     }
     let tick = Tick { at_ns: 1_500 * MS, cpus: 2, ..tick };
     engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
@@ -280,7 +280,7 @@ fn what_was_always_short_is_never_usual() {
         for second in 1..=30 {
             for at in 0..40 {
                 let begin_ns = second * 1_000 * MS + at * 20 * MS;
-                engine.sync(&SyncRecord { begin_ns, ..record }, &[], 0, 0, |_| &owners);
+                engine.ingest(&SyncRecord { begin_ns, ..record }, &[], 0, 0, |_| &owners);
             }
             let contender = tick::Contender { victim_tgid: 812, owner: OwnerId(4), ns: 320 * MS };
             let reclaimer =
@@ -352,7 +352,7 @@ fn while_filled(slow: &[SyncRecord], blocks: &[(u32, u64)]) -> Judgement {
     };
     let journals: Vec<_> = blocks.iter().map(work).collect();
     for record in quiet() {
-        engine.sync(&record, &[], 0, 0, |_| &owners);
+        engine.ingest(&record, &[], 0, 0, |_| &owners);
     }
     for second in 0..8 {
         let at_ns = 1000 * MS * (second + 1);
@@ -360,7 +360,7 @@ fn while_filled(slow: &[SyncRecord], blocks: &[(u32, u64)]) -> Judgement {
         engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
         for record in slow {
             let record = SyncRecord { begin_ns: at_ns, ..*record };
-            engine.sync(&record, &[], 0, 0, |_| &owners);
+            engine.ingest(&record, &[], 0, 0, |_| &owners);
         }
     }
     judged(&engine.victims()[0])
@@ -437,7 +437,7 @@ fn more_to_write_is_its_own_doing_and_a_slower_disk_is_not() {
     for (need_ns, then) in [(20 * MS, Kind::Own), (MS, Kind::Device)] {
         let mut engine = Engine::new();
         let mut ingest = |length, need_ns| {
-            engine.sync(&sync(length, &[]), &[], 0, need_ns, |_| &owners);
+            engine.ingest(&sync(length, &[]), &[], 0, need_ns, |_| &owners);
         };
         (0..100).for_each(|_| ingest(MS, MS));
         (0..40).for_each(|_| ingest(20 * MS, need_ns));
@@ -452,7 +452,7 @@ fn what_is_of_the_victims_own_cgroup_is_no_neighbour() {
     let mut syncs = quiet();
     syncs.extend(vec![sync(20 * MS, &[(4, 4.0)]); 50]);
     for record in &syncs {
-        engine.sync(record, &[], 0, 0, |_| &owners);
+        engine.ingest(record, &[], 0, 0, |_| &owners);
     }
     let judged = judged(&engine.victims()[0]);
     assert_eq!((judged.kind, judged.in_house), (Kind::Own, true), "{judged:?}");
@@ -466,7 +466,7 @@ fn a_periodic_suspect_beside_a_continuous_culprit_is_cleared() {
     let mut ingest = |record: SyncRecord, times: usize, engine: &mut Engine| {
         for _ in 0..times {
             at += record.duration_ns;
-            engine.sync(&SyncRecord { begin_ns: at, ..record }, &[], 0, 0, |_| &owners);
+            engine.ingest(&SyncRecord { begin_ns: at, ..record }, &[], 0, 0, |_| &owners);
         }
         engine.rotate();
     };
@@ -490,10 +490,10 @@ fn on_disks_below_workers_carry_and_others_compete() {
     let mut below = UnderlyingWindow { disk: 7, areas: [0; ACCOUNTS] };
     below.areas[5] = tick(20 * MS);
     let mut engine = Engine::new();
-    engine.sync(&sync(20 * MS, &[]), &[below], 0, 0, |_| &owners);
+    engine.ingest(&sync(20 * MS, &[]), &[below], 0, 0, |_| &owners);
     assert!(engine.victims()[0].suspects.is_empty());
     below.areas[4] = tick(20 * MS);
-    engine.sync(&sync(20 * MS, &[]), &[below], 0, 0, |_| &owners);
+    engine.ingest(&sync(20 * MS, &[]), &[below], 0, 0, |_| &owners);
     assert!(blame_of(&engine.victims()[0], 4) > 0.0);
 }
 
@@ -502,7 +502,7 @@ fn a_torn_integral_is_counted_and_blames_nobody() {
     let mut torn = sync(10 * MS, &[]);
     torn.areas[3] = u64::MAX / 4;
     let (owners, mut engine) = (owners(), Engine::new());
-    engine.sync(&torn, &[], 0, 0, |_| &owners);
+    engine.ingest(&torn, &[], 0, 0, |_| &owners);
     assert_eq!(engine.torn(), 1);
     assert!(engine.victims()[0].suspects.is_empty());
 }
@@ -513,7 +513,7 @@ fn the_victim_that_synced_longest_ago_makes_room() {
     for file in 0..600 {
         let mut record = sync(MS, &[]);
         record.begin_ns = u64::from(file) * MS;
-        engine.sync(&record, &[], file, 0, |_| &owners);
+        engine.ingest(&record, &[], file, 0, |_| &owners);
     }
     assert_eq!(engine.victims().len(), 512);
     assert_eq!(engine.evicted(), 88);
@@ -523,7 +523,7 @@ fn the_victim_that_synced_longest_ago_makes_room() {
 #[test]
 fn the_window_forgets_after_two_rotations() {
     let (owners, mut engine) = (owners(), Engine::new());
-    engine.sync(&sync(10 * MS, &[(3, 1.0)]), &[], 0, 0, |_| &owners);
+    engine.ingest(&sync(10 * MS, &[(3, 1.0)]), &[], 0, 0, |_| &owners);
     engine.rotate();
     assert_eq!(engine.victims()[0].before.syncs, 1);
     engine.rotate();
@@ -584,7 +584,7 @@ proptest! {
         let mut record = sync(duration, &in_flight);
         [record.journal_ns, record.journal_device_ns, record.throttle_ns, record.reclaim_ns] = parts;
         let mut engine = Engine::new();
-        let judged = engine.sync(&record, &[], 0, 0, |_| &owners);
+        let judged = engine.ingest(&record, &[], 0, 0, |_| &owners);
         let victim = &engine.victims()[0];
         let blamed: f64 = victim.suspects.iter().map(suspect::Suspect::fresh_ns).sum();
         let d = judged.division;
@@ -613,7 +613,7 @@ fn who_synced_a_few_times_long_ago_is_forgotten_and_the_others_are_found_again()
     let (owners, mut engine) = (owners(), Engine::new());
     let file_at = |engine: &mut Engine, file: u32, begin_ns: u64| {
         let record = SyncRecord { begin_ns, ..sync(MS, &[]) };
-        engine.sync(&record, &[], file, 0, |_| &owners).victim
+        engine.ingest(&record, &[], file, 0, |_| &owners).victim
     };
     file_at(&mut engine, 0, 0);
     for n in 0..30 {

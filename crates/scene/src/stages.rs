@@ -35,7 +35,7 @@ impl Scene {
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
     ) -> Judged {
         let SyncInput { record, underlying, file, need_ns } = *sync;
-        self.engine.sync(record, underlying, file.0, need_ns, owners)
+        self.engine.ingest(record, underlying, file.0, need_ns, owners)
     }
 
     /// Settles the second that a tick ends, and forgets the older half of the

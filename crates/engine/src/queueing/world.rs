@@ -111,7 +111,7 @@ impl World {
             .map(|(op, bytes)| usual(op, bytes).unwrap_or(0.0))
             .iter()
             .sum::<f64>() as u64;
-        self.engine.sync(&record, &[], 0, need_ns, |_| &self.owners);
+        self.engine.ingest(&record, &[], 0, need_ns, |_| &self.owners);
     }
 
     /// Begins with what another learnt of the disk.

@@ -30,14 +30,14 @@ fn beside(helper: usize, amounts: &[(u32, u64)]) -> Judgement {
     };
     let journals: Vec<_> = amounts.iter().map(work).collect();
     quiet().iter().for_each(|record| {
-        engine.sync(record, &[], 0, 0, |_| &owners);
+        engine.ingest(record, &[], 0, 0, |_| &owners);
     });
     for second in 0..8 {
         let at_ns = 1000 * MS * (second + 1);
         let tick = Tick { at_ns, cpus: 2, journals: journals.clone(), ..Tick::default() };
         engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
         for _ in 0..12 {
-            engine.sync(&SyncRecord { begin_ns: at_ns, ..slow }, &[], 0, 0, |_| &owners);
+            engine.ingest(&SyncRecord { begin_ns: at_ns, ..slow }, &[], 0, 0, |_| &owners);
         }
     }
     judged(&engine.victims()[0])

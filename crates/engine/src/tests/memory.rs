@@ -36,7 +36,7 @@ fn syncs_with_a_tenant_that_takes_memory_are_compared_with_those_without() {
     let mut second = |record: SyncRecord, reclaimers: Vec<tick::Reclaimer>| {
         for _ in 0..40 {
             at_ns += 25 * MS;
-            engine.sync(&SyncRecord { begin_ns: at_ns, ..record }, &[], 0, 0, |_| &owners);
+            engine.ingest(&SyncRecord { begin_ns: at_ns, ..record }, &[], 0, 0, |_| &owners);
         }
         let tick = Tick { at_ns: at_ns + 25 * MS, cpus: 2, reclaimers, ..Tick::default() };
         engine.tick(&tick, |owner| owners[owner.0 as usize].actor());

@@ -21,7 +21,7 @@ fn tick_at(engine: &mut Engine, at_ns: u64, tick: Tick) {
 
 fn ingest(engine: &mut Engine, record: SyncRecord) -> Judged {
     let owners = owners();
-    engine.sync(&record, &[], 0, 0, |_| &owners)
+    engine.ingest(&record, &[], 0, 0, |_| &owners)
 }
 
 /// An engine after one sync of process 77 that ended at the first second.
