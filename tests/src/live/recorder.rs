@@ -43,7 +43,7 @@ const SIZE: u64 = 4 << 20;
 
 /// The recorder writes once a second. Its loop comes round ten times a second, and the
 /// tick that it writes was made up to one such round before.
-const MOST_LOST_SECONDS: f64 = 1.25;
+const MAX_LOST_SECONDS: f64 = 1.25;
 
 /// The agent's own record of what it did, with a configuration of its own.
 fn agent(folder: &Path) -> Agent {
@@ -117,7 +117,7 @@ fn kill_at_random(filesystem: Filesystem) {
         replay.check().unwrap_or_else(|error| panic!("kill {round}: {error:#}"));
         let lost = at - replay.now();
         println!("kill {round} {after:?} after its begin: the last {lost:.2} s are lost");
-        assert!(lost < MOST_LOST_SECONDS, "kill {round}: {lost} s");
+        assert!(lost < MAX_LOST_SECONDS, "kill {round}: {lost} s");
         worst = worst.max(lost);
         killed.push(at);
         for one in segments(&folder) {
@@ -147,7 +147,7 @@ fn kill_at_random(filesystem: Filesystem) {
     assert_eq!(found.len(), kept.len(), "{kept:?}: {breaks:?}");
     assert!(kept.len() >= 4, "{kept:?}");
     for (one, at) in found.iter().zip(&kept) {
-        assert!(one.from <= at + 0.1 && at - one.from < MOST_LOST_SECONDS, "{at}: {one:?}");
+        assert!(one.from <= at + 0.1 && at - one.from < MAX_LOST_SECONDS, "{at}: {one:?}");
         assert!(one.to > *at, "the next began after it: {at}: {one:?}");
     }
     let victims = replay.snapshot_of(Span::Period).victims;

@@ -51,7 +51,7 @@ impl Bounds {
     }
 
     fn of(bytes: u64) -> Self {
-        let segment = (bytes / FILES).clamp(LEAST_SEGMENT, MOST_SEGMENT);
+        let segment = (bytes / FILES).clamp(LEAST_SEGMENT, MAX_SEGMENT);
         // Whole blocks.
         Self { bytes, segment_bytes: segment - segment % 4096 }
     }
