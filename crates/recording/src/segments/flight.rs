@@ -274,7 +274,7 @@ impl Thread {
     fn look_for_room(&mut self) {
         let writer = match self.writer.take() {
             Some(writer) => Ok(writer),
-            None => Folder::take(&self.path).map(|folder| self.writer(folder)),
+            None => Folder::lock(&self.path).map(|folder| self.writer(folder)),
         };
         match writer {
             Err(error) => self.stop(&format!("it cannot be used ({error})"), self.began),
@@ -292,7 +292,7 @@ impl Thread {
         let writer = Writer::new(folder, self.bounds, (self.ask)());
         let Some(bounds) = self.sums else { return writer };
         let path = self.path.join(SUMS);
-        match Folder::take(&path) {
+        match Folder::lock(&path) {
             Ok(folder) => writer.with_sums(Writer::new(folder, bounds, (self.ask)())),
             Err(error) => {
                 let name = path.display();

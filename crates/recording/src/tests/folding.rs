@@ -29,7 +29,7 @@ const OF_SUMS: Bounds = Bounds { bytes: 4 * MIB, segment_bytes: MIB };
 fn writer(path: &Path, bounds: Bounds) -> Writer {
     let free = Free { bytes: 1 << 40, of_bytes: 1 << 40, inodes: 1000, of_inodes: 1000 };
     let of = |path: &Path, bounds| {
-        Writer::new(Folder::take(path).unwrap(), bounds, Box::new(move |_| Ok(free)))
+        Writer::new(Folder::lock(path).unwrap(), bounds, Box::new(move |_| Ok(free)))
     };
     let writer = of(path, bounds);
     writer.with_sums(of(&path.join(SUMS), OF_SUMS))
