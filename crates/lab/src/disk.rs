@@ -140,8 +140,9 @@ impl LoopDisk {
         };
         let device = LOSETUP.run(&[direct, &["--find", "--show", &image]].concat())?;
         self.device = Some(device.clone());
-        // It has the scheduler of whoever had this device before.
+        // It has the scheduler and the limits of whoever had this device before.
         self.set_scheduler("none")?;
+        self.lift_dirty_limits()?;
         let (mkfs, options) = fs.mkfs();
         mkfs.run(&[options, more, &[&device]].concat())?;
         let (none, flags): (Option<&str>, _) = (None, MsFlags::MS_NODEV | MsFlags::MS_NOSUID);
@@ -190,6 +191,34 @@ impl LoopDisk {
         let path = format!("/sys/block/{}/queue/scheduler", self.name());
         fs::write(&path, scheduler)
             .with_context(|| format!("failed to write `{scheduler}` to `{path}`"))
+    }
+
+    /// Has the node keep no more than this of what is to be written to it.
+    pub fn limit_dirty(&self, bytes: u64) -> Result<()> {
+        self.write_limit("strict_limit", 1)?;
+        self.write_limit("max_bytes", bytes)
+    }
+
+    /// The limits that a new disk has. A loop device keeps those of the disk before it
+    /// for as long as the node runs.
+    fn lift_dirty_limits(&self) -> Result<()> {
+        if self.limits()?.join("strict_limit").exists() {
+            self.write_limit("strict_limit", 0)?;
+        }
+        self.write_limit("max_ratio", 100)
+    }
+
+    fn write_limit(&self, name: &str, value: u64) -> Result<()> {
+        let path = self.limits()?.join(name);
+        fs::write(&path, value.to_string())
+            .with_context(|| format!("failed to write `{}`", path.display()))
+    }
+
+    fn limits(&self) -> Result<PathBuf> {
+        let path = format!("/sys/block/{}/dev", self.name());
+        let number =
+            fs::read_to_string(&path).with_context(|| format!("failed to read `{path}`"))?;
+        Ok(Path::new("/sys/class/bdi").join(number.trim()))
     }
 
     /// Undoes everything but the folder; what has been undone is not tried

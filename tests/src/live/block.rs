@@ -1,5 +1,5 @@
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write as _,
     process::{Child, Command},
     thread::{sleep, spawn},
@@ -137,6 +137,36 @@ pub fn under_every_load(session: &mut Session, disk: &LoopDisk, scheduler: &str)
         in_three_plays(&mut play)
             .unwrap_or_else(|error| panic!("{name} under {scheduler}: {error:#}"));
     }
+}
+
+/// A loop device keeps what its last disk was limited to, and the next disk gets the same
+/// device: a test that measures writeback would measure another test's limit.
+#[test]
+fn a_disk_has_no_limits_of_the_one_before_it() {
+    need_live!();
+    let limits = |disk: &LoopDisk| {
+        let number = fs::read_to_string(format!("/sys/block/{}/dev", disk.name())).unwrap();
+        let read = |name| {
+            let path = format!("/sys/class/bdi/{}/{name}", number.trim());
+            fs::read_to_string(path).unwrap().trim().parse::<u64>().unwrap()
+        };
+        (read("strict_limit"), read("max_bytes"))
+    };
+    if !std::path::Path::new("/sys/class/bdi/7:0/max_bytes").exists() {
+        crate::skip::skip!("this kernel limits no disk by bytes");
+    }
+    let disk = lab_disk(Filesystem::Ext4);
+    let (name, before) = (disk.name().to_owned(), limits(&disk));
+    disk.limit_dirty(4 << 20).unwrap();
+    let limited = limits(&disk);
+    assert!(limited.0 == 1 && limited.1 < 8 << 20, "{limited:?}");
+    drop(disk);
+    let next = lab_disk(Filesystem::Ext4);
+    assert_eq!(next.name(), name, "the first device that is free");
+    let (strict, bytes) = limits(&next);
+    assert_eq!(strict, 0);
+    // The whole of what the kernel lets be dirty, which varies with the free memory.
+    assert!(bytes > before.1 / 2 && bytes > 64 << 20, "{bytes} after {}", before.1);
 }
 
 #[test]

@@ -124,18 +124,6 @@ impl SimulatedDisk {
             fs::read(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
         Ok(serde_json::from_slice(&text)?)
     }
-
-    /// Has the node keep no more than this of what is to be written to it.
-    pub fn limit_dirty(&self, bytes: u64) -> Result<()> {
-        let number = fs::read_to_string(format!("/sys/block/{}/dev", self.name()))?;
-        let folder = Path::new("/sys/class/bdi").join(number.trim());
-        for (name, value) in [("strict_limit", 1), ("max_bytes", bytes)] {
-            let path = folder.join(name);
-            fs::write(&path, value.to_string())
-                .with_context(|| format!("failed to write `{}`", path.display()))?;
-        }
-        Ok(())
-    }
 }
 
 impl Server {

@@ -629,19 +629,24 @@ fn a_disk_that_is_too_slow_costs_seconds_that_are_counted_and_never_the_caller()
         flight.written_bytes() > 0
     });
     slow.store(1, Relaxed);
-    let begin = Instant::now();
+    // The disk answers only when this is over: a caller that waited for it would never
+    // come back, so any bound does.
+    let timed = |run: &mut Run| {
+        let begin = Instant::now();
+        fly(run, &flight);
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    };
     let mut seconds = 0;
-    until("the queue is full", || {
-        fly(&mut run, &flight);
+    while flight.dropped() == 0 {
+        timed(&mut run);
         seconds += 1;
-        flight.dropped() > 0
-    });
+        assert!(seconds < 100_000, "the queue has no end");
+    }
     assert!(seconds > 100, "some minutes fit: {seconds}");
     for _ in 0..100 {
-        fly(&mut run, &flight);
+        timed(&mut run);
     }
     assert!(flight.dropped() >= 100, "{}", flight.dropped());
-    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
     slow.store(0, Relaxed);
     let dropped = flight.dropped();
     until("it goes on", || {

@@ -103,7 +103,7 @@ fn play_once(play: &Play, truth: Option<(f64, f64)>) -> Played {
         if stream.does == Does::BufferedWrite {
             // About a second of it, and the kernel writes back.
             let bytes = stream.bytes * stream.per_second.unwrap_or_default();
-            stage.disk.limit_dirty((2 * bytes).max(LEAST_DIRTY)).expect("a limit");
+            stage.disk.disk().limit_dirty((2 * bytes).max(LEAST_DIRTY)).expect("a limit");
         }
         let part = Part::Neighbour { file: file.clone(), stream };
         part.start(NAME, &tenant).expect("a neighbour")

@@ -74,7 +74,7 @@ fn a_buffered_writer_is_named_and_not_the_kernels_worker() {
         // The disk shall be what is short, not the CPUs that write to it.
         let narrow = Model { bytes_per_second: 150_000_000, ..Model::default() };
         stage.disk.become_another(&narrow).unwrap();
-        stage.disk.limit_dirty(64 << 20).unwrap();
+        stage.disk.disk().limit_dirty(64 << 20).unwrap();
         let tenant = cgroup("logwriter");
         let writer = Part::Writer {
             file: stage.disk.mountpoint().join("log"),
