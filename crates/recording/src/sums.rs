@@ -138,8 +138,8 @@ impl Syncs {
         }
     }
 
-    /// The sum as it is written: most of what a line takes are digits, of which a mean
-    /// of many syncs has more than it is true to.
+    /// The sum as it is written. Digits take most of a line, and a mean of many syncs is not
+    /// exact to more than three of them.
     pub fn rounded(mut self) -> Self {
         let sum = &mut self.sum;
         let duration_ns = sum.duration_ns;
@@ -172,7 +172,7 @@ impl Syncs {
 }
 
 /// Adds up by owner; the cost of a request is the mean by time in flight.
-fn add_accounts(to: &mut Vec<Account>, from: &[Account]) {
+pub fn add_accounts(to: &mut Vec<Account>, from: &[Account]) {
     for one @ (id, ticks, weight_ns) in from {
         let Some((_, sum, mean_ns)) = to.iter_mut().find(|(known, ..)| known == id) else {
             to.push(*one);

@@ -1,10 +1,10 @@
 //! Chooses the syncs that a flight recorder keeps one by one, and adds up the others.
 //!
 //! Most syncs are fast, and like each other: they would fill the recording and say
-//! nothing that their sums do not. So the slowest fiftieth of a victim's syncs are
-//! kept, all that took a tenth of a second, and one of a hundred others. The rest is added up each second, by how long
-//! they took and by who had requests in flight meanwhile, since that is what baselines,
-//! quantiles and evidence are made of.
+//! nothing that their sums do not. So the slowest fiftieth of a victim's syncs are kept,
+//! all that took a tenth of a second or longer, and one of a hundred others. The rest is
+//! added up each second, by how long they took and by who had requests in flight
+//! meanwhile, since baselines, quantiles and evidence are made of that.
 
 use std::{
     collections::HashMap,

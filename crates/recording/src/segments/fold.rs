@@ -21,7 +21,7 @@ use tracer_engine::{
 use crate::{
     line::{Account, Disk, Line, OwnerLine, Sync},
     reader::Reader,
-    sums::{Syncs, rounded},
+    sums::{Syncs, add_accounts, rounded},
     thinning::victim,
 };
 
@@ -235,9 +235,32 @@ fn keep_most(accounts: &mut Vec<Account>, is_needed: impl Fn(u32) -> bool) {
     accounts.sort_by_key(|account| std::cmp::Reverse((is_needed(account.0), work(account))));
     let needed = accounts.iter().filter(|account| is_needed(account.0)).count();
     let rest = accounts.split_off(accounts.len().min(needed + OWNERS));
-    let ticks = rest.iter().fold(0, |sum: u64, (_, ticks, _)| sum.saturating_add(*ticks));
-    let mean_ns = rest.iter().map(work).sum::<u128>() / u128::from(ticks.max(1));
-    if ticks > 0 {
-        accounts.push((0, ticks, u32::try_from(mean_ns).unwrap_or(u32::MAX)));
+    // Owner 0 may be among those that are kept.
+    let rest: Vec<_> = rest
+        .into_iter()
+        .filter(|account| account.1 > 0)
+        .map(|(_, ticks, ns)| (0, ticks, ns))
+        .collect();
+    add_accounts(accounts, &rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_stands_in_a_list_once() {
+        // Owner 0 has most of the work, so it is kept; 3 and 4 are added to it.
+        let mut accounts = vec![(1, 50, 10), (0, 100, 10), (2, 40, 10), (3, 20, 10), (4, 10, 40)];
+        keep_most(&mut accounts, |id| id == 3);
+        // Needed: 3. Most work: 0 (1,000), 1 (500), 2 and 4 (400 each, in their order).
+        assert_eq!(accounts, [(3, 20, 10), (0, 110, 12), (1, 50, 10), (2, 40, 10)]);
+    }
+
+    #[test]
+    fn those_that_are_not_kept_become_owner_0() {
+        let mut accounts = vec![(1, 50, 10), (2, 40, 10), (3, 30, 10), (4, 10, 20), (5, 30, 0)];
+        keep_most(&mut accounts, |_| false);
+        assert_eq!(accounts, [(1, 50, 10), (2, 40, 10), (3, 30, 10), (0, 40, 5)]);
     }
 }
