@@ -1,9 +1,8 @@
 //! The tracer of another commit of this repository, built from its own sources.
 //!
-//! They are checked out beside what cargo builds (`target/against`), and go
-//! again when the one file that is wanted of them is there; that stays, by the
-//! commit's whole name. Nothing of this tree's is built with, so that a commit's
-//! tracer is the same whatever has changed since.
+//! The sources are checked out into `target/against` and removed when the binary
+//! is built, which is kept under the commit's full name. The build uses nothing of
+//! this tree, so a commit's tracer is the same whatever has changed since.
 
 use std::{
     fs,
@@ -26,7 +25,7 @@ pub fn build(commit: &str) -> Result<(String, PathBuf)> {
         let built = step::timed(&format!("build (release, {commit})"), || {
             step::build_executable(&mut cargo_of(tree.folder()), "tracer")
         })?;
-        // Under another name until it is whole.
+        // It has another name until it is complete.
         let copy = folder.join("tracer.new");
         fs::copy(&built, &copy)
             .and_then(|_| fs::rename(&copy, &tracer))
@@ -37,7 +36,7 @@ pub fn build(commit: &str) -> Result<(String, PathBuf)> {
 }
 
 fn resolve(commit: &str) -> Result<String> {
-    // Otherwise it could be an option of git.
+    // Git would take it for an option.
     if commit.starts_with('-') {
         bail!("`{commit}` is no commit");
     }
@@ -45,8 +44,8 @@ fn resolve(commit: &str) -> Result<String> {
         .with_context(|| format!("`{commit}` is no commit of this repository"))
 }
 
-/// Its own cargo, toolchain and target directory: cargo takes two checkouts
-/// that share one for the same packages.
+/// Cargo for a checkout, with a target directory of its own: if two checkouts
+/// share one, cargo takes them for the same packages.
 fn cargo_of(tree: &Path) -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(tree).env("PATH", root::search_path());
@@ -58,7 +57,7 @@ fn cargo_of(tree: &Path) -> Command {
     command
 }
 
-/// A checkout that goes when dropped, with all that was built in it.
+/// A checkout; dropping it removes it with everything that was built in it.
 struct Tree(PathBuf);
 
 impl Tree {

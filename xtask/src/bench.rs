@@ -20,39 +20,39 @@ pub struct BenchArgs {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
-    /// How often everything is measured (default 5).
+    /// Measure everything this number of times [default: 5].
     #[arg(long, value_name = "N")]
     rounds: Option<u32>,
-    /// How long each load runs in a round (default 4, for the page 2).
+    /// Run each load for this many seconds in a round [default: 4, or 2 with --page].
     #[arg(long, value_name = "S")]
     seconds: Option<u64>,
-    /// Measure everything, other tracers beside ours, and write `docs/cost.md`.
+    /// Measure everything, other tracers too, and write `docs/cost.md`.
     #[arg(long)]
     page: bool,
-    /// Compare one running load with and without the tracer, in turn and in
-    /// pairs, until the ratios are known within 2 % or five minutes are over;
-    /// with `--page` write `docs/cost/paired.md` and put it into `docs/cost.md`.
+    /// Attach and detach the tracer in turn under one running load, until the
+    /// ratios are known to within 2 % or five minutes have passed; with `--page`,
+    /// write `docs/cost/paired.md` and include it in `docs/cost.md`.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     paired: bool,
-    /// Let CPUs with nothing to do sleep meanwhile, as they do where nobody
-    /// measures: nearer to what users see, and noisier.
+    /// Let idle CPUs sleep during the measurement, as they do in normal use: this is
+    /// closer to what users see, but noisier.
     #[arg(long, requires = "paired")]
     may_sleep: bool,
-    /// Compare with the tracer of this commit too.
+    /// Compare with a tracer built from this commit, too.
     #[arg(long, value_name = "COMMIT", requires = "paired")]
     against: Option<String>,
-    /// Measure what the kernel takes to run the programs on null_blk, in an
-    /// emulated machine, for the page.
+    /// Measure the kernel time of the programs on null_blk, in a virtual machine, and
+    /// add it to the page.
     #[arg(long, conflicts_with_all = ["page", "json", "paired"])]
     null_blk: bool,
-    /// Write `docs/cost.md` again from the figures of the last page.
+    /// Measure nothing: write `docs/cost.md` again from the figures of the last run.
     #[arg(long, conflicts_with_all = ["page", "rounds", "seconds", "paired"])]
     render: bool,
 }
 
 /// Returns only on failure, as the demo does.
 pub fn run(args: &BenchArgs) -> Result<()> {
-    setup::bring(&[Need::Build, Need::Bench], Talk::Changes)?;
+    setup::ensure(&[Need::Build, Need::Bench], Talk::Changes)?;
     if args.null_blk {
         measure_null_blk(args)?;
     }
@@ -60,10 +60,10 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let mut variables = vec![("PATH", root::search_path())];
     let against = args.against.as_deref().map(against::build).transpose()?;
     if args.page && !args.paired {
-        variables.push(("TRACER_PEERS", setup::bring_peers(Talk::Changes).into()));
+        variables.push(("TRACER_PEERS", setup::ensure_peers(Talk::Changes).into()));
         match build_static_tracer(Arch::host()) {
             Ok(tracer) => variables.push(("TRACER_STATIC_BIN", tracer.into())),
-            Err(error) => eprintln!("bench: goes without the static tracer: {error:#}"),
+            Err(error) => eprintln!("bench: continues without the static tracer: {error:#}"),
         }
     }
     if !render {

@@ -1,8 +1,8 @@
 //! Builds the tracer: for this machine, or as one file for any Linux.
 //!
-//! The static one is linked with musl by the linker that comes with Rust, so
-//! that another machine's needs no cross compiler. The kernel programs in it
-//! are compiled for the machine that it will run on (aya-build asks cargo for
+//! The static one is linked with musl by the linker that comes with Rust, so no
+//! cross compiler is needed for another architecture. The kernel programs in it
+//! are compiled for the architecture that it will run on (aya-build asks cargo for
 //! the target, not the host).
 
 use std::{path::PathBuf, process::Command};
@@ -16,18 +16,19 @@ use crate::setup::{self, Need, Talk};
 
 #[derive(Args)]
 pub struct BuildArgs {
+    /// Build with optimisations, in cargo's release profile.
     #[arg(long)]
     release: bool,
-    /// One file without libraries, in release profile; prints where it is.
+    /// Build one static file for any Linux, in the release profile, and print its path.
     #[arg(long = "static")]
     is_static: bool,
-    /// For another machine.
+    /// Build for this architecture instead of this machine's.
     #[arg(long, value_enum, requires = "is_static")]
     arch: Option<Arch>,
 }
 
 pub fn run(args: &BuildArgs) -> Result<()> {
-    setup::bring(&[Need::Build], Talk::Changes)?;
+    setup::ensure(&[Need::Build], Talk::Changes)?;
     if args.is_static {
         let file = build_static_tracer(args.arch.unwrap_or(Arch::host()))?;
         println!("{}", file.display());
@@ -38,7 +39,7 @@ pub fn run(args: &BuildArgs) -> Result<()> {
 }
 
 pub fn build_static_tracer(arch: Arch) -> Result<PathBuf> {
-    setup::bring_target(arch.static_target(), Talk::Changes)?;
+    setup::ensure_target(arch.static_target(), Talk::Changes)?;
     let mut command = for_target("build", arch);
     // cargo compiles a crate again for each set of its features, and these are
     // what the selected packages ask for together. With the tests' package named
@@ -49,19 +50,19 @@ pub fn build_static_tracer(arch: Arch) -> Result<PathBuf> {
     step::timed(&name, || step::build_executable(&mut command, "tracer"))
 }
 
-/// The tests' binary, made of the very crates that the tracer is made of: these
-/// are optimised, which counts where every instruction is emulated.
+/// Builds the tests' binary from the same optimised crates as the tracer: a guest
+/// emulates every instruction, so optimisation counts.
 pub fn build_static_tests(arch: Arch) -> Result<PathBuf> {
-    setup::bring_target(arch.static_target(), Talk::Changes)?;
+    setup::ensure_target(arch.static_target(), Talk::Changes)?;
     let mut command = for_target("test", arch);
     command.args(["--package", "tracer-tests", "--test", "tests", "--no-run"]);
     let name = format!("build (static tests, {})", arch.name());
     step::timed(&name, || step::build_executable(&mut command, "tests"))
 }
 
-/// The bench of the kernel's side, for a guest.
+/// Builds the bench of the kernel's side, to be run in a guest.
 pub fn build_static_bench(arch: Arch) -> Result<PathBuf> {
-    setup::bring_target(arch.static_target(), Talk::Changes)?;
+    setup::ensure_target(arch.static_target(), Talk::Changes)?;
     let mut command = for_target("build", arch);
     command.args(["--package", "tracer-bench"]);
     step::timed("build (static bench)", || step::build_executable(&mut command, "tracer-bench"))

@@ -15,7 +15,7 @@ use crate::setup::{self, Need, Talk};
 /// The gate: lints, build, documentation, and the tests that need neither root
 /// nor a kernel.
 pub fn run() -> Result<()> {
-    setup::bring(&[Need::Build], Talk::Changes)?;
+    setup::ensure(&[Need::Build], Talk::Changes)?;
     // This takes a second, so it comes first.
     step::timed("words", words::check)?;
     step::timed("claims", claims::check)?;
@@ -23,7 +23,7 @@ pub fn run() -> Result<()> {
     step::timed("licences", licences::check)?;
     lint()?;
     let mut docs = cargo("doc");
-    // Links to what is private count too: that is where most of the text is.
+    // Private items are documented too, because most of the text is there.
     docs.args(["--workspace", "--no-deps", "--document-private-items"]);
     step::run("docs", docs.env("RUSTDOCFLAGS", "-D warnings"))?;
     let mut build = cargo("build");
@@ -34,7 +34,7 @@ pub fn run() -> Result<()> {
     step::run("tests", tests.env("TRACER_BIN", tracer))
 }
 
-/// Format and lints, of the host's half and of the kernel's.
+/// Checks the format and runs clippy, on user space and on the kernel programs.
 pub fn lint() -> Result<()> {
     step::run("format", cargo("fmt").args(["--all", "--check"]))?;
     let mut host = cargo("clippy");
@@ -49,11 +49,11 @@ fn clippy_ebpf() -> Command {
     command
         .args(["--package", "tracer-ebpf", "--target", "bpfel-unknown-none"])
         .args(["-Z", "build-std=core"])
-        // Other flags than the host's: in one directory each would rebuild the
-        // other's.
+        // The flags differ from the host's: in one target directory, each build would
+        // undo the other.
         .args(["--target-dir", "target/clippy-ebpf", "--", "-D", "warnings"])
         .env("RUSTC_BOOTSTRAP", "1")
-        // aya-ebpf asks for the machine whose registers it is to know.
+        // aya-ebpf reads from this for which architecture's registers it is built.
         .env("CARGO_ENCODED_RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH));
     command
 }

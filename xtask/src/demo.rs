@@ -10,7 +10,7 @@ use crate::setup::{self, Need, Talk};
 /// Returns only on failure: the demo takes this process's place, so that its
 /// terminal, signals and exit code need no passing on.
 pub fn run(args: &[OsString]) -> Result<()> {
-    setup::bring(&[Need::Build, Need::Demo], Talk::Changes)?;
+    setup::ensure(&[Need::Build, Need::Demo], Talk::Changes)?;
     let tracer = step::build_tracer(Profile::Release)?;
     let mut command = root::command(&tracer, &[("PATH", root::search_path())])?;
     let error = command.arg("demo").args(args).exec();

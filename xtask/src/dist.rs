@@ -1,8 +1,8 @@
-//! Makes a release: everything that people install, in one folder, with digests.
+//! Makes a release: everything that people install, in one directory, with digests.
 //!
 //! The writers are in `tracer-dist`; this builds the programs, has them print their
 //! manual and completions, and asks cargo and git for the rest. With the same commit,
-//! compiler and folder of the sources each file comes out the same.
+//! compiler and source directory, each file comes out the same.
 
 use std::{
     env, fs,
@@ -32,13 +32,13 @@ const MACHINES: [Arch; 2] = [Arch::X86, Arch::Arm];
 
 #[derive(Args)]
 pub struct DistArgs {
-    /// Only for this machine; for both, where nothing is said.
+    /// Make the release for this architecture only [default: both].
     #[arg(long, value_enum)]
     arch: Option<Arch>,
-    /// The folder for the files.
+    /// Write the files to this directory.
     #[arg(short, long, value_name = "DIR", default_value = "target/dist")]
     output: PathBuf,
-    /// The one who answers for the packages.
+    /// Name this person as the maintainer of the packages.
     #[arg(
         long,
         value_name = "NAME <ADDRESS>",
@@ -46,13 +46,13 @@ pub struct DistArgs {
         default_value = "whoever built it <root@localhost>"
     )]
     maintainer: String,
-    /// The address at which the archives of this release will lie, for krew's manifest.
+    /// Refer to this address in krew's manifest: the archives will be published there.
     #[arg(long, value_name = "URL", env = "TRACER_DOWNLOAD", default_value = krew::NO_FOLDER)]
     download: String,
 }
 
 pub fn run(args: &DistArgs) -> Result<()> {
-    setup::bring(&[Need::Build], Talk::Changes)?;
+    setup::ensure(&[Need::Build], Talk::Changes)?;
     let machines = args.arch.map_or(MACHINES.to_vec(), |arch| vec![arch]);
     let metadata = metadata()?;
     let release = release(&metadata, &args.maintainer)?;

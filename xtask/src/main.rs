@@ -1,8 +1,8 @@
 //! `cargo xtask`: everything a developer or a CI machine does to this project.
 //!
-//! One file per command. Each brings what it needs by itself ([`setup`]), says
-//! on standard error what it does, and ends with exit code 1 and the name of
-//! what failed. Standard output carries results only.
+//! There is one file per command. A command installs what it needs ([`setup`]), reports
+//! its progress on standard error, and ends with exit code 1 and the name of what failed
+//! if something did. Standard output carries results only.
 
 mod against;
 mod bench;
@@ -38,9 +38,9 @@ struct Xtask {
 enum Command {
     /// Measure, as root, what the tracer costs on this machine.
     Bench(bench::BenchArgs),
-    /// Bring what building, the demo and the tests need, and say what is there.
+    /// Install what building, the demo, the tests and the bench need, and list what is there.
     Setup {
-        /// Only what this needs.
+        /// Install only what these need [default: all].
         #[arg(value_enum)]
         needs: Vec<Need>,
     },
@@ -50,19 +50,19 @@ enum Command {
     Check,
     /// Build the tracer and run its demo as root.
     Demo {
-        /// For `tracer demo`.
+        /// Arguments for `tracer demo`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Make a release: packages, archives and an image for both machines, with digests.
+    /// Make a release: packages, archives and an image for both architectures, with digests.
     Dist(dist::DistArgs),
-    /// Hold verdicts against the truth of a matrix of timelines, on a model or live.
+    /// Compare verdicts with what is known to be true of each timeline of a matrix.
     #[command(after_help = matrix::EXAMPLES)]
     Matrix(matrix::MatrixArgs),
-    /// Lints and tests, the live ones as root and on other kernels.
+    /// Run the lints and all tests: the live ones as root, and on other kernels.
     #[command(after_help = test::EXAMPLES)]
     Test(test::TestArgs),
-    /// Run the live tests on other kernels, in emulated machines; needs no root.
+    /// Run the live tests on other kernels, in virtual machines; needs no root.
     Vm(Box<VmArgs>),
 }
 
@@ -78,8 +78,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Setup { needs } if needs.is_empty() => setup::bring(&Need::ALL, Talk::Everything),
-        Command::Setup { needs } => setup::bring(&needs, Talk::Everything),
+        Command::Setup { needs } if needs.is_empty() => setup::ensure(&Need::ALL, Talk::Everything),
+        Command::Setup { needs } => setup::ensure(&needs, Talk::Everything),
         Command::Build(args) => build::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Check => check::run(),

@@ -1,8 +1,8 @@
 //! The matrix of timelines: on a model, or as cells on a real disk.
 //!
-//! On a model the engine's own tests play them by thousands. Live, each cell is a test
-//! of `live::matrix`, played as root by a process of its own. How it ended is kept
-//! as soon as it ends, as `cargo xtask test --all` keeps its results; when most cells
+//! On a model, the engine's own tests play thousands of timelines. Live, each cell is a
+//! test of `live::matrix`, played as root in a process of its own. Its result is saved
+//! as soon as it ends, as `cargo xtask test --all` saves its results; when most cells
 //! of a tree have been played, their table is written ([`page`]).
 
 mod page;
@@ -37,59 +37,59 @@ pub use page::PAGE;
 
 pub const EXAMPLES: &str = "\
 Examples:
-  cargo xtask matrix                          20,000 timelines on a model
-  cargo xtask matrix --live --list            The cells that are played on a real disk
-  cargo xtask matrix --live                   All of them; writes docs/verdicts.md
-  cargo xtask matrix --live --resume          Go on with that after a ^C
-  cargo xtask matrix --live --resume --most 9 The next nine
-  cargo xtask matrix --live servers_stalls    Cells whose name contains this
+  cargo xtask matrix                          Play 20,000 timelines on a model
+  cargo xtask matrix --live --list            List the cells, which are played on a real disk
+  cargo xtask matrix --live                   Play all of them, and write docs/verdicts.md
+  cargo xtask matrix --live --resume          Continue that run after a ^C
+  cargo xtask matrix --live --resume --most 9 Play the next nine
+  cargo xtask matrix --live servers_stalls    Play the cells whose name contains this
 docs/testing.md has more.";
 
-/// On a model.
+/// The number of timelines that are played on a model.
 const TIMELINES: &str = "20000";
-/// Before the result of a cell, in what its test prints.
+/// A cell's test prints this before the cell's result.
 const CELL: &str = "cell: ";
 
 #[derive(Args)]
 pub struct MatrixArgs {
-    /// Play cells as root: an etcd, a neighbour and a simulated disk.
+    /// Play the cells on this kernel, as root, with an etcd, a neighbour and a simulated disk.
     #[arg(long)]
     live: bool,
-    /// Only cells whose name contains this.
+    /// Play only the cells whose name contains this.
     #[arg(requires = "live")]
     filter: Option<String>,
-    /// Do not play again what was played at this very tree.
+    /// Skip the cells that were played before at exactly this tree.
     #[arg(long, requires = "live")]
     resume: bool,
-    /// Play at most this many.
+    /// Play at most this many cells.
     #[arg(long, requires = "live", value_name = "NUMBER")]
     most: Option<usize>,
-    /// Play nothing: list the cells.
+    /// List the cells, and play none.
     #[arg(long, requires = "live")]
     list: bool,
 }
 
 pub fn run(args: &MatrixArgs) -> Result<()> {
     if !args.live {
-        setup::bring(&[Need::Build], Talk::Changes)?;
+        setup::ensure(&[Need::Build], Talk::Changes)?;
         let mut tests = cargo("test");
         tests.args(["--package", "tracer-engine", "--release", "thousands", "--", "--nocapture"]);
         return step::run("matrix", tests.env("TRACER_TIMELINES", TIMELINES));
     }
-    setup::bring(&[Need::Build, Need::Test], Talk::Changes)?;
+    setup::ensure(&[Need::Build, Need::Test], Talk::Changes)?;
     let Built { tracer, live, .. } = Built::build()?;
     let cells: BTreeSet<_> =
         live.tests.iter().filter(|test| test.starts_with(CELLS)).cloned().collect();
     let is_asked = |cell: &&String| args.filter.as_ref().is_none_or(|part| cell.contains(part));
     let asked: Vec<_> = cells.iter().filter(is_asked).collect();
-    ensure!(!asked.is_empty(), "no cell has such a name");
+    ensure!(!asked.is_empty(), "no cell's name contains that");
     if args.list {
         asked.iter().for_each(|cell| println!("{cell}"));
         return Ok(());
     }
     let tree = Tree::find(workspace());
     let path = workspace().join("target/tested/matrix.jsonl");
-    fs::create_dir_all(path.parent().context("the state lies in a folder")?)?;
+    fs::create_dir_all(path.parent().context("the state lies in a directory")?)?;
     let mut state = begin_state(args.resume, args.filter.is_some(), &tree, &path)?;
     let kernel = kernel()?;
     let missing = asked.into_iter().filter(|cell| !args.resume || !state.has_ended(cell, &kernel));
@@ -140,14 +140,14 @@ fn play(cell: &str, live: &Program, tracer: &Path, tree: &Tree, kernel: &str) ->
     Ok(Timed { row, seconds: begun.elapsed().as_secs_f64(), played })
 }
 
-/// The last result is that of the play that counts.
+/// Finds the last result, which is the one that counts.
 fn find_played(said: &str) -> Result<Option<Played>> {
     let line = said.lines().rev().find_map(|line| line.strip_prefix(CELL));
-    line.map(|line| serde_json::from_str(line).context("a cell's result is not understood"))
+    line.map(|line| serde_json::from_str(line).context("a cell's result cannot be parsed"))
         .transpose()
 }
 
-/// Writes the table, unless most of the cells are missing in it.
+/// Writes the table, unless most cells have not been played.
 fn write(cells: &BTreeSet<String>, state: &State, tree: &Tree, kernel: &str) -> Result<()> {
     let played: Vec<_> = state.tests().filter(|test| cells.contains(&test.row.test)).collect();
     eprintln!("{} of {} cells have been played at this tree", played.len(), cells.len());

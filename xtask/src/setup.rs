@@ -1,8 +1,8 @@
 //! Installs what is missing on this machine, and nothing else.
 //!
-//! Idempotent. Commands ask for what they need, and print nothing if it is all
-//! there; `cargo xtask setup` lists everything. Our own tools go to `.tools`; the
-//! system gets only the packages that contain the named tools.
+//! Running it again changes nothing. Commands ask for what they need, and print nothing
+//! if all of it is installed; `cargo xtask setup` lists everything. Our own tools go to
+//! `.tools`; the system gets only the packages that contain the named tools.
 
 mod apart;
 mod engine;
@@ -30,7 +30,7 @@ impl Need {
     pub const ALL: [Self; 4] = [Self::Build, Self::Demo, Self::Test, Self::Bench];
 }
 
-/// How much to say.
+/// How much to print.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Talk {
     Everything,
@@ -39,34 +39,34 @@ pub enum Talk {
 }
 
 impl Talk {
-    /// Says that something is there already.
+    /// Reports that something is installed already.
     fn there(self, what: &str) {
         if self == Self::Everything {
-            eprintln!("setup: {what}: there");
+            eprintln!("setup: {what}: installed");
         }
     }
 }
 
-/// Makes the machine ready. Every need includes [`Need::Build`].
-pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
-    rust::bring_components(talk)?;
-    rust::bring_linker(talk)?;
-    tools::bring(needs, talk)?;
+/// Installs what these needs ask for. Every need includes [`Need::Build`].
+pub fn ensure(needs: &[Need], talk: Talk) -> Result<()> {
+    rust::ensure_components(talk)?;
+    rust::ensure_linker(talk)?;
+    tools::ensure(needs, talk)?;
     if needs.contains(&Need::Test) {
-        engine::bring(talk);
-        wheel::bring_kinds(talk);
+        engine::ensure(talk);
+        wheel::ensure_kinds(talk);
     }
     Ok(())
 }
 
-/// Makes the toolchain ready to build for another target.
-pub fn bring_target(target: &str, talk: Talk) -> Result<()> {
-    rust::bring_target(target, talk)
+/// Prepares the toolchain to build for another target.
+pub fn ensure_target(target: &str, talk: Talk) -> Result<()> {
+    rust::ensure_target(target, talk)
 }
 
-/// Brings the tracers that the bench compares ours with, as far as they are
-/// available, and returns where they are unpacked.
-pub fn bring_peers(talk: Talk) -> PathBuf {
-    peers::bring(talk);
+/// Unpacks the tracers that the bench compares ours with, as far as they are
+/// available, and returns the directory.
+pub fn ensure_peers(talk: Talk) -> PathBuf {
+    peers::ensure(talk);
     peers::folder()
 }

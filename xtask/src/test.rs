@@ -50,60 +50,60 @@ use crate::{
     vm,
 };
 
-/// The timelines that the engine's verdicts are held against: of a fixed seed, and of
-/// a fresh one. `cargo xtask check` plays a few only.
+/// The number of timelines that the engine's verdicts are checked with: from a fixed seed,
+/// and from a fresh one. `cargo xtask check` plays only a few.
 const TIMELINES: [(&str, &str); 2] =
     [("TRACER_TIMELINES", "20000"), ("TRACER_FRESH_TIMELINES", "2000")];
 
-/// Makes a live test that finds it cannot run fail instead of being skipped.
+/// With this variable, a live test that cannot run fails instead of being skipped.
 const NO_SKIP: &str = "TRACER_NO_SKIP_LIVE";
 
 const LIVE: &str = "live::";
 /// Names of tests that only guests run.
 const GUEST: &str = "guest::";
 pub(crate) const CELLS: &str = "live::matrix::cells::";
-/// Tests with a container engine, which take a minute each: only `--all` runs them, and
-/// whoever names them.
+/// Tests with a container engine take a minute each, so they run only with `--all` or when
+/// they are named.
 const ENGINE: &str = "live::engine::";
-/// Cells that are known to be wrong: `cargo xtask matrix --live` alone plays them.
+/// Cells whose verdict is known to be wrong: only `cargo xtask matrix --live` plays them.
 const KNOWN_WRONG: &str = "live::matrix::cells::wrong::";
 
 pub const EXAMPLES: &str = "\
 Examples:
-  cargo xtask test                      What a commit must pass, in half an hour
-  cargo xtask test --no-vm              The same on this kernel alone
-  cargo xtask test an_fstrim_is_named   Tests whose name contains this
-  cargo xtask test tracer_engine::      All tests of a crate
-  cargo xtask test --all                Everything, for hours; writes docs/tested.md
-  cargo xtask test --all --resume       Go on with that after a failure or a ^C
-  cargo xtask test --times              What was slow in the last run
+  cargo xtask test                      Run what a commit must pass, in half an hour
+  cargo xtask test --no-vm              Run the same, on this kernel only
+  cargo xtask test an_fstrim_is_named   Run the tests whose name contains this
+  cargo xtask test tracer_engine::      Run all tests of a crate
+  cargo xtask test --all                Run everything, for hours, and write docs/tested.md
+  cargo xtask test --all --resume       Continue that run after a failure or a ^C
+  cargo xtask test --times              List what was slow in the last run
 docs/testing.md has more.";
 
 #[derive(Args)]
 pub struct TestArgs {
-    /// Only tests whose name contains this, on this kernel, and no lints.
+    /// Run only the tests whose name contains this, on this kernel, without lints.
     filter: Option<String>,
-    /// Boot no other kernels.
+    /// Do not boot other kernels.
     #[arg(long)]
     no_vm: bool,
     /// Run all scenarios and the whole plan of other kernels, and write
     /// docs/tested.md.
     #[arg(long)]
     all: bool,
-    /// Do not run again what has passed at this very tree.
+    /// Skip the tests that have passed before at exactly this tree.
     #[arg(long, requires = "all")]
     resume: bool,
-    /// Run nothing: list what was slow in the last run.
+    /// List the slowest tests and steps of the last run, and run nothing.
     #[arg(long, conflicts_with_all = ["filter", "no_vm", "all"])]
     times: bool,
 }
 
-/// A run under way, and what came of it so far.
+/// A run under way, and its results so far.
 struct Run<'a> {
     args: &'a TestArgs,
     begun: Instant,
     tree: Tree,
-    /// This machine's, as the table has it.
+    /// This machine's kernel, as the table has it.
     kernel: String,
     tally: Tally,
     times: Vec<Time>,
@@ -111,7 +111,7 @@ struct Run<'a> {
     failed: Vec<String>,
     /// The failed tests that have passed since.
     unsteady: Vec<String>,
-    /// With `--all`.
+    /// Present with `--all`.
     state: Option<State>,
 }
 
@@ -122,12 +122,12 @@ pub fn run(args: &TestArgs) -> Result<()> {
         print!("{}", Times::load(&times)?.describe());
         return Ok(());
     }
-    setup::bring(&[Need::Build, Need::Test], Talk::Changes)?;
+    setup::ensure(&[Need::Build, Need::Test], Talk::Changes)?;
     fs::create_dir_all(&folder)
         .with_context(|| format!("failed to create `{}`", folder.display()))?;
     let mut run = Run::begin(args, &folder.join("state.jsonl"))?;
     let result = run.run_all();
-    // A run that broke has its times, too: what was slow until then is known.
+    // A run that broke off saves its times, too.
     run.save_times(&times)?;
     result
 }
@@ -162,8 +162,8 @@ impl<'a> Run<'a> {
             }
             guests = Some(plan);
         }
-        // The machines' files are fetched beside the compilers, but not beside the
-        // tests: some of these measure.
+        // The guests' files are fetched while the compilers run, but not while the
+        // tests do: some of these measure.
         let built = thread::scope(|scope| -> Result<_> {
             let fetching = guests.as_mut().map(|guests| scope.spawn(move || guests.fetch()));
             if filter.is_none() {
@@ -268,7 +268,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Runs a program that speaks as libtest does, shows and counts what it says.
+    /// Runs a program that prints as libtest does; shows its output and counts its tests.
     fn run_program(
         &mut self,
         name: &str,
@@ -353,13 +353,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// With `--all`: puts what was found into `docs/tested.md`.
+    /// Writes the results to `docs/tested.md`, with `--all`.
     fn write_table(&self, known: &BTreeSet<String>) -> Result<()> {
         let Some(state) = &self.state else { return Ok(()) };
         let path = workspace().join(TABLE);
         let (old, unread) = table::parse(&fs::read_to_string(&path).unwrap_or_default());
         if unread > 0 {
-            eprintln!("{TABLE}: {unread} rows are not understood, and dropped");
+            eprintln!("{TABLE}: {unread} rows could not be parsed, and are dropped");
         }
         let new: Vec<_> = state.tests().map(|test| test.row.clone()).collect();
         let (before, ran) = (old.len(), new.len());
@@ -372,7 +372,7 @@ impl<'a> Run<'a> {
 
     fn close(&self, left: usize) -> Result<()> {
         if self.tally.unnamed() > 0 {
-            eprintln!("{} tests ended without a name that was recognised", self.tally.unnamed());
+            eprintln!("{} tests ended whose names were not recognised", self.tally.unnamed());
         }
         if left > 0 {
             eprintln!("left to other commits: {left} tests");
@@ -392,7 +392,7 @@ impl<'a> Run<'a> {
         let arguments: Vec<_> = env::args().skip(1).collect();
         let steps = step::take_times().into_iter();
         let tests = match &self.state {
-            // The times of the runs that this one has resumed count, too.
+            // The times of the runs that this one continues count, too.
             Some(state) => {
                 let timed = state.tests().filter(|test| test.seconds > 0.0);
                 timed.map(|test| time(&test.row.test, &test.row.kernel, test.seconds)).collect()
@@ -424,14 +424,14 @@ pub(crate) fn today() -> String {
     now.get(..10).unwrap_or_default().to_owned()
 }
 
-/// Goes on with the last run if it is to be resumed, or only a part of it played
-/// again; else begins again.
+/// Continues the last run if it is to be resumed, or if only a part of it is to be played
+/// again; otherwise begins a new one.
 pub(crate) fn begin_state(resume: bool, part: bool, tree: &Tree, path: &Path) -> Result<State> {
     let Some(key) = &tree.key else {
-        eprintln!("git does not say which tree this is: this run cannot be resumed");
+        eprintln!("git does not know which tree this is: this run cannot be resumed");
         return State::begin(path, "unknown");
     };
-    // A filter runs its tests again and leaves the results of all others alone.
+    // With a filter its tests run again, and the results of all others stay.
     if resume || part {
         if let Some(state) = State::resume(path, key)? {
             return Ok(state);
@@ -443,7 +443,7 @@ pub(crate) fn begin_state(resume: bool, part: bool, tree: &Tree, path: &Path) ->
     State::begin(path, key)
 }
 
-/// Takes down how a test ended.
+/// Records how a test ended.
 fn record(
     state: Option<&mut State>,
     times: &mut Vec<Time>,
@@ -452,7 +452,7 @@ fn record(
     test: Test,
 ) -> Result<()> {
     let Test { name, outcome, seconds } = test;
-    // Side by side, tests have no times of their own.
+    // Tests that run side by side have no times of their own.
     let seconds = if kernel == ANY_KERNEL { 0.0 } else { seconds };
     if seconds > 0.0 {
         times.push(time(&name, kernel, seconds));
@@ -477,7 +477,7 @@ fn time(test: &str, kernel: &str, seconds: f64) -> Time {
     Time { name, seconds }
 }
 
-/// Takes down how all tests of a boot ended.
+/// Records how all tests of a boot ended.
 fn record_boot(
     mut state: Option<&mut State>,
     times: &mut Vec<Time>,

@@ -1,4 +1,4 @@
-//! Builds what virtual machines run, and has it run there.
+//! Builds what virtual machines run, and runs it there.
 
 use anyhow::Result;
 use tracer_vm::{Builds, args::VmArgs};
@@ -19,6 +19,6 @@ pub fn run(args: &VmArgs) -> Result<()> {
         }
         return Ok(());
     }
-    setup::bring(&[Need::Build], Talk::Changes)?;
+    setup::ensure(&[Need::Build], Talk::Changes)?;
     tracer_vm::run(args, &boots, &BUILDS)
 }

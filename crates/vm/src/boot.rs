@@ -42,7 +42,7 @@ enum Whose {
 
 impl Qemu {
     /// Fetches QEMU, unless the user has named the folder of one.
-    pub fn bring(given: Option<&Path>, refresh: Refresh) -> Result<Self> {
+    pub fn obtain(given: Option<&Path>, refresh: Refresh) -> Result<Self> {
         if let Some(folder) = given {
             return Ok(Self { folder: folder.into(), whose: Whose::Users });
         }

@@ -97,7 +97,7 @@ impl Kernel {
 }
 
 /// Finds or fetches a kernel; `None` when the archive has no such kernel.
-pub fn bring(series: &Series, arch: Arch, refresh: Refresh) -> Result<Option<Kernel>> {
+pub fn obtain(series: &Series, arch: Arch, refresh: Refresh) -> Result<Option<Kernel>> {
     let folder = files::cache().join(arch.name()).join("kernels");
     let chosen = folder.join("chosen").join(series.to_string());
     if refresh == Refresh::No

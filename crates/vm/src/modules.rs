@@ -36,7 +36,7 @@ pub const LOADED: &str = "\
     bfq kyber-iosched mq-deadline";
 
 /// The kept archive of a kernel's modules.
-pub fn bring(arch: Arch, kernel: &Kernel) -> Result<PathBuf> {
+pub fn obtain(arch: Arch, kernel: &Kernel) -> Result<PathBuf> {
     // The key covers the contents and the way of packing, so that a change makes a new archive.
     let mut key = DefaultHasher::new();
     (include_str!("modules.rs"), &kernel.modules).hash(&mut key);

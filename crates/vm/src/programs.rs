@@ -116,7 +116,7 @@ const LOADED_LATER: [&str; 1] = ["libgcc_s.so.1"];
 const FOLDERS: [&str; 1] = ["usr/share/xfsprogs/mkfs"];
 
 /// The kept archive of programs.
-pub fn bring(arch: Arch, refresh: Refresh) -> Result<PathBuf> {
+pub fn obtain(arch: Arch, refresh: Refresh) -> Result<PathBuf> {
     let folder = files::cache().join(arch.name());
     // The key covers the contents and the way of packing, so that a change makes a new archive.
     let mut key = DefaultHasher::new();

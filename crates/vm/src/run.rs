@@ -117,10 +117,10 @@ pub fn fetch(boots: &[Boot], args: &VmArgs) -> Result<Fetched> {
             Apt::open(arch, refresh)?;
         }
     }
-    let qemu = Qemu::bring(args.qemu.as_deref(), refresh)?;
+    let qemu = Qemu::obtain(args.qemu.as_deref(), refresh)?;
     let mut programs = BTreeMap::new();
     for arch in arches {
-        programs.insert(arch, programs::bring(arch, refresh)?);
+        programs.insert(arch, programs::obtain(arch, refresh)?);
     }
     let mut kernels = BTreeMap::new();
     for boot in boots {
@@ -129,7 +129,7 @@ pub fn fetch(boots: &[Boot], args: &VmArgs) -> Result<Fetched> {
         };
         entry.insert(match (&args.vmlinuz, &args.modules) {
             (Some(vmlinuz), Some(modules)) => Some(Kernel::given(vmlinuz, modules)?),
-            _ => kernels::bring(&boot.series, boot.arch, refresh)?,
+            _ => kernels::obtain(&boot.series, boot.arch, refresh)?,
         });
     }
     Ok(Fetched { qemu, programs, kernels })
@@ -212,7 +212,7 @@ impl Ready<'_> {
         let programs = self.fetched.programs.get(&boot.arch).context(of)?;
         let modules = {
             let _lock = files::lock()?;
-            modules::bring(boot.arch, kernel)?
+            modules::obtain(boot.arch, kernel)?
         };
         let scratch = tempfile::Builder::new().prefix("boot").tempdir_in(files::cache())?;
         let root = scratch.path().join("root.cpio");

@@ -1,11 +1,10 @@
 //! Comments that make a claim about the kernel must link to its source.
 //!
-//! A claim is, for this check, a comment that names a file of the kernel's source
+//! For this check a claim is a comment that names a file of the kernel's source
 //! (`block/blk-mq.c`) or says in which versions something holds ("before 5.12", "since
-//! Linux 6.1"). A reader cannot verify it without a search, unless a permalink
-//! stands beside it: in the same comment, or in the documentation of the module.
-//! A permalink names a tag or a commit. What was only observed ("seen on 6.1") needs
-//! none. The number of claims without a link may not rise above its maximum here.
+//! Linux 6.1"). The permalink that lets a reader verify it must be in the same comment or
+//! in the documentation of the module, and must name a tag or a commit. An observation
+//! ("seen on 6.1") needs none. The number of claims without a link may not rise above its maximum here.
 
 use std::fs;
 

@@ -1,9 +1,8 @@
-//! Holds whose code is linked, and under which licence, against `deny.toml`.
+//! Checks the linked packages, and their licences, against `deny.toml`.
 //!
-//! The file is cargo-deny's, which reads it too; this looks at what the gate
-//! needs of it, offline: each package's licence, where it comes from, and whether it
-//! is one that was decided against. A table or key that only cargo-deny knows is left
-//! to it.
+//! The file has cargo-deny's format, and cargo-deny reads it too. This check covers a part
+//! of it, offline: each package's licence, its source, and whether it is banned. Tables and
+//! keys that it does not know are left to cargo-deny.
 
 use std::{collections::BTreeMap, fs};
 
@@ -51,13 +50,13 @@ struct Package {
     name: String,
     version: String,
     license: Option<String>,
-    /// Absent for those of the workspace.
+    /// Absent for packages of the workspace.
     source: Option<String>,
 }
 
 /// # Errors
 ///
-/// When a package is not to be taken: all of them are named.
+/// Names all packages that may not be used.
 pub fn check() -> Result<()> {
     let path = workspace().join("deny.toml");
     let text = fs::read_to_string(&path).context("failed to read `deny.toml`")?;
@@ -73,7 +72,7 @@ pub fn check() -> Result<()> {
     let faults = faults(&deny, &metadata.packages);
     match faults.is_empty() {
         true => Ok(()),
-        false => bail!("{} are not taken:\n{}", faults.len(), faults.join("\n")),
+        false => bail!("{} packages may not be used:\n{}", faults.len(), faults.join("\n")),
     }
 }
 
@@ -103,8 +102,8 @@ fn faults(deny: &Deny, packages: &[Package]) -> Vec<String> {
         .collect()
 }
 
-/// Whether an SPDX expression can be met; `None` where it is none. A slash is an old
-/// way to write OR.
+/// Whether an SPDX expression can be satisfied; `None` if it is not an SPDX expression.
+/// A slash is an old way to write OR.
 fn is_allowed(license: &str, allowed: &[String]) -> Option<bool> {
     let spaced = license.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut words = spaced.split_whitespace().peekable();

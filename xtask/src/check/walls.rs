@@ -1,10 +1,10 @@
-//! Holds each part of the tracer to what it must not know, by the crate graph and
-//! the sources.
+//! Checks what each part of the tracer must not know, in the crate graph and in the
+//! sources.
 //!
-//! ARCHITECTURE.md states these absences under "Absences that hold"; each stands
-//! here with its reason, and the gate fails if one does not hold. A crate cannot
-//! use a crate that is not among its dependencies; within one crate, the sources
-//! are searched, without comments and tests.
+//! ARCHITECTURE.md lists these absences under "Absences that hold"; each is here with
+//! its reason, and the gate fails if one does not hold. A crate cannot use a crate
+//! that is not among its dependencies. Within a crate the sources are searched, except
+//! for comments and tests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,14 +18,15 @@ use serde_json::Value;
 use super::words::find_sources;
 use tracer_step::{cargo, workspace};
 
-/// A crate of ours and what it depends on by no way, for this reason.
+/// A crate of this workspace, the crates that it must not depend on, directly or
+/// indirectly, and the reason.
 struct Wall {
     of: &'static str,
     lacks: &'static [&'static str],
     why: &'static str,
 }
 
-/// Crates that ask the machine: its kernel, its clocks and files, the network.
+/// Crates that reach the machine: its kernel, its clocks and files, the network.
 const MACHINE: [&str; 6] = ["aya", "aya-obj", "libc", "nix", "tokio", "ureq"];
 
 const WALLS: &[Wall] = &[
@@ -59,7 +60,7 @@ const WALLS: &[Wall] = &[
             "tracer-recording",
             "tracer-lab",
         ],
-        why: "the kernel's side of user space lies below the session: it knows nobody who shows it",
+        why: "the session lies above it: it does not know who shows its data",
     },
     Wall {
         of: "tracer-scene",
@@ -74,17 +75,17 @@ const WALLS: &[Wall] = &[
     Wall {
         of: "tracer-state",
         lacks: &["aya", "tokio", "tracer-kernel", "tracer-scene", "tracer-recording"],
-        why: "what is kept is a file of values: who learnt them and who uses them, it cannot know",
+        why: "the kept state is a file of values: it does not know who learnt them or who uses them",
     },
     Wall {
         of: "tracer-lab",
         lacks: &["aya", "tokio", "tracer", "tracer-scene"],
-        why: "the lab makes things happen, and its story is held against the tracer's",
+        why: "the lab makes things happen, and its account of them is compared with the tracer's",
     },
     Wall {
         of: "tracer-vm",
         lacks: &["aya", "tokio", "ureq", "tracer", "tracer-lab"],
-        why: "a guest gets finished files: how they are built and what they do, others know",
+        why: "a guest gets finished files: it does not know how they are built or what they do",
     },
     Wall {
         of: "tracer",
@@ -93,10 +94,10 @@ const WALLS: &[Wall] = &[
     },
 ];
 
-/// Places in which a kernel says its version.
+/// Text that reads the kernel's version.
 const VERSIONS: [&str; 3] = ["osrelease", "uname()", "/proc/version"];
-const ASKED: &str = "only `crates/kernel` asks what kernel this is, and for features: a version is \
-                     for people to read";
+const ASKED: &str = "only `crates/kernel` asks about the kernel, and asks for features: a version is \
+                     only shown to people";
 
 /// Text that may not stand in files below `within`, except in those of `except`.
 struct Absence {
@@ -117,13 +118,13 @@ const ABSENCES: &[Absence] = &[
         within: "tracer/src/session",
         except: &[],
         lacks: &["tokio", "crate::output", "crate::agent", "crate::commands"],
-        why: "a session knows no runtime and nobody who shows it",
+        why: "a session knows no async runtime and no output",
     },
     Absence {
         within: "crates/kernel/src",
         except: &[],
         lacks: &["tracer_snapshot"],
-        why: "what is shown is made of the scene, and not by the kernel's side of user space",
+        why: "what is shown is made from the scene, not by `crates/kernel`",
     },
     Absence {
         within: "tracer/src",
@@ -139,7 +140,7 @@ const ABSENCES: &[Absence] = &[
             "tracer/src/session/loader.rs",
         ],
         lacks: &["unsafe {", "unsafe impl", "unsafe fn"],
-        why: "unsafe code is in few files, each with its reason",
+        why: "unsafe code is confined to a few files, each with its reason",
     },
     Absence {
         within: "crates",
@@ -158,7 +159,7 @@ const ABSENCES: &[Absence] = &[
             "crates/vm/src/boot.rs",
         ],
         lacks: &["unsafe {", "unsafe impl", "unsafe fn"],
-        why: "unsafe code is in few files, each with its reason",
+        why: "unsafe code is confined to a few files, each with its reason",
     },
     Absence {
         within: "tracer-ebpf/src",
@@ -169,13 +170,13 @@ const ABSENCES: &[Absence] = &[
             "tracer-ebpf/src/maps.rs",
         ],
         lacks: &["unsafe {", "unsafe impl", "unsafe fn", "&'static mut"],
-        why: "what other CPUs change is reached through cells",
+        why: "memory that other CPUs change is accessed through cells",
     },
     Absence {
         within: "tracer-ebpf/src",
         except: &[],
         lacks: &["crate::hooks", "hooks::"],
-        why: "no state knows a hook, and no hook another",
+        why: "no state knows a hook, and no hook knows another hook",
     },
     Absence { within: "tracer/src", except: &[], lacks: &VERSIONS, why: ASKED },
     Absence {
@@ -200,13 +201,13 @@ const ABSENCES: &[Absence] = &[
         within: "tracer/src/agent/web",
         except: &[],
         lacks: &["crate::session", "super::shared", "agent::shared", "tracer_snapshot"],
-        why: "who may ask is found out without knowing what is asked for",
+        why: "whether a request is allowed is decided without knowing what it asks for",
     },
 ];
 
 /// # Errors
 ///
-/// A wall or an absence that does not hold, or no answer from cargo.
+/// A wall or an absence does not hold, or cargo gave no answer.
 pub fn check() -> Result<()> {
     let graph = Graph::read()?;
     let mut broken = Vec::new();
@@ -240,7 +241,9 @@ impl Graph {
         if !output.status.success() {
             bail!("`cargo metadata` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        Self::parse(&serde_json::from_slice(&output.stdout).context("cargo speaks no JSON")?)
+        Self::parse(
+            &serde_json::from_slice(&output.stdout).context("`cargo metadata` printed no JSON")?,
+        )
     }
 
     /// `resolve.nodes[].deps[]` with their kinds; see `cargo help metadata`.
@@ -257,13 +260,13 @@ impl Graph {
             let normal = list(&node["deps"])
                 .into_iter()
                 .filter(|dep| list(&dep["dep_kinds"]).iter().any(|kind| kind["kind"].is_null()));
-            // Two versions of one package are one to us.
+            // Two versions of a package count as one.
             depends.entry(of).or_default().extend(normal.filter_map(|dep| name(&dep["pkg"])));
         }
         Ok(Self { depends })
     }
 
-    /// Whatever a package depends on, by any way.
+    /// All that a package depends on, directly or indirectly.
     fn reach(&self, of: &str) -> Result<BTreeSet<&str>> {
         let (of, _) = self.depends.get_key_value(of).with_context(|| format!("no crate `{of}`"))?;
         let mut reached = BTreeSet::new();
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reached_by_any_way_is_known_and_what_tests_need_is_not() {
+    fn indirect_dependencies_count_and_those_of_tests_do_not() {
         assert_eq!(graph().reach("a").unwrap(), BTreeSet::from(["b", "c"]));
         assert!(graph().reach("nobody").is_err());
     }

@@ -1,9 +1,9 @@
 //! Three habits of language that make the text hard to read, counted.
 //!
-//! - A comment line that begins with a preposition or a relative is mostly a
+//! - A comment line that begins with a preposition or a relative pronoun is usually a
 //!   fragment, without a subject or a verb of its own.
-//! - The verb "tell" mostly stands for a plainer one: say, show, return, name.
-//! - Some phrases are read as their opposite ("not seen, but for ext4"), hide a
+//! - The verb "tell" usually stands for a plainer one: say, show, return, name.
+//! - Some phrases can be read as their opposite ("not seen, but for ext4"), hide a
 //!   number ("so many") or are archaic ("to be had").
 //!
 //! The first two are counted in Rust files, the phrases in all text, also where
@@ -126,12 +126,13 @@ fn judge(name: &str, count: u64, maximum: u64) -> Result<String, String> {
     }
 }
 
-/// All Rust files that are ours: hidden folders and `target` hold others'.
+/// All Rust files of this repository: hidden directories and `target` hold other
+/// people's.
 pub(super) fn find_sources(folder: &Path) -> Result<Vec<PathBuf>> {
     find_files(folder, "rs")
 }
 
-/// All files of ours with this extension.
+/// All files of this repository with this extension.
 fn find_files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let failed = || format!("failed to read the directory `{}`", folder.display());

@@ -1,6 +1,6 @@
 //! The section of `docs/verdicts.md` about the cells on real disks.
 //!
-//! Pure: results in, text out.
+//! This is pure: results go in, text comes out.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -49,9 +49,9 @@ pub fn render(tests: &[&Timed], cells: usize, commit: &str, kernel: &str, date: 
         played.cell.kinds().into_iter().for_each(|kind| kinds.entry(kind).or_default().add(played));
     }
     let mut text = format!(
-        "\n`cargo xtask matrix --live` writes this section: {} of {cells} cells of the same matrix, played by an etcd, a neighbour and the \
-         tracer\non a simulated disk below a real kernel, four seconds before the change and eight after it. It was played on\n{date} \
-         at commit {commit} on Linux {kernel}. *Right*, *wrong* and *innocents* are as above; *not sure* is the rest.\n\n\
+        "\n`cargo xtask matrix --live` writes this section: {} of {cells} cells of the same matrix. A real etcd, a neighbour and the \
+         tracer\nran on a simulated disk below a real kernel, for four seconds before the change and eight after it. The run was on\n{date}, \
+         at commit {commit}, on Linux {kernel}. *Right*, *wrong* and *innocents* mean the same as above; *not sure* is the rest.\n\n\
          | cells | number | right | not sure | wrong | undecided | high | innocents |\n|---|---|---|---|---|---|---|---|\n",
         tests.len(),
     );
@@ -79,17 +79,17 @@ fn name(test: &str) -> &str {
     test.strip_prefix(CELLS).unwrap_or(test)
 }
 
-/// Says what was true of a cell, and what was said.
+/// Describes the truth about a cell, and the verdict on it.
 fn describe(test: &Timed) -> String {
     let Some(Played { truth, means_ms: [before, after], said, .. }) = &test.played else {
-        return format!("it was not played to its end ({})", test.row.outcome);
+        return format!("it was not played to its end: {}", test.row.outcome);
     };
     let truth = truth.map_or("it is not slow".to_owned(), |(device, load)| {
         format!("the device has {:.0} % and the neighbour {:.0} %", device * 1e2, load * 1e2)
     });
-    let sure = if said.is_high { ", for sure" } else { "" };
+    let sure = if said.is_high { " with high confidence" } else { "" };
     format!(
-        "in truth {truth}; the mean sync went from {before:.1} to {after:.1} ms; said was {:?}{sure}, with {:.0} % \
+        "truth: {truth}; the mean sync went from {before:.1} to {after:.1} ms; verdict: {:?}{sure}, with {:.0} % \
          for the device and {:.0} % for the neighbour",
         said.cause,
         said.device * 1e2,
@@ -97,7 +97,7 @@ fn describe(test: &Timed) -> String {
     )
 }
 
-/// The page with another section.
+/// The page, with this section replaced.
 pub fn replace(page: &str, section: &str) -> Result<String> {
     let begin = page.find(TITLE).context("the page has no such section")? + TITLE.len();
     let (before, old) = page.split_at(begin);
@@ -152,8 +152,8 @@ mod tests {
         for line in [
             "| all | 2 | 1 | 0 | 1 | 0 | 2 | 1 |\n",
             "| disk: Head | 2 | 1 | 0 | 1 | 0 | 2 | 1 |\n",
-            "- `b`: in truth the device has 100 % and the neighbour 0 %; the mean sync went from 1.0 to 9.0 ms; said was Owners, for sure, with 25 % for the device and 50 % for the neighbour\n",
-            "- `c`: it was not played to its end (failed)\n",
+            "- `b`: truth: the device has 100 % and the neighbour 0 %; the mean sync went from 1.0 to 9.0 ms; verdict: Owners with high confidence, with 25 % for the device and 50 % for the neighbour\n",
+            "- `c`: it was not played to its end: failed\n",
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }

@@ -1,5 +1,5 @@
-//! Packages of the distribution that are unpacked into a folder of their own, with
-//! the libraries that this machine lacks: the system never hears of them.
+//! Packages of the distribution that are unpacked into a directory of their own, with
+//! the libraries that this machine lacks. They are not installed in the system.
 
 use std::{ffi::OsString, fs, path::Path, process::Command};
 
@@ -9,20 +9,20 @@ use tracer_step::{
     root::{self, find_program},
 };
 
-/// Unpacks them into `folder`, which is like a root directory in itself then.
+/// Unpacks the packages into `folder`, which then has the layout of a root directory.
 pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
     if find_program("apt-get").is_none() {
         bail!("no apt-get here: install it with your own package manager");
     }
     let archives = folder.with_extension("debs");
-    // Whatever an interrupted attempt has left.
+    // An interrupted attempt may have left something.
     let _ = fs::remove_dir_all(&archives);
-    // apt-get would make it root's.
+    // apt-get would create it as root's.
     fs::create_dir_all(archives.join("partial"))
         .and_then(|()| fs::create_dir_all(folder))
         .with_context(|| format!("failed to create `{}`", archives.display()))?;
     let unpacked = download(packages, &archives).or_else(|error| {
-        // The lists may be of files long gone.
+        // The lists may name files that the archive no longer has.
         eprintln!("setup: {error:#}");
         let mut update = apt_get(&["update", "--quiet"], &archives)?;
         step::run("setup: apt-get update", &mut update)?;
@@ -33,7 +33,7 @@ pub fn unpack(packages: &[&str], folder: &Path) -> Result<()> {
     unpacked
 }
 
-/// The packages and what they need that is not installed.
+/// Downloads the packages, and those of their dependencies that are not installed.
 fn download(packages: &[&str], archives: &Path) -> Result<()> {
     let args = ["install", "--quiet", "--yes", "--no-install-recommends", "--download-only"];
     let mut command = apt_get(&args, archives)?;
@@ -44,8 +44,8 @@ fn download(packages: &[&str], archives: &Path) -> Result<()> {
 fn apt_get(args: &[&str], archives: &Path) -> Result<Command> {
     let quiet = [("DEBIAN_FRONTEND", OsString::from("noninteractive"))];
     let mut command = root::command("apt-get", &quiet).context("failed to download packages")?;
-    // Our directory may be closed to apt's own user; a configuration may keep
-    // no packages after an installation, but nothing is installed.
+    // apt's own user may have no access to our directory. A configuration may delete
+    // packages after they are installed, but these are only downloaded.
     command.args(["-o", "APT::Sandbox::User=root", "-o", "DPkg::Lock::Timeout=300", "-o"]);
     command.arg(format!("Dir::Cache::archives={}/", archives.display())).args(args);
     Ok(command)
@@ -66,7 +66,7 @@ fn unpack_all(archives: &Path, folder: &Path) -> Result<()> {
         any = true;
     }
     if !any {
-        bail!("apt-get has downloaded nothing");
+        bail!("apt-get downloaded nothing");
     }
     Ok(())
 }

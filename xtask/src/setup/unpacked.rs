@@ -1,11 +1,11 @@
-//! Programs of packages that would bring a service.
+//! Programs whose packages would start a service.
 //!
 //! Debian's etcd-server and prometheus enable and start a service when they are
 //! installed, and again at each boot: a database that nobody asked for, on the
-//! very disk that is about to be measured. A `policy-rc.d` would hold back every
-//! service of every package meanwhile, and masking the unit outlives us. But each
-//! of these packages is a few programs and a libc, so the files are unpacked into
-//! `.tools` and the system never hears of them.
+//! disk that is about to be measured. A `policy-rc.d` would hold back every
+//! service of every package in the meantime, and a masked unit would stay masked.
+//! Each of these packages is a few programs that need only libc, so their files are
+//! unpacked into `.tools`, and nothing is installed in the system.
 
 use std::{fs, process::Command};
 
@@ -16,7 +16,7 @@ pub const ETCD: &str = "etcd-server";
 pub const ETCDCTL: &str = "etcd-client";
 pub const PROMETHEUS: &str = "prometheus";
 
-/// Package, a program of it that we want, and what makes that say its version.
+/// A package, a program in it that we want, and the argument that prints its version.
 const PROGRAMS: [(&str, &str, &str); 4] = [
     (ETCD, "etcd", "--version"),
     (ETCDCTL, "etcdctl", "version"),
@@ -24,29 +24,29 @@ const PROGRAMS: [(&str, &str, &str); 4] = [
     (PROMETHEUS, "prometheus", "--version"),
 ];
 
-/// Whether a package must not be installed, but goes through [`bring`].
+/// Whether a package must not be installed, but is unpacked by [`ensure`].
 pub fn is_unpacked(package: &str) -> bool {
     PROGRAMS.iter().any(|(name, ..)| *name == package)
 }
 
-/// Brings the programs of such a package into `.tools/bin`.
-pub fn bring(package: &str) -> Result<()> {
+/// Unpacks the programs of such a package into `.tools/bin`.
+pub fn ensure(package: &str) -> Result<()> {
     let tools = workspace().join(".tools");
     let scratch = tools.join(package);
-    // Whatever an interrupted attempt has left.
+    // An interrupted attempt may have left something.
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(&scratch)
         .and_then(|()| fs::create_dir_all(tools.join("bin")))
         .with_context(|| format!("failed to create `{}`", scratch.display()))?;
 
     let mut download = Command::new("apt-get");
-    // Our directory may be closed to apt's own user.
+    // apt's own user may have no access to our directory.
     download.args(["-o", "APT::Sandbox::User=root", "--quiet", "download", package]);
     step::run(&format!("setup: {package} into .tools"), download.current_dir(&scratch))?;
     let archive = fs::read_dir(&scratch)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get has downloaded no `{package}`"))?;
+        .with_context(|| format!("apt-get did not download `{package}`"))?;
     let unpacked = Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&scratch).status();
     if !unpacked.context("failed to run `dpkg-deb`")?.success() {
         bail!("failed to unpack `{}`", archive.display());

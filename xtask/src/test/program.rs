@@ -19,7 +19,7 @@ use crate::{build, test::NO_SKIP};
 /// All that is built before the first test runs.
 pub struct Built {
     pub tracer: PathBuf,
-    /// The tests of all packages but `tests`.
+    /// The tests of all packages except `tests`.
     pub pure: Vec<Program>,
     pub live: Program,
 }
@@ -34,10 +34,10 @@ pub struct Program {
 
 impl Built {
     pub fn build() -> Result<Self> {
-        // The file that is deployed: a container's root and the machines have no
-        // libraries.
+        // The tests use the static tracer, as it is deployed: a container's root and the
+        // guests have no libraries.
         let tracer = build::build_static_tracer(Arch::host())?;
-        // All at once: by itself each package would have its dependencies compiled
+        // All packages are built at once: alone, each would compile its dependencies
         // again, with the features that it alone asks for.
         let mut command = cargo("test");
         command.args(["--workspace", "--no-run"]);
@@ -71,8 +71,8 @@ impl Program {
         Ok(Self { executable, tests, prefix })
     }
 
-    /// Runs a command that runs this program, shows what it says, and hands that on as it
-    /// comes, with the time since it began.
+    /// Runs a command that runs this program. Shows its output and passes it on as it
+    /// comes, with the time since the start.
     pub fn stream(
         &self,
         name: &str,
@@ -88,11 +88,11 @@ impl Program {
         let mut output = child.stdout.take().context("the tests have no output")?;
         let mut buffer = [0; 4096];
         loop {
-            let length = output.read(&mut buffer).context("failed to read what the tests say")?;
+            let length = output.read(&mut buffer).context("failed to read the tests' output")?;
             if length == 0 {
                 break;
             }
-            // Not by lines: a test's name is shown before the test begins.
+            // This does not wait for whole lines: a test's name is shown before the test begins.
             std::io::stderr().write_all(&buffer[..length])?;
             take(&buffer[..length], begun.elapsed())?;
         }
@@ -120,8 +120,8 @@ impl Program {
     }
 }
 
-/// The prefix of tests that may have the same name in several programs. The live
-/// tests, which are named most often, have none.
+/// The prefix that keeps tests of different programs apart. The live tests, which people
+/// name most often, have none.
 fn prefix(target: &str, kind: &str) -> String {
     match kind {
         "test" if target == "tests" => String::new(),
@@ -135,7 +135,11 @@ fn parse_list(listed: &str) -> Result<Vec<String>> {
     let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
     let names: Vec<_> = names.map(str::to_owned).collect();
     let count = listed.lines().last().and_then(|line| line.split(" test").next()?.parse().ok());
-    ensure!(count == Some(names.len()), "it names {} and counts {count:?}", names.len());
+    ensure!(
+        count == Some(names.len()),
+        "the list has {} names and says that it has {count:?}",
+        names.len()
+    );
     Ok(names)
 }
 

@@ -1,12 +1,12 @@
 //! Live tests that failed are played again.
 //!
 //! They measure a kernel that others use as well, so now and then one of some two
-//! hundred fails although the tree is good. A fault of the tree fails again: each of the
-//! few that failed is played twice more, alone and in a process of its own, and must
-//! pass both times. It counts as passed then and is listed as unsteady, which is a
-//! defect of the test, or a rare one of the tracer. Nothing is played again where more
-//! than [`MOST`] have failed, where a test says that its failure is final (an innocent
-//! was named with high confidence), with `--all`, or with a filter.
+//! hundred fails although the tree is good. A fault of the tree fails again. Each test
+//! that failed is therefore played twice more, alone and in a process of its own. If it
+//! passes both times it counts as passed and is listed as unsteady, which is a defect of
+//! the test, or a rare one of the tracer. Nothing is played again if more than [`MOST`]
+//! tests have failed, if a test says that its failure is final (an innocent was named
+//! with high confidence), with `--all`, or with a filter.
 
 use anyhow::Result;
 
@@ -15,8 +15,8 @@ const MOST: usize = 3;
 /// The number of times that each is played again.
 const PLAYS: usize = 2;
 
-/// Plays failed tests again by `once`, which says whether one has passed; returns those
-/// that have passed each time.
+/// Plays failed tests again by calling `once`, which returns whether a test passed.
+/// Returns the tests that passed each time.
 pub fn play(failed: &[String], mut once: impl FnMut(&str) -> Result<bool>) -> Result<Vec<String>> {
     let mut unsteady = Vec::new();
     if failed.len() > MOST {
@@ -38,7 +38,8 @@ pub fn play(failed: &[String], mut once: impl FnMut(&str) -> Result<bool>) -> Re
 mod tests {
     use super::*;
 
-    /// The unsteady ones, and all plays in their order, if tests pass as these say.
+    /// Returns the unsteady tests and the order of all plays, if `passes` decides which of
+    /// them pass.
     fn play_all(failed: &[&str], passes: impl Fn(&str, usize) -> bool) -> (Vec<String>, String) {
         let failed: Vec<_> = failed.iter().map(ToString::to_string).collect();
         let mut plays = String::new();

@@ -4,7 +4,7 @@
 //! A scenario takes up to a minute and a cell a third of one, so all of them together
 //! do not fit into half an hour. Each commit plays the next few of each [`Group`] in
 //! the order of their names and begins again after the last, so consecutive commits
-//! play them all. Only [`Turn::find`] asks anybody: git.
+//! play them all. All of this is pure, except for [`Turn::find`], which runs git.
 
 use std::{fmt, process::Command, time::SystemTime};
 
@@ -52,13 +52,13 @@ const LONG: [&str; 18] = [
     "live::silenced::hooks_of_syncs_that_fall_silent_are_said_within_a_minute",
 ];
 
-/// With `--all` a flight recorder is killed this often on each filesystem.
+/// With `--all`, a flight recorder is killed this number of times on each filesystem.
 pub const MANY_KILLS: (&str, &str) = ("TRACER_KILLS", "20");
 
-/// Five consecutive commits shall play all tests of a group.
+/// All tests of a group should be played by this number of consecutive commits.
 const COMMITS: usize = 5;
 
-/// The place of this commit among the others, and how it is known.
+/// Selects which tests are this commit's turn, and says how it was found.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Turn {
     /// The number of commits up to this one.
@@ -85,7 +85,7 @@ impl Turn {
         Self::choose(is_shallow.as_deref(), count.as_deref(), name.as_deref(), today())
     }
 
-    /// Chooses by what git printed, where it could.
+    /// Chooses by what git printed, if it ran.
     fn choose(is_shallow: Option<&str>, count: Option<&str>, name: Option<&str>, day: u64) -> Self {
         let whole = is_shallow == Some("false");
         let count = count.filter(|_| whole).and_then(|count| count.parse().ok());
@@ -145,8 +145,8 @@ impl Group {
         tests.sort();
         let count = tests.len();
         if count > self.per_commit {
-            // Each turn goes on where the one before it has ended. Both numbers are
-            // below the count of tests, which is no large one.
+            // Each turn begins where the one before it ended. Both numbers are smaller than
+            // the count of tests, so their product cannot overflow.
             let turn = (turn.number() % count as u64) as usize;
             tests.rotate_left(turn * self.per_commit % count);
         }
@@ -161,7 +161,7 @@ impl Group {
         tests.div_ceil(self.per_commit)
     }
 
-    /// For people, before the first test: a line for each of them.
+    /// Describes the division for people, with a line for each test.
     pub fn describe(&self, division: &Division, turn: &Turn) -> String {
         let Self { what, .. } = self;
         let (played, left) = (division.played.len(), division.left.len());
@@ -198,8 +198,8 @@ mod tests {
         (0..count).map(|index| format!("s{index:02}")).collect()
     }
 
-    /// The least number of consecutive turns, from any on, in which all of
-    /// `count` scenarios are played.
+    /// The smallest number of consecutive turns in which all of `count` scenarios are
+    /// played, whichever turn is the first.
     fn turns_for_all(count: usize) -> usize {
         let turns = |first: u64| {
             let mut missing: BTreeSet<_> = names(count).into_iter().collect();

@@ -1,8 +1,8 @@
 //! How far a run of all tests has come, so that it can be resumed.
 //!
-//! A file with one JSON object on each line, added to as tests end: whatever
-//! stops the run, what passed before it is known. Its first line names the tree
-//! that the results are of; with any other tree they are worth nothing.
+//! It is a file with one JSON object per line, appended to as tests end, so that
+//! results survive whatever stops the run. The first line names the tree that the
+//! results are of; they are not used for any other tree.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ use crate::test::table::{Row, kernel_key};
 enum Line {
     Tree(String),
     Test(Timed),
-    /// All tests of a boot have ended, and well.
+    /// All tests of a boot have ended, and none failed.
     Boot(String),
 }
 
@@ -43,7 +43,7 @@ pub struct State {
 }
 
 impl State {
-    /// Forgets what was there.
+    /// Begins a new state, and discards the old one.
     pub fn begin(path: &Path, tree: &str) -> Result<Self> {
         let file =
             File::create(path).with_context(|| format!("failed to create `{}`", path.display()))?;
@@ -52,16 +52,15 @@ impl State {
         Ok(state)
     }
 
-    /// Goes on where the last run of this very tree stopped; `None` where there
-    /// was none.
+    /// Continues the last run of exactly this tree; `None` if there was none.
     pub fn resume(path: &Path, tree: &str) -> Result<Option<Self>> {
         let Ok(text) = fs::read_to_string(path) else { return Ok(None) };
-        // The last line may have been cut off. Its test is run again.
+        // The last line may have been cut off; its test is then run again.
         let mut lines = text.lines().map_while(|line| serde_json::from_str(line).ok());
         if !matches!(lines.next(), Some(Line::Tree(known)) if known == tree) {
             return Ok(None);
         }
-        // Written again, so that nothing follows a line that is cut off.
+        // The file is written again, so that nothing follows a line that was cut off.
         let mut state = Self::begin(path, tree)?;
         for line in lines {
             match line {
@@ -73,7 +72,7 @@ impl State {
         Ok(Some(state))
     }
 
-    /// A test has ended: the last end is the one that counts.
+    /// Records that a test has ended; if it ended before, the last time counts.
     pub fn add(&mut self, test: Timed) -> Result<()> {
         let line = Line::Test(test.clone());
         self.tests.insert(test.row.key(), test);
@@ -105,8 +104,8 @@ impl State {
     }
 
     fn write(&mut self, line: &Line) -> Result<()> {
-        let text = serde_json::to_string(line).context("a line of the state has no JSON")?;
-        // In one piece: a process that is killed cuts off the last line at most.
+        let text = serde_json::to_string(line).context("failed to write a result as JSON")?;
+        // The line is written at once: a killed process leaves at most one incomplete line.
         self.file.write_all(format!("{text}\n").as_bytes()).context("failed to write the state")
     }
 }

@@ -1,8 +1,8 @@
 //! `docs/tested.md`: which test ended how on which kernel, and at which commit.
 //!
-//! A row for each test and kernel. A run replaces the rows of what it ran and
-//! keeps all others, so that each row says which commit it is of. Pure: text
-//! in, text out; the order is fixed, so that a difference is a result's.
+//! There is a row for each test and kernel. A run replaces the rows of what it ran and
+//! keeps all others, so each row names its commit. This is pure: text goes in, text comes
+//! out. The order of rows is fixed, so that a diff shows only changed results.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracer_vm::tally::Outcome;
 
-/// The kernel of tests that run the same on each.
+/// Stands for the kernel in rows of tests that are the same on every kernel.
 pub const ANY_KERNEL: &str = "any";
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -42,7 +42,7 @@ pub fn kernel_key(kernel: &str) -> &str {
 const HEAD: &str = "| test | commit | kernel | date | result |";
 const RULE: &str = "|---|---|---|---|---|";
 
-/// The rows of a page, and the number of its rows that were not understood.
+/// The rows of a page, and the number of rows that could not be parsed.
 pub fn parse(page: &str) -> (Vec<Row>, usize) {
     let mut rows = Vec::new();
     let mut unread = 0;

@@ -1,6 +1,6 @@
 //! The times of the last run: tests, and the steps around them.
 //!
-//! Every run leaves its times in a file, so that asking for them costs nothing.
+//! Every run saves its times in a file, so that they can be listed without another run.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -18,7 +18,7 @@ pub struct Time {
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Times {
-    /// As it was typed.
+    /// The command as it was typed.
     pub command: String,
     pub commit: String,
     /// When it ended.
@@ -32,12 +32,12 @@ pub struct Times {
 
 impl Times {
     pub fn save(&self, path: &Path) -> Result<()> {
-        let json = serde_json::to_vec(self).context("the times have no JSON")?;
+        let json = serde_json::to_vec(self).context("failed to write the times as JSON")?;
         fs::write(path, json).with_context(|| format!("failed to write `{}`", path.display()))
     }
 
     pub fn load(path: &Path) -> Result<Self> {
-        let json = fs::read(path).context("no run has left its times: run `cargo xtask test`")?;
+        let json = fs::read(path).context("no run has saved its times: run `cargo xtask test`")?;
         serde_json::from_slice(&json).with_context(|| format!("`{}` has no times", path.display()))
     }
 
@@ -56,8 +56,8 @@ fn list(text: &mut String, title: &str, times: &[Time], most: usize) {
     times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then_with(|| a.name.cmp(&b.name)));
     let sum: f64 = times.iter().map(|time| time.seconds).sum();
     let (count, shown) = (times.len(), times.len().min(most));
-    // Writing to a string cannot fail. Steps lie within each other and beside
-    // each other: their sum says nothing.
+    // Writing to a string cannot fail. Steps are nested and run in parallel, so a sum of
+    // them would mean nothing.
     let _ = match title {
         "STEP" => writeln!(text, "\nSECONDS {title} (the slowest {shown} of {count})"),
         _ => writeln!(text, "\nSECONDS {title} (the slowest {shown} of {count}; all: {sum:.0} s)"),

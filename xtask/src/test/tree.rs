@@ -1,4 +1,4 @@
-//! The tree that is tested: its commit, and what was changed since.
+//! The tree that is tested: its commit, and what has changed since.
 
 use std::{
     fs,
@@ -18,8 +18,8 @@ const WRITTEN: [&str; 2] = [TABLE, crate::matrix::PAGE];
 pub struct Tree {
     /// The commit for people: ten digits, and whether there are changes.
     pub name: String,
-    /// It differs between any two trees that differ; `None`
-    /// where git does not say.
+    /// A key that differs between any two trees that differ; `None` if git does not
+    /// provide one.
     pub key: Option<String>,
 }
 
@@ -38,7 +38,7 @@ impl Tree {
             return Self { name: "unknown".to_owned(), key: None };
         };
         let files = new.split('\0').filter(|file| !file.is_empty()).map(|file| {
-            // A file that is gone again is empty: another tree all the same.
+            // A file that has vanished meanwhile counts as empty, which is still another tree.
             (file, fs::read(root.join(file)).unwrap_or_default())
         });
         Self::name(&commit, &changes, files)
