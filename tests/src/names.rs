@@ -74,7 +74,7 @@ fn no_two_capabilities_and_no_two_programs_have_one_name() {
 #[test]
 fn the_page_of_recordings_has_every_field_of_a_sync() {
     let page = read("docs/recording.md");
-    let (_, section) = page.split_once("`sync`: one sync, when it ended.").unwrap();
+    let (_, section) = page.split_once("`sync`: one sync, written when it ended.").unwrap();
     let (table, _) = section.split_once("`disk`: what changed").unwrap();
     let sync = Sync { underlying: vec![Underlying::default()], ..Sync::default() };
     let sync = serde_json::to_value(sync).unwrap();
