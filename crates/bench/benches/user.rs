@@ -1,9 +1,9 @@
-//! The user's side by itself, without a kernel or root:
-//! `cargo bench -p tracer-bench --bench user`, some seconds.
+//! Measures user space by itself, without a kernel or root. It takes some seconds:
+//! `cargo bench -p tracer-bench --bench user`.
 //!
-//! The recording is that of an fstrim beside an etcd. A replay goes through the
-//! same engine, scene and outputs as a session. What all of it costs beside a
-//! load is the other bench's subject.
+//! It replays a recording of an fstrim next to an etcd, through the same engine,
+//! scene and outputs as a session. The other bench (`src`) measures the whole
+//! tracer under a load.
 
 use std::{fs, io::Cursor, path::Path};
 
@@ -16,7 +16,7 @@ use tracer_recording::replay::{Played, Replay};
 use tracer_snapshot::Snapshot;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
-// Allocations are reported beside the times.
+// Allocations are reported along with the times.
 #[global_allocator]
 static ALLOCATOR: divan::AllocProfiler = divan::AllocProfiler::system();
 
@@ -32,7 +32,7 @@ fn decode_a_record(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Reader, engine, evidence, blame.
+/// Covers the reader, the engine, evidence and blame.
 #[divan::bench(sample_count = 20)]
 fn replay_a_recording(bencher: Bencher<'_, '_>) {
     let bytes = read_recording();
@@ -40,30 +40,30 @@ fn replay_a_recording(bencher: Bencher<'_, '_>) {
 }
 
 #[divan::bench]
-fn make_a_picture(bencher: Bencher<'_, '_>) {
+fn make_a_snapshot(bencher: Bencher<'_, '_>) {
     let mut replay = play(&read_recording());
     bencher.bench_local(|| replay.snapshot_of(Span::Period));
 }
 
 #[divan::bench]
-fn write_a_picture_as_text(bencher: Bencher<'_, '_>) {
-    let (picture, mut out) = (picture(), Vec::new());
+fn write_a_snapshot_as_text(bencher: Bencher<'_, '_>) {
+    let (snapshot, mut out) = (snapshot(), Vec::new());
     bencher.bench_local(|| {
         out.clear();
-        text::write_snapshot(&mut out, &picture).expect("a Vec takes everything");
+        text::write_snapshot(&mut out, &snapshot).expect("a Vec takes everything");
     });
 }
 
 #[divan::bench]
-fn write_a_picture_as_json(bencher: Bencher<'_, '_>) {
-    let (picture, mut out) = (picture(), Vec::new());
+fn write_a_snapshot_as_json(bencher: Bencher<'_, '_>) {
+    let (snapshot, mut out) = (snapshot(), Vec::new());
     bencher.bench_local(|| {
         out.clear();
-        json::write_json(&mut out, &picture).expect("a Vec takes everything");
+        json::write_json(&mut out, &snapshot).expect("a Vec takes everything");
     });
 }
 
-fn picture() -> Snapshot {
+fn snapshot() -> Snapshot {
     play(&read_recording()).snapshot_of(Span::Period)
 }
 

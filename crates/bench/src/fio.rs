@@ -1,7 +1,7 @@
-//! The loads: a disk of our own or one that was named, fio on it, and what fio
-//! says it got.
+//! The loads: a disk of our own or a named one, fio on it, and the figures that fio
+//! reports.
 //!
-//! Knows nothing of the tracer.
+//! This module knows nothing of the tracer.
 
 use std::{
     fmt,
@@ -25,11 +25,11 @@ use tracer_lab::{
 use crate::load;
 
 const DISK_BYTES: u64 = 1 << 30;
-/// Files in the disk's root, written in whole before anything is measured.
+/// Files in the disk's root, which are written completely before anything is measured.
 const READ_FILE: (&str, usize) = ("reads", 256 << 20);
 const SYNC_FILE: (&str, usize) = ("syncs", 16 << 20);
 
-/// How much later than asked fio may end.
+/// The time by which fio may end later than it was asked to.
 const LATE: Duration = Duration::from_secs(30);
 
 /// The disk and the directory that loads run on.
@@ -48,7 +48,7 @@ pub enum FioWork {
     Reads,
     /// Random writes of 4 KiB, an fdatasync after each.
     Syncs,
-    /// Both, at given rates.
+    /// Reads and writes, at given rates.
     Both(Rates),
 }
 
@@ -57,14 +57,14 @@ pub enum FioWork {
 pub struct Rates {
     pub reads: Option<Rate>,
     pub syncs: Option<Rate>,
-    /// Reads in flight, of each reader.
+    /// Reads that each reader keeps in flight.
     pub depth: u32,
-    /// Threads that read, each on a CPU of its own; 0 is one on any.
+    /// Threads that read, each pinned to a CPU of its own; 0 is one thread on any CPU.
     pub cpus: u32,
 }
 
 impl Rates {
-    /// A load of neither kind.
+    /// Rates with neither reads nor syncs.
     pub const NONE: Self = Self { reads: None, syncs: None, depth: 16, cpus: 0 };
 }
 
@@ -72,12 +72,12 @@ impl Rates {
 #[derive(Clone, Copy)]
 pub enum Rate {
     PerSecond(u32),
-    /// As fast as it goes.
+    /// As many as the disk allows.
     Unlimited,
 }
 
 impl Rate {
-    /// In numbers, where it is one.
+    /// The rate as a number, or `unlimited`.
     pub fn per_second_or(self, unlimited: f64) -> f64 {
         match self {
             Self::PerSecond(rate) => f64::from(rate),
@@ -104,7 +104,7 @@ impl FioWork {
     });
 }
 
-/// A load under way.
+/// A running load.
 pub struct Load {
     process: Process,
     output: File,
@@ -127,13 +127,13 @@ impl Stand {
         Self::furnish(folder, disk, Some(own))
     }
 
-    /// On the filesystem that this folder is on; its files stay there.
+    /// Uses the filesystem that this directory is on; the files stay there.
     pub fn on(folder: &Path) -> Result<Self> {
         let mounts = mounts::read()?;
         let mount = mounts::find_mount_of(&mounts, folder).filter(|mount| mount.has_block_device());
         let disk = mount.and_then(|mount| Some(mount.source.file_name()?.to_string_lossy()));
         let disk = disk
-            .with_context(|| format!("`{}` is on no block device", folder.display()))?
+            .with_context(|| format!("`{}` is not on a block device", folder.display()))?
             .into_owned();
         Self::furnish(folder.to_owned(), disk, None)
     }
@@ -153,11 +153,12 @@ impl Stand {
         self.path(SYNC_FILE.0)
     }
 
-    /// The file that is read, and one that is made by who appends to it.
+    /// The file that is read.
     pub fn read_file(&self) -> PathBuf {
         self.path(READ_FILE.0)
     }
 
+    /// The file that a process which appends creates.
     pub fn append_file(&self) -> PathBuf {
         self.path("appends")
     }
@@ -174,7 +175,7 @@ impl Stand {
     pub fn start(&self, work: FioWork, length: Duration) -> Result<Load> {
         let output = tempfile::tempfile().context("failed to make a file for fio's output")?;
         let mut command = FIO.command()?;
-        // In the disk's folder, so that no path needs escaping for fio.
+        // fio runs in the disk's directory, so that no path needs escaping.
         command.current_dir(&self.folder);
         command.stdout(output.try_clone()?);
         command.args(["--thread", "--time_based", "--output-format=json"]);
@@ -208,7 +209,7 @@ impl Stand {
         Ok(Load { process, output, until: Instant::now() + length + LATE })
     }
 
-    /// A load from its beginning to its end.
+    /// Runs a load to its end.
     pub async fn run(&self, work: FioWork, length: Duration) -> Result<Figures> {
         let load = self.start(work, length)?;
         while load.is_running()? {
@@ -230,7 +231,7 @@ impl Rate {
 impl Load {
     /// # Errors
     ///
-    /// When it should have ended long ago.
+    /// It should have ended long ago.
     pub fn is_running(&self) -> Result<bool> {
         let running = self.process.ended().is_none();
         if running && Instant::now() > self.until {
@@ -242,12 +243,12 @@ impl Load {
     /// Reads the figures of a load that has ended.
     pub fn finish(self) -> Result<Figures> {
         let text = load::read_output("fio", &self.process, self.output)?;
-        parse(&text).context("fio's output is not what it should be (is it 3.x?)")
+        parse(&text).context("failed to parse fio's output (is it fio 3.x?)")
     }
 }
 
-/// A folder in memory with room for the disk, so that the machine's own disk,
-/// and who else uses it, is no part of what is measured; else one on a disk.
+/// A directory in memory with room for the disk, so that the machine's own disk and
+/// its other users do not affect the measurement; if there is none, one on a disk.
 pub fn memory_dir() -> Result<PathBuf> {
     let folder = Path::new("/dev/shm");
     let mounts = mounts::read()?;
@@ -258,7 +259,7 @@ pub fn memory_dir() -> Result<PathBuf> {
     if is_memory && has_room { Ok(folder.to_owned()) } else { default_dir() }
 }
 
-/// Real blocks: reads of holes would not reach the disk.
+/// Writes real blocks, because reads of holes would not reach the disk.
 fn lay_out(path: &PathBuf, bytes: usize) -> Result<()> {
     let mut file = File::create(path)?;
     let block = vec![0xa5; 1 << 20];
@@ -269,7 +270,7 @@ fn lay_out(path: &PathBuf, bytes: usize) -> Result<()> {
 }
 
 fn parse(text: &str) -> Result<Figures> {
-    // Its warnings may come before.
+    // fio may print warnings before the JSON.
     let json = text.find('{').map_or("", |begin| &text[begin..]);
     let output: Value = serde_json::from_str(json)?;
     let jobs = output["jobs"].as_array().context("there are no `jobs`")?;

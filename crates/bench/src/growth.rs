@@ -1,8 +1,8 @@
 //! How the cost grows: with the rate of requests, with CPUs, with owners, with requests in
 //! flight, with syncs at a time, with disks, with victims.
 //!
-//! A tracer of its own for each point, so that no point carries what an earlier
-//! one has left, and a second of load.
+//! Each point has a tracer of its own, so that nothing of an earlier point is left, and
+//! a second of load.
 
 use std::{
     path::Path,
@@ -44,7 +44,7 @@ const THREADS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
 const DISKS: [usize; 5] = [1, 4, 16, 64, 256];
 const VICTIMS: [u32; 6] = [1, 4, 16, 64, 256, 1024];
 
-/// As fast as it goes.
+/// The rate that stands for "as fast as it goes".
 const READS: Rates = Rates { reads: Some(Rate::Unlimited), ..Rates::NONE };
 
 /// Empty curves, in the order of the page.
@@ -104,7 +104,7 @@ pub async fn measure(
 }
 
 impl Ground<'_> {
-    /// Points, up in one round and down in the next.
+    /// The points in ascending order in one round, and in descending order in the next.
     fn order<T: Copy>(&self, points: &[T]) -> Vec<T> {
         let mut points = points.to_vec();
         if self.round.reversed {
@@ -184,7 +184,7 @@ impl Ground<'_> {
         self.syncs(curve, &VICTIMS, |spec, victims| spec.owners = victims).await
     }
 
-    /// Many who sync one file.
+    /// Many threads that sync one file.
     async fn syncs(
         &self,
         curve: &mut Curve,
@@ -204,7 +204,7 @@ impl Ground<'_> {
     async fn disks(&self, curve: &mut Curve) -> Result<()> {
         for disks in self.order(&DISKS) {
             self.say(curve, disks);
-            // There before the tracer is, which makes room for what there is.
+            // The disks exist before the tracer starts, because it sizes its tables by them.
             let loops = Loops::create(disks)?;
             let spec = Spec::new(loops.devices.clone(), Action::Read, LENGTH);
             let sample = self.sample_of(&spec).await?.0;

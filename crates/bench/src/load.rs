@@ -1,9 +1,9 @@
 //! Loads that fio cannot make: many owners, many victims, many disks, a thousand
 //! threads that sync at once.
 //!
-//! The bench runs itself again as the load, so that the load is another process
-//! than what is measured. One process is many owners by changing its name: an
-//! owner is a cgroup and a process's name.
+//! The bench starts itself again as the load, so that the load is in another process
+//! than the measurement. One process acts as many owners by changing its name, because
+//! an owner is a cgroup and a process name.
 
 use std::{
     env,
@@ -34,7 +34,7 @@ const SPAN_BYTES: u64 = 1 << 20;
 pub struct Spec {
     pub paths: Vec<PathBuf>,
     pub action: Action,
-    /// How many names the process goes by, in turn.
+    /// The number of names that the process takes in turn.
     pub owners: u32,
     pub threads: u32,
     pub ms: u64,
@@ -42,9 +42,9 @@ pub struct Spec {
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub enum Action {
-    /// 4 KiB past the page cache, of each path in turn.
+    /// Reads 4 KiB past the page cache, from each path in turn.
     Read,
-    /// 4 KiB and an fdatasync, each thread in its own place.
+    /// Writes 4 KiB and calls fdatasync, each thread at its own offset.
     Sync,
     /// Writes and syncs at the end of the file, so that the journal must commit.
     Append,
@@ -55,13 +55,13 @@ pub struct Done {
     pub done: u64,
 }
 
-/// One under way.
+/// A running load.
 pub struct Load {
     process: Process,
     output: File,
 }
 
-/// As direct IO wants it.
+/// A block that is aligned as direct IO requires.
 #[repr(align(4096))]
 struct Block([u8; BLOCK]);
 
@@ -96,7 +96,7 @@ impl Load {
     /// The result of a load that has ended.
     pub fn finish(self) -> Result<Done> {
         let text = read_output("the load", &self.process, self.output)?;
-        serde_json::from_str(&text).context("the load did not say what it did")
+        serde_json::from_str(&text).context("the load did not print its result")
     }
 }
 
@@ -111,13 +111,13 @@ pub fn read_output(name: &str, process: &Process, mut output: File) -> Result<St
     output
         .rewind()
         .and_then(|()| output.read_to_string(&mut text))
-        .with_context(|| format!("failed to read what {name} says"))?;
+        .with_context(|| format!("failed to read the output of {name}"))?;
     Ok(text)
 }
 
 /// The load itself, in the process that [`Spec::start`] made.
 pub fn act(spec: &str) -> Result<()> {
-    let spec: Spec = serde_json::from_str(spec).context("this is no load")?;
+    let spec: Spec = serde_json::from_str(spec).context("failed to parse the load")?;
     let files = spec.paths.iter().map(|path| open(path, spec.action));
     let files = files.collect::<Result<Vec<_>>>()?;
     if files.is_empty() {
@@ -186,7 +186,7 @@ fn work(spec: &Spec, files: &[File], thread: u32, until: Instant, done: &AtomicU
             }
         }
         turn += 1;
-        // Relaxed: it is read after all have ended.
+        // Relaxed is enough: the count is read after all threads have ended.
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())

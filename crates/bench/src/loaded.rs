@@ -1,7 +1,7 @@
 //! The BPF objects that the kernel lists: the programs of any loader since a given
 //! moment, their run counts and times, and the memory of their maps.
 //!
-//! Does not look at names, so that it measures the tracer and any other tool alike.
+//! It does not look at names, so it measures the tracer and any other tool in the same way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,20 +11,20 @@ use std::{
 
 use aya::{maps::loaded_maps, programs::loaded_programs};
 
-/// The objects that existed before.
+/// The objects that existed at that moment.
 pub struct Since {
     programs: BTreeSet<u32>,
     maps: BTreeSet<u32>,
 }
 
-/// One program, and what it has run.
+/// One program, with its runs and its run time.
 struct Program {
     name: String,
     runs: u64,
     ns: u64,
 }
 
-/// All runs of some programs.
+/// The runs of several programs together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Runs {
     pub programs: usize,
@@ -51,7 +51,7 @@ impl Since {
         all
     }
 
-    /// Sums runs and ns of programs with one name.
+    /// Sums the runs and ns of programs that have the same name.
     pub fn by_name(&self) -> BTreeMap<String, (u64, u64)> {
         let mut all = BTreeMap::<_, (u64, u64)>::new();
         for (id, program) in programs() {
@@ -68,7 +68,7 @@ impl Since {
         programs().into_keys().filter(|id| !self.programs.contains(id)).count()
     }
 
-    /// Kernel memory of the maps that came since then.
+    /// Kernel memory of the maps that were created since then.
     pub fn map_bytes(&self) -> u64 {
         maps().into_iter().filter(|(id, _)| !self.maps.contains(id)).map(|(_, bytes)| bytes).sum()
     }
@@ -84,7 +84,7 @@ impl Runs {
     }
 }
 
-/// Lists them by id. One that goes meanwhile is left out.
+/// Lists programs by id. A program that is unloaded in the meantime is left out.
 fn programs() -> BTreeMap<u32, Program> {
     let described = |program: aya::programs::ProgramInfo| {
         let name = String::from_utf8_lossy(program.name()).into_owned();
@@ -94,7 +94,7 @@ fn programs() -> BTreeMap<u32, Program> {
     loaded_programs().filter_map(Result::ok).map(described).collect()
 }
 
-/// Bytes by id.
+/// Lists the bytes of maps by id.
 fn maps() -> BTreeMap<u32, u64> {
     let bytes = |map: &aya::maps::MapInfo| {
         let fd = map.fd().ok()?;

@@ -1,8 +1,8 @@
-//! Many disks, cheaply: loop devices over small files in memory.
+//! Many cheap disks: loop devices over small files in memory.
 //!
-//! Each is marked at once to be detached by the kernel when its last user closes it.
-//! We are a user, and the files have no names any more, so a bench that is killed
-//! leaves none of them.
+//! Each device is marked to be detached by the kernel when its last user closes it. This
+//! process holds it open, and the files have been unlinked, so a bench that is killed
+//! leaves nothing behind.
 
 use std::{
     fs::{self, File},
@@ -31,7 +31,7 @@ impl Loops {
                 .with_context(|| format!("failed to write `{}`", image.display()))?;
             let device = LOSETUP.run(&["--find", "--show", &image.to_string_lossy()])?;
             let held = File::open(&device);
-            // Detached at once where it could not be opened, else at its end.
+            // If it could not be opened, it is detached at once; otherwise when it is closed.
             LOSETUP.run(&["--detach", &device])?;
             loops._held.push(held.with_context(|| format!("failed to open `{device}`"))?);
             loops.devices.push(device.into());

@@ -1,16 +1,15 @@
 //! Measures the cost of the tracer on this machine: `cargo xtask bench`.
 //!
-//! In each round every variant is measured once, and the order of variants
-//! turns around from round to round, so that a machine that gets slower or
-//! warmer does so for all. Results are medians with the smallest and largest
-//! round beside them; nothing here asserts a time. The load is fio on a loop
-//! disk whose image is in memory: about the fastest disk there is, so the share
-//! of the tracer is at its largest.
+//! In each round every variant is measured once, and every other round goes through
+//! them in reverse order, so a machine that gets slower or warmer does so for all of
+//! them. Results are medians, with the smallest and largest round; nothing here asserts
+//! a time. The load is fio on a loop disk whose image is in memory. That is about the
+//! fastest disk there is, so the tracer's share is at its largest.
 //!
-//! [`programs`], [`replay`] and [`whole`] are the quick table. A page has
-//! other tracers beside ours as well ([`peers`]), the requirements on sizes and
-//! starts ([`sizes`]), and curves ([`growth`]); [`report`] prints all of it.
-//! [`paired`] resolves differences that are too small for rounds.
+//! [`programs`], [`replay`] and [`whole`] make the quick table. A page also has
+//! other tracers ([`peers`]), the requirements on sizes and the start ([`sizes`]),
+//! and curves ([`growth`]); [`report`] prints all of it. [`paired`] resolves
+//! differences that are smaller than those between rounds.
 
 mod allocations;
 mod fio;
@@ -56,7 +55,7 @@ use report::{Report, curve::Curve, machine::Machine, paired::Paired, requirement
 static ALLOCATOR: allocations::Counting = allocations::Counting;
 
 const ROUNDS: u32 = 5;
-/// Curves need no more for a median, and take longest.
+/// Curves take longest, and this number of rounds is enough for a median.
 const CURVE_ROUNDS: u32 = 3;
 
 /// Measure what the tracer costs.
@@ -66,46 +65,45 @@ struct Args {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
-    /// How often everything is measured.
+    /// Measure everything this number of times.
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How long each load runs in a round (default 4, for a page 2).
+    /// Run each load for this many seconds in a round [default: 4, or 2 for a page].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: Option<u64>,
-    /// Measure everything, and write the page into this folder.
+    /// Measure everything, and write the page to this directory.
     #[arg(long, value_name = "FOLDER")]
     page: Option<PathBuf>,
-    /// Measure only what the kernel takes to run programs, ours and others', on
-    /// the filesystem that this folder is on.
+    /// Measure only the kernel time of programs, ours and others', on the filesystem that
+    /// this directory is on.
     #[arg(long, value_name = "FOLDER", conflicts_with = "page")]
     on: Option<PathBuf>,
-    /// Measure nothing: write the page in this folder again from its JSON.
+    /// Measure nothing: write the page in this directory again from its JSON.
     #[arg(long, value_name = "FOLDER", conflicts_with = "page")]
     render: Option<PathBuf>,
-    /// Compare loads with and without the tracer, in turn and in pairs, until
-    /// the ratios are known.
+    /// Attach and detach the tracer in turn under one load, until the ratios are known.
     #[arg(long, conflicts_with_all = ["on", "render", "rounds", "seconds"])]
     paired: bool,
     /// End the measurement after this many seconds at the latest.
     #[arg(long, value_name = "S", default_value_t = 300, requires = "paired")]
     at_most: u64,
-    /// Let CPUs with nothing to do sleep meanwhile.
+    /// Let idle CPUs sleep during the measurement.
     #[arg(long, requires = "paired")]
     may_sleep: bool,
-    /// Compare with this tracer too.
+    /// Compare with this tracer, too.
     #[arg(long, value_name = "FILE", requires = "paired", requires = "commit")]
     against: Option<PathBuf>,
-    /// Names the other tracer's commit.
+    /// The commit that the other tracer was built from.
     #[arg(long, value_name = "COMMIT", requires = "against")]
     commit: Option<String>,
-    /// Be a load instead.
+    /// Run this load instead of measuring.
     #[arg(long, hide = true)]
     load: Option<String>,
 }
 
 /// The parameters of a round.
 struct Round {
-    /// When the first one began.
+    /// When the first round began.
     began: Instant,
     length: Duration,
     number: u32,
@@ -116,8 +114,8 @@ struct Round {
 }
 
 impl Round {
-    /// Variants in the order of this round: turned around each time, and with
-    /// another one first, because the first finds everything cold.
+    /// Variants in the order of this round: reversed every other time, and each time with
+    /// another one first, because the first variant finds all caches cold.
     fn order<T>(&self, mut variants: Vec<T>) -> Vec<T> {
         if !variants.is_empty() {
             let places = (self.number / 2) as usize * 2 % variants.len();
@@ -161,7 +159,7 @@ async fn run(args: &Args) -> Result<()> {
     let seconds = args.seconds.unwrap_or(if args.page.is_some() { 2 } else { 4 });
     let mut machine = Machine::read(&typed(args), args.rounds, seconds);
     let begin = Instant::now();
-    // Dropping the measurement cleans up what it has made.
+    // Dropping the measurement removes everything that it has made.
     let (table, curves) = tokio::select! {
         measured = measure(args, Duration::from_secs(seconds)) => measured?,
         () = stop.wait() => bail!("interrupted; everything is cleaned up"),
@@ -191,7 +189,7 @@ async fn run_paired(args: &Args, mut stop: Stop) -> Result<()> {
     };
     let mut machine = Machine::read(&typed(args), 0, 0);
     let begin = Instant::now();
-    // Dropping the measurement cleans up what it has made.
+    // Dropping the measurement removes everything that it has made.
     let blocks = tokio::select! {
         measured = paired::measure(&plan) => measured?,
         () = stop.wait() => bail!("interrupted; everything is cleaned up"),
@@ -301,7 +299,7 @@ async fn measure_kernel(
     Ok((table, vec![curve]))
 }
 
-/// The first begins now.
+/// The rounds; the first begins now.
 fn rounds(args: &Args, length: Duration) -> impl Iterator<Item = Round> {
     let (began, count) = (Instant::now(), args.rounds);
     (0..count).map(move |number| Round {
@@ -313,8 +311,8 @@ fn rounds(args: &Args, length: Duration) -> impl Iterator<Item = Round> {
     })
 }
 
-/// The tracer as users run it: what `TRACER_BIN` names, or what cargo built
-/// beside this.
+/// Finds the tracer as users run it: the one that `TRACER_BIN` names, or the one that
+/// cargo built next to this program.
 fn find_tracer() -> Result<PathBuf> {
     let named = env::var_os("TRACER_BIN").map(PathBuf::from);
     let beside = || Some(env::current_exe().ok()?.parent()?.join("tracer"));

@@ -12,14 +12,14 @@ use tracer_lab::{cgroup::Cgroup, process::Process, tool::last_line};
 
 use crate::{loaded::Since, usage::Usage};
 
-/// How long the first picture may take.
+/// The first snapshot may take this long.
 const START: Duration = Duration::from_secs(30);
 
-/// A running `tracer top --batch`; ended when dropped.
+/// A running `tracer top --batch`; it is ended when dropped.
 pub struct Tracer {
     process: Process,
     pub output: File,
-    /// For what is its own in the kernel.
+    /// Distinguishes its objects in the kernel from those before.
     pub since: Since,
     pub began: Instant,
 }
@@ -34,7 +34,7 @@ impl Tracer {
         Ok(Self { process, output, since, began })
     }
 
-    /// Starts it and waits for its first picture.
+    /// Starts it and waits for its first snapshot.
     pub async fn start(program: &Path) -> Result<Self> {
         let tracer = Self::spawn(program, "1")?;
         while tracer.output.metadata()?.len() == 0 {
@@ -46,11 +46,11 @@ impl Tracer {
 
     /// # Errors
     ///
-    /// When it has ended, or should have shown something long ago.
+    /// It has ended, or should have printed something long ago.
     pub fn check_in_time(&self) -> Result<()> {
         self.check_alive()?;
         if self.began.elapsed() > START {
-            bail!("the tracer printed nothing of use for {} s", START.as_secs());
+            bail!("the tracer printed no snapshot for {} s", START.as_secs());
         }
         Ok(())
     }
@@ -74,7 +74,7 @@ impl Tracer {
 
     /// # Errors
     ///
-    /// When it had ended by itself.
+    /// It had ended by itself.
     pub fn stop(mut self) -> Result<()> {
         self.check_alive()?;
         self.process.stop(Duration::from_secs(5)).map(drop)

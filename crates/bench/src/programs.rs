@@ -1,8 +1,8 @@
 //! The kernel's side: run times of the programs, from BPF statistics.
 //!
-//! The time that the kernel counts has its own clock readings in it, and so
-//! has that of the empty programs on the same hooks, which is the floor. All
-//! requests and system calls of the machine are counted, not only the load's.
+//! The time that the kernel counts includes its own clock readings. The same is true of
+//! empty programs on the same hooks, whose time is the floor. All requests and system
+//! calls of the machine are counted, not only the load's.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -141,7 +141,7 @@ async fn measure_floor(
     round.say("random reads, run time of empty programs");
     let before = Runs::of(floor.run_stats());
     stand.run(FioWork::Reads, length).await?;
-    // Under the names of the tracer's, to stand beside them.
+    // They are noted under the names of the tracer's programs, for comparison.
     let runs = Runs::of(floor.run_stats()).since(&before).renamed();
     table.note_base(&READS, BLOCK_PROGRAMS, runs.per_request(&block_programs()));
     for program in block_programs() {
@@ -168,7 +168,7 @@ pub fn empty_programs() -> Result<Vec<Program>> {
     Ok(empty.filter(|empty| is_needed || *empty != Program::EmptyIssue).collect())
 }
 
-/// Runs of the tracer's programs under a load, while it is polled as always.
+/// Measures the tracer's programs under a load, while the session is polled as usual.
 async fn watch(
     stand: &Stand,
     session: &mut Session,
@@ -195,8 +195,8 @@ fn block_programs() -> Vec<Program> {
     programs_of(&BLOCK)
 }
 
-/// The programs of some capabilities, on whatever strategy; each once, though
-/// several strategies have it.
+/// The programs of some capabilities under any strategy. Each is listed once, even if
+/// several strategies use it.
 pub fn programs_of(capabilities: &[Capability]) -> Vec<Program> {
     let wanted = Capability::ALL.into_iter().filter(|c| capabilities.contains(c));
     let steps = wanted.flat_map(Capability::strategies).flat_map(|r| r.steps);

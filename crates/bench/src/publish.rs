@@ -1,4 +1,4 @@
-//! The page, its pictures and its JSON, as files.
+//! Writes the page, its charts and its JSON as files.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 
 use crate::report::{Report, page, paired::Paired, plot, requirements};
 
-/// Below the page's folder: the pictures, the JSON, and what is written by hand.
+/// The directory next to the page, with the charts, the JSON, and what is written by hand.
 const BESIDE: &str = "cost";
 const JSON: &str = "cost.json";
 /// The results of a run on another disk; the file may be absent.
 const NULL_BLK: &str = "null_blk.json";
 const PAGE: &str = "cost.md";
-/// The paired comparison, which the page has in it, and its figures.
+/// The paired comparison, which is included in the page, and its figures.
 const PAIRED: &str = "paired.md";
 const PAIRED_JSON: &str = "paired.json";
 
@@ -39,7 +39,7 @@ pub fn write(report: &Report, folder: &Path) -> Result<()> {
     put(folder, &folder.join(PAGE), page.as_bytes())
 }
 
-/// Writes a page again from its JSON, and the paired comparison's.
+/// Writes a page again from its JSON and from that of the paired comparison.
 pub fn again(folder: &Path) -> Result<()> {
     let beside = folder.join(BESIDE);
     let mut paired: Paired = read(&beside.join(PAIRED_JSON))?;
@@ -50,7 +50,7 @@ pub fn again(folder: &Path) -> Result<()> {
     write(&report, folder)
 }
 
-/// The paired comparison, and the page again with it.
+/// Writes the paired comparison, and the page again with it.
 pub fn write_paired(paired: &Paired, folder: &Path) -> Result<()> {
     let beside = folder.join(BESIDE);
     let mut json = Vec::new();
@@ -66,12 +66,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
         .with_context(|| format!("`{}` is not what this bench writes", path.display()))
 }
 
-/// We may be root by sudo: what we write is its folder's owner's.
+/// Writes a file, and gives it to the owner of the directory: we may be root by sudo.
 fn put(folder: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("failed to write `{}`", path.display()))?;
     let owner = fs::metadata(folder)?;
     for path in [Some(path), path.parent()].into_iter().flatten() {
-        // Only root can do this, and only root needs to.
+        // Only root can change the owner, and only root needs to.
         let _ = std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()));
     }
     Ok(())

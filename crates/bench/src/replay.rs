@@ -1,8 +1,8 @@
-//! The user's side: a million records through decoding, files and engine, as
-//! a session does it, with nothing of the kernel in it.
+//! User space alone: a million records go through decoding, files and engine, as in a
+//! session, without the kernel.
 //!
-//! The steady state: victims, owners and the file are known before it counts,
-//! and time stands still, so that the file is not looked for again.
+//! This measures the steady state: victims, owners and the file are known before it
+//! counts, and the clock stands still, so the file is not looked up again.
 
 use std::{
     fs::File,
@@ -41,9 +41,9 @@ use crate::{
 const RECORDS: usize = 1_000_000;
 const WARM_UP: usize = 20_000;
 const ROTATE_EVERY: usize = 5_000;
-/// Different records; together they are about as large as the ring.
+/// The number of different records; together they are about as large as the ring.
 const POOL: usize = 1024;
-/// Cgroups that sync, each a victim.
+/// The number of cgroups that sync; each is a victim.
 const VICTIMS: u64 = 8;
 const MS: u64 = 1_000_000;
 
@@ -100,7 +100,7 @@ impl Replay {
     }
 }
 
-/// Account 1 is the victim's own, 2 its journal's, 3 to 6 are competitors'.
+/// Account 1 is the victim's own, 2 is its journal's, 3 to 6 are the competitors'.
 fn make_owners() -> [Owner; ACCOUNTS] {
     std::array::from_fn(|at| {
         let mut comm = [0; COMM];

@@ -41,7 +41,7 @@ async fn measure_start(
     round.say("starts");
     let length = Duration::from_secs(3);
     let load = stand.start(syncs(500), length)?;
-    // It lays out nothing: its files are there.
+    // It creates no files: they exist already.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let tracer = Tracer::spawn(program, "0.1")?;
     let mut shown = vec![0; 1 << 16];
@@ -65,7 +65,7 @@ async fn measure_start(
     let begin = Instant::now();
     let session = Session::start(&Options::default())?;
     let seconds = begin.elapsed().as_secs_f64();
-    table.note(&START, "of it: maps, programs, their proof (a session's start)", "s", seconds);
+    table.note(&START, "of this: maps, programs, self-test (a session's start)", "s", seconds);
     drop(session);
     while load.is_running()? {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -127,7 +127,7 @@ async fn measure_crowd(
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     reading.finish()?;
-    // A picture of them all is made.
+    // The tracer prints a snapshot with all of them.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let usage = tracer.usage()?;
     table.note(&CROWD, RSS, "MiB", mib(usage.rss_bytes));

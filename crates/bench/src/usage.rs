@@ -5,12 +5,13 @@ use std::{fs, io::ErrorKind};
 use anyhow::{Context as _, Result};
 use nix::unistd::{SysconfVar, sysconf};
 
-/// CPU time in seconds since the process began, its size and its largest.
+/// The CPU time in seconds since the process began, its resident size and the largest
+/// one so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     /// To the nanosecond.
     pub cpu_s: f64,
-    /// In ticks of the kernel's clock, often 10 ms.
+    /// Counted in clock ticks, which are often 10 ms.
     pub user_s: f64,
     pub system_s: f64,
     pub rss_bytes: u64,
@@ -41,7 +42,7 @@ fn read_run_time(pid: u32) -> Result<f64> {
         let path = thread?.path().join("schedstat");
         match fs::read_to_string(&path) {
             Ok(text) => ns += text.split(' ').next().unwrap_or("").parse::<u64>().unwrap_or(0),
-            // It has ended meanwhile.
+            // The thread has ended in the meantime.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(error).with_context(|| format!("failed to read `{}`", path.display()));
@@ -55,8 +56,8 @@ fn read(path: &str) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("failed to read `{path}`"))
 }
 
-/// Fields 14 and 15; the name before them may hold anything but ends with the
-/// last parenthesis.
+/// Reads fields 14 and 15. The process name before them may contain anything, but it
+/// ends at the last parenthesis.
 fn parse_stat(stat: &str) -> Option<(f64, f64)> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut seconds = || Some(fields.next()?.parse::<f64>().ok()? / ticks_per_second());

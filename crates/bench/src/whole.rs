@@ -1,5 +1,5 @@
-//! The tracer as users run it: what it takes for itself, and what it takes
-//! from the load.
+//! The tracer as users run it: the CPU time and memory that it uses, and what it takes
+//! away from the load.
 
 use std::{path::Path, time::Instant};
 

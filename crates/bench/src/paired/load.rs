@@ -1,10 +1,10 @@
-//! One load for the whole measurement: it runs on while tracers come and go, and
-//! is looked at through windows.
+//! One load for the whole measurement. It keeps running while tracers come and go, and
+//! is measured in windows.
 //!
-//! Two threads take turns on the stand's files: one makes random reads of 4 KiB
-//! past the page cache, 16 at a time, the other writes 4 KiB in random places
-//! and makes an fdatasync after each. What they did is counted here, request by
-//! request; fio says what it got only at its end. Knows nothing of tracers.
+//! Two threads take turns on the stand's files: one makes random reads of 4 KiB past the
+//! page cache, 16 at a time, the other writes 4 KiB at random offsets and calls fdatasync
+//! after each. Their work is counted here, request by request; fio reports its figures
+//! only when it ends. This module knows nothing of tracers.
 
 use std::{
     fs::{File, OpenOptions},
@@ -28,9 +28,9 @@ use super::order::Random;
 use crate::fio::Stand;
 
 const BLOCK: usize = 4096;
-/// Reads in flight at first; the next come when all of them are done.
+/// Reads that are submitted together; the next are submitted when all of them are done.
 const DEPTH: usize = 16;
-/// Most syncs that a window can hold.
+/// The largest number of syncs that a window can hold.
 const MAX_SYNCS: usize = 1 << 20;
 
 /// The thread that may work.
@@ -45,7 +45,7 @@ pub enum Turn {
 pub struct Window {
     pub length: Duration,
     pub reads: u64,
-    /// How long each fdatasync took, in ns, the shortest first.
+    /// The duration of each fdatasync in ns, the shortest first.
     pub syncs_ns: Vec<u64>,
 }
 
@@ -65,7 +65,7 @@ impl Window {
     }
 }
 
-/// The load under way; it ends when dropped.
+/// The running load; it ends when dropped.
 pub struct Load {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Result<()>>>,
@@ -84,7 +84,7 @@ struct Syncs {
     ns: Vec<u64>,
 }
 
-/// As direct IO wants it.
+/// A block that is aligned as direct IO requires.
 #[repr(align(4096))]
 struct Block([u8; BLOCK]);
 
@@ -123,7 +123,7 @@ impl Load {
     /// Counts the work of the thread that has the turn, from now on for `length`.
     pub async fn watch(&mut self, length: Duration) -> Result<Window> {
         self.shared.open_window();
-        // Relaxed: a count, and nothing that it stands for.
+        // Relaxed is enough: no other data is read because of this count.
         let before = self.shared.reads.load(Ordering::Relaxed);
         let begin = Instant::now();
         tokio::time::sleep(length).await;
@@ -137,7 +137,7 @@ impl Load {
 
     /// # Errors
     ///
-    /// When one of the threads has ended, with what it ended of.
+    /// One of the threads has ended; the error says why.
     fn check_alive(&mut self) -> Result<()> {
         let Some(ended) = self.threads.iter().position(JoinHandle::is_finished) else {
             return Ok(());
@@ -153,7 +153,7 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.turn_to(Turn::End);
         for thread in self.threads.drain(..) {
-            // `check_alive` has returned its error, or nobody needs it any more.
+            // Its error was returned by `check_alive`, or is not needed any more.
             let _ = thread.join();
         }
     }
@@ -173,7 +173,7 @@ impl Shared {
         std::mem::take(&mut syncs.ns)
     }
 
-    /// Waits for a turn, or for the end of all.
+    /// Waits for this turn, or for the end of the load.
     fn wait_for(&self, wanted: Turn) -> Turn {
         let mut turn = lock(&self.turn);
         while *turn != wanted && *turn != Turn::End {
@@ -196,7 +196,7 @@ fn open(path: &Path, options: &mut OpenOptions, flags: i32) -> Result<File> {
     file.with_context(|| format!("failed to open `{}`", path.display()))
 }
 
-/// Places for blocks in a file.
+/// The number of blocks that fit into a file.
 fn count_blocks(file: &File) -> Result<usize> {
     let blocks = usize::try_from(file.metadata()?.len())? / BLOCK;
     if blocks == 0 { bail!("a file of the load is empty") } else { Ok(blocks) }
@@ -204,8 +204,8 @@ fn count_blocks(file: &File) -> Result<usize> {
 
 fn read(shared: &Shared, file: &File, mut random: Random) -> Result<()> {
     let blocks = count_blocks(file)?;
-    let mut ring = IoUring::new(2 * DEPTH as u32).context("this kernel grants no io_uring")?;
-    // Never given back: when the ring is closed the kernel may still write.
+    let mut ring = IoUring::new(2 * DEPTH as u32).context("failed to set up io_uring")?;
+    // The buffer is leaked: the kernel may still write to it after the ring is closed.
     let buffers: &'static mut [Block; DEPTH] =
         Box::leak(Box::new([const { Block([0; BLOCK]) }; DEPTH]));
     let buffers: Vec<*mut u8> = buffers.iter_mut().map(|block| block.0.as_mut_ptr()).collect();
@@ -226,9 +226,9 @@ fn read(shared: &Shared, file: &File, mut random: Random) -> Result<()> {
             if free.len() == DEPTH {
                 break;
             }
-            // All at once and all together: with one wake-up for each completion
-            // there are two regimes, of small batches and of large ones, and the
-            // load changes between them by chance.
+            // All reads are submitted together and waited for together. With a wake-up
+            // for each completion, the load would switch at random between two
+            // regimes, small batches and large ones.
             ring.submit_and_wait(DEPTH - free.len())?;
             let mut done = 0;
             for entry in ring.completion() {
@@ -256,7 +256,7 @@ fn sync(shared: &Shared, file: &File, mut random: Random) -> Result<()> {
             let mut syncs = lock(&shared.syncs);
             if syncs.is_open {
                 if syncs.ns.len() == MAX_SYNCS {
-                    bail!("a window is too long for syncs that are so short");
+                    bail!("the syncs are too short for a window of this length");
                 }
                 syncs.ns.push(ns);
             }

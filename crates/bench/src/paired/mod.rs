@@ -1,16 +1,15 @@
 //! A comparison that noise cannot hide behind: `cargo xtask bench --paired`.
 //!
-//! Under one load that runs on, arms take turns: no tracer, the same once more
-//! (what the method sees where there is nothing), this tree's tracer, and that of another
-//! commit. Each is measured once in a block of some seconds, in an order by
-//! chance, and is held against the others of its own block: what makes the
-//! machine slow for longer than that is in both and cancels out. Blocks go on
-//! until all intervals are narrow or the time is over; [`crate::report::paired`]
-//! does the sums.
+//! Arms take turns under one load that keeps running: no tracer, no tracer again (the
+//! null case, which shows what the method resolves), this tree's tracer, and that of
+//! another commit. Each arm is measured once in a block of some seconds, in a random
+//! order, and compared with the others of the same block. Whatever slows the machine for
+//! longer than a block affects all of them, and cancels out. Blocks are repeated until
+//! all intervals are narrow or the time is over; [`crate::report::paired`] computes them.
 //!
-//! A tracer is a process, `tracer top --batch` of whatever build, as users run
-//! it. When it has printed its first picture it watches, and it has looked once
-//! at which of its hooks the load calls for.
+//! A tracer is a process, `tracer top --batch` of any build, as users run it. Once it
+//! has printed its first snapshot it is watching, and has decided once which of its
+//! hooks the load needs.
 
 mod load;
 pub(crate) mod order;
@@ -39,23 +38,23 @@ use crate::{
 use load::{Load, Turn, Window};
 use order::Orders;
 
-/// After an arm came, and after the load changed, before anything is counted.
+/// The time to wait after an arm starts or the load changes, before anything is counted.
 const SETTLE: Duration = Duration::from_millis(200);
 const TURN: Duration = Duration::from_millis(100);
 
-/// An arm has some windows of reads and some of syncs. The middle one stands for all
-/// of them, so that a disturbance of fewer than half of them is not seen.
+/// The numbers of windows of reads and of syncs in an arm. Their median is used, so a
+/// disturbance of fewer than half of the windows has no effect.
 const WINDOW: Duration = Duration::from_millis(100);
 const READ_WINDOWS: usize = 9;
 const SYNC_WINDOWS: usize = 5;
-/// The length while the kernel keeps the time of BPF programs, which costs time
-/// itself.
+/// The length of a window in which the kernel measures the time of BPF programs, which
+/// costs time itself.
 const KERNEL_WINDOW: Duration = Duration::from_millis(200);
 
-/// How long the kernel may take to let programs go that nobody holds.
+/// The kernel may take this long to unload programs that nobody holds any more.
 const GONE: Duration = Duration::from_secs(10);
 
-/// Programs with fewer runs in a window have no row.
+/// Programs with fewer runs than this in a window have no row.
 const FEW_RUNS: u64 = 100;
 
 /// The builds to compare, and how.
@@ -68,15 +67,15 @@ pub struct Plan {
     pub at_most: Duration,
 }
 
-/// The kernel's promise not to let CPUs sleep, until it is dropped.
+/// A request to the kernel to keep CPUs from sleeping; it holds until dropped.
 struct Awake {
     _asked: File,
 }
 
 impl Awake {
-    /// In a virtual machine a CPU that sleeps is the host's, and is back when the
-    /// host likes: a sync, which sleeps and is woken twice, takes 58 µs or 23 on
-    /// one machine, and 100-ms windows of it differ by 20 or by 3 %.
+    /// In a virtual machine a CPU that sleeps goes back to the host, and returns when the host
+    /// schedules it. A sync sleeps and is woken twice: on one machine it took 58 µs with sleep
+    /// and 23 without, and windows of 100 ms differed by 20 % with sleep and by 3 % without.
     fn ask() -> Result<Self> {
         let path = "/dev/cpu_dma_latency";
         let ask = || {
@@ -86,7 +85,7 @@ impl Awake {
             Ok::<_, io::Error>(file)
         };
         let asked = ask().with_context(|| {
-            format!("failed to keep the CPUs awake by `{path}`: `--may-sleep` goes without")
+            format!("failed to keep the CPUs awake by `{path}`: with `--may-sleep` they may sleep")
         })?;
         Ok(Self { _asked: asked })
     }
@@ -132,12 +131,12 @@ fn say(what: &str) {
 struct Bench<'a> {
     plan: &'a Plan,
     load: Load,
-    /// The BPF programs that were there before ours.
+    /// The BPF programs that existed before ours.
     before: Since,
 }
 
 impl Bench<'_> {
-    /// One arm's part of a block.
+    /// Measures one arm of a block.
     async fn visit(&mut self, arm: Arm) -> Result<(Sample, Option<Kernel>)> {
         self.load.turn_to(Turn::Syncs);
         let program = match arm {
@@ -187,7 +186,7 @@ impl Bench<'_> {
         Ok(windows)
     }
 
-    /// Measures the kernel's time for the programs that came since.
+    /// Measures the kernel time of the programs that were loaded since.
     async fn watch_kernel(&mut self, since: &Since) -> Result<Kernel> {
         let _counting = enable_stats(Stats::RunTime)
             .context("failed to turn BPF statistics on: they need kernel 5.8 or newer")?;
@@ -198,7 +197,7 @@ impl Bench<'_> {
         self.turn_to(Turn::Reads, TURN).await;
         let (before, requests) = (since.by_name(), count_requests());
         self.load.watch(KERNEL_WINDOW).await?;
-        // All disks count: programs run for all of them.
+        // The requests of all disks count, because the programs run for all of them.
         let requests = count_requests().saturating_sub(requests);
         let of_reads = less(since.by_name(), &before);
         if of_reads.is_empty() || of_syncs.is_empty() {
@@ -219,14 +218,15 @@ impl Bench<'_> {
         })
     }
 
-    /// A process that has ended leaves its programs to the kernel for a moment.
+    /// Waits until the kernel has unloaded the programs of a process that has ended, which
+    /// takes a moment.
     async fn wait_until_gone(&self) -> Result<()> {
         let until = Instant::now() + GONE;
         while self.before.count_programs() > 0 {
             if Instant::now() > until {
                 bail!(
-                    "BPF programs are still loaded {} s after the tracer has ended: does somebody \
-                     else trace?",
+                    "BPF programs are still loaded {} s after the tracer has ended: is another tracer \
+                     running?",
                     GONE.as_secs()
                 );
             }

@@ -1,7 +1,7 @@
-//! In which order the arms of a block are measured, and the chance for it.
+//! The order in which the arms of a block are measured, and the random numbers for it.
 
-/// Steele, Lea and Flood's splitmix64: enough for orders and for places in a
-/// file, and the same again from the same seed.
+/// Steele, Lea and Flood's splitmix64. It is good enough for orders and for offsets in a
+/// file, and repeatable from its seed.
 pub struct Random(u64);
 
 impl Random {
@@ -16,14 +16,14 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Below `end`, which is small: its bias is less than 2⁻³².
+    /// A number below `end`. As `end` is small, the bias is less than 2⁻³².
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
 }
 
-/// Orders by chance, each followed by its reverse: of any two arms each comes
-/// first in one of two such blocks, so that what drifts evenly cancels out.
+/// Random orders, each followed by its reverse. Of any two arms each comes first in one of
+/// two such blocks, so an even drift cancels out.
 pub struct Orders<T> {
     arms: Vec<T>,
     random: Random,

@@ -26,15 +26,15 @@ use crate::{
     usage::Usage,
 };
 
-/// Puts per second, of all clients together: etcd answers far more.
+/// Puts per second of all clients together, far fewer than etcd can answer.
 const PUTS: u32 = 400;
 const CLIENTS: u32 = 2;
 
-/// The real thing beside fio.
+/// A real etcd, as another load than fio.
 pub struct Victim(Option<Etcd>);
 
 impl Victim {
-    /// On the disk of the stand; none where there is no etcd.
+    /// Starts etcd on the stand's disk; the victim is empty if etcd is not installed.
     pub fn start(stand: &Stand) -> Result<Self> {
         if !etcd_installed() {
             return Ok(Self(None));
@@ -83,7 +83,7 @@ pub async fn measure(
     round: &Round,
     table: &mut Table,
 ) -> Result<()> {
-    // Without this, the first variant would find an etcd that was idle.
+    // Without this, the first variant would meet an idle etcd.
     victim.warm_up().await?;
     let others = [Whom::Nobody, Whom::Ours].into_iter().chain(PEERS.iter().map(Whom::Peer));
     for whom in round.order(others.collect()) {
@@ -145,12 +145,12 @@ async fn measure_one(
 
     let Some(etcd) = &victim.0 else {
         for section in [&BESIDE_PUT_P50, &BESIDE_PUT_P99] {
-            table.note_missing(section, who, "there is no etcd here");
+            table.note_missing(section, who, "etcd is not installed");
         }
         return Ok(());
     };
     let puts = Puts::start(etcd, PUTS, CLIENTS)?;
-    // The first ones connect.
+    // The first puts include the time to connect.
     tokio::time::sleep(Duration::from_millis(200)).await;
     puts.drain();
     tokio::time::sleep(round.length).await;

@@ -1,6 +1,6 @@
-//! Why another tracer does not run here, out of what it wrote.
+//! Finds the reason why another tracer does not run here in what it printed.
 
-/// Words of a line that names a cause, the more reliable ones first.
+/// A line with one of these words names a cause; the more reliable words come first.
 const CAUSES: [&str; 6] =
     ["No such file", "failed", "could not", "not traceable", "ERROR", "error"];
 
@@ -9,18 +9,18 @@ const NO_CAUSE: &str = "RLIMIT_MEMLOCK";
 
 const LONGEST: usize = 160;
 
-/// One short line.
+/// Returns one short line.
 pub fn find(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines = || text.lines().filter(|line| !line.contains(NO_CAUSE) && !line.trim().is_empty());
     let cause = CAUSES.iter().find_map(|cause| lines().find(|line| line.contains(cause)));
     match cause.or_else(|| lines().next_back()) {
         Some(line) => shorten(line),
-        None => "it said nothing".to_owned(),
+        None => "it printed nothing".to_owned(),
     }
 }
 
-/// Without control characters, and without the folder that it lies in.
+/// Removes control characters, and the path of our own tools' directory.
 fn shorten(line: &str) -> String {
     let short = |word: &str| match word.rsplit_once('/') {
         Some((folder, name)) if folder.contains("/.tools/") => name.to_owned(),

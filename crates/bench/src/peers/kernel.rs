@@ -1,5 +1,5 @@
-//! Measures the kernel time of everybody's programs: the tracer's, almost empty
-//! ones, and the peers', under the same load in the same round.
+//! Measures the kernel time of programs under the same load in the same round: the
+//! tracer's, almost empty ones, and the peers'.
 
 use std::{
     fs,
@@ -55,7 +55,7 @@ enum Whose {
 
 /// Everybody in the order of the table.
 fn everybody() -> Result<Vec<Whose>> {
-    // The hooks on system calls are no part of what a request costs.
+    // The hooks on system calls are not part of the cost of a request.
     let of_requests = empty_programs()?
         .into_iter()
         .filter(|program| !matches!(program, Program::EmptyEnter | Program::EmptyExit));
@@ -175,7 +175,7 @@ async fn measure_noted(stand: &Stand, round: &Round, table: &mut Table) -> Resul
     let node = node::without_schedulers(None).context("failed to make a node")?;
     let options = Options { root: node.path().to_owned(), ..Options::default() };
     let mut session = Session::start(&options)?;
-    // Queues that keep no notes need it all the same: that is the row above.
+    // Queues that keep no such notes still need the hook, as in the row above.
     if session.is_attached(Capability::Issue) {
         return Ok(());
     }
@@ -241,7 +241,7 @@ pub async fn measure_rates(stand: &Stand, round: &Round, curve: &mut Curve) -> R
     Ok(())
 }
 
-/// Our session, polled as always while a load runs.
+/// Our session, which is polled as usual while a load runs.
 struct Polling<'a> {
     session: &'a mut Session,
     since: &'a Since,
@@ -251,7 +251,7 @@ struct Polling<'a> {
 type Named = Vec<(Program, u64)>;
 
 impl Polling<'_> {
-    /// The window, and the run time in ns of each of our programs.
+    /// Runs a load; returns the window, and the run time in ns of each of our programs.
     async fn run(&mut self, work: FioWork, length: Duration) -> Result<(Window, Named)> {
         let begin = self.session.run_stats();
         let opened = Opened::now(self.since);

@@ -1,9 +1,9 @@
-//! Other tracers that ask a part of what we ask, to be measured beside ours:
-//! which they are, and how they are started.
+//! Other tracers, which answer a part of what ours answers and are measured beside it:
+//! the list of them, and how they are started.
 //!
-//! They run as the distribution ships them; scripts of our own stand in where
-//! the shipped ones ask for hooks that a kernel may not have. One that is not
-//! here, or does not run here, has a row that says why.
+//! They run as the distribution ships them. Scripts of our own replace shipped ones that
+//! need hooks which a kernel may lack. A tracer that is not installed, or does not run
+//! here, has a row that says why.
 
 pub mod beside;
 pub(crate) mod complaint;
@@ -83,25 +83,26 @@ const READY: Duration = Duration::from_secs(20);
 /// A peer is complete when it has loaded no further program for this long.
 const SETTLED: Duration = Duration::from_millis(400);
 
-/// The peers that can be measured, and why the others cannot.
+/// The peers that can be measured, and the reasons why the others cannot.
 pub struct Peers {
     /// The directory into which the bench's own copies are unpacked.
     folder: Option<PathBuf>,
-    /// Why one was given up.
+    /// The reasons why peers were given up.
     given_up: BTreeMap<&'static str, String>,
     _tracefs: Option<Tracefs>,
 }
 
-/// A running peer; ended when dropped.
+/// A running peer; it is ended when dropped.
 pub struct Running {
     process: Process,
     pub since: Since,
 }
 
-/// Mounted by us, because bpftrace finds tracepoints there.
+/// A tracefs that we have mounted, because bpftrace looks up tracepoints there.
 struct Tracefs;
 
-/// Once all rounds are over: everybody beside the tracer, or beside nobody.
+/// Sets the bases when all rounds are over: rows are compared with the tracer, or with
+/// no tracer.
 pub fn hold_against_ours(table: &mut Table) {
     table.hold_against(&REQUEST, OURS);
     table.hold_against(&SYNC, OURS_SYNC);
@@ -118,7 +119,7 @@ impl Peers {
         Self { folder, given_up: BTreeMap::new(), _tracefs: Tracefs::mount() }
     }
 
-    /// Starts one and waits until its programs are attached; `Err` is the reason why it
+    /// Starts a peer and waits until its programs are attached. `Err` is the reason why it
     /// cannot be measured, now and in later rounds.
     pub async fn start(&mut self, peer: &Peer) -> Result<Running, String> {
         if let Some(why) = self.given_up.get(peer.name) {
@@ -165,7 +166,7 @@ impl Peers {
                 bail!("{}", complaint::find(&ended.stderr));
             }
             if begin.elapsed() > READY {
-                bail!("its programs were not there after {} s", READY.as_secs());
+                bail!("its programs were not loaded after {} s", READY.as_secs());
             }
             let now = running.since.runs().programs;
             if now != programs {
@@ -178,7 +179,7 @@ impl Peers {
 
     fn command(&self, tool: Tool) -> Result<Command> {
         let Some(program) = self.locate(tool.name) else {
-            bail!("`{}` is not here (Debian package {})", tool.name, tool.package);
+            bail!("`{}` is not installed (Debian package {})", tool.name, tool.package);
         };
         let mut command = Command::new(program);
         if let Some(folder) = &self.folder {
@@ -187,7 +188,7 @@ impl Peers {
         Ok(command)
     }
 
-    /// The bench's own copy, or the machine's; Debian has named libbpf's again.
+    /// Finds the bench's own copy, or the machine's; Debian has renamed libbpf's tools.
     fn locate(&self, name: &str) -> Option<PathBuf> {
         self.locate_exactly(name).or_else(|| self.locate_exactly(&format!("{name}-libbpf")))
     }
@@ -215,7 +216,7 @@ impl Running {
         self.process.pid()
     }
 
-    /// Ends it, and says what it complained of.
+    /// Ends it, and returns what it complained about.
     pub fn stop(mut self) -> String {
         match self.process.stop(Duration::from_secs(5)) {
             Ok(ended) => complaint::find(&ended.stderr),
@@ -227,7 +228,8 @@ impl Running {
 impl Tracefs {
     const AT: &str = "/sys/kernel/tracing";
 
-    /// None where it is there, or cannot be: who needs it says so.
+    /// Mounts tracefs. Returns `None` if it is mounted already, or if that fails: a tracer
+    /// that needs it reports that itself.
     fn mount() -> Option<Self> {
         if Path::new(Self::AT).join("events").is_dir() {
             return None;

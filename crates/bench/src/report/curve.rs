@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::spread::{Spread, number};
 
-/// One thing varied, several things measured.
+/// Several series that were measured while one quantity was varied.
 #[derive(Deserialize, Serialize)]
 pub struct Curve {
-    /// Also the name of its picture.
+    /// The name, which is also the name of the chart's file.
     pub name: String,
     pub title: String,
     /// The quantity that was varied.
@@ -25,7 +25,7 @@ pub struct Series {
 #[derive(Deserialize, Serialize)]
 struct Point {
     x: f64,
-    /// One a round.
+    /// One value per round.
     values: Vec<f64>,
 }
 
@@ -40,12 +40,12 @@ pub enum Growth {
     Growing,
 }
 
-/// Within this factor of one another all points are the same: such is the
-/// spread of rounds on a machine that is not idle.
+/// Points within this factor of one another count as equal: rounds on a machine that is
+/// not idle differ by as much.
 const FLAT: f64 = 1.3;
 
-/// A logarithm's last step is as steep as the whole. This is room for the
-/// spread of rounds; a square root over some decades has more.
+/// The last step may be this many times as steep as the whole curve. For a logarithm the
+/// factor is 1, and rounds differ; a square root over some decades exceeds this.
 const STEEPER: f64 = 1.7;
 
 impl Curve {
@@ -75,7 +75,7 @@ impl Curve {
 }
 
 impl Series {
-    /// In the order of x.
+    /// The points in the order of x.
     pub fn spreads(&self) -> Vec<(f64, Spread)> {
         let spread = |point: &Point| Some((point.x, Spread::of(&point.values)?));
         self.points.iter().filter_map(spread).collect()
@@ -91,7 +91,7 @@ impl Series {
         let spreads = self.spreads();
         let ((x_first, first), (x_last, last)) = (*spreads.first()?, *spreads.last()?);
         let (first, last) = (first.median, last.median);
-        // Nothing has no logarithm.
+        // Zero has no logarithm.
         if first <= 0.0 || last <= 0.0 || x_first <= 0.0 || x_last <= x_first {
             return None;
         }

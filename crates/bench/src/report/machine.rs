@@ -20,8 +20,7 @@ pub struct Machine {
     pub command: String,
     pub rounds: u32,
     pub seconds: u64,
-    /// Processes that wanted to run, on average over a minute, before the bench
-    /// did; others on the machine, hence.
+    /// The load average over a minute before the bench began: the load of others.
     pub load_before: f64,
     /// How long all of it took.
     #[serde(default)]
@@ -52,7 +51,7 @@ impl Machine {
     }
 }
 
-/// `model name` is what x86 says; others have no such line.
+/// Reads `model name`, which only x86 has.
 fn read_cpu() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("model name"));

@@ -1,8 +1,8 @@
 //! The measurements, and their presentation: as a table, as JSON, as a page.
 //!
-//! Figures go in, text comes out. Nothing here measures or knows the tracer, so
-//! that a page can be written again from the JSON of an earlier run, and so
-//! that it can be tested without a kernel (`tests`).
+//! Figures go in, text comes out. Nothing here measures or knows the tracer. So a page
+//! can be written again from the JSON of an earlier run, and tests need no kernel
+//! (`tests`).
 
 pub mod curve;
 pub mod machine;
@@ -24,7 +24,7 @@ use machine::Machine;
 use requirements::Requirement;
 use table::Table;
 
-/// Everything of one run.
+/// All results of one run.
 #[derive(Deserialize, Serialize)]
 pub struct Report {
     pub machine: Machine,

@@ -1,10 +1,10 @@
 //! The page: a template of prose with the figures put in.
 //!
-//! `{{rows: TITLE}}` is the table of a section, `{{curve: NAME}}` a picture with
-//! what it says in words, `{{null_blk rows: TITLE}}` and `{{null_blk curve: NAME}}`
-//! those of the run on null_blk, `{{file: NAME}}` what somebody wrote by hand beside the
-//! page; the rest are named in [`fill`]. Prose belongs into the template and
-//! into such files: whatever is in the page itself is lost.
+//! `{{rows: TITLE}}` is the table of a section, and `{{curve: NAME}}` is a chart with its
+//! description in words. `{{null_blk rows: TITLE}}` and `{{null_blk curve: NAME}}` are
+//! those of the run on null_blk, `{{file: NAME}}` is a file that is written by hand; the
+//! rest are listed in [`fill`]. Text belongs in the template and in such files, because
+//! the page itself is overwritten.
 
 use std::fmt::Write as _;
 
@@ -22,12 +22,12 @@ use super::{
 
 pub const TEMPLATE: &str = include_str!("page.md");
 
-/// The page, with the run on null_blk where there is one; `file` is asked for
-/// what was written by hand.
+/// Returns the page, with the run on null_blk if there is one; `file` reads what is
+/// written by hand.
 ///
 /// # Errors
 ///
-/// When the template names what there is not, or `file` has it not.
+/// The template names something that does not exist, or that `file` cannot read.
 pub fn write(
     report: &Report,
     null_blk: Option<&Report>,
@@ -103,7 +103,7 @@ fn rows(table: &Table, title: &str) -> String {
     };
     let mut text = format!("| | median | min–max | {base} | ratio |\n|---|---:|---:|---:|---:|\n");
     for row in &rows {
-        // Beside what was not measured it would say nothing.
+        // A row that was not measured has nothing to compare with.
         let base = row.base().filter(|_| row.spread().is_some());
         let base = base.map(|(_, base)| number(base.median)).unwrap_or_default();
         let ratio = row.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
@@ -123,7 +123,7 @@ fn bare_rows(rows: &[&Row]) -> String {
     text.trim_end().to_owned()
 }
 
-/// Name, median and range, or why there are none.
+/// The cells with name, median and range, or with the reason why there are none.
 fn cells(row: &Row) -> String {
     let what = cell(&row.what);
     match (row.spread(), &row.not_measured) {
@@ -136,7 +136,8 @@ fn cells(row: &Row) -> String {
     }
 }
 
-/// A table of the tools beside a load, and the share of the load's throughput left.
+/// A table with a row per tool: what the load reaches beside it, and the ratio to the
+/// load alone.
 fn matrix(table: &Table) -> String {
     let mut names: Vec<&str> = vec![NOBODY, TRACER];
     for (_, section) in BESIDE {
@@ -181,7 +182,7 @@ fn curve(curves: &[Curve], name: &str) -> String {
     text.trim_end().to_owned()
 }
 
-/// Escapes text from peers, which may hold anything.
+/// Escapes text from peers, which may contain anything.
 fn cell(text: &str) -> String {
     text.replace(['\n', '\r'], " ").replace('|', "\\|").replace('<', "&lt;")
 }

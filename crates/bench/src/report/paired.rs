@@ -1,9 +1,9 @@
 //! Arms that were measured in turn, block by block, and how they compare.
 //!
-//! A figure of one arm is held against the same figure of another in the same
-//! block: the logarithm of their ratio is one paired difference, and
-//! [`signed_rank`](super::signed_rank) makes one interval of all of them.
-//! Raw figures are what is written down; all else is made from them again.
+//! A figure of one arm is compared with the same figure of another in the same block:
+//! the logarithm of their ratio is one paired difference, and
+//! [`signed_rank`](super::signed_rank) computes one interval from all of them. Only the
+//! raw figures are stored; everything else is computed from them again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{machine::Machine, requirements::Requirement, signed_rank::Interval, spread::number};
 
-/// An interval is narrow when it reaches no further than this to either side.
+/// An interval is narrow if it reaches no further than this to either side.
 const NARROW: f64 = 0.02;
 
-/// Fewer blocks are not believed, however narrow: whoever looks after each
-/// block and stops at the first narrow interval finds one by luck.
+/// With fewer blocks no interval counts, however narrow: checking after each block and
+/// stopping at the first narrow interval would find one by luck.
 const LEAST_BLOCKS: usize = 20;
 
 /// A variant that is measured in turn with others.
@@ -30,9 +30,9 @@ pub enum Arm {
     Nobody,
     /// No tracer, a second time.
     Again,
-    /// This tree's tracer.
+    /// The tracer of this tree.
     Ours,
-    /// Another commit's.
+    /// The tracer of another commit.
     Theirs,
 }
 
@@ -45,17 +45,17 @@ pub struct Sample {
     pub sync_p99_us: f64,
 }
 
-/// The kernel's time for an arm's programs, in ns.
+/// The kernel time of an arm's programs, in ns.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Kernel {
     pub per_request_ns: f64,
     pub per_sync_ns: f64,
-    /// Only programs that ran often are in it, by name.
+    /// By program name; only programs that ran often have an entry.
     pub per_run_of_reads_ns: BTreeMap<String, f64>,
     pub per_run_of_syncs_ns: BTreeMap<String, f64>,
 }
 
-/// Every arm once.
+/// The measurements of all arms, each once.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Block {
     pub samples: BTreeMap<Arm, Sample>,
@@ -65,22 +65,22 @@ pub struct Block {
 /// The whole measurement.
 #[derive(Deserialize, Serialize)]
 pub struct Blocks {
-    /// The orders of arms were drawn from it.
+    /// The seed of the orders of arms.
     pub seed: u64,
-    /// Whether CPUs with nothing to do were kept from sleeping.
+    /// Whether idle CPUs were kept from sleeping.
     pub kept_awake: bool,
-    /// The other commit, where there is one.
+    /// The other commit, if there is one.
     pub against: Option<String>,
     pub blocks: Vec<Block>,
 }
 
-/// One run, as it is written down.
+/// One run, as it is stored.
 #[derive(Deserialize, Serialize)]
 pub struct Paired {
     pub machine: Machine,
     #[serde(flatten)]
     pub measured: Blocks,
-    /// Made from the blocks, and not read again.
+    /// Computed from the blocks, and not read from the JSON.
     #[serde(default, skip_deserializing)]
     load: Vec<Row>,
     #[serde(default, skip_deserializing)]
@@ -89,7 +89,7 @@ pub struct Paired {
     requirements: Vec<Requirement>,
 }
 
-/// A ratio and what is known of it.
+/// A ratio with its interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Ratio {
     pub ratio: f64,
@@ -99,19 +99,19 @@ pub struct Ratio {
     pub is_narrow: bool,
 }
 
-/// One figure of an arm beside another's.
+/// One figure of an arm, compared with another's.
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub arms: (Arm, Arm),
     pub what: &'static str,
-    /// The middle of each arm's.
+    /// The median of each arm.
     pub values: (f64, f64),
     pub unit: &'static str,
     /// Absent with too few pairs.
     pub ratio: Option<Ratio>,
 }
 
-/// The kernel's time for each build, and the ratio if there are two.
+/// The kernel time of each build, and the ratio if there are two.
 #[derive(Debug, Serialize)]
 pub struct KernelRow {
     pub what: String,
@@ -120,7 +120,7 @@ pub struct KernelRow {
     pub ratio: Option<Ratio>,
 }
 
-/// A time in ns and what is known of it.
+/// A time in ns with its interval.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Absolute {
     pub ns: f64,
@@ -159,7 +159,7 @@ impl Arm {
 }
 
 impl Ratio {
-    /// Takes pairs of positive figures.
+    /// Computes the ratio from pairs of positive figures.
     fn of(pairs: &[(f64, f64)]) -> Option<Self> {
         let logs: Vec<_> = pairs.iter().map(|(one, other)| (one / other).ln()).collect();
         Interval::of(&logs).map(|interval| Self {
@@ -180,8 +180,8 @@ impl Ratio {
         format!("{:.3}–{:.3}", self.low, self.high)
     }
 
-    /// Whether it lies within bounds: known only where its whole interval does,
-    /// or none of it.
+    /// Whether it lies within bounds. That is known only if its whole interval does, or none
+    /// of it.
     fn is_within(&self, low: f64, high: f64) -> Option<bool> {
         if low <= self.low && self.high <= high {
             Some(true)
@@ -272,18 +272,18 @@ impl Blocks {
         }
     }
 
-    /// Whether every ratio of the load, and what two builds' programs take for
-    /// requests and for syncs, is known narrowly, from enough blocks.
+    /// Whether there are enough blocks, and the intervals are narrow for every ratio of the
+    /// load and for the time that two builds' programs take for requests and for syncs.
     pub fn is_done(&self) -> bool {
         let load = self.load_rows().into_iter().map(|row| row.ratio);
-        // The rest of the kernel's rows are details of these.
+        // The other rows of the kernel break these down.
         let kernel = self.kernel_rows().into_iter().take(2).map(|row| row.ratio);
         let kernel = kernel.filter(|_| self.against.is_some());
         self.blocks.len() >= LEAST_BLOCKS
             && load.chain(kernel).all(|ratio| ratio.is_some_and(|ratio| ratio.is_narrow))
     }
 
-    /// How far it is, in one line.
+    /// The progress, in one line.
     pub fn progress(&self) -> String {
         let rows = self.load_rows();
         let narrow = rows.iter().filter(|row| row.ratio.is_some_and(|ratio| ratio.is_narrow));
@@ -348,7 +348,7 @@ impl Paired {
         paired
     }
 
-    /// Makes what is not read again.
+    /// Computes what is not read from the JSON.
     pub fn evaluate(&mut self) {
         self.load = self.measured.load_rows();
         self.kernel = self.measured.kernel_rows();

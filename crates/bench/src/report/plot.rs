@@ -1,4 +1,4 @@
-//! A curve as a picture: one panel for each thing measured.
+//! Draws a curve as a chart, with one panel for each series.
 
 use anyhow::{Result, anyhow};
 use plotters::{
@@ -19,11 +19,12 @@ use super::{
 const SIZE: (u32, u32) = (900, 560);
 const LINE: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
 
-/// SVG, two panels in a row; panels begin at zero, so that what looks flat is.
+/// Returns an SVG with two panels in a row. Their axes begin at zero, so that a series
+/// that looks flat is flat.
 ///
 /// # Errors
 ///
-/// When the picture cannot be drawn.
+/// The chart cannot be drawn.
 pub fn draw(curve: &Curve) -> Result<String> {
     let mut svg = String::new();
     {
@@ -37,7 +38,7 @@ pub fn draw(curve: &Curve) -> Result<String> {
         }
         root.present().map_err(|error| anyhow!("{error}"))?;
     }
-    // One line feed at the end, and none of a platform's own.
+    // The text ends with exactly one line feed, on any platform.
     Ok(format!("{}\n", svg.trim_end()))
 }
 

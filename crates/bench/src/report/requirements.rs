@@ -1,7 +1,7 @@
 //! The requirements on the tracer's cost, compared with the measurements.
 //!
-//! Bounds are the requirements', not the machine's: nothing fails when one is
-//! missed, but the page says so.
+//! The bounds are requirements, and not what this machine reaches: nothing fails when
+//! one is missed, but the page says so.
 
 use serde::Serialize;
 
@@ -17,19 +17,19 @@ use super::{
     table::{Section, Table},
 };
 
-/// The curve and its series that the CPU of the user's side is read from.
+/// The curve and its series that the CPU in user space is read from.
 pub const IOPS: &str = "iops";
-pub const USER_CPU: &str = "CPU of the user's side";
+pub const USER_CPU: &str = "CPU in user space";
 
 #[derive(Debug, Serialize)]
 pub struct Requirement {
     pub asked: String,
     pub measured: String,
-    /// Absent where it could not be measured.
+    /// Absent if it could not be measured.
     pub reached: Option<bool>,
 }
 
-/// In the order in which they were asked.
+/// Evaluates all requirements, in the order in which they were set.
 pub fn evaluate(report: &Report) -> Vec<Requirement> {
     let table = &report.table;
     let per_request =
@@ -37,11 +37,11 @@ pub fn evaluate(report: &Report) -> Vec<Requirement> {
     let mut all = vec![per_request(BIOLATENCY, 0.55)];
     all.push(match table.spread(&REQUEST, BIOSNOOP_BT) {
         Some(_) => per_request(BIOSNOOP_BT, 0.15),
-        // It asks the kernel functions; the same on tracepoints is the nearest.
+        // biosnoop hooks kernel functions; the nearest replacement is the same on tracepoints.
         None => Requirement {
             asked: format!(
-                "BPF run time per block request ≤ 0.15 × that of bpftrace's biosnoop, for which \
-                 stands `{BPFTRACE_LINES}`: {BIOSNOOP_BT} does not run here"
+                "BPF run time per block request ≤ 0.15 × that of bpftrace's biosnoop, replaced by \
+                 `{BPFTRACE_LINES}`: {BIOSNOOP_BT} does not run here"
             ),
             ..per_request(BPFTRACE_LINES, 0.15)
         },
@@ -111,7 +111,7 @@ fn at_most(table: &Table, section: &Section, what: &str, bound: f64, asked: &str
 
 fn user_cpu(report: &Report) -> Requirement {
     let asked =
-        "CPU of the user's side at the highest request rate ≤ 1.2 × that at 2,000/s, at the same \
+        "CPU in user space at the highest request rate ≤ 1.2 × that at 2,000/s, at the same \
          sync rate"
             .to_owned();
     let series = report.curves.iter().find(|curve| curve.name == IOPS);
@@ -128,7 +128,7 @@ fn user_cpu(report: &Report) -> Requirement {
     Requirement { asked, measured, reached: Some(ratio <= 1.2) }
 }
 
-/// No slower than the slowest round with nobody beside.
+/// Checks that it is no slower than the slowest round without a tracer.
 fn within_noise(table: &Table, section: &Section, asked: &str) -> Requirement {
     let asked = asked.to_owned();
     let (Some(bare), Some(ours)) = (table.spread(section, NOBODY), table.spread(section, TRACER))

@@ -6,7 +6,7 @@ pub const READS: Section =
     Section { title: "kernel: BPF run time, random 4k reads, depth 16", base: "empty programs" };
 pub const SYNCS: Section =
     Section { title: "kernel: BPF run time, 4k writes with fdatasync", base: "" };
-pub const SNAPSHOT: Section = Section { title: "user: a picture of everything", base: "" };
+pub const SNAPSHOT: Section = Section { title: "user: a snapshot of everything", base: "" };
 pub const REPLAY: Section =
     Section { title: "user: replay of sync records, 64 owners, 6 of them active", base: "" };
 pub const ALLOCATIONS: &str = "allocations, in 1,000,000 records";
@@ -15,7 +15,7 @@ pub const ITSELF: Section =
 pub const LOAD: Section =
     Section { title: "the load beside `tracer top --batch`", base: "without the tracer" };
 
-/// Kernel time of everybody's programs, and of almost empty ones.
+/// Kernel time of all tracers' programs, and of almost empty ones.
 pub const REQUEST: Section = Section {
     title: "kernel: BPF run time per block request, random 4k reads, depth 16",
     base: "the tracer",
@@ -41,25 +41,34 @@ pub const BPFTRACE_HISTOGRAM: &str = "bpftrace on tracepoints, a histogram";
 pub const BPFTRACE_LINES: &str = "bpftrace on tracepoints, a line per request";
 pub const BPFTRACE_FDATASYNC: &str = "bpftrace one-liner, fdatasync latency";
 
-/// Peers that say whose a request was.
+/// Peers that name the owner of a request.
 pub const NAME_OWNERS: [&str; 3] = [LIBBPF_BIOSNOOP, BIOSNOOP_BT, BPFTRACE_LINES];
 
-/// A load with nobody, us, or somebody else beside it; together one matrix.
+/// A load without a tracer, with ours, or with another one. Together these are one matrix.
 pub const NOBODY: &str = "nobody";
 pub const TRACER: &str = "tracer top --batch";
-pub const BESIDE_READS: Section =
-    Section { title: "beside whom: random 4k reads, depth 16, per second", base: NOBODY };
-pub const BESIDE_SYNCS: Section =
-    Section { title: "beside whom: 4k writes with fdatasync, per second", base: NOBODY };
-pub const BESIDE_P50: Section = Section { title: "beside whom: fdatasync, median", base: NOBODY };
-pub const BESIDE_P99: Section = Section { title: "beside whom: fdatasync, p99", base: NOBODY };
+pub const BESIDE_READS: Section = Section {
+    title: "the load beside a tracer: random 4k reads, depth 16, per second",
+    base: NOBODY,
+};
+pub const BESIDE_SYNCS: Section = Section {
+    title: "the load beside a tracer: 4k writes with fdatasync, per second",
+    base: NOBODY,
+};
+pub const BESIDE_P50: Section =
+    Section { title: "the load beside a tracer: fdatasync, median", base: NOBODY };
+pub const BESIDE_P99: Section =
+    Section { title: "the load beside a tracer: fdatasync, p99", base: NOBODY };
 pub const BESIDE_PUT_P50: Section =
-    Section { title: "beside whom: etcd put, median", base: NOBODY };
-pub const BESIDE_PUT_P99: Section = Section { title: "beside whom: etcd put, p99", base: NOBODY };
-pub const BESIDE_CPU: Section =
-    Section { title: "beside whom: CPU of its user side under these reads", base: "" };
+    Section { title: "the load beside a tracer: etcd put, median", base: NOBODY };
+pub const BESIDE_PUT_P99: Section =
+    Section { title: "the load beside a tracer: etcd put, p99", base: NOBODY };
+pub const BESIDE_CPU: Section = Section {
+    title: "the load beside a tracer: CPU of the tracer's process under these reads",
+    base: "",
+};
 
-/// The matrix: each section is a column, under a short head.
+/// The matrix: each section is a column with a short heading.
 pub const BESIDE: [(&str, &Section); 7] = [
     ("4k reads/s", &BESIDE_READS),
     ("fdatasync/s", &BESIDE_SYNCS),
@@ -71,7 +80,7 @@ pub const BESIDE: [(&str, &Section); 7] = [
 ];
 
 pub const START: Section = Section { title: "start and size", base: "" };
-pub const FIRST_ANSWER: &str = "start to the first picture that names the one who waits";
+pub const FIRST_ANSWER: &str = "start to the first snapshot that names the one who waits";
 pub const BINARY: &str = "binary, stripped, linked to libc";
 pub const STATIC_BINARY: &str = "binary, stripped, static";
 

@@ -1,14 +1,14 @@
-//! Many paired differences make one estimate, Hodges and Lehmann's, and one interval,
-//! the exact one of Wilcoxon's signed-rank test.
+//! Computes an estimate (Hodges and Lehmann's) and an interval (the exact one of
+//! Wilcoxon's signed-rank test) from many paired differences.
 //!
-//! The estimate is the median of all means of two differences (Walsh averages,
-//! each with itself too), and the interval's ends are two of these means, as far
-//! from the smallest and the largest as the distribution of the signed-rank
-//! statistic says: M. Hollander, D. A. Wolfe, *Nonparametric Statistical
-//! Methods*, chapter 3 (estimate 3.2, interval 3.3 of the second edition). It
-//! asks that the differences lie symmetrically about their middle, which is so
-//! where two arms are measured in both orders alike, and no normal distribution;
-//! a few pairs that somebody else disturbed move it little.
+//! The estimate is the median of the means of all pairs of differences (Walsh averages,
+//! which include each difference paired with itself). The ends of the interval are two of
+//! these means, at a distance from the smallest and the largest that the distribution of
+//! the signed-rank statistic determines: M. Hollander, D. A. Wolfe, *Nonparametric
+//! Statistical Methods*, chapter 3 (estimate 3.2, interval 3.3 of the second edition). The
+//! method assumes that the differences are symmetric about their middle, which holds if
+//! two arms are measured equally often in both orders. It assumes no normal distribution,
+//! and a few disturbed pairs move the result little.
 
 /// The interval holds the true median with this probability or a little more.
 const CONFIDENCE: f64 = 0.95;
@@ -23,7 +23,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// None of fewer than six, which have no such interval.
+    /// `None` for fewer than six differences, which have no such interval.
     pub fn of(differences: &[f64]) -> Option<Self> {
         let pairs = differences.len();
         let out = find_critical(pairs)?;

@@ -9,7 +9,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// None of none.
+    /// `None` if there are no values.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -25,7 +25,7 @@ impl Spread {
     }
 }
 
-/// Whole numbers in whole, others with about three digits that mean something.
+/// Whole numbers are printed whole, others with about three significant digits.
 pub fn number(value: f64) -> String {
     let decimals = match value.abs() {
         _ if value.fract() == 0.0 => 0,

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::spread::{Spread, number};
 
-/// Rows that belong together, and what they are held against.
+/// Rows that belong together, and the base that they are compared with.
 #[derive(Eq, PartialEq)]
 pub struct Section {
     pub title: &'static str,
-    /// Empty where there is nothing to hold them against.
+    /// Empty if they are compared with nothing.
     pub base: &'static str,
 }
 
-/// All rows, in the order in which they came up.
+/// All rows, in the order in which they were first noted.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Table(Vec<Row>);
@@ -32,7 +32,7 @@ pub struct Row {
     pub not_measured: Option<String>,
 }
 
-/// A row as it is written down: with all rounds, and what follows from them.
+/// A row as it is stored: the values of all rounds, and what follows from them.
 #[derive(Clone, Deserialize, Serialize)]
 struct RowJson {
     section: String,
@@ -44,7 +44,7 @@ struct RowJson {
     figures: Figures,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     base: Option<Base>,
-    /// The row's median to its base's.
+    /// The ratio of the row's median to its base's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
 }
@@ -67,7 +67,7 @@ struct Figures {
 }
 
 impl Table {
-    /// One round's value.
+    /// Notes one round's value.
     pub fn note(&mut self, section: &Section, what: &str, unit: &str, value: f64) {
         let row = self.row(section, what);
         unit.clone_into(&mut row.unit);
@@ -75,7 +75,7 @@ impl Table {
         row.not_measured = None;
     }
 
-    /// One round's value of what it is held against.
+    /// Notes one round's value of the base.
     pub fn note_base(&mut self, section: &Section, what: &str, value: f64) {
         self.row(section, what).base.push(value);
     }
@@ -92,7 +92,7 @@ impl Table {
         let is_of = |row: &Row| row.section == section.title;
         let found = self.0.iter().position(|row| is_of(row) && row.what == what);
         let at = found.unwrap_or_else(|| {
-            // Sections stay together, whoever comes first.
+            // The rows of a section stay together, in whatever order they are noted.
             let end = self.0.iter().rposition(is_of);
             let at = end.map_or(self.0.len(), |end| end + 1);
             let row = Row {
@@ -110,7 +110,7 @@ impl Table {
         &mut self.0[at]
     }
 
-    /// Has every row of a section stand beside the one called `what`.
+    /// Makes the row called `what` the base of every other row of a section.
     pub fn hold_against(&mut self, section: &Section, what: &str) {
         let base = self.find(section, what).map(|row| row.values.clone()).unwrap_or_default();
         for row in self.0.iter_mut().filter(|row| row.section == section.title) {
@@ -120,8 +120,8 @@ impl Table {
         }
     }
 
-    /// Rows that were measured, or should have been; of a floor without its
-    /// program there is none.
+    /// The rows that were measured, or should have been. There is none for a base whose
+    /// program was not measured.
     pub fn rows(&self) -> impl Iterator<Item = &Row> {
         self.0.iter().filter(|row| !row.values.is_empty() || row.not_measured.is_some())
     }

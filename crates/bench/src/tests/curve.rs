@@ -1,4 +1,4 @@
-//! Growth, and the word for it.
+//! Tests of growth, and of the word for it.
 
 use crate::report::curve::{Curve, Growth};
 

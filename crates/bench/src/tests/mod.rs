@@ -1,4 +1,4 @@
-//! The tests of what is pure, one file for each file that they are about.
+//! Tests of the pure modules, one file for each module.
 
 mod complaint;
 mod curve;

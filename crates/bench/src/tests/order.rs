@@ -1,4 +1,4 @@
-//! Orders are by chance, and balanced.
+//! Orders are random and balanced.
 
 use std::collections::BTreeMap;
 

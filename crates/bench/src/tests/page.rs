@@ -1,4 +1,4 @@
-//! The template and its figures.
+//! Tests of the page's template and its figures.
 
 use anyhow::bail;
 

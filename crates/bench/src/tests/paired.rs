@@ -1,4 +1,4 @@
-//! Blocks, what is made of them, and when there are enough.
+//! Tests of blocks, of what is computed from them, and of when there are enough.
 
 use crate::report::{
     machine::Machine,
@@ -58,7 +58,7 @@ fn what_drifts_is_in_both_arms_of_a_block_and_cancels_out() {
     assert!(near(null.ratio, 1.0) && null.is_narrow, "{null:?}");
 }
 
-/// Half of the differences are at +noise and half at -noise: so are the ends.
+/// Half of the differences are at +noise and half at -noise, and so are the interval's ends.
 #[test]
 fn narrow_is_two_per_cent_to_either_side() {
     let ratio = find(&blocks(20, 1.0, 0.019), COST, "reads per second").unwrap();
@@ -135,7 +135,7 @@ fn an_interval_that_is_too_wide_is_said_to_be() {
     assert!(line(&text(0.03)).contains("not within 2 %"), "{}", text(0.03));
     assert!(text(0.01).contains("no tracer again / no tracer"), "{}", text(0.01));
     assert!(paired(blocks(20, 0.9, 0.03)).page().contains("not within 2 %"));
-    // Nor is it hidden that there are too few.
+    // It also says when there are too few pairs.
     assert!(paired(blocks(3, 0.9, 0.0)).page().contains("too few pairs"));
 }
 

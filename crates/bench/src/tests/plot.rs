@@ -1,4 +1,4 @@
-//! Pictures.
+//! Tests of charts.
 
 use crate::report::{curve::Curve, plot::draw};
 

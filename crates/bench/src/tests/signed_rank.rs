@@ -1,4 +1,4 @@
-//! Known data, tables and closed forms: none of it comes from the code.
+//! Expected values come from published data, tables and closed forms, not from the code.
 
 use crate::report::signed_rank::{Interval, find_critical};
 
@@ -30,7 +30,7 @@ fn critical_values_are_those_of_the_tables() {
     for (pairs, critical) in table {
         assert_eq!(find_critical(pairs), Some(critical), "{pairs} pairs");
     }
-    // All of one sign has a chance of 2/32 with five, which is more than 5 %.
+    // Five differences all have the same sign with a probability of 2/32, more than 5 %.
     for pairs in 0..=5 {
         assert_eq!(find_critical(pairs), None, "{pairs} pairs");
     }

@@ -1,4 +1,4 @@
-//! Rounds as one figure.
+//! Tests of spreads: several rounds as one figure.
 
 use crate::report::spread::{Spread, number};
 

@@ -1,4 +1,4 @@
-//! Rows.
+//! Tests of tables and their rows.
 
 use crate::report::table::{Section, Table};
 
