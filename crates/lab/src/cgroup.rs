@@ -1,10 +1,10 @@
 //! Cgroups for the actors, so that the tracer has somebody to name.
 //!
-//! They are made at the top of the v2 hierarchy, below one folder per run
-//! (`tracer-lab-<pid>/etcd`). No controller is turned on and no process but
-//! our own children is put there. The folder goes when the last process that
-//! was started in it has ended; folders of runs that are dead and empty are
-//! swept when a new one is made.
+//! They are created at the top of the v2 hierarchy, below one cgroup per run
+//! (`tracer-lab-<pid>/etcd`). No controller is turned on, and only our own
+//! children are put there. The run's cgroup is removed when the last process that
+//! was started in it has ended; empty cgroups of runs that no longer exist are
+//! removed when a new one is created.
 
 use std::{
     fs, io,
@@ -25,12 +25,12 @@ use crate::{
 
 const PREFIX: &str = "tracer-lab-";
 
-/// The run's folder is shared by its cgroups: one makes it while another
-/// that was the last takes it away.
+/// The run's cgroup is shared by the cgroups below it. Without this lock, one could
+/// create it while another, which was the last, removes it.
 static RUN: Mutex<()> = Mutex::new(());
 
-/// A cgroup of ours; the last clone removes it. May be none, where the
-/// machine has no cgroup2.
+/// A cgroup of ours; the last clone removes it. It is none if the machine has no
+/// cgroup2.
 #[derive(Clone, Debug)]
 pub struct Cgroup(Option<Arc<Folder>>);
 
@@ -42,8 +42,8 @@ struct Folder {
 }
 
 impl Cgroup {
-    /// Makes one, with a number behind the name when we have that name
-    /// already. Without a cgroup2 that can be written to, it is none.
+    /// Creates a cgroup, with a number after the name if the name is in use. It is none if
+    /// there is no writable cgroup2.
     pub fn create(name: &str) -> Result<Cgroup> {
         if name.is_empty() || name.starts_with('.') || name.contains('/') {
             bail!("`{name}` cannot be the name of a cgroup");
@@ -75,7 +75,7 @@ impl Cgroup {
         make(hierarchy, &run, name)
     }
 
-    /// No cgroup: processes stay where they are.
+    /// Stands for no cgroup: processes stay where they are.
     pub fn none() -> Cgroup {
         Cgroup(None)
     }
@@ -84,12 +84,12 @@ impl Cgroup {
         self.0.is_none()
     }
 
-    /// The kernel's id of it, 0 for none.
+    /// The kernel's id of the cgroup, 0 for none.
     pub fn id(&self) -> u64 {
         self.0.as_ref().map_or(0, |cgroup| cgroup.id)
     }
 
-    /// As `/proc/<pid>/cgroup` shows it, empty for none.
+    /// The path as `/proc/<pid>/cgroup` shows it, empty for none.
     pub fn path(&self) -> &str {
         self.0.as_ref().map_or("", |cgroup| &cgroup.path)
     }
@@ -101,7 +101,7 @@ impl Cgroup {
             .with_context(|| format!("failed to move pid {pid} into cgroup `{}`", cgroup.path))
     }
 
-    /// Has `command` start in it.
+    /// Makes `command` start in the cgroup.
     pub fn enter(&self, command: &mut Command) -> Result<()> {
         let Some(cgroup) = &self.0 else { return Ok(()) };
         let procs = fs::File::options()
@@ -127,7 +127,7 @@ impl Drop for Folder {
             match fs::remove_dir(&self.folder) {
                 Ok(()) => break,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-                // A process that has just died may still be counted.
+                // A process that has just ended may still be counted.
                 Err(_) if Instant::now() < until => thread::sleep(Duration::from_millis(20)),
                 Err(error) => {
                     eprintln!("lab: failed to remove `{}`: {error}", self.folder.display());
@@ -136,7 +136,7 @@ impl Drop for Folder {
             }
         }
         if let Some(run) = self.folder.parent() {
-            // Fails while it holds others of ours, which then remove it.
+            // This fails while other cgroups of ours are below it; the last of them removes it.
             let _ = fs::remove_dir(run);
         }
     }
@@ -156,18 +156,18 @@ fn make(hierarchy: &Mount, run: &str, name: &str) -> Result<Cgroup> {
             }
         }
         let path = hierarchy.root.join(&below).to_string_lossy().into_owned();
-        // A guard from here on, in case the folder cannot be looked at.
+        // From here on a guard removes it, in case the next step fails.
         let mut cgroup = Folder { folder, path, id: 0 };
         cgroup.id = fs::metadata(&cgroup.folder)
-            .with_context(|| format!("failed to look at cgroup `{}`", cgroup.path))?
+            .with_context(|| format!("failed to read the metadata of cgroup `{}`", cgroup.path))?
             .ino();
         return Ok(Cgroup(Some(Arc::new(cgroup))));
     }
-    bail!("a hundred cgroups are called `{name}` already; drop some")
+    bail!("a hundred cgroups called `{name}` exist already: drop some")
 }
 
-/// Removes the cgroups of dead runs. The kernel refuses where a process is
-/// left, so nothing living can be hit; what is refused is left for the next.
+/// Removes the cgroups of runs that no longer exist. The kernel refuses if a process is
+/// left in one, so no running process is affected; a later sweep tries again.
 fn sweep(hierarchy: &Path) {
     let Ok(runs) = fs::read_dir(hierarchy) else { return };
     for run in runs.flatten() {

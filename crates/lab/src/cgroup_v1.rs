@@ -1,7 +1,7 @@
 //! Cgroups of version 1, one controller each, for limits on hybrid hosts.
 //!
-//! They are made at the top of the controller's hierarchy, are named after the
-//! run, and go when they are dropped: processes in them must have ended by then.
+//! They are created at the top of the controller's hierarchy, are named after the run,
+//! and are removed when dropped. Processes in them must have ended by then.
 
 use std::{
     fs,
@@ -24,14 +24,14 @@ pub struct CgroupV1 {
 }
 
 impl CgroupV1 {
-    /// Makes one; `None` where this controller has no hierarchy of its own.
+    /// Creates one; `None` if this controller has no hierarchy of its own.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses it.
+    /// The kernel refuses.
     pub fn create(controller: &str, name: &str) -> Result<Option<Self>> {
         let hierarchy = Path::new(HIERARCHIES).join(controller);
-        // In version 2 there is no such file.
+        // Version 2 has no such file.
         if !hierarchy.join("release_agent").exists() {
             return Ok(None);
         }
@@ -45,7 +45,7 @@ impl CgroupV1 {
     ///
     /// # Errors
     ///
-    /// When there is no such file, or the kernel refuses the value.
+    /// There is no such file, or the kernel refuses the value.
     pub fn set(&self, file: &str, value: &str) -> Result<()> {
         let path = self.folder.join(file);
         fs::write(&path, value)
@@ -56,7 +56,7 @@ impl CgroupV1 {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses it.
+    /// The kernel refuses.
     pub fn add(&self, pid: u32) -> Result<()> {
         self.set("cgroup.procs", &pid.to_string())
     }
@@ -65,16 +65,16 @@ impl CgroupV1 {
     ///
     /// # Errors
     ///
-    /// When the kernel refuses it.
+    /// The kernel refuses.
     pub fn leave(&self, pid: u32) -> Result<()> {
         self.set("../cgroup.procs", &pid.to_string())
     }
 
-    /// Has `command` start in it.
+    /// Makes `command` start in the cgroup.
     ///
     /// # Errors
     ///
-    /// When its list of processes cannot be opened.
+    /// The cgroup's list of processes cannot be opened.
     pub fn enter(&self, command: &mut Command) -> Result<()> {
         let path = self.folder.join("cgroup.procs");
         let procs = fs::File::options().write(true).open(&path);
@@ -88,7 +88,7 @@ impl Drop for CgroupV1 {
     fn drop(&mut self) {
         let until = Instant::now() + Duration::from_secs(2);
         while let Err(error) = fs::remove_dir(&self.folder) {
-            // A process that has just died may still be counted.
+            // A process that has just ended may still be counted.
             if Instant::now() >= until {
                 eprintln!("lab: failed to remove `{}`: {error}", self.folder.display());
                 return;

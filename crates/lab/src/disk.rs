@@ -1,9 +1,9 @@
 //! A disk of our own: a sparse file behind a loop device, with a filesystem
-//! mounted in a private folder.
+//! mounted in a private directory.
 //!
-//! A loop device is the one disk that any machine can give us, and not a
-//! bad one: it does real discards (holes punched in the file), real flushes
-//! (fsync of the file) and goes down to the machine's own disk.
+//! A loop device is the one disk that every machine can provide, and it behaves
+//! like one: discards punch holes in the file, flushes are an fsync of the file,
+//! and requests reach the machine's own disk.
 
 use std::{
     fs::{self, File},
@@ -37,19 +37,19 @@ pub struct LoopDisk {
     image: PathBuf,
     mounted: bool,
     device: Option<String>,
-    // Removed last.
+    // This is removed last.
     _folder: Option<Folder>,
 }
 
-/// Whether the image's requests go through the page cache of where it lies.
+/// Whether the image's requests go through the page cache of its filesystem.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Caching {
     Buffered,
     Direct,
 }
 
-/// `/sys/block/<name>/stat`. Fields that an older kernel does not have are 0.
-/// Sectors are of 512 bytes.
+/// The counters of `/sys/block/<name>/stat`. Fields that an older kernel lacks are 0.
+/// A sector has 512 bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct BlockStat {
     pub reads: u64,
@@ -71,7 +71,7 @@ pub struct BlockStat {
     pub flush_ms: u64,
 }
 
-/// The first of /var/tmp and /tmp that lies on a disk, not in memory or on
+/// Returns the first of /var/tmp and /tmp that is on a disk, not in memory or on
 /// an overlay.
 pub fn default_dir() -> Result<PathBuf> {
     let mounts = mounts::read()?;
@@ -81,18 +81,18 @@ pub fn default_dir() -> Result<PathBuf> {
             return Ok(dir);
         }
     }
-    bail!("neither `/var/tmp` nor `/tmp` lies on a disk; name a folder that does")
+    bail!("neither `/var/tmp` nor `/tmp` is on a disk: name a directory that is")
 }
 
 impl LoopDisk {
-    /// Makes a disk of `size_bytes` in a folder below `dir`, after sweeping
-    /// what killed runs left there.
+    /// Makes a disk of `size_bytes` in a new directory in `dir`, after it has removed what
+    /// killed runs left there.
     pub fn create(dir: &Path, size_bytes: u64, fs: Filesystem) -> Result<LoopDisk> {
         let dir = fs::canonicalize(dir)
-            .with_context(|| format!("failed to find the folder `{}`", dir.display()))?;
+            .with_context(|| format!("failed to find the directory `{}`", dir.display()))?;
         folder::sweep(&dir);
-        let vfs =
-            statvfs(&dir).with_context(|| format!("failed to look at `{}`", dir.display()))?;
+        let vfs = statvfs(&dir)
+            .with_context(|| format!("failed to read the free space of `{}`", dir.display()))?;
         let free = vfs.blocks_available() * vfs.fragment_size();
         if free < size_bytes {
             bail!(
@@ -114,9 +114,9 @@ impl LoopDisk {
         Ok(disk)
     }
 
-    /// Makes a disk of a file of the caller's, which every request reaches as
-    /// it is, mounted at `mountpoint` (made here, and removed by the caller);
-    /// `options` are more of them for mkfs.
+    /// Makes a disk of the caller's file, which every request reaches unchanged. It is
+    /// mounted at `mountpoint`, which is created here and removed by the caller;
+    /// `options` are further ones for mkfs.
     pub fn over(
         image: &Path,
         mountpoint: &Path,
@@ -129,7 +129,7 @@ impl LoopDisk {
         Ok(disk)
     }
 
-    /// Whatever of it was done is undone by the drop.
+    /// Sets the disk up; the drop undoes every step that was done.
     fn set_up(&mut self, fs: Filesystem, more: &[&str], caching: Caching) -> Result<()> {
         fs::create_dir(&self.mountpoint)
             .with_context(|| format!("failed to make `{}`", self.mountpoint.display()))?;
@@ -140,7 +140,7 @@ impl LoopDisk {
         };
         let device = LOSETUP.run(&[direct, &["--find", "--show", &image]].concat())?;
         self.device = Some(device.clone());
-        // It has the scheduler and the limits of whoever had this device before.
+        // A reused loop device keeps the scheduler and the limits of its last disk.
         self.set_scheduler("none")?;
         self.lift_dirty_limits()?;
         let (mkfs, options) = fs.mkfs();
@@ -175,7 +175,8 @@ impl LoopDisk {
         read_stat(self.name())
     }
 
-    /// Reads (and discards and flushes) and writes in flight.
+    /// The requests in flight: reads, discards and flushes in the first number, writes in the
+    /// second.
     pub fn inflight(&self) -> Result<(u64, u64)> {
         let path = format!("/sys/block/{}/inflight", self.name());
         let text = fs::read_to_string(&path).with_context(|| format!("failed to read `{path}`"))?;
@@ -186,21 +187,21 @@ impl LoopDisk {
         }
     }
 
-    /// `none`, `mq-deadline` …
+    /// Sets the scheduler: `none`, `mq-deadline` …
     pub fn set_scheduler(&self, scheduler: &str) -> Result<()> {
         let path = format!("/sys/block/{}/queue/scheduler", self.name());
         fs::write(&path, scheduler)
             .with_context(|| format!("failed to write `{scheduler}` to `{path}`"))
     }
 
-    /// Has the node keep no more than this of what is to be written to it.
+    /// Limits the dirty data that the kernel keeps for this disk.
     pub fn limit_dirty(&self, bytes: u64) -> Result<()> {
         self.write_limit("strict_limit", 1)?;
         self.write_limit("max_bytes", bytes)
     }
 
-    /// The limits that a new disk has. A loop device keeps those of the disk before it
-    /// for as long as the node runs.
+    /// Restores the limits of a new disk: a loop device keeps those of its last disk until
+    /// the node is rebooted.
     fn lift_dirty_limits(&self) -> Result<()> {
         if self.limits()?.join("strict_limit").exists() {
             self.write_limit("strict_limit", 0)?;
@@ -221,8 +222,7 @@ impl LoopDisk {
         Ok(Path::new("/sys/class/bdi").join(number.trim()))
     }
 
-    /// Undoes everything but the folder; what has been undone is not tried
-    /// again.
+    /// Undoes everything except the directory; what was undone before is not tried again.
     fn close(&mut self) -> Result<()> {
         if self.mounted {
             folder::unmount(&self.mountpoint)?;
@@ -253,8 +253,8 @@ impl Filesystem {
         }
     }
 
-    /// Nothing is left to be done in the background (it would be seen on the
-    /// disk), and nothing discarded.
+    /// The command that makes it. It leaves no work for the background, which would be seen
+    /// on the disk, and discards nothing.
     fn mkfs(self) -> (Tool, &'static [&'static str]) {
         match self {
             Filesystem::Ext4 => {
@@ -271,7 +271,7 @@ pub fn read_stat(name: &str) -> Result<BlockStat> {
     let path = format!("/sys/block/{name}/stat");
     fs::read_to_string(&path)
         .and_then(|text| {
-            parse_stat(&text).ok_or_else(|| io::Error::other("it does not hold the counters"))
+            parse_stat(&text).ok_or_else(|| io::Error::other("it does not contain the counters"))
         })
         .with_context(|| format!("failed to read `{path}`"))
 }

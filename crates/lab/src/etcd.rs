@@ -21,25 +21,25 @@ use crate::{
 
 /// How long etcd may take to answer for the first time.
 const HEALTHY: Duration = Duration::from_secs(20);
-/// For one request; etcd gives a put up itself after about five seconds.
+/// The timeout of one request. etcd itself gives up a put after about five seconds.
 const REQUEST: Duration = Duration::from_secs(10);
-/// Largest page of metrics that is read.
+/// The largest page of metrics that is read.
 const METRICS_BYTES: u64 = 4 << 20;
 
 /// The name of etcd's histogram of its WAL's fsyncs.
 pub const WAL_FSYNC: &str = "etcd_disk_wal_fsync_duration_seconds";
 
-/// A running etcd; ended when dropped, and its data removed if it made the
-/// folder.
+/// A running etcd. When dropped, it is ended, and its data removed if it created the
+/// directory.
 #[derive(Debug)]
 pub struct Etcd {
     client: Client,
-    // Ends before its data goes.
+    // The process ends before its data is removed.
     process: Process,
     data: Data,
 }
 
-/// Talks to an etcd; clones share connections.
+/// A client of an etcd; clones share connections.
 #[derive(Clone, Debug)]
 pub struct Client {
     agent: Agent,
@@ -49,22 +49,21 @@ pub struct Client {
 #[derive(Debug)]
 struct Data {
     log: PathBuf,
-    /// The data folder, where we made it.
+    /// The data directory, if we created it.
     folder: Option<PathBuf>,
 }
 
-/// Whether there is an etcd to start.
+/// Whether etcd is installed.
 pub fn etcd_installed() -> bool {
     ETCD.find().is_some()
 }
 
 impl Etcd {
-    /// Starts etcd and waits until it answers. Its log goes beside
-    /// `data_dir`.
+    /// Starts etcd and waits until it answers. Its log is written next to `data_dir`.
     pub fn start(data_dir: &Path, cgroup: &Cgroup) -> Result<Etcd> {
         let data = Data::create(data_dir)?;
-        // Both are held until both are known, so that they differ; another
-        // process may still take one before etcd does, and etcd says so.
+        // Both ports are held until both are known, so that they differ. Another process may
+        // still take one before etcd does; etcd reports that.
         let (listen, peers) =
             (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
         let url = format!("http://{}", listen.local_addr()?);
@@ -72,8 +71,8 @@ impl Etcd {
         drop((listen, peers));
 
         let mut command = ETCD.command()?;
-        // Without the user's ETCD_*, which are options too. etcd 3.4 starts on
-        // arm64 only when that is asked for by name.
+        // The user's ETCD_* variables are removed, because they are options. etcd 3.4 starts on
+        // arm64 only if that is asked for by name.
         let arch = std::env::consts::ARCH.replace("aarch64", "arm64");
         command.env_clear().env("ETCD_UNSUPPORTED_ARCH", arch);
         command.args(["--name", "lab", "--logger", "zap", "--log-level", "error"]);
@@ -83,7 +82,7 @@ impl Etcd {
         command.args(["--initial-cluster", &format!("lab={peer}")]);
         let process = Process::spawn(command, cgroup)?;
 
-        // No proxy of the environment stands between us and loopback.
+        // A proxy from the environment must not stand between us and loopback.
         let agent = Agent::config_builder().timeout_global(Some(REQUEST)).proxy(None).build();
         let agent = agent.into();
         let etcd = Etcd { client: Client { agent, url }, process, data };
@@ -142,7 +141,7 @@ impl Client {
         &self.url
     }
 
-    /// One put through the JSON gateway.
+    /// Makes one put through the JSON gateway.
     pub fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         let body = json!({
             "key": BASE64_STANDARD.encode(key),
@@ -155,12 +154,12 @@ impl Client {
             .header("content-type", "application/json")
             .send(body.to_string())
             .with_context(|| format!("failed to put into etcd at `{url}`"))?;
-        // Read to its end, so that the connection can be used again.
+        // The answer is read to its end, so that the connection can be used again.
         answer.body_mut().read_to_vec().with_context(|| format!("no answer from `{url}`"))?;
         Ok(())
     }
 
-    /// The page for Prometheus.
+    /// Returns etcd's metrics, in Prometheus' format.
     pub fn metrics(&self) -> Result<String> {
         let url = format!("{}/metrics", self.url);
         let mut answer =
@@ -177,7 +176,7 @@ impl Client {
 impl Data {
     fn create(data_dir: &Path) -> Result<Data> {
         let (Some(parent), Some(name)) = (data_dir.parent(), data_dir.file_name()) else {
-            bail!("`{}` cannot be etcd's data folder", data_dir.display());
+            bail!("`{}` cannot be etcd's data directory", data_dir.display());
         };
         fs::create_dir_all(parent)
             .with_context(|| format!("failed to make `{}`", parent.display()))?;

@@ -1,9 +1,9 @@
-//! The folder of one lab disk: locked while its owner lives, removed with
-//! it, and swept by a later run when the owner was killed.
+//! The directory of one lab disk. It is locked while its owner runs and removed when
+//! the owner ends; if the owner was killed, a later run removes it.
 //!
-//! A lock (flock) says who lives better than a pid: the kernel drops it with
-//! the owner, pids are used again, and other pid namespaces show other
-//! pids. The pid in the file is for people.
+//! A lock (flock) shows better than a pid whether the owner runs: the kernel
+//! releases it with the owner, while pids are reused and differ between pid
+//! namespaces. The pid in the file is for people.
 
 use std::{
     fs::{self, File},
@@ -32,7 +32,7 @@ pub const IMAGE: &str = "disk.img";
 /// The mount point of the disk.
 pub const MOUNT: &str = "mnt";
 
-/// A folder of ours.
+/// A directory of ours.
 #[derive(Debug)]
 pub struct Folder {
     temp: Option<TempDir>,
@@ -47,8 +47,8 @@ impl Folder {
             .tempdir_in(dir)
             .with_context(|| format!("failed to make a folder in `{}`", dir.display()))?;
         let path = temp.path().to_owned();
-        // Locked before it has its name: a sweep sees no lock file or a
-        // locked one.
+        // The file is locked before it gets its name, so a sweep sees either no lock file or
+        // a locked one.
         let unnamed = path.join("owner.new");
         let file = File::create(&unnamed)
             .with_context(|| format!("failed to make `{}`", unnamed.display()))?;
@@ -75,14 +75,14 @@ impl Drop for Folder {
     }
 }
 
-/// Unmounts, detaches and removes what killed runs left in `dir`. What cannot
-/// be removed is printed, and is no reason not to go on.
+/// Unmounts, detaches and removes what killed runs left in `dir`. What cannot be removed
+/// is reported, and is not an error.
 pub fn sweep(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
-        // In a folder that everybody may write to, only our own user's.
+        // In a directory that everybody may write to, only our own user's files are removed.
         let folder = entry.path();
         let ours = fs::symlink_metadata(&folder)
             .is_ok_and(|m| m.is_dir() && m.uid() == geteuid().as_raw());
@@ -99,7 +99,7 @@ pub fn sweep(dir: &Path) {
 }
 
 fn remove_left(folder: &Path) -> Result<()> {
-    // The last mount lies on the loop device, which may lie on an earlier one.
+    // Mounts are undone from the last: it is on the loop device, which may be on an earlier one.
     for mount in mounts::read()?.iter().rev() {
         if mount.mountpoint.starts_with(folder) {
             unmount(&mount.mountpoint)?;
@@ -114,8 +114,8 @@ fn remove_left(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).context("failed to remove it")
 }
 
-/// Unmounts; lazily when it stays in use, so that it is gone from the tree
-/// and the rest follows when the last user ends.
+/// Unmounts a filesystem. If it stays in use, it is unmounted lazily: it disappears from
+/// the tree at once, and the rest follows when the last user ends.
 pub fn unmount(mountpoint: &Path) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(5);
     loop {
@@ -130,13 +130,13 @@ pub fn unmount(mountpoint: &Path) -> Result<()> {
             }
         }
     }
-    eprintln!("lab: `{}` is in use, it is unmounted lazily", mountpoint.display());
+    eprintln!("lab: `{}` is in use, so it is unmounted lazily", mountpoint.display());
     umount2(mountpoint, MntFlags::MNT_DETACH)
         .with_context(|| format!("failed to unmount `{}` lazily", mountpoint.display()))
 }
 
-/// Detaches a loop device and waits until it is free: the kernel does it
-/// behind the call's back.
+/// Detaches a loop device and waits until it is free: the kernel may detach it after the
+/// call has returned.
 pub fn detach(device: &str) -> Result<()> {
     let name = device.trim_start_matches("/dev/");
     let backing = PathBuf::from(format!("/sys/block/{name}/loop/backing_file"));
@@ -147,7 +147,7 @@ pub fn detach(device: &str) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(2);
     while backing.exists() {
         if Instant::now() > until {
-            return Err(anyhow!("`{device}` is still in use; it detaches when it is not"));
+            return Err(anyhow!("`{device}` is still in use; it will be detached when it is free"));
         }
         thread::sleep(Duration::from_millis(10));
     }
@@ -165,7 +165,7 @@ fn find_loops_below(folder: &Path) -> Vec<String> {
     devices
 }
 
-/// A deleted image has ` (deleted)` behind its name, which changes nothing.
+/// The name of a deleted image ends with ` (deleted)`, which does not matter here.
 fn is_backed_from(backing: io::Result<String>, folder: &Path) -> bool {
     backing.is_ok_and(|backing| Path::new(&backing).starts_with(folder))
 }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_is_of_the_folder_that_its_image_lies_or_lay_in() {
+    fn a_loop_belongs_to_the_directory_of_its_image_even_if_that_is_deleted() {
         let folder = Path::new("/a/lab");
         let backing = |text: &str| is_backed_from(Ok(text.to_owned()), folder);
         assert!(backing("/a/lab/disk.img\n"));

@@ -1,7 +1,7 @@
-//! A histogram as Prometheus' text form shows it: what etcd itself says about
-//! its WAL's fsyncs. Pure.
+//! A histogram in Prometheus' text format, such as etcd's own of its WAL's fsyncs.
+//! This is pure.
 
-/// Cumulative buckets, as exposed: `(le, count of values <= le)`.
+/// Cumulative buckets, as they are exposed: `(le, count of values <= le)`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram {
     pub buckets: Vec<(f64, u64)>,
@@ -9,8 +9,8 @@ pub struct Histogram {
     pub count: u64,
 }
 
-/// Finds the histogram called `name`; `None` where it is absent or broken.
-/// If several have that name with different labels, the first is taken.
+/// Finds the histogram called `name`; `None` if it is absent or incomplete. If several
+/// have that name with different labels, the first is used.
 pub fn histogram(metrics: &str, name: &str) -> Option<Histogram> {
     let mut buckets = Vec::new();
     let (mut sum, mut count) = (None, None);
@@ -33,8 +33,8 @@ pub fn histogram(metrics: &str, name: &str) -> Option<Histogram> {
 }
 
 impl Histogram {
-    /// The observations since `earlier`; `None` when that is not an earlier
-    /// state of the same histogram (another etcd, or one that restarted).
+    /// The observations since `earlier`; `None` if that is not an earlier state of the same
+    /// histogram (it is another etcd's, or etcd was restarted).
     pub fn since(&self, earlier: &Histogram) -> Option<Histogram> {
         if self.buckets.len() != earlier.buckets.len() {
             return None;
@@ -49,8 +49,8 @@ impl Histogram {
         Some(Histogram { buckets, sum: self.sum - earlier.sum, count })
     }
 
-    /// The quantile as PromQL's `histogram_quantile` has it: linear within a
-    /// bucket, and the last finite bound for what lies above it.
+    /// The quantile, as PromQL's `histogram_quantile` computes it: linear within a bucket, and
+    /// the last finite bound for values above it.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         if self.count == 0 {
             return None;

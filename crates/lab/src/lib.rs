@@ -2,17 +2,17 @@
 //! that make it slow on purpose.
 //!
 //! `tracer demo`, the live tests and the bench share it. It knows nothing of
-//! BPF, the engine or the outputs; it only makes things happen and says what
-//! it measured itself (etcd's own histogram, latencies of puts, the disk's
-//! counters), so that the tracer's story can be held against another.
+//! BPF, the engine or the outputs. It only makes things happen and reports its
+//! own measurements (etcd's own histogram, latencies of puts, the disk's
+//! counters), so that the tracer's results can be compared with independent ones.
 //!
-//! Everything made here is removed when its guard is dropped: declare the
-//! disk first, then the cgroups, then what runs in them, and Rust's order of
-//! drops is the right one. Children die with us even when we are killed
-//! (`process`), and folders, loop devices, mounts and cgroups that a killed
-//! run left are swept by the next one (`folder`, `cgroup`). A signal's
-//! default action runs no destructors: callers turn SIGINT, SIGTERM and
-//! SIGHUP into an early return. Everything blocks, nothing is async.
+//! Everything that is created here is removed when its guard is dropped. If the
+//! disk is declared first, then the cgroups, then what runs in them, Rust drops
+//! them in the right order. Children are killed with us, even if we are killed
+//! (`process`). Directories, loop devices, mounts and cgroups that a killed run
+//! left are removed by the next one (`folder`, `cgroup`). The default action of a
+//! signal runs no destructors, so callers turn SIGINT, SIGTERM and SIGHUP into an
+//! early return. Everything blocks; nothing is async.
 
 pub mod cgroup;
 pub mod cgroup_v1;

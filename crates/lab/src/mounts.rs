@@ -1,4 +1,4 @@
-//! The mount table, as the lab needs it: whole paths of its own mounts.
+//! The mount table, as far as the lab needs it: the full paths of its own mounts.
 
 use std::{
     ffi::OsString,
@@ -13,11 +13,11 @@ use tracer_node::mounts;
 /// One line of mountinfo.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mount {
-    /// The directory of the filesystem that is mounted.
+    /// The directory within the filesystem that is mounted.
     pub root: PathBuf,
     pub mountpoint: PathBuf,
     pub fstype: String,
-    /// The device, or any word for filesystems without one.
+    /// The device; for filesystems without one, any word.
     pub source: PathBuf,
 }
 
@@ -27,15 +27,15 @@ impl Mount {
     }
 }
 
-/// All mounts that we can see, in the order they were made.
+/// All mounts that we can see, in the order in which they were made.
 pub fn read() -> Result<Vec<Mount>> {
     let path = "/proc/self/mountinfo";
     let text = fs::read(path).with_context(|| format!("failed to read `{path}`"))?;
     Ok(parse(&text))
 }
 
-/// The mount that `path` lies on: the longest mountpoint, and of equal ones
-/// the last, which covers the others.
+/// Finds the mount that `path` is on: the one with the longest mountpoint, and among equal
+/// ones the last, which covers the others.
 pub fn find_mount_of<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     mounts
         .iter()
@@ -43,7 +43,7 @@ pub fn find_mount_of<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> 
         .max_by_key(|mount| mount.mountpoint.components().count())
 }
 
-/// Lines that do not parse are left out.
+/// Parses mountinfo. Lines that cannot be parsed are left out.
 pub fn parse(text: &[u8]) -> Vec<Mount> {
     let path =
         |field: &[u8]| PathBuf::from(OsString::from_vec(mounts::unescape(field).into_owned()));

@@ -5,12 +5,12 @@ use std::{fs, io, os::unix::fs::symlink, path::Path};
 
 use tempfile::TempDir;
 
-/// A node whose disks say that they have no scheduler, all but one, if any, which says
-/// what it has: the schedulers of the machine's own disks are not ours to change.
+/// Makes a node whose disks all appear to have no scheduler; `but` names a disk that shows
+/// its own, if any. The schedulers of the machine's own disks are not changed.
 ///
 /// # Errors
 ///
-/// When its links cannot be made.
+/// Its links cannot be made.
 pub fn without_schedulers(but: Option<&str>) -> io::Result<TempDir> {
     let root = tempfile::tempdir()?;
     let at = |path: &Path| root.path().join(path.strip_prefix("/").unwrap_or(path));
@@ -34,7 +34,7 @@ pub fn without_schedulers(but: Option<&str>) -> io::Result<TempDir> {
     Ok(root)
 }
 
-/// Makes a folder whose entries lead to those of another, without some.
+/// Makes a directory whose entries are links to those of another, except for some.
 fn link_all(from: &Path, to: &Path, without: &[&str]) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {

@@ -1,5 +1,5 @@
-//! Steady work: threads that do one thing at a given rate until stopped, and
-//! how long each took.
+//! Steady work: threads that repeat a step at a given rate until they are stopped, and
+//! measure how long each step took.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -10,25 +10,25 @@ use std::{
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 
-/// The highest latency that is recorded as such, in microseconds: ten minutes.
+/// The highest latency that is recorded exactly, in microseconds: ten minutes.
 const LONGEST_US: u64 = 600_000_000;
 
-/// The operations since the last look.
+/// The operations since the last [`Pace::drain`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PacedWork {
     pub done: u64,
     pub errors: u64,
-    /// One of the errors, to show.
+    /// One of the errors, as an example.
     pub last_error: Option<String>,
-    /// Median latency, from the beginning of an operation to its end. A worker that
-    /// is late skips beats, so these are not the latencies that an open
-    /// queue would see.
+    /// Median latency, from the beginning of an operation to its end. A worker that is late
+    /// skips operations, so these are not the latencies that clients of an open queue would
+    /// see.
     pub p50: Duration,
     pub p99: Duration,
     pub max: Duration,
 }
 
-/// Workers that go on until this is stopped or dropped.
+/// Workers that run until this is stopped or dropped.
 #[derive(Debug)]
 pub struct Pace {
     shared: Arc<Shared>,
@@ -80,7 +80,7 @@ impl Pace {
         Ok(pace)
     }
 
-    /// Returns the work since the last `drain`, and starts again.
+    /// Returns the work since the last `drain`, and resets it.
     pub fn drain(&self) -> PacedWork {
         let mut state = self.shared.lock();
         let quantile = |q| Duration::from_micros(state.latencies_us.value_at_quantile(q));
@@ -98,7 +98,7 @@ impl Pace {
         work
     }
 
-    /// Waits for the steps under way, and says what was done since `drain`.
+    /// Waits for the steps under way, and returns the work since the last `drain`.
     pub fn stop(mut self) -> PacedWork {
         self.end();
         self.drain()
@@ -147,7 +147,7 @@ impl Shared {
         }
     }
 
-    /// False once stopped.
+    /// Returns false once the workers are to stop.
     fn sleep_until(&self, moment: Instant) -> bool {
         let mut state = self.lock();
         loop {

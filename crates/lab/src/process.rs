@@ -1,13 +1,12 @@
 //! A child that never outlives us.
 //!
-//! The kernel is asked to kill the child when its parent dies
-//! (`PR_SET_PDEATHSIG`). That means the *thread* that forked it, so each child
-//! gets a keeper thread that forks it and stays until it has ended; callers
-//! may come and go in threads of their own. Children are in process groups of
-//! their own: Ctrl-C reaches us alone, and we end them in order.
+//! The kernel is asked to kill the child when its parent dies (`PR_SET_PDEATHSIG`).
+//! For the kernel, the parent is the *thread* that forked. So each child gets a
+//! keeper thread, which forks it and stays until it has ended; the callers' threads
+//! may end earlier. Children are in process groups of their own, so Ctrl-C reaches
+//! only us, and we end them in order.
 //!
-//! The only unsafe code of the laboratory is here: what runs between fork
-//! and exec.
+//! The only unsafe code of the lab is here: it runs between fork and exec.
 
 use std::{
     fs::File,
@@ -32,8 +31,8 @@ use nix::{
 
 use crate::cgroup::Cgroup;
 
-/// How long a killed child may take to be gone; one that waits for the disk
-/// dies when its request has ended.
+/// A killed child may take this long to end: one that waits for the disk ends only when
+/// its request has completed.
 const KILLED: Duration = Duration::from_secs(20);
 
 /// A running child and its keeper.
@@ -43,11 +42,11 @@ pub struct Process {
     pid: u32,
     shared: Arc<Shared>,
     keeper: Option<JoinHandle<()>>,
-    /// Removed only once no process of ours is in it.
+    /// The cgroup, which is removed only when no process of ours is in it.
     _cgroup: Cgroup,
 }
 
-/// How a child ended, and the last it had to say.
+/// How a child ended, and what it wrote to standard error.
 #[derive(Clone, Debug)]
 pub struct Ended {
     pub status: ExitStatus,
@@ -61,9 +60,8 @@ struct Shared {
 }
 
 impl Process {
-    /// Starts `command` in `cgroup`. Its standard error is kept (the first
-    /// 64 KiB); the rest of its input and output is the caller's choice, with
-    /// an empty input.
+    /// Starts `command` in `cgroup`. The first 64 KiB of its standard error are kept, its
+    /// standard input is empty, and its standard output is the caller's choice.
     pub fn spawn(mut command: Command, cgroup: &Cgroup) -> Result<Process> {
         let name = command.get_program().to_string_lossy().into_owned();
         die_with_us(&mut command);
@@ -100,7 +98,7 @@ impl Process {
         self.shared.lock().clone()
     }
 
-    /// Waits for its end, at most so long.
+    /// Waits for its end, for at most this long.
     pub fn wait(&self, at_most: Duration) -> Option<Ended> {
         let until = Instant::now() + at_most;
         let mut ended = self.shared.lock();
@@ -116,7 +114,7 @@ impl Process {
         ended.clone()
     }
 
-    /// Asks it to end, kills it when it has not after `grace`, and waits.
+    /// Asks it to end, kills it if it has not ended after `grace`, and waits.
     pub fn stop(&mut self, grace: Duration) -> Result<Ended> {
         self.signal(Signal::SIGTERM)?;
         let mut ended = self.wait(grace);
@@ -125,7 +123,11 @@ impl Process {
             ended = self.wait(KILLED);
         }
         let Some(ended) = ended else {
-            bail!("`{}` (pid {}) does not die; it dies with us at the latest", self.name, self.pid);
+            bail!(
+                "`{}` (pid {}) does not end; the kernel will kill it when this process ends",
+                self.name,
+                self.pid
+            );
         };
         if let Some(keeper) = self.keeper.take() {
             keeper.join().map_err(|_| anyhow!("the keeper of `{}` panicked", self.name))?;
@@ -133,8 +135,8 @@ impl Process {
         Ok(ended)
     }
 
-    /// Holding the lock keeps the child from being reaped, so that the pid
-    /// cannot have become somebody else's.
+    /// Holding the lock keeps the child from being reaped, so its pid cannot have been
+    /// reused.
     fn signal(&self, signal: Signal) -> Result<()> {
         let ended = self.shared.lock();
         if ended.is_some() {
@@ -163,12 +165,12 @@ impl Shared {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the end without reaping, then reaps under the lock.
+    /// Waits for the child's end without reaping it, then reaps it under the lock.
     fn keep(&self, mut child: Child) {
         let mut stderr = Vec::new();
         if let Some(mut pipe) = child.stderr.take() {
-            // Ends at the child's end: nothing we run leaves children behind.
-            // The rest is read too, so that the child does not wait for a full pipe.
+            // The pipe ends with the child, because nothing that we run leaves children
+            // behind. All of it is read, so that the child does not block on a full pipe.
             let _ = pipe.by_ref().take(64 << 10).read_to_end(&mut stderr);
             let _ = io::copy(&mut pipe, &mut io::sink());
         }
@@ -185,8 +187,8 @@ impl Shared {
     }
 }
 
-/// Has the kernel kill the child when the calling thread ends, and keeps the
-/// terminal's signals from it.
+/// Makes the kernel kill the child when the calling thread ends, and keeps the terminal's
+/// signals away from it.
 pub fn die_with_us(command: &mut Command) {
     let parent = getpid();
     command.process_group(0);
@@ -201,8 +203,8 @@ pub fn die_with_us(command: &mut Command) {
     }
 }
 
-/// Has the child move itself into the cgroup whose `cgroup.procs` is `procs`
-/// before it becomes its program.
+/// Makes the child move itself into the cgroup whose `cgroup.procs` is `procs`, before it
+/// executes its program.
 pub fn born_in(command: &mut Command, procs: File) {
     // SAFETY: the closure makes one system call on a descriptor that it owns
     // and allocates nothing, which is allowed between fork and exec.

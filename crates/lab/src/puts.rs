@@ -12,19 +12,19 @@ use crate::{
 const KEYS: u32 = 1000;
 const VALUE_BYTES: usize = 1024;
 
-/// Puts going on in the background until stopped or dropped.
+/// Puts that run in the background until stopped or dropped.
 #[derive(Debug)]
 pub struct Puts(Pace);
 
 impl Puts {
-    /// `per_second` is the sum over all clients; each has one put under way
-    /// at most.
+    /// Starts the clients. `per_second` is the sum over all of them; each has at most one put
+    /// under way.
     pub fn start(etcd: &Etcd, per_second: u32, clients: u32) -> Result<Puts> {
         let steps = (0..clients.max(1)).map(|number| client(etcd.client(), number)).collect();
         Ok(Puts(Pace::start("lab-client", per_second, steps)?))
     }
 
-    /// Returns the puts since the last `drain`, and starts again.
+    /// Returns the puts since the last `drain`, and resets them.
     pub fn drain(&self) -> PacedWork {
         self.0.drain()
     }

@@ -1,8 +1,8 @@
 //! The second culprit: a neighbour that writes as much as the disk takes.
 //!
-//! `fio` with random direct writes over a file that was laid out before, so
-//! that nothing but data is written while it counts. Where fio is absent
-//! eight `dd` do, which make less of a crowd; `program` says which it is.
+//! It is `fio`, with random direct writes to a file that was laid out before, so that
+//! only data is written while it is measured. If fio is not installed, eight `dd`
+//! replace it, which load the disk less; `program` says which one it is.
 
 use std::{
     path::PathBuf,
@@ -24,7 +24,7 @@ use crate::{
 const NAME: &str = "tenant";
 const FILE_MIB: u64 = 512;
 const DDS: u64 = 8;
-/// For laying the file out on a slow disk.
+/// Laying the file out may take this long on a slow disk.
 const LAID_OUT: Duration = Duration::from_secs(120);
 /// A process that is asked to end has this time to do so before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ pub struct Tenant {
     writing: Option<Writing>,
 }
 
-/// The bytes that everybody wrote to the disk between start and stop.
+/// The bytes that were written to the disk by all processes between start and stop.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct TenantWork {
     pub written_bytes: u64,
@@ -59,7 +59,7 @@ enum Writers {
 }
 
 impl Tenant {
-    /// Lays the file out: half a GiB is written.
+    /// Lays the file out, which writes half a GiB.
     pub fn prepare(disk: &LoopDisk, cgroup: &Cgroup) -> Result<Tenant> {
         let tenant = Tenant {
             mountpoint: disk.mountpoint().to_owned(),
@@ -82,7 +82,7 @@ impl Tenant {
         if FIO.find().is_some() { FIO.name } else { DD.name }
     }
 
-    /// Starts writing, for `at_most` so long, if it is not going on.
+    /// Starts writing for at most `at_most`, if it is not running.
     pub fn start(&mut self, at_most: Duration) -> Result<()> {
         if self.writing.is_none() {
             let (start, written_before) = (Instant::now(), self.written()?);
@@ -96,7 +96,7 @@ impl Tenant {
         Ok(())
     }
 
-    /// Ends the writers. That they failed by themselves is an error.
+    /// Ends the writers. It is an error if they had failed by themselves.
     pub fn stop(&mut self) -> Result<TenantWork> {
         let Some(writing) = self.writing.take() else { return Ok(TenantWork::default()) };
         match writing.writers {
@@ -120,7 +120,7 @@ impl Tenant {
 
     fn fio(&self, at_most: Duration) -> Result<Command> {
         let mut command = self.command(FIO)?;
-        // Threads, not processes: a job's process would not die with us.
+        // Jobs are threads, because the process of a job would not be killed with us.
         command.args(["--name=tenant", "--thread", "--rw=randwrite", "--direct=1"]);
         command.args(["--ioengine=libaio", "--iodepth=32", "--bsrange=128k-512k"]);
         command.args(["--overwrite=1", "--fallocate=none", "--norandommap", "--time_based"]);
@@ -130,7 +130,7 @@ impl Tenant {
         Ok(command)
     }
 
-    /// Each writes a part of the file of its own, over and over.
+    /// Each `dd` writes its own part of the file, over and over.
     fn dds(&self, until: Instant) -> Result<Pace> {
         let blocks = FILE_MIB * 2 / DDS;
         let mut steps = Vec::new();
@@ -165,7 +165,7 @@ impl Tenant {
         Pace::start("lab-tenant", 1000, steps)
     }
 
-    /// In the disk's folder, so that no path needs escaping for fio.
+    /// It runs in the disk's directory, so that no path needs escaping for fio.
     fn command(&self, tool: tool::Tool) -> Result<Command> {
         let mut command = tool.command()?;
         command.current_dir(&self.mountpoint);

@@ -1,5 +1,4 @@
-//! The programs of the system that the laboratory runs, and which Debian
-//! package brings each.
+//! The system's programs that the lab runs, and the Debian package of each.
 
 use std::{
     env,
@@ -11,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process;
 
-/// A program and the Debian package it is in.
+/// A program, and the Debian package that contains it.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
     pub name: &'static str,
@@ -30,8 +29,8 @@ pub const MKFS_EXT4: Tool = Tool { name: "mkfs.ext4", package: "e2fsprogs" };
 pub const MKFS_XFS: Tool = Tool { name: "mkfs.xfs", package: "xfsprogs" };
 
 impl Tool {
-    /// Finds the program. Looks into the sbin directories too: `su` without a
-    /// login shell leaves them out of `PATH`.
+    /// Finds the program. It looks in the sbin directories too, because `su` without a login
+    /// shell leaves them out of `PATH`.
     pub fn find(&self) -> Option<PathBuf> {
         let path = env::var_os("PATH").unwrap_or_default();
         env::split_paths(&path)
@@ -71,7 +70,7 @@ impl Tool {
 pub fn last_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().rev().find(|line| !line.trim().is_empty());
-    line.unwrap_or("it said nothing").chars().filter(|c| !c.is_control()).take(300).collect()
+    line.unwrap_or("it printed nothing").chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 fn is_program(file: &Path) -> bool {
@@ -93,7 +92,7 @@ mod tests {
     #[test]
     fn the_last_words_are_one_short_line() {
         assert_eq!(last_line(b"first\nsec\x1bond\n\n"), "second");
-        assert_eq!(last_line(b""), "it said nothing");
+        assert_eq!(last_line(b""), "it printed nothing");
         assert_eq!(last_line(&[b'x'; 5000]).len(), 300);
     }
 }

@@ -1,18 +1,18 @@
 //! The first culprit: `fstrim`, again and again.
 //!
-//! Two things make each round a real one. ext4 remembers which groups it has
-//! trimmed and skips them: a file over nearly all free space is preallocated
-//! and deleted before each round, which makes them all due again without
-//! writing data. And a discard of what is a hole already costs nothing, as
-//! does one of a single long extent on a fast machine: so the image gets
-//! blocks before each round, in pieces, as images of thin disks are after
-//! some use. Each discard then frees hundreds of extents in the backing
-//! filesystem, and the loop device does nothing else meanwhile.
+//! Two preparations give each round real work. ext4 remembers which groups it has
+//! trimmed, and skips them. So before each round a file that fills nearly all free
+//! space is preallocated and deleted, which makes all groups due again without writing
+//! data. And a discard costs nothing if its range is a hole already, and little if it
+//! is a single long extent on a fast machine. So before each round the image gets
+//! blocks in small pieces, as images of thin disks have after some use. Each discard
+//! then frees hundreds of extents in the backing filesystem, and the loop device does
+//! nothing else in that time.
 //!
-//! How much a piece costs differs by a hundred between machines (most where
-//! the backing filesystem discards, too, and has no journal), so `prepare`
-//! finds out how fine they must be, and how many `fstrim` at once, each with
-//! its part of the disk.
+//! The cost of a piece differs by a factor of a hundred between machines (it is highest
+//! if the backing filesystem discards too and has no journal). So `prepare` finds out
+//! how small the pieces must be, and how many `fstrim` must run at once, each on its
+//! part of the disk.
 
 use std::{
     fs::{self, File},
@@ -39,18 +39,18 @@ use crate::{
     tool::{self, FSTRIM},
 };
 
-/// From coarse to fine; random writes of a database make pieces of 16 KiB.
+/// Sizes of pieces, from large to small; random writes of a database make pieces of 16 KiB.
 const PIECES: [u64; 6] = [8 << 20, 2 << 20, 512 << 10, 128 << 10, 32 << 10, 16 << 10];
-/// Once a discard takes this long, smaller pieces are not tried.
+/// If a discard takes this long, smaller pieces are not tried.
 const LONG: Duration = Duration::from_millis(4);
-/// The total service time of the discards in flight. A sync consists of three or
-/// four requests one after the other, and each waits for this long.
+/// The wanted total service time of the discards in flight. A sync makes three or four
+/// requests one after another, and each waits for this long.
 const QUEUED: Duration = Duration::from_millis(16);
-/// The most `fstrim` at a time.
+/// The largest number of `fstrim` at a time.
 const AT_ONCE: u32 = 8;
 /// Free space that the preallocated file leaves to others.
 const LEFT: u64 = 512 << 20;
-/// The victims' own commits free the deleted file in this time.
+/// Within this time, the victims' own commits free the space of the deleted file.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Trims one disk on request.
@@ -82,17 +82,17 @@ struct Rounds {
 }
 
 impl Trim {
-    /// Finds out how to make a discard last on this machine; a few seconds,
-    /// with load on the disk.
+    /// Finds out how to make discards take long on this machine. It takes a few seconds, and
+    /// loads the disk.
     pub fn prepare(disk: &LoopDisk, cgroup: &Cgroup) -> Result<Trim> {
         let image = File::options()
             .write(true)
             .open(disk.image())
             .with_context(|| format!("failed to open `{}`", disk.image().display()))?;
-        let vfs = fstatvfs(&image).context("failed to look at the image's filesystem")?;
+        let vfs = fstatvfs(&image).context("failed to read the state of the image's filesystem")?;
         let (free, size) = (vfs.blocks_available() * vfs.fragment_size(), image.metadata()?.len());
         if free < size / 2 + LEFT {
-            bail!("trimming wants {} MiB below `{}`", (size / 2 + LEFT) >> 20, disk.name());
+            bail!("trimming needs {} MiB free below `{}`", (size / 2 + LEFT) >> 20, disk.name());
         }
         let mut rounds = Rounds {
             mountpoint: disk.mountpoint().to_owned(),
@@ -117,24 +117,27 @@ impl Trim {
             }
         }
         if discards == 0 {
-            bail!("`{}` takes no discards: is its folder on tmpfs or an overlay?", disk.name());
+            bail!(
+                "`{}` accepts no discards: is its directory on tmpfs or an overlay?",
+                disk.name()
+            );
         }
         rounds.make_due()?;
         rounds.sync()?;
         Ok(Trim { rounds: Arc::new(rounds), running: None })
     }
 
-    /// Size of the pieces that were settled on.
+    /// The size of the pieces that `prepare` chose.
     pub fn piece_bytes(&self) -> u64 {
         self.rounds.piece
     }
 
-    /// How many `fstrim` run at the same time.
+    /// The number of `fstrim` that run at the same time.
     pub fn at_once(&self) -> u32 {
         self.rounds.at_once
     }
 
-    /// Starts trimming in the background, if it is not going on.
+    /// Starts trimming in the background, if it is not running.
     pub fn start(&mut self) -> Result<()> {
         if self.running.is_none() {
             self.rounds.stop.store(false, Relaxed);
@@ -145,7 +148,7 @@ impl Trim {
         Ok(())
     }
 
-    /// Ends the `fstrim` under way and says what was trimmed since `start`.
+    /// Ends the running `fstrim`, and returns what was trimmed since `start`.
     pub fn stop(&mut self) -> Result<TrimWork> {
         let Some(running) = self.running.take() else { return Ok(TrimWork::default()) };
         self.rounds.stop.store(true, Relaxed);
@@ -178,7 +181,7 @@ impl Rounds {
             let idle = disk::read_stat(&self.device)?.discards == before;
             self.make_due()?;
             if idle {
-                // Nothing else makes a commit on this disk.
+                // Nothing else commits this disk's journal now.
                 self.sync()?;
             }
             thread::sleep(PAUSE);
@@ -186,13 +189,13 @@ impl Rounds {
         Ok(rounds)
     }
 
-    /// Offset and length of what each `fstrim` gets.
+    /// The offset and length of each `fstrim`'s part.
     fn parts(&self) -> Result<Vec<(u64, u64)>> {
         let length = self.image.metadata()?.len() / u64::from(self.at_once);
         Ok((0..u64::from(self.at_once)).map(|part| (part * length, length)).collect())
     }
 
-    /// Counts what `work`, which returns its rounds, does to the disk.
+    /// Measures what `work`, which returns its number of rounds, does to the disk.
     fn measure(&self, work: impl FnOnce(&Rounds) -> Result<u32>) -> Result<TrimWork> {
         let before = disk::read_stat(&self.device)?;
         let rounds = work(self)?;
@@ -205,7 +208,7 @@ impl Rounds {
         })
     }
 
-    /// One round: an `fstrim` for each part, all at once.
+    /// Runs one round: an `fstrim` for each part, all at once.
     fn trim(&self, parts: &[(u64, u64)]) -> Result<u32> {
         let mut trims = Vec::new();
         for (offset, length) in parts {
@@ -231,10 +234,11 @@ impl Rounds {
         Ok(1)
     }
 
-    /// Gives the next round something to do: free space that the filesystem
-    /// has not trimmed yet, and blocks behind it.
+    /// Gives the next round work: free space that the filesystem has not trimmed yet, with
+    /// blocks of the image behind it.
     fn make_due(&self) -> Result<()> {
-        let vfs = statvfs(&self.mountpoint).context("failed to look at the lab's disk")?;
+        let vfs =
+            statvfs(&self.mountpoint).context("failed to read the free space of the lab's disk")?;
         let free = vfs.blocks_available() * vfs.fragment_size();
         let length = free.saturating_sub(LEFT.min(free / 4));
         let path = self.mountpoint.join("deleted");

@@ -1,8 +1,8 @@
-//! A stand-in for etcd where it is not installed: a thread that writes as
-//! etcd's WAL does, into files of the same names.
+//! A replacement for etcd, if that is not installed: a thread that writes as etcd writes
+//! its WAL, to files with the same names.
 //!
-//! Like etcd it preallocates 64 MiB, appends to it and calls fdatasync after
-//! each record, so that each sync also commits the filesystem's journal.
+//! Like etcd it preallocates 64 MiB, appends to the file, and calls fdatasync after each
+//! record, so each sync also commits the filesystem's journal.
 
 use std::{
     fs::{self, File},
@@ -18,10 +18,10 @@ use crate::pace::{Pace, PacedWork};
 const SEGMENT_BYTES: u64 = 64 << 20;
 const RECORD_BYTES: u64 = 2 << 10;
 
-/// Appends going on in the background until stopped or dropped.
+/// Appends that run in the background until stopped or dropped.
 #[derive(Debug)]
 pub struct WalWriter {
-    // Ends before its files go.
+    // The thread ends before its files are removed.
     pace: Option<Pace>,
     member: PathBuf,
 }
@@ -35,7 +35,7 @@ struct Segment {
 }
 
 impl WalWriter {
-    /// Appends `per_second` records to `<data_dir>/member/wal`.
+    /// Starts to append `per_second` records to `<data_dir>/member/wal`.
     pub fn start(data_dir: &Path, per_second: u32) -> Result<WalWriter> {
         let member = data_dir.join("member");
         let folder = member.join("wal");
@@ -48,8 +48,8 @@ impl WalWriter {
         Ok(writer)
     }
 
-    /// Returns the appends since the last `drain`, and starts again: a latency covers
-    /// the write and its fdatasync.
+    /// Returns the appends since the last `drain`, and resets them. A latency covers the
+    /// write and its fdatasync.
     pub fn drain(&self) -> PacedWork {
         self.pace.as_ref().map(Pace::drain).unwrap_or_default()
     }
@@ -83,7 +83,7 @@ impl Segment {
 
     fn append(&mut self) -> Result<()> {
         if self.at + RECORD_BYTES > SEGMENT_BYTES {
-            let folder = self.path.parent().context("a segment lies in no folder")?;
+            let folder = self.path.parent().context("a segment has no directory")?;
             let next = Segment::create(folder, self.sequence + 1)?;
             fs::remove_file(&self.path)
                 .with_context(|| format!("failed to remove `{}`", self.path.display()))?;
