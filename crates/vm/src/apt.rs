@@ -1,9 +1,10 @@
-//! Debian packages without installing any: lists, cache and status of our own.
+//! Downloads and unpacks Debian packages without installing them, with package lists,
+//! a cache and a status of our own.
 //!
-//! Three things come this way: kernels, QEMU, and the programs in a guest. apt
-//! checks signatures (the archive's keyring) and checksums; `dpkg-deb` unpacks
-//! into a folder of ours. The host's package database is never touched, and no
-//! root is needed. Knows nothing of what the packages are for.
+//! Kernels, QEMU and the programs in a guest come from such packages. apt checks
+//! signatures (with the archive's keyring) and checksums; `dpkg-deb` unpacks into a
+//! directory of ours. The host's package database is never touched, and no root is
+//! needed. This module does not know what the packages are for.
 
 use std::{
     fs,
@@ -18,19 +19,20 @@ use crate::{arch::Arch, files};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The suites that kernels come from, oldest first; all else comes from [`STABLE`].
+/// The suites that kernels come from, oldest first; everything else comes from [`STABLE`].
 const SUITES: [&str; 5] = ["bullseye", "bookworm", STABLE, "trixie-backports", "sid"];
 
-/// The suite of QEMU and of the guests' programs, on whatever host.
+/// The suite of QEMU and of the guests' programs, whatever the host runs.
 const STABLE: &str = "trixie";
 
-/// Why packages cannot be fetched here, if so: a reason to skip, not a failure.
+/// Returns the reason why packages cannot be fetched here, if there is one. It is a reason
+/// to skip, not a failure.
 pub fn find_obstacle() -> Option<String> {
     for (program, package) in
         [("apt-get", "apt"), ("dpkg-deb", "dpkg"), ("xz", "xz-utils"), ("depmod", "kmod")]
     {
         if find_program(program).is_none() {
-            return Some(format!("there is no `{program}` here (Debian package: {package})"));
+            return Some(format!("`{program}` is not installed (Debian package: {package})"));
         }
     }
     if !Path::new(KEYRING).exists() {
@@ -44,12 +46,11 @@ fn find_mirror() -> Result<String> {
     let mut command = Command::new("apt-get");
     command.args(["indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)"]);
     let targets = read_output(command.arg("Created-By: Packages")).unwrap_or_default();
-    mirror_among(&targets)
-        .context("no Debian mirror is among this host's apt sources: there is nothing to ask")
+    mirror_among(&targets).context("this host's apt sources contain no Debian mirror")
 }
 
-/// Only an archive named `debian` that has a suite of Debian's own: a vendor's
-/// repository may have taken the suite's name, and has no kernels.
+/// Finds an archive named `debian` that has a suite of Debian's own. A vendor's repository
+/// may use the suite's name, but has no kernels.
 fn mirror_among(targets: &str) -> Option<String> {
     let is_suite = |suite: &str| {
         SUITES.contains(&suite)
@@ -89,7 +90,7 @@ impl Apt {
         files::write(&apt.folder.join("sources.list"), sources.as_bytes())?;
         let mut update = apt.apt_get();
         let name = format!("vm: package lists ({})", arch.debian());
-        // One suite may be gone from the mirror; the others still serve.
+        // One suite may be missing from the mirror; the others can still be used.
         if let Err(error) = step::run(&name, update.arg("update")) {
             eprintln!("vm: {error:#}");
         }
@@ -109,7 +110,7 @@ impl Apt {
         for (key, value) in [
             ("Dir::Etc::sourcelist", at("sources.list")),
             ("Dir::Etc::sourceparts", at("none")),
-            // The host may prefer suites of its own.
+            // The host's configuration may prefer certain suites.
             ("Dir::Etc::preferences", at("none")),
             ("Dir::Etc::preferencesparts", at("none")),
             ("Dir::State::lists", at("lists")),
@@ -120,11 +121,11 @@ impl Apt {
             ("APT::Architectures", arch.into()),
             ("APT::Default-Release", STABLE.into()),
             ("APT::Install-Recommends", "false".into()),
-            // Our folders may be closed to apt's own user.
+            // apt's own user may have no access to our directories.
             ("APT::Sandbox::User", "root".into()),
             ("Acquire::Languages", "none".into()),
             ("Acquire::Retries", "3".into()),
-            // Whoever is in here holds the lock of the whole cache.
+            // The caller holds the lock of the whole cache.
             ("Debug::NoLocking", "true".into()),
         ] {
             command.arg("-o").arg(format!("{key}={value}"));
@@ -132,16 +133,15 @@ impl Apt {
         command
     }
 
-    /// Names of packages that begin with `prefix`; some are only named by
-    /// others and cannot be fetched.
+    /// The names of packages that begin with `prefix`. Some are only mentioned by other
+    /// packages, and cannot be fetched.
     pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let text = read_output(self.command("apt-cache").args(["pkgnames", prefix]))
             .with_context(|| format!("failed to list the packages `{prefix}*`"))?;
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Unpacks just these packages into `folder`, which is there only when all
-    /// of it is.
+    /// Unpacks exactly these packages into `folder`, which exists only if it is complete.
     pub fn unpack(&self, packages: &[String], folder: &Path) -> Result<()> {
         self.unpack_with("download", packages, folder)
     }
@@ -159,7 +159,7 @@ impl Apt {
             let mut fetch = self.apt_get();
             fetch.current_dir(scratch.path());
             fetch.arg("-o").arg(format!("Dir::Cache::archives={}", scratch.path().display()));
-            // For `download`, neither says anything.
+            // With `download`, neither option has an effect.
             fetch.args(["--download-only", "--yes", how]).args(packages);
             step::run(&format!("vm: fetch {}", shortened(packages)), &mut fetch)?;
             let mut count = 0;

@@ -1,4 +1,4 @@
-//! The machines that can be booted, and what each is called by whom.
+//! The architectures that can be booted, and the names that others use for them.
 
 use std::env;
 
@@ -13,7 +13,7 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// The one that this runs on; of another, the first.
+    /// The architecture that this program runs on; if that is another one, the first.
     pub fn host() -> Self {
         if env::consts::ARCH == "aarch64" { Self::Arm } else { Self::X86 }
     }
@@ -25,7 +25,7 @@ impl Arch {
         }
     }
 
-    /// Debian's name of it.
+    /// Debian's name for it.
     pub fn debian(self) -> &'static str {
         match self {
             Self::X86 => "amd64",
@@ -33,7 +33,7 @@ impl Arch {
         }
     }
 
-    /// Rust's name of it with a libc that is linked in.
+    /// Rust's target for it with a statically linked libc.
     pub fn static_target(self) -> &'static str {
         match self {
             Self::X86 => "x86_64-unknown-linux-musl",
@@ -49,7 +49,7 @@ impl Arch {
         }
     }
 
-    /// Its serial ports, as the guest calls them.
+    /// The name of its serial ports in the guest.
     pub fn serial(self) -> &'static str {
         match self {
             Self::X86 => "ttyS",

@@ -15,7 +15,7 @@ const FOLDER: u32 = 0o040_755;
 const LINK: u32 = 0o120_777;
 const REGULAR: u32 = 0o100_000;
 
-/// An archive that is being written. Folders come before what is in them.
+/// An archive that is being written. A directory must be added before its contents.
 pub struct Archive {
     file: BufWriter<File>,
     inode: u32,
@@ -36,12 +36,12 @@ impl Archive {
         self.entry(name, LINK, target.as_bytes())
     }
 
-    /// A file with these permissions.
+    /// Adds a file with these permissions.
     pub fn file(&mut self, name: &str, permissions: u32, bytes: &[u8]) -> Result<()> {
         self.entry(name, REGULAR | permissions, bytes)
     }
 
-    /// A file as it is on this disk.
+    /// Adds a copy of a file on this disk.
     pub fn copy(&mut self, name: &str, from: &Path) -> Result<()> {
         let read =
             || anyhow::Ok((fs::metadata(from)?.permissions().mode() & 0o777, fs::read(from)?));
@@ -50,7 +50,7 @@ impl Archive {
         self.file(name, mode, &bytes)
     }
 
-    /// A folder with everything below it.
+    /// Adds a directory with everything below it.
     pub fn tree(&mut self, name: &str, from: &Path) -> Result<()> {
         self.folder(name)?;
         let read = || fs::read_dir(from)?.map(|entry| Ok(entry?.path())).collect();
@@ -67,7 +67,7 @@ impl Archive {
 
     fn entry(&mut self, name: &str, mode: u32, bytes: &[u8]) -> Result<()> {
         let size = u32::try_from(bytes.len()).with_context(|| format!("`{name}` is too large"))?;
-        // Files of one inode number would be taken for one file.
+        // Files with the same inode number would be taken for one file.
         self.inode += 1;
         let mut entry = newc::Builder::new(name)
             .ino(self.inode)

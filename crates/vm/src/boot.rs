@@ -1,8 +1,8 @@
-//! One boot: QEMU, started, read and ended.
+//! One boot: starts QEMU, reads its output, and ends it.
 //!
-//! Emulated throughout (no KVM, so that it runs wherever a user may run
-//! programs), each processor in turn in one thread: what a test sees then
-//! depends little on how busy this machine is.
+//! The machine is always emulated, without KVM, so that it runs wherever a user may
+//! run programs. One thread emulates all processors in turn, so that the results of
+//! tests depend little on how busy this machine is.
 
 use std::{
     fs::File,
@@ -28,20 +28,20 @@ use crate::{
     files::{self, Refresh},
 };
 
-/// Emulators, ours or the user's.
+/// QEMU: the unpacked one, or the user's.
 pub struct Qemu {
     folder: PathBuf,
     whose: Whose,
 }
 
 enum Whose {
-    /// Unpacked, with its libraries and its own dynamic linker.
+    /// QEMU was unpacked, with its libraries and its own dynamic linker.
     Ours,
     Users,
 }
 
 impl Qemu {
-    /// Fetches QEMU, unless the user has named the folder of one.
+    /// Fetches QEMU, unless the user has named a directory with one.
     pub fn obtain(given: Option<&Path>, refresh: Refresh) -> Result<Self> {
         if let Some(folder) = given {
             return Ok(Self { folder: folder.into(), whose: Whose::Users });
@@ -79,7 +79,7 @@ pub struct Machine<'a> {
     pub vmlinuz: &'a Path,
     /// The initial root filesystem.
     pub root: &'a Path,
-    /// For files of this boot, removed afterwards.
+    /// A directory for files of this boot, which is removed afterwards.
     pub scratch: &'a Path,
     pub cpus: u32,
     pub kernel_arguments: &'a str,
@@ -89,17 +89,17 @@ const MAX_CPUS: u32 = 64;
 const MEMORY_MIB: u32 = 4096;
 const DISK_BYTES: u64 = 2 << 30;
 
-/// How long a kernel in trouble may go on to say why.
+/// A kernel in trouble is given this long to print why.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 impl Machine<'_> {
     fn command(&self, qemu: &Qemu) -> Result<Command> {
         let mut command = qemu.command(self.arch)?;
         match self.arch {
-            // The kernel takes its own way for 16-byte compare-and-exchange,
-            // which emulation makes dear.
+            // Without this flag the kernel avoids 16-byte compare-and-exchange, which is
+            // expensive to emulate.
             Arch::X86 => command.args(["-machine", "pc", "-cpu", "max,cx16=off"]),
-            // `max` signs pointers, which emulation makes dearer still.
+            // `max` would sign pointers, which is even more expensive to emulate.
             Arch::Arm => command.args(["-machine", "virt", "-cpu", "cortex-a76"]),
         };
         command.args(["-accel", "tcg,thread=single", "-nic", "none", "-no-reboot"]);
@@ -119,12 +119,12 @@ impl Machine<'_> {
         Ok(command)
     }
 
-    /// Processors that run, and that may be added: a drive may have a queue for each
-    /// of those.
+    /// The number of processors that run, and the number that may be added: a drive may have
+    /// a queue for each possible processor.
     fn processors(&self) -> String {
         match self.arch {
             Arch::X86 => format!("{},maxcpus={}", self.cpus, MAX_CPUS.max(self.cpus)),
-            // This machine's interrupt controller knows eight.
+            // The interrupt controller of this machine supports eight.
             Arch::Arm => self.cpus.to_string(),
         }
     }
@@ -143,8 +143,8 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// A disk with two ways to it: an NVMe namespace that two controllers share. The
-    /// guest has it once its driver is loaded.
+    /// Adds a disk with two paths: an NVMe namespace that two controllers share. The guest
+    /// sees it once its driver is loaded.
     fn add_paths(&self, command: &mut Command) -> Result<()> {
         self.add_drive(command, "paths", "unmap")?;
         command.args(["-device", "nvme-subsys,id=subsystem,nqn=paths"]);
@@ -155,13 +155,13 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// An empty image.
+    /// Adds a drive with an empty image.
     fn add_drive(&self, command: &mut Command, name: &str, discard: &str) -> Result<()> {
         let file = self.scratch.join(format!("{name}.img"));
         File::create(&file)
             .and_then(|image| image.set_len(DISK_BYTES))
             .with_context(|| format!("failed to create `{}`", file.display()))?;
-        // A comma in a path ends it, unless there are two.
+        // A comma ends a path in QEMU's options, unless it is doubled.
         let path = file.display().to_string().replace(',', ",,");
         command.arg("-drive").arg(format!(
             "if=none,id={name},format=raw,cache=unsafe,discard={discard},file={path}"
@@ -169,12 +169,11 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Boots, and reads until the verdict, or until there is no hope of one.
+    /// Boots, and reads until the verdict, or until there can be none any more.
     ///
     /// # Errors
     ///
-    /// Why there is no verdict. `console` has all that was said by then, and so
-    /// has `log`.
+    /// The reason why there is no verdict. `console` and `log` have all output up to then.
     pub fn boot(
         &self,
         qemu: &Qemu,
@@ -208,7 +207,7 @@ impl Machine<'_> {
                     written.context("failed to write the log")?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                // It is gone, and has said all it had to.
+                // QEMU has ended, and all its output was read.
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             if console.trouble.is_some() && !in_trouble {
@@ -227,15 +226,15 @@ impl Machine<'_> {
     }
 }
 
-/// A running QEMU, killed when dropped, and when we die without that.
+/// A running QEMU. It is killed when dropped, and by the kernel if we are killed.
 struct Guest(Child);
 
 impl Guest {
     fn start(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // A ^C is for us, who then end it.
+        // A ^C reaches only us, and we then end QEMU.
         command.process_group(0);
-        // SAFETY: between fork and exec only a system call is made.
+        // SAFETY: the closure makes only a system call, which is allowed between fork and exec.
         unsafe {
             command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?));
         }
@@ -247,13 +246,13 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // Fails only when it has ended already, which is as good.
+        // This fails only if it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Hands on what a port says, in a thread that ends with the port.
+/// Passes on the output of a port, in a thread that ends with the port.
 fn pump(mut stream: impl Read + Send + 'static, port: Port, to: Sender<(Port, Vec<u8>)>) {
     thread::spawn(move || {
         let mut buffer = [0; 4096];

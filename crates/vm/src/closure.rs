@@ -1,8 +1,8 @@
 //! Finds the libraries that a set of programs needs.
 //!
-//! It follows the `DT_NEEDED` entries as the dynamic linker would, in a directory
-//! of unpacked packages for another machine. Pure: the caller is asked what a
-//! file needs and where a library is.
+//! It follows the `DT_NEEDED` entries as the dynamic linker would, in a directory of
+//! unpacked packages for another machine. This is pure: the caller's functions read
+//! what a file needs and find a library.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 /// The names in the dynamic section of a program or a library.
 #[derive(Clone, Default)]
 pub struct Needs {
-    /// File names of libraries, and the path of the dynamic linker.
+    /// The file names of libraries, and the path of the dynamic linker.
     pub names: Vec<String>,
 }
 
@@ -25,11 +25,11 @@ pub fn read_needs(bytes: &[u8]) -> Result<Needs> {
     Ok(Needs { names: names.map(str::to_owned).collect() })
 }
 
-/// The paths of all libraries that `programs` need, those of libraries as well.
+/// The paths of all libraries that `programs` need, directly or through other libraries.
 ///
 /// # Errors
 ///
-/// Names the library that is missing, and who needs it.
+/// Names the missing library, and the file that needs it.
 pub fn libraries(
     programs: &[String],
     mut read: impl FnMut(&str) -> Result<Needs>,

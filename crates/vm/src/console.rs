@@ -1,8 +1,8 @@
 //! Reads the output of a guest: counts tests, collects cells, notices trouble.
 //!
-//! There are two serial ports, the kernel's console and the tests' output. Pure:
-//! bytes go in, cut anywhere, with the time since the start; knows no process and
-//! no clock.
+//! There are two serial ports, the kernel's console and the tests' output. This is
+//! pure: bytes go in, cut anywhere, with the time since the start. It knows no
+//! process and no clock.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::tally::Tally;
 
-/// How a test found one combination of filesystem, scheduler, stack ….
+/// The result of one combination of filesystem, scheduler, stack and so on.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Cell {
     /// `xfs, bfq`
     pub cell: String,
     pub outcome: Outcome,
-    /// One sentence, or nothing.
+    /// The reason in one sentence, or nothing.
     #[serde(default)]
     pub why: String,
-    /// The strategy taken, by capability; none where there is no sight.
+    /// The selected strategy of each capability; none if the capability is unsupported.
     #[serde(default)]
     pub strategies: BTreeMap<String, Option<String>>,
     /// The summary of a comparison: `352 requests and 49 syncs, all equal`.
@@ -31,13 +31,13 @@ pub struct Cell {
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Green,
-    /// The tracer knows and says that it does not see this.
+    /// The tracer does not see this, and says so.
     Unsupported,
     Failed,
     Skipped,
 }
 
-/// A kernel that prints one of these is not one to go on with.
+/// After a kernel has printed one of these, the boot is given up.
 const TROUBLE: [&str; 8] = [
     "Kernel panic",
     "BUG:",
@@ -49,7 +49,7 @@ const TROUBLE: [&str; 8] = [
     "Unable to handle kernel",
 ];
 
-/// The line that decides, the guest's last.
+/// The guest's last line, which has the result.
 const VERDICT: &str = "tracer-vm: exit ";
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,19 +64,19 @@ pub struct Console {
     pub cells: Vec<Cell>,
     /// Names of tests that failed.
     pub failures: Vec<String>,
-    /// Lines in which the guest described its kernel.
+    /// The lines in which the guest described its kernel.
     pub remarks: Vec<String>,
     /// The first line of a kernel in trouble.
     pub trouble: Option<String>,
     /// The exit code of the tests.
     pub verdict: Option<i32>,
-    /// libtest is listing those that failed.
+    /// Whether libtest is listing the tests that failed.
     in_failures: bool,
     kernel: Line,
     tests: Line,
 }
 
-/// The words of a port since its last whole line, and when they began.
+/// The output of a port since its last complete line, and the time at which it began.
 #[derive(Default)]
 struct Line {
     bytes: Vec<u8>,
@@ -84,8 +84,7 @@ struct Line {
 }
 
 impl Console {
-    /// Takes the next piece of what a port says; hands each whole line to
-    /// `show`.
+    /// Takes the next piece of a port's output; passes each complete line to `show`.
     pub fn feed(&mut self, port: Port, bytes: &[u8], now: Duration, mut show: impl FnMut(&str)) {
         for &byte in bytes {
             let open = match port {
@@ -109,7 +108,7 @@ impl Console {
     }
 
     fn read_line(&mut self, port: Port, line: &str) {
-        // A guest with one port alone says everything there.
+        // A guest with only one port prints everything there.
         if port == Port::Kernel && self.trouble.is_none() && is_trouble(line) {
             self.trouble = Some(line.trim().to_owned());
         }
@@ -128,14 +127,14 @@ impl Console {
         match serde_json::from_str(json) {
             Ok(cell) => self.cells.push(cell),
             Err(error) => {
-                let why = format!("no cell, {error}: {json}");
+                let why = format!("a cell could not be parsed, {error}: {json}");
                 self.remarks.push(why.clone());
                 self.failures.push(why);
             }
         }
     }
 
-    /// libtest lists at its end, indented, the names of those that failed.
+    /// At its end libtest lists the names of the tests that failed, indented.
     fn take_failure(&mut self, line: &str) {
         if line == "failures:" {
             self.in_failures = true;
@@ -151,7 +150,7 @@ fn is_trouble(line: &str) -> bool {
     TROUBLE.iter().any(|text| line.contains(text))
 }
 
-/// A line without the `test NAME ... ` that libtest has begun it with.
+/// The rest of a line that libtest has begun with `test NAME ... `.
 fn after_test_name(line: &str) -> &str {
     let named = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "));
     named.map_or(line, |(_, rest)| rest)

@@ -1,4 +1,4 @@
-//! The cache folder, and files that are whole or not there.
+//! The cache directory, and files that are either complete or absent.
 
 use std::{
     fs::{self, File},
@@ -9,19 +9,20 @@ use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
 use tracer_step::workspace;
 
-/// Whether to ask the archive again for what is here already.
+/// Whether to fetch again what is in the cache already.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Refresh {
     No,
     Yes,
 }
 
-/// Everything that is fetched, unpacked or logged; may be removed at any time.
+/// The directory of everything that is fetched, unpacked or logged. It may be removed at
+/// any time.
 pub fn cache() -> PathBuf {
     workspace().join(".vm")
 }
 
-/// Holds off whoever else would fill the cache now.
+/// Locks the cache, so that no other process fills it at the same time.
 pub fn lock() -> Result<Flock<File>> {
     create_folder(&cache())?;
     let path = cache().join("lock");
@@ -40,8 +41,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("failed to write `{}`", path.display()))
 }
 
-/// Lets `make` fill a folder (or write a file) under another name, and gives it
-/// its own when that went well: an interrupted run leaves nothing half done.
+/// Lets `make` fill a directory (or write a file) under another name, and renames it when
+/// that has succeeded, so that an interrupted run leaves nothing incomplete.
 pub fn make_whole(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = path.parent().context("a path in the cache has a parent")?;
     create_folder(parent)?;
@@ -52,7 +53,7 @@ pub fn make_whole(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result
     fs::rename(&inside, path).with_context(|| format!("failed to create `{}`", path.display()))
 }
 
-/// Removes a file or a folder, if it is there.
+/// Removes a file or a directory, if it exists.
 pub fn remove(path: &Path) -> Result<()> {
     let result = match path.symlink_metadata() {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
@@ -62,7 +63,7 @@ pub fn remove(path: &Path) -> Result<()> {
     result.with_context(|| format!("failed to remove `{}`", path.display()))
 }
 
-/// A path as it is called in this workspace.
+/// A path relative to this workspace.
 pub fn shown(path: &Path) -> String {
     path.strip_prefix(workspace()).unwrap_or(path).display().to_string()
 }

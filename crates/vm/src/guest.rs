@@ -1,8 +1,8 @@
 //! The root filesystem with which a guest starts.
 //!
 //! It consists of three archives: the programs (one per architecture) and the
-//! modules (one per kernel), which are both kept between runs, and the files of
-//! this boot, which are made again each time.
+//! modules (one per kernel), which are both kept between runs, and the files of this
+//! boot, which are written each time.
 
 use std::{collections::BTreeMap, fs::File, io, path::Path};
 
@@ -16,11 +16,11 @@ pub struct Contents<'a> {
     pub tests: Option<&'a Path>,
     /// `v1` or `v2`.
     pub cgroup: &'a str,
-    /// For the tests' environment.
+    /// The tests' environment.
     pub environment: &'a BTreeMap<String, String>,
-    /// For the tests' command line.
+    /// The tests' command line.
     pub arguments: &'a [String],
-    /// To be run instead of the tests.
+    /// A script that is run instead of the tests.
     pub script: Option<&'a Path>,
 }
 
@@ -70,7 +70,7 @@ pub fn write_root(
         let mut file =
             File::open(part).with_context(|| format!("failed to open `{}`", part.display()))?;
         let length = io::copy(&mut file, &mut whole).context("failed to write the guest's root")?;
-        // The kernel looks for the next archive where a word begins.
+        // The kernel expects the next archive at the beginning of a word.
         let padding = length.next_multiple_of(4) - length;
         io::copy(&mut io::Read::take(io::repeat(0), padding), &mut whole)
             .context("failed to write the guest's root")?;
@@ -78,7 +78,7 @@ pub fn write_root(
     files::remove(&own)
 }
 
-/// One word for a shell.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -10,11 +10,11 @@ use crate::{
     run::{self, Fetched},
 };
 
-/// The boots of a plan as a part of all tests, with what they need from Debian,
-/// or why there is none.
+/// The boots of a plan as a part of all tests, and what they need from Debian, or the
+/// reason why that is not available.
 pub struct Guests {
     boots: Vec<Boot>,
-    /// Names of boots that need not be done again.
+    /// The names of boots that need not be done again.
     finished: Vec<String>,
     args: VmArgs,
     fetched: Option<Result<Fetched, String>>,
@@ -27,7 +27,7 @@ impl Guests {
         Ok(Self { boots: args.plan()?, finished: Vec::new(), args, fetched: None })
     }
 
-    /// Takes boots out of the plan that have been done before.
+    /// Removes boots from the plan that were done before.
     pub fn leave_out_boots(&mut self, is_finished: impl Fn(&str) -> bool) {
         let names = self.boots.iter().map(Boot::to_string);
         self.finished = names.filter(|name| is_finished(name)).collect();
@@ -38,8 +38,7 @@ impl Guests {
         &self.finished
     }
 
-    /// Takes tests out of boots in which they have passed before; how many
-    /// that were.
+    /// Removes tests from the boots in which they have passed before, and returns how many.
     pub fn leave_out_tests(
         &mut self,
         all: &[String],
@@ -52,7 +51,8 @@ impl Guests {
         boots.sum()
     }
 
-    /// It waits more than it works, so something else can be done meanwhile.
+    /// Fetches what the boots need. This mostly waits, so the caller can do something else at
+    /// the same time.
     pub fn fetch(&mut self) {
         if !self.boots.is_empty() {
             let fetched = run::fetch(&self.boots, &self.args);
@@ -60,9 +60,8 @@ impl Guests {
         }
     }
 
-    /// Does all boots, and hands over the report of each when it has ended. A
-    /// machine that cannot have the kernels skips them, and says why, unless
-    /// they `must_run`.
+    /// Does all boots, and passes on the report of each when it has ended. If the kernels are
+    /// not available the boots are skipped, with the reason, unless they `must_run`.
     pub fn run(
         self,
         must_run: bool,

@@ -1,9 +1,9 @@
-//! Debian's kernels: which there are, and one of them unpacked.
+//! Finds Debian's kernels, and unpacks one of them.
 //!
-//! A kernel is asked for by the beginning of its version (`6.1`, `7`), with
-//! `-rt` for the one with PREEMPT_RT. The newest that can really be fetched is
-//! taken: package lists name kernels that the archive has long dropped. The
-//! choice is remembered, so that a second run needs no network.
+//! A kernel is selected by the beginning of its version (`6.1`, `7`), with `-rt` for
+//! the one with PREEMPT_RT. The newest one that can be fetched is used, because package
+//! lists name kernels that the archive no longer has. The choice is remembered, so a
+//! second run needs no network.
 
 use std::{
     fmt, fs,
@@ -21,7 +21,7 @@ use crate::{
     files::{self, Refresh},
 };
 
-/// How a kernel is asked for.
+/// The version that selects a kernel.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Series {
     /// The first numbers of the version.
@@ -40,7 +40,7 @@ impl FromStr for Series {
         let numbers: Result<Vec<u64>, _> = version.split('.').map(str::parse).collect();
         match numbers {
             Ok(numbers) => Ok(Self { numbers, realtime }),
-            Err(_) => bail!("`{text}` is no kernel: say `6.1`, `7` or `6.12-rt`"),
+            Err(_) => bail!("`{text}` is not a kernel version such as `6.1`, `7` or `6.12-rt`"),
         }
     }
 }
@@ -56,7 +56,7 @@ impl fmt::Display for Series {
 #[derive(Clone, Debug)]
 pub struct Kernel {
     pub vmlinuz: PathBuf,
-    /// The folder named like the kernel's release, with `modules.dep` in it.
+    /// The directory that is named after the kernel's release, and contains `modules.dep`.
     pub modules: PathBuf,
 }
 
@@ -66,11 +66,11 @@ impl Kernel {
         self.modules.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// A kernel that somebody else has built.
+    /// A kernel that was built elsewhere.
     pub fn given(vmlinuz: &Path, modules: &Path) -> Result<Self> {
         let modules = modules
             .canonicalize()
-            .with_context(|| format!("there is no folder `{}`", modules.display()))?;
+            .with_context(|| format!("there is no directory `{}`", modules.display()))?;
         if !vmlinuz.is_file() {
             bail!("there is no kernel `{}`", vmlinuz.display());
         }
@@ -80,7 +80,7 @@ impl Kernel {
         Ok(Self { vmlinuz: vmlinuz.into(), modules })
     }
 
-    /// The one in an unpacked folder, if it has all that is needed.
+    /// Finds the kernel in an unpacked directory, if all its parts are there.
     fn find_in(folder: &Path) -> Option<Self> {
         let modules = ["usr/lib/modules", "lib/modules"]
             .iter()
@@ -112,12 +112,14 @@ pub fn obtain(series: &Series, arch: Arch, refresh: Refresh) -> Result<Option<Ke
         if !unpacked.exists() {
             let packages = packages(&names, &version);
             if let Err(error) = apt.unpack(&packages, &unpacked) {
-                eprintln!("vm: no kernel {version}: {error:#}");
+                eprintln!("vm: kernel {version} is not available: {error:#}");
                 continue;
             }
         }
         let Some(kernel) = Kernel::find_in(&unpacked) else {
-            eprintln!("vm: no kernel {version}: its packages lack the image or the modules");
+            eprintln!(
+                "vm: kernel {version} is not available: its packages lack the image or the modules"
+            );
             files::remove(&unpacked)?;
             continue;
         };
@@ -131,7 +133,7 @@ pub fn obtain(series: &Series, arch: Arch, refresh: Refresh) -> Result<Option<Ke
     Ok(None)
 }
 
-/// The versions of a series, newest first, as they stand in package names.
+/// The versions of a series, newest first, as they are in package names.
 fn versions(names: &[String], series: &Series, arch: Arch) -> Vec<String> {
     let suffix = format!("-{}", arch.debian());
     let mut found: Vec<_> = names
@@ -140,7 +142,7 @@ fn versions(names: &[String], series: &Series, arch: Arch) -> Vec<String> {
             let version = name.strip_prefix("linux-image-")?;
             let bare = version.strip_suffix(&suffix)?;
             let bare = if series.realtime { bare.strip_suffix("-rt")? } else { bare };
-            // Other flavours (cloud, unsigned) leave a word behind.
+            // The names of other flavours (cloud, unsigned) have another word here.
             let is_bare = bare.split(['.', '+', '-']).all(|part| {
                 part.trim_start_matches("deb").trim_start_matches("bpo").parse::<u64>().is_ok()
             });
@@ -158,7 +160,7 @@ fn versions(names: &[String], series: &Series, arch: Arch) -> Vec<String> {
     found.into_iter().rev().map(|(_, version)| version).collect()
 }
 
-/// All numbers in a version, in order: enough to find the newer of two versions.
+/// All numbers in a version, in order. They suffice to find the newer of two versions.
 fn numbers(version: &str) -> Vec<u64> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse().ok()).collect()
 }
@@ -172,12 +174,12 @@ fn packages(names: &[String], version: &str) -> Vec<String> {
         .collect()
 }
 
-/// Makes `modules.dep`, which a package leaves to its installation.
+/// Makes `modules.dep`, which a package would make when it is installed.
 fn index(root: &Path, kernel: &Kernel) -> Result<()> {
     if kernel.modules.join("modules.dep").exists() {
         return Ok(());
     }
-    // depmod looks below `lib`, whatever the package has merged.
+    // depmod reads `lib`, even if the package has it below `usr`.
     if !root.join("lib").exists() {
         symlink("usr/lib", root.join("lib"))
             .with_context(|| format!("failed to create `{}`", root.join("lib").display()))?;

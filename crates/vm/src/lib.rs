@@ -1,10 +1,10 @@
-//! The tracer and its tests on other kernels, in emulated machines.
+//! Runs the tracer and its tests on other kernels, in virtual machines.
 //!
-//! Debian's kernels, QEMU and the guests' programs are fetched once into `.vm`
-//! and installed nowhere; no root is needed. Nothing is judged before all boots are
-//! done, so that one run reports on every kernel. [`plan`] holds what is booted,
-//! [`tally`] reads what tests print, and [`report`] says how a boot ended. The caller
-//! knows how the tracer and its tests are built ([`Builds`]).
+//! Debian's kernels, QEMU and the guests' programs are fetched once into `.vm`, and are
+//! not installed; no root is needed. A failed boot does not stop the others, so one run
+//! reports on every kernel. [`plan`] lists what is booted, [`tally`] reads what tests
+//! print, and [`report`] describes how a boot ended. The caller knows how the tracer and
+//! its tests are built ([`Builds`]).
 
 mod apt;
 pub mod arch;
@@ -42,12 +42,12 @@ pub struct Builds {
 /// The kernel that benches run on in a guest.
 const BENCH_KERNEL: &str = "6.12";
 
-/// Has a bench measure on null_blk in a guest, with such arguments; the line of
-/// JSON that it says in the end.
+/// Runs a bench with these arguments on null_blk in a guest, and returns the line of JSON
+/// that it prints at the end.
 ///
 /// # Errors
 ///
-/// The guest cannot be made or failed, or printed no such line.
+/// The guest could not be started, or failed, or printed no such line.
 pub fn bench_null_blk(bench: PathBuf, arguments: &str, builds: &Builds) -> Result<String> {
     let args = VmArgs {
         kernels: vec![BENCH_KERNEL.parse()?],
@@ -65,16 +65,16 @@ pub fn bench_null_blk(bench: PathBuf, arguments: &str, builds: &Builds) -> Resul
     }
     let boot = boots.first().context("a kernel makes a boot")?;
     let said = report::read(&run::log_of(boot), report::Part::Whole);
-    // After the time at which it was said.
+    // The JSON follows the time at which it was printed.
     let json = said.lines().find_map(|line| Some(&line[line.find("{\"machine\"")?..]));
-    json.map(str::to_owned).context("the bench in the guest said no figures")
+    json.map(str::to_owned).context("the bench in the guest printed no figures")
 }
 
-/// Does the boots that are asked for, and prints what came of them.
+/// Does these boots, and prints their results.
 ///
 /// # Errors
 ///
-/// A boot that failed, or a part of a boot that cannot be fetched.
+/// A boot failed, or something that it needs cannot be fetched.
 pub fn run(args: &VmArgs, boots: &[Boot], builds: &Builds) -> Result<()> {
     let fetched = run::fetch(boots, args)?;
     let reports = run::run_all(boots, fetched, args, builds, &|_| {})?;

@@ -1,6 +1,6 @@
-//! The page that says what works on which kernel, from reports alone.
+//! Writes the page that says what works on which kernel, from reports alone.
 //!
-//! Pure: the same reports and date make the same text.
+//! This is pure: the same reports and date make the same text.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -10,7 +10,7 @@ use crate::{
     report::{Report, Verdict},
 };
 
-/// Reasons, numbered as they are first given.
+/// Reasons, numbered in the order in which they first appear.
 #[derive(Default)]
 struct Footnotes(Vec<String>);
 
@@ -77,7 +77,7 @@ fn boots(reports: &[Report], notes: &mut Footnotes) -> String {
     text
 }
 
-/// The selected strategy of each capability; several where cells differ.
+/// The selected strategy of each capability, or several if cells differ.
 fn strategies(reports: &[Report]) -> String {
     let mut capabilities: Vec<&str> = Vec::new();
     let mut taken: BTreeMap<(usize, &str), Vec<&str>> = BTreeMap::new();
@@ -117,8 +117,8 @@ fn strategies(reports: &[Report]) -> String {
     text
 }
 
-/// One column per kernel and machine; a column names its boots only where their
-/// results differ.
+/// One column per kernel and architecture; a cell names the boots only if their results
+/// differ.
 fn cells(reports: &[Report], notes: &mut Footnotes) -> String {
     let mut columns: Vec<(String, Vec<&Report>)> = Vec::new();
     for report in reports.iter().filter(|report| !report.cells.is_empty()) {

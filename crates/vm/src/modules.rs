@@ -1,4 +1,4 @@
-//! The modules of a guest: those that a test may want, from its kernel.
+//! The modules of a guest: those of its kernel that a test may need.
 
 use std::{
     collections::BTreeSet,
@@ -17,8 +17,8 @@ use crate::{
     kernels::{self, Kernel},
 };
 
-/// Modules that a guest has, with what they depend on. What a kernel lacks, or
-/// has built in, is left out.
+/// The modules that a guest gets, besides their dependencies. Those that a kernel lacks, or
+/// has built in, are left out.
 const MODULES: &str = "\
     ext4 xfs btrfs f2fs fuse overlay nfs nfsd nfsv4 vfat nls_cp437 nls_ascii nls_utf8 \
     bfq kyber-iosched mq-deadline loop brd zram nbd null_blk scsi_debug sd_mod nvme nvme-loop \
@@ -35,9 +35,10 @@ pub const LOADED: &str = "\
     virtio_pci virtio_blk virtio_rng loop crc32c_generic crc32c_intel ext4 xfs btrfs fuse overlay \
     bfq kyber-iosched mq-deadline";
 
-/// The kept archive of a kernel's modules.
+/// Returns the archive of a kernel's modules, which is kept between runs.
 pub fn obtain(arch: Arch, kernel: &Kernel) -> Result<PathBuf> {
-    // The key covers the contents and the way of packing, so that a change makes a new archive.
+    // The key covers the contents and the code that packs them, so that a change of either
+    // makes a new archive.
     let mut key = DefaultHasher::new();
     (include_str!("modules.rs"), &kernel.modules).hash(&mut key);
     let name = format!("{}-{:016x}.cpio", kernel.release(), key.finish());
@@ -73,7 +74,7 @@ fn pack(kernel: &Kernel, path: &Path) -> Result<()> {
     archive.finish()
 }
 
-/// Paths of the named modules and of all that these need, from `modules.dep`.
+/// The paths of the named modules and of all that they need, from `modules.dep`.
 fn with_dependencies(index: &str, names: &str) -> BTreeSet<String> {
     // A hyphen and an underscore are the same to the kernel.
     let names: BTreeSet<_> = names.split_whitespace().map(|name| name.replace('-', "_")).collect();
@@ -84,14 +85,14 @@ fn with_dependencies(index: &str, names: &str) -> BTreeSet<String> {
     let lines = index.lines().filter_map(|line| line.split_once(':'));
     lines
         .filter(|(module, _)| names.contains(&name_of(module)))
-        // The list after the colon is complete.
+        // The list after the colon includes indirect dependencies.
         .flat_map(|(module, needs)| [module].into_iter().chain(needs.split_whitespace()))
         .map(str::to_owned)
         .collect()
 }
 
-/// Copies a module without its compression, which the guest need not know.
-/// Its signature stays: it stands behind the module's own bytes.
+/// Copies a module and decompresses it, so that the guest needs no decompressor. Its
+/// signature stays, because it is a part of the module's file.
 fn unpack(from: &Path, to: &Path) -> Result<()> {
     let extension = from.extension().and_then(|extension| extension.to_str());
     let (program, to) = match extension {

@@ -1,4 +1,4 @@
-//! The plan of boots: data, and the changes that the command line makes to it.
+//! The plan of boots, and the changes that the command line makes to it.
 
 use std::fmt;
 
@@ -48,9 +48,9 @@ pub struct Boot {
     pub lockdown: Lockdown,
     pub cpus: u32,
     pub cgroup: Cgroup,
-    /// Tests whose names contain one of these.
+    /// Tests are run if their names contain one of these.
     pub tests: Vec<String>,
-    /// But not those whose names contain one of these.
+    /// Of these, tests are left out if their names contain one of these.
     pub without: Vec<String>,
 }
 
@@ -62,13 +62,13 @@ use Lockdown::{Confidentiality, Integrity, Off};
 
 /// Everything that can run in a guest.
 const EVERYTHING: &[&str] = &["live::", "guest::"];
-/// Every way to sync, filesystems of all kinds, requests against the kernel's
-/// own counts.
+/// Covers every way to sync, filesystems of all kinds, and requests compared with the
+/// kernel's own counts.
 const FEW_TESTS: &[&str] =
     &["guest::beyond::", "live::syncs::", "live::block::counts", "live::program::doctor"];
 
-/// All but what says the same on every kernel: the command line, schedulers
-/// that change under load.
+/// Covers all tests except for those that do not depend on the kernel, such as the command
+/// line, and for schedulers that change under load.
 const FULL: &[&str] = &["guest::", "live::cells::", "live::syncs::", "live::program::doctor"];
 const CELLS: &[&str] = &["live::cells::cells", "live::program::doctor"];
 const STRICT: &[&str] = &["live::cells::cells", "live::program::doctor", "guest::stalls::"];
@@ -80,12 +80,13 @@ const ARM: &[&str] = &[
     "guest::beyond::",
 ];
 
-/// Tests that want a machine of some speed. Emulated, they say nothing; they
-/// run in a guest only when they are asked for.
+/// Tests that need a machine of some speed. In an emulated machine they prove nothing, so
+/// they run in a guest only if they are named.
 const UNFIT: &[&str] =
     &["live::demo::", "live::etcd::", "live::scenarios::", "within_five_seconds"];
 
-/// For every change: the oldest, the newest, the strictest, the other machine.
+/// The boots for every change: the oldest kernel, the newest, the strictest lockdown, the
+/// other architecture.
 const SHORT: [Row; 5] = [
     Row("5.10", X86, Off, 1, V2, FEW_TESTS),
     Row("6.1", X86, Off, 2, V2, FEW_TESTS),
@@ -94,8 +95,8 @@ const SHORT: [Row; 5] = [
     Row("6.12", Arm, Off, 1, V2, FEW_TESTS),
 ];
 
-/// For a release. A lockdown changes what may be loaded, not what is seen: there
-/// the cells are counted, and the stalled trim is named where it is strictest.
+/// The boots for a release. A lockdown changes what may be loaded, and not what is seen, so
+/// only the cells run under it, and under the strictest one the stalled trim as well.
 const ALL: [Row; 22] = [
     Row("5.10", X86, Off, 1, V2, FULL),
     Row("6.1", X86, Off, 1, V2, FULL),
@@ -138,7 +139,7 @@ pub struct Wishes {
     pub tests: Vec<String>,
 }
 
-/// The boots of a plan; without one, a boot for each kernel that is named.
+/// The boots of a plan; without a plan, a boot for each kernel that is named.
 pub fn boots(plan: Option<Plan>, wishes: &Wishes) -> Result<Vec<Boot>> {
     let rows = match plan {
         Some(Plan::Short) => SHORT.as_slice(),
@@ -165,7 +166,7 @@ pub fn boots(plan: Option<Plan>, wishes: &Wishes) -> Result<Vec<Boot>> {
             boot.tests.clone_from(&wishes.tests);
             boot.without.clear();
         }
-        // Two rows may have become one.
+        // Two rows may have become equal.
         if !boots.contains(&boot) {
             boots.push(boot);
         }
@@ -204,9 +205,9 @@ fn owned(names: &[&str]) -> Vec<String> {
 }
 
 impl Boot {
-    /// Takes those of all tests out that need not run again here; how many that
-    /// were. Tests are named by parts of their names: one that cannot be left
-    /// out without another is run again.
+    /// Leaves out the tests that need not run again here, and returns how many. Tests are
+    /// selected by parts of their names: one that cannot be left out without another is run
+    /// again.
     pub fn leave_out(&mut self, all: &[String], has_passed: impl Fn(&str) -> bool) -> u64 {
         let names = |parts: &[String], test: &str| parts.iter().any(|part| test.contains(part));
         let runs = |test: &&String| names(&self.tests, test) && !names(&self.without, test);
@@ -228,7 +229,7 @@ impl Boot {
     }
 }
 
-/// A name for progress lines and files: what is usual goes without saying.
+/// The boot's name in progress lines and files, which mentions only what is unusual.
 impl fmt::Display for Boot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.series, self.arch.name())?;

@@ -1,5 +1,5 @@
-//! The programs of a guest: from Debian's packages for its architecture, with
-//! the libraries they need and nothing else.
+//! The programs of a guest: taken from Debian's packages for its architecture, with the
+//! libraries that they need and nothing else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use crate::{
     files::{self, Refresh},
 };
 
-/// The packages that [`PROGRAMS`] come in.
+/// The packages that contain [`PROGRAMS`].
 const PACKAGES: [&str; 17] = [
     "busybox-static",
     "bash",
@@ -41,7 +41,7 @@ const PACKAGES: [&str; 17] = [
 const MORE_PACKAGES: [&str; 4] =
     ["libgcc-s1", "mount", "thin-provisioning-tools", "util-linux-extra"];
 
-/// Programs that a test or a bench may run, beyond those of busybox.
+/// The programs that a test or a bench may run, besides those of busybox.
 const PROGRAMS: [&str; 64] = [
     "bash",
     "biolatency-libbpf",
@@ -109,16 +109,17 @@ const PROGRAMS: [&str; 64] = [
     "xfs_growfs",
 ];
 
-/// Libraries that are loaded by name at run time, and that no program lists.
+/// Libraries that are loaded by name at run time, so no program lists them.
 const LOADED_LATER: [&str; 1] = ["libgcc_s.so.1"];
 
 /// Data that programs read.
 const FOLDERS: [&str; 1] = ["usr/share/xfsprogs/mkfs"];
 
-/// The kept archive of programs.
+/// Returns the archive of programs, which is kept between runs.
 pub fn obtain(arch: Arch, refresh: Refresh) -> Result<PathBuf> {
     let folder = files::cache().join(arch.name());
-    // The key covers the contents and the way of packing, so that a change makes a new archive.
+    // The key covers the contents and the code that packs them, so that a change of either
+    // makes a new archive.
     let mut key = DefaultHasher::new();
     include_str!("programs.rs").hash(&mut key);
     let archive = folder.join(format!("programs-{:016x}.cpio", key.finish()));
@@ -141,17 +142,17 @@ fn pack(arch: Arch, root: &Path, path: &Path) -> Result<()> {
     for name in PROGRAMS {
         let mut candidates = places.iter().map(|place| format!("{place}/{name}"));
         let found = candidates.find(|file| root.join(file).exists());
-        programs.push(found.with_context(|| format!("no package has the program `{name}`"))?);
+        programs.push(found.with_context(|| format!("no package contains the program `{name}`"))?);
     }
     let by_name = index_libraries(arch, root)?;
     let find = |name: &str| match name.strip_prefix('/') {
-        // The dynamic linker, by its path.
+        // The dynamic linker is named by its path.
         Some(path) => Some(format!("usr/{path}")).filter(|path| root.join(path).is_file()),
         None => by_name.get(name).cloned(),
     };
     let mut wanted = programs.clone();
     for name in LOADED_LATER {
-        wanted.push(find(name).with_context(|| format!("no package has `{name}`"))?);
+        wanted.push(find(name).with_context(|| format!("no package contains `{name}`"))?);
     }
     let read = |file: &str| closure::read_needs(&fs::read(root.join(file))?);
     let libraries = closure::libraries(&wanted, read, find)?;
@@ -167,7 +168,7 @@ fn pack(arch: Arch, root: &Path, path: &Path) -> Result<()> {
     {
         archive.link(name, target)?;
     }
-    // A shell that runs the programs above, not applets of the same name.
+    // The shell must run the programs above, and not its applets of the same name.
     archive.link("usr/bin/sh", "bash")?;
     for file in everything {
         make_parents(&mut archive, &mut folders, &file)?;
@@ -180,10 +181,10 @@ fn pack(arch: Arch, root: &Path, path: &Path) -> Result<()> {
     archive.finish()
 }
 
-/// The paths of libraries, by the names under which others need them.
+/// The paths of libraries, by the names that programs need them under.
 fn index_libraries(arch: Arch, root: &Path) -> Result<BTreeMap<String, String>> {
     let mut found = BTreeMap::new();
-    // Private folders first: what is in the common one wins.
+    // Private directories come first, so that the common one wins.
     let mut places = vec!["usr/lib".to_owned(), "usr/lib64".to_owned()];
     let common = arch.library_folder();
     for entry in fs::read_dir(root.join(common)).with_context(|| format!("no `{common}`"))? {
@@ -197,7 +198,7 @@ fn index_libraries(arch: Arch, root: &Path) -> Result<BTreeMap<String, String>> 
         let Ok(entries) = fs::read_dir(root.join(&place)) else { continue };
         for entry in entries {
             let name = entry?.file_name().display().to_string();
-            // Its target is elsewhere when a package is missing.
+            // If a package is missing, the target of a link is missing.
             let is_library = name.contains(".so") && root.join(&place).join(&name).is_file();
             if is_library {
                 found.insert(name.clone(), format!("{place}/{name}"));
@@ -207,7 +208,7 @@ fn index_libraries(arch: Arch, root: &Path) -> Result<BTreeMap<String, String>> 
     Ok(found)
 }
 
-/// Folders above `file` that are not there yet.
+/// Adds the directories above `file` that the archive does not have yet.
 fn make_parents(archive: &mut Archive, folders: &mut BTreeSet<String>, file: &str) -> Result<()> {
     for (at, _) in file.match_indices('/') {
         if folders.insert(file[..at].to_owned()) {

@@ -27,7 +27,7 @@ impl Verdict {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// In JSON, its name.
+    /// The boot; JSON has its name.
     #[serde(serialize_with = "serialize_name")]
     pub boot: Boot,
     /// The release that `uname -r` prints.
@@ -38,7 +38,7 @@ pub struct Report {
     pub failed: u64,
     pub skipped: u64,
     pub tests: Vec<Test>,
-    /// Names of tests that failed.
+    /// The names of tests that failed.
     pub failures: Vec<String>,
     pub cells: Vec<Cell>,
     pub remarks: Vec<String>,
@@ -85,7 +85,7 @@ impl Report {
         format!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
 
-    /// One line for the progress.
+    /// The line about this boot in the progress.
     pub fn line(&self) -> String {
         let counts = self.counts();
         let verdict = match &self.verdict {
@@ -135,7 +135,7 @@ pub enum Part {
     End,
 }
 
-/// Reads the output of a guest and makes it readable.
+/// Reads the log of a guest, and formats it for people.
 pub fn read(log: &Path, part: Part) -> String {
     const END_LINES: usize = 60;
     let bytes = fs::read(log).unwrap_or_default();

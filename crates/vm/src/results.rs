@@ -1,8 +1,8 @@
-//! Results of boots, kept in the cache: a long run that was stopped, or whose
-//! failures lay with the tests, need not begin again.
+//! Results of boots, which are kept in the cache. A long run that was stopped, or whose
+//! failures were the tests' fault, need not begin again.
 //!
-//! A result counts only for the very tracer that it was made with, and for the
-//! same choice of tests.
+//! A result counts only for the same build of the tracer, and for the same selection of
+//! tests.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Boots of a plan: what they need is fetched and built, then all are done,
+//! Does the boots of a plan: fetches and builds what they need, then does all of them,
 //! several at a time.
 
 use std::{
@@ -33,7 +33,7 @@ use crate::{
     results,
 };
 
-/// Enough for all tests in a guest on a machine that has other things to do.
+/// This is enough for all tests in a guest, on a machine that is busy.
 const LIMIT_MINUTES: u64 = 45;
 
 /// The files that come from Debian.
@@ -41,28 +41,28 @@ pub struct Fetched {
     qemu: Qemu,
     /// The archive of programs for a guest.
     programs: BTreeMap<Arch, PathBuf>,
-    /// None where Debian has no such kernel.
+    /// `None` if Debian has no such kernel.
     kernels: BTreeMap<(Series, Arch), Option<Kernel>>,
 }
 
 /// The files that are built here, for one architecture.
 struct Built {
     tracer: PathBuf,
-    /// `None` when a script runs in their place, with only the program beside it.
+    /// `None` if a script runs instead of the tests, with only a program for it.
     tests: Option<PathBuf>,
 }
 
-/// All that a boot needs beside the plan; it is there before the first one.
+/// All that a boot needs besides the plan. It is complete before the first boot.
 struct Ready<'a> {
     fetched: Fetched,
     built: BTreeMap<Arch, Built>,
     args: &'a VmArgs,
-    /// Set by a ^C.
+    /// Set when ^C was pressed.
     interrupted: Arc<AtomicBool>,
 }
 
-/// Does all boots, several at a time. Each report is handed over when the boot
-/// has `ended`; all are returned in the order of the plan.
+/// Does all boots, several at a time. Each report is passed to `ended` when its boot has
+/// ended; all are returned in the order of the plan.
 pub fn run_all(
     boots: &[Boot],
     fetched: Fetched,
@@ -167,12 +167,12 @@ impl Ready<'_> {
             _ => Ok(()),
         };
         if let Err(error) = kept {
-            eprintln!("vm: {boot}: its result is not kept: {error:#}");
+            eprintln!("vm: {boot}: failed to keep its result: {error:#}");
         }
         report
     }
 
-    /// One boot, from the archive of its modules to its report.
+    /// Does one boot, from the archive of its modules to its report.
     fn run_one(&self, boot: &Boot) -> Report {
         let kernel = self.fetched.kernels.get(&(boot.series.clone(), boot.arch));
         let Some(Some(kernel)) = kernel else {
@@ -207,7 +207,7 @@ impl Ready<'_> {
     }
 
     fn boot(&self, boot: &Boot, kernel: &Kernel, log: &Path, console: &mut Console) -> Result<()> {
-        let of = "everything is brought for every boot";
+        let of = "everything is fetched for every boot";
         let built = self.built.get(&boot.arch).context(of)?;
         let programs = self.fetched.programs.get(&boot.arch).context(of)?;
         let modules = {

@@ -1,16 +1,16 @@
-//! Reads what libtest and our own skips print: each test's name, how it ended
-//! and how long it took, and the sums of them all.
+//! Reads what libtest and our own skips print: each test's name, how it ended and how
+//! long it took, and the totals.
 //!
-//! A skipped test prints `skipped: <test>: why` and returns; libtest calls that
-//! passed, so it is taken off there. Tests that libtest ignored are skipped. A test
-//! that prints `final: <test>: why` fails in a way that no second play can mend.
-//! Pure: bytes come in, cut anywhere, with the time since the program began.
+//! A skipped test prints `skipped: <test>: why` and returns. libtest counts that as
+//! passed, so it is subtracted there. Tests that libtest ignored are skipped. A test that
+//! prints `final: <test>: why` has failed for good: it is not played again. This is pure:
+//! bytes go in, cut anywhere, with the time since the program began.
 
 use std::{collections::BTreeSet, fmt, mem, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// How a test ended; as text, it is what the table of tests says.
+/// How a test ended; its text form is in the table of tests.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(from = "String", into = "String")]
 pub enum Outcome {
@@ -35,8 +35,8 @@ impl From<Outcome> for String {
     }
 }
 
-/// Everything but `passed` and a skip counts as failed: an outcome that is not
-/// understood has not been shown to be good.
+/// Everything except `passed` and a skip counts as failed, also an outcome that cannot be
+/// parsed.
 impl From<String> for Outcome {
     fn from(text: String) -> Self {
         match text.strip_prefix("skipped: ") {
@@ -52,8 +52,8 @@ impl From<String> for Outcome {
 pub struct Test {
     pub name: String,
     pub outcome: Outcome,
-    /// Measured between its name and its end. That is zero where tests run side
-    /// by side: libtest names a test then when it ends.
+    /// Measured from its name to its end. It is zero if tests run side by side, because libtest
+    /// then names a test when it ends.
     pub seconds: f64,
 }
 
@@ -65,12 +65,12 @@ pub struct Tally {
     unnamed: u64,
     /// The tests that said that their failure is final.
     finals: BTreeSet<String>,
-    /// The line that is still coming in, and the time at which it began.
+    /// The incomplete line, and the time at which it began.
     line: Vec<u8>,
     line_begun: Duration,
     /// The program under way.
     program: Program,
-    /// Its tests that have ended and were not yet taken.
+    /// Its tests that have ended, and that the caller has not taken yet.
     ended: Vec<Test>,
 }
 
@@ -78,10 +78,10 @@ pub struct Tally {
 struct Program {
     now: Duration,
     open: Option<Open>,
-    /// Tests whose end was not recognised: it stands on a line with other text.
+    /// Tests whose end was not recognised, because it is on a line with other text.
     undecided: Vec<Test>,
     skips: Vec<(String, String)>,
-    /// libtest is listing the tests that failed.
+    /// Whether libtest is listing the tests that failed.
     in_failures: bool,
     failures: Vec<String>,
     /// The numbers of passed, failed and ignored tests in libtest's last line.
@@ -95,8 +95,8 @@ struct Program {
 struct Open {
     name: String,
     begun: Duration,
-    /// The last line that looked like libtest's, and when it came. A test may
-    /// print such a line itself, but libtest's comes after it.
+    /// The last line that looked like libtest's, and its time. A test may print such a line
+    /// itself, but libtest's comes after it.
     verdict: Option<(Outcome, Duration)>,
 }
 
@@ -118,7 +118,7 @@ impl Tally {
         }
     }
 
-    /// Takes a line that is whole; its first byte came at `begun`, its last `now`.
+    /// Takes a complete line; its first byte came at `begun`, its last `now`.
     pub fn take_line(&mut self, line: &str, begun: Duration, now: Duration) {
         self.program.now = now;
         if let Some((name, rest)) = named_test(line) {
@@ -146,13 +146,13 @@ impl Tally {
         }
     }
 
-    /// Hands over the tests that have ended since the last call.
+    /// Returns the tests that have ended since the last call.
     pub fn take_ended(&mut self) -> Vec<Test> {
         mem::take(&mut self.ended)
     }
 
-    /// The program ended; its last tests can be taken then. When it failed and
-    /// no test has, it broke before one could: that is one failure.
+    /// Notes that the program has ended; its last tests can be taken then. If it failed and no
+    /// test has, it broke outside of a test: that counts as one failure.
     pub fn end(&mut self, success: bool) {
         self.feed(b"\n", self.program.now);
         self.close();
@@ -160,7 +160,7 @@ impl Tally {
         let is_whole = program.result.is_some();
         let mut seen = program.seen;
         for mut test in program.undecided {
-            // libtest names all that failed in the end, if it comes that far.
+            // libtest lists all that failed at its end, if it gets there.
             let failed = !is_whole || program.failures.contains(&test.name);
             test.outcome = if failed { Outcome::Failed } else { Outcome::Passed };
             seen[usize::from(failed)] += 1;
@@ -177,7 +177,7 @@ impl Tally {
         self.skipped += ignored + program.skipped_themselves;
     }
 
-    /// Adds tests that somebody else has counted.
+    /// Adds tests that were counted elsewhere.
     pub fn add(&mut self, passed: u64, failed: u64, skipped: u64) {
         self.passed += passed;
         self.failed += failed;
@@ -189,7 +189,7 @@ impl Tally {
         self.finals.contains(test)
     }
 
-    /// A test that was counted as failed has passed when it was played again.
+    /// Counts a failed test as passed, because it passed when it was played again.
     pub fn mend(&mut self) {
         self.failed = self.failed.saturating_sub(1);
         self.passed += 1;
@@ -207,13 +207,13 @@ impl Tally {
         self.skipped
     }
 
-    /// Tests that were counted without a name, and programs that broke outside
-    /// of a test.
+    /// The number of tests that were counted without a name, and of programs that broke
+    /// outside of a test.
     pub fn unnamed(&self) -> u64 {
         self.unnamed
     }
 
-    /// The open test is over: another has begun, or the program has ended.
+    /// Ends the open test, because another has begun or the program has ended.
     fn close(&mut self) {
         let program = &mut self.program;
         let Some(Open { name, begun, verdict }) = program.open.take() else { return };
