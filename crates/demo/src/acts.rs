@@ -1,4 +1,4 @@
-//! One act after the other, as the tracer sees them.
+//! Plays one act after the other, and shows what the tracer sees.
 
 use std::time::Duration;
 
@@ -56,8 +56,8 @@ impl<'a> Watcher<'a> {
         Ok(Self { session, wakeup, disk, victim_pid, screen, before: Totals::default() })
     }
 
-    /// Lets the last second be settled, so that nothing of an act is the next one's;
-    /// false when the user has had enough.
+    /// Waits until the last second's blame is settled, so that nothing of an act is attributed
+    /// to the next one. Returns false if the user has quit.
     pub async fn settle(&mut self, stop: &mut Stop) -> bool {
         let settled = Instant::now() + SETTLED;
         while Instant::now() < settled {
@@ -70,7 +70,7 @@ impl<'a> Watcher<'a> {
         true
     }
 
-    /// Watches one act; `None` when the user has had enough.
+    /// Watches one act; `None` if the user has quit.
     pub async fn watch(
         &mut self,
         act: Act,
@@ -106,7 +106,7 @@ impl<'a> Watcher<'a> {
         Ok(Some(self.report(act, length, &latency)))
     }
 
-    /// Gives the terminal back.
+    /// Restores the terminal.
     pub fn finish(self) -> DroppedCounts {
         self.session.snapshot().dropped
     }
@@ -218,7 +218,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// The engine settles blame at its ticks, once a second.
 const SETTLED: Duration = Duration::from_millis(1500);
 
-/// Never, where there is no terminal.
+/// Waits for a key; without a terminal it waits forever.
 async fn next_key(screen: &mut Option<Screen>) -> Option<Input> {
     match screen {
         Some(screen) => screen.keys.recv().await,

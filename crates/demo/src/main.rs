@@ -1,9 +1,9 @@
 //! `tracer-demo`: a disk of our own, a real etcd on it, and two culprits.
 //!
-//! Four acts: quiet, an fstrim, quiet again, a tenant that writes. The tracer
-//! watches as it would anywhere, and knows nothing of what the demo does. At
-//! the end the demo prints its findings beside what really happened, and its
-//! histogram of the WAL beside etcd's own.
+//! There are four acts: quiet, an fstrim, quiet again, a tenant that writes. The tracer
+//! watches as it would anywhere, and does not know what the demo does. At the end the
+//! demo prints the tracer's findings next to what really happened, and the tracer's
+//! histogram of the WAL next to etcd's own.
 
 mod act;
 mod acts;
@@ -33,8 +33,8 @@ use stage::Stage;
 
 /// Make a disk slow in a lab of its own, and find the culprit.
 ///
-/// `tracer demo` runs this program: it alone makes filesystems, so that what
-/// watches a node cannot.
+/// `tracer demo` runs this program. Only this program can make filesystems; the tracer,
+/// which watches a node, cannot.
 #[derive(Debug, Parser)]
 #[command(name = "tracer-demo", version, after_long_help = examples::DEMO)]
 struct Cli {
@@ -57,10 +57,10 @@ const ACTS: [(Act, u64, u64); 4] =
 ///
 /// # Errors
 ///
-/// When the lab or the tracer cannot be set up, when it is interrupted, and
-/// when the tracer names somebody else than it should.
+/// The lab or the tracer cannot be set up, the demo is interrupted, or the tracer names
+/// another culprit than the real one.
 async fn run(args: &DemoArgs, options: &Options) -> Result<()> {
-    // Before anything is made that would fail half-way.
+    // This is checked before anything is created.
     check_user()?;
     let mut stop = Stop::new(None)?;
     say("making a disk of our own, with ext4, and an etcd on it ...");

@@ -1,5 +1,4 @@
-//! The demo's findings: what the tracer said of each act, and whether it was
-//! right.
+//! The demo's findings: the tracer's answer about each act, and whether it was right.
 
 use std::io::{self, Write};
 
@@ -27,12 +26,12 @@ pub struct ActReport {
     pub act: Act,
     pub seconds: f64,
     pub syncs: u64,
-    /// All syncs' durations together.
+    /// The sum of the durations of all syncs.
     pub sync_seconds: f64,
     pub p50_seconds: f64,
     pub p99_seconds: f64,
     pub max_seconds: f64,
-    /// p99 of undisturbed syncs, as far as was known by the end.
+    /// The p99 of undisturbed syncs, as far as it was known at the end.
     pub undisturbed_p99_seconds: Option<f64>,
     /// Beyond the baseline, and its parts.
     pub excess_seconds: f64,
@@ -49,7 +48,7 @@ impl ActReport {
         })
     }
 
-    /// The one that the tracer names.
+    /// The culprit that the tracer names.
     fn culprit(&self) -> Option<&Part> {
         let first = self.blame.first()?;
         (self.is_slow() && first.share >= self.device_alone_share.max(self.self_share))
@@ -90,7 +89,7 @@ impl Wal {
     }
 }
 
-/// All of it; also the JSON form.
+/// All findings; this is also the JSON form.
 #[derive(Clone, Debug, Serialize)]
 pub struct Findings {
     schema: u32,

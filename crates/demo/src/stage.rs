@@ -55,11 +55,11 @@ impl Stage {
         let data = disk.mountpoint().join("etcd");
         let victim = if etcd_installed() {
             let etcd = Box::new(Etcd::start(&data, &cgroup("etcd"))?);
-            // Its own start, an election, is over by then.
+            // etcd's own start, with an election, is over by then.
             std::thread::sleep(Duration::from_secs(2));
             Victim::Etcd { puts: None, etcd, before: None }
         } else {
-            say("etcd is not installed: a writer of our own stands in for it");
+            say("etcd is not installed: a writer of our own replaces it");
             Victim::Writer { _writer: WalWriter::start(&data, PUTS_PER_SECOND)? }
         };
         Ok(Self { tenant, trim, victim, disk, notes: Vec::new() })
@@ -122,8 +122,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The clients begin; etcd has been at rest, so that its count and ours
-    /// begin at the same sync.
+    /// Starts the clients. etcd was idle before, so its count and ours begin at the same sync.
     pub fn begin_puts(&mut self) -> Result<()> {
         if let Victim::Etcd { puts, etcd, before } = &mut self.victim {
             *before = Some(wal_fsyncs(etcd)?);
@@ -132,7 +131,7 @@ impl Stage {
         Ok(())
     }
 
-    /// The clients end; etcd comes to rest.
+    /// Ends the clients, and lets etcd become idle.
     pub fn end_puts(&mut self) {
         if let Victim::Etcd { puts, .. } = &mut self.victim
             && let Some(puts) = puts.take()
@@ -155,7 +154,7 @@ impl Stage {
         &self.notes
     }
 
-    /// Our counts of WAL syncs beside etcd's own, where there is an etcd.
+    /// Our counts of WAL syncs next to etcd's own, if there is an etcd.
     pub fn compare_wal(&self, ours: Vec<u64>) -> Result<Option<Wal>> {
         let Victim::Etcd { etcd, before: Some(before), .. } = &self.victim else {
             return Ok(None);

@@ -1,12 +1,11 @@
-//! How long a simulated disk takes for what it is asked.
+//! A model of how long a simulated disk takes for its requests.
 //!
-//! A handful of channels serve requests side by side; each request costs its
-//! class's own time, and its bytes go over one bus that all channels share. On
-//! top of that come what real disks have: a limit on requests per second, with or
-//! without saved credits, stalls, a write cache that a flush drains, a head that
-//! seeks, and flash whose writes slow down after some gigabytes. Pure: times in,
-//! times out, in ns of whatever clock the caller has. Knows nothing of FUSE, and
-//! nothing of what is on the disk.
+//! A few channels serve requests in parallel. Each request takes the time of its class,
+//! and its bytes go over one bus that all channels share. The model also has what real
+//! disks have: a limit on requests per second, with or without saved credits; stalls; a
+//! write cache that a flush drains; a head that seeks; and flash whose writes slow down
+//! after some gigabytes. This is pure: times go in and come out, in ns of the caller's
+//! clock. It knows nothing of FUSE, nor of what is on the disk.
 
 #![forbid(unsafe_code)]
 
@@ -48,29 +47,29 @@ pub enum WhileDiscarding {
     OthersGoOn,
 }
 
-/// Moments in which nothing begins.
+/// Periods in which no request begins.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Stalls {
     pub every: Duration,
     pub length: Duration,
 }
 
-/// Memory that takes writes in, and is written out all the time. A write waits for
-/// room in it, and a flush until it is empty.
+/// Memory that accepts writes, and is written out all the time. A write waits for room in
+/// it, and a flush waits until it is empty.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Cache {
     pub bytes: u64,
     pub drained_per_second: u64,
 }
 
-/// One head: what does not lie where the last request ended costs a seek, which
-/// is shorter the more requests there are to choose from.
+/// One head: a request that does not begin where the last one ended costs a seek. The more
+/// requests there are to choose from, the shorter the seek.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Head {
     pub seek: Duration,
 }
 
-/// Flash with a fast part. The first `bytes` are written at the usual pace; after that
+/// Flash with a fast part. The first `bytes` are written at the usual speed; after that
 /// each write takes `slower` times as long. The fast part becomes free again at
 /// `regained_per_second`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -80,7 +79,7 @@ pub struct FastWrites {
     pub slower: u32,
 }
 
-/// As a decent disk of a cloud is.
+/// The properties of a typical cloud disk.
 impl Default for Model {
     fn default() -> Self {
         Self {
@@ -137,18 +136,18 @@ pub struct Service {
     channels_free_ns: Vec<u64>,
     bus_free_ns: u64,
     next_start_ns: u64,
-    /// A time, and the number of credits that had been saved by then.
+    /// A time, and the number of credits that were saved by then.
     credits: (u64, f64),
     cached: Level,
-    /// The room for fast writes that is used up.
+    /// The used part of the room for fast writes.
     used: Level,
     /// The position at which the last request ended.
     position: u64,
-    /// When those end that were taken before, where that makes seeks shorter.
+    /// When the earlier requests end, if that makes seeks shorter.
     ends_ns: VecDeque<u64>,
 }
 
-/// Bytes that go away by themselves.
+/// A number of bytes that falls at a constant rate.
 #[derive(Clone, Copy, Debug, Default)]
 struct Level {
     at_ns: u64,
@@ -156,7 +155,7 @@ struct Level {
 }
 
 impl Level {
-    /// Lowers it by what went away until `now_ns`.
+    /// Lowers the level to what is left at `now_ns`.
     fn fall(&mut self, now_ns: u64, per_second: u64) {
         let gone = now_ns.saturating_sub(self.at_ns) as f64 / 1e9 * per_second as f64;
         self.bytes = (self.bytes - gone).max(0.0);
@@ -179,19 +178,19 @@ impl Service {
         }
     }
 
-    /// Goes on as another disk; what is under way keeps its end.
+    /// Continues as another disk; requests under way keep their ends.
     pub fn become_another(&mut self, model: Model) {
         self.channels_free_ns.resize(model.channels.max(1), 0);
         self.model = model;
     }
 
-    /// Takes a request that arrives at `now_ns`, no earlier than the one before
-    /// it, and says when it ends.
+    /// Takes a request that arrives at `now_ns`, no earlier than the one before it, and
+    /// returns when it ends.
     pub fn admit(&mut self, now_ns: u64, request: Request) -> u64 {
         self.admit_varied(now_ns, request, 1.0)
     }
 
-    /// As [`Self::admit`], for a request that takes `times` as long as its class does.
+    /// Like [`Self::admit`], for a request that takes `times` as long as its class does.
     pub fn admit_varied(&mut self, now_ns: u64, request: Request, times: f64) -> u64 {
         let model = self.model;
         let blocks_all = matches!(request, Request::Discard { .. })
@@ -215,7 +214,7 @@ impl Service {
                 self.bus(start_ns + took(model.read) + seek_ns, bytes)
             }
             Request::Write { at, bytes } => {
-                // Behind a cache the head moves later.
+                // With a cache the head moves later, when the cache is written out.
                 let seek_ns =
                     if model.cache.is_none() { self.seek_ns(now_ns, at, bytes) } else { 0 };
                 let slower = self.use_fast_writes(start_ns, bytes);
@@ -242,7 +241,7 @@ impl Service {
         end_ns
     }
 
-    /// When a request may begin that would at `start_ns` without a limit.
+    /// When a request may begin that would begin at `start_ns` if there were no limit.
     fn limit(&mut self, start_ns: u64, iops: u32) -> u64 {
         let start_ns = start_ns.max(self.next_start_ns);
         let (then_ns, saved) = self.credits;
@@ -268,7 +267,7 @@ impl Service {
         if moves { (ns(seek) as f64 / (1.0 + choice / 2.0)) as u64 } else { 0 }
     }
 
-    /// How many times as long a write takes that begins now.
+    /// The factor by which a write that begins now takes longer.
     fn use_fast_writes(&mut self, start_ns: u64, bytes: u64) -> u32 {
         let Some(fast) = self.model.fast_writes else { return 1 };
         self.used.fall(start_ns, fast.regained_per_second);
@@ -288,7 +287,7 @@ impl Service {
         start_ns + (over / cache.drained_per_second.max(1) as f64 * 1e9) as u64
     }
 
-    /// When all is written out that the cache holds now.
+    /// When everything that the cache holds now will be written out.
     fn drained_ns(&mut self, start_ns: u64) -> u64 {
         let Some(cache) = self.model.cache else { return start_ns };
         self.cached.fall(start_ns, cache.drained_per_second);
@@ -318,7 +317,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// Two channels, 1 ms each, a bus of 1 MB/ms.
+    /// A disk with two channels, 1 ms per request, and a bus of 1 MB/ms.
     fn service(change: impl FnOnce(&mut Model)) -> Service {
         let mut model = Model {
             channels: 2,
@@ -392,7 +391,7 @@ mod tests {
         });
         let all = ends(&mut service, &[READ; 6]);
         assert_eq!(all, [101, 101, 101, 101, 111, 121].map(|ms| ms * MS));
-        // Two more are saved in 20 ms, once the limit holds nobody back.
+        // Two more credits are saved in 20 ms, when no request is held back.
         let later = 151 * MS;
         assert_eq!(service.admit(later, READ), later + MS);
         assert_eq!(service.admit(later, READ), later + MS);
@@ -432,7 +431,7 @@ mod tests {
         assert!((9 * MS..=9 * MS + 10_000).contains(&first_ns), "{first_ns}");
         let next_ns = service.admit(200 * MS, read((1 << 20) + 4096)) - 200 * MS;
         assert!((MS..=MS + 10_000).contains(&next_ns), "{next_ns}");
-        // Behind another a seek is 8 / (1 + 1/2) ms.
+        // With another request in the queue a seek takes 8 / (1 + 1/2) ms.
         let ends: Vec<_> = [0, 5 << 20].map(|at| service.admit(300 * MS, read(at))).into();
         let second_ns = ends[1] - ends[0];
         assert!((6_333_000..=6_350_000).contains(&second_ns), "{second_ns}");

@@ -1,7 +1,7 @@
-//! Running other programs: announced, timed, and failing by name.
+//! Runs other programs as steps: each is announced and timed, and named if it fails.
 //!
-//! Also where the project is and how its cargo is called. Knows nothing of
-//! what the steps are for.
+//! It also knows where the project is and how to call cargo. It does not know what the
+//! steps are for.
 
 #![forbid(unsafe_code)]
 
@@ -40,7 +40,7 @@ pub fn cargo(subcommand: &str) -> Command {
 /// Runs one step to its end; its output goes to standard error.
 pub fn run(name: &str, command: &mut Command) -> Result<()> {
     timed(name, || {
-        // Standard output is for results, and a step has none.
+        // Standard output is only for results, and a step has none.
         let status = command
             .stdout(std::io::stderr())
             .status()
@@ -52,7 +52,7 @@ pub fn run(name: &str, command: &mut Command) -> Result<()> {
     })
 }
 
-/// Announces `name`, does it, and says how long that took.
+/// Announces `name`, does the work, and prints how long it took.
 pub fn timed<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     eprintln!("== {name}");
     let begin = Instant::now();
@@ -65,13 +65,13 @@ pub fn timed<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// The steps that have ended, and the seconds that each took.
 static TIMES: Mutex<Vec<(String, f64)>> = Mutex::new(Vec::new());
 
-/// Takes down how long a step took; [`timed`] does so by itself.
+/// Records how long a step took; [`timed`] does so by itself.
 pub fn note(name: &str, duration: Duration) {
     let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);
     times.push((name.to_owned(), duration.as_secs_f64()));
 }
 
-/// Hands over what was taken down.
+/// Returns the recorded steps, and forgets them.
 pub fn take_times() -> Vec<(String, f64)> {
     std::mem::take(&mut *TIMES.lock().unwrap_or_else(PoisonError::into_inner))
 }
@@ -83,7 +83,7 @@ pub fn read_output(command: &mut Command) -> Option<String> {
     output.status.success().then_some(text)
 }
 
-/// Builds the tracer, with its demo beside it, and says where it is.
+/// Builds the tracer and its demo, and returns the tracer's path.
 pub fn build_tracer(profile: Profile) -> Result<PathBuf> {
     let mut command = cargo("build");
     command.args(["--package", "tracer", "--package", "tracer-demo"]);
@@ -98,8 +98,8 @@ pub fn build_tracer(profile: Profile) -> Result<PathBuf> {
     timed(name, || build_executable(&mut command, "tracer"))
 }
 
-/// Runs a cargo command that builds, and finds the executable of its target
-/// `name` in what cargo says: the target directory may be anywhere.
+/// Runs a cargo command that builds, and finds the executable of its target `name` in
+/// cargo's messages, because the target directory may be anywhere.
 pub fn build_executable(command: &mut Command, name: &str) -> Result<PathBuf> {
     build_executables(command)?
         .into_iter()
@@ -115,12 +115,12 @@ pub struct Executable {
     /// `lib`, `bin`, `test`.
     pub kind: String,
     pub file: PathBuf,
-    /// Its package's, where cargo runs tests.
+    /// The directory of its package, in which cargo runs tests.
     pub folder: PathBuf,
     pub is_test: bool,
 }
 
-/// Runs a cargo command that builds, and says what can be run then.
+/// Runs a cargo command that builds, and returns the executables that it built.
 pub fn build_executables(command: &mut Command) -> Result<Vec<Executable>> {
     let output = command
         .arg("--message-format=json-render-diagnostics")
@@ -145,7 +145,7 @@ fn executable(message: &str) -> Option<Executable> {
     })
 }
 
-/// A command as one would type it, near enough for a message.
+/// A command roughly as one would type it, for a message.
 fn shown(command: &Command) -> String {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     words.map(std::ffi::OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")

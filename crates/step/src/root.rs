@@ -1,7 +1,7 @@
-//! Running something as root: directly, or through sudo.
+//! Runs programs as root: directly, or through sudo.
 //!
-//! Building is always done as the user, so that the target directory and
-//! cargo's caches stay the user's; only what must be root comes through here.
+//! Builds always run as the user, so that the target directory and cargo's caches stay
+//! the user's. Only programs that need root are run through this module.
 
 use std::{
     env,
@@ -29,8 +29,8 @@ pub fn find_root() -> Root {
     }
 }
 
-/// A command that runs `program` as root with `variables` in its environment
-/// (sudo hands no others through).
+/// A command that runs `program` as root with `variables` in its environment; sudo passes
+/// no other variables on.
 pub fn command(program: impl AsRef<OsStr>, variables: &[(&str, OsString)]) -> Result<Command> {
     let program = program.as_ref();
     match find_root() {
@@ -64,7 +64,7 @@ pub fn search_path() -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let ours = [crate::workspace().join(".tools/bin")];
     let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(Into::into);
-    // Fails only for names with a colon; then the path as it was must do.
+    // This fails only for names with a colon; the path is then used unchanged.
     env::join_paths(ours.into_iter().chain(env::split_paths(&path)).chain(system)).unwrap_or(path)
 }
 

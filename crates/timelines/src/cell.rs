@@ -1,8 +1,8 @@
-//! Cells of the matrix: the disk, the neighbour, and what becomes of both.
+//! Cells of the matrix: a disk, a neighbour, and a change of both.
 //!
-//! A cell of the matrix is a neighbour of some kind and load beside the victim on a
-//! disk of some kind, and what becomes of the device and of the neighbour at one
-//! moment. A play is a cell with numbers.
+//! In a cell of the matrix, the victim and a neighbour of some kind and load share a disk
+//! of some kind; at one moment the device or the neighbour changes, or both. A play is a
+//! cell with numbers.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -73,7 +73,7 @@ pub const NEIGHBOURS: [Neighbour; 4] =
 
 pub const KINDS: [Does; 4] = [Does::Read, Does::Write, Does::SyncingWrite, Does::BufferedWrite];
 
-/// Per cent of what the neighbour reaches alone, 32 deep.
+/// The neighbour's load, in per cent of what it reaches alone with 32 requests in flight.
 pub const LOADS: [u64; 3] = [5, 20, 50];
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -86,13 +86,13 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// The device changes in the second in which the neighbour asks for more than it
-    /// ever did: only a quiet moment would show which of them it was.
+    /// Whether the device changes in the same second in which the neighbour asks for more than
+    /// ever before: only a quiet moment would show which of them is the cause.
     pub fn is_undecidable(&self) -> bool {
         self.device != Device::Unchanged && self.neighbour == Neighbour::Doubled
     }
 
-    /// Any of all.
+    /// Draws any cell.
     pub fn draw(dice: &mut Dice) -> Self {
         Self {
             disk: dice.one(&DISKS),
@@ -103,7 +103,7 @@ impl Cell {
         }
     }
 
-    /// The names of its values, for tables.
+    /// The names of the cell's values, for tables.
     pub fn kinds(&self) -> [String; 5] {
         [
             format!("disk: {:?}", self.disk),
@@ -180,10 +180,10 @@ fn change(disk: Model, device: Device, dice: &mut Dice) -> Model {
     }
 }
 
-/// Requests, or writes with their flush, that such a stream reaches in a second when
-/// it is alone and 32 deep.
+/// The number of requests, or of writes with their flush, that such a stream reaches in a
+/// second if it is alone, with 32 requests in flight.
 fn reach(model: Model, stream: Stream) -> u64 {
-    // Credits last only for a while.
+    // Saved credits last only for a while, so they do not count.
     let mut service = Service::new(Model { credits: 0, ..model });
     let mut ends = BinaryHeap::new();
     let mut dice = Dice(7);
@@ -212,20 +212,20 @@ fn reach(model: Model, stream: Stream) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub struct Play {
     pub cell: Cell,
-    /// Before the change and after it.
+    /// The values before the change and after it.
     pub disks: [Model; 2],
     pub streams: [Option<Stream>; 2],
     pub seed: u64,
 }
 
 impl Play {
-    /// Any play of any cell.
+    /// Draws any play of any cell.
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice(seed);
         Self::of(Cell::draw(&mut dice), &mut dice)
     }
 
-    /// Any play of a cell.
+    /// Draws any play of a cell.
     pub fn of(cell: Cell, dice: &mut Dice) -> Self {
         let before = disk(cell.disk, dice);
         let after = change(before, cell.device, dice);
@@ -251,7 +251,7 @@ impl Play {
         Self { cell, disks: [before, after], streams, seed: dice.throw() }
     }
 
-    /// Whether more is written than the flash takes in the long run.
+    /// Whether more is written than the flash can sustain.
     pub fn is_wearing(&self) -> bool {
         let writes = |stream: &Stream| stream.does != Does::Read;
         let written = self.streams[0]
@@ -263,5 +263,5 @@ impl Play {
     }
 }
 
-/// The victim writes no more than this in a second.
+/// The largest number of bytes that the victim writes in a second.
 const VICTIM_BYTES: u64 = 500_000;

@@ -22,7 +22,7 @@ impl Dice {
         of[(self.throw() % of.len() as u64) as usize]
     }
 
-    /// From a range, evenly.
+    /// A number from a range, with equal probability.
     pub fn within(&mut self, from: f64, to: f64) -> f64 {
         from + (to - from) * self.chance()
     }

@@ -1,8 +1,8 @@
-//! A victim and its neighbours on a simulated disk, and who makes it slow in truth.
+//! A victim and its neighbours on a simulated disk, and who truly makes it slow.
 //!
-//! The engine's verdicts are held against it, and so are the tracer's on a real
-//! kernel, which plays the same cells. It knows neither: what is true follows from
-//! what was changed.
+//! The engine's verdicts are compared with this truth, and so are the tracer's on a real
+//! kernel, where the same cells are played. This crate knows neither of them: the truth
+//! follows from what was changed.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! A disk, a victim and neighbours, event by event.
 //!
-//! A model of a disk serves what the victim's syncs and commits and the neighbours'
-//! streams ask for, and what a kernel would count of it is counted.
+//! A model of a disk serves the requests of the victim's syncs and commits and of the
+//! neighbours' streams, and the timeline counts what a kernel would count.
 
 use std::{collections::BTreeMap, mem, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::dice::Dice;
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000 * MS;
 
-/// As the disk of the measured incidents: 4 servers, 3000 requests a second.
+/// A disk like that of the measured incidents: 4 channels, 3000 requests a second.
 pub fn well() -> Model {
     Model {
         channels: 4,
@@ -53,7 +53,7 @@ pub struct Stream {
     pub bytes: u64,
     /// At most this many requests are in flight at a time.
     pub deep: usize,
-    /// Requests a second, all together; if `None`, as fast as they are served.
+    /// Requests a second of the whole stream; if `None`, as fast as they are served.
     pub per_second: Option<u64>,
 }
 
@@ -86,7 +86,7 @@ pub struct Phase {
     pub seconds: u64,
     pub disk: Model,
     pub neighbours: [Option<Stream>; 2],
-    /// The time for which its own limit holds back each sync of the victim's.
+    /// The time for which the victim's own limit holds back each of its syncs.
     pub held_ns: u64,
 }
 
@@ -116,24 +116,25 @@ struct Request {
     op: u32,
     bytes: u64,
     born_ns: u64,
-    /// Whether the disk was idle when it came, and how many requests had come and ended then.
+    /// Whether the disk was idle when it arrived, and how many requests had arrived and ended
+    /// by then.
     rested: bool,
     seen: (u64, u64),
 }
 
-/// One of those who ask for a neighbour's stream.
+/// A worker that makes the requests of a neighbour's stream.
 #[derive(Clone, Copy, Debug)]
 struct Worker {
-    /// `u64::MAX` for one that does not work.
+    /// `u64::MAX` for a worker that has nothing to do.
     due_ns: u64,
     /// In its burst.
     written: u64,
 }
 
-/// A stream has no more of them.
+/// A stream has at most this number of workers.
 const DEEPEST: usize = 64;
 
-/// Accounts: 1 is the victim's; 2 and 3 the neighbours'.
+/// The number of accounts: 1 is the victim's, 2 and 3 are the neighbours'.
 pub const ACCOUNTS: usize = 4;
 
 /// The counters of an account.
@@ -160,15 +161,15 @@ impl Counted {
 pub struct Sync {
     pub begin_ns: u64,
     pub duration_ns: u64,
-    /// In its own requests.
+    /// The time in its own requests.
     pub device_ns: u64,
     pub requests: u32,
     pub bytes: u64,
-    /// Requests of each account that were in flight meanwhile, integrated.
+    /// The in-flight integral of each account during the sync.
     pub areas_ns: [u64; ACCOUNTS],
 }
 
-/// The result of a step, where it has one.
+/// The result of a step, if it has one.
 #[derive(Clone, Copy, Debug)]
 pub enum Happened {
     Sync(Sync),
@@ -184,8 +185,9 @@ pub type Alone = BTreeMap<(u32, u64), (u64, u64)>;
 #[derive(Clone, Debug)]
 pub struct Timeline {
     now_ns: u64,
-    /// The next comes last; of those of one time, the one that was made first. There are
-    /// few, and most are soon: the place of a new one is near the end.
+    /// Sorted so that the next event is last; among events of the same time, the one that was
+    /// made first. There are few, and most are due soon, so a new one is inserted near the
+    /// end.
     events: Vec<(u64, Event)>,
     dice: Dice,
     phase: Phase,
@@ -214,7 +216,7 @@ pub const BLOCK: u64 = 4096;
 
 impl Timeline {
     pub fn new(seed: u64) -> Self {
-        // Any uptime does.
+        // The uptime does not matter.
         let now_ns = 5_000 * SECOND;
         let mut timeline = Self {
             now_ns,
@@ -268,7 +270,7 @@ impl Timeline {
         for (at, stream) in phase.neighbours.into_iter().enumerate() {
             let Some(stream) = stream else { continue };
             for worker in 0..stream.deep {
-                // Workers of before go on.
+                // Workers of the phase before continue.
                 if self.workers[at][worker].due_ns == u64::MAX {
                     let due_ns = self.now_ns + (self.dice.chance() * 20e6) as u64;
                     self.workers[at][worker].due_ns = due_ns;
@@ -278,12 +280,12 @@ impl Timeline {
         }
     }
 
-    /// When the next thing happens.
+    /// The time of the next event.
     pub fn next_ns(&self) -> u64 {
         self.events.last().map_or(u64::MAX, |(ns, _)| *ns)
     }
 
-    /// Lets the next thing happen.
+    /// Plays the next event.
     pub fn step(&mut self) -> Option<Happened> {
         let (ns, event) = self.events.pop()?;
         self.now_ns = ns;
@@ -298,7 +300,7 @@ impl Timeline {
         None
     }
 
-    /// Plays a whole phase, and gives the durations of its syncs.
+    /// Plays a whole phase, and returns the durations of its syncs.
     pub fn play(&mut self, phase: Phase) -> Vec<u64> {
         let end_ns = self.now_ns + phase.seconds * SECOND;
         self.begin(phase);
@@ -316,7 +318,7 @@ impl Timeline {
         self.events.insert(later.map_or(0, |at| at + 1), (ns, event));
     }
 
-    /// About so long.
+    /// A random time around `ns`.
     fn about(&mut self, ns: u64) -> u64 {
         (ns as f64 * (0.7 + 0.6 * self.dice.chance())) as u64
     }
@@ -365,11 +367,11 @@ impl Timeline {
         };
         let times = 0.9 + 0.2 * self.dice.chance();
         let end_ns = self.service.admit_varied(self.now_ns, asked, times);
-        // There are no more of them than workers, a sync and a commit.
+        // There are at most as many requests as workers, plus a sync and a commit.
         self.at(end_ns, Event::End(at as u16));
     }
 
-    /// A request ends, and with it maybe a sync.
+    /// Ends a request, and perhaps the sync that it belongs to.
     fn end(&mut self, at: usize) -> Option<Sync> {
         let Some(request) = self.requests[at].take() else { unreachable!("it ends once") };
         self.free.push(at);
@@ -410,7 +412,7 @@ impl Timeline {
         None
     }
 
-    /// A sync is a write and a flush.
+    /// Continues a sync, which is a write and a flush.
     fn go_on_with_sync(&mut self, operation: u32, took_ns: u64) -> Option<Sync> {
         let (sync, _) = self.sync.as_mut()?;
         sync.device_ns += took_ns;

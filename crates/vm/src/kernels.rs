@@ -146,8 +146,8 @@ fn versions(names: &[String], series: &Series, arch: Arch) -> Vec<String> {
             let is_bare = bare.split(['.', '+', '-']).all(|part| {
                 part.trim_start_matches("deb").trim_start_matches("bpo").parse::<u64>().is_ok()
             });
-            // A kernel in several packages has its modules in one of their own, which the
-            // archive drops first.
+            // If a kernel is split into packages, one of them has only its modules, and
+            // the archive removes that one first.
             let has = |part: &str| names.contains(&format!("linux-{part}-{version}"));
             let is_whole = !has("binary") || has("modules");
             let numbers = numbers(bare);
