@@ -27,23 +27,23 @@ thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: hands everything on to the system's allocator; a const-initialised
+// SAFETY: every call is passed to the system's allocator; a const-initialised
 // thread-local of a plain word neither allocates nor has a destructor.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract, which is the system allocator's.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract, which is the system allocator's.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         COUNT.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's.
+        // SAFETY: the caller upholds the contract, which is the system allocator's.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -57,8 +57,8 @@ fn allocations() -> u64 {
 
 const MS: u64 = 1_000_000;
 
-/// A disk's accounts as they are under load: the victim's own, its
-/// journal's, four others'.
+/// A disk's accounts as they are under load: the victim's own, its journal's, and those
+/// of four others.
 fn owners() -> [Owner; ACCOUNTS] {
     let mut owners = [Owner::default(); ACCOUNTS];
     let named: [&[u8]; 6] = [b"etcd", b"jbd2/loop0-8", b"fstrim", b"fio", b"postgres", b"tar"];
@@ -71,7 +71,7 @@ fn owners() -> [Owner; ACCOUNTS] {
     owners
 }
 
-/// The `n`th sync of etcd's: of varying length, contended or not.
+/// The `n`th sync of etcd: its length varies, and so does whether it is contended.
 fn record(n: u64, file: &File) -> SyncRecord {
     let metadata = file.metadata().expect("our own file");
     let device = metadata.dev();
@@ -117,7 +117,7 @@ fn a_million_records_are_taken_in_without_one_allocation() {
         }
     };
     let records: Vec<_> = (0..1_000).map(|n| record(n, &file)).collect();
-    // New names are allowed to allocate: the file, the victim, the owners.
+    // New names may allocate: the file, the victim, the owners.
     for (n, record) in (0u64..).zip(&records) {
         take(n, record, 0);
     }
@@ -127,7 +127,7 @@ fn a_million_records_are_taken_in_without_one_allocation() {
     }
     assert_eq!(allocations() - before, 0);
     assert_eq!(engine.records(), 1_001_000);
-    // The counter counts.
+    // The counter does count.
     let before = allocations();
     drop(std::hint::black_box(vec![1u8; 100]));
     assert_eq!(allocations() - before, 1);

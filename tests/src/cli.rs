@@ -1,4 +1,4 @@
-//! The command line, from outside.
+//! Tests of the command line, run as a program.
 
 use std::{
     io,

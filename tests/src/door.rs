@@ -1,5 +1,5 @@
-//! Somebody who comes to the project meets these first: its pages, templates and
-//! workflows say what holds.
+//! Tests of what a newcomer to the project meets first: its pages, templates and workflows
+//! must be right.
 
 use std::{
     collections::BTreeSet,
@@ -38,7 +38,7 @@ fn each_template_of_an_issue_asks_for_what_doctor_says() {
     assert!(read(".github/pull_request_template.md").contains("tracer doctor --json"));
 }
 
-/// A forge runs what everybody runs, and with no more rights than it takes.
+/// The forge runs the same command as everybody, with no more rights than that needs.
 #[test]
 fn a_forge_runs_the_one_command() {
     let workflow: Value = serde_saphyr::from_str(&read(".github/workflows/check.yml")).unwrap();
@@ -63,7 +63,7 @@ fn each_danger_has_its_answer() {
     }
 }
 
-/// An address that is not known is not invented.
+/// Addresses that are not known must not be invented.
 #[test]
 fn no_address_is_invented() {
     for path in ["CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "Cargo.toml"] {
@@ -129,14 +129,14 @@ fn links_between_the_pages_lead_somewhere() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-/// ARCHITECTURE.md is read in one sitting; each page of docs/design has what
-/// lost against what was built.
+/// ARCHITECTURE.md must be short enough for one sitting; each page of docs/design must list
+/// what was tried and not kept.
 #[test]
 fn the_architecture_is_short_and_leads_to_each_design() {
     let page = read("ARCHITECTURE.md");
     assert!(page.lines().count() <= 120, "{} lines", page.lines().count());
     let mut lines = page.lines().filter(|line| !line.starts_with('|'));
-    assert!(lines.all(|line| line.chars().count() <= 135), "a long line is two");
+    assert!(lines.all(|line| line.chars().count() <= 135), "a line is too long");
     let (_, diagram) = page.split_once("```\n").unwrap();
     let (diagram, _) = diagram.split_once("```").unwrap();
     assert!(diagram.contains("COUNTED") && diagram.contains("NARRATED"), "the two paths");
@@ -150,7 +150,7 @@ fn the_architecture_is_short_and_leads_to_each_design() {
     }
 }
 
-/// One screen: what it is, how it is had, how it is read.
+/// The README must fit on one screen: what the tracer is, how to install it, how to read it.
 #[test]
 fn the_readme_is_short_and_has_two_commands() {
     let readme = read("README.md");
@@ -163,7 +163,7 @@ fn the_readme_is_short_and_has_two_commands() {
         let others = ["renamed.md", "tested.md"];
         let is_linked = readme.contains(&format!("docs/{page}"));
         let is_elsewhere = of_builders.contains(&page.as_str()) || others.contains(&page.as_str());
-        assert!(is_linked || is_elsewhere, "nothing leads to docs/{page}");
+        assert!(is_linked || is_elsewhere, "no page links to docs/{page}");
     }
 }
 

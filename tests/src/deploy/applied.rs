@@ -1,5 +1,5 @@
-//! `kubectl apply --dry-run=client` of every overlay. kubectl asks an API server for the
-//! kinds that there are, so one stands here that knows the kinds and holds no object.
+//! `kubectl apply --dry-run=client` of every overlay. kubectl asks an API server which
+//! kinds exist, so the test runs a server that knows the kinds and holds no objects.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{files_below, find_program, manifests::KUBERNETES, read_yaml, run};
 use crate::skip::skip;
 
-/// A kind, its name in paths, and whether it is of a namespace.
+/// A kind, its name in paths, and whether its objects belong to a namespace.
 type Kind = (&'static str, &'static str, bool);
 
 /// Groups and their kinds.
@@ -48,7 +48,7 @@ fn resources(group: &str) -> Option<Value> {
     )
 }
 
-/// The object that the server has at a path; it has only lists of kinds.
+/// The server's answer for a path; it has only lists of kinds.
 fn answer(path: &str) -> Option<Value> {
     match path {
         "/api" => Some(json!({"kind": "APIVersions", "versions": ["v1"]})),
@@ -88,13 +88,13 @@ fn serve(stream: &TcpStream) -> std::io::Result<()> {
     )
 }
 
-/// A server that lasts as long as the test.
+/// Starts a server that runs as long as the test.
 fn start() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // kubectl says itself what it did not get.
+            // If kubectl gets no answer, it says so itself.
             let _ = serve(&stream);
         }
     });
@@ -103,7 +103,7 @@ fn start() -> SocketAddr {
 
 #[test]
 fn kubectl_would_apply_every_overlay() {
-    let Some(kubectl) = find_program("kubectl") else { skip!("no kubectl is here") };
+    let Some(kubectl) = find_program("kubectl") else { skip!("`kubectl` is not installed") };
     let server = format!("--server=http://{}", start());
     let home = tempfile::tempdir().unwrap();
     let cache = format!("--cache-dir={}", home.path().display());
@@ -114,7 +114,7 @@ fn kubectl_would_apply_every_overlay() {
         }
         let mut apply = Command::new(kubectl.get_program());
         apply.env("HOME", home.path()).args([&server, &cache, "--kubeconfig=/dev/null"]);
-        // Types are checked by tests beside this one; the server knows no schema.
+        // Other tests check the types; this server knows no schema.
         apply.args(["apply", "--dry-run=client", "--validate=false", "--kustomize"]);
         let said = run(apply.arg(file.parent().unwrap()));
         let lines: Vec<_> = said.lines().collect();

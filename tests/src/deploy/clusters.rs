@@ -19,7 +19,7 @@ use super::{
 };
 use crate::skip::skip;
 
-/// Skips where nothing can render them.
+/// Skips if no program that renders them is installed.
 macro_rules! need_kustomize {
     () => {
         if kustomize().is_none() {
@@ -87,7 +87,8 @@ fn selinux(
     }
 }
 
-/// A DaemonSet without what a component is for must be that of the base.
+/// Checks that a component changes only what it is for: with that undone, the DaemonSet
+/// must equal that of the base.
 #[track_caller]
 fn check_changes_nothing_else(component: &str, strip: impl Fn(&mut Value)) {
     let [mut before, mut after] = [render("base", &[]), render("base", &[component])]
@@ -180,7 +181,7 @@ fn components_for_one_node_go_together() {
     find(&documents, "PodMonitor");
 }
 
-/// The constraints admit this very DaemonSet, and say no more than it uses.
+/// The constraints admit exactly this DaemonSet, and allow no more than it uses.
 #[test]
 fn openshifts_constraints_are_what_the_daemonset_uses() {
     need_kustomize!();

@@ -1,7 +1,8 @@
-//! The collector's configurations: parts that are there, and an agent where they look.
+//! The collector's configurations: they name parts that exist, and look for the agent where
+//! it is.
 //!
-//! The collector is not in any registry that this project takes programs from, so its own
-//! check of a configuration does not run here.
+//! No registry that this project takes programs from has the collector, so its own check
+//! of a configuration does not run here.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -82,7 +83,7 @@ fn it_scrapes_what_an_agent_serves_and_where() {
     }
 }
 
-/// A host's agent listens where the file looks, and a pod's port is called as it says.
+/// A host's agent listens at the address in the file, and a pod's port has the name in it.
 #[test]
 fn it_looks_where_agents_listen() {
     let all = configurations();

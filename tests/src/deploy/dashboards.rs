@@ -10,7 +10,7 @@ use crate::skip::skip;
 /// The schema of Grafana 11: older ones are migrated on loading, with surprises.
 const OLDEST_SCHEMA: u64 = 39;
 const COLUMNS: u64 = 24;
-/// Whatever the viewer has chosen.
+/// The data source that the viewer has chosen.
 const DATASOURCE: &str = "${datasource}";
 
 pub fn read_dashboards() -> Vec<(PathBuf, Value)> {
@@ -29,7 +29,7 @@ pub fn text<'v>(value: &'v Value, field: &str) -> &'v str {
     value[field].as_str().unwrap_or_default()
 }
 
-/// Panels that show something; rows only part them.
+/// The panels that show something; rows only group them.
 pub fn shown(dashboard: &Value) -> impl Iterator<Item = &Value> {
     list(dashboard, "panels").iter().filter(|panel| panel["type"] != "row")
 }
@@ -139,6 +139,6 @@ fn promtool_can_parse_every_query() {
         .map(|query| query.replace("$__rate_interval", "5m").replace("$__range", "1h"))
         .collect();
     if rules::check_syntax(&queries).is_none() {
-        skip!("no promtool is here: `cargo xtask setup` brings it");
+        skip!("`promtool` is not installed: `cargo xtask setup` installs it");
     }
 }

@@ -1,9 +1,9 @@
-//! How many series a fleet's Prometheus keeps, by what `docs/metrics.md` says of
-//! labels and their values.
+//! The number of series that a fleet's Prometheus keeps, computed from what
+//! `docs/metrics.md` says about labels and their values.
 
 use super::{read, rules};
 
-/// The fleet that the page speaks of.
+/// The size of the fleet in the page.
 const NODES: usize = 1_000;
 
 /// A row of a table of the page.
@@ -20,7 +20,7 @@ fn words(row: &str, column: usize) -> usize {
     cell.split('`').skip(1).step_by(2).count()
 }
 
-/// The values that a label has at most; a panic where the page gives it no end.
+/// The largest number of values that a label has; panics if the page gives no bound.
 fn values(label: &str) -> usize {
     match label {
         "instance" => NODES,
@@ -77,7 +77,7 @@ fn a_thousand_nodes_have_as_many_series_as_the_page_says() {
     let (said, _) = said.split_once("** series").unwrap();
     let said: usize = said.replace(',', "").parse().unwrap();
     assert_eq!(said, all);
-    // All of them leave by the one pattern that the page gives.
+    // The page's pattern matches all of them.
     for (name, _) in rules {
         assert!(name.starts_with("instance") && name.contains(":tracer_"), "{name}");
     }

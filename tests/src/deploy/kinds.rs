@@ -1,8 +1,8 @@
 //! The dashboards against Grafana's own published types of them (its "kinds").
 //!
-//! Grafana itself is in no registry. Its makers publish the types, for Python among
-//! other languages, as `grafana-foundation-sdk`: a dashboard is read into them and
-//! written out again, and a field that they do not know is lost on the way.
+//! No registry has Grafana itself. Its makers publish the types as
+//! `grafana-foundation-sdk`, for Python among other languages. A dashboard is read into
+//! them and written again; a field that they do not know is missing afterwards.
 
 use std::{
     io::Write as _,
@@ -16,7 +16,7 @@ use crate::skip::skip;
 
 const WHEEL: &str = ".tools/grafana-kinds.whl";
 
-/// Reads a dashboard, and prints the paths of what its types do not know.
+/// Reads a dashboard, and prints the paths that its types do not know.
 const PASS_THROUGH: &str = r#"
 import json, sys
 from grafana_foundation_sdk.cog import plugins
@@ -42,11 +42,11 @@ after = json.loads(JSONEncoder().encode(Dashboard.from_json(json.loads(json.dump
 compare("", before, after)
 "#;
 
-/// Skips where the types are not here, or nothing that runs them.
+/// Skips if the types are not there, or Python is not installed.
 macro_rules! need_kinds {
     () => {
         if find_program("python3").is_none() || !workspace().join(WHEEL).is_file() {
-            skip!("Grafana's types are not here: `cargo xtask setup test` brings them");
+            skip!("Grafana's types are not there: `cargo xtask setup test` downloads them");
         }
     };
 }

@@ -1,5 +1,5 @@
-//! Checks who sets a series' labels when Prometheus overrides `honorLabels`: a real
-//! one scrapes two series as the PodMonitor says.
+//! Checks who sets a series' labels if Prometheus overrides `honorLabels`: a real
+//! Prometheus scrapes two series as the PodMonitor says.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ tracer_test{victim=\"etcd\",namespace=\"kube-system\",pod=\"etcd-cp1\"} 1
 tracer_test{victim=\"k3s.service\"} 1
 ";
 
-/// Ends it whatever happens.
+/// Ends the process, however the test ends.
 struct Running(Child);
 
 impl Drop for Running {
@@ -65,7 +65,7 @@ fn spelled(relabelings: &Value) -> Vec<Value> {
     relabelings.as_array().unwrap().iter().map(|relabeling| one(relabeling).into()).collect()
 }
 
-/// The labels that say whose a series is, by victim: [`SERIES`] in order.
+/// The labels that say whom a series is about, in the order of [`SERIES`].
 fn labels(client: &ureq::Agent, url: &str, job: &str) -> Option<Vec<[Option<String>; 3]>> {
     let query = format!("tracer_test{{job=\"{job}\"}}");
     let answer = client.get(format!("{url}/api/v1/query")).query("query", query).call();
@@ -85,12 +85,12 @@ fn labels(client: &ureq::Agent, url: &str, job: &str) -> Option<Vec<[Option<Stri
 #[test]
 fn a_victim_keeps_its_labels_where_honor_labels_is_overridden() {
     let Some(mut command) = find_program("prometheus") else {
-        skip!("no prometheus is here: `cargo xtask setup` brings it");
+        skip!("`prometheus` is not installed: `cargo xtask setup` installs it");
     };
     let file = workspace().join(KUBERNETES).join("components/podmonitor/podmonitor.yaml");
     let endpoint = &read_yaml(&file)["spec"]["podMetricsEndpoints"][0];
     let relabelings = spelled(&endpoint["relabelings"]);
-    // Some managed ones put their own labels back after the monitor's relabelings.
+    // Some managed Prometheus set their own labels again after the monitor's relabelings.
     let enforced = ["namespace", "pod"].map(
         |label| json!({"target_label": label, "replacement": format!("of-the-tracer-{label}")}),
     );
@@ -130,7 +130,7 @@ fn a_victim_keeps_its_labels_where_honor_labels_is_overridden() {
     command.arg(format!("--web.listen-address={address}"));
     let _running = Running(command.spawn().unwrap());
 
-    // No proxy of the environment stands between us and loopback.
+    // A proxy from the environment must not stand between us and loopback.
     let client = ureq::Agent::config_builder().timeout_global(Some(WAIT)).proxy(None);
     let client: ureq::Agent = client.http_status_as_error(false).build().into();
     let end = Instant::now() + WAIT;

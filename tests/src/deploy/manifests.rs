@@ -1,9 +1,9 @@
 //! The Kubernetes manifests: typed, complete, and with no rights beyond those
 //! that are argued for.
 //!
-//! A manifest is read into Kubernetes' own types and written out again: a field
-//! that those do not know is lost on the way, and so found. Kinds that are not
-//! Kubernetes' own are described here as far as they are used.
+//! A manifest is read into Kubernetes' own types and written again. A field that these
+//! do not know is missing afterwards, which shows it. Kinds that are not Kubernetes' own
+//! are described here as far as they are used.
 
 use std::{path::Path, process::Command};
 
@@ -21,7 +21,7 @@ use crate::skip::skip;
 pub const KUBERNETES: &str = "deploy/kubernetes";
 const STATE: &str = "/var/lib/tracer";
 
-/// kustomize's own file, as far as it is used.
+/// The file of kustomize, as far as it is used.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct Kustomization {
@@ -43,7 +43,7 @@ struct Patch {
     path: String,
 }
 
-/// The Prometheus operator's, as far as it is used.
+/// The Prometheus operator's kind, as far as it is used.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct PodMonitor {
@@ -86,7 +86,7 @@ struct Relabeling {
     regex: Option<String>,
 }
 
-/// OpenShift's, as far as it is used.
+/// OpenShift's kind, as far as it is used.
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SecurityContextConstraints {
@@ -151,8 +151,8 @@ pub fn find_unknown(document: &Value) -> Result<Vec<String>, String> {
     }
 }
 
-/// A null in a patch takes an object away. Its type would forget it without a word,
-/// so an empty object stands for it, which a type that knows the field keeps.
+/// A null in a patch removes an object. A type would silently drop the null, so it is
+/// replaced by an empty object, which a type that knows the field keeps.
 fn present(document: &Value) -> Value {
     match document {
         Value::Null => Value::Object(serde_json::Map::new()),
@@ -175,8 +175,8 @@ pub fn pass_through<T: DeserializeOwned + Serialize>(
     Ok(lost)
 }
 
-/// Everything of `before` must be in `after`, which may have more: a patch
-/// names only what it changes, and its type fills in the rest.
+/// Checks that everything in `before` is in `after`, which may have more: a patch names only
+/// what it changes, and its type fills in the rest.
 fn compare(path: &str, before: &Value, after: &Value, lost: &mut Vec<String>) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
@@ -198,7 +198,7 @@ fn compare(path: &str, before: &Value, after: &Value, lost: &mut Vec<String>) {
     }
 }
 
-/// The program that renders a folder, where one is here.
+/// The program that renders a directory, if one is installed.
 pub fn kustomize() -> Option<Command> {
     if let Some(mut kubectl) = find_program("kubectl") {
         kubectl.arg("kustomize");
@@ -234,7 +234,7 @@ spec:
     let document = &parse_yaml(Path::new("inline"), manifest)[0];
     let lost = ".spec.template.spec.containers[0].securityContext.readOnlyRootFileSystem";
     assert_eq!(find_unknown(document), Ok(vec![lost.to_owned()]));
-    // One that is taken away must have a name that is right, too.
+    // The name of a field that is removed must be right, too.
     let patch = |field: &str| {
         let patch = manifest.replace("readOnlyRootFileSystem: true", &format!("{field}: null"));
         find_unknown(&parse_yaml(Path::new("inline"), &patch)[0])

@@ -1,10 +1,10 @@
 //! Checks the files in `deploy` without a cluster, a Prometheus or a Grafana.
 //!
-//! Everything there is data that nothing compiles: a misspelled field, metric or
-//! label is silent until somebody needs it. So manifests must survive their
-//! types, queries may use only metrics that `docs/metrics.md` lists, and
-//! each alert leads to a paragraph of `docs/alerts.md`. Where promtool, kubectl
-//! or systemd are installed, they check the files too.
+//! Everything there is data that nothing compiles: nobody notices a misspelled field,
+//! metric or label until it is needed. So manifests must have only fields that their
+//! types know, queries may use only metrics that `docs/metrics.md` lists, and each alert
+//! has a section in `docs/alerts.md`. If promtool, kubectl or systemd are installed,
+//! they check the files too.
 
 mod applied;
 mod chart;
@@ -51,7 +51,7 @@ fn files_below(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// As [`files_below`], but there may be none.
+/// Like [`files_below`], but there may be none.
 pub fn find_files(folder: &str, endings: &[&str]) -> Vec<PathBuf> {
     let mut folders = vec![workspace().join(folder)];
     let mut found = Vec::new();
@@ -75,11 +75,12 @@ fn parse_yaml(file: &Path, text: &str) -> Vec<Value> {
 
 fn read_yaml(file: &Path) -> Value {
     let documents = parse_yaml(file, &read(file));
-    let [document] = documents.try_into().unwrap_or_else(|_| panic!("{file:?} is not one thing"));
+    let [document] =
+        documents.try_into().unwrap_or_else(|_| panic!("{file:?} has not exactly one document"));
     document
 }
 
-/// A program that need not be there: in `.tools`, else on the search path.
+/// Finds a program that need not be installed: in `.tools`, or else on the search path.
 pub fn find_program(name: &str) -> Option<Command> {
     let ours = workspace().join(".tools/bin").join(name);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -89,7 +90,7 @@ pub fn find_program(name: &str) -> Option<Command> {
         .map(Command::new)
 }
 
-/// The output of a program, which must succeed.
+/// Runs a program, which must succeed, and returns its output.
 #[track_caller]
 pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));

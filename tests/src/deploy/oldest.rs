@@ -1,8 +1,8 @@
-//! The oldest Kubernetes that the chart takes: its own types know every field of what a
-//! cluster of that version is given.
+//! The oldest Kubernetes that the chart supports: its own types must know every field of
+//! the objects that a cluster of that version is given.
 //!
-//! The newest version is `manifests`' matter. A field that a version does not know is
-//! refused by its kubectl, or dropped without effect.
+//! `manifests` checks the newest version. A field that a version does not know is refused
+//! by its kubectl, or dropped without effect.
 
 use k8s_openapi_1_25::api::{
     apps::v1::DaemonSet,
@@ -22,7 +22,7 @@ use crate::skip::skip;
 const OVERLAYS: [&str; 5] =
     ["base", "overlays/control-plane", "overlays/harvester", "overlays/k3s", "overlays/openshift"];
 
-/// It came with Kubernetes 1.30; an annotation says the same before.
+/// The field came with Kubernetes 1.30; before that there was an annotation.
 const PROFILE: &str = ".securityContext.appArmorProfile";
 
 /// The fields of an object that Kubernetes 1.25 does not know.
@@ -53,7 +53,7 @@ fn kubernetes_1_25_knows_every_field_that_it_is_given() {
         for document in &documents {
             assert_eq!(find_unknown(document), Ok(Vec::new()), "{overlay}: {}", document["kind"]);
         }
-        // Without that component there is one field too many, and no other.
+        // Without that component there is exactly one unknown field.
         let unknown: Vec<_> = render(overlay, &[])
             .iter()
             .flat_map(|document| find_unknown(document).unwrap())
@@ -63,7 +63,8 @@ fn kubernetes_1_25_knows_every_field_that_it_is_given() {
     }
 }
 
-/// The pod of `tracer kubectl` says both, and is created with a warning about the field.
+/// The pod of `tracer kubectl` has both; an old cluster creates it with a warning about the
+/// field.
 #[test]
 fn the_pod_of_a_visit_is_unconfined_by_apparmor_in_either_way() {
     let pod = pod::manifest(&Agent::of_our_own("cp1"), "r.example/tracer@sha256:0");

@@ -18,7 +18,7 @@ use tracer_dist::{
 use super::{find_program, read, release, run, workspace};
 use crate::skip::skip;
 
-/// The machine that runs the test: no other's package may be installed on it.
+/// The architecture that runs the test, on which no other's package can be installed.
 fn machine() -> Machine {
     if std::env::consts::ARCH == "aarch64" { Machine::Arm } else { Machine::X86 }
 }
@@ -60,7 +60,7 @@ fn paths(files: &[File]) -> BTreeSet<String> {
     files.iter().map(|file| file.path.clone()).collect()
 }
 
-/// Writes a package beside an empty root.
+/// Writes a package next to an empty root.
 fn package(name: &str, content: &[u8]) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
@@ -70,7 +70,7 @@ fn package(name: &str, content: &[u8]) -> (tempfile::TempDir, PathBuf, PathBuf) 
     (folder, root, file)
 }
 
-/// Skips where a tool is not here, or may not own files for others.
+/// Skips if a tool is not installed, or if we may not create files of other owners.
 macro_rules! need {
     ($tool:literal) => {{
         let Some(tool) = find_program($tool) else {
@@ -96,7 +96,7 @@ fn dpkg_installs_the_package_and_takes_all_of_it_away() {
     let dpkg = |args: &[&str]| {
         let mut command = Command::new(dpkg.get_program());
         command.arg(format!("--root={}", root.display()));
-        // Its root has no shell, and a service of this machine is none of its business.
+        // The root has no shell, and the package must not touch this machine's services.
         command.args(["--force-script-chrootless", "--force-bad-path"]).args(args);
         run(command.env("DEBIAN_FRONTEND", "noninteractive"))
     };
@@ -115,7 +115,7 @@ fn dpkg_installs_the_package_and_takes_all_of_it_away() {
     assert!(unit.contains("\nExecStart=/usr/bin/tracer agent\n"), "{unit}");
     assert!(!unit.contains("/usr/local"), "{unit}");
 
-    // The state of a service outlives it, until all is to go.
+    // The state of a service stays after the package is removed, until it is purged.
     let state = root.join("var/lib/private/tracer");
     fs::create_dir_all(&state).unwrap();
     fs::write(state.join("disks"), "").unwrap();
@@ -142,7 +142,8 @@ fn rpm_reads_the_package_installs_it_and_takes_it_away() {
     // The digests of its header and of its payload.
     let checked = rpm(&["-K", "--nosignature", file]);
     assert!(checked.contains("digests OK"), "{checked}");
-    // It is static: it needs a shell for its scripts, an rpm that can read it, and no library.
+    // The programs are static: the package needs a shell for its scripts, an rpm that can
+    // read it, and no library.
     let needs = rpm(&["-qp", "--requires", file]);
     let others = needs.lines().filter(|need| !need.starts_with("rpmlib(") && *need != "/bin/sh");
     assert_eq!(others.collect::<Vec<_>>(), [""; 0]);
@@ -157,8 +158,8 @@ fn rpm_reads_the_package_installs_it_and_takes_it_away() {
     assert_eq!(found(&root), BTreeSet::new());
 }
 
-/// The release that lies in `target/dist`, where there is one: each package has the
-/// programs of its machine in it, also the one that this machine cannot install.
+/// Checks the release in `target/dist`, if there is one: each package contains the programs
+/// for its architecture, also the package that this machine cannot install.
 #[test]
 fn the_packages_of_a_release_hold_programs_of_their_machines() {
     let Some(dpkg_deb) = find_program("dpkg-deb") else { skip!("no dpkg-deb is here") };

@@ -1,8 +1,8 @@
 //! Finds the metrics and labels that a query uses, and checks that they are served.
 //!
-//! Not a parser of PromQL: promtool is one. Outside of strings, whatever looks
-//! like one of our names must be one, and so must the labels in its braces and
-//! in `by (…)` and its kin.
+//! This is not a parser of PromQL, as promtool is. Outside of strings, whatever looks like
+//! one of our names must be one, and so must the labels in its braces and in `by (…)`,
+//! `on (…)` and so on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ pub fn documented() -> BTreeMap<String, Metric> {
     parse_table(&read("docs/metrics.md"))
 }
 
-/// Everything that may be asked for.
+/// Everything that a query may use.
 pub struct Served {
     metrics: BTreeMap<String, Metric>,
     /// The names that recording rules define.
@@ -63,8 +63,8 @@ impl Served {
         faults
     }
 
-    /// The metric behind a name: a part of a histogram is the histogram, what
-    /// is recorded has the name of its source in the middle.
+    /// The metric behind a name: the histogram for one of its parts, and for the name of a
+    /// recording rule the metric in its middle.
     fn find(&self, name: &str) -> Option<&Metric> {
         if let Some(source) = name.split(':').nth(1) {
             let known = |name: &str| self.metrics.get(name);
@@ -197,7 +197,7 @@ mod tests {
         check(r#"up{job="tracer_x"} == 0 and tracer_unsupported{what!="a\"}tracer_y"}"#, &[]);
     }
 
-    /// Words that a text has for metrics and that are none.
+    /// Finds words in a text that look like metrics but are not served.
     fn find_strange(served: &Served, text: &str) -> Vec<String> {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let words = text.lines().flat_map(|line| {

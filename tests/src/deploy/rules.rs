@@ -1,4 +1,4 @@
-//! Recording rules and alerts.
+//! Tests of the recording rules and the alerts.
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
@@ -98,14 +98,14 @@ pub fn served() -> Served {
     Served::read(names.collect())
 }
 
-/// `promtool`, to be run in `folder`; `None` where it is not here.
+/// `promtool`, to be run in `folder`; `None` if it is not installed.
 fn promtool(folder: &Path) -> Option<Command> {
     let mut promtool = find_program("promtool")?;
     promtool.current_dir(folder);
     Some(promtool)
 }
 
-/// Has promtool parse queries, where it is here.
+/// Lets promtool parse queries, if it is installed.
 pub fn check_syntax(queries: &[String]) -> Option<()> {
     let folder = tempfile::tempdir().unwrap();
     let rules: Vec<_> = queries
@@ -127,7 +127,7 @@ fn rules_ask_for_what_is_served() {
         let (name, texts) = match rule {
             Rule::Record { record, expr } => (record, vec![expr]),
             Rule::Alert { alert, expr, annotations, .. } => {
-                // Descriptions ask too.
+                // Descriptions contain queries, too.
                 (alert, vec![expr, annotations.description.replace('"', " ")])
             }
         };
@@ -155,7 +155,7 @@ fn every_alert_says_what_it_means_and_what_to_do() {
         .iter()
         .filter(|name| name.starts_with("Tracer") && !alerts.contains(**name))
         .collect();
-    assert_eq!(of_no_alert, [&""; 0], "docs/alerts.md has more than there is");
+    assert_eq!(of_no_alert, [&""; 0], "docs/alerts.md describes alerts that do not exist");
 }
 
 #[test]
@@ -176,8 +176,8 @@ fn every_alert_is_tested_to_fire_and_to_stay_silent() {
     }
 }
 
-/// Kinds that no alert looks at: what they count is a name that is missing, or a file
-/// that is not kept, while everything on the node is seen.
+/// Kinds that no alert watches: they count a missing name, or a file that is not kept,
+/// while everything on the node is seen.
 const QUIET: [Dropped; 6] = [
     Dropped::IdentityUnresolved,
     Dropped::FileUnresolved,
@@ -211,7 +211,7 @@ fn whatever_hides_a_part_of_the_node_has_an_alert() {
 fn promtool_takes_the_rules_and_their_tests_pass() {
     let folder = workspace().join(FOLDER);
     let Some(mut check) = promtool(&folder) else {
-        skip!("no promtool is here: `cargo xtask setup` brings it");
+        skip!("`promtool` is not installed: `cargo xtask setup` installs it");
     };
     run(check.args(["check", "rules"]).args(FILES));
     let mut test = promtool(&folder).expect("it was here");

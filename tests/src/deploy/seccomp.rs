@@ -1,5 +1,5 @@
-//! The profile for engines that refuse `bpf()`: as narrow as an engine's own, and in a
-//! form that each of them reads.
+//! The profile for engines that refuse `bpf()`: it is as narrow as an engine's own, and in
+//! a form that each engine can read.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -31,7 +31,7 @@ fn allows(rule: &Value) -> bool {
     rule["action"] == "SCMP_ACT_ALLOW"
 }
 
-/// The runtime's own form: containerd reads no other, and the engines read it too.
+/// The runtime's own form, which containerd requires and the engines read, too.
 #[test]
 fn the_profile_has_only_what_every_runtime_reads() {
     let profile = profile();
@@ -73,16 +73,16 @@ fn the_profile_refuses_whatever_it_does_not_name() {
     }
 }
 
-/// Ours lets two calls more pass than an engine's own, and no third.
+/// Our profile allows exactly two calls more than an engine's own.
 #[test]
 fn the_profile_is_as_narrow_as_an_engines_own_but_for_two_calls() {
     let unpacked = workspace().join(".tools/podman/usr/share/containers/seccomp.json");
     let places = [unpacked.as_path(), Path::new("/usr/share/containers/seccomp.json")];
     let Some(text) = places.iter().find_map(|path| fs::read_to_string(path).ok()) else {
-        skip!("no container engine's own profile is here");
+        skip!("no container engine is here whose own profile could be compared");
     };
     let engines: Value = serde_json::from_str(&text).unwrap();
-    // The calls that pass whatever the container's capabilities are.
+    // The calls that are allowed whatever the container's capabilities are.
     let theirs = calls(&engines, |rule| allows(rule) && rule["includes"]["caps"].is_null());
     let ours = calls(&profile(), allows);
     let more: Vec<_> = ours.difference(&theirs).collect();

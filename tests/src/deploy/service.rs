@@ -1,4 +1,4 @@
-//! The unit for hosts without Kubernetes.
+//! Tests of the unit for hosts without Kubernetes.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ const UNIT: &str = "deploy/systemd/tracer.service";
 #[test]
 fn the_service_is_one_that_systemd_takes() {
     let Some(mut systemd) = find_program("systemd-analyze") else {
-        skip!("no systemd-analyze is here");
+        skip!("`systemd-analyze` is not installed");
     };
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("tracer.service");
@@ -19,7 +19,7 @@ fn the_service_is_one_that_systemd_takes() {
     fs::write(&copy, unit).unwrap();
     let output = systemd.args(["verify", "--man=no"]).arg(&copy).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    // It forgives what it does not know, and names it; other units' faults, too.
+    // It accepts what it does not know, but names it; it names other units' faults, too.
     let of_ours: Vec<_> = said.lines().filter(|line| line.contains("tracer.service")).collect();
     assert_eq!(of_ours, [""; 0]);
     assert!(output.status.success(), "{said}");

@@ -1,7 +1,8 @@
-//! Labels whose values come from a list: the code's own against those that
-//! `docs/metrics.md` enumerates and those that rules and dashboards ask for.
+//! Labels whose values come from a list: the code's lists are compared with those in
+//! `docs/metrics.md` and with the values in rules and dashboards.
 //!
-//! A misspelled value is the most silent mistake: its query is valid, and empty.
+//! A misspelled value is the mistake that is hardest to notice: its query is valid, and
+//! returns nothing.
 
 use std::{collections::BTreeSet, fs};
 
@@ -23,7 +24,7 @@ fn enumerated() -> [(&'static str, Vec<&'static str>); 5] {
     ]
 }
 
-/// All values of a label of a metric; `None` where they come from no list.
+/// All values of a label of a metric; `None` if they do not come from a list.
 fn values(metric: &str, label: &str) -> Option<BTreeSet<String>> {
     let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
     match (metric, label) {
@@ -68,7 +69,7 @@ fn asked(query: &str) -> impl Iterator<Item = Asked<'_>> {
     query.match_indices('{').flat_map(move |(at, _)| {
         let before = &query[..at];
         let metric = &before[before.len() - name(before)..];
-        // Odd pieces are within quotes; a brace outside of them is the end.
+        // Every second piece is within quotes; a brace in another piece is the end.
         let pieces: Vec<_> = query[at + 1..].split('"').collect();
         let outside = pieces.chunks(2).take_while(|pair| !pair[0].contains('}'));
         let pairs = outside.filter_map(|pair| Some((pair[0], *pair.get(1)?)));

@@ -1,5 +1,5 @@
-//! The version stands in one place, `Cargo.toml`; whatever names an image names that
-//! version of it.
+//! The version is defined in one place, `Cargo.toml`; every file that names an image names
+//! that version of it.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -78,7 +78,7 @@ fn all_that_people_install_is_of_the_version_that_the_program_prints() {
     assert_eq!(rpm::file_name(&release, machine), format!("tracer-{VERSION}-1.x86_64.rpm"));
 }
 
-/// krew reads these fields of a manifest, and refuses others.
+/// The fields that krew accepts in a manifest.
 #[test]
 fn krews_manifest_is_of_this_version_and_finds_the_program_in_the_archives() {
     let release = release();

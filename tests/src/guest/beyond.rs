@@ -1,5 +1,5 @@
-//! Filesystems beyond those that the tracer has hooks of their own for: each
-//! fsync and fdatasync is seen once, and what cannot be split is said.
+//! Filesystems for which the tracer has no hooks of their own: each fsync and fdatasync is
+//! seen once, and the tracer says which phases it cannot see.
 
 use std::{
     fs::{self, File},
@@ -42,12 +42,12 @@ const KINDS: [&str; 3] = ["fsync", "fdatasync", "o_dsync write"];
 /// The tracer's expected account of where a file lies.
 struct Expected<'a> {
     filesystem: &'a str,
-    /// None for what lies on no disk.
+    /// `None` if the file is on no disk.
     disk: Option<&'a str>,
     kinds: &'a [&'a str],
 }
 
-/// Syncs a file, which is still open afterwards: it is looked for by then.
+/// Syncs a file and keeps it open, so that the tracer can look up its name.
 fn sync(kind: &str, path: &Path) -> Result<File> {
     let mut options = File::options();
     options.create(true).append(true);
@@ -66,8 +66,8 @@ fn sync(kind: &str, path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Syncs files in a folder, and looks for each once: with its process, its
-/// path, and the disk that it waits for.
+/// Syncs files in a directory, and checks that each sync is seen once, with its process,
+/// its path, and the disk that it waits for.
 fn count(session: &mut Session, folder: &Path, expected: &Expected<'_>) -> Result<Tally> {
     let mut tally = Tally::default();
     for kind in expected.kinds {
@@ -79,7 +79,7 @@ fn count(session: &mut Session, folder: &Path, expected: &Expected<'_>) -> Resul
         drop(file);
         if syncs.len() != ROUNDS || syncs.iter().any(|sync| sync.kind != *kind) {
             let kinds: Vec<_> = syncs.iter().map(|sync| sync.kind).collect();
-            let what = format!("of {ROUNDS} times {kind} were seen {kinds:?}");
+            let what = format!("of {ROUNDS} {kind} calls, these were seen: {kinds:?}");
             tally.short.push(Shortfall::unseen(what, kind, expected.filesystem));
             continue;
         }
@@ -138,15 +138,15 @@ fn overlay(session: &mut Session) -> Result<Tally> {
 
 fn tmpfs(session: &mut Session) -> Result<Tally> {
     let mounted = Mounted::mount("tmpfs", "tmpfs", "")?;
-    // An O_DSYNC write has nothing to wait for there, and asks nobody.
+    // An O_DSYNC write has nothing to wait for there, so it makes no sync.
     let expected = Expected { filesystem: "tmpfs", disk: None, kinds: &KINDS[..2] };
     count(session, mounted.path(), &expected)
 }
 
 fn f2fs(session: &mut Session) -> Result<Tally> {
     let disk = loop_device(SIZE_BYTES)?;
-    // It asks for its checksums by this name; where they are built in, there is
-    // no such module.
+    // f2fs loads its checksums by this name; if they are built in, there is no such
+    // module.
     let _ = MODPROBE.run(&["-q", "crypto-crc32"]);
     MKFS_F2FS.run(&["-q", "-f", &disk.path()])?;
     let mounted = Mounted::mount(&disk.path(), "f2fs", "")?;
@@ -155,7 +155,7 @@ fn f2fs(session: &mut Session) -> Result<Tally> {
     count(session, mounted.path(), &expected)
 }
 
-/// An image of ext4 that a process serves.
+/// An ext4 image that a FUSE process serves.
 fn fuse(session: &mut Session) -> Result<Tally> {
     let disk = lab_disk(Filesystem::Ext4);
     meet(session, disk.name())?;

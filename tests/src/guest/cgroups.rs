@@ -1,5 +1,5 @@
-//! Real cgroups with the io controller: they identify owners, and a victim
-//! that its own limit slows blames nobody.
+//! Tests with real cgroups and the io controller: owners are identified by their cgroups,
+//! and nobody is blamed if a victim is slowed by its own limit.
 
 use std::{
     collections::BTreeMap,
@@ -30,15 +30,15 @@ const SYNC: Tool = Tool { name: "sync", package: "coreutils" };
 const MODULES: [&str; 2] = ["configfs", "null_blk"];
 /// The service time of every request, so that there is something in flight to see.
 const DELAY: Duration = Duration::from_millis(20);
-/// For anything that takes seconds on an emulated machine.
+/// The timeout of anything that takes seconds on an emulated machine.
 const LONG: Duration = Duration::from_secs(120);
 
 fn folder(cgroup: &Cgroup) -> PathBuf {
     Path::new(HIERARCHY).join(cgroup.path().trim_start_matches('/'))
 }
 
-/// Makes a cgroup for which the io controller is on, and the memory controller,
-/// without which what is written back is on nobody's account.
+/// Makes a cgroup with the io controller and the memory controller; without the latter,
+/// writeback is charged to no cgroup.
 fn cgroup_with_io(name: &str) -> Result<Cgroup> {
     let cgroup = Cgroup::create(name)?;
     ensure!(!cgroup.is_none(), "there is no cgroup2");
@@ -65,7 +65,7 @@ fn slow_disk(session: &mut Session) -> (Device, Mounted) {
     (device, mounted)
 }
 
-/// Writes zeros over a file that has its blocks already.
+/// Overwrites a file with zeros; its blocks are allocated already.
 fn dd(file: &Path, flags: &str, writes: u32, cgroup: &Cgroup) -> Result<Process> {
     let mut command: Command = DD.command()?;
     command.args(["if=/dev/zero", "bs=4k", "conv=notrunc", "status=none"]);
@@ -88,8 +88,8 @@ fn watch(session: &mut Session, processes: &[Process], mut look: impl FnMut(&Sna
     while after < 4 {
         assert!(Instant::now() < until, "the writers do not end");
         after += u32::from(processes.iter().all(|process| process.ended().is_some()));
-        // The numbers of owners are read once a second, and shown only while they
-        // change, so each reading must be looked at.
+        // The owners' numbers are read once a second, and shown only while they change, so
+        // every reading must be looked at.
         for _ in 0..5 {
             std::thread::sleep(Duration::from_millis(100));
             session.poll(None, &mut Vec::new());
@@ -134,7 +134,7 @@ fn owners_are_told_by_their_cgroups() {
     });
 }
 
-/// Its own limit makes a victim slow while a neighbour does a little.
+/// A victim's own limit makes it slow, while a neighbour does little.
 #[test]
 fn a_limit_of_its_own_is_nobodys_fault() {
     const SYNCS: u32 = 40;
@@ -144,7 +144,7 @@ fn a_limit_of_its_own_is_nobodys_fault() {
         crate::skip::skip!("this kernel has no io and memory controllers for cgroups");
     }
     traced(|session| {
-        // A limited request is handed on by a kernel worker.
+        // A throttled request is submitted by a kernel worker.
         if let Some(unsupported) =
             session.unsupported().iter().find(|unsupported| unsupported.what == "submitter")
         {
@@ -155,8 +155,8 @@ fn a_limit_of_its_own_is_nobodys_fault() {
         let neighbour = cgroup_with_io("neighbour").unwrap();
         let (file, other) = (mounted.path().join("victim"), mounted.path().join("other"));
         lay_out(&other).unwrap();
-        // A file is on the account of who wrote to it first. What it is like
-        // without a limit is known after the second time.
+        // A file is charged to the cgroup that wrote to it first. After the second run, the
+        // duration without a limit is known.
         for _ in 0..2 {
             let alone = dd(&file, "dsync", SYNCS, &victim).unwrap();
             watch(session, &[alone], |_| {});
@@ -197,8 +197,8 @@ fn write_and_leave(file: &Path, cgroup: &Cgroup) {
     assert!(ended.status.success(), "{}", last_line(&ended.stderr));
 }
 
-/// Keeps dirty pages dirty. A cgroup for which nothing was written back so far has
-/// no share of the dirty limit, and the flushers' next turn would be its own.
+/// Keeps the flushers from writing dirty pages. A cgroup for which nothing was written back
+/// so far has no share of the dirty limit, so the flushers would write its pages next.
 struct LateFlushers(String);
 
 impl LateFlushers {
@@ -213,12 +213,12 @@ impl LateFlushers {
 
 impl Drop for LateFlushers {
     fn drop(&mut self) {
-        // It was written before, so it can be.
+        // It could be written before, so it can be written now.
         let _ = fs::write(Self::SETTING, &self.0);
     }
 }
 
-/// Has a kernel worker write everything back, and returns how many bytes who in
+/// Makes a kernel worker write everything back, and returns the bytes that each process of
 /// this cgroup wrote to the disk, by name.
 fn write_back(
     session: &mut Session,
@@ -244,7 +244,7 @@ fn write_back(
     bytes
 }
 
-/// The bio's cgroup and who dirtied the file agree.
+/// The bio's cgroup and the process that dirtied the file agree.
 #[test]
 fn what_is_written_back_is_who_wrote_its_with_the_io_controller() {
     need_guest!();
@@ -266,7 +266,7 @@ fn what_is_written_back_is_who_wrote_its_with_the_io_controller() {
     });
 }
 
-/// It was not seen who dirtied the file, but the bio names the cgroup.
+/// The process that dirtied the file was not seen, but the bio names the cgroup.
 #[test]
 fn a_cgroup_is_told_by_its_bios_alone() {
     need_guest!();

@@ -1,5 +1,5 @@
-//! Two hundred threads that go round a thousand cgroups, on as many CPUs as there
-//! are (`cargo xtask vm --cpus 16`): what fills the journal is known to the block.
+//! Two hundred threads move through a thousand cgroups, on all CPUs of the guest
+//! (`cargo xtask vm --cpus 16`): the blocks that fill the journal are charged exactly.
 
 use std::{
     fs,
@@ -33,7 +33,7 @@ const ROUND: usize = 5;
 const CGROUPS: usize = THREADS * ROUND;
 const FILES: usize = 2 * ROUND;
 
-/// Cgroups for threads of this process, which lies above them meanwhile.
+/// Cgroups for threads of this process, which is in the cgroup above them meanwhile.
 struct Threaded {
     folder: PathBuf,
     before: String,
@@ -57,7 +57,7 @@ impl Threaded {
         Ok(Self { folder, before, _run: run })
     }
 
-    /// Puts the running thread into one of them.
+    /// Puts the calling thread into one of them.
     fn enter(&self, at: usize) -> Result<()> {
         let tid = nix::unistd::gettid().to_string();
         write(&self.folder.join(at.to_string()).join("cgroup.threads"), &tid)
@@ -73,8 +73,8 @@ impl Drop for Threaded {
     }
 }
 
-/// Blocks that handles dirtied in all transactions that a journal has committed, as
-/// it says itself: transactions, and the blocks of one.
+/// The blocks that handles dirtied in all committed transactions, from the journal's own
+/// statistics: the number of transactions, and the mean blocks of one.
 fn committed(disk: &str) -> Result<u64> {
     let folder = "/proc/fs/jbd2";
     let entries = fs::read_dir(folder).context("no jbd2")?.flatten();
@@ -103,7 +103,7 @@ fn charged(session: &mut Session, device: u32, is_over: impl Fn() -> bool) -> u6
             blocks += journals.map(|work| work.blocks).sum::<u64>();
         }
         if end.is_none() && is_over() {
-            // One more reading.
+            // One more reading is needed.
             end = Some(Instant::now() + Duration::from_secs(4));
         }
         thread::sleep(Duration::from_millis(50));
@@ -117,7 +117,7 @@ fn what_a_thousand_cgroups_put_into_a_journal_is_charged_to_the_block() {
     traced_through(vec!["metadata=tracepoint".parse().expect("a strategy")], |session| {
         let metadata = session.selections().iter().find(|s| s.capability == Capability::Metadata);
         if metadata.is_none_or(|metadata| metadata.selected().is_none()) {
-            crate::skip::skip!("this kernel does not show who fills a journal");
+            crate::skip::skip!("this kernel does not show which process fills a journal");
         }
         let disk = loop_device(1 << 30).expect("a loop device of our own");
         let mounted = Mounted::ext4(&disk.path()).expect("ext4 on it");
@@ -127,7 +127,7 @@ fn what_a_thousand_cgroups_put_into_a_journal_is_charged_to_the_block() {
         }
         nix::unistd::sync();
         let cgroups = Threaded::create().expect("threaded cgroups");
-        // Sums of the folders' making are read, and out of the way.
+        // The sums for creating the directories were read before, and do not count.
         charged(session, device, || true);
         let before = committed(&disk.name).unwrap();
         let (ready, is_over) = (Barrier::new(THREADS), AtomicBool::new(false));
@@ -149,7 +149,7 @@ fn what_a_thousand_cgroups_put_into_a_journal_is_charged_to_the_block() {
             let is_over = &is_over;
             scope.spawn(move || {
                 threads.into_iter().for_each(|thread| thread.join().unwrap());
-                // Commits what is left.
+                // This commits what is left.
                 nix::unistd::sync();
                 is_over.store(true, Relaxed);
             });

@@ -1,5 +1,5 @@
-//! Delays that the test itself puts in, found again where they belong: in the
-//! device, in a queue, or before a request exists at all.
+//! Delays that the test itself adds are shown in the right phase: in the device, in a
+//! queue, or before a request exists.
 
 use std::{
     fs::{self, File},
@@ -45,8 +45,8 @@ fn slow_disk(session: &mut Session, depth: u32) -> (Device, Mounted) {
     (device, mounted)
 }
 
-/// A file whose blocks are there already: to write to it and fdatasync is one
-/// request, and concerns no journal.
+/// Makes a file whose blocks are allocated already: a write and an fdatasync make one
+/// request, and need no journal.
 fn lay_out(path: &Path) -> Result<PathBuf> {
     fs::write(path, [1; 64 << 10])
         .with_context(|| format!("failed to make `{}`", path.display()))?;
@@ -111,8 +111,8 @@ fn missed_runs(session: &mut Session) -> u64 {
         .sum()
 }
 
-/// A device that serves one request at a time, and several that want it: the
-/// wait is the queue's, the service the device's.
+/// Several threads use a device that serves one request at a time: the wait is shown as
+/// queue, the service as device.
 #[test]
 fn queueing_is_told_from_device_time() {
     const WRITERS: usize = 4;
@@ -141,7 +141,7 @@ fn queueing_is_told_from_device_time() {
             });
             let syncs = own_syncs(session);
             println!("{WRITERS} writers under {scheduler}: {}", mean_phases(&syncs));
-            // A program that is preempted misses the next one's run on its CPU.
+            // While a program is preempted, the next one on its CPU does not run.
             let missed = missed_runs(session) - missed;
             assert!(syncs.len() as u64 + missed >= (WRITERS * SYNCS) as u64, "{}", syncs.len());
             assert!(syncs.len() * 10 >= WRITERS * SYNCS * 9, "{}", syncs.len());
@@ -155,8 +155,8 @@ fn queueing_is_told_from_device_time() {
     });
 }
 
-/// All tags are taken: the sync waits before it has a request. That is not the
-/// device's time, and must not get lost.
+/// All tags are in use, so the sync waits before it has a request. That time is not the
+/// device's, and must not be lost.
 #[test]
 fn the_wait_for_a_tag_is_in_the_record() {
     const WRITERS: usize = 16;
@@ -176,7 +176,7 @@ fn the_wait_for_a_tag_is_in_the_record() {
                 let (stop, crowd) = (&stop, &crowd);
                 scope.spawn(move || write_directly(crowd, writer, stop));
             }
-            // Until all are there.
+            // Waits until all threads run.
             thread::sleep(DELAY * 10);
             let took = overwrite(&victim, SYNCS);
             stop.store(true, Relaxed);
@@ -194,14 +194,14 @@ fn the_wait_for_a_tag_is_in_the_record() {
         let in_device = mean(&syncs, Phase::Device);
         let waits = [Phase::Queue, Phase::Throttle, Phase::Other];
         let waiting: f64 = waits.into_iter().map(|phase| mean(&syncs, phase)).sum();
-        // Sixteen busy threads put the device's timer off on a machine of one CPU.
+        // On a machine with one CPU, sixteen busy threads delay the device's timer.
         assert!(in_device <= 0.5 * waiting, "{in_device} s in the device, {waiting} s waiting");
         assert!(waiting >= 2.0 * delay, "{waiting} s of waiting for a tag");
         nothing_leaks(session, &device.name).unwrap();
     });
 }
 
-/// Writes a page of its own past the page cache until `stop` is set.
+/// Writes its own page past the page cache, again and again, until `stop` is set.
 fn write_directly(path: &Path, page: usize, stop: &AtomicBool) {
     let file = File::options().write(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
     let data = Page([page as u8; 4096]);

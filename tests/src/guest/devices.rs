@@ -33,7 +33,7 @@ pub const FUSE2FS: Tool = Tool { name: "fuse2fs", package: "fuse2fs" };
 const SECTOR_BYTES: u64 = 512;
 const CONFIGFS: &str = "/sys/kernel/config";
 
-/// A block device, gone with all that it is made of when dropped.
+/// A block device. Dropping it removes it with everything that it is made of.
 pub struct Device {
     /// `dm-0`
     pub name: String,
@@ -169,7 +169,7 @@ fn mapped(name: &str, sectors: u64, target: &str, below: Vec<Device>) -> Result<
     DMSETUP.run(&["create", "--noudevrules", "--noudevsync", name, "--table", &table])?;
     let remove = ["remove", "--noudevrules", "--noudevsync", "--retry", name];
     let undo = vec![Undo::Run(DMSETUP, remove.map(str::to_owned).to_vec())];
-    // A guard from here on.
+    // From here on a guard removes it.
     let mut device = Device::of(name, below, undo);
     device.name = DMSETUP.run(&["info", "--columns", "--noheadings", "-o", "blkdevname", name])?;
     await_node(&device.name)?;
@@ -223,7 +223,7 @@ pub fn raid1_on(members: Vec<Device>) -> Result<Device> {
     array(members, &["--build", "--level=1"])
 }
 
-/// An array with its own notes on its members, which `mdadm` asks of this level.
+/// An array with metadata on its members, which `mdadm` requires for this level.
 pub fn raid5_on(members: Vec<Device>) -> Result<Device> {
     array(members, &["--create", "--level=5", "--metadata=1.2", "--bitmap=none"])
 }
@@ -260,11 +260,11 @@ pub fn set_delay(name: &str, delay: Duration) -> Result<()> {
     DMSETUP.run(&["resume", "--noudevrules", "--noudevsync", name]).map(drop)
 }
 
-/// A disk of memory whose every request takes so long.
+/// A disk in memory, on which every request takes a given time.
 #[derive(Clone, Copy, Debug)]
 pub struct NullBlk {
     pub delay: Duration,
-    /// Hardware queues, as far as there may be CPUs.
+    /// The number of hardware queues, at most that of possible CPUs.
     pub queues: u32,
     /// Requests at the same time, on each queue.
     pub depth: u32,
@@ -281,7 +281,7 @@ impl Default for NullBlk {
 pub fn null_blk(wanted: NullBlk) -> Result<Device> {
     let nullb = Path::new(CONFIGFS).join("nullb");
     if !nullb.exists() {
-        // Mounted already, or else the next step says what is missing.
+        // If this fails it is mounted already, or the next step reports what is missing.
         let none: Option<&str> = None;
         let _ = mount(Some("configfs"), CONFIGFS, Some("configfs"), MsFlags::empty(), none);
     }
@@ -289,7 +289,7 @@ pub fn null_blk(wanted: NullBlk) -> Result<Device> {
     fs::create_dir(&folder).with_context(|| format!("failed to make `{}`", folder.display()))?;
     let before = disks()?;
     let mut device = Device::of("nullb", Vec::new(), vec![Undo::RemoveFolder(folder.clone())]);
-    // Served by a timer, one for each request, or else at once.
+    // Requests are completed by a timer each, or at once if there is no delay.
     let irqmode = if wanted.delay.is_zero() { "0" } else { "2" };
     for (attribute, value) in [
         ("size", wanted.size_mib.to_string()),
@@ -367,7 +367,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// With nothing left to be done in the background.
+    /// Makes a filesystem that leaves no work for the background.
     pub fn ext4(device: &str) -> Result<Self> {
         let options = "lazy_itable_init=0,lazy_journal_init=0,nodiscard";
         MKFS_EXT4.run(&["-q", "-F", "-E", options, device])?;

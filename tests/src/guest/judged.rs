@@ -1,6 +1,6 @@
-//! Verdicts on stacked disks: nobody while the stack is idle, the tenant by its name
-//! while there is one, and the device while the disk below is slow. A kernel thread that
-//! carries others' work is never named.
+//! Verdicts on stacked disks: nobody is named while the stack is idle, the tenant is named
+//! while it writes, and the device while the disk below is slow. A kernel thread that does
+//! others' work is never named.
 
 use std::{process::Command, time::Duration};
 
@@ -14,11 +14,11 @@ use super::{
 };
 use crate::subject::Tracer;
 
-/// Each request of the disk takes so long, one after another.
+/// The time of each request of the disk, which serves one at a time.
 const EACH: Duration = Duration::from_millis(1);
 /// The delay of each bio while the disk below is slow.
 const SLOW: Duration = Duration::from_millis(30);
-/// Between two snapshots; an emulated machine is late.
+/// The time between two snapshots; an emulated machine may be late.
 const SNAPSHOT: Duration = Duration::from_secs(120);
 const PER_SECOND: u32 = 20;
 /// Snapshots of ten seconds' window, one a second.
@@ -45,8 +45,8 @@ struct Said {
     kind: String,
     /// The worst culprit's process, and its share.
     worst: Option<(String, f64)>,
-    /// All culprits but those who had the CPU, as any kernel thread may have on a machine
-    /// with one.
+    /// All culprits except those blamed for the CPU: on a machine with one CPU any kernel
+    /// thread may be.
     behind: Vec<String>,
     has_baseline: bool,
     disks_below: String,
@@ -75,7 +75,7 @@ fn watch(top: &mut Tracer, snapshots: usize) -> Vec<Said> {
     (0..snapshots).filter_map(|_| said(top)).collect()
 }
 
-/// Kernel threads that carry the work of a stack.
+/// Kernel threads that do the work of a stack.
 fn is_carrier(name: &str) -> bool {
     name.starts_with("dmcrypt")
         || name.starts_with("kworker")
@@ -90,7 +90,7 @@ fn is_carrier(name: &str) -> bool {
 struct Wrong(Vec<String>);
 
 impl Wrong {
-    /// Counts snapshots that are not as they should be.
+    /// Notes the phase as wrong if too many snapshots are not as expected.
     fn check(
         &mut self,
         what: &str,
@@ -120,7 +120,7 @@ impl Wrong {
     }
 }
 
-/// Several who write to a file in turn, until they are dropped.
+/// Several processes that write to a file in turn, until they are dropped.
 fn tenant(path: &str, cgroup: &Cgroup, direct: bool) -> Vec<Process> {
     let flags = if direct { "oflag=direct" } else { "" };
     (0..WRITERS)
@@ -136,15 +136,14 @@ fn tenant(path: &str, cgroup: &Cgroup, direct: bool) -> Vec<Process> {
         .collect()
 }
 
-/// Dirty pages are written soon.
+/// Makes the kernel write dirty pages soon.
 fn write_back_soon() {
     for (file, value) in [("dirty_bytes", "8388608"), ("dirty_background_bytes", "2097152")] {
         write(&std::path::Path::new("/proc/sys/vm").join(file), value).unwrap();
     }
 }
 
-/// The stack while nobody is beside the log, while somebody is, and with a disk below it
-/// that has become slow.
+/// Plays the stack without a neighbour, with one, and with a slow disk below it.
 fn judge(device: &Device, slow: &str, below: &[&str]) {
     write_back_soon();
     let mounted = Mounted::ext4(&device.path()).expect("ext4 on the device");
@@ -236,6 +235,6 @@ fn md_raid5() {
     need!(&["md-mod", "raid456"], &[DMSETUP, MDADM]);
     need!(&MODULES, &[]);
     let device = devices::raid5_on(slow_disks(3).unwrap()).unwrap();
-    // A record of a sync has room for three disks below, and the members are three.
+    // A sync's record has room for three disks below, and there are three members.
     judge(&device, "tracer-slow-1", &["dm-"]);
 }

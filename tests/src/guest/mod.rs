@@ -1,25 +1,25 @@
-//! Tests that only a virtual machine can run: they load modules, make devices
-//! of any kind and throttle cgroups. `cargo xtask vm` sets `TRACER_GUEST=1`.
+//! Tests that run only in a virtual machine: they load modules, make devices of any kind
+//! and throttle cgroups. `cargo xtask vm` sets `TRACER_GUEST=1`.
 //!
-//! Loads are small and times generous: an emulated machine is tens of times
-//! slower than a real one. Speeds are only compared with delays that the test
-//! itself put in, and those are long.
+//! Loads are small and timeouts generous, because an emulated machine is tens of times
+//! slower than a real one. Speeds are only compared with delays that the test itself
+//! adds, and those are long.
 
-/// Filesystems beyond those whose hooks we know: overlay, FUSE, tmpfs, f2fs.
+/// Filesystems without hooks of their own: overlay, FUSE, tmpfs, f2fs.
 mod beyond;
 /// Owners by their cgroups, and a victim whose own limit slows it.
 mod cgroups;
 /// A thousand cgroups that fill a journal together.
 mod crowd;
-/// A delay of the device, of a queue and of a request that waits to exist.
+/// Delays in the device, in a queue, and before a request exists.
 mod delays;
 /// Devices that only a virtual machine may make.
 mod devices;
 /// Verdicts on stacked disks.
 mod judged;
-/// Filesystems whose modules come after the tracer's start.
+/// Filesystems whose modules are loaded after the tracer's start.
 mod modules;
-/// Disks below others that change while they are used.
+/// Stacked disks whose underlying disks change while they are used.
 mod moved;
 /// A disk with several paths to it, which are hidden.
 mod multipath;
@@ -39,12 +39,12 @@ use std::{
 use anyhow::Result;
 use tracer_lab::tool::{Tool, last_line};
 
-/// Whether this is a virtual machine that is ours to break.
+/// Whether this is a virtual machine, in which a test may change anything.
 pub fn is_guest() -> bool {
     std::env::var_os("TRACER_GUEST").is_some_and(|value| value == "1")
 }
 
-/// Skips outside of such a machine, or where it cannot be traced.
+/// Skips outside of such a machine, or if it cannot be traced.
 macro_rules! need_guest {
     () => {
         if !crate::guest::is_guest() {
@@ -55,7 +55,7 @@ macro_rules! need_guest {
 }
 use need_guest;
 
-/// Skips a test that needs something that [`lack_of`] says is not here.
+/// Skips a test if [`lack_of`] finds that something is missing.
 macro_rules! need {
     ($modules:expr, $tools:expr) => {
         if let Some(lack) = crate::guest::lack_of($modules, $tools) {
@@ -77,8 +77,8 @@ fn write_and_sync(file: &mut File, times: usize) -> Result<()> {
 
 const MODPROBE: Tool = Tool { name: "modprobe", package: "kmod" };
 
-/// The first of these modules and tools that this machine has not got. Modules
-/// that are there are loaded.
+/// Finds the first of these modules and tools that this machine lacks. Modules that exist
+/// are loaded.
 fn lack_of(modules: &[&str], tools: &[Tool]) -> Option<String> {
     let module = modules.iter().find_map(|name| {
         let output = MODPROBE.command().ok()?.arg(name).output().ok()?;

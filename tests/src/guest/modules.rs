@@ -1,4 +1,4 @@
-//! Filesystems whose modules come after the tracer's start.
+//! Filesystems whose modules are loaded after the tracer's start.
 
 use std::{
     fs::{self, File},
@@ -23,19 +23,19 @@ use crate::{
 
 const SYNCS: usize = 20;
 
-/// Takes a module out. The hooks of a tracer before hold it for a moment.
+/// Unloads a module. The hooks of an earlier tracer may hold it for a moment.
 fn unload(module: &str) -> bool {
     let is_away = || !fs::exists(format!("/sys/module/{module}")).unwrap();
     let until = Instant::now() + Duration::from_secs(10);
     while !is_away() && Instant::now() < until {
-        // It says itself why it cannot.
+        // It prints itself why it fails.
         let _ = MODPROBE.run(&["-r", module]);
         sleep(Duration::from_millis(200));
     }
     is_away()
 }
 
-/// The sentences about modules that came late.
+/// The sentences about modules that were loaded late.
 fn said(session: &Session) -> Vec<String> {
     let all = session.unsupported().into_iter();
     all.filter(|here| here.what == "module").map(|here| here.sentence).collect()
@@ -51,7 +51,7 @@ fn strategy(session: &Session, of: Hook) -> Option<&'static str> {
     session.selections().iter().find(|selection| selection.capability == of)?.selected()
 }
 
-/// The calling thread does without what loading takes, as the agent's does.
+/// Gives up the capabilities of the calling thread that loading needs, as the agent does.
 fn without_rights<T>(work: impl FnOnce() -> T) -> T {
     let rights = [Capability::CAP_SYS_ADMIN, Capability::CAP_PERFMON];
     for right in rights {
@@ -64,8 +64,8 @@ fn without_rights<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Has xfs and btrfs come under a running tracer, and syncs a file on an xfs. Returns
-/// what is said of them, and how many syncs waited for the log.
+/// Loads xfs and btrfs while a tracer runs, and syncs a file on an xfs. Returns the
+/// sentences about them, and how many syncs waited for the log.
 fn have_them_come(session: &mut Session) -> (Vec<String>, usize) {
     assert_eq!(said(session), [""; 0]);
     assert_eq!(strategy(session, Hook::Log), None);
@@ -86,7 +86,7 @@ fn have_them_come(session: &mut Session) -> (Vec<String>, usize) {
     let mut file = File::create(disk.mountpoint().join("late")).unwrap();
     own_syncs(session);
     for _ in 0..SYNCS {
-        // A file that grows has its new size in the log.
+        // The new size of a growing file is written to the log.
         file.write_all(&[0; 4096]).unwrap();
         file.sync_data().unwrap();
     }
@@ -97,8 +97,8 @@ fn have_them_come(session: &mut Session) -> (Vec<String>, usize) {
     (said, waits)
 }
 
-/// The sentence about xfs. Where functions are hooked nothing of btrfs's module is
-/// missing, and so it has none.
+/// The sentence about xfs. If functions are hooked, nothing in btrfs's module is missing, so
+/// there is no sentence about it.
 fn said_of_xfs(session: &Session, said: &[String]) -> String {
     let under_fentry = strategy(session, Hook::Sync) == Some("fentry");
     assert_eq!(said.iter().any(|said| said.starts_with("btrfs")), !under_fentry, "{said:?}");
@@ -111,14 +111,14 @@ macro_rules! need_modules_to_be_away {
     () => {
         for module in ["xfs", "btrfs"] {
             if !unload(module) {
-                crate::skip::skip!("`{module}` is no module here, or in use");
+                crate::skip::skip!("`{module}` is not a module here, or it is in use");
             }
         }
     };
 }
 
-/// Hooks in a module that comes late join those that serve, if the kernel has types of
-/// its modules; if it has none, that is said.
+/// Hooks in a module that is loaded late are attached if the kernel has types of its modules;
+/// otherwise the tracer says that they are missing.
 #[test]
 fn a_filesystem_that_comes_late_is_seen_or_said_to_be_missing() {
     need_guest!();
@@ -153,7 +153,7 @@ fn without_a_loader_a_restart_is_advised_and_helps() {
     traced(|session| assert_eq!(strategy(session, Hook::Log), Some("tracepoint")));
 }
 
-/// The processes that this one started and that have this name.
+/// The children of a process that have this name.
 fn children(parent: u32, name: &str) -> Vec<u32> {
     let list = format!("/proc/{parent}/task/{parent}/children");
     let children = fs::read_to_string(list).unwrap();
@@ -206,7 +206,7 @@ fn an_agent_without_rights_has_them_in_a_process_that_can_do_nothing_else() {
     assert!(unload("xfs"), "a hook is left in it");
 }
 
-/// Their programs have constants that only the module's types say.
+/// These programs need constants that only the module's types contain.
 #[test]
 fn hooks_that_read_what_a_late_module_hands_out_join_too() {
     need_guest!();

@@ -1,5 +1,5 @@
-//! A disk's stack changes while it is used: from then on a verdict speaks of the disk
-//! below it now, and of who uses that one.
+//! A disk's stack changes while it is used: from then on a verdict is about the disk that
+//! is below now, and about the processes that use it.
 
 use std::{
     fs::File,
@@ -25,13 +25,13 @@ const MODULES: [&str; 3] = ["configfs", "null_blk", "dm-mod"];
 /// The time that every request takes, so that there is something in flight to see.
 const DELAY: Duration = Duration::from_millis(20);
 const SYNCS: usize = 10;
-/// After which nothing may be said of the old stack any more.
+/// After this time no verdict may be about the old stack.
 const SOON: Duration = Duration::from_secs(2);
 const NAME: &str = "tracer-moved";
 
 /// A disk, and a process in a cgroup of its own that reads it all the time.
 struct Ground {
-    // Ended first.
+    // It is ended first.
     _neighbour: Process,
     cgroup: Cgroup,
     disk: Device,
@@ -54,7 +54,7 @@ impl Ground {
     }
 }
 
-/// Lets the tracer look at the disks, as it does ten times a second.
+/// Polls the tracer ten times a second, so that it looks at the disks.
 fn pass(session: &mut Session, time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -63,7 +63,7 @@ fn pass(session: &mut Session, time: Duration) {
     }
 }
 
-/// Whether all syncs had this cgroup's requests beside them, and nobody else's than
+/// Whether all syncs overlapped with this cgroup's requests, and with nobody else's except
 /// their own.
 fn are_beside(syncs: &[SlowSync], cgroup: &Cgroup, strangers: &Cgroup) -> bool {
     let has = |cgroup: &Cgroup| {
@@ -100,7 +100,7 @@ fn dmsetup(args: &[&str]) -> String {
     DMSETUP.run(&[&["--noudevrules", "--noudevsync"], args].concat()).unwrap()
 }
 
-/// A volume that goes when it is dropped.
+/// A volume that is removed when dropped.
 struct Volume(String);
 
 impl Volume {
@@ -174,7 +174,7 @@ fn a_volume_that_is_removed_and_made_on_another_disk() {
     });
 }
 
-/// An array that goes when it is dropped.
+/// An array that is stopped when dropped.
 struct Array(String);
 
 impl Drop for Array {
@@ -183,7 +183,7 @@ impl Drop for Array {
     }
 }
 
-/// A mirror of one disk, whose place its spare takes.
+/// In a mirror, a spare replaces a disk.
 #[test]
 fn a_spare_that_takes_the_place_of_a_member() {
     need_guest!();
@@ -204,7 +204,7 @@ fn a_spare_that_takes_the_place_of_a_member() {
         check(session, &path, one, other);
 
         MDADM.run(&[&array.0, "--fail", &one.disk.path()]).unwrap();
-        // It ends with an error where there is nothing to wait for any more.
+        // It ends with an error if there is nothing left to wait for.
         let _ = MDADM.run(&["--wait", &array.0]);
         pass(session, SOON);
         check(session, &path, other, one);

@@ -57,7 +57,7 @@ fn requests_of_hidden_paths_are_those_of_the_disk_above() {
     let mut file = File::options().create(true).write(true).truncate(true).open(&path).unwrap();
     traced(|session| {
         write_and_sync(&mut file, SYNCS).unwrap();
-        // The first of them made the paths known.
+        // The first of them made the tracer find the paths.
         own_syncs(session);
         let before = dropped(&session.snapshot(), Dropped::DiskUnknown);
         session.begin_period();

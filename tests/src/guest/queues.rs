@@ -1,5 +1,5 @@
-//! A drive with many hardware queues, as servers' NVMe drives are: each CPU has a
-//! queue of its own, and takes its tags from anywhere among a thousand.
+//! A drive with many hardware queues, like servers' NVMe drives: each CPU has a queue of
+//! its own, with a thousand tags.
 
 use std::{fs, path::Path, process::Command, thread, time::Duration};
 
@@ -24,10 +24,10 @@ use crate::{
 const QUEUES: u32 = 64;
 const TAGS: u32 = 1023;
 
-/// Times that the tracer is started again.
+/// The number of times that the tracer is started.
 const STARTS: u64 = 10;
 
-/// Requests of this many may find no slot, while 1,000 are in flight.
+/// One in this number of requests may find no slot, with 1,000 in flight.
 const ONE_IN: u64 = 1000;
 
 const MODULES: [&str; 2] = ["configfs", "null_blk"];
@@ -41,12 +41,12 @@ fn queues_of(disk: &str) -> usize {
     fs::read_dir(Path::new("/sys/block").join(disk).join("mq")).unwrap().count()
 }
 
-/// The CPUs that are there now.
+/// The CPUs that are online now.
 fn cpus() -> usize {
     thread::available_parallelism().unwrap().get()
 }
 
-/// Reads from each CPU in turn, and so through each queue in turn.
+/// Reads on each CPU in turn, and so through each queue in turn.
 fn read_from_every_cpu(path: &str, reads: u64) -> Result<()> {
     for cpu in 0..cpus() {
         let path = path.to_owned();

@@ -1,5 +1,5 @@
-//! ext4 on devices of all kinds: syncs are counted where they are made, block
-//! requests on the disks below that have any.
+//! ext4 on devices of all kinds: syncs are counted on the filesystem's device, and block
+//! requests on the underlying disks that have requests.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use crate::{
 const SIZE_BYTES: u64 = 256 << 20;
 const ROUNDS: usize = 3;
 
-/// A kind of device, and what it takes to have one.
+/// A kind of device, and what is needed to make one.
 struct Stack {
     name: &'static str,
     modules: &'static [&'static str],
@@ -110,7 +110,7 @@ fn count(session: &mut Session, device: &Device) -> Result<Tally> {
 }
 
 fn takes_discards(device: &Device) -> Result<bool> {
-    // A partition takes what its disk takes.
+    // A partition accepts the same requests as its disk.
     let disk = [&device.name, &device.metal[0]]
         .into_iter()
         .map(|name| format!("/sys/block/{name}/queue/discard_max_bytes"))
@@ -143,11 +143,11 @@ fn cells() {
 }
 
 fn virtio(session: &mut Session, cells: &mut Cells) {
-    // Without the modules there is no such disk, which is reported below.
+    // Without the modules there is no such disk; this is reported below.
     let _ = lack_of(&["virtio-pci", "virtio-blk"], &[]);
     let disks = devices::virtio().expect("sysfs is mounted");
     if disks.is_empty() {
-        cells.skip("ext4 on virtio", "this machine has no virtio disk to spare");
+        cells.skip("ext4 on virtio", "this machine has no unused virtio disk");
     }
     for disk in disks {
         let with = if takes_discards(&disk).unwrap_or(false) { "with" } else { "without" };

@@ -1,9 +1,8 @@
-//! A trim that stalls a device, as a user would see it: the tracer's own
-//! executable names who trims while a write-ahead log waits.
+//! A trim that stalls a device, as a user would see it: the tracer's executable names the
+//! process that trims while a write-ahead log waits.
 //!
-//! The stall comes from a discard in many pieces, each of which takes its
-//! time, before a device that serves one request at a time: they fill the
-//! scheduler's queue, and a sync waits behind them.
+//! A discard is split into many pieces, which fill the scheduler's queue. The device serves
+//! one request at a time, and each piece takes long, so a sync waits behind them.
 
 use std::{path::Path, time::Duration};
 
@@ -24,9 +23,9 @@ use crate::subject::Tracer;
 const DMESG: Tool = Tool { name: "dmesg", package: "util-linux" };
 /// The service time of every request.
 const DELAY: Duration = Duration::from_millis(20);
-/// Between two snapshots; an emulated machine is late.
+/// The time between two snapshots; an emulated machine may be late.
 const SNAPSHOT: Duration = Duration::from_secs(120);
-/// Snapshots of ten seconds' window before and while somebody trims.
+/// The numbers of snapshots before and during the trim; each covers ten seconds.
 const BEFORE: usize = 8;
 const DURING: usize = 30;
 
@@ -82,7 +81,7 @@ fn the_trim_is_named(device: &Device) {
     for _ in 0..DURING {
         let snapshot = top.json(SNAPSHOT);
         discards = discards.max(discards_of_fstrim(&snapshot, &device.name));
-        // In a window of too few syncs there is no verdict.
+        // A window with too few syncs has no verdict.
         if let Some(victim) =
             log_of(&snapshot).filter(|victim| victim["verdict"]["kind"] == "owners")
             && share_of_fstrim(victim) > share
