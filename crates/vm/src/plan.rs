@@ -50,7 +50,7 @@ pub struct Boot {
     pub cgroup: Cgroup,
     /// Tests are run if their names contain one of these.
     pub tests: Vec<String>,
-    /// Of these, tests are left out if their names contain one of these.
+    /// Tests are left out if their names contain one of these.
     pub without: Vec<String>,
 }
 

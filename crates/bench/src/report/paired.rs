@@ -50,7 +50,7 @@ pub struct Sample {
 pub struct Kernel {
     pub per_request_ns: f64,
     pub per_sync_ns: f64,
-    /// By program name; only programs that ran often have an entry.
+    /// Keyed by program name; only programs that ran often have an entry.
     pub per_run_of_reads_ns: BTreeMap<String, f64>,
     pub per_run_of_syncs_ns: BTreeMap<String, f64>,
 }
