@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use super::{
     clusters, files_below, find_files, find_program,
@@ -110,19 +111,25 @@ macro_rules! need_helm {
     };
 }
 
+/// Helm's command that renders the chart.
+struct Template {
+    command: Command,
+    /// The command reads this file, which goes with it.
+    _values: NamedTempFile,
+}
+
 /// Helm's command with values, for a release in a namespace.
-fn template(helm: &Command, values: &Value, namespace: &str) -> Command {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.keep().join("values.json");
+fn template(helm: &Command, values: &Value, namespace: &str) -> Template {
+    let file = NamedTempFile::new().unwrap();
     std::fs::write(&file, values.to_string()).unwrap();
     let mut command = Command::new(helm.get_program());
     command.args(["template", "tracer"]).arg(workspace().join(CHART));
-    command.arg("--values").arg(file).args(["--namespace", namespace]);
-    command
+    command.arg("--values").arg(file.path()).args(["--namespace", namespace]);
+    Template { command, _values: file }
 }
 
 fn rendered(helm: &Command, values: &Value) -> Vec<Value> {
-    let made = run(&mut template(helm, values, "default"));
+    let made = run(&mut template(helm, values, "default").command);
     let documents = parse_yaml(Path::new(CHART), &made);
     let documents: Vec<_> = documents.into_iter().filter(|one| !one.is_null()).collect();
     for document in &documents {
@@ -239,7 +246,7 @@ fn what_a_cluster_chooses_for_itself_is_where_it_belongs() {
 
 /// The words on standard error with which Helm refuses these values.
 fn refusal(helm: &Command, values: &Value, namespace: &str) -> String {
-    let output = template(helm, values, namespace).output().unwrap();
+    let output = template(helm, values, namespace).command.output().unwrap();
     assert!(!output.status.success(), "{values} is taken");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
@@ -260,7 +267,7 @@ fn a_misspelled_or_impossible_value_is_refused_by_name() {
     let said = refusal(&helm, &json!({}), "tracer");
     assert!(said.contains("namespace.create=false"), "{said}");
     let there = json!({"namespace": {"create": false}});
-    let made = run(&mut template(&helm, &there, "tracer"));
+    let made = run(&mut template(&helm, &there, "tracer").command);
     assert!(!made.contains("kind: Namespace"), "{made}");
 }
 

@@ -6,12 +6,17 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    os::unix::process::CommandExt as _,
     process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread::{self, sleep},
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tracer_lab::tool::Tool;
@@ -23,8 +28,9 @@ const NAMES: [Tool; 2] = [
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Killed when dropped.
+/// Killed when dropped, with all its processes.
 pub struct Browser {
+    /// The first process of a group that all others are in.
     child: Child,
     to: ChildStdin,
     from: Receiver<Value>,
@@ -49,6 +55,7 @@ impl Browser {
         command.args(["--no-sandbox", "--no-zygote", "--disable-dev-shm-usage", "--no-first-run"]);
         command.args(["--disable-background-networking", "--disable-component-update"]);
         command.arg(format!("--user-data-dir={}", profile.path().display()));
+        command.process_group(0);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("there is sh");
         let to = child.stdin.take().expect("is piped");
@@ -156,8 +163,15 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Fails only when it has ended already, which is as good.
-        let _ = self.child.kill();
+        let group = Pid::from_raw(self.child.id().cast_signed());
+        // Fails only when they have ended already, which is as good.
+        let _ = killpg(group, Signal::SIGKILL);
         let _ = self.child.wait();
+        // The others write to the profile until they have ended, too: a folder that is removed
+        // before that is there again.
+        let end = Instant::now() + PATIENCE;
+        while killpg(group, None).is_ok() && Instant::now() < end {
+            sleep(Duration::from_millis(5));
+        }
     }
 }
