@@ -7,7 +7,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use serde_json::Value;
-use tracer::agent::config::{Config, Settings};
+use tracer::agent::config::{Config, settings::Settings};
 
 use super::{files_below, queries, read, read_yaml, workspace};
 

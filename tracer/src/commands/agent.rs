@@ -21,7 +21,7 @@ use tokio::{
 use super::{Wakeup, start_by_steps};
 use crate::{
     agent::{
-        config::{Config, Settings},
+        config::{Config, settings::Settings},
         disk_series::DiskSeries,
         families::{AgentState, families},
         http::{self, Door, Serves},

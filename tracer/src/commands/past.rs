@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::{
     cli::{
-        PartArgs, TimeArgs,
         moments::{Covered, Moment, Zone},
+        recordings::{PartArgs, TimeArgs},
     },
     output::{escape::escape, names},
     timeline::{Event, GAP_SECONDS, Subject},

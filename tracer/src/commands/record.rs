@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{Stop, Wakeup, start_beside_references};
 use crate::{
     agent::log,
-    cli::RecordArgs,
+    cli::recordings::RecordArgs,
     output::units::{bytes, rate, span},
     session::Options,
 };

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{top, watch, why};
-use crate::cli::{ReplayArgs, View};
+use crate::cli::recordings::{ReplayArgs, View};
 
 /// # Errors
 ///

@@ -16,7 +16,10 @@ use super::{
     timeline::collect,
 };
 use crate::{
-    cli::{Format, ReportArgs, moments::Zone},
+    cli::{
+        moments::Zone,
+        recordings::{Format, ReportArgs},
+    },
     output::{
         names,
         report::{Episode, Report, write_html, write_markdown},

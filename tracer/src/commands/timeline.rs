@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::past::{Until, recording};
 use crate::{
-    cli::{TimelineArgs, moments::Zone},
+    cli::{moments::Zone, recordings::TimelineArgs},
     output::{json, timeline::write_event},
     timeline::{Event, HANG, PERIOD, Timeline},
 };
