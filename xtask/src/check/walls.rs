@@ -167,6 +167,7 @@ const ABSENCES: &[Absence] = &[
             "tracer-ebpf/src/cell.rs",
             "tracer-ebpf/src/clock.rs",
             "tracer-ebpf/src/fields.rs",
+            "tracer-ebpf/src/fields/task.rs",
             "tracer-ebpf/src/maps.rs",
         ],
         lacks: &["unsafe {", "unsafe impl", "unsafe fn", "&'static mut"],

@@ -1,0 +1,176 @@
+//! Files, and the filesystems and journals that they are in.
+
+use tracer_ebpf::config::ABSENT;
+
+use super::{Kernel, block::disk_device, config};
+
+/// The key that distinguishes a file from all others of the node; zeros if not known.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct FileKey {
+    pub inode: u64,
+    /// The filesystem's device.
+    pub device: u32,
+    /// `i_mode`'s type of file.
+    kind: u32,
+}
+
+/// `S_IFMT` and `S_IFBLK` of
+/// <https://elixir.bootlin.com/linux/v6.12/source/include/uapi/linux/stat.h>.
+const KIND_MASK: u16 = 0o170_000;
+const BLOCK_DEVICE: u32 = 0o060_000;
+
+impl FileKey {
+    #[inline(always)]
+    pub fn is_block_device(&self) -> bool {
+        self.kind == BLOCK_DEVICE
+    }
+}
+
+/// Makes the key of a `struct inode` that lies `within` bytes into the given struct, which
+/// newer verifiers want to be shown is not null.
+#[inline(always)]
+pub fn file_key(inode: Kernel, within: u32) -> FileKey {
+    let mut key = FileKey { inode: 0, device: 0, kind: 0 };
+    if config!(inode_ino) == ABSENT || inode.is_null() {
+        return key;
+    }
+    key.inode = inode.load(within.wrapping_add(config!(inode_ino)));
+    let mode: u16 = inode.load(within.wrapping_add(config!(inode_mode)));
+    key.kind = u32::from(mode & KIND_MASK);
+    let sb = inode.follow(within.wrapping_add(config!(inode_sb)));
+    if !sb.is_null() {
+        key.device = sb.load(config!(sb_dev));
+    }
+    key
+}
+
+/// The file that is being synced, as far as it is known; zeros for unknown fields.
+///
+/// No `Option`: the verifier forgets that a pointer was null, and so would see
+/// its fields read before they are written.
+#[derive(Clone, Copy)]
+pub struct SyncedFile {
+    pub inode: u64,
+    /// See [`SyncRecord::generation`](tracer_ebpf::record::SyncRecord::generation).
+    pub generation: u32,
+    /// See [`SyncRecord::backing`](tracer_ebpf::record::SyncRecord::backing).
+    pub backing: u32,
+    /// The filesystem's device.
+    pub device: u32,
+    /// The whole disk's device; 0 where the filesystem has none.
+    pub disk_device: u32,
+}
+
+impl SyncedFile {
+    const UNKNOWN: Self = Self { inode: 0, generation: 0, backing: 0, device: 0, disk_device: 0 };
+}
+
+/// Reads the synced file from a `struct file`.
+///
+/// This function and the next check for null, because newer verifiers (6.12.y, 6.13)
+/// require it for pointers from a module's tracepoint.
+#[inline(always)]
+pub fn synced_from_file(file: Kernel) -> SyncedFile {
+    if config!(file_inode) == ABSENT || file.is_null() {
+        return SyncedFile::UNKNOWN;
+    }
+    let inode = file.follow(config!(file_inode));
+    if inode.is_null() {
+        return SyncedFile::UNKNOWN;
+    }
+    synced_from_inode(inode, 0)
+}
+
+/// Reads the synced file from a `struct inode` that lies `within` bytes into the given struct.
+#[inline(always)]
+pub fn synced_from_inode(inode: Kernel, within: u32) -> SyncedFile {
+    if config!(inode_ino) == ABSENT || inode.is_null() {
+        return SyncedFile::UNKNOWN;
+    }
+    let number: u64 = inode.load(within.wrapping_add(config!(inode_ino)));
+    let mut synced = synced_from_sb(inode.follow(within.wrapping_add(config!(inode_sb))));
+    synced.inode = number;
+    if config!(inode_generation) != ABSENT {
+        synced.generation = inode.load(within.wrapping_add(config!(inode_generation)));
+    }
+    synced
+}
+
+/// Reads the synced file from a `struct address_space`: the file whose pages it holds.
+#[inline(always)]
+pub fn synced_from_mapping(mapping: Kernel) -> SyncedFile {
+    if config!(mapping_host) == ABSENT {
+        return SyncedFile::UNKNOWN;
+    }
+    let inode = mapping.follow(config!(mapping_host));
+    if inode.is_null() {
+        return SyncedFile::UNKNOWN;
+    }
+    synced_from_inode(inode, 0)
+}
+
+/// Reads the synced file from a `struct super_block`: a whole filesystem.
+#[inline(always)]
+pub fn synced_from_sb(sb: Kernel) -> SyncedFile {
+    let mut synced = SyncedFile::UNKNOWN;
+    if config!(sb_dev) == ABSENT || sb.is_null() {
+        return synced;
+    }
+    synced.device = sb.load(config!(sb_dev));
+    synced.backing = backing(sb);
+    let bdev = sb.follow(config!(sb_bdev));
+    if !bdev.is_null() {
+        synced.disk_device = disk_device(bdev.follow(config!(bdev_disk)));
+    }
+    synced
+}
+
+/// The lower half of the id of a filesystem's backing device; 0 where it is not
+/// known.
+#[inline(always)]
+fn backing(sb: Kernel) -> u32 {
+    if config!(sb_bdi) == ABSENT {
+        return 0;
+    }
+    let bdi = sb.follow(config!(sb_bdi));
+    if bdi.is_null() { 0 } else { bdi.load::<u64>(config!(bdi_id)) as u32 }
+}
+
+/// The device of the filesystem that a `journal_t` belongs to; 0 for none.
+#[inline(always)]
+pub fn journal_device(journal: Kernel) -> u32 {
+    if config!(bdev_dev) == ABSENT || journal.is_null() {
+        return 0;
+    }
+    let bdev = journal.follow(config!(journal_fs_dev));
+    if bdev.is_null() { 0 } else { bdev.load(config!(bdev_dev)) }
+}
+
+/// The device of the filesystem that a `struct xlog` belongs to; 0 for none.
+#[inline(always)]
+pub fn xlog_device(log: Kernel) -> u32 {
+    if log.is_null() {
+        return 0;
+    }
+    let mount = log.follow(config!(xlog_mount));
+    if mount.is_null() { 0 } else { sb_device(mount.follow(config!(xfs_mount_super))) }
+}
+
+/// Bytes that were taken of the reservation of a `struct xlog_ticket`.
+#[inline(always)]
+pub fn ticket_used(ticket: Kernel) -> u64 {
+    if ticket.is_null() {
+        return 0;
+    }
+    let reserved: i32 = ticket.load(config!(ticket_reserved));
+    let left: i32 = ticket.load(config!(ticket_left));
+    // A transaction overruns its reservation rather than fail.
+    i64::from(reserved).saturating_sub(i64::from(left)).max(0) as u64
+}
+
+/// The device of a `struct super_block`.
+#[inline(always)]
+fn sb_device(sb: Kernel) -> u32 {
+    if config!(sb_dev) == ABSENT || sb.is_null() { 0 } else { sb.load(config!(sb_dev)) }
+}
