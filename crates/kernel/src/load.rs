@@ -4,16 +4,13 @@
 //! self-test then saw it fire. Dropping [`Programs`] detaches and unloads
 //! everything; so does the end of the process, however it ends.
 
+mod kernel_log;
 mod late;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{self, Write as _},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Map, MapData, RingBuf};
-use aya_log::EbpfLogger;
 use tracer_ebpf::{
     config::Config,
     histogram::BUCKETS,
@@ -22,6 +19,7 @@ use tracer_ebpf::{
 use tracer_node::disks::Room;
 use zerocopy::IntoBytes as _;
 
+pub use self::kernel_log::KernelLog;
 use crate::{
     capability::Capability,
     confinement, eviction,
@@ -403,22 +401,6 @@ impl Programs {
         RingBuf::try_from(self.take_map("RECORDS")?).context("failed to map the ring of records")
     }
 
-    /// The kernel side's debug lines.
-    ///
-    /// # Errors
-    ///
-    /// When the log's ring cannot be opened: it is found through the programs,
-    /// which takes CAP_SYS_ADMIN.
-    pub fn kernel_log(&self) -> Result<KernelLog> {
-        let ids = self.loaded.values().filter_map(|p| p.read_counter("prog_id"));
-        // Not all of them have something to say.
-        let mut loggers = ids.map(|id| EbpfLogger::init_from_id_with_logger(id as u32, StderrLog));
-        let logger = loggers
-            .find_map(Result::ok)
-            .ok_or_else(|| anyhow!("no program's log was found (it takes CAP_SYS_ADMIN)"))?;
-        Ok(KernelLog(logger))
-    }
-
     /// Runs that the kernel left out because the same program was already
     /// running on that CPU: an interrupt's completion within another one.
     /// The kernel counts them from 5.12 on (<https://github.com/torvalds/linux/commit/9ed9e9ba2337>);
@@ -458,32 +440,6 @@ pub(crate) fn run_stats(loaded: &BTreeMap<Program, Attached>) -> Vec<(Program, u
         Some((*program, count, attached.read_counter("run_time_ns")?))
     });
     counted.collect()
-}
-
-/// The log of the kernel programs; whoever owns it prints it.
-pub struct KernelLog(EbpfLogger<StderrLog>);
-
-impl KernelLog {
-    /// Prints the lines that are waiting, to stderr.
-    pub fn print(&mut self) {
-        self.0.flush();
-    }
-}
-
-/// The kernel side's lines go straight to stderr.
-struct StderrLog;
-
-impl log::Log for StderrLog {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        // Standard error may be gone; then there is no log.
-        let _ = writeln!(io::stderr(), "kernel: {}", record.args());
-    }
-
-    fn flush(&self) {}
 }
 
 #[cfg(test)]

@@ -5,23 +5,20 @@
 //! disk's accounts (for the engine) and their rates (for people). Knows names
 //! of disks only; who an owner is, `identity` says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use anyhow::Result;
 use aya::maps::{HashMap as KernelMap, MapData};
 use tracer_ebpf::{
     histogram::BUCKETS,
     ledger::{Moment, tick, ticks_to_ns},
-    record::{
-        ACCOUNTS, Account, Disk, NO_DISK, OTHERS, OwnerKey, SyncRecord, UnderlyingWindow, op, size,
-        stage,
-    },
+    record::{ACCOUNTS, Account, Disk, OTHERS, OwnerKey, op, size, stage},
 };
 use tracer_engine::{
     blame::{ActorId, Owner, OwnerId},
     currency::Shortage,
     tick::{Alone, DiskWork, JournalWork, Load, Tick},
-    usage::{Kept, Learnt, Rate},
+    usage::Rate,
 };
 use tracer_node::disks::{Assigned, Identity, Stacked};
 
@@ -37,6 +34,8 @@ use super::{
 };
 use crate::load::Programs;
 
+mod costs;
+mod owners;
 /// Chooses who loses an account where all are taken.
 mod room;
 
@@ -318,132 +317,9 @@ impl Accounts {
         self.tables.begin_watch();
     }
 
-    /// Times that an account's owner had an operation that this version does not
-    /// know: the account stays nobody's.
-    pub fn operations_unknown(&self) -> u64 {
-        self.operations_unknown
-    }
-
     /// Requests given back by user space.
     pub fn reconciled(&self) -> u64 {
         self.reconciled
-    }
-
-    /// An owner as the kernel keyed it; the disk in the key means nothing.
-    pub fn key(&self, owner: OwnerId) -> OwnerKey {
-        self.keys.get(owner.0 as usize).copied().unwrap_or_default()
-    }
-
-    /// The actor of an owner, without its operation.
-    pub fn actor(&self, owner: OwnerId) -> ActorId {
-        let OwnerKey { cgroup, comm, kthread, .. } = self.key(owner);
-        ActorId { cgroup, comm, kthread: kthread != 0 }
-    }
-
-    /// Looks up the owners of accounts that are in a record and not known yet.
-    pub fn find_owners(&mut self, record: &SyncRecord, underlying: &[UnderlyingWindow]) {
-        self.find_owners_of(record.disk, record.areas());
-        for window in underlying {
-            self.find_owners_of(window.disk as u32, &window.areas);
-        }
-    }
-
-    fn find_owners_of(&mut self, disk: u32, areas: &[u64]) {
-        let Some(at) = self.position(disk) else { return };
-        for (account, area) in areas.iter().enumerate().skip(1) {
-            if *area != 0 && self.disks[at].owners[account].id == OwnerId::NOBODY {
-                self.find_owner(at, account);
-            }
-        }
-    }
-
-    /// The owners of a disk's accounts, by the kernel's index of the disk.
-    pub fn owners(&self, disk: u32) -> &[Owner; ACCOUNTS] {
-        static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
-        self.position(disk).map_or(&NOBODY, |at| &self.disks[at].owners)
-    }
-
-    /// The process that used an account last.
-    pub fn last_tgid(&self, disk: u32, account: usize) -> u32 {
-        self.tables.account(disk, account).tgid
-    }
-
-    fn find_owner(&mut self, at: usize, account: usize) {
-        let place = self.disks[at].disk.index * ACCOUNTS as u32 + account as u32;
-        let Ok(Plain(key)) = self.account_owners.get(&place, 0) else { return };
-        if usize::from(key.op) >= op::KNOWN {
-            self.operations_unknown += 1;
-            return;
-        }
-        let id = self.intern(key);
-        let tgid = self.last_tgid(self.disks[at].disk.index, account);
-        let kthread = key.kthread != 0 || (self.is_kthread)(tgid);
-        let weight_ns = self.weight_ns(at, account, key.op);
-        self.disks[at].owners[account] =
-            Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, op: key.op, weight_ns };
-        self.disks[at].seen[account].reset();
-        self.met.push((self.disks[at].owners[account].actor(), tgid));
-    }
-
-    /// Takes the actors that got an account since the last call, with the process of each.
-    pub fn take_met(&mut self, mut take: impl FnMut(ActorId, u32)) {
-        for (actor, tgid) in self.met.drain(..) {
-            take(actor, tgid);
-        }
-    }
-
-    /// The cost of one request of an account beside others, in what the disk is short of.
-    fn weight_ns(&self, at: usize, account: usize, op: u16) -> u32 {
-        let (bytes, cost_ns) = (self.request_bytes(at, account), self.cost_ns(at, account, op));
-        self.disks[at].shortage.weigh(op.into(), bytes, cost_ns)
-    }
-
-    /// The cost of one request of an account for its disk while that is well.
-    fn cost_ns(&self, at: usize, account: usize, op: u16) -> u32 {
-        let index = self.disks[at].disk.index;
-        self.work.request_ns(index, op, self.request_bytes(at, account))
-    }
-
-    /// Mean size of an account's requests.
-    fn request_bytes(&self, at: usize, account: usize) -> u64 {
-        let disk = &self.disks[at];
-        let bytes = disk.seen[account].request_bytes.or_else(|| {
-            let now = self.tables.account(disk.disk.index, account);
-            now.bytes.checked_div(now.ios)
-        });
-        bytes.unwrap_or(USUAL_BYTES)
-    }
-
-    /// The time that a sync's own requests would take alone on their disk, one after
-    /// another.
-    pub fn need_ns(&self, record: &SyncRecord) -> u64 {
-        match record.own_bytes.checked_div(u64::from(record.own_requests)) {
-            Some(bytes) if record.disk != NO_DISK => {
-                let each = self.work.request_ns(record.disk, op::WRITE as u16, bytes);
-                u64::from(each) * u64::from(record.own_requests)
-            }
-            _ => 0,
-        }
-    }
-
-    /// The costs that were learnt of the requests of a disk of [`Accounts::disks`].
-    pub fn work(&self, at: usize) -> Vec<Learnt> {
-        self.disks.get(at).map_or(Vec::new(), |disk| self.work.learnt(disk.disk.index))
-    }
-
-    /// Gives a disk, by the kernel's index, the reference that an earlier run learnt.
-    pub fn recall(&mut self, disk: u32, kept: &[Kept]) {
-        self.work.recall(disk, kept);
-    }
-
-    /// The reference of a disk, to be kept.
-    pub fn levels(&self, disk: u32) -> Vec<Kept> {
-        self.work.levels(disk)
-    }
-
-    /// Whether its requests took their usual time since this was asked last.
-    pub fn take_held(&mut self, disk: u32) -> bool {
-        self.work.take_held(disk)
     }
 
     /// Adds what each owner put into the filesystems' journals since the last
@@ -464,42 +340,6 @@ impl Accounts {
     pub fn disk_work(&self, tick: &mut Tick) {
         let busy = self.disks.iter().map(|disk| &disk.work).filter(|work| !work.loads.is_empty());
         tick.disks.extend(busy.cloned());
-    }
-
-    /// One id per owner and class of requests (or other blame), whatever the disk.
-    pub fn intern(&mut self, key: OwnerKey) -> OwnerId {
-        let key = OwnerKey { disk: 0, ..key };
-        if let Some(id) = self.ids.get(&key) {
-            return *id;
-        }
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.keys.push(OwnerKey::default());
-            OwnerId(self.keys.len() as u32 - 1)
-        });
-        self.keys[id.0 as usize] = key;
-        self.ids.insert(key, id);
-        id
-    }
-
-    /// Whether there are more owners than are looked at.
-    pub fn is_crowded(&self) -> bool {
-        self.ids.len() >= MAX_OWNERS
-    }
-
-    /// Forgets all owners that have no account and are not among `blamed`.
-    pub fn forget_owners(&mut self, blamed: impl Iterator<Item = OwnerId>) {
-        let accounts = self.disks.iter().flat_map(|d| d.owners.iter().map(|o| o.id));
-        let journals = self.journals.owners();
-        let journals =
-            journals.filter_map(|key| self.ids.get(&OwnerKey { disk: 0, ..key }).copied());
-        let used: HashSet<_> = accounts.chain(journals).chain(blamed).collect();
-        self.ids.retain(|_, id| {
-            let keep = used.contains(id);
-            if !keep {
-                self.free.push(*id);
-            }
-            keep
-        });
     }
 
     /// Reads all accounts: rates since the last tick, and housekeeping. `idle` says of a

@@ -1,0 +1,62 @@
+//! The time that a disk takes for the requests of an account.
+
+use tracer_ebpf::record::{NO_DISK, SyncRecord, op};
+use tracer_engine::usage::{Kept, Learnt};
+
+use super::{Accounts, USUAL_BYTES};
+
+impl Accounts {
+    /// The cost of one request of an account beside others, in what the disk is short of.
+    pub(super) fn weight_ns(&self, at: usize, account: usize, op: u16) -> u32 {
+        let (bytes, cost_ns) = (self.request_bytes(at, account), self.cost_ns(at, account, op));
+        self.disks[at].shortage.weigh(op.into(), bytes, cost_ns)
+    }
+
+    /// The cost of one request of an account for its disk while that is well.
+    pub(super) fn cost_ns(&self, at: usize, account: usize, op: u16) -> u32 {
+        let index = self.disks[at].disk.index;
+        self.work.request_ns(index, op, self.request_bytes(at, account))
+    }
+
+    /// Mean size of an account's requests.
+    fn request_bytes(&self, at: usize, account: usize) -> u64 {
+        let disk = &self.disks[at];
+        let bytes = disk.seen[account].request_bytes.or_else(|| {
+            let now = self.tables.account(disk.disk.index, account);
+            now.bytes.checked_div(now.ios)
+        });
+        bytes.unwrap_or(USUAL_BYTES)
+    }
+
+    /// The time that a sync's own requests would take alone on their disk, one after
+    /// another.
+    pub fn need_ns(&self, record: &SyncRecord) -> u64 {
+        match record.own_bytes.checked_div(u64::from(record.own_requests)) {
+            Some(bytes) if record.disk != NO_DISK => {
+                let each = self.work.request_ns(record.disk, op::WRITE as u16, bytes);
+                u64::from(each) * u64::from(record.own_requests)
+            }
+            _ => 0,
+        }
+    }
+
+    /// The costs that were learnt of the requests of a disk of [`Accounts::disks`].
+    pub fn work(&self, at: usize) -> Vec<Learnt> {
+        self.disks.get(at).map_or(Vec::new(), |disk| self.work.learnt(disk.disk.index))
+    }
+
+    /// Gives a disk, by the kernel's index, the reference that an earlier run learnt.
+    pub fn recall(&mut self, disk: u32, kept: &[Kept]) {
+        self.work.recall(disk, kept);
+    }
+
+    /// The reference of a disk, to be kept.
+    pub fn levels(&self, disk: u32) -> Vec<Kept> {
+        self.work.levels(disk)
+    }
+
+    /// Whether its requests took their usual time since this was asked last.
+    pub fn take_held(&mut self, disk: u32) -> bool {
+        self.work.take_held(disk)
+    }
+}
