@@ -25,6 +25,7 @@ mod self_test;
 mod stacks;
 mod start;
 mod steps;
+mod unproven;
 mod used;
 
 use std::{
@@ -75,9 +76,9 @@ use used::read_used;
 pub use aside::Aside;
 pub use asked::AroundDisks;
 pub use preflight::{CannotRun, Capabilities, check_user};
-pub use self_test::Unproven;
 pub use start::Options;
 pub use steps::{Conditions, Step};
+pub use unproven::Unproven;
 
 /// Between two readings of the ledger.
 const TICK: Duration = Duration::from_secs(1);

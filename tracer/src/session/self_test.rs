@@ -23,7 +23,10 @@ use tracer_kernel::{
     selftest::{self, Ground, Performed, TestResult},
 };
 
-use super::prover::{Prover, Said, Where};
+use super::{
+    prover::{Prover, Said, Where},
+    unproven::Unproven,
+};
 
 /// How long the start waits for the disk; less where loading took long, so that
 /// all of the start has an end that people wait for.
@@ -50,65 +53,6 @@ const MAX_RECORDS: usize = 64;
 
 /// The capabilities that the self-test tests.
 const TESTED: [Capability; 3] = [Capability::Submit, Capability::Complete, Capability::Sync];
-
-/// Why it is not known whether the hooks fire.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Unproven {
-    /// The disk has not answered since then.
-    Late { folder: PathBuf, disk: Option<String>, since_ns: u64 },
-    /// No folder can be written to.
-    NoFolder(String),
-    /// The self-test was made on a filesystem where writes may not reach a disk.
-    NotOnDisk(PathBuf),
-    /// The process that makes the self-test could not be started.
-    NotMade(String),
-    /// The self-test was made, and this capability did not see it.
-    Silent(Capability, String),
-}
-
-impl Unproven {
-    /// All words for it, for labels.
-    pub const WORDS: [&str; 5] =
-        ["disk_late", "no_folder", "not_on_disk", "not_made", "hook_silent"];
-
-    /// One word for it.
-    pub fn word(&self) -> &'static str {
-        let at = match self {
-            Self::Late { .. } => 0,
-            Self::NoFolder(_) => 1,
-            Self::NotOnDisk(_) => 2,
-            Self::NotMade(_) => 3,
-            Self::Silent(..) => 4,
-        };
-        Self::WORDS[at]
-    }
-
-    /// A sentence without its full stop.
-    pub fn sentence(&self, now_ns: u64) -> String {
-        match self {
-            Self::Late { folder, disk, since_ns } => {
-                let disk = disk.as_ref().map_or(String::new(), |disk| format!("{disk}, "));
-                let seconds = now_ns.saturating_sub(*since_ns) / 1_000_000_000;
-                format!(
-                    "the disk of the self-test ({disk}{}) has not answered for {seconds} s",
-                    folder.display()
-                )
-            }
-            Self::NoFolder(why) => {
-                format!("the self-test found no folder to write to: {why}")
-            }
-            Self::NotOnDisk(folder) => format!(
-                "the folder of the self-test ({}) may not be on a disk, and nobody else has \
-                 synced yet",
-                folder.display()
-            ),
-            Self::NotMade(why) => format!("the self-test could not be made ({why})"),
-            Self::Silent(capability, why) => {
-                format!("the hooks of `{capability}` are silent: {why}")
-            }
-        }
-    }
-}
 
 /// The self-test of a session, from its start on.
 pub struct SelfTest {
