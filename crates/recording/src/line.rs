@@ -39,6 +39,7 @@ pub struct Line {
     pub dropped: Option<BTreeMap<String, u64>>,
     pub clock: Option<Clock>,
     pub tick: Option<Tick>,
+    pub copied: Option<Copied>,
     pub end: Option<End>,
 }
 
@@ -374,6 +375,14 @@ impl From<Kind> for &'static str {
 pub struct End {
     pub at_ns: u64,
     pub syncs: u64,
+}
+
+/// The last line of a copy: the recording itself may go on.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Copied {
+    /// The time that was asked for, in Unix seconds.
+    pub from: f64,
+    pub to: f64,
 }
 
 impl Sync {

@@ -44,10 +44,6 @@ const HANGING: usize = 256;
 /// Counts and sizes: what JSON's readers take for whole numbers.
 const MOST: u64 = 1 << 53;
 
-/// This much before a moment is played too: a victim's baseline, and its evidence on
-/// others, are learnt within some minutes.
-const BEFORE_SECONDS: f64 = 900.0;
-
 /// Parts of the same run may overlap by at most this much.
 const OVERLAP_NS: u64 = 2_000_000_000;
 
@@ -157,11 +153,9 @@ impl Replay {
             let file = File::open(path).with_context(|| format!("failed to open `{name}`"))?;
             return Self::new(name, file);
         }
-        let segments =
-            index::read(path).with_context(|| format!("failed to read the directory `{name}`"))?;
-        let early = segments.iter().skip(1).take_while(|one| one.first <= from - BEFORE_SECONDS);
-        let early = early.count();
-        let paths = segments.into_iter().skip(early).map(|one| one.found.path);
+        let segments = index::since(path, from)
+            .with_context(|| format!("failed to read the directory `{name}`"))?;
+        let paths = segments.into_iter().map(|one| one.found.path);
         Self::of_segments(name, paths.collect())
     }
 
@@ -218,6 +212,12 @@ impl Replay {
         })
     }
 
+    /// Calls it by another name than that of its file, in messages.
+    #[must_use]
+    pub fn named(self, name: String) -> Self {
+        Self { name, ..self }
+    }
+
     /// When we are, in the recorded kernel's time.
     pub fn now_ns(&self) -> u64 {
         self.now_ns
@@ -271,7 +271,9 @@ impl Replay {
                 Ok(Some(Line { header: Some(header), .. })) if is_segment => {
                     self.begin_part(header, None)
                 }
-                Ok(Some(_)) if self.ended => Err("something follows its end".to_owned()),
+                Ok(Some(line)) if self.ended && line.copied.is_none() => {
+                    Err("something follows its end".to_owned())
+                }
                 Ok(Some(line)) => self.ingest_line(line, slow_ns, slow),
                 Ok(None) if self.ended || self.rest.is_some() => match self.next_segment(None) {
                     true => continue,
@@ -348,7 +350,7 @@ impl Replay {
     ) -> Result<(), String> {
         let Line { header, owner, identity, file, device, disk, sync, syncs, .. } = line;
         let Line { hanging, hanging_left_out, stack, kernel, .. } = line;
-        let Line { dropped, clock, tick, end, .. } = line;
+        let Line { dropped, clock, tick, copied, end, .. } = line;
         let shift_ns = self.shift_ns;
         if header.is_some() {
             return Err("another recording begins".to_owned());
@@ -424,6 +426,8 @@ impl Replay {
             self.now_ns = self.now_ns.max(at_ns);
             self.ended = true;
         }
+        // The recording goes on, but this copy of it is whole.
+        self.ended |= copied.is_some();
         Ok(())
     }
 

@@ -15,6 +15,10 @@ pub const MAX_FILES: usize = 4096;
 /// Members of a segment that are looked at: two days of them.
 const MAX_MEMBERS: u32 = 1 << 18;
 
+/// This much before a moment is played too: a victim's baseline, and its evidence on
+/// others, are learnt within some minutes.
+const BEFORE_SECONDS: f64 = 900.0;
+
 /// A segment, and the time from its first to its last whole second.
 #[derive(Clone, Debug)]
 pub struct Segment {
@@ -42,6 +46,20 @@ pub fn read(path: &Path) -> io::Result<Vec<Segment>> {
     Ok(all)
 }
 
+/// The segments from which a replay comes to know this moment, in Unix seconds: those that
+/// end long before it are left out.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub fn since(path: &Path, from: f64) -> io::Result<Vec<Segment>> {
+    let mut segments = read(path)?;
+    let early = segments.iter().skip(1).take_while(|one| one.first <= from - BEFORE_SECONDS);
+    let early = early.count();
+    segments.drain(..early);
+    Ok(segments)
+}
+
 fn read_one(path: &Path) -> io::Result<Vec<Segment>> {
     let mut found = folder::list(path)?;
     let more = found.len().saturating_sub(MAX_FILES);
@@ -66,14 +84,14 @@ pub fn span_ns(file: &File, number: u64) -> Option<[i64; 2]> {
 }
 
 /// The heads of a segment's members, with their places.
-struct Heads<'a> {
+pub struct Heads<'a> {
     file: &'a File,
     at: u64,
     before: Option<Head>,
 }
 
 impl<'a> Heads<'a> {
-    fn new(file: &'a File) -> Self {
+    pub fn new(file: &'a File) -> Self {
         Self { file, at: 0, before: None }
     }
 }

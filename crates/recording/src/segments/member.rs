@@ -77,13 +77,13 @@ impl Head {
         (is_ours && is_length).then_some(head)
     }
 
-    /// Whether it is the one that follows `before`, or the first of its segment.
+    /// Whether it is the one that follows `before`, or the first of a segment. In a copy one
+    /// segment follows another. What an older one left in a file never looks so: its first
+    /// member was where the first one of the new segment is now.
     pub fn follows(&self, before: Option<&Self>) -> bool {
-        match before {
+        match before.filter(|before| before.segment == self.segment) {
             None => self.number == 0,
-            Some(before) => {
-                self.segment == before.segment && Some(self.number) == before.number.checked_add(1)
-            }
+            Some(before) => Some(self.number) == before.number.checked_add(1),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! everything that it speaks of, so that it can be replayed alone. Whatever the disk
 //! does, the recorder's caller waits for nothing: what cannot be kept is counted.
 
+pub mod copy;
 pub mod flight;
 mod fold;
 pub mod folder;

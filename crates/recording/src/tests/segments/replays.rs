@@ -5,7 +5,7 @@ use super::{run::Run, *};
 const HOUR: u64 = 3600 * SECOND;
 
 /// Writes straight to a directory, a member for each.
-struct Direct(Rc<RefCell<Writer>>, i64);
+pub(super) struct Direct(pub(super) Rc<RefCell<Writer>>, pub(super) i64);
 
 impl Sink for Direct {
     fn put(&mut self, lines: &[u8]) -> io::Result<u64> {
@@ -16,7 +16,7 @@ impl Sink for Direct {
 }
 
 /// 60 seconds in segments of 20 each: the session at the end, and at the end of each.
-fn three_segments(path: &Path) -> (Scene, Vec<serde_json::Value>) {
+pub(super) fn three_segments(path: &Path) -> (Scene, Vec<serde_json::Value>) {
     let mut run = Run::new("a");
     let mut disks = Vec::new();
     for part in 0..3i64 {
@@ -35,7 +35,7 @@ fn three_segments(path: &Path) -> (Scene, Vec<serde_json::Value>) {
 }
 
 /// A writer whose next segment is a new one: the one before cannot be gone on with.
-fn writer_at(path: &Path, before: u64) -> Writer {
+pub(super) fn writer_at(path: &Path, before: u64) -> Writer {
     let bounds = Bounds { bytes: 64 * SEGMENT, segment_bytes: SEGMENT + before * 4096 };
     let mut writer = writer(path, bounds);
     writer.begin(now()).unwrap();
