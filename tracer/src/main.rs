@@ -32,8 +32,8 @@ fn run(cli: Cli) -> Result<()> {
             Ok(()) => block_on(replay::run(&args)),
             Err(error) => error.exit(),
         },
-        Command::Timeline(args) => timeline::run(&args),
-        Command::Report(args) => report::run(&args),
+        Command::Timeline(args) => block_on(timeline::run(&args)),
+        Command::Report(args) => block_on(report::run(&args)),
         Command::Agent(args) => block_on(agent::run(&args, &options)),
         // The ring's reader needs a runtime, although `doctor` never waits for it.
         Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),

@@ -37,6 +37,8 @@ pub struct Config {
     pub web_config: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe_listen: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<String>,
     #[serde(serialize_with = "spell")]
@@ -104,6 +106,7 @@ impl Config {
             listen: settings.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9464))),
             web_config: settings.web_config,
             probe_listen: settings.probe_listen,
+            socket: settings.socket,
             allowed_hosts: settings.allowed_hosts.unwrap_or_default(),
             period: settings.period.unwrap_or(Duration::from_secs(10)),
             victims: settings.victims.unwrap_or(50),
@@ -178,6 +181,7 @@ impl Config {
             listen: now.listen,
             web_config: now.web_config,
             probe_listen: now.probe_listen,
+            socket: now.socket,
             allowed_hosts: now.allowed_hosts,
             node: now.node,
             keep_privileges: now.keep_privileges,
@@ -194,6 +198,7 @@ impl Config {
             ("listen", self.listen != new.listen),
             ("web-config", self.web_config != new.web_config),
             ("probe-listen", self.probe_listen != new.probe_listen),
+            ("socket", self.socket != new.socket),
             ("allowed-hosts", self.allowed_hosts != new.allowed_hosts),
             ("node", self.node != new.node),
             ("keep-privileges", self.keep_privileges != new.keep_privileges),
@@ -279,16 +284,16 @@ mod tests {
     #[test]
     fn who_may_ask_is_said_by_flags_and_by_the_file() {
         let text = "web-config = \"/etc/web.yml\"\nprobe-listen = \"127.0.0.1:9465\"\n\
-                    allowed-hosts = [\"node-1\", \"10.96.0.7\"]\n";
+                    socket = \"/run/tracer.sock\"\nallowed-hosts = [\"node-1\", \"10.96.0.7\"]\n";
         let file = Config::of(Settings::parse(text).unwrap()).unwrap();
         assert_eq!(file.allowed_hosts, ["node-1", "10.96.0.7"]);
         let printed = Settings::parse(&file.to_toml().unwrap()).unwrap();
         assert_eq!(Config::of(printed).unwrap(), file);
         let line = "agent --web-config /etc/web.yml --probe-listen 127.0.0.1:9465 \
-                    --allowed-hosts node-1,10.96.0.7";
+                    --socket /run/tracer.sock --allowed-hosts node-1,10.96.0.7";
         assert_eq!(Config::of(flags(line)).unwrap(), file);
         let plain = Config::of(Settings::default()).unwrap();
-        let changed = ["web-config", "probe-listen", "allowed-hosts"];
+        let changed = ["web-config", "probe-listen", "socket", "allowed-hosts"];
         assert_eq!(plain.needs_restart(&file), changed);
         refused("period = \"5s\"\nallowed-hosts = [\"a:1\"]\n", &["line 2", "without a port"]);
     }

@@ -1,30 +1,31 @@
 //! The agent's HTTP side, in a thread of its own.
 //!
-//! It answers `GET` (and `HEAD`) on a handful of paths from what the loop has
+//! It answers `GET` (and `HEAD`) on a handful of paths ([`routes`]) from what the loop has
 //! put into [`Shared`], and changes nothing. A connection serves one request and has
 //! a time limit, and the number of connections is bounded, so that a client
 //! that does not read costs memory and nothing else. What is served is what the
 //! node's `/proc` shows to root, so the address is the node's own unless the user
-//! says otherwise, and who may ask there is [`super::web`]'s to say.
+//! says otherwise, and who may ask there is [`super::web`]'s to say. A Unix socket is its
+//! owner's alone, by its mode.
+
+pub mod routes;
 
 use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr, TcpListener},
-    sync::{Arc, LazyLock},
+    os::unix::net::UnixListener,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode, Version,
-    body::Incoming,
-    header::{self, HeaderName, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
+    Request, StatusCode, Version, body::Incoming, header, server::conn::http1, service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use sha2::{Digest as _, Sha256};
@@ -33,22 +34,21 @@ use tokio::{
     net::TcpStream,
     sync::Semaphore,
     task::{JoinSet, spawn_blocking},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
+use self::routes::{Answer, Asks, plain, with};
 use super::{
-    address,
-    exposition::Format,
-    log,
+    address, log,
+    past::{self, Past},
     privileges::{self, Privileges},
-    shared::{Refusal, Shared, Wanted},
+    shared::{Refusal, Shared},
     web::{
         gate::{self, Gate, Web},
         names,
         users::AT_A_TIME,
     },
 };
-use crate::output::escape::escape;
 
 /// Connections at a time; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 32;
@@ -56,15 +56,13 @@ const CONNECTIONS: usize = 32;
 /// A request's head comes within this time.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 
-/// Everything of a connection is over within this time.
+/// Everything of a connection is over within this time, except a question about the
+/// recording ([`past::WHOLE_TIME`]).
 const WHOLE_TIME: Duration = Duration::from_secs(30);
 
 /// The largest head of a request.
 const HEAD_BYTES: usize = 16 << 10;
 const HEADERS: usize = 64;
-
-/// Slow syncs in an answer to a request without `limit`.
-const SYNCS: usize = 100;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -104,6 +102,13 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener> {
     Ok(listener)
 }
 
+enum Listener {
+    /// An address of the network.
+    Address(TcpListener),
+    /// A socket in the filesystem, for its owner alone.
+    Socket(UnixListener),
+}
+
 /// A door leads to these paths.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Serves {
@@ -114,7 +119,7 @@ pub enum Serves {
 
 /// One address, and who may come in there.
 pub struct Door {
-    listener: TcpListener,
+    listener: Listener,
     serves: Serves,
     gate: Arc<Gate>,
     /// Names that it answers to beside its addresses.
@@ -128,7 +133,13 @@ impl Door {
         gate: Arc<Gate>,
         allowed: Arc<[String]>,
     ) -> Self {
-        Self { listener, serves, gate, allowed }
+        Self { listener: Listener::Address(listener), serves, gate, allowed }
+    }
+
+    /// A socket in the filesystem, which asks for no password and has no name.
+    pub fn of_socket(listener: UnixListener) -> Self {
+        let (serves, gate, allowed) = (Serves::Everything, Arc::default(), Arc::default());
+        Self { listener: Listener::Socket(listener), serves, gate, allowed }
     }
 }
 
@@ -137,9 +148,14 @@ impl Door {
 /// # Errors
 ///
 /// When the thread cannot be made.
-pub fn serve(doors: Vec<Door>, shared: Arc<Shared>, privileges: Privileges) -> Result<()> {
+pub fn serve(
+    doors: Vec<Door>,
+    shared: Arc<Shared>,
+    past: Past,
+    privileges: Privileges,
+) -> Result<()> {
     let run = move || {
-        if let Err(error) = run(doors, &shared, privileges) {
+        if let Err(error) = run(doors, &shared, past, privileges) {
             // Its health check fails from now on.
             log::error(&format!("nothing is served any more: {error:#}"));
         }
@@ -148,57 +164,80 @@ pub fn serve(doors: Vec<Door>, shared: Arc<Shared>, privileges: Privileges) -> R
     Ok(())
 }
 
-fn run(doors: Vec<Door>, shared: &Arc<Shared>, privileges: Privileges) -> Result<()> {
+fn run(doors: Vec<Door>, shared: &Arc<Shared>, past: Past, privileges: Privileges) -> Result<()> {
     if privileges == Privileges::Drop {
         privileges::drop_all().context("failed to give up the privileges of the HTTP side")?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Passwords are checked there, and files looked at.
-        .max_blocking_threads(AT_A_TIME + 1)
+        // Passwords are checked there, files looked at, and the recording is asked.
+        .max_blocking_threads(AT_A_TIME + 1 + past::AT_A_TIME)
         .build()
         .context("failed to start the runtime")?;
+    let past = Arc::new(past);
     runtime.block_on(async {
-        let mut doors: JoinSet<_> =
-            doors.into_iter().map(|door| accept(door, Arc::clone(shared))).collect();
+        let accept = |door| accept(door, Arc::clone(shared), Arc::clone(&past));
+        let mut doors: JoinSet<_> = doors.into_iter().map(accept).collect();
         // None of them ends but by an error.
         doors.join_next().await.unwrap_or(Ok(Ok(()))).context("a door is gone")?
     })
 }
 
-async fn accept(door: Door, shared: Arc<Shared>) -> Result<()> {
+async fn accept(door: Door, shared: Arc<Shared>, past: Arc<Past>) -> Result<()> {
     let Door { listener, serves, gate, allowed } = door;
-    let bound = listener.local_addr().context("the listener has no address")?.ip();
-    let listener =
-        tokio::net::TcpListener::from_std(listener).context("failed to take the listener")?;
+    let failed = "failed to take the listener";
     if gate.has_file() {
         tokio::spawn(follow(Arc::clone(&gate), Arc::clone(&shared)));
     }
+    let visit = |came_by| Visit {
+        shared: Arc::clone(&shared),
+        past: Arc::clone(&past),
+        serves,
+        web: gate.now(),
+        gate: Arc::clone(&gate),
+        allowed: Arc::clone(&allowed),
+        came_by,
+        takes_longer: AtomicBool::new(false),
+    };
     // Each door has its own: who blocks one is in nobody's way at the other.
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let place = Arc::clone(&places).acquire_owned().await.context("the places are gone")?;
-        let Ok((stream, _)) = listener.accept().await else {
-            // No descriptors left, or a client that is gone already.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        // A client that is gone has none.
-        let Ok(local) = stream.local_addr() else { continue };
-        let visit = Visit {
-            shared: Arc::clone(&shared),
-            serves,
-            web: gate.now(),
-            gate: Arc::clone(&gate),
-            allowed: Arc::clone(&allowed),
-            local: local.ip(),
-            bound,
-        };
-        tokio::spawn(async move {
-            // Whatever goes wrong is the client's doing, and its to say.
-            let _ = timeout(WHOLE_TIME, visit.receive(stream)).await;
-            drop(place);
-        });
+    let place = async || Arc::clone(&places).acquire_owned().await.context("the places are gone");
+    // No descriptors left, or a client that is gone already.
+    let pause = async || sleep(Duration::from_millis(100)).await;
+    match listener {
+        Listener::Address(listener) => {
+            let bound = listener.local_addr().context("the listener has no address")?.ip();
+            let listener = tokio::net::TcpListener::from_std(listener).context(failed)?;
+            loop {
+                let place = place().await?;
+                let Ok((stream, _)) = listener.accept().await else {
+                    pause().await;
+                    continue;
+                };
+                // A client that is gone has none.
+                let Ok(local) = stream.local_addr() else { continue };
+                let visit = Arc::new(visit(CameBy::Address { local: local.ip(), bound }));
+                tokio::spawn(async move {
+                    Arc::clone(&visit).within_its_time(visit.receive(stream)).await;
+                    drop(place);
+                });
+            }
+        }
+        Listener::Socket(listener) => {
+            let listener = tokio::net::UnixListener::from_std(listener).context(failed)?;
+            loop {
+                let place = place().await?;
+                let Ok((stream, _)) = listener.accept().await else {
+                    pause().await;
+                    continue;
+                };
+                let visit = Arc::new(visit(CameBy::Socket));
+                tokio::spawn(async move {
+                    Arc::clone(&visit).within_its_time(visit.talk(stream)).await;
+                    drop(place);
+                });
+            }
+        }
     }
 }
 
@@ -206,7 +245,7 @@ async fn accept(door: Door, shared: Arc<Shared>) -> Result<()> {
 async fn follow(gate: Arc<Gate>, shared: Arc<Shared>) {
     let mut said = String::new();
     loop {
-        tokio::time::sleep(gate::LOOK).await;
+        sleep(gate::LOOK).await;
         // A file may lie on a disk that does not answer.
         let looking = Arc::clone(&gate);
         let Ok(looked) = spawn_blocking(move || looking.follow()).await else { return };
@@ -229,20 +268,45 @@ async fn follow(gate: Arc<Gate>, shared: Arc<Shared>) {
     }
 }
 
+/// The way that a connection came in by.
+enum CameBy {
+    /// The address that it arrived at, and the one that is listened on.
+    Address {
+        local: IpAddr,
+        bound: IpAddr,
+    },
+    Socket,
+}
+
 /// One connection.
 struct Visit {
     shared: Arc<Shared>,
+    past: Arc<Past>,
     serves: Serves,
     gate: Arc<Gate>,
     web: Arc<Web>,
     allowed: Arc<[String]>,
-    /// The address that it came in by.
-    local: IpAddr,
-    bound: IpAddr,
+    came_by: CameBy,
+    /// It asks the recording.
+    takes_longer: AtomicBool,
 }
 
 impl Visit {
-    async fn receive(self, stream: TcpStream) {
+    /// Whatever goes wrong in a connection is the client's doing, and its to say.
+    async fn within_its_time(self: Arc<Self>, all: impl Future<Output = ()>) {
+        let is_late = async {
+            sleep(WHOLE_TIME).await;
+            if self.takes_longer.load(Relaxed) {
+                sleep(past::WHOLE_TIME).await;
+            }
+        };
+        tokio::select! {
+            () = all => {}
+            () = is_late => {}
+        }
+    }
+
+    async fn receive(self: Arc<Self>, stream: TcpStream) {
         let Some(tls) = self.web.tls.clone() else { return self.talk(stream).await };
         match timeout(HEAD_TIME, tls.accept(stream)).await {
             Ok(Ok(stream)) => self.talk(stream).await,
@@ -250,10 +314,9 @@ impl Visit {
         }
     }
 
-    async fn talk(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let visit = Arc::new(self);
+    async fn talk(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let service = service_fn(move |request| {
-            let visit = Arc::clone(&visit);
+            let visit = Arc::clone(&self);
             async move { Ok::<_, Infallible>(visit.answer(&request).await) }
         });
         let connection = http1::Builder::new()
@@ -269,7 +332,13 @@ impl Visit {
     async fn answer(&self, request: &Request<Incoming>) -> Answer {
         let mut answer = match self.turn_away(request).await {
             Some(refusal) => refusal,
-            None => answer(&self.shared, self.serves, request),
+            None => match routes::find(self.serves, request) {
+                Ok(route) => {
+                    self.takes_longer.store(route.is_past(), Relaxed);
+                    routes::answer(route, &self.shared, &self.past, self.asks(), request).await
+                }
+                Err(refusal) => *refusal,
+            },
         };
         let headers = self.web.headers.iter();
         for (name, value) in headers {
@@ -279,6 +348,16 @@ impl Visit {
             }
         }
         answer
+    }
+
+    /// Whether it is known who asks.
+    fn asks(&self) -> Asks {
+        match self.came_by {
+            CameBy::Socket => Asks::Known,
+            CameBy::Address { local, .. } if local.to_canonical().is_loopback() => Asks::Known,
+            CameBy::Address { .. } if self.web.asks_who() => Asks::Known,
+            CameBy::Address { .. } => Asks::Anybody,
+        }
     }
 
     /// Answers somebody who may not ask.
@@ -303,7 +382,9 @@ impl Visit {
 
     /// HTTP/1.0 knows no `Host`, and no browser speaks it.
     fn calls_us_by_name(&self, request: &Request<Incoming>) -> bool {
-        let is_ours = |host: &str| names::is_ours(host, self.local, self.bound, &self.allowed);
+        // No browser speaks to a socket of the filesystem.
+        let CameBy::Address { local, bound } = self.came_by else { return true };
+        let is_ours = |host: &str| names::is_ours(host, local, bound, &self.allowed);
         let mut hosts = request.headers().get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host.to_str().is_ok_and(is_ours),
@@ -315,151 +396,10 @@ impl Visit {
     }
 }
 
-type Answer = Response<Full<Bytes>>;
-
-const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
-const PLAIN: &str = "text/plain; charset=utf-8";
-
-fn answer(shared: &Shared, serves: Serves, request: &Request<Incoming>) -> Answer {
-    let path = request.uri().path();
-    let is_known = match path {
-        "/healthz" | "/readyz" => true,
-        "/" | "/favicon.ico" | "/metrics" | "/api/v1/verdicts" | "/api/v1/syncs" => {
-            serves == Serves::Everything
-        }
-        _ => false,
-    };
-    if !is_known {
-        return plain(StatusCode::NOT_FOUND, "there is no such path\n");
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        return with(answer, header::ALLOW, "GET, HEAD");
-    }
-    let body = match path {
-        "/" => Ok((HTML, Bytes::from_static(PAGE.as_bytes()))),
-        "/favicon.ico" => return plain(StatusCode::NO_CONTENT, ""),
-        "/healthz" => return health(shared),
-        "/readyz" => return readiness(shared),
-        "/api/v1/syncs" => match wanted(request.uri().query().unwrap_or_default()) {
-            Ok(wanted) => shared.syncs(wanted).map(|body| (JSON, body)),
-            Err(why) => return plain(StatusCode::BAD_REQUEST, &why),
-        },
-        _ => match shared.published() {
-            None => return without_snapshot(shared, path, request),
-            Some(published) if path == "/metrics" => {
-                let format = format(request);
-                published
-                    .metrics(format, || shared.exemplars())
-                    .map(|body| (format.content_type(), body))
-            }
-            Some(published) => published.verdicts().map(|body| (JSON, body)),
-        },
-    };
-    match body {
-        Ok((kind, body)) => {
-            let answer = respond(StatusCode::OK, kind, body);
-            match path {
-                "/" => with(answer, header::CONTENT_SECURITY_POLICY, &POLICY),
-                _ => answer,
-            }
-        }
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}\n")),
-    }
-}
-
-fn format(request: &Request<Incoming>) -> Format {
-    let accept = request.headers().get(header::ACCEPT);
-    Format::wanted(accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default())
-}
-
-/// The answer while there is no snapshot: before the first one, and on a node that
-/// cannot be traced.
-fn without_snapshot(shared: &Shared, path: &str, request: &Request<Incoming>) -> Answer {
-    let Some(down) = shared.down() else {
-        return unavailable("the self-test is running\n");
-    };
-    if path != "/metrics" {
-        return unavailable(&cannot(down.why()));
-    }
-    let format = format(request);
-    match down.metrics(format) {
-        Ok(body) => respond(StatusCode::OK, format.content_type(), body),
-        Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}\n")),
-    }
-}
-
-fn cannot(why: &str) -> String {
-    format!("cannot trace this node: {}\n", escape(why))
-}
-
-fn health(shared: &Shared) -> Answer {
-    match shared.stuck() {
-        None => plain(StatusCode::OK, "alive\n"),
-        Some(away) => {
-            unavailable(&format!("the agent's loop has been stuck for {} s\n", away.as_secs()))
-        }
-    }
-}
-
-fn readiness(shared: &Shared) -> Answer {
-    // A rollout must not wait for a node that can never be traced.
-    match shared.down() {
-        _ if shared.is_ready() => plain(StatusCode::OK, "ready\n"),
-        Some(down) => plain(StatusCode::OK, &cannot(down.why())),
-        None => unavailable("the self-test is running\n"),
-    }
-}
-
-/// Reads `min=10ms&limit=100`, or `id=17`; each may be left out.
-fn wanted(query: &str) -> Result<Wanted, String> {
-    let mut wanted = Wanted { min: Duration::ZERO, limit: SYNCS, id: None };
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=') {
-            Some(("min", value)) => {
-                wanted.min = humantime::parse_duration(value)
-                    .map_err(|_| "min must be a duration such as 10ms\n".to_owned())?;
-            }
-            Some(("limit", value)) => {
-                wanted.limit = value.parse().map_err(|_| "limit must be a number\n".to_owned())?;
-            }
-            Some(("id", value)) => {
-                let id = value.parse().map_err(|_| "id is a number\n".to_owned())?;
-                wanted.id = Some(id);
-            }
-            _ => return Err("the parameters are min, limit and id\n".to_owned()),
-        }
-    }
-    Ok(wanted)
-}
-
-fn unavailable(why: &str) -> Answer {
-    plain(StatusCode::SERVICE_UNAVAILABLE, why)
-}
-
-fn plain(status: StatusCode, text: &str) -> Answer {
-    respond(status, PLAIN, Bytes::copy_from_slice(text.as_bytes()))
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
-}
-
-fn with(mut answer: Answer, name: HeaderName, value: &str) -> Answer {
-    // Ours are all plain text.
-    if let Ok(value) = HeaderValue::from_str(value) {
-        answer.headers_mut().insert(name, value);
-    }
-    answer
-}
-
+#[cfg(test)]
+mod openapi;
+#[cfg(test)]
+mod recorded;
 #[cfg(test)]
 mod secure;
 #[cfg(test)]

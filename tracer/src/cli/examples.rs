@@ -49,7 +49,9 @@ EXAMPLES:
       sudo tracer why etcd --every 10s --json | jq '[.kind, .culprits[0].name]'
   Ask the agent's flight recorder what it was at twelve past three:
       sudo tracer why etcd --at 03:12 --for 5m
-      sudo tracer why etcd --since 2026-11-29T03:00:00+01:00 --until 04:00";
+      sudo tracer why etcd --since 2026-11-29T03:00:00+01:00 --until 04:00
+  Ask the agent of a node, from your desk:
+      tracer why etcd --at 03:12 --agent http://node:9464";
 
 pub const WATCH: &str = "\
 EXAMPLES:
@@ -90,6 +92,8 @@ EXAMPLES:
       sudo tracer report --since 00:00 --until 06:00 -o night.html
   Report only what etcd had to wait for, in Markdown for a ticket:
       sudo tracer report --filter etcd --format md
+  Report on what an agent has recorded, through its socket:
+      sudo tracer report --since 2h --agent unix:/run/tracer.sock -o now.html
   Report on a recording:
       tracer report slow.rec -o slow.html";
 
@@ -97,6 +101,8 @@ pub const TIMELINE: &str = "\
 EXAMPLES:
   Print what happened on this node, from its agent's flight recorder:
       sudo tracer timeline
+  Print what happened on a node, from your desk:
+      tracer timeline --since 00:00 --agent http://node:9464
   Print what happened in a recording from midnight on, in UTC:
       TZ=UTC tracer timeline slow.rec --since 00:00
   Print what etcd had to wait for in the last two hours, for a script:
@@ -110,6 +116,8 @@ EXAMPLES:
       sudo tracer agent --listen [::]:9464
   Record continuously, to investigate the night in the morning:
       sudo tracer agent --record /var/lib/tracer-recording
+  Record, and answer questions about it on a socket that only root can open:
+      sudo tracer agent --record /var/lib/tracer-recording --socket /run/tracer.sock
   Require TLS and passwords, with a plain port for probes:
       sudo tracer agent --listen [::]:9464 --web-config web.yml --probe-listen 127.0.0.1:9465
   Read a configuration file, and print the settings that result from all sources:

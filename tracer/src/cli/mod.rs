@@ -4,6 +4,7 @@
 //! module. Whether the kernel has a hook, or a file exists, is checked later: bad
 //! usage (exit 2) covers only what is wrong on every machine.
 
+pub mod address;
 pub mod examples;
 pub mod kubectl;
 pub mod moments;
@@ -16,7 +17,10 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use tracer_kernel::{facts::VMLINUX_BTF, strategies::Forced};
 
-use self::recordings::{PastArgs, RecordArgs, ReplayArgs, ReportArgs, TimelineArgs};
+use self::{
+    address::AgentUrl,
+    recordings::{PastArgs, RecordArgs, ReplayArgs, ReportArgs, TimelineArgs},
+};
 use crate::{
     agent::config::settings::Settings,
     filter::{Filter, Narrow},
@@ -264,6 +268,13 @@ pub struct WhyArgs {
 
     #[command(flatten)]
     pub past: PastArgs,
+
+    /// Ask a running agent for its recording: `http://node:9464`, or `unix:/run/tracer.sock`.
+    ///
+    /// A password is given as `http://user:password@node:9464`. It goes over the network as
+    /// text.
+    #[arg(long, value_name = "URL", conflicts_with = "recording", help_heading = "Afterwards")]
+    pub agent: Option<AgentUrl>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -121,7 +121,6 @@ impl Zone {
         Self(TimeZone::system())
     }
 
-    #[cfg(test)]
     pub fn utc() -> Self {
         Self(TimeZone::UTC)
     }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, CommandFactory as _, Subcommand, ValueEnum, error::ErrorKind};
 
-use super::{Cli, TopArgs, WatchArgs, WhyArgs, moments::Moment, values};
+use super::{Cli, TopArgs, WatchArgs, WhyArgs, address::AgentUrl, moments::Moment, values};
 
 /// The part of a recording, by times, that a command is asked about.
 #[derive(Args, Clone, Debug, Default)]
@@ -84,20 +84,26 @@ impl ReplayArgs {
     ///
     /// Returns bad usage for options of the verdict before the name of another view.
     pub fn check(&self) -> Result<(), clap::Error> {
-        let WhyArgs { victim, duration, every, json, narrow, past } = &self.why;
+        let WhyArgs { victim, duration, every, json, narrow, past, agent } = &self.why;
         let is_asked = victim.is_some()
             || duration.is_some()
             || every.is_some()
             || *json
             || !narrow.is_empty()
-            || past.is_asked();
+            || past.is_asked()
+            || agent.is_some();
         let refuse = |message| Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
         if self.view.is_some() && is_asked {
             return refuse("options go after the view: `tracer replay FILE top --json`");
         }
-        match self.past().recording {
-            Some(_) => refuse("the recording is FILE: --recording is for the other commands"),
-            None => Ok(()),
+        let agent = match &self.view {
+            None => agent,
+            Some(View::Why(args)) => &args.agent,
+            Some(View::Top(_) | View::Watch(_)) => &None,
+        };
+        match (&self.past().recording, agent) {
+            (None, None) => Ok(()),
+            _ => refuse("the recording is FILE: --recording and --agent are for other commands"),
         }
     }
 
@@ -135,6 +141,13 @@ pub struct PartArgs {
 
     #[command(flatten)]
     pub time: TimeArgs,
+
+    /// Ask a running agent for its recording: `http://node:9464`, or `unix:/run/tracer.sock`.
+    ///
+    /// A password is given as `http://user:password@node:9464`. It goes over the network as
+    /// text.
+    #[arg(long, value_name = "URL", conflicts_with = "path", help_heading = "Afterwards")]
+    pub agent: Option<AgentUrl>,
 }
 
 #[derive(Args, Clone, Debug)]

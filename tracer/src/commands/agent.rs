@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 
-use super::{Wakeup, start_by_steps};
+use super::{Wakeup, past::answers, start_by_steps};
 use crate::{
     agent::{
         config::{Config, settings::Settings},
@@ -27,10 +27,12 @@ use crate::{
         http::{self, Door, Serves},
         keeper::Keeper,
         log,
+        past::Past,
         privileges::{self, Privileges},
         published::Published,
         series::{Observed, Series},
         shared::{Down, Shared},
+        socket::Socket,
         web::gate::Gate,
     },
     cli::AgentArgs,
@@ -85,10 +87,14 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     let address = listener.local_addr().unwrap_or(config.listen);
     let shared = Arc::new(Shared::new(config.slow_syncs));
     let privileges = if config.keep_privileges { Privileges::Keep } else { Privileges::Drop };
+    // The socket goes when the agent ends.
+    let (_socket, socket) = config.socket.as_deref().map(Socket::listen).transpose()?.unzip();
     let main = Door::new(listener, Serves::Everything, Arc::clone(&gate), Arc::clone(&allowed));
     let probes =
         probes.map(|listener| Door::new(listener, Serves::Probes, Arc::default(), allowed));
-    http::serve([main].into_iter().chain(probes).collect(), Arc::clone(&shared), privileges)?;
+    let doors = [main].into_iter().chain(probes).chain(socket.map(Door::of_socket)).collect();
+    let past = Past::new(config.record.clone(), answers::answer);
+    http::serve(doors, Arc::clone(&shared), past, privileges)?;
     let trying = async {
         loop {
             if let Some(session) = try_start(args, options, &shared)? {

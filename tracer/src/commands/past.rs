@@ -1,10 +1,15 @@
 //! A time that is over: which recording is asked about it, and what of it is known.
 
+pub mod answers;
+mod ask;
+
 use std::{
     env,
+    fs::File,
     io::{self, Write as _},
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Result, anyhow, bail};
@@ -12,6 +17,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{
+        address::AgentUrl,
         moments::{Covered, Moment, Zone},
         recordings::{PartArgs, TimeArgs},
     },
@@ -38,7 +44,8 @@ pub struct Asked {
     /// Infinite for the end of the recording.
     pub to: f64,
     pub zone: Zone,
-    pub path: PathBuf,
+    /// The recording's name.
+    pub name: String,
 }
 
 /// A time of which nothing is known.
@@ -98,8 +105,85 @@ impl Until {
     }
 }
 
-/// The recording that is meant.
-pub fn recording(named: Option<&Path>) -> PathBuf {
+/// A recording that is asked, perhaps more than once.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    /// For messages.
+    name: String,
+    /// Local times are of this one.
+    pub zone: Zone,
+    /// An agent's copy of what it has, and the time that it was asked for.
+    copy: Option<Copy>,
+}
+
+/// A copy that an agent has given: the file is open and has no name.
+#[derive(Debug)]
+struct Copy {
+    _file: File,
+    span: [f64; 2],
+}
+
+impl Source {
+    /// A file, or a directory of segments.
+    pub fn at(path: PathBuf) -> Self {
+        let (name, zone) = (path.display().to_string(), Zone::of_this_machine());
+        Self { path, name, zone, copy: None }
+    }
+
+    /// The recording that is meant: of an agent, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When the agent does not give it.
+    pub async fn find(
+        named: Option<&Path>,
+        agent: Option<&AgentUrl>,
+        time: &TimeArgs,
+        length: Option<Duration>,
+    ) -> Result<Self> {
+        let Some(agent) = agent else { return Ok(Self::at(recording(named))) };
+        let zone = Zone::of_this_machine();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let span = time.span(&zone, Covered { first: 0.0, last: Some(now) }, length)?;
+        let to = span[1].min(now);
+        if span[0] >= to {
+            bail!("`{agent}` cannot know of a time that is still to come");
+        }
+        let file = ask::recording(agent, span[0], to).await?;
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+        Ok(Self { path, name: agent.to_string(), zone, copy: Some(Copy { _file: file, span }) })
+    }
+
+    /// Opens it, with some time before this moment.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened or is no recording.
+    pub fn open_from(&self, from: f64) -> Result<Replay> {
+        let is_usual = self.path == Path::new(USUAL);
+        let opened = Replay::open_from(&self.path, from).map_err(|error| match is_usual {
+            true => error.context(
+                "no recording was named (--recording PATH, or TRACER_RECORD), and the usual one \
+                 cannot be read",
+            ),
+            false => error,
+        });
+        Ok(opened?.named(self.name.clone()))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its name in outputs.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The recording that is meant, of this machine.
+fn recording(named: Option<&Path>) -> PathBuf {
     let agents = || env::var_os("TRACER_RECORD").filter(|path| !path.is_empty());
     let named = named.map(Path::to_owned);
     named.or_else(|| agents().map(Into::into)).unwrap_or_else(|| USUAL.into())
@@ -111,8 +195,8 @@ impl PartArgs {
     /// # Errors
     ///
     /// When it cannot be opened, or knows nothing of that time.
-    pub fn open(&self, path: &Path) -> Result<(Replay, Option<Asked>)> {
-        self.time.open(path, self.duration)
+    pub fn open(&self, source: &Source) -> Result<(Replay, Option<Asked>)> {
+        self.time.open(source, self.duration)
     }
 
     /// The text of the filter as [`names::matches`] compares it.
@@ -139,28 +223,35 @@ impl TimeArgs {
     /// # Errors
     ///
     /// When it cannot be opened, or knows nothing of that time.
-    pub fn open(&self, path: &Path, length: Option<Duration>) -> Result<(Replay, Option<Asked>)> {
+    pub fn open(
+        &self,
+        source: &Source,
+        length: Option<Duration>,
+    ) -> Result<(Replay, Option<Asked>)> {
         if !self.is_asked() {
-            return Ok((open(path, f64::NEG_INFINITY)?, None));
+            return Ok((source.open_from(f64::NEG_INFINITY)?, None));
         }
-        let zone = Zone::of_this_machine();
         // A directory says in a moment which time it is of.
+        let path = source.path();
         let segments = if path.is_dir() { index::read(path)? } else { Vec::new() };
         let last = segments.iter().map(|one| one.last).reduce(f64::max);
         let (mut replay, first) = match segments.first() {
             Some(segment) => (None, segment.first),
             None => {
-                let replay = open(path, f64::NEG_INFINITY)?;
+                let replay = source.open_from(f64::NEG_INFINITY)?;
                 let first = replay.now();
                 (Some(replay), first)
             }
         };
-        let [from, to] = self.span(&zone, Covered { first, last }, length)?;
+        let [from, to] = match &source.copy {
+            Some(copy) => copy.span,
+            None => self.span(&source.zone, Covered { first, last }, length)?,
+        };
         let mut replay = match replay.take() {
             Some(replay) => replay,
-            None => open(path, from)?,
+            None => source.open_from(from)?,
         };
-        let asked = Asked { from, to, zone, path: path.to_owned() };
+        let asked = Asked { from, to, zone: source.zone.clone(), name: source.name.clone() };
         if first >= to {
             bail!("{}", asked.nothing(&format!("the recording begins at {}", asked.moment(first))));
         }
@@ -201,17 +292,6 @@ impl TimeArgs {
     }
 }
 
-fn open(path: &Path, from: f64) -> Result<Replay> {
-    let is_usual = path == Path::new(USUAL);
-    Replay::open_from(path, from).map_err(|error| match is_usual {
-        true => error.context(
-            "no recording was named (--recording PATH, or TRACER_RECORD), and the usual one \
-             cannot be read",
-        ),
-        false => error,
-    })
-}
-
 impl Asked {
     /// Says on standard error which time is shown.
     pub fn say(&self) {
@@ -240,13 +320,13 @@ impl Asked {
             from: self.from,
             to: self.to.is_finite().then_some(self.to),
             zone: self.zone.name(self.from),
-            recording: self.path.display().to_string(),
+            recording: self.name.clone(),
             gaps,
         }
     }
 
     fn nothing(&self, why: &str) -> String {
-        let name = self.path.display();
+        let Self { name, .. } = self;
         format!("nothing was recorded from {} in `{name}`: {why}", self.sentence())
     }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{top, watch, why};
+use super::{past::Source, top, watch, why};
 use crate::cli::recordings::{ReplayArgs, View};
 
 /// # Errors
@@ -16,7 +16,7 @@ pub async fn run(args: &ReplayArgs) -> Result<()> {
         Some(View::Top(top)) => (&top.past.time, top.scope.duration),
         Some(View::Watch(watch)) => (&watch.past.time, watch.scope.duration),
     };
-    let (mut replay, asked) = time.open(&args.file, length)?;
+    let (mut replay, asked) = time.open(&Source::at(args.file.clone()), length)?;
     let (replay, asked) = (&mut replay, asked.as_ref());
     let shown = match &args.view {
         None => why::replay(&args.why, replay, asked),

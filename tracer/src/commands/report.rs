@@ -12,14 +12,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    past::{Asked, Until, recording},
+    past::{Asked, Source, Until},
     timeline::collect,
 };
 use crate::{
-    cli::{
-        moments::Zone,
-        recordings::{Format, ReportArgs},
-    },
+    cli::recordings::{Format, ReportArgs},
     output::{
         names,
         report::{Episode, Report, write_html, write_markdown},
@@ -29,7 +26,6 @@ use crate::{
     timeline::{Event, What},
 };
 use tracer_engine::victim::Span;
-use tracer_recording::replay::Replay;
 use tracer_snapshot::Snapshot;
 
 /// Times that are described one by one; of more there is the timeline.
@@ -45,25 +41,27 @@ const NEAR_SECONDS: f64 = 60.0;
 ///
 /// When the recording cannot be read, knows nothing of that time, or the report cannot
 /// be written.
-pub fn run(args: &ReportArgs) -> Result<()> {
-    let path = args.path.clone().unwrap_or_else(|| recording(None));
-    if path == Path::new("-") {
+pub async fn run(args: &ReportArgs) -> Result<()> {
+    if args.path.as_deref() == Some(Path::new("-")) {
         bail!("a report reads its recording twice: give a file or a directory instead of `-`");
     }
-    let (mut replay, asked) = args.part.open(&path)?;
+    let (named, agent) = (args.path.as_deref(), args.part.agent.as_ref());
+    let source = Source::find(named, agent, &args.part.time, args.part.duration).await?;
+    let (mut replay, asked) = args.part.open(&source)?;
     let began = replay.now();
     let until = Until::of(&replay, asked.as_ref(), args.part.duration);
     let (mut events, left_out) = collect(&mut replay, until);
     let ended = replay.now();
     args.part.retain(&mut events);
     let last = replay.snapshot_of(Span::Period);
-    let zone = Zone::of_this_machine();
-    let all = Asked { from: began, to: ended, zone: zone.clone(), path: path.clone() };
+    let zone = source.zone.clone();
+    let name = source.name().to_owned();
+    let all = Asked { from: began, to: ended, zone: zone.clone(), name: name.clone() };
     let all = asked.unwrap_or(all);
-    let episodes = judge(&path, &spans(&events), args.part.text().as_deref())?;
+    let episodes = judge(&source, &spans(&events), args.part.text().as_deref())?;
     let report = Report {
         zone,
-        recording: path.display().to_string(),
+        recording: name,
         from: all.from,
         to: ended,
         gaps: all.all_gaps(&replay, began),
@@ -129,9 +127,9 @@ fn spans(events: &[Event]) -> Vec<[f64; 2]> {
 }
 
 /// Judges each of these times as a whole.
-fn judge(path: &Path, spans: &[[f64; 2]], filter: Option<&str>) -> Result<Vec<Episode>> {
+fn judge(source: &Source, spans: &[[f64; 2]], filter: Option<&str>) -> Result<Vec<Episode>> {
     let Some([first, _]) = spans.first() else { return Ok(Vec::new()) };
-    let mut replay = Replay::open_from(path, *first)?;
+    let mut replay = source.open_from(*first)?;
     let mut episodes = Vec::new();
     for [from, to] in spans {
         replay.play_both(u64::MAX, *from, None, &mut Vec::new());

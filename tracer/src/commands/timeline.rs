@@ -1,11 +1,14 @@
 //! `tracer timeline`: what happened in a recording, one line for each event.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::past::{Until, recording};
+use super::past::{Asked, Source, Until};
 use crate::{
     cli::{moments::Zone, recordings::TimelineArgs},
     output::{json, timeline::write_event},
@@ -18,18 +21,17 @@ use tracer_recording::replay::Replay;
 ///
 /// When the recording cannot be read (after what could be read was shown), knows
 /// nothing of that time, or the output cannot be written.
-pub fn run(args: &TimelineArgs) -> Result<()> {
-    let path = args.path.clone().unwrap_or_else(|| recording(None));
-    let (mut replay, asked) = args.part.open(&path)?;
-    let from = asked.as_ref().map_or(f64::NEG_INFINITY, |asked| asked.from);
-    let until = Until::of(&replay, asked.as_ref(), args.part.duration);
-    let (mut events, left_out) = collect(&mut replay, until);
+pub async fn run(args: &TimelineArgs) -> Result<()> {
+    let (named, agent) = (args.path.as_deref(), args.part.agent.as_ref());
+    let source = Source::find(named, agent, &args.part.time, args.part.duration).await?;
+    let (mut replay, asked) = args.part.open(&source)?;
+    let (mut events, left_out) = happened(&mut replay, asked.as_ref(), args.part.duration);
     args.part.retain(&mut events);
-    let zone = Zone::of_this_machine();
+    let zone = source.zone;
     let mut bytes = Vec::new();
-    for event in events.iter().filter(|event| event.at >= from - PERIOD.as_secs_f64()) {
+    for event in &events {
         match args.json {
-            true => json::write_json(&mut bytes, &Timed { time: zone.rfc3339(event.at), event })?,
+            true => json::write_json(&mut bytes, &Timed::of(event, &zone))?,
             false => write_event(&mut bytes, event, &zone)?,
         }
     }
@@ -53,11 +55,31 @@ pub fn run(args: &TimelineArgs) -> Result<()> {
     replay.check()
 }
 
+/// An event with its time in words.
 #[derive(Serialize)]
-struct Timed<'a> {
+pub struct Timed<'a> {
     time: String,
     #[serde(flatten)]
     event: &'a Event,
+}
+
+impl<'a> Timed<'a> {
+    pub fn of(event: &'a Event, zone: &Zone) -> Self {
+        Self { time: zone.rfc3339(event.at), event }
+    }
+}
+
+/// The events of the time that was asked about, and how many more there were.
+pub fn happened(
+    replay: &mut Replay,
+    asked: Option<&Asked>,
+    length: Option<Duration>,
+) -> (Vec<Event>, u64) {
+    let until = Until::of(replay, asked, length);
+    let (mut events, left_out) = collect(replay, until);
+    let from = asked.map_or(f64::NEG_INFINITY, |asked| asked.from);
+    events.retain(|event| event.at >= from - PERIOD.as_secs_f64());
+    (events, left_out)
 }
 
 /// Plays a recording, and keeps what happened.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
     POLL, Stop, Wakeup,
-    past::{Asked, Until, recording},
+    past::{Asked, Source, Until},
     start_beside_references,
 };
 use crate::{
@@ -39,8 +39,9 @@ const SPEED: u32 = 10;
 /// When the tracer cannot start or its output cannot be written.
 pub async fn run(args: &TopArgs, options: &Options) -> Result<()> {
     if args.past.is_asked() {
-        let path = recording(args.past.recording.as_deref());
-        let (mut past, asked) = args.past.time.open(&path, args.scope.duration)?;
+        let (named, length) = (args.past.recording.as_deref(), args.scope.duration);
+        let source = Source::find(named, None, &args.past.time, length).await?;
+        let (mut past, asked) = args.past.time.open(&source, length)?;
         let shown = replay(args, &mut past, asked.as_ref()).await;
         return past.check().and(shown);
     }

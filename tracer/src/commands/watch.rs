@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     Stop, Wakeup,
-    past::{Asked, Until, recording},
+    past::{Asked, Source, Until},
     start_beside_references,
 };
 use crate::{
@@ -32,8 +32,9 @@ const PRINTED_EVERY: Duration = Duration::from_secs(1);
 /// When the tracer cannot start or its output cannot be written.
 pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
     if args.past.is_asked() {
-        let path = recording(args.past.recording.as_deref());
-        let (mut past, asked) = args.past.time.open(&path, args.scope.duration)?;
+        let (named, length) = (args.past.recording.as_deref(), args.scope.duration);
+        let source = Source::find(named, None, &args.past.time, length).await?;
+        let (mut past, asked) = args.past.time.open(&source, length)?;
         let shown = replay(args, &mut past, asked.as_ref());
         return past.check().and(shown);
     }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
     Stop, Wakeup,
-    past::{Asked, AskedAbout, Gap, Until, recording},
+    past::{Asked, AskedAbout, Gap, Source, Until},
     start_beside_references,
 };
 use crate::{
@@ -32,9 +32,10 @@ const USUAL: Duration = Duration::from_secs(30);
 /// When the tracer cannot start, nobody was seen to sync, or the output cannot
 /// be written.
 pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
-    if args.past.is_asked() {
-        let path = recording(args.past.recording.as_deref());
-        let (mut past, asked) = args.past.time.open(&path, args.duration)?;
+    if args.past.is_asked() || args.agent.is_some() {
+        let (named, agent) = (args.past.recording.as_deref(), args.agent.as_ref());
+        let source = Source::find(named, agent, &args.past.time, args.duration).await?;
+        let (mut past, asked) = args.past.time.open(&source, args.duration)?;
         let shown = replay(args, &mut past, asked.as_ref());
         return past.check().and(shown);
     }
@@ -61,7 +62,9 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
         };
         session.poll(None, &mut slow);
         let snapshot = session.snapshot_of(Span::Period);
-        let is_said = print_verdict(args, &snapshot, None)?;
+        let verdict = verdict(args, &snapshot, None)?;
+        verdict.iter().try_for_each(|bytes| print(bytes))?;
+        let is_said = verdict.is_some();
         if last {
             // A period in which nobody synced is worth a line of a log, but a
             // command that has nothing to say has failed.
@@ -78,6 +81,20 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
 ///
 /// When nobody was seen to sync, or the output cannot be written.
 pub fn replay(args: &WhyArgs, replay: &mut Replay, asked: Option<&Asked>) -> Result<()> {
+    replay_to(args, replay, asked, print)
+}
+
+/// Does it with any output: each verdict is given to `print`.
+///
+/// # Errors
+///
+/// As [`replay`].
+pub fn replay_to(
+    args: &WhyArgs,
+    replay: &mut Replay,
+    asked: Option<&Asked>,
+    mut print: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let end = Until::of(replay, asked, args.duration);
     loop {
         let began = replay.now();
@@ -91,7 +108,9 @@ pub fn replay(args: &WhyArgs, replay: &mut Replay, asked: Option<&Asked>) -> Res
             }
         });
         let past = past.as_ref().map(|(asked, gaps)| (*asked, gaps.as_slice()));
-        let is_said = print_verdict(args, &snapshot, past)?;
+        let verdict = verdict(args, &snapshot, past)?;
+        verdict.iter().try_for_each(|bytes| print(bytes))?;
+        let is_said = verdict.is_some();
         if is_over {
             let has_failed = !is_said && args.every.is_none();
             return if has_failed { Err(nobody(args, &snapshot)) } else { Ok(()) };
@@ -108,9 +127,13 @@ struct Afterwards<'a, T> {
     verdict: T,
 }
 
-/// Prints the verdict on whom was asked for, and what of the time that was asked about
-/// is not known; false where nobody is.
-fn print_verdict(args: &WhyArgs, s: &Snapshot, past: Option<(&Asked, &[Gap])>) -> Result<bool> {
+/// The verdict on whom was asked for, and what of the time that was asked about is not
+/// known, as it is printed; `None` where nobody is.
+fn verdict(
+    args: &WhyArgs,
+    s: &Snapshot,
+    past: Option<(&Asked, &[Gap])>,
+) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let mut narrowed = s.clone();
     Filter::new(None, &args.narrow).narrow(&mut narrowed);
@@ -121,7 +144,7 @@ fn print_verdict(args: &WhyArgs, s: &Snapshot, past: Option<(&Asked, &[Gap])>) -
         None => hanging(args.victim.as_deref(), s),
     };
     if victim.is_none() && hanging.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     if !args.json {
         for (asked, gaps) in past.into_iter().filter(|_| args.every.is_none()) {
@@ -138,7 +161,7 @@ fn print_verdict(args: &WhyArgs, s: &Snapshot, past: Option<(&Asked, &[Gap])>) -
                 why::write_hangs(&mut bytes, &hanging)?;
             }
         }
-        return print(&bytes);
+        return Ok(Some(bytes));
     }
     let asked = past.map(|(asked, gaps)| asked.about(gaps));
     match (victim, asked) {
@@ -151,13 +174,12 @@ fn print_verdict(args: &WhyArgs, s: &Snapshot, past: Option<(&Asked, &[Gap])>) -
             json::write_json(&mut bytes, &Afterwards { asked, verdict: why::hangs(hanging, s) })?;
         }
     }
-    print(&bytes)
+    Ok(Some(bytes))
 }
 
-fn print(bytes: &[u8]) -> Result<bool> {
+fn print(bytes: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).context("failed to print")?;
-    Ok(true)
+    out.write_all(bytes).and_then(|()| out.flush()).context("failed to print")
 }
 
 /// The syncs of the wanted victim that have not ended.

@@ -21,6 +21,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl::{set_name, set_no_new_privs, set_pdeathsig},
+        resource::{Resource, setrlimit},
         signal::{SigSet, Signal, kill},
         wait::{WaitPidFlag, waitpid},
     },
@@ -30,6 +31,9 @@ use nix::{
 /// How long the end waits for it; one whose disk does not answer stays for `init`.
 const END: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_millis(1);
+
+/// The niceness of work that everything else goes before.
+const LEAST_URGENT: libc::c_int = 19;
 
 /// More than a line of it ever has.
 const LINE_BYTES: usize = 64 << 10;
@@ -155,6 +159,22 @@ impl Aside {
         None
     }
 
+    /// Some of what it writes, in its order; nothing once it is over. `None` if it writes
+    /// nothing in time.
+    ///
+    /// # Errors
+    ///
+    /// When its pipe cannot be read.
+    pub fn some(&mut self, within: Duration) -> io::Result<Option<Vec<u8>>> {
+        if self.read.is_empty() {
+            if !self.is_ready(Instant::now() + within) {
+                return Ok(None);
+            }
+            self.read_some()?;
+        }
+        Ok(Some(std::mem::take(&mut self.read)))
+    }
+
     fn is_ready(&self, until: Instant) -> bool {
         let left = until.saturating_duration_since(Instant::now());
         // Rounded up, so that what is left of a millisecond is not spun away.
@@ -164,7 +184,7 @@ impl Aside {
     }
 
     fn read_some(&mut self) -> io::Result<usize> {
-        let mut bytes = [0; 4096];
+        let mut bytes = [0; 16 << 10];
         let count = self.answers.read(&mut bytes)?;
         self.read.extend_from_slice(&bytes[..count]);
         Ok(count)
@@ -182,6 +202,29 @@ impl Drop for Aside {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// Bounds what the calling process may take: memory beyond what it has by now, and time of
+/// a CPU, which it leaves to others. If memory is short in its cgroup, the kernel ends this
+/// process before any other of ours.
+///
+/// # Errors
+///
+/// When the kernel does not let it.
+pub fn bound(memory_bytes: u64, cpu: Duration) -> Result<()> {
+    let kib = |status: String| {
+        let line = status.lines().find_map(|line| line.strip_prefix("VmData:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    let has = std::fs::read_to_string("/proc/self/status").ok().and_then(kib);
+    let most = has.context("failed to read how much memory it has")? * 1024 + memory_bytes;
+    setrlimit(Resource::RLIMIT_DATA, most, most)?;
+    setrlimit(Resource::RLIMIT_CPU, cpu.as_secs(), cpu.as_secs())?;
+    // Both are as well as can be: a filter of system calls may forbid them.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+    // SAFETY: it takes three numbers, and no memory of ours.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LEAST_URGENT) };
+    Ok(())
 }
 
 /// Leaves the process however its work ends.
@@ -295,6 +338,20 @@ mod tests {
         // The usual three, two pipes, and the folder that is read.
         assert_eq!(aside.whole(SOON, 100).unwrap(), b"6 0000000000000000");
         drop(ours);
+    }
+
+    #[test]
+    fn one_that_is_bounded_gets_no_more_memory_than_that() {
+        let mut aside = Aside::start(|_, answers| {
+            bound(64 << 20, SOON).expect("it can be bounded");
+            let mut small: Vec<u8> = Vec::new();
+            let has_room = |bytes: &mut Vec<u8>, size| bytes.try_reserve_exact(size).is_ok();
+            let got = [32 << 20, 128 << 20].map(|size| has_room(&mut small, size));
+            answer(&answers, &format!("{got:?}"));
+        })
+        .unwrap();
+        assert_eq!(aside.some(SOON).unwrap().unwrap(), b"[true, false]");
+        assert_eq!(aside.some(SOON).unwrap().unwrap(), b"", "it is over");
     }
 
     #[test]

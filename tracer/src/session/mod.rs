@@ -73,7 +73,7 @@ use modules::LateModules;
 use self_test::SelfTest;
 use used::read_used;
 
-pub use aside::Aside;
+pub use aside::{Aside, bound};
 pub use asked::AroundDisks;
 pub use preflight::{CannotRun, Capabilities, check_user};
 pub use start::Options;

@@ -199,6 +199,12 @@ const ABSENCES: &[Absence] = &[
         why: "the agent's HTTP thread reads finished snapshots and knows no session",
     },
     Absence {
+        within: "tracer/src/agent/http",
+        except: &[],
+        lacks: &["crate::session", "tracer_kernel", "tracer_node", "tracer_recording"],
+        why: "what is answered is known by finished snapshots, or by a process beside the agent",
+    },
+    Absence {
         within: "tracer/src/agent/web",
         except: &[],
         lacks: &["crate::session", "super::shared", "agent::shared", "tracer_snapshot"],

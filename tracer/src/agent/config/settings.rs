@@ -40,6 +40,13 @@ pub struct Settings {
     #[arg(long, env = "TRACER_PROBE_LISTEN", value_name = "ADDRESS:PORT")]
     pub probe_listen: Option<SocketAddr>,
 
+    /// Also serve on this Unix socket, which only its owner can open (mode 0600), without TLS and
+    /// passwords [default: none].
+    ///
+    /// Commands that take `--agent` ask it as `unix:PATH`.
+    #[arg(long, env = "TRACER_SOCKET", value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
     /// Answer to these names and addresses too [default: the address it was asked at, and
     /// `localhost`].
     ///
@@ -192,6 +199,7 @@ impl Settings {
             listen: self.listen.or(fallback.listen),
             web_config: self.web_config.or(fallback.web_config),
             probe_listen: self.probe_listen.or(fallback.probe_listen),
+            socket: self.socket.or(fallback.socket),
             allowed_hosts: self.allowed_hosts.or(fallback.allowed_hosts),
             period: self.period.or(fallback.period),
             victims: self.victims.or(fallback.victims),

@@ -18,7 +18,7 @@ use rustls::{
 };
 
 use super::{
-    tests::{check, door, get},
+    tests::{check, door, get, nobody},
     *,
 };
 
@@ -82,7 +82,7 @@ impl Lab {
     fn server(&self, text: &str) -> (SocketAddr, Arc<Shared>) {
         let (address, door) = door(Serves::Everything, self.gate(text), &[]);
         let shared = Arc::new(Shared::new(4));
-        serve(vec![door], Arc::clone(&shared), Privileges::Keep).unwrap();
+        serve(vec![door], Arc::clone(&shared), nobody(), Privileges::Keep).unwrap();
         (address, shared)
     }
 
@@ -206,7 +206,7 @@ fn a_renewed_certificate_is_served_and_a_wrong_one_changes_nothing() {
     let lab = Lab::new();
     let gate = lab.gate(TLS);
     let (address, door) = door(Serves::Everything, Arc::clone(&gate), &[]);
-    serve(vec![door], Arc::new(Shared::new(4)), Privileges::Keep).unwrap();
+    serve(vec![door], Arc::new(Shared::new(4)), nobody(), Privileges::Keep).unwrap();
     let served = || {
         let mut stream = lab.client().connect(address);
         let _ = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -235,12 +235,14 @@ fn probes_have_a_door_of_their_own_that_leads_nowhere_else() {
     let (_, main) = door(Serves::Everything, lab.gate(&format!("{TLS}{USERS}")), &[]);
     let (address, probes) = door(Serves::Probes, Arc::default(), &[]);
     let shared = Arc::new(Shared::new(4));
-    serve(vec![main, probes], Arc::clone(&shared), Privileges::Keep).unwrap();
+    serve(vec![main, probes], Arc::clone(&shared), nobody(), Privileges::Keep).unwrap();
     check(&get(address, "/healthz"), 200);
     check(&get(address, "/readyz"), 503);
     shared.set_ready();
     check(&get(address, "/readyz"), 200);
-    for path in ["/", "/metrics", "/api/v1/verdicts", "/api/v1/syncs", "/favicon.ico"] {
+    for path in
+        ["/", "/metrics", "/api/v1/verdicts", "/api/v1/syncs", "/api/v1/why", "/favicon.ico"]
+    {
         check(&get(address, path), 404);
     }
 }

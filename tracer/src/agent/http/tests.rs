@@ -15,7 +15,7 @@ use crate::{
 fn server() -> (SocketAddr, Arc<Shared>) {
     let (address, door) = door(Serves::Everything, Arc::default(), &[]);
     let shared = Arc::new(Shared::new(4));
-    serve(vec![door], Arc::clone(&shared), Privileges::Keep).unwrap();
+    serve(vec![door], Arc::clone(&shared), nobody(), Privileges::Keep).unwrap();
     (address, shared)
 }
 
@@ -24,6 +24,11 @@ pub(super) fn door(serves: Serves, gate: Arc<Gate>, allowed: &[&str]) -> (Socket
     let address = listener.local_addr().unwrap();
     let allowed: Vec<_> = allowed.iter().map(|&name| name.to_owned()).collect();
     (address, Door::new(listener, serves, gate, allowed.into()))
+}
+
+/// A recording that is not there.
+pub(super) fn nobody() -> Past {
+    Past::new(None, |_, _| anyhow::bail!("it is not asked"))
 }
 
 fn ask(address: SocketAddr, request: &str) -> String {
@@ -149,7 +154,7 @@ fn the_page_may_load_and_run_nothing_but_itself() {
 fn a_name_that_is_not_its_own_is_refused() {
     let (address, door) = door(Serves::Everything, Arc::default(), &["node-1.example"]);
     let shared = Arc::new(Shared::new(4));
-    serve(vec![door], Arc::clone(&shared), Privileges::Keep).unwrap();
+    serve(vec![door], Arc::clone(&shared), nobody(), Privileges::Keep).unwrap();
     let asked = |head: &str| ask(address, &format!("GET {head}\r\n\r\n"));
     let port = address.port();
     for host in [format!("127.0.0.1:{port}"), "localhost".into(), "node-1.example:80".into()] {

@@ -37,6 +37,8 @@ pub struct Web {
     /// If there are none, no password is required.
     pub users: Hashes,
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether each client must have a certificate.
+    needs_certificate: bool,
     seen: Vec<(PathBuf, Stamp)>,
 }
 
@@ -81,7 +83,14 @@ impl Web {
                 Some(TlsAcceptor::from(tls::server(section, folder)?))
             }
         };
-        Ok(Self { tls, users, headers, seen })
+        let section = file.tls_server_config.as_ref();
+        let needs_certificate = section.is_some_and(tls::needs_certificate);
+        Ok(Self { tls, users, headers, needs_certificate, seen })
+    }
+
+    /// Whether it is known who asks: by a password or a certificate.
+    pub fn asks_who(&self) -> bool {
+        !self.users.is_empty() || self.needs_certificate
     }
 
     fn has_changed(&self) -> bool {

@@ -123,6 +123,12 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
     Ok(all)
 }
 
+/// Whether each client must have a certificate, in a section that holds.
+pub fn needs_certificate(section: &TlsSection) -> bool {
+    let kind = section.client_auth_type.as_ref();
+    kind.is_some_and(|kind| kind.value == "RequireAndVerifyClientCert")
+}
+
 /// Says who must show a certificate; nobody without one.
 fn clients(
     section: &TlsSection,
