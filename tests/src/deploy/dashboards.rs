@@ -36,7 +36,11 @@ pub fn shown(dashboard: &Value) -> impl Iterator<Item = &Value> {
 
 fn queries(dashboard: &Value) -> Vec<&str> {
     let targets = shown(dashboard).flat_map(|panel| list(panel, "targets"));
-    targets.map(|target| text(target, "expr")).collect()
+    targets.chain(annotations(dashboard)).map(|asking| text(asking, "expr")).collect()
+}
+
+fn annotations(dashboard: &Value) -> &[Value] {
+    list(&dashboard["annotations"], "list")
 }
 
 /// The queries of all panels.
@@ -70,7 +74,8 @@ fn data_come_from_where_the_viewer_says() {
         let first = &variables(&dashboard)[0];
         assert_eq!((text(first, "name"), text(first, "type")), ("datasource", "datasource"));
         let targets = shown(&dashboard).flat_map(|panel| list(panel, "targets"));
-        for asking in shown(&dashboard).chain(targets).chain(&variables(&dashboard)[1..]) {
+        let others = annotations(&dashboard).iter().chain(&variables(&dashboard)[1..]);
+        for asking in shown(&dashboard).chain(targets).chain(others) {
             assert_eq!(text(&asking["datasource"], "uid"), DATASOURCE, "{file:?}: {asking}");
         }
     }
@@ -141,4 +146,36 @@ fn promtool_can_parse_every_query() {
     if rules::check_syntax(&queries).is_none() {
         skip!("`promtool` is not installed: `cargo xtask setup` installs it");
     }
+}
+
+#[test]
+fn links_lead_to_paths_that_the_agent_has() {
+    let paths: Value = serde_saphyr::from_str(&read("docs/openapi.yaml")).unwrap();
+    let mut found = 0;
+    for (file, dashboard) in read_dashboards() {
+        let panels =
+            shown(&dashboard).flat_map(|panel| list(&panel["fieldConfig"]["defaults"], "links"));
+        for link in panels.chain(list(&dashboard, "links")) {
+            let Some(rest) = text(link, "url").strip_prefix("http://${node}:9464") else {
+                assert_eq!(text(link, "url"), "", "{file:?}: {link}");
+                continue;
+            };
+            let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+            let parameters = list(&paths["paths"][path]["get"], "parameters");
+            assert!(paths["paths"][path].is_object(), "{file:?}: {link}");
+            for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+                let name = pair.split('=').next().unwrap();
+                assert!(parameters.iter().any(|one| one["name"] == name), "{file:?}: {link}");
+            }
+            found += 1;
+        }
+    }
+    assert!(found >= 3, "{found}");
+}
+
+#[test]
+fn a_slow_victim_is_an_annotation() {
+    let dashboards = read_dashboards();
+    let names = dashboards.iter().flat_map(|(_, dashboard)| annotations(dashboard));
+    assert!(names.into_iter().any(|one| one["name"] == "Slow victims" && one["enable"] == true));
 }

@@ -62,9 +62,18 @@ fn unknown(dashboard: &str) -> Vec<String> {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "python3 ended with {}", output.status);
     let paths = String::from_utf8(output.stdout).unwrap();
-    // Grafana writes it beside each variable's query, and its types do not have it.
-    let is_written =
-        |path: &&str| path.starts_with(".templating.list[") && path.ends_with(".definition");
+    // Grafana writes these beside the queries of variables and of annotations, where its data
+    // source for Prometheus reads them, and its types do not have them.
+    let is_written = |path: &&str| {
+        let (place, field) = path.rsplit_once('.').unwrap_or_default();
+        match place.split('[').next() {
+            Some(".templating.list") => field == "definition",
+            Some(".annotations.list") => {
+                ["step", "tagKeys", "textFormat", "titleFormat"].contains(&field)
+            }
+            _ => false,
+        }
+    };
     paths.lines().filter(|path| !is_written(path)).map(str::to_owned).collect()
 }
 

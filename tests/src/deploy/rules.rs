@@ -56,6 +56,9 @@ struct Annotations {
     summary: String,
     description: String,
     runbook_url: String,
+    /// The page of the agent that it is about, where one answers.
+    #[serde(default)]
+    agent_url: Option<String>,
 }
 
 fn read_rules() -> Vec<Group> {
@@ -148,6 +151,9 @@ fn every_alert_says_what_it_means_and_what_to_do() {
         assert!(!annotations.summary.is_empty() && !annotations.description.is_empty(), "{alert}");
         let anchor = alert.to_lowercase();
         assert_eq!(annotations.runbook_url, format!("docs/alerts.md#{anchor}"));
+        let is_of_one = annotations.summary.contains("$labels.instance") && alert != "TracerDown";
+        let page = is_of_one.then_some("http://{{ $labels.instance }}:9464/");
+        assert_eq!(annotations.agent_url.as_deref(), page, "{alert}");
         assert!(headings.contains(alert.as_str()), "docs/alerts.md has no `## {alert}`");
         assert!(alerts.insert(alert), "two alerts of one name");
     }
