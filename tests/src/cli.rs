@@ -9,13 +9,14 @@ use assert_cmd::assert::OutputAssertExt as _;
 
 use crate::subject::{as_nobody, tracer_bin};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "top",
     "watch",
     "record",
     "replay",
     "timeline",
     "report",
+    "mark",
     "agent",
     "doctor",
     "kubectl",

@@ -12,8 +12,8 @@ use clap_complete::Shell;
 use tracer::{
     cli::{self, Cli, Command},
     commands::{
-        agent, block_on, demo, doctor, exit, kubectl, record, replay, report, timeline, top, watch,
-        why,
+        agent, block_on, demo, doctor, exit, kubectl, mark, record, replay, report, timeline, top,
+        watch, why,
     },
 };
 
@@ -34,6 +34,7 @@ fn run(cli: Cli) -> Result<()> {
         },
         Command::Timeline(args) => block_on(timeline::run(&args)),
         Command::Report(args) => block_on(report::run(&args)),
+        Command::Mark(args) => block_on(mark::run(&args)),
         Command::Agent(args) => block_on(agent::run(&args, &options)),
         // The ring's reader needs a runtime, although `doctor` never waits for it.
         Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),

@@ -38,6 +38,7 @@ pub struct Line {
     pub kernel: Option<Kernel>,
     pub dropped: Option<BTreeMap<String, u64>>,
     pub clock: Option<Clock>,
+    pub mark: Option<Mark>,
     pub tick: Option<Tick>,
     pub copied: Option<Copied>,
     pub end: Option<End>,
@@ -375,6 +376,16 @@ impl From<Kind> for &'static str {
 pub struct End {
     pub at_ns: u64,
     pub syncs: u64,
+}
+
+/// Something that somebody did or saw, in their own words.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Mark {
+    /// In the recorded kernel's time.
+    pub at_ns: u64,
+    pub text: String,
+    /// The id of the user who set it.
+    pub uid: u32,
 }
 
 /// The last line of a copy: the recording itself may go on.

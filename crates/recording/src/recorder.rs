@@ -23,8 +23,8 @@ use tracer_ebpf::{
 use super::{
     FORMAT, VERSION,
     line::{
-        Began, Device, Disk, DiskOwner, End, File, Header, Identity, Latency, OwnerLine, Sync,
-        Underlying, Work, set_accounts,
+        Began, Device, Disk, DiskOwner, End, File, Header, Identity, Latency, Mark, OwnerLine,
+        Sync, Underlying, Work, set_accounts,
     },
 };
 use crate::thinning::{Kept, Thinning};
@@ -210,6 +210,13 @@ impl Recorder {
         self.progress.syncs += 1;
         if self.lines.len() >= FULL_BYTES {
             self.flush();
+        }
+    }
+
+    /// Writes what somebody did or saw.
+    pub fn mark(&mut self, mark: &Mark) {
+        if self.failure.is_none() {
+            self.put("mark", mark);
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod disk;
 mod lines;
+pub mod marks;
 mod names;
 mod parts;
 mod windows;
@@ -23,7 +24,7 @@ use tracer_engine::{blame::ActorId, victim::Span};
 use tracer_scene::{DiskState, Scene, Stack, actors::Actors};
 use tracer_snapshot::{Hanging, SlowSync, Snapshot, clock::Clock};
 
-use self::{disk::DISKS, names::Names, windows::Windows};
+use self::{disk::DISKS, marks::Marks, names::Names, windows::Windows};
 use super::{
     FORMAT, VERSION,
     breaks::{Break, Breaks, SILENCE_SECONDS, Why},
@@ -107,6 +108,7 @@ pub struct Replay {
     /// The segments that follow; `None` for a single file.
     rest: Option<VecDeque<PathBuf>>,
     breaks: Breaks,
+    marks: Marks,
     /// This is added to the kernel's times of this part: those of another boot begin
     /// again.
     shift_ns: i64,
@@ -194,6 +196,7 @@ impl Replay {
             reader,
             rest: None,
             breaks: Breaks::default(),
+            marks: Marks::default(),
             shift_ns: 0,
             part_clock: clock,
             boot,
@@ -350,7 +353,7 @@ impl Replay {
     ) -> Result<(), String> {
         let Line { header, owner, identity, file, device, disk, sync, syncs, .. } = line;
         let Line { hanging, hanging_left_out, stack, kernel, .. } = line;
-        let Line { dropped, clock, tick, copied, end, .. } = line;
+        let Line { dropped, clock, mark, tick, copied, end, .. } = line;
         let shift_ns = self.shift_ns;
         if header.is_some() {
             return Err("another recording begins".to_owned());
@@ -415,6 +418,9 @@ impl Replay {
         }
         if let Some(clock) = clock {
             self.set_clock(clock);
+        }
+        if let Some(mark) = mark {
+            self.mark(mark)?;
         }
         if let Some(mut tick) = tick {
             tick.at_ns = shifted(tick.at_ns, shift_ns)?;

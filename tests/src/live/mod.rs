@@ -6,6 +6,8 @@
 
 /// The agent: what it serves, and what it may still do.
 mod agent;
+/// An agent that is asked about a time that is over.
+mod asked;
 /// Block requests: counts against the kernel's own, and that none leaks.
 pub mod block;
 /// Filesystems, schedulers and strategies, cell by cell.

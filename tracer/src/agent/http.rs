@@ -37,7 +37,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::routes::{Answer, Asks, plain, with};
+use self::routes::{Answer, Asks, Route, plain, with};
 use super::{
     address, log,
     past::{self, Past},
@@ -113,6 +113,8 @@ enum Listener {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Serves {
     Everything,
+    /// Beside that, marks are taken: from somebody whom the kernel names.
+    Socket,
     /// Whether the agent is alive and ready: for those that cannot show a password.
     Probes,
 }
@@ -138,7 +140,7 @@ impl Door {
 
     /// A socket in the filesystem, which asks for no password and has no name.
     pub fn of_socket(listener: UnixListener) -> Self {
-        let (serves, gate, allowed) = (Serves::Everything, Arc::default(), Arc::default());
+        let (serves, gate, allowed) = (Serves::Socket, Arc::default(), Arc::default());
         Self { listener: Listener::Socket(listener), serves, gate, allowed }
     }
 }
@@ -231,7 +233,9 @@ async fn accept(door: Door, shared: Arc<Shared>, past: Arc<Past>) -> Result<()> 
                     pause().await;
                     continue;
                 };
-                let visit = Arc::new(visit(CameBy::Socket));
+                // A client that is gone has none.
+                let Ok(peer) = stream.peer_cred() else { continue };
+                let visit = Arc::new(visit(CameBy::Socket { uid: peer.uid() }));
                 tokio::spawn(async move {
                     Arc::clone(&visit).within_its_time(visit.talk(stream)).await;
                     drop(place);
@@ -271,11 +275,11 @@ async fn follow(gate: Arc<Gate>, shared: Arc<Shared>) {
 /// The way that a connection came in by.
 enum CameBy {
     /// The address that it arrived at, and the one that is listened on.
-    Address {
-        local: IpAddr,
-        bound: IpAddr,
+    Address { local: IpAddr, bound: IpAddr },
+    Socket {
+        /// The id of the user who asks.
+        uid: u32,
     },
-    Socket,
 }
 
 /// One connection.
@@ -317,7 +321,7 @@ impl Visit {
     async fn talk(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let service = service_fn(move |request| {
             let visit = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(visit.answer(&request).await) }
+            async move { Ok::<_, Infallible>(visit.answer(request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -329,15 +333,18 @@ impl Visit {
         let _ = connection.await;
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Answer {
-        let mut answer = match self.turn_away(request).await {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let mut answer = match self.turn_away(&request).await {
             Some(refusal) => refusal,
-            None => match routes::find(self.serves, request) {
-                Ok(route) => {
-                    self.takes_longer.store(route.is_past(), Relaxed);
-                    routes::answer(route, &self.shared, &self.past, self.asks(), request).await
+            None => match (routes::find(self.serves, &request), &self.came_by) {
+                (Ok(Route::Marks), CameBy::Socket { uid }) => {
+                    routes::mark(&self.shared, &self.past, *uid, request.into_body()).await
                 }
-                Err(refusal) => *refusal,
+                (Ok(route), _) => {
+                    self.takes_longer.store(route.is_past(), Relaxed);
+                    routes::answer(route, &self.shared, &self.past, self.asks(), &request).await
+                }
+                (Err(refusal), _) => *refusal,
             },
         };
         let headers = self.web.headers.iter();
@@ -353,7 +360,7 @@ impl Visit {
     /// Whether it is known who asks.
     fn asks(&self) -> Asks {
         match self.came_by {
-            CameBy::Socket => Asks::Known,
+            CameBy::Socket { .. } => Asks::Known,
             CameBy::Address { local, .. } if local.to_canonical().is_loopback() => Asks::Known,
             CameBy::Address { .. } if self.web.asks_who() => Asks::Known,
             CameBy::Address { .. } => Asks::Anybody,

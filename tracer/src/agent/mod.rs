@@ -14,6 +14,7 @@ pub mod families;
 pub mod http;
 pub mod keeper;
 pub mod log;
+pub mod marks;
 pub mod past;
 pub mod privileges;
 pub mod published;

@@ -21,6 +21,7 @@ use serde::Serialize;
 use super::{
     exposition::{Exemplars, Format},
     families::{down, exemplars},
+    marks::Marks,
     published::{Published, to_json},
 };
 use crate::filter::Filter;
@@ -135,6 +136,8 @@ impl Refusal {
 /// Everything that handlers see.
 #[derive(Debug)]
 pub struct Shared {
+    /// Marks that are not recorded yet.
+    pub marks: Marks,
     published: Mutex<Option<Arc<Published>>>,
     down: Mutex<Option<Arc<Down>>>,
     syncs: Mutex<VecDeque<Arc<Kept>>>,
@@ -150,6 +153,7 @@ impl Shared {
     /// Makes it with room for `room` slow syncs.
     pub fn new(room: usize) -> Self {
         Self {
+            marks: Marks::default(),
             published: Mutex::default(),
             down: Mutex::default(),
             syncs: Mutex::default(),

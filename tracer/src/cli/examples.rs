@@ -108,6 +108,14 @@ EXAMPLES:
   Print what etcd had to wait for in the last two hours, for a script:
       sudo tracer timeline --since 2h --filter etcd --json | jq 'select(.event == \"slow_ended\")'";
 
+pub const MARK: &str = "\
+EXAMPLES:
+  Say what you did, so that the timeline shows the numbers before and after it:
+      systemctl stop fstrim.timer fstrim.service
+      sudo tracer mark \"stopped fstrim.service\"
+  Say it to the agent of a node in a cluster, which has a socket there:
+      kubectl -n tracer exec tracer-x7k2p -- tracer mark \"moved shop/web to another node\"";
+
 pub const AGENT: &str = "\
 EXAMPLES:
   Serve a Prometheus and a browser on this node:

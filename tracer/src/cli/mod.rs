@@ -157,6 +157,14 @@ pub enum Command {
     #[command(after_long_help = examples::REPORT)]
     Report(ReportArgs),
 
+    /// Set a mark in an agent's recording, such as what you just changed.
+    ///
+    /// `tracer timeline` and `tracer report` show the mark with each victim's syncs in the minute
+    /// before and after it. The agent must run with --record and --socket; it keeps the id of
+    /// your user with the mark.
+    #[command(after_long_help = examples::MARK)]
+    Mark(MarkArgs),
+
     /// Run permanently on a node, and serve metrics, verdicts and a page.
     ///
     /// Flags take precedence over environment variables (named beside each flag),
@@ -292,6 +300,16 @@ pub struct WatchArgs {
 
     #[command(flatten)]
     pub past: PastArgs,
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct MarkArgs {
+    /// One line of at most 256 bytes.
+    pub text: String,
+
+    /// The agent's socket.
+    #[arg(long, env = "TRACER_SOCKET", value_name = "PATH", default_value = "/run/tracer.sock")]
+    pub socket: PathBuf,
 }
 
 #[derive(Args, Clone, Debug)]

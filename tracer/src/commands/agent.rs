@@ -27,6 +27,7 @@ use crate::{
         http::{self, Door, Serves},
         keeper::Keeper,
         log,
+        marks::Mark,
         past::Past,
         privileges::{self, Privileges},
         published::Published,
@@ -281,6 +282,11 @@ impl Agent {
         self.session.poll(Some(min_ns), &mut self.slow);
         if !self.slow.is_empty() {
             self.shared.push(&mut self.slow, &self.filter);
+        }
+        if self.session.is_recorded() {
+            for Mark { text, uid } in self.shared.marks.take() {
+                self.session.mark(text, uid);
+            }
         }
         self.shared.tick();
     }

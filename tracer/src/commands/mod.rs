@@ -6,6 +6,8 @@ pub mod demo;
 pub mod doctor;
 pub mod exit;
 pub mod kubectl;
+pub mod mark;
+mod marks;
 pub mod past;
 pub mod record;
 pub mod replay;

@@ -1,7 +1,7 @@
 //! A time that is over: which recording is asked about it, and what of it is known.
 
 pub mod answers;
-mod ask;
+pub mod ask;
 
 use std::{
     env,
@@ -22,7 +22,7 @@ use crate::{
         recordings::{PartArgs, TimeArgs},
     },
     output::{escape::escape, names},
-    timeline::{Event, GAP_SECONDS, Subject},
+    timeline::{Event, GAP_SECONDS, Subject, What},
 };
 use tracer_recording::{
     breaks::Break,
@@ -208,10 +208,13 @@ impl PartArgs {
     /// did not see these victims either, so its own events stay.
     pub fn retain(&self, events: &mut Vec<Event>) {
         let Some(text) = self.text() else { return };
-        events.retain(|event| {
-            let is_meant =
-                |of: &Subject| names::matches(&text, &of.actor, of.class, &of.path, &of.device);
-            event.what.victim().is_none_or(is_meant)
+        let is_meant =
+            |of: &Subject| names::matches(&text, &of.actor, of.class, &of.path, &of.device);
+        events.retain_mut(|event| {
+            if let What::Mark { around, .. } = &mut event.what {
+                around.retain(|one| is_meant(&one.victim));
+            }
+            event.what.victim().is_none_or(&is_meant)
         });
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
+    marks,
     past::{Asked, Source, Until},
     timeline::collect,
 };
@@ -51,6 +52,7 @@ pub async fn run(args: &ReportArgs) -> Result<()> {
     let began = replay.now();
     let until = Until::of(&replay, asked.as_ref(), args.part.duration);
     let (mut events, left_out) = collect(&mut replay, until);
+    marks::measure(&source, &mut events)?;
     let ended = replay.now();
     args.part.retain(&mut events);
     let last = replay.snapshot_of(Span::Period);

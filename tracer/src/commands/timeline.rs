@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::past::{Asked, Source, Until};
+use super::{
+    marks,
+    past::{Asked, Source, Until},
+};
 use crate::{
     cli::{moments::Zone, recordings::TimelineArgs},
     output::{json, timeline::write_event},
@@ -25,7 +28,8 @@ pub async fn run(args: &TimelineArgs) -> Result<()> {
     let (named, agent) = (args.path.as_deref(), args.part.agent.as_ref());
     let source = Source::find(named, agent, &args.part.time, args.part.duration).await?;
     let (mut replay, asked) = args.part.open(&source)?;
-    let (mut events, left_out) = happened(&mut replay, asked.as_ref(), args.part.duration);
+    let length = args.part.duration;
+    let (mut events, left_out) = happened(&source, &mut replay, asked.as_ref(), length)?;
     args.part.retain(&mut events);
     let zone = source.zone;
     let mut bytes = Vec::new();
@@ -70,16 +74,22 @@ impl<'a> Timed<'a> {
 }
 
 /// The events of the time that was asked about, and how many more there were.
+///
+/// # Errors
+///
+/// When the recording cannot be opened again for the minutes around marks.
 pub fn happened(
+    source: &Source,
     replay: &mut Replay,
     asked: Option<&Asked>,
     length: Option<Duration>,
-) -> (Vec<Event>, u64) {
+) -> Result<(Vec<Event>, u64)> {
     let until = Until::of(replay, asked, length);
     let (mut events, left_out) = collect(replay, until);
     let from = asked.map_or(f64::NEG_INFINITY, |asked| asked.from);
     events.retain(|event| event.at >= from - PERIOD.as_secs_f64());
-    (events, left_out)
+    marks::measure(source, &mut events)?;
+    Ok((events, left_out))
 }
 
 /// Plays a recording, and keeps what happened.
@@ -90,11 +100,13 @@ pub fn collect(replay: &mut Replay, end: Until) -> (Vec<Event>, u64) {
         let from = replay.now();
         let is_over = end.play(replay, Some(PERIOD), Some(hang_ns), &mut slow);
         timeline.take_breaks(replay.breaks());
+        timeline.take_marks(&replay.marks().kept);
         timeline.take_long(&slow);
         slow.clear();
         timeline.add_period(from, &replay.snapshot_of(Span::Period));
         if is_over {
-            return timeline.end();
+            let (events, left_out) = timeline.end();
+            return (events, left_out + replay.marks().left_out);
         }
         replay.begin_period();
     }

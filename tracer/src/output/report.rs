@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cli::moments::Zone,
     commands::past::Gap,
-    timeline::{Event, What},
+    timeline::{Around, Event, What},
 };
 
 /// Events that are shown, at most. Longer lists are cut; the episodes below cover all events.
@@ -131,6 +131,23 @@ impl Report {
         )
     }
 
+    /// Each mark, and the victims' syncs in the minutes before and after it.
+    fn marks(&self) -> String {
+        let mut lines = Vec::new();
+        for Event { at, what } in &self.events {
+            let What::Mark { text, uid, around } = what else { continue };
+            lines.push(format!("{}  {} [uid {uid}]", self.zone.local(*at), escape(text)));
+            for Around { victim, before, after } in around {
+                lines.push(format!("    {}", timeline::subject(victim)));
+                for (name, minute) in [("before", before), ("after", after)] {
+                    let minute = timeline::minute(minute.as_ref());
+                    lines.push(format!("      the minute {name:<6}  {minute}"));
+                }
+            }
+        }
+        lines.join("\n")
+    }
+
     /// The parts of the page, in their order.
     fn parts(&self) -> io::Result<Vec<Part>> {
         let mut parts = vec![Part::Title(self.title()), Part::Text(self.summary())];
@@ -149,6 +166,11 @@ impl Report {
         } else {
             Part::Lines(lines)
         });
+        let marks = self.marks();
+        if !marks.is_empty() {
+            parts.push(Part::Heading("Before and after each mark".to_owned()));
+            parts.push(Part::Lines(marks));
+        }
         for (n, Episode { from, to, verdicts }) in self.episodes.iter().enumerate() {
             let (number, to) = (n + 1, self.zone.time(*to));
             let from = self.zone.local(*from);
@@ -299,7 +321,7 @@ pub(crate) use tests::ended as ended_for_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timeline::{Part as Culprit, Subject};
+    use crate::timeline::{Minute, Part as Culprit, Subject};
     use tracer_snapshot::{Actor, Confidence, FileClass, Kind, Op};
 
     const HOSTILE: &str = "<script>alert(1)</script>\n# [x](http://x) `a` \u{1b}[2J";
@@ -385,6 +407,25 @@ mod tests {
         assert!(page.chars().all(|c| c == '\n' || crate::output::escape::is_plain(c)), "{page}");
         assert!(!page.contains("http://x\""), "{page}");
         assert!(page.contains("3 more events are left out"));
+    }
+
+    #[test]
+    fn a_mark_has_the_numbers_before_and_after_it() {
+        let What::SlowEnded { victim, .. } = ended(0.0).what else { panic!("not ended") };
+        let minute = Minute { syncs: 432, p50_seconds: 0.01, p99_seconds: 0.329 };
+        let around = vec![Around { victim, before: Some(minute), after: None }];
+        let what = What::Mark { text: "stopped <b>".to_owned(), uid: 1000, around };
+        let mut report = report();
+        report.events.push(Event { at: 1_772_366_700.0, what });
+        let marks = report.marks();
+        assert!(marks.starts_with("2026-03-01 12:05:00  stopped <b> [uid 1000]\n"), "{marks}");
+        let before = "      the minute before  432 syncs, p50 10.0 ms, p99 329 ms\n";
+        assert!(marks.contains(before), "{marks}");
+        assert!(marks.ends_with("      the minute after   no sync"), "{marks}");
+        let mut page = Vec::new();
+        write_html(&mut page, &report).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        assert!(page.contains("Before and after each mark") && !page.contains("<b>"), "{page}");
     }
 
     #[test]

@@ -9,12 +9,16 @@ use super::{
 };
 use crate::{
     cli::moments::Zone,
-    timeline::{Event, Part, Subject, What},
+    timeline::{Around, Event, Minute, Part, Subject, What},
 };
 use tracer_snapshot::Kind;
 
 /// The longest line that one event has.
 const COLUMNS: usize = 240;
+
+/// The part of it that a mark's text has, and the victims whose numbers follow.
+const MARK_COLUMNS: usize = 100;
+const MARK_VICTIMS: usize = 2;
 
 /// The cause of most of the excess, in words.
 pub fn cause(kind: Kind) -> &'static str {
@@ -91,6 +95,7 @@ fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
             let end = if *ended { "ended after" } else { "had not ended after" };
             ("hang", format!("{call} of {who} {end} {after}"))
         }
+        What::Mark { text, uid, around } => ("mark", marked(text, *uid, around)),
         What::Restart { to, reason, .. } => {
             ("restart", format!("{reason}; nothing is known until {}", zone.local(*to)))
         }
@@ -98,9 +103,29 @@ fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
     }
 }
 
-fn subject(of: &Subject) -> String {
+pub fn subject(of: &Subject) -> String {
     let file = names::file(of.class, &of.path, &of.device);
     format!("{} {file}", names::actor(&of.actor))
+}
+
+/// A mark, with the syncs of a few victims before and after it.
+fn marked(text: &str, uid: u32, around: &[Around]) -> String {
+    let mut line = format!("{} [uid {uid}]", bounded(text, MARK_COLUMNS));
+    for Around { victim, before, after } in around.iter().take(MARK_VICTIMS) {
+        let (who, class) = (names::actor(&victim.actor), names::class(victim.class));
+        let [before, after] = [before, after].map(|minute| self::minute(minute.as_ref()));
+        line += &format!("; {who} {class}: the minute before {before}, after {after}");
+    }
+    line
+}
+
+/// The syncs of a minute.
+pub fn minute(of: Option<&Minute>) -> String {
+    let Some(Minute { syncs, p50_seconds, p99_seconds }) = of else {
+        return "no sync".to_owned();
+    };
+    let (p50, p99) = (duration(*p50_seconds), duration(*p99_seconds));
+    format!("{syncs} syncs, p50 {p50}, p99 {p99}")
 }
 
 fn part(of: &Part) -> String {
@@ -143,6 +168,11 @@ mod tests {
             What::CulpritCame { victim: victim(), culprit: part() },
             What::CulpritWent { victim: victim(), culprit: part(), seconds: 1e300 },
             What::Hang { victim: victim(), call: "fsync".to_owned(), seconds: 1e300, ended: false },
+            What::Mark {
+                text: "\u{1b}[2J\n".repeat(100),
+                uid: u32::MAX,
+                around: vec![Around { victim: victim(), before: None, after: None }; 5],
+            },
             What::Restart { to: f64::NAN, why: "killed", reason: "a\nb".into() },
             What::Gap { to: 1e300, why: "damaged", reason: "\u{1b}[31m".repeat(500) },
         ];

@@ -3,7 +3,7 @@
 use tracer_kernel::clock::monotonic_ns;
 use tracer_node::disks::boot_id;
 use tracer_recording::{
-    line::Began,
+    line::{Began, Mark},
     recorder::{Grain, Part, Recorder},
     segments::flight::Flight,
 };
@@ -39,6 +39,18 @@ impl Session {
         let part = Part { began: Some(began), boot: boot_id(&self.root), grain: Grain::Thinned };
         // Its sink never fails.
         self.recorder = Recorder::begin_part(flight.segment(), &self.scene, now, part).ok();
+    }
+
+    /// Whether a mark would be kept now.
+    pub fn is_recorded(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    /// Writes what somebody did or saw into the recording.
+    pub fn mark(&mut self, text: String, uid: u32) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.mark(&Mark { at_ns: monotonic_ns(), text, uid });
+        }
     }
 
     /// Returns sentences on the flight recorder since this was called last.

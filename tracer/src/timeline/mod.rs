@@ -9,7 +9,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
-use tracer_recording::breaks::{Break, Why};
+use tracer_recording::{
+    breaks::{Break, Why},
+    replay::marks::Marked,
+};
 use tracer_snapshot::{
     Actor, Confidence, FileClass, Hanging, Kind, Op, SlowSync, Snapshot, Victim,
 };
@@ -98,6 +101,14 @@ pub enum What {
         seconds: f64,
         ended: bool,
     },
+    /// Somebody said what they did or saw.
+    Mark {
+        text: String,
+        /// The id of the user who said it.
+        uid: u32,
+        /// The victims' syncs before and after, the slowest before it first.
+        around: Vec<Around>,
+    },
     /// The tracer was started again.
     Restart {
         to: f64,
@@ -118,7 +129,7 @@ impl What {
         match self {
             Self::CulpritWent { .. } => 0,
             Self::SlowEnded { .. } => 1,
-            Self::Restart { .. } | Self::Gap { .. } => 2,
+            Self::Restart { .. } | Self::Gap { .. } | Self::Mark { .. } => 2,
             Self::SlowBegan { .. } => 3,
             Self::CulpritCame { .. } => 4,
             Self::Hang { .. } => 5,
@@ -133,7 +144,7 @@ impl What {
             | Self::CulpritCame { victim, .. }
             | Self::CulpritWent { victim, .. }
             | Self::Hang { victim, .. } => Some(victim),
-            Self::Restart { .. } | Self::Gap { .. } => None,
+            Self::Mark { .. } | Self::Restart { .. } | Self::Gap { .. } => None,
         }
     }
 }
@@ -150,7 +161,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    fn of(actor: &Actor, class: FileClass, path: &str, device: &str) -> Self {
+    pub fn of(actor: &Actor, class: FileClass, path: &str, device: &str) -> Self {
         Self { actor: actor.clone(), class, path: path.to_owned(), device: device.to_owned() }
     }
 }
@@ -165,6 +176,23 @@ pub struct Part {
     pub share: f64,
 }
 
+/// A victim's syncs in the minute before a mark, and in the minute after it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Around {
+    pub victim: Subject,
+    /// `None` where it had no sync, as in `after`.
+    pub before: Option<Minute>,
+    pub after: Option<Minute>,
+}
+
+/// The syncs of a minute.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Minute {
+    pub syncs: u64,
+    pub p50_seconds: f64,
+    pub p99_seconds: f64,
+}
+
 /// Collects what happened.
 #[derive(Debug, Default)]
 pub struct Timeline {
@@ -174,6 +202,7 @@ pub struct Timeline {
     events: Vec<Event>,
     left_out: u64,
     breaks: usize,
+    marks: usize,
 }
 
 /// A victim while it is slow.
@@ -284,6 +313,15 @@ impl Timeline {
             }
         }
         self.breaks = self.breaks.max(breaks.len());
+    }
+
+    /// Adds the marks that a replay has found so far, without those of earlier calls.
+    pub fn take_marks(&mut self, marks: &[Marked]) {
+        for Marked { at, text, uid } in marks.iter().skip(self.marks) {
+            let (text, uid, around) = (text.clone(), *uid, Vec::new());
+            self.push(*at, What::Mark { text, uid, around });
+        }
+        self.marks = self.marks.max(marks.len());
     }
 
     /// All that happened, and how much more there was than is kept.

@@ -54,6 +54,7 @@ fn shorten(timeline: Timeline) -> Vec<String> {
             What::Hang { victim, seconds, ended, .. } => {
                 format!("{at} {} hangs {seconds} {ended}", victim.actor.comm)
             }
+            What::Mark { text, uid, .. } => format!("{at} {text} by {uid}"),
             What::Restart { to, why, .. } => format!("{at} restart {why} to {}", to - BEGIN),
             What::Gap { to, why, .. } => format!("{at} gap {why} to {}", to - BEGIN),
         }
@@ -159,4 +160,14 @@ fn of_more_events_than_are_kept_the_rest_is_counted() {
     timeline.take_breaks(&breaks);
     let (events, left_out) = timeline.end();
     assert_eq!((events.len(), left_out), (MOST, 7));
+}
+
+#[test]
+fn a_mark_is_an_event_once() {
+    let mut timeline = Timeline::default();
+    let mark = |at, text: &str| Marked { at: BEGIN + at, text: text.to_owned(), uid: 1000 };
+    let marks = [mark(5.0, "stopped fstrim"), mark(70.0, "started it again")];
+    timeline.take_marks(&marks[..1]);
+    timeline.take_marks(&marks);
+    assert_eq!(shorten(timeline), ["5 stopped fstrim by 1000", "70 started it again by 1000"]);
 }

@@ -80,7 +80,8 @@ struct Folding<G> {
 impl<G: FnMut(&[u8]) -> io::Result<()>> Folding<G> {
     fn take(&mut self, line: Line) -> io::Result<()> {
         let Line { header, owner, identity, file, device, disk, sync, syncs, .. } = line;
-        let Line { hanging, hanging_left_out, kernel, dropped, clock, tick, end, .. } = line;
+        let Line { hanging, hanging_left_out, kernel, dropped, clock, mark, .. } = line;
+        let Line { tick, end, .. } = line;
         if header.is_some() {
             self.put_sums()?;
             self.owners.clear();
@@ -114,6 +115,7 @@ impl<G: FnMut(&[u8]) -> io::Result<()>> Folding<G> {
         self.put("kernel", kernel.as_ref())?;
         self.put("dropped", dropped.as_ref())?;
         self.put("clock", clock.as_ref())?;
+        self.put("mark", mark.as_ref())?;
         if let Some(Tick { at_ns, cpus, steal_ns, disks, .. }) = tick {
             self.put_sums()?;
             let disks = disks.into_iter().map(rounded_disk).collect();
@@ -246,7 +248,24 @@ fn keep_most(accounts: &mut Vec<Account>, is_needed: impl Fn(u32) -> bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Seek as _;
+
     use super::*;
+
+    #[test]
+    fn a_mark_stays_as_it_is() {
+        let mark = "{\"mark\":{\"at_ns\":5,\"text\":\"stopped it\",\"uid\":7}}\n";
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(mark.as_bytes()).unwrap();
+        file.rewind().unwrap();
+        let mut kept = Vec::new();
+        fold(file, |lines| {
+            kept.extend_from_slice(lines);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(kept, mark.as_bytes());
+    }
 
     #[test]
     fn an_owner_stands_in_a_list_once() {

@@ -3,6 +3,7 @@
 
 mod copies;
 mod flights;
+mod marks;
 mod replays;
 mod run;
 

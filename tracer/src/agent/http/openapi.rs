@@ -1,24 +1,44 @@
 //! `docs/openapi.yaml` against the server: each has what the other has.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
-use super::{
-    routes::Route,
-    tests::{door, get, nobody},
-    *,
-};
+use super::{recorded::through, routes::Route, tests::nobody, *};
+use crate::agent::socket::Socket;
 
 fn page() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/openapi.yaml");
     serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn server() -> SocketAddr {
-    let (address, door) = door(Serves::Everything, Arc::default(), &[]);
+/// A server that is asked through its socket, where it answers all paths.
+fn server() -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("agent.sock");
+    let (socket, listener) = Socket::listen(&path).unwrap();
+    // It goes with its folder.
+    std::mem::forget(socket);
+    let door = Door::of_socket(listener);
     serve(vec![door], Arc::new(Shared::new(4)), nobody(), Privileges::Keep).unwrap();
-    address
+    (folder, path)
+}
+
+fn asked(socket: &Path, what: &str) -> String {
+    let request = format!("{what} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+    String::from_utf8_lossy(&through(socket, &request)).into_owned()
+}
+
+/// The one method of a path, and what is said of it.
+#[track_caller]
+fn operation(path: &Value) -> (&str, &Value) {
+    let methods: Vec<_> = path.as_object().unwrap().iter().collect();
+    let [(method, operation)] = methods[..] else { panic!("{path}") };
+    (method, operation)
 }
 
 /// Names of the parameters of an operation.
@@ -38,22 +58,23 @@ fn each_path_and_parameter_of_the_server_is_described_and_no_other() {
     let served: BTreeSet<_> = Route::ALL.map(|route| route.path().to_owned()).into();
     assert_eq!(described, served);
     for route in Route::ALL {
-        let methods = page["paths"][route.path()].as_object().unwrap();
-        let names: Vec<_> = methods.keys().collect();
-        assert_eq!(names, ["get"], "{}", route.path());
+        let (method, operation) = operation(&page["paths"][route.path()]);
+        let expected = if route == Route::Marks { "post" } else { "get" };
+        assert_eq!(method, expected, "{}", route.path());
         let of_route: BTreeSet<_> = route.parameters().iter().copied().collect();
-        assert_eq!(parameters(&methods["get"]), of_route, "{}", route.path());
+        assert_eq!(parameters(operation), of_route, "{}", route.path());
     }
 }
 
 #[test]
 fn each_path_is_answered_with_a_status_that_is_described() {
-    let (page, address) = (page(), server());
+    let (page, (_folder, socket)) = (page(), server());
     for (path, methods) in page["paths"].as_object().unwrap() {
-        let operation = &methods["get"];
+        let (method, operation) = operation(methods);
         let described = operation["responses"].as_object().unwrap();
         let check = |query: &str| {
-            let answer = get(address, &format!("{path}{query}"));
+            let method = method.to_uppercase();
+            let answer = asked(&socket, &format!("{method} {path}{query}"));
             let status = status(&answer);
             assert!(described.contains_key(&status.to_string()), "{path}{query}: {answer}");
             status
@@ -72,9 +93,9 @@ fn each_path_is_answered_with_a_status_that_is_described() {
 
 #[test]
 fn an_example_of_each_parameter_is_taken() {
-    let (page, address) = (page(), server());
+    let (page, (_folder, socket)) = (page(), server());
     for (path, methods) in page["paths"].as_object().unwrap() {
-        let all = methods["get"]["parameters"].as_array().cloned().unwrap_or_default();
+        let all = operation(methods).1["parameters"].as_array().cloned().unwrap_or_default();
         let pairs = all.iter().map(|parameter| {
             let example = match &parameter["example"] {
                 Value::String(text) => text.replace('/', "%2F"),
@@ -83,7 +104,7 @@ fn an_example_of_each_parameter_is_taken() {
             format!("{}={example}", parameter["name"].as_str().unwrap())
         });
         let query = pairs.collect::<Vec<_>>().join("&");
-        let answer = get(address, &format!("{path}?{query}"));
+        let answer = asked(&socket, &format!("GET {path}?{query}"));
         assert_ne!(status(&answer), 400, "{path}?{query}: {answer}");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{Either, Full, channel::Channel};
+use http_body_util::{BodyExt as _, Either, Full, Limited, channel::Channel};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
@@ -21,6 +21,7 @@ use super::{PAGE, POLICY, Serves};
 use crate::{
     agent::{
         exposition::Format,
+        marks::{Mark, TEXT_BYTES},
         past::{Past, Refused, question::Question},
         shared::{Shared, Wanted},
     },
@@ -43,10 +44,11 @@ pub enum Route {
     Timeline,
     Why,
     Recording,
+    Marks,
 }
 
 impl Route {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Page,
         Self::Icon,
         Self::Health,
@@ -57,6 +59,7 @@ impl Route {
         Self::Timeline,
         Self::Why,
         Self::Recording,
+        Self::Marks,
     ];
 
     pub fn path(self) -> &'static str {
@@ -71,6 +74,7 @@ impl Route {
             Self::Timeline => "/api/v1/timeline",
             Self::Why => "/api/v1/why",
             Self::Recording => "/api/v1/recording",
+            Self::Marks => "/api/v1/marks",
         }
     }
 
@@ -92,7 +96,8 @@ impl Route {
 
     fn find(path: &str, serves: Serves) -> Option<Self> {
         let is_served = |route: &Self| match serves {
-            Serves::Everything => true,
+            Serves::Socket => true,
+            Serves::Everything => *route != Self::Marks,
             Serves::Probes => matches!(route, Self::Health | Self::Ready),
         };
         Self::ALL.into_iter().find(|route| route.path() == path).filter(is_served)
@@ -121,11 +126,44 @@ pub fn find(serves: Serves, request: &Request<Incoming>) -> Result<Route, Box<An
     let Some(route) = Route::find(request.uri().path(), serves) else {
         return Err(Box::new(plain(StatusCode::NOT_FOUND, "there is no such path\n")));
     };
-    if matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Ok(route);
+    let (is_good, why, allowed) = match route {
+        Route::Marks => (request.method() == Method::POST, "only POST\n", "POST"),
+        _ => {
+            let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+            (is_get, "only GET and HEAD\n", "GET, HEAD")
+        }
+    };
+    match is_good {
+        true => Ok(route),
+        false => {
+            let answer = plain(StatusCode::METHOD_NOT_ALLOWED, why);
+            Err(Box::new(with(answer, header::ALLOW, allowed)))
+        }
     }
-    let answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-    Err(Box::new(with(answer, header::ALLOW, "GET, HEAD")))
+}
+
+/// Takes a mark of somebody on this machine: the text is the body.
+pub async fn mark(shared: &Shared, past: &Past, uid: u32, body: Incoming) -> Answer {
+    let put = async {
+        if !past.is_recorded() {
+            return Err(Refused::nothing_is_recorded());
+        }
+        let body = Limited::new(body, 4 * TEXT_BYTES).collect().await.map_err(|_| {
+            let why = format!("a mark must have 1 to {TEXT_BYTES} bytes");
+            Refused::new(StatusCode::BAD_REQUEST, why)
+        })?;
+        let mark = Mark::parse(&body.to_bytes(), uid)
+            .map_err(|why| Refused::new(StatusCode::BAD_REQUEST, why))?;
+        let taken = json!(mark).to_string() + "\n";
+        match shared.marks.put(mark) {
+            true => Ok(respond(StatusCode::ACCEPTED, JSON, taken.into())),
+            false => {
+                let why = "marks wait that cannot be recorded: the agent's log says why";
+                Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, why))
+            }
+        }
+    };
+    put.await.unwrap_or_else(|refused| refusal(&refused))
 }
 
 pub async fn answer(
@@ -145,6 +183,8 @@ pub async fn answer(
             Ok(wanted) => shared.syncs(wanted).map(|body| (JSON, body)),
             Err(why) => return plain(StatusCode::BAD_REQUEST, &why),
         },
+        // It is not asked.
+        Route::Marks => return plain(StatusCode::METHOD_NOT_ALLOWED, "only POST\n"),
         Route::Timeline | Route::Why | Route::Recording => {
             return ask(route, query, past, asks).await.unwrap_or_else(|refused| refusal(&refused));
         }
@@ -185,9 +225,13 @@ async fn ask(route: Route, query: &str, past: &Past, asks: Asks) -> Result<Answe
         _ => Question::recording(query, now),
     };
     let question = question.map_err(|why| Refused::new(StatusCode::BAD_REQUEST, why))?;
-    let stream = past.ask(question).await?;
+    let (stream, length) = past.ask(question).await?;
     let kind = if route == Route::Recording { GZIP } else { JSON };
-    Ok(respond_with(StatusCode::OK, kind, Either::Right(stream)))
+    let answer = respond_with(StatusCode::OK, kind, Either::Right(stream));
+    Ok(match length {
+        Some(length) => with(answer, header::CONTENT_LENGTH, &length.to_string()),
+        None => answer,
+    })
 }
 
 fn refusal(refused: &Refused) -> Answer {

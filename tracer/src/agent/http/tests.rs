@@ -31,7 +31,7 @@ pub(super) fn nobody() -> Past {
     Past::new(None, |_, _| anyhow::bail!("it is not asked"))
 }
 
-fn ask(address: SocketAddr, request: &str) -> String {
+pub(super) fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     // It may have answered before it has read all.

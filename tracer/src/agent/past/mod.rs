@@ -71,12 +71,18 @@ impl Refused {
     pub fn new(status: StatusCode, why: impl Into<String>) -> Self {
         Self { status: status.as_u16(), why: why.into() }
     }
+
+    pub fn nothing_is_recorded() -> Self {
+        let why = "this agent records nothing: start it with --record DIR";
+        Self::new(StatusCode::NOT_FOUND, why)
+    }
 }
 
 /// The first line that the process writes.
 #[derive(Deserialize, Serialize)]
 enum Head {
-    Answer,
+    /// With its length, where that is known.
+    Answer(Option<u64>),
     Refused(Refused),
 }
 
@@ -92,15 +98,20 @@ impl Past {
         Self { folder, answerer, places: Arc::new(Semaphore::new(AT_A_TIME)) }
     }
 
-    /// Asks a question. The answer ends with an error if it cannot be given to its end.
+    /// Whether anything is recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// Asks a question. The answer comes with its length, where that is known, and ends with an
+    /// error if it cannot be given to its end.
     ///
     /// # Errors
     ///
     /// When nothing is recorded, others ask already, or there is no answer.
-    pub async fn ask(&self, question: Question) -> Result<Stream, Refused> {
+    pub async fn ask(&self, question: Question) -> Result<(Stream, Option<u64>), Refused> {
         let Some(folder) = self.folder.clone() else {
-            let why = "this agent records nothing: start it with --record DIR";
-            return Err(Refused::new(StatusCode::NOT_FOUND, why));
+            return Err(Refused::nothing_is_recorded());
         };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             let why = format!(
@@ -116,16 +127,16 @@ impl Past {
             let _place = place;
             let started = Aside::start(|_, out| work(&folder, &question, answerer, out));
             match started.map_err(|error| internal(format!("{error:#}"))).and_then(begin) {
-                Ok(aside) => {
+                Ok((aside, length)) => {
                     // A client that is gone shows at the first piece.
-                    let _ = begins.send(Ok(()));
+                    let _ = begins.send(Ok(length));
                     pass_on(aside, sender, &runtime);
                 }
                 Err(refused) => drop(begins.send(Err(refused))),
             }
         });
         match begun.await {
-            Ok(Ok(())) => Ok(stream),
+            Ok(Ok(length)) => Ok((stream, length)),
             Ok(Err(refused)) => Err(refused),
             Err(_) => Err(internal("the thread that asks is gone".to_owned())),
         }
@@ -137,7 +148,7 @@ fn internal(why: String) -> Refused {
 }
 
 /// Waits until the process has an answer.
-fn begin(mut aside: Aside) -> Result<Aside, Refused> {
+fn begin(mut aside: Aside) -> Result<(Aside, Option<u64>), Refused> {
     let line = match aside.line(ANSWER_TIME) {
         Ok(Some(line)) => line,
         Ok(None) => {
@@ -156,7 +167,7 @@ fn begin(mut aside: Aside) -> Result<Aside, Refused> {
         }
     };
     match serde_json::from_slice(&line) {
-        Ok(Head::Answer) => Ok(aside),
+        Ok(Head::Answer(length)) => Ok((aside, length)),
         Ok(Head::Refused(refused)) => Err(refused),
         Err(error) => Err(internal(error.to_string())),
     }
@@ -196,7 +207,10 @@ fn work(folder: &Path, question: &Question, answerer: Answerer, mut out: PipeWri
         .and_then(|()| answer(folder, question, answerer));
     // Nobody may read any longer what is written.
     let _ = match answer {
-        Ok(answer) => write_head(&mut out, &Head::Answer).and_then(|()| answer.write_to(&mut out)),
+        Ok(answer) => {
+            let head = Head::Answer(answer.length());
+            write_head(&mut out, &head).and_then(|()| answer.write_to(&mut out))
+        }
         Err(refused) => write_head(&mut out, &Head::Refused(refused)),
     };
 }
@@ -213,6 +227,14 @@ enum Answer {
 }
 
 impl Answer {
+    /// `None` for a copy: damaged parts are left out.
+    fn length(&self) -> Option<u64> {
+        match self {
+            Self::Text(bytes) => Some(bytes.len() as u64),
+            Self::Copy(_) => None,
+        }
+    }
+
     fn write_to(&self, out: &mut PipeWriter) -> io::Result<()> {
         match self {
             Self::Text(bytes) => out.write_all(bytes)?,

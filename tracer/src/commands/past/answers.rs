@@ -47,7 +47,7 @@ pub fn answer(folder: &Path, question: &Question) -> Result<Vec<u8>> {
             let (mut replay, asked) = time.open(&source, None)?;
             let asked = asked.context("a time was asked about")?;
             let began = replay.now();
-            let (events, events_left_out) = happened(&mut replay, Some(&asked), None);
+            let (events, events_left_out) = happened(&source, &mut replay, Some(&asked), None)?;
             let gaps = asked.all_gaps(&replay, began);
             let answer = Timeline {
                 asked: asked.about(&gaps),

@@ -1,4 +1,4 @@
-//! Gets a recording from an agent, over HTTP.
+//! Asks an agent over HTTP: gets a recording from it, or sets a mark in it.
 //!
 //! The answer is kept in a file without a name, since a report reads its recording twice,
 //! and is bounded: an agent may be anybody.
@@ -15,8 +15,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1, header};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, client::conn::http1, header,
+    http::request::Builder,
+};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{
@@ -59,9 +62,35 @@ pub async fn recording(agent: &AgentUrl, from: f64, to: f64) -> Result<File> {
     }
 }
 
+/// Sets a mark in an agent's recording.
+///
+/// # Errors
+///
+/// When it cannot be reached or refuses.
+pub async fn mark(agent: &AgentUrl, text: &str) -> Result<()> {
+    let body = Full::from(text.to_owned());
+    let answer = match timeout(WHOLE_TIME, send(agent, Request::post("/api/v1/marks"), body)).await
+    {
+        Ok(answer) => answer?,
+        Err(_) => bail!("`{agent}` did not answer within {} s", WHOLE_TIME.as_secs()),
+    };
+    match answer.status() {
+        StatusCode::ACCEPTED => Ok(()),
+        status => bail!("{}", refused(agent, status, answer).await),
+    }
+}
+
 async fn ask(agent: &AgentUrl, from: f64, to: f64) -> Result<File> {
-    let mut request = Request::get(format!("/api/v1/recording?from={from:.3}&to={to:.3}"))
-        .header(header::CONNECTION, "close");
+    let request = Request::get(format!("/api/v1/recording?from={from:.3}&to={to:.3}"));
+    let answer = send(agent, request, Full::default()).await?;
+    match answer.status() {
+        StatusCode::OK => keep(agent, answer).await,
+        status => bail!("{}", refused(agent, status, answer).await),
+    }
+}
+
+async fn send(agent: &AgentUrl, request: Builder, body: Full<Bytes>) -> Result<Response<Incoming>> {
+    let mut request = request.header(header::CONNECTION, "close");
     request = match agent {
         AgentUrl::Socket(_) => request.header(header::HOST, "localhost"),
         AgentUrl::Http { host, port, login } => {
@@ -75,7 +104,7 @@ async fn ask(agent: &AgentUrl, from: f64, to: f64) -> Result<File> {
             }
         }
     };
-    let request = request.body(Empty::<Bytes>::new()).context("failed to make a request")?;
+    let request = request.body(body).context("failed to make a request")?;
     let connecting = async {
         match agent {
             AgentUrl::Socket(path) => Ok(Err(UnixStream::connect(path).await?)),
@@ -90,19 +119,15 @@ async fn ask(agent: &AgentUrl, from: f64, to: f64) -> Result<File> {
         .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
         .with_context(|| format!("failed to connect to `{agent}` (does its agent run there?)"))?;
     let answer = match stream {
-        Ok(stream) => send(stream, request).await,
-        Err(stream) => send(stream, request).await,
+        Ok(stream) => speak(stream, request).await,
+        Err(stream) => speak(stream, request).await,
     };
-    let answer = answer.with_context(|| format!("`{agent}` gave no answer of HTTP"))?;
-    match answer.status() {
-        StatusCode::OK => keep(agent, answer).await,
-        status => bail!("{}", refused(agent, status, answer).await),
-    }
+    answer.with_context(|| format!("`{agent}` gave no answer of HTTP"))
 }
 
-async fn send(
+async fn speak(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Empty<Bytes>>,
+    request: Request<Full<Bytes>>,
 ) -> hyper::Result<Response<Incoming>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // An error of the connection shows in the answer.
@@ -112,8 +137,8 @@ async fn send(
 
 /// Why the agent has no answer, and what to do.
 async fn refused(agent: &AgentUrl, status: StatusCode, answer: Response<Incoming>) -> String {
-    let limited = http_body_util::Limited::new(answer.into_body(), ERROR_BYTES);
-    let body = limited.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let limited = Limited::new(answer.into_body(), ERROR_BYTES);
+    let body = limited.collect().await.map(Collected::to_bytes).unwrap_or_default();
     let why = match serde_json::from_slice::<Refusal>(&body) {
         Ok(refusal) => refusal.error,
         Err(_) => String::from_utf8_lossy(&body).trim().to_owned(),
