@@ -9,8 +9,10 @@
 //! on standard output: `N passed, N failed, N skipped`.
 
 pub(crate) mod program;
+mod record;
 mod replays;
 mod rotation;
+mod scratch;
 pub(crate) mod state;
 pub(crate) mod table;
 mod times;
@@ -33,17 +35,18 @@ use tracer_vm::{
     guests::Guests,
     plan::Plan,
     report::Report,
-    tally::{Outcome, Tally, Test},
+    tally::{Outcome, Tally},
 };
 
 use crate::{
-    check,
     setup::{self, Need, Talk},
     test::{
         program::{Built, Program},
+        record::{record, record_boot, time},
         rotation::{GROUPS, MANY_KILLS, Turn},
+        scratch::Scratch,
         state::{State, Timed},
-        table::{ANY_KERNEL, Row},
+        table::ANY_KERNEL,
         times::{Time, Times},
         tree::{TABLE, Tree},
     },
@@ -111,6 +114,8 @@ struct Run<'a> {
     failed: Vec<String>,
     /// The failed tests that have passed since.
     unsteady: Vec<String>,
+    /// The temporary folder of all tests on this kernel.
+    scratch: Scratch,
     /// Present with `--all`.
     state: Option<State>,
 }
@@ -147,6 +152,7 @@ impl<'a> Run<'a> {
             times: Vec::new(),
             failed: Vec::new(),
             unsteady: Vec::new(),
+            scratch: Scratch::make()?,
             state,
         })
     }
@@ -165,11 +171,9 @@ impl<'a> Run<'a> {
         // The guests' files are fetched while the compilers run, but not while the
         // tests do: some of these measure.
         let built = thread::scope(|scope| -> Result<_> {
+            let arches = guests.as_ref().map(Guests::arches).unwrap_or_default();
             let fetching = guests.as_mut().map(|guests| scope.spawn(move || guests.fetch()));
-            if filter.is_none() {
-                check::lint()?;
-            }
-            let built = Built::build()?;
+            let built = Built::build_beside_lints(filter.is_none(), &arches)?;
             if let Some(thread) = fetching {
                 thread.join().map_err(|_| anyhow!("fetching panicked"))?;
             }
@@ -186,7 +190,7 @@ impl<'a> Run<'a> {
             );
             let tests = self.choose(program, ANY_KERNEL, &BTreeSet::new());
             let mut command = Command::new(&program.executable.file);
-            command.args(["--exact"]).args(&tests);
+            command.args(["--exact"]).args(&tests).env(scratch::VARIABLE, self.scratch.path());
             for (name, timelines) in TIMELINES {
                 if env::var_os(name).is_none() {
                     command.env(name, timelines);
@@ -199,8 +203,9 @@ impl<'a> Run<'a> {
         let kernel = self.kernel.clone();
         let tests = self.choose(&live, &kernel, &left);
         if !tests.is_empty() {
-            let more = if self.args.all { &[MANY_KILLS][..] } else { &[] };
-            let mut command = live.as_root(&tracer, more)?;
+            let mut more = vec![self.scratch.variable()];
+            more.extend(self.args.all.then_some(MANY_KILLS));
+            let mut command = live.as_root(&tracer, &more)?;
             // One at a time: they share the kernel that they look at.
             command.args(["--test-threads=1", "--nocapture", "--exact"]).args(&tests);
             self.run_program("tests from outside, as root", &live, &kernel, &mut command)?;
@@ -284,6 +289,12 @@ impl<'a> Run<'a> {
         self.tally.end(status.success());
         self.take_ended(program, kernel)?;
         step::note(name, begun.elapsed());
+        let left = self.scratch.clear()?;
+        // A test that broke off may leave something.
+        if status.success() && !left.is_empty() {
+            eprintln!("{name} have left in their temporary folder: {}", left.join(", "));
+            self.tally.add(0, 1, 0);
+        }
         Ok(())
     }
 
@@ -306,7 +317,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         self.unsteady = replays::play(&failed, |name| {
-            let mut command = live.as_root(tracer, &[])?;
+            let mut command = live.as_root(tracer, &[self.scratch.variable()])?;
             command.args(["--test-threads=1", "--nocapture", "--exact", name]);
             let mut tally = Tally::default();
             let status = live.stream(&format!("{name}, again"), &mut command, |bytes, now| {
@@ -441,55 +452,4 @@ pub(crate) fn begin_state(resume: bool, part: bool, tree: &Tree, path: &Path) ->
         }
     }
     State::begin(path, key)
-}
-
-/// Records how a test ended.
-fn record(
-    state: Option<&mut State>,
-    times: &mut Vec<Time>,
-    tree: &str,
-    kernel: &str,
-    test: Test,
-) -> Result<()> {
-    let Test { name, outcome, seconds } = test;
-    // Tests that run side by side have no times of their own.
-    let seconds = if kernel == ANY_KERNEL { 0.0 } else { seconds };
-    if seconds > 0.0 {
-        times.push(time(&name, kernel, seconds));
-    }
-    let Some(state) = state else { return Ok(()) };
-    let row = Row {
-        test: name,
-        commit: tree.to_owned(),
-        kernel: kernel.to_owned(),
-        date: today(),
-        outcome,
-    };
-    state.add(Timed { row, seconds, played: None })
-}
-
-fn time(test: &str, kernel: &str, seconds: f64) -> Time {
-    let name = if kernel.contains(" (") {
-        format!("{test} on {}", table::kernel_key(kernel))
-    } else {
-        test.to_owned()
-    };
-    Time { name, seconds }
-}
-
-/// Records how all tests of a boot ended.
-fn record_boot(
-    mut state: Option<&mut State>,
-    times: &mut Vec<Time>,
-    tree: &str,
-    report: &Report,
-) -> Result<()> {
-    let kernel = format!("{} ({})", report.boot, report.release);
-    for test in &report.tests {
-        record(state.as_deref_mut(), times, tree, &kernel, test.clone())?;
-    }
-    match state {
-        Some(state) if report.has_passed() => state.finish_boot(&report.boot.to_string()),
-        _ => Ok(()),
-    }
 }

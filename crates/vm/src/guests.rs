@@ -1,9 +1,12 @@
 //! Boots as a part of all tests.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
 
 use crate::{
     Builds,
+    arch::Arch,
     args::VmArgs,
     plan::{Boot, Plan},
     report::{self, Report, Verdict},
@@ -32,6 +35,11 @@ impl Guests {
         let names = self.boots.iter().map(Boot::to_string);
         self.finished = names.filter(|name| is_finished(name)).collect();
         self.boots.retain(|boot| !self.finished.contains(&boot.to_string()));
+    }
+
+    /// The machines that boot.
+    pub fn arches(&self) -> BTreeSet<Arch> {
+        self.boots.iter().map(|boot| boot.arch).collect()
     }
 
     pub fn finished(&self) -> &[String] {

@@ -7,14 +7,19 @@ use std::{
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use tracer_step::{self as step, Executable, cargo, root};
 use tracer_vm::arch::Arch;
 
-use crate::{build, test::NO_SKIP};
+use crate::{
+    build, check,
+    setup::{self, Talk},
+    test::NO_SKIP,
+};
 
 /// All that is built before the first test runs.
 pub struct Built {
@@ -34,20 +39,52 @@ pub struct Program {
 
 impl Built {
     pub fn build() -> Result<Self> {
+        Self::build_beside_lints(false, &BTreeSet::new())
+    }
+
+    /// Builds the tests, after the lints if they are asked for, and at the same time what
+    /// is linked statically, for the guests too.
+    ///
+    /// Static builds have directories of their own, so cargo lets both run. A released
+    /// program is one unit of code, which one CPU optimises at the end of its build; the
+    /// other build uses the rest.
+    pub fn build_beside_lints(has_lints: bool, guests: &BTreeSet<Arch>) -> Result<Self> {
+        // rustup must not change the toolchain while it compiles.
+        for arch in guests.iter().copied().chain([Arch::host()]) {
+            setup::ensure_target(arch.static_target(), Talk::Changes)?;
+        }
+        thread::scope(|scope| {
+            let tracer = scope.spawn(|| Self::build_static(guests));
+            let programs = match has_lints {
+                true => check::lint().and_then(|()| Self::build_tests()),
+                false => Self::build_tests(),
+            };
+            let tracer = tracer.join().map_err(|_| anyhow!("a build panicked"))?;
+            let (mut live, pure): (Vec<_>, Vec<_>) =
+                programs?.into_iter().partition(|program| program.prefix.is_empty());
+            let live = live.pop().context("the workspace has no test binary `tests`")?;
+            Ok(Self { tracer: tracer?, pure, live })
+        })
+    }
+
+    fn build_static(guests: &BTreeSet<Arch>) -> Result<PathBuf> {
         // The tests use the static tracer, as it is deployed: a container's root and the
         // guests have no libraries.
         let tracer = build::build_static_tracer(Arch::host())?;
+        for arch in guests {
+            build::build_static_tracer(*arch)?;
+            build::build_static_tests(*arch)?;
+        }
+        Ok(tracer)
+    }
+
+    fn build_tests() -> Result<Vec<Program>> {
         // All packages are built at once: alone, each would compile its dependencies
         // again, with the features that it alone asks for.
         let mut command = cargo("test");
         command.args(["--workspace", "--no-run"]);
         let built = step::timed("build (tests)", || step::build_executables(&mut command))?;
-        let programs = built.into_iter().filter(|built| built.is_test).map(Program::list);
-        let programs = programs.collect::<Result<Vec<_>>>()?;
-        let (mut live, pure): (Vec<_>, Vec<_>) =
-            programs.into_iter().partition(|program| program.prefix.is_empty());
-        let live = live.pop().context("the workspace has no test binary `tests`")?;
-        Ok(Self { tracer, pure, live })
+        built.into_iter().filter(|built| built.is_test).map(Program::list).collect()
     }
 
     /// The full names of all tests that there are.
