@@ -16,6 +16,7 @@ mod compared;
 mod demands;
 mod devices;
 mod divisions;
+mod edges;
 mod growth;
 mod helped;
 mod helper;
