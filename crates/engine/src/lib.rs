@@ -16,6 +16,7 @@ pub mod demand;
 pub mod device;
 pub mod helper;
 mod histogram;
+mod inputs;
 pub mod kind;
 pub mod phases;
 pub mod reference;
@@ -25,18 +26,19 @@ mod singles;
 pub mod sums;
 pub mod suspect;
 pub mod tick;
+mod unfinished;
 pub mod usage;
 pub mod verdict;
 pub mod victim;
 
 use std::collections::HashMap;
 
-use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow, op};
+use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow};
 
-use blame::{ActorId, Division, Known, Owner, OwnerId, Window, divide};
-use phases::{Phase, Phases};
-use second::Needs;
-use tick::{LimitKind, Tick};
+use blame::{ActorId, Division, Owner, OwnerId, Window};
+use phases::Phases;
+use tick::Tick;
+use unfinished::Unfinished;
 use victim::{Victim, VictimKey};
 
 /// Victims that are kept, at most. Beyond that, the one whose last sync is the oldest is removed.
@@ -45,8 +47,8 @@ const VICTIMS: usize = 512;
 /// Evidence counts half after this many rotations: a minute, at 5 s each.
 const FADE_EVERY: u64 = 12;
 
-/// The longest time between two ticks, with room for a late one.
-const TICK_NS: u64 = 1_500_000_000;
+/// A victim that has not synced for longer is left out of the ticks.
+const WATCHED_NS: u64 = 60_000_000_000;
 
 /// The judgement on one sync.
 #[derive(Clone, Debug)]
@@ -74,6 +76,7 @@ pub struct Engine {
     torn: u64,
     steal: Steal,
     memory: Option<(tick::Memory, tick::Memory)>,
+    unfinished: Unfinished,
 }
 
 /// The CPU time that the hypervisor took since the period began.
@@ -105,34 +108,33 @@ impl Engine {
         let phases = Phases::of(record);
         let window = Window::of(record, underlying, owners);
         self.torn += u64::from(window.torn);
-
         let index = self.victim_index(record, file);
         let victim = &mut self.victims[index];
         victim.meet(record, underlying);
-        let end_ns = record.begin_ns + record.duration_ns;
-        victim.last_ns = end_ns;
-        self.now_ns = self.now_ns.max(end_ns);
-
-        // A sync that waited for memory is no baseline sample either: others use that memory.
-        let short_of_memory = phases.ns[Phase::Reclaim].saturating_mul(10) > record.duration_ns;
-        let contended = short_of_memory || !window.is_uncontended(record.duration_ns);
-        // Without a baseline an undisturbed sync is no excess: it is the first
-        // baseline sample.
-        let division = match victim.baseline_ns() {
-            Some(baseline_ns) => {
-                let more_ns = victim.needs_more_ns(need_ns);
-                let filled_by_others = victim.filled_by_others;
-                divide(record, &window, &phases, &Known { baseline_ns, more_ns, filled_by_others })
-            }
-            None if contended => divide(record, &window, &phases, &Known::default()),
-            None => Division::default(),
-        };
-        let needs = Needs::of(record, need_ns);
-        victim.record(end_ns, record.duration_ns, &phases, &window, &division, needs);
-        if !contended {
-            victim.learn(phases.wait_ns(), need_ns);
-        }
+        let division = victim.ingest(record, &phases, &window, need_ns);
+        self.now_ns = self.now_ns.max(victim.last_ns);
         Judged { victim: index, phases, window, division }
+    }
+
+    /// Takes in a sync that has not ended at the tick that follows, with its record until
+    /// then. From that tick to the next its victim is judged as if it ended there. A victim that never ended a
+    /// sync has none to compare it with, and is left out.
+    pub fn add_unfinished<'a>(
+        &mut self,
+        record: &SyncRecord,
+        file: u32,
+        need_ns: u64,
+        owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
+    ) {
+        if let Some(index) = self.by_key.get(&VictimKey::of(record, file)) {
+            self.unfinished.add(&self.victims[*index], record, need_ns, owners);
+        }
+    }
+
+    /// The victim with its syncs that had not ended at the last tick, as if they ended there: for
+    /// verdicts. Counts of syncs are the victim's own.
+    pub fn with_unfinished<'a>(&'a self, victim: &'a Victim) -> &'a Victim {
+        self.unfinished.find(victim.id).unwrap_or(victim)
     }
 
     /// Takes in what went on around the syncs in the last second; `actor` says
@@ -145,60 +147,12 @@ impl Engine {
             self.memory = Some((first, tick.memory));
         }
         self.now_ns = self.now_ns.max(tick.at_ns);
-        let until_ns = tick.at_ns + TICK_NS;
         for victim in &mut self.victims {
-            if tick.at_ns.saturating_sub(victim.last_ns) > 60_000_000_000 {
-                continue;
-            }
-            let (device, tgid, cgroup) = (victim.key.device, victim.tgid, victim.key.cgroup);
-            victim.advance(tick.at_ns);
-            let slot = victim.slot(&tick.disks, &actor);
-            let waited_ns = victim.fresh.wait_ns;
-            victim.settle(&slot, tick.at_ns);
-            victim.now.ticks += 1;
-            let (mut all, mut others) = (0.0, 0.0);
-            for work in tick.journals.iter().filter(|work| work.device == device) {
-                let (who, blocks) = (actor(work.owner), work.blocks as f64);
-                victim.blame_around(who, work.owner, op::METADATA, blocks, until_ns);
-                all += blocks;
-                others += if victim.is_stranger(&who) { blocks } else { 0.0 };
-            }
-            victim.filled_by_others = if all > 0.0 { others / all } else { 0.0 };
-            for helper in &tick.helpers {
-                victim.help(helper, waited_ns);
-            }
-            for contender in &tick.contenders {
-                let waited = contender.victim_tgid;
-                if waited != tgid && !victim.is_held_up_by(waited) {
-                    continue;
-                }
-                let who = actor(contender.owner);
-                victim.blame_around(who, contender.owner, op::CPU, contender.ns as f64, 0);
-            }
-            // It is not known which limit the others ran into. But members of a cgroup that is
-            // at its limit run into that limit now and then.
-            let is_at_limit = |one: &tick::Reclaimer| {
-                one.limit_ns > 0 && actor(one.owner).cgroup == victim.key.cgroup
-            };
-            let at_limit = tick.reclaimers.iter().any(is_at_limit);
-            for one in &tick.reclaimers {
-                let ns = if at_limit { one.ns } else { one.ns.saturating_sub(one.limit_ns) };
-                if ns > 0 {
-                    let who = actor(one.owner);
-                    victim.blame_around(who, one.owner, op::MEMORY, ns as f64, until_ns);
-                }
-            }
-            for limit in tick.limits.iter().filter(|limit| limit.cgroup == cgroup) {
-                match limit.kind {
-                    LimitKind::Cpu => victim.now.limited_cpu_ns += limit.ns,
-                    LimitKind::Io => victim.now.limited_io_ns += limit.ns,
-                }
-                let known = victim.limit.as_ref().is_some_and(|(_, s)| *s == limit.setting);
-                if !known {
-                    victim.limit = Some((limit.kind, limit.setting.clone()));
-                }
+            if tick.at_ns.saturating_sub(victim.last_ns) <= WATCHED_NS {
+                victim.tick(tick, &actor);
             }
         }
+        self.unfinished.tick(|victim| victim.tick(tick, &actor));
     }
 
     /// Forgets the older half of every victim's window.
@@ -223,6 +177,7 @@ impl Engine {
     /// Begins a new period to judge. Baselines, evidence and victims are kept.
     pub fn begin_period(&mut self) {
         self.victims.iter_mut().for_each(|v| v.begin_period());
+        self.unfinished = Unfinished::default();
         self.steal = Steal::default();
         self.memory = self.memory.map(|(_, last)| (last, last));
     }
@@ -258,8 +213,7 @@ impl Engine {
     }
 
     fn victim_index(&mut self, record: &SyncRecord, file: u32) -> usize {
-        let key =
-            VictimKey { cgroup: record.cgroup, comm: record.comm, file, device: record.device };
+        let key = VictimKey::of(record, file);
         if let Some(index) = self.by_key.get(&key) {
             return *index;
         }

@@ -1,11 +1,15 @@
 use proptest::prelude::*;
 use tracer_ebpf::{
     ledger::tick,
-    record::{COMM, NO_DISK, kind},
+    record::{COMM, NO_DISK, kind, op},
 };
 use zerocopy::FromZeros as _;
 
 use super::{
+    blame::{Known, divide},
+    phases::Phase,
+    second::Needs,
+    tick::LimitKind,
     verdict::{Judgement, Shares, judge},
     victim::Span,
     *,
@@ -30,6 +34,7 @@ mod settled;
 mod shares;
 mod suspects;
 mod ticks;
+mod unfinished;
 mod verdicts;
 mod victims;
 

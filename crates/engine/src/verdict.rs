@@ -32,8 +32,10 @@ const MUCH_BEYOND: f64 = 0.5;
 const TAIL_TIMES: f64 = 3.0;
 const TAIL_SHARE: f64 = 0.1;
 
-/// With fewer syncs there is no verdict, and no statement on their p99.
+/// With fewer syncs there is no verdict, unless together they waited for [`LONG_NS`] beyond what is
+/// usual, and no statement on their p99.
 const FEW_SYNCS: u64 = 5;
+const LONG_NS: f64 = 1e9;
 const TAIL_SYNCS: u64 = 100;
 
 /// The shares of the excess by kind of cause. They add up to 1, or are all 0.
@@ -149,7 +151,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let limited_ns = sum.limited_cpu_ns.max(sum.limited_io_ns) as f64;
     let (mut culprits, mut ruled_out) = account.findings(total, sum, basis);
     let kind = match () {
-        () if sum.syncs < FEW_SYNCS || !victim.has_history() => Kind::Unknown,
+        () if is_too_little(sum.syncs, excess_ns) || !victim.has_history() => Kind::Unknown,
         () if !is_slow => Kind::None,
         () => match kind_of(&shares, victim.disk == NO_DISK) {
             Kind::Device | Kind::Unseen if let Some(kind) = kind_of_server(&helpers) => kind,
@@ -218,6 +220,11 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         is_standing: basis.is_standing,
         is_beside_reference: victim.is_beside_reference(),
     }
+}
+
+/// Whether a few syncs say nothing. One that hangs is a single sync, and no accident.
+fn is_too_little(syncs: u64, excess_ns: f64) -> bool {
+    syncs < FEW_SYNCS && excess_ns < LONG_NS
 }
 
 /// Whether its syncs are slower than any disk for a log should be.

@@ -32,6 +32,13 @@ pub struct VictimKey {
     pub device: u32,
 }
 
+impl VictimKey {
+    /// The key of a sync's victim.
+    pub fn of(record: &SyncRecord, file: u32) -> Self {
+        Self { cgroup: record.cgroup, comm: record.comm, file, device: record.device }
+    }
+}
+
 /// The root is everybody's house, and kernel threads are in none.
 pub(super) const ROOT_CGROUP: u64 = 1;
 

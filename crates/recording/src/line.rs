@@ -32,6 +32,8 @@ pub struct Line {
     pub disk: Option<Disk>,
     pub sync: Option<Sync>,
     pub syncs: Option<Syncs>,
+    /// A sync that has not ended at the tick that follows, as if it ended there.
+    pub unfinished: Option<Sync>,
     pub hanging: Option<Hanging>,
     pub hanging_left_out: Option<usize>,
     pub stack: Option<Stack>,

@@ -179,17 +179,53 @@ impl Recorder {
         actors: &mut Actors,
         files: &mut dyn FileNames,
     ) {
-        let SyncInput { record, underlying, file, need_ns } = input;
         if self.failure.is_some() {
             return;
         }
+        let sync = self.describe(input, owners, actors, files);
+        let full = self.thinning.as_mut().map(|thinning| thinning.take_in(&sync));
+        match full.unwrap_or(Kept::One) {
+            Kept::One => self.put("sync", &sync),
+            Kept::Sums(full) => full.iter().for_each(|sum| self.put("syncs", sum)),
+        }
+        self.sync = sync;
+        self.progress.syncs += 1;
+        if self.lines.len() >= FULL_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Writes a sync that has not ended at the tick that follows, with its record until then, and
+    /// whom and what it names for the first time.
+    pub fn unfinished<'a>(
+        &mut self,
+        input: SyncInput<'_>,
+        owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
+        actors: &mut Actors,
+        files: &mut dyn FileNames,
+    ) {
+        if self.failure.is_none() {
+            let sync = self.describe(input, owners, actors, files);
+            self.put("unfinished", &sync);
+            self.sync = sync;
+        }
+    }
+
+    /// A sync as it is written, in the room that `self.sync` has for its lists.
+    fn describe<'a>(
+        &mut self,
+        input: SyncInput<'_>,
+        owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
+        actors: &mut Actors,
+        files: &mut dyn FileNames,
+    ) -> Sync {
+        let SyncInput { record, underlying, file, need_ns } = input;
         self.identities(actors);
         self.name_file(file, record.device, files);
         self.name_owners(record.areas(), owners(record.disk));
         for window in underlying {
             self.name_owners(&window.areas, owners(window.disk as u32));
         }
-        // Lent for the while: its lists keep their room.
         let mut sync = std::mem::take(&mut self.sync);
         sync.set_record(record);
         (sync.file, sync.need_ns) = (file.0, need_ns);
@@ -201,16 +237,7 @@ impl Recorder {
             set_accounts(&mut in_flight, &window.areas, owners(disk));
             Underlying { disk, in_flight }
         }));
-        let full = self.thinning.as_mut().map(|thinning| thinning.take_in(&sync));
-        match full.unwrap_or(Kept::One) {
-            Kept::One => self.put("sync", &sync),
-            Kept::Sums(full) => full.iter().for_each(|sum| self.put("syncs", sum)),
-        }
-        self.sync = sync;
-        self.progress.syncs += 1;
-        if self.lines.len() >= FULL_BYTES {
-            self.flush();
-        }
+        sync
     }
 
     /// Writes what somebody did or saw.

@@ -124,6 +124,8 @@ pub struct Replay {
     windows: Windows,
     /// The hanging syncs of the next tick, and how many more there were.
     hanging: (Vec<Hanging>, usize),
+    /// The number of syncs that have not ended before the next tick.
+    unfinished: usize,
     stacks: Vec<Stack>,
     now_ns: u64,
     ended: bool,
@@ -207,6 +209,7 @@ impl Replay {
             owners: HashMap::new(),
             windows: Windows::default(),
             hanging: Default::default(),
+            unfinished: 0,
             stacks: Vec::new(),
             now_ns,
             ended: false,
@@ -352,7 +355,7 @@ impl Replay {
         slow: &mut Vec<SlowSync>,
     ) -> Result<(), String> {
         let Line { header, owner, identity, file, device, disk, sync, syncs, .. } = line;
-        let Line { hanging, hanging_left_out, stack, kernel, .. } = line;
+        let Line { unfinished, hanging, hanging_left_out, stack, kernel, .. } = line;
         let Line { dropped, clock, mark, tick, copied, end, .. } = line;
         let shift_ns = self.shift_ns;
         if header.is_some() {
@@ -388,6 +391,10 @@ impl Replay {
         if let Some(mut syncs) = syncs {
             syncs.sum.begin_ns = shifted(syncs.sum.begin_ns, shift_ns)?;
             self.syncs(&syncs)?;
+        }
+        if let Some(mut sync) = unfinished {
+            sync.begin_ns = shifted(sync.begin_ns, shift_ns)?;
+            self.unfinished(&sync)?;
         }
         if let Some(one) = hanging {
             if self.hanging.0.len() >= HANGING {

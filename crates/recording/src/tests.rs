@@ -117,7 +117,7 @@ fn a_recording_without_syncs_under_way_is_played_as_before() {
     let (_, bytes) = record(100);
     let whole = text(&bytes);
     let is_new = |line: &&str| {
-        ["hanging", "hanging_left_out", "stack", "kernel"]
+        ["unfinished", "hanging", "hanging_left_out", "stack", "kernel"]
             .iter()
             .any(|new| line.starts_with(&format!("{{\"{new}\":")))
     };

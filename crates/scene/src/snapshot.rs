@@ -21,9 +21,9 @@ use tracer_engine::{
     victim::{Span, Victim},
 };
 use tracer_snapshot::{
-    Actor, BLOCK_BOUNDS_NS, Blame, Change, Culprit, DeviceState, Disk, Evidence, Kind, Latency, Op,
-    OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, StackFact, SyncOwner, Totals,
-    Verdict,
+    Actor, BLOCK_BOUNDS_NS, Blame, Change, Culprit, DeviceState, Disk, Ended, Evidence, Kind,
+    Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, StackFact,
+    SyncOwner, Totals, Verdict,
     labels::{FileId, FileNames},
 };
 
@@ -109,7 +109,12 @@ impl Scene {
         now_ns: u64,
         files: &mut dyn FileNames,
     ) -> Option<tracer_snapshot::Victim> {
-        let sum = victim.sum(span);
+        // Whatever is summed up over several windows is of syncs that ended.
+        let ended = victim;
+        let ended_sum = ended.sum(span);
+        let victim = self.engine.with_unfinished(ended);
+        let is_waiting = !std::ptr::eq(victim, ended);
+        let sum = if is_waiting { victim.sum(span) } else { ended_sum.clone() };
         if sum.syncs == 0 {
             return None;
         }
@@ -126,7 +131,7 @@ impl Scene {
             device: device_name(files, victim.key.device, FileId(victim.key.file)),
             disk: self.disks.iter().position(|disk| disk.index == victim.disk),
             disks_below: victim.below().filter_map(|index| self.disk_name(index)).collect(),
-            syncs_total: victim.syncs_total,
+            syncs_total: ended.syncs_total,
             syncs: sum.syncs,
             syncs_per_second: sum.syncs as f64 / window,
             p50_seconds: quantile(0.50),
@@ -135,9 +140,13 @@ impl Scene {
             undisturbed_p99_seconds: seen_quantile_ns(victim, 0.99).map(seconds),
             phases: sum.phases.to_seconds(),
             verdict: self.verdict(victim, &sum, span, files),
-            total: self.totals(victim),
-            sync_buckets: sum.buckets.to_vec(),
-            wal_buckets: wal_buckets(&victim.buckets_total).to_vec(),
+            total: self.totals(ended),
+            sync_buckets: ended_sum.buckets.to_vec(),
+            ended: is_waiting.then(|| {
+                let phases = ended_sum.phases.to_seconds();
+                Box::new(Ended { phases, verdict: self.verdict(ended, &ended_sum, span, files) })
+            }),
+            wal_buckets: wal_buckets(&ended.buckets_total).to_vec(),
         })
     }
 

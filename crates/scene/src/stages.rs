@@ -38,6 +38,17 @@ impl Scene {
         self.engine.ingest(record, underlying, file.0, need_ns, owners)
     }
 
+    /// Takes in a sync that has not ended at the tick that follows; its record is as if it
+    /// ended there.
+    pub fn add_unfinished<'a>(
+        &mut self,
+        sync: &SyncInput<'_>,
+        owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
+    ) {
+        let SyncInput { record, file, need_ns, .. } = *sync;
+        self.engine.add_unfinished(record, file.0, need_ns, owners);
+    }
+
     /// Settles the second that a tick ends, and forgets the older half of the
     /// window when it is time. Nothing else moves the window on, so a replay
     /// forgets what the session forgot.

@@ -155,7 +155,8 @@ pub struct Victim {
     pub disks_below: Vec<String>,
     /// Since the tracer started.
     pub syncs_total: u64,
-    /// In the window.
+    /// In the window. From here on, a sync that has not ended counts as if it ended at
+    /// the last tick.
     pub syncs: u64,
     pub syncs_per_second: f64,
     pub p50_seconds: f64,
@@ -168,12 +169,23 @@ pub struct Victim {
     pub verdict: Verdict,
     /// The sums since the tracer started.
     pub total: Totals,
-    /// Syncs in the window by `engine::sums::SYNC_BOUNDS_NS`; the last count
+    /// Syncs in the window that ended, by `engine::sums::SYNC_BOUNDS_NS`; the last count
     /// is of those above the last bound. Not cumulative.
     pub sync_buckets: Vec<u64>,
+    /// The same without its syncs that have not ended, where it has some: for sums over several
+    /// windows, in which such a sync would be counted more than once.
+    #[serde(skip)]
+    pub ended: Option<Box<Ended>>,
     /// Syncs since the tracer started by etcd's own bounds (1 ms · 2^k); the
     /// last count is of those above the last bound. Not cumulative.
     pub wal_buckets: Vec<u64>,
+}
+
+/// A victim's syncs that ended within the window.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub phases: Phases,
+    pub verdict: Verdict,
 }
 
 /// Sync time by phase, in seconds. The phases add up to the syncs' duration.

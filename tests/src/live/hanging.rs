@@ -1,10 +1,9 @@
 //! Syncs that do not end while somebody asks.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write as _,
     os::unix::fs::FileExt as _,
-    process::{Command, Stdio},
     thread::{sleep, spawn},
     time::{Duration, Instant},
 };
@@ -15,10 +14,14 @@ use tracer_lab::{disk::Filesystem, node::without_schedulers};
 use tracer_snapshot::{FileClass, Kind};
 
 use super::{need_live, traced_with};
-use crate::{simulated::SimulatedDisk, subject::tracer_bin};
+use crate::{simulated::SimulatedDisk, subject::Tracer};
 
 /// A request takes so long on the disk that hangs; it is made well before.
 const DEAD: Duration = Duration::from_secs(14);
+
+/// For a tracer to start, and to end after its time.
+const STARTS: Duration = Duration::from_secs(20);
+const ENDS: Duration = Duration::from_secs(30);
 
 fn dead() -> Model {
     Model { write: DEAD, flush: DEAD, ..Model::default() }
@@ -98,39 +101,51 @@ fn why_names_a_sync_that_has_not_ended_and_the_disk() {
     let mut file = File::create(disk.mountpoint().join("0.wal")).unwrap();
     file.write_all(&[1; 4096]).unwrap();
     file.sync_all().unwrap();
-    let start = |args: &[&str]| {
-        let mut command = Command::new(tracer_bin());
-        command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    };
     let me = std::process::id().to_string();
     let place = tempfile::tempdir().unwrap();
     let recording = place.path().join("hang.rec");
     let recording = recording.to_str().unwrap();
-    let why = start(&["why", &me, "--for", "9s", "--json"]);
-    let watch = start(&["watch", "--for", "9s"]);
-    let record = start(&["record", "-o", recording, "--for", "9s"]);
-    sleep(Duration::from_secs(3));
+    let mut why = Tracer::start(&["why", &me, "--for", "9s", "--json"]);
+    let mut watch = Tracer::start(&["watch", "--for", "9s"]);
+    let mut record = Tracer::start(&["record", "-o", recording, "--for", "9s"]);
+    why.wait_for(STARTS, "watching");
+    let begun = Instant::now();
+    // Its first line is written at once.
+    while fs::metadata(recording).map_or(0, |file| file.len()) == 0 {
+        assert!(begun.elapsed() < STARTS, "{}", record.transcript());
+        sleep(Duration::from_millis(10));
+    }
+    // Quick syncs, so that it is known how long one takes.
+    for _ in 0..50 {
+        sleep(Duration::from_millis(30));
+        file.write_all_at(&[2; 4096], 0).unwrap();
+        file.sync_data().unwrap();
+    }
     let hung = Hung::new(&simulated);
     file.write_all_at(&[2; 4096], 0).unwrap();
     let sync = spawn(move || file.sync_data().unwrap());
-    let [why, watch, record] =
-        [why, watch, record].map(|tracer| tracer.wait_with_output().unwrap());
+    for tracer in [&mut why, &mut watch, &mut record] {
+        assert!(tracer.wait(ENDS).success(), "{}", tracer.transcript());
+    }
     assert!(!sync.is_finished(), "the disk did not hang");
     drop(hung);
     sync.join().unwrap();
-    assert!(record.status.success(), "{}", String::from_utf8_lossy(&record.stderr));
     // As it was seen, and again as it was recorded.
-    let replayed =
-        |view: &[&str]| start(&[&["replay", recording], view].concat()).wait_with_output().unwrap();
+    let replayed = |view: &[&str]| {
+        let mut replay = Tracer::start(&[&["replay", recording], view].concat());
+        assert!(replay.wait(ENDS).success(), "{}", replay.transcript());
+        replay
+    };
     let pairs = [(why, watch), (replayed(&["why", &me, "--json"]), replayed(&["watch"]))];
     for (why, watch) in pairs {
-        let watch = String::from_utf8_lossy(&watch.stdout);
-        assert!(why.status.success(), "{}\n{watch}", String::from_utf8_lossy(&why.stderr));
-        let json: Value = serde_json::from_slice(&why.stdout).unwrap();
+        let json: Value = why.json(ENDS);
         let one = &json["hanging"][0];
         assert_eq!((&one["call"], &one["kind"]), (&"fdatasync".into(), &"device".into()), "{json}");
         assert_eq!(one["disk"]["name"], disk.name(), "{json}");
-        let line = watch.lines().find(|line| line.contains("HANGS: ")).expect(&watch);
+        // The quick ones do not say that all is well.
+        assert_eq!(json["kind"], "device", "{json}");
+        assert!(json["excess_seconds"].as_f64().unwrap() > 2.0, "{json}");
+        let line = watch.find_line(ENDS, |line| line.contains("HANGS: "));
         assert!(line.contains("has been in fdatasync of") && line.contains(disk.name()), "{line}");
     }
 }

@@ -136,7 +136,11 @@ impl Observed {
         let shares = verdict.shares;
         let mut buckets = SyncBuckets::default();
         buckets.iter_mut().zip(&victim.sync_buckets).for_each(|(sum, count)| *sum = *count);
-        let blame = verdict.culprits.iter().map(|culprit| {
+        // A sync that has not ended is counted in the period in which it ends.
+        let ended = victim.ended.as_deref();
+        let counted = ended.map_or(verdict, |ended| &ended.verdict);
+        let phases = ended.map_or(victim.phases, |ended| ended.phases);
+        let blame = counted.culprits.iter().map(|culprit| {
             let labels = CulpritLabels { actor: labels_of(&culprit.actor), op: culprit.op.name() };
             (labels, culprit.wait_seconds)
         });
@@ -149,9 +153,9 @@ impl Observed {
             },
             sums: Sums {
                 buckets,
-                phases: victim.phases.0,
-                excess,
-                causes: shares.named().map(|(_, share)| excess * share),
+                phases: phases.0,
+                excess: counted.excess_seconds,
+                causes: counted.shares.named().map(|(_, share)| counted.excess_seconds * share),
             },
             blame: blame.collect(),
             present: Present {

@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tracer_ebpf::record::{NO_DISK, UNDERLYING, kind};
+use tracer_ebpf::record::{NO_DISK, SyncRecord, UNDERLYING, kind};
 use tracer_engine::blame::ActorId;
 use tracer_kernel::maps::under_way::record_until;
 use tracer_scene::{hanging::DiskNow, stages::SyncInput};
+use tracer_snapshot::labels::FileId;
 
 use super::Session;
 
@@ -14,11 +15,12 @@ use super::Session;
 const HANGS_AFTER: Duration = Duration::from_secs(1);
 
 impl Session {
-    /// Looks for syncs that began a second ago or longer and have not ended.
-    pub(super) fn look_for_hanging(&mut self, now: u64) {
+    /// Looks for syncs that began a second ago or longer and have not ended, before the
+    /// tick in which they are judged.
+    pub(super) fn find_unfinished(&mut self, now: u64) -> Vec<(SyncRecord, FileId)> {
         let before_ns = now.saturating_sub(HANGS_AFTER.as_nanos() as u64);
         let (open, left_out) = self.under_way.read(before_ns);
-        let (mut hanging, mut files) = (Vec::new(), BTreeMap::new());
+        let (mut found, mut files) = (Vec::new(), BTreeMap::new());
         for sync in &open {
             let record =
                 record_until(sync, now, |disk, at| self.accounts.tables().account(disk, at));
@@ -40,12 +42,29 @@ impl Session {
             let actor =
                 ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
             self.accounts.find_owners(&record, &[]);
-            let Self { scene, identities, accounts, .. } = self;
+            let Self { scene, identities, accounts, files, recorder, .. } = self;
             accounts.take_met(|actor, tgid| scene.actors.resolve(identities, actor, tgid, now));
             scene.actors.resolve(identities, actor, tgid, now);
+            let need_ns = accounts.need_ns(&record);
+            let input = SyncInput { record: &record, underlying: &[], file, need_ns };
+            scene.add_unfinished(&input, |disk| accounts.owners(disk));
+            if let Some(recorder) = recorder {
+                recorder.unfinished(input, |disk| accounts.owners(disk), &mut scene.actors, files);
+            }
+            found.push((record, file));
+        }
+        self.hanging_files = files;
+        self.scene.hanging_left_out = left_out;
+        found
+    }
+
+    /// Describes syncs that have not ended, with what their disks do now.
+    pub(super) fn describe_hanging(&mut self, found: &[(SyncRecord, FileId)], now: u64) {
+        let mut hanging = Vec::new();
+        for (record, file) in found {
             let disks = self.disks_now(record.disk, record.device);
             let facts = self.stack_facts(record.device, record.disk, now);
-            let input = SyncInput { record: &record, underlying: &[], file, need_ns: 0 };
+            let input = SyncInput { record, underlying: &[], file: *file, need_ns: 0 };
             let owners = self.accounts.owners(record.disk);
             let tgid = &|account| self.accounts.last_tgid(record.disk, account);
             let described = self.scene.describe_hanging(
@@ -56,9 +75,7 @@ impl Session {
             );
             hanging.push(described);
         }
-        self.hanging_files = files;
         self.scene.hanging = hanging;
-        self.scene.hanging_left_out = left_out;
     }
 
     /// The states of a sync's disk and of those that lie below it, for a filesystem on

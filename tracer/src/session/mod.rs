@@ -224,6 +224,7 @@ impl Session {
         self.attach_issue_hook_if_busy_disks_need_it();
         let tick = self.read_tick(now);
         self.resolve_actors(&tick);
+        let unfinished = self.find_unfinished(now);
         self.scene.tick(&tick, |owner| self.accounts.actor(owner));
         self.last_tick = tick;
         if self.accounts.is_crowded() {
@@ -231,7 +232,7 @@ impl Session {
             self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
         }
         self.look_at_stacks(now);
-        self.look_for_hanging(now);
+        self.describe_hanging(&unfinished, now);
         self.look_at_modules(now);
         self.count_dropped();
         let unsupported = self.unsupported();

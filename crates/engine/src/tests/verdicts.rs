@@ -145,12 +145,17 @@ fn window() -> Window {
 
 #[test]
 fn a_few_syncs_or_no_history_are_no_verdict() {
-    let mut sum = waited(6_000, 6_000);
-    sum.syncs = 5;
-    assert_eq!(kind_of(&known(), &sum), Kind::Device);
-    sum.syncs = 4;
-    let said = verdict(&known(), &sum);
+    let few = |syncs, excess_ms| {
+        let mut sum = waited(excess_ms, excess_ms);
+        (sum.syncs, sum.duration_ns) = (syncs, excess_ms * MS);
+        sum
+    };
+    assert_eq!(kind_of(&known(), &few(5, 999)), Kind::Device);
+    let said = verdict(&known(), &few(4, 999));
     assert_eq!((said.kind, said.slower_than), (Kind::Unknown, None));
+    // One that waits for a second is no accident.
+    let said = verdict(&known(), &few(1, 1_000));
+    assert_eq!((said.kind, said.confidence), (Kind::Device, Confidence::Low));
     let mut new = victim(10);
     new.syncs_total = 19;
     assert_eq!(kind_of(&new, &waited(6_000, 6_000)), Kind::Unknown);

@@ -4,10 +4,7 @@ use tracer_engine::{blame::OwnerId, tick::Tick};
 use tracer_scene::{snapshot::Slow, stages::SyncInput};
 use tracer_snapshot::SlowSync;
 
-use super::{
-    Replay,
-    windows::{NOBODY, Windows},
-};
+use super::{HANGING, Replay, windows::Windows};
 use crate::{
     checks::{LIST, MAX_LENGTH_NS, check_texts, check_time},
     line::Sync,
@@ -21,28 +18,44 @@ impl Replay {
         slow_ns: Option<u64>,
         slow: &mut Vec<SlowSync>,
     ) -> Result<(), String> {
+        self.check_sync(sync)?;
+        let record = sync.record();
+        let Self { scene, windows, names, .. } = self;
+        let Windows { first, underlying, .. } = &*windows;
+        let file = names.file(sync.file);
+        let input = SyncInput { record: &record, underlying, file, need_ns: sync.need_ns };
+        let judged = scene.ingest(&input, |disk| windows.owners(record.disk, disk));
+        self.now_ns = self.now_ns.max(sync.end_ns());
+        if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
+            let sync = Slow { sync: input, judged: &judged, owners: first, tgid: &|_| 0 };
+            slow.push(scene.slow_sync(&sync, names));
+        }
+        Ok(())
+    }
+
+    /// Takes in a sync that has not ended at the next tick.
+    pub(super) fn unfinished(&mut self, sync: &Sync) -> Result<(), String> {
+        self.unfinished += 1;
+        if self.unfinished > HANGING {
+            return Err("too many syncs that have not ended".to_owned());
+        }
+        self.check_sync(sync)?;
+        let record = sync.record();
+        let Self { scene, windows, names, .. } = self;
+        let file = names.file(sync.file);
+        let input = SyncInput { record: &record, underlying: &[], file, need_ns: sync.need_ns };
+        scene.add_unfinished(&input, |disk| windows.owners(record.disk, disk));
+        Ok(())
+    }
+
+    /// Checks a sync's numbers, and lays out what was in flight beside it.
+    fn check_sync(&mut self, sync: &Sync) -> Result<(), String> {
         check_time(sync.begin_ns)?;
         let longest_ns = sync.longest_ns();
         if longest_ns > MAX_LENGTH_NS {
             return Err(format!("a sync of {longest_ns} ns"));
         }
-        self.windows.fill(sync, &self.owners)?;
-        let record = sync.record();
-        let Windows { first, underlying, underlying_owners } = &self.windows;
-        let owners = |disk| match underlying.iter().position(|w| w.disk == u64::from(disk)) {
-            _ if disk == record.disk => first,
-            Some(at) => &underlying_owners[at],
-            None => &NOBODY,
-        };
-        let file = self.names.file(sync.file);
-        let input = SyncInput { record: &record, underlying, file, need_ns: sync.need_ns };
-        let judged = self.scene.ingest(&input, owners);
-        self.now_ns = self.now_ns.max(sync.end_ns());
-        if slow_ns.is_some_and(|slow_ns| record.duration_ns >= slow_ns) {
-            let sync = Slow { sync: input, judged: &judged, owners: first, tgid: &|_| 0 };
-            slow.push(self.scene.slow_sync(&sync, &mut self.names));
-        }
-        Ok(())
+        self.windows.fill(sync, &self.owners)
     }
 
     /// Takes in syncs that were added up. None of them is described by itself.
@@ -85,6 +98,7 @@ impl Replay {
         self.note_silence(tick.at_ns);
         let actor = |owner: OwnerId| self.owners.get(&owner.0).map(|(actor, _)| *actor);
         self.scene.tick(tick, |owner| actor(owner).unwrap_or_default());
+        self.unfinished = 0;
         (self.scene.hanging, self.scene.hanging_left_out) = std::mem::take(&mut self.hanging);
         self.scene.stacks = std::mem::take(&mut self.stacks);
         self.now_ns = self.now_ns.max(tick.at_ns);

@@ -90,6 +90,7 @@ impl Replay {
         self.scene.kernel = kernel;
         self.scene.hanging.clear();
         self.hanging = Default::default();
+        self.unfinished = 0;
         self.scene.stacks.clear();
         self.stacks.clear();
         self.stale_disks = self.scene.disks.iter().map(|disk| disk.index).collect();

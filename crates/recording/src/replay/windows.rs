@@ -7,13 +7,13 @@ use tracer_engine::blame::{ActorId, Owner, OwnerId};
 
 use crate::line::{Account, Sync, areas};
 
-pub static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
+static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
 
 /// The requests in flight during one sync, in the form that the engine takes.
 pub struct Windows {
     pub first: [Owner; ACCOUNTS],
     pub underlying: Vec<UnderlyingWindow>,
-    pub underlying_owners: Vec<[Owner; ACCOUNTS]>,
+    underlying_owners: Vec<[Owner; ACCOUNTS]>,
 }
 
 impl Default for Windows {
@@ -43,6 +43,16 @@ impl Windows {
             self.underlying.push(UnderlyingWindow { disk: underlying.disk.into(), areas });
         }
         Ok(())
+    }
+
+    /// The owners of a disk's accounts, for a sync that waits for `first` before all others.
+    pub fn owners(&self, first: u32, disk: u32) -> &[Owner; ACCOUNTS] {
+        let mut underlying = self.underlying.iter();
+        match underlying.position(|window| window.disk == u64::from(disk)) {
+            _ if disk == first => &self.first,
+            Some(at) => &self.underlying_owners[at],
+            None => &NOBODY,
+        }
     }
 }
 

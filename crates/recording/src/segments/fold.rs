@@ -80,8 +80,8 @@ struct Folding<G> {
 impl<G: FnMut(&[u8]) -> io::Result<()>> Folding<G> {
     fn take(&mut self, line: Line) -> io::Result<()> {
         let Line { header, owner, identity, file, device, disk, sync, syncs, .. } = line;
-        let Line { hanging, hanging_left_out, kernel, dropped, clock, mark, .. } = line;
-        let Line { tick, end, .. } = line;
+        let Line { unfinished, hanging, hanging_left_out, kernel, .. } = line;
+        let Line { dropped, clock, mark, tick, end, .. } = line;
         if header.is_some() {
             self.put_sums()?;
             self.owners.clear();
@@ -110,6 +110,7 @@ impl<G: FnMut(&[u8]) -> io::Result<()>> Folding<G> {
         if let Some(syncs) = syncs {
             self.add(syncs)?;
         }
+        self.put("unfinished", unfinished.as_ref())?;
         self.put("hanging", hanging.as_ref())?;
         self.put("hanging_left_out", hanging_left_out.as_ref())?;
         self.put("kernel", kernel.as_ref())?;

@@ -240,6 +240,13 @@ pub fn record(syncs: u64) -> (Scene, Vec<u8>) {
         recorder.sync(input, |_| &owners, actors, &mut files);
         if n % 20 == 19 {
             let tick = tick(record.begin_ns + 50 * MS);
+            if n % 40 == 39 {
+                let open = SyncRecord { own_device_ns: 0, own_span_ns: 0, ..record };
+                let open = SyncRecord { duration_ns: tick.at_ns - record.begin_ns, ..open };
+                let input = SyncInput { record: &open, ..input };
+                scene.add_unfinished(&input, |_| &owners);
+                recorder.unfinished(input, |_| &owners, &mut scene.actors, &mut files);
+            }
             scene.tick(&tick, |id| owners[id.0 as usize].actor());
             scene.disks = vec![disk(n / 20)];
             if n >= 40 {
