@@ -117,8 +117,8 @@ impl Engine {
     }
 
     /// Takes in a sync that has not ended at the tick that follows, with its record until
-    /// then. From that tick to the next its victim is judged as if it ended there. A victim that never ended a
-    /// sync has none to compare it with, and is left out.
+    /// then. From that tick to the next its victim is judged as if it ended there. A victim
+    /// that never ended a sync has none to compare it with, and is left out.
     pub fn add_unfinished<'a>(
         &mut self,
         record: &SyncRecord,
@@ -131,8 +131,8 @@ impl Engine {
         }
     }
 
-    /// The victim with its syncs that had not ended at the last tick, as if they ended there: for
-    /// verdicts. Counts of syncs are the victim's own.
+    /// The victim with its syncs that had not ended at the last tick, as if they ended
+    /// there, for a verdict. Whatever is summed up is the victim's own.
     pub fn with_unfinished<'a>(&'a self, victim: &'a Victim) -> &'a Victim {
         self.unfinished.find(victim.id).unwrap_or(victim)
     }

@@ -1,8 +1,8 @@
 //! Syncs that have not ended: their victims are judged as if they ended at the last tick.
 //!
-//! A wait that has not ended is a wait. Without this a victim whose sync hangs would be judged by
-//! the syncs that ended, which may all have been quick. The wait is added to a copy of the
-//! victim, which the next tick replaces, so a sync is never counted twice.
+//! Without this a victim whose sync hangs would be judged by the syncs that ended, which
+//! may all have been quick. The wait is added to a copy of the victim, which the next tick
+//! replaces, so a sync is never counted twice.
 
 use tracer_ebpf::record::{ACCOUNTS, SyncRecord};
 
@@ -51,9 +51,10 @@ impl Unfinished {
     }
 }
 
-/// The record with the time of requests that have not ended either. The record counts a
-/// request when it ends, so the wait for one that hangs has no phase yet: it is the device's as
-/// far as requests of the victim's own were in flight, and then the commit's as far as the journal's were.
+/// The record with the time of requests that have not ended either. The kernel programs
+/// count a request when it ends, so the wait for one that hangs has no phase yet. The part in
+/// which requests of the victim were in flight is the device's, and then that of the
+/// journal's is the commit's.
 fn with_requests_in_flight(record: &SyncRecord, window: &Window) -> SyncRecord {
     let mut record = *record;
     let mut left_ns = Phases::of(&record).ns[Phase::Other];

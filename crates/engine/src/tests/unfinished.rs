@@ -76,8 +76,8 @@ impl Played {
     }
 }
 
-/// One request of its own and one of the tenant's are in flight for all of the time; none has ended, so the
-/// record counts no request.
+/// One request of its own and one of the tenant's are in flight for all of the time. None
+/// has ended, so the record counts none.
 fn hanging(begin_ns: u64, duration_ns: u64) -> SyncRecord {
     let record = sync(duration_ns, &[(1, 1.0), (4, 1.0)]);
     SyncRecord { begin_ns, own_device_ns: 0, own_span_ns: 0, ..record }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::output::fixture;
-use tracer_snapshot::{Op, Phase};
+use tracer_snapshot::{Ended, Kind, Op, Phase};
 
 fn named(name: &str) -> ActorLabels {
     ActorLabels { name: name.to_owned(), comm: name.to_owned(), ..ActorLabels::default() }
@@ -130,6 +130,29 @@ fn a_picture_becomes_the_sums_of_its_verdicts() {
         verdict.culprits.iter().map(|c| (c.actor.comm.as_str(), c.op.name(), c.wait_seconds));
     assert_eq!(blame, said.collect::<Vec<_>>());
     assert_eq!(wal.present.kind, "owners");
+}
+
+/// It is seen by the verdict of each period in which it has not ended, and counted in the one in
+/// which it ends.
+#[test]
+fn a_sync_that_has_not_ended_is_in_the_verdict_and_in_no_sum() {
+    let mut waiting = fixture::trimmed().victims.swap_remove(0);
+    let ended = Observed::of(&waiting);
+    let (phases, verdict) = (waiting.phases, waiting.verdict.clone());
+    waiting.ended = Some(Box::new(Ended { phases, verdict }));
+    waiting.phases.0 = waiting.phases.0.map(|seconds| seconds + 7.0);
+    waiting.verdict.kind = Kind::Device;
+    waiting.verdict.excess_seconds += 7.0;
+    waiting.verdict.culprits.clear();
+    let seen = Observed::of(&waiting);
+    assert_eq!((seen.present.kind, seen.present.excess), ("device", ended.present.excess + 7.0));
+    assert_eq!(seen.present.culprit, "");
+    assert_eq!(seen.sums.seconds(), ended.sums.seconds());
+    assert_eq!(seen.sums.excess, ended.sums.excess);
+    assert_eq!(seen.sums.causes, ended.sums.causes);
+    let blame = |one: &Observed| one.blame.iter().map(|(_, s)| *s).collect::<Vec<_>>();
+    assert!(!blame(&ended).is_empty());
+    assert_eq!(blame(&seen), blame(&ended));
 }
 
 type Step = Vec<(usize, f64, Vec<(usize, f64)>)>;
