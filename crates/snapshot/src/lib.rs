@@ -172,7 +172,7 @@ pub struct Victim {
     /// Syncs in the window that ended, by `engine::sums::SYNC_BOUNDS_NS`; the last count
     /// is of those above the last bound. Not cumulative.
     pub sync_buckets: Vec<u64>,
-    /// The same without its syncs that have not ended, where it has some: for sums over several
+    /// The window without its syncs that have not ended, where it has some: for sums over several
     /// windows, in which such a sync would be counted more than once.
     #[serde(skip)]
     pub ended: Option<Box<Ended>>,

@@ -32,7 +32,7 @@ impl Played {
         self.seconds * SECOND
     }
 
-    /// A tick at the end of a second in which so many requests of each were completed.
+    /// Ends a second in which these numbers of requests were completed.
     fn end_second(&mut self, own: u64, tenants: u64) {
         self.seconds += 1;
         let load = |owner, ended| Load {
@@ -95,7 +95,7 @@ fn a_disk_that_completes_nothing_is_named_while_the_sync_hangs() {
     assert!(judged.culprits.is_empty(), "{judged:?}");
 }
 
-/// The same sync ends after seven seconds, and has been counted once.
+/// A sync that is seen at seven ticks and then ends is counted once.
 #[test]
 fn a_sync_that_ended_is_counted_once() {
     let mut played = Played::well();
@@ -132,7 +132,7 @@ fn all_syncs_of_a_victim_are_added_and_strangers_are_left_out() {
     assert_eq!(played.engine.with_unfinished(victim).sum(Span::Period).syncs, 0);
 }
 
-/// What is in flight has no phase in the record yet: the victim's own request is at the device,
+/// A request in flight has no phase in the record yet: the victim's own is at the device,
 /// and where it has none, the journal's are what it waits for.
 #[test]
 fn requests_in_flight_are_the_phase_that_a_sync_is_in() {
