@@ -1,4 +1,4 @@
-//! `tracer kubectl` with a stand-in for kubectl that keeps what it was asked.
+//! `tracer kubectl` with a script in the place of kubectl, which records its arguments.
 
 use std::{
     fs,
@@ -12,7 +12,8 @@ use tempfile::TempDir;
 
 use crate::subject::tracer_bin;
 
-/// Answers from files, writes down each call's arguments, one a line, and what came in.
+/// The script answers from files, and writes down each call's arguments, one per line, and
+/// its standard input.
 const STAND_IN: &str = r#"#!/bin/sh
 for word in "$@"; do printf '%s\n' "$word" >> "$CLUSTER/asked"; done
 echo ---- >> "$CLUSTER/asked"
@@ -169,7 +170,7 @@ fn a_report_is_of_the_agents_recording_or_of_one_that_is_made_for_it() {
     let report = exec(&["report", "/var/tmp/report.rec"]);
     assert_eq!(fresh.asked()[1..], [record, report]);
 
-    // Nothing was recorded where no agent ran.
+    // On a node without an agent nothing was recorded before.
     let made = Cluster::with_agents(&[]);
     let output = made.tracer(&["report", "cp1", "--yes", "--image", IMAGE]);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -178,7 +179,7 @@ fn a_report_is_of_the_agents_recording_or_of_one_that_is_made_for_it() {
     assert_eq!(verbs, ["get", "create", "wait", "exec", "exec", "delete"]);
     assert_eq!(asked[3][6..], ["record", recording, "--force", "--for=120s", "--host-root=/host"]);
 
-    // A recording that failed is not reported on.
+    // If the recording fails, there is no report.
     let failed = Cluster::with_agents(&["tracer"]);
     fs::write(failed.path("ends"), "3").unwrap();
     assert_eq!(failed.tracer(&["report", "cp1", "--record", "1m"]).status.code(), Some(3));
@@ -201,7 +202,7 @@ fn where_no_agent_runs_nothing_is_made_unless_somebody_allows_it() {
     let cluster = Cluster::with_agents(&[]);
     for (args, words) in [
         (vec!["top", "cp1"], "--image NAME@sha256:"),
-        // Nobody sits at this terminal.
+        // There is no terminal at which somebody could answer.
         (vec!["top", "cp1", "--image", IMAGE], "--yes"),
     ] {
         let output = cluster.tracer(&args);
@@ -220,7 +221,7 @@ fn where_no_agent_runs_nothing_is_made_unless_somebody_allows_it() {
 #[test]
 fn a_pod_that_was_made_is_named_with_its_removal_and_taken_away_at_the_end() {
     let cluster = Cluster::with_agents(&[]);
-    // Also where the tracer in it fails.
+    // The pod is deleted also if the tracer in it fails.
     fs::write(cluster.path("ends"), "3").unwrap();
     let output = cluster.tracer(&["why", "shop/web-0", "--yes", "--image", IMAGE]);
     let says = text(&output.stderr);
@@ -270,7 +271,7 @@ fn what_goes_wrong_is_said_in_one_line() {
     }
 }
 
-/// The pod for a visit may do what the DaemonSet may, and no more.
+/// The temporary pod has the same rights as the DaemonSet, and no more.
 #[test]
 #[cfg(not(target_env = "musl"))]
 fn the_pod_has_the_daemonsets_rights_and_mounts() {
@@ -299,5 +300,5 @@ fn the_pod_has_the_daemonsets_rights_and_mounts() {
     assert_eq!(container(ours)["volumeMounts"], Value::from(without(&mounts)));
     let selected = daemonset["spec"]["selector"]["matchLabels"].as_object().unwrap();
     let is_ours = |(name, value): (&String, &Value)| &pod["metadata"]["labels"][name] == value;
-    assert!(!selected.iter().all(is_ours), "the DaemonSet would take it for its own");
+    assert!(!selected.iter().all(is_ours), "the DaemonSet would adopt the pod");
 }

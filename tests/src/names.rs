@@ -1,5 +1,5 @@
-//! A capability or a program is called by its variant everywhere: its name is a
-//! string in its list and nowhere else.
+//! Code refers to a capability or a program by its variant: its name is a string in its list
+//! and nowhere else.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ use crate::deploy::{find_files, read, workspace};
 /// The files with the lists.
 const LISTS: [&str; 2] = ["kernel/src/hooks/", "kernel/src/program.rs"];
 
-/// Files in which names of tracepoints are the kernel's, whose types they are for.
+/// Files with names of tracepoints, because they look up the kernel's types by these.
 const OF_THE_KERNEL: [&str; 3] = ["kernel/src/offsets", "kernel/src/types/", "tracer-ebpf/"];
 
-/// Names of capabilities that name nothing else. The others are also those of
-/// phases, tools or lines of a recording, so they are looked for only in the
-/// rooms that deal with capabilities.
+/// The names of capabilities that have no other meaning. The other names are also those of
+/// phases, tools or lines of a recording, so they are searched for only in the crates that
+/// deal with capabilities.
 const UNMISTAKABLE: [Capability; 3] =
     [Capability::Submit, Capability::Contender, Capability::Writeback];
 const ROOMS: [&str; 2] = ["/kernel/", "/session/"];
@@ -36,7 +36,7 @@ fn is_one_of(path: &Path, parts: &[&str]) -> bool {
     parts.iter().any(|part| path.contains(part))
 }
 
-/// Lines in which one of these names is a string.
+/// Finds the lines in which one of these names is a string.
 fn find(path: &Path, names: &[&str]) -> Vec<String> {
     let text = std::fs::read_to_string(path).unwrap();
     let lines = text.lines().enumerate();

@@ -1,7 +1,7 @@
-//! `docs/nodes.md`: a row for each kind of node, and no test that is not there.
+//! Checks `docs/nodes.md`: it has a row for each kind of node, and names only tests that exist.
 //!
-//! A row says how its claim is known. One that is *tried* names tests, and these
-//! must exist under that very name; any other must give a reason.
+//! A row says how its claim is known. A row that is *tried* names tests, which must exist under
+//! exactly that name; any other row must give a reason.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -11,10 +11,10 @@ const PAGE: &str = "docs/nodes.md";
 const CASES: usize = 33;
 const STATES: [&str; 3] = ["tried", "believed", "not yet right"];
 
-/// Only machines that this project does not have can show what is right on these.
+/// Kinds that need machines which this project does not have.
 const OUT_OF_REACH: [&str; 4] = ["SELinux", "OpenShift", "RHEL", "Bottlerocket"];
 
-/// Everything that is wrong with the page's rows.
+/// All faults of the page's rows.
 fn faults(page: &str, has_test: impl Fn(&str) -> bool) -> Vec<String> {
     let (mut faults, mut cases) = (Vec::new(), BTreeSet::new());
     for line in page.lines().filter(|line| line.starts_with("| F")) {
@@ -27,10 +27,10 @@ fn faults(page: &str, has_test: impl Fn(&str) -> bool) -> Vec<String> {
             faults.push(format!("{case} is there twice"));
         }
         if !STATES.contains(&state) {
-            faults.push(format!("{case}: `{state}` is no state"));
+            faults.push(format!("{case}: `{state}` is not a state"));
         }
         for (name, text) in [("node", node), ("tracer", does), ("reason", known)] {
-            // Three words at least, and the end of a sentence; names of tests are none.
+            // A sentence has at least three words and a full stop; names of tests are none.
             let is_said = text.split(' ').count() >= 3 && text.ends_with('.');
             if !is_said && (name != "reason" || state != "tried") {
                 faults.push(format!("{case}: the {name} is not a sentence: {text}"));
@@ -45,19 +45,19 @@ fn faults(page: &str, has_test: impl Fn(&str) -> bool) -> Vec<String> {
     }
     let wanted: BTreeSet<_> = (1..=CASES).map(|case| format!("F{case}")).collect();
     faults.extend(wanted.difference(&cases).map(|case| format!("{case} has no row")));
-    faults.extend(cases.difference(&wanted).map(|case| format!("{case} is no case")));
+    faults.extend(cases.difference(&wanted).map(|case| format!("{case} is not a known case")));
     faults
 }
 
-/// A path of modules whose last part is a sentence, as names of tests are.
+/// Whether this is a path of modules whose last part is a test's name.
 fn is_name_of_test(text: &str) -> bool {
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let mut parts = text.split("::");
     text.contains("::") && parts.all(|part| !part.is_empty() && part.chars().all(is_word))
 }
 
-/// The modules of a source file as names of tests have them: those of all crates
-/// but this one begin with the crate.
+/// The modules of a source file, as in the names of tests: except in this crate, they begin
+/// with the crate.
 fn modules(file: &str) -> Option<Vec<String>> {
     let (krate, inside) = file.strip_suffix(".rs")?.split_once("/src/")?;
     let krate = match krate.strip_prefix("crates/") {
@@ -119,14 +119,14 @@ fn a_row_that_is_missing_wrong_or_names_no_test_is_found() {
     check("| believed | `doctor` |", &["F2: the reason is not a sentence: `doctor`"]);
     check("| tried | By hand. |", &["F2 is tried, and names no test"]);
     check("| tried | `guest::gone::a_test` |", &["F2: there is no test `guest::gone::a_test`"]);
-    check("| done | Somebody said that it is. |", &["F2: `done` is no state"]);
+    check("| done | Somebody said that it is. |", &["F2: `done` is not a state"]);
     check(
         "| tried |",
         &["not five cells: | F2 | A kind of node. | It does this. | tried |", "F2 has no row"],
     );
     let twice = row(1, good).repeat(2);
     assert!(faults(&twice, |_| true).contains(&"F1 is there twice".to_owned()));
-    assert!(faults(&row(34, good), |_| true).contains(&"F34 is no case".to_owned()));
+    assert!(faults(&row(34, good), |_| true).contains(&"F34 is not a known case".to_owned()));
 }
 
 #[test]

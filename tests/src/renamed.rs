@@ -1,10 +1,10 @@
-//! Names that users met and that changed: none of the old ones is left in the tree.
+//! Names that users saw and that changed: no old name may be left in the tree.
 //!
-//! `docs/renamed.md` lists them. A name that no sentence would have (`_` or `-` is in
-//! it, or a capital letter) may not be a word anywhere, except for local names of Rust. A
-//! plain word may not be a name: in quotes or backticks, before the `=` of a label,
-//! after the `.` of a query, or a public field of a structure from which JSON or a
-//! recording is made.
+//! `docs/renamed.md` lists them. A name that cannot be a word of a sentence (it contains `_`,
+//! `-` or a capital letter) may not occur anywhere, except as a local name in Rust. A plain
+//! word may not be used as a name: in quotes or backticks, before the `=` of a label, after
+//! the `.` of a query, or as a public field of a structure from which JSON or a recording is
+//! made.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -22,7 +22,7 @@ const GROUPS: [&str; 7] = [
     "Rules and alerts",
 ];
 
-/// The old names of the page, without those that mean something else now.
+/// The old names in the page, except for those that now mean something else.
 fn old_names(page: &str) -> BTreeSet<String> {
     let (mut old, mut new) = (BTreeSet::new(), BTreeSet::new());
     for line in page.lines() {
@@ -42,7 +42,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Whether this is a word of the line, of which `name` is not a mere part.
+/// Whether `name` is a whole word of the line here, and not a part of one.
 fn words<'l>(line: &'l str, name: &'l str) -> impl Iterator<Item = (&'l str, &'l str)> {
     line.match_indices(name).filter_map(move |(at, _)| {
         let (before, after) = (&line[..at], &line[at + name.len()..]);
@@ -61,7 +61,7 @@ struct LinePlace<'l> {
     above: &'l str,
 }
 
-/// Whether a line has this as a name.
+/// Whether a line uses this word as a name.
 fn is_found(place: LinePlace<'_>, line: &str, name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_lowercase() || (place.is_rust && c == '_');
     let is_unmistakable = !name.chars().all(is_plain) || name.starts_with("tracer_");
@@ -80,7 +80,7 @@ fn is_found(place: LinePlace<'_>, line: &str, name: &str) -> bool {
     })
 }
 
-/// Places of the old names in a text.
+/// The places of old names in a text.
 fn find(path: &Path, text: &str, names: &BTreeSet<String>) -> Vec<String> {
     let is = |end| path.extension().is_some_and(|extension| extension == end);
     let (is_rust, is_html) = (is("rs"), is("html"));
@@ -91,7 +91,7 @@ fn find(path: &Path, text: &str, names: &BTreeSet<String>) -> Vec<String> {
         }
         let place = LinePlace { is_rust, is_html, is_serialized, above };
         above = line;
-        // That is what a recording of the version before looks like.
+        // This is how a recording of the version before looks.
         if line.contains("\"version\":1,") {
             continue;
         }

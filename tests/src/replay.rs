@@ -1,5 +1,5 @@
-//! Recordings, replayed by a user with no rights: one that was made while an
-//! `fstrim` ran, and what may become of it.
+//! A user without rights replays a recording that was made while an `fstrim` ran, and damaged
+//! copies of it.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -30,7 +30,7 @@ fn the_verdict_on_a_recording_names_fstrim() {
     assert_eq!(why["kind"], "owners", "{why}");
     let culprit = &why["culprits"][0];
     assert_eq!((&culprit["comm"], &culprit["op"]), (&"fstrim".into(), &"discard".into()), "{why}");
-    // Each fstrim was gone within a second.
+    // Each fstrim had ended within a second.
     let cgroup = culprit["cgroup"].as_str().expect("it is known");
     assert!(cgroup.ends_with("/fstrim"), "{why}");
     assert!(why["dropped"].to_string().contains("reconciled"), "{why}");
@@ -119,7 +119,7 @@ fn a_time_that_is_over_is_asked_by_its_date_and_the_zone_is_said() {
     let syncs = why["syncs"].as_u64().expect("a number");
     let all = json(&replay(&rec, &["wal", "--json"]).stdout);
     assert!((50..all["syncs"].as_u64().expect("a number")).contains(&syncs), "{why}");
-    // It is asked about from before the recording until after it.
+    // The times reach from before the recording until after it.
     let since =
         ["wal", "--json", "--since", "2026-11-21T16:00:00Z", "--until", "2026-11-21T17:00:00Z"];
     let why = json(&replay(&rec, &since).assert().code(0).get_output().stdout);
@@ -165,7 +165,7 @@ fn a_timeline_has_who_was_slow_and_through_whom() {
     let ended = of("slow_ended");
     assert_eq!((&ended["lasts"], &ended["kind"]), (&true.into(), &"owners".into()), "{ended}");
     assert_eq!(ended["culprits"][0]["op"], "discard", "{ended}");
-    // Cut off in the middle: what there is, and then 4.
+    // A recording that is cut off in the middle is shown as far as it goes, with exit code 4.
     let rec = fstrim();
     let cut = as_nobody(&["timeline", "-"], &rec[..rec.len() / 2]).assert().code(4);
     assert!(String::from_utf8_lossy(&cut.get_output().stdout).starts_with("times are "));

@@ -1,8 +1,8 @@
-//! A running agent with a web-config file, asked by curl: TLS, client certificates and
+//! curl connects to a running agent with a web-config file: TLS, client certificates and
 //! passwords over real sockets.
 //!
-//! The node that the agent is given has no disk, so it traces nothing and needs no right;
-//! it serves all the same, and that is what is asked about.
+//! The agent is given a node without disks, so it traces nothing and needs no rights. It still
+//! serves, which is what is tested.
 
 use std::{
     fs::{self, Permissions},
@@ -18,7 +18,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 
 use crate::{skip::skip, subject::Tracer};
 
-/// "secret", as crypt(3) has it.
+/// The hash of "secret", in the format of crypt(3).
 const WEB_CONFIG: &str = "\
 tls_server_config:
   cert_file: server.crt
@@ -57,7 +57,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The status of an answer, 0 where there was none, and its body.
+/// The status of an answer (0 if there was none), and its body.
 fn curl(folder: &Path, args: &[&str], url: &str) -> (u16, String) {
     let mut command = Command::new("curl");
     command.current_dir(folder).args(["--silent", "--max-time", "20", "--noproxy", "*"]);
@@ -70,7 +70,7 @@ fn curl(folder: &Path, args: &[&str], url: &str) -> (u16, String) {
 #[test]
 fn an_agent_asks_for_a_certificate_and_a_password_on_a_real_socket() {
     if Command::new("curl").arg("--version").output().is_err() {
-        skip!("no curl is here");
+        skip!("`curl` is not installed");
     }
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -91,7 +91,7 @@ fn an_agent_asks_for_a_certificate_and_a_password_on_a_real_socket() {
         &format!("--host-root={}", node.display()),
     ]);
 
-    // The kubelet has no certificate: its port serves its two answers, and nothing else.
+    // The kubelet has no certificate: the probes' port serves its two paths, and nothing else.
     let plain = |path: &str| curl(folder, &[], &format!("http://{probes}{path}"));
     let end = Instant::now() + Duration::from_secs(60);
     while plain("/healthz").0 != 200 {
@@ -110,7 +110,7 @@ fn an_agent_asks_for_a_certificate_and_a_password_on_a_real_socket() {
     let foreign = ["--cacert", "ca.crt", "--cert", "stranger.crt", "--key", "stranger.key"];
     let password = ["--user", "scraper:secret"];
 
-    // 503 while it looks at the node.
+    // The answer is 503 while the agent examines the node.
     let known = [&shown[..], &password].concat();
     let mut answer = curl(folder, &known, &metrics);
     while answer.0 == 503 && Instant::now() < end {
@@ -120,7 +120,7 @@ fn an_agent_asks_for_a_certificate_and_a_password_on_a_real_socket() {
     let (status, body) = answer;
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("\ntracer_build_info{"), "{body}");
-    // Without one of the two there is no answer, or one that says nothing.
+    // Without a certificate or a password there is no answer, or one without content.
     for (args, expected) in [
         (shown.to_vec(), 401),
         ([&shown[..], &["--user", "scraper:wrong"]].concat(), 401),
@@ -131,7 +131,7 @@ fn an_agent_asks_for_a_certificate_and_a_password_on_a_real_socket() {
         assert_eq!(status, expected, "{args:?}");
         assert!(!body.contains("tracer_"), "{args:?}: {body}");
     }
-    // Nor is there one in plain, or for a name that is not the agent's.
+    // There is none without TLS either, or for a name that is not the agent's.
     let (status, body) = curl(folder, &password, &format!("http://localhost:{port}/metrics"));
     assert!(status != 200 && !body.contains("tracer_"), "{status} {body}");
     let elsewhere = [&shown[..], &password, &["--header", "Host: tracer.evil"]].concat();

@@ -1,16 +1,15 @@
-//! How a test says that this machine cannot run it.
+//! Lets a test say that this machine cannot run it.
 //!
-//! It prints a line `skipped: NAME: why`, with libtest's name for the test, past
-//! libtest's capture; `cargo xtask test` reads these lines. Where
-//! `TRACER_NO_SKIP_LIVE=1` says that the machine has all that a live test
-//! needs, skipping one is a failure.
+//! It prints a line `skipped: NAME: why`, with libtest's name for the test, past libtest's
+//! capture; `cargo xtask test` reads these lines. With `TRACER_NO_SKIP_LIVE=1` the machine
+//! has everything that a live test needs, and a live test that skips fails.
 
 use std::{
     env, fmt,
     io::{self, Write as _},
 };
 
-/// Ends the test it stands in as skipped; takes the reason as `format!` does.
+/// Ends the calling test as skipped; takes the reason as `format!` does.
 macro_rules! skip {
     ($($why:tt)+) => {{
         fn here() {}
@@ -20,17 +19,17 @@ macro_rules! skip {
 }
 pub(crate) use skip;
 
-/// For [`skip!`]: `here` is the path of an item within the test's function.
+/// Implements [`skip!`]: `here` is the path of an item within the test's function.
 pub fn announce(here: &str, why: fmt::Arguments<'_>) {
     let line = line(here, why);
     let must_not = env::var_os("TRACER_NO_SKIP_LIVE").is_some_and(|value| value == "1");
     assert!(!(must_not && line.starts_with("skipped: live::")), "must not be {line}");
-    // In one piece and on a line of its own, whatever libtest has begun to say.
+    // It is written at once and on a line of its own, because libtest may have begun a line.
     let _ = io::stdout().write_all(format!("\n{line}\n").as_bytes());
 }
 
-/// Says that the running test's failure, which follows, is final: `cargo xtask test` does
-/// not play it again.
+/// Prints that the failure of the running test, which follows, is final: `cargo xtask test`
+/// does not play it again.
 pub fn announce_final(why: &str) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("?");
@@ -39,7 +38,7 @@ pub fn announce_final(why: &str) {
 
 fn line(here: &str, why: fmt::Arguments<'_>) -> String {
     let path = here.trim_end_matches("::here").replace("::{{closure}}", "");
-    // Without the crate's name.
+    // The crate's name is removed.
     let name = path.split_once("::").map_or(path.as_str(), |(_, name)| name);
     format!("skipped: {name}: {why}")
 }

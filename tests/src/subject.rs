@@ -1,7 +1,7 @@
-//! The program under test: where it is, and a running one.
+//! The program under test: its path, and a running instance.
 //!
-//! A [`Tracer`] never outlives its test, and nothing here waits forever: each
-//! wait has a limit, and running into it shows what the program said so far.
+//! A [`Tracer`] never outlives its test, and nothing here waits forever: each wait has a
+//! timeout, after which the test fails and shows the program's output so far.
 
 use std::{
     env, fs,
@@ -22,8 +22,8 @@ use nix::{
     unistd::Pid,
 };
 
-/// The tracer's executable: `TRACER_BIN`, or what cargo has built beside this
-/// test, in the same profile or else another.
+/// The tracer's executable: `TRACER_BIN`, or the one that cargo has built next to this test,
+/// preferably in the same profile.
 pub fn tracer_bin() -> PathBuf {
     if let Some(file) = env::var_os("TRACER_BIN") {
         return file.into();
@@ -42,10 +42,10 @@ pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// A user with no rights.
+/// A user without rights.
 const NOBODY: u32 = 65534;
 
-/// The tracer run to its end by [`NOBODY`], from a place where that user may.
+/// Runs the tracer to its end as [`NOBODY`], from a directory that this user may read.
 pub fn as_nobody(args: &[&str], input: &[u8]) -> Output {
     let place = tempfile::tempdir().expect("can make a directory");
     fs::set_permissions(place.path(), PermissionsExt::from_mode(0o755)).expect("it is ours");
@@ -60,16 +60,16 @@ pub fn as_nobody(args: &[&str], input: &[u8]) -> Output {
     let mut child = spawn_when_closed(&mut command).expect("nobody can start the tracer");
     let mut stdin = child.stdin.take().expect("is piped");
     let input = input.to_owned();
-    // It may answer before it has read all, or not read at all.
+    // It may end before it has read everything, or read nothing.
     let writer = thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().expect("can wait for our own child");
     writer.join().expect("a writer does not panic");
     output
 }
 
-/// Starts a program that was just written. A process that another thread has forked
-/// has the file open for writing until it executes something else, and meanwhile the
-/// kernel starts no program from it.
+/// Starts a program that was just written. A process that another thread has forked has the
+/// file open for writing until it executes something else, and the kernel does not start a
+/// program from such a file.
 fn spawn_when_closed(command: &mut Command) -> io::Result<Child> {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
@@ -88,19 +88,19 @@ fn spawn_when_closed(command: &mut Command) -> io::Result<Child> {
 pub struct Tracer {
     child: Child,
     lines: Receiver<String>,
-    /// All lines of both streams so far, for the message of a failing test.
+    /// All lines of both streams so far, for the message if the test fails.
     transcript: Arc<Mutex<String>>,
 }
 
 impl Tracer {
-    /// Starts the tracer with nothing to read on standard input.
+    /// Starts the tracer with an empty standard input.
     pub fn start(args: &[&str]) -> Self {
         let mut command = Command::new(tracer_bin());
         command.args(args);
         Self::spawn(command)
     }
 
-    /// Starts any program, for an environment of its own or a stand-in.
+    /// Starts any program, for another environment or in the place of the tracer.
     pub fn spawn(mut command: Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
@@ -129,7 +129,7 @@ impl Tracer {
         self.find_line(within, |_| true)
     }
 
-    /// The next line of standard output that `is_it`; those before are dropped.
+    /// The next line of standard output for which `is_it` holds; those before are dropped.
     #[track_caller]
     pub fn find_line(&self, within: Duration, is_it: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + within;
@@ -143,7 +143,7 @@ impl Tracer {
         }
     }
 
-    /// Waits until it has said so, on either stream.
+    /// Waits until it has printed this text, on either stream.
     #[track_caller]
     pub fn wait_for(&self, within: Duration, text: &str) {
         let end = Instant::now() + within;
@@ -162,7 +162,7 @@ impl Tracer {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("not JSON: {error}: {line}"))
     }
 
-    /// Asks it to stop, as ^C does.
+    /// Interrupts it, as ^C does.
     pub fn interrupt(&self) {
         self.signal(Signal::SIGINT);
     }
@@ -173,7 +173,7 @@ impl Tracer {
         kill(pid, signal).expect("can signal our own child");
     }
 
-    /// Stops it without asking.
+    /// Kills it.
     pub fn kill(&mut self) {
         self.child.kill().expect("can kill our own child");
     }
@@ -198,7 +198,7 @@ impl Tracer {
         }
     }
 
-    /// All lines of both streams so far, those of standard error marked so.
+    /// All lines of both streams so far; those of standard error are marked.
     pub fn transcript(&self) -> String {
         self.transcript.lock().expect("no reader panics").clone()
     }
@@ -211,13 +211,13 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // Fails only when it has ended already, which is as good.
+        // This fails only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Reads lines to the stream's end, in a thread of its own.
+/// Reads lines until the stream ends, in a thread of its own.
 fn read_lines(
     stream: impl Read + Send + 'static,
     mark: &'static str,
@@ -226,7 +226,7 @@ fn read_lines(
 ) {
     let transcript = Arc::clone(transcript);
     thread::spawn(move || {
-        // Names from the kernel are any bytes, but tests compare text.
+        // Names from the kernel may be any bytes, but tests compare text.
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
             *transcript.lock().expect("no reader panics") += &format!("{mark}{line}\n");

@@ -1,8 +1,8 @@
-//! Everything that runs the tracer from outside, in one binary.
+//! All tests that run the tracer as a program, in one binary.
 //!
-//! `cargo xtask test` runs it as root, one test at a time; what needs neither
-//! root nor a kernel to trace is also part of `cargo xtask check`, which leaves
-//! out whatever is below `live`.
+//! `cargo xtask test` runs them as root, one at a time. Tests that need neither root nor a
+//! kernel to trace are also part of `cargo xtask check`, which leaves out everything in
+//! `live`.
 
 #![expect(clippy::unwrap_used, reason = "a test that fails here shows the line and the error")]
 
@@ -13,34 +13,34 @@ mod cli;
 /// The files in `deploy`: manifests, rules and dashboards, without a cluster.
 #[cfg(not(target_env = "musl"))]
 mod deploy;
-/// Pages, templates and workflows, which a newcomer to the project meets first.
+/// Pages, templates and workflows, which a newcomer to the project sees first.
 #[cfg(not(target_env = "musl"))]
 mod door;
 /// Only in a virtual machine: devices, modules and cgroups of any kind.
 mod guest;
-/// The agent through kubectl, for which a script stands in.
+/// The agent through kubectl, with a script in the place of kubectl.
 mod kubectl;
-/// With root on this kernel: a known delay is caused, and must be explained.
+/// Tests as root on this kernel: each causes a known delay, which must be explained.
 mod live;
-/// Counts that are compared everywhere, and how results are reported.
+/// Counts of requests and syncs on each filesystem and kernel, and their reports.
 mod matrix;
-/// Names that are defined in one place, and where they must not stand.
+/// Names that may be written in one place only.
 #[cfg(not(target_env = "musl"))]
 mod names;
-/// Kinds of nodes: what `docs/nodes.md` says of each, and by which test.
+/// Kinds of nodes: `docs/nodes.md` names a test for each.
 #[cfg(not(target_env = "musl"))]
 mod nodes;
-/// Names that changed: no old one is left in the tree.
+/// Names that changed: no old name is left in the tree.
 #[cfg(not(target_env = "musl"))]
 mod renamed;
-/// Recordings, by a user with no rights.
+/// Recordings, replayed by a user without rights.
 mod replay;
 /// TLS, client certificates and passwords of a running agent.
 #[cfg(not(target_env = "musl"))]
 mod secured;
 /// A disk whose slowness is known, and culprits for it.
 mod simulated;
-/// How a test says that this machine cannot run it.
+/// Lets a test say that this machine cannot run it.
 mod skip;
-/// The program under test: where it is, and a running one.
+/// The program under test: its path, and a running instance.
 mod subject;

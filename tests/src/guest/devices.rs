@@ -113,9 +113,9 @@ pub fn choose_scheduler(queue: &Path, scheduler: &str) -> Result<(), String> {
         .map_err(|error| format!("no scheduler `{scheduler}`: {error}"))
 }
 
-/// Lets a scheduler hold many requests; without it there are no more than twice
-/// as many as the device takes. Some kernels pass a change to their schedulers late,
-/// so that only the second one takes effect.
+/// Lets a scheduler hold many requests; by default it holds at most twice as many as the
+/// device accepts. Some kernels pass a change on to their schedulers late, so only the
+/// second change takes effect.
 pub fn deepen(queue: &Path) -> Result<()> {
     // Writeback throttling would hold requests back before they exist.
     let throttling = queue.join("wbt_lat_usec");

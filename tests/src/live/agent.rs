@@ -108,7 +108,7 @@ fn an_agent_blames_the_fstrim_serves_it_and_goes_without_a_trace() {
         assert!(agent.get("/", "").1.contains("<title>tracer</title>"));
         assert_eq!(agent.get("/healthz", "").1, "alive\n");
 
-        // A bad file changes nothing but a counter; a good one what it says.
+        // A bad file only changes a counter; a good one is applied.
         fs::write(&config, "periode = \"1s\"\n").unwrap();
         agent.tracer.signal(Signal::SIGHUP);
         let failures = || agent.metrics().contains("tracer_config_reload_failures_total 1\n");
@@ -150,7 +150,7 @@ fn privileges(pid: u32) -> Vec<(String, u64, bool)> {
     threads.collect()
 }
 
-/// Lets anybody pass down to a folder of the lab.
+/// Lets every user reach a directory of the lab.
 pub(super) fn open_to_all(folder: &Path) {
     for folder in folder.ancestors() {
         let mode = fs::metadata(folder).unwrap().permissions().mode();
@@ -174,7 +174,7 @@ fn without_its_privileges_it_still_names_newcomers_and_who_takes_the_cpu() {
         let has = |wanted: &str| threads.iter().any(|(name, ..)| name == wanted);
         assert!(has("tracer") && has("http"), "{threads:?}");
         for (name, effective, no_new) in threads {
-            // `errand` reads for the loop, and comes and goes.
+            // The thread `errand` reads files for the loop, and does not always run.
             assert!(["tracer", "http", "errand"].contains(&&*name), "{name}");
             assert_eq!(effective, if name == "http" { 0 } else { KEPT }, "{name}");
             assert!(no_new, "{name}");

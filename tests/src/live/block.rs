@@ -28,7 +28,7 @@ fn bytes(snapshot: &Snapshot, disk: &str, op: Op) -> u64 {
     disk.owners.iter().filter(|o| o.op == op).map(|o| o.bytes_total).sum()
 }
 
-/// Things of one kind that the tracer dropped.
+/// The tracer's counter of one kind of dropped things.
 pub fn dropped(snapshot: &Snapshot, kind: Dropped) -> u64 {
     let mut counters = snapshot.dropped.counters.iter();
     counters.find(|(name, _)| *name == kind.name()).expect("every kind is counted").1
@@ -56,7 +56,7 @@ pub fn counts_equal(session: &mut Session, disk: &LoopDisk) {
     let writes = ours(Op::Write) + ours(Op::WriteZeroes);
     let theirs = after.writes - before.writes;
     if session.unsupported().iter().any(|unsupported| unsupported.what == "flush") {
-        // Flushes without data are writes to the kernel.
+        // The kernel counts flushes without data as writes.
         assert!(writes <= theirs, "{writes} of {theirs} writes");
     } else {
         assert_eq!(writes, theirs, "writes");
@@ -75,7 +75,7 @@ pub fn counts_equal(session: &mut Session, disk: &LoopDisk) {
 fn fio(disk: &LoopDisk, args: &[&str]) -> Child {
     Command::new("fio")
         .args(["--name=load", "--ioengine=libaio", "--iodepth=32", "--direct=1", "--size=128m"])
-        // Threads end with the process that is killed; its children would not.
+        // Threads end with a process that is killed; its children would not.
         .args(["--thread", "--time_based", "--runtime=20", "--output=/dev/null"])
         .arg(format!("--directory={}", disk.mountpoint().display()))
         .args(args)
@@ -83,7 +83,7 @@ fn fio(disk: &LoopDisk, args: &[&str]) -> Child {
         .expect("fio is installed (`cargo xtask setup`)")
 }
 
-/// Lets time pass and keeps the ring from filling meanwhile.
+/// Lets time pass, and polls so that the ring does not fill.
 fn watch(session: &mut Session, time: Duration) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -92,13 +92,13 @@ fn watch(session: &mut Session, time: Duration) {
     }
 }
 
-/// Until a scheduler that was chosen just now is known: before that, a request whose
-/// end is missed is taken for one that waits in it.
+/// Waits until the tracer knows a scheduler that was just selected. Before that, it takes a
+/// request whose completion was missed for one that waits in the scheduler.
 fn wait_for_hook(session: &mut Session, disk: &LoopDisk) {
     let end = Instant::now() + Duration::from_secs(10);
     while !session.is_attached(Capability::Issue) {
         assert!(Instant::now() < end, "issues have no hook");
-        // Only disks that do something are looked at.
+        // The tracer looks only at disks with requests.
         read_direct(disk.device(), 1).unwrap();
         watch(session, Duration::from_millis(100));
     }
@@ -112,18 +112,18 @@ const LOADS: [(&str, &[&str]); 3] = [
     ("merging writes", &["--rw=write", "--bs=4k", "--direct=0", "--fsync=256"]),
 ];
 
-/// The first good play of at most three, or what the last one says.
+/// Plays up to three times until a play is good; returns that one's result or the last one's.
 ///
-/// Now and then the kernel runs no program at all for the ends of one interrupt: 31 at
-/// once were seen, two tracers side by side miss the same ones, and the kernel counts
-/// none as left out. A fault of ours comes again.
+/// Now and then the kernel runs no program for the completions of one interrupt: 31 at once
+/// were seen, two tracers side by side miss the same ones, and the kernel counts none as
+/// skipped. A fault of ours occurs every time.
 pub fn in_three_plays<T, E>(mut play: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     play().or_else(|_| play()).or_else(|_| play())
 }
 
-/// Loads that are killed in the middle.
+/// Plays loads that are killed in the middle.
 ///
-/// A load is played again if ends were missed, see [`in_three_plays`].
+/// A load is played again if completions were missed, see [`in_three_plays`].
 pub fn under_every_load(session: &mut Session, disk: &LoopDisk, scheduler: &str) {
     for (name, args) in LOADS {
         let mut play = || {
@@ -153,7 +153,7 @@ fn a_disk_has_no_limits_of_the_one_before_it() {
         (read("strict_limit"), read("max_bytes"))
     };
     if !std::path::Path::new("/sys/class/bdi/7:0/max_bytes").exists() {
-        crate::skip::skip!("this kernel limits no disk by bytes");
+        crate::skip::skip!("this kernel has no limit of dirty bytes per disk");
     }
     let disk = lab_disk(Filesystem::Ext4);
     let (name, before) = (disk.name().to_owned(), limits(&disk));
@@ -248,14 +248,14 @@ fn when_a_request_was_given_to_its_driver_is_known_with_a_hook_and_without() {
     }
 }
 
-/// How long reads were in the queue and in the device, in seconds.
+/// The seconds that reads spent in the queue and in the device.
 fn times_of_reads(snapshot: &Snapshot, disk: &str) -> (f64, f64) {
     let disk = snapshot.disks.iter().find(|d| d.name == disk).expect("the lab's disk is traced");
     let reads = disk.latencies.iter().find(|l| l.op == Op::Read);
     reads.map_or((0.0, 0.0), |reads| (reads.queue.seconds, reads.device.seconds))
 }
 
-/// The kernel counts no flush as in flight, nor what waits for one.
+/// The kernel counts neither a flush as in flight nor a request that waits for one.
 #[test]
 fn what_waits_for_a_long_flush_is_not_taken_for_ended() {
     const FLUSH: Duration = Duration::from_secs(6);

@@ -1,8 +1,9 @@
 //! The matrix: every filesystem under every scheduler, and every strategy of every
-//! capability. Each cell counts syncs against the calls made and block requests
-//! against the kernel's own counters, and has a line of its own in the output.
+//! capability. Each cell compares syncs with the calls that were made, and block requests
+//! with the kernel's own counters, and prints a line of its own.
 //!
-//! `TRACER_CELL_FS` and `TRACER_CELL_SCHEDULER` leave only the cells of one.
+//! `TRACER_CELL_FS` and `TRACER_CELL_SCHEDULER` select the cells of one filesystem or
+//! scheduler.
 
 use std::{env, fs, process::Command};
 
@@ -26,7 +27,7 @@ use crate::matrix::{
 
 const FILESYSTEMS: [Filesystem; 3] = [Filesystem::Ext4, Filesystem::Xfs, Filesystem::Btrfs];
 
-/// The schedulers, and the kernel's modules that hold them.
+/// The schedulers, and the kernel's modules that contain them.
 const SCHEDULERS: [(&str, &str); 4] =
     [("none", ""), ("mq-deadline", "mq-deadline"), ("kyber", "kyber-iosched"), ("bfq", "bfq")];
 
@@ -90,7 +91,7 @@ fn cell(session: &mut Session, disk: &LoopDisk, filesystem: Filesystem) -> Resul
     Ok(tally)
 }
 
-/// Without iostats the kernel counts nothing, and we still do.
+/// With iostats off the kernel counts nothing; the tracer still does.
 fn uncounted(session: &mut Session, disk: &LoopDisk, filesystem: Filesystem) -> Result<Tally> {
     const READS: u64 = 64;
     let iostats = format!("/sys/block/{}/queue/iostats", disk.name());

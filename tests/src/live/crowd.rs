@@ -1,6 +1,6 @@
-//! A node with very many workloads: the agent stays as small as it was.
+//! A node with very many workloads: the agent does not grow.
 //!
-//! Sizes are asserted; times and bytes are printed for the README.
+//! The test asserts sizes, and prints times and bytes for the README.
 
 use std::{
     fs,
@@ -22,20 +22,20 @@ use super::{agent::config, lab_disk, need_live, served::Agent, traced};
 use crate::matrix::requests::settle;
 
 const CGROUPS: usize = 2000;
-/// In each cgroup.
+/// The number of processes in each cgroup.
 const PROCESSES: usize = 5;
 const SHELLS_AT_ONCE: usize = 4;
 const SH: Tool = Tool { name: "sh", package: "dash" };
 const PERIOD: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(60);
 
-/// As many victims as a busy node has.
+/// The number of victims of a busy node.
 const HUNDRED: usize = 100;
 
-/// Beyond what the first quarter of the crowd took: by then there are almost
-/// as many victims as are remembered.
+/// The resident size may grow by this much after the first quarter of the crowd: by then
+/// there are almost as many victims as the agent keeps.
 const GROWTH_BYTES: u64 = 12 << 20;
-/// With all: half as much again as it took in a release build.
+/// The largest resident size with all of them: 1.5 times that of a release build.
 const LIMIT_BYTES: u64 = 48 << 20;
 const EXPOSITION_BYTES: usize = 2 << 20;
 
@@ -51,7 +51,7 @@ struct Size {
 }
 
 fn size_of(agent: &Agent) -> Size {
-    // A snapshot of its own, which nobody has asked for yet.
+    // The next snapshot has not been rendered for anybody yet.
     sleep(PERIOD + Duration::from_millis(200));
     let start = Instant::now();
     let metrics = agent.metrics();
@@ -70,7 +70,7 @@ fn size_of(agent: &Agent) -> Size {
     }
 }
 
-/// Processes that each sync a little, one after another, in a cgroup of theirs.
+/// Starts processes in a cgroup that each sync a little, one after another.
 fn write_a_little(folder: &std::path::Path, number: usize) -> Cgroup {
     let cgroup = Cgroup::create(&format!("tenant-{number}")).unwrap();
     let file = folder.join(format!("{number}"));
@@ -87,7 +87,7 @@ fn write_a_little(folder: &std::path::Path, number: usize) -> Cgroup {
     cgroup
 }
 
-/// Starts these victims, some at a time. Their cgroups stay until the end.
+/// Starts these victims, some at a time. Their cgroups exist until the end.
 fn crowd(folder: &std::path::Path, numbers: std::ops::Range<usize>) -> Vec<Cgroup> {
     thread::scope(|scope| {
         let part = |first: usize| {
@@ -131,9 +131,9 @@ fn ten_thousand_processes_in_two_thousand_cgroups_leave_the_agent_small() {
         .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
         .sum();
     let made = (CGROUPS * PROCESSES) as f64;
-    assert!(syncs >= made, "{syncs} of {made} syncs are in it");
+    assert!(syncs >= made, "only {syncs} of {made} syncs are counted");
     assert!(whole.exposition_bytes < EXPOSITION_BYTES, "{whole:?}");
-    // The places are all taken by then.
+    // All series are in use by then.
     let most = quarter.series + quarter.series / 10;
     assert!(whole.series <= most, "series grow: {quarter:?}, {whole:?}");
     assert!(whole.rss_bytes <= quarter.rss_bytes + GROWTH_BYTES, "{quarter:?}, {whole:?}");
@@ -142,13 +142,13 @@ fn ten_thousand_processes_in_two_thousand_cgroups_leave_the_agent_small() {
     drop(cgroups);
 }
 
-/// Writers in cgroups of their own, more than a disk has accounts.
+/// The number of writers in cgroups of their own, which is more than a disk has accounts.
 const WRITERS: usize = 100;
 
-/// In which a heavy one among them is found.
+/// Within this time a heavy writer among them must be found.
 const SOON: Duration = Duration::from_secs(4);
 
-/// A process that does this in a cgroup of its own until it is dropped.
+/// Starts a script in a cgroup of its own, which runs until it is dropped.
 fn go_on(name: &str, script: &str) -> (Process, Cgroup) {
     let cgroup = Cgroup::create(name).unwrap();
     let mut command = SH.command().unwrap();
@@ -173,7 +173,7 @@ fn watch(session: &mut Session, disk: &str, time: Duration) -> Vec<Vec<OwnerRow>
     seconds
 }
 
-/// The one with the most bytes in the last second.
+/// The owner with the most bytes in the last second.
 fn heaviest(owners: &[OwnerRow]) -> &OwnerRow {
     owners.iter().max_by(|a, b| a.bytes_per_second.total_cmp(&b.bytes_per_second)).unwrap()
 }

@@ -39,7 +39,7 @@ fn the_demo_names_the_culprit_and_nobody_else() {
 fn an_interrupted_demo_cleans_up() {
     need_live!();
     let mut demo = Tracer::start(&["demo", "--fast"]);
-    // Long enough to have a disk and an etcd.
+    // The demo has a disk and an etcd by then.
     std::thread::sleep(Duration::from_secs(6));
     demo.interrupt();
     let status = demo.wait(Duration::from_secs(30));

@@ -12,7 +12,7 @@ use tracer_snapshot::FileClass;
 
 use super::{lab_disk, need_live, traced};
 
-/// Counts per bucket, the last above all bounds.
+/// The counts per bucket; the last bucket is above all bounds.
 fn buckets(histogram: &Histogram) -> Vec<u64> {
     let mut below = 0;
     histogram
@@ -26,7 +26,7 @@ fn buckets(histogram: &Histogram) -> Vec<u64> {
         .collect()
 }
 
-/// Counts of all WAL syncs of a process since the start, by etcd's bounds.
+/// The counts of all WAL syncs of a process since the start, by etcd's bounds.
 fn wal_counts(session: &mut Session, tgid: u32) -> Vec<u64> {
     session.poll(None, &mut Vec::new());
     let snapshot = session.snapshot();
@@ -49,7 +49,7 @@ fn our_count_of_wal_syncs_equals_etcds_own() {
     let cgroup = Cgroup::create("etcd-test").expect("this machine has cgroup2");
     let etcd = Etcd::start(&disk.mountpoint().join("etcd"), &cgroup).expect("etcd runs");
     let fsyncs = || histogram(&etcd.metrics().unwrap(), WAL_FSYNC).expect("etcd counts fsyncs");
-    // Its own start is over.
+    // etcd's own start is over by then.
     sleep(Duration::from_secs(2));
     traced(|session| {
         let (theirs, ours) = (fsyncs(), wal_counts(session, etcd.pid()));
@@ -79,7 +79,7 @@ fn our_count_of_wal_syncs_equals_etcds_own() {
         let dropped = &snapshot.dropped;
         assert_eq!(ours.iter().sum::<u64>(), theirs.count, "{listed:?} {dropped:?}");
 
-        // etcd measures around ours: it is now and then one bucket later.
+        // etcd measures around the system call, so it is now and then one bucket later.
         let theirs = buckets(&theirs);
         println!("etcd {theirs:?}\nours {ours:?}");
         let total: u64 = ours.iter().sum();

@@ -1,7 +1,8 @@
-//! Work for files and bios that no table of the kernel programs knows.
+//! Writeback for files and bios that no table of the kernel programs knows.
 //!
 //! The kernel evicts entries without notice, and no table has what happened before the
-//! tracer came. A lookup that finds nothing cannot distinguish the two, so it counts both.
+//! tracer started. A lookup that finds nothing cannot distinguish the two, so both are
+//! counted.
 
 use std::{
     fs::{self, File},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::matrix::requests::settle;
 
-/// More files than the table of who made files dirty has entries.
+/// The number of files, which is more than the table of dirtiers has entries.
 const MANY: usize = 40_000;
 
 /// A file of this size takes at least this many requests.
@@ -36,7 +37,7 @@ fn poll(session: &mut Session, time: Duration) {
     }
 }
 
-/// Has the flusher write back all of a filesystem.
+/// Makes the flusher write back all of a filesystem.
 fn write_back(at: &Path) {
     nix::unistd::syncfs(File::open(at).unwrap()).unwrap();
 }
@@ -46,20 +47,20 @@ fn unknown(session: &mut Session) -> u64 {
     dropped(&session.snapshot(), Dropped::DirtierUnknown)
 }
 
-/// Writes back all that is dirty: first the filesystems of loop devices, then the files
-/// below these, which that has made dirty.
+/// Writes back all dirty data: first the filesystems on loop devices, then the files below
+/// these devices, which the first step makes dirty.
 fn sync_all() {
     nix::unistd::sync();
     nix::unistd::sync();
 }
 
-/// One play; an error where anything else's files were written back meanwhile.
+/// Plays once; returns an error if other files were written back meanwhile.
 fn play() -> Result<()> {
     let disk = lab_disk(Filesystem::Ext4);
     let at = disk.mountpoint();
-    // Others' files are older than the tracer as well.
+    // Other files were dirty before the tracer started, too.
     sync_all();
-    // Dirty before anybody looked.
+    // This file is dirty before the tracer starts.
     fs::write(at.join("before"), vec![1; BYTES])?;
     let mut result = Ok(());
     traced(|session| result = count(session, disk.name(), at));
@@ -71,15 +72,18 @@ fn count(session: &mut Session, disk: &str, at: &Path) -> Result<()> {
     let stat = read_stat(disk)?;
     write_back(at);
     let bytes = 512 * (read_stat(disk)?.write_sectors - stat.write_sectors);
-    ensure!(bytes >= BYTES as u64, "only {bytes} bytes were left: the kernel came first");
+    ensure!(
+        bytes >= BYTES as u64,
+        "only {bytes} bytes were left: the kernel wrote the rest before"
+    );
     let before = unknown(session);
     ensure!(before >= begun + REQUESTS, "it is not known who it was: {begun}, {before}");
-    // One that was made dirty since is known.
+    // The dirtier of a file is known if the tracer was running.
     fs::write(at.join("since"), vec![1; BYTES])?;
     write_back(at);
     let since = unknown(session);
     ensure!(since < before + REQUESTS, "it is known who it was: {before}, {since}");
-    // More at a time than there are entries.
+    // More files are dirty at a time than the table has entries.
     let many = at.join("many");
     fs::create_dir(&many)?;
     for n in 0..MANY {
@@ -92,8 +96,8 @@ fn count(session: &mut Session, disk: &str, at: &Path) -> Result<()> {
     settle(session, disk)
 }
 
-/// The kernel writes back files of other disks, and this one's, when it likes to. So a
-/// play in which it did is not the last; what the tracer does wrong comes each time.
+/// The kernel may write back this disk's files, and others', at any time. If it did, the test
+/// is played again; a fault of the tracer occurs every time.
 #[test]
 fn what_is_written_back_for_files_that_no_table_knows_is_counted() {
     need_live!();

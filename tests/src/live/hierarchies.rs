@@ -1,5 +1,5 @@
-//! Processes in the root of cgroup v2, as all are where version 1 is in use: each goes
-//! by its cgroup of version 1.
+//! Processes in the root of cgroup v2, where all are if version 1 is in use: each is
+//! identified by its cgroup of version 1.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ const LONG: Duration = Duration::from_secs(60);
 const BASH: Tool = Tool { name: "bash", package: "bash" };
 const ROOT: &str = "/sys/fs/cgroup/memory";
 
-/// A cgroup of version 1 that goes with its last process.
+/// A cgroup of version 1; it is removed after its last process has ended.
 struct V1(PathBuf);
 
 impl V1 {
@@ -62,7 +62,7 @@ fn writer(cgroup: &V1, file: &Path) -> Process {
 fn two_of_one_name_in_two_cgroups_of_version_1_are_two() {
     need_live!();
     if !Path::new(ROOT).join("memory.limit_in_bytes").exists() {
-        skip!("there is no memory hierarchy of cgroup v1");
+        skip!("there is no cgroup v1 hierarchy for memory");
     }
     if DD.find().is_none() || BASH.find().is_none() {
         skip!("`dd` or `bash` is not installed");

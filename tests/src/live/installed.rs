@@ -1,5 +1,5 @@
-//! From a bare root to a screen: the package is installed by dpkg, and the tracer in
-//! it traces this node.
+//! From an empty root to a screen: dpkg installs the package, and the tracer in it traces
+//! this node.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 
 const LONG: Duration = Duration::from_secs(90);
 
-/// A root that has nothing but what dpkg and a running system need.
+/// Makes a root with only what dpkg and a running system need.
 fn bare_root(root: &Path) {
     for folder in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/tmp", "proc", "sys", "root"] {
         fs::create_dir_all(root.join(folder)).unwrap();
@@ -22,8 +22,8 @@ fn bare_root(root: &Path) {
     fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
 }
 
-/// Runs a program of the root with the node's `/proc` and `/sys` in it, which go with
-/// its mount namespace.
+/// Runs a program of the root, with the node's `/proc` and `/sys` mounted in it; the mounts
+/// disappear with its mount namespace.
 fn within(root: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation=slave", "sh", "-c"]);
@@ -35,7 +35,7 @@ fn within(root: &Path, args: &[&str]) -> Command {
 #[test]
 fn a_package_in_a_bare_root_is_all_that_a_screen_takes() {
     need_live!();
-    let Some(dpkg) = find_program("dpkg") else { skip!("no dpkg is here") };
+    let Some(dpkg) = find_program("dpkg") else { skip!("`dpkg` is not installed") };
     let machine = if std::env::consts::ARCH == "aarch64" { Machine::Arm } else { Machine::X86 };
     let parts = layout::Parts {
         tracer: fs::read(tracer_bin()).unwrap(),
@@ -43,7 +43,7 @@ fn a_package_in_a_bare_root_is_all_that_a_screen_takes() {
         ..layout::Parts::default()
     };
     let files = layout::installed(&parts, layout::Family::Debian).unwrap();
-    // The self-test syncs a file in the root's own folder, which must lie on a disk.
+    // The self-test syncs a file in the root's own directory, which must be on a disk.
     let folder = tempfile::tempdir_in(tracer_lab::disk::default_dir().unwrap()).unwrap();
     let (root, package) = (folder.path().join("root"), folder.path().join("tracer.deb"));
     bare_root(&root);
@@ -54,7 +54,9 @@ fn a_package_in_a_bare_root_is_all_that_a_screen_takes() {
 
     let version = within(&root, &["/usr/bin/tracer", "--version"]).output().unwrap();
     if !version.status.success() {
-        skip!("the tracer under test is no static one: `cargo xtask build --static`");
+        skip!(
+            "the tracer under test is not the static one: `cargo xtask build --static` builds it"
+        );
     }
     let said = String::from_utf8_lossy(&version.stdout);
     assert_eq!(said.trim(), concat!("tracer ", env!("CARGO_PKG_VERSION")));

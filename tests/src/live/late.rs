@@ -25,7 +25,7 @@ use crate::matrix::requests::{count, read_direct, settle};
 
 const VOLUMES: usize = 200;
 
-/// Loop devices over one file each, gone when dropped.
+/// Loop devices over one file each; dropping this removes them.
 struct Volumes {
     devices: Vec<String>,
     _folder: Folder,
@@ -62,8 +62,8 @@ fn reads(snapshot: &Snapshot, name: &str) -> (u64, u64) {
     (count(snapshot, name, Op::Read), read_stat(name).unwrap().reads)
 }
 
-/// Reads a little from each of the volumes, which makes them known, and then more:
-/// each is counted.
+/// Reads a little from each volume, which makes it known, and then more: each of these
+/// reads is counted.
 fn every_read_is_counted(session: &mut Session, volumes: &Volumes) {
     for device in &volumes.devices {
         read_direct(device, 1).unwrap();

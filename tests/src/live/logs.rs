@@ -1,4 +1,4 @@
-//! Filesystems' logs, and who fills them.
+//! Filesystems' logs, and the processes that fill them.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ const FILES: u32 = 300;
 #[test]
 fn who_creates_files_fills_the_log_of_an_xfs() {
     need_live!();
-    // In bytes. An inode's core, which each creation logs, has 176.
+    // The log counts bytes. Each creation logs an inode's core, which has 176.
     who_creates_files_fills_the_log(Filesystem::Xfs, Capability::Tickets, FILES * 176);
 }
 
@@ -38,7 +38,7 @@ fn who_creates_files_fills_the_log(filesystem: Filesystem, by: Capability, least
     let wish = format!("{by}=tracepoint").parse().expect("a strategy");
     traced_through(vec![wish], |session| {
         if session.unsupported().iter().any(|unsupported| unsupported.what == by.name()) {
-            crate::skip::skip!("nobody can say on this kernel who fills a log");
+            crate::skip::skip!("this kernel does not show which process fills a log");
         }
         settle(session, disk.name()).unwrap();
         let tenant = Cgroup::create("creator").unwrap();
@@ -56,7 +56,7 @@ fn create_files(folder: &Path, cgroup: &Cgroup) {
     assert!(ended.status.success(), "{}", last_line(&ended.stderr));
 }
 
-/// Its device as the kernel has it: on btrfs `stat` shows a subvolume's.
+/// The device number that the kernel uses: on btrfs `stat` shows that of a subvolume.
 fn filesystem_of(mountpoint: &Path) -> u32 {
     let mountinfo = fs::read("/proc/self/mountinfo").unwrap();
     let point = mountpoint.to_str().unwrap().as_bytes();

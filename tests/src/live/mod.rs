@@ -1,29 +1,29 @@
 //! Tests that trace this machine's kernel, as root.
 //!
-//! Each causes a known delay and asserts bounds and counts. What a machine
-//! lacks is said with `skip!`; one that has all must not skip
+//! Each causes a known delay, and asserts bounds and counts. If the machine lacks something
+//! a test says so with `skip!`; on a machine that has everything no test may skip
 //! (`TRACER_NO_SKIP_LIVE=1`).
 
 /// The agent: what it serves, and what it may still do.
 mod agent;
-/// An agent that is asked about a time that is over.
+/// An agent that is asked about a past time.
 mod asked;
-/// Block requests: counts against the kernel's own, and that none leaks.
+/// Block requests: counts compared with the kernel's own, and no request leaks.
 pub mod block;
 /// Filesystems, schedulers and strategies, cell by cell.
 mod cells;
 /// The agent as a container would run it.
 mod container;
-/// Very many workloads.
+/// A node with very many workloads.
 mod crowd;
 /// The demo, as a user runs it.
 mod demo;
 /// The image in a container engine; no guest has one.
 #[cfg(not(target_env = "musl"))]
 mod engine;
-/// A real etcd: its own counters against ours.
+/// A real etcd: its own counters compared with ours.
 mod etcd;
-/// Work of which the kernel programs' tables do not know whose it is.
+/// Writeback whose owner the kernel programs' tables do not know.
 mod forgotten;
 /// Syncs that do not end.
 mod hanging;
@@ -40,31 +40,31 @@ mod logs;
 mod matrix;
 /// The tracer in a PID namespace of its own.
 mod nested;
-/// For whom kernel threads work, and what their requests cost.
+/// The actors that kernel threads work for, and the cost of their requests.
 mod ownership;
 /// The agent's page, in a browser; no guest has one.
 #[cfg(not(target_env = "musl"))]
 mod page;
 /// The phases of syncs, and other events around them.
 mod phases;
-/// The program as a whole: what it leaves behind, what it prints.
+/// The program as a whole: what it prints, and that it leaves nothing behind.
 mod program;
-/// A Prometheus that scrapes an agent: what dashboards and alerts make of it.
+/// A Prometheus that scrapes an agent, and answers the queries of dashboards and alerts.
 #[cfg(not(target_env = "musl"))]
 mod prometheus;
 /// A flight recorder that is killed, and one on a full disk.
 mod recorder;
 /// Recordings: whole, cut off, and their verdicts.
 mod recording;
-/// A kernel that refuses, and what the tracer says then.
+/// A kernel that refuses, and the tracer's message then.
 mod refused;
-/// A culprit and somebody who is not to blame, on a disk of known slowness.
+/// A culprit and an innocent bystander, on a disk of known slowness.
 mod scenarios;
 /// A running agent, and what it serves.
 pub mod served;
 /// A node in trouble: a disk that does not answer, is full or read-only.
 mod sick;
-/// A hook that is taken off while the tracer runs.
+/// A hook that is detached while the tracer runs.
 mod silenced;
 /// Every way to sync, seen once per call.
 mod syncs;
@@ -94,7 +94,7 @@ pub fn traced<T>(test: impl FnOnce(&mut Session) -> T) -> T {
     })
 }
 
-/// Runs a test with strategies that were asked for, which this kernel may not have.
+/// Runs a test with named strategies, which this kernel may not support.
 pub fn traced_through<T>(forced: Vec<Forced>, test: impl FnOnce(&mut Session) -> T) -> T {
     traced_with(&Options { forced, ..Options::default() }, test)
 }

@@ -1,4 +1,4 @@
-//! A tracer in a PID namespace of its own, as in a node that is itself a container.
+//! A tracer in a PID namespace of its own, as on a node that is itself a container.
 
 use std::{
     fs::{self, File},
@@ -22,11 +22,11 @@ use crate::{
 
 const UNSHARE: Tool = Tool { name: "unshare", package: "util-linux" };
 
-/// For anything that takes seconds on an emulated machine.
+/// The timeout of anything that takes seconds on an emulated machine.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The first process of a new PID namespace, which becomes the tracer. Beside it one
-/// process writes, and another in a namespace below. All end with the first.
+/// A script for the first process of a new PID namespace, which becomes the tracer. It starts
+/// a process that writes, and another one in a nested namespace. All end with the first.
 const SCRIPT: &str = r#"
 dd if=/dev/zero of="$1/beside" bs=4k count=200000 oflag=dsync conv=notrunc 2>/dev/null &
 unshare --pid --fork dd if=/dev/zero of="$1/below" bs=4k count=200000 oflag=dsync \
@@ -41,7 +41,7 @@ fn nested(disk: &LoopDisk, args: &[&str]) -> Tracer {
     Tracer::spawn(command)
 }
 
-/// The ids of a writer from the outermost namespace to its own, as the host sees it.
+/// The ids of a writer in each namespace, from the outermost to its own.
 fn ids_of(file: &str) -> Vec<u32> {
     let argument = format!("{file}\0bs=4k");
     for process in fs::read_dir("/proc").expect("has processes").flatten() {
@@ -69,7 +69,7 @@ fn in_a_pid_namespace_of_its_own_ids_are_those_of_its_proc() {
     }
     let disk = lab_disk(Filesystem::Ext4);
     let mut tracer = nested(&disk, &["top", "--json", "--interval", "0.5"]);
-    // Somebody who is in no namespace that the tracer could see.
+    // A process outside of all namespaces that the tracer can see.
     let mut outside = File::create(disk.mountpoint().join("outside")).expect("can make a file");
     let end = Instant::now() + LONG;
     loop {

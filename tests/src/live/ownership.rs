@@ -1,4 +1,4 @@
-//! For whom kernel threads work, what a journal is filled with, and what a
+//! The actors that kernel threads work for, the contents of a journal, and the time that a
 //! request takes alone.
 
 use std::{
@@ -48,7 +48,7 @@ fn watch(session: &mut Session, time: Duration, mut look: impl FnMut(&mut Sessio
     }
 }
 
-/// Writes to a file, and ends before anything is on the disk.
+/// Runs a process that writes to a file, and ends before anything is on the disk.
 fn write_and_leave(file: &Path, cgroup: &Cgroup) -> u32 {
     let mut command = DD.command().unwrap();
     command.args(["if=/dev/zero", "bs=64k", "status=none"]);
@@ -57,7 +57,7 @@ fn write_and_leave(file: &Path, cgroup: &Cgroup) -> u32 {
     run(command, cgroup)
 }
 
-/// Has the flusher write everything back, and waits for it.
+/// Makes the flusher write everything back, and waits for it.
 fn write_back(disk: &LoopDisk) {
     let mut command = SYNC.command().unwrap();
     command.arg("-f").arg(disk.mountpoint());
@@ -79,7 +79,7 @@ fn what_is_written_back_is_who_wrote_its(filesystem: Filesystem) {
 
         let (mut of_writer, mut of_workers) = (0, 0);
         let mut rows: Vec<OwnerRow> = Vec::new();
-        // The next walk through all cgroups may be some seconds away.
+        // The next search through all cgroups may begin some seconds later.
         watch(session, Duration::from_secs(5), |session| {
             let snapshot = session.snapshot();
             let disk = snapshot.disks.iter().find(|d| d.name == disk.name()).unwrap();
@@ -105,9 +105,12 @@ fn what_is_written_back_is_who_wrote_its(filesystem: Filesystem) {
         let known = actors.any(|actor| session.actor(&actor).cgroup == tenant.path());
         assert!(tenant.is_none() || known, "its cgroup stays unknown: {rows:#?}");
         assert!(of_writer >= WRITTEN_BYTES, "{of_writer} bytes of {WRITTEN_BYTES}: {rows:#?}");
-        assert!(of_workers < WRITTEN_BYTES / 4, "{of_workers} bytes of nobody's: {rows:#?}");
+        assert!(
+            of_workers < WRITTEN_BYTES / 4,
+            "{of_workers} bytes are charged to workers: {rows:#?}"
+        );
         let owners = session.owners_of(disk.name());
-        // xfs may have it write a little of the log itself.
+        // On xfs a worker may write a little of the log itself.
         let mut via = owners.iter().filter(|key| key.comm.starts_with(b"dd\0")).map(|key| key.via);
         assert!(via.any(|via| via == via::WRITEBACK), "{owners:?}");
     });
@@ -133,7 +136,7 @@ fn who_creates_files_fills_the_journal() {
     // Asked for by name, its hooks are attached though nothing waits for the journal.
     traced_through(vec!["metadata=tracepoint".parse().expect("a strategy")], |session| {
         if is_blind(session, Capability::Metadata) {
-            crate::skip::skip!("this kernel does not show who fills a journal");
+            crate::skip::skip!("this kernel does not show which process fills a journal");
         }
         settle(session, disk.name()).unwrap();
         let device = devices::from_stat(fs::metadata(disk.mountpoint()).unwrap().dev());
@@ -159,8 +162,8 @@ fn who_creates_files_fills_the_journal() {
                 }
             }
         });
-        // A block counts once in a transaction. The inodes alone, of 256 bytes each,
-        // fill this number of blocks.
+        // A block counts once in a transaction. The inodes alone, with 256 bytes each, fill
+        // this number of blocks.
         assert!(blocks >= u64::from(FILES) * 256 / 4096, "{blocks} blocks for {FILES} files");
     });
 }
@@ -191,7 +194,8 @@ fn what_a_request_takes_on_a_rested_disk_is_learnt() {
             run(command, &Cgroup::none());
             watch(session, Duration::from_millis(2200), |_| {});
             let (read, disk) = learnt(session);
-            let read = read.unwrap_or_else(|| panic!("nothing learnt of reads: {:?}", disk.work));
+            let read =
+                read.unwrap_or_else(|| panic!("no cost of reads was learnt: {:?}", disk.work));
             let new = read.samples - before;
             if new >= READS * 9 / 10 {
                 Ok((read, disk))

@@ -5,7 +5,7 @@ use tracer_kernel::{capability::Capability, program::Program};
 use super::need_live;
 use crate::subject::Tracer;
 
-/// Programs in the kernel that bear a name, by id.
+/// The ids of the programs in the kernel that have a name.
 pub(super) fn loaded(program: Program) -> BTreeSet<u32> {
     aya::programs::loaded_programs()
         .filter_map(Result::ok)
@@ -32,7 +32,7 @@ fn killing_the_tracer_leaves_no_program_loaded() {
     need_live!();
     let before = loaded(Program::BlockRqIssue);
     let mut top = Tracer::start(&["top", "--batch", "--interval", "0.2"]);
-    // Emulated machines take their time.
+    // Emulated machines are slow.
     top.line(Duration::from_secs(60));
     let mut of_top = &loaded(Program::BlockRqIssue) - &before;
     assert_eq!(of_top.len(), 1);
@@ -61,8 +61,8 @@ fn top_answers_within_five_seconds_and_stops_when_asked() {
     assert_eq!(top.wait(Duration::from_secs(5)).code(), Some(0), "{}", top.transcript());
 }
 
-/// The strategy that would be selected is passed over, and what cannot serve is
-/// reported and replaced.
+/// The strategy that would be selected is skipped, and a named strategy that is unsupported
+/// is reported and replaced.
 #[test]
 fn a_strategy_that_was_asked_for_comes_first() {
     need_live!();

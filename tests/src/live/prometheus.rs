@@ -1,15 +1,15 @@
 //! A real Prometheus scrapes a real agent that watches an etcd under a real
 //! `fstrim`, with the rules of `deploy`, and is asked what Grafana would ask.
 //!
-//! Everything in `deploy` and in the documentation's table is about names, and
-//! about what becomes of values on their way: only the whole way shows both.
+//! The files in `deploy` and the documentation's table depend on names, and on how values
+//! change between the agent and a query. Only a test of the whole path shows both.
 
-/// Every question that a dashboard asks.
+/// Every query of a dashboard.
 mod drawing;
 mod panels;
 /// A running Prometheus.
 mod server;
-/// The documentation's table against what is served.
+/// The documentation's table, compared with what is served.
 mod table;
 
 use std::{
@@ -42,11 +42,12 @@ use crate::{
     skip::skip,
 };
 
-/// The agent's period, in which its values change once.
+/// The agent's period; its values change once per period.
 const PERIOD: Duration = Duration::from_secs(2);
-/// After it, all that was is in Prometheus: a period, a scrape, and an answer.
+/// After this time Prometheus has all earlier values: it covers a period, a scrape and an
+/// answer.
 const SETTLED: Duration = Duration::from_secs(5);
-/// For the victim's baseline.
+/// The time in which the victim gets a baseline.
 const UNDISTURBED: Duration = Duration::from_secs(8);
 /// The rules' five minutes are 15 s here, and ask for 5 ms of waiting in each.
 const TRIMMING: Duration = Duration::from_secs(10);
@@ -62,9 +63,9 @@ fn dashboards_alerts_and_the_table_hold_for_a_real_prometheus() {
     let (Some(program), Some(mut promtool)) =
         (find_program("prometheus"), find_program("promtool"))
     else {
-        skip!("no prometheus is here: `cargo xtask setup` brings it");
+        skip!("`prometheus` is not installed: `cargo xtask setup` installs it");
     };
-    // While this is held the kernel counts what its programs cost.
+    // While this is held, the kernel counts the run time of its programs.
     let _counted = enable_stats(Stats::RunTime).expect("this kernel can count runs");
     let disk = SimulatedDisk::create(Filesystem::Ext4).expect("a simulated disk");
     let etcd = Etcd::start(&disk.mountpoint().join("etcd"), &cgroup("etcd")).expect("etcd runs");
@@ -87,7 +88,7 @@ fn dashboards_alerts_and_the_table_hold_for_a_real_prometheus() {
         || [panels::find_faults(&prometheus), table::find_faults(&prometheus, "tracer")].concat();
     let mut faults = find_faults();
     if !faults.is_empty() {
-        // A scrape that took too long leaves a hole until the next.
+        // A scrape that took too long leaves a gap until the next one.
         println!("asked again, for {faults:#?}");
         sleep(PERIOD);
         faults = find_faults();
@@ -103,8 +104,8 @@ fn dashboards_alerts_and_the_table_hold_for_a_real_prometheus() {
     compare(&ours, &theirs);
 }
 
-/// Trims until the discard alert fires with `fstrim` in it, and an alert on slow
-/// syncs has found the same culprit by the queries in its description.
+/// Trims until the discard alert fires and names `fstrim`, and the queries in the description
+/// of an alert on slow syncs name the same culprit.
 fn trim_until_blamed(disk: &SimulatedDisk, prometheus: &Prometheus) -> [Value; 2] {
     let trimmer = cgroup("trimmer");
     let start = Instant::now();
@@ -140,7 +141,7 @@ fn since(now: &Histogram, then: &Histogram) -> Histogram {
     if then.buckets.is_empty() { now.clone() } else { now.since(then).expect("the same bounds") }
 }
 
-/// Nothing syncs at either end, so counts differ by what a scrape may miss.
+/// Nothing syncs at the beginning or the end, so counts differ only by what a scrape misses.
 fn compare(ours: &Histogram, theirs: &Histogram) {
     println!("etcd {theirs:?}\nours {ours:?}");
     assert!(theirs.count > 200, "{theirs:?}");

@@ -31,18 +31,19 @@ use crate::subject::Tracer;
 const SECOND: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_secs(60);
 
-/// Syncs of the log beside which the agent records, on the same disk.
+/// The syncs per second of the log that is on the same disk as the recording.
 const PER_SECOND: u32 = 400;
 
-/// Kills on each filesystem; `cargo xtask test --all` sets twenty in this variable.
+/// The number of kills on each filesystem; `cargo xtask test --all` sets twenty in this
+/// variable.
 const KILLS: usize = 6;
 const KILLS_VARIABLE: &str = "TRACER_KILLS";
 
-/// The least that may be asked for: four segments of 1 MiB.
+/// The smallest size that is allowed: four segments of 1 MiB.
 const SIZE: u64 = 4 << 20;
 
-/// The recorder writes once a second. Its loop comes round ten times a second, and the
-/// tick that it writes was made up to one such round before.
+/// The recorder writes once a second. Its loop runs ten times a second, and the tick that it
+/// writes was made up to one such round before.
 const MAX_LOST_SECONDS: f64 = 1.25;
 
 /// The agent's own record of what it did, with a configuration of its own.
@@ -57,7 +58,7 @@ fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
 
-/// Up to three seconds, by nobody's choice.
+/// A random time up to three seconds.
 fn some_time() -> Duration {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
     Duration::from_millis(u64::from(nanos) / 1000 % 3000)
@@ -77,7 +78,7 @@ fn wait_until_it_records(agent: &Agent, folder: &Path, began: f64) {
     }
 }
 
-/// Plays a directory, or one segment of it, to its end.
+/// Replays a directory, or one segment of it, to its end.
 #[track_caller]
 fn play(path: &Path) -> Replay {
     let mut replay = Replay::open(path).unwrap_or_else(|error| panic!("{path:?}: {error:#}"));
@@ -112,7 +113,7 @@ fn kill_at_random(filesystem: Filesystem) {
         let at = unix_seconds();
         agent.tracer.kill();
         agent.tracer.wait(SOON);
-        // Everything that was there before is still there, and opens.
+        // Every segment from before the kill still exists, and can be read.
         let replay = play(&folder);
         replay.check().unwrap_or_else(|error| panic!("kill {round}: {error:#}"));
         let lost = at - replay.now();
@@ -167,7 +168,7 @@ fn killed_again_and_again_on_xfs_it_loses_a_second_each() {
     kill_at_random(Filesystem::Xfs);
 }
 
-/// Takes all room of a filesystem but this part, in percent.
+/// Fills a filesystem until this percentage is left.
 fn fill_but(mountpoint: &Path, percent: u64) -> PathBuf {
     let stat = statvfs(mountpoint).unwrap();
     let [all, free] = [stat.blocks(), stat.blocks_available()].map(|n| n * stat.fragment_size());

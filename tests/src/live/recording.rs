@@ -1,4 +1,4 @@
-//! A recording holds what was seen, and its replay comes to the same verdict.
+//! A recording contains what was seen, and its replay has the same verdict.
 
 use std::{
     cell::RefCell,
@@ -28,7 +28,7 @@ use crate::subject::{Tracer, as_nobody};
 const PER_SECOND: u32 = 100;
 const SOON: Duration = Duration::from_secs(20);
 
-/// A file that the test can read meanwhile.
+/// A buffer that the test can read while it is written.
 #[derive(Clone, Default)]
 struct Shared(Rc<RefCell<Vec<u8>>>);
 
@@ -50,7 +50,7 @@ fn started(recording: &Path) {
     }
 }
 
-/// The WAL's verdict, as somebody else finds it on the file.
+/// The verdict on the WAL, as another user's replay of the file prints it.
 fn replayed(recording: &Path, code: i32) -> Value {
     let bytes = fs::read(recording).unwrap();
     let output = as_nobody(&["replay", "-", "wal", "--json"], &bytes).assert().code(code);
@@ -83,7 +83,7 @@ fn a_recording_has_every_sync_and_names_the_culprit() {
     replay.play(u64::MAX, None, &mut Vec::new());
     let snapshot = replay.snapshot_of(Span::Period);
     let own = snapshot.victims.iter().filter(|victim| {
-        // A file may be unknown at its first sync; whole filesystems are the trim's.
+        // A file may be unknown at its first sync; syncs of whole filesystems are the trim's.
         victim.actor.tgid == std::process::id() && victim.class != FileClass::Filesystem
     });
     let own: Vec<_> = own.map(|victim| (&victim.path, victim.class, victim.syncs)).collect();

@@ -1,4 +1,4 @@
-//! The kernel, or what stands before it, refuses: the tracer says why.
+//! The kernel, or a filter in front of it, refuses something: the tracer says why.
 
 use std::{io, os::unix::process::CommandExt as _, process::Command, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 const UNSHARE: Tool = Tool { name: "unshare", package: "util-linux" };
 const LONG: Duration = Duration::from_secs(60);
 
-/// Ends with 3 and one line, which has some words and lacks others.
+/// Checks that the tracer ends with 3 and one line, which has some words and lacks others.
 #[track_caller]
 fn check(command: Command, words: &[&str], others: &[&str]) {
     let mut doctor = Tracer::spawn(command);
@@ -34,14 +34,14 @@ fn in_a_user_namespace_it_says_to_run_it_on_the_host() {
     let Some(unshare) = UNSHARE.find() else { skip!("`unshare` is not installed") };
     let is_possible = Command::new(&unshare).args(["-Ur", "true"]).status();
     if !is_possible.is_ok_and(|status| status.success()) {
-        skip!("no user namespace can be made here");
+        skip!("a user namespace cannot be created here");
     }
     let mut command = Command::new(unshare);
     command.arg("-Ur").arg(tracer_bin()).arg("doctor");
     check(command, &["user namespace", "on the host"], &["locked memory", "seccomp", "CAP_"]);
 }
 
-/// Has a filter refuse bpf() with an error, as container runtimes' profiles do.
+/// Makes a seccomp filter refuse bpf() with an error, as container runtimes' profiles do.
 fn refuse_bpf(command: &mut Command, errno: i32) {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let number = statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0);

@@ -14,10 +14,10 @@ use crate::subject::Tracer;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Starting, where every instruction is emulated.
+/// The time that a start may take if every instruction is emulated.
 const START: Duration = Duration::from_secs(120);
 
-/// An address that nobody listens on.
+/// An address on which nobody listens.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -28,19 +28,19 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts one with this configuration, and waits until it is ready.
+    /// Starts an agent with this configuration, and waits until it is ready.
     pub fn start(config: &Path) -> Self {
         Self::start_at(free_address(), config)
     }
 
-    /// Starts it at an address of the caller's choice.
+    /// Starts an agent at an address of the caller's choice.
     pub fn start_at(address: SocketAddr, config: &Path) -> Self {
         let config = config.to_str().unwrap();
         let args = ["agent", "--listen", &address.to_string(), "--config", config];
         Self::until_ready(Tracer::start(&args), address)
     }
 
-    /// Waits until one that was started is ready.
+    /// Waits until an agent that was started is ready.
     #[track_caller]
     pub fn until_ready(tracer: Tracer, address: SocketAddr) -> Self {
         let mut agent = Self { tracer, address };
@@ -63,7 +63,7 @@ impl Agent {
         }
     }
 
-    /// Status, head and body.
+    /// The status, the head and the body of an answer.
     pub fn try_get(&self, path: &str, accept: &str) -> Option<(u16, String, String)> {
         let mut stream = TcpStream::connect(self.address).ok()?;
         stream.set_read_timeout(Some(10 * SECOND)).ok()?;

@@ -1,8 +1,8 @@
-//! A node in trouble: whose disk does not answer, is full or may not be written to
-//! when the tracer starts, or where a process is stuck over it.
+//! A node in trouble: when the tracer starts, its disk does not answer, is full, or may not
+//! be written to; or a process is stuck waiting for it.
 //!
-//! Such a disk lies below all folders that the self-test may use, in a mount namespace
-//! of the tracer's own.
+//! All directories that the self-test may use are on such a disk, in the tracer's own mount
+//! namespace.
 
 use std::{
     fs::{self, File},
@@ -28,24 +28,24 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Within which the first screen or `/metrics` must be there, whatever the disk does.
+/// The first screen or `/metrics` must be there within this time, whatever the disk does.
 const START: Duration = Duration::from_secs(5);
 
-/// The sick disk takes so long for each request.
+/// The sick disk takes this long for each request.
 const LATENCY: Duration = Duration::from_secs(15);
 
-/// `/var/tmp` is the last: what is bound may lie there.
+/// `/var/tmp` comes last, because the directory that is bound may be in it.
 const BELOW: &str = "mount --bind \"$0\" /var/lib && mount --bind /var/lib /root && \
                      mount --bind /var/lib /tmp && mount --bind /var/lib /var/tmp && \
                      cd /var/lib && exec /proc/self/fd/9 \"$@\"";
 
-/// The tracer, with this folder below all that the self-test may use.
+/// The tracer, with this directory mounted over all that the self-test may use.
 fn tracer_on(folder: &Path, before: &str, args: &[&str]) -> Command {
     let script = format!("exec 9<'{}' && {before} {BELOW}", tracer_bin().display());
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &script]).arg(folder).args(args);
-    // Programs and libraries are looked for in folders that may lie on the sick disk:
-    // cargo names some below /root, and `mount` itself then waited for that disk.
+    // Programs and libraries may be searched for in directories on the sick disk: cargo names
+    // some below /root, and `mount` itself then waited for that disk.
     command.env_remove("LD_LIBRARY_PATH").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command
 }
@@ -78,7 +78,7 @@ fn check_unwritable(folder: &Path, before: &str, why: &str) {
 fn it_starts_beside_a_disk_that_is_full_and_says_so() {
     need_live!();
     if !can_unshare() {
-        skip!("no mount namespace of its own can be made");
+        skip!("a mount namespace cannot be created here");
     }
     let disk = LoopDisk::create(&default_dir().unwrap(), 8 << 20, Filesystem::Ext4).unwrap();
     let mut file = File::create(disk.mountpoint().join("filler")).unwrap();
@@ -90,7 +90,7 @@ fn it_starts_beside_a_disk_that_is_full_and_says_so() {
 fn it_starts_beside_a_disk_that_may_not_be_written_and_says_so() {
     need_live!();
     if !can_unshare() {
-        skip!("no mount namespace of its own can be made");
+        skip!("a mount namespace cannot be created here");
     }
     let disk = LoopDisk::create(&default_dir().unwrap(), 8 << 20, Filesystem::Ext4).unwrap();
     let before = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" &&";
@@ -101,7 +101,7 @@ fn it_starts_beside_a_disk_that_may_not_be_written_and_says_so() {
 fn it_starts_beside_a_disk_that_does_not_answer_and_is_proven_once_it_does() {
     need_live!();
     if !can_unshare() || !Path::new("/dev/fuse").exists() {
-        skip!("no mount namespace of its own, or no /dev/fuse");
+        skip!("a mount namespace cannot be created here, or there is no /dev/fuse");
     }
     let disk = SimulatedDisk::create(Filesystem::Ext4).unwrap();
     let slow = Model { read: LATENCY, write: LATENCY, flush: LATENCY, ..Model::default() };
@@ -109,7 +109,7 @@ fn it_starts_beside_a_disk_that_does_not_answer_and_is_proven_once_it_does() {
     let late =
         format!("the disk of the self-test ({}, /var/lib) has not answered for", disk.name());
 
-    // It can be left before the disk answers.
+    // The tracer can be stopped before the disk answers.
     let begin = Instant::now();
     let args = ["top", "--batch", "-n", "1"];
     let mut top = Tracer::spawn(tracer_on(disk.mountpoint(), "", &args));
@@ -145,7 +145,7 @@ fn it_starts_beside_a_disk_that_does_not_answer_and_is_proven_once_it_does() {
     println!("proven after {:?}", begin.elapsed());
     let verdicts = agent.json("/api/v1/verdicts");
     assert_eq!(verdicts["kernel"].get("unproven"), None, "{verdicts}");
-    // Its own syncs are nobody's.
+    // The tracer's own syncs have no victim.
     let victims = verdicts["victims"].as_array().unwrap();
     assert!(victims.iter().all(|v| v["victim"]["comm"] != "tracer-aside"), "{verdicts}");
     assert!(fs::exists(disk.mountpoint().join("tracer")).unwrap(), "the state directory is made");
@@ -184,7 +184,7 @@ fn a_process_that_is_stuck_in_a_page_fault_holds_nobody_up() {
     fs::write(&mapped, [0x55; 8192]).unwrap();
     let go = well.mountpoint().join("go");
     let part = Part::Stuck { mapped, synced: well.mountpoint().join("wal"), go: go.clone() };
-    // A name that makes its arguments worth reading.
+    // The tracer reads the arguments of a process with this name.
     let machine = part.start("qemu-system-x86", &Cgroup::none()).unwrap();
     let until = Instant::now() + 10 * SECOND;
     while !fs::exists(well.mountpoint().join("wal")).unwrap() && Instant::now() < until {

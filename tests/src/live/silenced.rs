@@ -1,7 +1,6 @@
-//! A hook that worked at the start and is taken off while the tracer runs, as a live
-//! patch may do it.
+//! A hook that worked at the start is detached while the tracer runs, as a live patch may do.
 //!
-//! Its link is a descriptor of this very process, which becomes another file.
+//! The hook's link is a descriptor of this process; the test replaces it by another file.
 
 use std::{
     fs,
@@ -18,10 +17,10 @@ use tracer_kernel::program::Program;
 
 use super::{need_live, program::loaded, traced_with};
 
-/// A minute, and the second round that makes it sure.
+/// A minute, and the time of the second round that confirms it.
 const SAID: Duration = Duration::from_secs(70);
 
-/// Descriptors of links to these programs.
+/// The descriptors of links to these programs.
 fn links(programs: &[Program]) -> Vec<RawFd> {
     let ids: Vec<_> = programs.iter().flat_map(|program| loaded(*program)).collect();
     let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();

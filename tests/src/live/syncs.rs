@@ -5,8 +5,8 @@ use tracer_lab::disk::Filesystem;
 use super::{lab_disk, need_live, traced};
 use crate::matrix::ways::{Ground, ROUNDS, WAYS, count_way};
 
-/// Each way is seen once per call, with its file, and no longer than it took; except
-/// what the tracer itself reports as unsupported here.
+/// Each way to sync is seen once per call, with its file, and no longer than it took, except
+/// for what the tracer itself reports as unsupported here.
 fn every_way_is_seen_once_per_call(filesystem: Filesystem) {
     let disk = lab_disk(filesystem);
     traced(|session| {

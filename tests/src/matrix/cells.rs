@@ -1,9 +1,9 @@
-//! One line per cell of the matrix, past libtest's capture.
+//! Prints one line per cell of the matrix, past libtest's capture.
 //!
-//! A cell is one filesystem, scheduler, device or strategy on this kernel. It is
-//! green, or unsupported (it falls short by exactly what the tracer itself says that
-//! it cannot see here), failed, or skipped (this kernel or machine has not got
-//! it). `cargo xtask vm` collects the lines `cell: {…}` of all kernels.
+//! A cell is one filesystem, scheduler, device or strategy on this kernel. It is green,
+//! unsupported (what is missing is exactly what the tracer says that it cannot see here),
+//! failed, or skipped (this kernel or machine lacks it). `cargo xtask vm` collects the lines
+//! `cell: {…}` of all kernels.
 
 use std::io::{self, Write as _};
 
@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 use tracer::session::Session;
 use tracer_kernel::unsupported::Unsupported;
 
-/// Something that was not seen, or not shown as it should be.
+/// Something that was not seen, or was shown wrongly.
 #[derive(Clone, Debug)]
 pub struct Shortfall {
     what: String,
-    /// Unsupported things that would account for it, if any.
+    /// The unsupported things that would explain it, if any.
     labels: &'static [&'static str],
     filesystem: String,
 }
 
 impl Shortfall {
-    /// Syncs of a kind that were not seen on a filesystem, or not as what they are.
+    /// Syncs of a kind that were not seen on a filesystem, or were shown as another kind.
     pub fn unseen(what: String, kind: &str, filesystem: &str) -> Self {
         let labels: &[_] = match kind {
             "fsync" | "fdatasync" => &[],
@@ -33,12 +33,12 @@ impl Shortfall {
         Self { what, labels, filesystem: filesystem.to_owned() }
     }
 
-    /// Syncs whose file was not named.
+    /// Syncs whose file has no name.
     pub fn unnamed(what: String, filesystem: &str) -> Self {
         Self { what, labels: &["o_dsync"], filesystem: filesystem.to_owned() }
     }
 
-    /// Requests that were not counted as the kernel does.
+    /// Requests that were counted differently from the kernel.
     pub fn uncounted(what: String, missing: Missing) -> Self {
         let labels: &[_] = match missing {
             Missing::Writes => &["flush"],
@@ -47,12 +47,12 @@ impl Shortfall {
         Self { what, labels, filesystem: String::new() }
     }
 
-    /// A fault for which no unsupported thing accounts.
+    /// A fault that no unsupported thing explains.
     pub fn wrong(what: String) -> Self {
         Self { what, labels: &[], filesystem: String::new() }
     }
 
-    /// Finds the unsupported thing that accounts for it.
+    /// Finds the unsupported thing that explains it.
     pub fn said_by<'b>(&self, unsupported: &'b [Unsupported]) -> Option<&'b Unsupported> {
         unsupported.iter().find(|unsupported| self.is_accounted_for_by(unsupported))
     }
@@ -69,7 +69,7 @@ impl Shortfall {
 /// The requests of the kernel that we do not count.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Missing {
-    /// Some writes and nothing else: empty flushes are writes to the kernel.
+    /// Only some writes: the kernel counts empty flushes as writes.
     Writes,
     Others,
 }
@@ -84,7 +84,7 @@ pub struct Tally {
     pub notes: Vec<String>,
 }
 
-/// The cells of one test. All are tried before it fails.
+/// The cells of one test, which fails only after all were tried.
 #[derive(Default)]
 pub struct Cells {
     failed: Vec<String>,
@@ -116,7 +116,7 @@ impl Cells {
         }));
     }
 
-    /// Prints that a cell could not even be made.
+    /// Prints that a cell could not be set up.
     pub fn fail(&mut self, cell: &str, why: &str) {
         self.failed.push(format!("{cell}: {why}"));
         announce(&json!({
@@ -131,10 +131,10 @@ impl Cells {
     }
 }
 
-/// Tries a cell, and outside our own guests once more where its counts are
-/// short of what nothing is said to be unsupported for: on some machines no program
-/// runs, of any tool, while certain threads do, and what begins or ends then is
-/// missed. What is short twice is a miscount.
+/// Tries a cell. Outside of our own guests it is tried once more if requests or syncs are
+/// missing that nothing unsupported explains: on some machines no tool's programs run while
+/// certain threads run, so what begins or ends then is missed. If the second try fails too,
+/// it is a miscount.
 pub fn try_twice(
     session: &mut Session,
     mut cell: impl FnMut(&mut Session) -> Result<Tally>,
@@ -184,7 +184,7 @@ fn strategies(session: &Session) -> Value {
     Value::Object(taken.collect())
 }
 
-/// In one piece and on a line of its own, whatever libtest has begun to say.
+/// Prints at once and on a line of its own, because libtest may have begun a line.
 fn announce(cell: &Value) {
     let _ = io::stdout().write_all(format!("\ncell: {cell}\n").as_bytes());
 }

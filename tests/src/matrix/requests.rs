@@ -1,5 +1,4 @@
-//! Block requests as the tracer counts them, against the kernel's own
-//! `/sys/block/*/stat`.
+//! Compares the tracer's counts of block requests with the kernel's in `/sys/block/*/stat`.
 
 use std::{
     fs::File,
@@ -76,8 +75,8 @@ pub fn theirs(disk: &str) -> Result<Counts> {
     })
 }
 
-/// Has the tracer know a disk that appeared after it started: the first request
-/// on an unknown one makes it look.
+/// Makes the tracer find a disk that appeared after it started: it looks for new disks when it
+/// sees a request on an unknown one.
 pub fn meet(session: &mut Session, disk: &str) -> Result<()> {
     let until = Instant::now() + Duration::from_secs(20);
     while Instant::now() < until {
@@ -88,11 +87,11 @@ pub fn meet(session: &mut Session, disk: &str) -> Result<()> {
         read_direct(&format!("/dev/{disk}"), 1)?;
         sleep(Duration::from_millis(20));
     }
-    bail!("the tracer does not learn of `{disk}`")
+    bail!("the tracer does not find `{disk}`")
 }
 
-/// Counts what `load` does to `disks`: how many requests, and where the two
-/// counts are not equal.
+/// Counts the requests that `load` makes on `disks`; returns their number, and the differences
+/// between the two counts.
 pub fn compare(
     session: &mut Session,
     disks: &[&str],
@@ -124,8 +123,8 @@ pub fn compare(
     Ok((requests, short))
 }
 
-/// Our counts and the kernel's of one moment: a filesystem's own threads, such as
-/// ext4lazyinit, may go on between two readings.
+/// Our counts and the kernel's at the same moment: a filesystem's own threads, such as
+/// ext4lazyinit, may make requests between two readings.
 fn both(session: &mut Session, disk: &str) -> Result<(Counts, Counts)> {
     for _ in 0..20 {
         settle(session, disk)?;
@@ -135,7 +134,7 @@ fn both(session: &mut Session, disk: &str) -> Result<(Counts, Counts)> {
             return Ok((ours, before));
         }
     }
-    bail!("`{disk}` is never at rest for two readings")
+    bail!("`{disk}` was never idle for two readings")
 }
 
 /// The tracer's own list of what it dropped so far.
@@ -145,7 +144,7 @@ fn dropped(session: &mut Session) -> String {
     if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") }
 }
 
-/// Waits for whatever a flusher or a journal still does.
+/// Waits until flushers and journals have finished.
 pub fn settle(session: &mut Session, disk: &str) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(60);
     let mut before = read_stat(disk)?;
@@ -158,14 +157,14 @@ pub fn settle(session: &mut Session, disk: &str) -> Result<()> {
         }
         before = now;
     }
-    bail!("`{disk}` does not come to rest: {before:?}")
+    bail!("`{disk}` does not become idle: {before:?}")
 }
 
-/// Every account is back at zero, as the kernel's own count is, and something
-/// was counted at all.
+/// Checks that every account is back at zero, as the kernel's own count is, and that requests
+/// were counted at all.
 ///
-/// The kernel runs no program within itself: an end in an interrupt is missed
-/// now and then. It is reconciled, and there are hardly any.
+/// The kernel runs no program inside another run of it, so a completion in an interrupt is
+/// missed now and then. These are reconciled, and there are hardly any.
 pub fn nothing_leaks(session: &mut Session, disk: &str) -> Result<()> {
     settle(session, disk)?;
     let accounts = session.accounts_of(disk);
@@ -180,21 +179,24 @@ pub fn nothing_leaks(session: &mut Session, disk: &str) -> Result<()> {
         if kept.is_empty() {
             break;
         }
-        ensure!(Instant::now() < end, "in flight forever on `{disk}`: {kept:?}");
+        ensure!(Instant::now() < end, "still in flight on `{disk}`: {kept:?}");
         sleep(Duration::from_millis(100));
         session.poll(None, &mut Vec::new());
     }
-    ensure!(missed <= 2 + seen / 10_000, "{missed} of {seen} ends were missed: {accounts:?}");
+    ensure!(
+        missed <= 2 + seen / 10_000,
+        "{missed} of {seen} completions were missed: {accounts:?}"
+    );
     Ok(())
 }
 
-/// Healing waits until a request is surely gone.
+/// Reconciling waits until a request has certainly completed.
 const HEALING: Duration = Duration::from_secs(6);
 
-/// Writes, small syncs, and reads that no cache answers.
+/// Makes writes, small syncs, and reads past the page cache.
 pub fn mixed_load(mountpoint: &Path, device: &str) -> Result<()> {
     let path = mountpoint.join("mixed");
-    // Little, as emulated machines are slow; requests are what counts.
+    // The files are small, because emulated machines are slow and only requests are counted.
     std::fs::write(&path, vec![0xa5; 8 << 20])
         .with_context(|| format!("failed to fill `{}`", path.display()))?;
     let mut file = File::options().read(true).write(true).open(&path)?;
@@ -215,7 +217,7 @@ pub fn mixed_load(mountpoint: &Path, device: &str) -> Result<()> {
     run("sync", &["-f", &mountpoint.display().to_string()])
 }
 
-/// Discards what is free.
+/// Discards the free space.
 pub fn trim(mountpoint: &Path) -> Result<()> {
     run("fstrim", &[&mountpoint.display().to_string()])
 }

@@ -1,4 +1,4 @@
-//! The ways to sync, and that the tracer sees each once per call.
+//! The ways to sync; the tracer must see each once per call.
 
 use std::{
     fs::{File, OpenOptions},
@@ -17,18 +17,17 @@ use tracer_snapshot::{FileClass, SlowSync};
 
 use super::cells::Shortfall;
 
-/// How often each way is gone.
+/// The number of syncs in each way.
 pub const ROUNDS: usize = 7;
 
-/// All calls are hooked a tick or two after that is needed.
+/// All calls are hooked within a tick or two after the hooks become necessary.
 const CALLS_WITHIN: Duration = Duration::from_secs(10);
 
-/// A way to sync: its name in records, and how it is done to a file that has
-/// something new to write.
+/// A way to sync: its name in records, and a function that syncs a file with new data.
 pub struct Way {
     pub kind: &'static str,
     sync: fn(&Path, &File) -> io::Result<()>,
-    /// Whether the measured time is that of the sync alone.
+    /// Whether the measured time contains only the sync.
     exact: bool,
     /// Whether ext4's own tracepoints mark its begin and end.
     by_ext4: bool,
@@ -52,7 +51,7 @@ pub const SIMPLE: usize = 5;
 pub struct Ground<'a> {
     pub filesystem: &'a str,
     pub mountpoint: &'a Path,
-    /// As the tracer names it.
+    /// The name that the tracer shows.
     pub device: &'a str,
 }
 
@@ -60,7 +59,7 @@ pub struct Ground<'a> {
 ///
 /// # Errors
 ///
-/// When a sync itself fails, or the tracer contradicts what was measured.
+/// A sync fails, or the tracer contradicts what was measured.
 pub fn count_way(
     session: &mut Session,
     ground: Ground<'_>,
@@ -94,7 +93,7 @@ pub fn count_way(
     let syncs = own_syncs(session);
     if syncs.len() != rounds || syncs.iter().any(|sync| sync.kind != kind) {
         let kinds: Vec<_> = syncs.iter().map(|sync| sync.kind).collect();
-        let what = format!("of {rounds} times {kind} on {filesystem} were seen {kinds:?}");
+        let what = format!("of {rounds} {kind} calls on {filesystem}, these were seen: {kinds:?}");
         return Ok(Some(Shortfall::unseen(what, kind, filesystem)));
     }
     let mut close = 0;
@@ -113,12 +112,12 @@ pub fn count_way(
                 _ => Shortfall::wrong(what),
             }));
         }
-        // A hook and a clock read on each side.
+        // On each side there are a hook and a clock reading.
         if sync.duration_seconds >= took * 0.9 - clock_slack().as_secs_f64() {
             close += 1;
         }
     }
-    // Now and then the test itself is put off between its clock and the call.
+    // Now and then the test itself is preempted between its clock reading and the call.
     ensure!(!way.exact || close + 2 >= rounds, "{kind}: {close} of {rounds} were as long as ours");
     Ok(None)
 }
@@ -137,7 +136,10 @@ fn await_calls(
     }
     let begin = Instant::now();
     while !session.is_attached(Capability::Sync) {
-        ensure!(begin.elapsed() < CALLS_WITHIN, "all calls have no hook after {CALLS_WITHIN:?}");
+        ensure!(
+            begin.elapsed() < CALLS_WITHIN,
+            "the system calls have no hook after {CALLS_WITHIN:?}"
+        );
         sync()?;
         thread::sleep(Duration::from_millis(100));
         session.poll(None, &mut Vec::new());
@@ -145,8 +147,8 @@ fn await_calls(
     Ok(())
 }
 
-/// The time that two clock reads and the hooks take between our clock and the sync.
-/// An emulated machine is tens of times slower.
+/// The largest time that two clock readings and the hooks may take between our clock and the
+/// sync. An emulated machine is tens of times slower.
 fn clock_slack() -> Duration {
     Duration::from_micros(if crate::guest::is_guest() { 1_000 } else { 20 })
 }
@@ -160,7 +162,7 @@ pub fn own_syncs(session: &mut Session) -> Vec<SlowSync> {
     syncs
 }
 
-/// Whether the phases of a sync are its length, within a hundredth.
+/// Whether the phases of a sync add up to its length, within a hundredth.
 pub fn phases_add_up(sync: &SlowSync) -> bool {
     let off = (sync.phases.total() - sync.duration_seconds).abs();
     off <= 0.01 * sync.duration_seconds
@@ -174,20 +176,20 @@ fn sync_file_range(_: &Path, file: &File) -> io::Result<()> {
     let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE
         | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    // SAFETY: an open descriptor; the call takes no pointers.
+    // SAFETY: the descriptor is open, and the call takes no pointers.
     ok(unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, flags) })
 }
 
 fn syncfs(_: &Path, file: &File) -> io::Result<()> {
-    // SAFETY: an open descriptor; the call takes no pointers.
+    // SAFETY: the descriptor is open, and the call takes no pointers.
     ok(unsafe { libc::syncfs(file.as_raw_fd()) })
 }
 
 fn msync(_: &Path, file: &File) -> io::Result<()> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let fd = file.as_raw_fd();
-    // SAFETY: a fresh mapping of one page of a file that is longer than that,
-    // written to, synced and unmapped here.
+    // SAFETY: this is a new mapping of one page of a file that is longer than that; it is
+    // written to, synced and unmapped only here.
     unsafe {
         let page = libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_SHARED, fd, 0);
         if page == libc::MAP_FAILED {

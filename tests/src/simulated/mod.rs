@@ -1,13 +1,13 @@
-//! A disk that is as slow as a test says: whose requests take how long is known
-//! beforehand, whatever this machine's own disk is doing.
+//! A disk that is as slow as a test says: the time of each request is known in advance,
+//! whatever this machine's own disk is doing.
 //!
-//! A FUSE file with a [`Model`] of its service, its blocks in memory, below a
-//! loop device that passes every request on as it is, with a filesystem on top.
-//! The server is a process of its own ([`parts`]): it would hang with a test
-//! that is killed while it waits for the disk.
+//! It is a FUSE file whose blocks are in memory and whose service times follow a [`Model`],
+//! below a loop device that passes every request on unchanged, with a filesystem on top. The
+//! server is a process of its own ([`parts`]): in the test's process it would hang if the test
+//! is killed while it waits for the disk.
 //!
-//! The loop device itself hands flushes and discards of one cgroup on one at a
-//! time, and nothing behind them meanwhile, as it does on any file.
+//! As on any file, the loop device itself passes on the flushes and discards of a cgroup one at
+//! a time, and nothing after them meanwhile.
 
 /// A neighbour of a timeline.
 pub mod neighbour;
@@ -37,10 +37,10 @@ use tracer_disk_model::Model;
 pub use server::Served;
 
 pub const DISK_BYTES: u64 = 2 << 30;
-/// For the server to begin.
+/// The server must have begun within this time.
 const BEGUN: Duration = Duration::from_secs(10);
 
-/// A mounted disk; all of it goes when dropped, in this order.
+/// A mounted disk; dropping it removes all its parts, in this order.
 #[derive(Debug)]
 pub struct SimulatedDisk {
     disk: LoopDisk,
@@ -56,8 +56,8 @@ struct Server {
 }
 
 impl SimulatedDisk {
-    /// Makes one of [`DISK_BYTES`] with the default model, after sweeping what
-    /// killed tests left.
+    /// Makes a disk of [`DISK_BYTES`] with the default model, after removing what killed tests
+    /// left.
     pub fn create(filesystem: Filesystem) -> Result<Self> {
         Self::create_with(filesystem, &[])
     }
@@ -89,20 +89,20 @@ impl SimulatedDisk {
         self.disk.name()
     }
 
-    /// The process that serves it, called `sim-disk`.
+    /// The process that serves the disk, called `sim-disk`.
     pub fn server_pid(&self) -> u32 {
         self.server.process.pid()
     }
 
-    /// Goes on as another disk.
+    /// Continues as another disk.
     pub fn become_another(&self, model: &Model) -> Result<()> {
         let path = self.server.mountpoint.join(MODEL);
         fs::write(&path, serde_json::to_vec(model)?)
             .with_context(|| format!("failed to write `{}`", path.display()))
     }
 
-    /// Has all that is in the journal written to its place: what may not be
-    /// dropped from memory before, may be now.
+    /// Makes the kernel write everything in the journal to its place, so that it can be dropped
+    /// from memory.
     pub fn settle(&self) -> Result<()> {
         let mountpoint = self.mountpoint().to_string_lossy();
         FSFREEZE.run(&["--freeze", &mountpoint])?;
@@ -110,7 +110,7 @@ impl SimulatedDisk {
         Ok(())
     }
 
-    /// Drops from memory what is known of its filesystem's own blocks.
+    /// Drops the filesystem's own blocks from memory.
     pub fn forget(&self) -> Result<()> {
         self.settle()?;
         BLOCKDEV.run(&["--flushbufs", self.disk.device()])?;
@@ -136,10 +136,10 @@ impl Server {
         let until = Instant::now() + BEGUN;
         while !mountpoint.join(IMAGE).exists() {
             if let Some(ended) = server.process.ended() {
-                bail!("the simulated disk does not serve: {}", last_line(&ended.stderr));
+                bail!("the simulated disk's server ended: {}", last_line(&ended.stderr));
             }
             if Instant::now() > until {
-                bail!("the simulated disk does not serve after {BEGUN:?}");
+                bail!("the simulated disk does not answer after {BEGUN:?}");
             }
             std::thread::sleep(Duration::from_millis(10));
         }

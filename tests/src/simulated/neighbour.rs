@@ -1,5 +1,5 @@
-//! A neighbour of a timeline as a process: the same requests, just as often, to a
-//! file on the simulated disk.
+//! Plays a neighbour of a timeline as a process: it makes the same requests at the same rate to
+//! a file on the simulated disk.
 
 use std::{
     fs::{self, File},
@@ -20,7 +20,7 @@ use tracer_timelines::{
 use super::parts::keep_pace;
 
 const FILE_BYTES: u64 = 64 << 20;
-/// Blocks of files, and what memory must be aligned to past the page cache.
+/// The size of blocks, and the alignment of memory for requests past the page cache.
 const BLOCK: usize = 4096;
 
 /// Lays its file out, so that no request finds a hole.
@@ -33,7 +33,7 @@ pub fn prepare(path: &Path) -> Result<()> {
     Ok(file.sync_all()?)
 }
 
-/// Asks until it is stopped.
+/// Makes requests until it is stopped.
 pub fn ask(path: &Path, stream: Stream) -> Result<()> {
     let per_second = stream.per_second.unwrap_or(u64::MAX);
     if stream.does == Does::BufferedWrite {
@@ -55,7 +55,7 @@ pub fn ask(path: &Path, stream: Stream) -> Result<()> {
     Ok(())
 }
 
-/// One request at a time, about so far apart; what is late is not made up for.
+/// Makes one request at a time, about this far apart; a late one is not made up for.
 fn work(file: &File, stream: Stream, each: Duration, mut dice: Dice) -> Result<()> {
     let length = stream.bytes as usize;
     let mut memory = vec![0x55; length + BLOCK];
@@ -76,8 +76,8 @@ fn work(file: &File, stream: Stream, each: Duration, mut dice: Dice) -> Result<(
     }
 }
 
-/// Through the page cache, from one end of the file to the other; the kernel writes
-/// it back.
+/// Writes through the page cache, from one end of the file to the other; the kernel writes the
+/// data back.
 fn write_buffered(path: &Path, bytes: u64, per_second: u64) -> Result<()> {
     let file = File::options().write(true).open(path)?;
     let blocks = fs::metadata(path)?.len() / bytes;

@@ -1,8 +1,8 @@
-//! Parts that this very program plays as a process of its own: the simulated
-//! disk, and culprits that no program of the system can be.
+//! Parts that this program plays in a process of its own: the simulated disk, and culprits for
+//! which the system has no program.
 //!
-//! It is started as libtest is for one test, the only one here, which finds its
-//! part in the environment. It goes by the name that it is given.
+//! The process is started as libtest for one test, the only one here, which finds its part in
+//! the environment. It takes the name that it is given.
 
 use std::{
     env,
@@ -45,7 +45,7 @@ pub enum Part {
         file_bytes: u64,
         bytes_per_second: u64,
     },
-    /// Makes small files, renames and removes them, and never syncs.
+    /// Creates small files, renames and removes them, and never syncs.
     Files {
         folder: PathBuf,
         per_second: u32,
@@ -55,9 +55,8 @@ pub enum Part {
         file: PathBuf,
         per_second: u32,
     },
-    /// Fills the holes of a large file a piece at a time, far from the piece
-    /// before, and syncs each; keeps an [`Account`] of that. The first round is
-    /// as quick as it can be.
+    /// Fills the holes of a large file, each far from the one before, and syncs after each; keeps
+    /// an [`Account`] of that. The first round runs without pauses.
     Filler {
         file: PathBuf,
         stride_bytes: u64,
@@ -70,8 +69,7 @@ pub enum Part {
         file: PathBuf,
         stream: Stream,
     },
-    /// Is stuck in a page fault of one file once `go` is there, and syncs another all
-    /// the while.
+    /// Gets stuck in a page fault of one file once `go` exists, and keeps syncing another file.
     Stuck {
         mapped: PathBuf,
         synced: PathBuf,
@@ -90,11 +88,11 @@ pub enum Part {
     },
 }
 
-/// The account that a [`Part::Filler`] keeps of itself.
+/// A [`Part::Filler`]'s own count of its syncs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Account {
     pub syncs: u64,
-    /// The seconds that it spent in them.
+    /// The seconds that it spent in syncs.
     pub seconds: f64,
 }
 
@@ -106,7 +104,7 @@ impl Account {
         Ok(Self { syncs: syncs.parse()?, seconds: seconds.parse()? })
     }
 
-    /// In as many bytes each time, so that none are of the time before.
+    /// Writes the same number of bytes each time, so that none are left of an earlier write.
     fn write(self, file: &File) -> Result<()> {
         let text = format!("{:020} {:020.9}", self.syncs, self.seconds);
         Ok(file.write_all_at(text.as_bytes(), 0)?)
@@ -114,14 +112,14 @@ impl Account {
 }
 
 impl Part {
-    /// Starts a process called `name` that plays it until stopped.
+    /// Starts a process called `name` that plays the part until stopped.
     pub fn start(&self, name: &str, cgroup: &Cgroup) -> Result<Process> {
         let mut command = self.command(name)?;
         command.stdout(Stdio::null());
         Process::spawn(command, cgroup)
     }
 
-    /// Starts it within a limit besides.
+    /// Starts it within a limit, too.
     pub fn start_within(&self, limit: &CgroupV1, name: &str, cgroup: &Cgroup) -> Result<Process> {
         let mut command = self.command(name)?;
         command.stdout(Stdio::null());
@@ -132,7 +130,7 @@ impl Part {
     fn command(&self, name: &str) -> Result<Command> {
         let program = env::current_exe().context("failed to find this program")?;
         let mut command = if matches!(self, Part::Disk { .. }) {
-            // A disk waits for nobody's CPU.
+            // The disk's server must not wait for a CPU.
             let mut command = Command::new("nice");
             command.args(["-n", "-15"]).arg(program);
             command
@@ -189,8 +187,8 @@ fn write(path: &Path, file_bytes: u64, bytes_per_second: u64) -> Result<()> {
     Ok(())
 }
 
-/// Every file lies for a while in one of many folders, so that each commit of
-/// the journal finds many blocks of metadata changed.
+/// Every file is for a while in one of many directories, so that each commit of the journal has
+/// many changed blocks of metadata.
 fn shuffle_files(folder: &Path, per_second: u32) -> Result<()> {
     const FOLDERS: u64 = 256;
     const KEPT: u64 = 4096;
@@ -236,7 +234,7 @@ fn fill(
     let mut account = Account::default();
     let mut start = Instant::now();
     for number in 0.. {
-        // The first place of each stride is for who lays the file out.
+        // The first block of each stride is written when the file is laid out.
         let (round, stride) = (number / strides + 1, number % strides);
         file.write_all_at(&BYTES, stride * stride_bytes + round * BYTES.len() as u64)?;
         let begin = Instant::now();
@@ -253,7 +251,7 @@ fn fill(
 }
 
 fn hoard(heap_bytes: usize, path: &Path, bytes_per_second: u64) -> Result<()> {
-    // Should there be too little for all, it is the one to go.
+    // If memory runs out, the kernel must kill this process first.
     fs::write("/proc/self/oom_score_adj", "1000").context("failed to offer itself")?;
     let heap = black_box(vec![0x55u8; heap_bytes]);
     let file = File::open(path)?;
@@ -282,11 +280,11 @@ fn hog(cpu: usize) -> Result<()> {
 fn a_child_plays_the_part_that_it_is_given() {
     if let Ok(part) = env::var(PART) {
         let part: Part = serde_json::from_str(&part).expect("a part as `command` gives it");
-        // The leader's name is the process's, whichever thread this is.
+        // The name of the thread leader is that of the process, whichever thread this is.
         fs::write("/proc/self/comm", env::var(NAME).expect("a name")).unwrap();
         let played = part.play();
         if let Err(error) = &played {
-            // Not by `eprintln!`, which libtest may keep to itself.
+            // `eprintln!` is not used, because libtest may capture it.
             let _ = writeln!(std::io::stderr(), "{error:#}");
         }
         std::process::exit(i32::from(played.is_err()));

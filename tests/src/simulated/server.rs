@@ -1,9 +1,9 @@
 //! The process behind a simulated disk: a FUSE filesystem with three files.
 //!
-//! `disk.img` holds the blocks and answers when its model says; `model` takes
-//! another [`Model`] while the disk runs; `served` lists the requests so
-//! far. The blocks lie in a memfd, so they go with the process, however it
-//! ends. One thread takes requests, one replies when each is due.
+//! `disk.img` holds the blocks, and replies when its model says; a write to `model` changes the
+//! [`Model`] while the disk runs; `served` lists the requests so far. The blocks are in a
+//! memfd, so they disappear with the process, however it ends. One thread takes requests,
+//! another replies when each is due.
 
 use std::{
     cmp::Reverse,
@@ -44,13 +44,13 @@ const IMAGE_INODE: INodeNo = INodeNo(2);
 const MODEL_INODE: INodeNo = INodeNo(3);
 const SERVED_INODE: INodeNo = INodeNo(4);
 
-/// Beyond this much of them in memory, blocks cannot be written.
+/// If blocks take more memory than this, writes fail.
 const MAX_BYTES: u64 = 3 << 29;
 /// Nothing but us changes anything.
 const EVER: Duration = Duration::from_secs(1 << 30);
-/// The largest request that FUSE hands on in one piece on every kernel.
+/// The largest request that FUSE passes on in one piece on every kernel.
 pub const LARGEST_BYTES: u32 = 1 << 20;
-/// The kernel holds asynchronous requests back above this number.
+/// The kernel holds back asynchronous requests above this number.
 const AT_ONCE: u16 = 1024;
 
 /// Requests that reached the disk, by class.
@@ -65,7 +65,7 @@ pub struct Served {
 
 /// Serves until the filesystem is unmounted.
 pub fn serve(mountpoint: &Path, size_bytes: u64) -> Result<()> {
-    // Replies would be late by 50 µs otherwise.
+    // Otherwise replies would be 50 µs late.
     prctl::set_timerslack(1)?;
     let blocks = File::from(memfd_create("simulated-disk", MFdFlags::MFD_CLOEXEC)?);
     blocks.set_len(size_bytes)?;
@@ -213,7 +213,7 @@ impl Desk {
     }
 }
 
-/// The filesystem as FUSE asks for it.
+/// The filesystem, as FUSE requires it.
 struct Disk {
     desk: Arc<Desk>,
     size_bytes: u64,
@@ -248,11 +248,11 @@ impl Disk {
 
 impl Filesystem for Disk {
     fn init(&mut self, _: &fuser::Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Without it the loop device waits for each request before the next.
+        // Without this the loop device would wait for each request before it sends the next.
         if config.add_capabilities(InitFlags::FUSE_ASYNC_DIO).is_err() {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        // A bound that is refused is replaced by the nearest one.
+        // If the kernel refuses a bound, it uses the nearest one.
         if let Err(nearest) = config.set_max_write(LARGEST_BYTES) {
             let _ = config.set_max_write(nearest);
         }
@@ -274,7 +274,7 @@ impl Filesystem for Disk {
         reply.attr(&EVER, &self.attributes(inode));
     }
 
-    /// Nothing can be set, and truncating `model` is no error.
+    /// No attribute can be set; truncating `model` is not an error.
     fn setattr(
         &self,
         _: &fuser::Request,
@@ -383,7 +383,7 @@ impl Filesystem for Disk {
         self.desk.receive(Request::Flush, Reply::Done(reply));
     }
 
-    /// A hole is a discard; the loop device asks for nothing else but zeroes.
+    /// Punching a hole is a discard; the only other mode that the loop device uses is zeroing.
     fn fallocate(
         &self,
         _: &fuser::Request,
@@ -407,7 +407,7 @@ impl Filesystem for Disk {
         }
     }
 
-    /// The loop device takes the block size for its discards from here.
+    /// The loop device reads the block size of its discards from here.
     fn statfs(&self, _: &fuser::Request, _: INodeNo, reply: ReplyStatfs) {
         let blocks = self.size_bytes / 4096;
         reply.statfs(blocks, blocks, blocks, 3, 0, 4096, 255, 4096);

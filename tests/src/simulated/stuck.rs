@@ -1,9 +1,8 @@
-//! A process that is stuck in a page fault, and holds up all who ask for what lies in
-//! its memory: its arguments, for one.
+//! A process that is stuck in a page fault, and blocks every reader of its memory, such as of
+//! its arguments.
 //!
-//! A thread stores to a page of a file that may not be written to at the moment;
-//! another wants to unmap the page beside it, waits for the first, and has locked
-//! the process's memory by then. A third goes on syncing.
+//! One thread stores to a page of a file on a frozen filesystem. Another unmaps the next page:
+//! it has locked the process's memory, and waits for the first. A third keeps syncing.
 
 use std::{
     fs::{File, OpenOptions},
@@ -19,7 +18,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 const PAGE: usize = 4096;
 
-/// Syncs `synced` on and on, and is stuck over `mapped` once `go` is there.
+/// Keeps syncing `synced`, and gets stuck on `mapped` once `go` exists.
 pub fn get_stuck(mapped: &Path, synced: &Path, go: &Path) -> Result<()> {
     let file = File::create(synced).with_context(|| format!("no `{}`", synced.display()))?;
     // Its own pages are there before others' are held up.
@@ -50,7 +49,7 @@ pub fn get_stuck(mapped: &Path, synced: &Path, go: &Path) -> Result<()> {
         unsafe { first.write_volatile(1) };
     });
     thread::sleep(Duration::from_millis(300));
-    // SAFETY: the second page is used by nobody.
+    // SAFETY: nobody uses the second page.
     unsafe { munmap(pages.add(PAGE), PAGE) }?;
     let _ = stores.join();
     loop {

@@ -1,5 +1,5 @@
-//! The agent as a container would run it: the static binary alone in its root,
-//! with the rights that the DaemonSet lists, each of which must be needed.
+//! The agent as a container runs it: its root has only the static binary. It has the
+//! rights that the DaemonSet lists, and each of them must be needed.
 
 /// One container of the DaemonSet, without a cluster.
 mod pod;
@@ -34,8 +34,8 @@ use pod::Pod;
 const SECOND: Duration = Duration::from_secs(1);
 const NOBODY: u32 = 65534;
 
-/// A process of another user that syncs in a directory which is closed to others: seeing
-/// its open files takes capabilities.
+/// A process of another user that syncs in a directory which others cannot read: the agent
+/// needs capabilities to see its open files.
 struct Victim {
     _fio: Process,
     cgroup: Cgroup,
@@ -59,7 +59,7 @@ impl Victim {
         Self { _fio: Process::spawn(fio, &cgroup).unwrap(), cgroup, _disk: disk }
     }
 
-    /// The path by which an agent knows its file, once it has judged it.
+    /// The path that an agent shows for its file, once there is a verdict on it.
     fn path(&self, agent: &Agent) -> Option<String> {
         let (status, _, body) = agent.try_get("/api/v1/verdicts", "")?;
         if status != 200 {
@@ -84,7 +84,7 @@ macro_rules! need_pod {
         }
         let pod = Pod::create(&tracer_bin()).unwrap();
         if says_nothing(&pod) {
-            skip!("the tracer under test is no static one: `cargo xtask build --static`");
+            skip!("the tracer under test is not the static one: `cargo xtask build --static` builds it");
         }
         pod
     }};
@@ -127,7 +127,7 @@ fn a_container_with_the_listed_rights_names_a_victim_and_its_file() {
 enum Without {
     /// The agent does not start, and names it.
     Ends,
-    /// It runs, and files of others stay without a name.
+    /// It runs, but other users' files have no names.
     Nameless,
     /// Newer kernels do not ask for it: since this one, which has what instead.
     Old { until: (u32, u32) },
@@ -140,7 +140,7 @@ fn without(capability: Capability) -> Without {
         // Maps counted against RLIMIT_MEMLOCK, until memory cgroups counted them:
         // https://github.com/torvalds/linux/commit/3ac1f01b43b6
         Capability::CAP_SYS_RESOURCE => Without::Old { until: (5, 11) },
-        other => panic!("{other} is listed, and nothing here shows what it is for"),
+        other => panic!("{other} is listed, but this test does not know what it is for"),
     }
 }
 
@@ -190,7 +190,7 @@ fn each_listed_capability_is_needed() {
             Without::Nameless => {
                 let agent = Agent::until_ready(tracer, address);
                 agent.wait_until("the victim is seen", || victim.path(&agent).is_some());
-                // Long enough for a file to be looked for again.
+                // This is long enough for the file to be looked up again.
                 sleep(5 * SECOND);
                 assert!(!is_named(victim.path(&agent)), "{name}: not needed to name files");
                 let says = agent.tracer.transcript();

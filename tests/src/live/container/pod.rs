@@ -1,9 +1,8 @@
-//! One container of the DaemonSet, without a cluster: a root of its own with
-//! the mounts, the arguments and the capabilities that the manifests name.
+//! One container of the DaemonSet, without a cluster: it has its own root, with the
+//! mounts, the arguments and the capabilities that the manifests name.
 //!
-//! All its mounts lie in a mount namespace of its own and go with its process,
-//! however that ends. It knows nothing of the network, seccomp, AppArmor and
-//! limits: those are the machine's.
+//! All its mounts are in its own mount namespace, and disappear with its process, however
+//! that ends. Network, seccomp, AppArmor and limits are those of this machine.
 
 use std::{
     ffi::CString,
@@ -32,11 +31,11 @@ use tracer_lab::disk::default_dir;
 const DAEMONSET: &str = include_str!("../../../../deploy/kubernetes/base/daemonset.yaml");
 const CONFIGMAP: &str = include_str!("../../../../deploy/kubernetes/base/configmap.yaml");
 
-/// The least amount of memory that runtimes allow a container to lock.
+/// The amount of memory that every runtime allows a container to lock.
 const MEMLOCK_BYTES: u64 = 64 << 10;
 
 pub struct Pod {
-    /// Holds the root and what stands in for volumes.
+    /// Holds the root, and the directories that replace volumes.
     folder: TempDir,
     spec: Value,
     mounts: Vec<BindMount>,
@@ -69,7 +68,7 @@ impl Pod {
     /// Lays out its root, with `binary` as the image's only file.
     pub fn create(binary: &Path) -> io::Result<Self> {
         let spec = yaml(DAEMONSET)["spec"]["template"]["spec"].take();
-        // The volume for the self-test must lie on a disk.
+        // The volume for the self-test must be on a disk.
         let folder = tempfile::tempdir_in(default_dir().map_err(Error::other)?)?;
         fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))?;
         let mut pod = Self { folder, spec, mounts: Vec::new() };
@@ -96,7 +95,7 @@ impl Pod {
         &list(&self.spec, "containers")[0]
     }
 
-    /// The folder with a volume's files. The pod writes to none of the host's own.
+    /// The directory with a volume's files. The pod must not write to the host's own files.
     fn volume(&self, wanted: &Value) -> io::Result<PathBuf> {
         let name = text(wanted, "name");
         let volumes = list(&self.spec, "volumes");
@@ -130,7 +129,8 @@ impl Pod {
         list(capabilities, "add").iter().map(|name| parse(name).expect("a capability")).collect()
     }
 
-    /// The container's command, listening elsewhere: the network is not its own.
+    /// The container's command, with another address to listen on, because it shares the
+    /// network.
     pub fn agent(&self, capabilities: &[Capability], address: SocketAddr) -> Command {
         let args = list(self.container(), "args").iter().map(|arg| arg.as_str().unwrap());
         let args = args.filter(|arg| !arg.starts_with("--listen="));

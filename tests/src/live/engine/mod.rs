@@ -1,5 +1,5 @@
-//! The image, written by us and loaded by a container engine that knows nothing of
-//! us: with the engine's own filter, with ours, and beside other containers.
+//! The image, as `cargo xtask dist` writes it, loaded by a real container engine: with the
+//! engine's own seccomp filter, with ours, and next to other containers.
 
 mod podman;
 
@@ -41,13 +41,13 @@ fn image_archive() -> Vec<u8> {
     };
     let machine = if std::env::consts::ARCH == "aarch64" { Machine::Arm } else { Machine::X86 };
     let other = if machine == Machine::X86 { Machine::Arm } else { Machine::X86 };
-    // The engine must choose its own machine's manifest of the two.
+    // The engine must choose the manifest of its own architecture.
     let wrong = layout::Parts { tracer: b"of another machine".to_vec(), ..parts.clone() };
     let roots = [(other, layout::image(&wrong)), (machine, layout::image(&parts))];
     image::write(&release(), &roots).unwrap().archive
 }
 
-/// Skips where no engine can run; otherwise an engine, and the name of the image in it.
+/// Returns an engine and the name of the image in it; skips if no engine can run.
 macro_rules! need_engine {
     () => {{
         need_live!();
@@ -61,14 +61,14 @@ macro_rules! need_engine {
         assert_eq!(image, concat!("docker.io/library/tracer:", env!("CARGO_PKG_VERSION")));
         let version = podman.command(&["run", "--rm", &image, "--version"]).output().unwrap();
         if !version.status.success() {
-            skip!("the tracer under test is no static one: `cargo xtask build --static`");
+            skip!("the tracer under test is not the static one: `cargo xtask build --static` builds it");
         }
         assert_eq!(said(&version), concat!("tracer ", env!("CARGO_PKG_VERSION")));
         (podman, image)
     }};
 }
 
-/// A container of the image that has the two capabilities that tracing takes, alone.
+/// A container of the image with only the two capabilities that tracing needs.
 fn with_two_capabilities(podman: &Podman, profile: &str, image: &str, args: &[&str]) -> Command {
     let mut command = podman.command(&["run", "--rm", "--cap-drop=ALL", "--read-only"]);
     command.args(["--cap-add=BPF", "--cap-add=PERFMON", "--pid=host"]);
@@ -147,14 +147,14 @@ fn of_daemonset(podman: &Podman) -> Vec<String> {
         let mode = if read_only { "ro,rslave" } else { "rw" };
         options.push(format!("--volume={}:{target}:{mode}", source.display()));
     }
-    // A node of Podman keeps its containers' names here; ours keeps them in a folder.
+    // Podman keeps its containers' names here; the test's Podman keeps them in a directory.
     let storage = podman.path("storage");
     options.push(format!("--volume={}:/host/var/lib/containers/storage:ro", storage.display()));
     options
 }
 
-/// docs/deploy.md says what Podman makes of the DaemonSet. A newer one takes it, and this
-/// test then asks for the page to be changed.
+/// docs/deploy.md says that Podman 4.3 refuses the DaemonSet. If that Podman accepts it, the
+/// page must be changed.
 #[test]
 fn podman_says_of_the_daemonset_what_the_page_says() {
     need_live!();
@@ -164,7 +164,7 @@ fn podman_says_of_the_daemonset_what_the_page_says() {
     };
     let version = podman.run(&["--version"]);
     if version != "podman version 4.3.1" {
-        skip!("the page is about another version than {version}");
+        skip!("the page is not about {version}");
     }
     let daemonset = workspace().join(DAEMONSET);
     let output = podman.command(&["kube", "play", daemonset.to_str().unwrap()]).output().unwrap();
@@ -175,7 +175,7 @@ fn podman_says_of_the_daemonset_what_the_page_says() {
     assert!(page.contains(refusal) && page.contains("Podman 4.3.1"));
 }
 
-/// Whether an agent's verdicts have this container as a victim, and whom they name.
+/// The culprits that an agent's verdicts name for this container, if it is a victim.
 fn culprits_of(agent: &Agent, victim: &str) -> Option<Vec<String>> {
     let (status, _, body) = agent.try_get("/api/v1/verdicts", "")?;
     if status != 200 {
@@ -197,7 +197,7 @@ fn an_agent_in_a_container_names_the_container_whose_fstrim_hurts_anothers_etcd(
     if !tools.join("etcdctl").is_file() {
         skip!("`etcdctl` is not beside `etcd`");
     }
-    // It goes after the containers that use it.
+    // It is dropped after the containers that use it.
     let disk = SimulatedDisk::create(Filesystem::Ext4).unwrap();
     let (podman, image) = need_engine!();
     fs::create_dir(disk.mountpoint().join("etcd")).unwrap();
@@ -231,7 +231,7 @@ fn an_agent_in_a_container_names_the_container_whose_fstrim_hurts_anothers_etcd(
     command.arg(format!("--listen={address}"));
     let agent = Agent::until_ready(Tracer::spawn(command), address);
 
-    // It uses and frees the space again, because ext4 does not trim twice what is free.
+    // The space is used and freed again, because ext4 does not trim free space twice.
     let trim = "while :; do fallocate -l 1500M /data/freed && rm /data/freed; fstrim /data; done";
     start("night-trimmer", &mountpoint, &["--privileged"], trim);
     let end = Instant::now() + MEETING;

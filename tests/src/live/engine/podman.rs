@@ -1,8 +1,8 @@
-//! A Podman that keeps everything in a folder of its own.
+//! A Podman that keeps everything in a directory of its own.
 //!
-//! `cargo xtask setup test` unpacks it, with runc, into `.tools/podman`; one that is
-//! installed serves as well. Networks are the host's and cgroups are made without
-//! systemd, so that it needs no service and no daemon.
+//! `cargo xtask setup test` unpacks it, with runc, into `.tools/podman`; an installed one
+//! is used as well. Containers have the host's network, and cgroups are made without
+//! systemd, so it needs no service and no daemon.
 
 use std::{
     fs,
@@ -17,21 +17,21 @@ use tracer_lab::disk::default_dir;
 use crate::deploy::workspace;
 
 pub struct Podman {
-    /// The root directory that its own files lie in.
+    /// The root directory that its program files are in.
     root: PathBuf,
-    /// Its configuration and its storage, on a disk.
+    /// The directory of its configuration and its storage, on a disk.
     folder: TempDir,
 }
 
 impl Podman {
-    /// Finds one that runs here; otherwise says why there is none.
+    /// Finds a Podman that runs here, or returns the reason why there is none.
     pub fn find() -> Result<Self, String> {
         let roots = [workspace().join(".tools/podman"), PathBuf::from("/")];
         let has = |root: &PathBuf, file: &str| root.join(file).is_file();
         let all = ["usr/bin/podman", "usr/bin/conmon", "usr/sbin/runc"];
         let Some(root) = roots.into_iter().find(|root| all.iter().all(|file| has(root, file)))
         else {
-            return Err("no podman with runc is here: `cargo xtask setup test` brings it".into());
+            return Err("no podman with runc is here: `cargo xtask setup test` unpacks it".into());
         };
         let parent = default_dir().map_err(|error| format!("{error:#}"))?;
         let folder = tempfile::Builder::new().prefix("tracer-engine-").tempdir_in(parent);
@@ -65,7 +65,7 @@ impl Podman {
         let storage = format!(
             "[storage]\ndriver = \"overlay\"\ngraphroot = \"{own}/storage\"\nrunroot = \"{own}/run\"\n"
         );
-        // No image comes from anywhere but a file of ours.
+        // Images come only from our own file.
         let policy = "{\"default\": [{\"type\": \"insecureAcceptAnything\"}]}";
         for (name, text) in [
             ("containers.conf", containers.as_str()),
@@ -78,7 +78,7 @@ impl Podman {
         Ok(())
     }
 
-    /// A file or folder of its own.
+    /// The path of a file or directory of its own.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -103,7 +103,7 @@ impl Podman {
         command
     }
 
-    /// Runs a command that must succeed, and returns what it says.
+    /// Runs a command that must succeed, and returns its output.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> String {
         let output = self.command(args).output().expect("podman can be started");
@@ -111,7 +111,7 @@ impl Podman {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// Loads an image from a file, and says its name.
+    /// Loads an image from a file, and returns its name.
     pub fn load(&self, archive: &Path) -> String {
         let policy = format!("--signature-policy={}", self.path("policy.json").display());
         let said = self.run(&["load", &policy, "--input", archive.to_str().unwrap()]);
@@ -138,7 +138,7 @@ pub fn said(output: &Output) -> String {
 }
 
 impl Drop for Podman {
-    /// Ends its containers, and takes away what its storage has mounted.
+    /// Ends its containers, and unmounts what its storage has mounted.
     fn drop(&mut self) {
         let ended = self.command(&["rm", "--all", "--force", "--time", "0"]).output();
         if !ended.as_ref().is_ok_and(|output| output.status.success()) {

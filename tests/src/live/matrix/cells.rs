@@ -1,8 +1,8 @@
-//! Cells whose truth is clear: one cause has nine tenths of what makes the syncs at least
-//! two and a half times as long, or nothing does. Where the device changes as the
-//! neighbour asks for more, `undecided` is right, too. The numbers are drawn by a seed,
-//! so that this machine can serve what is asked of the disk: at most 2,600 requests and
-//! 45 MB a second.
+//! Cells whose truth is clear: either the syncs become at least two and a half times as
+//! long, and one cause has nine tenths of that, or nothing becomes slow. If the device
+//! changes at the moment at which the neighbour asks for more, `undecided` is right, too.
+//! The numbers are drawn from seeds that keep the load within what this machine can serve:
+//! at most 2,600 requests and 45 MB a second.
 
 use tracer_timelines::{
     cell::{Cell, Device, DiskKind, Neighbour},

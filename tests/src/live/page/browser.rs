@@ -1,8 +1,8 @@
 //! A browser without a window, driven through the DevTools protocol:
 //! <https://chromedevtools.github.io/devtools-protocol/>.
 //!
-//! It speaks JSON, each message ended by a zero byte, over two descriptors,
-//! so that no port is open and nothing else can talk to it.
+//! It sends and receives JSON over two descriptors, each message ended by a zero byte. So
+//! no port is open, and no other process can talk to it.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -28,16 +28,16 @@ const NAMES: [Tool; 2] = [
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Killed when dropped, with all its processes.
+/// A running browser, killed with all its processes when dropped.
 pub struct Browser {
     /// The first process of a group that all others are in.
     child: Child,
     to: ChildStdin,
     from: Receiver<Value>,
     last_id: u64,
-    /// The page's, once there is one.
+    /// The page's session, once there is a page.
     session: Option<String>,
-    /// Errors and messages of the page, which should have none.
+    /// The page's errors and messages; there should be none.
     faults: Vec<Value>,
     _profile: TempDir,
 }
@@ -47,7 +47,7 @@ impl Browser {
     pub fn start() -> Option<Self> {
         let program = NAMES.iter().find_map(Tool::find)?;
         let profile = tempfile::tempdir().unwrap();
-        // It wants to be spoken to at descriptors 3 and 4.
+        // It expects the protocol on descriptors 3 and 4.
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1"]);
         command.arg(program).args(["--headless", "--remote-debugging-pipe", "--disable-gpu"]);
@@ -63,7 +63,7 @@ impl Browser {
         let (sender, from) = mpsc::channel();
         thread::spawn(move || {
             for message in out.split(0).map_while(Result::ok) {
-                let message = serde_json::from_slice(&message).expect("it speaks JSON");
+                let message = serde_json::from_slice(&message).expect("the browser sends JSON");
                 if sender.send(message).is_err() {
                     break;
                 }
@@ -107,7 +107,7 @@ impl Browser {
     pub fn wait_for_text(&mut self, id: &str, is_it: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
-            // There is none as long as the page loads.
+            // The element does not exist while the page loads.
             let text = self.evaluate(&format!("document.getElementById('{id}')?.textContent"));
             match text.as_str() {
                 Some(text) if is_it(text) => return text.to_owned(),
@@ -131,7 +131,7 @@ impl Browser {
         }
         let mut bytes = message.to_string().into_bytes();
         bytes.push(0);
-        self.to.write_all(&bytes).expect("the browser listens");
+        self.to.write_all(&bytes).expect("failed to write to the browser");
         let end = Instant::now() + PATIENCE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -151,7 +151,7 @@ impl Browser {
         let entry = &event["params"]["entry"];
         let is_fault = match event["method"].as_str() {
             Some("Runtime.exceptionThrown" | "Page.javascriptDialogOpening") => true,
-            // An agent that is away or has no verdicts yet is an error here too.
+            // The browser also logs an error if the agent does not answer or has no verdicts yet.
             Some("Log.entryAdded") => entry["level"] == "error" && entry["source"] != "network",
             _ => false,
         };
@@ -164,11 +164,11 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         let group = Pid::from_raw(self.child.id().cast_signed());
-        // Fails only when they have ended already, which is as good.
+        // This fails only if they have ended already.
         let _ = killpg(group, Signal::SIGKILL);
         let _ = self.child.wait();
-        // The others write to the profile until they have ended, too: a folder that is removed
-        // before that is there again.
+        // The other processes write to the profile until they have ended: a directory that is
+        // removed before that is created again.
         let end = Instant::now() + PATIENCE;
         while killpg(group, None).is_ok() && Instant::now() < end {
             sleep(Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! The agent's page as somebody sees it who has it open.
+//! The agent's page, as a person sees it in a browser.
 
 /// A browser without a window.
 mod browser;
@@ -62,7 +62,7 @@ fn the_culprit_appears_on_the_page_while_it_is_at_work() {
         let mut browser = browser.borrow_mut();
         let config = config("node-under-test");
         let agent = Agent::start(config.path());
-        // Undisturbed ones, to compare with.
+        // These are undisturbed syncs, for comparison.
         thread::sleep(6 * SECOND);
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -75,7 +75,7 @@ fn the_culprit_appears_on_the_page_while_it_is_at_work() {
                 }
             });
             browser.open(&format!("http://{}/", agent.address));
-            // Those who are ruled out have no dash.
+            // The text of those who are ruled out has no dash.
             let is_blamed = |text: &str| text.contains("/trimmer) discard — ");
             let text = browser.wait_for_text("victims", is_blamed);
             println!("{text}");
@@ -142,7 +142,7 @@ fn names_that_are_markup_are_text_and_run_nothing() {
     assert_eq!(count(&mut browser, "img, i, [onclick], [onerror]"), 0);
     assert_eq!(browser.evaluate("typeof window.ran"), "undefined");
     has_no_faults(&browser);
-    // That this is no accident: markup in the page would run nothing either.
+    // To be sure: even markup in the page would not run anything.
     browser.evaluate(
         "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=window.ran=1>')",
     );

@@ -1,8 +1,8 @@
-//! Draws what a panel's queries returned, for people who look at a dashboard without a
+//! Draws the results of a panel's queries, so that people can see a dashboard without
 //! Grafana: one SVG for each panel, in `target/panels`.
 //!
-//! Two things are faults: a legend that asks for a label that no series has, and a
-//! value that is no number. Colours, stacking and units are Grafana's and are not imitated.
+//! Two things count as faults: a legend with a label that no series has, and a value that is
+//! not a number. Grafana's colours, stacking and units are not imitated.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
 
@@ -43,7 +43,7 @@ fn point(pair: &Value) -> Result<Option<[f64; 2]>, String> {
     let value = pair[1].as_str().and_then(|value| value.parse::<f64>().ok());
     match (pair[0].as_f64(), value) {
         (Some(time), Some(value)) => Ok(value.is_finite().then_some([time, value])),
-        _ => Err(format!("{pair} is no value")),
+        _ => Err(format!("{pair} is not a value")),
     }
 }
 
@@ -71,7 +71,7 @@ impl Drawing {
         }
     }
 
-    /// Writes the picture; returns what could not be drawn.
+    /// Writes the chart; returns what could not be drawn.
     pub fn save(self, dashboard: &str, title: &str) -> Vec<String> {
         let folder = workspace().join("target/panels").join(dashboard);
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
@@ -170,9 +170,9 @@ mod tests {
         drawing.add("", &[json!({"metric": {}, "value": [1, "many"]})]);
         assert_eq!(
             drawing.faults,
-            ["no series has the label disk of its legend", "[1,\"many\"] is no value"]
+            ["no series has the label disk of its legend", "[1,\"many\"] is not a value"]
         );
-        // Nothing at all is a picture without lines.
+        // Without results the chart has no lines.
         assert!(Drawing::default().svg("").ends_with("</svg>\n"));
     }
 }

@@ -1,5 +1,5 @@
-//! Every question that a dashboard asks, with variables filled in as Grafana
-//! fills them, and which of them can have no answer in this test.
+//! Every query of a dashboard, with variables filled in as Grafana does, and the list of
+//! those that cannot have a result in this test.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,16 +11,16 @@ use super::{
 };
 use crate::deploy::dashboards::{list, read_dashboards, shown, text, variables};
 
-/// Why a question stays without an answer.
+/// The reason why a query has no result.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Silence {
-    /// The test does not bring it about: an answer makes the entry stale.
+    /// The test does not cause it; if there is a result, the entry is out of date.
     NotHere,
-    /// It is up to the machine.
+    /// It depends on the machine.
     Perhaps,
 }
 
-/// Dashboard, panel or variable, and why it may be empty.
+/// The dashboard, the panel or variable, and the reason why it may be empty.
 const SILENT: [(&str, &str, Silence); 7] = {
     use Silence::{NotHere, Perhaps};
     [
@@ -32,7 +32,7 @@ const SILENT: [(&str, &str, Silence); 7] = {
         ("tracer-fleet", "$vm on its host: who waits for it", NotHere),
         // A kernel may have all hooks.
         ("tracer-health", "Unsupported", Perhaps),
-        // Nothing need be dropped.
+        // There may be no drops.
         ("tracer-health", "Dropped by kind", Perhaps),
     ]
 };
@@ -71,7 +71,7 @@ impl Question {
     }
 }
 
-/// Asks everything, and says what has no data and should.
+/// Runs all queries, and returns those that should have data but have none.
 pub fn find_faults(prometheus: &Prometheus) -> Vec<String> {
     let mut questions = Vec::new();
     let mut faults = Vec::new();
@@ -88,7 +88,7 @@ pub fn find_faults(prometheus: &Prometheus) -> Vec<String> {
     faults
 }
 
-/// Asks what a dashboard asks, and draws the answers; returns what cannot be drawn.
+/// Runs a dashboard's queries, and draws the results; returns what cannot be drawn.
 fn ask(prometheus: &Prometheus, dashboard: &Value, questions: &mut Vec<Question>) -> Vec<String> {
     let mut faults = Vec::new();
     let uid = text(dashboard, "uid").to_owned();
@@ -135,7 +135,7 @@ fn ask(prometheus: &Prometheus, dashboard: &Value, questions: &mut Vec<Question>
 struct Filled(BTreeMap<String, String>);
 
 impl Default for Filled {
-    /// Grafana's own, for a data source that says how often it scrapes.
+    /// Grafana's own variables, for a data source that gives its scrape interval.
     fn default() -> Self {
         let rate = format!("{}s", 4 * INTERVAL.as_secs());
         Self([("__rate_interval".to_owned(), rate), ("__range".to_owned(), "1m".to_owned())].into())

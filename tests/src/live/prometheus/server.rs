@@ -1,5 +1,5 @@
-//! A real Prometheus of its own, on loopback, with its data in a folder that
-//! goes with it; and what its API answers.
+//! A real Prometheus on loopback, with its data in a directory that is removed with it, and
+//! the answers of its API.
 
 use std::{
     fs,
@@ -18,8 +18,8 @@ use crate::deploy::{read, rules};
 
 /// The interval of scrapes and of rules.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-/// Minutes are long for a test: in the copy of the rules that it runs, ranges and
-/// `for` are shorter by this factor. Thresholds and expressions are unchanged.
+/// Minutes are long for a test, so in the copy of the rules that it runs, ranges and `for`
+/// are shorter by this factor. Thresholds and expressions are unchanged.
 const HASTE: u64 = 20;
 const READY: Duration = Duration::from_secs(20);
 const REQUEST: Duration = Duration::from_secs(10);
@@ -34,8 +34,8 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes each of `targets`, a job and an address, with the
-    /// rules of `deploy`.
+    /// Starts a Prometheus that scrapes `targets`, each a job and an address, with the rules of
+    /// `deploy`.
     pub fn start(program: Command, targets: &[(&str, &str)], cgroup: &Cgroup) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in rules::FILES {
@@ -52,13 +52,13 @@ impl Prometheus {
         command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
         command.arg("--log.level=warn");
         let process = Process::spawn(command, cgroup).expect("prometheus starts");
-        // No proxy of the environment stands between us and loopback.
+        // A proxy from the environment must not stand between us and loopback.
         let client = ureq::Agent::config_builder().timeout_global(Some(REQUEST)).proxy(None);
         let client = client.http_status_as_error(false).build().into();
         let url = format!("http://{address}");
         let prometheus = Self { process, client, url, started: SystemTime::now(), folder };
         prometheus.wait_until("it is ready", || prometheus.is_ready());
-        // It looks for what to scrape once in five seconds.
+        // It looks for targets once in five seconds.
         let all_up = || prometheus.query("up == 1").len() == targets.len();
         prometheus.wait_until("all targets answer it", all_up);
         prometheus
@@ -81,7 +81,7 @@ impl Prometheus {
         }
     }
 
-    /// The rules as it runs by them.
+    /// The rules, as it evaluates them.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -147,7 +147,7 @@ impl Prometheus {
         alerts
     }
 
-    /// A histogram, summed over the series that `selector` leaves.
+    /// A histogram, summed over the series that `selector` selects.
     pub fn histogram(&self, name: &str, selector: &str) -> Histogram {
         let value = |series: &Value| series["value"][1].as_str().unwrap().parse::<f64>().unwrap();
         let one = |part: &str| {
@@ -193,7 +193,7 @@ fn configuration(targets: &[(&str, &str)]) -> Value {
 }
 
 fn free_address() -> SocketAddr {
-    // Another process may take it before Prometheus does, which says so.
+    // Another process may take the port before Prometheus does, which then reports it.
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

@@ -1,5 +1,5 @@
-//! The table of `docs/metrics.md` against what an agent serves, as Prometheus
-//! has understood it.
+//! Compares the table of `docs/metrics.md` with what an agent serves, as Prometheus parsed
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::server::Prometheus;
 use crate::deploy::queries::documented;
 
-/// Rows that a machine need not serve, and why.
+/// Rows that are not served on every machine, and why.
 const CONDITIONAL: [&str; 3] = [
     // A kernel may have all hooks.
     "tracer_unsupported",
@@ -18,7 +18,7 @@ const CONDITIONAL: [&str; 3] = [
     "tracer_filter_info",
 ];
 
-/// Labels of those in pods and VMs, whom this test does not bring.
+/// Labels of pods and VMs, which this test does not have.
 const OF_OTHERS: [&str; 6] =
     ["namespace", "pod", "vm", "culprit_namespace", "culprit_pod", "culprit_vm"];
 
@@ -71,7 +71,8 @@ pub fn find_faults(prometheus: &Prometheus, job: &str) -> Vec<String> {
         }
     }
     let strangers = CONDITIONAL.iter().filter(|name| !rows.contains_key(**name));
-    faults.extend(strangers.map(|name| format!("{name} is no row, and need not be excused")));
+    faults
+        .extend(strangers.map(|name| format!("{name} is excused, but the table has no such row")));
     faults
 }
 

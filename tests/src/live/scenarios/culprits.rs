@@ -17,9 +17,9 @@ use tracer_lab::{
     tool::{FIO, FSTRIM, Tool, last_line},
 };
 
-/// Free space that a round of trimming leaves to others.
+/// The free space that a round of trimming leaves to others.
 const LEFT_BYTES: u64 = 200 << 20;
-/// For a program that ends by itself.
+/// The timeout of a program that ends by itself.
 const LONG: Duration = Duration::from_secs(60);
 
 pub const ETCDCTL: Tool = Tool { name: "etcdctl", package: "etcd-client" };
@@ -27,13 +27,13 @@ pub const ETCDCTL: Tool = Tool { name: "etcdctl", package: "etcd-client" };
 /// Runs a program to its end, as an actor.
 pub fn run(tool: Tool, args: &[&str], cgroup: &Cgroup) -> Result<()> {
     let mut command = tool.command()?;
-    // etcdctl 3.4 speaks another language by default.
+    // etcdctl 3.4 uses another version of the API by default.
     command.args(args).env("ETCDCTL_API", "3");
     command.stdout(std::process::Stdio::null());
     match Process::spawn(command, cgroup)?.wait(LONG) {
         Some(ended) if ended.status.success() => Ok(()),
         Some(ended) => bail!("`{}` failed: {}", tool.name, last_line(&ended.stderr)),
-        None => bail!("`{}` does not end", tool.name),
+        None => bail!("`{}` did not end in time", tool.name),
     }
 }
 
@@ -42,8 +42,7 @@ pub fn trim(mountpoint: &Path, cgroup: &Cgroup) -> Result<()> {
     run(FSTRIM, &[&mountpoint.to_string_lossy()], cgroup)
 }
 
-/// Uses and frees nearly all space: ext4 does not trim twice what was not used
-/// in between.
+/// Uses and frees nearly all space, because ext4 does not trim free space twice.
 pub fn make_due(mountpoint: &Path) -> Result<()> {
     let vfs = statvfs(mountpoint)?;
     let free = vfs.blocks_available() * vfs.fragment_size();
@@ -64,7 +63,7 @@ pub struct Fio {
 }
 
 impl Fio {
-    /// Lays its file out; takes a moment.
+    /// Lays its file out, which takes a moment.
     pub fn prepare(self, folder: &Path, name: &'static str) -> Result<PreparedFio> {
         const BYTES: u64 = 128 << 20;
         let path = folder.join(name);
@@ -85,7 +84,7 @@ pub struct PreparedFio {
 }
 
 impl PreparedFio {
-    /// Starts it, until stopped.
+    /// Starts it; it runs until stopped.
     pub fn start(&self, cgroup: &Cgroup) -> Result<Process> {
         self.start_with(cgroup, &[])
     }

@@ -1,5 +1,5 @@
-//! The simulated disk is what its model says, through the loop device and a
-//! filesystem: times, side by side and one after the other, discards, flushes.
+//! The simulated disk behaves as its model says, through the loop device and a filesystem:
+//! parallel and sequential requests, discards and flushes take the right time.
 
 use std::{
     fs::{self, File},
@@ -21,8 +21,8 @@ use crate::{matrix::requests::read_direct, simulated::SimulatedDisk};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Reads at random for three seconds: the median time of a read in seconds,
-/// which a moment without a CPU does not change.
+/// Reads at random for three seconds, and returns the median time of a read in seconds, which
+/// a moment without a CPU does not change.
 fn fio(device: &str, depth: u32, block: &str) -> Result<f64> {
     let said = FIO.run(&[
         "--name=reads",
@@ -38,7 +38,7 @@ fn fio(device: &str, depth: u32, block: &str) -> Result<f64> {
         &format!("--filename={device}"),
         "--output-format=json",
     ])?;
-    let said: Value = serde_json::from_str(&said).context("fio does not speak JSON")?;
+    let said: Value = serde_json::from_str(&said).context("fio printed no JSON")?;
     let median = &said["jobs"][0]["read"]["clat_ns"]["percentile"]["50.000000"];
     Ok(median.as_f64().context("fio reports no median")? / 1e9)
 }
@@ -71,7 +71,7 @@ fn a_simulated_disk_takes_as_long_as_its_model_says() {
     let crowded = fio(device, 32, "4k").unwrap();
     assert_between("a read of 32", crowded, 60e-3, 240e-3);
 
-    // 40 MB/s, whoever asks: 16 MiB take 0.42 s.
+    // The bus has 40 MB/s for all together: 16 MiB take 0.42 s.
     disk.become_another(&Model { bytes_per_second: 40_000_000, ..Model::default() }).unwrap();
     let large = fio(device, 16, "1m").unwrap();
     assert_between("a read of 1 MiB of 16", large, 0.38, 1.6);
@@ -99,7 +99,7 @@ fn flushes_and_discards_reach_the_simulated_disk() {
         let mountpoint = disk.mountpoint().display().to_string();
         let (stat, before) = (disk.disk().stat().unwrap(), disk.served().unwrap());
         FSTRIM.run(&[&mountpoint]).unwrap();
-        // xfs does not wait for the last of them, which follow one another.
+        // xfs does not wait for the last discards, which are served one after another.
         let mut served = disk.served().unwrap();
         loop {
             sleep(200 * MS);
@@ -112,7 +112,7 @@ fn flushes_and_discards_reach_the_simulated_disk() {
         let discards = served.discards - before.discards;
         assert_eq!(discards, after.discards - stat.discards, "of {filesystem:?}");
         assert!(discards > 0 && served.discarded_bytes - before.discarded_bytes > 1 << 30);
-        // One after the other, whatever came with them.
+        // They are served one after another, whatever else is sent.
         let each = (after.discard_ms - stat.discard_ms) as f64 / discards as f64 / 1e3;
         assert_between("a discard", each, 40e-3, 40e-3 * discards as f64);
     }

@@ -39,7 +39,8 @@ fn a_damaged_reference_is_named_and_counted_and_in_nobodys_way() {
     );
 }
 
-/// Its syncs take less than any log's may, so only the past shows that they are slow.
+/// The syncs take less than the limit for any log, so only the kept reference shows that they
+/// are slow.
 #[test]
 fn a_disk_that_became_slow_before_the_start_is_named_beside_a_kept_reference() {
     need_stage!();

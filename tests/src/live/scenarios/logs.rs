@@ -1,4 +1,4 @@
-//! A filesystem's log that a neighbour fills: whoever syncs waits for all of it.
+//! A neighbour fills a filesystem's log: every sync waits for all of it.
 
 use std::thread::sleep;
 
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::simulated::parts::Part;
 
-/// It has no request of its own: the filesystem's log holds what it changed, and
-/// helpers of the kernel write that.
+/// The neighbour makes no request itself: its changes are in the filesystem's log, which kernel
+/// threads write.
 fn a_tenant_that_shuffles_files_is_named(filesystem: Filesystem, per_second: u32, least: f64) {
     play(filesystem, |stage| {
         let (tenant, other) = (cgroup("shuffler"), cgroup("bystander"));
@@ -34,7 +34,7 @@ fn a_tenant_that_shuffles_files_is_named(filesystem: Filesystem, per_second: u32
         };
         watched.judge(&format!("a tenant of the log of {}", filesystem.name()), &truth);
         let share = truth.culprits[0].share(&watched.verdict);
-        assert!(share >= least, "more of it is the tenant's: {:?}", watched.verdict);
+        assert!(share >= least, "the tenant's share is larger: {:?}", watched.verdict);
     });
 }
 

@@ -1,13 +1,13 @@
-//! Whether this machine was its own while a scenario was played.
+//! Finds out whether other work disturbed this machine while a scenario was played.
 //!
-//! A scenario is an experiment: it asserts what a disk with a known model does to
-//! etcd. If other processes take this machine's CPUs away meanwhile, they are a culprit
-//! that the scenario knows nothing of. So one that failed is played again if an
-//! independent witness saw such a thing, and never otherwise.
+//! A scenario is an experiment: it asserts what a disk with a known model does to etcd. If
+//! other processes take this machine's CPUs away meanwhile, they are a culprit that the
+//! scenario does not know. So a scenario that failed is played again if an independent
+//! witness saw such a disturbance, and never otherwise.
 //!
-//! The strangers' CPU time is all that was used, less what this process and those that
-//! it started used, and less the kernel's threads, whose work may be for anybody.
-//! The tracer is not asked.
+//! The CPU time of strangers is all that was used, except for that of this process and those
+//! that it started, and except for kernel threads, whose work may be for anybody. The tracer
+//! is not asked.
 
 use std::{
     collections::HashMap,
@@ -27,13 +27,13 @@ use nix::sys::{
     time::TimeValLike as _,
 };
 
-/// Plays of one scenario, at most.
+/// The largest number of plays of one scenario.
 const PLAYS: u32 = 3;
-/// Between two looks of the witness at the clock.
+/// The time between two looks of the witness at the clock.
 const BEAT: Duration = Duration::from_millis(2);
-/// A beat that comes later than this was held up.
+/// A beat that is later than this was held up.
 const LATE: Duration = Duration::from_millis(20);
-/// On an undisturbed machine, at most this share of the time is lost by late beats.
+/// On an undisturbed machine, late beats lose at most this share of the time.
 const LATE_SHARE: f64 = 0.01;
 /// At rest, a hypervisor gives at most this share of CPU time to others.
 const STOLEN_SHARE: f64 = 0.02;
@@ -44,8 +44,8 @@ const STRANGERS_SHARE: f64 = 0.03;
 /// <https://elixir.bootlin.com/linux/v6.12/source/include/linux/sched.h>.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
-/// Plays it until it is right, or wrong on an undisturbed machine, or has been
-/// played [`PLAYS`] times.
+/// Plays a scenario until it is right, or wrong on an undisturbed machine, or has been played
+/// [`PLAYS`] times.
 pub fn play_undisturbed(scenario: impl Fn()) {
     for play in 1.. {
         let witness = Witness::call();
@@ -71,11 +71,11 @@ struct Witness {
 /// The observations of a [`Witness`], as shares of the time.
 #[derive(Clone, Copy, Debug)]
 struct Observations {
-    /// In which a beat was held up by [`LATE`] or more.
+    /// The share in which a beat was held up by [`LATE`] or more.
     late: f64,
-    /// CPU time that the hypervisor gave to others; zero where it is not reported.
+    /// The CPU time that the hypervisor gave to others; zero if it is not reported.
     stolen: f64,
-    /// CPU time of processes that are not of the scenario.
+    /// The CPU time of processes that do not belong to the scenario.
     strangers: f64,
 }
 
@@ -135,10 +135,10 @@ impl Display for Observations {
 #[derive(Clone, Debug, PartialEq)]
 struct Used {
     cpus: Ticks,
-    /// This process and those that it has waited for: all of a scenario, once that
-    /// is over.
+    /// The CPU time of this process and those that it has waited for, which is that of the whole
+    /// scenario once it is over.
     own: Duration,
-    /// Kernel threads, by pid.
+    /// The CPU time of kernel threads, by pid.
     kernel: HashMap<u32, Duration>,
 }
 
@@ -160,7 +160,7 @@ impl Used {
         let all = self.cpus.all.saturating_sub(before.cpus.all).max(1);
         let busy = self.cpus.busy.saturating_sub(before.cpus.busy) as f64 / all as f64;
         let threads = self.kernel.iter().map(|(pid, used)| {
-            // A pid may have been given to another thread meanwhile.
+            // A pid may have been reused for another thread meanwhile.
             used.checked_sub(before.kernel.get(pid).copied().unwrap_or_default()).unwrap_or(*used)
         });
         let known = self.own.saturating_sub(before.own) + threads.sum::<Duration>();
@@ -224,7 +224,8 @@ fn read_kernel_threads() -> HashMap<u32, Duration> {
     pids.filter_map(thread).collect()
 }
 
-/// Decides by `/proc/<pid>/stat`; a name in it may hold anything. proc(5)
+/// Whether `/proc/<pid>/stat` is that of a kernel thread; a name in it may contain anything.
+/// See proc(5).
 fn is_kernel_thread(stat: &str) -> bool {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let flags = after_name.split_ascii_whitespace().nth(6);
@@ -262,7 +263,7 @@ fn strangers_used_what_nobody_else_did() {
     // One thread is new, and another has a pid that was used before.
     assert_is(shares(2200, 45, &[(2, 7000), (9, 200), (11, 800)]), 0.3);
     assert_is(shares(2200, 52, &[]), 0.0);
-    // Ticks may say less than the threads themselves.
+    // The ticks may add up to less than the threads' own times.
     assert_is(shares(2200, 53, &[]), 0.0);
 }
 

@@ -1,8 +1,8 @@
-//! A neighbour that takes the memory, and one that only takes its own.
+//! A neighbour that uses up the memory, and one that uses only its own.
 //!
-//! The victim needs a little of it: each of its syncs takes blocks in another
-//! group of ext4's, whose bitmap must be there. While nobody wants the memory
-//! they all are. What a tenant within the same limit reads drives them out, and
+//! The victim needs a little memory: each of its syncs allocates blocks in another block
+//! group of ext4, whose bitmap must be in memory. While nobody else needs the memory, all
+//! bitmaps are. A tenant within the same limit reads a file, which evicts the bitmaps, and
 //! the syncs read them back.
 
 use std::{
@@ -32,20 +32,20 @@ use crate::simulated::{
 /// The size of a group of blocks: the smallest bitmap covers this many blocks.
 const GROUP_BLOCKS: u64 = 1024;
 const GROUP_BYTES: u64 = GROUP_BLOCKS * 4096;
-/// More than are met while it is watched, so that each is met once.
+/// The number of groups, which is more than it uses while it is watched, so each is used once.
 const GROUPS: u64 = 420;
 const SYNCS_PER_SECOND: u32 = 25;
 
 const LIMIT_BYTES: usize = 64 << 20;
-/// The tenant's heap. It leaves less of the limit than all bitmaps need, and enough for
-/// both processes to live.
+/// The size of the tenant's heap. What it leaves of the limit is less than all bitmaps need,
+/// but enough for both processes.
 const HEAP_BYTES: usize = 52 << 20;
-/// A file of holes: it is read as fast as memory is found for it, and no disk
-/// has to do with that.
+/// The size of a file of holes. It is read as fast as memory can be allocated, and needs no
+/// disk.
 const HOLES_BYTES: u64 = 1 << 30;
 const READ_BYTES_PER_SECOND: u64 = 400_000_000;
 
-/// For the victim's first round.
+/// The time for the victim's first round.
 const BEGUN: Duration = Duration::from_secs(30);
 
 /// The processes within the limit.
@@ -75,7 +75,7 @@ impl Shortage {
         File::create(&holes)?.set_len(HOLES_BYTES)?;
         let file = disk.mountpoint().join("store");
         lay_out(&file)?;
-        // Memory is on the account of who asked for it first: not of us.
+        // Memory is charged to the process that uses it first, which must not be this one.
         disk.forget()?;
 
         let filler = Part::Filler {
@@ -91,7 +91,7 @@ impl Shortage {
             LimitOf::Tenant => filler.start("store", &cgroup)?,
         };
         wait_for_a_round(&victim, &account)?;
-        // The journal holds on to bitmaps that are not in their places yet.
+        // The journal keeps bitmaps in memory until they are written to their places.
         disk.settle()?;
         disk.become_another(&Model { read: Duration::from_millis(40), ..Model::default() })?;
         let tenant = Part::Hoarder {
@@ -102,7 +102,7 @@ impl Shortage {
         Ok(Self { victim, account, tenant, limit, cgroup, disk })
     }
 
-    /// Watches the victim; the tenant comes after what is done `before`.
+    /// Watches the victim; calls `before`, and then starts the tenant.
     fn watch(&self, tenant: &Cgroup, before: impl FnOnce()) -> Answer {
         let answer = watch(self, |length| {
             before();
@@ -129,7 +129,7 @@ impl Victim for Shortage {
     }
 }
 
-/// A file that has a block in every group.
+/// Makes a file that has a block in every group.
 fn lay_out(path: &Path) -> Result<()> {
     let file = File::create(path)?;
     for group in 0..GROUPS {
@@ -142,17 +142,17 @@ fn wait_for_a_round(victim: &Process, account: &Path) -> Result<()> {
     let until = Instant::now() + BEGUN;
     while !Account::read(account).is_ok_and(|account| account.syncs > GROUPS) {
         if let Some(ended) = victim.ended() {
-            bail!("the victim has ended: {}", last_line(&ended.stderr));
+            bail!("the victim ended: {}", last_line(&ended.stderr));
         }
         if Instant::now() > until {
-            bail!("the victim is not once round after {BEGUN:?}");
+            bail!("the victim has not finished its first round after {BEGUN:?}");
         }
         sleep(Duration::from_millis(20));
     }
     Ok(())
 }
 
-/// One of its kind, or the reason why this machine cannot limit memory so.
+/// Builds one, or skips with the reason why this machine cannot limit memory.
 macro_rules! need_shortage {
     ($of_whom:expr) => {
         match CgroupV1::create("memory", "limit").unwrap() {
@@ -185,7 +185,7 @@ fn a_tenant_that_takes_the_memory_is_named() {
     });
 }
 
-/// The bitmaps go for another reason meanwhile.
+/// The bitmaps are evicted for another reason.
 #[test]
 fn who_is_at_a_limit_of_its_own_takes_memory_from_nobody_else() {
     need_stage!();

@@ -1,32 +1,31 @@
-//! Scenarios: an etcd on a simulated disk, a process that makes it slow on
-//! purpose and one that does not, and the tracer's verdict on it. Scenarios that
-//! are short of memory have another victim.
+//! Scenarios: an etcd on a simulated disk, a process that makes it slow on purpose, one that
+//! does not, and the tracer's verdict. Scenarios about memory have another victim.
 //!
-//! Each has a test of its own. `TRACER_REPEAT=3` plays every scenario three
-//! times; each time must be right. `TRACER_KEEP_RECORDINGS=DIR` keeps what was
-//! seen, for `tracer replay`.
+//! Each has a test of its own. `TRACER_REPEAT=3` plays every scenario three times, and each
+//! verdict must be right. `TRACER_KEEP_RECORDINGS=DIR` keeps recordings for
+//! `tracer replay`.
 
 /// The processes that make the disk slow.
 pub(super) mod culprits;
-/// The simulated disk against its own model.
+/// The simulated disk, compared with its own model.
 mod disk;
-/// A disk that was slow from the start on.
+/// A disk that is slow when the tracer starts.
 mod kept;
 /// Filesystems' logs, and who fills them.
 mod logs;
-/// Whether the machine was its own meanwhile.
+/// Whether other work disturbed the machine.
 pub(super) mod machine;
 /// A neighbour that takes the memory.
 mod memory;
 /// Neighbours on the same disk.
 mod neighbours;
-/// Causes that are no neighbour on the disk.
+/// Causes other than a neighbour on the disk.
 mod others;
 /// The process of this node that serves the disk.
 mod server;
 /// The stage that all scenarios share.
 pub(super) mod stage;
-/// A disk that gets slow beside neighbours that do not change.
+/// A disk that gets slow while its neighbours do not change.
 mod steady;
 /// The tracer's verdict, and whether it is right.
 pub(super) mod verdict;
@@ -42,17 +41,17 @@ use culprits::ETCDCTL;
 use machine::play_undisturbed;
 use stage::Stage;
 
-/// Plays a scenario, as often as was asked for.
+/// Plays a scenario, as often as `TRACER_REPEAT` says.
 pub(super) fn play(filesystem: Filesystem, scenario: impl Fn(&Stage)) {
     play_on(|| scenario(&Stage::build(filesystem)));
 }
 
-/// Plays a scenario that brings its own stage.
+/// Plays a scenario that builds its own stage.
 fn play_on(scenario: impl Fn()) {
     (0..times()).for_each(|_| play_undisturbed(&scenario));
 }
 
-/// As often as scenarios are to be played.
+/// The number of times that scenarios are played.
 fn times() -> u32 {
     env::var("TRACER_REPEAT").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
 }

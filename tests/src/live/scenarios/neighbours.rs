@@ -18,10 +18,10 @@ use super::{
 use crate::simulated::parts::Part;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Small requests, so that a disk and not the CPUs is crowded by them.
+/// The requests are small, so that they use up the disk and not the CPUs.
 const READS: Fio = Fio { rw: "randread", block: "4k", depth: 32 };
 
-/// A disk that serves 2000 of them a second.
+/// A disk that serves 2000 requests a second.
 fn crowdable() -> Model {
     Model { read: Duration::from_millis(2), ..Model::default() }
 }
@@ -66,12 +66,12 @@ fn an_fstrim_is_named_on_xfs() {
     an_fstrim_is_named(Filesystem::Xfs);
 }
 
-/// The data reach the disk through a kernel worker.
+/// The data reaches the disk through a kernel worker.
 #[test]
 fn a_buffered_writer_is_named_and_not_the_kernels_worker() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
-        // The disk shall be what is short, not the CPUs that write to it.
+        // The disk must be the bottleneck, and not the CPUs.
         let narrow = Model { bytes_per_second: 150_000_000, ..Model::default() };
         stage.disk.become_another(&narrow).unwrap();
         stage.disk.disk().limit_dirty(64 << 20).unwrap();
@@ -116,15 +116,15 @@ fn a_random_reader_is_named() {
     });
 }
 
-/// It has no request of its own: the journal writes what it changed, in
-/// transactions that etcd waits for.
+/// The tenant makes no request itself: the journal writes its changes, in transactions that
+/// etcd waits for.
 #[test]
 fn a_tenant_that_shuffles_files_is_named_through_the_journal() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
         let tenant = cgroup("shuffler");
         let files = Part::Files { folder: stage.disk.mountpoint().join("files"), per_second: 5000 };
-        // Transactions of many blocks take long on it, those of few do not.
+        // On this disk transactions of many blocks take long, those of few do not.
         let slower = Model { bytes_per_second: 20_000_000, ..Model::default() };
         stage.disk.become_another(&slower).unwrap();
         let answer = watch(stage, |length| {
@@ -138,10 +138,10 @@ fn a_tenant_that_shuffles_files_is_named_through_the_journal() {
             slower: 1.2,
         };
         answer.judge("a tenant of the journal", &truth);
-        // A transaction has 2 blocks of etcd's and 240 of the tenant's.
+        // A transaction has 2 blocks of etcd and 240 of the tenant.
         let verdict = &answer.verdict;
         let share = truth.culprits[0].share(verdict);
-        assert!(share >= 0.75, "more of it is the tenant's: {verdict:?}");
+        assert!(share >= 0.75, "the tenant's share is larger: {verdict:?}");
     });
 }
 
@@ -167,8 +167,8 @@ fn two_culprits_are_told_apart_by_what_they_do() {
         let (more, less) =
             (Actor { comm: "fio", cgroup: &more }, Actor { comm: "fio", cgroup: &less });
         let ratio = more.share(&answer.verdict) / less.share(&answer.verdict).max(1e-9);
-        // Either by their waiting requests, or by their completed work: a writer that is
-        // short of CPU keeps its depth and writes less.
+        // The shares follow either their waiting requests or their completed work: a writer
+        // that is short of CPU keeps its depth and writes less.
         let depths = 3.0;
         let truths = 0.5 * written.min(depths)..=2.0 * written.max(depths);
         println!("two culprits, of 3 and {written:.2} to 1: {ratio:.2} to 1");
@@ -186,7 +186,7 @@ fn written_bytes(process: &Process) -> f64 {
     bytes.parse().unwrap()
 }
 
-/// A second of every fifteen, beside somebody who never stops.
+/// A cron job runs for one second in fifteen, next to a reader that never stops.
 #[test]
 fn a_cron_job_is_cleared_beside_a_culprit_that_never_stops() {
     const EVERY: Duration = Duration::from_secs(15);

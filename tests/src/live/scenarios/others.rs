@@ -1,5 +1,5 @@
-//! Causes that are no neighbour on the disk: nobody, the disk itself, etcd itself, a
-//! crowded CPU.
+//! Causes other than a neighbour on the disk: nobody, the disk itself, etcd itself, a crowded
+//! CPU.
 
 use std::{thread::sleep, time::Duration};
 
@@ -32,7 +32,7 @@ fn a_crowd_on_another_disk_is_not_blamed() {
         let tenant = cgroup("elsewhere");
         let writes = Fio { rw: "randwrite", block: "128k", depth: 16 };
         let writer = writes.prepare(other.mountpoint(), "elsewhere").unwrap();
-        // The load is no more than the CPUs have room for.
+        // The CPUs have room for this load.
         let calm = Model { bytes_per_second: 50_000_000, ..Model::default() };
         other.become_another(&calm).unwrap();
         let answer = watch(stage, |length| {
@@ -57,14 +57,14 @@ fn a_disk_that_becomes_slow_by_itself_is_nobodys_fault() {
     });
 }
 
-/// etcd shares its only CPU with others that have no business on its disk.
+/// etcd shares its only CPU with processes that do not use its disk.
 #[test]
 fn a_crowded_cpu_is_told_and_who_crowds_it() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
         let crowd = cgroup("crowd");
         stage.pin_etcd(0).unwrap();
-        // The disk is so fast that a sync consists of hardly anything but wake-ups.
+        // The disk is so fast that a sync consists almost entirely of wake-ups.
         let fast = Model {
             write: Duration::from_micros(50),
             flush: Duration::from_micros(100),
@@ -86,7 +86,7 @@ fn a_crowded_cpu_is_told_and_who_crowds_it() {
     });
 }
 
-/// Makes etcd work on a database of some size.
+/// Makes etcd do something with a database of some size.
 fn etcd_does(
     scenario: &str,
     kinds: &[&str],
@@ -95,7 +95,7 @@ fn etcd_does(
 ) {
     const MIB: u32 = 128;
     play(Filesystem::Ext4, |stage| {
-        stage.fill(MIB).expect("etcd takes values of a MiB");
+        stage.fill(MIB).expect("etcd accepts values of 1 MiB");
         let endpoint = format!("--endpoints={}", stage.etcd.client().url());
         let answer = watch(stage, |length| repeat(length, || work(stage, &endpoint)).unwrap());
         answer.judge(scenario, &Truth { kinds, slower, ..QUIET_TRUTH });
@@ -113,7 +113,7 @@ fn a_snapshot_of_etcd_is_its_own_doing() {
     });
 }
 
-/// Values of a MiB: what etcd writes at a time, into its WAL and its database.
+/// Values of 1 MiB, which etcd writes at once to its WAL and to its database.
 #[test]
 fn large_values_are_etcds_own_doing() {
     need_stage!();
@@ -125,7 +125,7 @@ fn large_values_are_etcds_own_doing() {
     });
 }
 
-/// Puts wait in etcd meanwhile, so that few syncs are disturbed.
+/// Puts wait in etcd meanwhile, so few syncs are disturbed.
 #[test]
 fn a_defragmentation_of_etcd_is_its_own_doing() {
     need_stage!();

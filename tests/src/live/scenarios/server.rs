@@ -1,6 +1,6 @@
-//! A disk that a process of this node serves, and what that process waits for.
+//! A disk that is served by a process on this node, and the reasons why that process waits.
 //!
-//! The simulated disk is such a one: its server is called `sim-disk`.
+//! The simulated disk is one: its server is called `sim-disk`.
 
 use std::{fs, process::Command, thread::sleep};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{simulated::parts::Part, skip::skip};
 
-/// A process in a cgroup with a limit, for a while.
+/// A process that is in a cgroup with a limit until this is dropped.
 struct Held<'a>(&'a CgroupV1, u32);
 
 impl<'a> Held<'a> {
@@ -55,7 +55,7 @@ fn bystander(stage: &Stage) -> Part {
 fn the_quota_of_the_disks_server_is_told() {
     need_stage!();
     let Some(limit) = CgroupV1::create("cpu", "server").unwrap() else {
-        skip!("the cpu controller has no hierarchy of version 1");
+        skip!("there is no cgroup v1 hierarchy for cpu");
     };
     limit.set("cpu.cfs_period_us", "100000").unwrap();
     limit.set("cpu.cfs_quota_us", "1500").unwrap();
@@ -75,7 +75,7 @@ fn the_quota_of_the_disks_server_is_told() {
     });
 }
 
-/// Keeps all threads of a process on one CPU, with no advantage over others there.
+/// Pins all threads of a process to one CPU, with the same priority as others there.
 fn keep_on(pid: u32, cpu: usize) {
     pin(pid, &[cpu]);
     for tid in threads(pid) {

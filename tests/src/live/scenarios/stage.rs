@@ -29,7 +29,7 @@ const CLIENTS: u32 = 4;
 pub struct Stage {
     _puts: Puts,
     pub etcd: Etcd,
-    /// etcd's own.
+    /// etcd's own cgroup.
     pub cgroup: Cgroup,
     pub disk: SimulatedDisk,
 }
@@ -43,13 +43,13 @@ impl Stage {
         Self { _puts: puts, etcd, cgroup, disk }
     }
 
-    /// Makes its database so large, in values of a MiB.
+    /// Makes etcd's database this large, with values of 1 MiB.
     pub fn fill(&self, mib: u32) -> Result<()> {
         let value = vec![b'x'; 1 << 20];
         (0..mib).try_for_each(|number| self.etcd.put(format!("fill/{number}").as_bytes(), &value))
     }
 
-    /// Keeps etcd on one CPU, with the threads it will yet make.
+    /// Pins etcd to one CPU, with all threads that it will create later.
     pub fn pin_etcd(&self, cpu: usize) -> Result<()> {
         let mut cpus = CpuSet::new();
         cpus.set(cpu)?;
@@ -72,7 +72,7 @@ impl Victim for Stage {
         &self.cgroup
     }
 
-    /// The seconds of syncs, by etcd's own count of its WAL.
+    /// The seconds that etcd spent in syncs of its WAL, by its own count.
     fn sync_seconds(&self) -> f64 {
         let metrics = self.etcd.metrics().expect("etcd answers");
         histogram(&metrics, WAL_FSYNC).expect("it counts").sum
@@ -84,7 +84,7 @@ pub fn cgroup(name: &str) -> Cgroup {
     Cgroup::create(name).expect("a cgroup of cgroup2")
 }
 
-/// Does `step` again and again for `length`.
+/// Repeats `step` for `length`.
 pub fn repeat(length: Duration, mut step: impl FnMut() -> Result<()>) -> Result<()> {
     let until = Instant::now() + length;
     while Instant::now() < until {

@@ -1,4 +1,4 @@
-//! A disk that gets slow beside a neighbour that does what it always did.
+//! A disk that gets slow while its neighbour does what it always did.
 
 use std::{thread::sleep, time::Duration};
 
@@ -12,10 +12,10 @@ use super::{
     verdict::{Actor, QUIET_TRUTH, Truth, watch},
 };
 
-/// For a neighbour to be there before anybody watches.
+/// The neighbour runs for this long before the tracer starts to watch.
 const SETTLES: Duration = Duration::from_secs(2);
 
-/// A small disk of a cloud.
+/// A small cloud disk.
 pub(super) fn small() -> Model {
     Model {
         write: Duration::from_micros(100),
@@ -25,8 +25,8 @@ pub(super) fn small() -> Model {
     }
 }
 
-/// The neighbour is there in all phases; the disk becomes another, on which p99 is
-/// at least `slower` times as long.
+/// The neighbour runs all the time; the disk changes to another, on which p99 is at least
+/// `slower` times as long.
 fn nobody_is_blamed(scenario: &str, (neighbour, per_second): (Fio, u32), then: Model, slower: f64) {
     play(Filesystem::Ext4, |stage| {
         stage.disk.become_another(&small()).unwrap();
@@ -60,7 +60,7 @@ fn a_steady_reader_is_not_blamed_for_a_disk_that_stalls() {
     need_stage!();
     let stalls = Stalls { every: Duration::from_millis(1500), length: Duration::from_millis(250) };
     let then = Model { stalls: Some(stalls), ..small() };
-    // One stall holds one sync up, which is less than one of a hundred.
+    // A stall holds up one sync, which is less than one in a hundred.
     nobody_is_blamed("stalls beside a reader", (READS, 60), then, 1.2);
 }
 

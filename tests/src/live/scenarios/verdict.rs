@@ -7,30 +7,30 @@ use tracer_lab::cgroup::Cgroup;
 
 use crate::subject::Tracer;
 
-/// Without culprits, at the beginning of the watch.
+/// The time without culprits, at the beginning of the watch.
 const QUIET: Duration = Duration::from_secs(4);
-/// With them.
+/// The time with culprits.
 const BUSY: Duration = Duration::from_secs(8);
-/// For the tracer to begin, on a machine that is busy.
+/// The tracer must have begun within this time, on a busy machine.
 const BEGINS: Duration = Duration::from_secs(30);
-/// Beyond its own time, for it to end.
+/// The tracer may end this much later than it was asked to.
 const ENDS: Duration = Duration::from_secs(20);
-/// An innocent has less of the wait.
+/// An innocent must have less than this share of the wait.
 const INNOCENT: f64 = 0.05;
-/// The p99 without culprits of every simulated disk is less, on a machine that has
-/// nothing else to do; more is not the disk's.
+/// On an idle machine, the p99 of every simulated disk without culprits is less than this; a
+/// larger one is not caused by the disk.
 const QUIET_P99: f64 = 12e-3;
-/// Less may be left unexplained.
+/// The unexplained share must be less than this.
 const UNEXPLAINED: f64 = 0.15;
 
 /// The fields of `why --json` that are read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Verdict {
     pub kind: String,
-    /// As a sentence.
+    /// The verdict as a sentence.
     pub verdict: String,
     pub confidence: String,
-    /// Parts of the excess, by kind of cause.
+    /// The parts of the excess, by kind of cause.
     pub shares: BTreeMap<String, f64>,
     pub culprits: Vec<Culprit>,
     pub ruled_out: Vec<Culprit>,
@@ -48,14 +48,14 @@ pub struct Culprit {
     pub comm: String,
     pub cgroup: String,
     pub op: Option<String>,
-    /// None for those that are ruled out.
+    /// `None` for those that are ruled out.
     pub via: Option<String>,
-    /// None for those that are ruled out.
+    /// `None` for those that are ruled out.
     pub confidence: Option<String>,
     pub share: f64,
 }
 
-/// The process that is watched, and that counts its syncs itself.
+/// A process that is watched, and that counts its own syncs.
 pub trait Victim {
     fn pid(&self) -> u32;
     fn cgroup(&self) -> &Cgroup;
@@ -63,17 +63,17 @@ pub trait Victim {
     fn sync_seconds(&self) -> f64;
 }
 
-/// A verdict, and the victim's own account of the same time.
+/// A verdict, and the victim's own measurements over the same time.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub verdict: Verdict,
     /// The victim's own, in which nobody is a stranger.
     pub own_cgroup: String,
-    /// Seconds in its syncs, from when the tracer had begun until after its end.
+    /// The seconds in the victim's syncs, from the tracer's begin until after its end.
     pub own_seconds: f64,
 }
 
-/// One who is known to have done it, or not to have.
+/// An actor that is known to be guilty, or to be innocent.
 #[derive(Clone, Copy, Debug)]
 pub struct Actor<'a> {
     pub comm: &'a str,
@@ -91,8 +91,8 @@ impl Actor<'_> {
     }
 }
 
-/// Watches a victim for a quiet while and then for one with culprits: `busy` brings
-/// them, lets them go on for as long as it is given, and takes them away.
+/// Watches a victim, first without culprits and then with them: `busy` starts them, lets them
+/// run for the time that it is given, and stops them.
 pub fn watch(victim: &impl Victim, busy: impl FnOnce(Duration)) -> Answer {
     watch_for(victim, BUSY, busy)
 }
@@ -101,7 +101,7 @@ pub fn watch_for(victim: &impl Victim, length: Duration, busy: impl FnOnce(Durat
     watch_after(victim, QUIET, length, busy)
 }
 
-/// Watches a victim for as long a quiet while as is given, and then as [`watch`] does.
+/// Like [`watch`], with a given time without culprits.
 pub fn watch_after(
     victim: &impl Victim,
     quiet: Duration,
@@ -129,8 +129,8 @@ pub fn watch_after(
     Answer { verdict, own_cgroup: victim.cgroup().path().to_owned(), own_seconds }
 }
 
-/// Records the scenario beside, for people: into the folder that
-/// `TRACER_KEEP_RECORDINGS` names, by the name of the test.
+/// Also records the scenario, for people: to a file in the directory that
+/// `TRACER_KEEP_RECORDINGS` names, with the name of the test.
 fn keep_recording(length: Duration) -> Option<Tracer> {
     let folder = env::var_os("TRACER_KEEP_RECORDINGS")?;
     let test = thread::current().name().unwrap_or("scenario").to_owned();
@@ -143,12 +143,12 @@ fn keep_recording(length: Duration) -> Option<Tracer> {
 /// The truth about a scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct Truth<'a> {
-    /// One of them.
+    /// The verdict must be one of these.
     pub kinds: &'a [&'a str],
-    /// The worst first.
+    /// The culprits, the worst first.
     pub culprits: &'a [Actor<'a>],
     pub innocent: &'a [Actor<'a>],
-    /// Times the p99 without culprits that it must at least become.
+    /// The p99 must become at least this many times that without culprits.
     pub slower: f64,
 }
 
@@ -157,7 +157,7 @@ pub const QUIET_TRUTH: Truth<'static> =
     Truth { kinds: &["none"], culprits: &[], innocent: &[], slower: 0.0 };
 
 impl Answer {
-    /// The first who is named with high confidence and did nothing.
+    /// The first actor that is named with high confidence and is innocent.
     fn accused(&self, truth: &Truth<'_>) -> Option<&Culprit> {
         self.verdict.culprits.iter().find(|culprit| {
             let is_own = culprit.cgroup == self.own_cgroup;
@@ -167,7 +167,7 @@ impl Answer {
         })
     }
 
-    /// A line for people, whoever judged.
+    /// A line for people, whether the verdict is right or not.
     pub fn print(&self, scenario: &str) {
         let v = &self.verdict;
         let ms = |seconds: f64| seconds * 1e3;
@@ -197,8 +197,7 @@ impl Answer {
         );
     }
 
-    /// Asserts that the victim was slowed as much as it should be, and that the verdict
-    /// is true.
+    /// Asserts that the victim became as slow as it should, and that the verdict is true.
     #[track_caller]
     pub fn judge(&self, scenario: &str, truth: &Truth<'_>) {
         self.print(scenario);
@@ -214,7 +213,7 @@ impl Answer {
         assert!(truth.kinds.contains(&&*v.kind), "not one of {:?}: {v:?}", truth.kinds);
         let mut strangers = v.culprits.iter().filter(|c| c.cgroup != self.own_cgroup);
         match (truth.culprits, strangers.next()) {
-            ([], first) => assert!(first.is_none(), "nobody did it: {v:?}"),
+            ([], first) => assert!(first.is_none(), "nobody is to blame: {v:?}"),
             ([culprit, ..], Some(first)) => assert!(culprit.is(first), "not {culprit:?}: {v:?}"),
             (culprit, None) => panic!("nobody was named, but {culprit:?} did it: {v:?}"),
         }
@@ -226,6 +225,9 @@ impl Answer {
         }
         let said: f64 = v.phases.values().sum();
         let most = 1.02 * self.own_seconds + 0.05;
-        assert!((0.75 * self.own_seconds..=most).contains(&said), "it says otherwise: {self:?}");
+        assert!(
+            (0.75 * self.own_seconds..=most).contains(&said),
+            "the victim's own measurement is different: {self:?}"
+        );
     }
 }
