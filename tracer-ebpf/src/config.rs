@@ -5,7 +5,7 @@
 //! constants, prunes the branches of fields that this kernel lacks, and checks
 //! every access against the kernel's own types.
 
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::places::MIN_SHARED;
 
@@ -14,7 +14,7 @@ pub const ABSENT: u32 = u32::MAX;
 
 /// Byte offsets of the fields that the programs read, and what else differs
 /// between kernels. [`ABSENT`] where there is no such field.
-#[derive(Clone, Copy, Debug, Eq, Immutable, IntoBytes, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, FromBytes, Immutable, IntoBytes, PartialEq)]
 #[repr(C)]
 pub struct Config {
     /// `struct request`.
@@ -159,89 +159,10 @@ pub struct Config {
 impl Config {
     /// A configuration in which this kernel has nothing.
     pub const ABSENT: Self = Self {
-        request_queue: ABSENT,
-        request_cmd_flags: ABSENT,
-        request_rq_flags: ABSENT,
-        request_data_len: ABSENT,
-        request_tag: ABSENT,
-        request_internal_tag: ABSENT,
-        request_hctx: ABSENT,
-        request_bio: ABSENT,
-        request_io_start: ABSENT,
-        request_disk: ABSENT,
-        queue_disk: ABSENT,
-        hctx_queue_num: ABSENT,
-        disk_major: ABSENT,
-        disk_name: ABSENT,
-        disk_first_minor: ABSENT,
-        task_flags: ABSENT,
-        task_group_leader: ABSENT,
-        task_comm: ABSENT,
-        task_exec_runtime: ABSENT,
-        task_exec_start: ABSENT,
-        task_run_delay: ABSENT,
-        bio_flags: ABSENT,
-        bio_bytes: ABSENT,
-        bio_disk: ABSENT,
-        bio_bdev: ABSENT,
-        bio_queue_arg: ABSENT,
-        bio_blkg: ABSENT,
-        blkg_blkcg: ABSENT,
-        blkcg_cgroup: ABSENT,
-        cgroup_level: ABSENT,
-        cgroup_root: ABSENT,
-        cgroup_node: ABSENT,
-        root_hierarchy: ABSENT,
-        node_id: ABSENT,
-        task_pid: ABSENT,
-        task_tgid: ABSENT,
-        task_thread_pid: ABSENT,
-        pid_level: ABSENT,
-        pid_numbers: ABSENT,
-        upid_bytes: ABSENT,
-        upid_nr: ABSENT,
-        upid_ns: ABSENT,
-        pid_ns_inode: ABSENT,
-        pid_namespace: ABSENT,
-        pid_namespace_device: ABSENT,
-        task_cgroups: ABSENT,
-        css_set_dfl_cgrp: ABSENT,
-        css_set_v1: ABSENT,
-        cgroups_io: ABSENT,
-        css_cgroup: ABSENT,
-        file_inode: ABSENT,
-        mapping_host: ABSENT,
-        inode_ino: ABSENT,
-        inode_generation: ABSENT,
-        inode_mode: ABSENT,
-        inode_sb: ABSENT,
-        sb_dev: ABSENT,
-        sb_bdev: ABSENT,
-        sb_bdi: ABSENT,
-        bdi_id: ABSENT,
-        bdev_disk: ABSENT,
-        bdev_dev: ABSENT,
-        xfs_inode_vnode: ABSENT,
-        journal_fs_dev: ABSENT,
-        xlog_mount: ABSENT,
-        xfs_mount_super: ABSENT,
-        ticket_reserved: ABSENT,
-        ticket_left: ABSENT,
-        regs_arg0: ABSENT,
-        regs_syscall: ABSENT,
-        request_arg: ABSENT,
-        switch_prev_arg: ABSENT,
-        births_by_bio: ABSENT,
-        task_regs: ABSENT,
-        flush_seq_bit: ABSENT,
         own_slots: 0,
         shared_slots: MIN_SHARED,
-        nr_fsync: ABSENT,
-        nr_fdatasync: ABSENT,
-        nr_msync: ABSENT,
-        nr_sync_file_range: ABSENT,
-        nr_syncfs: ABSENT,
-        nr_sync: ABSENT,
         sync_exits: [0; 16],
+        // Each field is a `u32`, or an array of them.
+        ..zerocopy::transmute!([ABSENT; size_of::<Self>() / size_of::<u32>()])
     };
 }

@@ -1,41 +1,32 @@
 // The modules of both objects: see `main.rs` and `untyped.rs`.
 
-#[cfg(target_arch = "bpf")]
-mod accounts;
-#[cfg(target_arch = "bpf")]
-mod bios;
-#[cfg(target_arch = "bpf")]
-mod cell;
-#[cfg(target_arch = "bpf")]
-mod clock;
-#[cfg(target_arch = "bpf")]
-mod contenders;
-#[cfg(target_arch = "bpf")]
-mod dirtier;
-#[cfg(target_arch = "bpf")]
-mod fields;
-#[cfg(target_arch = "bpf")]
-mod filled;
-#[cfg(target_arch = "bpf")]
-mod floor;
-#[cfg(target_arch = "bpf")]
-mod hooks;
-#[cfg(target_arch = "bpf")]
-mod journals;
-#[cfg(target_arch = "bpf")]
-mod maps;
-#[cfg(target_arch = "bpf")]
-mod pids;
-#[cfg(target_arch = "bpf")]
-mod requests;
-#[cfg(target_arch = "bpf")]
-mod slots;
-#[cfg(target_arch = "bpf")]
-mod submitter;
-#[cfg(target_arch = "bpf")]
-mod syncs;
-#[cfg(target_arch = "bpf")]
-mod work;
+/// Declares modules of the kernel programs, which exist only for BPF.
+macro_rules! modules {
+    ($($name:ident)*) => {
+        $(#[cfg(target_arch = "bpf")] mod $name;)*
+    };
+}
+
+modules! {
+    accounts
+    bios
+    cell
+    clock
+    contenders
+    dirtier
+    fields
+    filled
+    floor
+    hooks
+    journals
+    maps
+    pids
+    requests
+    slots
+    submitter
+    syncs
+    work
+}
 
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]

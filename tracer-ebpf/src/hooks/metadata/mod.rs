@@ -42,6 +42,9 @@ pub fn jbd2_submit_inode_data(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// From here on the journal writes its own blocks.
+///
+/// `journal` has a program on this tracepoint, too. They are two, because each capability is
+/// attached only while it is needed, and this one may be needed without the other.
 #[btf_tracepoint(function = "jbd2_commit_logging")]
 pub fn jbd2_data_submitted(_ctx: BtfTracePointContext) -> i32 {
     // Most commits write no inode's data: that nothing is known means nothing.
