@@ -1,9 +1,22 @@
-//! The kernel's own description of its types (BTF), and what we ask of it.
+//! The kernel's own description of its types (BTF), and the questions that we ask it.
 //!
-//! Owns the questions: where a field lies, what a tracepoint hands out, which
-//! functions exist. Reads bytes that somebody else brought (the running
-//! kernel's, a file's, a fixture's), so it knows no kernel of its own. No bytes
-//! make it panic or run forever: what makes no sense is not found.
+//! The questions are: where is a field, what does a tracepoint pass to a program, which
+//! functions exist. The bytes come from the caller (from the running kernel, a file or a
+//! test), so this module knows no kernel. No bytes make it panic or run forever: a type
+//! that makes no sense is not found.
+//!
+//! `bpftool btf dump file /sys/kernel/btf/vmlinux` prints the types in this form:
+//!
+//! ```text
+//! [99] STRUCT 'inode' size=632 vlen=45
+//!         'i_mode' type_id=58 bits_offset=0 bits_size=0
+//!         'i_sb' type_id=97 bits_offset=320 bits_size=0
+//! [97] PTR '(anon)' type_id=96
+//! [412] TYPEDEF 'btf_trace_block_rq_complete' type_id=411
+//! ```
+//!
+//! A number in brackets is the id of a type; `type_id` refers to another one. The typedef
+//! of a tracepoint leads to a pointer to a prototype, whose arguments the program gets.
 
 mod blob;
 #[cfg(test)]
@@ -18,8 +31,8 @@ use tracer_ebpf::config::ABSENT;
 
 use blob::{Blob, Head, Kind};
 
-/// Steps through modifiers, and members looked at for one name, after which the
-/// types must be running in circles.
+/// The largest numbers of steps through modifiers, and of members that are searched for one
+/// name. Types that exceed them must refer to each other in a circle.
 const MAX_MODIFIERS: usize = 32;
 const MAX_MEMBERS: u32 = 4096;
 
@@ -28,8 +41,8 @@ const MAX_MEMBERS: u32 = 4096;
 pub enum Pointers {
     /// The verifier checks pointers with the kernel's own BTF.
     Typed,
-    /// The kernel has none: as numbers. Nobody checks that the types that we
-    /// were given are its own.
+    /// The kernel has no BTF, so they are mere numbers to the verifier. Nobody checks that the
+    /// types that we were given are the kernel's.
     Untyped,
 }
 
@@ -52,7 +65,7 @@ impl<'a> KernelTypes<'a> {
     ///
     /// # Errors
     ///
-    /// When the bytes are no BTF.
+    /// The bytes are not BTF.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         Ok(Self { base: Rc::new(Blob::parse(bytes)?), module: None })
     }
@@ -61,7 +74,7 @@ impl<'a> KernelTypes<'a> {
     ///
     /// # Errors
     ///
-    /// When the bytes are no BTF.
+    /// The bytes are not BTF.
     pub fn with_module(&self, bytes: &'a [u8]) -> Result<Self> {
         Ok(Self { base: Rc::clone(&self.base), module: Some(Blob::parse(bytes)?) })
     }
