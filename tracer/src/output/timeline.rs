@@ -83,12 +83,12 @@ fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
         What::CulpritCame { victim, culprit } => {
             let (who, op) = (names::actor(&culprit.actor), culprit.op.name());
             let (victim, share) = (names::actor(&victim.actor), percent(culprit.share));
-            ("came", format!("{who} {op} makes {victim} wait: {share} of the excess"))
+            ("began", format!("{who} {op} makes {victim} wait: {share} of the excess"))
         }
         What::CulpritWent { victim, culprit, seconds } => {
             let (who, op) = (names::actor(&culprit.actor), culprit.op.name());
             let (victim, after) = (names::actor(&victim.actor), span(*seconds));
-            ("went", format!("{who} {op} makes {victim} wait no longer, after {after}"))
+            ("stopped", format!("{who} {op} makes {victim} wait no longer, after {after}"))
         }
         What::Hang { victim, call, seconds, ended } => {
             let (who, after) = (subject(victim), duration(*seconds));

@@ -193,8 +193,8 @@ fn seen_on(filesystems: &[&str]) -> String {
 /// If no hook names a file's disk, the first request of the sync does.
 fn late_disk(filesystems: &str) -> Gap {
     let sentence = format!(
-        "on {filesystems} a sync's disk is known from its first block request on: who else was \
-         in flight before is not"
+        "on {filesystems} a sync's disk is known only from its first block request on: requests \
+         of others that were in flight before that are not seen"
     );
     gap("disk", sentence)
 }
