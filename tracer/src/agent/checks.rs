@@ -1,8 +1,8 @@
 //! Checks whether a node, or a DaemonSet's container on it, has what the agent needs.
 //!
-//! There is one line for each need, with its purpose and a remedy. The checks look
-//! at the calling process and the node's files, and load nothing. Whether the
-//! kernel can be traced, `tracer doctor` reports per capability.
+//! There is one line for each need, with its purpose and a remedy. The checks look at the
+//! calling process and the node's files, and load nothing. `tracer doctor` reports for each
+//! capability whether the kernel can be traced.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -31,8 +31,35 @@ pub struct Check {
     pub state: State,
     /// The purpose of the thing, or how it was found.
     pub says: String,
-    /// How to mend it, if it is not good.
+    /// The remedy, if it is not good.
     pub remedy: Option<String>,
+}
+
+/// These words come before a sentence of a [`Need`] that is not true.
+const CONTAINED: &str = "not so in a container: ";
+const UNREADABLE: &str = "unreadable: ";
+
+/// A need that is there or is not.
+struct Need<'a> {
+    what: &'a str,
+    /// A sentence that is true if it is there.
+    says: &'a str,
+    /// The words before that sentence if it is not.
+    otherwise: &'a str,
+    /// The state of the agent without it.
+    without: State,
+    remedy: &'a str,
+}
+
+impl Need<'_> {
+    fn check(&self, is_there: bool) -> Check {
+        let what = self.what.to_owned();
+        if is_there {
+            return Check { what, state: State::Good, says: self.says.to_owned(), remedy: None };
+        }
+        let says = format!("{}{}", self.otherwise, self.says);
+        Check { what, state: self.without, says, remedy: Some(self.remedy.to_owned()) }
+    }
 }
 
 /// Makes all checks, in the order in which they are printed.
@@ -45,45 +72,51 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let namespace = |kind: &str| {
         namespaces::find(&Tree::new(root), "self", kind).map(|namespace| namespace.inode)
     };
-    checks.push(initial(
-        "pid namespace",
-        namespace("pid") == Some(namespaces::INITIAL_PID),
-        State::Weak,
-        "this process sees the host's processes",
-        "set hostPID: true in the pod's spec; on a node that is itself a container (kind, k3d), \
-         run the tracer on its host: otherwise processes outside have no id, and their files no \
-         names",
-    ));
-    checks.push(initial(
-        "cgroup namespace",
-        namespace("cgroup") == Some(namespaces::INITIAL_CGROUP),
-        State::Weak,
-        "this process sees the host's cgroup paths",
-        "use the host's cgroup namespace (privileged, or an option of the runtime), or mount the \
-         host's /sys/fs/cgroup: otherwise some cgroups have no name",
-    ));
-    checks.push(readable(
-        "BTF",
-        btf.exists() && fs::File::open(btf).is_ok(),
-        State::Weak,
-        &format!("`{}` has the kernel's types", btf.display()),
-        "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE",
-    ));
-    checks.push(readable(
-        "disks",
-        fs::read_dir(root.join("sys/block")).is_ok_and(|mut disks| disks.next().is_some()),
-        State::Bad,
-        "/sys/block lists the disks",
-        "mount the host's /sys",
-    ));
+    let pid = Need {
+        what: "pid namespace",
+        says: "this process sees the host's processes",
+        otherwise: CONTAINED,
+        without: State::Weak,
+        remedy: "set hostPID: true in the pod's spec; on a node that is itself a container (kind, \
+                 k3d), run the tracer on its host: otherwise processes outside have no id, and \
+                 their files no names",
+    };
+    checks.push(pid.check(namespace("pid") == Some(namespaces::INITIAL_PID)));
+    let cgroup = Need {
+        what: "cgroup namespace",
+        says: "this process sees the host's cgroup paths",
+        otherwise: CONTAINED,
+        without: State::Weak,
+        remedy: "use the host's cgroup namespace (privileged, or an option of the runtime), or \
+                 mount the host's /sys/fs/cgroup: otherwise some cgroups have no name",
+    };
+    checks.push(cgroup.check(namespace("cgroup") == Some(namespaces::INITIAL_CGROUP)));
+    let types = Need {
+        what: "BTF",
+        says: &format!("`{}` has the kernel's types", btf.display()),
+        otherwise: UNREADABLE,
+        without: State::Weak,
+        remedy: "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE",
+    };
+    checks.push(types.check(btf.exists() && fs::File::open(btf).is_ok()));
+    let disks = Need {
+        what: "disks",
+        says: "/sys/block lists the disks",
+        otherwise: UNREADABLE,
+        without: State::Bad,
+        remedy: "mount the host's /sys",
+    };
+    let listed = fs::read_dir(root.join("sys/block"));
+    checks.push(disks.check(listed.is_ok_and(|mut disks| disks.next().is_some())));
     checks.push(cgroups(root));
-    checks.push(readable(
-        "pods' logs",
-        fs::read_dir(root.join("var/log/pods")).is_ok(),
-        State::Weak,
-        "/var/log/pods lists the pods",
-        "on a Kubernetes node: mount the host's /var/log/pods, read-only",
-    ));
+    let logs = Need {
+        what: "pods' logs",
+        says: "/var/log/pods lists the pods",
+        otherwise: UNREADABLE,
+        without: State::Weak,
+        remedy: "on a Kubernetes node: mount the host's /var/log/pods, read-only",
+    };
+    checks.push(logs.check(fs::read_dir(root.join("var/log/pods")).is_ok()));
     let bound = address::bind(listen);
     let says = match &bound {
         Ok(taken) => format!("{} is free", taken.local_addr().unwrap_or(listen)),
@@ -152,25 +185,6 @@ fn cgroups(root: &Path) -> Check {
     let remedy =
         (state != State::Good).then(|| "mount the host's /sys/fs/cgroup, read-only".to_owned());
     Check { what: "cgroups".into(), state, says: says.to_owned(), remedy }
-}
-
-fn initial(what: &str, good: bool, without: State, says: &str, remedy: &str) -> Check {
-    let says = if good { says.to_owned() } else { format!("not so in a container: {says}") };
-    check(what, good, without, says, remedy)
-}
-
-fn readable(what: &str, good: bool, without: State, says: &str, remedy: &str) -> Check {
-    let says = if good { says.to_owned() } else { format!("unreadable: {says}") };
-    check(what, good, without, says, remedy)
-}
-
-fn check(what: &str, good: bool, without: State, says: String, remedy: &str) -> Check {
-    Check {
-        what: what.to_owned(),
-        state: if good { State::Good } else { without },
-        says,
-        remedy: (!good).then(|| remedy.to_owned()),
-    }
 }
 
 #[cfg(test)]
