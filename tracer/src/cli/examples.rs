@@ -11,7 +11,7 @@ EXAMPLES:
   Record ten minutes, and ask later:
       sudo tracer record -o slow.rec --for 10m
       tracer replay slow.rec
-  Ask an agent's flight recorder about the night:
+  Ask an agent's flight recorder what happened last night:
       sudo tracer timeline
       sudo tracer why etcd --at 03:12
   Ask what the tracer can see on this machine:
@@ -30,7 +30,7 @@ pub const TOP: &str = "\
 EXAMPLES:
   Watch the node, with a new screen each second:
       sudo tracer top
-  Show only what involves etcd, every five seconds:
+  Show only victims named etcd, every five seconds:
       sudo tracer top --filter etcd --interval 5
   Show only victims on one disk, in one namespace; culprits are named wherever they run:
       sudo tracer top --disk sdb --namespace shop
@@ -47,7 +47,7 @@ EXAMPLES:
       sudo tracer why --for 2m
   Print a verdict every ten seconds, for a log or a script:
       sudo tracer why etcd --every 10s --json | jq '[.kind, .culprits[0].name]'
-  Ask the agent's flight recorder what it was at twelve past three:
+  Ask the agent's flight recorder who made it slow at 03:12:
       sudo tracer why etcd --at 03:12 --for 5m
       sudo tracer why etcd --since 2026-11-29T03:00:00+01:00 --until 04:00
   Ask the agent of a node, from your desk:
@@ -118,9 +118,9 @@ EXAMPLES:
 
 pub const AGENT: &str = "\
 EXAMPLES:
-  Serve a Prometheus and a browser on this node:
+  Serve metrics and the page to this node only:
       sudo tracer agent
-  Serve a Prometheus on another machine:
+  Let a Prometheus on another machine scrape them:
       sudo tracer agent --listen [::]:9464
   Record continuously, to investigate the night in the morning:
       sudo tracer agent --record /var/lib/tracer-recording
@@ -156,15 +156,15 @@ EXAMPLES:
 
 pub const KUBECTL: &str = "\
 EXAMPLES:
-  Install the plugin, and see that kubectl knows it:
+  Install the plugin, and check that kubectl finds it:
       ln -s $(command -v tracer) ~/.local/bin/kubectl-tracer && kubectl tracer --help
   Watch for a minute, then say who makes this pod slow:
       tracer kubectl why shop/web-0 -- --for 1m
-  Show a node as `tracer top` shows it there:
+  Show a node as `tracer top` would show it there:
       tracer kubectl top worker-3
   Write a report on what happened to this pod in the night, as one page of HTML:
       tracer kubectl report shop/web-0 -- --at 03:00 > report.html
-  Show a node without an agent, with an image that was pushed to a registry:
+  Show a node that has no agent, with an image from a registry:
       tracer kubectl top worker-3 --image registry.example/tracer@sha256:…";
 
 pub const COMPLETIONS: &str = "\

@@ -15,11 +15,11 @@ pub enum View {
     Top,
     /// Each slow sync of a node as it ends.
     Watch,
-    /// The list of what the tracer can see on a node, and why the rest is missing.
+    /// A list of everything that the tracer can see on a node, and why the rest is missing.
     Doctor,
     /// The report on what the agent has recorded, on standard output.
     Report,
-    /// The agent's page of a node, on a port of this machine.
+    /// The page of a node's agent, on a port of this machine.
     Page,
 }
 
@@ -54,15 +54,15 @@ pub struct KubectlArgs {
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
 
-    /// Run this image of the tracer on a node without an agent; it is named by its digest.
+    /// Run this image of the tracer, named by its digest, on a node without an agent.
     #[arg(long, value_name = "NAME@sha256:…", value_parser = parse_image)]
     pub image: Option<String>,
 
-    /// Create the pod on a node without an agent without asking.
+    /// Create the pod on a node without an agent, and do not ask first.
     #[arg(long)]
     pub yes: bool,
 
-    /// Do not delete that pod at the end; it ends by itself after 15 minutes.
+    /// Do not delete that pod afterwards; it ends by itself after 15 minutes.
     #[arg(long)]
     pub keep: bool,
 

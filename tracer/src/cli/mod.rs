@@ -180,9 +180,9 @@ pub enum Command {
     /// Ask the agent on a node of a cluster, through kubectl.
     ///
     /// Under the name `kubectl-tracer` this program is a plugin: `kubectl tracer why
-    /// shop/web-0`. It needs no root, but the rights to list pods and to run commands in
-    /// the agent's pod. On a node without an agent it creates a pod, after asking, which
-    /// ends after 15 minutes. Arguments for the tracer's own command follow `--`.
+    /// shop/web-0`. It does not need root, but needs the rights to list pods and to run
+    /// commands in the agent's pod. On a node without an agent it asks, and then creates a
+    /// pod that ends after 15 minutes. Arguments for the tracer's own command follow `--`.
     #[command(after_long_help = examples::KUBECTL)]
     Kubectl(kubectl::KubectlArgs),
 
@@ -206,7 +206,7 @@ pub enum Command {
 /// The part of the node that a view covers, and for how long.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Scope {
-    /// Stop after this time, such as `30s` or `2m`.
+    /// Stop after this long, such as `30s` or `2m`.
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
 
@@ -254,12 +254,13 @@ pub struct WhyArgs {
     /// The victim: a process id, or text in the name of the process, pod (`namespace/name`),
     /// VM, unit, cgroup, file or device.
     ///
-    /// If several victims match, the one that syncs a log is chosen (such as etcd's WAL).
-    /// Without this argument, it is the victim that waits longest beyond its baseline.
+    /// If several victims match, the one that syncs a log (such as etcd's WAL) is chosen.
+    /// Without this argument, the victim that waits longest beyond its baseline is chosen.
     #[arg(value_parser = values::parse_filter)]
     pub victim: Option<String>,
 
-    /// Watch for this time, such as `30s` or `2m` [default: 30s, or until stopped with --every].
+    /// Cover this much time, such as `30s` or `2m` [default: 30s, or until stopped with --every;
+    /// the whole of a recording].
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
 
@@ -314,7 +315,7 @@ pub struct MarkArgs {
 
 #[derive(Args, Clone, Debug)]
 pub struct AgentArgs {
-    /// Read settings that neither flags nor the environment give from this TOML file.
+    /// Read from this TOML file the settings that neither flags nor the environment give.
     #[arg(long, env = "TRACER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -327,8 +328,8 @@ pub struct AgentArgs {
     #[arg(long)]
     pub exit_on_failure: bool,
 
-    /// Do not start the helper process that loads programs for modules loaded later; the
-    /// agent then reports what a restart would add.
+    /// Do not start the loader, a process that loads programs for kernel modules that are
+    /// loaded later; the agent then reports what a restart would add.
     #[arg(long)]
     pub no_loader: bool,
 
@@ -362,7 +363,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Run shorter acts, which show that it works but give no steady numbers.
+    /// Run shorter acts, which show that it works, but whose numbers vary.
     #[arg(long)]
     pub fast: bool,
 

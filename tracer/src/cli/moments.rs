@@ -15,7 +15,7 @@ use jiff::{
 /// A moment, before it is known which recording is meant.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Moment {
-    /// It says its offset from UTC itself.
+    /// A moment with its offset from UTC.
     Exact(Timestamp),
     /// On a day, in local time.
     Local(DateTime),
@@ -24,7 +24,7 @@ pub enum Moment {
     Ago(Duration),
 }
 
-/// How it is to be written.
+/// How a moment is written.
 const FORMS: &str =
     "write it like 03:12, \"2026-11-29 03:12\", 2026-11-29T03:12:00+01:00 or 2h (ago)";
 
@@ -111,7 +111,7 @@ fn seconds(at: Timestamp) -> f64 {
     at.as_nanosecond() as f64 / 1e9
 }
 
-/// The zone that local times are of.
+/// The time zone of local times.
 #[derive(Clone, Debug)]
 pub struct Zone(TimeZone);
 

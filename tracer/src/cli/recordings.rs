@@ -9,15 +9,15 @@ use super::{Cli, TopArgs, WatchArgs, WhyArgs, address::AgentUrl, moments::Moment
 /// The part of a recording, by times, that a command is asked about.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TimeArgs {
-    /// Ask a recording about this time: `03:12`, "2026-11-29 03:12", RFC 3339, or `2h` (ago).
+    /// Look at a recording from this time on: `03:12`, "2026-11-29 03:12", RFC 3339, or `2h` (ago).
     ///
-    /// The answer covers five minutes from then on, or as long as --for says. A time
-    /// without an offset is local time (TZ, or /etc/localtime); the answer names the zone.
-    /// A time of day is the last one that the recording reaches.
+    /// Five minutes from then on are covered, or as much as --for says. A time without an
+    /// offset is local time (TZ, or /etc/localtime); the output names the zone. A time
+    /// of day is its latest occurrence in the recording.
     #[arg(long, value_name = "TIME", conflicts_with = "since", help_heading = "Afterwards")]
     pub at: Option<Moment>,
 
-    /// Start at this time, and go on to the end of the recording.
+    /// Start at this time, and continue to the end of the recording.
     #[arg(long, value_name = "TIME", help_heading = "Afterwards")]
     pub since: Option<Moment>,
 
@@ -58,7 +58,7 @@ pub struct RecordArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 
-    /// Stop after this time, such as `30s` or `10m`.
+    /// Stop after this long, such as `30s` or `10m`.
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
 
@@ -131,7 +131,7 @@ pub enum View {
 /// The part of a recording that is asked about.
 #[derive(Args, Clone, Debug)]
 pub struct PartArgs {
-    /// Stop after this time of the recording, such as `30m`.
+    /// Stop after this much of the recording, such as `30m`.
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
 

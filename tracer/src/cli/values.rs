@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Shorter intervals would be a load of their own.
+/// Shorter intervals would load the machine noticeably.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Checks the text that names are searched for.
@@ -13,7 +13,7 @@ pub fn parse_filter(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A duration with its unit, longer than nothing.
+/// Parses a duration with its unit, longer than zero.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(Duration::ZERO) => Err("must be longer than nothing".into()),

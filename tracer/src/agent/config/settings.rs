@@ -29,29 +29,29 @@ pub struct Settings {
     #[arg(long, env = "TRACER_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 
-    /// Require TLS and passwords as in this file, which has the format of Prometheus' exporters.
+    /// Require TLS and passwords as this file says, in the format of Prometheus' exporters.
     ///
-    /// The file is checked for changes every 10 s, and so are the certificates and keys
-    /// that it names.
+    /// The file is checked for changes every 10 s, as are the certificates and keys that it
+    /// names.
     #[arg(long, env = "TRACER_WEB_CONFIG", value_name = "FILE")]
     pub web_config: Option<PathBuf>,
 
-    /// Serve /healthz and /readyz, and nothing else, also on this address, without TLS and passwords.
+    /// Also serve /healthz and /readyz, and nothing else, on this address, without TLS or passwords.
     #[arg(long, env = "TRACER_PROBE_LISTEN", value_name = "ADDRESS:PORT")]
     pub probe_listen: Option<SocketAddr>,
 
-    /// Also serve on this Unix socket, which only its owner can open (mode 0600), without TLS and
+    /// Also serve on this Unix socket, which only its owner can open (mode 0600), without TLS or
     /// passwords [default: none].
     ///
-    /// Commands that take `--agent` ask it as `unix:PATH`.
+    /// Commands with `--agent` reach it as `unix:PATH`.
     #[arg(long, env = "TRACER_SOCKET", value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
-    /// Answer to these names and addresses too [default: the address it was asked at, and
-    /// `localhost`].
+    /// Also answer requests for these host names and addresses [default: the address that the
+    /// request was sent to, and `localhost`].
     ///
-    /// A request with any other `Host` is refused with 421: otherwise a web page from elsewhere
-    /// could read the answers under a name of its own (DNS rebinding).
+    /// A request with any other `Host` is refused with 421. Otherwise a foreign web page could
+    /// make its own name point here, and read the answers (DNS rebinding).
     #[arg(
         long, env = "TRACER_ALLOWED_HOSTS", value_name = "NAME", value_delimiter = ',',
         value_parser = names::parse,
@@ -59,7 +59,7 @@ pub struct Settings {
     #[serde(default, deserialize_with = "host_names")]
     pub allowed_hosts: Option<Vec<String>>,
 
-    /// Time between verdicts; metrics change as often [default: 10s].
+    /// Time between verdicts, and between changes of metrics [default: 10s].
     #[arg(long, env = "TRACER_PERIOD", value_name = "DURATION", value_parser = values::parse_duration)]
     #[serde(default, deserialize_with = "duration")]
     pub period: Option<Duration>,
@@ -113,7 +113,7 @@ pub struct Settings {
     #[serde(default, deserialize_with = "duration")]
     pub min_sync: Option<Duration>,
 
-    /// Keep this many of those slow syncs [default: 1024].
+    /// Keep this number of those slow syncs [default: 1024].
     #[arg(long, env = "TRACER_SLOW_SYNCS", value_name = "N")]
     pub slow_syncs: Option<usize>,
 
