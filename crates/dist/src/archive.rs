@@ -1,4 +1,4 @@
-//! Files in a tar, and a tar in gzip, the same bytes each time.
+//! Writes files to a tar, and a tar to gzip, with the same bytes each time.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use flate2::{Compression, GzBuilder};
 use tar::{EntryType, Header};
 
-/// A file by its path from the root of the archive, without a slash before it.
+/// A file, with its path from the root of the archive, without a leading slash.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct File {
     pub path: String,
@@ -29,7 +29,7 @@ impl File {
     }
 }
 
-/// The folders that hold `files`, each before what lies in it.
+/// The directories of `files`, each before its contents.
 fn folders(files: &[File]) -> BTreeSet<&str> {
     let above = |path: &'_ str| path.rsplit_once('/').map(|(folder, _)| folder.len());
     let mut found = BTreeSet::new();
@@ -43,11 +43,11 @@ fn folders(files: &[File]) -> BTreeSet<&str> {
     found
 }
 
-/// A tar of `files` and of the folders that they lie in.
+/// Writes a tar of `files` and of their directories.
 ///
 /// # Errors
 ///
-/// When a path is absolute, leads upwards or is there twice.
+/// A path is absolute, leads upwards or occurs twice.
 pub fn tar(files: &[File], epoch: u32) -> Result<Vec<u8>> {
     let mut sorted: Vec<_> = files.iter().collect();
     sorted.sort_by(|a, b| a.path.cmp(&b.path));
@@ -62,7 +62,7 @@ pub fn tar(files: &[File], epoch: u32) -> Result<Vec<u8>> {
         let mut header = header(0o755, 0, epoch, EntryType::Directory);
         builder
             .append_data(&mut header, format!("{folder}/"), io::empty())
-            .with_context(|| format!("failed to pack the folder `{folder}`"))?;
+            .with_context(|| format!("failed to pack the directory `{folder}`"))?;
     }
     for File { path, mode, content } in sorted {
         let mut header = header(*mode, content.len() as u64, epoch, EntryType::Regular);
@@ -84,11 +84,11 @@ fn header(mode: u32, size: u64, epoch: u32, kind: EntryType) -> Header {
     header
 }
 
-/// The bytes in gzip, without a name and a time.
+/// Compresses the bytes with gzip, without a name and a time.
 ///
 /// # Errors
 ///
-/// None in memory, as far as the library says.
+/// None in memory, according to the library's documentation.
 pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
     encoder.write_all(bytes).context("failed to compress")?;

@@ -1,4 +1,4 @@
-//! A package for Debian, Ubuntu and their like: an `ar` of three members.
+//! Writes a package for Debian, Ubuntu and similar systems: an `ar` of three members.
 //!
 //! <https://manpages.debian.org/bookworm/dpkg-dev/deb.5.en.html>
 
@@ -11,9 +11,9 @@ use crate::{
     archive::{File, gzip, tar},
 };
 
-/// Systemd is asked only where it runs, and not for a root that is somebody's folder
-/// (`dpkg --root`). The service is neither enabled nor started: whoever installs a
-/// tracer may want no more than `tracer top`.
+/// systemd is called only if it runs, and not if the package is installed into a directory
+/// (`dpkg --root`). The service is neither enabled nor started, because a user may want only
+/// `tracer top`.
 const AFTER_INSTALL: &str = "\
 #!/bin/sh
 set -e
@@ -30,7 +30,7 @@ if [ \"$1\" = remove ] && [ -z \"${DPKG_ROOT:-}\" ] && [ -d /run/systemd/system 
 fi
 ";
 
-/// A service with a user of its own keeps its state in `private`, and a link beside it.
+/// A service with a dynamic user keeps its state in `private`, with a link to it.
 const AFTER_REMOVAL: &str = "\
 #!/bin/sh
 set -e
@@ -51,7 +51,7 @@ pub fn file_name(release: &Release, machine: Machine) -> String {
 ///
 /// # Errors
 ///
-/// When a path among them cannot be packed.
+/// One of the paths cannot be packed.
 pub fn write(release: &Release, machine: Machine, files: &[File]) -> Result<Vec<u8>> {
     let mut files = files.to_vec();
     files.push(File::plain("usr/share/doc/tracer/copyright", copyright(release)));
@@ -84,7 +84,8 @@ fn control(release: &Release, machine: Machine, files: &[File]) -> String {
         "Package: {NAME}\nVersion: {version}\nArchitecture: {}\nMaintainer: {maintainer}\n",
         machine.debian()
     );
-    // The programs are static: the package needs no other. Writing to a string cannot fail.
+    // The programs are static, so the package depends on no other. Writing to a string cannot
+    // fail.
     let _ = write!(
         text,
         "Installed-Size: {}\nSection: admin\nPriority: optional\nDescription: {summary}\n \

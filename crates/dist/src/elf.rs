@@ -1,7 +1,8 @@
-//! The machine that a program is for, and whether it needs a dynamic linker.
+//! Reads from a program's header which machine it is for, and whether it needs a dynamic
+//! linker.
 //!
-//! A package for one machine with another's program installs without an error, and
-//! then does not start. So the program's own header is asked before it is packed.
+//! A package with a program for another machine installs without an error, but the program
+//! does not start. So the header is checked before the program is packed.
 //!
 //! <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>
 
@@ -9,8 +10,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::Machine;
 
-/// Places in a header of 64 bits: the machine, the place of the table of segments, the
-/// length of each entry and their number.
+/// Offsets in a 64-bit header: of the machine, of the offset of the segments' table, of the
+/// length of its entries, and of their number.
 const MACHINE: usize = 18;
 const SEGMENTS: usize = 32;
 const SEGMENT_BYTES: usize = 54;
@@ -36,7 +37,7 @@ fn number(program: &[u8], at: usize) -> Result<u16> {
 ///
 /// # Errors
 ///
-/// When it is not, or is no ELF program of 64 bits.
+/// It is neither, or it is not a 64-bit ELF program.
 pub fn check(program: &[u8], machine: Machine) -> Result<()> {
     if !program.starts_with(BEGIN) {
         bail!("it is no ELF program of 64 bits");

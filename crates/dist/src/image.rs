@@ -1,7 +1,7 @@
-//! A container image for several machines, in one file that engines load.
+//! Writes a container image for several architectures, as one file that engines load.
 //!
-//! An image layout in a tar: `oci-layout`, `index.json` with the image's name, and
-//! blobs by their digests, one of which is the index of the machines' manifests.
+//! The file is a tar with an image layout: `oci-layout`, `index.json` with the image's name,
+//! and blobs named by their digests, one of which is the index of the manifests.
 //! <https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md>
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub fn name(release: &Release) -> String {
     format!("{NAME}:{}", release.version)
 }
 
-/// An image in a file, and the digest by which a registry will know it.
+/// An image as a file, and the digest that a registry will have for it.
 pub struct Image {
     pub archive: Vec<u8>,
     /// `sha256:…` of the index.
@@ -42,7 +42,7 @@ pub struct Image {
 struct Blobs(BTreeMap<String, Vec<u8>>);
 
 impl Blobs {
-    /// Takes it in, and gives what refers to it.
+    /// Adds a blob, and returns a descriptor that refers to it.
     fn put(&mut self, media_type: &str, content: Vec<u8>) -> Value {
         let digest = sha256(&content);
         let size = content.len();
@@ -53,11 +53,11 @@ impl Blobs {
     }
 }
 
-/// The image with the files of each machine.
+/// Writes the image with the files of each architecture.
 ///
 /// # Errors
 ///
-/// When a path among them cannot be packed.
+/// One of the paths cannot be packed.
 pub fn write(release: &Release, machines: &[(Machine, Vec<File>)]) -> Result<Image> {
     let mut machines: Vec<_> = machines.iter().collect();
     machines.sort_by_key(|(machine, _)| *machine);
@@ -103,7 +103,7 @@ fn config(release: &Release, machine: Machine, layer: &str) -> Value {
         "os": "linux",
         "created": created,
         "config": {
-            // Capabilities reach only user 0 in a container.
+            // In a container, only user 0 gets the capabilities.
             "User": "0:0",
             "ExposedPorts": {"9464/tcp": {}},
             "Entrypoint": ["/tracer"],
@@ -121,7 +121,7 @@ fn config(release: &Release, machine: Machine, layer: &str) -> Value {
     })
 }
 
-/// The release's moment, `2026-01-01T00:00:00Z`.
+/// The time of the release, such as `2026-01-01T00:00:00Z`.
 pub(crate) fn created(release: &Release) -> String {
     let since = std::time::Duration::from_secs(release.epoch.into());
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()

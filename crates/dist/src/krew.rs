@@ -2,8 +2,8 @@
 //!
 //! <https://krew.sigs.k8s.io/docs/developer-guide/plugin-manifest/>
 //!
-//! krew unpacks the archive for the machine, and makes a link called `kubectl-tracer` to
-//! the program in it. Called by that name, the program is the plugin.
+//! krew unpacks the archive for the machine, and makes a link called `kubectl-tracer` to the
+//! program in it. Under that name the program is the plugin.
 
 use std::fmt::Write as _;
 
@@ -12,8 +12,8 @@ use crate::{Machine, NAME, Release, layout, sums};
 /// krew demands the name of the plugin.
 pub const FILE: &str = "tracer.yaml";
 
-/// The folder of the archives where nobody has said one. `.invalid` is nobody's (RFC 2606):
-/// `kubectl krew install --manifest --archive` takes the archive from the disk.
+/// The address of the archives if none is given. Nobody owns `.invalid` (RFC 2606), but
+/// `kubectl krew install --manifest --archive` reads the archive from the disk.
 pub const NO_FOLDER: &str = "https://download.invalid";
 
 /// The archive of a machine that a plugin is installed from.

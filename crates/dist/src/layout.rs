@@ -1,7 +1,7 @@
-//! The places of a release's files on a machine.
+//! The paths of a release's files on a machine.
 //!
-//! The families of distributions differ in two folders only: where completions of
-//! zsh lie, and where licences do.
+//! The families of distributions differ in only two directories: that of zsh's completions,
+//! and that of licences.
 
 use anyhow::{Result, bail};
 
@@ -10,7 +10,7 @@ use crate::{
     archive::{File, gzip},
 };
 
-/// All that a release consists of, whatever it is packed into.
+/// All parts of a release, whatever it is packed into.
 #[derive(Clone, Debug, Default)]
 pub struct Parts {
     pub tracer: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Parts {
     pub bash: Vec<u8>,
     pub zsh: Vec<u8>,
     pub fish: Vec<u8>,
-    /// The unit as it is for a tracer that was put in place by hand.
+    /// The unit for a tracer that is installed by hand.
     pub unit: String,
     /// The profile for container engines that refuse `bpf()`.
     pub seccomp: String,
@@ -43,7 +43,7 @@ pub const UNIT: &str = "usr/lib/systemd/system/tracer.service";
 ///
 /// # Errors
 ///
-/// When the unit does not start the program where it expects it.
+/// The unit does not start the program from the expected path.
 pub fn installed(parts: &Parts, family: Family) -> Result<Vec<File>> {
     let (zsh, licences) = match family {
         Family::Debian => ("usr/share/zsh/vendor-completions", "usr/share/doc/tracer"),
@@ -83,7 +83,7 @@ fn packaged_unit(unit: &str) -> Result<String> {
     Ok(text.replace(BY_HAND, INSTALLED))
 }
 
-/// The files of the archive for any Linux, below a folder that says what they are.
+/// The files of the archive for any Linux, below a directory named after the release.
 pub fn portable(parts: &Parts, release: &Release, machine: &str) -> Vec<File> {
     let folder = folder(release, machine);
     let path = |name: &str| format!("{folder}/{name}");

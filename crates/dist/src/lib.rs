@@ -1,15 +1,13 @@
-//! The tracer's packages, archives and image, written without the tools of their
-//! formats.
+//! Writes the tracer's packages, archives and image, without the tools of their formats.
 //!
-//! Bytes go in, bytes come out: nothing here builds a program, asks git or looks at a
-//! clock. What is written depends on what is given and on nothing else, so that two
-//! releases of one commit are the same files: names are sorted, everything belongs to
-//! user 0, and each time is that of the release.
+//! Bytes go in, bytes come out: nothing here builds a program, runs git or reads a clock. The
+//! output depends only on the input, so two releases of one commit are the same files: names
+//! are sorted, everything belongs to user 0, and each time is that of the release.
 //!
-//! [`layout`] says which file lies where; [`deb`], [`rpm`] and [`image`] are the
-//! formats, [`archive`] what they share. [`krew`] describes the archives for kubectl.
-//! [`elf`] says for which machine a program is, [`sbom`] lists what the programs are made
-//! of, [`notices`] under which terms, and [`sums`] the digests of it all.
+//! [`layout`] has the path of each file; [`deb`], [`rpm`] and [`image`] are the formats, and
+//! [`archive`] is what they share. [`krew`] describes the archives for kubectl. [`elf`] checks
+//! which machine a program is for, [`sbom`] lists the libraries in the programs, [`notices`]
+//! their licences, and [`sums`] the digests of all files.
 
 #![forbid(unsafe_code)]
 
@@ -27,22 +25,23 @@ pub mod sums;
 /// The name of the program, of its packages and of its image.
 pub const NAME: &str = "tracer";
 
-/// A release, as all its files say.
+/// The properties of a release, which all its files share.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Release {
     /// `0.1.0`
     pub version: String,
-    /// One line: what it is for.
+    /// One line that says what the program is for.
     pub summary: String,
-    /// As an SPDX expression.
+    /// The licence, as an SPDX expression.
     pub licence: String,
-    /// `NAME <ADDRESS>` of who answers for the packages.
+    /// The maintainer of the packages, as `NAME <ADDRESS>`.
     pub maintainer: String,
-    /// Seconds since 1970 that every date in it has (`SOURCE_DATE_EPOCH`).
+    /// The time of the release in seconds since 1970, which is every date in it
+    /// (`SOURCE_DATE_EPOCH`).
     pub epoch: u32,
 }
 
-/// A machine by the names that each format has for it.
+/// An architecture, with the name that each format has for it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Machine {
     X86,
@@ -50,7 +49,7 @@ pub enum Machine {
 }
 
 impl Machine {
-    /// As Linux, Rust and RPM call it.
+    /// The name in Linux, Rust and RPM.
     pub fn linux(self) -> &'static str {
         match self {
             Self::X86 => "x86_64",
@@ -58,7 +57,7 @@ impl Machine {
         }
     }
 
-    /// As Debian and container engines call it.
+    /// The name in Debian and in container engines.
     pub fn debian(self) -> &'static str {
         match self {
             Self::X86 => "amd64",

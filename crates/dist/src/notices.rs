@@ -1,22 +1,21 @@
-//! The terms of the libraries that are linked into the programs, as their sources
-//! have them.
+//! Collects the licences of the libraries that are linked into the programs, from their
+//! sources.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::sbom::Package;
 
-/// Names that such files begin with, in whatever case.
+/// The names of licence files begin with one of these, in any case.
 const BEGINNINGS: [&str; 4] = ["license", "licence", "copying", "notice"];
 
-/// Whether a file at the top of a library's sources has its terms.
+/// Whether a file at the top of a library's sources contains its licence.
 pub fn is_terms(name: &str) -> bool {
     let name = name.to_lowercase();
     BEGINNINGS.iter().any(|begin| name.starts_with(begin))
 }
 
-/// One text of all: each library with what it says of its terms, and after that the
-/// texts, each once.
+/// Writes one text: first each library with its licence's name, then all texts, each once.
 pub fn write(libraries: &[(Package, Vec<String>)]) -> String {
     let mut text =
         String::from("Libraries that are linked into the programs, and their terms.\n\n");

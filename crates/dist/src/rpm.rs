@@ -1,4 +1,4 @@
-//! A package for Fedora, RHEL, SUSE and their like.
+//! Writes a package for Fedora, RHEL, SUSE and similar systems.
 //!
 //! The library's compressors are C code or a second zlib, so the payload is not
 //! compressed.
@@ -8,7 +8,7 @@ use rpm::{BuildConfig, CompressionType, FileOptions, PackageBuilder};
 
 use crate::{Machine, NAME, Release, archive::File};
 
-/// As in a package of Debian; `$1` counts the versions that stay installed.
+/// These are the scripts of the Debian package; `$1` is the number of versions that stay installed.
 const AFTER_INSTALL: &str = "\
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || :
@@ -31,7 +31,7 @@ pub fn file_name(release: &Release, machine: Machine) -> String {
 ///
 /// # Errors
 ///
-/// When the library takes one of them for wrong.
+/// The library refuses one of the files.
 pub fn write(release: &Release, machine: Machine, files: &[File]) -> Result<Vec<u8>> {
     let Release { version, summary, licence, maintainer, epoch } = release;
     let mut builder = PackageBuilder::new(NAME, version, licence, machine.linux(), summary);
@@ -39,7 +39,7 @@ pub fn write(release: &Release, machine: Machine, files: &[File]) -> Result<Vec<
         .using_config(BuildConfig::v4().compression(CompressionType::None).source_date(*epoch))
         .release(RELEASE)
         .packager(maintainer)
-        // Otherwise the name of whoever builds it would be in it.
+        // Otherwise the package would contain the name of the build host.
         .build_host("localhost")
         .description(
             "It watches every fsync and every request on the disks of this node with eBPF, and \

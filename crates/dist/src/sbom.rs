@@ -1,8 +1,8 @@
-//! The list of what the programs are made of, as `cargo metadata` and `Cargo.lock` say, in the
-//! form of CycloneDX 1.5.
+//! Writes the list of the programs' libraries, from `cargo metadata` and `Cargo.lock`, in the
+//! format of CycloneDX 1.5.
 //!
-//! Development and build dependencies are left out: they are in no program. The
-//! kernel programs are a root of their own, because they are built by a build script.
+//! Development and build dependencies are left out, because no program contains them. The
+//! kernel programs are a root of their own, because a build script builds them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,11 +20,11 @@ pub struct Package {
     pub name: String,
     pub version: String,
     pub licence: Option<String>,
-    /// The folder with its sources.
+    /// The directory with its sources.
     pub folder: String,
     /// It comes from this workspace.
     pub is_ours: bool,
-    /// The other packages that it needs, by their places in the list.
+    /// The other packages that it needs, by their indices in the list.
     pub needs: Vec<usize>,
 }
 
@@ -38,7 +38,7 @@ impl Package {
 ///
 /// # Errors
 ///
-/// When this is not what `cargo metadata` prints.
+/// The input is not the output of `cargo metadata`.
 pub fn linked(metadata: &Value) -> Result<Vec<Package>> {
     let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -91,17 +91,18 @@ pub fn linked(metadata: &Value) -> Result<Vec<Package>> {
     Ok(sorted.into_iter().map(|(one, id)| Package { needs: needs(&id), ..one }).collect())
 }
 
-/// Whether a dependency is linked, and is no procedural macro's or script's.
+/// Whether a dependency is linked into the program, and not into a procedural macro or a build
+/// script.
 fn is_linked(dependency: &Value) -> bool {
     let kinds = dependency["dep_kinds"].as_array();
     kinds.is_some_and(|kinds| kinds.iter().any(|kind| kind["kind"].is_null()))
 }
 
-/// The digests of packages' archives by name and version, of `Cargo.lock`.
+/// The digests of the packages' archives from `Cargo.lock`, by name and version.
 ///
 /// # Errors
 ///
-/// When that is not TOML.
+/// The input is not TOML.
 pub fn checksums(lock: &str) -> Result<BTreeMap<(String, String), String>> {
     let lock: toml::Table = lock.parse().context("failed to read `Cargo.lock`")?;
     let packages = lock.get("package").and_then(toml::Value::as_array);
