@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use caps::{CapSet, Capability};
 use nix::sys::signal::Signal;
 use tracer::session::{Options, Session};
 use tracer_kernel::{capability::Capability as Hook, program::Program};
-use tracer_lab::disk::Filesystem;
+use tracer_lab::{disk::Filesystem, folder::unmount, tool::Tool};
 use tracer_snapshot::Phase;
 
 use super::{MODPROBE, need_guest};
@@ -22,6 +23,7 @@ use crate::{
 };
 
 const SYNCS: usize = 20;
+const MOUNT: Tool = Tool { name: "mount", package: "mount" };
 
 /// Unloads a module. The hooks of an earlier tracer may hold it for a moment.
 fn unload(module: &str) -> bool {
@@ -72,17 +74,30 @@ fn have_them_come(session: &mut Session) -> (Vec<String>, usize) {
     for module in ["btrfs", "xfs"] {
         MODPROBE.run(&[module]).unwrap();
     }
-    let until = Instant::now() + Duration::from_secs(60);
-    let is_done =
-        |session: &Session| strategy(session, Hook::Log).is_some() || !said(session).is_empty();
     without_rights(|| {
-        while !is_done(session) && Instant::now() < until {
-            sleep(Duration::from_millis(100));
-            session.poll(None, &mut Vec::new());
-        }
+        poll_until(session, |session| {
+            strategy(session, Hook::Log).is_some() || !said(session).is_empty()
+        });
     });
     let said = said(session);
-    let disk = lab_disk(Filesystem::Xfs);
+    let waits = waits_for_the_log(session, Filesystem::Xfs);
+    println!("{waits} of {SYNCS} syncs waited for the log; {said:?}");
+    (said, waits)
+}
+
+/// Lets the session tick until it is as wanted, or for a minute.
+fn poll_until(session: &mut Session, is_it: impl Fn(&Session) -> bool) {
+    let until = Instant::now() + Duration::from_secs(60);
+    while !is_it(session) && Instant::now() < until {
+        sleep(Duration::from_millis(100));
+        session.poll(None, &mut Vec::new());
+    }
+}
+
+/// Syncs a growing file on a new disk; returns how many syncs waited for the
+/// filesystem's log.
+fn waits_for_the_log(session: &mut Session, filesystem: Filesystem) -> usize {
+    let disk = lab_disk(filesystem);
     let mut file = File::create(disk.mountpoint().join("late")).unwrap();
     own_syncs(session);
     for _ in 0..SYNCS {
@@ -92,9 +107,7 @@ fn have_them_come(session: &mut Session) -> (Vec<String>, usize) {
     }
     let syncs = own_syncs(session);
     assert_eq!(syncs.len(), SYNCS);
-    let waits = syncs.iter().filter(|sync| sync.phases[Phase::Journal] > 0.0).count();
-    println!("{waits} of {SYNCS} syncs waited for the log; {said:?}");
-    (said, waits)
+    syncs.iter().filter(|sync| sync.phases[Phase::Journal] > 0.0).count()
 }
 
 /// The sentence about xfs. If functions are hooked, nothing in btrfs's module is missing, so
@@ -133,6 +146,88 @@ fn a_filesystem_that_comes_late_is_seen_or_said_to_be_missing() {
             assert_eq!((strategy(session, Hook::Log), waits), (None, 0));
             let xfs = said_of_xfs(session, &said);
             assert!(xfs.ends_with("a restart does not help"), "{xfs}");
+        }
+    });
+}
+
+/// Hooks hold a module, as open files hold a filesystem. Without hooks in it the module can
+/// go, and the sentence about it goes and comes with it.
+#[test]
+fn a_filesystem_that_goes_and_comes_again_is_seen_or_said_to_be_missing_again() {
+    need_guest!();
+    need_modules_to_be_away!();
+    traced(|session| {
+        let (first, _) = have_them_come(session);
+        assert_eq!(unload("xfs"), !has_types(), "a hook holds the module, or there is none");
+        if !has_types() {
+            let is_said = |session: &Session| said(session).iter().any(|s| s.starts_with("xfs"));
+            poll_until(session, |session| !is_said(session));
+            assert!(!is_said(session), "{:?}", said(session));
+            MODPROBE.run(&["xfs"]).unwrap();
+            poll_until(session, is_said);
+            assert_eq!(said(session), first);
+        }
+        let waits = waits_for_the_log(session, Filesystem::Xfs);
+        println!("{waits} of {SYNCS} syncs waited for the log");
+        assert_eq!(waits * 2 > SYNCS, has_types(), "{waits} of {SYNCS}");
+    });
+    assert!(unload("xfs"), "a hook is left in it");
+}
+
+/// The machine without its own disk, which is an ext4, until this is dropped.
+struct Diskless;
+
+impl Diskless {
+    const PLACES: [&str; 2] = ["/var/lib", "/var/tmp"];
+
+    fn new() -> Self {
+        for place in Self::PLACES {
+            unmount(Path::new(place)).unwrap();
+        }
+        Self
+    }
+}
+
+impl Drop for Diskless {
+    fn drop(&mut self) {
+        let [bound, disk] = Self::PLACES;
+        MODPROBE.run(&["ext4"]).unwrap();
+        MOUNT.run(&["-o", "loop", "/disk.img", disk]).unwrap();
+        MOUNT.run(&["--bind", "/var/tmp/lib", bound]).unwrap();
+    }
+}
+
+/// A node whose own disk is an xfs has jbd2 only from its first ext4 volume on.
+#[test]
+fn the_journal_of_ext4_that_comes_late_is_seen_or_said_to_be_missing() {
+    need_guest!();
+    let diskless = Diskless::new();
+    if !unload("ext4") || !unload("jbd2") {
+        crate::skip::skip!("`ext4` is no module here, or in use");
+    }
+    traced(|session| {
+        assert_eq!(said(session), [""; 0]);
+        assert_eq!(strategy(session, Hook::Journal), None);
+        MODPROBE.run(&["ext4"]).unwrap();
+        without_rights(|| {
+            poll_until(session, |session| {
+                strategy(session, Hook::Journal).is_some() || !said(session).is_empty()
+            });
+        });
+        drop(diskless);
+        let said = said(session);
+        let waits = waits_for_the_log(session, Filesystem::Ext4);
+        println!("{waits} of {SYNCS} syncs waited for the journal; {said:?}");
+        if has_types() {
+            assert_eq!(strategy(session, Hook::Journal), Some("tracepoint"));
+            assert_eq!(said, [""; 0]);
+            assert!(waits * 2 > SYNCS, "{waits} of {SYNCS}");
+        } else {
+            assert_eq!((strategy(session, Hook::Journal), waits), (None, 0));
+            let jbd2 = said.iter().find(|said| said.starts_with("jbd2"));
+            let jbd2 = jbd2.expect("something is missing");
+            assert!(jbd2.contains("`journal`"), "{jbd2}");
+            assert!(jbd2.ends_with("a restart does not help"), "{jbd2}");
         }
     });
 }

@@ -37,6 +37,17 @@ use crate::{
 /// The time that the kernel and two ticks need to show a limit or a contender.
 const LONG: Duration = Duration::from_secs(15);
 
+/// Skips where this kernel does not show something, with the sentence that every output
+/// has for that.
+macro_rules! need_seen {
+    ($session:expr, $capability:expr) => {
+        let mut unsupported = $session.unsupported().into_iter();
+        if let Some(missing) = unsupported.find(|it| it.what == $capability.name()) {
+            crate::skip::skip!("{}", missing.sentence);
+        }
+    };
+}
+
 /// Lets the session tick until a tick, or what is known by then, is as wanted.
 fn watch_until(session: &mut Session, mut is_it: impl FnMut(&Session, &Tick) -> bool) -> bool {
     let until = Instant::now() + LONG;
@@ -145,6 +156,7 @@ fn who_runs_instead_is_named_and_the_hook_goes_again() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     traced(|session| {
+        need_seen!(session, Capability::Contender);
         assert!(!session.is_attached(Capability::Contender));
         // On one core, where everybody else comes first.
         let pinned = ["taskset", "-c", "0", "nice", "-n", "19"];
@@ -185,6 +197,7 @@ fn a_commits_requests_are_the_devices_and_the_rest_is_the_journals() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     traced(|session| {
+        need_seen!(session, Capability::Journal);
         grow(&disk.mountpoint().join("first"), 1);
         own_syncs(session);
         grow(&disk.mountpoint().join("grown"), 100);
