@@ -208,9 +208,11 @@ impl State {
 
     /// Takes into account how many times as long as in good seconds the quickest syncs of
     /// this second took. If no sync was quick, other requests are well and no flush was
-    /// alone, then the flushes are slow.
+    /// alone, then the flushes are slow. Other requests are well if those that were alone
+    /// were, or, where none was, if requests were in flight for no longer than in good seconds
+    /// on average: a queue would hold up all of them alike.
     pub fn beside_quickest(mut self, times: f64) -> Self {
-        let is_well = self.rested.is_some_and(|rested| rested < SLOWER);
+        let is_well = self.rested.or(self.stretch).is_some_and(|times| times < SLOWER);
         if is_well && self.flush.is_none() && times >= NONE_QUICK {
             self.flush = Some(times);
             let [of_rested, of_flush] = &mut self.usual_ns;
@@ -315,12 +317,14 @@ impl Device {
         let stretch = stretch.map(|now| now / f64::from(self.stretch).max(1e-9));
         let now = stretch.map(|stretch| stretch as f32);
         let before = std::mem::replace(&mut self.before, now).map(f64::from);
+        // Work at costs of another kind is no more and no less work.
+        let done = if slot.guessed == self.guessed { did.work / work } else { 0.0 };
         State {
             rested,
             flush,
             usual_ns: self.alone_usual_ns(),
             stretch: stretch.into_iter().chain(before).reduce(f64::max),
-            done: (did.work / work).max(did.requests / requests).max(did.bytes / bytes),
+            done: done.max(did.requests / requests).max(did.bytes / bytes),
             depth: did.depth / depth,
             written: did.written / written,
             busy: work / 1e9,

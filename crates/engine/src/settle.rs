@@ -74,11 +74,12 @@ pub fn settle(
     let is_slow = times >= SLOWER;
     let mut settled = Settled { times, sure, ..Settled::default() };
     // If nobody asks for more than the victim lived with, it is the device, or what
-    // is below it.
+    // is below it. If somebody does, the waits that are longer than any behind them are the
+    // device's, and as large a part of what piles up meanwhile.
     let mut leave = |ns: f64| {
-        let is_device = is_slow || !have_grown;
-        let to = if is_device { &mut settled.device } else { &mut settled.unexplained };
-        *to += ns;
+        let of_device = if is_slow || !have_grown { 1.0 } else { alone };
+        settled.device += ns * of_device;
+        settled.unexplained += ns * (1.0 - of_device);
     };
     let grown = blamed.grown + blamed.own_grown + blamed.commits_grown;
     let steady = blamed.steady + blamed.commits_steady;

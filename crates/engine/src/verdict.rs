@@ -160,6 +160,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
             {
                 Kind::Undecided
             }
+            Kind::Owners if may_be_the_device(&circumstances, &shares) => Kind::Undecided,
             kind => kind,
         },
     };
@@ -270,6 +271,16 @@ const SLOW_SECONDS: u32 = 3;
 
 /// If this part of the excess is undecided, so is the verdict.
 const UNSURE_PART: f64 = 0.5;
+
+/// A smaller undecided part turns no verdict.
+const SOME_UNSURE: f64 = 0.2;
+
+/// Whether the device would have more of the excess than others if the undecided seconds,
+/// in which the load has all, were the device's.
+fn may_be_the_device(circumstances: &Circumstances, shares: &Shares) -> bool {
+    let unsure = circumstances.unsure_ns / circumstances.excess_ns.max(1.0);
+    unsure >= SOME_UNSURE && shares.device + unsure >= shares.owners - unsure
+}
 
 fn kind_of(shares: &Shares, no_disk: bool) -> Kind {
     let Shares { owners, cpu, memory, limit, own, device, unexplained } = *shares;

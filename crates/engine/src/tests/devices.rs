@@ -365,6 +365,25 @@ fn a_queue_of_twice_the_length_that_the_demand_can_make_is_the_devices() {
     assert_says(&busy(200e6, 5.0, 1.5, 3.0), &deeper, 1.0, Sure::No);
 }
 
+/// None of the syncs is quick, and other requests are in flight for no longer than ever.
+#[test]
+fn flushes_are_slow_where_syncs_are_and_no_other_requests() {
+    let flush = |rested, stretch, times| state(rested, None, stretch).beside_quickest(times).flush;
+    assert_eq!(flush(Some(1.49), Some(9.0), 3.0), Some(3.0));
+    assert_eq!(flush(Some(1.5), Some(1.0), 3.0), None, "those that were alone are slow, too");
+    assert_eq!(flush(None, Some(1.49), 3.0), Some(3.0));
+    assert_eq!(flush(None, Some(1.5), 3.0), None, "a queue may hold up all of them");
+    assert_eq!(flush(None, None, 3.0), None);
+    assert_eq!(flush(None, Some(1.0), 2.9), None);
+}
+
+/// Ten times the work at costs that are guesses, and half the requests.
+#[test]
+fn work_at_guessed_costs_is_not_compared_with_work_at_known_ones() {
+    let slot = Slot { guessed: true, ..did(3.0, 2_000e6, 1_000.0, 4e6, 0.0) };
+    assert_near(learnt(&lived()).look(&slot, SECOND).done, 0.5);
+}
+
 #[test]
 fn a_device_is_measured_if_both_of_its_times_are() {
     let is = |rested, flush| state(rested, flush, None).is_measured();

@@ -98,6 +98,20 @@ fn what_steady_parties_pile_up_follows_a_growth_of_a_fifth() {
     assert_divided(&settled, (56.0 - more) / 39.0, 34.0 + more, 0.0);
 }
 
+/// Three quarters of the waits are longer than any behind those who ask for more.
+#[test]
+fn what_piles_up_behind_a_stall_is_the_devices() {
+    let of = |part, alone| {
+        let growth = growth(part);
+        settle::settle(&well(), &growth, &blamed(), 40.0 * MS, 10.0 * MS, alone)
+    };
+    // 34 are steady ones', and 29 of all 85 that are left are the device's; it has 3/4.
+    let more = 0.75 * 85.0 - 29.0;
+    assert_divided(&of(0.1, 0.75), (56.0 - more) / 39.0, 0.75 * 34.0 + more, 0.25 * 34.0);
+    // All of it where nobody asks for more, whatever is seen of a stall.
+    assert_divided(&of(0.0, 0.75), 0.0, 90.0, 0.0);
+}
+
 /// Four times as long by the device, and five times by the load: (3 · 6) to (4 · 5).
 #[test]
 fn a_slow_device_has_its_part_less_what_it_has() {

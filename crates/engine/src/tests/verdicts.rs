@@ -211,6 +211,26 @@ fn an_unsure_half_makes_a_verdict_undecided() {
     assert_eq!(with(memory, 100.0).kind, Kind::Memory, "it is seen in the syncs");
 }
 
+/// Undecided seconds count as the load's. With 24 % of them the load has 52 % of its 76 % for
+/// sure, and the device 24 % and perhaps another 24 %.
+#[test]
+fn a_verdict_that_undecided_seconds_could_turn_is_undecided() {
+    // The excess is 6 s.
+    let with = |owners: f64, device: f64, unsure| {
+        let (mut victim, mut sum) = with_suspect(tenant(), 80);
+        victim.suspect(tenant(), OwnerId(4)).now[op::WRITE as usize] = (owners * 1e9) as f32;
+        (sum.parts.others_ns, sum.parts.device_ns) = (owners * 1e9, device * 1e9);
+        sum.circumstances = circumstances(0.0, 0, 0.0, unsure);
+        verdict(&victim, &sum).kind
+    };
+    assert_eq!(with(4.56, 1.44, 24.0), Kind::Owners);
+    assert_eq!(with(4.56, 1.44, 27.0), Kind::Undecided, "49 % to 51 %");
+    // Shares of 51 % and 49 % are turned by a fifth of the excess, and by no less.
+    assert_eq!(with(3.06, 2.94, 19.0), Kind::Owners);
+    assert_eq!(with(3.06, 2.94, 20.0), Kind::Undecided);
+    assert_eq!(with(2.94, 3.06, 49.0), Kind::Device, "they could only be the device's, too");
+}
+
 /// Three fifths of the excess, half of it with the device as slow, and three such seconds.
 #[test]
 fn a_device_that_was_seen_to_be_slow_is_sure() {
