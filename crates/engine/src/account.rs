@@ -38,6 +38,8 @@ pub struct Basis {
     pub is_standing: bool,
     /// Requests that were alone took what they did, or as much was completed.
     pub is_device_well: bool,
+    /// A minute of good seconds, or a good reference of the disks, says what is usual.
+    pub is_long_known: bool,
 }
 
 /// Takes at most `wanted_ns` out of the parts, in their order; returns the amount taken.
@@ -387,9 +389,11 @@ fn confidence(
     });
     let accused = basis.has_lifts && lift.supports_blame();
     let changed = basis.has_lifts && changed;
-    // Requests are blamed with high confidence only on a disk that is known to be well.
+    // Requests are blamed with high confidence only on a disk that is known to be well, beside
+    // a past that is long enough to say what well is.
     let of_requests = waits.requests > waits.total() / 2.0;
-    let is_sure = is_sure && !basis.is_standing && (basis.is_device_well || !of_requests);
+    let is_known = basis.is_device_well && basis.is_long_known;
+    let is_sure = is_sure && !basis.is_standing && (is_known || !of_requests);
     match (accused, changed) {
         (true, _) if is_sure => Confidence::High,
         (true, _) | (false, true) => Confidence::Medium,

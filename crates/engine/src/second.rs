@@ -350,7 +350,7 @@ impl Victim {
     ) -> Circumstances {
         let only = |holds: bool| if holds { excess_ns } else { 0.0 };
         let is_slow = settled.times >= SLOWER;
-        let is_long_known = self.disks.known == Grade::Good || self.disks.seconds >= LONG;
+        let is_long_known = self.is_long_known();
         let is_alone = !growth.is_more || settled.times >= FAR_SLOWER;
         let is_sure = settled.sure == Sure::Yes && !growth.is_written && is_alone;
         Circumstances {
@@ -465,6 +465,11 @@ impl Victim {
     /// The p99 of its syncs while all is well.
     pub fn well_p99_ns(&self) -> Option<f64> {
         self.well.quantile(0.99)
+    }
+
+    /// Whether its disks were seen for long enough to know what is usual there.
+    pub(super) fn is_long_known(&self) -> bool {
+        self.disks.known == Grade::Good || self.disks.seconds >= LONG
     }
 
     /// Whether it is known how it is when it is well. Where it never was, nothing

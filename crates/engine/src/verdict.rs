@@ -136,6 +136,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         has_lifts: !circumstances.is_slow(SLOW_PART),
         is_standing: !is_unusual || !victim.was_well() && !victim.is_beside_reference(),
         is_device_well: circumstances.is_well(WELL_PART),
+        is_long_known: victim.is_long_known(),
     };
     let mut account = DividedExcess::new(victim, span);
     let helpers = victim.held(sum, span);
@@ -193,7 +194,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         Kind::Device | Kind::Own if victim.baseline_ns().is_some() && sum.syncs >= ENOUGH => {
             let share = shares.device.max(shares.own);
             let is_shown = match kind {
-                Kind::Own => basis.is_device_well,
+                Kind::Own => basis.is_device_well && basis.is_long_known,
                 _ => circumstances.is_slow(WELL_PART) && circumstances.slow_seconds >= SLOW_SECONDS,
             };
             if share >= 0.6 && is_shown && !basis.is_standing {

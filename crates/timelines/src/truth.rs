@@ -22,14 +22,22 @@ pub struct Truth {
     pub calm: [[f64; 2]; 3],
 }
 
+/// A change is judged after this number of seconds, if nothing else is said.
+const HALF: u64 = 30;
+
 impl Truth {
     pub fn of(play: &Play) -> Self {
+        Self::of_first(play, HALF)
+    }
+
+    /// The truth about the first seconds after the change.
+    pub fn of_first(play: &Play, seconds: u64) -> Self {
         let [disk, changed_disk] = play.disks;
         let [stream, changed_stream] = play.streams;
         let mut before = Timeline::new(play.seed);
         let calm = [29, 29].map(|s| mean_and_p99(before.play(phase(s, disk, stream.as_slice()))));
         let of = |disk: Model, stream: Option<Stream>| {
-            mean_and_p99(before.clone().play(phase(30, disk, stream.as_slice())))
+            mean_and_p99(before.clone().play(phase(seconds, disk, stream.as_slice())))
         };
         let neither = of(disk, stream);
         // Nothing needs to be played again on the same disk beside the same neighbours.

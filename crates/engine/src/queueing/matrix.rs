@@ -11,7 +11,7 @@ use std::{
 };
 
 use tracer_timelines::{
-    cell::Play,
+    cell::{Neighbour, Play},
     dice::Dice,
     timeline::{Stream, phase},
     truth::{Answer, Cause, Said, Truth},
@@ -131,6 +131,7 @@ impl fmt::Display for Count {
 
 /// The verdicts on one timeline: on its good minute, and on the change. They are `None`
 /// if the truth lies between two answers; `text` shows a wrong one.
+#[derive(Default)]
 struct Played {
     calm: Option<Count>,
     changed: Option<Count>,
@@ -138,7 +139,7 @@ struct Played {
 }
 
 fn judge_one(play: &Play) -> Played {
-    let mut played = Played { calm: None, changed: None, text: String::new() };
+    let mut played = Played::default();
     if play.is_wearing() {
         // The neighbour makes the device slower all the time.
         return played;
@@ -156,15 +157,46 @@ fn judge_one(play: &Play) -> Played {
             played.text = format!("the good minute: {:?}\n", judged.kind);
         }
     }
-    if let (Some(judged), Some(is_slow)) = (after.last(), truth.is_slow()) {
+    if let Some(judged) = after.last() {
+        played.compare(play, &truth, judged);
+    }
+    played
+}
+
+/// Before the change and after it, where a victim is judged soon; the truth is that of the
+/// same seconds.
+const WATCHED: u64 = 4;
+const CHANGED: u64 = 8;
+
+/// As [`judge_one`], for somebody who begins to watch a few seconds before the change.
+fn judge_soon(play: &Play) -> Played {
+    let mut played = Played::default();
+    if play.is_wearing() {
+        return played;
+    }
+    let truth = Truth::of_first(play, CHANGED);
+    let mut world = World::new(play.seed);
+    let before = |seconds: u64| phase(seconds, play.disks[0], play.streams[0].as_slice());
+    world.pass(before(60 - WATCHED));
+    let changed = phase(CHANGED, play.disks[1], play.streams[1].as_slice());
+    if let Some(judged) = world.judge(&[before(WATCHED), changed]) {
+        played.compare(play, &truth, &judged);
+    }
+    played
+}
+
+impl Played {
+    /// Holds a verdict on the change against the truth.
+    fn compare(&mut self, play: &Play, truth: &Truth, judged: &Judgement) {
+        let Some(is_slow) = truth.is_slow() else { return };
         let device = truth.device();
         let parts = is_slow.then_some((device, 1.0 - device));
         let answer = said(judged).answer(parts, truth.means[3], play.cell.is_undecidable());
-        played.changed = Some(Count::of(judged, parts, answer));
+        self.changed = Some(Count::of(judged, parts, answer));
         if answer != Answer::Right {
             let is_high = if judged.confidence == Confidence::High { "HIGH, " } else { "" };
             let truth = (parts.map(|(device, _)| device), truth.means);
-            played.text += &format!(
+            self.text += &format!(
                 "{is_high}{answer:?}: {:?}: device {truth:.2?}; {:?} {:.2?} {:.1}\n",
                 play.cell,
                 judged.kind,
@@ -173,17 +205,16 @@ fn judge_one(play: &Play) -> Played {
             );
         }
     }
-    played
 }
 
 /// Plays `timelines` timelines from a seed, and prints the results.
-fn play_all(seed: u64, timelines: u64) -> Tables {
+fn play_all(seed: u64, timelines: u64, judge: fn(&Play) -> Played) -> Tables {
     let threads = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let play = move |thread: u64| {
         let numbers = (0..timelines).filter(move |number| number % threads == thread);
         let plays = numbers
             .map(move |number| Play::draw(Dice(seed.wrapping_mul(1_000_003) + number).throw()));
-        plays.map(|play| (play.cell, judge_one(&play))).collect::<Vec<_>>()
+        plays.map(|play| (play.cell, judge(&play))).collect::<Vec<_>>()
     };
     let running: Vec<_> = (0..threads).map(|at| thread::spawn(move || play(at))).collect();
     let mut tables = Tables::default();
@@ -290,7 +321,7 @@ const LUCK: f64 = 0.0005;
 #[test]
 fn what_is_said_of_thousands_of_timelines_is_true() {
     let timelines = from_environment("TRACER_TIMELINES", 300);
-    play_all(1, timelines).check(if timelines >= MANY { 1.0 } else { LUCK });
+    play_all(1, timelines, judge_one).check(if timelines >= MANY { 1.0 } else { LUCK });
 }
 
 /// From a seed that nobody chose, which is printed; `TRACER_SEED` plays it again.
@@ -299,5 +330,27 @@ fn what_is_said_is_true_for_a_seed_that_nobody_has_seen() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = from_environment("TRACER_SEED", now.subsec_nanos().into());
     println!("TRACER_SEED={seed}");
-    play_all(seed, from_environment("TRACER_FRESH_TIMELINES", 100)).check(LUCK);
+    play_all(seed, from_environment("TRACER_FRESH_TIMELINES", 100), judge_one).check(LUCK);
+}
+
+/// As [`judge_soon`], with a neighbour that comes at the change. One that would double its
+/// load asks as fast as it is served.
+fn judge_newcomer(play: &Play) -> Played {
+    let is_full = play.cell.neighbour == Neighbour::Doubled;
+    let rate = |stream: Stream| stream.per_second.filter(|_| !is_full);
+    let comes = play.streams[1].map(|stream| Stream { per_second: rate(stream), ..stream });
+    let streams = [None, comes];
+    judge_soon(&Play { streams, ..*play })
+}
+
+/// A few seconds are enough for a verdict, and seldom for a sure one.
+#[test]
+fn what_is_said_for_sure_after_a_few_seconds_is_true() {
+    let timelines = from_environment("TRACER_SOON_TIMELINES", 150);
+    for judge in [judge_soon as fn(&Play) -> Played, judge_newcomer] {
+        let Tables { all, .. } = play_all(1, timelines, judge);
+        let is_sure = all.high == 0 || at_most(all.high_right, all.high, 0.99) >= LUCK;
+        assert!(is_sure, "{all}");
+        assert_eq!(all.accused, 0, "{all}");
+    }
 }

@@ -63,11 +63,7 @@ impl World {
     /// Plays a phase, and judges each half of a minute of it.
     pub fn play(&mut self, phase: Phase) -> Vec<Judgement> {
         let end_ns = self.timeline.now_ns() + phase.seconds * SECOND;
-        self.timeline.begin(phase);
-        for (at, stream) in phase.neighbours.into_iter().enumerate() {
-            let Some(stream) = stream else { continue };
-            self.owners[2 + at].op = stream.op() as u16;
-        }
+        self.begin(&phase);
         self.engine.begin_period();
         let mut judged = Vec::new();
         // After the tick.
@@ -79,13 +75,50 @@ impl World {
                 self.engine.begin_period();
                 next_ns += 30 * SECOND;
             }
-            match self.timeline.step() {
-                Some(Happened::Sync(sync)) => self.sync(&sync),
-                Some(Happened::Second) => self.tick(),
-                None => {}
-            }
+            self.step();
         }
         judged
+    }
+
+    /// Lets a phase pass before anybody watches.
+    pub fn pass(&mut self, phase: Phase) {
+        let end_ns = self.timeline.now_ns() + phase.seconds * SECOND;
+        self.timeline.begin(phase);
+        while self.timeline.next_ns() < end_ns {
+            self.timeline.step();
+        }
+        self.timeline.take_alone();
+        (self.seen, self.read_ns) = (self.timeline.count(), self.timeline.now_ns());
+    }
+
+    /// Plays phases, and judges all of them at once, as who begins to watch with the first.
+    pub fn judge(&mut self, phases: &[Phase]) -> Option<Judgement> {
+        for phase in phases {
+            // After the tick.
+            let end_ns = self.timeline.now_ns() + phase.seconds * SECOND + MS;
+            self.begin(phase);
+            while self.timeline.next_ns() < end_ns {
+                self.step();
+            }
+        }
+        let victim = self.engine.victims().first()?;
+        Some(judge(victim, &victim.sum(Span::Period), Span::Period))
+    }
+
+    fn begin(&mut self, phase: &Phase) {
+        self.timeline.begin(*phase);
+        for (at, stream) in phase.neighbours.into_iter().enumerate() {
+            let Some(stream) = stream else { continue };
+            self.owners[2 + at].op = stream.op() as u16;
+        }
+    }
+
+    fn step(&mut self) {
+        match self.timeline.step() {
+            Some(Happened::Sync(sync)) => self.sync(&sync),
+            Some(Happened::Second) => self.tick(),
+            None => {}
+        }
     }
 
     fn sync(&mut self, sync: &Sync) {

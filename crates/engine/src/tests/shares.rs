@@ -259,7 +259,8 @@ fn victim_of_nobody() -> Victim {
     victim(0)
 }
 
-const BASIS: Basis = Basis { has_lifts: true, is_standing: false, is_device_well: true };
+const BASIS: Basis =
+    Basis { has_lifts: true, is_standing: false, is_device_well: true, is_long_known: true };
 
 /// All but the victim's own, culprits or not.
 fn findings(account: &DividedExcess<'_>, total: f64) -> Vec<Finding> {
@@ -439,7 +440,8 @@ fn two_opinions_that_agree_are_sure_on_a_device_that_is_well() {
     let but = |basis: Basis, charge| confidence(Case { basis, charge, ..case() });
     assert_eq!(but(Basis { is_standing: true, ..BASIS }, op::WRITE), Medium);
     let unknown = Basis { is_device_well: false, ..BASIS };
-    assert_eq!(but(unknown, op::WRITE), Medium);
+    let young = Basis { is_long_known: false, ..BASIS };
+    assert_eq!((but(unknown, op::WRITE), but(young, op::WRITE)), (Medium, Medium));
     // Whoever fills the journal or takes memory needs no device for that.
     assert_eq!((but(unknown, op::METADATA), but(unknown, op::MEMORY)), (High, High));
     // Without comparisons it is the share alone.
@@ -472,7 +474,7 @@ fn a_change_when_it_came_or_went_is_an_opinion() {
 
 #[test]
 fn whoever_had_the_cpu_was_seen_to_have_it() {
-    let unknown = Basis { has_lifts: false, is_standing: true, is_device_well: false };
+    let unknown = Basis { has_lifts: false, is_standing: true, is_device_well: false, ..BASIS };
     let of = |total| confidence(Case { charge: op::CPU, ms: 10, basis: unknown, total, ..case() });
     assert_eq!((of(64.0), of(65.0)), (Confidence::High, Confidence::Medium));
 }

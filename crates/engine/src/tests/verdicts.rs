@@ -259,15 +259,18 @@ fn a_device_that_was_seen_to_be_slow_is_sure() {
 /// The victim's own doing is sure on a device that was seen to be well.
 #[test]
 fn its_own_doing_is_sure_beside_a_device_that_is_well() {
-    let of = |own: f64, well| {
+    let of = |own: f64, well, seconds| {
         let mut sum = divided(own, 0.0, 6.0 - own);
         sum.circumstances = circumstances(0.0, 0, well, 0.0);
-        let said = verdict(&known(), &sum);
+        let mut victim = known();
+        victim.disks.seconds = seconds;
+        let said = verdict(&victim, &sum);
         (said.kind, said.confidence)
     };
-    assert_eq!(of(3.6, 50.0), (Kind::Own, Confidence::High));
-    assert_eq!(of(3.6, 49.0), (Kind::Own, Confidence::Medium));
-    assert_eq!(of(3.5, 50.0), (Kind::Own, Confidence::Medium));
+    assert_eq!(of(3.6, 50.0, 60), (Kind::Own, Confidence::High));
+    assert_eq!(of(3.6, 50.0, 59), (Kind::Own, Confidence::Medium), "less than a minute is known");
+    assert_eq!(of(3.6, 49.0, 60), (Kind::Own, Confidence::Medium));
+    assert_eq!(of(3.5, 50.0, 60), (Kind::Own, Confidence::Medium));
 }
 
 #[test]
@@ -286,6 +289,7 @@ fn other_kinds_are_as_sure_as_there_are_syncs() {
 /// of 10 ms without this actor are known, and 30 of `ms` with it.
 fn with_suspect(who: ActorId, ms: u64) -> (Victim, Half) {
     let mut victim = known();
+    victim.disks.seconds = 60;
     (0..40).for_each(|_| victim.syncs[0].record(10 * MS));
     for _ in 0..30 {
         victim.syncs[0].record(ms * MS);
