@@ -240,9 +240,10 @@ impl Recorder {
         sync
     }
 
-    /// Writes what somebody did or saw.
+    /// Writes what somebody did or saw, after all syncs before it.
     pub fn mark(&mut self, mark: &Mark) {
         if self.failure.is_none() {
+            self.put_sums();
             self.put("mark", mark);
         }
     }

@@ -36,6 +36,8 @@ impl Replay {
         let at_ns = shifted(at_ns, self.shift_ns)?;
         check_time(at_ns)?;
         check_texts(&[&text])?;
+        // A replay up to a mark has what came before it, and nothing else.
+        self.now_ns = self.now_ns.max(at_ns);
         if self.marks.kept.len() >= MOST {
             self.marks.left_out += 1;
             return Ok(());
