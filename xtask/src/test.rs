@@ -54,12 +54,8 @@ use crate::{
 };
 
 /// The number of timelines that the engine's verdicts are checked with: from a fixed seed,
-/// and from a fresh one. Ten thousand or more are held to the rules without tolerance.
-/// `cargo xtask check` plays only a few.
+/// and from a fresh one. `cargo xtask check` plays only a few.
 const TIMELINES: [(&str, &str); 2] =
-    [("TRACER_TIMELINES", "10000"), ("TRACER_FRESH_TIMELINES", "2000")];
-/// Their number with `--all`.
-const ALL_TIMELINES: [(&str, &str); 2] =
     [("TRACER_TIMELINES", "20000"), ("TRACER_FRESH_TIMELINES", "2000")];
 
 /// With this variable, a live test that cannot run fails instead of being skipped.
@@ -195,7 +191,7 @@ impl<'a> Run<'a> {
             let tests = self.choose(program, ANY_KERNEL, &BTreeSet::new());
             let mut command = Command::new(&program.executable.file);
             command.args(["--exact"]).args(&tests).env(scratch::VARIABLE, self.scratch.path());
-            for (name, timelines) in if args.all { ALL_TIMELINES } else { TIMELINES } {
+            for (name, timelines) in TIMELINES {
                 if env::var_os(name).is_none() {
                     command.env(name, timelines);
                 }
