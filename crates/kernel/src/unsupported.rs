@@ -228,8 +228,9 @@ mod tests {
                 ("io_uring", "io_uring's syncs are seen only on ext4"),
                 (
                     "disk",
-                    "on filesystems other than ext4 and xfs a sync's disk is known from its \
-                     first block request on: who else was in flight before is not",
+                    "on filesystems other than ext4 and xfs a sync's disk is known only from its \
+                     first block request on: requests of others that were in flight before that \
+                     are not seen",
                 ),
             ],
         );

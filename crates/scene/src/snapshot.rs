@@ -21,7 +21,7 @@ use tracer_engine::{
     victim::{Span, Victim},
 };
 use tracer_snapshot::{
-    Actor, BLOCK_BOUNDS_NS, Blame, Change, Culprit, DeviceState, Disk, Ended, Evidence, Kind,
+    Actor, BLOCK_BOUNDS_NS, Blame, Change, Countable, Culprit, DeviceState, Disk, Evidence, Kind,
     Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, StackFact,
     SyncOwner, Totals, Verdict,
     labels::{FileId, FileNames},
@@ -142,9 +142,12 @@ impl Scene {
             verdict: self.verdict(victim, &sum, span, files),
             total: self.totals(ended),
             sync_buckets: ended_sum.buckets.to_vec(),
-            ended: is_waiting.then(|| {
+            countable: is_waiting.then(|| {
                 let phases = ended_sum.phases.to_seconds();
-                Box::new(Ended { phases, verdict: self.verdict(ended, &ended_sum, span, files) })
+                Box::new(Countable {
+                    phases,
+                    verdict: self.verdict(ended, &ended_sum, span, files),
+                })
             }),
             wal_buckets: wal_buckets(&ended.buckets_total).to_vec(),
         })

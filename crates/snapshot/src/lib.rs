@@ -175,7 +175,7 @@ pub struct Victim {
     /// The window without its syncs that have not ended, where it has some: for sums over several
     /// windows, in which such a sync would be counted more than once.
     #[serde(skip)]
-    pub ended: Option<Box<Ended>>,
+    pub countable: Option<Box<Countable>>,
     /// Syncs since the tracer started by etcd's own bounds (1 ms · 2^k); the
     /// last count is of those above the last bound. Not cumulative.
     pub wal_buckets: Vec<u64>,
@@ -183,7 +183,7 @@ pub struct Victim {
 
 /// A victim's syncs that ended within the window.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct Countable {
     pub phases: Phases,
     pub verdict: Verdict,
 }

@@ -137,9 +137,9 @@ impl Observed {
         let mut buckets = SyncBuckets::default();
         buckets.iter_mut().zip(&victim.sync_buckets).for_each(|(sum, count)| *sum = *count);
         // A sync that has not ended is counted in the period in which it ends.
-        let ended = victim.ended.as_deref();
-        let counted = ended.map_or(verdict, |ended| &ended.verdict);
-        let phases = ended.map_or(victim.phases, |ended| ended.phases);
+        let countable = victim.countable.as_deref();
+        let counted = countable.map_or(verdict, |countable| &countable.verdict);
+        let phases = countable.map_or(victim.phases, |countable| countable.phases);
         let blame = counted.culprits.iter().map(|culprit| {
             let labels = CulpritLabels { actor: labels_of(&culprit.actor), op: culprit.op.name() };
             (labels, culprit.wait_seconds)

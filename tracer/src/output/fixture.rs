@@ -272,7 +272,7 @@ fn victim(id: u32, actor: Actor, class: FileClass) -> Victim {
         verdict: Verdict::default(),
         total: Totals::default(),
         sync_buckets: vec![0; 20],
-        ended: None,
+        countable: None,
         wal_buckets: vec![0; 15],
     }
 }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::output::fixture;
-use tracer_snapshot::{Ended, Kind, Op, Phase};
+use tracer_snapshot::{Countable, Kind, Op, Phase};
 
 fn named(name: &str) -> ActorLabels {
     ActorLabels { name: name.to_owned(), comm: name.to_owned(), ..ActorLabels::default() }
@@ -139,7 +139,7 @@ fn a_sync_that_has_not_ended_is_in_the_verdict_and_in_no_sum() {
     let mut waiting = fixture::trimmed().victims.swap_remove(0);
     let ended = Observed::of(&waiting);
     let (phases, verdict) = (waiting.phases, waiting.verdict.clone());
-    waiting.ended = Some(Box::new(Ended { phases, verdict }));
+    waiting.countable = Some(Box::new(Countable { phases, verdict }));
     waiting.phases.0 = waiting.phases.0.map(|seconds| seconds + 7.0);
     waiting.verdict.kind = Kind::Device;
     waiting.verdict.excess_seconds += 7.0;
