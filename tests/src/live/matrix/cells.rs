@@ -36,7 +36,7 @@ cells! {
     bytes_flush_only_sync_5_gone: [ByteLimit, FlushOnly, Gone, SyncingWrite, 5], 7919;
     bytes_requests_write_20_unchanged: [ByteLimit, RequestLimit, Unchanged, Write, 20], 15838;
     bytes_slower20_write_20_halved: [ByteLimit, Slower20, Halved, Write, 20], 7919;
-    bytes_slower3_read_20_gone: [ByteLimit, Slower3, Gone, Read, 20], 7919;
+    bytes_slower3_read_20_gone: [ByteLimit, Slower3, Gone, Read, 20], 197975;
     bytes_unchanged_buffer_5_unchanged: [ByteLimit, Unchanged, Unchanged, BufferedWrite, 5], 15838;
     cache_bytes_sync_50_unchanged: [Cache, ByteLimit, Unchanged, SyncingWrite, 50], 23757;
     cache_flush_only_write_5_halved: [Cache, FlushOnly, Halved, Write, 5], 23757;
@@ -93,6 +93,7 @@ pub mod wrong {
 
     cells! {
         bytes_bytes_buffer_5_halved: [ByteLimit, ByteLimit, Halved, BufferedWrite, 5], 7919;
+        bytes_slower3_read_20_gone: [ByteLimit, Slower3, Gone, Read, 20], 7919;
         bytes_unchanged_read_50_doubled: [ByteLimit, Unchanged, Doubled, Read, 50], 237570;
         bytes_unchanged_sync_50_doubled: [ByteLimit, Unchanged, Doubled, SyncingWrite, 50], 237570;
         bytes_unchanged_write_50_doubled: [ByteLimit, Unchanged, Doubled, Write, 50], 229651;
