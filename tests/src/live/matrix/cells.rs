@@ -59,7 +59,7 @@ cells! {
     flash_flush_only_write_5_unchanged: [Flash, FlushOnly, Unchanged, Write, 5], 7919;
     flash_requests_buffer_20_gone: [Flash, RequestLimit, Gone, BufferedWrite, 20], 1457096;
     flash_slower20_sync_5_doubled: [Flash, Slower20, Doubled, SyncingWrite, 5], 7919;
-    flash_slower3_write_5_gone: [Flash, Slower3, Gone, Write, 5], 7919;
+    flash_slower3_write_5_gone: [Flash, Slower3, Gone, Write, 5], 197975;
     flash_stalls_write_20_halved: [Flash, Stalls, Halved, Write, 20], 55433;
     flash_stalls_sync_20_unchanged: [Flash, Stalls, Unchanged, SyncingWrite, 20], 47514;
     flash_unchanged_read_50_halved: [Flash, Unchanged, Halved, Read, 50], 142542;
@@ -98,6 +98,7 @@ pub mod wrong {
         bytes_unchanged_sync_50_doubled: [ByteLimit, Unchanged, Doubled, SyncingWrite, 50], 237570;
         bytes_unchanged_write_50_doubled: [ByteLimit, Unchanged, Doubled, Write, 50], 229651;
         cache_unchanged_buffer_20_doubled: [Cache, Unchanged, Doubled, BufferedWrite, 20], 7919;
+        flash_slower3_write_5_gone: [Flash, Slower3, Gone, Write, 5], 7919;
         head_bytes_read_5_doubled: [Head, ByteLimit, Doubled, Read, 5], 63352;
         requests_unchanged_read_50_doubled: [RequestLimit, Unchanged, Doubled, Read, 50], 150461;
         requests_unchanged_sync_50_doubled: [RequestLimit, Unchanged, Doubled, SyncingWrite, 50], 15838;
