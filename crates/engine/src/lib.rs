@@ -131,10 +131,10 @@ impl Engine {
         }
     }
 
-    /// The victim with its syncs that had not ended at the last tick, as if they ended
-    /// there, for a verdict. Whatever is summed up is the victim's own.
-    pub fn with_unfinished<'a>(&'a self, victim: &'a Victim) -> &'a Victim {
-        self.unfinished.find(victim.id).unwrap_or(victim)
+    /// A victim with its syncs that had not ended at the last tick, as if they ended there,
+    /// for a verdict; `None` where it has none. Whatever is summed up is the victim's own.
+    pub fn with_unfinished(&self, victim: &Victim) -> Option<&Victim> {
+        self.unfinished.find(victim.id)
     }
 
     /// Takes in what went on around the syncs in the last second; `actor` says

@@ -110,11 +110,10 @@ impl Scene {
         files: &mut dyn FileNames,
     ) -> Option<tracer_snapshot::Victim> {
         // Whatever is summed up over several windows is of syncs that ended.
-        let ended = victim;
-        let ended_sum = ended.sum(span);
-        let victim = self.engine.with_unfinished(ended);
-        let is_waiting = !std::ptr::eq(victim, ended);
-        let sum = if is_waiting { victim.sum(span) } else { ended_sum.clone() };
+        let (ended, ended_sum) = (victim, victim.sum(span));
+        let waiting = self.engine.with_unfinished(ended).map(|copy| (copy, copy.sum(span)));
+        let (victim, sum) =
+            waiting.as_ref().map_or((ended, &ended_sum), |(copy, sum)| (*copy, sum));
         if sum.syncs == 0 {
             return None;
         }
@@ -139,10 +138,10 @@ impl Scene {
             max_seconds: seconds(sum.max_ns),
             undisturbed_p99_seconds: seen_quantile_ns(victim, 0.99).map(seconds),
             phases: sum.phases.to_seconds(),
-            verdict: self.verdict(victim, &sum, span, files),
+            verdict: self.verdict(victim, sum, span, files),
             total: self.totals(ended),
             sync_buckets: ended_sum.buckets.to_vec(),
-            countable: is_waiting.then(|| {
+            countable: waiting.is_some().then(|| {
                 let phases = ended_sum.phases.to_seconds();
                 Box::new(Countable {
                     phases,
