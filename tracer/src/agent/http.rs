@@ -1,9 +1,10 @@
 //! The agent's HTTP side, in a thread of its own.
 //!
 //! It answers `GET` (and `HEAD`) on a handful of paths ([`routes`]) from what the loop has
-//! put into [`Shared`], and changes nothing. A connection serves one request and has
-//! a time limit, and the number of connections is bounded, so that a client
-//! that does not read costs memory and nothing else. What is served is what the
+//! put into [`Shared`], and changes nothing, except that its socket takes marks. A
+//! connection serves one request and has a time limit, and the number of connections is
+//! bounded, so that a client that does not read costs memory and nothing else. What is
+//! served is what the
 //! node's `/proc` shows to root, so the address is the node's own unless the user
 //! says otherwise, and who may ask there is [`super::web`]'s to say. A Unix socket is its
 //! owner's alone, by its mode.
@@ -12,6 +13,7 @@ pub mod routes;
 
 use std::{
     convert::Infallible,
+    io,
     net::{IpAddr, SocketAddr, TcpListener},
     os::unix::net::UnixListener,
     sync::{
@@ -31,7 +33,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     sync::Semaphore,
     task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
@@ -201,47 +203,66 @@ async fn accept(door: Door, shared: Arc<Shared>, past: Arc<Past>) -> Result<()> 
         came_by,
         takes_longer: AtomicBool::new(false),
     };
-    // Each door has its own: who blocks one is in nobody's way at the other.
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let place = async || Arc::clone(&places).acquire_owned().await.context("the places are gone");
-    // No descriptors left, or a client that is gone already.
-    let pause = async || sleep(Duration::from_millis(100)).await;
     match listener {
         Listener::Address(listener) => {
             let bound = listener.local_addr().context("the listener has no address")?.ip();
             let listener = tokio::net::TcpListener::from_std(listener).context(failed)?;
-            loop {
-                let place = place().await?;
-                let Ok((stream, _)) = listener.accept().await else {
-                    pause().await;
-                    continue;
-                };
-                // A client that is gone has none.
-                let Ok(local) = stream.local_addr() else { continue };
-                let visit = Arc::new(visit(CameBy::Address { local: local.ip(), bound }));
-                tokio::spawn(async move {
-                    Arc::clone(&visit).within_its_time(visit.receive(stream)).await;
-                    drop(place);
-                });
-            }
+            attend((listener, bound), visit).await
         }
         Listener::Socket(listener) => {
             let listener = tokio::net::UnixListener::from_std(listener).context(failed)?;
-            loop {
-                let place = place().await?;
-                let Ok((stream, _)) = listener.accept().await else {
-                    pause().await;
-                    continue;
-                };
-                // A client that is gone has none.
-                let Ok(peer) = stream.peer_cred() else { continue };
-                let visit = Arc::new(visit(CameBy::Socket { uid: peer.uid() }));
-                tokio::spawn(async move {
-                    Arc::clone(&visit).within_its_time(visit.talk(stream)).await;
-                    drop(place);
-                });
-            }
+            attend(listener, visit).await
         }
+    }
+}
+
+/// Connections come in one after another.
+trait Entry {
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection and the way that it came by; `None` for a client that is gone already.
+    fn next(&self) -> impl Future<Output = io::Result<Option<(Self::Stream, CameBy)>>> + Send;
+}
+
+/// A listener, and the address that it is bound to.
+impl Entry for (tokio::net::TcpListener, IpAddr) {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<Option<(TcpStream, CameBy)>> {
+        let (listener, bound) = self;
+        let (stream, _) = listener.accept().await?;
+        let local = stream.local_addr().ok();
+        Ok(local.map(|local| (stream, CameBy::Address { local: local.ip(), bound: *bound })))
+    }
+}
+
+impl Entry for tokio::net::UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<Option<(UnixStream, CameBy)>> {
+        let (stream, _) = self.accept().await?;
+        let peer = stream.peer_cred().ok();
+        Ok(peer.map(|peer| (stream, CameBy::Socket { uid: peer.uid() })))
+    }
+}
+
+/// Receives one connection after another, at most [`CONNECTIONS`] at a time.
+async fn attend(entry: impl Entry, visit: impl Fn(CameBy) -> Visit) -> Result<()> {
+    // Each door has its own: who blocks one is in nobody's way at the other.
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.context("the places are gone")?;
+        let Ok(came) = entry.next().await else {
+            // No descriptors left, or a client that is gone already.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Some((stream, came_by)) = came else { continue };
+        let visit = Arc::new(visit(came_by));
+        tokio::spawn(async move {
+            Arc::clone(&visit).within_its_time(visit.receive(stream)).await;
+            drop(place);
+        });
     }
 }
 
@@ -310,7 +331,8 @@ impl Visit {
         }
     }
 
-    async fn receive(self: Arc<Self>, stream: TcpStream) {
+    /// Speaks TLS first where the door asks for it: a socket in the filesystem never does.
+    async fn receive(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let Some(tls) = self.web.tls.clone() else { return self.talk(stream).await };
         match timeout(HEAD_TIME, tls.accept(stream)).await {
             Ok(Ok(stream)) => self.talk(stream).await,

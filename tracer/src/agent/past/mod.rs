@@ -264,10 +264,11 @@ fn answer(folder: &Path, question: &Question, answerer: Answerer) -> Result<Answ
         let why = "nothing was recorded at that time";
         return Err(Refused::new(StatusCode::NOT_FOUND, why));
     }
-    if copy.bytes() > COPY_BYTES {
+    let bytes = copy.bytes();
+    if bytes > COPY_BYTES {
         let why = format!(
             "that time takes {} MiB, and at most {} are sent at once: ask for a shorter time",
-            copy.bytes() >> 20,
+            bytes >> 20,
             COPY_BYTES >> 20
         );
         return Err(Refused::new(StatusCode::PAYLOAD_TOO_LARGE, why));

@@ -6,7 +6,7 @@
 use std::{
     env,
     fs::{self, File, OpenOptions},
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     process,
     time::Duration,
@@ -55,11 +55,7 @@ struct Refusal {
 ///
 /// When it cannot be reached, refuses, or does not give all of it: with what to do.
 pub async fn recording(agent: &AgentUrl, from: f64, to: f64) -> Result<File> {
-    let asking = ask(agent, from, to);
-    match timeout(WHOLE_TIME, asking).await {
-        Ok(answer) => answer,
-        Err(_) => bail!("`{agent}` did not answer within {} s", WHOLE_TIME.as_secs()),
-    }
+    within_its_time(agent, ask(agent, from, to)).await
 }
 
 /// Sets a mark in an agent's recording.
@@ -69,14 +65,21 @@ pub async fn recording(agent: &AgentUrl, from: f64, to: f64) -> Result<File> {
 /// When it cannot be reached or refuses.
 pub async fn mark(agent: &AgentUrl, text: &str) -> Result<()> {
     let body = Full::from(text.to_owned());
-    let answer = match timeout(WHOLE_TIME, send(agent, Request::post("/api/v1/marks"), body)).await
-    {
-        Ok(answer) => answer?,
-        Err(_) => bail!("`{agent}` did not answer within {} s", WHOLE_TIME.as_secs()),
-    };
+    let sending = send(agent, Request::post("/api/v1/marks"), body);
+    let answer = within_its_time(agent, sending).await?;
     match answer.status() {
         StatusCode::ACCEPTED => Ok(()),
         status => bail!("{}", refused(agent, status, answer).await),
+    }
+}
+
+async fn within_its_time<T>(
+    agent: &AgentUrl,
+    answering: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    match timeout(WHOLE_TIME, answering).await {
+        Ok(answer) => answer,
+        Err(_) => bail!("`{agent}` did not answer within {} s", WHOLE_TIME.as_secs()),
     }
 }
 
@@ -105,24 +108,26 @@ async fn send(agent: &AgentUrl, request: Builder, body: Full<Bytes>) -> Result<R
         }
     };
     let request = request.body(body).context("failed to make a request")?;
-    let connecting = async {
-        match agent {
-            AgentUrl::Socket(path) => Ok(Err(UnixStream::connect(path).await?)),
-            AgentUrl::Http { host, port, .. } => {
-                let host = host.trim_start_matches('[').trim_end_matches(']');
-                Ok::<_, std::io::Error>(Ok(TcpStream::connect((host, *port)).await?))
-            }
+    let answer = match agent {
+        AgentUrl::Socket(path) => {
+            speak(connect(agent, UnixStream::connect(path)).await?, request).await
+        }
+        AgentUrl::Http { host, port, .. } => {
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            speak(connect(agent, TcpStream::connect((host, *port))).await?, request).await
         }
     };
-    let connected = timeout(CONNECT_TIME, connecting).await;
-    let stream = connected
-        .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
-        .with_context(|| format!("failed to connect to `{agent}` (does its agent run there?)"))?;
-    let answer = match stream {
-        Ok(stream) => speak(stream, request).await,
-        Err(stream) => speak(stream, request).await,
-    };
     answer.with_context(|| format!("`{agent}` gave no answer of HTTP"))
+}
+
+async fn connect<S>(
+    agent: &AgentUrl,
+    connecting: impl Future<Output = io::Result<S>>,
+) -> Result<S> {
+    let connected = timeout(CONNECT_TIME, connecting).await;
+    connected
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .with_context(|| format!("failed to connect to `{agent}` (does its agent run there?)"))
 }
 
 async fn speak(
