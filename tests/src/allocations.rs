@@ -57,8 +57,8 @@ fn allocations() -> u64 {
 
 const MS: u64 = 1_000_000;
 
-/// A disk's accounts as they are under load: the victim's own, its journal's, and those
-/// of four others.
+/// A disk's accounts as they are under load: one of the victim, one of its journal, and
+/// four of others.
 fn owners() -> [Owner; ACCOUNTS] {
     let mut owners = [Owner::default(); ACCOUNTS];
     let named: [&[u8]; 6] = [b"etcd", b"jbd2/loop0-8", b"fstrim", b"fio", b"postgres", b"tar"];

@@ -129,8 +129,8 @@ fn links_between_the_pages_lead_somewhere() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
-/// ARCHITECTURE.md must be short enough for one sitting; each page of docs/design must list
-/// what was tried and not kept.
+/// ARCHITECTURE.md must be short enough for one sitting, and each page of docs/design must
+/// list the designs that were tried and not kept.
 #[test]
 fn the_architecture_is_short_and_leads_to_each_design() {
     let page = read("ARCHITECTURE.md");

@@ -1,8 +1,8 @@
 //! Cells of the matrix: a disk, a neighbour, and a change of both.
 //!
-//! In a cell of the matrix, the victim and a neighbour of some kind and load share a disk
-//! of some kind; at one moment the device or the neighbour changes, or both. A play is a
-//! cell with numbers.
+//! In a cell of the matrix the victim shares a disk with a neighbour. The cell says the kind
+//! of disk, the kind of neighbour and its load, and how the device and the neighbour change
+//! at one moment. A play is a cell with numbers.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 

@@ -1,8 +1,8 @@
 //! Finds the libraries that a set of programs needs.
 //!
 //! It follows the `DT_NEEDED` entries as the dynamic linker would, in a directory of
-//! unpacked packages for another machine. This is pure: the caller's functions read
-//! what a file needs and find a library.
+//! unpacked packages for another machine. This is pure: functions of the caller's read the
+//! entries of a file and find libraries.
 
 use std::collections::BTreeSet;
 

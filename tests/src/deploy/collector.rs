@@ -1,8 +1,8 @@
 //! The collector's configurations: they name parts that exist, and look for the agent where
 //! it is.
 //!
-//! No registry that this project takes programs from has the collector, so its own check
-//! of a configuration does not run here.
+//! No registry that this project takes programs from has the collector, so nothing here
+//! runs its own check of a configuration.
 
 use std::{net::SocketAddr, path::Path};
 

@@ -175,8 +175,8 @@ pub fn pass_through<T: DeserializeOwned + Serialize>(
     Ok(lost)
 }
 
-/// Checks that everything in `before` is in `after`, which may have more: a patch names only
-/// what it changes, and its type fills in the rest.
+/// Checks that everything in `before` is in `after`. `after` may have more, because a patch
+/// leaves out all fields that it does not change, and its type fills them in.
 fn compare(path: &str, before: &Value, after: &Value, lost: &mut Vec<String>) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {

@@ -180,8 +180,8 @@ impl Ratio {
         format!("{:.3}–{:.3}", self.low, self.high)
     }
 
-    /// Whether it lies within bounds. That is known only if its whole interval does, or none
-    /// of it.
+    /// Whether it lies within bounds: known only if all of its interval lies within them,
+    /// or all of it outside.
     fn is_within(&self, low: f64, high: f64) -> Option<bool> {
         if low <= self.low && self.high <= high {
             Some(true)

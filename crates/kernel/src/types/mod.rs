@@ -15,8 +15,9 @@
 //! [412] TYPEDEF 'btf_trace_block_rq_complete' type_id=411
 //! ```
 //!
-//! A number in brackets is the id of a type; `type_id` refers to another one. The typedef
-//! of a tracepoint leads to a pointer to a prototype, whose arguments the program gets.
+//! A number in brackets is the id of a type; `type_id` refers to another one. A tracepoint
+//! has a typedef, which leads to a pointer to a prototype; the program gets the arguments
+//! that the prototype lists.
 
 mod blob;
 #[cfg(test)]
