@@ -137,8 +137,7 @@ fn begin(file: FileKey, via: u32, once: u16) {
     }
     let tid = bpf_get_current_pid_tgid() as u32;
     let of = if file.is_block_device() { SHARED } else { UNKNOWN };
-    let mut writing =
-        Writing { dirtier: Dirtier::NOBODY, via: u32::from(via::DIRECT), of, once };
+    let mut writing = Writing { dirtier: Dirtier::NOBODY, via: u32::from(via::DIRECT), of, once };
     // An entry is replaced whole; what is torn by that names one of two who dirtied
     // the file in turn.
     if let Some(dirtier) = DIRTIERS.cell(&file) {

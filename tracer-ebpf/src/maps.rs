@@ -15,8 +15,8 @@ use tracer_ebpf::{
     dropped::Dropped,
     histogram::{BUCKETS, BlockScale},
     record::{
-        ACCOUNTS, Account, DISK_NAME_WORDS, Disk, DiskLedger, DiskUnknown, HINTS, InFlight, UNDERLYING, OwnerKey, Solo, op,
-        stage,
+        ACCOUNTS, Account, DISK_NAME_WORDS, Disk, DiskLedger, DiskUnknown, HINTS, InFlight,
+        OwnerKey, Solo, UNDERLYING, op, stage,
     },
 };
 

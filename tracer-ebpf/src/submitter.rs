@@ -86,11 +86,7 @@ pub fn running(task: Option<Task>) -> Current {
 /// The running task's cgroup: a few loads are less than the call of a helper.
 #[inline(always)]
 fn current_cgroup(task: Task) -> u64 {
-    if config!(node_id) == ABSENT {
-        current_cgroup_id()
-    } else {
-        task.cgroup_id()
-    }
+    if config!(node_id) == ABSENT { current_cgroup_id() } else { task.cgroup_id() }
 }
 
 /// Describes a task; the cgroup of a kernel thread is not looked up.

@@ -8,7 +8,7 @@ mod words;
 use std::{env, process::Command};
 
 use anyhow::Result;
-use tracer_step::{self as step, cargo};
+use tracer_step::{self as step, cargo, workspace};
 
 use crate::setup::{self, Need, Talk};
 
@@ -37,10 +37,20 @@ pub fn run() -> Result<()> {
 /// Checks the format and runs clippy, on user space and on the kernel programs.
 pub fn lint() -> Result<()> {
     step::run("format", cargo("fmt").args(["--all", "--check"]))?;
+    step::run("format (eBPF)", &mut format_ebpf()?)?;
     let mut host = cargo("clippy");
     host.args(["--workspace", "--all-targets", "--", "-D", "warnings"]);
     step::run("clippy", &mut host)?;
     step::run("clippy (eBPF)", &mut clippy_ebpf())
+}
+
+/// Checks the format of the kernel programs by the names of their files, as rustfmt does not
+/// follow the `include!` that declares their modules. `rustfmt FILE` mends what it shows.
+fn format_ebpf() -> Result<Command> {
+    let mut command = Command::new("rustfmt");
+    command.arg("--check").args(words::find_sources(&workspace().join("tracer-ebpf"))?);
+    command.current_dir(workspace());
+    Ok(command)
 }
 
 /// Clippy for the kernel programs, compiled the way aya-build does.

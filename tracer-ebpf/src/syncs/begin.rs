@@ -20,8 +20,7 @@ use crate::{
     fields::{SyncedFile, Task},
     journals,
     maps::{ask_for_disk, described},
-    pids,
-    submitter,
+    pids, submitter,
 };
 
 /// The depths of `begin`: a sync that a system call opened is closed at the first end.

@@ -99,8 +99,7 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
         None => (0, 0),
     };
     let base_device = sync.base_device().get();
-    let journal =
-        if base_device == 0 { Totals::NONE } else { journals::totals(base_device, now) };
+    let journal = if base_device == 0 { Totals::NONE } else { journals::totals(base_device, now) };
     let journal_then = sync.journal().get();
     record.begin_ns = begin_ns;
     record.duration_ns = duration;
@@ -109,7 +108,7 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     record.own_queue_ns = sync.own_queue_ns().get();
     record.own_device_ns = sync.own_device_ns().get();
     record.own_span_ns = sync.own_last_ns().get().saturating_sub(sync.own_first_ns().get());
-// The readings of a commit that ends meanwhile may be torn; then they are left out.
+    // The readings of a commit that ends meanwhile may be torn; then they are left out.
     let since = |sum: u64, then: u64| sum.saturating_sub(then);
     record.journal_ns = since(journal.busy_ns, journal_then.busy_ns) + forced_ns(sync, now);
     record.journal_queue_ns = since(journal.queue_ns, journal_then.queue_ns);

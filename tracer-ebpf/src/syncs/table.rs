@@ -90,7 +90,7 @@ pub fn open(tid: u32, seq: u32) -> Option<MapCell<OpenSync>> {
 #[inline(always)]
 pub fn close(tid: u32) {
     let Some(placed) = PLACED_SYNCS.cell(tid % PLACES) else { return };
-// The slot stays this thread's while its entry says so, and is given to another only
+    // The slot stays this thread's while its entry says so, and is given to another only
     // when the counter is back at 0.
     if placed.tid().get() == tid {
         placed.tid().set(0);

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use tracer_ebpf::{
     dropped::Dropped,
     ledger::{Moment, tick},
-    record::{ACCOUNTS, Disk, DiskLedger, UNDERLYING, UnderlyingWindow, NO_DISK, SyncRecord},
+    record::{ACCOUNTS, Disk, DiskLedger, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindow},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -139,7 +139,12 @@ pub fn fill_underlying(windows: &mut [UnderlyingWindow; UNDERLYING], now: u64) {
 }
 
 #[inline(always)]
-fn fill_one(window: &mut UnderlyingWindow, underlying: Option<MapCell<UnderlyingMarks>>, at: usize, now: Moment) {
+fn fill_one(
+    window: &mut UnderlyingWindow,
+    underlying: Option<MapCell<UnderlyingMarks>>,
+    at: usize,
+    now: Moment,
+) {
     window.disk = u64::from(NO_DISK);
     cell::clear(&mut window.areas);
     let Some(underlying) = underlying else { return };

@@ -20,9 +20,7 @@ use crate::{
     clock::now_ns,
     fields::{Kernel, Request},
     maps::count_drop,
-    requests::{
-        end, end_unseen, give_back, has_known_submitter, open_late, request_of, with_disk,
-    },
+    requests::{end, end_unseen, give_back, has_known_submitter, open_late, request_of, with_disk},
     slots,
 };
 

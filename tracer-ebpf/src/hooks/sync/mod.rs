@@ -28,8 +28,8 @@ use tracer_ebpf::record::kind;
 use crate::{
     clock::now_ns,
     fields::{
-        Kernel, SyncedFile, config, is_sync_exit, synced_from_file, synced_from_inode, synced_from_mapping,
-        synced_from_sb, syscall_number,
+        Kernel, SyncedFile, config, is_sync_exit, synced_from_file, synced_from_inode,
+        synced_from_mapping, synced_from_sb, syscall_number,
     },
     submitter,
     syncs::{
