@@ -93,7 +93,7 @@ fn record(n: u64, file: &File) -> SyncRecord {
     record.comm[..4].copy_from_slice(b"etcd");
     if !n.is_multiple_of(3) {
         for account in 1..7 {
-            record.areas[account] = tick(record.duration_ns) * (account as u64) / 4;
+            record.integrals[account] = tick(record.duration_ns) * (account as u64) / 4;
         }
     }
     record

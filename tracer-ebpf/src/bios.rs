@@ -8,7 +8,7 @@
 use aya_ebpf::{macros::map, maps::HashMap};
 use tracer_ebpf::{
     dropped::Dropped,
-    ledger::{born, tick},
+    ledger::{submission, tick},
     record::{ACCOUNTS, Disk, InFlight, op},
 };
 
@@ -42,7 +42,7 @@ pub fn open(bio: Bio, disk: MapCell<Disk>) {
     let address = bio.address();
     let now = now_ns();
     if let Some(last) = BIOS.cell(&address)
-        && last.born_ns().get() != 0
+        && last.submitted_ns().get() != 0
     {
         reconcile(last, now);
     }
@@ -54,7 +54,7 @@ pub fn open(bio: Bio, disk: MapCell<Disk>) {
     let seq = note_submission(who.tid, operation, disk, now);
     let entry = InFlight {
         request: address,
-        born_ns: now,
+        submitted_ns: now,
         issued_ns: now,
         bytes: bio.bytes(),
         account: index * ACCOUNTS as u32 + at,
@@ -73,7 +73,7 @@ pub fn open(bio: Bio, disk: MapCell<Disk>) {
     }
     if let Some(account) = account {
         account.tgid().set(who.tgid);
-        account.word().add(born(tick(now)));
+        account.word().add(submission(tick(now)));
     }
 }
 
@@ -82,20 +82,20 @@ pub fn open(bio: Bio, disk: MapCell<Disk>) {
 pub fn end(bio: Bio) {
     let address = bio.address();
     let Some(slot) = BIOS.cell(&address) else { return };
-    let born_ns = slot.born_ns().get();
+    let submitted_ns = slot.submitted_ns().get();
     // One whose entry could not be taken out.
-    if born_ns == 0 {
+    if submitted_ns == 0 {
         return;
     }
-    slot.born_ns().set(0);
+    slot.submitted_ns().set(0);
     let now = now_ns();
-    let took_ns = now.saturating_sub(born_ns);
+    let took_ns = now.saturating_sub(submitted_ns);
     let (index, bytes) = (slot.disk().get().into(), slot.bytes().get());
-    complete(slot, born_ns, now);
+    complete(slot, submitted_ns, now);
     // A write without data is the flush that it is. What flushes before or after its
     // own data teaches nothing: most of its kind do not.
     let operation = if bytes == 0 { op::FLUSH } else { slot.op().get().into() };
-    let alone_since_ns = if bytes != 0 && slot.may_wait().get() != 0 { 0 } else { born_ns };
+    let alone_since_ns = if bytes != 0 && slot.may_wait().get() != 0 { 0 } else { submitted_ns };
     observe(index, operation, 0, took_ns);
     work::leave(index, (operation, bytes), alone_since_ns, now);
     if slot.sync_tid().get() != 0 {

@@ -134,7 +134,7 @@ pub struct Config {
     /// one is the task that comes.
     pub switch_prev_arg: u32,
     /// 1 where submissions have no hook of their own, and the bio shows them.
-    pub births_by_bio: u32,
+    pub submits_by_bio: u32,
     /// 1 where a helper returns the registers with which a task entered the kernel: from 5.15,
     /// <https://github.com/torvalds/linux/commit/dd6e10fbd9fb>.
     pub task_regs: u32,

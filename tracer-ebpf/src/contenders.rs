@@ -19,13 +19,13 @@ use crate::{
     pids,
 };
 
-/// Nanoseconds that a process's syncs waited behind somebody.
+/// The nanoseconds for which the syncs of a process waited behind each contender.
 #[map]
 static CONTENDERS: LruHashMap<ContenderKey, u64> = LruHashMap::with_max_entries(512, 0);
 #[map]
 static CONTENDERS_NEW: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Threads that syncs wait for, by place; user space sets them.
+/// Helper threads that syncs wait for, by slot; user space sets them.
 #[map]
 static HELPERS: Array<u32> = Array::with_max_entries(PLACES, 0);
 #[map]
@@ -34,7 +34,7 @@ static HELPER_CONTENDERS: Array<Contender> = Array::with_max_entries(PLACES, 0);
 /// The contender of a thread that syncs wait for.
 #[inline(always)]
 pub fn of_helper(tid: u32) -> Option<MapCell<Contender>> {
-    // A place without a thread holds 0, as idle CPUs do.
+    // A slot without a thread holds 0, which is also the tid of an idle CPU.
     if tid == 0 || HELPERS.cell(tid % PLACES)?.get() != tid {
         return None;
     }

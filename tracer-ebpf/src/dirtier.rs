@@ -38,7 +38,7 @@ pub struct Dirtier {
 }
 
 impl Dirtier {
-    /// Nobody, or a thread of the kernel of which it is not known for whom it works.
+    /// Nobody, or a kernel thread that works for an unknown owner.
     const NOBODY: Self = Self { cgroup: 0, io_cgroup: u64::MAX, comm: [0; COMM], tgid: 0 };
 
     #[inline(always)]
@@ -47,12 +47,12 @@ impl Dirtier {
     }
 }
 
-/// A thread writes for the dirtier, if there is one.
+/// The thread writes for one dirtier, if there is any.
 const ONES: u16 = 0;
-/// It writes what is of everybody.
+/// The thread writes what belongs to all users of the filesystem.
 const SHARED: u16 = 1;
-/// It is not known who made the file dirty: it was so before the tracer came, or the
-/// kernel evicted that one.
+/// It is not known who made the file dirty: it was dirty before the tracer started, or the
+/// kernel evicted the entry.
 const UNKNOWN: u16 = 2;
 
 /// The file that a kernel thread is writing, in terms of who made it dirty.
@@ -64,7 +64,7 @@ struct Writing {
     via: u32,
     /// [`ONES`], [`SHARED`] or [`UNKNOWN`].
     of: u16,
-    /// 1 where this holds until the end of its next transaction alone.
+    /// 1 if this holds only until the end of its next transaction.
     once: u16,
 }
 
@@ -87,7 +87,7 @@ pub fn note_dirtier(inode: Kernel) {
     note_user(file_key(inode, 0));
 }
 
-/// The running task is the last to have to do with a file, whose work is left to a
+/// The running task is the last user of a file, and leaves the rest of the work on it to a
 /// kernel thread.
 #[inline(always)]
 pub fn note_user(file: FileKey) {
@@ -96,9 +96,9 @@ pub fn note_user(file: FileKey) {
     }
     let who = submitter::current();
     if who.is_kernel() {
-        // A loop device's worker, say, for whom nobody knows: who had dirtied
-        // the file before has nothing to do with it any more. A file that is in no
-        // entry is one of which nothing is known.
+        // This may be a loop device's worker, and it is not known for whom that works.
+        // Whoever dirtied the file before is no longer responsible. This is noted, because
+        // a file without an entry counts as unknown.
         let _ = DIRTIERS.insert(file, Dirtier::NOBODY, 0);
         return;
     }
@@ -118,13 +118,13 @@ pub fn begin_inode(inode: Kernel, via: u32) {
     begin(file_key(inode, 0), via, 0);
 }
 
-/// A thread of the kernel takes apart a file that somebody left to it.
+/// A kernel thread frees the blocks of a file that somebody deleted.
 #[inline(always)]
 pub fn begin_file(file: FileKey) {
     begin(file, u32::from(via::WRITEBACK), 0);
 }
 
-/// A thread of the kernel makes its next transaction for a file.
+/// The next transaction of a kernel thread is for this file.
 #[inline(always)]
 pub fn begin_transaction(file: FileKey) {
     begin(file, u32::from(via::WRITEBACK), 1);
@@ -138,8 +138,8 @@ fn begin(file: FileKey, via: u32, once: u16) {
     let tid = bpf_get_current_pid_tgid() as u32;
     let of = if file.is_block_device() { SHARED } else { UNKNOWN };
     let mut writing = Writing { dirtier: Dirtier::NOBODY, via: u32::from(via::DIRECT), of, once };
-    // An entry is replaced whole; what is torn by that names one of two who dirtied
-    // the file in turn.
+    // An entry is replaced as a whole. A torn reading names one of two tasks that dirtied
+    // the file one after the other.
     if let Some(dirtier) = DIRTIERS.cell(&file) {
         writing.dirtier = dirtier.get();
         writing.of = ONES;
@@ -155,7 +155,8 @@ fn begin(file: FileKey, via: u32, once: u16) {
     }
 }
 
-/// It has written the inode. Returns false where nothing is known of the begin.
+/// The running kernel thread has written the inode. Returns false if the begin was not
+/// seen.
 #[inline(always)]
 pub fn end_inode() -> bool {
     if !in_kernel_thread() {

@@ -2,26 +2,26 @@
 //!
 //! An account keeps two words, each changed only by atomic adds:
 //!
-//! - `word`, to which a request that is born at tick `t` adds [`born`]`(t)`
-//!   and from which its end takes the same value away. It holds how many
-//!   requests are in flight *and* the sum of their birth times, in one word, so
-//!   that a reader on another CPU can never see one without the other.
+//! - `word`: the submission of a request at tick `t` adds [`submission`]`(t)`, and its
+//!   completion takes the same value away. So one word holds the number of requests in
+//!   flight *and* the sum of their submission times, and a reader on another CPU never sees
+//!   one without the other.
 //! - `done`, to which the end of a request adds its age in ticks.
 //!
 //! Then [`Moment::integral`] gives the time-integral of "requests in flight" up to any
 //! moment, without a lock. The difference of two integrals, divided by the time
 //! between them, is the mean number in flight meanwhile.
 //!
-//! With `n` in flight, born at `t_i`, `word = Σ(EPOCH + t_i)`, and at `now`
+//! With `n` in flight, submitted at `t_i`, `word = Σ(EPOCH + t_i)`, and at `now`
 //! `n·(EPOCH + now) − word = Σ(now − t_i)`, the sum of their ages. So `n` is
-//! `word / (EPOCH + now)`, rounded, as long as that sum of ages stays under
-//! half of `EPOCH + now`: 6 days of waiting, added up over all requests of one
-//! account. The word does not overflow below 120,000 requests in flight per
-//! account in the first year of uptime.
+//! `word / (EPOCH + now)`, rounded, as long as that sum of ages stays under half of
+//! `EPOCH + now`: 6 days of waiting, added up over all requests of one account. The word
+//! does not overflow below 120,000 requests in flight per account in the first year of
+//! uptime.
 //!
-//! A reader between the two adds of an end sees one request twice (it is added
-//! to `done` first), for at most that request's own age; the next reading is
-//! right again.
+//! A reader between the two adds of a completion sees one request twice, because it is
+//! added to `done` first. That reading is too large by at most that request's age; the next
+//! one is right again.
 
 /// Nanoseconds of one tick, as a power of two: 256 ns.
 pub const TICK_SHIFT: u32 = 8;
@@ -43,7 +43,7 @@ pub const fn ticks_to_ns(ticks: u64) -> u64 {
 
 /// The value that a request submitted at tick `at` adds to its account's word.
 #[inline(always)]
-pub const fn born(at: u64) -> u64 {
+pub const fn submission(at: u64) -> u64 {
     EPOCH + at
 }
 
@@ -64,7 +64,7 @@ const INVERSE_SHIFT: u32 = 62;
 impl Moment {
     #[inline(always)]
     pub const fn at(now: u64) -> Self {
-        let unit = born(now);
+        let unit = submission(now);
         Self { unit, inverse: (1 << INVERSE_SHIFT) / unit }
     }
 

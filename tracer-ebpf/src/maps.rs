@@ -1,7 +1,7 @@
 //! The maps, and the few ways to touch them.
 //!
-//! User space sets the sizes of the tables when it loads them, from the disks
-//! that it finds; those here are for none.
+//! User space sets the sizes of most tables when it loads them, from the disks that it
+//! finds; the sizes here are placeholders.
 
 use core::ptr::NonNull;
 
@@ -24,14 +24,14 @@ use crate::cell::{MapCell, Plain, fields};
 
 fields! { Described { device: u32, disk: Disk } }
 fields! { Disk { index: u32, base: u32, queues: u32, depth: u32, underlying: [u32; UNDERLYING] } }
-fields! { Solo { ios: u64, ns: u64 } }
+fields! { Solo { requests: u64, ns: u64 } }
 fields! {
     DiskLedger {
         accounts: [Account; ACCOUNTS],
         used: u64,
         candidate: u64,
-        born_ns: u64,
-        ended_ns: u64,
+        submitted_ns: u64,
+        completed_ns: u64,
         unplaced: u64,
         shares: u64,
         outside: u64,
@@ -41,7 +41,7 @@ fields! {
     Account {
         word: u64,
         done: u64,
-        ios: u64,
+        requests: u64,
         bytes: u64,
         tgid: u32,
         op: u16,
@@ -52,7 +52,7 @@ fields! {
 fields! {
     InFlight {
         request: u64,
-        born_ns: u64,
+        submitted_ns: u64,
         issued_ns: u64,
         bytes: u32,
         account: u32,
@@ -73,13 +73,12 @@ pub static IN_FLIGHT: Array<InFlight> = Array::with_max_entries(1, BPF_F_MMAPABL
 #[map]
 pub static LEDGER: Array<DiskLedger> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Latency histograms, by [`histogram_index`]; the lowest bucket of the queue's is
-/// empty.
+/// Latency histograms, by [`histogram_index`]; the lowest bucket of the queue's histogram
+/// is not counted (see [`observe`]).
 #[map]
 pub static HISTOGRAMS: Array<[u64; BUCKETS]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Service times of requests that were alone: by disk, operation and class of
-/// size.
+/// Device times of requests that were alone, by disk, operation and class of size.
 #[map]
 pub static SOLO: Array<Solo> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -108,8 +107,8 @@ pub static ACCOUNT_OWNERS: HashMap<u32, OwnerKey> = HashMap::with_max_entries(1,
 #[map]
 pub static ACCOUNT_HINTS: Array<u32> = Array::with_max_entries(HINTS, 0);
 
-/// Sync records and requests to describe a disk: room for 1,450, or a tenth of
-/// a second of 14,500 syncs a second; the reader has it mapped twice.
+/// Sync records and requests to describe a disk. There is room for 1,450 records, which is
+/// a tenth of a second at 14,500 syncs a second. The reader has the ring mapped twice.
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
@@ -126,7 +125,7 @@ pub const FORCE_WAKEUP: u64 = 2;
 pub trait Lookup<K> {
     type Value;
 
-    /// The value of a key. A hash map has it no more when somebody removes the key.
+    /// The value of a key. In a hash map it is valid only until somebody removes the key.
     fn cell(&self, key: K) -> Option<MapCell<Self::Value>>;
 }
 
@@ -157,9 +156,9 @@ impl<K, V> Lookup<&K> for LruHashMap<K, V> {
     }
 }
 
-/// The sum of a key, which begins at `zero` where there is none. The kernel evicts
-/// sums to make room for others, and says nothing: `begun` counts how many were ever
-/// begun, and user space compares that with those that are there.
+/// The sum of a key; if there is none, one begins at `zero`. The kernel evicts sums to make
+/// room for others, without notice. So `begun` counts how many were ever begun, and user
+/// space compares that number with the sums that it finds.
 #[inline(always)]
 pub fn sum_of<K, V: Copy>(
     sums: &LruHashMap<K, V>,
@@ -170,7 +169,8 @@ pub fn sum_of<K, V: Copy>(
     if let Some(sum) = sums.cell(key) {
         return Some(sum);
     }
-    // Another CPU may begin it at the same time: one of the two counts it.
+    // Another CPU may begin it at the same time; only one of the two inserts it, and counts
+    // it.
     if sums.insert(key, zero, BPF_NOEXIST).is_ok()
         && let Some(begun) = begun.cell(0)
     {
@@ -196,8 +196,8 @@ pub fn send<T: Plain>(wakeup: impl FnOnce() -> u64, fill: impl FnOnce(&mut T)) {
         count_drop(Dropped::RingFull);
         return;
     };
-    // SAFETY: the entry is as large as a record, and of nobody else until it is
-    // submitted; any bytes are a record.
+    // SAFETY: the entry is as large as a record, belongs to this program alone until it is
+    // submitted, and any bytes are a valid record.
     fill(unsafe { &mut *entry.as_mut_ptr() });
     entry.submit(wakeup());
 }
@@ -215,8 +215,9 @@ fn histogram_index(disk: u32, operation: u32, stage: u32) -> u32 {
     (disk * op::COUNT as u32 + operation) * stage::COUNT as u32 + stage
 }
 
-/// How long a request waited in its queue and was served. Most wait for less than
-/// the lowest bucket is wide: those are all that are not in another.
+/// Counts how long a request was in the queue and at the device. Most wait in the queue for
+/// less than the width of the lowest bucket, so that bucket is not counted: user space
+/// takes it for all requests that are in no other.
 #[inline(always)]
 pub fn observe(disk: u32, operation: u32, queue_ns: u64, device_ns: u64) {
     let queue = BlockScale::bucket(queue_ns);

@@ -16,7 +16,7 @@ pub const ACCOUNTS: usize = 64;
 /// The account of all owners without one of their own.
 pub const OTHERS: u32 = 0;
 
-/// The index of no disk: the sync was never seen on one.
+/// The index that stands for no disk: no request of the sync showed one.
 pub const NO_DISK: u32 = u32::MAX;
 
 /// Further disks that one sync's window covers, below or beside its first.
@@ -35,7 +35,8 @@ pub struct OwnerKey {
     pub cgroup: u64,
     /// The name of the process (its group leader's), NUL-padded.
     pub comm: [u8; COMM],
-    /// Index of the disk. The first half of its word: see [`OwnerKey::is_in`].
+    /// Index of the disk. It is the first half of its word, which [`OwnerKey::is_in`]
+    /// relies on.
     pub disk: u32,
     /// A code of [`op`].
     pub op: u16,
@@ -60,8 +61,8 @@ impl OwnerKey {
         (mix(mix(mix(a, b), c), d) >> (64 - HINT_BITS)) as u32
     }
 
-    /// Whether an account is this owner's, of which `word` reads a word: without a
-    /// call to compare memory.
+    /// Whether an account is this owner's; `word` reads one word of the account. Comparing
+    /// words needs no call to a function that compares memory.
     #[inline(always)]
     pub fn is_in(&self, word: impl Fn(usize) -> u64) -> bool {
         let [a, b, c, d] = self.words();
@@ -96,14 +97,14 @@ pub struct Account {
     /// Ages of the requests that ended, in ticks.
     pub done: u64,
     /// Requests that ended.
-    pub ios: u64,
+    pub requests: u64,
     /// Bytes of the requests that ended.
     pub bytes: u64,
-    /// Its owner's, as in [`OwnerKey`]; zeros while it is free.
+    /// The fields of its owner, as in [`OwnerKey`]; zeros while it is free.
     pub cgroup: u64,
     pub comm: [u8; COMM],
-    /// The process that used the account last, as in `pid::here`. Written without a lock: any of
-    /// those that use it at one time is a right answer.
+    /// The process that used the account last, as in `pid::here`. It is written without a
+    /// lock: if several use the account at the same time, any of them is a right answer.
     pub tgid: u32,
     pub op: u16,
     pub kthread: u8,
@@ -113,7 +114,7 @@ pub struct Account {
 impl Account {
     pub const WORDS: usize = size_of::<Self>() / 8;
 
-    /// Its first word that says whose it is.
+    /// The first of the words that name its owner.
     const NAME: usize = core::mem::offset_of!(Self, cgroup) / 8;
 }
 
@@ -122,24 +123,24 @@ impl Account {
 #[repr(C)]
 pub struct DiskLedger {
     pub accounts: [Account; ACCOUNTS],
-    /// Accounts from this one on were never used. Written without a lock: what
-    /// one claim hides of another, user space shows within a second.
+    /// Accounts from this one on were never used. It is written without a lock: if one
+    /// claim overwrites another, user space corrects it within a second.
     pub used: u64,
     /// A free account that is about to be claimed.
     pub candidate: u64,
-    /// When the disk's last request was born, and when its driver was done with
-    /// something last, in ns.
-    pub born_ns: u64,
-    pub ended_ns: u64,
+    /// When the disk's last request was submitted, and when a request last completed, in
+    /// ns.
+    pub submitted_ns: u64,
+    pub completed_ns: u64,
     /// Requests on this disk that found no slot, and so are in no account.
     pub unplaced: u64,
     /// 1 once a request on this disk was in a shared slot.
     pub shares: u64,
-    /// Requests that found no slot and have not ended: an end that finds no
-    /// slot while there are any is theirs, and was counted at their begin. As a signed
-    /// number it may be below 0 when two ends meet.
+    /// Requests that found no slot and have not completed. While there are any, a
+    /// completion without a slot is one of theirs, and was counted when it was submitted.
+    /// As a signed number it may fall below 0 when two completions meet.
     pub outside: u64,
-    /// To whole lines of a CPU's cache.
+    /// Fills the struct up to whole cache lines.
     pub spare: u64,
 }
 
@@ -150,10 +151,10 @@ pub struct InFlight {
     /// The request's address; 0 when the slot is free. For the moment in which two
     /// CPUs claim one slot, the sum of both addresses.
     pub request: u64,
-    /// When it was born, in ns; 0 while the slot is free, or is being filled.
-    pub born_ns: u64,
-    /// When it was given to the driver, in ns; 0 while it is queued, and where the
-    /// kernel's own note at its end is used instead.
+    /// When it was submitted, in ns; 0 while the slot is free, or is being filled.
+    pub submitted_ns: u64,
+    /// When it was issued, in ns; 0 while it is queued, and where the time that the kernel
+    /// itself notes is used at its completion.
     pub issued_ns: u64,
     pub bytes: u32,
     /// Index of its account: disk · [`ACCOUNTS`] + account.
@@ -166,18 +167,18 @@ pub struct InFlight {
     pub op: u16,
     /// Index of its disk.
     pub disk: u16,
-    /// Why it may wait while the driver has nothing, though no scheduler holds it: bits of
-    /// [`waits`].
+    /// Why it may wait while the driver has no request, although no scheduler holds it:
+    /// bits of [`waits`].
     pub may_wait: u32,
     /// 1 for a slot that several requests may claim at once.
     pub is_shared: u32,
-    /// To a whole line of a CPU's cache.
+    /// Fills the struct up to a whole cache line.
     pub spare: [u32; 3],
 }
 
 /// Why a request may wait while its driver has nothing in flight by the kernel's count.
 pub mod waits {
-    /// For a flush, which the kernel does not count.
+    /// It waits for a flush, which the kernel does not count as in flight.
     pub const FLUSH: u32 = 1;
     /// It was requeued.
     pub const REQUEUED: u32 = 2;
@@ -208,8 +209,8 @@ impl Disk {
     /// submit the requests that serve it, so its bios stand for its requests.
     pub const CARRIES: u32 = u32::MAX;
 
-    /// The depth of a disk whose bios become bios of a carrying disk, in the
-    /// submitter's thread. All the rest is that disk's.
+    /// The depth of a disk whose bios become bios of a carrying disk, in the submitter's
+    /// thread. All other fields are those of the carrying disk.
     pub const ON_CARRIER: u32 = u32::MAX - 1;
 }
 
@@ -222,8 +223,8 @@ pub struct Journal {
     /// Nanoseconds spent in commits that ended.
     pub busy_ns: u64,
     pub commits: u64,
-    /// The waits for issue of those commits' requests, as parts of the span in which
-    /// the requests overlapped; `device_ns` is their service.
+    /// The queue and device times of those commits' requests, as parts of the span in which
+    /// the requests overlapped.
     pub queue_ns: u64,
     pub device_ns: u64,
     /// The part of the commit under way, a code of [`commit`]; `COUNT` for none
@@ -265,41 +266,45 @@ pub struct Reclaimed {
 /// and recordings; only its last one, the accounts, is not in here. Lengths in
 /// ns, times in kernel monotonic ns.
 ///
-/// Calls the macro `$with`, with `name: type as form` for each. The form says
-/// what a recording makes of it: a `number`; a `length` of time, or several
-/// `lengths`; and where its integer means something else a `disk`, a `kind`, a
-/// `flag` or a `comm`; nothing of one that is `hidden`, since the accounts and the
-/// file are written by what they stand for. What follows is serde's.
+/// Calls the macro `$with`, with `name: type as form` for each. The form says how a
+/// recording writes it: as a `number`, a `length` of time or several `lengths`; as a
+/// `disk`, a `kind`, a `flag` or a `comm` if the integer stands for one. A `hidden` field
+/// is not written, because accounts and files are written by what they stand for. What
+/// follows the form is passed to serde.
 #[macro_export]
 macro_rules! sync_record_fields {
     ($with:ident) => {
         $with! {
             begin_ns: u64 as number;
             duration_ns: u64 as length;
-            /// On a CPU meanwhile (`sum_exec_runtime`, `exec_start`).
+            /// The time for which its thread ran on a CPU (`sum_exec_runtime`,
+            /// `exec_start`).
             cpu_ns: u64 as length;
-            /// Runnable but not running meanwhile (`sched_info.run_delay`).
+            /// The time for which its thread was runnable and did not run
+            /// (`sched_info.run_delay`).
             runqueue_ns: u64 as length;
-            /// Its own requests: waits for issue, added up.
+            /// The sum of the queue times of its own requests.
             own_queue_ns: u64 as length;
-            /// Its own requests: times in service, added up.
+            /// The sum of the device times of its own requests.
             own_device_ns: u64 as length;
-            /// Its own requests: from the first submission to the last completion.
+            /// The time from the first submission to the last completion of its own
+            /// requests.
             own_span_ns: u64 as length;
             /// The time for which a journal commit of its filesystem was under way.
             journal_ns: u64 as length;
-            /// The part in which the commits' requests waited for issue; `journal_device_ns`
-            /// is their service. A commit's are known at its end, so they may exceed
-            /// `journal_ns`.
+            /// The part in which the commits' requests were queued; in `journal_device_ns`
+            /// they were at the device. Both are known at the end of a commit, so they may
+            /// exceed `journal_ns`.
             journal_queue_ns: u64 as length;
             journal_device_ns: u64 as length;
             /// `journal_ns` by the stages of the commits, with the codes of
             /// `commit`.
             journal_stage_ns: [u64; $crate::record::commit::COUNT] as lengths;
-            /// Its own bios waited to become requests: tags, writeback throttling,
-            /// iocost.
+            /// The time for which its own bios waited to become requests: tags, writeback
+            /// throttling, iocost.
             throttle_ns: u64 as length;
-            /// It reclaimed memory itself, or read back what had been evicted.
+            /// The time in which it reclaimed memory itself, or read back pages that had
+            /// been evicted.
             reclaim_ns: u64 as length;
             /// Bytes of its own requests that completed, without reads.
             own_bytes: u64 as number, serde(default);
@@ -319,7 +324,7 @@ macro_rules! sync_record_fields {
             device: u32 as number;
             /// Index of the disk below, or `NO_DISK`.
             disk: u32 as disk;
-            /// Both are as in `pid::here`.
+            /// The process and the thread, both as in `pid::here`.
             tgid: u32 as number;
             tid: u32 as number;
             /// A code of `kind`.
@@ -330,10 +335,11 @@ macro_rules! sync_record_fields {
             own_requests: u32 as number;
             /// 1 for a kernel thread.
             kthread: u8 as flag;
-            /// 1 where its first disk is a carrying one. The disks below have the work of
-            /// that one once more.
+            /// 1 if its first disk is a carrying one. The disks below do the same work once
+            /// more.
             carried: u8 as flag, serde(default);
-            /// The number of accounts at the end that were never used, and mean nothing.
+            /// The number of accounts at the end of the list that were never used, and mean
+            /// nothing.
             unused: u16 as hidden, serde(skip);
             /// The name of the process (its group leader's), NUL-padded.
             comm: [u8; $crate::record::COMM] as comm;
@@ -348,8 +354,8 @@ macro_rules! define {
         #[repr(C)]
         pub struct SyncRecord {
             $($(#[$doc])* pub $name: $type,)+
-            /// See [`SyncRecord::areas`].
-            pub areas: [u64; ACCOUNTS],
+            /// See [`SyncRecord::integrals`].
+            pub integrals: [u64; ACCOUNTS],
         }
     };
 }
@@ -357,10 +363,10 @@ macro_rules! define {
 sync_record_fields!(define);
 
 impl SyncRecord {
-    /// The time-integrals of requests in flight between begin and end, in ticks, by
-    /// account of the disk. Those that are missing are 0.
-    pub fn areas(&self) -> &[u64] {
-        &self.areas[..ACCOUNTS.saturating_sub(usize::from(self.unused))]
+    /// The in-flight integrals of the disk's accounts between begin and end, in ticks.
+    /// Accounts beyond the end of the slice have 0.
+    pub fn integrals(&self) -> &[u64] {
+        &self.integrals[..ACCOUNTS.saturating_sub(usize::from(self.unused))]
     }
 }
 
@@ -370,7 +376,7 @@ impl SyncRecord {
 pub struct UnderlyingWindow {
     /// Index of the disk, or [`NO_DISK`]: then nothing follows.
     pub disk: u64,
-    pub areas: [u64; ACCOUNTS],
+    pub integrals: [u64; ACCOUNTS],
 }
 
 /// A sync that waited for more than one disk.
@@ -387,12 +393,12 @@ pub struct StackedRecord {
 /// follows its own write.
 pub const RESTED_NS: u64 = 1_000_000;
 
-/// Service times of requests that were alone on their disk, by disk, operation
-/// and [`size`] class.
+/// Device times of requests that were alone on their disk, by disk, operation and [`size`]
+/// class.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Solo {
-    pub ios: u64,
+    pub requests: u64,
     pub ns: u64,
 }
 
@@ -405,12 +411,13 @@ pub struct Handles {
     pub blocks: u64,
 }
 
-/// A disk that user space has not described yet: please do.
+/// A request to user space to describe a disk that it has not described yet.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct DiskUnknown {
     pub device: u64,
-    /// As the kernel calls it, for those whose number no file says; may be anything.
+    /// The kernel's name for it, for disks whose number no file says. The bytes may be
+    /// anything.
     pub name: [u32; DISK_NAME_WORDS],
 }
 
@@ -427,7 +434,7 @@ impl DiskUnknown {
 /// The kernel's own length of a disk's name, in words.
 pub const DISK_NAME_WORDS: usize = 8;
 
-/// A disk of whose name nothing is known.
+/// Stands for a disk whose name is not known.
 pub const NO_NAME: [u32; DISK_NAME_WORDS] = [0; DISK_NAME_WORDS];
 
 // `OwnerKey::is_in` compares the words of a key with those of an account, all
@@ -448,5 +455,5 @@ const _: () = assert!(size_of::<Journal>() == 80);
 const _: () = assert!(size_of::<ContenderKey>() == 32);
 const _: () = assert!(size_of::<Reclaimed>() == 24);
 const _: () = assert!(size_of::<SyncRecord>() == 712);
-const _: () = assert!(core::mem::offset_of!(SyncRecord, areas) == 200);
+const _: () = assert!(core::mem::offset_of!(SyncRecord, integrals) == 200);
 const _: () = assert!(size_of::<StackedRecord>() == 712 + UNDERLYING * 520);

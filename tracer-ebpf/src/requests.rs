@@ -8,7 +8,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use tracer_ebpf::{
     dropped::Dropped,
-    ledger::{born, tick},
+    ledger::{submission, tick},
     record::{ACCOUNTS, Account, Disk, InFlight, op, waits},
 };
 
@@ -41,7 +41,7 @@ const REQ_OP_WRITE_ZEROES: u32 = 9;
 pub const REQ_FUA: u32 = 1 << 17;
 pub const REQ_PREFLUSH: u32 = 1 << 18;
 
-/// An account that a request of the flush machinery has: none.
+/// The flush machinery's own requests are in no account.
 const NO_ACCOUNT: u32 = u32::MAX;
 
 /// The request that a hook was handed out.
@@ -89,8 +89,9 @@ pub fn with_disk(request: Request, then: impl FnOnce(u32, MapCell<Disk>)) {
 pub fn open(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
     let now = now_ns();
     let Some(slot) = slots::claim(request, operation, disk, now) else {
-        if config!(births_by_bio) == 1 {
-            // At its issue it is none whose begin is yet to come.
+        if config!(submits_by_bio) == 1 {
+            // Otherwise, at its issue, it would be taken for a request that is still to be
+            // submitted.
             let _ = SUBMITTERS.remove(request.bio().0 as u64);
         }
         return None;
@@ -103,8 +104,8 @@ pub fn open(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<Map
     Some(slot)
 }
 
-/// Calls [`open`] for a request whose submission was not seen. Such requests are few:
-/// apart from the hooks this code is in nobody's way.
+/// Calls [`open`] for a request whose submission was not seen. Such requests are few, so
+/// this code stays out of the usual path.
 #[cold]
 #[inline(never)]
 pub fn open_late(
@@ -115,7 +116,7 @@ pub fn open_late(
     open(request, operation, disk)
 }
 
-/// Writes into a slot what its request says.
+/// Fills a slot with its request's fields.
 #[inline(always)]
 pub fn describe(
     request: Request,
@@ -132,26 +133,26 @@ pub fn describe(
     slot.may_wait().set(if for_flush { waits::FLUSH } else { 0 });
     slot.sync_tid().set(0);
     slot.account().set(NO_ACCOUNT);
-    slot.born_ns().set(now);
+    slot.submitted_ns().set(now);
 }
 
-/// Puts a request into its submitter's account. Its operation is read through the map:
-/// otherwise the verifier follows each single operation through all of this.
+/// Puts a request into its submitter's account. Its operation is read back from the slot:
+/// otherwise the verifier follows each operation on its own through all of this code.
 #[inline(always)]
 fn charge(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>, now: u64) {
     let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
     let who = submitter(request, now);
-    slot.born_ns().set(who.born_ns);
+    slot.submitted_ns().set(who.submitted_ns);
     if let Some(ledger) = LEDGER.cell(index) {
-        work::enter(ledger, who.born_ns);
+        work::enter(ledger, who.submitted_ns);
         let (at, account) = accounts::account(&who, (index, ledger), operation);
         slot.account().set(index * ACCOUNTS as u32 + at);
         if let Some(account) = account {
             account.tgid().set(who.tgid);
-            account.word().add(born(tick(who.born_ns)));
+            account.word().add(submission(tick(who.submitted_ns)));
         }
     }
-    if let Some(seq) = note_submission(who.tid, operation, disk, who.born_ns) {
+    if let Some(seq) = note_submission(who.tid, operation, disk, who.submitted_ns) {
         slot.sync_tid().set(who.tid);
         slot.sync_seq().set(seq);
     }
@@ -160,14 +161,14 @@ fn charge(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>, now: u
 /// Whether a request's submitter was seen with its bio.
 #[inline(always)]
 pub fn has_known_submitter(request: Request) -> bool {
-    config!(births_by_bio) == 1 && SUBMITTERS.cell(&(request.bio().0 as u64)).is_some()
+    config!(submits_by_bio) == 1 && SUBMITTERS.cell(&(request.bio().0 as u64)).is_some()
 }
 
-/// The submitter of a request: the task that was seen with its bio, or else the
-/// running task or the one for whom that works.
+/// The submitter of a request: the task that was seen with its bio, or else the running
+/// task, or the task for which a running kernel thread works.
 #[inline(always)]
 fn submitter(request: Request, now: u64) -> Submitter {
-    if config!(births_by_bio) == 1 {
+    if config!(submits_by_bio) == 1 {
         let bio = request.bio().0 as u64;
         // An entry is written before its request is issued, and by nobody else.
         if let Some(known) = SUBMITTERS.cell(&bio) {
@@ -186,18 +187,18 @@ fn submitter(request: Request, now: u64) -> Submitter {
 pub fn end(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>) {
     let noted_ns = request.noted_issue_ns();
     let now = now_ns();
-    let (born_ns, bytes) = (slot.born_ns().get(), slot.bytes().get());
-    // The kernel may have read its clock a little before the birth.
-    let issued_ns = if noted_ns == 0 { slot.issued_ns().get() } else { noted_ns.max(born_ns) };
+    let (submitted_ns, bytes) = (slot.submitted_ns().get(), slot.bytes().get());
+    // The kernel may have read its clock a little before the submission was noted.
+    let issued_ns = if noted_ns == 0 { slot.issued_ns().get() } else { noted_ns.max(submitted_ns) };
     // An empty flush is never issued itself: all its time is the device's.
-    let given_ns = if issued_ns == 0 { born_ns } else { issued_ns };
+    let given_ns = if issued_ns == 0 { submitted_ns } else { issued_ns };
     if issued_ns == 0 && bytes != 0 {
         count_drop(Dropped::IssueUnseen);
     }
     let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
-    let queue = given_ns.saturating_sub(born_ns);
+    let queue = given_ns.saturating_sub(submitted_ns);
     let device = now.saturating_sub(given_ns);
-    complete(slot, born_ns, now);
+    complete(slot, submitted_ns, now);
     observe(index, operation, queue, device);
     if issued_ns != 0 {
         work::leave(index, (operation, bytes), issued_ns, now);
@@ -208,12 +209,12 @@ pub fn end(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>) {
     slots::free(slot, request);
 }
 
-/// Takes what has ended out of its account, and counts it there.
+/// Takes a completed request out of its account, and counts it there.
 #[inline(always)]
-pub fn complete(slot: MapCell<InFlight>, born_ns: u64, now: u64) {
+pub fn complete(slot: MapCell<InFlight>, submitted_ns: u64, now: u64) {
     with_account(slot.account().get(), |account| {
-        settle(account, born_ns, now);
-        account.ios().add(1);
+        settle(account, submitted_ns, now);
+        account.requests().add(1);
         account.bytes().add(u64::from(slot.bytes().get()));
     });
 }
@@ -228,22 +229,22 @@ pub fn end_unseen(disk: MapCell<Disk>, operation: u32, bytes: u32, noted_ns: u64
     work::leave(index, (operation, bytes), noted_ns, now);
 }
 
-/// Takes a request that is no more out of its account.
+/// Takes a request that will not complete (merged, or missed) out of its account.
 #[inline(always)]
 pub fn give_back(slot: MapCell<InFlight>, now: u64) {
-    with_account(slot.account().get(), |account| settle(account, slot.born_ns().get(), now));
+    with_account(slot.account().get(), |account| settle(account, slot.submitted_ns().get(), now));
 }
 
-/// Gives back a request that has ended unseen: its tag was given away again.
+/// Gives back a request whose completion was missed: another request has its tag now.
 #[cold]
 #[inline(never)]
 pub fn reconcile(slot: MapCell<InFlight>, now: u64) {
     debug!(
         (),
-        "disk {}: a request of class {} ended unseen; born {} ns ago, issued at {}",
+        "disk {}: the completion of a request of class {} was missed; submitted {} ns ago, issued at {}",
         slot.disk().get(),
         slot.op().get(),
-        now.saturating_sub(slot.born_ns().get()),
+        now.saturating_sub(slot.submitted_ns().get()),
         slot.issued_ns().get()
     );
     give_back(slot, now);
@@ -251,11 +252,11 @@ pub fn reconcile(slot: MapCell<InFlight>, now: u64) {
 }
 
 #[inline(always)]
-fn settle(account: MapCell<Account>, born_ns: u64, now: u64) {
-    let birth = tick(born_ns);
-    // In this order: see the ledger on what a reader in between sees.
-    account.done().add(tick(now).wrapping_sub(birth));
-    account.word().add(born(birth).wrapping_neg());
+fn settle(account: MapCell<Account>, submitted_ns: u64, now: u64) {
+    let submitted = tick(submitted_ns);
+    // `done` comes first: the ledger says what a reader between the two adds sees.
+    account.done().add(tick(now).wrapping_sub(submitted));
+    account.word().add(submission(submitted).wrapping_neg());
 }
 
 #[inline(always)]

@@ -131,7 +131,7 @@ pub fn end_outside(disk: MapCell<Disk>) -> bool {
 /// Frees the slot of a request that has ended.
 #[inline(always)]
 pub fn free(slot: MapCell<InFlight>, request: Request) {
-    slot.born_ns().set(0);
+    slot.submitted_ns().set(0);
     if slot.is_shared().get() != 0 {
         slot.request().give_up(address(request));
     } else {

@@ -1,8 +1,7 @@
-//! The waits and services of overlapping requests, as parts of the time that passed.
+//! The queue and device times of overlapping requests, as parts of the time that passed.
 //!
-//! Their added-up waits and services are more than the time that passed; then
-//! the time from the first birth to the last end counts, divided in the
-//! proportion of the two.
+//! If their sums are more than the time that passed, the time from the first submission to
+//! the last completion counts, divided in proportion to the two sums.
 
 /// Parts of `span_ns` for the wait and the service, at most as long as they
 /// were: together the lesser of their sum and the span.

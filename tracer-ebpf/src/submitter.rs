@@ -30,7 +30,8 @@ pub static SUBMITTERS: LruHashMap<u64, Submitter> = LruHashMap::with_max_entries
 /// All kworkers are one owner: which of them it is means nothing.
 const KWORKER: [u8; COMM] = *b"kworker\0\0\0\0\0\0\0\0\0";
 
-/// How io_uring's workers are called, where their flags are out of reach.
+/// The names of io_uring's workers begin with this; it is used if their flags cannot be
+/// read.
 const IO_WORKER: &[u8; 8] = b"iou-wrk-";
 
 /// The running task: cgroup, process name, whether it is a kernel thread.
@@ -83,7 +84,7 @@ pub fn running(task: Option<Task>) -> Current {
     of_task(task, || current_cgroup(task))
 }
 
-/// The running task's cgroup: a few loads are less than the call of a helper.
+/// The running task's cgroup. A few loads cost less than the call of a helper.
 #[inline(always)]
 fn current_cgroup(task: Task) -> u64 {
     if config!(node_id) == ABSENT { current_cgroup_id() } else { task.cgroup_id() }
@@ -106,7 +107,7 @@ pub fn of_task(task: Task, cgroup: impl FnOnce() -> u64) -> Current {
 pub struct Submitter {
     pub cgroup: u64,
     pub comm: [u8; COMM],
-    pub born_ns: u64,
+    pub submitted_ns: u64,
     /// The thread that submitted it, by the kernel's own number.
     pub tid: u32,
     /// The process that it is charged to, as user space shows it; 0 where only its
@@ -133,7 +134,7 @@ impl Submitter {
         Self {
             cgroup: who.cgroup,
             comm: who.comm,
-            born_ns: now,
+            submitted_ns: now,
             tid,
             tgid: pids::shown_tgid(tgid),
             kthread: u32::from(who.kthread),
@@ -147,9 +148,9 @@ impl Submitter {
         self.kthread != 0 || config!(task_flags) == ABSENT && has_kernel_name(&self.comm)
     }
 
-    /// Whether this is a kernel thread that works for all users of a filesystem: a
-    /// worker, or a thread of the filesystem's own. nfsd, say, is none: it works for
-    /// clients that nobody else here stands for.
+    /// Whether this is a kernel thread that works for all users of a filesystem: a kernel
+    /// worker, or a thread of the filesystem itself. nfsd, for example, is not: nothing
+    /// else on this node stands for its clients.
     #[inline(always)]
     pub fn is_helper(&self) -> bool {
         let begins = self.comm.first_chunk::<7>();

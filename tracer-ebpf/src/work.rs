@@ -1,11 +1,12 @@
-//! Measures the cost of requests: the service time of those that are alone on their disk.
+//! Measures the cost of requests: the device time of those that are alone on their disk.
 //!
-//! Beside others, a request's service time says as much about them as about
-//! itself. A request was alone if none was submitted after its issue, none ended after
-//! it or in the millisecond before it, and none is in flight when it ends. One cache line
-//! per disk shows the first two. It is written without atomic adds: if two are issued at
-//! the same time, both are in flight when the first one ends. Flushes have no submission: one
-//! that begins and does not end beside a request is not seen.
+//! Beside other requests, the device time of one says as much about the others as about
+//! itself. A request was alone if no other was submitted after its issue, no other
+//! completed after its issue or in the millisecond before it, and no other is in flight
+//! when it completes. One cache line per disk shows the first two. It is written without
+//! atomic adds: if two requests are issued at the same time, both are in flight when the
+//! first one completes. Flushes are not submitted, so a flush that begins beside a request
+//! and ends after it is not noticed.
 
 use tracer_ebpf::record::{ACCOUNTS, DiskLedger, RESTED_NS, op, size};
 
@@ -15,29 +16,28 @@ use crate::{
     maps::{LEDGER, Lookup as _, SOLO},
 };
 
-/// A request is born.
+/// A request is submitted.
 #[inline(always)]
 pub fn enter(ledger: MapCell<DiskLedger>, now: u64) {
-    // If two are submitted at one time, either is a right answer.
-    ledger.born_ns().set(now);
+    // If two are submitted at the same time, the time of either is right.
+    ledger.submitted_ns().set(now);
 }
 
-/// An issued request of this operation and size has been served, and has left its
-/// account.
+/// An issued request of this operation and size has completed, and has left its account.
 #[inline(always)]
 pub fn leave(disk: u32, (operation, bytes): (u32, u32), issued_ns: u64, now: u64) {
     let Some(ledger) = LEDGER.cell(disk) else { return };
     let rest_ns = if operation == op::FLUSH { 0 } else { RESTED_NS };
-    let was_alone = ledger.born_ns().get() <= issued_ns
-        && ledger.ended_ns().get().saturating_add(rest_ns) <= issued_ns;
-    ledger.ended_ns().set(now);
+    let was_alone = ledger.submitted_ns().get() <= issued_ns
+        && ledger.completed_ns().get().saturating_add(rest_ns) <= issued_ns;
+    ledger.completed_ns().set(now);
     if !was_alone || !is_idle(disk, operation) {
         return;
     }
     let class = size::class(u64::from(bytes)) as u32;
     let index = (disk * op::COUNT as u32 + operation) * size::COUNT as u32 + class;
     if let Some(solo) = SOLO.cell(index) {
-        solo.ios().add(1);
+        solo.requests().add(1);
         solo.ns().add(now.saturating_sub(issued_ns));
     }
 }

@@ -139,11 +139,11 @@ fn make_records(file: &File) -> Result<Vec<SyncRecord>> {
         record.tid = process::id();
         record.fd = file.as_raw_fd();
         record.kind = kind::FDATASYNC;
-        record.areas[1] = tick(record.duration_ns / 2);
-        record.areas[2] = tick(record.duration_ns / 4);
+        record.integrals[1] = tick(record.duration_ns / 2);
+        record.integrals[2] = tick(record.duration_ns / 4);
         if at % 2 == 1 {
             for account in 3..7 {
-                record.areas[account] = tick(record.duration_ns * account as u64 / 4);
+                record.integrals[account] = tick(record.duration_ns * account as u64 / 4);
             }
         }
         record

@@ -129,7 +129,7 @@ enum Layer {
 pub struct Competitor {
     pub owner: Owner,
     /// Time-integral of its requests in flight.
-    pub area_ns: u64,
+    pub in_flight_ns: u64,
     /// The integral weighed by the requests' costs, in ns of service.
     pub work: f64,
 }
@@ -178,25 +178,25 @@ impl Window {
             torn: 0,
         };
         let mut own = Own::default();
-        window.add_disk(record, Layer::Upper, record.areas(), owners(record.disk), &mut own);
+        window.add_disk(record, Layer::Upper, record.integrals(), owners(record.disk), &mut own);
         let upper = window.count;
         for below in underlying {
             // Indices are narrower than the word they travel in.
             let owners = owners(below.disk as u32);
             if record.carried == 0 {
-                window.add_disk(record, Layer::Underlying, &below.areas, owners, &mut own);
+                window.add_disk(record, Layer::Underlying, &below.integrals, owners, &mut own);
             } else {
-                window.add_carrier(record, upper, &below.areas, owners);
+                window.add_carrier(record, upper, &below.integrals, owners);
             }
         }
         // Pages that it read back are in `reclaim_ns`, and are the sync's own wait too.
         let effect_ns = record.own_queue_ns.saturating_add(record.own_device_ns);
         let effect_ns = effect_ns.saturating_add(record.reclaim_ns);
         // The integral is in ticks and the duration in ns, so less than a tick is noise.
-        let other_ns = own.area_ns.saturating_sub(effect_ns.saturating_add(ticks_to_ns(4)));
+        let other_ns = own.in_flight_ns.saturating_sub(effect_ns.saturating_add(ticks_to_ns(4)));
         window.own_other_ns = other_ns;
-        if own.area_ns > 0 {
-            window.own_work = own.work * (other_ns as f64 / own.area_ns as f64);
+        if own.in_flight_ns > 0 {
+            window.own_work = own.work * (other_ns as f64 / own.in_flight_ns as f64);
         }
         window
     }
@@ -205,35 +205,35 @@ impl Window {
         &mut self,
         record: &SyncRecord,
         layer: Layer,
-        areas: &[u64],
+        integrals: &[u64],
         owners: &[Owner; ACCOUNTS],
         own: &mut Own,
     ) {
         let most = record.duration_ns.saturating_mul(MAX_IN_FLIGHT);
-        for (area, owner) in areas.iter().zip(owners) {
+        for (integral, owner) in integrals.iter().zip(owners) {
             // A request that ends while an account is read makes the earlier integral larger by
             // less than the request's age. The difference is then negative, and counts as 0.
-            if (*area as i64) <= 0 {
+            if (*integral as i64) <= 0 {
                 continue;
             }
-            let area_ns = ticks_to_ns(*area);
-            let work = area_ns as f64 * f64::from(owner.weight_ns.max(1));
-            if area_ns > most {
+            let in_flight_ns = ticks_to_ns(*integral);
+            let work = in_flight_ns as f64 * f64::from(owner.weight_ns.max(1));
+            if in_flight_ns > most {
                 self.torn += 1;
             } else if owner.is_caller(record) {
                 // An underlying disk carries the same requests once more.
                 if layer == Layer::Upper {
-                    own.area_ns = own.area_ns.saturating_add(area_ns);
+                    own.in_flight_ns = own.in_flight_ns.saturating_add(in_flight_ns);
                     own.work += work;
                 }
             } else if owner.actor().is_journal() {
                 // On an underlying disk it is another filesystem's.
                 if layer == Layer::Upper {
-                    self.journal_ns = self.journal_ns.saturating_add(area_ns);
+                    self.journal_ns = self.journal_ns.saturating_add(in_flight_ns);
                     self.journal_work += work;
                 }
             } else if !(layer == Layer::Underlying && owner.actor().is_kworker()) {
-                self.add(Competitor { owner: *owner, area_ns, work });
+                self.add(Competitor { owner: *owner, in_flight_ns, work });
             }
         }
     }
@@ -244,13 +244,15 @@ impl Window {
         &mut self,
         record: &SyncRecord,
         upper: usize,
-        areas: &[u64],
+        integrals: &[u64],
         owners: &[Owner; ACCOUNTS],
     ) {
         let most = record.duration_ns.saturating_mul(MAX_IN_FLIGHT);
-        for (area, owner) in areas.iter().zip(owners).filter(|(area, _)| area.cast_signed() > 0) {
-            let area_ns = ticks_to_ns(*area);
-            if area_ns > most {
+        for (integral, owner) in
+            integrals.iter().zip(owners).filter(|(integral, _)| integral.cast_signed() > 0)
+        {
+            let in_flight_ns = ticks_to_ns(*integral);
+            if in_flight_ns > most {
                 self.torn += 1;
                 continue;
             }
@@ -259,17 +261,17 @@ impl Window {
                 continue;
             }
             let known = self.competitors().iter().find(|known| known.owner.id == owner.id);
-            let more_ns = area_ns.saturating_sub(known.map_or(0, |known| known.area_ns));
+            let more_ns = in_flight_ns.saturating_sub(known.map_or(0, |known| known.in_flight_ns));
             let work = more_ns as f64 * f64::from(owner.weight_ns.max(1));
             if more_ns > 0 {
-                self.add(Competitor { owner: *owner, area_ns: more_ns, work });
+                self.add(Competitor { owner: *owner, in_flight_ns: more_ns, work });
             }
         }
     }
 
     /// An owner may have requests on several disks.
     fn add(&mut self, one: Competitor) {
-        self.total_ns = self.total_ns.saturating_add(one.area_ns);
+        self.total_ns = self.total_ns.saturating_add(one.in_flight_ns);
         self.total_work += one.work;
         let known = &mut self.competitors[..self.count];
         // If there are more competitors than places, they share the last one.
@@ -283,7 +285,7 @@ impl Window {
             }
             None => &mut self.competitors[COMPETITORS - 1],
         };
-        place.area_ns = place.area_ns.saturating_add(one.area_ns);
+        place.in_flight_ns = place.in_flight_ns.saturating_add(one.in_flight_ns);
         place.work += one.work;
     }
 
@@ -303,7 +305,7 @@ impl Window {
 /// The caller's own account.
 #[derive(Default)]
 struct Own {
-    area_ns: u64,
+    in_flight_ns: u64,
     work: f64,
 }
 

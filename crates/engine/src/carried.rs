@@ -140,21 +140,22 @@ mod tests {
     fn window(actors: &[(ActorId, f64, f64)]) -> Vec<(OwnerId, f64)> {
         let mut owners = [Owner::default(); ACCOUNTS];
         let mut record = SyncRecord::new_zeroed();
-        let mut below = UnderlyingWindow { disk: 7, areas: [0; ACCOUNTS] };
+        let mut below = UnderlyingWindow { disk: 7, integrals: [0; ACCOUNTS] };
         let ticks = |mean: f64| tick((LENGTH_NS as f64 * mean) as u64);
         for (at, (actor, upper, under)) in (1..).zip(actors) {
             let ActorId { cgroup, comm, kthread } = *actor;
             let id = OwnerId(at as u32);
             owners[at] = Owner { id, cgroup, comm, kthread, op: 1, weight_ns: 1 };
-            record.areas[at] = ticks(*upper);
-            below.areas[at] = ticks(*under);
+            record.integrals[at] = ticks(*upper);
+            below.integrals[at] = ticks(*under);
         }
         let who = actor(7, b"etcd");
         (record.cgroup, record.comm, record.carried) = (who.cgroup, who.comm, 1);
         record.duration_ns = LENGTH_NS;
         let window = Window::of(&record, &[below], |_| &owners);
-        let mean = |area_ns: u64| (area_ns as f64 / LENGTH_NS as f64 * 100.0).round() / 100.0;
-        window.competitors().iter().map(|one| (one.owner.id, mean(one.area_ns))).collect()
+        let mean =
+            |in_flight_ns: u64| (in_flight_ns as f64 / LENGTH_NS as f64 * 100.0).round() / 100.0;
+        window.competitors().iter().map(|one| (one.owner.id, mean(one.in_flight_ns))).collect()
     }
 
     #[test]

@@ -212,14 +212,14 @@ impl Shortage {
     fn price(&self, disk: &DiskWork) -> Price {
         let sum = |part: fn(&Load) -> f64| disk.loads.iter().map(part).sum::<f64>();
         let length_ns = disk.length_ns as f64;
-        let ended = sum(|load| load.ended as f64);
+        let ended = sum(|load| load.completed as f64);
         let bytes = sum(|load| load.bytes as f64);
-        let is_busy = sum(|load| load.area_ns as f64) >= SATURATED * length_ns;
+        let is_busy = sum(|load| load.in_flight_ns as f64) >= SATURATED * length_ns;
         if !is_busy || ended < 1.0 {
             return Price::Work;
         }
         let each_ns = length_ns / ended;
-        let work_ns = sum(|load| load.ended as f64 * f64::from(load.cost_ns));
+        let work_ns = sum(|load| load.completed as f64 * f64::from(load.cost_ns));
         match self.short_of().filter(|_| is_saturated(disk)) {
             Some(REQUESTS) => Price::Each { ns: each_ns, up_to_bytes: u64::MAX },
             Some(BYTES) => Price::Byte { ns: length_ns / bytes.max(1.0) },
@@ -247,14 +247,14 @@ impl Shortage {
 
 /// Requests and bytes that were completed, per second.
 fn did(load: &Load, length_ns: f64) -> [f64; 2] {
-    [load.ended, load.bytes].map(|done| done as f64 * 1e9 / length_ns)
+    [load.completed, load.bytes].map(|done| done as f64 * 1e9 / length_ns)
 }
 
 /// It is never idle, and its requests wait for each other.
 fn is_saturated(disk: &DiskWork) -> bool {
-    let area_ns: f64 = disk.loads.iter().map(|load| load.area_ns as f64).sum();
+    let in_flight_ns: f64 = disk.loads.iter().map(|load| load.in_flight_ns as f64).sum();
     let work_ns: f64 =
-        disk.loads.iter().map(|load| load.ended as f64 * f64::from(load.cost_ns)).sum();
-    let was_idle = disk.alone.ios > 0 || disk.flushes.ios > 0;
-    !was_idle && area_ns >= DEEP * disk.length_ns as f64 && area_ns >= STRETCHED * work_ns
+        disk.loads.iter().map(|load| load.completed as f64 * f64::from(load.cost_ns)).sum();
+    let was_idle = disk.alone.requests > 0 || disk.flushes.requests > 0;
+    !was_idle && in_flight_ns >= DEEP * disk.length_ns as f64 && in_flight_ns >= STRETCHED * work_ns
 }

@@ -22,7 +22,7 @@ pub struct Asked {
     /// Mean requests in flight.
     pub depth: f64,
     /// Requests that ended.
-    pub ended: f64,
+    pub completed: f64,
     /// Some of its requests were writes with data, and the bytes of these.
     pub writes: bool,
     pub written: f64,
@@ -33,7 +33,7 @@ pub struct Asked {
 impl Asked {
     /// The time that one of its requests is in flight, in ns.
     pub fn each_ns(&self) -> f64 {
-        self.depth * 1e9 / self.ended.max(1.0)
+        self.depth * 1e9 / self.completed.max(1.0)
     }
 
     /// The work of one request.
@@ -115,10 +115,10 @@ impl Slot {
                 continue;
             }
             let cost = f64::from(load.cost_ns);
-            let requests = load.arrived as f64 * per_second;
-            let ended = load.ended as f64 * per_second;
+            let requests = load.submitted as f64 * per_second;
+            let ended = load.completed as f64 * per_second;
             let bytes = load.bytes as f64 * per_second;
-            let depth = load.area_ns as f64 / disk.length_ns.max(1) as f64;
+            let depth = load.in_flight_ns as f64 / disk.length_ns.max(1) as f64;
             self.did.depth += depth;
             self.did.work += ended * cost;
             self.did.requests += ended;
@@ -133,7 +133,7 @@ impl Slot {
             asked.requests += requests;
             asked.work += requests * cost;
             asked.depth += depth;
-            asked.ended += ended;
+            asked.completed += ended;
             asked.writes |= load.bytes > 0 && load.writes;
             asked.written += if load.writes { bytes } else { 0.0 };
             asked.guessed |= load.guessed;

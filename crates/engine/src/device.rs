@@ -48,7 +48,7 @@ const WELL_STAYS_NS: u64 = 500_000_000;
 /// Times of requests that were alone, and what would be usual.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Recent {
-    ios: f32,
+    requests: f32,
     ns: f32,
     usual_ns: f32,
     gap: u32,
@@ -65,26 +65,26 @@ impl Recent {
     const GAP: u32 = 3;
 
     fn add(&mut self, alone: &Alone) {
-        self.gap = if alone.ios > 0 { 0 } else { self.gap.saturating_add(1) };
+        self.gap = if alone.requests > 0 { 0 } else { self.gap.saturating_add(1) };
         if self.gap >= Self::GAP {
             *self = Self::default();
             return;
         }
-        let room = (Self::ENOUGH - alone.ios as f32) / self.ios.max(1.0);
-        let kept = if alone.ios > 0 { room.clamp(0.0, Self::KEPT) } else { 1.0 };
-        self.ios = self.ios * kept + alone.ios as f32;
+        let room = (Self::ENOUGH - alone.requests as f32) / self.requests.max(1.0);
+        let kept = if alone.requests > 0 { room.clamp(0.0, Self::KEPT) } else { 1.0 };
+        self.requests = self.requests * kept + alone.requests as f32;
         self.ns = self.ns * kept + alone.ns as f32;
-        self.usual_ns = self.usual_ns * kept + alone.usual_ns as f32;
+        self.usual_ns = self.usual_ns * kept + alone.reference_ns as f32;
     }
 
     /// The usual time of one of them, in ns.
     fn each_ns(&self) -> f64 {
-        f64::from(self.usual_ns) / f64::from(self.ios).max(1.0)
+        f64::from(self.usual_ns) / f64::from(self.requests).max(1.0)
     }
 
     /// Their time as a multiple of the usual time.
     fn times(&self) -> Option<f64> {
-        let is_known = self.ios >= Self::FEW && self.usual_ns > 0.0;
+        let is_known = self.requests >= Self::FEW && self.usual_ns > 0.0;
         is_known.then(|| f64::from(self.ns / self.usual_ns))
     }
 }
@@ -265,14 +265,14 @@ impl State {
 impl Device {
     /// Takes in the requests of a second that were alone.
     pub fn observe(&mut self, slot: &Slot, now_ns: u64) {
-        let seen = [&slot.alone, &slot.flushes].into_iter().filter(|alone| alone.ios > 0);
+        let seen = [&slot.alone, &slot.flushes].into_iter().filter(|alone| alone.requests > 0);
         if let Some(known) = seen.map(|alone| alone.known).min() {
             self.known = known;
         }
         self.rested.add(&slot.alone);
         self.flushes.add(&slot.flushes);
         let now = [(&slot.alone, &self.rested), (&slot.flushes, &self.flushes)];
-        let now = now.map(|(new, recent)| recent.times().filter(|_| new.ios > 0));
+        let now = now.map(|(new, recent)| recent.times().filter(|_| new.requests > 0));
         for (last, now) in self.last.iter_mut().zip(now) {
             *last = now.map_or(*last, |times| (times as f32, now_ns));
         }

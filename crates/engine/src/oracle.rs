@@ -8,7 +8,7 @@
 
 use proptest::prelude::*;
 use tracer_ebpf::{
-    ledger::{Moment, TICK_SHIFT, born, tick},
+    ledger::{Moment, TICK_SHIFT, submission, tick},
     record::{ACCOUNTS, Account, COMM, SyncRecord, op},
 };
 use zerocopy::FromZeros as _;
@@ -27,7 +27,7 @@ const MS: u64 = 1_000_000;
 #[derive(Clone, Debug)]
 struct Request {
     account: usize,
-    born_ns: u64,
+    submitted_ns: u64,
     end_ns: u64,
 }
 
@@ -46,7 +46,7 @@ fn timelines() -> impl Strategy<Value = (Vec<Request>, Vec<Sync>)> {
         |(uptime, requests, syncs)| {
             let requests = requests.into_iter().map(|(account, at, length)| Request {
                 account,
-                born_ns: uptime + at,
+                submitted_ns: uptime + at,
                 end_ns: uptime + at + length,
             });
             let syncs = syncs
@@ -60,7 +60,7 @@ fn timelines() -> impl Strategy<Value = (Vec<Request>, Vec<Sync>)> {
 /// An event at one moment; at equal times they happen in this order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Event {
-    Born(usize),
+    Submitted(usize),
     Ended(usize),
     Begin(usize),
     End(usize),
@@ -74,21 +74,21 @@ struct Kernel {
 }
 
 impl Kernel {
-    fn born(&mut self, request: &Request) {
+    fn submit(&mut self, request: &Request) {
         let account = &mut self.accounts[request.account];
-        account.word = account.word.wrapping_add(born(tick(request.born_ns)));
+        account.word = account.word.wrapping_add(submission(tick(request.submitted_ns)));
     }
 
     /// The first of an end's two adds, and the second.
     fn settle_age(&mut self, request: &Request) {
-        let age = tick(request.end_ns) - tick(request.born_ns);
+        let age = tick(request.end_ns) - tick(request.submitted_ns);
         let account = &mut self.accounts[request.account];
         account.done = account.done.wrapping_add(age);
     }
 
     fn settle_birth(&mut self, request: &Request) {
         let account = &mut self.accounts[request.account];
-        account.word = account.word.wrapping_sub(born(tick(request.born_ns)));
+        account.word = account.word.wrapping_sub(submission(tick(request.submitted_ns)));
     }
 
     fn read(&self, now_ns: u64) -> [u64; USED] {
@@ -102,7 +102,7 @@ impl Kernel {
 fn through_the_ledger(requests: &[Request], syncs: &[Sync], torn: bool) -> Vec<SyncRecord> {
     let mut events = Vec::new();
     for (at, request) in requests.iter().enumerate() {
-        events.push((request.born_ns, Event::Born(at)));
+        events.push((request.submitted_ns, Event::Submitted(at)));
         events.push((request.end_ns, Event::Ended(at)));
     }
     for (at, sync) in syncs.iter().enumerate() {
@@ -125,7 +125,7 @@ fn through_the_ledger(requests: &[Request], syncs: &[Sync], torn: bool) -> Vec<S
                 record.cgroup = 10;
                 record.comm = comm("etcd");
                 for (account, end) in kernel.read(now_ns).into_iter().enumerate() {
-                    record.areas[account] = end.wrapping_sub(marks[at][account]);
+                    record.integrals[account] = end.wrapping_sub(marks[at][account]);
                 }
             }
             _ => {}
@@ -134,7 +134,7 @@ fn through_the_ledger(requests: &[Request], syncs: &[Sync], torn: bool) -> Vec<S
             kernel.settle_birth(&requests[request]);
         }
         match event {
-            Event::Born(at) => kernel.born(&requests[at]),
+            Event::Submitted(at) => kernel.submit(&requests[at]),
             Event::Ended(at) => {
                 kernel.settle_age(&requests[at]);
                 if torn {
@@ -168,7 +168,7 @@ fn by_brute_force(requests: &[Request], sync: &Sync, account: usize) -> u64 {
     let of_account = requests.iter().filter(|request| request.account == account);
     of_account
         .map(|request| {
-            let from = request.born_ns.max(sync.begin_ns);
+            let from = request.submitted_ns.max(sync.begin_ns);
             request.end_ns.min(sync.end_ns).saturating_sub(from)
         })
         .sum()
@@ -197,7 +197,8 @@ fn owners() -> [Owner; ACCOUNTS] {
     owners
 }
 
-/// Each birth and end, and both ends of the sync, are rounded to a tick.
+/// Each submission and completion, and the begin and the end of the sync, are rounded to a
+/// tick.
 fn tolerance_ticks(requests: &[Request]) -> u64 {
     2 * requests.len() as u64 + 2
 }
@@ -208,7 +209,7 @@ proptest! {
         let records = through_the_ledger(&requests, &syncs, false);
         for (record, sync) in records.iter().zip(&syncs) {
             for account in 0..USED {
-                let ours = record.areas[account] as i64;
+                let ours = record.integrals[account] as i64;
                 let theirs = by_brute_force(&requests, sync, account) >> TICK_SHIFT;
                 let off = (ours - theirs as i64).unsigned_abs();
                 prop_assert!(off <= tolerance_ticks(&requests), "{ours} for {theirs}");
@@ -227,8 +228,8 @@ proptest! {
         for (record, sync) in records.iter().zip(&syncs) {
             for account in 0..USED {
                 let mine = requests.iter().filter(|r| r.account == account);
-                let oldest = mine.map(|r| r.end_ns - r.born_ns).max().unwrap_or(0) >> TICK_SHIFT;
-                let ours = record.areas[account] as i64;
+                let oldest = mine.map(|r| r.end_ns - r.submitted_ns).max().unwrap_or(0) >> TICK_SHIFT;
+                let ours = record.integrals[account] as i64;
                 let theirs = by_brute_force(&requests, sync, account) >> TICK_SHIFT;
                 let off = (ours - theirs as i64).unsigned_abs();
                 prop_assert!(off <= oldest + tolerance_ticks(&requests), "{ours} for {theirs}");
@@ -264,7 +265,7 @@ proptest! {
             for suspect in &victim.suspects {
                 let account = suspect.owner.0 as usize;
                 let near = requests.iter().any(|r| {
-                    r.account == account && r.born_ns <= sync.end_ns && r.end_ns + 256 >= sync.begin_ns
+                    r.account == account && r.submitted_ns <= sync.end_ns && r.end_ns + 256 >= sync.begin_ns
                 });
                 let charged = suspect.fresh_ns();
                 prop_assert!(near || charged == 0.0, "account {account} was not there");

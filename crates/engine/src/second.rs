@@ -24,14 +24,14 @@ pub struct Fresh {
     short_ns: u64,
     /// The time that their requests would take alone, one after another, and their number.
     need_ns: u64,
-    ios: u64,
+    requests: u64,
     pub durations: Evidence,
 }
 
 impl Fresh {
     pub fn add(&mut self, division: &Division, phases: &Phases, needs: Needs, duration_ns: u64) {
         self.need_ns = self.need_ns.saturating_add(needs.ns);
-        self.ios += needs.ios;
+        self.requests += needs.requests;
         self.division.add(division);
         self.syncs += 1;
         let wait_ns = phases.wait_ns() + phases.ns[Phase::Runqueue];
@@ -47,8 +47,8 @@ impl Fresh {
         self.wait_ns as f64 / f64::from(self.syncs.max(1))
     }
 
-    fn ios_per_sync(&self) -> f64 {
-        self.ios as f64 / f64::from(self.syncs.max(1))
+    fn requests_per_sync(&self) -> f64 {
+        self.requests as f64 / f64::from(self.syncs.max(1))
     }
 }
 
@@ -57,18 +57,18 @@ impl Fresh {
 pub struct Needs {
     /// The time that they would take alone.
     pub ns: u64,
-    pub ios: u64,
+    pub requests: u64,
 }
 
 impl Needs {
     pub fn of(record: &SyncRecord, ns: u64) -> Self {
-        let commits = if record.journal_ns > 0 { COMMIT_IOS } else { 0 };
-        Self { ns, ios: u64::from(record.own_requests) + commits }
+        let commits = if record.journal_ns > 0 { COMMIT_REQUESTS } else { 0 };
+        Self { ns, requests: u64::from(record.own_requests) + commits }
     }
 }
 
 /// A commit waits for data, for its blocks, and for the block that ends it.
-const COMMIT_IOS: u64 = 3;
+const COMMIT_REQUESTS: u64 = 3;
 
 /// The excess of some seconds by what is known of the device in them, in ns.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -295,7 +295,7 @@ impl Victim {
         // The quickest of its syncs show the device as it is between the waits.
         let quickest = self.quickest(fresh);
         let state = &state.beside_quickest(quickest);
-        let growth = self.grow(slot, state, fresh.ios_per_sync());
+        let growth = self.grow(slot, state, fresh.requests_per_sync());
         let (mut others, mut steady) = (0.0, 0.0);
         for suspect in &self.suspects {
             others += suspect.fresh_ns();
@@ -364,7 +364,7 @@ impl Victim {
     }
 
     /// Finds out what part of what each one asks for is new.
-    pub(super) fn grow(&mut self, slot: &Slot, state: &State, ios: f64) -> Growth {
+    pub(super) fn grow(&mut self, slot: &Slot, state: &State, requests: f64) -> Growth {
         let (mut new, mut all) = (0.0, 0.0);
         let (mut new_journal, mut journal, mut new_written) = (0.0, 0.0, 0.0);
         let (mut each_ns, mut is_written, mut is_more, mut is_deeper) = (0.0, false, false, false);
@@ -414,7 +414,7 @@ impl Victim {
             written: if new > 0.0 { new_written / new } else { 0.0 },
             is_more,
             is_deeper,
-            behind_ns: ios * each_ns,
+            behind_ns: requests * each_ns,
         }
     }
 

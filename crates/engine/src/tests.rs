@@ -76,7 +76,7 @@ fn sync(duration_ns: u64, in_flight: &[(usize, f64)]) -> SyncRecord {
     record.own_device_ns = duration_ns / 2;
     record.own_span_ns = duration_ns / 2;
     for (account, mean) in in_flight {
-        record.areas[*account] = tick((duration_ns as f64 * mean) as u64);
+        record.integrals[*account] = tick((duration_ns as f64 * mean) as u64);
     }
     record
 }
@@ -307,12 +307,12 @@ fn on_disks_below_workers_carry_and_others_compete() {
     let mut owners = owners();
     let worker = Owner { id: OwnerId(5), comm: comm("kworker"), kthread: true, ..owners[3] };
     owners[5] = worker;
-    let mut below = UnderlyingWindow { disk: 7, areas: [0; ACCOUNTS] };
-    below.areas[5] = tick(20 * MS);
+    let mut below = UnderlyingWindow { disk: 7, integrals: [0; ACCOUNTS] };
+    below.integrals[5] = tick(20 * MS);
     let mut engine = Engine::new();
     engine.ingest(&sync(20 * MS, &[]), &[below], 0, 0, |_| &owners);
     assert!(engine.victims()[0].suspects.is_empty());
-    below.areas[4] = tick(20 * MS);
+    below.integrals[4] = tick(20 * MS);
     engine.ingest(&sync(20 * MS, &[]), &[below], 0, 0, |_| &owners);
     assert!(blame_of(&engine.victims()[0], 4) > 0.0);
 }
@@ -320,7 +320,7 @@ fn on_disks_below_workers_carry_and_others_compete() {
 #[test]
 fn a_torn_integral_is_counted_and_blames_nobody() {
     let mut torn = sync(10 * MS, &[]);
-    torn.areas[3] = u64::MAX / 4;
+    torn.integrals[3] = u64::MAX / 4;
     let (owners, mut engine) = (owners(), Engine::new());
     engine.ingest(&torn, &[], 0, 0, |_| &owners);
     assert_eq!(engine.torn(), 1);
@@ -387,7 +387,7 @@ proptest! {
     #[test]
     fn blame_adds_up_to_the_excess(
         duration in MS..1000 * MS,
-        areas in prop::collection::vec(0.0f64..20.0, 8),
+        integrals in prop::collection::vec(0.0f64..20.0, 8),
         weights in prop::collection::vec(0u32..50_000_000, 8),
         parts in prop::array::uniform4(0u64..500 * MS),
         absent in 3usize..8,
@@ -400,7 +400,7 @@ proptest! {
             owner.weight_ns = weights[at];
         }
         let in_flight: Vec<_> =
-            areas.iter().enumerate().filter(|(at, _)| *at != absent).map(|(i, a)| (i, *a)).collect();
+            integrals.iter().enumerate().filter(|(at, _)| *at != absent).map(|(i, a)| (i, *a)).collect();
         let mut record = sync(duration, &in_flight);
         [record.journal_ns, record.journal_device_ns, record.throttle_ns, record.reclaim_ns] = parts;
         let mut engine = Engine::new();

@@ -60,13 +60,11 @@ pub struct DiskWork {
 /// Requests that were alone on their disk.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Alone {
-    #[serde(rename = "requests")]
-    pub ios: u64,
+    pub requests: u64,
     /// They took so long together.
     pub ns: u64,
     /// As many like them take so long while the disk is well.
-    #[serde(rename = "reference_ns")]
-    pub usual_ns: u64,
+    pub reference_ns: u64,
     pub known: Grade,
 }
 
@@ -74,7 +72,7 @@ impl Alone {
     pub fn add(&mut self, more: &Self) {
         // Among several classes those that are known best: a class that was first seen
         // on a slow disk would say that the disk is as fast as ever.
-        if more.ios == 0 || self.ios > 0 && more.known < self.known {
+        if more.requests == 0 || self.requests > 0 && more.known < self.known {
             return;
         }
         if more.known > self.known {
@@ -82,9 +80,9 @@ impl Alone {
             return;
         }
         self.known = more.known;
-        self.ios = self.ios.saturating_add(more.ios);
+        self.requests = self.requests.saturating_add(more.requests);
         self.ns = self.ns.saturating_add(more.ns);
-        self.usual_ns = self.usual_ns.saturating_add(more.usual_ns);
+        self.reference_ns = self.reference_ns.saturating_add(more.reference_ns);
     }
 }
 
@@ -93,18 +91,15 @@ impl Alone {
 pub struct Load {
     pub owner: OwnerId,
     /// Requests that came.
-    #[serde(rename = "submitted")]
-    pub arrived: u64,
+    pub submitted: u64,
     /// Requests that ended, and their bytes.
-    #[serde(rename = "completed")]
-    pub ended: u64,
+    pub completed: u64,
     pub bytes: u64,
     /// Whether those are written to the disk.
     #[serde(default)]
     pub writes: bool,
     /// Time-integral of its requests in flight.
-    #[serde(rename = "in_flight_ns")]
-    pub area_ns: u64,
+    pub in_flight_ns: u64,
     /// One takes so long alone while the disk is well.
     pub cost_ns: u32,
     /// Nothing like it was ever seen alone there: the cost is a guess.

@@ -127,7 +127,7 @@ pub struct Victim {
     /// The mean time that the requests of an uncontended sync need.
     usual_need_ns: f64,
     /// The number of outliers among the undisturbed syncs.
-    odd: u32,
+    outliers: u32,
     /// Since the last tick.
     pub(super) fresh: Fresh,
     /// The mean wait of its syncs by the second, while all is well.
@@ -176,7 +176,7 @@ impl Victim {
             samples: 0,
             baseline_ns: 0,
             usual_need_ns: 0.0,
-            odd: 0,
+            outliers: 0,
             fresh: Fresh::default(),
             usual: Reference::default(),
             well: Evidence::default(),
@@ -295,7 +295,7 @@ impl Victim {
         window: &Window,
         division: &Division,
     ) {
-        let is_there = |c: &Competitor| c.area_ns as f64 >= ON_THE_PATH * duration_ns as f64;
+        let is_there = |c: &Competitor| c.in_flight_ns as f64 >= ON_THE_PATH * duration_ns as f64;
         let worst = self.worst().map(|worst| worst.actor);
         let disturbed =
             window.competitors().iter().any(|c| is_there(c) && Some(c.owner.actor()) == worst);
@@ -389,15 +389,15 @@ impl Victim {
     /// Forgets all samples, because they were not normal.
     pub(super) fn forget_baseline(&mut self) {
         self.baseline = Latency::default();
-        (self.samples, self.baseline_ns, self.usual_need_ns, self.odd) = (0, 0, 0.0, 0);
+        (self.samples, self.baseline_ns, self.usual_need_ns, self.outliers) = (0, 0, 0.0, 0);
     }
 
     /// Adds an undisturbed sync to the baseline.
     pub fn learn(&mut self, wait_ns: u64, need_ns: u64) {
         let wait_ns = (wait_ns as f64 / self.device_times()) as u64;
         if self.has_baseline() && wait_ns > self.baseline_ns.saturating_mul(OUTLIER_BASELINES) {
-            self.odd = self.odd.wrapping_add(1);
-            if !self.odd.is_multiple_of(OUTLIERS_PER_SAMPLE) {
+            self.outliers = self.outliers.wrapping_add(1);
+            if !self.outliers.is_multiple_of(OUTLIERS_PER_SAMPLE) {
                 return;
             }
         }

@@ -107,8 +107,8 @@ fn sync_in_all_ways(mut file: &File) -> io::Result<()> {
     options.write(true).custom_flags(libc::O_DSYNC).open(again)?.write_all(&[3; 4096])
 }
 
-/// Looks for what was performed; births count only where its writes must have
-/// reached a disk.
+/// Looks for the syncs that were performed; their block requests are asked for only where
+/// the writes must have reached a disk.
 pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> TestResult {
     // If no hook in the kernel names a file, records have no inode.
     let own: Vec<_> = records
@@ -128,18 +128,18 @@ pub fn judge(ground: &Ground, performed: Performed, records: &[SyncRecord]) -> T
         result.failure = Some((Capability::Sync, why));
         return result;
     }
-    let ios: u32 = own.iter().map(|r| r.own_requests).sum();
+    let requests: u32 = own.iter().map(|r| r.own_requests).sum();
     let device_ns: u64 = own.iter().map(|r| r.own_device_ns).sum();
-    if ground.on_disk && (ios == 0 || device_ns == 0) {
+    if ground.on_disk && (requests == 0 || device_ns == 0) {
         let why = "the block requests of the tracer's own sync were not seen".to_owned();
         result.failure = Some((Capability::Submit, why));
     }
     result
 }
 
-/// Whether the hooks must have seen all of a sync: its begin, its end, and a
-/// request's birth, issue and end. It is an fdatasync, since that is what a hook
-/// may miss while it sees others.
+/// Whether the hooks must have seen all of a sync: its begin, its end, and a request's
+/// submission, issue and completion. It is an fdatasync, since that is what a hook may miss
+/// while it sees others.
 pub fn is_proof(record: &SyncRecord) -> bool {
     record.kind == kind::FDATASYNC && record.own_requests > 0 && record.own_device_ns > 0
 }
@@ -187,13 +187,13 @@ mod tests {
 
     const DONE: Performed = Performed { tid: 7, inode: 12 };
 
-    fn record(kind: u32, inode: u64, ios: u32) -> SyncRecord {
-        let device_ns = u64::from(ios) * 1000;
+    fn record(kind: u32, inode: u64, requests: u32) -> SyncRecord {
+        let device_ns = u64::from(requests) * 1000;
         SyncRecord {
             tid: 7,
             inode,
             kind,
-            own_requests: ios,
+            own_requests: requests,
             own_device_ns: device_ns,
             ..SyncRecord::new_zeroed()
         }
@@ -203,11 +203,11 @@ mod tests {
         on_disk: bool,
         kinds: &[u32],
         inode: u64,
-        ios: u32,
+        requests: u32,
         expected: (Option<Capability>, bool),
     ) {
         let ground = Ground { folder: PathBuf::new(), disk: None, on_disk };
-        let records: Vec<_> = kinds.iter().map(|kind| record(*kind, inode, ios)).collect();
+        let records: Vec<_> = kinds.iter().map(|kind| record(*kind, inode, requests)).collect();
         let result = judge(&ground, DONE, &records);
         assert_eq!((result.failure.map(|(capability, _)| capability), result.o_dsync), expected);
         assert_eq!(result.named, inode != 0);

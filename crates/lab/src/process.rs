@@ -69,7 +69,7 @@ impl Process {
         command.stdin(Stdio::null()).stderr(Stdio::piped());
 
         let shared = Arc::new(Shared::default());
-        let (sender, born) = mpsc::sync_channel(1);
+        let (sender, started) = mpsc::sync_channel(1);
         let keeper = thread::Builder::new().name("lab-keeper".into()).spawn({
             let shared = Arc::clone(&shared);
             move || match command.spawn() {
@@ -82,7 +82,7 @@ impl Process {
                 }
             }
         })?;
-        let pid = born
+        let pid = started
             .recv()
             .map_err(|_| anyhow!("the keeper of `{name}` ended early"))?
             .with_context(|| format!("failed to start `{name}`"))?;

@@ -330,13 +330,13 @@ macro_rules! define {
         impl Sync {
             /// Takes over all of a record but its accounts.
             pub fn set_record(&mut self, record: &SyncRecord) {
-                let SyncRecord { $($name,)+ areas: _ } = *record;
+                let SyncRecord { $($name,)+ integrals: _ } = *record;
                 $(self.$name = written!($form $name);)+
             }
 
             /// The record, with the accounts in the order in which they are written.
             pub fn record(&self) -> SyncRecord {
-                SyncRecord { $($name: self.$name.raw(),)+ areas: areas(&self.in_flight) }
+                SyncRecord { $($name: self.$name.raw(),)+ integrals: integrals(&self.in_flight) }
             }
 
             /// The longest of all lengths of time in it.
@@ -406,17 +406,17 @@ impl Sync {
 
 /// Sets the accounts that had requests in flight. An integral that is not above 0 is left
 /// out.
-pub fn set_accounts(to: &mut Vec<Account>, areas: &[u64], owners: &[Owner; ACCOUNTS]) {
+pub fn set_accounts(to: &mut Vec<Account>, integrals: &[u64], owners: &[Owner; ACCOUNTS]) {
     to.clear();
-    let accounts = areas.iter().zip(owners).filter(|(area, _)| area.cast_signed() > 0);
-    to.extend(accounts.map(|(area, owner)| (owner.id.0, *area, owner.weight_ns)));
+    let accounts = integrals.iter().zip(owners).filter(|(integral, _)| integral.cast_signed() > 0);
+    to.extend(accounts.map(|(integral, owner)| (owner.id.0, *integral, owner.weight_ns)));
 }
 
 /// The integrals by account.
-pub fn areas(accounts: &[Account]) -> [u64; ACCOUNTS] {
-    let mut areas = [0; ACCOUNTS];
-    for (area, (_, ticks, _)) in areas.iter_mut().zip(accounts) {
-        *area = *ticks;
+pub fn integrals(accounts: &[Account]) -> [u64; ACCOUNTS] {
+    let mut integrals = [0; ACCOUNTS];
+    for (integral, (_, ticks, _)) in integrals.iter_mut().zip(accounts) {
+        *integral = *ticks;
     }
-    areas
+    integrals
 }

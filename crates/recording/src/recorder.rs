@@ -222,19 +222,19 @@ impl Recorder {
         let SyncInput { record, underlying, file, need_ns } = input;
         self.identities(actors);
         self.name_file(file, record.device, files);
-        self.name_owners(record.areas(), owners(record.disk));
+        self.name_owners(record.integrals(), owners(record.disk));
         for window in underlying {
-            self.name_owners(&window.areas, owners(window.disk as u32));
+            self.name_owners(&window.integrals, owners(window.disk as u32));
         }
         let mut sync = std::mem::take(&mut self.sync);
         sync.set_record(record);
         (sync.file, sync.need_ns) = (file.0, need_ns);
-        set_accounts(&mut sync.in_flight, record.areas(), owners(record.disk));
+        set_accounts(&mut sync.in_flight, record.integrals(), owners(record.disk));
         sync.underlying.clear();
         sync.underlying.extend(underlying.iter().map(|window| {
             let disk = window.disk as u32;
             let mut in_flight = Vec::new();
-            set_accounts(&mut in_flight, &window.areas, owners(disk));
+            set_accounts(&mut in_flight, &window.integrals, owners(disk));
             Underlying { disk, in_flight }
         }));
         sync
@@ -342,8 +342,10 @@ impl Recorder {
         });
     }
 
-    fn name_owners(&mut self, areas: &[u64], owners: &[Owner; ACCOUNTS]) {
-        for (_, owner) in areas.iter().zip(owners).filter(|(area, _)| area.cast_signed() > 0) {
+    fn name_owners(&mut self, integrals: &[u64], owners: &[Owner; ACCOUNTS]) {
+        for (_, owner) in
+            integrals.iter().zip(owners).filter(|(integral, _)| integral.cast_signed() > 0)
+        {
             OwnerLine::of_owner(owner).into_iter().for_each(|line| self.name_owner(line));
         }
     }

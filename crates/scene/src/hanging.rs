@@ -23,10 +23,10 @@ const NOTHING: f64 = 0.9;
 pub struct DiskNow {
     pub name: String,
     pub in_flight: u64,
-    /// When its oldest request in flight was born, in ns.
+    /// When its oldest request in flight was submitted, in ns.
     pub oldest_ns: Option<u64>,
     /// When it completed a request last, in ns; 0 for never.
-    pub ended_ns: u64,
+    pub completed_ns: u64,
 }
 
 impl Scene {
@@ -107,7 +107,7 @@ fn stack(disks: &[DiskNow], carries: bool, now_ns: u64) -> Stack {
         name: disk.name.clone(),
         in_flight: disk.in_flight,
         oldest_seconds: disk.oldest_ns.map(age),
-        completed_seconds_ago: (disk.ended_ns != 0).then(|| age(disk.ended_ns)),
+        completed_seconds_ago: (disk.completed_ns != 0).then(|| age(disk.completed_ns)),
     });
     let Some(first) = named.next() else { return Stack::default() };
     let mut below: Vec<_> = named.filter(|disk| disk.in_flight > 0).collect();
@@ -185,11 +185,11 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// A disk at second 100 of which the oldest request was born and the last completed
-    /// at these seconds.
+    /// A disk at second 100 of which the oldest request was submitted and the last
+    /// completed at these seconds.
     fn now(name: &str, in_flight: u64, oldest: u64, ended: u64) -> DiskNow {
         let oldest_ns = (in_flight > 0).then_some(oldest * SECOND);
-        DiskNow { name: name.to_owned(), in_flight, oldest_ns, ended_ns: ended * SECOND }
+        DiskNow { name: name.to_owned(), in_flight, oldest_ns, completed_ns: ended * SECOND }
     }
 
     #[track_caller]

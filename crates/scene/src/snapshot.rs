@@ -331,18 +331,18 @@ impl Scene {
         let (class, path) = (label.class, label.path.clone());
         let mut in_flight = Vec::new();
         if record.disk != NO_DISK {
-            for (account, (owned, area)) in owners.iter().zip(record.areas()).enumerate() {
-                if area.cast_signed() <= 0 || record.duration_ns == 0 {
+            for (account, (owned, integral)) in owners.iter().zip(record.integrals()).enumerate() {
+                if integral.cast_signed() <= 0 || record.duration_ns == 0 {
                     continue;
                 }
                 let Some(op) = Op::of_code(owned.op) else { continue };
-                let area_ns = tracer_ebpf::ledger::ticks_to_ns(*area);
+                let in_flight_ns = tracer_ebpf::ledger::ticks_to_ns(*integral);
                 let mut competitors = judged.window.competitors().iter();
                 let competing = competitors.find(|c| c.owner.id == owned.id);
                 in_flight.push(SyncOwner {
                     actor: owner(&self.actors, owned.id, &owned.actor(), tgid(account)),
                     op,
-                    in_flight: area_ns as f64 / record.duration_ns as f64,
+                    in_flight: in_flight_ns as f64 / record.duration_ns as f64,
                     share: competing.map_or(0.0, |c| c.work / judged.window.total_work.max(1.0)),
                     own: competing.is_none(),
                 });

@@ -115,7 +115,7 @@ struct Request {
     who: Who,
     op: u32,
     bytes: u64,
-    born_ns: u64,
+    submitted_ns: u64,
     /// Whether the disk was idle when it arrived, and how many requests had arrived and ended
     /// by then.
     rested: bool,
@@ -141,17 +141,17 @@ pub const ACCOUNTS: usize = 4;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counted {
     pub in_flight: u64,
-    pub arrived: u64,
-    pub ended: u64,
+    pub submitted: u64,
+    pub completed: u64,
     pub bytes: u64,
     /// The time-integral of the requests in flight, up to a time.
-    pub area_ns: u64,
+    pub in_flight_ns: u64,
     until_ns: u64,
 }
 
 impl Counted {
     fn pass(&mut self, now_ns: u64) {
-        self.area_ns += self.in_flight * (now_ns - self.until_ns);
+        self.in_flight_ns += self.in_flight * (now_ns - self.until_ns);
         self.until_ns = now_ns;
     }
 }
@@ -166,7 +166,7 @@ pub struct Sync {
     pub requests: u32,
     pub bytes: u64,
     /// The in-flight integral of each account during the sync.
-    pub areas_ns: [u64; ACCOUNTS],
+    pub integrals_ns: [u64; ACCOUNTS],
 }
 
 /// The result of a step, if it has one.
@@ -337,7 +337,7 @@ impl Timeline {
             who,
             op: operation,
             bytes,
-            born_ns: self.now_ns,
+            submitted_ns: self.now_ns,
             rested: self.in_flight == 0 && is_rested,
             seen: self.came,
         };
@@ -350,7 +350,7 @@ impl Timeline {
         let counted = &mut self.counted[Self::account(who)];
         counted.pass(self.now_ns);
         counted.in_flight += 1;
-        counted.arrived += 1;
+        counted.submitted += 1;
         // The victim's log and its files lie apart, and neighbours jump about.
         let position = match who {
             Who::Sync => self.positions[0] + bytes,
@@ -379,14 +379,14 @@ impl Timeline {
         let counted = &mut self.counted[Self::account(request.who)];
         counted.pass(self.now_ns);
         counted.in_flight -= 1;
-        counted.ended += 1;
+        counted.completed += 1;
         counted.bytes += request.bytes;
         self.last_end_ns = self.now_ns;
-        let took_ns = self.now_ns - request.born_ns;
+        let took_ns = self.now_ns - request.submitted_ns;
         if request.rested && self.came == request.seen && self.in_flight == 0 {
             let class = if request.op == op::FLUSH { 0 } else { request.bytes };
-            let (ios, ns) = self.alone.entry((request.op, class)).or_default();
-            (*ios, *ns) = (*ios + 1, *ns + took_ns);
+            let (requests, ns) = self.alone.entry((request.op, class)).or_default();
+            (*requests, *ns) = (*requests + 1, *ns + took_ns);
         }
         self.came.1 += 1;
         match request.who {
@@ -425,7 +425,7 @@ impl Timeline {
         let (mut sync, before) = self.sync.take()?;
         sync.duration_ns = self.now_ns - sync.begin_ns + CPU_NS + self.phase.held_ns;
         for (account, (now, then)) in self.count().iter().zip(before).enumerate() {
-            sync.areas_ns[account] = now.area_ns - then.area_ns;
+            sync.integrals_ns[account] = now.in_flight_ns - then.in_flight_ns;
         }
         self.syncs_due_ns = (self.syncs_due_ns + SECOND / SYNCS_PER_SECOND).max(self.now_ns);
         let due_ns = self.syncs_due_ns + self.phase.held_ns + (self.dice.chance() * 4e6) as u64;

@@ -168,11 +168,11 @@ pub fn settle(session: &mut Session, disk: &str) -> Result<()> {
 pub fn nothing_leaks(session: &mut Session, disk: &str) -> Result<()> {
     settle(session, disk)?;
     let accounts = session.accounts_of(disk);
-    let seen: u64 = accounts.iter().map(|(_, a)| a.ios).sum();
+    let seen: u64 = accounts.iter().map(|(_, a)| a.requests).sum();
     ensure!(seen > 0, "nothing was seen on `{disk}`");
     let now = Moment::at(tick(monotonic_ns()));
     let missed: u64 = accounts.iter().map(|(_, a)| now.in_flight(a.word)).sum();
-    let end = Instant::now() + HEALING;
+    let end = Instant::now() + RECONCILING;
     loop {
         let now = session.accounts_of(disk);
         let kept: Vec<_> = now.iter().filter(|(_, a)| a.word != 0).collect();
@@ -191,7 +191,7 @@ pub fn nothing_leaks(session: &mut Session, disk: &str) -> Result<()> {
 }
 
 /// Reconciling waits until a request has certainly completed.
-const HEALING: Duration = Duration::from_secs(6);
+const RECONCILING: Duration = Duration::from_secs(6);
 
 /// Makes writes, small syncs, and reads past the page cache.
 pub fn mixed_load(mountpoint: &Path, device: &str) -> Result<()> {

@@ -2,16 +2,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A request that is born at a tick and ends `age` ticks later.
+/// A request that is submitted at a tick and completes `age` ticks later.
 #[derive(Clone, Copy, Debug)]
 struct Request {
-    birth: u64,
+    submitted: u64,
     age: u64,
 }
 
 fn requests() -> impl Strategy<Value = Vec<Request>> {
     let request =
-        (0u64..5_000_000, 0u64..1_000_000).prop_map(|(birth, age)| Request { birth, age });
+        (0u64..5_000_000, 0u64..1_000_000).prop_map(|(submitted, age)| Request { submitted, age });
     prop::collection::vec(request, 0..200)
 }
 
@@ -19,13 +19,13 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
 fn account_at(requests: &[Request], boot: u64, now: u64) -> (u64, u64) {
     let (mut word, mut done) = (0u64, 0u64);
     for r in requests {
-        let birth = boot + r.birth;
-        if birth <= now {
-            word = word.wrapping_add(born(birth));
+        let submitted = boot + r.submitted;
+        if submitted <= now {
+            word = word.wrapping_add(submission(submitted));
         }
-        if birth + r.age <= now {
+        if submitted + r.age <= now {
             done += r.age;
-            word = word.wrapping_sub(born(birth));
+            word = word.wrapping_sub(submission(submitted));
         }
     }
     (word, done)
@@ -36,8 +36,8 @@ fn brute_force(requests: &[Request], boot: u64, from: u64, to: u64) -> u64 {
     requests
         .iter()
         .map(|r| {
-            let (birth, end) = (boot + r.birth, boot + r.birth + r.age);
-            end.min(to).saturating_sub(birth.max(from))
+            let (submitted, end) = (boot + r.submitted, boot + r.submitted + r.age);
+            end.min(to).saturating_sub(submitted.max(from))
         })
         .sum()
 }
@@ -55,8 +55,8 @@ proptest! {
         let (from, to) = (boot + from, boot + from + span);
         let (w0, d0) = account_at(&requests, boot, from);
         let (w1, d1) = account_at(&requests, boot, to);
-        let area = Moment::at(to).integral(w1, d1).wrapping_sub(Moment::at(from).integral(w0, d0));
-        prop_assert_eq!(area, brute_force(&requests, boot, from, to));
+        let integral = Moment::at(to).integral(w1, d1).wrapping_sub(Moment::at(from).integral(w0, d0));
+        prop_assert_eq!(integral, brute_force(&requests, boot, from, to));
     }
 
     #[test]
@@ -68,7 +68,7 @@ proptest! {
     #[test]
     fn the_count_in_flight_is_exact(requests in requests(), now in 0u64..6_000_000) {
         let (word, _) = account_at(&requests, 0, now);
-        let alive = requests.iter().filter(|r| r.birth <= now && now < r.birth + r.age);
+        let alive = requests.iter().filter(|r| r.submitted <= now && now < r.submitted + r.age);
         prop_assert_eq!(Moment::at(now).in_flight(word), alive.count() as u64);
     }
 }
@@ -78,8 +78,8 @@ proptest! {
 fn ten_thousand_in_flight_are_counted() {
     let now = 365 * 86_400 * (1_000_000_000 >> TICK_SHIFT);
     for n in [1, 2, 999, 10_000] {
-        for ages in [0, (born(now) / 2 / n).min(1 << 30)] {
-            let word = n * born(now - ages);
+        for ages in [0, (submission(now) / 2 / n).min(1 << 30)] {
+            let word = n * submission(now - ages);
             assert_eq!(Moment::at(now).in_flight(word), n, "{ages}");
         }
     }
@@ -93,11 +93,11 @@ fn a_word_below_zero_is_nobody() {
     assert_eq!(now.integral(5u64.wrapping_neg(), 0), 5);
 }
 
-/// A reader whose clock is older than a birth that it already sees.
+/// A reader whose clock is older than a submission that it already sees.
 #[test]
 fn a_birth_after_the_readers_clock_is_no_age() {
     let now = 1_000_000;
-    let word = born(now + 3);
+    let word = submission(now + 3);
     assert_eq!(Moment::at(now).in_flight(word), 1);
     assert_eq!(Moment::at(now).integral(word, 0) as i64, -3);
 }

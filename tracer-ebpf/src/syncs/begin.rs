@@ -1,10 +1,9 @@
 //! The begin of a sync, and what is named of it on the way.
 //!
-//! A sync opens at its system call or, where it is none of the sync calls (a
-//! write to an O_DSYNC file, an io_uring worker, a kernel thread), at the
-//! filesystem; it closes where it was opened. Each hook in between that knows the
-//! file or the disk fills it in; if none does, the first block request shows the
-//! disk. So several hooks on one path count a sync once.
+//! A sync opens at its system call or, if no sync call asked for it (a write to an O_DSYNC
+//! file, an io_uring worker, a kernel thread), at the filesystem; it closes where it was
+//! opened. Hooks in between fill in the file or the disk if they know it; if none does, the
+//! first block request shows the disk. So several hooks on one path count a sync once.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use tracer_ebpf::record::{NO_DISK, NO_NAME, kind};
@@ -23,7 +22,8 @@ use crate::{
     pids, submitter,
 };
 
-/// The depths of `begin`: a sync that a system call opened is closed at the first end.
+/// A depth for `begin`: a sync that a system call opened is closed at the end of that call,
+/// whatever the depth of filesystems.
 pub const SYSTEM_CALL: u32 = 0;
 const FILESYSTEM: u32 = 1;
 
@@ -104,8 +104,8 @@ fn locate_at(file: &SyncedFile, now: u64) -> i32 {
     if sync.base_device().get() != 0 || file.device == 0 || kind == COMMIT {
         return 0;
     }
-    // One of whole filesystems goes through the block device's own pages too,
-    // and sync(2) through filesystems of no disk.
+    // A sync of whole filesystems also goes through the block device's own pages, and
+    // sync(2) also through filesystems without a disk.
     let whole = kind == kind::SYNCFS || kind == kind::SYNC;
     if whole && file.disk_device == 0 {
         return 0;

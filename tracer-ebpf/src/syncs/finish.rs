@@ -11,7 +11,7 @@ use super::{
     begin::SYSTEM_CALL,
     state::{COMMIT, OpenSync},
     table::{close, of_current, of_thread},
-    windows::{fill_areas, fill_underlying, forget_underlying},
+    windows::{fill_integrals, fill_underlying, forget_underlying},
 };
 use crate::{
     cell::MapCell,
@@ -22,7 +22,7 @@ use crate::{
     maps::{self, FORCE_WAKEUP, NO_WAKEUP, RECORDS, count_drop},
 };
 
-/// Wake the reader when this much of the ring waits for it; else it polls.
+/// The reader is woken when this much of the ring waits for it; otherwise it polls.
 const WAKE_AT_BYTES: u64 = 256 << 10;
 
 /// Ends the thread's sync, if it is in one.
@@ -108,7 +108,8 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     record.own_queue_ns = sync.own_queue_ns().get();
     record.own_device_ns = sync.own_device_ns().get();
     record.own_span_ns = sync.own_last_ns().get().saturating_sub(sync.own_first_ns().get());
-    // The readings of a commit that ends meanwhile may be torn; then they are left out.
+    // The readings of a commit that ends at the same time may be torn; such negative
+    // differences count as 0.
     let since = |sum: u64, then: u64| sum.saturating_sub(then);
     record.journal_ns = since(journal.busy_ns, journal_then.busy_ns) + forced_ns(sync, now);
     record.journal_queue_ns = since(journal.queue_ns, journal_then.queue_ns);
@@ -135,10 +136,10 @@ fn fill(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     record.kthread = sync.kthread().get() as u8;
     record.carried = sync.carried().get() as u8;
     record.comm = zerocopy::transmute!(sync.comm().get());
-    fill_areas(record, sync, now);
+    fill_integrals(record, sync, now);
 }
 
-/// From the first log force to the end, without the sync's own requests.
+/// The time from the first log force to the end of the sync, without its own requests.
 #[inline(always)]
 fn forced_ns(sync: MapCell<OpenSync>, now: u64) -> u64 {
     let force_ns = sync.log_force_ns().get();

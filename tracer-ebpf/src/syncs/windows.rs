@@ -108,7 +108,7 @@ fn watch_one(underlying: MapCell<UnderlyingMarks>, disk: MapCell<Disk>, at: usiz
 
 /// Fills in the in-flight integrals on a sync's disk since it is watched, in ticks.
 #[inline(always)]
-pub fn fill_areas(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
+pub fn fill_integrals(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     record.unused = ACCOUNTS as u16;
     let now = Moment::at(tick(now));
     let disk = sync.disk().get();
@@ -117,12 +117,12 @@ pub fn fill_areas(record: &mut SyncRecord, sync: MapCell<OpenSync>, now: u64) {
     let used = used_accounts(ledger);
     record.unused = ACCOUNTS.wrapping_sub(used) as u16;
     let marked = sync.marked().get();
-    for (account, area) in record.areas.iter_mut().enumerate() {
+    for (account, integral) in record.integrals.iter_mut().enumerate() {
         if account >= used {
             break;
         }
         let mark = sync.marks().at(account).get() & ones_below(marked, account);
-        *area = read_account(ledger, account, now).wrapping_sub(mark);
+        *integral = read_account(ledger, account, now).wrapping_sub(mark);
     }
 }
 
@@ -146,7 +146,7 @@ fn fill_one(
     now: Moment,
 ) {
     window.disk = u64::from(NO_DISK);
-    cell::clear(&mut window.areas);
+    cell::clear(&mut window.integrals);
     let Some(underlying) = underlying else { return };
     let disk = underlying.disks().at(at).get();
     window.disk = disk;
@@ -158,7 +158,7 @@ fn fill_one(
             break;
         }
         let mark = underlying.marks().at(at).at(account).get();
-        window.areas[account] = read_account(ledger, account, now).wrapping_sub(mark);
+        window.integrals[account] = read_account(ledger, account, now).wrapping_sub(mark);
     }
 }
 

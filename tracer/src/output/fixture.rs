@@ -277,11 +277,11 @@ fn victim(id: u32, actor: Actor, class: FileClass) -> Victim {
     }
 }
 
-fn row(actor: Actor, op: Op, ios: f64, bytes: f64, in_flight: f64) -> OwnerRow {
+fn row(actor: Actor, op: Op, requests: f64, bytes: f64, in_flight: f64) -> OwnerRow {
     OwnerRow {
         actor,
         op,
-        requests_per_second: ios,
+        requests_per_second: requests,
         bytes_per_second: bytes,
         in_flight,
         requests_total: 1000,

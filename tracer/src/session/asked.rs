@@ -137,7 +137,7 @@ impl Session {
                 let comm = comm_text(&owner.comm);
                 (comm, self.accounts.tables().account(found.disk.index, at))
             })
-            .filter(|(_, account)| account.ios != 0 || account.word != 0)
+            .filter(|(_, account)| account.requests != 0 || account.word != 0)
             .collect()
     }
 }

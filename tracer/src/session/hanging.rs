@@ -98,13 +98,13 @@ impl Session {
     /// A disk's state now, by the kernel's index.
     fn disk_now(&mut self, index: u32) -> Option<DiskNow> {
         let at = self.accounts.position(index).filter(|_| index != NO_DISK)?;
-        let oldest_ns = self.accounts.oldest_birth_ns(at);
+        let oldest_ns = self.accounts.oldest_submit_ns(at);
         let disk = &self.accounts.disks()[at];
         Some(DiskNow {
             name: disk.name.clone(),
             in_flight: disk.in_flight,
             oldest_ns,
-            ended_ns: self.accounts.tables().last_end_ns(index),
+            completed_ns: self.accounts.tables().last_end_ns(index),
         })
     }
 }

@@ -85,6 +85,6 @@ impl Session {
 /// The part of the second for which syncs can have waited for a disk's server: with one
 /// busy thread at most the whole second, however much is in flight.
 fn busy_ns(work: &DiskWork, spread: f64) -> u64 {
-    let in_flight_ns: u64 = work.loads.iter().map(|load| load.area_ns).sum();
+    let in_flight_ns: u64 = work.loads.iter().map(|load| load.in_flight_ns).sum();
     in_flight_ns.min((work.length_ns as f64 * spread) as u64)
 }

@@ -134,8 +134,8 @@ impl World {
         record.own_span_ns = sync.device_ns;
         record.cpu_ns = CPU_NS;
         record.duration_ns = sync.duration_ns;
-        for (area, ns) in record.areas.iter_mut().zip(sync.areas_ns) {
-            *area = tick(ns);
+        for (integral, ns) in record.integrals.iter_mut().zip(sync.integrals_ns) {
+            *integral = tick(ns);
         }
         let weights = self.weights();
         (1..USED).for_each(|account| self.owners[account].weight_ns = weights[account]);
@@ -193,14 +193,14 @@ impl World {
     fn tick(&mut self) {
         let (now_ns, counted) = (self.timeline.now_ns(), self.timeline.count());
         let (mut alone, mut flushes) = (Alone::default(), Alone::default());
-        for ((operation, bytes), (ios, ns)) in self.timeline.take_alone() {
+        for ((operation, bytes), (requests, ns)) in self.timeline.take_alone() {
             let reference = self.references.entry((operation, bytes)).or_default();
-            if let Some(usual) = reference.usual_ns().filter(|_| ios > 0) {
-                let usual_ns = (usual * ios as f64) as u64;
+            if let Some(usual) = reference.usual_ns().filter(|_| requests > 0) {
+                let usual_ns = (usual * requests as f64) as u64;
                 let sum = if operation == op::FLUSH { &mut flushes } else { &mut alone };
-                sum.add(&Alone { ios, ns, usual_ns, known: reference.known() });
+                sum.add(&Alone { requests, ns, reference_ns: usual_ns, known: reference.known() });
             }
-            reference.add(ns, ios);
+            reference.add(ns, requests);
         }
         let loads = (1..USED).filter_map(|account| {
             let (now, then) = (counted[account], self.seen[account]);
@@ -209,15 +209,15 @@ impl World {
             let (cost_ns, guessed) = self.cost_ns(account);
             let load = Load {
                 owner: self.owners[account].id,
-                arrived: now.arrived - then.arrived,
-                ended: now.ended - then.ended,
+                submitted: now.submitted - then.submitted,
+                completed: now.completed - then.completed,
                 bytes: now.bytes - then.bytes,
                 writes: operation == op::WRITE,
-                area_ns: now.area_ns - then.area_ns,
+                in_flight_ns: now.in_flight_ns - then.in_flight_ns,
                 cost_ns,
                 guessed,
             };
-            (load.area_ns > 0).then_some(load)
+            (load.in_flight_ns > 0).then_some(load)
         });
         let work = DiskWork {
             disk: 0,

@@ -14,7 +14,7 @@ use crate::{
 
 /// Requests and flushes that were alone took `ms` milliseconds instead of 10.
 fn alone(ms: u64, known: Grade) -> [Alone; 2] {
-    [Alone { ios: 8, ns: 8 * ms * MS, usual_ns: 80 * MS, known }; 2]
+    [Alone { requests: 8, ns: 8 * ms * MS, reference_ns: 80 * MS, known }; 2]
 }
 
 type Change = fn(&mut Victim, &mut Slot);

@@ -37,29 +37,29 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
         // 20 submitted and 30 completed a second at 250 µs: 5 and 7.5 ms of work. 4000
         // bytes a second are written, and 1.5 are in flight.
         Load {
-            arrived: 40,
-            ended: 60,
+            submitted: 40,
+            completed: 60,
             bytes: 8_000,
             writes: true,
-            area_ns: 3_000_000_000,
+            in_flight_ns: 3_000_000_000,
             cost_ns: 250_000,
             ..load(1)
         },
         // 5 and 3 a second at 1 ms: 5 and 3 ms of work; a quarter is in flight.
         Load {
-            arrived: 10,
-            ended: 6,
-            area_ns: 500_000_000,
+            submitted: 10,
+            completed: 6,
+            in_flight_ns: 500_000_000,
             cost_ns: 1_000_000,
             guessed: true,
             ..load(2)
         },
         // 50 and 45 a second at 100 µs: 5 and 4.5 ms of work; half of one is in flight.
         Load {
-            arrived: 100,
-            ended: 90,
+            submitted: 100,
+            completed: 90,
             bytes: 30_000,
-            area_ns: 1_000_000_000,
+            in_flight_ns: 1_000_000_000,
             cost_ns: 100_000,
             ..load(3)
         },
@@ -74,7 +74,7 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
         requests: 25.0,
         work: 10e6,
         depth: 1.75,
-        ended: 33.0,
+        completed: 33.0,
         writes: true,
         written: 4_000.0,
         guessed: true,
@@ -85,7 +85,7 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
         requests: 50.0,
         work: 5e6,
         depth: 0.5,
-        ended: 45.0,
+        completed: 45.0,
         writes: false,
         written: 0.0,
         guessed: false,
@@ -100,12 +100,12 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
     slot.add(&disk, who);
     assert_eq!(slot.did.all(), [4.5, 30e6, 156.0, 38_000.0, 8_000.0]);
     assert_eq!(slot.asked.len(), 2);
-    assert_eq!((slot.asked[0].requests, slot.asked[0].ended), (50.0, 66.0));
+    assert_eq!((slot.asked[0].requests, slot.asked[0].completed), (50.0, 66.0));
 }
 
 #[test]
 fn some_parties_of_a_disk_can_be_left_out() {
-    let loads = vec![Load { arrived: 2, ..load(1) }, Load { arrived: 8, ..load(3) }];
+    let loads = vec![Load { submitted: 2, ..load(1) }, Load { submitted: 8, ..load(3) }];
     let mut slot = Slot::default();
     slot.add_loads(&two_seconds(loads), who, |actor| actor.cgroup == 30);
     assert_eq!(slot.asked.len(), 1);
@@ -114,14 +114,14 @@ fn some_parties_of_a_disk_can_be_left_out() {
 
 #[test]
 fn requests_that_were_alone_are_added_up_over_disks() {
-    let alone = Alone { ios: 3, ns: 30, usual_ns: 15, ..Alone::default() };
-    let flushes = Alone { ios: 5, ns: 70, usual_ns: 35, ..Alone::default() };
+    let alone = Alone { requests: 3, ns: 30, reference_ns: 15, ..Alone::default() };
+    let flushes = Alone { requests: 5, ns: 70, reference_ns: 35, ..Alone::default() };
     let disk = DiskWork { alone, flushes, ..two_seconds(Vec::new()) };
     let mut slot = Slot::default();
     slot.add(&disk, who);
     slot.add_alone(&disk);
-    assert_eq!((slot.alone.ios, slot.alone.ns, slot.alone.usual_ns), (6, 60, 30));
-    assert_eq!((slot.flushes.ios, slot.flushes.ns, slot.flushes.usual_ns), (10, 140, 70));
+    assert_eq!((slot.alone.requests, slot.alone.ns, slot.alone.reference_ns), (6, 60, 30));
+    assert_eq!((slot.flushes.requests, slot.flushes.ns, slot.flushes.reference_ns), (10, 140, 70));
 }
 
 /// Costs may be guessed for a tenth of the requests in flight: a quarter of one in two
@@ -129,7 +129,7 @@ fn requests_that_were_alone_are_added_up_over_disks() {
 #[test]
 fn a_slot_is_guessed_if_more_than_a_tenth_of_its_depth_is() {
     let in_flight = |owner, quarters: u64, guessed| Load {
-        area_ns: quarters * 500_000_000,
+        in_flight_ns: quarters * 500_000_000,
         guessed,
         ..load(owner)
     };
@@ -149,8 +149,8 @@ fn a_slot_is_guessed_if_more_than_a_tenth_of_its_depth_is() {
 fn only_requests_with_data_are_writes() {
     let mut slot = Slot::default();
     // A flush is of no bytes, and a read is no write.
-    let flush = Load { arrived: 9, writes: true, ..load(1) };
-    let read = Load { arrived: 9, bytes: 4096, ..load(3) };
+    let flush = Load { submitted: 9, writes: true, ..load(1) };
+    let read = Load { submitted: 9, bytes: 4096, ..load(3) };
     slot.add(&two_seconds(vec![flush, read]), who);
     assert_eq!((slot.asked[0].writes, slot.asked[1].writes), (false, false));
     assert_eq!((slot.did.bytes, slot.did.written), (2048.0, 0.0));
@@ -167,7 +167,7 @@ fn the_stretch_is_the_number_in_flight_by_the_work_done() {
 
 #[test]
 fn a_request_of_a_party_is_in_flight_for_its_depth_by_what_it_completes() {
-    let asked = |depth, ended| Asked { depth, ended, ..Asked::default() };
+    let asked = |depth, completed| Asked { depth, completed, ..Asked::default() };
     assert_eq!(asked(3.0, 40.0).each_ns(), 75e6);
     assert_eq!(asked(3.0, 0.0).each_ns(), 3e9);
 }

@@ -12,8 +12,8 @@ use crate::{
 const SECOND: u64 = 1_000_000_000;
 
 /// Requests that were alone: their number, their time and the usual time in ms.
-fn alone(ios: u64, ms: u64, usual_ms: u64) -> Alone {
-    Alone { ios, ns: ms * MS, usual_ns: usual_ms * MS, known: Grade::Good }
+fn alone(requests: u64, ms: u64, usual_ms: u64) -> Alone {
+    Alone { requests, ns: ms * MS, reference_ns: usual_ms * MS, known: Grade::Good }
 }
 
 fn slot(rested: Alone, flushes: Alone) -> Slot {
@@ -94,7 +94,7 @@ fn a_slow_word_stays_for_longer_than_a_fast_one() {
 
 #[test]
 fn the_worse_reference_of_those_that_were_seen_counts() {
-    let graded = |ios, known| Alone { ios, known, ..Alone::default() };
+    let graded = |requests, known| Alone { requests, known, ..Alone::default() };
     let known = |rested: Alone, flushes: Alone| {
         let mut device = Device::default();
         device.known = Grade::Young;

@@ -17,7 +17,7 @@ const TICK_NS: u64 = 256;
 /// A sync of etcd's with these ticks of requests in flight, by account.
 fn record(ticks: &[(usize, u64)]) -> SyncRecord {
     let mut record = SyncRecord { own_device_ns: 0, own_span_ns: 0, ..sync(LENGTH_NS, &[]) };
-    ticks.iter().for_each(|(account, ticks)| record.areas[*account] = *ticks);
+    ticks.iter().for_each(|(account, ticks)| record.integrals[*account] = *ticks);
     record
 }
 
@@ -32,15 +32,16 @@ fn weighed() -> [Owner; ACCOUNTS] {
 }
 
 fn below(disk: u64, ticks: &[(usize, u64)]) -> UnderlyingWindow {
-    let mut below = UnderlyingWindow { disk, areas: [0; ACCOUNTS] };
-    ticks.iter().for_each(|(account, ticks)| below.areas[*account] = *ticks);
+    let mut below = UnderlyingWindow { disk, integrals: [0; ACCOUNTS] };
+    ticks.iter().for_each(|(account, ticks)| below.integrals[*account] = *ticks);
     below
 }
 
 /// Competitors by owner, in ticks and in the work of ticks.
 fn competitors(window: &Window) -> Vec<(u32, u64, f64)> {
     let each = window.competitors().iter();
-    each.map(|one| (one.owner.id.0, one.area_ns / TICK_NS, one.work / TICK_NS as f64)).collect()
+    each.map(|one| (one.owner.id.0, one.in_flight_ns / TICK_NS, one.work / TICK_NS as f64))
+        .collect()
 }
 
 #[test]
@@ -86,7 +87,7 @@ fn an_integral_that_cannot_be_is_torn() {
     let window = Window::of(&sync, &[], |_| &owners);
     assert_eq!((window.torn, window.competitors().len()), (0, 1));
     for account in [1, 2, 3] {
-        sync.areas[account] += 1;
+        sync.integrals[account] += 1;
     }
     let window = Window::of(&sync, &[below(7, &[(3, (40_000 << 20) + 1)])], |_| &owners);
     assert_eq!((window.torn, window.competitors().len()), (4, 0));
@@ -147,8 +148,8 @@ fn owners_without_a_place_share_the_last() {
         if disk == 7 { &lower } else { &upper }
     });
     assert_eq!(window.competitors().len(), 64);
-    let areas: Vec<_> = competitors(&window).iter().map(|(_, ticks, _)| *ticks).collect();
-    assert_eq!((areas[0], areas[62], areas[63]), (10, 10, 74));
+    let integrals: Vec<_> = competitors(&window).iter().map(|(_, ticks, _)| *ticks).collect();
+    assert_eq!((integrals[0], integrals[62], integrals[63]), (10, 10, 74));
     assert_eq!(window.total_ns, 704 * TICK_NS);
 }
 

@@ -56,8 +56,8 @@ fn what_others_cannot_make_one_sync_wait_is_the_devices() {
 /// A class without requests has nothing to say, however well its reference is known.
 #[test]
 fn requests_are_counted_after_a_better_known_class_had_none() {
-    let mut sum = Alone { ios: 0, ns: 0, usual_ns: 0, known: Grade::Good };
-    let young = Alone { ios: 3, ns: 7, usual_ns: 5, known: Grade::Young };
+    let mut sum = Alone { requests: 0, ns: 0, reference_ns: 0, known: Grade::Good };
+    let young = Alone { requests: 3, ns: 7, reference_ns: 5, known: Grade::Young };
     sum.add(&young);
-    assert_eq!((sum.ios, sum.ns, sum.usual_ns), (3, 7, 5));
+    assert_eq!((sum.requests, sum.ns, sum.reference_ns), (3, 7, 5));
 }

@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// The growth of a second of the victim's.
-fn growth(victim: &mut Victim, slot: &Slot, ios: f64) -> Growth {
+fn growth(victim: &mut Victim, slot: &Slot, requests: f64) -> Growth {
     victim.suspects.iter_mut().for_each(|suspect| suspect.lived.pass(slot.of(&suspect.actor)));
-    victim.grow(slot, &State::default(), ios)
+    victim.grow(slot, &State::default(), requests)
 }
 
 /// 112.5, 37.5 and 37.5 ms of 225, 150 and 150 are new.
@@ -61,7 +61,7 @@ fn one_waits_behind_the_slowest_of_those_who_grew() {
         let (mut victim, mut slot) = busier();
         slot.asked[2] = asks(jbd2(), journals);
         for (asked, ms) in slot.asked.iter_mut().zip([tenant_ms, own_ms, journal_ms]) {
-            (asked.depth, asked.ended) = (ms, 1_000.0);
+            (asked.depth, asked.completed) = (ms, 1_000.0);
         }
         growth(&mut victim, &slot, 7.0).behind_ns
     };

@@ -12,16 +12,16 @@ use crate::{
 
 /// A second of a disk: each owner's requests, and its number of requests that were alone.
 fn disk(disk: u32, alone: u64, loads: &[(u32, u64)]) -> DiskWork {
-    let load = |(owner, arrived): &(u32, u64)| Load {
+    let load = |(owner, submitted): &(u32, u64)| Load {
         owner: OwnerId(*owner),
-        arrived: *arrived,
+        submitted: *submitted,
         ..Load::default()
     };
     DiskWork {
         disk,
         length_ns: 1_000_000_000,
-        alone: Alone { ios: alone, ..Alone::default() },
-        flushes: Alone { ios: 10 * alone, ..Alone::default() },
+        alone: Alone { requests: alone, ..Alone::default() },
+        flushes: Alone { requests: 10 * alone, ..Alone::default() },
         loads: loads.iter().map(load).collect(),
     }
 }
@@ -31,7 +31,7 @@ fn disk(disk: u32, alone: u64, loads: &[(u32, u64)]) -> DiskWork {
 fn slot(is_carried: bool, disks: &[DiskWork]) -> Slot {
     let mut known = victim(0);
     let carried = is_carried.into();
-    let below = [7, 8].map(|disk| UnderlyingWindow { disk, areas: [0; ACCOUNTS] });
+    let below = [7, 8].map(|disk| UnderlyingWindow { disk, integrals: [0; ACCOUNTS] });
     known.meet(&SyncRecord { disk: 3, carried, ..sync(MS, &[]) }, &below);
     let actors = [
         actor(0, "nobody"),
@@ -53,7 +53,7 @@ fn all_of_a_stack_is_added_up() {
     let disks = [disk(3, 1, &[(1, 5), (2, 6)]), disk(7, 2, &[(2, 7)]), disk(9, 4, &[(3, 8)])];
     let slot = slot(false, &disks);
     assert_eq!(asked(&slot), [(1, 5.0), (2, 13.0)]);
-    assert_eq!((slot.alone.ios, slot.flushes.ios), (3, 30));
+    assert_eq!((slot.alone.requests, slot.flushes.requests), (3, 30));
 }
 
 #[test]
@@ -67,11 +67,11 @@ fn below_a_carrying_disk_only_those_count_who_are_not_known_from_above() {
     let of = slot(true, &disks);
     assert_eq!(asked(&of), [(1, 5.0), (2, 6.0), (3, 152.0), (5, 73.0)]);
     // Requests that were alone are those of the disks below, if there are any.
-    assert_eq!((of.alone.ios, of.flushes.ios), (6, 60));
+    assert_eq!((of.alone.requests, of.flushes.requests), (6, 60));
     let of = slot(true, &disks[1..2]);
-    assert_eq!((asked(&of), of.alone.ios), (vec![(1, 5.0), (2, 6.0)], 1));
+    assert_eq!((asked(&of), of.alone.requests), (vec![(1, 5.0), (2, 6.0)], 1));
     let of = slot(true, &disks[..1]);
-    assert_eq!((asked(&of), of.alone.ios), (vec![(2, 70.0), (3, 71.0), (5, 73.0)], 2));
+    assert_eq!((asked(&of), of.alone.requests), (vec![(2, 70.0), (3, 71.0), (5, 73.0)], 2));
 }
 
 #[test]

@@ -56,8 +56,8 @@ pub(super) fn waits(wait_ms: u64) -> Phases {
     Phases { ns: ByPhase::from([(Phase::Device, wait_ms * MS)]), ..Phases::default() }
 }
 
-fn needs(ns: u64, ios: u64) -> Needs {
-    Needs { ns, ios }
+fn needs(ns: u64, requests: u64) -> Needs {
+    Needs { ns, requests }
 }
 
 /// A sync of the last second with this division.
@@ -400,7 +400,7 @@ pub(super) fn busier() -> (Victim, Slot) {
     (victim.disks.seconds, victim.well_seconds) = (5, 5);
     let fresh = &mut victim.suspect(tenant(), OwnerId(1)).fresh;
     (fresh[op::WRITE as usize], fresh[op::READ as usize]) = (40e6, 8e6);
-    let busy = Asked { depth: 4.0, ended: 2_000.0, ..asks(tenant(), 2_250.0) };
+    let busy = Asked { depth: 4.0, completed: 2_000.0, ..asks(tenant(), 2_250.0) };
     let slot = slot(&[busy, asks(own, 1_500.0), asks(jbd2(), 1_500.0)]);
     (victim, slot)
 }
@@ -419,11 +419,11 @@ fn busy_division() -> Division {
     }
 }
 
-/// Two syncs make `ios` requests each, and wait for 40 ms.
-fn busier_with(ios: u64) -> (Victim, Slot) {
+/// Two syncs make `requests` requests each, and wait for 40 ms.
+fn busier_with(requests: u64) -> (Victim, Slot) {
     let (mut victim, slot) = busier();
-    victim.fresh.add(&busy_division(), &waits(40), needs(0, ios), 50 * MS);
-    victim.fresh.add(&Division::default(), &waits(40), needs(0, ios), 50 * MS);
+    victim.fresh.add(&busy_division(), &waits(40), needs(0, requests), 50 * MS);
+    victim.fresh.add(&Division::default(), &waits(40), needs(0, requests), 50 * MS);
     (victim, slot)
 }
 

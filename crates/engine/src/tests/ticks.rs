@@ -39,7 +39,7 @@ fn suspect(engine: &Engine, actor: ActorId) -> Option<&Suspect> {
 fn records_and_torn_integrals_are_counted() {
     let mut engine = Engine::new();
     let mut torn = sync(10 * MS, &[]);
-    (torn.areas[3], torn.areas[4]) = (u64::MAX / 4, u64::MAX / 4);
+    (torn.integrals[3], torn.integrals[4]) = (u64::MAX / 4, u64::MAX / 4);
     ingest(&mut engine, torn);
     ingest(&mut engine, torn);
     ingest(&mut engine, sync(MS, &[]));
@@ -212,11 +212,11 @@ fn a_tick_names_all_its_owners() {
 /// Two requests are in flight on average, and the disk is busy for less than 70 % of the time.
 #[test]
 fn a_disk_that_is_limited_by_its_requests_has_one_cost_for_each() {
-    let each_ns = |ended, cost_ns, area_ns| {
+    let each_ns = |completed, cost_ns, in_flight_ns| {
         let load = |part: u64| Load {
-            ended: ended / part,
+            completed: completed / part,
             cost_ns,
-            area_ns: area_ns / part,
+            in_flight_ns: in_flight_ns / part,
             ..Load::default()
         };
         // Two owners have half of it each.
@@ -235,11 +235,12 @@ fn a_disk_that_is_limited_by_its_requests_has_one_cost_for_each() {
 
 #[test]
 fn requests_alone_of_the_best_known_classes_are_added_up() {
-    let of = |ios, known| Alone { ios, ns: 10 * ios, usual_ns: 3 * ios, known };
+    let of =
+        |requests, known| Alone { requests, ns: 10 * requests, reference_ns: 3 * requests, known };
     let sum = |all: &[Alone]| {
         let mut sum = Alone::default();
         all.iter().for_each(|one| sum.add(one));
-        (sum.ios, sum.ns, sum.usual_ns, sum.known)
+        (sum.requests, sum.ns, sum.reference_ns, sum.known)
     };
     let (young, good) = (Grade::Young, Grade::Good);
     assert_eq!(sum(&[of(2, good), of(3, good)]), (5, 50, 15, good));

@@ -37,11 +37,11 @@ impl Played {
         self.seconds += 1;
         let load = |owner, ended| Load {
             owner: OwnerId(owner),
-            arrived: ended,
-            ended,
+            submitted: ended,
+            completed: ended,
             bytes: ended * 4096,
             writes: true,
-            area_ns: ended * MS,
+            in_flight_ns: ended * MS,
             cost_ns: 500_000,
             guessed: false,
         };

@@ -26,7 +26,7 @@ fn window(ticks: &[(usize, u64)]) -> Window {
     owners[5] = Owner { id: OwnerId(5), op: op::READ as u16, ..owners[4] };
     owners[6] = Owner { id: OwnerId(6), cgroup: 60, op: 7, ..owners[4] };
     let mut record = sync(LENGTH_NS, &[]);
-    ticks.iter().for_each(|(account, ticks)| record.areas[*account] = *ticks);
+    ticks.iter().for_each(|(account, ticks)| record.integrals[*account] = *ticks);
     Window::of(&record, &[], |_| &owners)
 }
 
@@ -50,7 +50,7 @@ fn with(victim: &Victim, actor: &ActorId) -> u64 {
 fn a_sync_is_in_all_sums() {
     let mut victim = victim(0);
     let phases = Phases { ns: ByPhase::from([(Phase::Device, 7)]), ..Phases::default() };
-    let needs = Needs { ns: 3, ios: 2 };
+    let needs = Needs { ns: 3, requests: 2 };
     // 1.5 and 0.5 in flight.
     let window = window(&[(3, 60_000)]);
     victim.record(5 * SECOND, LENGTH_NS, &phases, &window, &others(40.0), needs);
@@ -134,7 +134,7 @@ fn a_window_has_two_halves_and_a_period_all_of_them() {
 }
 
 fn below(disk: u64) -> UnderlyingWindow {
-    UnderlyingWindow { disk, areas: [0; ACCOUNTS] }
+    UnderlyingWindow { disk, integrals: [0; ACCOUNTS] }
 }
 
 #[test]

@@ -269,9 +269,9 @@ impl Accounts {
         known.work.loads.clear();
         for (account, seen) in known.seen.iter_mut().enumerate() {
             let now = self.tables.account(disk.index, account);
-            seen.zero = (now.ios, now.bytes);
+            seen.zero = (now.requests, now.bytes);
             // Otherwise what it did since the last tick would count for the new disk.
-            (seen.account.ios, seen.account.bytes) = seen.zero;
+            (seen.account.requests, seen.account.bytes) = seen.zero;
         }
     }
 
@@ -300,12 +300,12 @@ impl Accounts {
     }
 
     /// When the oldest request in flight on a disk of [`Accounts::disks`] was submitted, in ns.
-    pub fn oldest_birth_ns(&mut self, at: usize) -> Option<u64> {
+    pub fn oldest_submit_ns(&mut self, at: usize) -> Option<u64> {
         let disk = self.disks.get(at)?;
         if disk.carries() {
-            return self.bios.oldest_birth_ns(&disk.disk);
+            return self.bios.oldest_submit_ns(&disk.disk);
         }
-        self.tables.oldest_birth_ns(&disk.disk)
+        self.tables.oldest_submit_ns(&disk.disk)
     }
 
     pub fn tables(&self) -> &Tables {
@@ -399,12 +399,12 @@ impl Accounts {
             let now = self.tables.account(index, account);
             let seen = self.disks[at].seen[account];
             let total = moment.integral(now.word, now.done);
-            let area = total.wrapping_sub(seen.integral);
-            let busy = now.word != 0 || now.ios != seen.account.ios;
-            let ios = now.ios.wrapping_sub(seen.account.ios);
-            ended += ios;
+            let integral = total.wrapping_sub(seen.integral);
+            let busy = now.word != 0 || now.requests != seen.account.requests;
+            let requests = now.requests.wrapping_sub(seen.account.requests);
+            ended += requests;
             let bytes = now.bytes.wrapping_sub(seen.account.bytes);
-            let request_bytes = bytes.checked_div(ios).or(seen.request_bytes);
+            let request_bytes = bytes.checked_div(requests).or(seen.request_bytes);
             self.disks[at].seen[account].request_bytes = request_bytes;
             if busy {
                 self.tables.use_account(index, account);
@@ -431,23 +431,23 @@ impl Accounts {
             let before = seen.account;
             let busy_ns = if busy { now_ns } else { seen.busy_ns };
             let in_flight = moment.in_flight(now.word);
-            let arrived = (in_flight + ios).saturating_sub(seen.in_flight);
+            let submitted = (in_flight + requests).saturating_sub(seen.in_flight);
             *seen = Seen { account: now, integral: total, in_flight, busy_ns, ..*seen };
-            seen.note_work(ios.saturating_mul(u64::from(cost_ns)));
+            seen.note_work(requests.saturating_mul(u64::from(cost_ns)));
             if !busy {
                 continue;
             }
             disk.in_flight += in_flight;
-            let area_ns = ticks_to_ns((area as i64).max(0) as u64);
+            let in_flight_ns = ticks_to_ns((integral as i64).max(0) as u64);
             // Before the first tick there are no rates.
             if seconds.is_finite() {
                 disk.work.loads.push(Load {
                     owner: id,
-                    arrived,
-                    ended: ios,
+                    submitted,
+                    completed: requests,
                     bytes,
                     writes: u32::from(disk.owners[account].op) == op::WRITE,
-                    area_ns,
+                    in_flight_ns,
                     cost_ns,
                     guessed,
                 });
@@ -457,10 +457,10 @@ impl Accounts {
                 actor: disk.owners[account].actor(),
                 op: disk.owners[account].op,
                 tgid: now.tgid,
-                requests_per_second: now.ios.wrapping_sub(before.ios) as f64 / seconds,
+                requests_per_second: now.requests.wrapping_sub(before.requests) as f64 / seconds,
                 bytes_per_second: now.bytes.wrapping_sub(before.bytes) as f64 / seconds,
-                in_flight: area_ns as f64 / (seconds * 1e9),
-                requests_total: now.ios.wrapping_sub(seen.zero.0),
+                in_flight: in_flight_ns as f64 / (seconds * 1e9),
+                requests_total: now.requests.wrapping_sub(seen.zero.0),
                 bytes_total: now.bytes.wrapping_sub(seen.zero.1),
             });
         }

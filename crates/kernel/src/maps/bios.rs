@@ -27,8 +27,8 @@ impl Bios {
     }
 
     /// When the oldest bio in flight on a disk was submitted, in ns.
-    pub fn oldest_birth_ns(&self, disk: &Disk) -> Option<u64> {
-        self.on(disk.index).map(|(_, bio)| bio.born_ns).min()
+    pub fn oldest_submit_ns(&self, disk: &Disk) -> Option<u64> {
+        self.on(disk.index).map(|(_, bio)| bio.submitted_ns).min()
     }
 
     /// Takes out those that must have ended, on a disk that has nothing in flight by the
@@ -44,9 +44,9 @@ impl Bios {
     ) -> u64 {
         let mut look = waiting.look(now_ns, idle);
         self.take_out(disk, now_ns, tables, |address, bio| {
-            let InFlight { born_ns, op, .. } = *bio;
+            let InFlight { submitted_ns, op, .. } = *bio;
             let may_wait = waits::REQUEUED;
-            look.is_over(&Left { address, born_ns, issued_ns: 0, op: op.into(), may_wait })
+            look.is_over(&Left { address, submitted_ns, issued_ns: 0, op: op.into(), may_wait })
         })
     }
 
@@ -67,7 +67,7 @@ impl Bios {
         for (address, bio) in over {
             // A bio that ends at this moment is no longer in the map.
             if self.map.remove(&address).is_ok() {
-                tables.give_back_one(bio.account as usize, bio.born_ns, now_ns);
+                tables.give_back_one(bio.account as usize, bio.submitted_ns, now_ns);
                 taken += 1;
             }
         }
@@ -78,6 +78,6 @@ impl Bios {
     fn on(&self, disk: u32) -> impl Iterator<Item = (u64, InFlight)> {
         let all = self.map.iter().filter_map(Result::ok);
         all.map(|(address, Plain(bio))| (address, bio))
-            .filter(move |(_, bio)| bio.born_ns != 0 && u32::from(bio.disk) == disk)
+            .filter(move |(_, bio)| bio.submitted_ns != 0 && u32::from(bio.disk) == disk)
     }
 }

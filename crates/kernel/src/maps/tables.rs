@@ -18,12 +18,12 @@ use memmap2::{MmapOptions, MmapRaw};
 use tracer_ebpf::{
     dropped::Dropped,
     histogram::BUCKETS,
-    ledger::{born, tick},
+    ledger::{submission, tick},
     record::{ACCOUNTS, Account, Disk, DiskLedger, InFlight, Solo, op, size, stage},
 };
 use tracer_node::disks::Room;
 
-use super::waiting::{HEAL_GRACE, Idle, Left, Waiting};
+use super::waiting::{Idle, Left, RECONCILE_GRACE, Waiting};
 
 /// An array map in our memory, as far as somebody reads it: what is mapped is
 /// resident, read or not.
@@ -97,7 +97,7 @@ const ACCOUNT_WORDS: usize = size_of::<Account>() / 8;
 /// process that used it.
 const OWNER_WORDS: Range<usize> = 4..8;
 const TGID_WORD: usize = 7;
-const ENDED_WORD: usize = std::mem::offset_of!(DiskLedger, ended_ns) / 8;
+const COMPLETED_WORD: usize = std::mem::offset_of!(DiskLedger, completed_ns) / 8;
 const SHARES_WORD: usize = std::mem::offset_of!(DiskLedger, shares) / 8;
 const UNPLACED_WORD: usize = std::mem::offset_of!(DiskLedger, unplaced) / 8;
 const IN_FLIGHT_WORDS: usize = size_of::<InFlight>() / 8;
@@ -142,26 +142,26 @@ impl Tables {
         // The word first: what ends in between is then in `done` as well, for
         // this one reading, rather than in neither.
         let word = self.ledger.read(at);
-        let [done, ios, bytes] = [1, 2, 3].map(|word| self.ledger.read(at + word));
+        let [done, requests, bytes] = [1, 2, 3].map(|word| self.ledger.read(at + word));
         let tgid = self.ledger.read(at + TGID_WORD) as u32;
-        Account { word, done, ios, bytes, tgid, ..Account::default() }
+        Account { word, done, requests, bytes, tgid, ..Account::default() }
     }
 
     /// When the disk's driver was done with something last, in ns; 0 for never.
     pub fn last_end_ns(&self, disk: u32) -> u64 {
-        self.ledger.read(disk as usize * LEDGER_WORDS + ENDED_WORD)
+        self.ledger.read(disk as usize * LEDGER_WORDS + COMPLETED_WORD)
     }
 
-    /// When the oldest of a disk's requests in flight was born, in ns.
-    pub fn oldest_birth_ns(&mut self, disk: &Disk) -> Option<u64> {
+    /// When the oldest of a disk's requests in flight was submitted, in ns.
+    pub fn oldest_submit_ns(&mut self, disk: &Disk) -> Option<u64> {
         let slots = self.slots_of(disk);
-        let births = slots.filter_map(|slot| {
+        let submits = slots.filter_map(|slot| {
             let at = slot as usize * IN_FLIGHT_WORDS;
-            let [request, born_ns] = [0, 1].map(|word| self.in_flight.read(at + word));
+            let [request, submitted_ns] = [0, 1].map(|word| self.in_flight.read(at + word));
             let is_its = (self.in_flight.read(at + 5) >> 16) as u16 == disk.index as u16;
-            (is_address(request) && born_ns != 0 && is_its).then_some(born_ns)
+            (is_address(request) && submitted_ns != 0 && is_its).then_some(submitted_ns)
         });
-        births.min()
+        submits.min()
     }
 
     /// Requests on a disk that found no slot, since the start.
@@ -206,7 +206,7 @@ impl Tables {
         // The sum first: a request between two reads makes the mean a little
         // smaller for this one reading, and none is lost.
         let ns = self.solo.read(index * 2 + 1);
-        Solo { ios: self.solo.read(index * 2), ns }
+        Solo { requests: self.solo.read(index * 2), ns }
     }
 
     /// Gives back every request of a disk that the kernel says has none at the
@@ -223,11 +223,12 @@ impl Tables {
         self.give_back(disk, now_ns, |request| look.is_over(request))
     }
 
-    /// Gives back every request of a disk that is another one since less than
-    /// `HEAL_GRACE`: what was born before was the old one's. Returns how many.
+    /// Gives back every request of a place in which another disk lies since less than
+    /// `RECONCILE_GRACE`: those that were submitted before were the old disk's. Returns how
+    /// many.
     pub fn give_back_of_another(&mut self, disk: &Disk, now_ns: u64) -> u64 {
         self.give_back(disk, now_ns, |request| {
-            Duration::from_nanos(now_ns.saturating_sub(request.born_ns)) >= HEAL_GRACE
+            Duration::from_nanos(now_ns.saturating_sub(request.submitted_ns)) >= RECONCILE_GRACE
         })
     }
 
@@ -269,13 +270,13 @@ impl Tables {
                 let _ = self.in_flight.word(at).compare_exchange(request, 0, Relaxed, Relaxed);
                 continue;
             }
-            let [born_ns, issued_ns] = [1, 2].map(|word| self.in_flight.read(at + word));
+            let [submitted_ns, issued_ns] = [1, 2].map(|word| self.in_flight.read(at + word));
             let place = (self.in_flight.read(at + 3) >> 32) as usize;
             let rest = self.in_flight.read(at + 5);
             let is_its = (rest >> 16) as u16 == disk.index as u16;
             let (op, may_wait) = (u32::from(rest as u16), (rest >> 32) as u32);
-            let left = Left { address: request, born_ns, issued_ns, op, may_wait };
-            if born_ns == 0 || !is_its || !is_over(&left) {
+            let left = Left { address: request, submitted_ns, issued_ns, op, may_wait };
+            if submitted_ns == 0 || !is_its || !is_over(&left) {
                 continue;
             }
             // Taking the address away makes a late end a counted stranger; if
@@ -285,18 +286,18 @@ impl Tables {
                 continue;
             }
             reconciled += 1;
-            self.give_back_one(place, born_ns, now_ns);
+            self.give_back_one(place, submitted_ns, now_ns);
         }
         reconciled
     }
 
-    /// Takes a request or bio that was born then out of its account.
-    pub fn give_back_one(&self, place: usize, born_ns: u64, now_ns: u64) {
+    /// Takes a request or bio that was submitted at `submitted_ns` out of its account.
+    pub fn give_back_one(&self, place: usize, submitted_ns: u64, now_ns: u64) {
         let at = place / ACCOUNTS * LEDGER_WORDS + place % ACCOUNTS * ACCOUNT_WORDS;
         if at < self.ledger.words {
-            let birth = tick(born_ns);
-            self.ledger.word(at + 1).fetch_add(tick(now_ns).saturating_sub(birth), Relaxed);
-            self.ledger.word(at).fetch_sub(born(birth), Relaxed);
+            let submitted = tick(submitted_ns);
+            self.ledger.word(at + 1).fetch_add(tick(now_ns).saturating_sub(submitted), Relaxed);
+            self.ledger.word(at).fetch_sub(submission(submitted), Relaxed);
         }
     }
 }
@@ -315,7 +316,7 @@ const _: () = assert!(std::mem::offset_of!(DiskLedger, used) == ACCOUNTS * size_
 
 // `reconcile` looks for an entry's words at these offsets.
 const _: () = assert!(std::mem::offset_of!(InFlight, request) == 0);
-const _: () = assert!(std::mem::offset_of!(InFlight, born_ns) == 8);
+const _: () = assert!(std::mem::offset_of!(InFlight, submitted_ns) == 8);
 const _: () = assert!(std::mem::offset_of!(InFlight, issued_ns) == 16);
 const _: () = assert!(std::mem::offset_of!(InFlight, account) == 28);
 const _: () = assert!(std::mem::offset_of!(InFlight, op) == 40);

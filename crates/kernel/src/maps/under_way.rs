@@ -120,7 +120,7 @@ pub fn record_until(
         for at in 0..ACCOUNTS {
             let now = account(sync.disk, at);
             let mark = if (at as u64) < sync.marked { sync.marks[at] } else { 0 };
-            record.areas[at] = moment.integral(now.word, now.done).wrapping_sub(mark);
+            record.integrals[at] = moment.integral(now.word, now.done).wrapping_sub(mark);
         }
     }
     record
@@ -129,7 +129,7 @@ pub fn record_until(
 #[cfg(test)]
 mod tests {
     use tracer_ebpf::{
-        ledger::{born, ticks_to_ns},
+        ledger::{submission, ticks_to_ns},
         record::kind,
     };
 
@@ -158,15 +158,15 @@ mod tests {
     #[test]
     fn a_record_until_now_has_what_was_in_flight_since_the_begin() {
         let open = OpenSync { disk: 3, marked: 1, ..sync() };
-        // One request that was born three seconds after the begin, four ago.
-        let word = born(tick(8 * SECOND));
+        // One request that was submitted three seconds after the begin, four seconds ago.
+        let word = submission(tick(8 * SECOND));
         let account = |disk, at| {
             assert_eq!(disk, 3);
             Account { word: if at == 2 { word } else { 0 }, ..Account::default() }
         };
         let record = record_until(&open, 12 * SECOND, account);
         assert_eq!((record.duration_ns, record.disk), (7 * SECOND, 3));
-        let areas = record.areas.map(|area| ticks_to_ns(area).div_ceil(SECOND));
-        assert_eq!(areas[..4], [0, 0, 4, 0]);
+        let integrals = record.integrals.map(|integral| ticks_to_ns(integral).div_ceil(SECOND));
+        assert_eq!(integrals[..4], [0, 0, 4, 0]);
     }
 }

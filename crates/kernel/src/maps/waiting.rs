@@ -12,7 +12,7 @@ use tracer_ebpf::record::{op, waits};
 
 /// A request that was issued so long ago and is not in flight by the kernel's own word
 /// has ended unseen.
-pub(super) const HEAL_GRACE: Duration = Duration::from_secs(2);
+pub(super) const RECONCILE_GRACE: Duration = Duration::from_secs(2);
 
 /// A scheduler may hold a request back for long; the kernel does not count it as
 /// in flight meanwhile.
@@ -55,7 +55,7 @@ impl Idle {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left {
     pub address: u64,
-    pub born_ns: u64,
+    pub submitted_ns: u64,
     /// 0 where the issue was not seen.
     pub issued_ns: u64,
     /// A code of [`op`].
@@ -89,21 +89,21 @@ pub(super) struct Look<'a> {
 impl Look<'_> {
     /// Whether a request has ended unseen.
     pub fn is_over(&mut self, request: &Left) -> bool {
-        let Left { address, born_ns, issued_ns, op, may_wait } = *request;
+        let Left { address, submitted_ns, issued_ns, op, may_wait } = *request;
         // One that waits for a flush may have been issued: the flush comes after the data.
         let for_flush = op == op::FLUSH || may_wait & waits::FLUSH != 0;
         let may_hold = self.idle.queue == Queue::MayHold || may_wait != 0;
         let (since, grace) = match issued_ns {
-            0 if may_hold => (born_ns, QUEUED_GRACE),
-            0 => (born_ns, HEAL_GRACE),
-            _ => (issued_ns, HEAL_GRACE),
+            0 if may_hold => (submitted_ns, QUEUED_GRACE),
+            0 => (submitted_ns, RECONCILE_GRACE),
+            _ => (issued_ns, RECONCILE_GRACE),
         };
         let is_late = Duration::from_nanos(self.now_ns.saturating_sub(since)) >= grace;
         let Some(ended) = self.idle.ended.filter(|_| for_flush || issued_ns == 0 && may_hold)
         else {
             return is_late;
         };
-        let before = self.before.get(&(address, born_ns)).copied().unwrap_or(ended);
+        let before = self.before.get(&(address, submitted_ns)).copied().unwrap_or(ended);
         let others = if for_flush {
             ended.flushes.saturating_sub(before.flushes)
         } else {
@@ -111,7 +111,7 @@ impl Look<'_> {
         };
         let is_over = is_late && others >= OVERTAKEN;
         if !is_over {
-            self.waiting.since.insert((address, born_ns), before);
+            self.waiting.since.insert((address, submitted_ns), before);
         }
         is_over
     }
@@ -122,11 +122,11 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
-    const BORN: u64 = 100 * SECOND;
+    const SUBMITTED: u64 = 100 * SECOND;
 
-    /// A request that was born at second 100 and not seen to be issued.
+    /// A request that was submitted at second 100 and not seen to be issued.
     fn unissued(may_wait: u32) -> Left {
-        Left { address: u64::MAX, born_ns: BORN, issued_ns: 0, op: op::WRITE, may_wait }
+        Left { address: u64::MAX, submitted_ns: SUBMITTED, issued_ns: 0, op: op::WRITE, may_wait }
     }
 
     /// For how many seconds a request stays in flight, at most ten minutes, where
@@ -138,7 +138,7 @@ mod tests {
                 all: 1000 + second * each_second.all,
                 flushes: 100 + second * each_second.flushes,
             };
-            let now_ns = BORN + second * SECOND;
+            let now_ns = SUBMITTED + second * SECOND;
             waiting.look(now_ns, Idle { queue, ended: Some(ended) }).is_over(request)
         };
         (1..=600).find(is_over).unwrap_or(u64::MAX)
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_was_issued_and_is_not_in_flight_is_over_soon() {
-        let issued = Left { issued_ns: BORN, ..unissued(0) };
+        let issued = Left { issued_ns: SUBMITTED, ..unissued(0) };
         for queue in [Queue::MayHold, Queue::HoldsNone] {
             assert_eq!(stays(&issued, queue, NOTHING), 2);
         }
@@ -165,11 +165,11 @@ mod tests {
             assert_eq!(stays(&waits, queue, READS), u64::MAX, "reads say nothing of flushes");
             assert_eq!(stays(&waits, queue, FLUSHES), 60);
             // Its data were written, and the flush after them hangs.
-            let issued = Left { issued_ns: BORN, ..waits };
+            let issued = Left { issued_ns: SUBMITTED, ..waits };
             assert_eq!(stays(&issued, queue, READS), u64::MAX);
             assert_eq!(stays(&issued, queue, FLUSHES), 2);
             // The flush itself.
-            let flush = Left { op: op::FLUSH, issued_ns: BORN, ..unissued(0) };
+            let flush = Left { op: op::FLUSH, issued_ns: SUBMITTED, ..unissued(0) };
             assert_eq!(stays(&flush, queue, READS), u64::MAX);
             assert_eq!(stays(&flush, queue, FLUSHES), 2);
         }
@@ -192,7 +192,7 @@ mod tests {
         let mut look = |second: u64, flushes| {
             let ended = Some(Ended { all: flushes, flushes });
             let idle = Idle { queue: Queue::HoldsNone, ended };
-            waiting.look(BORN + second * SECOND, idle).is_over(&request)
+            waiting.look(SUBMITTED + second * SECOND, idle).is_over(&request)
         };
         assert!(!look(100, 1_000_000));
         assert!(!look(101, 1_000_003));
@@ -204,13 +204,13 @@ mod tests {
     #[test]
     fn a_disk_that_is_gone_has_nothing_that_waits() {
         let mut waiting = Waiting::default();
-        for request in [unissued(0), Left { op: op::FLUSH, issued_ns: BORN, ..unissued(1) }] {
+        for request in [unissued(0), Left { op: op::FLUSH, issued_ns: SUBMITTED, ..unissued(1) }] {
             assert!(
                 waiting
-                    .look(BORN + 2 * SECOND, Idle::GONE)
+                    .look(SUBMITTED + 2 * SECOND, Idle::GONE)
                     .is_over(&Left { may_wait: 0, ..request })
             );
-            assert!(waiting.look(BORN + 60 * SECOND, Idle::GONE).is_over(&request));
+            assert!(waiting.look(SUBMITTED + 60 * SECOND, Idle::GONE).is_over(&request));
         }
     }
 }

@@ -33,7 +33,7 @@ const MILLISECOND: f64 = 1e6;
 #[derive(Clone, Debug, Default)]
 struct Class {
     read: Solo,
-    ios: f64,
+    requests: f64,
     ns: f64,
     samples: u64,
     /// Requests that took their usual time, and slower ones, since somebody asked.
@@ -45,26 +45,26 @@ struct Class {
 impl Class {
     /// Returns the requests since the last reading, with the time that was usual before them.
     fn read_growth(&mut self, now: Solo) -> Alone {
-        let ios = now.ios.wrapping_sub(self.read.ios);
+        let requests = now.requests.wrapping_sub(self.read.requests);
         let ns = now.ns.wrapping_sub(self.read.ns);
         self.read = now;
-        if ios == 0 {
+        if requests == 0 {
             return Alone::default();
         }
-        self.ios = self.ios * DECAY + ios as f64;
+        self.requests = self.requests * DECAY + requests as f64;
         self.ns = self.ns * DECAY + ns as f64;
-        self.samples = self.samples.saturating_add(ios);
+        self.samples = self.samples.saturating_add(requests);
         let usual_ns = self.usual_ns();
         let reference = self.reference.get_or_insert_default();
         let known = reference.known();
         if let Some(usual_ns) = usual_ns {
-            self.held[usize::from(ns as f64 > SLOWER * usual_ns * ios as f64)] += ios;
+            self.held[usize::from(ns as f64 > SLOWER * usual_ns * requests as f64)] += requests;
         }
-        reference.add(ns, ios);
+        reference.add(ns, requests);
         usual_ns.map_or(Alone::default(), |usual_ns| Alone {
-            ios,
+            requests,
             ns,
-            usual_ns: (usual_ns * ios as f64) as u64,
+            reference_ns: (usual_ns * requests as f64) as u64,
             known,
         })
     }
@@ -82,7 +82,7 @@ impl Class {
     }
 
     fn mean_ns(&self) -> Option<f64> {
-        (self.samples >= MIN_SAMPLES).then(|| self.ns / self.ios)
+        (self.samples >= MIN_SAMPLES).then(|| self.ns / self.requests)
     }
 }
 
@@ -233,9 +233,14 @@ mod tests {
     const READ: u16 = op::READ as u16;
     const WRITE: u16 = op::WRITE as u16;
 
-    fn with(op: u32, bytes: u64, ios: u64, each_ns: u64) -> RequestTimes {
+    fn with(op: u32, bytes: u64, requests: u64, each_ns: u64) -> RequestTimes {
         let mut work = RequestTimes::default();
-        work.read_growth(1, op as usize, size::class(bytes), Solo { ios, ns: ios * each_ns });
+        work.read_growth(
+            1,
+            op as usize,
+            size::class(bytes),
+            Solo { requests, ns: requests * each_ns },
+        );
         work
     }
 
@@ -282,12 +287,12 @@ mod tests {
     #[test]
     fn a_disk_that_turns_slow_is_seen_and_its_requests_cost_what_they_did() {
         let mut work = with(op::READ, 4096, 100, 10_000);
-        let mut sums = Solo { ios: 100, ns: 1_000_000 };
+        let mut sums = Solo { requests: 100, ns: 1_000_000 };
         for _ in 0..60 {
-            sums = Solo { ios: sums.ios + 100, ns: sums.ns + 100 * 90_000 };
+            sums = Solo { requests: sums.requests + 100, ns: sums.ns + 100 * 90_000 };
             let alone = work.read_growth(1, 0, 1, sums);
-            assert_eq!((alone.ios, alone.ns), (100, 9_000_000));
-            assert_about((alone.usual_ns / alone.ios) as u32, 10_000);
+            assert_eq!((alone.requests, alone.ns), (100, 9_000_000));
+            assert_about((alone.reference_ns / alone.requests) as u32, 10_000);
         }
         assert_about(work.request_ns(1, READ, 4096), 10_000);
         let [shown] = work.learnt(1)[..] else { panic!("one class") };
@@ -302,7 +307,7 @@ mod tests {
         assert_eq!(work.request_ns(1, READ, 4096), 100_000, "a mid-range SSD's");
         assert_eq!(work.learnt(1), []);
         // The kernel's sums go on.
-        let sums = Solo { ios: 108, ns: 100 * 10_000 + 8 * 70_000 };
+        let sums = Solo { requests: 108, ns: 100 * 10_000 + 8 * 70_000 };
         work.read_growth(1, op::READ as usize, size::class(4096), sums);
         assert_about(work.request_ns(1, READ, 4096), 70_000);
         work.forget(7);
@@ -313,8 +318,8 @@ mod tests {
         let mut before = with(op::READ, 4096, 100, 10_000);
         assert_eq!(before.levels(1), [], "one batch is not worth it");
         for second in 2..=20 {
-            let ios = 100 * second;
-            before.read_growth(1, 0, 1, Solo { ios, ns: ios * 10_000 });
+            let requests = 100 * second;
+            before.read_growth(1, 0, 1, Solo { requests, ns: requests * 10_000 });
         }
         let kept = before.levels(1);
         let [one] = kept[..] else { panic!("{kept:?}") };
@@ -323,13 +328,13 @@ mod tests {
 
         let mut after = RequestTimes::default();
         // The tracer's own test sync, say, on a disk that is slow now.
-        after.read_growth(1, 0, 1, Solo { ios: 8, ns: 8 * 90_000 });
+        after.read_growth(1, 0, 1, Solo { requests: 8, ns: 8 * 90_000 });
         after.recall(1, &kept);
         assert_about(after.request_ns(1, READ, 4096), 10_000);
         assert!(after.knows(1, READ, 4096));
-        let alone = after.read_growth(1, 0, 1, Solo { ios: 108, ns: 108 * 90_000 });
-        assert_eq!((alone.ios, alone.known), (100, Grade::Good));
-        assert_about((alone.usual_ns / alone.ios) as u32, 10_000);
+        let alone = after.read_growth(1, 0, 1, Solo { requests: 108, ns: 108 * 90_000 });
+        assert_eq!((alone.requests, alone.known), (100, Grade::Good));
+        assert_about((alone.reference_ns / alone.requests) as u32, 10_000);
         // One that knows more is not made to forget it.
         before.recall(1, &[Kept { level: Level { ns: 5, batches: 9 }, ..one }]);
         assert_about(before.request_ns(1, READ, 4096), 10_000);
@@ -342,10 +347,10 @@ mod tests {
     fn a_reference_holds_while_most_requests_take_their_time() {
         let mut work = with(op::READ, 4096, 100, 10_000);
         assert!(!work.take_held(1) && !work.take_held(7), "there was nothing to hold them against");
-        work.read_growth(1, 0, 1, Solo { ios: 200, ns: 200 * 10_000 });
+        work.read_growth(1, 0, 1, Solo { requests: 200, ns: 200 * 10_000 });
         assert!(work.take_held(1));
         assert!(!work.take_held(1), "nothing since");
-        work.read_growth(1, 0, 1, Solo { ios: 300, ns: 200 * 10_000 + 100 * 90_000 });
+        work.read_growth(1, 0, 1, Solo { requests: 300, ns: 200 * 10_000 + 100 * 90_000 });
         assert!(!work.take_held(1), "it is slow");
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tracer_ebpf::record::{ACCOUNTS, NO_DISK, UNDERLYING, UnderlyingWindow};
 use tracer_engine::blame::{ActorId, Owner, OwnerId};
 
-use crate::line::{Account, Sync, areas};
+use crate::line::{Account, Sync, integrals};
 
 static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
 
@@ -39,8 +39,8 @@ impl Windows {
                 return Err("a sync that waits twice for one disk".to_owned());
             }
             self.underlying_owners.push(owners_of(&underlying.in_flight, known)?);
-            let areas = areas(&underlying.in_flight);
-            self.underlying.push(UnderlyingWindow { disk: underlying.disk.into(), areas });
+            let integrals = integrals(&underlying.in_flight);
+            self.underlying.push(UnderlyingWindow { disk: underlying.disk.into(), integrals });
         }
         Ok(())
     }

@@ -219,14 +219,14 @@ impl<G: FnMut(&[u8]) -> io::Result<()>> Folding<G> {
 
 /// A disk's second with the owners that asked for most.
 fn rounded_disk(mut disk: DiskWork) -> DiskWork {
-    let asked = |load: &Load| u128::from(load.arrived) * u128::from(load.cost_ns);
+    let asked = |load: &Load| u128::from(load.submitted) * u128::from(load.cost_ns);
     disk.loads.sort_by_key(|load| std::cmp::Reverse(asked(load)));
     disk.loads.truncate(OWNERS);
     for load in &mut disk.loads {
-        (load.bytes, load.area_ns) = (rounded(load.bytes), rounded(load.area_ns));
+        (load.bytes, load.in_flight_ns) = (rounded(load.bytes), rounded(load.in_flight_ns));
     }
     for alone in [&mut disk.alone, &mut disk.flushes] {
-        (alone.ns, alone.usual_ns) = (rounded(alone.ns), rounded(alone.usual_ns));
+        (alone.ns, alone.reference_ns) = (rounded(alone.ns), rounded(alone.reference_ns));
     }
     DiskWork { length_ns: rounded(disk.length_ns), ..disk }
 }

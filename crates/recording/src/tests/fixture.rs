@@ -71,8 +71,8 @@ pub fn sync(n: u64) -> SyncRecord {
     (record.tgid, record.tid, record.fd, record.inode) = (812, 815, 9, 131);
     record.device = 7 << 20;
     if slow {
-        record.areas[1] = record.duration_ns / 256 / 2;
-        record.areas[2] = record.duration_ns / 256;
+        record.integrals[1] = record.duration_ns / 256 / 2;
+        record.integrals[2] = record.duration_ns / 256;
     }
     record
 }
@@ -115,11 +115,11 @@ pub fn disk_work(at_ns: u64) -> DiskWork {
     let known = Grade::Good;
     let load = Load {
         owner: OwnerId(2),
-        arrived: 25,
-        ended: 24,
+        submitted: 25,
+        completed: 24,
         bytes: 24 << 27,
         writes: false,
-        area_ns: 990 * MS,
+        in_flight_ns: 990 * MS,
         cost_ns: 20_000_000,
         guessed: true,
     };
@@ -127,8 +127,8 @@ pub fn disk_work(at_ns: u64) -> DiskWork {
     DiskWork {
         disk: 0,
         length_ns: SECOND,
-        alone: Alone { ios: 3, ns: MS, usual_ns: MS / 2, known },
-        flushes: Alone { ios: 20, ns: 16 * MS, usual_ns: 16 * MS, known },
+        alone: Alone { requests: 3, ns: MS, reference_ns: MS / 2, known },
+        flushes: Alone { requests: 20, ns: 16 * MS, reference_ns: 16 * MS, known },
         loads: if at_ns > 3 * SECOND { vec![load, reads] } else { vec![reads] },
     }
 }

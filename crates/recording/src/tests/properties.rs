@@ -18,14 +18,14 @@ use tracer_snapshot::{Actor, Kernel, clock::Clock, labels::FileId};
 
 fn any_accounts() -> impl Strategy<Value = [u64; ACCOUNTS]> {
     let one = prop_oneof![4 => Just(0), 2 => 0u64..1 << 40, 1 => any::<u64>()];
-    proptest::collection::vec(one, ACCOUNTS).prop_map(|areas| areas.try_into().unwrap())
+    proptest::collection::vec(one, ACCOUNTS).prop_map(|integrals| integrals.try_into().unwrap())
 }
 
 prop_compose! {
     /// Any record that the kernel can send, and further disks.
     fn any_sync()(
         bytes in proptest::collection::vec(any::<u8>(), 192),
-        areas in any_accounts(),
+        integrals in any_accounts(),
         underlying in proptest::collection::vec(any_accounts(), 0..4),
         kind in 0..kind::COUNT as u32,
         kthread in 0u8..2,
@@ -34,10 +34,10 @@ prop_compose! {
     ) -> (SyncRecord, Vec<UnderlyingWindow>) {
         let mut record = SyncRecord::new_zeroed();
         record.as_mut_bytes()[..192].copy_from_slice(&bytes);
-        (record.areas, record.kind, record.kthread) = (areas, kind, kthread);
+        (record.integrals, record.kind, record.kthread) = (integrals, kind, kthread);
         record.carried = carried;
         record.unused = unused;
-        let underlying = (0u64..).zip(underlying).map(|(disk, areas)| UnderlyingWindow { disk, areas });
+        let underlying = (0u64..).zip(underlying).map(|(disk, integrals)| UnderlyingWindow { disk, integrals });
         (record, underlying.collect())
     }
 }
@@ -64,15 +64,15 @@ proptest! {
         let back = sync.record();
         // Accounts come back as a list, whatever their number; the file has a name.
         let expected = SyncRecord { generation: 0, backing: 0, unused: 0, ..record };
-        let accounts = std::mem::offset_of!(SyncRecord, areas);
+        let accounts = std::mem::offset_of!(SyncRecord, integrals);
         prop_assert_eq!(&back.as_bytes()[..accounts], &expected.as_bytes()[..accounts]);
-        let in_flight = |areas: &[u64]| {
-            let owned = areas.iter().zip(&owners).filter(|(area, _)| area.cast_signed() > 0);
-            owned.map(|(area, owner)| (owner.id.0, *area, owner.weight_ns)).collect::<Vec<_>>()
+        let in_flight = |integrals: &[u64]| {
+            let owned = integrals.iter().zip(&owners).filter(|(integral, _)| integral.cast_signed() > 0);
+            owned.map(|(integral, owner)| (owner.id.0, *integral, owner.weight_ns)).collect::<Vec<_>>()
         };
-        prop_assert_eq!(&sync.in_flight, &in_flight(record.areas()));
+        prop_assert_eq!(&sync.in_flight, &in_flight(record.integrals()));
         let back: Vec<_> = sync.underlying.iter().map(|underlying| underlying.in_flight.clone()).collect();
-        prop_assert_eq!(back, underlying.iter().map(|w| in_flight(&w.areas)).collect::<Vec<_>>());
+        prop_assert_eq!(back, underlying.iter().map(|w| in_flight(&w.integrals)).collect::<Vec<_>>());
         // Everybody was named, with every byte.
         for (id, ..) in &sync.in_flight {
             let named = lines.iter().filter_map(|line| line.owner.as_ref());

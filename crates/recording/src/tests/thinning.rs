@@ -148,15 +148,15 @@ impl Generator {
         record.own_bytes = 4096 * (1 + self.numbers.next() % 4);
         record.own_requests = 2 + (self.numbers.next() % 2) as u32;
         (record.tid, record.inode) = (815 + (n % 4) as u32, 131);
-        record.areas = [0; ACCOUNTS];
-        record.areas[1] = record.duration_ns / 512;
-        for area in &mut record.areas[10..15] {
+        record.integrals = [0; ACCOUNTS];
+        record.integrals[1] = record.duration_ns / 512;
+        for integral in &mut record.integrals[10..15] {
             // Now and then a tenant has a request in flight, for a part of the time.
             let part = if self.numbers.next().is_multiple_of(7) { 6 } else { 0 };
-            *area = record.duration_ns / 256 * part / 10;
+            *integral = record.duration_ns / 256 * part / 10;
         }
         if self.is_disturbed() {
-            record.areas[2] = record.duration_ns / 256;
+            record.integrals[2] = record.duration_ns / 256;
         }
         let truth = &mut self.truth;
         truth.syncs += 1;
@@ -194,7 +194,7 @@ impl Generator {
                 tick.disks[0].loads.retain(|load| load.owner != OwnerId(2));
             }
             for load in &mut tick.disks[0].loads {
-                load.area_ns = self.numbers.about(500 * MS);
+                load.in_flight_ns = self.numbers.about(500 * MS);
                 load.bytes = self.numbers.about(1 << 27);
             }
             self.scene.tick(&tick, |id| owners[id.0 as usize].actor());
@@ -395,8 +395,8 @@ fn a_number_that_changes_its_owner_splits_the_sums() {
             let mut record = generator.sync(n);
             record.begin_ns = at + (round * 40 + n) * MS;
             record.duration_ns = MS;
-            record.areas = [0; ACCOUNTS];
-            record.areas[9] = MS / 256;
+            record.integrals = [0; ACCOUNTS];
+            record.integrals[9] = MS / 256;
             let input = SyncInput { record: &record, underlying: &[], file: FileId(4), need_ns: 0 };
             generator.recorder.sync(input, |_| &others, &mut generator.scene.actors, &mut files);
         }

@@ -1,4 +1,4 @@
-//! A block request completes, or is no more for another reason.
+//! A block request completes, or ends in another way.
 //!
 //! It may be requeued, merged into another, complete in parts, or go through a
 //! flush sequence.
@@ -36,7 +36,7 @@ pub fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Fires for the request that was merged into its neighbour, and is no more.
+/// Fires for a request that is merged into its neighbour, and so ends here.
 #[btf_tracepoint(function = "block_rq_merge")]
 pub fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
@@ -58,7 +58,7 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
     with_disk(request, |operation, disk| {
         let mut slot = slots::find(request, operation, disk);
         if let Some(slot) = slot {
-            // Merges made it grow since it was born.
+            // Merges may have made it grow since it was submitted.
             slot.bytes().set(slot.bytes().get().max(request.bytes()));
         }
         // A step of a flush sequence, or a part of the data: the end is yet to come.
@@ -78,11 +78,16 @@ pub fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
         if noted_ns != 0 {
             end_unseen(disk, operation, completed, noted_ns);
         }
-        // The flush machinery's own has no birth, and no owner.
+        // A request that the flush machinery makes itself is never submitted, and has no
+        // owner.
         let is_counted =
             if operation == op::FLUSH { noted_ns != 0 } else { slots::end_outside(disk) };
         if !is_counted {
-            debug!((), "disk {}: a request ended whose birth was not seen", disk.index().get());
+            debug!(
+                (),
+                "disk {}: a request completed whose submission was not seen",
+                disk.index().get()
+            );
             count_drop(Dropped::CompletionUnmatched);
         }
     });

@@ -39,13 +39,13 @@ fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
     let types = layout.types;
     let told_by_bio = types.tracepoint("block_io_start").is_none()
         && types.tracepoint_args("block_getrq").is_some_and(|args| args.len() == 1);
-    config.births_by_bio = u32::from(told_by_bio);
+    config.submits_by_bio = u32::from(told_by_bio);
     Ok(())
 }
 
 fn is_usable(program: Program, config: &Config) -> bool {
     // Until 5.10 block_getrq has other arguments.
-    program != Program::BlockGetrq || config.births_by_bio == 1
+    program != Program::BlockGetrq || config.submits_by_bio == 1
 }
 
 fn find_gaps(served: &Served<'_>) -> Vec<Gap> {

@@ -23,7 +23,7 @@ impl Accounts {
         let disk = &self.disks[at];
         let bytes = disk.seen[account].request_bytes.or_else(|| {
             let now = self.tables.account(disk.disk.index, account);
-            now.bytes.checked_div(now.ios)
+            now.bytes.checked_div(now.requests)
         });
         bytes.unwrap_or(USUAL_BYTES)
     }

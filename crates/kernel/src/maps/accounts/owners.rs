@@ -21,16 +21,16 @@ impl Accounts {
 
     /// Looks up the owners of accounts that are in a record and not known yet.
     pub fn find_owners(&mut self, record: &SyncRecord, underlying: &[UnderlyingWindow]) {
-        self.find_owners_of(record.disk, record.areas());
+        self.find_owners_of(record.disk, record.integrals());
         for window in underlying {
-            self.find_owners_of(window.disk as u32, &window.areas);
+            self.find_owners_of(window.disk as u32, &window.integrals);
         }
     }
 
-    fn find_owners_of(&mut self, disk: u32, areas: &[u64]) {
+    fn find_owners_of(&mut self, disk: u32, integrals: &[u64]) {
         let Some(at) = self.position(disk) else { return };
-        for (account, area) in areas.iter().enumerate().skip(1) {
-            if *area != 0 && self.disks[at].owners[account].id == OwnerId::NOBODY {
+        for (account, integral) in integrals.iter().enumerate().skip(1) {
+            if *integral != 0 && self.disks[at].owners[account].id == OwnerId::NOBODY {
                 self.find_owner(at, account);
             }
         }

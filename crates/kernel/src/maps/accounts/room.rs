@@ -119,7 +119,7 @@ impl Accounts {
             }
             seen.leaving = false;
             seen.request_bytes = None;
-            seen.zero = (seen.account.ios, seen.account.bytes);
+            seen.zero = (seen.account.requests, seen.account.bytes);
             seen.reset();
             self.disks[at].owners[account] = Owner::default();
             let _ = self.account_owners.remove(&(index * ACCOUNTS as u32 + account as u32));
