@@ -22,7 +22,7 @@ use crate::{
     fields::{FileKey, Kernel, Task, bio_cgroup, file_key},
     maps::{Lookup as _, count_drop},
     pids,
-    submitter::{self, Submitter, in_kernel_thread},
+    submitter::{Actor, Submitter, in_kernel_thread},
 };
 
 /// The task that made a clean inode dirty.
@@ -94,7 +94,7 @@ pub fn note_user(file: FileKey) {
     if file.device == 0 || file.is_block_device() {
         return;
     }
-    let who = submitter::current();
+    let who = Actor::running();
     if who.is_kernel() {
         // This may be a loop device's worker, and it is not known for whom that works.
         // Whoever dirtied the file before is no longer responsible. This is noted, because

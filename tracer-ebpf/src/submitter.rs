@@ -34,16 +34,45 @@ const KWORKER: [u8; COMM] = *b"kworker\0\0\0\0\0\0\0\0\0";
 /// read.
 const IO_WORKER: &[u8; 8] = b"iou-wrk-";
 
-/// The running task: cgroup, process name, whether it is a kernel thread.
+/// A task as the tracer names it: cgroup, process name, whether it is a kernel thread.
 #[derive(Clone, Copy)]
-pub struct Current {
+pub struct Actor {
     pub cgroup: u64,
     pub comm: [u8; COMM],
     pub kthread: bool,
     pub io_worker: bool,
 }
 
-impl Current {
+impl Actor {
+    /// The running task.
+    #[inline(always)]
+    pub fn running() -> Self {
+        Self::of_running(Task::current())
+    }
+
+    /// The running task, given its [`Task::current`].
+    #[inline(always)]
+    pub fn of_running(task: Option<Task>) -> Self {
+        let Some(task) = task else {
+            let cgroup = current_cgroup_id();
+            let comm = bpf_get_current_comm().unwrap_or([0; COMM]);
+            let io_worker = comm.first_chunk() == Some(IO_WORKER);
+            return Self { cgroup, comm, kthread: false, io_worker };
+        };
+        Self::of_task(task, || current_cgroup(task))
+    }
+
+    /// Any task; the cgroup of a kernel thread is not looked up.
+    #[inline(always)]
+    pub fn of_task(task: Task, cgroup: impl FnOnce() -> u64) -> Self {
+        if task.is_kthread() {
+            let comm = if task.is_kworker() { KWORKER } else { task.process_comm() };
+            return Self { cgroup: 0, comm, kthread: true, io_worker: false };
+        }
+        let io_worker = task.is_io_worker();
+        Self { cgroup: cgroup(), comm: task.process_comm(), kthread: false, io_worker }
+    }
+
     /// Whether this is a kernel thread, as far as is known.
     #[inline(always)]
     pub fn is_kernel(&self) -> bool {
@@ -67,38 +96,10 @@ pub fn in_kernel_thread() -> bool {
     }
 }
 
-#[inline(always)]
-pub fn current() -> Current {
-    running(Task::current())
-}
-
-/// The running task, given its [`Task::current`].
-#[inline(always)]
-pub fn running(task: Option<Task>) -> Current {
-    let Some(task) = task else {
-        let cgroup = current_cgroup_id();
-        let comm = bpf_get_current_comm().unwrap_or([0; COMM]);
-        let io_worker = comm.first_chunk() == Some(IO_WORKER);
-        return Current { cgroup, comm, kthread: false, io_worker };
-    };
-    of_task(task, || current_cgroup(task))
-}
-
 /// The running task's cgroup. A few loads cost less than the call of a helper.
 #[inline(always)]
 fn current_cgroup(task: Task) -> u64 {
     if config!(node_id) == ABSENT { current_cgroup_id() } else { task.cgroup_id() }
-}
-
-/// Describes a task; the cgroup of a kernel thread is not looked up.
-#[inline(always)]
-pub fn of_task(task: Task, cgroup: impl FnOnce() -> u64) -> Current {
-    if task.is_kthread() {
-        let comm = if task.is_kworker() { KWORKER } else { task.process_comm() };
-        return Current { cgroup: 0, comm, kthread: true, io_worker: false };
-    }
-    let io_worker = task.is_io_worker();
-    Current { cgroup: cgroup(), comm: task.process_comm(), kthread: false, io_worker }
 }
 
 /// The submitter of a request, and the time.
@@ -123,7 +124,7 @@ impl Submitter {
     #[inline(always)]
     pub fn current(now: u64) -> Self {
         let task = Task::current();
-        let who = running(task);
+        let who = Actor::of_running(task);
         let (tid, tgid) = match task {
             Some(task) => (task.tid(), task.tgid()),
             None => {

@@ -11,7 +11,7 @@ use tracer_ebpf::record::{NO_DISK, NO_NAME, kind};
 use super::{
     call::{Call, miss},
     state::COMMIT,
-    table::{of_current, open},
+    table::{current_sync, open},
     windows::watch,
 };
 use crate::{
@@ -19,7 +19,8 @@ use crate::{
     fields::{SyncedFile, Task},
     journals,
     maps::{ask_for_disk, described},
-    pids, submitter,
+    pids,
+    submitter::Actor,
 };
 
 /// A depth for `begin`: a sync that a system call opened is closed at the end of that call,
@@ -32,7 +33,7 @@ const FILESYSTEM: u32 = 1;
 #[inline(always)]
 pub fn enter(file: SyncedFile, kind: Option<u32>) {
     let now = now_ns();
-    match of_current() {
+    match current_sync() {
         Some(sync) => {
             let depth = sync.depth().get();
             sync.depth().set(depth + u32::from(depth != SYSTEM_CALL));
@@ -51,7 +52,7 @@ pub fn enter(file: SyncedFile, kind: Option<u32>) {
 /// The kind of a sync that no sync call asked for.
 #[inline(always)]
 fn uncalled_kind() -> u32 {
-    let who = submitter::current();
+    let who = Actor::running();
     if who.kthread {
         kind::KERNEL
     } else if who.io_worker {
@@ -73,7 +74,7 @@ pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
         sync.clocks().set(task.clocks());
     }
     if call.kind != COMMIT {
-        let (who, ids) = (submitter::running(task), pids::shown(pid_tgid));
+        let (who, ids) = (Actor::of_running(task), pids::shown(pid_tgid));
         sync.cgroup().set(who.cgroup);
         sync.comm().set(zerocopy::transmute!(who.comm));
         sync.kthread().set(u16::from(who.kthread));
@@ -88,7 +89,7 @@ pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
 /// named is the one that was synced; the first with a disk is the one that is waited for.
 #[inline(always)]
 pub fn locate(file: &SyncedFile) {
-    match of_current() {
+    match current_sync() {
         Some(sync) if sync.base_device().get() == 0 => {
             locate_at(file, now_ns());
         }
@@ -99,7 +100,7 @@ pub fn locate(file: &SyncedFile) {
 
 #[inline(never)]
 fn locate_at(file: &SyncedFile, now: u64) -> i32 {
-    let Some(sync) = of_current() else { return 0 };
+    let Some(sync) = current_sync() else { return 0 };
     let kind = sync.kind().get();
     if sync.base_device().get() != 0 || file.device == 0 || kind == COMMIT {
         return 0;

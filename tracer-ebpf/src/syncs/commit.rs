@@ -8,7 +8,7 @@ use super::{
     begin::{SYSTEM_CALL, begin},
     call::Call,
     state::COMMIT,
-    table::{close, of_current},
+    table::{close, current_sync},
 };
 use crate::clock::now_ns;
 
@@ -16,7 +16,7 @@ use crate::clock::now_ns;
 /// made by who unmounts.
 #[inline(always)]
 pub fn begin_commit() {
-    if of_current().is_none() {
+    if current_sync().is_none() {
         begin(Call { kind: COMMIT, fd: -1 }, SYSTEM_CALL, now_ns());
     }
 }
@@ -25,7 +25,7 @@ pub fn begin_commit() {
 /// service, as parts of the span in which they overlapped.
 #[inline(always)]
 pub fn end_commit() -> (u64, u64) {
-    let Some(sync) = of_current() else { return (0, 0) };
+    let Some(sync) = current_sync() else { return (0, 0) };
     if sync.kind().get() != COMMIT {
         return (0, 0);
     }

@@ -10,7 +10,7 @@ use tracer_ebpf::{
 use super::{
     begin::SYSTEM_CALL,
     state::{COMMIT, OpenSync},
-    table::{close, of_current, of_thread},
+    table::{close, current_sync, sync_of_thread},
     windows::{fill_integrals, fill_underlying, forget_underlying},
 };
 use crate::{
@@ -29,7 +29,7 @@ const WAKE_AT_BYTES: u64 = 256 << 10;
 #[inline(never)]
 pub fn finish() -> i32 {
     let tid = bpf_get_current_pid_tgid() as u32;
-    let Some(sync) = of_thread(tid) else { return 0 };
+    let Some(sync) = sync_of_thread(tid) else { return 0 };
     if sync.kind().get() == COMMIT {
         return 0;
     }
@@ -47,7 +47,7 @@ pub fn finish() -> i32 {
 /// Notes that the filesystem is done with a file.
 #[inline(always)]
 pub fn leave() {
-    let Some(sync) = of_current() else {
+    let Some(sync) = current_sync() else {
         count_drop(Dropped::SyncUnmatched);
         return;
     };

@@ -9,7 +9,7 @@ use tracer_ebpf::{
 use super::{
     call::miss,
     state::COMMIT,
-    table::{of_current, of_syncing, of_thread},
+    table::{current_sync, sync_of_syncing_thread, sync_of_thread},
     windows::watch,
 };
 use crate::cell::MapCell;
@@ -21,7 +21,7 @@ pub fn note_submission(tid: u32, operation: u32, disk: MapCell<Disk>, now: u64) 
     // If submissions are seen late, in another thread, this one may be closing
     // its entry.
     let is_running = || tid == bpf_get_current_pid_tgid() as u32;
-    let Some(sync) = of_thread(tid) else {
+    let Some(sync) = sync_of_thread(tid) else {
         if operation == op::WRITE && is_running() {
             miss();
         }
@@ -52,7 +52,7 @@ pub fn note_submission(tid: u32, operation: u32, disk: MapCell<Disk>, now: u64) 
 /// Adds a request that has ended to the sync that waits for it.
 #[inline(always)]
 pub fn credit(slot: MapCell<InFlight>, queue_ns: u64, device_ns: u64, now: u64) {
-    let Some(sync) = of_syncing(slot.sync_tid().get()) else { return };
+    let Some(sync) = sync_of_syncing_thread(slot.sync_tid().get()) else { return };
     if sync.seq().get() != slot.sync_seq().get() {
         return;
     }
@@ -74,7 +74,7 @@ pub fn credit(slot: MapCell<InFlight>, queue_ns: u64, device_ns: u64, now: u64) 
 /// where the request's submission is seen later, or in another thread.
 #[inline(always)]
 pub fn end_throttle(now: u64) {
-    if let Some(sync) = of_current() {
+    if let Some(sync) = current_sync() {
         sync.end_throttle(now);
     }
 }

@@ -42,7 +42,7 @@ static EMPTY_SYNC: Array<OpenSync> = Array::with_max_entries(1, 0);
 /// and closes it. Words that others write too are changed by atomic adds, or any
 /// of those that are written is a right answer.
 #[inline(always)]
-pub fn of_thread(tid: u32) -> Option<MapCell<OpenSync>> {
+pub fn sync_of_thread(tid: u32) -> Option<MapCell<OpenSync>> {
     if SYNCING.cell(tid % PLACES)?.get() == 0 {
         return None;
     }
@@ -50,11 +50,11 @@ pub fn of_thread(tid: u32) -> Option<MapCell<OpenSync>> {
     if placed.tid().get() == tid { Some(placed) } else { OTHER_SYNCS.cell(&tid) }
 }
 
-/// As [`of_thread`], for a thread that was in a sync a moment ago. It looks at the
+/// As [`sync_of_thread`], for a thread that was in a sync a moment ago. It looks at the
 /// thread's own place first, whose line the end of a request changes anyway. The counter
 /// is written on another CPU, and is read only where that place is another's by now.
 #[inline(always)]
-pub fn of_syncing(tid: u32) -> Option<MapCell<OpenSync>> {
+pub fn sync_of_syncing_thread(tid: u32) -> Option<MapCell<OpenSync>> {
     let placed = PLACED_SYNCS.cell(tid % PLACES)?;
     if placed.tid().get() == tid {
         return Some(placed);
@@ -67,15 +67,15 @@ pub fn of_syncing(tid: u32) -> Option<MapCell<OpenSync>> {
 
 /// The entry of the running thread.
 #[inline(always)]
-pub fn of_current() -> Option<MapCell<OpenSync>> {
-    of_thread(bpf_get_current_pid_tgid() as u32)
+pub fn current_sync() -> Option<MapCell<OpenSync>> {
+    sync_of_thread(bpf_get_current_pid_tgid() as u32)
 }
 
 /// Opens an empty entry for a thread. If it has one, that sync is over, and its end was not
 /// seen.
 #[inline(always)]
 pub fn open(tid: u32, seq: u32) -> Option<MapCell<OpenSync>> {
-    let sync = match of_thread(tid) {
+    let sync = match sync_of_thread(tid) {
         Some(known) => known,
         None => claim(tid)?,
     };

@@ -16,8 +16,8 @@ use crate::{
     cell::MapCell,
     contenders::{charge, of_helper},
     fields::{Kernel, Task, config},
-    submitter,
-    syncs::table::of_thread,
+    submitter::Actor,
+    syncs::table::sync_of_thread,
 };
 
 #[btf_tracepoint(function = "sched_switch")]
@@ -38,7 +38,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if let Some(contender) = contender_of(next.tid()) {
-        let who = submitter::of_task(prev, || prev.cgroup_id());
+        let who = Actor::of_task(prev, || prev.cgroup_id());
         contender.set(Contender {
             cgroup: who.cgroup,
             comm: who.comm,
@@ -57,5 +57,5 @@ fn contender_of(tid: u32) -> Option<MapCell<Contender>> {
     if let Some(contender) = of_helper(tid) {
         return Some(contender);
     }
-    of_thread(tid).map(MapCell::contender)
+    sync_of_thread(tid).map(MapCell::contender)
 }

@@ -7,7 +7,7 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
-use crate::{clock::now_ns, syncs::table::of_current};
+use crate::{clock::now_ns, syncs::table::current_sync};
 
 /// From here to the end of the sync xfs waits for its log, which its workers
 /// write.
@@ -20,7 +20,7 @@ pub fn xfs_log_force(_ctx: BtfTracePointContext) -> i32 {
 /// The running thread's sync begins to force a log.
 #[inline(always)]
 fn force_log() {
-    let Some(sync) = of_current() else { return };
+    let Some(sync) = current_sync() else { return };
     if sync.log_force_ns().get() == 0 {
         sync.log_force_ns().set(now_ns());
         let own_ns = sync.own_queue_ns().get() + sync.own_device_ns().get();

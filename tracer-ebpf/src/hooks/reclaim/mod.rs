@@ -27,8 +27,8 @@ use crate::{
     clock::now_ns,
     fields::Task,
     maps::{BPF_ANY, Lookup as _, count_drop, sum_of},
-    submitter,
-    syncs::table::of_current,
+    submitter::Actor,
+    syncs::table::current_sync,
 };
 
 /// A thread in direct reclaim.
@@ -101,7 +101,7 @@ fn end(whose: Whose) -> i32 {
     };
     let begun = begun.get();
     let ns = now_ns().saturating_sub(begun.since_ns);
-    if let Some(sync) = of_current() {
+    if let Some(sync) = current_sync() {
         let (cpu, runqueue) = match Task::current() {
             Some(task) => {
                 let clocks = task.clocks();
@@ -125,7 +125,7 @@ fn count(ns: u64, whose: Whose) {
         Whose::Machine => 0,
         Whose::Cgroup => ns,
     };
-    let who = submitter::current();
+    let who = Actor::running();
     let key = OwnerKey {
         cgroup: who.cgroup,
         comm: who.comm,

@@ -14,13 +14,13 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
-use crate::{clock::now_ns, syncs::table::of_current};
+use crate::{clock::now_ns, syncs::table::current_sync};
 
 /// Fires for every bio, so it must be done at once for who does not sync: one
 /// look-up in a table.
 #[btf_tracepoint(function = "block_bio_queue")]
 pub fn block_bio_queue(_ctx: BtfTracePointContext) -> i32 {
-    if let Some(sync) = of_current() {
+    if let Some(sync) = current_sync() {
         sync.bio_ns().set(now_ns());
     }
     0
