@@ -65,7 +65,7 @@ const MATTERS: f64 = 0.1;
 const MOSTLY: f64 = 0.5;
 
 /// Helpers that one victim remembers.
-const MOST: usize = 8;
+const MAX_HELPERS: usize = 8;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
@@ -205,7 +205,7 @@ impl Helpers {
                     (known.last.role == Role::Server, up_ns as u64)
                 };
                 let least = self.0.iter().enumerate().min_by_key(|(_, known)| weigh(known));
-                if let Some((least, _)) = least.filter(|_| self.0.len() >= MOST) {
+                if let Some((least, _)) = least.filter(|_| self.0.len() >= MAX_HELPERS) {
                     self.0.remove(least);
                 }
                 let none = Sums::default();

@@ -30,8 +30,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 const IMPATIENCE: Duration = Duration::from_millis(1);
 const IMPATIENT: Duration = Duration::from_secs(1);
 
-/// Threads at a time that are late.
-const MOST: usize = 4;
+/// Threads that may be late at one time.
+const MAX_LATE: usize = 4;
 
 /// How long a thread waits for its next read.
 pub const IDLE: Duration = Duration::from_millis(10);
@@ -158,7 +158,7 @@ impl Errands {
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Option<(Errand<T>, Worker)> {
         self.forget_returned();
-        if self.out.len() >= MOST {
+        if self.out.len() >= MAX_LATE {
             return None;
         }
         let (sender, receiver) = sync_channel(1);
@@ -323,7 +323,7 @@ mod tests {
     fn so_many_are_stuck_at_most_and_the_next_are_counted() {
         let mut errands = Errands::default();
         let mut gates = Vec::new();
-        for _ in 0..MOST {
+        for _ in 0..MAX_LATE {
             let (go, read) = stuck();
             gates.push(go);
             assert!(matches!(errands.run(read), Answer::Late(_)));
@@ -333,7 +333,7 @@ mod tests {
             assert!(matches!(errands.run(|| 1), Answer::None));
         }
         assert!(begin.elapsed() < Duration::from_secs(5), "nobody waits for a thread");
-        assert_eq!(errands.late(), MOST as u64 + 1000);
+        assert_eq!(errands.late(), MAX_LATE as u64 + 1000);
         // Once they are back there is room again.
         drop(gates);
         let until = Instant::now() + Duration::from_secs(10);
@@ -376,7 +376,7 @@ mod tests {
             assert_eq!(errands.run_for(disk, read), None);
             gates.push(go);
         }
-        assert_eq!((errands.out.len(), errands.late()), (MOST, 6));
+        assert_eq!((errands.out.len(), errands.late()), (MAX_LATE, 6));
         assert_eq!(errands.run_for("sdg", || 1), None);
         drop(gates);
         until_answered(&mut errands, "sdg");

@@ -6,7 +6,7 @@ use crate::line::Began;
 pub const SILENCE_SECONDS: f64 = 5.0;
 
 /// Breaks that are kept; of more there is only the number.
-const MOST: usize = 4096;
+const MAX_BREAKS: usize = 4096;
 
 /// A place at which one part of a recording does not go on where the one before ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,7 +116,7 @@ pub(crate) struct Breaks {
 impl Breaks {
     /// If there are more than there is room for, the last one reaches to the end of them all.
     pub fn add(&mut self, one: Break) {
-        let is_full = self.kept.len() >= MOST;
+        let is_full = self.kept.len() >= MAX_BREAKS;
         match self.kept.last_mut().filter(|_| is_full) {
             Some(last) => last.to = last.to.max(one.to),
             None => self.kept.push(one),

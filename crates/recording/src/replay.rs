@@ -43,7 +43,7 @@ const OWNERS: usize = 1 << 16;
 const HANGING: usize = 256;
 
 /// Counts and sizes: what JSON's readers take for whole numbers.
-const MOST: u64 = 1 << 53;
+const MAX_COUNT: u64 = 1 << 53;
 
 /// Parts of the same run may overlap by at most this much.
 const OVERLAP_NS: u64 = 2_000_000_000;
@@ -420,7 +420,7 @@ impl Replay {
         for (name, count) in dropped.iter().flatten() {
             // A later version may know more kinds.
             if let Some(kind) = Dropped::find(name) {
-                self.scene.metrics.set_dropped(kind, (*count).min(MOST));
+                self.scene.metrics.set_dropped(kind, (*count).min(MAX_COUNT));
             }
         }
         if let Some(clock) = clock {

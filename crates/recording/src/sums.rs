@@ -10,7 +10,7 @@ use tracer_ebpf::{record::ACCOUNTS, sync_record_fields};
 use crate::line::{Account, Sync, Underlying};
 
 /// The greatest count in one line; a second with more has several.
-pub const MOST: u32 = 1 << 12;
+pub const MAX_SUMMED: u32 = 1 << 12;
 
 /// Syncs of one victim in one second that took about as long, beside the same owners.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -117,7 +117,7 @@ impl Syncs {
         };
         let mut underlying = self.sum.underlying.iter().zip(&more.sum.underlying);
         let count = self.count.checked_add(more.count);
-        count.is_some_and(|count| count <= MOST)
+        count.is_some_and(|count| count <= MAX_SUMMED)
             && self.sum.underlying.len() == more.sum.underlying.len()
             && underlying
                 .all(|(to, from)| to.disk == from.disk && has_room(&to.in_flight, &from.in_flight))

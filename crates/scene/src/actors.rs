@@ -15,7 +15,7 @@ use tracer_snapshot::{Actor, labels::Identify};
 use super::snapshot::comm_text;
 
 /// Actors remembered, at about 300 bytes each.
-const MOST: usize = 16_384;
+const MAX_ACTORS: usize = 16_384;
 
 /// With more names than this, those that are not in use are dropped.
 const CROWDED: usize = 8192;
@@ -92,7 +92,7 @@ impl Actors {
     }
 
     fn wait(&mut self, id: ActorId, tgid: u32) {
-        if self.waiting.len() < MOST {
+        if self.waiting.len() < MAX_ACTORS {
             self.waiting.push((id, tgid));
         } else {
             self.evicted += 1;
@@ -148,13 +148,13 @@ impl Actors {
 
     /// Adds an actor that was resolved elsewhere, such as one in a recording.
     pub fn learn(&mut self, id: ActorId, actor: Actor, now_ns: u64) {
-        if self.known.len() >= MOST && !self.known.contains_key(&id) {
+        if self.known.len() >= MAX_ACTORS && !self.known.contains_key(&id) {
             self.evicted += 1;
             return;
         }
         let before = self.known.insert(id, Known { actor, asked_ns: now_ns });
         let is_news = before.is_none_or(|before| before.actor != self.known[&id].actor);
-        if is_news && self.news.len() < MOST {
+        if is_news && self.news.len() < MAX_ACTORS {
             self.news.push(id);
         }
     }
@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn who_is_spoken_of_is_not_forgotten_and_others_make_room() {
         let mut actors = Actors::default();
-        for cgroup in 0..=MOST as u64 {
+        for cgroup in 0..=MAX_ACTORS as u64 {
             actors.learn(id(cgroup), actor(1, "/a"), 0);
         }
         assert_eq!(actors.evicted(), 1);

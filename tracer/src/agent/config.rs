@@ -142,8 +142,8 @@ impl Config {
                 bail!("`{name}` must be 1 to {most}");
             }
         }
-        if !(Bounds::LEAST..=Bounds::MOST).contains(&config.record_size) {
-            let [least, most] = [Bounds::LEAST, Bounds::MOST].map(values::spell_size);
+        if !(Bounds::MIN..=Bounds::MAX).contains(&config.record_size) {
+            let [least, most] = [Bounds::MIN, Bounds::MAX].map(values::spell_size);
             bail!("`record-size` must be {least} to {most}");
         }
         Ok(config)

@@ -29,7 +29,7 @@ use tracer_kernel::clock::monotonic_ns;
 use tracer_snapshot::{Phase, SCHEMA, SlowSync};
 
 /// Owners that are listed with a kept sync; the worst come first.
-const MAX_OWNERS: usize = 16;
+const MAX_LISTED: usize = 16;
 
 /// Slow syncs that are looked through for exemplars.
 const MAX_EXEMPLARS: usize = 4096;
@@ -211,7 +211,7 @@ impl Shared {
         let mut syncs = held(&self.syncs);
         for (mut sync, id) in slow.drain(..).zip(before + 1..) {
             if filter.takes_sync(&sync) {
-                sync.owners.truncate(MAX_OWNERS);
+                sync.owners.truncate(MAX_LISTED);
                 syncs.push_back(Arc::new(Kept { id, sync }));
             }
         }

@@ -11,7 +11,7 @@ use super::Session;
 const RECENT_NS: u64 = 60_000_000_000;
 
 /// Stacks that are looked at in one second; each costs some ten reads of sysfs.
-const MOST: usize = 32;
+const MAX_STACKS: usize = 32;
 
 impl Session {
     /// Looks at the stacks of all who synced of late.
@@ -20,7 +20,7 @@ impl Session {
         let recent = victims.filter(|v| now.saturating_sub(v.last_ns) < RECENT_NS);
         let mut wanted: BTreeMap<_, _> =
             recent.map(|victim| ((victim.key.device, victim.disk), Vec::new())).collect();
-        for ((device, disk), facts) in wanted.iter_mut().take(MOST) {
+        for ((device, disk), facts) in wanted.iter_mut().take(MAX_STACKS) {
             *facts = self.stack_facts(*device, *disk, now);
         }
         let said = wanted.into_iter().filter(|(_, facts)| !facts.is_empty());

@@ -48,7 +48,7 @@ pub const GAP_SECONDS: f64 = 2.0;
 const SAME_SECONDS: f64 = 2.0;
 
 /// Events that are kept, at most.
-const MOST: usize = 10_000;
+const MAX_EVENTS: usize = 10_000;
 const MAX_HANGS: usize = 1024;
 
 /// Something that happened.
@@ -339,7 +339,7 @@ impl Timeline {
     }
 
     fn push(&mut self, at: f64, what: What) {
-        if self.events.len() < MOST {
+        if self.events.len() < MAX_EVENTS {
             self.events.push(Event { at, what });
         } else {
             self.left_out += 1;

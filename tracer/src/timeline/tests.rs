@@ -154,12 +154,12 @@ fn a_sync_that_hung_and_ended_is_told_once_it_ended() {
 #[test]
 fn of_more_events_than_are_kept_the_rest_is_counted() {
     let mut timeline = Timeline::default();
-    let breaks: Vec<_> = (0..MOST + 7)
+    let breaks: Vec<_> = (0..MAX_EVENTS + 7)
         .map(|n| Break { from: n as f64, to: n as f64 + 3.0, why: Why::Slow })
         .collect();
     timeline.take_breaks(&breaks);
     let (events, left_out) = timeline.end();
-    assert_eq!((events.len(), left_out), (MOST, 7));
+    assert_eq!((events.len(), left_out), (MAX_EVENTS, 7));
 }
 
 #[test]

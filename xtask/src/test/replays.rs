@@ -4,14 +4,14 @@
 //! hundred fails although the tree is good. A fault of the tree fails again. Each test
 //! that failed is therefore played twice more, alone and in a process of its own. If it
 //! passes both times it counts as passed and is listed as unsteady, which is a defect of
-//! the test, or a rare one of the tracer. Nothing is played again if more than [`MOST`]
+//! the test, or a rare one of the tracer. Nothing is played again if more than [`MAX_REPLAYED`]
 //! tests have failed, if a test says that its failure is final (an innocent was named
 //! with high confidence), with `--all`, or with a filter.
 
 use anyhow::Result;
 
 /// More failures than this are not due to chance.
-const MOST: usize = 3;
+const MAX_REPLAYED: usize = 3;
 /// The number of times that each is played again.
 const PLAYS: usize = 2;
 
@@ -19,7 +19,7 @@ const PLAYS: usize = 2;
 /// Returns the tests that passed each time.
 pub fn play(failed: &[String], mut once: impl FnMut(&str) -> Result<bool>) -> Result<Vec<String>> {
     let mut unsteady = Vec::new();
-    if failed.len() > MOST {
+    if failed.len() > MAX_REPLAYED {
         return Ok(unsteady);
     }
     for name in failed {

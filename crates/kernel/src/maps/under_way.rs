@@ -18,7 +18,7 @@ use super::{pods::Plain, tables::Mapped};
 use crate::load::Programs;
 
 /// The oldest syncs that are given; on a disk that hangs there may be thousands.
-const MOST: usize = 16;
+const MAX_HANGING: usize = 16;
 
 /// The kernel programs' table of syncs under way.
 pub struct UnderWay {
@@ -54,7 +54,7 @@ impl UnderWay {
                 count += 1;
                 let at = old.partition_point(|other| other.begin_ns <= sync.begin_ns);
                 old.insert(at, sync);
-                old.truncate(MOST);
+                old.truncate(MAX_HANGING);
             }
         };
         for at in 0..PLACES {

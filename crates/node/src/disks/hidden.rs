@@ -12,7 +12,7 @@ use super::replaced::Identity;
 use crate::tree::Tree;
 
 /// A node has fewer paths.
-const MOST: usize = 4096;
+const MAX_HIDDEN: usize = 4096;
 
 /// Numbers of hidden disks, as far as the kernel programs have met them.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ impl Hidden {
         let Some(identity) = Identity::read(&tree, &name) else { return };
         // Two disks have two numbers: who had this one is gone.
         self.0.retain(|_, (known, _)| *known != device);
-        if self.0.len() < MOST {
+        if self.0.len() < MAX_HIDDEN {
             self.0.insert(name, (device, identity));
         }
     }

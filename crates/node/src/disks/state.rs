@@ -21,7 +21,7 @@ use crate::{
 const NEARLY_FULL: f64 = 0.9;
 
 /// Facts about one stack.
-const MOST: usize = 16;
+const MAX_FACTS: usize = 16;
 
 const NAME_BYTES: usize = 128;
 const WORD_BYTES: usize = 32;
@@ -62,7 +62,7 @@ impl StackStates {
             let lasts = Duration::from_nanos(now_ns.saturating_sub(since_ns)) >= LASTING;
             facts.extend(said.into_iter().filter(|fact| lasts || !is_pending(fact)));
         }
-        facts.truncate(MOST);
+        facts.truncate(MAX_FACTS);
         facts
     }
 }

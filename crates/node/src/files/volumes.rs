@@ -18,7 +18,7 @@ use crate::{
 const NAME_BYTES: usize = 128;
 
 /// Volumes that are known at most: a node has some hundreds.
-const MOST: usize = 4096;
+const MAX_VOLUMES: usize = 4096;
 
 /// A node that starts many pods changes its mounts all the time.
 const EVERY_NS: u64 = 10_000_000_000;
@@ -45,7 +45,9 @@ impl Volumes {
         for mount in mounts::parse(&bytes) {
             // A directory of a disk that pods share is no disk of one volume.
             let is_whole = mount.root == b"/";
-            if let Some(name) = volume_at(mount.point).filter(|_| is_whole && names.len() < MOST) {
+            if let Some(name) =
+                volume_at(mount.point).filter(|_| is_whole && names.len() < MAX_VOLUMES)
+            {
                 names.entry(mount.device).or_insert_with(|| text(name, NAME_BYTES));
             }
         }

@@ -20,7 +20,7 @@ use crate::{
 const KTHREADD: u32 = 2;
 
 /// Kernel threads that are listed, and bytes of a list of them.
-const MOST: usize = 8192;
+const MAX_THREADS: usize = 8192;
 const CHILDREN_BYTES: usize = 64 << 10;
 
 /// Disks of one stack.
@@ -50,7 +50,7 @@ pub fn list(tree: &Tree) -> Vec<(u32, String)> {
             all.filter_map(|entry| number(entry.file_name().as_encoded_bytes())).collect()
         }
     };
-    let named = tids.into_iter().take(MOST).filter_map(|tid| Some((tid, comm(tree, tid)?)));
+    let named = tids.into_iter().take(MAX_THREADS).filter_map(|tid| Some((tid, comm(tree, tid)?)));
     let named = named.filter(|(_, comm)| comm.contains(['/', '_']) || comm.starts_with("loop"));
     // Everybody may choose such a name.
     named.filter(|(tid, _)| is_kernel_thread(tree.root(), *tid)).collect()

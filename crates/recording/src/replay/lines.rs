@@ -8,7 +8,7 @@ use super::{HANGING, Replay, windows::Windows};
 use crate::{
     checks::{LIST, MAX_LENGTH_NS, check_texts, check_time},
     line::Sync,
-    sums::{MOST, Syncs},
+    sums::{MAX_SUMMED, Syncs},
 };
 
 impl Replay {
@@ -60,7 +60,7 @@ impl Replay {
 
     /// Takes in syncs that were added up. None of them is described by itself.
     pub(super) fn syncs(&mut self, syncs: &Syncs) -> Result<(), String> {
-        if !(1..=MOST).contains(&syncs.count) {
+        if !(1..=MAX_SUMMED).contains(&syncs.count) {
             return Err(format!("a sum of {} syncs", syncs.count));
         }
         for number in 0..syncs.count {

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Marks that are kept; of more there is only the number.
-const MOST: usize = 1024;
+const MAX_MARKS: usize = 1024;
 
 /// A mark, by the wall's clock.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +38,7 @@ impl Replay {
         check_texts(&[&text])?;
         // A replay up to a mark has what came before it, and nothing else.
         self.now_ns = self.now_ns.max(at_ns);
-        if self.marks.kept.len() >= MOST {
+        if self.marks.kept.len() >= MAX_MARKS {
             self.marks.left_out += 1;
             return Ok(());
         }

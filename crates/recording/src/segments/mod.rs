@@ -37,15 +37,15 @@ pub struct Bounds {
 
 impl Bounds {
     /// The least size of a directory: four segments.
-    pub const LEAST: u64 = 4 * LEAST_SEGMENT;
+    pub const MIN: u64 = 4 * LEAST_SEGMENT;
     /// The most: half as many files as a reader looks at.
-    pub const MOST: u64 = index::MAX_FILES as u64 / 2 * MAX_SEGMENT;
+    pub const MAX: u64 = index::MAX_FILES as u64 / 2 * MAX_SEGMENT;
 
     /// The limits of the segments, and of the sums of those that went; a small directory
     /// has none.
     pub fn divide(bytes: u64) -> (Self, Option<Self>) {
         let sums = bytes / SUMS_PART;
-        match sums >= Self::LEAST {
+        match sums >= Self::MIN {
             true => (Self::of(bytes - sums), Some(Self::of(sums))),
             false => (Self::of(bytes), None),
         }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-const MOST: usize = ACCOUNTS - 1;
+const MAX_HELD: usize = ACCOUNTS - 1;
 
 fn busy(account: usize, recent_ns: u64) -> Held {
     Held { account, is_idle: false, recent_ns: Some(recent_ns) }
@@ -20,35 +20,36 @@ fn while_some_are_free_nobody_loses_his() {
 
 #[test]
 fn idle_ones_go_first_whoever_else_there_is() {
-    let held = || (1..=MOST - 3).map(|n| busy(n, 10)).chain((MOST - 2..=MOST).map(idle));
-    assert_eq!(choose(held().collect(), 0, 0), [MOST - 2, MOST - 1, MOST]);
+    let held =
+        || (1..=MAX_HELD - 3).map(|n| busy(n, 10)).chain((MAX_HELD - 2..=MAX_HELD).map(idle));
+    assert_eq!(choose(held().collect(), 0, 0), [MAX_HELD - 2, MAX_HELD - 1, MAX_HELD]);
     let chosen = choose(held().collect(), 0, 1000);
-    assert_eq!(chosen[..4], [MOST - 2, MOST - 1, MOST, 1]);
+    assert_eq!(chosen[..4], [MAX_HELD - 2, MAX_HELD - 1, MAX_HELD, 1]);
     assert_eq!(chosen.len(), FREE_WANTED);
 }
 
 #[test]
 fn then_those_who_did_the_least() {
-    let held = (1..=MOST).map(|n| busy(n, 1000 - n as u64)).collect();
+    let held = (1..=MAX_HELD).map(|n| busy(n, 1000 - n as u64)).collect();
     let chosen = choose(held, 0, 1 << 40);
-    assert_eq!(chosen, (MOST - FREE_WANTED + 1..=MOST).rev().collect::<Vec<_>>());
+    assert_eq!(chosen, (MAX_HELD - FREE_WANTED + 1..=MAX_HELD).rev().collect::<Vec<_>>());
     // Some are on their way already.
-    let held = (1..=MOST - 10).map(|n| busy(n, n as u64)).collect();
+    let held = (1..=MAX_HELD - 10).map(|n| busy(n, n as u64)).collect();
     assert_eq!(choose(held, 10, 1 << 40), [1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
 fn one_more_who_does_little_is_no_reason() {
-    assert_eq!(choose((1..=MOST).map(|n| busy(n, 100)).collect(), 0, 400), [0; 0]);
-    assert_eq!(choose((1..=MOST).map(|n| busy(n, 100)).collect(), 0, 401).len(), FREE_WANTED);
-    assert_eq!(choose((1..=MOST).map(|n| busy(n, 100)).collect(), 0, 0), [0; 0]);
+    assert_eq!(choose((1..=MAX_HELD).map(|n| busy(n, 100)).collect(), 0, 400), [0; 0]);
+    assert_eq!(choose((1..=MAX_HELD).map(|n| busy(n, 100)).collect(), 0, 401).len(), FREE_WANTED);
+    assert_eq!(choose((1..=MAX_HELD).map(|n| busy(n, 100)).collect(), 0, 0), [0; 0]);
 }
 
 #[test]
 fn who_came_a_moment_ago_was_not_measured_and_stays() {
     let new = |account| Held { account, is_idle: false, recent_ns: None };
-    let held = (1..=MOST - 1).map(new).chain([busy(MOST, 5)]).collect();
-    assert_eq!(choose(held, 0, 1 << 40), [MOST]);
+    let held = (1..=MAX_HELD - 1).map(new).chain([busy(MAX_HELD, 5)]).collect();
+    assert_eq!(choose(held, 0, 1 << 40), [MAX_HELD]);
 }
 
 /// Plays writers, each given by its requests per second and the work of one request
