@@ -36,7 +36,7 @@ pub struct Basis {
     /// the device was the same.
     pub has_lifts: bool,
     pub is_standing: bool,
-    /// Requests that were alone took what they did, or as much was completed.
+    /// Requests that were alone took their usual time, or as much was completed as before.
     pub is_device_well: bool,
     /// A minute of good seconds, or a good reference of the disks, says what is usual.
     pub is_long_known: bool,
@@ -151,13 +151,14 @@ impl<'a> DividedExcess<'a> {
         self.device_ns += journal.max(0.0);
         self.share_out_commits(parts.commits_ns);
 
-        // A CPU it waited for: its own quota, or whoever ran meanwhile.
+        // The wait for a CPU is due to its own quota, or to whoever ran meanwhile.
         if is_limited(sum.limited_cpu_ns) {
             self.limit_ns += runqueue_ns;
         } else {
             self.cpu_ns += self.share_out(op::CPU, 0.0, runqueue_ns, |waits| &mut waits.cpu);
         }
-        // Memory that it wants itself it takes from no other: too little is left to it.
+        // If the victim itself asks for memory, nobody else takes it away: the victim has
+        // too little.
         let itself = self.charged_to_itself(op::MEMORY);
         self.memory_ns =
             self.share_out(op::MEMORY, itself, parts.memory_ns, |waits| &mut waits.memory);

@@ -58,9 +58,9 @@ impl ActorId {
         self.kthread && self.comm.starts_with(b"kworker")
     }
 
-    /// A kernel thread that works for all users of a filesystem: a kernel worker, or
-    /// a thread of the filesystem's own. It writes what they changed, and never is the
-    /// last to be named where one of them is known.
+    /// A kernel thread that works for all users of a filesystem: a kernel worker, or a
+    /// thread of the filesystem's own. It writes what they changed, so it is not named
+    /// where one of them is known.
     pub fn is_helper(&self) -> bool {
         let begins = |name: &[u8]| self.comm.starts_with(name);
         self.is_kworker() || self.kthread && begins(b"xfsaild/")
@@ -120,7 +120,7 @@ fn actor_of(record: &SyncRecord) -> ActorId {
 enum Layer {
     /// The sync's own requests go there first.
     Upper,
-    /// It carries an upper one's.
+    /// It serves the requests of an upper disk.
     Underlying,
 }
 

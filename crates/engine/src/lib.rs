@@ -1,9 +1,8 @@
 //! From records to blame: pure state that takes records in and answers with judgements.
 //!
-//! Knows no aya, no clock, no files and no terminal: a recording feeds it as
-//! well as a kernel does. From a record to a victim's histogram, phases, blame
-//! and baseline nothing is allocated, except for a victim or an owner that was
-//! never seen before.
+//! It knows no aya, no clock, no files and no terminal, so a recording can feed it as a
+//! kernel does. From a record to a victim's histogram, phases, blame and baseline nothing
+//! is allocated, except for a victim or an owner that was never seen before.
 
 #![forbid(unsafe_code)]
 

@@ -103,12 +103,13 @@ impl Circumstances {
         self.slow_ns > 0.0 && self.slow_ns >= part * self.excess_ns
     }
 
-    /// For this part of the excess nobody knows whether the device or the load changed.
+    /// Whether it is not known, for this part of the excess, if the device or the load
+    /// changed.
     pub fn is_unsure(&self, part: f64) -> bool {
         self.unsure_ns > 0.0 && self.unsure_ns >= part * self.excess_ns
     }
 
-    /// Whether it was known to be well for this part of it.
+    /// Whether the device was known to be well for this part of the excess.
     pub fn is_well(&self, part: f64) -> bool {
         self.well_ns > 0.0 && self.well_ns >= part * self.excess_ns
     }
@@ -119,8 +120,8 @@ impl Circumstances {
     }
 }
 
-/// Syncs that wait so long for a CPU or for memory, on average, are not well,
-/// whatever was usual.
+/// If syncs wait this long for a CPU or for memory, on average, the victim is not well,
+/// whatever its usual wait is.
 const SHORT_NS: u64 = 1_000_000;
 
 /// Whether `syncs` syncs that waited for a CPU or for memory for `short_ns`
@@ -240,8 +241,9 @@ impl Victim {
         self.device_times > 0.0
     }
 
-    /// Settles a second of one that was never well on a device that is slower than
-    /// its reference. Who asks for more is not known: the device has what it adds.
+    /// Settles a second of a victim that was never well, on a device that is slower than
+    /// its reference. Nobody's earlier demand is known, so the device gets the part that it
+    /// adds.
     fn settle_beside_reference(&mut self, usual_ns: f64, fresh: &Fresh) -> Division {
         let times = self.device_times();
         let load = fresh.mean_ns() / (times * usual_ns.max(1.0));
@@ -264,9 +266,9 @@ impl Victim {
         parts
     }
 
-    /// It is as slow as ever, and slower than any disk should be: what its own
-    /// requests need alone is the device's, and what it waits beyond that is divided
-    /// by work.
+    /// Settles a second of a victim that is as slow as ever, and slower than any disk
+    /// should be. The time that its own requests need alone is the device's; the wait
+    /// beyond that is divided by work.
     fn settle_standing(&mut self, fresh: &Fresh) -> Division {
         let need = fresh.need_ns as f64 / fresh.wait_ns.max(1) as f64;
         let keep = if self.disks.known == Grade::None { 1.0 } else { (1.0 - need).max(0.0) };
@@ -284,7 +286,7 @@ impl Victim {
         parts
     }
 
-    /// Settles a second beside those in which it was well.
+    /// Settles a second by comparing it with the seconds in which the victim was well.
     fn settle_beside(
         &mut self,
         usual_ns: f64,
@@ -372,13 +374,13 @@ impl Victim {
         let by_depth = state.completes_the_same();
         for suspect in &mut self.suspects {
             let Some(asked) = slot.of(&suspect.actor) else { continue };
-            // Its syncs are not what it does beside them, and come as often as the
-            // device lets them.
+            // The victim's syncs come as often as the device lets them, so their number
+            // shows no demand.
             let by_depth = by_depth && suspect.actor != own;
             is_deeper |= suspect.actor != own && suspect.lived.is_deeper(asked);
             match suspect.lived.grown(asked, by_depth) {
                 Some(grown) => suspect.grown = grown as f32,
-                // It waits for requests of before.
+                // It only waits for requests that it made before.
                 None if suspect.lived.work > 0.0 => suspect.grown = 0.0,
                 None => {}
             }
@@ -472,8 +474,7 @@ impl Victim {
         self.disks.known == Grade::Good || self.disks.seconds >= LONG
     }
 
-    /// Whether it is known how it is when it is well. Where it never was, nothing
-    /// is sure.
+    /// Whether it was ever seen to be well. If not, no verdict on it is certain.
     pub fn was_well(&self) -> bool {
         self.well_seconds > 0
     }

@@ -1,5 +1,5 @@
-//! The device or the neighbour: what was laid on whoever overlapped is settled
-//! once a second, by what each asked for.
+//! Settles the blame once a second. Until then it lies with whoever overlapped with the
+//! victim; now it goes to the device, or to those who asked for more.
 //!
 //! When a device slows down, everybody's requests are in flight for longer,
 //! and overlap grows without anybody doing more. So an actor answers only for
@@ -29,7 +29,7 @@ pub struct Blamed {
     /// On what commits wrote for others, alike.
     pub commits_grown: f64,
     pub commits_steady: f64,
-    /// On the device already.
+    /// The blame that the device has already.
     pub device: f64,
 }
 
@@ -39,7 +39,7 @@ pub struct Settled {
     /// The blame for the growth of others, of the victim's own requests and of commits is
     /// multiplied by this.
     pub keep: f64,
-    /// More for the device, and for nobody that is known.
+    /// The amounts that are added to the part of the device, and to what is unexplained.
     pub device: f64,
     pub unexplained: f64,
     /// The factor by which the device is slower.
@@ -49,8 +49,8 @@ pub struct Settled {
     pub is_well: bool,
 }
 
-/// A device that adds at most this part is well, whatever slows it down. From the second
-/// on it matters that it may be the device.
+/// A device that adds at most this part of the excess counts as well. From [`MATTERS`] on
+/// it matters that it may be the device.
 const NEXT_TO_NOTHING: f64 = 0.1;
 const MATTERS: f64 = 0.3;
 

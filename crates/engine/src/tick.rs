@@ -1,7 +1,7 @@
 //! The events that the engine learns of once a second, beside the syncs: what went on
 //! around them.
 //!
-//! Plain values, so that a recording holds them as well as a kernel gives them.
+//! They are plain values, which come from a kernel or from a recording.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,13 +27,13 @@ pub struct Tick {
     pub steal_ns: u64,
     pub cpus: u32,
     pub memory: Memory,
-    /// Those that had requests.
+    /// The disks that had requests.
     #[serde(default)]
     pub disks: Vec<DiskWork>,
 }
 
 impl Tick {
-    /// Everybody whom it speaks of.
+    /// All owners that it mentions.
     pub fn owners(&self) -> impl Iterator<Item = OwnerId> {
         let journals = self.journals.iter().map(|work| work.owner);
         let contenders = self.contenders.iter().map(|contender| contender.owner);
@@ -50,8 +50,8 @@ pub struct DiskWork {
     pub disk: u32,
     /// The time since its tick before.
     pub length_ns: u64,
-    /// Requests that nobody was beside, and flushes, which are apart: what others
-    /// wrote may be what they drain.
+    /// Requests that were alone. Flushes are kept apart, because they may have to drain
+    /// what others wrote.
     pub alone: Alone,
     pub flushes: Alone,
     pub loads: Vec<Load>,
@@ -61,17 +61,17 @@ pub struct DiskWork {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Alone {
     pub requests: u64,
-    /// They took so long together.
+    /// The time that they took, added up.
     pub ns: u64,
-    /// As many like them take so long while the disk is well.
+    /// The time that as many such requests take while the disk is well.
     pub reference_ns: u64,
     pub known: Grade,
 }
 
 impl Alone {
     pub fn add(&mut self, more: &Self) {
-        // Among several classes those that are known best: a class that was first seen
-        // on a slow disk would say that the disk is as fast as ever.
+        // Only the classes that are known best count: a class that was first seen on a slow
+        // disk would make that disk look as fast as ever.
         if more.requests == 0 || self.requests > 0 && more.known < self.known {
             return;
         }
@@ -90,19 +90,20 @@ impl Alone {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Load {
     pub owner: OwnerId,
-    /// Requests that came.
+    /// Requests that were submitted.
     pub submitted: u64,
-    /// Requests that ended, and their bytes.
+    /// Requests that completed; `bytes` is their size, added up.
     pub completed: u64,
     pub bytes: u64,
-    /// Whether those are written to the disk.
+    /// Whether its requests write to the disk.
     #[serde(default)]
     pub writes: bool,
     /// Time-integral of its requests in flight.
     pub in_flight_ns: u64,
-    /// One takes so long alone while the disk is well.
+    /// The time that one such request takes alone while the disk is well.
     pub cost_ns: u32,
-    /// Nothing like it was ever seen alone there: the cost is a guess.
+    /// Whether the cost is a guess, because no such request was ever seen alone on this
+    /// disk.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub guessed: bool,
 }
@@ -118,17 +119,17 @@ pub struct JournalWork {
     pub blocks: u64,
 }
 
-/// Somebody who ran while a thread of a victim was runnable on the same CPU.
+/// An owner that ran while a thread of a victim was runnable on the same CPU.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Contender {
     /// The process that waited.
     pub victim_tgid: u32,
     pub owner: OwnerId,
-    /// So long it waited behind this owner.
+    /// The time for which it waited behind this owner.
     pub ns: u64,
 }
 
-/// Somebody in direct reclaim.
+/// An owner that was in direct reclaim.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Reclaimer {
     pub owner: OwnerId,
@@ -146,7 +147,7 @@ pub struct Limit {
     /// The victim's cgroup (the limit may be an ancestor's).
     pub cgroup: u64,
     pub kind: LimitKind,
-    /// So long it was held back, at most the tick's length.
+    /// The time for which it was held back, at most the tick's length.
     pub ns: u64,
     /// The file and its line, such as `io.max 7:0 wbps=1048576`.
     pub setting: String,

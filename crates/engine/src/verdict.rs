@@ -27,13 +27,13 @@ const SLOW_SHARE: f64 = 0.25;
 /// long.
 const MUCH_BEYOND: f64 = 0.5;
 
-/// A slow hundredth disappears in such a sum, and is what users wait for: if p99 is
-/// [`TAIL_TIMES`] that of undisturbed syncs, this smaller part is enough.
+/// The slowest hundredth of the syncs hardly shows in such a sum, but it is what users wait
+/// for: if p99 is [`TAIL_TIMES`] that of undisturbed syncs, this smaller part is enough.
 const TAIL_TIMES: f64 = 3.0;
 const TAIL_SHARE: f64 = 0.1;
 
-/// With fewer syncs there is no verdict, unless together they waited for [`LONG_NS`] beyond what is
-/// usual, and no statement on their p99.
+/// With fewer syncs there is no verdict, unless together they waited for [`LONG_NS`] beyond
+/// what is usual. With fewer than [`TAIL_SYNCS`] their p99 means nothing.
 const FEW_SYNCS: u64 = 5;
 const LONG_NS: f64 = 1e9;
 const TAIL_SYNCS: u64 = 100;
@@ -92,7 +92,7 @@ pub struct Judgement {
     pub confidence: Confidence,
     /// Whether the worst culprit is in the victim's own cgroup: then the verdict is `self`.
     pub in_house: bool,
-    /// For how much of the time a limit of its own held the victim back.
+    /// The part of the time for which a limit of its own held the victim back.
     pub limited: f64,
     /// The processes and threads that it waits for, those most held up first.
     pub helpers: Vec<Held>,
@@ -107,9 +107,9 @@ pub struct Judgement {
     pub is_beside_reference: bool,
 }
 
-/// Whether syncs that took `all` together, `excess` of it beyond the baseline,
-/// are longer than undisturbed ones: all in all, or their tail. Quantiles walk a
-/// histogram: `has_slow_tail` is asked where it decides.
+/// Whether syncs that took `all` together, `excess` of it beyond the baseline, are longer
+/// than undisturbed ones: all in all, or in their tail. `has_slow_tail` walks a histogram,
+/// so it is called only where it decides.
 pub fn are_slow(excess: f64, all: f64, has_slow_tail: impl FnOnce() -> bool) -> bool {
     excess >= SLOW_SHARE * all || excess >= TAIL_SHARE * all && has_slow_tail()
 }
@@ -224,7 +224,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     }
 }
 
-/// Whether a few syncs say nothing. One that hangs is a single sync, and no accident.
+/// Whether there are too few syncs for a verdict. One sync that hangs is enough.
 fn is_too_little(syncs: u64, excess_ns: f64) -> bool {
     syncs < FEW_SYNCS && excess_ns < LONG_NS
 }
@@ -248,8 +248,8 @@ fn beyond_ns(victim: &Victim, sum: &Half, at_most_ns: f64) -> Option<f64> {
     Some(wait_ns - usual_ns * sum.syncs as f64)
 }
 
-/// Whether its syncs are slower than they are while it is well, or than `at_most`
-/// if that is less: requests that were always beside its own make nothing slower.
+/// Whether its syncs are slower than they are while it is well, or than `at_most_ns` if
+/// that is less. Requests that were always there make nothing slower.
 fn is_unusual(victim: &Victim, sum: &Half, at_most_ns: f64) -> bool {
     let Some(beyond_ns) = beyond_ns(victim, sum, at_most_ns) else { return true };
     let short_ns = sum.phases.short_ns();
@@ -261,7 +261,8 @@ fn is_unusual(victim: &Victim, sum: &Half, at_most_ns: f64) -> bool {
     })
 }
 
-/// If the device was slow in this part of the excess, comparisons only show that.
+/// If the device was slow in this part of the excess, comparing syncs with and without an
+/// actor shows the device and not the actor.
 const SLOW_PART: f64 = 0.2;
 
 /// The state of the device must be known for this part of the excess.
@@ -273,7 +274,7 @@ const SLOW_SECONDS: u32 = 3;
 /// If this part of the excess is undecided, so is the verdict.
 const UNSURE_PART: f64 = 0.5;
 
-/// A smaller undecided part turns no verdict.
+/// A smaller undecided part cannot change a verdict.
 const SOME_UNSURE: f64 = 0.2;
 
 /// Whether the device would have more of the excess than others if the undecided seconds,

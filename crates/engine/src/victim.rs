@@ -1,9 +1,8 @@
 //! One victim: a workload and a file that it syncs, and what we know of it.
 //!
-//! A victim takes 11 KiB, and 272 bytes to a KiB for each actor that it remembers (`SUSPECTS`).
-//! Windowed numbers are kept in two halves, the current and the one before, so
-//! that forgetting is a swap; what leaves the window is added to the period's
-//! past.
+//! A victim takes 11 KiB, and between 272 bytes and 1 KiB for each actor that it remembers
+//! (`SUSPECTS`). Windowed numbers are kept in two halves, the current and the one before,
+//! so that forgetting is a swap; what leaves the window is added to the period's past.
 
 use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindow, op};
 
@@ -39,7 +38,8 @@ impl VictimKey {
     }
 }
 
-/// The root is everybody's house, and kernel threads are in none.
+/// The root cgroup. It may hold processes of everybody, so two actors in it have nothing in
+/// common.
 pub(super) const ROOT_CGROUP: u64 = 1;
 
 /// Actors that one victim remembers; beyond that, the one that matters least is removed.
@@ -57,7 +57,8 @@ const FORGOTTEN_NS: u64 = 600_000_000_000;
 const BASELINE_MEMORY: u64 = 4096;
 
 /// A wait above 3 baselines is an outlier, of which only one in 32 becomes a baseline
-/// sample: a device that became slow shall not become its own excuse.
+/// sample: otherwise a device that became slow would raise the baseline that it is compared
+/// with.
 const OUTLIER_BASELINES: u64 = 3;
 const OUTLIERS_PER_SAMPLE: u32 = 32;
 
@@ -287,7 +288,7 @@ impl Victim {
         self.record_evidence(end_ns, duration_ns, window, division);
     }
 
-    /// Charges the competitors, and keeps how long the sync was with each.
+    /// Charges the competitors, and adds the duration of the sync to the evidence of each.
     fn record_evidence(
         &mut self,
         end_ns: u64,
@@ -318,7 +319,7 @@ impl Victim {
                 }
             }
         }
-        // Blame for what leaves no requests of its own on the disk.
+        // These are blamed for something that leaves no requests of their own on the disk.
         for suspect in &mut self.suspects {
             if suspect.around_until_ns >= end_ns && suspect.seen_in != sync {
                 suspect.seen_in = sync;
