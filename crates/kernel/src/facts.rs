@@ -275,8 +275,8 @@ impl Facts {
         self.translation = pids::show(namespace, self.has_own_ids_helper, &mut self.config);
     }
 
-    /// Has processes that are in the root of cgroup v2 go by a controller's hierarchy of
-    /// version 1.
+    /// Has the programs identify processes in the root of cgroup v2 by a controller's
+    /// hierarchy of version 1.
     pub fn go_by(&mut self, controller: &str) {
         let can = cgroups::go_by(controller, &self.cgroup_states, &mut self.config);
         self.merges_v1 = !can;
@@ -328,15 +328,14 @@ fn keeps_trampolines(kernel: &KernelTypes<'_>) -> bool {
         || kernel.first_struct("bpf_tramp_image").is_some()
 }
 
-/// Whether a program can read what its hook hands out.
+/// Whether a program can read the arguments of its hook.
 fn is_usable(program: Program, config: &Config) -> bool {
     let mut hooks = Capability::ALL.into_iter().map(Capability::hook);
     hooks.all(|hook| !hook.has(program) || (hook.is_usable)(program, config))
 }
 
-/// Whether a module is loaded, and through with its own start: while that runs its
-/// types are there and hooks in it are refused. A module that is built in has no such
-/// state.
+/// Whether a module is loaded and has finished its own start. Before that its types are
+/// there already, but hooks in it are refused. A module that is built in has no such state.
 pub fn is_live(root: &Path, module: &str) -> bool {
     let state = root.join(format!("sys/module/{module}/initstate"));
     read_line(&state).is_some_and(|state| state == "live")
@@ -358,7 +357,7 @@ fn read_module(folder: &Path, module: &str) -> Result<Vec<u8>, ModuleBtfError> {
     })
 }
 
-/// The version, as `uname -r` says it: for people, never to decide by.
+/// The version, as `uname -r` says it. It is shown to people, and nothing is decided by it.
 pub fn release() -> String {
     read_line(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_else(|| "unknown".to_owned())
 }
@@ -445,6 +444,7 @@ mod tests {
         assert!(why.starts_with("no safe exit of `__"), "{why}");
         assert!(!facts.absence(Program::FsyncEntry).contains("trampoline"));
     }
+
     #[test]
     fn a_module_that_came_later_has_its_own_hooks_and_no_others() {
         let mut kernel = Draft::base();

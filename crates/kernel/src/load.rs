@@ -51,7 +51,7 @@ pub fn kernel_memory_bytes(room: &Room) -> u64 {
     u64::from(room.disks) * (histograms + owners + ledger + solo)
         + u64::from(room.slots()) * size_of::<InFlight>() as u64
         + eviction::kernel_memory_bytes(eviction::possible_cpus())
-        // The ring, the dirty files, the syncs under way, and small change.
+        // The ring, the dirty files, the syncs under way, and several small maps.
         + (8 << 20)
 }
 
@@ -129,7 +129,7 @@ impl Programs {
         Ok(Self { maps, loader, config, loaded, options, selections, room })
     }
 
-    /// Loads and attaches the first strategy of each capability that goes.
+    /// Loads and attaches the first strategy of each capability that works.
     pub fn select(&mut self, facts: &Facts) {
         self.load_ahead(facts);
         for capability in Capability::ALL {
@@ -139,8 +139,8 @@ impl Programs {
         }
     }
 
-    /// Gives up a strategy that attached but did not fire, and takes the next that
-    /// goes. Returns whether there was one.
+    /// Gives up a strategy that attached but did not fire, and selects the next that works.
+    /// Returns whether there was one.
     pub fn give_up(&mut self, facts: &Facts, capability: Capability, why: &str) -> bool {
         let Some(at) = self.position(capability) else { return false };
         self.detach(&capability.strategies()[at]);
@@ -149,21 +149,21 @@ impl Programs {
         self.position(capability).is_some()
     }
 
-    /// Notes that an optional program of the strategy that serves does not fire.
+    /// Notes that an optional program of the selected strategy does not fire.
     pub fn mark_silent(&mut self, capability: Capability, program: Program) {
         if let Some(selection) = self.selection_mut(capability) {
             selection.attached.retain(|attached| *attached != program);
         }
     }
 
-    /// Notes that a strategy serves although the self-test could not test it.
+    /// Notes that a strategy is selected although the self-test could not test it.
     pub fn mark_untested(&mut self, capability: Capability, why: &str) {
         if let Some(at) = self.position(capability) {
             self.set(capability, at, Outcome::Untested(why.to_owned()));
         }
     }
 
-    /// Notes that all strategies that serve have been seen to.
+    /// Notes that all selected strategies have been seen to fire.
     pub fn mark_tested(&mut self) {
         let outcomes = self.selections.iter_mut().flat_map(|selection| &mut selection.strategies);
         for (_, outcome) in outcomes.filter(|(_, o)| matches!(o, Outcome::Untested(_))) {
@@ -208,12 +208,12 @@ impl Programs {
         unsupported::find(facts, &self.selections, &self.options.forced)
     }
 
-    /// The first required capability that no strategy serves.
+    /// The first required capability that no strategy provides.
     pub fn missing(&self) -> Option<&Selection> {
         self.selections.iter().find(|c| c.required && c.selected().is_none())
     }
 
-    /// Loads the programs of the first strategy of each capability that may go.
+    /// Loads the programs of the first strategy of each capability that may work.
     fn load_ahead(&mut self, facts: &Facts) {
         let Some(mut loader) = self.loader.take() else { return };
         let mut wanted = Vec::new();
@@ -243,7 +243,7 @@ impl Programs {
         order
     }
 
-    /// Takes the next strategy that goes, of those not yet tried.
+    /// Selects the next strategy that works, of those not yet tried.
     fn select_next(&mut self, facts: &Facts, capability: Capability) {
         for at in self.order(capability) {
             let Some(selection) = self.selection_mut(capability) else { return };
@@ -328,9 +328,9 @@ impl Programs {
         (Outcome::Selected, Served { attached, notes })
     }
 
-    /// Loads a program, and attaches it if it is not on demand. Of those on demand
-    /// the first of a strategy is attached once, to see that it goes: it is an end,
-    /// and a begin that is seen without its end would stay open.
+    /// Loads a program, and attaches it if it is not on demand. Of the programs on demand,
+    /// the first of a strategy is attached once, to see that it works. The first is always
+    /// an end, because a begin whose end is not seen would stay open.
     fn attach_step(
         &mut self,
         strategy: &Strategy,
@@ -401,10 +401,10 @@ impl Programs {
         RingBuf::try_from(self.take_map("RECORDS")?).context("failed to map the ring of records")
     }
 
-    /// Runs that the kernel left out because the same program was already
-    /// running on that CPU: an interrupt's completion within another one.
-    /// The kernel counts them from 5.12 on (<https://github.com/torvalds/linux/commit/9ed9e9ba2337>);
-    /// before, this is zero.
+    /// Runs that the kernel skipped because the same program was already running on that
+    /// CPU: the completion of one interrupt within that of another. The kernel counts them
+    /// from 5.12 on (<https://github.com/torvalds/linux/commit/9ed9e9ba2337>); before, this
+    /// is zero.
     pub fn missed_runs(&self) -> u64 {
         self.loaded.values().filter_map(|p| p.read_counter("recursion_misses")).sum()
     }
@@ -416,12 +416,12 @@ impl Programs {
     }
 }
 
-/// Whether all hooks of a strategy are there and, where they are functions, the
-/// kernel takes a program for one of them: it may permit none at all.
+/// Whether all hooks of a strategy are there and, where they are functions, the kernel
+/// accepts a program on one of them: some kernels accept none.
 fn is_loadable(loader: &mut Loader, facts: &Facts, strategy: &Strategy) -> bool {
     let required = || strategy.steps.iter().filter(|step| step.required);
     let locations: Option<Vec<_>> = required().map(|step| facts.location(step.program)).collect();
-    // The last: entries come after exits, and are short.
+    // The last one is tried, because entries come after exits and are short.
     let last =
         required().next_back().zip(locations.as_ref().and_then(|locations| locations.last()));
     locations.is_some()

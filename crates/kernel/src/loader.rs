@@ -88,7 +88,7 @@ impl From<String> for Refused {
 }
 
 impl Refused {
-    /// With what on this machine may be behind it.
+    /// The sentence, with what on this machine may be the cause.
     fn explain(self) -> String {
         let cause = self.errno.and_then(|errno| cause(errno, Step::Load, &Confinement::read()));
         match cause {
@@ -98,7 +98,7 @@ impl Refused {
     }
 }
 
-/// A program on its hook, until it is taken off or this is dropped.
+/// A loaded program, attached to its hook until it is detached or this is dropped.
 pub struct Attached {
     program: OwnedFd,
     /// The hook's name, where that is how it is found.
@@ -107,11 +107,11 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// A program that is loaded, and not on its hook yet.
+    /// A program that is loaded, and not attached yet.
     ///
     /// # Errors
     ///
-    /// None that can be met: no hook's name has a zero in it.
+    /// Never in practice: it would take a hook whose name has a NUL in it.
     pub fn new(program: Program, loaded: OwnedFd, is_by_name: bool) -> Result<Self, String> {
         let hook = program.target().hook();
         let name = is_by_name.then(|| CString::new(&*hook)).transpose();
@@ -126,12 +126,12 @@ impl Attached {
         info.ok()?.lines().find_map(counter)
     }
 
-    /// Takes the program off its hook; it stays loaded.
+    /// Detaches the program from its hook; it stays loaded.
     pub fn detach(&mut self) {
         self.link = None;
     }
 
-    /// Puts it on its hook.
+    /// Attaches the program to its hook.
     ///
     /// # Errors
     ///
@@ -180,8 +180,8 @@ impl Loader {
         Ok((Self { object, maps: fds, ahead: HashMap::new() }, created))
     }
 
-    /// The object once more, with other constants and upon maps that are there. Those
-    /// that hold constants are made again, as the kernel has frozen the old ones.
+    /// The object once more, with other constants and with existing maps. Maps of constants
+    /// are made again, because the kernel has frozen the old ones.
     ///
     /// # Errors
     ///
@@ -210,7 +210,8 @@ impl Loader {
         self.maps
     }
 
-    /// Loads a program for its hook, and looks at nothing but what the kernel says.
+    /// Loads a program for its hook. The error is only what the kernel says, without a
+    /// cause on this machine.
     ///
     /// # Errors
     ///

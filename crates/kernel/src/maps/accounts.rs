@@ -63,7 +63,7 @@ pub struct DiskAccounts {
     pub uncounted: Uncounted,
     /// Requests that wait in its queue while its driver has none.
     waiting: Waiting,
-    /// In the last second.
+    /// Its work in the last second.
     work: DiskWork,
     shortage: Shortage,
     /// The counts in the kernel's tables when this disk got its place, if another disk had
@@ -92,7 +92,8 @@ impl DiskAccounts {
 #[derive(Clone, Copy, Default)]
 struct Seen {
     account: Account,
-    /// Requests and bytes before its owner, or its disk, was another.
+    /// The counts of requests and bytes when its present owner, or its present disk, got
+    /// it.
     zero: (u64, u64),
     integral: u64,
     in_flight: u64,
@@ -244,7 +245,7 @@ impl Accounts {
             self.tables.give_back_of_another(&disk, now_ns)
         };
         if next.identity.is_none() {
-            // All that it did stays its own until another has its place.
+            // Its counts stay its own until another disk gets its place.
             return;
         }
         // First read what it did since the last tick.
@@ -275,8 +276,8 @@ impl Accounts {
         }
     }
 
-    /// Has the kernel programs take a disk without requests of its own for the
-    /// one that carries it.
+    /// Has the kernel programs treat a disk without requests of its own as the disk that it
+    /// lies on.
     ///
     /// # Errors
     ///
@@ -294,9 +295,16 @@ impl Accounts {
         &self.disks
     }
 
-    /// Position in [`Accounts::disks`] of a disk by the kernel's index.
+    /// Position in [`Accounts::disks`] of a disk by the kernel's index: mostly the index
+    /// itself, because disks are described in the order of their indices. It is asked for
+    /// with every record.
     pub fn position(&self, index: u32) -> Option<usize> {
-        self.disks.iter().position(|d| d.disk.index == index)
+        let is_it = |disk: &DiskAccounts| disk.disk.index == index;
+        let at = index as usize;
+        if self.disks.get(at).is_some_and(is_it) {
+            return Some(at);
+        }
+        self.disks.iter().position(is_it)
     }
 
     /// When the oldest request in flight on a disk of [`Accounts::disks`] was submitted, in ns.
@@ -467,7 +475,7 @@ impl Accounts {
         self.disks[at].uncounted.tick(ended, self.tables.unplaced(index));
     }
 
-    /// How long requests of one operation waited in a disk's queue, and were served.
+    /// The histograms of the queue and device times of requests of one operation on a disk.
     pub fn histograms(&self, disk: u32, op: u32) -> [[u64; BUCKETS]; 2] {
         let known = self.position(disk).and_then(|at| self.disks[at].zero.as_ref());
         let zero = known.and_then(|zero| zero.get(op as usize));
@@ -483,7 +491,8 @@ impl Accounts {
         };
         let device = read(stage::DEVICE);
         let mut queue = read(stage::QUEUE);
-        // Each was in both, or in the lowest bucket, which the kernel leaves out.
+        // Each request is in both histograms, except that the kernel programs do not count
+        // the lowest bucket of the queue's.
         let others: u64 = queue.iter().sum();
         queue[0] = device.iter().sum::<u64>().saturating_sub(others);
         [queue, device]

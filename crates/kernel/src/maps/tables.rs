@@ -122,8 +122,8 @@ impl Tables {
         })
     }
 
-    /// From here on a disk may be asked for. One that was never reached is
-    /// not mapped: to ask for it panics.
+    /// Maps the tables as far as this disk needs them. Reading a disk for which this was
+    /// never called panics.
     ///
     /// # Errors
     ///

@@ -87,7 +87,7 @@ pub(super) struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Whether a request has ended unseen.
+    /// Whether the completion of a request was missed.
     pub fn is_over(&mut self, request: &Left) -> bool {
         let Left { address, submitted_ns, issued_ns, op, may_wait } = *request;
         // One that waits for a flush may have been issued: the flush comes after the data.
