@@ -60,10 +60,10 @@ const MIN_TAGS: u32 = 256;
 /// The kernel's own default where a driver says nothing.
 const DEFAULT_TAGS: u32 = 128;
 
-/// Deeper stacks than any that were seen, and wider ones.
+/// Disks of one stack that are looked at, at most; no stack that was seen has as many.
 const MAX_MEMBERS: usize = 64;
 
-/// In which sysfs gives sizes, whatever the disk's own are.
+/// The unit of sizes in sysfs, whatever the disk's own sectors are.
 const SECTOR_BYTES: u64 = 512;
 
 /// Tags are rounded up to this, so that a small change needs no other slots.
@@ -235,7 +235,8 @@ pub fn assign(assigned: &mut Vec<Assigned>, disks: &[BlockDisk], room: &Room) ->
             Some(disk) if disk.identity == known.identity => {}
             Some(disk) if disk.name != known.name => known.identity = None,
             Some(disk) if disk.has_requests() => known.take_over(disk, end, room),
-            // A loop device without its file; the next one brings requests.
+            // A loop device that has lost its file; it has requests again with the next
+            // file.
             Some(disk) => known.identity.clone_from(&disk.identity),
         }
     }
@@ -286,7 +287,7 @@ pub fn inflight(root: &Path, name: &str) -> Option<(u64, u64)> {
     Some((counts.next()?.ok()?, counts.next()?.ok()?))
 }
 
-/// Requests that ended on a disk since it is there.
+/// Requests that have completed on a disk since it appeared.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Ended {
     /// Reads, writes, discards and flushes, as far as the kernel counts them.
@@ -339,7 +340,8 @@ pub fn needs_issues(queues: &Queues, name: &str) -> bool {
 fn read(queues: &Queues, name: &str, hidden: &Hidden) -> Option<BlockDisk> {
     let tree = queues.tree();
     let file = |path: &str| format!("sys/block/{name}/{path}");
-    // First: of a disk that comes while the rest is read another is found later.
+    // The identity is read first: if the disk is replaced while the rest is read, the next
+    // look finds that it is another.
     let identity = Identity::read(tree, name);
     let said = tree.read_line(file("dev"));
     let device = match &said {
@@ -383,7 +385,7 @@ fn read_hidden_device(tree: &Tree, name: &str) -> Option<u32> {
     })
 }
 
-/// The one in brackets: `none [mq-deadline] kyber`; a single word is chosen.
+/// The scheduler in brackets, as in `none [mq-deadline] kyber`; a single word needs none.
 fn chosen(schedulers: String) -> String {
     let in_brackets = schedulers.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     let scheduler = in_brackets.map_or(schedulers.as_str(), |(scheduler, _)| scheduler).trim();

@@ -53,7 +53,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// yet, is believed to be what it was.
 const UNDECIDED_NS: u64 = SECOND_NS;
 
-/// How long a file of a known class is.
+/// How long a file of a known class is believed to be what it was.
 const DECIDED_NS: u64 = 5 * SECOND_NS;
 
 /// A mount point is believed for this long, unless the kernel signals that mounts changed.
@@ -78,7 +78,8 @@ pub struct Files {
     /// Changes of mounts so far. What was found before the last one is not
     /// believed.
     changes: u64,
-    /// Looks at the mounts so far: before each next one names are believed.
+    /// The number of looks at the mounts so far. The name of a device is believed until the
+    /// next look.
     looks: u64,
     /// Until this time all changes of mounts are known.
     mounts_as_of_ns: u64,

@@ -63,8 +63,8 @@ impl Identities {
         }
     }
 
-    /// The process with this tgid, or who it last was; `None` when it was gone
-    /// before anybody looked.
+    /// The process with this tgid, or the last one that had it; `None` when it was gone
+    /// before the first look.
     ///
     /// Looks at /proc the first time and every few seconds of `now_ns` from
     /// then on; otherwise it is one look-up in a table, without allocation.
@@ -80,8 +80,8 @@ impl Identities {
         self.cgroups.find(&self.tree, id, now_ns)
     }
 
-    /// Spares the walk for whoever is still there, and also finds cgroups that live
-    /// for less time than lies between two walks.
+    /// Learns the path of a cgroup from a process that is still there. That saves a walk,
+    /// and also finds cgroups that live for less than the time between two walks.
     fn learn_cgroup(&mut self, tgid: u32, cgroup_id: u64) {
         let process = self.processes.known(tgid);
         if let Some(path) = process.and_then(|process| process.path_for(cgroup_id)) {
@@ -135,8 +135,8 @@ impl Identify for Identities {
     ) -> Actor {
         self.processes.find(&self.tree, tgid, now_ns);
         self.learn_cgroup(tgid, cgroup_id);
-        // Perhaps the number is another process's since the last look, whose cgroup
-        // and arguments are not the old one's. Threads may have names of their own.
+        // Since the last look another process may have got the number, with another cgroup
+        // and other arguments. Threads may have names of their own.
         if self.processes.known(tgid).is_some_and(|process| {
             let path = process.path_for(cgroup_id);
             let is_there = path.is_none() || self.cgroups.known(cgroup_id) == path;
@@ -162,8 +162,8 @@ impl Identify for Identities {
             _ => comm,
         };
         let identity = CgroupIdentity::of(cgroup);
-        // A process elsewhere was there when it was seen last, or has the
-        // number of one that was.
+        // The arguments of the known process count only if it is in that cgroup: otherwise
+        // it was moved, or its number is another process's by now.
         let program = process.filter(|process| {
             process.cgroup == cgroup
                 || process.path_for(cgroup_id) == Some(cgroup)

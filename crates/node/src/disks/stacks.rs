@@ -24,7 +24,7 @@ use crate::{
     tree::{Tree, text},
 };
 
-/// A path is no longer.
+/// No path is longer (PATH_MAX).
 const PATH_BYTES: usize = 4096;
 
 /// A disk without requests of its own, and the first disk that underlies it.
@@ -78,7 +78,7 @@ impl<'a> Below<'a> {
         Self { tree, mountinfo: mountinfo.unwrap_or_default(), assigned }
     }
 
-    /// The name of one that is gone may be another's.
+    /// The disks that are there. The name of one that is gone may be another's by now.
     fn there(&self) -> impl Iterator<Item = &'a Assigned> {
         self.assigned.iter().filter(|known| known.identity.is_some())
     }
