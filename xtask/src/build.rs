@@ -14,6 +14,9 @@ use tracer_vm::arch::Arch;
 
 use crate::setup::{self, Need, Talk};
 
+/// The profile of what is released.
+const RELEASE: &str = "release";
+
 #[derive(Args)]
 pub struct BuildArgs {
     /// Build with optimisations, in cargo's release profile.
@@ -39,39 +42,63 @@ pub fn run(args: &BuildArgs) -> Result<()> {
 }
 
 pub fn build_static_tracer(arch: Arch) -> Result<PathBuf> {
-    setup::ensure_target(arch.static_target(), Talk::Changes)?;
-    let mut command = for_target("build", arch);
-    // cargo compiles a crate again for each set of its features, and these are
-    // what the selected packages ask for together. With the tests' package named
-    // here, their binary is made of the same crates as the tracer.
-    command.args(["--package", "tracer", "--package", "tracer-demo", "--package", "tracer-tests"]);
-    command.args(["--bin", "tracer", "--bin", "tracer-demo"]);
-    let name = format!("build (static, {})", arch.name());
-    step::timed(&name, || step::build_executable(&mut command, "tracer"))
+    build_tracer_in(RELEASE, arch)
 }
 
 /// Builds the tests' binary from the same optimised crates as the tracer: a guest
 /// emulates every instruction, so optimisation counts.
 pub fn build_static_tests(arch: Arch) -> Result<PathBuf> {
+    build_tests_in(RELEASE, arch)
+}
+
+/// As [`build_static_tracer`], but sooner for another architecture than this machine's.
+pub fn build_guest_tracer(arch: Arch) -> Result<PathBuf> {
+    build_tracer_in(guest_profile(arch), arch)
+}
+
+/// As [`build_static_tests`], but sooner for another architecture than this machine's.
+pub fn build_guest_tests(arch: Arch) -> Result<PathBuf> {
+    build_tests_in(guest_profile(arch), arch)
+}
+
+/// The profile of what a commit's guests run. The released tracer of this machine's architecture
+/// is built for the live tests anyway.
+fn guest_profile(arch: Arch) -> &'static str {
+    if arch == Arch::host() { RELEASE } else { "guest" }
+}
+
+fn build_tracer_in(profile: &str, arch: Arch) -> Result<PathBuf> {
     setup::ensure_target(arch.static_target(), Talk::Changes)?;
-    let mut command = for_target("test", arch);
+    let mut command = for_target("build", profile, arch);
+    // cargo compiles a crate again for each set of its features, and these are
+    // what the selected packages ask for together. With the tests' package named
+    // here, their binary is made of the same crates as the tracer.
+    command.args(["--package", "tracer", "--package", "tracer-demo", "--package", "tracer-tests"]);
+    command.args(["--bin", "tracer", "--bin", "tracer-demo"]);
+    let name = format!("build (static, {}, {profile})", arch.name());
+    step::timed(&name, || step::build_executable(&mut command, "tracer"))
+}
+
+fn build_tests_in(profile: &str, arch: Arch) -> Result<PathBuf> {
+    setup::ensure_target(arch.static_target(), Talk::Changes)?;
+    let mut command = for_target("test", profile, arch);
     command.args(["--package", "tracer-tests", "--test", "tests", "--no-run"]);
-    let name = format!("build (static tests, {})", arch.name());
+    let name = format!("build (static tests, {}, {profile})", arch.name());
     step::timed(&name, || step::build_executable(&mut command, "tests"))
 }
 
 /// Builds the bench of the kernel's side, to be run in a guest.
 pub fn build_static_bench(arch: Arch) -> Result<PathBuf> {
     setup::ensure_target(arch.static_target(), Talk::Changes)?;
-    let mut command = for_target("build", arch);
+    let mut command = for_target("build", RELEASE, arch);
     command.args(["--package", "tracer-bench"]);
     step::timed("build (static bench)", || step::build_executable(&mut command, "tracer-bench"))
 }
 
-fn for_target(subcommand: &str, arch: Arch) -> Command {
+fn for_target(subcommand: &str, profile: &str, arch: Arch) -> Command {
     let target = arch.static_target();
     let mut command = cargo(subcommand);
-    command.args(["--release", "--target", target]);
+    command.args(["--profile", profile, "--target", target]);
     let linker = format!("CARGO_TARGET_{}_LINKER", target.replace('-', "_").to_uppercase());
     command.env(linker, "rust-lld");
     command

@@ -32,6 +32,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use tracer_step::{self as step, workspace};
 use tracer_vm::{
+    Builds,
     guests::Guests,
     plan::Plan,
     report::Report,
@@ -99,6 +100,11 @@ pub struct TestArgs {
     /// List the slowest tests and steps of the last run, and run nothing.
     #[arg(long, conflicts_with_all = ["filter", "no_vm", "all"])]
     times: bool,
+}
+
+/// The programs for guests: as they would be released, with `--all`.
+fn builds(all: bool) -> &'static Builds {
+    if all { &vm::BUILDS } else { &vm::GUEST_BUILDS }
 }
 
 /// A run under way, and its results so far.
@@ -173,7 +179,7 @@ impl<'a> Run<'a> {
         let built = thread::scope(|scope| -> Result<_> {
             let arches = guests.as_ref().map(Guests::arches).unwrap_or_default();
             let fetching = guests.as_mut().map(|guests| scope.spawn(move || guests.fetch()));
-            let built = Built::build_beside_lints(filter.is_none(), &arches)?;
+            let built = Built::build_beside_lints(filter.is_none(), &arches, builds(args.all))?;
             if let Some(thread) = fetching {
                 thread.join().map_err(|_| anyhow!("fetching panicked"))?;
             }
@@ -348,7 +354,7 @@ impl<'a> Run<'a> {
         self.keep("other kernels", passed, skipped);
         let (tree, begun) = (&self.tree.name, Instant::now());
         let results = Mutex::new((self.state.as_mut(), &mut self.times, Ok(())));
-        let reports = guests.run(must_run, &vm::BUILDS, &|report: &Report| {
+        let reports = guests.run(must_run, builds(self.args.all), &|report: &Report| {
             let Ok(mut guard) = results.lock() else { return };
             let (state, times, result) = &mut *guard;
             if let Err(error) = record_boot(state.as_deref_mut(), times, tree, report) {

@@ -4,12 +4,16 @@ use anyhow::Result;
 use tracer_vm::{Builds, args::VmArgs};
 
 use crate::{
-    build::{build_static_tests, build_static_tracer},
+    build::{build_guest_tests, build_guest_tracer, build_static_tests, build_static_tracer},
     setup::{self, Need, Talk},
 };
 
 /// The programs that guests run.
-pub const BUILDS: Builds = Builds { tracer: build_static_tracer, tests: build_static_tests };
+pub static BUILDS: Builds = Builds { tracer: build_static_tracer, tests: build_static_tests };
+
+/// The programs that the short guests of a commit run: built sooner for another
+/// architecture, without optimising the program as a whole.
+pub static GUEST_BUILDS: Builds = Builds { tracer: build_guest_tracer, tests: build_guest_tests };
 
 pub fn run(args: &VmArgs) -> Result<()> {
     let boots = args.plan()?;

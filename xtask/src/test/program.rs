@@ -13,12 +13,13 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use tracer_step::{self as step, Executable, cargo, root};
-use tracer_vm::arch::Arch;
+use tracer_vm::{Builds, arch::Arch};
 
 use crate::{
     build, check,
     setup::{self, Talk},
     test::NO_SKIP,
+    vm,
 };
 
 /// All that is built before the first test runs.
@@ -39,7 +40,7 @@ pub struct Program {
 
 impl Built {
     pub fn build() -> Result<Self> {
-        Self::build_beside_lints(false, &BTreeSet::new())
+        Self::build_beside_lints(false, &BTreeSet::new(), &vm::BUILDS)
     }
 
     /// Builds the tests, after the lints if they are asked for, and at the same time what
@@ -48,13 +49,17 @@ impl Built {
     /// Static builds have directories of their own, so cargo lets both run. A released
     /// program is one unit of code, which one CPU optimises at the end of its build; the
     /// other build uses the rest.
-    pub fn build_beside_lints(has_lints: bool, guests: &BTreeSet<Arch>) -> Result<Self> {
+    pub fn build_beside_lints(
+        has_lints: bool,
+        guests: &BTreeSet<Arch>,
+        builds: &Builds,
+    ) -> Result<Self> {
         // rustup must not change the toolchain while it compiles.
         for arch in guests.iter().copied().chain([Arch::host()]) {
             setup::ensure_target(arch.static_target(), Talk::Changes)?;
         }
         thread::scope(|scope| {
-            let tracer = scope.spawn(|| Self::build_static(guests));
+            let tracer = scope.spawn(|| Self::build_static(guests, builds));
             let programs = match has_lints {
                 true => check::lint().and_then(|()| Self::build_tests()),
                 false => Self::build_tests(),
@@ -67,13 +72,13 @@ impl Built {
         })
     }
 
-    fn build_static(guests: &BTreeSet<Arch>) -> Result<PathBuf> {
+    fn build_static(guests: &BTreeSet<Arch>, builds: &Builds) -> Result<PathBuf> {
         // The tests use the static tracer, as it is deployed: a container's root and the
         // guests have no libraries.
         let tracer = build::build_static_tracer(Arch::host())?;
         for arch in guests {
-            build::build_static_tracer(*arch)?;
-            build::build_static_tests(*arch)?;
+            (builds.tracer)(*arch)?;
+            (builds.tests)(*arch)?;
         }
         Ok(tracer)
     }

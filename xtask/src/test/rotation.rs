@@ -26,7 +26,7 @@ pub struct Group {
 pub const GROUPS: [Group; 3] = [
     Group { what: "scenarios", prefixes: &["live::scenarios::"], per_commit: 12 },
     Group { what: "cells of the matrix", prefixes: &["live::matrix::cells::"], per_commit: 12 },
-    Group { what: "long tests", prefixes: &LONG, per_commit: 6 },
+    Group { what: "long tests", prefixes: &LONG, per_commit: 5 },
 ];
 
 /// The tests that took more than 15 s each when all were timed: together they took
