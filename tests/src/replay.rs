@@ -186,8 +186,10 @@ fn a_report_says_in_its_first_lines_who_did_it() {
     assert!(summary.contains("one victim was slow once and no sync hung."), "{summary}");
     assert!(summary.contains("fstrim (") && summary.contains("(discard), with "), "{summary}");
     assert!(text.contains("  verdict ") && text.contains("  to do "), "{text}");
+    assert!(!text.contains("svg"), "Markdown has no pictures: {text}");
     let page = as_nobody(&["report", copy], b"").assert().code(0).get_output().stdout.clone();
     let page = String::from_utf8(page).expect("is text");
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));
     assert!(!page.contains("<script") && !page.contains("src="), "it needs nothing else");
+    assert!(page.contains("<svg role=\"img\"") && page.contains("\np99 ▲\n"), "{page}");
 }

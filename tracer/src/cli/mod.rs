@@ -153,7 +153,9 @@ pub enum Command {
     ///
     /// The page has a summary in three sentences, the timeline, and the verdict on each
     /// period in which a victim was slow: what the excess consists of, the culprits with
-    /// their evidence, who is ruled out and by which numbers, and what to do. Needs no root.
+    /// their evidence, who is ruled out and by which numbers, and what to do. As HTML it also
+    /// shows p50 and p99, the culprits' activity, the phases and the disk's times as pictures.
+    /// Needs no root.
     #[command(after_long_help = examples::REPORT)]
     Report(ReportArgs),
 

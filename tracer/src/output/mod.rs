@@ -12,6 +12,7 @@ mod helper;
 pub mod json;
 pub mod names;
 pub mod phases;
+pub mod plot;
 mod quote;
 pub mod remedy;
 pub mod report;

@@ -7,7 +7,9 @@ use std::io;
 
 use super::{
     escape::escape,
-    names, timeline,
+    names,
+    plot::{self, Chart},
+    timeline,
     units::{duration, percent, span},
 };
 use crate::{
@@ -31,6 +33,8 @@ pub struct Report {
     /// In sentences.
     pub not_seen: Vec<String>,
     pub kernel: String,
+    /// All of the time, with the victims that were slow; HTML alone has pictures.
+    pub charts: Vec<Chart>,
     pub events: Vec<Event>,
     pub left_out: u64,
     pub episodes: Vec<Episode>,
@@ -41,6 +45,7 @@ pub struct Report {
 pub struct Episode {
     pub from: f64,
     pub to: f64,
+    pub charts: Vec<Chart>,
     /// As `tracer why` prints them, the worst first.
     pub verdicts: Vec<String>,
 }
@@ -148,9 +153,14 @@ impl Report {
         lines.join("\n")
     }
 
+    fn figure<'a>(&'a self, chart: &'a Chart) -> Part<'a> {
+        Part::Figure(chart, &self.zone)
+    }
+
     /// The parts of the page, in their order.
-    fn parts(&self) -> io::Result<Vec<Part>> {
+    fn parts(&self) -> io::Result<Vec<Part<'_>>> {
         let mut parts = vec![Part::Title(self.title()), Part::Text(self.summary())];
+        parts.extend(self.charts.iter().map(|chart| self.figure(chart)));
         parts.push(Part::Heading("Timeline".to_owned()));
         let mut lines = Vec::new();
         for event in self.events.iter().take(EVENTS) {
@@ -171,7 +181,7 @@ impl Report {
             parts.push(Part::Heading("Before and after each mark".to_owned()));
             parts.push(Part::Lines(marks));
         }
-        for (n, Episode { from, to, verdicts }) in self.episodes.iter().enumerate() {
+        for (n, Episode { from, to, charts, verdicts }) in self.episodes.iter().enumerate() {
             let (number, to) = (n + 1, self.zone.time(*to));
             let from = self.zone.local(*from);
             parts.push(Part::Heading(format!("{number}. {from} to {to}")));
@@ -181,6 +191,7 @@ impl Report {
                 parts.push(Part::Text(why));
             }
             parts.extend(verdicts.iter().cloned().map(Part::Lines));
+            parts.extend(charts.iter().map(|chart| self.figure(chart)));
         }
         parts.push(Part::Heading("What was not seen".to_owned()));
         let gaps = self.gaps.iter().map(|gap| {
@@ -207,13 +218,15 @@ impl Report {
 }
 
 /// A piece of the page.
-enum Part {
+enum Part<'a> {
     Title(String),
     Heading(String),
     Text(String),
     /// As they are, in a fixed font.
     Lines(String),
     List(Vec<String>),
+    /// In Markdown there is none.
+    Figure(&'a Chart, &'a Zone),
 }
 
 /// Writes Markdown.
@@ -232,6 +245,7 @@ pub fn write_markdown(out: &mut impl io::Write, report: &Report) -> io::Result<(
                 lines.lines().try_for_each(|line| writeln!(out, "    {line}"))?;
                 writeln!(out)?;
             }
+            Part::Figure(..) => {}
             Part::List(items) if items.is_empty() => writeln!(out, "Nothing.\n")?,
             Part::List(items) => {
                 items.iter().try_for_each(|item| writeln!(out, "- {}", markdown(item)))?;
@@ -261,7 +275,9 @@ pre{font:13px/1.45 ui-monospace,monospace;overflow-x:auto;padding:.8rem 1rem;\
 border-left:4px solid #1f6fb4;background:rgba(127,127,127,.1)}\
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}\
 #summary{font-size:1.1rem}\
-@media print{body{margin:0;max-width:none}pre{white-space:pre-wrap;overflow:visible}}";
+figure{margin:1.2rem 0;overflow-x:auto;break-inside:avoid}figcaption{font-weight:600;overflow-wrap:anywhere}\
+svg{display:block;width:100%;min-width:48rem;height:auto}\
+@media print{svg{min-width:0}figure{overflow:visible}body{margin:0;max-width:none}pre{white-space:pre-wrap;overflow:visible}}";
 
 /// Writes one page of HTML that loads nothing and runs nothing.
 ///
@@ -288,6 +304,11 @@ pub fn write_html(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
                 writeln!(out, "<p{name}>{}</p>", html(&text))?;
             }
             Part::Lines(lines) => writeln!(out, "<pre>{}</pre>", html(&lines))?,
+            Part::Figure(chart, zone) => {
+                let svg = plot::draw(chart, zone)?;
+                let caption = html(&chart.victim);
+                writeln!(out, "<figure><figcaption>{caption}</figcaption>\n{svg}</figure>")?;
+            }
             Part::List(items) if items.is_empty() => writeln!(out, "<p>Nothing.</p>")?,
             Part::List(items) => {
                 writeln!(out, "<ul>")?;
@@ -300,7 +321,7 @@ pub fn write_html(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
 }
 
 /// Text that is no markup.
-fn html(text: &str) -> String {
+pub fn html(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -364,11 +385,13 @@ mod tests {
             gaps: vec![gap],
             not_seen: vec![HOSTILE.to_owned()],
             kernel: HOSTILE.to_owned(),
+            charts: vec![plot::fixture()],
             events: vec![ended(1_772_366_700.0)],
             left_out: 3,
             episodes: vec![Episode {
                 from: 1_772_366_670.0,
                 to: 1_772_366_700.0,
+                charts: vec![plot::fixture()],
                 verdicts: vec!["etcd\n  verdict  fstrim <b>".to_owned()],
             }],
         }

@@ -95,6 +95,12 @@ impl Browser {
         answer["result"]["value"].take()
     }
 
+    /// Makes it another kind of screen, by a method of the domain `Emulation`.
+    #[track_caller]
+    pub fn emulate(&mut self, method: &str, params: Value) {
+        self.call(&format!("Emulation.{method}"), params);
+    }
+
     /// The text of the element with this id.
     #[track_caller]
     pub fn text(&mut self, id: &str) -> String {

@@ -3,6 +3,9 @@
 /// A browser without a window.
 mod browser;
 
+/// The page of `tracer report`.
+mod report;
+
 use std::{
     cell::RefCell,
     fs,
@@ -42,6 +45,8 @@ macro_rules! need_browser {
         }
     };
 }
+
+use need_browser;
 
 fn config(node: &str) -> tempfile::NamedTempFile {
     let config = tempfile::NamedTempFile::new().unwrap();

@@ -1,7 +1,10 @@
 //! `tracer report`: the story of a recording, for a post-mortem.
 //!
-//! Played twice: first to find what happened ([`crate::timeline`]), then each time in
-//! which somebody was slow is judged as a whole, as `tracer why` would be asked.
+//! Played more than once: first to find what happened ([`crate::timeline`]), then each time in
+//! which somebody was slow is judged as a whole, as `tracer why` would be asked, and drawn.
+
+mod pictures;
+mod sample;
 
 use std::{
     fs::OpenOptions,
@@ -11,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use self::pictures::Pictures;
 use super::{
     marks,
     past::{Asked, Source, Until},
@@ -44,7 +48,9 @@ const NEAR_SECONDS: f64 = 60.0;
 /// be written.
 pub async fn run(args: &ReportArgs) -> Result<()> {
     if args.path.as_deref() == Some(Path::new("-")) {
-        bail!("a report reads its recording twice: give a file or a directory instead of `-`");
+        bail!(
+            "a report reads its recording more than once: give a file or a directory instead of `-`"
+        );
     }
     let (named, agent) = (args.path.as_deref(), args.part.agent.as_ref());
     let source = Source::find(named, agent, &args.part.time, args.part.duration).await?;
@@ -60,15 +66,25 @@ pub async fn run(args: &ReportArgs) -> Result<()> {
     let name = source.name().to_owned();
     let all = Asked { from: began, to: ended, zone: zone.clone(), name: name.clone() };
     let all = asked.unwrap_or(all);
-    let episodes = judge(&source, &spans(&events), args.part.text().as_deref())?;
+    let mut episodes = judge(&source, &spans(&events), args.part.text().as_deref())?;
+    let gaps = all.all_gaps(&replay, began);
+    let charts = match args.format {
+        Format::Md => Vec::new(),
+        Format::Html => {
+            let pictures = Pictures { source: &source, events: &events, gaps: &gaps };
+            pictures.add_to([began, ended], &mut episodes)?;
+            pictures.of_all([began, ended], &last)?
+        }
+    };
     let report = Report {
         zone,
         recording: name,
         from: all.from,
         to: ended,
-        gaps: all.all_gaps(&replay, began),
+        gaps,
         not_seen: not_seen(&last),
         kernel: last.kernel.release.clone(),
+        charts,
         events,
         left_out,
         episodes,
@@ -154,7 +170,7 @@ fn judge(source: &Source, spans: &[[f64; 2]], filter: Option<&str>) -> Result<Ve
             why::write_why(&mut text, victim, &s)?;
             verdicts.push(String::from_utf8_lossy(&text).trim_end().to_owned());
         }
-        episodes.push(Episode { from: *from, to: *to, verdicts });
+        episodes.push(Episode { from: *from, to: *to, charts: Vec::new(), verdicts });
     }
     Ok(episodes)
 }
