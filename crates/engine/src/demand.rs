@@ -229,6 +229,12 @@ impl Lived {
         f64::from(self.recent - self.smooth).max(0.0)
     }
 
+    /// Whether it gets more done than it did, as somebody does whose part of a full queue
+    /// grows. It cannot if it had nearly all of the queue already.
+    pub fn gets_more(&self, depth_of_all: f64) -> bool {
+        self.is_more() || USUAL * f64::from(self.depth) >= depth_of_all
+    }
+
     /// It has more requests in flight than it had, and enough of them to fill a queue.
     pub fn is_deeper(&self, asked: &Asked) -> bool {
         asked.depth >= FULL && asked.depth > 1.5 * f64::from(self.depth)

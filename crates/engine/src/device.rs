@@ -252,9 +252,10 @@ impl State {
             && self.rested.is_none_or(|times| times < SLOWER)
     }
 
-    /// The device is known to be as fast as it was.
-    pub fn is_well(&self) -> bool {
-        let completes_enough = self.done >= FAR_MORE || self.completes_the_same();
+    /// The device is known to be as fast as it was. That it completes what it did shows this only
+    /// beside somebody who gets more: else it may complete just what is asked for.
+    pub fn is_well(&self, growth: &Growth) -> bool {
+        let completes_enough = self.done >= FAR_MORE || growth.is_more && self.completes_the_same();
         // Syncs end with a flush.
         let are_alone_well =
             [self.rested, self.flush].iter().all(|times| times.is_some_and(|times| times < SLOWER));
@@ -331,6 +332,11 @@ impl Device {
             is_saturated: did.depth >= FULL,
             was_saturated: depth >= FULL && f64::from(self.stretch) >= FULL,
         }
+    }
+
+    /// The requests in flight while the victim was well.
+    pub fn depth(&self) -> f64 {
+        f64::from(self.levels[0])
     }
 
     /// The work that the disks were asked for while the victim was well.

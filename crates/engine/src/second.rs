@@ -358,7 +358,7 @@ impl Victim {
         Circumstances {
             excess_ns,
             slow_ns: only(is_slow),
-            well_ns: only(!is_slow && (state.is_well() || settled.is_well)),
+            well_ns: only(!is_slow && (state.is_well(growth) || settled.is_well)),
             times_ns: excess_ns * settled.times,
             slow_seconds: u32::from(is_slow && is_sure && is_long_known && excess_ns > 0.0),
             unsure_ns: only(settled.sure == Sure::No),
@@ -376,7 +376,8 @@ impl Victim {
             let Some(asked) = slot.of(&suspect.actor) else { continue };
             // The victim's syncs come as often as the device lets them, so their number
             // shows no demand.
-            let by_depth = by_depth && suspect.actor != own;
+            let by_depth =
+                by_depth && suspect.actor != own && suspect.lived.gets_more(self.disks.depth());
             is_deeper |= suspect.actor != own && suspect.lived.is_deeper(asked);
             match suspect.lived.grown(asked, by_depth) {
                 Some(grown) => suspect.grown = grown as f32,

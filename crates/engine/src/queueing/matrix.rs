@@ -192,12 +192,14 @@ impl Played {
         let device = truth.device();
         let parts = is_slow.then_some((device, 1.0 - device));
         let answer = said(judged).answer(parts, truth.means[3], play.cell.is_undecidable());
-        self.changed = Some(Count::of(judged, parts, answer));
-        if answer != Answer::Right {
+        let count = Count::of(judged, parts, answer);
+        self.changed = Some(count);
+        if answer != Answer::Right || count.accused > 0 {
             let is_high = if judged.confidence == Confidence::High { "HIGH, " } else { "" };
+            let accused = if count.accused > 0 { "ACCUSED, " } else { "" };
             let truth = (parts.map(|(device, _)| device), truth.means);
             self.text += &format!(
-                "{is_high}{answer:?}: {:?}: device {truth:.2?}; {:?} {:.2?} {:.1}\n",
+                "{accused}{is_high}{answer:?}: {:?}: device {truth:.2?}; {:?} {:.2?} {:.1}\n",
                 play.cell,
                 judged.kind,
                 judged.shares,
@@ -212,9 +214,16 @@ fn play_all(seed: u64, timelines: u64, judge: fn(&Play) -> Played) -> Tables {
     let threads = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let play = move |thread: u64| {
         let numbers = (0..timelines).filter(move |number| number % threads == thread);
-        let plays = numbers
-            .map(move |number| Play::draw(Dice(seed.wrapping_mul(1_000_003) + number).throw()));
-        plays.map(|play| (play.cell, judge(&play))).collect::<Vec<_>>()
+        let drawn = numbers.map(|number| Dice(seed.wrapping_mul(1_000_003) + number).throw());
+        let judged = drawn.map(|drawn| {
+            let play = Play::draw(drawn);
+            let mut played = judge(&play);
+            if !played.text.is_empty() {
+                played.text.insert_str(0, &format!("play {drawn}: "));
+            }
+            (play.cell, played)
+        });
+        judged.collect::<Vec<_>>()
     };
     let running: Vec<_> = (0..threads).map(|at| thread::spawn(move || play(at))).collect();
     let mut tables = Tables::default();
@@ -353,4 +362,14 @@ fn what_is_said_for_sure_after_a_few_seconds_is_true() {
         assert!(is_sure, "{all}");
         assert_eq!(all.accused, 0, "{all}");
     }
+}
+
+/// Plays the timeline `TRACER_PLAY` again, by the number that is printed beside a verdict.
+#[test]
+fn what_is_said_of_one_timeline_is_shown() {
+    let drawn = from_environment("TRACER_PLAY", 1);
+    let play = Play::draw(drawn);
+    let played = judge_one(&play);
+    println!("{play:?}\n{:?}\n{}", Truth::of(&play), played.text);
+    assert!(play.is_wearing() || Truth::of(&play).means[0] > 0.0, "{play:?}");
 }

@@ -10,9 +10,9 @@ mod world;
 
 use std::time::Duration;
 
-use tracer_disk_model::Model;
+use tracer_disk_model::{Head, Model};
 use tracer_timelines::timeline::{
-    MS, Phase, Stream, TRIMS, Timeline, phase, reads, stalls, well, writes,
+    Does, MS, Phase, Stream, TRIMS, Timeline, phase, reads, stalls, well, writes,
 };
 
 use super::{
@@ -233,6 +233,27 @@ fn a_slower_device_and_a_busier_neighbour_have_both_their_part() {
         let truth = parts(&before, disk, &[after]);
         println!("{after:?}: {truth:.2?}");
         after_a_well_minute("both", &before, disk, &[after], Truth::Both(truth));
+    }
+}
+
+/// A head that a neighbour keeps half busy falls a little below what both ask for: the
+/// neighbour's requests pile up and more of them are in flight, though it asks for no more.
+#[test]
+fn who_piles_up_on_a_disk_that_falls_below_the_demand_is_no_culprit() {
+    let head = Some(Head { seek: ms(7) });
+    let short = Duration::from_micros(200);
+    let well = Model { channels: 1, read: short, write: short, flush: ms(2), head, ..well() };
+    let well = Model { iops: None, ..well };
+    let syncing = |per_second| Stream { does: Does::SyncingWrite, ..writes(4, Some(per_second)) };
+    for (rate, iops) in [(40, 140), (45, 160), (50, 150)] {
+        for seed in SEEDS {
+            let mut world = World::new(seed);
+            world.play(phase(90, well, &[syncing(rate)]));
+            let limited = Model { iops: Some(iops), ..well };
+            for said in world.play(phase(60, limited, &[syncing(rate)])) {
+                assert!(is_right(&said, Truth::Device), "{rate} {iops} {seed}: {said:?}");
+            }
+        }
     }
 }
 

@@ -391,6 +391,11 @@ fn a_device_is_measured_if_both_of_its_times_are() {
     assert_eq!((is(Some(1.0), None), is(None, Some(1.0))), (false, false));
 }
 
+/// One of the others gets more.
+fn more() -> Growth {
+    Growth { is_more: true, ..Growth::default() }
+}
+
 /// A full disk that was full and completes four fifths of what it did.
 fn full() -> State {
     let mut state = state(None, None, None);
@@ -400,11 +405,11 @@ fn full() -> State {
 
 #[test]
 fn a_full_disk_that_completes_what_it_did_is_as_fast_as_it_was() {
-    assert!(full().completes_the_same() && full().is_well());
+    assert!(full().completes_the_same() && full().is_well(&more()));
     let but = |change: fn(&mut State)| {
         let mut state = full();
         change(&mut state);
-        (state.completes_the_same(), state.is_well())
+        (state.completes_the_same(), state.is_well(&more()))
     };
     assert_eq!(but(|state| state.is_saturated = false), (false, false));
     assert_eq!(but(|state| state.was_saturated = false), (false, false));
@@ -416,11 +421,16 @@ fn a_full_disk_that_completes_what_it_did_is_as_fast_as_it_was() {
     assert_eq!(but(|state| (state.was_saturated, state.done) = (false, 3.0)), (false, true));
     assert_eq!(but(|state| (state.was_saturated, state.done) = (false, 2.9)), (false, false));
     assert_eq!(but(|state| (state.is_saturated, state.done) = (false, 3.0)), (false, false));
+    // It may complete just what is asked for, where nobody gets more.
+    assert!(!full().is_well(&Growth::default()));
+    let mut state = full();
+    state.done = 3.0;
+    assert!(state.is_well(&Growth::default()));
 }
 
 #[test]
 fn a_device_is_well_if_what_was_alone_took_its_time() {
-    let is = |rested, flush| state(rested, flush, None).is_well();
+    let is = |rested, flush| state(rested, flush, None).is_well(&more());
     assert!(is(Some(1.49), Some(1.49)));
     assert!(!is(Some(1.5), Some(1.0)) && !is(Some(1.0), Some(1.5)));
     assert!(!is(Some(1.0), None) && !is(None, Some(1.0)) && !is(None, None));

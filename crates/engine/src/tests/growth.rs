@@ -112,6 +112,29 @@ fn on_a_full_disk_depth_is_growth_but_for_the_victims_own() {
     assert_eq!(grown(own, true), (0.0, false));
 }
 
+/// 1,000 requests and 900 before them are 950 on average, more than 1.05 times 900; 980 are not.
+/// Whoever had 7 of 8 in flight cannot get 1.15 times as much.
+#[test]
+fn depth_is_growth_where_it_brings_more() {
+    let grown = |requests: f64, lived_depth: f64, depth_of_all: f64| {
+        let mut victim = victim(10);
+        let mut lived = Lived::default();
+        lived.learn(Some(&Asked { depth: lived_depth, ..asks(tenant(), 900.0) }), 0);
+        victim.suspect(tenant(), OwnerId(1)).lived = lived;
+        let mut before = slot(&[]);
+        before.did.depth = depth_of_all;
+        victim.disks.learn(&before);
+        let now = slot(&[Asked { depth: 20.0, ..asks(tenant(), requests) }]);
+        let lived = &mut victim.suspects[0].lived;
+        lived.pass(now.of(&tenant()));
+        let mut state = State::default();
+        (state.is_saturated, state.was_saturated, state.done) = (true, true, 1.0);
+        victim.grow(&now, &state, 1.0).part > 0.0
+    };
+    assert_eq!([980.0, 1_000.0].map(|requests| grown(requests, 4.0, 8.0)), [false, true]);
+    assert_eq!([6.9, 7.0].map(|depth| grown(900.0, depth, 8.0)), [false, true]);
+}
+
 #[test]
 fn one_of_several_that_is_deeper_is_enough() {
     let mut victim = victim(10);
