@@ -42,7 +42,7 @@ const MORE_PACKAGES: [&str; 4] =
     ["libgcc-s1", "mount", "thin-provisioning-tools", "util-linux-extra"];
 
 /// The programs that a test or a bench may run, besides those of busybox.
-const PROGRAMS: [&str; 64] = [
+const PROGRAMS: [&str; 65] = [
     "bash",
     "biolatency-libbpf",
     "biosnoop-libbpf",
@@ -84,6 +84,7 @@ const PROGRAMS: [&str; 64] = [
     "modinfo",
     "modprobe",
     "mount",
+    "nice",
     "nsenter",
     "prlimit",
     "resize2fs",
