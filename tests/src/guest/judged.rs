@@ -5,21 +5,18 @@
 use std::{process::Command, time::Duration};
 
 use anyhow::Result;
-use serde_json::Value;
 use tracer_lab::{cgroup::Cgroup, process::Process, wal::WalWriter};
 
 use super::{
     devices::{self, DMSETUP, Device, MDADM, Mounted, NullBlk, write},
     need, need_guest,
+    verdicts::{SNAPSHOT, Wrong, start_top, watch},
 };
-use crate::subject::Tracer;
 
 /// The time of each request of the disk, which serves one at a time.
 const EACH: Duration = Duration::from_millis(1);
 /// The delay of each bio while the disk below is slow.
 const SLOW: Duration = Duration::from_millis(30);
-/// The time between two snapshots; an emulated machine may be late.
-const SNAPSHOT: Duration = Duration::from_secs(120);
 const PER_SECOND: u32 = 20;
 /// Snapshots of ten seconds' window, one a second.
 const LEARNING: usize = 25;
@@ -40,41 +37,6 @@ fn slow_disks(count: usize) -> Result<Vec<Device>> {
     (0..count).map(|at| slow_disk(&format!("tracer-slow-{at}"))).collect()
 }
 
-/// The verdict of one snapshot on who writes the log.
-struct Said {
-    kind: String,
-    /// The worst culprit's process, and its share.
-    worst: Option<(String, f64)>,
-    /// All culprits except those blamed for the CPU: on a machine with one CPU any kernel
-    /// thread may be.
-    behind: Vec<String>,
-    has_baseline: bool,
-    disks_below: String,
-    whole: String,
-}
-
-fn said(top: &mut Tracer) -> Option<Said> {
-    let snapshot = top.json(SNAPSHOT);
-    let victims = snapshot["victims"].as_array()?;
-    let victim = victims.iter().find(|victim| victim["file_class"] == "wal")?;
-    let verdict = &victim["verdict"];
-    let culprits = verdict["culprits"].as_array().map_or(&[][..], Vec::as_slice);
-    let name = |culprit: &Value| culprit["actor"]["comm"].as_str().unwrap_or("").to_owned();
-    Some(Said {
-        kind: verdict["kind"].as_str().unwrap_or("").to_owned(),
-        worst: culprits.first().map(|c| (name(c), c["share"].as_f64().unwrap_or(0.0))),
-        behind: culprits.iter().filter(|c| c["op"] != "cpu").map(name).collect(),
-        has_baseline: verdict["device"]["undisturbed_wait_seconds"].as_f64().is_some(),
-        disks_below: format!("{}", victim["disks_below"]),
-        whole: format!("p50 {}, {verdict}", victim["p50_seconds"]),
-    })
-}
-
-/// Reads the next `snapshots` snapshots.
-fn watch(top: &mut Tracer, snapshots: usize) -> Vec<Said> {
-    (0..snapshots).filter_map(|_| said(top)).collect()
-}
-
 /// Kernel threads that do the work of a stack.
 fn is_carrier(name: &str) -> bool {
     name.starts_with("dmcrypt")
@@ -84,40 +46,6 @@ fn is_carrier(name: &str) -> bool {
         || name.starts_with("md")
         || name.starts_with("dm-")
         || name.starts_with("loop")
-}
-
-#[derive(Default)]
-struct Wrong(Vec<String>);
-
-impl Wrong {
-    /// Notes the phase as wrong if too many snapshots are not as expected.
-    fn check(
-        &mut self,
-        what: &str,
-        snapshots: &[Said],
-        at_most: usize,
-        is_right: impl Fn(&Said) -> bool,
-    ) {
-        let wrong: Vec<_> = snapshots.iter().filter(|said| !is_right(said)).collect();
-        let show = |said: &Said| {
-            let worst =
-                said.worst.as_ref().map_or_else(String::new, |(w, s)| format!(" {w} {s:.2}"));
-            format!("{}{worst}", said.kind)
-        };
-        println!("{what}: {}", snapshots.iter().map(show).collect::<Vec<_>>().join(", "));
-        if wrong.len() > at_most || snapshots.is_empty() {
-            let last = wrong.last().map_or("", |said| &said.whole);
-            self.0.push(format!(
-                "{what}: {} of {} snapshots, such as {last}",
-                wrong.len(),
-                snapshots.len()
-            ));
-        }
-    }
-
-    fn end(self) {
-        assert!(self.0.is_empty(), "{}", self.0.join("\n"));
-    }
 }
 
 /// Several processes that write to a file in turn, until they are dropped.
@@ -148,7 +76,7 @@ fn judge(device: &Device, slow: &str, below: &[&str]) {
     write_back_soon();
     let mounted = Mounted::ext4(&device.path()).expect("ext4 on the device");
     let wal = WalWriter::start(&mounted.path().join("etcd"), PER_SECOND).expect("a log");
-    let mut top = Tracer::start(&["top", "--json", "--interval", "1"]);
+    let mut top = start_top();
     let mut wrong = Wrong::default();
 
     let learning = watch(&mut top, LEARNING);

@@ -29,6 +29,8 @@ mod queues;
 mod stacks;
 /// A trim that stalls a device, as a user would see it.
 mod stalls;
+/// The verdicts of a running tracer on a log.
+mod verdicts;
 
 use std::{
     fs::{self, File},
