@@ -35,6 +35,11 @@ const REQ_OP_DISCARD: u32 = 3;
 const REQ_OP_SECURE_ERASE: u32 = 5;
 const REQ_OP_ZONE_APPEND: u32 = 7;
 const REQ_OP_WRITE_ZEROES: u32 = 9;
+// Commands that only the driver understands. There are two, one for each direction of
+// their data; older kernels have two more for SCSI:
+// <https://elixir.bootlin.com/linux/v5.10/source/include/linux/blk_types.h>.
+const REQ_OP_SCSI_IN: u32 = 32;
+const REQ_OP_DRV_OUT: u32 = 35;
 
 // The bits of enum req_flag_bits, which are the same since 4.10:
 // <https://elixir.bootlin.com/linux/v6.12/source/include/linux/blk_types.h>.
@@ -57,8 +62,7 @@ pub fn address(request: Request) -> u64 {
     request.0.0 as u64
 }
 
-/// The class of a request or bio of these flags; `None` for what is no one's data
-/// (pass-through, zone management).
+/// The class of a request or bio of these flags; `None` for the management of zones.
 #[inline(always)]
 pub fn operation(flags: u32) -> Option<u32> {
     match flags & REQ_OP_MASK {
@@ -67,6 +71,7 @@ pub fn operation(flags: u32) -> Option<u32> {
         REQ_OP_FLUSH => Some(op::FLUSH),
         REQ_OP_DISCARD | REQ_OP_SECURE_ERASE => Some(op::DISCARD),
         REQ_OP_WRITE_ZEROES => Some(op::WRITE_ZEROES),
+        REQ_OP_SCSI_IN..=REQ_OP_DRV_OUT => Some(op::PASS_THROUGH),
         _ => None,
     }
 }
@@ -141,7 +146,7 @@ pub fn describe(
 #[inline(always)]
 fn charge(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>, now: u64) {
     let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
-    let who = submitter(request, now);
+    let who = submitter(request, operation, now);
     slot.submitted_ns().set(who.submitted_ns);
     if let Some(ledger) = LEDGER.cell(index) {
         work::enter(ledger, who.submitted_ns);
@@ -167,7 +172,7 @@ pub fn has_known_submitter(request: Request) -> bool {
 /// The submitter of a request: the task that was seen with its bio, or else the running
 /// task, or the task for which a running kernel thread works.
 #[inline(always)]
-fn submitter(request: Request, now: u64) -> Submitter {
+fn submitter(request: Request, operation: u32, now: u64) -> Submitter {
     if config!(submits_by_bio) == 1 {
         let bio = request.bio().0 as u64;
         // An entry is written before its request is issued, and by nobody else.
@@ -176,7 +181,8 @@ fn submitter(request: Request, now: u64) -> Submitter {
             let _ = SUBMITTERS.remove(bio);
             return known;
         }
-        if bio != 0 {
+        // A pass-through command gets its request before its bio.
+        if bio != 0 && operation != op::PASS_THROUGH {
             count_drop(Dropped::SubmitterUnknown);
         }
     }
@@ -189,13 +195,18 @@ pub fn end(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>) {
     let now = now_ns();
     let (submitted_ns, bytes) = (slot.submitted_ns().get(), slot.bytes().get());
     // The kernel may have read its clock a little before the submission was noted.
-    let issued_ns = if noted_ns == 0 { slot.issued_ns().get() } else { noted_ns.max(submitted_ns) };
+    let mut issued_ns =
+        if noted_ns == 0 { slot.issued_ns().get() } else { noted_ns.max(submitted_ns) };
+    let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
+    // The kernel may note no issue of a pass-through command; no scheduler holds one back.
+    if issued_ns == 0 && operation == op::PASS_THROUGH {
+        issued_ns = submitted_ns;
+    }
     // An empty flush is never issued itself: all its time is the device's.
     let given_ns = if issued_ns == 0 { submitted_ns } else { issued_ns };
     if issued_ns == 0 && bytes != 0 {
         count_drop(Dropped::IssueUnseen);
     }
-    let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
     let queue = given_ns.saturating_sub(submitted_ns);
     let device = now.saturating_sub(given_ns);
     complete(slot, submitted_ns, now);

@@ -17,7 +17,7 @@ const WRITE: usize = op::WRITE as usize;
 
 /// The number of things that an actor can be blamed for: the block operations, and
 /// the three causes beyond them (`record::op`).
-pub const CHARGES: usize = 8;
+pub const CHARGES: usize = op::KNOWN;
 
 /// Whether the one that is blamed most for this victim was on the sync's path
 /// too: a periodic innocent beside a continuous culprit must be compared among

@@ -425,7 +425,7 @@ proptest! {
 #[test]
 fn a_victim_takes_eleven_kib_and_little_for_each_party() {
     assert!(size_of::<Victim>() <= 11 << 10, "{}", size_of::<Victim>());
-    assert!(size_of::<suspect::Suspect>() <= 272, "{}", size_of::<suspect::Suspect>());
+    assert!(size_of::<suspect::Suspect>() <= 296, "{}", size_of::<suspect::Suspect>());
 }
 
 #[test]

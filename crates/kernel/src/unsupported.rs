@@ -221,6 +221,11 @@ mod tests {
                 ),
                 ("flush", "waiting for a flush without data is shown as `other`"),
                 (
+                    "pass_through",
+                    "commands that are passed through to a drive (SMART) are charged to a kernel \
+                     worker where that issues them",
+                ),
+                (
                     "o_dsync",
                     "writes to O_DSYNC files, and the file of an msync, are seen only on ext4 \
                      and xfs",

@@ -224,6 +224,8 @@ pub enum Op {
     Discard,
     WriteZeroes,
     Flush,
+    /// A driver's own command that a process passes through, such as a query of SMART.
+    PassThrough,
     /// It fills the filesystem's journal.
     Metadata,
     /// It runs on the CPU that another waits for.
@@ -234,12 +236,13 @@ pub enum Op {
 
 impl Op {
     /// All operations, in the order of the codes of `record::op`.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Read,
         Self::Write,
         Self::Discard,
         Self::WriteZeroes,
         Self::Flush,
+        Self::PassThrough,
         Self::Metadata,
         Self::Cpu,
         Self::Memory,
@@ -259,6 +262,7 @@ impl Op {
             Self::Discard => "discard",
             Self::WriteZeroes => "write_zeroes",
             Self::Flush => "flush",
+            Self::PassThrough => "pass_through",
             Self::Metadata => "metadata",
             Self::Cpu => "cpu",
             Self::Memory => "memory",

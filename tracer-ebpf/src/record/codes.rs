@@ -7,19 +7,21 @@ pub mod op {
     pub const DISCARD: u32 = 2;
     pub const WRITE_ZEROES: u32 = 3;
     pub const FLUSH: u32 = 4;
-    pub const COUNT: usize = 5;
+    /// A driver's own command that a process passes through (SMART, `SG_IO`).
+    pub const PASS_THROUGH: u32 = 5;
+    pub const COUNT: usize = 6;
 
     // Charges beyond block requests:
 
     /// Blocks put into a filesystem's journal.
-    pub const METADATA: u32 = 5;
+    pub const METADATA: u32 = 6;
     /// Running on a CPU that another waited for.
-    pub const CPU: u32 = 6;
+    pub const CPU: u32 = 7;
     /// Allocating memory that others had to be reclaimed for.
-    pub const MEMORY: u32 = 7;
+    pub const MEMORY: u32 = 8;
 
     /// A code from here on is none of these.
-    pub const KNOWN: usize = 8;
+    pub const KNOWN: usize = 9;
 }
 
 /// How an owner's request came to be issued, where not by the owner itself.

@@ -158,6 +158,12 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
             "{actor} shares the journal of the filesystem: put {} on a filesystem of its own",
             if victim.class == FileClass::Wal { "the WAL" } else { "the file of the victim" }
         )),
+        // The block layer's controllers hold bios back, and such a command has none there.
+        Op::PassThrough if !culprit.actor.kernel_thread => all.push(format!(
+            "let {actor} ask the drive less often, or when it is quiet (smartd: `--interval=`; \
+             exporters of SMART: their own interval); io.max and io.weight do not hold commands \
+             back that are passed through to a driver"
+        )),
         _ if culprit.actor.kernel_thread => {
             // A kernel thread cannot be limited or stopped by an operator.
             return vec![format!(
@@ -226,6 +232,8 @@ mod tests {
         assert!(remedies(&victim, &s)[0].starts_with("stop fstrim (demo-trim.service) now"));
         victim.verdict.culprits[0].op = Op::Metadata;
         assert!(remedies(&victim, &s)[0].contains("a filesystem of its own"));
+        victim.verdict.culprits[0].op = Op::PassThrough;
+        assert!(remedies(&victim, &s)[0].contains("ask the drive less often"));
         victim.verdict.culprits[0].op = Op::Write;
         assert!(remedies(&victim, &s)[0].starts_with("limit demo-trim.service by io.max"));
     }

@@ -12,6 +12,7 @@ use crate::{
 };
 
 const SECOND: u64 = 1_000_000_000;
+const METADATA: usize = op::METADATA as usize;
 
 /// The owner 1 is etcd, 2 its journal, 3 fstrim and 4 fio.
 fn tick_at(engine: &mut Engine, at_ns: u64, tick: Tick) {
@@ -121,8 +122,8 @@ fn a_journals_blocks_are_those_of_who_filled_it() {
     // 9 of 12 are strangers'.
     assert_eq!(engine.victims()[0].filled_by_others, 0.75);
     let fio = suspect(&engine, actor(30, "fio")).unwrap();
-    assert_eq!((fio.now[5], fio.around_until_ns), (4.0, 3_500_000_000));
-    assert_eq!(suspect(&engine, actor(10, "etcd")).unwrap().now[5], 3.0);
+    assert_eq!((fio.now[METADATA], fio.around_until_ns), (4.0, 3_500_000_000));
+    assert_eq!(suspect(&engine, actor(10, "etcd")).unwrap().now[METADATA], 3.0);
     tick_at(&mut engine, 3 * SECOND, Tick::default());
     assert_eq!(engine.victims()[0].filled_by_others, 0.0);
 }
@@ -133,7 +134,7 @@ fn whoever_ran_while_this_process_waited_is_blamed_for_that() {
     let ran = |victim_tgid, owner, ns| Contender { victim_tgid, owner: OwnerId(owner), ns };
     let contenders = vec![ran(77, 4, 30), ran(78, 3, 50)];
     tick_at(&mut engine, 2 * SECOND, Tick { contenders, ..Tick::default() });
-    assert_eq!(suspect(&engine, actor(30, "fio")).unwrap().now[6], 30.0);
+    assert_eq!(suspect(&engine, actor(30, "fio")).unwrap().now[op::CPU as usize], 30.0);
     assert!(suspect(&engine, actor(20, "fstrim")).is_none());
 }
 
@@ -150,7 +151,7 @@ fn reclaim_at_a_limit_is_between_those_within_it() {
             limit_ns: *limit_ns,
         });
         tick_at(&mut engine, 2 * SECOND, Tick { reclaimers: each.collect(), ..Tick::default() });
-        let of = |actor| suspect(&engine, actor).map(|one| one.now[7]);
+        let of = |actor| suspect(&engine, actor).map(|one| one.now[op::MEMORY as usize]);
         [of(actor(30, "fio")), of(actor(20, "fstrim")), of(actor(10, "etcd"))]
     };
     assert_eq!(blamed(&[(4, 700, 600), (3, 50, 50)]), [Some(100.0), None, None]);

@@ -347,13 +347,13 @@ fn competitors_share_the_blame_of_a_sync_by_their_work() {
     beside(&mut victim, SECOND, &[(3, 10_000), (4, 20_000), (5, 30_000), (6, 0)]);
     let [fstrim, fio] = &victim.suspects[..] else { panic!("{:?}", victim.suspects) };
     assert_eq!((fstrim.actor, fio.actor), (actor(20, "fstrim"), actor(30, "fio")));
-    assert_eq!(fstrim.fresh, [0.0, 15.0, 0.0, 0.0, 0.0]);
-    assert_eq!(fio.fresh, [45.0, 30.0, 0.0, 0.0, 0.0]);
+    assert_eq!(fstrim.fresh, [0.0, 15.0, 0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(fio.fresh, [45.0, 30.0, 0.0, 0.0, 0.0, 0.0]);
     beside(&mut victim, SECOND, &[(3, 10_000)]);
     assert_eq!(victim.suspects[0].fresh[1], 105.0);
     // Those of no known class are counted as the last.
     beside(&mut victim, SECOND, &[(6, 10_000)]);
-    assert_eq!(victim.suspects[2].fresh, [0.0, 0.0, 0.0, 0.0, 90.0]);
+    assert_eq!(victim.suspects[2].fresh, [0.0, 0.0, 0.0, 0.0, 0.0, 90.0]);
 }
 
 /// A twentieth of a sync is 2000 ticks.
@@ -394,7 +394,9 @@ fn whoever_leaves_no_requests_was_there_for_a_while() {
     victim.blame_around(tenant(), OwnerId(9), op::MEMORY, 5.0, 3 * SECOND);
     let suspect = &victim.suspects[0];
     assert_eq!((suspect.owner, suspect.seconds), (OwnerId(9), 0b11));
-    assert_eq!((suspect.now[7], suspect.total[7], suspect.around_until_ns), (5.0, 5.0, 3 * SECOND));
+    let memory = op::MEMORY as usize;
+    let taken = (suspect.now[memory], suspect.total[memory]);
+    assert_eq!((taken, suspect.around_until_ns), ((5.0, 5.0), 3 * SECOND));
     let mut counted = |end_ns| {
         beside(&mut victim, end_ns, &[]);
         with(&victim, &tenant())

@@ -94,13 +94,15 @@ impl Look<'_> {
         let for_flush = op == op::FLUSH || may_wait & waits::FLUSH != 0;
         let may_hold = self.idle.queue == Queue::MayHold || may_wait != 0;
         let (since, grace) = match issued_ns {
+            // Many kernels never count one in flight.
+            _ if op == op::PASS_THROUGH => (submitted_ns, QUEUED_GRACE),
             0 if may_hold => (submitted_ns, QUEUED_GRACE),
             0 => (submitted_ns, RECONCILE_GRACE),
             _ => (issued_ns, RECONCILE_GRACE),
         };
         let is_late = Duration::from_nanos(self.now_ns.saturating_sub(since)) >= grace;
-        let Some(ended) = self.idle.ended.filter(|_| for_flush || issued_ns == 0 && may_hold)
-        else {
+        let may_wait = issued_ns == 0 && may_hold && op != op::PASS_THROUGH;
+        let Some(ended) = self.idle.ended.filter(|_| for_flush || may_wait) else {
             return is_late;
         };
         let before = self.before.get(&(address, submitted_ns)).copied().unwrap_or(ended);
@@ -183,6 +185,16 @@ mod tests {
         };
         check(unissued(0), Queue::MayHold);
         check(unissued(waits::REQUEUED), Queue::HoldsNone);
+    }
+
+    #[test]
+    fn a_command_that_is_passed_through_stays_for_a_minute() {
+        let command = Left { op: op::PASS_THROUGH, ..unissued(0) };
+        for queue in [Queue::MayHold, Queue::HoldsNone] {
+            for issued_ns in [0, SUBMITTED + SECOND] {
+                assert_eq!(stays(&Left { issued_ns, ..command }, queue, READS), 60);
+            }
+        }
     }
 
     #[test]

@@ -49,11 +49,18 @@ fn is_usable(program: Program, config: &Config) -> bool {
 }
 
 fn find_gaps(served: &Served<'_>) -> Vec<Gap> {
-    if served.strategy != "insert" {
-        return Vec::new();
+    // A command that is passed through gets its request without a bio, and is in no
+    // scheduler: <https://elixir.bootlin.com/linux/v6.1/source/block/blk-mq-sched.c>.
+    let by_a_worker = "commands that are passed through to a drive (SMART) are charged to a \
+                          kernel worker where that issues them";
+    let pass_through = gap("pass_through", by_a_worker);
+    match served.strategy {
+        "insert" => {}
+        "getrq" => return vec![pass_through],
+        _ => return Vec::new(),
     }
     let submitter = "requests that a kernel worker hands on are charged to it, not to who \
                      submitted them";
     let flush = "waiting for a flush without data is shown as `other`";
-    vec![gap("submitter", submitter), gap("flush", flush)]
+    vec![gap("submitter", submitter), gap("flush", flush), pass_through]
 }
