@@ -109,7 +109,7 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
             );
         }
         Kind::Undecided => {
-            let worst = verdict.culprits.first();
+            let worst = verdict.culprits.iter().find(|one| !one.actor.kernel_thread);
             let who =
                 worst.map_or("the busiest neighbour".to_owned(), |one| quote::actor(&one.actor));
             all.push(format!(
@@ -164,6 +164,13 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
              exporters of SMART: their own interval); io.max and io.weight do not hold commands \
              back that are passed through to a driver"
         )),
+        // The remedy for what the array does comes first.
+        _ if culprit.actor.kernel_thread
+            && culprit.actor.comm.ends_with("_resync")
+            && stack::own_work(&victim.verdict.stack).is_some() =>
+        {
+            return Vec::new();
+        }
         _ if culprit.actor.kernel_thread => {
             // A kernel thread cannot be limited or stopped by an operator.
             return vec![format!(
@@ -249,6 +256,32 @@ mod tests {
         let all = remedies(&victim, &s);
         assert_eq!(all.len(), 1, "{all:?}");
         assert!(all[0].starts_with("[fstrim] is a kernel thread, and it is not known"), "{all:?}");
+        victim.verdict.kind = Kind::Undecided;
+        let all = remedies(&victim, &s);
+        assert!(all[0].starts_with("to settle it: stop the busiest neighbour"), "{all:?}");
+    }
+
+    #[test]
+    fn an_array_that_checks_itself_is_slowed_down_and_its_thread_is_left_alone() {
+        let s = fixture::trimmed();
+        let mut victim = s.victims[0].clone();
+        victim.verdict.culprits.truncate(1);
+        let culprit = &mut victim.verdict.culprits[0];
+        culprit.op = Op::Read;
+        culprit.actor =
+            Actor { comm: "md0_resync".to_owned(), kernel_thread: true, ..culprit.actor.clone() };
+        let action = tracer_snapshot::SyncAction::Check;
+        victim.verdict.stack = vec![tracer_snapshot::StackFact {
+            disk: "md0".to_owned(),
+            name: String::new(),
+            state: tracer_snapshot::StackState::Syncing { action, done: 0.43, bytes_per_second: 9 },
+        }];
+        for kind in [Kind::Owners, Kind::Device] {
+            victim.verdict.kind = kind;
+            let all = remedies(&victim, &s);
+            assert!(all[0].contains("sync_speed_max"), "{all:?}");
+            assert!(all.iter().all(|one| !one.contains("md0_resync")), "{all:?}");
+        }
     }
 
     const KINDS: [Kind; 10] = [

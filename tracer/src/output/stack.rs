@@ -49,6 +49,16 @@ pub fn sentence(fact: &StackFact) -> String {
     }
 }
 
+/// Work that an array does on itself: `the check that md0 does of itself`.
+pub fn own_work(facts: &[StackFact]) -> Option<String> {
+    facts.iter().find_map(|fact| match &fact.state {
+        StackState::Syncing { action, .. } => {
+            Some(format!("the {} that {} does of itself", action.name(), name(fact)))
+        }
+        _ => None,
+    })
+}
+
 /// Something to do about it; `None` where nothing but patience helps.
 pub fn remedy(fact: &StackFact) -> Option<String> {
     let disk = quote::word(&fact.disk);
@@ -115,7 +125,9 @@ mod tests {
         check(degraded(2), "md0 is degraded: 2 of its 4 members are missing");
         let action = SyncAction::Check;
         let syncing = StackState::Syncing { action, done: 0.434, bytes_per_second: 120_000_000 };
-        check(syncing, "md0 does a check of itself: 43% done, 120 MB/s");
+        check(syncing.clone(), "md0 does a check of itself: 43% done, 120 MB/s");
+        let fact = StackFact { disk: "md0".to_owned(), name: String::new(), state: syncing };
+        assert_eq!(own_work(&[fact]).as_deref(), Some("the check that md0 does of itself"));
         check(StackState::Array { word: "readonly".to_owned() }, "md0 is readonly");
         check(StackState::Suspended, "md0 is suspended");
         let pool = |mode, data_share| StackState::Pool { mode, data_share, metadata_share: 0.12 };

@@ -108,9 +108,12 @@ fn blame(victim: &Victim) -> String {
             )
         }
         Kind::Device => {
-            let slow = match verdict.device.reference_at {
-                Some(at) => format!("the device is slower than it was on {}", date(at)),
-                None => format!("the device itself, or what is below it{}", below(victim)),
+            let below = below(victim);
+            let slow = match (stack::own_work(&verdict.stack), verdict.device.reference_at) {
+                // RAID 5 and 6 do it in the thread that does others' work, which is never named.
+                (Some(work), _) => format!("{work}, or the device below it{below}"),
+                (None, Some(at)) => format!("the device is slower than it was on {}", date(at)),
+                (None, None) => format!("the device itself, or what is below it{below}"),
             };
             let served = helper::served(verdict).map(|by| format!(", {by}")).unwrap_or_default();
             format!("nobody on this node: {slow}{served}: {}", of(shares.device))
@@ -143,6 +146,9 @@ pub fn phrase(victim: &Victim) -> String {
         (Kind::Owners | Kind::Cpu | Kind::Memory, Some(worst)) => {
             // The share comes first, as a long name may be cut.
             format!("{} {}", percent(worst.share), culprit(worst))
+        }
+        (Kind::Device, _) if stack::own_work(&victim.verdict.stack).is_some() => {
+            "the array itself".to_owned()
         }
         (Kind::Device, _) => "device alone".to_owned(),
         (Kind::Undecided, _) => "device or load".to_owned(),
@@ -252,6 +258,29 @@ mod tests {
         victim.verdict.slower_than = Some(SlowerThan::Guidance);
         let said = sentence(&victim);
         assert!(said.ends_with("3% of 12.1 s beyond 10 ms per sync, never faster while watched"));
+    }
+
+    #[test]
+    fn an_array_that_checks_itself_is_named_before_the_device() {
+        let mut victim = fixture::trimmed().victims.remove(0);
+        victim.verdict.kind = Kind::Device;
+        victim.disks_below = vec!["dm-0".to_owned()];
+        let action = tracer_snapshot::SyncAction::Check;
+        victim.verdict.stack = vec![tracer_snapshot::StackFact {
+            disk: "md0".to_owned(),
+            name: String::new(),
+            state: tracer_snapshot::StackState::Syncing {
+                action,
+                done: 0.43,
+                bytes_per_second: 120_000_000,
+            },
+        }];
+        assert_eq!(
+            sentence(&victim),
+            "nobody on this node: the check that md0 does of itself, or the device below it (dm-0): \
+             3% of 12.1 s excess; md0 does a check of itself: 43% done, 120 MB/s"
+        );
+        assert_eq!(phrase(&victim), "the array itself");
     }
 
     #[test]
