@@ -12,9 +12,10 @@ use super::{
     blame::{ActorId, OwnerId},
     helper::{Held, Role},
     phases::Phase,
+    reference::SLOWER,
     second::{Circumstances, is_short},
     sums::Half,
-    suspect::{Change, ENOUGH, Lift},
+    suspect::{Change, ENOUGH, Lift, Second},
     victim::{MAX_BASELINE_NS, Span, Victim},
 };
 use crate::kind::{Confidence, Kind, SlowerThan, Via};
@@ -124,13 +125,14 @@ pub fn is_slow_tail(syncs: u64, p99: f64, undisturbed_p99: Option<f64>) -> bool 
 pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let runqueue_ns = sum.phases.ns[Phase::Runqueue] as f64;
     let excess_ns = sum.parts.excess_ns + runqueue_ns;
-    let is_unusual = is_unusual(victim, sum, f64::MAX);
+    let is_slow_of_late = is_slow_of_late(victim, sum);
+    let is_unusual = is_slow_of_late || is_unusual(victim, sum, f64::MAX);
     let is_slow = are_slow(excess_ns, sum.duration_ns as f64, || {
         let undisturbed_p99_ns = victim.baseline_quantile_ns(0.99).map(|ns| ns as f64);
         is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, undisturbed_p99_ns)
     }) && (is_unusual || is_unusual_for_a_log(victim, sum));
     // If others are always on its disk, the slowest tenth of its good syncs is slow, too.
-    let is_slow = is_slow || excess_ns > 0.0 && is_much_beyond(victim, sum);
+    let is_slow = is_slow || excess_ns > 0.0 && (is_slow_of_late || is_much_beyond(victim, sum));
     let circumstances = sum.circumstances;
     let basis = Basis {
         has_lifts: !circumstances.is_slow(SLOW_PART),
@@ -240,12 +242,32 @@ fn is_much_beyond(victim: &Victim, sum: &Half) -> bool {
         .is_some_and(|beyond_ns| beyond_ns >= MUCH_BEYOND * sum.duration_ns as f64)
 }
 
+/// Whether its syncs took longer than usual in half of the last seconds or more, and twice as
+/// long in these: the seconds before a change are no excuse for those after it.
+fn is_slow_of_late(victim: &Victim, sum: &Half) -> bool {
+    let Some(usual_ns) = victim.lived_wait_ns() else { return false };
+    // A sync does not only wait.
+    let busy_ns = sum.duration_ns as f64 - wait_ns(sum);
+    let usual_ns = usual_ns + busy_ns.max(0.0) / sum.syncs.max(1) as f64;
+    let lasts = |second: &&Second| f64::from(second.syncs) * usual_ns;
+    let last = victim.seconds.iter().take(sum.ticks as usize).filter(|second| second.syncs > 0);
+    let is_longer = |second: &&Second| f64::from(second.sum_ns) > SLOWER * lasts(second);
+    let slow: Vec<_> = last.clone().filter(is_longer).collect();
+    let all_ns: f64 = slow.iter().map(|second| f64::from(second.sum_ns)).sum();
+    let beyond_ns = all_ns - slow.iter().map(lasts).sum::<f64>();
+    let is_half = slow.len() >= SLOW_SECONDS as usize && 2 * slow.len() >= last.count();
+    is_half && beyond_ns >= MUCH_BEYOND * all_ns
+}
+
+fn wait_ns(sum: &Half) -> f64 {
+    (sum.phases.wait_ns() + sum.phases.ns[Phase::Runqueue]) as f64
+}
+
 /// How much longer its syncs wait together than they do while it is well, or than
 /// `at_most_ns` each.
 fn beyond_ns(victim: &Victim, sum: &Half, at_most_ns: f64) -> Option<f64> {
     let usual_ns = victim.lived_wait_ns()?.min(at_most_ns);
-    let wait_ns = (sum.phases.wait_ns() + sum.phases.ns[Phase::Runqueue]) as f64;
-    Some(wait_ns - usual_ns * sum.syncs as f64)
+    Some(wait_ns(sum) - usual_ns * sum.syncs as f64)
 }
 
 /// Whether its syncs are slower than they are while it is well, or than `at_most_ns` if
@@ -268,7 +290,7 @@ const SLOW_PART: f64 = 0.2;
 /// The state of the device must be known for this part of the excess.
 const WELL_PART: f64 = 0.5;
 
-/// Seconds in which a slow device must be seen to be slow.
+/// Seconds in which a slow device must be seen to be slow, or a victim.
 const SLOW_SECONDS: u32 = 3;
 
 /// If this part of the excess is undecided, so is the verdict.

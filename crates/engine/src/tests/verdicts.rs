@@ -56,6 +56,27 @@ fn an_excess_of_a_quarter_is_slow() {
     assert!(!is_slow_tail(100, 6.0, None));
 }
 
+/// 700 syncs in twelve seconds: 75 of 10 ms in each, and 50 of `slow_ms` in each of the last `slow`
+/// seconds. The sums are those of eight slow seconds: 41 % is beyond the usual 10 ms.
+#[test]
+fn the_good_seconds_before_a_change_do_not_hide_it() {
+    let kind = |slow: usize, slow_ms: f32, ticks: u32| {
+        let mut victim = known();
+        for (at, second) in victim.seconds[..12].iter_mut().enumerate() {
+            let (syncs, ms) = if at < slow { (50, slow_ms) } else { (75, 10.0) };
+            (second.syncs, second.sum_ns) = (syncs, syncs as f32 * ms * 1e6);
+        }
+        let mut sum = waited(11_800, 100);
+        (sum.syncs, sum.duration_ns, sum.ticks) = (700, 11_800 * MS, ticks);
+        kind_of(&victim, &sum)
+    };
+    assert_eq!(kind(8, 22.0, 12), Kind::Device);
+    assert_eq!([5, 6].map(|slow| kind(slow, 22.0, 12)), [Kind::None, Kind::Device]);
+    assert_eq!([19.9, 20.1].map(|ms| kind(8, ms, 12)), [Kind::None, Kind::Device]);
+    // Two slow seconds may be chance.
+    assert_eq!([2, 3].map(|slow| kind(slow, 22.0, 4)), [Kind::None, Kind::Device]);
+}
+
 #[test]
 fn both_the_excess_and_the_wait_beyond_the_usual_must_be_a_quarter() {
     let victim = known();
