@@ -94,6 +94,9 @@ const SAME: f64 = 0.8;
 /// A disk that completes this multiple of what it did is well: it had room for that.
 const FAR_MORE: f64 = 3.0;
 
+/// A disk with one queue is given at most this many requests at a time (SATA's NCQ).
+const DEEP: f64 = 32.0;
+
 /// From this multiple on none of a victim's syncs is as quick as they are while it is well.
 const NONE_QUICK: f64 = 3.0;
 
@@ -115,6 +118,8 @@ pub struct State {
     /// Servers that were busy while the victim was well.
     busy: f64,
     pub is_saturated: bool,
+    /// More are in flight than a slow disk would serve at a time.
+    pub is_deep: bool,
     /// It was so while the victim was well.
     pub was_saturated: bool,
 }
@@ -252,10 +257,13 @@ impl State {
             && self.rested.is_none_or(|times| times < SLOWER)
     }
 
-    /// The device is known to be as fast as it was. That it completes what it did shows this only
+    /// The device is known to be as fast as it was. Three times as much completed shows this only
+    /// beside a long queue: by Little's law a slower disk without a queue would need as many
+    /// servers as requests are in flight. That it completes what it did shows this only
     /// beside somebody who gets more: else it may complete just what is asked for.
     pub fn is_well(&self, growth: &Growth) -> bool {
-        let completes_enough = self.done >= FAR_MORE || growth.is_more && self.completes_the_same();
+        let completes_enough =
+            self.done >= FAR_MORE && self.is_deep || growth.is_more && self.completes_the_same();
         // Syncs end with a flush.
         let are_alone_well =
             [self.rested, self.flush].iter().all(|times| times.is_some_and(|times| times < SLOWER));
@@ -330,6 +338,7 @@ impl Device {
             written: did.written / written,
             busy: work / 1e9,
             is_saturated: did.depth >= FULL,
+            is_deep: did.depth >= DEEP,
             was_saturated: depth >= FULL && f64::from(self.stretch) >= FULL,
         }
     }

@@ -418,13 +418,19 @@ fn a_full_disk_that_completes_what_it_did_is_as_fast_as_it_was() {
     // If requests were alone, flushes must be well too.
     assert_eq!(but(|state| state.rested = Some(1.49)), (true, false));
     // It had room for three times as much, if it is full.
-    assert_eq!(but(|state| (state.was_saturated, state.done) = (false, 3.0)), (false, true));
-    assert_eq!(but(|state| (state.was_saturated, state.done) = (false, 2.9)), (false, false));
-    assert_eq!(but(|state| (state.is_saturated, state.done) = (false, 3.0)), (false, false));
+    let far_more = |done: f64, is_deep: bool, is_saturated: bool| {
+        let mut state = full();
+        (state.was_saturated, state.is_saturated) = (false, is_saturated);
+        (state.done, state.is_deep) = (done, is_deep);
+        state.is_well(&more())
+    };
+    assert_eq!([3.0, 2.9].map(|done| far_more(done, true, true)), [true, false]);
+    // A slower disk with servers enough completes three times as much, too.
+    assert!(!far_more(3.0, false, true) && !far_more(3.0, true, false));
     // It may complete just what is asked for, where nobody gets more.
     assert!(!full().is_well(&Growth::default()));
     let mut state = full();
-    state.done = 3.0;
+    (state.done, state.is_deep) = (3.0, true);
     assert!(state.is_well(&Growth::default()));
 }
 
