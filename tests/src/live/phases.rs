@@ -158,8 +158,12 @@ fn who_runs_instead_is_named_and_the_hook_goes_again() {
     traced(|session| {
         need_seen!(session, Capability::Contender);
         assert!(!session.is_attached(Capability::Contender));
-        // On one core, where everybody else comes first.
+        // On one core, where everybody else comes first. Behind the hogs it would take minutes
+        // to start in an emulated machine, so it begins before them.
         let pinned = ["taskset", "-c", "0", "nice", "-n", "19"];
+        let mut victim = Process::spawn(syncing(&disk, &pinned), &Cgroup::none()).unwrap();
+        let begun = watch_until(session, |session, _| victim_of(session, victim.pid()).is_some());
+        assert!(begun, "it syncs");
         let hogs: Vec<_> = (0..2)
             .map(|_| {
                 let mut command = Command::new("taskset");
@@ -167,7 +171,6 @@ fn who_runs_instead_is_named_and_the_hook_goes_again() {
                 Process::spawn(command, &Cgroup::none()).unwrap()
             })
             .collect();
-        let mut victim = Process::spawn(syncing(&disk, &pinned), &Cgroup::none()).unwrap();
         let mut contenders = Vec::new();
         let named = watch_until(session, |session, tick| {
             let of_victim = tick.contenders.iter().filter(|r| r.victim_tgid == victim.pid());
