@@ -5,6 +5,7 @@
 //! files lie ([`tree`]). Flows out: names and settings. Knows no kernel program
 //! and no clock, and asks no other daemon.
 
+pub mod changes;
 pub mod device_names;
 pub mod devices;
 pub mod disks;

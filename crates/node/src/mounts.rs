@@ -29,6 +29,8 @@ pub struct Mount<'a> {
     /// The directory of the filesystem that is mounted.
     pub root: &'a [u8],
     pub point: &'a [u8],
+    /// The options of this mount alone, such as `noatime`.
+    pub own_options: &'a [u8],
     pub fstype: &'a [u8],
     pub source: &'a [u8],
     /// The filesystem's own options, such as the controllers of a cgroup v1.
@@ -52,12 +54,12 @@ fn parse_line(line: &[u8]) -> Option<Mount<'_>> {
     let id = number(fields.next()?)?;
     let device = devices::parse(fields.nth(1)?)?;
     let root = fields.next()?;
-    let point = fields.next()?;
-    // Options, then any number of tags up to the dash.
+    let (point, own_options) = (fields.next()?, fields.next()?);
+    // Any number of tags up to the dash.
     fields.find(|&field| field == b"-")?;
     let (fstype, source) = (fields.next()?, fields.next()?);
     let options = fields.next().unwrap_or_default();
-    Some(Mount { id, device, root, point, fstype, source, options })
+    Some(Mount { id, device, root, point, own_options, fstype, source, options })
 }
 
 /// The path of a mount point for us. If the host's tree lies below a root of ours,

@@ -380,7 +380,7 @@ pub struct End {
     pub syncs: u64,
 }
 
-/// Something that somebody did or saw, in their own words.
+/// Something that somebody did or saw, in their own words, or that the tracer saw.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Mark {
     /// In the recorded kernel's time.
@@ -388,6 +388,9 @@ pub struct Mark {
     pub text: String,
     /// The id of the user who set it.
     pub uid: u32,
+    /// The tracer saw it, and nobody said it; `uid` means nothing then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seen: bool,
 }
 
 /// The last line of a copy: the recording itself may go on.

@@ -60,6 +60,8 @@ mod recording;
 mod refused;
 /// A culprit and an innocent bystander, on a disk of known slowness.
 mod scenarios;
+/// Changes that the agent sees by itself.
+mod seen;
 /// A running agent, and what it serves.
 pub mod served;
 /// A node in trouble: a disk that does not answer, is full or read-only.

@@ -1,6 +1,6 @@
-//! Marks on their way from the agent's socket to its recording.
+//! Marks on their way from the agent's socket, or from its witness, to its recording.
 //!
-//! The thread that speaks HTTP puts them here, and the loop takes them ten times a second;
+//! Those threads put them here, and the loop takes them ten times a second;
 //! they wait while nothing can be written.
 
 use std::sync::{Mutex, PoisonError};
@@ -19,9 +19,17 @@ pub struct Mark {
     pub text: String,
     /// The id of the user who sets it, as the kernel says.
     pub uid: u32,
+    /// The tracer saw it, and nobody said it.
+    #[serde(skip)]
+    pub seen: bool,
 }
 
 impl Mark {
+    /// Something that the tracer saw by itself.
+    pub fn seen(text: String) -> Self {
+        Self { text, uid: 0, seen: true }
+    }
+
     /// # Errors
     ///
     /// When it is no line of text, or too long: a sentence.
@@ -33,7 +41,7 @@ impl Mark {
         if text.chars().any(char::is_control) {
             return Err("a mark must be one line of text".to_owned());
         }
-        Ok(Self { text: text.to_owned(), uid })
+        Ok(Self { text: text.to_owned(), uid, seen: false })
     }
 }
 
@@ -65,7 +73,7 @@ mod tests {
     fn a_mark_is_one_short_line() {
         let parse = |text: &str| Mark::parse(text.as_bytes(), 7);
         let text = "stopped fstrim.service".to_owned();
-        assert_eq!(parse("stopped fstrim.service\n"), Ok(Mark { text, uid: 7 }));
+        assert_eq!(parse("stopped fstrim.service\n"), Ok(Mark { text, uid: 7, seen: false }));
         let long = "x".repeat(257);
         for text in ["", " \n", "a\nb", "\u{1b}[2J", long.as_str()] {
             assert!(parse(text).unwrap_err().starts_with("a mark must"), "{text:?}");

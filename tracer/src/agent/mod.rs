@@ -23,3 +23,4 @@ pub mod series;
 pub mod shared;
 pub mod socket;
 pub mod web;
+pub mod witness;

@@ -35,6 +35,7 @@ use crate::{
         shared::{Down, Shared},
         socket::Socket,
         web::gate::Gate,
+        witness::Witness,
     },
     cli::AgentArgs,
     filter::Filter,
@@ -119,7 +120,11 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     give_up(privileges)?;
     let mut session = session;
     let keeper = config.state_dir.as_deref().map(|path| Keeper::begin(path, &mut session));
+    let mut witness = None;
     if let Some(path) = config.record.as_deref() {
+        witness = Witness::start(options.root.clone(), Arc::clone(&shared))
+            .inspect_err(|error| log::warn(&format!("sets no marks by itself ({error})")))
+            .ok();
         match Flight::start(path, config.record_size) {
             Ok(flight) => session.begin_flight(flight),
             Err(error) => {
@@ -128,6 +133,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
         }
     }
     let mut agent = Agent::new(config, settings, session, keeper, Arc::clone(&shared));
+    agent.witness = witness;
     agent.say_filter();
     agent.publish();
     shared.tick();
@@ -225,6 +231,8 @@ struct Agent {
     settings: Settings,
     session: Session,
     keeper: Option<Keeper>,
+    /// Sets marks by itself, where there is a recording.
+    witness: Option<Witness>,
     series: Series,
     disk_series: DiskSeries,
     filter: Filter,
@@ -250,6 +258,7 @@ impl Agent {
             settings,
             session,
             keeper,
+            witness: None,
             series,
             disk_series,
             filter,
@@ -284,8 +293,8 @@ impl Agent {
             self.shared.push(&mut self.slow, &self.filter);
         }
         if self.session.is_recorded() {
-            for Mark { text, uid } in self.shared.marks.take() {
-                self.session.mark(text, uid);
+            for Mark { text, uid, seen } in self.shared.marks.take() {
+                self.session.mark(text, uid, seen);
             }
         }
         self.shared.tick();
@@ -301,6 +310,9 @@ impl Agent {
         let mut snapshot = self.session.snapshot_of(Span::Period);
         self.session.begin_period();
         self.filter.narrow(&mut snapshot);
+        if let Some(witness) = &mut self.witness {
+            witness.follow(&snapshot, monotonic_ns());
+        }
         let now = monotonic_ns() as f64 / 1e9;
         self.series.update(now, snapshot.victims.iter().map(Observed::of));
         self.disk_series.update(now, &snapshot.disks, &self.session.around_disks(&snapshot));

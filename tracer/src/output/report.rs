@@ -140,8 +140,9 @@ impl Report {
     fn marks(&self) -> String {
         let mut lines = Vec::new();
         for Event { at, what } in &self.events {
-            let What::Mark { text, uid, around } = what else { continue };
-            lines.push(format!("{}  {} [uid {uid}]", self.zone.local(*at), escape(text)));
+            let What::Mark { text, uid, seen, around } = what else { continue };
+            let by = timeline::said_by((!seen).then_some(*uid));
+            lines.push(format!("{}  {}{by}", self.zone.local(*at), escape(text)));
             for Around { victim, before, after } in around {
                 lines.push(format!("    {}", timeline::subject(victim)));
                 for (name, minute) in [("before", before), ("after", after)] {
@@ -437,7 +438,7 @@ mod tests {
         let What::SlowEnded { victim, .. } = ended(0.0).what else { panic!("not ended") };
         let minute = Minute { syncs: 432, p50_seconds: 0.01, p99_seconds: 0.329 };
         let around = vec![Around { victim, before: Some(minute), after: None }];
-        let what = What::Mark { text: "stopped <b>".to_owned(), uid: 1000, around };
+        let what = What::Mark { text: "stopped <b>".to_owned(), uid: 1000, seen: false, around };
         let mut report = report();
         report.events.push(Event { at: 1_772_366_700.0, what });
         let marks = report.marks();

@@ -95,7 +95,10 @@ fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
             let end = if *ended { "ended after" } else { "had not ended after" };
             ("hang", format!("{call} of {who} {end} {after}"))
         }
-        What::Mark { text, uid, around } => ("mark", marked(text, *uid, around)),
+        What::Mark { text, uid, seen, around } => {
+            let word = if *seen { "seen" } else { "mark" };
+            (word, marked(text, (!seen).then_some(*uid), around))
+        }
         What::Restart { to, reason, .. } => {
             ("restart", format!("{reason}; nothing is known until {}", zone.local(*to)))
         }
@@ -108,9 +111,14 @@ pub fn subject(of: &Subject) -> String {
     format!("{} {file}", names::actor(&of.actor))
 }
 
-/// A mark, with the syncs of a few victims before and after it.
-fn marked(text: &str, uid: u32, around: &[Around]) -> String {
-    let mut line = format!("{} [uid {uid}]", bounded(text, MARK_COLUMNS));
+/// The user who said something, in brackets; nothing if the tracer saw it.
+pub fn said_by(uid: Option<u32>) -> String {
+    uid.map_or_else(String::new, |uid| format!(" [uid {uid}]"))
+}
+
+/// A mark, who said it, and the syncs of a few victims before and after it.
+fn marked(text: &str, uid: Option<u32>, around: &[Around]) -> String {
+    let mut line = bounded(text, MARK_COLUMNS).into_owned() + &said_by(uid);
     for Around { victim, before, after } in around.iter().take(MARK_VICTIMS) {
         let (who, class) = (names::actor(&victim.actor), names::class(victim.class));
         let [before, after] = [before, after].map(|minute| self::minute(minute.as_ref()));
@@ -171,6 +179,7 @@ mod tests {
             What::Mark {
                 text: "\u{1b}[2J\n".repeat(100),
                 uid: u32::MAX,
+                seen: false,
                 around: vec![Around { victim: victim(), before: None, after: None }; 5],
             },
             What::Restart { to: f64::NAN, why: "killed", reason: "a\nb".into() },

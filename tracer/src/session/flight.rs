@@ -46,10 +46,10 @@ impl Session {
         self.recorder.is_some()
     }
 
-    /// Writes what somebody did or saw into the recording.
-    pub fn mark(&mut self, text: String, uid: u32) {
+    /// Writes what somebody did or saw into the recording; `seen` if the tracer saw it.
+    pub fn mark(&mut self, text: String, uid: u32, seen: bool) {
         if let Some(recorder) = &mut self.recorder {
-            recorder.mark(&Mark { at_ns: monotonic_ns(), text, uid });
+            recorder.mark(&Mark { at_ns: monotonic_ns(), text, uid, seen });
         }
     }
 

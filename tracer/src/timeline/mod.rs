@@ -101,11 +101,13 @@ pub enum What {
         seconds: f64,
         ended: bool,
     },
-    /// Somebody said what they did or saw.
+    /// Somebody said what they did or saw, or the tracer saw a change.
     Mark {
         text: String,
         /// The id of the user who said it.
         uid: u32,
+        /// The tracer saw it, and nobody said it; `uid` means nothing then.
+        seen: bool,
         /// The victims' syncs before and after, the slowest before it first.
         around: Vec<Around>,
     },
@@ -317,9 +319,9 @@ impl Timeline {
 
     /// Adds the marks that a replay has found so far, without those of earlier calls.
     pub fn take_marks(&mut self, marks: &[Marked]) {
-        for Marked { at, text, uid } in marks.iter().skip(self.marks) {
-            let (text, uid, around) = (text.clone(), *uid, Vec::new());
-            self.push(*at, What::Mark { text, uid, around });
+        for Marked { at, text, uid, seen } in marks.iter().skip(self.marks) {
+            let (text, uid, seen, around) = (text.clone(), *uid, *seen, Vec::new());
+            self.push(*at, What::Mark { text, uid, seen, around });
         }
         self.marks = self.marks.max(marks.len());
     }

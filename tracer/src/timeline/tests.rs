@@ -165,7 +165,8 @@ fn of_more_events_than_are_kept_the_rest_is_counted() {
 #[test]
 fn a_mark_is_an_event_once() {
     let mut timeline = Timeline::default();
-    let mark = |at, text: &str| Marked { at: BEGIN + at, text: text.to_owned(), uid: 1000 };
+    let mark =
+        |at, text: &str| Marked { at: BEGIN + at, text: text.to_owned(), uid: 1000, seen: false };
     let marks = [mark(5.0, "stopped fstrim"), mark(70.0, "started it again")];
     timeline.take_marks(&marks[..1]);
     timeline.take_marks(&marks);

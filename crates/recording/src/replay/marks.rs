@@ -1,4 +1,4 @@
-//! Marks that people set while it was recorded.
+//! Marks that people, or the tracer, set while it was recorded.
 
 use super::{Replay, shifted};
 use crate::{
@@ -17,6 +17,8 @@ pub struct Marked {
     pub text: String,
     /// The id of the user who set it.
     pub uid: u32,
+    /// The tracer saw it, and nobody said it.
+    pub seen: bool,
 }
 
 /// The marks up to now.
@@ -32,7 +34,7 @@ impl Replay {
         &self.marks
     }
 
-    pub(super) fn mark(&mut self, Mark { at_ns, text, uid }: Mark) -> Result<(), String> {
+    pub(super) fn mark(&mut self, Mark { at_ns, text, uid, seen }: Mark) -> Result<(), String> {
         let at_ns = shifted(at_ns, self.shift_ns)?;
         check_time(at_ns)?;
         check_texts(&[&text])?;
@@ -43,7 +45,7 @@ impl Replay {
             return Ok(());
         }
         let at = self.scene.clock().unix_seconds(at_ns);
-        self.marks.kept.push(Marked { at, text, uid });
+        self.marks.kept.push(Marked { at, text, uid, seen });
         Ok(())
     }
 }

@@ -186,7 +186,7 @@ fn marks_are_taken_by_the_socket_alone_with_who_sets_them() {
     let uid = nix::unistd::geteuid().as_raw();
     let text = "stopped fstrim.service".to_owned();
     assert_eq!(json(&answer), serde_json::json!({ "text": text, "uid": uid }));
-    assert_eq!(shared.marks.take(), [Mark { text, uid }]);
+    assert_eq!(shared.marks.take(), [Mark { text, uid, seen: false }]);
     for wrong in ["", "\u{1b}[2J", &"x".repeat(257), &"x".repeat(4000)] {
         let answer = post(wrong);
         check(&answer, 400);

@@ -15,7 +15,7 @@ fn a_mark_is_kept_with_its_time_and_its_user_and_copied() {
     run.begin(Box::new(Direct(rest, 0)), Began::Start);
     run.second();
     let text = "stopped <b>fstrim</b>".to_owned();
-    let mark = Mark { at_ns: 2 * SECOND + SECOND / 2, text: text.clone(), uid: 1000 };
+    let mark = Mark { at_ns: 2 * SECOND + SECOND / 2, text: text.clone(), uid: 1000, seen: true };
     run.recorder.as_mut().unwrap().mark(&mark);
     run.second();
     run.end();
@@ -26,7 +26,7 @@ fn a_mark_is_kept_with_its_time_and_its_user_and_copied() {
         assert_eq!(replay.play(u64::MAX, None, &mut Vec::new()), Played::Whole);
         replay.check().unwrap();
         // The kernel's first second is the wall's 1,770,000,000th.
-        let expected = Marked { at: 1_770_000_001.5, text: text.clone(), uid: 1000 };
+        let expected = Marked { at: 1_770_000_001.5, text: text.clone(), uid: 1000, seen: true };
         assert_eq!((&replay.marks().kept[..], replay.marks().left_out), (&[expected][..], 0));
     }
 }
@@ -38,7 +38,7 @@ fn of_very_many_marks_there_is_the_number() {
     let mut run = Run::new("a");
     run.begin(Box::new(Direct(rest, 0)), Began::Start);
     for at_ns in SECOND..SECOND + 1030 {
-        let mark = Mark { at_ns, text: "again".into(), uid: 0 };
+        let mark = Mark { at_ns, text: "again".into(), uid: 0, seen: false };
         run.recorder.as_mut().unwrap().mark(&mark);
     }
     run.second();

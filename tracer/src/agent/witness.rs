@@ -1,0 +1,130 @@
+//! Sees changes on the node that may be why a victim's syncs change, and sets marks.
+//!
+//! A thread of its own looks every two seconds: a file of a disk that hangs may hold up who
+//! reads it, and the loop must not wait. The loop hands it the victims and the culprits of each
+//! period; it hands over marks, as people do through the socket.
+
+use std::{
+    collections::VecDeque,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tracer_kernel::clock::monotonic_ns;
+use tracer_node::changes::{Changes, Party, Watched};
+use tracer_snapshot::{Actor, Snapshot};
+
+use super::{marks::Mark, shared::Shared};
+use crate::output::names;
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Victims that are looked at, and culprits.
+const VICTIMS: usize = 16;
+const CULPRITS: usize = 16;
+
+/// A culprit is looked at this long after it was named last.
+const NAMED_NS: u64 = 600_000_000_000;
+
+/// A culprit has at least this part of the excess.
+const CULPRIT_SHARE: f64 = 0.1;
+
+const STACK_BYTES: usize = 256 << 10;
+
+/// The thread's orders.
+pub struct Witness {
+    watched: Arc<Mutex<Watched>>,
+    /// Those named last at the end, with when that was.
+    culprits: VecDeque<(Party, u64)>,
+}
+
+impl Witness {
+    /// Starts the thread; it looks below `root`, and ends with the process.
+    ///
+    /// # Errors
+    ///
+    /// When there can be no thread.
+    pub fn start(root: PathBuf, shared: Arc<Shared>) -> io::Result<Self> {
+        let watched = Arc::<Mutex<Watched>>::default();
+        let orders = Arc::clone(&watched);
+        let look = move || {
+            let mut changes = Changes::new(&root);
+            loop {
+                thread::sleep(EVERY);
+                let watched = orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                for sentence in changes.look(monotonic_ns(), &watched) {
+                    // If nobody takes marks, there is no recording to put them into.
+                    shared.marks.put(Mark::seen(sentence));
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("witness".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(look)?;
+        Ok(Self { watched, culprits: VecDeque::new() })
+    }
+
+    /// From now on the thread looks at the victims of this period, and at culprits that were
+    /// named in the last minutes.
+    pub fn follow(&mut self, s: &Snapshot, now_ns: u64) {
+        for victim in s.victims.iter().filter(|victim| victim.verdict.slower_than.is_some()) {
+            let named = victim.verdict.culprits.iter();
+            for culprit in named.filter(|culprit| culprit.share >= CULPRIT_SHARE) {
+                if culprit.actor.kernel_thread {
+                    continue;
+                }
+                let party = party(&culprit.actor, true);
+                self.culprits.retain(|(known, _)| *known != party);
+                self.culprits.push_back((party, now_ns));
+            }
+        }
+        self.culprits.retain(|(_, then)| now_ns.saturating_sub(*then) < NAMED_NS);
+        self.culprits.drain(..self.culprits.len().saturating_sub(CULPRITS));
+        let mut watched = Watched::default();
+        let disk = |at: Option<usize>| s.disks.get(at?).map(|disk| &disk.name);
+        for victim in s.victims.iter().take(VICTIMS) {
+            watched.parties.push(party(&victim.actor, false));
+            watched.disks.extend(disk(victim.disk).into_iter().chain(&victim.disks_below).cloned());
+            watched.devices.push(victim.device.clone());
+        }
+        for names in [&mut watched.disks, &mut watched.devices] {
+            names.sort();
+            names.dedup();
+        }
+        watched.parties.extend(self.culprits.iter().map(|(party, _)| party.clone()));
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+    }
+}
+
+fn party(actor: &Actor, is_culprit: bool) -> Party {
+    Party { name: names::actor(actor), tgid: actor.tgid, cgroup: actor.cgroup.clone(), is_culprit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::fixture;
+
+    #[test]
+    fn victims_and_culprits_of_the_last_minutes_are_looked_at() {
+        let mut witness = Witness { watched: Arc::default(), culprits: VecDeque::new() };
+        let s = fixture::trimmed();
+        let watched = |witness: &Witness| witness.watched.lock().unwrap().clone();
+        witness.follow(&s, 5);
+        let now = watched(&witness);
+        let culprits: Vec<_> = now.parties.iter().filter(|party| party.is_culprit).collect();
+        assert_eq!(culprits.len(), 1, "{now:?}");
+        assert!(culprits[0].name.starts_with("fstrim"), "{now:?}");
+        assert!(now.parties.iter().any(|party| party.name.starts_with("etcd")), "{now:?}");
+        assert!(now.disks.contains(&s.disks[0].name), "{now:?}");
+
+        let nothing = Snapshot { victims: Vec::new(), ..s };
+        witness.follow(&nothing, 5 + NAMED_NS - 1);
+        assert_eq!(watched(&witness).parties.len(), 1);
+        witness.follow(&nothing, 5 + NAMED_NS);
+        assert_eq!(watched(&witness), Watched::default());
+    }
+}
