@@ -68,7 +68,11 @@ const HEADERS: usize = 64;
 
 const PAGE: &str = include_str!("page.html");
 
-/// Permits only the page's own script and style, and requests to this agent.
+/// A report runs nothing and loads nothing, and only the page shows it within itself.
+const REPORT_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; \
+                             form-action 'none'; frame-ancestors 'self'";
+
+/// Permits only the page's own script and style, requests to this agent, and its reports.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = |tag: &str| {
         let inside = inside(PAGE, tag).unwrap_or_default();
@@ -76,6 +80,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     };
     format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \
+         frame-src 'self'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hash("script"),
         hash("style")

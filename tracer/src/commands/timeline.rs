@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     cli::{moments::Zone, recordings::TimelineArgs},
-    output::{json, timeline::write_event},
+    output::{
+        json,
+        timeline::{words, write_event},
+    },
     timeline::{Event, HANG, PERIOD, Timeline},
 };
 use tracer_engine::victim::Span;
@@ -59,17 +62,21 @@ pub async fn run(args: &TimelineArgs) -> Result<()> {
     replay.check()
 }
 
-/// An event with its time in words.
+/// An event, and the same in words.
 #[derive(Serialize)]
 pub struct Timed<'a> {
     time: String,
+    /// The rest of the line that `tracer timeline` prints: its first word, and all after it.
+    word: &'static str,
+    line: String,
     #[serde(flatten)]
     event: &'a Event,
 }
 
 impl<'a> Timed<'a> {
     pub fn of(event: &'a Event, zone: &Zone) -> Self {
-        Self { time: zone.rfc3339(event.at), event }
+        let (word, line) = words(event, zone);
+        Self { time: zone.rfc3339(event.at), word, line, event }
     }
 }
 

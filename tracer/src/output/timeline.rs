@@ -39,9 +39,14 @@ pub fn cause(kind: Kind) -> &'static str {
 
 /// Writes the line of an event.
 pub fn write_event(out: &mut impl io::Write, event: &Event, zone: &Zone) -> io::Result<()> {
-    let (word, text) = line(event, zone);
-    let text = bounded(&text, COLUMNS);
+    let (word, text) = words(event, zone);
     writeln!(out, "{}  {word:<8} {text}", zone.local(event.at))
+}
+
+/// The first word of an event's line, and the rest, which is escaped and bounded.
+pub fn words(event: &Event, zone: &Zone) -> (&'static str, String) {
+    let (word, text) = line(event, zone);
+    (word, bounded(&text, COLUMNS).into_owned())
 }
 
 fn line(event: &Event, zone: &Zone) -> (&'static str, String) {

@@ -11,6 +11,7 @@ use std::{
     fs,
     io::Write as _,
     path::Path,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::{Duration, Instant},
@@ -26,11 +27,12 @@ use super::{
         need_stage, play,
         stage::cgroup,
     },
-    served::Agent,
+    served::{Agent, free_address},
 };
 use crate::{
     simulated::{SimulatedDisk, parts::Part},
     skip::skip,
+    subject::{Tracer, tracer_bin},
 };
 use browser::Browser;
 
@@ -153,6 +155,53 @@ fn names_that_are_markup_are_text_and_run_nothing() {
     );
     thread::sleep(SECOND);
     assert_eq!(browser.evaluate("typeof window.ran"), "undefined");
+}
+
+#[test]
+fn what_happened_is_asked_on_the_page_and_its_report_is_shown() {
+    need_live!();
+    let mut browser = need_browser!();
+    let disk = lab_disk(Filesystem::Ext4);
+    let cgroup = Cgroup::create("syncer").unwrap();
+    let _syncer = start_syncer("syncer", &disk.mountpoint().join("0.wal"), &cgroup);
+    let [folder, socket] = ["recording", "agent.sock"]
+        .map(|name| disk.mountpoint().join(name).to_str().unwrap().to_owned());
+    let address = free_address();
+    let listen = address.to_string();
+    let args = ["agent", "--listen", &listen, "--record", &folder, "--socket", &socket];
+    let agent = Agent::until_ready(Tracer::start(&args), address);
+    agent.tracer.wait_for(30 * SECOND, "records into");
+    thread::sleep(3 * SECOND);
+    let mark = ["mark", "changed <b>it</b>", "--socket", &socket];
+    let marked = Command::new(tracer_bin()).args(mark).status().unwrap();
+    assert!(marked.success());
+    thread::sleep(5 * SECOND);
+
+    browser.open(&format!("http://{address}/"));
+    browser.wait_for_text("last", |text| text.contains("15 min"));
+    assert_eq!(browser.text("events"), "", "nothing is asked by itself");
+    browser.evaluate("document.querySelector('#last button').click()");
+    let says = browser.wait_for_text("events", |text| text.contains("changed <b>it</b> [uid 0]"));
+    println!("{says}");
+    let asked = browser.text("asked");
+    assert!(asked.contains(" event") && asked.contains("the recording begins"), "{asked}");
+    let hash = browser.evaluate("location.hash");
+    assert!(hash.as_str().unwrap().starts_with("#from="), "{hash}");
+    for button in ["#draw", "#when button", "#events button", "#last button"] {
+        let kind = format!("document.querySelector('{button}').tabIndex");
+        assert_eq!(browser.evaluate(&kind), 0, "{button} is reached by the keyboard");
+    }
+    browser.evaluate("document.getElementById('draw').click()");
+    // The frame keeps its page to itself; what is in it is asked again.
+    let frame = "document.querySelector('iframe').getAttribute('src')";
+    let report = browser.evaluate(frame).as_str().unwrap().to_owned();
+    let (_, page) = agent.get(&report, "");
+    assert!(page.contains("<svg role=\"img\"") && page.contains("changed &lt;b&gt;it"), "{page}");
+    thread::sleep(3 * SECOND);
+    browser.emulate("setDeviceMetricsOverride", report::phone());
+    let width = browser.evaluate("document.documentElement.scrollWidth").as_f64().unwrap();
+    assert!(width <= 390.0, "{width}: the page is wider than a phone");
+    has_no_faults(&browser);
 }
 
 #[test]

@@ -59,6 +59,6 @@ fn the_pictures_of_a_report_can_be_read_and_names_in_them_are_text() {
     has_no_faults(&browser);
 }
 
-fn phone() -> serde_json::Value {
+pub fn phone() -> serde_json::Value {
     json!({"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": true})
 }

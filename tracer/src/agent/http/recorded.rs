@@ -61,6 +61,15 @@ fn what_happened_and_why_are_asked_by_time() {
         (&BEGINS.into(), &0.into())
     );
 
+    assert_eq!(came["word"], "began", "{came}");
+    assert!(came["line"].as_str().unwrap().contains(" discard makes "), "{came}");
+
+    let answer = get(address, &format!("/api/v1/report?from={BEGINS}&to={ENDS}"));
+    check(&answer, 200);
+    assert!(answer.contains("content-type: text/html; charset=utf-8\r\n"), "{answer:.600}");
+    assert!(answer.contains("content-security-policy: default-src 'none'; style-src"), "{answer}");
+    assert!(answer.contains("<svg role=\"img\"") && answer.ends_with("</html>\n"), "{answer}");
+
     let at = "2026-11-21T17:24:40%2B01:00";
     let answer = get(address, &format!("/api/v1/why?victim=wal&at={at}&for=5s"));
     check(&answer, 200);

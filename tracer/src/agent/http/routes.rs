@@ -17,7 +17,7 @@ use hyper::{
 };
 use serde_json::json;
 
-use super::{PAGE, POLICY, Serves};
+use super::{PAGE, POLICY, REPORT_POLICY, Serves};
 use crate::{
     agent::{
         exposition::Format,
@@ -44,11 +44,12 @@ pub enum Route {
     Timeline,
     Why,
     Recording,
+    Report,
     Marks,
 }
 
 impl Route {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Page,
         Self::Icon,
         Self::Health,
@@ -59,6 +60,7 @@ impl Route {
         Self::Timeline,
         Self::Why,
         Self::Recording,
+        Self::Report,
         Self::Marks,
     ];
 
@@ -74,6 +76,7 @@ impl Route {
             Self::Timeline => "/api/v1/timeline",
             Self::Why => "/api/v1/why",
             Self::Recording => "/api/v1/recording",
+            Self::Report => "/api/v1/report",
             Self::Marks => "/api/v1/marks",
         }
     }
@@ -83,7 +86,7 @@ impl Route {
     pub fn parameters(self) -> &'static [&'static str] {
         match self {
             Self::Syncs => &["min", "limit", "id"],
-            Self::Timeline | Self::Recording => &["from", "to"],
+            Self::Timeline | Self::Recording | Self::Report => &["from", "to"],
             Self::Why => &["victim", "at", "for"],
             _ => &[],
         }
@@ -91,7 +94,7 @@ impl Route {
 
     /// Whether it asks the recording, which takes longer and is not for everybody.
     pub fn is_past(self) -> bool {
-        matches!(self, Self::Timeline | Self::Why | Self::Recording)
+        matches!(self, Self::Timeline | Self::Why | Self::Recording | Self::Report)
     }
 
     fn find(path: &str, serves: Serves) -> Option<Self> {
@@ -185,7 +188,7 @@ pub async fn answer(
         },
         // It is not asked.
         Route::Marks => return plain(StatusCode::METHOD_NOT_ALLOWED, "only POST\n"),
-        Route::Timeline | Route::Why | Route::Recording => {
+        Route::Timeline | Route::Why | Route::Recording | Route::Report => {
             return ask(route, query, past, asks).await.unwrap_or_else(|refused| refusal(&refused));
         }
         Route::Metrics | Route::Verdicts => match shared.published() {
@@ -222,12 +225,20 @@ async fn ask(route: Route, query: &str, past: &Past, asks: Asks) -> Result<Answe
     let question = match route {
         Route::Why => Question::why(query),
         Route::Timeline => Question::timeline(query, now),
+        Route::Report => Question::report(query, now),
         _ => Question::recording(query, now),
     };
     let question = question.map_err(|why| Refused::new(StatusCode::BAD_REQUEST, why))?;
     let (stream, length) = past.ask(question).await?;
-    let kind = if route == Route::Recording { GZIP } else { JSON };
-    let answer = respond_with(StatusCode::OK, kind, Either::Right(stream));
+    let kind = match route {
+        Route::Recording => GZIP,
+        Route::Report => HTML,
+        _ => JSON,
+    };
+    let mut answer = respond_with(StatusCode::OK, kind, Either::Right(stream));
+    if route == Route::Report {
+        answer = with(answer, header::CONTENT_SECURITY_POLICY, REPORT_POLICY);
+    }
     Ok(match length {
         Some(length) => with(answer, header::CONTENT_LENGTH, &length.to_string()),
         None => answer,

@@ -39,6 +39,10 @@ pub enum Question {
         from: f64,
         to: f64,
     },
+    Report {
+        from: f64,
+        to: f64,
+    },
 }
 
 impl Question {
@@ -56,6 +60,14 @@ impl Question {
     pub fn recording(query: &str, now: f64) -> Result<Self, String> {
         let [from, to] = span(query, now)?;
         Ok(Self::Recording { from, to })
+    }
+
+    /// # Errors
+    ///
+    /// As [`Question::timeline`].
+    pub fn report(query: &str, now: f64) -> Result<Self, String> {
+        let [from, to] = span(query, now)?;
+        Ok(Self::Report { from, to })
     }
 
     /// # Errors

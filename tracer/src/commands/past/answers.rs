@@ -1,4 +1,4 @@
-//! The agent's answers about its recording: the same as the commands', in JSON.
+//! The agent's answers about its recording: the same as the commands', in JSON, and its report.
 
 use std::{path::Path, time::Duration};
 
@@ -12,9 +12,10 @@ use crate::{
     cli::{
         WhyArgs,
         moments::{Moment, Zone},
-        recordings::{PastArgs, TimeArgs},
+        recordings::{Format, PartArgs, PastArgs, TimeArgs},
     },
     commands::{
+        report,
         timeline::{Timed, happened},
         why,
     },
@@ -72,6 +73,15 @@ pub fn answer(folder: &Path, question: &Question) -> Result<Vec<u8>> {
                 bytes.extend_from_slice(verdict);
                 Ok(())
             })?;
+        }
+        Question::Report { from, to } => {
+            let part = PartArgs {
+                duration: None,
+                filter: None,
+                time: time(*from, Some(*to))?,
+                agent: None,
+            };
+            bytes = report::make(&source, &part, Format::Html)?.0;
         }
         Question::Recording { .. } => anyhow::bail!("a recording is copied, and not replayed"),
     }

@@ -21,7 +21,7 @@ use super::{
     timeline::collect,
 };
 use crate::{
-    cli::recordings::{Format, ReportArgs},
+    cli::recordings::{Format, PartArgs, ReportArgs},
     output::{
         names,
         report::{Episode, Report, write_html, write_markdown},
@@ -31,6 +31,7 @@ use crate::{
     timeline::{Event, What},
 };
 use tracer_engine::victim::Span;
+use tracer_recording::replay::Replay;
 use tracer_snapshot::Snapshot;
 
 /// Times that are described one by one; of more there is the timeline.
@@ -54,24 +55,35 @@ pub async fn run(args: &ReportArgs) -> Result<()> {
     }
     let (named, agent) = (args.path.as_deref(), args.part.agent.as_ref());
     let source = Source::find(named, agent, &args.part.time, args.part.duration).await?;
-    let (mut replay, asked) = args.part.open(&source)?;
+    let (bytes, replay) = make(&source, &args.part, args.format)?;
+    write(args, &bytes)?;
+    replay.check()
+}
+
+/// Makes the report, and returns it with the replay that was read for it.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn make(source: &Source, part: &PartArgs, format: Format) -> Result<(Vec<u8>, Replay)> {
+    let (mut replay, asked) = part.open(source)?;
     let began = replay.now();
-    let until = Until::of(&replay, asked.as_ref(), args.part.duration);
+    let until = Until::of(&replay, asked.as_ref(), part.duration);
     let (mut events, left_out) = collect(&mut replay, until);
-    marks::measure(&source, &mut events)?;
+    marks::measure(source, &mut events)?;
     let ended = replay.now();
-    args.part.retain(&mut events);
+    part.retain(&mut events);
     let last = replay.snapshot_of(Span::Period);
     let zone = source.zone.clone();
     let name = source.name().to_owned();
     let all = Asked { from: began, to: ended, zone: zone.clone(), name: name.clone() };
     let all = asked.unwrap_or(all);
-    let mut episodes = judge(&source, &spans(&events), args.part.text().as_deref())?;
+    let mut episodes = judge(source, &spans(&events), part.text().as_deref())?;
     let gaps = all.all_gaps(&replay, began);
-    let charts = match args.format {
+    let charts = match format {
         Format::Md => Vec::new(),
         Format::Html => {
-            let pictures = Pictures { source: &source, events: &events, gaps: &gaps };
+            let pictures = Pictures { source, events: &events, gaps: &gaps };
             pictures.add_to([began, ended], &mut episodes)?;
             pictures.of_all([began, ended], &last)?
         }
@@ -90,12 +102,11 @@ pub async fn run(args: &ReportArgs) -> Result<()> {
         episodes,
     };
     let mut bytes = Vec::new();
-    match args.format {
+    match format {
         Format::Html => write_html(&mut bytes, &report)?,
         Format::Md => write_markdown(&mut bytes, &report)?,
     }
-    write(args, &bytes)?;
-    replay.check()
+    Ok((bytes, replay))
 }
 
 fn write(args: &ReportArgs, bytes: &[u8]) -> Result<()> {
