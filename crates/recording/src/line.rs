@@ -1,11 +1,14 @@
 //! The lines of a recording, and what they are made from.
 //!
-//! Each is an object with one key that says what it is. All times are kernel
+//! Each is an object with one key, which says of what kind it is. All times are kernel
 //! monotonic nanoseconds, all lengths nanoseconds, all sizes bytes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
 use tracer_ebpf::{
     record::{ACCOUNTS, COMM, NO_DISK, OwnerKey, SyncRecord},
     sync_record_fields,
@@ -19,31 +22,84 @@ use tracer_engine::{
 use tracer_scene::{Stack, snapshot::KINDS};
 use tracer_snapshot::{Actor, FileClass, Hanging, Kernel, Op, clock::Clock};
 
-/// Anything that a line can be; one that is none of these is of a later
-/// version, and is skipped.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Line {
-    pub header: Option<Header>,
-    pub owner: Option<OwnerLine>,
-    pub identity: Option<Identity>,
-    pub file: Option<File>,
-    pub device: Option<Device>,
-    pub disk: Option<Disk>,
-    pub sync: Option<Sync>,
-    pub syncs: Option<Syncs>,
+/// Declares the kinds of lines. The key of a line is its kind in snake_case, and its value
+/// has the type in parentheses.
+macro_rules! lines {
+    ($($(#[$doc:meta])* $kind:ident($of:ty),)+) => {
+        /// A line of a recording.
+        #[derive(Debug)]
+        pub enum Line {
+            $($(#[$doc])* $kind($of),)+
+            /// A line of a later version, which is skipped.
+            Unknown,
+        }
+
+        #[derive(Deserialize)]
+        #[serde(field_identifier, rename_all = "snake_case")]
+        enum Key {
+            $($kind,)+
+            #[serde(other)]
+            Unknown,
+        }
+
+        impl<'de> Visitor<'de> for LineVisitor {
+            type Value = Line;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with one key")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut keys: A) -> Result<Line, A::Error> {
+                let mut line = Line::Unknown;
+                while let Some(key) = keys.next_key()? {
+                    let next = match key {
+                        $(Key::$kind => Line::$kind(keys.next_value()?),)+
+                        Key::Unknown => {
+                            keys.next_value::<IgnoredAny>()?;
+                            continue;
+                        }
+                    };
+                    if !matches!(line, Line::Unknown) {
+                        return Err(A::Error::custom("one line is of two kinds"));
+                    }
+                    line = next;
+                }
+                Ok(line)
+            }
+        }
+    };
+}
+
+lines! {
+    Header(Header),
+    Owner(OwnerLine),
+    Identity(Identity),
+    File(File),
+    Device(Device),
+    Disk(Disk),
+    Sync(Sync),
+    Syncs(Syncs),
     /// A sync that has not ended at the tick that follows, as if it ended there.
-    pub unfinished: Option<Sync>,
-    pub hanging: Option<Hanging>,
-    pub hanging_left_out: Option<usize>,
-    pub stack: Option<Stack>,
-    pub kernel: Option<Kernel>,
-    pub dropped: Option<BTreeMap<String, u64>>,
-    pub clock: Option<Clock>,
-    pub mark: Option<Mark>,
-    pub tick: Option<Tick>,
-    pub copied: Option<Copied>,
-    pub end: Option<End>,
+    Unfinished(Sync),
+    /// Boxed, as it is larger than all other kinds.
+    Hanging(Box<Hanging>),
+    HangingLeftOut(usize),
+    Stack(Stack),
+    Kernel(Kernel),
+    Dropped(BTreeMap<String, u64>),
+    Clock(Clock),
+    Mark(Mark),
+    Tick(Tick),
+    Copied(Copied),
+    End(End),
+}
+
+struct LineVisitor;
+
+impl<'de> Deserialize<'de> for Line {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(LineVisitor)
+    }
 }
 
 /// The fields with which the header of every version begins: format and version.

@@ -1,9 +1,9 @@
 //! Writes a recording: lines into a buffer, and once a second the buffer to the
 //! file, as a gzip member of its own.
 //!
-//! So a recorder that is killed leaves a file that can be read up to its last
-//! second. What can be named by a number is named once, before it is first
-//! spoken of. After an error nothing more is written.
+//! So a recorder that is killed leaves a file that can be read up to its last second.
+//! Whatever has a number is named once, before the number is first used. After an error
+//! nothing more is written.
 
 use std::{
     collections::HashMap,
@@ -42,7 +42,7 @@ use tracer_snapshot::{
 /// With this many bytes waiting, they are written before the second is over.
 const FULL_BYTES: usize = 1 << 20;
 
-/// Files and devices that a reader is trusted to remember: fewer than it does.
+/// Files and devices that are not named again: fewer than a reader remembers.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(2048).expect("not zero");
 
 /// How much was written.
@@ -128,8 +128,8 @@ impl Recorder {
         Self::begin_part(Box::new(sink), scene, scene.period_ns(), Part::default())
     }
 
-    /// Writes the first line of a part of a longer recording. It names everybody and
-    /// everything again, if all people are news again.
+    /// Writes the first line of a part of a longer recording. It names all actors again if
+    /// they were marked as changed before, and everything else.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Plays a recording: its lines feed a scene, as a session's kernel does.
+//! Plays a recording: its lines feed a scene, as the kernel does in a session.
 //!
 //! Time is the recording's. Every number and every string is checked before
 //! anything else sees it, and everything that grows has a bound; the first line
@@ -48,7 +48,7 @@ const MAX_COUNT: u64 = 1 << 53;
 /// Parts of the same run may overlap by at most this much.
 const OVERLAP_NS: u64 = 2_000_000_000;
 
-/// Between two looks at whether the clock was set.
+/// The time between two looks at whether the clock was set.
 const CLOCK_NS: u64 = 10_000_000_000;
 
 /// Why a replay stopped.
@@ -190,7 +190,7 @@ impl Replay {
         let mut reader =
             Reader::new(source).map_err(|damage| Refused::Foreign(damage.why).of(&name))?;
         let first = reader.first_line(check_stamp).map_err(|refused| refused.of(&name))?;
-        let header = first.header.ok_or_else(|| Refused::no_header().of(&name))?;
+        let Line::Header(header) = first else { return Err(Refused::no_header().of(&name).into()) };
         let Header { started_ns, clock, kernel, boot, .. } = header;
         check_kernel(&kernel).map_err(|why| Refused::Foreign(why).of(&name))?;
         let now_ns = started_ns.min(MAX_TIME_NS);
@@ -224,12 +224,12 @@ impl Replay {
         Self { name, ..self }
     }
 
-    /// When we are, in the recorded kernel's time.
+    /// The present time of the replay, in the recorded kernel's time.
     pub fn now_ns(&self) -> u64 {
         self.now_ns
     }
 
-    /// When we are, in Unix seconds.
+    /// The present time of the replay, in Unix seconds.
     pub fn now(&self) -> f64 {
         self.scene.clock().unix_seconds(self.now_ns)
     }
@@ -239,7 +239,7 @@ impl Replay {
         self.breaks.kept()
     }
 
-    /// Goes on until `until_ns`, or this moment in Unix seconds, or to the end.
+    /// Plays until `until_ns`, or until the time `until` in Unix seconds, or to the end.
     pub fn play_both(
         &mut self,
         until_ns: u64,
@@ -260,8 +260,8 @@ impl Replay {
         }
     }
 
-    /// Goes on until `until_ns`, or to the end. Syncs of at least `slow_ns` are
-    /// also described one by one, in `slow`.
+    /// Plays until `until_ns`, or to the end. Syncs of at least `slow_ns` are also
+    /// described one by one, in `slow`.
     pub fn play(
         &mut self,
         until_ns: u64,
@@ -274,10 +274,8 @@ impl Replay {
             }
             let is_segment = self.reader.is_segment();
             let taken = match self.reader.next_line() {
-                Ok(Some(Line { header: Some(header), .. })) if is_segment => {
-                    self.begin_part(header, None)
-                }
-                Ok(Some(line)) if self.ended && line.copied.is_none() => {
+                Ok(Some(Line::Header(header))) if is_segment => self.begin_part(header, None),
+                Ok(Some(line)) if self.ended && !matches!(line, Line::Copied(_)) => {
                     Err("something follows its end".to_owned())
                 }
                 Ok(Some(line)) => self.ingest_line(line, slow_ns, slow),
@@ -313,7 +311,7 @@ impl Replay {
         self.scene.snapshot(span, self.now_ns, &mut self.names)
     }
 
-    /// From here on snapshots of the period begin again.
+    /// Begins a new period for snapshots.
     pub fn begin_period(&mut self) {
         self.scene.begin_period(self.now_ns);
     }
@@ -354,97 +352,89 @@ impl Replay {
         slow_ns: Option<u64>,
         slow: &mut Vec<SlowSync>,
     ) -> Result<(), String> {
-        let Line { header, owner, identity, file, device, disk, sync, syncs, .. } = line;
-        let Line { unfinished, hanging, hanging_left_out, stack, kernel, .. } = line;
-        let Line { dropped, clock, mark, tick, copied, end, .. } = line;
         let shift_ns = self.shift_ns;
-        if header.is_some() {
-            return Err("another recording begins".to_owned());
-        }
-        if let Some(OwnerLine { id, actor, op }) = owner {
-            if self.owners.len() >= OWNERS && !self.owners.contains_key(&id) {
-                return Err("too many owners".to_owned());
+        match line {
+            Line::Header(_) => return Err("another recording begins".to_owned()),
+            Line::Owner(OwnerLine { id, actor, op }) => {
+                if self.owners.len() >= OWNERS && !self.owners.contains_key(&id) {
+                    return Err("too many owners".to_owned());
+                }
+                self.owners.insert(id, (actor.into(), op as u16));
             }
-            self.owners.insert(id, (actor.into(), op as u16));
-        }
-        if let Some(identity) = identity {
-            check_actor(&identity.actor)?;
-            self.scene.actors.learn(identity.id.into(), identity.actor, self.now_ns);
-            // A replay writes no names, so it does not need the changed ones.
-            self.scene.actors.drain_changed(|_, _| ());
-        }
-        if let Some(file) = file {
-            check_texts(&[&file.path])?;
-            self.names.learn_file(file.id, file.class, file.path, file.device);
-        }
-        if let Some(device) = device {
-            check_texts(&[&device.name])?;
-            self.names.devices.put(device.device, device.name);
-        }
-        if let Some(disk) = disk {
-            self.disk(disk)?;
-        }
-        if let Some(mut sync) = sync {
-            sync.begin_ns = shifted(sync.begin_ns, shift_ns)?;
-            self.sync(&sync, slow_ns, slow)?;
-        }
-        if let Some(mut syncs) = syncs {
-            syncs.sum.begin_ns = shifted(syncs.sum.begin_ns, shift_ns)?;
-            self.syncs(&syncs)?;
-        }
-        if let Some(mut sync) = unfinished {
-            sync.begin_ns = shifted(sync.begin_ns, shift_ns)?;
-            self.unfinished(&sync)?;
-        }
-        if let Some(one) = hanging {
-            if self.hanging.0.len() >= HANGING {
-                return Err("too many syncs that have not ended".to_owned());
+            Line::Identity(identity) => {
+                check_actor(&identity.actor)?;
+                self.scene.actors.learn(identity.id.into(), identity.actor, self.now_ns);
+                // A replay writes no names, so it does not need the changed ones.
+                self.scene.actors.drain_changed(|_, _| ());
             }
-            check_hanging(&one)?;
-            self.hanging.0.push(one);
-        }
-        if let Some(left_out) = hanging_left_out {
-            self.hanging.1 = left_out;
-        }
-        if let Some(stack) = stack {
-            if self.stacks.len() >= DISKS {
-                return Err("too many stacks".to_owned());
+            Line::File(file) => {
+                check_texts(&[&file.path])?;
+                self.names.learn_file(file.id, file.class, file.path, file.device);
             }
-            check_facts(&stack.facts)?;
-            self.stacks.push(stack);
-        }
-        if let Some(kernel) = kernel {
-            check_kernel(&kernel)?;
-            self.scene.kernel = kernel;
-        }
-        for (name, count) in dropped.iter().flatten() {
-            // A later version may know more kinds.
-            if let Some(kind) = Dropped::find(name) {
-                self.scene.metrics.set_dropped(kind, (*count).min(MAX_COUNT));
+            Line::Device(device) => {
+                check_texts(&[&device.name])?;
+                self.names.devices.put(device.device, device.name);
             }
+            Line::Disk(disk) => self.disk(disk)?,
+            Line::Sync(mut sync) => {
+                sync.begin_ns = shifted(sync.begin_ns, shift_ns)?;
+                self.sync(&sync, slow_ns, slow)?;
+            }
+            Line::Syncs(mut syncs) => {
+                syncs.sum.begin_ns = shifted(syncs.sum.begin_ns, shift_ns)?;
+                self.syncs(&syncs)?;
+            }
+            Line::Unfinished(mut sync) => {
+                sync.begin_ns = shifted(sync.begin_ns, shift_ns)?;
+                self.unfinished(&sync)?;
+            }
+            Line::Hanging(one) => {
+                if self.hanging.0.len() >= HANGING {
+                    return Err("too many syncs that have not ended".to_owned());
+                }
+                check_hanging(&one)?;
+                self.hanging.0.push(*one);
+            }
+            Line::HangingLeftOut(left_out) => self.hanging.1 = left_out,
+            Line::Stack(stack) => {
+                if self.stacks.len() >= DISKS {
+                    return Err("too many stacks".to_owned());
+                }
+                check_facts(&stack.facts)?;
+                self.stacks.push(stack);
+            }
+            Line::Kernel(kernel) => {
+                check_kernel(&kernel)?;
+                self.scene.kernel = kernel;
+            }
+            Line::Dropped(counts) => {
+                for (name, count) in counts {
+                    // A later version may know more kinds.
+                    if let Some(kind) = Dropped::find(&name) {
+                        self.scene.metrics.set_dropped(kind, count.min(MAX_COUNT));
+                    }
+                }
+            }
+            Line::Clock(clock) => self.set_clock(clock),
+            Line::Mark(mark) => self.mark(mark)?,
+            Line::Tick(mut tick) => {
+                tick.at_ns = shifted(tick.at_ns, shift_ns)?;
+                self.tick(&tick)?;
+            }
+            // The recording goes on, but this copy of it is whole.
+            Line::Copied(_) => self.ended = true,
+            Line::End(end) => {
+                let at_ns = shifted(end.at_ns, shift_ns)?;
+                check_time(at_ns)?;
+                self.now_ns = self.now_ns.max(at_ns);
+                self.ended = true;
+            }
+            Line::Unknown => {}
         }
-        if let Some(clock) = clock {
-            self.set_clock(clock);
-        }
-        if let Some(mark) = mark {
-            self.mark(mark)?;
-        }
-        if let Some(mut tick) = tick {
-            tick.at_ns = shifted(tick.at_ns, shift_ns)?;
-            self.tick(&tick)?;
-        }
-        if let Some(end) = end {
-            let at_ns = shifted(end.at_ns, shift_ns)?;
-            check_time(at_ns)?;
-            self.now_ns = self.now_ns.max(at_ns);
-            self.ended = true;
-        }
-        // The recording goes on, but this copy of it is whole.
-        self.ended |= copied.is_some();
         Ok(())
     }
 
-    /// The wall's clock was set, or the machine was suspended.
+    /// The wall clock was set, or the machine was suspended.
     fn set_clock(&mut self, clock: Clock) {
         let (from, before) = (self.now(), self.part_clock);
         self.part_clock = clock;
@@ -468,7 +458,7 @@ impl Replay {
     }
 }
 
-/// Something is wrong with a file of which nothing was read.
+/// The damage of a file from which nothing could be read.
 fn begin(why: String) -> Damage {
     Damage { line: 1, byte: 0, why }
 }

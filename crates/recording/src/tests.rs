@@ -131,7 +131,7 @@ fn a_recording_without_syncs_under_way_is_played_as_before() {
 }
 
 #[test]
-fn a_replay_stops_when_it_is_told_and_goes_on() {
+fn a_replay_stops_where_it_is_asked_to_and_goes_on() {
     let (_, bytes) = record(100);
     let mut replay = open(&bytes).unwrap();
     let mut slow = Vec::new();
@@ -321,4 +321,16 @@ fn names_of_lines_are_those_of_the_format() {
         assert!(text.lines().any(|line| line.starts_with(&format!("{{\"{name}\":"))), "{name}");
     }
     assert!(text.lines().all(|line| serde_json::from_str::<Line>(line).is_ok()));
+}
+
+#[test]
+fn a_line_is_of_one_kind_and_a_later_version_may_have_others() {
+    let read = |text: &str| serde_json::from_str::<Line>(text);
+    assert!(matches!(read(r#"{"hanging_left_out":3}"#), Ok(Line::HangingLeftOut(3))));
+    assert!(matches!(read(r#"{"of_version_3":[{"a":1}]}"#), Ok(Line::Unknown)));
+    let beside = r#"{"hanging_left_out":3,"of_version_3":{"a":1}}"#;
+    assert!(matches!(read(beside), Ok(Line::HangingLeftOut(3))));
+    let two = r#"{"hanging_left_out":3,"end":{"at_ns":1,"syncs":2}}"#;
+    assert!(read(two).unwrap_err().to_string().starts_with("one line is of two kinds"));
+    assert!(read("[]").is_err() && read("3").is_err());
 }

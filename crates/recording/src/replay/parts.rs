@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Replay {
-    /// Goes on with the next segment that can be read; false after the last.
+    /// Continues with the next segment that can be read; returns false after the last.
     pub(super) fn next_segment(&mut self, mut damage: Option<Damage>) -> bool {
         while let Some(path) = self.rest.as_mut().and_then(VecDeque::pop_front) {
             let opened = folder::open(&path).map_err(|error| begin(error.to_string()));
@@ -28,7 +28,7 @@ impl Replay {
                 Ok((reader, first))
             });
             match opened {
-                Ok((reader, Line { header: Some(header), .. })) => {
+                Ok((reader, Line::Header(header))) => {
                     self.reader = reader;
                     match self.begin_part(header, damage.take().map(|damage| damage.to_string())) {
                         Ok(()) => return true,
@@ -47,7 +47,7 @@ impl Replay {
         false
     }
 
-    /// Goes on with a part that names everything again, perhaps of another boot.
+    /// Continues with a part that names everything again, perhaps of another boot.
     pub(super) fn begin_part(
         &mut self,
         header: Header,

@@ -235,9 +235,11 @@ fn end(generator: Generator, packing: &Packing) -> (f64, Vec<u8>, Snapshot) {
 pub fn lines(bytes: &[u8]) -> (Vec<Sync>, Vec<Syncs>) {
     let (mut single, mut sums) = (Vec::new(), Vec::new());
     for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        let Line { sync, syncs, .. } = serde_json::from_slice(line).unwrap();
-        single.extend(sync);
-        sums.extend(syncs);
+        match serde_json::from_slice(line).unwrap() {
+            Line::Sync(sync) => single.push(sync),
+            Line::Syncs(syncs) => sums.push(syncs),
+            _ => {}
+        }
     }
     (single, sums)
 }
