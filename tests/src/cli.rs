@@ -136,7 +136,7 @@ fn a_reader_that_has_gone_away_is_no_error() {
 }
 
 #[test]
-fn who_is_not_root_is_told_so_in_one_line() {
+fn without_root_it_says_so_in_one_line() {
     for args in [
         ["top", "--batch"],
         ["watch", "--json"],

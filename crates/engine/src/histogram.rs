@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn ranks_tell_a_shift_from_noise() {
+    fn ranks_distinguish_a_shift_from_noise() {
         let quick = histogram((0..200).map(|n| 1_000_000 + n * 5_000));
         let slow = histogram((0..50).map(|n| 4_000_000 + n * 5_000));
         assert!(rank_z(&slow, &quick) > 8.0);

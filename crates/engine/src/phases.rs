@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn phases_can_be_told_apart_by_any_of_their_marks() {
+    fn phases_differ_in_each_of_their_marks() {
         let names: BTreeSet<_> = Phase::ALL.iter().map(|phase| phase.name()).collect();
         let letters: BTreeSet<_> = Phase::ALL.iter().map(|phase| phase.letter()).collect();
         let terminal: BTreeSet<_> = Phase::ALL.iter().map(|phase| phase.colour().ansi).collect();

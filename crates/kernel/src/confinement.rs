@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_namespace_is_told_by_its_number_or_else_by_its_ids() {
+    fn a_user_namespace_is_recognised_by_its_number_or_else_by_its_ids() {
         let whole = "         0          0 4294967295\n";
         for (inode, map, expected) in [
             (Some(INITIAL_USER), Some(whole), false),

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_nothing_names_are_told_by_their_process() {
+    fn files_that_nothing_names_are_known_by_their_process() {
         check(true, &ALL[..3], 0, 1, (None, false));
     }
 

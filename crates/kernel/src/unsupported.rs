@@ -158,12 +158,12 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_with_everything_is_not_blind() {
+    fn a_kernel_with_everything_lacks_nothing() {
         check(&selections(&ALL), &facts(8), &["sync=fentry"], &[]);
     }
 
     #[test]
-    fn what_no_strategy_provides_is_told_in_the_capabilitys_own_words() {
+    fn what_no_strategy_provides_is_said_in_the_capabilitys_own_words() {
         check(
             &selections(&ALL[..4]),
             &facts(ABSENT),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn tracepoints_are_blind_where_a_filesystem_has_none() {
+    fn tracepoints_see_less_where_a_filesystem_has_none() {
         let mut taken = ALL;
         (taken[2].1, taken[3].1) = ("insert", "tracepoint");
         let mut selections = selections(&taken);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn optional_hooks_that_are_missing_are_told() {
+    fn optional_hooks_that_are_missing_are_named() {
         let mut selections = selections(&ALL);
         selections[4].attached.retain(|program| *program != Program::Jbd2CommitLogging);
         selections[7].attached.retain(|program| !program.name().starts_with("memcg"));
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_on_demand_that_were_refused_are_told() {
+    fn hooks_on_demand_that_were_refused_are_named() {
         let mut taken = ALL;
         taken[3].1 = "tracepoint";
         let mut selections = selections(&taken);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_that_is_not_obeyed_is_told_with_its_reason() {
+    fn a_forced_strategy_that_does_not_serve_is_named_with_its_reason() {
         let mut selections = selections(&ALL);
         selections[3].strategies[2].1 = Outcome::Silent("it saw nothing".to_owned());
         check(

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_told_from_the_outermost_to_the_own() {
+    fn ids_are_read_from_the_outermost_namespace_to_the_own() {
         assert_eq!(parse_ids(b"Name:\ta\nNSpid:\t812\t33\t1\nNSpgid:\t9\n"), [812, 33, 1]);
         for nothing in ["", "NSpid:", "NSpid:\t", "NSpid:\tx 1", "NSpid:\t99999999999"] {
             assert_eq!(parse_ids(nothing.as_bytes()), [0; 0], "{nothing}");

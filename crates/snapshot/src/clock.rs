@@ -60,7 +60,7 @@ mod tests {
     const HOUR_NS: i64 = 3_600_000_000_000;
 
     #[test]
-    fn a_step_and_a_suspended_machine_are_told_from_a_clock_that_is_adjusted() {
+    fn a_step_and_a_suspended_machine_are_distinguished_from_a_clock_that_is_adjusted() {
         let before = Clock::at(1_770_000_000_000_000_000, 5_000_000_000);
         let check = |unix_ns: i64, monotonic_ns, expected| {
             let now = Clock::at(1_770_000_000_000_000_000 + unix_ns, monotonic_ns);

@@ -103,7 +103,7 @@ fn watch(session: &mut Session, processes: &[Process], mut look: impl FnMut(&Sna
 }
 
 #[test]
-fn owners_are_told_by_their_cgroups() {
+fn owners_are_distinguished_by_their_cgroups() {
     const WRITES: u32 = 150;
     need_guest!();
     need!(&MODULES, &[DD]);
@@ -268,7 +268,7 @@ fn what_is_written_back_is_who_wrote_its_with_the_io_controller() {
 
 /// The process that dirtied the file was not seen, but the bio names the cgroup.
 #[test]
-fn a_cgroup_is_told_by_its_bios_alone() {
+fn a_cgroup_is_known_by_its_bios_alone() {
     need_guest!();
     need!(&MODULES, &[DD, SYNC]);
     if !has_controllers() {

@@ -114,7 +114,7 @@ fn missed_runs(session: &mut Session) -> u64 {
 /// Several threads use a device that serves one request at a time: the wait is shown as
 /// queue, the service as device.
 #[test]
-fn queueing_is_told_from_device_time() {
+fn queueing_is_distinguished_from_device_time() {
     const WRITERS: usize = 4;
     const SYNCS: usize = 6;
     need_guest!();

@@ -64,14 +64,14 @@ fn write_back(disk: &LoopDisk) {
     run(command, &Cgroup::none());
 }
 
-fn is_blind(session: &Session, capability: Capability) -> bool {
+fn is_unsupported(session: &Session, capability: Capability) -> bool {
     session.unsupported().iter().any(|unsupported| unsupported.what == capability.name())
 }
 
 fn what_is_written_back_is_who_wrote_its(filesystem: Filesystem) {
     let disk = lab_disk(filesystem);
     traced(|session| {
-        assert!(!is_blind(session, Capability::Writeback));
+        assert!(!is_unsupported(session, Capability::Writeback));
         settle(session, disk.name()).unwrap();
         let tenant = Cgroup::create("writer").unwrap();
         let pid = write_and_leave(&disk.mountpoint().join("file"), &tenant);
@@ -135,7 +135,7 @@ fn who_creates_files_fills_the_journal() {
     let disk = lab_disk(Filesystem::Ext4);
     // Asked for by name, its hooks are attached though nothing waits for the journal.
     traced_through(vec!["metadata=tracepoint".parse().expect("a strategy")], |session| {
-        if is_blind(session, Capability::Metadata) {
+        if is_unsupported(session, Capability::Metadata) {
             crate::skip::skip!("this kernel does not show which process fills a journal");
         }
         settle(session, disk.name()).unwrap();

@@ -117,7 +117,7 @@ fn watch_limits(
 }
 
 #[test]
-fn an_io_limit_that_is_run_into_is_told() {
+fn an_io_limit_that_is_reached_is_named() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     let cgroup = need_v1!("blkio");
@@ -133,7 +133,7 @@ fn an_io_limit_that_is_run_into_is_told() {
 }
 
 #[test]
-fn a_cpu_quota_that_is_used_up_is_told() {
+fn a_cpu_quota_that_is_used_up_is_named() {
     need_live!();
     let disk = lab_disk(Filesystem::Ext4);
     let cgroup = need_v1!("cpu");

@@ -190,7 +190,7 @@ fn announce(cell: &Value) {
 }
 
 #[test]
-fn a_shortfall_is_blind_only_where_a_sentence_says_just_that() {
+fn a_shortfall_is_unsupported_only_where_a_sentence_says_just_that() {
     let sentence = "io_uring's syncs are seen only on ext4, btrfs and f2fs".to_owned();
     let unsupported = [Unsupported { what: "io_uring", sentence: sentence.clone() }];
     let outcome = |short| judge(&Tally { short: vec![short], ..Tally::default() }, &unsupported);

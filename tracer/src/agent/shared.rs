@@ -67,7 +67,7 @@ impl Down {
 pub struct Wanted {
     pub min: Duration,
     pub limit: usize,
-    /// This one alone.
+    /// Only the sync with this number.
     pub id: Option<u64>,
 }
 
@@ -180,7 +180,7 @@ impl Shared {
         self.web_reloads[usize::from(!is_good)].fetch_add(1, Relaxed);
     }
 
-    /// Good ones and failures.
+    /// The good looks, and the failed ones.
     pub fn web_reloads(&self) -> [u64; 2] {
         self.web_reloads.each_ref().map(|count| count.load(Relaxed))
     }
@@ -194,7 +194,7 @@ impl Shared {
         held(&self.published).clone()
     }
 
-    /// Says why this node cannot be traced, or that it can.
+    /// Sets why this node cannot be traced; `None` if it can.
     pub fn set_down(&self, down: Option<Down>) {
         *held(&self.down) = down.map(Arc::new);
     }
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_slow_syncs_are_kept_and_told_first() {
+    fn the_latest_slow_syncs_are_kept_and_come_first() {
         let shared = Shared::new(3);
         shared.push(&mut vec![sync(10), sync(20), sync(30), sync(40)], &Filter::default());
         assert_eq!(listed(&shared, 0, 10), (4, vec![0.04, 0.03, 0.02]));

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_told_with_the_cgroup_that_has_it() {
+    fn a_limit_is_named_with_the_cgroup_that_has_it() {
         let its = verdict(server(0.0, 0.9, 0.0));
         assert_eq!(
             limit(limited(&its).unwrap()),

@@ -140,7 +140,7 @@ fn below(victim: &Victim) -> String {
     }
 }
 
-/// As much as fits a column of a table: `83% fstrim (fstrim.service) discard`.
+/// A form that fits a column of a table: `83% fstrim (fstrim.service) discard`.
 pub fn phrase(victim: &Victim) -> String {
     match (victim.verdict.kind, victim.verdict.culprits.first()) {
         (Kind::Owners | Kind::Cpu | Kind::Memory, Some(worst)) => {
@@ -161,7 +161,7 @@ pub fn phrase(victim: &Victim) -> String {
     }
 }
 
-/// As much as fits six columns: the worst culprit's share, or who else it is.
+/// A form that fits six columns: the share of the worst culprit, or the kind of cause.
 pub fn word(victim: &Victim) -> String {
     match (victim.verdict.kind, victim.verdict.culprits.first()) {
         (Kind::Owners, Some(worst)) => percent(worst.share),
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn who_wants_memory_is_told_with_its_share_of_it() {
+    fn who_uses_memory_up_is_named_with_its_share() {
         let mut victim = fixture::trimmed().victims.remove(0);
         victim.verdict.kind = Kind::Memory;
         victim.verdict.shares.memory = 0.9;

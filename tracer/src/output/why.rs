@@ -27,7 +27,7 @@ const COLUMNS: usize = 100;
 const CULPRITS: usize = 4;
 const RULED_OUT: usize = 4;
 
-/// Below this share nothing is said of a part.
+/// A part with a smaller share is not mentioned.
 const WORTH_SAYING: f64 = 0.01;
 
 /// Writes them as text; an empty line ends it.
@@ -124,11 +124,11 @@ fn write_culprits(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
     for (at, one) in victim.verdict.culprits.iter().take(CULPRITS).enumerate() {
         let label = if at == 0 { "culprit" } else { "" };
         let head = format!(
-            "{}: {} ({}), met in the {}",
+            "{}: {} ({} of waiting {})",
             culprit(one),
             percent(one.share),
             duration(one.wait_seconds),
-            met(one.via),
+            place(one.via),
         );
         line(out, label, &head)?;
         if let Some(compared) = compared(&one.evidence) {
@@ -214,19 +214,19 @@ fn changed(change: Change) -> String {
     )
 }
 
-fn met(via: Via) -> &'static str {
+fn place(via: Via) -> &'static str {
     match via {
-        Via::Queue => "queue",
-        Via::Device => "device",
-        Via::Journal => "journal",
-        Via::Runqueue => "run queue",
-        Via::Memory => "page allocator",
+        Via::Queue => "in the queue",
+        Via::Device => "at the device",
+        Via::Journal => "for the journal",
+        Via::Runqueue => "for a CPU",
+        Via::Memory => "for memory",
     }
 }
 
 const LABEL: usize = 9;
 
-/// Over as many lines as it needs: evidence and what to do must not be cut.
+/// Writes it on as many lines as it needs, because evidence and remedies must not be cut.
 fn line(out: &mut impl io::Write, label: &str, text: &str) -> io::Result<()> {
     let room = COLUMNS - LABEL - 4;
     let indent = &text[..text.len() - text.trim_start().len()];
@@ -260,17 +260,17 @@ mod tests {
     }
 
     #[test]
-    fn a_culprit_is_told_with_its_evidence_and_what_to_do() {
+    fn a_culprit_is_shown_with_its_evidence_and_what_to_do() {
         insta::assert_snapshot!(text(0, &fixture::trimmed()));
     }
 
     #[test]
-    fn a_slow_device_is_told_with_its_history() {
+    fn a_slow_device_is_shown_with_its_history() {
         insta::assert_snapshot!(text(2, &fixture::trimmed()));
     }
 
     #[test]
-    fn a_kept_reference_is_told_with_its_day() {
+    fn a_kept_reference_is_shown_with_its_day() {
         let mut s = fixture::trimmed();
         let json = |s: &Snapshot| serde_json::to_value(why(&s.victims[0], s)).unwrap();
         assert!(!text(0, &s).contains("reference"));

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn it_answers_line_by_line_until_it_is_told_no_more() {
+    fn it_answers_line_by_line_until_there_are_no_more_orders() {
         let mut aside = Aside::start(|mut orders, answers| {
             let mut order = [0];
             while orders.read(&mut order).is_ok_and(|count| count > 0) {

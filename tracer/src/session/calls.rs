@@ -29,8 +29,8 @@ use tracer_node::{mounts, tree::Tree};
 /// The strategy that has the hooks on demand.
 const STRATEGY: &str = "tracepoint";
 
-/// Filesystems that ext4's driver serves, that lie on such a one or that nobody's
-/// data lie on. Any other may have files that somebody syncs.
+/// Filesystems that ext4's driver serves, that lie on one of these, or that hold nobody's
+/// data. Any other may have files that somebody syncs.
 const SERVED: [&[u8]; 34] = [
     b"autofs",
     b"binfmt_misc",
@@ -82,8 +82,8 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Decides from what the kernel offers, what is mounted, and whether the user asked
-    /// for a strategy by name.
+    /// Decides by the features of the kernel, by what is mounted, and by whether the user
+    /// asked for a strategy by name.
     pub fn new(facts: &Facts, forced: &[Forced], tree: &Tree) -> Self {
         let hooks = [Program::Ext4SyncFileEnter, Program::Ext4SyncFileExit];
         let has_ext4 = hooks.into_iter().all(|program| facts.location(program).is_some());
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_ext4_tells_does_without_the_calls() {
+    fn only_filesystems_of_ext4s_driver_do_without_the_calls() {
         let check = |fstypes: &[&str], expected| {
             let line = |(id, fstype): (usize, &&str)| {
                 format!("{id} 0 8:{id} / / rw shared:1 - {fstype} /dev/sda{id} rw\n")
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn syncs_that_nothing_told_call_for_it() {
+    fn syncs_whose_call_was_not_seen_ask_for_it() {
         let calls =
             || Calls { mounts: None, is_needed: false, is_attached: false, last: Some((100, 5)) };
         for (seen, unseen, expected) in

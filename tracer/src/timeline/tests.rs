@@ -140,7 +140,7 @@ fn a_sync_that_hangs_is_one_event_however_often_it_is_seen() {
 }
 
 #[test]
-fn a_sync_that_hung_and_ended_is_told_once_it_ended() {
+fn a_sync_that_hung_is_an_event_once_it_ended() {
     let mut timeline = Timeline::default();
     let long = SlowSync { at: BEGIN, duration_seconds: 47.0, ..fixture::slow_sync() };
     let short = SlowSync { duration_seconds: 9.9, ..long.clone() };

@@ -112,7 +112,7 @@ fn who_has_the_cpu_of_the_journals_thread_is_named_and_no_toucher() {
 }
 
 #[test]
-fn a_servers_own_disk_is_told_beside_the_device() {
+fn a_servers_own_disk_is_named_beside_the_device() {
     let waits = Helper { disk_ns: 800 * MS, own_disk: "sdb".into(), ..server(10, 0) };
     let judged = with(&slow(), vec![waits], vec![]);
     let one = &judged.helpers[0];

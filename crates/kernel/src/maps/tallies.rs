@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_added_is_told() {
+    fn only_what_was_added_is_returned() {
         let mut seen = HashMap::new();
         let mut look = |sums: &[(u8, [u64; 2])]| growth(&mut seen, sums.iter().copied());
         assert_eq!(look(&[(1, [5, 50]), (2, [0, 0])]), [(1, [5, 50])]);

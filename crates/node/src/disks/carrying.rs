@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn without_device_mapper_to_ask_a_name_of_cryptsetup_tells() {
+    fn without_device_mapper_to_ask_a_name_of_cryptsetup_shows_it() {
         let root = tempfile::tempdir().unwrap();
         let tree = Tree::new(root.path());
         for (name, uuid, expected) in [

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_changed_is_told() {
+    fn what_has_changed_is_named() {
         let node = Node::new();
         let before = node.key("vda");
         assert_eq!(before.changes(&before), [""; 0]);

@@ -116,7 +116,7 @@ fn a_file_on_another_filesystem_with_the_same_inode_is_another() {
 /// Before 5.14 `fdinfo` has no inode number:
 /// <https://github.com/torvalds/linux/commit/3845f256a8b5>.
 #[test]
-fn without_inode_numbers_in_fdinfo_the_mount_and_stat_tell() {
+fn without_inode_numbers_in_fdinfo_the_mount_and_stat_find_the_file() {
     let node = Node::new();
     let inode = node.file("x.wal");
     node.open(TGID, 3, "x.wal");
@@ -347,7 +347,7 @@ fn what_mounts_do_not_touch_keeps_its_name() {
 
 /// This is so on FUSE, NFS and overlay.
 #[test]
-fn where_a_filesystem_tells_no_inodes_apart_each_sync_is_looked_for() {
+fn where_inodes_have_no_generation_the_file_of_each_sync_is_looked_for() {
     let node = Node::new();
     let handle = Handle { generation: 0, ..node.handle(node.file("a.db")) };
     node.open(TGID, 3, "a.db");

@@ -136,7 +136,7 @@ fn an_iscsi_disk_is_served_by_who_listens_and_by_the_volumes_engine() {
 }
 
 #[test]
-fn what_a_server_waited_for_is_told_since_the_look_before() {
+fn what_a_server_waited_for_is_counted_since_the_look_before() {
     let root = node();
     let mut watch = watch(&root);
     put(&root, "sys/fs/cgroup/sim/cpu.max", "1500 100000\n");

@@ -237,7 +237,7 @@ fn who_says_more_than_the_root_of_v2_on_a_hybrid_host() {
 }
 
 #[test]
-fn two_of_one_name_in_the_root_of_v2_are_told_apart_by_version_1() {
+fn two_of_one_name_in_the_root_of_v2_are_distinguished_by_version_1() {
     let node = Node::new();
     let memory = "sys/fs/cgroup/memory";
     node.write(

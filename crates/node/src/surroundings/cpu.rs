@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_is_told_in_ns_by_either_version() {
+    fn time_is_in_ns_in_either_version() {
         let v2 = b"usage_usec 100\nnr_periods 3\nnr_throttled 2\nthrottled_usec 34\n";
         assert_eq!(parse_throttled(v2), Some(34_000));
         let v1 = b"nr_periods 3\nnr_throttled 2\nthrottled_time 34567\n";

@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_told_in_bytes() {
+    fn memory_is_in_bytes() {
         let meminfo = b"MemTotal:       8000 kB\nMemFree: 1 kB\nMemAvailable:   4000 kB\n";
         let memory = Memory { total_bytes: 8_192_000, available_bytes: 4_096_000 };
         assert_eq!(parse_memory(meminfo), Some(memory));

@@ -40,7 +40,7 @@ fn limit(kind: LimitKind, ns: u64, setting: &str) -> Limit {
 }
 
 #[test]
-fn a_limit_is_told_with_the_ancestor_that_has_it() {
+fn a_limit_is_named_with_the_ancestor_that_has_it() {
     let (root, mut surroundings) = node();
     let pod = "sys/fs/cgroup/unified/pod";
     put(&root, &format!("{pod}/cpu.max"), "20000 100000\n");
@@ -81,7 +81,7 @@ fn limits_of_the_first_version_are_found_by_the_process() {
 }
 
 #[test]
-fn stolen_time_is_told_since_the_last_look() {
+fn stolen_time_is_counted_since_the_last_look() {
     let (root, mut surroundings) = node();
     let first = surroundings.look(SECOND_NS, &[]);
     assert_eq!((first.steal_ns, first.cpus), (0, 1));

@@ -52,7 +52,7 @@ fn with_any_bit_changed_or_cut_anywhere_it_is_refused() {
 }
 
 #[test]
-fn what_is_refused_is_told_apart() {
+fn reasons_of_refusal_are_distinguished() {
     assert_eq!(decode(b""), Err(Refusal::Foreign));
     assert_eq!(decode(b"{}\n"), Err(Refusal::Foreign));
     assert_eq!(decode(b"tracer-reference 2 0 00000000\n"), Err(Refusal::Version(2)));

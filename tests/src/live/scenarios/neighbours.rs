@@ -146,7 +146,7 @@ fn a_tenant_that_shuffles_files_is_named_through_the_journal() {
 }
 
 #[test]
-fn two_culprits_are_told_apart_by_what_they_do() {
+fn two_culprits_are_distinguished_by_what_they_do() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
         let (more, less) = (cgroup("more"), cgroup("less"));

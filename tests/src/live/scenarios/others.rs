@@ -59,7 +59,7 @@ fn a_disk_that_becomes_slow_by_itself_is_nobodys_fault() {
 
 /// etcd shares its only CPU with processes that do not use its disk.
 #[test]
-fn a_crowded_cpu_is_told_and_who_crowds_it() {
+fn a_crowded_cpu_is_named_and_who_crowds_it() {
     need_stage!();
     play(Filesystem::Ext4, |stage| {
         let crowd = cgroup("crowd");

@@ -52,7 +52,7 @@ fn bystander(stage: &Stage) -> Part {
 }
 
 #[test]
-fn the_quota_of_the_disks_server_is_told() {
+fn the_quota_of_the_disks_server_is_named() {
     need_stage!();
     let Some(limit) = CgroupV1::create("cpu", "server").unwrap() else {
         skip!("there is no cgroup v1 hierarchy for cpu");

@@ -310,7 +310,7 @@ fn full() -> Snapshot {
 }
 
 #[test]
-fn a_full_node_is_told_in_less_than_two_megabytes() {
+fn a_full_node_is_served_in_less_than_two_megabytes() {
     let began = std::time::Instant::now();
     let families = exported(&full(), LIMITS);
     let made = began.elapsed();
