@@ -3,6 +3,9 @@
 //! Kernel threads submit the requests below such a disk, so its bios stand for its
 //! requests. Every bio of the machine runs the first program, so both are attached
 //! only while such a disk is there.
+//!
+//! It feeds the metrics of block requests on a carrying disk, and who is blamed for
+//! them.
 
 use anyhow::{Context as _, Result, ensure};
 use tracer_ebpf::config::{ABSENT, Config};

@@ -1,4 +1,7 @@
 //! A block request completes, or is no more for another reason.
+//!
+//! It feeds `tracer_block_requests_total`, `tracer_block_bytes_total`,
+//! `tracer_block_request_duration_seconds` and the phase `device`.
 
 use anyhow::Result;
 use tracer_ebpf::config::Config;

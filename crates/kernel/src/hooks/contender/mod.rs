@@ -1,4 +1,6 @@
 //! Finds the tasks that run while a sync waits for a CPU.
+//!
+//! It feeds `tracer_blame_seconds_total` with the operation `cpu`.
 
 use anyhow::Result;
 use tracer_ebpf::config::{ABSENT, Config};

@@ -2,6 +2,9 @@
 //!
 //! Most queues note the time in the request itself, and then the hook is not
 //! needed.
+//!
+//! It feeds the division of a request's time between `queue` and `device`, in metrics
+//! and phases.
 
 use anyhow::Result;
 use tracer_ebpf::config::Config;

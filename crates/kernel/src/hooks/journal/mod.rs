@@ -1,4 +1,6 @@
 //! A filesystem's journal commits (jbd2).
+//!
+//! It feeds the phase `journal`, and for commits the phases `queue` and `device`.
 
 use tracer_ebpf::config::{ABSENT, Config};
 

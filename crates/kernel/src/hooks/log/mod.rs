@@ -1,4 +1,6 @@
 //! A sync on xfs begins to wait for the log.
+//!
+//! It feeds the phase `journal` of syncs on xfs.
 
 use crate::{
     hook::{Hook, Strategy, step},

@@ -1,4 +1,7 @@
 //! Tasks reclaim memory themselves (direct reclaim).
+//!
+//! It feeds the phase `reclaim`, and `tracer_blame_seconds_total` with the operation
+//! `memory`.
 
 use crate::{
     hook::{Gap, Hook, Served, Strategy, gap, optional, step},

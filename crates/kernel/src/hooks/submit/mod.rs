@@ -3,6 +3,8 @@
 //! If submissions have no hook of their own (before 6.5,
 //! <https://github.com/torvalds/linux/commit/5a80bd075f3b>), three others stand in: the
 //! bio that gets a request, the request's insertion into a scheduler, and its issue.
+//!
+//! It feeds `tracer_block_requests_in_flight`, and all blame for block requests.
 
 use anyhow::Result;
 use tracer_ebpf::config::Config;
@@ -37,9 +39,9 @@ pub const HOOK: Hook = Hook {
 
 fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
     let types = layout.types;
-    let told_by_bio = types.tracepoint("block_io_start").is_none()
+    let is_by_bio = types.tracepoint("block_io_start").is_none()
         && types.tracepoint_args("block_getrq").is_some_and(|args| args.len() == 1);
-    config.submits_by_bio = u32::from(told_by_bio);
+    config.submits_by_bio = u32::from(is_by_bio);
     Ok(())
 }
 

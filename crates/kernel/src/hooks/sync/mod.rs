@@ -3,6 +3,8 @@
 //! Three ways lead to them: the system calls' own functions, what ext4 says and,
 //! for everything else, a hook on every call, or the one function behind most of
 //! them.
+//!
+//! It feeds `tracer_sync_duration_seconds` and the phases `cpu` and `runqueue`.
 
 use anyhow::Result;
 use tracer_ebpf::config::{ABSENT, Config};

@@ -3,6 +3,8 @@
 //!
 //! Every bio on the machine runs the program, so it is attached on demand. The program
 //! reads no field of the kernel.
+//!
+//! It feeds the phase `throttle`.
 
 use crate::{
     hook::{Hook, Strategy, on_demand, step},

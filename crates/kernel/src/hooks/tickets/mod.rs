@@ -1,4 +1,6 @@
 //! Transactions take room in the log of an xfs.
+//!
+//! It feeds `tracer_blame_seconds_total` with the operation `metadata`, on xfs.
 
 use tracer_ebpf::config::{ABSENT, Config};
 

@@ -1,4 +1,7 @@
 //! A kernel worker writes back what somebody else made dirty.
+//!
+//! It feeds `tracer_blame_seconds_total`: the writes of kernel workers are charged to
+//! those for whom they write.
 
 use anyhow::Result;
 use tracer_ebpf::config::{ABSENT, Config};
