@@ -39,7 +39,8 @@ pub struct AgentState {
     pub refused: Vec<(Refusal, u64)>,
 }
 
-/// Families that no pattern leaves out: whether and what is seen.
+/// Families that no pattern leaves out: they show whether the node is traced, and what is
+/// not seen.
 const ALWAYS: [&str; 6] = [
     "tracer_build_info",
     "tracer_dropped_total",

@@ -4,10 +4,9 @@
 //! put into [`Shared`], and changes nothing, except that its socket takes marks. A
 //! connection serves one request and has a time limit, and the number of connections is
 //! bounded, so that a client that does not read costs memory and nothing else. What is
-//! served is what the
-//! node's `/proc` shows to root, so the address is the node's own unless the user
-//! says otherwise, and who may ask there is [`super::web`]'s to say. A Unix socket is its
-//! owner's alone, by its mode.
+//! served is what the node's `/proc` shows to root, so the address is the node's own unless
+//! the user says otherwise, and [`super::web`] decides who may ask there. A Unix socket is
+//! open to its owner alone, by its mode.
 
 pub mod routes;
 
@@ -93,11 +92,11 @@ fn inside<'a>(page: &'a str, tag: &str) -> Option<&'a str> {
     Some(rest.split_once(&format!("</{tag}>"))?.0)
 }
 
-/// Takes the address.
+/// Binds the address.
 ///
 /// # Errors
 ///
-/// When it is taken already, or not this machine's.
+/// When it is in use, or is no address of this machine.
 pub fn listen(address: SocketAddr) -> Result<TcpListener> {
     let listener = address::bind(address).with_context(|| {
         format!(
@@ -116,13 +115,13 @@ enum Listener {
     Socket(UnixListener),
 }
 
-/// A door leads to these paths.
+/// The paths that a door serves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Serves {
     Everything,
-    /// Beside that, marks are taken: from somebody whom the kernel names.
+    /// Everything, and marks are taken, because the kernel names the user at the other end.
     Socket,
-    /// Whether the agent is alive and ready: for those that cannot show a password.
+    /// The paths of probes, which cannot show a password.
     Probes,
 }
 
@@ -253,7 +252,8 @@ impl Entry for tokio::net::UnixListener {
 
 /// Receives one connection after another, at most [`CONNECTIONS`] at a time.
 async fn attend(entry: impl Entry, visit: impl Fn(CameBy) -> Visit) -> Result<()> {
-    // Each door has its own: who blocks one is in nobody's way at the other.
+    // Each door has places of its own, so a client that blocks one door does not block the
+    // other.
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let place = Arc::clone(&places).acquire_owned().await.context("the places are gone")?;
@@ -271,7 +271,7 @@ async fn attend(entry: impl Entry, visit: impl Fn(CameBy) -> Visit) -> Result<()
     }
 }
 
-/// Takes over what the web-config file and those it names say, as they change.
+/// Reads the web-config file and the files that it names again when they change.
 async fn follow(gate: Arc<Gate>, shared: Arc<Shared>) {
     let mut said = String::new();
     loop {
@@ -298,7 +298,7 @@ async fn follow(gate: Arc<Gate>, shared: Arc<Shared>) {
     }
 }
 
-/// The way that a connection came in by.
+/// How a connection came in.
 enum CameBy {
     /// The address that it arrived at, and the one that is listened on.
     Address { local: IpAddr, bound: IpAddr },
@@ -317,12 +317,12 @@ struct Visit {
     web: Arc<Web>,
     allowed: Arc<[String]>,
     came_by: CameBy,
-    /// It asks the recording.
+    /// Whether it asks the recording.
     takes_longer: AtomicBool,
 }
 
 impl Visit {
-    /// Whatever goes wrong in a connection is the client's doing, and its to say.
+    /// An error in a connection is the client's, and is not logged.
     async fn within_its_time(self: Arc<Self>, all: impl Future<Output = ()>) {
         let is_late = async {
             sleep(WHOLE_TIME).await;
@@ -336,7 +336,7 @@ impl Visit {
         }
     }
 
-    /// Speaks TLS first where the door asks for it: a socket in the filesystem never does.
+    /// Begins with TLS if the door asks for it; a socket in the filesystem never does.
     async fn receive(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let Some(tls) = self.web.tls.clone() else { return self.talk(stream).await };
         match timeout(HEAD_TIME, tls.accept(stream)).await {

@@ -114,7 +114,7 @@ EXAMPLES:
       systemctl stop fstrim.timer fstrim.service
       sudo tracer mark \"stopped fstrim.service\"
   Say it to the agent of a node in a cluster, which has a socket there:
-      kubectl -n tracer exec tracer-x7k2p -- tracer mark \"moved shop/web to another node\"";
+      kubectl -n tracer exec tracer-x7k2p -- /tracer mark \"moved shop/web to another node\"";
 
 pub const AGENT: &str = "\
 EXAMPLES:

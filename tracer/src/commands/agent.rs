@@ -46,13 +46,13 @@ use tracer_kernel::clock::{monotonic_ns, unix_ns};
 use tracer_node::errand;
 use tracer_recording::segments::flight::Flight;
 
-/// Between two tries to trace a node that cannot be traced.
+/// The time between two tries to trace a node that cannot be traced.
 const AGAIN: Duration = Duration::from_secs(300);
 
 /// How long the loop waits, at most, for the threads that read for its start.
 const READERS_END: Duration = Duration::from_secs(1);
 
-/// Between two looks at what a try depends on.
+/// The time between two looks at what a try depends on.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Runs the agent. On a node that cannot be traced it keeps running, reports why, and
@@ -269,7 +269,7 @@ impl Agent {
         }
     }
 
-    /// Keeps the references of this run, and the end of its recording.
+    /// Writes the references of this run, and the end of its recording.
     fn end(mut self) {
         if !self.session.end_flight() {
             log::say("has not written the end of its recording: its disk does not answer");
@@ -279,7 +279,8 @@ impl Agent {
         }
     }
 
-    /// Logs what the filter leaves out, so that nobody wonders why it is missing.
+    /// Logs what the filter shows, so that a reader of the log knows why the rest is
+    /// missing.
     fn say_filter(&self) {
         if let Some(only) = self.filter.only() {
             log::say(&format!("shows only {only}; culprits are named wherever they run"));
@@ -300,7 +301,8 @@ impl Agent {
         self.shared.tick();
     }
 
-    /// Ends a period: its verdicts become counters, and everybody sees it.
+    /// Ends a period: its verdicts are added to the counters, and its snapshot is
+    /// published.
     fn publish(&mut self) {
         self.poll();
         if let Some(keeper) = &mut self.keeper {

@@ -24,7 +24,7 @@ use tracer_engine::victim::Span;
 use tracer_recording::replay::Replay;
 use tracer_snapshot::{FileClass, Hanging, Kind, Snapshot, Victim};
 
-/// Without `--for` and `--every`.
+/// The length without `--for` and `--every`.
 const USUAL: Duration = Duration::from_secs(30);
 
 /// # Errors

@@ -345,8 +345,8 @@ mod tests {
         all
     }
 
-    /// A tenant who calls his cgroup `$(reboot)` has nobody run that by following the
-    /// advice, whatever the verdict is.
+    /// If a tenant calls its cgroup `$(reboot)`, nobody runs that by following the advice,
+    /// whatever the verdict is.
     #[test]
     fn a_line_that_is_pasted_runs_nothing_that_a_tenant_chose() {
         let s = fixture::trimmed();

@@ -1,4 +1,5 @@
-//! The tick: what the engine learns once a second beside the syncs, and who was met.
+//! Makes the tick, which the engine gets once a second beside the syncs, and finds the
+//! names of the actors in it.
 
 use std::collections::HashSet;
 
@@ -39,7 +40,7 @@ impl Session {
         tick
     }
 
-    /// Finds out who those are that the tick is about, while they are there.
+    /// Finds the names of the actors in the tick while they are still there.
     pub(super) fn resolve_actors(&mut self, tick: &Tick) {
         let Self { scene: Scene { engine, actors, .. }, accounts, identities, .. } = self;
         let now = tick.at_ns;
@@ -68,7 +69,7 @@ impl Session {
         }
     }
 
-    /// Puts the hooks that run often on or off, as they are wanted.
+    /// Attaches or detaches the hooks that run often, as they are needed.
     fn attach_what_matters(&mut self, now: u64) {
         for demand in &mut self.demands {
             let wanted = demand.is_wanted(now, recent(&self.scene.engine, now));

@@ -1,4 +1,5 @@
-//! Questions to a session that a snapshot does not answer. Changes nothing.
+//! Answers questions about a session that its snapshots do not answer. Nothing here changes
+//! the session.
 
 use std::collections::BTreeSet;
 
@@ -82,12 +83,12 @@ impl Session {
         &self.scene.engine
     }
 
-    /// An owner as the kernel keyed it; the disk in the key means nothing.
+    /// The key of an owner in the kernel's tables; the disk in it means nothing.
     pub fn owner(&self, owner: OwnerId) -> OwnerKey {
         self.accounts.key(owner)
     }
 
-    /// Everybody who has an account on a disk, by its name.
+    /// All owners that have an account on the disk of this name.
     pub fn owners_of(&self, disk: &str) -> Vec<OwnerKey> {
         let found = self.accounts.disks().iter().find(|d| d.name == disk);
         let owners = found.into_iter().flat_map(|d| d.owners.iter());

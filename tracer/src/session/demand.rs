@@ -25,9 +25,9 @@ pub struct Demand {
     pub capability: Capability,
     /// The time that it explains, in ns.
     explains: fn(&Half) -> u64,
-    /// Syncs that must have been.
+    /// The number of syncs that it takes.
     least_syncs: u64,
-    /// When that mattered last.
+    /// The last time at which that was worth the cost of the hook.
     mattered_ns: Option<u64>,
     /// Whether the user asked for it by name: then it is attached from the start.
     is_forced: bool,

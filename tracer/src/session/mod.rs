@@ -95,7 +95,7 @@ pub struct Session {
     accounts: Accounts,
     ring: RingReader,
     self_test: SelfTest,
-    /// At the last look at whether hooks are silent, by disk.
+    /// The counts of completed requests by disk, at the last look for silent hooks.
     ended: BTreeMap<String, Ended>,
     scene: Scene,
     identities: Identities,
@@ -105,7 +105,7 @@ pub struct Session {
     surroundings: Surroundings,
     tallies: Tallies,
     helpers: Helpers,
-    /// As the kernel programs know them.
+    /// The threads of helpers that the kernel programs were given.
     helper_threads: HelperThreads,
     under_way: UnderWay,
     /// The files of syncs that have not ended, by thread and begin.
@@ -121,11 +121,11 @@ pub struct Session {
     root: PathBuf,
     queues: Queues,
     assigned: Vec<Assigned>,
-    /// Disks without requests of their own that one of those carries.
+    /// Disks without requests of their own that lie on one of these.
     stacked: Vec<Stacked>,
-    /// Disks whose numbers the kernel programs said.
+    /// Disks whose numbers are known from the kernel programs alone.
     hidden: Hidden,
-    /// The links to what each lay on, at the last look.
+    /// The disks that each disk lay on, at the last look.
     layers: Layers,
     stack_states: StackStates,
     room: Room,
@@ -217,7 +217,7 @@ impl Session {
     fn tick(&mut self, now: u64) {
         self.ticked_ns = now;
         self.scene.set_clock(read_clock());
-        // Before anything is asked of a disk by its name.
+        // This comes before anything is asked about a disk by its name.
         self.look_at_disks();
         self.read_ledger(now);
         self.attach_call_hooks_if_needed();
@@ -282,7 +282,7 @@ impl Session {
         }
     }
 
-    /// From here on snapshots of the period begin again.
+    /// Begins a new period for snapshots.
     pub fn begin_period(&mut self) {
         self.scene.begin_period(monotonic_ns());
     }
