@@ -171,43 +171,40 @@ impl Config {
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).context("failed to write the configuration")
     }
+}
 
-    /// Keeps what only a restart can change as it is now. It is named again
-    /// at the next reload.
-    #[must_use]
-    pub fn with_what_needs_a_restart(self, now: &Self) -> Self {
-        let now = now.clone();
-        Self {
-            listen: now.listen,
-            web_config: now.web_config,
-            probe_listen: now.probe_listen,
-            socket: now.socket,
-            allowed_hosts: now.allowed_hosts,
-            node: now.node,
-            keep_privileges: now.keep_privileges,
-            record: now.record,
-            record_size: now.record_size,
-            state_dir: now.state_dir,
-            ..self
+/// Declares the settings that only a restart can change, with their names in the file.
+macro_rules! settings_of_the_start {
+    ($($name:literal: $field:ident,)+) => {
+        impl Config {
+            /// Keeps what only a restart can change as it is now. It is named again
+            /// at the next reload.
+            #[must_use]
+            pub fn with_what_needs_a_restart(self, now: &Self) -> Self {
+                let now = now.clone();
+                Self { $($field: now.$field,)+ ..self }
+            }
+
+            /// Names of what changed and only a restart can change.
+            pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+                let changed = [$(($name, self.$field != new.$field),)+];
+                changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
+            }
         }
-    }
+    };
+}
 
-    /// Names of what changed and only a restart can change.
-    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
-        let changed = [
-            ("listen", self.listen != new.listen),
-            ("web-config", self.web_config != new.web_config),
-            ("probe-listen", self.probe_listen != new.probe_listen),
-            ("socket", self.socket != new.socket),
-            ("allowed-hosts", self.allowed_hosts != new.allowed_hosts),
-            ("node", self.node != new.node),
-            ("keep-privileges", self.keep_privileges != new.keep_privileges),
-            ("record", self.record != new.record),
-            ("record-size", self.record_size != new.record_size),
-            ("state-dir", self.state_dir != new.state_dir),
-        ];
-        changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
-    }
+settings_of_the_start! {
+    "listen": listen,
+    "web-config": web_config,
+    "probe-listen": probe_listen,
+    "socket": socket,
+    "allowed-hosts": allowed_hosts,
+    "node": node,
+    "keep-privileges": keep_privileges,
+    "record": record,
+    "record-size": record_size,
+    "state-dir": state_dir,
 }
 
 fn host_name() -> String {
