@@ -14,8 +14,8 @@ use crate::{
     submitter::Submitter,
 };
 
-/// A submitter's account, for one class of requests on the disk of this index and
-/// ledger: its number, and itself.
+/// A submitter's account for one operation on the disk with this index and ledger: the
+/// number of the account, and the account.
 #[inline(always)]
 pub fn account(
     who: &Submitter,
@@ -70,7 +70,7 @@ fn is_of(account: MapCell<Account>, key: &OwnerKey) -> bool {
     key.is_in(|at| words.at(at).get())
 }
 
-/// How many accounts of a disk were ever used. In the others all is 0.
+/// How many accounts of a disk were ever used. All words of the others are 0.
 #[inline(always)]
 pub fn used_accounts(ledger: MapCell<DiskLedger>) -> usize {
     ledger.used().get() as usize
@@ -100,14 +100,14 @@ fn claim(key: &OwnerKey) -> u32 {
     }
 }
 
-/// The first free one, so that those in use lie together: a sync looks at them
+/// The first free account is taken, so that those in use lie together: a sync reads them
 /// all.
 #[inline(always)]
 fn find_free(disk: u32) -> Option<u32> {
     let ledger = LEDGER.cell(disk)?;
     for account in 1..ACCOUNTS {
         let place = disk * ACCOUNTS as u32 + account as u32;
-        // A torn reading is settled by the map of owners.
+        // The map of owners decides if this reading was torn.
         let is_free = is_of(ledger.accounts().at(account), &OwnerKey::default());
         if is_free && ACCOUNT_OWNERS.cell(&place).is_none() {
             // Re-read through the map so that the verifier forgets the number's range:
@@ -124,8 +124,8 @@ fn find_free(disk: u32) -> Option<u32> {
 #[inline(always)]
 fn show_to_syncs(key: &OwnerKey, account: u32) {
     if let Some(ledger) = LEDGER.cell(key.disk) {
-        // Two that write at one time may hide an account; user space shows it within
-        // a second.
+        // If two CPUs write at the same time, one account may be hidden; user space shows
+        // it within a second.
         if ledger.used().get() <= u64::from(account) {
             ledger.used().set(u64::from(account) + 1);
         }

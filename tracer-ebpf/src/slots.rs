@@ -16,7 +16,8 @@ use crate::{
     requests::{address, reconcile},
 };
 
-/// The slot that is its tag's own, if there is such a one, whoever is in it.
+/// The slot of the request's own tag, if its disk has such slots; another request may still
+/// be in it.
 #[inline(always)]
 pub fn own(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
     let (queue, tag) = (request.hardware_queue(), tag(request, operation));
@@ -33,9 +34,9 @@ pub fn find(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<Map
     }
 }
 
-/// Looks through the slots that the request shares with others. It is not inlined, and
-/// neither is whatever else few requests need, so that the code that runs for all of
-/// them lies together.
+/// Looks through the slots that the request shares with others. Like all code that few
+/// requests need it is not inlined, so that the code that runs for all of them lies
+/// together.
 #[cold]
 #[inline(never)]
 fn find_shared(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
@@ -49,8 +50,8 @@ fn find_shared(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<
     None
 }
 
-/// A slot for a request that begins, with its address in it; `None` where all that
-/// it may have are taken, which is counted.
+/// Claims a slot for a request that is submitted, and writes its address into it. `None` if
+/// all slots that it may have are taken, which is counted.
 #[inline(always)]
 pub fn claim(
     request: Request,
@@ -98,7 +99,7 @@ fn claim_shared(
             return Some(slot);
         }
     }
-    // A flush is in nobody's account, and its end says what is missing of it.
+    // A flush is in no account, and what is missing of it is counted at its completion.
     if operation != op::FLUSH {
         count_drop(Dropped::TableOverflow);
         ledger.unplaced().add(1);
@@ -107,16 +108,17 @@ fn claim_shared(
     None
 }
 
-/// Whether requests of this disk are under way that found no slot, so that one without a
-/// slot may be theirs.
+/// Whether this disk has requests in flight that found no slot, so that a completion
+/// without a slot may be one of theirs.
 #[inline(always)]
 pub fn has_outside(disk: MapCell<Disk>) -> bool {
     LEDGER.cell(disk.index().get()).is_some_and(|ledger| ledger.outside().get() as i64 > 0)
 }
 
-/// One without a slot ends, or is no more for another reason. Returns whether it was
-/// counted when it found none. Each of them ends once, so the count is right again when
-/// they have; which of several without a slot is theirs nobody knows, and it is no matter.
+/// Notes that a request without a slot has completed, or ended in another way. Returns
+/// whether it was one of those that were counted when they found none. It is not known
+/// which of several requests without a slot were counted, and it does not matter: each ends
+/// once, so the count is right when all have.
 #[cold]
 #[inline(never)]
 pub fn end_outside(disk: MapCell<Disk>) -> bool {
@@ -128,7 +130,7 @@ pub fn end_outside(disk: MapCell<Disk>) -> bool {
     is_one
 }
 
-/// Frees the slot of a request that has ended.
+/// Frees the slot of a request that has completed.
 #[inline(always)]
 pub fn free(slot: MapCell<InFlight>, request: Request) {
     slot.submitted_ns().set(0);

@@ -18,8 +18,8 @@ use crate::cell::MapCell;
 /// a request to a disk.
 #[inline(always)]
 pub fn note_submission(tid: u32, operation: u32, disk: MapCell<Disk>, now: u64) -> Option<u32> {
-    // If submissions are seen late, in another thread, this one may be closing
-    // its entry.
+    // If submissions are seen late, and in another thread, the thread that syncs may be
+    // closing its entry.
     let is_running = || tid == bpf_get_current_pid_tgid() as u32;
     let Some(sync) = sync_of_thread(tid) else {
         if operation == op::WRITE && is_running() {
@@ -49,15 +49,15 @@ pub fn note_submission(tid: u32, operation: u32, disk: MapCell<Disk>, now: u64) 
     Some(sync.seq().get())
 }
 
-/// Adds a request that has ended to the sync that waits for it.
+/// Adds a completed request to the sync that waits for it.
 #[inline(always)]
 pub fn credit(slot: MapCell<InFlight>, queue_ns: u64, device_ns: u64, now: u64) {
     let Some(sync) = sync_of_syncing_thread(slot.sync_tid().get()) else { return };
     if sync.seq().get() != slot.sync_seq().get() {
         return;
     }
-    // If two ends race for `own_last_ns`, either value is within their difference
-    // of the right one; the sums are changed by atomic adds.
+    // If two completions race for `own_last_ns`, either value is as good, because they
+    // differ by as much as the race lasts; the sums are changed by atomic adds.
     let bytes = if u32::from(slot.op().get()) == op::READ {
         sync.own_read_ns().add(queue_ns + device_ns);
         0

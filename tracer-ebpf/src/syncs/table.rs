@@ -20,17 +20,16 @@ use crate::{
     maps::{BPF_ANY, Lookup as _, count_drop},
 };
 
-/// How many syncs are under way, by place.
+/// How many syncs want each slot.
 #[map]
 static SYNCING: Array<u64> = Array::with_max_entries(PLACES, BPF_F_MMAPABLE);
 
-/// The syncs of those who have a place to themselves. It can be mapped, though nobody
-/// does: the values of such a table begin on a page, and so lie on whole lines of a
-/// CPU's cache.
+/// The syncs of the threads that have a slot to themselves. Nobody maps this table, but the
+/// values of a table that can be mapped begin on a page, and so lie on whole cache lines.
 #[map]
 static PLACED_SYNCS: Array<OpenSync> = Array::with_max_entries(PLACES, BPF_F_MMAPABLE);
 
-/// The syncs of the others, by tid.
+/// The syncs of all other threads, by tid.
 #[map]
 static OTHER_SYNCS: HashMap<u32, OpenSync> = HashMap::with_max_entries(512, 0);
 
@@ -38,9 +37,9 @@ static OTHER_SYNCS: HashMap<u32, OpenSync> = HashMap::with_max_entries(512, 0);
 #[map]
 static EMPTY_SYNC: Array<OpenSync> = Array::with_max_entries(1, 0);
 
-/// The entry of a thread, if it is in a sync or a commit. Only that thread opens
-/// and closes it. Words that others write too are changed by atomic adds, or any
-/// of those that are written is a right answer.
+/// The entry of a thread, if it is in a sync or a commit. Only that thread opens and closes
+/// it. Words that other CPUs write, too, are changed by atomic adds, or are right whichever
+/// write comes last.
 #[inline(always)]
 pub fn sync_of_thread(tid: u32) -> Option<MapCell<OpenSync>> {
     if SYNCING.cell(tid % PLACES)?.get() == 0 {
@@ -51,8 +50,9 @@ pub fn sync_of_thread(tid: u32) -> Option<MapCell<OpenSync>> {
 }
 
 /// As [`sync_of_thread`], for a thread that was in a sync a moment ago. It looks at the
-/// thread's own place first, whose line the end of a request changes anyway. The counter
-/// is written on another CPU, and is read only where that place is another's by now.
+/// thread's own slot first, because the completion of a request changes that cache line
+/// anyway. The counter, which is written on another CPU, is read only if the slot is
+/// another thread's by now.
 #[inline(always)]
 pub fn sync_of_syncing_thread(tid: u32) -> Option<MapCell<OpenSync>> {
     let placed = PLACED_SYNCS.cell(tid % PLACES)?;
@@ -79,7 +79,8 @@ pub fn open(tid: u32, seq: u32) -> Option<MapCell<OpenSync>> {
         Some(known) => known,
         None => claim(tid)?,
     };
-    // First, so that late ends of an earlier sync's requests are not added.
+    // The number is set first, so that late completions of an earlier sync's requests are
+    // not added.
     sync.seq().set(seq);
     sync.clear();
     sync.tid().set(tid);
@@ -104,7 +105,7 @@ pub fn close(tid: u32) {
 #[inline(always)]
 fn claim(tid: u32) -> Option<MapCell<OpenSync>> {
     if count(tid, 1) == 1 {
-        // Nobody else has this place.
+        // No other thread has this slot.
         return PLACED_SYNCS.cell(tid % PLACES);
     }
     let empty = EMPTY_SYNC.get(0)?;
@@ -116,8 +117,9 @@ fn claim(tid: u32) -> Option<MapCell<OpenSync>> {
     OTHER_SYNCS.cell(&tid)
 }
 
-/// Adds `more` (modulo 2^64) to the number of syncs that want a thread's place, and returns
-/// the sum: 1 to the one that has it to itself, and to no two at one time.
+/// Adds `more` (modulo 2^64) to the number of syncs that want a thread's slot, and returns
+/// the sum. It is 1 for a thread that has the slot to itself, and never for two threads at
+/// the same time.
 #[inline(always)]
 fn count(tid: u32, more: u64) -> u64 {
     let Some(syncing) = SYNCING.cell(tid % PLACES) else { return 0 };

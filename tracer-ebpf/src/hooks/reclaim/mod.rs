@@ -1,7 +1,7 @@
 //! Finds who reclaims memory in direct reclaim, because it allocates and none is free.
 //!
-//! Counted for everybody, by owner; where a sync is under way in the thread, it
-//! is a part of that sync's time too.
+//! The time is counted for every owner. If the thread is in a sync, it is a part of the
+//! time of that sync, too.
 //!
 //! Prototypes, in
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/vmscan.h>
@@ -49,8 +49,8 @@ enum Whose {
 
 fields! { Reclaimed { times: u64, ns: u64, limit_ns: u64 } }
 
-/// Threads in direct reclaim, by tid. Only a thread itself writes its entry. Of one that
-/// the kernel evicted meanwhile the end is counted as [`Dropped::ReclaimUnmatched`].
+/// Threads in direct reclaim, by tid. Only a thread itself writes its entry. If the kernel
+/// evicted the entry meanwhile, the end is counted as [`Dropped::ReclaimUnmatched`].
 #[map]
 static RECLAIMING: LruHashMap<u32, Reclaiming> = LruHashMap::with_max_entries(1024, 0);
 
