@@ -15,13 +15,13 @@ use super::{
 pub struct Asked {
     pub actor: ActorId,
     pub owner: OwnerId,
-    /// Requests that came, and the ns of work that they are for a disk that is
-    /// well.
+    /// Requests that were submitted, and the work that they are: the ns that they take
+    /// alone on the well disk.
     pub requests: f64,
     pub work: f64,
     /// Mean requests in flight.
     pub depth: f64,
-    /// Requests that ended.
+    /// Requests that completed.
     pub completed: f64,
     /// Some of its requests were writes with data, and the bytes of these.
     pub writes: bool,
@@ -48,9 +48,9 @@ pub struct Slot {
     pub asked: Vec<Asked>,
     pub alone: Alone,
     pub flushes: Alone,
-    /// All together.
+    /// The sum over all actors.
     pub did: Did,
-    /// Costs are too much of a guess to know how much was completed.
+    /// Too many costs are guesses to know how much work was completed.
     pub guessed: bool,
 }
 
@@ -88,19 +88,19 @@ const MAX_STRETCH: f64 = 1e4;
 const GUESSED_PART: f64 = 0.1;
 
 impl Slot {
-    /// Adds a disk up; `actor` says who an owner is.
+    /// Adds a disk; `actor` says who an owner is.
     pub fn add(&mut self, disk: &DiskWork, actor: impl Fn(OwnerId) -> ActorId) {
         self.add_alone(disk);
         self.add_loads(disk, actor, |_| true);
     }
 
-    /// Adds those of a disk up that were alone.
+    /// Adds the requests of a disk that were alone.
     pub fn add_alone(&mut self, disk: &DiskWork) {
         self.alone.add(&disk.alone);
         self.flushes.add(&disk.flushes);
     }
 
-    /// Adds the loads of some of a disk's actors up.
+    /// Adds the loads of some of a disk's actors.
     pub fn add_loads(
         &mut self,
         disk: &DiskWork,
@@ -172,8 +172,8 @@ pub struct Lived {
     smooth: f32,
 }
 
-/// A level of the last minutes: it is there at once, and is remembered for some
-/// minutes after that.
+/// The weights of a new second in a level: it follows a rise within seconds, and a fall
+/// within minutes.
 const RISE: f32 = 1.0 / 8.0;
 const FALL: f32 = 1.0 / 300.0;
 
@@ -224,7 +224,7 @@ impl Lived {
         f64::from(self.recent) > A_LITTLE * f64::from(self.smooth)
     }
 
-    /// The work that it asks for of late beyond that.
+    /// The recent work beyond the level while the victim was well.
     pub fn more(&self) -> f64 {
         f64::from(self.recent - self.smooth).max(0.0)
     }
@@ -255,7 +255,7 @@ impl Lived {
             let usual = USUAL * lived + SIGMAS * (lived * each / seconds).sqrt();
             (work - usual) / work.max(1.0)
         };
-        // At once if it is much; if it is little, it shows in some seconds.
+        // Much growth shows at once, little growth in the mean of some seconds.
         let recent = f64::from(self.recent).min(asked.work);
         let smooth = if was_guess { lived } else { f64::from(self.smooth) };
         let by_work =
@@ -298,7 +298,7 @@ pub struct Growth {
     pub behind_ns: f64,
 }
 
-/// An actor, or a disk, of whose work this part is new is asked for more.
+/// If this part of the work of an actor or a disk is new, it is asked for more.
 pub const MUCH_GROWTH: f64 = 0.2;
 
 /// Less growth, as a part of all work, is none.

@@ -1,11 +1,11 @@
 //! Is the device as fast as it was while the victim was well?
 //!
-//! Three measurements are compared with their own past: the time of requests that come
-//! to an idle disk and stay alone, the time of flushes, and the *stretch*, the time in
-//! flight per unit of completed work (Little's law). The first two contain no queue.
-//! The stretch contains the queue too, so it accuses the device only if nobody asks for
-//! more, if the disk completes less than it did, or if the present work could not make
-//! a queue of that length.
+//! Three measurements are compared with their own past: the time of requests that come to
+//! an idle disk and stay alone, the time of flushes, and the *stretch*, the time in flight
+//! per unit of completed work (Little's law). The first two contain no queue. The stretch
+//! contains the queue, too, so it is evidence against the device only if nobody asks for
+//! more, if the disk completes less than it did, or if the present work could not make a
+//! queue of that length.
 
 use super::{
     demand::{FULL, Growth, NO_GROWTH, Slot, learn},
@@ -23,7 +23,7 @@ pub struct Device {
     stretch: f32,
     /// These levels contain costs that were guessed.
     guessed: bool,
-    /// Seconds on end in which that was otherwise.
+    /// Consecutive seconds in which that was otherwise.
     others: u8,
     /// Requests that were alone in recent seconds.
     rested: Recent,
@@ -55,13 +55,13 @@ struct Recent {
 }
 
 impl Recent {
-    /// Fewer say nothing.
+    /// With fewer requests there is no ratio.
     const FEW: f32 = 3.0;
     /// At most this many are remembered, and this part of them after a second with others.
     const ENOUGH: f32 = 6.0;
     const KEPT: f32 = 0.6;
 
-    /// Seconds without any; then those before them are forgotten.
+    /// After this many seconds without any, the earlier ones are forgotten.
     const GAP: u32 = 3;
 
     fn add(&mut self, alone: &Alone) {

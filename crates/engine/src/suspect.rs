@@ -30,7 +30,7 @@ pub const SECONDS: usize = 64;
 /// Syncs on each side before a lift is believed.
 pub const ENOUGH: u64 = 20;
 
-/// One actor before one victim.
+/// The knowledge that a victim has of one actor.
 #[derive(Clone, Debug)]
 pub struct Suspect {
     pub actor: ActorId,
@@ -43,14 +43,14 @@ pub struct Suspect {
     /// From the begin of the period to where the window begins.
     pub past: [f32; CHARGES],
     pub total: [f64; CHARGES],
-    /// Behind its requests since the last tick, which settles it.
+    /// The blame for its requests since the last tick; the next tick settles it.
     pub fresh: [f32; op::COUNT],
     /// Its demand while the victim was well, and the part of its demand now that is
     /// new.
     pub lived: Lived,
     pub grown: f32,
-    /// Syncs with its work on their path, by stratum; none, and no memory for
-    /// them, with most actors.
+    /// Syncs with its work on their path, by stratum. Most actors have none, and take no
+    /// memory for them.
     with: Option<Box<[Evidence; STRATA]>>,
     /// The seconds in which it was there, bit 0 the current one.
     pub seconds: u64,
@@ -106,7 +106,7 @@ impl Suspect {
         }
     }
 
-    /// A sync of this length was with it.
+    /// Adds a sync of this length that was with it.
     pub fn record_evidence(&mut self, stratum: usize, duration_ns: u64) {
         self.with.get_or_insert_default()[stratum].record(duration_ns);
     }

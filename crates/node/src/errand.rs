@@ -1,4 +1,4 @@
-//! Reads that may never end, made by threads beside the one that must not wait.
+//! Reads that may never end, made by other threads than the one that must not wait.
 //!
 //! A process that is stuck in a page fault of a sick disk holds up who reads its
 //! arguments; a directory on that disk holds up who lists it; whoever changes the
@@ -38,7 +38,7 @@ pub const IDLE: Duration = Duration::from_millis(10);
 
 const STACK_BYTES: usize = 256 << 10;
 
-/// The threads, and what came of them.
+/// The threads that make such reads, and their state.
 #[derive(Debug)]
 pub struct Errands {
     /// How long each is waited for, at most.
@@ -85,7 +85,7 @@ impl Errands {
         Self { patience, idle: None, out: Vec::new(), last_late: None, late: 0 }
     }
 
-    /// Reads, and waits for that a moment.
+    /// Has something read, and waits for it a moment.
     pub fn run<T: Send + 'static>(
         &mut self,
         read: impl FnOnce() -> T + Send + 'static,

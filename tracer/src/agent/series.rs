@@ -178,7 +178,7 @@ struct Blamed {
     last_at: f64,
 }
 
-/// Everything of one victim.
+/// The sums, the blame and the verdict of one victim.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
     pub sums: Sums,

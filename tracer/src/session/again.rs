@@ -1,8 +1,8 @@
-//! The proof while the tracer runs: whether the hooks of requests and of syncs still
-//! see what they did at the start.
+//! Checks while the tracer runs whether the hooks of requests and of syncs still see what
+//! they saw at the start.
 //!
-//! Requests take none of our own: the kernel counts them too. For syncs the
-//! self-test is made again, in memory where that shows the hooks.
+//! Requests are compared with the kernel's own counts. For syncs the self-test is made
+//! again, in memory if that shows the hooks.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ impl Session {
         self.self_test.make_again(now_ns, Means { sees_calls, idle: &idle });
     }
 
-    /// Counts for those disks for which the kernel counts.
+    /// The counts of all disks on which the kernel counts requests.
     fn count_ended(&self) -> BTreeMap<String, Ended> {
         let there = self.accounts.disks().iter().filter(|disk| disk.is_there());
         let counts = there.filter_map(|disk| {

@@ -1,5 +1,5 @@
-//! The self-test: what was loaded must see what it should, before anybody relies on
-//! it.
+//! The self-test: before anybody relies on the loaded programs, they must see the tracer's
+//! own syncs.
 //!
 //! Another process makes the syncs ([`prover`](super::prover)): the disk may be
 //! full, or not answer, and it is then that somebody starts the tracer. So the
@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A round that fails is made once more, and both fit into a minute.
 const AGAIN_NS: u64 = 50_000_000_000;
 
-/// How often, where only a disk shows the hooks, and others use it.
+/// How often it is made on a disk that others use, if only a disk shows the hooks.
 const RARELY_NS: u64 = 3_600_000_000_000;
 
 /// Two rounds give one strategy up, and there are fewer than eight strategies.
@@ -61,7 +61,7 @@ pub struct SelfTest {
     asked_ns: Option<u64>,
     /// The id of the process that syncs, as it is in records; 0 before it is known.
     tid: u32,
-    /// The folder that it was at last, and its disk.
+    /// The folder in which the process was last, and the disk of that folder.
     at: (PathBuf, Option<String>),
     /// The records of its own syncs since then.
     records: Vec<SyncRecord>,
@@ -147,7 +147,7 @@ impl SelfTest {
         test
     }
 
-    /// `proc` is the one whose ids records bear.
+    /// `proc` is the `/proc` whose process ids are in records.
     fn new(proc: PathBuf) -> Self {
         let (prover, unproven) = match Prover::start(proc) {
             Ok(prover) => (Some(prover), None),
@@ -191,7 +191,7 @@ impl SelfTest {
             // After the answer, so that its records are there.
             ring.drain(|record| match record {
                 Record::Sync(record, _) => drop(self.keep_if_own(record)),
-                // In the next round it is known.
+                // The disk is known in the next round.
                 Record::DiskUnknown(disk) => meet(&disk),
                 Record::Foreign => {}
             });
@@ -289,7 +289,7 @@ impl SelfTest {
         }
     }
 
-    /// Says that requests were not seen, or that they are again.
+    /// Notes that requests were not seen, or that they are seen again.
     pub fn judge_requests(&mut self, unseen: Option<String>) {
         match (unseen, &self.unproven) {
             (Some(why), _) => {

@@ -1,25 +1,25 @@
-//! Requests of which the kernel counts none in flight: whether they wait in their disk's
-//! queue, or have ended unseen.
+//! Decides about requests in flight on a disk on which the kernel counts none: they wait in
+//! the queue, or their completion was missed.
 //!
-//! A request that the driver was given and no longer has is over. One that waits in a
-//! scheduler, for a flush or since it was requeued is not counted while it waits, and a
-//! disk that hangs may let it wait forever. So time alone does not end it: others that
-//! came later must have got through, by the kernel's own count of what ended.
+//! A request that was issued, and that the driver no longer has, is over. One that waits in
+//! a scheduler, for a flush or since it was requeued is not counted while it waits, and a
+//! disk that hangs may let it wait forever. So time alone does not end it: others that came
+//! later must have got through, by the kernel's own count of what ended.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use tracer_ebpf::record::{op, waits};
 
-/// A request that was issued so long ago and is not in flight by the kernel's own word
-/// has ended unseen.
+/// If a request was issued this long ago, and the kernel counts none in flight, its
+/// completion was missed.
 pub(super) const RECONCILE_GRACE: Duration = Duration::from_secs(2);
 
 /// A scheduler may hold a request back for long; the kernel does not count it as
 /// in flight meanwhile.
 const QUEUED_GRACE: Duration = Duration::from_secs(60);
 
-/// A request that waits is taken for over once four others have ended since. A request waits
-/// for two flushes on its hardware queue, the one under way and its own.
+/// A request that waits is taken for over once four others have completed since. A request
+/// waits for two flushes on its hardware queue, the one under way and its own.
 const OVERTAKEN: u64 = 4;
 
 /// Whether a request may wait in its disk's queue while the driver has none.
