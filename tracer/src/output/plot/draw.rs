@@ -144,7 +144,7 @@ fn latencies(chart: &Chart, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Result<()>
             panel.say_at_top(f64::midpoint(from, to), "no data")?;
         }
     }
-    within(chart, &chart.marks).try_for_each(|at| panel.say_above(at, "mark"))
+    within(chart, &chart.marks).try_for_each(|at| panel.say_at_bottom(at, "mark"))
 }
 
 /// Somebody's activity, each by its own greatest.

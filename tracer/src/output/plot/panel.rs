@@ -167,10 +167,10 @@ impl<'a> Panel<'a> {
         self.put(EmptyElement::at((at, self.high)) + text)
     }
 
-    /// A text above the panel, at a moment.
-    pub fn say_above(&self, at: f64, text: &str) -> io::Result<()> {
+    /// A text inside the panel, at its lower edge.
+    pub fn say_at_bottom(&self, at: f64, text: &str) -> io::Result<()> {
         let style = text_style(14.0, HPos::Center, VPos::Bottom);
-        self.put(EmptyElement::at((at, self.high)) + Text::new(text.to_owned(), (0, -5), style))
+        self.put(EmptyElement::at((at, self.low)) + Text::new(text.to_owned(), (0, -5), style))
     }
 
     /// A text above the panel, from its left edge on.
