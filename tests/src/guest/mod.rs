@@ -23,6 +23,8 @@ mod modules;
 mod moved;
 /// A disk with several paths to it, which are hidden.
 mod multipath;
+/// Commands that a process passes through to a disk's driver.
+mod pass_through;
 /// A drive with a hardware queue for each CPU.
 mod queues;
 /// Device mapper, md, null_blk, scsi_debug, virtio, partitions.

@@ -12,9 +12,11 @@ pub const SNAPSHOT: Duration = Duration::from_secs(120);
 /// The verdict of one snapshot on who writes the log.
 pub struct Said {
     pub kind: String,
-    confidence: String,
+    pub confidence: String,
     /// The worst culprit's process, and its share.
     pub worst: Option<(String, f64)>,
+    /// The operation with which the worst culprit does most harm.
+    pub op: String,
     /// All culprits except those blamed for the CPU: on a machine with one CPU any kernel
     /// thread may be.
     pub behind: Vec<String>,
@@ -34,6 +36,7 @@ fn said(top: &mut Tracer) -> Option<Said> {
     Some(Said {
         kind: text(&verdict["kind"]),
         confidence: text(&verdict["confidence"]),
+        op: culprits.first().map(|culprit| text(&culprit["op"])).unwrap_or_default(),
         worst: culprits.first().map(|c| (name(c), c["share"].as_f64().unwrap_or(0.0))),
         behind: culprits.iter().filter(|c| c["op"] != "cpu").map(name).collect(),
         has_baseline: verdict["device"]["undisturbed_wait_seconds"].as_f64().is_some(),
