@@ -20,6 +20,11 @@ use crate::kind::{Confidence, Via};
 /// nothing else explains.
 const LIMITED: f64 = 0.3;
 
+/// Whether a limit held for long enough within `tick_ns` of ticks.
+pub fn is_limited(limited_ns: u64, tick_ns: f64) -> bool {
+    tick_ns > 0.0 && limited_ns as f64 >= LIMITED * tick_ns
+}
+
 /// An actor with a smaller share of the excess is no culprit.
 const CULPRIT_SHARE: f64 = 0.05;
 
@@ -65,6 +70,7 @@ pub struct DividedExcess<'a> {
     cpu_ns: f64,
     memory_ns: f64,
     limit_ns: f64,
+    filesystem_ns: f64,
     own_ns: f64,
     device_ns: f64,
     unexplained_ns: f64,
@@ -103,6 +109,7 @@ impl<'a> DividedExcess<'a> {
             cpu_ns: 0.0,
             memory_ns: 0.0,
             limit_ns: 0.0,
+            filesystem_ns: 0.0,
             own_ns: 0.0,
             device_ns: 0.0,
             unexplained_ns: 0.0,
@@ -121,7 +128,7 @@ impl<'a> DividedExcess<'a> {
         self.device_ns = parts.device_ns;
         self.unexplained_ns = parts.unexplained_ns;
         let tick_ns = f64::from(sum.ticks) * 1e9;
-        let is_limited = |ns: u64| tick_ns > 0.0 && ns as f64 >= LIMITED * tick_ns;
+        self.filesystem_ns = sum.busy_ns.into();
 
         // The journal's time belongs to those who filled it, and so does what
         // kernel threads write of its filesystem's own blocks.
@@ -152,7 +159,7 @@ impl<'a> DividedExcess<'a> {
         self.share_out_commits(parts.commits_ns);
 
         // The wait for a CPU is due to its own quota, or to whoever ran meanwhile.
-        if is_limited(sum.limited_cpu_ns) {
+        if is_limited(sum.limited_cpu_ns, tick_ns) {
             self.limit_ns += runqueue_ns;
         } else {
             self.cpu_ns += self.share_out(op::CPU, 0.0, runqueue_ns, |waits| &mut waits.cpu);
@@ -164,12 +171,17 @@ impl<'a> DividedExcess<'a> {
             self.share_out(op::MEMORY, itself, parts.memory_ns, |waits| &mut waits.memory);
 
         // Waiting for its own limit leaves no trace but the limit.
-        if is_limited(sum.limited_io_ns) {
+        if is_limited(sum.limited_io_ns, tick_ns) {
             self.limit_ns += parts.throttle_ns + self.unexplained_ns;
             self.unexplained_ns = 0.0;
         } else {
             self.device_ns += parts.throttle_ns;
         }
+    }
+
+    /// Adds a wait for the victim's own limit outside its syncs.
+    pub fn hold_back(&mut self, held_ns: f64) {
+        self.limit_ns += held_ns;
     }
 
     /// The waits for servers and workers of the disk that were held up themselves.
@@ -265,6 +277,7 @@ impl<'a> DividedExcess<'a> {
             cpu: (self.cpu_ns + sum(|w| w.cpu)) / total,
             memory: (self.memory_ns + sum(|w| w.memory)) / total,
             limit: self.limit_ns / total,
+            filesystem: self.filesystem_ns / total,
             own: self.own_ns / total,
             device: self.device_ns / total,
             unexplained: self.unexplained_ns / total,

@@ -4,6 +4,7 @@ use tracer_ebpf::record::{SyncRecord, op};
 
 use super::{
     blame::{ActorId, Division, Known, OwnerId, Window, divide},
+    outside,
     phases::{Phase, Phases},
     second::Needs,
     tick::{LimitKind, Reclaimer, Tick},
@@ -39,6 +40,9 @@ impl Victim {
             None => Division::default(),
         };
         let needs = Needs::of(record, need_ns);
+        let cpu_ns = phases.ns[Phase::Cpu];
+        self.now.busy_ns += self.busy.beyond_ns(cpu_ns, record.own_bytes) as f32;
+        self.busy.learn(cpu_ns);
         self.record(end_ns, record.duration_ns, phases, window, &division, needs);
         if !contended {
             self.learn(phases.wait_ns(), need_ns);
@@ -53,7 +57,7 @@ impl Victim {
         let (device, tgid, cgroup) = (self.key.device, self.tgid, self.key.cgroup);
         self.advance(tick.at_ns);
         let slot = self.slot(&tick.disks, actor);
-        let waited_ns = self.fresh.wait_ns;
+        let (waited_ns, syncs) = (self.fresh.wait_ns, self.fresh.syncs);
         self.settle(&slot, tick.at_ns);
         self.now.ticks += 1;
         let (mut all, mut others) = (0.0, 0.0);
@@ -89,7 +93,11 @@ impl Victim {
         }
         for limit in tick.limits.iter().filter(|limit| limit.cgroup == cgroup) {
             match limit.kind {
-                LimitKind::Cpu => self.now.limited_cpu_ns += limit.ns,
+                LimitKind::Cpu => {
+                    self.now.limited_cpu_ns += limit.ns;
+                    let outside_ns = outside::estimate_ns(syncs, limit.ns, limit.times);
+                    self.now.held_outside_ns += outside_ns as f32;
+                }
                 LimitKind::Io => self.now.limited_io_ns += limit.ns,
             }
             let known = self.limit.as_ref().is_some_and(|(_, s)| *s == limit.setting);

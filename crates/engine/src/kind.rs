@@ -20,6 +20,8 @@ pub enum Kind {
     Memory,
     /// A limit that is set on itself.
     Limit,
+    /// The filesystem's own work on a CPU, inside the sync.
+    Filesystem,
     /// Its own other requests.
     #[serde(rename = "self")]
     Own,
@@ -38,13 +40,14 @@ pub enum Kind {
 
 impl Kind {
     /// In the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::None,
         Self::Unknown,
         Self::Owners,
         Self::Cpu,
         Self::Memory,
         Self::Limit,
+        Self::Filesystem,
         Self::Own,
         Self::Device,
         Self::Unseen,
@@ -61,6 +64,7 @@ impl Kind {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Limit => "limit",
+            Self::Filesystem => "filesystem",
             Self::Own => "self",
             Self::Device => "device",
             Self::Unseen => "unseen",

@@ -8,6 +8,7 @@
 
 mod account;
 pub mod blame;
+mod busy;
 pub mod carried;
 pub mod currency;
 mod debt;
@@ -17,6 +18,7 @@ pub mod helper;
 mod histogram;
 mod inputs;
 pub mod kind;
+mod outside;
 pub mod phases;
 pub mod reference;
 pub mod second;

@@ -45,8 +45,12 @@ pub struct Half {
     /// Up to the last tick.
     pub parts: Division,
     /// Mean competing requests in flight, added up over the syncs.
-    pub in_flight: f64,
+    pub in_flight: f32,
     pub circumstances: Circumstances,
+    /// CPU time of its syncs beyond what is usual.
+    pub busy_ns: f32,
+    /// The time for which a CPU limit stopped it outside its syncs.
+    pub held_outside_ns: f32,
     /// Ticks, and for how long a limit held the victim back.
     pub ticks: u32,
     pub limited_cpu_ns: u64,
@@ -78,6 +82,8 @@ impl Half {
             parts,
             in_flight,
             circumstances,
+            busy_ns,
+            held_outside_ns,
             ticks,
             limited_cpu_ns,
             limited_io_ns,
@@ -91,6 +97,8 @@ impl Half {
         self.parts.add(parts);
         self.in_flight += in_flight;
         self.circumstances.add(circumstances);
+        self.busy_ns += busy_ns;
+        self.held_outside_ns += held_outside_ns;
         self.ticks += ticks;
         self.limited_cpu_ns += limited_cpu_ns;
         self.limited_io_ns += limited_io_ns;

@@ -17,6 +17,7 @@ use super::{
 use crate::kind::{Confidence, Kind, Via};
 
 mod around;
+mod busy;
 mod compared;
 mod demands;
 mod devices;
@@ -29,6 +30,7 @@ mod histograms;
 mod layers;
 mod logs;
 mod memory;
+mod outside;
 mod references;
 mod seconds;
 mod settled;
@@ -416,8 +418,8 @@ proptest! {
         prop_assert_eq!(blame_of(victim, absent as u32), 0.0);
 
         let shares = tests::judged(victim).shares;
-        let Shares { owners, cpu, memory, limit, own, device, unexplained } = shares;
-        let sum = owners + cpu + memory + limit + own + device + unexplained;
+        let Shares { owners, cpu, memory, limit, filesystem, own, device, unexplained } = shares;
+        let sum = owners + cpu + memory + limit + filesystem + own + device + unexplained;
         prop_assert!(sum == 0.0 || (sum - 1.0).abs() < 1e-6, "{:?}", shares);
     }
 }

@@ -149,6 +149,9 @@ pub struct Limit {
     pub kind: LimitKind,
     /// The time for which it was held back, at most the tick's length.
     pub ns: u64,
+    /// The number of times; 0 if that is not known.
+    #[serde(default)]
+    pub times: u64,
     /// The file and its line, such as `io.max 7:0 wbps=1048576`.
     pub setting: String,
 }

@@ -8,7 +8,7 @@
 use tracer_ebpf::record::NO_DISK;
 
 use super::{
-    account::{Basis, DividedExcess},
+    account::{Basis, DividedExcess, is_limited},
     blame::{ActorId, OwnerId},
     helper::{Held, Role},
     phases::Phase,
@@ -47,6 +47,8 @@ pub struct Shares {
     pub cpu: f64,
     pub memory: f64,
     pub limit: f64,
+    /// The filesystem's own work on a CPU, inside the syncs.
+    pub filesystem: f64,
     /// The victim's own other requests.
     pub own: f64,
     pub device: f64,
@@ -95,6 +97,8 @@ pub struct Judgement {
     pub in_house: bool,
     /// The part of the time for which a limit of its own held the victim back.
     pub limited: f64,
+    /// The part of the excess outside its syncs, while its own limit stopped it: an estimate.
+    pub outside_ns: f64,
     /// The processes and threads that it waits for, those most held up first.
     pub helpers: Vec<Held>,
     /// The state of the device meanwhile, as far as it is known.
@@ -124,15 +128,18 @@ pub fn is_slow_tail(syncs: u64, p99: f64, undisturbed_p99: Option<f64>) -> bool 
 /// Judges a victim over a span whose sums are `sum`.
 pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let runqueue_ns = sum.phases.ns[Phase::Runqueue] as f64;
-    let excess_ns = sum.parts.excess_ns + runqueue_ns;
+    let tick_ns = f64::from(sum.ticks) * 1e9;
+    let outside_ns = held_outside_ns(sum, tick_ns);
+    let excess_ns = sum.parts.excess_ns + runqueue_ns + f64::from(sum.busy_ns) + outside_ns;
     let is_slow_of_late = is_slow_of_late(victim, sum);
-    let is_unusual = is_slow_of_late || is_unusual(victim, sum, f64::MAX);
-    let is_slow = are_slow(excess_ns, sum.duration_ns as f64, || {
+    let is_unusual = is_slow_of_late || is_unusual(victim, sum, outside_ns, f64::MAX);
+    let is_slow = are_slow(excess_ns, sum.duration_ns as f64 + outside_ns, || {
         let undisturbed_p99_ns = victim.baseline_quantile_ns(0.99).map(|ns| ns as f64);
         is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, undisturbed_p99_ns)
-    }) && (is_unusual || is_unusual_for_a_log(victim, sum));
+    }) && (is_unusual || is_unusual_for_a_log(victim, sum, outside_ns));
     // If others are always on its disk, the slowest tenth of its good syncs is slow, too.
-    let is_slow = is_slow || excess_ns > 0.0 && (is_slow_of_late || is_much_beyond(victim, sum));
+    let is_longer = is_slow_of_late || is_much_beyond(victim, sum, outside_ns);
+    let is_slow = is_slow || excess_ns > 0.0 && is_longer;
     let circumstances = sum.circumstances;
     let basis = Basis {
         has_lifts: !circumstances.is_slow(SLOW_PART),
@@ -143,6 +150,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let mut account = DividedExcess::new(victim, span);
     let helpers = victim.held(sum, span);
     account.divide(victim, sum, runqueue_ns, &helpers);
+    account.hold_back(outside_ns);
     if basis.has_lifts {
         account.clear_suspects();
     }
@@ -150,7 +158,6 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
 
     let total = if excess_ns > 0.0 { excess_ns } else { 1.0 };
     let shares = account.shares(total);
-    let tick_ns = f64::from(sum.ticks) * 1e9;
     let limited_ns = sum.limited_cpu_ns.max(sum.limited_io_ns) as f64;
     let (mut culprits, mut ruled_out) = account.findings(total, sum, basis);
     let kind = match () {
@@ -205,6 +212,8 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
                 Confidence::Medium
             }
         }
+        // Nobody else uses this time, and it was seen.
+        Kind::Filesystem if shares.filesystem >= 0.5 && !basis.is_standing => Confidence::High,
         Kind::Limit if limited_ns > 0.0 || is_helper_limited(&helpers) => Confidence::High,
         _ if sum.syncs >= ENOUGH => Confidence::Medium,
         _ => Confidence::Low,
@@ -218,6 +227,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         confidence,
         in_house,
         helpers,
+        outside_ns,
         limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
         circumstances,
         slower_than,
@@ -226,20 +236,29 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     }
 }
 
+/// The wait for its CPU limit outside its syncs, in ns, if that was reached for long. What they
+/// waited for a CPU in the kernel is the same limit's, and is in their run queue already.
+fn held_outside_ns(sum: &Half, tick_ns: f64) -> f64 {
+    let is_limited = is_limited(sum.limited_cpu_ns, tick_ns);
+    let more_ns = f64::from(sum.held_outside_ns) - sum.phases.ns[Phase::Runqueue] as f64;
+    if is_limited { more_ns.max(0.0) } else { 0.0 }
+}
+
 /// Whether there are too few syncs for a verdict. One sync that hangs is enough.
 fn is_too_little(syncs: u64, excess_ns: f64) -> bool {
     syncs < FEW_SYNCS && excess_ns < LONG_NS
 }
 
 /// Whether its syncs are slower than any disk for a log should be.
-fn is_unusual_for_a_log(victim: &Victim, sum: &Half) -> bool {
-    is_unusual(victim, sum, MAX_BASELINE_NS as f64)
+fn is_unusual_for_a_log(victim: &Victim, sum: &Half, outside_ns: f64) -> bool {
+    is_unusual(victim, sum, outside_ns, MAX_BASELINE_NS as f64)
 }
 
 /// Whether its syncs take twice as long as they do while it is well.
-fn is_much_beyond(victim: &Victim, sum: &Half) -> bool {
+fn is_much_beyond(victim: &Victim, sum: &Half, outside_ns: f64) -> bool {
+    let all_ns = sum.duration_ns as f64 + outside_ns;
     beyond_ns(victim, sum, f64::MAX)
-        .is_some_and(|beyond_ns| beyond_ns >= MUCH_BEYOND * sum.duration_ns as f64)
+        .is_some_and(|beyond_ns| beyond_ns + outside_ns >= MUCH_BEYOND * all_ns)
 }
 
 /// Whether its syncs took longer than usual in half of the last seconds or more, and twice as
@@ -267,18 +286,19 @@ fn wait_ns(sum: &Half) -> f64 {
 /// `at_most_ns` each.
 fn beyond_ns(victim: &Victim, sum: &Half, at_most_ns: f64) -> Option<f64> {
     let usual_ns = victim.lived_wait_ns()?.min(at_most_ns);
-    Some(wait_ns(sum) - usual_ns * sum.syncs as f64)
+    Some(wait_ns(sum) + f64::from(sum.busy_ns) - usual_ns * sum.syncs as f64)
 }
 
 /// Whether its syncs are slower than they are while it is well, or than `at_most_ns` if
-/// that is less. Requests that were always there make nothing slower.
-fn is_unusual(victim: &Victim, sum: &Half, at_most_ns: f64) -> bool {
+/// that is less; outside them it waited for `outside_ns`. Requests that were always there
+/// make nothing slower.
+fn is_unusual(victim: &Victim, sum: &Half, outside_ns: f64, at_most_ns: f64) -> bool {
     let Some(beyond_ns) = beyond_ns(victim, sum, at_most_ns) else { return true };
     let short_ns = sum.phases.short_ns();
     if is_short(short_ns, sum.syncs) && short_ns as f64 >= SLOW_SHARE * sum.duration_ns as f64 {
         return true;
     }
-    are_slow(beyond_ns, sum.duration_ns as f64, || {
+    are_slow(beyond_ns + outside_ns, sum.duration_ns as f64 + outside_ns, || {
         is_slow_tail(sum.syncs, sum.quantile_ns(0.99) as f64, victim.well_p99_ns())
     })
 }
@@ -307,12 +327,13 @@ fn may_be_the_device(circumstances: &Circumstances, shares: &Shares) -> bool {
 }
 
 fn kind_of(shares: &Shares, no_disk: bool) -> Kind {
-    let Shares { owners, cpu, memory, limit, own, device, unexplained } = *shares;
+    let Shares { owners, cpu, memory, limit, filesystem, own, device, unexplained } = *shares;
     let kinds = [
         (owners, Kind::Owners),
         (cpu, Kind::Cpu),
         (memory, Kind::Memory),
         (limit, Kind::Limit),
+        (filesystem, Kind::Filesystem),
         (own, Kind::Own),
         (device, Kind::Device),
         (unexplained, if no_disk { Kind::Unseen } else { Kind::Unexplained }),

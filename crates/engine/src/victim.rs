@@ -8,6 +8,7 @@ use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindo
 
 use super::{
     blame::{ActorId, Competitor, Division, OwnerId, Window},
+    busy::Busy,
     debt::Debt,
     device::Device,
     helper::Helpers,
@@ -126,9 +127,11 @@ pub struct Victim {
     samples: u64,
     baseline_ns: u64,
     /// The mean time that the requests of an uncontended sync need.
-    usual_need_ns: f64,
+    usual_need_ns: f32,
     /// The number of outliers among the undisturbed syncs.
     outliers: u32,
+    /// The usual CPU time of its syncs.
+    pub(super) busy: Busy,
     /// Since the last tick.
     pub(super) fresh: Fresh,
     /// The mean wait of its syncs by the second, while all is well.
@@ -178,6 +181,7 @@ impl Victim {
             baseline_ns: 0,
             usual_need_ns: 0.0,
             outliers: 0,
+            busy: Busy::default(),
             fresh: Fresh::default(),
             usual: Reference::default(),
             well: Evidence::default(),
@@ -279,7 +283,7 @@ impl Victim {
         let half = &mut self.now;
         half.count(duration_ns);
         half.phases.add(phases);
-        half.in_flight += window.total_ns as f64 / duration_ns.max(1) as f64;
+        half.in_flight += (window.total_ns as f64 / duration_ns.max(1) as f64) as f32;
         self.fresh.add(division, phases, needs, duration_ns);
         self.buckets_total[sync_bucket(duration_ns)] += 1;
         let second = &mut self.seconds[0];
@@ -384,7 +388,7 @@ impl Victim {
 
     /// The time that a sync's own requests need beyond what is usual.
     pub fn needs_more_ns(&self, need_ns: u64) -> u64 {
-        need_ns.saturating_sub((LARGE_NEED * self.usual_need_ns) as u64)
+        need_ns.saturating_sub((LARGE_NEED * f64::from(self.usual_need_ns)) as u64)
     }
 
     /// Forgets all samples, because they were not normal.
@@ -408,8 +412,8 @@ impl Victim {
         }
         self.baseline.record(wait_ns);
         self.samples += 1;
-        let samples = self.samples.min(NEED_SAMPLES) as f64;
-        self.usual_need_ns += (need_ns as f64 - self.usual_need_ns) / samples;
+        let samples = self.samples.min(NEED_SAMPLES) as f32;
+        self.usual_need_ns += (need_ns as f32 - self.usual_need_ns) / samples;
         // The quantile walks the histogram, so with many samples it is computed only now and then.
         if self.samples < 256 || self.samples.is_multiple_of(64) {
             self.baseline_ns = self.baseline.quantile(0.90).map_or(0, |ns| ns as u64);

@@ -273,10 +273,10 @@ impl Watch {
             self.hierarchies.cgroups(&self.tree, Controller::Cpu, unified.as_deref(), tgid);
         for cgroup in &cgroups {
             for folder in levels(cgroup) {
-                if let Some((ns, mut setting)) = read_throttled(folder, cgroup.hierarchy) {
+                if let Some((all, mut setting)) = read_throttled(folder, cgroup.hierarchy) {
                     let path = folder.strip_prefix(&cgroup.top).unwrap_or(folder);
                     setting += &format!(" of /{}", path.display());
-                    reading.throttled.insert(folder.to_path_buf(), (ns, setting));
+                    reading.throttled.insert(folder.to_path_buf(), (all.ns, setting));
                 }
             }
         }

@@ -54,6 +54,10 @@ pub(crate) fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) 
         Kind::Limit => {
             format!("the limit was reached for {:.0}% of the time", 100.0 * judgement.limited)
         }
+        Kind::Filesystem if judgement.is_standing => {
+            "its syncs were never seen to run for less".to_owned()
+        }
+        Kind::Filesystem => "its threads were seen to run, and not to wait".to_owned(),
         Kind::Own if judgement.in_house => "it is of the victim's own cgroup".to_owned(),
         Kind::Own if no_baseline => "no undisturbed syncs to compare with yet".to_owned(),
         Kind::Own => "only its own process had other requests in flight".to_owned(),
@@ -66,7 +70,7 @@ pub(crate) fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) 
             "it took x{:.1} of its time for the same work, and nobody asked for more",
             judgement.circumstances.times()
         ),
-        Kind::Device if sum.in_flight > 0.01 * sum.syncs as f64 => {
+        Kind::Device if f64::from(sum.in_flight) > 0.01 * sum.syncs as f64 => {
             "who else had requests in flight asked for no more than before".to_owned()
         }
         Kind::Device => "nobody else had requests in flight meanwhile".to_owned(),

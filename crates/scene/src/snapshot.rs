@@ -158,7 +158,8 @@ impl Scene {
 
     fn verdict(&self, victim: &Victim, sum: &Half, span: Span, files: &dyn FileNames) -> Verdict {
         let judgement = judge(victim, sum, span);
-        let Shares { owners, cpu, memory, limit, own, device, unexplained } = judgement.shares;
+        let Shares { owners, cpu, memory, limit, filesystem, own, device, unexplained } =
+            judgement.shares;
         let syncs = sum.syncs.max(1) as f64;
         let culprits = judgement.culprits.iter().filter_map(|finding| {
             Some(Culprit {
@@ -191,11 +192,13 @@ impl Scene {
             confidence: judgement.confidence,
             confidence_reason: why_confident(&judgement, victim, sum),
             excess_seconds: judgement.excess_ns / 1e9,
+            outside_seconds: judgement.outside_ns / 1e9,
             shares: tracer_snapshot::Shares {
                 owners,
                 cpu,
                 memory,
                 limit,
+                filesystem,
                 own,
                 device,
                 unexplained,
@@ -206,7 +209,7 @@ impl Scene {
             device: DeviceState {
                 wait_seconds: (sum.phases.wait_ns() as f64 / syncs) / 1e9,
                 undisturbed_wait_seconds: seen_quantile_ns(victim, 0.5).map(seconds),
-                competing_in_flight: sum.in_flight / syncs,
+                competing_in_flight: f64::from(sum.in_flight) / syncs,
                 reference_times: by_reference.then(|| judgement.circumstances.times()),
                 reference_at: disk.and_then(|disk| disk.reference_at).filter(|_| by_reference),
                 uncounted_share: disk.map_or(0.0, |disk| disk.uncounted_share),

@@ -20,6 +20,9 @@ pub struct Verdict {
     /// Seconds beyond its baseline, with those for a CPU: what there is to
     /// blame for. All shares are of these.
     pub excess_seconds: f64,
+    /// The part of them outside its syncs, while its own CPU limit stopped it before or after
+    /// them: an estimate.
+    pub outside_seconds: f64,
     /// The shares by kind of cause; they add up to 1, or are all 0.
     pub shares: Shares,
     /// The worst first.
@@ -52,6 +55,8 @@ pub struct Shares {
     pub cpu: f64,
     pub memory: f64,
     pub limit: f64,
+    /// The filesystem's own work on a CPU, inside the syncs.
+    pub filesystem: f64,
     #[serde(rename = "self")]
     pub own: f64,
     pub device: f64,
@@ -59,16 +64,17 @@ pub struct Shares {
 }
 
 impl Shares {
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 
     /// Each with its name in metrics and JSON.
     pub fn named(&self) -> [(&'static str, f64); Self::COUNT] {
-        let Self { owners, cpu, memory, limit, own, device, unexplained } = *self;
+        let Self { owners, cpu, memory, limit, filesystem, own, device, unexplained } = *self;
         [
             ("owners", owners),
             ("cpu", cpu),
             ("memory", memory),
             ("limit", limit),
+            ("filesystem", filesystem),
             ("self", own),
             ("device", device),
             ("unexplained", unexplained),

@@ -64,6 +64,13 @@ pub enum Part {
         per_second: u32,
         account: PathBuf,
     },
+    /// Appends to a file and syncs it, over and over; keeps an [`Account`] of that.
+    Appender {
+        file: PathBuf,
+        bytes: u64,
+        per_second: u32,
+        account: PathBuf,
+    },
     /// Uses a file as a neighbour in a timeline uses its disk.
     Neighbour {
         file: PathBuf,
@@ -88,7 +95,7 @@ pub enum Part {
     },
 }
 
-/// A [`Part::Filler`]'s own count of its syncs.
+/// A process' own count of its syncs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Account {
     pub syncs: u64,
@@ -156,6 +163,9 @@ impl Part {
             Part::Syncer { file, per_second } => sync(file, *per_second),
             Part::Filler { file, stride_bytes, strides, per_second, account } => {
                 fill(file, *stride_bytes, *strides, *per_second, account)
+            }
+            Part::Appender { file, bytes, per_second, account } => {
+                append(file, *bytes, *per_second, account)
             }
             Part::Neighbour { file, stream } => neighbour::ask(file, *stream),
             Part::Stuck { mapped, synced, go } => stuck::get_stuck(mapped, synced, go),
@@ -246,6 +256,23 @@ fn fill(
             Some(number) => keep_pace(start, number, per_second.into()),
             None => start = Instant::now(),
         }
+    }
+    Ok(())
+}
+
+fn append(path: &Path, bytes: u64, per_second: u32, account: &Path) -> Result<()> {
+    let piece = vec![0x55; bytes as usize];
+    let (file, out) = (File::create(path)?, File::create(account)?);
+    let mut account = Account::default();
+    let start = Instant::now();
+    for number in 0.. {
+        file.write_all_at(&piece, number * bytes)?;
+        let begin = Instant::now();
+        file.sync_data()?;
+        account.syncs += 1;
+        account.seconds += begin.elapsed().as_secs_f64();
+        account.write(&out)?;
+        keep_pace(start, number, per_second.into());
     }
     Ok(())
 }

@@ -78,6 +78,25 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                 helper::quoted_setting(limit)
             ));
         }
+        Kind::Filesystem => {
+            if verdict.steal_share >= 0.05 {
+                all.push(format!(
+                    "the hypervisor gives {:.0}% of the CPU time of this machine to others, which may \
+                     count as time on a CPU",
+                    100.0 * verdict.steal_share
+                ));
+            }
+            all.push(
+                "see how full and how fragmented the filesystem is (`df`, `df -i`, `e2freefrag`, \
+                 `xfs_db -r -c freesp`): free some space, or move the file to a fresh filesystem; \
+                 compression and encryption cost CPU time as well"
+                    .to_owned(),
+            );
+            all.push(format!(
+                "to see where: `perf record -g -p {}` for ten seconds",
+                victim.actor.tgid
+            ));
+        }
         Kind::Own => {
             all.push(match victim.class {
                 FileClass::Wal => "put the WAL on a disk of its own (etcd: --wal-dir); run \
@@ -284,12 +303,13 @@ mod tests {
         }
     }
 
-    const KINDS: [Kind; 10] = [
+    const KINDS: [Kind; 11] = [
         Kind::Unknown,
         Kind::Owners,
         Kind::Cpu,
         Kind::Memory,
         Kind::Limit,
+        Kind::Filesystem,
         Kind::Own,
         Kind::Device,
         Kind::Unseen,

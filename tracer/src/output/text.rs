@@ -172,6 +172,7 @@ fn write_blame(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
     let shares = &verdict.shares;
     let rest = [
         (shares.limit, "a limit"),
+        (shares.filesystem, "the filesystem, on a CPU inside the syncs"),
         (shares.own, "its own other requests"),
         (shares.device, "the device, with nobody else in flight"),
         (shares.unexplained, "not explained"),

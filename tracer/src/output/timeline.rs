@@ -29,6 +29,7 @@ pub fn cause(kind: Kind) -> &'static str {
         Kind::Cpu => "it waits for a CPU",
         Kind::Memory => "it waits for memory",
         Kind::Limit => "a limit that is set",
+        Kind::Filesystem => "the filesystem, on a CPU inside the sync",
         Kind::Own => "its own other requests",
         Kind::Device => "the device, or what is below it",
         Kind::Unseen => "its files are on no disk of this kernel",

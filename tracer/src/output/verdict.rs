@@ -87,8 +87,15 @@ fn blame(victim: &Victim) -> String {
         }
         Kind::Limit => {
             let limit = verdict.limit.as_deref().unwrap_or("a limit");
-            format!("its own limit, {}: {}", escape(limit), of(shares.limit))
+            let is_mostly_outside =
+                2.0 * verdict.outside_seconds > shares.limit * verdict.excess_seconds;
+            let when = if is_mostly_outside { ", most of it outside its syncs" } else { "" };
+            format!("its own limit, {}: {}{when}", escape(limit), of(shares.limit))
         }
+        Kind::Filesystem => format!(
+            "the filesystem's own work, on a CPU inside the sync: {}",
+            of(shares.filesystem)
+        ),
         Kind::Own => match (in_house(victim), own_work(verdict)) {
             (Some(worst), _) => {
                 format!("its own cgroup's {} makes it wait: {}", culprit(worst), of(worst.share))
@@ -153,6 +160,7 @@ pub fn phrase(victim: &Victim) -> String {
         (Kind::Device, _) => "device alone".to_owned(),
         (Kind::Undecided, _) => "device or load".to_owned(),
         (Kind::Unseen, _) => "no disk here".to_owned(),
+        (Kind::Filesystem, _) => "its filesystem's work".to_owned(),
         (Kind::Limit, _) => match helper::limited(&victim.verdict) {
             Some(one) => format!("limit of {}", helper::name(one)),
             None => "its own limit".to_owned(),
@@ -178,6 +186,7 @@ fn kind_word(kind: Kind) -> &'static str {
         Kind::Cpu => "cpu",
         Kind::Memory => "memory",
         Kind::Limit => "limit",
+        Kind::Filesystem => "fs cpu",
         Kind::Undecided => "either",
         Kind::Unexplained | Kind::Unknown => "?",
         Kind::None => "-",
@@ -199,12 +208,13 @@ pub fn split(victim: &Victim) -> Option<String> {
 
 /// The shares by kind of cause, with the words for them.
 pub fn named(shares: &Shares) -> [(&'static str, f64); Shares::COUNT] {
-    let Shares { owners, cpu, memory, limit, own, device, unexplained } = *shares;
+    let Shares { owners, cpu, memory, limit, filesystem, own, device, unexplained } = *shares;
     [
         ("others", owners),
         ("CPU", cpu),
         ("memory", memory),
         ("limit", limit),
+        ("filesystem", filesystem),
         ("itself", own),
         ("device", device),
         ("unexplained", unexplained),
@@ -249,6 +259,20 @@ mod tests {
         assert_eq!(phrase(&victim), phrased);
         assert_eq!(word(&victim), in_a_word);
         assert!(in_a_word.len() <= 6);
+    }
+
+    #[test]
+    fn a_limit_that_holds_outside_the_syncs_is_said_to() {
+        let mut victim = fixture::trimmed().victims.remove(0);
+        let verdict = &mut victim.verdict;
+        (verdict.kind, verdict.shares.limit, verdict.outside_seconds) = (Kind::Limit, 0.9, 6.0);
+        let said = sentence(&victim);
+        assert_eq!(
+            said,
+            "its own limit, a limit: 90% of 12.1 s excess, most of it outside its syncs"
+        );
+        victim.verdict.outside_seconds = 5.0;
+        assert_eq!(sentence(&victim), "its own limit, a limit: 90% of 12.1 s excess");
     }
 
     #[test]
@@ -310,6 +334,12 @@ mod tests {
             "itself",
         );
         check(Kind::Limit, "its own limit, a limit: 0% of 12.1 s excess", "its own limit", "limit");
+        check(
+            Kind::Filesystem,
+            "the filesystem's own work, on a CPU inside the sync: 0% of 12.1 s excess",
+            "its filesystem's work",
+            "fs cpu",
+        );
         check(Kind::None, "nobody: no sync was slower than its own baseline", "-", "-");
         check(Kind::Unknown, "nobody can be named: too few syncs to judge", "?", "?");
     }

@@ -232,6 +232,7 @@ impl World {
             cgroup: 10,
             kind: LimitKind::Io,
             ns: SECOND,
+            times: 0,
             setting: "io.max 7:0 wiops=20".to_owned(),
         };
         let limits = if self.timeline.phase().held_ns > 0 { vec![held] } else { Vec::new() };

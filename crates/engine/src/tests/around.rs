@@ -67,8 +67,13 @@ fn what_was_always_short_is_never_usual() {
 }
 
 fn limit(kind: LimitKind) -> Tick {
-    let limit =
-        tick::Limit { cgroup: 10, kind, ns: 900 * MS, setting: "cpu.max 20000 100000".to_owned() };
+    let limit = tick::Limit {
+        cgroup: 10,
+        kind,
+        ns: 900 * MS,
+        times: 9,
+        setting: "cpu.max 20000 100000".to_owned(),
+    };
     Tick { limits: vec![limit], ..Tick::default() }
 }
 

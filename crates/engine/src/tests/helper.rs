@@ -134,8 +134,8 @@ proptest! {
         syncs.extend(vec![record; 40]);
         let helper = Helper { role, cpu_ns, limit_ns, of_ns, ..server(0, 0) };
         let judged = with(&syncs, vec![helper], vec![hog(812, 100)]);
-        let Shares { owners, cpu, memory, limit, own, device, unexplained } = judged.shares;
-        let parts = [owners, cpu, memory, limit, own, device, unexplained];
+        let Shares { owners, cpu, memory, limit, filesystem, own, device, unexplained } = judged.shares;
+        let parts = [owners, cpu, memory, limit, filesystem, own, device, unexplained];
         prop_assert!(parts.iter().all(|part| *part >= -1e-9), "{parts:?}");
         prop_assert!((parts.iter().sum::<f64>() - 1.0).abs() < 1e-6, "{parts:?}");
     }

@@ -101,6 +101,7 @@ fn kinds_and_confidences_have_names_of_their_own() {
         "cpu",
         "memory",
         "limit",
+        "filesystem",
         "self",
         "device",
         "unseen",

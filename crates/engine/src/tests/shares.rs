@@ -77,7 +77,8 @@ const RUNQUEUE: f64 = 32.0;
 
 /// The shares of owners, cpu, memory, limit, own, device and unexplained.
 fn all(shares: Shares) -> [f64; 7] {
-    let Shares { owners, cpu, memory, limit, own, device, unexplained } = shares;
+    let Shares { owners, cpu, memory, limit, filesystem, own, device, unexplained } = shares;
+    assert_eq!(filesystem, 0.0);
     [owners, cpu, memory, limit, own, device, unexplained]
 }
 

@@ -168,7 +168,7 @@ fn limits_of_its_cgroup_are_added_up_and_the_last_one_is_named() {
     let mut engine = after_a_sync();
     let limit = |cgroup, kind, ns, setting: &str| {
         let setting = setting.to_owned();
-        Limit { cgroup, kind, ns, setting }
+        Limit { cgroup, kind, ns, times: 0, setting }
     };
     let limits = vec![
         limit(10, LimitKind::Cpu, 5, "cpu.max 1"),

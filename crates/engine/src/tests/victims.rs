@@ -93,7 +93,7 @@ fn half(of: u64) -> Half {
     half.max_ns = of;
     half.phases.ns = ByPhase::from([(Phase::Other, of)]);
     (half.syncs, half.duration_ns, half.buckets[3]) = (of, of, of);
-    (half.parts, half.in_flight) = (others(n), n);
+    (half.parts, half.in_flight) = (others(n), n as f32);
     half.circumstances = Circumstances { slow_ns: n, ..Circumstances::default() };
     (half.ticks, half.limited_cpu_ns, half.limited_io_ns) = (of as u32, of, of);
     half
@@ -105,7 +105,8 @@ fn assert_all(half: &Half, of: u64, max_ns: u64) {
     let counts = [half.syncs, half.duration_ns, half.buckets[3], half.phases.ns[Phase::Other]];
     assert_eq!(counts, [of; 4]);
     assert_eq!([u64::from(half.ticks), half.limited_cpu_ns, half.limited_io_ns], [of; 3]);
-    assert_eq!((half.parts, half.in_flight, half.circumstances.slow_ns), (others(n), n, n));
+    let in_flight = f64::from(half.in_flight);
+    assert_eq!((half.parts, in_flight, half.circumstances.slow_ns), (others(n), n, n));
     assert_eq!(half.max_ns, max_ns);
 }
 

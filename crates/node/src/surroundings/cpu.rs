@@ -8,9 +8,18 @@ use std::path::Path;
 use super::{Hierarchy, machine::words, read};
 use crate::tree::number;
 
-/// How long a cgroup has been held back so far, in ns added up over the CPUs,
-/// and by which setting; `None` where nothing limits it.
-pub fn read_throttled(folder: &Path, hierarchy: Hierarchy) -> Option<(u64, String)> {
+/// How a cgroup has been held back so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Throttled {
+    /// Added up over the CPUs.
+    pub ns: u64,
+    /// The number of periods in which its quota was used up; 0 where that is not said.
+    pub times: u64,
+}
+
+/// How a cgroup has been held back so far, and by which setting; `None` where nothing limits
+/// it.
+pub fn read_throttled(folder: &Path, hierarchy: Hierarchy) -> Option<(Throttled, String)> {
     let setting = match hierarchy {
         Hierarchy::Unified => {
             let max = read(folder, "cpu.max")?;
@@ -25,17 +34,19 @@ pub fn read_throttled(folder: &Path, hierarchy: Hierarchy) -> Option<(u64, Strin
     Some((parse_throttled(&read(folder, "cpu.stat")?)?, setting))
 }
 
-/// `throttled_usec` (v2) or `throttled_time` (v1), in ns.
-fn parse_throttled(stat: &[u8]) -> Option<u64> {
-    stat.split(|&b| b == b'\n').find_map(|line| {
-        let mut words = words(line);
-        let unit_ns = match words.next()? {
-            b"throttled_usec" => 1000,
-            b"throttled_time" => 1,
-            _ => return None,
-        };
-        number::<u64>(words.next()?)?.checked_mul(unit_ns)
-    })
+/// `throttled_usec` (v2) or `throttled_time` (v1, in ns), and `nr_throttled`.
+fn parse_throttled(stat: &[u8]) -> Option<Throttled> {
+    let find = |name: &[u8]| {
+        stat.split(|&b| b == b'\n').find_map(|line| {
+            let mut words = words(line);
+            (words.next()? == name).then(|| words.next().and_then(number::<u64>))?
+        })
+    };
+    let ns = match find(b"throttled_usec") {
+        Some(us) => us.checked_mul(1000)?,
+        None => find(b"throttled_time")?,
+    };
+    Some(Throttled { ns, times: find(b"nr_throttled").unwrap_or(0) })
 }
 
 /// A file of one line, as text.
@@ -50,9 +61,9 @@ mod tests {
     #[test]
     fn time_is_in_ns_in_either_version() {
         let v2 = b"usage_usec 100\nnr_periods 3\nnr_throttled 2\nthrottled_usec 34\n";
-        assert_eq!(parse_throttled(v2), Some(34_000));
-        let v1 = b"nr_periods 3\nnr_throttled 2\nthrottled_time 34567\n";
-        assert_eq!(parse_throttled(v1), Some(34_567));
+        assert_eq!(parse_throttled(v2), Some(Throttled { ns: 34_000, times: 2 }));
+        let v1 = b"nr_periods 4\nnr_throttled 3\nthrottled_time 34567\n";
+        assert_eq!(parse_throttled(v1), Some(Throttled { ns: 34_567, times: 3 }));
         assert_eq!(parse_throttled(b"usage_usec 100\n"), None);
         assert_eq!(parse_throttled(b"throttled_usec 18446744073709551615\n"), None);
     }
@@ -66,7 +77,8 @@ mod tests {
         assert_eq!(read_throttled(folder.path(), Hierarchy::Unified), None);
         write("cpu.max", "20000 100000\n");
         let setting = "cpu.max 20000 100000".to_owned();
-        assert_eq!(read_throttled(folder.path(), Hierarchy::Unified), Some((5000, setting)));
+        let throttled = Throttled { ns: 5000, times: 0 };
+        assert_eq!(read_throttled(folder.path(), Hierarchy::Unified), Some((throttled, setting)));
         write("cpu.cfs_quota_us", "-1\n");
         assert_eq!(read_throttled(folder.path(), Hierarchy::V1), None);
     }

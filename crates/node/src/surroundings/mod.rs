@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use cpu::Throttled;
 use hierarchies::{Controller, Hierarchies, LimitedCgroup};
 use io::Usage;
 use tracer_engine::tick::{Limit, LimitKind, Memory};
@@ -69,7 +70,7 @@ pub struct Surroundings {
     looked_ns: u64,
     steal_ticks: Option<u64>,
     /// The throttled time so far, by the cgroup's directory.
-    throttled: HashMap<PathBuf, u64>,
+    throttled: HashMap<PathBuf, Throttled>,
     /// The usage so far, by the cgroup's directory and the disk.
     used: HashMap<(PathBuf, u32), Usage>,
 }
@@ -140,9 +141,9 @@ impl Surroundings {
 /// was seen; the others are forgotten.
 struct Look<'a> {
     elapsed_ns: u64,
-    throttled: HashMap<PathBuf, u64>,
+    throttled: HashMap<PathBuf, Throttled>,
     used: HashMap<(PathBuf, u32), Usage>,
-    now_throttled: HashMap<PathBuf, u64>,
+    now_throttled: HashMap<PathBuf, Throttled>,
     now_used: HashMap<(PathBuf, u32), Usage>,
     limits: &'a mut Vec<Limit>,
 }
@@ -150,15 +151,17 @@ struct Look<'a> {
 impl Look<'_> {
     fn cpu(&mut self, subject: &Subject, cgroup: &LimitedCgroup) {
         for folder in levels(cgroup) {
-            let Some((ns, setting)) = cpu::read_throttled(folder, cgroup.hierarchy) else {
+            let Some((all, setting)) = cpu::read_throttled(folder, cgroup.hierarchy) else {
                 continue;
             };
-            let before = self.throttled.get(folder).copied().unwrap_or(ns);
-            self.now_throttled.insert(folder.to_path_buf(), ns);
+            let before = self.throttled.get(folder).copied().unwrap_or(all);
+            self.now_throttled.insert(folder.to_path_buf(), all);
             // CPUs are held back one by one, so their times add up to more.
-            let ns = ns.saturating_sub(before).min(self.elapsed_ns);
+            let ns = all.ns.saturating_sub(before.ns).min(self.elapsed_ns);
+            let times = all.times.saturating_sub(before.times);
             if ns > 0 {
-                self.report(subject, cgroup, folder, LimitKind::Cpu, ns, &setting);
+                let held = Throttled { ns, times };
+                self.report(subject, cgroup, folder, LimitKind::Cpu, held, &setting);
             }
         }
     }
@@ -179,7 +182,8 @@ impl Look<'_> {
                 self.now_used.insert(key, usage);
                 let used = std::array::from_fn(|kind| usage[kind].saturating_sub(before[kind]));
                 if let Some(setting) = limits.reached(&used, self.elapsed_ns) {
-                    self.report(subject, cgroup, folder, LimitKind::Io, self.elapsed_ns, setting);
+                    let held = Throttled { ns: self.elapsed_ns, times: 0 };
+                    self.report(subject, cgroup, folder, LimitKind::Io, held, setting);
                 }
             }
         }
@@ -191,7 +195,7 @@ impl Look<'_> {
         cgroup: &LimitedCgroup,
         folder: &Path,
         kind: LimitKind,
-        ns: u64,
+        held: Throttled,
         setting: &str,
     ) {
         let mut setting = setting.to_owned();
@@ -199,7 +203,8 @@ impl Look<'_> {
             let above = folder.strip_prefix(&cgroup.top).unwrap_or(folder);
             setting += &format!(" of /{}", above.display());
         }
-        let limit = Limit { cgroup: subject.cgroup, kind, ns, setting };
+        let Throttled { ns, times } = held;
+        let limit = Limit { cgroup: subject.cgroup, kind, ns, times, setting };
         // Several victims may be in one cgroup.
         let is_same = |known: &&mut Limit| {
             (known.cgroup, known.kind, &known.setting) == (limit.cgroup, kind, &limit.setting)

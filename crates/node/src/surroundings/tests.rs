@@ -36,7 +36,7 @@ fn subject(path: Option<&str>) -> Subject {
 }
 
 fn limit(kind: LimitKind, ns: u64, setting: &str) -> Limit {
-    Limit { cgroup: 5, kind, ns, setting: setting.to_owned() }
+    Limit { cgroup: 5, kind, ns, times: 0, setting: setting.to_owned() }
 }
 
 #[test]
@@ -75,7 +75,8 @@ fn limits_of_the_first_version_are_found_by_the_process() {
     put(&root, &format!("{cpu}/cpu.stat"), "nr_throttled 9\nthrottled_time 8000000000\n");
     put(&root, &format!("{blkio}/blkio.throttle.io_serviced"), "7:0 Write 10\n");
     let limits = surroundings.look(2 * SECOND_NS, &subjects).limits;
-    let cpu = limit(LimitKind::Cpu, SECOND_NS, "cpu.cfs_quota_us 20000");
+    // It was held back once before.
+    let cpu = Limit { times: 8, ..limit(LimitKind::Cpu, SECOND_NS, "cpu.cfs_quota_us 20000") };
     let io = limit(LimitKind::Io, SECOND_NS, "blkio.throttle.write_iops_device 7:0 10");
     assert_eq!(limits, [cpu, io]);
 }

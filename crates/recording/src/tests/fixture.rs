@@ -87,6 +87,7 @@ pub fn tick(at_ns: u64) -> Tick {
             cgroup: 1,
             kind: LimitKind::Io,
             ns: 2 * MS,
+            times: 3,
             setting: "io.max 7:0 wbps=1".to_owned(),
         }],
         helpers: vec![Helper {

@@ -29,6 +29,8 @@ pub(super) mod stage;
 mod steady;
 /// The tracer's verdict, and whether it is right.
 pub(super) mod verdict;
+/// Waits for nobody's requests.
+mod waits;
 
 use std::{env, path::Path};
 

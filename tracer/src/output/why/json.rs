@@ -39,6 +39,8 @@ pub struct Why<'a> {
     max_seconds: f64,
     undisturbed_p99_seconds: Option<f64>,
     excess_seconds: f64,
+    /// The part of them outside its syncs.
+    outside_seconds: f64,
     device: DeviceState,
     /// The name by which people know its disk.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,6 +187,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         max_seconds: victim.max_seconds,
         undisturbed_p99_seconds: victim.undisturbed_p99_seconds,
         excess_seconds: verdict.excess_seconds,
+        outside_seconds: verdict.outside_seconds,
         device: verdict.device,
         disk_known_as: victim.disk.and_then(|disk| s.disks.get(disk)?.known_as.as_deref()),
         reference_at: kept_at(victim, s),
