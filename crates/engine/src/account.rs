@@ -129,6 +129,7 @@ impl<'a> DividedExcess<'a> {
         self.unexplained_ns = parts.unexplained_ns;
         let tick_ns = f64::from(sum.ticks) * 1e9;
         self.filesystem_ns = sum.busy_ns.into();
+        self.cpu_ns += f64::from(sum.stolen_ns);
 
         // The journal's time belongs to those who filled it, and so does what
         // kernel threads write of its filesystem's own blocks.

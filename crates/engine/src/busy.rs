@@ -2,7 +2,7 @@
 //! inside the call: it looks for free blocks, compresses or encrypts. Such a sync waits for
 //! nobody, and is slow all the same.
 
-use super::victim::{BASELINE_SYNCS, MAX_BASELINE_NS};
+use super::victim::{BASELINE_SYNCS, MAX_BASELINE_NS, Victim};
 
 /// A sync runs for long if it runs for more than this multiple of what is usual.
 const LONG: f64 = 2.0;
@@ -54,5 +54,17 @@ impl Busy {
         }
         self.samples = (self.samples + 1).min(SAMPLES);
         self.usual_ns += (cpu_ns - self.usual_ns) / f32::from(self.samples);
+    }
+}
+
+impl Victim {
+    /// Takes in the CPU time of the last second's syncs; in that second the hypervisor gave
+    /// `steal_ns` of all CPUs to others. A thread whose CPU is taken away like that seems to run
+    /// meanwhile, so as much of the time may be the wait for a CPU.
+    pub(super) fn settle_busy(&mut self, steal_ns: u64) {
+        let busy_ns = std::mem::take(&mut self.fresh.busy_ns);
+        let stolen_ns = busy_ns.min(steal_ns as f32);
+        self.now.stolen_ns += stolen_ns;
+        self.now.busy_ns += busy_ns - stolen_ns;
     }
 }

@@ -41,7 +41,7 @@ impl Victim {
         };
         let needs = Needs::of(record, need_ns);
         let cpu_ns = phases.ns[Phase::Cpu];
-        self.now.busy_ns += self.busy.beyond_ns(cpu_ns, record.own_bytes) as f32;
+        self.fresh.busy_ns += self.busy.beyond_ns(cpu_ns, record.own_bytes) as f32;
         self.busy.learn(cpu_ns);
         self.record(end_ns, record.duration_ns, phases, window, &division, needs);
         if !contended {
@@ -58,6 +58,7 @@ impl Victim {
         self.advance(tick.at_ns);
         let slot = self.slot(&tick.disks, actor);
         let (waited_ns, syncs) = (self.fresh.wait_ns, self.fresh.syncs);
+        self.settle_busy(tick.steal_ns);
         self.settle(&slot, tick.at_ns);
         self.now.ticks += 1;
         let (mut all, mut others) = (0.0, 0.0);
@@ -100,9 +101,9 @@ impl Victim {
                 }
                 LimitKind::Io => self.now.limited_io_ns += limit.ns,
             }
-            let known = self.limit.as_ref().is_some_and(|(_, s)| *s == limit.setting);
+            let known = self.limit.as_ref().is_some_and(|known| known.1 == limit.setting);
             if !known {
-                self.limit = Some((limit.kind, limit.setting.clone()));
+                self.limit = Some(Box::new((limit.kind, limit.setting.clone())));
             }
         }
     }

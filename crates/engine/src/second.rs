@@ -26,6 +26,8 @@ pub struct Fresh {
     need_ns: u64,
     requests: u64,
     pub durations: Evidence,
+    /// Their CPU time beyond what is usual.
+    pub busy_ns: f32,
 }
 
 impl Fresh {
@@ -484,6 +486,7 @@ impl Victim {
     #[cfg(test)]
     pub fn settle_all_as_it_is(&mut self) {
         self.suspects.iter_mut().for_each(|suspect| suspect.settle(1.0));
+        self.settle_busy(0);
         let fresh = std::mem::take(&mut self.fresh);
         self.now.parts.add(&fresh.division);
         self.total.add(&fresh.division);

@@ -47,8 +47,10 @@ pub struct Half {
     /// Mean competing requests in flight, added up over the syncs.
     pub in_flight: f32,
     pub circumstances: Circumstances,
-    /// CPU time of its syncs beyond what is usual.
+    /// CPU time of its syncs beyond what is usual, up to the last tick, and the part of it that the
+    /// hypervisor may have taken, which is not in it.
     pub busy_ns: f32,
+    pub stolen_ns: f32,
     /// The time for which a CPU limit stopped it outside its syncs.
     pub held_outside_ns: f32,
     /// Ticks, and for how long a limit held the victim back.
@@ -83,6 +85,7 @@ impl Half {
             in_flight,
             circumstances,
             busy_ns,
+            stolen_ns,
             held_outside_ns,
             ticks,
             limited_cpu_ns,
@@ -98,10 +101,16 @@ impl Half {
         self.in_flight += in_flight;
         self.circumstances.add(circumstances);
         self.busy_ns += busy_ns;
+        self.stolen_ns += stolen_ns;
         self.held_outside_ns += held_outside_ns;
         self.ticks += ticks;
         self.limited_cpu_ns += limited_cpu_ns;
         self.limited_io_ns += limited_io_ns;
+    }
+
+    /// CPU time of its syncs beyond what is usual, whoever had the CPU.
+    pub fn long_on_cpu_ns(&self) -> f64 {
+        f64::from(self.busy_ns) + f64::from(self.stolen_ns)
     }
 
     /// A quantile of the syncs' durations; 0 where there were none.

@@ -130,7 +130,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let runqueue_ns = sum.phases.ns[Phase::Runqueue] as f64;
     let tick_ns = f64::from(sum.ticks) * 1e9;
     let outside_ns = held_outside_ns(sum, tick_ns);
-    let excess_ns = sum.parts.excess_ns + runqueue_ns + f64::from(sum.busy_ns) + outside_ns;
+    let excess_ns = sum.parts.excess_ns + runqueue_ns + sum.long_on_cpu_ns() + outside_ns;
     let is_slow_of_late = is_slow_of_late(victim, sum);
     let is_unusual = is_slow_of_late || is_unusual(victim, sum, outside_ns, f64::MAX);
     let is_slow = are_slow(excess_ns, sum.duration_ns as f64 + outside_ns, || {
@@ -286,7 +286,7 @@ fn wait_ns(sum: &Half) -> f64 {
 /// `at_most_ns` each.
 fn beyond_ns(victim: &Victim, sum: &Half, at_most_ns: f64) -> Option<f64> {
     let usual_ns = victim.lived_wait_ns()?.min(at_most_ns);
-    Some(wait_ns(sum) + f64::from(sum.busy_ns) - usual_ns * sum.syncs as f64)
+    Some(wait_ns(sum) + sum.long_on_cpu_ns() - usual_ns * sum.syncs as f64)
 }
 
 /// Whether its syncs are slower than they are while it is well, or than `at_most_ns` if

@@ -115,7 +115,7 @@ pub struct Victim {
     pub seconds: [Second; SECONDS],
     second: u64,
     /// The setting of the limit that held it back last.
-    pub limit: Option<(LimitKind, String)>,
+    pub limit: Option<Box<(LimitKind, String)>>,
     pub(super) helpers: Box<Helpers>,
     /// The part of the blocks put into its journal in the last second that was others';
     /// 0 if that is not known.

@@ -214,7 +214,7 @@ impl Scene {
                 reference_at: disk.and_then(|disk| disk.reference_at).filter(|_| by_reference),
                 uncounted_share: disk.map_or(0.0, |disk| disk.uncounted_share),
             },
-            limit: victim.limit.as_ref().filter(|_| is_limited).map(|(_, s)| s.clone()),
+            limit: victim.limit.as_ref().filter(|_| is_limited).map(|known| known.1.clone()),
             limit_share: judgement.limited,
             stack: self.stack_of(victim.key.device, victim.disk),
             helpers: judgement.helpers,

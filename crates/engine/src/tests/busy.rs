@@ -30,6 +30,22 @@ fn syncs_that_burn_a_cpu_are_slow_by_the_filesystems_own_work() {
     assert_eq!((judged.confidence, judged.culprits.len()), (Confidence::Medium, 0), "{judged:?}");
 }
 
+/// 60 syncs of 40 ms have 2.34 s beyond what is usual. A hypervisor that took 4 s of two CPUs may
+/// have taken all of them; one that took 0.5 s, no more than that.
+#[test]
+fn a_cpu_that_the_hypervisor_took_is_not_the_filesystems_work() {
+    let judged = |steal_ns| {
+        let syncs = [quiet(), vec![runs(40); 60]].concat();
+        after_tick(&syncs, Tick { steal_ns, ..Tick::default() })
+    };
+    let all = judged(4_000 * MS);
+    assert_eq!((all.kind, all.shares.filesystem), (Kind::Cpu, 0.0), "{all:?}");
+    assert_near(all.shares.cpu, 1.0);
+    let some = judged(500 * MS);
+    assert_near(some.shares.cpu * some.excess_ns, 0.5e9);
+    assert_near(some.shares.filesystem * some.excess_ns, 60.0 * (39e6 - 4096.0) - 0.5e9);
+}
+
 /// Waiting for a CPU is another cause.
 #[test]
 fn who_cannot_run_is_not_busy() {

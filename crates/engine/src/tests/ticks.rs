@@ -180,7 +180,7 @@ fn limits_of_its_cgroup_are_added_up_and_the_last_one_is_named() {
     tick_at(&mut engine, 3 * SECOND, Tick { limits, ..Tick::default() });
     let victim = &engine.victims()[0];
     assert_eq!((victim.now.limited_cpu_ns, victim.now.limited_io_ns), (22, 14));
-    assert_eq!(victim.limit, Some((LimitKind::Cpu, "cpu.max 3".to_owned())));
+    assert_eq!(victim.limit, Some(Box::new((LimitKind::Cpu, "cpu.max 3".to_owned()))));
 }
 
 #[test]

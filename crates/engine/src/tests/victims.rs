@@ -125,7 +125,7 @@ fn a_window_has_two_halves_and_a_period_all_of_them() {
     assert_all(&victim.sum(Span::Period), 4_321, 4_000);
     assert_all(&victim.now, 0, 0);
     victim.now = half(5);
-    victim.limit = Some((LimitKind::Io, "io.max".to_owned()));
+    victim.limit = Some(Box::new((LimitKind::Io, "io.max".to_owned())));
     victim.suspect(tenant(), OwnerId(1)).charge(1, 5.0);
     victim.begin_period();
     for span in [Span::Window, Span::Period] {
