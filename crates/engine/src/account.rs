@@ -43,8 +43,8 @@ pub struct Basis {
     pub is_standing: bool,
     /// Requests that were alone took their usual time, or as much was completed as before.
     pub is_device_well: bool,
-    /// A minute of good seconds, or a good reference of the disks, says what is usual.
-    pub is_long_known: bool,
+    /// A minute of good seconds says what others ask for while the victim is well.
+    pub has_long_past: bool,
 }
 
 /// Takes at most `wanted_ns` out of the parts, in their order; returns the amount taken.
@@ -407,7 +407,7 @@ fn confidence(
     // Requests are blamed with high confidence only on a disk that is known to be well, beside
     // a past that is long enough to say what well is.
     let of_requests = waits.requests > waits.total() / 2.0;
-    let is_known = basis.is_device_well && basis.is_long_known;
+    let is_known = basis.is_device_well && basis.has_long_past;
     let is_sure = is_sure && !basis.is_standing && (is_known || !of_requests);
     match (accused, changed) {
         (true, _) if is_sure => Confidence::High,

@@ -474,7 +474,13 @@ impl Victim {
 
     /// Whether its disks were seen for long enough to know what is usual there.
     pub(super) fn is_long_known(&self) -> bool {
-        self.disks.known == Grade::Good || self.disks.seconds >= LONG
+        self.disks.known == Grade::Good || self.has_long_past()
+    }
+
+    /// Whether it was seen to be well for long enough to know what others ask for meanwhile. A
+    /// kept reference says nothing of that.
+    pub(super) fn has_long_past(&self) -> bool {
+        self.disks.seconds >= LONG
     }
 
     /// Whether it was ever seen to be well. If not, no verdict on it is certain.

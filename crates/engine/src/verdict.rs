@@ -145,7 +145,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         has_lifts: !circumstances.is_slow(SLOW_PART),
         is_standing: !is_unusual || !victim.was_well() && !victim.is_beside_reference(),
         is_device_well: circumstances.is_well(WELL_PART),
-        is_long_known: victim.is_long_known(),
+        has_long_past: victim.has_long_past(),
     };
     let mut account = DividedExcess::new(victim, span);
     let helpers = victim.held(sum, span);
@@ -203,7 +203,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         Kind::Device | Kind::Own if victim.baseline_ns().is_some() && sum.syncs >= ENOUGH => {
             let share = shares.device.max(shares.own);
             let is_shown = match kind {
-                Kind::Own => basis.is_device_well && basis.is_long_known,
+                Kind::Own => basis.is_device_well && basis.has_long_past,
                 _ => circumstances.is_slow(WELL_PART) && circumstances.slow_seconds >= SLOW_SECONDS,
             };
             if share >= 0.6 && is_shown && !basis.is_standing {

@@ -261,7 +261,7 @@ fn victim_of_nobody() -> Victim {
 }
 
 const BASIS: Basis =
-    Basis { has_lifts: true, is_standing: false, is_device_well: true, is_long_known: true };
+    Basis { has_lifts: true, is_standing: false, is_device_well: true, has_long_past: true };
 
 /// All but the victim's own, culprits or not.
 fn findings(account: &DividedExcess<'_>, total: f64) -> Vec<Finding> {
@@ -441,7 +441,7 @@ fn two_opinions_that_agree_are_sure_on_a_device_that_is_well() {
     let but = |basis: Basis, charge| confidence(Case { basis, charge, ..case() });
     assert_eq!(but(Basis { is_standing: true, ..BASIS }, op::WRITE), Medium);
     let unknown = Basis { is_device_well: false, ..BASIS };
-    let young = Basis { is_long_known: false, ..BASIS };
+    let young = Basis { has_long_past: false, ..BASIS };
     assert_eq!((but(unknown, op::WRITE), but(young, op::WRITE)), (Medium, Medium));
     // Whoever fills the journal or takes memory needs no device for that.
     assert_eq!((but(unknown, op::METADATA), but(unknown, op::MEMORY)), (High, High));
