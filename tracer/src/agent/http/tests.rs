@@ -151,6 +151,14 @@ fn the_page_may_load_and_run_nothing_but_itself() {
     }
 }
 
+/// A bar that lacked a share would show the others as more than they are.
+#[test]
+fn the_page_draws_every_share() {
+    let line = PAGE.lines().find(|line| line.starts_with("const SHARES")).unwrap();
+    let names = tracer_snapshot::Shares::default().named().map(|(name, _)| format!("\"{name}\""));
+    assert_eq!(line, format!("const SHARES = [{}];", names.join(", ")));
+}
+
 #[test]
 fn a_name_that_is_not_its_own_is_refused() {
     let (address, door) = door(Serves::Everything, Arc::default(), &["node-1.example"]);
