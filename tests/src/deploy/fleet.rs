@@ -83,3 +83,24 @@ fn a_thousand_nodes_have_as_many_series_as_the_page_says() {
     }
     assert!(page.contains("regex: instance[a-z_]*:tracer_.*"));
 }
+
+/// The rules that `docs/metrics.md` keeps on the node: they have labels of tenants beside the
+/// culprit.
+const KEPT_BACK: &str = "instance_victim.*|instance_culprit:tracer_blame_seconds:rate5m";
+
+#[test]
+fn no_series_with_names_of_victims_or_namespaces_leaves_a_node() {
+    assert!(read("docs/metrics.md").contains(&format!("regex: {KEPT_BACK}\n")));
+    let is_kept_back = |name: &str| {
+        KEPT_BACK.split('|').any(|pattern| match pattern.strip_suffix(".*") {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == pattern,
+        })
+    };
+    for (name, _) in rules::recorded("recording.yml") {
+        assert!(is_kept_back(&name), "{name}");
+    }
+    for (name, _) in rules::recorded("fleet.yml") {
+        assert!(!is_kept_back(&name), "{name}");
+    }
+}
