@@ -36,8 +36,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Report(args) => block_on(report::run(&args)),
         Command::Mark(args) => block_on(mark::run(&args)),
         Command::Agent(args) => block_on(agent::run(&args, &options)),
-        // The ring's reader needs a runtime, although `doctor` never waits for it.
-        Command::Doctor(args) => block_on(async { doctor::run(&args, &options) }),
+        Command::Doctor(args) => doctor::run(&args, &options),
         Command::Kubectl(args) => kubectl::run(&args),
         // The arguments were checked above; `tracer-demo` parses them again.
         Command::Demo(_) => demo::run(),

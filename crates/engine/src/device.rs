@@ -259,8 +259,8 @@ impl State {
 
     /// The device is known to be as fast as it was. Three times as much completed shows this only
     /// beside a long queue: by Little's law a slower disk without a queue would need as many
-    /// servers as requests are in flight. That it completes what it did shows this only
-    /// beside somebody who gets more: else it may complete just what is asked for.
+    /// servers as requests are in flight. An unchanged completion rate shows it only if a neighbour
+    /// gets more: else it may be all that is asked for.
     pub fn is_well(&self, growth: &Growth) -> bool {
         let completes_enough =
             self.done >= FAR_MORE && self.is_deep || growth.is_more && self.completes_the_same();

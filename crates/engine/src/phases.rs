@@ -75,9 +75,9 @@ macro_rules! phases {
 }
 
 phases! {
-    /// It ran on a CPU.
+    /// The syncing thread ran on a CPU.
     Cpu: "cpu", short "cpu", letter 'c', colour 2 "#2e9d7d";
-    /// It could run, but another task did.
+    /// The thread could run, but another task had the CPU.
     Runqueue: "runqueue", short "runq", letter 'r', colour 3 "#edae49";
     /// Its requests, or those of the journal's commit, waited to be issued.
     Queue: "queue", short "queue", letter 'q', colour 4 "#3d7ea6";

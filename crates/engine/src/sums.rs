@@ -47,9 +47,9 @@ pub struct Half {
     /// Mean competing requests in flight, added up over the syncs.
     pub in_flight: f32,
     pub circumstances: Circumstances,
-    /// CPU time of its syncs beyond what is usual, up to the last tick, and the part of it that the
-    /// hypervisor may have taken, which is not in it.
+    /// CPU time of its syncs beyond what is usual, without `stolen_ns`, up to the last tick.
     pub busy_ns: f32,
+    /// The part of that CPU time that the hypervisor may have taken.
     pub stolen_ns: f32,
     /// The time for which a CPU limit stopped it outside its syncs.
     pub held_outside_ns: f32,

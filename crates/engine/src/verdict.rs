@@ -236,8 +236,8 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     }
 }
 
-/// The wait for its CPU limit outside its syncs, in ns, if that was reached for long. What they
-/// waited for a CPU in the kernel is the same limit's, and is in their run queue already.
+/// The wait for its CPU limit outside its syncs, in ns, if that was reached for long. The wait
+/// for a CPU inside the syncs is due to the same limit, and is counted already.
 fn held_outside_ns(sum: &Half, tick_ns: f64) -> f64 {
     let is_limited = is_limited(sum.limited_cpu_ns, tick_ns);
     let more_ns = f64::from(sum.held_outside_ns) - sum.phases.ns[Phase::Runqueue] as f64;

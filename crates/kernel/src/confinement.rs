@@ -31,7 +31,7 @@ const V1_UNLIMITED: u64 = i64::MAX as u64 - (1 << 20);
 pub struct Confinement {
     /// Whether a seccomp filter looks at each system call.
     pub has_seccomp: bool,
-    /// The kernel's answer to a command of bpf() that there is none of: `EINVAL` where
+    /// The kernel's answer to a command of bpf() that does not exist: `EINVAL` where
     /// nothing stands before it.
     pub bpf_errno: Option<i32>,
     /// Whether SELinux enforces its policy; `None` where nothing says.

@@ -1,8 +1,8 @@
 //! The features of a kernel, as a value.
 //!
-//! [`Facts::of_this_machine`] asks the running kernel; tests and `--btf` make
-//! the same value from files. Everything that depends on the kernel is decided from
-//! this value, and nothing asks the kernel a second time.
+//! [`Facts::of_this_machine`] asks the running kernel, or reads the file of `--btf`; tests make
+//! the same value from types that they draft. Everything that depends on the kernel is decided from
+//! this value. Types are read again only for a module that is loaded later: [`Facts::meet`].
 
 use std::{collections::BTreeMap, fmt, fs, io::ErrorKind, path::Path};
 
@@ -99,7 +99,7 @@ impl Facts {
     ///
     /// # Errors
     ///
-    /// When it has no BTF, or its BTF lacks what the block path needs.
+    /// When it has no BTF, has no ring buffers, or its BTF lacks what the block path needs.
     pub fn of_this_machine(btf: &Path, roots: &[&Path]) -> Result<Self> {
         let bytes = fs::read(btf).with_context(|| {
             format!(

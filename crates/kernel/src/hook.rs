@@ -16,12 +16,12 @@ use crate::{
 pub struct Hook {
     /// Its name in options and outputs, such as `throttle`.
     pub name: &'static str,
-    /// Its use, for `doctor`: the rest of a line that begins with the name, such as
-    /// "how long a sync waited for a CPU".
+    /// Its use, for `doctor`: what stands after the name in a line such as
+    /// "submit     who submits a block request - seen by `tracepoint`".
     pub purpose: &'static str,
     /// Whether the tracer is useless without it.
     pub is_required: bool,
-    /// A sentence without its full stop on what is missing without it, such as "time in the
+    /// The gap if no strategy works: a sentence without its full stop, such as "time in the
     /// journal is shown as `other`".
     pub without: &'static str,
     /// Its attach strategies, the best first.

@@ -21,7 +21,7 @@ const KERNEL: &CStr = c"vmlinux";
 /// More bytes of types than any kernel has; 6.18 has 6 MiB.
 const MAX_BYTES: u32 = 256 << 20;
 
-/// The longest name of a module, with its zero byte.
+/// Room for the name of any module that has hooks, with its zero byte.
 const NAME_BYTES: usize = 64;
 
 /// Opens the types of a module.

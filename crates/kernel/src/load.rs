@@ -387,7 +387,7 @@ impl Programs {
     ///
     /// # Errors
     ///
-    /// When it was taken before.
+    /// When it was taken before, or there is no map of that name.
     pub fn take_map(&mut self, name: &str) -> Result<Map> {
         self.maps.remove(name).ok_or_else(|| anyhow!("map `{name}` is not there"))
     }

@@ -94,8 +94,8 @@ fn unmet_override(wish: &Forced, selections: &[Selection]) -> Option<Unsupported
         selection.strategies.iter().find(|(strategy, _)| *strategy == wish.strategy)?;
     let instead = match selection.selected() {
         Some(taken) if taken == *strategy => return None,
-        Some(taken) => format!("`{taken}` serves instead"),
-        None => "no other serves either".to_owned(),
+        Some(taken) => format!("`{taken}` is selected instead"),
+        None => "no other strategy is selected".to_owned(),
     };
     let capability = selection.capability;
     Some(unsupported("strategy", format!("{capability} by `{strategy}` is {outcome}; {instead}")))
@@ -281,7 +281,10 @@ mod tests {
             &selections,
             &facts(8),
             &["sync=vfs"],
-            &[("strategy", "sync by `vfs` is silent: it saw nothing; `fentry` serves instead")],
+            &[(
+                "strategy",
+                "sync by `vfs` is silent: it saw nothing; `fentry` is selected instead",
+            )],
         );
     }
 }

@@ -17,14 +17,14 @@ use crate::{
     tree::{Tree, text},
 };
 
-/// Settings of a cgroup that hold somebody back.
+/// Settings of a cgroup that hold its processes back.
 const LIMITS: [&str; 6] =
     ["cpu.max", "io.max", "io.latency", "io.weight", "memory.high", "memory.max"];
 
 /// Settings of a disk's queue.
 const QUEUE: [&str; 4] = ["scheduler", "nr_requests", "wbt_lat_usec", "write_cache"];
 
-/// Long lists, of which only the difference is said.
+/// Settings that begin like this are long lists; a mark shows only what changed in them.
 const MOUNT: &str = "mount options of ";
 
 /// A cgroup and those above it that are looked at, and all of them together.
@@ -39,28 +39,28 @@ const NAME_BYTES: usize = 100;
 /// More than the files that are read here hold.
 const FILE_BYTES: usize = 4096;
 
-/// One thing is said this often in [`QUIET_NS`], so that what changes all the time does
-/// not fill a recording.
+/// A setting is marked at most this often within [`QUIET_NS`], so that one that changes all the
+/// time does not fill a recording.
 const SAID: usize = 4;
 const QUIET_NS: u64 = 600_000_000_000;
 
-/// Somebody whose cgroup is looked at.
+/// An actor whose cgroup is looked at.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Party {
+pub struct WatchedActor {
     /// As outputs show it.
     pub name: String,
     /// The process seen last; 0 where none is known.
     pub tgid: u32,
     /// The path of its cgroup; empty where unknown.
     pub cgroup: String,
-    /// Whether it is said when it ends.
+    /// Whether its end sets a mark.
     pub is_culprit: bool,
 }
 
-/// The parties, disks and filesystems that are looked at.
+/// The actors, disks and filesystems that are looked at.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Watched {
-    pub parties: Vec<Party>,
+    pub actors: Vec<WatchedActor>,
     /// Names of disks, as in `/sys/block`.
     pub disks: Vec<String>,
     /// Names of the block devices of filesystems.
@@ -71,10 +71,10 @@ pub struct Watched {
 #[derive(Debug)]
 pub struct Changes {
     tree: Tree,
-    /// Values by what they are of.
+    /// The last value of each setting.
     settings: BTreeMap<String, String>,
     culprits: HashMap<(String, u32), Culprit>,
-    /// When something was said, by what it is of.
+    /// When each setting was marked.
     said: HashMap<String, Vec<u64>>,
 }
 
@@ -100,7 +100,7 @@ impl Changes {
     /// Looks again. The first look at anything says nothing, since there is none to compare
     /// it with.
     pub fn look(&mut self, now_ns: u64, watched: &Watched) -> Vec<String> {
-        let mut found = self.ended(&watched.parties);
+        let mut found = self.ended(&watched.actors);
         let settings = self.read_settings(watched);
         for (of, now) in &settings {
             if let Some(before) = self.settings.get(of).filter(|before| *before != now) {
@@ -127,20 +127,20 @@ impl Changes {
     }
 
     /// Culprits of which a process, or all of the cgroup, has ended.
-    fn ended(&mut self, parties: &[Party]) -> Vec<(String, String)> {
+    fn ended(&mut self, actors: &[WatchedActor]) -> Vec<(String, String)> {
         let mut now = HashMap::new();
         let mut found = Vec::new();
-        for party in parties.iter().filter(|party| party.is_culprit) {
-            let key = (party.name.clone(), party.tgid);
-            let is_populated = self.is_populated(&party.cgroup);
-            let started = self.started(party.tgid);
+        for actor in actors.iter().filter(|actor| actor.is_culprit) {
+            let key = (actor.name.clone(), actor.tgid);
+            let is_populated = self.is_populated(&actor.cgroup);
+            let started = self.started(actor.tgid);
             let Some(before) = self.culprits.get(&key) else {
                 now.insert(key, Culprit { started, is_populated });
                 continue;
             };
             let has_ended = before.started.is_some() && started != before.started;
             let is_empty = before.is_populated == Some(true) && is_populated == Some(false);
-            let Party { name, tgid, .. } = party;
+            let WatchedActor { name, tgid, .. } = actor;
             let goes_on = is_populated == Some(true);
             let sentence = match (has_ended, is_empty) {
                 (true, _) if goes_on => {
@@ -173,7 +173,7 @@ impl Changes {
 
     fn is_populated(&self, cgroup: &str) -> Option<bool> {
         let folder = folder(cgroup)?;
-        // A file that was there and is gone is one of a cgroup that is gone.
+        // If the file below cannot be read, the cgroup was removed.
         if !self.tree.at(V2_FILE).exists() {
             return None;
         }
@@ -189,7 +189,7 @@ impl Changes {
                 settings.insert(of, text(bytes.trim_ascii(), FILE_BYTES));
             }
         };
-        for cgroup in cgroups(&watched.parties) {
+        for cgroup in cgroups(&watched.actors) {
             for limit in LIMITS {
                 let of = format!("{limit} of {}", end_of(&cgroup));
                 read(of, format!("{V2}{cgroup}/{limit}"));
@@ -244,10 +244,10 @@ const V2: &str = "sys/fs/cgroup";
 const V2_FILE: &str = "sys/fs/cgroup/cgroup.controllers";
 
 /// The cgroups of these, and those above them, each once.
-fn cgroups(parties: &[Party]) -> BTreeSet<String> {
+fn cgroups(actors: &[WatchedActor]) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for party in parties.iter().filter(|party| folder(&party.cgroup).is_some()) {
-        let mut path = party.cgroup.as_str();
+    for actor in actors.iter().filter(|actor| folder(&actor.cgroup).is_some()) {
+        let mut path = actor.cgroup.as_str();
         for _ in 0..DEPTH {
             if path.len() <= 1 || found.len() >= CGROUPS {
                 break;

@@ -35,9 +35,9 @@ pub(crate) fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) 
     match judgement.kind {
         Kind::None => "its syncs are as long as undisturbed ones".to_owned(),
         Kind::Unknown if !victim.has_history() => {
-            "there is nothing yet to hold its syncs against".to_owned()
+            "there are no earlier syncs to compare with yet".to_owned()
         }
-        Kind::Unknown => format!("{} syncs say nothing", sum.syncs),
+        Kind::Unknown => format!("{} syncs are too few to judge", sum.syncs),
         Kind::Owners | Kind::Memory | Kind::Cpu => match judgement.culprits.first() {
             None if judgement.kind == Kind::Memory => {
                 "no other process was seen to reclaim that much memory".to_owned()
@@ -55,23 +55,23 @@ pub(crate) fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) 
             format!("the limit was reached for {:.0}% of the time", 100.0 * judgement.limited)
         }
         Kind::Filesystem if judgement.is_standing => {
-            "its syncs were never seen to run for less".to_owned()
+            "its syncs have used this much CPU time for as long as they were watched".to_owned()
         }
         Kind::Filesystem => "its threads were seen to run, and not to wait".to_owned(),
-        Kind::Own if judgement.in_house => "it is of the victim's own cgroup".to_owned(),
+        Kind::Own if judgement.in_house => "it runs in the victim's own cgroup".to_owned(),
         Kind::Own if no_baseline => "no undisturbed syncs to compare with yet".to_owned(),
         Kind::Own => "only its own process had other requests in flight".to_owned(),
         Kind::Device if judgement.is_beside_reference => format!(
-            "requests that nobody was beside took x{:.1} of the time in its reference",
+            "requests that were alone on the disk took {:.1} times as long as in its reference",
             judgement.circumstances.times()
         ),
         Kind::Device if no_baseline => "no undisturbed syncs to compare with yet".to_owned(),
         Kind::Device if judgement.circumstances.is_slow(0.5) => format!(
-            "it took x{:.1} of its time for the same work, and nobody asked for more",
+            "the disk took {:.1} times as long as before for the same work, and nobody asked for more",
             judgement.circumstances.times()
         ),
         Kind::Device if f64::from(sum.in_flight) > 0.01 * sum.syncs as f64 => {
-            "who else had requests in flight asked for no more than before".to_owned()
+            "the others with requests in flight asked for no more than before".to_owned()
         }
         Kind::Device => "nobody else had requests in flight meanwhile".to_owned(),
         Kind::Unseen => "no disk of this kernel carries the file".to_owned(),
@@ -93,7 +93,7 @@ fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
     let of_requests = matches!(worst.via, Via::Queue | Via::Device);
     let why = match (worst.lift.supports_blame(), worst.confidence) {
         (true, Confidence::High) => "its share and the syncs with and without it agree",
-        (false, Confidence::High) => "it was seen to run meanwhile",
+        (false, Confidence::High) => "it ran while the victim waited",
         _ if worst.actor.kthread => "who is behind this kernel thread is not known",
         _ if judgement.is_standing => "these syncs were never seen to be quick",
         _ if judgement.circumstances.is_slow(0.2) => {
@@ -103,7 +103,7 @@ fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
         (true, _) if of_requests => "whether the device itself became slower is not known",
         (false, _) if !worst.lift.is_enough() => {
             let Lift { with_n, without_n, .. } = worst.lift;
-            return format!("no control group: {with_n} syncs with it, {without_n} without");
+            return format!("too few syncs to compare: {with_n} with it, {without_n} without");
         }
         (true, _) => "syncs with it are longer",
         (false, _) => "syncs without it are not clearly shorter",

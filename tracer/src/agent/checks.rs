@@ -35,16 +35,12 @@ pub struct Check {
     pub remedy: Option<String>,
 }
 
-/// These words come before a sentence of a [`Need`] that is not true.
-const CONTAINED: &str = "not so in a container: ";
-const UNREADABLE: &str = "unreadable: ";
-
 /// A need that is there or is not.
 struct Need<'a> {
     what: &'a str,
     /// A sentence that is true if it is there.
     says: &'a str,
-    /// The words before that sentence if it is not.
+    /// A sentence that is true if it is not.
     otherwise: &'a str,
     /// The state of the agent without it.
     without: State,
@@ -57,7 +53,7 @@ impl Need<'_> {
         if is_there {
             return Check { what, state: State::Good, says: self.says.to_owned(), remedy: None };
         }
-        let says = format!("{}{}", self.otherwise, self.says);
+        let says = self.otherwise.to_owned();
         Check { what, state: self.without, says, remedy: Some(self.remedy.to_owned()) }
     }
 }
@@ -75,7 +71,7 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let pid = Need {
         what: "pid namespace",
         says: "this process sees the host's processes",
-        otherwise: CONTAINED,
+        otherwise: "this process sees only the processes of its own PID namespace",
         without: State::Weak,
         remedy: "set hostPID: true in the pod's spec; on a node that is itself a container (kind, \
                  k3d), run the tracer on its host: otherwise processes outside have no id, and \
@@ -85,7 +81,7 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let cgroup = Need {
         what: "cgroup namespace",
         says: "this process sees the host's cgroup paths",
-        otherwise: CONTAINED,
+        otherwise: "this process sees only the cgroup paths of its own cgroup namespace",
         without: State::Weak,
         remedy: "use the host's cgroup namespace (privileged, or an option of the runtime), or \
                  mount the host's /sys/fs/cgroup: otherwise some cgroups have no name",
@@ -94,7 +90,7 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let types = Need {
         what: "BTF",
         says: &format!("`{}` has the kernel's types", btf.display()),
-        otherwise: UNREADABLE,
+        otherwise: &format!("`{}` cannot be read", btf.display()),
         without: State::Weak,
         remedy: "use a kernel with CONFIG_DEBUG_INFO_BTF=y, or --btf FILE",
     };
@@ -102,7 +98,7 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let disks = Need {
         what: "disks",
         says: "/sys/block lists the disks",
-        otherwise: UNREADABLE,
+        otherwise: "/sys/block cannot be read, or lists no disks",
         without: State::Bad,
         remedy: "mount the host's /sys",
     };
@@ -112,7 +108,7 @@ pub fn checks(root: &Path, btf: &Path, listen: SocketAddr) -> Vec<Check> {
     let logs = Need {
         what: "pods' logs",
         says: "/var/log/pods lists the pods",
-        otherwise: UNREADABLE,
+        otherwise: "/var/log/pods cannot be read",
         without: State::Weak,
         remedy: "on a Kubernetes node: mount the host's /var/log/pods, read-only",
     };

@@ -1,6 +1,6 @@
 //! The agent's metrics: from sums and a snapshot to metric families.
 //!
-//! Names, labels and help texts are here and nowhere else; `exposition` knows
+//! Names, labels and help texts are here and in `tracer_scene::metrics`; `exposition` knows
 //! how they are written. An empty label is left out.
 
 use std::collections::BTreeMap;

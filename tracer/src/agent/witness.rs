@@ -14,7 +14,7 @@ use std::{
 };
 
 use tracer_kernel::clock::monotonic_ns;
-use tracer_node::changes::{Changes, Party, Watched};
+use tracer_node::changes::{Changes, Watched, WatchedActor};
 use tracer_snapshot::{Actor, Snapshot};
 
 use super::{marks::Mark, shared::Shared};
@@ -38,8 +38,8 @@ const STACK_BYTES: usize = 256 << 10;
 /// The thread's orders.
 pub struct Witness {
     watched: Arc<Mutex<Watched>>,
-    /// Those named last at the end, with when that was.
-    culprits: VecDeque<(Party, u64)>,
+    /// Culprits and when each was named last, the latest at the end.
+    culprits: VecDeque<(WatchedActor, u64)>,
 }
 
 impl Witness {
@@ -76,9 +76,9 @@ impl Witness {
                 if culprit.actor.kernel_thread {
                     continue;
                 }
-                let party = party(&culprit.actor, true);
-                self.culprits.retain(|(known, _)| *known != party);
-                self.culprits.push_back((party, now_ns));
+                let actor = watched_actor(&culprit.actor, true);
+                self.culprits.retain(|(known, _)| *known != actor);
+                self.culprits.push_back((actor, now_ns));
             }
         }
         self.culprits.retain(|(_, then)| now_ns.saturating_sub(*then) < NAMED_NS);
@@ -86,7 +86,7 @@ impl Witness {
         let mut watched = Watched::default();
         let disk = |at: Option<usize>| s.disks.get(at?).map(|disk| &disk.name);
         for victim in s.victims.iter().take(VICTIMS) {
-            watched.parties.push(party(&victim.actor, false));
+            watched.actors.push(watched_actor(&victim.actor, false));
             watched.disks.extend(disk(victim.disk).into_iter().chain(&victim.disks_below).cloned());
             watched.devices.push(victim.device.clone());
         }
@@ -94,13 +94,18 @@ impl Witness {
             names.sort();
             names.dedup();
         }
-        watched.parties.extend(self.culprits.iter().map(|(party, _)| party.clone()));
+        watched.actors.extend(self.culprits.iter().map(|(actor, _)| actor.clone()));
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
     }
 }
 
-fn party(actor: &Actor, is_culprit: bool) -> Party {
-    Party { name: names::actor(actor), tgid: actor.tgid, cgroup: actor.cgroup.clone(), is_culprit }
+fn watched_actor(actor: &Actor, is_culprit: bool) -> WatchedActor {
+    WatchedActor {
+        name: names::actor(actor),
+        tgid: actor.tgid,
+        cgroup: actor.cgroup.clone(),
+        is_culprit,
+    }
 }
 
 #[cfg(test)]
@@ -115,15 +120,15 @@ mod tests {
         let watched = |witness: &Witness| witness.watched.lock().unwrap().clone();
         witness.follow(&s, 5);
         let now = watched(&witness);
-        let culprits: Vec<_> = now.parties.iter().filter(|party| party.is_culprit).collect();
+        let culprits: Vec<_> = now.actors.iter().filter(|actor| actor.is_culprit).collect();
         assert_eq!(culprits.len(), 1, "{now:?}");
         assert!(culprits[0].name.starts_with("fstrim"), "{now:?}");
-        assert!(now.parties.iter().any(|party| party.name.starts_with("etcd")), "{now:?}");
+        assert!(now.actors.iter().any(|actor| actor.name.starts_with("etcd")), "{now:?}");
         assert!(now.disks.contains(&s.disks[0].name), "{now:?}");
 
         let nothing = Snapshot { victims: Vec::new(), ..s };
         witness.follow(&nothing, 5 + NAMED_NS - 1);
-        assert_eq!(watched(&witness).parties.len(), 1);
+        assert_eq!(watched(&witness).actors.len(), 1);
         witness.follow(&nothing, 5 + NAMED_NS);
         assert_eq!(watched(&witness), Watched::default());
     }

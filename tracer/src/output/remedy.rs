@@ -79,13 +79,6 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
             ));
         }
         Kind::Filesystem => {
-            if verdict.steal_share >= 0.05 {
-                all.push(format!(
-                    "the hypervisor gives {:.0}% of the CPU time of this machine to others, which may \
-                     count as time on a CPU",
-                    100.0 * verdict.steal_share
-                ));
-            }
             all.push(
                 "see how full and how fragmented the filesystem is (`df`, `df -i`, `e2freefrag`, \
                  `xfs_db -r -c freesp`): free some space, or move the file to a fresh filesystem; \
@@ -180,8 +173,8 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
         // The block layer's controllers hold bios back, and such a command has none there.
         Op::PassThrough if !culprit.actor.kernel_thread => all.push(format!(
             "let {actor} ask the drive less often, or when it is quiet (smartd: `--interval=`; \
-             exporters of SMART: their own interval); io.max and io.weight do not hold commands \
-             back that are passed through to a driver"
+             exporters of SMART: their own interval); io.max and io.weight do not throttle \
+             commands that are passed through to the driver"
         )),
         // The remedy for what the array does comes first.
         _ if culprit.actor.kernel_thread

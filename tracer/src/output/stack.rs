@@ -18,7 +18,7 @@ pub fn sentence(fact: &StackFact) -> String {
             format!("{disk} is degraded: {missing} of its {members} members {are} missing")
         }
         StackState::Syncing { action, done, bytes_per_second } => format!(
-            "{disk} does a {} of itself: {} done, {}",
+            "{disk} is running its own {}: {} done, {}",
             action.name(),
             percent(*done),
             bytes_rate(*bytes_per_second as f64)
@@ -44,16 +44,16 @@ pub fn sentence(fact: &StackFact) -> String {
             )
         }
         StackState::Snapshot { .. } => {
-            format!("the snapshot {disk} had no more room, and is invalid")
+            format!("the snapshot {disk} ran out of space, and is invalid")
         }
     }
 }
 
-/// Work that an array does on itself: `the check that md0 does of itself`.
+/// An array's own work: `md0's own check`.
 pub fn own_work(facts: &[StackFact]) -> Option<String> {
     facts.iter().find_map(|fact| match &fact.state {
         StackState::Syncing { action, .. } => {
-            Some(format!("the {} that {} does of itself", action.name(), name(fact)))
+            Some(format!("{}'s own {}", name(fact), action.name()))
         }
         _ => None,
     })
@@ -125,9 +125,9 @@ mod tests {
         check(degraded(2), "md0 is degraded: 2 of its 4 members are missing");
         let action = SyncAction::Check;
         let syncing = StackState::Syncing { action, done: 0.434, bytes_per_second: 120_000_000 };
-        check(syncing.clone(), "md0 does a check of itself: 43% done, 120 MB/s");
+        check(syncing.clone(), "md0 is running its own check: 43% done, 120 MB/s");
         let fact = StackFact { disk: "md0".to_owned(), name: String::new(), state: syncing };
-        assert_eq!(own_work(&[fact]).as_deref(), Some("the check that md0 does of itself"));
+        assert_eq!(own_work(&[fact]).as_deref(), Some("md0's own check"));
         check(StackState::Array { word: "readonly".to_owned() }, "md0 is readonly");
         check(StackState::Suspended, "md0 is suspended");
         let pool = |mode, data_share| StackState::Pool { mode, data_share, metadata_share: 0.12 };
@@ -142,6 +142,6 @@ mod tests {
         );
         let snapshot = |valid, used_share| StackState::Snapshot { valid, used_share };
         check(snapshot(true, 0.97), "the snapshot md0 is nearly full: 97% of its space is used");
-        check(snapshot(false, 1.0), "the snapshot md0 had no more room, and is invalid");
+        check(snapshot(false, 1.0), "the snapshot md0 ran out of space, and is invalid");
     }
 }

@@ -174,7 +174,7 @@ fn write_blame(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
         (shares.limit, "a limit"),
         (shares.filesystem, "the filesystem, on a CPU inside the syncs"),
         (shares.own, "its own other requests"),
-        (shares.device, "the device, with nobody else in flight"),
+        (shares.device, "the device, or what is below it"),
         (shares.unexplained, "not explained"),
     ];
     for (share, what) in rest.into_iter().filter(|(share, _)| *share >= 0.005) {

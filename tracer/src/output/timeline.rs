@@ -28,13 +28,13 @@ pub fn cause(kind: Kind) -> &'static str {
         Kind::Owners => "others on its disk",
         Kind::Cpu => "it waits for a CPU",
         Kind::Memory => "it waits for memory",
-        Kind::Limit => "a limit that is set",
+        Kind::Limit => "a limit of its own",
         Kind::Filesystem => "the filesystem, on a CPU inside the sync",
         Kind::Own => "its own other requests",
         Kind::Device => "the device, or what is below it",
         Kind::Unseen => "its files are on no disk of this kernel",
         Kind::Unexplained => "nothing that the tracer sees",
-        Kind::Undecided => "a neighbour or the device, which is not known",
+        Kind::Undecided => "a neighbour or the device; it is not known which",
     }
 }
 
@@ -94,7 +94,7 @@ fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
         What::CulpritWent { victim, culprit, seconds } => {
             let (who, op) = (names::actor(&culprit.actor), culprit.op.name());
             let (victim, after) = (names::actor(&victim.actor), span(*seconds));
-            ("stopped", format!("{who} {op} makes {victim} wait no longer, after {after}"))
+            ("stopped", format!("{who} {op} no longer makes {victim} wait; it did for {after}"))
         }
         What::Hang { victim, call, seconds, ended } => {
             let (who, after) = (subject(victim), duration(*seconds));

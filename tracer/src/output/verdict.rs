@@ -301,8 +301,8 @@ mod tests {
         }];
         assert_eq!(
             sentence(&victim),
-            "nobody on this node: the check that md0 does of itself, or the device below it (dm-0): \
-             3% of 12.1 s excess; md0 does a check of itself: 43% done, 120 MB/s"
+            "nobody on this node: md0's own check, or the device below it (dm-0): \
+             3% of 12.1 s excess; md0 is running its own check: 43% done, 120 MB/s"
         );
         assert_eq!(phrase(&victim), "the array itself");
     }

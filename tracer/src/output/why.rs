@@ -152,7 +152,7 @@ fn write_circumstances(out: &mut impl io::Write, victim: &Victim) -> io::Result<
             line(
                 out,
                 "device",
-                &format!("its requests take x{times:.1} of their time when alone"),
+                &format!("requests that are alone on it take {times:.1} times their usual time"),
             )?;
         }
         let depth = verdict.device.competing_in_flight;

@@ -342,8 +342,8 @@ fn what_is_said_is_true_for_a_seed_that_nobody_has_seen() {
     play_all(seed, from_environment("TRACER_FRESH_TIMELINES", 100), judge_one).check(LUCK);
 }
 
-/// The play with a neighbour that comes at the change. One that would double its load asks as
-/// fast as it is served.
+/// The play with a neighbour that comes at the change. One that would double its load
+/// becomes a closed loop.
 fn with_newcomer(play: &Play) -> Play {
     let is_full = play.cell.neighbour == Neighbour::Doubled;
     let rate = |stream: Stream| stream.per_second.filter(|_| !is_full);
@@ -412,7 +412,7 @@ fn what_is_said_for_sure_after_a_few_seconds_is_true() {
 }
 
 /// The part of a newcomer in what changes at its first second is not known well: it may be named
-/// for sure for all of it, where the device has a half. But it must have a part.
+/// for sure for all of it, where the device has a half. But it must not be innocent.
 #[test]
 fn no_newcomer_without_a_part_is_named_for_sure() {
     accuse_nobody(judge_late_newcomer);

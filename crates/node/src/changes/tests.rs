@@ -19,16 +19,16 @@ impl Node {
     /// A node with a victim, a culprit, a disk and a filesystem.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let party = |name: &str, tgid, cgroup: &str, is_culprit| Party {
+        let actor = |name: &str, tgid, cgroup: &str, is_culprit| WatchedActor {
             name: name.to_owned(),
             tgid,
             cgroup: cgroup.to_owned(),
             is_culprit,
         };
         let watched = Watched {
-            parties: vec![
-                party("etcd", 7, "/a.slice/etcd.service", false),
-                party("fio (noisy.service)", 42, "/noisy.service", true),
+            actors: vec![
+                actor("etcd", 7, "/a.slice/etcd.service", false),
+                actor("fio (noisy.service)", 42, "/noisy.service", true),
             ],
             disks: vec!["vda".to_owned()],
             devices: vec!["vda1".to_owned()],
@@ -138,7 +138,7 @@ fn what_changes_all_the_time_is_said_four_times_in_ten_minutes() {
 fn names_lead_nowhere_else_and_long_ones_are_cut() {
     let mut node = Node::new();
     node.write("sys/fs/secret/cpu.max", "1\n");
-    node.watched.parties[0].cgroup = "/../secret".to_owned();
+    node.watched.actors[0].cgroup = "/../secret".to_owned();
     node.watched.disks = vec!["../block/vda".to_owned(), "..".to_owned()];
     node.watched.devices.clear();
     node.look();

@@ -22,8 +22,9 @@ use crate::{
 /// Columns of a picture, at most; a column is a second or longer.
 const COLUMNS: usize = 180;
 
-/// Owners of which a column keeps what they had in flight, and owners that one second has.
+/// A column keeps the requests in flight of this number of owners at most.
 const OWNERS: usize = 32;
+/// Within one second, this number of owners is followed at most.
 const SEEN: usize = 4096;
 
 /// Culprits of a victim that are remembered, and those with a lane.
@@ -37,7 +38,7 @@ const LEAST_IN_FLIGHT: f64 = 0.05;
 /// A culprit with less of the blame has no lane.
 const LEAST_SHARE: f64 = 0.02;
 
-/// Somebody's requests of one operation on one disk.
+/// An actor's requests of one operation on one disk.
 type Key = (u32, ActorId, u16);
 
 /// One victim while it is sampled.

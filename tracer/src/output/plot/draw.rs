@@ -147,7 +147,7 @@ fn latencies(chart: &Chart, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Result<()>
     within(chart, &chart.marks).try_for_each(|at| panel.say_at_bottom(at, "mark"))
 }
 
-/// Somebody's activity, each by its own greatest.
+/// An actor's activity, as a part of its own greatest.
 fn draw_lane(chart: &Chart, lane: usize, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Result<()> {
     let lane = &chart.lanes[lane];
     let most = lane.values.iter().copied().fold(0.0, f64::max);

@@ -50,7 +50,7 @@ pub struct Column {
     pub device_seconds: Option<f64>,
 }
 
-/// Somebody beside the victim, with one value for each column.
+/// An actor beside the victim, with one value for each column.
 #[derive(Clone, Debug)]
 pub struct Lane {
     /// The actor and its operation.

@@ -34,7 +34,7 @@ fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
 /// Whether programs can read which task leaves a CPU and which one comes, and how long
 /// the latter had waited.
 fn sees_switches(config: &Config) -> bool {
-    // The program knows two positions, the one before 5.18 and the one since:
+    // The program knows two positions: the usual one, and that of the first versions of 5.18:
     // <https://github.com/torvalds/linux/commit/9c2136be0878>.
     matches!(config.switch_prev_arg, 1 | 2)
         && [config.task_run_delay, config.task_pid, config.node_id].iter().all(|at| *at != ABSENT)
