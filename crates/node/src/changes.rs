@@ -13,7 +13,10 @@ use std::{
 };
 
 use crate::{
-    devices, mounts,
+    devices,
+    disks::chosen,
+    identity::start_ticks,
+    mounts,
     tree::{Tree, text},
 };
 
@@ -21,8 +24,8 @@ use crate::{
 const LIMITS: [&str; 6] =
     ["cpu.max", "io.max", "io.latency", "io.weight", "memory.high", "memory.max"];
 
-/// Settings of a disk's queue.
-const QUEUE: [&str; 4] = ["scheduler", "nr_requests", "wbt_lat_usec", "write_cache"];
+/// Settings of a disk's queue, beside its scheduler.
+const QUEUE: [&str; 3] = ["nr_requests", "wbt_lat_usec", "write_cache"];
 
 /// Settings that begin like this are long lists; a mark shows only what changed in them.
 const MOUNT: &str = "mount options of ";
@@ -133,7 +136,7 @@ impl Changes {
         for actor in actors.iter().filter(|actor| actor.is_culprit) {
             let key = (actor.name.clone(), actor.tgid);
             let is_populated = self.is_populated(&actor.cgroup);
-            let started = self.started(actor.tgid);
+            let started = start_ticks(&self.tree, actor.tgid);
             let Some(before) = self.culprits.get(&key) else {
                 now.insert(key, Culprit { started, is_populated });
                 continue;
@@ -159,55 +162,36 @@ impl Changes {
         found
     }
 
-    /// When a process started, in ticks since the boot.
-    fn started(&self, tgid: u32) -> Option<u64> {
-        if tgid == 0 {
-            return None;
-        }
-        let stat = self.tree.read_up_to(format!("proc/{tgid}/stat"), FILE_BYTES).ok()?;
-        // The name, which may hold anything, is in brackets.
-        let end = stat.iter().rposition(|&b| b == b')')?;
-        let field = stat.get(end + 2..)?.split(|&b| b == b' ').nth(19)?;
-        crate::tree::number(field)
-    }
-
     fn is_populated(&self, cgroup: &str) -> Option<bool> {
         let folder = folder(cgroup)?;
-        // If the file below cannot be read, the cgroup was removed.
         if !self.tree.at(V2_FILE).exists() {
             return None;
         }
         let events = self.tree.read_up_to(format!("{folder}/cgroup.events"), FILE_BYTES);
+        // If that cannot be read, the cgroup was removed.
         let Ok(events) = events else { return Some(false) };
         Some(events.split(|&b| b == b'\n').any(|line| line == b"populated 1"))
     }
 
     fn read_settings(&self, watched: &Watched) -> BTreeMap<String, String> {
         let mut settings = BTreeMap::new();
-        let mut read = |of: String, path: String| {
-            if let Ok(bytes) = self.tree.read_up_to(path, FILE_BYTES) {
-                settings.insert(of, text(bytes.trim_ascii(), FILE_BYTES));
-            }
+        let read = |of: String, path: String| {
+            let bytes = self.tree.read_up_to(path, FILE_BYTES).ok()?;
+            Some((of, text(bytes.trim_ascii(), FILE_BYTES)))
         };
         for cgroup in cgroups(&watched.actors) {
             for limit in LIMITS {
                 let of = format!("{limit} of {}", end_of(&cgroup));
-                read(of, format!("{V2}{cgroup}/{limit}"));
+                settings.extend(read(of, format!("{V2}{cgroup}/{limit}")));
             }
         }
         for disk in watched.disks.iter().take(DISKS).filter(|name| is_name(name)) {
+            let queue = format!("sys/block/{disk}/queue");
             for file in QUEUE {
-                read(format!("{file} of {disk}"), format!("sys/block/{disk}/queue/{file}"));
+                settings.extend(read(format!("{file} of {disk}"), format!("{queue}/{file}")));
             }
-        }
-        for (of, value) in &mut settings {
-            if of.starts_with("scheduler of ") {
-                // The one that is in use stands in brackets among the others.
-                let used = value.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-                if let Some((used, _)) = used {
-                    *value = used.to_owned();
-                }
-            }
+            let scheduler = self.tree.read_line(format!("{queue}/scheduler"));
+            settings.extend(scheduler.map(|all| (format!("scheduler of {disk}"), chosen(all))));
         }
         self.read_mounts(&watched.devices, &mut settings);
         settings

@@ -386,7 +386,7 @@ fn read_hidden_device(tree: &Tree, name: &str) -> Option<u32> {
 }
 
 /// The scheduler in brackets, as in `none [mq-deadline] kyber`; a single word needs none.
-fn chosen(schedulers: String) -> String {
+pub(crate) fn chosen(schedulers: String) -> String {
     let in_brackets = schedulers.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     let scheduler = in_brackets.map_or(schedulers.as_str(), |(scheduler, _)| scheduler).trim();
     text(scheduler.as_bytes(), 64)

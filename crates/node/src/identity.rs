@@ -113,6 +113,12 @@ pub fn find_v1_controller(tree: &Tree) -> Option<&'static str> {
     procfs::find_v1_controller(&cgroup)
 }
 
+/// When a process was started, in clock ticks since the boot; `None` if it is gone.
+pub(crate) fn start_ticks(tree: &Tree, tgid: u32) -> Option<u64> {
+    let stat = tree.read_up_to(format!("proc/{tgid}/stat"), process::STAT_FILE_BYTES).ok()?;
+    procfs::parse_stat(&stat).map(|stat| stat.start_ticks)
+}
+
 /// Whether a process is a kernel thread, by its flags in /proc; false if it is
 /// gone. For kernels whose programs cannot read the flags.
 pub fn is_kernel_thread(root: &Path, tgid: u32) -> bool {

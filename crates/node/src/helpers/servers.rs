@@ -18,7 +18,7 @@ use std::{fs, os::unix::ffi::OsStrExt as _, path::Path};
 use super::{Place, SMALL_BYTES, sockets};
 use crate::{
     devices,
-    identity::{Program, find_program},
+    identity::{Program, find_program, start_ticks},
     mounts,
     tree::{Tree, number, text},
 };
@@ -121,12 +121,8 @@ fn find_connection(info: &[u8]) -> Option<u64> {
 
 /// The one that was started first.
 fn eldest(tree: &Tree, tgids: &[u32]) -> u32 {
-    let started = |tgid: &&u32| {
-        let stat = tree.read_up_to(format!("proc/{tgid}/stat"), SMALL_BYTES).ok()?;
-        let rest = stat.rsplit(|&b| b == b')').next()?;
-        number::<u64>(rest.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty()).nth(19)?)
-    };
-    tgids.iter().min_by_key(|tgid| started(tgid).unwrap_or(u64::MAX)).copied().unwrap_or_default()
+    let started = |tgid: &&u32| start_ticks(tree, **tgid).unwrap_or(u64::MAX);
+    tgids.iter().min_by_key(started).copied().unwrap_or_default()
 }
 
 fn nbd_server(tree: &Tree, name: &str) -> Vec<u32> {

@@ -41,6 +41,9 @@ pub(super) const CGROUP_BYTES: usize = 1024;
 
 pub(super) const CGROUP_FILE_BYTES: usize = 4096;
 
+/// More than any `/proc/PID/stat` holds.
+pub(super) const STAT_FILE_BYTES: usize = 1024;
+
 /// A process as it was when it was last seen.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Process {
@@ -191,7 +194,7 @@ impl Entry {
         tgid: u32,
         v1_controller: Option<&str>,
     ) {
-        let mut stat = [0; 1024];
+        let mut stat = [0; STAT_FILE_BYTES];
         let stat = tree.read(format_args!("proc/{tgid}/stat"), &mut stat).ok();
         let stat = stat.and_then(parse_stat);
         self.alive = stat.is_some();
