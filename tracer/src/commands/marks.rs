@@ -11,7 +11,7 @@ use tracer_recording::replay::Replay;
 use tracer_snapshot::Victim;
 
 use super::past::Source;
-use crate::timeline::{Around, Event, Minute, Subject, What};
+use crate::timeline::{Around, Event, Minute, What};
 
 const MINUTE_SECONDS: f64 = 60.0;
 
@@ -68,7 +68,7 @@ fn join(before: &[Victim], after: &[Victim]) -> Vec<Around> {
     all.extend(after.iter().filter(|victim| victim.syncs > 0 && !is_known(victim)));
     all.truncate(VICTIMS);
     let around = |victim: &Victim| Around {
-        victim: Subject::of(&victim.actor, victim.class, &victim.path, &victim.device),
+        victim: victim.into(),
         before: of(before, victim.id),
         after: of(after, victim.id),
     };

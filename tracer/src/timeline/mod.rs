@@ -168,6 +168,12 @@ impl Subject {
     }
 }
 
+impl From<&Victim> for Subject {
+    fn from(victim: &Victim) -> Self {
+        Self::of(&victim.actor, victim.class, &victim.path, &victim.device)
+    }
+}
+
 /// A culprit's part in what happened.
 #[derive(Clone, Debug, Serialize)]
 pub struct Part {
@@ -399,7 +405,7 @@ fn is_slow(victim: &Victim) -> bool {
 impl Slow {
     fn new(victim: &Victim, from: f64) -> Self {
         Self {
-            victim: Subject::of(&victim.actor, victim.class, &victim.path, &victim.device),
+            victim: victim.into(),
             began: from,
             last: from,
             periods: 0,

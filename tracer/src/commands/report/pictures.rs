@@ -4,10 +4,10 @@
 use anyhow::Result;
 use tracer_snapshot::{FileClass, Snapshot};
 
-use super::sample::sample;
+use super::sample::{is_of, sample};
 use crate::{
     commands::past::{Gap, Source},
-    output::{names, plot::Chart, report::Episode, timeline},
+    output::{plot::Chart, report::Episode, timeline},
     timeline::{Event, Subject, What},
 };
 
@@ -46,10 +46,7 @@ impl Pictures<'_> {
         if wanted.is_empty() {
             let mut all: Vec<_> = last.victims.iter().filter(|one| one.syncs > 0).collect();
             all.sort_by_key(|victim| (victim.class != FileClass::Wal, !victim.syncs));
-            let subject = |victim: &&tracer_snapshot::Victim| {
-                Subject::of(&victim.actor, victim.class, &victim.path, &victim.device)
-            };
-            wanted = all.iter().take(WELL).map(subject).collect();
+            wanted = all.into_iter().take(WELL).map(Subject::from).collect();
         }
         if wanted.is_empty() {
             return Ok(Vec::new());
@@ -127,6 +124,5 @@ impl Pictures<'_> {
 }
 
 fn is_same(a: &Subject, b: &Subject) -> bool {
-    names::is_same(&a.actor, &b.actor)
-        && (a.class, &a.path, &a.device) == (b.class, &b.path, &b.device)
+    is_of(a, &b.actor, b.class, &b.path, &b.device)
 }

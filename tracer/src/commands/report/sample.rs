@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use tracer_engine::{blame::ActorId, victim::Span};
 use tracer_recording::replay::{Played, Replay};
-use tracer_snapshot::{Actor, Op, Snapshot, Victim};
+use tracer_snapshot::{Actor, FileClass, Op, Snapshot, Victim};
 
 use crate::{
     output::{
@@ -113,6 +113,12 @@ pub fn sample(replay: &mut Replay, to: f64, wanted: &[Subject]) -> Vec<Chart> {
     courses.into_iter().filter(Course::has_synced).map(chart).collect()
 }
 
+/// Whether a subject is this victim: the process seen last may differ.
+pub fn is_of(subject: &Subject, actor: &Actor, class: FileClass, path: &str, device: &str) -> bool {
+    names::is_same(&subject.actor, actor)
+        && (subject.class, &*subject.path, &*subject.device) == (class, path, device)
+}
+
 impl Course {
     fn new(subject: Subject) -> Self {
         Self {
@@ -129,15 +135,11 @@ impl Course {
         self.columns.iter().any(|column| column.syncs > 0)
     }
 
-    fn is_of(&self, victim: &Victim) -> bool {
-        let Subject { actor, class, path, device } = &self.subject;
-        names::is_same(actor, &victim.actor)
-            && (*class, path, device) == (victim.class, &victim.path, &victim.device)
-    }
-
     /// The victim, whose disks are noted.
     fn find<'a>(&mut self, s: &'a Snapshot) -> Option<&'a Victim> {
-        let victim = s.victims.iter().find(|victim| self.is_of(victim))?;
+        let is_it =
+            |one: &&Victim| is_of(&self.subject, &one.actor, one.class, &one.path, &one.device);
+        let victim = s.victims.iter().find(is_it)?;
         if let Some(disk) = victim.disk.and_then(|at| s.disks.get(at)) {
             self.disks = vec![disk.name.clone()];
             self.disks.extend(victim.disks_below.iter().cloned());
