@@ -17,7 +17,7 @@ use tracer_kernel::clock::monotonic_ns;
 use tracer_node::changes::{Changes, Watched, WatchedActor};
 use tracer_snapshot::{Actor, Snapshot};
 
-use super::{marks::Mark, shared::Shared};
+use super::{log, marks::Mark, shared::Shared};
 use crate::output::names;
 
 /// Between two looks.
@@ -56,9 +56,13 @@ impl Witness {
             loop {
                 thread::sleep(EVERY);
                 let watched = orders.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                for sentence in changes.look(monotonic_ns(), &watched) {
-                    // If nobody takes marks, there is no recording to put them into.
-                    shared.marks.put(Mark::seen(sentence));
+                let found = changes.look(monotonic_ns(), &watched).into_iter();
+                let refused = found.filter(|one| !shared.marks.put(Mark::seen(one.clone())));
+                let refused = refused.count();
+                if refused > 0 {
+                    log::warn(&format!(
+                        "has not set marks for {refused} changes: too many at once"
+                    ));
                 }
             }
         };
