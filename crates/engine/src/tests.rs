@@ -23,6 +23,7 @@ mod demands;
 mod devices;
 mod divisions;
 mod edges;
+mod findings;
 mod growth;
 mod helped;
 mod helper;
