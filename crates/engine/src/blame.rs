@@ -59,8 +59,8 @@ impl ActorId {
     }
 
     /// A kernel thread that works for all users of a filesystem: a kernel worker, or a
-    /// thread of the filesystem's own. It writes what they changed, so it is not named
-    /// where one of them is known.
+    /// thread of the filesystem's own. It writes what the users changed, so if a user is
+    /// known, the user is named and the thread is not.
     pub fn is_helper(&self) -> bool {
         let begins = |name: &[u8]| self.comm.starts_with(name);
         self.is_kworker() || self.kthread && begins(b"xfsaild/")

@@ -50,8 +50,8 @@ pub struct DiskWork {
     pub disk: u32,
     /// The time since its tick before.
     pub length_ns: u64,
-    /// Requests that were alone. Flushes are kept apart, because they may have to drain
-    /// what others wrote.
+    /// Requests that were alone. Flushes are kept apart, because a flush may also have to
+    /// write out the data of others.
     pub alone: Alone,
     pub flushes: Alone,
     pub loads: Vec<Load>,

@@ -33,8 +33,8 @@ const MUCH_BEYOND: f64 = 0.5;
 const TAIL_TIMES: f64 = 3.0;
 const TAIL_SHARE: f64 = 0.1;
 
-/// With fewer syncs there is no verdict, unless together they waited for [`LONG_NS`] beyond
-/// what is usual. With fewer than [`TAIL_SYNCS`] their p99 means nothing.
+/// With fewer syncs there is no verdict, unless together they waited for [`LONG_NS`] longer
+/// than usual. The p99 of fewer than [`TAIL_SYNCS`] syncs is not used.
 const FEW_SYNCS: u64 = 5;
 const LONG_NS: f64 = 1e9;
 const TAIL_SYNCS: u64 = 100;

@@ -1,8 +1,8 @@
 //! Cells of the matrix: a disk, a neighbour, and a change of both.
 //!
-//! In a cell of the matrix the victim shares a disk with a neighbour. The cell says the kind
-//! of disk, the kind of neighbour and its load, and how the device and the neighbour change
-//! at one moment. A play is a cell with numbers.
+//! In a cell of the matrix the victim shares a disk with a neighbour. A cell is a kind of disk,
+//! a kind of neighbour, that neighbour's load, and a change: at one moment the device, the
+//! neighbour, or both become different. A play is a cell with numbers.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 

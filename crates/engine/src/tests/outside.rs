@@ -1,5 +1,5 @@
-//! Syncs that end quickly, in a cgroup that has used up its CPU time: the process waits outside
-//! of them.
+//! Syncs that end quickly, in a cgroup that has used up its CPU time: the process waits before
+//! and after its syncs.
 
 use super::{demands::assert_near, seconds::SECOND, *};
 use crate::outside::estimate_ns;
