@@ -50,23 +50,39 @@ fn main() -> Result<()> {
 
     // rustup may know this toolchain by another name (`+stable`).
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| TOOLCHAIN.to_owned());
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let shared = shared_folder(&root.join("target"))?;
+    // Builds that run at the same time take turns here: all but the first find it done.
+    let turn = fs::File::create(shared.join("turn"))?;
+    turn.lock().context("failed to lock the folder of the eBPF build")?;
+    // SAFETY: as above.
+    unsafe { env::set_var("OUT_DIR", &shared) };
     let root_dir = ebpf.to_str().context("the path to the eBPF crate is not UTF-8")?;
     aya_build::build_ebpf(
         [Package { name: "tracer-ebpf", root_dir, no_default_features: false, features: &[] }],
         Toolchain::Custom(&toolchain),
     )
     .context("failed to build the eBPF programs (`cargo xtask setup` brings what it needs)")?;
-    let out = PathBuf::from(env::var("OUT_DIR")?);
     for object in ["tracer-ebpf", "tracer-ebpf-untyped"] {
-        let object = out.join(object);
-        strip(&object).with_context(|| format!("failed to strip `{}`", object.display()))?;
+        let built = shared.join(object);
+        strip(&built, &out.join(object))
+            .with_context(|| format!("failed to strip `{}`", built.display()))?;
     }
     Ok(())
 }
 
-/// Takes what is for debuggers out of an object, and its own types: no program
+/// The folder in which the kernel programs are compiled, the same one for all profiles of this
+/// machine's build: they are the same programs in each, and `core` takes a CPU half a minute.
+fn shared_folder(target: &Path) -> Result<PathBuf> {
+    let shared = target.join("ebpf").join(env::var("CARGO_CFG_TARGET_ARCH")?);
+    fs::create_dir_all(&shared)
+        .with_context(|| format!("failed to make `{}`", shared.display()))?;
+    Ok(shared)
+}
+
+/// Writes an object without what is in it for debuggers, and without its own types: no program
 /// here needs them to be loaded.
-fn strip(object: &Path) -> Result<()> {
+fn strip(object: &Path, to: &Path) -> Result<()> {
     let bytes = fs::read(object)?;
     let mut elf = Builder::read(&*bytes)?;
     for section in &mut elf.sections {
@@ -83,6 +99,6 @@ fn strip(object: &Path) -> Result<()> {
     names.data = SectionData::SectionString;
     let mut stripped = Vec::new();
     elf.write(&mut stripped)?;
-    fs::write(object, stripped)?;
+    fs::write(to, stripped)?;
     Ok(())
 }
