@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, Write as _},
     os::unix::{fs::PermissionsExt, process::CommandExt as _},
     path::PathBuf,
     process::{Command, Output, Stdio},
@@ -10,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::subject::tracer_bin;
+use crate::{skip::skip, subject::tracer_bin};
 
 /// The script answers from files, and writes down each call's arguments, one per line, and
 /// its standard input.
@@ -68,6 +69,25 @@ impl Cluster {
 
     fn tracer(&self, args: &[&str]) -> Output {
         self.command().arg("kubectl").args(args).output().unwrap()
+    }
+
+    /// Asks for a pod on `cp1` at a terminal of its own, which `script` makes, and types
+    /// this, then the end of input. Returns the exit code and what the terminal showed;
+    /// `None` where no `script` is installed.
+    fn type_at_the_question(&self, typed: &str) -> Option<(Option<i32>, String)> {
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command"]);
+        script.arg("exec \"$TRACER\" kubectl top cp1 --image \"$IMAGE\"").arg("/dev/null");
+        script.env("TRACER_KUBECTL", self.path("kubectl")).env("CLUSTER", self.folder.path());
+        script.env("TRACER", tracer_bin()).env("IMAGE", IMAGE);
+        script.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = match script.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            spawned => spawned.unwrap(),
+        };
+        child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        Some((output.status.code(), text(&output.stdout).replace("\r\n", "\n")))
     }
 
     /// The calls so far, each as its arguments.
@@ -216,6 +236,37 @@ fn where_no_agent_runs_nothing_is_made_unless_somebody_allows_it() {
     // A tag may be another image tomorrow.
     let output = cluster.tracer(&["top", "cp1", "--yes", "--image", "r.example/tracer:0.1.0"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn at_a_terminal_a_pod_is_made_after_a_yes_and_after_nothing_else() {
+    // The last is ^D at once: the message must not stand behind the question.
+    for typed in ["n\n", "\n", "yeah\n", ""] {
+        let cluster = Cluster::with_agents(&[]);
+        let Some((code, shown)) = cluster.type_at_the_question(typed) else {
+            skip!("`script` is not installed")
+        };
+        assert_eq!(code, Some(1), "{typed:?}: {shown}");
+        let question = "make the pod `tracer-cp1` in namespace `tracer` there";
+        assert!(shown.contains(question) && shown.contains("15 minutes? [y/N]"), "{shown}");
+        if typed.is_empty() {
+            assert!(shown.ends_with("\ntracer: error: nothing was made\n"), "{shown:?}");
+        }
+        let asked = cluster.asked();
+        assert!(asked.iter().all(|call| call[0] == "get"), "{typed:?}: {asked:?}");
+        assert!(!cluster.path("created.json").exists(), "{typed:?}");
+    }
+    for typed in ["y\n", "yes\n"] {
+        let cluster = Cluster::with_agents(&[]);
+        let (code, shown) = cluster.type_at_the_question(typed).unwrap();
+        assert_eq!(code, Some(0), "{typed:?}: {shown}");
+        assert!(shown.contains("of the pod\n"), "{shown}");
+        let asked = cluster.asked();
+        let verbs: Vec<_> = asked.iter().map(|call| call[0].as_str()).collect();
+        assert_eq!(verbs, ["get", "create", "wait", "exec", "delete"], "{typed:?}");
+        // The screen is at this terminal, too.
+        assert!(asked[3].contains(&"--tty".to_owned()), "{:?}", asked[3]);
+    }
 }
 
 #[test]

@@ -161,7 +161,11 @@ fn is_allowed(question: &str) -> Result<bool> {
     let mut error = io::stderr().lock();
     write!(error, "{} [y/N] ", escape(question)).and_then(|()| error.flush())?;
     let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
+    let length = io::stdin().lock().read_line(&mut answer).context("failed to read the answer")?;
+    if length == 0 {
+        // After ^D the cursor still stands behind the question.
+        writeln!(error).context("failed to write to the terminal")?;
+    }
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
