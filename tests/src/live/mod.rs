@@ -23,6 +23,8 @@ mod demo;
 mod engine;
 /// A real etcd: its own counters compared with ours.
 mod etcd;
+/// Filters of a running agent, and its log as JSON.
+mod filtered;
 /// Writeback whose owner the kernel programs' tables do not know.
 mod forgotten;
 /// Syncs that do not end.
