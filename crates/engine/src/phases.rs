@@ -79,15 +79,15 @@ phases! {
     Cpu: "cpu", short "cpu", letter 'c', colour 2 "#2e9d7d";
     /// The thread could run, but another task had the CPU.
     Runqueue: "runqueue", short "runq", letter 'r', colour 3 "#edae49";
-    /// Its requests, or those of the journal's commit, waited to be issued.
+    /// Its requests, or the journal's, waited to be issued.
     Queue: "queue", short "queue", letter 'q', colour 4 "#3d7ea6";
-    /// Its requests, or those of the journal's commit, were at the device.
+    /// Its requests, or the journal's, were at the device.
     Device: "device", short "device", letter 'D', colour 5 "#8e4c93";
     /// It waited for a request: tags, writeback throttling, iocost.
     Throttle: "throttle", short "throttle", letter 'T', colour 9 "#d1495b";
     /// It reclaimed memory, or read back what had been evicted.
     Reclaim: "reclaim", short "reclaim", letter 'M', colour 11 "#c9b458";
-    /// The filesystem's journal was committing, without requests in flight.
+    /// The journal was committing, without requests in flight.
     Journal: "journal", short "journal", letter 'J', colour 6 "#4fb3bf";
     /// It waited for a lock, or for what the tracer does not see.
     Other: "other", short "other", letter 'o', colour 7 "#9aa0a6";

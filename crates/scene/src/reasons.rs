@@ -23,7 +23,7 @@ pub(crate) fn why_ruled_out(finding: &Finding) -> String {
         }
         _ if lift.with_n > 0 => {
             let syncs = if lift.with_n == 1 { "sync" } else { "syncs" };
-            format!("{share:.1}% of the wait, on the path of {} {syncs}", lift.with_n)
+            format!("{share:.1}% of the wait; {} {syncs} with it", lift.with_n)
         }
         _ => format!("{share:.1}% of the wait"),
     }

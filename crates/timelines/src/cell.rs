@@ -103,13 +103,44 @@ impl Cell {
         }
     }
 
-    /// The names of the cell's values, for tables.
+    /// The cell's values in words, for tables.
     pub fn kinds(&self) -> [String; 5] {
+        let disk = match self.disk {
+            DiskKind::Servers => "four channels",
+            DiskKind::RequestLimit => "limited requests",
+            DiskKind::ByteLimit => "limited bytes",
+            DiskKind::Credits => "burst credits",
+            DiskKind::Cache => "write cache",
+            DiskKind::Head => "one head that seeks",
+            DiskKind::Flash => "flash",
+        };
+        let device = match self.device {
+            Device::Unchanged => "unchanged",
+            Device::Slower3 => "3 times slower",
+            Device::Slower20 => "20 times slower",
+            Device::FlushOnly => "slower flushes only",
+            Device::Stalls => "stalls",
+            Device::RequestLimit => "limited requests",
+            Device::ByteLimit => "limited bytes",
+        };
+        let neighbour = match self.neighbour {
+            Neighbour::Unchanged => "unchanged",
+            Neighbour::Halved => "halved",
+            Neighbour::Doubled => "doubled",
+            Neighbour::Gone => "gone",
+        };
+        let does = match self.does {
+            Does::Read => "reads",
+            Does::Write => "direct writes",
+            Does::SyncingWrite => "writes with flushes",
+            Does::BufferedWrite => "buffered writes",
+            Does::Discard => "discards",
+        };
         [
-            format!("disk: {:?}", self.disk),
-            format!("device: {:?}", self.device),
-            format!("neighbour: {:?}", self.neighbour),
-            format!("neighbour does: {:?}", self.does),
+            format!("disk: {disk}"),
+            format!("device: {device}"),
+            format!("neighbour: {neighbour}"),
+            format!("its requests: {does}"),
             format!("its load: {} %", self.load),
         ]
     }

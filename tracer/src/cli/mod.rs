@@ -154,8 +154,8 @@ pub enum Command {
     /// The page has a summary in three sentences, the timeline, and the verdict on each
     /// period in which a victim was slow: what the excess consists of, the culprits with
     /// their evidence, who is ruled out and by which numbers, and what to do. As HTML it also
-    /// shows p50 and p99, the culprits' activity, the phases and the disk's times as pictures.
-    /// Needs no root.
+    /// plots p50 and p99, the culprits' activity, the phases and the disk's times. Needs no
+    /// root.
     #[command(after_long_help = examples::REPORT)]
     Report(ReportArgs),
 
@@ -262,7 +262,7 @@ pub struct WhyArgs {
     pub victim: Option<String>,
 
     /// Cover this much time, such as `30s` or `2m` [default: 30s, or until stopped with --every;
-    /// the whole of a recording].
+    /// a recording is covered to its end].
     #[arg(long = "for", value_name = "DURATION", value_parser = values::parse_duration)]
     pub duration: Option<Duration>,
 

@@ -107,26 +107,37 @@ pub fn class(class: FileClass) -> &'static str {
 
 /// `etcd (etcd.service) wal` and where it lives, in one line.
 pub fn victim(victim: &Victim, columns: usize) -> String {
-    let head = format!("{} {}", actor(&victim.actor), class(victim.class));
+    let head = format!("{} ", actor(&victim.actor));
     let tail = format!(" on {}", bounded(&victim.device, DEVICE_COLUMNS));
-    let room = columns.saturating_sub(head.width() + tail.width() + 1);
-    let path = path(&victim.path, room);
-    bounded(&format!("{head}{path}{tail}"), columns).into_owned()
+    let room = columns.saturating_sub(head.width() + tail.width());
+    let file = file_within(victim.class, &victim.path, room);
+    bounded(&format!("{head}{file}{tail}"), columns).into_owned()
 }
 
 /// The file of one sync: its class, its path and its device.
-pub fn file(class_of: FileClass, of: &str, device: &str) -> String {
+pub fn file(class: FileClass, path: &str, device: &str) -> String {
     let device = bounded(device, DEVICE_COLUMNS);
-    format!("{}{} on {device}", class(class_of), path(of, PATH_COLUMNS))
+    format!("{} on {device}", file_within(class, path, PATH_COLUMNS))
 }
 
-/// A path with a space before it, or nothing. A long path loses its beginning,
-/// because the end distinguishes files.
-fn path(path: &str, columns: usize) -> String {
-    if path.is_empty() || columns == 0 {
-        return String::new();
+/// `wal /var/lib/etcd/member/wal`, or the path alone if its class says nothing about it.
+/// A long path loses its beginning, because the end distinguishes files.
+fn file_within(class: FileClass, path: &str, columns: usize) -> String {
+    let word = class_in_words(class, path);
+    let room = columns.saturating_sub(word.width() + usize::from(!word.is_empty()));
+    if path.is_empty() || room == 0 {
+        return word.to_owned();
     }
-    format!(" {}", bounded_tail(path, columns))
+    format!("{word} {}", bounded_tail(path, room)).trim_start().to_owned()
+}
+
+/// A class of files in a sentence that has the path, too, if it is known.
+pub fn class_in_words(class: FileClass, path: &str) -> &'static str {
+    match class {
+        FileClass::Other if !path.is_empty() => "",
+        FileClass::Unknown => "unknown file",
+        class => self::class(class),
+    }
 }
 
 /// The last component of a cgroup path, or the last two when they are short;

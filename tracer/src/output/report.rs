@@ -33,7 +33,7 @@ pub struct Report {
     /// In sentences.
     pub not_seen: Vec<String>,
     pub kernel: String,
-    /// All of the time, with the victims that were slow; HTML alone has pictures.
+    /// All of the time, with the victims that were slow; only HTML has plots.
     pub charts: Vec<Chart>,
     pub events: Vec<Event>,
     pub left_out: u64,
@@ -203,9 +203,9 @@ impl Report {
         parts.push(Part::List(gaps.chain(not_seen).collect()));
         parts.push(Part::Heading("How to see that it is over".to_owned()));
         parts.push(Part::Text(
-            "Change one thing, let the victim sync for some minutes, and ask again: `tracer why \
-             VICTIM` names nobody while nothing is slower than its own baseline, and `tracer \
-             timeline --since 10m` has no new line."
+            "Change one thing, let the victim sync for some minutes, and ask again. If it is over, \
+             `tracer why VICTIM` names nobody, because no sync is slower than the victim's own \
+             baseline, and `tracer timeline --since 10m` has no new line."
                 .to_owned(),
         ));
         let (name, kernel) = (escape(&self.recording), escape(&self.kernel));

@@ -30,7 +30,7 @@ pub fn cause(kind: Kind) -> &'static str {
         Kind::Memory => "it waits for memory",
         Kind::Limit => "a limit of its own",
         Kind::Filesystem => "the filesystem, on a CPU inside the sync",
-        Kind::Own => "its own other requests",
+        Kind::Own => "other work of its own process or cgroup",
         Kind::Device => "the device, or what is below it",
         Kind::Unseen => "its files are on no disk of this kernel",
         Kind::Unexplained => "nothing that the tracer sees",
@@ -126,7 +126,8 @@ pub fn said_by(uid: Option<u32>) -> String {
 fn marked(text: &str, uid: Option<u32>, around: &[Around]) -> String {
     let mut line = bounded(text, MARK_COLUMNS).into_owned() + &said_by(uid);
     for Around { victim, before, after } in around.iter().take(MARK_VICTIMS) {
-        let (who, class) = (names::actor(&victim.actor), names::class(victim.class));
+        let who = names::actor(&victim.actor);
+        let class = names::class_in_words(victim.class, "");
         let [before, after] = [before, after].map(|minute| self::minute(minute.as_ref()));
         line += &format!("; {who} {class}: the minute before {before}, after {after}");
     }

@@ -154,6 +154,9 @@ pub fn phrase(victim: &Victim) -> String {
             // The share comes first, as a long name may be cut.
             format!("{} {}", percent(worst.share), culprit(worst))
         }
+        (Kind::Own, _) if let Some(worst) = in_house(victim) => {
+            format!("{} {}", percent(worst.share), culprit(worst))
+        }
         (Kind::Device, _) if stack::own_work(&victim.verdict.stack).is_some() => {
             "the array itself".to_owned()
         }
@@ -173,6 +176,7 @@ pub fn phrase(victim: &Victim) -> String {
 pub fn word(victim: &Victim) -> String {
     match (victim.verdict.kind, victim.verdict.culprits.first()) {
         (Kind::Owners, Some(worst)) => percent(worst.share),
+        (Kind::Own, _) if let Some(worst) = in_house(victim) => percent(worst.share),
         (kind, _) => kind_word(kind).to_owned(),
     }
 }
@@ -243,7 +247,8 @@ pub fn starved(victim: &Victim) -> Option<&HeldHelper> {
 /// The class and the file that the victim's own process synced most besides this one.
 pub fn own_work(verdict: &Verdict) -> Option<String> {
     let work = verdict.own_work.first()?;
-    Some(format!("{} {}", names::class(work.class), escape(&work.path)).trim_end().to_owned())
+    let class = names::class_in_words(work.class, &work.path);
+    Some(format!("{class} {}", escape(&work.path)).trim().to_owned())
 }
 
 #[cfg(test)]
@@ -282,6 +287,16 @@ mod tests {
         victim.verdict.slower_than = Some(SlowerThan::Guidance);
         let said = sentence(&victim);
         assert!(said.ends_with("3% of 12.1 s beyond 10 ms per sync, never faster while watched"));
+    }
+
+    #[test]
+    fn a_culprit_in_the_victims_own_cgroup_is_named_in_columns_too() {
+        let mut victim = fixture::trimmed().victims.remove(0);
+        victim.verdict.kind = Kind::Own;
+        assert_eq!(phrase(&victim), "itself");
+        victim.verdict.culprits[0].actor.cgroup = victim.actor.cgroup.clone();
+        assert_eq!(phrase(&victim), "83% fstrim (fstrim.service) discard");
+        assert_eq!(word(&victim), "83%");
     }
 
     #[test]

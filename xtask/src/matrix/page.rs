@@ -151,7 +151,7 @@ mod tests {
         let text = render(&[&right, &wrong, &broken], 4, "0123456789", "6.18 x86_64", "2000-01-01");
         for line in [
             "| all | 2 | 1 | 0 | 1 | 0 | 2 | 1 |\n",
-            "| disk: Head | 2 | 1 | 0 | 1 | 0 | 2 | 1 |\n",
+            "| disk: one head that seeks | 2 | 1 | 0 | 1 | 0 | 2 | 1 |\n",
             "- `b`: truth: the device has 100 % and the neighbour 0 %; the mean sync went from 1.0 to 9.0 ms; verdict: Owners with high confidence, with 25 % for the device and 50 % for the neighbour\n",
             "- `c`: it was not played to its end: failed\n",
         ] {

@@ -131,7 +131,7 @@ fn not_seen(s: &Snapshot) -> Vec<String> {
     let mut all = s.kernel.unsupported.clone();
     all.extend(unproven(s));
     if s.dropped.total() > 0 {
-        all.push(format!("dropped since the tracer started: {}", dropped_list(&s.dropped)));
+        all.push(format!("dropped since the tracer started, {}", dropped_list(&s.dropped)));
     }
     all
 }

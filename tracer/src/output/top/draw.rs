@@ -42,7 +42,8 @@ const KEYS: [&str; 6] = [
 fn help() -> Vec<String> {
     let keys = KEYS.map(str::to_owned);
     let phases = Phase::ALL.map(|phase| format!("{:<10}{}", phase.name(), phase.help()));
-    let blame = "blame: share of the time beyond its own baseline".to_owned();
+    let blame =
+        "blame     The share of the excess: the wait beyond the victim's baseline.".to_owned();
     let blank = || [String::new()];
     keys.into_iter().chain(blank()).chain(phases).chain(blank()).chain([blame]).collect()
 }
@@ -100,7 +101,7 @@ fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'stat
     if view.paused {
         first += "  PAUSED";
     }
-    first += &format!("  watched {}  by {}", span(s.watched_seconds), view.sort.name());
+    first += &format!("  watched {}  sorted by {}", span(s.watched_seconds), view.sort.name());
     if let Some(reference) = reference(s.reference_at) {
         first += &format!("  {reference}");
     }
