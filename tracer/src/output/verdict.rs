@@ -295,7 +295,7 @@ mod tests {
         victim.verdict.kind = Kind::Own;
         assert_eq!(phrase(&victim), "itself");
         victim.verdict.culprits[0].actor.cgroup = victim.actor.cgroup.clone();
-        assert_eq!(phrase(&victim), "83% fstrim (fstrim.service) discard");
+        assert_eq!(phrase(&victim), "83% fstrim (demo-trim.service) discard");
         assert_eq!(word(&victim), "83%");
     }
 
