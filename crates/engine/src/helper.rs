@@ -96,7 +96,7 @@ impl Sums {
 
 /// A victim's helper, and its sums.
 #[derive(Clone, Debug)]
-struct Known {
+struct HelperSums {
     last: Helper,
     now: Sums,
     before: Sums,
@@ -107,7 +107,7 @@ struct Known {
 
 /// A victim's.
 #[derive(Clone, Debug, Default)]
-pub struct Helpers(Vec<Known>);
+pub struct Helpers(Vec<HelperSums>);
 
 /// How a helper was over a span: for which parts of the time it was held up.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -192,15 +192,15 @@ impl Victim {
 impl Helpers {
     /// The helper as it is known; whoever was held up least makes room for another, and
     /// servers last of all.
-    fn find(&mut self, helper: &Helper) -> &mut Known {
-        let is_same = |known: &Known| {
+    fn find(&mut self, helper: &Helper) -> &mut HelperSums {
+        let is_same = |known: &HelperSums| {
             (known.last.role, known.last.tgid) == (helper.role, helper.tgid)
                 && known.last.comm == helper.comm
         };
         let at = match self.0.iter().position(is_same) {
             Some(at) => at,
             None => {
-                let weigh = |known: &Known| {
+                let weigh = |known: &HelperSums| {
                     let up_ns = known.now.up_ns + known.before.up_ns + known.past.up_ns;
                     (known.last.role == Role::Server, up_ns as u64)
                 };
@@ -210,7 +210,13 @@ impl Helpers {
                 }
                 let none = Sums::default();
                 let last = Helper { own_disk: String::new(), ..helper.clone() };
-                self.0.push(Known { last, now: none, before: none, past: none, matters: false });
+                self.0.push(HelperSums {
+                    last,
+                    now: none,
+                    before: none,
+                    past: none,
+                    matters: false,
+                });
                 self.0.len() - 1
             }
         };
@@ -219,7 +225,7 @@ impl Helpers {
 
     /// Forgets the older half of the window.
     pub(super) fn rotate(&mut self) {
-        self.0.retain_mut(Known::rotate);
+        self.0.retain_mut(HelperSums::rotate);
     }
 
     pub(super) fn begin_period(&mut self) {
@@ -229,7 +235,7 @@ impl Helpers {
     }
 }
 
-impl Known {
+impl HelperSums {
     fn held(&self, sum: &Half, span: Span) -> Option<Held> {
         let mut sums = self.now;
         sums.add(&self.before);

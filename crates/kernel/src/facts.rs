@@ -12,7 +12,7 @@ use tracer_ebpf::config::{ABSENT, Config};
 use crate::{
     capability::Capability,
     cgroups, memlock,
-    offsets::{self, Found},
+    offsets::{self, Resolved},
     pids::{self, PidNamespace, Translation},
     program::{MODULES, Program, Target},
     types::{KernelTypes, Pointers},
@@ -170,7 +170,7 @@ impl Facts {
         if kernel.enumerator("BPF_MAP_TYPE_RINGBUF").is_none() {
             bail!("this kernel is too old: it has no BPF ring buffers, which takes Linux 5.8");
         }
-        let Found { mut config, doubts } = offsets::find(&kernel, pointers)?;
+        let Resolved { mut config, doubts } = offsets::find(&kernel, pointers)?;
         let mut unknown_modules = BTreeMap::new();
         let mut with_module = BTreeMap::new();
         for (module, bytes) in modules {

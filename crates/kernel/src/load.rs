@@ -74,7 +74,7 @@ impl LoadOptions {
 
 /// The attached part of a selected strategy: its programs, and notes for `doctor`.
 #[derive(Default)]
-struct Served {
+struct AttachedPart {
     attached: Vec<Program>,
     notes: Vec<String>,
 }
@@ -288,7 +288,7 @@ impl Programs {
         facts: &Facts,
         capability: Capability,
         strategy: &Strategy,
-    ) -> (Outcome, Served) {
+    ) -> (Outcome, AttachedPart) {
         let forced = self.options.forced.iter().any(|wish| wish.capability == capability);
         let wanted = forced || self.options.at_once.contains(&capability);
         let mut attached = Vec::new();
@@ -306,7 +306,7 @@ impl Programs {
             match failed {
                 Some(outcome) if step.required => {
                     self.detach(strategy);
-                    return (outcome, Served::default());
+                    return (outcome, AttachedPart::default());
                 }
                 Some(outcome) => {
                     left_out.insert(outcome.to_string());
@@ -325,7 +325,7 @@ impl Programs {
             format!("in module `{module}`: {}", hooks.join(", "))
         });
         let notes = found.chain(left_out).collect();
-        (Outcome::Selected, Served { attached, notes })
+        (Outcome::Selected, AttachedPart { attached, notes })
     }
 
     /// Loads a program, and attaches it if it is not on demand. Of the programs on demand,

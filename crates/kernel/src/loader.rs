@@ -35,7 +35,7 @@ use crate::{
     facts::HookLocation,
     kernel_btf,
     program::Program,
-    refusal::{Step, cause, explain, reason},
+    refusal::{LoadStep, cause, explain, reason},
 };
 
 /// The size of the verifier's log for a program that it refuses, in bytes.
@@ -90,7 +90,7 @@ impl From<String> for Refused {
 impl Refused {
     /// The sentence, with what on this machine may be the cause.
     fn explain(self) -> String {
-        let cause = self.errno.and_then(|errno| cause(errno, Step::Load, &Confinement::read()));
+        let cause = self.errno.and_then(|errno| cause(errno, LoadStep::Load, &Confinement::read()));
         match cause {
             Some(cause) => format!("{}: {cause}", self.sentence),
             None => self.sentence,

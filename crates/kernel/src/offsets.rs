@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The programs' configuration, and why parts of it are missing that they do without.
-pub struct Found {
+pub struct Resolved {
     pub config: Config,
     pub doubts: Vec<String>,
 }
@@ -32,7 +32,7 @@ pub struct Found {
 ///
 /// When the kernel lacks a field without which no block request can be
 /// followed.
-pub fn find(types: &KernelTypes<'_>, pointers: Pointers) -> Result<Found> {
+pub fn find(types: &KernelTypes<'_>, pointers: Pointers) -> Result<Resolved> {
     let mut config = Config::ABSENT;
     let request = block(types, &mut config)?;
     let doubts = RefCell::default();
@@ -44,7 +44,7 @@ pub fn find(types: &KernelTypes<'_>, pointers: Pointers) -> Result<Found> {
         (capability.hook().find_fields)(&layout, &mut config)?;
     }
     module_fields(types, &mut config);
-    Ok(Found { config, doubts: doubts.into_inner() })
+    Ok(Resolved { config, doubts: doubts.into_inner() })
 }
 
 /// Finds the fields of filesystems, each of which may be a module with types of its

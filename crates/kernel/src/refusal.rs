@@ -13,7 +13,7 @@ const ENOTSUPP: i32 = 524;
 
 /// The step that was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Step {
+pub enum LoadStep {
     /// A map. `counts_locked` says whether this kernel counts it against the limit on
     /// locked memory.
     Map { counts_locked: bool },
@@ -47,12 +47,12 @@ pub fn reason(log: &str) -> Option<&str> {
 
 /// Why the kernel refused, and what to do; `None` where nothing that was read would do
 /// it.
-pub fn cause(errno: i32, step: Step, confinement: &Confinement) -> Option<String> {
+pub fn cause(errno: i32, step: LoadStep, confinement: &Confinement) -> Option<String> {
     match errno {
         libc::EPERM | libc::ENOSYS => forbidden(errno, step, confinement),
         libc::EACCES => module(confinement),
         libc::ENOMEM => Some(memory(step, confinement.memory_limit.as_ref())),
-        ENOTSUPP if step == Step::Load && confinement.jit_harden == Some(2) => Some(
+        ENOTSUPP if step == LoadStep::Load && confinement.jit_harden == Some(2) => Some(
             "net.core.bpf_jit_harden is 2, which may make programs too long for this kernel's \
              compiler: `sysctl -w net.core.bpf_jit_harden=1` hardens only those of unprivileged \
              users"
@@ -62,7 +62,7 @@ pub fn cause(errno: i32, step: Step, confinement: &Confinement) -> Option<String
     }
 }
 
-fn forbidden(errno: i32, step: Step, confinement: &Confinement) -> Option<String> {
+fn forbidden(errno: i32, step: LoadStep, confinement: &Confinement) -> Option<String> {
     // Nothing has looked at the command yet where even one that is none is refused.
     let is_shut = confinement.bpf_errno == Some(errno);
     if is_shut && confinement.has_seccomp {
@@ -84,10 +84,10 @@ fn forbidden(errno: i32, step: Step, confinement: &Confinement) -> Option<String
         return None;
     }
     // Some kinds of programs some kernels permit to nobody, confined or not.
-    if step == Step::Load && !is_shut {
+    if step == LoadStep::Load && !is_shut {
         return None;
     }
-    if let (Step::Map { counts_locked: true }, false, Some(bytes)) =
+    if let (LoadStep::Map { counts_locked: true }, false, Some(bytes)) =
         (step, is_shut, confinement.locked_bytes)
     {
         return Some(format!(
@@ -126,10 +126,10 @@ fn module(confinement: &Confinement) -> Option<String> {
     }
 }
 
-fn memory(step: Step, limit: Option<&MemoryLimit>) -> String {
+fn memory(step: LoadStep, limit: Option<&MemoryLimit>) -> String {
     // Before 5.11 maps did not count as their cgroup's memory:
     // <https://github.com/torvalds/linux/commit/80ee81e0403c>.
-    let counts = step != Step::Map { counts_locked: true };
+    let counts = step != LoadStep::Map { counts_locked: true };
     match limit.filter(|_| counts) {
         Some(MemoryLimit { bytes, file }) => format!(
             "the kernel has no memory for it; this process's cgroup may have {} (`{}`), which \

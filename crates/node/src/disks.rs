@@ -289,15 +289,15 @@ pub fn inflight(root: &Path, name: &str) -> Option<(u64, u64)> {
 
 /// Requests that have completed on a disk since it appeared.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Ended {
+pub struct Completed {
     /// Reads, writes, discards and flushes, as far as the kernel counts them.
     pub all: u64,
     /// The flushes among them.
     pub flushes: u64,
 }
 
-/// Counts what ended on a disk. `None` where the kernel counts none, or does not say.
-pub fn ended(queues: &Queues, name: &str) -> Option<Ended> {
+/// Counts the requests that completed on a disk. `None` where the kernel counts none, or does not say.
+pub fn completed(queues: &Queues, name: &str) -> Option<Completed> {
     let tree = queues.tree();
     let [iostats] = queues.lines(name, ["iostats"])?;
     if iostats?.trim() != "1" {
@@ -310,7 +310,7 @@ pub fn ended(queues: &Queues, name: &str) -> Option<Ended> {
     // those of discards came with 4.18, those of flushes with 5.5.
     let flushes = fields.get(15).copied().unwrap_or(0);
     let all = [0, 4, 11].iter().filter_map(|&at| fields.get(at)).sum::<u64>() + flushes;
-    Some(Ended { all, flushes })
+    Some(Completed { all, flushes })
 }
 
 /// The IO scheduler that a disk has now; empty where there is none to choose, or the

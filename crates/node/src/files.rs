@@ -40,7 +40,7 @@ mod watch;
 
 pub use classes::{Classified, classify};
 
-use descriptors::{Budget, Failure, Found, Search, Wanted, is_still, may_be_still};
+use descriptors::{Budget, Failure, OpenFile, Search, Wanted, is_still, may_be_still};
 use volumes::Volumes;
 use watch::MountWatch;
 
@@ -320,7 +320,7 @@ impl Files {
         if found.is_err() && wanted.device != 0 {
             found = match ask_whether_still(&self.tree, &mut self.errands, wanted, &before.path) {
                 Still::Yes => {
-                    Ok(Found { fd: before.fd, device: wanted.device, path: before.path.clone() })
+                    Ok(OpenFile { fd: before.fd, device: wanted.device, path: before.path.clone() })
                 }
                 Still::No => search.scan(),
                 Still::Unanswered => Err(Failure::Unfinished),
@@ -366,7 +366,7 @@ impl Files {
         }
     }
 
-    fn found(&mut self, handle: Handle, tgid: u32, found: Found, now_ns: u64) -> Entry {
+    fn found(&mut self, handle: Handle, tgid: u32, found: OpenFile, now_ns: u64) -> Entry {
         let classified = classify(&found.path);
         let believed_ns = match classified.class {
             // At the next sync it may be another file.

@@ -149,7 +149,7 @@ struct Watch {
     tree: Tree,
     hierarchies: Hierarchies,
     /// Helpers by place.
-    found: HashMap<Place, Vec<Found>>,
+    found: HashMap<Place, Vec<Worker>>,
     found_ns: Option<u64>,
     /// When the servers of a place were looked for.
     servers: HashMap<Place, (u64, Vec<u32>)>,
@@ -160,7 +160,7 @@ struct Watch {
 
 /// A process or a thread that works for a place.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Found {
+struct Worker {
     role: Role,
     tgid: u32,
     /// A kernel worker works for somebody else once it is called otherwise.
@@ -194,7 +194,7 @@ impl Watch {
         let mut now = HashMap::new();
         let mut seen = Vec::new();
         for place in places {
-            for Found { role, tgid, comm } in self.found.get(place).into_iter().flatten() {
+            for Worker { role, tgid, comm } in self.found.get(place).into_iter().flatten() {
                 if seen.len() >= HELPERS {
                     break;
                 }
@@ -243,7 +243,7 @@ impl Watch {
                 let server = server.iter().map(|tgid| (Role::Server, *tgid, None));
                 let names = threads::names(&self.tree, *place);
                 let found = server.chain(threads::of(&kernel, &names));
-                let found = found.map(|(role, tgid, comm)| Found { role, tgid, comm });
+                let found = found.map(|(role, tgid, comm)| Worker { role, tgid, comm });
                 (*place, found.collect())
             })
             .collect();

@@ -332,7 +332,7 @@ impl Recorder {
 
     /// Writes the syncs that have no line of their own.
     fn put_sums(&mut self) {
-        let sums = self.thinning.as_mut().map(Thinning::take).unwrap_or_default();
+        let sums = self.thinning.as_mut().map(Thinning::drain).unwrap_or_default();
         sums.iter().for_each(|sum| self.put("syncs", sum));
     }
 

@@ -66,7 +66,7 @@ macro_rules! define {
             $(add!($form to.$name, from.$name);)+
         }
 
-        fn divide_fields(sync: &mut Sync, part: Part) {
+        fn divide_fields(sync: &mut Sync, part: Fraction) {
             $(divide!($form sync.$name, part);)+
         }
 
@@ -80,12 +80,12 @@ sync_record_fields!(define);
 
 /// One of `count` parts of a whole.
 #[derive(Clone, Copy)]
-struct Part {
+struct Fraction {
     number: u32,
     count: u32,
 }
 
-impl Part {
+impl Fraction {
     /// All parts of an amount add up to it, and no two differ by more than one.
     fn of(self, amount: u64) -> u64 {
         let (number, count) = (u128::from(self.number), u128::from(self.count.max(1)));
@@ -156,7 +156,7 @@ impl Syncs {
 
     /// One of them, from 0 to `count` - 1.
     pub fn part(&self, number: u32) -> Sync {
-        let part = Part { number, count: self.count };
+        let part = Fraction { number, count: self.count };
         let mut sync = self.sum.clone();
         divide_fields(&mut sync, part);
         sync.own_bytes = part.of(sync.own_bytes);

@@ -133,13 +133,13 @@ impl Thinning {
             }
             return vec![std::mem::replace(sum, one).rounded()];
         }
-        let full = if self.sums.len() >= SUMS { self.take() } else { Vec::new() };
+        let full = if self.sums.len() >= SUMS { self.drain() } else { Vec::new() };
         self.sums.insert(likeness, one);
         full
     }
 
     /// All sums so far, in the order in which their first syncs began.
-    pub fn take(&mut self) -> Vec<Syncs> {
+    pub fn drain(&mut self) -> Vec<Syncs> {
         let mut sums: Vec<_> = self.sums.drain().map(|(_, sum)| sum.rounded()).collect();
         sums.sort_by_key(|sum| sum.sum.begin_ns);
         sums

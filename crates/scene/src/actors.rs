@@ -32,7 +32,7 @@ const BELIEVED_NS: u64 = 5_000_000_000;
 const TRIES: u8 = 30;
 
 #[derive(Debug)]
-struct Known {
+struct NamedActor {
     actor: Actor,
     asked_ns: u64,
 }
@@ -40,7 +40,7 @@ struct Known {
 /// Everybody who was seen.
 #[derive(Debug)]
 pub struct Actors {
-    known: HashMap<ActorId, Known>,
+    known: HashMap<ActorId, NamedActor>,
     /// Actors whose names are new since the last [`Actors::drain_changed`].
     news: Vec<ActorId>,
     /// Newcomers of a second in which no more could be resolved, with their
@@ -134,7 +134,7 @@ impl Actors {
         let known = self.known.get(&id);
         let comm = comm_text(&id.comm);
         let mut actor = names.actor(&comm, tgid, id.cgroup, id.kthread, now_ns);
-        if let Some(Known { actor: before, .. }) = known {
+        if let Some(NamedActor { actor: before, .. }) = known {
             if actor.cgroup.is_empty() {
                 (actor.cgroup, actor.unit) = (before.cgroup.clone(), before.unit.clone());
                 actor.workload = before.workload.clone();
@@ -152,7 +152,7 @@ impl Actors {
             self.evicted += 1;
             return;
         }
-        let before = self.known.insert(id, Known { actor, asked_ns: now_ns });
+        let before = self.known.insert(id, NamedActor { actor, asked_ns: now_ns });
         let is_news = before.is_none_or(|before| before.actor != self.known[&id].actor);
         if is_news && self.news.len() < MAX_ACTORS {
             self.news.push(id);

@@ -63,7 +63,7 @@ impl Scene {
         others.truncate(OTHERS);
         let label = files.label(file);
         let (class, path) = (label.class, label.path.clone());
-        let Stack { disk, below, is_first } = stack(disks, record.carried != 0, now_ns);
+        let NamedStack { disk, below, is_first } = stack(disks, record.carried != 0, now_ns);
         if !is_first {
             // The owners are known of the first disk alone.
             others.clear();
@@ -90,7 +90,7 @@ impl Scene {
 
 /// The disks of a hanging sync, as they are named.
 #[derive(Debug, Default)]
-struct Stack {
+struct NamedStack {
     disk: Option<HangingDisk>,
     below: Vec<HangingDisk>,
     /// Whether the disk is the first one that the sync waits for.
@@ -101,7 +101,7 @@ struct Stack {
 /// flight. A disk that `carries` the others has bios of its own, and stands for itself. A
 /// stack that only passes bios on is counted as its first member. Where another member has
 /// requests and is silent for longer than the first, that one is the disk.
-fn stack(disks: &[DiskNow], carries: bool, now_ns: u64) -> Stack {
+fn stack(disks: &[DiskNow], carries: bool, now_ns: u64) -> NamedStack {
     let age = |since_ns: u64| seconds(now_ns.saturating_sub(since_ns));
     let mut named = disks.iter().map(|disk| HangingDisk {
         name: disk.name.clone(),
@@ -109,18 +109,18 @@ fn stack(disks: &[DiskNow], carries: bool, now_ns: u64) -> Stack {
         oldest_seconds: disk.oldest_ns.map(age),
         completed_seconds_ago: (disk.completed_ns != 0).then(|| age(disk.completed_ns)),
     });
-    let Some(first) = named.next() else { return Stack::default() };
+    let Some(first) = named.next() else { return NamedStack::default() };
     let mut below: Vec<_> = named.filter(|disk| disk.in_flight > 0).collect();
     below.sort_by(|a, b| silence(b).total_cmp(&silence(a)));
     let longest = below.first().map_or(0.0, silence);
     if carries || below.is_empty() || first.in_flight > 0 && silence(&first) >= longest {
-        return Stack { disk: Some(first), below, is_first: true };
+        return NamedStack { disk: Some(first), below, is_first: true };
     }
     let silent = below.remove(0);
     if first.in_flight > 0 {
         below.push(first);
     }
-    Stack { disk: Some(silent), below, is_first: false }
+    NamedStack { disk: Some(silent), below, is_first: false }
 }
 
 /// Seconds for which a disk with requests in flight has not completed any: no longer than
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(disks: &[DiskNow], carries: bool, disk: &str, below: &[&str]) -> Stack {
+    fn check(disks: &[DiskNow], carries: bool, disk: &str, below: &[&str]) -> NamedStack {
         let stack = stack(disks, carries, 100 * SECOND);
         assert_eq!(stack.disk.as_ref().map(|disk| &*disk.name), Some(disk));
         assert_eq!(stack.below.iter().map(|disk| &*disk.name).collect::<Vec<_>>(), below);

@@ -22,7 +22,7 @@ use crate::{
 };
 
 #[derive(Deserialize, Serialize)]
-struct Kept {
+struct KeptResult {
     /// The hash of the tracer's binary.
     tracer: u64,
     tests: Vec<String>,
@@ -41,7 +41,7 @@ pub fn keep(report: &Report, tracer: &Path) -> Result<()> {
     if report.verdict != Verdict::Passed {
         return files::remove(&place(&report.boot));
     }
-    let kept = Kept {
+    let kept = KeptResult {
         tracer: hash(tracer)?,
         tests: report.boot.tests.clone(),
         release: report.release.clone(),
@@ -58,7 +58,7 @@ pub fn keep(report: &Report, tracer: &Path) -> Result<()> {
 
 /// The result of a boot that has passed with this tracer.
 pub fn find(boot: &Boot, tracer: &Path) -> Option<Report> {
-    let kept: Kept = serde_json::from_slice(&fs::read(place(boot)).ok()?).ok()?;
+    let kept: KeptResult = serde_json::from_slice(&fs::read(place(boot)).ok()?).ok()?;
     if kept.tests != boot.tests || kept.tracer != hash(tracer).ok()? {
         return None;
     }

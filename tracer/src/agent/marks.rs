@@ -60,7 +60,7 @@ impl Marks {
         has_room
     }
 
-    pub fn take(&self) -> Vec<Mark> {
+    pub fn drain(&self) -> Vec<Mark> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -87,7 +87,7 @@ mod tests {
         let mark = Mark::parse(b"one", 0).unwrap();
         assert!((0..16).all(|_| marks.put(mark.clone())));
         assert!(!marks.put(mark.clone()));
-        assert_eq!(marks.take(), vec![mark; 16]);
-        assert_eq!(marks.take(), []);
+        assert_eq!(marks.drain(), vec![mark; 16]);
+        assert_eq!(marks.drain(), []);
     }
 }

@@ -73,7 +73,7 @@ pub struct Wanted {
 
 /// A slow sync that is kept.
 #[derive(Debug, Serialize)]
-struct Kept {
+struct KeptSync {
     /// Its number since the start, which exemplars have as `sync_id`.
     id: u64,
     #[serde(flatten)]
@@ -92,7 +92,7 @@ struct Syncs<'a> {
     /// How the phases are shown, in their order.
     phases: [PhaseStyle; Phase::COUNT],
     /// The latest first.
-    syncs: Vec<&'a Kept>,
+    syncs: Vec<&'a KeptSync>,
 }
 
 #[derive(Serialize)]
@@ -140,7 +140,7 @@ pub struct Shared {
     pub marks: Marks,
     published: Mutex<Option<Arc<Published>>>,
     down: Mutex<Option<Arc<Down>>>,
-    syncs: Mutex<VecDeque<Arc<Kept>>>,
+    syncs: Mutex<VecDeque<Arc<KeptSync>>>,
     room: AtomicUsize,
     seen: AtomicU64,
     ready: AtomicBool,
@@ -212,7 +212,7 @@ impl Shared {
         for (mut sync, id) in slow.drain(..).zip(before + 1..) {
             if filter.takes_sync(&sync) {
                 sync.owners.truncate(MAX_LISTED);
-                syncs.push_back(Arc::new(Kept { id, sync }));
+                syncs.push_back(Arc::new(KeptSync { id, sync }));
             }
         }
         let more = syncs.len().saturating_sub(room);
@@ -230,7 +230,7 @@ impl Shared {
         let min = wanted.min.as_secs_f64();
         let kept: Vec<_> = {
             let syncs = held(&self.syncs);
-            let is_it = |kept: &Kept| match wanted.id {
+            let is_it = |kept: &KeptSync| match wanted.id {
                 Some(id) => kept.id == id,
                 None => kept.sync.duration_seconds >= min,
             };

@@ -39,7 +39,7 @@ use crate::{
     },
     cli::AgentArgs,
     filter::Filter,
-    session::{Conditions, Options, Session, Step},
+    session::{Conditions, Options, Session, StartStep},
 };
 use tracer_engine::victim::Span;
 use tracer_kernel::clock::{monotonic_ns, unix_ns};
@@ -162,7 +162,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
 
 /// Starts the tracer, or shows why this node cannot be traced: then there is none.
 fn try_start(args: &AgentArgs, options: &Options, shared: &Shared) -> Result<Option<Session>> {
-    let mut step = Step::default();
+    let mut step = StartStep::default();
     match start_by_steps(options, &mut step) {
         Ok(session) => {
             shared.set_down(None);
@@ -294,7 +294,7 @@ impl Agent {
             self.shared.push(&mut self.slow, &self.filter);
         }
         if self.session.is_recorded() {
-            for Mark { text, uid, seen } in self.shared.marks.take() {
+            for Mark { text, uid, seen } in self.shared.marks.drain() {
                 self.session.mark(text, uid, seen);
             }
         }

@@ -29,7 +29,7 @@ use tracer_state::folder::USUAL;
 
 use crate::{
     agent::{log, recall::Reading},
-    session::{Options, Session, Step},
+    session::{Options, Session, StartStep},
 };
 
 /// How long a record may lie in the ring before anybody looks.
@@ -57,7 +57,7 @@ pub fn start_beside_references(options: &Options) -> Result<Session> {
 ///
 /// `CannotRun` where this machine cannot be traced.
 pub fn start(options: &Options) -> Result<Session> {
-    start_by_steps(options, &mut Step::default())
+    start_by_steps(options, &mut StartStep::default())
 }
 
 /// Starts it, and says at which step it is.
@@ -65,7 +65,7 @@ pub fn start(options: &Options) -> Result<Session> {
 /// # Errors
 ///
 /// As [`start`]; the step is the one that went wrong.
-pub fn start_by_steps(options: &Options, step: &mut Step) -> Result<Session> {
+pub fn start_by_steps(options: &Options, step: &mut StartStep) -> Result<Session> {
     let session = Session::start_by_steps(options, step)?;
     session.check_capabilities()?;
     if options.kernel_log {

@@ -154,15 +154,15 @@ impl Report {
         lines.join("\n")
     }
 
-    fn figure<'a>(&'a self, chart: &'a Chart) -> Part<'a> {
-        Part::Figure(chart, &self.zone)
+    fn figure<'a>(&'a self, chart: &'a Chart) -> Piece<'a> {
+        Piece::Figure(chart, &self.zone)
     }
 
     /// The parts of the page, in their order.
-    fn parts(&self) -> io::Result<Vec<Part<'_>>> {
-        let mut parts = vec![Part::Title(self.title()), Part::Text(self.summary())];
+    fn parts(&self) -> io::Result<Vec<Piece<'_>>> {
+        let mut parts = vec![Piece::Title(self.title()), Piece::Text(self.summary())];
         parts.extend(self.charts.iter().map(|chart| self.figure(chart)));
-        parts.push(Part::Heading("Timeline".to_owned()));
+        parts.push(Piece::Heading("Timeline".to_owned()));
         let mut lines = Vec::new();
         for event in self.events.iter().take(EVENTS) {
             timeline::write_event(&mut lines, event, &self.zone)?;
@@ -173,36 +173,36 @@ impl Report {
             lines += &format!("\n{more} more events are left out");
         }
         parts.push(if lines.is_empty() {
-            Part::Text("Nothing happened.".to_owned())
+            Piece::Text("Nothing happened.".to_owned())
         } else {
-            Part::Lines(lines)
+            Piece::Lines(lines)
         });
         let marks = self.marks();
         if !marks.is_empty() {
-            parts.push(Part::Heading("Before and after each mark".to_owned()));
-            parts.push(Part::Lines(marks));
+            parts.push(Piece::Heading("Before and after each mark".to_owned()));
+            parts.push(Piece::Lines(marks));
         }
         for (n, Episode { from, to, charts, verdicts }) in self.episodes.iter().enumerate() {
             let (number, to) = (n + 1, self.zone.time(*to));
             let from = self.zone.local(*from);
-            parts.push(Part::Heading(format!("{number}. {from} to {to}")));
+            parts.push(Piece::Heading(format!("{number}. {from} to {to}")));
             if verdicts.is_empty() {
                 let why =
                     "Taken as a whole, this time is not slow enough for a verdict.".to_owned();
-                parts.push(Part::Text(why));
+                parts.push(Piece::Text(why));
             }
-            parts.extend(verdicts.iter().cloned().map(Part::Lines));
+            parts.extend(verdicts.iter().cloned().map(Piece::Lines));
             parts.extend(charts.iter().map(|chart| self.figure(chart)));
         }
-        parts.push(Part::Heading("What was not seen".to_owned()));
+        parts.push(Piece::Heading("What was not seen".to_owned()));
         let gaps = self.gaps.iter().map(|gap| {
             let [from, to] = [gap.from, gap.to].map(|at| self.zone.local(at));
             format!("{from} to {to}: {}", escape(&gap.reason))
         });
         let not_seen = self.not_seen.iter().map(|what| escape(what).into_owned());
-        parts.push(Part::List(gaps.chain(not_seen).collect()));
-        parts.push(Part::Heading("How to see that it is over".to_owned()));
-        parts.push(Part::Text(
+        parts.push(Piece::List(gaps.chain(not_seen).collect()));
+        parts.push(Piece::Heading("How to see that it is over".to_owned()));
+        parts.push(Piece::Text(
             "Change one thing, let the victim sync for some minutes, and ask again. If it is over, \
              `tracer why VICTIM` names nobody, because no sync is slower than the victim's own \
              baseline, and `tracer timeline --since 10m` has no new line."
@@ -210,7 +210,7 @@ impl Report {
         ));
         let (name, kernel) = (escape(&self.recording), escape(&self.kernel));
         let version = env!("CARGO_PKG_VERSION");
-        parts.push(Part::Text(format!(
+        parts.push(Piece::Text(format!(
             "Made by tracer {version} from {name}, recorded on Linux {kernel}. Times are local, {}.",
             self.zone.name(self.from)
         )));
@@ -219,7 +219,7 @@ impl Report {
 }
 
 /// A piece of the page.
-enum Part<'a> {
+enum Piece<'a> {
     Title(String),
     Heading(String),
     Text(String),
@@ -238,17 +238,17 @@ enum Part<'a> {
 pub fn write_markdown(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
     for part in report.parts()? {
         match part {
-            Part::Title(text) => writeln!(out, "# {}\n", markdown(&text))?,
-            Part::Heading(text) => writeln!(out, "## {}\n", markdown(&text))?,
-            Part::Text(text) => writeln!(out, "{}\n", markdown(&text))?,
-            Part::Lines(lines) => {
+            Piece::Title(text) => writeln!(out, "# {}\n", markdown(&text))?,
+            Piece::Heading(text) => writeln!(out, "## {}\n", markdown(&text))?,
+            Piece::Text(text) => writeln!(out, "{}\n", markdown(&text))?,
+            Piece::Lines(lines) => {
                 // Indented text is code, and nothing in it can end it.
                 lines.lines().try_for_each(|line| writeln!(out, "    {line}"))?;
                 writeln!(out)?;
             }
-            Part::Figure(..) => {}
-            Part::List(items) if items.is_empty() => writeln!(out, "Nothing.\n")?,
-            Part::List(items) => {
+            Piece::Figure(..) => {}
+            Piece::List(items) if items.is_empty() => writeln!(out, "Nothing.\n")?,
+            Piece::List(items) => {
                 items.iter().try_for_each(|item| writeln!(out, "- {}", markdown(item)))?;
                 writeln!(out)?;
             }
@@ -297,21 +297,21 @@ pub fn write_html(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
     let mut is_first_text = true;
     for part in report.parts()? {
         match part {
-            Part::Title(text) => writeln!(out, "<h1>{}</h1>", html(&text))?,
-            Part::Heading(text) => writeln!(out, "<h2>{}</h2>", html(&text))?,
-            Part::Text(text) => {
+            Piece::Title(text) => writeln!(out, "<h1>{}</h1>", html(&text))?,
+            Piece::Heading(text) => writeln!(out, "<h2>{}</h2>", html(&text))?,
+            Piece::Text(text) => {
                 let name = if is_first_text { " id=\"summary\"" } else { "" };
                 is_first_text = false;
                 writeln!(out, "<p{name}>{}</p>", html(&text))?;
             }
-            Part::Lines(lines) => writeln!(out, "<pre>{}</pre>", html(&lines))?,
-            Part::Figure(chart, zone) => {
+            Piece::Lines(lines) => writeln!(out, "<pre>{}</pre>", html(&lines))?,
+            Piece::Figure(chart, zone) => {
                 let svg = plot::draw(chart, zone)?;
                 let caption = html(&chart.victim);
                 writeln!(out, "<figure><figcaption>{caption}</figcaption>\n{svg}</figure>")?;
             }
-            Part::List(items) if items.is_empty() => writeln!(out, "<p>Nothing.</p>")?,
-            Part::List(items) => {
+            Piece::List(items) if items.is_empty() => writeln!(out, "<p>Nothing.</p>")?,
+            Piece::List(items) => {
                 writeln!(out, "<ul>")?;
                 items.iter().try_for_each(|item| writeln!(out, "<li>{}</li>", html(item)))?;
                 writeln!(out, "</ul>")?;

@@ -18,9 +18,9 @@ const MANY: u64 = 100;
 /// The hooks on all calls are on demand in this strategy.
 const ON_DEMAND: &str = "tracepoint";
 
-/// Requests of a disk that ended, by the kernel's count and by ours.
+/// Requests of a disk that completed, by the kernel's count and by ours.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Ended {
+pub(super) struct Completions {
     counted: u64,
     seen: u64,
 }
@@ -31,18 +31,18 @@ impl Session {
         if !self.self_test.is_due(now_ns) {
             return;
         }
-        let now = self.count_ended();
-        let before = std::mem::replace(&mut self.ended, now);
+        let now = self.count_completed();
+        let before = std::mem::replace(&mut self.completed, now);
         let since = |name: &str| {
-            let (now, before) = (self.ended.get(name)?, before.get(name)?);
-            Some(Ended {
+            let (now, before) = (self.completed.get(name)?, before.get(name)?);
+            Some(Completions {
                 counted: now.counted.saturating_sub(before.counted),
                 seen: now.seen.saturating_sub(before.seen),
             })
         };
-        let names = || self.ended.keys();
+        let names = || self.completed.keys();
         let idle: Vec<_> = names()
-            .filter(|name| since(name).is_some_and(|ended| ended.counted == 0))
+            .filter(|name| since(name).is_some_and(|disk| disk.counted == 0))
             .cloned()
             .collect();
         let unseen = names().find_map(|name| find_unseen(name, since(name)?));
@@ -57,22 +57,22 @@ impl Session {
     }
 
     /// The counts of all disks on which the kernel counts requests.
-    fn count_ended(&self) -> BTreeMap<String, Ended> {
+    fn count_completed(&self) -> BTreeMap<String, Completions> {
         let there = self.accounts.disks().iter().filter(|disk| disk.is_there());
         let counts = there.filter_map(|disk| {
-            let counted = disks::ended(&self.queues, &disk.name)?.all;
+            let counted = disks::completed(&self.queues, &disk.name)?.all;
             let seen = (0..op::COUNT as u32)
                 .map(|code| self.accounts.histograms(disk.disk.index, code)[1].iter().sum::<u64>());
-            Some((disk.name.clone(), Ended { counted, seen: seen.sum() }))
+            Some((disk.name.clone(), Completions { counted, seen: seen.sum() }))
         });
         counts.collect()
     }
 }
 
-fn find_unseen(name: &str, ended: Ended) -> Option<String> {
-    let Ended { counted, seen } = ended;
+fn find_unseen(name: &str, completed: Completions) -> Option<String> {
+    let Completions { counted, seen } = completed;
     (counted >= MANY && seen == 0).then(|| {
-        format!("none of {counted} requests of {name} that ended in the last minute was seen")
+        format!("none of {counted} requests of {name} that completed in the last minute was seen")
     })
 }
 
@@ -83,13 +83,13 @@ mod tests {
     #[test]
     fn many_requests_of_which_none_was_seen_are_no_chance() {
         let check = |counted, seen, expected: Option<&str>| {
-            let unseen = find_unseen("sda", Ended { counted, seen });
+            let unseen = find_unseen("sda", Completions { counted, seen });
             assert_eq!(unseen.as_deref(), expected);
         };
         check(0, 0, None);
         check(99, 0, None);
         check(5000, 1, None);
-        let why = "none of 500 requests of sda that ended in the last minute was seen";
+        let why = "none of 500 requests of sda that completed in the last minute was seen";
         check(500, 0, Some(why));
     }
 }

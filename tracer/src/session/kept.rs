@@ -21,14 +21,14 @@ pub(super) struct References {
     is_wanted: bool,
     entries: Vec<Entry>,
     /// The disks that were looked at, by the kernel's index.
-    known: BTreeMap<u32, Known>,
+    known: BTreeMap<u32, KeptDisk>,
     notes: Vec<String>,
     /// Files that were refused, and those that could not be written.
     pub refused: u64,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KeptDisk {
     identity: Identity,
     /// Its key when it was first seen; `None` if it is that of other disks too.
     key: Option<Key>,
@@ -97,7 +97,7 @@ impl Session {
             let is_one = keys.iter().filter(|other| **other == key).count() == 1;
             let key = key.filter(|_| is_one);
             let at = key.as_ref().and_then(|key| self.recall_disk(index, &name, key));
-            let known = Known { identity, key, at, is_given_up: false };
+            let known = KeptDisk { identity, key, at, is_given_up: false };
             self.references.known.insert(index, known);
         }
     }

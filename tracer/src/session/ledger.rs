@@ -10,7 +10,7 @@ use tracer_kernel::{
     load::Programs,
     maps::{
         accounts::{Accounts, DiskAccounts},
-        waiting::{Ended, Idle, Queue},
+        waiting::{Completed, Idle, Queue},
     },
 };
 use tracer_node::disks::{self, Assigned, Hidden, Layers, Queues, Room, Stacked};
@@ -91,14 +91,14 @@ impl Session {
     pub(super) fn read_ledger(&mut self, now: u64) {
         let (root, queues) = (&self.root, &self.queues);
         self.accounts.tick(now, |name| {
-            // First: what ends meanwhile is not known to have ended.
-            let disks::Ended { all, flushes } = disks::ended(queues, name)?;
+            // This is read first, so a request that completes meanwhile is not counted.
+            let disks::Completed { all, flushes } = disks::completed(queues, name)?;
             disks::inflight(root, name).filter(|counts| *counts == (0, 0))?;
             let queue = match disks::scheduler(queues, name).as_str() {
                 "none" => Queue::HoldsNone,
                 _ => Queue::MayHold,
             };
-            Some(Idle { queue, ended: Some(Ended { all, flushes }) })
+            Some(Idle { queue, completed: Some(Completed { all, flushes }) })
         });
     }
 

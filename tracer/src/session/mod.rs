@@ -65,7 +65,7 @@ use tracer_recording::{
 use tracer_scene::{Scene, snapshot::Slow, stages::SyncInput};
 use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock, labels::FileId};
 
-use again::Ended;
+use again::Completions;
 use calls::Calls;
 use demand::Demand;
 use kept::References;
@@ -77,7 +77,7 @@ pub use aside::{Aside, bound};
 pub use asked::AroundDisks;
 pub use preflight::{CannotRun, Capabilities, check_user};
 pub use start::Options;
-pub use steps::{Conditions, Step};
+pub use steps::{Conditions, StartStep};
 pub use unproven::Unproven;
 
 /// Between two readings of the ledger.
@@ -96,7 +96,7 @@ pub struct Session {
     ring: RingReader,
     self_test: SelfTest,
     /// The counts of completed requests by disk, at the last look for silent hooks.
-    ended: BTreeMap<String, Ended>,
+    completed: BTreeMap<String, Completions>,
     scene: Scene,
     identities: Identities,
     files: Files,

@@ -7,7 +7,7 @@ use caps::{CapSet, Capability};
 use tracer_kernel::{
     confinement::{self, Confinement},
     facts::Facts,
-    refusal::{Step, cause},
+    refusal::{LoadStep, cause},
     types::Pointers,
 };
 
@@ -122,7 +122,7 @@ pub fn explain_refusal(facts: &Facts, error: &Error) -> String {
         .chain()
         .find_map(|cause| cause.downcast_ref::<std::io::Error>())
         .and_then(std::io::Error::raw_os_error);
-    let step = Step::Map { counts_locked: facts.counts_locked };
+    let step = LoadStep::Map { counts_locked: facts.counts_locked };
     let cause = errno.and_then(|errno| cause(errno, step, &Confinement::read()));
     let unknown = || {
         "nothing that the tracer can read of this machine says why: please report this with the \

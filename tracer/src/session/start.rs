@@ -41,7 +41,7 @@ use super::{
     preflight::{self, CannotRun, check_user},
     read_clock,
     self_test::SelfTest,
-    steps::Step,
+    steps::StartStep,
 };
 
 /// How the tracer is to be started.
@@ -96,7 +96,7 @@ impl Session {
     ///
     /// [`CannotRun`] where this machine or this user cannot trace at all.
     pub fn start(options: &Options) -> Result<Self> {
-        Self::start_by_steps(options, &mut Step::default())
+        Self::start_by_steps(options, &mut StartStep::default())
     }
 
     /// Starts it, and says at which step it is.
@@ -104,11 +104,11 @@ impl Session {
     /// # Errors
     ///
     /// As [`Session::start`]; the step is the one that went wrong.
-    pub fn start_by_steps(options: &Options, step: &mut Step) -> Result<Self> {
+    pub fn start_by_steps(options: &Options, step: &mut StartStep) -> Result<Self> {
         let started = Instant::now();
-        *step = Step::Privileges;
+        *step = StartStep::Privileges;
         check_user()?;
-        *step = Step::Kernel;
+        *step = StartStep::Kernel;
         let mut facts = Facts::of_this_machine(&options.btf, &[&options.root, &options.host])
             .map_err(|error| CannotRun(format!("this kernel cannot be traced: {error:#}")))?;
         if let Some(shown) = namespaces::find_shown(&Tree::new(&options.root)) {
@@ -121,7 +121,7 @@ impl Session {
         preflight::check_kernel(&facts)?;
         // Before what it is compared with.
         let layers = Layers::read(&options.root);
-        *step = Step::Disks;
+        *step = StartStep::Disks;
         let mut hidden = Hidden::default();
         let queues = Queues::new(&options.root);
         let found = disks::scan(&queues, &hidden)?;
@@ -134,7 +134,7 @@ impl Session {
                        nothing to trace here (is /sys mounted?)";
             return Err(CannotRun(why.to_owned()).into());
         }
-        *step = Step::Tables;
+        *step = StartStep::Tables;
         let mut bios_hooked = assigned.iter().any(Assigned::carries);
         let mut calls = Calls::new(&facts, &options.forced, &Tree::new(&options.root));
         let load_options = LoadOptions {
@@ -167,7 +167,7 @@ impl Session {
         let helper_threads = HelperThreads::new(&mut programs)?;
         let under_way = UnderWay::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
-        *step = Step::Hooks;
+        *step = StartStep::Hooks;
         programs.select(&facts);
         let sees_bios = ledger::sees_bios(&programs);
         if bios_hooked && !sees_bios {
@@ -200,7 +200,7 @@ impl Session {
             accounts,
             ring,
             self_test,
-            ended: BTreeMap::new(),
+            completed: BTreeMap::new(),
             scene: Scene::new(Kernel::default(), read_clock(), monotonic_ns())?,
             identities: Identities::new(&options.root, &options.host),
             files: Files::new(&options.root),

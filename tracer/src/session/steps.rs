@@ -7,7 +7,7 @@ use super::{Capabilities, Options};
 /// The needs of a start, one after the other. The one that it ended at is why a node
 /// cannot be traced, in one word.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Step {
+pub enum StartStep {
     /// The rights of this process.
     #[default]
     Privileges,
@@ -21,7 +21,7 @@ pub enum Step {
     Hooks,
 }
 
-impl Step {
+impl StartStep {
     pub const ALL: [Self; 5] =
         [Self::Privileges, Self::Kernel, Self::Disks, Self::Tables, Self::Hooks];
 
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_step_has_a_name_of_its_own() {
-        let names: std::collections::BTreeSet<_> = Step::ALL.map(Step::name).into();
-        assert_eq!(names.len(), Step::ALL.len());
+        let names: std::collections::BTreeSet<_> = StartStep::ALL.map(StartStep::name).into();
+        assert_eq!(names.len(), StartStep::ALL.len());
     }
 }

@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// The sums, and what they were a second ago.
 pub struct Journals {
     sums: Sums<OwnerKey, Plain<Handles>>,
-    known: Known,
+    known: JournalSums,
 }
 
 impl Journals {
@@ -31,7 +31,7 @@ impl Journals {
     ///
     /// When they were taken before.
     pub fn new(programs: &mut Programs) -> Result<Self> {
-        Ok(Self { sums: Sums::new(programs, "HANDLES")?, known: Known::default() })
+        Ok(Self { sums: Sums::new(programs, "HANDLES")?, known: JournalSums::default() })
     }
 
     /// Blocks of each owner since the last reading; the disk in a key is the
@@ -59,12 +59,12 @@ impl Journals {
 }
 
 #[derive(Default)]
-struct Known {
+struct JournalSums {
     /// Blocks, and when they last changed.
     sums: HashMap<OwnerKey, (u64, u64)>,
 }
 
-impl Known {
+impl JournalSums {
     /// Reads the owners that added blocks, and those that have been idle for too long.
     fn read_growth(
         &mut self,
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn each_second_has_its_own_blocks() {
-        let mut known = Known::default();
+        let mut known = JournalSums::default();
         assert_eq!(known.read_growth(&[sum(1, 5)], SECOND).0, [(owner(1), 5)]);
         assert_eq!(known.read_growth(&[sum(1, 5), sum(2, 1)], 2 * SECOND).0, [(owner(2), 1)]);
         assert_eq!(known.read_growth(&[sum(1, 9), sum(2, 1)], 3 * SECOND).0, [(owner(1), 4)]);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_the_kernel_gave_away_begins_anew() {
-        let mut known = Known::default();
+        let mut known = JournalSums::default();
         known.read_growth(&[sum(1, 50)], SECOND);
         assert_eq!(known.read_growth(&[sum(1, 3)], 2 * SECOND).0, [(owner(1), 3)]);
         known.read_growth(&[], 3 * SECOND);
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_read_twice_has_its_blocks_once() {
-        let mut known = Known::default();
+        let mut known = JournalSums::default();
         let (grown, _) = known.read_growth(&[sum(1, 50), sum(1, 50), sum(1, 52)], SECOND);
         assert_eq!(grown.iter().map(|(_, blocks)| blocks).sum::<u64>(), 52);
         let (grown, _) = known.read_growth(&[sum(1, 52), sum(1, 52)], 2 * SECOND);
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_idle_are_forgotten() {
-        let mut known = Known::default();
+        let mut known = JournalSums::default();
         known.read_growth(&[sum(1, 5)], SECOND);
         assert_eq!(known.read_growth(&[sum(1, 5)], 30 * SECOND), (vec![], vec![]));
         assert_eq!(known.read_growth(&[sum(1, 5)], 31 * SECOND), (vec![], vec![owner(1)]));

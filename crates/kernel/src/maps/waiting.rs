@@ -4,7 +4,7 @@
 //! A request that was issued, and that the driver no longer has, is over. One that waits in
 //! a scheduler, for a flush or since it was requeued is not counted while it waits, and a
 //! disk that hangs may let it wait forever. So time alone does not end it: others that came
-//! later must have got through, by the kernel's own count of what ended.
+//! later must have got through, by the kernel's own count of what completed.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -31,9 +31,9 @@ pub enum Queue {
     HoldsNone,
 }
 
-/// The requests that have ended on a disk so far, by the kernel's count.
+/// The requests that have completed on a disk so far, by the kernel's count.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Ended {
+pub struct Completed {
     pub all: u64,
     /// The flushes among them.
     pub flushes: u64,
@@ -44,11 +44,11 @@ pub struct Ended {
 pub struct Idle {
     pub queue: Queue,
     /// `None` for a disk that is gone: nothing waits there.
-    pub ended: Option<Ended>,
+    pub completed: Option<Completed>,
 }
 
 impl Idle {
-    pub const GONE: Self = Self { queue: Queue::HoldsNone, ended: None };
+    pub const GONE: Self = Self { queue: Queue::HoldsNone, completed: None };
 }
 
 /// A request in flight by the ledger.
@@ -64,10 +64,10 @@ pub(super) struct Left {
     pub may_wait: u32,
 }
 
-/// Requests that wait on one disk, and what had ended there when they were first seen to.
+/// Requests that wait on one disk, and what had completed there when they were first seen to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Waiting {
-    since: BTreeMap<(u64, u64), Ended>,
+    since: BTreeMap<(u64, u64), Completed>,
 }
 
 impl Waiting {
@@ -82,7 +82,7 @@ impl Waiting {
 pub(super) struct Look<'a> {
     now_ns: u64,
     idle: Idle,
-    before: BTreeMap<(u64, u64), Ended>,
+    before: BTreeMap<(u64, u64), Completed>,
     waiting: &'a mut Waiting,
 }
 
@@ -102,14 +102,14 @@ impl Look<'_> {
         };
         let is_late = Duration::from_nanos(self.now_ns.saturating_sub(since)) >= grace;
         let may_wait = issued_ns == 0 && may_hold && op != op::PASS_THROUGH;
-        let Some(ended) = self.idle.ended.filter(|_| for_flush || may_wait) else {
+        let Some(completed) = self.idle.completed.filter(|_| for_flush || may_wait) else {
             return is_late;
         };
-        let before = self.before.get(&(address, submitted_ns)).copied().unwrap_or(ended);
+        let before = self.before.get(&(address, submitted_ns)).copied().unwrap_or(completed);
         let others = if for_flush {
-            ended.flushes.saturating_sub(before.flushes)
+            completed.flushes.saturating_sub(before.flushes)
         } else {
-            ended.all.saturating_sub(before.all)
+            completed.all.saturating_sub(before.all)
         };
         let is_over = is_late && others >= OVERTAKEN;
         if !is_over {
@@ -133,22 +133,22 @@ mod tests {
 
     /// For how many seconds a request stays in flight, at most ten minutes, where
     /// `each_second` says how many requests and flushes end in each second.
-    fn stays(request: &Left, queue: Queue, each_second: Ended) -> u64 {
+    fn stays(request: &Left, queue: Queue, each_second: Completed) -> u64 {
         let mut waiting = Waiting::default();
         let is_over = |second: &u64| {
-            let ended = Ended {
+            let completed = Completed {
                 all: 1000 + second * each_second.all,
                 flushes: 100 + second * each_second.flushes,
             };
             let now_ns = SUBMITTED + second * SECOND;
-            waiting.look(now_ns, Idle { queue, ended: Some(ended) }).is_over(request)
+            waiting.look(now_ns, Idle { queue, completed: Some(completed) }).is_over(request)
         };
         (1..=600).find(is_over).unwrap_or(u64::MAX)
     }
 
-    const NOTHING: Ended = Ended { all: 0, flushes: 0 };
-    const READS: Ended = Ended { all: 50, flushes: 0 };
-    const FLUSHES: Ended = Ended { all: 50, flushes: 10 };
+    const NOTHING: Completed = Completed { all: 0, flushes: 0 };
+    const READS: Completed = Completed { all: 50, flushes: 0 };
+    const FLUSHES: Completed = Completed { all: 50, flushes: 10 };
 
     #[test]
     fn what_was_issued_and_is_not_in_flight_is_over_soon() {
@@ -198,12 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_before_it_was_seen_to_wait_does_not_count() {
+    fn what_completed_before_it_was_seen_to_wait_does_not_count() {
         let mut waiting = Waiting::default();
         let request = unissued(waits::FLUSH);
         let mut look = |second: u64, flushes| {
-            let ended = Some(Ended { all: flushes, flushes });
-            let idle = Idle { queue: Queue::HoldsNone, ended };
+            let completed = Some(Completed { all: flushes, flushes });
+            let idle = Idle { queue: Queue::HoldsNone, completed };
             waiting.look(SUBMITTED + second * SECOND, idle).is_over(&request)
         };
         assert!(!look(100, 1_000_000));

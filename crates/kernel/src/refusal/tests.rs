@@ -2,8 +2,8 @@ use std::path::PathBuf;
 
 use super::*;
 
-const MAP: Step = Step::Map { counts_locked: false };
-const OLD_MAP: Step = Step::Map { counts_locked: true };
+const MAP: LoadStep = LoadStep::Map { counts_locked: false };
+const OLD_MAP: LoadStep = LoadStep::Map { counts_locked: true };
 
 fn free() -> Confinement {
     Confinement { bpf_errno: Some(libc::EINVAL), ..Confinement::default() }
@@ -12,7 +12,7 @@ fn free() -> Confinement {
 /// The cause's text holds each of these words, and none of the others that stand for a
 /// cause; no words are no cause.
 #[track_caller]
-fn check(errno: i32, step: Step, confinement: &Confinement, words: &[&str]) {
+fn check(errno: i32, step: LoadStep, confinement: &Confinement, words: &[&str]) {
     const ALL: [&str; 7] = [
         "seccomp",
         "SELinux",
@@ -38,7 +38,7 @@ fn check(errno: i32, step: Step, confinement: &Confinement, words: &[&str]) {
 #[test]
 fn where_nothing_holds_the_process_no_cause_is_given() {
     for errno in [libc::EPERM, libc::EACCES, libc::EINVAL, libc::E2BIG, libc::ENOSYS, ENOTSUPP] {
-        for step in [MAP, OLD_MAP, Step::Load] {
+        for step in [MAP, OLD_MAP, LoadStep::Load] {
             check(errno, step, &free(), &[]);
         }
     }
@@ -67,7 +67,7 @@ fn locked_memory_is_named_only_where_the_kernel_counts_it_and_there_is_a_limit()
     let limited = Confinement { locked_bytes: Some(65536), ..free() };
     check(libc::EPERM, OLD_MAP, &limited, &["locked memory", "64 KiB", "CAP_SYS_RESOURCE"]);
     check(libc::EPERM, MAP, &limited, &[]);
-    check(libc::EPERM, Step::Load, &limited, &[]);
+    check(libc::EPERM, LoadStep::Load, &limited, &[]);
     check(libc::EPERM, OLD_MAP, &free(), &[]);
 }
 
@@ -77,7 +77,7 @@ fn selinux_is_named_where_it_enforces_and_apparmor_where_it_confines() {
     let selinux = |kind: &str| Some(Label::Selinux(kind.to_owned()));
     let apparmor = Some(Label::AppArmor("docker-default".to_owned()));
     let named = ["SELinux", "spc_t", "super_t"];
-    for step in [MAP, OLD_MAP, Step::Load] {
+    for step in [MAP, OLD_MAP, LoadStep::Load] {
         check(libc::EACCES, step, &of(Some(true), selinux("container_t")), &named);
         check(libc::EACCES, step, &of(Some(true), None), &named);
         // Its folder is not mounted in most containers.
@@ -99,7 +99,7 @@ fn a_limit_on_memory_is_named_with_its_figure() {
     let limited = Confinement { memory_limit: Some(limit), ..free() };
     let words = ["resources.limits.memory", "128 MiB", "/sys/fs/cgroup/kubepods/memory.max"];
     check(libc::ENOMEM, MAP, &limited, &words);
-    check(libc::ENOMEM, Step::Load, &limited, &words);
+    check(libc::ENOMEM, LoadStep::Load, &limited, &words);
     check(libc::ENOMEM, OLD_MAP, &limited, &["no memory"]);
     check(libc::ENOMEM, MAP, &free(), &["no memory"]);
 }
@@ -107,9 +107,9 @@ fn a_limit_on_memory_is_named_with_its_figure() {
 #[test]
 fn a_hardened_compiler_is_named_only_where_a_program_was_loaded() {
     let of = |jit_harden| Confinement { jit_harden, ..free() };
-    check(ENOTSUPP, Step::Load, &of(Some(2)), &["bpf_jit_harden", "bpf_jit_harden=1"]);
-    check(ENOTSUPP, Step::Load, &of(Some(1)), &[]);
-    check(ENOTSUPP, Step::Load, &of(None), &[]);
+    check(ENOTSUPP, LoadStep::Load, &of(Some(2)), &["bpf_jit_harden", "bpf_jit_harden=1"]);
+    check(ENOTSUPP, LoadStep::Load, &of(Some(1)), &[]);
+    check(ENOTSUPP, LoadStep::Load, &of(None), &[]);
     check(ENOTSUPP, MAP, &of(Some(2)), &[]);
 }
 

@@ -463,7 +463,7 @@ fn a_queue_that_does_not_answer_holds_nobody_up() {
     for _ in 0..10 {
         assert_eq!(scheduler(&queues, "sda"), "");
         assert!(!needs_issues(&queues, "sda"));
-        assert_eq!(ended(&queues, "sda"), None);
+        assert_eq!(completed(&queues, "sda"), None);
         assert_eq!(Key::read(&queues, "sda"), None);
     }
     // While all CPUs are busy, a disk that is well may be late as well.

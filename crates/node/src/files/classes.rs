@@ -9,8 +9,8 @@ use tracer_snapshot::{
     labels::FileLabel,
 };
 
+use Component::{Digits, Ends, Is, Like, Starts};
 use Group::{Dir, File, Parent};
-use Part::{Digits, Ends, Is, Like, Starts};
 
 /// The class, group and layout that a path has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,12 +34,12 @@ impl Classified<'_> {
 struct Row {
     pattern: &'static str,
     class: FileClass,
-    tail: &'static [Part],
+    tail: &'static [Component],
     group: Group,
 }
 
 /// One component of a path.
-enum Part {
+enum Component {
     Is(&'static str),
     Starts(&'static str),
     Ends(&'static str),
@@ -57,7 +57,12 @@ enum Group {
     Parent,
 }
 
-const fn row(pattern: &'static str, class: FileClass, tail: &'static [Part], group: Group) -> Row {
+const fn row(
+    pattern: &'static str,
+    class: FileClass,
+    tail: &'static [Component],
+    group: Group,
+) -> Row {
     Row { pattern, class, tail, group }
 }
 
@@ -154,7 +159,7 @@ impl Row {
     }
 }
 
-impl Part {
+impl Component {
     fn matches(&self, name: &str) -> bool {
         match self {
             Is(all) => name == *all,

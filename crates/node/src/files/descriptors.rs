@@ -33,7 +33,7 @@ pub struct Wanted {
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Found {
+pub struct OpenFile {
     pub fd: i32,
     pub device: u32,
     pub path: String,
@@ -111,7 +111,7 @@ impl<'a> Search<'a> {
     }
 
     /// Looks whether one descriptor is the file.
-    pub fn try_descriptor(&mut self, fd: i32) -> Option<Found> {
+    pub fn try_descriptor(&mut self, fd: i32) -> Option<OpenFile> {
         if fd < 0 || !self.budget.spend_one() {
             return None;
         }
@@ -130,7 +130,7 @@ impl<'a> Search<'a> {
         let info = info.map(parse_fdinfo).unwrap_or_default();
         if device == 0 {
             let device = self.mount(info.mount)?.device;
-            return Some(Found { fd, device, path });
+            return Some(OpenFile { fd, device, path });
         }
         let is_it = match info.inode {
             Some(other) if other != inode => false,
@@ -148,11 +148,11 @@ impl<'a> Search<'a> {
                     && known(&link, AtFlags::empty()).is_some_and(|known| known.inode == inode)
             }
         };
-        is_it.then_some(Found { fd, device, path })
+        is_it.then_some(OpenFile { fd, device, path })
     }
 
     /// Looks at all descriptors of the process.
-    pub fn scan(&mut self) -> Result<Found, Failure> {
+    pub fn scan(&mut self) -> Result<OpenFile, Failure> {
         if self.budget.left == 0 {
             return Err(Failure::Unfinished);
         }
@@ -189,7 +189,7 @@ impl<'a> Search<'a> {
 pub fn is_still(tree: &Tree, wanted: Wanted, path: &str) -> bool {
     let Wanted { tgid, device, inode } = wanted;
     let path = tree.at(format!("proc/{tgid}/root/{}", path.trim_start_matches('/')));
-    known(&path, AtFlags::SYMLINK_NOFOLLOW) == Some(Known { device, inode })
+    known(&path, AtFlags::SYMLINK_NOFOLLOW) == Some(FileNumbers { device, inode })
 }
 
 /// Whether it is worth asking whether a path still is the file.
@@ -199,16 +199,16 @@ pub fn may_be_still(wanted: Wanted, path: &str) -> bool {
 
 /// The numbers that the kernel knows of a file without asking whoever serves it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Known {
+struct FileNumbers {
     device: u32,
     inode: u64,
 }
 
-fn known(path: &Path, more: AtFlags) -> Option<Known> {
+fn known(path: &Path, more: AtFlags) -> Option<FileNumbers> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT | more;
     let found = statx(CWD, path, flags, StatxFlags::INO).ok()?;
     let device = devices::join(found.stx_dev_major, found.stx_dev_minor);
-    Some(Known { device, inode: found.stx_ino })
+    Some(FileNumbers { device, inode: found.stx_ino })
 }
 
 /// The fields of `/proc/<tgid>/fdinfo/<fd>` that are used.

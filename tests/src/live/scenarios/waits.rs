@@ -83,7 +83,7 @@ impl Fragmented {
             fs::write(&path, value).with_context(|| format!("failed to write `{path}`"))?;
         }
         let holed = File::create(disk.mountpoint().join("holed"))?;
-        take(&holed, free_bytes(disk.mountpoint())? - WHOLE_BYTES)?;
+        preallocate(&holed, free_bytes(disk.mountpoint())? - WHOLE_BYTES)?;
         let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         for number in 0..HOLED_BYTES / BLOCK / 2 {
             fallocate(&holed, hole, number * 2 * BLOCK, BLOCK).context("failed to punch a hole")?;
@@ -105,7 +105,7 @@ impl Fragmented {
     /// Takes all free space that is in one piece.
     fn take_what_is_whole(&self) -> Result<()> {
         let file = File::create(self.disk.mountpoint().join("taken"))?;
-        take(&file, free_bytes(self.disk.mountpoint())? - HOLED_BYTES / 2 - (1 << 20))
+        preallocate(&file, free_bytes(self.disk.mountpoint())? - HOLED_BYTES / 2 - (1 << 20))
     }
 }
 
@@ -128,7 +128,7 @@ fn free_bytes(mountpoint: &Path) -> Result<i64> {
     Ok(i64::try_from(vfs.blocks_free() * vfs.fragment_size())?)
 }
 
-fn take(file: &File, bytes: i64) -> Result<()> {
+fn preallocate(file: &File, bytes: i64) -> Result<()> {
     fallocate(file, FallocateFlags::empty(), 0, bytes).context("failed to preallocate")
 }
 

@@ -195,7 +195,7 @@ fn marks_are_taken_by_the_socket_alone_with_who_sets_them() {
     let uid = nix::unistd::geteuid().as_raw();
     let text = "stopped fstrim.service".to_owned();
     assert_eq!(json(&answer), serde_json::json!({ "text": text, "uid": uid }));
-    assert_eq!(shared.marks.take(), [Mark { text, uid, seen: false }]);
+    assert_eq!(shared.marks.drain(), [Mark { text, uid, seen: false }]);
     for wrong in ["", "\u{1b}[2J", &"x".repeat(257), &"x".repeat(4000)] {
         let answer = post(wrong);
         check(&answer, 400);
@@ -207,7 +207,7 @@ fn marks_are_taken_by_the_socket_alone_with_who_sets_them() {
     // While nobody takes them, few wait.
     let codes: Vec<_> = (0..17).map(|_| post("again").starts_with("HTTP/1.1 202")).collect();
     assert_eq!(codes.iter().filter(|taken| **taken).count(), 16, "{codes:?}");
-    assert_eq!(shared.marks.take().len(), 16);
+    assert_eq!(shared.marks.drain().len(), 16);
 }
 
 #[test]

@@ -39,16 +39,16 @@ pub type Hashes = BTreeMap<String, String>;
 #[derive(Debug)]
 pub struct Users {
     places: Arc<Semaphore>,
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<Checked>>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct Checked {
     right: VecDeque<Check>,
     wrong: VecDeque<Check>,
 }
 
-impl Known {
+impl Checked {
     fn recall(&self, check: &Check) -> Option<bool> {
         let is_in = |list: &VecDeque<Check>| list.contains(check);
         is_in(&self.right).then_some(true).or_else(|| is_in(&self.wrong).then_some(false))
@@ -106,7 +106,7 @@ impl Users {
     }
 }
 
-fn held(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+fn held(known: &Mutex<Checked>) -> MutexGuard<'_, Checked> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn so_many_are_remembered_and_no_more() {
-        let mut known = Known::default();
+        let mut known = Checked::default();
         known.remember([1; 32], true);
         for n in 0..1000_u64 {
             known.remember(check_of(&[&n.to_le_bytes()]), false);

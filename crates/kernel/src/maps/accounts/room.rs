@@ -32,7 +32,7 @@ const WORTH_IT: u64 = 4;
 
 /// An account with an owner, as far as it matters who loses his.
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct OwnedAccount {
     account: usize,
     is_idle: bool,
     /// Work of the last seconds, older ones less; `None` where it was not held for a
@@ -42,10 +42,10 @@ struct Held {
 
 /// Chooses the accounts that are taken back, when `leaving` more are on their way
 /// and owners without one did `shared_ns` of work.
-fn choose(mut held: Vec<Held>, leaving: usize, shared_ns: u64) -> Vec<usize> {
+fn choose(mut held: Vec<OwnedAccount>, leaving: usize, shared_ns: u64) -> Vec<usize> {
     let free = (ACCOUNTS - 1).saturating_sub(held.len() + leaving);
     let wanted = FREE_WANTED.saturating_sub(free + leaving);
-    let may_go = |held: &Held| {
+    let may_go = |held: &OwnedAccount| {
         let is_little = |recent_ns: u64| recent_ns.saturating_mul(WORTH_IT) < shared_ns;
         held.is_idle || held.recent_ns.is_some_and(is_little)
     };
@@ -76,7 +76,7 @@ impl Accounts {
         for (account, seen) in disk.seen.iter().enumerate().skip(1) {
             if disk.owners[account].id != OwnerId::NOBODY && !seen.leaving {
                 let idle = Duration::from_nanos(now_ns.saturating_sub(seen.busy_ns));
-                held.push(Held {
+                held.push(OwnedAccount {
                     account,
                     is_idle: idle >= IDLE && seen.account.word == 0,
                     recent_ns: (seen.ticks > 1).then_some(seen.recent_ns),

@@ -4,12 +4,12 @@ use super::*;
 
 const MAX_HELD: usize = ACCOUNTS - 1;
 
-fn busy(account: usize, recent_ns: u64) -> Held {
-    Held { account, is_idle: false, recent_ns: Some(recent_ns) }
+fn busy(account: usize, recent_ns: u64) -> OwnedAccount {
+    OwnedAccount { account, is_idle: false, recent_ns: Some(recent_ns) }
 }
 
-fn idle(account: usize) -> Held {
-    Held { account, is_idle: true, recent_ns: Some(0) }
+fn idle(account: usize) -> OwnedAccount {
+    OwnedAccount { account, is_idle: true, recent_ns: Some(0) }
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn one_more_who_does_little_is_no_reason() {
 
 #[test]
 fn who_came_a_moment_ago_was_not_measured_and_stays() {
-    let new = |account| Held { account, is_idle: false, recent_ns: None };
+    let new = |account| OwnedAccount { account, is_idle: false, recent_ns: None };
     let held = (1..=MAX_HELD - 1).map(new).chain([busy(MAX_HELD, 5)]).collect();
     assert_eq!(choose(held, 0, 1 << 40), [MAX_HELD]);
 }
@@ -94,7 +94,7 @@ fn play(writers: &[(u64, u64)], seconds: usize, mut seed: u64) -> Vec<Vec<usize>
         }
         let held = owners.keys().map(|&account| {
             let recent_ns = (seen[account].ticks > 1).then_some(seen[account].recent_ns);
-            Held { account, is_idle: false, recent_ns }
+            OwnedAccount { account, is_idle: false, recent_ns }
         });
         for account in choose(held.collect(), 0, seen[0].recent_ns) {
             owners.remove(&account);
