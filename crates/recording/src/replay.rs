@@ -33,7 +33,7 @@ use super::{
     },
     line::{Header, Line, OwnerLine, Stamp},
     reader::{Damage, Reader},
-    segments::{folder, index},
+    segments::{folder, index, set_back::SetBack},
 };
 use crate::Incomplete;
 
@@ -48,8 +48,9 @@ const MAX_COUNT: u64 = 1 << 53;
 /// Parts of the same run may overlap by at most this much.
 const OVERLAP_NS: u64 = 2_000_000_000;
 
-/// The time between two looks at whether the clock was set.
+/// The time between two looks at whether the clock was set; and where it was.
 const CLOCK_NS: u64 = 10_000_000_000;
+const LOOK_NS: u64 = 1_000_000_000;
 
 /// Why a replay stopped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -257,6 +258,23 @@ impl Replay {
             if self.play(soon_ns, slow_ns, slow) == Played::Whole {
                 return Played::Whole;
             }
+        }
+    }
+
+    /// Plays until the wall's clock was set back at this place; false if it never was.
+    pub fn play_past(&mut self, place: SetBack) -> bool {
+        let mut seen = 0;
+        loop {
+            let soon_ns = self.now_ns.saturating_add(LOOK_NS);
+            let played = self.play(soon_ns, None, &mut Vec::new());
+            let breaks = self.breaks.kept();
+            if breaks.iter().skip(seen).any(|one| place.is(one)) {
+                return true;
+            }
+            if played == Played::Whole {
+                return false;
+            }
+            seen = breaks.len();
         }
     }
 

@@ -35,10 +35,10 @@ pub fn measure(source: &Source, events: &mut [Event]) -> Result<()> {
         _ => None,
     });
     for (at, around) in marks.take(MEASURED) {
-        let from = at - MINUTE_SECONDS;
+        let [from, to] = [at - MINUTE_SECONDS, at + MINUTE_SECONDS];
         let mut replay = match last.take().filter(|replay| replay.now() <= from) {
             Some(replay) => replay,
-            None => source.open_from(from)?,
+            None => source.open_from(from, to)?,
         };
         let mut victims_until = |until| {
             replay.begin_period();
@@ -46,7 +46,7 @@ pub fn measure(source: &Source, events: &mut [Event]) -> Result<()> {
             replay.snapshot_of(Span::Period).victims
         };
         victims_until(from);
-        let [before, after] = [at, at + MINUTE_SECONDS].map(victims_until);
+        let [before, after] = [at, to].map(victims_until);
         *around = join(&before, &after);
         last = Some(replay);
     }

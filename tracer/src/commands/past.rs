@@ -27,7 +27,7 @@ use crate::{
 use tracer_recording::{
     breaks::Break,
     replay::{Played, Replay},
-    segments::index,
+    segments::{index, set_back},
 };
 use tracer_snapshot::SlowSync;
 
@@ -155,12 +155,24 @@ impl Source {
         Ok(Self { path, name: agent.to_string(), zone, copy: Some(Copy { _file: file, span }) })
     }
 
-    /// Opens it, with some time before this moment.
+    /// Opens it to be played from one moment to another, with some time before. If the clock
+    /// was set back, so that this time occurs twice, what comes before is played already.
     ///
     /// # Errors
     ///
     /// When it cannot be opened or is no recording.
-    pub fn open_from(&self, from: f64) -> Result<Replay> {
+    pub fn open_from(&self, from: f64, to: f64) -> Result<Replay> {
+        let replay = self.open_at(from)?;
+        let Some(place) = set_back::find(&self.path, from, to)? else { return Ok(replay) };
+        let mut replay = replay;
+        match replay.play_past(place) {
+            true => Ok(replay),
+            // The line that said so is damaged.
+            false => self.open_at(from),
+        }
+    }
+
+    fn open_at(&self, from: f64) -> Result<Replay> {
         let is_usual = self.path == Path::new(USUAL);
         let opened = Replay::open_from(&self.path, from).map_err(|error| match is_usual {
             true => error.context(
@@ -232,16 +244,16 @@ impl TimeArgs {
         length: Option<Duration>,
     ) -> Result<(Replay, Option<Asked>)> {
         if !self.is_asked() {
-            return Ok((source.open_from(f64::NEG_INFINITY)?, None));
+            return Ok((source.open_at(f64::NEG_INFINITY)?, None));
         }
         // A directory says in a moment which time it is of.
         let path = source.path();
         let segments = if path.is_dir() { index::read(path)? } else { Vec::new() };
         let last = segments.iter().map(|one| one.last).reduce(f64::max);
-        let (mut replay, first) = match segments.first() {
+        let (replay, first) = match segments.first() {
             Some(segment) => (None, segment.first),
             None => {
-                let replay = source.open_from(f64::NEG_INFINITY)?;
+                let replay = source.open_at(f64::NEG_INFINITY)?;
                 let first = replay.now();
                 (Some(replay), first)
             }
@@ -250,12 +262,13 @@ impl TimeArgs {
             Some(copy) => copy.span,
             None => self.span(&source.zone, Covered { first, last }, length)?,
         };
-        let mut replay = match replay.take() {
+        let was_set_back = set_back::find(path, from, to)?.is_some();
+        let mut replay = match replay.filter(|_| !was_set_back) {
             Some(replay) => replay,
-            None => source.open_from(from)?,
+            None => source.open_from(from, to)?,
         };
         let asked = Asked { from, to, zone: source.zone.clone(), name: source.name.clone() };
-        if first >= to {
+        if first >= to && replay.now() >= to {
             bail!("{}", asked.nothing(&format!("the recording begins at {}", asked.moment(first))));
         }
         let played = replay.play_both(u64::MAX, from, None, &mut Vec::new());

@@ -18,6 +18,7 @@ use super::{
     folder,
     index::{self, Heads, Segment},
     member::{Head, LEVEL, pack, unpack},
+    set_back::{self, SetBack},
 };
 use crate::line::Copied;
 
@@ -30,6 +31,8 @@ pub struct Copy {
     segments: Vec<Segment>,
     from: f64,
     to: f64,
+    /// The place at which the time begins that is asked for, if the clock was set back there.
+    set_back: Option<SetBack>,
 }
 
 impl Copy {
@@ -40,9 +43,13 @@ impl Copy {
     ///
     /// When the directory cannot be read.
     pub fn of(path: &Path, from: f64, to: f64) -> io::Result<Self> {
-        let segments = index::since(path, from)?;
-        let segments = segments.into_iter().take_while(|one| one.first < to).collect();
-        Ok(Self { segments, from, to })
+        let set_back = set_back::find(path, from, to)?;
+        let mut segments = index::since(path, from)?;
+        if set_back.is_none() {
+            let count = segments.iter().take_while(|one| one.first < to).count();
+            segments.truncate(count);
+        }
+        Ok(Self { segments, from, to, set_back })
     }
 
     /// Whether nothing is known of that time.
@@ -57,16 +64,17 @@ impl Copy {
 
     /// About this many bytes are written.
     pub fn bytes(&self) -> u64 {
-        let of = |segment: &Segment| {
+        let mut end = self.end();
+        let mut of = |segment: &Segment| {
             let Ok(file) = folder::open(&segment.found.path) else { return 0 };
             let heads = Heads::new(&file).map(|(_, head)| head);
-            heads.take_while(|head| !self.is_later(head)).map(|head| u64::from(head.length)).sum()
+            heads.take_while(|head| !end.is_before(head)).map(|head| u64::from(head.length)).sum()
         };
-        self.segments.iter().map(of).sum()
+        self.segments.iter().map(&mut of).sum::<u64>()
     }
 
-    fn is_later(&self, head: &Head) -> bool {
-        head.unix_ns as f64 / 1e9 > self.to + LATE_SECONDS
+    fn end(&self) -> End {
+        End { to: self.to, set_back: self.set_back, before: f64::NEG_INFINITY }
     }
 
     /// Writes it, one member at a time.
@@ -76,13 +84,14 @@ impl Copy {
     /// When it cannot be written. Segments that cannot be read are left out.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         let (mut last, mut packed, mut plain) = (None, Vec::new(), Vec::new());
+        let mut end = self.end();
         for segment in &self.segments {
             let Ok(file) = folder::open(&segment.found.path) else { continue };
             for (at, head) in Heads::new(&file) {
                 let is_whole = head.segment == segment.found.number
                     && read(&file, at, head, &mut packed)
                     && unpack(&packed, &mut plain).is_some();
-                if self.is_later(&head) || !is_whole {
+                if end.is_before(&head) || !is_whole {
                     break;
                 }
                 out.write_all(&packed)?;
@@ -94,6 +103,26 @@ impl Copy {
         let head = Head { number: last.number.saturating_add(1), ..last };
         pack(head, format!("{end}\n").as_bytes(), LEVEL, &mut packed)?;
         out.write_all(&packed)
+    }
+}
+
+/// The end of what is copied.
+struct End {
+    to: f64,
+    /// The time that is asked for begins here, unless that was passed already.
+    set_back: Option<SetBack>,
+    /// The time of the member before.
+    before: f64,
+}
+
+impl End {
+    fn is_before(&mut self, head: &Head) -> bool {
+        let at = head.unix_ns as f64 / 1e9;
+        if self.set_back.is_some_and(|place| place.is_between(self.before, at)) {
+            self.set_back = None;
+        }
+        self.before = at;
+        self.set_back.is_none() && at > self.to + LATE_SECONDS
     }
 }
 

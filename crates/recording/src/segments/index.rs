@@ -19,7 +19,7 @@ const MAX_MEMBERS: u32 = 1 << 18;
 /// others, are learnt within some minutes.
 const BEFORE_SECONDS: f64 = 900.0;
 
-/// A segment, and the time from its first to its last whole second.
+/// A segment, and the time from its first to its latest whole second.
 #[derive(Clone, Debug)]
 pub struct Segment {
     pub found: Found,
@@ -72,15 +72,12 @@ fn segment(found: Found) -> Option<Segment> {
     Some(Segment { found, first: seconds(first), last: seconds(last) })
 }
 
-/// The times of the first and of the last member of a segment, in Unix nanoseconds.
+/// The time of the first member of a segment, and the latest time of one, which is not the last
+/// member's if the clock was set back. Both are in Unix nanoseconds.
 pub fn span_ns(file: &File, number: u64) -> Option<[i64; 2]> {
-    let (mut first, mut last) = (None, None);
-    for (_, head) in Heads::new(file) {
-        first.get_or_insert(head);
-        last = Some(head);
-    }
-    let (first, last) = (first.filter(|head| head.segment == number)?, last?);
-    Some([first.unix_ns, last.unix_ns])
+    let mut heads = Heads::new(file).map(|(_, head)| head);
+    let first = heads.next().filter(|head| head.segment == number)?.unix_ns;
+    Some([first, heads.map(|head| head.unix_ns).fold(first, i64::max)])
 }
 
 /// The heads of a segment's members, with their places.

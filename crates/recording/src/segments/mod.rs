@@ -12,6 +12,7 @@ mod fold;
 pub mod folder;
 pub mod index;
 pub mod member;
+pub mod set_back;
 pub mod writer;
 
 /// Segments of a directory, usually: one is dropped for each that begins.

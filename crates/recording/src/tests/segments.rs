@@ -6,6 +6,7 @@ mod flights;
 mod marks;
 mod replays;
 mod run;
+mod set_back;
 
 use std::{
     fs, io,

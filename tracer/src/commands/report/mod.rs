@@ -157,8 +157,10 @@ fn spans(events: &[Event]) -> Vec<[f64; 2]> {
 
 /// Judges each of these times as a whole.
 fn judge(source: &Source, spans: &[[f64; 2]], filter: Option<&str>) -> Result<Vec<Episode>> {
-    let Some([first, _]) = spans.first() else { return Ok(Vec::new()) };
-    let mut replay = source.open_from(*first)?;
+    let (Some([first, _]), Some([_, last])) = (spans.first(), spans.last()) else {
+        return Ok(Vec::new());
+    };
+    let mut replay = source.open_from(*first, *last)?;
     let mut episodes = Vec::new();
     for [from, to] in spans {
         replay.play_both(u64::MAX, *from, None, &mut Vec::new());

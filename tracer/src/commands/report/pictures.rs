@@ -51,7 +51,7 @@ impl Pictures<'_> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let mut replay = self.source.open_from(from)?;
+        let mut replay = self.source.open_from(from, to)?;
         replay.play_both(u64::MAX, from, None, &mut Vec::new());
         let charts = sample(&mut replay, to, &wanted);
         Ok(self.finished(charts, &wanted))
@@ -73,7 +73,7 @@ impl Pictures<'_> {
             }
             let replay = match &mut replay {
                 Some(replay) => replay,
-                none => none.insert(self.source.open_from(from)?),
+                none => none.insert(self.source.open_from(from, all[1])?),
             };
             replay.play_both(u64::MAX, from, None, &mut Vec::new());
             let mut wanted = self.slow_within([episode.from, episode.to]);
