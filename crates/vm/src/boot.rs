@@ -89,6 +89,11 @@ const MAX_CPUS: u32 = 64;
 const MEMORY_MIB: u32 = 4096;
 const DISK_BYTES: u64 = 2 << 30;
 
+/// How long a processor may be busy before the kernel reports a stall: 120 s instead of 20 s.
+/// One thread of a busy host emulates all processors, so that each may get a twentieth of a
+/// CPU, and what takes a second elsewhere takes 20 s.
+const PATIENT: &str = "rcupdate.rcu_cpu_stall_timeout=120 watchdog_thresh=60";
+
 /// A kernel in trouble is given this long to print why.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -116,7 +121,7 @@ impl Machine<'_> {
         // On a busy host the kernel finds its timer too slow while it boots, and gives up:
         // "IO-APIC + timer doesn't work". The emulated timer needs no such check.
         let quiet = "panic=-1 quiet no_timer_check";
-        let arguments = format!("{console} {quiet} {}", self.kernel_arguments);
+        let arguments = format!("{console} {quiet} {PATIENT} {}", self.kernel_arguments);
         command.arg("-kernel").arg(self.vmlinuz).arg("-initrd").arg(self.root);
         command.args(["-append", arguments.trim()]);
         Ok(command)
