@@ -122,7 +122,7 @@ fn strategies(reports: &[Report]) -> String {
 fn cells(reports: &[Report], notes: &mut Footnotes) -> String {
     let mut columns: Vec<(String, Vec<&Report>)> = Vec::new();
     for report in reports.iter().filter(|report| !report.cells.is_empty()) {
-        let title = format!("{} {}", report.boot.series, report.boot.arch.name());
+        let title = column(report);
         match columns.iter_mut().find(|(known, _)| *known == title) {
             Some((_, boots)) => boots.push(report),
             None => columns.push((title, vec![report])),
@@ -153,6 +153,21 @@ fn cells(reports: &[Report], notes: &mut Footnotes) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The title of a boot's column, such as `6.18 x86_64`. The plan may name a kernel by its first
+/// number alone, so the version is the release's.
+fn column(report: &Report) -> String {
+    let series = report.boot.series.to_string();
+    let digits = |part: &str| part.chars().take_while(char::is_ascii_digit).collect::<String>();
+    let numbers: Vec<_> = report.release.split('.').take(2).map(digits).collect();
+    let version = match numbers.as_slice() {
+        [major, minor] if !major.is_empty() && !minor.is_empty() => {
+            format!("{major}.{minor}{}", if series.ends_with("-rt") { "-rt" } else { "" })
+        }
+        _ => series,
+    };
+    format!("{version} {}", report.boot.arch.name())
 }
 
 /// The result of a cell over all boots of a column: the worst one, and its reason.
@@ -314,6 +329,18 @@ mod tests {
 
         [^5]: No f2fs.
         ");
+    }
+
+    #[test]
+    fn a_column_has_two_numbers_of_the_kernel_that_was_booted() {
+        let mut of = report("7", Lockdown::Off, Verdict::Passed, Vec::new());
+        of.release = "7.2.13+deb14-amd64".to_owned();
+        assert_eq!(column(&of), "7.2 x86_64");
+        of.release.clear();
+        assert_eq!(column(&of), "7 x86_64");
+        let mut of = report("6.12-rt", Lockdown::Off, Verdict::Passed, Vec::new());
+        of.release = "6.12.107+deb13-rt-amd64".to_owned();
+        assert_eq!(column(&of), "6.12-rt x86_64");
     }
 
     #[test]
