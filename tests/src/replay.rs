@@ -1,12 +1,12 @@
 //! A user without rights replays a recording that was made while an `fstrim` ran, and damaged
 //! copies of it.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use assert_cmd::assert::OutputAssertExt as _;
 use serde_json::Value;
 
-use crate::subject::as_nobody;
+use crate::subject::{as_nobody, tracer_bin};
 
 /// 13 seconds of a log under `fstrim`, on a machine that also compiled.
 const FSTRIM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/fstrim.rec");
@@ -171,6 +171,22 @@ fn a_timeline_has_who_was_slow_and_through_whom() {
     assert!(String::from_utf8_lossy(&cut.get_output().stdout).starts_with("times are "));
 }
 
+/// A page with outputs of an older engine would show numbers that nobody can reproduce.
+#[test]
+fn the_page_about_past_times_has_the_lines_that_are_printed() {
+    let mut command = Command::new(tracer_bin());
+    command.args(["timeline", FSTRIM, "--filter", "wal"]).env("TZ", "UTC");
+    let printed = command.assert().code(0).get_output().stdout.clone();
+    let printed = String::from_utf8(printed).expect("is text");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/afterwards.md");
+    let page = fs::read_to_string(page).expect("the page is there");
+    let lines: Vec<_> = printed.lines().filter(|line| line.starts_with("2026-")).collect();
+    assert_eq!(lines.len(), 3, "{printed}");
+    for line in lines {
+        assert!(page.contains(line), "docs/afterwards.md lacks `{line}`");
+    }
+}
+
 #[test]
 fn a_report_says_in_its_first_lines_who_did_it() {
     // The report runs as the user `nobody`, who must be able to read the copy.
@@ -186,7 +202,7 @@ fn a_report_says_in_its_first_lines_who_did_it() {
     assert!(summary.contains("one victim was slow once and no sync hung."), "{summary}");
     assert!(summary.contains("fstrim (") && summary.contains("(discard), with "), "{summary}");
     assert!(text.contains("  verdict ") && text.contains("  to do "), "{text}");
-    assert!(!text.contains("svg"), "Markdown has no pictures: {text}");
+    assert!(!text.contains("svg"), "Markdown has no plots: {text}");
     let page = as_nobody(&["report", copy], b"").assert().code(0).get_output().stdout.clone();
     let page = String::from_utf8(page).expect("is text");
     assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"));

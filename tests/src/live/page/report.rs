@@ -10,7 +10,7 @@ use crate::{skip::skip, subject::tracer_bin};
 /// 13 seconds of a log under `fstrim`.
 const FSTRIM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/fstrim.rec");
 
-/// True if each text of each picture lies within it.
+/// True if each text of each plot lies within it.
 const FITS: &str = "[...document.querySelectorAll('svg text')].every((text) => { \
                     const a = text.getBoundingClientRect(), \
                     b = text.ownerSVGElement.getBoundingClientRect(); \

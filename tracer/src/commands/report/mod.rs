@@ -1,9 +1,10 @@
 //! `tracer report`: the story of a recording, for a post-mortem.
 //!
-//! Played more than once: first to find what happened ([`crate::timeline`]), then each time in
-//! which somebody was slow is judged as a whole, as `tracer why` would be asked, and drawn.
+//! The recording is played more than once: first to find what happened ([`crate::timeline`]);
+//! then each *episode*, a time in which a victim was slow, is judged as a whole, as `tracer why`
+//! would judge it, and plotted.
 
-mod pictures;
+mod plots;
 mod sample;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use self::pictures::Pictures;
+use self::plots::Plots;
 use super::{
     marks,
     past::{Asked, Source, Until},
@@ -34,13 +35,13 @@ use tracer_engine::victim::Span;
 use tracer_recording::replay::Replay;
 use tracer_snapshot::Snapshot;
 
-/// Times that are described one by one; of more there is the timeline.
+/// At most this number of episodes is described. Later ones are only in the timeline.
 const EPISODES: usize = 20;
 
-/// Victims that are judged in each.
+/// At most this number of victims is judged in each episode.
 const VICTIMS: usize = 4;
 
-/// Times this near to each other are one.
+/// Episodes that are this close to each other become one.
 const NEAR_SECONDS: f64 = 60.0;
 
 /// # Errors
@@ -83,9 +84,9 @@ pub fn make(source: &Source, part: &PartArgs, format: Format) -> Result<(Vec<u8>
     let charts = match format {
         Format::Md => Vec::new(),
         Format::Html => {
-            let pictures = Pictures { source, events: &events, gaps: &gaps };
-            pictures.add_to([began, ended], &mut episodes)?;
-            pictures.of_all([began, ended], &last)?
+            let plots = Plots { source, events: &events, gaps: &gaps };
+            plots.add_to([began, ended], &mut episodes)?;
+            plots.of_all([began, ended], &last)?
         }
     };
     let report = Report {
@@ -119,7 +120,7 @@ fn write(args: &ReportArgs, bytes: &[u8]) -> Result<()> {
     options.write(true).create(true).truncate(true).create_new(!args.force);
     let mut file = options.open(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            anyhow::anyhow!("`{name}` is there already; --force overwrites it")
+            anyhow::anyhow!("`{name}` already exists; --force overwrites it")
         }
         _ => anyhow::Error::from(error).context(format!("failed to make `{name}`")),
     })?;
@@ -136,7 +137,7 @@ fn not_seen(s: &Snapshot) -> Vec<String> {
     all
 }
 
-/// The times in which somebody was slow; those that are near to each other are one.
+/// The times in which a victim was slow; those that are close to each other become one.
 fn spans(events: &[Event]) -> Vec<[f64; 2]> {
     let slow = events.iter().filter_map(|event| match event.what {
         What::SlowEnded { began_at, .. } => Some([began_at, event.at]),

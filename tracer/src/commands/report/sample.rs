@@ -1,8 +1,8 @@
-//! Plays a part of a recording once more, for pictures of it.
+//! Plays a part of a recording once more, for plots of it.
 //!
-//! A column of a picture is a period of its own, so its percentiles are exact. What others
+//! A column of a plot is a period of its own, so its percentiles are exact. What others
 //! had in flight is known for each second and averaged over the column. All lists are bounded:
-//! a picture has at most [`COLUMNS`] columns, and a column the busiest owners.
+//! a plot has at most [`COLUMNS`] columns, and a column keeps only the busiest owners.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -19,7 +19,7 @@ use crate::{
     timeline::Subject,
 };
 
-/// Columns of a picture, at most; a column is a second or longer.
+/// The largest number of columns of a plot; a column is a second or longer.
 const COLUMNS: usize = 180;
 
 /// A column keeps the requests in flight of this number of owners at most.
@@ -27,15 +27,16 @@ const OWNERS: usize = 32;
 /// Within one second, this number of owners is followed at most.
 const SEEN: usize = 4096;
 
-/// Culprits of a victim that are remembered, and those with a lane.
+/// At most this number of a victim's culprits is kept, and at most that many have a lane.
 const CULPRITS: usize = 32;
 const CULPRIT_LANES: usize = 4;
 
-/// Lanes of others that were on its disk, and how many requests in flight make one.
+/// At most this number of other owners on the disk has a lane, each with at least this mean
+/// number of requests in flight.
 const OTHER_LANES: usize = 2;
 const LEAST_IN_FLIGHT: f64 = 0.05;
 
-/// A culprit with less of the blame has no lane.
+/// A culprit with a smaller part of the blame has no lane.
 const LEAST_SHARE: f64 = 0.02;
 
 /// An actor's requests of one operation on one disk.
@@ -45,22 +46,23 @@ type Key = (u32, ActorId, u16);
 struct Course {
     subject: Subject,
     columns: Vec<Column>,
-    /// The numbers of the columns in `owners` that these are.
+    /// For each column, its index in `owners`.
     places: Vec<usize>,
     disks: Vec<String>,
     culprits: Vec<Blamed>,
-    /// Requests of its disk so far, and their seconds: in the queue, at the device.
+    /// The number of its disk's requests so far and the sum of their times in seconds: in the
+    /// queue, and at the device.
     requests: Option<[(u64, f64); 2]>,
 }
 
 struct Blamed {
     actor: Actor,
     op: Op,
-    /// Seconds of blame in a second, by column.
+    /// Seconds of blame per second, one value for each column.
     values: Vec<f64>,
 }
 
-/// Plays from where the replay is to `to`, and makes a picture of each victim that synced.
+/// Plays from where the replay is to `to`, and makes a plot of each victim that synced.
 pub fn sample(replay: &mut Replay, to: f64, wanted: &[Subject]) -> Vec<Chart> {
     let start = replay.now();
     let step = step((to - start).max(1.0), COLUMNS).max(1.0);
@@ -113,7 +115,7 @@ pub fn sample(replay: &mut Replay, to: f64, wanted: &[Subject]) -> Vec<Chart> {
     courses.into_iter().filter(Course::has_synced).map(chart).collect()
 }
 
-/// Whether a subject is this victim: the process seen last may differ.
+/// Whether a subject is this victim. The process that was seen last may be another one.
 pub fn is_of(subject: &Subject, actor: &Actor, class: FileClass, path: &str, device: &str) -> bool {
     names::is_same(&subject.actor, actor)
         && (subject.class, &*subject.path, &*subject.device) == (class, path, device)
@@ -135,7 +137,7 @@ impl Course {
         self.columns.iter().any(|column| column.syncs > 0)
     }
 
-    /// The victim, whose disks are noted.
+    /// Finds the victim in a snapshot, and notes its disks.
     fn find<'a>(&mut self, s: &'a Snapshot) -> Option<&'a Victim> {
         let is_it =
             |one: &&Victim| is_of(&self.subject, &one.actor, one.class, &one.path, &one.device);
@@ -147,7 +149,7 @@ impl Course {
         Some(victim)
     }
 
-    /// Notes how its disk is before the first column, if it is known by then.
+    /// Notes the state of its disk before the first column, if the disk is known by then.
     fn begin(&mut self, s: &Snapshot) {
         if self.find(s).is_some() {
             self.request_times(s);

@@ -1,25 +1,27 @@
 //! The lines and the labels of an axis.
 
-/// Seconds between two labels of time, and between two columns: those that a clock divides by.
+/// Steps between two labels of time, and lengths of columns, in seconds. A minute, an hour or a
+/// day is a whole number of each.
 const STEPS: [f64; 18] = [
     1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0,
     10_800.0, 21_600.0, 43_200.0, 86_400.0,
 ];
 
-/// The shortest step with which at most `most` of them cover a length of time, in seconds.
+/// The shortest of these steps of which at most `most` cover a length of time, in seconds.
 pub fn step(length: f64, most: usize) -> f64 {
     let least = length / most.max(1) as f64;
     STEPS.into_iter().find(|step| *step >= least).unwrap_or(least)
 }
 
-/// Moments within a time that a clock shows as whole, at most about `most`.
+/// Round times of day within a span, about `most` at most.
 pub fn moments([from, to]: [f64; 2], most: usize) -> Vec<f64> {
     let step = step(to - from, most);
     let first = (from / step).ceil();
     (0..=most).map(|n| (first + n as f64) * step).take_while(|at| *at <= to).collect()
 }
 
-/// Powers of ten around values above zero, at least one apart.
+/// The powers of ten just below and just above all values greater than zero; the second is at
+/// least ten times the first.
 pub fn decades(values: impl Iterator<Item = f64>) -> [f64; 2] {
     let (least, most) = values
         .filter(|value| *value > 0.0)

@@ -1,4 +1,4 @@
-//! Draws a picture with plotters, one panel below the other.
+//! Draws a plot with plotters, one panel below the other.
 
 use std::io;
 
@@ -44,12 +44,12 @@ const MARKED_COLUMNS: usize = 60;
 const LEAST_PHASE: f64 = 0.001;
 
 /// The colours of texts on a light and on a dark page; each has a halo, so that it can be read
-/// upon an area, too.
+/// on top of an area, too.
 const STYLE: &str = "<style>text{fill:#1c1e21;stroke:#fff;stroke-width:3px;stroke-linejoin:round;\
                      paint-order:stroke}@media screen and (prefers-color-scheme:dark){text{fill:\
                      #e4e6e9;stroke:#1b1e22}}</style>";
 
-/// Draws a picture as SVG.
+/// Draws a plot as SVG.
 ///
 /// # Errors
 ///
@@ -102,7 +102,7 @@ fn within<'a>(chart: &'a Chart, moments: &'a [f64]) -> impl Iterator<Item = f64>
     moments.iter().copied().filter(|at| (chart.from..=chart.to).contains(at))
 }
 
-/// p50 and p99, with powers of ten above each other.
+/// Draws p50 and p99 on a logarithmic axis.
 fn latencies(chart: &Chart, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Result<()> {
     let columns = &chart.columns;
     let all = columns.iter().flat_map(|column| [column.p50_seconds, column.p99_seconds]);
@@ -112,7 +112,7 @@ fn latencies(chart: &Chart, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Result<()>
     for power in low as i32..=high as i32 {
         panel.level(f64::from(power), &duration(10_f64.powi(power)))?;
     }
-    panel.caption("duration of its syncs: p99 ▲ thick, p50 ● thin")?;
+    panel.caption("duration of its syncs: p99 ▲ (thick), p50 ● (thin)")?;
     let log = |seconds: f64| seconds.max(1e-9).log10().max(low);
     let p50 = |at: usize| log(columns[at].p50_seconds);
     let p99 = |at: usize| log(columns[at].p99_seconds);
@@ -147,7 +147,7 @@ fn latencies(chart: &Chart, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Result<()>
     within(chart, &chart.marks).try_for_each(|at| panel.say_at_bottom(at, "mark"))
 }
 
-/// An actor's activity, as a part of its own greatest.
+/// Draws an actor's activity, scaled to its own maximum.
 fn draw_lane(chart: &Chart, lane: usize, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Result<()> {
     let lane = &chart.lanes[lane];
     let most = lane.values.iter().copied().fold(0.0, f64::max);
@@ -155,8 +155,8 @@ fn draw_lane(chart: &Chart, lane: usize, sheet: &Sheet<'_>, room: [i32; 2]) -> i
     let panel = panel(chart, sheet, [0.0, scale], room)?;
     panel.frame(None)?;
     let unit = match lane.measure {
-        Measure::InFlight => format!("at most {} requests in flight", rate(most)),
-        Measure::Blamed => format!("at most {} of the wait in a second", duration(most)),
+        Measure::InFlight => format!("up to {} requests in flight", rate(most)),
+        Measure::Blamed => format!("up to {} of the wait per second", duration(most)),
     };
     panel.caption(&format!("{}: {unit}", lane.name))?;
     let value = |at: usize| lane.values.get(at).copied().unwrap_or(0.0);
@@ -166,7 +166,7 @@ fn draw_lane(chart: &Chart, lane: usize, sheet: &Sheet<'_>, room: [i32; 2]) -> i
     Ok(())
 }
 
-/// The mean sync, divided by phase.
+/// Draws the mean sync, divided by phase.
 fn phases(chart: &Chart, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Result<()> {
     let columns = &chart.columns;
     let mean = |column: &Column, phase| column.phases[phase] / column.syncs.max(1) as f64;
@@ -232,7 +232,7 @@ fn name_area(
     }
 }
 
-/// The mean times of a request.
+/// Draws the mean times of a request.
 fn disk(chart: &Chart, zone: &Zone, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Result<()> {
     let columns = &chart.columns;
     let device = |at: usize| columns[at].device_seconds.unwrap_or(0.0);
@@ -244,7 +244,7 @@ fn disk(chart: &Chart, zone: &Zone, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Re
     levels(top).into_iter().try_for_each(|value| panel.level(value, &duration(value)))?;
     let name = if chart.disk.is_empty() { "its disk" } else { &chart.disk };
     panel.caption(&format!(
-        "{name}: mean time of a request, of all owners: at the device thick, in the queue thin"
+        "{name}: mean time of a request, all owners: at the device (thick), in the queue (thin)"
     ))?;
     for run in runs(columns, |at| columns[at].device_seconds.is_some()) {
         panel.path(line(columns, &run, device), DEVICE, 1.0, 3)?;

@@ -1,8 +1,9 @@
-//! A victim over time, as a picture: its syncs, its culprits, their phases and its disk, one
-//! below the other on the same axis of time.
+//! The plot of one victim over time: its syncs, its culprits, the phases of its syncs and its
+//! disk, one below the other on a common time axis.
 //!
-//! A picture is SVG that loads nothing and runs nothing. Whatever a colour says in it, a label
-//! or a width says too; its text follows the reader's light or dark page. Names are text.
+//! A plot is SVG that loads nothing and runs nothing. Nothing is shown by colour alone: a label or
+//! the width of a line shows it, too. Texts are legible on a light and on a dark page, and names
+//! are escaped.
 
 mod axis;
 mod draw;
@@ -14,7 +15,7 @@ pub use draw::draw;
 
 use tracer_snapshot::Phases;
 
-/// The contents of a picture. All times are Unix seconds.
+/// The contents of a plot. All times are Unix seconds.
 #[derive(Clone, Debug, Default)]
 pub struct Chart {
     /// The victim, as [`super::names`] writes it.
@@ -38,7 +39,8 @@ pub struct Chart {
 pub struct Column {
     pub from: f64,
     pub to: f64,
-    /// Syncs that ended, or still lasted; without any, all that follows but the disk is zero.
+    /// Syncs that ended, or had not ended yet. If there are none, the fields below are zero, except
+    /// for those of the disk.
     pub syncs: u64,
     pub p50_seconds: f64,
     pub p99_seconds: f64,
@@ -64,13 +66,13 @@ pub struct Lane {
 pub enum Measure {
     /// Mean requests in flight.
     InFlight,
-    /// Seconds of the victim's wait that it is blamed for, in each second: for those that do
-    /// something else than requests on this disk.
+    /// Seconds of the victim's wait per second that the actor is blamed for. This is used for
+    /// actors without requests on this disk, such as one that takes the CPU.
     Blamed,
 }
 
 impl Chart {
-    /// The picture in words, for those who do not see it.
+    /// A description of the plot in words, for screen readers.
     pub fn sentence(&self) -> String {
         format!(
             "{}: p50 and p99 of its syncs, who was active beside it, the phases of a sync, and \

@@ -1,4 +1,4 @@
-//! One panel of a picture: a rectangle with its own height of values, on the common axis of time.
+//! One panel of a plot: a rectangle with its own range of values, on the common time axis.
 
 use std::io;
 
@@ -19,7 +19,7 @@ use plotters::{
 use super::axis::moments;
 use crate::cli::moments::Zone;
 
-/// The whole picture, in pixels of its own; the page scales it.
+/// The width of a plot in pixels of the SVG; the page scales it.
 pub const WIDTH: u32 = 960;
 const LEFT: i32 = 66;
 const RIGHT: i32 = WIDTH as i32 - 58;
@@ -29,13 +29,13 @@ const LABELS: usize = 9;
 
 /// Greys that can be seen on a light and on a dark page.
 const GRID: RGBColor = RGBColor(0x88, 0x88, 0x88);
-/// The style sheet of a picture gives texts their colour.
+/// The style sheet of a plot gives texts their colour.
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 
 pub type Sheet<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Plane = Cartesian2d<RangedCoordf64, RangedCoordf64>;
 
-/// A rectangle in which values stand above times.
+/// A rectangle with time on its x axis and values on its y axis.
 pub struct Panel<'a> {
     area: DrawingArea<SVGBackend<'a>, Plane>,
     from: f64,
@@ -63,7 +63,7 @@ fn text_style(pixels: f64, h: HPos, v: VPos) -> TextStyle<'static> {
 }
 
 impl<'a> Panel<'a> {
-    /// Between two heights of the sheet, in pixels from its top.
+    /// A panel between two heights of the sheet, in pixels from its top.
     pub fn new(
         sheet: &Sheet<'a>,
         [from, to]: [f64; 2],
@@ -85,7 +85,7 @@ impl<'a> Panel<'a> {
         self.pixels * (value - self.low) / (self.high - self.low)
     }
 
-    /// The height of the panel in its values.
+    /// The difference between the panel's highest and lowest value.
     pub fn span(&self) -> f64 {
         self.high - self.low
     }

@@ -2,7 +2,7 @@
 
 use super::Column;
 
-/// Columns that follow one another without a hole, by their numbers.
+/// The indices of columns that follow one another without a gap, one list for each run.
 pub fn runs(columns: &[Column], is_there: impl Fn(usize) -> bool) -> Vec<Vec<usize>> {
     let mut runs: Vec<Vec<usize>> = Vec::new();
     for at in (0..columns.len()).filter(|at| is_there(*at)) {

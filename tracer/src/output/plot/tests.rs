@@ -1,4 +1,4 @@
-//! Tests of pictures.
+//! Tests of plots.
 
 use super::{
     Chart, Column, Lane, Measure,
@@ -52,7 +52,7 @@ fn a_picture_says_without_colours_what_is_what() {
         "slow",
         "no data",
         "mark",
-        "at most 1.0 requests in flight",
+        "up to 1.0 requests in flight",
         "from the top: device, queue, cpu",
         "10.0 ms",
         "12:00:10",

@@ -1,5 +1,5 @@
-//! The pictures that a report has: one of all the time for each of the worst victims, and one of
-//! each time in which somebody was slow, where that is a small part of all.
+//! The plots of a report: one of the whole time for each of the worst victims, and one of each
+//! episode that is a small part of the whole time.
 
 use anyhow::Result;
 use tracer_snapshot::{FileClass, Snapshot};
@@ -11,31 +11,31 @@ use crate::{
     timeline::{Event, Subject, What},
 };
 
-/// Victims with a picture of all the time, and of each episode.
+/// At most this number of victims has a plot of the whole time, and of each episode.
 const VICTIMS: usize = 3;
 const EPISODE_VICTIMS: usize = 2;
 
-/// Victims that are shown where nobody was slow.
+/// If no victim was slow, this number of victims has a plot.
 const WELL: usize = 2;
 
-/// An episode has a picture of its own if it is less than this part of the time.
+/// An episode has a plot of its own if it is less than this part of the time.
 const ZOOMED: f64 = 0.4;
 
-/// An episode's picture begins earlier and ends later than the episode by this part of it, and
+/// An episode's plot begins earlier and ends later than the episode by this part of it, and
 /// by at least these seconds.
 const MARGIN: f64 = 0.25;
 const MARGIN_SECONDS: f64 = 20.0;
 
-/// A report's pictures are made from these.
-pub struct Pictures<'a> {
+/// The inputs of a report's plots.
+pub struct Plots<'a> {
     pub source: &'a Source,
     pub events: &'a [Event],
     pub gaps: &'a [Gap],
 }
 
-impl Pictures<'_> {
-    /// Pictures of all the time, the worst victim first. Where nobody was slow, those are
-    /// shown that sync most at the end, and logs before all others.
+impl Plots<'_> {
+    /// Plots of the whole time, the worst victim first. If no victim was slow, those that sync
+    /// most at the end are plotted, and logs before all others.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Pictures<'_> {
         Ok(self.finished(charts, &wanted))
     }
 
-    /// Pictures of those episodes that are a small part of the time.
+    /// Plots of those episodes that are a small part of the whole time.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl Pictures<'_> {
         slow.into_iter().map(|(victim, _)| victim.clone()).collect()
     }
 
-    /// Adds what the timeline knows.
+    /// Adds the slow times, the gaps and the marks of the timeline.
     fn finished(&self, mut charts: Vec<Chart>, wanted: &[Subject]) -> Vec<Chart> {
         for chart in &mut charts {
             let is_it = |of: &Subject| chart.victim == timeline::subject(of);
