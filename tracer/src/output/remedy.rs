@@ -4,7 +4,10 @@
 //! Reads only the snapshot. People paste such lines into shells: names in them are
 //! quoted (`quote`), and the sentences have no apostrophe of their own.
 
-use super::{helper, quote, stack, verdict::starved};
+use super::{
+    helper, quote, stack,
+    verdict::{in_house, starved},
+};
 use tracer_snapshot::{
     Confidence, Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim,
 };
@@ -88,6 +91,16 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
             all.push(format!(
                 "to see where: `perf record -g -p {}` for ten seconds",
                 victim.actor.tgid
+            ));
+        }
+        Kind::Own if let Some(worst) = in_house(victim) => {
+            let actor = quote::actor(&worst.actor);
+            all.push(format!(
+                "let {actor} run when it is quiet, or move it to a cgroup of its own, which io.max can \
+                 limit without the victim"
+            ));
+            all.push(format!(
+                "to settle it: stop {actor} for a minute, and watch whether p99 falls"
             ));
         }
         Kind::Own => {
@@ -242,6 +255,18 @@ mod tests {
         let mut victim = s.victims[0].clone();
         victim.verdict.kind = Kind::None;
         assert!(remedies(&victim, &s).is_empty());
+    }
+
+    #[test]
+    fn a_culprit_in_the_victims_own_cgroup_is_to_run_elsewhere() {
+        let s = fixture::trimmed();
+        let mut victim = s.victims[0].clone();
+        victim.verdict.kind = Kind::Own;
+        assert!(remedies(&victim, &s)[0].starts_with("put the WAL on a disk of its own"));
+        victim.verdict.culprits[0].actor.cgroup = victim.actor.cgroup.clone();
+        let said = remedies(&victim, &s);
+        assert!(said[0].starts_with("let fstrim (demo-trim.service) run when"), "{said:?}");
+        assert!(said[1].contains("stop fstrim (demo-trim.service) for a minute"), "{said:?}");
     }
 
     #[test]

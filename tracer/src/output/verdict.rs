@@ -15,7 +15,7 @@ use tracer_snapshot::{
 /// A smaller share of a disk's requests is not worth mentioning.
 const UNCOUNTED: f64 = 0.0005;
 
-/// Facts about a stack in one sentence.
+/// At most this number of facts about a stack is in one sentence.
 const STACK: usize = 2;
 
 /// One sentence, such as `fstrim (fstrim.service) discard makes it wait: 83%
@@ -232,7 +232,7 @@ pub fn culprit(culprit: &Culprit) -> String {
 
 /// The actor in the victim's own cgroup, such as a backup in its pod, that outweighs
 /// what the victim's own process does.
-fn in_house(victim: &Victim) -> Option<&Culprit> {
+pub(super) fn in_house(victim: &Victim) -> Option<&Culprit> {
     let verdict = &victim.verdict;
     let worst = verdict.culprits.first()?;
     (worst.actor.cgroup == victim.actor.cgroup && worst.share > verdict.shares.own).then_some(worst)
