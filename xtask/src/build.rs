@@ -51,12 +51,13 @@ pub fn build_static_tests(arch: Arch) -> Result<PathBuf> {
     build_tests_in(RELEASE, arch)
 }
 
-/// As [`build_static_tracer`], but sooner for another architecture than this machine's.
+/// As [`build_static_tracer`], but for another architecture than this machine's without
+/// optimising the program as a whole, which takes long.
 pub fn build_guest_tracer(arch: Arch) -> Result<PathBuf> {
     build_tracer_in(guest_profile(arch), arch)
 }
 
-/// As [`build_static_tests`], but sooner for another architecture than this machine's.
+/// As [`build_static_tests`], likewise.
 pub fn build_guest_tests(arch: Arch) -> Result<PathBuf> {
     build_tests_in(guest_profile(arch), arch)
 }

@@ -229,8 +229,8 @@ impl Lived {
         f64::from(self.recent - self.smooth).max(0.0)
     }
 
-    /// Whether it gets more done than it did, as somebody does whose part of a full queue
-    /// grows. It cannot if it had nearly all of the queue already.
+    /// Whether more of its requests complete than before, as for an actor whose part of a full
+    /// queue grows. That is impossible if it had nearly all of the queue already.
     pub fn gets_more(&self, depth_of_all: f64) -> bool {
         self.is_more() || USUAL * f64::from(self.depth) >= depth_of_all
     }

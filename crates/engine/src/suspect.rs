@@ -94,7 +94,7 @@ impl Suspect {
         self.lived.work > 0.0 && self.grown < 0.2
     }
 
-    /// It was blamed for writes of late.
+    /// Whether it was blamed for writes recently.
     pub fn has_written(&self) -> bool {
         self.now[WRITE] + self.before[WRITE] > 0.0
     }
@@ -129,7 +129,7 @@ impl Suspect {
         }
     }
 
-    /// How the victim fares with it.
+    /// The victim's syncs with it, compared with those without it.
     pub fn lift(&self, all: &[Evidence; STRATA], is_worst: bool) -> Lift {
         let none = <[Evidence; STRATA]>::default();
         let with = self.with.as_deref().unwrap_or(&none).each_ref();

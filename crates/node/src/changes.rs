@@ -1,11 +1,11 @@
-//! Changes on a node that may be why a victim's syncs change: a culprit ended, a limit of a
+//! Changes on a node that may explain why a victim's syncs change: a culprit ended; a limit of a
 //! cgroup, a disk's scheduler or a mount's options were changed.
 //!
-//! Flows in: now and then, the victims and culprits of the last minutes. Flows out: a
-//! sentence for each difference from the look before. Only their cgroups, disks and
-//! filesystems are looked at, and all lists are bounded. A read of a disk that hangs may not
-//! come back, so only a thread that may wait looks. Everything is read below a root; what is
-//! read are untrusted bytes. Limits of cgroups of version 1 are not looked at.
+//! Each look gets the victims and culprits of the last minutes, and returns a sentence for each
+//! difference from the previous look. Only their cgroups, disks and filesystems are looked at,
+//! and all lists are bounded. A read about a disk that hangs may block forever, so only a thread
+//! that may wait looks. All files are read below a root, and their bytes are not trusted. Limits
+//! of cgroups of version 1 are not looked at.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -30,7 +30,8 @@ const QUEUE: [&str; 3] = ["nr_requests", "wbt_lat_usec", "write_cache"];
 /// Settings that begin like this are long lists; a mark shows only what changed in them.
 const MOUNT: &str = "mount options of ";
 
-/// A cgroup and those above it that are looked at, and all of them together.
+/// A cgroup is looked at together with those above it, up to this number of levels; at most this
+/// number of cgroups, and of disks, is looked at.
 const DEPTH: usize = 4;
 const CGROUPS: usize = 32;
 const DISKS: usize = 16;
@@ -39,7 +40,7 @@ const DISKS: usize = 16;
 const VALUE_BYTES: usize = 64;
 const NAME_BYTES: usize = 100;
 
-/// More than the files that are read here hold.
+/// No file that is read here is longer.
 const FILE_BYTES: usize = 4096;
 
 /// A setting is marked at most this often within [`QUIET_NS`], so that one that changes all the
@@ -100,8 +101,8 @@ impl Changes {
         }
     }
 
-    /// Looks again. The first look at anything says nothing, since there is none to compare
-    /// it with.
+    /// Looks again, and returns the differences. The first look at a setting returns nothing about
+    /// it, because there is no earlier one to compare it with.
     pub fn look(&mut self, now_ns: u64, watched: &Watched) -> Vec<String> {
         let mut found = self.ended(&watched.actors);
         let settings = self.read_settings(watched);
@@ -147,14 +148,14 @@ impl Changes {
             let goes_on = is_populated == Some(true);
             let sentence = match (has_ended, is_empty) {
                 (true, _) if goes_on => {
-                    Some(format!("process {tgid} of {name} ended; its cgroup has others"))
+                    Some(format!("process {tgid} of {name} ended; others in its cgroup still run"))
                 }
                 (true, _) => Some(format!("{name} ended")),
                 (false, true) => Some(format!("all processes of the cgroup of {name} ended")),
                 (false, false) => None,
             };
             found.extend(sentence.map(|sentence| (format!("the end of {name}"), sentence)));
-            // A process that has another start now is somebody else.
+            // If the start time differs, another process has the number now.
             let started = before.started.filter(|_| !has_ended);
             now.insert(key, Culprit { started, is_populated });
         }

@@ -444,7 +444,7 @@ pub struct Mark {
     pub text: String,
     /// The id of the user who set it.
     pub uid: u32,
-    /// The tracer saw it, and nobody said it; `uid` means nothing then.
+    /// Whether the tracer noticed it by itself; then `uid` has no meaning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub seen: bool,
 }

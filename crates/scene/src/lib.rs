@@ -69,8 +69,7 @@ pub struct Histograms {
     pub device: [u64; BUCKETS],
 }
 
-/// The disks that a filesystem lies on, as they say themselves that they are not well. There
-/// is none for a stack that is.
+/// The reports of the disks below a filesystem that are not well. A stack that is well has none.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Stack {
     /// The filesystem's device.

@@ -49,7 +49,7 @@ pub fn comm_text(comm: &[u8; COMM]) -> String {
     String::from_utf8_lossy(&comm[..end]).into_owned()
 }
 
-/// The account of those who found no place is a crowd, and says so.
+/// The actor that is shown for account 0, which owners without an account of their own share.
 fn others() -> Actor {
     Actor { comm: "(others)".to_owned(), ..Actor::default() }
 }

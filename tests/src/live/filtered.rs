@@ -259,7 +259,7 @@ fn each_line_of_a_json_log_is_an_object_whatever_names_are_in_it() {
     for (words, level) in [
         ("for node ", "info"),
         ("shows only ", "info"),
-        ("keeps nothing: ", "warn"),
+        ("keeps no references: ", "warn"),
         ("keeps its configuration: ", "warn"),
     ] {
         let line = find(words);

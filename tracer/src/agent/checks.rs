@@ -35,12 +35,12 @@ pub struct Check {
     pub remedy: Option<String>,
 }
 
-/// A need that is there or is not.
+/// A need that is met or is not.
 struct Need<'a> {
     what: &'a str,
-    /// A sentence that is true if it is there.
+    /// The sentence that is printed if the need is met.
     says: &'a str,
-    /// A sentence that is true if it is not.
+    /// The sentence that is printed if it is not met.
     otherwise: &'a str,
     /// The state of the agent without it.
     without: State,

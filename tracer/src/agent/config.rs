@@ -177,15 +177,15 @@ impl Config {
 macro_rules! settings_of_the_start {
     ($($name:literal: $field:ident,)+) => {
         impl Config {
-            /// Keeps what only a restart can change as it is now. It is named again
-            /// at the next reload.
+            /// Keeps the present values of settings that only a restart can change. The next
+            /// reload names them again.
             #[must_use]
             pub fn with_what_needs_a_restart(self, now: &Self) -> Self {
                 let now = now.clone();
                 Self { $($field: now.$field,)+ ..self }
             }
 
-            /// Names of what changed and only a restart can change.
+            /// The names of settings that have changed in the file, and that only a restart can change.
             pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
                 let changed = [$(($name, self.$field != new.$field),)+];
                 changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()

@@ -20,7 +20,7 @@ use tracer_state::{
 use super::{log, recall::recall};
 use crate::session::Session;
 
-/// Between two writings.
+/// The time between two writes.
 const EVERY: Duration = Duration::from_secs(300);
 
 /// How long the start waits for a disk that does not answer.
@@ -67,7 +67,7 @@ impl Keeper {
         }
         if keeper.opener.is_some() {
             let name = keeper.path.display();
-            log::warn(&format!("keeps nothing until the disk of `{name}` answers"));
+            log::warn(&format!("keeps no references until the disk of `{name}` answers"));
         }
         keeper
     }
@@ -86,11 +86,11 @@ impl Keeper {
 
     fn keep_nothing(&self, session: &mut Session, error: &io::Error) {
         let name = self.path.display();
-        log::warn(&format!("keeps nothing: `{name}` cannot be made or used ({error})"));
+        log::warn(&format!("keeps no references: `{name}` cannot be made or used ({error})"));
         session.count_refused_reference();
     }
 
-    /// Begins to write where it is time.
+    /// Begins to write if it is time.
     pub fn keep_if_due(&mut self, session: &mut Session, unix_seconds: u64) {
         self.look_after_opener(session);
         self.look_after_writer(session);

@@ -19,7 +19,7 @@ pub struct Mark {
     pub text: String,
     /// The id of the user who sets it, as the kernel says.
     pub uid: u32,
-    /// The tracer saw it, and nobody said it.
+    /// Whether the tracer noticed it by itself.
     #[serde(skip)]
     pub seen: bool,
 }

@@ -180,7 +180,7 @@ impl Shared {
         self.web_reloads[usize::from(!is_good)].fetch_add(1, Relaxed);
     }
 
-    /// The good looks, and the failed ones.
+    /// The numbers of looks that succeeded, and of those that failed.
     pub fn web_reloads(&self) -> [u64; 2] {
         self.web_reloads.each_ref().map(|count| count.load(Relaxed))
     }

@@ -1,8 +1,8 @@
-//! Sees changes on the node that may be why a victim's syncs change, and sets marks.
+//! Notices changes on the node that may explain why a victim's syncs change, and sets marks.
 //!
-//! A thread of its own looks every two seconds: a file of a disk that hangs may hold up who
-//! reads it, and the loop must not wait. The loop hands it the victims and the culprits of each
-//! period; it hands over marks, as people do through the socket.
+//! A thread of its own looks every two seconds, because a read about a disk that hangs may block,
+//! and the agent's loop must not wait. The loop gives it the victims and culprits of each period;
+//! it sets marks, as people do through the socket.
 
 use std::{
     collections::VecDeque,
@@ -20,25 +20,25 @@ use tracer_snapshot::{Actor, Snapshot};
 use super::{log, marks::Mark, shared::Shared};
 use crate::output::names;
 
-/// Between two looks.
+/// The time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Victims that are looked at, and culprits.
+/// At most this number of victims, and of culprits, is looked at.
 const VICTIMS: usize = 16;
 const CULPRITS: usize = 16;
 
-/// A culprit is looked at this long after it was named last.
+/// A culprit is looked at for this long after it was last named.
 const NAMED_NS: u64 = 600_000_000_000;
 
-/// A culprit has at least this part of the excess.
+/// A culprit with a smaller part of the excess is not looked at.
 const CULPRIT_SHARE: f64 = 0.1;
 
 const STACK_BYTES: usize = 256 << 10;
 
-/// The thread's orders.
+/// The list of what the thread looks at; the loop replaces it each period.
 pub struct Witness {
     watched: Arc<Mutex<Watched>>,
-    /// Culprits and when each was named last, the latest at the end.
+    /// Culprits, and the time at which each was last named, the latest at the end.
     culprits: VecDeque<(WatchedActor, u64)>,
 }
 
@@ -47,7 +47,7 @@ impl Witness {
     ///
     /// # Errors
     ///
-    /// When there can be no thread.
+    /// When the thread cannot be started.
     pub fn start(root: PathBuf, shared: Arc<Shared>) -> io::Result<Self> {
         let watched = Arc::<Mutex<Watched>>::default();
         let orders = Arc::clone(&watched);
@@ -61,7 +61,7 @@ impl Witness {
                 let refused = refused.count();
                 if refused > 0 {
                     log::warn(&format!(
-                        "has not set marks for {refused} changes: too many at once"
+                        "sets no marks for {refused} changes, because too many came at once"
                     ));
                 }
             }

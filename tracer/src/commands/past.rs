@@ -1,4 +1,4 @@
-//! A time that is over: which recording is asked about it, and what of it is known.
+//! Questions about past times: which recording is asked, and for which times it has data.
 
 pub mod answers;
 pub mod ask;
@@ -111,7 +111,7 @@ pub struct Source {
     path: PathBuf,
     /// For messages.
     name: String,
-    /// Local times are of this one.
+    /// The zone of local times.
     pub zone: Zone,
     /// An agent's copy of what it has, and the time that it was asked for.
     copy: Option<Copy>,

@@ -62,7 +62,7 @@ pub async fn run(args: &TimelineArgs) -> Result<()> {
     replay.check()
 }
 
-/// An event, and the same in words.
+/// An event, with its line in words.
 #[derive(Serialize)]
 pub struct Timed<'a> {
     time: String,

@@ -12,10 +12,10 @@ use tracer_snapshot::{Hanging, HangingDisk, Kind, Snapshot};
 /// Longer lists are cut.
 const SHOWN: usize = 5;
 
-/// Facts about a stack in one sentence.
+/// At most this number of facts about a stack is in one sentence.
 const STACK: usize = 3;
 
-/// A disk has completed something just now.
+/// A disk whose last completion is more recent than this still completes requests.
 const JUST_NOW_SECONDS: f64 = 1.0;
 
 /// `etcd (etcd.service) has been in fdatasync of wal /var/lib/etcd/…/0.wal on vda1 for

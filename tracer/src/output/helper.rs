@@ -7,10 +7,10 @@ use super::{
 };
 use tracer_snapshot::{Culprit, HeldHelper, HelperRole, Op, Verdict};
 
-/// Held up for less of the time, it had its CPU.
+/// A helper that was held up for a smaller part of the time had its CPU.
 const HAD_ITS_CPU: f64 = 0.05;
 
-/// It waits for a disk of its own.
+/// A server is said to wait for its own disk if it does for at least this part of the time.
 const WAITS_FOR_DISK: f64 = 1.0 / 3.0;
 
 const COLUMNS: usize = 40;
@@ -45,7 +45,7 @@ pub fn starved(verdict: &Verdict, runqueue: f64) -> Option<&HeldHelper> {
     verdict.helpers.iter().find(starved)
 }
 
-/// A quota holds it back.
+/// The sentence about a helper that a quota holds back.
 pub fn limit(helper: &HeldHelper) -> String {
     format!(
         "{} is held back by its limit for {} of the time, {}",
@@ -55,7 +55,7 @@ pub fn limit(helper: &HeldHelper) -> String {
     )
 }
 
-/// [`name`] for a line that is pasted.
+/// [`name`], quoted for a line that is pasted into a shell.
 pub fn quoted_name(helper: &HeldHelper) -> String {
     let comm = quote::words(&helper.comm);
     match helper.role {
@@ -64,7 +64,7 @@ pub fn quoted_name(helper: &HeldHelper) -> String {
     }
 }
 
-/// A limit, and of which cgroup, for a line that is pasted.
+/// A limit and its cgroup, quoted for a line that is pasted into a shell.
 pub fn quoted_setting(setting: &str) -> String {
     match setting.split_once(" of /") {
         _ if setting.is_empty() => "a limit".into(),
@@ -75,12 +75,12 @@ pub fn quoted_setting(setting: &str) -> String {
     }
 }
 
-/// Its limit, and of which cgroup.
+/// The setting of its limit, with the cgroup.
 pub fn setting(helper: &HeldHelper) -> String {
     if helper.setting.is_empty() { "a limit".into() } else { escape(&helper.setting).into_owned() }
 }
 
-/// Somebody else has its CPU.
+/// The sentence about a helper that waits for a CPU.
 pub fn wait(helper: &HeldHelper, worst: Option<&Culprit>) -> String {
     let behind = worst
         .filter(|worst| worst.op == Op::Cpu)

@@ -16,7 +16,7 @@ use tracer_snapshot::Kind;
 /// The longest line that one event has.
 const COLUMNS: usize = 240;
 
-/// The part of it that a mark's text has, and the victims whose numbers follow.
+/// Of these, the columns of a mark's text, and the number of victims whose numbers follow it.
 const MARK_COLUMNS: usize = 100;
 const MARK_VICTIMS: usize = 2;
 

@@ -12,7 +12,7 @@ use super::{
 };
 use tracer_snapshot::SlowSync;
 
-/// Owners beyond these had next to no part in it.
+/// At most this number of owners is listed; those after it had next to no part in the wait.
 const OWNERS: usize = 5;
 
 /// Writes [`line()`] and ends it.

@@ -2,7 +2,7 @@
 //!
 //! Hooks on every switch of a CPU, on every bio and on every change of a journal
 //! are attached only while what they explain is at least a tenth of some victim's
-//! sync time. Knows no clock: callers pass the time.
+//! sync time. It knows no clock: callers pass the time.
 
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ pub struct Demand {
     pub capability: Capability,
     /// The time that it explains, in ns.
     explains: fn(&Half) -> u64,
-    /// The number of syncs that it takes.
+    /// With fewer syncs in the window the time that it explains is not looked at.
     least_syncs: u64,
-    /// The last time at which that was worth the cost of the hook.
+    /// The last time at which that explained enough to be worth the cost of the hook, in ns.
     mattered_ns: Option<u64>,
-    /// Whether the user asked for it by name: then it is attached from the start.
+    /// Whether the user asked for it by name; if so, it is attached from the start.
     is_forced: bool,
     /// Whether it is attached now.
     pub is_attached: bool,

@@ -80,7 +80,7 @@ pub use start::Options;
 pub use steps::{Conditions, StartStep};
 pub use unproven::Unproven;
 
-/// Between two readings of the ledger.
+/// The time between two readings of the ledger.
 const TICK: Duration = Duration::from_secs(1);
 
 fn read_clock() -> Clock {

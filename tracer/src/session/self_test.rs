@@ -28,13 +28,13 @@ use super::{
     unproven::Unproven,
 };
 
-/// How long the start waits for the disk; less where loading took long, so that
-/// all of the start has an end that people wait for.
+/// How long the start waits for the disk. It waits less if loading took long, so that the whole
+/// start takes no longer than people will wait.
 const PATIENCE: Duration = Duration::from_secs(3);
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 const WHOLE_START: Duration = Duration::from_millis(3500);
 
-/// Between two looks at the ring while it waits: others' records fill it.
+/// The time between two looks at the ring during that wait; others' records fill it meanwhile.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How often it is made again while the tracer runs: something else on the node, such
@@ -57,7 +57,7 @@ const TESTED: [Capability; 3] = [Capability::Submit, Capability::Complete, Capab
 /// The self-test of a session, from its start on.
 pub struct SelfTest {
     prover: Option<Prover>,
-    /// Since when it is being made.
+    /// When the present round was asked for; `None` if there is none.
     asked_ns: Option<u64>,
     /// The id of the process that syncs, as it is in records; 0 before it is known.
     tid: u32,
@@ -70,7 +70,7 @@ pub struct SelfTest {
     is_witnessed: bool,
     /// A round that has ended, and whose last records may still be in the ring.
     ended: Option<Round>,
-    /// The last round failed; one more makes it sure.
+    /// Whether the last round failed; the next one decides.
     is_doubted: bool,
     due_ns: u64,
     /// When it was last made on a disk.
@@ -80,7 +80,7 @@ pub struct SelfTest {
 /// The means of the test while the tracer runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Means<'a> {
-    /// All calls have hooks, those for files in memory too.
+    /// Whether all calls have hooks, those for files in memory too.
     pub sees_calls: bool,
     /// Disks that did nothing in the last minute.
     pub idle: &'a [String],

@@ -106,7 +106,7 @@ pub enum What {
         text: String,
         /// The id of the user who said it.
         uid: u32,
-        /// The tracer saw it, and nobody said it; `uid` means nothing then.
+        /// Whether the tracer noticed it by itself; then `uid` has no meaning.
         seen: bool,
         /// The victims' syncs before and after, the slowest before it first.
         around: Vec<Around>,

@@ -316,7 +316,8 @@ mod tests {
     #[test]
     fn few_commits_play_all_long_tests() {
         let group = &GROUPS[2];
-        // A prefix may stand for several tests: in all, for fourteen more than there are.
+        // A prefix may stand for several tests: all of them for at most fourteen tests more than there
+        // are prefixes.
         assert!(group.commits_for_all(group.prefixes.len() + 14) <= COMMITS);
     }
 }

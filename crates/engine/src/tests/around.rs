@@ -31,7 +31,7 @@ fn waiting_for_a_cpu_is_charged_to_who_ran() {
     assert_eq!(shares[0], (3, Via::Runqueue));
     let ratio = judged.culprits[0].wait_ns / judged.culprits[1].wait_ns;
     assert!((2.5..3.5).contains(&ratio), "{ratio}");
-    // Without anybody known it is the CPU all the same.
+    // If nobody is known to have run, the cause is still the CPU.
     assert_eq!(after_tick(&starved(), Tick::default()).kind, Kind::Cpu);
 }
 

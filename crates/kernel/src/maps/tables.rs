@@ -223,7 +223,7 @@ impl Tables {
         self.give_back(disk, now_ns, |request| look.is_over(request))
     }
 
-    /// Gives back every request of a place in which another disk lies since less than
+    /// Gives back every request of a place that has belonged to another disk for less than
     /// `RECONCILE_GRACE`: those that were submitted before were the old disk's. Returns how
     /// many.
     pub fn give_back_of_another(&mut self, disk: &Disk, now_ns: u64) -> u64 {

@@ -92,7 +92,7 @@ fn the_end_of_a_culprit_is_said_once() {
     assert!(node.look().is_empty());
     // Another process has the number now.
     node.start(42, 5000);
-    let said = "process 42 of fio (noisy.service) ended; its cgroup has others";
+    let said = "process 42 of fio (noisy.service) ended; others in its cgroup still run";
     assert_eq!(node.look(), [said]);
     assert!(node.look().is_empty());
     node.write("sys/fs/cgroup/noisy.service/cgroup.events", "populated 0\n");

@@ -17,7 +17,7 @@ pub struct Marked {
     pub text: String,
     /// The id of the user who set it.
     pub uid: u32,
-    /// The tracer saw it, and nobody said it.
+    /// Whether the tracer noticed it by itself.
     pub seen: bool,
 }
 

@@ -156,7 +156,7 @@ fn make(kubectl: &Kubectl, args: &KubectlArgs, node: &str) -> Result<Agent> {
 /// Asks whoever sits there.
 fn is_allowed(question: &str) -> Result<bool> {
     if !io::stdin().is_terminal() {
-        bail!("{question} Nobody is here to ask: say it with --yes");
+        bail!("{question} There is no terminal to ask on: answer with --yes");
     }
     let mut error = io::stderr().lock();
     write!(error, "{} [y/N] ", escape(question)).and_then(|()| error.flush())?;
