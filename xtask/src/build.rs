@@ -51,8 +51,8 @@ pub fn build_static_tests(arch: Arch) -> Result<PathBuf> {
     build_tests_in(RELEASE, arch)
 }
 
-/// As [`build_static_tracer`], but for another architecture than this machine's without
-/// optimising the program as a whole, which takes long.
+/// Builds the same as [`build_static_tracer`]; for another architecture than this machine's it
+/// does not optimise the program as a whole, which takes long.
 pub fn build_guest_tracer(arch: Arch) -> Result<PathBuf> {
     build_tracer_in(guest_profile(arch), arch)
 }

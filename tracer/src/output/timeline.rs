@@ -16,7 +16,7 @@ use tracer_snapshot::Kind;
 /// The longest line that one event has.
 const COLUMNS: usize = 240;
 
-/// Of these, the columns of a mark's text, and the number of victims whose numbers follow it.
+/// A mark's text has this number of the columns, and this number of victims follows it.
 const MARK_COLUMNS: usize = 100;
 const MARK_VICTIMS: usize = 2;
 
