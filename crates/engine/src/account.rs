@@ -41,6 +41,8 @@ pub struct Basis {
     /// the device was the same.
     pub has_lifts: bool,
     pub is_standing: bool,
+    /// The victim was seen to be well, and is slower than that.
+    pub was_well: bool,
     /// Requests that were alone took their usual time, or as much was completed as before.
     pub is_device_well: bool,
     /// A minute of good seconds says what others ask for while the victim is well.
@@ -409,10 +411,15 @@ fn confidence(
     let of_requests = waits.requests > waits.total() / 2.0;
     let is_known = basis.is_device_well && basis.has_long_past;
     let is_sure = is_sure && !basis.is_standing && (is_known || !of_requests);
+    // If the victim was never well, its requests waiting behind others' are no evidence: on a slow
+    // device they would, too. To be quick without them is, and so is a start or a stop.
+    let has_past = basis.was_well || !of_requests;
+    let accused = accused && (has_past || lift.is_quick_without());
+    let overlaps = has_past && share >= 0.5 && !lift.clears();
     match (accused, changed) {
         (true, _) if is_sure => Confidence::High,
         (true, _) | (false, true) => Confidence::Medium,
-        (false, false) if share >= 0.5 && !lift.clears() => Confidence::Medium,
+        (false, false) if overlaps => Confidence::Medium,
         (false, false) => Confidence::Low,
     }
 }

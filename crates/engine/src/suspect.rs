@@ -11,6 +11,7 @@ use super::{
     blame::{ActorId, OwnerId},
     demand::Lived,
     histogram::{Evidence, rank_z},
+    victim::MAX_BASELINE_NS,
 };
 
 const WRITE: usize = op::WRITE as usize;
@@ -29,6 +30,9 @@ pub const SECONDS: usize = 64;
 
 /// Syncs on each side before a lift is believed.
 pub const ENOUGH: u64 = 20;
+
+/// One of this number of syncs, or more, is without an actor that comes and goes.
+const CONTROL: u64 = 10;
 
 /// The knowledge that a victim has of one actor.
 #[derive(Clone, Debug)]
@@ -193,6 +197,13 @@ impl Lift {
     /// Whether both sides have syncs enough to be compared.
     pub fn is_enough(&self) -> bool {
         self.with_n >= ENOUGH && self.without_n >= ENOUGH
+    }
+
+    /// Whether enough syncs were without it, and half of these took no longer than any disk for
+    /// a log should. The few that escape a neighbour which is always there are the lucky ones.
+    pub fn is_quick_without(&self) -> bool {
+        let is_enough = self.is_enough() && CONTROL * self.without_n >= self.with_n;
+        is_enough && self.without_ns[0] <= MAX_BASELINE_NS as f64
     }
 
     /// How much longer a sync is with it, at p50 and p99; `None` without a

@@ -144,6 +144,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let basis = Basis {
         has_lifts: !circumstances.is_slow(SLOW_PART),
         is_standing: !is_unusual || !victim.was_well() && !victim.is_beside_reference(),
+        was_well: is_unusual && victim.was_well(),
         is_device_well: circumstances.is_well(WELL_PART),
         has_long_past: victim.has_long_past(),
     };
@@ -200,6 +201,8 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
             let unnamed = if is_seen { Confidence::Medium } else { Confidence::Low };
             culprits.first().map_or(unnamed, |worst| worst.confidence)
         }
+        // Its requests may pile up behind a device that is slow, too.
+        Kind::Own if !basis.was_well => Confidence::Low,
         Kind::Device | Kind::Own if victim.baseline_ns().is_some() && sum.syncs >= ENOUGH => {
             let share = shares.device.max(shares.own);
             let is_shown = match kind {

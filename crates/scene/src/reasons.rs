@@ -29,6 +29,9 @@ pub(crate) fn why_ruled_out(finding: &Finding) -> String {
     }
 }
 
+const NEVER_QUICK: &str =
+    "these syncs were never seen to be quick, so the disk may be slow by itself";
+
 /// The reason for the confidence, in a sentence.
 pub(crate) fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) -> String {
     let no_baseline = victim.baseline_ns().is_none();
@@ -59,6 +62,7 @@ pub(crate) fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) 
         }
         Kind::Filesystem => "its threads were seen to run, and not to wait".to_owned(),
         Kind::Own if judgement.in_house => "it runs in the victim's own cgroup".to_owned(),
+        Kind::Own if judgement.confidence == Confidence::Low => NEVER_QUICK.to_owned(),
         Kind::Own if no_baseline => "no undisturbed syncs to compare with yet".to_owned(),
         Kind::Own => "only its own process had other requests in flight".to_owned(),
         Kind::Device if judgement.is_beside_reference => format!(
@@ -95,6 +99,7 @@ fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
         (true, Confidence::High) => "its share and the syncs with and without it agree",
         (false, Confidence::High) => "it ran while the victim waited",
         _ if worst.actor.kthread => "who is behind this kernel thread is not known",
+        (_, Confidence::Low) if judgement.is_standing && of_requests => NEVER_QUICK,
         _ if judgement.is_standing => "these syncs were never seen to be quick",
         _ if judgement.circumstances.is_slow(0.2) => {
             "the device became slower too, so syncs with and without it say little"

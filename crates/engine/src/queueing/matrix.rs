@@ -398,10 +398,11 @@ fn accuse_nobody(judge: fn(&Play) -> Played) -> Count {
 
 /// Much is left open where little is known, and what is said for sure must be true.
 #[track_caller]
-fn check_sure(judge: fn(&Play) -> Played) {
+fn check_sure(judge: fn(&Play) -> Played) -> Count {
     let all = accuse_nobody(judge);
     let is_sure = all.high == 0 || at_most(all.high_right, all.high, 0.99) >= LUCK;
     assert!(is_sure, "{all}");
+    all
 }
 
 /// A few seconds are enough for a verdict, and seldom for a sure one.
@@ -418,10 +419,16 @@ fn no_newcomer_without_a_part_is_named_for_sure() {
     accuse_nobody(judge_late_newcomer);
 }
 
+/// The truth is who changed, and a tracer that starts later has not seen that. It says with medium
+/// confidence what it sees now, such as a neighbour's bursts without which syncs are quick, and
+/// the disk may have become slower before. So three quarters are asked for, not nine tenths.
 #[test]
-fn what_a_restarted_tracer_says_for_sure_is_true() {
-    check_sure(|play| judge_restarted(play, true));
-    check_sure(|play| judge_restarted(play, false));
+fn what_a_restarted_tracer_says_for_sure_is_true_and_mostly_so_with_medium_confidence() {
+    for judge in [|play: &_| judge_restarted(play, true), |play: &_| judge_restarted(play, false)] {
+        let all = check_sure(judge);
+        let is_mostly = all.medium == 0 || at_most(all.medium_right, all.medium, 0.75) >= LUCK;
+        assert!(is_mostly, "{all}");
+    }
 }
 
 /// Plays the timeline `TRACER_PLAY` again, by the number that is printed beside a verdict.

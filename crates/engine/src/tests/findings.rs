@@ -141,19 +141,29 @@ struct Case {
     charge: u32,
     total: f64,
     ms: u64,
+    /// The syncs without it, in ms.
+    quick_ms: u64,
     /// Its syncs' mean after and before it came, in ms, or those of its leaving.
     change: Option<(bool, u64, u64)>,
     basis: Basis,
 }
 
 fn case() -> Case {
-    Case { actor: tenant(), charge: op::WRITE, total: 64.0, ms: 80, change: None, basis: BASIS }
+    Case {
+        actor: tenant(),
+        charge: op::WRITE,
+        total: 64.0,
+        ms: 80,
+        quick_ms: 10,
+        change: None,
+        basis: BASIS,
+    }
 }
 
 /// Its charge is 32 in all cases: of requests, or all of the CPU's wait.
 fn confidence(case: Case) -> Confidence {
     let mut victim = victim(0);
-    without(&mut victim, 40, 10);
+    without(&mut victim, 40, case.quick_ms);
     record_evidence(&mut victim, case.actor, 30, case.ms);
     if let Some((started, after, before)) = case.change {
         for (ago, second) in victim.seconds.iter_mut().enumerate() {
@@ -182,6 +192,8 @@ fn two_opinions_that_agree_are_sure_on_a_device_that_is_well() {
     assert_eq!(confidence(Case { actor: kernels, ..case() }), Medium);
     let but = |basis: Basis, charge| confidence(Case { basis, charge, ..case() });
     assert_eq!(but(Basis { is_standing: true, ..BASIS }, op::WRITE), Medium);
+    let standing = Basis { is_standing: true, was_well: false, ..BASIS };
+    assert_eq!((but(standing, op::WRITE), but(standing, op::METADATA)), (Low, Medium));
     let unknown = Basis { is_device_well: false, ..BASIS };
     let young = Basis { has_long_past: false, ..BASIS };
     assert_eq!((but(unknown, op::WRITE), but(young, op::WRITE)), (Medium, Medium));
@@ -195,6 +207,16 @@ fn two_opinions_that_agree_are_sure_on_a_device_that_is_well() {
     assert_eq!(confidence(Case { ms: 10, ..case() }), Low);
     assert_eq!(confidence(Case { ms: 12, ..case() }), Medium, "neither accused nor cleared");
     assert_eq!(confidence(Case { ms: 12, total: 65.0, ..case() }), Low);
+}
+
+/// A victim that was never well waits behind others' requests on a slow disk, too.
+#[test]
+fn beside_a_victim_that_was_never_well_quick_syncs_without_it_are_needed() {
+    let never_well = |quick_ms| {
+        let basis = Basis { is_standing: true, was_well: false, ..BASIS };
+        confidence(Case { quick_ms, basis, ..case() })
+    };
+    assert_eq!([never_well(9), never_well(11)], [Confidence::Medium, Confidence::Low]);
 }
 
 /// One and a half times as long with it as without.

@@ -259,8 +259,13 @@ fn victim_of_nobody() -> Victim {
     victim(0)
 }
 
-pub(super) const BASIS: Basis =
-    Basis { has_lifts: true, is_standing: false, is_device_well: true, has_long_past: true };
+pub(super) const BASIS: Basis = Basis {
+    has_lifts: true,
+    is_standing: false,
+    was_well: true,
+    is_device_well: true,
+    has_long_past: true,
+};
 
 /// All but the victim's own, culprits or not.
 pub(super) fn findings(account: &DividedExcess<'_>, total: f64) -> Vec<Finding> {
