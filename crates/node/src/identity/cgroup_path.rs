@@ -164,7 +164,7 @@ fn container(scope: &str, id: &str) -> Container {
     Container { runtime: bounded(runtime), id: id.to_owned() }
 }
 
-fn is_container_id(id: &str) -> bool {
+pub(super) fn is_container_id(id: &str) -> bool {
     id.len() == ID_DIGITS && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

@@ -7,7 +7,7 @@
 
 use super::{
     arguments::Program,
-    cgroup_path::{CgroupIdentity, Vm, bounded},
+    cgroup_path::{CgroupIdentity, Container, Vm, bounded},
     containers::Containers,
     controller::controller,
     pods::{Pod, Pods},
@@ -105,10 +105,10 @@ fn describe(
         workload.container = Some(machine.name);
     } else if let Some(container) = identity.container {
         workload.kind = WorkloadKind::Container;
-        workload.container = containers.find_name(tree, errands, &container).map(str::to_owned);
-        let id = &container.id[..CONTAINER_DIGITS.min(container.id.len())];
-        let name = workload.container.as_deref().unwrap_or(id);
-        workload.name = with_unit(format!("{} {name}", container.runtime), &workload);
+        let named = containers.find_names(tree, errands, &container);
+        workload.container = named.container.map(String::from);
+        workload.pod = named.pod.map(String::from);
+        workload.name = with_unit(name_container(&container, &workload), &workload);
     } else if let Some(service) = identity.talos {
         workload.name = format!("talos {service}");
     } else {
@@ -182,6 +182,17 @@ fn name_pod(workload: &Workload, uid: &str) -> String {
             format!("{namespace}/{pod}/{container}")
         }
         _ => format!("{namespace}/{pod}"),
+    }
+}
+
+/// `docker shop-db-1`, and `podman shop/db` where the container is not called after its pod.
+fn name_container(container: &Container, workload: &Workload) -> String {
+    let id = &container.id[..CONTAINER_DIGITS.min(container.id.len())];
+    let name = workload.container.as_deref().unwrap_or(id);
+    let runtime = &container.runtime;
+    match &workload.pod {
+        Some(pod) if !name.starts_with(pod.as_str()) => format!("{runtime} {pod}/{name}"),
+        _ => format!("{runtime} {name}"),
     }
 }
 

@@ -159,6 +159,47 @@ fn docker_and_podman_keep_their_containers_names() {
 }
 
 #[test]
+fn podmans_pods_are_called_as_their_first_containers_host() {
+    let node = Node::new();
+    let podman = "var/lib/containers/storage/overlay-containers";
+    let (db, kept, bare, infra) = (id('b'), id('c'), id('d'), id('e'));
+    let named =
+        [(&db, "db"), (&kept, "shop-cache"), (&bare, "bare"), (&infra, "0123456789ab-infra")];
+    let list = named.map(|(id, name)| format!(r#"{{"id":"{id}","names":["{name}"]}}"#));
+    node.write(&format!("{podman}/containers.json"), &format!("[{}]", list.join(",")));
+    let config = |id: &str, text: &str| {
+        node.write(&format!("{podman}/{id}/userdata/config.json"), text);
+    };
+    let member = |infra: &str| {
+        let annotations = format!(r#"{{"io.kubernetes.cri-o.SandboxID":"{infra}"}}"#);
+        format!(r#"{{"process":{{"env":["SECRET=1"]}},"annotations":{annotations}}}"#)
+    };
+    config(&infra, r#"{"hostname":"shop","annotations":{"io.container.manager":"libpod"}}"#);
+    config(&db, &member(&infra));
+    config(&kept, &member(&infra));
+    // A pod without an infra container is named in no file.
+    config(&bare, &member(&id('f')));
+    let kind = WorkloadKind::Container;
+    let pod = format!("machine-libpod_pod_{}.slice", id('a'));
+    let within = |id: &str| format!("/machine.slice/{pod}/libpod-{id}.scope/container");
+    let shop = node.check("mysqld", &within(&db), kind, "podman shop/db");
+    assert_eq!((shop.pod.as_deref(), shop.container.as_deref()), (Some("shop"), Some("db")));
+    assert_eq!((shop.namespace, shop.container_id), (None, Some(db.clone())));
+    // Without systemd.
+    let parent = format!("/libpod_parent/{}/libpod-{kept}", id('a'));
+    let cache = node.check("redis", &parent, kind, "podman shop-cache");
+    assert_eq!(cache.pod.as_deref(), Some("shop"));
+    assert_eq!(node.check("web", &within(&bare), kind, "podman bare").pod, None);
+
+    // Whoever starts a container can give it annotations.
+    let other = id('0');
+    node.write("secret/userdata/config.json", r#"{"hostname":"secret"}"#);
+    config(&other, &member("../../../../../secret"));
+    let path = within(&other);
+    assert_eq!(node.check("web", &path, kind, "podman 0123456789ab").pod, None);
+}
+
+#[test]
 fn cri_o_and_its_monitor() {
     let node = Node::new();
     node.pod_log("openshift-etcd", "etcd-master-0", UID, "etcd", &id('a'));
