@@ -54,13 +54,12 @@ pub struct DistArgs {
 pub fn run(args: &DistArgs) -> Result<()> {
     setup::ensure(&[Need::Build], Talk::Changes)?;
     let machines = args.arch.map_or(MACHINES.to_vec(), |arch| vec![arch]);
-    let metadata = metadata()?;
-    let release = release(&metadata, &args.maintainer)?;
+    let release = release(&metadata(Arch::host())?, &args.maintainer)?;
     let programs = machines
         .iter()
         .map(|arch| build::build_static_tracer(*arch))
         .collect::<Result<Vec<_>>>()?;
-    let shared = step::timed("manual, completions and terms", || shared(&metadata))?;
+    let shared = step::timed("manual and completions", shared)?;
     let mut files = Vec::new();
     let mut roots = Vec::new();
     for (arch, program) in machines.iter().zip(&programs) {
@@ -72,12 +71,16 @@ pub fn run(args: &DistArgs) -> Result<()> {
             Arch::Arm => Machine::Arm,
         };
         let demo = read(&program.with_file_name("tracer-demo"))?;
-        let parts = Parts { tracer: read(program)?, demo, ..shared.clone() };
+        let linked = sbom::linked(&metadata(*arch)?)?;
+        let mut parts = Parts { tracer: read(program)?, demo, ..shared.clone() };
+        parts.licences.push(("THIRD-PARTY".to_owned(), terms(&linked)?.into_bytes()));
         for (name, program) in [(NAME, &parts.tracer), ("tracer-demo", &parts.demo)] {
             elf::check(program, machine).with_context(|| format!("cannot pack `{name}`"))?;
         }
         let made = format!("packages ({})", machine.linux());
         files.extend(step::timed(&made, || packages(&release, machine, &parts))?);
+        let bill = bill(&release, machine, &linked)?;
+        files.push((sbom::file_name(&release, machine), bill.into_bytes()));
         roots.push((machine, layout::image(&parts)));
     }
     let archives: Vec<_> = roots
@@ -92,7 +95,6 @@ pub fn run(args: &DistArgs) -> Result<()> {
     files.push((krew::FILE.to_owned(), manifest.into_bytes()));
     let image = step::timed("image", || image::write(&release, &roots))?;
     files.push((image::file_name(&release), image.archive));
-    files.push((sbom::file_name(&release), bill(&release, &metadata)?.into_bytes()));
     files.push((sums::FILE.to_owned(), sums::list(&files).into_bytes()));
     for path in write_all(&workspace().join(&args.output), &files)? {
         println!("{}", path.display());
@@ -131,10 +133,11 @@ fn write_all(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<Vec<PathBuf>>
     files.iter().map(write).collect()
 }
 
-fn metadata() -> Result<Value> {
+/// All that cargo knows of the packages, as they are built for this architecture.
+fn metadata(arch: Arch) -> Result<Value> {
     let mut command = cargo("metadata");
     command.args(["--format-version=1", "--locked", "--filter-platform"]);
-    command.arg(Arch::X86.static_target());
+    command.arg(arch.static_target());
     let text = step::read_output(&mut command).context("`cargo metadata` failed")?;
     serde_json::from_str(&text).context("`cargo metadata` printed no JSON")
 }
@@ -171,7 +174,7 @@ fn epoch(environment: Option<&str>, commit: Option<&str>) -> Result<u32> {
 }
 
 /// The parts that are alike for each machine.
-fn shared(metadata: &Value) -> Result<Parts> {
+fn shared() -> Result<Parts> {
     // It prints the same on each machine, and this one can run it.
     let tracer = build::build_static_tracer(Arch::host())?;
     let print = |args: &[&str]| {
@@ -196,7 +199,6 @@ fn shared(metadata: &Value) -> Result<Parts> {
     for name in ["LICENSE-APACHE", "LICENSE-MIT"] {
         licences.push((name.to_owned(), read(name)?));
     }
-    licences.push(("THIRD-PARTY".to_owned(), terms(&sbom::linked(metadata)?)?.into_bytes()));
     Ok(Parts {
         pages,
         bash: print(&["completions", "bash"])?,
@@ -247,14 +249,14 @@ fn terms(packages: &[sbom::Package]) -> Result<String> {
     Ok(notices::write(&libraries))
 }
 
-/// The software bill of materials.
-fn bill(release: &Release, metadata: &Value) -> Result<String> {
+/// The software bill of materials of one machine's programs.
+fn bill(release: &Release, machine: Machine, linked: &[sbom::Package]) -> Result<String> {
     let lock = fs::read_to_string(workspace().join("Cargo.lock")).context("no Cargo.lock")?;
     let mut rustc = Command::new("rustc");
     let version = step::read_output(rustc.arg("--version").current_dir(workspace()));
     let version = version.context("failed to run `rustc --version`")?;
     let number = version.split(' ').nth(1).context("rustc says no version")?;
-    Ok(sbom::write(release, number, &sbom::linked(metadata)?, &sbom::checksums(&lock)?))
+    Ok(sbom::write(release, machine, number, linked, &sbom::checksums(&lock)?))
 }
 
 #[cfg(test)]
@@ -274,6 +276,20 @@ mod tests {
         let manual = "tracer\\-top(1)\nShow\n.TP\ntracer\\-why(1)\ntracer\\-help(1)\ntracer\\-top(1)\n\
                       see tracer\\-demo\n";
         assert_eq!(commands(manual), ["top", "why"]);
+    }
+
+    /// One library is of x86-64 alone: a decoder of text asks it what the CPU can do.
+    #[test]
+    fn each_machines_bill_has_the_libraries_that_are_linked_there() {
+        let names = |arch| {
+            let linked = sbom::linked(&metadata(arch).unwrap()).unwrap();
+            linked.into_iter().map(|package| package.name).collect::<Vec<_>>()
+        };
+        let [x86, arm] = MACHINES.map(names);
+        let is_of_x86 = |name: &&String| !arm.contains(name);
+        assert_eq!(x86.iter().filter(is_of_x86).collect::<Vec<_>>(), ["core_detect"]);
+        assert!(arm.iter().all(|name| x86.contains(name)), "{arm:?}");
+        assert!(arm.iter().any(|name| name == "rustls") && arm.len() > 100, "{arm:?}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Writes the list of the programs' libraries, from `cargo metadata` and `Cargo.lock`, in the
-//! format of CycloneDX 1.5.
+//! format of CycloneDX 1.5. There is one for each machine, because libraries differ.
 //!
 //! Development and build dependencies are left out, because no program contains them. The
 //! kernel programs are a root of their own, because a build script builds them.
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::{NAME, Release, image::created};
+use crate::{Machine, NAME, Release, image::created};
 
 /// The crates that a release consists of.
 pub const ROOTS: [&str; 3] = ["tracer", "tracer-demo", "tracer-ebpf"];
@@ -113,15 +113,16 @@ pub fn checksums(lock: &str) -> Result<BTreeMap<(String, String), String>> {
     Ok(sums.collect())
 }
 
-/// `tracer-0.1.0.cdx.json`
-pub fn file_name(release: &Release) -> String {
-    format!("{NAME}-{}.cdx.json", release.version)
+/// `tracer-0.1.0-x86_64.cdx.json`
+pub fn file_name(release: &Release, machine: Machine) -> String {
+    format!("{NAME}-{}-{}.cdx.json", release.version, machine.linux())
 }
 
 /// The document. `compiler` is the version of Rust, whose standard library is linked
 /// into everything.
 pub fn write(
     release: &Release,
+    machine: Machine,
     compiler: &str,
     packages: &[Package],
     checksums: &BTreeMap<(String, String), String>,
@@ -168,6 +169,7 @@ pub fn write(
             "component": {
                 "type": "application", "bom-ref": whole, "name": NAME, "version": release.version,
                 "description": release.summary, "licenses": [{"expression": release.licence}],
+                "properties": [{"name": "architecture", "value": machine.linux()}],
             },
         },
         "components": components,
@@ -235,10 +237,12 @@ mod tests {
         let lock = "version = 4\n[[package]]\nname = \"linked\"\nversion = \"1.0.0\"\nchecksum = \"abc\"\n\
                     [[package]]\nname = \"tracer\"\nversion = \"1.0.0\"\n";
         let sums = checksums(lock).unwrap();
-        let text = write(&release(), "1.95.0", &linked(&metadata()).unwrap(), &sums);
+        let text = write(&release(), Machine::Arm, "1.95.0", &linked(&metadata()).unwrap(), &sums);
         let document: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(document["bomFormat"], "CycloneDX");
         assert_eq!(document["metadata"]["timestamp"], "2026-01-01T00:00:00Z");
+        let program = &document["metadata"]["component"];
+        assert_eq!(program["properties"][0]["value"], "aarch64");
         let components = document["components"].as_array().unwrap();
         let of = |name: &str| components.iter().find(|one| one["name"] == name).unwrap();
         assert_eq!(of("linked")["hashes"][0]["content"], "abc");
