@@ -20,6 +20,7 @@ mod oldest;
 mod packages;
 pub mod queries;
 pub mod rules;
+mod scraped;
 mod seccomp;
 mod service;
 mod values;

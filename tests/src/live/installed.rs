@@ -1,7 +1,12 @@
 //! From an empty root to a screen: dpkg installs the package, and the tracer in it traces
 //! this node.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use tracer_dist::{Machine, deb, layout};
 
@@ -13,6 +18,10 @@ use crate::{
 };
 
 const LONG: Duration = Duration::from_secs(90);
+
+/// The waiting from the package to the first screen. A minute is promised for typing and
+/// waiting, and two commands are typed in twenty seconds.
+const WAITING: Duration = Duration::from_secs(40);
 
 /// Makes a root with only what dpkg and a running system need.
 fn bare_root(root: &Path) {
@@ -48,9 +57,11 @@ fn a_package_in_a_bare_root_is_all_that_a_screen_takes() {
     let (root, package) = (folder.path().join("root"), folder.path().join("tracer.deb"));
     bare_root(&root);
     fs::write(&package, deb::write(&release(), machine, &files).unwrap()).unwrap();
+    let begin = Instant::now();
     let mut install = Command::new(dpkg.get_program());
     install.arg(format!("--root={}", root.display())).arg("--force-script-chrootless");
     run(install.args(["--force-bad-path", "--install"]).arg(&package));
+    let installed = begin.elapsed();
 
     let version = within(&root, &["/usr/bin/tracer", "--version"]).output().unwrap();
     if !version.status.success() {
@@ -60,8 +71,12 @@ fn a_package_in_a_bare_root_is_all_that_a_screen_takes() {
     }
     let said = String::from_utf8_lossy(&version.stdout);
     assert_eq!(said.trim(), concat!("tracer ", env!("CARGO_PKG_VERSION")));
+    let begin = Instant::now();
     let mut top = Tracer::spawn(within(&root, &["/usr/bin/tracer", "top", "--batch", "-n", "1"]));
     assert_eq!(top.wait(LONG).code(), Some(0), "{}", top.transcript());
+    let waited = installed + begin.elapsed();
+    println!("dpkg took {installed:.1?}, and the first screen came after {waited:.1?}");
+    assert!(waited < WAITING, "{waited:?}, of which dpkg took {installed:?}");
     let screen = top.transcript();
     assert!(screen.contains("watched") && !screen.contains("unproven"), "{screen}");
 }

@@ -1,7 +1,9 @@
-//! The image, as `cargo xtask dist` writes it, loaded by a real container engine: with the
+//! The image, as `cargo xtask dist` writes it, loaded by real container engines: with the
 //! engine's own seccomp filter, with ours, and next to other containers.
 
+mod containerd;
 mod podman;
+mod pods;
 
 use std::{
     fs,

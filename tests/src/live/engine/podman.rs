@@ -138,11 +138,16 @@ pub fn said(output: &Output) -> String {
 }
 
 impl Drop for Podman {
-    /// Ends its containers, and unmounts what its storage has mounted.
+    /// Ends its pods and containers, and unmounts what its storage has mounted.
     fn drop(&mut self) {
-        let ended = self.command(&["rm", "--all", "--force", "--time", "0"]).output();
-        if !ended.as_ref().is_ok_and(|output| output.status.success()) {
-            eprintln!("podman: {}", ended.map_or_else(|error| error.to_string(), |o| said(&o)));
+        for all in [
+            ["pod", "rm", "--all", "--force", "--time", "0"].as_slice(),
+            &["rm", "--all", "--force", "--time", "0"],
+        ] {
+            let ended = self.command(all).output();
+            if !ended.as_ref().is_ok_and(|output| output.status.success()) {
+                eprintln!("podman: {}", ended.map_or_else(|error| error.to_string(), |o| said(&o)));
+            }
         }
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
