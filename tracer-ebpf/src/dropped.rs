@@ -46,9 +46,9 @@ kinds! {
     Reconciled: "reconciled",
     /// Completions of requests whose submission was not seen.
     CompletionUnmatched: "completion_unmatched",
-    /// Requests charged to who issued them, since who submitted them is not known.
+    /// Requests charged to the task that issued them, because the submitter is not known.
     SubmitterUnknown: "submitter_unknown",
-    /// Work of kernel threads for a file of which it is not known who made it dirty.
+    /// Work of kernel threads on files, where it is not known who made them dirty.
     DirtierUnknown: "dirtier_unknown",
     /// Ends of memory reclaim whose begin is not known.
     ReclaimUnmatched: "reclaim_unmatched",

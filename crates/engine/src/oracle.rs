@@ -86,7 +86,7 @@ impl Kernel {
         account.done = account.done.wrapping_add(age);
     }
 
-    fn settle_birth(&mut self, request: &Request) {
+    fn settle_submission(&mut self, request: &Request) {
         let account = &mut self.accounts[request.account];
         account.word = account.word.wrapping_sub(submission(tick(request.submitted_ns)));
     }
@@ -131,7 +131,7 @@ fn through_the_ledger(requests: &[Request], syncs: &[Sync], torn: bool) -> Vec<S
             _ => {}
         }
         if let Some(request) = half_settled.take() {
-            kernel.settle_birth(&requests[request]);
+            kernel.settle_submission(&requests[request]);
         }
         match event {
             Event::Submitted(at) => kernel.submit(&requests[at]),
@@ -140,7 +140,7 @@ fn through_the_ledger(requests: &[Request], syncs: &[Sync], torn: bool) -> Vec<S
                 if torn {
                     half_settled = Some(at);
                 } else {
-                    kernel.settle_birth(&requests[at]);
+                    kernel.settle_submission(&requests[at]);
                 }
             }
             _ => {}

@@ -426,7 +426,7 @@ proptest! {
 }
 
 #[test]
-fn a_victim_takes_eleven_kib_and_little_for_each_party() {
+fn a_victim_takes_eleven_kib_and_little_for_each_actor() {
     assert!(size_of::<Victim>() <= 11 << 10, "{}", size_of::<Victim>());
     assert!(size_of::<suspect::Suspect>() <= 296, "{}", size_of::<suspect::Suspect>());
 }

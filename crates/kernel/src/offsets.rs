@@ -64,7 +64,7 @@ fn block(types: &KernelTypes<'_>, config: &mut Config) -> Result<u32> {
     // <https://github.com/torvalds/linux/commit/a54895fa057c>.
     let request_arg = args.len().saturating_sub(1);
     let request =
-        types.pointee(args[request_arg]).context("`block_rq_issue` hands out no struct request")?;
+        types.pointee(args[request_arg]).context("`block_rq_issue` passes no struct request")?;
     let need = |path: &str| types.required(request, "request", path);
 
     config.request_arg = request_arg as u32;

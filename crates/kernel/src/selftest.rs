@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn births_are_proven_only_where_there_must_be_some() {
+    fn submissions_are_proven_only_where_there_must_be_some() {
         check(true, &ALL, 12, 0, (Some(Capability::Submit), true));
         check(false, &ALL, 12, 0, (None, true));
     }

@@ -97,7 +97,7 @@ impl std::str::FromStr for Forced {
             text.split_once('=').ok_or("expected CAPABILITY=STRATEGY, such as sync=tracepoint")?;
         let Some(capability) = Capability::find(capability) else {
             let names = Capability::ALL.map(Capability::name);
-            return Err(format!("no such capability; there are {}", names.join(", ")));
+            return Err(format!("no such capability; the capabilities are {}", names.join(", ")));
         };
         let names: Vec<_> = capability.strategies().iter().map(|strategy| strategy.name).collect();
         let Some(strategy) = names.iter().find(|name| **name == strategy) else {

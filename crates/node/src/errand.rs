@@ -1,11 +1,11 @@
 //! Reads that may never end, made by other threads than the one that must not wait.
 //!
-//! A process that is stuck in a page fault of a sick disk holds up who reads its
-//! arguments; a directory on that disk holds up who lists it; whoever changes the
-//! scheduler of a disk that hangs holds up who reads its queue's attributes. So such a
-//! read is an errand: another thread makes it, the caller waits for it a moment, and
-//! takes the answer later if it comes later. Few such threads are late at a time. A read
-//! that finds none left is not made, and counted.
+//! The arguments of a process that is stuck in a page fault of a sick disk cannot be read
+//! until the disk answers; a directory on that disk cannot be listed; and the attributes of
+//! a queue cannot be read while somebody changes the scheduler of a disk that hangs. So such
+//! a read is an *errand*: another thread makes it, and the caller waits for it for a moment,
+//! and takes the answer later if it comes later. Only a few such threads may be late at one
+//! time. If none is left, the read is not made, and is counted.
 //!
 //! A thread that has answered makes the next read too, which costs 10 µs instead of the
 //! 75 µs of a thread for each. If it has nothing to read for [`IDLE`] it ends, so no thread
@@ -85,7 +85,7 @@ impl Errands {
         Self { patience, idle: None, out: Vec::new(), last_late: None, late: 0 }
     }
 
-    /// Has something read, and waits for it a moment.
+    /// Has something read by another thread, and waits for the answer for a moment.
     pub fn run<T: Send + 'static>(
         &mut self,
         read: impl FnOnce() -> T + Send + 'static,

@@ -1,8 +1,8 @@
 //! Helpers: processes and threads of this node that syncs wait for, and how long
 //! those waited for a CPU themselves.
 //!
-//! Flows in: once a second, which disks and filesystems the victims of the last
-//! seconds sync on. Flows out: who serves these disks (a FUSE file under a loop
+//! Once a second a look gets the disks and filesystems that the victims of the last
+//! seconds sync on. It returns who serves these disks (a FUSE file under a loop
 //! device, nbd, an iSCSI target: `servers`), which kernel threads work for them
 //! (`threads`), and what the scheduler counted for each since the look before.
 //! Nothing else is looked at.
@@ -33,13 +33,13 @@ mod servers;
 mod sockets;
 mod threads;
 
-/// Helpers are looked for again after so long; one that is gone at once.
+/// Helpers are looked for again this often, and at once if one is gone.
 const FIND_EVERY_NS: u64 = 10_000_000_000;
 
 /// A search for a server may look at every descriptor of the node.
 const SERVERS_EVERY_NS: u64 = 60_000_000_000;
 
-/// Paths of victims that are looked at, and helpers on them.
+/// At most this number of victims' places, and of helpers, is looked at.
 const PATHS: usize = 32;
 const HELPERS: usize = 32;
 
@@ -61,7 +61,7 @@ pub struct Place {
     pub device: u32,
 }
 
-/// A helper, and what happened to it since the look before.
+/// A helper, and how long it was held up since the previous look.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     pub place: Place,
@@ -84,14 +84,14 @@ pub struct Helpers {
     tree: Tree,
     errands: Errands,
     at_work: Option<Errand<(Watch, Vec<Seen>)>>,
-    /// None while an errand has it.
+    /// `None` while an errand uses it.
     watch: Option<Watch>,
     was_late: bool,
     late: u64,
 }
 
 impl Helpers {
-    /// Those of the node whose `/proc` and `/sys` lie below `root`.
+    /// The helpers of the node whose `/proc` and `/sys` lie below `root`.
     pub fn new(root: &Path) -> Self {
         let tree = Tree::new(root);
         let watch = Some(Watch::new(tree.clone()));

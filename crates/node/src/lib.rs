@@ -1,9 +1,9 @@
 //! The node as `/proc` and `/sys` show it: who processes and cgroups are, which
 //! file a record speaks of, what disks there are, which limits are set.
 //!
-//! Flows in: numbers from kernel records, and a root below which the node's
-//! files lie ([`tree`]). Flows out: names and settings. Knows no kernel program
-//! and no clock, and asks no other daemon.
+//! It gets numbers from kernel records, and a root below which the node's files
+//! lie ([`tree`]), and returns names and settings. It knows no kernel program and
+//! no clock, and asks no daemon.
 
 pub mod changes;
 pub mod device_names;

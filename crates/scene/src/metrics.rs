@@ -64,7 +64,10 @@ impl Metrics {
                 ),
                 &["why"],
             )?,
-            records: IntCounter::new("tracer_sync_records_total", "Syncs that were narrated.")?,
+            records: IntCounter::new(
+                "tracer_sync_records_total",
+                "Sync records that reached the tracer.",
+            )?,
             user_cpu: Counter::new("tracer_user_cpu_seconds_total", "User CPU of the tracer.")?,
             system_cpu: Counter::new(
                 "tracer_system_cpu_seconds_total",

@@ -95,7 +95,7 @@ fn a_word_below_zero_is_nobody() {
 
 /// A reader whose clock is older than a submission that it already sees.
 #[test]
-fn a_birth_after_the_readers_clock_is_no_age() {
+fn a_submission_after_the_readers_clock_is_no_age() {
     let now = 1_000_000;
     let word = submission(now + 3);
     assert_eq!(Moment::at(now).in_flight(word), 1);

@@ -22,7 +22,7 @@ use tracer_snapshot::{Disk, Latency, Op, Spread};
 use super::series::IDLE_SECONDS;
 use crate::session::AroundDisks;
 
-/// Disks that are left out where nobody says otherwise.
+/// The disks that are left out by default.
 pub const USUALLY_EXCLUDED: &str = r"^(loop|ram|zram|nbd|sr|fd)\d+$";
 
 /// A pattern of names. The empty one matches none.
@@ -33,7 +33,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Disks that are left out where nobody says otherwise.
+    /// The disks that are left out by default.
     pub fn usually_excluded() -> Self {
         USUALLY_EXCLUDED.parse().unwrap_or_default()
     }

@@ -22,7 +22,7 @@ const EXEMPLIFIED: &str = "tracer_sync_duration_seconds";
 /// One sync that stands for those of its bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exemplar {
-    /// As `/api/v1/syncs` knows it.
+    /// Its number in `/api/v1/syncs`.
     pub id: u64,
     pub seconds: f64,
     /// When it ended, in Unix seconds.
@@ -34,7 +34,7 @@ pub struct Exemplar {
 pub struct Exemplars(HashMap<Labels, Vec<Exemplar>>);
 
 impl Exemplars {
-    /// Takes the next older one.
+    /// Adds the next older sync.
     pub fn push(&mut self, labels: Labels, exemplar: Exemplar) {
         self.0.entry(labels).or_default().push(exemplar);
     }
@@ -109,7 +109,7 @@ fn open_metrics(families: &[MetricFamily], exemplars: &Exemplars) -> String {
             MetricType::COUNTER => "counter",
             MetricType::GAUGE => "gauge",
             MetricType::HISTOGRAM => "histogram",
-            // None of ours.
+            // No family of the agent has these types.
             MetricType::SUMMARY | MetricType::UNTYPED => "unknown",
         };
         // Writing to a `String` does not fail.

@@ -193,7 +193,7 @@ fn under_way(rows: &Rows<'_>, s: &Snapshot) -> MetricFamily {
     }
     gauges(
         "tracer_sync_under_way_seconds",
-        "Age of a victim's oldest sync that has not ended, once it is 1 s; otherwise 0.",
+        "Age of a victim's oldest sync that has not ended, once it is 1 s old; otherwise 0.",
         oldest.iter().map(|(labels, seconds)| (victim(labels), *seconds)),
     )
 }

@@ -119,13 +119,13 @@ enum Listener {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Serves {
     Everything,
-    /// Everything, and marks are taken, because the kernel names the user at the other end.
+    /// All paths, and marks are accepted, because the kernel names the user at the other end.
     Socket,
     /// The paths of probes, which cannot show a password.
     Probes,
 }
 
-/// One address, and who may come in there.
+/// One listener, with the paths that it serves and the gate that checks who asks.
 pub struct Door {
     listener: Listener,
     serves: Serves,
@@ -224,7 +224,7 @@ async fn accept(door: Door, shared: Arc<Shared>, past: Arc<Past>) -> Result<()> 
 trait Entry {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// The next connection and the way that it came by; `None` for a client that is gone already.
+    /// The next connection and how it came in; `None` if the client is gone already.
     fn next(&self) -> impl Future<Output = io::Result<Option<(Self::Stream, CameBy)>>> + Send;
 }
 

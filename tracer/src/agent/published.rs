@@ -14,7 +14,7 @@ use crate::output::{
 };
 use tracer_snapshot::{DroppedCounts, Filtered, Hanging, SCHEMA, Snapshot};
 
-/// Victims in one answer; the slowest come first.
+/// At most this number of victims is in one answer; the slowest come first.
 const MAX_VICTIMS: usize = 200;
 
 /// One period, as the loop saw it.

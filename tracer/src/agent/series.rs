@@ -313,7 +313,7 @@ fn put(row: &mut Row, at: f64, culprits: usize, one: Observed) {
     row.undisturbed_p99_seconds = one.undisturbed_p99_seconds.or(row.undisturbed_p99_seconds);
 }
 
-/// Those of the same labels are one: the verdict is that of the worst.
+/// Merges victims with the same labels into one, which has the verdict of the worst.
 fn merge(period: impl IntoIterator<Item = Observed>) -> Vec<Observed> {
     let mut merged: HashMap<VictimLabels, Observed> = HashMap::new();
     for mut one in period {

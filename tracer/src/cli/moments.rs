@@ -53,7 +53,7 @@ impl FromStr for Moment {
         }
         match humantime::parse_duration(text.trim_end_matches("ago").trim_end()) {
             Ok(ago) => Ok(Self::Ago(ago)),
-            Err(_) => Err(format!("is no time; {FORMS}")),
+            Err(_) => Err(format!("not a time; {FORMS}")),
         }
     }
 }

@@ -35,7 +35,7 @@ use crate::{
 /// How long a record may lie in the ring before anybody looks.
 pub const POLL: Duration = Duration::from_millis(100);
 
-/// Between two looks at the kernel programs' log.
+/// The time between two looks at the kernel programs' log.
 const LOG_PERIOD: Duration = Duration::from_millis(10);
 
 /// A loaded and tested tracer with the disks' references that an agent has kept.

@@ -3,12 +3,12 @@
 use super::units::{percent, share};
 use tracer_snapshot::{Phase, Phases};
 
-/// All that took any time: `cpu 3% runq 1% device 61% journal 20% other 15%`.
+/// The phases that took any time: `cpu 3% runq 1% device 61% journal 20% other 15%`.
 pub fn all(phases: &Phases) -> String {
     listed(phases, f64::MIN_POSITIVE)
 }
 
-/// Those that took at least one per cent.
+/// The phases that took at least one per cent of the time.
 pub fn major(phases: &Phases) -> String {
     listed(phases, 0.01)
 }

@@ -59,7 +59,7 @@ pub struct Aside {
     /// `None` once it has no more to do.
     orders: Option<PipeWriter>,
     answers: PipeReader,
-    /// Read, and not yet taken.
+    /// Bytes that were read from the pipe, and not yet returned.
     read: Vec<u8>,
 }
 

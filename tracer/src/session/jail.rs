@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::session::Aside;
 
-    // The kernel has neither, and says so.
+    // The kernel knows neither command: one that the filter lets through fails with EINVAL.
     const ALLOWED: u32 = 0x7fff_0001;
     const FORBIDDEN: u32 = 0x7fff_0002;
 

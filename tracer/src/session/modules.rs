@@ -21,7 +21,7 @@ use super::{
     preflight::Capabilities,
 };
 
-/// Between two looks.
+/// The time between two looks.
 const EVERY_NS: u64 = 5_000_000_000;
 
 /// Modules that have hooks of use, and were not loaded at the start.

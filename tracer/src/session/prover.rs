@@ -145,7 +145,7 @@ fn prove(
     say(&Said::NoFolder { why: why.join("; ") })
 }
 
-/// Why folders do not serve, and which.
+/// The folders that cannot be used, by the reason.
 type Reasons = BTreeMap<String, BTreeSet<PathBuf>>;
 
 fn note(reasons: &mut Reasons, folder: &Path, why: String) {

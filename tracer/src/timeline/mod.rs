@@ -151,7 +151,7 @@ impl What {
     }
 }
 
-/// A victim: whose syncs they are, and of what.
+/// A victim: an actor, and the file that it syncs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Subject {
     #[serde(flatten)]
@@ -219,8 +219,9 @@ struct Slow {
     victim: Subject,
     began: f64,
     last: f64,
-    /// Periods in which it was slow; and those since.
+    /// The number of periods in which it was slow.
     periods: u32,
+    /// The number of periods since it was last slow.
     since: u32,
     is_worth_saying: bool,
     confidence: Confidence,

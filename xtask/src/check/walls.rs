@@ -1,7 +1,7 @@
 //! Checks what each part of the tracer must not know, in the crate graph and in the
 //! sources.
 //!
-//! ARCHITECTURE.md lists these absences under "Absences that hold"; each is here with
+//! ARCHITECTURE.md lists them under "What each part must not know"; each is here with
 //! its reason, and the gate fails if one does not hold. A crate cannot use a crate
 //! that is not among its dependencies. Within a crate the sources are searched, except
 //! for comments and tests.

@@ -55,7 +55,7 @@ fn noise_is_what_the_rounds_without_anybody_span() {
 }
 
 #[test]
-fn only_peers_that_name_owners_are_rivals() {
+fn only_peers_that_name_owners_are_compared() {
     let mut report = report();
     for (who, reads) in [(NOBODY, 100.0), (TRACER, 90.0), (BIOLATENCY, 95.0)] {
         report.table.note(&BESIDE_READS, who, "/s", reads);

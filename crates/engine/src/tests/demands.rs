@@ -32,7 +32,7 @@ fn two_seconds(loads: Vec<Load>) -> DiskWork {
 }
 
 #[test]
-fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
+fn a_slot_has_the_loads_of_a_disk_by_second_and_by_actor() {
     let disk = two_seconds(vec![
         // 20 submitted and 30 completed a second at 250 µs: 5 and 7.5 ms of work. 4000
         // bytes a second are written, and 1.5 are in flight.
@@ -104,7 +104,7 @@ fn a_slot_has_the_loads_of_a_disk_by_second_and_by_party() {
 }
 
 #[test]
-fn some_parties_of_a_disk_can_be_left_out() {
+fn some_actors_of_a_disk_can_be_left_out() {
     let loads = vec![Load { submitted: 2, ..load(1) }, Load { submitted: 8, ..load(3) }];
     let mut slot = Slot::default();
     slot.add_loads(&two_seconds(loads), who, |actor| actor.cgroup == 30);
@@ -166,7 +166,7 @@ fn the_stretch_is_the_number_in_flight_by_the_work_done() {
 }
 
 #[test]
-fn a_request_of_a_party_is_in_flight_for_its_depth_by_what_it_completes() {
+fn a_request_of_an_actor_is_in_flight_for_its_depth_by_what_it_completes() {
     let asked = |depth, completed| Asked { depth, completed, ..Asked::default() };
     assert_eq!(asked(3.0, 40.0).each_ns(), 75e6);
     assert_eq!(asked(3.0, 0.0).each_ns(), 3e9);

@@ -86,7 +86,7 @@ fn where_no_blame_is_for_what_is_new_a_device_that_is_well_has_no_part() {
 }
 
 #[test]
-fn what_steady_parties_pile_up_follows_a_growth_of_a_fifth() {
+fn what_steady_actors_pile_up_follows_a_growth_of_a_fifth() {
     let well = well();
     // 7 + 13 + 19 + 17 are on account of those 39; 34 are nobody's that is known.
     assert_divided(&settled(&well, &growth(0.19), &blamed()), 56.0 / 39.0, 0.0, 34.0);

@@ -206,7 +206,7 @@ fn only_changes_between_three_seconds_of_a_kind_count() {
 }
 
 #[test]
-fn suspects_are_of_a_party_and_an_owner() {
+fn suspects_are_of_an_actor_and_an_owner() {
     let one = Suspect::new(actor(30, "new"), OwnerId(9));
     assert_eq!((one.actor, one.owner, one.grown), (actor(30, "new"), OwnerId(9), 1.0));
 }

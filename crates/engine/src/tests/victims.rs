@@ -359,7 +359,7 @@ fn competitors_share_the_blame_of_a_sync_by_their_work() {
 
 /// A twentieth of a sync is 2000 ticks.
 #[test]
-fn a_party_is_on_the_path_from_a_twentieth_of_the_time_on() {
+fn an_actor_is_on_the_path_from_a_twentieth_of_the_time_on() {
     let fio = actor(30, "fio");
     let mut known = victim(0);
     beside(&mut known, SECOND, &[(4, 1_999)]);

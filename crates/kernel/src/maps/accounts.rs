@@ -1,9 +1,9 @@
 //! User space's side of the ledger: the disks, the owner of each account, what each owner
 //! did in the last second, and the repair of accounts whose requests' ends were missed.
 //!
-//! Flows in: the kernel's tables, once a second. Flows out: the owners of a
-//! disk's accounts (for the engine) and their rates (for people). Knows names
-//! of disks only; who an owner is, `identity` says.
+//! It reads the kernel's tables once a second, and returns the owners of a disk's
+//! accounts (for the engine) and their rates (for people). It knows the names of
+//! disks only; `tracer_node::identity` finds those of owners.
 
 use std::collections::HashMap;
 
@@ -352,7 +352,7 @@ impl Accounts {
 
     /// Reads all accounts: rates since the last tick, and housekeeping. `idle` says of a
     /// disk whose driver has no request, as the kernel counts, whether one may wait in
-    /// its queue, and what has ended there so far.
+    /// its queue, and what has completed there so far.
     pub fn tick(&mut self, now_ns: u64, idle: impl Fn(&str) -> Option<Idle>) {
         let seconds = now_ns.saturating_sub(self.ticked_ns) as f64 / 1e9;
         let first = self.ticked_ns == 0;

@@ -52,7 +52,7 @@ impl Journals {
         self.sums.evicted()
     }
 
-    /// Everybody who has an entry.
+    /// All owners that have an entry.
     pub fn owners(&self) -> impl Iterator<Item = OwnerKey> {
         self.known.sums.keys().copied()
     }

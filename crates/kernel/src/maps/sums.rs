@@ -17,7 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::pods::Plain;
 use crate::load::Programs;
 
-/// More than any table has entries. A reading starts over when the kernel evicts the
+/// No table has more entries. A reading starts over when the kernel evicts the
 /// key that it has reached; this bound ends it if that happens again and again.
 const MAX_STEPS: usize = 1 << 17;
 

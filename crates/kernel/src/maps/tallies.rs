@@ -1,9 +1,9 @@
 //! Sums that the kernel programs keep by key, beside the ledger: who ran while
 //! others waited for the CPU, and who reclaimed memory.
 //!
-//! Flows in: two small tables of the kernel's, once a second. Flows out: what
-//! was added since. The kernel evicts whom it has not met for longest, so a sum
-//! may begin again; nothing is ever taken out here, so that no addition is lost
+//! It reads two small tables of the kernel programs once a second, and returns what
+//! was added since. The kernel evicts the entries that were not used for longest, so
+//! a sum may begin again; nothing is ever taken out here, so that no addition is lost
 //! between a reading and a removal.
 
 use std::{collections::HashMap, hash::Hash};
@@ -19,7 +19,7 @@ use crate::load::Programs;
 pub struct Tallies {
     contenders: Sums<ContenderKey, u64>,
     reclaimers: Sums<OwnerKey, Plain<Reclaimed>>,
-    seen_rivals: HashMap<ContenderKey, [u64; 1]>,
+    seen_contenders: HashMap<ContenderKey, [u64; 1]>,
     seen_reclaimers: HashMap<OwnerKey, [u64; 3]>,
 }
 
@@ -33,7 +33,7 @@ impl Tallies {
         Ok(Self {
             contenders: Sums::new(programs, "CONTENDERS")?,
             reclaimers: Sums::new(programs, "RECLAIMERS")?,
-            seen_rivals: HashMap::new(),
+            seen_contenders: HashMap::new(),
             seen_reclaimers: HashMap::new(),
         })
     }
@@ -42,7 +42,7 @@ impl Tallies {
     pub fn read_contenders(&mut self, accounts: &mut Accounts) -> Vec<Contender> {
         let Some(sums) = self.contenders.read() else { return Vec::new() };
         let sums = sums.into_iter().map(|(key, ns)| (key, [ns]));
-        let grown = growth(&mut self.seen_rivals, sums);
+        let grown = growth(&mut self.seen_contenders, sums);
         let contenders = grown.into_iter().map(|(key, [ns])| {
             let ContenderKey { cgroup, comm, kthread, victim_tgid } = key;
             let (op, via) = (op::CPU as u16, via::DIRECT);

@@ -32,7 +32,7 @@ pub struct Queues {
 }
 
 impl Queues {
-    /// Those of the node whose `/sys` lies below `root`.
+    /// The queues of the node whose `/sys` lies below `root`.
     pub fn new(root: &Path) -> Self {
         Self { tree: Tree::new(root), errands: RefCell::new(Errands::waiting_for(PATIENCE)) }
     }

@@ -1,10 +1,10 @@
 //! Reads the surroundings of syncs: limits that hold victims back, CPU time that
 //! the hypervisor takes, and memory.
 //!
-//! Flows in: once a second, the victims of the last seconds. Flows out:
-//! the changes since the previous look, as the engine wants them. Everything is
-//! read below a root, so that a fixture does as well as a machine. Knows neither
-//! the kernel programs nor names of workloads. Files of cgroups are read for
+//! Once a second it gets the victims of the last seconds, and returns the changes
+//! since the previous look, as the engine takes them. Everything is read below a
+//! root, so that tests can use a directory of files. It knows neither the kernel
+//! programs nor names of workloads. Files of cgroups are read for
 //! victims only, and usage only where there is a limit.
 
 pub mod cpu;
@@ -24,13 +24,13 @@ use tracer_engine::tick::{Limit, LimitKind, Memory};
 
 use crate::tree::Tree;
 
-/// More than any file here holds that we look at.
+/// No file that is looked at here is longer.
 const FILE_BYTES: usize = 64 << 10;
 
-/// Cgroups above each other that are looked at.
+/// At most this number of nested cgroups is looked at.
 const MAX_DEPTH: usize = 16;
 
-/// Mounts of cgroups hardly ever change.
+/// The mounts of cgroups are read again this often; they hardly ever change.
 const MOUNTS_EVERY_NS: u64 = 60_000_000_000;
 
 /// The version of cgroups that a file belongs to.
@@ -137,8 +137,8 @@ impl Surroundings {
     }
 }
 
-/// One look at the cgroups of all subjects. Those that are met remember what
-/// was seen; the others are forgotten.
+/// One look at the cgroups of all subjects. What was seen of each is kept for the next
+/// look; cgroups of no subject are removed.
 struct Look<'a> {
     elapsed_ns: u64,
     throttled: HashMap<PathBuf, Throttled>,

@@ -29,7 +29,7 @@ use crate::{line::Began, recorder::Sink};
 const QUEUE_CHUNKS: usize = 256;
 const QUEUE_BYTES: u64 = 8 << 20;
 
-/// Between two looks at whether there is room again, or the directory is there.
+/// The time between two looks at whether there is room again, or the directory is there.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the thread may take to begin.

@@ -179,9 +179,9 @@ fn accuses(
 ) -> bool {
     let has_part = truth.is_some_and(|(_, load)| load >= INNOCENT);
     verdict.culprits.iter().any(|culprit| {
-        let is_guilty = culprit.cgroup == own_cgroup || has_part && neighbour.is(culprit);
+        let is_culprit = culprit.cgroup == own_cgroup || has_part && neighbour.is(culprit);
         let is_sure = culprit.confidence.as_deref() == Some("high");
-        !is_guilty && culprit.share > INNOCENT && is_sure
+        !is_culprit && culprit.share > INNOCENT && is_sure
     })
 }
 

@@ -74,7 +74,7 @@ pub struct Answer {
     pub own_seconds: f64,
 }
 
-/// An actor that is known to be guilty, or to be innocent.
+/// An actor that is known to be a culprit, or to be innocent.
 #[derive(Clone, Copy, Debug)]
 pub struct Actor<'a> {
     pub comm: &'a str,
@@ -162,9 +162,9 @@ impl Answer {
     fn accused(&self, truth: &Truth<'_>) -> Option<&Culprit> {
         self.verdict.culprits.iter().find(|culprit| {
             let is_own = culprit.cgroup == self.own_cgroup;
-            let is_guilty = truth.culprits.iter().any(|actor| actor.is(culprit));
+            let is_culprit = truth.culprits.iter().any(|actor| actor.is(culprit));
             let is_sure = culprit.confidence.as_deref() == Some("high");
-            is_sure && culprit.share >= INNOCENT && !is_own && !is_guilty
+            is_sure && culprit.share >= INNOCENT && !is_own && !is_culprit
         })
     }
 

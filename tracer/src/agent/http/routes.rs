@@ -107,7 +107,7 @@ impl Route {
     }
 }
 
-/// An answer that is there, or one that is still being made.
+/// An answer that is complete, or one whose body is still being made.
 pub type Answer = Response<Either<Full<Bytes>, Channel<Bytes, io::Error>>>;
 
 const JSON: &str = "application/json";
@@ -115,7 +115,7 @@ const GZIP: &str = "application/gzip";
 const HTML: &str = "text/html; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// Whoever asks, as far as the answer depends on that.
+/// The asker, as far as the answer depends on who it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Asks {
     /// Somebody on this machine, or somebody whose password or certificate was checked.

@@ -24,7 +24,7 @@ use super::{
     users::{Hashes, Users},
 };
 
-/// Between two looks at the files.
+/// The time between two looks at the files.
 pub const LOOK: Duration = Duration::from_secs(10);
 
 /// The largest web-config file.

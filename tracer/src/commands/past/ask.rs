@@ -127,7 +127,7 @@ async fn connect<S>(
     let connected = timeout(CONNECT_TIME, connecting).await;
     connected
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .with_context(|| format!("failed to connect to `{agent}` (does its agent run there?)"))
+        .with_context(|| format!("failed to connect to `{agent}` (is an agent running there?)"))
 }
 
 async fn speak(

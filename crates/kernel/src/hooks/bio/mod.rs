@@ -50,9 +50,9 @@ fn fields(types: &KernelTypes<'_>, config: &mut Config) -> Result<()> {
             .with_context(|| format!("this kernel has no tracepoint `{name}` in its BTF"))
     };
     let (queue, complete) = (args("block_bio_queue")?, args("block_bio_complete")?);
-    ensure!(complete.len() == 2, "`block_bio_complete` hands out {} things", complete.len());
-    let last = queue.last().context("`block_bio_queue` hands out nothing")?;
-    let bio = types.pointee(*last).context("`block_bio_queue` hands out no struct bio")?;
+    ensure!(complete.len() == 2, "`block_bio_complete` passes {} arguments", complete.len());
+    let last = queue.last().context("`block_bio_queue` passes no argument")?;
+    let bio = types.pointee(*last).context("`block_bio_queue` passes no struct bio")?;
     config.bio_flags = types.required(bio, "bio", "bi_opf")?;
     config.bio_bytes = types.required(bio, "bio", "bi_iter.bi_size")?;
     config.bio_disk = types.offset(bio, "bi_disk");
