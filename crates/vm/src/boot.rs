@@ -109,7 +109,7 @@ impl Machine<'_> {
         };
         command.args(["-accel", "tcg,thread=single", "-nic", "none", "-no-reboot"]);
         command.args(["-display", "none", "-monitor", "none"]);
-        command.args(["-smp", &self.processors(), "-m", &MEMORY_MIB.to_string()]);
+        command.args(["-smp", &self.processors().to_string(), "-m", &MEMORY_MIB.to_string()]);
         // The kernel's port goes to standard error, the tests' to standard output.
         command.args(["-serial", "file:/dev/stderr", "-serial", "stdio"]);
         command.args(["-device", "virtio-rng-pci"]);
@@ -121,19 +121,21 @@ impl Machine<'_> {
         // On a busy host the kernel finds its timer too slow while it boots, and gives up:
         // "IO-APIC + timer doesn't work". The emulated timer needs no such check.
         let quiet = "panic=-1 quiet no_timer_check";
-        let arguments = format!("{console} {quiet} {PATIENT} {}", self.kernel_arguments);
+        let cpus = format!("maxcpus={}", self.cpus);
+        let arguments = format!("{console} {quiet} {PATIENT} {cpus} {}", self.kernel_arguments);
         command.arg("-kernel").arg(self.vmlinuz).arg("-initrd").arg(self.root);
         command.args(["-append", arguments.trim()]);
         Ok(command)
     }
 
-    /// The number of processors that run, and the number that may be added: a drive may have
-    /// a queue for each possible processor.
-    fn processors(&self) -> String {
+    /// The number of processors that the machine has, of which the kernel starts only `cpus`. A
+    /// drive may have a queue for each possible processor, and newer kernels do not count
+    /// those that QEMU could add later.
+    fn processors(&self) -> u32 {
         match self.arch {
-            Arch::X86 => format!("{},maxcpus={}", self.cpus, MAX_CPUS.max(self.cpus)),
+            Arch::X86 => MAX_CPUS.max(self.cpus),
             // The interrupt controller of this machine supports eight.
-            Arch::Arm => self.cpus.to_string(),
+            Arch::Arm => self.cpus,
         }
     }
 
