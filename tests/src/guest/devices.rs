@@ -32,6 +32,8 @@ pub const FUSE2FS: Tool = Tool { name: "fuse2fs", package: "fuse2fs" };
 
 const SECTOR_BYTES: u64 = 512;
 const CONFIGFS: &str = "/sys/kernel/config";
+/// Those that the module makes when it is loaded have the smaller numbers.
+const FIRST_NULL_BLK: usize = 1000;
 
 /// A block device. Dropping it removes it with everything that it is made of.
 pub struct Device {
@@ -285,7 +287,7 @@ pub fn null_blk(wanted: NullBlk) -> Result<Device> {
         let none: Option<&str> = None;
         let _ = mount(Some("configfs"), CONFIGFS, Some("configfs"), MsFlags::empty(), none);
     }
-    let folder = nullb.join(format!("nullb{}", 10 + fs::read_dir(&nullb)?.count()));
+    let folder = nullb.join(format!("nullb{}", FIRST_NULL_BLK + fs::read_dir(&nullb)?.count()));
     fs::create_dir(&folder).with_context(|| format!("failed to make `{}`", folder.display()))?;
     let before = disks()?;
     let mut device = Device::of("nullb", Vec::new(), vec![Undo::RemoveFolder(folder.clone())]);

@@ -17,6 +17,8 @@ mod delays;
 mod devices;
 /// Verdicts on stacked disks.
 mod judged;
+/// Hundreds of disks beside an agent whose memory is limited.
+mod many;
 /// Filesystems whose modules are loaded after the tracer's start.
 mod modules;
 /// Stacked disks whose underlying disks change while they are used.

@@ -37,7 +37,8 @@ fn drive(delay: Duration) -> NullBlk {
     NullBlk { delay, queues: QUEUES, depth: TAGS, ..NullBlk::default() }
 }
 
-fn queues_of(disk: &str) -> usize {
+/// The number of a disk's hardware queues.
+pub fn queues_of(disk: &str) -> usize {
     fs::read_dir(Path::new("/sys/block").join(disk).join("mq")).unwrap().count()
 }
 

@@ -27,7 +27,7 @@ use crate::{simulated::parts::Part, subject::Tracer};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A configuration with a short period.
-pub(super) fn config(period: Duration) -> tempfile::NamedTempFile {
+pub fn config(period: Duration) -> tempfile::NamedTempFile {
     let config = tempfile::NamedTempFile::new().unwrap();
     let period = period.as_secs();
     fs::write(&config, format!("period = \"{period}s\"\nnode = \"node-under-test\"\n")).unwrap();

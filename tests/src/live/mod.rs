@@ -5,7 +5,7 @@
 //! (`TRACER_NO_SKIP_LIVE=1`).
 
 /// The agent: what it serves, and what it may still do.
-mod agent;
+pub mod agent;
 /// An agent that is asked about a past time.
 mod asked;
 /// Block requests: counts compared with the kernel's own, and no request leaks.
