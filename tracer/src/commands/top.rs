@@ -64,7 +64,8 @@ pub async fn run(args: &TopArgs, options: &Options) -> Result<()> {
 pub async fn replay(args: &TopArgs, replay: &mut Replay, asked: Option<&Asked>) -> Result<()> {
     let end = Until::of(replay, asked, args.scope.duration);
     if !is_text(args) {
-        return draw(args, &mut Shown::Recorded { replay, end }, Stop::new(None)?).await;
+        return draw(args, &mut Shown::Recorded { replay, end, is_over: false }, Stop::new(None)?)
+            .await;
     }
     if let Some(asked) = asked {
         asked.say();
@@ -88,7 +89,7 @@ fn is_text(args: &TopArgs) -> bool {
 /// The source of what the full screen shows.
 enum Shown<'a> {
     Live { session: Box<Session>, wakeup: Wakeup },
-    Recorded { replay: &'a mut Replay, end: Until },
+    Recorded { replay: &'a mut Replay, end: Until, is_over: bool },
 }
 
 impl Shown<'_> {
@@ -107,11 +108,16 @@ impl Shown<'_> {
     fn next(&mut self, interval: Duration) -> Snapshot {
         match self {
             Self::Live { session, .. } => session.snapshot(),
-            Self::Recorded { replay, end } => {
-                end.play(replay, Some(interval), None, &mut Vec::new());
+            Self::Recorded { replay, end, is_over } => {
+                *is_over = end.play(replay, Some(interval), None, &mut Vec::new());
                 replay.snapshot_of(Span::Window)
             }
         }
+    }
+
+    /// Whether the last screen stays: a recording has ended.
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Recorded { is_over: true, .. })
     }
 
     /// Time between two screens.
@@ -182,7 +188,7 @@ async fn draw(args: &TopArgs, shown: &mut Shown<'_>, mut stop: Stop) -> Result<(
         let stale = loop {
             tokio::select! {
                 () = shown.follow() => {}
-                _ = ticks.tick() => break !view.paused,
+                _ = ticks.tick(), if !shown.is_over() => break !view.paused,
                 () = stop.wait() => return Ok(()),
                 input = keys.recv() => match input {
                     Some(Input::Key(key)) => match view.key(key, &snapshot) {
