@@ -262,6 +262,18 @@ pub struct Reclaimed {
     pub limit_ns: u64,
 }
 
+/// Places in the table of threads that the kernel logged a line for, by `tid % LOGGED_BY`.
+pub const LOGGED_BY: u32 = 256;
+
+/// The thread for which the kernel logged a line.
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct LoggedBy {
+    pub who: OwnerKey,
+    /// The thread, by the kernel's own number, as it is in the line.
+    pub tid: u64,
+}
+
 /// The fields of a [`SyncRecord`], each once for the kernel programs, the decoder
 /// and recordings; only its last one, the accounts, is not in here. Lengths in
 /// ns, times in kernel monotonic ns.

@@ -10,7 +10,7 @@ use super::{
     helper::{Held, Role},
     phases::Phase,
     sums::Half,
-    suspect::{CHARGES, Change, Lift, Suspect, last_change},
+    suspect::{CHARGES, Change, Lift, READ_BACK, Suspect, last_change},
     verdict::{Cleared, Finding, Shares},
     victim::{Span, Victim},
 };
@@ -170,8 +170,8 @@ impl<'a> DividedExcess<'a> {
         // If the victim itself asks for memory, nobody else takes it away: the victim has
         // too little.
         let itself = self.charged_to_itself(op::MEMORY);
-        self.memory_ns =
-            self.share_out(op::MEMORY, itself, parts.memory_ns, |waits| &mut waits.memory);
+        let memory_ns = (parts.memory_ns - self.charge_drops()).max(0.0);
+        self.memory_ns += self.share_out(op::MEMORY, itself, memory_ns, |waits| &mut waits.memory);
 
         // Waiting for its own limit leaves no trace but the limit.
         if is_limited(sum.limited_io_ns, tick_ns) {
@@ -213,6 +213,23 @@ impl<'a> DividedExcess<'a> {
         self.limit_ns += limit_ns;
         let cpu_ns = taken_ns - limit_ns;
         self.cpu_ns += self.share_out(op::CPU, 0.0, cpu_ns, |waits| &mut waits.cpu);
+    }
+
+    /// Adds the waits for what was dropped from the caches and read back; returns the part of
+    /// them that was for the victim's own reads.
+    fn charge_drops(&mut self) -> f64 {
+        let own = self.victim.actor();
+        let mut own_ns = 0.0;
+        for (at, charges) in self.charges.iter().enumerate() {
+            let dropped_ns = charges[op::DROP_CACHES as usize];
+            own_ns += dropped_ns - charges[READ_BACK];
+            if self.victim.suspects[at].actor == own {
+                self.memory_ns += dropped_ns;
+            } else {
+                self.waits[at].memory += dropped_ns;
+            }
+        }
+        own_ns.max(0.0)
     }
 
     /// Divides the waits for commits between those whose blocks they wrote.
@@ -300,22 +317,30 @@ impl<'a> DividedExcess<'a> {
                 continue;
             }
             let change = last_change(&self.victim.seconds, suspect.seconds);
+            let reads_back = self.charges[at][READ_BACK] > waits.total();
+            let charge = if reads_back { op::READ as usize } else { self.worst_charge(at) };
+            let sure = confidence(share, &suspect.actor, &lift, change, waits, basis);
+            // Reads that follow a drop are known by time alone.
+            let is_drop = charge == op::DROP_CACHES as usize;
+            let most = if is_drop { Confidence::Medium } else { Confidence::High };
             let mut finding = Finding {
                 actor: suspect.actor,
                 owner: suspect.owner,
-                charge: self.worst_charge(at),
+                charge,
                 via: via(waits, sum),
                 wait_ns: waits.total(),
                 share,
                 lift,
                 change,
-                confidence: confidence(share, &suspect.actor, &lift, change, waits, basis),
+                confidence: sure.min(most),
                 cleared: None,
             };
             if share >= CULPRIT_SHARE {
                 culprits.push(finding);
             } else {
-                finding.cleared = Some(if waits.is_cleared || basis.has_lifts && lift.clears() {
+                finding.cleared = Some(if reads_back {
+                    Cleared::ReadsBack
+                } else if waits.is_cleared || basis.has_lifts && lift.clears() {
                     Cleared::Lift
                 } else if self.victim.was_well() && suspect.is_steady() {
                     Cleared::Steady
@@ -333,10 +358,12 @@ impl<'a> DividedExcess<'a> {
     /// The charge with which a suspect did most harm.
     fn worst_charge(&self, at: usize) -> usize {
         let waits = &self.waits[at];
+        let dropped_ns = self.charges[at][op::DROP_CACHES as usize];
         let beyond = [
             (waits.journal, op::METADATA as usize),
             (waits.cpu, op::CPU as usize),
-            (waits.memory, op::MEMORY as usize),
+            (waits.memory - dropped_ns, op::MEMORY as usize),
+            (dropped_ns, op::DROP_CACHES as usize),
         ];
         let of_requests = most(self.charges[at][..op::COUNT].iter().copied()).unwrap_or(0);
         beyond

@@ -4,6 +4,7 @@ use tracer_ebpf::record::{SyncRecord, op};
 
 use super::{
     blame::{ActorId, Division, Known, OwnerId, Window, divide},
+    drops::Drops,
     outside,
     phases::{Phase, Phases},
     second::Needs,
@@ -52,14 +53,18 @@ impl Victim {
 
     /// Takes in what went on around its syncs in the last second; `actor` says who an
     /// owner is.
-    pub(super) fn tick(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) {
+    pub(super) fn tick(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId, drops: &Drops) {
         let until_ns = tick.at_ns + TICK_NS;
         let (device, tgid, cgroup) = (self.key.device, self.tgid, self.key.cgroup);
         self.advance(tick.at_ns);
         let slot = self.slot(&tick.disks, actor);
         let (waited_ns, syncs) = (self.fresh.wait_ns, self.fresh.syncs);
         self.settle_busy(tick.steal_ns);
+        let before = self.note_drops(drops);
         self.settle(&slot, tick.at_ns);
+        if let Some(before) = before {
+            self.charge_drops(before, actor(before.by), until_ns);
+        }
         self.now.ticks += 1;
         let (mut all, mut others) = (0.0, 0.0);
         for work in tick.journals.iter().filter(|work| work.device == device) {

@@ -14,6 +14,7 @@ pub mod currency;
 mod debt;
 pub mod demand;
 pub mod device;
+mod drops;
 pub mod helper;
 mod histogram;
 mod inputs;
@@ -37,6 +38,7 @@ use std::collections::HashMap;
 use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow};
 
 use blame::{ActorId, Division, Owner, OwnerId, Window};
+use drops::Drops;
 use phases::Phases;
 use tick::Tick;
 use unfinished::Unfinished;
@@ -77,6 +79,7 @@ pub struct Engine {
     torn: u64,
     steal: Steal,
     memory: Option<(tick::Memory, tick::Memory)>,
+    drops: Drops,
     unfinished: Unfinished,
 }
 
@@ -148,12 +151,14 @@ impl Engine {
             self.memory = Some((first, tick.memory));
         }
         self.now_ns = self.now_ns.max(tick.at_ns);
+        self.drops.tick(tick, &actor);
+        let drops = &self.drops;
         for victim in &mut self.victims {
             if tick.at_ns.saturating_sub(victim.last_ns) <= WATCHED_NS {
-                victim.tick(tick, &actor);
+                victim.tick(tick, &actor, drops);
             }
         }
-        self.unfinished.tick(|victim| victim.tick(tick, &actor));
+        self.unfinished.tick(|victim| victim.tick(tick, &actor, drops));
     }
 
     /// Forgets the older half of every victim's window.

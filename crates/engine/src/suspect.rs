@@ -14,11 +14,16 @@ use super::{
     victim::MAX_BASELINE_NS,
 };
 
+const READ: usize = op::READ as usize;
 const WRITE: usize = op::WRITE as usize;
 
-/// The number of things that an actor can be blamed for: the block operations, and
-/// the three causes beyond them (`record::op`).
-pub const CHARGES: usize = op::KNOWN;
+/// Reads that read back what somebody else dropped from the caches. They are an effect, and no
+/// operation of its own (`record::op`).
+pub const READ_BACK: usize = op::KNOWN;
+
+/// The number of things that an actor can be charged with: the block operations, the causes
+/// beyond them, and [`READ_BACK`].
+pub const CHARGES: usize = op::KNOWN + 1;
 
 /// Whether the one that is blamed most for this victim was on the sync's path
 /// too: a periodic innocent beside a continuous culprit must be compared among
@@ -41,7 +46,7 @@ pub struct Suspect {
     /// The owner that was blamed last, to find its process by.
     pub owner: OwnerId,
     /// Blame by charge: in ns of wait for block operations; blocks for
-    /// METADATA, ns of running for CPU, of reclaim for MEMORY.
+    /// METADATA, ns of running for CPU, of reclaim for MEMORY, of wait for DROP_CACHES.
     pub now: [f32; CHARGES],
     pub before: [f32; CHARGES],
     /// From the begin of the period to where the window begins.
@@ -49,6 +54,8 @@ pub struct Suspect {
     pub total: [f64; CHARGES],
     /// The blame for its requests since the last tick; the next tick settles it.
     pub fresh: [f32; op::COUNT],
+    /// The part of its reads since then that reads back what somebody else dropped.
+    pub reads_back: f32,
     /// Its demand while the victim was well, and the part of its demand now that is
     /// new.
     pub lived: Lived,
@@ -74,6 +81,7 @@ impl Suspect {
             past: [0.0; CHARGES],
             total: [0.0; CHARGES],
             fresh: [0.0; op::COUNT],
+            reads_back: 0.0,
             lived: Lived::default(),
             grown: 1.0,
             with: None,
@@ -106,7 +114,10 @@ impl Suspect {
     /// Charges the suspect with `times` as much as was noted since the last second.
     pub fn settle(&mut self, times: f64) {
         for (charge, ns) in std::mem::take(&mut self.fresh).into_iter().enumerate() {
-            self.charge(charge, f64::from(ns) * times);
+            let ns = f64::from(ns) * times;
+            let back_ns = if charge == READ { ns * f64::from(self.reads_back) } else { 0.0 };
+            self.charge(charge, ns - back_ns);
+            self.charge(READ_BACK, back_ns);
         }
     }
 

@@ -18,6 +18,9 @@ pub struct Tick {
     pub contenders: Vec<Contender>,
     /// Owners that reclaimed memory themselves, because they allocated some.
     pub reclaimers: Vec<Reclaimer>,
+    /// Owners that had the kernel drop its caches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drops: Vec<OwnerId>,
     /// Limits that held a cgroup back.
     pub limits: Vec<Limit>,
     /// Processes and threads of this node that victims' syncs wait for.
@@ -39,7 +42,7 @@ impl Tick {
         let contenders = self.contenders.iter().map(|contender| contender.owner);
         let loads = self.disks.iter().flat_map(|disk| &disk.loads).map(|load| load.owner);
         let others = self.reclaimers.iter().map(|one| one.owner).chain(loads);
-        journals.chain(contenders).chain(others)
+        journals.chain(contenders).chain(others).chain(self.drops.iter().copied())
     }
 }
 
@@ -98,6 +101,9 @@ pub struct Load {
     /// Whether its requests write to the disk.
     #[serde(default)]
     pub writes: bool,
+    /// Whether its requests read from the disk.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reads: bool,
     /// Time-integral of its requests in flight.
     pub in_flight_ns: u64,
     /// The time that one such request takes alone while the disk is well.
@@ -170,4 +176,7 @@ pub struct Memory {
     /// Falls when a balloon takes some away.
     pub total_bytes: u64,
     pub available_bytes: u64,
+    /// The page cache, with the blocks of devices; 0 where that is not known.
+    #[serde(default)]
+    pub cached_bytes: u64,
 }

@@ -77,6 +77,8 @@ pub struct Finding {
 pub enum Cleared {
     /// The victim's syncs are as long without it.
     Lift,
+    /// It reads back what another has dropped from the caches.
+    ReadsBack,
     /// It asks for no more than it did while the victim was well.
     Steady,
     /// Its part is too small.

@@ -213,6 +213,8 @@ VfsEntry: "vfs_entry" at Function("vfs_fsync"),
     MemcgReclaimBegin: "memcg_reclaim_begin" at Tracepoint("mm_vmscan_memcg_reclaim_begin"),
 /// Direct reclaim of a cgroup's own memory ends.
     MemcgReclaimEnd: "memcg_reclaim_end" at Tracepoint("mm_vmscan_memcg_reclaim_end"),
+    /// The kernel logs a line.
+    Console: "console" at Tracepoint("console"),
 
     /// Does nothing, at the hook of [`Program::BlockIoStart`].
     EmptyStart: "empty_start" at Tracepoint("block_io_start"),

@@ -5,6 +5,7 @@
 //! lie ([`tree`]), and returns names and settings. It knows no kernel program and
 //! no clock, and asks no daemon.
 
+pub mod cache_drops;
 pub mod changes;
 pub mod device_names;
 pub mod devices;

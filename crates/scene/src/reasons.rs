@@ -1,5 +1,6 @@
 //! The sentences that say why a verdict is as sure as it is, and why a suspect is ruled out.
 
+use tracer_ebpf::record::op;
 use tracer_engine::{
     helper::Held,
     sums::Half,
@@ -18,6 +19,9 @@ pub(crate) fn why_ruled_out(finding: &Finding) -> String {
             "syncs with it are x{p50:.2} at p50 and x{p99:.2} at p99 ({} with, {} without)",
             lift.with_n, lift.without_n
         ),
+        (Some(Cleared::ReadsBack), _) => {
+            "it reads back what was dropped from the caches (drop_caches)".to_owned()
+        }
         (Some(Cleared::Steady), _) => {
             "it asks for no more than while these syncs were quick".to_owned()
         }
@@ -98,6 +102,9 @@ fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
     let why = match (worst.lift.supports_blame(), worst.confidence) {
         (true, Confidence::High) => "its share and the syncs with and without it agree",
         (false, Confidence::High) => "it ran while the victim waited",
+        _ if worst.charge == op::DROP_CACHES as usize => {
+            "it dropped the caches, and that these reads follow from it is known by time alone"
+        }
         _ if worst.actor.kthread => "who is behind this kernel thread is not known",
         (_, Confidence::Low) if judgement.is_standing && of_requests => NEVER_QUICK,
         _ if judgement.is_standing => "these syncs were never seen to be quick",

@@ -232,11 +232,13 @@ pub enum Op {
     Cpu,
     /// It allocates memory that others must give back.
     Memory,
+    /// It had the kernel drop its caches, which others then read back.
+    DropCaches,
 }
 
 impl Op {
     /// All operations, in the order of the codes of `record::op`.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Read,
         Self::Write,
         Self::Discard,
@@ -246,6 +248,7 @@ impl Op {
         Self::Metadata,
         Self::Cpu,
         Self::Memory,
+        Self::DropCaches,
     ];
 
     /// The one that a code of `record::op` stands for; `None` for a code that this
@@ -266,6 +269,7 @@ impl Op {
             Self::Metadata => "metadata",
             Self::Cpu => "cpu",
             Self::Memory => "memory",
+            Self::DropCaches => "drop_caches",
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -85,6 +85,15 @@ pub enum Part {
     /// Keeps one CPU busy.
     Hog {
         cpu: usize,
+    },
+    /// Reads pages of a file through the page cache, in no order; once through first.
+    Reader {
+        file: PathBuf,
+        per_second: u32,
+    },
+    /// Has a shell drop the kernel's caches after a second, and over and over.
+    Cron {
+        every: Duration,
     },
     /// Holds memory, and reads a large file through the page cache over and
     /// over.
@@ -170,6 +179,8 @@ impl Part {
             Part::Neighbour { file, stream } => neighbour::ask(file, *stream),
             Part::Stuck { mapped, synced, go } => stuck::get_stuck(mapped, synced, go),
             Part::Hog { cpu } => hog(*cpu),
+            Part::Reader { file, per_second } => read(file, *per_second),
+            Part::Cron { every } => drop_caches(*every),
             Part::Hoarder { heap_bytes, file, bytes_per_second } => {
                 hoard(*heap_bytes, file, *bytes_per_second)
             }
@@ -195,6 +206,39 @@ fn write(path: &Path, file_bytes: u64, bytes_per_second: u64) -> Result<()> {
         keep_pace(start, number, bytes_per_second / PIECE);
     }
     Ok(())
+}
+
+/// Threads that read one file.
+const READERS: u64 = 16;
+
+fn read(path: &Path, per_second: u32) -> Result<()> {
+    let file = File::open(path)?;
+    let pages = file.metadata()?.len() / 4096;
+    let mut page = [0; 4096];
+    (0..pages).try_for_each(|number| file.read_exact_at(&mut page, number * 4096))?;
+    let start = Instant::now();
+    let read_on = &|of: u64| -> Result<()> {
+        let mut page = [0; 4096];
+        for number in 0.. {
+            // Any odd factor visits all pages of a file whose size is a power of two.
+            let at = (number * READERS + of) * 40_503 % pages;
+            file.read_exact_at(&mut page, at * 4096)?;
+            keep_pace(start, number, u64::from(per_second) / READERS);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..READERS).map(|of| scope.spawn(move || read_on(of))).collect();
+        readers.into_iter().try_for_each(|reader| reader.join().expect("it reads"))
+    })
+}
+
+fn drop_caches(every: Duration) -> Result<()> {
+    sleep(Duration::from_secs(1));
+    loop {
+        Command::new("sh").args(["-c", "echo 3 > /proc/sys/vm/drop_caches"]).status()?;
+        sleep(every);
+    }
 }
 
 /// Every file is for a while in one of many directories, so that each commit of the journal has

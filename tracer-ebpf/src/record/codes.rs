@@ -19,9 +19,11 @@ pub mod op {
     pub const CPU: u32 = 7;
     /// Allocating memory that others had to be reclaimed for.
     pub const MEMORY: u32 = 8;
+    /// Dropping the kernel's caches (`drop_caches`), which others then read back.
+    pub const DROP_CACHES: u32 = 9;
 
     /// A code from here on is none of these.
-    pub const KNOWN: usize = 9;
+    pub const KNOWN: usize = 10;
 }
 
 /// How an owner's request came to be issued, where not by the owner itself.

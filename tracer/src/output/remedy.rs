@@ -61,7 +61,24 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                     verdict.memory_shrank_bytes >> 20
                 ));
             }
-            all.push(match verdict.culprits.first().filter(|worst| worst.op == Op::Memory) {
+            let worst = verdict.culprits.first();
+            if let Some(worst) = worst.filter(|worst| worst.op == Op::DropCaches) {
+                let who = match worst.actor.comm.is_empty() {
+                    true => {
+                        "find who writes to /proc/sys/vm/drop_caches (cron jobs, scripts), and \
+                             let that"
+                            .to_owned()
+                    }
+                    false => format!("let {}", quote::actor(&worst.actor)),
+                };
+                all.push(format!(
+                    "{who} leave the caches alone (`sysctl vm.drop_caches`): the kernel frees them \
+                     by itself when memory is needed, and whatever was in them is read from the \
+                     disks again"
+                ));
+                return all;
+            }
+            all.push(match worst.filter(|worst| worst.op == Op::Memory) {
                 Some(worst) => format!(
                     "set memory.high or memory.max on {}, and memory.min on the cgroup of the victim",
                     cgroup(worst)

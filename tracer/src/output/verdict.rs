@@ -9,7 +9,7 @@ use super::{
     units::{date, duration, percent, share},
 };
 use tracer_snapshot::{
-    BASELINE_SYNCS, Culprit, HeldHelper, Kind, Phase, Shares, SlowerThan, Verdict, Victim,
+    BASELINE_SYNCS, Culprit, HeldHelper, Kind, Op, Phase, Shares, SlowerThan, Verdict, Victim,
 };
 
 /// A smaller share of a disk's requests is not worth mentioning.
@@ -64,14 +64,24 @@ fn blame(victim: &Victim) -> String {
         Kind::Cpu => {
             let share = percent(share(victim.phases[Phase::Runqueue], victim.phases.total()));
             let why = format!("runnable but not running for {share} of its sync time");
-            match worst.filter(|worst| worst.op == tracer_snapshot::Op::Cpu) {
+            match worst.filter(|worst| worst.op == Op::Cpu) {
                 Some(worst) => {
                     format!("it waits for a CPU, behind {}: {why}", names::actor(&worst.actor))
                 }
                 None => format!("it waits for a CPU: {why}"),
             }
         }
-        Kind::Memory => match worst.filter(|worst| worst.op == tracer_snapshot::Op::Memory) {
+        Kind::Memory if let Some(worst) = worst.filter(|worst| worst.op == Op::DropCaches) => {
+            // The kernel may say no more than that it was done.
+            let is_known = !worst.actor.comm.is_empty();
+            let actor = if is_known { names::actor(&worst.actor) } else { "somebody".to_owned() };
+            format!(
+                "{actor} dropped the kernel's caches (drop_caches), and it waits for what is read \
+                 back: {}",
+                of(worst.share)
+            )
+        }
+        Kind::Memory => match worst.filter(|worst| worst.op == Op::Memory) {
             Some(worst) => {
                 let actor = names::actor(&worst.actor);
                 format!("it waits for memory, which {actor} uses up: {}", of(worst.share))
@@ -392,7 +402,7 @@ mod tests {
     fn a_starved_victim_names_who_ran() {
         let mut victim = fixture::trimmed().victims.remove(0);
         victim.verdict.kind = Kind::Cpu;
-        victim.verdict.culprits[0].op = tracer_snapshot::Op::Cpu;
+        victim.verdict.culprits[0].op = Op::Cpu;
         assert_eq!(
             sentence(&victim),
             "it waits for a CPU, behind fstrim (demo-trim.service): runnable but not running for \
@@ -410,7 +420,7 @@ mod tests {
         let mut victim = fixture::trimmed().victims.remove(0);
         victim.verdict.kind = Kind::Memory;
         victim.verdict.shares.memory = 0.9;
-        victim.verdict.culprits[0].op = tracer_snapshot::Op::Memory;
+        victim.verdict.culprits[0].op = Op::Memory;
         assert_eq!(
             sentence(&victim),
             "it waits for memory, which fstrim (demo-trim.service) uses up: 83% of 12.1 s excess"
@@ -420,6 +430,20 @@ mod tests {
             sentence(&victim),
             "it waits for memory (direct reclaim, or pages read into the cache): 90% of 12.1 s excess"
         );
+    }
+
+    #[test]
+    fn who_dropped_the_caches_is_named_where_that_is_known() {
+        let mut victim = fixture::trimmed().victims.remove(0);
+        victim.verdict.kind = Kind::Memory;
+        victim.verdict.culprits[0].op = Op::DropCaches;
+        assert_eq!(
+            sentence(&victim),
+            "fstrim (demo-trim.service) dropped the kernel's caches (drop_caches), and it waits for \
+             what is read back: 83% of 12.1 s excess"
+        );
+        victim.verdict.culprits[0].actor = tracer_snapshot::Actor::default();
+        assert!(sentence(&victim).starts_with("somebody dropped the kernel's caches"));
     }
 
     #[test]

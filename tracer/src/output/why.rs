@@ -18,7 +18,7 @@ use super::{
     verdict::{culprit, named, own_work, sentence},
 };
 use crate::filter;
-use tracer_snapshot::{Change, Evidence, Hanging, Kind, Snapshot, Via, Victim};
+use tracer_snapshot::{Change, Evidence, Hanging, Kind, Op, Snapshot, Via, Victim};
 
 /// No line is wider.
 const COLUMNS: usize = 100;
@@ -128,7 +128,7 @@ fn write_culprits(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
             culprit(one),
             percent(one.share),
             duration(one.wait_seconds),
-            place(one.via),
+            if one.op == Op::DropCaches { "for what was dropped" } else { place(one.via) },
         );
         line(out, label, &head)?;
         if let Some(compared) = compared(&one.evidence) {

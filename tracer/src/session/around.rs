@@ -28,6 +28,7 @@ impl Session {
             at_ns: now,
             contenders: self.tallies.read_contenders(&mut self.accounts),
             reclaimers: self.tallies.read_reclaimers(&mut self.accounts),
+            drops: self.read_drops(),
             limits,
             steal_ns,
             cpus,
@@ -38,6 +39,13 @@ impl Session {
         self.accounts.disk_work(&mut tick);
         tick.helpers = self.read_helpers(now, &tick.disks);
         tick
+    }
+
+    /// Finds who had the kernel drop its caches since the last tick.
+    fn read_drops(&mut self) -> Vec<OwnerId> {
+        let Self { cache_drops, tallies, accounts, .. } = self;
+        let drops = cache_drops.look().into_iter();
+        drops.map(|drop| tallies.dropper(&drop.comm, drop.tid, accounts)).collect()
     }
 
     /// Finds the names of the actors in the tick while they are still there.

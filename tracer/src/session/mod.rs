@@ -52,6 +52,7 @@ use tracer_kernel::{
     },
 };
 use tracer_node::{
+    cache_drops::CacheDrops,
     disks::{Assigned, Hidden, Layers, Queues, Room, StackStates, Stacked},
     files::Files,
     helpers::Helpers,
@@ -104,6 +105,7 @@ pub struct Session {
     flight: Option<Flight>,
     surroundings: Surroundings,
     tallies: Tallies,
+    cache_drops: CacheDrops,
     helpers: Helpers,
     /// The threads of helpers that the kernel programs were given.
     helper_threads: HelperThreads,

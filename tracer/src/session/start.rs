@@ -19,6 +19,7 @@ use tracer_kernel::{
     strategies::Forced,
 };
 use tracer_node::{
+    cache_drops::CacheDrops,
     disks::{self, Assigned, Hidden, Layers, Queues, Room, StackStates},
     files::Files,
     helpers::Helpers,
@@ -208,6 +209,7 @@ impl Session {
             flight: None,
             surroundings: Surroundings::new(&options.root),
             tallies,
+            cache_drops: CacheDrops::new(&options.root),
             helpers: Helpers::new(&options.root),
             helper_threads,
             under_way,

@@ -213,6 +213,7 @@ impl World {
                 completed: now.completed - then.completed,
                 bytes: now.bytes - then.bytes,
                 writes: operation == op::WRITE,
+                reads: operation == op::READ,
                 in_flight_ns: now.in_flight_ns - then.in_flight_ns,
                 cost_ns,
                 guessed,

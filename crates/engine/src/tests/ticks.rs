@@ -68,7 +68,7 @@ fn what_the_hypervisor_took_is_a_part_of_all_cpu_time() {
 fn a_machine_shrinks_from_where_its_period_began() {
     let mut engine = Engine::new();
     let mut shrank = |total_bytes| {
-        let memory = Memory { total_bytes, available_bytes: 0 };
+        let memory = Memory { total_bytes, ..Memory::default() };
         tick_at(&mut engine, SECOND, Tick { memory, ..Tick::default() });
         let shrank = engine.memory_shrank_bytes();
         if total_bytes == 5 {

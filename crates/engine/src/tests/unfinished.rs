@@ -43,7 +43,7 @@ impl Played {
             writes: true,
             in_flight_ns: ended * MS,
             cost_ns: 500_000,
-            guessed: false,
+            ..Load::default()
         };
         let disks = vec![DiskWork {
             disk: 0,

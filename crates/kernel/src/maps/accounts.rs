@@ -455,6 +455,7 @@ impl Accounts {
                     completed: requests,
                     bytes,
                     writes: u32::from(disk.owners[account].op) == op::WRITE,
+                    reads: u32::from(disk.owners[account].op) == op::READ,
                     in_flight_ns,
                     cost_ns,
                     guessed,

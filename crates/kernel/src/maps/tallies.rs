@@ -1,5 +1,5 @@
 //! Sums that the kernel programs keep by key, beside the ledger: who ran while
-//! others waited for the CPU, and who reclaimed memory.
+//! others waited for the CPU, and who reclaimed memory; and for whom the kernel logged a line.
 //!
 //! It reads two small tables of the kernel programs once a second, and returns what
 //! was added since. The kernel evicts the entries that were not used for longest, so
@@ -9,14 +9,19 @@
 use std::{collections::HashMap, hash::Hash};
 
 use anyhow::Result;
-use tracer_ebpf::record::{ContenderKey, OwnerKey, Reclaimed, op, via};
-use tracer_engine::tick::{Contender, Reclaimer};
+use aya::maps::{Array, MapData};
+use tracer_ebpf::record::{COMM, ContenderKey, LOGGED_BY, LoggedBy, OwnerKey, Reclaimed, op, via};
+use tracer_engine::{
+    blame::OwnerId,
+    tick::{Contender, Reclaimer},
+};
 
 use super::{accounts::Accounts, pods::Plain, sums::Sums};
 use crate::load::Programs;
 
 /// The tables, and what was in them.
 pub struct Tallies {
+    logged_by: Array<MapData, Plain<LoggedBy>>,
     contenders: Sums<ContenderKey, u64>,
     reclaimers: Sums<OwnerKey, Plain<Reclaimed>>,
     seen_contenders: HashMap<ContenderKey, [u64; 1]>,
@@ -31,6 +36,7 @@ impl Tallies {
     /// When a table was taken before.
     pub fn new(programs: &mut Programs) -> Result<Self> {
         Ok(Self {
+            logged_by: Array::try_from(programs.take_map("LOGGED_BY")?)?,
             contenders: Sums::new(programs, "CONTENDERS")?,
             reclaimers: Sums::new(programs, "RECLAIMERS")?,
             seen_contenders: HashMap::new(),
@@ -70,10 +76,29 @@ impl Tallies {
         reclaimers.collect()
     }
 
+    /// The owner who dropped the kernel's caches: a thread of this name and number, of which the
+    /// kernel logged a line. Without a line nobody is known, and the number is 0.
+    pub fn dropper(&self, comm: &[u8], tid: u32, accounts: &mut Accounts) -> OwnerId {
+        let logged_by = self.logged_by.get(&(tid % LOGGED_BY), 0).ok().map(|Plain(by)| by);
+        let who = match logged_by.filter(|by| tid != 0 && by.tid == u64::from(tid)) {
+            Some(by) => by.who,
+            None => OwnerKey { comm: padded(comm), ..OwnerKey::default() },
+        };
+        accounts.intern(OwnerKey { op: op::DROP_CACHES as u16, via: via::DIRECT, ..who })
+    }
+
     /// Sums that the kernel evicted.
     pub fn evicted(&self) -> u64 {
         self.contenders.evicted() + self.reclaimers.evicted()
     }
+}
+
+/// A name as the kernel has it.
+fn padded(comm: &[u8]) -> [u8; COMM] {
+    let mut padded = [0; COMM];
+    let name = &comm[..comm.len().min(COMM - 1)];
+    padded[..name.len()].copy_from_slice(name);
+    padded
 }
 
 /// The growth of each sum since the last call, for those that grew. Remembers the

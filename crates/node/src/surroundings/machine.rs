@@ -22,7 +22,15 @@ pub fn parse_memory(meminfo: &[u8]) -> Option<Memory> {
         let line = meminfo.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(name))?;
         number::<u64>(words(line).next()?)?.checked_mul(1024)
     };
-    Some(Memory { total_bytes: bytes(b"MemTotal:")?, available_bytes: bytes(b"MemAvailable:")? })
+    let cached_bytes = [b"Cached:".as_slice(), b"Buffers:"]
+        .into_iter()
+        .filter_map(bytes)
+        .fold(0, u64::saturating_add);
+    Some(Memory {
+        total_bytes: bytes(b"MemTotal:")?,
+        available_bytes: bytes(b"MemAvailable:")?,
+        cached_bytes,
+    })
 }
 
 /// The words of a line.
@@ -47,8 +55,10 @@ mod tests {
 
     #[test]
     fn memory_is_in_bytes() {
-        let meminfo = b"MemTotal:       8000 kB\nMemFree: 1 kB\nMemAvailable:   4000 kB\n";
-        let memory = Memory { total_bytes: 8_192_000, available_bytes: 4_096_000 };
+        let meminfo = b"MemTotal:       8000 kB\nMemFree: 1 kB\nMemAvailable:   4000 kB\n\
+            Buffers: 2 kB\nCached: 3 kB\nSwapCached: 1 kB\n";
+        let memory =
+            Memory { total_bytes: 8_192_000, available_bytes: 4_096_000, cached_bytes: 5120 };
         assert_eq!(parse_memory(meminfo), Some(memory));
         assert_eq!(parse_memory(b"MemTotal: 18446744073709551615 kB\n"), None);
     }

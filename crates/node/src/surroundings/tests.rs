@@ -86,7 +86,7 @@ fn stolen_time_is_counted_since_the_last_look() {
     let (root, mut surroundings) = node();
     let first = surroundings.look(SECOND_NS, &[]);
     assert_eq!((first.steal_ns, first.cpus), (0, 1));
-    assert_eq!(first.memory, Memory { total_bytes: 2048, available_bytes: 1024 });
+    assert_eq!(first.memory, Memory { total_bytes: 2048, available_bytes: 1024, cached_bytes: 0 });
     put(&root, "proc/stat", "cpu  0 0 0 0 0 0 0 125 0 0\ncpu0 0 0 0 0 0 0 0 125 0 0\n");
     assert_eq!(surroundings.look(2 * SECOND_NS, &[]).steal_ns, 250_000_000);
 }

@@ -83,6 +83,7 @@ pub fn tick(at_ns: u64) -> Tick {
         journals: vec![JournalWork { device: 7 << 20, owner: OwnerId(9), blocks: 3 }],
         contenders: vec![Contender { victim_tgid: 812, owner: OwnerId(2), ns: MS }],
         reclaimers: vec![Reclaimer { owner: OwnerId(9), times: 2, ns: MS, limit_ns: MS / 2 }],
+        drops: vec![OwnerId(9)],
         limits: vec![Limit {
             cgroup: 1,
             kind: LimitKind::Io,
@@ -106,7 +107,7 @@ pub fn tick(at_ns: u64) -> Tick {
         }],
         steal_ns: MS,
         cpus: 2,
-        memory: Memory { total_bytes: 1 << 30, available_bytes: 1 << 29 },
+        memory: Memory { total_bytes: 1 << 30, available_bytes: 1 << 29, cached_bytes: 1 << 28 },
         disks: vec![disk_work(at_ns)],
     }
 }
@@ -120,6 +121,7 @@ pub fn disk_work(at_ns: u64) -> DiskWork {
         completed: 24,
         bytes: 24 << 27,
         writes: false,
+        reads: false,
         in_flight_ns: 990 * MS,
         cost_ns: 20_000_000,
         guessed: true,

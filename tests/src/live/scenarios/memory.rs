@@ -55,26 +55,34 @@ enum LimitOf {
     Tenant,
 }
 
+/// The victim on its disk, whose reads take 40 ms from now on.
+///
 /// Fields are dropped in order: what runs, then what it runs in and on.
-struct Shortage {
+pub struct Store {
     victim: Process,
     account: PathBuf,
-    tenant: Part,
-    limit: CgroupV1,
     cgroup: Cgroup,
-    disk: SimulatedDisk,
+    pub disk: SimulatedDisk,
 }
 
-impl Shortage {
-    fn build(limit: CgroupV1, of_whom: LimitOf) -> Result<Self> {
+impl Store {
+    /// Lays the victim's file out on a new disk, and starts it with `start`. Other files, of
+    /// these names and sizes, are laid out as well.
+    pub fn build(
+        others: &[(&str, u64)],
+        start: impl FnOnce(&Part, &Cgroup) -> Result<Process>,
+    ) -> Result<Self> {
         let disk =
             SimulatedDisk::create_with(Filesystem::Ext4, &["-g", &GROUP_BLOCKS.to_string()])?;
-        limit.set("memory.limit_in_bytes", &LIMIT_BYTES.to_string())?;
-        let folder = disk.mountpoint().parent().context("a mountpoint lies in a folder")?;
-        let (account, holes) = (folder.join("account"), folder.join("holes"));
-        File::create(&holes)?.set_len(HOLES_BYTES)?;
+        let account = folder(&disk)?.join("account");
         let file = disk.mountpoint().join("store");
         lay_out(&file)?;
+        for (name, bytes) in others {
+            let other = File::create(disk.mountpoint().join(name))?;
+            let piece = vec![0x55; 1 << 20];
+            (0..bytes >> 20).try_for_each(|at| other.write_all_at(&piece, at << 20))?;
+            other.sync_all()?;
+        }
         // Memory is charged to the process that uses it first, which must not be this one.
         disk.forget()?;
 
@@ -86,36 +94,24 @@ impl Shortage {
             account: account.clone(),
         };
         let cgroup = cgroup("store");
-        let victim = match of_whom {
-            LimitOf::Both => filler.start_within(&limit, "store", &cgroup)?,
-            LimitOf::Tenant => filler.start("store", &cgroup)?,
-        };
+        let victim = start(&filler, &cgroup)?;
         wait_for_a_round(&victim, &account)?;
         // The journal keeps bitmaps in memory until they are written to their places.
         disk.settle()?;
         disk.become_another(&Model { read: Duration::from_millis(40), ..Model::default() })?;
-        let tenant = Part::Hoarder {
-            heap_bytes: HEAP_BYTES,
-            file: holes,
-            bytes_per_second: READ_BYTES_PER_SECOND,
-        };
-        Ok(Self { victim, account, tenant, limit, cgroup, disk })
+        Ok(Self { victim, account, cgroup, disk })
     }
 
-    /// Watches the victim; calls `before`, and then starts the tenant.
-    fn watch(&self, tenant: &Cgroup, before: impl FnOnce()) -> Answer {
-        let answer = watch(self, |length| {
-            before();
-            let _tenant = self.tenant.start_within(&self.limit, "hoarder", tenant).unwrap();
-            sleep(length);
-        });
+    /// Watches the victim while `busy` runs.
+    pub fn watch(&self, busy: impl FnOnce(Duration)) -> Answer {
+        let answer = watch(self, busy);
         // The filesystem reads bitmaps ahead on its own, and ends no sooner.
         self.disk.become_another(&Model::default()).unwrap();
         answer
     }
 }
 
-impl Victim for Shortage {
+impl Victim for Store {
     fn pid(&self) -> u32 {
         self.victim.pid()
     }
@@ -126,6 +122,45 @@ impl Victim for Shortage {
 
     fn sync_seconds(&self) -> f64 {
         Account::read(&self.account).expect("it keeps account").seconds
+    }
+}
+
+/// The folder beside a disk's mountpoint.
+fn folder(disk: &SimulatedDisk) -> Result<&Path> {
+    disk.mountpoint().parent().context("a mountpoint lies in a folder")
+}
+
+/// Fields are dropped in order: what runs, then what it runs in.
+struct Shortage {
+    store: Store,
+    tenant: Part,
+    limit: CgroupV1,
+}
+
+impl Shortage {
+    fn build(limit: CgroupV1, of_whom: LimitOf) -> Result<Self> {
+        limit.set("memory.limit_in_bytes", &LIMIT_BYTES.to_string())?;
+        let store = Store::build(&[], |victim, cgroup| match of_whom {
+            LimitOf::Both => victim.start_within(&limit, "store", cgroup),
+            LimitOf::Tenant => victim.start("store", cgroup),
+        })?;
+        let holes = folder(&store.disk)?.join("holes");
+        File::create(&holes)?.set_len(HOLES_BYTES)?;
+        let tenant = Part::Hoarder {
+            heap_bytes: HEAP_BYTES,
+            file: holes,
+            bytes_per_second: READ_BYTES_PER_SECOND,
+        };
+        Ok(Self { store, tenant, limit })
+    }
+
+    /// Watches the victim; calls `before`, and then starts the tenant.
+    fn watch(&self, tenant: &Cgroup, before: impl FnOnce()) -> Answer {
+        self.store.watch(|length| {
+            before();
+            let _tenant = self.tenant.start_within(&self.limit, "hoarder", tenant).unwrap();
+            sleep(length);
+        })
     }
 }
 
@@ -169,7 +204,7 @@ fn a_tenant_that_takes_the_memory_is_named() {
         let shortage = need_shortage!(LimitOf::Both);
         let (tenant, writer) = (cgroup("hoarder"), cgroup("bystander"));
         let bystander = Part::Writer {
-            file: shortage.disk.mountpoint().join("bystander"),
+            file: shortage.store.disk.mountpoint().join("bystander"),
             file_bytes: 16 << 20,
             bytes_per_second: 1 << 20,
         };
@@ -192,7 +227,7 @@ fn who_is_at_a_limit_of_its_own_takes_memory_from_nobody_else() {
     play_on(|| {
         let shortage = need_shortage!(LimitOf::Tenant);
         let tenant = cgroup("hoarder");
-        let answer = shortage.watch(&tenant, || shortage.disk.forget().unwrap());
+        let answer = shortage.watch(&tenant, || shortage.store.disk.forget().unwrap());
         let truth = Truth {
             kinds: &["memory"],
             culprits: &[],

@@ -9,6 +9,8 @@
 pub(super) mod culprits;
 /// The simulated disk, compared with its own model.
 mod disk;
+/// Caches that somebody drops.
+mod dropped;
 /// A disk that is slow when the tracer starts.
 mod kept;
 /// Filesystems' logs, and who fills them.

@@ -3,11 +3,20 @@
 //! The time is counted for every owner. If the thread is in a sync, it is a part of the
 //! time of that sync, too.
 //!
+//! It also finds who makes the kernel drop its caches (`drop_caches`). The kernel logs that by
+//! name and number alone, in the context of who asked for it, and such a process is mostly gone
+//! before anybody can look at it. So who runs is noted for each line of the kernel's log, and
+//! user space reads the line.
+//!
 //! Prototypes, in
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/vmscan.h>
 //! (no argument is read):
 //! - mm_vmscan_direct_reclaim_begin(int order, gfp_t, …), _end(unsigned long)
 //! - mm_vmscan_memcg_reclaim_begin(int order, gfp_t, …), _end(unsigned long)
+//!
+//! And in <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/printk.h>
+//! (no argument is read):
+//! - console(const char *text, size_t len)
 
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
@@ -18,7 +27,7 @@ use aya_ebpf::{
 use tracer_ebpf::{
     clocks::Clocks,
     dropped::Dropped,
-    record::{OwnerKey, Reclaimed, op, via},
+    record::{LOGGED_BY as PLACES, LoggedBy, OwnerKey, Reclaimed, op, via},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -59,6 +68,22 @@ static RECLAIMING: LruHashMap<u32, Reclaiming> = LruHashMap::with_max_entries(10
 static RECLAIMERS: LruHashMap<OwnerKey, Reclaimed> = LruHashMap::with_max_entries(256, 0);
 #[map]
 static RECLAIMERS_NEW: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The threads that ran when the kernel logged its last lines. The kernel logs in any context, so
+/// this is a table without locks. An interrupt may tear a value, which then names another thread
+/// than the one that is looked for, or the same one.
+#[map]
+static LOGGED_BY: Array<LoggedBy> = Array::with_max_entries(PLACES, 0);
+
+/// The kernel logs a line.
+#[btf_tracepoint(function = "console")]
+pub fn console(_ctx: BtfTracePointContext) -> i32 {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if let Some(logged_by) = LOGGED_BY.cell(tid % PLACES) {
+        logged_by.set(LoggedBy { who: running(op::DROP_CACHES), tid: tid.into() });
+    }
+    0
+}
 
 #[btf_tracepoint(function = "mm_vmscan_direct_reclaim_begin")]
 pub fn direct_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
@@ -125,19 +150,24 @@ fn count(ns: u64, whose: Whose) {
         Whose::Machine => 0,
         Whose::Cgroup => ns,
     };
-    let who = Actor::running();
-    let key = OwnerKey {
-        cgroup: who.cgroup,
-        comm: who.comm,
-        disk: 0,
-        op: op::MEMORY as u16,
-        kthread: u8::from(who.kthread),
-        via: via::DIRECT,
-    };
     let zero = Reclaimed { times: 0, ns: 0, limit_ns: 0 };
-    if let Some(sum) = sum_of(&RECLAIMERS, &RECLAIMERS_NEW, &key, zero) {
+    if let Some(sum) = sum_of(&RECLAIMERS, &RECLAIMERS_NEW, &running(op::MEMORY), zero) {
         sum.times().add(1);
         sum.ns().add(ns);
         sum.limit_ns().add(limit_ns);
+    }
+}
+
+/// The running task, as the owner of such an operation.
+#[inline(always)]
+fn running(op: u32) -> OwnerKey {
+    let who = Actor::running();
+    OwnerKey {
+        cgroup: who.cgroup,
+        comm: who.comm,
+        disk: 0,
+        op: op as u16,
+        kthread: u8::from(who.kthread),
+        via: via::DIRECT,
     }
 }

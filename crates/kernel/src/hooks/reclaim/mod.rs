@@ -1,4 +1,4 @@
-//! Tasks reclaim memory themselves (direct reclaim).
+//! Tasks reclaim memory themselves (direct reclaim), or have the kernel drop its caches.
 //!
 //! It feeds the phase `reclaim`, and `tracer_blame_seconds_total` with the operation
 //! `memory`.
@@ -10,7 +10,7 @@ use crate::{
 
 pub const HOOK: Hook = Hook {
     name: "reclaim",
-    purpose: "who reclaims memory (direct reclaim)",
+    purpose: "who reclaims memory (direct reclaim), or drops the kernel's caches",
     is_required: false,
     without: "direct reclaim is shown as `cpu` and `other`, and its culprits are not \
               named",
@@ -21,6 +21,7 @@ pub const HOOK: Hook = Hook {
             step(Program::DirectReclaimBegin),
             optional(step(Program::MemcgReclaimEnd)),
             optional(step(Program::MemcgReclaimBegin)),
+            optional(step(Program::Console)),
         ],
     }],
     find_gaps,
@@ -28,8 +29,12 @@ pub const HOOK: Hook = Hook {
 };
 
 fn find_gaps(served: &Served<'_>) -> Vec<Gap> {
-    if served.has(&[Program::MemcgReclaimBegin, Program::MemcgReclaimEnd]) {
-        return Vec::new();
+    let mut gaps = Vec::new();
+    if !served.has(&[Program::MemcgReclaimBegin, Program::MemcgReclaimEnd]) {
+        gaps.push(gap("memcg", "reclaiming memory for a cgroup's own limit is not seen"));
     }
-    vec![gap("memcg", "reclaiming memory for a cgroup's own limit is not seen")]
+    if !served.has(&[Program::Console]) {
+        gaps.push(gap("drop_caches", "the cgroup of who drops the kernel's caches is not seen"));
+    }
+    gaps
 }
