@@ -30,6 +30,7 @@ use tracer_ebpf::{
 use super::{
     carried::is_carried,
     phases::{Phase, Phases},
+    save::{Digest, Save, Source, saved},
 };
 
 /// An owner and one class of its requests, interned by the caller.
@@ -37,6 +38,20 @@ use super::{
     Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
 )]
 pub struct OwnerId(pub u32);
+
+impl Save for OwnerId {
+    fn shape(shape: &mut Digest) {
+        shape.add(b"owner");
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+
+    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
+        self.0.take(from)
+    }
+}
 
 impl OwnerId {
     /// The owner of an account that nobody has, and of `others`.
@@ -51,6 +66,8 @@ pub struct ActorId {
     pub comm: [u8; COMM],
     pub kthread: bool,
 }
+
+saved!(ActorId { cgroup, comm, kthread });
 
 impl ActorId {
     /// Whether it is a kernel worker that works for an unknown owner.
@@ -335,6 +352,13 @@ pub struct Division {
     pub device_ns: f64,
     /// None of these.
     pub unexplained_ns: f64,
+}
+
+saved! {
+    Division {
+        excess_ns, others_ns, own_ns, own_behind_ns, memory_ns, throttle_ns, journal_ns,
+        commits_ns, device_ns, unexplained_ns,
+    }
 }
 
 impl Division {

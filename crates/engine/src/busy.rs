@@ -2,7 +2,10 @@
 //! inside the call: it looks for free blocks, compresses or encrypts. Such a sync waits for
 //! nobody, and is slow all the same.
 
-use super::victim::{BASELINE_SYNCS, MAX_BASELINE_NS, Victim};
+use super::{
+    save::saved,
+    victim::{BASELINE_SYNCS, MAX_BASELINE_NS, Victim},
+};
 
 /// A sync runs for long if it runs for more than this multiple of what is usual.
 const LONG: f64 = 2.0;
@@ -29,6 +32,8 @@ pub struct Busy {
     outliers: u16,
     usual_ns: f32,
 }
+
+saved!(Busy { samples, outliers, usual_ns } if |it| it.samples <= SAMPLES);
 
 impl Busy {
     /// The part of a sync's CPU time, in ns, that is beyond what is usual; the sync wrote

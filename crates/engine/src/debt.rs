@@ -8,7 +8,7 @@
 
 use tracer_ebpf::record::op;
 
-use super::{blame::Division, demand::Slot, suspect::Suspect, victim::Victim};
+use super::{blame::Division, demand::Slot, save::saved, suspect::Suspect, victim::Victim};
 
 /// A victim's disks' debts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Debt {
 
 /// Good seconds in memory.
 const MEMORY: u32 = 300;
+
+saved!(Debt { ns, bytes, seconds, before } if |it| it.seconds <= MEMORY);
 
 impl Debt {
     /// The victim was well in a second.

@@ -7,6 +7,7 @@
 
 use super::{
     blame::{ActorId, OwnerId},
+    save::saved,
     tick::{Alone, DiskWork},
 };
 
@@ -171,6 +172,8 @@ pub struct Lived {
     recent: f32,
     smooth: f32,
 }
+
+saved!(Lived { requests, work, depth, guessed, passed, recent, smooth });
 
 /// The weights of a new second in a level: it follows a rise within seconds, and a fall
 /// within minutes.

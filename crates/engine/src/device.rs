@@ -10,6 +10,7 @@
 use super::{
     demand::{FULL, Growth, NO_GROWTH, Slot, learn},
     reference::{Grade, SLOWER},
+    save::saved,
     tick::Alone,
 };
 
@@ -36,6 +37,13 @@ pub struct Device {
     pub known: Grade,
 }
 
+saved! {
+    Device {
+        seconds, levels, stretch, guessed, others, rested, flushes, last, before, known,
+    }
+    if |it| it.others < MANY_OTHERS
+}
+
 /// If the costs are of the other kind (guessed or not) for this many seconds on end,
 /// the levels are learnt again.
 const MANY_OTHERS: u8 = 8;
@@ -53,6 +61,8 @@ struct Recent {
     usual_ns: f32,
     gap: u32,
 }
+
+saved!(Recent { requests, ns, usual_ns, gap });
 
 impl Recent {
     /// With fewer requests there is no ratio.

@@ -32,6 +32,15 @@ impl<const STEP_BITS: u32, const BUCKETS: usize> Histogram<STEP_BITS, BUCKETS> {
         *count = count.saturating_add(1);
     }
 
+    /// By bucket.
+    pub(super) fn counts(&self) -> &[u32; BUCKETS] {
+        &self.counts
+    }
+
+    pub(super) fn counts_mut(&mut self) -> &mut [u32; BUCKETS] {
+        &mut self.counts
+    }
+
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|count| u64::from(*count)).sum()
     }

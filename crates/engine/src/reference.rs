@@ -8,7 +8,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::histogram::Evidence;
+use super::{
+    histogram::Evidence,
+    save::{Digest, MAX_SUM, Save, Source, saved},
+};
 
 /// Times of one batch.
 const BATCH: u64 = 8;
@@ -72,6 +75,30 @@ pub struct Reference {
     run: u8,
     /// It began with what an earlier run knew.
     is_kept: bool,
+}
+
+saved! {
+    Reference { levels, batches, slow, usual_ns, sum_ns, count, faster, run, is_kept }
+    if |it| {
+        usize::from(it.run) < FASTER_BATCHES && it.batches.max(it.slow) <= MAX_SUM
+    }
+}
+
+impl Save for Grade {
+    fn shape(shape: &mut Digest) {
+        shape.add(b"grade");
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(*self as u8);
+    }
+
+    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
+        let mut code = 0u8;
+        code.take(from)?;
+        *self = [Self::None, Self::Young, Self::Good].get(usize::from(code)).copied()?;
+        Some(())
+    }
 }
 
 impl Reference {

@@ -11,7 +11,8 @@ use super::{
     blame::{ActorId, OwnerId},
     demand::Lived,
     histogram::{Evidence, rank_z},
-    victim::MAX_BASELINE_NS,
+    save::saved,
+    victim::{MAX_BASELINE_NS, MOST_SYNCS},
 };
 
 const READ: usize = op::READ as usize;
@@ -69,6 +70,19 @@ pub struct Suspect {
     pub seen_in: u32,
     /// It counts as present until this time, also without a part in single syncs.
     pub around_until_ns: u64,
+}
+
+saved! {
+    Suspect {
+        actor, owner, total, lived, grown, with, seconds, seen_in, around_until_ns,
+    }
+    left { now, before, past, fresh, reads_back }
+}
+
+impl Default for Suspect {
+    fn default() -> Self {
+        Self::new(ActorId::default(), OwnerId::NOBODY)
+    }
 }
 
 impl Suspect {
@@ -255,6 +269,8 @@ pub struct Second {
     pub syncs: u32,
     pub sum_ns: f32,
 }
+
+saved!(Second { syncs, sum_ns } if |it| it.syncs <= MOST_SYNCS);
 
 /// On each side of a change.
 const STEADY: usize = 3;

@@ -18,6 +18,7 @@ use crate::kind::{Confidence, Kind, Via};
 
 mod around;
 mod busy;
+mod checkpoints;
 mod compared;
 mod demands;
 mod devices;

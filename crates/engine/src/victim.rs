@@ -4,6 +4,9 @@
 //! (`SUSPECTS`). Windowed numbers are kept in two halves, the current and the one before,
 //! so that forgetting is a swap; what leaves the window is added to the period's past.
 
+mod learnt;
+
+pub(super) use learnt::MOST_SYNCS;
 use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindow, op};
 
 use super::{
