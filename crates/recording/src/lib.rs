@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod breaks;
+mod checkpoint;
 mod checks;
 mod comm;
 pub mod line;

@@ -14,7 +14,7 @@ use tracer_ebpf::{
     sync_record_fields,
 };
 
-use super::{comm::Comm, sums::Syncs};
+use super::{checkpoint::Checkpoint, comm::Comm, sums::Syncs};
 use tracer_engine::{
     blame::{ActorId, Owner, OwnerId},
     tick::Tick,
@@ -89,6 +89,9 @@ lines! {
     Dropped(BTreeMap<String, u64>),
     Clock(Clock),
     Mark(Mark),
+    /// Boxed, as above.
+    Checkpoint(Box<Checkpoint>),
+    CheckpointsLeftOut(usize),
     Tick(Tick),
     Copied(Copied),
     End(End),

@@ -5,6 +5,8 @@
 //! Whatever has a number is named once, before the number is first used. After an error
 //! nothing more is written.
 
+mod checkpoint;
+
 use std::{
     collections::HashMap,
     io::{self, Write},

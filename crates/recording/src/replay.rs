@@ -4,6 +4,7 @@
 //! anything else sees it, and everything that grows has a bound; the first line
 //! that does not hold ends the replay, with what came before it intact.
 
+mod checkpoint;
 mod disk;
 mod lines;
 pub mod marks;
@@ -24,7 +25,7 @@ use tracer_engine::{blame::ActorId, victim::Span};
 use tracer_scene::{DiskState, Scene, Stack, actors::Actors};
 use tracer_snapshot::{Hanging, SlowSync, Snapshot, clock::Clock};
 
-use self::{disk::DISKS, marks::Marks, names::Names, windows::Windows};
+use self::{checkpoint::Checkpoints, disk::DISKS, marks::Marks, names::Names, windows::Windows};
 use super::{
     FORMAT, VERSION,
     breaks::{Break, Breaks, SILENCE_SECONDS, Why},
@@ -109,6 +110,7 @@ pub struct Replay {
     /// The segments that follow; `None` for a single file.
     rest: Option<VecDeque<PathBuf>>,
     breaks: Breaks,
+    checkpoints: Checkpoints,
     marks: Marks,
     /// This is added to the kernel's times of this part: those of another boot begin
     /// again.
@@ -199,6 +201,7 @@ impl Replay {
             reader,
             rest: None,
             breaks: Breaks::default(),
+            checkpoints: Checkpoints::default(),
             marks: Marks::default(),
             shift_ns: 0,
             part_clock: clock,
@@ -371,6 +374,9 @@ impl Replay {
         slow: &mut Vec<SlowSync>,
     ) -> Result<(), String> {
         let shift_ns = self.shift_ns;
+        if matches!(line, Line::Sync(_) | Line::Syncs(_) | Line::Tick(_)) {
+            self.checkpoints.end();
+        }
         match line {
             Line::Header(_) => return Err("another recording begins".to_owned()),
             Line::Owner(OwnerLine { id, actor, op }) => {
@@ -435,6 +441,8 @@ impl Replay {
             }
             Line::Clock(clock) => self.set_clock(clock),
             Line::Mark(mark) => self.mark(mark)?,
+            Line::Checkpoint(one) => self.checkpoint(&one),
+            Line::CheckpointsLeftOut(count) => self.checkpoints.leave_out(count),
             Line::Tick(mut tick) => {
                 tick.at_ns = shifted(tick.at_ns, shift_ns)?;
                 self.tick(&tick)?;

@@ -194,6 +194,19 @@ impl Source {
     }
 }
 
+/// Ends a replay: says on standard error what it could not go on from.
+///
+/// # Errors
+///
+/// When not all of the recording could be read.
+pub fn finish(replay: &Replay) -> Result<()> {
+    if let Some(forgotten) = replay.forgotten() {
+        // Nobody may read it.
+        let _ = writeln!(io::stderr(), "{forgotten}");
+    }
+    replay.check()
+}
+
 /// The recording that is meant, of this machine.
 fn recording(named: Option<&Path>) -> PathBuf {
     let agents = || env::var_os("TRACER_RECORD").filter(|path| !path.is_empty());

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 
-use super::{past::Source, top, watch, why};
+use super::{
+    past::{Source, finish},
+    top, watch, why,
+};
 use crate::cli::recordings::{ReplayArgs, View};
 
 /// # Errors
@@ -25,5 +28,5 @@ pub async fn run(args: &ReplayArgs) -> Result<()> {
         Some(View::Watch(args)) => watch::replay(args, replay, asked),
     };
     // If nothing could be shown, a damaged recording is the reason: report that first.
-    replay.check().and(shown)
+    finish(replay).and(shown)
 }

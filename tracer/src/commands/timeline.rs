@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     marks,
-    past::{Asked, Source, Until},
+    past::{Asked, Source, Until, finish},
 };
 use crate::{
     cli::{moments::Zone, recordings::TimelineArgs},
@@ -59,7 +59,7 @@ pub async fn run(args: &TimelineArgs) -> Result<()> {
     }
     let mut out = io::stdout().lock();
     out.write_all(&bytes).and_then(|()| out.flush()).context("failed to print")?;
-    replay.check()
+    finish(&replay)
 }
 
 /// An event, with its line in words.

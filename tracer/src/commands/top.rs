@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
     POLL, Stop, Wakeup,
-    past::{Asked, Source, Until},
+    past::{Asked, Source, Until, finish},
     start_beside_references,
 };
 use crate::{
@@ -43,7 +43,7 @@ pub async fn run(args: &TopArgs, options: &Options) -> Result<()> {
         let source = Source::find(named, None, &args.past.time, length).await?;
         let (mut past, asked) = args.past.time.open(&source, length)?;
         let shown = replay(args, &mut past, asked.as_ref()).await;
-        return past.check().and(shown);
+        return finish(&past).and(shown);
     }
     let session = start_beside_references(options)?;
     let wakeup = Wakeup::new(&session)?;

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     Stop, Wakeup,
-    past::{Asked, Source, Until},
+    past::{Asked, Source, Until, finish},
     start_beside_references,
 };
 use crate::{
@@ -36,7 +36,7 @@ pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
         let source = Source::find(named, None, &args.past.time, length).await?;
         let (mut past, asked) = args.past.time.open(&source, length)?;
         let shown = replay(args, &mut past, asked.as_ref());
-        return past.check().and(shown);
+        return finish(&past).and(shown);
     }
     let mut session = start_beside_references(options)?;
     let wakeup = Wakeup::new(&session)?;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::{
     Stop, Wakeup,
-    past::{Asked, AskedAbout, Gap, Source, Until},
+    past::{Asked, AskedAbout, Gap, Source, Until, finish},
     start_beside_references,
 };
 use crate::{
@@ -37,7 +37,7 @@ pub async fn run(args: &WhyArgs, options: &Options) -> Result<()> {
         let source = Source::find(named, agent, &args.past.time, args.duration).await?;
         let (mut past, asked) = args.past.time.open(&source, args.duration)?;
         let shown = replay(args, &mut past, asked.as_ref());
-        return past.check().and(shown);
+        return finish(&past).and(shown);
     }
     let mut session = start_beside_references(options)?;
     let wakeup = Wakeup::new(&session)?;

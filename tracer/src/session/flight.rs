@@ -17,13 +17,17 @@ impl Session {
         self.flight = Some(flight);
     }
 
-    /// Begins a part of the recording where the flight recorder asks for one; once a
-    /// second.
-    pub(super) fn look_after_flight(&mut self) {
-        let Some(flight) = &self.flight else { return };
-        if flight.is_stopped() {
+    /// Ends the part where nothing can be written any more.
+    pub(super) fn stop_if_stopped(&mut self) {
+        if self.flight.as_ref().is_some_and(Flight::is_stopped) {
             self.recorder = None;
         }
+    }
+
+    /// Begins a part of the recording where the flight recorder asks for one; once a
+    /// second, after the tick: what was learnt up to it is then not in the lines that follow.
+    pub(super) fn begin_part_if_asked(&mut self) {
+        let Some(flight) = &self.flight else { return };
         let Some(began) = flight.take_wish() else {
             if self.recorder.is_none() {
                 flight.pass_second();
@@ -39,6 +43,10 @@ impl Session {
         let part = Part { began: Some(began), boot: boot_id(&self.root), grain: Grain::Thinned };
         // Its sink never fails.
         self.recorder = Recorder::begin_part(flight.segment(), &self.scene, now, part).ok();
+        // Where the disk was too slow or too full, it gets no more than it must.
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| began == Began::Rotation) {
+            recorder.checkpoint(&self.scene, &mut self.files);
+        }
     }
 
     /// Whether a mark would be kept now.

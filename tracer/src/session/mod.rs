@@ -342,18 +342,18 @@ impl Session {
     }
 
     fn record_tick(&mut self) {
-        self.look_after_flight();
-        if self.recorder.is_none() {
-            // Only the recorder needs the changed names.
-            self.scene.actors.drain_changed(|_, _| ());
-            return;
+        self.stop_if_stopped();
+        if self.recorder.is_some() {
+            self.scene.disks = self.read_disks();
+            self.scene.kernel = self.kernel();
         }
-        self.scene.disks = self.read_disks();
-        self.scene.kernel = self.kernel();
         let Self { recorder, scene, accounts, last_tick, .. } = self;
-        if let Some(recorder) = recorder {
-            recorder.tick(last_tick, scene, |owner| accounts.key(owner));
+        match recorder {
+            Some(recorder) => recorder.tick(last_tick, scene, |owner| accounts.key(owner)),
+            // Only the recorder needs the changed names.
+            None => scene.actors.drain_changed(|_, _| ()),
         }
+        self.begin_part_if_asked();
     }
 
     /// How much has been written so far; `None` where nothing is recorded.

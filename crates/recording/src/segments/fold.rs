@@ -122,8 +122,12 @@ impl<G: FnMut(&[u8]) -> io::Result<()>> Folding<G> {
                 self.put_sums()?;
                 self.put("end", &end)
             }
-            // Reports of stacks and lines of later versions are not kept.
-            Line::Stack(_) | Line::Copied(_) | Line::Unknown => Ok(()),
+            // Reports of stacks, checkpoints, and lines of later versions are not kept.
+            Line::Stack(_)
+            | Line::Checkpoint(_)
+            | Line::CheckpointsLeftOut(_)
+            | Line::Copied(_)
+            | Line::Unknown => Ok(()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A flight recorder's segments: bounded, whole wherever they are cut, and each a
 //! recording by itself.
 
+mod checkpoints;
 mod copies;
 mod flights;
 mod marks;

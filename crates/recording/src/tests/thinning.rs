@@ -48,7 +48,7 @@ pub struct Truth {
 
 /// Bytes of lines as they are packed into a segment, and the lines themselves.
 #[derive(Clone, Default)]
-struct Packing(Rc<RefCell<(u64, Vec<u8>)>>);
+pub struct Packing(pub Rc<RefCell<(u64, Vec<u8>)>>);
 
 impl Sink for Packing {
     fn put(&mut self, lines: &[u8]) -> io::Result<u64> {
@@ -115,6 +115,7 @@ impl Generator {
         let grain = Grain::Thinned;
         let part = Part { began: Some(Began::Rotation), grain, ..Part::default() };
         self.recorder = Recorder::begin_part(sink, &self.scene, at_ns, part).unwrap();
+        self.recorder.checkpoint(&self.scene, &mut one_file());
     }
 
     fn owners() -> [Owner; ACCOUNTS] {

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, bail};
 use self::plots::Plots;
 use super::{
     marks,
-    past::{Asked, Source, Until},
+    past::{Asked, Source, Until, finish},
     timeline::collect,
 };
 use crate::{
@@ -58,7 +58,7 @@ pub async fn run(args: &ReportArgs) -> Result<()> {
     let source = Source::find(named, agent, &args.part.time, args.part.duration).await?;
     let (bytes, replay) = make(&source, &args.part, args.format)?;
     write(args, &bytes)?;
-    replay.check()
+    finish(&replay)
 }
 
 /// Makes the report, and returns it with the replay that was read for it.

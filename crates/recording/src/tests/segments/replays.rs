@@ -63,13 +63,14 @@ fn a_directory_replays_as_what_the_session_showed() {
 fn every_segment_is_a_recording_with_all_names_and_sums() {
     let folder = TempDir::new().unwrap();
     let (_, disks) = three_segments(folder.path());
-    for (one, disks) in list(folder.path()).unwrap().iter().zip(&disks) {
+    for ((one, disks), number) in list(folder.path()).unwrap().iter().zip(&disks).zip(1..) {
         let mut replay = Replay::open(&one.path).unwrap();
         assert_eq!(replay.play(u64::MAX, None, &mut Vec::new()), Played::Whole);
         replay.check().unwrap();
         let shown = replay.snapshot_of(Span::Period);
         let victim = &shown.victims[0];
-        assert_eq!((victim.syncs, victim.syncs_total), (400, 400));
+        // 20 a second, for 20 seconds in each segment.
+        assert_eq!((victim.syncs, victim.syncs_total), (400, number * 400));
         assert_eq!(victim.actor.unit.as_deref(), Some("etcd.service"));
         assert_eq!(victim.path, "/var/lib/etcd/member/wal");
         assert_eq!(&json(shown)["disks"], disks, "sums since the tracer started");
@@ -207,8 +208,8 @@ fn a_damaged_segment_is_a_break_and_the_next_one_is_read() {
     three_segments(path);
     let second = path.join(name_of(2));
     let mut bytes = fs::read(&second).unwrap();
-    // The fifth second.
-    let at = (0..5).fold(0, |at, _| at + Head::parse(&bytes[at..]).unwrap().length as usize);
+    // The fifth second, after the names and what was learnt.
+    let at = (0..6).fold(0, |at, _| at + Head::parse(&bytes[at..]).unwrap().length as usize);
     bytes[at + 60] ^= 0xff;
     fs::write(&second, bytes).unwrap();
     let mut replay = Replay::open(path).unwrap();

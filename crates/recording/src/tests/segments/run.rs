@@ -35,7 +35,11 @@ impl Run {
         }
         self.scene.actors.mark_all_changed();
         let part = Part { began: Some(began), boot: Some(self.boot.to_owned()), grain: self.grain };
-        self.recorder = Some(Recorder::begin_part(sink, &self.scene, now_ns, part).unwrap());
+        let mut recorder = Recorder::begin_part(sink, &self.scene, now_ns, part).unwrap();
+        if began == Began::Rotation {
+            recorder.checkpoint(&self.scene, &mut one_file());
+        }
+        self.recorder = Some(recorder);
     }
 
     /// Some syncs and a tick.
