@@ -1,4 +1,4 @@
-//! What the engine has learnt of its victims, as a value: to go on from in another run.
+//! The engine's knowledge of its victims as a value, from which another run can go on.
 //!
 //! A flight recorder writes it at the start of each segment, so that a replay of that segment
 //! alone knows what was usual before. It is what [`Engine::begin_period`] keeps: baselines,
@@ -17,7 +17,7 @@ const MEANING: u64 = 1;
 /// No victim takes more, in bytes.
 const MAX_BYTES: usize = 64 << 10;
 
-/// What was learnt of one victim.
+/// The knowledge of one victim.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Checkpoint {
     pub key: VictimKey,
@@ -43,7 +43,7 @@ pub enum Refused {
 }
 
 impl Engine {
-    /// What was learnt of the victims, in at most `bytes` of state: those that synced last
+    /// Gives what was learnt of the victims, in at most `bytes` of state: those that synced last
     /// come first. Also says how many victims had no room.
     pub fn checkpoints(&self, bytes: usize) -> (Vec<Checkpoint>, usize) {
         let mut latest: Vec<_> = self.victims.iter().enumerate().collect();

@@ -32,7 +32,7 @@ impl<const STEP_BITS: u32, const BUCKETS: usize> Histogram<STEP_BITS, BUCKETS> {
         *count = count.saturating_add(1);
     }
 
-    /// By bucket.
+    /// The counts, by bucket.
     pub(super) fn counts(&self) -> &[u32; BUCKETS] {
         &self.counts
     }

@@ -1,4 +1,4 @@
-//! What the engine had learnt of a victim where a segment begins, as a line.
+//! A line with the engine's knowledge of a victim, as it is where a segment begins.
 
 use serde::{Deserialize, Serialize};
 use tracer_engine::{checkpoint, victim::VictimKey};

@@ -43,7 +43,7 @@ impl Session {
         let part = Part { began: Some(began), boot: boot_id(&self.root), grain: Grain::Thinned };
         // Its sink never fails.
         self.recorder = Recorder::begin_part(flight.segment(), &self.scene, now, part).ok();
-        // Where the disk was too slow or too full, it gets no more than it must.
+        // A disk that was too slow or too full gets no more than it must.
         if let Some(recorder) = self.recorder.as_mut().filter(|_| began == Began::Rotation) {
             recorder.checkpoint(&self.scene, &mut self.files);
         }

@@ -1,4 +1,4 @@
-//! What was learnt goes on in another engine; what cannot have been written does no harm.
+//! Another engine goes on from what was learnt; what cannot have been written does no harm.
 
 use super::*;
 use crate::{

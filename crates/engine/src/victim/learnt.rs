@@ -1,4 +1,4 @@
-//! What is saved of a victim, and what must hold in it.
+//! The fields of a victim that are saved, and the bounds that must hold in them.
 
 use super::{SUSPECTS, Victim};
 use crate::save::{MAX_SUM, saved};

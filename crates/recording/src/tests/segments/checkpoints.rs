@@ -115,8 +115,8 @@ fn without_checkpoints_a_segment_knows_nothing_of_before() {
     assert_eq!((without(live), without(alone)), (40.into(), 0.into()));
 }
 
-/// What another version wrote, what is damaged and what there was no room for is not used,
-/// and a sentence says so; all else is read.
+/// It is not used if another version wrote it, if it is damaged, or if there was no room for it.
+/// A sentence says so, and all else is read.
 #[test]
 fn a_checkpoint_that_cannot_be_used_is_left_out_with_a_sentence() {
     let folder = TempDir::new().unwrap();
