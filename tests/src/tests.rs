@@ -27,6 +27,8 @@ mod matrix;
 /// Names that may be written in one place only.
 #[cfg(not(target_env = "musl"))]
 mod names;
+/// Two hours of a simulated node, asked afterwards.
+mod night;
 /// Kinds of nodes: `docs/nodes.md` names a test for each.
 #[cfg(not(target_env = "musl"))]
 mod nodes;
