@@ -5,8 +5,8 @@ use tracer_engine::{checkpoint, victim::VictimKey};
 
 use crate::comm::Comm;
 
-/// The states of all victims together take no more bytes at the start of a segment. Those of
-/// a usual node take a tenth of this.
+/// The states of all victims together take no more bytes at the start of a segment. Twelve busy
+/// victims on one disk, each with the others as suspects, took 70 KiB.
 pub const MAX_BYTES: usize = 128 << 10;
 
 /// One victim. Its file was named before.

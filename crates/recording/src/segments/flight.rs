@@ -70,6 +70,11 @@ impl Common {
         held(&self.wish).get_or_insert(began);
     }
 
+    /// There is room again: the last lines of the segment before asked once more.
+    fn forget_rotation(&self) {
+        held(&self.wish).take_if(|wish| *wish == Began::Rotation);
+    }
+
     fn note(&self, note: String) {
         let mut notes = held(&self.notes);
         if notes.len() < MAX_NOTES {
@@ -334,6 +339,8 @@ impl Thread {
             Ok(true) => {
                 if writer.is_nearly_full() {
                     self.common.wish(Began::Rotation);
+                } else if is_first {
+                    self.common.forget_rotation();
                 }
                 self.writer = Some(writer);
                 self.is_broken = false;

@@ -158,3 +158,38 @@ fn a_directory_that_cannot_be_used_is_said_and_taken_once_it_can() {
     assert!(flight.end());
     assert_eq!(numbers(&path), [1]);
 }
+
+/// The last lines of a full segment are written after somebody was asked for the next one. Two
+/// parts would begin, each with all names and what was learnt.
+#[test]
+fn a_full_segment_is_followed_by_one_part() {
+    let folder = TempDir::new().unwrap();
+    let ask = || -> crate::segments::writer::Ask { Box::new(|_| Ok(PLENTY)) };
+    let flight = Flight::start_with(folder.path(), BOUNDS, None, ask).unwrap();
+    let mut wish = None;
+    let mut wait_for_wish = || {
+        until("it asks", || {
+            wish = flight.take_wish();
+            wish.is_some()
+        });
+        wish
+    };
+    let put = |part: &mut Box<dyn Sink>, bytes| {
+        let before = flight.written_bytes();
+        assert!(part.put(&noise(bytes, before)).unwrap() > 0);
+        until("it is written", || flight.written_bytes() > before);
+    };
+    assert_eq!(wait_for_wish(), Some(Began::Start));
+    let mut first = flight.segment();
+    // Nine tenths of a MiB, of which gzip leaves four fifths, and a bit.
+    (0..6).for_each(|_| put(&mut first, 190_000));
+    assert_eq!(wait_for_wish(), Some(Began::Rotation));
+    // The second's tick, and the end.
+    put(&mut first, 100);
+    put(&mut first, 100);
+    let mut second = flight.segment();
+    put(&mut second, 1000);
+    assert_eq!(flight.take_wish(), None, "nothing is full");
+    assert_eq!(numbers(folder.path()), [1, 2]);
+    assert_eq!(flight.dropped(), 0);
+}
