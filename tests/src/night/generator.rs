@@ -252,7 +252,7 @@ impl Night {
         self.sync(&ended, held_ns - sync.duration_ns.min(held_ns));
     }
 
-    /// A sync that took so much longer, with its request at the disk.
+    /// A sync with this time added, in which its request was at the disk.
     fn sync(&mut self, sync: &Sync, longer_ns: u64) {
         if self.recorder.is_none() {
             return;
