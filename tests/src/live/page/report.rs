@@ -18,7 +18,7 @@ const FITS: &str = "[...document.querySelectorAll('svg text')].every((text) => {
                     a.top >= b.top - 1 && a.bottom <= b.bottom + 1; })";
 
 #[test]
-fn the_pictures_of_a_report_can_be_read_and_names_in_them_are_text() {
+fn the_plots_of_a_report_can_be_read_and_names_in_them_are_text() {
     let mut browser = need_browser!();
     let lines = Command::new("zcat").arg(FSTRIM).output().unwrap();
     let lines = String::from_utf8(lines.stdout).unwrap();
@@ -42,7 +42,7 @@ fn the_pictures_of_a_report_can_be_read_and_names_in_them_are_text() {
                  .map((text) => text.textContent.trim()).join('\\n')";
     let texts = browser.evaluate(texts).as_str().unwrap().to_owned();
     println!("{texts}");
-    for text in ["<b>fstrim (", " discard: at most ", "p99 ▲", "p50 ●", "16:24:40", "device"] {
+    for text in ["<b>fstrim (", " discard: up to ", "p99 ▲", "p50 ●", "16:24:40", "device"] {
         assert!(texts.contains(text), "{text}: {texts}");
     }
     assert_eq!(browser.evaluate("document.querySelectorAll('b, script, img, a').length"), 0);
