@@ -13,7 +13,7 @@ use std::{
         Arc, Mutex,
         mpsc::{self, Receiver, RecvTimeoutError},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -90,6 +90,8 @@ pub struct Tracer {
     lines: Receiver<String>,
     /// All lines of both streams so far, for the message if the test fails.
     transcript: Arc<Mutex<String>>,
+    /// The threads that read both streams.
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Tracer {
@@ -112,10 +114,10 @@ impl Tracer {
         let (sender, lines) = mpsc::channel();
         let stdout = child.stdout.take().expect("is piped");
         // The test may have stopped listening.
-        read_lines(stdout, "", &transcript, move |line| drop(sender.send(line)));
+        let of_stdout = read_lines(stdout, "", &transcript, move |line| drop(sender.send(line)));
         let stderr = child.stderr.take().expect("is piped");
-        read_lines(stderr, "stderr: ", &transcript, drop);
-        Self { child, lines, transcript }
+        let of_stderr = read_lines(stderr, "stderr: ", &transcript, drop);
+        Self { child, lines, transcript, readers: [of_stdout, of_stderr] }
     }
 
     /// The process id.
@@ -183,12 +185,17 @@ impl Tracer {
         self.child.try_wait().expect("can wait for our own child").is_some()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until all that it said is in the transcript.
     #[track_caller]
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
         let end = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait().expect("can wait for our own child") {
+                // A process that it has left behind may hold its streams open.
+                let end = Instant::now() + LAST_WORDS;
+                while !self.readers.iter().all(JoinHandle::is_finished) && Instant::now() < end {
+                    thread::sleep(Duration::from_millis(1));
+                }
                 return status;
             }
             if Instant::now() > end {
@@ -217,13 +224,16 @@ impl Drop for Tracer {
     }
 }
 
+/// The readers get this time to read what was said before the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Reads lines until the stream ends, in a thread of its own.
 fn read_lines(
     stream: impl Read + Send + 'static,
     mark: &'static str,
     transcript: &Arc<Mutex<String>>,
     take: impl Fn(String) + Send + 'static,
-) {
+) -> JoinHandle<()> {
     let transcript = Arc::clone(transcript);
     thread::spawn(move || {
         // Names from the kernel may be any bytes, but tests compare text.
@@ -232,7 +242,7 @@ fn read_lines(
             *transcript.lock().expect("no reader panics") += &format!("{mark}{line}\n");
             take(line);
         }
-    });
+    })
 }
 
 #[cfg(test)]
