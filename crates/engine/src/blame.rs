@@ -48,8 +48,8 @@ impl Save for OwnerId {
         self.0.put(out);
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
-        self.0.take(from)
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
+        self.0.read(from)
     }
 }
 

@@ -87,7 +87,7 @@ impl Engine {
         let is_whole = state.len() <= MAX_BYTES
             && check(state) == *expected
             && *rotations < FADE_EVERY
-            && victim.take(&mut source).is_some()
+            && victim.read(&mut source).is_some()
             && source.0.is_empty()
             && victim.last_ns <= now_ns;
         if !is_whole {

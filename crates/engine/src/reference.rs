@@ -93,9 +93,9 @@ impl Save for Grade {
         out.push(*self as u8);
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
         let mut code = 0u8;
-        code.take(from)?;
+        code.read(from)?;
         *self = [Self::None, Self::Young, Self::Good].get(usize::from(code)).copied()?;
         Some(())
     }

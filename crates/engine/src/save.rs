@@ -72,7 +72,7 @@ pub trait Save {
     fn put(&self, out: &mut Vec<u8>);
 
     /// Reads what [`Save::put`] wrote; `None` if that cannot be what it wrote.
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()>;
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()>;
 }
 
 /// The shape of a field, whose type need not be named.
@@ -98,8 +98,8 @@ macro_rules! saved {
                 $($crate::save::Save::put($field, out);)*
             }
 
-            fn take(&mut self, from: &mut $crate::save::Source<'_>) -> Option<()> {
-                $($crate::save::Save::take(&mut self.$field, from)?;)*
+            fn read(&mut self, from: &mut $crate::save::Source<'_>) -> Option<()> {
+                $($crate::save::Save::read(&mut self.$field, from)?;)*
                 $(
                     let holds: fn(&Self) -> bool = $holds;
                     if !holds(self) {
@@ -125,7 +125,7 @@ macro_rules! whole {
                 put_number(u64::from(*self), out);
             }
 
-            fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
+            fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
                 let number = from.number().filter(|number| *number <= $max)?;
                 *self = number.try_into().ok()?;
                 Some(())
@@ -150,7 +150,7 @@ impl Save for bool {
         out.push((*self).into());
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
         *self = from.number().filter(|bit| *bit <= 1)? == 1;
         Some(())
     }
@@ -166,7 +166,7 @@ impl Save for f64 {
         put_number(self.to_bits().swap_bytes(), out);
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
         *self = Self::from_bits(from.number()?.swap_bytes());
         (self.abs() <= MAX_REAL).then_some(())
     }
@@ -181,7 +181,7 @@ impl Save for f32 {
         put_number(self.to_bits().swap_bytes().into(), out);
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
         *self = Self::from_bits(u32::try_from(from.number()?).ok()?.swap_bytes());
         (f64::from(self.abs()) <= MAX_REAL).then_some(())
     }
@@ -197,8 +197,8 @@ impl<T: Save, const N: usize> Save for [T; N] {
         self.iter().for_each(|one| one.put(out));
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
-        self.iter_mut().try_for_each(|one| one.take(from))
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
+        self.iter_mut().try_for_each(|one| one.read(from))
     }
 }
 
@@ -213,9 +213,9 @@ impl<A: Save, B: Save> Save for (A, B) {
         self.1.put(out);
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
-        self.0.take(from)?;
-        self.1.take(from)
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
+        self.0.read(from)?;
+        self.1.read(from)
     }
 }
 
@@ -230,11 +230,11 @@ impl<T: Save + Default> Save for Option<T> {
         self.iter().for_each(|one| one.put(out));
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
         let mut is_there = false;
-        is_there.take(from)?;
+        is_there.read(from)?;
         *self = is_there.then(T::default);
-        self.iter_mut().try_for_each(|one| one.take(from))
+        self.iter_mut().try_for_each(|one| one.read(from))
     }
 }
 
@@ -247,8 +247,8 @@ impl<T: Save> Save for Box<T> {
         (**self).put(out);
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
-        (**self).take(from)
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
+        (**self).read(from)
     }
 }
 
@@ -263,12 +263,12 @@ impl<T: Save + Default> Save for Vec<T> {
         self.iter().for_each(|one| one.put(out));
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
         let count = usize::try_from(from.number()?).ok().filter(|count| *count <= MAX_ITEMS)?;
         self.clear();
         for _ in 0..count {
             let mut one = T::default();
-            one.take(from)?;
+            one.read(from)?;
             self.push(one);
         }
         Some(())
@@ -293,12 +293,12 @@ impl<const STEP_BITS: u32, const BUCKETS: usize> Save for Histogram<STEP_BITS, B
         }
     }
 
-    fn take(&mut self, from: &mut Source<'_>) -> Option<()> {
+    fn read(&mut self, from: &mut Source<'_>) -> Option<()> {
         self.clear();
         let mut next = 0usize;
         for _ in 0..from.number()? {
             let at = next.checked_add(usize::try_from(from.number()?).ok()?)?;
-            self.counts_mut().get_mut(at)?.take(from)?;
+            self.counts_mut().get_mut(at)?.read(from)?;
             next = at + 1;
         }
         Some(())
@@ -319,8 +319,8 @@ mod tests {
     }
 
     fn read<T: Save + Default>(bytes: &[u8]) -> Option<(T, usize)> {
-        let (mut read, mut source) = (T::default(), Source(bytes));
-        read.take(&mut source).map(|()| (read, source.0.len()))
+        let (mut value, mut source) = (T::default(), Source(bytes));
+        value.read(&mut source).map(|()| (value, source.0.len()))
     }
 
     #[test]

@@ -235,7 +235,7 @@ pub struct Disk {
     /// The times that requests take alone; absent if nothing was learnt since the
     /// disk's last line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub work: Option<Vec<Work>>,
+    pub work: Option<Vec<AloneTime>>,
     /// When its kept reference was last seen to hold, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference_at: Option<f64>,
@@ -260,7 +260,7 @@ pub struct DiskOwner {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Work {
+pub struct AloneTime {
     pub op: Op,
     pub bytes_up_to: Option<u64>,
     pub ns: f64,

@@ -25,8 +25,8 @@ use tracer_ebpf::{
 use super::{
     FORMAT, VERSION,
     line::{
-        Began, Device, Disk, DiskOwner, End, File, Header, Identity, Latency, Mark, OwnerLine,
-        Sync, Underlying, Work, set_accounts,
+        AloneTime, Began, Device, Disk, DiskOwner, End, File, Header, Identity, Latency, Mark,
+        OwnerLine, Sync, Underlying, set_accounts,
     },
 };
 use crate::thinning::{Kept, Thinning};
@@ -432,7 +432,7 @@ fn disk_line(disk: &DiskState, before: &DiskState) -> Disk {
         bytes_total: rate.bytes_total,
     });
     let work = disk.work.iter().filter_map(|learnt| {
-        Some(Work {
+        Some(AloneTime {
             op: Op::of_code(learnt.op)?,
             bytes_up_to: learnt.bytes_up_to,
             ns: learnt.ns,

@@ -303,7 +303,7 @@ impl Scene {
             })
         });
         let work = disk.work.iter().filter_map(|learnt| {
-            Some(tracer_snapshot::Work {
+            Some(tracer_snapshot::AloneTime {
                 op: Op::of_code(learnt.op)?,
                 size_bytes_up_to: learnt.bytes_up_to,
                 seconds: learnt.ns / 1e9,

@@ -291,7 +291,7 @@ pub struct Disk {
     /// Per operation, since the tracer started.
     pub latencies: Vec<Latency>,
     /// The time that requests take alone, as far as it was learnt.
-    pub work: Vec<Work>,
+    pub work: Vec<AloneTime>,
     /// When the reference that an earlier run kept of it was last seen to hold, in
     /// Unix seconds; absent where none was kept.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -303,7 +303,7 @@ pub struct Disk {
 
 /// The time that a request of one class takes when it is alone on its disk.
 #[derive(Clone, Debug, Serialize)]
-pub struct Work {
+pub struct AloneTime {
     pub op: Op,
     /// The largest requests of the class; `None` for those larger than all
     /// others.
