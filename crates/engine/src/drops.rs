@@ -1,10 +1,10 @@
 //! Finds who had the kernel drop its caches (`drop_caches`), and who reads back what was in them.
 //!
-//! The kernel marks the pages that it evicts when memory is short, and a page that comes back is
-//! counted as a refault. It does not mark those that it was asked to drop. So they are known by
-//! time and by amount: an actor that begins to read from a disk soon after, or reads more than
-//! before, reads back, until as many bytes were read as the caches had shrunk by. What is known
-//! by time alone is never certain.
+//! The kernel marks the pages that it evicts when memory is short, and counts a page that comes
+//! back as a refault. It does not mark the pages that it was asked to drop. So time and amount
+//! decide: an actor that starts to read from a disk soon after the drop, or reads more than before,
+//! is taken to read back what was dropped, until as many bytes were read as the caches had shrunk
+//! by. Such evidence never makes a verdict of high confidence.
 
 use tracer_ebpf::record::op;
 

@@ -3,8 +3,8 @@
 //!
 //! The kernel counts each write to `/proc/sys/vm/drop_caches` in `/proc/vmstat`, and says in its
 //! log who made it, unless it was asked not to
-//! (<https://docs.kernel.org/admin-guide/sysctl/vm.html#drop-caches>). Flows in: both, once a
-//! second. Flows out: who did it, or that somebody did.
+//! (<https://docs.kernel.org/admin-guide/sysctl/vm.html#drop-caches>). Both are read once a
+//! second.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,7 +18,7 @@ use crate::tree::{Tree, number};
 /// The kernel gives a record only to a buffer that it fits into; none is larger.
 const RECORD_BYTES: usize = 8192;
 
-/// Records of the log that are read at one look.
+/// At most this number of records is read at a time.
 const RECORDS: usize = 1024;
 
 const VMSTAT_BYTES: usize = 64 << 10;
@@ -35,14 +35,14 @@ pub struct CacheDrop {
     pub tid: u32,
 }
 
-/// Looks at both once a second.
+/// The positions in the log and in the counters up to which they were read.
 #[derive(Debug)]
 pub struct CacheDrops {
     tree: Tree,
     /// The kernel's log from when this was made; `None` where it may not be read.
     log: Option<File>,
     counted: Option<[u64; 2]>,
-    /// Those that were counted at the look before, and of which the log says nothing yet: the
+    /// The number of drops that were counted at the last reading and are not in the log yet: the
     /// kernel counts first.
     unnamed: u64,
 }
@@ -59,7 +59,7 @@ impl CacheDrops {
         Self { tree, log: log.ok(), counted: None, unnamed: 0 }
     }
 
-    /// Those since the look before.
+    /// Returns the drops since the last call.
     pub fn look(&mut self) -> Vec<CacheDrop> {
         let drops = self.log.as_mut().map(read_log).unwrap_or_default();
         let vmstat = self.tree.read_up_to("proc/vmstat", VMSTAT_BYTES).unwrap_or_default();
@@ -70,7 +70,7 @@ impl CacheDrops {
         self.add_unnamed(drops, more)
     }
 
-    /// Adds those that were counted and are not in the log a second later.
+    /// Adds the drops that were counted a second ago and are still not in the log.
     fn add_unnamed(&mut self, mut drops: Vec<CacheDrop>, more: u64) -> Vec<CacheDrop> {
         let named = drops.len() as u64;
         let late = self.unnamed.saturating_sub(named);

@@ -1,8 +1,8 @@
-//! A node's night, made second by second by a model of its disk: nobody waits for it, and no
-//! kernel is asked. A flight recorder's segments are written of it.
+//! Simulates a node's night second by second, much faster than real time and without a kernel,
+//! and writes the segments that a flight recorder would have written.
 //!
-//! The disk and its streams follow a script. Only a hang is made here: the disk answers nothing
-//! for a while, so time passes and nothing ends.
+//! A model of a disk serves streams that follow a script. The model has no hang, so that one is
+//! made here: the disk completes nothing for a while.
 
 use std::{cell::RefCell, collections::BTreeMap, io, path::Path, rc::Rc, time::SystemTime};
 
@@ -166,7 +166,7 @@ impl Night {
         self.timeline.now_ns() + self.later_ns
     }
 
-    /// Seconds since the begin of the night.
+    /// Seconds since the start of the night.
     pub fn second(&self) -> u64 {
         self.now() / SECOND - 5000
     }

@@ -1,6 +1,6 @@
 //! Two hours of a simulated node with five incidents and ten minutes of a harmless job:
-//! `tracer timeline` finds the five and no sixth, and `tracer why --at` says of each what the script
-//! did. No kernel is asked and no verdict is the truth: the script is.
+//! `tracer timeline` finds the five and no sixth, and `tracer why --at` names the cause of each. The
+//! truth is the script that the simulation follows.
 
 mod generator;
 
@@ -46,7 +46,7 @@ enum Happens {
     Hang,
 }
 
-/// Seconds from the begin, and what happens from then on.
+/// Each entry holds from a second of the night on, until the next one.
 const SCRIPT: [(u64, Happens); 13] = [
     (0, Happens::Nothing),
     (600, Happens::Beside(FSTRIM)),
@@ -165,7 +165,7 @@ fn the_timeline_of_a_night_has_its_five_incidents_and_no_sixth() {
     assert_eq!((&cron["kind"], &cron["culprits"]), (&"none".into(), &Value::Array(Vec::new())));
 }
 
-/// The verdict on etcd between two moments, in seconds since the begin.
+/// The verdict on etcd between two seconds of the night.
 #[track_caller]
 fn why(path: &str, from: f64, to: f64) -> Value {
     let (at, length) = (from as u64, format!("{}s", (to - from) as u64));
