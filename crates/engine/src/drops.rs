@@ -51,6 +51,12 @@ struct Reader {
 }
 
 impl Reader {
+    /// It reads back from this number of ticks ago on, if it does not do so already.
+    fn read_back_since(&mut self, ago: usize) {
+        let before = || self.bytes[ago..].iter().skip(1).copied().max().unwrap_or(0);
+        self.before = self.before.or_else(|| Some(before()));
+    }
+
     /// Bytes that it read back in the last tick.
     fn back(&self) -> u64 {
         self.before.map_or(0, |before| self.bytes[0].saturating_sub(before))
@@ -75,10 +81,7 @@ impl Drops {
             self.readers.iter_mut().for_each(|reader| reader.before = None);
         } else if ago_ns <= BEGINS_NS {
             // Some find only later that their pages are gone.
-            for reader in &mut self.readers {
-                let before = || reader.bytes[1..].iter().copied().max().unwrap_or(0);
-                reader.before = reader.before.or_else(|| Some(before()));
-            }
+            self.readers.iter_mut().for_each(|reader| reader.read_back_since(0));
         }
     }
 
@@ -118,10 +121,7 @@ impl Drops {
         let fell = (largest - self.cached[0]).saturating_add(read);
         self.left = self.left.max(fell);
         self.last = Some((by, at_ns));
-        for reader in &mut self.readers {
-            let before = || reader.bytes[ago..].iter().skip(1).copied().max().unwrap_or(0);
-            reader.before = reader.before.or_else(|| Some(before()));
-        }
+        self.readers.iter_mut().for_each(|reader| reader.read_back_since(ago));
     }
 
     /// The owner who dropped the caches, while they are read back.

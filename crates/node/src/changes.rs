@@ -4,8 +4,8 @@
 //! Each look gets the victims and culprits of the last minutes, and returns a sentence for each
 //! difference from the previous look. Only their cgroups, disks and filesystems are looked at,
 //! and all lists are bounded. A read about a disk that hangs may block forever, so only a thread
-//! that may wait looks. All files are read below a root, and their bytes are not trusted. Limits
-//! of cgroups of version 1 are not looked at.
+//! that may wait looks. All files are read below a root, and their bytes are not trusted. Changed
+//! limits are found in cgroup v2 only.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
