@@ -11,6 +11,8 @@ const MAX_BREAKS: usize = 4096;
 /// A place at which one part of a recording does not go on where the one before ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Break {
+    /// The place in the replay's own time, which never goes back: that of its end.
+    pub at_ns: u64,
     /// Unix seconds.
     pub from: f64,
     pub to: f64,
@@ -125,5 +127,10 @@ impl Breaks {
 
     pub fn kept(&self) -> &[Break] {
         &self.kept
+    }
+
+    /// Leaves out those before this place.
+    pub fn forget_before(&mut self, at_ns: u64) {
+        self.kept.retain(|one| one.at_ns >= at_ns);
     }
 }

@@ -10,6 +10,7 @@ mod lines;
 pub mod marks;
 mod names;
 mod parts;
+mod set_back;
 mod windows;
 
 use std::{
@@ -34,7 +35,7 @@ use super::{
     },
     line::{Header, Line, OwnerLine, Stamp},
     reader::{Damage, Reader},
-    segments::{folder, index, set_back::SetBack},
+    segments::{folder, index},
 };
 use crate::Incomplete;
 
@@ -49,9 +50,8 @@ const MAX_COUNT: u64 = 1 << 53;
 /// Parts of the same run may overlap by at most this much.
 const OVERLAP_NS: u64 = 2_000_000_000;
 
-/// The time between two looks at whether the clock was set; and where it was.
+/// The time between two looks at whether the clock was set.
 const CLOCK_NS: u64 = 10_000_000_000;
-const LOOK_NS: u64 = 1_000_000_000;
 
 /// Why a replay stopped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -264,23 +264,6 @@ impl Replay {
         }
     }
 
-    /// Plays until the wall's clock was set back at this place; false if it never was.
-    pub fn play_past(&mut self, place: SetBack) -> bool {
-        let mut seen = 0;
-        loop {
-            let soon_ns = self.now_ns.saturating_add(LOOK_NS);
-            let played = self.play(soon_ns, None, &mut Vec::new());
-            let breaks = self.breaks.kept();
-            if breaks.iter().skip(seen).any(|one| place.is(one)) {
-                return true;
-            }
-            if played == Played::Whole {
-                return false;
-            }
-            seen = breaks.len();
-        }
-    }
-
     /// Plays until `until_ns`, or to the end. Syncs of at least `slow_ns` are also
     /// described one by one, in `slow`.
     pub fn play(
@@ -467,7 +450,8 @@ impl Replay {
         self.scene.set_clock(clock.behind(self.shift_ns));
         let step = clock.ahead_of(before) as f64 / 1e9;
         if step.abs() > SILENCE_SECONDS {
-            self.breaks.add(Break { from, to: from + step, why: Why::Clock });
+            let (at_ns, to) = (self.now_ns, from + step);
+            self.breaks.add(Break { at_ns, from, to, why: Why::Clock });
         }
     }
 
@@ -479,7 +463,7 @@ impl Replay {
         if let Some([from, to]) = between.map(|(a, b)| [a, b].map(|ns| clock.unix_seconds(ns)))
             && to - from > SILENCE_SECONDS
         {
-            self.breaks.add(Break { from, to, why: Why::Silent });
+            self.breaks.add(Break { at_ns, from, to, why: Why::Silent });
         }
     }
 }

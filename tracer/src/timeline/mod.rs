@@ -313,7 +313,7 @@ impl Timeline {
 
     /// Adds the breaks that a replay has found so far, without those of earlier calls.
     pub fn take_breaks(&mut self, breaks: &[Break]) {
-        for Break { from, to, why } in breaks.iter().skip(self.breaks) {
+        for Break { from, to, why, .. } in breaks.iter().skip(self.breaks) {
             let (at, to, reason, name) = (*from, *to, why.sentence(), why.name());
             if why.is_restart() {
                 self.push(at, What::Restart { to, why: name, reason });
@@ -326,7 +326,7 @@ impl Timeline {
 
     /// Adds the marks that a replay has found so far, without those of earlier calls.
     pub fn take_marks(&mut self, marks: &[Marked]) {
-        for Marked { at, text, uid, seen } in marks.iter().skip(self.marks) {
+        for Marked { at, text, uid, seen, .. } in marks.iter().skip(self.marks) {
             let (text, uid, seen, around) = (text.clone(), *uid, *seen, Vec::new());
             self.push(*at, What::Mark { text, uid, seen, around });
         }

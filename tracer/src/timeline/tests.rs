@@ -101,7 +101,10 @@ fn one_period_with_little_to_blame_or_little_to_be_sure_of_is_no_event() {
 
 #[test]
 fn what_lasts_over_a_gap_says_so() {
-    let at = |from: f64, to: f64, why| Break { from: BEGIN + from, to: BEGIN + to, why };
+    let at = |from: f64, to: f64, why| {
+        let at_ns = (to * 1e9) as u64;
+        Break { at_ns, from: BEGIN + from, to: BEGIN + to, why }
+    };
     let breaks = [
         at(14.0, 17.0, Why::Killed),
         at(33.0, 33.0, Why::Stopped),
@@ -155,7 +158,7 @@ fn a_sync_that_hung_is_an_event_once_it_ended() {
 fn of_more_events_than_are_kept_the_rest_is_counted() {
     let mut timeline = Timeline::default();
     let breaks: Vec<_> = (0..MAX_EVENTS + 7)
-        .map(|n| Break { from: n as f64, to: n as f64 + 3.0, why: Why::Slow })
+        .map(|n| Break { at_ns: n as u64, from: n as f64, to: n as f64 + 3.0, why: Why::Slow })
         .collect();
     timeline.take_breaks(&breaks);
     let (events, left_out) = timeline.end();
@@ -165,8 +168,10 @@ fn of_more_events_than_are_kept_the_rest_is_counted() {
 #[test]
 fn a_mark_is_an_event_once() {
     let mut timeline = Timeline::default();
-    let mark =
-        |at, text: &str| Marked { at: BEGIN + at, text: text.to_owned(), uid: 1000, seen: false };
+    let mark = |at: f64, text: &str| {
+        let (at_ns, text) = ((at * 1e9) as u64, text.to_owned());
+        Marked { at_ns, at: BEGIN + at, text, uid: 1000, seen: false }
+    };
     let marks = [mark(5.0, "stopped fstrim"), mark(70.0, "started it again")];
     timeline.take_marks(&marks[..1]);
     timeline.take_marks(&marks);

@@ -12,6 +12,8 @@ const MAX_MARKS: usize = 1024;
 /// A mark, by the wall's clock.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Marked {
+    /// In the replay's own time, which never goes back.
+    pub at_ns: u64,
     /// Unix seconds.
     pub at: f64,
     pub text: String,
@@ -45,7 +47,7 @@ impl Replay {
             return Ok(());
         }
         let at = self.scene.clock().unix_seconds(at_ns);
-        self.marks.kept.push(Marked { at, text, uid, seen });
+        self.marks.kept.push(Marked { at_ns, at, text, uid, seen });
         Ok(())
     }
 }

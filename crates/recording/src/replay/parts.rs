@@ -42,7 +42,8 @@ impl Replay {
         }
         if let Some(damage) = damage {
             let now = self.now();
-            self.breaks.add(Break { from: now, to: now, why: Why::Damaged(damage.to_string()) });
+            let (at_ns, why) = (self.now_ns, Why::Damaged(damage.to_string()));
+            self.breaks.add(Break { at_ns, from: now, to: now, why });
         }
         false
     }
@@ -83,7 +84,7 @@ impl Replay {
         let to = self.scene.clock().unix_seconds(self.now_ns);
         let why = Why::of(began, is_same_boot, self.ended, damage, to - from);
         if let Some(why) = why {
-            self.breaks.add(Break { from, to, why });
+            self.breaks.add(Break { at_ns: self.now_ns, from, to, why });
         }
         (self.part_clock, self.boot, self.ended) = (clock, boot, false);
         self.ticked_ns = None;

@@ -36,14 +36,26 @@ pub struct Segment {
 ///
 /// When the directory cannot be read.
 pub fn read(path: &Path) -> io::Result<Vec<Segment>> {
-    let detail = read_one(path)?;
+    let detail = newest(folder::list(path)?);
     // There are none at first, and none in a small directory.
-    let mut all = read_one(&path.join(SUMS)).unwrap_or_default();
-    let summed = all.last().map(|one| one.last);
+    let sums = newest(folder::list(&path.join(SUMS)).unwrap_or_default());
+    let summed_ns = summed_ns(&sums);
+    let mut all: Vec<_> = sums.into_iter().filter_map(segment).collect();
     // A tracer that was killed may have left what was added up already.
-    let is_new = |one: &Segment| summed.is_none_or(|summed| one.first > summed);
-    all.extend(detail.into_iter().filter(is_new));
-    Ok(all)
+    let is_new = |one: &(i64, Segment)| Some(one.0) != summed_ns;
+    all.extend(detail.into_iter().filter_map(segment).filter(is_new));
+    Ok(all.into_iter().map(|(_, segment)| segment).collect())
+}
+
+/// The segment that was added up last, as sums know it: by the time of its first member, which
+/// all its sums have. That time identifies it; it says nothing about what came before, because
+/// a clock may be set back. `None` where there are no sums.
+pub fn summed_ns(sums: &[Found]) -> Option<i64> {
+    sums.iter().rev().find_map(|found| {
+        let file = folder::open(&found.path).ok()?;
+        let last = Heads::new(&file).map(|(_, head)| head).last();
+        last.filter(|head| head.segment == found.number).map(|head| head.unix_ns)
+    })
 }
 
 /// The segments from which a replay comes to know this moment, in Unix seconds: those that
@@ -54,22 +66,23 @@ pub fn read(path: &Path) -> io::Result<Vec<Segment>> {
 /// When the directory cannot be read.
 pub fn since(path: &Path, from: f64) -> io::Result<Vec<Segment>> {
     let mut segments = read(path)?;
-    let early = segments.iter().skip(1).take_while(|one| one.first <= from - BEFORE_SECONDS);
-    let early = early.count();
+    // If the clock was set back, a segment may know of this moment although the next one began
+    // long before it.
+    let is_early = |two: &&[Segment]| two[0].last < from && two[1].first <= from - BEFORE_SECONDS;
+    let early = segments.windows(2).take_while(is_early).count();
     segments.drain(..early);
     Ok(segments)
 }
 
-fn read_one(path: &Path) -> io::Result<Vec<Segment>> {
-    let mut found = folder::list(path)?;
-    let more = found.len().saturating_sub(MAX_FILES);
-    Ok(found.drain(..).skip(more).filter_map(segment).collect())
+fn newest(mut found: Vec<Found>) -> Vec<Found> {
+    found.split_off(found.len().saturating_sub(MAX_FILES))
 }
 
-fn segment(found: Found) -> Option<Segment> {
-    let [first, last] = span_ns(&folder::open(&found.path).ok()?, found.number)?;
+/// With the time of its first member, in Unix nanoseconds.
+fn segment(found: Found) -> Option<(i64, Segment)> {
+    let [first_ns, last_ns] = span_ns(&folder::open(&found.path).ok()?, found.number)?;
     let seconds = |ns: i64| ns as f64 / 1e9;
-    Some(Segment { found, first: seconds(first), last: seconds(last) })
+    Some((first_ns, Segment { found, first: seconds(first_ns), last: seconds(last_ns) }))
 }
 
 /// The time of the first member of a segment, and the latest time of one, which is not the last

@@ -18,7 +18,7 @@ use super::{
     Bounds,
     fold::fold,
     folder::{Folder, Found, Free},
-    index::{Whole, span_ns},
+    index::{Whole, span_ns, summed_ns},
     member::{Head, LEVEL, LEVEL_OF_SUMS, pack},
 };
 
@@ -193,7 +193,7 @@ impl Writer {
         let Ok(file) = self.folder.open(one) else { return };
         let Some([first, _]) = span_ns(&file, one.number) else { return };
         // A tracer that was killed may have added it up, and not overwritten it.
-        if sums.last_ns().is_some_and(|last_ns| last_ns >= first) {
+        if sums.folder.list().is_ok_and(|found| summed_ns(&found) == Some(first)) {
             return;
         }
         let keep = |lines: &[u8]| {
@@ -204,13 +204,6 @@ impl Writer {
             if kept { Ok(()) } else { Err(io::Error::other("there is no room for sums")) }
         };
         let _ = fold(file, keep);
-    }
-
-    /// When the last member began that is written here.
-    fn last_ns(&self) -> Option<i64> {
-        let last = self.folder.list().ok()?.pop()?;
-        let [_, last_ns] = span_ns(&self.folder.open(&last).ok()?, last.number)?;
-        Some(last_ns)
     }
 
     /// Writes lines as a member of the segment. False where there is no room for them in

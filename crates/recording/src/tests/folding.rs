@@ -51,13 +51,24 @@ impl Sink for At {
 
 /// Plays some seconds into a directory, as a flight recorder's thread would.
 fn record(path: &Path, bounds: Bounds, per_second: u64, seconds: u64) -> Generator {
+    record_by(path, bounds, per_second, seconds, |second| second)
+}
+
+/// Plays them by a clock of the wall that may be set meanwhile.
+fn record_by(
+    path: &Path,
+    bounds: Bounds,
+    per_second: u64,
+    seconds: u64,
+    shown: impl Fn(i64) -> i64,
+) -> Generator {
     let writer = Rc::new(RefCell::new(writer(path, bounds)));
     writer.borrow_mut().begin(SystemTime::now()).unwrap();
     let base = 1_770_000_000_000_000_000;
     let at = At { writer: Rc::clone(&writer), unix_ns: Rc::new(Cell::new(base)) };
     let mut generator = Generator::new(per_second, Box::new(at.clone()));
-    for second in 0..seconds {
-        at.unix_ns.set(base + (second * SECOND).cast_signed());
+    for second in 0..seconds.cast_signed() {
+        at.unix_ns.set(base + shown(second) * SECOND.cast_signed());
         if writer.borrow().is_nearly_full() {
             // The last line of the part before still goes to its own segment.
             generator.rotate_with(|| {
@@ -170,6 +181,31 @@ fn what_was_added_up_is_not_added_up_or_played_twice() {
     assert_eq!(fs::read(&oldest.path).unwrap(), copy, "it is only read");
     let segments = index::read(path).unwrap();
     assert!(segments.iter().all(|one| one.found.path != oldest.path), "{segments:?}");
+    let mut replay = Replay::open(path).unwrap();
+    replay.play(u64::MAX, None, &mut Vec::new());
+    replay.check().unwrap();
+    assert_eq!(replay.breaks(), []);
+    assert_eq!(replay.snapshot_of(Span::Period).victims[0].syncs, truth.syncs);
+}
+
+/// Times of day say nothing about what was written first.
+#[test]
+fn what_was_recorded_after_the_clock_was_set_back_is_added_up_and_played() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path();
+    // Segments hold some 45 seconds, and the directory two of them.
+    let set_back = |second| if second < 100 { second } else { second - 3600 };
+    let generator = record_by(path, SMALL, 200, 300, set_back);
+    let (truth, by_second) = (generator.truth, generator.by_second.clone());
+    generator.end();
+    let mut summed: BTreeMap<u64, u64> = BTreeMap::new();
+    for sum in &lines(&read(&path.join(SUMS)).1).1 {
+        *summed.entry(sum.sum.begin_ns / SECOND).or_default() += u64::from(sum.count);
+    }
+    assert!(summed.len() > 150, "{}", summed.len());
+    let expected: BTreeMap<_, _> =
+        by_second.iter().take(summed.len()).map(|(second, (count, _))| (*second, *count)).collect();
+    assert_eq!(summed, expected, "each second once, before the clock was set back and after it");
     let mut replay = Replay::open(path).unwrap();
     replay.play(u64::MAX, None, &mut Vec::new());
     replay.check().unwrap();

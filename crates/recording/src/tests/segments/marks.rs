@@ -26,7 +26,8 @@ fn a_mark_is_kept_with_its_time_and_its_user_and_copied() {
         assert_eq!(replay.play(u64::MAX, None, &mut Vec::new()), Played::Whole);
         replay.check().unwrap();
         // The kernel's first second is the wall's 1,770,000,000th.
-        let expected = Marked { at: 1_770_000_001.5, text: text.clone(), uid: 1000, seen: true };
+        let (at_ns, at, text) = (mark.at_ns, 1_770_000_001.5, text.clone());
+        let expected = Marked { at_ns, at, text, uid: 1000, seen: true };
         assert_eq!((&replay.marks().kept[..], replay.marks().left_out), (&[expected][..], 0));
     }
 }

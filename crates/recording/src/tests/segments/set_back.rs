@@ -3,9 +3,12 @@
 use std::cell::Cell;
 
 use super::{replays::writer_at, run::Run, *};
-use crate::segments::{
-    copy::Copy,
-    set_back::{self, SetBack},
+use crate::{
+    line::Mark,
+    segments::{
+        copy::Copy,
+        set_back::{self, SetBack},
+    },
 };
 
 /// The wall's time at the session's begin.
@@ -95,4 +98,71 @@ fn a_copy_reaches_to_the_end_of_a_time_after_the_clock_was_set_back() {
     // A member is dated at the end of its second, and two more seconds are copied.
     assert_eq!(ends(-3530.0, -3500.0), -3498.0);
     assert_eq!(ends(10.0, 20.0), 22.0);
+}
+
+/// Each mark is by the clock of its second; a mark's time of day occurs twice.
+#[test]
+fn marks_and_breaks_from_before_the_clock_was_set_back_are_not_those_of_after_it() {
+    let folder = TempDir::new().unwrap();
+    let now = Rc::new(Cell::new(BASE));
+    let sink = Dated(Rc::new(RefCell::new(writer_at(folder.path(), 0))), now.clone());
+    let mut run = Run { syncs: 3, ..Run::new("a") };
+    run.begin(Box::new(sink), Began::Start);
+    let seconds = |run: &mut Run, from: i64, count: i64, text: &str| {
+        for second in 1..=count {
+            now.set(from + second);
+            let at_ns = SECOND + run.second * SECOND;
+            let mark = Mark { at_ns, text: format!("{text} {second}"), uid: 0, seen: false };
+            run.recorder.as_mut().unwrap().mark(&mark);
+            run.second();
+        }
+    };
+    seconds(&mut run, BASE, 30, "before");
+    // No tick for ten seconds.
+    run.second += 10;
+    seconds(&mut run, BASE + 40, 20, "before");
+    // Set back by 40 s: the time from 21 s on occurs again.
+    run.scene.set_clock(Clock::at((BASE - 40) * 1_000_000_000, 1_000_000_000));
+    seconds(&mut run, BASE + 20, 30, "after");
+    run.end();
+    let place = set_back::find(folder.path(), BASE as f64 + 25.0, BASE as f64 + 55.0).unwrap();
+    let mut replay = Replay::open(folder.path()).unwrap();
+    assert!(replay.play_past(place.unwrap()));
+    replay.play(u64::MAX, None, &mut Vec::new());
+    let marks = &replay.marks().kept;
+    let shown: Vec<_> = marks.iter().map(|mark| (mark.text.as_str(), mark.at)).collect();
+    // The clock is read at the end of the first second after it was set.
+    let expected: Vec<_> =
+        (2..=30).map(|second| (format!("after {second}"), f64::from(second) + 19.0)).collect();
+    let expected: Vec<_> =
+        expected.iter().map(|(text, at)| (text.as_str(), BASE as f64 + at)).collect();
+    assert_eq!(shown, expected);
+    let breaks: Vec<_> = replay.breaks().iter().map(|one| &one.why).collect();
+    assert_eq!(breaks, [&Why::Clock]);
+}
+
+/// A segment may begin later than the time that is asked for and be followed by one that begins
+/// an hour earlier.
+#[test]
+fn a_segment_that_knows_of_a_time_is_read_whatever_the_next_ones_are_of() {
+    let folder = TempDir::new().unwrap();
+    let base = BASE as f64;
+    let hours = |hours: f64| base + 3600.0 * hours;
+    // From 1 h to 2 h, and after the clock was set back by 1.5 h from 0.5 h to 1.5 h.
+    for (number, [first, last]) in
+        [[0.0, 1.0], [1.0, 2.0], [0.5, 1.0], [1.0, 1.5]].into_iter().enumerate()
+    {
+        let mut writer = writer_at(folder.path(), number as u64);
+        for at in [first, last - 0.01] {
+            assert!(writer.write(b"{}\n", (hours(at) * 1e9) as i64).unwrap());
+        }
+    }
+    let numbers = |from: f64| {
+        let segments = index::since(folder.path(), hours(from)).unwrap();
+        segments.iter().map(|one| one.found.number).collect::<Vec<_>>()
+    };
+    // 1.75 h was in the second one alone, which is not the last to begin before it.
+    assert_eq!(numbers(1.75), [2, 3, 4]);
+    assert_eq!(numbers(0.0), [1, 2, 3, 4]);
+    assert_eq!(numbers(3.0), [4]);
 }
