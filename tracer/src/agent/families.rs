@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     filter::{Glob, is_among},
-    output::escape::bounded,
+    output::{escape::bounded, units::unsigned_zero},
 };
 use tracer_engine::sums::SYNC_BOUNDS_NS;
 use tracer_kernel::program::Program;
@@ -404,7 +404,7 @@ fn counters(
 ) -> MetricFamily {
     let metrics = values.into_iter().map(|(labels, value)| {
         let mut counter = Counter::default();
-        counter.set_value(value);
+        counter.set_value(unsigned_zero(value));
         let mut metric = metric(labels);
         metric.set_counter(counter);
         metric
@@ -415,7 +415,7 @@ fn counters(
 fn gauges(name: &str, help: &str, values: impl IntoIterator<Item = (Labels, f64)>) -> MetricFamily {
     let metrics = values.into_iter().map(|(labels, value)| {
         let mut gauge = Gauge::default();
-        gauge.set_value(value);
+        gauge.set_value(unsigned_zero(value));
         let mut metric = metric(labels);
         metric.set_gauge(gauge);
         metric
@@ -433,7 +433,7 @@ fn histogram(labels: Labels, bounds: &[(u64, u64)], all: u64, seconds: f64) -> M
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets.collect());
     histogram.set_sample_count(all);
-    histogram.set_sample_sum(seconds);
+    histogram.set_sample_sum(unsigned_zero(seconds));
     let mut metric = metric(labels);
     metric.set_histogram(histogram);
     metric

@@ -7,9 +7,12 @@
 use std::io;
 
 use serde::Serialize;
-use serde_json::{Serializer, ser::Formatter};
+use serde_json::{
+    Serializer,
+    ser::{CompactFormatter, Formatter},
+};
 
-use super::escape::is_plain;
+use super::{escape::is_plain, units::unsigned_zero};
 
 /// Writes one line, in one piece, so that a reader sees no half of it.
 pub fn write_json(out: &mut impl io::Write, value: &impl Serialize) -> io::Result<()> {
@@ -19,10 +22,17 @@ pub fn write_json(out: &mut impl io::Write, value: &impl Serialize) -> io::Resul
     out.write_all(&line)
 }
 
-/// Compact JSON whose strings hold plain characters only.
+/// Compact JSON whose strings hold plain characters only, and whose zeros have no sign.
 struct Harmless;
 
 impl Formatter for Harmless {
+    fn write_f64<W>(&mut self, out: &mut W, value: f64) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        CompactFormatter.write_f64(out, unsigned_zero(value))
+    }
+
     fn write_string_fragment<W>(&mut self, out: &mut W, fragment: &str) -> io::Result<()>
     where
         W: ?Sized + io::Write,
@@ -69,6 +79,14 @@ mod tests {
     #[test]
     fn what_a_terminal_should_not_see_is_written_as_codes() {
         assert_eq!(line(&"a\u{9b}b\u{202e}c\u{e0041}"), "\"a\\u009bb\\u202ec\\udb40\\udc41\"\n");
+    }
+
+    #[test]
+    fn a_zero_has_no_sign() {
+        let nothing: f64 = [0.0; 0].iter().sum();
+        assert!(nothing.is_sign_negative(), "the sum of no numbers");
+        assert_eq!(line(&[nothing, 0.0, -0.5, 1e-9]), "[0.0,0.0,-0.5,1e-9]\n");
+        assert_eq!(line(&serde_json::json!({ "share": nothing / 3.0 })), "{\"share\":0.0}\n");
     }
 
     /// A closed pipe must still be seen as one.

@@ -62,6 +62,12 @@ pub fn share(part: f64, whole: f64) -> f64 {
     if whole > 0.0 && part > 0.0 { (part / whole).min(1.0) } else { 0.0 }
 }
 
+/// The number, and 0 instead of a negative zero, which is what the sum of no numbers is in Rust.
+/// Every number that leaves the tracer passes here: readers take `-0` for an error.
+pub fn unsigned_zero(value: f64) -> f64 {
+    value + 0.0
+}
+
 /// How long the tracer has been watching, such as `2m 5s` or `3h 12m`.
 pub fn span(seconds: f64) -> String {
     let whole = seconds.clamp(0.0, LAST_SECOND) as u64;
@@ -90,6 +96,7 @@ pub fn reference(at: Option<f64>) -> Option<String> {
 
 /// A number of at most four digits, and the prefix for its unit.
 fn scaled(value: f64) -> (String, &'static str) {
+    let value = unsigned_zero(value);
     if value.is_nan() || value < 0.0 {
         return ("-".to_owned(), "");
     }

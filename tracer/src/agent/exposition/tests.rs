@@ -225,6 +225,20 @@ fn the_contract_is_kept() {
     assert!(!text.contains("=\"\""), "{text}");
 }
 
+/// Nobody is blamed, so the sum of the culprits' shares is that of no numbers.
+#[test]
+fn a_share_of_nothing_is_zero_and_not_minus_zero() {
+    let mut s = fixture::trimmed();
+    s.victims[0].verdict.shares.owners = [0.0; 0].iter().sum::<f64>() / 3.0;
+    assert!(s.victims[0].verdict.shares.owners.is_sign_negative());
+    let families = exported(&s, LIMITS);
+    for format in [Format::Text, Format::OpenMetrics] {
+        let text = format.write(&families, &Exemplars::default()).unwrap();
+        assert!(text.contains(",cause=\"owners\"} 0\n"), "{text}");
+        assert!(!text.contains(" -0\n"), "{text}");
+    }
+}
+
 #[test]
 fn open_metrics_has_its_own_names_units_and_end() {
     let families = exported(&with_latencies(fixture::trimmed()), LIMITS);
