@@ -112,7 +112,7 @@ fn how_long(args: &BenchArgs) -> Vec<String> {
 /// Leaves the figures where the page looks for them.
 fn measure_null_blk(args: &BenchArgs) -> Result<()> {
     let bench = build_static_bench(Arch::host())?;
-    let json = bench_null_blk(bench, &how_long(args).join(" "), &vm::BUILDS)?;
+    let json = bench_null_blk(bench, &how_long(args).join(" "), &vm::RELEASED)?;
     let path = workspace().join("docs/cost/null_blk.json");
     fs::write(&path, json + "\n").with_context(|| format!("failed to write `{}`", path.display()))
 }

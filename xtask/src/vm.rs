@@ -4,16 +4,15 @@ use anyhow::Result;
 use tracer_vm::{Builds, args::VmArgs};
 
 use crate::{
-    build::{build_guest_tests, build_guest_tracer, build_static_tests, build_static_tracer},
+    build::{build_quick_tests, build_quick_tracer, build_static_tests, build_static_tracer},
     setup::{self, Need, Talk},
 };
 
-/// The programs that guests run.
-pub static BUILDS: Builds = Builds { tracer: build_static_tracer, tests: build_static_tests };
+/// Programs as they are released.
+pub static RELEASED: Builds = Builds { tracer: build_static_tracer, tests: build_static_tests };
 
-/// The programs that the short guests of a commit run: built sooner for another
-/// architecture, without optimising the program as a whole.
-pub static GUEST_BUILDS: Builds = Builds { tracer: build_guest_tracer, tests: build_guest_tests };
+/// Such programs are built sooner, as none of them is optimised as a whole.
+pub static QUICK: Builds = Builds { tracer: build_quick_tracer, tests: build_quick_tests };
 
 pub fn run(args: &VmArgs) -> Result<()> {
     let boots = args.plan()?;
@@ -24,5 +23,5 @@ pub fn run(args: &VmArgs) -> Result<()> {
         return Ok(());
     }
     setup::ensure(&[Need::Build], Talk::Changes)?;
-    tracer_vm::run(args, &boots, &BUILDS)
+    tracer_vm::run(args, &boots, &QUICK)
 }

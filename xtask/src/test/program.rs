@@ -16,7 +16,7 @@ use tracer_step::{self as step, Executable, cargo, root};
 use tracer_vm::{Builds, arch::Arch};
 
 use crate::{
-    build, check,
+    check,
     setup::{self, Talk},
     test::NO_SKIP,
     vm,
@@ -40,15 +40,15 @@ pub struct Program {
 
 impl Built {
     pub fn build() -> Result<Self> {
-        Self::build_beside_lints(false, &BTreeSet::new(), &vm::BUILDS)
+        Self::build_beside_lints(false, &BTreeSet::new(), &vm::QUICK)
     }
 
     /// Builds the tests, after the lints if they are asked for, and at the same time what
     /// is linked statically, for the guests too.
     ///
-    /// Static builds have directories of their own, so cargo lets both run. A released
-    /// program is one unit of code, which one CPU optimises at the end of its build; the
-    /// other build uses the rest.
+    /// Static builds have directories of their own, so cargo lets both run. One of them
+    /// leaves a CPU idle now and then, for example at the end of a released program, which
+    /// is one unit of code.
     pub fn build_beside_lints(
         has_lints: bool,
         guests: &BTreeSet<Arch>,
@@ -75,7 +75,7 @@ impl Built {
     fn build_static(guests: &BTreeSet<Arch>, builds: &Builds) -> Result<PathBuf> {
         // The tests use the static tracer, as it is deployed: a container's root and the
         // guests have no libraries.
-        let tracer = build::build_static_tracer(Arch::host())?;
+        let tracer = (builds.tracer)(Arch::host())?;
         for arch in guests {
             (builds.tracer)(*arch)?;
             (builds.tests)(*arch)?;
