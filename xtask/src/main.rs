@@ -13,6 +13,7 @@ mod dist;
 mod matrix;
 mod setup;
 mod test;
+mod verdicts;
 mod vm;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -62,6 +63,9 @@ enum Command {
     /// Run the lints and all tests: the live ones as root, and on other kernels.
     #[command(after_help = test::EXAMPLES)]
     Test(test::TestArgs),
+    /// Write what `tracer replay` prints for recordings of the scenarios into docs/verdicts.md.
+    #[command(after_help = verdicts::EXAMPLES)]
+    Verdicts(verdicts::VerdictsArgs),
     /// Run the live tests on other kernels, in virtual machines; needs no root.
     Vm(Box<VmArgs>),
 }
@@ -87,6 +91,7 @@ fn run(command: Command) -> Result<()> {
         Command::Dist(args) => dist::run(&args),
         Command::Matrix(args) => matrix::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Verdicts(args) => verdicts::run(&args),
         Command::Vm(args) => vm::run(&args),
     }
 }
