@@ -8,7 +8,7 @@
 use super::{
     blame::{ActorId, OwnerId},
     save::saved,
-    tick::{Alone, DiskWork},
+    tick::{Alone, DiskWork, Paced},
 };
 
 /// One actor's demand on the victim's disks, per second.
@@ -49,6 +49,7 @@ pub struct Slot {
     pub asked: Vec<Asked>,
     pub alone: Alone,
     pub flushes: Alone,
+    pub paced: Paced,
     /// The sum over all actors.
     pub did: Did,
     /// Too many costs are guesses to know how much work was completed.
@@ -99,6 +100,7 @@ impl Slot {
     pub fn add_alone(&mut self, disk: &DiskWork) {
         self.alone.add(&disk.alone);
         self.flushes.add(&disk.flushes);
+        self.paced.add(&disk.paced);
     }
 
     /// Adds the loads of some of a disk's actors.

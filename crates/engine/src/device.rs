@@ -30,16 +30,21 @@ pub struct Device {
     rested: Recent,
     flushes: Recent,
     /// The last ratios of these, and when; 0 before the first.
-    last: [(f32, u64); 2],
+    last: [f32; 2],
+    last_ns: [u64; 2],
     /// The stretch of the second before: some syncs of this one began in that.
     before: Option<f32>,
+    /// Completed of late, as a multiple of what was shown, and the seconds since.
+    paced: f32,
+    paced_gap: u8,
     /// The quality of the reference for requests that are alone.
     pub known: Grade,
 }
 
 saved! {
     Device {
-        seconds, levels, stretch, guessed, others, rested, flushes, last, before, known,
+        seconds, levels, stretch, guessed, others, rested, flushes, last, last_ns, before, paced,
+        paced_gap, known,
     }
     if |it| it.others < MANY_OTHERS
 }
@@ -52,6 +57,12 @@ const MANY_OTHERS: u8 = 8;
 /// than a fast one's, since busy disks rarely have a request that is alone.
 const SLOW_STAYS_NS: u64 = 10_000_000_000;
 const WELL_STAYS_NS: u64 = 500_000_000;
+
+/// A second's weight in the pace of late, and the number of seconds for which that is used.
+const PACE_WEIGHT: f32 = 0.25;
+const PACE_STAYS: u8 = 4;
+/// No disk counts as slower than by this, however little it completes.
+const MIN_PACE: f32 = 1e-4;
 
 /// Times of requests that were alone, and what would be usual.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -132,6 +143,15 @@ pub struct State {
     pub is_deep: bool,
     /// It was so while the victim was well.
     pub was_saturated: bool,
+}
+
+/// A device beside its reference.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BesideReference {
+    /// The factor by which it is slower.
+    pub times: f64,
+    /// This is what it completed less than it has shown, and nothing was alone.
+    pub is_paced: bool,
 }
 
 /// The certainty of a statement about a device.
@@ -292,19 +312,35 @@ impl Device {
         self.flushes.add(&slot.flushes);
         let now = [(&slot.alone, &self.rested), (&slot.flushes, &self.flushes)];
         let now = now.map(|(new, recent)| recent.times().filter(|_| new.requests > 0));
-        for (last, now) in self.last.iter_mut().zip(now) {
-            *last = now.map_or(*last, |times| (times as f32, now_ns));
+        match slot.paced.done {
+            Some(done) => {
+                let done = done.clamp(MIN_PACE, 1.0 / MIN_PACE);
+                let weight = if self.paced().is_some() { PACE_WEIGHT } else { 1.0 };
+                self.paced += (done - self.paced) * weight;
+                self.paced_gap = 0;
+            }
+            None => self.paced_gap = self.paced_gap.saturating_add(1),
+        }
+        for (at, now) in now.into_iter().enumerate() {
+            let Some(times) = now else { continue };
+            (self.last[at], self.last_ns[at]) = (times as f32, now_ns);
         }
     }
 
     /// The times of requests that were alone and of flushes, as multiples of the
     /// usual, as far as they are known now.
     fn alone(&self, now_ns: u64) -> [Option<f64>; 2] {
-        self.last.map(|last| {
-            let (times, then) = (f64::from(last.0), last.1);
+        std::array::from_fn(|at| {
+            let (times, then) = (f64::from(self.last[at]), self.last_ns[at]);
             let stays_ns = if times >= SLOWER { SLOW_STAYS_NS } else { WELL_STAYS_NS };
             (times > 0.0 && now_ns.saturating_sub(then) <= stays_ns).then_some(times)
         })
+    }
+
+    /// The pace of late, as far as it is known.
+    fn paced(&self) -> Option<f64> {
+        let is_known = self.paced > 0.0 && self.paced_gap <= PACE_STAYS;
+        is_known.then(|| self.paced.into())
     }
 
     /// The usual time of one of each, in ns.
@@ -313,17 +349,27 @@ impl Device {
     }
 
     /// The time of a write and its flush that are alone, as a multiple of the time in the
-    /// reference; `None` where it is not known. Where strangers write, a flush may drain
-    /// their data, and it counts as no slower than other requests.
-    pub fn beside_reference(&self, strangers_write: bool, now_ns: u64) -> Option<f64> {
+    /// reference, or, where none was alone, what the disks completed less than they have shown;
+    /// `None` where neither is known. Where strangers write, a flush may drain their data, and
+    /// it counts as no slower than other requests.
+    pub fn beside_reference(&self, strangers_write: bool, now_ns: u64) -> Option<BesideReference> {
         let usual_ns = self.alone_usual_ns();
-        let [rested, flush] = self.alone(now_ns);
+        let [rested, flush] = match self.known {
+            Grade::Good => self.alone(now_ns),
+            _ => [None; 2],
+        };
         let flush = match strangers_write {
             true => rested.and_then(|rested| flush.map(|flush| flush.min(rested))),
             false => flush,
         };
         let state = State { rested, usual_ns, ..State::default() };
-        (rested.is_some() || flush.is_some()).then(|| state.alone(flush))
+        let times = (rested.is_some() || flush.is_some()).then(|| state.alone(flush));
+        let alone = times.map(|times| BesideReference { times, is_paced: false });
+        // Flushes that are as quick as ever say nothing of other requests.
+        let is_enough = |beside: &BesideReference| rested.is_some() || beside.times >= SLOWER;
+        let less = self.paced().filter(|done| done * SLOWER <= 1.0);
+        let paced = less.map(|done| BesideReference { times: 1.0 / done, is_paced: true });
+        alone.filter(is_enough).or(paced).or(alone)
     }
 
     /// Looks at a second that was taken in: how it did in it.

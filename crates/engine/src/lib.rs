@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod beside;
 pub mod blame;
 mod busy;
 pub mod carried;
@@ -21,6 +22,7 @@ mod histogram;
 mod inputs;
 pub mod kind;
 mod outside;
+pub mod pace;
 pub mod phases;
 pub mod reference;
 mod save;

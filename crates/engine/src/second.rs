@@ -8,8 +8,8 @@ use super::{
     device::{State, Sure},
     histogram::Evidence,
     phases::{Phase, Phases},
-    reference::{Grade, Reference, SLOWER},
-    settle::{Blamed, Settled, device_part, settle},
+    reference::{Grade, SLOWER},
+    settle::{Blamed, Settled, settle},
     victim::{BASELINE_SYNCS, MAX_BASELINE_NS, Victim},
 };
 
@@ -47,6 +47,11 @@ impl Fresh {
     /// The mean wait of one sync.
     pub fn mean_ns(&self) -> f64 {
         self.wait_ns as f64 / f64::from(self.syncs.max(1))
+    }
+
+    /// The time that the requests of one sync would take alone, one after another.
+    pub fn need_each_ns(&self) -> f64 {
+        self.need_ns as f64 / f64::from(self.syncs.max(1))
     }
 
     fn requests_per_sync(&self) -> f64 {
@@ -137,7 +142,7 @@ pub fn is_short(short_ns: u64, syncs: u64) -> bool {
 const LEAST_PART: f64 = 0.001;
 
 /// An actor with this part of all work matters to a disk.
-const SOME_WORK: f64 = 0.01;
+pub(super) const SOME_WORK: f64 = 0.01;
 
 /// A device that is slower by this factor is the main cause, also if somebody asks for
 /// more.
@@ -163,14 +168,12 @@ impl Victim {
         let is_short = is_short(fresh.short_ns, fresh.syncs.into());
         let is_sample = fresh.syncs > 0 && !is_short;
         self.disks.observe(slot, now_ns);
-        self.hold_against_reference(slot, now_ns);
+        self.hold_against_reference(slot, &fresh, now_ns);
         let wait_ns = (fresh.wait_ns as f64 / self.device_times()) as u64;
         if is_sample && self.usual.add(wait_ns, fresh.syncs.into()) {
             // The usual wait so far was too long, so the load in those seconds does not count
             // as normal.
-            (self.disks.seconds, self.well_seconds) = (0, 0);
-            (self.well, self.well_p90_ns) = (Evidence::default(), None);
-            self.well_wait_ns = 0.0;
+            self.forget_well_seconds();
         }
         let state = self.disks.look(slot, now_ns);
         for suspect in &mut self.suspects {
@@ -201,73 +204,6 @@ impl Victim {
         }
     }
 
-    /// Compares a victim that was never seen to be well with its disks' reference. If
-    /// requests are `n` times slower than in the reference, the victim would wait an
-    /// `n`th of the time on a well disk.
-    fn hold_against_reference(&mut self, slot: &Slot, now_ns: u64) {
-        if self.was_well() {
-            self.device_times = 0.0;
-            return;
-        }
-        let own = self.actor();
-        let strangers_write = slot.asked.iter().any(|asked| {
-            let is_much = asked.work >= SOME_WORK * slot.did.work;
-            asked.writes && is_much && asked.actor != own && !asked.actor.kthread
-        });
-        // The last answer stays while no request is alone.
-        if self.disks.known < Grade::Good {
-            return;
-        }
-        let Some(times) = self.disks.beside_reference(strangers_write, now_ns) else { return };
-        let (was_slow, is_slow) = (self.device_times() > 1.0, times >= SLOWER);
-        if is_slow && !self.is_beside_reference() {
-            // All its samples so far were slow ones.
-            self.forget_baseline();
-        }
-        if is_slow != was_slow {
-            self.usual = Reference::default();
-        }
-        if is_slow || self.is_beside_reference() {
-            self.device_times = if is_slow { times as f32 } else { 1.0 };
-        }
-    }
-
-    /// The time of the device's requests as a multiple of the time in its reference; 1
-    /// once the victim's own past is known.
-    pub(super) fn device_times(&self) -> f64 {
-        f64::from(self.device_times).max(1.0)
-    }
-
-    /// Whether its usual wait is known only from the disks' reference.
-    pub fn is_beside_reference(&self) -> bool {
-        self.device_times > 0.0
-    }
-
-    /// Settles a second of a victim that was never well, on a device that is slower than
-    /// its reference. Nobody's earlier demand is known, so the device gets the part that it
-    /// adds.
-    fn settle_beside_reference(&mut self, usual_ns: f64, fresh: &Fresh) -> Division {
-        let times = self.device_times();
-        let load = fresh.mean_ns() / (times * usual_ns.max(1.0));
-        let load = if load < SLOWER { 1.0 } else { load };
-        let Division { others_ns, own_behind_ns, device_ns, .. } = fresh.division;
-        let causes = others_ns + own_behind_ns;
-        let part = device_part(times, load) * (causes + device_ns);
-        let more = (part - device_ns).clamp(0.0, causes);
-        let keep = if causes > 0.0 { (causes - more) / causes } else { 1.0 };
-        let parts = self.keep_blame(fresh, keep);
-        let excess_ns = parts.excess_ns;
-        let is_good = self.disks.known == Grade::Good && excess_ns > 0.0;
-        self.now.circumstances.add(&Circumstances {
-            excess_ns,
-            slow_ns: excess_ns,
-            times_ns: excess_ns * times,
-            slow_seconds: u32::from(is_good),
-            ..Circumstances::default()
-        });
-        parts
-    }
-
     /// Settles a second of a victim that is as slow as ever, and slower than any disk
     /// should be. The time that its own requests need alone is the device's; the wait
     /// beyond that is divided by work.
@@ -279,7 +215,7 @@ impl Victim {
 
     /// Others and the victim's own requests keep this part of their blame. The device has
     /// the rest.
-    fn keep_blame(&mut self, fresh: &Fresh, keep: f64) -> Division {
+    pub(super) fn keep_blame(&mut self, fresh: &Fresh, keep: f64) -> Division {
         self.suspects.iter_mut().for_each(|suspect| suspect.settle(keep));
         let mut parts = fresh.division;
         parts.others_ns *= keep;

@@ -4,7 +4,10 @@
 //! slow for all. The longest show what no queue explains: nobody waits for longer behind others
 //! than those wait themselves.
 
-use super::{demand::Growth, histogram::Evidence, second::Fresh, settle::BEHIND, victim::Victim};
+use super::{
+    demand::Growth, histogram::Evidence, reference::SLOWER, second::Fresh, settle::BEHIND,
+    victim::Victim,
+};
 
 /// The quickest part of a second's syncs; fewer syncs have none.
 const QUICK_PART: f64 = 0.1;
@@ -19,6 +22,13 @@ impl Victim {
             (Some(now), Some(usual)) if fresh.syncs >= FEW => now / usual.max(1.0),
             _ => 1.0,
         }
+    }
+
+    /// Whether the quickest of a second's syncs took about as long as their requests take alone:
+    /// then the disk is only slow at times, as beside bursts.
+    pub(super) fn are_some_quick(fresh: &Fresh) -> bool {
+        let quickest = fresh.durations.quantile(QUICK_PART).filter(|_| fresh.syncs >= FEW);
+        quickest.is_some_and(|ns| ns < SLOWER * fresh.need_each_ns())
     }
 
     /// The part of a second's waits that lies beyond what a single sync could wait for

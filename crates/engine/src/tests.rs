@@ -34,6 +34,7 @@ mod layers;
 mod logs;
 mod memory;
 mod outside;
+mod paces;
 mod references;
 mod seconds;
 mod settled;

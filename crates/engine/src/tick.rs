@@ -57,7 +57,35 @@ pub struct DiskWork {
     /// write out the data of others.
     pub alone: Alone,
     pub flushes: Alone,
+    /// The work that it completed, beside what it has shown.
+    #[serde(default, skip_serializing_if = "Paced::is_unknown")]
+    pub paced: Paced,
     pub loads: Vec<Load>,
+}
+
+/// One second of a disk beside what it has shown that it can complete ([`super::pace`]).
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Paced {
+    /// The work, requests or bytes completed, whichever is most, as a multiple of the most that
+    /// was shown beside no more requests in flight. `None` while the disk is idle now and
+    /// then, and where too little was shown.
+    pub done: Option<f32>,
+    /// Bytes written, as a multiple of what was written beside flushes that took their usual
+    /// time.
+    pub written: Option<f32>,
+}
+
+impl Paced {
+    fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Adds another disk. Syncs wait for all of their disks, so the one counts that completes
+    /// least.
+    pub fn add(&mut self, more: &Self) {
+        self.done = self.done.into_iter().chain(more.done).reduce(f32::min);
+        self.written = self.written.into_iter().chain(more.written).reduce(f32::max);
+    }
 }
 
 /// Requests that were alone on their disk.

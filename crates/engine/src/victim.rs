@@ -152,6 +152,11 @@ pub struct Victim {
     /// nothing else is known of it (see [`Victim::is_beside_reference`]); 0 if it was never
     /// compared with one.
     pub(super) device_times: f32,
+    /// Whether that follows from what the disks have shown that they complete or take in, and not
+    /// from requests that were alone.
+    pub(super) is_paced: bool,
+    /// Whether the disks were as fast as their reference at some time.
+    pub(super) has_met_reference: bool,
 }
 
 impl Victim {
@@ -194,6 +199,8 @@ impl Victim {
             debt: Debt::default(),
             well_wait_ns: 0.0,
             device_times: 0.0,
+            is_paced: false,
+            has_met_reference: false,
         }
     }
 

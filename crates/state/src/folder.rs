@@ -153,7 +153,7 @@ pub fn file(path: &Path) -> PathBuf {
 mod tests {
     use std::{collections::BTreeMap, os::unix::fs::symlink};
 
-    use tracer_engine::{reference::Level, usage::Kept};
+    use tracer_engine::{pace::KeptPace, reference::Level, usage::Kept};
     use tracer_node::disks::{Key, Named};
 
     use super::*;
@@ -168,6 +168,7 @@ mod tests {
             },
             at: 1_795_896_762,
             levels: vec![Kept { op: 1, class: 1, level }],
+            pace: KeptPace::default(),
         }]
     }
 

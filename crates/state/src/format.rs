@@ -9,7 +9,11 @@ use std::{collections::BTreeMap, error, fmt};
 
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::record::{op, size};
-use tracer_engine::{reference::Level, usage::Kept};
+use tracer_engine::{
+    pace::{KeptPace, KeptRates, MIXES, OCTAVES, RATES},
+    reference::Level,
+    usage::Kept,
+};
 use tracer_node::disks::Key;
 
 use crate::Entry;
@@ -18,13 +22,19 @@ use crate::Entry;
 pub const MAX_BYTES: usize = 512 << 10;
 
 const NAME: &str = "tracer-reference";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Files of this version have no pace, and are read all the same.
+const OLDEST_VERSION: u32 = 1;
 
 /// Nothing takes longer than half an hour, and no day is later than in the year 9999.
 const MAX_NS: u64 = 1_800_000_000_000;
 const LAST_SECOND: u64 = 253_402_300_799;
 
 const MAX_LEVELS: usize = op::COUNT * size::COUNT;
+
+/// No disk completes more of anything in a second, and no number of seconds is larger.
+const MAX_RATE: u64 = 1 << 50;
+const MAX_PACES: usize = MIXES * OCTAVES;
 
 /// Why a file is not taken.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,6 +72,13 @@ struct Line {
     at: u64,
     /// Operation, class of size, usual time in ns, batches that say so.
     levels: Vec<(u16, u16, u64, u64)>,
+    /// The quarter of the bytes that is written, the power of two of the number in flight,
+    /// seconds, and the rates shown in them: work in ns, requests and bytes a second.
+    #[serde(default)]
+    pace: Vec<(u16, u16, u32, [u64; RATES])>,
+    /// Bytes written in a second beside flushes as quick as ever, and the number of seconds.
+    #[serde(default)]
+    written: Option<(u64, u32)>,
 }
 
 /// As much of these as fits, those that were seen last first; and how many do not
@@ -69,7 +86,7 @@ struct Line {
 pub fn encode(entries: &[Entry]) -> (Vec<u8>, usize) {
     let mut newest: Vec<_> = entries.iter().collect();
     newest.sort_by_key(|entry| std::cmp::Reverse(entry.at));
-    let room = MAX_BYTES - head(&[]).len() - "0123456".len() - "[]".len();
+    let room = MAX_BYTES - head(VERSION, &[]).len() - "0123456".len() - "[]".len();
     let mut body = b"[".to_vec();
     let (mut left_out, mut is_full) = (0, false);
     for entry in newest {
@@ -77,7 +94,17 @@ pub fn encode(entries: &[Entry]) -> (Vec<u8>, usize) {
             let Kept { op, class, level: Level { ns: usual_ns, batches } } = *kept;
             (op, class, usual_ns, batches)
         });
-        let line = Line { disk: entry.key.clone(), at: entry.at, levels: levels.collect() };
+        let pace = entry.pace.levels.iter().map(|kept| {
+            let KeptRates { mix, octave, seconds, rates } = *kept;
+            (mix, octave, seconds, rates)
+        });
+        let line = Line {
+            disk: entry.key.clone(),
+            at: entry.at,
+            levels: levels.collect(),
+            pace: pace.collect(),
+            written: entry.pace.written,
+        };
         // An entry that could not be read again would spoil the file.
         let line = check(line).and_then(|line| serde_json::to_vec(&line).map_err(|_| NO_JSON));
         let Ok(line) = line else {
@@ -95,7 +122,7 @@ pub fn encode(entries: &[Entry]) -> (Vec<u8>, usize) {
         body.extend(line);
     }
     body.push(b']');
-    let mut bytes = head(&body).into_bytes();
+    let mut bytes = head(VERSION, &body).into_bytes();
     bytes.extend(body);
     (bytes, left_out)
 }
@@ -117,11 +144,11 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, Refusal> {
         return Err(Refusal::Foreign);
     }
     let version = words.next().and_then(|word| word.parse().ok()).ok_or(Refusal::Foreign)?;
-    if version != VERSION {
+    if !(OLDEST_VERSION..=VERSION).contains(&version) {
         return Err(Refusal::Version(version));
     }
     // There is one way to say it.
-    if line != head(body) {
+    if line != head(version, body) {
         return Err(Refusal::Damaged);
     }
     let lines: Vec<Line> = serde_json::from_slice(body).map_err(|_| Refusal::Nonsense(NO_JSON))?;
@@ -129,8 +156,8 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<Entry>, Refusal> {
     lines.map(|line| line.map(entry)).collect()
 }
 
-fn head(body: &[u8]) -> String {
-    format!("{NAME} {VERSION} {} {:08x}\n", body.len(), crc32fast::hash(body))
+fn head(version: u32, body: &[u8]) -> String {
+    format!("{NAME} {version} {} {:08x}\n", body.len(), crc32fast::hash(body))
 }
 
 const NO_JSON: &str = "it is no JSON of this version";
@@ -142,11 +169,24 @@ fn check(line: Line) -> Result<Line, &'static str> {
             && (1..=MAX_NS).contains(&usual_ns)
             && batches > 0
     };
+    let is_rate = |rate: u64| rate <= MAX_RATE;
+    let is_pace = |&(mix, octave, seconds, rates): &(u16, u16, u32, [u64; RATES])| {
+        usize::from(mix) < MIXES
+            && usize::from(octave) < OCTAVES
+            && seconds > 0
+            && rates.iter().all(|rate| is_rate(*rate))
+    };
     match () {
         () if !line.disk.is_sound() => Err("a disk in it has no such name, or too long a one"),
         () if line.at > LAST_SECOND => Err("a reference in it is of no year that there will be"),
         () if line.levels.is_empty() || line.levels.len() > MAX_LEVELS => {
             Err("a disk in it has no classes of requests, or too many")
+        }
+        () if line.pace.len() > MAX_PACES || !line.pace.iter().all(is_pace) => {
+            Err("a pace in it is no disk's")
+        }
+        () if line.written.is_some_and(|(bytes, seconds)| !is_rate(bytes) || seconds == 0) => {
+            Err("more is written in it than any disk takes")
         }
         () if !line.levels.iter().all(is_level) => Err("a class in it takes no time, or forever"),
         () => Ok(line),
@@ -160,7 +200,16 @@ fn entry(line: Line) -> Entry {
     });
     // One of each.
     let levels: BTreeMap<_, _> = levels.collect();
-    Entry { key: line.disk, at: line.at, levels: levels.into_values().collect() }
+    let paces = line.pace.into_iter().map(|(mix, octave, seconds, rates)| {
+        ((mix, octave), KeptRates { mix, octave, seconds, rates })
+    });
+    let paces: BTreeMap<_, _> = paces.collect();
+    Entry {
+        key: line.disk,
+        at: line.at,
+        levels: levels.into_values().collect(),
+        pace: KeptPace { levels: paces.into_values().collect(), written: line.written },
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The agent's memory from one run to the next, in one directory: how long each
-//! disk's requests take alone while it is well.
+//! disk's requests take alone while it is well, and what it has shown that it can complete.
 //!
 //! [`mod@format`] makes bytes of that and reads them, trusting nothing; [`folder`] is
 //! the directory. Which disk is meant [`tracer_node::disks::Key`] says. Knows no
@@ -10,7 +10,7 @@
 pub mod folder;
 pub mod format;
 
-use tracer_engine::usage::Kept;
+use tracer_engine::{pace::KeptPace, usage::Kept};
 use tracer_node::disks::Key;
 
 /// Whether something kept fits a disk.
@@ -50,6 +50,7 @@ pub struct Entry {
     /// When it was last seen to hold, in Unix seconds.
     pub at: u64,
     pub levels: Vec<Kept>,
+    pub pace: KeptPace,
 }
 
 #[cfg(test)]
@@ -66,7 +67,8 @@ mod tests {
             }
             None => Named::Hardware(name.to_owned()),
         };
-        Entry { key: Key { named, size_bytes: 1, settings }, at, levels: Vec::new() }
+        let key = Key { named, size_bytes: 1, settings };
+        Entry { key, at, levels: Vec::new(), pace: KeptPace::default() }
     }
 
     #[test]

@@ -393,7 +393,7 @@ impl Night {
         });
         let (length_ns, loads) = (now_ns - self.read_ns, loads.collect());
         (self.seen, self.read_ns) = (counted, now_ns);
-        DiskWork { disk: 0, length_ns, alone, flushes, loads }
+        DiskWork { disk: 0, length_ns, alone, flushes, loads, ..DiskWork::default() }
     }
 
     fn unfinished(&mut self, hanging: &[(u32, u64)], now_ns: u64) {

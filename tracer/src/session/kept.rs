@@ -106,7 +106,7 @@ impl Session {
     fn recall_disk(&mut self, index: u32, name: &str, key: &Key) -> Option<u64> {
         match find(&self.references.entries, key) {
             Fit::Whole(entry) => {
-                self.accounts.recall(index, &entry.levels);
+                self.accounts.recall(index, &entry.levels, &entry.pace);
                 Some(entry.at)
             }
             Fit::Changed(changes) => {
@@ -128,7 +128,7 @@ impl Session {
             let (index, name) = (disk.disk.index, disk.name.clone());
             let is_there = disk.is_there();
             let held = self.accounts.take_held(index);
-            let levels = self.accounts.levels(index);
+            let (levels, pace) = (self.accounts.levels(index), self.accounts.pace(at));
             let Some(known) = self.references.known.get_mut(&index) else { continue };
             let Some(key) = known.key.clone().filter(|_| is_there && !levels.is_empty()) else {
                 continue;
@@ -146,7 +146,7 @@ impl Session {
             if held || known.at.is_none() {
                 known.at = Some(now);
             }
-            entries.push(Entry { key, at: known.at.unwrap_or(now), levels });
+            entries.push(Entry { key, at: known.at.unwrap_or(now), levels, pace });
         }
         let boot = boot_id(&self.root);
         let all = merge(entries, &self.references.entries, boot.as_deref());

@@ -16,9 +16,10 @@ use crate::{
     Engine,
     blame::{Owner, OwnerId},
     currency::Shortage,
+    pace::Pace,
     reference::Reference,
     tests::comm,
-    tick::{Alone, DiskWork, Limit, LimitKind, Load, Tick},
+    tick::{Alone, DiskWork, Limit, LimitKind, Load, Paced, Tick},
     verdict::{Judgement, judge},
     victim::Span,
 };
@@ -32,6 +33,7 @@ pub struct World {
     read_ns: u64,
     references: BTreeMap<(u32, u64), Reference>,
     shortage: Shortage,
+    pace: Pace,
     pub owners: [Owner; ACCOUNTS],
     pub engine: Engine,
 }
@@ -55,6 +57,7 @@ impl World {
             timeline,
             references: BTreeMap::new(),
             shortage: Shortage::default(),
+            pace: Pace::default(),
             owners,
             engine: Engine::new(),
         }
@@ -151,6 +154,7 @@ impl World {
     pub fn keep_references_of(&mut self, other: &Self) {
         let levels = other.references.iter().filter_map(|(of, known)| Some((*of, known.level()?)));
         self.references = levels.map(|(of, level)| (of, Reference::kept(level))).collect();
+        self.pace = Pace::kept(&other.pace.to_keep());
     }
 
     /// Stands for ten minutes of the same.
@@ -220,14 +224,16 @@ impl World {
             };
             (load.in_flight_ns > 0).then_some(load)
         });
-        let work = DiskWork {
+        let mut work = DiskWork {
             disk: 0,
             length_ns: now_ns - self.read_ns,
             alone,
             flushes,
             loads: loads.collect(),
+            paced: Paced::default(),
         };
         self.shortage.observe(&work);
+        work.paced = self.pace.observe(&work);
         (self.seen, self.read_ns) = (counted, now_ns);
         let held = Limit {
             cgroup: 10,

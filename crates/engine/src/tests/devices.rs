@@ -6,7 +6,7 @@ use crate::{
     demand::{Did, Growth, Slot},
     device::{Device, Slowness, State, Sure},
     reference::Grade,
-    tick::Alone,
+    tick::{Alone, Paced},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -110,7 +110,7 @@ fn the_worse_reference_of_those_that_were_seen_counts() {
 fn beside(rested: Alone, flushes: Alone, strangers_write: bool) -> Option<f64> {
     let mut device = Device::default();
     device.observe(&slot(rested, flushes), SECOND);
-    device.beside_reference(strangers_write, SECOND)
+    device.beside_reference(strangers_write, SECOND).map(|beside| beside.times)
 }
 
 /// Writes of 1 ms take 3, and flushes of 4 ms take 8: 11 ms instead of 5.
@@ -132,6 +132,40 @@ fn one_of_both_is_enough_but_for_flushes_beside_strangers() {
     assert_eq!(beside(none(), alone(4, 12, 4), false), Some(3.0));
     assert_eq!(beside(none(), alone(4, 12, 4), true), None);
     assert_eq!(beside(none(), none(), false), None);
+}
+
+/// A disk that completes a quarter of what it has shown is four times slower. Requests that were
+/// alone say better how slow it is, and so do slow flushes.
+#[test]
+fn what_a_disk_completes_counts_where_nothing_was_alone() {
+    let after = |done: f32, rested, flushes| {
+        let mut device = Device::default();
+        let paced = Paced { done: Some(done), written: None };
+        device.observe(&Slot { paced, ..slot(rested, flushes) }, SECOND);
+        let beside = device.beside_reference(false, SECOND)?;
+        Some((beside.times, beside.is_paced))
+    };
+    assert_eq!(after(0.25, none(), none()), Some((4.0, true)));
+    assert_eq!(after(0.25, alone(4, 4, 4), none()), Some((1.0, false)));
+    assert_eq!(after(0.25, none(), alone(4, 12, 4)), Some((3.0, false)));
+    assert_eq!(after(0.25, none(), alone(4, 4, 4)), Some((4.0, true)));
+    // Two thirds are less, and three quarters may be chance: they show nothing.
+    assert_eq!(after(0.75, none(), none()), None);
+}
+
+/// The second second counts a quarter: 0.5 and a quarter of the way to 0.1 is 0.4. After four
+/// seconds without a pace it is still used, and then no more.
+#[test]
+fn a_pace_is_the_mean_of_late_and_is_used_for_some_seconds() {
+    let mut device = Device::default();
+    for (at, done) in [(1, 0.5), (2, 0.1)] {
+        let paced = Paced { done: Some(done), written: None };
+        device.observe(&Slot { paced, ..Slot::default() }, at * SECOND);
+    }
+    (3..=6).for_each(|at| device.observe(&Slot::default(), at * SECOND));
+    assert_near(device.beside_reference(false, 6 * SECOND).unwrap().times, 2.5);
+    device.observe(&Slot::default(), 7 * SECOND);
+    assert_eq!(device.beside_reference(false, 7 * SECOND), None);
 }
 
 fn did(depth: f64, work: f64, requests: f64, bytes: f64, written: f64) -> Slot {

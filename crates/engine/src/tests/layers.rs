@@ -23,6 +23,7 @@ fn disk(disk: u32, alone: u64, loads: &[(u32, u64)]) -> DiskWork {
         alone: Alone { requests: alone, ..Alone::default() },
         flushes: Alone { requests: 10 * alone, ..Alone::default() },
         loads: loads.iter().map(load).collect(),
+        ..DiskWork::default()
     }
 }
 

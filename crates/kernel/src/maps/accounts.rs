@@ -17,6 +17,7 @@ use tracer_ebpf::{
 use tracer_engine::{
     blame::{ActorId, Owner, OwnerId},
     currency::Shortage,
+    pace::Pace,
     tick::{Alone, DiskWork, JournalWork, Load, Tick},
     usage::Rate,
 };
@@ -66,6 +67,7 @@ pub struct DiskAccounts {
     /// Its work in the last second.
     work: DiskWork,
     shortage: Shortage,
+    pace: Pace,
     /// The counts in the kernel's tables when this disk got its place, if another disk had
     /// the place before.
     zero: Option<Box<[[[u64; BUCKETS]; stage::COUNT]; op::COUNT]>>,
@@ -212,6 +214,7 @@ impl Accounts {
             waiting: Waiting::default(),
             work: DiskWork { disk: disk.index, ..DiskWork::default() },
             shortage: Shortage::default(),
+            pace: Pace::default(),
             seen: Box::new([Seen::default(); ACCOUNTS]),
         });
         Ok(())
@@ -251,7 +254,7 @@ impl Accounts {
         // First read what it did since the last tick.
         self.read_work(at);
         self.work.forget(disk.index);
-        self.disks[at].shortage = Shortage::default();
+        self.disks[at].forget_work();
         for seen in self.disks[at].seen.iter_mut() {
             seen.request_bytes = None;
         }
@@ -344,12 +347,6 @@ impl Accounts {
         self.journals.evicted()
     }
 
-    /// Adds what the disks were asked for in the last second.
-    pub fn disk_work(&self, tick: &mut Tick) {
-        let busy = self.disks.iter().map(|disk| &disk.work).filter(|work| !work.loads.is_empty());
-        tick.disks.extend(busy.cloned());
-    }
-
     /// Reads all accounts: rates since the last tick, and housekeeping. `idle` says of a
     /// disk whose driver has no request, as the kernel counts, whether one may wait in
     /// its queue, and what has completed there so far.
@@ -363,7 +360,7 @@ impl Accounts {
             (work.alone, work.flushes, work.length_ns) = (alone, flushes, (seconds * 1e9) as u64);
             self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
             let disk = &mut self.disks[at];
-            disk.shortage.observe(&disk.work);
+            disk.compare_work();
             let idle = match disk.is_there() {
                 _ if disk.in_flight == 0 => None,
                 true => idle(&disk.name),

@@ -132,6 +132,7 @@ pub fn disk_work(at_ns: u64) -> DiskWork {
         length_ns: SECOND,
         alone: Alone { requests: 3, ns: MS, reference_ns: MS / 2, known },
         flushes: Alone { requests: 20, ns: 16 * MS, reference_ns: 16 * MS, known },
+        paced: Paced { done: Some(0.5), written: None },
         loads: if at_ns > 3 * SECOND { vec![load, reads] } else { vec![reads] },
     }
 }

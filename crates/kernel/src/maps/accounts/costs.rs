@@ -1,9 +1,27 @@
 //! The time that a disk takes for the requests of an account.
 
 use tracer_ebpf::record::{NO_DISK, SyncRecord, op};
-use tracer_engine::usage::{Kept, Learnt};
+use tracer_engine::{
+    currency::Shortage,
+    pace::{KeptPace, Pace},
+    tick::Tick,
+    usage::{Kept, Learnt},
+};
 
-use super::{Accounts, USUAL_BYTES};
+use super::{Accounts, DiskAccounts, USUAL_BYTES};
+
+impl DiskAccounts {
+    /// Compares its work in the last second with what it did before.
+    pub(super) fn compare_work(&mut self) {
+        self.shortage.observe(&self.work);
+        self.work.paced = self.pace.observe(&self.work);
+    }
+
+    /// Another disk has this place.
+    pub(super) fn forget_work(&mut self) {
+        (self.shortage, self.pace) = (Shortage::default(), Pace::default());
+    }
+}
 
 impl Accounts {
     /// The cost of one request of an account beside others, in what the disk is short of.
@@ -45,9 +63,23 @@ impl Accounts {
         self.disks.get(at).map_or(Vec::new(), |disk| self.work.learnt(disk.disk.index))
     }
 
+    /// Adds what the disks were asked for in the last second.
+    pub fn disk_work(&self, tick: &mut Tick) {
+        let busy = self.disks.iter().map(|disk| &disk.work).filter(|work| !work.loads.is_empty());
+        tick.disks.extend(busy.cloned());
+    }
+
     /// Gives a disk, by the kernel's index, the reference that an earlier run learnt.
-    pub fn recall(&mut self, disk: u32, kept: &[Kept]) {
+    pub fn recall(&mut self, disk: u32, kept: &[Kept], pace: &KeptPace) {
         self.work.recall(disk, kept);
+        if let Some(at) = self.position(disk) {
+            self.disks[at].pace = Pace::kept(pace);
+        }
+    }
+
+    /// The pace of a disk of [`Accounts::disks`], to be kept.
+    pub fn pace(&self, at: usize) -> KeptPace {
+        self.disks.get(at).map_or(KeptPace::default(), |disk| disk.pace.to_keep())
     }
 
     /// The reference of a disk, to be kept.
