@@ -9,6 +9,8 @@
 mod beyond;
 /// Owners by their cgroups, and a victim whose own limit slows it.
 mod cgroups;
+/// The wall's clock is set, and the machine suspended.
+mod clock;
 /// A thousand cgroups that fill a journal together.
 mod crowd;
 /// Delays in the device, in a queue, and before a request exists.

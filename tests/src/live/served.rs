@@ -65,8 +65,18 @@ impl Agent {
 
     /// The status, the head and the body of an answer.
     pub fn try_get(&self, path: &str, accept: &str) -> Option<(u16, String, String)> {
+        self.try_get_within(10 * SECOND, path, accept)
+    }
+
+    /// As [`Agent::try_get`], for an answer that may take this time.
+    pub fn try_get_within(
+        &self,
+        time: Duration,
+        path: &str,
+        accept: &str,
+    ) -> Option<(u16, String, String)> {
         let mut stream = TcpStream::connect(self.address).ok()?;
-        stream.set_read_timeout(Some(10 * SECOND)).ok()?;
+        stream.set_read_timeout(Some(time)).ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n\r\n");
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = String::new();
