@@ -22,6 +22,9 @@ pub struct Truth {
     pub calm: [[f64; 2]; 3],
 }
 
+/// Means within this factor are the same.
+const SAME: f64 = 1.15;
+
 /// A change is judged after this number of seconds, if nothing else is said.
 const HALF: u64 = 30;
 
@@ -72,6 +75,20 @@ impl Truth {
         Ok(is_slow.then_some((device, 1.0 - device)))
     }
 
+    /// Whether the syncs are as long because of either change, and one of the changes alone
+    /// makes them longer than both do together: it is held back by the other one.
+    ///
+    /// A limit on the device may keep a neighbour from filling its cache. Then the neighbour makes
+    /// nothing longer that the device does not, and the device saves the victim from worse: without
+    /// either change the syncs would be no shorter. The Shapley value of the one is negative there,
+    /// and that of the other exceeds the excess, because of waits that never were. They are no parts
+    /// of what was.
+    pub fn is_held_back(&self) -> bool {
+        let [_, device, load, both] = self.means;
+        let holds_back = |one: f64, other: f64| other > SAME * both && SAME * one >= both;
+        holds_back(device, load) || holds_back(load, device)
+    }
+
     /// Whether nothing happens in this number of half minutes unless something is changed.
     pub fn is_calm(&self, halves: usize) -> bool {
         let within = |at: usize, times: f64| {
@@ -86,6 +103,10 @@ impl Truth {
     pub fn is_slow(&self) -> Option<bool> {
         let [neither, _, load, both] = self.means;
         let tail = self.p99s[3] / self.p99s[0];
+        if self.is_held_back() && both >= 2.0 * neither {
+            // Neither of them has a part of its own.
+            return None;
+        }
         if !self.is_calm(3) || load < 0.8 * neither && both > 1.15 * load && both < 2.0 * neither {
             // The neighbours leave as the device gets slower.
             return None;
@@ -187,4 +208,35 @@ pub struct Played {
     pub answer: Answer,
     /// An innocent was named for more than 5 % with high confidence.
     pub has_accused: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn truth(means: [f64; 4]) -> Truth {
+        Truth { means, p99s: means, calm: [[means[0]; 2]; 3] }
+    }
+
+    /// Undoing one of the changes shortens nothing there: 607 ms or as before. Where it does, or
+    /// where a change makes syncs shorter, there is a truth.
+    #[test]
+    fn who_is_held_back_by_the_other_change_has_no_part() {
+        for (means, is_held_back) in [
+            ([1.3, 8.9, 607.0, 8.9], true),
+            ([1.3, 607.0, 8.9, 8.9], true),
+            // The neighbour adds to what the device does alone.
+            ([1.3, 3.0, 607.0, 8.9], false),
+            ([1.3, 8.9, 607.0, 700.0], false),
+            // It leaves, which is a relief.
+            ([1.3, 90.0, 1.0, 40.0], false),
+            // Either change would do, and both do no less.
+            ([1.3, 8.9, 8.9, 8.9], false),
+        ] {
+            let truth = truth(means);
+            assert_eq!(truth.is_held_back(), is_held_back, "{means:?}");
+            assert_eq!(truth.is_slow().is_none(), is_held_back, "{means:?}");
+        }
+        assert_eq!(truth([1.3, 1.3, 607.0, 1.3]).is_slow(), Some(false));
+    }
 }
