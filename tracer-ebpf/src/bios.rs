@@ -17,9 +17,9 @@ use crate::{
     cell::MapCell,
     clock::now_ns,
     dirtier::submitter_of_bio,
-    fields::Bio,
+    fields::{Bio, operation},
     maps::{BPF_ANY, LEDGER, Lookup as _, count_drop, observe},
-    requests::{REQ_FUA, REQ_PREFLUSH, complete, operation, reconcile},
+    requests::{REQ_FUA, REQ_PREFLUSH, complete, reconcile},
     syncs::own::{credit, note_submission},
     work,
 };

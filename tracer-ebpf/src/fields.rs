@@ -8,6 +8,7 @@
 
 mod block;
 mod file;
+mod operation;
 mod task;
 
 use core::ptr::read_volatile;
@@ -21,6 +22,7 @@ pub use self::{
         FileKey, SyncedFile, file_key, journal_device, synced_from_file, synced_from_inode,
         synced_from_mapping, synced_from_sb, ticket_used, xlog_device,
     },
+    operation::operation,
     task::{Task, current_cgroup_id, current_ids_in_own_namespace},
 };
 
@@ -47,6 +49,14 @@ pub fn is_sync_exit(syscall: u64) -> bool {
     // SAFETY: the index was checked; volatile because it is patched at load.
     let bits = unsafe { read_volatile((&raw const CONFIG.sync_exits).cast::<u32>().add(word)) };
     bits >> (syscall & 31) & 1 == 1
+}
+
+/// An entry of a table of constants.
+#[inline(always)]
+fn look_up(table: &'static [u8; 1 << u8::BITS], at: u8) -> u8 {
+    // SAFETY: the table has an entry for each index; volatile so that the compiler makes no
+    // branches of it.
+    unsafe { read_volatile(table.as_ptr().add(usize::from(at))) }
 }
 
 /// A typed kernel pointer, as a hook handed it out or as a field held it.

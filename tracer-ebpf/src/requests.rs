@@ -17,29 +17,13 @@ use crate::{
     cell::MapCell,
     clock::now_ns,
     dirtier::submitter_of_bio,
-    fields::{Kernel, Request, config},
+    fields::{Kernel, Request, config, operation},
     maps::{LEDGER, Lookup as _, ask_for_disk, count_drop, described, observe},
     slots,
     submitter::{SUBMITTERS, Submitter},
     syncs::own::{credit, note_submission},
     work,
 };
-
-// The values of enum req_op, which are the same since 4.8, except those of zones:
-// <https://elixir.bootlin.com/linux/v6.12/source/include/linux/blk_types.h>.
-const REQ_OP_MASK: u32 = 0xff;
-const REQ_OP_READ: u32 = 0;
-const REQ_OP_WRITE: u32 = 1;
-const REQ_OP_FLUSH: u32 = 2;
-const REQ_OP_DISCARD: u32 = 3;
-const REQ_OP_SECURE_ERASE: u32 = 5;
-const REQ_OP_ZONE_APPEND: u32 = 7;
-const REQ_OP_WRITE_ZEROES: u32 = 9;
-// Commands that only the driver understands. There are two, one for each direction of
-// their data; older kernels have two more for SCSI:
-// <https://elixir.bootlin.com/linux/v5.10/source/include/linux/blk_types.h>.
-const REQ_OP_SCSI_IN: u32 = 32;
-const REQ_OP_DRV_OUT: u32 = 35;
 
 // The bits of enum req_flag_bits, which are the same since 4.10:
 // <https://elixir.bootlin.com/linux/v6.12/source/include/linux/blk_types.h>.
@@ -60,20 +44,6 @@ pub fn request_of(ctx: &BtfTracePointContext) -> Request {
 #[inline(always)]
 pub fn address(request: Request) -> u64 {
     request.0.0 as u64
-}
-
-/// The class of a request or bio of these flags; `None` for the management of zones.
-#[inline(always)]
-pub fn operation(flags: u32) -> Option<u32> {
-    match flags & REQ_OP_MASK {
-        REQ_OP_READ => Some(op::READ),
-        REQ_OP_WRITE | REQ_OP_ZONE_APPEND => Some(op::WRITE),
-        REQ_OP_FLUSH => Some(op::FLUSH),
-        REQ_OP_DISCARD | REQ_OP_SECURE_ERASE => Some(op::DISCARD),
-        REQ_OP_WRITE_ZEROES => Some(op::WRITE_ZEROES),
-        REQ_OP_SCSI_IN..=REQ_OP_DRV_OUT => Some(op::PASS_THROUGH),
-        _ => None,
-    }
 }
 
 /// Finds the class of a request, and its disk.

@@ -16,21 +16,43 @@ use crate::{
     requests::{address, reconcile},
 };
 
+/// The names of a request's slots on its disk. They are read once: each load of the queue's
+/// pointer costs the verifier of newer kernels a search through all of their types.
+#[derive(Clone, Copy)]
+pub struct Name {
+    address: u64,
+    queue: u32,
+    tag: u32,
+}
+
+impl Name {
+    #[inline(always)]
+    pub fn of(request: Request, operation: u32) -> Self {
+        let tag = if operation == op::FLUSH { FLUSH_TAG } else { request.tag() };
+        Self { address: address(request), queue: request.hardware_queue(), tag }
+    }
+}
+
 /// The slot of the request's own tag, if its disk has such slots; another request may still
 /// be in it.
 #[inline(always)]
-pub fn own(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
-    let (queue, tag) = (request.hardware_queue(), tag(request, operation));
+pub fn own(name: Name, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
     let (base, queues, depth) = (disk.base().get(), disk.queues().get(), disk.depth().get());
-    IN_FLIGHT.cell(places::own(base, queues, depth, queue, tag)?)
+    IN_FLIGHT.cell(places::own(base, queues, depth, name.queue, name.tag)?)
 }
 
 /// The slot of a request that has one.
 #[inline(always)]
 pub fn find(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
-    match own(request, operation, disk) {
-        Some(own) => Some(own).filter(|own| own.request().get() == address(request)),
-        None => find_shared(request, operation, disk),
+    find_named(Name::of(request, operation), disk)
+}
+
+/// As [`find`], where the name is known.
+#[inline(always)]
+pub fn find_named(name: Name, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
+    match own(name, disk) {
+        Some(own) => Some(own).filter(|own| own.request().get() == name.address),
+        None => find_shared(name.address, name.queue, name.tag, disk),
     }
 }
 
@@ -39,9 +61,13 @@ pub fn find(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<Map
 /// together.
 #[cold]
 #[inline(never)]
-fn find_shared(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<MapCell<InFlight>> {
-    let address = address(request);
-    for place in shared(request, operation, disk) {
+fn find_shared(
+    address: u64,
+    queue: u32,
+    tag: u32,
+    disk: MapCell<Disk>,
+) -> Option<MapCell<InFlight>> {
+    for place in shared(queue, tag, disk) {
         let slot = IN_FLIGHT.cell(config!(own_slots) + place)?;
         if slot.request().get() == address {
             return Some(slot);
@@ -59,16 +85,17 @@ pub fn claim(
     disk: MapCell<Disk>,
     now: u64,
 ) -> Option<MapCell<InFlight>> {
-    if let Some(own) = own(request, operation, disk) {
+    let name = Name::of(request, operation);
+    if let Some(own) = own(name, disk) {
         occupy(own, request, now);
         return Some(own);
     }
     // An earlier request at the same address may still have a slot, if its end was not seen.
-    if let Some(slot) = find_shared(request, operation, disk) {
+    if let Some(slot) = find_shared(name.address, name.queue, name.tag, disk) {
         reconcile(slot, now);
         return Some(slot);
     }
-    claim_shared(request, operation, disk)
+    claim_shared(name.address, name.queue, name.tag, disk)
 }
 
 /// Puts a request into the slot that is its tag's own.
@@ -83,13 +110,13 @@ pub fn occupy(own: MapCell<InFlight>, request: Request, now: u64) {
 #[cold]
 #[inline(never)]
 fn claim_shared(
-    request: Request,
-    operation: u32,
+    address: u64,
+    queue: u32,
+    tag: u32,
     disk: MapCell<Disk>,
 ) -> Option<MapCell<InFlight>> {
     let ledger = LEDGER.cell(disk.index().get())?;
-    let address = address(request);
-    for place in shared(request, operation, disk) {
+    for place in shared(queue, tag, disk) {
         let slot = IN_FLIGHT.cell(config!(own_slots) + place)?;
         if slot.request().claim(address) {
             slot.is_shared().set(1);
@@ -100,7 +127,7 @@ fn claim_shared(
         }
     }
     // A flush is in no account, and what is missing of it is counted at its completion.
-    if operation != op::FLUSH {
+    if tag != FLUSH_TAG {
         count_drop(Dropped::TableOverflow);
         ledger.unplaced().add(1);
         ledger.outside().add(1);
@@ -142,12 +169,6 @@ pub fn free(slot: MapCell<InFlight>, request: Request) {
 }
 
 #[inline(always)]
-fn tag(request: Request, operation: u32) -> u32 {
-    if operation == op::FLUSH { FLUSH_TAG } else { request.tag() }
-}
-
-#[inline(always)]
-fn shared(request: Request, operation: u32, disk: MapCell<Disk>) -> [u32; places::CANDIDATES] {
-    let (queue, tag) = (request.hardware_queue(), tag(request, operation));
+fn shared(queue: u32, tag: u32, disk: MapCell<Disk>) -> [u32; places::CANDIDATES] {
     places::shared(disk.index().get(), queue, tag, config!(shared_slots))
 }

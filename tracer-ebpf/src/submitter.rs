@@ -40,7 +40,6 @@ pub struct Actor {
     pub cgroup: u64,
     pub comm: [u8; COMM],
     pub kthread: bool,
-    pub io_worker: bool,
 }
 
 impl Actor {
@@ -56,8 +55,7 @@ impl Actor {
         let Some(task) = task else {
             let cgroup = current_cgroup_id();
             let comm = bpf_get_current_comm().unwrap_or([0; COMM]);
-            let io_worker = comm.first_chunk() == Some(IO_WORKER);
-            return Self { cgroup, comm, kthread: false, io_worker };
+            return Self { cgroup, comm, kthread: false };
         };
         Self::of_task(task, || current_cgroup(task))
     }
@@ -67,10 +65,9 @@ impl Actor {
     pub fn of_task(task: Task, cgroup: impl FnOnce() -> u64) -> Self {
         if task.is_kthread() {
             let comm = if task.is_kworker() { KWORKER } else { task.process_comm() };
-            return Self { cgroup: 0, comm, kthread: true, io_worker: false };
+            return Self { cgroup: 0, comm, kthread: true };
         }
-        let io_worker = task.is_io_worker();
-        Self { cgroup: cgroup(), comm: task.process_comm(), kthread: false, io_worker }
+        Self { cgroup: cgroup(), comm: task.process_comm(), kthread: false }
     }
 
     /// Whether this is a kernel thread, as far as is known.
@@ -93,6 +90,19 @@ pub fn in_kernel_thread() -> bool {
     match Task::current() {
         Some(task) => task.is_kthread(),
         None => has_kernel_name(&bpf_get_current_comm().unwrap_or([0; COMM])),
+    }
+}
+
+/// Whether a kernel thread runs, and whether a worker of io_uring does. An [`Actor`] says
+/// it, too, but has more to load.
+#[inline(always)]
+pub fn running_workers() -> (bool, bool) {
+    match Task::current() {
+        Some(task) => (task.is_kthread(), task.is_io_worker()),
+        None => {
+            let comm = bpf_get_current_comm().unwrap_or([0; COMM]);
+            (false, comm.first_chunk() == Some(IO_WORKER))
+        }
     }
 }
 

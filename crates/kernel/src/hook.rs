@@ -103,8 +103,8 @@ pub fn gap(what: &'static str, sentence: impl Into<String>) -> Gap {
 pub enum Attach {
     /// As long as the tracer runs.
     Always,
-    /// Loaded at the start, but attached only while there is something to see, because
-    /// the program runs so often that it would cost too much otherwise.
+    /// Loaded beside the first answers, and attached only while there is something to see,
+    /// because the program runs so often that it would cost too much otherwise.
     OnDemand,
 }
 

@@ -6,6 +6,7 @@
 
 mod kernel_log;
 mod late;
+mod rest;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +21,7 @@ use tracer_node::disks::Room;
 use zerocopy::IntoBytes as _;
 
 pub use self::kernel_log::KernelLog;
+use self::rest::Rest;
 use crate::{
     capability::Capability,
     confinement, eviction,
@@ -85,6 +87,11 @@ pub struct Programs {
     maps: BTreeMap<String, Map>,
     /// While there are programs to load.
     loader: Option<Loader>,
+    /// Programs on demand of the strategies that are selected so far: they are loaded once
+    /// the selection is over.
+    later: Vec<(Program, HookLocation)>,
+    /// While these are being loaded.
+    rest: Option<Rest>,
     /// Constants of the programs.
     config: Config,
     /// All loaded programs; one is off its hook while that is not in demand.
@@ -126,7 +133,8 @@ impl Programs {
             .context("failed to create the tracer's maps in the kernel")?;
         let loader = Some(loader);
         let (loaded, selections) = (BTreeMap::new(), Vec::new());
-        Ok(Self { maps, loader, config, loaded, options, selections, room })
+        let (later, rest) = (Vec::new(), None);
+        Ok(Self { maps, loader, later, rest, config, loaded, options, selections, room })
     }
 
     /// Loads and attaches the first strategy of each capability that works.
@@ -175,6 +183,9 @@ impl Programs {
     /// demand. Where the kernel refuses one, they are given up, and their strategy if
     /// it has no others.
     pub fn set_attached(&mut self, capability: Capability, on: bool) {
+        if on {
+            self.finish_loading_of(capability);
+        }
         let Some(at) = self.position(capability) else { return };
         let steps = capability.strategies()[at].steps.iter();
         for step in steps.filter(|step| step.attach == Attach::OnDemand) {
@@ -225,7 +236,8 @@ impl Programs {
             else {
                 continue;
             };
-            for step in strategy.steps {
+            let is_wanted = self.is_wanted(capability);
+            for step in strategy.steps.iter().filter(|step| stays(step, is_wanted)) {
                 let location = facts.location(step.program);
                 wanted.extend(location.map(|location| (step.program, location)));
             }
@@ -282,6 +294,12 @@ impl Programs {
         }
     }
 
+    /// Whether the programs on demand of a capability are attached from the start.
+    fn is_wanted(&self, capability: Capability) -> bool {
+        let forced = self.options.forced.iter().any(|wish| wish.capability == capability);
+        forced || self.options.at_once.contains(&capability)
+    }
+
     /// Attaches a strategy whole, or not at all.
     fn attach(
         &mut self,
@@ -289,8 +307,7 @@ impl Programs {
         capability: Capability,
         strategy: &Strategy,
     ) -> (Outcome, AttachedPart) {
-        let forced = self.options.forced.iter().any(|wish| wish.capability == capability);
-        let wanted = forced || self.options.at_once.contains(&capability);
+        let wanted = self.is_wanted(capability);
         let mut attached = Vec::new();
         // Two programs may share a hook: its entry and its exit.
         let mut by_module: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
@@ -328,9 +345,7 @@ impl Programs {
         (Outcome::Selected, AttachedPart { attached, notes })
     }
 
-    /// Loads a program, and attaches it if it is not on demand. Of the programs on demand,
-    /// the first of a strategy is attached once, to see that it works. The first is always
-    /// an end, because a begin whose end is not seen would stay open.
+    /// Loads a program and attaches it, or notes it for later if it is on demand.
     fn attach_step(
         &mut self,
         strategy: &Strategy,
@@ -338,12 +353,18 @@ impl Programs {
         location: HookLocation,
         wanted: bool,
     ) -> Result<(), String> {
+        if !stays(step, wanted) {
+            self.later.push((step.program, location));
+            return Ok(());
+        }
         let loader = self.loader.as_mut().ok_or("the selection is over")?;
         let loaded = loader.load_unattached(step.program, location)?;
         self.keep(strategy, step, loaded, wanted)
     }
 
-    /// Attaches a loaded program as its strategy has it.
+    /// Attaches a loaded program as its strategy has it. Of the programs on demand, the first
+    /// of a strategy is attached once, to see that it works. The first is always an end,
+    /// because a begin whose end is not seen would stay open.
     fn keep(
         &mut self,
         strategy: &Strategy,
@@ -352,7 +373,7 @@ impl Programs {
         wanted: bool,
     ) -> Result<(), String> {
         let program = step.program;
-        let stays = wanted || step.attach == Attach::Always;
+        let stays = stays(step, wanted);
         let is_first = strategy.steps.first().is_some_and(|first| first.program == program);
         if stays || is_first {
             loaded.attach().map_err(|error| explain(&program.target().hook(), &error, ""))?;
@@ -380,6 +401,7 @@ impl Programs {
     fn detach(&mut self, strategy: &Strategy) {
         for step in strategy.steps {
             self.loaded.remove(&step.program);
+            self.later.retain(|(program, _)| *program != step.program);
         }
     }
 
@@ -414,6 +436,11 @@ impl Programs {
     pub fn run_stats(&self) -> Vec<(Program, u64, u64)> {
         run_stats(&self.loaded)
     }
+}
+
+/// Whether a program is attached as long as its strategy is selected.
+fn stays(step: &Step, is_wanted: bool) -> bool {
+    is_wanted || step.attach == Attach::Always
 }
 
 /// Whether all hooks of a strategy are there and, where they are functions, the kernel

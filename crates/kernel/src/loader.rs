@@ -12,12 +12,16 @@
 //! and opening it takes CAP_SYS_ADMIN. Attaching by name needs neither.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, HashMap, HashSet},
     ffi::CString,
     fs, io,
     num::NonZero,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -41,8 +45,7 @@ use crate::{
 /// The size of the verifier's log for a program that it refuses, in bytes.
 const LOG_BYTES: usize = 1 << 20;
 
-/// More threads than this do not make the start shorter: the longest program
-/// takes a sixth of the time.
+/// More threads than this do not make the start shorter: its longest program takes a sixth.
 const MAX_THREADS: usize = 8;
 
 /// A cgroup with no more memory has its programs verified one after another: newer
@@ -71,8 +74,9 @@ pub struct Loader {
 /// Constants of the programs, by name.
 pub type Globals<'a> = HashMap<&'a str, &'a [u8]>;
 
-/// The maps of an object, by the names that they have in it.
-pub type NamedMaps = Vec<(String, OwnedFd)>;
+/// The maps of an object, by the names that they have in it. The loader and who loads after
+/// it share them.
+pub type NamedMaps = Arc<Vec<(String, OwnedFd)>>;
 
 /// Why a program was not loaded.
 struct Refused {
@@ -177,7 +181,7 @@ impl Loader {
             fds.push((name, fd));
         }
         relocate(&mut object, &parts)?;
-        Ok((Self { object, maps: fds, ahead: HashMap::new() }, created))
+        Ok((Self { object, maps: Arc::new(fds), ahead: HashMap::new() }, created))
     }
 
     /// The object once more, with other constants and with existing maps. Maps of constants
@@ -202,12 +206,12 @@ impl Loader {
             parts.push((fd, map));
         }
         relocate(&mut object, &parts)?;
-        Ok(Self { object, maps: own, ahead: HashMap::new() })
+        Ok(Self { object, maps: Arc::new(own), ahead: HashMap::new() })
     }
 
     /// The maps alone, for [`Loader::upon`].
-    pub fn into_maps(self) -> NamedMaps {
-        self.maps
+    pub fn maps(&self) -> NamedMaps {
+        Arc::clone(&self.maps)
     }
 
     /// Loads a program for its hook. The error is only what the kernel says, without a
@@ -231,6 +235,9 @@ impl Loader {
     /// Loads programs that will be attached, on several CPUs at a time: most of the
     /// time that the start takes is the verifier's.
     pub fn load_ahead(&mut self, wanted: &[(Program, HookLocation)], memory_limit: Option<u64>) {
+        let mut wanted = wanted.to_vec();
+        // The longest first, so that no CPU is left with one of them when the others are done.
+        wanted.sort_by_key(|(program, _)| Reverse(self.length(*program)));
         let next = AtomicUsize::new(0);
         let load = || {
             let mut loaded = Vec::new();
@@ -250,6 +257,12 @@ impl Loader {
             threads.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
         });
         self.ahead.extend(ahead);
+    }
+
+    /// How many instructions a program has.
+    fn length(&self, program: Program) -> Option<usize> {
+        let key = self.object.programs.get(program.name())?.function_key();
+        Some(self.object.functions.get(&key)?.instructions.len())
     }
 
     /// Loads a program for its hook, and attaches it there.

@@ -108,6 +108,7 @@ pub fn traced_with<T>(options: &Options, test: impl FnOnce(&mut Session) -> T) -
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let mut session = Session::start(options).expect("this kernel can be traced");
+        session.finish_loading();
         test(&mut session)
     })
 }

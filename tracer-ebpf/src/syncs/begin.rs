@@ -10,17 +10,18 @@ use tracer_ebpf::record::{NO_DISK, NO_NAME, kind};
 
 use super::{
     call::{Call, miss},
-    state::COMMIT,
+    state::{COMMIT, OpenSync},
     table::{current_sync, open},
     windows::watch,
 };
 use crate::{
+    cell::MapCell,
     clock::now_ns,
     fields::{SyncedFile, Task},
     journals,
     maps::{ask_for_disk, described},
     pids,
-    submitter::Actor,
+    submitter::{Actor, running_workers},
 };
 
 /// A depth for `begin`: a sync that a system call opened is closed at the end of that call,
@@ -52,10 +53,10 @@ pub fn enter(file: SyncedFile, kind: Option<u32>) {
 /// The kind of a sync that no sync call asked for.
 #[inline(always)]
 fn uncalled_kind() -> u32 {
-    let who = Actor::running();
-    if who.kthread {
+    let (kthread, io_worker) = running_workers();
+    if kthread {
         kind::KERNEL
-    } else if who.io_worker {
+    } else if io_worker {
         kind::IO_URING
     } else {
         kind::OSYNC_WRITE
@@ -64,25 +65,38 @@ fn uncalled_kind() -> u32 {
 
 #[inline(never)]
 pub fn begin(call: Call, depth: u32, now: u64) -> i32 {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let Some(sync) = open(pid_tgid as u32, now as u32) else { return 0 };
+    let (pid_tgid, task) = (bpf_get_current_pid_tgid(), Task::current());
+    let Some(sync) = open_with(pid_tgid as u32, call, task, now) else { return 0 };
+    sync.depth().set(depth);
+    let (who, ids) = (Actor::of_running(task), pids::shown(pid_tgid));
+    sync.cgroup().set(who.cgroup);
+    sync.comm().set(zerocopy::transmute!(who.comm));
+    sync.kthread().set(u16::from(who.kthread));
+    sync.shown_tgid().set((ids >> 32) as u32);
+    sync.shown_tid().set(ids as u32);
+    sync.begin_ns().set(now);
+    0
+}
+
+/// Opens the entry of the running thread for a journal's commit, which nobody is shown for.
+#[inline(always)]
+pub fn begin_unnamed(call: Call, now: u64) {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    if let Some(sync) = open_with(tid, call, Task::current(), now) {
+        sync.depth().set(SYSTEM_CALL);
+        sync.begin_ns().set(now);
+    }
+}
+
+#[inline(always)]
+fn open_with(tid: u32, call: Call, task: Option<Task>, now: u64) -> Option<MapCell<OpenSync>> {
+    let sync = open(tid, now as u32)?;
     sync.kind().set(call.kind);
     sync.fd().set(call.fd);
-    sync.depth().set(depth);
-    let task = Task::current();
     if let Some(task) = task {
         sync.clocks().set(task.clocks());
     }
-    if call.kind != COMMIT {
-        let (who, ids) = (Actor::of_running(task), pids::shown(pid_tgid));
-        sync.cgroup().set(who.cgroup);
-        sync.comm().set(zerocopy::transmute!(who.comm));
-        sync.kthread().set(u16::from(who.kthread));
-        sync.shown_tgid().set((ids >> 32) as u32);
-        sync.shown_tid().set(ids as u32);
-    }
-    sync.begin_ns().set(now);
-    0
+    Some(sync)
 }
 
 /// Notes the file, or at least the filesystem, of the sync under way. The first file that is

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use tracer_ebpf::span::divide;
 
 use super::{
-    begin::{SYSTEM_CALL, begin},
+    begin::begin_unnamed,
     call::Call,
     state::COMMIT,
     table::{close, current_sync},
@@ -17,7 +17,7 @@ use crate::clock::now_ns;
 #[inline(always)]
 pub fn begin_commit() {
     if current_sync().is_none() {
-        begin(Call { kind: COMMIT, fd: -1 }, SYSTEM_CALL, now_ns());
+        begin_unnamed(Call { kind: COMMIT, fd: -1 }, now_ns());
     }
 }
 

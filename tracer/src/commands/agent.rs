@@ -105,7 +105,7 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
             wait_for_another_try(options).await;
         }
     };
-    let session = tokio::select! {
+    let mut session = tokio::select! {
         session = trying => session?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
@@ -117,8 +117,9 @@ pub async fn run(args: &AgentArgs, options: &Options) -> Result<()> {
     for (capability, why) in privileges::lacking() {
         log::warn(&format!("lacks {capability} ({why}): some files stay without a name"));
     }
+    // The thread that loads has the privileges, too.
+    session.finish_loading();
     give_up(privileges)?;
-    let mut session = session;
     let keeper = config.state_dir.as_deref().map(|path| Keeper::begin(path, &mut session));
     let mut witness = None;
     if let Some(path) = config.record.as_deref() {

@@ -55,6 +55,7 @@ pub fn run(args: &DoctorArgs, options: &Options) -> Result<()> {
     }
     let lacks = agent.iter().any(|check| check.state == State::Bad);
     let mut session = Session::start(options)?;
+    session.finish_loading();
     let snapshot = session.snapshot();
     let facts = session.facts();
     let verdict = session.check_capabilities();

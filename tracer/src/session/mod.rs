@@ -155,6 +155,13 @@ impl Session {
         Err(CannotRun(why).into())
     }
 
+    /// Waits until the programs on demand are loaded too, some tenths of a second after the
+    /// start. Only then it is known of each whether the kernel takes it.
+    pub fn finish_loading(&mut self) {
+        self.programs.finish_loading();
+        self.scene.kernel = self.kernel();
+    }
+
     /// A descriptor that becomes readable when there is much to poll. What comes
     /// slowly does not make it so: poll ten times a second at least.
     ///
@@ -222,6 +229,7 @@ impl Session {
         // This comes before anything is asked about a disk by its name.
         self.look_at_disks();
         self.read_ledger(now);
+        self.programs.look_at_loading();
         self.attach_call_hooks_if_needed();
         self.attach_issue_hook_if_busy_disks_need_it();
         let tick = self.read_tick(now);

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     os::fd::OwnedFd,
 };
 
-use super::Programs;
+use super::{Programs, rest::Rest};
 use crate::{
     capability::Capability,
     facts::Facts,
@@ -31,10 +32,12 @@ struct Joined {
 }
 
 impl Programs {
-    /// Ends the selection and frees the object file. The loader that is returned can still
-    /// load the programs that hook modules which are loaded later.
+    /// Ends the selection, and begins to load the programs on demand. The loader that is
+    /// returned can load those that hook modules which are loaded later.
     pub fn end_selection(&mut self, facts: &Facts) -> Option<LateLoader> {
-        let maps = self.loader.take()?.into_maps();
+        let loader = self.loader.take()?;
+        let maps = loader.maps();
+        self.rest = Some(Rest::load(loader, mem::take(&mut self.later)));
         let (config, log_level) = (self.config, self.options.log_level());
         Some(LateLoader { facts: facts.clone(), maps, config, log_level })
     }

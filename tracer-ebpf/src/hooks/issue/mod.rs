@@ -13,15 +13,15 @@ use crate::{
     clock::now_ns,
     fields::Request,
     requests::{address, describe, has_known_submitter, open_late, request_of, with_disk},
-    slots,
+    slots::{self, Name},
 };
 
 #[btf_tracepoint(function = "block_rq_issue")]
 pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
     let request = request_of(&ctx);
     with_disk(request, |operation, disk| {
-        let now = now_ns();
-        if let Some(own) = slots::own(request, operation, disk) {
+        let (now, name) = (now_ns(), Name::of(request, operation));
+        if let Some(own) = slots::own(name, disk) {
             if own.request().get() == address(request) {
                 own.issued_ns().set(now);
                 return;
@@ -34,21 +34,20 @@ pub fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
                 return;
             }
         }
-        note_late_issue(request, operation, disk, now);
+        if let Some(slot) = slots::find_named(name, disk) {
+            slot.issued_ns().set(now);
+        } else {
+            note_late_issue(request, operation, disk, now);
+        }
     });
     0
 }
 
-/// Notes the issue of a request whose slot is one that several may have, or whose
-/// submission was not seen. One that found no slot then is not tried again: it is
-/// counted, and who runs now may be anybody.
+/// Notes the issue of a request whose submission was not seen. One that found no slot then
+/// is not tried again: it is counted, and who runs now may be anybody.
 #[cold]
 #[inline(never)]
 fn note_late_issue(request: Request, operation: u32, disk: MapCell<Disk>, now: u64) {
-    if let Some(slot) = slots::find(request, operation, disk) {
-        slot.issued_ns().set(now);
-        return;
-    }
     if slots::has_outside(disk) && !has_known_submitter(request) {
         return;
     }

@@ -31,7 +31,7 @@ use crate::{
         Kernel, SyncedFile, config, is_sync_exit, synced_from_file, synced_from_inode,
         synced_from_mapping, synced_from_sb, syscall_number,
     },
-    submitter::Actor,
+    submitter::running_workers,
     syncs::{
         begin::{SYSTEM_CALL, begin, enter, locate},
         call::Call,
@@ -185,8 +185,8 @@ pub fn btrfs_sync_file(ctx: BtfTracePointContext) -> i32 {
 /// io_uring workers and kernel threads make none.
 #[inline(always)]
 fn enter_until_the_call_ends(file: SyncedFile) {
-    let who = Actor::running();
-    if !who.kthread && !who.io_worker {
+    let (kthread, io_worker) = running_workers();
+    if !kthread && !io_worker {
         enter(file, None);
     }
 }
