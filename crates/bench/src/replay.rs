@@ -111,7 +111,15 @@ fn make_owners() -> [Owner; ACCOUNTS] {
         };
         comm[..name.len()].copy_from_slice(name);
         let cgroup = if at == 2 { 0 } else { at as u64 };
-        Owner { id: OwnerId(at as u32), cgroup, comm, kthread: at == 2, op: 1, weight_ns: 1 }
+        Owner {
+            id: OwnerId(at as u32),
+            cgroup,
+            comm,
+            kthread: at == 2,
+            op: 1,
+            weight_ns: 1,
+            via: 0,
+        }
     })
 }
 

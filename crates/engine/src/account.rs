@@ -11,6 +11,7 @@ use super::{
     phases::Phase,
     sums::Half,
     suspect::{CHARGES, Change, Lift, READ_BACK, Suspect, last_change},
+    triggers::Call,
     verdict::{Cleared, Finding, Shares},
     victim::{Span, Victim},
 };
@@ -63,6 +64,7 @@ fn deduct<const N: usize>(wanted_ns: f64, parts: [&mut f64; N]) -> f64 {
 /// The excess, divided, in ns.
 pub struct DividedExcess<'a> {
     victim: &'a Victim,
+    span: Span,
     /// The charges of each suspect over the span, in the victim's order.
     charges: Vec<[f64; CHARGES]>,
     lifts: Vec<Lift>,
@@ -105,6 +107,7 @@ impl<'a> DividedExcess<'a> {
         let lifts = lifts.map(|(at, s)| s.lift(&victim.syncs, Some(at) == worst)).collect();
         Self {
             victim,
+            span,
             charges,
             lifts,
             waits,
@@ -332,6 +335,7 @@ impl<'a> DividedExcess<'a> {
                 share,
                 lift,
                 change,
+                trigger: self.trigger_of(at, charge),
                 confidence: sure.min(most),
                 cleared: None,
             };
@@ -353,6 +357,14 @@ impl<'a> DividedExcess<'a> {
         culprits.sort_by(|a, b| b.share.total_cmp(&a.share));
         ruled_out.sort_by_key(|finding| std::cmp::Reverse(finding.lift.with_n));
         (culprits, ruled_out)
+    }
+
+    /// The call that had a suspect's data written, where that is what it is charged with.
+    fn trigger_of(&self, at: usize, charge: usize) -> Option<Call> {
+        let is_written = [op::WRITE, op::METADATA].contains(&(charge as u32));
+        let suspect = &self.victim.suspects[at];
+        let call = || self.victim.triggers.of(&suspect.actor, self.span);
+        is_written.then(call).flatten()
     }
 
     /// The charge with which a suspect did most harm.

@@ -24,7 +24,7 @@
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::{
     ledger::ticks_to_ns,
-    record::{ACCOUNTS, COMM, SyncRecord, UnderlyingWindow},
+    record::{ACCOUNTS, COMM, SyncRecord, UnderlyingWindow, op, via},
 };
 
 use super::{
@@ -101,6 +101,8 @@ pub struct Owner {
     /// The cost of one of its requests: the time in ns that a request of this
     /// class takes alone on the disk.
     pub weight_ns: u32,
+    /// A code of [`tracer_ebpf::record::via`].
+    pub via: u8,
 }
 
 impl Owner {
@@ -112,10 +114,18 @@ impl Owner {
         kthread: false,
         op: 0,
         weight_ns: 1,
+        via: 0,
     };
 
     pub fn actor(&self) -> ActorId {
         ActorId { cgroup: self.cgroup, comm: self.comm, kthread: self.kthread }
+    }
+
+    /// Whether a worker or a commit writes what the owner, or somebody who is not known, left in
+    /// the page cache: then others may have asked for it to be written now.
+    pub(super) fn is_written_back(&self) -> bool {
+        let by_another = matches!(self.via, via::WRITEBACK | via::JOURNAL);
+        u32::from(self.op) == op::WRITE && (by_another || self.actor().is_helper())
     }
 
     /// Whether the request is the caller's. It is also if a kernel worker issues it for the

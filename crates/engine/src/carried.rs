@@ -145,7 +145,7 @@ mod tests {
         for (at, (actor, upper, under)) in (1..).zip(actors) {
             let ActorId { cgroup, comm, kthread } = *actor;
             let id = OwnerId(at as u32);
-            owners[at] = Owner { id, cgroup, comm, kthread, op: 1, weight_ns: 1 };
+            owners[at] = Owner { id, cgroup, comm, kthread, op: 1, weight_ns: 1, via: 0 };
             record.integrals[at] = ticks(*upper);
             below.integrals[at] = ticks(*under);
         }

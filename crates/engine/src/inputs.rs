@@ -9,6 +9,7 @@ use super::{
     phases::{Phase, Phases},
     second::Needs,
     tick::{LimitKind, Reclaimer, Tick},
+    triggers::Calls,
     victim::Victim,
 };
 
@@ -53,13 +54,20 @@ impl Victim {
 
     /// Takes in what went on around its syncs in the last second; `actor` says who an
     /// owner is.
-    pub(super) fn tick(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId, drops: &Drops) {
+    pub(super) fn tick(
+        &mut self,
+        tick: &Tick,
+        actor: &impl Fn(OwnerId) -> ActorId,
+        drops: &Drops,
+        calls: &Calls,
+    ) {
         let until_ns = tick.at_ns + TICK_NS;
         let (device, tgid, cgroup) = (self.key.device, self.tgid, self.key.cgroup);
         self.advance(tick.at_ns);
         let slot = self.slot(&tick.disks, actor);
         let (waited_ns, syncs) = (self.fresh.wait_ns, self.fresh.syncs);
         self.settle_busy(tick.steal_ns);
+        self.find_triggers(calls);
         let before = self.note_drops(drops);
         self.settle(&slot, tick.at_ns);
         if let Some(before) = before {

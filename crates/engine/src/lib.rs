@@ -32,6 +32,7 @@ mod singles;
 pub mod sums;
 pub mod suspect;
 pub mod tick;
+pub mod triggers;
 mod unfinished;
 pub mod usage;
 pub mod verdict;
@@ -45,6 +46,7 @@ use blame::{ActorId, Division, Owner, OwnerId, Window};
 use drops::Drops;
 use phases::Phases;
 use tick::Tick;
+use triggers::Calls;
 use unfinished::Unfinished;
 use victim::{Victim, VictimKey};
 
@@ -84,6 +86,7 @@ pub struct Engine {
     steal: Steal,
     memory: Option<(tick::Memory, tick::Memory)>,
     drops: Drops,
+    calls: Calls,
     unfinished: Unfinished,
 }
 
@@ -113,6 +116,7 @@ impl Engine {
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
     ) -> Judged {
         self.records += 1;
+        self.calls.add(record);
         let phases = Phases::of(record);
         let window = Window::of(record, underlying, owners);
         self.torn += u64::from(window.torn);
@@ -134,6 +138,7 @@ impl Engine {
         need_ns: u64,
         owners: impl Fn(u32) -> &'a [Owner; ACCOUNTS],
     ) {
+        self.calls.add(record);
         if let Some(index) = self.by_key.get(&VictimKey::of(record, file)) {
             self.unfinished.add(&self.victims[*index], record, need_ns, owners);
         }
@@ -156,13 +161,13 @@ impl Engine {
         }
         self.now_ns = self.now_ns.max(tick.at_ns);
         self.drops.tick(tick, &actor);
-        let drops = &self.drops;
+        let (drops, calls) = (&self.drops, &self.calls);
         for victim in &mut self.victims {
             if tick.at_ns.saturating_sub(victim.last_ns) <= WATCHED_NS {
-                victim.tick(tick, &actor, drops);
+                victim.tick(tick, &actor, drops, calls);
             }
         }
-        self.unfinished.tick(|victim| victim.tick(tick, &actor, drops));
+        self.unfinished.tick(|victim| victim.tick(tick, &actor, drops, calls));
     }
 
     /// Forgets the older half of every victim's window.

@@ -192,6 +192,7 @@ fn owners() -> [Owner; ACCOUNTS] {
             kthread,
             op: op::WRITE as u16,
             weight_ns: 100_000 * at as u32,
+            via: 0,
         };
     }
     owners

@@ -41,6 +41,7 @@ mod settled;
 mod shares;
 mod suspects;
 mod ticks;
+mod triggers;
 mod unfinished;
 mod verdicts;
 mod victims;
@@ -58,8 +59,15 @@ fn owners() -> [Owner; ACCOUNTS] {
     let mut owners = [Owner::default(); ACCOUNTS];
     let named = [("etcd", 10, false), ("jbd2/loop0-8", 0, true), ("fstrim", 20, false)];
     for (at, (name, cgroup, kthread)) in (1u32..).zip(named) {
-        owners[at as usize] =
-            Owner { id: OwnerId(at), cgroup, comm: comm(name), kthread, op: 1, weight_ns: 1 };
+        owners[at as usize] = Owner {
+            id: OwnerId(at),
+            cgroup,
+            comm: comm(name),
+            kthread,
+            op: 1,
+            weight_ns: 1,
+            via: 0,
+        };
     }
     owners[4] = Owner {
         id: OwnerId(4),
@@ -68,6 +76,7 @@ fn owners() -> [Owner; ACCOUNTS] {
         kthread: false,
         op: 1,
         weight_ns: 1,
+        via: 0,
     };
     owners
 }

@@ -16,6 +16,7 @@ use super::{
     second::{Circumstances, is_short},
     sums::Half,
     suspect::{Change, ENOUGH, Lift, Second},
+    triggers::Call,
     victim::{MAX_BASELINE_NS, Span, Victim},
 };
 use crate::kind::{Confidence, Kind, SlowerThan, Via};
@@ -67,6 +68,8 @@ pub struct Finding {
     pub share: f64,
     pub lift: Lift,
     pub change: Option<Change>,
+    /// The call that had its data written meanwhile.
+    pub trigger: Option<Call>,
     pub confidence: Confidence,
     /// Why it is no culprit, for those ruled out.
     pub cleared: Option<Cleared>,

@@ -22,6 +22,7 @@ use super::{
     sums::{Half, SyncBuckets, sync_bucket},
     suspect::{ENOUGH, SECONDS, STRATA, Second, Suspect},
     tick::LimitKind,
+    triggers::Triggers,
 };
 
 /// The key of a victim.
@@ -137,6 +138,7 @@ pub struct Victim {
     pub(super) busy: Busy,
     /// Since the last tick.
     pub(super) fresh: Fresh,
+    pub(super) triggers: Box<Triggers>,
     /// The mean wait of its syncs by the second, while all is well.
     pub(super) usual: Reference,
     /// Its syncs of the seconds in which it was well, and its disks then.
@@ -145,7 +147,7 @@ pub struct Victim {
     /// Their p90, once there are enough of them.
     pub(super) well_p90_ns: Option<u64>,
     pub(super) disks: Device,
-    pub(super) debt: Debt,
+    pub(super) debt: Box<Debt>,
     /// The mean wait of a sync of those seconds.
     pub(super) well_wait_ns: f32,
     /// The time of the device's requests as a multiple of the time in its reference, while
@@ -191,12 +193,13 @@ impl Victim {
             outliers: 0,
             busy: Busy::default(),
             fresh: Fresh::default(),
+            triggers: Box::default(),
             usual: Reference::default(),
             well: Evidence::default(),
             well_seconds: 0,
             well_p90_ns: None,
             disks: Device::default(),
-            debt: Debt::default(),
+            debt: Box::default(),
             well_wait_ns: 0.0,
             device_times: 0.0,
             is_paced: false,
@@ -295,6 +298,7 @@ impl Victim {
         half.phases.add(phases);
         half.in_flight += (window.total_ns as f64 / duration_ns.max(1) as f64) as f32;
         self.fresh.add(division, phases, needs, duration_ns);
+        self.triggers.fresh.add(division, end_ns.saturating_sub(duration_ns), end_ns);
         self.buckets_total[sync_bucket(duration_ns)] += 1;
         let second = &mut self.seconds[0];
         second.syncs += 1;
@@ -320,9 +324,11 @@ impl Victim {
         let sync = self.syncs_total as u32;
         for competitor in window.competitors() {
             let charge = usize::from(competitor.owner.op).min(op::COUNT - 1);
+            let part = competitor.work / window.total_work.max(f64::MIN_POSITIVE);
+            let ns = division.others_ns * part;
+            self.triggers.blame(&competitor.owner, ns);
             let suspect = self.suspect(competitor.owner.actor(), competitor.owner.id);
             if window.total_work > 0.0 {
-                let ns = division.others_ns * competitor.work / window.total_work;
                 suspect.fresh[charge] += ns as f32;
             }
             if is_there(competitor) {
@@ -437,6 +443,7 @@ impl Victim {
         self.now.clear();
         self.suspects.iter_mut().for_each(Suspect::rotate);
         self.helpers.rotate();
+        self.triggers.rotate();
         self.choose_worst();
     }
 
@@ -448,6 +455,7 @@ impl Victim {
         self.limit = None;
         self.suspects.iter_mut().for_each(Suspect::begin_period);
         self.helpers.begin_period();
+        self.triggers.begin_period();
     }
 
     /// Halves the weight of all evidence so far.

@@ -200,12 +200,19 @@ impl LoopDisk {
         self.write_limit("max_bytes", bytes)
     }
 
+    /// Lets the kernel keep this disk's dirty data in memory until they are old. It writes those of
+    /// a disk that was written little so far within five seconds.
+    pub fn keep_dirty(&self) -> Result<()> {
+        self.write_limit("min_ratio", 50)
+    }
+
     /// Restores the limits of a new disk: a loop device keeps those of its last disk until
     /// the node is rebooted.
     fn lift_dirty_limits(&self) -> Result<()> {
         if self.limits()?.join("strict_limit").exists() {
             self.write_limit("strict_limit", 0)?;
         }
+        self.write_limit("min_ratio", 0)?;
         self.write_limit("max_ratio", 100)
     }
 

@@ -10,7 +10,7 @@ use serde::{
     de::{Error as _, IgnoredAny, MapAccess, Visitor},
 };
 use tracer_ebpf::{
-    record::{ACCOUNTS, COMM, NO_DISK, OwnerKey, SyncRecord},
+    record::{ACCOUNTS, COMM, NO_DISK, OwnerKey, SyncRecord, via},
     sync_record_fields,
 };
 
@@ -158,6 +158,13 @@ pub struct OwnerLine {
     #[serde(flatten)]
     pub actor: ActorName,
     pub op: Op,
+    /// A code of [`tracer_ebpf::record::via`].
+    #[serde(default, skip_serializing_if = "is_direct")]
+    pub via: u8,
+}
+
+fn is_direct(via: &u8) -> bool {
+    *via == via::DIRECT
 }
 
 /// An actor, as syncs and owners name it.
@@ -185,15 +192,15 @@ impl From<ActorName> for ActorId {
 impl OwnerLine {
     /// `None` for an operation that this version does not know.
     pub fn of_key(id: OwnerId, key: &OwnerKey) -> Option<Self> {
-        let OwnerKey { cgroup, comm, kthread, op, .. } = *key;
+        let OwnerKey { cgroup, comm, kthread, op, via, .. } = *key;
         let actor = ActorId { cgroup, comm, kthread: kthread != 0 };
-        Some(Self { id: id.0, actor: actor.into(), op: Op::of_code(op)? })
+        Some(Self { id: id.0, actor: actor.into(), op: Op::of_code(op)?, via })
     }
 
     /// `None` for an operation that this version does not know.
     pub fn of_owner(owner: &Owner) -> Option<Self> {
         let op = Op::of_code(owner.op)?;
-        Some(Self { id: owner.id.0, actor: owner.actor().into(), op })
+        Some(Self { id: owner.id.0, actor: owner.actor().into(), op, via: owner.via })
     }
 }
 

@@ -19,7 +19,7 @@ use lru::LruCache;
 use serde::Serialize;
 use tracer_ebpf::{
     histogram::BUCKETS,
-    record::{ACCOUNTS, OwnerKey},
+    record::{ACCOUNTS, OwnerKey, via},
 };
 
 use super::{
@@ -390,7 +390,8 @@ impl Recorder {
             for rate in &disk.rates {
                 let actor = rate.actor.into();
                 let Some(op) = Op::of_code(rate.op) else { continue };
-                self.name_owner(OwnerLine { id: rate.owner.0, actor, op });
+                let via = self.owners.get(&rate.owner.0).map_or(via::DIRECT, |known| known.via);
+                self.name_owner(OwnerLine { id: rate.owner.0, actor, op, via });
             }
             let line = disk_line(disk, &before.unwrap_or_default());
             self.put("disk", &line);

@@ -22,18 +22,24 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tracer_ebpf::dropped::Dropped;
-use tracer_engine::{blame::ActorId, victim::Span};
+use tracer_engine::victim::Span;
 use tracer_scene::{DiskState, Scene, Stack, actors::Actors};
 use tracer_snapshot::{Hanging, SlowSync, Snapshot, clock::Clock};
 
-use self::{checkpoint::Checkpoints, disk::DISKS, marks::Marks, names::Names, windows::Windows};
+use self::{
+    checkpoint::Checkpoints,
+    disk::DISKS,
+    marks::Marks,
+    names::Names,
+    windows::{KnownOwner, Windows},
+};
 use super::{
     FORMAT, VERSION,
     breaks::{Break, Breaks, SILENCE_SECONDS, Why},
     checks::{
         MAX_TIME_NS, check_actor, check_facts, check_hanging, check_kernel, check_texts, check_time,
     },
-    line::{Header, Line, OwnerLine, Stamp},
+    line::{Header, Line, Stamp},
     reader::{Damage, Reader},
     segments::{folder, index},
 };
@@ -123,7 +129,7 @@ pub struct Replay {
     ticked_ns: Option<u64>,
     scene: Scene,
     names: Names,
-    owners: HashMap<u32, (ActorId, u16)>,
+    owners: HashMap<u32, KnownOwner>,
     windows: Windows,
     /// The hanging syncs of the next tick, and how many more there were.
     hanging: (Vec<Hanging>, usize),
@@ -362,11 +368,11 @@ impl Replay {
         }
         match line {
             Line::Header(_) => return Err("another recording begins".to_owned()),
-            Line::Owner(OwnerLine { id, actor, op }) => {
-                if self.owners.len() >= OWNERS && !self.owners.contains_key(&id) {
+            Line::Owner(line) => {
+                if self.owners.len() >= OWNERS && !self.owners.contains_key(&line.id) {
                     return Err("too many owners".to_owned());
                 }
-                self.owners.insert(id, (actor.into(), op as u16));
+                self.owners.insert(line.id, KnownOwner::of(&line));
             }
             Line::Identity(identity) => {
                 check_actor(&identity.actor)?;

@@ -16,6 +16,7 @@ use tracer_engine::{
     Judged,
     blame::{ActorId, Owner, OwnerId},
     sums::{Half, wal_buckets},
+    triggers::Call,
     usage::Rate,
     verdict::{Finding, Shares, judge},
     victim::{Span, Victim},
@@ -23,7 +24,7 @@ use tracer_engine::{
 use tracer_snapshot::{
     Actor, BLOCK_BOUNDS_NS, Blame, Change, Countable, Culprit, DeviceState, Disk, Evidence, Kind,
     Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, StackFact,
-    SyncOwner, Totals, Verdict,
+    SyncOwner, Totals, Trigger, Verdict,
     labels::{FileId, FileNames},
 };
 
@@ -170,6 +171,7 @@ impl Scene {
                 wait_seconds: finding.wait_ns / 1e9,
                 evidence: evidence(finding),
                 confidence: finding.confidence,
+                trigger: finding.trigger.map(|call| self.trigger(&call)),
             })
         });
         let culprits = culprits.collect();
@@ -220,6 +222,15 @@ impl Scene {
             helpers: judgement.helpers,
             steal_share: self.engine.steal_share(),
             memory_shrank_bytes: self.engine.memory_shrank_bytes(),
+        }
+    }
+
+    fn trigger(&self, call: &Call) -> Trigger {
+        Trigger {
+            actor: self.actors.actor(&call.who),
+            call: KINDS.get(call.kind as usize).copied().unwrap_or("unknown"),
+            at: self.clock.unix_seconds(call.begin_ns),
+            seconds: seconds(call.end_ns.saturating_sub(call.begin_ns)),
         }
     }
 

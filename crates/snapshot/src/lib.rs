@@ -31,7 +31,7 @@ pub use tracer_engine::{
 };
 pub use verdict::{
     Change, Confidence, Culprit, DeviceState, Evidence, HeldHelper, HelperRole, Kind, OwnWork,
-    RuledOut, Shares, SlowerThan, Verdict, Via,
+    RuledOut, Shares, SlowerThan, Trigger, Verdict, Via,
 };
 pub use workload::{Workload, WorkloadKind};
 

@@ -94,6 +94,21 @@ pub struct Culprit {
     pub wait_seconds: f64,
     pub evidence: Evidence,
     pub confidence: Confidence,
+    /// The caller who had its data written just then; absent where none is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
+}
+
+/// A call of `sync` or `syncfs` that had a culprit's data written while the victim waited. Its
+/// caller has no share of the excess.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trigger {
+    pub actor: Actor,
+    pub call: &'static str,
+    /// When it began, in Unix seconds.
+    pub at: f64,
+    /// How long it took, or has taken so far.
+    pub seconds: f64,
 }
 
 /// How the victim's syncs were with somebody's work on their path, and without.

@@ -45,6 +45,12 @@ pub enum Part {
         file_bytes: u64,
         bytes_per_second: u64,
     },
+    /// Writes a whole file at once through the page cache, over and over, and never syncs.
+    Dirtier {
+        file: PathBuf,
+        file_bytes: u64,
+        every: Duration,
+    },
     /// Creates small files, renames and removes them, and never syncs.
     Files {
         folder: PathBuf,
@@ -168,6 +174,7 @@ impl Part {
             Part::Writer { file, file_bytes, bytes_per_second } => {
                 write(file, *file_bytes, *bytes_per_second)
             }
+            Part::Dirtier { file, file_bytes, every } => dirty(file, *file_bytes, *every),
             Part::Files { folder, per_second } => shuffle_files(folder, *per_second),
             Part::Syncer { file, per_second } => sync(file, *per_second),
             Part::Filler { file, stride_bytes, strides, per_second, account } => {
@@ -206,6 +213,15 @@ fn write(path: &Path, file_bytes: u64, bytes_per_second: u64) -> Result<()> {
         keep_pace(start, number, bytes_per_second / PIECE);
     }
     Ok(())
+}
+
+fn dirty(path: &Path, file_bytes: u64, every: Duration) -> Result<()> {
+    let file = File::create(path)?;
+    let piece = vec![0x55; PIECE as usize];
+    loop {
+        (0..file_bytes / PIECE).try_for_each(|number| file.write_all_at(&piece, number * PIECE))?;
+        sleep(every);
+    }
 }
 
 /// Threads that read one file.

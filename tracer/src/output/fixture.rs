@@ -7,7 +7,7 @@ use tracer_snapshot::{
     Actor, Change, Competitor, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts,
     Evidence, FileClass, Hanging, HangingDisk, Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases,
     PoolMode, RuledOut, SCHEMA, Shares, SlowSync, SlowerThan, Snapshot, StackFact, StackState,
-    SyncOwner, Totals, Verdict, Via, Victim,
+    SyncOwner, Totals, Trigger, Verdict, Via, Victim,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -296,10 +296,22 @@ fn culprit(actor: Actor, op: Op, share: f64) -> Culprit {
         op,
         via: Via::Device,
         share,
+        trigger: None,
         wait_seconds: 12.1 * share,
         evidence: Evidence::default(),
         confidence: Confidence::High,
     }
+}
+
+/// A call of `sync` for 2.1 s.
+pub fn syncer() -> Trigger {
+    let actor = Actor {
+        comm: "sync".into(),
+        unit: Some("backup.service".into()),
+        cgroup: "/system.slice/backup.service".into(),
+        ..Actor::default()
+    };
+    Trigger { actor, call: "sync", at: 1_795_896_762.25, seconds: 2.1 }
 }
 
 /// A thin pool that has no room left.

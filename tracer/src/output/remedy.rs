@@ -220,7 +220,18 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
                  in `tracer top`"
             )];
         }
-        _ => all.push(limit_of(culprit, scheduler)),
+        _ => {
+            if let Some(trigger) = &culprit.trigger {
+                all.push(format!(
+                    "{} has the data of everybody written with {}: let it sync only its own files \
+                     (fsync, `sync FILE`), or run when it is quiet; and let {actor} leave less \
+                     unwritten (fsync after each file, or vm.dirty_background_bytes)",
+                    quote::actor(&trigger.actor),
+                    trigger.call
+                ));
+            }
+            all.push(limit_of(culprit, scheduler));
+        }
     }
     if culprit.confidence < Confidence::High {
         all.push(format!("to settle it: stop {actor} for a minute, and watch whether p99 falls"));
@@ -257,7 +268,7 @@ fn cgroup(culprit: &Culprit) -> String {
 mod tests {
     use super::super::{fixture, quote::tests};
     use super::*;
-    use tracer_snapshot::{Actor, Workload};
+    use tracer_snapshot::{Actor, Trigger, Workload};
 
     #[test]
     fn each_verdict_that_blames_ends_with_something_to_do() {
@@ -297,6 +308,19 @@ mod tests {
         assert!(remedies(&victim, &s)[0].contains("ask the drive less often"));
         victim.verdict.culprits[0].op = Op::Write;
         assert!(remedies(&victim, &s)[0].starts_with("limit demo-trim.service by io.max"));
+    }
+
+    #[test]
+    fn who_syncs_the_world_is_advised_beside_the_one_who_left_the_data() {
+        let s = fixture::trimmed();
+        let mut victim = s.victims[0].clone();
+        victim.verdict.culprits.truncate(1);
+        victim.verdict.culprits[0].op = Op::Write;
+        victim.verdict.culprits[0].trigger = Some(fixture::syncer());
+        let all = remedies(&victim, &s);
+        assert!(all[0].starts_with("sync (backup.service) has the data of everybody written"));
+        assert!(all[0].contains("let fstrim (demo-trim.service) leave less unwritten"), "{all:?}");
+        assert!(all[1].starts_with("limit demo-trim.service by io.max"), "{all:?}");
     }
 
     #[test]
@@ -379,6 +403,8 @@ mod tests {
                 for culprit in &mut victim.verdict.culprits {
                     (culprit.op, culprit.confidence) = (op, Confidence::Low);
                     (culprit.share, culprit.actor) = (0.5, actor.clone());
+                    let trigger = Trigger { actor: actor.clone(), ..fixture::syncer() };
+                    culprit.trigger = Some(trigger);
                 }
                 let helper = HeldHelper {
                     role,

@@ -360,7 +360,8 @@ mod tests {
             path: HOSTILE.to_owned(),
             device: "sda".to_owned(),
         };
-        let culprits = vec![Culprit { actor: actor("fstrim"), op: Op::Discard, share: 0.81 }];
+        let culprits =
+            vec![Culprit { actor: actor("fstrim"), op: Op::Discard, share: 0.81, trigger: None }];
         let what = What::SlowEnded {
             victim,
             kind: Kind::Owners,

@@ -6,6 +6,7 @@ use super::{
     escape::bounded,
     names,
     units::{duration, percent, span},
+    verdict::triggered,
 };
 use crate::{
     cli::moments::Zone,
@@ -89,7 +90,10 @@ fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
         What::CulpritCame { victim, culprit } => {
             let (who, op) = (names::actor(&culprit.actor), culprit.op.name());
             let (victim, share) = (names::actor(&victim.actor), percent(culprit.share));
-            ("began", format!("{who} {op} makes {victim} wait: {share} of the excess"))
+            let trigger =
+                culprit.trigger.as_ref().map(|trigger| format!("; {}", triggered(trigger)));
+            let trigger = trigger.unwrap_or_default();
+            ("began", format!("{who} {op} makes {victim} wait: {share} of the excess{trigger}"))
         }
         What::CulpritWent { victim, culprit, seconds } => {
             let (who, op) = (names::actor(&culprit.actor), culprit.op.name());
@@ -165,7 +169,7 @@ mod tests {
 
     #[test]
     fn whatever_a_recording_holds_an_event_is_one_bounded_line_of_plain_text() {
-        let part = || Part { actor: hostile(), op: Op::Discard, share: f64::NAN };
+        let part = || Part { actor: hostile(), op: Op::Discard, share: f64::NAN, trigger: None };
         let events = [
             What::SlowBegan { victim: victim(), kind: Kind::Owners, confidence: Confidence::Low },
             What::SlowEnded {

@@ -82,6 +82,12 @@ pub fn utc(at: f64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
 }
 
+/// `20:12:03 UTC`, of Unix seconds.
+pub fn clock(at: f64) -> String {
+    let utc = utc(at);
+    format!("{} UTC", utc.get(11..19).unwrap_or(&utc))
+}
+
 /// `2026-11-28 20:12 UTC`, of Unix seconds.
 pub fn date(at: f64) -> String {
     let utc = utc(at);

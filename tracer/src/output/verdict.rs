@@ -6,10 +6,11 @@
 use super::{
     escape::escape,
     helper, names, stack,
-    units::{date, duration, percent, share},
+    units::{clock, date, duration, percent, share},
 };
 use tracer_snapshot::{
-    BASELINE_SYNCS, Culprit, HeldHelper, Kind, Op, Phase, Shares, SlowerThan, Verdict, Victim,
+    BASELINE_SYNCS, Culprit, HeldHelper, Kind, Op, Phase, Shares, SlowerThan, Trigger, Verdict,
+    Victim,
 };
 
 /// A smaller share of a disk's requests is not worth mentioning.
@@ -36,6 +37,17 @@ pub fn sentence(victim: &Victim) -> String {
     sentence
 }
 
+/// Says who had a culprit's data written, when, and for how long that call took.
+pub fn triggered(trigger: &Trigger) -> String {
+    let Trigger { actor, call, at, seconds } = trigger;
+    format!(
+        "{} had it written at {}: it called {call} for {}",
+        names::actor(actor),
+        clock(*at),
+        duration(*seconds)
+    )
+}
+
 fn blame(victim: &Victim) -> String {
     let verdict = &victim.verdict;
     let excess = duration(verdict.excess_seconds);
@@ -55,7 +67,14 @@ fn blame(victim: &Victim) -> String {
         }
         Kind::Unknown => "nobody can be named: too few syncs to judge".to_owned(),
         Kind::Owners => match worst {
-            Some(worst) => format!("{} makes it wait: {}", culprit(worst), of(worst.share)),
+            Some(worst) => {
+                let trigger = worst.trigger.as_ref().map(|trigger| {
+                    let who = names::actor(&trigger.actor);
+                    format!("; {who} had it written by {}", trigger.call)
+                });
+                let blamed = format!("{} makes it wait: {}", culprit(worst), of(worst.share));
+                blamed + &trigger.unwrap_or_default()
+            }
             None => format!("others on its disk, none of them large enough to name: {excess}"),
         },
         Kind::Cpu if let Some(one) = starved(victim) => {

@@ -15,7 +15,7 @@ use super::{
     hanging, names, phases, remedy, stack,
     text::{dropped_list, unproven, unsupported},
     units::{duration, percent, reference, utc},
-    verdict::{culprit, named, own_work, sentence},
+    verdict::{culprit, named, own_work, sentence, triggered},
 };
 use crate::filter;
 use tracer_snapshot::{Change, Evidence, Hanging, Kind, Op, Snapshot, Via, Victim};
@@ -133,6 +133,9 @@ fn write_culprits(out: &mut impl io::Write, victim: &Victim) -> io::Result<()> {
         line(out, label, &head)?;
         if let Some(compared) = compared(&one.evidence) {
             line(out, "", &format!("  {compared}"))?;
+        }
+        if let Some(trigger) = &one.trigger {
+            line(out, "", &format!("  {}", triggered(trigger)))?;
         }
         if let Some(change) = one.evidence.change {
             line(out, "", &format!("  {}", changed(change)))?;
@@ -267,6 +270,23 @@ mod tests {
     #[test]
     fn a_slow_device_is_shown_with_its_history() {
         insta::assert_snapshot!(text(2, &fixture::trimmed()));
+    }
+
+    #[test]
+    fn who_had_a_culprits_data_written_is_a_line_beside_it() {
+        let mut s = fixture::trimmed();
+        let json = |s: &Snapshot| serde_json::to_value(why(&s.victims[0], s)).unwrap();
+        assert_eq!(json(&s)["culprits"][0].get("trigger"), None);
+        s.victims[0].verdict.culprits[0].trigger = Some(fixture::syncer());
+        let says = text(0, &s).split_whitespace().collect::<Vec<_>>().join(" ");
+        let line =
+            "sync (backup.service) had it written at 20:12:42 UTC: it called sync for 2.10 s";
+        assert!(says.contains(line), "{says}");
+        assert!(says.contains("; sync (backup.service) had it written by sync"), "{says}");
+        let trigger = &json(&s)["culprits"][0]["trigger"];
+        assert_eq!((&trigger["comm"], &trigger["call"]), (&"sync".into(), &"sync".into()));
+        assert_eq!(trigger["sentence"], line);
+        assert_eq!(trigger["at"], 1_795_896_762.25);
     }
 
     #[test]

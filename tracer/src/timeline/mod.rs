@@ -14,7 +14,7 @@ use tracer_recording::{
     replay::marks::Marked,
 };
 use tracer_snapshot::{
-    Actor, Confidence, FileClass, Hanging, Kind, Op, SlowSync, Snapshot, Victim,
+    Actor, Confidence, FileClass, Hanging, Kind, Op, SlowSync, Snapshot, Trigger, Victim,
 };
 
 /// The snapshots are of this length: an agent's own period.
@@ -182,6 +182,9 @@ pub struct Part {
     pub op: Op,
     /// A part of the excess.
     pub share: f64,
+    /// The caller who had its data written just then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<Trigger>,
 }
 
 /// A victim's syncs in the minute before a mark, and in the minute after it.
@@ -238,6 +241,8 @@ struct Blamed {
     excess: f64,
     first: f64,
     last: f64,
+    /// The first one.
+    trigger: Option<Trigger>,
 }
 
 #[derive(Debug)]
@@ -362,7 +367,10 @@ impl Timeline {
         let mut culprits = Vec::new();
         for one in slow.culprits() {
             let share = one.excess / slow.excess.max(f64::MIN_POSITIVE);
-            let culprit = Part { actor: one.actor.clone(), op: one.op, share };
+            let culprit = {
+                let (actor, op, trigger) = (one.actor.clone(), one.op, one.trigger.clone());
+                Part { actor, op, share, trigger }
+            };
             let came = What::CulpritCame { victim: victim.clone(), culprit: culprit.clone() };
             self.push(one.first, came);
             let is_there = lasts && slow.since == 0 && one.last >= slow.last;
@@ -448,13 +456,17 @@ impl Slow {
             };
             let has_room = self.blamed.len() < BLAMED;
             match self.blamed.iter_mut().find(is_same) {
-                Some(known) => (known.excess, known.last) = (known.excess + of, to),
+                Some(known) => {
+                    (known.excess, known.last) = (known.excess + of, to);
+                    known.trigger = known.trigger.take().or_else(|| culprit.trigger.clone());
+                }
                 None if has_room => self.blamed.push(Blamed {
                     actor: culprit.actor.clone(),
                     op: culprit.op,
                     excess: of,
                     first: from,
                     last: to,
+                    trigger: culprit.trigger.clone(),
                 }),
                 None => {}
             }

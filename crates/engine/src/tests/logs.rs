@@ -8,7 +8,7 @@ fn with_helpers() -> [Owner; ACCOUNTS] {
     for (at, name) in (5u32..).zip(["kworker", "xfsaild/loop0"]) {
         let id = OwnerId(at);
         owners[at as usize] =
-            Owner { id, cgroup: 0, comm: comm(name), kthread: true, op: 1, weight_ns: 1 };
+            Owner { id, cgroup: 0, comm: comm(name), kthread: true, op: 1, weight_ns: 1, via: 0 };
     }
     owners
 }

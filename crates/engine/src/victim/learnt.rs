@@ -17,7 +17,7 @@ saved! {
         disks, debt, well_wait_ns, device_times, is_paced, has_met_reference,
     }
     // A new period begins without these, and a tick empties `fresh`.
-    left { id, key, now, before, past, limit, helpers, fresh }
+    left { id, key, now, before, past, limit, helpers, fresh, triggers }
     if |it| {
         let sums = [it.last_ns, it.syncs_total, it.samples].into_iter().chain(it.buckets_total);
         let seconds = it.well_seconds.max(it.disks.seconds);

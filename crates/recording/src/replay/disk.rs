@@ -10,7 +10,10 @@ use tracer_engine::{
 };
 use tracer_scene::{DiskState, Histograms};
 
-use super::{Replay, windows::find_owner};
+use super::{
+    Replay,
+    windows::{KnownOwner, find_owner},
+};
 use crate::{
     checks::{LIST, check_texts},
     line::{Disk, DiskOwner, Latency},
@@ -62,7 +65,7 @@ impl Replay {
     }
 
     fn rate(&self, row: &DiskOwner) -> Result<Rate, String> {
-        let (actor, op) = find_owner(&self.owners, row.owner)?;
+        let KnownOwner { actor, op, .. } = find_owner(&self.owners, row.owner)?;
         Ok(Rate {
             owner: OwnerId(row.owner),
             actor,

@@ -96,7 +96,7 @@ impl Replay {
             return Err(format!("it speaks of owner {} and never said who that is", owner.0));
         }
         self.note_silence(tick.at_ns);
-        let actor = |owner: OwnerId| self.owners.get(&owner.0).map(|(actor, _)| *actor);
+        let actor = |owner: OwnerId| self.owners.get(&owner.0).map(|known| known.actor);
         self.scene.tick(tick, |owner| actor(owner).unwrap_or_default());
         self.unfinished = 0;
         (self.scene.hanging, self.scene.hanging_left_out) = std::mem::take(&mut self.hanging);

@@ -5,9 +5,24 @@ use std::collections::HashMap;
 use tracer_ebpf::record::{ACCOUNTS, NO_DISK, UNDERLYING, UnderlyingWindow};
 use tracer_engine::blame::{ActorId, Owner, OwnerId};
 
-use crate::line::{Account, Sync, integrals};
+use crate::line::{Account, OwnerLine, Sync, integrals};
 
 static NOBODY: [Owner; ACCOUNTS] = [Owner::NOBODY; ACCOUNTS];
+
+/// An owner that was named.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KnownOwner {
+    pub actor: ActorId,
+    pub op: u16,
+    /// A code of [`tracer_ebpf::record::via`].
+    pub via: u8,
+}
+
+impl KnownOwner {
+    pub fn of(line: &OwnerLine) -> Self {
+        Self { actor: line.actor.into(), op: line.op as u16, via: line.via }
+    }
+}
 
 /// The requests in flight during one sync, in the form that the engine takes.
 pub struct Windows {
@@ -23,11 +38,7 @@ impl Default for Windows {
 }
 
 impl Windows {
-    pub fn fill(
-        &mut self,
-        sync: &Sync,
-        known: &HashMap<u32, (ActorId, u16)>,
-    ) -> Result<(), String> {
+    pub fn fill(&mut self, sync: &Sync, known: &HashMap<u32, KnownOwner>) -> Result<(), String> {
         self.first = owners_of(&sync.in_flight, known)?;
         self.underlying.clear();
         self.underlying_owners.clear();
@@ -58,24 +69,25 @@ impl Windows {
 
 fn owners_of(
     accounts: &[Account],
-    known: &HashMap<u32, (ActorId, u16)>,
+    known: &HashMap<u32, KnownOwner>,
 ) -> Result<[Owner; ACCOUNTS], String> {
     if accounts.len() > ACCOUNTS {
         return Err(format!("{} accounts on one disk", accounts.len()));
     }
     let mut owners = NOBODY;
     for (owner, (id, _, weight_ns)) in owners.iter_mut().zip(accounts) {
-        let (ActorId { cgroup, comm, kthread }, op) = find_owner(known, *id)?;
+        let KnownOwner { actor, op, via } = find_owner(known, *id)?;
+        let ActorId { cgroup, comm, kthread } = actor;
         let (id, weight_ns) = (OwnerId(*id), *weight_ns);
-        *owner = Owner { id, cgroup, comm, kthread, op, weight_ns };
+        *owner = Owner { id, cgroup, comm, kthread, op, weight_ns, via };
     }
     Ok(owners)
 }
 
 /// Owner 0 is everybody who found no account.
-pub fn find_owner(known: &HashMap<u32, (ActorId, u16)>, id: u32) -> Result<(ActorId, u16), String> {
+pub fn find_owner(known: &HashMap<u32, KnownOwner>, id: u32) -> Result<KnownOwner, String> {
     match known.get(&id) {
-        _ if id == 0 => Ok((ActorId::default(), 0)),
+        _ if id == 0 => Ok(KnownOwner::default()),
         Some(owner) => Ok(*owner),
         None => Err(format!("it speaks of owner {id} and never said who that is")),
     }

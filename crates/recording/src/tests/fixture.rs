@@ -45,7 +45,7 @@ pub fn comm(name: &[u8]) -> [u8; 16] {
 
 pub fn owner(id: u32, name: &[u8], op: u32, weight_ns: u32) -> Owner {
     let (cgroup, comm) = (u64::from(id), comm(name));
-    Owner { id: OwnerId(id), cgroup, comm, kthread: false, op: op as u16, weight_ns }
+    Owner { id: OwnerId(id), cgroup, comm, kthread: false, op: op as u16, weight_ns, via: 0 }
 }
 
 pub fn owners() -> [Owner; ACCOUNTS] {

@@ -29,6 +29,8 @@ mod server;
 pub(super) mod stage;
 /// A disk that gets slow while its neighbours do not change.
 mod steady;
+/// Others' data that somebody has written.
+mod synced;
 /// The tracer's verdict, and whether it is right.
 pub(super) mod verdict;
 /// Waits for nobody's requests.

@@ -38,6 +38,7 @@ pub struct Verdict {
     pub syncs: u64,
     pub p50_seconds: f64,
     pub p99_seconds: f64,
+    pub max_seconds: f64,
     pub undisturbed_p99_seconds: Option<f64>,
     pub unexplained_share: f64,
     pub outside_seconds: f64,
@@ -54,6 +55,16 @@ pub struct Culprit {
     /// `None` for those that are ruled out.
     pub confidence: Option<String>,
     pub share: f64,
+    pub trigger: Option<Trigger>,
+}
+
+/// The caller who had a culprit's data written.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Trigger {
+    pub comm: String,
+    pub cgroup: String,
+    pub call: String,
+    pub seconds: f64,
 }
 
 /// A process that is watched, and that counts its own syncs.

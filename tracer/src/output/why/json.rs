@@ -3,12 +3,15 @@
 use serde::Serialize;
 use tracer_snapshot::{
     Actor, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Filtered, Hanging,
-    HeldHelper, Kind, Op, OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, StackFact, Via,
-    Victim, Workload,
+    HeldHelper, Kind, Op, OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, StackFact,
+    Trigger, Via, Victim, Workload,
 };
 
 use super::{
-    super::{names, remedy, verdict::sentence},
+    super::{
+        names, remedy,
+        verdict::{sentence, triggered},
+    },
     hanging_of, kept_at,
 };
 
@@ -118,6 +121,21 @@ struct Blamed<'a> {
     confidence: Confidence,
     #[serde(flatten)]
     evidence: Evidence,
+    /// The caller who had its data written just then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trigger: Option<TriggeredBy<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct TriggeredBy<'a> {
+    #[serde(flatten)]
+    actor: Named<'a>,
+    call: &'static str,
+    /// Unix seconds.
+    at: f64,
+    seconds: f64,
+    /// All of it in one sentence.
+    sentence: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,6 +160,16 @@ fn named_actor(actor: &Actor) -> Named<'_> {
     }
 }
 
+fn triggered_by(trigger: &Trigger) -> TriggeredBy<'_> {
+    TriggeredBy {
+        actor: named_actor(&trigger.actor),
+        call: trigger.call,
+        at: trigger.at,
+        seconds: trigger.seconds,
+        sentence: triggered(trigger),
+    }
+}
+
 /// The JSON form of the verdict on a victim of a snapshot.
 pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
     let verdict = &victim.verdict;
@@ -153,6 +181,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         wait_seconds: one.wait_seconds,
         confidence: one.confidence,
         evidence: one.evidence,
+        trigger: one.trigger.as_ref().map(triggered_by),
     });
     let ruled_out = verdict.ruled_out.iter().map(|one| Cleared {
         actor: named_actor(&one.actor),

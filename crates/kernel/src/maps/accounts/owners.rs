@@ -53,8 +53,8 @@ impl Accounts {
         let tgid = self.last_tgid(self.disks[at].disk.index, account);
         let kthread = key.kthread != 0 || (self.is_kthread)(tgid);
         let weight_ns = self.weight_ns(at, account, key.op);
-        self.disks[at].owners[account] =
-            Owner { id, cgroup: key.cgroup, comm: key.comm, kthread, op: key.op, weight_ns };
+        let OwnerKey { cgroup, comm, op, via, .. } = key;
+        self.disks[at].owners[account] = Owner { id, cgroup, comm, kthread, op, weight_ns, via };
         self.disks[at].seen[account].reset();
         self.met.push((self.disks[at].owners[account].actor(), tgid));
     }

@@ -1,0 +1,97 @@
+//! A tenant that leaves data in the page cache, and another that calls `sync`.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use tracer_disk_model::Model;
+use tracer_lab::{disk::Filesystem, tool::Tool};
+
+use super::{
+    culprits::{Fio, run},
+    need_stage, play,
+    stage::cgroup,
+    verdict::{Actor, Truth, watch_after},
+};
+use crate::simulated::parts::Part;
+
+const SYNC: Tool = Tool { name: "sync", package: "coreutils" };
+
+const SECOND: Duration = Duration::from_secs(1);
+/// The kernel would leave the data in the page cache for 30 s, which is beyond the end.
+const QUIET: Duration = Duration::from_secs(8);
+const BUSY: Duration = Duration::from_secs(24);
+const EVERY: Duration = Duration::from_secs(8);
+/// The disk takes three seconds for it.
+const DIRTY_BYTES: u64 = 300 << 20;
+
+/// The data is the tenant's, and the moment the backup's.
+#[test]
+fn who_syncs_the_world_is_named_beside_the_one_whose_data_it_is() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let folder = stage.disk.mountpoint();
+        let slow = Model { bytes_per_second: 100_000_000, ..Model::default() };
+        stage.disk.become_another(&slow).unwrap();
+        stage.disk.disk().keep_dirty().unwrap();
+        let (tenant, backup, other) = (cgroup("dirtier"), cgroup("backup"), cgroup("bystander"));
+        let bystander = Part::Syncer { file: folder.join("bystander"), per_second: 5 };
+        let _bystander = bystander.start("bystander", &other).unwrap();
+        let dirtier =
+            Part::Dirtier { file: folder.join("dirty"), file_bytes: DIRTY_BYTES, every: EVERY };
+        let answer = watch_after(stage, QUIET, BUSY, |length| {
+            let begin = Instant::now();
+            let _dirtier = dirtier.start("dirtier", &tenant).unwrap();
+            for round in 0..(length.as_secs() / EVERY.as_secs()) as u32 {
+                let due = round * EVERY + 2 * SECOND;
+                sleep(due.saturating_sub(begin.elapsed()));
+                run(SYNC, &[], &backup).unwrap();
+            }
+        });
+        let dirtier = Actor { comm: "dirtier", cgroup: &tenant };
+        let sync = Actor { comm: "sync", cgroup: &backup };
+        let truth = Truth {
+            kinds: &["owners"],
+            culprits: &[dirtier],
+            innocent: &[sync, Actor { comm: "bystander", cgroup: &other }],
+            // Most syncs lie between the calls.
+            slower: 0.0,
+        };
+        answer.judge("a sync of the world", &truth);
+        let verdict = &answer.verdict;
+        assert!(verdict.max_seconds >= 0.1, "no sync met the calls: {verdict:?}");
+        let worst = verdict.culprits.iter().find(|culprit| dirtier.is(culprit)).unwrap();
+        let trigger = worst.trigger.as_ref().expect("who had it written");
+        assert_eq!((&*trigger.comm, &*trigger.cgroup), ("sync", backup.path()), "{trigger:?}");
+        assert_eq!(trigger.call, "sync");
+        // The disk alone takes three seconds for these bytes.
+        assert!((2.0..20.0).contains(&trigger.seconds), "{trigger:?}");
+        assert!(verdict.verdict.contains("had it written by"), "{}", verdict.verdict);
+    });
+}
+
+/// The tenant writes past the page cache, so `sync` has nothing of it written.
+#[test]
+fn who_syncs_beside_a_direct_writer_is_not_named() {
+    need_stage!();
+    play(Filesystem::Ext4, |stage| {
+        let slow = Model { write: Duration::from_millis(2), ..Model::default() };
+        stage.disk.become_another(&slow).unwrap();
+        let (tenant, backup) = (cgroup("writer"), cgroup("backup"));
+        let writes = Fio { rw: "randwrite", block: "4k", depth: 24 };
+        let writes = writes.prepare(stage.disk.mountpoint(), "writer").unwrap();
+        let answer = watch_after(stage, QUIET, EVERY, |length| {
+            let _writer = writes.start(&tenant).unwrap();
+            for _ in 0..length.as_secs() {
+                run(SYNC, &[], &backup).unwrap();
+                sleep(SECOND);
+            }
+        });
+        let writer = Actor { comm: "fio", cgroup: &tenant };
+        let truth = Truth { kinds: &["owners"], culprits: &[writer], innocent: &[], slower: 1.2 };
+        answer.judge("sync beside a direct writer", &truth);
+        let worst = answer.verdict.culprits.iter().find(|culprit| writer.is(culprit)).unwrap();
+        assert!(worst.trigger.is_none(), "{worst:?}");
+    });
+}
