@@ -19,19 +19,21 @@ use super::{
 /// multiple of it.
 const MORE_WRITTEN: f32 = 1.3;
 
-/// A past of fewer good seconds may be a slow time as a whole, if the disks were never seen to
-/// be as fast as their reference in it.
-const LONG_PAST: u32 = 30;
+/// A past of fewer seconds may be a slow time as a whole, if the disks were never seen to be as
+/// fast as their reference in it.
+const LONG_PAST: u8 = 30;
 
 impl Victim {
     /// Compares a victim that was not seen to be well with its disks' reference. If
     /// requests are `n` times slower than in the reference, the victim would wait an
     /// `n`th of the time on a well disk.
     pub(super) fn hold_against_reference(&mut self, slot: &Slot, fresh: &Fresh, now_ns: u64) {
-        if self.was_well() && (self.has_met_reference || self.well_seconds >= LONG_PAST) {
+        let past = self.well_seconds.max(self.unmet.into());
+        if self.was_well() && past >= LONG_PAST.into() {
             self.device_times = 0.0;
             return;
         }
+        self.unmet = self.unmet.saturating_add(1);
         let own = self.actor();
         let strangers_write = slot.asked.iter().any(|asked| {
             let is_much = asked.work >= SOME_WORK * slot.did.work;
@@ -50,7 +52,9 @@ impl Victim {
         let is_shown_alone = beside(strangers_write)
             .is_some_and(|beside| beside.times >= SLOWER && !beside.is_paced);
         let (was_slow, is_slow) = (self.device_times() > 1.0, times >= SLOWER);
-        self.has_met_reference |= !is_slow;
+        if !is_slow {
+            self.unmet = LONG_PAST;
+        }
         if is_slow && self.was_well() {
             self.forget_well_seconds();
         }

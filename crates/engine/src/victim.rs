@@ -157,8 +157,9 @@ pub struct Victim {
     /// Whether that follows from what the disks have shown that they complete or take in, and not
     /// from requests that were alone.
     pub(super) is_paced: bool,
-    /// Whether the disks were as fast as their reference at some time.
-    pub(super) has_met_reference: bool,
+    /// Seconds in which the disks were not seen to be as fast as their reference; many if they
+    /// were at some time.
+    pub(super) unmet: u8,
 }
 
 impl Victim {
@@ -203,7 +204,7 @@ impl Victim {
             well_wait_ns: 0.0,
             device_times: 0.0,
             is_paced: false,
-            has_met_reference: false,
+            unmet: 0,
         }
     }
 

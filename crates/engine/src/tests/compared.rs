@@ -118,6 +118,19 @@ fn a_victim_without_a_past_is_held_against_its_disks_reference() {
     assert_eq!(known.device_times, 0.0);
 }
 
+/// Good seconds of a victim that was met thirty seconds ago are its past, however few they are.
+#[test]
+fn a_victims_past_is_overruled_by_the_reference_in_its_first_thirty_seconds_alone() {
+    let after = |seconds: u64| {
+        let mut victim = victim(0);
+        (0..seconds).for_each(|second| victim.settle(&Slot::default(), second * SECOND));
+        victim.well_seconds = 1;
+        held(&mut victim, seconds * SECOND, 30);
+        (victim.device_times, victim.well_seconds)
+    };
+    assert_eq!((after(29), after(30)), ((3.0, 0), (0.0, 1)));
+}
+
 #[test]
 fn one_and_a_half_times_the_reference_is_slow_and_young_ones_say_nothing() {
     let times = |ms, known| {

@@ -14,7 +14,7 @@ saved! {
         tgid, kthread, disk, underlying, is_carried, last_ns, syncs_total, suspects, total,
         buckets_total, syncs, seconds, second, filled_by_others, worst, baseline, samples,
         baseline_ns, usual_need_ns, outliers, busy, usual, well, well_seconds, well_p90_ns,
-        disks, debt, well_wait_ns, device_times, is_paced, has_met_reference,
+        disks, debt, well_wait_ns, device_times, is_paced, unmet,
     }
     // A new period begins without these, and a tick empties `fresh`.
     left { id, key, now, before, past, limit, helpers, fresh, triggers }
