@@ -9,7 +9,7 @@ use tracer_kernel::maps::under_way::record_until;
 use tracer_scene::{hanging::DiskNow, stages::SyncInput};
 use tracer_snapshot::labels::FileId;
 
-use super::Session;
+use super::{Session, located};
 
 /// A sync that has been under way for this long is shown before it ends.
 const HANGS_AFTER: Duration = Duration::from_secs(1);
@@ -39,6 +39,7 @@ impl Session {
                 (None, _) => self.files.resolve(tgid, fd, (&record).into(), now),
             };
             files.insert(one, file);
+            let record = located(&record, self.files.label(file)).into_owned();
             let actor =
                 ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
             self.accounts.find_owners(&record, &[]);

@@ -29,6 +29,7 @@ mod unproven;
 mod used;
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     io::Write,
     os::fd::{AsFd as _, OwnedFd},
@@ -37,7 +38,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tracer_ebpf::{dropped::Dropped, record::kind};
+use tracer_ebpf::{
+    dropped::Dropped,
+    record::{SyncRecord, kind},
+};
 use tracer_engine::{tick::Tick, victim::Span};
 use tracer_kernel::{
     clock::{both_ns, monotonic_ns},
@@ -64,7 +68,11 @@ use tracer_recording::{
     segments::flight::Flight,
 };
 use tracer_scene::{Scene, snapshot::Slow, stages::SyncInput};
-use tracer_snapshot::{Kernel, SlowSync, Snapshot, clock::Clock, labels::FileId};
+use tracer_snapshot::{
+    Kernel, SlowSync, Snapshot,
+    clock::Clock,
+    labels::{FileId, FileLabel},
+};
 
 use again::Completions;
 use calls::Calls;
@@ -83,6 +91,15 @@ pub use unproven::Unproven;
 
 /// The time between two readings of the ledger.
 const TICK: Duration = Duration::from_secs(1);
+
+/// A sync with the device of its filesystem. The kernel programs see no file in a `syncfs`, and
+/// know its filesystem only once it has a request there; its descriptor has it at once.
+fn located<'a>(record: &'a SyncRecord, label: &FileLabel) -> Cow<'a, SyncRecord> {
+    match (record.kind, record.device) {
+        (kind::SYNCFS, 0) => Cow::Owned(SyncRecord { device: label.device, ..*record }),
+        _ => Cow::Borrowed(record),
+    }
+}
 
 fn read_clock() -> Clock {
     let (unix_ns, monotonic_ns) = both_ns();
@@ -188,6 +205,8 @@ impl Session {
                     kind::SYNCFS | kind::SYNC => files.filesystem(tgid, fd, record.into(), end_ns),
                     _ => files.resolve(tgid, fd, record.into(), end_ns),
                 };
+                let record = located(record, files.label(file));
+                let record = record.as_ref();
                 accounts.find_owners(record, underlying);
                 let input =
                     SyncInput { record, underlying, file, need_ns: accounts.need_ns(record) };
