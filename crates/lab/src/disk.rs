@@ -200,8 +200,8 @@ impl LoopDisk {
         self.write_limit("max_bytes", bytes)
     }
 
-    /// Lets the kernel keep this disk's dirty data in memory until they are old. It writes those of
-    /// a disk that was written little so far within five seconds.
+    /// Lets the kernel keep this disk's dirty data in memory until they are old. Without this, data
+    /// on a disk that had been written little were written within some five seconds.
     pub fn keep_dirty(&self) -> Result<()> {
         self.write_limit("min_ratio", 50)
     }
