@@ -137,9 +137,11 @@ impl Owner {
     }
 }
 
-/// The actor that synced.
-fn actor_of(record: &SyncRecord) -> ActorId {
-    ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 }
+impl From<&SyncRecord> for ActorId {
+    /// The actor that synced.
+    fn from(record: &SyncRecord) -> Self {
+        Self { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 }
+    }
 }
 
 /// A place in the stack of disks that a sync waits for.
@@ -284,7 +286,7 @@ impl Window {
                 continue;
             }
             let above = self.competitors[..upper].iter().map(|known| known.owner.actor());
-            if is_carried(&owner.actor(), &actor_of(record), above) {
+            if is_carried(&owner.actor(), &ActorId::from(record), above) {
                 continue;
             }
             let known = self.competitors().iter().find(|known| known.owner.id == owner.id);

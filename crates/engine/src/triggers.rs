@@ -45,7 +45,7 @@ impl Call {
     /// The call that a record is about; `None` for the sync of one file.
     fn of(record: &SyncRecord) -> Option<Self> {
         matches!(record.kind, kind::SYNC | kind::SYNCFS).then(|| Self {
-            who: ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 },
+            who: record.into(),
             kind: record.kind,
             tid: record.tid,
             device: record.device,

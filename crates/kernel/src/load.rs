@@ -362,9 +362,9 @@ impl Programs {
         self.keep(strategy, step, loaded, wanted)
     }
 
-    /// Attaches a loaded program as its strategy has it. Of the programs on demand, the first
-    /// of a strategy is attached once, to see that it works. The first is always an end,
-    /// because a begin whose end is not seen would stay open.
+    /// Attaches a loaded program as its strategy has it. The first program of a strategy is
+    /// attached once even if it is on demand, to see that it can be. It is always the one at the
+    /// end of a call, because a begin without an end would stay open.
     fn keep(
         &mut self,
         strategy: &Strategy,

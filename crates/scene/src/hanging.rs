@@ -43,8 +43,7 @@ impl Scene {
     ) -> Hanging {
         let SyncInput { record, file, .. } = *sync;
         let now_ns = record.begin_ns + record.duration_ns;
-        let actor =
-            ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
+        let actor = ActorId::from(record);
         let window = Window::of(record, &[], |_| owners);
         let competitors = window.competitors().iter();
         let all: f64 = competitors.clone().map(|competitor| competitor.work).sum();

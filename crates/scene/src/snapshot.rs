@@ -338,8 +338,7 @@ impl Scene {
     /// process that used each last.
     pub fn slow_sync(&self, slow: &Slow<'_>, files: &mut dyn FileNames) -> SlowSync {
         let Slow { sync: SyncInput { record, file, .. }, judged, owners, tgid } = slow;
-        let actor =
-            ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
+        let actor = ActorId::from(*record);
         let actor = Actor { tgid: pid::here(record.tgid), ..self.actors.actor(&actor) };
         let label = files.label(*file);
         let (class, path) = (label.class, label.path.clone());

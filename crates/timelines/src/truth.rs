@@ -81,8 +81,8 @@ impl Truth {
     /// A limit on the device may keep a neighbour from filling its cache. Then the neighbour makes
     /// nothing longer that the device does not, and the device saves the victim from worse: without
     /// either change the syncs would be no shorter. The Shapley value of the one is negative there,
-    /// and that of the other exceeds the excess, because of waits that never were. They are no parts
-    /// of what was.
+    /// and that of the other exceeds the excess, because of waits that did not happen. So neither
+    /// value is a part of the wait that did happen.
     pub fn is_held_back(&self) -> bool {
         let [_, device, load, both] = self.means;
         let holds_back = |one: f64, other: f64| other > SAME * both && SAME * one >= both;
@@ -218,8 +218,8 @@ mod tests {
         Truth { means, p99s: means, calm: [[means[0]; 2]; 3] }
     }
 
-    /// Undoing one of the changes shortens nothing there: 607 ms or as before. Where it does, or
-    /// where a change makes syncs shorter, there is a truth.
+    /// In the first two cases, undoing one change leaves the syncs as long as they are, or makes them
+    /// 607 ms long, so neither change has a part. In the other cases the parts are known.
     #[test]
     fn who_is_held_back_by_the_other_change_has_no_part() {
         for (means, is_held_back) in [

@@ -40,8 +40,7 @@ impl Session {
             };
             files.insert(one, file);
             let record = located(&record, self.files.label(file)).into_owned();
-            let actor =
-                ActorId { cgroup: record.cgroup, comm: record.comm, kthread: record.kthread != 0 };
+            let actor = ActorId::from(&record);
             self.accounts.find_owners(&record, &[]);
             let Self { scene, identities, accounts, files, recorder, .. } = self;
             accounts.take_met(|actor, tgid| scene.actors.resolve(identities, actor, tgid, now));
