@@ -89,6 +89,9 @@ lines! {
     Dropped(BTreeMap<String, u64>),
     Clock(Clock),
     Mark(Mark),
+    /// All syncs that ended before this moment are in the lines before it; written where a
+    /// second is not over.
+    ReachedNs(u64),
     /// Boxed, as above.
     Checkpoint(Box<Checkpoint>),
     CheckpointsLeftOut(usize),

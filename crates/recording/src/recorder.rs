@@ -6,6 +6,7 @@
 //! nothing more is written.
 
 mod checkpoint;
+mod half;
 
 use std::{
     collections::HashMap,
@@ -62,6 +63,15 @@ pub trait Sink {
     ///
     /// When they cannot be written: then nothing more is handed over.
     fn put(&mut self, lines: &[u8]) -> io::Result<u64>;
+
+    /// Whether it can take lines that the next ones replace.
+    fn takes_halves(&self) -> bool {
+        false
+    }
+
+    /// Takes the lines of a second that is not over. The next ones begin with the same
+    /// lines, and replace them. Nothing says whether they were written.
+    fn put_half(&mut self, _lines: &[u8]) {}
 }
 
 /// A file, or a pipe, of one gzip member after another.

@@ -430,6 +430,11 @@ impl Replay {
             }
             Line::Clock(clock) => self.set_clock(clock),
             Line::Mark(mark) => self.mark(mark)?,
+            Line::ReachedNs(at_ns) => {
+                let at_ns = shifted(at_ns, shift_ns)?;
+                check_time(at_ns)?;
+                self.now_ns = self.now_ns.max(at_ns);
+            }
             Line::Checkpoint(one) => self.checkpoint(&one),
             Line::CheckpointsLeftOut(count) => self.checkpoints.leave_out(count),
             Line::Tick(mut tick) => {

@@ -140,10 +140,19 @@ impl Thinning {
 
     /// All sums so far, in the order in which their first syncs began.
     pub fn drain(&mut self) -> Vec<Syncs> {
-        let mut sums: Vec<_> = self.sums.drain().map(|(_, sum)| sum.rounded()).collect();
-        sums.sort_by_key(|sum| sum.sum.begin_ns);
-        sums
+        in_order(self.sums.drain().map(|(_, sum)| sum))
     }
+
+    /// The sums of a second that goes on, which keeps them.
+    pub fn sums_so_far(&self) -> Vec<Syncs> {
+        in_order(self.sums.values().cloned())
+    }
+}
+
+fn in_order(sums: impl Iterator<Item = Syncs>) -> Vec<Syncs> {
+    let mut sums: Vec<_> = sums.map(Syncs::rounded).collect();
+    sums.sort_by_key(|sum| sum.sum.begin_ns);
+    sums
 }
 
 /// The victim that a sync is one of.

@@ -42,9 +42,9 @@ const KILLS_VARIABLE: &str = "TRACER_KILLS";
 /// The smallest size that is allowed: four segments of 1 MiB.
 const SIZE: u64 = 4 << 20;
 
-/// The recorder writes once a second. Its loop runs ten times a second, and the tick that it
-/// writes was made up to one such round before.
-const MAX_LOST_SECONDS: f64 = 1.25;
+/// No more than the last second may be lost. The recorder writes after half a second and after
+/// a whole one, and its loop runs ten times a second: 0.4 s are left for a busy machine.
+const MAX_LOST_SECONDS: f64 = 1.0;
 
 /// The agent's own record of what it did, with a configuration of its own.
 fn agent(folder: &Path) -> Agent {

@@ -8,7 +8,7 @@ use tracer_recording::{
     segments::flight::Flight,
 };
 
-use super::Session;
+use super::{HALF, Session};
 
 impl Session {
     /// From here on everything that snapshots are made of is also handed to a flight
@@ -46,6 +46,18 @@ impl Session {
         // A disk that was too slow or too full gets no more than it must.
         if let Some(recorder) = self.recorder.as_mut().filter(|_| began == Began::Rotation) {
             recorder.checkpoint(&self.scene, &mut self.files);
+        }
+    }
+
+    /// Half a second after a tick, writes what there is of the second.
+    pub(super) fn record_half_if_due(&mut self, now: u64) {
+        let is_due = now.saturating_sub(self.ticked_ns) >= HALF.as_nanos() as u64;
+        if !is_due || self.half_of_ns == self.ticked_ns {
+            return;
+        }
+        self.half_of_ns = self.ticked_ns;
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| self.flight.is_some()) {
+            recorder.half(now);
         }
     }
 

@@ -92,6 +92,9 @@ pub use unproven::Unproven;
 /// The time between two readings of the ledger.
 const TICK: Duration = Duration::from_secs(1);
 
+/// The time after a tick at which a flight recorder writes what it has of the second.
+const HALF: Duration = Duration::from_millis(500);
+
 /// A sync with the device of its filesystem. The kernel programs see no file in a `syncfs`, and
 /// know its filesystem only once it has a request there; its descriptor has it at once.
 fn located<'a>(record: &'a SyncRecord, label: &FileLabel) -> Cow<'a, SyncRecord> {
@@ -120,6 +123,8 @@ pub struct Session {
     files: Files,
     recorder: Option<Recorder>,
     flight: Option<Flight>,
+    /// The tick after which half a second was recorded last.
+    half_of_ns: u64,
     surroundings: Surroundings,
     tallies: Tallies,
     cache_drops: CacheDrops,
@@ -238,6 +243,8 @@ impl Session {
     fn tick_if_due(&mut self, now: u64) {
         if now.saturating_sub(self.ticked_ns) >= TICK.as_nanos() as u64 {
             self.tick(now);
+        } else {
+            self.record_half_if_due(now);
         }
     }
 

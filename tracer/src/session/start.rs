@@ -206,6 +206,7 @@ impl Session {
             identities: Identities::new(&options.root, &options.host),
             files: Files::new(&options.root),
             recorder: None,
+            half_of_ns: 0,
             flight: None,
             surroundings: Surroundings::new(&options.root),
             tallies,

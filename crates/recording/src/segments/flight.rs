@@ -46,6 +46,8 @@ enum Chunk {
     /// The lines with which a segment begins.
     Begin(Vec<u8>),
     Lines(Vec<u8>),
+    /// Lines that the next ones replace.
+    Half(Vec<u8>),
     End,
 }
 
@@ -233,6 +235,19 @@ impl Sink for Segment {
         self.common.dropped.fetch_add(1, Relaxed);
         Ok(0)
     }
+
+    /// A thread that lags behind gets nothing that it need not write.
+    fn takes_halves(&self) -> bool {
+        self.is_begun && !self.is_broken && self.common.queued.load(Relaxed) == 0
+    }
+
+    fn put_half(&mut self, lines: &[u8]) {
+        let bytes = lines.len() as u64;
+        self.common.queued.fetch_add(bytes, Relaxed);
+        if self.queue.try_send(Chunk::Half(lines.to_vec())).is_err() {
+            self.common.queued.fetch_sub(bytes, Relaxed);
+        }
+    }
 }
 
 /// The thread's own state.
@@ -263,6 +278,7 @@ impl Thread {
                 Ok(Chunk::End) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Chunk::Begin(lines)) => self.write(&lines, true),
                 Ok(Chunk::Lines(lines)) => self.write(&lines, false),
+                Ok(Chunk::Half(lines)) => self.write_half(&lines),
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if self.common.is_over.load(Relaxed) {
@@ -331,10 +347,7 @@ impl Thread {
         let Some(mut writer) = self.writer.take() else { return self.drop_one() };
         let now = SystemTime::now();
         let begun = if is_first { writer.begin(now) } else { Ok(()) };
-        let written = begun.and_then(|()| {
-            let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-            writer.write(lines, i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
-        });
+        let written = begun.and_then(|()| writer.write(lines, unix_ns(now)));
         match written {
             Ok(true) => {
                 if writer.is_nearly_full() {
@@ -360,6 +373,14 @@ impl Thread {
                 self.drop_one();
                 self.meet(trouble, writer);
             }
+        }
+    }
+
+    /// Writes what a tracer that is killed before the end of this second leaves.
+    fn write_half(&mut self, lines: &[u8]) {
+        self.common.queued.fetch_sub(lines.len() as u64, Relaxed);
+        if let Some(writer) = self.writer.as_mut().filter(|_| !self.is_broken) {
+            writer.write_half(lines, unix_ns(SystemTime::now()));
         }
     }
 
@@ -390,4 +411,9 @@ impl Thread {
             self.said = Some(why.to_owned());
         }
     }
+}
+
+fn unix_ns(at: SystemTime) -> i64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

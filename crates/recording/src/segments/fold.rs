@@ -109,6 +109,10 @@ impl<G: FnMut(&[u8]) -> io::Result<()>> Folding<G> {
             Line::Dropped(dropped) => self.put("dropped", &dropped),
             Line::Clock(clock) => self.put("clock", &clock),
             Line::Mark(mark) => self.put("mark", &mark),
+            Line::ReachedNs(at_ns) => {
+                self.put_sums()?;
+                self.put("reached_ns", &at_ns)
+            }
             Line::Tick(Tick { at_ns, cpus, steal_ns, disks, .. }) => {
                 self.put_sums()?;
                 let disks = disks.into_iter().map(rounded_disk).collect();

@@ -225,6 +225,15 @@ impl Writer {
         }
     }
 
+    /// Writes lines of a second that is not over, where the next ones overwrite them. If there
+    /// is no room for them, or they cannot be written, the next ones say so.
+    pub fn write_half(&mut self, lines: &[u8], unix_ns: i64) {
+        let Some(open) = &mut self.open else { return };
+        let most = self.bounds.segment_bytes;
+        // Errors are met again at the end of the second.
+        let _ = open.put(lines, unix_ns, self.level, most, &mut self.packed);
+    }
+
     /// Whether the segment should be followed by another soon.
     pub fn is_nearly_full(&self) -> bool {
         let most = self.bounds.segment_bytes / 8 * 7;
@@ -241,6 +250,30 @@ impl Open {
         most: u64,
         packed: &mut Vec<u8>,
     ) -> io::Result<bool> {
+        let Some(length) = self.put(lines, unix_ns, level, most, packed)? else {
+            return Ok(false);
+        };
+        self.bytes += length;
+        self.members = self.members.saturating_add(1);
+        let behind = NonZeroU64::new(self.bytes - self.dropped);
+        if behind.is_some_and(|behind| behind.get() >= DROPPED_BYTES) {
+            // A filesystem that does not take the advice keeps its pages.
+            let _ = fadvise(&self.file, self.dropped, behind, Advice::DontNeed);
+            self.dropped = self.bytes;
+        }
+        Ok(true)
+    }
+
+    /// Writes a member behind the last one, and returns its length; `None` where there is no
+    /// room for it.
+    fn put(
+        &mut self,
+        lines: &[u8],
+        unix_ns: i64,
+        level: u32,
+        most: u64,
+        packed: &mut Vec<u8>,
+    ) -> io::Result<Option<u64>> {
         let head = Head { segment: self.segment, number: self.members, length: 0, unix_ns };
         pack(head, lines, level, packed)?;
         let length = packed.len() as u64;
@@ -252,18 +285,10 @@ impl Open {
             )));
         }
         if self.bytes + length > most {
-            return Ok(false);
+            return Ok(None);
         }
         // If a write fails half-way, the next one overwrites what it left behind.
         self.file.write_all_at(packed, self.bytes)?;
-        self.bytes += length;
-        self.members = self.members.saturating_add(1);
-        let behind = NonZeroU64::new(self.bytes - self.dropped);
-        if behind.is_some_and(|behind| behind.get() >= DROPPED_BYTES) {
-            // A filesystem that does not take the advice keeps its pages.
-            let _ = fadvise(&self.file, self.dropped, behind, Advice::DontNeed);
-            self.dropped = self.bytes;
-        }
-        Ok(true)
+        Ok(Some(length))
     }
 }

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod copies;
 mod flights;
+mod halves;
 mod marks;
 mod replays;
 mod run;

@@ -1,5 +1,7 @@
 //! A session without a kernel, second by second.
 
+use std::ops::Range;
+
 use super::*;
 
 /// A session's seconds, as a flight recorder gets them.
@@ -44,8 +46,14 @@ impl Run {
 
     /// Some syncs and a tick.
     pub fn second(&mut self) {
+        self.syncs(0..self.syncs);
+        self.tick();
+    }
+
+    /// Those of the syncs of a second that have these numbers.
+    pub fn syncs(&mut self, numbers: Range<u64>) {
         let (owners, mut files) = (owners(), one_file());
-        for n in self.second * 20..self.second * 20 + self.syncs {
+        for n in numbers.map(|number| self.second * 20 + number) {
             let record = sync(n);
             let input = SyncInput { record: &record, underlying: &[], file: FileId(4), need_ns: 0 };
             self.scene.ingest(&input, |_| &owners);
@@ -53,6 +61,10 @@ impl Run {
                 recorder.sync(input, |_| &owners, &mut self.scene.actors, &mut files);
             }
         }
+    }
+
+    pub fn tick(&mut self) {
+        let owners = owners();
         self.second += 1;
         let tick = tick(SECOND + self.second * SECOND);
         self.scene.tick(&tick, |id| owners[id.0 as usize].actor());
