@@ -9,6 +9,7 @@ mod marks;
 mod replays;
 mod run;
 mod set_back;
+mod thinned;
 
 use std::{
     fs, io,

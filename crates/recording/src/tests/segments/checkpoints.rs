@@ -31,7 +31,7 @@ fn three_periods(path: &Path) -> Vec<[serde_json::Value; 2]> {
 }
 
 /// The fields in which two values differ, with both.
-fn differing(one: &serde_json::Value, other: &serde_json::Value) -> Vec<String> {
+pub(super) fn differing(one: &serde_json::Value, other: &serde_json::Value) -> Vec<String> {
     use serde_json::Value::{Array, Object};
     let below = |name: &str, [one, other]: [Option<&serde_json::Value>; 2]| {
         let none = serde_json::Value::Null;
