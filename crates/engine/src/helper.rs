@@ -8,6 +8,8 @@
 //! that is a part of: for a server the time that its disk had requests in flight, for
 //! others the time that the victim spent in syncs.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -60,6 +62,11 @@ pub const CAUSE: f64 = 1.0 / 3.0;
 
 /// The part of the time for which a thread must be held up to matter.
 const MATTERS: f64 = 0.1;
+
+/// A wait for a CPU matters only if it is at least this part of each sync. A thread that wakes
+/// waits for some microseconds even if its CPU is idle, and a sync of 60 µs wakes several
+/// threads one after another; who ran before them then changes no verdict.
+pub const FLOOR: Duration = Duration::from_micros(20);
 
 /// The part of its waits that makes a quota the reason for all of them.
 const MOSTLY: f64 = 0.5;
@@ -139,9 +146,9 @@ impl Held {
 }
 
 impl Victim {
-    /// Takes in what happened to a helper of its in the last second, in which its syncs
+    /// Takes in what happened to a helper of its in the last second, in which its `syncs`
     /// waited for `waited_ns`.
-    pub(super) fn help(&mut self, helper: &Helper, waited_ns: u64) {
+    pub(super) fn help(&mut self, helper: &Helper, waited_ns: u64, syncs: u32) {
         let is_its = match helper.disk {
             Some(disk) if helper.role != Role::Journal => self.is_on(disk),
             _ => helper.device == self.key.device,
@@ -161,7 +168,11 @@ impl Victim {
         let mut lately = known.now;
         lately.add(&known.before);
         let cpu_ns = sums.up_ns * (1.0 - lately.limited());
-        known.matters = of_ns > 0.0 && cpu_ns >= MATTERS * of_ns;
+        // The part of each sync for which the helper waited; of syncs that have not ended,
+        // nothing is known.
+        let each_ns = cpu_ns / of_ns.max(1.0) * waited_ns as f64 / f64::from(syncs.max(1));
+        let is_long = syncs == 0 || each_ns >= FLOOR.as_nanos() as f64;
+        known.matters = of_ns > 0.0 && cpu_ns >= MATTERS * of_ns && is_long;
         if !helper.setting.is_empty() {
             known.last.setting.clone_from(&helper.setting);
         }
@@ -178,6 +189,12 @@ impl Victim {
     /// Whether any of its helpers waited for a CPU in the last second.
     pub fn is_held_up(&self) -> bool {
         self.helpers.0.iter().any(|known| known.matters)
+    }
+
+    /// For how long those helpers waited for a CPU, in the window, in ns.
+    pub fn held_up_ns(&self) -> f64 {
+        let held_up = self.helpers.0.iter().filter(|known| known.matters);
+        held_up.map(HelperSums::cpu_ns).sum()
     }
 
     /// How its helpers were over a span whose sums are `sum`, those most held up first.
@@ -236,6 +253,13 @@ impl Helpers {
 }
 
 impl HelperSums {
+    /// Its waits for a CPU in the window, without those for its quota.
+    fn cpu_ns(&self) -> f64 {
+        let mut lately = self.now;
+        lately.add(&self.before);
+        lately.up_ns * (1.0 - lately.limited())
+    }
+
     fn held(&self, sum: &Half, span: Span) -> Option<Held> {
         let mut sums = self.now;
         sums.add(&self.before);

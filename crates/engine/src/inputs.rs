@@ -83,7 +83,7 @@ impl Victim {
         }
         self.filled_by_others = if all > 0.0 { others / all } else { 0.0 };
         for helper in &tick.helpers {
-            self.help(helper, waited_ns);
+            self.help(helper, waited_ns, syncs);
         }
         for contender in &tick.contenders {
             let waited = contender.victim_tgid;

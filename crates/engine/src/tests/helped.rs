@@ -43,7 +43,7 @@ fn held(victim: &Victim, span: Span) -> Vec<Held> {
 /// The one helper of a victim after these seconds.
 fn after(seconds: &[Helper]) -> Held {
     let mut victim = on_disk();
-    seconds.iter().for_each(|second| victim.help(second, 0));
+    seconds.iter().for_each(|second| victim.help(second, 0, 0));
     let mut held = held(&victim, Span::Window);
     assert_eq!(held.len(), 1);
     held.remove(0)
@@ -89,7 +89,7 @@ fn a_helper_is_the_cause_from_its_part_of_the_time_on() {
 fn helpers_are_of_a_disk_or_of_a_filesystem() {
     let is_its = |role, disk, device| {
         let mut victim = on_disk();
-        victim.help(&Helper { role, disk, device, ..worker(100, 0) }, 0);
+        victim.help(&Helper { role, disk, device, ..worker(100, 0) }, 0, 0);
         !held(&victim, Span::Window).is_empty()
     };
     assert!(is_its(Role::Worker, Some(3), 9) && !is_its(Role::Worker, Some(4), 0));
@@ -102,7 +102,7 @@ fn helpers_are_of_a_disk_or_of_a_filesystem() {
 fn without_a_time_of_its_own_a_helper_is_a_part_of_the_syncs() {
     let part = |ticks, duration_ns| {
         let mut victim = on_disk();
-        victim.help(&Helper { of_ns: 0, ..worker(500, 0) }, 0);
+        victim.help(&Helper { of_ns: 0, ..worker(500, 0) }, 0, 0);
         let mut sum = Half::default();
         (sum.ticks, sum.duration_ns) = (ticks, duration_ns);
         victim.held(&sum, Span::Window).first().map(Held::up)
@@ -116,7 +116,7 @@ fn without_a_time_of_its_own_a_helper_is_a_part_of_the_syncs() {
 fn only_a_helper_that_waits_for_a_cpu_is_held_up() {
     let is = |helper: Helper, waited_ms: u64| {
         let mut victim = on_disk();
-        victim.help(&helper, waited_ms * MS);
+        victim.help(&helper, waited_ms * MS, u32::from(waited_ms > 0));
         assert_eq!(victim.is_held_up(), victim.is_held_up_by(812));
         assert!(!victim.is_held_up_by(813));
         victim.is_held_up()
@@ -129,14 +129,42 @@ fn only_a_helper_that_waits_for_a_cpu_is_held_up() {
     assert!(!is(worker(900, 450), 0));
 }
 
+/// The worker is held up for a tenth of the time, so of a sync that waits 200 µs it is 20.
+#[test]
+fn a_helper_holds_nobody_up_for_some_microseconds_of_each_sync() {
+    let is_held_up = |helper: &Helper, waited_ms, syncs| {
+        let mut victim = on_disk();
+        victim.help(helper, waited_ms * MS, syncs);
+        victim.is_held_up()
+    };
+    let worker = worker(100, 0);
+    assert!(is_held_up(&worker, 300, 1_500) && !is_held_up(&worker, 300, 1_501));
+    let of_syncs = Helper { of_ns: 0, ..worker };
+    assert!(is_held_up(&of_syncs, 300, 5_000) && !is_held_up(&of_syncs, 300, 5_001));
+}
+
+/// 100 ms in one half of the window and 200 in the other, of which a quota took 30.
+#[test]
+fn what_held_a_victim_up_is_added_up_over_the_window() {
+    let mut victim = on_disk();
+    assert_near(victim.held_up_ns(), 0.0);
+    victim.help(&worker(100, 30), 0, 0);
+    victim.rotate();
+    victim.help(&worker(200, 0), 0, 0);
+    assert_near(victim.held_up_ns() / MS as f64, 270.0);
+    // It waits for no CPU any more.
+    victim.help(&worker(0, 0), 0, 0);
+    assert_near(victim.held_up_ns(), 0.0);
+}
+
 #[test]
 fn helpers_move_on_with_the_window_and_the_period() {
     let mut victim = on_disk();
-    victim.help(&worker(100, 0), 0);
+    victim.help(&worker(100, 0), 0, 0);
     victim.rotate();
-    victim.help(&worker(200, 0), 0);
+    victim.help(&worker(200, 0), 0, 0);
     victim.rotate();
-    victim.help(&worker(600, 0), 0);
+    victim.help(&worker(600, 0), 0, 0);
     let up = |victim: &Victim, span| held(victim, span).first().map(Held::up);
     assert_near(up(&victim, Span::Window).unwrap(), 0.4);
     assert_near(up(&victim, Span::Period).unwrap(), 0.3);
@@ -147,7 +175,7 @@ fn helpers_move_on_with_the_window_and_the_period() {
     assert_eq!((up(&victim, Span::Window), up(&victim, Span::Period)), (None, None));
     // Only sums of a disk without requests.
     let mut victim = on_disk();
-    victim.help(&Helper { of_ns: 0, ..worker(500, 0) }, 0);
+    victim.help(&Helper { of_ns: 0, ..worker(500, 0) }, 0, 0);
     (0..3).for_each(|_| victim.rotate());
     let mut sum = Half::default();
     (sum.ticks, sum.duration_ns) = (1, SECOND);
@@ -168,7 +196,7 @@ fn helpers_differ_by_role_process_and_name() {
         Helper { comm: "loop1".to_owned(), ..worker(200, 0) },
         same,
     ] {
-        victim.help(&helper, 0);
+        victim.help(&helper, 0, 0);
     }
     let held = held(&victim, Span::Window);
     // Those most held up come first.
@@ -181,11 +209,11 @@ fn helpers_differ_by_role_process_and_name() {
 fn the_helper_that_was_held_up_least_makes_room_and_a_server_last() {
     let mut victim = on_disk();
     let of = |tgid: u32, ms, role| Helper { tgid, role, ..worker(ms, 0) };
-    victim.help(&of(1, 1, Role::Server), 0);
-    victim.help(&of(2, 50, Role::Worker), 0);
+    victim.help(&of(1, 1, Role::Server), 0, 0);
+    victim.help(&of(2, 50, Role::Worker), 0, 0);
     victim.rotate();
-    (3..8).for_each(|tgid| victim.help(&of(tgid, 100, Role::Worker), 0));
-    victim.help(&of(8, 40, Role::Worker), 0);
+    (3..8).for_each(|tgid| victim.help(&of(tgid, 100, Role::Worker), 0, 0));
+    victim.help(&of(8, 40, Role::Worker), 0, 0);
     victim.rotate();
     let known = |victim: &Victim| {
         let mut known: Vec<_> = held(victim, Span::Period).iter().map(|one| one.tgid).collect();
@@ -193,9 +221,9 @@ fn the_helper_that_was_held_up_least_makes_room_and_a_server_last() {
         known
     };
     assert_eq!(known(&victim), [1, 2, 3, 4, 5, 6, 7, 8]);
-    victim.help(&of(9, 70, Role::Worker), 0);
+    victim.help(&of(9, 70, Role::Worker), 0, 0);
     assert_eq!(known(&victim), [1, 2, 3, 4, 5, 6, 7, 9]);
-    victim.help(&of(10, 90, Role::Worker), 0);
+    victim.help(&of(10, 90, Role::Worker), 0, 0);
     assert_eq!(known(&victim), [1, 3, 4, 5, 6, 7, 9, 10]);
 }
 

@@ -402,7 +402,7 @@ fn server(cpu_s: u64, limit_s: u64) -> Helper {
 fn a_server_that_was_held_up_is_no_device() {
     let of = |helper: Helper, device: f64| {
         let mut victim = known();
-        victim.help(&helper, 0);
+        victim.help(&helper, 0, 0);
         let mut sum = divided(0.0, device, 6.0 - device);
         sum.phases.ns = ByPhase::from([(Phase::Device, 7_000 * MS)]);
         let said = verdict(&victim, &sum);
