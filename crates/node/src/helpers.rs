@@ -11,7 +11,7 @@
 //! search for a server takes longer on a large node, and is known a second later.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -39,7 +39,7 @@ const FIND_EVERY_NS: u64 = 10_000_000_000;
 /// A search for a server may look at every descriptor of the node.
 const SERVERS_EVERY_NS: u64 = 60_000_000_000;
 
-/// At most this number of victims' places, and of helpers, is looked at.
+/// At most this number of different places, and of helpers, is looked at.
 const PATHS: usize = 32;
 const HELPERS: usize = 32;
 
@@ -111,9 +111,7 @@ impl Helpers {
             }
         }
         self.was_late = false;
-        let mut places: Vec<_> = places.iter().copied().take(PATHS).collect();
-        places.sort_unstable();
-        places.dedup();
+        let places = distinct(places);
         let mut watch = self.watch.take().unwrap_or_else(|| Watch::new(self.tree.clone()));
         let errand = self.errands.send_out(move || {
             let seen = watch.look(now_ns, &places);
@@ -141,6 +139,15 @@ impl Helpers {
     pub fn late(&self) -> u64 {
         self.late
     }
+}
+
+/// The places of all victims, each once. Many victims may be on one disk.
+fn distinct(places: &[Place]) -> Vec<Place> {
+    let mut known = HashSet::new();
+    let mut distinct: Vec<_> =
+        places.iter().copied().filter(|place| known.insert(*place)).take(PATHS).collect();
+    distinct.sort_unstable();
+    distinct
 }
 
 /// All that is known between looks.

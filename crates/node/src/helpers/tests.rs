@@ -57,6 +57,17 @@ fn watch(root: &TempDir) -> Watch {
     Watch::new(Tree::new(root.path()))
 }
 
+/// A thousand victims on one disk do not hide the one on another.
+#[test]
+fn many_victims_of_one_disk_are_one_place() {
+    let on = |minor| Place { disk: Some((minor, devices::join(7, minor))), device: 1 };
+    let mut places = vec![on(0); 1000];
+    places.push(on(1));
+    assert_eq!(distinct(&places), [on(0), on(1)]);
+    let many: Vec<_> = (0..40).map(on).collect();
+    assert_eq!(distinct(&many), many[..32]);
+}
+
 #[test]
 fn a_file_on_fuse_is_served_by_who_has_its_connection() {
     let root = node();
