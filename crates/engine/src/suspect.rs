@@ -12,7 +12,7 @@ use super::{
     demand::Lived,
     histogram::{Evidence, rank_z},
     save::saved,
-    victim::{MAX_BASELINE_NS, MOST_SYNCS},
+    victim::{MAX_BASELINE_NS, MOST_SYNCS, Victim},
 };
 
 const READ: usize = op::READ as usize;
@@ -77,6 +77,19 @@ saved! {
         actor, owner, total, lived, grown, with, seconds, seen_in, around_until_ns,
     }
     left { now, before, past, fresh, reads_back }
+}
+
+impl Victim {
+    /// The position of the suspect with the least recent blame, the first of several. A node
+    /// with many owners has more of them than are remembered, and each of its seconds asks for
+    /// this many times: most often for one that was never blamed, which needs no sums.
+    pub(super) fn least_suspect(&self) -> usize {
+        let least = || {
+            let weights = self.suspects.iter().map(Suspect::weight).enumerate();
+            weights.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at)
+        };
+        self.suspects.iter().position(Suspect::is_blameless).unwrap_or_else(least)
+    }
 }
 
 impl Default for Suspect {
@@ -168,6 +181,11 @@ impl Suspect {
     /// Its recent blame, by which actors are evicted.
     pub fn weight(&self) -> f32 {
         self.now.iter().chain(&self.before).chain(&self.fresh).sum()
+    }
+
+    /// Whether that is nothing.
+    pub fn is_blameless(&self) -> bool {
+        self.now.iter().chain(&self.before).chain(&self.fresh).all(|ns| *ns == 0.0)
     }
 
     pub fn rotate(&mut self) {
@@ -308,6 +326,7 @@ pub fn last_change(seconds: &[Second; SECONDS], there: u64) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::victim::VictimKey;
 
     const MS: u64 = 1_000_000;
 
@@ -344,6 +363,20 @@ mod tests {
         assert!(Lift::of(&all, job, false).clears());
         // Compared with all it would not be cleared.
         assert!(!Lift::of(&all, job, true).clears());
+    }
+
+    /// By hand: 3, 1, 0 and 0 ns of blame; then the 0 are 2 and 1.
+    #[test]
+    fn the_first_of_those_with_the_least_blame_makes_room() {
+        let key = VictimKey { cgroup: 1, comm: [0; 16], file: 0, device: 0 };
+        let mut victim = Victim::new(0, key);
+        victim.suspects.resize(4, Suspect::default());
+        (victim.suspects[0].now[READ], victim.suspects[1].fresh[WRITE]) = (3.0, 1.0);
+        assert_eq!(victim.least_suspect(), 2);
+        victim.suspects[2].before[CHARGES - 1] = 2.0;
+        assert_eq!(victim.least_suspect(), 3);
+        victim.suspects[3].now[0] = 1.0;
+        assert_eq!(victim.least_suspect(), 1);
     }
 
     #[test]

@@ -373,8 +373,7 @@ impl Victim {
                 self.suspects.len() - 1
             }
             None => {
-                let weights = self.suspects.iter().map(Suspect::weight).enumerate();
-                let least = weights.min_by(|(_, a), (_, b)| a.total_cmp(b)).map_or(0, |(at, _)| at);
+                let least = self.least_suspect();
                 self.suspects[least] = Suspect::new(actor, owner);
                 if self.worst == Some(least as u32) {
                     self.worst = None;
