@@ -365,7 +365,7 @@ mod tests {
         assert!(!Lift::of(&all, job, true).clears());
     }
 
-    /// By hand: 3, 1, 0 and 0 ns of blame; then the 0 are 2 and 1.
+    /// They have 3, 1, 0 and 0 ns of blame; then the last two have 2 and 1.
     #[test]
     fn the_first_of_those_with_the_least_blame_makes_room() {
         let key = VictimKey { cgroup: 1, comm: [0; 16], file: 0, device: 0 };

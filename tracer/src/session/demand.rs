@@ -43,7 +43,7 @@ const TRIAL: Duration = Duration::from_secs(10);
 /// explain has another reason: a thread that wakes on an idle CPU waits, too.
 const FOUND_PERCENT: u64 = 10;
 
-/// For so long nobody attaches a hook for a victim of whose waits it explained less; each time
+/// A hook that explained less rests for this time: nobody attaches it for that victim. Each time
 /// in succession it is twice as long.
 const SHORTEST_REST: Duration = Duration::from_secs(60);
 const LONGEST_REST: Duration = Duration::from_secs(1800);
@@ -80,7 +80,7 @@ struct Asker {
     /// The hook explained nothing: how long it rests, and until when.
     rest_ns: u64,
     rests_until_ns: u64,
-    /// What each sync had to wait when the rest began; twice as much ends it.
+    /// The wait of each sync when the rest began; twice as long a wait ends it.
     each_ns: u64,
 }
 
