@@ -379,7 +379,7 @@ mod tests {
         let (waits, runs) = (victim(10, 4 * MS, MS), victim(10, 4 * MS, 0));
         let mut demand = Demand::contenders();
         let is_wanted = |second: &u64| {
-            let victim = if second % 120 == 0 { &waits } else { &runs };
+            let victim = if second.is_multiple_of(120) { &waits } else { &runs };
             demand.is_wanted(second * SECOND, [victim])
         };
         let attached: Vec<u64> = (0..3600).filter(is_wanted).collect();
