@@ -114,7 +114,7 @@ fn of_daemonset(podman: &Podman) -> Vec<String> {
     let pod = &daemonset["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
     let security = &container["securityContext"];
-    let mut options = vec!["--network=host".to_owned(), "--memory=128m".to_owned()];
+    let mut options = vec!["--memory=128m".to_owned()];
     assert_eq!(pod["hostPID"], true);
     options.push("--pid=host".to_owned());
     assert_eq!(security["readOnlyRootFilesystem"], true);
@@ -177,22 +177,33 @@ fn podman_says_of_the_daemonset_what_the_page_says() {
     assert!(page.contains(refusal) && page.contains("Podman 4.3.1"));
 }
 
+/// A pod and a container in it.
+type Names = (String, String);
+
+fn names(pod: &str, container: &str) -> Names {
+    (pod.to_owned(), container.to_owned())
+}
+
 /// The culprits that an agent's verdicts name for this container, if it is a victim.
-fn culprits_of(agent: &Agent, victim: &str) -> Option<Vec<String>> {
+fn culprits_of(agent: &Agent, victim: &Names) -> Option<Vec<Names>> {
     let (status, _, body) = agent.try_get("/api/v1/verdicts", "")?;
     if status != 200 {
         return None;
     }
     let verdicts: Value = serde_json::from_str(&body).unwrap();
-    let names = |who: &Value| who["workload"]["container"].as_str().map(str::to_owned);
+    let names = |who: &Value| -> Option<Names> {
+        let workload = &who["workload"];
+        Some(names(workload["pod"].as_str()?, workload["container"].as_str()?))
+    };
     let victims = verdicts["victims"].as_array().unwrap();
-    let mut of_it = victims.iter().filter(|one| names(&one["victim"]).as_deref() == Some(victim));
+    let mut of_it = victims.iter().filter(|one| names(&one["victim"]).as_ref() == Some(victim));
     let verdict = of_it.find(|verdict| verdict["kind"] == "owners")?;
     Some(verdict["culprits"].as_array()?.iter().filter_map(names).collect())
 }
 
+/// Each is in a pod that is made by hand, as this Podman plays no DaemonSet.
 #[test]
-fn an_agent_in_a_container_names_the_container_whose_fstrim_hurts_anothers_etcd() {
+fn an_agent_in_a_pod_names_the_pod_and_container_whose_fstrim_hurts_anothers_etcd() {
     need_live!();
     let Some(etcd) = ETCD.find() else { skip!("`etcd` is not installed") };
     let tools = etcd.parent().unwrap();
@@ -202,13 +213,18 @@ fn an_agent_in_a_container_names_the_container_whose_fstrim_hurts_anothers_etcd(
     // It is dropped after the containers that use it.
     let disk = SimulatedDisk::create(Filesystem::Ext4).unwrap();
     let (podman, image) = need_engine!();
+    if let Err(why) = podman.import_pause() {
+        skip!("{why}");
+    }
     fs::create_dir(disk.mountpoint().join("etcd")).unwrap();
-    let start = |name: &str, data: &str, more: &[&str], script: &str| {
+    let start = |(pod, name): &Names, data: &str, more: &[&str], script: &str| {
+        podman.create_pod(pod);
         let root = podman.bare_root(&format!("root-{name}"));
         let data = format!("--volume={data}:/data");
         let tools = format!("--volume={}:/tools:ro", tools.display());
         let mut command = podman.command(&["run", "--rm", "--detach", "--name", name]);
-        command.args(["--volume=/usr:/usr:ro", &data, &tools, "--network=host"]).args(more);
+        command.arg(format!("--pod={pod}"));
+        command.args(["--volume=/usr:/usr:ro", &data, &tools]).args(more);
         command.arg("--rootfs").arg(root).args(["sh", "-c", script]);
         let output = command.stdout(Stdio::piped()).output().unwrap();
         assert!(output.status.success(), "{name}: {}", said(&output));
@@ -223,11 +239,14 @@ fn an_agent_in_a_container_names_the_container_whose_fstrim_hurts_anothers_etcd(
          while :; do /tools/etcdctl --endpoints={client} put key value >/dev/null 2>&1; done"
     );
     let mountpoint = disk.mountpoint().to_str().unwrap().to_owned();
-    start("shop-etcd", &format!("{mountpoint}/etcd"), &[], &etcd);
+    let (shop, night) = (names("shop", "etcd"), names("night", "trimmer"));
+    start(&shop, &format!("{mountpoint}/etcd"), &[], &etcd);
 
     let address = free_address();
     let options = of_daemonset(&podman);
-    let mut command = podman.command(&["run", "--rm", "--name=tracer", "--env=TRACER_PERIOD=2s"]);
+    podman.create_pod("tracer");
+    let mut command = podman.command(&["run", "--rm", "--pod=tracer", "--name=agent"]);
+    command.arg("--env=TRACER_PERIOD=2s");
     command.args(&options).arg(&image).args(["agent", "--config=/etc/tracer/agent.toml"]);
     command.args(["--host-root=/host", "--state-dir=/var/lib/tracer"]);
     command.arg(format!("--listen={address}"));
@@ -235,11 +254,11 @@ fn an_agent_in_a_container_names_the_container_whose_fstrim_hurts_anothers_etcd(
 
     // The space is used and freed again, because ext4 does not trim free space twice.
     let trim = "while :; do fallocate -l 1500M /data/freed && rm /data/freed; fstrim /data; done";
-    start("night-trimmer", &mountpoint, &["--privileged"], trim);
+    start(&night, &mountpoint, &["--privileged"], trim);
     let end = Instant::now() + MEETING;
     loop {
-        let culprits = culprits_of(&agent, "shop-etcd").unwrap_or_default();
-        if culprits.first().is_some_and(|name| name == "night-trimmer") {
+        let culprits = culprits_of(&agent, &shop).unwrap_or_default();
+        if culprits.first() == Some(&night) {
             break;
         }
         let verdicts = || agent.try_get("/api/v1/verdicts", "").map(|(_, _, body)| body);

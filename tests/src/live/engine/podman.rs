@@ -12,9 +12,13 @@ use std::{
 
 use nix::mount::{MntFlags, umount2};
 use tempfile::TempDir;
+use tracer_dist::archive::{File, tar};
 use tracer_lab::disk::default_dir;
 
 use crate::deploy::workspace;
+
+/// The image that [`Podman::import_pause`] makes.
+const PAUSE: &str = "localhost/pause";
 
 pub struct Podman {
     /// The root directory that its program files are in.
@@ -117,6 +121,29 @@ impl Podman {
         let said = self.run(&["load", &policy, "--input", archive.to_str().unwrap()]);
         let (_, name) = said.rsplit_once(": ").expect("it names what it loaded");
         name.trim().to_owned()
+    }
+
+    /// Makes the image of a pod's first container, which only waits. Returns the reason where
+    /// its program is not there.
+    pub fn import_pause(&self) -> Result<(), String> {
+        let roots = [self.root.clone(), PathBuf::from("/")];
+        let files = roots.map(|root| root.join("usr/bin/catatonit"));
+        let Some(program) = files.iter().find_map(|file| fs::read(file).ok()) else {
+            return Err("no catatonit is here: `cargo xtask setup test` unpacks it".to_owned());
+        };
+        let archive = self.path("pause.tar");
+        fs::write(&archive, tar(&[File::program("catatonit", program)], 0).unwrap()).unwrap();
+        let policy = format!("--signature-policy={}", self.path("policy.json").display());
+        let entry = "--change=ENTRYPOINT [\"/catatonit\", \"-P\"]";
+        self.run(&["import", &policy, entry, archive.to_str().unwrap(), PAUSE]);
+        Ok(())
+    }
+
+    /// Makes a pod by hand. Its name is also the host's name in it, by which it is known.
+    #[track_caller]
+    pub fn create_pod(&self, name: &str) {
+        let (name, first) = (format!("--name={name}"), format!("--infra-image={PAUSE}"));
+        self.run(&["pod", "create", &name, "--network=host", &first]);
     }
 
     /// A root for containers that run this machine's programs: `/usr` is mounted into it.

@@ -1,9 +1,8 @@
 //! Podman's pods: a container in one is named with it.
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command};
+use std::{fs, os::unix::fs::symlink, process::Command};
 
 use serde_json::Value;
-use tracer_dist::archive::{File, tar};
 use tracer_lab::disk::Filesystem;
 
 use super::{
@@ -15,17 +14,9 @@ use super::{
     podman::{Podman, said},
 };
 use crate::{
-    deploy::workspace,
     skip::skip,
     subject::{Tracer, tracer_bin},
 };
-
-/// The program of a pod's first container, which waits.
-fn pause() -> Option<Vec<u8>> {
-    let roots = [workspace().join(".tools/podman"), PathBuf::from("/")];
-    let files = roots.map(|root| root.join("usr/bin/catatonit"));
-    files.iter().find_map(|file| fs::read(file).ok())
-}
 
 /// Syncs a file twenty times a second, under the name `dd`.
 const SYNC: &str = "while :; do dd if=/dev/zero of=/data/$0 bs=4k count=1 conv=fdatasync 2>/dev/null; \
@@ -39,17 +30,10 @@ fn a_container_of_a_pod_is_named_with_the_pod() {
         Ok(podman) => podman,
         Err(why) => skip!("{why}"),
     };
-    let Some(pause) = pause() else {
-        skip!("no catatonit is here: `cargo xtask setup test` unpacks it")
-    };
-    let archive = podman.path("pause.tar");
-    fs::write(&archive, tar(&[File::program("catatonit", pause)], 0).unwrap()).unwrap();
-    let policy = format!("--signature-policy={}", podman.path("policy.json").display());
-    let entry = "--change=ENTRYPOINT [\"/catatonit\", \"-P\"]";
-    podman.run(&["import", &policy, entry, archive.to_str().unwrap(), "localhost/pause"]);
-    let first = "--infra-image=localhost/pause";
-    // A host's name of its own is what the pod of this name is known by.
-    podman.run(&["pod", "create", "--name=shop", "--network=host", first]);
+    if let Err(why) = podman.import_pause() {
+        skip!("{why}");
+    }
+    podman.create_pod("shop");
     podman.run(&["pod", "create", "--name=bare", "--infra=false"]);
     let volume = format!("--volume={}:/data", disk.mountpoint().display());
     for (name, pod) in [
