@@ -23,6 +23,8 @@ mod memory;
 mod neighbours;
 /// Causes other than a neighbour on the disk.
 mod others;
+/// Advice with a tenant's name in it, in a shell.
+mod pasted;
 /// The process of this node that serves the disk.
 mod server;
 /// The stage that all scenarios share.
