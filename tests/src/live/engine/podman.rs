@@ -183,11 +183,14 @@ impl Drop for Podman {
                 eprintln!("podman: `{point}`: {error}");
             }
         }
-        // The cgroups above its containers'; those of somebody else's containers are not empty.
+        // The cgroups of its pods, and those above its containers'; those of somebody else's
+        // containers are not empty.
         let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
         for hierarchy in hierarchies.map(|entry| entry.path()).chain(["/sys/fs/cgroup".into()]) {
-            for folder in ["libpod_parent/conmon", "libpod_parent"] {
-                let _ = fs::remove_dir(hierarchy.join(folder));
+            let parent = hierarchy.join("libpod_parent");
+            let pods = fs::read_dir(&parent).into_iter().flatten().flatten();
+            for folder in pods.map(|entry| entry.path()).chain([parent]) {
+                let _ = fs::remove_dir(folder);
             }
         }
     }
