@@ -5,7 +5,8 @@
 mod generator;
 
 use std::{
-    path::Path,
+    env,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -124,7 +125,9 @@ fn incidents() -> Vec<(Happens, f64, f64)> {
 #[test]
 fn the_timeline_of_a_night_has_its_five_incidents_and_no_sixth() {
     let folder = TempDir::new().unwrap();
-    let path = folder.path().join("recording");
+    // Scenarios keep their recordings by this variable, too.
+    let kept = env::var_os("TRACER_KEEP_RECORDINGS").map(|kept| PathBuf::from(kept).join("night"));
+    let path = kept.unwrap_or_else(|| folder.path().join("recording"));
     let began = Instant::now();
     let syncs = make(&path);
     println!("{syncs} syncs of two hours were made in {:?}", began.elapsed());

@@ -3,14 +3,14 @@
 //! Names come out of recordings, which anybody may have made: in both forms they are
 //! text and nothing else.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use super::{
     escape::escape,
     names,
     plot::{self, Chart},
     timeline,
-    units::{duration, percent, span},
+    units::{duration, span},
 };
 use crate::{
     cli::moments::Zone,
@@ -20,6 +20,9 @@ use crate::{
 
 /// Events that are shown, at most. Longer lists are cut; the episodes below cover all events.
 const EVENTS: usize = 500;
+
+/// Slow times that are listed below the summary, at most: what fits on a first screen.
+const LISTED: usize = 10;
 
 /// The contents of a report.
 #[derive(Debug)]
@@ -59,16 +62,23 @@ impl Report {
         )
     }
 
+    /// The ends of the times in which somebody was slow, with their excess.
+    fn slow(&self) -> Vec<(&Event, f64)> {
+        let excess = |event: &Event| match event.what {
+            What::SlowEnded { excess_seconds, .. } => Some(excess_seconds),
+            _ => None,
+        };
+        self.events.iter().filter_map(|event| Some((event, excess(event)?))).collect()
+    }
+
     /// Three sentences.
     fn summary(&self) -> String {
-        let slow: Vec<_> = self
-            .events
-            .iter()
-            .filter_map(|event| match &event.what {
-                What::SlowEnded { excess_seconds, .. } => Some((event, *excess_seconds)),
-                _ => None,
-            })
-            .collect();
+        let slow = self.slow();
+        let who = slow.iter().filter_map(|(event, _)| event.what.victim().map(timeline::subject));
+        let victims = match who.collect::<BTreeSet<_>>().len() {
+            0 | 1 => "one victim was".to_owned(),
+            n => format!("{n} victims were"),
+        };
         let hangs =
             self.events.iter().filter(|event| matches!(event.what, What::Hang { .. })).count();
         let zone = self.zone.name(self.from);
@@ -85,7 +95,7 @@ impl Report {
             match slow.len() {
                 0 => "no victim was slow".to_owned(),
                 1 => "one victim was slow once".to_owned(),
-                n => format!("victims were slow {n} times"),
+                n => format!("{victims} slow {n} times"),
             }
         );
         let worst = slow.iter().max_by(|a, b| a.1.total_cmp(&b.1));
@@ -100,6 +110,30 @@ impl Report {
     }
 
     fn worst(&self, event: &Event) -> String {
+        let Some((victim, from, how)) = self.described(event) else { return String::new() };
+        format!("The worst was {victim}, from {from} {how}.")
+    }
+
+    /// The causes of the worst slow times, in the order of time, one sentence for each.
+    fn causes(&self) -> Vec<String> {
+        let mut slow = self.slow();
+        slow.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let more = slow.len().saturating_sub(LISTED);
+        slow.truncate(LISTED);
+        slow.sort_by(|a, b| a.0.at.total_cmp(&b.0.at));
+        let lines = slow.iter().filter_map(|(event, _)| self.described(event));
+        let mut lines: Vec<_> =
+            lines.map(|(victim, from, how)| format!("{from}: {victim} was slow {how}")).collect();
+        match more {
+            0 => {}
+            1 => lines.push("One more time, with less excess, is in the timeline.".to_owned()),
+            n => lines.push(format!("{n} more times, with less excess, are in the timeline.")),
+        }
+        lines
+    }
+
+    /// The victim of a slow time, when it began, and how long, how much and why it was slow.
+    fn described(&self, event: &Event) -> Option<(String, String, String)> {
         let What::SlowEnded {
             victim,
             kind,
@@ -108,32 +142,22 @@ impl Report {
             seconds,
             worst_p99_seconds,
             culprits,
+            limit,
             ..
         } = &event.what
         else {
-            return String::new();
+            return None;
         };
-        let cause = match culprits.first() {
-            Some(worst) => {
-                let (who, op) = (names::actor(&worst.actor), worst.op.name());
-                let whose = format!("{who} ({op}), with {} of the excess", percent(worst.share));
-                // Nobody alone is to blame for what many did.
-                match worst.share >= 0.5 {
-                    true => whose,
-                    false => format!("{}: most of all {whose}", timeline::cause(*kind)),
-                }
-            }
-            None => timeline::cause(*kind).to_owned(),
-        };
-        format!(
-            "The worst was {}, from {} for {}, with a p99 of {}; the cause was {cause} [{} \
-             confidence].",
-            names::actor(&victim.actor),
-            self.zone.time(*began_at),
+        let how = format!(
+            "for {}, with a p99 of {}; the cause was {} [{} confidence]",
             span(*seconds),
             duration(*worst_p99_seconds),
+            timeline::culprit(*kind, limit.as_deref(), culprits),
             confidence.name()
-        )
+        );
+        let is_of_days = self.to - self.from > 86_400.0;
+        let from = if is_of_days { self.zone.local(*began_at) } else { self.zone.time(*began_at) };
+        Some((names::actor(&victim.actor), from, how))
     }
 
     /// Each mark, and the victims' syncs in the minutes before and after it.
@@ -161,6 +185,11 @@ impl Report {
     /// The parts of the page, in their order.
     fn parts(&self) -> io::Result<Vec<Piece<'_>>> {
         let mut parts = vec![Piece::Title(self.title()), Piece::Text(self.summary())];
+        let causes = self.causes();
+        // The summary has said it where there is only one.
+        if causes.len() > 1 {
+            parts.push(Piece::List(causes));
+        }
         parts.extend(self.charts.iter().map(|chart| self.figure(chart)));
         parts.push(Piece::Heading("Timeline".to_owned()));
         let mut lines = Vec::new();
@@ -208,10 +237,14 @@ impl Report {
              baseline, and `tracer timeline --since 10m` has no new line."
                 .to_owned(),
         ));
-        let (name, kernel) = (escape(&self.recording), escape(&self.kernel));
+        let name = escape(&self.recording);
+        let kernel = match escape(&self.kernel) {
+            none if none.is_empty() => String::new(),
+            kernel => format!(", recorded on Linux {kernel}"),
+        };
         let version = env!("CARGO_PKG_VERSION");
         parts.push(Piece::Text(format!(
-            "Made by tracer {version} from {name}, recorded on Linux {kernel}. Times are local, {}.",
+            "Made by tracer {version} from {name}{kernel}. Times are local, {}.",
             self.zone.name(self.from)
         )));
         Ok(parts)
@@ -341,125 +374,4 @@ pub fn html(text: &str) -> String {
 pub(crate) use tests::ended as ended_for_tests;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::timeline::{Minute, Part as Culprit, Subject};
-    use tracer_snapshot::{Actor, Confidence, FileClass, Kind, Op};
-
-    const HOSTILE: &str = "<script>alert(1)</script>\n# [x](http://x) `a` \u{1b}[2J";
-
-    fn actor(comm: &str) -> Actor {
-        Actor { comm: comm.to_owned(), cgroup: HOSTILE.to_owned(), ..Actor::default() }
-    }
-
-    /// A victim that was slow for half a minute.
-    pub(crate) fn ended(at: f64) -> Event {
-        let victim = Subject {
-            actor: actor("etcd"),
-            class: FileClass::Wal,
-            path: HOSTILE.to_owned(),
-            device: "sda".to_owned(),
-        };
-        let culprits =
-            vec![Culprit { actor: actor("fstrim"), op: Op::Discard, share: 0.81, trigger: None }];
-        let what = What::SlowEnded {
-            victim,
-            kind: Kind::Owners,
-            confidence: Confidence::High,
-            began_at: at - 30.0,
-            seconds: 30.0,
-            worst_p99_seconds: 0.048,
-            excess_seconds: 12.1,
-            culprits,
-            lasts: false,
-            spans_gap: false,
-        };
-        Event { at, what }
-    }
-
-    fn report() -> Report {
-        let gap = Gap { from: 10.0, to: 70.0, why: "killed", reason: HOSTILE.to_owned() };
-        Report {
-            zone: Zone::utc(),
-            recording: HOSTILE.to_owned(),
-            from: 1_772_366_400.0,
-            to: 1_772_370_000.0,
-            gaps: vec![gap],
-            not_seen: vec![HOSTILE.to_owned()],
-            kernel: HOSTILE.to_owned(),
-            charts: vec![plot::fixture()],
-            events: vec![ended(1_772_366_700.0)],
-            left_out: 3,
-            episodes: vec![Episode {
-                from: 1_772_366_670.0,
-                to: 1_772_366_700.0,
-                charts: vec![plot::fixture()],
-                verdicts: vec!["etcd\n  verdict  fstrim <b>".to_owned()],
-            }],
-        }
-    }
-
-    fn written(write: impl Fn(&mut Vec<u8>, &Report) -> io::Result<()>) -> String {
-        let mut bytes = Vec::new();
-        write(&mut bytes, &report()).unwrap();
-        String::from_utf8(bytes).unwrap()
-    }
-
-    #[test]
-    fn the_summary_is_three_sentences_with_who_did_it() {
-        let summary = report().summary();
-        assert!(summary.contains("one victim was slow once and no sync hung."), "{summary}");
-        assert!(summary.contains("The worst was etcd ("), "{summary}");
-        assert!(summary.contains(", from 12:04:30 for 30s, with a p99 of 48.0 ms;"), "{summary}");
-        assert!(
-            summary.contains("(discard), with 81% of the excess [high confidence]."),
-            "{summary}"
-        );
-        let mut many = report();
-        if let What::SlowEnded { culprits, .. } = &mut many.events[0].what {
-            culprits[0].share = 0.12;
-        }
-        let cause = "the cause was others on its disk: most of all fstrim (";
-        assert!(many.summary().contains(cause), "{}", many.summary());
-        assert!(summary.ends_with("The recording lacks 1m of this time."), "{summary}");
-    }
-
-    #[test]
-    fn names_in_a_page_are_text() {
-        let page = written(write_html);
-        assert!(!page.contains("<script") && !page.contains("<b>"), "{page}");
-        assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
-        assert!(page.chars().all(|c| c == '\n' || crate::output::escape::is_plain(c)), "{page}");
-        assert!(!page.contains("http://x\""), "{page}");
-        assert!(page.contains("3 more events are left out"));
-    }
-
-    #[test]
-    fn a_mark_has_the_numbers_before_and_after_it() {
-        let What::SlowEnded { victim, .. } = ended(0.0).what else { panic!("not ended") };
-        let minute = Minute { syncs: 432, p50_seconds: 0.01, p99_seconds: 0.329 };
-        let around = vec![Around { victim, before: Some(minute), after: None }];
-        let what = What::Mark { text: "stopped <b>".to_owned(), uid: 1000, seen: false, around };
-        let mut report = report();
-        report.events.push(Event { at: 1_772_366_700.0, what });
-        let marks = report.marks();
-        assert!(marks.starts_with("2026-03-01 12:05:00  stopped <b> [uid 1000]\n"), "{marks}");
-        let before = "      the minute before  432 syncs, p50 10.0 ms, p99 329 ms\n";
-        assert!(marks.contains(before), "{marks}");
-        assert!(marks.ends_with("      the minute after   no sync"), "{marks}");
-        let mut page = Vec::new();
-        write_html(&mut page, &report).unwrap();
-        let page = String::from_utf8(page).unwrap();
-        assert!(page.contains("Before and after each mark") && !page.contains("<b>"), "{page}");
-    }
-
-    #[test]
-    fn names_in_markdown_are_text() {
-        let page = written(write_markdown);
-        for line in page.lines().filter(|line| !line.starts_with("    ")) {
-            let line = line.replace("\\<", "").replace("\\]", "");
-            assert!(!line.contains("<script") && !line.contains("](http"), "{line}");
-        }
-        assert_eq!(page.lines().filter(|line| line.starts_with("# ")).count(), 1, "{page}");
-    }
-}
+mod tests;

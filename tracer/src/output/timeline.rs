@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{
-    escape::bounded,
+    escape::{bounded, escape},
     names,
     units::{duration, percent, span},
     verdict::triggered,
@@ -39,6 +39,23 @@ pub fn cause(kind: Kind) -> &'static str {
     }
 }
 
+/// The culprit or the cause of most of the excess of a victim that was slow. Names are escaped.
+pub fn culprit(kind: Kind, limit: Option<&str>, culprits: &[Part]) -> String {
+    match (culprits.first(), limit) {
+        (Some(worst), _) => {
+            let (who, op) = (names::actor(&worst.actor), worst.op.name());
+            let whose = format!("{who} ({op}), with {} of the excess", percent(worst.share));
+            // Nobody alone is to blame for what many did.
+            match worst.share >= 0.5 {
+                true => whose,
+                false => format!("{}: most of all {whose}", cause(kind)),
+            }
+        }
+        (None, Some(limit)) => format!("a limit of its own, {}", escape(limit)),
+        (None, None) => cause(kind).to_owned(),
+    }
+}
+
 /// Writes the line of an event.
 pub fn write_event(out: &mut impl io::Write, event: &Event, zone: &Zone) -> io::Result<()> {
     let (word, text) = words(event, zone);
@@ -62,7 +79,9 @@ fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
             seconds,
             worst_p99_seconds,
             excess_seconds,
+            kind,
             culprits,
+            limit,
             lasts,
             spans_gap,
             ..
@@ -81,6 +100,9 @@ fn line(event: &Event, zone: &Zone) -> (&'static str, String) {
             for (n, part) in culprits.iter().enumerate() {
                 text += if n == 0 { "; " } else { ", " };
                 text += &self::part(part);
+            }
+            if culprits.is_empty() {
+                text += &format!("; {}", culprit(*kind, limit.as_deref(), culprits));
             }
             if *spans_gap {
                 text += "; there is no data for a part of this time";
@@ -181,8 +203,22 @@ mod tests {
                 worst_p99_seconds: -1.0,
                 excess_seconds: f64::NAN,
                 culprits: vec![part(), part(), part(), part()],
+                limit: None,
                 lasts: true,
                 spans_gap: true,
+            },
+            What::SlowEnded {
+                victim: victim(),
+                kind: Kind::Limit,
+                confidence: Confidence::High,
+                began_at: 0.0,
+                seconds: 1.0,
+                worst_p99_seconds: 1.0,
+                excess_seconds: 1.0,
+                culprits: Vec::new(),
+                limit: Some("\u{1b}[2J\n".repeat(1000)),
+                lasts: false,
+                spans_gap: false,
             },
             What::CulpritCame { victim: victim(), culprit: part() },
             What::CulpritWent { victim: victim(), culprit: part(), seconds: 1e300 },

@@ -6,6 +6,8 @@
 //! it reads no recording and knows no output. Whatever a recording holds, it keeps a
 //! bounded number of events, and says how many it left out.
 
+mod slow;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
@@ -17,6 +19,8 @@ use tracer_snapshot::{
     Actor, Confidence, FileClass, Hanging, Kind, Op, SlowSync, Snapshot, Trigger, Victim,
 };
 
+use slow::{Slow, is_slow};
+
 /// The snapshots are of this length: an agent's own period.
 pub const PERIOD: Duration = Duration::from_secs(10);
 
@@ -25,21 +29,6 @@ pub const HANG: Duration = Duration::from_secs(10);
 
 /// An event is over after this many periods without a slow one.
 const OVER_PERIODS: u32 = 3;
-
-/// Seconds of excess in one period that are worth an event by themselves: a tenth of the period.
-const MUCH_SECONDS: f64 = 1.0;
-
-/// Fewer seconds of excess than this, all together, are never worth an event.
-const LITTLE_SECONDS: f64 = 0.25;
-
-/// A culprit has at least this part of the excess.
-const CULPRIT_SHARE: f64 = 0.1;
-
-/// Culprits of one event, at most.
-const CULPRITS: usize = 4;
-
-/// Actors that are remembered as blamed while a victim is slow.
-const BLAMED: usize = 64;
 
 /// A break of at most this many seconds is no gap.
 pub const GAP_SECONDS: f64 = 2.0;
@@ -81,6 +70,9 @@ pub enum What {
         worst_p99_seconds: f64,
         excess_seconds: f64,
         culprits: Vec<Part>,
+        /// The limit that held it, where that was the cause of most of the excess.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limit: Option<String>,
         lasts: bool,
         /// There is no data for a part of this time.
         spans_gap: bool,
@@ -214,35 +206,6 @@ pub struct Timeline {
     left_out: u64,
     breaks: usize,
     marks: usize,
-}
-
-/// A victim while it is slow.
-#[derive(Debug)]
-struct Slow {
-    victim: Subject,
-    began: f64,
-    last: f64,
-    /// The number of periods in which it was slow.
-    periods: u32,
-    /// The number of periods since it was last slow.
-    since: u32,
-    is_worth_saying: bool,
-    confidence: Confidence,
-    worst_p99: f64,
-    excess: f64,
-    by_kind: Vec<(Kind, f64)>,
-    blamed: Vec<Blamed>,
-}
-
-#[derive(Debug)]
-struct Blamed {
-    actor: Actor,
-    op: Op,
-    excess: f64,
-    first: f64,
-    last: f64,
-    /// The first one.
-    trigger: Option<Trigger>,
 }
 
 #[derive(Debug)]
@@ -398,100 +361,11 @@ impl Timeline {
             worst_p99_seconds: slow.worst_p99,
             excess_seconds: slow.excess,
             culprits,
+            limit: slow.limit.filter(|_| kind == Kind::Limit),
             lasts,
             spans_gap,
         };
         self.push(slow.last, ended);
-    }
-}
-
-/// Whether the verdict of a period says that the victim is slow.
-fn is_slow(victim: &Victim) -> bool {
-    let verdict = &victim.verdict;
-    verdict.slower_than.is_some() && !matches!(verdict.kind, Kind::None | Kind::Unknown)
-}
-
-impl Slow {
-    fn new(victim: &Victim, from: f64) -> Self {
-        Self {
-            victim: victim.into(),
-            began: from,
-            last: from,
-            periods: 0,
-            since: 0,
-            is_worth_saying: false,
-            confidence: Confidence::Low,
-            worst_p99: 0.0,
-            excess: 0.0,
-            by_kind: Vec::new(),
-            blamed: Vec::new(),
-        }
-    }
-
-    fn add_period(&mut self, victim: &Victim, from: f64, to: f64) {
-        let verdict = &victim.verdict;
-        let excess = verdict.excess_seconds;
-        (self.last, self.since) = (to, 0);
-        self.periods += 1;
-        self.confidence = self.confidence.max(verdict.confidence);
-        self.worst_p99 = self.worst_p99.max(victim.p99_seconds);
-        self.excess += excess;
-        let is_much = verdict.confidence >= Confidence::Medium && excess >= MUCH_SECONDS;
-        self.is_worth_saying |= is_much;
-        match self.by_kind.iter_mut().find(|(kind, _)| *kind == verdict.kind) {
-            Some((_, sum)) => *sum += excess,
-            None => self.by_kind.push((verdict.kind, excess)),
-        }
-        for culprit in &verdict.culprits {
-            let of = excess * culprit.share;
-            let is_same = |known: &&mut Blamed| {
-                let Actor { comm, cgroup, kernel_thread, .. } = &known.actor;
-                (comm, cgroup, *kernel_thread, known.op)
-                    == (
-                        &culprit.actor.comm,
-                        &culprit.actor.cgroup,
-                        culprit.actor.kernel_thread,
-                        culprit.op,
-                    )
-            };
-            let has_room = self.blamed.len() < BLAMED;
-            match self.blamed.iter_mut().find(is_same) {
-                Some(known) => {
-                    (known.excess, known.last) = (known.excess + of, to);
-                    known.trigger = known.trigger.take().or_else(|| culprit.trigger.clone());
-                }
-                None if has_room => self.blamed.push(Blamed {
-                    actor: culprit.actor.clone(),
-                    op: culprit.op,
-                    excess: of,
-                    first: from,
-                    last: to,
-                    trigger: culprit.trigger.clone(),
-                }),
-                None => {}
-            }
-        }
-    }
-
-    /// Whether it is an event. A single period with little excess may be chance.
-    fn is_worth_saying(&self) -> bool {
-        let enough = if self.confidence >= Confidence::Medium { 2 } else { 3 };
-        self.excess >= LITTLE_SECONDS && (self.is_worth_saying || self.periods >= enough)
-    }
-
-    /// The cause of most of the excess.
-    fn kind(&self) -> Kind {
-        let most = self.by_kind.iter().max_by(|a, b| a.1.total_cmp(&b.1));
-        most.map_or(Kind::Unknown, |(kind, _)| *kind)
-    }
-
-    /// Those with a part worth saying, the worst first.
-    fn culprits(&self) -> Vec<&Blamed> {
-        let is_one = |one: &&Blamed| one.excess >= CULPRIT_SHARE * self.excess;
-        let mut culprits: Vec<_> = self.blamed.iter().filter(is_one).collect();
-        culprits.sort_by(|a, b| b.excess.total_cmp(&a.excess));
-        culprits.truncate(CULPRITS);
-        culprits
     }
 }
 

@@ -243,9 +243,14 @@ fn disk(chart: &Chart, zone: &Zone, sheet: &Sheet<'_>, room: [i32; 2]) -> io::Re
     panel.frame(Some(zone))?;
     levels(top).into_iter().try_for_each(|value| panel.level(value, &duration(value)))?;
     let name = if chart.disk.is_empty() { "its disk" } else { &chart.disk };
-    panel.caption(&format!(
-        "{name}: mean time of a request, all owners: at the device (thick), in the queue (thin)"
-    ))?;
+    let is_known =
+        |column: &Column| column.device_seconds.is_some() || column.queue_seconds.is_some();
+    panel.caption(&match columns.iter().any(is_known) {
+        true => format!(
+            "{name}: mean time of a request, all owners: at the device (thick), in the queue (thin)"
+        ),
+        false => format!("{name}: the recording has no times of its requests"),
+    })?;
     for run in runs(columns, |at| columns[at].device_seconds.is_some()) {
         panel.path(line(columns, &run, device), DEVICE, 1.0, 3)?;
     }
