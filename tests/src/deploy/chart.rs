@@ -73,6 +73,7 @@ const SAME: &[Same] = &[
         components: &["module-hooks"],
         values: || json!({"moduleHooks": true}),
     },
+    Same { resource: "base", components: &["recorder"], values: || json!({"recorder": true}) },
     Same {
         resource: "base",
         components: &["podmonitor"],
