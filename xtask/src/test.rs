@@ -66,9 +66,9 @@ const LIVE: &str = "live::";
 /// Names of tests that only guests run.
 const GUEST: &str = "guest::";
 pub(crate) const CELLS: &str = "live::matrix::cells::";
-/// Tests with a container engine take a minute each, so they run only with `--all` or when
-/// they are named.
-const ENGINE: &str = "live::engine::";
+/// Tests with a container engine, and those of what the recorder costs, take minutes, so they
+/// run only with `--all` or when they are named.
+const LONGEST: [&str; 2] = ["live::engine::", "live::recorder::cost::"];
 /// Cells whose verdict is known to be wrong: only `cargo xtask matrix --live` plays them.
 const KNOWN_WRONG: &str = "live::matrix::cells::wrong::";
 
@@ -231,15 +231,15 @@ impl<'a> Run<'a> {
             return Ok(BTreeSet::new());
         }
         let turn = Turn::find();
+        let is_longest = |test: &&String| LONGEST.iter().any(|prefix| test.starts_with(prefix));
+        let mut left: BTreeSet<_> = live.tests.iter().filter(is_longest).cloned().collect();
         let tests = live.tests.iter().filter(|test| !test.starts_with(KNOWN_WRONG));
-        let tests: Vec<_> = tests.cloned().collect();
-        let mut left = BTreeSet::new();
+        let tests: Vec<_> = tests.filter(|test| !left.contains(*test)).cloned().collect();
         for group in &GROUPS {
             let division = group.divide(group.select(&tests)?, &turn);
             eprint!("{}", group.describe(&division, &turn));
             left.extend(division.left);
         }
-        left.extend(live.tests.iter().filter(|test| test.starts_with(ENGINE)).cloned());
         Ok(left)
     }
 

@@ -1,5 +1,9 @@
-//! The agent's flight recorder on real filesystems: killed at any moment, and on a
-//! disk that is full.
+//! The agent's flight recorder on real filesystems: killed at any moment, on a disk that is
+//! full, and what it costs.
+
+// An emulated machine has no figures of its own.
+#[cfg(not(target_env = "musl"))]
+mod cost;
 
 use std::{
     env,
