@@ -28,6 +28,8 @@ pub const HEAD: usize = BEFORE + FIELD;
 /// A sixth smaller than level 3, for 1.6 ms of CPU time a second instead of 0.7 where a
 /// thousand syncs a second are thinned (zlib, one core of the build machine).
 pub const LEVEL: u32 = 6;
+/// As fast as can be: half a second is overwritten after half a second.
+pub const LEVEL_OF_HALVES: u32 = 1;
 /// As small as can be: sums are packed once in most of an hour, and kept for days.
 pub const LEVEL_OF_SUMS: u32 = 9;
 

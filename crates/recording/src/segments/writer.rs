@@ -19,7 +19,7 @@ use super::{
     fold::fold,
     folder::{Folder, Found, Free},
     index::{Whole, span_ns, summed_ns},
-    member::{Head, LEVEL, LEVEL_OF_SUMS, pack},
+    member::{Head, LEVEL, LEVEL_OF_HALVES, LEVEL_OF_SUMS, pack},
 };
 
 /// Older segments are not kept, even where there is room.
@@ -231,7 +231,7 @@ impl Writer {
         let Some(open) = &mut self.open else { return };
         let most = self.bounds.segment_bytes;
         // Errors are met again at the end of the second.
-        let _ = open.put(lines, unix_ns, self.level, most, &mut self.packed);
+        let _ = open.put(lines, unix_ns, LEVEL_OF_HALVES, most, &mut self.packed);
     }
 
     /// Whether the segment should be followed by another soon.
