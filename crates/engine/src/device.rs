@@ -118,6 +118,10 @@ const FAR_MORE: f64 = 3.0;
 /// A disk with one queue is given at most this many requests at a time (SATA's NCQ).
 const DEEP: f64 = 32.0;
 
+/// Requests of a saturated disk that are in flight for this many times as long as its load
+/// explains were held up by something else.
+const HELD_UP: f64 = 1.25;
+
 /// From this multiple on none of a victim's syncs is as quick as they are while it is well.
 const NONE_QUICK: f64 = 3.0;
 
@@ -285,6 +289,15 @@ impl State {
             && self.was_saturated
             && self.done >= SAME
             && self.rested.is_none_or(|times| times < SLOWER)
+    }
+
+    /// Requests are in flight for longer than the load explains. If a disk was saturated for a part
+    /// of each second already, as by bursts, then longer bursts of as many requests at a time keep
+    /// each of them in flight for as long as before. If more come at once, each is in flight for as
+    /// many times longer as there are more.
+    pub fn is_held_up(&self, growth: &Growth) -> bool {
+        let explained = HELD_UP * growth.times.max(self.done);
+        self.was_saturated && self.stretch.is_some_and(|stretch| stretch >= explained)
     }
 
     /// The device is known to be as fast as it was. Three times as much completed shows this only

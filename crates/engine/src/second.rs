@@ -291,12 +291,15 @@ impl Victim {
         let only = |holds: bool| if holds { excess_ns } else { 0.0 };
         let is_slow = settled.times >= SLOWER;
         let is_long_known = self.is_long_known();
+        // Requests that were alone come between bursts, and a stall may be within them.
+        let is_stalled = growth.is_written && state.is_held_up(growth);
+        let is_well = !is_slow && !is_stalled && (state.is_well(growth) || settled.is_well);
         let is_alone = !growth.is_more || settled.times >= FAR_SLOWER;
         let is_sure = settled.sure == Sure::Yes && !growth.is_written && is_alone;
         Circumstances {
             excess_ns,
             slow_ns: only(is_slow),
-            well_ns: only(!is_slow && (state.is_well(growth) || settled.is_well)),
+            well_ns: only(is_well),
             times_ns: excess_ns * settled.times,
             slow_seconds: u32::from(is_slow && is_sure && is_long_known && excess_ns > 0.0),
             unsure_ns: only(settled.sure == Sure::No),

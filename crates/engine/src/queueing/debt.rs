@@ -69,3 +69,16 @@ fn a_stall_is_longer_than_the_bursts_of_who_asks_for_more() {
         }
     }
 }
+
+/// Bursts of 0.2 s become bursts of 0.4 s, and the disk stops for 0.19 s within many of them.
+/// Requests that were alone come between the bursts, and took their usual time.
+#[test]
+fn a_stall_within_the_bursts_of_who_asks_for_more_is_not_surely_its_fault() {
+    let limited = Model { channels: 16, iops: Some(1_100), ..plain() };
+    let stalling = Model { stalls: stalls(1_260, 190), ..limited };
+    let before = phase(60, limited, &[bursts(224)]);
+    for (disk, truth) in [(stalling, Truth::NotSure), (limited, Truth::Owners(&[1.0], true))] {
+        let after = phase(60, disk, &[bursts(448)]);
+        check("longer bursts", &[(before, Truth::Nobody), (after, truth)]);
+    }
+}

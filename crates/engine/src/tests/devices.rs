@@ -475,3 +475,18 @@ fn a_device_is_well_if_what_was_alone_took_its_time() {
     assert!(!is(Some(1.5), Some(1.0)) && !is(Some(1.0), Some(1.5)));
     assert!(!is(Some(1.0), None) && !is(None, Some(1.0)) && !is(None, None));
 }
+
+/// Twice as many requests at a time are in flight for twice as long, and a quarter more is doubtful.
+#[test]
+fn requests_in_flight_for_longer_than_the_load_explains_are_held_up() {
+    let held_up = |stretch, done, times, was_saturated| {
+        let mut state = State::default();
+        (state.stretch, state.done, state.was_saturated) = (stretch, done, was_saturated);
+        state.is_held_up(&Growth { times, ..more() })
+    };
+    assert_eq!([2.49, 2.5].map(|now| held_up(Some(now), 2.0, 1.2, true)), [false, true]);
+    // The demand may have grown by more than what is completed.
+    assert_eq!([3.74, 3.75].map(|now| held_up(Some(now), 2.0, 3.0, true)), [false, true]);
+    // A disk that was never full has its first queue.
+    assert!(!held_up(Some(9.0), 2.0, 1.2, false) && !held_up(None, 2.0, 1.2, true));
+}
