@@ -20,6 +20,7 @@ mod around;
 mod busy;
 mod checkpoints;
 mod compared;
+mod currency;
 mod demands;
 mod devices;
 mod divisions;

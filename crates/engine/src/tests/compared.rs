@@ -185,3 +185,30 @@ fn flushes_blame_no_device_while_others_write() {
     assert_eq!(times(own, 100.0, true), 10.5);
     assert_eq!(times(jbd2(), 100.0, true), 10.5);
 }
+
+/// While the victim was well its syncs waited 100 ns longer for each byte that others wrote. So 510
+/// kB are owed 51 of 100 ms, and a flush that takes four times as long beside them is no slower
+/// device. Beside 490 kB it is.
+#[test]
+fn where_most_of_a_second_is_owed_to_who_wrote_the_device_is_not_slow() {
+    let seen = |bytes: f64| {
+        let mut victim = victim(10);
+        lives_with(&mut victim, tenant(), 900.0);
+        (victim.disks.seconds, victim.well_seconds) = (59, 59);
+        victim.debt.learn(100e6, 1e6);
+        let wrote = Asked { writes: true, written: bytes, ..asks(tenant(), 1000.0) };
+        let [_, flushes] = alone(40, Grade::Good);
+        let division = Division {
+            excess_ns: 100e6,
+            device_ns: 80e6,
+            unexplained_ns: 20e6,
+            ..Division::default()
+        };
+        add(&mut victim, 40, &division);
+        victim.settle(&Slot { flushes, ..slot(&[wrote]) }, SECOND);
+        let Circumstances { slow_ns, times_ns, .. } = victim.now.circumstances;
+        [victim.now.parts.others_ns, slow_ns, times_ns].map(|ns| (ns / 1e6).round())
+    };
+    assert_eq!(seen(510e3), [51.0, 0.0, 100.0]);
+    assert_eq!(seen(490e3), [49.0, 100.0, 400.0]);
+}

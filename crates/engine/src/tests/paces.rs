@@ -176,3 +176,18 @@ fn what_is_kept_goes_on_as_before_and_bounds_are_kept() {
     let odd = KeptPace { levels: vec![odd(4, 0), odd(0, 13), odd(u16::MAX, 1)], written: None };
     assert_eq!(Pace::kept(&odd), Pace::default());
 }
+
+/// Eight seconds are worth to be kept. Each has written 400 pieces of 4 KiB beside a flush that took
+/// its usual time, or 1.5 times that, which says nothing.
+#[test]
+fn bytes_beside_usual_flushes_are_kept_after_eight_seconds() {
+    let kept = |seconds: usize, flush_ns: u64| {
+        let one = Alone { requests: 1, ns: flush_ns, reference_ns: 1000, ..Alone::default() };
+        after(&DiskWork { flushes: one, ..writes(4.0, 400) }, seconds).to_keep().written
+    };
+    assert_eq!(
+        [7, 8, 60].map(|seconds| kept(seconds, 1499)),
+        [None, Some((1_638_400, 8)), Some((1_638_400, 60)),]
+    );
+    assert_eq!(kept(60, 1500), None);
+}
