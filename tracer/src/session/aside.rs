@@ -94,12 +94,12 @@ impl Aside {
                 Ok(Self { pid: child, orders: Some(orders), answers, read: Vec::new() })
             }
             ForkResult::Child => {
-                let _leaves = Leaves;
+                let leaves = Leaves;
                 let pipes = [its_orders.as_raw_fd(), its_answers.as_raw_fd()];
                 if confine(parent, pipes, given).is_ok() {
                     work(its_orders, its_answers);
                 }
-                drop(_leaves);
+                drop(leaves);
                 unreachable!("the process has left")
             }
         }
