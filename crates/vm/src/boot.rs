@@ -19,7 +19,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::{prctl, signal::Signal};
+use nix::{
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+    },
+    unistd::Pid,
+};
 
 use crate::{
     apt::Apt,
@@ -220,6 +226,9 @@ impl Machine<'_> {
                 // QEMU has ended, and all its output was read.
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            if let Some(pause) = console.pause.take() {
+                guest.stop_for(pause)?;
+            }
             if console.trouble.is_some() && !in_trouble {
                 in_trouble = true;
                 end = end.min(Instant::now() + LAST_WORDS);
@@ -251,6 +260,14 @@ impl Guest {
         let program = command.get_program().display().to_string();
         let child = command.spawn().with_context(|| format!("failed to run `{program}`"))?;
         Ok(Self(child))
+    }
+
+    /// Stops the machine for this time. As with a hypervisor that says nothing, its clocks go on.
+    fn stop_for(&self, pause: Duration) -> Result<()> {
+        let process = Pid::from_raw(self.0.id().try_into()?);
+        kill(process, Signal::SIGSTOP).context("failed to stop QEMU")?;
+        thread::sleep(pause);
+        kill(process, Signal::SIGCONT).context("failed to let QEMU go on")
     }
 }
 

@@ -52,6 +52,13 @@ const TROUBLE: [&str; 8] = [
 /// The guest's last line, which has the result.
 const VERDICT: &str = "tracer-vm: exit ";
 
+/// With this line a guest asks to be stopped for some seconds, as a hypervisor stops a machine that
+/// it moves or takes a snapshot of.
+const PAUSE: &str = "tracer-vm: pause ";
+
+/// No guest is stopped for longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Port {
     Kernel,
@@ -70,6 +77,8 @@ pub struct Console {
     pub trouble: Option<String>,
     /// The exit code of the tests.
     pub verdict: Option<i32>,
+    /// The time for which the guest asks to be stopped. It is taken by whoever stops it.
+    pub pause: Option<Duration>,
     /// Whether libtest is listing the tests that failed.
     in_failures: bool,
     kernel: Line,
@@ -114,6 +123,9 @@ impl Console {
         }
         if let Some(code) = line.strip_prefix(VERDICT) {
             self.verdict = code.trim().parse().ok();
+        } else if let Some(seconds) = line.strip_prefix(PAUSE) {
+            let seconds = seconds.trim().parse().ok().map(Duration::from_secs);
+            self.pause = seconds.map(|pause| pause.min(LONGEST_PAUSE));
         } else if let Some(remark) = line.strip_prefix("guest: ") {
             self.remarks.push(remark.to_owned());
         } else if let Some(cell) = after_test_name(line).strip_prefix("cell: ") {
@@ -268,6 +280,15 @@ tracer-vm: exit 101\r
         let cut = &RUN[..RUN.len() / 2];
         assert_eq!(console("", cut, 7).verdict, None);
         assert_eq!(console("", "tracer-vm: exit 0", 7).verdict, None, "the line must end");
+    }
+
+    #[test]
+    fn a_guest_is_stopped_for_as_long_as_it_asks_and_a_minute_at_most() {
+        let pause = |line: &str| console("", line, 7).pause;
+        assert_eq!(pause("tracer-vm: pause 5\r\n"), Some(Duration::from_secs(5)));
+        assert_eq!(pause("tracer-vm: pause 86400\n"), Some(Duration::from_secs(60)));
+        assert_eq!(pause("tracer-vm: pause -1\n"), None);
+        assert_eq!(pause("test a ... tracer-vm: pause 5\n"), None, "the line begins with it");
     }
 
     #[test]

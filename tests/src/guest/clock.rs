@@ -1,5 +1,5 @@
-//! The wall's clock is set while an agent runs: times of day are right a second later, and no
-//! duration changes with them.
+//! The wall's clock is set while an agent runs, or the machine is suspended or stopped: times of
+//! day are right a second later, and no duration changes with them.
 
 use std::{
     fs::{self, File},
@@ -143,8 +143,8 @@ fn check_series(agent: &Agent, since: Instant) {
     wait_until(agent, "verdicts have the time of now", || (-1.0..=5.0).contains(&age()));
 }
 
-/// Asks for the timeline of an hour up to now. A process of the lowest priority answers, which
-/// gets little of an emulated CPU.
+/// Asks for the timeline of an hour up to now. A process of low priority answers, which gets little
+/// of an emulated CPU.
 #[track_caller]
 fn timeline(agent: &Agent) -> Value {
     let end = Instant::now() + SHOWN;
@@ -231,6 +231,27 @@ impl Scene {
         check_timeline(&self.agent, self.began, &[others, &[name]].concat(), marked);
     }
 
+    /// Makes a sync that takes some seconds, and does something a second after its begin. Returns
+    /// how long it took by the agent, which is no longer than was measured here.
+    #[track_caller]
+    fn long_sync(&self, name: &str, meanwhile: impl FnOnce()) -> f64 {
+        set_delay(DISK, LONG_DELAY).unwrap();
+        let folder = self.mounted.path();
+        let long = thread::scope(|scope| {
+            let long = scope.spawn(move || sync(folder, "long"));
+            sleep(SECOND);
+            meanwhile();
+            long.join().unwrap()
+        });
+        set_delay(DISK, DELAY).unwrap();
+        assert!(long.seconds >= LONG_DELAY.as_secs_f64(), "{}", long.seconds);
+        let seconds = shown(&self.agent, &long)["duration_seconds"].as_f64().unwrap();
+        println!("{name}: the sync that was under way took {seconds:.3} of {:.3} s", long.seconds);
+        let least = LONG_DELAY.as_secs_f64() * 0.9;
+        assert!((least..=long.seconds).contains(&seconds), "{name}: {seconds}");
+        seconds
+    }
+
     fn end(self) {
         let Self { agent, writer, mounted, .. } = self;
         drop((agent, writer));
@@ -247,22 +268,11 @@ fn after_the_clock_was_set_times_are_right_and_no_duration_changes() {
     scene.check("before", &[]);
     for (hours, name) in [(1, "ahead"), (-2, "back"), (1, "as it was")] {
         // A sync is under way meanwhile.
-        set_delay(DISK, LONG_DELAY).unwrap();
-        let folder = scene.mounted.path();
-        let long = thread::scope(|scope| {
-            let long = scope.spawn(move || sync(folder, "long"));
-            sleep(SECOND);
+        scene.long_sync(name, || {
             step(hours * HOUR_SECONDS);
             sleep(SETTLED);
             check_series(&scene.agent, scene.began);
-            long.join().unwrap()
         });
-        set_delay(DISK, DELAY).unwrap();
-        assert!(long.seconds >= LONG_DELAY.as_secs_f64(), "{}", long.seconds);
-        let seconds = shown(&scene.agent, &long)["duration_seconds"].as_f64().unwrap();
-        println!("{name}: the sync that was under way took {seconds:.3} of {:.3} s", long.seconds);
-        let least = LONG_DELAY.as_secs_f64() * 0.9;
-        assert!((least..=long.seconds).contains(&seconds), "{name}: {seconds}");
         // Whatever was marked before is of another hour, or of this one by the clock before it was
         // set.
         scene.check(name, &[]);
@@ -300,5 +310,40 @@ fn after_the_machine_was_suspended_times_are_right() {
     }
     sleep(SETTLED);
     scene.check("resumed", &["before"]);
+    scene.end();
+}
+
+/// Has the machine stopped for some seconds, as a hypervisor does that moves it or takes a snapshot
+/// of it: its clocks go on, and its kernel does not notice. Returns how long nothing ran here.
+fn pause(seconds: u64) -> Duration {
+    // Whoever reads the console stops the machine, a moment after this line.
+    io::stdout().write_all(format!("\ntracer-vm: pause {seconds}\n").as_bytes()).unwrap();
+    let end = Instant::now() + 60 * SECOND;
+    let mut last = Instant::now();
+    loop {
+        sleep(SECOND / 100);
+        let stood = last.elapsed();
+        if stood.as_secs() + 1 >= seconds {
+            return stood;
+        }
+        last = Instant::now();
+        assert!(last < end, "the machine was not stopped");
+    }
+}
+
+#[test]
+fn after_the_machine_was_stopped_unnoticed_times_are_right() {
+    const PAUSE_SECONDS: u64 = 8;
+    need_guest!();
+    need!(&["dm-mod", "dm-delay"], &[DMSETUP]);
+    let scene = Scene::start();
+    scene.check("before", &[]);
+    let mut stood = Duration::ZERO;
+    let seconds = scene.long_sync("stopped", || stood = pause(PAUSE_SECONDS));
+    println!("nothing ran for {:.3} s", stood.as_secs_f64());
+    // The kernel's clock ran on, so the sync that was under way includes the pause.
+    assert!(seconds >= stood.as_secs_f64(), "{seconds} s with {stood:?} in it");
+    sleep(SETTLED);
+    scene.check("went on", &["before"]);
     scene.end();
 }
