@@ -5,12 +5,15 @@
 //! decide: an actor that starts to read from a disk soon after the drop, or reads more than before,
 //! is taken to read back what was dropped, until as many bytes were read as the caches had shrunk
 //! by. Such evidence never makes a verdict of high confidence.
+//!
+//! A drop is often known some seconds before its owner is. Until then its charges are an unknown
+//! actor's; a victim notes how much they are, and they go to the owner when its name comes.
 
 use tracer_ebpf::record::op;
 
 use super::{
     blame::{ActorId, OwnerId},
-    suspect::READ_BACK,
+    suspect::{READ_BACK, Suspect},
     tick::Tick,
     victim::Victim,
 };
@@ -28,13 +31,35 @@ const LASTS_NS: u64 = 60_000_000_000;
 /// Actors that are remembered, with a disk each.
 const READERS: usize = 256;
 
+/// Drops of unknown owners that are remembered; a name that comes later than a minute is not
+/// assigned any more.
+const UNNAMED: usize = 16;
+const NAMED_WITHIN_NS: u64 = LASTS_NS;
+
+const CHARGE: usize = op::DROP_CACHES as usize;
+
+/// A drop of the caches.
+#[derive(Clone, Copy, Debug)]
+struct Dropped {
+    number: u32,
+    by: OwnerId,
+    at_ns: u64,
+}
+
 /// The caches, and those who read.
 #[derive(Debug, Default)]
 pub struct Drops {
-    /// The owner who dropped the caches last, and when.
-    last: Option<(OwnerId, u64)>,
+    last: Option<Dropped>,
+    /// The number of drops so far.
+    count: u32,
+    /// Drops whose owner is not known, the oldest first.
+    unnamed: Vec<Dropped>,
+    /// Numbers of such drops, and the owners that became known at the last tick.
+    named: Vec<(u32, OwnerId)>,
     /// Bytes that were dropped and not read back.
     left: u64,
+    /// The part of what was read back in the last tick that is not beyond what was dropped.
+    excused: f64,
     /// The size of the caches at the last ticks, the latest first.
     cached: [u64; TICKS],
     readers: Vec<Reader>,
@@ -46,6 +71,8 @@ struct Reader {
     actor: ActorId,
     /// Bytes that it read in the last ticks, the latest first.
     bytes: [u64; TICKS],
+    /// Those of them that it did not read back.
+    own: [u64; TICKS],
     /// How much it read in a tick before the caches were dropped, once it reads back.
     before: Option<u64>,
 }
@@ -53,7 +80,7 @@ struct Reader {
 impl Reader {
     /// It reads back from this number of ticks ago on, if it does not do so already.
     fn read_back_since(&mut self, ago: usize) {
-        let before = || self.bytes[ago..].iter().skip(1).copied().max().unwrap_or(0);
+        let before = || self.own[ago..].iter().skip(1).copied().max().unwrap_or(0);
         self.before = self.before.or_else(|| Some(before()));
     }
 
@@ -68,27 +95,55 @@ impl Drops {
     pub fn tick(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) {
         self.cached.rotate_right(1);
         self.cached[0] = tick.memory.cached_bytes;
+        self.close(tick.at_ns);
         self.read(tick, actor);
-        if let Some(by) = tick.drops.last() {
-            self.begin(*by, tick.at_ns);
+        self.name(&tick.late_drops);
+        for by in &tick.drops {
+            self.begin(*by, tick.at_ns, actor(*by) == ActorId::default());
         }
-        let Some((_, at_ns)) = self.last else { return };
-        let ago_ns = tick.at_ns.saturating_sub(at_ns);
-        let read: u64 = self.readers.iter().map(Reader::back).sum();
-        self.left = self.left.saturating_sub(read);
-        if self.left == 0 || ago_ns > LASTS_NS {
-            self.last = None;
-            self.readers.iter_mut().for_each(|reader| reader.before = None);
-        } else if ago_ns <= BEGINS_NS {
+        if let Some(last) = self.last
+            && tick.at_ns.saturating_sub(last.at_ns) <= BEGINS_NS
+        {
             // Some find only later that their pages are gone.
             self.readers.iter_mut().for_each(|reader| reader.read_back_since(0));
         }
+        let read: u64 = self.readers.iter().map(Reader::back).sum();
+        self.excused = self.left.min(read) as f64 / read.max(1) as f64;
+        self.left = self.left.saturating_sub(read);
+        for reader in &mut self.readers {
+            let back = (reader.back() as f64 * self.excused) as u64;
+            reader.own[0] = reader.bytes[0].saturating_sub(back);
+        }
+    }
+
+    /// Forgets the last drop if all of it was read back, or if it is too long ago.
+    fn close(&mut self, now_ns: u64) {
+        let is_over = |at_ns: u64, ns: u64| now_ns.saturating_sub(at_ns) > ns;
+        self.unnamed.retain(|one| !is_over(one.at_ns, NAMED_WITHIN_NS));
+        if self.left == 0 || self.last.is_some_and(|last| is_over(last.at_ns, LASTS_NS)) {
+            self.last = None;
+            self.readers.iter_mut().for_each(|reader| reader.before = None);
+        }
+    }
+
+    /// Assigns owners to the oldest drops that have none.
+    fn name(&mut self, owners: &[OwnerId]) {
+        self.named.clear();
+        for by in owners.iter().take(self.unnamed.len()) {
+            let Dropped { number, .. } = self.unnamed[self.named.len()];
+            self.named.push((number, *by));
+            if let Some(last) = self.last.as_mut().filter(|last| last.number == number) {
+                last.by = *by;
+            }
+        }
+        self.unnamed.drain(..self.named.len());
     }
 
     fn read(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) {
         for reader in &mut self.readers {
             reader.bytes.rotate_right(1);
-            reader.bytes[0] = 0;
+            reader.own.rotate_right(1);
+            (reader.bytes[0], reader.own[0]) = (0, 0);
         }
         for work in &tick.disks {
             for load in work.loads.iter().filter(|load| load.reads && load.bytes > 0) {
@@ -98,8 +153,8 @@ impl Drops {
                     Some(at) => at,
                     None if self.readers.len() < READERS => {
                         let (disk, actor) = who;
-                        let bytes = [0; TICKS];
-                        self.readers.push(Reader { disk, actor, bytes, before: None });
+                        let (bytes, own) = ([0; TICKS], [0; TICKS]);
+                        self.readers.push(Reader { disk, actor, bytes, own, before: None });
                         self.readers.len() - 1
                     }
                     None => continue,
@@ -112,7 +167,7 @@ impl Drops {
     }
 
     /// The caches were dropped since they were largest.
-    fn begin(&mut self, by: OwnerId, at_ns: u64) {
+    fn begin(&mut self, by: OwnerId, at_ns: u64, is_unnamed: bool) {
         let (ago, largest) = (0..TICKS)
             .map(|ago| (ago, self.cached[ago]))
             .fold((0, 0), |most, one| if one.1 > most.1 { one } else { most });
@@ -120,13 +175,23 @@ impl Drops {
         let read: u64 = self.readers.iter().map(since).sum();
         let fell = (largest - self.cached[0]).saturating_add(read);
         self.left = self.left.max(fell);
-        self.last = Some((by, at_ns));
+        let dropped = Dropped { number: self.count, by, at_ns };
+        self.count = self.count.wrapping_add(1);
+        self.last = Some(dropped);
+        if is_unnamed && self.unnamed.len() < UNNAMED {
+            self.unnamed.push(dropped);
+        }
         self.readers.iter_mut().for_each(|reader| reader.read_back_since(ago));
     }
 
-    /// The owner who dropped the caches, while they are read back.
-    fn by(&self) -> Option<OwnerId> {
-        self.last.map(|(by, _)| by)
+    /// The last drop, while it is read back.
+    fn is_read_back(&self) -> Option<Dropped> {
+        self.last
+    }
+
+    /// Whether the owner of a drop may still become known.
+    fn is_unnamed(&self, number: u32) -> bool {
+        self.unnamed.iter().any(|one| one.number == number)
     }
 
     /// The part of what an actor read from such disks in the last second that it read back.
@@ -134,27 +199,83 @@ impl Drops {
         let its = self.readers.iter().filter(|one| one.actor == *actor && is_its(one.disk));
         let sums = its.map(|one| (one.back(), one.bytes[0]));
         let (back, all) = sums.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        if all > 0 { back as f64 / all as f64 } else { 0.0 }
+        if all > 0 { self.excused * back as f64 / all as f64 } else { 0.0 }
+    }
+}
+
+/// The charges for a drop whose owner is not known yet, in ns of wait, as [`Suspect`] has them.
+#[derive(Clone, Debug, Default)]
+pub struct Unnamed {
+    number: u32,
+    now: f32,
+    before: f32,
+    past: f32,
+    total: f64,
+}
+
+impl Unnamed {
+    pub fn rotate(&mut self) {
+        self.past += self.before;
+        self.before = std::mem::take(&mut self.now);
+    }
+
+    pub fn begin_period(&mut self) {
+        (self.now, self.before, self.past) = Default::default();
+    }
+
+    /// Moves the charges from one suspect to another.
+    fn move_charges(&self, from: &mut Suspect, to: &mut Suspect) {
+        let moved = [
+            (&mut from.now[CHARGE], &mut to.now[CHARGE], self.now),
+            (&mut from.before[CHARGE], &mut to.before[CHARGE], self.before),
+            (&mut from.past[CHARGE], &mut to.past[CHARGE], self.past),
+        ];
+        for (from, to, ns) in moved {
+            *from = (*from - ns).max(0.0);
+            *to += ns;
+        }
+        from.total[CHARGE] = (from.total[CHARGE] - self.total).max(0.0);
+        to.total[CHARGE] += self.total;
     }
 }
 
 /// The blame for a second's reads, before it is settled.
 #[derive(Clone, Copy, Debug)]
 pub struct Before {
-    pub by: OwnerId,
+    dropped: Dropped,
     /// The wait for the victim's own reads that read back.
     memory_ns: f64,
     read_back: f64,
 }
 
 impl Victim {
+    /// Gives the charges for drops to the owners that became known.
+    pub(super) fn name_drops(&mut self, drops: &Drops, actor: &impl Fn(OwnerId) -> ActorId) {
+        for (number, owner) in &drops.named {
+            let Some(at) = self.triggers.unnamed.iter().position(|one| one.number == *number)
+            else {
+                continue;
+            };
+            let charges = self.triggers.unnamed.remove(at);
+            let Some(mut unknown) = self.take_suspect(&ActorId::default()) else { continue };
+            charges.move_charges(&mut unknown, self.suspect(actor(*owner), *owner));
+            if unknown.weight() > 0.0 || unknown.past.iter().any(|amount| *amount > 0.0) {
+                let (actor, owner) = (unknown.actor, unknown.owner);
+                *self.suspect(actor, owner) = unknown;
+            } else {
+                self.suspect(actor(*owner), *owner).take_over(unknown);
+            }
+        }
+        self.triggers.unnamed.retain(|one| drops.is_unnamed(one.number));
+    }
+
     /// Notes which part of everybody's reads reads back what was dropped; the second is settled
     /// next.
     pub(super) fn note_drops(&mut self, drops: &Drops) -> Option<Before> {
-        let by = drops.by();
+        let last = drops.is_read_back();
         let (disk, own) = (self.is_on_any(), self.actor());
         for suspect in &mut self.suspects {
-            let part = if by.is_some() && suspect.actor != own {
+            let part = if last.is_some() && suspect.actor != own {
                 drops.part(&suspect.actor, &disk)
             } else {
                 0.0
@@ -162,15 +283,32 @@ impl Victim {
             suspect.reads_back = part as f32;
         }
         let memory_ns = self.fresh.division.memory_ns * drops.part(&own, &disk);
-        by.map(|by| Before { by, memory_ns, read_back: self.read_back() })
+        last.map(|dropped| Before { dropped, memory_ns, read_back: self.read_back() })
     }
 
     /// Charges who dropped the caches with the waits for what was read back.
-    pub(super) fn charge_drops(&mut self, before: Before, actor: ActorId, until_ns: u64) {
+    pub(super) fn charge_drops(
+        &mut self,
+        before: Before,
+        drops: &Drops,
+        actor: &impl Fn(OwnerId) -> ActorId,
+        until_ns: u64,
+    ) {
+        let Before { dropped: Dropped { number, by, .. }, memory_ns, .. } = before;
         let read_back = (self.read_back() - before.read_back).max(0.0);
-        let ns = before.memory_ns + read_back;
-        if ns > 0.0 {
-            self.blame_around(actor, before.by, op::DROP_CACHES, ns, until_ns);
+        let ns = memory_ns + read_back;
+        if ns <= 0.0 {
+            return;
+        }
+        self.blame_around(actor(by), by, op::DROP_CACHES, ns, until_ns);
+        if drops.is_unnamed(number) {
+            let at = self.triggers.unnamed.iter().position(|one| one.number == number);
+            let at = at.unwrap_or_else(|| {
+                self.triggers.unnamed.push(Unnamed { number, ..Unnamed::default() });
+                self.triggers.unnamed.len() - 1
+            });
+            self.triggers.unnamed[at].now += ns as f32;
+            self.triggers.unnamed[at].total += ns;
         }
     }
 

@@ -68,10 +68,11 @@ impl Victim {
         let (waited_ns, syncs) = (self.fresh.wait_ns, self.fresh.syncs);
         self.settle_busy(tick.steal_ns);
         self.find_triggers(calls);
+        self.name_drops(drops, actor);
         let before = self.note_drops(drops);
         self.settle(&slot, tick.at_ns);
         if let Some(before) = before {
-            self.charge_drops(before, actor(before.by), until_ns);
+            self.charge_drops(before, drops, actor, until_ns);
         }
         self.now.ticks += 1;
         let (mut all, mut others) = (0.0, 0.0);

@@ -148,6 +148,18 @@ impl Suspect {
         }
     }
 
+    /// Takes over the evidence of another, which turns out to be the same actor.
+    pub fn take_over(&mut self, other: Self) {
+        self.seconds |= other.seconds;
+        self.around_until_ns = self.around_until_ns.max(other.around_until_ns);
+        match (&mut self.with, other.with) {
+            (Some(with), Some(more)) => {
+                with.iter_mut().zip(more.iter()).for_each(|(with, more)| with.add(more));
+            }
+            (with, more) => *with = with.take().or(more),
+        }
+    }
+
     /// Adds a sync of this length that was with it.
     pub fn record_evidence(&mut self, stratum: usize, duration_ns: u64) {
         self.with.get_or_insert_default()[stratum].record(duration_ns);

@@ -18,9 +18,14 @@ pub struct Tick {
     pub contenders: Vec<Contender>,
     /// Owners that reclaimed memory themselves, because they allocated some.
     pub reclaimers: Vec<Reclaimer>,
-    /// Owners that had the kernel drop its caches.
+    /// Owners that had the kernel drop its caches, once for each drop. An owner with neither a
+    /// name nor a cgroup stands for one that is not known, or not yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drops: Vec<OwnerId>,
+    /// Owners of drops that were in an earlier tick's `drops` before they were known, the oldest
+    /// first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late_drops: Vec<OwnerId>,
     /// Limits that held a cgroup back.
     pub limits: Vec<Limit>,
     /// Processes and threads of this node that victims' syncs wait for.
@@ -42,7 +47,8 @@ impl Tick {
         let contenders = self.contenders.iter().map(|contender| contender.owner);
         let loads = self.disks.iter().flat_map(|disk| &disk.loads).map(|load| load.owner);
         let others = self.reclaimers.iter().map(|one| one.owner).chain(loads);
-        journals.chain(contenders).chain(others).chain(self.drops.iter().copied())
+        let drops = self.drops.iter().chain(&self.late_drops).copied();
+        journals.chain(contenders).chain(others).chain(drops)
     }
 }
 

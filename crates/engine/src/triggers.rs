@@ -10,6 +10,7 @@ use tracer_ebpf::record::{NO_DISK, SyncRecord, kind, op};
 
 use super::{
     blame::{ActorId, Division, Owner},
+    drops::Unnamed,
     victim::{Span, Victim},
 };
 
@@ -176,6 +177,8 @@ pub struct Triggers {
     /// The newer and the older half of the window, and what left it.
     writers: [Writers; 3],
     calls: Vec<Trigger>,
+    /// The charges for drops of the caches whose owner is not known yet.
+    pub(super) unnamed: Vec<Unnamed>,
 }
 
 impl Triggers {
@@ -218,6 +221,7 @@ impl Triggers {
         let [now, before, past] = &mut self.writers;
         before.0.drain(..).for_each(|(actor, written)| past.add(&actor, &written));
         std::mem::swap(now, before);
+        self.unnamed.iter_mut().for_each(Unnamed::rotate);
     }
 
     /// Forgets all but what comes after the last tick.
@@ -226,6 +230,7 @@ impl Triggers {
         let writers = self.writers.iter_mut().chain([&mut self.last_writers]);
         writers.for_each(|writers| writers.0.clear());
         self.calls.clear();
+        self.unnamed.iter_mut().for_each(Unnamed::begin_period);
     }
 }
 

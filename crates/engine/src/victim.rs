@@ -1,16 +1,17 @@
 //! One victim: a workload and a file that it syncs, and what we know of it.
 //!
 //! A victim takes 11 KiB, and between 272 bytes and 1 KiB for each actor that it remembers
-//! (`SUSPECTS`). Windowed numbers are kept in two halves, the current and the one before,
+//! (`suspects`). Windowed numbers are kept in two halves, the current and the one before,
 //! so that forgetting is a swap; what leaves the window is added to the period's past.
 
 mod learnt;
+mod suspects;
 
 pub(super) use learnt::MOST_SYNCS;
 use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindow, op};
 
 use super::{
-    blame::{ActorId, Competitor, Division, OwnerId, Window},
+    blame::{ActorId, Competitor, Division, Window},
     busy::Busy,
     debt::Debt,
     device::Device,
@@ -20,7 +21,7 @@ use super::{
     reference::Reference,
     second::{Fresh, Needs},
     sums::{Half, SyncBuckets, sync_bucket},
-    suspect::{ENOUGH, SECONDS, STRATA, Second, Suspect},
+    suspect::{SECONDS, STRATA, Second, Suspect},
     tick::LimitKind,
     triggers::Triggers,
 };
@@ -46,11 +47,6 @@ impl VictimKey {
 /// The root cgroup. It may hold processes of everybody, so two actors in it have nothing in
 /// common.
 pub(super) const ROOT_CGROUP: u64 = 1;
-
-/// Actors that one victim remembers; beyond that, the one that matters least is removed.
-/// Until the victim has synced often enough to compare any, fewer are kept.
-const SUSPECTS: usize = 48;
-const FIRST_SUSPECTS: usize = 16;
 
 /// Uncontended syncs before a baseline is believed.
 pub const BASELINE_SYNCS: u64 = 20;
@@ -349,43 +345,6 @@ impl Victim {
         }
     }
 
-    /// Blames an actor for what the ticks show and no single sync does.
-    pub fn blame_around(
-        &mut self,
-        actor: ActorId,
-        owner: OwnerId,
-        charge: u32,
-        amount: f64,
-        until_ns: u64,
-    ) {
-        let suspect = self.suspect(actor, owner);
-        suspect.charge(charge as usize, amount);
-        suspect.seconds |= 1;
-        suspect.around_until_ns = until_ns;
-    }
-
-    pub(super) fn suspect(&mut self, actor: ActorId, owner: OwnerId) -> &mut Suspect {
-        let room = if self.syncs_total < ENOUGH { FIRST_SUSPECTS } else { SUSPECTS };
-        let at = match self.suspects.iter().position(|s| s.actor == actor) {
-            Some(at) => at,
-            None if self.suspects.len() < room => {
-                self.suspects.push(Suspect::new(actor, owner));
-                self.suspects.len() - 1
-            }
-            None => {
-                let least = self.least_suspect();
-                self.suspects[least] = Suspect::new(actor, owner);
-                if self.worst == Some(least as u32) {
-                    self.worst = None;
-                }
-                least
-            }
-        };
-        let suspect = &mut self.suspects[at];
-        suspect.owner = owner;
-        suspect
-    }
-
     /// Goes on to the second that `now_ns` lies in.
     pub fn advance(&mut self, now_ns: u64) {
         let second = now_ns / 1_000_000_000;
@@ -462,29 +421,6 @@ impl Victim {
     pub fn fade(&mut self) {
         self.syncs.iter_mut().for_each(Evidence::halve);
         self.suspects.iter_mut().for_each(Suspect::fade);
-    }
-
-    fn worst(&self) -> Option<&Suspect> {
-        self.suspects.get(self.worst? as usize)
-    }
-
-    /// Chooses the suspect with the most blame; if it is another one, the strata begin again.
-    fn choose_worst(&mut self) {
-        let weight = |suspect: &Suspect| {
-            let known = suspect.now[..op::COUNT].iter().chain(&suspect.before[..op::COUNT]);
-            known.chain(&suspect.fresh).sum::<f32>()
-        };
-        let weights = self.suspects.iter().map(weight).enumerate();
-        let Some((at, worst)) = weights.max_by(|(_, a), (_, b)| a.total_cmp(b)) else { return };
-        let current = self.worst().map_or(0.0, weight);
-        if self.worst == Some(at as u32) || worst <= 1.5 * current {
-            return;
-        }
-        self.worst = Some(at as u32);
-        let [all, disturbed] = &mut self.syncs;
-        all.add(disturbed);
-        disturbed.clear();
-        self.suspects.iter_mut().for_each(Suspect::merge_strata);
     }
 
     /// All that was added up over a span.

@@ -24,11 +24,13 @@ impl Session {
         self.attach_what_matters(now);
         let subjects = self.subjects(now);
         let Around { limits, steal_ns, cpus, memory } = self.surroundings.look(now, &subjects);
+        let (drops, late_drops) = self.read_drops();
         let mut tick = Tick {
             at_ns: now,
             contenders: self.tallies.read_contenders(&mut self.accounts),
             reclaimers: self.tallies.read_reclaimers(&mut self.accounts),
-            drops: self.read_drops(),
+            drops,
+            late_drops,
             limits,
             steal_ns,
             cpus,
@@ -41,11 +43,16 @@ impl Session {
         tick
     }
 
-    /// Finds who had the kernel drop its caches since the last tick.
-    fn read_drops(&mut self) -> Vec<OwnerId> {
+    /// Finds who had the kernel drop its caches since the last tick, and who had it before,
+    /// where that was not known then.
+    fn read_drops(&mut self) -> (Vec<OwnerId>, Vec<OwnerId>) {
         let Self { cache_drops, tallies, accounts, .. } = self;
-        let drops = cache_drops.look().into_iter();
-        drops.map(|drop| tallies.dropper(&drop.comm, drop.tid, accounts)).collect()
+        let (mut drops, mut late_drops) = (Vec::new(), Vec::new());
+        for drop in cache_drops.look() {
+            let list = if drop.is_late { &mut late_drops } else { &mut drops };
+            list.push(tallies.dropper(&drop.comm, drop.tid, accounts));
+        }
+        (drops, late_drops)
     }
 
     /// Finds the names of the actors in the tick while they are still there.

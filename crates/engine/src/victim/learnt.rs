@@ -1,6 +1,6 @@
 //! The fields of a victim that are saved, and the bounds that must hold in them.
 
-use super::{SUSPECTS, Victim};
+use super::{Victim, suspects::SUSPECTS};
 use crate::save::{MAX_SUM, saved};
 
 /// Syncs of one second, at most.

@@ -73,7 +73,8 @@ impl Replay {
         check_time(tick.at_ns)?;
         let Tick { journals, contenders, reclaimers, limits, helpers, disks, .. } = tick;
         let lists = [journals.len(), contenders.len(), reclaimers.len(), limits.len()];
-        let lists = lists.into_iter().chain([helpers.len(), disks.len(), tick.drops.len()]);
+        let drops = [tick.drops.len(), tick.late_drops.len()];
+        let lists = lists.into_iter().chain([helpers.len(), disks.len()]).chain(drops);
         let loads = disks.iter().map(|disk| disk.loads.len());
         if lists.chain(loads).any(|length| length > LIST) {
             return Err("a tick of too many actors".to_owned());

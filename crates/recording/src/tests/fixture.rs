@@ -84,6 +84,7 @@ pub fn tick(at_ns: u64) -> Tick {
         contenders: vec![Contender { victim_tgid: 812, owner: OwnerId(2), ns: MS }],
         reclaimers: vec![Reclaimer { owner: OwnerId(9), times: 2, ns: MS, limit_ns: MS / 2 }],
         drops: vec![OwnerId(9)],
+        late_drops: Vec::new(),
         limits: vec![Limit {
             cgroup: 1,
             kind: LimitKind::Io,
