@@ -48,7 +48,7 @@ kinds! {
     CompletionUnmatched: "completion_unmatched",
     /// Requests charged to the task that issued them, because the submitter is not known.
     SubmitterUnknown: "submitter_unknown",
-    /// Work of kernel threads on files, where it is not known who made them dirty.
+    /// Work of kernel threads, where it is not known who made a file dirty, or freed what they discard.
     DirtierUnknown: "dirtier_unknown",
     /// Ends of memory reclaim whose begin is not known.
     ReclaimUnmatched: "reclaim_unmatched",

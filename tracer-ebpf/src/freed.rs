@@ -1,18 +1,22 @@
-//! Who freed the space that a kernel thread discards.
+//! Finds who freed the space that a kernel thread discards.
 //!
 //! A filesystem that is mounted with `discard` discards what was freed once the transaction that
-//! freed it is on the disk: some seconds after somebody deleted a file, and by a kernel worker (by
-//! the journal's own thread on ext4 before 5.15). So whoever frees blocks is noted with their
-//! place, and is looked up by it when the blocks are discarded.
+//! freed it is on the disk: some seconds after somebody deleted a file, and by a kernel worker. On
+//! ext4 before 5.15 it is the journal's own thread
+//! (<https://github.com/torvalds/linux/commit/55cdd0af2bc5>). So whoever frees blocks is noted with
+//! their place, and is looked up by it when the blocks are discarded.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::LruHashMap};
-use tracer_ebpf::record::{COMM, op, via};
+use tracer_ebpf::{
+    dropped::Dropped,
+    record::{COMM, op, via},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
     clock::now_ns,
     dirtier,
-    maps::{BPF_ANY, Lookup as _},
+    maps::{BPF_ANY, Lookup as _, count_drop},
     submitter::{Submitter, in_kernel_thread},
 };
 
@@ -38,10 +42,10 @@ pub struct Freer {
     at_ns: u64,
 }
 
-/// Beyond this number of places the kernel evicts those that were not used for longest, without
-/// notice; their discards stay the kernel thread's.
+/// Beyond this number of places the kernel evicts those that were not used for longest. Their
+/// discards stay the kernel thread's, and are counted then.
 #[map]
-static FREED: LruHashMap<Place, Freer> = LruHashMap::with_max_entries(16_384, 0);
+static FREED: LruHashMap<Place, Freer> = LruHashMap::with_max_entries(4096, 0);
 
 /// For whom a kernel thread discards, by tid. Only that thread writes its entry.
 #[map]
@@ -76,6 +80,7 @@ pub fn begin_discard(place: &Place, or: &Place) {
     let tid = bpf_get_current_pid_tgid() as u32;
     let Some(known) = FREED.cell(place).or_else(|| FREED.cell(or)) else {
         let _ = DISCARDING.remove(tid);
+        count_drop(Dropped::DirtierUnknown);
         return;
     };
     let freer = Freer { at_ns: now_ns(), ..known.get() };

@@ -17,6 +17,7 @@ modules! {
     fields
     filled
     floor
+    freed
     hooks
     journals
     maps

@@ -18,6 +18,7 @@ use crate::{
     clock::now_ns,
     dirtier::submitter_of_bio,
     fields::{Kernel, Request, config, operation},
+    freed,
     maps::{LEDGER, Lookup as _, ask_for_disk, count_drop, described, observe},
     slots,
     submitter::{SUBMITTERS, Submitter},
@@ -116,7 +117,8 @@ pub fn describe(
 #[inline(always)]
 fn charge(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>, now: u64) {
     let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
-    let who = submitter(request, operation, now);
+    let mut who = submitter(request, operation, now);
+    freed::stand_in(&mut who, operation);
     slot.submitted_ns().set(who.submitted_ns);
     if let Some(ledger) = LEDGER.cell(index) {
         work::enter(ledger, who.submitted_ns);

@@ -140,14 +140,18 @@ impl<'a> DividedExcess<'a> {
         // kernel threads write of its filesystem's own blocks.
         let blocks: f64 = self.charges.iter().map(|c| c[op::METADATA as usize]).sum();
         let is_helper = victim.suspects.iter().map(|suspect| suspect.actor.is_helper());
-        let by_each: Vec<_> = is_helper.zip(&self.waits).map(|(is, w)| (is, w.requests)).collect();
-        let written: f64 = by_each.iter().filter(|(is, _)| *is).map(|(_, ns)| ns).sum();
+        // Space that it discards is nobody's blocks.
+        let discards = self.charges.iter().map(|c| c[op::DISCARD as usize]);
+        let requests = self.waits.iter().zip(discards).map(|(waits, ns)| (waits.requests - ns, ns));
+        let by_each: Vec<_> =
+            is_helper.zip(requests).map(|(is, (ns, discard_ns))| (is, ns, discard_ns)).collect();
+        let written: f64 = by_each.iter().filter(|(is, ..)| *is).map(|(_, ns, _)| ns).sum();
         let mut journal = parts.journal_ns;
         // A commit on a device that became slow is as long as the device makes it.
         let filled_ns = if sum.circumstances.is_slow(SLOW_DEVICE) { 0.0 } else { journal };
         if blocks > 0.0 {
-            for (waits, (is_helper, _)) in self.waits.iter_mut().zip(by_each) {
-                waits.requests = if is_helper { 0.0 } else { waits.requests };
+            for (waits, (is_helper, _, discard_ns)) in self.waits.iter_mut().zip(by_each) {
+                waits.requests = if is_helper { discard_ns } else { waits.requests };
             }
             for (at, suspect) in victim.suspects.iter().enumerate() {
                 let share = self.charges[at][op::METADATA as usize] / blocks;
@@ -336,6 +340,7 @@ impl<'a> DividedExcess<'a> {
                 lift,
                 change,
                 trigger: self.trigger_of(at, charge),
+                frees: charge == op::DISCARD as usize && suspect.frees,
                 confidence: sure.min(most),
                 cleared: None,
             };

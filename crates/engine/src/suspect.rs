@@ -57,6 +57,8 @@ pub struct Suspect {
     pub fresh: [f32; op::COUNT],
     /// The part of its reads since then that reads back what somebody else dropped.
     pub reads_back: f32,
+    /// Whether its last discards were of space that it had freed, by a kernel thread.
+    pub frees: bool,
     /// Its demand while the victim was well, and the part of its demand now that is
     /// new.
     pub lived: Lived,
@@ -76,7 +78,7 @@ saved! {
     Suspect {
         actor, owner, total, lived, grown, with, seconds, seen_in, around_until_ns,
     }
-    left { now, before, past, fresh, reads_back }
+    left { now, before, past, fresh, reads_back, frees }
 }
 
 impl Victim {
@@ -109,6 +111,7 @@ impl Suspect {
             total: [0.0; CHARGES],
             fresh: [0.0; op::COUNT],
             reads_back: 0.0,
+            frees: false,
             lived: Lived::default(),
             grown: 1.0,
             with: None,

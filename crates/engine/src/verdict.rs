@@ -70,6 +70,8 @@ pub struct Finding {
     pub change: Option<Change>,
     /// The call that had its data written meanwhile.
     pub trigger: Option<Call>,
+    /// Whether a kernel thread discards what it freed: the filesystem is mounted with `discard`.
+    pub frees: bool,
     pub confidence: Confidence,
     /// Why it is no culprit, for those ruled out.
     pub cleared: Option<Cleared>,

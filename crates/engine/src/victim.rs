@@ -8,7 +8,7 @@ mod learnt;
 mod suspects;
 
 pub(super) use learnt::MOST_SYNCS;
-use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindow, op};
+use tracer_ebpf::record::{COMM, NO_DISK, SyncRecord, UNDERLYING, UnderlyingWindow, op, via};
 
 use super::{
     blame::{ActorId, Competitor, Division, Window},
@@ -327,6 +327,9 @@ impl Victim {
             let suspect = self.suspect(competitor.owner.actor(), competitor.owner.id);
             if window.total_work > 0.0 {
                 suspect.fresh[charge] += ns as f32;
+            }
+            if charge == op::DISCARD as usize {
+                suspect.frees = competitor.owner.via == via::FREED;
             }
             if is_there(competitor) {
                 suspect.seconds |= 1;

@@ -201,6 +201,21 @@ VfsEntry: "vfs_entry" at Function("vfs_fsync"),
 /// The worker has written the inode back.
     WritebackSingleInode: "writeback_single_inode" at Tracepoint("writeback_single_inode"),
 
+    /// Somebody frees blocks of an ext4.
+    Ext4FreeBlocks: "ext4_free_blocks" at Tracepoint("ext4_free_blocks"),
+    /// Blocks of an ext4 are about to be discarded.
+    Ext4DiscardBlocks: "ext4_discard_blocks" at Tracepoint("ext4_discard_blocks"),
+    /// Somebody frees an extent of an xfs.
+    XfsExtentBusy: "xfs_extent_busy" at Tracepoint("xfs_extent_busy"),
+    /// An extent of an xfs is about to be discarded.
+    XfsDiscardExtent: "xfs_discard_extent" at Tracepoint("xfs_discard_extent"),
+    /// As [`Program::XfsInodeSetNeedInactive`], while a kernel worker discards.
+    XfsFileDeleted: "xfs_file_deleted" at Tracepoint("xfs_inode_set_need_inactive"),
+    /// As [`Program::XfsInodeInactivating`], while a kernel worker discards.
+    XfsFileFreeing: "xfs_file_freeing" at Tracepoint("xfs_inode_inactivating"),
+    /// As [`Program::XfsInodeSetReclaimable`], while a kernel worker discards.
+    XfsFileFreed: "xfs_file_freed" at Tracepoint("xfs_inode_set_reclaimable"),
+
     /// A bio is submitted: it has no request yet.
     BlockBioQueue: "block_bio_queue" at Tracepoint("block_bio_queue"),
     /// A CPU switches tasks.

@@ -172,6 +172,7 @@ impl Scene {
                 evidence: evidence(finding),
                 confidence: finding.confidence,
                 trigger: finding.trigger.map(|call| self.trigger(&call)),
+                frees: finding.frees,
             })
         });
         let culprits = culprits.collect();

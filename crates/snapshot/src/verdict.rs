@@ -97,6 +97,10 @@ pub struct Culprit {
     /// The caller who had its data written just then; absent where none is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
+    /// A kernel thread discards the space that it freed, because the filesystem is mounted with
+    /// `discard`; absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub frees: bool,
 }
 
 /// A call of `sync` or `syncfs` that had a culprit's data written while the victim waited. Its

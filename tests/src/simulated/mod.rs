@@ -27,7 +27,7 @@ use tracer_lab::{
     disk::{Filesystem, LoopDisk, default_dir},
     folder::{self, Folder, MOUNT},
     process::Process,
-    tool::{BLOCKDEV, FSFREEZE, last_line},
+    tool::{BLOCKDEV, FSFREEZE, Tool, last_line},
 };
 
 use parts::Part;
@@ -35,6 +35,9 @@ use server::{IMAGE, MODEL, SERVED};
 use tracer_disk_model::Model;
 
 pub use server::Served;
+
+const UMOUNT: Tool = Tool { name: "umount", package: "mount" };
+const MOUNT_TOOL: Tool = Tool { name: "mount", package: "mount" };
 
 pub const DISK_BYTES: u64 = 2 << 30;
 /// The server must have begun within this time.
@@ -99,6 +102,14 @@ impl SimulatedDisk {
         let path = self.server.mountpoint.join(MODEL);
         fs::write(&path, serde_json::to_vec(model)?)
             .with_context(|| format!("failed to write `{}`", path.display()))
+    }
+
+    /// Mounts it again, with an option of its filesystem.
+    pub fn mount_with(&self, option: &str) -> Result<()> {
+        let mountpoint = self.mountpoint().to_string_lossy();
+        UMOUNT.run(&[&mountpoint])?;
+        MOUNT_TOOL.run(&["-o", option, self.disk.device(), &mountpoint])?;
+        Ok(())
     }
 
     /// Makes the kernel write everything in the journal to its place, so that it can be dropped

@@ -97,6 +97,11 @@ pub enum Part {
         file: PathBuf,
         per_second: u32,
     },
+    /// Deletes every second of the files of a folder, one after another.
+    Deleter {
+        folder: PathBuf,
+        per_second: u64,
+    },
     /// Has a shell drop the kernel's caches after a second, and over and over.
     Cron {
         every: Duration,
@@ -187,6 +192,7 @@ impl Part {
             Part::Stuck { mapped, synced, go } => stuck::get_stuck(mapped, synced, go),
             Part::Hog { cpu } => hog(*cpu),
             Part::Reader { file, per_second } => read(file, *per_second),
+            Part::Deleter { folder, per_second } => delete(folder, *per_second),
             Part::Cron { every } => drop_caches(*every),
             Part::Hoarder { heap_bytes, file, bytes_per_second } => {
                 hoard(*heap_bytes, file, *bytes_per_second)
@@ -247,6 +253,22 @@ fn read(path: &Path, per_second: u32) -> Result<()> {
         let readers: Vec<_> = (0..READERS).map(|of| scope.spawn(move || read_on(of))).collect();
         readers.into_iter().try_for_each(|reader| reader.join().expect("it reads"))
     })
+}
+
+/// The neighbours of a deleted file stay, so that its space is discarded by itself.
+fn delete(folder: &Path, per_second: u64) -> Result<()> {
+    let mut files: Vec<_> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    files.sort();
+    let start = Instant::now();
+    for (number, file) in (0..).zip(files.iter().skip(1).step_by(2)) {
+        fs::remove_file(file)?;
+        keep_pace(start, number, per_second);
+    }
+    // All are deleted; it ends when it is stopped.
+    loop {
+        sleep(Duration::from_secs(60));
+    }
 }
 
 fn drop_caches(every: Duration) -> Result<()> {

@@ -45,6 +45,12 @@ pub fn file_key(inode: Kernel, within: u32) -> FileKey {
     key
 }
 
+/// The device of a `struct super_block`; 0 if not known.
+#[inline(always)]
+pub fn super_device(sb: Kernel) -> u32 {
+    if config!(sb_dev) == ABSENT || sb.is_null() { 0 } else { sb.load(config!(sb_dev)) }
+}
+
 /// The file that is being synced, as far as it is known; zeros for unknown fields.
 ///
 /// No `Option`: the verifier forgets that a pointer was null, and so would see

@@ -36,7 +36,9 @@ pub mod via {
     pub const JOURNAL: u8 = 2;
     /// On behalf of the owner's cgroup, which the bio names.
     pub const CGROUP: u8 = 3;
-    pub const COUNT: usize = 4;
+    /// Discarded by a kernel thread; the owner is who freed the space.
+    pub const FREED: u8 = 4;
+    pub const COUNT: usize = 5;
 }
 
 /// Classes of request sizes, for the service times that are learnt.

@@ -297,6 +297,7 @@ fn culprit(actor: Actor, op: Op, share: f64) -> Culprit {
         via: Via::Device,
         share,
         trigger: None,
+        frees: false,
         wait_seconds: 12.1 * share,
         evidence: Evidence::default(),
         confidence: Confidence::High,

@@ -191,6 +191,17 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
     let actor = quote::actor(&culprit.actor);
     let mut all = Vec::new();
     match culprit.op {
+        Op::Discard if culprit.frees => all.push(format!(
+            "the freed space of {actor} is discarded at once, because its filesystem is mounted \
+             with `discard`: mount it without, and run fstrim in quiet hours (fstrim.timer)"
+        )),
+        Op::Discard if culprit.actor.kernel_thread => {
+            return vec![format!(
+                "{actor} is a kernel thread, and discards what somebody freed, because a \
+                 filesystem of the disk is mounted with `discard`: mount it without, and run \
+                 fstrim in quiet hours (fstrim.timer)"
+            )];
+        }
         Op::Discard => all.push(format!(
             "stop {actor} now; then let it run when it is quiet (fstrim.timer: OnCalendar=, \
              RandomizedDelaySec=), or in pieces: `fstrim --offset N --length 1G` with pauses; \
@@ -308,6 +319,27 @@ mod tests {
         assert!(remedies(&victim, &s)[0].contains("ask the drive less often"));
         victim.verdict.culprits[0].op = Op::Write;
         assert!(remedies(&victim, &s)[0].starts_with("limit demo-trim.service by io.max"));
+    }
+
+    #[test]
+    fn discards_of_what_somebody_freed_end_with_the_mount() {
+        let s = fixture::trimmed();
+        let mut victim = s.victims[0].clone();
+        victim.verdict.culprits.truncate(1);
+        victim.verdict.culprits[0].frees = true;
+        let all = remedies(&victim, &s);
+        assert_eq!(
+            all,
+            ["the freed space of fstrim (demo-trim.service) is discarded at once, because its \
+              filesystem is mounted with `discard`: mount it without, and run fstrim in quiet \
+              hours (fstrim.timer)"]
+        );
+        let culprit = &mut victim.verdict.culprits[0];
+        (culprit.frees, culprit.actor.kernel_thread) = (false, true);
+        let all = remedies(&victim, &s);
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert!(all[0].starts_with("[fstrim] is a kernel thread, and discards"), "{all:?}");
+        assert!(all[0].contains("mount it without"), "{all:?}");
     }
 
     #[test]

@@ -3,13 +3,17 @@
 
 use std::collections::HashSet;
 
-use tracer_ebpf::{cgroup, pid, record::NO_DISK};
+use tracer_ebpf::{
+    cgroup, pid,
+    record::{NO_DISK, op},
+};
 use tracer_engine::{
     Engine,
     blame::{ActorId, Owner, OwnerId},
     tick::Tick,
     victim::Victim,
 };
+use tracer_kernel::capability::Capability;
 use tracer_node::surroundings::{Around, Subject};
 use tracer_scene::Scene;
 
@@ -92,6 +96,19 @@ impl Session {
                 self.programs.set_attached(demand.capability, wanted);
                 demand.is_attached = wanted;
             }
+        }
+        self.attach_frees_if_needed();
+    }
+
+    /// Has the hooks on who frees space attached once a kernel thread has discarded some: a
+    /// filesystem is mounted with `discard`. They stay, since what is discarded was freed before.
+    fn attach_frees_if_needed(&mut self) {
+        let mut rates = self.accounts.disks().iter().flat_map(|disk| &disk.rates);
+        if !self.frees_hooked
+            && rates.any(|rate| u32::from(rate.op) == op::DISCARD && rate.actor.kthread)
+        {
+            self.programs.set_attached(Capability::Writeback, true);
+            self.frees_hooked = true;
         }
     }
 

@@ -39,6 +39,7 @@ impl Session {
         match capability {
             Capability::Sync => self.calls.is_attached,
             Capability::Issue => self.issues_hooked,
+            Capability::Writeback => self.frees_hooked,
             _ => self.demands.iter().any(|d| d.capability == capability && d.is_attached),
         }
     }

@@ -139,6 +139,8 @@ pub struct Session {
     calls: Calls,
     /// Whether the issue of requests is hooked.
     issues_hooked: bool,
+    /// Whether the hooks on who frees space are attached, because a kernel thread discarded some.
+    frees_hooked: bool,
     /// Whether the hooks on bios are attached, because some disk carries.
     bios_hooked: bool,
     last_tick: Tick,

@@ -236,6 +236,7 @@ impl Session {
             refused,
             references: References::default(),
             issues_hooked: true,
+            frees_hooked: false,
             bios_hooked,
             foreign: 0,
             ticked_ns: 0,

@@ -1,5 +1,7 @@
 //! Actors are named as culprits, cleared or ruled out, with a confidence.
 
+use tracer_ebpf::record::via;
+
 use super::{
     seconds::{actor, tenant, victim},
     shares::{BASIS, RUNQUEUE, assert_shares, charged, charges, divided, findings, other, sum},
@@ -295,4 +297,33 @@ fn the_worst_of_a_span_is_compared_among_all_syncs() {
     let found = findings(&DividedExcess::new(&victim, Span::Window), 10.0);
     let without: Vec<_> = found.iter().map(|one| (one.actor, one.lift.without_n)).collect();
     assert_eq!(without, [(other(), 90), (tenant(), 30)]);
+}
+
+#[test]
+fn what_a_worker_discards_is_not_divided_by_blocks() {
+    let (mut victim, worker) = (charged(), actor(0, "kworker"));
+    let now = charges(&[(op::WRITE, 16.0), (op::DISCARD, 20.0)]);
+    victim.suspect(worker, OwnerId(4)).now = now;
+    let mut account = DividedExcess::new(&victim, Span::Window);
+    account.divide(&victim, &sum(), RUNQUEUE, &[]);
+    let (culprits, _) = account.findings(258.0, &sum(), BASIS);
+    let found = culprits.iter().find(|one| one.actor == worker).expect("it is named");
+    assert_eq!((found.charge as u32, found.wait_ns), (op::DISCARD, 20.0));
+    assert!(found.confidence < Confidence::High, "it has no name: {found:?}");
+}
+
+#[test]
+fn whoever_freed_what_is_discarded_is_no_one_who_discards() {
+    for (of, frees) in [(via::FREED, true), (via::DIRECT, false)] {
+        let mut owners = owners();
+        (owners[3].op, owners[3].via) = (op::DISCARD as u16, of);
+        let mut engine = Engine::new();
+        engine.ingest(&sync(30 * MS, &[(1, 0.1), (3, 1.0)]), &[], 0, 0, |_| &owners);
+        let mut victim = Victim::clone(&engine.victims()[0]);
+        victim.settle_all_as_it_is();
+        let account = DividedExcess::new(&victim, Span::Window);
+        let (culprits, _) = account.findings(1e6, &sum(), BASIS);
+        let found = culprits.iter().find(|one| one.owner == OwnerId(3)).expect("it is named");
+        assert_eq!((found.charge as u32, found.frees), (op::DISCARD, frees));
+    }
 }

@@ -7,6 +7,8 @@
 
 /// The processes that make the disk slow.
 pub(super) mod culprits;
+/// Space that somebody freed, and that is discarded at once.
+mod discarded;
 /// The simulated disk, compared with its own model.
 mod disk;
 /// Caches that somebody drops.

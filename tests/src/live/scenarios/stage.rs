@@ -36,7 +36,10 @@ pub struct Stage {
 
 impl Stage {
     pub fn build(filesystem: Filesystem) -> Self {
-        let disk = SimulatedDisk::create(filesystem).expect("a simulated disk");
+        Self::build_on(SimulatedDisk::create(filesystem).expect("a simulated disk"))
+    }
+
+    pub fn build_on(disk: SimulatedDisk) -> Self {
         let cgroup = cgroup("etcd");
         let etcd = Etcd::start(&disk.mountpoint().join("etcd"), &cgroup).expect("etcd runs");
         let puts = Puts::start(&etcd, PUTS_PER_SECOND, CLIENTS).expect("clients run");

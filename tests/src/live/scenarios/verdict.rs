@@ -56,6 +56,9 @@ pub struct Culprit {
     pub confidence: Option<String>,
     pub share: f64,
     pub trigger: Option<Trigger>,
+    /// Absent if false.
+    #[serde(default)]
+    pub frees: bool,
 }
 
 /// The caller who had a culprit's data written.

@@ -124,6 +124,9 @@ struct Blamed<'a> {
     /// The caller who had its data written just then.
     #[serde(skip_serializing_if = "Option::is_none")]
     trigger: Option<TriggeredBy<'a>>,
+    /// Absent if false.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    frees: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -182,6 +185,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         confidence: one.confidence,
         evidence: one.evidence,
         trigger: one.trigger.as_ref().map(triggered_by),
+        frees: one.frees,
     });
     let ruled_out = verdict.ruled_out.iter().map(|one| Cleared {
         actor: named_actor(&one.actor),

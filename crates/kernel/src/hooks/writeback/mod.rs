@@ -1,13 +1,14 @@
-//! A kernel worker writes back what somebody else made dirty.
+//! A kernel worker writes back what somebody else made dirty, or discards what somebody else
+//! freed.
 //!
-//! It feeds `tracer_blame_seconds_total`: the writes of kernel workers are charged to
-//! those for whom they write.
+//! It feeds `tracer_blame_seconds_total`: the writes and discards of kernel workers are charged
+//! to those for whom they are made.
 
 use anyhow::Result;
 use tracer_ebpf::config::{ABSENT, Config};
 
 use crate::{
-    hook::{Hook, Layout, Strategy, step},
+    hook::{Gap, Hook, Layout, Served, Strategy, gap, on_demand, optional, step},
     program::Program,
     types::KernelTypes,
 };
@@ -24,11 +25,40 @@ pub const HOOK: Hook = Hook {
             step(Program::WritebackSingleInode),
             step(Program::WritebackSingleInodeStart),
             step(Program::WritebackDirtyInodeEnqueue),
+            // Once a kernel thread was seen to discard.
+            on_demand(optional(step(Program::Ext4DiscardBlocks))),
+            on_demand(optional(step(Program::Ext4FreeBlocks))),
+            on_demand(optional(step(Program::XfsDiscardExtent))),
+            on_demand(optional(step(Program::XfsExtentBusy))),
+            on_demand(optional(step(Program::XfsFileFreed))),
+            on_demand(optional(step(Program::XfsFileFreeing))),
+            on_demand(optional(step(Program::XfsFileDeleted))),
         ],
     }],
     find_fields,
+    is_usable,
+    find_gaps,
     ..Hook::PLAIN
 };
+
+const OF_EXT4: [Program; 2] = [Program::Ext4DiscardBlocks, Program::Ext4FreeBlocks];
+const OF_XFS: [Program; 2] = [Program::XfsDiscardExtent, Program::XfsExtentBusy];
+
+fn is_usable(program: Program, config: &Config) -> bool {
+    match program {
+        Program::Ext4DiscardBlocks | Program::Ext4FreeBlocks => config.sb_dev != ABSENT,
+        Program::XfsFileFreeing | Program::XfsFileDeleted => config.xfs_inode_vnode != ABSENT,
+        _ => true,
+    }
+}
+
+/// A node may have either filesystem, or none of them.
+fn find_gaps(served: &Served<'_>) -> Vec<Gap> {
+    if served.has(&OF_EXT4) || served.has(&OF_XFS) {
+        return Vec::new();
+    }
+    vec![gap("freed", "who freed the space that a kernel thread discards is not known")]
+}
 
 fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
     // Absent as a whole without CONFIG_BLK_CGROUP.
