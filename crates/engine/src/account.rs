@@ -344,7 +344,11 @@ impl<'a> DividedExcess<'a> {
                 confidence: sure.min(most),
                 cleared: None,
             };
-            if share >= CULPRIT_SHARE {
+            // No wait for a CPU is taken for usual, so all of it counts as excess: on a CPU that is
+            // shared at all, somebody runs before each sync.
+            let is_usual =
+                charge == op::CPU as usize && waits.cpu < CULPRIT_SHARE * sum.duration_ns as f64;
+            if share >= CULPRIT_SHARE && !is_usual {
                 culprits.push(finding);
             } else {
                 finding.cleared = Some(if reads_back {

@@ -92,6 +92,11 @@ impl<const STEP_BITS: u32, const BUCKETS: usize> Histogram<STEP_BITS, BUCKETS> {
         sum
     }
 
+    /// In ns; 0 for an empty one.
+    pub fn mean(&self) -> f64 {
+        self.beyond(0.0) / self.count().max(1) as f64
+    }
+
     /// In ns; `None` for an empty one.
     pub fn quantile(&self, q: f64) -> Option<f64> {
         Scale::<STEP_BITS, BUCKETS>::quantile_ns(&self.counts, q)

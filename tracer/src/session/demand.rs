@@ -48,6 +48,10 @@ const FOUND_PERCENT: u64 = 10;
 const SHORTEST_REST: Duration = Duration::from_secs(60);
 const LONGEST_REST: Duration = Duration::from_secs(1800);
 
+/// Beyond this number of victims that asked in the last hour, only those that ask now are
+/// remembered: jobs that come and go are new victims each time.
+const MOST_ASKERS: usize = 1024;
+
 /// One capability of the kernel programs, and whether it is wanted.
 #[derive(Debug)]
 pub struct Demand {
@@ -163,7 +167,8 @@ impl Demand {
                 false => rests = true,
             }
         }
-        self.askers.retain(|_, asker| is_within(HOUR, asker.asked_ns, now_ns));
+        let kept = if self.askers.len() > MOST_ASKERS { TRIAL } else { HOUR };
+        self.askers.retain(|_, asker| is_within(kept, asker.asked_ns, now_ns));
         if asks {
             self.mattered_ns = Some(now_ns);
         } else if rests {
@@ -301,6 +306,17 @@ mod tests {
         waits.now.phases.journal_io_ns = 3 * MS;
         assert!(Demand::metadata().is_wanted(SECOND, [&waits]));
         assert!(Demand::tickets().is_wanted(SECOND, [&waits]));
+    }
+
+    #[test]
+    fn victims_that_come_and_go_are_forgotten() {
+        let mut demand = Demand::contenders();
+        for cgroup in 0..3000 {
+            let mut job = victim(10, 4 * MS, MS);
+            job.key.cgroup = cgroup;
+            assert!(demand.is_wanted(cgroup * SECOND / 10, [&job]));
+            assert!(demand.askers.len() <= MOST_ASKERS + 1);
+        }
     }
 
     /// 19.9 µs of each sync of 100 µs are a fifth of it, and nobody's question; 20 are.

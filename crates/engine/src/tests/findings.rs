@@ -246,6 +246,23 @@ fn whoever_had_the_cpu_was_seen_to_have_it() {
     assert_eq!((of(64.0), of(65.0)), (Confidence::High, Confidence::Medium));
 }
 
+/// It has half of the excess, and a twentieth of the time of all syncs or less.
+#[test]
+fn who_runs_before_each_sync_for_a_moment_is_no_culprit() {
+    let mut victim = victim(0);
+    without(&mut victim, 40, 10);
+    victim.suspect(tenant(), OwnerId(1)).now = charges(&[(op::CPU, 1.0)]);
+    let of = |duration_ns| {
+        let mut sum = sum();
+        sum.duration_ns = duration_ns;
+        let account = divided(&victim, &sum, &[]);
+        let (culprits, ruled_out) = account.findings(2.0 * RUNQUEUE, &sum, BASIS);
+        (culprits.len(), ruled_out.len())
+    };
+    let twentieth = 20 * RUNQUEUE as u64;
+    assert_eq!((of(twentieth), of(twentieth + 1)), ((1, 0), (0, 1)));
+}
+
 /// 32 of 64 ns are no more than the half.
 #[test]
 fn half_of_a_wait_is_not_most_of_it() {

@@ -117,6 +117,7 @@ fn lift(z: f64, p50: f64, p99: f64) -> Lift {
         without_n: ENOUGH,
         with_ns: [100.0 * p50, 1_000.0 * p99],
         without_ns: [100.0, 1_000.0],
+        mean_ns: [200.0; 2],
         z,
     }
 }
@@ -133,6 +134,8 @@ fn evidence_needs_twenty_syncs_with_and_twenty_without() {
     assert_eq!(is(but(20, 0)), (false, false, false));
     let clears = |with_n, without_n| Lift { with_n, without_n, ..lift(0.0, 1.0, 1.0) }.clears();
     assert!(clears(20, 20) && !clears(19, 20) && !clears(20, 19));
+    let longer = |with_ns| Lift { mean_ns: [with_ns, 200.0], ..lift(0.0, 1.0, 1.0) }.clears();
+    assert!(longer(249.0) && !longer(251.0), "a quarter longer in the mean");
     assert_eq!(lift(0.0, 2.5, 0.75).ratios(), Some([2.5, 0.75]));
     let of_nothing = Lift { without_ns: [0.0; 2], ..lift(0.0, 2.5, 0.75) };
     assert_eq!(of_nothing.ratios(), Some([250.0, 750.0]));
