@@ -291,10 +291,9 @@ impl State {
             && self.rested.is_none_or(|times| times < SLOWER)
     }
 
-    /// Requests are in flight for longer than the load explains. If a disk was saturated for a part
-    /// of each second already, as by bursts, then longer bursts of as many requests at a time keep
-    /// each of them in flight for as long as before. If more come at once, each is in flight for as
-    /// many times longer as there are more.
+    /// Requests are in flight for longer than the load explains. Assume bursts that saturate the
+    /// disk. If they only last longer, each request stays in flight for as long as before. If a
+    /// burst has twice as many requests in flight, each stays in flight for twice as long.
     pub fn is_held_up(&self, growth: &Growth) -> bool {
         let explained = HELD_UP * growth.times.max(self.done);
         self.was_saturated && self.stretch.is_some_and(|stretch| stretch >= explained)

@@ -143,8 +143,8 @@ fn check_series(agent: &Agent, since: Instant) {
     wait_until(agent, "verdicts have the time of now", || (-1.0..=5.0).contains(&age()));
 }
 
-/// Asks for the timeline of an hour up to now. A process of low priority answers, which gets little
-/// of an emulated CPU.
+/// Asks for the timeline of the last hour. The process that answers has a low priority, so on an
+/// emulated CPU the answer may take minutes.
 #[track_caller]
 fn timeline(agent: &Agent) -> Value {
     let end = Instant::now() + SHOWN;
@@ -313,8 +313,8 @@ fn after_the_machine_was_suspended_times_are_right() {
     scene.end();
 }
 
-/// Has the machine stopped for some seconds, as a hypervisor does that moves it or takes a snapshot
-/// of it: its clocks go on, and its kernel does not notice. Returns how long nothing ran here.
+/// Has QEMU stopped for some seconds. A hypervisor does the same to a machine that it migrates: the
+/// clocks go on, and the kernel does not notice. Returns the longest gap that this thread saw.
 fn pause(seconds: u64) -> Duration {
     // Whoever reads the console stops the machine, a moment after this line.
     io::stdout().write_all(format!("\ntracer-vm: pause {seconds}\n").as_bytes()).unwrap();

@@ -47,8 +47,8 @@ impl Session {
         tick
     }
 
-    /// Finds who had the kernel drop its caches since the last tick, and who had it before,
-    /// where that was not known then.
+    /// Finds who had the kernel drop its caches since the last tick. The second list has the owners
+    /// of earlier drops that only became known now.
     fn read_drops(&mut self) -> (Vec<OwnerId>, Vec<OwnerId>) {
         let Self { cache_drops, tallies, accounts, .. } = self;
         let (mut drops, mut late_drops) = (Vec::new(), Vec::new());

@@ -270,15 +270,20 @@ fn of_two_drops_the_older_one_is_named_first() {
     assert!(!world.speaks_of(SOMEBODY), "{:?}", world.judged());
 }
 
+/// The caches grow to this size, then a job drops them, and the reader reads back 50 MiB a second.
+fn drop_and_read_back(world: &mut World, cached: u64, by: OwnerId) {
+    world.cached = cached;
+    world.second(0, &[]);
+    world.cached = 90 * MIB;
+    world.second(50 * MIB, &[by]);
+    (0..2).for_each(|_| world.second(50 * MIB, &[]));
+}
+
 #[test]
 fn a_job_whose_names_come_late_each_time_is_one_culprit() {
     let mut world = World::new();
     for _ in 0..3 {
-        world.cached = 900 * MIB;
-        world.second(0, &[]);
-        world.cached = 90 * MIB;
-        world.second(50 * MIB, &[SOMEBODY]);
-        (0..2).for_each(|_| world.second(50 * MIB, &[]));
+        drop_and_read_back(&mut world, 900 * MIB, SOMEBODY);
         world.named(50 * MIB, &[CRON]);
     }
     let (cron, reader) = world.shares();
@@ -291,11 +296,7 @@ fn what_is_read_back_until_the_next_drop_is_read_back_again_after_it() {
     let mut world = World::new();
     for _ in 0..4 {
         // All of it is read back in three seconds, as after the drop before.
-        world.cached = 240 * MIB;
-        world.second(0, &[]);
-        world.cached = 90 * MIB;
-        world.second(50 * MIB, &[CRON]);
-        (0..2).for_each(|_| world.second(50 * MIB, &[]));
+        drop_and_read_back(&mut world, 240 * MIB, CRON);
     }
     let (cron, reader) = world.shares();
     assert!(cron > 0.8 && reader < 0.05, "{:?}", world.judged());
