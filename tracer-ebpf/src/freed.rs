@@ -9,11 +9,12 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::map, maps::LruHashMap};
 use tracer_ebpf::{
     dropped::Dropped,
-    record::{COMM, op, via},
+    record::{COMM, DiskLedger, op, via},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
+    cell::MapCell,
     clock::now_ns,
     dirtier,
     maps::{BPF_ANY, Lookup as _, count_drop},
@@ -23,6 +24,9 @@ use crate::{
 /// A thread submits its discards within this time after it began with them. A worker that does
 /// something else later is not mistaken.
 const LASTS_NS: u64 = 10_000_000_000;
+
+/// A disk that no sync waited for within this time has no victim to judge.
+const WATCHED_NS: u64 = 60_000_000_000;
 
 /// A place in a filesystem.
 #[derive(Clone, Copy)]
@@ -38,9 +42,16 @@ pub struct Place {
 pub struct Freer {
     cgroup: u64,
     comm: [u8; COMM],
+    /// Its process, or [`NOBODY`] or [`UNKNOWN`].
     tgid: u64,
     at_ns: u64,
 }
+
+/// A kernel thread freed them, and it is not known for whom it works.
+const NOBODY: u64 = u64::MAX;
+/// Nobody was noted for the place: they were freed before the hooks were attached, or the kernel
+/// evicted the entry.
+const UNKNOWN: u64 = u64::MAX - 1;
 
 /// Beyond this number of places the kernel evicts those that were not used for longest. Their
 /// discards stay the kernel thread's, and are counted then.
@@ -54,13 +65,14 @@ static DISCARDING: LruHashMap<u32, Freer> = LruHashMap::with_max_entries(1024, 0
 impl Freer {
     /// The running task, or the one for whom a kernel thread takes a deleted file apart.
     #[inline(always)]
-    pub fn current() -> Option<Self> {
+    pub fn current() -> Self {
         let mut who = Submitter::current(0);
         if who.is_kernel() {
             dirtier::stand_in_for_file(&mut who);
         }
         let Submitter { cgroup, comm, tgid, .. } = who;
-        (!who.is_kernel()).then(|| Self { cgroup, comm, tgid: u64::from(tgid), at_ns: 0 })
+        let tgid = if who.is_kernel() { NOBODY } else { u64::from(tgid) };
+        Self { cgroup, comm, tgid, at_ns: 0 }
     }
 
     /// It frees blocks at this place.
@@ -77,25 +89,30 @@ pub fn begin_discard(place: &Place, or: &Place) {
     if !in_kernel_thread() {
         return;
     }
-    let tid = bpf_get_current_pid_tgid() as u32;
-    let Some(known) = FREED.cell(place).or_else(|| FREED.cell(or)) else {
-        let _ = DISCARDING.remove(tid);
-        count_drop(Dropped::DirtierUnknown);
-        return;
-    };
-    let freer = Freer { at_ns: now_ns(), ..known.get() };
-    let _ = DISCARDING.insert(tid, freer, BPF_ANY);
+    let mut freer = Freer { cgroup: 0, comm: [0; COMM], tgid: UNKNOWN, at_ns: 0 };
+    if let Some(known) = FREED.cell(place).or_else(|| FREED.cell(or)) {
+        freer = known.get();
+    }
+    freer.at_ns = now_ns();
+    let _ = DISCARDING.insert(bpf_get_current_pid_tgid() as u32, freer, BPF_ANY);
 }
 
-/// Puts the actor that freed the space in the place of a kernel thread that discards it.
+/// Puts the actor that freed the space in the place of a kernel thread that discards it on a disk.
 #[inline(never)]
-pub fn stand_in(who: &mut Submitter, operation: u32) -> i32 {
+pub fn stand_in(who: &mut Submitter, operation: u32, ledger: MapCell<DiskLedger>) -> i32 {
     if operation != op::DISCARD || !who.is_kernel() {
         return 0;
     }
     let Some(freer) = DISCARDING.cell(&who.tid) else { return 0 };
     let freer = freer.get();
-    if who.submitted_ns.saturating_sub(freer.at_ns) > LASTS_NS {
+    let now = who.submitted_ns;
+    if freer.tgid == NOBODY || now.saturating_sub(freer.at_ns) > LASTS_NS {
+        return 0;
+    }
+    if freer.tgid == UNKNOWN {
+        if now.saturating_sub(ledger.synced_ns().get()) < WATCHED_NS {
+            count_drop(Dropped::DirtierUnknown);
+        }
         return 0;
     }
     who.cgroup = freer.cgroup;

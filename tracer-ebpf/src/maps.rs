@@ -35,6 +35,7 @@ fields! {
         unplaced: u64,
         shares: u64,
         outside: u64,
+        synced_ns: u64,
     }
 }
 fields! {

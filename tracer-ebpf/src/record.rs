@@ -140,8 +140,9 @@ pub struct DiskLedger {
     /// completion without a slot is one of theirs, and was counted when it was submitted.
     /// As a signed number it may fall below 0 when two completions meet.
     pub outside: u64,
-    /// Fills the struct up to whole cache lines.
-    pub spare: u64,
+    /// When a sync last began to wait for this disk, in ns; written once a second at most, so
+    /// that a CPU that only reads this cache line keeps it.
+    pub synced_ns: u64,
 }
 
 /// One block request in flight, in a slot that [`crate::places`] finds.

@@ -118,9 +118,9 @@ pub fn describe(
 fn charge(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>, now: u64) {
     let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
     let mut who = submitter(request, operation, now);
-    freed::stand_in(&mut who, operation);
     slot.submitted_ns().set(who.submitted_ns);
     if let Some(ledger) = LEDGER.cell(index) {
+        freed::stand_in(&mut who, operation, ledger);
         work::enter(ledger, who.submitted_ns);
         let (at, account) = accounts::account(&who, (index, ledger), operation);
         slot.account().set(index * ACCOUNTS as u32 + at);

@@ -2,7 +2,7 @@
 //!
 //! The kernel evicts entries without notice, and no table has what happened before the
 //! tracer started. A lookup that finds nothing cannot distinguish the two, so both are
-//! counted.
+//! counted. What a kernel thread did for nobody who is known is not.
 
 use std::{
     fs::{self, File},
@@ -12,15 +12,21 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use nix::fcntl::{FallocateFlags, fallocate};
 use tracer::session::Session;
+use tracer_disk_model::Model;
 use tracer_ebpf::dropped::Dropped;
-use tracer_lab::disk::{Filesystem, read_stat};
+use tracer_kernel::capability::Capability;
+use tracer_lab::{
+    disk::{Filesystem, LoopDisk, read_stat},
+    tool::FSTRIM,
+};
 
 use super::{
     block::{dropped, in_three_plays},
     lab_disk, need_live, traced,
 };
-use crate::matrix::requests::settle;
+use crate::{matrix::requests::settle, simulated::SimulatedDisk};
 
 /// The number of files, which is more than the table of dirtiers has entries.
 const MANY: usize = 40_000;
@@ -103,4 +109,69 @@ fn what_is_written_back_for_files_that_no_table_knows_is_counted() {
     need_live!();
     let said = || play().inspect_err(|error| println!("{error:#}"));
     in_three_plays(said).unwrap();
+}
+
+/// Extents of each file, and their length.
+const EXTENTS: i64 = 400;
+const EXTENT_BYTES: i64 = 64 << 10;
+
+/// Gives two files their extents in turns, so that no two of one file lie beside each other.
+fn interleave(files: [&File; 2]) -> Result<()> {
+    for number in 0..EXTENTS {
+        for file in files {
+            let at = number * EXTENT_BYTES;
+            fallocate(file, FallocateFlags::empty(), at, EXTENT_BYTES)?;
+        }
+    }
+    Ok(files[0].sync_all()?)
+}
+
+/// Deletes a file, and waits until its space is discarded and the hooks on that are there.
+fn delete(session: &mut Session, folder: &Path) -> Result<()> {
+    for _ in 0..10 {
+        let file = folder.join("deleted");
+        fs::write(&file, vec![1; 1 << 20])?;
+        write_back(folder);
+        fs::remove_file(&file)?;
+        write_back(folder);
+        poll(session, Duration::from_secs(1));
+        if session.is_attached(Capability::Writeback) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("no kernel thread was seen to discard")
+}
+
+/// A disk in a file of a filesystem that discards: `fstrim` discards what is free on it, and the
+/// loop device's worker frees what the file had there.
+fn discard_below(session: &mut Session, disk: &SimulatedDisk) -> Result<()> {
+    let folder = disk.mountpoint();
+    let (image, other) = (folder.join("image"), folder.join("other"));
+    let file = File::create(&image)?;
+    interleave([&file, &File::create(&other)?])?;
+    file.set_len(128 << 20)?;
+    delete(session, folder)?;
+    let above = LoopDisk::over(&image, &folder.join("above"), Filesystem::Ext4, &[])?;
+    let (before, stat) = (unknown(session), disk.disk().stat()?);
+    FSTRIM.run(&[&above.mountpoint().to_string_lossy()])?;
+    write_back(folder);
+    let after = unknown(session);
+    drop(above);
+    let discards = disk.disk().stat()?.discards - stat.discards;
+    println!("{discards} discards, {} of an unknown owner", after - before);
+    ensure!(discards >= EXTENTS as u64 / 2, "only {discards} discards");
+    ensure!(after < before + discards / 10, "{before} before, {after} after {discards} discards");
+    Ok(())
+}
+
+#[test]
+fn what_a_loop_devices_worker_frees_is_nobodys_and_not_counted() {
+    need_live!();
+    let play = || -> Result<()> {
+        let disk = SimulatedDisk::create(Filesystem::Ext4)?;
+        disk.become_another(&Model { discard: Duration::from_millis(1), ..Model::default() })?;
+        disk.mount_with("discard")?;
+        traced(|session| discard_below(session, &disk))
+    };
+    in_three_plays(|| play().inspect_err(|error| println!("{error:#}"))).unwrap();
 }

@@ -44,11 +44,23 @@ static UNDERLYING_MARKS: HashMap<u32, UnderlyingMarks> = HashMap::with_max_entri
 #[map]
 static EMPTY_UNDERLYING: Array<UnderlyingMarks> = Array::with_max_entries(1, 0);
 
+/// The time of a disk's last sync is written down this often.
+const NOTED_EVERY_NS: u64 = 1_000_000_000;
+
+/// Notes that a sync waits for a disk. If two CPUs do so at once, either time is as good.
+#[inline(always)]
+fn note_sync(ledger: MapCell<DiskLedger>, now: u64) {
+    if now.saturating_sub(ledger.synced_ns().get()) > NOTED_EVERY_NS {
+        ledger.synced_ns().set(now);
+    }
+}
+
 /// Marks the accounts of a disk, so that their integrals are measured from now on.
 #[inline(never)]
 pub fn watch(sync: MapCell<OpenSync>, disk: MapCell<Disk>, now: u64) -> i32 {
     let index = disk.index().get();
     let Some(ledger) = LEDGER.cell(index) else { return 0 };
+    note_sync(ledger, now);
     let moment = Moment::at(tick(now));
     sync.disk().set(index);
     sync.carried().set(u16::from(disk.depth().get() >= Disk::ON_CARRIER));
@@ -70,7 +82,7 @@ pub fn watch(sync: MapCell<OpenSync>, disk: MapCell<Disk>, now: u64) -> i32 {
 #[inline(never)]
 fn watch_underlying(disk: MapCell<Disk>, now: u64) -> u32 {
     let tid = bpf_get_current_pid_tgid() as u32;
-    let now = Moment::at(tick(now));
+    let now = Now { ns: now, moment: Moment::at(tick(now)) };
     let Some(empty) = EMPTY_UNDERLYING.get(0) else { return 0 };
     if UNDERLYING_MARKS.insert(tid, empty, BPF_ANY).is_err() {
         count_drop(Dropped::SyncTableFull);
@@ -88,21 +100,29 @@ fn watch_underlying(disk: MapCell<Disk>, now: u64) -> u32 {
 // first, which older verifiers (seen on 5.10 and 6.1) refuse as an endless loop.
 const _: () = assert!(UNDERLYING == 3);
 
+/// One time in both forms.
+#[derive(Clone, Copy)]
+struct Now {
+    ns: u64,
+    moment: Moment,
+}
+
 #[inline(always)]
-fn watch_one(underlying: MapCell<UnderlyingMarks>, disk: MapCell<Disk>, at: usize, now: Moment) {
+fn watch_one(underlying: MapCell<UnderlyingMarks>, disk: MapCell<Disk>, at: usize, now: Now) {
     let index = disk.underlying().at(at).get();
     let ledger = if index == NO_DISK { None } else { LEDGER.cell(index) };
     let Some(ledger) = ledger else {
         underlying.disks().at(at).set(u64::from(NO_DISK));
         return;
     };
+    note_sync(ledger, now.ns);
     underlying.disks().at(at).set(u64::from(index));
     let used = used_accounts(ledger);
     for account in 0..ACCOUNTS {
         if account >= used {
             break;
         }
-        underlying.marks().at(at).at(account).set(read_account(ledger, account, now));
+        underlying.marks().at(at).at(account).set(read_account(ledger, account, now.moment));
     }
 }
 

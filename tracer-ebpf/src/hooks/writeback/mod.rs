@@ -69,10 +69,13 @@ pub fn ext4_free_blocks(ctx: BtfTracePointContext) -> i32 {
     let FileKey { device, .. } = file_key(Kernel(ctx.arg(0)), 0);
     let (block, count): (u64, u64) = (ctx.arg(1), ctx.arg(2));
     let last = block.wrapping_add(count).wrapping_sub(1);
-    if let Some(freer) = Freer::current() {
-        freer.note(&small(device, block));
+    let freer = Freer::current();
+    freer.note(&small(device, block));
+    freer.note(&group(device, block));
+    // A run may lie in two groups, and its discards begin once in each.
+    if block >> PLACE_BITS != last >> PLACE_BITS {
         freer.note(&small(device, last));
-        freer.note(&group(device, block));
+        freer.note(&group(device, last));
     }
     0
 }
@@ -97,9 +100,7 @@ fn group(device: u32, block: u64) -> Place {
 
 #[btf_tracepoint(function = "xfs_extent_busy")]
 pub fn xfs_extent_busy(ctx: BtfTracePointContext) -> i32 {
-    if let Some(freer) = Freer::current() {
-        freer.note(&extent(&ctx));
-    }
+    Freer::current().note(&extent(&ctx));
     0
 }
 
