@@ -106,6 +106,8 @@ pub struct Config {
     pub inode_sb: u32,
     pub sb_dev: u32,
     pub sb_bdev: u32,
+    /// `super_block.s_writers.frozen`.
+    pub sb_frozen: u32,
     /// `super_block.s_bdi` and `backing_dev_info.id`: both are there, or none.
     pub sb_bdi: u32,
     pub bdi_id: u32,
@@ -117,7 +119,7 @@ pub struct Config {
     pub journal_fs_dev: u32,
     /// From the log of an xfs to its superblock: `xlog.l_mp`, `xfs_mount.m_super`;
     /// and of `struct xlog_ticket` what was reserved and what of it is left; all or
-    /// none.
+    /// none, except that `m_super` may be there alone.
     pub xlog_mount: u32,
     pub xfs_mount_super: u32,
     pub ticket_reserved: u32,

@@ -18,6 +18,7 @@ modules! {
     filled
     floor
     freed
+    frozen
     hooks
     journals
     maps

@@ -275,6 +275,32 @@ pub struct LoggedBy {
     pub tid: u64,
 }
 
+/// Places in the table of freezes, by [`frozen_place`].
+pub const FROZEN: u32 = 64;
+
+/// The place of a filesystem's device in the table of freezes. Partitions and volumes that are
+/// numbered one after another have places of their own.
+#[inline(always)]
+pub const fn frozen_place(device: u32) -> u32 {
+    (device ^ device >> 20) % FROZEN
+}
+
+/// The last freeze of a filesystem.
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Frozen {
+    /// The actor that froze it.
+    pub key: OwnerKey,
+    /// When it began; 0 if nothing was frozen at this place yet.
+    pub since_ns: u64,
+    /// When it was seen to be over; 0 until then.
+    pub until_ns: u64,
+    /// The filesystem's device, as in a sync's record.
+    pub device: u32,
+    /// The thread that froze it, by the kernel's own number.
+    pub tid: u32,
+}
+
 /// The fields of a [`SyncRecord`], each once for the kernel programs, the decoder
 /// and recordings; only its last one, the accounts, is not in here. Lengths in
 /// ns, times in kernel monotonic ns.
@@ -467,6 +493,7 @@ const _: () = assert!(size_of::<Solo>() == 16);
 const _: () = assert!(size_of::<Journal>() == 80);
 const _: () = assert!(size_of::<ContenderKey>() == 32);
 const _: () = assert!(size_of::<Reclaimed>() == 24);
+const _: () = assert!(size_of::<Frozen>() == 56);
 const _: () = assert!(size_of::<SyncRecord>() == 712);
 const _: () = assert!(core::mem::offset_of!(SyncRecord, integrals) == 200);
 const _: () = assert!(size_of::<StackedRecord>() == 712 + UNDERLYING * 520);

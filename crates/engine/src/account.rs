@@ -7,6 +7,7 @@ use tracer_ebpf::record::op;
 
 use super::{
     blame::ActorId,
+    freeze::Froze,
     helper::{Held, Role},
     phases::Phase,
     sums::Half,
@@ -27,13 +28,13 @@ pub fn is_limited(limited_ns: u64, tick_ns: f64) -> bool {
 }
 
 /// An actor with a smaller share of the excess is no culprit.
-const CULPRIT_SHARE: f64 = 0.05;
+pub(super) const CULPRIT_SHARE: f64 = 0.05;
 
 /// If the device was slow in this part of the excess, commits waited for it.
 const SLOW_DEVICE: f64 = 0.5;
 
 /// With a smaller share of the excess no actor is certain to be the cause.
-const SURE_SHARE: f64 = 0.5;
+pub(super) const SURE_SHARE: f64 = 0.5;
 
 /// The conditions for evidence to count.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +72,7 @@ pub struct DividedExcess<'a> {
     /// Wait by suspect: behind its requests, its blocks, its running, its
     /// allocations.
     waits: Vec<Waits>,
+    froze: Vec<Froze>,
     cpu_ns: f64,
     memory_ns: f64,
     limit_ns: f64,
@@ -111,6 +113,7 @@ impl<'a> DividedExcess<'a> {
             charges,
             lifts,
             waits,
+            froze: Vec::new(),
             cpu_ns: 0.0,
             memory_ns: 0.0,
             limit_ns: 0.0,
@@ -192,6 +195,11 @@ impl<'a> DividedExcess<'a> {
     /// Adds a wait for the victim's own limit outside its syncs.
     pub fn hold_back(&mut self, held_ns: f64) {
         self.limit_ns += held_ns;
+    }
+
+    /// Adds the waits before its syncs, while somebody kept its filesystem frozen.
+    pub fn freeze(&mut self, froze: Vec<Froze>) {
+        self.froze = froze;
     }
 
     /// The waits for servers and workers of the disk that were held up themselves.
@@ -299,8 +307,9 @@ impl<'a> DividedExcess<'a> {
 
     pub fn shares(&self, total: f64) -> Shares {
         let sum = |part: fn(&Waits) -> f64| self.waits.iter().map(part).sum::<f64>();
+        let frozen_ns: f64 = self.froze.iter().map(|froze| froze.ns).sum();
         Shares {
-            owners: sum(|w| w.requests + w.journal) / total,
+            owners: (sum(|w| w.requests + w.journal) + frozen_ns) / total,
             cpu: (self.cpu_ns + sum(|w| w.cpu)) / total,
             memory: (self.memory_ns + sum(|w| w.memory)) / total,
             limit: self.limit_ns / total,
@@ -363,6 +372,7 @@ impl<'a> DividedExcess<'a> {
                 ruled_out.push(finding);
             }
         }
+        culprits.extend(self.froze.iter().filter_map(|froze| froze.finding(total)));
         culprits.sort_by(|a, b| b.share.total_cmp(&a.share));
         ruled_out.sort_by_key(|finding| std::cmp::Reverse(finding.lift.with_n));
         (culprits, ruled_out)

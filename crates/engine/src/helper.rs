@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    freeze::Freezers,
     sums::Half,
     victim::{Span, Victim},
 };
@@ -114,7 +115,11 @@ struct HelperSums {
 
 /// A victim's.
 #[derive(Clone, Debug, Default)]
-pub struct Helpers(Vec<HelperSums>);
+pub struct Helpers {
+    known: Vec<HelperSums>,
+    /// Those who froze its filesystem.
+    pub(super) freezers: Freezers,
+}
 
 /// How a helper was over a span: for which parts of the time it was held up.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -183,24 +188,24 @@ impl Victim {
 
     /// Whether a process is a helper of it that waited for a CPU in the last second.
     pub(super) fn is_held_up_by(&self, tgid: u32) -> bool {
-        self.helpers.0.iter().any(|known| known.matters && known.last.tgid == tgid)
+        self.helpers.known.iter().any(|known| known.matters && known.last.tgid == tgid)
     }
 
     /// Whether any of its helpers waited for a CPU in the last second.
     pub fn is_held_up(&self) -> bool {
-        self.helpers.0.iter().any(|known| known.matters)
+        self.helpers.known.iter().any(|known| known.matters)
     }
 
     /// For how long those helpers waited for a CPU, in the window, in ns.
     pub fn held_up_ns(&self) -> f64 {
-        let held_up = self.helpers.0.iter().filter(|known| known.matters);
+        let held_up = self.helpers.known.iter().filter(|known| known.matters);
         held_up.map(HelperSums::cpu_ns).sum()
     }
 
     /// How its helpers were over a span whose sums are `sum`, those most held up first.
     pub(super) fn held(&self, sum: &Half, span: Span) -> Vec<Held> {
         let mut held: Vec<_> =
-            self.helpers.0.iter().filter_map(|known| known.held(sum, span)).collect();
+            self.helpers.known.iter().filter_map(|known| known.held(sum, span)).collect();
         held.sort_by(|a, b| b.up().total_cmp(&a.up()));
         held
     }
@@ -214,41 +219,43 @@ impl Helpers {
             (known.last.role, known.last.tgid) == (helper.role, helper.tgid)
                 && known.last.comm == helper.comm
         };
-        let at = match self.0.iter().position(is_same) {
+        let at = match self.known.iter().position(is_same) {
             Some(at) => at,
             None => {
                 let weigh = |known: &HelperSums| {
                     let up_ns = known.now.up_ns + known.before.up_ns + known.past.up_ns;
                     (known.last.role == Role::Server, up_ns as u64)
                 };
-                let least = self.0.iter().enumerate().min_by_key(|(_, known)| weigh(known));
-                if let Some((least, _)) = least.filter(|_| self.0.len() >= MAX_HELPERS) {
-                    self.0.remove(least);
+                let least = self.known.iter().enumerate().min_by_key(|(_, known)| weigh(known));
+                if let Some((least, _)) = least.filter(|_| self.known.len() >= MAX_HELPERS) {
+                    self.known.remove(least);
                 }
                 let none = Sums::default();
                 let last = Helper { own_disk: String::new(), ..helper.clone() };
-                self.0.push(HelperSums {
+                self.known.push(HelperSums {
                     last,
                     now: none,
                     before: none,
                     past: none,
                     matters: false,
                 });
-                self.0.len() - 1
+                self.known.len() - 1
             }
         };
-        &mut self.0[at]
+        &mut self.known[at]
     }
 
     /// Forgets the older half of the window.
     pub(super) fn rotate(&mut self) {
-        self.0.retain_mut(HelperSums::rotate);
+        self.known.retain_mut(HelperSums::rotate);
+        self.freezers.rotate();
     }
 
     pub(super) fn begin_period(&mut self) {
-        for known in &mut self.0 {
+        for known in &mut self.known {
             (known.now, known.before, known.past) = Default::default();
         }
+        self.freezers.begin_period();
     }
 }
 

@@ -75,6 +75,7 @@ impl Victim {
             self.charge_drops(before, drops, actor, until_ns);
         }
         self.now.ticks += 1;
+        self.freeze(tick, actor);
         let (mut all, mut others) = (0.0, 0.0);
         for work in tick.journals.iter().filter(|work| work.device == device) {
             let (who, blocks) = (actor(work.owner), work.blocks as f64);

@@ -96,6 +96,8 @@ pub enum Via {
     Journal,
     Runqueue,
     Memory,
+    /// Before its syncs, to write to a filesystem that is frozen.
+    Freeze,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]

@@ -17,6 +17,7 @@ mod debt;
 pub mod demand;
 pub mod device;
 mod drops;
+mod freeze;
 pub mod helper;
 mod histogram;
 mod inputs;
@@ -163,7 +164,8 @@ impl Engine {
         self.drops.tick(tick, &actor);
         let (drops, calls) = (&self.drops, &self.calls);
         for victim in &mut self.victims {
-            if tick.at_ns.saturating_sub(victim.last_ns) <= WATCHED_NS {
+            let is_watched = tick.at_ns.saturating_sub(victim.last_ns) <= WATCHED_NS;
+            if is_watched || victim.is_frozen() {
                 victim.tick(tick, &actor, drops, calls);
             }
         }

@@ -19,12 +19,12 @@ const READ: usize = op::READ as usize;
 const WRITE: usize = op::WRITE as usize;
 
 /// Reads that read back what somebody else dropped from the caches. They are an effect, and no
-/// operation of its own (`record::op`).
-pub const READ_BACK: usize = op::KNOWN;
+/// operation of its own (`record::op`): no suspect is charged with a freeze, whose place they have.
+pub const READ_BACK: usize = op::FREEZE as usize;
 
 /// The number of things that an actor can be charged with: the block operations, the causes
-/// beyond them, and [`READ_BACK`].
-pub const CHARGES: usize = op::KNOWN + 1;
+/// beyond them without freezes, and [`READ_BACK`].
+pub const CHARGES: usize = op::KNOWN;
 
 /// Whether the one that is blamed most for this victim was on the sync's path
 /// too: a periodic innocent beside a continuous culprit must be compared among

@@ -27,6 +27,7 @@ mod divisions;
 mod drops;
 mod edges;
 mod findings;
+mod freeze;
 mod growth;
 mod helped;
 mod helper;

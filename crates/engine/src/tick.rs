@@ -26,6 +26,9 @@ pub struct Tick {
     /// first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub late_drops: Vec<OwnerId>,
+    /// Filesystems that are frozen, or were in the last second.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freezes: Vec<Freeze>,
     /// Limits that held a cgroup back.
     pub limits: Vec<Limit>,
     /// Processes and threads of this node that victims' syncs wait for.
@@ -48,7 +51,8 @@ impl Tick {
         let loads = self.disks.iter().flat_map(|disk| &disk.loads).map(|load| load.owner);
         let others = self.reclaimers.iter().map(|one| one.owner).chain(loads);
         let drops = self.drops.iter().chain(&self.late_drops).copied();
-        journals.chain(contenders).chain(others).chain(drops)
+        let freezers = self.freezes.iter().map(|freeze| freeze.owner);
+        journals.chain(contenders).chain(others).chain(drops).chain(freezers)
     }
 }
 
@@ -179,6 +183,24 @@ pub struct Reclaimer {
     /// those within that limit, and from no others.
     #[serde(default)]
     pub limit_ns: u64,
+}
+
+/// A filesystem that is frozen, or was: nobody can write to it meanwhile.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Freeze {
+    /// The filesystem's device, as in a sync's record.
+    pub device: u32,
+    /// The owner who froze it.
+    pub owner: OwnerId,
+    /// When it was frozen, and when it was thawed; that is 0 while it is frozen, as far as is
+    /// known.
+    pub since_ns: u64,
+    #[serde(default)]
+    pub until_ns: u64,
+    /// Victims' processes of which a thread waits for the thaw at the time of the tick, as records
+    /// name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<u32>,
 }
 
 /// A limit that a cgroup ran into.

@@ -104,8 +104,11 @@ pub struct Judgement {
     pub in_house: bool,
     /// The part of the time for which a limit of its own held the victim back.
     pub limited: f64,
-    /// The part of the excess outside its syncs, while its own limit stopped it: an estimate.
+    /// The part of the excess outside its syncs: while its own limit stopped it, which is an
+    /// estimate, and while it waited to write to a filesystem that was frozen.
     pub outside_ns: f64,
+    /// The part of the time for which it waited to write to a filesystem that was frozen.
+    pub frozen: f64,
     /// The processes and threads that it waits for, those most held up first.
     pub helpers: Vec<Held>,
     /// The state of the device meanwhile, as far as it is known.
@@ -136,7 +139,10 @@ pub fn is_slow_tail(syncs: u64, p99: f64, undisturbed_p99: Option<f64>) -> bool 
 pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let runqueue_ns = sum.phases.ns[Phase::Runqueue] as f64;
     let tick_ns = f64::from(sum.ticks) * 1e9;
-    let outside_ns = held_outside_ns(sum, tick_ns);
+    let held_ns = held_outside_ns(sum, tick_ns);
+    let froze = victim.froze(span, tick_ns);
+    let frozen_ns: f64 = froze.iter().map(|froze| froze.ns).sum();
+    let outside_ns = held_ns + frozen_ns;
     let excess_ns = sum.parts.excess_ns + runqueue_ns + sum.long_on_cpu_ns() + outside_ns;
     let is_slow_of_late = is_slow_of_late(victim, sum);
     let is_unusual = is_slow_of_late || is_unusual(victim, sum, outside_ns, f64::MAX);
@@ -158,7 +164,8 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let mut account = DividedExcess::new(victim, span);
     let helpers = victim.held(sum, span);
     account.divide(victim, sum, runqueue_ns, &helpers);
-    account.hold_back(outside_ns);
+    account.hold_back(held_ns);
+    account.freeze(froze);
     if basis.has_lifts {
         account.clear_suspects();
     }
@@ -168,9 +175,12 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let shares = account.shares(total);
     let limited_ns = sum.limited_cpu_ns.max(sum.limited_io_ns) as f64;
     let (mut culprits, mut ruled_out) = account.findings(total, sum, basis);
+    // Then it is no question of its syncs, and of their disk.
+    let is_frozen = 2.0 * frozen_ns >= excess_ns && frozen_ns > 0.0;
     let kind = match () {
         () if is_too_little(sum.syncs, excess_ns) || !victim.has_history() => Kind::Unknown,
         () if !is_slow => Kind::None,
+        () if is_frozen => Kind::Owners,
         () => match kind_of(&shares, victim.disk == NO_DISK) {
             Kind::Device | Kind::Unseen if let Some(kind) = kind_of_server(&helpers) => kind,
             Kind::Owners | Kind::Own | Kind::Device | Kind::Unexplained
@@ -238,6 +248,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         in_house,
         helpers,
         outside_ns,
+        frozen: if tick_ns > 0.0 { (frozen_ns / tick_ns).min(1.0) } else { 0.0 },
         limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
         circumstances,
         slower_than,

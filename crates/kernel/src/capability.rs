@@ -40,12 +40,14 @@ pub enum Capability {
     Bio,
     /// Owners of what is put into the log of an xfs.
     Tickets,
+    /// Filesystems that somebody freezes.
+    Freeze,
 }
 
 impl Capability {
     /// In the order in which they are attached: completions before submissions,
     /// so that no request is seen to be submitted and not to complete meanwhile.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Complete,
         Self::Issue,
         Self::Submit,
@@ -59,6 +61,7 @@ impl Capability {
         Self::Metadata,
         Self::Bio,
         Self::Tickets,
+        Self::Freeze,
     ];
 
     /// Its name in options and outputs.
@@ -107,6 +110,7 @@ impl Capability {
             Self::Writeback => &hooks::writeback::HOOK,
             Self::Metadata => &hooks::metadata::HOOK,
             Self::Tickets => &hooks::tickets::HOOK,
+            Self::Freeze => &hooks::freeze::HOOK,
         }
     }
 }

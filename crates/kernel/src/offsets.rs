@@ -176,6 +176,7 @@ fn file_fields(types: &KernelTypes<'_>, file: u32, config: &mut Config) -> Resul
     let sb = types.follow(inode, "i_sb")?;
     config.sb_dev = types.required(sb, "super_block", "s_dev")?;
     config.sb_bdev = types.required(sb, "super_block", "s_bdev")?;
+    config.sb_frozen = types.offset(sb, "s_writers.frozen");
     if let Ok(bdi) = types.follow(sb, "s_bdi")
         && let Some(id) = types.field(bdi, "id")
     {

@@ -216,6 +216,11 @@ VfsEntry: "vfs_entry" at Function("vfs_fsync"),
     /// As [`Program::XfsInodeSetReclaimable`], while a kernel worker discards.
     XfsFileFreed: "xfs_file_freed" at Tracepoint("xfs_inode_set_reclaimable"),
 
+    /// As [`Program::Ext4SyncFs`], for somebody who freezes it.
+    Ext4Freeze: "ext4_freeze" at Tracepoint("ext4_sync_fs"),
+    /// xfs syncs a filesystem, for somebody who freezes it.
+    XfsFreeze: "xfs_freeze" at Tracepoint("xfs_fs_sync_fs"),
+
     /// A bio is submitted: it has no request yet.
     BlockBioQueue: "block_bio_queue" at Tracepoint("block_bio_queue"),
     /// A CPU switches tasks.

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::{capability::Capability, program::Program, strategies::Outcome};
 
-    const ALL: [(Capability, &str); 13] = [
+    const ALL: [(Capability, &str); 14] = [
         (Capability::Complete, "tracepoint"),
         (Capability::Issue, "tracepoint"),
         (Capability::Submit, "tracepoint"),
@@ -120,6 +120,7 @@ mod tests {
         (Capability::Metadata, "tracepoint"),
         (Capability::Bio, "tracepoint"),
         (Capability::Tickets, "tracepoint"),
+        (Capability::Freeze, "tracepoint"),
     ];
 
     /// A selection of these strategies, with all their programs attached.
@@ -197,6 +198,11 @@ mod tests {
                      named, because their owners are not known",
                 ),
                 (Capability::Tickets.name(), "which owners fill the log of an xfs is not known"),
+                (
+                    Capability::Freeze.name(),
+                    "who freezes a filesystem, and that its users cannot write meanwhile, is not \
+                     seen",
+                ),
                 ("runqueue", "waiting for a CPU is not distinguished from waiting for the disk"),
                 ("process", "threads go by their own names, not by their process's"),
             ],

@@ -12,6 +12,7 @@ pub mod devices;
 pub mod disks;
 pub mod errand;
 pub mod files;
+pub mod frozen;
 pub mod helpers;
 pub mod identity;
 pub mod mounts;

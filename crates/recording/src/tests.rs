@@ -33,8 +33,8 @@ use tracer_engine::{
     helper::{Helper, Role},
     reference::Grade,
     tick::{
-        Alone, Contender, DiskWork, JournalWork, Limit, LimitKind, Load, Memory, Paced, Reclaimer,
-        Tick,
+        Alone, Contender, DiskWork, Freeze, JournalWork, Limit, LimitKind, Load, Memory, Paced,
+        Reclaimer, Tick,
     },
     usage::{Learnt, Rate},
     victim::Span,

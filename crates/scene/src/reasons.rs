@@ -98,6 +98,11 @@ fn up_of(judgement: &Judgement, part: impl Fn(&Held) -> f64) -> f64 {
 
 /// The reason to believe in a culprit, or what is missing.
 fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
+    if worst.via == Via::Freeze {
+        return "the kernel froze the filesystem for it, and the victim's threads waited for the end \
+                of that"
+            .to_owned();
+    }
     let of_requests = matches!(worst.via, Via::Queue | Via::Device);
     let why = match (worst.lift.supports_blame(), worst.confidence) {
         (true, Confidence::High) => "its share and the syncs with and without it agree",

@@ -115,7 +115,7 @@ impl Scene {
         let waiting = self.engine.with_unfinished(ended).map(|copy| (copy, copy.sum(span)));
         let (victim, sum) =
             waiting.as_ref().map_or((ended, &ended_sum), |(copy, sum)| (*copy, sum));
-        if sum.syncs == 0 {
+        if sum.syncs == 0 && !victim.is_frozen() {
             return None;
         }
         let quantile = |q| seconds(sum.quantile_ns(q));
@@ -175,7 +175,6 @@ impl Scene {
                 frees: finding.frees,
             })
         });
-        let culprits = culprits.collect();
         let ruled_out = judgement.ruled_out.iter().take(RULED_OUT).filter_map(|finding| {
             Some(RuledOut {
                 actor: self.actor(finding),
@@ -185,7 +184,6 @@ impl Scene {
                 reason: why_ruled_out(finding),
             })
         });
-        let ruled_out = ruled_out.collect();
         let is_limited = judgement.limited > 0.0;
         let by_reference = judgement.is_beside_reference && judgement.kind == Kind::Device;
         let disk = self.disks.iter().find(|disk| disk.index == victim.disk);
@@ -196,6 +194,8 @@ impl Scene {
             confidence_reason: why_confident(&judgement, victim, sum),
             excess_seconds: judgement.excess_ns / 1e9,
             outside_seconds: judgement.outside_ns / 1e9,
+            frozen_share: judgement.frozen,
+            is_frozen: victim.is_frozen(),
             shares: tracer_snapshot::Shares {
                 owners,
                 cpu,
@@ -206,8 +206,8 @@ impl Scene {
                 device,
                 unexplained,
             },
-            culprits,
-            ruled_out,
+            culprits: culprits.collect(),
+            ruled_out: ruled_out.collect(),
             own_work: self.own_work(victim, span, files),
             device: DeviceState {
                 wait_seconds: (sum.phases.wait_ns() as f64 / syncs) / 1e9,

@@ -234,11 +234,13 @@ pub enum Op {
     Memory,
     /// It had the kernel drop its caches, which others then read back.
     DropCaches,
+    /// It froze the filesystem, to which others then cannot write.
+    Freeze,
 }
 
 impl Op {
     /// All operations, in the order of the codes of `record::op`.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Read,
         Self::Write,
         Self::Discard,
@@ -249,6 +251,7 @@ impl Op {
         Self::Cpu,
         Self::Memory,
         Self::DropCaches,
+        Self::Freeze,
     ];
 
     /// The one that a code of `record::op` stands for; `None` for a code that this
@@ -270,6 +273,7 @@ impl Op {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::DropCaches => "drop_caches",
+            Self::Freeze => "freeze",
         }
     }
 }

@@ -20,9 +20,13 @@ pub struct Verdict {
     /// Seconds beyond its baseline, with those for a CPU: what there is to
     /// blame for. All shares are of these.
     pub excess_seconds: f64,
-    /// The part of them outside its syncs, while its own CPU limit stopped it before or after
-    /// them: an estimate.
+    /// The part of them outside its syncs: while its own CPU limit stopped it before or after
+    /// them, which is an estimate, and while it waited to write to a filesystem that was frozen.
     pub outside_seconds: f64,
+    /// The part of the time for which it waited to write to a filesystem that was frozen, and
+    /// whether it does so now.
+    pub frozen_share: f64,
+    pub is_frozen: bool,
     /// The shares by kind of cause; they add up to 1, or are all 0.
     pub shares: Shares,
     /// The worst first.

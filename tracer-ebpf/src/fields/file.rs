@@ -51,6 +51,55 @@ pub fn super_device(sb: Kernel) -> u32 {
     if config!(sb_dev) == ABSENT || sb.is_null() { 0 } else { sb.load(config!(sb_dev)) }
 }
 
+/// How far a freeze of a filesystem has come.
+pub enum Freezing {
+    /// It is not frozen, or that is not known.
+    No,
+    /// The task that freezes it has stopped all writers, and syncs it: nobody else can meanwhile,
+    /// because it holds the filesystem's lock alone.
+    Syncs,
+    /// Any other step, up to the thaw.
+    Other,
+}
+
+/// `SB_UNFROZEN` and `SB_FREEZE_PAGEFAULT` of
+/// <https://elixir.bootlin.com/linux/v6.12/source/include/linux/fs.h>, with the same values in all
+/// versions from 5.10 to 6.18.
+const UNFROZEN: u16 = 0;
+const FREEZE_PAGEFAULT: u16 = 2;
+
+/// The state of a `struct super_block`: a number of 16 bits, or of 32 on older kernels, of which
+/// only the lower half is ever used.
+#[inline(always)]
+pub fn freezing(sb: Kernel) -> Freezing {
+    if config!(sb_frozen) == ABSENT || sb.is_null() {
+        return Freezing::No;
+    }
+    match sb.load::<u16>(config!(sb_frozen)) {
+        UNFROZEN => Freezing::No,
+        FREEZE_PAGEFAULT => Freezing::Syncs,
+        _ => Freezing::Other,
+    }
+}
+
+/// The superblock of a `struct xfs_mount`.
+#[inline(always)]
+pub fn xfs_super(mount: Kernel) -> Kernel {
+    if config!(xfs_mount_super) == ABSENT || mount.is_null() {
+        return Kernel(core::ptr::null());
+    }
+    mount.follow(config!(xfs_mount_super))
+}
+
+/// The superblock of a `struct inode`.
+#[inline(always)]
+pub fn inode_super(inode: Kernel) -> Kernel {
+    if config!(inode_sb) == ABSENT || inode.is_null() {
+        return Kernel(core::ptr::null());
+    }
+    inode.follow(config!(inode_sb))
+}
+
 /// The file that is being synced, as far as it is known; zeros for unknown fields.
 ///
 /// No `Option`: the verifier forgets that a pointer was null, and so would see

@@ -8,6 +8,7 @@
 mod bio;
 mod complete;
 mod contender;
+mod freeze;
 mod issue;
 mod journal;
 mod log;

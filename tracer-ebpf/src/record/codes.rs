@@ -21,9 +21,11 @@ pub mod op {
     pub const MEMORY: u32 = 8;
     /// Dropping the kernel's caches (`drop_caches`), which others then read back.
     pub const DROP_CACHES: u32 = 9;
+    /// Freezing a filesystem (`fsfreeze`, a snapshot), which others then cannot write to.
+    pub const FREEZE: u32 = 10;
 
     /// A code from here on is none of these.
-    pub const KNOWN: usize = 10;
+    pub const KNOWN: usize = 11;
 }
 
 /// How an owner's request came to be issued, where not by the owner itself.

@@ -5,7 +5,7 @@
 //! quoted (`quote`), and the sentences have no apostrophe of their own.
 
 use super::{
-    helper, quote, stack,
+    freeze, helper, quote, stack,
     verdict::{in_house, starved},
 };
 use tracer_snapshot::{
@@ -110,6 +110,9 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                 victim.actor.tgid
             ));
         }
+        Kind::Own if let Some(worst) = freeze::freezer(verdict) => {
+            all.push(freeze::remedy(&quote::actor(&worst.actor)));
+        }
         Kind::Own if let Some(worst) = in_house(victim) => {
             let actor = quote::actor(&worst.actor);
             all.push(format!(
@@ -207,6 +210,7 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
              RandomizedDelaySec=), or in pieces: `fstrim --offset N --length 1G` with pauses; \
              mount without `discard`"
         )),
+        Op::Freeze => return vec![freeze::remedy(&actor)],
         Op::Metadata => all.push(format!(
             "{actor} shares the journal of the filesystem: put {} on a filesystem of its own",
             if victim.class == FileClass::Wal { "the WAL" } else { "the file of the victim" }

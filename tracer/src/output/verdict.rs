@@ -5,7 +5,7 @@
 
 use super::{
     escape::escape,
-    helper, names, stack,
+    freeze, helper, names, stack,
     units::{clock, date, duration, percent, share},
 };
 use tracer_snapshot::{
@@ -66,6 +66,9 @@ fn blame(victim: &Victim) -> String {
             format!("not enough history yet ({} syncs)", victim.syncs_total)
         }
         Kind::Unknown => "nobody can be named: too few syncs to judge".to_owned(),
+        Kind::Owners | Kind::Own if let Some(worst) = freeze::freezer(verdict) => {
+            freeze::sentence(verdict, worst)
+        }
         Kind::Owners => match worst {
             Some(worst) => {
                 let trigger = worst.trigger.as_ref().map(|trigger| {

@@ -224,6 +224,7 @@ fn place(via: Via) -> &'static str {
         Via::Journal => "for the journal",
         Via::Runqueue => "for a CPU",
         Via::Memory => "for memory",
+        Via::Freeze => "to write",
     }
 }
 

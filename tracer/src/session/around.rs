@@ -35,6 +35,7 @@ impl Session {
             reclaimers: self.tallies.read_reclaimers(&mut self.accounts),
             drops,
             late_drops,
+            freezes: self.read_freezes(),
             limits,
             steal_ns,
             cpus,
@@ -80,7 +81,8 @@ impl Session {
             let victims = engine.victims().iter();
             let blamed = victims.flat_map(|victim| {
                 let suspects = victim.suspects.iter().map(|suspect| suspect.actor);
-                suspects.chain([victim.actor()])
+                let freezers = victim.freezers().map(|(actor, _)| actor);
+                suspects.chain(freezers).chain([victim.actor()])
             });
             let owners = accounts.disks().iter().flat_map(|disk| disk.owners.iter());
             let spoken_of: HashSet<ActorId> = blamed.chain(owners.map(Owner::actor)).collect();

@@ -11,6 +11,7 @@ mod asked;
 mod calls;
 mod demand;
 mod flight;
+mod freezes;
 mod hanging;
 mod helpers;
 mod issues;
@@ -49,6 +50,7 @@ use tracer_kernel::{
     load::{KernelLog, Programs},
     maps::{
         accounts::Accounts,
+        freezes::Freezes,
         helpers::HelperThreads,
         ring::{Record, RingReader},
         tallies::Tallies,
@@ -128,6 +130,7 @@ pub struct Session {
     surroundings: Surroundings,
     tallies: Tallies,
     cache_drops: CacheDrops,
+    freezes: Freezes,
     helpers: Helpers,
     /// The threads of helpers that the kernel programs were given.
     helper_threads: HelperThreads,
@@ -267,7 +270,10 @@ impl Session {
         self.last_tick = tick;
         if self.accounts.is_crowded() {
             let victims = self.scene.engine.victims().iter();
-            self.accounts.forget_owners(victims.flat_map(|v| v.suspects.iter().map(|s| s.owner)));
+            self.accounts.forget_owners(victims.flat_map(|victim| {
+                let suspects = victim.suspects.iter().map(|suspect| suspect.owner);
+                suspects.chain(victim.freezers().map(|(_, owner)| owner))
+            }));
         }
         self.look_at_stacks(now);
         self.describe_hanging(&unfinished, now);

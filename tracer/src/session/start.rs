@@ -12,8 +12,8 @@ use tracer_kernel::{
     late,
     load::{LoadOptions, Programs},
     maps::{
-        accounts::Accounts, helpers::HelperThreads, ring::RingReader, tallies::Tallies,
-        under_way::UnderWay,
+        accounts::Accounts, freezes::Freezes, helpers::HelperThreads, ring::RingReader,
+        tallies::Tallies, under_way::UnderWay,
     },
     pids::PidNamespace,
     strategies::Forced,
@@ -165,6 +165,7 @@ impl Session {
             accounts.describe_stacked(disk)?;
         }
         let tallies = Tallies::new(&mut programs)?;
+        let freezes = Freezes::new(&mut programs)?;
         let helper_threads = HelperThreads::new(&mut programs)?;
         let under_way = UnderWay::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
@@ -211,6 +212,7 @@ impl Session {
             surroundings: Surroundings::new(&options.root),
             tallies,
             cache_drops: CacheDrops::new(&options.root),
+            freezes,
             helpers: Helpers::new(&options.root),
             helper_threads,
             under_way,

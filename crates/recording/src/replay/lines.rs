@@ -73,10 +73,11 @@ impl Replay {
         check_time(tick.at_ns)?;
         let Tick { journals, contenders, reclaimers, limits, helpers, disks, .. } = tick;
         let lists = [journals.len(), contenders.len(), reclaimers.len(), limits.len()];
-        let drops = [tick.drops.len(), tick.late_drops.len()];
+        let drops = [tick.drops.len(), tick.late_drops.len(), tick.freezes.len()];
         let lists = lists.into_iter().chain([helpers.len(), disks.len()]).chain(drops);
         let loads = disks.iter().map(|disk| disk.loads.len());
-        if lists.chain(loads).any(|length| length > LIST) {
+        let waiting = tick.freezes.iter().map(|freeze| freeze.waiting.len());
+        if lists.chain(loads).chain(waiting).any(|length| length > LIST) {
             return Err("a tick of too many actors".to_owned());
         }
         let limited = limits.iter().map(|limit| limit.ns);

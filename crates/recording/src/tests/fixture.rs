@@ -85,6 +85,14 @@ pub fn tick(at_ns: u64) -> Tick {
         reclaimers: vec![Reclaimer { owner: OwnerId(9), times: 2, ns: MS, limit_ns: MS / 2 }],
         drops: vec![OwnerId(9)],
         late_drops: Vec::new(),
+        // It is another filesystem.
+        freezes: vec![Freeze {
+            device: 9 << 20,
+            owner: OwnerId(9),
+            since_ns: at_ns - 500 * MS,
+            until_ns: 0,
+            waiting: vec![812],
+        }],
         limits: vec![Limit {
             cgroup: 1,
             kind: LimitKind::Io,

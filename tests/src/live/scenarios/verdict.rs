@@ -42,6 +42,7 @@ pub struct Verdict {
     pub undisturbed_p99_seconds: Option<f64>,
     pub unexplained_share: f64,
     pub outside_seconds: f64,
+    pub frozen_share: f64,
 }
 
 /// A suspect in a verdict, culprit or not.

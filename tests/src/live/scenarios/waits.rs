@@ -1,10 +1,11 @@
-//! Waits for nobody's requests: the filesystem's own work on a CPU, and the victim's own limit
-//! outside its syncs.
+//! Waits for nobody's requests: the filesystem's own work on a CPU, the victim's own limit
+//! outside its syncs, and a filesystem that is frozen.
 
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     thread::sleep,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -12,12 +13,15 @@ use nix::{
     fcntl::{FallocateFlags, fallocate},
     sys::statvfs::statvfs,
 };
-use tracer_lab::{cgroup::Cgroup, cgroup_v1::CgroupV1, disk::Filesystem, process::Process};
+use tracer_lab::{
+    cgroup::Cgroup, cgroup_v1::CgroupV1, disk::Filesystem, process::Process, tool::FSFREEZE,
+};
 
 use super::{
+    culprits::run,
     need_stage, play, play_on,
     stage::cgroup,
-    verdict::{QUIET_TRUTH, Truth, Victim, watch},
+    verdict::{Actor, QUIET_TRUTH, Truth, Victim, watch, watch_for},
 };
 use crate::{
     simulated::{
@@ -26,6 +30,77 @@ use crate::{
     },
     skip::skip,
 };
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The filesystem is thawed in the end, also when a test fails.
+struct Thaw<'a>(&'a str);
+
+impl Drop for Thaw<'_> {
+    fn drop(&mut self) {
+        // It fails if the filesystem is not frozen.
+        let _ = FSFREEZE.run(&["--unfreeze", self.0]);
+    }
+}
+
+/// A backup keeps the filesystem frozen for four seconds in ten. Nobody can write meanwhile, so
+/// etcd waits before its syncs, which are few and quick.
+fn who_freezes_is_named(filesystem: Filesystem) {
+    play(filesystem, |stage| {
+        let (backup, beside) = (cgroup("backup"), cgroup("bystander"));
+        let bystander = Part::Writer {
+            file: stage.disk.mountpoint().join("bystander"),
+            file_bytes: 16 << 20,
+            bytes_per_second: 1 << 20,
+        };
+        let _bystander = bystander.start("bystander", &beside).unwrap();
+        let mountpoint = stage.disk.mountpoint().to_string_lossy().into_owned();
+        let mut frozen = Duration::ZERO;
+        let seen = watch_for(stage, 20 * SECOND, |length| {
+            let _thaw = Thaw(&mountpoint);
+            let begin = Instant::now();
+            for round in 0..2 {
+                sleep((round * 10 * SECOND).saturating_sub(begin.elapsed()));
+                let freeze = Instant::now();
+                run(FSFREEZE, &["--freeze", &mountpoint], &backup).unwrap();
+                sleep(4 * SECOND);
+                run(FSFREEZE, &["--unfreeze", &mountpoint], &backup).unwrap();
+                frozen += freeze.elapsed();
+            }
+            sleep(length.saturating_sub(begin.elapsed()));
+        });
+        let truth = Truth {
+            kinds: &["owners"],
+            culprits: &[Actor { comm: "fsfreeze", cgroup: &backup }],
+            innocent: &[Actor { comm: "bystander", cgroup: &beside }],
+            slower: 0.0,
+        };
+        seen.judge_verdict(&format!("a frozen {}", filesystem.name()), &truth);
+        let (said, frozen) = (seen.verdict.outside_seconds, frozen.as_secs_f64());
+        println!("frozen for {frozen:.2} s, of which it says {said:.2} s");
+        assert!((0.8 * frozen..=1.02 * frozen).contains(&said), "{seen:?}");
+        // 8 s of 24.
+        assert!((0.26..=0.4).contains(&seen.verdict.frozen_share), "{seen:?}");
+        let culprit = &seen.verdict.culprits[0];
+        let (op, via) = (culprit.op.as_deref(), culprit.via.as_deref());
+        assert_eq!((op, via), (Some("freeze"), Some("freeze")), "{culprit:?}");
+        assert_eq!(culprit.confidence.as_deref(), Some("high"), "{culprit:?}");
+        let sentence = &seen.verdict.verdict;
+        assert!(sentence.contains("froze its filesystem, and it could not write"), "{sentence}");
+    });
+}
+
+#[test]
+fn who_freezes_the_filesystem_is_named() {
+    need_stage!();
+    who_freezes_is_named(Filesystem::Ext4);
+}
+
+#[test]
+fn who_freezes_an_xfs_is_named() {
+    need_stage!();
+    who_freezes_is_named(Filesystem::Xfs);
+}
 
 /// The kernel stops a thread whose quota is used up when it returns to the process, so the
 /// syncs themselves stay as quick as before, and etcd does not.

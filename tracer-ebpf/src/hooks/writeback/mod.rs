@@ -33,6 +33,7 @@ use crate::{
     dirtier,
     fields::{FileKey, Kernel, config, file_key, super_device},
     freed::{self, Freer, Place},
+    frozen,
     maps::count_drop,
 };
 
@@ -45,7 +46,9 @@ const IS_GROUP: u64 = 1 << 63;
 
 #[btf_tracepoint(function = "writeback_dirty_inode_enqueue")]
 pub fn writeback_dirty_inode_enqueue(ctx: BtfTracePointContext) -> i32 {
-    dirtier::note_dirtier(Kernel(ctx.arg(0)));
+    let inode = Kernel(ctx.arg(0));
+    frozen::end_if_thawed(inode);
+    dirtier::note_dirtier(inode);
     0
 }
 

@@ -1,0 +1,152 @@
+//! Filesystems that somebody has frozen. Whoever writes there waits before any sync, so a victim's
+//! syncs are few and quick meanwhile.
+//!
+//! A victim that has nothing to write does not wait. So a freeze counts from one tick to the next
+//! only if a thread of the victim's process was seen to wait for its end at the later tick, or at
+//! the earlier one and the freeze ended in between. A freeze that no tick meets is not counted.
+
+use tracer_ebpf::record::op;
+
+use super::{
+    account::{CULPRIT_SHARE, SURE_SHARE},
+    blame::{ActorId, OwnerId},
+    suspect::Lift,
+    tick::Tick,
+    verdict::Finding,
+    victim::{Span, Victim},
+};
+use crate::kind::{Confidence, Via};
+
+/// Actors that one victim remembers; what further ones freeze is not counted.
+const MOST: usize = 4;
+
+/// A victim is kept from writing if it waits for this part of the time, or for this long.
+const PART: f64 = 0.1;
+const LONG_NS: f64 = 1e9;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Those who froze a victim's filesystem.
+#[derive(Clone, Debug, Default)]
+pub struct Freezers {
+    known: Vec<Freezer>,
+    /// The time of the last tick in this period; 0 before the first.
+    ticked_ns: u64,
+    /// The begin of the freeze for whose end it waited at the last tick.
+    waits_since_ns: Option<u64>,
+}
+
+/// An actor, and for how long it kept the victim from writing: in the younger half of the window,
+/// in the older one, and in the period before them.
+#[derive(Clone, Copy, Debug)]
+struct Freezer {
+    actor: ActorId,
+    owner: OwnerId,
+    now_ns: u64,
+    before_ns: u64,
+    past_ns: u64,
+}
+
+/// How long an actor kept a victim from writing.
+#[derive(Clone, Copy, Debug)]
+pub struct Froze {
+    pub actor: ActorId,
+    pub owner: OwnerId,
+    pub ns: f64,
+}
+
+impl Froze {
+    /// The finding for an excess of `total` ns, if that is a part of it that counts. The kernel was
+    /// seen to freeze the filesystem for this actor.
+    pub fn finding(&self, total: f64) -> Option<Finding> {
+        let share = self.ns / total;
+        let is_sure = share >= SURE_SHARE && !self.actor.kthread;
+        (share >= CULPRIT_SHARE).then(|| Finding {
+            actor: self.actor,
+            owner: self.owner,
+            charge: op::FREEZE as usize,
+            via: Via::Freeze,
+            wait_ns: self.ns,
+            share,
+            lift: Lift::default(),
+            change: None,
+            trigger: None,
+            frees: false,
+            confidence: if is_sure { Confidence::High } else { Confidence::Medium },
+            cleared: None,
+        })
+    }
+}
+
+impl Freezers {
+    fn add(&mut self, actor: ActorId, owner: OwnerId, ns: u64) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.actor == actor) {
+            known.owner = owner;
+            known.now_ns += ns;
+        } else if self.known.len() < MOST {
+            self.known.push(Freezer { actor, owner, now_ns: ns, before_ns: 0, past_ns: 0 });
+        }
+    }
+
+    /// Forgets the older half of the window.
+    pub(super) fn rotate(&mut self) {
+        for known in &mut self.known {
+            known.past_ns += known.before_ns;
+            known.before_ns = std::mem::take(&mut known.now_ns);
+        }
+    }
+
+    /// A new period begins: what is frozen counts from its first tick on, with the second before.
+    pub(super) fn begin_period(&mut self) {
+        self.known.clear();
+        self.ticked_ns = 0;
+    }
+}
+
+impl Victim {
+    /// Takes in the freezes of the last second.
+    pub(super) fn freeze(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) {
+        let freezers = &mut self.helpers.freezers;
+        let waited = freezers.waits_since_ns.take();
+        let ticked_ns = match std::mem::replace(&mut freezers.ticked_ns, tick.at_ns) {
+            0 => tick.at_ns.saturating_sub(SECOND_NS),
+            ticked_ns => ticked_ns,
+        };
+        let device = self.key.device;
+        for freeze in tick.freezes.iter().filter(|freeze| freeze.device == device) {
+            let is_over = freeze.until_ns > 0;
+            let waits = freeze.waiting.contains(&self.tgid);
+            if waits {
+                self.helpers.freezers.waits_since_ns = Some(freeze.since_ns);
+            }
+            if waits || is_over && waited == Some(freeze.since_ns) {
+                let until_ns = if is_over { freeze.until_ns } else { tick.at_ns };
+                let ns = until_ns.saturating_sub(freeze.since_ns.max(ticked_ns));
+                self.helpers.freezers.add(actor(freeze.owner), freeze.owner, ns);
+            }
+        }
+    }
+
+    /// Whether it waited at the last tick to write to its filesystem, which is frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.helpers.freezers.waits_since_ns.is_some()
+    }
+
+    /// All who kept it from writing.
+    pub fn freezers(&self) -> impl Iterator<Item = (ActorId, OwnerId)> {
+        self.helpers.freezers.known.iter().map(|known| (known.actor, known.owner))
+    }
+
+    /// Those who kept it from writing within `tick_ns` of ticks, and for how long; nobody if that
+    /// is only a small part of the time.
+    pub(super) fn froze(&self, span: Span, tick_ns: f64) -> Vec<Froze> {
+        let known = self.helpers.freezers.known.iter().map(|known| {
+            let past_ns = if span == Span::Period { known.past_ns } else { 0 };
+            let ns = (known.now_ns + known.before_ns + past_ns) as f64;
+            Froze { actor: known.actor, owner: known.owner, ns }
+        });
+        let froze: Vec<_> = known.filter(|froze| froze.ns > 0.0).collect();
+        let all_ns: f64 = froze.iter().map(|froze| froze.ns).sum();
+        if all_ns >= LONG_NS.min(PART * tick_ns) { froze } else { Vec::new() }
+    }
+}
