@@ -359,6 +359,7 @@ impl Accounts {
             let work = &mut self.disks[at].work;
             (work.alone, work.flushes, work.length_ns) = (alone, flushes, (seconds * 1e9) as u64);
             self.read_disk(at, now_ns, if first { f64::INFINITY } else { seconds });
+            self.estimate_costs(at);
             let disk = &mut self.disks[at];
             disk.compare_work();
             let idle = match disk.is_there() {

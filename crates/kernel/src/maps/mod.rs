@@ -8,11 +8,13 @@
 //! [`waiting`] distinguishes a request that waits in a queue from one whose end was missed.
 //! [`tallies`] are sums by owner beside the ledger, and [`sums`] the tables that
 //! those and the journals' come from.
-//! [`freezes`] are the filesystems that somebody froze. [`pods`] are keys and values as plain bytes.
+//! [`freezes`] are the filesystems that somebody froze. `estimate` finds the cost of requests that
+//! are never alone. [`pods`] are keys and values as plain bytes.
 
 pub mod accounts;
 mod bios;
 pub mod described;
+mod estimate;
 pub mod freezes;
 pub mod helpers;
 pub mod journals;

@@ -6,8 +6,8 @@
 //! time for any request goes out, and how the last second's compare with it.
 //! A disk that turns slow is seen to be slow, and its requests cost what they did.
 //! If too few were seen, others of the same operation on the same disk are
-//! scaled, and if there are none, the times of a mid-range SSD are used. Knows
-//! no clock and no map.
+//! scaled; if there are none, an estimate from requests beside others is used, or
+//! the time of a mid-range SSD. Knows no clock and no map.
 
 use tracer_ebpf::record::{Solo, op, size};
 use tracer_engine::{
@@ -15,6 +15,8 @@ use tracer_engine::{
     tick::Alone,
     usage::{Kept, Learnt},
 };
+
+use super::estimate::Estimate;
 
 /// Fewer are not believed.
 const MIN_SAMPLES: u64 = 8;
@@ -40,6 +42,10 @@ struct Class {
     held: [u64; 2],
     /// None for a class that was never seen.
     reference: Option<Box<Reference>>,
+    /// The estimates since the last [`MIN_SAMPLES`] requests, and the highest of those before, for
+    /// one request. The device is never held against them: they are too low.
+    estimate: Estimate,
+    estimated_ns: f64,
 }
 
 impl Class {
@@ -112,6 +118,20 @@ impl RequestTimes {
         nearest.is_some_and(|(class, _)| class.abs_diff(size::class(bytes)) <= 1)
     }
 
+    /// Takes in requests that were never alone, with the least time that they took.
+    pub(super) fn estimate(&mut self, disk: u32, op: u16, bytes: u64, each: Estimate) {
+        let code = class_of(op, bytes);
+        let Some(classes) = self.disks.get_mut(disk as usize) else { return };
+        let Some(classes) = classes.get_mut(code as usize) else { return };
+        let Class { estimate, estimated_ns, .. } = &mut classes[size::class(bytes)];
+        estimate.requests += each.requests;
+        estimate.ns = estimate.ns.saturating_add(each.ns);
+        if estimate.requests >= MIN_SAMPLES {
+            let mean_ns = estimate.ns as f64 / estimate.requests as f64;
+            (*estimate, *estimated_ns) = (Estimate::default(), estimated_ns.max(mean_ns));
+        }
+    }
+
     /// Another disk has this index: nothing is known of it.
     pub fn forget(&mut self, disk: u32) {
         let classes = self.disks.get_mut(disk as usize).into_iter().flatten().flatten();
@@ -164,7 +184,10 @@ impl RequestTimes {
         let code = class_of(op, bytes);
         let usual = usual_ns(code, bytes);
         let classes = self.disks.get(disk as usize).and_then(|d| d.get(code as usize));
-        let learnt = classes.and_then(|classes| nearest(classes, size::class(bytes)));
+        let learnt = classes.and_then(|classes| {
+            let class = size::class(bytes);
+            nearest(classes, class).or_else(|| nearest_estimate(classes, class))
+        });
         let ns = match learnt {
             Some((class, mean)) if class == size::class(bytes) => mean,
             Some((class, mean)) => mean * usual / usual_ns(code, typical_bytes(class)),
@@ -205,6 +228,12 @@ fn typical_bytes(class: usize) -> u64 {
 fn nearest(classes: &[Class; size::COUNT], to: usize) -> Option<(usize, f64)> {
     let known = classes.iter().enumerate().filter_map(|(at, class)| Some((at, class.usual_ns()?)));
     known.min_by_key(|(at, _)| at.abs_diff(to))
+}
+
+/// The class nearest to one with an estimate.
+fn nearest_estimate(classes: &[Class; size::COUNT], to: usize) -> Option<(usize, f64)> {
+    let all = classes.iter().enumerate().map(|(at, class)| (at, class.estimated_ns));
+    all.filter(|(_, ns)| *ns > 0.0).min_by_key(|(at, _)| at.abs_diff(to))
 }
 
 /// A write without data is a flush to the one who waits for it.
@@ -359,6 +388,33 @@ mod tests {
         let work = with(op::WRITE, 4096, 100, 100_000);
         assert!(work.knows(1, WRITE, 4096) && work.knows(1, WRITE, 16 << 10));
         assert!(!work.knows(1, WRITE, 1 << 20) && !work.knows(1, READ, 4096));
+    }
+
+    #[test]
+    fn an_estimate_is_what_requests_cost_that_were_never_alone() {
+        let known = Estimate { requests: 15, ns: 600_000_000 };
+        let mut work = RequestTimes::default();
+        work.read_growth(1, op::WRITE as usize, 1, Solo { requests: 100, ns: 100_000_000 });
+        let (discard, bytes) = (op::DISCARD as u16, 128 << 10);
+        let cost_ns = |work: &RequestTimes| work.request_ns(1, discard, bytes);
+        work.estimate(1, discard, bytes, known);
+        assert_eq!(cost_ns(&work), 40_000_000);
+        // A lower bound below it says nothing new.
+        work.estimate(1, discard, bytes, Estimate { requests: 8, ns: 8_000_000 });
+        assert_eq!(cost_ns(&work), 40_000_000);
+        // It stays a guess, which no device is held against.
+        assert!(!work.knows(1, discard, bytes));
+        assert_eq!((work.learnt(1).len(), work.levels(1).len()), (1, 0));
+        let first = Solo { requests: 8, ns: 8 * 50_000_000 };
+        let class = size::class(bytes);
+        assert_eq!(work.read_growth(1, op::DISCARD as usize, class, first), Alone::default());
+        assert_about(cost_ns(&work), 50_000_000);
+        // Few are not believed.
+        work.estimate(1, op::WRITE_ZEROES as u16, 0, Estimate { requests: 7, ns: 7 });
+        assert_eq!(work.request_ns(1, op::WRITE_ZEROES as u16, 0), 1_000_000);
+        // A disk that is not known has none.
+        work.estimate(7, discard, bytes, known);
+        assert_eq!(work.request_ns(7, discard, 0), 2_000_000);
     }
 
     #[test]

@@ -2,13 +2,15 @@
 
 use tracer_ebpf::record::{NO_DISK, SyncRecord, op};
 use tracer_engine::{
+    blame::OwnerId,
     currency::Shortage,
     pace::{KeptPace, Pace},
-    tick::Tick,
+    tick::{Load, Tick},
     usage::{Kept, Learnt},
 };
 
 use super::{Accounts, DiskAccounts, USUAL_BYTES};
+use crate::maps::estimate::Estimate;
 
 impl DiskAccounts {
     /// Compares its work in the last second with what it did before.
@@ -34,6 +36,22 @@ impl Accounts {
     pub(super) fn cost_ns(&self, at: usize, account: usize, op: u16) -> u32 {
         let index = self.disks[at].disk.index;
         self.work.request_ns(index, op, self.request_bytes(at, account))
+    }
+
+    /// Learns from the last second what requests cost that were never alone on their disk.
+    pub(super) fn estimate_costs(&mut self, at: usize) {
+        let Some(DiskAccounts { disk, work, .. }) = self.disks.get(at) else { return };
+        let is_open = |load: &Load| load.guessed && load.owner != OwnerId::NOBODY;
+        let loads = work.loads.iter().enumerate().filter(|(_, load)| is_open(load));
+        for (number, load) in loads {
+            let key = self.keys.get(load.owner.0 as usize);
+            let bytes = load.bytes.checked_div(load.completed);
+            if let (Some(key), Some(bytes), Some(estimate)) =
+                (key, bytes, Estimate::of(work, number))
+            {
+                self.work.estimate(disk.index, key.op, bytes, estimate);
+            }
+        }
     }
 
     /// Mean size of an account's requests.
