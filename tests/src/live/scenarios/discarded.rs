@@ -26,11 +26,9 @@ const PER_SECOND: u64 = 15;
 const LENGTH: Duration = Duration::from_secs(16);
 
 /// A kernel worker discards the space of a file some time after it was deleted.
-#[test]
-fn who_deletes_on_an_xfs_that_discards_is_named() {
-    need_stage!();
+fn who_deletes_is_named(filesystem: Filesystem) {
     play_on(|| {
-        let disk = SimulatedDisk::create(Filesystem::Xfs).expect("a simulated disk");
+        let disk = SimulatedDisk::create(filesystem).expect("a simulated disk");
         disk.mount_with("discard").unwrap();
         let folder = disk.mountpoint().join("deleted");
         lay_out(&folder).unwrap();
@@ -55,10 +53,22 @@ fn who_deletes_on_an_xfs_that_discards_is_named() {
             innocent: &[Actor { comm: "bystander", cgroup: &writers }],
             slower: 3.0,
         };
-        answer.judge("a deleter on xfs", &truth);
+        answer.judge(&format!("a deleter on {}", filesystem.name()), &truth);
         let worst = answer.verdict.culprits.iter().find(|culprit| deleter.is(culprit)).unwrap();
         assert_eq!((worst.op.as_deref(), worst.frees), (Some("discard"), true), "{worst:?}");
     });
+}
+
+#[test]
+fn who_deletes_on_an_xfs_that_discards_is_named() {
+    need_stage!();
+    who_deletes_is_named(Filesystem::Xfs);
+}
+
+#[test]
+fn who_deletes_on_an_ext4_that_discards_is_named() {
+    need_stage!();
+    who_deletes_is_named(Filesystem::Ext4);
 }
 
 fn lay_out(folder: &Path) -> Result<()> {
