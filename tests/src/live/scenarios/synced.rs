@@ -90,6 +90,12 @@ fn who_syncs_the_filesystem_is_named_beside_the_one_whose_data_it_is() {
     who_syncs_is_named(Filesystem::Xfs, "syncfs");
 }
 
+#[test]
+fn who_syncs_the_world_is_named_beside_the_one_whose_data_is_on_an_xfs() {
+    need_stage!();
+    who_syncs_is_named(Filesystem::Xfs, "sync");
+}
+
 /// The tenant writes past the page cache, so `sync` has nothing of it written.
 #[test]
 fn who_syncs_beside_a_direct_writer_is_not_named() {
