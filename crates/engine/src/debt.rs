@@ -36,6 +36,13 @@ impl Debt {
         self.bytes += (written as f32 - self.bytes) * weight;
     }
 
+    /// The bytes that others wrote in this second or the one before it, as a multiple of what they wrote while
+    /// the victim was well; 1 if they wrote nothing then.
+    pub fn times(&self, written: f64) -> f64 {
+        let written = written.max(self.before.into());
+        if self.bytes > 0.0 { written / f64::from(self.bytes) } else { 1.0 }
+    }
+
     /// The wait that is owed for what others wrote in this second or the one before it.
     pub fn pass(&mut self, written: f64) -> f64 {
         let before = std::mem::replace(&mut self.before, written as f32);
@@ -49,13 +56,15 @@ impl Debt {
 impl Victim {
     /// Gives those who wrote more what is owed to that, beyond the `kept_ns` that were blamed on
     /// them, out of what is the device's or nobody's; says how much. A device that is not
-    /// well is slow by itself.
+    /// well is slow by itself, and the `stalled_ns` that stalls added are longer than what was
+    /// written explains.
     pub(super) fn owe(
         &mut self,
         slot: &Slot,
         kept_ns: f64,
         parts: &mut Division,
         is_well: bool,
+        stalled_ns: f64,
     ) -> f64 {
         let own = self.actor();
         let debt_ns = self.debt.pass(slot.written_by_others(&own));
@@ -66,13 +75,15 @@ impl Victim {
         };
         let each: Vec<_> = self.suspects.iter().map(wrote).collect();
         let all: f64 = each.iter().sum();
-        let left_ns = parts.device_ns + parts.unexplained_ns;
+        let stalled_ns = stalled_ns.min(parts.device_ns);
+        let left_ns = parts.device_ns - stalled_ns + parts.unexplained_ns;
         if !is_well || all <= 0.0 || left_ns <= 0.0 {
             return 0.0;
         }
         let owed_ns = (debt_ns - kept_ns).clamp(0.0, left_ns);
-        parts.device_ns *= 1.0 - owed_ns / left_ns;
-        parts.unexplained_ns *= 1.0 - owed_ns / left_ns;
+        let keep = 1.0 - owed_ns / left_ns;
+        parts.device_ns = stalled_ns + (parts.device_ns - stalled_ns) * keep;
+        parts.unexplained_ns *= keep;
         for (suspect, wrote) in self.suspects.iter_mut().zip(each) {
             suspect.charge(op::WRITE as usize, owed_ns * wrote / all);
         }
@@ -96,6 +107,16 @@ mod tests {
         // A flush may drain what was written in the second before.
         assert_eq!(ms(debt.pass(0.0)), 400.0);
         assert_eq!(ms(debt.pass(0.0)), 0.0);
+    }
+
+    #[test]
+    fn what_is_written_is_compared_with_the_good_seconds() {
+        let mut debt = Debt::default();
+        assert_eq!(debt.times(5.0 * MB), 1.0);
+        (0..60).for_each(|_| debt.learn(200.0 * MS, 4.0 * MB));
+        assert_eq!((debt.times(10.0 * MB), debt.times(0.0)), (2.5, 0.0));
+        debt.pass(6.0 * MB);
+        assert_eq!((debt.times(10.0 * MB), debt.times(0.0)), (2.5, 1.5));
     }
 
     #[test]

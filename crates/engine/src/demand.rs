@@ -234,6 +234,15 @@ impl Lived {
         f64::from(self.recent - self.smooth).max(0.0)
     }
 
+    /// The time for which one of its requests is in flight, as a multiple of what it was; infinite if
+    /// the longest syncs of good seconds, of `longest_ns`, do not show how long a wait behind it
+    /// was: those of a newcomer, or of one that was seldom there, are shorter than its own requests.
+    pub fn held(&self, asked: &Asked, longest_ns: f64) -> f64 {
+        let lived_ns = f64::from(self.depth) * 1e9 / f64::from(self.requests);
+        let is_shown = lived_ns > 0.0 && lived_ns <= longest_ns;
+        if is_shown { asked.each_ns() / lived_ns } else { f64::INFINITY }
+    }
+
     /// Whether more of its requests complete than before, as for an actor whose part of a full
     /// queue grows. That is impossible if it had nearly all of the queue already.
     pub fn gets_more(&self, depth_of_all: f64) -> bool {
@@ -301,6 +310,9 @@ pub struct Growth {
     /// A sync's own requests, one after another, wait no longer behind those who ask
     /// for more than these themselves wait.
     pub behind_ns: f64,
+    /// The time in flight of those requests as a multiple of what it was; infinite if it is not
+    /// known.
+    pub held: f64,
 }
 
 /// If this part of the work of an actor or a disk is new, it is asked for more.

@@ -82,11 +82,19 @@ impl<const STEP_BITS: u32, const BUCKETS: usize> Histogram<STEP_BITS, BUCKETS> {
 
     /// The sum of the parts of all durations that lie beyond this one, in ns.
     pub fn beyond(&self, ns: f64) -> f64 {
+        self.of_longer(ns, ns)
+    }
+
+    /// The sum of the parts beyond `from_ns` of those durations that are longer than `ns`.
+    pub fn of_longer(&self, ns: f64, from_ns: f64) -> f64 {
         let edges = (0..BUCKETS).map(Scale::<STEP_BITS, BUCKETS>::upper_edge_ns);
         let (mut lower, mut sum) = (0.0, 0.0);
         for (edge, count) in edges.zip(self.counts) {
             let upper = edge.map_or(lower, |edge| edge as f64);
-            sum += f64::from(count) * (f64::midpoint(lower, upper) - ns).max(0.0);
+            let middle = f64::midpoint(lower, upper);
+            if middle > ns {
+                sum += f64::from(count) * (middle - from_ns).max(0.0);
+            }
             lower = upper;
         }
         sum

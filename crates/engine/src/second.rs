@@ -255,7 +255,7 @@ impl Victim {
             commits_steady: commits_ns * (1.0 - growth.of_journal),
             device: fresh.division.device_ns,
         };
-        let alone = self.waits_beyond(fresh, &growth, usual_ns);
+        let alone = self.waits_beyond(fresh, &growth, usual_ns, slot.written_by_others(&actor));
         let mut settled = settle(state, &growth, &blamed, fresh.mean_ns(), usual_ns, alone);
         let (mut parts, excess_ns) = (fresh.division, fresh.division.excess_ns);
         parts.device_ns += settled.device;
@@ -265,7 +265,8 @@ impl Victim {
             suspect.settle(f64::from(suspect.grown) * settled.keep);
         }
         let is_well = state.rested.is_none_or(|times| times < SLOWER) && quickest < SLOWER;
-        let owed_ns = self.owe(slot, kept_ns, &mut parts, is_well);
+        let stalled_ns = alone * excess_ns;
+        let owed_ns = self.owe(slot, kept_ns, &mut parts, is_well, stalled_ns);
         let is_owed = owed_ns > 0.0 && owed_ns >= MUCH_OWED * excess_ns;
         if is_owed {
             (settled.times, settled.sure) = (1.0, settled.sure.max(Sure::Likely));
@@ -310,9 +311,11 @@ impl Victim {
     pub(super) fn grow(&mut self, slot: &Slot, state: &State, requests: f64) -> Growth {
         let (mut new, mut all) = (0.0, 0.0);
         let (mut new_journal, mut journal, mut new_written) = (0.0, 0.0, 0.0);
-        let (mut each_ns, mut is_written, mut is_more, mut is_deeper) = (0.0, false, false, false);
+        let (mut each_ns, mut held) = (0.0, 0.0_f64);
+        let (mut is_written, mut is_more, mut is_deeper) = (false, false, false);
         let own = self.actor();
         let by_depth = state.completes_the_same();
+        let longest_ns = self.well_p99_ns().unwrap_or(0.0);
         for suspect in &mut self.suspects {
             let Some(asked) = slot.of(&suspect.actor) else { continue };
             // The victim's syncs come as often as the device lets them, so their number
@@ -345,6 +348,8 @@ impl Victim {
             if grown >= MUCH_GROWTH {
                 is_written |= asked.writes && asked.actor != own;
                 each_ns = f64::max(each_ns, asked.each_ns());
+                let is_held = suspect.map(|suspect| suspect.lived.held(asked, longest_ns));
+                held = held.max(is_held.unwrap_or(f64::INFINITY));
             }
         }
         // A newcomer is no growth if it is little beside all that was there before.
@@ -359,6 +364,7 @@ impl Victim {
             is_more,
             is_deeper,
             behind_ns: requests * each_ns,
+            held,
         }
     }
 

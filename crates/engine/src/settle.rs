@@ -168,6 +168,7 @@ mod tests {
             is_more: true,
             is_deeper: true,
             behind_ns: 150.0 * MS,
+            held: 1.0,
         };
         let blamed = Blamed {
             own_steady: 130.0 * MS,

@@ -13,6 +13,10 @@ use super::{
 const QUICK_PART: f64 = 0.1;
 const FEW: u32 = 8;
 
+/// A sync that takes this many times as long as the longest one behind others was held up by
+/// something else. Durations are known to a fifth.
+const LONGER: f64 = 1.25;
+
 impl Victim {
     /// The quickest of a second's syncs, as a multiple of the quickest ones while it is
     /// well; 1 if there are too few to say.
@@ -31,12 +35,24 @@ impl Victim {
         quickest.is_some_and(|ns| ns < SLOWER * fresh.need_each_ns())
     }
 
-    /// The part of a second's waits that lies beyond what a single sync could wait for
-    /// those who ask for more: behind their requests, or as it does now and then while it
-    /// is well, as often as they ask now.
-    pub(super) fn waits_beyond(&self, fresh: &Fresh, growth: &Growth, usual_ns: f64) -> f64 {
+    /// The part of a second's waits that stalls added to them: what those syncs took beyond the usual
+    /// that took longer than any does that only waits for others.
+    ///
+    /// A sync waits behind those who ask for more for as many times longer than in the good seconds
+    /// as their requests are in flight for longer, and for a flush as many times longer as others
+    /// wrote more. The longest ones of the good seconds show how long that was.
+    pub(super) fn waits_beyond(
+        &self,
+        fresh: &Fresh,
+        growth: &Growth,
+        usual_ns: f64,
+        written: f64,
+    ) -> f64 {
         let Some(p99_ns) = self.well_p99_ns() else { return 0.0 };
-        let longest_ns = f64::max(BEHIND * growth.behind_ns, p99_ns * growth.times);
-        fresh.durations.beyond(longest_ns) / fresh.durations.beyond(usual_ns).max(1.0)
+        let behind_ns = f64::min(BEHIND * growth.behind_ns, p99_ns * growth.held);
+        let times = growth.times.max(self.debt.times(written));
+        let longest_ns = LONGER * behind_ns.max(p99_ns * times);
+        let all_ns = (fresh.mean_ns() - usual_ns) * f64::from(fresh.syncs);
+        (fresh.durations.of_longer(longest_ns, usual_ns) / all_ns.max(1.0)).min(1.0)
     }
 }

@@ -41,6 +41,7 @@ mod references;
 mod seconds;
 mod settled;
 mod shares;
+mod stalls;
 mod suspects;
 mod ticks;
 mod triggers;

@@ -5,8 +5,7 @@
 //! neighbour or both have changed.
 
 use std::{
-    collections::BTreeMap,
-    env, fmt, thread,
+    env, thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -17,7 +16,10 @@ use tracer_timelines::{
     truth::{Answer, Cause, Said, Truth},
 };
 
-use super::world::World;
+use super::{
+    tables::{Count, Mixed, Tables, at_most},
+    world::World,
+};
 use crate::{
     blame::OwnerId,
     kind::{Confidence, Kind},
@@ -43,98 +45,12 @@ fn said(said: &Judgement) -> Said {
     }
 }
 
-/// The verdicts on some timelines, counted.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    all: u64,
-    right: u64,
-    wrong: u64,
-    undecided: u64,
-    high: u64,
-    high_right: u64,
-    medium: u64,
-    medium_right: u64,
-    /// One cause has 80 % of the excess, and it was said so; for sure.
-    clear: u64,
-    clear_right: u64,
-    clear_high: u64,
-    /// An owner without a part in it has more than 5 % at high confidence.
-    accused: u64,
-}
-
-impl Count {
-    fn of(said: &Judgement, truth: Option<(f64, f64)>, answer: Answer) -> Self {
-        let is_right = answer == Answer::Right;
-        let has_verdict = !matches!(said.kind, Kind::None | Kind::Undecided | Kind::Unknown);
-        let is = |confidence: Confidence| has_verdict && said.confidence == confidence;
-        let is_clear = truth.is_some_and(|(device, load)| device.max(load) >= 0.8);
-        let is_innocent = truth.is_none_or(|(_, load)| load < 0.05);
-        let accused = said.culprits.iter().any(|culprit| {
-            is_innocent && culprit.share > 0.05 && culprit.confidence == Confidence::High
-        });
-        Self {
-            all: 1,
-            right: is_right.into(),
-            wrong: (answer == Answer::Wrong).into(),
-            undecided: (said.kind == Kind::Undecided).into(),
-            high: is(Confidence::High).into(),
-            high_right: (is_right && is(Confidence::High)).into(),
-            medium: is(Confidence::Medium).into(),
-            medium_right: (is_right && is(Confidence::Medium)).into(),
-            clear: is_clear.into(),
-            clear_right: (is_clear && is_right && has_verdict).into(),
-            clear_high: (is_clear && is_right && is(Confidence::High)).into(),
-            accused: accused.into(),
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.all += other.all;
-        self.right += other.right;
-        self.wrong += other.wrong;
-        self.undecided += other.undecided;
-        self.high += other.high;
-        self.high_right += other.high_right;
-        self.medium += other.medium;
-        self.medium_right += other.medium_right;
-        self.clear += other.clear;
-        self.clear_right += other.clear_right;
-        self.clear_high += other.clear_high;
-        self.accused += other.accused;
-    }
-}
-
-fn part(of: u64, all: u64) -> f64 {
-    of as f64 / all.max(1) as f64
-}
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |of: u64, all: u64| 100.0 * part(of, all);
-        write!(
-            f,
-            "{} | {:.1} % | {:.1} % | {:.1} % | {} | {:.1} % | {} | {:.1} % | {:.1} % | {:.1} % | {}",
-            self.all,
-            percent(self.right, self.all),
-            percent(self.wrong, self.all),
-            percent(self.undecided, self.all),
-            self.high,
-            percent(self.high_right, self.high),
-            self.medium,
-            percent(self.medium_right, self.medium),
-            percent(self.clear_right, self.clear),
-            percent(self.clear_high, self.clear),
-            self.accused,
-        )
-    }
-}
-
 /// The verdicts on one timeline: on its good minute, and on the change. They are `None`
 /// if the truth lies between two answers; `text` shows a wrong one.
 #[derive(Default)]
 struct Played {
     calm: Option<Count>,
-    changed: Option<Count>,
+    changed: Option<(Count, Mixed)>,
     text: String,
 }
 
@@ -193,7 +109,7 @@ impl Played {
         let parts = is_slow.then_some((device, 1.0 - device));
         let answer = said(judged).answer(parts, truth.means[3], play.cell.is_undecidable());
         let count = Count::of(judged, parts, answer);
-        self.changed = Some(count);
+        self.changed = Some((count, Mixed::of(&said(judged), parts)));
         if answer != Answer::Right || count.accused > 0 {
             let is_high = if judged.confidence == Confidence::High { "HIGH, " } else { "" };
             let accused = if count.accused > 0 { "ACCUSED, " } else { "" };
@@ -231,10 +147,8 @@ fn play_all(seed: u64, timelines: u64, judge: fn(&Play) -> Played) -> Tables {
         for (cell, played) in thread.join().unwrap() {
             print!("{}", played.text);
             tables.calm.add(&played.calm.unwrap_or_default());
-            let Some(count) = played.changed else { continue };
-            tables.all.add(&count);
-            for key in cell.kinds() {
-                tables.by_kind.entry(key).or_default().add(&count);
+            if let Some((count, mixed)) = played.changed {
+                tables.add(&cell, &count, &mixed);
             }
         }
     }
@@ -242,82 +156,8 @@ fn play_all(seed: u64, timelines: u64, judge: fn(&Play) -> Played) -> Tables {
     tables
 }
 
-#[derive(Clone, Debug, Default)]
-struct Tables {
-    calm: Count,
-    all: Count,
-    by_kind: BTreeMap<String, Count>,
-}
-
-impl fmt::Display for Tables {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "| timelines | number | right | wrong | undecided | high | of these right | medium | of these right | clear and named | for sure | innocents |"
-        )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|")?;
-        writeln!(f, "| good minutes | {} |", self.calm)?;
-        writeln!(f, "| all changes | {} |", self.all)?;
-        self.by_kind.iter().try_for_each(|(kind, count)| writeln!(f, "| {kind} | {count} |"))
-    }
-}
-
 fn from_environment(name: &str, or: u64) -> u64 {
     env::var(name).map_or(or, |text| text.parse().unwrap())
-}
-
-/// How likely at most `of` of `all` are right, if each is right with probability `p`:
-/// the lower tail of the binomial distribution. Its normal approximation is far too
-/// strict where `p` is near 1: three of fifty are wrong once in seventy times at 99 %,
-/// not once in 450.
-fn at_most(of: u64, all: u64, p: f64) -> f64 {
-    let (n, odds) = (all as f64, (p / (1.0 - p)).ln());
-    // Logarithms are summed, because (1 - p)^n alone may underflow to zero.
-    let mut ln_each = n * (1.0 - p).ln();
-    let mut sum = ln_each.exp();
-    for k in 1..=of {
-        ln_each += ((n - k as f64 + 1.0) / k as f64).ln() + odds;
-        sum += ln_each.exp();
-    }
-    sum
-}
-
-/// Four throws of a coin show heads twice or less in 11 of 16 cases; the third sum
-/// is written out, and the last is far beyond 20 standard errors.
-#[test]
-fn tails_of_the_binomial_distribution() {
-    let assert_is = |(of, all, p), is: f64| {
-        assert!((at_most(of, all, p) - is).abs() < 1e-4, "{of} of {all}: {}", at_most(of, all, p));
-    };
-    assert_is((2, 4, 0.5), 11.0 / 16.0);
-    assert_is((4, 4, 0.5), 1.0);
-    // 1 - 0.99^50 - 50 * 0.01 * 0.99^49 - 1225 * 0.01^2 * 0.99^48
-    assert_is((47, 50, 0.99), 0.0138);
-    assert_is((1400, 2000, 0.75), 0.0);
-}
-
-impl Tables {
-    /// Holds what was said against what is asked of it. Few timelines may miss that,
-    /// if an engine that is just good enough does so once in `1 / luck` times.
-    #[track_caller]
-    fn check(&self, luck: f64) {
-        let Self { calm, all, by_kind } = self;
-        let is_least = |of: u64, all: u64, least: f64| {
-            all == 0 || part(of, all) >= least || at_most(of, all, least) >= luck
-        };
-        assert!(is_least(calm.all - calm.wrong, calm.all, 0.997), "{calm}");
-        assert!(is_least(all.right, all.all, 0.97), "{all}");
-        assert!(is_least(all.high_right, all.high, 0.99), "{all}");
-        assert!(is_least(all.medium_right, all.medium, 0.9), "{all}");
-        assert!(is_least(all.high - all.accused, all.high, 0.997), "{all}");
-        assert!(is_least(all.clear_right, all.clear, 0.95), "{all}");
-        assert!(is_least(all.clear_high, all.clear, 0.75), "{all}");
-        assert_eq!(calm.accused, 0, "{calm}");
-        for (kind, count) in by_kind {
-            let decided = count.all - count.undecided;
-            assert!(is_least(decided, count.all, 0.75), "{kind}: {count}");
-        }
-    }
 }
 
 /// This number of timelines is held to the rules without tolerance.

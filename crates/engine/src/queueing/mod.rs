@@ -6,6 +6,7 @@
 mod currency;
 mod debt;
 mod matrix;
+mod tables;
 mod world;
 
 use std::time::Duration;
@@ -118,9 +119,9 @@ fn mean_sync_ns(disk: Model, neighbours: &[Stream]) -> f64 {
 /// The parts of the device and of the load in what a sync takes longer: the mean of
 /// what each adds if it comes first and if it comes last, each of the four replayed
 /// by its generators.
-fn parts(before: &[Stream], disk: Model, after: &[Stream]) -> [f64; 2] {
-    let [neither, device] = [well(), disk].map(|disk| mean_sync_ns(disk, before));
-    let [load, both] = [well(), disk].map(|disk| mean_sync_ns(disk, after));
+fn parts(before: &[Stream], [well, changed]: [Model; 2], after: &[Stream]) -> [f64; 2] {
+    let [neither, device] = [well, changed].map(|disk| mean_sync_ns(disk, before));
+    let [load, both] = [well, changed].map(|disk| mean_sync_ns(disk, after));
     let of_device = (device - neither + both - load) / 2.0;
     let all = both - neither;
     [of_device / all, 1.0 - of_device / all]
@@ -230,10 +231,27 @@ fn a_slower_device_and_a_busier_neighbour_have_both_their_part() {
     for (disk, after) in
         [(well().slower(3), reads(32, None)), (well().slower(3), writes(8, Some(1000)))]
     {
-        let truth = parts(&before, disk, &[after]);
+        let truth = parts(&before, [well(), disk], &[after]);
         println!("{after:?}: {truth:.2?}");
         after_a_well_minute("both", &before, disk, &[after], Truth::Both(truth));
     }
+}
+
+/// A neighbour writes for 200 ms of each second, and then for 400, while the disk stops for a
+/// quarter of each one and a half.
+#[test]
+fn stalls_within_and_between_a_neighbours_longer_bursts_have_their_part() {
+    let well = Model { iops: Some(1_000), channels: 16, ..well() };
+    let stalling = Model { stalls: stalls(1_500, 250), ..well };
+    let bursts =
+        |rate| Stream { does: Does::BufferedWrite, bytes: 64 << 10, ..writes(32, Some(rate)) };
+    let (before, after) = ([bursts(200)], [bursts(400)]);
+    let truth = Truth::Both(parts(&before, [well, stalling], &after));
+    let phases = [(phase(90, well, &before), Truth::Nobody), (phase(60, stalling, &after), truth)];
+    check("stalls and bursts", &phases);
+    // And no stall is seen in the bursts alone.
+    let alone = (phase(60, well, &after), Truth::Owners(&[1.0], false));
+    check("bursts", &[(phase(90, well, &before), Truth::Nobody), alone]);
 }
 
 /// A head that a neighbour keeps half busy falls a little below what both ask for: the
