@@ -7,6 +7,7 @@
 //! Knows no engine, no probe and no clock; what is shown was decided before.
 
 pub mod escape;
+mod experiment;
 mod freeze;
 pub mod hanging;
 mod helper;

@@ -1,23 +1,28 @@
 //! The remedies that `tracer why` prints: for each kind of culprit the setting that
-//! helps, the scheduler that honours it, and the experiment that settles a doubt.
+//! helps, the scheduler that honours it, and the experiment that would have changed the verdict.
 //!
 //! Reads only the snapshot. People paste such lines into shells: names in them are
 //! quoted (`quote`), and the sentences have no apostrophe of their own.
 
 use super::{
+    experiment::experiment,
     freeze, helper, quote, stack,
     verdict::{in_house, starved},
 };
-use tracer_snapshot::{
-    Confidence, Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim,
-};
+use tracer_snapshot::{Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim};
 
 /// A culprit with a smaller share of the excess than this gets no remedy.
 const WORTH_DOING: f64 = 0.2;
 
-/// The remedies for a verdict, the first to try first; at least one if the verdict
-/// names any cause.
+/// The remedies for a verdict, the first to try first, and last an experiment; none if nobody
+/// is slow.
 pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
+    let mut all = what_helps(victim, s);
+    all.extend(experiment(victim));
+    all
+}
+
+fn what_helps(victim: &Victim, s: &Snapshot) -> Vec<String> {
     let verdict = &victim.verdict;
     let scheduler = victim.disk.and_then(|at| s.disks.get(at)).map(|d| d.scheduler.as_str());
     let mut all: Vec<_> = match verdict.kind {
@@ -25,7 +30,7 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
         _ => verdict.stack.iter().filter_map(stack::remedy).take(2).collect(),
     };
     match verdict.kind {
-        Kind::None => {}
+        Kind::None | Kind::Undecided => {}
         Kind::Unknown => all.push("watch longer, or while it syncs more often".to_owned()),
         Kind::Owners => {
             let worst = verdict.culprits.iter().filter(|c| c.share >= WORTH_DOING);
@@ -105,10 +110,6 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                  compression and encryption cost CPU time as well"
                     .to_owned(),
             );
-            all.push(format!(
-                "to see where: `perf record -g -p {}` for ten seconds",
-                victim.actor.tgid
-            ));
         }
         Kind::Own if let Some(worst) = freeze::freezer(verdict) => {
             all.push(freeze::remedy(&quote::actor(&worst.actor)));
@@ -118,9 +119,6 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
             all.push(format!(
                 "let {actor} run when it is quiet, or move it to a cgroup of its own, which io.max can \
                  limit without the victim"
-            ));
-            all.push(format!(
-                "to settle it: stop {actor} for a minute, and watch whether p99 falls"
             ));
         }
         Kind::Own => {
@@ -146,21 +144,6 @@ pub fn remedies(victim: &Victim, s: &Snapshot) -> Vec<String> {
                  otherwise move the file to a faster, local disk"
                     .to_owned(),
             );
-            all.push(
-                "to settle it: `fio --name=t --filename=FILE --size=64m --rw=write --bs=4k \
-                 --fdatasync=1 --runtime=30 --time_based` on the same disk while nobody else is on \
-                 it"
-                .to_owned(),
-            );
-        }
-        Kind::Undecided => {
-            let worst = verdict.culprits.iter().find(|one| !one.actor.kernel_thread);
-            let who =
-                worst.map_or("the busiest neighbour".to_owned(), |one| quote::actor(&one.actor));
-            all.push(format!(
-                "to settle it: stop {who} for ten seconds. If p99 falls to what it was, {who} asks \
-                 too much; if it stays high, the device is slower"
-            ));
         }
         Kind::Unseen => all.push(
             "run the tracer where the file is really stored: on the server or the host".into(),
@@ -248,9 +231,6 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
             all.push(limit_of(culprit, scheduler));
         }
     }
-    if culprit.confidence < Confidence::High {
-        all.push(format!("to settle it: stop {actor} for a minute, and watch whether p99 falls"));
-    }
     all
 }
 
@@ -280,10 +260,10 @@ fn cgroup(culprit: &Culprit) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::{fixture, quote::tests};
     use super::*;
-    use tracer_snapshot::{Actor, Trigger, Workload};
+    use tracer_snapshot::{Actor, Confidence, Trigger, Workload};
 
     #[test]
     fn each_verdict_that_blames_ends_with_something_to_do() {
@@ -294,6 +274,8 @@ mod tests {
             assert!(!remedies(&victim, &s).is_empty(), "{kind:?}");
             victim.verdict.culprits.clear();
             assert!(!remedies(&victim, &s).is_empty(), "{kind:?} without culprits");
+            let is_advised = !what_helps(&victim, &s).is_empty();
+            assert_eq!(is_advised, kind != Kind::Undecided, "{kind:?} is advised");
         }
         let mut victim = s.victims[0].clone();
         victim.verdict.kind = Kind::None;
@@ -334,16 +316,21 @@ mod tests {
         let all = remedies(&victim, &s);
         assert_eq!(
             all,
-            ["the freed space of fstrim (demo-trim.service) is discarded at once, because its \
+            [
+                "the freed space of fstrim (demo-trim.service) is discarded at once, because its \
               filesystem is mounted with `discard`: mount it without, and run fstrim in quiet \
-              hours (fstrim.timer)"]
+              hours (fstrim.timer)",
+                "to settle it: stop fstrim (demo-trim.service) for a minute. If p99 stays high, \
+              the cause is another"
+            ]
         );
         let culprit = &mut victim.verdict.culprits[0];
         (culprit.frees, culprit.actor.kernel_thread) = (false, true);
         let all = remedies(&victim, &s);
-        assert_eq!(all.len(), 1, "{all:?}");
+        assert_eq!(all.len(), 2, "{all:?}");
         assert!(all[0].starts_with("[fstrim] is a kernel thread, and discards"), "{all:?}");
         assert!(all[0].contains("mount it without"), "{all:?}");
+        assert!(all[1].starts_with("to settle it: mount the filesystem without"), "{all:?}");
     }
 
     #[test]
@@ -368,8 +355,9 @@ mod tests {
         (culprit.op, culprit.confidence) = (Op::Write, Confidence::Low);
         culprit.actor.kernel_thread = true;
         let all = remedies(&victim, &s);
-        assert_eq!(all.len(), 1, "{all:?}");
+        assert_eq!(all.len(), 2, "{all:?}");
         assert!(all[0].starts_with("[fstrim] is a kernel thread, and it is not known"), "{all:?}");
+        assert!(all[1].starts_with("to settle it: stop the busiest owners"), "{all:?}");
         victim.verdict.kind = Kind::Undecided;
         let all = remedies(&victim, &s);
         assert!(all[0].starts_with("to settle it: stop the busiest neighbour"), "{all:?}");
@@ -395,10 +383,14 @@ mod tests {
             let all = remedies(&victim, &s);
             assert!(all[0].contains("sync_speed_max"), "{all:?}");
             assert!(all.iter().all(|one| !one.contains("md0_resync")), "{all:?}");
+            assert!(
+                all.last().unwrap().starts_with("to settle it: lower `sync_speed_max`"),
+                "{all:?}"
+            );
         }
     }
 
-    const KINDS: [Kind; 11] = [
+    pub const KINDS: [Kind; 11] = [
         Kind::Unknown,
         Kind::Owners,
         Kind::Cpu,
@@ -477,16 +469,5 @@ mod tests {
             }
         }
         assert!(lines > 500, "only {lines} lines had such a name");
-    }
-
-    #[test]
-    fn a_doubt_comes_with_an_experiment() {
-        let s = fixture::trimmed();
-        let mut victim = s.victims[0].clone();
-        victim.verdict.culprits.truncate(1);
-        victim.verdict.culprits[0].confidence = Confidence::High;
-        assert_eq!(remedies(&victim, &s).len(), 1);
-        victim.verdict.culprits[0].confidence = Confidence::Low;
-        assert!(remedies(&victim, &s)[1].starts_with("to settle it: stop fstrim"));
     }
 }
