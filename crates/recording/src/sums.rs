@@ -108,32 +108,32 @@ impl Syncs {
         Self { count: 1, sum: sync.clone() }
     }
 
-    /// Whether others of the same victim and disk can be added: there may be too many of
-    /// them, or of owners.
-    pub fn has_room_for(&self, more: &Self) -> bool {
+    /// Whether `count` others of the same victim and disk, of which `more` is the sum, can be
+    /// added: there may be too many of them, or of owners.
+    pub fn has_room_for(&self, count: u32, more: &Sync) -> bool {
         let has_room = |to: &[Account], from: &[Account]| {
             let is_new = |(id, ..): &&Account| !to.iter().any(|(known, ..)| known == id);
             to.len() + from.iter().filter(is_new).count() <= ACCOUNTS
         };
-        let mut underlying = self.sum.underlying.iter().zip(&more.sum.underlying);
-        let count = self.count.checked_add(more.count);
+        let mut underlying = self.sum.underlying.iter().zip(&more.underlying);
+        let count = self.count.checked_add(count);
         count.is_some_and(|count| count <= MAX_SUMMED)
-            && self.sum.underlying.len() == more.sum.underlying.len()
+            && self.sum.underlying.len() == more.underlying.len()
             && underlying
                 .all(|(to, from)| to.disk == from.disk && has_room(&to.in_flight, &from.in_flight))
-            && has_room(&self.sum.in_flight, &more.sum.in_flight)
+            && has_room(&self.sum.in_flight, &more.in_flight)
     }
 
-    /// Adds others, for which there is room.
-    pub fn add(&mut self, more: &Self) {
-        let (sum, more_sum) = (&mut self.sum, &more.sum);
-        self.count = self.count.saturating_add(more.count);
-        add_fields(sum, more_sum);
-        sum.own_bytes = sum.own_bytes.saturating_add(more_sum.own_bytes);
-        sum.own_requests = sum.own_requests.saturating_add(more_sum.own_requests);
-        sum.need_ns = sum.need_ns.saturating_add(more_sum.need_ns);
-        add_accounts(&mut sum.in_flight, &more_sum.in_flight);
-        for (to, from) in sum.underlying.iter_mut().zip(&more_sum.underlying) {
+    /// Adds `count` others, of which `more` is the sum, and for which there is room.
+    pub fn add(&mut self, count: u32, more: &Sync) {
+        let sum = &mut self.sum;
+        self.count = self.count.saturating_add(count);
+        add_fields(sum, more);
+        sum.own_bytes = sum.own_bytes.saturating_add(more.own_bytes);
+        sum.own_requests = sum.own_requests.saturating_add(more.own_requests);
+        sum.need_ns = sum.need_ns.saturating_add(more.need_ns);
+        add_accounts(&mut sum.in_flight, &more.in_flight);
+        for (to, from) in sum.underlying.iter_mut().zip(&more.underlying) {
             add_accounts(&mut to.in_flight, &from.in_flight);
         }
     }

@@ -125,16 +125,15 @@ impl Thinning {
     /// Adds one to the sums, and returns those that make room for it.
     fn add(&mut self, sync: &Sync) -> Vec<Syncs> {
         let likeness = likeness(sync);
-        let one = Syncs::new(sync);
         if let Some(sum) = self.sums.get_mut(&likeness) {
-            if sum.has_room_for(&one) {
-                sum.add(&one);
+            if sum.has_room_for(1, sync) {
+                sum.add(1, sync);
                 return Vec::new();
             }
-            return vec![std::mem::replace(sum, one).rounded()];
+            return vec![std::mem::replace(sum, Syncs::new(sync)).rounded()];
         }
         let full = if self.sums.len() >= SUMS { self.drain() } else { Vec::new() };
-        self.sums.insert(likeness, one);
+        self.sums.insert(likeness, Syncs::new(sync));
         full
     }
 

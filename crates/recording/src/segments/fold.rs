@@ -190,8 +190,8 @@ impl<G: FnMut(&[u8]) -> io::Result<()>> Folding<G> {
         let mut parts = parts.into_iter();
         let Some(mut sum) = parts.next() else { return Ok(()) };
         for part in parts {
-            if sum.has_room_for(&part) {
-                sum.add(&part);
+            if sum.has_room_for(part.count, &part.sum) {
+                sum.add(part.count, &part.sum);
             } else {
                 self.put_sum(std::mem::replace(&mut sum, part))?;
             }

@@ -326,9 +326,8 @@ fn a_sum_is_divided_without_loss() {
     };
     let mut sum = Syncs::new(&one(10, 1, 30, 100));
     for more in [one(11, 2, 10, 500), Sync { in_flight: vec![(9, 8, 70)], ..one(12, 2, 0, 0) }] {
-        let more = Syncs::new(&more);
-        assert!(sum.has_room_for(&more));
-        sum.add(&more);
+        assert!(sum.has_room_for(1, &more));
+        sum.add(1, &more);
     }
     assert_eq!((sum.count, sum.sum.duration_ns, sum.sum.own_requests), (3, 33, 5));
     assert_eq!(sum.sum.journal_stage_ns, [3, 0, 33]);
