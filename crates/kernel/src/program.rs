@@ -127,12 +127,12 @@ programs! {
     SyncEntry: "sync_entry" at Function("ksys_sync"),
     /// sync ends.
     SyncExit: "sync_exit" at Function("ksys_sync"),
-/// A filesystem is asked to sync a file, by any call.
+    /// A filesystem is asked to sync a file, by any call.
     VfsRangeEntry: "vfs_range_entry" at Function("vfs_fsync_range"),
     /// The filesystem has synced the file.
     VfsRangeExit: "vfs_range_exit" at Function("vfs_fsync_range"),
     /// A filesystem is asked to sync a whole file.
-VfsEntry: "vfs_entry" at Function("vfs_fsync"),
+    VfsEntry: "vfs_entry" at Function("vfs_fsync"),
     /// The filesystem has synced the file.
     VfsExit: "vfs_exit" at Function("vfs_fsync"),
     /// As [`Program::VfsRangeEntry`] if no other hook sees syncs.
@@ -145,7 +145,7 @@ VfsEntry: "vfs_entry" at Function("vfs_fsync"),
     SyncInodesEntry: "sync_inodes_entry" at Function("sync_inodes_sb"),
     /// ext4 begins to sync a file.
     Ext4SyncFileEnter: "ext4_sync_file_enter" at Tracepoint("ext4_sync_file_enter"),
-/// ext4 has synced the file.
+    /// ext4 has synced the file.
     Ext4SyncFileExit: "ext4_sync_file_exit" at Tracepoint("ext4_sync_file_exit"),
     /// ext4 syncs a filesystem.
     Ext4SyncFs: "ext4_sync_fs" at Tracepoint("ext4_sync_fs"),
@@ -160,45 +160,45 @@ VfsEntry: "vfs_entry" at Function("vfs_fsync"),
 
     /// A commit of a journal begins.
     Jbd2StartCommit: "jbd2_start_commit" at Tracepoint("jbd2_start_commit"),
-/// The commit waits for open handles.
+    /// The commit waits for open handles.
     Jbd2CommitLocking: "jbd2_commit_locking" at Tracepoint("jbd2_commit_locking"),
-/// The commit writes the files' data.
+    /// The commit writes the files' data.
     Jbd2CommitFlushing: "jbd2_commit_flushing" at Tracepoint("jbd2_commit_flushing"),
-/// The commit writes the log.
+    /// The commit writes the log.
     Jbd2CommitLogging: "jbd2_commit_logging" at Tracepoint("jbd2_commit_logging"),
-/// The commit has ended.
+    /// The commit has ended.
     Jbd2EndCommit: "jbd2_end_commit" at Tracepoint("jbd2_end_commit"),
     /// A handle has ended: who dirtied how many blocks of the journal.
     Jbd2HandleStats: "jbd2_handle_stats" at Tracepoint("jbd2_handle_stats"),
     /// A commit begins to write the data of one file.
     Jbd2SubmitInodeData: "jbd2_submit_inode_data" at Tracepoint("jbd2_submit_inode_data"),
-/// The commit has written the data of all files.
+    /// The commit has written the data of all files.
     Jbd2DataSubmitted: "jbd2_data_submitted" at Tracepoint("jbd2_commit_logging"),
 
     /// A transaction of an xfs has ended: what it took of the log.
     XfsLogTicketUngrant: "xfs_log_ticket_ungrant" at Tracepoint("xfs_log_ticket_ungrant"),
-/// A step of a transaction has ended, and another follows.
+    /// A step of a transaction has ended, and another follows.
     XfsLogTicketRegrant: "xfs_log_ticket_regrant" at Tracepoint("xfs_log_ticket_regrant"),
-/// A process has deleted a file of an xfs, whose blocks a kernel worker frees later.
+    /// A process has deleted a file of an xfs, whose blocks a kernel worker frees later.
     XfsInodeSetNeedInactive:
         "xfs_inode_set_need_inactive" at Tracepoint("xfs_inode_set_need_inactive"),
-/// The worker begins to free the file's blocks.
+    /// The worker begins to free the file's blocks.
     XfsInodeInactivating: "xfs_inode_inactivating" at Tracepoint("xfs_inode_inactivating"),
-/// The worker has freed them.
+    /// The worker has freed them.
     XfsInodeSetReclaimable:
         "xfs_inode_set_reclaimable" at Tracepoint("xfs_inode_set_reclaimable"),
-/// A kernel worker marks blocks of a file as written, once they are.
+    /// A kernel worker marks blocks of a file as written, once they are.
     XfsUnwrittenConvert: "xfs_unwritten_convert" at Tracepoint("xfs_unwritten_convert"),
-/// A kernel worker sets the new size of a file, once its data are written.
+    /// A kernel worker sets the new size of a file, once its data are written.
     XfsSetfilesize: "xfs_setfilesize" at Tracepoint("xfs_setfilesize"),
 
-/// A clean inode becomes dirty, in the context of the task that makes it dirty.
+    /// A clean inode becomes dirty, in the context of the task that makes it dirty.
     WritebackDirtyInodeEnqueue:
         "writeback_dirty_inode_enqueue" at Tracepoint("writeback_dirty_inode_enqueue"),
     /// A kernel worker begins to write an inode back.
     WritebackSingleInodeStart:
         "writeback_single_inode_start" at Tracepoint("writeback_single_inode_start"),
-/// The worker has written the inode back.
+    /// The worker has written the inode back.
     WritebackSingleInode: "writeback_single_inode" at Tracepoint("writeback_single_inode"),
 
     /// Somebody frees blocks of an ext4.
@@ -227,11 +227,11 @@ VfsEntry: "vfs_entry" at Function("vfs_fsync"),
     SchedSwitch: "sched_switch" at Tracepoint("sched_switch"),
     /// Direct reclaim of the machine's memory begins.
     DirectReclaimBegin: "direct_reclaim_begin" at Tracepoint("mm_vmscan_direct_reclaim_begin"),
-/// Direct reclaim of the machine's memory ends.
+    /// Direct reclaim of the machine's memory ends.
     DirectReclaimEnd: "direct_reclaim_end" at Tracepoint("mm_vmscan_direct_reclaim_end"),
     /// Direct reclaim of a cgroup's own memory begins.
     MemcgReclaimBegin: "memcg_reclaim_begin" at Tracepoint("mm_vmscan_memcg_reclaim_begin"),
-/// Direct reclaim of a cgroup's own memory ends.
+    /// Direct reclaim of a cgroup's own memory ends.
     MemcgReclaimEnd: "memcg_reclaim_end" at Tracepoint("mm_vmscan_memcg_reclaim_end"),
     /// The kernel logs a line.
     Console: "console" at Tracepoint("console"),
