@@ -52,7 +52,7 @@ const ONES: u16 = 0;
 /// The thread writes what belongs to all users of the filesystem.
 const SHARED: u16 = 1;
 /// It is not known who made the file dirty: it was dirty before the tracer started, or the
-/// kernel evicted the entry.
+/// kernel evicted the entry. [`note_writer`] finds who still writes to it.
 const UNKNOWN: u16 = 2;
 
 /// The file that a kernel thread is writing, in terms of who made it dirty.
@@ -85,6 +85,15 @@ static WRITING: LruHashMap<u32, Writing> = LruHashMap::with_max_entries(1024, 0)
 #[inline(always)]
 pub fn note_dirtier(inode: Kernel) {
     note_user(file_key(inode, 0));
+}
+
+/// The running task makes a page of an inode dirty that may have been dirty before.
+#[inline(always)]
+pub fn note_writer(inode: Kernel) {
+    let file = file_key(inode, 0);
+    if DIRTIERS.cell(&file).is_none() {
+        note_user(file);
+    }
 }
 
 /// The running task is the last user of a file, and leaves the rest of the work on it to a

@@ -34,6 +34,8 @@ pub enum Capability {
     Contender,
     /// Owners of the data that kernel workers write back.
     Writeback,
+    /// Owners of data of files that were dirty before.
+    Dirtied,
     /// Owners of the blocks that are put into a journal (jbd2).
     Metadata,
     /// Bios of disks whose requests kernel threads submit.
@@ -47,7 +49,7 @@ pub enum Capability {
 impl Capability {
     /// In the order in which they are attached: completions before submissions,
     /// so that no request is seen to be submitted and not to complete meanwhile.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Complete,
         Self::Issue,
         Self::Submit,
@@ -58,6 +60,7 @@ impl Capability {
         Self::Reclaim,
         Self::Contender,
         Self::Writeback,
+        Self::Dirtied,
         Self::Metadata,
         Self::Bio,
         Self::Tickets,
@@ -108,6 +111,7 @@ impl Capability {
             Self::Reclaim => &hooks::reclaim::HOOK,
             Self::Contender => &hooks::contender::HOOK,
             Self::Writeback => &hooks::writeback::HOOK,
+            Self::Dirtied => &hooks::dirtied::HOOK,
             Self::Metadata => &hooks::metadata::HOOK,
             Self::Tickets => &hooks::tickets::HOOK,
             Self::Freeze => &hooks::freeze::HOOK,

@@ -195,6 +195,9 @@ programs! {
     /// A clean inode becomes dirty, in the context of the task that makes it dirty.
     WritebackDirtyInodeEnqueue:
         "writeback_dirty_inode_enqueue" at Tracepoint("writeback_dirty_inode_enqueue"),
+    /// A page of an inode becomes dirty.
+    WritebackMarkInodeDirty:
+        "writeback_mark_inode_dirty" at Tracepoint("writeback_mark_inode_dirty"),
     /// A kernel worker begins to write an inode back.
     WritebackSingleInodeStart:
         "writeback_single_inode_start" at Tracepoint("writeback_single_inode_start"),

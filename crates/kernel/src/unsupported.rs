@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::{capability::Capability, program::Program, strategies::Outcome};
 
-    const ALL: [(Capability, &str); 14] = [
+    const ALL: [(Capability, &str); 15] = [
         (Capability::Complete, "tracepoint"),
         (Capability::Issue, "tracepoint"),
         (Capability::Submit, "tracepoint"),
@@ -117,6 +117,7 @@ mod tests {
         (Capability::Reclaim, "tracepoint"),
         (Capability::Contender, "tracepoint"),
         (Capability::Writeback, "tracepoint"),
+        (Capability::Dirtied, "tracepoint"),
         (Capability::Metadata, "tracepoint"),
         (Capability::Bio, "tracepoint"),
         (Capability::Tickets, "tracepoint"),
@@ -189,6 +190,10 @@ mod tests {
                     "written-back data are charged to the kernel worker, not to the process that wrote them",
                 ),
                 (
+                    Capability::Dirtied.name(),
+                    "who wrote to a file before the tracer came, and does so still, is not named",
+                ),
+                (
                     Capability::Metadata.name(),
                     "who filled the journal that a commit writes is not known",
                 ),
@@ -252,7 +257,7 @@ mod tests {
         let mut selections = selections(&ALL);
         selections[4].attached.retain(|program| *program != Program::Jbd2CommitLogging);
         selections[7].attached.retain(|program| !program.name().starts_with("memcg"));
-        selections[12].attached.retain(|program| *program != Program::XfsInodeInactivating);
+        selections[13].attached.retain(|program| *program != Program::XfsInodeInactivating);
         check(
             &selections,
             &facts(8),
@@ -271,8 +276,8 @@ mod tests {
         taken[3].1 = "tracepoint";
         let mut selections = selections(&taken);
         selections[3].attached.retain(|program| !program.name().starts_with("sys_"));
-        selections[10].attached.retain(|program| *program != Program::Jbd2HandleStats);
-        selections[12].attached.retain(|program| *program != Program::XfsLogTicketUngrant);
+        selections[11].attached.retain(|program| *program != Program::Jbd2HandleStats);
+        selections[13].attached.retain(|program| *program != Program::XfsLogTicketUngrant);
         let found = find(&facts(8), &selections, &[]);
         for what in ["calls", Capability::Metadata.name(), Capability::Tickets.name()] {
             assert!(found.iter().any(|unsupported| unsupported.what == what), "{what}: {found:?}");

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tracer::session::Session;
+use tracer_disk_model::Model;
 use tracer_ebpf::record::via;
 use tracer_engine::blame::ActorId;
 use tracer_kernel::capability::Capability;
@@ -24,7 +25,7 @@ use tracer_node::devices;
 use tracer_snapshot::{Op, OwnerRow};
 
 use super::{block::in_three_plays, lab_disk, need_live, traced, traced_through};
-use crate::matrix::requests::settle;
+use crate::{matrix::requests::settle, simulated::SimulatedDisk};
 
 const WRITTEN_BYTES: u64 = 4 << 20;
 const SYNC: Tool = Tool { name: "sync", package: "coreutils" };
@@ -126,6 +127,59 @@ fn what_is_written_back_is_who_wrote_its_on_ext4() {
 fn what_is_written_back_is_who_wrote_its_on_xfs() {
     need_live!();
     what_is_written_back_is_who_wrote_its(Filesystem::Xfs);
+}
+
+/// Bytes of the file that is dirty all the time, and the most of them that may be dirty.
+const REWRITTEN_BYTES: u64 = 512 << 20;
+const DIRTY_BYTES: u64 = 256 << 20;
+
+/// A file that never becomes clean: the kernel reports only who makes a clean one dirty.
+#[test]
+fn who_wrote_before_the_tracer_came_and_still_does_is_named() {
+    need_live!();
+    let simulated = SimulatedDisk::create(Filesystem::Ext4).unwrap();
+    simulated.become_another(&Model { bytes_per_second: 25_000_000, ..Model::default() }).unwrap();
+    let disk = simulated.disk();
+    disk.limit_dirty(DIRTY_BYTES).unwrap();
+    let tenant = Cgroup::create("rewriter").unwrap();
+    let mut command = FIO.command().unwrap();
+    command.args(["--name=rewrite", "--rw=write", "--bs=64k", "--ioengine=psync"]);
+    command.args(["--time_based", "--runtime=90", "--fallocate=none"]);
+    command.arg(format!("--size={REWRITTEN_BYTES}"));
+    command.arg(format!("--filename={}", disk.mountpoint().join("file").display()));
+    let writer = Process::spawn(command, &tenant).unwrap();
+    sleep(Duration::from_secs(3));
+    traced(|session| {
+        let of_writer = |session: &mut Session| {
+            let snapshot = session.snapshot();
+            let disk = snapshot.disks.iter().find(|d| d.name == disk.name()).unwrap();
+            let writes = disk.owners.iter().filter(|row| row.op == Op::Write);
+            let bytes = |of: &str| {
+                let rows = writes.clone().filter(|row| row.actor.comm.starts_with(of));
+                rows.map(|row| row.bytes_total).sum::<u64>()
+            };
+            (bytes("fio"), bytes("kworker"))
+        };
+        // It is looked for once some requests had no owner. What was submitted by then, which is
+        // a long queue, is the worker's.
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut seen = Vec::new();
+        let mut before = of_writer(session);
+        while Instant::now() < until {
+            watch(session, Duration::from_secs(4), |_| {});
+            let now = of_writer(session);
+            // An owner that is idle has no row.
+            let written = now.0.saturating_sub(before.0);
+            let of_workers = now.1.saturating_sub(before.1);
+            if written > 32 << 20 && of_workers < written / 10 {
+                assert!(writer.ended().is_none(), "fio has ended");
+                return;
+            }
+            seen.push((written, of_workers));
+            before = now;
+        }
+        panic!("bytes that are charged to fio and to workers, in four seconds each: {seen:?}");
+    });
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod bio;
 mod complete;
 mod contender;
+mod dirtied;
 mod freeze;
 mod issue;
 mod journal;

@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 
 use tracer_ebpf::{
-    cgroup, pid,
+    cgroup,
+    dropped::Dropped,
+    pid,
     record::{NO_DISK, op},
 };
 use tracer_engine::{
@@ -100,6 +102,12 @@ impl Session {
             }
         }
         self.attach_frees_if_needed();
+        let unknown = self.accounts.tables().dropped(Dropped::DirtierUnknown);
+        let wanted = self.dirtied.is_wanted(now, unknown);
+        if wanted != self.dirtied.is_attached {
+            self.programs.set_attached(Capability::Dirtied, wanted);
+            self.dirtied.is_attached = wanted;
+        }
     }
 
     /// Has the hooks on who frees space attached once a kernel thread has discarded some: a

@@ -40,6 +40,7 @@ impl Session {
             Capability::Sync => self.calls.is_attached,
             Capability::Issue => self.issues_hooked,
             Capability::Writeback => self.frees_hooked,
+            Capability::Dirtied => self.dirtied.is_attached,
             _ => self.demands.iter().any(|d| d.capability == capability && d.is_attached),
         }
     }

@@ -10,6 +10,7 @@ mod aside;
 mod asked;
 mod calls;
 mod demand;
+mod dirtied;
 mod flight;
 mod freezes;
 mod hanging;
@@ -139,6 +140,7 @@ pub struct Session {
     hanging_files: BTreeMap<(u32, u64), FileId>,
     late_modules: LateModules,
     demands: [Demand; 4],
+    dirtied: dirtied::Search,
     calls: Calls,
     /// Whether the issue of requests is hooked.
     issues_hooked: bool,

@@ -35,6 +35,7 @@ use super::{
     Session,
     calls::{self, Calls},
     demand::Demand,
+    dirtied,
     kept::References,
     ledger,
     loader::Loader,
@@ -225,6 +226,7 @@ impl Session {
                 Demand::tickets(),
             ]
             .map(|demand| demand.with(&options.forced)),
+            dirtied: dirtied::Search::new(&options.forced),
             calls,
             last_tick: Tick::default(),
             root: options.root.clone(),

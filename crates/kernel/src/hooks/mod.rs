@@ -8,6 +8,7 @@
 pub mod bio;
 pub mod complete;
 pub mod contender;
+pub mod dirtied;
 pub mod freeze;
 pub mod issue;
 pub mod journal;
