@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     freeze::Freezers,
+    phases::Phase,
     sums::Half,
     victim::{Span, Victim},
 };
@@ -90,6 +91,16 @@ impl Sums {
         self.limit_ns += more.limit_ns;
         self.disk_ns += more.disk_ns;
         self.of_ns += more.of_ns;
+    }
+
+    /// Whether a victim whose `syncs` waited for `waited_ns` meanwhile was held up for long: for a
+    /// part of the time, and of each sync. Of syncs that have not ended, nothing is known.
+    fn is_long(&self, cpu_ns: f64, waited_ns: u64, syncs: u64) -> bool {
+        let waited_ns = waited_ns as f64;
+        let of_ns = if self.of_ns > 0.0 { self.of_ns } else { waited_ns };
+        let each_ns = cpu_ns / of_ns.max(1.0) * waited_ns / syncs.max(1) as f64;
+        let is_each = syncs == 0 || each_ns >= FLOOR.as_nanos() as f64;
+        of_ns > 0.0 && cpu_ns >= MATTERS * of_ns && is_each
     }
 
     /// The parts of a wait that are for a CPU and for its quota. Who has a quota waits
@@ -169,15 +180,8 @@ impl Victim {
         };
         let known = self.helpers.find(helper);
         known.now.add(&sums);
-        let of_ns = if helper.of_ns > 0 { helper.of_ns } else { waited_ns } as f64;
-        let mut lately = known.now;
-        lately.add(&known.before);
-        let cpu_ns = sums.up_ns * (1.0 - lately.limited());
-        // The part of each sync for which the helper waited; of syncs that have not ended,
-        // nothing is known.
-        let each_ns = cpu_ns / of_ns.max(1.0) * waited_ns as f64 / f64::from(syncs.max(1));
-        let is_long = syncs == 0 || each_ns >= FLOOR.as_nanos() as f64;
-        known.matters = of_ns > 0.0 && cpu_ns >= MATTERS * of_ns && is_long;
+        let cpu_ns = sums.up_ns * (1.0 - known.lately().limited());
+        known.matters = sums.is_long(cpu_ns, waited_ns, syncs.into());
         if !helper.setting.is_empty() {
             known.last.setting.clone_from(&helper.setting);
         }
@@ -191,15 +195,18 @@ impl Victim {
         self.helpers.known.iter().any(|known| known.matters && known.last.tgid == tgid)
     }
 
-    /// Whether any of its helpers waited for a CPU in the last second.
-    pub fn is_held_up(&self) -> bool {
-        self.helpers.known.iter().any(|known| known.matters)
-    }
-
-    /// For how long those helpers waited for a CPU, in the window, in ns.
+    /// For how long its helpers waited for a CPU in the window, in ns: those that waited for long
+    /// in all of it. A single second may be longer.
     pub fn held_up_ns(&self) -> f64 {
-        let held_up = self.helpers.known.iter().filter(|known| known.matters);
-        held_up.map(HelperSums::cpu_ns).sum()
+        let halves = [&self.now, &self.before];
+        let waited_ns = halves.map(|half| half.phases.wait_ns() + half.phases.ns[Phase::Runqueue]);
+        let (waited_ns, syncs) = (waited_ns.iter().sum(), self.now.syncs + self.before.syncs);
+        let waits = self.helpers.known.iter().map(|known| {
+            let lately = known.lately();
+            (lately, lately.up_ns * (1.0 - lately.limited()))
+        });
+        let long = waits.filter(|(lately, cpu_ns)| lately.is_long(*cpu_ns, waited_ns, syncs));
+        long.map(|(_, cpu_ns)| cpu_ns).sum()
     }
 
     /// How its helpers were over a span whose sums are `sum`, those most held up first.
@@ -260,16 +267,15 @@ impl Helpers {
 }
 
 impl HelperSums {
-    /// Its waits for a CPU in the window, without those for its quota.
-    fn cpu_ns(&self) -> f64 {
+    /// Its sums in the window.
+    fn lately(&self) -> Sums {
         let mut lately = self.now;
         lately.add(&self.before);
-        lately.up_ns * (1.0 - lately.limited())
+        lately
     }
 
     fn held(&self, sum: &Half, span: Span) -> Option<Held> {
-        let mut sums = self.now;
-        sums.add(&self.before);
+        let mut sums = self.lately();
         if span == Span::Period {
             sums.add(&self.past);
         }

@@ -2,9 +2,10 @@
 //!
 //! Hooks on every switch of a CPU, on every bio and on every change of a journal
 //! are attached only while their answer can change a verdict: while what they explain is
-//! at least a tenth of some victim's sync time, and not merely some microseconds of each
-//! sync. A hook that was attached and explains nearly nothing of it rests. It knows no
-//! clock: callers pass the time.
+//! at least a tenth of some victim's sync time in the window, and not merely some
+//! microseconds of each sync, for two seconds and not in the victim's first one. A hook is
+//! attached once a minute at most, and one that explained nearly nothing rests. It knows no
+//! clock: callers pass the time, once a second.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,10 +15,12 @@ use std::{
 use tracer_ebpf::record::op;
 use tracer_engine::{
     helper::FLOOR,
+    kind::Kind,
     phases::Phase,
     sums::Half,
     suspect::Suspect,
-    victim::{Victim, VictimKey},
+    verdict::judge,
+    victim::{Span, Victim, VictimKey},
 };
 use tracer_kernel::{capability::Capability, strategies::Forced};
 
@@ -27,6 +30,13 @@ const SYNC_TIME: Duration = Duration::from_millis(20);
 
 /// The share of sync time, in percent, from which on a hook is worth its cost.
 const SHARE_PERCENT: u64 = 10;
+
+/// The seconds in succession for which a victim asks before a hook is attached for it: what
+/// happens in a single one is over before the hook could explain it.
+const SECONDS: u32 = 2;
+
+/// The least time from one attachment of a hook to the next.
+const APART: Duration = Duration::from_secs(60);
 
 /// A hook stays attached for this long after it was last worth its cost.
 const LINGER: Duration = Duration::from_secs(10);
@@ -78,14 +88,26 @@ pub struct Demand {
 /// A victim whose waits are worth the cost of a hook. Times are in ns.
 #[derive(Debug, Default)]
 struct Asker {
-    /// When it was last seen to ask, and since when it asks with the hook attached.
+    /// When it was last seen to ask, and for how many seconds in succession.
     asked_ns: u64,
+    seconds: u32,
+    /// Since when it asks with the hook attached.
     tried_ns: u64,
     /// The hook explained nothing: how long it rests, and until when.
     rest_ns: u64,
     rests_until_ns: u64,
     /// The wait of each sync when the rest began; twice as long a wait ends it.
     each_ns: u64,
+}
+
+/// The answer to a victim that asks for a hook.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Answer {
+    /// It has not asked for long.
+    NotYet,
+    Attach,
+    /// The hook explained nothing to it.
+    Rest,
 }
 
 /// The time that a hook is to explain, in the window, and of each sync.
@@ -147,8 +169,8 @@ impl Demand {
         Self { is_forced, is_attached: is_forced, ..self }
     }
 
-    /// Whether it is wanted at `now_ns`, given those who sync. The caller attaches it as soon
-    /// as it is.
+    /// Whether it is wanted at `now_ns`, given those who sync; to be asked once a second. The
+    /// caller attaches it as soon as it is.
     pub fn is_wanted<'a>(
         &mut self,
         now_ns: u64,
@@ -162,9 +184,10 @@ impl Demand {
             let Some(asked) = self.asked(victim) else { continue };
             let found_ns = self.found.map(|found| found(victim));
             let asker = self.askers.entry(victim.key).or_default();
-            match asker.is_worth_it(now_ns, asked, found_ns, self.was_wanted) {
-                true => asks = true,
-                false => rests = true,
+            match asker.answer(now_ns, asked, found_ns, self.was_wanted) {
+                Answer::NotYet => {}
+                Answer::Attach => asks = true,
+                Answer::Rest => rests = true,
             }
         }
         let kept = if self.askers.len() > MOST_ASKERS { TRIAL } else { HOUR };
@@ -175,7 +198,10 @@ impl Demand {
             self.mattered_ns = None;
         }
         self.began_ns.retain(|then| is_within(HOUR, *then, now_ns));
-        let is_wanted = self.mattered_ns.is_some_and(|then| is_within(self.linger(), then, now_ns));
+        let is_early = !self.was_wanted
+            && self.began_ns.back().is_some_and(|then| is_within(APART, *then, now_ns));
+        let is_wanted = !is_early
+            && self.mattered_ns.is_some_and(|then| is_within(self.linger(), then, now_ns));
         if is_wanted && !self.was_wanted {
             self.began_ns.push_back(now_ns);
         }
@@ -190,61 +216,80 @@ impl Demand {
         }
     }
 
-    /// The time that it is to explain of a victim's waits, if it is worth its cost. Looks at
-    /// both halves of the window: the younger one is empty when it begins.
+    /// The time that it is to explain of a victim's waits in the window, if it is worth its cost.
     fn asked(&self, victim: &Victim) -> Option<Asked> {
         let halves = [&victim.now, &victim.before];
-        let is_worth_it = |half: &&Half| {
-            let ns = (self.explains)(half);
-            half.syncs >= self.least_syncs
-                && half.duration_ns >= SYNC_TIME.as_nanos() as u64
-                && ns.saturating_mul(100) >= half.duration_ns * SHARE_PERCENT
-                && ns >= half.syncs * FLOOR.as_nanos() as u64
+        let sum = |of: fn(&Half) -> u64| -> u64 { halves.into_iter().map(of).sum() };
+        let (syncs, duration_ns) = (sum(|half| half.syncs), sum(|half| half.duration_ns));
+        let own_ns = sum(self.explains);
+        let is_for_own = syncs >= self.least_syncs
+            && duration_ns >= SYNC_TIME.as_nanos() as u64
+            && own_ns.saturating_mul(100) >= duration_ns.saturating_mul(SHARE_PERCENT)
+            && own_ns >= syncs.saturating_mul(FLOOR.as_nanos() as u64);
+        let is_first_second = halves.iter().all(|half| half.ticks == 0);
+        let helpers_ns = match self.capability {
+            Capability::Contender => victim.held_up_ns() as u64,
+            _ => 0,
         };
-        let is_for_helpers = self.capability == Capability::Contender && victim.is_held_up();
-        if !is_for_helpers && !halves.iter().any(is_worth_it) {
+        if is_first_second || !is_for_own && helpers_ns == 0 || !self.may_change_a_verdict(victim) {
             return None;
         }
-        let helpers_ns = if is_for_helpers { victim.held_up_ns() as u64 } else { 0 };
-        let own_ns: u64 = halves.into_iter().map(self.explains).sum();
         let all_ns = own_ns.saturating_add(helpers_ns);
-        let syncs: u64 = halves.into_iter().map(|half| half.syncs).sum();
         Some(Asked { all_ns, each_ns: all_ns / syncs.max(1) })
+    }
+
+    /// Whether its answer may become a part of the verdict on a victim. Who ran is nobody's
+    /// question while the victim's syncs take no longer than usual, as on a disk in memory whose
+    /// thread waits for a CPU for some microseconds of each sync. A newcomer has no verdict yet,
+    /// and may be slow. The answers of other hooks are also a part of what is usual.
+    fn may_change_a_verdict(&self, victim: &Victim) -> bool {
+        if self.capability != Capability::Contender {
+            return true;
+        }
+        let sum = victim.sum(Span::Window);
+        match judge(victim, &sum, Span::Window).kind {
+            Kind::None => false,
+            Kind::Unknown => !victim.has_history() && sum.syncs >= WAKEUPS,
+            _ => true,
+        }
     }
 }
 
 impl Asker {
-    /// Whether the hook is worth its cost for a victim that asks now, and of whose window the
-    /// hook explained `found_ns`.
-    fn is_worth_it(
+    /// The answer to a victim that asks now, and of whose window the hook explained `found_ns`.
+    fn answer(
         &mut self,
         now_ns: u64,
         asked: Asked,
         found_ns: Option<u64>,
         is_attached: bool,
-    ) -> bool {
+    ) -> Answer {
         let is_new = !is_within(Duration::from_secs(2), self.asked_ns, now_ns);
         self.asked_ns = now_ns;
+        self.seconds = if is_new { 1 } else { self.seconds.saturating_add(1) };
         if is_new || !is_attached {
             self.tried_ns = now_ns;
         }
+        if self.seconds < SECONDS {
+            return Answer::NotYet;
+        }
         if now_ns < self.rests_until_ns && asked.each_ns / 2 < self.each_ns {
-            return false;
+            return Answer::Rest;
         }
         self.rests_until_ns = 0;
-        let Some(found_ns) = found_ns else { return true };
+        let Some(found_ns) = found_ns else { return Answer::Attach };
         if is_within(TRIAL, self.tried_ns, now_ns) {
-            return true;
+            return Answer::Attach;
         }
         if found_ns.saturating_mul(100) >= asked.all_ns.saturating_mul(FOUND_PERCENT) {
             self.rest_ns = 0;
-            return true;
+            return Answer::Attach;
         }
         let (shortest, longest) = (SHORTEST_REST.as_nanos() as u64, LONGEST_REST.as_nanos() as u64);
         self.rest_ns = (2 * self.rest_ns).clamp(shortest, longest);
         self.rests_until_ns = now_ns.saturating_add(self.rest_ns);
         self.each_ns = asked.each_ns;
-        false
+        Answer::Rest
     }
 }
 
@@ -263,150 +308,4 @@ fn log_ns(half: &Half) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: u64 = 1_000_000;
-    const SECOND: u64 = 1000 * MS;
-
-    fn victim(syncs: u64, duration_ns: u64, runqueue_ns: u64) -> Victim {
-        let key = VictimKey { cgroup: 1, comm: [0; 16], file: 0, device: 0 };
-        let mut victim = Victim::new(0, key);
-        let half = &mut victim.now;
-        (half.syncs, half.duration_ns) = (syncs, syncs * duration_ns);
-        half.phases.ns[Phase::Runqueue] = syncs * runqueue_ns;
-        victim
-    }
-
-    #[test]
-    fn it_is_wanted_while_waits_for_a_cpu_matter_and_ten_seconds_more() {
-        let (waits, runs) = ([victim(10, 4 * MS, MS)], [victim(10, 4 * MS, MS / 10)]);
-        let mut demand = Demand::contenders();
-        assert!(!demand.is_wanted(SECOND, &runs));
-        assert!(demand.is_wanted(2 * SECOND, &waits));
-        assert!(demand.is_wanted(11 * SECOND, &runs));
-        assert!(!demand.is_wanted(12 * SECOND, &runs));
-        assert!(demand.is_wanted(13 * SECOND, &waits));
-    }
-
-    #[test]
-    fn what_is_not_explained_calls_for_who_holds_requests_back() {
-        let mut waits = victim(1, 50 * MS, 0);
-        assert!(!Demand::throttle().is_wanted(SECOND, [&waits]));
-        waits.now.phases.ns[Phase::Other] = 40 * MS;
-        assert!(Demand::throttle().is_wanted(SECOND, [&waits]));
-        assert!(!Demand::contenders().is_wanted(SECOND, [&waits]));
-    }
-
-    #[test]
-    fn commits_that_are_waited_for_call_for_who_fills_the_journal() {
-        let mut waits = victim(1, 50 * MS, 0);
-        waits.now.phases.ns[Phase::Journal] = 2 * MS;
-        assert!(!Demand::metadata().is_wanted(SECOND, [&waits]));
-        waits.now.phases.journal_io_ns = 3 * MS;
-        assert!(Demand::metadata().is_wanted(SECOND, [&waits]));
-        assert!(Demand::tickets().is_wanted(SECOND, [&waits]));
-    }
-
-    #[test]
-    fn victims_that_come_and_go_are_forgotten() {
-        let mut demand = Demand::contenders();
-        for cgroup in 0..3000 {
-            let mut job = victim(10, 4 * MS, MS);
-            job.key.cgroup = cgroup;
-            assert!(demand.is_wanted(cgroup * SECOND / 10, [&job]));
-            assert!(demand.askers.len() <= MOST_ASKERS + 1);
-        }
-    }
-
-    /// 19.9 µs of each sync of 100 µs are a fifth of it, and nobody's question; 20 are.
-    #[test]
-    fn some_microseconds_of_each_sync_call_for_nothing() {
-        const US: u64 = 1000;
-        for (runqueue_ns, is_wanted) in [(20 * US - 100, false), (20 * US, true)] {
-            let waits = victim(1000, 100 * US, runqueue_ns);
-            assert_eq!(Demand::contenders().is_wanted(SECOND, [&waits]), is_wanted);
-        }
-        let mut waits = victim(1000, 100 * US, 0);
-        (waits.now.phases.ns[Phase::Other], waits.now.phases.ns[Phase::Journal]) =
-            (19 * MS, 19 * MS);
-        let demands = [Demand::throttle, Demand::metadata, Demand::tickets];
-        assert!(!demands.iter().any(|demand| demand().is_wanted(SECOND, [&waits])));
-        (waits.now.phases.ns[Phase::Other], waits.now.phases.ns[Phase::Journal]) =
-            (20 * MS, 20 * MS);
-        assert!(demands.iter().all(|demand| demand().is_wanted(SECOND, [&waits])));
-    }
-
-    /// The seconds, of those up to `until`, in which it is wanted while a victim waits all the
-    /// time, for 1 ms of each 4.
-    fn wanted(demand: &mut Demand, victim: &Victim, until: u64) -> Vec<u64> {
-        (0..until).filter(|second| demand.is_wanted(second * SECOND, [victim])).collect()
-    }
-
-    /// The victim waits for 10 ms in its window, and somebody ran for 0.9 of them.
-    #[test]
-    fn a_hook_that_explains_less_than_a_tenth_rests_and_each_time_for_longer() {
-        let mut waits = victim(10, 4 * MS, MS);
-        let suspect = Suspect::default;
-        waits.suspects.push(suspect());
-        waits.suspects[0].now[op::CPU as usize] = 0.9 * MS as f32;
-        let attached = wanted(&mut Demand::contenders(), &waits, 500);
-        // Ten seconds; a minute without; ten more; two minutes without; ten more; four.
-        let expected: Vec<u64> = (0..10).chain(70..80).chain(200..210).chain(450..460).collect();
-        assert_eq!(attached, expected);
-        // With 1 ms, half of it in the older half of the window, it explains a tenth, and stays.
-        waits.suspects[0].now[op::CPU as usize] = 0.5 * MS as f32;
-        waits.suspects.push(suspect());
-        waits.suspects[1].before[op::CPU as usize] = 0.5 * MS as f32;
-        assert_eq!(wanted(&mut Demand::contenders(), &waits, 100).len(), 100);
-    }
-
-    #[test]
-    fn twice_the_wait_ends_a_rest_and_another_victim_does_not_rest() {
-        let mut demand = Demand::contenders();
-        wanted(&mut demand, &victim(10, 4 * MS, MS), 11);
-        let waits = |runqueue_ns| victim(10, 4 * MS, runqueue_ns);
-        assert!(!demand.is_wanted(12 * SECOND, [&waits(2 * MS - 1)]));
-        assert!(demand.is_wanted(13 * SECOND, [&waits(2 * MS)]));
-
-        let mut demand = Demand::contenders();
-        wanted(&mut demand, &waits(MS), 11);
-        let mut other = waits(MS);
-        other.key.file = 1;
-        let mut is_wanted = |second| demand.is_wanted(second * SECOND, [&waits(MS), &other]);
-        assert!((12..22).all(&mut is_wanted));
-        assert!(!is_wanted(22));
-    }
-
-    /// A bio that waits is `throttle` once the hook is there; what stays in `other` is none.
-    #[test]
-    fn a_hook_that_finds_no_bio_waiting_rests() {
-        let mut waits = victim(1, 50 * MS, 0);
-        waits.now.phases.ns[Phase::Other] = 40 * MS;
-        assert_eq!(wanted(&mut Demand::throttle(), &waits, 70), (0..10).collect::<Vec<_>>());
-        waits.now.phases.ns[Phase::Other] = 36 * MS;
-        waits.now.phases.ns[Phase::Throttle] = 4 * MS;
-        assert_eq!(wanted(&mut Demand::throttle(), &waits, 70).len(), 70);
-    }
-
-    /// A wait of a second every two minutes: ten seconds, then one minute, then two.
-    #[test]
-    fn a_hook_that_comes_again_and_again_stays_for_longer() {
-        let (waits, runs) = (victim(10, 4 * MS, MS), victim(10, 4 * MS, 0));
-        let mut demand = Demand::contenders();
-        let is_wanted = |second: &u64| {
-            let victim = if second.is_multiple_of(120) { &waits } else { &runs };
-            demand.is_wanted(second * SECOND, [victim])
-        };
-        let attached: Vec<u64> = (0..3600).filter(is_wanted).collect();
-        // The third time it lingers until the next wait.
-        assert_eq!(attached, (0..10).chain(120..180).chain(240..3600).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn few_or_short_syncs_mean_nothing() {
-        for few in [victim(4, 10 * MS, 10 * MS), victim(19, MS, MS)] {
-            assert!(!Demand::contenders().is_wanted(SECOND, &[few]));
-        }
-    }
-}
+mod tests;

@@ -117,9 +117,8 @@ fn only_a_helper_that_waits_for_a_cpu_is_held_up() {
     let is = |helper: Helper, waited_ms: u64| {
         let mut victim = on_disk();
         victim.help(&helper, waited_ms * MS, u32::from(waited_ms > 0));
-        assert_eq!(victim.is_held_up(), victim.is_held_up_by(812));
         assert!(!victim.is_held_up_by(813));
-        victim.is_held_up()
+        victim.is_held_up_by(812)
     };
     assert!(is(worker(100, 0), 0) && !is(worker(99, 0), 0));
     let of_syncs = |ms| Helper { of_ns: 0, ..worker(ms, 0) };
@@ -135,7 +134,7 @@ fn a_helper_holds_nobody_up_for_some_microseconds_of_each_sync() {
     let is_held_up = |helper: &Helper, waited_ms, syncs| {
         let mut victim = on_disk();
         victim.help(helper, waited_ms * MS, syncs);
-        victim.is_held_up()
+        victim.is_held_up_by(812)
     };
     let worker = worker(100, 0);
     assert!(is_held_up(&worker, 300, 1_500) && !is_held_up(&worker, 300, 1_501));
@@ -143,18 +142,38 @@ fn a_helper_holds_nobody_up_for_some_microseconds_of_each_sync() {
     assert!(is_held_up(&of_syncs, 300, 5_000) && !is_held_up(&of_syncs, 300, 5_001));
 }
 
-/// 100 ms in one half of the window and 200 in the other, of which a quota took 30.
+/// 100 ms in one half of the window and 200 in the other, of which a quota took 30: 13.5 % of
+/// 2 s, and 9 % of 3 s.
 #[test]
 fn what_held_a_victim_up_is_added_up_over_the_window() {
     let mut victim = on_disk();
     assert_near(victim.held_up_ns(), 0.0);
     victim.help(&worker(100, 30), 0, 0);
+    assert_near(victim.held_up_ns(), 0.0);
     victim.rotate();
     victim.help(&worker(200, 0), 0, 0);
     assert_near(victim.held_up_ns() / MS as f64, 270.0);
     // It waits for no CPU any more.
     victim.help(&worker(0, 0), 0, 0);
     assert_near(victim.held_up_ns(), 0.0);
+}
+
+/// In its last second each sync waits 150 µs for the worker. Over the window 550 ms of 2 s are
+/// 27.5 % of what 9,000 syncs waited for: 30 µs of each sync if that is 1 s, and 15 if it is 0.5.
+#[test]
+fn a_single_second_holds_nobody_up_for_the_window() {
+    let held_up_ms = |waited_ms: u64| {
+        let mut victim = on_disk();
+        victim.help(&worker(50, 0), 0, 8_000);
+        (victim.now.syncs, victim.now.phases.ns[Phase::Device]) = (8_000, waited_ms / 2 * MS);
+        victim.rotate();
+        victim.help(&worker(500, 0), 300 * MS, 1_000);
+        (victim.now.syncs, victim.now.phases.ns[Phase::Runqueue]) = (1_000, waited_ms / 2 * MS);
+        assert!(victim.is_held_up_by(812));
+        victim.held_up_ns() / MS as f64
+    };
+    assert_near(held_up_ms(1_000), 550.0);
+    assert_near(held_up_ms(500), 0.0);
 }
 
 #[test]
