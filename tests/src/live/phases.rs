@@ -25,10 +25,14 @@ use tracer_lab::{
     cgroup_v1::CgroupV1,
     disk::{Filesystem, LoopDisk},
     process::Process,
-    tool::DD,
+    tool::{DD, FIO},
 };
 
-use super::{lab_disk, need_live, scenarios::need_stage, traced};
+use super::{
+    lab_disk, need_live,
+    scenarios::{machine::play_undisturbed, need_stage},
+    traced,
+};
 use crate::{
     matrix::ways::{own_syncs, phases_add_up},
     simulated::SimulatedDisk,
@@ -193,6 +197,61 @@ fn who_runs_instead_is_named_and_the_hook_goes_again() {
         });
         assert!(gone, "the hook stays on");
     });
+}
+
+/// A disk in memory, a reader, and somebody who syncs before all others of this machine: nothing
+/// is wrong. Each sync wakes the loop device's thread, which waits for a CPU for some
+/// microseconds; only a hook on all switches of the CPUs would show who ran then.
+#[test]
+fn nobody_asks_who_ran_for_some_microseconds() {
+    need_live!();
+    if FIO.find().is_none() {
+        crate::skip::skip!("`{}` is not installed", FIO.name);
+    }
+    play_undisturbed(|| {
+        let memory = Path::new("/dev/shm");
+        let disk = LoopDisk::create(memory, 1 << 30, Filesystem::Ext4).expect("a loop device");
+        traced(|session| {
+            need_seen!(session, Capability::Contender);
+            watch_a_plain_load(session, &disk);
+        });
+    });
+}
+
+fn watch_a_plain_load(session: &mut Session, disk: &LoopDisk) {
+    const LOAD: Duration = Duration::from_secs(60);
+    let job = |before: &[&str], job: &str| {
+        let mut words = before.iter().copied().chain([FIO.name]);
+        let mut command = Command::new(words.next().expect("fio at least"));
+        command.args(words).args(job.split(' ')).current_dir(disk.mountpoint());
+        command.args("--thread --bs=4k --time_based --runtime=600 --minimal".split(' '));
+        command.stdout(std::process::Stdio::null());
+        Process::spawn(command, &Cgroup::none()).unwrap()
+    };
+    let syncs = "--name=syncs --size=32M --rw=randwrite --ioengine=psync --fdatasync=1";
+    let mut victim = job(&["chrt", "-f", "1"], syncs);
+    let reader = job(&[], "--name=reads --size=64M --rw=randread --ioengine=psync --direct=1");
+    let (begin, mut looks, mut attached) = (Instant::now(), 0, 0);
+    while begin.elapsed() < LOAD {
+        sleep(Duration::from_millis(100));
+        session.poll(None, &mut Vec::new());
+        looks += 1;
+        attached += u32::from(session.is_attached(Capability::Contender));
+    }
+    let its = |known: &&Victim| known.tgid == victim.pid();
+    let all = session.engine().victims().iter().map(Box::as_ref).filter(its);
+    let known = all.max_by_key(|known| known.sum(Span::Window).syncs).expect("it syncs");
+    let (sum, held_ns) = (known.sum(Span::Window), known.held_up_ns());
+    println!(
+        "attached at {attached} of {looks} looks; {} syncs took {:?}, helpers waited for {:?}",
+        sum.syncs,
+        Duration::from_nanos(sum.duration_ns),
+        Duration::from_nanos(held_ns as u64)
+    );
+    drop(reader);
+    victim.stop(Duration::ZERO).unwrap();
+    assert!(sum.syncs > 1000, "it is quick: {} syncs", sum.syncs);
+    assert_eq!(attached, 0, "{:?}", sum.phases);
 }
 
 #[test]
