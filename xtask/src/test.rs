@@ -1,7 +1,7 @@
 //! All tests: the pure ones as the user, those of the `tests` crate as root,
 //! and some of these on other kernels.
 //!
-//! There are two tiers. A commit is tested in some 32 minutes, with five short guests
+//! There are two tiers. A commit is tested in some 30 minutes, with five short guests
 //! and with some of the tests that commits take in turns ([`rotation`]); `--all` leaves
 //! nothing out, can be resumed ([`state`]) and writes down what it found ([`table`]).
 //!
@@ -74,7 +74,7 @@ const KNOWN_WRONG: &str = "live::matrix::cells::wrong::";
 
 pub const EXAMPLES: &str = "\
 Examples:
-  cargo xtask test                      Run what a commit must pass, in some 32 minutes
+  cargo xtask test                      Run what a commit must pass, in some 30 minutes
   cargo xtask test --no-vm              Run the same, on this kernel only
   cargo xtask test an_fstrim_is_named   Run the tests whose name contains this
   cargo xtask test tracer_engine::      Run all tests of a crate
