@@ -26,7 +26,7 @@ pub struct Group {
 pub const GROUPS: [Group; 3] = [
     Group { what: "scenarios", prefixes: &["live::scenarios::"], per_commit: 12 },
     Group { what: "cells of the matrix", prefixes: &["live::matrix::cells::"], per_commit: 12 },
-    Group { what: "long tests", prefixes: &LONG, per_commit: 9 },
+    Group { what: "long tests", prefixes: &LONG, per_commit: 10 },
 ];
 
 /// The tests that took more than 5 s each when all were timed, and need not be played by each
@@ -317,8 +317,8 @@ mod tests {
     #[test]
     fn few_commits_play_all_long_tests() {
         let group = &GROUPS[2];
-        // A prefix may stand for several tests: all of them for at most fourteen tests more than there
+        // A prefix may stand for several tests: all of them for at most sixteen tests more than there
         // are prefixes.
-        assert!(group.commits_for_all(group.prefixes.len() + 14) <= COMMITS);
+        assert!(group.commits_for_all(group.prefixes.len() + 16) <= COMMITS);
     }
 }

@@ -89,7 +89,7 @@ pub fn tick(at_ns: u64) -> Tick {
         freezes: vec![Freeze {
             device: 9 << 20,
             owner: OwnerId(9),
-            since_ns: at_ns - 500 * MS,
+            since_ns: at_ns.saturating_sub(500 * MS),
             until_ns: 0,
             waiting: vec![812],
         }],
