@@ -50,8 +50,8 @@ impl Session {
         tick
     }
 
-    /// Finds who had the kernel drop its caches since the last tick. The second list has the owners
-    /// of earlier drops that only became known now.
+    /// Finds who had the kernel drop its caches since the last tick. The second list is for earlier
+    /// drops: the kernel's log named their owners only after the tick in which they were counted.
     fn read_drops(&mut self) -> (Vec<OwnerId>, Vec<OwnerId>) {
         let Self { cache_drops, tallies, accounts, .. } = self;
         let (mut drops, mut late_drops) = (Vec::new(), Vec::new());
@@ -94,20 +94,21 @@ impl Session {
 
     /// Attaches or detaches the hooks that run often, as they are needed.
     fn attach_what_matters(&mut self, now: u64) {
+        let programs = &mut self.programs;
+        let mut attach = |capability, wanted, is_attached: &mut bool| {
+            if wanted != *is_attached {
+                programs.set_attached(capability, wanted);
+                *is_attached = wanted;
+            }
+        };
         for demand in &mut self.demands {
             let wanted = demand.is_wanted(now, recent(&self.scene.engine, now));
-            if wanted != demand.is_attached {
-                self.programs.set_attached(demand.capability, wanted);
-                demand.is_attached = wanted;
-            }
+            attach(demand.capability, wanted, &mut demand.is_attached);
         }
-        self.attach_frees_if_needed();
         let unknown = self.accounts.tables().dropped(Dropped::DirtierUnknown);
         let wanted = self.dirtied.is_wanted(now, unknown);
-        if wanted != self.dirtied.is_attached {
-            self.programs.set_attached(Capability::Dirtied, wanted);
-            self.dirtied.is_attached = wanted;
-        }
+        attach(Capability::Dirtied, wanted, &mut self.dirtied.is_attached);
+        self.attach_frees_if_needed();
     }
 
     /// Has the hooks on who frees space attached once a kernel thread has discarded some: a

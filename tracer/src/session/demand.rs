@@ -294,7 +294,7 @@ impl Asker {
 }
 
 /// Whether less than `length` has passed since then.
-fn is_within(length: Duration, then_ns: u64, now_ns: u64) -> bool {
+pub(super) fn is_within(length: Duration, then_ns: u64, now_ns: u64) -> bool {
     now_ns.saturating_sub(then_ns) < length.as_nanos() as u64
 }
 

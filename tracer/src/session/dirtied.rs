@@ -7,6 +7,8 @@ use std::{mem, time::Duration};
 
 use tracer_kernel::{capability::Capability, strategies::Forced};
 
+use super::demand::is_within;
+
 /// The hook stays attached for this long. Whoever keeps a file dirty writes to it again and again.
 const LOOK: Duration = Duration::from_secs(10);
 /// From one time that it is attached to the next.
@@ -40,13 +42,14 @@ impl Search {
         if self.is_forced {
             return true;
         }
-        let since =
-            self.began_ns.map(|then_ns| Duration::from_nanos(now_ns.saturating_sub(then_ns)));
-        if since.is_none_or(|since| since >= EVERY) && more >= FEW {
+        let began_ns = self.began_ns;
+        let began_within =
+            |length| began_ns.is_some_and(|then_ns| is_within(length, then_ns, now_ns));
+        if more >= FEW && !began_within(EVERY) {
             self.began_ns = Some(now_ns);
             return true;
         }
-        since.is_some_and(|since| since < LOOK)
+        began_within(LOOK)
     }
 }
 
