@@ -38,7 +38,7 @@ impl Asked {
     }
 
     /// The work of one request.
-    fn each(&self) -> f64 {
+    pub(super) fn each(&self) -> f64 {
         self.work / self.requests.max(1.0)
     }
 }
@@ -234,6 +234,20 @@ impl Lived {
         f64::from(self.recent - self.smooth).max(0.0)
     }
 
+    /// The part of its recent work beyond the level while the victim was well; 0 if that may be chance.
+    /// All of it counts, not only what is beyond chance: this is an estimate of how much more it
+    /// asks for.
+    pub fn likely_more(&self, asked: &Asked) -> f64 {
+        let smooth = f64::from(self.smooth);
+        // A newcomer has no level that it was seen to be harmless at.
+        if self.was_guess(asked) || smooth <= 0.0 || asked.work <= 0.0 {
+            return 0.0;
+        }
+        let chance = LIKELY_SIGMAS * (smooth * asked.each() / self.memory()).sqrt();
+        let is_likely = f64::from(self.recent) > A_LITTLE * smooth + chance;
+        if is_likely { self.more() / f64::from(self.recent) } else { 0.0 }
+    }
+
     /// The time for which one of its requests is in flight, as a multiple of what it was; infinite if
     /// the longest syncs of good seconds, of `longest_ns`, do not show how long a wait behind it
     /// was: those of a newcomer, or of one that was seldom there, are shorter than its own requests.
@@ -290,6 +304,10 @@ const A_LITTLE: f64 = 1.05;
 /// errors of arrivals at random.
 const USUAL: f64 = 1.15;
 const SIGMAS: f64 = 3.0;
+
+/// Growth is likely, and counts where a device is slower anyway, beyond [`A_LITTLE`] plus this many
+/// standard errors.
+const LIKELY_SIGMAS: f64 = 2.0;
 
 /// Demand beyond the usual.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

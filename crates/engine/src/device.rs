@@ -265,6 +265,11 @@ impl State {
         self.rested.is_some() && self.flush.is_some()
     }
 
+    /// The time of requests and flushes that were alone, as a multiple of the usual, if any were.
+    pub fn alone_of_any(&self) -> Option<f64> {
+        (self.rested.is_some() || self.flush.is_some()).then(|| self.alone(self.flush))
+    }
+
     /// The time of a write and its flush that are alone, as a multiple of the usual.
     fn alone(&self, flush: Option<f64>) -> f64 {
         let [of_rested, of_flush] = self.usual_ns;

@@ -12,6 +12,7 @@ pub mod blame;
 mod busy;
 pub mod carried;
 pub mod checkpoint;
+mod counterfactual;
 pub mod currency;
 mod debt;
 pub mod demand;

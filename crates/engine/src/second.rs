@@ -54,7 +54,7 @@ impl Fresh {
         self.need_ns as f64 / f64::from(self.syncs.max(1))
     }
 
-    fn requests_per_sync(&self) -> f64 {
+    pub(super) fn requests_per_sync(&self) -> f64 {
         self.requests as f64 / f64::from(self.syncs.max(1))
     }
 }
@@ -236,6 +236,7 @@ impl Victim {
         let quickest = self.quickest(fresh);
         let state = &state.beside_quickest(quickest);
         let growth = self.grow(slot, state, fresh.requests_per_sync());
+        let waits = self.counterfactual(slot, state, &growth, fresh, usual_ns, quickest);
         let (mut others, mut steady) = (0.0, 0.0);
         for suspect in &self.suspects {
             others += suspect.fresh_ns();
@@ -257,6 +258,9 @@ impl Victim {
         };
         let alone = self.waits_beyond(fresh, &growth, usual_ns, slot.written_by_others(&actor));
         let mut settled = settle(state, &growth, &blamed, fresh.mean_ns(), usual_ns, alone);
+        if let Some(waits) = waits {
+            settled.divide(waits.device_part(), &blamed);
+        }
         let (mut parts, excess_ns) = (fresh.division, fresh.division.excess_ns);
         parts.device_ns += settled.device;
         parts.unexplained_ns += settled.unexplained;

@@ -237,6 +237,22 @@ fn a_slower_device_and_a_busier_neighbour_have_both_their_part() {
     }
 }
 
+/// A limit just above what was asked for, and a neighbour that asks for twice as much: either change
+/// alone makes syncs somewhat longer, and both fill a queue.
+#[test]
+fn a_limit_that_only_growth_reaches_has_its_part_and_the_growth_has_its_own() {
+    let limited = Model { iops: Some(230), ..well() };
+    for stream in [reads as fn(usize, Option<u64>) -> Stream, writes] {
+        let (before, after) = ([stream(4, Some(40))], [stream(4, Some(100))]);
+        let truth = parts(&before, [well(), limited], &after);
+        println!("{after:?}: {truth:.2?}");
+        let truth = Truth::Both(truth);
+        let phases =
+            [(phase(90, well(), &before), Truth::Nobody), (phase(60, limited, &after), truth)];
+        check("a limit and growth", &phases);
+    }
+}
+
 /// A neighbour writes for 200 ms of each second, and then for 400, while the disk stops for a
 /// quarter of each one and a half.
 #[test]

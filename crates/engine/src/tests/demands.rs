@@ -311,6 +311,30 @@ fn a_little_more_shows_in_some_seconds() {
     assert_near(lived.grown(&asks(1_200.0, 100e3, 0.0), false).unwrap(), 22.0 / 120.0);
 }
 
+/// Over eight seconds two standard errors of 800 requests a second are 2 · √(80 ms · 100 µs / 8) = 2 ms,
+/// so up to 1.05 · 80 + 2 = 86 ms may be chance. Of 100 ms a fifth is more.
+#[test]
+fn what_is_likely_more_is_all_beyond_the_level() {
+    let after = |requests| {
+        let (mut lived, asked) = (lives_with(800.0, 0.0), asks(requests, 100e3, 0.0));
+        (0..300).for_each(|_| lived.pass(Some(&asked)));
+        lived.likely_more(&asked)
+    };
+    assert_near(after(1_000.0), 0.2);
+    assert_eq!((after(855.0), after(400.0)), (0.0, 0.0));
+    assert_near(after(865.0), 65.0 / 865.0);
+    // A newcomer has no level.
+    let mut newcomer = Lived::default();
+    newcomer.pass(Some(&asks(5.0, 100e3, 0.0)));
+    assert_eq!(newcomer.likely_more(&asks(5.0, 100e3, 0.0)), 0.0);
+    // The level was a guess.
+    let guess = Asked { guessed: true, ..asks(10.0, 1_000.0, 1.0) };
+    let mut lived = Lived::default();
+    lived.learn(Some(&guess), 0);
+    (0..300).for_each(|_| lived.pass(Some(&asks(30.0, 1_000.0, 1.0))));
+    assert_eq!(lived.likely_more(&asks(30.0, 1_000.0, 1.0)), 0.0);
+}
+
 /// 1.15 · 4 = 4.6 of 10 in flight are usual.
 #[test]
 fn more_in_flight_is_new_only_where_depth_counts() {
