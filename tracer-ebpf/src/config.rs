@@ -108,6 +108,13 @@ pub struct Config {
     pub sb_bdev: u32,
     /// `super_block.s_writers.frozen`.
     pub sb_frozen: u32,
+    /// `bdi_writeback.bdi`.
+    pub wb_bdi: u32,
+    /// `dirty_throttle_control.gdtc`: absent where the tracepoint hands out no such struct.
+    pub dtc_global: u32,
+    /// The position of the pause among the arguments of balance_dirty_pages, whose first one is a
+    /// `struct bdi_writeback`.
+    pub pause_arg: u32,
     /// `super_block.s_bdi` and `backing_dev_info.id`: both are there, or none.
     pub sb_bdi: u32,
     pub bdi_id: u32,

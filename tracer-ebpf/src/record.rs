@@ -301,6 +301,37 @@ pub struct Frozen {
     pub tid: u32,
 }
 
+/// A process that writes near the limit on dirty pages of a backing device.
+#[derive(
+    Clone, Copy, Debug, Default, Eq, FromBytes, Hash, Immutable, IntoBytes, KnownLayout, PartialEq,
+)]
+#[repr(C)]
+pub struct PauseKey {
+    pub cgroup: u64,
+    pub comm: [u8; COMM],
+    /// As in [`SyncRecord`]; 0 for a kernel thread.
+    pub tgid: u32,
+    /// The lower half of the backing device's id, as in [`SyncRecord`].
+    pub backing: u32,
+}
+
+/// The pauses of such a process.
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Paused {
+    /// The length of its pauses, in the kernel's own ticks (jiffies).
+    pub ticks: u64,
+    /// The part of `ticks` that is known to be at a limit of its own cgroup.
+    pub limit_ticks: u64,
+    /// The pages that it dirtied.
+    pub pages: u64,
+    /// The last limit that it met, in pages; 0 where `limit_ticks` is known.
+    pub threshold: u32,
+    /// The last write that was counted: its thread, with the lowest bits of the time at which it
+    /// began to wait.
+    pub last: u32,
+}
+
 /// The fields of a [`SyncRecord`], each once for the kernel programs, the decoder
 /// and recordings; only its last one, the accounts, is not in here. Lengths in
 /// ns, times in kernel monotonic ns.
@@ -494,6 +525,8 @@ const _: () = assert!(size_of::<Journal>() == 80);
 const _: () = assert!(size_of::<ContenderKey>() == 32);
 const _: () = assert!(size_of::<Reclaimed>() == 24);
 const _: () = assert!(size_of::<Frozen>() == 56);
+const _: () = assert!(size_of::<PauseKey>() == 32);
+const _: () = assert!(size_of::<Paused>() == 32);
 const _: () = assert!(size_of::<SyncRecord>() == 712);
 const _: () = assert!(core::mem::offset_of!(SyncRecord, integrals) == 200);
 const _: () = assert!(size_of::<StackedRecord>() == 712 + UNDERLYING * 520);

@@ -9,6 +9,7 @@ use super::{
     blame::ActorId,
     freeze::Froze,
     helper::{Held, Role},
+    pauses::Paused,
     phases::Phase,
     sums::Half,
     suspect::{CHARGES, Change, Lift, READ_BACK, Suspect, last_change},
@@ -73,6 +74,7 @@ pub struct DividedExcess<'a> {
     /// allocations.
     waits: Vec<Waits>,
     froze: Vec<Froze>,
+    paused: Paused,
     cpu_ns: f64,
     memory_ns: f64,
     limit_ns: f64,
@@ -114,6 +116,7 @@ impl<'a> DividedExcess<'a> {
             lifts,
             waits,
             froze: Vec::new(),
+            paused: Paused::default(),
             cpu_ns: 0.0,
             memory_ns: 0.0,
             limit_ns: 0.0,
@@ -200,6 +203,13 @@ impl<'a> DividedExcess<'a> {
     /// Adds the waits before its syncs, while somebody kept its filesystem frozen.
     pub fn freeze(&mut self, froze: Vec<Froze>) {
         self.froze = froze;
+    }
+
+    /// Adds the waits before its syncs, while its writes were paused at the limit on dirty pages.
+    pub fn pause(&mut self, paused: Paused) {
+        self.own_ns += paused.by_itself_ns;
+        self.device_ns += paused.by_device_ns;
+        self.paused = paused;
     }
 
     /// The waits for servers and workers of the disk that were held up themselves.
@@ -309,7 +319,8 @@ impl<'a> DividedExcess<'a> {
         let sum = |part: fn(&Waits) -> f64| self.waits.iter().map(part).sum::<f64>();
         let frozen_ns: f64 = self.froze.iter().map(|froze| froze.ns).sum();
         Shares {
-            owners: (sum(|w| w.requests + w.journal) + frozen_ns) / total,
+            owners: (sum(|w| w.requests + w.journal) + frozen_ns + self.paused.by_others_ns())
+                / total,
             cpu: (self.cpu_ns + sum(|w| w.cpu)) / total,
             memory: (self.memory_ns + sum(|w| w.memory)) / total,
             limit: self.limit_ns / total,
@@ -373,6 +384,7 @@ impl<'a> DividedExcess<'a> {
             }
         }
         culprits.extend(self.froze.iter().filter_map(|froze| froze.finding(total)));
+        culprits.extend(self.paused.by_others.iter().filter_map(|by| by.finding(total)));
         culprits.sort_by(|a, b| b.share.total_cmp(&a.share));
         ruled_out.sort_by_key(|finding| std::cmp::Reverse(finding.lift.with_n));
         (culprits, ruled_out)

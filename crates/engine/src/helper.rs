@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     freeze::Freezers,
+    pauses::Pausers,
     phases::Phase,
     sums::Half,
     victim::{Span, Victim},
@@ -130,6 +131,8 @@ pub struct Helpers {
     known: Vec<HelperSums>,
     /// Those who froze its filesystem.
     pub(super) freezers: Freezers,
+    /// Those who dirtied pages while it was paused at the limit on them.
+    pub(super) pausers: Pausers,
 }
 
 /// How a helper was over a span: for which parts of the time it was held up.
@@ -256,6 +259,7 @@ impl Helpers {
     pub(super) fn rotate(&mut self) {
         self.known.retain_mut(HelperSums::rotate);
         self.freezers.rotate();
+        self.pausers.rotate();
     }
 
     pub(super) fn begin_period(&mut self) {
@@ -263,6 +267,7 @@ impl Helpers {
             (known.now, known.before, known.past) = Default::default();
         }
         self.freezers.begin_period();
+        self.pausers.begin_period();
     }
 }
 

@@ -76,6 +76,7 @@ impl Victim {
         }
         self.now.ticks += 1;
         self.freeze(tick, actor);
+        self.pause(tick, actor);
         let (mut all, mut others) = (0.0, 0.0);
         for work in tick.journals.iter().filter(|work| work.device == device) {
             let (who, blocks) = (actor(work.owner), work.blocks as f64);

@@ -98,6 +98,8 @@ pub enum Via {
     Memory,
     /// Before its syncs, to write to a filesystem that is frozen.
     Freeze,
+    /// Before its syncs, in a write that the kernel paused because too many pages were dirty.
+    Pause,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]

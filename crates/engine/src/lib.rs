@@ -25,6 +25,7 @@ mod inputs;
 pub mod kind;
 mod outside;
 pub mod pace;
+mod pauses;
 pub mod phases;
 pub mod reference;
 mod save;

@@ -23,8 +23,8 @@ const WRITE: usize = op::WRITE as usize;
 pub const READ_BACK: usize = op::FREEZE as usize;
 
 /// The number of things that an actor can be charged with: the block operations, the causes
-/// beyond them without freezes, and [`READ_BACK`].
-pub const CHARGES: usize = op::KNOWN;
+/// beyond them without those that stop writes before a sync, and [`READ_BACK`].
+pub const CHARGES: usize = READ_BACK + 1;
 
 /// Whether the one that is blamed most for this victim was on the sync's path
 /// too: a periodic innocent beside a continuous culprit must be compared among

@@ -37,6 +37,7 @@ mod logs;
 mod memory;
 mod outside;
 mod paces;
+mod pauses;
 mod references;
 mod seconds;
 mod settled;

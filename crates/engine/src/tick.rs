@@ -29,6 +29,9 @@ pub struct Tick {
     /// Filesystems that are frozen, or were in the last second.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freezes: Vec<Freeze>,
+    /// Owners that wrote near the limit on dirty pages to filesystems on which somebody syncs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<Pause>,
     /// Limits that held a cgroup back.
     pub limits: Vec<Limit>,
     /// Processes and threads of this node that victims' syncs wait for.
@@ -52,7 +55,8 @@ impl Tick {
         let others = self.reclaimers.iter().map(|one| one.owner).chain(loads);
         let drops = self.drops.iter().chain(&self.late_drops).copied();
         let freezers = self.freezes.iter().map(|freeze| freeze.owner);
-        journals.chain(contenders).chain(others).chain(drops).chain(freezers)
+        let writers = self.pauses.iter().map(|pause| pause.owner);
+        journals.chain(contenders).chain(others).chain(drops).chain(freezers).chain(writers)
     }
 }
 
@@ -201,6 +205,29 @@ pub struct Freeze {
     /// name them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<u32>,
+}
+
+/// A process that wrote near the limit on dirty pages, where the kernel pauses writes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Pause {
+    /// The filesystem's device, as in a sync's record: one that is on the same backing device as
+    /// what was written to.
+    pub device: u32,
+    pub owner: OwnerId,
+    /// The process, as records name it.
+    pub tgid: u32,
+    /// The pages that it dirtied meanwhile.
+    pub pages: u64,
+    /// The time for which its writes were paused; pauses of several threads add up.
+    pub ns: u64,
+    /// The part of `ns` at the limit of its own cgroup.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub limit_ns: u64,
+}
+
+/// Serde passes a reference.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A limit that a cgroup ran into.

@@ -105,10 +105,15 @@ pub struct Judgement {
     /// The part of the time for which a limit of its own held the victim back.
     pub limited: f64,
     /// The part of the excess outside its syncs: while its own limit stopped it, which is an
-    /// estimate, and while it waited to write to a filesystem that was frozen.
+    /// estimate, while it waited to write to a filesystem that was frozen, and while its writes
+    /// were paused because too many pages were dirty.
     pub outside_ns: f64,
     /// The part of the time for which it waited to write to a filesystem that was frozen.
     pub frozen: f64,
+    /// The part of the time for which its writes were paused because too many pages were dirty.
+    pub paused: f64,
+    /// The time for which they were so because of what it dirtied itself.
+    pub paused_by_itself_ns: f64,
     /// The processes and threads that it waits for, those most held up first.
     pub helpers: Vec<Held>,
     /// The state of the device meanwhile, as far as it is known.
@@ -142,7 +147,11 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let held_ns = held_outside_ns(sum, tick_ns);
     let froze = victim.froze(span, tick_ns);
     let frozen_ns: f64 = froze.iter().map(|froze| froze.ns).sum();
-    let outside_ns = held_ns + frozen_ns;
+    let circumstances = sum.circumstances;
+    let paused = victim.paused(span, tick_ns, most_of_writers(victim, &circumstances));
+    let (paused_ns, by_itself_ns) = (paused.all_ns(), paused.by_itself_ns);
+    let by_others_ns = paused.by_others_ns();
+    let outside_ns = held_ns + frozen_ns + paused_ns;
     let excess_ns = sum.parts.excess_ns + runqueue_ns + sum.long_on_cpu_ns() + outside_ns;
     let is_slow_of_late = is_slow_of_late(victim, sum);
     let is_unusual = is_slow_of_late || is_unusual(victim, sum, outside_ns, f64::MAX);
@@ -153,7 +162,6 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     // If others are always on its disk, the slowest tenth of its good syncs is slow, too.
     let is_longer = is_slow_of_late || is_much_beyond(victim, sum, outside_ns);
     let is_slow = is_slow || excess_ns > 0.0 && is_longer;
-    let circumstances = sum.circumstances;
     let basis = Basis {
         has_lifts: !circumstances.is_slow(SLOW_PART),
         is_standing: !is_unusual || !victim.was_well() && !victim.is_beside_reference(),
@@ -166,6 +174,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     account.divide(victim, sum, runqueue_ns, &helpers);
     account.hold_back(held_ns);
     account.freeze(froze);
+    account.pause(paused);
     if basis.has_lifts {
         account.clear_suspects();
     }
@@ -176,11 +185,12 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let limited_ns = sum.limited_cpu_ns.max(sum.limited_io_ns) as f64;
     let (mut culprits, mut ruled_out) = account.findings(total, sum, basis);
     // Then it is no question of its syncs, and of their disk.
-    let is_frozen = 2.0 * frozen_ns >= excess_ns && frozen_ns > 0.0;
+    let is_most = |ns: f64| 2.0 * ns >= excess_ns && ns > 0.0;
     let kind = match () {
         () if is_too_little(sum.syncs, excess_ns) || !victim.has_history() => Kind::Unknown,
         () if !is_slow => Kind::None,
-        () if is_frozen => Kind::Owners,
+        () if is_most(frozen_ns + by_others_ns) => Kind::Owners,
+        () if is_most(by_itself_ns) => Kind::Own,
         () => match kind_of(&shares, victim.disk == NO_DISK) {
             Kind::Device | Kind::Unseen if let Some(kind) = kind_of_server(&helpers) => kind,
             Kind::Owners | Kind::Own | Kind::Device | Kind::Unexplained
@@ -249,11 +259,23 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         helpers,
         outside_ns,
         frozen: if tick_ns > 0.0 { (frozen_ns / tick_ns).min(1.0) } else { 0.0 },
+        paused: if tick_ns > 0.0 { (paused_ns / tick_ns).min(1.0) } else { 0.0 },
+        paused_by_itself_ns: by_itself_ns,
         limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
         circumstances,
         slower_than,
         is_standing: basis.is_standing,
         is_beside_reference: victim.is_beside_reference(),
+    }
+}
+
+/// The highest confidence in those who dirtied the pages. How many each of them dirtied is known;
+/// on a disk that became slower, the kernel pauses those who write no more than before, too.
+fn most_of_writers(victim: &Victim, circumstances: &Circumstances) -> Confidence {
+    match () {
+        () if circumstances.is_slow(SLOW_PART) => Confidence::Low,
+        () if victim.was_well() && circumstances.is_well(WELL_PART) => Confidence::High,
+        () => Confidence::Medium,
     }
 }
 

@@ -208,6 +208,7 @@ impl Victim {
     pub fn meet(&mut self, record: &SyncRecord, underlying: &[UnderlyingWindow]) {
         self.tgid = record.tgid;
         self.kthread = record.kthread != 0;
+        self.meet_backing(record.backing);
         // A sync that made no request may not know its disk.
         if record.disk != NO_DISK {
             self.disk = record.disk;

@@ -44,12 +44,14 @@ pub enum Capability {
     Tickets,
     /// Filesystems that somebody freezes.
     Freeze,
+    /// Writers at the limit on dirty pages.
+    Writers,
 }
 
 impl Capability {
     /// In the order in which they are attached: completions before submissions,
     /// so that no request is seen to be submitted and not to complete meanwhile.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Complete,
         Self::Issue,
         Self::Submit,
@@ -65,6 +67,7 @@ impl Capability {
         Self::Bio,
         Self::Tickets,
         Self::Freeze,
+        Self::Writers,
     ];
 
     /// Its name in options and outputs.
@@ -115,6 +118,7 @@ impl Capability {
             Self::Metadata => &hooks::metadata::HOOK,
             Self::Tickets => &hooks::tickets::HOOK,
             Self::Freeze => &hooks::freeze::HOOK,
+            Self::Writers => &hooks::writers::HOOK,
         }
     }
 }

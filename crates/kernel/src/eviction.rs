@@ -19,7 +19,7 @@ const OVERHEAD_BYTES: u32 = 96;
 
 /// Tables that grow with the CPUs, and the bytes that a key and its value have at
 /// most in them.
-const TABLES: u64 = 8;
+const TABLES: u64 = 9;
 const BYTES: u32 = 64;
 
 /// CPUs that this machine may have, present or not.

@@ -224,6 +224,11 @@ programs! {
     /// xfs syncs a filesystem, for somebody who freezes it.
     XfsFreeze: "xfs_freeze" at Tracepoint("xfs_fs_sync_fs"),
 
+    /// The kernel pauses a write, or decides not to, near the limit on dirty pages.
+    BalanceDirtyPages: "balance_dirty_pages" at Tracepoint("balance_dirty_pages"),
+    /// As [`Program::BalanceDirtyPages`], on kernels whose tracepoint has the limits themselves.
+    BalanceDirtyPagesOf12: "balance_dirty_pages_of_12" at Tracepoint("balance_dirty_pages"),
+
     /// A bio is submitted: it has no request yet.
     BlockBioQueue: "block_bio_queue" at Tracepoint("block_bio_queue"),
     /// A CPU switches tasks.

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::{capability::Capability, program::Program, strategies::Outcome};
 
-    const ALL: [(Capability, &str); 15] = [
+    const ALL: [(Capability, &str); 16] = [
         (Capability::Complete, "tracepoint"),
         (Capability::Issue, "tracepoint"),
         (Capability::Submit, "tracepoint"),
@@ -122,6 +122,7 @@ mod tests {
         (Capability::Bio, "tracepoint"),
         (Capability::Tickets, "tracepoint"),
         (Capability::Freeze, "tracepoint"),
+        (Capability::Writers, "tracepoint"),
     ];
 
     /// A selection of these strategies, with all their programs attached.
@@ -207,6 +208,11 @@ mod tests {
                     Capability::Freeze.name(),
                     "who freezes a filesystem, and that its users cannot write meanwhile, is not \
                      seen",
+                ),
+                (
+                    Capability::Writers.name(),
+                    "that writes are paused at the limit on dirty pages, and who dirtied these, is \
+                     not seen",
                 ),
                 ("runqueue", "waiting for a CPU is not distinguished from waiting for the disk"),
                 ("process", "threads go by their own names, not by their process's"),

@@ -49,7 +49,7 @@ mod tests {
         assert!(!waits_for_thaw(&tree, 7), "there is no such process");
         sleep(7, "futex_wait_queue");
         sleep(8, "0");
-        sleep(9, "balance_dirty_pages");
+        sleep(9, "balance_dirty_pages_ratelimited_flags");
         assert!(!waits_for_thaw(&tree, 7));
         sleep(10, "percpu_rwsem_wait");
         assert!(waits_for_thaw(&tree, 7));

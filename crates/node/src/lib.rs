@@ -9,6 +9,7 @@ pub mod cache_drops;
 pub mod changes;
 pub mod device_names;
 pub mod devices;
+pub mod dirty;
 pub mod disks;
 pub mod errand;
 pub mod files;

@@ -96,12 +96,36 @@ fn up_of(judgement: &Judgement, part: impl Fn(&Held) -> f64) -> f64 {
     causes.map(part).fold(0.0, f64::max)
 }
 
+/// The reason to believe in one who dirtied pages.
+fn why_sure_of_writer(worst: &Finding, judgement: &Judgement) -> &'static str {
+    match worst.confidence {
+        Confidence::High => {
+            "the kernel counted the pages that it dirtied, and the pauses of the victim's writes"
+        }
+        _ if worst.actor.kthread => "who is behind this kernel thread is not known",
+        Confidence::Low => {
+            "the device became slower, so who writes no more than before is paused, too"
+        }
+        Confidence::Medium if judgement.is_standing => "these syncs were never seen to be quick",
+        Confidence::Medium if worst.share < 0.5 => {
+            "the kernel counted the pages that it dirtied, but its share is small"
+        }
+        Confidence::Medium => {
+            "the kernel counted the pages that it dirtied; whether the device itself became slower \
+             is not known"
+        }
+    }
+}
+
 /// The reason to believe in a culprit, or what is missing.
 fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
     if worst.via == Via::Freeze {
         return "the kernel froze the filesystem for it, and the victim's threads waited for the end \
                 of that"
             .to_owned();
+    }
+    if worst.via == Via::Pause {
+        return why_sure_of_writer(worst, judgement).to_owned();
     }
     let of_requests = matches!(worst.via, Via::Queue | Via::Device);
     let why = match (worst.lift.supports_blame(), worst.confidence) {

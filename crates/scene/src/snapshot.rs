@@ -196,6 +196,8 @@ impl Scene {
             outside_seconds: judgement.outside_ns / 1e9,
             frozen_share: judgement.frozen,
             is_frozen: victim.is_frozen(),
+            paused_share: judgement.paused,
+            paused_by_itself_seconds: judgement.paused_by_itself_ns / 1e9,
             shares: tracer_snapshot::Shares {
                 owners,
                 cpu,

@@ -236,11 +236,13 @@ pub enum Op {
     DropCaches,
     /// It froze the filesystem, to which others then cannot write.
     Freeze,
+    /// It dirtied pages until the limit on them was reached, and others' writes are paused.
+    Dirty,
 }
 
 impl Op {
     /// All operations, in the order of the codes of `record::op`.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Read,
         Self::Write,
         Self::Discard,
@@ -252,6 +254,7 @@ impl Op {
         Self::Memory,
         Self::DropCaches,
         Self::Freeze,
+        Self::Dirty,
     ];
 
     /// The one that a code of `record::op` stands for; `None` for a code that this
@@ -274,6 +277,7 @@ impl Op {
             Self::Memory => "memory",
             Self::DropCaches => "drop_caches",
             Self::Freeze => "freeze",
+            Self::Dirty => "dirty",
         }
     }
 }

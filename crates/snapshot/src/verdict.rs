@@ -21,12 +21,17 @@ pub struct Verdict {
     /// blame for. All shares are of these.
     pub excess_seconds: f64,
     /// The part of them outside its syncs: while its own CPU limit stopped it before or after
-    /// them, which is an estimate, and while it waited to write to a filesystem that was frozen.
+    /// them, which is an estimate, while it waited to write to a filesystem that was frozen, and
+    /// while the kernel paused its writes because too many pages were dirty.
     pub outside_seconds: f64,
     /// The part of the time for which it waited to write to a filesystem that was frozen, and
     /// whether it does so now.
     pub frozen_share: f64,
     pub is_frozen: bool,
+    /// The part of the time for which the kernel paused its writes because too many pages were
+    /// dirty, and the time for which it did so because of what the victim dirtied itself.
+    pub paused_share: f64,
+    pub paused_by_itself_seconds: f64,
     /// The shares by kind of cause; they add up to 1, or are all 0.
     pub shares: Shares,
     /// The worst first.

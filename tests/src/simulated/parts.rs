@@ -77,6 +77,16 @@ pub enum Part {
         per_second: u32,
         account: PathBuf,
     },
+    /// Appends to a file and syncs it after some writes, over and over; keeps an [`Account`] of its
+    /// syncs and one of its writes. It makes up for delays.
+    Logger {
+        file: PathBuf,
+        bytes: u64,
+        per_sync: u64,
+        per_second: u64,
+        account: PathBuf,
+        writes: PathBuf,
+    },
     /// Uses a file as a neighbour in a timeline uses its disk.
     Neighbour {
         file: PathBuf,
@@ -188,6 +198,9 @@ impl Part {
             Part::Appender { file, bytes, per_second, account } => {
                 append(file, *bytes, *per_second, account)
             }
+            Part::Logger { file, bytes, per_sync, per_second, account, writes } => {
+                log((file, *bytes), (*per_sync, *per_second), (account, writes))
+            }
             Part::Neighbour { file, stream } => neighbour::ask(file, *stream),
             Part::Stuck { mapped, synced, go } => stuck::get_stuck(mapped, synced, go),
             Part::Hog { cpu } => hog(*cpu),
@@ -200,6 +213,9 @@ impl Part {
         }
     }
 }
+
+/// A log begins again when it is this long.
+const LOG_BYTES: u64 = 512 << 20;
 
 /// The size of each write or read.
 const PIECE: u64 = 1 << 20;
@@ -355,6 +371,33 @@ fn append(path: &Path, bytes: u64, per_second: u32, account: &Path) -> Result<()
         account.seconds += begin.elapsed().as_secs_f64();
         account.write(&out)?;
         keep_pace(start, number, per_second.into());
+    }
+    Ok(())
+}
+
+fn log(
+    (path, bytes): (&Path, u64),
+    (per_sync, per_second): (u64, u64),
+    (account, writes): (&Path, &Path),
+) -> Result<()> {
+    let piece = vec![0x55; bytes as usize];
+    let (file, out) = (File::create(path)?, [File::create(account)?, File::create(writes)?]);
+    let [mut syncs, mut written] = [Account::default(); 2];
+    let start = Instant::now();
+    for number in 0.. {
+        let begin = Instant::now();
+        file.write_all_at(&piece, number * bytes % LOG_BYTES)?;
+        written.syncs += 1;
+        written.seconds += begin.elapsed().as_secs_f64();
+        if (number + 1) % per_sync == 0 {
+            let begin = Instant::now();
+            file.sync_data()?;
+            syncs.syncs += 1;
+            syncs.seconds += begin.elapsed().as_secs_f64();
+            syncs.write(&out[0])?;
+            written.write(&out[1])?;
+        }
+        keep_pace(start, number, per_second);
     }
     Ok(())
 }

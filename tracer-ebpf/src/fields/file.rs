@@ -192,6 +192,24 @@ fn backing(sb: Kernel) -> u32 {
     if bdi.is_null() { 0 } else { bdi.load::<u64>(config!(bdi_id)) as u32 }
 }
 
+/// The lower half of the id of the backing device that a `struct bdi_writeback` is for; 0 where it
+/// is not known.
+#[inline(always)]
+pub fn written_backing(wb: Kernel) -> u32 {
+    if config!(wb_bdi) == ABSENT || config!(bdi_id) == ABSENT || wb.is_null() {
+        return 0;
+    }
+    let bdi = wb.follow(config!(wb_bdi));
+    if bdi.is_null() { 0 } else { bdi.load::<u64>(config!(bdi_id)) as u32 }
+}
+
+/// Whether a `struct dirty_throttle_control` is of a cgroup's own limit: only such a one points to
+/// that of the whole machine.
+#[inline(always)]
+pub fn is_limit_of_cgroup(dtc: Kernel) -> bool {
+    config!(dtc_global) != ABSENT && !dtc.is_null() && !dtc.follow(config!(dtc_global)).is_null()
+}
+
 /// The device of the filesystem that a `journal_t` belongs to; 0 for none.
 #[inline(always)]
 pub fn journal_device(journal: Kernel) -> u32 {

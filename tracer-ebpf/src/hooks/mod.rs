@@ -20,3 +20,4 @@ mod sync;
 mod throttle;
 mod tickets;
 mod writeback;
+mod writers;

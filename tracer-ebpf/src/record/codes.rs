@@ -24,8 +24,11 @@ pub mod op {
     /// Freezing a filesystem (`fsfreeze`, a snapshot), which others then cannot write to.
     pub const FREEZE: u32 = 10;
 
+    /// Dirtying pages until the limit on them is reached, at which others' writes are paused.
+    pub const DIRTY: u32 = 11;
+
     /// A code from here on is none of these.
-    pub const KNOWN: usize = 11;
+    pub const KNOWN: usize = 12;
 }
 
 /// How an owner's request came to be issued, where not by the owner itself.

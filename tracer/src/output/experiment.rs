@@ -4,7 +4,7 @@
 //! Each verdict that says anything has one, however sure it is. It is read by people and pasted
 //! into shells, so names in it are quoted as in [`super::remedy`].
 
-use super::{freeze, helper, quote, stack, verdict::in_house};
+use super::{freeze, helper, pause, quote, stack, verdict::in_house};
 use tracer_snapshot::{Culprit, Kind, Op, Victim};
 
 /// The experiment for a verdict; `None` where nobody is blamed.
@@ -23,6 +23,13 @@ pub fn experiment(victim: &Victim) -> Option<String> {
              long, the freezes are not the cause"
                 .to_owned()
         }
+        Kind::Owners | Kind::Own
+            if let Some(worst) = pause::dirtier(verdict)
+                && !worst.actor.kernel_thread =>
+        {
+            pause::experiment(&actor(worst))
+        }
+        Kind::Own if pause::is_by_itself(verdict) => pause::own_experiment(),
         Kind::Owners => worst.map_or_else(of_busiest, of_owner),
         Kind::Cpu => {
             let task = worst.filter(|worst| !worst.actor.kernel_thread);

@@ -13,6 +13,7 @@ pub mod hanging;
 mod helper;
 pub mod json;
 pub mod names;
+mod pause;
 pub mod phases;
 pub mod plot;
 mod quote;

@@ -6,7 +6,7 @@
 
 use super::{
     experiment::experiment,
-    freeze, helper, quote, stack,
+    freeze, helper, pause, quote, stack,
     verdict::{in_house, starved},
 };
 use tracer_snapshot::{Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim};
@@ -114,6 +114,10 @@ fn what_helps(victim: &Victim, s: &Snapshot) -> Vec<String> {
         Kind::Own if let Some(worst) = freeze::freezer(verdict) => {
             all.push(freeze::remedy(&quote::actor(&worst.actor)));
         }
+        Kind::Own if let Some(worst) = pause::dirtier(verdict) => {
+            all.push(pause::remedy(&quote::actor(&worst.actor)));
+        }
+        Kind::Own if pause::is_by_itself(verdict) => all.push(pause::own_remedy()),
         Kind::Own if let Some(worst) = in_house(victim) => {
             let actor = quote::actor(&worst.actor);
             all.push(format!(
@@ -194,6 +198,7 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
              mount without `discard`"
         )),
         Op::Freeze => return vec![freeze::remedy(&actor)],
+        Op::Dirty if !culprit.actor.kernel_thread => return vec![pause::remedy(&actor)],
         Op::Metadata => all.push(format!(
             "{actor} shares the journal of the filesystem: put {} on a filesystem of its own",
             if victim.class == FileClass::Wal { "the WAL" } else { "the file of the victim" }

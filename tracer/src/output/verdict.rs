@@ -5,7 +5,7 @@
 
 use super::{
     escape::escape,
-    freeze, helper, names, stack,
+    freeze, helper, names, pause, stack,
     units::{clock, date, duration, percent, share},
 };
 use tracer_snapshot::{
@@ -69,6 +69,9 @@ fn blame(victim: &Victim) -> String {
         Kind::Owners | Kind::Own if let Some(worst) = freeze::freezer(verdict) => {
             freeze::sentence(verdict, worst)
         }
+        Kind::Owners | Kind::Own if let Some(worst) = pause::dirtier(verdict) => {
+            pause::sentence(verdict, worst)
+        }
         Kind::Owners => match worst {
             Some(worst) => {
                 let trigger = worst.trigger.as_ref().map(|trigger| {
@@ -128,6 +131,7 @@ fn blame(victim: &Victim) -> String {
             "the filesystem's own work, on a CPU inside the sync: {}",
             of(shares.filesystem)
         ),
+        Kind::Own if pause::is_by_itself(verdict) => pause::own_sentence(verdict),
         Kind::Own => match (in_house(victim), own_work(verdict)) {
             (Some(worst), _) => {
                 format!("its own cgroup's {} makes it wait: {}", culprit(worst), of(worst.share))

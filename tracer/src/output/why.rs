@@ -225,6 +225,7 @@ fn place(via: Via) -> &'static str {
         Via::Runqueue => "for a CPU",
         Via::Memory => "for memory",
         Via::Freeze => "to write",
+        Via::Pause => "in paused writes",
     }
 }
 

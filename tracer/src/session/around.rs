@@ -38,6 +38,7 @@ impl Session {
             drops,
             late_drops,
             freezes: self.read_freezes(),
+            pauses: self.read_pauses(),
             limits,
             steal_ns,
             cpus,
@@ -83,8 +84,8 @@ impl Session {
             let victims = engine.victims().iter();
             let blamed = victims.flat_map(|victim| {
                 let suspects = victim.suspects.iter().map(|suspect| suspect.actor);
-                let freezers = victim.freezers().map(|(actor, _)| actor);
-                suspects.chain(freezers).chain([victim.actor()])
+                let stoppers = victim.freezers().chain(victim.pausers()).map(|(actor, _)| actor);
+                suspects.chain(stoppers).chain([victim.actor()])
             });
             let owners = accounts.disks().iter().flat_map(|disk| disk.owners.iter());
             let spoken_of: HashSet<ActorId> = blamed.chain(owners.map(Owner::actor)).collect();

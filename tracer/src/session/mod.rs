@@ -21,6 +21,7 @@ mod kept;
 mod ledger;
 mod loader;
 mod modules;
+mod pauses;
 mod preflight;
 mod prover;
 mod self_test;
@@ -53,6 +54,7 @@ use tracer_kernel::{
         accounts::Accounts,
         freezes::Freezes,
         helpers::HelperThreads,
+        pauses::Pauses,
         ring::{Record, RingReader},
         tallies::Tallies,
         under_way::UnderWay,
@@ -132,6 +134,7 @@ pub struct Session {
     tallies: Tallies,
     cache_drops: CacheDrops,
     freezes: Freezes,
+    pauses: Pauses,
     helpers: Helpers,
     /// The threads of helpers that the kernel programs were given.
     helper_threads: HelperThreads,
@@ -274,7 +277,8 @@ impl Session {
             let victims = self.scene.engine.victims().iter();
             self.accounts.forget_owners(victims.flat_map(|victim| {
                 let suspects = victim.suspects.iter().map(|suspect| suspect.owner);
-                suspects.chain(victim.freezers().map(|(_, owner)| owner))
+                let stoppers = victim.freezers().chain(victim.pausers());
+                suspects.chain(stoppers.map(|(_, owner)| owner))
             }));
         }
         self.look_at_stacks(now);
@@ -298,7 +302,9 @@ impl Session {
                 Dropped::HookMissed => self.programs.missed_runs(),
                 Dropped::Reconciled => accounts.reconciled(),
                 Dropped::DiskRefused => self.refused.len() as u64,
-                Dropped::KernelEvicted => self.tallies.evicted() + accounts.journals_evicted(),
+                Dropped::KernelEvicted => {
+                    self.tallies.evicted() + self.pauses.evicted() + accounts.journals_evicted()
+                }
                 Dropped::ReferenceRefused => self.references.refused,
                 Dropped::Unrecorded => self.flight.as_ref().map_or(0, Flight::dropped),
                 Dropped::RecordForeign => self.foreign,

@@ -12,8 +12,8 @@ use tracer_kernel::{
     late,
     load::{LoadOptions, Programs},
     maps::{
-        accounts::Accounts, freezes::Freezes, helpers::HelperThreads, ring::RingReader,
-        tallies::Tallies, under_way::UnderWay,
+        accounts::Accounts, freezes::Freezes, helpers::HelperThreads, pauses::Pauses,
+        ring::RingReader, tallies::Tallies, under_way::UnderWay,
     },
     pids::PidNamespace,
     strategies::Forced,
@@ -167,6 +167,7 @@ impl Session {
         }
         let tallies = Tallies::new(&mut programs)?;
         let freezes = Freezes::new(&mut programs)?;
+        let pauses = Pauses::new(&mut programs)?;
         let helper_threads = HelperThreads::new(&mut programs)?;
         let under_way = UnderWay::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
@@ -214,6 +215,7 @@ impl Session {
             tallies,
             cache_drops: CacheDrops::new(&options.root),
             freezes,
+            pauses,
             helpers: Helpers::new(&options.root),
             helper_threads,
             under_way,

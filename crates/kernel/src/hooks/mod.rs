@@ -20,6 +20,7 @@ pub mod sync;
 pub mod throttle;
 pub mod tickets;
 pub mod writeback;
+pub mod writers;
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@
 //! [`waiting`] distinguishes a request that waits in a queue from one whose end was missed.
 //! [`tallies`] are sums by owner beside the ledger, and [`sums`] the tables that
 //! those and the journals' come from.
-//! [`freezes`] are the filesystems that somebody froze. `estimate` finds the cost of requests that
+//! [`freezes`] are the filesystems that somebody froze, [`pauses`] the writers that the kernel pauses. `estimate` finds the cost of requests that
 //! are never alone. [`pods`] are keys and values as plain bytes.
 
 pub mod accounts;
@@ -18,6 +18,7 @@ mod estimate;
 pub mod freezes;
 pub mod helpers;
 pub mod journals;
+pub mod pauses;
 pub mod pods;
 pub mod ring;
 pub mod sums;

@@ -104,7 +104,7 @@ fn padded(comm: &[u8]) -> [u8; COMM] {
 /// The growth of each sum since the last call, for those that grew. Remembers the
 /// sums that are there, and no others. A key may come twice, with the same sum or a
 /// later one: a reading starts over where its key was evicted.
-fn growth<K: Copy + Eq + Hash, const N: usize>(
+pub(super) fn growth<K: Copy + Eq + Hash, const N: usize>(
     seen: &mut HashMap<K, [u64; N]>,
     sums: impl Iterator<Item = (K, [u64; N])>,
 ) -> Vec<(K, [u64; N])> {

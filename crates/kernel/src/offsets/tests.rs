@@ -185,3 +185,52 @@ fn tasks_are_those_that_a_switch_hands_out() {
     kernel.tracepoint("sched_switch", second);
     check(&kernel, 24, 0);
 }
+
+/// The position of the pause among the arguments of balance_dirty_pages, in both prototypes and in
+/// others.
+#[test]
+fn a_pause_is_the_signed_one_that_only_one_argument_follows() {
+    enum Arg {
+        Writeback,
+        Control,
+        Number,
+        Pause,
+    }
+    use Arg::{Control, Number, Pause, Writeback};
+    let check = |args: &[Arg], pause: u32, global: u32| {
+        let mut kernel = Kernel::new();
+        let bdi = kernel.layout("backing_dev_info", 0, &[("id", 0)]);
+        let bdi = kernel.pointer(bdi);
+        let wb = kernel.layout("bdi_writeback", 8, &[("bdi", bdi)]);
+        let control = kernel.layout("dirty_throttle_control", 16, &[("gdtc", 0)]);
+        let [wb, control] = [wb, control].map(|of| kernel.pointer(of));
+        let [number, signed] = [("unsigned long", false), ("long", true)].map(|(name, signed)| {
+            kernel.draft.add_integer(name, signed);
+            kernel.types += 1;
+            kernel.types
+        });
+        let args = args.iter().map(|arg| match arg {
+            Writeback => wb,
+            Control => control,
+            Number => number,
+            Pause => signed,
+        });
+        let args: Vec<_> = std::iter::once(0).chain(args).collect();
+        let prototype = kernel.prototype(&args);
+        let pointer = kernel.pointer(prototype);
+        kernel.add(TYPEDEF, "btf_trace_balance_dirty_pages", pointer, &[]);
+        let Config { pause_arg, dtc_global, wb_bdi, .. } = kernel.facts().config;
+        assert_eq!((pause_arg, dtc_global), (pause, global));
+        assert_eq!(wb_bdi, 8);
+    };
+    const NEW: [Arg; 8] = [Writeback, Control, Number, Number, Number, Number, Pause, Number];
+    const OLD: [Arg; 12] = [
+        Writeback, Number, Number, Number, Number, Number, Number, Number, Number, Number, Pause,
+        Number,
+    ];
+    check(&NEW, 6, 16);
+    check(&OLD, 10, ABSENT);
+    // Nobody knows what this is.
+    check(&[Writeback, Number, Pause, Number, Number], ABSENT, ABSENT);
+    check(&[Writeback, Number, Number, Number], ABSENT, ABSENT);
+}

@@ -162,6 +162,15 @@ impl<'a> Blob<'a> {
         is_array.then_some((word(self.types, at)?, word(self.types, at + 8)?))
     }
 
+    /// Whether a type is an integer that may be below 0. The word behind its head says so.
+    pub fn is_signed(&self, index: u32) -> Option<bool> {
+        const INTEGER: u32 = 1;
+        const SIGNED: u32 = 1 << 24;
+        let at = *self.offsets.get(index as usize)? as usize + TYPE_BYTES;
+        let is_integer = self.head(index)?.raw_kind() == INTEGER;
+        Some(is_integer && word(self.types, at)? & SIGNED != 0)
+    }
+
     /// Whether the string at an offset is this one.
     pub fn is_string(&self, offset: u32, text: &str) -> bool {
         let Some(rest) = self.strings.get(offset as usize..) else { return false };

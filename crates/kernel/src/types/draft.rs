@@ -45,6 +45,12 @@ impl Draft {
         self.words.extend([0, ARRAY << 24, 0, element, 0, count]);
     }
 
+    /// Adds an integer of 64 bits.
+    pub fn add_integer(&mut self, name: &str, is_signed: bool) {
+        let name = self.string(name);
+        self.words.extend([name, INTEGER << 24, 8, u32::from(is_signed) << 24 | 64]);
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let types = self.words.len() as u32 * 4;
         let header =
@@ -54,6 +60,7 @@ impl Draft {
     }
 }
 
+pub const INTEGER: u32 = 1;
 pub const POINTER: u32 = 2;
 pub const ARRAY: u32 = 3;
 pub const STRUCT: u32 = 4;

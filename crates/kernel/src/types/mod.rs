@@ -126,6 +126,15 @@ impl<'a> KernelTypes<'a> {
         Some((self.bare(element)?, count))
     }
 
+    /// Whether a type is an integer that may be below 0.
+    pub fn is_signed(&self, type_id: u32) -> bool {
+        let signed = |id| {
+            let (blob, index) = self.find(id)?;
+            blob.is_signed(index)
+        };
+        self.bare(type_id).and_then(signed).unwrap_or(false)
+    }
+
     /// The size of a struct.
     pub fn size_bytes(&self, type_id: u32) -> Option<u32> {
         let head = self.head(self.bare(type_id)?)?;

@@ -73,7 +73,8 @@ impl Replay {
         check_time(tick.at_ns)?;
         let Tick { journals, contenders, reclaimers, limits, helpers, disks, .. } = tick;
         let lists = [journals.len(), contenders.len(), reclaimers.len(), limits.len()];
-        let drops = [tick.drops.len(), tick.late_drops.len(), tick.freezes.len()];
+        let drops =
+            [tick.drops.len(), tick.late_drops.len(), tick.freezes.len(), tick.pauses.len()];
         let lists = lists.into_iter().chain([helpers.len(), disks.len()]).chain(drops);
         let loads = disks.iter().map(|disk| disk.loads.len());
         let waiting = tick.freezes.iter().map(|freeze| freeze.waiting.len());
@@ -83,6 +84,7 @@ impl Replay {
         let limited = limits.iter().map(|limit| limit.ns);
         let lengths = limited.chain([tick.steal_ns]);
         let shares = contenders.iter().map(|r| r.ns).chain(reclaimers.iter().map(|r| r.ns));
+        let shares = shares.chain(tick.pauses.iter().map(|pause| pause.ns));
         let disk_ns = disks.iter().map(|disk| disk.length_ns);
         let helped =
             helpers.iter().flat_map(|one| [one.cpu_ns, one.limit_ns, one.disk_ns, one.of_ns]);

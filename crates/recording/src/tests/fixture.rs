@@ -93,6 +93,15 @@ pub fn tick(at_ns: u64) -> Tick {
             until_ns: 0,
             waiting: vec![812],
         }],
+        // So is this.
+        pauses: vec![Pause {
+            device: 9 << 20,
+            owner: OwnerId(9),
+            tgid: 812,
+            pages: 700,
+            ns: 3 * MS,
+            limit_ns: MS,
+        }],
         limits: vec![Limit {
             cgroup: 1,
             kind: LimitKind::Io,

@@ -27,6 +27,8 @@ mod neighbours;
 mod others;
 /// Advice with a tenant's name in it, in a shell.
 mod pasted;
+/// Writes that are paused because too many pages are dirty.
+mod paused;
 /// The process of this node that serves the disk.
 mod server;
 /// The stage that all scenarios share.

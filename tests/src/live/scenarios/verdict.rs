@@ -43,6 +43,7 @@ pub struct Verdict {
     pub unexplained_share: f64,
     pub outside_seconds: f64,
     pub frozen_share: f64,
+    pub paused_share: f64,
 }
 
 /// A suspect in a verdict, culprit or not.

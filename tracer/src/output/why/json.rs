@@ -46,6 +46,8 @@ pub struct Why<'a> {
     outside_seconds: f64,
     /// The part of the time for which it waited to write to a filesystem that was frozen.
     frozen_share: f64,
+    /// The part of the time for which its writes were paused because too many pages were dirty.
+    paused_share: f64,
     device: DeviceState,
     /// The name by which people know its disk.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -224,6 +226,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         excess_seconds: verdict.excess_seconds,
         outside_seconds: verdict.outside_seconds,
         frozen_share: verdict.frozen_share,
+        paused_share: verdict.paused_share,
         device: verdict.device,
         disk_known_as: victim.disk.and_then(|disk| s.disks.get(disk)?.known_as.as_deref()),
         reference_at: kept_at(victim, s),

@@ -1,0 +1,232 @@
+//! Writes that the kernel pauses because too many pages are dirty (dirty throttling). Whoever
+//! writes to that disk waits before any sync, so a victim's syncs may be few and quick meanwhile.
+//!
+//! The limit is full of what all writers have dirtied, and the kernel counts for each of them. So
+//! the time for which a victim is paused is divided by the pages of each, those of the last seconds:
+//! while the kernel writes them out the victim is still paused, and who dirtied them may have
+//! stopped. A victim's own pages count as well. At the limit of its own cgroup it is alone.
+
+use tracer_ebpf::record::op;
+
+use super::{
+    account::{CULPRIT_SHARE, SURE_SHARE},
+    blame::{ActorId, OwnerId},
+    suspect::{Lift, Suspect},
+    tick::Tick,
+    verdict::Finding,
+    victim::{Span, Victim},
+};
+use crate::kind::{Confidence, Via};
+
+/// Actors that one victim remembers; what further ones dirty is not counted.
+const MOST: usize = 16;
+
+/// After each second this part of the pages that an actor dirtied counts on: half after 6.6 s.
+const STAYS: f64 = 0.9;
+
+/// A victim is paused if that takes this part of the time.
+const PART: f64 = 0.1;
+
+/// Ticks are about a second apart. A late one may be about more.
+const LONGEST_NS: u64 = 2_000_000_000;
+
+/// Those who dirtied pages of a victim's disk near the limit, and for how long it was paused.
+#[derive(Clone, Debug, Default)]
+pub struct Pausers {
+    /// The backing device of its filesystem, as its last record named it.
+    pub(super) backing: u32,
+    known: Vec<Pauser>,
+    /// The pauses at the limit of its own cgroup.
+    own_limit: Sums,
+}
+
+/// Lengths in ns: in the younger half of the window, in the older one, and in the period before
+/// them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    now_ns: f64,
+    before_ns: f64,
+    past_ns: f64,
+}
+
+/// An actor, the pages of its that count, and the pauses of the victim that it is charged with.
+#[derive(Clone, Copy, Debug)]
+struct Pauser {
+    actor: ActorId,
+    owner: OwnerId,
+    pages: f64,
+    sums: Sums,
+}
+
+/// How long a victim was paused because of an actor.
+#[derive(Clone, Copy, Debug)]
+pub struct PausedBy {
+    pub actor: ActorId,
+    pub owner: OwnerId,
+    pub ns: f64,
+    /// The highest confidence in that.
+    pub most: Confidence,
+}
+
+/// How long a victim's writes were paused, in ns, by who is responsible.
+#[derive(Clone, Debug, Default)]
+pub struct Paused {
+    pub by_others: Vec<PausedBy>,
+    pub by_itself_ns: f64,
+    /// Those who dirtied pages dirty no more of them than while the victim was well.
+    pub by_device_ns: f64,
+}
+
+impl Sums {
+    fn of(&self, span: Span) -> f64 {
+        let past_ns = if span == Span::Period { self.past_ns } else { 0.0 };
+        self.now_ns + self.before_ns + past_ns
+    }
+
+    /// Forgets the older half of the window.
+    fn rotate(&mut self) {
+        self.past_ns += self.before_ns;
+        self.before_ns = std::mem::take(&mut self.now_ns);
+    }
+}
+
+impl Paused {
+    /// The part that other actors are responsible for.
+    pub fn by_others_ns(&self) -> f64 {
+        self.by_others.iter().map(|by| by.ns).sum()
+    }
+
+    pub fn all_ns(&self) -> f64 {
+        self.by_others_ns() + self.by_itself_ns + self.by_device_ns
+    }
+}
+
+impl PausedBy {
+    /// The finding for an excess of `total` ns, if that is a part of it that counts.
+    pub fn finding(&self, total: f64) -> Option<Finding> {
+        let share = self.ns / total;
+        let is_sure = share >= SURE_SHARE && !self.actor.kthread;
+        let confidence = if is_sure { Confidence::High } else { Confidence::Medium };
+        (share >= CULPRIT_SHARE).then(|| Finding {
+            actor: self.actor,
+            owner: self.owner,
+            charge: op::DIRTY as usize,
+            via: Via::Pause,
+            wait_ns: self.ns,
+            share,
+            lift: Lift::default(),
+            change: None,
+            trigger: None,
+            frees: false,
+            confidence: confidence.min(self.most),
+            cleared: None,
+        })
+    }
+}
+
+impl Pausers {
+    fn dirty(&mut self, actor: ActorId, owner: OwnerId, pages: f64) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.actor == actor) {
+            known.owner = owner;
+            known.pages += pages;
+            return;
+        }
+        if self.known.len() >= MOST {
+            let is_idle =
+                |known: &Pauser| known.sums.of(Span::Period) <= 0.0 && known.pages < pages;
+            let Some(at) = self.known.iter().position(is_idle) else { return };
+            self.known.swap_remove(at);
+        }
+        self.known.push(Pauser { actor, owner, pages, sums: Sums::default() });
+    }
+
+    /// Charges everybody with a part of a pause, by the pages that they dirtied.
+    fn charge(&mut self, ns: f64) {
+        let all: f64 = self.known.iter().map(|known| known.pages).sum();
+        if all > 0.0 {
+            self.known.iter_mut().for_each(|known| known.sums.now_ns += ns * known.pages / all);
+        }
+    }
+
+    /// Forgets the older half of the window.
+    pub(super) fn rotate(&mut self) {
+        self.known.iter_mut().for_each(|known| known.sums.rotate());
+        self.own_limit.rotate();
+    }
+
+    /// A new period begins. What is dirty stays so.
+    pub(super) fn begin_period(&mut self) {
+        self.known.iter_mut().for_each(|known| known.sums = Sums::default());
+        self.own_limit = Sums::default();
+    }
+}
+
+impl Victim {
+    /// Takes in who wrote in the last second, and for how long it was paused itself.
+    pub(super) fn pause(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) {
+        let (device, tgid) = (self.key.device, self.tgid);
+        let pausers = &mut self.helpers.pausers;
+        for known in &mut pausers.known {
+            known.pages *= STAYS;
+        }
+        pausers.known.retain(|known| known.pages >= 1.0 || known.sums.of(Span::Period) > 0.0);
+        let (mut all_ns, mut limit_ns) = (0, 0);
+        for pause in tick.pauses.iter().filter(|pause| pause.device == device) {
+            pausers.dirty(actor(pause.owner), pause.owner, pause.pages as f64);
+            if pause.tgid == tgid {
+                all_ns += pause.ns;
+                limit_ns += pause.limit_ns.min(pause.ns);
+            }
+        }
+        // Several threads of it may be paused at a time.
+        let part = if all_ns > LONGEST_NS { LONGEST_NS as f64 / all_ns as f64 } else { 1.0 };
+        pausers.own_limit.now_ns += limit_ns as f64 * part;
+        pausers.charge((all_ns - limit_ns) as f64 * part);
+    }
+
+    /// Remembers the backing device of its filesystem; 0 if that is not known.
+    pub(super) fn meet_backing(&mut self, backing: u32) {
+        self.helpers.pausers.backing = backing;
+    }
+
+    /// The lower half of the id of its filesystem's backing device; 0 where it is not known.
+    pub fn backing(&self) -> u32 {
+        self.helpers.pausers.backing
+    }
+
+    /// All who dirtied pages while it was paused.
+    pub fn pausers(&self) -> impl Iterator<Item = (ActorId, OwnerId)> {
+        self.helpers.pausers.known.iter().map(|known| (known.actor, known.owner))
+    }
+
+    /// For how long it was paused within `tick_ns` of ticks; nothing if that is only a small part
+    /// of the time. `most` is the highest confidence in anybody.
+    pub(super) fn paused(&self, span: Span, tick_ns: f64, most: Confidence) -> Paused {
+        let pausers = &self.helpers.pausers;
+        let by_itself_ns = pausers.own_limit.of(span);
+        let mut paused = Paused { by_itself_ns, ..Paused::default() };
+        for known in &pausers.known {
+            let ns = known.sums.of(span);
+            if known.actor == self.actor() {
+                paused.by_itself_ns += ns;
+            } else if self.asks_for_no_more(&known.actor) {
+                paused.by_device_ns += ns;
+            } else if ns > 0.0 {
+                let Pauser { actor, owner, .. } = *known;
+                paused.by_others.push(PausedBy { actor, owner, ns, most });
+            }
+        }
+        // Nor does its own demand matter on a disk that became slower.
+        if most == Confidence::Low {
+            paused.by_device_ns += std::mem::take(&mut paused.by_itself_ns);
+        }
+        if paused.all_ns() >= PART * tick_ns { paused } else { Paused::default() }
+    }
+
+    /// Whether an actor was there while it was well, and asks for no more since: then the disk
+    /// became slower.
+    fn asks_for_no_more(&self, actor: &ActorId) -> bool {
+        let mut suspects = self.suspects.iter().filter(|suspect| suspect.actor == *actor);
+        self.was_well() && suspects.any(Suspect::is_steady)
+    }
+}
