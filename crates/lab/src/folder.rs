@@ -23,7 +23,10 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{mounts, tool::LOSETUP};
+use crate::{
+    mounts,
+    tool::{FSFREEZE, LOSETUP},
+};
 
 const PREFIX: &str = "tracer-lab-";
 const OWNER: &str = "owner";
@@ -102,6 +105,7 @@ fn remove_left(folder: &Path) -> Result<()> {
     // Mounts are undone from the last: it is on the loop device, which may be on an earlier one.
     for mount in mounts::read()?.iter().rev() {
         if mount.mountpoint.starts_with(folder) {
+            thaw(&mount.mountpoint);
             unmount(&mount.mountpoint)?;
             for device in find_loops_below(folder) {
                 detach(&device)?;
@@ -112,6 +116,13 @@ fn remove_left(folder: &Path) -> Result<()> {
         detach(&device)?;
     }
     fs::remove_dir_all(folder).context("failed to remove it")
+}
+
+/// Thaws a filesystem that a killed run left frozen: whoever waits to write to it cannot end, so it
+/// would stay in use.
+fn thaw(mountpoint: &Path) {
+    // It fails if the filesystem is not frozen.
+    let _ = FSFREEZE.run(&["--unfreeze", &mountpoint.to_string_lossy()]);
 }
 
 /// Unmounts a filesystem. If it stays in use, it is unmounted lazily: it disappears from
