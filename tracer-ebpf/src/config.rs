@@ -115,6 +115,11 @@ pub struct Config {
     /// The position of the pause among the arguments of balance_dirty_pages, whose first one is a
     /// `struct bdi_writeback`.
     pub pause_arg: u32,
+    /// In `struct wb_writeback_work`: the filesystem that is to be written, whether its caller
+    /// waits for the data, and why; all or none.
+    pub work_sb: u32,
+    pub work_mode: u32,
+    pub work_reason: u32,
     /// `super_block.s_bdi` and `backing_dev_info.id`: both are there, or none.
     pub sb_bdi: u32,
     pub bdi_id: u32,
@@ -160,6 +165,7 @@ pub struct Config {
     pub nr_sync_file_range: u32,
     pub nr_syncfs: u32,
     pub nr_sync: u32,
+    pub nr_umount: u32,
     /// A bit for each system call at whose end a sync may end: those above, and
     /// the writes, for filesystems that mark only the begin of a sync.
     pub sync_exits: [u32; 16],

@@ -82,6 +82,8 @@ kinds! {
     NameEvicted: "name_evicted",
     /// Entries of the kernel programs' own tables that the kernel evicted to make room.
     KernelEvicted: "kernel_evicted",
+    /// Causes around syncs for which one victim, or the look at its threads, had no room.
+    LeftOut: "left_out",
     /// Files of disks' references that were refused, or could not be written.
     ReferenceRefused: "reference_refused",
     /// Reads of the node's files that did not answer in time.

@@ -19,9 +19,9 @@ use tracer_ebpf::config::Config;
 pub use self::{
     block::{Bio, Request, bio_cgroup},
     file::{
-        FileKey, Freezing, SyncedFile, file_key, freezing, inode_super, is_limit_of_cgroup,
-        journal_device, super_device, synced_from_file, synced_from_inode, synced_from_mapping,
-        synced_from_sb, ticket_used, written_backing, xfs_super, xlog_device,
+        FileKey, Flushing, Freezing, SyncedFile, file_key, flushing, freezing, inode_super,
+        is_limit_of_cgroup, journal_device, super_device, synced_from_file, synced_from_inode,
+        synced_from_mapping, synced_from_sb, ticket_used, written_backing, xfs_super, xlog_device,
     },
     operation::operation,
     task::{Task, current_cgroup_id, current_ids_in_own_namespace},

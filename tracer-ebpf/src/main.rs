@@ -5,7 +5,8 @@
 //! to user space, [`syncs`] makes one record of each sync, [`journals`] and
 //! [`contenders`] are what a sync waits for. [`accounts`] are what a request is
 //! charged to, [`submitter`] is who runs, and [`dirtier`] for whom a kernel thread
-//! works; [`freed`] who freed what one discards, and [`frozen`] who froze a filesystem;
+//! works; [`freed`] who freed what one discards, [`frozen`] who froze a filesystem, and [`whole`] who has
+//! all of one written;
 //! [`bios`] stand for requests where a disk has none; [`work`] learns what requests cost. Only [`fields`] follows kernel pointers. [`floor`] does nothing,
 //! for the bench.
 //!

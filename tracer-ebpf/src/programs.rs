@@ -27,6 +27,7 @@ modules! {
     slots
     submitter
     syncs
+    whole
     work
 }
 

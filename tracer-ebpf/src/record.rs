@@ -8,7 +8,7 @@ mod codes;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-pub use self::codes::{commit, kind, op, size, stage, via};
+pub use self::codes::{commit, kind, op, size, stage, via, whole};
 
 /// Accounts per disk. Account 0 is shared by all owners without an account of their own.
 pub const ACCOUNTS: usize = 64;
@@ -330,6 +330,42 @@ pub struct Paused {
     /// The last write that was counted: its thread, with the lowest bits of the time at which it
     /// began to wait.
     pub last: u32,
+}
+
+/// Places in the table of whole filesystems that are synced, by `tid % WHOLE_SYNCS`.
+pub const WHOLE_SYNCS: u32 = 64;
+
+/// Bits of [`WholeSync::steps`].
+pub mod step {
+    /// All that was dirty is written, and the caller waits for the rest.
+    pub const WAITS: u32 = 1;
+    /// The filesystem was asked to sync itself once.
+    pub const SYNCED: u32 = 2;
+    /// The filesystem was asked again, after all data: the call is over.
+    pub const OVER: u32 = 4;
+}
+
+/// The last sync of a whole filesystem by a thread, where no `sync` or `syncfs` asks for it.
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct WholeSync {
+    /// The actor that asks for it.
+    pub key: OwnerKey,
+    /// When it began; 0 if there was none at this place yet.
+    pub since_ns: u64,
+    /// When its last step was seen.
+    pub seen_ns: u64,
+    /// The filesystem's device, as in a sync's record.
+    pub device: u32,
+    /// The whole disk's device; 0 where the filesystem has none.
+    pub disk_device: u32,
+    /// The thread, by the kernel's own number, and as it is shown.
+    pub tid: u32,
+    pub shown_tid: u32,
+    /// A code of [`whole`].
+    pub call: u32,
+    /// Bits of [`step`].
+    pub steps: u32,
 }
 
 /// The fields of a [`SyncRecord`], each once for the kernel programs, the decoder

@@ -9,7 +9,9 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use clap::Args;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tracer_snapshot::{Actor, Disk, FileClass, Filtered, Hanging, SlowSync, Snapshot, Victim};
+use tracer_snapshot::{
+    Actor, Disk, FileClass, Filtered, Frozen, Hanging, SlowSync, Snapshot, Victim,
+};
 
 use crate::output::{escape::bounded, names};
 
@@ -157,6 +159,7 @@ impl Filter {
         let names: Vec<_> = s.disks.iter().map(names_of).collect();
         s.victims.retain(|victim| self.takes_victim(victim, &names));
         s.hanging.retain(|one| self.takes_hanging(one));
+        s.frozen.retain(|one| self.takes_frozen(one));
         self.narrow_disks(s);
         s.filter = Some(Filtered {
             only,
@@ -203,6 +206,11 @@ impl Filter {
         let Hanging { actor, class, path, device, disk, .. } = one;
         let waits = Waits { actor, class: *class, path, device };
         self.takes(waits, disk.iter().map(|disk| disk.name.as_str()))
+    }
+
+    pub fn takes_frozen(&self, one: &Frozen) -> bool {
+        let Frozen { actor, class, path, device, .. } = one;
+        self.takes(Waits { actor, class: *class, path, device }, std::iter::empty())
     }
 
     /// One sync knows its filesystem's device and no disks below it.

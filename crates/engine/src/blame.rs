@@ -374,6 +374,29 @@ saved! {
 }
 
 impl Division {
+    /// Takes a part of the excess out that is accounted for elsewhere: first out of what no
+    /// competitor explains.
+    pub fn take_out(&mut self, ns: f64) {
+        let mut left_ns = ns.min(self.excess_ns);
+        let parts = [
+            &mut self.unexplained_ns,
+            &mut self.device_ns,
+            &mut self.journal_ns,
+            &mut self.throttle_ns,
+            &mut self.own_ns,
+            &mut self.memory_ns,
+            &mut self.commits_ns,
+            &mut self.others_ns,
+        ];
+        for part in parts {
+            let taken_ns = part.min(left_ns).max(0.0);
+            *part -= taken_ns;
+            left_ns -= taken_ns;
+            self.excess_ns -= taken_ns;
+        }
+        self.own_behind_ns = self.own_behind_ns.min(self.own_ns);
+    }
+
     pub fn add(&mut self, other: &Self) {
         let Self {
             excess_ns,

@@ -63,6 +63,8 @@ pub struct Drops {
     /// The size of the caches at the last ticks, the latest first.
     cached: [u64; TICKS],
     readers: Vec<Reader>,
+    /// Drops whose owner cannot become known, and reads of those that are not remembered.
+    left_out: u64,
 }
 
 #[derive(Debug)]
@@ -157,7 +159,10 @@ impl Drops {
                         self.readers.push(Reader { disk, actor, bytes, own, before: None });
                         self.readers.len() - 1
                     }
-                    None => continue,
+                    None => {
+                        self.left_out += 1;
+                        continue;
+                    }
                 };
                 self.readers[at].bytes[0] += load.bytes;
             }
@@ -180,8 +185,15 @@ impl Drops {
         self.last = Some(dropped);
         if is_unnamed && self.unnamed.len() < UNNAMED {
             self.unnamed.push(dropped);
+        } else if is_unnamed {
+            self.left_out += 1;
         }
         self.readers.iter_mut().for_each(|reader| reader.read_back_since(ago));
+    }
+
+    /// The number of drops and of reads, one a second for each reader, for which there was no room.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// The last drop, while it is read back.

@@ -4,6 +4,8 @@
 //! A victim that has nothing to write does not wait. So a freeze counts from one tick to the next
 //! only if a thread of the victim's process was seen to wait for its end at the later tick, or at
 //! the earlier one and the freeze ended in between. A freeze that no tick meets is not counted.
+//!
+//! It may not be known who froze it: then it is only said that it is frozen, and nobody is named.
 
 use tracer_ebpf::record::op;
 
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::kind::{Confidence, Via};
 
-/// Actors that one victim remembers; what further ones freeze is not counted.
+/// Actors that one victim remembers; what further ones freeze is left out.
 const MOST: usize = 4;
 
 /// A victim is kept from writing if it waits for this part of the time, or for this long.
@@ -32,8 +34,17 @@ pub struct Freezers {
     known: Vec<Freezer>,
     /// The time of the last tick in this period; 0 before the first.
     ticked_ns: u64,
-    /// The begin of the freeze for whose end it waited at the last tick.
-    waits_since_ns: Option<u64>,
+    /// The freeze for whose end it waited at the last tick.
+    waits: Option<Waits>,
+}
+
+/// A freeze that lasts at a tick.
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    since_ns: u64,
+    ns: u64,
+    actor: ActorId,
+    owner: OwnerId,
 }
 
 /// An actor, and for how long it kept the victim from writing: in the younger half of the window,
@@ -56,9 +67,17 @@ pub struct Froze {
 }
 
 impl Froze {
+    /// Whether nobody was seen to freeze it.
+    pub fn is_unknown(&self) -> bool {
+        self.owner == OwnerId::NOBODY
+    }
+
     /// The finding for an excess of `total` ns, if that is a part of it that counts. The kernel was
     /// seen to freeze the filesystem for this actor.
     pub fn finding(&self, total: f64) -> Option<Finding> {
+        if self.is_unknown() {
+            return None;
+        }
         let share = self.ns / total;
         let is_sure = share >= SURE_SHARE && !self.actor.kthread;
         (share >= CULPRIT_SHARE).then(|| Finding {
@@ -79,13 +98,17 @@ impl Froze {
 }
 
 impl Freezers {
-    fn add(&mut self, actor: ActorId, owner: OwnerId, ns: u64) {
+    /// Whether there was room for it.
+    fn add(&mut self, actor: ActorId, owner: OwnerId, ns: u64) -> bool {
         if let Some(known) = self.known.iter_mut().find(|known| known.actor == actor) {
             known.owner = owner;
             known.now_ns += ns;
         } else if self.known.len() < MOST {
             self.known.push(Freezer { actor, owner, now_ns: ns, before_ns: 0, past_ns: 0 });
+        } else {
+            return false;
         }
+        true
     }
 
     /// Forgets the older half of the window.
@@ -104,10 +127,11 @@ impl Freezers {
 }
 
 impl Victim {
-    /// Takes in the freezes of the last second.
-    pub(super) fn freeze(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) {
+    /// Takes in the freezes of the last second; returns the number for which there was no room.
+    pub(super) fn freeze(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) -> u64 {
+        let mut left_out = 0;
         let freezers = &mut self.helpers.freezers;
-        let waited = freezers.waits_since_ns.take();
+        let waited = freezers.waits.take().map(|waited| waited.since_ns);
         let ticked_ns = match std::mem::replace(&mut freezers.ticked_ns, tick.at_ns) {
             0 => tick.at_ns.saturating_sub(SECOND_NS),
             ticked_ns => ticked_ns,
@@ -116,20 +140,39 @@ impl Victim {
         for freeze in tick.freezes.iter().filter(|freeze| freeze.device == device) {
             let is_over = freeze.until_ns > 0;
             let waits = freeze.waiting.contains(&self.tgid);
+            let (since_ns, owner) = (freeze.since_ns, freeze.owner);
             if waits {
-                self.helpers.freezers.waits_since_ns = Some(freeze.since_ns);
+                let ns = tick.at_ns.saturating_sub(since_ns);
+                let waits = Waits { since_ns, ns, actor: actor(owner), owner };
+                self.helpers.freezers.waits = Some(waits);
             }
-            if waits || is_over && waited == Some(freeze.since_ns) {
+            if waits || is_over && waited == Some(since_ns) {
                 let until_ns = if is_over { freeze.until_ns } else { tick.at_ns };
-                let ns = until_ns.saturating_sub(freeze.since_ns.max(ticked_ns));
-                self.helpers.freezers.add(actor(freeze.owner), freeze.owner, ns);
+                let ns = until_ns.saturating_sub(since_ns.max(ticked_ns));
+                let is_kept = self.helpers.freezers.add(actor(owner), owner, ns);
+                left_out += u64::from(!is_kept);
             }
         }
+        left_out
+    }
+
+    /// The part of a sync for which its filesystem was frozen, if it was under way at the last tick:
+    /// the ticks count that time.
+    pub(super) fn frozen_within_ns(&self, begin_ns: u64, end_ns: u64) -> u64 {
+        let Freezers { ticked_ns, waits, .. } = &self.helpers.freezers;
+        let waits = waits.filter(|_| begin_ns <= *ticked_ns);
+        waits.map_or(0, |waits| end_ns.saturating_sub(begin_ns.max(waits.since_ns)))
     }
 
     /// Whether it waited at the last tick to write to its filesystem, which is frozen.
     pub fn is_frozen(&self) -> bool {
-        self.helpers.freezers.waits_since_ns.is_some()
+        self.helpers.freezers.waits.is_some()
+    }
+
+    /// The freeze for whose end it waited at the last tick, and how long that has lasted.
+    pub fn frozen(&self) -> Option<Froze> {
+        let waits = self.helpers.freezers.waits?;
+        Some(Froze { actor: waits.actor, owner: waits.owner, ns: waits.ns as f64 })
     }
 
     /// All who kept it from writing.

@@ -32,7 +32,7 @@ impl Victim {
         let contended = short_of_memory || !window.is_uncontended(record.duration_ns);
         // Without a baseline an undisturbed sync is no excess: it is the first
         // baseline sample.
-        let division = match self.baseline_ns() {
+        let mut division = match self.baseline_ns() {
             Some(baseline_ns) => {
                 let more_ns = self.needs_more_ns(need_ns);
                 let filled_by_others = self.filled_by_others;
@@ -41,6 +41,7 @@ impl Victim {
             None if contended => divide(record, window, phases, &Known::default()),
             None => Division::default(),
         };
+        division.take_out(self.frozen_within_ns(record.begin_ns, end_ns) as f64);
         let needs = Needs::of(record, need_ns);
         let cpu_ns = phases.ns[Phase::Cpu];
         self.fresh.busy_ns += self.busy.beyond_ns(cpu_ns, record.own_bytes) as f32;
@@ -53,14 +54,14 @@ impl Victim {
     }
 
     /// Takes in what went on around its syncs in the last second; `actor` says who an
-    /// owner is.
+    /// owner is. Returns the number of things for which there was no room.
     pub(super) fn tick(
         &mut self,
         tick: &Tick,
         actor: &impl Fn(OwnerId) -> ActorId,
         drops: &Drops,
         calls: &Calls,
-    ) {
+    ) -> u64 {
         let until_ns = tick.at_ns + TICK_NS;
         let (device, tgid, cgroup) = (self.key.device, self.tgid, self.key.cgroup);
         self.advance(tick.at_ns);
@@ -75,7 +76,7 @@ impl Victim {
             self.charge_drops(before, drops, actor, until_ns);
         }
         self.now.ticks += 1;
-        self.freeze(tick, actor);
+        let left_out = self.freeze(tick, actor);
         self.pause(tick, actor);
         let (mut all, mut others) = (0.0, 0.0);
         for work in tick.journals.iter().filter(|work| work.device == device) {
@@ -122,5 +123,6 @@ impl Victim {
                 self.limit = Some(Box::new((limit.kind, limit.setting.clone())));
             }
         }
+        left_out
     }
 }

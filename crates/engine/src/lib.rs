@@ -86,6 +86,7 @@ pub struct Engine {
     now_ns: u64,
     evicted: u64,
     torn: u64,
+    left_out: u64,
     steal: Steal,
     memory: Option<(tick::Memory, tick::Memory)>,
     drops: Drops,
@@ -164,14 +165,18 @@ impl Engine {
         }
         self.now_ns = self.now_ns.max(tick.at_ns);
         self.drops.tick(tick, &actor);
+        self.calls.tick(tick, &actor);
         let (drops, calls) = (&self.drops, &self.calls);
         for victim in &mut self.victims {
             let is_watched = tick.at_ns.saturating_sub(victim.last_ns) <= WATCHED_NS;
             if is_watched || victim.is_frozen() {
-                victim.tick(tick, &actor, drops, calls);
+                self.left_out += victim.tick(tick, &actor, drops, calls);
             }
         }
-        self.unfinished.tick(|victim| victim.tick(tick, &actor, drops, calls));
+        // They are copies, and what they leave out was counted above.
+        self.unfinished.tick(|victim| {
+            victim.tick(tick, &actor, drops, calls);
+        });
     }
 
     /// Forgets the older half of every victim's window.
@@ -212,6 +217,11 @@ impl Engine {
         self.memory.map_or(0, |(then, now)| then.total_bytes.saturating_sub(now.total_bytes))
     }
 
+    /// Those whose calls had the data of others written of late.
+    pub fn callers(&self) -> impl Iterator<Item = ActorId> {
+        self.calls.callers()
+    }
+
     pub fn victims(&self) -> &[Box<Victim>] {
         &self.victims
     }
@@ -224,6 +234,12 @@ impl Engine {
     /// Victims that made room for others.
     pub fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// The number of things around the syncs for which there was no room: freezers of one victim's
+    /// filesystem, drops of the caches without a name, reads after them.
+    pub fn left_out(&self) -> u64 {
+        self.left_out + self.drops.left_out()
     }
 
     /// Accounts with an impossible integral, which are torn readings.

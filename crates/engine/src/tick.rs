@@ -32,6 +32,10 @@ pub struct Tick {
     /// Owners that wrote near the limit on dirty pages to filesystems on which somebody syncs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<Pause>,
+    /// Whole filesystems that somebody has written now, or had in the last second, other than by
+    /// `sync` and `syncfs`, which are records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whole_syncs: Vec<WholeSync>,
     /// Limits that held a cgroup back.
     pub limits: Vec<Limit>,
     /// Processes and threads of this node that victims' syncs wait for.
@@ -56,7 +60,10 @@ impl Tick {
         let drops = self.drops.iter().chain(&self.late_drops).copied();
         let freezers = self.freezes.iter().map(|freeze| freeze.owner);
         let writers = self.pauses.iter().map(|pause| pause.owner);
-        journals.chain(contenders).chain(others).chain(drops).chain(freezers).chain(writers)
+        let freezers = freezers.filter(|owner| *owner != OwnerId::NOBODY);
+        let callers = self.whole_syncs.iter().map(|sync| sync.owner);
+        let others = others.chain(drops).chain(freezers).chain(writers).chain(callers);
+        journals.chain(contenders).chain(others)
     }
 }
 
@@ -194,7 +201,7 @@ pub struct Reclaimer {
 pub struct Freeze {
     /// The filesystem's device, as in a sync's record.
     pub device: u32,
-    /// The owner who froze it.
+    /// The owner who froze it; nobody where that was not seen.
     pub owner: OwnerId,
     /// When it was frozen, and when it was thawed; that is 0 while it is frozen, as far as is
     /// known.
@@ -228,6 +235,33 @@ pub struct Pause {
 /// Serde passes a reference.
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// A filesystem that somebody has written as a whole, and with it what others left unwritten there.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct WholeSync {
+    /// The filesystem's device, as in a sync's record.
+    pub device: u32,
+    /// Its disk, as records name it.
+    pub disk: u32,
+    /// The owner who asks for it.
+    pub owner: OwnerId,
+    pub call: WholeCall,
+    pub since_ns: u64,
+    /// When all data was written, or the time of the tick if it was not.
+    pub until_ns: u64,
+}
+
+/// The reason why a whole filesystem is written.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WholeCall {
+    /// It is unmounted, or an overlay whose upper layer is on it.
+    Umount,
+    Freeze,
+    /// Another one, or that is not known.
+    #[serde(other)]
+    Other,
 }
 
 /// A limit that a cgroup ran into.

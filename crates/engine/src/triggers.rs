@@ -1,7 +1,9 @@
-//! Finds out who had a culprit's data written just then: an actor that called `sync` or `syncfs`.
+//! Finds out who had a culprit's data written just then: an actor that called `sync` or `syncfs`,
+//! or unmounted or froze a filesystem.
 //!
 //! Data that is left in the page cache is written some 30 s later, a little at a time. `sync` has
-//! all of it written at once, whoever left it there. The one who left it keeps its share of the
+//! all of it written at once, whoever left it there. So has an umount, also that of an overlay
+//! whose upper layer is on the filesystem. The one who left it keeps its share of the
 //! excess, because the disk writes its data; the caller is shown beside it as the *trigger*, and
 //! has no share of its own. A trigger is known by time: while the victim waited behind what
 //! workers wrote back, the call was under way for most of the time.
@@ -9,8 +11,9 @@
 use tracer_ebpf::record::{NO_DISK, SyncRecord, kind, op};
 
 use super::{
-    blame::{ActorId, Division, Owner},
+    blame::{ActorId, Division, Owner, OwnerId},
     drops::Unnamed,
+    tick::{Tick, WholeCall},
     victim::{Span, Victim},
 };
 
@@ -29,13 +32,32 @@ const BEHIND: f64 = 0.5;
 /// A culprit has a trigger if this part of its blame for writes fell into the calls.
 const MOST: f64 = 0.5;
 
-/// A `sync` or `syncfs`, so far as it was seen.
+/// The way in which a caller has a whole filesystem written, or all of them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    Sync,
+    Syncfs,
+    Whole(WholeCall),
+}
+
+impl Way {
+    /// Its name in outputs. Those of the system calls are the kernel's.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Syncfs => "syncfs",
+            Self::Whole(WholeCall::Umount) => "umount",
+            Self::Whole(WholeCall::Freeze) => "freeze",
+            Self::Whole(WholeCall::Other) => "filesystem_sync",
+        }
+    }
+}
+
+/// A call that has others' data written, so far as it was seen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Call {
     pub who: ActorId,
-    /// A code of [`kind`].
-    pub kind: u32,
-    tid: u32,
+    pub way: Way,
     device: u32,
     disk: u32,
     pub begin_ns: u64,
@@ -45,10 +67,14 @@ pub struct Call {
 impl Call {
     /// The call that a record is about; `None` for the sync of one file.
     fn of(record: &SyncRecord) -> Option<Self> {
-        matches!(record.kind, kind::SYNC | kind::SYNCFS).then(|| Self {
+        let way = match record.kind {
+            kind::SYNC => Way::Sync,
+            kind::SYNCFS => Way::Syncfs,
+            _ => return None,
+        };
+        Some(Self {
             who: record.into(),
-            kind: record.kind,
-            tid: record.tid,
+            way,
             device: record.device,
             disk: record.disk,
             begin_ns: record.begin_ns,
@@ -57,7 +83,7 @@ impl Call {
     }
 
     fn is_same(&self, other: &Self) -> bool {
-        (self.tid, self.begin_ns) == (other.tid, other.begin_ns)
+        (self.who, self.begin_ns) == (other.who, other.begin_ns)
     }
 }
 
@@ -68,7 +94,31 @@ pub struct Calls(Vec<Call>);
 impl Calls {
     /// Takes in a sync that ended, or one that has not, as if it ended now.
     pub fn add(&mut self, record: &SyncRecord) {
-        let Some(call) = Call::of(record) else { return };
+        if let Some(call) = Call::of(record) {
+            self.put(call);
+        }
+    }
+
+    /// Takes in the calls of the last second that are no records; `actor` says who an owner is.
+    pub fn tick(&mut self, tick: &Tick, actor: impl Fn(OwnerId) -> ActorId) {
+        for sync in &tick.whole_syncs {
+            self.put(Call {
+                who: actor(sync.owner),
+                way: Way::Whole(sync.call),
+                device: sync.device,
+                disk: sync.disk,
+                begin_ns: sync.since_ns,
+                end_ns: sync.until_ns,
+            });
+        }
+    }
+
+    /// All who made them.
+    pub fn callers(&self) -> impl Iterator<Item = ActorId> {
+        self.0.iter().map(|call| call.who)
+    }
+
+    fn put(&mut self, call: Call) {
         match self.0.iter_mut().find(|known| known.is_same(&call)) {
             Some(known) => *known = call,
             None => {
@@ -241,7 +291,7 @@ impl Victim {
         let own = self.actor();
         let behind = self.triggers.last;
         let is_its = |call: &&Call| {
-            let is_here = call.kind == kind::SYNC
+            let is_here = call.way == Way::Sync
                 || call.device == self.key.device
                 || call.disk != NO_DISK && self.is_on(call.disk);
             is_here && call.who != own && behind.covered_ns(call) > 0

@@ -114,6 +114,8 @@ pub struct Judgement {
     pub paused: f64,
     /// The time for which they were so because of what it dirtied itself.
     pub paused_by_itself_ns: f64,
+    /// It waited for that for most of the excess, and mostly it is not known for whom.
+    pub is_frozen_by_unknown: bool,
     /// The processes and threads that it waits for, those most held up first.
     pub helpers: Vec<Held>,
     /// The state of the device meanwhile, as far as it is known.
@@ -173,6 +175,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let helpers = victim.held(sum, span);
     account.divide(victim, sum, runqueue_ns, &helpers);
     account.hold_back(held_ns);
+    let unknown_ns: f64 = froze.iter().filter(|one| one.is_unknown()).map(|one| one.ns).sum();
     account.freeze(froze);
     account.pause(paused);
     if basis.has_lifts {
@@ -186,6 +189,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let (mut culprits, mut ruled_out) = account.findings(total, sum, basis);
     // Then it is no question of its syncs, and of their disk.
     let is_most = |ns: f64| 2.0 * ns >= excess_ns && ns > 0.0;
+    let is_frozen = is_most(frozen_ns);
     let kind = match () {
         () if is_too_little(sum.syncs, excess_ns) || !victim.has_history() => Kind::Unknown,
         () if !is_slow => Kind::None,
@@ -202,6 +206,14 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
             kind => kind,
         },
     };
+    // Then nobody can be named: whoever else was there did not freeze it.
+    let is_frozen_by_unknown = is_frozen && 2.0 * unknown_ns >= frozen_ns;
+    if kind == Kind::Owners && is_frozen_by_unknown {
+        for mut finding in culprits.extract_if(.., |finding| finding.via != Via::Freeze) {
+            finding.cleared = Some(Cleared::Share);
+            ruled_out.insert(0, finding);
+        }
+    }
     let in_house = kind == Kind::Owners
         && culprits.first().is_some_and(|worst| victim.shares_cgroup(&worst.actor));
     let kind = if in_house { Kind::Own } else { kind };
@@ -258,6 +270,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         in_house,
         helpers,
         outside_ns,
+        is_frozen_by_unknown: kind == Kind::Owners && is_frozen_by_unknown,
         frozen: if tick_ns > 0.0 { (frozen_ns / tick_ns).min(1.0) } else { 0.0 },
         paused: if tick_ns > 0.0 { (paused_ns / tick_ns).min(1.0) } else { 0.0 },
         paused_by_itself_ns: by_itself_ns,

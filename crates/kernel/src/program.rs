@@ -223,6 +223,8 @@ programs! {
     Ext4Freeze: "ext4_freeze" at Tracepoint("ext4_sync_fs"),
     /// xfs syncs a filesystem, for somebody who freezes it.
     XfsFreeze: "xfs_freeze" at Tracepoint("xfs_fs_sync_fs"),
+    /// The flusher threads are asked to write dirty data, in the context of the one who asks.
+    WritebackQueue: "writeback_queue" at Tracepoint("writeback_queue"),
 
     /// The kernel pauses a write, or decides not to, near the limit on dirty pages.
     BalanceDirtyPages: "balance_dirty_pages" at Tracepoint("balance_dirty_pages"),

@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result};
 use tracer_ebpf::dropped::Dropped;
 use tracer_engine::victim::Span;
 use tracer_scene::{DiskState, Scene, Stack, actors::Actors};
-use tracer_snapshot::{Hanging, SlowSync, Snapshot, clock::Clock};
+use tracer_snapshot::{Frozen, Hanging, SlowSync, Snapshot, clock::Clock};
 
 use self::{
     checkpoint::Checkpoints,
@@ -349,6 +349,11 @@ impl Replay {
     /// Syncs that had not ended at the last tick, the oldest first.
     pub fn hanging(&self) -> &[Hanging] {
         &self.scene.hanging
+    }
+
+    /// Processes that waited at the last tick to write to a frozen filesystem, the longest wait first.
+    pub fn frozen(&mut self) -> Vec<Frozen> {
+        self.scene.frozen(self.now_ns, &mut self.names)
     }
 
     /// Everybody who was named.

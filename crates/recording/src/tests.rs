@@ -34,7 +34,7 @@ use tracer_engine::{
     reference::Grade,
     tick::{
         Alone, Contender, DiskWork, Freeze, JournalWork, Limit, LimitKind, Load, Memory, Paced,
-        Pause, Reclaimer, Tick,
+        Pause, Reclaimer, Tick, WholeCall, WholeSync,
     },
     usage::{Learnt, Rate},
     victim::Span,

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod actors;
+mod frozen;
 pub mod hanging;
 pub mod metrics;
 mod reasons;

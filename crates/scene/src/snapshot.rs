@@ -90,6 +90,7 @@ impl Scene {
             cost: self.metrics.cost(),
             hanging: self.hanging.clone(),
             hanging_left_out: self.hanging_left_out,
+            frozen: self.frozen(now_ns, files),
             dropped: self.metrics.dropped(),
             metrics: self.metrics.dump(),
         }
@@ -198,6 +199,7 @@ impl Scene {
             is_frozen: victim.is_frozen(),
             paused_share: judgement.paused,
             paused_by_itself_seconds: judgement.paused_by_itself_ns / 1e9,
+            is_frozen_by_unknown: judgement.is_frozen_by_unknown,
             shares: tracer_snapshot::Shares {
                 owners,
                 cpu,
@@ -231,7 +233,7 @@ impl Scene {
     fn trigger(&self, call: &Call) -> Trigger {
         Trigger {
             actor: self.actors.actor(&call.who),
-            call: KINDS.get(call.kind as usize).copied().unwrap_or("unknown"),
+            call: call.way.name(),
             at: self.clock.unix_seconds(call.begin_ns),
             seconds: seconds(call.end_ns.saturating_sub(call.begin_ns)),
         }

@@ -12,6 +12,7 @@
 
 pub mod clock;
 mod filtered;
+mod frozen;
 mod hanging;
 pub mod labels;
 mod stack;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 pub use filtered::Filtered;
+pub use frozen::Frozen;
 pub use hanging::{Competitor, Hanging, HangingDisk};
 pub use stack::{PoolMode, StackFact, StackState, SyncAction};
 pub use tracer_engine::{
@@ -64,6 +66,8 @@ pub struct Snapshot {
     pub hanging: Vec<Hanging>,
     /// Such syncs beyond the 16 oldest.
     pub hanging_left_out: usize,
+    /// Processes that wait to write to a filesystem that is frozen, the longest wait first.
+    pub frozen: Vec<Frozen>,
     pub dropped: DroppedCounts,
     pub cost: Cost,
     /// The tracer's own metrics, by their Prometheus names.

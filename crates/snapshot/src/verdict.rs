@@ -32,6 +32,9 @@ pub struct Verdict {
     /// dirty, and the time for which it did so because of what the victim dirtied itself.
     pub paused_share: f64,
     pub paused_by_itself_seconds: f64,
+    /// That has most of the excess, and it is not known who froze the filesystem; absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_frozen_by_unknown: bool,
     /// The shares by kind of cause; they add up to 1, or are all 0.
     pub shares: Shares,
     /// The worst first.
@@ -112,8 +115,9 @@ pub struct Culprit {
     pub frees: bool,
 }
 
-/// A call of `sync` or `syncfs` that had a culprit's data written while the victim waited. Its
-/// caller has no share of the excess.
+/// A call that had a culprit's data written while the victim waited, because it syncs a whole
+/// filesystem: `sync`, `syncfs`, `umount`, `freeze` or, for any other, `filesystem_sync`. Its caller
+/// has no share of the excess.
 #[derive(Clone, Debug, Serialize)]
 pub struct Trigger {
     pub actor: Actor,

@@ -182,12 +182,13 @@ fn every_alert_is_tested_to_fire_and_to_stay_silent() {
     }
 }
 
-/// Kinds that no alert watches: they count a missing name, or a file that is not kept,
-/// while everything on the node is seen.
-const QUIET: [Dropped; 6] = [
+/// Kinds that no alert watches: they count a missing name, a file that is not kept, or the fifth
+/// of several causes, while everything on the node is seen.
+const QUIET: [Dropped; 7] = [
     Dropped::IdentityUnresolved,
     Dropped::FileUnresolved,
     Dropped::NameEvicted,
+    Dropped::LeftOut,
     Dropped::ReferenceRefused,
     Dropped::ReadLate,
     Dropped::Unrecorded,

@@ -27,6 +27,8 @@ mod etcd;
 mod filtered;
 /// Writeback whose owner the kernel programs' tables do not know.
 mod forgotten;
+/// Filesystems that are frozen.
+mod frozen;
 /// Syncs that do not end.
 mod hanging;
 /// Cgroups of version 1, beside those of version 2.

@@ -82,6 +82,37 @@ pub fn freezing(sb: Kernel) -> Freezing {
     }
 }
 
+/// A request to the kernel's flusher threads.
+#[derive(Clone, Copy)]
+pub struct Flushing {
+    /// The superblock that is to be written as a whole.
+    pub sb: Kernel,
+    /// Whether the caller waits for the data itself.
+    pub waits: bool,
+}
+
+/// `WB_REASON_SYNC` of
+/// <https://elixir.bootlin.com/linux/v6.12/source/include/linux/backing-dev-defs.h>, with one
+/// value from 5.10 to 6.18.
+const REASON_SYNC: u32 = 2;
+/// `WB_SYNC_ALL` of <https://elixir.bootlin.com/linux/v6.12/source/include/linux/writeback.h>.
+const SYNC_ALL: u32 = 1;
+
+/// Reads a `struct wb_writeback_work`: one that writes a whole filesystem because that is to be
+/// synced. Its superblock is null for any other.
+#[inline(always)]
+pub fn flushing(work: Kernel) -> Flushing {
+    let none = Flushing { sb: Kernel(core::ptr::null()), waits: false };
+    if config!(work_sb) == ABSENT || work.is_null() {
+        return none;
+    }
+    if work.load::<u32>(config!(work_reason)) != REASON_SYNC {
+        return none;
+    }
+    let waits = work.load::<u32>(config!(work_mode)) == SYNC_ALL;
+    Flushing { sb: work.follow(config!(work_sb)), waits }
+}
+
 /// The superblock of a `struct xfs_mount`.
 #[inline(always)]
 pub fn xfs_super(mount: Kernel) -> Kernel {

@@ -46,6 +46,16 @@ pub mod via {
     pub const COUNT: usize = 5;
 }
 
+/// The calls that sync a whole filesystem, beside `sync` and `syncfs`.
+pub mod whole {
+    /// It is unmounted, or an overlay whose upper layer is on it.
+    pub const UMOUNT: u32 = 0;
+    /// It is frozen.
+    pub const FREEZE: u32 = 1;
+    /// Something else (a remount, the end of a mount namespace), or that is not known.
+    pub const OTHER: u32 = 2;
+}
+
 /// Classes of request sizes, for the service times that are learnt.
 pub mod size {
     /// 0 bytes, up to 4 KiB, 16 KiB, 64 KiB, 256 KiB, 1 MiB, 16 MiB, and above.

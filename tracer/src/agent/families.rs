@@ -62,6 +62,7 @@ pub fn families(
     let rows: Vec<_> = series.rows().map(|(labels, row)| (victim(&labels), labels, row)).collect();
     let mut all = victims(&rows);
     all.push(under_way(&rows, s));
+    all.push(frozen(&rows, s));
     all.extend(disks(disk_series));
     all.extend(itself(s, agent));
     all.extend(agent.own.iter().cloned());
@@ -195,6 +196,27 @@ fn under_way(rows: &Rows<'_>, s: &Snapshot) -> MetricFamily {
         "tracer_sync_under_way_seconds",
         "Age of a victim's oldest sync that has not ended, once it is 1 s old; otherwise 0.",
         oldest.iter().map(|(labels, seconds)| (victim(labels), *seconds)),
+    )
+}
+
+/// For how long each victim's filesystem has been frozen while it waits to write there: 0 for those
+/// that do not.
+fn frozen(rows: &Rows<'_>, s: &Snapshot) -> MetricFamily {
+    let waiting: Vec<_> = s
+        .frozen
+        .iter()
+        .map(|one| (labels_of(&one.actor), bounded(&one.device, COLUMNS), one.seconds))
+        .collect();
+    let seconds = |labels: &VictimLabels| {
+        let its = waiting.iter().filter(|(actor, device, _)| {
+            (actor, &**device) == (&labels.actor, labels.device.as_str())
+        });
+        its.map(|one| one.2).fold(0.0, f64::max)
+    };
+    gauges(
+        "tracer_frozen_seconds",
+        "For how long the filesystem that a victim waits to write to has been frozen; otherwise 0.",
+        rows.iter().map(|(names, labels, _)| (names.clone(), seconds(labels))),
     )
 }
 

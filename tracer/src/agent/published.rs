@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::exposition::{Exemplars, Format};
 use crate::output::{
-    hanging, json,
+    freeze, hanging, json,
     why::{Why, why},
 };
-use tracer_snapshot::{DroppedCounts, Filtered, Hanging, SCHEMA, Snapshot};
+use tracer_snapshot::{DroppedCounts, Filtered, Frozen, Hanging, SCHEMA, Snapshot};
 
 /// At most this number of victims is in one answer; the slowest come first.
 const MAX_VICTIMS: usize = 200;
@@ -51,6 +51,8 @@ struct Verdicts<'a> {
     hanging: Vec<Described<'a>>,
     /// Further ones.
     hanging_left_out: usize,
+    /// Processes that wait to write to a filesystem that is frozen, the longest wait first.
+    frozen: Vec<Waiting<'a>>,
 }
 
 /// A sync that has not ended, with the sentence that says so.
@@ -64,6 +66,20 @@ struct Described<'a> {
 impl<'a> From<&'a Hanging> for Described<'a> {
     fn from(sync: &'a Hanging) -> Self {
         Self { verdict: hanging::sentence(sync), sync }
+    }
+}
+
+/// A process that waits for a thaw, with the sentence that says so.
+#[derive(Serialize)]
+struct Waiting<'a> {
+    verdict: String,
+    #[serde(flatten)]
+    wait: &'a Frozen,
+}
+
+impl<'a> From<&'a Frozen> for Waiting<'a> {
+    fn from(wait: &'a Frozen) -> Self {
+        Self { verdict: freeze::waiting(wait), wait }
     }
 }
 
@@ -113,6 +129,7 @@ impl Published {
                 victims_left_out: s.victims.len().saturating_sub(MAX_VICTIMS),
                 hanging: s.hanging.iter().map(Described::from).collect(),
                 hanging_left_out: s.hanging_left_out,
+                frozen: s.frozen.iter().map(Waiting::from).collect(),
             };
             to_json(&verdicts)
         })
@@ -164,5 +181,18 @@ mod tests {
         assert!(verdict.contains("vda has 3 requests in flight"), "{verdict}");
         assert_eq!((&one["kind"], &one["disk"]["name"]), (&"device".into(), &"vda".into()));
         assert_eq!(shown["hanging_left_out"], 3);
+    }
+
+    #[test]
+    fn a_frozen_filesystem_has_its_sentence() {
+        let mut s = fixture::empty();
+        s.frozen = vec![fixture::frozen()];
+        let published = Published::new("node-1".into(), s, Vec::new());
+        let shown: serde_json::Value =
+            serde_json::from_slice(&published.verdicts().unwrap()).unwrap();
+        let one = &shown["frozen"][0];
+        let verdict = one["verdict"].as_str().unwrap();
+        assert!(verdict.starts_with("etcd (etcd.service) cannot write to vda1: "), "{verdict}");
+        assert_eq!((&one["seconds"], &one["by"]["comm"]), (&47.0.into(), &"fsfreeze".into()));
     }
 }

@@ -1,8 +1,9 @@
 //! `tracer watch`: prints one line for each slow sync when it ends, and repeated
-//! lines for one that does not end.
+//! lines for one that does not end, and for a filesystem that stays frozen.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     io::{self, Write as _},
     time::Duration,
 };
@@ -18,11 +19,11 @@ use super::{
 use crate::{
     cli::WatchArgs,
     filter::Filter,
-    output::{escape::escape, hanging, json, watch},
+    output::{escape::escape, freeze, hanging, json, watch},
     session::Options,
 };
 use tracer_recording::replay::Replay;
-use tracer_snapshot::{Hanging, SlowSync};
+use tracer_snapshot::{Frozen, Hanging, SlowSync};
 
 /// Lines of a recording are printed each time this much of it was played.
 const PRINTED_EVERY: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
         say_first(args, &format!("unproven: {}", escape(&why)))?;
     }
     let mut shown = Shown::begin(args)?;
-    let mut hanging = Reminders::default();
+    let (mut hanging, mut frozen) = (Reminders::default(), Reminders::default());
     loop {
         let last = tokio::select! {
             () = wakeup.wait() => false,
@@ -55,6 +56,7 @@ pub async fn run(args: &WatchArgs, options: &Options) -> Result<()> {
         session.poll(Some(min_ns(args)), &mut slow);
         shown.print(args, &mut slow)?;
         hanging.print(args, &shown, session.hanging())?;
+        frozen.print(args, &shown, &session.frozen())?;
         if last {
             return Ok(());
         }
@@ -85,11 +87,12 @@ pub fn replay(args: &WatchArgs, replay: &mut Replay, asked: Option<&Asked>) -> R
     let end = Until::of(replay, asked, args.scope.duration);
     let mut slow = Vec::new();
     let mut shown = Shown::begin(args)?;
-    let mut hanging = Reminders::default();
+    let (mut hanging, mut frozen) = (Reminders::default(), Reminders::default());
     loop {
         let is_over = end.play(replay, Some(PRINTED_EVERY), Some(min_ns(args)), &mut slow);
         shown.print(args, &mut slow)?;
         hanging.print(args, &shown, replay.hanging())?;
+        frozen.print(args, &shown, &replay.frozen())?;
         if is_over {
             return Ok(());
         }
@@ -154,32 +157,92 @@ impl Shown {
     }
 }
 
-/// A sync that does not end is printed when it is found, and each time that its age
-/// has doubled.
-#[derive(Default)]
-struct Reminders {
-    /// For each thread, the age in seconds from which on its sync is printed again.
-    next: HashMap<u32, f64>,
+/// A wait that does not end is printed when it is found, and each time that its age has doubled.
+struct Reminders<K> {
+    /// For each wait, the age in seconds from which on it is printed again.
+    next: HashMap<K, f64>,
 }
 
-impl Reminders {
-    fn print(&mut self, args: &WatchArgs, shown: &Shown, hanging: &[Hanging]) -> Result<()> {
-        self.next.retain(|tid, _| hanging.iter().any(|one| one.tid == *tid));
+impl<K> Default for Reminders<K> {
+    fn default() -> Self {
+        Self { next: HashMap::new() }
+    }
+}
+
+/// A wait that has not ended.
+trait Wait: Serialize {
+    /// It distinguishes the wait from others at the same time.
+    type Key: Eq + Hash;
+
+    fn key(&self) -> Self::Key;
+    fn seconds(&self) -> f64;
+    fn is_taken(&self, filter: &Filter) -> bool;
+    fn write(&self, bytes: &mut Vec<u8>) -> io::Result<()>;
+}
+
+impl Wait for Hanging {
+    type Key = u32;
+
+    fn key(&self) -> u32 {
+        self.tid
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    fn is_taken(&self, filter: &Filter) -> bool {
+        filter.takes_hanging(self)
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        hanging::write_one(bytes, self)
+    }
+}
+
+impl Wait for Frozen {
+    type Key = (u32, String);
+
+    fn key(&self) -> Self::Key {
+        (self.actor.tgid, self.device.clone())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    fn is_taken(&self, filter: &Filter) -> bool {
+        filter.takes_frozen(self)
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        freeze::write_one(bytes, self)
+    }
+}
+
+impl<K: Eq + Hash> Reminders<K> {
+    fn print<W: Wait<Key = K>>(
+        &mut self,
+        args: &WatchArgs,
+        shown: &Shown,
+        waits: &[W],
+    ) -> Result<()> {
+        self.next.retain(|key, _| waits.iter().any(|one| one.key() == *key));
         let mut bytes = Vec::new();
-        for one in hanging.iter().filter(|one| shown.filter.takes_hanging(one)) {
-            let next = self.next.entry(one.tid).or_insert(args.min.as_secs_f64());
-            // Another sync of the thread's.
-            if one.seconds < *next / 2.0 {
+        for one in waits.iter().filter(|one| one.is_taken(&shown.filter)) {
+            let next = self.next.entry(one.key()).or_insert(args.min.as_secs_f64());
+            // Another one of the same key.
+            if one.seconds() < *next / 2.0 {
                 *next = args.min.as_secs_f64();
             }
-            if one.seconds < *next {
+            if one.seconds() < *next {
                 continue;
             }
-            *next = 2.0 * one.seconds;
+            *next = 2.0 * one.seconds();
             if args.json {
                 shown.write(&mut bytes, one)?;
             } else {
-                hanging::write_one(&mut bytes, one)?;
+                one.write(&mut bytes)?;
             }
         }
         write(&bytes)

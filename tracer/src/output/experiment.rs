@@ -18,7 +18,9 @@ pub fn experiment(victim: &Victim) -> Option<String> {
              of itself is not the cause"
                 .to_owned()
         }
-        Kind::Owners | Kind::Own if freeze::freezer(verdict).is_some() => {
+        Kind::Owners | Kind::Own
+            if verdict.is_frozen_by_unknown || freeze::freezer(verdict).is_some() =>
+        {
             "freeze nothing on this filesystem for ten minutes. If its syncs still stop for that \
              long, the freezes are not the cause"
                 .to_owned()

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use tracer_snapshot::{
     Actor, Change, Competitor, Confidence, Cost, Culprit, DeviceState, Disk, DroppedCounts,
-    Evidence, FileClass, Hanging, HangingDisk, Kernel, Kind, Op, OwnWork, OwnerRow, Phase, Phases,
-    PoolMode, RuledOut, SCHEMA, Shares, SlowSync, SlowerThan, Snapshot, StackFact, StackState,
-    SyncOwner, Totals, Trigger, Verdict, Via, Victim,
+    Evidence, FileClass, Frozen, Hanging, HangingDisk, Kernel, Kind, Op, OwnWork, OwnerRow, Phase,
+    Phases, PoolMode, RuledOut, SCHEMA, Shares, SlowSync, SlowerThan, Snapshot, StackFact,
+    StackState, SyncOwner, Totals, Trigger, Verdict, Via, Victim,
 };
 
 const AT: f64 = 1_772_366_400.25;
@@ -25,6 +25,7 @@ pub fn empty() -> Snapshot {
         disks: Vec::new(),
         hanging: Vec::new(),
         hanging_left_out: 0,
+        frozen: Vec::new(),
         filter: None,
         dropped: DroppedCounts { counters: vec![("ring_full", 0), ("reconciled", 0)] },
         cost: Cost::default(),
@@ -153,6 +154,7 @@ pub fn trimmed() -> Snapshot {
         watched_seconds: 125.0,
         hanging: Vec::new(),
         hanging_left_out: 0,
+        frozen: Vec::new(),
         filter: None,
         victims: vec![wal, db, journald],
         disks: vec![disk("vda", 4, owners), disk("nvme0n1", 0, Vec::new())],
@@ -320,6 +322,22 @@ pub fn out_of_space() -> StackFact {
     let (mode, data_share, metadata_share) = (PoolMode::OutOfDataSpace, 1.0, 0.12);
     let state = StackState::Pool { mode, data_share, metadata_share };
     StackFact { disk: "dm-3".into(), name: "vg-pool-tpool".into(), state }
+}
+
+/// etcd that cannot write to its log, because a backup keeps the filesystem frozen.
+pub fn frozen() -> Frozen {
+    let s = trimmed();
+    let etcd = s.victims.iter().find(|victim| victim.id == 7).expect("etcd is a victim");
+    Frozen {
+        schema: SCHEMA,
+        at: AT,
+        actor: etcd.actor.clone(),
+        class: etcd.class,
+        path: etcd.path.clone(),
+        device: etcd.device.clone(),
+        seconds: 47.0,
+        by: Some(unit("fsfreeze", 950, "backup.service")),
+    }
 }
 
 /// etcd in a fdatasync of its log that a dead disk does not end.

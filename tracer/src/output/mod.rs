@@ -8,7 +8,7 @@
 
 pub mod escape;
 mod experiment;
-mod freeze;
+pub mod freeze;
 pub mod hanging;
 mod helper;
 pub mod json;

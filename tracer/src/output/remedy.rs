@@ -7,7 +7,7 @@
 use super::{
     experiment::experiment,
     freeze, helper, pause, quote, stack,
-    verdict::{in_house, starved},
+    verdict::{in_house, means, starved},
 };
 use tracer_snapshot::{Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim};
 
@@ -32,6 +32,7 @@ fn what_helps(victim: &Victim, s: &Snapshot) -> Vec<String> {
     match verdict.kind {
         Kind::None | Kind::Undecided => {}
         Kind::Unknown => all.push("watch longer, or while it syncs more often".to_owned()),
+        Kind::Owners if verdict.is_frozen_by_unknown => all.push(freeze::FIND_OUT.to_owned()),
         Kind::Owners => {
             let worst = verdict.culprits.iter().filter(|c| c.share >= WORTH_DOING);
             for culprit in worst.take(2) {
@@ -225,12 +226,22 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
         }
         _ => {
             if let Some(trigger) = &culprit.trigger {
+                let instead = match trigger.call {
+                    "sync" | "syncfs" => {
+                        "let it sync only its own files (fsync, `sync FILE`), or run when it is quiet"
+                    }
+                    "umount" => {
+                        "let it unmount when it is quiet, or have it unmount nothing that lies on this \
+                         filesystem (an overlay can be mounted with `volatile`, or its upper layer be \
+                         on another disk)"
+                    }
+                    _ => "let it do so when it is quiet",
+                };
                 all.push(format!(
-                    "{} has the data of everybody written with {}: let it sync only its own files \
-                     (fsync, `sync FILE`), or run when it is quiet; and let {actor} leave less \
-                     unwritten (fsync after each file, or vm.dirty_background_bytes)",
+                    "{} has the data of everybody written with {}: {instead}; and let {actor} \
+                     leave less unwritten (fsync after each file, or vm.dirty_background_bytes)",
                     quote::actor(&trigger.actor),
-                    trigger.call
+                    means(trigger)
                 ));
             }
             all.push(limit_of(culprit, scheduler));
@@ -349,6 +360,17 @@ pub(super) mod tests {
         assert!(all[0].starts_with("sync (backup.service) has the data of everybody written"));
         assert!(all[0].contains("let fstrim (demo-trim.service) leave less unwritten"), "{all:?}");
         assert!(all[1].starts_with("limit demo-trim.service by io.max"), "{all:?}");
+        for (call, by, instead) in [
+            ("umount", "umount", "let it unmount when it is quiet"),
+            ("freeze", "a freeze of the filesystem", "let it do so when it is quiet"),
+            ("filesystem_sync", "a sync of the whole filesystem", "let it do so when it is quiet"),
+        ] {
+            let trigger = Trigger { call, ..fixture::syncer() };
+            victim.verdict.culprits[0].trigger = Some(trigger);
+            let all = remedies(&victim, &s);
+            let said = format!("has the data of everybody written with {by}: {instead}");
+            assert!(all[0].contains(&said), "{all:?}");
+        }
     }
 
     #[test]

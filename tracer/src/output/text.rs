@@ -8,7 +8,7 @@ use std::io;
 
 use super::{
     escape::{bounded, bounded_tail, padded},
-    hanging, names, phases,
+    freeze, hanging, names, phases,
     units::{bytes_rate, duration, percent, rate, reference, span, utc},
     verdict,
 };
@@ -119,6 +119,7 @@ fn write_header(out: &mut impl io::Write, s: &Snapshot) -> io::Result<()> {
         writeln!(out, "{}", bounded(&left_out, COLUMNS))?;
     }
     hanging::write(out, s)?;
+    freeze::write(out, s)?;
     write_wrapped(out, &dropped(&s.dropped))?;
     match unsupported(s) {
         Some(unsupported) => writeln!(out, "{}", bounded(&unsupported, COLUMNS)),

@@ -16,6 +16,9 @@ use tracer_snapshot::{
 /// A smaller share of a disk's requests is not worth mentioning.
 const UNCOUNTED: f64 = 0.0005;
 
+/// The word for a filesystem that was frozen, by whom is not known.
+const FROZEN: &str = "frozen";
+
 /// At most this number of facts about a stack is in one sentence.
 const STACK: usize = 2;
 
@@ -40,12 +43,22 @@ pub fn sentence(victim: &Victim) -> String {
 /// Says who had a culprit's data written, when, and for how long that call took.
 pub fn triggered(trigger: &Trigger) -> String {
     let Trigger { actor, call, at, seconds } = trigger;
-    format!(
-        "{} had it written at {}: it called {call} for {}",
-        names::actor(actor),
-        clock(*at),
-        duration(*seconds)
-    )
+    let did = match *call {
+        "freeze" => "it froze the filesystem, which took",
+        "filesystem_sync" => "it synced the whole filesystem for",
+        call => &format!("it called {call} for"),
+    };
+    let (who, at) = (names::actor(actor), clock(*at));
+    format!("{who} had it written at {at}: {did} {}", duration(*seconds))
+}
+
+/// The means by which a trigger had the data written.
+pub fn means(trigger: &Trigger) -> &'static str {
+    match trigger.call {
+        "freeze" => "a freeze of the filesystem",
+        "filesystem_sync" => "a sync of the whole filesystem",
+        call => call,
+    }
 }
 
 fn blame(victim: &Victim) -> String {
@@ -72,11 +85,12 @@ fn blame(victim: &Victim) -> String {
         Kind::Owners | Kind::Own if let Some(worst) = pause::dirtier(verdict) => {
             pause::sentence(verdict, worst)
         }
+        Kind::Owners if verdict.is_frozen_by_unknown => freeze::by_unknown(verdict),
         Kind::Owners => match worst {
             Some(worst) => {
                 let trigger = worst.trigger.as_ref().map(|trigger| {
                     let who = names::actor(&trigger.actor);
-                    format!("; {who} had it written by {}", trigger.call)
+                    format!("; {who} had it written by {}", means(trigger))
                 });
                 let blamed = format!("{} makes it wait: {}", culprit(worst), of(worst.share));
                 blamed + &trigger.unwrap_or_default()
@@ -185,6 +199,9 @@ fn below(victim: &Victim) -> String {
 
 /// A form that fits a column of a table: `83% fstrim (fstrim.service) discard`.
 pub fn phrase(victim: &Victim) -> String {
+    if victim.verdict.is_frozen_by_unknown {
+        return FROZEN.to_owned();
+    }
     match (victim.verdict.kind, victim.verdict.culprits.first()) {
         (Kind::Owners | Kind::Cpu | Kind::Memory, Some(worst)) => {
             // The share comes first, as a long name may be cut.
@@ -210,6 +227,9 @@ pub fn phrase(victim: &Victim) -> String {
 
 /// A form that fits six columns: the share of the worst culprit, or the kind of cause.
 pub fn word(victim: &Victim) -> String {
+    if victim.verdict.is_frozen_by_unknown {
+        return FROZEN.to_owned();
+    }
     match (victim.verdict.kind, victim.verdict.culprits.first()) {
         (Kind::Owners, Some(worst)) => percent(worst.share),
         (Kind::Own, _) if let Some(worst) = in_house(victim) => percent(worst.share),

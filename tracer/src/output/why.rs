@@ -12,13 +12,13 @@ use unicode_width::UnicodeWidthStr as _;
 pub use self::json::{Hangs, Why, hangs, why};
 use super::{
     escape::bounded,
-    hanging, names, phases, remedy, stack,
+    freeze, hanging, names, phases, remedy, stack,
     text::{dropped_list, unproven, unsupported},
     units::{duration, percent, reference, utc},
     verdict::{culprit, named, own_work, sentence, triggered},
 };
 use crate::filter;
-use tracer_snapshot::{Change, Evidence, Hanging, Kind, Op, Snapshot, Via, Victim};
+use tracer_snapshot::{Change, Evidence, Frozen, Hanging, Kind, Op, Snapshot, Via, Victim};
 
 /// No line is wider.
 const COLUMNS: usize = 100;
@@ -46,6 +46,12 @@ fn hanging_of<'a>(victim: &Victim, s: &'a Snapshot) -> Vec<&'a Hanging> {
     s.hanging.iter().filter(is_its).collect()
 }
 
+fn frozen_of<'a>(victim: &'a Victim, s: &'a Snapshot) -> impl Iterator<Item = &'a Frozen> {
+    s.frozen
+        .iter()
+        .filter(|one| names::is_same(&one.actor, &victim.actor) && one.device == victim.device)
+}
+
 fn kept_at(victim: &Victim, s: &Snapshot) -> Option<f64> {
     s.disks.get(victim.disk?)?.reference_at
 }
@@ -62,6 +68,9 @@ pub fn write_why(out: &mut impl io::Write, victim: &Victim, s: &Snapshot) -> io:
     writeln!(out, "{}", names::victim(victim, COLUMNS))?;
     for one in hanging_of(victim, s) {
         line(out, "hangs", &hanging::sentence(one))?;
+    }
+    for one in frozen_of(victim, s) {
+        line(out, "frozen", &freeze::waiting(one))?;
     }
     let disk = victim.disk.and_then(|disk| s.disks.get(disk));
     if let Some(disk) = disk.filter(|disk| disk.known_as.is_some()) {
@@ -257,6 +266,7 @@ fn line(out: &mut impl io::Write, label: &str, text: &str) -> io::Result<()> {
 mod tests {
     use super::super::{escape, fixture, json};
     use super::*;
+    use tracer_snapshot::Trigger;
 
     fn text(victim: usize, s: &Snapshot) -> String {
         let mut out = Vec::new();
@@ -289,6 +299,20 @@ mod tests {
         assert_eq!((&trigger["comm"], &trigger["call"]), (&"sync".into(), &"sync".into()));
         assert_eq!(trigger["sentence"], line);
         assert_eq!(trigger["at"], 1_795_896_762.25);
+        for (call, did, by) in [
+            ("umount", "it called umount for", "umount"),
+            ("freeze", "it froze the filesystem, which took", "a freeze of the filesystem"),
+            (
+                "filesystem_sync",
+                "it synced the whole filesystem for",
+                "a sync of the whole filesystem",
+            ),
+        ] {
+            s.victims[0].verdict.culprits[0].trigger = Some(Trigger { call, ..fixture::syncer() });
+            let says = text(0, &s).split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(says.contains(&format!("at 20:12:42 UTC: {did} 2.10 s")), "{says}");
+            assert!(says.contains(&format!("had it written by {by}")), "{says}");
+        }
     }
 
     #[test]

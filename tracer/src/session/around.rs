@@ -37,8 +37,9 @@ impl Session {
             reclaimers: self.tallies.read_reclaimers(&mut self.accounts),
             drops,
             late_drops,
-            freezes: self.read_freezes(),
+            freezes: self.read_freezes(now),
             pauses: self.read_pauses(),
+            whole_syncs: self.read_whole_syncs(now),
             limits,
             steal_ns,
             cpus,
@@ -88,7 +89,9 @@ impl Session {
                 suspects.chain(stoppers).chain([victim.actor()])
             });
             let owners = accounts.disks().iter().flat_map(|disk| disk.owners.iter());
-            let spoken_of: HashSet<ActorId> = blamed.chain(owners.map(Owner::actor)).collect();
+            let owners = owners.map(Owner::actor);
+            let spoken_of: HashSet<ActorId> =
+                blamed.chain(owners).chain(engine.callers()).collect();
             actors.forget_others(&spoken_of);
         }
     }

@@ -13,11 +13,11 @@ use tracer_engine::{
     tick::Tick,
 };
 use tracer_kernel::{
-    capability::Capability, facts::Facts, late, load::kernel_memory_bytes, program::Program,
-    strategies::Selection, unsupported::Unsupported,
+    capability::Capability, clock::monotonic_ns, facts::Facts, late, load::kernel_memory_bytes,
+    program::Program, strategies::Selection, unsupported::Unsupported,
 };
 use tracer_scene::comm_text;
-use tracer_snapshot::{Actor, Hanging, Snapshot};
+use tracer_snapshot::{Actor, Frozen, Hanging, Snapshot};
 
 /// The disks that are treated apart when series are chosen, by name.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +48,11 @@ impl Session {
     /// Syncs that had not ended at the last tick, the oldest first.
     pub fn hanging(&self) -> &[Hanging] {
         &self.scene.hanging
+    }
+
+    /// Processes that waited at the last tick to write to a frozen filesystem, the longest wait first.
+    pub fn frozen(&mut self) -> Vec<Frozen> {
+        self.scene.frozen(monotonic_ns(), &mut self.files)
     }
 
     /// The names of an actor, as far as they were resolved.

@@ -58,6 +58,7 @@ use tracer_kernel::{
         ring::{Record, RingReader},
         tallies::Tallies,
         under_way::UnderWay,
+        whole_syncs::WholeSyncs,
     },
 };
 use tracer_node::{
@@ -135,6 +136,8 @@ pub struct Session {
     cache_drops: CacheDrops,
     freezes: Freezes,
     pauses: Pauses,
+    whole_syncs: WholeSyncs,
+    unseen: freezes::Unseen,
     helpers: Helpers,
     /// The threads of helpers that the kernel programs were given.
     helper_threads: HelperThreads,
@@ -305,6 +308,7 @@ impl Session {
                 Dropped::KernelEvicted => {
                     self.tallies.evicted() + self.pauses.evicted() + accounts.journals_evicted()
                 }
+                Dropped::LeftOut => engine.left_out() + self.unseen.left_out,
                 Dropped::ReferenceRefused => self.references.refused,
                 Dropped::Unrecorded => self.flight.as_ref().map_or(0, Flight::dropped),
                 Dropped::RecordForeign => self.foreign,

@@ -13,7 +13,7 @@ use tracer_kernel::{
     load::{LoadOptions, Programs},
     maps::{
         accounts::Accounts, freezes::Freezes, helpers::HelperThreads, pauses::Pauses,
-        ring::RingReader, tallies::Tallies, under_way::UnderWay,
+        ring::RingReader, tallies::Tallies, under_way::UnderWay, whole_syncs::WholeSyncs,
     },
     pids::PidNamespace,
     strategies::Forced,
@@ -35,7 +35,7 @@ use super::{
     Session,
     calls::{self, Calls},
     demand::Demand,
-    dirtied,
+    dirtied, freezes,
     kept::References,
     ledger,
     loader::Loader,
@@ -168,6 +168,7 @@ impl Session {
         let tallies = Tallies::new(&mut programs)?;
         let freezes = Freezes::new(&mut programs)?;
         let pauses = Pauses::new(&mut programs)?;
+        let whole_syncs = WholeSyncs::new(&mut programs)?;
         let helper_threads = HelperThreads::new(&mut programs)?;
         let under_way = UnderWay::new(&mut programs)?;
         let mut ring = RingReader::new(programs.take_ring()?);
@@ -216,6 +217,8 @@ impl Session {
             cache_drops: CacheDrops::new(&options.root),
             freezes,
             pauses,
+            whole_syncs,
+            unseen: freezes::Unseen::default(),
             helpers: Helpers::new(&options.root),
             helper_threads,
             under_way,

@@ -141,3 +141,77 @@ fn a_short_freeze_makes_nothing_slow() {
     let judged = judgement(&after([Some(freeze(64_500, 0, true)), None]));
     assert_eq!((judged.kind, judged.outside_ns), (Kind::None, 0.0), "{judged:?}");
 }
+
+/// Nobody was seen to freeze it, and a neighbour's requests are in flight beside its last syncs.
+#[test]
+fn a_freeze_by_whom_is_not_known_is_nobody_elses() {
+    let unknown = |until_ms| Freeze { owner: OwnerId::NOBODY, ..freeze(64_000, until_ms, true) };
+    let engine = after((0..10).map(|_| Some(unknown(0))));
+    let judged = judgement(&engine);
+    assert_eq!(judged.kind, Kind::Owners, "{judged:?}");
+    assert!(judged.is_frozen_by_unknown && judged.culprits.is_empty(), "{judged:?}");
+    assert_eq!(judged.confidence, Confidence::Low);
+    assert_near(judged.outside_ns, 10e9);
+    let frozen = engine.victims()[0].frozen().unwrap();
+    assert!(frozen.is_unknown());
+    assert_near(frozen.ns, 10e9);
+}
+
+#[test]
+fn a_freeze_that_lasts_is_as_old_as_its_begin() {
+    let engine = after([Some(freeze(64_200, 0, true)), Some(freeze(64_200, 0, true))]);
+    let frozen = engine.victims()[0].frozen().unwrap();
+    assert_eq!((frozen.actor, frozen.owner), (actor(30, "fio"), OwnerId(4)));
+    assert_near(frozen.ns, 1.8e9);
+    assert!(after([Some(freeze(64_200, 0, false))]).victims()[0].frozen().is_none());
+}
+
+/// Six actors, one after another; four are remembered.
+#[test]
+fn freezers_for_whom_there_is_no_room_are_counted() {
+    let mut engine = after([]);
+    for number in 0..6 {
+        let at_ns = (65 + u64::from(number)) * SECOND;
+        let since_ns = at_ns - SECOND / 2;
+        let freezes = vec![Freeze { owner: OwnerId(number + 1), since_ns, ..freeze(0, 0, true) }];
+        let tick = Tick { at_ns, cpus: 2, freezes, ..Tick::default() };
+        engine.tick(&tick, |owner| actor(u64::from(owner.0), "backup"));
+    }
+    assert_eq!(engine.left_out(), 2);
+}
+
+/// On btrfs a sync waits for the thaw as well. It begins 0.3 s after the freeze, and ends with it
+/// 0.1 s after the tick 70.
+#[test]
+fn a_sync_that_waits_for_the_thaw_is_no_wait_of_its_own() {
+    let mut engine = after([]);
+    let owners = owners();
+    let begin_ns = 64_500 * MS;
+    let hangs = |until_ms: u64| SyncRecord {
+        begin_ns,
+        device: DEVICE,
+        tgid: TGID,
+        ..sync(until_ms * MS - begin_ns, &[])
+    };
+    for second in 65..=70 {
+        if second > 65 {
+            engine.add_unfinished(&hangs(second * 1000), 0, 0, |_| &owners);
+        }
+        let freezes = vec![freeze(64_200, 0, true)];
+        let tick = Tick { at_ns: second * SECOND, cpus: 2, freezes, ..Tick::default() };
+        engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
+    }
+    let waiting = judged(engine.with_unfinished(&engine.victims()[0]).unwrap());
+    engine.ingest(&hangs(70_100), &[], 0, 0, |_| &owners);
+    let freezes = vec![freeze(64_200, 70_100, false)];
+    let tick = Tick { at_ns: 71 * SECOND, cpus: 2, freezes, ..Tick::default() };
+    engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
+    for (judged, frozen_ns) in [(waiting, 5.8e9), (judgement(&engine), 5.9e9)] {
+        assert_eq!(judged.kind, Kind::Owners, "{judged:?}");
+        assert_near(judged.outside_ns, frozen_ns);
+        // The sync's begin lies in the freeze, so that there is nothing else.
+        assert_near(judged.excess_ns, frozen_ns);
+        assert_eq!(judged.culprits[0].actor, actor(30, "fio"));
+        assert_eq!(judged.confidence, Confidence::High);
+    }
+}

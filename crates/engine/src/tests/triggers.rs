@@ -1,9 +1,12 @@
-//! Data that one actor left in the page cache, and another that calls `sync`.
+//! Data that one actor left in the page cache, and another that calls `sync` or unmounts.
 
 use tracer_ebpf::record::via;
 
 use super::{seconds::SECOND, *};
-use crate::triggers::Call;
+use crate::{
+    tick::{WholeCall, WholeSync},
+    triggers::{Call, Way},
+};
 
 const SYNCER: u64 = 40;
 
@@ -20,6 +23,12 @@ fn call(kind: u32, second: u64, from_ms: u64, ms: u64) -> SyncRecord {
 /// Ten quick seconds, and one in which ten syncs of 100 ms each are behind the tenant's writes,
 /// which reach the disk in such a way; then one that is quick. `calls` end in the slow second.
 fn after(via: u8, calls: &[SyncRecord]) -> Engine {
+    after_all(via, calls, &[])
+}
+
+/// As [`after`], with whole filesystems that are written: each is in the tick at the end of a second in
+/// which it was under way.
+fn after_all(via: u8, calls: &[SyncRecord], whole_syncs: &[WholeSync]) -> Engine {
     let mut owners = owners();
     owners[4].via = via;
     let mut engine = Engine::new();
@@ -36,7 +45,14 @@ fn after(via: u8, calls: &[SyncRecord]) -> Engine {
                 engine.ingest(call, &[], 1, 0, |_| &owners);
             });
         }
-        let tick = Tick { at_ns: (second + 1) * SECOND, cpus: 2, ..Tick::default() };
+        let at_ns = (second + 1) * SECOND;
+        let is_now = |sync: &&WholeSync| {
+            sync.since_ns < at_ns && sync.until_ns > at_ns.saturating_sub(SECOND)
+        };
+        let until =
+            |sync: &WholeSync| WholeSync { until_ns: sync.until_ns.min(at_ns), ..sync.clone() };
+        let whole_syncs = whole_syncs.iter().filter(is_now).map(until).collect();
+        let tick = Tick { at_ns, cpus: 2, whole_syncs, ..Tick::default() };
         engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
     }
     engine
@@ -56,7 +72,7 @@ fn trigger(engine: &Engine) -> Option<Call> {
 fn who_called_sync_is_named_beside_the_one_whose_data_was_written() {
     for by in [via::WRITEBACK, via::JOURNAL] {
         let found = trigger(&after(by, &[call(kind::SYNC, 10, 50, 900)])).unwrap();
-        assert_eq!((found.who.cgroup, found.kind), (SYNCER, kind::SYNC));
+        assert_eq!((found.who.cgroup, found.way), (SYNCER, Way::Sync));
         assert_eq!((found.begin_ns, found.end_ns), (10_050 * MS, 10_950 * MS));
     }
 }
@@ -96,4 +112,44 @@ fn the_sync_of_a_file_or_of_another_filesystem_is_no_trigger() {
 fn whoever_has_its_own_data_written_needs_no_trigger() {
     let tenant = SyncRecord { cgroup: 30, comm: comm("fio"), ..call(kind::SYNC, 10, 0, 1000) };
     assert_eq!(trigger(&after(via::WRITEBACK, &[tenant])), None);
+}
+
+/// One by the owner 3, from one ms of the test to another.
+fn umount(since_ms: u64, until_ms: u64) -> WholeSync {
+    WholeSync {
+        device: 0,
+        disk: NO_DISK,
+        owner: OwnerId(3),
+        call: WholeCall::Umount,
+        since_ns: since_ms * MS,
+        until_ns: until_ms * MS,
+    }
+}
+
+#[test]
+fn who_unmounts_is_named_beside_the_one_whose_data_was_written() {
+    // The second one lasts over two ticks, and is one call.
+    for (since, until) in [(10_050, 10_950), (10_050, 11_400)] {
+        let engine = after_all(via::WRITEBACK, &[], &[umount(since, until)]);
+        let found = trigger(&engine).unwrap();
+        assert_eq!((found.who, found.way.name()), (owners()[3].actor(), "umount"));
+        assert_eq!((found.begin_ns, found.end_ns), (since * MS, until * MS));
+    }
+}
+
+#[test]
+fn an_umount_elsewhere_or_at_another_time_is_no_trigger() {
+    let of = |sync| trigger(&after_all(via::WRITEBACK, &[], &[sync]));
+    assert!(of(umount(10_000, 11_000)).is_some());
+    assert_eq!(of(WholeSync { device: 9, ..umount(10_000, 11_000) }), None);
+    assert_eq!(of(umount(7_000, 8_000)), None);
+    // Another filesystem on the victim's disk.
+    assert!(of(WholeSync { device: 9, disk: 0, ..umount(10_000, 11_000) }).is_some());
+    assert_eq!(of(WholeSync { device: 9, disk: 3, ..umount(10_000, 11_000) }), None);
+}
+
+#[test]
+fn whoever_has_its_own_data_written_by_an_umount_needs_no_trigger() {
+    let own = WholeSync { owner: OwnerId(4), ..umount(10_000, 11_000) };
+    assert_eq!(trigger(&after_all(via::WRITEBACK, &[], &[own])), None);
 }

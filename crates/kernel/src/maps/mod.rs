@@ -8,7 +8,8 @@
 //! [`waiting`] distinguishes a request that waits in a queue from one whose end was missed.
 //! [`tallies`] are sums by owner beside the ledger, and [`sums`] the tables that
 //! those and the journals' come from.
-//! [`freezes`] are the filesystems that somebody froze, [`pauses`] the writers that the kernel pauses. `estimate` finds the cost of requests that
+//! [`freezes`] are the filesystems that somebody froze, [`pauses`] the writers that the kernel
+//! pauses, and [`whole_syncs`] the filesystems that somebody has written as a whole. `estimate` finds the cost of requests that
 //! are never alone. [`pods`] are keys and values as plain bytes.
 
 pub mod accounts;
@@ -27,4 +28,5 @@ pub mod tallies;
 pub mod uncounted;
 pub mod under_way;
 pub mod waiting;
+pub mod whole_syncs;
 pub mod work;

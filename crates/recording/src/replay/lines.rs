@@ -73,9 +73,10 @@ impl Replay {
         check_time(tick.at_ns)?;
         let Tick { journals, contenders, reclaimers, limits, helpers, disks, .. } = tick;
         let lists = [journals.len(), contenders.len(), reclaimers.len(), limits.len()];
-        let drops =
-            [tick.drops.len(), tick.late_drops.len(), tick.freezes.len(), tick.pauses.len()];
-        let lists = lists.into_iter().chain([helpers.len(), disks.len()]).chain(drops);
+        let drops = [tick.drops.len(), tick.late_drops.len(), tick.pauses.len()];
+        let frozen = [tick.freezes.len(), tick.whole_syncs.len()];
+        let lists =
+            lists.into_iter().chain([helpers.len(), disks.len()]).chain(drops).chain(frozen);
         let loads = disks.iter().map(|disk| disk.loads.len());
         let waiting = tick.freezes.iter().map(|freeze| freeze.waiting.len());
         if lists.chain(loads).chain(waiting).any(|length| length > LIST) {

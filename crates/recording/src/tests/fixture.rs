@@ -102,6 +102,14 @@ pub fn tick(at_ns: u64) -> Tick {
             ns: 3 * MS,
             limit_ns: MS,
         }],
+        whole_syncs: vec![WholeSync {
+            device: 9 << 20,
+            disk: 0,
+            owner: OwnerId(9),
+            call: WholeCall::Umount,
+            since_ns: at_ns.saturating_sub(500 * MS),
+            until_ns: at_ns,
+        }],
         limits: vec![Limit {
             cgroup: 1,
             kind: LimitKind::Io,

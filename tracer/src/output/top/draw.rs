@@ -21,7 +21,7 @@ use crate::{
     filter,
     output::{
         escape::{bounded, bounded_tail},
-        hanging, names,
+        freeze, hanging, names,
         text::{dropped, unproven, unsupported},
         units::{reference, span},
         verdict,
@@ -114,7 +114,7 @@ fn header(view: &View, s: &Snapshot, ink: Ink, columns: usize) -> Vec<Line<'stat
     if let Some(left_out) = filter::line(s) {
         header.push(Line::from(cut(&left_out)));
     }
-    for line in hanging::lines(s) {
+    for line in hanging::lines(s).into_iter().chain(freeze::lines(s)) {
         header.push(Line::styled(cut(&line), ink.warning()));
     }
     if !none {

@@ -95,6 +95,7 @@ fn find_fields(layout: &Layout<'_>, config: &mut Config) -> Result<()> {
     config.nr_sync_file_range = number(libc::SYS_sync_file_range);
     config.nr_syncfs = number(libc::SYS_syncfs);
     config.nr_sync = number(libc::SYS_sync);
+    config.nr_umount = number(libc::SYS_umount2);
     let writes = [
         libc::SYS_write,
         libc::SYS_pwrite64,
