@@ -163,6 +163,8 @@ struct Watch {
     /// At the look before, by process: the threads' counters, and for how long which
     /// cgroup had been held back.
     before: HashMap<u32, Reading>,
+    /// The time of that look.
+    looked_ns: u64,
 }
 
 /// A process or a thread that works for a place.
@@ -178,10 +180,33 @@ struct Worker {
 #[derive(Clone, Debug, Default)]
 struct Reading {
     comm: String,
-    /// Each thread's time on a CPU and its wait for one, in ns.
-    threads: HashMap<u32, (u64, u64)>,
+    threads: HashMap<u32, Times>,
     /// The time for which each cgroup was held back, and its setting.
     throttled: HashMap<PathBuf, (u64, String)>,
+}
+
+/// A thread's times since its start, in ns.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    ran: u64,
+    /// Its waits for a CPU that have ended, as the kernel counts them.
+    waited: u64,
+    /// The part of a wait that has not ended for which it is known to have waited.
+    waits: u64,
+    /// Whether it could run, and has not since the look before.
+    is_runnable: bool,
+}
+
+impl Times {
+    /// Adds the wait that has not ended. A thread that could run at the look before, and now, and
+    /// has not run in these `elapsed_ns`, waited all the time.
+    fn go_on(&mut self, before: &Self, elapsed_ns: u64, is_runnable: impl FnOnce() -> bool) {
+        if (self.ran, self.waited) != (before.ran, before.waited) || !is_runnable() {
+            return;
+        }
+        self.is_runnable = true;
+        self.waits = before.waits + if before.is_runnable { elapsed_ns } else { 0 };
+    }
 }
 
 impl Watch {
@@ -193,11 +218,14 @@ impl Watch {
             found_ns: None,
             servers: HashMap::new(),
             before: HashMap::new(),
+            looked_ns: 0,
         }
     }
 
     fn look(&mut self, now_ns: u64, places: &[Place]) -> Vec<Seen> {
         self.find(now_ns, places);
+        let elapsed_ns = now_ns.saturating_sub(self.looked_ns);
+        self.looked_ns = now_ns;
         let mut now = HashMap::new();
         let mut seen = Vec::new();
         for place in places {
@@ -207,7 +235,7 @@ impl Watch {
                 }
                 let reading = match now.get(tgid) {
                     Some(known) => known,
-                    None => match self.read(*tgid) {
+                    None => match self.read(*tgid, elapsed_ns) {
                         Some(reading) => now.entry(*tgid).or_insert(reading),
                         None => {
                             // Gone: another may serve in its place.
@@ -257,7 +285,8 @@ impl Watch {
         self.servers = servers;
     }
 
-    fn read(&self, tgid: u32) -> Option<Reading> {
+    fn read(&self, tgid: u32, elapsed_ns: u64) -> Option<Reading> {
+        let before = self.before.get(&tgid);
         let comm = threads::comm(&self.tree, tgid)?;
         let mut reading = Reading { comm, ..Reading::default() };
         let tasks = fs::read_dir(self.tree.at(format!("proc/{tgid}/task"))).ok()?;
@@ -270,7 +299,10 @@ impl Watch {
             let path = format!("proc/{tgid}/task/{tid}/schedstat");
             // A thread may have ended.
             let stat = self.tree.read_up_to(path, SMALL_BYTES).ok();
-            if let Some(times) = stat.as_deref().and_then(parse_schedstat) {
+            if let Some(mut times) = stat.as_deref().and_then(parse_schedstat) {
+                if let Some(before) = before.and_then(|before| before.threads.get(&tid)) {
+                    times.go_on(before, elapsed_ns, || self.is_runnable(tgid, tid));
+                }
                 reading.threads.insert(tid, times);
             }
         }
@@ -289,17 +321,30 @@ impl Watch {
         }
         Some(reading)
     }
+
+    fn is_runnable(&self, tgid: u32, tid: u32) -> bool {
+        let mut stat = [0; 256];
+        let stat = self.tree.read(format_args!("proc/{tgid}/task/{tid}/stat"), &mut stat);
+        stat.is_ok_and(|stat| state(stat) == Some(b'R'))
+    }
+}
+
+/// The state of a thread, from `7 (name) S …`. The name may hold anything.
+pub(crate) fn state(stat: &[u8]) -> Option<u8> {
+    let end = stat.iter().rposition(|&b| b == b')')?;
+    stat.get(end + 2).copied()
 }
 
 fn difference(place: Place, role: Role, tgid: u32, before: &Reading, now: &Reading) -> Seen {
     let (mut waited_ns, mut sum, mut squares) = (0u64, 0.0, 0.0);
-    for (tid, (ran, waited)) in &now.threads {
-        let (ran_before, waited_before) = before.threads.get(tid).copied().unwrap_or_default();
-        // A thread's number may have been given to another.
-        let (ran, waited) = match ran.checked_sub(ran_before).zip(waited.checked_sub(waited_before))
-        {
-            Some(more) => more,
-            None => (*ran, *waited),
+    for (tid, now) in &now.threads {
+        let before = before.threads.get(tid).copied().unwrap_or_default();
+        let (ran, waited) = match now.ran.checked_sub(before.ran) {
+            Some(ran) if now.waited >= before.waited => {
+                (ran, (now.waited + now.waits).saturating_sub(before.waited + before.waits))
+            }
+            // A thread's number may have been given to another.
+            _ => (now.ran, now.waited),
         };
         waited_ns = waited_ns.saturating_add(waited);
         let work = ran as f64 + waited as f64;
@@ -328,13 +373,14 @@ fn difference(place: Place, role: Role, tgid: u32, before: &Reading, now: &Readi
 }
 
 /// `4589716 64066 1`: it ran, it could have run, so often.
-fn parse_schedstat(stat: &[u8]) -> Option<(u64, u64)> {
+fn parse_schedstat(stat: &[u8]) -> Option<Times> {
     let mut words = stat.split(u8::is_ascii_whitespace);
-    Some((number(words.next()?)?, number(words.next()?)?))
+    let (ran, waited) = (number(words.next()?)?, number(words.next()?)?);
+    Some(Times { ran, waited, waits: 0, is_runnable: false })
 }
 
 /// A process's cgroup of version 2, from the line `0::/path`.
-fn parse_unified(cgroup: &[u8]) -> Option<String> {
+pub(crate) fn parse_unified(cgroup: &[u8]) -> Option<String> {
     let path = cgroup.split(|&b| b == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
     Some(text(path, SMALL_BYTES))
 }

@@ -169,6 +169,31 @@ fn what_a_server_waited_for_is_counted_since_the_look_before() {
     assert_eq!(watch.look(3 * SECOND_NS, &[ON_LOOP0])[0].waited_ns, 9);
 }
 
+/// The kernel counts a wait for a CPU when it ends. Behind a task of real-time priority that may
+/// take seconds, or never end.
+#[test]
+fn a_wait_for_a_cpu_counts_while_it_lasts() {
+    let root = node();
+    let mut watch = watch(&root);
+    let mut look = |second: u64, ran: u64, waited_ms: u64, state: char| {
+        schedstat(&root, 812, 812, ran, waited_ms * 1_000_000);
+        put(&root, "proc/812/task/812/stat", &format!("812 (a) b) {state} 1 2"));
+        watch.look(second * SECOND_NS, &[ON_LOOP0]).first().map(|one| one.waited_ns / 1_000_000)
+    };
+    assert_eq!(look(1, 5, 10, 'S'), None);
+    // It could run at some time after the look before.
+    assert_eq!(look(2, 5, 10, 'R'), Some(0));
+    assert_eq!(look(3, 5, 10, 'R'), Some(1000));
+    assert_eq!(look(4, 5, 10, 'R'), Some(1000));
+    // It ran after 2.7 s, and waits again.
+    assert_eq!(look(5, 9, 2710, 'R'), Some(700));
+    assert_eq!(look(6, 9, 2710, 'R'), Some(0));
+    // It runs, and sleeps.
+    assert_eq!(look(7, 9, 2710, 'S'), Some(0));
+    assert_eq!(look(8, 9, 2710, 'S'), Some(0));
+    assert_eq!(look(9, 99, 2720, 'S'), Some(10));
+}
+
 #[test]
 fn a_server_that_is_gone_is_looked_for_at_once() {
     let root = node();
