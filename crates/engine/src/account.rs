@@ -7,7 +7,7 @@ use tracer_ebpf::record::op;
 
 use super::{
     blame::ActorId,
-    freeze::Froze,
+    freeze::Kept,
     helper::{Held, Role},
     pauses::Paused,
     phases::Phase,
@@ -73,7 +73,7 @@ pub struct DividedExcess<'a> {
     /// Wait by suspect: behind its requests, its blocks, its running, its
     /// allocations.
     waits: Vec<Waits>,
-    froze: Vec<Froze>,
+    kept: Vec<Kept>,
     paused: Paused,
     cpu_ns: f64,
     memory_ns: f64,
@@ -115,7 +115,7 @@ impl<'a> DividedExcess<'a> {
             charges,
             lifts,
             waits,
-            froze: Vec::new(),
+            kept: Vec::new(),
             paused: Paused::default(),
             cpu_ns: 0.0,
             memory_ns: 0.0,
@@ -195,14 +195,15 @@ impl<'a> DividedExcess<'a> {
         }
     }
 
-    /// Adds a wait for the victim's own limit outside its syncs.
+    /// Adds a wait outside its syncs: for the victim's own limit, or while it was stopped.
     pub fn hold_back(&mut self, held_ns: f64) {
         self.limit_ns += held_ns;
     }
 
-    /// Adds the waits before its syncs, while somebody kept its filesystem frozen.
-    pub fn freeze(&mut self, froze: Vec<Froze>) {
-        self.froze = froze;
+    /// Adds the waits outside its syncs, while somebody kept its filesystem frozen, or its
+    /// process stopped.
+    pub fn keep(&mut self, kept: Vec<Kept>) {
+        self.kept = kept;
     }
 
     /// Adds the waits before its syncs, while its writes were paused at the limit on dirty pages.
@@ -317,9 +318,9 @@ impl<'a> DividedExcess<'a> {
 
     pub fn shares(&self, total: f64) -> Shares {
         let sum = |part: fn(&Waits) -> f64| self.waits.iter().map(part).sum::<f64>();
-        let frozen_ns: f64 = self.froze.iter().map(|froze| froze.ns).sum();
+        let kept_ns: f64 = self.kept.iter().map(|kept| kept.ns).sum();
         Shares {
-            owners: (sum(|w| w.requests + w.journal) + frozen_ns + self.paused.by_others_ns())
+            owners: (sum(|w| w.requests + w.journal) + kept_ns + self.paused.by_others_ns())
                 / total,
             cpu: (self.cpu_ns + sum(|w| w.cpu)) / total,
             memory: (self.memory_ns + sum(|w| w.memory)) / total,
@@ -383,7 +384,7 @@ impl<'a> DividedExcess<'a> {
                 ruled_out.push(finding);
             }
         }
-        culprits.extend(self.froze.iter().filter_map(|froze| froze.finding(total)));
+        culprits.extend(self.kept.iter().filter_map(|kept| kept.finding(total)));
         culprits.extend(self.paused.by_others.iter().filter_map(|by| by.finding(total)));
         culprits.sort_by(|a, b| b.share.total_cmp(&a.share));
         ruled_out.sort_by_key(|finding| std::cmp::Reverse(finding.lift.with_n));

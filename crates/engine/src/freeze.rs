@@ -58,22 +58,29 @@ struct Freezer {
     past_ns: u64,
 }
 
-/// How long an actor kept a victim from writing.
+/// How long an actor kept a victim from writing, or from running.
 #[derive(Clone, Copy, Debug)]
-pub struct Froze {
+pub struct Kept {
     pub actor: ActorId,
     pub owner: OwnerId,
+    /// A code of [`op`].
+    pub charge: u32,
+    pub via: Via,
     pub ns: f64,
 }
 
-impl Froze {
+impl Kept {
+    fn by_freeze(actor: ActorId, owner: OwnerId, ns: u64) -> Self {
+        Self { actor, owner, charge: op::FREEZE, via: Via::Freeze, ns: ns as f64 }
+    }
+
     /// Whether nobody was seen to freeze it.
     pub fn is_unknown(&self) -> bool {
         self.owner == OwnerId::NOBODY
     }
 
     /// The finding for an excess of `total` ns, if that is a part of it that counts. The kernel was
-    /// seen to freeze the filesystem for this actor.
+    /// seen to freeze the filesystem for this actor, or says that this actor traces the victim.
     pub fn finding(&self, total: f64) -> Option<Finding> {
         if self.is_unknown() {
             return None;
@@ -83,8 +90,8 @@ impl Froze {
         (share >= CULPRIT_SHARE).then(|| Finding {
             actor: self.actor,
             owner: self.owner,
-            charge: op::FREEZE as usize,
-            via: Via::Freeze,
+            charge: self.charge as usize,
+            via: self.via,
             wait_ns: self.ns,
             share,
             lift: Lift::default(),
@@ -170,26 +177,32 @@ impl Victim {
     }
 
     /// The freeze for whose end it waited at the last tick, and how long that has lasted.
-    pub fn frozen(&self) -> Option<Froze> {
+    pub fn frozen(&self) -> Option<Kept> {
         let waits = self.helpers.freezers.waits?;
-        Some(Froze { actor: waits.actor, owner: waits.owner, ns: waits.ns as f64 })
+        Some(Kept::by_freeze(waits.actor, waits.owner, waits.ns))
     }
 
-    /// All who kept it from writing.
-    pub fn freezers(&self) -> impl Iterator<Item = (ActorId, OwnerId)> {
-        self.helpers.freezers.known.iter().map(|known| (known.actor, known.owner))
+    /// All who kept it from writing or from running.
+    pub fn keepers(&self) -> impl Iterator<Item = (ActorId, OwnerId)> {
+        let freezers = self.helpers.freezers.known.iter().map(|known| (known.actor, known.owner));
+        freezers.chain(self.helpers.stoppers.tracers()).chain(self.pausers())
     }
 
     /// Those who kept it from writing within `tick_ns` of ticks, and for how long; nobody if that
     /// is only a small part of the time.
-    pub(super) fn froze(&self, span: Span, tick_ns: f64) -> Vec<Froze> {
+    pub(super) fn froze(&self, span: Span, tick_ns: f64) -> Vec<Kept> {
         let known = self.helpers.freezers.known.iter().map(|known| {
             let past_ns = if span == Span::Period { known.past_ns } else { 0 };
-            let ns = (known.now_ns + known.before_ns + past_ns) as f64;
-            Froze { actor: known.actor, owner: known.owner, ns }
+            let ns = known.now_ns + known.before_ns + past_ns;
+            Kept::by_freeze(known.actor, known.owner, ns)
         });
         let froze: Vec<_> = known.filter(|froze| froze.ns > 0.0).collect();
         let all_ns: f64 = froze.iter().map(|froze| froze.ns).sum();
-        if all_ns >= LONG_NS.min(PART * tick_ns) { froze } else { Vec::new() }
+        if is_long(all_ns, tick_ns) { froze } else { Vec::new() }
     }
+}
+
+/// Whether a victim was kept from writing, or from running, for long enough within `tick_ns`.
+pub(super) fn is_long(kept_ns: f64, tick_ns: f64) -> bool {
+    kept_ns >= LONG_NS.min(PART * tick_ns)
 }

@@ -16,6 +16,7 @@ use super::{
     freeze::Freezers,
     pauses::Pausers,
     phases::Phase,
+    stop::Stoppers,
     sums::Half,
     victim::{Span, Victim},
 };
@@ -133,6 +134,8 @@ pub struct Helpers {
     pub(super) freezers: Freezers,
     /// Those who dirtied pages while it was paused at the limit on them.
     pub(super) pausers: Pausers,
+    /// Whatever stopped its process.
+    pub(super) stoppers: Stoppers,
 }
 
 /// How a helper was over a span: for which parts of the time it was held up.
@@ -260,6 +263,7 @@ impl Helpers {
         self.known.retain_mut(HelperSums::rotate);
         self.freezers.rotate();
         self.pausers.rotate();
+        self.stoppers.rotate();
     }
 
     pub(super) fn begin_period(&mut self) {
@@ -268,6 +272,7 @@ impl Helpers {
         }
         self.freezers.begin_period();
         self.pausers.begin_period();
+        self.stoppers.begin_period();
     }
 }
 

@@ -100,6 +100,8 @@ pub enum Via {
     Freeze,
     /// Before its syncs, in a write that the kernel paused because too many pages were dirty.
     Pause,
+    /// Outside its syncs, while it was stopped by the one who traces it.
+    Trace,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]

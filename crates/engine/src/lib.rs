@@ -32,6 +32,7 @@ mod save;
 pub mod second;
 pub mod settle;
 mod singles;
+pub mod stop;
 pub mod sums;
 pub mod suspect;
 pub mod tick;
@@ -48,6 +49,7 @@ use tracer_ebpf::record::{ACCOUNTS, SyncRecord, UnderlyingWindow};
 use blame::{ActorId, Division, Owner, OwnerId, Window};
 use drops::Drops;
 use phases::Phases;
+use stop::Stop;
 use tick::Tick;
 use triggers::Calls;
 use unfinished::Unfinished;
@@ -165,18 +167,30 @@ impl Engine {
         }
         self.now_ns = self.now_ns.max(tick.at_ns);
         self.drops.tick(tick, &actor);
+        let stops = self.stops(tick);
         self.calls.tick(tick, &actor);
         let (drops, calls) = (&self.drops, &self.calls);
         for victim in &mut self.victims {
             let is_watched = tick.at_ns.saturating_sub(victim.last_ns) <= WATCHED_NS;
-            if is_watched || victim.is_frozen() {
+            if is_watched || victim.is_frozen() || victim.is_halted() {
+                victim.stop(&stops, &actor);
                 self.left_out += victim.tick(tick, &actor, drops, calls);
             }
         }
         // They are copies, and what they leave out was counted above.
         self.unfinished.tick(|victim| {
+            victim.stop(&stops, &actor);
             victim.tick(tick, &actor, drops, calls);
         });
+    }
+
+    /// The stops of a tick, each with the number of syncs that the process ended in that second.
+    fn stops(&self, tick: &Tick) -> Vec<(Stop, u64)> {
+        let syncs_of = |tgid| {
+            let its = self.victims.iter().filter(|victim| victim.tgid == tgid);
+            its.map(|victim| u64::from(victim.fresh.syncs)).sum()
+        };
+        tick.stops.iter().map(|stop| (stop.clone(), syncs_of(stop.tgid))).collect()
     }
 
     /// Forgets the older half of every victim's window.

@@ -195,7 +195,7 @@ impl Victim {
     }
 
     /// All who dirtied pages while it was paused.
-    pub fn pausers(&self) -> impl Iterator<Item = (ActorId, OwnerId)> {
+    pub(super) fn pausers(&self) -> impl Iterator<Item = (ActorId, OwnerId)> {
         self.helpers.pausers.known.iter().map(|known| (known.actor, known.owner))
     }
 

@@ -22,8 +22,8 @@ const WRITE: usize = op::WRITE as usize;
 /// operation of its own (`record::op`): no suspect is charged with a freeze, whose place they have.
 pub const READ_BACK: usize = op::FREEZE as usize;
 
-/// The number of things that an actor can be charged with: the block operations, the causes
-/// beyond them without those that stop writes before a sync, and [`READ_BACK`].
+/// The number of things that a suspect can be charged with: the block operations, the causes
+/// beyond them without those that stop a victim outside its syncs, and [`READ_BACK`].
 pub const CHARGES: usize = READ_BACK + 1;
 
 /// Whether the one that is blamed most for this victim was on the sync's path

@@ -43,6 +43,7 @@ mod seconds;
 mod settled;
 mod shares;
 mod stalls;
+mod stop;
 mod suspects;
 mod ticks;
 mod triggers;

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{blame::OwnerId, helper::Helper, reference::Grade};
+use super::{blame::OwnerId, helper::Helper, reference::Grade, stop::Stop};
 
 /// One second of the node, as differences since the tick before.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -36,6 +36,9 @@ pub struct Tick {
     /// `sync` and `syncfs`, which are records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub whole_syncs: Vec<WholeSync>,
+    /// Processes of victims that were stopped in the last second.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<Stop>,
     /// Limits that held a cgroup back.
     pub limits: Vec<Limit>,
     /// Processes and threads of this node that victims' syncs wait for.
@@ -62,7 +65,9 @@ impl Tick {
         let writers = self.pauses.iter().map(|pause| pause.owner);
         let freezers = freezers.filter(|owner| *owner != OwnerId::NOBODY);
         let callers = self.whole_syncs.iter().map(|sync| sync.owner);
-        let others = others.chain(drops).chain(freezers).chain(writers).chain(callers);
+        let tracers = self.stops.iter().map(|stop| stop.owner);
+        let keepers = freezers.chain(writers).chain(tracers);
+        let others = others.chain(drops).chain(keepers).chain(callers);
         journals.chain(contenders).chain(others)
     }
 }

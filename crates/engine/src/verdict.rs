@@ -10,10 +10,12 @@ use tracer_ebpf::record::NO_DISK;
 use super::{
     account::{Basis, DividedExcess, is_limited},
     blame::{ActorId, OwnerId},
+    freeze::Kept,
     helper::{Held, Role},
     phases::Phase,
     reference::SLOWER,
     second::{Circumstances, is_short},
+    stop::{How, Stopped},
     sums::Half,
     suspect::{Change, ENOUGH, Lift, Second},
     triggers::Call,
@@ -105,8 +107,8 @@ pub struct Judgement {
     /// The part of the time for which a limit of its own held the victim back.
     pub limited: f64,
     /// The part of the excess outside its syncs: while its own limit stopped it, which is an
-    /// estimate, while it waited to write to a filesystem that was frozen, and while its writes
-    /// were paused because too many pages were dirty.
+    /// estimate, while it waited to write to a filesystem that was frozen, while its writes were
+    /// paused because too many pages were dirty, and while its process was stopped.
     pub outside_ns: f64,
     /// The part of the time for which it waited to write to a filesystem that was frozen.
     pub frozen: f64,
@@ -116,6 +118,8 @@ pub struct Judgement {
     pub paused_by_itself_ns: f64,
     /// It waited for that for most of the excess, and mostly it is not known for whom.
     pub is_frozen_by_unknown: bool,
+    /// The reason for which its process was stopped for most of the time, if it was for long.
+    pub stopped: Option<Stopped>,
     /// The processes and threads that it waits for, those most held up first.
     pub helpers: Vec<Held>,
     /// The state of the device meanwhile, as far as it is known.
@@ -127,6 +131,16 @@ pub struct Judgement {
     /// The victim was never seen to be well, but the device's kept reference says how fast its
     /// requests were.
     pub is_beside_reference: bool,
+}
+
+impl Judgement {
+    /// Whether its process was stopped by no process that is known, for most of what a limit is
+    /// blamed for.
+    pub fn is_halted(&self) -> bool {
+        let most_ns = 0.5 * self.shares.limit * self.excess_ns;
+        let stopped = self.stopped.as_ref().filter(|stopped| stopped.how != How::Traced);
+        self.kind == Kind::Limit && stopped.is_some_and(|stopped| stopped.ns >= most_ns)
+    }
 }
 
 /// Whether syncs that took `all` together, `excess` of it beyond the baseline, are longer
@@ -152,8 +166,15 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let circumstances = sum.circumstances;
     let paused = victim.paused(span, tick_ns, most_of_writers(victim, &circumstances));
     let (paused_ns, by_itself_ns) = (paused.all_ns(), paused.by_itself_ns);
-    let by_others_ns = paused.by_others_ns();
-    let outside_ns = held_ns + frozen_ns + paused_ns;
+    let stopped = victim.stopped(span, tick_ns);
+    let (traced, halted): (Vec<_>, Vec<_>) =
+        stopped.iter().partition(|stopped| stopped.how == How::Traced);
+    let halted_ns: f64 = halted.iter().map(|stopped| stopped.ns).sum();
+    let unknown_ns: f64 = froze.iter().filter(|one| one.is_unknown()).map(|one| one.ns).sum();
+    let kept: Vec<_> = froze.into_iter().chain(traced.into_iter().map(Kept::from)).collect();
+    let kept_ns: f64 = kept.iter().map(|kept| kept.ns).sum();
+    let by_others_ns = kept_ns + paused.by_others_ns();
+    let outside_ns = held_ns + halted_ns + kept_ns + paused_ns;
     let excess_ns = sum.parts.excess_ns + runqueue_ns + sum.long_on_cpu_ns() + outside_ns;
     let is_slow_of_late = is_slow_of_late(victim, sum);
     let is_unusual = is_slow_of_late || is_unusual(victim, sum, outside_ns, f64::MAX);
@@ -174,9 +195,8 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let mut account = DividedExcess::new(victim, span);
     let helpers = victim.held(sum, span);
     account.divide(victim, sum, runqueue_ns, &helpers);
-    account.hold_back(held_ns);
-    let unknown_ns: f64 = froze.iter().filter(|one| one.is_unknown()).map(|one| one.ns).sum();
-    account.freeze(froze);
+    account.hold_back(held_ns + halted_ns);
+    account.keep(kept);
     account.pause(paused);
     if basis.has_lifts {
         account.clear_suspects();
@@ -188,13 +208,15 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let limited_ns = sum.limited_cpu_ns.max(sum.limited_io_ns) as f64;
     let (mut culprits, mut ruled_out) = account.findings(total, sum, basis);
     // Then it is no question of its syncs, and of their disk.
-    let is_most = |ns: f64| 2.0 * ns >= excess_ns && ns > 0.0;
-    let is_frozen = is_most(frozen_ns);
+    let outside = [by_others_ns, by_itself_ns, halted_ns];
+    let most_ns = outside.into_iter().fold(0.0, f64::max);
+    let stands_still = most_ns > 0.0 && 2.0 * outside.iter().sum::<f64>() >= excess_ns;
     let kind = match () {
         () if is_too_little(sum.syncs, excess_ns) || !victim.has_history() => Kind::Unknown,
         () if !is_slow => Kind::None,
-        () if is_most(frozen_ns + by_others_ns) => Kind::Owners,
-        () if is_most(by_itself_ns) => Kind::Own,
+        () if stands_still && by_others_ns >= most_ns => Kind::Owners,
+        () if stands_still && by_itself_ns >= most_ns => Kind::Own,
+        () if stands_still => Kind::Limit,
         () => match kind_of(&shares, victim.disk == NO_DISK) {
             Kind::Device | Kind::Unseen if let Some(kind) = kind_of_server(&helpers) => kind,
             Kind::Owners | Kind::Own | Kind::Device | Kind::Unexplained
@@ -207,6 +229,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         },
     };
     // Then nobody can be named: whoever else was there did not freeze it.
+    let is_frozen = frozen_ns > 0.0 && 2.0 * frozen_ns >= excess_ns;
     let is_frozen_by_unknown = is_frozen && 2.0 * unknown_ns >= frozen_ns;
     if kind == Kind::Owners && is_frozen_by_unknown {
         for mut finding in culprits.extract_if(.., |finding| finding.via != Via::Freeze) {
@@ -256,7 +279,9 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         }
         // Nobody else uses this time, and it was seen.
         Kind::Filesystem if shares.filesystem >= 0.5 && !basis.is_standing => Confidence::High,
-        Kind::Limit if limited_ns > 0.0 || is_helper_limited(&helpers) => Confidence::High,
+        Kind::Limit if limited_ns + halted_ns > 0.0 || is_helper_limited(&helpers) => {
+            Confidence::High
+        }
         _ if sum.syncs >= ENOUGH => Confidence::Medium,
         _ => Confidence::Low,
     };
@@ -274,6 +299,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         frozen: if tick_ns > 0.0 { (frozen_ns / tick_ns).min(1.0) } else { 0.0 },
         paused: if tick_ns > 0.0 { (paused_ns / tick_ns).min(1.0) } else { 0.0 },
         paused_by_itself_ns: by_itself_ns,
+        stopped: stopped.into_iter().max_by(|a, b| a.ns.total_cmp(&b.ns)),
         limited: if tick_ns > 0.0 { (limited_ns / tick_ns).min(1.0) } else { 0.0 },
         circumstances,
         slower_than,

@@ -80,6 +80,13 @@ impl Identities {
         self.cgroups.find(&self.tree, id, now_ns)
     }
 
+    /// The number by which a process's cgroup goes (see [`tracer_ebpf::cgroup`]); 0 if that is not
+    /// found.
+    pub fn cgroup_of(&mut self, tgid: u32, now_ns: u64) -> u64 {
+        let process = self.processes.find(&self.tree, tgid, now_ns);
+        process.and_then(|process| self.cgroups.number(&self.tree, process)).unwrap_or(0)
+    }
+
     /// Learns the path of a cgroup from a process that is still there. That saves a walk,
     /// and also finds cgroups that live for less than the time between two walks.
     fn learn_cgroup(&mut self, tgid: u32, cgroup_id: u64) {

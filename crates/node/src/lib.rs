@@ -18,5 +18,6 @@ pub mod helpers;
 pub mod identity;
 pub mod mounts;
 pub mod namespaces;
+pub mod stopped;
 pub mod surroundings;
 pub mod tree;

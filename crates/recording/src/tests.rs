@@ -32,6 +32,7 @@ use tracer_engine::{
     blame::{Owner, OwnerId},
     helper::{Helper, Role},
     reference::Grade,
+    stop::{How, Stop},
     tick::{
         Alone, Contender, DiskWork, Freeze, JournalWork, Limit, LimitKind, Load, Memory, Paced,
         Pause, Reclaimer, Tick, WholeCall, WholeSync,

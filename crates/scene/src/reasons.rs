@@ -55,6 +55,9 @@ pub(crate) fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) 
             None => "nobody was seen to do it".to_owned(),
             Some(worst) => why_sure_of(worst, judgement),
         },
+        Kind::Limit if judgement.is_halted() => {
+            "its process was seen to be stopped, and nobody traces it".to_owned()
+        }
         Kind::Limit if judgement.limited < up_of(judgement, |held| held.limit) => {
             "its threads could have run, and their cgroup's quota did not let them".to_owned()
         }
@@ -126,6 +129,10 @@ fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
     }
     if worst.via == Via::Pause {
         return why_sure_of_writer(worst, judgement).to_owned();
+    }
+    if worst.via == Via::Trace {
+        return "the kernel says that it traces the victim, whose threads were seen to be stopped"
+            .to_owned();
     }
     let of_requests = matches!(worst.via, Via::Queue | Via::Device);
     let why = match (worst.lift.supports_blame(), worst.confidence) {

@@ -23,7 +23,7 @@ use tracer_engine::{
 };
 use tracer_snapshot::{
     Actor, BLOCK_BOUNDS_NS, Blame, Change, Countable, Culprit, DeviceState, Disk, Evidence, Kind,
-    Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, StackFact,
+    Latency, Op, OwnWork, OwnerRow, RuledOut, SCHEMA, SlowSync, Snapshot, Spread, StackFact, Stop,
     SyncOwner, Totals, Trigger, Verdict,
     labels::{FileId, FileNames},
 };
@@ -116,7 +116,7 @@ impl Scene {
         let waiting = self.engine.with_unfinished(ended).map(|copy| (copy, copy.sum(span)));
         let (victim, sum) =
             waiting.as_ref().map_or((ended, &ended_sum), |(copy, sum)| (*copy, sum));
-        if sum.syncs == 0 && !victim.is_frozen() {
+        if sum.syncs == 0 && !victim.is_frozen() && !victim.is_halted() {
             return None;
         }
         let quantile = |q| seconds(sum.quantile_ns(q));
@@ -200,6 +200,14 @@ impl Scene {
             paused_share: judgement.paused,
             paused_by_itself_seconds: judgement.paused_by_itself_ns / 1e9,
             is_frozen_by_unknown: judgement.is_frozen_by_unknown,
+            stop: judgement.stopped.map(|stopped| Stop {
+                how: stopped.how,
+                pid: pid::here(stopped.pid),
+                setting: stopped.setting,
+                seconds: stopped.ns / 1e9,
+                share: (stopped.ns / (f64::from(sum.ticks) * 1e9).max(1.0)).min(1.0),
+                is_halted: victim.is_halted(),
+            }),
             shares: tracer_snapshot::Shares {
                 owners,
                 cpu,

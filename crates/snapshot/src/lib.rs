@@ -33,7 +33,7 @@ pub use tracer_engine::{
 };
 pub use verdict::{
     Change, Confidence, Culprit, DeviceState, Evidence, HeldHelper, HelperRole, Kind, OwnWork,
-    RuledOut, Shares, SlowerThan, Trigger, Verdict, Via,
+    RuledOut, Shares, SlowerThan, Stop, StopHow, Trigger, Verdict, Via,
 };
 pub use workload::{Workload, WorkloadKind};
 
@@ -242,11 +242,13 @@ pub enum Op {
     Freeze,
     /// It dirtied pages until the limit on them was reached, and others' writes are paused.
     Dirty,
+    /// It traced a process (ptrace), which was stopped meanwhile.
+    Trace,
 }
 
 impl Op {
     /// All operations, in the order of the codes of `record::op`.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Read,
         Self::Write,
         Self::Discard,
@@ -259,6 +261,7 @@ impl Op {
         Self::DropCaches,
         Self::Freeze,
         Self::Dirty,
+        Self::Trace,
     ];
 
     /// The one that a code of `record::op` stands for; `None` for a code that this
@@ -282,6 +285,7 @@ impl Op {
             Self::DropCaches => "drop_caches",
             Self::Freeze => "freeze",
             Self::Dirty => "dirty",
+            Self::Trace => "trace",
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{Actor, FileClass, Op, StackFact};
 
 pub use tracer_engine::helper::{Held as HeldHelper, Role as HelperRole};
 pub use tracer_engine::kind::{Confidence, Kind, SlowerThan, Via};
+pub use tracer_engine::stop::How as StopHow;
 
 /// The verdict on one victim: what is blamed, and what speaks for it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -23,6 +24,7 @@ pub struct Verdict {
     /// The part of them outside its syncs: while its own CPU limit stopped it before or after
     /// them, which is an estimate, while it waited to write to a filesystem that was frozen, and
     /// while the kernel paused its writes because too many pages were dirty.
+    /// while its process was stopped.
     pub outside_seconds: f64,
     /// The part of the time for which it waited to write to a filesystem that was frozen, and
     /// whether it does so now.
@@ -35,6 +37,9 @@ pub struct Verdict {
     /// That has most of the excess, and it is not known who froze the filesystem; absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_frozen_by_unknown: bool,
+    /// The reason for which its process was stopped most; absent if it was not for long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
     /// The shares by kind of cause; they add up to 1, or are all 0.
     pub shares: Shares,
     /// The worst first.
@@ -58,6 +63,22 @@ pub struct Verdict {
     pub steal_share: f64,
     /// The amount by which the machine's memory shrank (a balloon).
     pub memory_shrank_bytes: u64,
+}
+
+/// A process was stopped, by something that is not its own doing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stop {
+    pub how: StopHow,
+    /// The process that traces it; 0 where nobody does.
+    pub pid: u32,
+    /// The file that freezes its cgroup, and that cgroup.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub setting: String,
+    /// For how long, and for which part of the time.
+    pub seconds: f64,
+    pub share: f64,
+    /// Whether none of its threads can run now.
+    pub is_halted: bool,
 }
 
 /// The shares of the excess by kind of cause.

@@ -23,12 +23,13 @@ pub mod op {
     pub const DROP_CACHES: u32 = 9;
     /// Freezing a filesystem (`fsfreeze`, a snapshot), which others then cannot write to.
     pub const FREEZE: u32 = 10;
-
     /// Dirtying pages until the limit on them is reached, at which others' writes are paused.
     pub const DIRTY: u32 = 11;
+    /// Tracing a process (ptrace), which is stopped meanwhile.
+    pub const TRACE: u32 = 12;
 
     /// A code from here on is none of these.
-    pub const KNOWN: usize = 12;
+    pub const KNOWN: usize = 13;
 }
 
 /// How an owner's request came to be issued, where not by the owner itself.

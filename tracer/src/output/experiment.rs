@@ -4,7 +4,7 @@
 //! Each verdict that says anything has one, however sure it is. It is read by people and pasted
 //! into shells, so names in it are quoted as in [`super::remedy`].
 
-use super::{freeze, helper, pause, quote, stack, verdict::in_house};
+use super::{freeze, helper, pause, quote, stack, stop, verdict::in_house};
 use tracer_snapshot::{Culprit, Kind, Op, Victim};
 
 /// The experiment for a verdict; `None` where nobody is blamed.
@@ -32,6 +32,11 @@ pub fn experiment(victim: &Victim) -> Option<String> {
             pause::experiment(&actor(worst))
         }
         Kind::Own if pause::is_by_itself(verdict) => pause::own_experiment(),
+        Kind::Owners | Kind::Own if let Some((worst, _)) = stop::tracing(verdict) => format!(
+            "let {} detach for a minute. If the waits around its syncs stay, the trace is not the \
+             cause",
+            actor(worst)
+        ),
         Kind::Owners => worst.map_or_else(of_busiest, of_owner),
         Kind::Cpu => {
             let task = worst.filter(|worst| !worst.actor.kernel_thread);
@@ -50,6 +55,9 @@ pub fn experiment(victim: &Victim) -> Option<String> {
                          `workingset_refault_file` in its memory.stat stand still, memory is not \
                          the cause"
             .to_owned(),
+        Kind::Limit if let Some(stop) = stop::halted(verdict) => {
+            stop::experiment(stop, victim.actor.tgid)
+        }
         Kind::Limit => {
             let one = helper::limited(verdict).map(|one| one.setting.as_str());
             let setting = one.or(verdict.limit.as_deref()).unwrap_or("the limit on its cgroup");

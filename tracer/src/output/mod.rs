@@ -20,6 +20,7 @@ mod quote;
 pub mod remedy;
 pub mod report;
 pub mod stack;
+mod stop;
 pub mod text;
 pub mod timeline;
 pub mod top;

@@ -6,7 +6,7 @@
 
 use super::{
     experiment::experiment,
-    freeze, helper, pause, quote, stack,
+    freeze, helper, pause, quote, stack, stop,
     verdict::{in_house, means, starved},
 };
 use tracer_snapshot::{Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim};
@@ -92,6 +92,9 @@ fn what_helps(victim: &Victim, s: &Snapshot) -> Vec<String> {
                 None => "set memory.min on the cgroup of the victim, or give it more memory".to_owned(),
             });
         }
+        Kind::Limit if let Some(stop) = stop::halted(verdict) => {
+            all.push(stop::remedy(stop, victim.actor.tgid));
+        }
         Kind::Limit if let Some(one) = helper::limited(verdict) => all.push(format!(
             "raise or remove {}: it holds back {}, which serves the disk",
             helper::quoted_setting(&one.setting),
@@ -119,6 +122,9 @@ fn what_helps(victim: &Victim, s: &Snapshot) -> Vec<String> {
             all.push(pause::remedy(&quote::actor(&worst.actor)));
         }
         Kind::Own if pause::is_by_itself(verdict) => all.push(pause::own_remedy()),
+        Kind::Own if let Some((worst, stop)) = stop::tracing(verdict) => {
+            all.push(stop::detach(&quote::actor(&worst.actor), stop, victim.actor.tgid));
+        }
         Kind::Own if let Some(worst) = in_house(victim) => {
             let actor = quote::actor(&worst.actor);
             all.push(format!(
@@ -200,6 +206,13 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
         )),
         Op::Freeze => return vec![freeze::remedy(&actor)],
         Op::Dirty if !culprit.actor.kernel_thread => return vec![pause::remedy(&actor)],
+        Op::Trace => {
+            let stop = victim.verdict.stop.as_ref();
+            return stop
+                .map(|stop| stop::detach(&actor, stop, victim.actor.tgid))
+                .into_iter()
+                .collect();
+        }
         Op::Metadata => all.push(format!(
             "{actor} shares the journal of the filesystem: put {} on a filesystem of its own",
             if victim.class == FileClass::Wal { "the WAL" } else { "the file of the victim" }

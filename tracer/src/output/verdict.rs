@@ -5,7 +5,7 @@
 
 use super::{
     escape::escape,
-    freeze, helper, names, pause, stack,
+    freeze, helper, names, pause, stack, stop,
     units::{clock, date, duration, percent, share},
 };
 use tracer_snapshot::{
@@ -86,6 +86,9 @@ fn blame(victim: &Victim) -> String {
             pause::sentence(verdict, worst)
         }
         Kind::Owners if verdict.is_frozen_by_unknown => freeze::by_unknown(verdict),
+        Kind::Owners | Kind::Own if let Some((worst, stop)) = stop::tracing(verdict) => {
+            stop::traced(worst, stop)
+        }
         Kind::Owners => match worst {
             Some(worst) => {
                 let trigger = worst.trigger.as_ref().map(|trigger| {
@@ -131,6 +134,7 @@ fn blame(victim: &Victim) -> String {
                 of(shares.memory)
             ),
         },
+        Kind::Limit if let Some(stop) = stop::halted(verdict) => stop::sentence(stop),
         Kind::Limit if let Some(one) = helper::limited(verdict) => {
             format!("{}: {}", helper::limit(one), of(shares.limit))
         }
@@ -217,6 +221,7 @@ pub fn phrase(victim: &Victim) -> String {
         (Kind::Undecided, _) => "device or load".to_owned(),
         (Kind::Unseen, _) => "no disk here".to_owned(),
         (Kind::Filesystem, _) => "its filesystem's work".to_owned(),
+        (Kind::Limit, _) if stop::halted(&victim.verdict).is_some() => "it is stopped".to_owned(),
         (Kind::Limit, _) => match helper::limited(&victim.verdict) {
             Some(one) => format!("limit of {}", helper::name(one)),
             None => "its own limit".to_owned(),

@@ -235,6 +235,7 @@ fn place(via: Via) -> &'static str {
         Via::Memory => "for memory",
         Via::Freeze => "to write",
         Via::Pause => "in paused writes",
+        Via::Trace => "in stops",
     }
 }
 

@@ -40,6 +40,7 @@ impl Session {
             freezes: self.read_freezes(now),
             pauses: self.read_pauses(),
             whole_syncs: self.read_whole_syncs(now),
+            stops: self.read_stops(now),
             limits,
             steal_ns,
             cpus,
@@ -85,8 +86,8 @@ impl Session {
             let victims = engine.victims().iter();
             let blamed = victims.flat_map(|victim| {
                 let suspects = victim.suspects.iter().map(|suspect| suspect.actor);
-                let stoppers = victim.freezers().chain(victim.pausers()).map(|(actor, _)| actor);
-                suspects.chain(stoppers).chain([victim.actor()])
+                let keepers = victim.keepers().map(|(actor, _)| actor);
+                suspects.chain(keepers).chain([victim.actor()])
             });
             let owners = accounts.disks().iter().flat_map(|disk| disk.owners.iter());
             let owners = owners.map(Owner::actor);

@@ -28,6 +28,7 @@ mod self_test;
 mod stacks;
 mod start;
 mod steps;
+mod stops;
 mod unproven;
 mod used;
 
@@ -138,6 +139,7 @@ pub struct Session {
     pauses: Pauses,
     whole_syncs: WholeSyncs,
     unseen: freezes::Unseen,
+    stops: stops::Stops,
     helpers: Helpers,
     /// The threads of helpers that the kernel programs were given.
     helper_threads: HelperThreads,
@@ -250,6 +252,7 @@ impl Session {
             Record::Foreign => *foreign += 1,
         });
         self.meet_disks(&unknown);
+        self.sample_stops(monotonic_ns());
         self.tick_if_due(monotonic_ns());
     }
 
@@ -280,8 +283,7 @@ impl Session {
             let victims = self.scene.engine.victims().iter();
             self.accounts.forget_owners(victims.flat_map(|victim| {
                 let suspects = victim.suspects.iter().map(|suspect| suspect.owner);
-                let stoppers = victim.freezers().chain(victim.pausers());
-                suspects.chain(stoppers.map(|(_, owner)| owner))
+                suspects.chain(victim.keepers().map(|(_, owner)| owner))
             }));
         }
         self.look_at_stacks(now);

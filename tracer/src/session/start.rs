@@ -25,6 +25,7 @@ use tracer_node::{
     helpers::Helpers,
     identity::{Identities, find_v1_controller, is_kernel_thread},
     namespaces::{self, Namespace},
+    stopped,
     surroundings::Surroundings,
     tree::Tree,
 };
@@ -44,6 +45,7 @@ use super::{
     read_clock,
     self_test::SelfTest,
     steps::StartStep,
+    stops::Stops,
 };
 
 /// How the tracer is to be started.
@@ -219,6 +221,7 @@ impl Session {
             pauses,
             whole_syncs,
             unseen: freezes::Unseen::default(),
+            stops: Stops::new(stopped::Stops::new(&options.root)),
             helpers: Helpers::new(&options.root),
             helper_threads,
             under_way,

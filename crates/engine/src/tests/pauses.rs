@@ -169,7 +169,7 @@ fn those_who_dirty_most_are_remembered() {
     }
     let judged = judgement(&engine);
     assert_eq!(judged.culprits.len(), 0, "5 s of 74 are less than a tenth: {judged:?}");
-    let pausers: Vec<_> = engine.victims()[0].pausers().map(|(_, owner)| owner).collect();
+    let pausers: Vec<_> = engine.victims()[0].keepers().map(|(_, owner)| owner).collect();
     assert!(pausers.contains(&TENANT) && pausers.contains(&OWN), "{pausers:?}");
     assert!(pausers.len() <= 16, "{pausers:?}");
 }

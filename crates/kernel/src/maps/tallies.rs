@@ -94,7 +94,7 @@ impl Tallies {
 }
 
 /// A name as the kernel has it.
-fn padded(comm: &[u8]) -> [u8; COMM] {
+pub fn padded(comm: &[u8]) -> [u8; COMM] {
     let mut padded = [0; COMM];
     let name = &comm[..comm.len().min(COMM - 1)];
     padded[..name.len()].copy_from_slice(name);

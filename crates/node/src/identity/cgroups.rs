@@ -19,7 +19,10 @@ use std::{
 
 use tracer_ebpf::cgroup;
 
-use super::{process::CGROUP_BYTES, procfs::outermost};
+use super::{
+    process::{CGROUP_BYTES, Process},
+    procfs::outermost,
+};
 use crate::{
     mounts,
     tree::{Tree, text},
@@ -116,6 +119,23 @@ impl Cgroups {
         if path_is_right {
             self.insert(id, State::Known(path.into()));
         }
+    }
+
+    /// The number by which a process's cgroup goes; `None` where its directory is not found.
+    pub fn number(&mut self, tree: &Tree, process: &Process) -> Option<u64> {
+        if self.mounts.is_empty() {
+            self.mounts = find_mounts(tree, self.v1_controller);
+        }
+        let (mark, path) = match process.unified {
+            true if process.cgroup != "/" || process.v1_cgroup.is_empty() => (0, &process.cgroup),
+            _ => (cgroup::V1, &process.v1_cgroup),
+        };
+        let id = self.mounts.iter().filter(|mount| mount.mark == mark).find_map(|mount| {
+            let directory = mount.point.join(path.trim_start_matches('/'));
+            fs::symlink_metadata(directory).ok().map(|metadata| mount.id(metadata.ino()))
+        })?;
+        self.insert(id, State::Known(path.as_str().into()));
+        Some(id)
     }
 
     pub fn unresolved(&self) -> u64 {

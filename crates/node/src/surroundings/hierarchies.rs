@@ -21,6 +21,7 @@ const CGROUP_BYTES: usize = 16 << 10;
 pub enum Controller {
     Cpu,
     Io,
+    Freezer,
 }
 
 impl Controller {
@@ -28,6 +29,7 @@ impl Controller {
         match self {
             Self::Cpu => b"cpu",
             Self::Io => b"blkio",
+            Self::Freezer => b"freezer",
         }
     }
 }

@@ -73,10 +73,10 @@ impl Replay {
         check_time(tick.at_ns)?;
         let Tick { journals, contenders, reclaimers, limits, helpers, disks, .. } = tick;
         let lists = [journals.len(), contenders.len(), reclaimers.len(), limits.len()];
-        let drops = [tick.drops.len(), tick.late_drops.len(), tick.pauses.len()];
-        let frozen = [tick.freezes.len(), tick.whole_syncs.len()];
-        let lists =
-            lists.into_iter().chain([helpers.len(), disks.len()]).chain(drops).chain(frozen);
+        let drops = [tick.drops.len(), tick.late_drops.len(), tick.whole_syncs.len()];
+        let keepers = [tick.freezes.len(), tick.pauses.len(), tick.stops.len()];
+        let lists = lists.into_iter().chain([helpers.len(), disks.len()]);
+        let lists = lists.chain(drops).chain(keepers);
         let loads = disks.iter().map(|disk| disk.loads.len());
         let waiting = tick.freezes.iter().map(|freeze| freeze.waiting.len());
         if lists.chain(loads).chain(waiting).any(|length| length > LIST) {
@@ -89,10 +89,14 @@ impl Replay {
         let disk_ns = disks.iter().map(|disk| disk.length_ns);
         let helped =
             helpers.iter().flat_map(|one| [one.cpu_ns, one.limit_ns, one.disk_ns, one.of_ns]);
+        let stopped = tick.stops.iter().flat_map(|stop| [stop.ns, stop.at_syncs_ns]);
+        let helped = helped.chain(stopped);
         if lengths.chain(shares).chain(disk_ns).chain(helped).any(|ns| ns > MAX_LENGTH_NS) {
             return Err("a tick of more time than there is".to_owned());
         }
-        let settings: Vec<_> = limits.iter().map(|limit| limit.setting.as_str()).collect();
+        let of_stops = tick.stops.iter().map(|stop| stop.setting.as_str());
+        let settings = limits.iter().map(|limit| limit.setting.as_str()).chain(of_stops);
+        let settings: Vec<_> = settings.collect();
         check_texts(&settings)?;
         for one in helpers {
             check_texts(&[&one.comm, &one.cgroup, &one.setting, &one.own_disk])?;

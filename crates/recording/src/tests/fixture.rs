@@ -110,6 +110,17 @@ pub fn tick(at_ns: u64) -> Tick {
             since_ns: at_ns.saturating_sub(500 * MS),
             until_ns: at_ns,
         }],
+        // It is another process.
+        stops: vec![Stop {
+            tgid: 813,
+            how: How::Traced,
+            owner: OwnerId(9),
+            pid: 815,
+            setting: String::new(),
+            ns: 20 * MS,
+            at_syncs_ns: 100 * MS,
+            is_halted: false,
+        }],
         limits: vec![Limit {
             cgroup: 1,
             kind: LimitKind::Io,

@@ -249,7 +249,9 @@ pub fn lines(bytes: &[u8]) -> (Vec<Sync>, Vec<Syncs>) {
 #[test]
 fn half_a_gibibyte_holds_a_day_of_two_hundred_syncs_a_second() {
     let (mut generator, packing) = Generator::thinning(200);
-    generator.play(120);
+    // A segment lasts for three quarters of an hour, and has one checkpoint: of a shorter time, that
+    // would be too large a part.
+    generator.play(600);
     let (rate, ..) = end(generator, &packing);
     // The last segment of 32 may be nearly empty.
     let (bounds, _) = Bounds::divide(512 << 20);

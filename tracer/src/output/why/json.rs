@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tracer_snapshot::{
     Actor, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Filtered, Hanging,
-    HeldHelper, Kind, Op, OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, StackFact,
+    HeldHelper, Kind, Op, OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, StackFact, Stop,
     Trigger, Via, Victim, Workload,
 };
 
@@ -48,6 +48,9 @@ pub struct Why<'a> {
     frozen_share: f64,
     /// The part of the time for which its writes were paused because too many pages were dirty.
     paused_share: f64,
+    /// The reason for which its process was stopped most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop: Option<&'a Stop>,
     device: DeviceState,
     /// The name by which people know its disk.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -227,6 +230,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         outside_seconds: verdict.outside_seconds,
         frozen_share: verdict.frozen_share,
         paused_share: verdict.paused_share,
+        stop: verdict.stop.as_ref(),
         device: verdict.device,
         disk_known_as: victim.disk.and_then(|disk| s.disks.get(disk)?.known_as.as_deref()),
         reference_at: kept_at(victim, s),
