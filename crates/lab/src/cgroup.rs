@@ -101,6 +101,14 @@ impl Cgroup {
             .with_context(|| format!("failed to move pid {pid} into cgroup `{}`", cgroup.path))
     }
 
+    /// Writes one of its files.
+    pub fn set(&self, file: &str, value: &str) -> Result<()> {
+        let Some(cgroup) = &self.0 else { return Ok(()) };
+        let path = cgroup.folder.join(file);
+        fs::write(&path, value)
+            .with_context(|| format!("failed to write `{value}` to `{}`", path.display()))
+    }
+
     /// Makes `command` start in the cgroup.
     pub fn enter(&self, command: &mut Command) -> Result<()> {
         let Some(cgroup) = &self.0 else { return Ok(()) };

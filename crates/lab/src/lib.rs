@@ -27,5 +27,6 @@ pub mod process;
 pub mod puts;
 pub mod tenant;
 pub mod tool;
+pub mod trace;
 pub mod trim;
 pub mod wal;

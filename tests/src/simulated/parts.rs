@@ -22,7 +22,7 @@ use nix::{
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
-use tracer_lab::{cgroup::Cgroup, cgroup_v1::CgroupV1, process::Process};
+use tracer_lab::{cgroup::Cgroup, cgroup_v1::CgroupV1, process::Process, trace};
 use tracer_timelines::timeline::Stream;
 
 use super::{neighbour, server, stuck};
@@ -101,6 +101,11 @@ pub enum Part {
     /// Keeps one CPU busy.
     Hog {
         cpu: usize,
+    },
+    /// Traces a process, and stops it for this time before and after each of its syncs.
+    Tracer {
+        pid: u32,
+        pause: Duration,
     },
     /// Reads pages of a file through the page cache, in no order; once through first.
     Reader {
@@ -204,6 +209,7 @@ impl Part {
             Part::Neighbour { file, stream } => neighbour::ask(file, *stream),
             Part::Stuck { mapped, synced, go } => stuck::get_stuck(mapped, synced, go),
             Part::Hog { cpu } => hog(*cpu),
+            Part::Tracer { pid, pause } => trace::trace(*pid, *pause),
             Part::Reader { file, per_second } => read(file, *per_second),
             Part::Deleter { folder, per_second } => delete(folder, *per_second),
             Part::Cron { every } => drop_caches(*every),

@@ -33,8 +33,12 @@ mod paused;
 mod server;
 /// The stage that all scenarios share.
 pub(super) mod stage;
+/// Kernel threads of the disk and of the filesystem that get no CPU.
+mod starved;
 /// A disk that gets slow while its neighbours do not change.
 mod steady;
+/// A victim whose process is stopped.
+mod stopped;
 /// Others' data that somebody has written.
 mod synced;
 /// The tracer's verdict, and whether it is right.
