@@ -45,6 +45,10 @@ pub struct Config {
     pub task_exec_runtime: u32,
     pub task_exec_start: u32,
     pub task_run_delay: u32,
+    /// When it was given its CPU, and since when it waits for one: `sched_info.last_arrival` and
+    /// `sched_info.last_queued`, in the scheduler's own ns.
+    pub task_last_arrival: u32,
+    pub task_last_queued: u32,
     pub task_pid: u32,
     pub task_tgid: u32,
     /// From a task to its ids in PID namespaces: `task_struct.thread_pid`, and of the

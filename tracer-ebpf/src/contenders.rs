@@ -1,7 +1,7 @@
 //! Charges tasks for the CPU time that a syncing thread waited for.
 //!
-//! A thread that is switched in takes the CPU from somebody, who is charged with
-//! the wait that has just ended. The scheduler counts how long that was by the
+//! When a thread is switched in, whoever ran longest on that CPU while it waited is charged
+//! with the wait that has just ended ([`runs`](crate::runs)). The scheduler counts how long that was by the
 //! time the thread is switched out again, or its sync ends.
 
 use aya_ebpf::{
@@ -41,7 +41,7 @@ pub fn of_helper(tid: u32) -> Option<MapCell<Contender>> {
     HELPER_CONTENDERS.cell(tid % PLACES)
 }
 
-fields! { Contender { known: u32 } }
+fields! { Contender { known: u32, run_delay: u64 } }
 
 /// Charges the contender of the running thread's sync with the wait that ended when
 /// the thread was switched in.

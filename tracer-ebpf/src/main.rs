@@ -3,7 +3,7 @@
 //! [`hooks`] are the programs: on top, a folder for each capability. Below them
 //! lies what they share: [`requests`] counts block requests and never sends one
 //! to user space, [`syncs`] makes one record of each sync, [`journals`] and
-//! [`contenders`] are what a sync waits for. [`accounts`] are what a request is
+//! [`contenders`] are what a sync waits for, and [`runs`] who had its CPU meanwhile. [`accounts`] are what a request is
 //! charged to, [`submitter`] is who runs, and [`dirtier`] for whom a kernel thread
 //! works; [`freed`] who freed what one discards, [`frozen`] who froze a filesystem, and [`whole`] who has
 //! all of one written;

@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_ebpf::{
     disks::{self, Described, PROBES},
@@ -131,6 +131,16 @@ pub trait Lookup<K> {
 }
 
 impl<T> Lookup<u32> for Array<T> {
+    type Value = T;
+
+    #[inline(always)]
+    fn cell(&self, key: u32) -> Option<MapCell<T>> {
+        found(self.get_ptr_mut(key))
+    }
+}
+
+/// The running CPU's own value.
+impl<T> Lookup<u32> for PerCpuArray<T> {
     type Value = T;
 
     #[inline(always)]

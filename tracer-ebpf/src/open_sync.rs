@@ -125,7 +125,7 @@ impl Totals {
         Self { busy_ns: 0, queue_ns: 0, device_ns: 0, stage_ns: [0; commit::COUNT] };
 }
 
-/// The task that ran on the CPU before the syncing thread.
+/// The task that kept the syncing thread from the CPU.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Contender {
@@ -136,6 +136,18 @@ pub struct Contender {
     pub known: u32,
     /// The thread's run delay without the wait that ended then.
     pub run_delay: u64,
+}
+
+/// A CPU's last switch, and its longest run of late.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C)]
+pub struct Runs {
+    /// When it was given to another task.
+    pub switched_ns: u64,
+    /// Its longest run of late: how long, until when, and whose.
+    pub longest_ns: u64,
+    pub longest_end_ns: u64,
+    pub longest: Contender,
 }
 
 #[cfg(test)]

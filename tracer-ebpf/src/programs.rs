@@ -24,6 +24,7 @@ modules! {
     maps
     pids
     requests
+    runs
     slots
     submitter
     syncs

@@ -127,6 +127,8 @@ fn task_fields(
     config.task_tgid = need("tgid")?;
     // Needs CONFIG_SCHED_INFO.
     config.task_run_delay = types.offset(task, "sched_info.run_delay");
+    config.task_last_arrival = types.offset(task, "sched_info.last_arrival");
+    config.task_last_queued = types.offset(task, "sched_info.last_queued");
     task_cgroup(types, task, config);
     pids::find_fields(types, pointers, task, config);
     Ok(())

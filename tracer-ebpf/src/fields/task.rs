@@ -185,6 +185,20 @@ impl Task {
         if run_delay == ABSENT { 0 } else { self.0.load(run_delay) }
     }
 
+    /// How long before `since` gave up its CPU for it this task began to wait: ns between the time at
+    /// which `since` was given the CPU and the time at which this task was queued, negative where
+    /// that was earlier. `None` where the kernel does not say.
+    #[inline(always)]
+    pub fn queued_after_arrival_of(self, since: Self) -> Option<i64> {
+        let (queued, arrival) = (config!(task_last_queued), config!(task_last_arrival));
+        if queued == ABSENT || arrival == ABSENT {
+            return None;
+        }
+        let (queued, arrival): (u64, u64) = (self.0.load(queued), since.0.load(arrival));
+        // A task that is not queued has 0 there.
+        (queued != 0 && arrival != 0).then(|| queued.wrapping_sub(arrival) as i64)
+    }
+
     /// The cgroup that its bios name: its own, or the nearest above it for which
     /// the io controller is on; 0 for a root.
     #[inline(always)]

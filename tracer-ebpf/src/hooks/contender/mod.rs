@@ -14,8 +14,10 @@ use tracer_ebpf::open_sync::Contender;
 
 use crate::{
     cell::MapCell,
+    clock::now_ns,
     contenders::{charge, of_helper},
     fields::{Kernel, Task, config},
+    runs,
     submitter::Actor,
     syncs::table::sync_of_thread,
 };
@@ -33,24 +35,30 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         charge(contender, prev.run_delay());
         contender.known().set(0);
     }
+    let Some(runs) = runs::of_this_cpu() else { return 0 };
+    let (now_ns, is_idle) = (now_ns(), prev.tid() == 0);
+    let ran_ns = runs.end_run(now_ns, is_idle, || contender(prev));
     // An idle CPU kept nobody waiting.
-    if prev.tid() == 0 {
+    if is_idle {
         return 0;
     }
-    if let Some(contender) = contender_of(next.tid()) {
-        let who = Actor::of_task(prev, || prev.cgroup_id());
-        contender.set(Contender {
-            cgroup: who.cgroup,
-            comm: who.comm,
-            kthread: u32::from(who.kthread),
-            known: 1,
-            run_delay: next.run_delay(),
-        });
+    if let Some(of_next) = contender_of(next.tid()) {
+        let longer = runs.longer_than(prev, ran_ns, next, now_ns);
+        of_next.set(longer.unwrap_or_else(|| contender(prev)));
+        of_next.run_delay().set(next.run_delay());
     }
     0
 }
 
-/// The cell in which a thread notes which task ran before it: for a thread in a sync, and for
+/// A task as the contender of another.
+#[inline(always)]
+fn contender(task: Task) -> Contender {
+    let who = Actor::of_task(task, || task.cgroup_id());
+    let kthread = u32::from(who.kthread);
+    Contender { cgroup: who.cgroup, comm: who.comm, kthread, known: 1, run_delay: 0 }
+}
+
+/// The cell in which a thread notes which task kept it from its CPU: for a thread in a sync, and for
 /// a helper such as the journal's thread, which waits for CPUs between its commits, too.
 #[inline(always)]
 fn contender_of(tid: u32) -> Option<MapCell<Contender>> {
