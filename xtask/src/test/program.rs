@@ -43,7 +43,7 @@ impl Built {
         Self::build_beside_lints(false, &BTreeSet::new(), &vm::QUICK)
     }
 
-    /// Builds the tests, after the lints if they are asked for, and at the same time what
+    /// Builds the tests, with the lints if they are asked for, and at the same time what
     /// is linked statically, for the guests too.
     ///
     /// Static builds have directories of their own, so cargo lets both run. One of them
@@ -61,8 +61,8 @@ impl Built {
         thread::scope(|scope| {
             let tracer = scope.spawn(|| Self::build_static(guests, builds));
             let programs = match has_lints {
-                true => check::lint().and_then(|()| Self::build_tests()),
-                false => Self::build_tests(),
+                true => Self::lint_and_build_tests(),
+                false => Self::build_tests(&mut tests()),
             };
             let tracer = tracer.join().map_err(|_| anyhow!("a build panicked"))?;
             let (mut live, pure): (Vec<_>, Vec<_>) =
@@ -83,13 +83,17 @@ impl Built {
         Ok(tracer)
     }
 
-    fn build_tests() -> Result<Vec<Program>> {
-        // All packages are built at once: alone, each would compile its dependencies
-        // again, with the features that it alone asks for.
-        let mut command = cargo("test");
-        command.args(["--workspace", "--no-run"]);
-        let built = step::timed("build (tests)", || step::build_executables(&mut command))?;
-        built.into_iter().filter(|built| built.is_test).map(Program::list).collect()
+    fn lint_and_build_tests() -> Result<Vec<Program>> {
+        check::format()?;
+        let programs = Self::build_tests(check::refuse_warnings(&mut tests()))?;
+        check::lint_ebpf()?;
+        Ok(programs)
+    }
+
+    fn build_tests(command: &mut Command) -> Result<Vec<Program>> {
+        let built = step::timed("build (tests)", || step::build_executables(command))?;
+        let is_test = |built: &Executable| built.is_test && built.kind != "bench";
+        built.into_iter().filter(is_test).map(Program::list).collect()
     }
 
     /// The full names of all tests that there are.
@@ -100,6 +104,15 @@ impl Built {
         };
         self.pure.iter().chain([&self.live]).flat_map(names).collect()
     }
+}
+
+/// The command that builds the tests of all packages at once: alone, each would compile its
+/// dependencies again, with the features that it alone asks for. Benches are built for the
+/// lints' sake.
+fn tests() -> Command {
+    let mut command = cargo("test");
+    command.args(["--workspace", "--all-targets", "--no-run"]);
+    command
 }
 
 impl Program {
