@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use tracer_disk_model::Model;
 use tracer_lab::{cgroup::Cgroup, disk::Filesystem, process::Process};
-use tracer_timelines::timeline::reads;
 
 use super::{
     need_stage, play_on,
@@ -18,7 +17,7 @@ use super::{
     verdict::{Actor, Answer, QUIET_TRUTH, Truth, Victim, watch_after},
 };
 use crate::simulated::{
-    SimulatedDisk, neighbour,
+    SimulatedDisk,
     parts::{Account, Part},
 };
 
@@ -96,59 +95,6 @@ fn assert_paused(seen: &Answer, (write_seconds, whole): (f64, Duration)) {
     // A write does not only wait, and a pause ends somewhat before or after its last tick.
     assert!((0.6 * write_seconds..=1.2 * write_seconds).contains(&said), "{seen:?}");
     assert!(seen.verdict.paused_share >= 0.1, "{seen:?}");
-}
-
-/// A tenant writes as fast as it can; one beside it reads, and another writes little.
-fn who_fills_the_limit_is_named(filesystem: Filesystem) {
-    play_on(|| {
-        let stage = Logged::build(filesystem, SLOW, (40, 100)).expect("a log on a slow disk");
-        let [tenant, beside, small] = ["tenant", "reader", "small"].map(cgroup);
-        let at = |name: &str| stage.disk.mountpoint().join(name);
-        neighbour::prepare(&at("read")).unwrap();
-        let reader = Part::Neighbour { file: at("read"), stream: reads(1, Some(1)) };
-        let _reader = reader.start("reader", &beside).unwrap();
-        let little =
-            Part::Dirtier { file: at("small"), file_bytes: 1 << 20, every: Duration::from_secs(5) };
-        let _little = little.start("small", &small).unwrap();
-        let writer = Part::Writer {
-            file: at("bulk"),
-            file_bytes: 256 << 20,
-            bytes_per_second: 2_000_000_000,
-        };
-        let mut wrote = 0.0;
-        let seen = watch_after(&stage, QUIET, BUSY, |length| {
-            let _writer = writer.start("tenant", &tenant).unwrap();
-            let before = stage.write_seconds();
-            sleep(length);
-            wrote = stage.write_seconds() - before;
-        });
-        let innocent =
-            [Actor { comm: "reader", cgroup: &beside }, Actor { comm: "small", cgroup: &small }];
-        let truth = Truth {
-            kinds: &["owners"],
-            culprits: &[Actor { comm: "tenant", cgroup: &tenant }],
-            innocent: &innocent,
-            slower: 0.0,
-        };
-        seen.judge_verdict(&format!("a full limit on {}", filesystem.name()), &truth);
-        assert_paused(&seen, (wrote, QUIET + BUSY));
-        let dirty = |culprit: &&super::verdict::Culprit| culprit.op.as_deref() == Some("dirty");
-        let culprit = seen.verdict.culprits.iter().find(dirty).expect("pages were dirtied");
-        assert_eq!(culprit.via.as_deref(), Some("pause"), "{culprit:?}");
-        assert!(truth.culprits[0].is(culprit), "{culprit:?}");
-    });
-}
-
-#[test]
-fn who_fills_the_limit_on_dirty_pages_is_named() {
-    need_stage!();
-    who_fills_the_limit_is_named(Filesystem::Ext4);
-}
-
-#[test]
-fn who_fills_the_limit_on_dirty_pages_of_an_xfs_is_named() {
-    need_stage!();
-    who_fills_the_limit_is_named(Filesystem::Xfs);
 }
 
 /// It writes 12 MB between two syncs, as fast as it can.
