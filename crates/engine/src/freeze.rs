@@ -12,6 +12,7 @@ use tracer_ebpf::record::op;
 use super::{
     account::{CULPRIT_SHARE, SURE_SHARE},
     blame::{ActorId, OwnerId},
+    spans::Sums,
     suspect::Lift,
     tick::Tick,
     verdict::Finding,
@@ -47,15 +48,12 @@ struct Waits {
     owner: OwnerId,
 }
 
-/// An actor, and for how long it kept the victim from writing: in the younger half of the window,
-/// in the older one, and in the period before them.
+/// An actor, and for how long it kept the victim from writing.
 #[derive(Clone, Copy, Debug)]
 struct Freezer {
     actor: ActorId,
     owner: OwnerId,
-    now_ns: u64,
-    before_ns: u64,
-    past_ns: u64,
+    sums: Sums,
 }
 
 /// How long an actor kept a victim from writing, or from running.
@@ -67,11 +65,14 @@ pub struct Kept {
     pub charge: u32,
     pub via: Via,
     pub ns: f64,
+    /// The highest confidence in that.
+    pub most: Confidence,
 }
 
 impl Kept {
-    fn by_freeze(actor: ActorId, owner: OwnerId, ns: u64) -> Self {
-        Self { actor, owner, charge: op::FREEZE, via: Via::Freeze, ns: ns as f64 }
+    fn by_freeze(actor: ActorId, owner: OwnerId, ns: f64) -> Self {
+        let (charge, via) = (op::FREEZE, Via::Freeze);
+        Self { actor, owner, charge, via, ns, most: Confidence::High }
     }
 
     /// Whether nobody was seen to freeze it.
@@ -87,6 +88,7 @@ impl Kept {
         }
         let share = self.ns / total;
         let is_sure = share >= SURE_SHARE && !self.actor.kthread;
+        let confidence = if is_sure { Confidence::High } else { Confidence::Medium };
         (share >= CULPRIT_SHARE).then(|| Finding {
             actor: self.actor,
             owner: self.owner,
@@ -98,7 +100,7 @@ impl Kept {
             change: None,
             trigger: None,
             frees: false,
-            confidence: if is_sure { Confidence::High } else { Confidence::Medium },
+            confidence: confidence.min(self.most),
             cleared: None,
         })
     }
@@ -109,9 +111,11 @@ impl Freezers {
     fn add(&mut self, actor: ActorId, owner: OwnerId, ns: u64) -> bool {
         if let Some(known) = self.known.iter_mut().find(|known| known.actor == actor) {
             known.owner = owner;
-            known.now_ns += ns;
+            known.sums.add(ns as f64);
         } else if self.known.len() < MOST {
-            self.known.push(Freezer { actor, owner, now_ns: ns, before_ns: 0, past_ns: 0 });
+            let mut sums = Sums::default();
+            sums.add(ns as f64);
+            self.known.push(Freezer { actor, owner, sums });
         } else {
             return false;
         }
@@ -120,10 +124,7 @@ impl Freezers {
 
     /// Forgets the older half of the window.
     pub(super) fn rotate(&mut self) {
-        for known in &mut self.known {
-            known.past_ns += known.before_ns;
-            known.before_ns = std::mem::take(&mut known.now_ns);
-        }
+        self.known.iter_mut().for_each(|known| known.sums.rotate());
     }
 
     /// A new period begins: what is frozen counts from its first tick on, with the second before.
@@ -179,7 +180,7 @@ impl Victim {
     /// The freeze for whose end it waited at the last tick, and how long that has lasted.
     pub fn frozen(&self) -> Option<Kept> {
         let waits = self.helpers.freezers.waits?;
-        Some(Kept::by_freeze(waits.actor, waits.owner, waits.ns))
+        Some(Kept::by_freeze(waits.actor, waits.owner, waits.ns as f64))
     }
 
     /// All who kept it from writing or from running.
@@ -191,11 +192,9 @@ impl Victim {
     /// Those who kept it from writing within `tick_ns` of ticks, and for how long; nobody if that
     /// is only a small part of the time.
     pub(super) fn froze(&self, span: Span, tick_ns: f64) -> Vec<Kept> {
-        let known = self.helpers.freezers.known.iter().map(|known| {
-            let past_ns = if span == Span::Period { known.past_ns } else { 0 };
-            let ns = known.now_ns + known.before_ns + past_ns;
-            Kept::by_freeze(known.actor, known.owner, ns)
-        });
+        let known = self.helpers.freezers.known.iter();
+        let known =
+            known.map(|known| Kept::by_freeze(known.actor, known.owner, known.sums.of(span)));
         let froze: Vec<_> = known.filter(|froze| froze.ns > 0.0).collect();
         let all_ns: f64 = froze.iter().map(|froze| froze.ns).sum();
         if is_long(all_ns, tick_ns) { froze } else { Vec::new() }

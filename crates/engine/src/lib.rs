@@ -32,6 +32,7 @@ mod save;
 pub mod second;
 pub mod settle;
 mod singles;
+mod spans;
 pub mod stop;
 pub mod sums;
 pub mod suspect;

@@ -9,11 +9,11 @@
 use tracer_ebpf::record::op;
 
 use super::{
-    account::{CULPRIT_SHARE, SURE_SHARE},
     blame::{ActorId, OwnerId},
-    suspect::{Lift, Suspect},
+    freeze::Kept,
+    spans::Sums,
+    suspect::Suspect,
     tick::Tick,
-    verdict::Finding,
     victim::{Span, Victim},
 };
 use crate::kind::{Confidence, Via};
@@ -40,15 +40,6 @@ pub struct Pausers {
     own_limit: Sums,
 }
 
-/// Lengths in ns: in the younger half of the window, in the older one, and in the period before
-/// them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sums {
-    now_ns: f64,
-    before_ns: f64,
-    past_ns: f64,
-}
-
 /// An actor, the pages of its that count, and the pauses of the victim that it is charged with.
 #[derive(Clone, Copy, Debug)]
 struct Pauser {
@@ -58,36 +49,13 @@ struct Pauser {
     sums: Sums,
 }
 
-/// How long a victim was paused because of an actor.
-#[derive(Clone, Copy, Debug)]
-pub struct PausedBy {
-    pub actor: ActorId,
-    pub owner: OwnerId,
-    pub ns: f64,
-    /// The highest confidence in that.
-    pub most: Confidence,
-}
-
 /// How long a victim's writes were paused, in ns, by who is responsible.
 #[derive(Clone, Debug, Default)]
 pub struct Paused {
-    pub by_others: Vec<PausedBy>,
+    pub by_others: Vec<Kept>,
     pub by_itself_ns: f64,
     /// Those who dirtied pages dirty no more of them than while the victim was well.
     pub by_device_ns: f64,
-}
-
-impl Sums {
-    fn of(&self, span: Span) -> f64 {
-        let past_ns = if span == Span::Period { self.past_ns } else { 0.0 };
-        self.now_ns + self.before_ns + past_ns
-    }
-
-    /// Forgets the older half of the window.
-    fn rotate(&mut self) {
-        self.past_ns += self.before_ns;
-        self.before_ns = std::mem::take(&mut self.now_ns);
-    }
 }
 
 impl Paused {
@@ -98,29 +66,6 @@ impl Paused {
 
     pub fn all_ns(&self) -> f64 {
         self.by_others_ns() + self.by_itself_ns + self.by_device_ns
-    }
-}
-
-impl PausedBy {
-    /// The finding for an excess of `total` ns, if that is a part of it that counts.
-    pub fn finding(&self, total: f64) -> Option<Finding> {
-        let share = self.ns / total;
-        let is_sure = share >= SURE_SHARE && !self.actor.kthread;
-        let confidence = if is_sure { Confidence::High } else { Confidence::Medium };
-        (share >= CULPRIT_SHARE).then(|| Finding {
-            actor: self.actor,
-            owner: self.owner,
-            charge: op::DIRTY as usize,
-            via: Via::Pause,
-            wait_ns: self.ns,
-            share,
-            lift: Lift::default(),
-            change: None,
-            trigger: None,
-            frees: false,
-            confidence: confidence.min(self.most),
-            cleared: None,
-        })
     }
 }
 
@@ -144,7 +89,7 @@ impl Pausers {
     fn charge(&mut self, ns: f64) {
         let all: f64 = self.known.iter().map(|known| known.pages).sum();
         if all > 0.0 {
-            self.known.iter_mut().for_each(|known| known.sums.now_ns += ns * known.pages / all);
+            self.known.iter_mut().for_each(|known| known.sums.add(ns * known.pages / all));
         }
     }
 
@@ -180,7 +125,7 @@ impl Victim {
         }
         // Several threads of it may be paused at a time.
         let part = if all_ns > LONGEST_NS { LONGEST_NS as f64 / all_ns as f64 } else { 1.0 };
-        pausers.own_limit.now_ns += limit_ns as f64 * part;
+        pausers.own_limit.add(limit_ns as f64 * part);
         pausers.charge((all_ns - limit_ns) as f64 * part);
     }
 
@@ -200,7 +145,7 @@ impl Victim {
     }
 
     /// For how long it was paused within `tick_ns` of ticks; nothing if that is only a small part
-    /// of the time. `most` is the highest confidence in anybody.
+    /// of the time. Nobody is named with more confidence than `most`.
     pub(super) fn paused(&self, span: Span, tick_ns: f64, most: Confidence) -> Paused {
         let pausers = &self.helpers.pausers;
         let by_itself_ns = pausers.own_limit.of(span);
@@ -213,7 +158,8 @@ impl Victim {
                 paused.by_device_ns += ns;
             } else if ns > 0.0 {
                 let Pauser { actor, owner, .. } = *known;
-                paused.by_others.push(PausedBy { actor, owner, ns, most });
+                let (charge, via) = (op::DIRTY, Via::Pause);
+                paused.by_others.push(Kept { actor, owner, charge, via, ns, most });
             }
         }
         // Nor does its own demand matter on a disk that became slower.

@@ -12,9 +12,10 @@ use tracer_ebpf::record::op;
 use super::{
     blame::{ActorId, OwnerId},
     freeze::{Kept, is_long},
+    spans::Sums,
     victim::{Span, Victim},
 };
-use crate::kind::Via;
+use crate::kind::{Confidence, Via};
 
 /// Causes that one victim remembers; what further ones stop is not counted.
 const MOST: usize = 4;
@@ -64,8 +65,7 @@ pub struct Stoppers {
     is_halted: bool,
 }
 
-/// One cause, and for how long it stopped the victim: in the younger half of the window, in the
-/// older one, and in the period before them.
+/// One cause, and for how long it stopped the victim.
 #[derive(Clone, Debug)]
 struct Stopper {
     how: How,
@@ -73,9 +73,7 @@ struct Stopper {
     owner: OwnerId,
     pid: u32,
     setting: String,
-    now_ns: f64,
-    before_ns: f64,
-    past_ns: f64,
+    sums: Sums,
 }
 
 /// How long something stopped a victim.
@@ -94,7 +92,8 @@ pub struct Stopped {
 impl From<&Stopped> for Kept {
     fn from(stopped: &Stopped) -> Self {
         let Stopped { actor, owner, ns, .. } = *stopped;
-        Self { actor, owner, charge: op::TRACE, via: Via::Trace, ns }
+        let (charge, via) = (op::TRACE, Via::Trace);
+        Self { actor, owner, charge, via, ns, most: Confidence::High }
     }
 }
 
@@ -104,17 +103,17 @@ impl Stoppers {
         if let Some(known) = self.known.iter_mut().find(is_same) {
             (known.owner, known.pid) = (stop.owner, stop.pid);
             known.setting.clone_from(&stop.setting);
-            known.now_ns += ns;
+            known.sums.add(ns);
         } else if self.known.len() < MOST {
+            let mut sums = Sums::default();
+            sums.add(ns);
             self.known.push(Stopper {
                 how: stop.how,
                 actor,
                 owner: stop.owner,
                 pid: stop.pid,
                 setting: stop.setting.clone(),
-                now_ns: ns,
-                before_ns: 0.0,
-                past_ns: 0.0,
+                sums,
             });
         }
     }
@@ -127,10 +126,7 @@ impl Stoppers {
 
     /// Forgets the older half of the window.
     pub(super) fn rotate(&mut self) {
-        for known in &mut self.known {
-            known.past_ns += known.before_ns;
-            known.before_ns = std::mem::take(&mut known.now_ns);
-        }
+        self.known.iter_mut().for_each(|known| known.sums.rotate());
     }
 
     pub(super) fn begin_period(&mut self) {
@@ -168,8 +164,7 @@ impl Victim {
     /// small part of the time.
     pub(super) fn stopped(&self, span: Span, tick_ns: f64) -> Vec<Stopped> {
         let known = self.helpers.stoppers.known.iter().map(|known| {
-            let past_ns = if span == Span::Period { known.past_ns } else { 0.0 };
-            let ns = known.now_ns + known.before_ns + past_ns;
+            let ns = known.sums.of(span);
             let Stopper { how, actor, owner, pid, .. } = *known;
             Stopped { how, actor, owner, pid, setting: known.setting.clone(), ns }
         });

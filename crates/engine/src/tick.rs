@@ -222,8 +222,8 @@ pub struct Freeze {
 /// A process that wrote near the limit on dirty pages, where the kernel pauses writes.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Pause {
-    /// The filesystem's device, as in a sync's record: one that is on the same backing device as
-    /// what was written to.
+    /// The device of a filesystem, as in a sync's record. The pages were dirtied on its backing
+    /// device.
     pub device: u32,
     pub owner: OwnerId,
     /// The process, as records name it.

@@ -2,10 +2,10 @@
 //! or unmounted or froze a filesystem.
 //!
 //! Data that is left in the page cache is written some 30 s later, a little at a time. `sync` has
-//! all of it written at once, whoever left it there. So has an umount, also that of an overlay
-//! whose upper layer is on the filesystem. The one who left it keeps its share of the
-//! excess, because the disk writes its data; the caller is shown beside it as the *trigger*, and
-//! has no share of its own. A trigger is known by time: while the victim waited behind what
+//! all of it written at once, whoever left it there. An umount does the same, and so does the umount
+//! of an overlay whose upper layer is on the filesystem. Whoever left the data keeps its share of
+//! the excess, because the disk writes that data; the caller is shown beside it as the *trigger*,
+//! and has no share of its own. A trigger is known by time: while the victim waited behind what
 //! workers wrote back, the call was under way for most of the time.
 
 use tracer_ebpf::record::{NO_DISK, SyncRecord, kind, op};

@@ -182,8 +182,8 @@ fn every_alert_is_tested_to_fire_and_to_stay_silent() {
     }
 }
 
-/// Kinds that no alert watches: they count a missing name, a file that is not kept, or the fifth
-/// of several causes, while everything on the node is seen.
+/// Kinds that no alert watches: everything on the node is seen. They count a name that is missing, a
+/// file that is not kept, or a further cause when one victim has more causes than are kept.
 const QUIET: [Dropped; 7] = [
     Dropped::IdentityUnresolved,
     Dropped::FileUnresolved,

@@ -83,8 +83,8 @@ impl Victim for Logged {
     }
 }
 
-/// Asserts that the time in its writes is said as the victim has measured it in `measured` seconds
-/// of the culprit's time.
+/// Asserts that the pauses that the tracer reports agree with the seconds that the victim says it
+/// spent in writes. The verdict is about a time of the length `whole`.
 #[track_caller]
 fn assert_paused(seen: &Answer, (write_seconds, whole): (f64, Duration)) {
     let said = seen.verdict.paused_share * whole.as_secs_f64();

@@ -13,7 +13,7 @@ use tracer_lab::{cgroup_v1::CgroupV1, disk::Filesystem};
 
 use super::{
     need_stage, play,
-    stage::{Stage, cgroup},
+    stage::{bystander, cgroup},
     verdict::{Actor, Answer, QUIET_TRUTH, Truth, watch},
 };
 use crate::{simulated::parts::Part, skip::skip};
@@ -40,14 +40,6 @@ fn assert_names(seen: &Answer, what: &[&str]) {
     println!("verdict: {said}");
     for what in what {
         assert!(said.contains(what), "`{what}` is not in: {said}");
-    }
-}
-
-fn bystander(stage: &Stage) -> Part {
-    Part::Writer {
-        file: stage.disk.mountpoint().join("bystander"),
-        file_bytes: 16 << 20,
-        bytes_per_second: 1 << 20,
     }
 }
 

@@ -20,7 +20,7 @@ use tracer_lab::{
 };
 
 use super::verdict::Victim;
-use crate::simulated::SimulatedDisk;
+use crate::simulated::{SimulatedDisk, parts::Part};
 
 const PUTS_PER_SECOND: u32 = 100;
 const CLIENTS: u32 = 4;
@@ -83,6 +83,15 @@ impl Victim for Stage {
 }
 
 /// A cgroup of its own, for one actor.
+/// An innocent that writes a little to the disk.
+pub fn bystander(stage: &Stage) -> Part {
+    Part::Writer {
+        file: stage.disk.mountpoint().join("bystander"),
+        file_bytes: 16 << 20,
+        bytes_per_second: 1 << 20,
+    }
+}
+
 pub fn cgroup(name: &str) -> Cgroup {
     Cgroup::create(name).expect("a cgroup of cgroup2")
 }

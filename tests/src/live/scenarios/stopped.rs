@@ -15,20 +15,12 @@ use tracer_lab::{cgroup_v1::CgroupV1, disk::Filesystem};
 
 use super::{
     need_stage, play,
-    stage::{Stage, cgroup},
+    stage::{Stage, bystander, cgroup},
     verdict::{Actor, QUIET_TRUTH, Truth, watch_for},
 };
 use crate::{simulated::parts::Part, skip::skip};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn bystander(stage: &Stage) -> Part {
-    Part::Writer {
-        file: stage.disk.mountpoint().join("bystander"),
-        file_bytes: 16 << 20,
-        bytes_per_second: 1 << 20,
-    }
-}
 
 /// Each sync waits for 8 ms before it, and for 8 ms after it. etcd counts both.
 #[test]

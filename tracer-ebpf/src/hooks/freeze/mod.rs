@@ -1,5 +1,5 @@
-//! Finds out who freezes a filesystem (`fsfreeze`, a snapshot of its volume), see [`frozen`], and
-//! who has all of one written (`umount`), see [`whole`].
+//! Finds out who freezes a filesystem (`fsfreeze`, a snapshot of its volume), see [`frozen`]. It also
+//! finds out who has all dirty data of a filesystem written, as `umount` does, see [`whole`].
 //!
 //! To freeze a filesystem the kernel syncs it, and ext4 and xfs have a tracepoint there, which runs
 //! in the context of the one who freezes. The end of a freeze is seen by `writeback`. Before that
