@@ -18,7 +18,7 @@ use crate::setup::{self, Need, Talk};
 const RELEASE: &str = "release";
 
 /// The profile of what tests run, which is built in half the time.
-const QUICK: &str = "quick";
+pub const QUICK: &str = "quick";
 
 #[derive(Args)]
 pub struct BuildArgs {

@@ -10,7 +10,10 @@ use std::{env, process::Command};
 use anyhow::Result;
 use tracer_step::{self as step, cargo, workspace};
 
-use crate::setup::{self, Need, Talk};
+use crate::{
+    setup::{self, Need, Talk},
+    test::program::{PLAYED, played},
+};
 
 /// The gate: lints, build, documentation, and the tests that need neither root
 /// nor a kernel.
@@ -30,8 +33,10 @@ pub fn run() -> Result<()> {
     build.arg("--workspace");
     let tracer = step::timed("build (workspace)", || step::build_executable(&mut build, "tracer"))?;
     let mut tests = cargo("test");
-    tests.args(["--workspace", "--no-fail-fast", "--", "--skip", "live::", "--skip", "guest::"]);
-    step::run("tests", tests.env("TRACER_BIN", tracer))
+    tests.args(["--workspace", "--exclude", PLAYED, "--no-fail-fast"]);
+    tests.args(["--", "--skip", "live::", "--skip", "guest::"]);
+    step::run("tests", tests.env("TRACER_BIN", tracer))?;
+    step::run("tests (timelines)", &mut played(&[]))
 }
 
 /// Checks the format and runs clippy, on user space and on the kernel programs.

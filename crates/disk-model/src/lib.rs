@@ -192,9 +192,9 @@ impl Service {
 
     /// Like [`Self::admit`], for a request that takes `times` as long as its class does.
     pub fn admit_varied(&mut self, now_ns: u64, request: Request, times: f64) -> u64 {
-        let model = self.model;
+        let Model { read, write, flush, discard, discard_per_gib, stalls, iops, .. } = self.model;
         let blocks_all = matches!(request, Request::Discard { .. })
-            && model.while_discarding == WhileDiscarding::AllWait;
+            && self.model.while_discarding == WhileDiscarding::AllWait;
         let channels = self.channels_free_ns.iter().copied().enumerate();
         let free = if blocks_all {
             channels.max_by_key(|(_, free_ns)| *free_ns)
@@ -202,32 +202,32 @@ impl Service {
             channels.min_by_key(|(_, free_ns)| *free_ns)
         };
         let Some((channel, free_ns)) = free else { return now_ns };
-        let mut start_ns = after_stall(now_ns.max(free_ns), model.stalls);
-        if let Some(iops) = model.iops {
-            start_ns = after_stall(self.limit(start_ns, iops.max(1)), model.stalls);
+        let mut start_ns = after_stall(now_ns.max(free_ns), stalls);
+        if let Some(iops) = iops {
+            start_ns = after_stall(self.limit(start_ns, iops.max(1)), stalls);
         }
         let took = |time: Duration| (ns(time) as f64 * times) as u64;
 
         let end_ns = match request {
             Request::Read { at, bytes } => {
                 let seek_ns = self.seek_ns(now_ns, at, bytes);
-                self.bus(start_ns + took(model.read) + seek_ns, bytes)
+                self.bus(start_ns + took(read) + seek_ns, bytes)
             }
             Request::Write { at, bytes } => {
                 // With a cache the head moves later, when the cache is written out.
                 let seek_ns =
-                    if model.cache.is_none() { self.seek_ns(now_ns, at, bytes) } else { 0 };
+                    if self.model.cache.is_none() { self.seek_ns(now_ns, at, bytes) } else { 0 };
                 let slower = self.use_fast_writes(start_ns, bytes);
                 let start_ns = self.cache(start_ns, bytes);
-                self.bus(start_ns + took(model.write * slower) + seek_ns, bytes)
+                self.bus(start_ns + took(write * slower) + seek_ns, bytes)
             }
             Request::Flush => {
                 let drained_ns = self.drained_ns(start_ns);
-                drained_ns + took(model.flush)
+                drained_ns + took(flush)
             }
             Request::Discard { bytes } => {
                 let gib = bytes as f64 / f64::from(1 << 30);
-                start_ns + took(model.discard + model.discard_per_gib.mul_f64(gib))
+                start_ns + took(discard + discard_per_gib.mul_f64(gib))
             }
         };
         if blocks_all {
@@ -235,7 +235,7 @@ impl Service {
         } else {
             self.channels_free_ns[channel] = end_ns;
         }
-        if model.head.is_some() {
+        if self.model.head.is_some() {
             self.ends_ns.push_back(end_ns);
         }
         end_ns

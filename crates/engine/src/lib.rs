@@ -293,6 +293,4 @@ impl Engine {
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
-mod queueing;
-#[cfg(test)]
 mod tests;

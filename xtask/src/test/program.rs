@@ -16,11 +16,18 @@ use tracer_step::{self as step, Executable, cargo, root};
 use tracer_vm::{Builds, arch::Arch};
 
 use crate::{
+    build::QUICK,
     check,
     setup::{self, Talk},
     test::NO_SKIP,
     vm,
 };
+
+/// The step that builds all other tests.
+const TESTS: &str = "build (tests)";
+
+/// The package of the tests that play thousands of hours.
+pub const PLAYED: &str = "tracer-queueing";
 
 /// All that is built before the first test runs.
 pub struct Built {
@@ -46,7 +53,7 @@ impl Built {
     /// Builds the tests, with the lints if they are asked for, and at the same time what
     /// is linked statically, for the guests too.
     ///
-    /// Static builds have directories of their own, so cargo lets both run. One of them
+    /// Optimised builds have directories of their own, so cargo lets both run. One of them
     /// leaves a CPU idle now and then, for example at the end of a released program, which
     /// is one unit of code.
     pub fn build_beside_lints(
@@ -59,39 +66,49 @@ impl Built {
             setup::ensure_target(arch.static_target(), Talk::Changes)?;
         }
         thread::scope(|scope| {
-            let tracer = scope.spawn(|| Self::build_static(guests, builds));
+            let optimised = scope.spawn(|| Self::build_optimised(guests, builds));
             let programs = match has_lints {
                 true => Self::lint_and_build_tests(),
-                false => Self::build_tests(&mut tests()),
+                false => Self::build_tests(TESTS, &mut tests()),
             };
-            let tracer = tracer.join().map_err(|_| anyhow!("a build panicked"))?;
-            let (mut live, pure): (Vec<_>, Vec<_>) =
+            let optimised = optimised.join().map_err(|_| anyhow!("a build panicked"))?;
+            let (mut live, mut pure): (Vec<_>, Vec<_>) =
                 programs?.into_iter().partition(|program| program.prefix.is_empty());
             let live = live.pop().context("the workspace has no test binary `tests`")?;
-            Ok(Self { tracer: tracer?, pure, live })
+            let (tracer, played) = optimised?;
+            for program in played {
+                pure.retain(|other| other.executable.target != program.executable.target);
+                pure.push(program);
+            }
+            Ok(Self { tracer, pure, live })
         })
     }
 
-    fn build_static(guests: &BTreeSet<Arch>, builds: &Builds) -> Result<PathBuf> {
+    /// Builds the tracer, the tests that play for hours, and what guests run.
+    fn build_optimised(
+        guests: &BTreeSet<Arch>,
+        builds: &Builds,
+    ) -> Result<(PathBuf, Vec<Program>)> {
         // The tests use the static tracer, as it is deployed: a container's root and the
         // guests have no libraries.
         let tracer = (builds.tracer)(Arch::host())?;
+        let played = Self::build_tests("build (timelines)", &mut played(&["--no-run"]))?;
         for arch in guests {
             (builds.tracer)(*arch)?;
             (builds.tests)(*arch)?;
         }
-        Ok(tracer)
+        Ok((tracer, played))
     }
 
     fn lint_and_build_tests() -> Result<Vec<Program>> {
         check::format()?;
-        let programs = Self::build_tests(check::refuse_warnings(&mut tests()))?;
+        let programs = Self::build_tests(TESTS, check::refuse_warnings(&mut tests()))?;
         check::lint_ebpf()?;
         Ok(programs)
     }
 
-    fn build_tests(command: &mut Command) -> Result<Vec<Program>> {
-        let built = step::timed("build (tests)", || step::build_executables(command))?;
+    fn build_tests(step: &str, command: &mut Command) -> Result<Vec<Program>> {
+        let built = step::timed(step, || step::build_executables(command))?;
         let is_test = |built: &Executable| built.is_test && built.kind != "bench";
         built.into_iter().filter(is_test).map(Program::list).collect()
     }
@@ -112,6 +129,15 @@ impl Built {
 fn tests() -> Command {
     let mut command = cargo("test");
     command.args(["--workspace", "--all-targets", "--no-run"]);
+    command
+}
+
+/// The command that builds or runs the tests that play thousands of hours. The engine is
+/// optimised for them, but not for its own tests, because that takes a CPU a minute and saves
+/// seconds.
+pub fn played(more: &[&str]) -> Command {
+    let mut command = cargo("test");
+    command.args(["--profile", QUICK, "--package", PLAYED]).args(more);
     command
 }
 

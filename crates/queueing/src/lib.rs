@@ -2,6 +2,12 @@
 //!
 //! A queueing model stands for the disk. The truth follows from what was changed
 //! in it, and from nothing that the engine says.
+//!
+//! This is a crate of tests, apart from the engine's own: its tests play thousands of hours
+//! and are optimised, and to optimise all of the engine's tests with them takes a CPU minutes.
+
+#![cfg(test)]
+#![forbid(unsafe_code)]
 
 mod currency;
 mod debt;
@@ -16,13 +22,13 @@ use tracer_timelines::timeline::{
     Does, MS, Phase, Stream, TRIMS, Timeline, phase, reads, stalls, well, writes,
 };
 
-use super::{
+use tracer_engine::{
     blame::{Owner, OwnerId},
-    tests::comm,
+    kind::{Confidence, Kind, SlowerThan},
     verdict::Judgement,
 };
-use crate::kind::{Confidence, Kind, SlowerThan};
-use world::World;
+
+use world::{World, comm};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

@@ -5,27 +5,32 @@ use std::collections::BTreeMap;
 
 use tracer_ebpf::{
     ledger::tick,
-    record::{ACCOUNTS, SyncRecord, kind, op},
+    record::{ACCOUNTS, COMM, SyncRecord, kind, op},
+};
+use tracer_engine::{
+    Engine,
+    blame::{Owner, OwnerId},
+    currency::Shortage,
+    pace::Pace,
+    reference::Reference,
+    tick::{Alone, DiskWork, Limit, LimitKind, Load, Paced, Tick},
+    verdict::{Judgement, judge},
+    victim::Span,
 };
 use tracer_timelines::timeline::{
     self, BLOCK, CPU_NS, Counted, Does, Happened, MS, Phase, SECOND, Sync, Timeline,
 };
 use zerocopy::FromZeros as _;
 
-use crate::{
-    Engine,
-    blame::{Owner, OwnerId},
-    currency::Shortage,
-    pace::Pace,
-    reference::Reference,
-    tests::comm,
-    tick::{Alone, DiskWork, Limit, LimitKind, Load, Paced, Tick},
-    verdict::{Judgement, judge},
-    victim::Span,
-};
-
 /// Accounts: 1 is the victim's; 2 and 3 the neighbours'.
 const USED: usize = timeline::ACCOUNTS;
+
+/// A name as the kernel keeps it.
+pub fn comm(name: &str) -> [u8; COMM] {
+    let mut comm = [0; COMM];
+    comm[..name.len()].copy_from_slice(name.as_bytes());
+    comm
+}
 
 pub struct World {
     timeline: Timeline,

@@ -2,14 +2,13 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use tracer_engine::{
+    kind::{Confidence, Kind},
+    verdict::Judgement,
+};
 use tracer_timelines::{
     cell::Cell,
     truth::{Answer, Cause, Said},
-};
-
-use crate::{
-    kind::{Confidence, Kind},
-    verdict::Judgement,
 };
 
 /// The verdicts on some timelines, counted.

@@ -9,6 +9,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use tracer_engine::{
+    blame::OwnerId,
+    kind::{Confidence, Kind},
+    verdict::Judgement,
+};
 use tracer_timelines::{
     cell::{Cell, Device, KINDS, Neighbour, Play},
     dice::Dice,
@@ -19,11 +24,6 @@ use tracer_timelines::{
 use super::{
     tables::{Count, Mixed, Tables, at_most},
     world::World,
-};
-use crate::{
-    blame::OwnerId,
-    kind::{Confidence, Kind},
-    verdict::Judgement,
 };
 
 /// Reads a verdict; the neighbour has account 2.
