@@ -11,6 +11,7 @@ use tracer_ebpf::{
 
 use crate::{
     cell::{MapCell, fields},
+    clock::now_ns,
     maps::Lookup as _,
 };
 
@@ -31,6 +32,7 @@ fields! {
         stage: u64,
         stage_since_ns: u64,
         stage_ns: [u64; commit::COUNT],
+        handle_ended_ns: u64,
     }
 }
 
@@ -46,6 +48,22 @@ pub fn end_stage(journal: MapCell<Journal>, now: u64) {
             journal.stage_ns().at(stage).add_alone(ns);
         }
     }
+}
+
+/// A handle of a filesystem's journal ends: returns for how long the commit under way waited for
+/// it alone, or for it and those that end later. A commit waits for the last of all open handles,
+/// and no new ones begin meanwhile, so each answers for the time since the one before it ended.
+#[inline(always)]
+pub fn end_handle(device: u32) -> u64 {
+    let Some(journal) = JOURNALS.cell(&device) else { return 0 };
+    if journal.stage().get() != commit::LOCKING as u64 {
+        return 0;
+    }
+    // If two end at once, both may count the same time, which is as short as they are close.
+    let now = now_ns();
+    let before = journal.handle_ended_ns().get();
+    journal.handle_ended_ns().set(now);
+    now.saturating_sub(before)
 }
 
 /// The time that a filesystem's journal spent in commits up to `now`.

@@ -235,6 +235,9 @@ pub struct Journal {
     pub stage_since_ns: u64,
     /// Nanoseconds spent in parts that ended, by the codes of [`commit`].
     pub stage_ns: [u64; commit::COUNT],
+    /// While the commit under way waits for handles: when the last of them ended, or when the
+    /// wait began.
+    pub handle_ended_ns: u64,
 }
 
 /// The task that ran while a process's syncing thread waited for that CPU.
@@ -508,13 +511,18 @@ pub struct Solo {
     pub ns: u64,
 }
 
-/// The amount that one owner put into one filesystem's log.
+/// The amount that one owner put into one filesystem's log, and how long it held up commits.
 #[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C)]
 pub struct Handles {
     pub handles: u64,
     /// Metadata blocks that they dirtied; on xfs, the bytes of the log that they took.
     pub blocks: u64,
+    /// The time for which commits waited for them to end: of each handle the time since the
+    /// handle before it ended.
+    pub held_ns: u64,
+    /// The process that held up a commit last, as in [`Account`]; 0 for none.
+    pub tgid: u64,
 }
 
 /// A request to user space to describe a disk that it has not described yet.
@@ -555,9 +563,9 @@ const _: () = assert!(size_of::<Account>() == 64);
 const _: () = assert!(size_of::<DiskLedger>() == (ACCOUNTS + 1) * 64);
 const _: () = assert!(size_of::<InFlight>() == 64);
 const _: () = assert!(size_of::<Disk>() == 28);
-const _: () = assert!(size_of::<Handles>() == 16);
+const _: () = assert!(size_of::<Handles>() == 32);
 const _: () = assert!(size_of::<Solo>() == 16);
-const _: () = assert!(size_of::<Journal>() == 80);
+const _: () = assert!(size_of::<Journal>() == 88);
 const _: () = assert!(size_of::<ContenderKey>() == 32);
 const _: () = assert!(size_of::<Reclaimed>() == 24);
 const _: () = assert!(size_of::<Frozen>() == 56);

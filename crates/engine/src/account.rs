@@ -6,9 +6,10 @@
 use tracer_ebpf::record::op;
 
 use super::{
-    blame::ActorId,
+    blame::{ActorId, Division},
     freeze::Kept,
     helper::{Held, Role},
+    holders::{HeldUp, StoppedBy},
     pauses::Paused,
     phases::Phase,
     sums::Half,
@@ -30,6 +31,9 @@ pub fn is_limited(limited_ns: u64, tick_ns: f64) -> bool {
 
 /// An actor with a smaller share of the excess is no culprit.
 pub(super) const CULPRIT_SHARE: f64 = 0.05;
+
+/// At most this number of threads is taken to wait for one handle.
+const WAITERS: f64 = 10.0;
 
 /// If the device was slow in this part of the excess, commits waited for it.
 const SLOW_DEVICE: f64 = 0.5;
@@ -73,6 +77,8 @@ pub struct DividedExcess<'a> {
     /// Wait by suspect: behind its requests, its blocks, its running, its
     /// allocations.
     waits: Vec<Waits>,
+    /// For how long each suspect held up commits.
+    held_up: Vec<HeldUp>,
     kept: Vec<Kept>,
     paused: Paused,
     cpu_ns: f64,
@@ -88,6 +94,9 @@ pub struct DividedExcess<'a> {
 struct Waits {
     requests: f64,
     journal: f64,
+    /// For its open handles: while a limit stopped it, and else.
+    stopped: f64,
+    handles: f64,
     cpu: f64,
     memory: f64,
     is_cleared: bool,
@@ -95,7 +104,12 @@ struct Waits {
 
 impl Waits {
     fn total(&self) -> f64 {
-        self.requests + self.journal + self.cpu + self.memory
+        self.requests + self.journal + self.held() + self.cpu + self.memory
+    }
+
+    /// The waits for its open handles.
+    fn held(&self) -> f64 {
+        self.stopped + self.handles
     }
 }
 
@@ -115,6 +129,7 @@ impl<'a> DividedExcess<'a> {
             charges,
             lifts,
             waits,
+            held_up: victim.suspects.iter().map(|s| victim.held_up_by(&s.actor, span)).collect(),
             kept: Vec::new(),
             paused: Paused::default(),
             cpu_ns: 0.0,
@@ -131,7 +146,8 @@ impl<'a> DividedExcess<'a> {
         let mut parts = sum.parts;
         let wait_ns = sum.phases.wait_ns() as f64;
         for held in helpers.iter().filter(|held| held.is_cause && held.role == Role::Journal) {
-            let parts = [&mut parts.unexplained_ns, &mut parts.journal_ns, &mut parts.commits_ns];
+            let Division { unexplained_ns, journal_ns, handles_ns, commits_ns, .. } = &mut parts;
+            let parts = [unexplained_ns, journal_ns, handles_ns, commits_ns];
             let taken_ns = deduct(held.up() * wait_ns, parts);
             self.hold_up(held, taken_ns);
         }
@@ -152,9 +168,11 @@ impl<'a> DividedExcess<'a> {
         let by_each: Vec<_> =
             is_helper.zip(requests).map(|(is, (ns, discard_ns))| (is, ns, discard_ns)).collect();
         let written: f64 = by_each.iter().filter(|(is, ..)| *is).map(|(_, ns, _)| ns).sum();
-        let mut journal = parts.journal_ns;
+        let is_slow = sum.circumstances.is_slow(SLOW_DEVICE);
+        let held_ns = self.share_out_handles(&parts, is_slow, blocks > 0.0);
+        let mut journal = parts.journal_ns + held_ns;
         // A commit on a device that became slow is as long as the device makes it.
-        let filled_ns = if sum.circumstances.is_slow(SLOW_DEVICE) { 0.0 } else { journal };
+        let filled_ns = if is_slow { 0.0 } else { journal };
         if blocks > 0.0 {
             for (waits, (is_helper, _, discard_ns)) in self.waits.iter_mut().zip(by_each) {
                 waits.requests = if is_helper { discard_ns } else { waits.requests };
@@ -258,6 +276,58 @@ impl<'a> DividedExcess<'a> {
         own_ns.max(0.0)
     }
 
+    /// Divides the waits for open handles between those who had them, by how long each held up
+    /// commits. What nobody is known for is unexplained. Returns what is to be divided like the rest
+    /// of a commit: that of handles of whose owners nothing is known, or on a device that is slow.
+    fn share_out_handles(&mut self, parts: &Division, is_slow: bool, has_blocks: bool) -> f64 {
+        let all = self.victim.held_up_by_all(self.span);
+        let stopped = |held: &HeldUp| held.stopped_ns;
+        self.unexplained_ns += self.share_out_held(parts.stopped_ns, all.stopped_ns, stopped, true);
+        if is_slow || all.all_ns() <= 0.0 && !has_blocks {
+            return parts.handles_ns;
+        }
+        // Those whom a limit stopped have answered for it already.
+        let other = |held: &HeldUp| held.other_ns;
+        let left = match other(&all) {
+            ns if ns > 0.0 => self.share_out_held(parts.handles_ns, ns, other, false),
+            _ => self.share_out_held(parts.handles_ns, all.stopped_ns, stopped, true),
+        };
+        self.unexplained_ns += left;
+        0.0
+    }
+
+    /// Divides a wait by what `part` says of each, of `all_ns` together; returns what is left.
+    fn share_out_held(
+        &mut self,
+        wait_ns: f64,
+        all_ns: f64,
+        part: impl Fn(&HeldUp) -> f64,
+        is_stopped: bool,
+    ) -> f64 {
+        if all_ns <= 0.0 {
+            return wait_ns;
+        }
+        // Many threads may have waited for one handle, but not for one that was hardly open.
+        let known_ns = wait_ns.min(WAITERS * all_ns);
+        let mut left_ns = wait_ns;
+        for (at, held) in self.held_up.iter().enumerate() {
+            let ns = known_ns * part(held) / all_ns;
+            let actor = self.victim.suspects[at].actor;
+            // Nobody knows for whom such a thread had it.
+            if actor.is_helper() {
+                continue;
+            }
+            left_ns -= ns;
+            match (actor == self.victim.actor(), is_stopped) {
+                (true, true) => self.limit_ns += ns,
+                (true, false) => self.own_ns += ns,
+                (false, true) => self.waits[at].stopped += ns,
+                (false, false) => self.waits[at].handles += ns,
+            }
+        }
+        left_ns.max(0.0)
+    }
+
     /// Divides the waits for commits between those whose blocks they wrote.
     fn share_out_commits(&mut self, commits_ns: f64) {
         let strangers = self.victim.suspects.iter().map(|s| self.victim.is_stranger(&s.actor));
@@ -310,8 +380,10 @@ impl<'a> DividedExcess<'a> {
     pub fn clear_suspects(&mut self) {
         for (waits, lift) in self.waits.iter_mut().zip(&self.lifts) {
             if lift.clears() {
-                self.unexplained_ns += waits.requests + waits.journal;
-                (waits.requests, waits.journal, waits.is_cleared) = (0.0, 0.0, true);
+                // That a limit stopped it with an open handle was seen.
+                self.unexplained_ns += waits.requests + waits.journal + waits.handles;
+                (waits.requests, waits.journal, waits.handles) = (0.0, 0.0, 0.0);
+                waits.is_cleared = true;
             }
         }
     }
@@ -320,7 +392,9 @@ impl<'a> DividedExcess<'a> {
         let sum = |part: fn(&Waits) -> f64| self.waits.iter().map(part).sum::<f64>();
         let kept_ns: f64 = self.kept.iter().map(|kept| kept.ns).sum();
         Shares {
-            owners: (sum(|w| w.requests + w.journal) + kept_ns + self.paused.by_others_ns())
+            owners: (sum(|w| w.requests + w.journal + w.held())
+                + kept_ns
+                + self.paused.by_others_ns())
                 / total,
             cpu: (self.cpu_ns + sum(|w| w.cpu)) / total,
             memory: (self.memory_ns + sum(|w| w.memory)) / total,
@@ -340,7 +414,7 @@ impl<'a> DividedExcess<'a> {
         for (at, suspect) in self.victim.suspects.iter().enumerate() {
             let (waits, lift) = (&self.waits[at], self.lifts[at]);
             let share = waits.total() / total;
-            let there = lift.with_n > 0 || self.charges[at].iter().any(|c| *c > 0.0);
+            let there = lift.with_n > 0 || self.charges[at].iter().any(|c| *c > 0.0) || share > 0.0;
             if suspect.actor == own || !there {
                 continue;
             }
@@ -362,6 +436,7 @@ impl<'a> DividedExcess<'a> {
                 change,
                 trigger: self.trigger_of(at, charge),
                 frees: charge == op::DISCARD as usize && suspect.frees,
+                stopped_by: self.stopped_by(at, charge),
                 confidence: sure.min(most),
                 cleared: None,
             };
@@ -399,12 +474,21 @@ impl<'a> DividedExcess<'a> {
         is_written.then(call).flatten()
     }
 
+    /// The limit that stops a suspect, where that is why it is charged with its open handles.
+    fn stopped_by(&self, at: usize, charge: usize) -> Option<StoppedBy> {
+        let waits = &self.waits[at];
+        let is_stopped = charge == op::HANDLES as usize && waits.stopped >= waits.handles;
+        let actor = &self.victim.suspects[at].actor;
+        is_stopped.then(|| self.victim.stopped_by(actor)).flatten().cloned()
+    }
+
     /// The charge with which a suspect did most harm.
     fn worst_charge(&self, at: usize) -> usize {
         let waits = &self.waits[at];
         let dropped_ns = self.charges[at][op::DROP_CACHES as usize];
         let beyond = [
             (waits.journal, op::METADATA as usize),
+            (waits.held(), op::HANDLES as usize),
             (waits.cpu, op::CPU as usize),
             (waits.memory - dropped_ns, op::MEMORY as usize),
             (dropped_ns, op::DROP_CACHES as usize),
@@ -434,7 +518,7 @@ fn most(values: impl Iterator<Item = f64>) -> Option<usize> {
 }
 
 /// The place where an actor made the victim wait: in the disk's queue, at the device, in the journal,
-/// for a CPU, or for memory.
+/// for its open handles, for a CPU, or for memory.
 fn via(waits: &Waits, sum: &Half) -> Via {
     let met = if sum.phases.ns[Phase::Queue] + sum.phases.ns[Phase::Throttle]
         > sum.phases.ns[Phase::Device]
@@ -446,6 +530,7 @@ fn via(waits: &Waits, sum: &Half) -> Via {
     let ways = [
         (waits.requests, met),
         (waits.journal, Via::Journal),
+        (waits.held(), Via::Handles),
         (waits.cpu, Via::Runqueue),
         (waits.memory, Via::Memory),
     ];
@@ -468,6 +553,12 @@ fn confidence(
     if waits.cpu > waits.total() / 2.0 {
         return if is_sure { Confidence::High } else { Confidence::Medium };
     }
+    // So was one that a limit stopped with an open handle.
+    if waits.stopped > waits.total() / 2.0 {
+        return if is_sure { Confidence::High } else { Confidence::Medium };
+    }
+    // Without a limit it is not known what the one with the handle waited for.
+    let is_sure = is_sure && waits.handles <= waits.total() / 2.0;
     let changed = change.is_some_and(|change| {
         let (with, without) = match change.started {
             true => (change.after_ns, change.before_ns),

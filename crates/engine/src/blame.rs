@@ -17,6 +17,9 @@
 //! behind a culprit, do not outweigh it. The rest is divided by the sync's own
 //! phases (see [`Division`]).
 //!
+//! A commit first waits for the handles that are open. If a limit stops those who have them, that
+//! time is theirs before all else (see [`super::holders`]).
+//!
 //! A commit writes the blocks of all who changed the filesystem. As far as these
 //! are others', its requests are no effect but a cause, and have their part by
 //! work beside all else that is in flight.
@@ -24,7 +27,7 @@
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::{
     ledger::ticks_to_ns,
-    record::{ACCOUNTS, COMM, SyncRecord, UnderlyingWindow, op, via},
+    record::{ACCOUNTS, COMM, SyncRecord, UnderlyingWindow, commit, op, via},
 };
 
 use super::{
@@ -354,7 +357,12 @@ pub struct Division {
     pub memory_ns: f64,
     /// Before its requests existed, with nobody else in flight.
     pub throttle_ns: f64,
-    /// In the journal's commit, with nobody else in flight: whose blocks these
+    /// In a commit that waited for handles which are open because a limit stops their owners:
+    /// who these are, the ticks say.
+    pub stopped_ns: f64,
+    /// In a commit that waited for handles, with nobody else in flight.
+    pub handles_ns: f64,
+    /// In the rest of the journal's commit, with nobody else in flight: whose blocks these
     /// were, the ticks say.
     pub journal_ns: f64,
     /// Behind what commits wrote for strangers, beside other requests that were
@@ -368,8 +376,8 @@ pub struct Division {
 
 saved! {
     Division {
-        excess_ns, others_ns, own_ns, own_behind_ns, memory_ns, throttle_ns, journal_ns,
-        commits_ns, device_ns, unexplained_ns,
+        excess_ns, others_ns, own_ns, own_behind_ns, memory_ns, throttle_ns, stopped_ns,
+        handles_ns, journal_ns, commits_ns, device_ns, unexplained_ns,
     }
 }
 
@@ -405,6 +413,8 @@ impl Division {
             own_behind_ns,
             memory_ns,
             throttle_ns,
+            stopped_ns,
+            handles_ns,
             journal_ns,
             commits_ns,
             device_ns,
@@ -416,6 +426,8 @@ impl Division {
         self.own_behind_ns += own_behind_ns;
         self.memory_ns += memory_ns;
         self.throttle_ns += throttle_ns;
+        self.stopped_ns += stopped_ns;
+        self.handles_ns += handles_ns;
         self.journal_ns += journal_ns;
         self.commits_ns += commits_ns;
         self.device_ns += device_ns;
@@ -433,6 +445,8 @@ pub struct Known {
     pub more_ns: u64,
     /// Strangers' part of the blocks that its journal was given last.
     pub filled_by_others: f64,
+    /// The part of the last waits for open handles that was due to those whom a limit stopped.
+    pub stopped: f64,
 }
 
 /// Divides a wait beyond its baseline.
@@ -445,6 +459,10 @@ pub fn divide(record: &SyncRecord, window: &Window, phases: &Phases, known: &Kno
     let mut division = Division { excess_ns, ..Division::default() };
     division.memory_ns = excess_ns.min(phases.ns[Phase::Reclaim] as f64);
     let left = excess_ns - division.memory_ns;
+    // While the holder of a handle is stopped by its own limit, requests in flight are no reason.
+    let locking_ns = phases.journal_stage_ns[commit::LOCKING] as f64;
+    division.stopped_ns = left.min(locking_ns) * known.stopped;
+    let left = left - division.stopped_ns;
 
     // Work in flight explains at most the time that it was in flight for. The
     // commit that a sync waits for has a phase of its own; a commit that its own
@@ -468,11 +486,14 @@ pub fn divide(record: &SyncRecord, window: &Window, phases: &Phases, known: &Kno
     let explained = division.others_ns + division.own_ns + division.commits_ns;
     let alone = (left - explained).max(0.0);
     let journal_ns = record.journal_ns.min(phases.ns[Phase::Journal] + phases.journal_io_ns) as f64;
+    let journal_ns = (journal_ns - locking_ns).max(0.0);
+    let locking_ns = locking_ns * (1.0 - known.stopped);
     let throttle_ns = phases.ns[Phase::Throttle] as f64;
     let io_ns = io_ns - behind_ns.min(division.commits_ns);
     let other_ns = phases.ns[Phase::Other] as f64;
-    let all = journal_ns + throttle_ns + io_ns + other_ns;
+    let all = locking_ns + journal_ns + throttle_ns + io_ns + other_ns;
     if all > 0.0 {
+        division.handles_ns = alone * locking_ns / all;
         division.journal_ns = alone * journal_ns / all;
         division.throttle_ns = alone * throttle_ns / all;
         let device_ns = alone * io_ns / all;

@@ -100,6 +100,7 @@ impl Kept {
             change: None,
             trigger: None,
             frees: false,
+            stopped_by: None,
             confidence: confidence.min(self.most),
             cleared: None,
         })

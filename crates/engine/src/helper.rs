@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     freeze::Freezers,
+    holders::Holders,
     pauses::Pausers,
     phases::Phase,
     stop::Stoppers,
@@ -136,6 +137,8 @@ pub struct Helpers {
     pub(super) pausers: Pausers,
     /// Whatever stopped its process.
     pub(super) stoppers: Stoppers,
+    /// Those who hold up the commits of its journal.
+    pub(super) holders: Holders,
 }
 
 /// How a helper was over a span: for which parts of the time it was held up.
@@ -264,6 +267,7 @@ impl Helpers {
         self.freezers.rotate();
         self.pausers.rotate();
         self.stoppers.rotate();
+        self.holders.rotate();
     }
 
     pub(super) fn begin_period(&mut self) {
@@ -273,6 +277,7 @@ impl Helpers {
         self.freezers.begin_period();
         self.pausers.begin_period();
         self.stoppers.begin_period();
+        self.holders.begin_period();
     }
 }
 

@@ -36,7 +36,9 @@ impl Victim {
             Some(baseline_ns) => {
                 let more_ns = self.needs_more_ns(need_ns);
                 let filled_by_others = self.filled_by_others;
-                divide(record, window, phases, &Known { baseline_ns, more_ns, filled_by_others })
+                let stopped = self.stopped_part();
+                let known = Known { baseline_ns, more_ns, filled_by_others, stopped };
+                divide(record, window, phases, &known)
             }
             None if contended => divide(record, window, phases, &Known::default()),
             None => Division::default(),
@@ -78,6 +80,7 @@ impl Victim {
         self.now.ticks += 1;
         let left_out = self.freeze(tick, actor);
         self.pause(tick, actor);
+        self.hold_up_commits(tick, actor);
         let (mut all, mut others) = (0.0, 0.0);
         for work in tick.journals.iter().filter(|work| work.device == device) {
             let (who, blocks) = (actor(work.owner), work.blocks as f64);

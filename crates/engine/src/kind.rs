@@ -102,6 +102,8 @@ pub enum Via {
     Pause,
     /// Outside its syncs, while it was stopped by the one who traces it.
     Trace,
+    /// In the journal, whose commit waits for handles that are open.
+    Handles,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize)]

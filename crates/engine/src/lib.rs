@@ -21,6 +21,7 @@ mod drops;
 mod freeze;
 pub mod helper;
 mod histogram;
+pub mod holders;
 mod inputs;
 pub mod kind;
 mod outside;

@@ -252,7 +252,7 @@ proptest! {
             let victim = &engine.victims()[0];
             let d = judged.division;
             let blamed: f64 = victim.suspects.iter().map(Suspect::fresh_ns).sum();
-            let parts = blamed + d.own_ns + d.memory_ns + d.throttle_ns + d.journal_ns + d.commits_ns
+            let parts = blamed + d.own_ns + d.memory_ns + d.throttle_ns + d.stopped_ns + d.handles_ns + d.journal_ns + d.commits_ns
                 + d.device_ns + d.unexplained_ns;
             prop_assert!((parts - d.excess_ns).abs() <= 1e-5 * (d.excess_ns + 1.0));
             let wait_ns = judged.phases.wait_ns() as f64;

@@ -275,7 +275,11 @@ impl Victim {
         if is_owed {
             (settled.times, settled.sure) = (1.0, settled.sure.max(Sure::Likely));
         }
-        let mut circumstances = self.circumstances(state, &growth, &settled, excess_ns);
+        // The part for which a limit stopped somebody says nothing of the device.
+        let of_device_ns = excess_ns - parts.stopped_ns;
+        let mut circumstances = self.circumstances(state, &growth, &settled, of_device_ns);
+        circumstances.excess_ns = excess_ns;
+        circumstances.times_ns += parts.stopped_ns;
         if alone >= MUCH_ALONE && !is_owed {
             circumstances.well_ns = 0.0;
         }

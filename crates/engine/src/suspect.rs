@@ -19,11 +19,13 @@ const READ: usize = op::READ as usize;
 const WRITE: usize = op::WRITE as usize;
 
 /// Reads that read back what somebody else dropped from the caches. They are an effect, and no
-/// operation of its own (`record::op`): no suspect is charged with a freeze, whose place they have.
+/// operation of its own (`record::op`): no suspect is charged with a freeze, whose place they have,
+/// nor with what comes after it.
 pub const READ_BACK: usize = op::FREEZE as usize;
 
 /// The number of things that a suspect can be charged with: the block operations, the causes
-/// beyond them without those that stop a victim outside its syncs, and [`READ_BACK`].
+/// beyond them without open handles ([`super::holders`]) and those that stop a victim outside its
+/// syncs, and [`READ_BACK`].
 pub const CHARGES: usize = READ_BACK + 1;
 
 /// Whether the one that is blamed most for this victim was on the sync's path

@@ -32,6 +32,7 @@ mod growth;
 mod helped;
 mod helper;
 mod histograms;
+mod holders;
 mod layers;
 mod logs;
 mod memory;
@@ -429,7 +430,7 @@ proptest! {
         let blamed: f64 = victim.suspects.iter().map(suspect::Suspect::fresh_ns).sum();
         let d = judged.division;
         prop_assert!((blamed - d.others_ns).abs() <= 1e-5 * (d.others_ns + 1.0));
-        let parts = d.others_ns + d.own_ns + d.memory_ns + d.throttle_ns + d.journal_ns + d.commits_ns
+        let parts = d.others_ns + d.own_ns + d.memory_ns + d.throttle_ns + d.stopped_ns + d.handles_ns + d.journal_ns + d.commits_ns
             + d.device_ns + d.unexplained_ns;
         prop_assert!((parts - d.excess_ns).abs() <= 1e-6 * (d.excess_ns + 1.0));
         prop_assert!(d.excess_ns <= duration as f64);

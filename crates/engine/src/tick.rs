@@ -177,6 +177,10 @@ pub struct JournalWork {
     /// Metadata blocks that it dirtied; on xfs, the bytes of the log that it took. The two
     /// are never compared with each other: all amounts of one filesystem have one unit.
     pub blocks: u64,
+    /// The time for which commits waited for its open handles (jbd2): of each handle the time
+    /// since the handle before it ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_ns: u64,
 }
 
 /// An owner that ran while a thread of a victim was runnable on the same CPU.
@@ -272,7 +276,8 @@ pub enum WholeCall {
 /// A limit that a cgroup ran into.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Limit {
-    /// The victim's cgroup (the limit may be an ancestor's).
+    /// The cgroup of a victim, or of somebody who holds up its journal (the limit may be an
+    /// ancestor's).
     pub cgroup: u64,
     pub kind: LimitKind,
     /// The time for which it was held back, at most the tick's length.
@@ -282,6 +287,10 @@ pub struct Limit {
     pub times: u64,
     /// The file and its line, such as `io.max 7:0 wbps=1048576`.
     pub setting: String,
+    /// Whether it stops tasks inside the kernel too, with what they hold there: a limit on reads
+    /// does, and on some kernels one on CPU time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_kernel: bool,
 }
 
 /// The resource that is limited.

@@ -12,6 +12,7 @@ use super::{
     blame::{ActorId, OwnerId},
     freeze::Kept,
     helper::{Held, Role},
+    holders::StoppedBy,
     phases::Phase,
     reference::SLOWER,
     second::{Circumstances, is_short},
@@ -45,7 +46,7 @@ const TAIL_SYNCS: u64 = 100;
 /// The shares of the excess by kind of cause. They add up to 1, or are all 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shares {
-    /// Others' requests, and what they put into the journal.
+    /// Others' requests, what they put into the journal, and for how long they held it up.
     pub owners: f64,
     pub cpu: f64,
     pub memory: f64,
@@ -74,6 +75,8 @@ pub struct Finding {
     pub trigger: Option<Call>,
     /// Whether a kernel thread discards what it freed: the filesystem is mounted with `discard`.
     pub frees: bool,
+    /// The limit that stops it while it holds up the journal's commits.
+    pub stopped_by: Option<StoppedBy>,
     pub confidence: Confidence,
     /// Why it is no culprit, for those ruled out.
     pub cleared: Option<Cleared>,

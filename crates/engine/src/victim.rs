@@ -106,7 +106,7 @@ pub struct Victim {
     past: Half,
     pub suspects: Vec<Suspect>,
     /// Since the start.
-    pub total: Division,
+    pub total: Box<Division>,
     /// All of its syncs, by [`super::sums::SYNC_BOUNDS_NS`].
     pub buckets_total: SyncBuckets,
     /// All of its syncs, as those of the suspects are kept.
@@ -174,7 +174,7 @@ impl Victim {
             before: Half::default(),
             past: Half::default(),
             suspects: Vec::new(),
-            total: Division::default(),
+            total: Box::default(),
             buckets_total: SyncBuckets::default(),
             syncs: Default::default(),
             seconds: [Second::default(); SECONDS],

@@ -33,6 +33,9 @@ pub struct Facts {
     unknown_modules: BTreeMap<&'static str, ModuleBtfError>,
     /// Whether the kernel keeps a trampoline while a task sleeps in the traced function.
     keeps_trampolines: bool,
+    /// Whether a task that has used up its cgroup's CPU time is stopped wherever it is, and not
+    /// only on its way out of the kernel.
+    pub stops_in_kernel: bool,
     pub pointers: Pointers,
     pub config: Config,
     /// Why optional parts of the configuration are missing: one sentence each.
@@ -233,6 +236,7 @@ impl Facts {
             locations,
             unknown_modules,
             keeps_trampolines,
+            stops_in_kernel: stops_in_kernel(&kernel),
             pointers,
             config,
             doubts,
@@ -258,6 +262,7 @@ impl Facts {
             locations,
             unknown_modules,
             keeps_trampolines: false,
+            stops_in_kernel: true,
             pointers,
             config,
             doubts: Vec::new(),
@@ -316,6 +321,14 @@ impl Facts {
     pub fn sees_run_delay(&self) -> bool {
         self.sees_tasks() && self.config.task_run_delay != ABSENT
     }
+}
+
+/// Whether a limit on CPU time stops tasks inside the kernel. Newer kernels let them leave it first
+/// (`throttle_cfs_rq_work` in <https://elixir.bootlin.com/linux/v6.18/source/kernel/sched/fair.c>),
+/// and note in each task whether it is to stop there.
+fn stops_in_kernel(kernel: &KernelTypes<'_>) -> bool {
+    let task = kernel.first_struct("task_struct");
+    task.is_none_or(|task| kernel.field(task, "sched_throttle_work").is_none())
 }
 
 /// Whether the kernel has the mended trampolines: without them it may free one that a

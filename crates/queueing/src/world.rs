@@ -246,6 +246,7 @@ impl World {
             ns: SECOND,
             times: 0,
             setting: "io.max 7:0 wiops=20".to_owned(),
+            in_kernel: false,
         };
         let limits = if self.timeline.phase().held_ns > 0 { vec![held] } else { Vec::new() };
         let tick = Tick { at_ns: now_ns, cpus: 2, disks: vec![work], limits, ..Tick::default() };

@@ -8,7 +8,7 @@ use tracer_engine::{
     verdict::{Cleared, Finding, Judgement},
     victim::Victim,
 };
-use tracer_snapshot::{Confidence, Kind, Via};
+use tracer_snapshot::{Confidence, Kind, LimitedResource, Via};
 
 /// The reason why a suspect is no culprit, in a sentence.
 pub(crate) fn why_ruled_out(finding: &Finding) -> String {
@@ -134,12 +134,23 @@ fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
         return "the kernel says that it traces the victim, whose threads were seen to be stopped"
             .to_owned();
     }
+    if let Some(stopped_by) = &worst.stopped_by {
+        let limit = match stopped_by.resource {
+            LimitedResource::Cpu => "its limit on CPU time was seen to stop it",
+            LimitedResource::Io => "it read as much as its limit allows",
+            LimitedResource::Memory => "it was seen to reclaim memory at its limit",
+        };
+        return format!("commits were seen to wait for its handles, and {limit}");
+    }
     let of_requests = matches!(worst.via, Via::Queue | Via::Device);
     let why = match (worst.lift.supports_blame(), worst.confidence) {
         (true, Confidence::High) => "its share and the syncs with and without it agree",
         (false, Confidence::High) => "it ran while the victim waited",
         _ if worst.charge == op::DROP_CACHES as usize => {
             "it dropped the caches, and that these reads follow from it is known by time alone"
+        }
+        _ if worst.charge == op::HANDLES as usize => {
+            "commits were seen to wait for its handles, and not what it waits for itself"
         }
         _ if worst.actor.kthread => "who is behind this kernel thread is not known",
         (_, Confidence::Low) if judgement.is_standing && of_requests => NEVER_QUICK,

@@ -174,6 +174,7 @@ impl Scene {
                 confidence: finding.confidence,
                 trigger: finding.trigger.map(|call| self.trigger(&call)),
                 frees: finding.frees,
+                stopped_by: finding.stopped_by.clone(),
             })
         });
         let ruled_out = judgement.ruled_out.iter().take(RULED_OUT).filter_map(|finding| {

@@ -32,8 +32,9 @@ pub use tracer_engine::{
     victim::BASELINE_SYNCS,
 };
 pub use verdict::{
-    Change, Confidence, Culprit, DeviceState, Evidence, HeldHelper, HelperRole, Kind, OwnWork,
-    RuledOut, Shares, SlowerThan, Stop, StopHow, Trigger, Verdict, Via,
+    Change, Confidence, Culprit, DeviceState, Evidence, HeldHelper, HelperRole, Kind,
+    LimitedResource, OwnWork, RuledOut, Shares, SlowerThan, Stop, StopHow, StoppedBy, Trigger,
+    Verdict, Via,
 };
 pub use workload::{Workload, WorkloadKind};
 
@@ -244,11 +245,13 @@ pub enum Op {
     Dirty,
     /// It traced a process (ptrace), which was stopped meanwhile.
     Trace,
+    /// It has handles of the filesystem's journal open, for which commits wait.
+    Handles,
 }
 
 impl Op {
     /// All operations, in the order of the codes of `record::op`.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Read,
         Self::Write,
         Self::Discard,
@@ -262,6 +265,7 @@ impl Op {
         Self::Freeze,
         Self::Dirty,
         Self::Trace,
+        Self::Handles,
     ];
 
     /// The one that a code of `record::op` stands for; `None` for a code that this
@@ -286,6 +290,7 @@ impl Op {
             Self::Freeze => "freeze",
             Self::Dirty => "dirty",
             Self::Trace => "trace",
+            Self::Handles => "handles",
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{Actor, FileClass, Op, StackFact};
 
 pub use tracer_engine::helper::{Held as HeldHelper, Role as HelperRole};
+pub use tracer_engine::holders::{LimitedResource, StoppedBy};
 pub use tracer_engine::kind::{Confidence, Kind, SlowerThan, Via};
 pub use tracer_engine::stop::How as StopHow;
 
@@ -134,6 +135,9 @@ pub struct Culprit {
     /// `discard`; absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub frees: bool,
+    /// The limit that stops it while it has a handle of the journal open; absent where none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_by: Option<StoppedBy>,
 }
 
 /// A call that had a culprit's data written while the victim waited, because it syncs a whole

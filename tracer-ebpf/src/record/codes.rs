@@ -27,9 +27,11 @@ pub mod op {
     pub const DIRTY: u32 = 11;
     /// Tracing a process (ptrace), which is stopped meanwhile.
     pub const TRACE: u32 = 12;
+    /// Holding up the journal's commits, which wait for handles that are open.
+    pub const HANDLES: u32 = 13;
 
     /// A code from here on is none of these.
-    pub const KNOWN: usize = 13;
+    pub const KNOWN: usize = 14;
 }
 
 /// How an owner's request came to be issued, where not by the owner itself.

@@ -4,7 +4,7 @@
 //! Each verdict that says anything has one, however sure it is. It is read by people and pasted
 //! into shells, so names in it are quoted as in [`super::remedy`].
 
-use super::{freeze, helper, pause, quote, stack, stop, verdict::in_house};
+use super::{freeze, handles, helper, pause, quote, stack, stop, verdict::in_house};
 use tracer_snapshot::{Culprit, Kind, Op, Victim};
 
 /// The experiment for a verdict; `None` where nobody is blamed.
@@ -37,6 +37,12 @@ pub fn experiment(victim: &Victim) -> Option<String> {
              cause",
             actor(worst)
         ),
+        Kind::Owners | Kind::Own
+            if let Some(worst) = handles::holder(verdict)
+                && worst.stopped_by.is_some() =>
+        {
+            handles::experiment(&actor(worst))
+        }
         Kind::Owners => worst.map_or_else(of_busiest, of_owner),
         Kind::Cpu => {
             let task = worst.filter(|worst| !worst.actor.kernel_thread);

@@ -300,6 +300,7 @@ fn culprit(actor: Actor, op: Op, share: f64) -> Culprit {
         share,
         trigger: None,
         frees: false,
+        stopped_by: None,
         wait_seconds: 12.1 * share,
         evidence: Evidence::default(),
         confidence: Confidence::High,

@@ -9,6 +9,7 @@
 pub mod escape;
 mod experiment;
 pub mod freeze;
+mod handles;
 pub mod hanging;
 mod helper;
 pub mod json;

@@ -6,7 +6,7 @@
 
 use super::{
     experiment::experiment,
-    freeze, helper, pause, quote, stack, stop,
+    freeze, handles, helper, pause, quote, stack, stop,
     verdict::{in_house, means, starved},
 };
 use tracer_snapshot::{Culprit, FileClass, HeldHelper, HelperRole, Kind, Op, Snapshot, Victim};
@@ -125,6 +125,9 @@ fn what_helps(victim: &Victim, s: &Snapshot) -> Vec<String> {
         Kind::Own if let Some((worst, stop)) = stop::tracing(verdict) => {
             all.push(stop::detach(&quote::actor(&worst.actor), stop, victim.actor.tgid));
         }
+        Kind::Own if let Some(worst) = handles::holder(verdict) => {
+            all.push(handles::remedy(&quote::actor(&worst.actor), worst.stopped_by.as_ref()));
+        }
         Kind::Own if let Some(worst) = in_house(victim) => {
             let actor = quote::actor(&worst.actor);
             all.push(format!(
@@ -213,6 +216,7 @@ fn of_owner(victim: &Victim, culprit: &Culprit, scheduler: Option<&str>) -> Vec<
                 .into_iter()
                 .collect();
         }
+        Op::Handles => return vec![handles::remedy(&actor, culprit.stopped_by.as_ref())],
         Op::Metadata => all.push(format!(
             "{actor} shares the journal of the filesystem: put {} on a filesystem of its own",
             if victim.class == FileClass::Wal { "the WAL" } else { "the file of the victim" }

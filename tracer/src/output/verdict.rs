@@ -5,7 +5,7 @@
 
 use super::{
     escape::escape,
-    freeze, helper, names, pause, stack, stop,
+    freeze, handles, helper, names, pause, stack, stop,
     units::{clock, date, duration, percent, share},
 };
 use tracer_snapshot::{
@@ -88,6 +88,9 @@ fn blame(victim: &Victim) -> String {
         Kind::Owners if verdict.is_frozen_by_unknown => freeze::by_unknown(verdict),
         Kind::Owners | Kind::Own if let Some((worst, stop)) = stop::tracing(verdict) => {
             stop::traced(worst, stop)
+        }
+        Kind::Owners | Kind::Own if let Some(worst) = handles::holder(verdict) => {
+            format!("{}: {}", handles::sentence(worst), of(worst.share))
         }
         Kind::Owners => match worst {
             Some(worst) => {

@@ -236,6 +236,7 @@ fn place(via: Via) -> &'static str {
         Via::Freeze => "to write",
         Via::Pause => "in paused writes",
         Via::Trace => "in stops",
+        Via::Handles => "for open handles of the journal",
     }
 }
 

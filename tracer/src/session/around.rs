@@ -28,11 +28,13 @@ impl Session {
     /// Reads what else happened on the node since the last tick.
     pub(super) fn read_tick(&mut self, now: u64) -> Tick {
         self.attach_what_matters(now);
+        let mut work = Tick { at_ns: now, ..Tick::default() };
+        let holders = self.accounts.journal_work(&mut work);
+        self.holders.note(holders, now);
         let subjects = self.subjects(now);
         let Around { limits, steal_ns, cpus, memory } = self.surroundings.look(now, &subjects);
         let (drops, late_drops) = self.read_drops();
         let mut tick = Tick {
-            at_ns: now,
             contenders: self.tallies.read_contenders(&mut self.accounts),
             reclaimers: self.tallies.read_reclaimers(&mut self.accounts),
             drops,
@@ -45,9 +47,8 @@ impl Session {
             steal_ns,
             cpus,
             memory,
-            ..Tick::default()
+            ..work
         };
-        self.accounts.journal_work(&mut tick);
         self.accounts.disk_work(&mut tick);
         tick.helpers = self.read_helpers(now, &tick.disks);
         tick
@@ -128,10 +129,10 @@ impl Session {
         }
     }
 
-    /// The victims whose limits are looked at.
+    /// The victims whose limits are looked at, and those who hold up their journals.
     fn subjects(&mut self, now: u64) -> Vec<Subject> {
         let mut known = HashSet::new();
-        let mut subjects = Vec::new();
+        let (mut subjects, mut holders) = (Vec::new(), Vec::<Subject>::new());
         for victim in recent(&self.scene.engine, now) {
             if victim.kthread || !known.insert((victim.key.cgroup, victim.tgid, victim.disk)) {
                 continue;
@@ -147,14 +148,23 @@ impl Session {
             // A limit may be on what lies on that disk.
             devices.push(victim.key.device);
             devices.dedup();
-            subjects.push(Subject {
-                cgroup: victim.key.cgroup,
-                path: (!cgroup::is_v1(victim.key.cgroup))
-                    .then(|| self.identities.cgroup(victim.key.cgroup, now).map(str::to_owned))
-                    .flatten(),
-                tgid: pid::here(victim.tgid),
-                devices: if victim.disk == NO_DISK { Vec::new() } else { devices },
-            });
+            let devices = if victim.disk == NO_DISK { Vec::new() } else { devices };
+            for holder in self.holders.on(victim.key.device) {
+                let (cgroup, tgid) = (holder.cgroup, pid::here(holder.tgid));
+                if !holders.iter().any(|known| known.cgroup == cgroup && known.tgid == tgid) {
+                    let devices = devices.clone();
+                    holders.push(Subject { cgroup, path: None, tgid, devices, is_holder: true });
+                }
+            }
+            let (cgroup, tgid) = (victim.key.cgroup, pid::here(victim.tgid));
+            subjects.push(Subject { cgroup, path: None, tgid, devices, is_holder: false });
+        }
+        // A cgroup has one set of limits, and a victim's are looked at already.
+        let victims: HashSet<u64> = subjects.iter().map(|victim| victim.cgroup).collect();
+        holders.retain(|holder| !victims.contains(&holder.cgroup));
+        subjects.append(&mut holders);
+        for subject in subjects.iter_mut().filter(|subject| !cgroup::is_v1(subject.cgroup)) {
+            subject.path = self.identities.cgroup(subject.cgroup, now).map(str::to_owned);
         }
         subjects
     }

@@ -15,6 +15,7 @@ mod flight;
 mod freezes;
 mod hanging;
 mod helpers;
+mod holders;
 mod issues;
 mod jail;
 mod kept;
@@ -140,6 +141,7 @@ pub struct Session {
     whole_syncs: WholeSyncs,
     unseen: freezes::Unseen,
     stops: stops::Stops,
+    holders: holders::Holders,
     helpers: Helpers,
     /// The threads of helpers that the kernel programs were given.
     helper_threads: HelperThreads,

@@ -37,6 +37,7 @@ use super::{
     calls::{self, Calls},
     demand::Demand,
     dirtied, freezes,
+    holders::Holders,
     kept::References,
     ledger,
     loader::Loader,
@@ -201,6 +202,7 @@ impl Session {
         });
         let late_modules = LateModules::new(&options.root, means, missing)
             .with(|| Loader::start(late_loader.filter(|_| options.loads_later)?).ok());
+        let surroundings = Surroundings::new(&options.root, facts.stops_in_kernel);
         let mut session = Self {
             programs,
             facts,
@@ -214,7 +216,7 @@ impl Session {
             recorder: None,
             half_of_ns: 0,
             flight: None,
-            surroundings: Surroundings::new(&options.root),
+            surroundings,
             tallies,
             cache_drops: CacheDrops::new(&options.root),
             freezes,
@@ -222,6 +224,7 @@ impl Session {
             whole_syncs,
             unseen: freezes::Unseen::default(),
             stops: Stops::new(stopped::Stops::new(&options.root)),
+            holders: Holders::default(),
             helpers: Helpers::new(&options.root),
             helper_threads,
             under_way,

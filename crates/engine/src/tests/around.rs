@@ -73,6 +73,7 @@ fn limit(kind: LimitKind) -> Tick {
         ns: 900 * MS,
         times: 9,
         setting: "cpu.max 20000 100000".to_owned(),
+        in_kernel: false,
     };
     Tick { limits: vec![limit], ..Tick::default() }
 }
@@ -98,7 +99,8 @@ fn what_others_put_into_the_journal_is_theirs() {
     };
     let mut syncs = quiet();
     syncs.extend(vec![slow; 40]);
-    let work = |owner, blocks| tick::JournalWork { device: 0, owner: OwnerId(owner), blocks };
+    let work =
+        |owner, blocks| tick::JournalWork { device: 0, owner: OwnerId(owner), blocks, held_ns: 0 };
     let journals = vec![work(1, 100), work(4, 1900)];
     let judged = after_tick(&syncs, Tick { journals, ..Tick::default() });
     assert_eq!(judged.kind, Kind::Owners);
@@ -120,6 +122,7 @@ fn while_filled(slow: &[SyncRecord], blocks: &[(u32, u64)]) -> Judgement {
         device: 0,
         owner: OwnerId(*owner),
         blocks: *blocks,
+        held_ns: 0,
     };
     let journals: Vec<_> = blocks.iter().map(work).collect();
     for record in quiet() {

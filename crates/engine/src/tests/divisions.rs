@@ -231,7 +231,8 @@ fn an_excess_with_nobody_in_flight_is_divided_as_the_phases_are() {
         ],
         5,
     );
-    let known = Known { baseline_ns: 10 * MS, more_ns: 2 * MS, filled_by_others: 1.0 };
+    let known =
+        Known { baseline_ns: 10 * MS, more_ns: 2 * MS, filled_by_others: 1.0, stopped: 0.0 };
     let part = 37.0 / 47.0;
     let division = divide(&commit(30), &nothing(), &phases, &known);
     assert_near(division.excess_ns, 37.0 * M);
@@ -281,7 +282,8 @@ fn beside_all() -> Phases {
 /// requests, and 8 of others.
 #[test]
 fn work_in_flight_has_the_time_that_it_was_in_flight_for() {
-    let known = Known { baseline_ns: 12 * MS, more_ns: 2 * MS, filled_by_others: 0.5 };
+    let known =
+        Known { baseline_ns: 12 * MS, more_ns: 2 * MS, filled_by_others: 0.5, stopped: 0.0 };
     let window = in_flight((18.0, 4.0), (6.0, 1.0), (8.0, 10.0));
     let division = divide(&commit(100), &window, &beside_all(), &known);
     assert_near(division.excess_ns, 40.0 * M);
@@ -330,6 +332,8 @@ fn divisions_add_up_part_by_part() {
         commits_ns: 8.0 * n,
         device_ns: 9.0 * n,
         unexplained_ns: 10.0 * n,
+        stopped_ns: 11.0 * n,
+        handles_ns: 12.0 * n,
     };
     let mut sum = Division::default();
     sum.add(&one(1.0));

@@ -100,7 +100,8 @@ fn who_has_the_cpu_of_the_journals_thread_is_named_and_no_toucher() {
     let commit =
         SyncRecord { journal_ns: 18 * MS, own_device_ns: 0, own_span_ns: 0, ..sync(20 * MS, &[]) };
     syncs.extend(vec![commit; 40]);
-    let journals = vec![tick::JournalWork { device: 0, owner: OwnerId(3), blocks: 200 }];
+    let journals =
+        vec![tick::JournalWork { device: 0, owner: OwnerId(3), blocks: 200, held_ns: 0 }];
     let tick = Tick { journals, ..Tick::default() };
     assert_eq!(after_tick(&syncs, tick.clone()).culprits[0].owner, OwnerId(3));
     let contenders = vec![hog(77, 650)];

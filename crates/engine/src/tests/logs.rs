@@ -27,6 +27,7 @@ fn beside(helper: usize, amounts: &[(u32, u64)]) -> Judgement {
         device: 0,
         owner: OwnerId(*owner),
         blocks: *blocks,
+        held_ns: 0,
     };
     let journals: Vec<_> = amounts.iter().map(work).collect();
     quiet().iter().for_each(|record| {

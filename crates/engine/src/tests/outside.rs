@@ -24,6 +24,7 @@ fn held_back(ms: u64, times: u64) -> Judgement {
         ns: ms * MS,
         times,
         setting: "cpu.max 20000 100000".to_owned(),
+        in_kernel: false,
     };
     after_tick(&syncs, Tick { limits: vec![limit], ..Tick::default() })
 }

@@ -87,7 +87,7 @@ fn assert_parts(victim: &Victim, [others, own, commits, device, unexplained]: [f
     assert_near(parts.commits_ns / M, commits);
     assert_near(parts.device_ns / M, device);
     assert_near(parts.unexplained_ns / M, unexplained);
-    assert_eq!(victim.total, parts);
+    assert_eq!(*victim.total, parts);
 }
 
 #[test]

@@ -116,7 +116,8 @@ fn a_victim_that_does_not_sync_is_left_alone() {
 #[test]
 fn a_journals_blocks_are_those_of_who_filled_it() {
     let mut engine = after_a_sync();
-    let work = |device, owner, blocks| JournalWork { device, owner: OwnerId(owner), blocks };
+    let work =
+        |device, owner, blocks| JournalWork { device, owner: OwnerId(owner), blocks, held_ns: 0 };
     let journals = vec![work(0, 1, 3), work(0, 4, 4), work(9, 4, 500), work(0, 3, 5)];
     tick_at(&mut engine, 2 * SECOND, Tick { journals, ..Tick::default() });
     // 9 of 12 are strangers'.
@@ -168,7 +169,7 @@ fn limits_of_its_cgroup_are_added_up_and_the_last_one_is_named() {
     let mut engine = after_a_sync();
     let limit = |cgroup, kind, ns, setting: &str| {
         let setting = setting.to_owned();
-        Limit { cgroup, kind, ns, times: 0, setting }
+        Limit { cgroup, kind, ns, times: 0, setting, in_kernel: false }
     };
     let limits = vec![
         limit(10, LimitKind::Cpu, 5, "cpu.max 1"),
@@ -198,7 +199,7 @@ fn evidence_counts_half_after_a_minute_of_rotations() {
 #[test]
 fn a_tick_names_all_its_owners() {
     let tick = Tick {
-        journals: vec![JournalWork { device: 0, owner: OwnerId(1), blocks: 0 }],
+        journals: vec![JournalWork { device: 0, owner: OwnerId(1), blocks: 0, held_ns: 0 }],
         contenders: vec![Contender { victim_tgid: 0, owner: OwnerId(2), ns: 0 }],
         reclaimers: vec![Reclaimer { owner: OwnerId(3), times: 0, ns: 0, limit_ns: 0 }],
         disks: vec![DiskWork {

@@ -26,7 +26,7 @@ use tracer_node::disks::{Assigned, Identity, Stacked};
 use super::{
     bios::Bios,
     described::DescribedDisks,
-    journals::Journals,
+    journals::{Added, Journals},
     pods::Plain,
     tables::{TableMaps, Tables},
     uncounted::Uncounted,
@@ -108,6 +108,17 @@ struct Seen {
     recent_ns: u64,
     /// For how many ticks it has had its present owner, or none.
     ticks: u32,
+}
+
+/// A process that held up the commits of a filesystem's journal in the last second.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Holder {
+    /// The filesystem's device.
+    pub device: u32,
+    pub cgroup: u64,
+    /// The process, as records name it.
+    pub tgid: u32,
+    pub held_ns: u64,
 }
 
 /// All accounts of all disks.
@@ -334,12 +345,18 @@ impl Accounts {
     }
 
     /// Adds what each owner put into the filesystems' journals since the last
-    /// tick.
-    pub fn journal_work(&mut self, tick: &mut Tick) {
-        for (key, blocks) in self.journals.read(tick.at_ns) {
+    /// tick, and for how long it held up their commits. Returns those who did.
+    pub fn journal_work(&mut self, tick: &mut Tick) -> Vec<Holder> {
+        let mut holders = Vec::new();
+        for (key, Added { blocks, held_ns, tgid }) in self.journals.read(tick.at_ns) {
             let owner = self.intern(key);
-            tick.journals.push(JournalWork { device: key.disk, owner, blocks });
+            let device = key.disk;
+            tick.journals.push(JournalWork { device, owner, blocks, held_ns });
+            if held_ns > 0 && key.kthread == 0 {
+                holders.push(Holder { device, cgroup: key.cgroup, tgid, held_ns });
+            }
         }
+        holders
     }
 
     /// Sums of who fills the journals that the kernel evicted.

@@ -1,7 +1,7 @@
-//! Finds who fills the filesystems' journals.
+//! Finds who fills the filesystems' journals, and who holds up their commits.
 //!
 //! The kernel programs' sums by owner and filesystem come in, once a second;
-//! the blocks that each owner added in that second go out. Idle owners are removed,
+//! what each owner added in that second goes out. Idle owners are removed,
 //! here and in the kernel's table.
 
 use std::{
@@ -34,9 +34,9 @@ impl Journals {
         Ok(Self { sums: Sums::new(programs, "HANDLES")?, known: JournalSums::default() })
     }
 
-    /// Blocks of each owner since the last reading; the disk in a key is the
+    /// The amounts that each owner added since the last reading; the disk in a key is the
     /// filesystem's device.
-    pub fn read(&mut self, now_ns: u64) -> Vec<(OwnerKey, u64)> {
+    pub fn read(&mut self, now_ns: u64) -> Vec<(OwnerKey, Added)> {
         let Some(sums) = self.sums.read() else { return Vec::new() };
         let sums = sums.into_iter().map(|(key, handles)| (key, handles.0));
         let sums: Vec<_> = sums.collect();
@@ -58,10 +58,26 @@ impl Journals {
     }
 }
 
+/// The amounts that an owner added in a second.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Added {
+    pub blocks: u64,
+    /// The time for which commits waited for its handles to end.
+    pub held_ns: u64,
+    /// Its process that held up a commit last.
+    pub tgid: u32,
+}
+
 #[derive(Default)]
 struct JournalSums {
-    /// Blocks, and when they last changed.
-    sums: HashMap<OwnerKey, (u64, u64)>,
+    sums: HashMap<OwnerKey, Known>,
+}
+
+/// The sums of an owner, and when they last changed.
+struct Known {
+    blocks: u64,
+    held_ns: u64,
+    changed_ns: u64,
 }
 
 impl JournalSums {
@@ -70,17 +86,26 @@ impl JournalSums {
         &mut self,
         sums: &[(OwnerKey, Handles)],
         now_ns: u64,
-    ) -> (Vec<(OwnerKey, u64)>, Vec<OwnerKey>) {
+    ) -> (Vec<(OwnerKey, Added)>, Vec<OwnerKey>) {
         let mut grown = Vec::new();
         let mut idle = Vec::new();
-        for (key, Handles { blocks, .. }) in sums {
-            let (before, changed_ns) = self.sums.entry(*key).or_insert((0, now_ns));
+        for (key, Handles { blocks, held_ns, tgid, .. }) in sums {
+            let none = Known { blocks: 0, held_ns: 0, changed_ns: now_ns };
+            let known = self.sums.entry(*key).or_insert(none);
             // A smaller sum is a new one: the kernel made room in between.
-            let more = if blocks < before { *blocks } else { blocks - *before };
-            if more > 0 {
-                (*before, *changed_ns) = (*blocks, now_ns);
-                grown.push((*key, more));
-            } else if Duration::from_nanos(now_ns.saturating_sub(*changed_ns)) >= IDLE {
+            if *blocks < known.blocks || *held_ns < known.held_ns {
+                (known.blocks, known.held_ns) = (0, 0);
+            }
+            let added = Added {
+                blocks: blocks - known.blocks,
+                held_ns: held_ns - known.held_ns,
+                // The kernel's own numbers are narrower than the word.
+                tgid: *tgid as u32,
+            };
+            if added.blocks > 0 || added.held_ns > 0 {
+                *known = Known { blocks: *blocks, held_ns: *held_ns, changed_ns: now_ns };
+                grown.push((*key, added));
+            } else if Duration::from_nanos(now_ns.saturating_sub(known.changed_ns)) >= IDLE {
                 idle.push(*key);
             }
         }
@@ -102,33 +127,55 @@ mod tests {
     }
 
     fn sum(name: u8, blocks: u64) -> (OwnerKey, Handles) {
-        (owner(name), Handles { handles: 1, blocks })
+        (owner(name), Handles { handles: 1, blocks, ..Handles::default() })
+    }
+
+    fn blocks(blocks: u64) -> Added {
+        Added { blocks, ..Added::default() }
     }
 
     #[test]
     fn each_second_has_its_own_blocks() {
         let mut known = JournalSums::default();
-        assert_eq!(known.read_growth(&[sum(1, 5)], SECOND).0, [(owner(1), 5)]);
-        assert_eq!(known.read_growth(&[sum(1, 5), sum(2, 1)], 2 * SECOND).0, [(owner(2), 1)]);
-        assert_eq!(known.read_growth(&[sum(1, 9), sum(2, 1)], 3 * SECOND).0, [(owner(1), 4)]);
+        assert_eq!(known.read_growth(&[sum(1, 5)], SECOND).0, [(owner(1), blocks(5))]);
+        assert_eq!(
+            known.read_growth(&[sum(1, 5), sum(2, 1)], 2 * SECOND).0,
+            [(owner(2), blocks(1))]
+        );
+        assert_eq!(
+            known.read_growth(&[sum(1, 9), sum(2, 1)], 3 * SECOND).0,
+            [(owner(1), blocks(4))]
+        );
     }
 
     #[test]
     fn an_entry_that_the_kernel_gave_away_begins_anew() {
         let mut known = JournalSums::default();
         known.read_growth(&[sum(1, 50)], SECOND);
-        assert_eq!(known.read_growth(&[sum(1, 3)], 2 * SECOND).0, [(owner(1), 3)]);
+        assert_eq!(known.read_growth(&[sum(1, 3)], 2 * SECOND).0, [(owner(1), blocks(3))]);
         known.read_growth(&[], 3 * SECOND);
-        assert_eq!(known.read_growth(&[sum(1, 3)], 4 * SECOND).0, [(owner(1), 3)]);
+        assert_eq!(known.read_growth(&[sum(1, 3)], 4 * SECOND).0, [(owner(1), blocks(3))]);
     }
 
     #[test]
     fn an_entry_that_is_read_twice_has_its_blocks_once() {
         let mut known = JournalSums::default();
         let (grown, _) = known.read_growth(&[sum(1, 50), sum(1, 50), sum(1, 52)], SECOND);
-        assert_eq!(grown.iter().map(|(_, blocks)| blocks).sum::<u64>(), 52);
+        assert_eq!(grown.iter().map(|(_, added)| added.blocks).sum::<u64>(), 52);
         let (grown, _) = known.read_growth(&[sum(1, 52), sum(1, 52)], 2 * SECOND);
         assert_eq!(grown, []);
+    }
+
+    #[test]
+    fn whoever_holds_up_a_commit_need_not_fill_it() {
+        let mut known = JournalSums::default();
+        let held = |held_ns| [(owner(1), Handles { handles: 1, blocks: 5, held_ns, tgid: 7 })];
+        let added = |blocks, held_ns| [(owner(1), Added { blocks, held_ns, tgid: 7 })];
+        assert_eq!(known.read_growth(&held(0), SECOND).0, added(5, 0));
+        assert_eq!(known.read_growth(&held(SECOND), 2 * SECOND).0, added(0, SECOND));
+        assert_eq!(known.read_growth(&held(SECOND), 3 * SECOND).0, []);
+        // The kernel made room in between.
+        assert_eq!(known.read_growth(&held(9), 4 * SECOND).0, added(5, 9));
     }
 
     #[test]

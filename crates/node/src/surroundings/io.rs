@@ -30,16 +30,25 @@ const NEARLY_ALL: u64 = 85;
 pub struct Limits([Option<(u64, String)>; 4]);
 
 impl Limits {
-    /// The setting of a limit that this usage reached in that time.
-    pub fn reached(&self, used: &Usage, elapsed_ns: u64) -> Option<&str> {
-        let (_, setting) = self.0.iter().zip(used).find_map(|(limit, used)| {
-            let limit = limit.as_ref()?;
-            let allowed = u128::from(limit.0) * u128::from(elapsed_ns) / 1_000_000_000;
+    /// A limit that this usage reached in that time, of all or of those on reads.
+    pub fn reached(&self, used: &Usage, elapsed_ns: u64, only_reads: bool) -> Option<Reached<'_>> {
+        let limits = self.0.iter().zip(used).zip(KINDS);
+        limits.into_iter().find_map(|((limit, used), kind)| {
+            let of_reads = kind.starts_with('r');
+            let (allowed, setting) = limit.as_ref().filter(|_| of_reads || !only_reads)?;
+            let allowed = u128::from(*allowed) * u128::from(elapsed_ns) / 1_000_000_000;
             let used = u128::from(*used) * 100;
-            (used > 0 && used >= allowed * u128::from(NEARLY_ALL)).then_some(limit)
-        })?;
-        Some(setting)
+            let is_reached = used > 0 && used >= allowed * u128::from(NEARLY_ALL);
+            is_reached.then_some(Reached { setting, of_reads })
+        })
     }
+}
+
+/// A limit that was reached.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reached<'a> {
+    pub setting: &'a str,
+    pub of_reads: bool,
 }
 
 /// `None` where nothing limits it on this disk: then no usage needs to be read.
@@ -145,7 +154,7 @@ mod tests {
         let max = b"8:0 rbps=1 wbps=max riops=max wiops=max\n\
             7:0 rbps=max wbps=1000 riops=max wiops=50\n";
         let limits = parse_max(max, LOOP0);
-        let reached = |used, ns| limits.reached(&used, ns);
+        let reached = |used, ns| limits.reached(&used, ns, false).map(|reached| reached.setting);
         assert_eq!(reached([9999, 849, 9999, 42], SECOND_NS), None);
         assert_eq!(reached([0, 850, 0, 0], SECOND_NS), Some("io.max 7:0 wbps=1000"));
         assert_eq!(reached([0, 850, 0, 0], 2 * SECOND_NS), None);
@@ -176,7 +185,11 @@ mod tests {
         let used = read_usage(folder.path(), Hierarchy::V1, LOOP0).unwrap();
         assert_eq!(used, [0, 1 << 20, 0, 4]);
         let setting = "blkio.throttle.write_bps_device 7:0 1048576";
-        assert_eq!(limits.reached(&used, SECOND_NS), Some(setting));
+        assert_eq!(
+            limits.reached(&used, SECOND_NS, false),
+            Some(Reached { setting, of_reads: false })
+        );
+        assert_eq!(limits.reached(&used, SECOND_NS, true), None, "it is no limit on reads");
     }
 
     proptest! {

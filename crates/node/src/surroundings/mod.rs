@@ -5,7 +5,7 @@
 //! since the previous look, as the engine takes them. Everything is read below a
 //! root, so that tests can use a directory of files. It knows neither the kernel
 //! programs nor names of workloads. Files of cgroups are read for
-//! victims only, and usage only where there is a limit.
+//! victims and those who hold up their journals, and usage only where there is a limit.
 
 pub mod cpu;
 pub mod hierarchies;
@@ -19,7 +19,7 @@ use std::{
 
 use cpu::Throttled;
 use hierarchies::{Controller, Hierarchies, LimitedCgroup};
-use io::Usage;
+use io::{Reached, Usage};
 use tracer_engine::tick::{Limit, LimitKind, Memory};
 
 use crate::tree::Tree;
@@ -40,7 +40,7 @@ pub enum Hierarchy {
     V1,
 }
 
-/// A victim of the last seconds.
+/// A victim of the last seconds, or somebody who holds up the journal of one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Subject {
     /// cgroup v2 id.
@@ -50,6 +50,8 @@ pub struct Subject {
     pub tgid: u32,
     /// Its disks, as the kernel numbers devices.
     pub devices: Vec<u32>,
+    /// Whether it is no victim: then only limits that stop it inside the kernel matter.
+    pub is_holder: bool,
 }
 
 /// The changes since the previous look.
@@ -65,6 +67,9 @@ pub struct Around {
 #[derive(Debug)]
 pub struct Surroundings {
     tree: Tree,
+    /// Whether a limit on CPU time stops a task wherever it is, and not only on its way out of
+    /// the kernel.
+    cpu_stops_in_kernel: bool,
     hierarchies: Hierarchies,
     found_ns: Option<u64>,
     looked_ns: u64,
@@ -76,10 +81,12 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// The surroundings on the node whose `/proc` and `/sys` lie below `root`.
-    pub fn new(root: &Path) -> Self {
+    /// The surroundings on the node whose `/proc` and `/sys` lie below `root`. Its kernel stops
+    /// tasks that have used up their CPU time inside the kernel too, or only outside.
+    pub fn new(root: &Path, cpu_stops_in_kernel: bool) -> Self {
         Self {
             tree: Tree::new(root),
+            cpu_stops_in_kernel,
             hierarchies: Hierarchies::default(),
             found_ns: None,
             looked_ns: 0,
@@ -110,6 +117,7 @@ impl Surroundings {
         }
         let mut look = Look {
             elapsed_ns,
+            cpu_stops_in_kernel: self.cpu_stops_in_kernel,
             throttled: std::mem::take(&mut self.throttled),
             used: std::mem::take(&mut self.used),
             now_throttled: HashMap::new(),
@@ -121,7 +129,9 @@ impl Surroundings {
                 let path = subject.path.as_deref();
                 self.hierarchies.cgroups(&self.tree, controller, path, subject.tgid)
             };
-            cgroups(Controller::Cpu).iter().for_each(|cgroup| look.cpu(subject, cgroup));
+            if look.cpu_stops_in_kernel || !subject.is_holder {
+                cgroups(Controller::Cpu).iter().for_each(|cgroup| look.cpu(subject, cgroup));
+            }
             cgroups(Controller::Io).iter().for_each(|cgroup| look.io(subject, cgroup));
         }
         (self.throttled, self.used) = (look.now_throttled, look.now_used);
@@ -141,6 +151,7 @@ impl Surroundings {
 /// look; cgroups of no subject are removed.
 struct Look<'a> {
     elapsed_ns: u64,
+    cpu_stops_in_kernel: bool,
     throttled: HashMap<PathBuf, Throttled>,
     used: HashMap<(PathBuf, u32), Usage>,
     now_throttled: HashMap<PathBuf, Throttled>,
@@ -160,8 +171,9 @@ impl Look<'_> {
             let ns = all.ns.saturating_sub(before.ns).min(self.elapsed_ns);
             let times = all.times.saturating_sub(before.times);
             if ns > 0 {
-                let held = Throttled { ns, times };
-                self.report(subject, cgroup, folder, LimitKind::Cpu, held, &setting);
+                let (kind, in_kernel) = (LimitKind::Cpu, self.cpu_stops_in_kernel);
+                let limit = Limit { cgroup: subject.cgroup, kind, ns, times, setting, in_kernel };
+                self.report(limit, cgroup, folder);
             }
         }
     }
@@ -181,36 +193,34 @@ impl Look<'_> {
                 let before = self.used.get(&key).copied().unwrap_or(usage);
                 self.now_used.insert(key, usage);
                 let used = std::array::from_fn(|kind| usage[kind].saturating_sub(before[kind]));
-                if let Some(setting) = limits.reached(&used, self.elapsed_ns) {
-                    let held = Throttled { ns: self.elapsed_ns, times: 0 };
-                    self.report(subject, cgroup, folder, LimitKind::Io, held, setting);
+                let reached = limits.reached(&used, self.elapsed_ns, subject.is_holder);
+                if let Some(Reached { setting, of_reads }) = reached {
+                    let limit = Limit {
+                        cgroup: subject.cgroup,
+                        kind: LimitKind::Io,
+                        ns: self.elapsed_ns,
+                        times: 0,
+                        setting: setting.to_owned(),
+                        in_kernel: of_reads,
+                    };
+                    self.report(limit, cgroup, folder);
                 }
             }
         }
     }
 
-    fn report(
-        &mut self,
-        subject: &Subject,
-        cgroup: &LimitedCgroup,
-        folder: &Path,
-        kind: LimitKind,
-        held: Throttled,
-        setting: &str,
-    ) {
-        let mut setting = setting.to_owned();
+    /// Reports a limit in a `folder` of a cgroup, or of one above it.
+    fn report(&mut self, mut limit: Limit, cgroup: &LimitedCgroup, folder: &Path) {
         if folder != cgroup.folder {
             let above = folder.strip_prefix(&cgroup.top).unwrap_or(folder);
-            setting += &format!(" of /{}", above.display());
+            limit.setting += &format!(" of /{}", above.display());
         }
-        let Throttled { ns, times } = held;
-        let limit = Limit { cgroup: subject.cgroup, kind, ns, times, setting };
         // Several victims may be in one cgroup.
         let is_same = |known: &&mut Limit| {
-            (known.cgroup, known.kind, &known.setting) == (limit.cgroup, kind, &limit.setting)
+            (known.cgroup, known.kind, &known.setting) == (limit.cgroup, limit.kind, &limit.setting)
         };
         match self.limits.iter_mut().find(is_same) {
-            Some(known) => known.ns = known.ns.max(ns),
+            Some(known) => known.ns = known.ns.max(limit.ns),
             None => self.limits.push(limit),
         }
     }

@@ -21,7 +21,7 @@ fn node() -> (TempDir, Surroundings) {
     put(&root, "proc/7/cgroup", "5:cpu,cpuacct:/pod/one\n4:blkio:/pod/one\n0::/pod/one\n");
     put(&root, "proc/stat", "cpu  0 0 0 0 0 0 0 100 0 0\ncpu0 0 0 0 0 0 0 0 100 0 0\n");
     put(&root, "proc/meminfo", "MemTotal: 2 kB\nMemAvailable: 1 kB\n");
-    let surroundings = Surroundings::new(root.path());
+    let surroundings = Surroundings::new(root.path(), false);
     (root, surroundings)
 }
 
@@ -32,11 +32,17 @@ fn put(root: &TempDir, path: &str, text: &str) {
 }
 
 fn subject(path: Option<&str>) -> Subject {
-    Subject { cgroup: 5, path: path.map(str::to_owned), tgid: 7, devices: vec![LOOP0] }
+    Subject {
+        cgroup: 5,
+        path: path.map(str::to_owned),
+        tgid: 7,
+        devices: vec![LOOP0],
+        is_holder: false,
+    }
 }
 
 fn limit(kind: LimitKind, ns: u64, setting: &str) -> Limit {
-    Limit { cgroup: 5, kind, ns, times: 0, setting: setting.to_owned() }
+    Limit { cgroup: 5, kind, ns, times: 0, setting: setting.to_owned(), in_kernel: false }
 }
 
 #[test]
@@ -81,6 +87,36 @@ fn limits_of_the_first_version_are_found_by_the_process() {
     assert_eq!(limits, [cpu, io]);
 }
 
+/// The kernel lets tasks without CPU time leave it first, so that limit stops nobody with a handle
+/// open; nor does one on writes.
+#[test]
+fn of_those_who_hold_up_a_journal_only_limits_that_stop_them_in_the_kernel_count() {
+    let (root, _) = node();
+    let group = "sys/fs/cgroup/unified/pod/one";
+    put(&root, &format!("{group}/cpu.max"), "20000 100000\n");
+    put(&root, &format!("{group}/io.max"), "7:0 rbps=max wbps=1000 riops=10 wiops=max\n");
+    let used = |usec: u64, writes: u64, reads: u64| {
+        put(&root, &format!("{group}/cpu.stat"), &format!("throttled_usec {usec}\n"));
+        let stat = format!("7:0 rbytes=0 wbytes={writes} rios={reads} wios=1\n");
+        put(&root, &format!("{group}/io.stat"), &stat);
+    };
+    let holder = [Subject { is_holder: true, ..subject(Some("/pod/one")) }];
+    let io = |setting| Limit { in_kernel: true, ..limit(LimitKind::Io, SECOND_NS, setting) };
+    let cpu = limit(LimitKind::Cpu, 400_000_000, "cpu.max 20000 100000");
+    let cpu = Limit { in_kernel: true, ..cpu };
+    for stops_in_kernel in [false, true] {
+        let mut surroundings = Surroundings::new(root.path(), stops_in_kernel);
+        used(0, 0, 0);
+        surroundings.look(SECOND_NS, &holder);
+        used(400_000, 1000, 5);
+        let mut expected = if stops_in_kernel { vec![cpu.clone()] } else { Vec::new() };
+        assert_eq!(surroundings.look(2 * SECOND_NS, &holder).limits, expected);
+        used(800_000, 2000, 15);
+        expected.push(io("io.max 7:0 riops=10"));
+        assert_eq!(surroundings.look(3 * SECOND_NS, &holder).limits, expected);
+    }
+}
+
 #[test]
 fn stolen_time_is_counted_since_the_last_look() {
     let (root, mut surroundings) = node();
@@ -94,6 +130,6 @@ fn stolen_time_is_counted_since_the_last_look() {
 #[test]
 fn a_node_without_anything_is_no_error() {
     let root = tempfile::tempdir().unwrap();
-    let mut surroundings = Surroundings::new(root.path());
+    let mut surroundings = Surroundings::new(root.path(), false);
     assert_eq!(surroundings.look(SECOND_NS, &[subject(Some("/pod"))]), Around::default());
 }

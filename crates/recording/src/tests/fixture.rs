@@ -80,7 +80,12 @@ pub fn sync(n: u64) -> SyncRecord {
 pub fn tick(at_ns: u64) -> Tick {
     Tick {
         at_ns,
-        journals: vec![JournalWork { device: 7 << 20, owner: OwnerId(9), blocks: 3 }],
+        journals: vec![JournalWork {
+            device: 7 << 20,
+            owner: OwnerId(9),
+            blocks: 3,
+            held_ns: 2 * MS,
+        }],
         contenders: vec![Contender { victim_tgid: 812, owner: OwnerId(2), ns: MS }],
         reclaimers: vec![Reclaimer { owner: OwnerId(9), times: 2, ns: MS, limit_ns: MS / 2 }],
         drops: vec![OwnerId(9)],
@@ -127,6 +132,7 @@ pub fn tick(at_ns: u64) -> Tick {
             ns: 2 * MS,
             times: 3,
             setting: "io.max 7:0 wbps=1".to_owned(),
+            in_kernel: true,
         }],
         helpers: vec![Helper {
             role: Role::Server,

@@ -37,6 +37,7 @@ pub fn jbd2_start_commit(ctx: BtfTracePointContext) -> i32 {
                 stage: NO_STAGE,
                 stage_since_ns: 0,
                 stage_ns: [0; commit::COUNT],
+                handle_ended_ns: 0,
             };
             let _ = JOURNALS.insert(device, journal, 0);
         }
@@ -86,6 +87,7 @@ fn enter(journal: Kernel, stage: usize) -> i32 {
     if journal.since_ns().get() != 0 {
         let now = now_ns();
         end_stage(journal, now);
+        journal.handle_ended_ns().set(now);
         journal.stage().set(stage as u64);
         journal.stage_since_ns().set(now);
     }

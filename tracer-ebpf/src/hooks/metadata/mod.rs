@@ -1,9 +1,12 @@
-//! Finds who fills a filesystem's journal.
+//! Finds who fills a filesystem's journal, and whose open handles hold up its commits.
 //!
 //! A commit writes what all tasks put into its transaction, and a sync waits
 //! for the whole of it. Each task that changes metadata does so within a handle
 //! and says at its end how many blocks it dirtied: a block of one transaction
 //! counts once, for the first that dirtied it.
+//!
+//! A commit begins by waiting for the handles of its transaction that are still open. A task
+//! that sleeps with one, because a limit stops it, holds up all who sync.
 //!
 //! A commit writes files' data too, which must go before the transaction: those
 //! are charged to who dirtied the files, see [`dirtier`].
@@ -18,20 +21,22 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tracer_ebpf::record::via;
 
-use crate::{dirtier, fields::Kernel, filled::fill, submitter::Submitter};
+use crate::{dirtier, fields::Kernel, filled::fill, journals::end_handle, submitter::Submitter};
 
 #[btf_tracepoint(function = "jbd2_handle_stats")]
 pub fn jbd2_handle_stats(ctx: BtfTracePointContext) -> i32 {
     let device: u32 = ctx.arg(0);
     let blocks: i32 = ctx.arg(7);
-    if blocks <= 0 {
+    // It ends only after this: the commit still waits for it.
+    let held_ns = end_handle(device);
+    if blocks <= 0 && held_ns == 0 {
         return 0;
     }
     let mut who = Submitter::current(0);
     if who.is_kernel() {
         dirtier::stand_in_for_file(&mut who);
     }
-    fill(device, &who, blocks as u64);
+    fill(device, &who, blocks.max(0) as u64, held_ns);
     0
 }
 

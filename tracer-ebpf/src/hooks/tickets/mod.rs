@@ -56,7 +56,7 @@ fn charge_ticket(ctx: &BtfTracePointContext) {
         dirtier::stand_in_for_file(&mut who);
     }
     if !who.is_helper() {
-        fill(xlog_device(Kernel(ctx.arg(0))), &who, bytes);
+        fill(xlog_device(Kernel(ctx.arg(0))), &who, bytes, 0);
     }
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tracer_snapshot::{
     Actor, Confidence, DeviceState, DroppedCounts, Evidence, FileClass, Filtered, Hanging,
     HeldHelper, Kind, Op, OwnWork, Phases, SCHEMA, Shares, SlowerThan, Snapshot, StackFact, Stop,
-    Trigger, Via, Victim, Workload,
+    StoppedBy, Trigger, Via, Victim, Workload,
 };
 
 use super::{
@@ -134,6 +134,9 @@ struct Blamed<'a> {
     /// Absent if false.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     frees: bool,
+    /// The limit that stops it while it has a handle of the journal open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped_by: Option<&'a StoppedBy>,
 }
 
 #[derive(Debug, Serialize)]
@@ -193,6 +196,7 @@ pub fn why<'a>(victim: &'a Victim, s: &'a Snapshot) -> Why<'a> {
         evidence: one.evidence,
         trigger: one.trigger.as_ref().map(triggered_by),
         frees: one.frees,
+        stopped_by: one.stopped_by.as_ref(),
     });
     let ruled_out = verdict.ruled_out.iter().map(|one| Cleared {
         actor: named_actor(&one.actor),
