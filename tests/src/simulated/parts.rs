@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nix::{
+    fcntl::{FallocateFlags, fallocate},
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
@@ -69,6 +70,13 @@ pub enum Part {
         strides: u64,
         per_second: u32,
         account: PathBuf,
+    },
+    /// Punches the first block out of each stride of a file, one after another, the last stride
+    /// first.
+    Puncher {
+        file: PathBuf,
+        stride_bytes: u64,
+        strides: u64,
     },
     /// Appends to a file and syncs it, over and over; keeps an [`Account`] of that.
     Appender {
@@ -200,6 +208,7 @@ impl Part {
             Part::Filler { file, stride_bytes, strides, per_second, account } => {
                 fill(file, *stride_bytes, *strides, *per_second, account)
             }
+            Part::Puncher { file, stride_bytes, strides } => punch(file, *stride_bytes, *strides),
             Part::Appender { file, bytes, per_second, account } => {
                 append(file, *bytes, *per_second, account)
             }
@@ -362,6 +371,18 @@ fn fill(
         }
     }
     Ok(())
+}
+
+fn punch(path: &Path, stride_bytes: u64, strides: u64) -> Result<()> {
+    let file = File::options().write(true).open(path)?;
+    let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    for stride in (0..strides).rev() {
+        fallocate(&file, hole, i64::try_from(stride * stride_bytes)?, 4096)?;
+    }
+    // All are punched; it ends when it is stopped.
+    loop {
+        sleep(Duration::from_secs(60));
+    }
 }
 
 fn append(path: &Path, bytes: u64, per_second: u32, account: &Path) -> Result<()> {

@@ -13,6 +13,8 @@ mod discarded;
 mod disk;
 /// Caches that somebody drops.
 mod dropped;
+/// A neighbour that holds up the journal.
+mod handles;
 /// A disk that is slow when the tracer starts.
 mod kept;
 /// Filesystems' logs, and who fills them.
