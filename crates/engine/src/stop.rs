@@ -1,10 +1,14 @@
-//! A victim's process that is stopped: by the one who traces it (ptrace), by a signal, or by the
-//! freezer of its cgroup. A stopped thread is in no sync: it is stopped before the system call, or
-//! on its way out of it, so the syncs themselves stay quick.
+//! A victim's process that is stopped: by the one who traces it (ptrace), by a signal, by the
+//! freezer of its cgroup, or by the limit on its cgroup's memory. A stopped thread is in no sync: it
+//! is stopped before the system call, or on its way out of it, so the syncs themselves stay quick.
 //!
 //! How long a process was stopped is sampled by the caller. Of a process that is traced, a thread
 //! that is stopped elsewhere keeps no sync waiting, so it counts only while a thread is stopped at
-//! a sync, or while none can run.
+//! a sync, or while none can run. The same holds at a limit on memory, with one addition: a thread
+//! that syncs may wait for one that the limit stops. The kernel counts the time in which all of the
+//! cgroup that had something to do waited for memory. Threads that had nothing to do are not
+//! excepted from it, so it counts only in seconds in which half of the usual syncs are missing or
+//! more, for the part of them that is, and without the time in syncs.
 
 use serde::{Deserialize, Serialize};
 use tracer_ebpf::record::op;
@@ -20,6 +24,15 @@ use crate::kind::{Confidence, Via};
 /// Causes that one victim remembers; what further ones stop is not counted.
 const MOST: usize = 4;
 
+/// Its usual number of syncs in a second is the mean of this many seconds before it was stopped.
+const USUAL_SECONDS: u32 = 16;
+
+/// If fewer of its usual syncs are missing in a second, that says nothing.
+const MANY_MISSING: f64 = 0.5;
+
+/// In seconds with less of it, a limit on memory changes the number of syncs little.
+const FEW_NS: u64 = 50_000_000;
+
 /// The way in which a process is stopped.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -30,6 +43,8 @@ pub enum How {
     Signal,
     /// Its cgroup is frozen.
     Freezer,
+    /// Its cgroup, or one above it, has as much memory as its limit allows.
+    Memory,
 }
 
 /// A process was stopped in the last second, or is.
@@ -44,18 +59,39 @@ pub struct Stop {
     /// The process of that owner, as records name it.
     #[serde(default)]
     pub pid: u32,
-    /// The file that freezes its cgroup, and that cgroup.
+    /// The file that freezes its cgroup or limits its memory, and that cgroup.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub setting: String,
+    /// The limit on memory, and how much of it is used.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub limit_bytes: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub used_bytes: u64,
     /// The time for which none of its threads could run.
     pub ns: u64,
     /// The time for which others could, while threads were stopped at a sync: added up over
     /// these threads.
     #[serde(default)]
     pub at_syncs_ns: u64,
-    /// Whether none of its threads can run at the time of the tick.
+    /// The time for which all of its cgroup that had something to do waited for memory, as the
+    /// kernel counts it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stalled_ns: u64,
+    /// Whether none of its threads can run at the time of the tick; at a limit on memory, whether
+    /// one that syncs cannot.
     #[serde(default)]
     pub is_halted: bool,
+}
+
+impl Stop {
+    /// Whether the process may have ended fewer syncs in that second because of it.
+    fn is_for_long(&self) -> bool {
+        self.how != How::Memory || self.at_syncs_ns > 0 || self.stalled_ns >= FEW_NS
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Whatever stopped a victim.
@@ -63,6 +99,12 @@ pub struct Stop {
 pub struct Stoppers {
     known: Vec<Stopper>,
     is_halted: bool,
+    /// The thread that synced last.
+    tid: u32,
+    /// The mean number of its syncs in a second before it was stopped for long, and the seconds
+    /// since it was so last; `None` when these are many.
+    usual_syncs: Option<f64>,
+    well_seconds: u32,
 }
 
 /// One cause, and for how long it stopped the victim.
@@ -73,7 +115,11 @@ struct Stopper {
     owner: OwnerId,
     pid: u32,
     setting: String,
+    limit_bytes: u64,
+    used_bytes: u64,
     sums: Sums,
+    /// The part in which threads were seen to be stopped.
+    seen: Sums,
 }
 
 /// How long something stopped a victim.
@@ -84,9 +130,22 @@ pub struct Stopped {
     pub actor: ActorId,
     pub owner: OwnerId,
     pub pid: u32,
-    /// The file that freezes its cgroup, and that cgroup.
+    /// The file that freezes its cgroup or limits its memory, and that cgroup.
     pub setting: String,
+    /// The limit on memory, and how much of it was used.
+    pub limit_bytes: u64,
+    pub used_bytes: u64,
     pub ns: f64,
+    /// The part in which threads were seen to be stopped. The rest follows from what the kernel
+    /// counts, and from the syncs that are missing.
+    pub seen_ns: f64,
+}
+
+impl Stopped {
+    /// Whether threads were seen to be stopped for most of the time.
+    pub fn is_seen(&self) -> bool {
+        2.0 * self.seen_ns >= self.ns
+    }
 }
 
 impl From<&Stopped> for Kept {
@@ -98,24 +157,57 @@ impl From<&Stopped> for Kept {
 }
 
 impl Stoppers {
-    fn add(&mut self, stop: &Stop, actor: ActorId, ns: f64) {
-        let is_same = |known: &&mut Stopper| (known.how, known.actor) == (stop.how, actor);
-        if let Some(known) = self.known.iter_mut().find(is_same) {
-            (known.owner, known.pid) = (stop.owner, stop.pid);
-            known.setting.clone_from(&stop.setting);
-            known.sums.add(ns);
-        } else if self.known.len() < MOST {
-            let mut sums = Sums::default();
-            sums.add(ns);
-            self.known.push(Stopper {
-                how: stop.how,
-                actor,
-                owner: stop.owner,
-                pid: stop.pid,
-                setting: stop.setting.clone(),
-                sums,
-            });
+    fn add(&mut self, stop: &Stop, actor: ActorId, ns: f64, seen_ns: f64) {
+        let is_same = |known: &Stopper| (known.how, known.actor) == (stop.how, actor);
+        let at = match self.known.iter().position(is_same) {
+            Some(at) => at,
+            None if self.known.len() < MOST => {
+                self.known.push(Stopper {
+                    how: stop.how,
+                    actor,
+                    owner: stop.owner,
+                    pid: stop.pid,
+                    setting: String::new(),
+                    limit_bytes: 0,
+                    used_bytes: 0,
+                    sums: Sums::default(),
+                    seen: Sums::default(),
+                });
+                self.known.len() - 1
+            }
+            None => return,
+        };
+        let known = &mut self.known[at];
+        (known.owner, known.pid) = (stop.owner, stop.pid);
+        (known.limit_bytes, known.used_bytes) = (stop.limit_bytes, stop.used_bytes);
+        known.setting.clone_from(&stop.setting);
+        known.sums.add(ns);
+        known.seen.add(seen_ns);
+    }
+
+    /// Takes in whether it was stopped for long in a second before which it usually ended `usual`
+    /// syncs in one.
+    fn note(&mut self, is_stopped: bool, usual: impl FnOnce() -> f64) {
+        match self.usual_syncs {
+            None if is_stopped => (self.usual_syncs, self.well_seconds) = (Some(usual()), 0),
+            Some(_) if is_stopped => self.well_seconds = 0,
+            Some(_) if self.well_seconds >= USUAL_SECONDS => self.usual_syncs = None,
+            Some(_) => self.well_seconds += 1,
+            None => {}
         }
+    }
+
+    /// The part of its usual syncs that are missing in a second with `syncs` of them; none if they
+    /// are few: their number changes by itself, too.
+    fn missing(&self, syncs: f64) -> f64 {
+        let usual = self.usual_syncs.filter(|usual| *usual > 0.0);
+        let missing = usual.map_or(0.0, |usual| 1.0 - syncs / usual);
+        if missing >= MANY_MISSING { missing } else { 0.0 }
+    }
+
+    /// Remembers the thread that synced last.
+    pub(super) fn meet(&mut self, tid: u32) {
+        self.tid = tid;
     }
 
     /// All who traced it.
@@ -126,7 +218,10 @@ impl Stoppers {
 
     /// Forgets the older half of the window.
     pub(super) fn rotate(&mut self) {
-        self.known.iter_mut().for_each(|known| known.sums.rotate());
+        for known in &mut self.known {
+            known.sums.rotate();
+            known.seen.rotate();
+        }
     }
 
     pub(super) fn begin_period(&mut self) {
@@ -142,17 +237,33 @@ impl Victim {
         // Threads are stopped at the syncs of all files of the process.
         let syncs = f64::from(self.fresh.syncs);
         let part = |all: u64| if all > 0 { (syncs / all as f64).min(1.0) } else { 1.0 };
-        for (stop, syncs) in stops.iter().filter(|(stop, _)| stop.tgid == self.tgid) {
-            let ns = stop.ns as f64 + stop.at_syncs_ns as f64 * part(*syncs);
+        let mut its = stops.iter().filter(|(stop, _)| stop.tgid == self.tgid);
+        let is_stopped = its.any(|(stop, _)| stop.is_for_long());
+        let seconds = &self.seconds;
+        self.helpers.stoppers.note(is_stopped, || {
+            // The last of these may be a part of the second that ends now.
+            let before = seconds.iter().skip(2).take(USUAL_SECONDS as usize);
+            before.map(|second| f64::from(second.syncs)).sum::<f64>() / f64::from(USUAL_SECONDS)
+        });
+        for (stop, of_process) in stops.iter().filter(|(stop, _)| stop.tgid == self.tgid) {
+            let seen_ns = stop.ns as f64 + stop.at_syncs_ns as f64 * part(*of_process);
             self.helpers.stoppers.is_halted |= stop.is_halted;
             let who = match stop.how {
                 How::Traced => actor(stop.owner),
-                How::Signal | How::Freezer => ActorId::default(),
+                How::Signal | How::Freezer | How::Memory => ActorId::default(),
             };
+            // The time in syncs may be a part of it, and is counted there.
+            let outside_ns = stop.stalled_ns.saturating_sub(self.fresh.wait_ns) as f64;
+            let ns = seen_ns.max(outside_ns * self.helpers.stoppers.missing(syncs));
             if ns > 0.0 {
-                self.helpers.stoppers.add(stop, who, ns);
+                self.helpers.stoppers.add(stop, who, ns, seen_ns);
             }
         }
+    }
+
+    /// Its thread that synced last, as records name it.
+    pub fn last_thread(&self) -> u32 {
+        self.helpers.stoppers.tid
     }
 
     /// Whether none of its threads could run at the last tick.
@@ -164,9 +275,10 @@ impl Victim {
     /// small part of the time.
     pub(super) fn stopped(&self, span: Span, tick_ns: f64) -> Vec<Stopped> {
         let known = self.helpers.stoppers.known.iter().map(|known| {
-            let ns = known.sums.of(span);
-            let Stopper { how, actor, owner, pid, .. } = *known;
-            Stopped { how, actor, owner, pid, setting: known.setting.clone(), ns }
+            let (ns, seen_ns) = (known.sums.of(span), known.seen.of(span));
+            let Stopper { how, actor, owner, pid, limit_bytes, used_bytes, .. } = *known;
+            let setting = known.setting.clone();
+            Stopped { how, actor, owner, pid, setting, limit_bytes, used_bytes, ns, seen_ns }
         });
         let stopped: Vec<_> = known.filter(|stopped| stopped.ns > 0.0).collect();
         let all_ns: f64 = stopped.iter().map(|stopped| stopped.ns).sum();

@@ -173,6 +173,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
     let (traced, halted): (Vec<_>, Vec<_>) =
         stopped.iter().partition(|stopped| stopped.how == How::Traced);
     let halted_ns: f64 = halted.iter().map(|stopped| stopped.ns).sum();
+    let is_stop_seen = halted.iter().any(|stopped| stopped.is_seen());
     let unknown_ns: f64 = froze.iter().filter(|one| one.is_unknown()).map(|one| one.ns).sum();
     let kept: Vec<_> = froze.into_iter().chain(traced.into_iter().map(Kept::from)).collect();
     let kept_ns: f64 = kept.iter().map(|kept| kept.ns).sum();
@@ -282,7 +283,7 @@ pub fn judge(victim: &Victim, sum: &Half, span: Span) -> Judgement {
         }
         // Nobody else uses this time, and it was seen.
         Kind::Filesystem if shares.filesystem >= 0.5 && !basis.is_standing => Confidence::High,
-        Kind::Limit if limited_ns + halted_ns > 0.0 || is_helper_limited(&helpers) => {
+        Kind::Limit if limited_ns > 0.0 || is_stop_seen || is_helper_limited(&helpers) => {
             Confidence::High
         }
         _ if sum.syncs >= ENOUGH => Confidence::Medium,

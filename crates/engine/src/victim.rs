@@ -207,6 +207,7 @@ impl Victim {
     /// Remembers the last sync's process and disks.
     pub fn meet(&mut self, record: &SyncRecord, underlying: &[UnderlyingWindow]) {
         self.tgid = record.tgid;
+        self.helpers.stoppers.meet(record.tid);
         self.kthread = record.kthread != 0;
         self.meet_backing(record.backing);
         // A sync that made no request may not know its disk.

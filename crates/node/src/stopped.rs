@@ -1,9 +1,11 @@
-//! Whether a process is stopped: by a signal, by the freezer of its cgroup, or by another process
-//! that traces it (ptrace).
+//! Whether a process is stopped: by a signal, by the freezer of its cgroup, by another process that
+//! traces it (ptrace), or by the limit on its cgroup's memory.
 //!
 //! None of the files that are read here waits for a disk or for the process itself. The system
-//! call of a thread is shown to those with CAP_SYS_PTRACE; without it only a process of which no
-//! thread can run is seen to be stopped by the one who traces it.
+//! call of a thread and the function that it sleeps in are shown to those with CAP_SYS_PTRACE; without
+//! it only a process of which no thread can run is seen to be stopped by the one who traces it.
+
+mod memory;
 
 use std::{
     fs,
@@ -11,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use memory::{Limits, Reached};
 use tracer_engine::stop::How;
 
 use crate::{
@@ -47,18 +50,59 @@ const SYNCS: [i64; 6] = [
     libc::SYS_sync,
 ];
 
+/// The system calls that write to a file; some write to other things, too.
+const WRITES: [i64; 7] = [
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_pwrite64,
+    libc::SYS_pwritev,
+    libc::SYS_pwritev2,
+    libc::SYS_fallocate,
+    libc::SYS_ftruncate,
+];
+
+/// The functions in which threads sleep because their cgroup has more memory than `memory.high`, by
+/// kernel.
+const OVER_HIGH: [&[u8]; 2] = [b"mem_cgroup_handle_over_high", b"__mem_cgroup_handle_over_high"];
+
+/// The functions in which threads sleep while they reclaim memory, by kernel.
+const RECLAIM: [&[u8]; 3] = [b"reclaim_throttle", b"congestion_wait", b"wait_iff_congested"];
+
+/// At a limit on memory, of a process with more threads only those are looked at that synced last.
+const MANY_THREADS: usize = 64;
+
 /// How a process is stopped.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Stopped {
     pub how: How,
     /// The process that traces it, or 0.
     pub tracer: u32,
-    /// The file that freezes its cgroup, and that cgroup.
+    /// The file that freezes its cgroup or limits its memory, and that cgroup.
     pub setting: String,
     /// Whether none of its threads can run.
     pub is_halted: bool,
     /// The number of threads that are stopped at a sync while others can run.
     pub at_syncs: u32,
+    /// The limit on memory, how much of it is used, and for how long all tasks of its cgroup that had
+    /// something to do waited for memory since the look before.
+    pub limit_bytes: u64,
+    pub used_bytes: u64,
+    pub stalled_ns: u64,
+}
+
+impl Stopped {
+    fn new(how: How, setting: String) -> Self {
+        Self {
+            how,
+            tracer: 0,
+            setting,
+            is_halted: false,
+            at_syncs: 0,
+            limit_bytes: 0,
+            used_bytes: 0,
+            stalled_ns: 0,
+        }
+    }
 }
 
 /// Looks at processes.
@@ -67,27 +111,37 @@ pub struct Stops {
     tree: Tree,
     hierarchies: Hierarchies,
     found: Option<Instant>,
+    limits: Limits,
 }
 
 impl Stops {
     /// On the node whose `/proc` and `/sys` lie below `root`.
     pub fn new(root: &Path) -> Self {
-        Self { tree: Tree::new(root), hierarchies: Hierarchies::default(), found: None }
+        Self {
+            tree: Tree::new(root),
+            hierarchies: Hierarchies::default(),
+            found: None,
+            limits: Limits::default(),
+        }
     }
 
-    /// How a process is stopped, or whether another traces it; `None` if neither, or if it is
-    /// gone.
-    pub fn look(&mut self, tgid: u32) -> Option<Stopped> {
-        if self.found.is_none_or(|found| found.elapsed() >= MOUNTS_EVERY) {
+    /// How a process is stopped, whether another traces it, or whether its cgroup is at the limit on
+    /// its memory; `None` if none of these, or if it is gone. `syncing` are its threads that synced
+    /// last.
+    pub fn look(&mut self, tgid: u32, syncing: &[u32]) -> Option<Stopped> {
+        self.look_at(Instant::now(), tgid, syncing)
+    }
+
+    fn look_at(&mut self, now: Instant, tgid: u32, syncing: &[u32]) -> Option<Stopped> {
+        if self.found.is_none_or(|found| now.saturating_duration_since(found) >= MOUNTS_EVERY) {
             self.hierarchies = Hierarchies::find(&self.tree);
-            self.found = Some(Instant::now());
+            self.found = Some(now);
         }
         let mut status = [0; STATUS_BYTES];
         let status = self.tree.read(format_args!("proc/{tgid}/status"), &mut status).ok()?;
         let state = field(status, b"State:")?.first().copied()?;
         let tracer = field(status, b"TracerPid:").and_then(number::<u32>).unwrap_or(0);
-        let halted =
-            |how, setting| Stopped { how, tracer: 0, setting, is_halted: true, at_syncs: 0 };
+        let halted = |how, setting| Stopped { is_halted: true, ..Stopped::new(how, setting) };
         if state == b'T' {
             return Some(halted(How::Signal, String::new()));
         }
@@ -97,10 +151,57 @@ impl Stops {
         {
             return Some(halted(How::Freezer, setting));
         }
-        let tracer = if tracer == 0 { return None } else { self.leader(tracer) };
+        if tracer == 0 {
+            return self.at_limit(now, tgid, syncing);
+        }
+        let tracer = self.leader(tracer);
         let (is_halted, at_syncs) = self.threads(tgid);
-        let (how, setting) = (How::Traced, String::new());
-        Some(Stopped { how, tracer, setting, is_halted, at_syncs })
+        let stopped = Stopped::new(How::Traced, String::new());
+        Some(Stopped { tracer, is_halted, at_syncs, ..stopped })
+    }
+
+    /// The limit on the memory of a process, if that was reached in the last seconds, and how many of
+    /// its threads wait because of it, and keep a sync waiting.
+    fn at_limit(&mut self, now: Instant, tgid: u32, syncing: &[u32]) -> Option<Stopped> {
+        let Self { tree, hierarchies, limits, .. } = self;
+        let cgroups = || cgroups(tree, hierarchies, Controller::Memory, tgid);
+        let Reached { setting, limit_bytes, used_bytes, stalled_ns, is_idle } =
+            limits.look(tgid, now, cgroups)?;
+        let most = if is_idle { 0 } else { MANY_THREADS + 1 };
+        let all: Vec<_> = self.tids(tgid).take(most).collect();
+        let tids = if all.len() > MANY_THREADS { syncing } else { &all[..] };
+        let waits = |tid: &&u32| self.waits_for_memory(tgid, **tid, syncing.contains(tid));
+        let at_syncs = tids.iter().filter(waits).count() as u32;
+        let stopped = Stopped::new(How::Memory, setting);
+        Some(Stopped { at_syncs, limit_bytes, used_bytes, stalled_ns, ..stopped })
+    }
+
+    /// Whether a thread waits for memory before a sync or after it.
+    fn waits_for_memory(&self, tgid: u32, tid: u32, syncs: bool) -> bool {
+        let mut place = [0; 64];
+        let place = self.tree.read(format_args!("proc/{tgid}/task/{tid}/wchan"), &mut place);
+        let place = place.unwrap_or_default().trim_ascii_end();
+        let is_over_high = OVER_HIGH.contains(&place);
+        if !is_over_high && !RECLAIM.contains(&place) {
+            return false;
+        }
+        match self.call(tgid, tid) {
+            // Reclaim within a sync is a part of that sync.
+            Some((call, _)) if SYNCS.contains(&call) => is_over_high,
+            Some((call, fd)) if WRITES.contains(&call) => syncs || self.is_of_file(tgid, fd),
+            _ => syncs,
+        }
+    }
+
+    /// Whether a descriptor is that of a file, and not of a socket or a pipe.
+    fn is_of_file(&self, tgid: u32, fd: u64) -> bool {
+        let link = fs::read_link(self.tree.at(format!("proc/{tgid}/fd/{fd}")));
+        link.is_ok_and(|link| link.is_absolute())
+    }
+
+    fn tids(&self, tgid: u32) -> impl Iterator<Item = u32> {
+        let tasks = fs::read_dir(self.tree.at(format!("proc/{tgid}/task"))).into_iter().flatten();
+        tasks.flatten().filter_map(|entry| number(entry.file_name().as_encoded_bytes()))
     }
 
     /// The process of a thread.
@@ -112,11 +213,8 @@ impl Stops {
 
     /// Whether all threads of a traced process are stopped, and, if not, how many are at a sync.
     fn threads(&self, tgid: u32) -> (bool, u32) {
-        let tasks = fs::read_dir(self.tree.at(format!("proc/{tgid}/task"))).into_iter().flatten();
-        let tids = tasks.flatten().take(THREADS);
-        let tids = tids.filter_map(|entry| number::<u32>(entry.file_name().as_encoded_bytes()));
         let (mut stopped, mut others, mut at_syncs) = (0, 0, 0);
-        for tid in tids {
+        for tid in self.tids(tgid).take(THREADS) {
             match self.state(tgid, tid) {
                 Some(b't' | b'T') => {
                     stopped += 1;
@@ -137,23 +235,39 @@ impl Stops {
         self.tree.read(path, &mut stat).ok().and_then(state)
     }
 
-    /// A thread that is stopped on its way out of a system call is still in it, by this file.
     fn is_at_sync(&self, tgid: u32, tid: u32) -> bool {
+        self.call(tgid, tid).is_some_and(|(call, _)| SYNCS.contains(&call))
+    }
+
+    /// The system call of a thread that does not run, and its first argument. A thread that is stopped
+    /// on its way out of one is still in it, by this file.
+    fn call(&self, tgid: u32, tid: u32) -> Option<(i64, u64)> {
         let mut call = [0; STAT_BYTES];
         let path = format_args!("proc/{tgid}/task/{tid}/syscall");
-        let call = self.tree.read(path, &mut call).unwrap_or_default();
-        let call = call.split(u8::is_ascii_whitespace).next().and_then(number::<i64>);
-        call.is_some_and(|call| SYNCS.contains(&call))
+        let call = self.tree.read(path, &mut call).ok()?;
+        let mut fields = call.split(u8::is_ascii_whitespace);
+        let call = number(fields.next()?)?;
+        let argument = fields.next().and_then(|field| str::from_utf8(field).ok());
+        let argument = argument.and_then(|field| field.strip_prefix("0x"));
+        Some((call, argument.and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0)))
     }
 
     /// The setting that keeps a process's cgroup frozen.
     fn frozen_by(&self, tgid: u32) -> Option<String> {
-        let of = self.tree.read_up_to(format!("proc/{tgid}/cgroup"), CGROUP_BYTES).ok()?;
-        let unified = parse_unified(&of);
-        let cgroups =
-            self.hierarchies.cgroups(&self.tree, Controller::Freezer, unified.as_deref(), tgid);
+        let cgroups = cgroups(&self.tree, &self.hierarchies, Controller::Freezer, tgid);
         cgroups.iter().find_map(frozen_by)
     }
+}
+
+/// The cgroups of a process.
+fn cgroups(
+    tree: &Tree,
+    hierarchies: &Hierarchies,
+    controller: Controller,
+    tgid: u32,
+) -> Vec<LimitedCgroup> {
+    let of = tree.read_up_to(format!("proc/{tgid}/cgroup"), CGROUP_BYTES).unwrap_or_default();
+    hierarchies.cgroups(tree, controller, parse_unified(&of).as_deref(), tgid)
 }
 
 /// The setting that keeps a cgroup frozen: its own, or that of one above it.
@@ -205,7 +319,7 @@ mod tests {
     }
 
     fn look(root: &tempfile::TempDir) -> Option<Stopped> {
-        Stops::new(root.path()).look(7)
+        Stops::new(root.path()).look(7, &[])
     }
 
     fn sync() -> String {
@@ -216,7 +330,7 @@ mod tests {
     fn a_process_that_runs_or_is_gone_is_not_stopped() {
         let runs = process("State:\tS (sleeping)\nTracerPid:\t0\n", &[(7, 'S', "0 0x7")]);
         assert_eq!(look(&runs), None);
-        assert_eq!(Stops::new(runs.path()).look(8), None);
+        assert_eq!(Stops::new(runs.path()).look(8, &[]), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use tracer_ebpf::record::op;
 use tracer_engine::{
     helper::Held,
+    stop::How,
     sums::Half,
     suspect::Lift,
     verdict::{Cleared, Finding, Judgement},
@@ -55,9 +56,7 @@ pub(crate) fn why_confident(judgement: &Judgement, victim: &Victim, sum: &Half) 
             None => "nobody was seen to do it".to_owned(),
             Some(worst) => why_sure_of(worst, judgement),
         },
-        Kind::Limit if judgement.is_halted() => {
-            "its process was seen to be stopped, and nobody traces it".to_owned()
-        }
+        Kind::Limit if judgement.is_halted() => why_sure_of_stop(judgement).to_owned(),
         Kind::Limit if judgement.limited < up_of(judgement, |held| held.limit) => {
             "its threads could have run, and their cgroup's quota did not let them".to_owned()
         }
@@ -121,6 +120,19 @@ fn why_sure_of_writer(worst: &Finding, judgement: &Judgement) -> &'static str {
 }
 
 /// The reason to believe in a culprit, or what is missing.
+fn why_sure_of_stop(judgement: &Judgement) -> &'static str {
+    match &judgement.stopped {
+        Some(stopped) if stopped.how == How::Memory && stopped.is_seen() => {
+            "its threads were seen to sleep where the kernel lets those wait that reach this limit"
+        }
+        Some(stopped) if stopped.how == How::Memory => {
+            "the kernel counts these waits for the whole cgroup, and how many of them keep a sync \
+             waiting follows from the number of syncs alone"
+        }
+        _ => "its process was seen to be stopped, and nobody traces it",
+    }
+}
+
 fn why_sure_of(worst: &Finding, judgement: &Judgement) -> String {
     if worst.via == Via::Freeze {
         return "the kernel froze the filesystem for it, and the victim's threads waited for the end \

@@ -23,9 +23,9 @@ pub struct Verdict {
     /// blame for. All shares are of these.
     pub excess_seconds: f64,
     /// The part of them outside its syncs: while its own CPU limit stopped it before or after
-    /// them, which is an estimate, while it waited to write to a filesystem that was frozen, and
-    /// while the kernel paused its writes because too many pages were dirty.
-    /// while its process was stopped.
+    /// them, which is an estimate, while it waited to write to a filesystem that was frozen, while
+    /// the kernel paused its writes because too many pages were dirty, and while its process was
+    /// stopped or at its limit on memory.
     pub outside_seconds: f64,
     /// The part of the time for which it waited to write to a filesystem that was frozen, and
     /// whether it does so now.
@@ -72,14 +72,26 @@ pub struct Stop {
     pub how: StopHow,
     /// The process that traces it; 0 where nobody does.
     pub pid: u32,
-    /// The file that freezes its cgroup, and that cgroup.
+    /// The file that freezes its cgroup or limits its memory, and that cgroup.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub setting: String,
+    /// The limit on memory, and how much of it was used last.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub limit_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub used_bytes: u64,
     /// For how long, and for which part of the time.
     pub seconds: f64,
     pub share: f64,
-    /// Whether none of its threads can run now.
+    /// The seconds in which threads were seen to be stopped. The others follow from what the kernel
+    /// counts of the cgroup.
+    pub seen_seconds: f64,
+    /// Whether none of its threads can run now; at a limit on memory, whether one that syncs cannot.
     pub is_halted: bool,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The shares of the excess by kind of cause.

@@ -33,13 +33,13 @@ const DELAY: Duration = Duration::from_millis(20);
 /// The timeout of anything that takes seconds on an emulated machine.
 const LONG: Duration = Duration::from_secs(120);
 
-fn folder(cgroup: &Cgroup) -> PathBuf {
+pub(super) fn folder(cgroup: &Cgroup) -> PathBuf {
     Path::new(HIERARCHY).join(cgroup.path().trim_start_matches('/'))
 }
 
 /// Makes a cgroup with the io controller and the memory controller; without the latter,
 /// writeback is charged to no cgroup.
-fn cgroup_with_io(name: &str) -> Result<Cgroup> {
+pub(super) fn cgroup_with_io(name: &str) -> Result<Cgroup> {
     let cgroup = Cgroup::create(name)?;
     ensure!(!cgroup.is_none(), "there is no cgroup2");
     let folder = folder(&cgroup);
@@ -51,7 +51,7 @@ fn cgroup_with_io(name: &str) -> Result<Cgroup> {
 }
 
 /// Whether cgroups can have io limits here that hold for written files.
-fn has_controllers() -> bool {
+pub(super) fn has_controllers() -> bool {
     let controllers = fs::read_to_string(format!("{HIERARCHY}/cgroup.controllers"));
     let controllers = controllers.unwrap_or_default();
     ["io", "memory"].iter().all(|name| controllers.split_whitespace().any(|have| have == *name))

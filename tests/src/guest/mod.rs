@@ -19,6 +19,8 @@ mod delays;
 mod devices;
 /// Verdicts on stacked disks.
 mod judged;
+/// A victim at the limit on its own memory.
+mod limited;
 /// Hundreds of disks beside an agent whose memory is limited.
 mod many;
 /// Filesystems whose modules are loaded after the tracer's start.

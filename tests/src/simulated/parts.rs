@@ -95,6 +95,17 @@ pub enum Part {
         account: PathBuf,
         writes: PathBuf,
     },
+    /// Appends to a file and syncs it, over and over, and allocates a buffer for each record; keeps an
+    /// [`Account`] of the whole time that its rounds take. Another thread of it holds memory, and
+    /// allocates a piece of that over and over.
+    Builder {
+        file: PathBuf,
+        bytes: u64,
+        buffer_bytes: usize,
+        per_second: u32,
+        heap_bytes: usize,
+        account: PathBuf,
+    },
     /// Uses a file as a neighbour in a timeline uses its disk.
     Neighbour {
         file: PathBuf,
@@ -214,6 +225,9 @@ impl Part {
             }
             Part::Logger { file, bytes, per_sync, per_second, account, writes } => {
                 log((file, *bytes), (*per_sync, *per_second), (account, writes))
+            }
+            Part::Builder { file, bytes, buffer_bytes, per_second, heap_bytes, account } => {
+                build((file, *bytes), *buffer_bytes, *per_second, *heap_bytes, account)
             }
             Part::Neighbour { file, stream } => neighbour::ask(file, *stream),
             Part::Stuck { mapped, synced, go } => stuck::get_stuck(mapped, synced, go),
@@ -425,6 +439,40 @@ fn log(
             written.write(&out[1])?;
         }
         keep_pace(start, number, per_second);
+    }
+    Ok(())
+}
+
+/// It makes up for no delay: after a long round it waits as long as after a short one.
+fn build(
+    (path, bytes): (&Path, u64),
+    buffer_bytes: usize,
+    per_second: u32,
+    heap_bytes: usize,
+    account: &Path,
+) -> Result<()> {
+    let pieces = heap_bytes / PIECE as usize;
+    let mut heap: Vec<_> = (0..pieces).map(|_| vec![0x55u8; PIECE as usize]).collect();
+    thread::spawn(move || {
+        for at in (0..pieces).cycle() {
+            // A freed piece of this size goes back to the kernel, and a new one is charged again.
+            heap[at] = Vec::new();
+            heap[at] = black_box(vec![0x55u8; PIECE as usize]);
+            sleep(Duration::from_millis(50));
+        }
+    });
+    let record = vec![0x55; bytes as usize];
+    let (file, out) = (File::create(path)?, File::create(account)?);
+    let mut account = Account::default();
+    for number in 0.. {
+        let begin = Instant::now();
+        black_box(vec![0x55u8; buffer_bytes]);
+        file.write_all_at(&record, number * bytes % LOG_BYTES)?;
+        file.sync_data()?;
+        account.syncs += 1;
+        account.seconds += begin.elapsed().as_secs_f64();
+        account.write(&out)?;
+        sleep(Duration::from_secs(1) / per_second);
     }
     Ok(())
 }

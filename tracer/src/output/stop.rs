@@ -4,7 +4,7 @@ use super::{
     escape::escape,
     helper::quoted_setting,
     names,
-    units::{duration, percent},
+    units::{bytes, duration, percent},
 };
 use tracer_snapshot::{Culprit, Kind, Op, Stop, StopHow, Verdict};
 
@@ -36,13 +36,44 @@ pub fn traced(worst: &Culprit, stop: &Stop) -> String {
 
 /// Says what stopped it, and for how long.
 pub fn sentence(stop: &Stop) -> String {
+    if stop.how == StopHow::Memory {
+        return at_limit(stop);
+    }
     let what = match stop.how {
         StopHow::Freezer => format!("its cgroup was frozen ({})", escape(&stop.setting)),
-        StopHow::Signal | StopHow::Traced => "a signal stopped it (SIGSTOP)".to_owned(),
+        _ => "a signal stopped it (SIGSTOP)".to_owned(),
     };
     let now = if stop.is_halted { ", and it does not now" } else { "" };
     let (seconds, share) = (duration(stop.seconds), percent(stop.share));
     format!("{what}, and it did not run for {seconds}, {share} of the time{now}")
+}
+
+/// Says which limit on memory it is at, and for how long that kept it waiting.
+fn at_limit(stop: &Stop) -> String {
+    let now = if stop.is_halted { ", and one does now" } else { "" };
+    let is_seen = 2.0 * stop.seen_seconds >= stop.seconds;
+    let (seconds, share) = (duration(stop.seconds), percent(stop.share));
+    let waits = if is_seen {
+        format!(
+            "its threads waited for that outside their syncs for {seconds}, {share} of the time{now}"
+        )
+    } else {
+        format!(
+            "it had fewer syncs than usual while all of its cgroup waited for memory, for about \
+             {seconds}, {share} of the time"
+        )
+    };
+    format!(
+        "the limit on its cgroup's memory is reached ({}: {}, with {} in use), and {waits}",
+        escape(&stop.setting),
+        bytes(stop.limit_bytes as f64),
+        bytes(stop.used_bytes as f64),
+    )
+}
+
+/// The few words for what stopped it.
+pub fn phrase(stop: &Stop) -> &'static str {
+    if stop.how == StopHow::Memory { "its memory limit" } else { "it is stopped" }
 }
 
 /// The advice to an `actor` who traces the process `tgid`.
@@ -63,6 +94,11 @@ pub fn remedy(stop: &Stop, tgid: u32) -> String {
              that be shorter or leave it out; it runs again once {} is reset",
             quoted_setting(&stop.setting)
         ),
+        StopHow::Memory => format!(
+            "raise {}, or let what runs below that cgroup keep less in memory (a smaller cache or \
+             database): the kernel holds up each thread that allocates more",
+            quoted_setting(&stop.setting)
+        ),
         StopHow::Signal | StopHow::Traced => format!(
             "find who stops it (a supervisor, a script, the job control of a shell, a checkpoint): \
              nothing of it runs until `kill -CONT {tgid}`"
@@ -76,6 +112,11 @@ pub fn experiment(stop: &Stop, tgid: u32) -> String {
         StopHow::Freezer => "keep its cgroup thawed for ten minutes. If its syncs still pause for \
                              that long, the freezer is not the cause"
             .to_owned(),
+        StopHow::Memory => format!(
+            "raise {} for ten minutes. If its syncs still pause for that long, the limit is not the \
+             cause",
+            quoted_setting(&stop.setting)
+        ),
         StopHow::Signal | StopHow::Traced => format!(
             "watch `grep State /proc/{tgid}/status` for ten minutes. If it never shows T while the \
              syncs pause, no signal is the cause"
@@ -89,9 +130,22 @@ mod tests {
     use crate::output::{fixture, remedy, verdict};
 
     fn stop(how: StopHow, pid: u32) -> Stop {
-        let setting =
-            if how == StopHow::Freezer { "cgroup.freeze of /pod".into() } else { "".into() };
-        Stop { how, pid, setting, seconds: 4.0, share: 0.4, is_halted: false }
+        let (setting, limit_bytes) = match how {
+            StopHow::Freezer => ("cgroup.freeze of /pod", 0),
+            StopHow::Memory => ("memory.high of /pod", 64 << 20),
+            _ => ("", 0),
+        };
+        Stop {
+            how,
+            pid,
+            setting: setting.into(),
+            limit_bytes,
+            used_bytes: limit_bytes / 64 * 65,
+            seconds: 4.0,
+            share: 0.4,
+            seen_seconds: 4.0,
+            is_halted: false,
+        }
     }
 
     #[test]
@@ -140,6 +194,33 @@ mod tests {
             "its cgroup was frozen (cgroup.freeze of /pod), and it did not run for 4.00 s, 40% of \
              the time",
             "once cgroup.freeze of /pod is reset",
+        );
+        // It is named with its number, and what was not seen is not said.
+        let limit = "the limit on its cgroup's memory is reached (memory.high of /pod: 67.1 MB, \
+                     with 68.2 MB in use), and";
+        let verdict = &mut s.victims[0].verdict;
+        verdict.stop = Some(stop(StopHow::Memory, 0));
+        assert_eq!(
+            verdict::sentence(&s.victims[0]),
+            format!(
+                "{limit} its threads waited for that outside their syncs for 4.00 s, 40% of the time"
+            )
+        );
+        assert_eq!(verdict::phrase(&s.victims[0]), "its memory limit");
+        let all = remedy::remedies(&s.victims[0], &s);
+        assert!(all[0].starts_with("raise memory.high of /pod, or let what runs"), "{all:?}");
+        assert!(all.last().unwrap().contains("raise memory.high of /pod for ten"), "{all:?}");
+        let waits = Stop { is_halted: true, ..stop(StopHow::Memory, 0) };
+        s.victims[0].verdict.stop = Some(waits);
+        assert!(verdict::sentence(&s.victims[0]).ends_with("of the time, and one does now"));
+        let counted = Stop { seen_seconds: 1.0, ..stop(StopHow::Memory, 0) };
+        s.victims[0].verdict.stop = Some(counted);
+        assert_eq!(
+            verdict::sentence(&s.victims[0]),
+            format!(
+                "{limit} it had fewer syncs than usual while all of its cgroup waited for memory, \
+                 for about 4.00 s, 40% of the time"
+            )
         );
         // The stop is a small part of what a limit is blamed for.
         let verdict = &mut s.victims[0].verdict;

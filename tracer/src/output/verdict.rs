@@ -224,7 +224,9 @@ pub fn phrase(victim: &Victim) -> String {
         (Kind::Undecided, _) => "device or load".to_owned(),
         (Kind::Unseen, _) => "no disk here".to_owned(),
         (Kind::Filesystem, _) => "its filesystem's work".to_owned(),
-        (Kind::Limit, _) if stop::halted(&victim.verdict).is_some() => "it is stopped".to_owned(),
+        (Kind::Limit, _) if let Some(stop) = stop::halted(&victim.verdict) => {
+            stop::phrase(stop).to_owned()
+        }
         (Kind::Limit, _) => match helper::limited(&victim.verdict) {
             Some(one) => format!("limit of {}", helper::name(one)),
             None => "its own limit".to_owned(),

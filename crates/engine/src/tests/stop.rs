@@ -1,4 +1,5 @@
-//! A victim's process that is stopped outside its syncs: by a tracer, a signal or a freezer.
+//! A victim's process that is stopped outside its syncs: by a tracer, a signal, a freezer or a
+//! limit on memory.
 
 use tracer_ebpf::record::op;
 
@@ -19,9 +20,16 @@ fn stop(how: How, ms: u64) -> Stop {
         how,
         owner: if is_traced { OwnerId(4) } else { OwnerId::NOBODY },
         pid: if is_traced { 4711 } else { 0 },
-        setting: if how == How::Freezer { "cgroup.freeze of /pod".into() } else { String::new() },
+        setting: match how {
+            How::Freezer => "cgroup.freeze of /pod".into(),
+            How::Memory => "memory.high of /pod".into(),
+            How::Traced | How::Signal => String::new(),
+        },
+        limit_bytes: if how == How::Memory { 64 << 20 } else { 0 },
+        used_bytes: if how == How::Memory { 65 << 20 } else { 0 },
         ns: ms * MS,
         at_syncs_ns: 0,
+        stalled_ns: 0,
         is_halted: ms == 1000,
     }
 }
@@ -31,15 +39,31 @@ fn at_syncs(ms: u64) -> Stop {
     Stop { at_syncs_ns: ms * MS, ..stop(How::Traced, 0) }
 }
 
+/// The threads that sync waited at their limit on memory for `seen_ms`, and for `stalled_ms` nothing
+/// else of their cgroup ran.
+fn at_limit(seen_ms: u64, stalled_ms: u64) -> Stop {
+    let (at_syncs_ns, stalled_ns) = (seen_ms * MS, stalled_ms * MS);
+    Stop { at_syncs_ns, stalled_ns, ..stop(How::Memory, 0) }
+}
+
 /// A victim that ends ten quick syncs in each of 64 seconds, and in each second from 65 on as
 /// many as are given beside a stop. Syncs of the file 1 come beside them.
 fn after(seconds: impl IntoIterator<Item = (u64, u64, Option<Stop>)>) -> Engine {
+    after_syncs_of(MS, seconds)
+}
+
+/// The syncs of the seconds from 65 on take `length_ns` each.
+fn after_syncs_of(
+    length_ns: u64,
+    seconds: impl IntoIterator<Item = (u64, u64, Option<Stop>)>,
+) -> Engine {
     let (owners, mut engine) = (owners(), Engine::new());
     let mut second_of = |second: u64, syncs: u64, beside: u64, stop: Option<Stop>| {
+        let length_ns = if second < 64 { MS } else { length_ns };
         for (file, count) in [(0, syncs), (1, beside)] {
             for at in 0..count {
-                let begin_ns = second * SECOND + at * 10 * MS;
-                let record = SyncRecord { begin_ns, tgid: TGID, ..sync(MS, &[]) };
+                let begin_ns = second * SECOND + at * length_ns.max(10 * MS);
+                let record = SyncRecord { begin_ns, tgid: TGID, ..sync(length_ns, &[]) };
                 engine.ingest(&record, &[], file, 0, |_| &owners);
             }
         }
@@ -108,6 +132,83 @@ fn a_stop_of_minutes_counts_while_it_lasts() {
     assert_near(judgement(&engine).outside_ns, 150e9);
     let over = after((0..3).map(|at| (0, 0, (at < 2).then(|| stop(How::Signal, 1000)))));
     assert!(!over.victims()[0].is_halted());
+}
+
+/// A thread that syncs was seen to wait for 600 ms of each second.
+#[test]
+fn a_victim_whose_threads_wait_at_their_limit_on_memory_is_slowed_by_that_limit() {
+    let judged = judgement(&after((0..3).map(|_| (5, 0, Some(at_limit(600, 0))))));
+    assert_eq!((judged.kind, judged.confidence), (Kind::Limit, Confidence::High), "{judged:?}");
+    assert_near(judged.outside_ns, 1.8e9);
+    assert_near(judged.shares.limit, 1.0);
+    assert!(judged.culprits.is_empty() && judged.is_halted(), "{judged:?}");
+    let stopped = judged.stopped.expect("it waited");
+    assert_eq!((stopped.how, &*stopped.setting), (How::Memory, "memory.high of /pod"));
+    assert_eq!((stopped.limit_bytes, stopped.used_bytes), (64 << 20, 65 << 20));
+    assert_near(stopped.seen_ns, 1.8e9);
+}
+
+/// 900 ms of each second, in which it ended two syncs of 1 ms and not ten: 3 · (900 - 2) · 0.8 ms.
+#[test]
+fn stalls_of_the_whole_cgroup_count_for_the_syncs_that_are_missing() {
+    let judged = judgement(&after((0..3).map(|_| (2, 0, Some(at_limit(0, 900))))));
+    assert_eq!((judged.kind, judged.confidence), (Kind::Limit, Confidence::Medium), "{judged:?}");
+    assert_near(judged.outside_ns, 2.1552e9);
+    // Some of it was seen, and counts once.
+    let judged = judgement(&after((0..3).map(|_| (2, 0, Some(at_limit(500, 900))))));
+    assert_eq!((judged.kind, judged.confidence), (Kind::Limit, Confidence::High), "{judged:?}");
+    assert_near(judged.outside_ns, 2.1552e9);
+    assert_near(judged.stopped.unwrap().seen_ns, 1.5e9);
+}
+
+/// Another thread of its process waits all the time.
+#[test]
+fn a_victim_that_ends_most_of_its_usual_syncs_is_not_slow_at_its_limit_on_memory() {
+    for syncs in [6, 10, 12] {
+        let judged = judgement(&after((0..8).map(|_| (syncs, 0, Some(at_limit(0, 1000))))));
+        assert_eq!((judged.kind, judged.outside_ns), (Kind::None, 0.0), "{judged:?}");
+    }
+}
+
+/// It is seen for the first time at its limit, so nobody knows how many syncs are usual.
+#[test]
+fn stalls_before_the_usual_number_of_syncs_is_known_count_for_nothing() {
+    let (owners, mut engine) = (owners(), Engine::new());
+    for second in 0..20 {
+        for at in 0..if second == 0 { 30 } else { 2 } {
+            let begin_ns = second * SECOND + at * 10 * MS;
+            let record = SyncRecord { begin_ns, tgid: TGID, ..sync(MS, &[]) };
+            engine.ingest(&record, &[], 0, 0, |_| &owners);
+        }
+        let stops = vec![at_limit(0, 900)];
+        let tick = Tick { at_ns: (second + 1) * SECOND, cpus: 2, stops, ..Tick::default() };
+        engine.tick(&tick, |owner| owners[owner.0 as usize].actor());
+    }
+    let judged = judgement(&engine);
+    assert_eq!(judged.outside_ns, 0.0, "{judged:?}");
+}
+
+/// Two syncs a second take 480 ms each, also because they reclaim memory: of a second with 500 ms
+/// of stalls, or of 1000, nothing is left, or 8 · 40 · 0.8 ms, which is neither a second nor a tenth.
+#[test]
+fn what_keeps_its_syncs_is_not_counted_again_at_the_limit_on_memory() {
+    for stalled_ms in [500, 1000] {
+        let stop = at_limit(0, stalled_ms);
+        let engine = after_syncs_of(480 * MS, (0..8).map(|_| (2, 0, Some(stop.clone()))));
+        let judged = judgement(&engine);
+        assert_ne!(judged.kind, Kind::Limit, "{judged:?}");
+        assert_eq!(judged.outside_ns, 0.0, "{judged:?}");
+    }
+}
+
+/// A limit that is reached all the time, as by a cache that takes what it can get, and that keeps
+/// nobody waiting, does not keep the usual number of syncs from being learnt.
+#[test]
+fn the_usual_number_of_syncs_is_learnt_at_a_limit_that_hardly_matters() {
+    let begin = (0..30).map(|_| (4, 0, Some(at_limit(0, 20))));
+    let engine = after(begin.chain((0..3).map(|_| (4, 0, Some(at_limit(0, 900))))));
+    // They have long been four a second, and no longer ten.
+    assert_eq!(judgement(&engine).outside_ns, 0.0);
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub enum Controller {
     Cpu,
     Io,
     Freezer,
+    Memory,
 }
 
 impl Controller {
@@ -30,6 +31,7 @@ impl Controller {
             Self::Cpu => b"cpu",
             Self::Io => b"blkio",
             Self::Freezer => b"freezer",
+            Self::Memory => b"memory",
         }
     }
 }

@@ -89,7 +89,8 @@ impl Replay {
         let disk_ns = disks.iter().map(|disk| disk.length_ns);
         let helped =
             helpers.iter().flat_map(|one| [one.cpu_ns, one.limit_ns, one.disk_ns, one.of_ns]);
-        let stopped = tick.stops.iter().flat_map(|stop| [stop.ns, stop.at_syncs_ns]);
+        let stopped =
+            tick.stops.iter().flat_map(|stop| [stop.ns, stop.at_syncs_ns, stop.stalled_ns]);
         let helped = helped.chain(stopped);
         if lengths.chain(shares).chain(disk_ns).chain(helped).any(|ns| ns > MAX_LENGTH_NS) {
             return Err("a tick of more time than there is".to_owned());

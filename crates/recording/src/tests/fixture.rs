@@ -122,8 +122,11 @@ pub fn tick(at_ns: u64) -> Tick {
             owner: OwnerId(9),
             pid: 815,
             setting: String::new(),
+            limit_bytes: 0,
+            used_bytes: 0,
             ns: 20 * MS,
             at_syncs_ns: 100 * MS,
+            stalled_ns: 0,
             is_halted: false,
         }],
         limits: vec![Limit {
