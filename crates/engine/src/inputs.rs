@@ -78,8 +78,7 @@ impl Victim {
             self.charge_drops(before, drops, actor, until_ns);
         }
         self.now.ticks += 1;
-        let left_out = self.freeze(tick, actor);
-        self.pause(tick, actor);
+        let left_out = self.freeze(tick, actor) + self.pause(tick, actor);
         self.hold_up_commits(tick, actor);
         let (mut all, mut others) = (0.0, 0.0);
         for work in tick.journals.iter().filter(|work| work.device == device) {

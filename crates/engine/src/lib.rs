@@ -175,7 +175,7 @@ impl Engine {
         for victim in &mut self.victims {
             let is_watched = tick.at_ns.saturating_sub(victim.last_ns) <= WATCHED_NS;
             if is_watched || victim.is_frozen() || victim.is_halted() {
-                victim.stop(&stops, &actor);
+                self.left_out += victim.stop(&stops, &actor);
                 self.left_out += victim.tick(tick, &actor, drops, calls);
             }
         }
@@ -253,7 +253,8 @@ impl Engine {
     }
 
     /// The number of things around the syncs for which there was no room: freezers of one victim's
-    /// filesystem, drops of the caches without a name, reads after them.
+    /// filesystem, what stops its process, writers beside it near the limit on dirty pages, drops of
+    /// the caches without a name, reads after them.
     pub fn left_out(&self) -> u64 {
         self.left_out + self.drops.left_out()
     }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::kind::{Confidence, Via};
 
-/// Actors that one victim remembers; what further ones dirty is not counted.
+/// Actors that one victim remembers; further ones are left out, and counted.
 const MOST: usize = 16;
 
 /// After each second this part of the pages that an actor dirtied counts on: half after 6.6 s.
@@ -70,19 +70,21 @@ impl Paused {
 }
 
 impl Pausers {
-    fn dirty(&mut self, actor: ActorId, owner: OwnerId, pages: f64) {
+    /// Adds pages that an actor dirtied; returns whether there was room for it.
+    fn dirty(&mut self, actor: ActorId, owner: OwnerId, pages: f64) -> bool {
         if let Some(known) = self.known.iter_mut().find(|known| known.actor == actor) {
             known.owner = owner;
             known.pages += pages;
-            return;
+            return true;
         }
         if self.known.len() >= MOST {
             let is_idle =
                 |known: &Pauser| known.sums.of(Span::Period) <= 0.0 && known.pages < pages;
-            let Some(at) = self.known.iter().position(is_idle) else { return };
+            let Some(at) = self.known.iter().position(is_idle) else { return false };
             self.known.swap_remove(at);
         }
         self.known.push(Pauser { actor, owner, pages, sums: Sums::default() });
+        true
     }
 
     /// Charges everybody with a part of a pause, by the pages that they dirtied.
@@ -107,17 +109,19 @@ impl Pausers {
 }
 
 impl Victim {
-    /// Takes in who wrote in the last second, and for how long it was paused itself.
-    pub(super) fn pause(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) {
+    /// Takes in who wrote in the last second, and for how long it was paused itself; returns the
+    /// number of writers for whom there was no room.
+    pub(super) fn pause(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) -> u64 {
         let (device, tgid) = (self.key.device, self.tgid);
         let pausers = &mut self.helpers.pausers;
         for known in &mut pausers.known {
             known.pages *= STAYS;
         }
         pausers.known.retain(|known| known.pages >= 1.0 || known.sums.of(Span::Period) > 0.0);
-        let (mut all_ns, mut limit_ns) = (0, 0);
+        let (mut all_ns, mut limit_ns, mut left_out) = (0, 0, 0);
         for pause in tick.pauses.iter().filter(|pause| pause.device == device) {
-            pausers.dirty(actor(pause.owner), pause.owner, pause.pages as f64);
+            let is_kept = pausers.dirty(actor(pause.owner), pause.owner, pause.pages as f64);
+            left_out += u64::from(!is_kept);
             if pause.tgid == tgid {
                 all_ns += pause.ns;
                 limit_ns += pause.limit_ns.min(pause.ns);
@@ -127,6 +131,7 @@ impl Victim {
         let part = if all_ns > LONGEST_NS { LONGEST_NS as f64 / all_ns as f64 } else { 1.0 };
         pausers.own_limit.add(limit_ns as f64 * part);
         pausers.charge((all_ns - limit_ns) as f64 * part);
+        left_out
     }
 
     /// Remembers the backing device of its filesystem; 0 if that is not known.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::kind::{Confidence, Via};
 
-/// Causes that one victim remembers; what further ones stop is not counted.
+/// Causes that one victim remembers; further ones are left out, and counted.
 const MOST: usize = 4;
 
 /// Its usual number of syncs in a second is the mean of this many seconds before it was stopped.
@@ -157,7 +157,8 @@ impl From<&Stopped> for Kept {
 }
 
 impl Stoppers {
-    fn add(&mut self, stop: &Stop, actor: ActorId, ns: f64, seen_ns: f64) {
+    /// Adds a stop; returns whether there was room for its cause.
+    fn add(&mut self, stop: &Stop, actor: ActorId, ns: f64, seen_ns: f64) -> bool {
         let is_same = |known: &Stopper| (known.how, known.actor) == (stop.how, actor);
         let at = match self.known.iter().position(is_same) {
             Some(at) => at,
@@ -175,7 +176,7 @@ impl Stoppers {
                 });
                 self.known.len() - 1
             }
-            None => return,
+            None => return false,
         };
         let known = &mut self.known[at];
         (known.owner, known.pid) = (stop.owner, stop.pid);
@@ -183,6 +184,7 @@ impl Stoppers {
         known.setting.clone_from(&stop.setting);
         known.sums.add(ns);
         known.seen.add(seen_ns);
+        true
     }
 
     /// Takes in whether it was stopped for long in a second before which it usually ended `usual`
@@ -231,8 +233,13 @@ impl Stoppers {
 
 impl Victim {
     /// Takes in the stops of the last second, each with the number of syncs that the process
-    /// ended in it.
-    pub(super) fn stop(&mut self, stops: &[(Stop, u64)], actor: &impl Fn(OwnerId) -> ActorId) {
+    /// ended in it; returns the number for which there was no room.
+    pub(super) fn stop(
+        &mut self,
+        stops: &[(Stop, u64)],
+        actor: &impl Fn(OwnerId) -> ActorId,
+    ) -> u64 {
+        let mut left_out = 0;
         self.helpers.stoppers.is_halted = false;
         // Threads are stopped at the syncs of all files of the process.
         let syncs = f64::from(self.fresh.syncs);
@@ -256,9 +263,11 @@ impl Victim {
             let outside_ns = stop.stalled_ns.saturating_sub(self.fresh.wait_ns) as f64;
             let ns = seen_ns.max(outside_ns * self.helpers.stoppers.missing(syncs));
             if ns > 0.0 {
-                self.helpers.stoppers.add(stop, who, ns, seen_ns);
+                let is_kept = self.helpers.stoppers.add(stop, who, ns, seen_ns);
+                left_out += u64::from(!is_kept);
             }
         }
+        left_out
     }
 
     /// Its thread that synced last, as records name it.

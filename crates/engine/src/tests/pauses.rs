@@ -173,3 +173,12 @@ fn those_who_dirty_most_are_remembered() {
     assert!(pausers.contains(&TENANT) && pausers.contains(&OWN), "{pausers:?}");
     assert!(pausers.len() <= 16, "{pausers:?}");
 }
+
+#[test]
+fn writers_for_whom_there_is_no_room_are_counted() {
+    let mut engine = after([]);
+    let pauses: Vec<_> = (1..=18).map(|number| pause(OwnerId(number), 100, 50)).collect();
+    let tick = Tick { at_ns: 65 * SECOND, cpus: 2, pauses, ..Tick::default() };
+    engine.tick(&tick, |owner| actor(u64::from(owner.0), "writer"));
+    assert_eq!(engine.left_out(), 2);
+}

@@ -237,3 +237,15 @@ fn stops_move_on_with_the_window_and_the_period() {
     engine.begin_period();
     assert_near(said(&engine, Span::Period), 0.0);
 }
+
+#[test]
+fn a_cause_for_which_there_is_no_room_is_counted() {
+    let mut engine = after([]);
+    for number in 0..6 {
+        let at_ns = (65 + u64::from(number)) * SECOND;
+        let stops = vec![Stop { owner: OwnerId(number + 1), ..stop(How::Traced, 500) }];
+        let tick = Tick { at_ns, cpus: 2, stops, ..Tick::default() };
+        engine.tick(&tick, |owner| actor(u64::from(owner.0), "debugger"));
+    }
+    assert_eq!(engine.left_out(), 2);
+}

@@ -82,7 +82,6 @@ impl Victim for Stage {
     }
 }
 
-/// A cgroup of its own, for one actor.
 /// An innocent that writes a little to the disk.
 pub fn bystander(stage: &Stage) -> Part {
     Part::Writer {
@@ -92,6 +91,7 @@ pub fn bystander(stage: &Stage) -> Part {
     }
 }
 
+/// A cgroup of its own, for one actor.
 pub fn cgroup(name: &str) -> Cgroup {
     Cgroup::create(name).expect("a cgroup of cgroup2")
 }
