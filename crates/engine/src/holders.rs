@@ -8,7 +8,9 @@
 //! what they leave.
 //!
 //! Only limits that stop a task inside the kernel count. Of those on IO these are the ones on reads:
-//! what a task writes waits for its limit without it.
+//! what a task writes waits for its limit without it. A read that a limit stops is no request yet. So
+//! while reads of the holder's are in flight, it is not its limit that it waits for: on a slow device, or
+//! behind others, it may do as many as its limit allows and never be stopped.
 
 use serde::Serialize;
 
@@ -144,6 +146,12 @@ impl Holders {
 }
 
 impl Holder {
+    /// Whether the limit that stops it is one on reads.
+    fn stops_reads(&self) -> bool {
+        let limit = self.stopped_by.as_deref();
+        limit.is_some_and(|limit| limit.resource == LimitedResource::Io)
+    }
+
     /// Notes a limit that stopped it in the last second.
     fn note_limit(&mut self, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) {
         if let Some(stopped_by) = limit_of(&self.actor, tick, actor) {
@@ -151,6 +159,16 @@ impl Holder {
             self.stopped_by = Some(Box::new(stopped_by));
         }
     }
+}
+
+/// The time for which an actor's reads were in flight in the last second, added up over them. A read
+/// may be seen on several disks that lie on each other.
+fn reads_ns(who: &ActorId, tick: &Tick, actor: &impl Fn(OwnerId) -> ActorId) -> u64 {
+    let on_each = tick.disks.iter().map(|disk| {
+        let its = disk.loads.iter().filter(|load| load.reads && actor(load.owner) == *who);
+        its.map(|load| load.in_flight_ns).sum()
+    });
+    on_each.max().unwrap_or(0)
 }
 
 /// The limit that stopped an actor for long in the last second.
@@ -182,12 +200,16 @@ impl Victim {
         }
         let mut sum = HeldUp::default();
         for work in tick.journals.iter().filter(|work| work.device == device && work.held_ns > 0) {
-            let ns = work.held_ns as f64;
+            let (who, ns) = (actor(work.owner), work.held_ns as f64);
             let mut held = HeldUp { stopped_ns: 0.0, other_ns: ns };
-            if let Some(known) = holders.find(actor(work.owner), ns) {
+            if let Some(known) = holders.find(who, ns) {
                 known.note_limit(tick, actor);
                 if tick.at_ns <= known.stopped_until_ns {
-                    held = HeldUp { stopped_ns: ns, other_ns: 0.0 };
+                    let other_ns = match known.stops_reads() {
+                        true => ns.min(reads_ns(&who, tick, actor) as f64),
+                        false => 0.0,
+                    };
+                    held = HeldUp { stopped_ns: ns - other_ns, other_ns };
                 }
                 known.sums.add(held);
             }

@@ -5,7 +5,7 @@ use tracer_ebpf::record::commit;
 use super::{demands::assert_near, *};
 use crate::{
     holders::{HeldUp, LimitedResource, StoppedBy},
-    tick::{JournalWork, Limit, Reclaimer, Tick},
+    tick::{DiskWork, JournalWork, Limit, Load, Reclaimer, Tick},
 };
 
 const SETTING: &str = "io.max 7:0 riops=2";
@@ -114,6 +114,43 @@ fn without_a_limit_a_handle_on_a_device_that_is_slow_is_the_devices() {
     let judged = judged(&victim);
     assert_eq!(judged.kind, Kind::Device, "{judged:?}");
     assert!(judged.culprits.is_empty(), "{judged:?}");
+}
+
+/// Its reads are in flight for nearly all of the time for which it has handles open: it does as many
+/// as its limit allows, each of them waits behind the filler's requests, and none is stopped.
+#[test]
+fn at_its_limit_and_with_reads_in_flight_a_holder_waits_for_the_disk() {
+    let load = |owner: u32, reads: bool, in_flight_ms: u64| Load {
+        owner: OwnerId(owner),
+        submitted: 9,
+        completed: 9,
+        bytes: 9 * 4096,
+        writes: !reads,
+        reads,
+        in_flight_ns: in_flight_ms * MS,
+        cost_ns: 100_000,
+        guessed: false,
+    };
+    let of_disk = |reads_ms| DiskWork {
+        length_ns: 1000 * MS,
+        loads: vec![load(FILLER, false, 1000), load(HOLDER, true, reads_ms)],
+        ..DiskWork::default()
+    };
+    let judged = |kind: LimitKind, reads_ms: u64| {
+        let disks = vec![of_disk(reads_ms)];
+        let limits = vec![limit(kind, true)];
+        let tick = Tick { journals: works(), limits, disks, ..Tick::default() };
+        after(&held(&[(FILLER as usize, 1.0)]), &tick)
+    };
+    for (kind, reads_ms, guilty) in [
+        (LimitKind::Io, 900, FILLER),
+        (LimitKind::Io, 2, HOLDER),
+        // A read has nothing to do with a limit on CPU time, which may stop it after each.
+        (LimitKind::Cpu, 900, HOLDER),
+    ] {
+        let judged = judged(kind, reads_ms);
+        assert_eq!(judged.culprits[0].owner, OwnerId(guilty), "{kind:?} {reads_ms}: {judged:?}");
+    }
 }
 
 /// A limit that lets a task leave the kernel first is not why it sleeps there, and its handle may
