@@ -20,19 +20,26 @@ pub struct Group {
     prefixes: &'static [&'static str],
     /// Each commit plays this many of them, at most.
     per_commit: usize,
+    /// All of them should be played by this number of consecutive commits.
+    commits: usize,
 }
 
 /// All groups. Every other test is played by each commit.
 pub const GROUPS: [Group; 3] = [
-    Group { what: "scenarios", prefixes: &["live::scenarios::"], per_commit: 12 },
-    Group { what: "cells of the matrix", prefixes: &["live::matrix::cells::"], per_commit: 12 },
-    Group { what: "long tests", prefixes: &LONG, per_commit: 10 },
+    Group { what: "scenarios", prefixes: &["live::scenarios::"], per_commit: 12, commits: 5 },
+    Group {
+        what: "cells of the matrix",
+        prefixes: &["live::matrix::cells::"],
+        per_commit: 12,
+        commits: 5,
+    },
+    Group { what: "long tests", prefixes: &LONG, per_commit: 5, commits: 10 },
 ];
 
 /// The tests that took more than 5 s each when all were timed, and need not be played by each
 /// commit: together they took ten minutes of the half hour. `cargo xtask test --times` lists
 /// the times.
-const LONG: [&str; 31] = [
+const LONG: [&str; 32] = [
     "live::agent::an_agent_blames_the_fstrim_serves_it_and_goes_without_a_trace",
     "live::asked::",
     "live::block::a_scheduler_changed_under_load_is_reconciled",
@@ -46,6 +53,7 @@ const LONG: [&str; 31] = [
     "live::demo::",
     "live::filtered::each_filter_of_an_agent_leaves_out_what_it_says_and_nothing_else",
     "live::forgotten::",
+    "live::frozen::",
     "live::hanging::",
     "live::late::each_request_of_a_late_disk_is_counted_and_nothing_stays_in_flight",
     "live::late::two_hundred_volumes_that_come_late_are_followed_and_so_are_the_next_ones",
@@ -68,9 +76,6 @@ const LONG: [&str; 31] = [
 
 /// With `--all`, a flight recorder is killed this number of times on each filesystem.
 pub const MANY_KILLS: (&str, &str) = ("TRACER_KILLS", "20");
-
-/// All tests of a group should be played by this number of consecutive commits.
-const COMMITS: usize = 5;
 
 /// Selects which tests are this commit's turn, and says how it was found.
 #[derive(Debug, Eq, PartialEq)]
@@ -188,8 +193,8 @@ impl Group {
         if left > 0 {
             let commits = self.commits_for_all(all);
             text += &format!("; {commits} consecutive commits play all");
-            if commits > COMMITS {
-                text += &format!(", which are more than {COMMITS}");
+            if commits > self.commits {
+                text += &format!(", which are more than {}", self.commits);
             }
         }
         text.push('\n');
@@ -306,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_group_has_the_tests_that_its_prefixes_name() {
-        let group = Group { what: "long tests", prefixes: &["a::", "b::one"], per_commit: 2 };
+        let group =
+            Group { what: "long tests", prefixes: &["a::", "b::one"], per_commit: 2, commits: 5 };
         let tests = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let selected = group.select(&tests(&["a::x", "b::one", "b::two", "c::a::x"])).unwrap();
         assert_eq!(selected, tests(&["a::x", "b::one"]));
@@ -319,6 +325,6 @@ mod tests {
         let group = &GROUPS[2];
         // A prefix may stand for several tests: all of them for at most sixteen tests more than there
         // are prefixes.
-        assert!(group.commits_for_all(group.prefixes.len() + 16) <= COMMITS);
+        assert!(group.commits_for_all(group.prefixes.len() + 16) <= group.commits);
     }
 }
