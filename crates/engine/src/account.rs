@@ -276,9 +276,9 @@ impl<'a> DividedExcess<'a> {
         own_ns.max(0.0)
     }
 
-    /// Divides the waits for open handles between those who had them, by how long each held up
-    /// commits. What nobody is known for is unexplained. Returns what is to be divided like the rest
-    /// of a commit: that of handles of whose owners nothing is known, or on a device that is slow.
+    /// Divides the waits for open handles between their holders, by how long each held up commits.
+    /// The part of unknown holders is unexplained. Returns the wait that is to be divided like the
+    /// rest of a commit, because no holder at all is known or because the device is slow.
     fn share_out_handles(&mut self, parts: &Division, is_slow: bool, has_blocks: bool) -> f64 {
         let all = self.victim.held_up_by_all(self.span);
         let stopped = |held: &HeldUp| held.stopped_ns;

@@ -357,8 +357,8 @@ pub struct Division {
     pub memory_ns: f64,
     /// Before its requests existed, with nobody else in flight.
     pub throttle_ns: f64,
-    /// In a commit that waited for handles which are open because a limit stops their owners:
-    /// who these are, the ticks say.
+    /// In a commit that waited for handles which are open because a limit stops their owners. The
+    /// ticks name these owners.
     pub stopped_ns: f64,
     /// In a commit that waited for handles, with nobody else in flight.
     pub handles_ns: f64,

@@ -1,16 +1,15 @@
 //! Those who hold up the commits of a victim's journal.
 //!
 //! A commit begins by waiting for the handles of its transaction that are still open, and all who
-//! sync wait for the commit. The one who has such a handle need not have done much: it sleeps, and
-//! what matters is why. If a limit of its own cgroup stops it, neither the device nor anybody's
-//! requests are the reason, whatever is in flight meanwhile. Without such a reason it may itself
-//! wait for the device and for others' requests there, so they come first, and it only answers for
-//! what they leave.
+//! sync wait for the commit. The holder of such a handle may have done very little: it sleeps. If a
+//! limit of its own cgroup makes it sleep, that limit is the reason for the wait, and requests that are
+//! in flight meanwhile are not. If no limit stops the holder, it may itself wait for the device or
+//! behind other requests. These are blamed first, and the holder is blamed for the rest of the wait.
 //!
-//! Only limits that stop a task inside the kernel count. Of those on IO these are the ones on reads:
-//! what a task writes waits for its limit without it. A read that a limit stops is no request yet. So
-//! while reads of the holder's are in flight, it is not its limit that it waits for: on a slow device, or
-//! behind others, it may do as many as its limit allows and never be stopped.
+//! Only limits that stop a task inside the kernel count. A limit on writes does not: the kernel delays
+//! the writes, and the task goes on. A read that a limit stops is not a request yet, so while reads of
+//! the holder are in flight, it does not wait for its limit. On a slow device, or behind others, it may
+//! do as many reads as its limit allows and never be stopped.
 
 use serde::Serialize;
 

@@ -150,7 +150,7 @@ impl Victim {
     }
 
     /// For how long it was paused within `tick_ns` of ticks; nothing if that is only a small part
-    /// of the time. Nobody is named with more confidence than `most`.
+    /// of the time. `most` is the highest confidence with which anybody is named.
     pub(super) fn paused(&self, span: Span, tick_ns: f64, most: Confidence) -> Paused {
         let pausers = &self.helpers.pausers;
         let by_itself_ns = pausers.own_limit.of(span);

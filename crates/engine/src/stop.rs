@@ -63,9 +63,9 @@ pub struct Stop {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub setting: String,
     /// The limit on memory, and how much of it is used.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::tick::is_zero")]
     pub limit_bytes: u64,
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::tick::is_zero")]
     pub used_bytes: u64,
     /// The time for which none of its threads could run.
     pub ns: u64,
@@ -75,7 +75,7 @@ pub struct Stop {
     pub at_syncs_ns: u64,
     /// The time for which all of its cgroup that had something to do waited for memory, as the
     /// kernel counts it.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::tick::is_zero")]
     pub stalled_ns: u64,
     /// Whether none of its threads can run at the time of the tick; at a limit on memory, whether
     /// one that syncs cannot.
@@ -88,10 +88,6 @@ impl Stop {
     fn is_for_long(&self) -> bool {
         self.how != How::Memory || self.at_syncs_ns > 0 || self.stalled_ns >= FEW_NS
     }
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 /// Whatever stopped a victim.
@@ -144,8 +140,13 @@ pub struct Stopped {
 impl Stopped {
     /// Whether threads were seen to be stopped for most of the time.
     pub fn is_seen(&self) -> bool {
-        2.0 * self.seen_ns >= self.ns
+        is_mostly_seen(self.seen_ns, self.ns)
     }
+}
+
+/// Whether threads were seen to be stopped for most of a time, in any unit.
+pub fn is_mostly_seen(seen: f64, all: f64) -> bool {
+    2.0 * seen >= all
 }
 
 impl From<&Stopped> for Kept {

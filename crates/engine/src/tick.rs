@@ -242,7 +242,7 @@ pub struct Pause {
 }
 
 /// Serde passes a reference.
-fn is_zero(number: &u64) -> bool {
+pub(super) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 

@@ -2,8 +2,8 @@
 //! or unmounted or froze a filesystem.
 //!
 //! Data that is left in the page cache is written some 30 s later, a little at a time. `sync` has
-//! all of it written at once, whoever left it there. An umount does the same, and so does the umount
-//! of an overlay whose upper layer is on the filesystem. Whoever left the data keeps its share of
+//! all of it written at once, whoever left it there. An umount does the same. So does the umount of
+//! an overlay, for the filesystem of its upper layer. Whoever left the data keeps its share of
 //! the excess, because the disk writes that data; the caller is shown beside it as the *trigger*,
 //! and has no share of its own. A trigger is known by time: while the victim waited behind what
 //! workers wrote back, the call was under way for most of the time.

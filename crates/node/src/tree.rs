@@ -93,6 +93,14 @@ pub fn number<N: str::FromStr>(bytes: &[u8]) -> Option<N> {
     str::from_utf8(bytes).ok()?.parse().ok()
 }
 
+/// Writes a file below `root`, with the folders on the way to it.
+#[cfg(test)]
+pub(crate) fn put(root: &tempfile::TempDir, path: &str, text: &str) {
+    let path = root.path().join(path);
+    std::fs::create_dir_all(path.parent().expect("it lies below `root`")).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

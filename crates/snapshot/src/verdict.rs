@@ -9,6 +9,7 @@ pub use tracer_engine::helper::{Held as HeldHelper, Role as HelperRole};
 pub use tracer_engine::holders::{LimitedResource, StoppedBy};
 pub use tracer_engine::kind::{Confidence, Kind, SlowerThan, Via};
 pub use tracer_engine::stop::How as StopHow;
+use tracer_engine::stop::is_mostly_seen;
 
 /// The verdict on one victim: what is blamed, and what speaks for it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -88,6 +89,13 @@ pub struct Stop {
     pub seen_seconds: f64,
     /// Whether none of its threads can run now; at a limit on memory, whether one that syncs cannot.
     pub is_halted: bool,
+}
+
+impl Stop {
+    /// Whether threads were seen to be stopped for most of that time.
+    pub fn is_seen(&self) -> bool {
+        is_mostly_seen(self.seen_seconds, self.seconds)
+    }
 }
 
 fn is_zero(number: &u64) -> bool {

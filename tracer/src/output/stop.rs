@@ -51,9 +51,8 @@ pub fn sentence(stop: &Stop) -> String {
 /// Says which limit on memory it is at, and for how long that kept it waiting.
 fn at_limit(stop: &Stop) -> String {
     let now = if stop.is_halted { ", and one does now" } else { "" };
-    let is_seen = 2.0 * stop.seen_seconds >= stop.seconds;
     let (seconds, share) = (duration(stop.seconds), percent(stop.share));
-    let waits = if is_seen {
+    let waits = if stop.is_seen() {
         format!(
             "its threads waited for that outside their syncs for {seconds}, {share} of the time{now}"
         )

@@ -188,8 +188,9 @@ fn stalls_before_the_usual_number_of_syncs_is_known_count_for_nothing() {
     assert_eq!(judged.outside_ns, 0.0, "{judged:?}");
 }
 
-/// Two syncs a second take 480 ms each, also because they reclaim memory: of a second with 500 ms
-/// of stalls, or of 1000, nothing is left, or 8 · 40 · 0.8 ms, which is neither a second nor a tenth.
+/// Two syncs a second take 480 ms each, partly because they reclaim memory. Syncs thus cover 960 ms of
+/// each second: 500 ms of stalls leave nothing, and 1000 ms leave 40 ms, which count for the eight syncs
+/// of ten that are missing. In eight seconds that is less than a tenth of the time.
 #[test]
 fn what_keeps_its_syncs_is_not_counted_again_at_the_limit_on_memory() {
     for stalled_ms in [500, 1000] {

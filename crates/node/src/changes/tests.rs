@@ -46,9 +46,7 @@ impl Node {
     }
 
     fn write(&self, path: &str, text: &str) {
-        let path = self.dir.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        crate::tree::put(&self.dir, path, text);
     }
 
     fn mount(&self, own: &str, options: &str) {

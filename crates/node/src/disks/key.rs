@@ -152,7 +152,6 @@ fn own_name(line: String) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
 
     use super::*;
 
@@ -174,9 +173,7 @@ mod tests {
         }
 
         fn write(&self, path: &str, text: &str) {
-            let path = self.0.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            crate::tree::put(&self.0, path, text);
         }
 
         fn key(&self, name: &str) -> Key {

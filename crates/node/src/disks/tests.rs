@@ -21,9 +21,7 @@ impl Node {
     }
 
     fn write(&self, path: &str, content: &str) {
-        let path = self.0.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        crate::tree::put(&self.0, path, content);
     }
 
     fn disk(&self, name: &str, dev: &str, queues: u32, nr_tags: u32, scheduler: &str) {

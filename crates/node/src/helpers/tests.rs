@@ -3,17 +3,11 @@ use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 use super::*;
-use crate::devices;
+use crate::{devices, tree::put};
 
 const SECOND_NS: u64 = 1_000_000_000;
 const LOOP0: u32 = devices::join(7, 0);
 const ON_LOOP0: Place = Place { disk: Some((3, LOOP0)), device: LOOP0 };
-
-fn put(root: &TempDir, path: &str, text: &str) {
-    let path = root.path().join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
 
 fn link(root: &TempDir, path: &str, target: &str) {
     let path = root.path().join(path);

@@ -27,9 +27,7 @@ impl Node {
     }
 
     fn write(&self, path: &str, content: &str) {
-        let path = self.0.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        crate::tree::put(&self.0, path, content);
     }
 
     fn process(&self, tgid: u32, comm: &str, start: u64, cgroup: &str) {

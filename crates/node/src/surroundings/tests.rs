@@ -1,9 +1,7 @@
-use std::fs;
-
 use tempfile::TempDir;
 
 use super::*;
-use crate::devices;
+use crate::{devices, tree::put};
 
 const SECOND_NS: u64 = 1_000_000_000;
 const LOOP0: u32 = devices::join(7, 0);
@@ -23,12 +21,6 @@ fn node() -> (TempDir, Surroundings) {
     put(&root, "proc/meminfo", "MemTotal: 2 kB\nMemAvailable: 1 kB\n");
     let surroundings = Surroundings::new(root.path(), false);
     (root, surroundings)
-}
-
-fn put(root: &TempDir, path: &str, text: &str) {
-    let path = root.path().join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
 }
 
 fn subject(path: Option<&str>) -> Subject {

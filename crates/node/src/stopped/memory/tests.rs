@@ -48,9 +48,7 @@ impl Stage {
     }
 
     fn write(&self, path: &str, text: &str) {
-        let path = self.root.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        crate::tree::put(&self.root, path, text);
     }
 
     fn events(&self, cgroup: &str, high: u64, max: u64) {
