@@ -5,6 +5,10 @@ use tracer_kernel::{capability::Capability, program::Program};
 use super::need_live;
 use crate::subject::Tracer;
 
+/// How long a test waits for a tracer that has to load every program, so that a hang fails it.
+/// An emulated machine takes half a minute to verify what this one verifies in half a second.
+const LOADS: Duration = Duration::from_secs(120);
+
 /// The ids of the programs in the kernel that have a name.
 pub(super) fn loaded(program: Program) -> BTreeSet<u32> {
     aya::programs::loaded_programs()
@@ -18,7 +22,7 @@ pub(super) fn loaded(program: Program) -> BTreeSet<u32> {
 fn doctor_says_that_this_machine_can_be_traced() {
     need_live!();
     let mut doctor = Tracer::start(&["doctor"]);
-    let status = doctor.wait(Duration::from_secs(30));
+    let status = doctor.wait(LOADS);
     assert_eq!(status.code(), Some(0), "{}", doctor.transcript());
     assert!(
         doctor.transcript().contains("can find who makes syncs slow"),
@@ -32,8 +36,7 @@ fn killing_the_tracer_leaves_no_program_loaded() {
     need_live!();
     let before = loaded(Program::BlockRqIssue);
     let mut top = Tracer::start(&["top", "--batch", "--interval", "0.2"]);
-    // Emulated machines are slow.
-    top.line(Duration::from_secs(60));
+    top.line(LOADS);
     let mut of_top = &loaded(Program::BlockRqIssue) - &before;
     assert_eq!(of_top.len(), 1);
     top.kill();
@@ -69,7 +72,7 @@ fn a_strategy_that_was_asked_for_comes_first() {
     for wish in ["tracepoint", "vfs"] {
         let mut doctor =
             Tracer::start(&["doctor", "--json", "--strategy", &format!("sync={wish}")]);
-        let report = doctor.json(Duration::from_secs(60));
+        let report = doctor.json(LOADS);
         let capabilities = report["capabilities"].as_array().expect("capabilities");
         let sync = capabilities
             .iter()
