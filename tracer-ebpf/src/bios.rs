@@ -8,19 +8,17 @@
 use aya_ebpf::{macros::map, maps::HashMap};
 use tracer_ebpf::{
     dropped::Dropped,
-    ledger::{submission, tick},
-    record::{ACCOUNTS, Disk, InFlight, op},
+    record::{Disk, InFlight, op},
 };
 
 use crate::{
-    accounts,
     cell::MapCell,
     clock::now_ns,
     dirtier::submitter_of_bio,
     fields::{Bio, operation},
     maps::{BPF_ANY, LEDGER, Lookup as _, count_drop, observe},
-    requests::{REQ_FUA, REQ_PREFLUSH, complete, reconcile},
-    syncs::own::{credit, note_submission},
+    requests::{NO_ACCOUNT, REQ_FUA, REQ_PREFLUSH, charge, complete, reconcile},
+    syncs::own::credit,
     work,
 };
 
@@ -46,35 +44,30 @@ pub fn open(bio: Bio, disk: MapCell<Disk>) {
     {
         reconcile(last, now);
     }
-    let index = disk.index().get();
-    let Some(ledger) = LEDGER.cell(index) else { return };
-    let who = submitter_of_bio(bio.0, now);
-    work::enter(ledger, now);
-    let (at, account) = accounts::account(&who, (index, ledger), operation);
-    let seq = note_submission(who.tid, operation, disk, now);
     let entry = InFlight {
         request: address,
         submitted_ns: now,
         issued_ns: now,
         bytes: bio.bytes(),
-        account: index * ACCOUNTS as u32 + at,
-        sync_tid: if seq.is_some() { who.tid } else { 0 },
-        sync_seq: seq.unwrap_or(0),
+        account: NO_ACCOUNT,
+        sync_tid: 0,
+        sync_seq: 0,
         op: operation as u16,
-        disk: index as u16,
+        disk: disk.index().get() as u16,
         may_wait: u32::from(flags & (REQ_PREFLUSH | REQ_FUA) != 0),
         is_shared: 0,
         spare: [0; 3],
     };
-    if BIOS.insert(address, entry, BPF_ANY).is_err() {
+    // It is in the table before it is charged, because [`charge`] reads its operation there.
+    let _ = BIOS.insert(address, entry, BPF_ANY);
+    let Some(slot) = BIOS.cell(&address) else {
         count_drop(Dropped::TableOverflow);
-        ledger.unplaced().add(1);
+        if let Some(ledger) = LEDGER.cell(disk.index().get()) {
+            ledger.unplaced().add(1);
+        }
         return;
-    }
-    if let Some(account) = account {
-        account.tgid().set(who.tgid);
-        account.word().add(submission(tick(now)));
-    }
+    };
+    charge(slot, disk, submitter_of_bio(bio.0, now));
 }
 
 /// A bio ends that may be one of a carrying disk.

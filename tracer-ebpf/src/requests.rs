@@ -32,7 +32,7 @@ pub const REQ_FUA: u32 = 1 << 17;
 pub const REQ_PREFLUSH: u32 = 1 << 18;
 
 /// The flush machinery's own requests are in no account.
-const NO_ACCOUNT: u32 = u32::MAX;
+pub const NO_ACCOUNT: u32 = u32::MAX;
 
 /// The request that a hook was handed out.
 #[inline(always)]
@@ -75,7 +75,7 @@ pub fn open(request: Request, operation: u32, disk: MapCell<Disk>) -> Option<Map
     describe(request, operation, disk, slot, now);
     // The flush itself has no owner: the request that wanted it waits on in its own slot.
     if operation != op::FLUSH {
-        charge(request, disk, slot, now);
+        charge(slot, disk, submitter(request, operation, now));
     }
     Some(slot)
 }
@@ -112,12 +112,12 @@ pub fn describe(
     slot.submitted_ns().set(now);
 }
 
-/// Puts a request into its submitter's account. Its operation is read back from the slot:
-/// otherwise the verifier follows each operation on its own through all of this code.
+/// Puts a request, or a bio on a carrying disk, into its submitter's account. Its operation
+/// is read back from the slot: otherwise the verifier follows each operation on its own
+/// through all of this code.
 #[inline(always)]
-fn charge(request: Request, disk: MapCell<Disk>, slot: MapCell<InFlight>, now: u64) {
+pub fn charge(slot: MapCell<InFlight>, disk: MapCell<Disk>, mut who: Submitter) {
     let (index, operation) = (disk.index().get(), u32::from(slot.op().get()));
-    let mut who = submitter(request, operation, now);
     slot.submitted_ns().set(who.submitted_ns);
     if let Some(ledger) = LEDGER.cell(index) {
         freed::stand_in(&mut who, operation, ledger);
