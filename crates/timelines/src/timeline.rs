@@ -3,11 +3,7 @@
 //! A model of a disk serves the requests of the victim's syncs and commits and of the
 //! neighbours' streams, and the timeline counts what a kernel would count.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    mem,
-    time::Duration,
-};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tracer_disk_model::{Model, Request as Asked, Service, Stalls};
@@ -190,8 +186,8 @@ pub type Alone = BTreeMap<(u32, u64), (u64, u64)>;
 pub struct Timeline {
     now_ns: u64,
     /// Sorted so that the next event is last; among events of the same time, the one that was
-    /// made first. Most new ones are due soon, or after all others, and both ends are cheap.
-    events: VecDeque<(u64, Event)>,
+    /// made first. There are few, and most new ones are due soon: a search from the end is short.
+    events: Vec<(u64, Event)>,
     dice: Dice,
     phase: Phase,
     service: Service,
@@ -223,7 +219,7 @@ impl Timeline {
         let now_ns = 5_000 * SECOND;
         let mut timeline = Self {
             now_ns,
-            events: VecDeque::new(),
+            events: Vec::new(),
             dice: Dice(seed),
             phase: phase(0, well(), &[]),
             service: Service::new(well()),
@@ -285,12 +281,12 @@ impl Timeline {
 
     /// The time of the next event.
     pub fn next_ns(&self) -> u64 {
-        self.events.back().map_or(u64::MAX, |(ns, _)| *ns)
+        self.events.last().map_or(u64::MAX, |(ns, _)| *ns)
     }
 
     /// Plays the next event.
     pub fn step(&mut self) -> Option<Happened> {
-        let (ns, event) = self.events.pop_back()?;
+        let (ns, event) = self.events.pop()?;
         self.now_ns = ns;
         match event {
             Event::End(at) => return self.end(at.into()).map(Happened::Sync),
@@ -317,8 +313,8 @@ impl Timeline {
     }
 
     fn at(&mut self, ns: u64, event: Event) {
-        let at = self.events.partition_point(|(other_ns, _)| *other_ns > ns);
-        self.events.insert(at, (ns, event));
+        let later = self.events.iter().rposition(|(other_ns, _)| *other_ns > ns);
+        self.events.insert(later.map_or(0, |at| at + 1), (ns, event));
     }
 
     /// A random time around `ns`.
