@@ -18,7 +18,7 @@ use tracer_timelines::{
     cell::{Cell, Device, KINDS, Neighbour, Play},
     dice::Dice,
     timeline::{Stream, phase},
-    truth::{Answer, Cause, Said, Truth},
+    truth::{Answer, Calm, Cause, HALF, Said, Truth},
 };
 
 use super::{
@@ -60,12 +60,14 @@ fn judge_one(play: &Play) -> Played {
         // The neighbour makes the device slower all the time.
         return played;
     }
-    let truth = Truth::of(play);
+    let [before, after] = [(90, 0), (HALF, 1)]
+        .map(|(seconds, at)| phase(seconds, play.disks[at], play.streams[at].as_slice()));
     let mut world = World::new(play.seed);
-    let streams: [Vec<Stream>; 2] = play.streams.map(|stream| stream.into_iter().collect());
-    let before = world.play(phase(90, play.disks[0], &streams[0]));
+    let mut calm = Calm::new(play, HALF);
+    let before = world.play_and_show(before, |timeline, happened| calm.see(timeline, happened));
     world.age();
-    let after = world.play(phase(30, play.disks[1], &streams[1]));
+    let after = world.play(after);
+    let truth = calm.truth();
     if let Some(judged) = before.last().filter(|_| truth.is_calm(2)) {
         let answer = said(judged).answer(None, truth.calm[1][0], false);
         played.calm = Some(Count::of(judged, None, answer));
@@ -289,6 +291,19 @@ fn a_restarted_tracer_names_no_device_for_a_load_that_the_disk_has_not_seen() {
     let all = accuse_nobody(|play| judge_restarted(&with_another(play), true));
     let is_seldom_wrong = all.medium == 0 || at_most(all.medium_right, all.medium, 0.75) >= LUCK;
     assert!(is_seldom_wrong, "{all}");
+}
+
+/// The engine changes nothing in a timeline that it watches.
+#[test]
+fn the_truth_is_the_same_beside_a_verdict_as_alone() {
+    for seed in 0..20 {
+        let play = Play::draw(seed);
+        let before = phase(90, play.disks[0], play.streams[0].as_slice());
+        let mut calm = Calm::new(&play, HALF);
+        World::new(play.seed)
+            .play_and_show(before, |timeline, happened| calm.see(timeline, happened));
+        assert_eq!(calm.truth(), Truth::of(&play), "{play:?}");
+    }
 }
 
 /// Plays the timeline `TRACER_PLAY` again, by the number that is printed beside a verdict.

@@ -70,6 +70,15 @@ impl World {
 
     /// Plays a phase, and judges each half of a minute of it.
     pub fn play(&mut self, phase: Phase) -> Vec<Judgement> {
+        self.play_and_show(phase, |_, _| {})
+    }
+
+    /// As [`Self::play`], and shows the timeline after each of its steps.
+    pub fn play_and_show(
+        &mut self,
+        phase: Phase,
+        mut show: impl FnMut(&Timeline, Option<&Happened>),
+    ) -> Vec<Judgement> {
         let end_ns = self.timeline.now_ns() + phase.seconds * SECOND;
         self.begin(&phase);
         self.engine.begin_period();
@@ -83,7 +92,8 @@ impl World {
                 self.engine.begin_period();
                 next_ns += 30 * SECOND;
             }
-            self.step();
+            let happened = self.step();
+            show(&self.timeline, happened.as_ref());
         }
         judged
     }
@@ -121,12 +131,14 @@ impl World {
         }
     }
 
-    fn step(&mut self) {
-        match self.timeline.step() {
-            Some(Happened::Sync(sync)) => self.sync(&sync),
+    fn step(&mut self) -> Option<Happened> {
+        let happened = self.timeline.step();
+        match &happened {
+            Some(Happened::Sync(sync)) => self.sync(sync),
             Some(Happened::Second) => self.tick(),
             None => {}
         }
+        happened
     }
 
     fn sync(&mut self, sync: &Sync) {

@@ -207,6 +207,8 @@ pub struct Timeline {
     workers: [[Worker; DEEPEST]; 2],
 }
 
+/// Each timeline begins then. The uptime does not matter.
+pub const BEGIN_NS: u64 = 5_000 * SECOND;
 pub const SYNCS_PER_SECOND: u64 = 60;
 pub const CPU_NS: u64 = 50_000;
 const COMMIT_EVERY_NS: u64 = 100 * MS;
@@ -215,8 +217,7 @@ pub const BLOCK: u64 = 4096;
 
 impl Timeline {
     pub fn new(seed: u64) -> Self {
-        // The uptime does not matter.
-        let now_ns = 5_000 * SECOND;
+        let now_ns = BEGIN_NS;
         let mut timeline = Self {
             now_ns,
             events: Vec::new(),

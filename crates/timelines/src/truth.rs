@@ -4,16 +4,18 @@
 //! the four combinations is played by the same generators, from the same good minute on. No
 //! verdict is asked.
 
+use std::mem;
+
 use serde::{Deserialize, Serialize};
 use tracer_disk_model::Model;
 
 use crate::{
     cell::{Cell, Play},
-    timeline::{Stream, Timeline, phase},
+    timeline::{BEGIN_NS, Happened, SECOND, Stream, Timeline, phase},
 };
 
 /// The truth about a timeline.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Truth {
     /// Mean syncs in ms: as before, device changed, neighbour changed, both.
     pub means: [f64; 4],
@@ -26,7 +28,7 @@ pub struct Truth {
 const SAME: f64 = 1.15;
 
 /// A change is judged after this number of seconds, if nothing else is said.
-const HALF: u64 = 30;
+pub const HALF: u64 = 30;
 
 impl Truth {
     pub fn of(play: &Play) -> Self {
@@ -35,29 +37,14 @@ impl Truth {
 
     /// The truth about the first seconds after the change.
     pub fn of_first(play: &Play, seconds: u64) -> Self {
-        let [disk, changed_disk] = play.disks;
-        let [stream, changed_stream] = play.streams;
-        let mut before = Timeline::new(play.seed);
-        let calm = [29, 29].map(|s| mean_and_p99(before.play(phase(s, disk, stream.as_slice()))));
-        let of = |disk: Model, stream: Option<Stream>| {
-            mean_and_p99(before.clone().play(phase(seconds, disk, stream.as_slice())))
-        };
-        let neither = of(disk, stream);
-        // Nothing needs to be played again on the same disk beside the same neighbours.
-        let (is_same_disk, is_same_stream) = (changed_disk == disk, changed_stream == stream);
-        let device = if is_same_disk { neither } else { of(changed_disk, stream) };
-        let load = if is_same_stream { neither } else { of(disk, changed_stream) };
-        let both = match (is_same_disk, is_same_stream) {
-            (_, true) => device,
-            (true, false) => load,
-            (false, false) => of(changed_disk, changed_stream),
-        };
-        let all = [neither, device, load, both];
-        Self {
-            means: all.map(|[mean, _]| mean),
-            p99s: all.map(|[_, p99]| p99),
-            calm: [calm[0], calm[1], neither],
+        let mut calm = Calm::new(play, seconds);
+        let mut timeline = Timeline::new(play.seed);
+        timeline.begin(phase(calm.length(), play.disks[0], play.streams[0].as_slice()));
+        while !calm.has_ended() {
+            let happened = timeline.step();
+            calm.see(&timeline, happened.as_ref());
         }
+        calm.truth()
     }
 
     /// The part of the device in the excess.
@@ -117,6 +104,94 @@ impl Truth {
             Some(false)
         } else {
             None
+        }
+    }
+}
+
+/// A timeline before its change, as the truth needs it. Somebody else plays that, and shows each
+/// step: a verdict needs the same time, and so it is played once for both.
+pub struct Calm<'a> {
+    play: &'a Play,
+    /// The lengths of its parts; in the last one, the change could have been.
+    seconds: [u64; 3],
+    ended: usize,
+    end_ns: u64,
+    /// The durations of syncs in the part that has not ended.
+    syncs_ns: Vec<u64>,
+    means_and_p99s: [[f64; 2]; 3],
+    /// The timeline at the time of the change.
+    fork: Option<Timeline>,
+}
+
+impl<'a> Calm<'a> {
+    /// For the truth about this number of seconds after the change.
+    pub fn new(play: &'a Play, seconds: u64) -> Self {
+        Self {
+            play,
+            seconds: [29, 29, seconds],
+            ended: 0,
+            end_ns: BEGIN_NS + 29 * SECOND,
+            syncs_ns: Vec::new(),
+            means_and_p99s: Default::default(),
+            fork: None,
+        }
+    }
+
+    /// The seconds for which a timeline must be shown.
+    fn length(&self) -> u64 {
+        self.seconds.iter().sum()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended == self.seconds.len()
+    }
+
+    /// Sees the timeline after a step, and what happened in that.
+    pub fn see(&mut self, timeline: &Timeline, happened: Option<&Happened>) {
+        if self.has_ended() {
+            return;
+        }
+        if let Some(Happened::Sync(sync)) = happened {
+            self.syncs_ns.push(sync.duration_ns);
+        }
+        if timeline.now_ns() < self.end_ns {
+            return;
+        }
+        self.means_and_p99s[self.ended] = mean_and_p99(mem::take(&mut self.syncs_ns));
+        self.ended += 1;
+        if let Some(seconds) = self.seconds.get(self.ended) {
+            self.end_ns = timeline.now_ns() + seconds * SECOND;
+        }
+        if self.ended == 2 {
+            self.fork = Some(timeline.clone());
+        }
+    }
+
+    /// The truth, once the timeline was shown for long enough: plays it from the change on.
+    pub fn truth(self) -> Truth {
+        assert!(self.has_ended(), "it was shown {} of {} parts", self.ended, self.seconds.len());
+        let Some(fork) = self.fork else { unreachable!("the change is before the last part") };
+        let [disk, changed_disk] = self.play.disks;
+        let [stream, changed_stream] = self.play.streams;
+        let of = |disk: Model, stream: Option<Stream>| {
+            let phase = phase(self.seconds[2], disk, stream.as_slice());
+            mean_and_p99(fork.clone().play(phase))
+        };
+        let neither = self.means_and_p99s[2];
+        // Nothing needs to be played again on the same disk beside the same neighbours.
+        let (is_same_disk, is_same_stream) = (changed_disk == disk, changed_stream == stream);
+        let device = if is_same_disk { neither } else { of(changed_disk, stream) };
+        let load = if is_same_stream { neither } else { of(disk, changed_stream) };
+        let both = match (is_same_disk, is_same_stream) {
+            (_, true) => device,
+            (true, false) => load,
+            (false, false) => of(changed_disk, changed_stream),
+        };
+        let all = [neither, device, load, both];
+        Truth {
+            means: all.map(|[mean, _]| mean),
+            p99s: all.map(|[_, p99]| p99),
+            calm: self.means_and_p99s,
         }
     }
 }
