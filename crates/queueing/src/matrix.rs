@@ -5,7 +5,10 @@
 //! neighbour or both have changed.
 
 use std::{
-    env, thread,
+    env, iter,
+    num::NonZero,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -129,29 +132,33 @@ impl Played {
 
 /// Plays `timelines` timelines from a seed, and prints the results.
 fn play_all(seed: u64, timelines: u64, judge: fn(&Play) -> Played) -> Tables {
-    let threads = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let play = move |thread: u64| {
-        let numbers = (0..timelines).filter(move |number| number % threads == thread);
-        let drawn = numbers.map(|number| Dice(seed.wrapping_mul(1_000_003) + number).throw());
-        let judged = drawn.map(|drawn| {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    // Each thread takes the next one, so that all of them work until the end.
+    let next = AtomicU64::new(0);
+    let play_next = || {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        (number < timelines).then(|| {
+            let drawn = Dice(seed.wrapping_mul(1_000_003) + number).throw();
             let play = Play::draw(drawn);
             let mut played = judge(&play);
             if !played.text.is_empty() {
                 played.text.insert_str(0, &format!("play {drawn}: "));
             }
-            (play.cell, played)
-        });
-        judged.collect::<Vec<_>>()
+            (number, play.cell, played)
+        })
     };
-    let running: Vec<_> = (0..threads).map(|at| thread::spawn(move || play(at))).collect();
+    let mut judged: Vec<_> = thread::scope(|scope| {
+        let start = |_| scope.spawn(|| iter::from_fn(play_next).collect::<Vec<_>>());
+        let running: Vec<_> = (0..threads).map(start).collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    judged.sort_by_key(|(number, ..)| *number);
     let mut tables = Tables::default();
-    for thread in running {
-        for (cell, played) in thread.join().unwrap() {
-            print!("{}", played.text);
-            tables.calm.add(&played.calm.unwrap_or_default());
-            if let Some((count, mixed)) = played.changed {
-                tables.add(&cell, &count, &mixed);
-            }
+    for (_, cell, played) in judged {
+        print!("{}", played.text);
+        tables.calm.add(&played.calm.unwrap_or_default());
+        if let Some((count, mixed)) = played.changed {
+            tables.add(&cell, &count, &mixed);
         }
     }
     println!("{tables}");
