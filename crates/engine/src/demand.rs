@@ -169,13 +169,17 @@ pub struct Lived {
     pub guessed: bool,
     /// Seconds since it was met.
     passed: u8,
+    /// The work that it was kept from while its requests were in flight for longer, and the work of
+    /// the last second that made up for that, in eighths of a second of its level.
+    owed: u8,
+    made_up: u8,
     /// Its mean work in the last seconds, and the level of that while the victim was
     /// well.
     recent: f32,
     smooth: f32,
 }
 
-saved!(Lived { requests, work, depth, guessed, passed, recent, smooth });
+saved!(Lived { requests, work, depth, guessed, passed, owed, made_up, recent, smooth });
 
 /// The weights of a new second in a level: it follows a rise within seconds, and a fall
 /// within minutes.
@@ -192,16 +196,30 @@ pub fn learn(known: &mut f32, now: f64, seconds: u32) {
 impl Lived {
     /// Takes in a second, whether the victim was well in it or not.
     pub fn pass(&mut self, asked: Option<&Asked>) {
+        let work = asked.map_or(0.0, |asked| asked.work) as f32;
+        let eighths = (work - self.smooth) / self.eighth().max(1.0);
+        self.made_up = self.owed.min(eighths as u8);
+        self.owed -= self.made_up;
+        // An actor that has less to do has fewer requests in flight, too.
+        if asked.is_some_and(|asked| asked.depth >= f64::from(self.depth)) {
+            self.owed = self.owed.saturating_add(-eighths as u8);
+        }
         self.passed = self.passed.saturating_add(1);
         let weight = RISE.max(1.0 / f32::from(self.passed));
-        self.recent += (asked.map_or(0.0, |asked| asked.work) as f32 - self.recent) * weight;
+        self.recent += (work - self.recent) * weight;
+    }
+
+    /// The work of an eighth of a second, at its level while the victim was well.
+    fn eighth(&self) -> f32 {
+        self.smooth / 8.0
     }
 
     /// Another second in which the victim was well, after `seconds` of them.
     pub fn learn(&mut self, asked: Option<&Asked>, seconds: u32) {
         if let Some(asked) = asked.filter(|asked| self.was_guess(asked)) {
+            // Its recent work was a multiple of the guess, too.
             self.work = (f64::from(self.requests) * asked.each()) as f32;
-            self.smooth = self.work;
+            (self.smooth, self.recent) = (self.work, self.work);
         }
         self.guessed = asked.map_or(self.guessed, |asked| asked.guessed);
         if self.passed == 0 {
@@ -286,8 +304,13 @@ impl Lived {
         // Much growth shows at once, little growth in the mean of some seconds.
         let recent = f64::from(self.recent).min(asked.work);
         let smooth = if was_guess { lived } else { f64::from(self.smooth) };
-        let by_work =
-            f64::max(beyond(asked.work, lived, 1.0), beyond(recent, smooth, self.memory()));
+        let by_mean = beyond(recent, smooth, self.memory());
+        // Work that it makes up for is no new demand, unless it asks for more on average as well.
+        let made_up = f64::from(self.made_up) * f64::from(self.eighth());
+        let made_up = if by_mean > 0.0 { 0.0 } else { made_up.min(asked.work) };
+        let other = asked.work - made_up;
+        let by_second = beyond(other, lived, 1.0) * other / asked.work;
+        let by_work = by_mean.max(by_second);
         let usual_depth = USUAL * f64::from(self.depth);
         let by_depth = (asked.depth - usual_depth) / asked.depth.max(1e-9);
         Some(if with_depth { by_work.max(by_depth) } else { by_work }.clamp(0.0, 1.0))

@@ -11,6 +11,7 @@
 
 mod currency;
 mod debt;
+mod innocents;
 mod matrix;
 mod tables;
 mod world;

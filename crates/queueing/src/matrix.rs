@@ -165,7 +165,7 @@ fn play_all(seed: u64, timelines: u64, judge: fn(&Play) -> Played) -> Tables {
     tables
 }
 
-fn from_environment(name: &str, or: u64) -> u64 {
+pub(super) fn from_environment(name: &str, or: u64) -> u64 {
     env::var(name).map_or(or, |text| text.parse().unwrap())
 }
 

@@ -88,11 +88,13 @@ pub struct Phase {
     pub neighbours: [Option<Stream>; 2],
     /// The time for which the victim's own limit holds back each of its syncs.
     pub held_ns: u64,
+    /// A neighbour that was held up makes up for it later.
+    pub catches_up: [bool; 2],
 }
 
 pub fn phase(seconds: u64, disk: Model, neighbours: &[Stream]) -> Phase {
     let of = |at: usize| neighbours.get(at).copied();
-    Phase { seconds, disk, neighbours: [of(0), of(1)], held_ns: 0 }
+    Phase { seconds, disk, neighbours: [of(0), of(1)], held_ns: 0, catches_up: [false; 2] }
 }
 
 /// The owner of a request: the victim's sync, its other work, a neighbour's worker.
@@ -458,12 +460,13 @@ impl Timeline {
             Some(Stream { per_second: Some(rate), deep, .. }) => {
                 let each_ns = SECOND * deep as u64 / rate.max(1);
                 let each_ns = self.about(each_ns);
-                (self.workers[at][worker].due_ns + each_ns).max(self.now_ns)
+                let due_ns = self.workers[at][worker].due_ns + each_ns;
+                if self.phase.catches_up[at] { due_ns } else { due_ns.max(self.now_ns) }
             }
         };
         self.workers[at][worker].due_ns = due_ns;
         if due_ns < u64::MAX {
-            self.at(due_ns, Event::Next(Who::Neighbour(at as u8, worker as u8)));
+            self.at(due_ns.max(self.now_ns), Event::Next(Who::Neighbour(at as u8, worker as u8)));
         }
     }
 

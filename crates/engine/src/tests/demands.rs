@@ -357,3 +357,40 @@ fn beside_a_guess_only_requests_are_compared() {
     let usual = 1.15 * 5e6 + 3.0 * (5e6f64 * 100e3).sqrt();
     assert_near(guess.grown(&guesses, false).unwrap(), (225e6 - usual) / 225e6);
 }
+
+/// Fifty requests a second are guessed at 100 µs each, and take 1 ms. The victim is well for some
+/// seconds after that is known, and then for none.
+#[test]
+fn a_cost_that_turns_out_higher_is_no_growth_later() {
+    let (guess, known) = (Asked { guessed: true, ..asks(50.0, 1e5, 0.1) }, asks(50.0, 1e6, 0.1));
+    let mut lived = Lived::default();
+    for second in 0..13 {
+        let asked = if second < 10 { &guess } else { &known };
+        lived.pass(Some(asked));
+        lived.learn(Some(asked), second);
+    }
+    for _ in 0..30 {
+        lived.pass(Some(&known));
+        assert_eq!((lived.likely_more(&known), lived.grown(&known, false)), (0.0, Some(0.0)));
+    }
+}
+
+/// Only 20 of 80 requests a second get through in four seconds, which leaves 240 for later, three
+/// seconds of its level. In the next second 160 of 240 make up for that. In another one 80 do, and of
+/// the other 160 those beyond 92 and three times the root of 80 are new.
+#[test]
+fn who_was_held_up_and_makes_up_for_it_asks_for_no_more() {
+    let new = |depth: f64, seconds: usize| {
+        let (held, more) = (asks(20.0, 100e3, depth), asks(240.0, 100e3, 1.0));
+        let mut lived = lives_with(80.0, 0.1);
+        (0..4).for_each(|_| lived.pass(Some(&held)));
+        (0..seconds).for_each(|_| lived.pass(Some(&more)));
+        lived.grown(&more, false).unwrap()
+    };
+    let usual = 92.0 + 3.0 * 80.0_f64.sqrt();
+    assert_near(new(0.9, 1), 0.0);
+    assert_near(new(0.9, 2), (160.0 - usual) / 240.0);
+    assert_near(new(0.9, 3), (240.0 - usual) / 240.0);
+    // Fewer in flight than ever: it had nothing to do, and comes back with more.
+    assert_near(new(0.02, 1), (240.0 - usual) / 240.0);
+}
