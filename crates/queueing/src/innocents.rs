@@ -4,8 +4,6 @@
 //! The reader's generator never changes, so its part in the wait is nothing, whatever the disk is
 //! and whoever else there is. It may be held up, and make up for that later.
 
-use std::thread;
-
 use tracer_disk_model::Model;
 use tracer_engine::{blame::OwnerId, verdict::Judgement};
 use tracer_timelines::{
@@ -14,7 +12,10 @@ use tracer_timelines::{
     timeline::{Does, Phase, Stream, TRIMS, Timeline, phase, reads, stalls, well},
 };
 
-use super::{matrix::from_environment, world::World};
+use super::{
+    matrix::{drawn, from_environment, play_each},
+    world::World,
+};
 
 /// A light reader beside another neighbour.
 #[derive(Clone, Copy, Debug)]
@@ -96,26 +97,22 @@ impl Beside {
 /// The number of verdicts on a victim that became slow, and the number of these that name the
 /// reader, which has account 2.
 fn count(seed: u64, timelines: u64) -> (u64, u64) {
-    let threads = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    let count = move |thread: u64| {
-        let (mut slow, mut named) = (0, 0);
-        for number in (0..timelines).filter(|number| number % threads == thread) {
-            let beside = Beside::draw(Dice(seed.wrapping_mul(1_000_003) + number).throw());
-            if beside.play.is_wearing() || !beside.is_slow() {
-                continue;
-            }
-            let Some(said) = beside.judge() else { continue };
-            slow += 1;
-            if said.culprits.iter().any(|culprit| culprit.owner == OwnerId(2)) {
-                named += 1;
-                println!("{:?} {:.2?}: {beside:?}", said.kind, said.shares);
-            }
+    let judged = play_each(timelines, |number| {
+        let beside = Beside::draw(drawn(seed, number));
+        if beside.play.is_wearing() || !beside.is_slow() {
+            return None;
         }
-        (slow, named)
-    };
-    let running: Vec<_> = (0..threads).map(|at| thread::spawn(move || count(at))).collect();
-    let counts = running.into_iter().map(|thread| thread.join().unwrap());
-    counts.fold((0, 0), |(slow, named), (more, also)| (slow + more, named + also))
+        Some((beside.judge()?, beside))
+    });
+    let (mut slow, mut named) = (0, 0);
+    for (said, beside) in judged.into_iter().flatten() {
+        slow += 1;
+        if said.culprits.iter().any(|culprit| culprit.owner == OwnerId(2)) {
+            named += 1;
+            println!("{:?} {:.2?}: {beside:?}", said.kind, said.shares);
+        }
+    }
+    (slow, named)
 }
 
 /// Three of a thousand, as of all owners without a part in the truth. Whoever is named has 5 % or

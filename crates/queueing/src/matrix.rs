@@ -130,31 +130,42 @@ impl Played {
     }
 }
 
-/// Plays `timelines` timelines from a seed, and prints the results.
-fn play_all(seed: u64, timelines: u64, judge: fn(&Play) -> Played) -> Tables {
+/// Calls `play` with each number below `count`, on all CPUs. The results are in the numbers' order.
+pub(super) fn play_each<T: Send>(count: u64, play: impl Fn(u64) -> T + Sync) -> Vec<T> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     // Each thread takes the next one, so that all of them work until the end.
     let next = AtomicU64::new(0);
     let play_next = || {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        (number < timelines).then(|| {
-            let drawn = Dice(seed.wrapping_mul(1_000_003) + number).throw();
-            let play = Play::draw(drawn);
-            let mut played = judge(&play);
-            if !played.text.is_empty() {
-                played.text.insert_str(0, &format!("play {drawn}: "));
-            }
-            (number, play.cell, played)
-        })
+        (number < count).then(|| (number, play(number)))
     };
-    let mut judged: Vec<_> = thread::scope(|scope| {
+    let mut played: Vec<_> = thread::scope(|scope| {
         let start = |_| scope.spawn(|| iter::from_fn(play_next).collect::<Vec<_>>());
         let running: Vec<_> = (0..threads).map(start).collect();
         running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    judged.sort_by_key(|(number, ..)| *number);
+    played.sort_by_key(|(number, _)| *number);
+    played.into_iter().map(|(_, result)| result).collect()
+}
+
+/// The seed of one of the timelines that are drawn from a seed.
+pub(super) fn drawn(seed: u64, number: u64) -> u64 {
+    Dice(seed.wrapping_mul(1_000_003) + number).throw()
+}
+
+/// Plays `timelines` timelines from a seed, and prints the results.
+fn play_all(seed: u64, timelines: u64, judge: fn(&Play) -> Played) -> Tables {
+    let judged = play_each(timelines, |number| {
+        let drawn = drawn(seed, number);
+        let play = Play::draw(drawn);
+        let mut played = judge(&play);
+        if !played.text.is_empty() {
+            played.text.insert_str(0, &format!("play {drawn}: "));
+        }
+        (play.cell, played)
+    });
     let mut tables = Tables::default();
-    for (_, cell, played) in judged {
+    for (cell, played) in judged {
         print!("{}", played.text);
         tables.calm.add(&played.calm.unwrap_or_default());
         if let Some((count, mixed)) = played.changed {
