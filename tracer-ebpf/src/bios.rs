@@ -59,8 +59,8 @@ pub fn open(bio: Bio, disk: MapCell<Disk>) {
         spare: [0; 3],
     };
     // It is in the table before it is charged, because [`charge`] reads its operation there.
-    let _ = BIOS.insert(address, entry, BPF_ANY);
-    let Some(slot) = BIOS.cell(&address) else {
+    let placed = BIOS.insert(address, entry, BPF_ANY).ok();
+    let Some(slot) = placed.and_then(|()| BIOS.cell(&address)) else {
         count_drop(Dropped::TableOverflow);
         if let Some(ledger) = LEDGER.cell(disk.index().get()) {
             ledger.unplaced().add(1);
